@@ -1,0 +1,1 @@
+"""The library under the notebooks of the Advanced DSPy course."""
