@@ -1,0 +1,63 @@
+# Run `make help` for the list. Every target that needs the environment sets it up first.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV   ?= .venv
+PY     := $(VENV)/bin/python
+STAMP  := $(VENV)/.installed
+PIP    := $(PYTHON) -m pip --python $(PY) --disable-pip-version-check
+PIP_OPTIONS := --quiet --no-input --no-deps --no-warn-script-location --root-user-action=ignore
+
+.PHONY: help lab test setup build lint bench proof lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+lab: setup ## set everything up and open JupyterLab on "Start here"
+	@$(PY) -m course_lib.cli lab
+
+test: setup ## set everything up and prove the project: code, notebooks, exercises, browser
+	@$(PY) tests/run.py
+
+setup: $(STAMP) ## virtual environment from the lock file, kernel, your copies of the notebooks
+	@$(PY) -m course_lib.cli setup
+
+# The stamp is written last: an interrupted run is simply done again. The environment is made without
+# ensurepip, which Debian keeps in a package of its own; the outer pip installs into it.
+$(STAMP): requirements.lock pyproject.toml Makefile
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v[:2] <= (3, 13) else \
+	    "make: $(PYTHON) is Python %d.%d; the course needs 3.11, 3.12 or 3.13. Try: make PYTHON=python3.12 %s" % (v[0], v[1], "$(MAKECMDGOALS)"))'
+	@$(PYTHON) -m pip --version >/dev/null 2>&1 || { echo "make: $(PYTHON) has no pip; on Debian: apt install python3-pip" >&2; exit 1; }
+	@if [ -d $(VENV) ] && ! $(PY) -c 'import sys; sys.exit(sys.prefix == sys.base_prefix)' 2>/dev/null; then \
+	    echo "make: $(VENV) is unfinished or its Python is gone; making it anew"; rm -rf $(VENV); fi
+	@rm -f $(STAMP)
+	@[ -x $(PY) ] || { echo "Making the virtual environment in $(VENV)"; $(PYTHON) -m venv --without-pip $(VENV); }
+	@echo "Installing the locked packages into $(VENV) (a minute or two the first time)"
+	@$(PIP) install $(PIP_OPTIONS) --require-hashes -r requirements.lock
+	@$(PIP) install $(PIP_OPTIONS) --no-build-isolation --editable .
+	@touch $(STAMP)
+
+build: setup ## rebuild notebooks/ and solutions/ from lessons/ (edit lessons, not notebooks)
+	@$(PY) -m course_lib.cli build --execute
+
+lint: setup ## ruff, format, types, freshness of what is built
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@$(PY) -m course_lib.cli build --check
+
+bench: setup ## speed, as ratios to peers measured in the same run
+	@$(PY) -m bench
+
+proof: setup ## the three-sided proof of every exercise
+	@$(PY) -m course_lib.cli proof
+
+lock: setup ## resolve requirements.lock anew from pyproject.toml (for maintainers)
+	@$(VENV)/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
+	    --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet -o requirements.lock
+
+clean: ## remove the environment and caches; your work/ stays
+	@rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
