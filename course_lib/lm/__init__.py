@@ -1,0 +1,1 @@
+"""The language model that every notebook talks to."""

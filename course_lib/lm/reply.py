@@ -1,0 +1,40 @@
+"""What an engine answers with, before the wire gives it ids, choices and chunks.
+
+Main path: Engine.complete(body, sample=n) -> Reply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call of a tool that the model asks for; the wire layer gives it its id."""
+
+    name: str
+    """Name of the function, as the request's `tools` spell it."""
+    arguments: dict[str, Any]
+    """Arguments by name; the wire layer writes them as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One completed answer: text, tool calls, or both."""
+
+    text: str | None
+    """The message's content; None when only tools are called."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Tools to call, in order."""
+    finish_reason: str = "stop"
+    """OpenAI's word for why the answer ends: stop, length, tool_calls."""
+
+
+class Engine(Protocol):
+    """Whatever answers a chat body: the simulator, or a test's own echo."""
+
+    async def complete(self, body: Mapping[str, Any], *, sample: int) -> Reply:
+        """Answer `body`; `sample` is 0 at temperature 0, else the n-th draw for this identical request."""
+        ...
