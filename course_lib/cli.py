@@ -1,0 +1,191 @@
+"""The `course` command.
+
+Main path: each command imports what it needs when it runs, so that `course --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from course_lib.errors import CourseError
+from course_lib.files import write_whole
+from course_lib.paths import ROOT, work_dir
+
+FIRST_NOTEBOOK = "00_start_here.ipynb"
+
+app = typer.Typer(
+    name="course",
+    help="Advanced DSPy, the course: set up, check, build and prove it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ExerciseId = Annotated[str, typer.Argument(help='the exercise, such as "0.1"')]
+
+
+@app.command()
+def setup() -> None:
+    """Install the kernel and make your copies of the notebooks; nothing of yours is overwritten.
+
+    Example: course setup
+    """
+    from course_lib.authoring.kernel import install
+    from course_lib.exercises import work
+
+    install()
+    made = work.make_copies()
+    new = f" ({len(made)} new)" if made else ""
+    typer.echo(f"Set up. Your notebooks are in {_shown(work_dir())}{new}.")
+
+
+@app.command()
+def lab(
+    port: Annotated[int, typer.Option(help="the port to ask for; the next free one is taken")] = 8888,
+    browser: Annotated[bool, typer.Option(help="open a browser window, where there is a screen")] = True,
+) -> None:
+    """Start JupyterLab on "Start here" and print its address; stop it with Ctrl-C.
+
+    Example: course lab --no-browser
+    """
+    from course_lib.lab import start
+
+    setup()
+    start(work_dir(), FIRST_NOTEBOOK, port=port, wants_browser=browser)
+
+
+@app.command()
+def doctor() -> None:
+    """Check this machine, print the remedy for each thing that is wrong, write work/doctor.txt.
+
+    Example: course doctor
+    """
+    from course_lib.doctor import doctor as examine
+
+    if not examine().is_fine:
+        raise typer.Exit(1)
+
+
+@app.command()
+def lm(
+    port: Annotated[int, typer.Option(help="the loopback port to listen on")] = 8400,
+    host: Annotated[str, typer.Option(help="another address, to serve a workshop")] = "127.0.0.1",
+) -> None:
+    """Run the language model's endpoint alone, OpenAI-compatible, until Ctrl-C.
+
+    Example: course lm --port 8400
+    """
+    from course_lib.lm.process import serve
+
+    serve(host=host, port=port)
+
+
+@app.command()
+def build(
+    check: Annotated[bool, typer.Option("--check", help="write nothing, fail if stale")] = False,
+    execute: Annotated[bool, typer.Option("--execute", help="also run changed solutions")] = False,
+) -> None:
+    """Build notebooks/ and solutions/ from lessons/.
+
+    Example: course build --check
+    """
+    from course_lib.authoring import build as building
+
+    if check:
+        stale = building.check()
+        for path in stale:
+            typer.echo(f"stale: {_shown(path)}")
+        if stale:
+            raise CourseError(f"{len(stale)} built notebooks differ from their lessons; run: make build")
+        typer.echo("What is built is fresh.")
+        return
+    for path in building.build(execute=execute):
+        typer.echo(f"wrote {_shown(path)}")
+
+
+@app.command()
+def proof(
+    as_json: Annotated[bool, typer.Option("--json", help="a list of objects instead of lines")] = False,
+    only: Annotated[list[str] | None, typer.Argument(help="exercises to prove; all if none is named")] = None,
+) -> None:
+    """Prove every exercise from three sides: untouched stub, solution, wrong answers.
+
+    Example: course proof --json
+    """
+    from course_lib.authoring import proof as proving
+
+    proofs = proving.prove(only or None)
+    as_text = json.dumps([each.as_dict() for each in proofs], indent=2) if as_json else proving.report(proofs)
+    typer.echo(as_text)
+    if not all(each.holds for each in proofs):
+        raise typer.Exit(1)
+
+
+@app.command()
+def reset(exercise: ExerciseId) -> None:
+    """Put the untouched stub of one exercise back into your notebook; your answer is kept aside.
+
+    Example: course reset 0.1
+    """
+    from course_lib.exercises import work
+
+    typer.echo(work.reset(exercise))
+
+
+@app.command()
+def diff(exercise: ExerciseId) -> None:
+    """Show your answer to one exercise against ours.
+
+    Example: course diff 0.1
+    """
+    from course_lib.exercises import work
+
+    typer.echo(work.diff(exercise))
+
+
+@app.command()
+def update() -> None:
+    """Bring your notebooks up to the shipped ones; what you wrote stays.
+
+    Example: git pull && course update
+    """
+    from course_lib.exercises import work
+
+    typer.echo(work.update())
+
+
+@app.command()
+def export(
+    to: Annotated[Path, typer.Argument(help="the file to write")] = Path("progress.json"),
+) -> None:
+    """Write your progress as one small file without a name, for an instructor.
+
+    Example: course export mine.json
+    """
+    from course_lib.exercises.progress import export as exported
+
+    write_whole(to, json.dumps(exported(), indent=2) + "\n")
+    typer.echo(f"Wrote {_shown(to.absolute())}: no name, no path and no code of yours is in it.")
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def main() -> None:
+    """Run the command; an error of ours is one line on standard error and exit code 1."""
+    try:
+        app()
+    except CourseError as error:
+        print(f"course: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Writing a file so that it is either the old one or the new one, never half of it.
+
+Main path: write_whole().
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from course_lib.errors import CourseError
+
+
+class FileError(CourseError):
+    """A file could not be written; what was there before is untouched."""
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write `text` to `path` in one step (a temporary file beside it, then a rename).
+
+    Raises:
+        FileError: the folder is missing, read-only or full; `path` is as it was.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(scratch).chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
+            Path(scratch).replace(path)
+        except BaseException:
+            Path(scratch).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise FileError(
+            f"could not write {path}: {error.strerror}; nothing was changed. "
+            "Free some space or make the folder writable, or name another place"
+        ) from error

@@ -1,0 +1,141 @@
+"""JupyterLab for a learner: one server per work folder, its address printed, its log in a file.
+
+Main path: start() -> an already running server's address, or a new server until Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import webbrowser
+from pathlib import Path
+
+from course_lib.errors import CourseError
+
+START_DEADLINE_S = 60.0
+
+
+class LabError(CourseError):
+    """JupyterLab did not come up."""
+
+
+def start(folder: Path, notebook: str, *, port: int, wants_browser: bool) -> None:
+    """Run JupyterLab on `folder`, opened on `notebook`, until Ctrl-C or SIGTERM.
+
+    If one runs there already, its address is printed instead. A port in use means the next free one.
+
+    Raises:
+        LabError: the server ended or stayed silent; the end of its log is in the message.
+    """
+    if running := _running(folder):
+        print(f"JupyterLab already runs on your notebooks:\n\n    {_address(running, notebook)}\n")
+        return
+    port, token = _free_port(port), secrets.token_urlsafe(24)
+    log = folder / "jupyterlab.log"
+    with log.open("w", encoding="utf-8") as output:
+        server = subprocess.Popen(  # noqa: S603 - our own command line
+            _command(folder, notebook, port),
+            env={**os.environ, "JUPYTER_TOKEN": token},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C reaches us, and we stop it in order
+        )
+    signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+    try:
+        _wait_until_ready(server, f"http://127.0.0.1:{port}/api", log)
+        address = _address({"url": f"http://127.0.0.1:{port}/", "token": token}, notebook)
+        print(f"JupyterLab is ready, on Start here:\n\n    {address}\n\nStop it with Ctrl-C. Its log: {log}")
+        sys.stdout.flush()
+        if wants_browser and _has_screen():
+            webbrowser.open(address)
+        if server.wait() not in (0, -signal.SIGTERM):
+            raise LabError(f"JupyterLab ended by itself; the end of {log}:\n{_end_of(log)}")
+    except KeyboardInterrupt:
+        print("\nStopping JupyterLab; your notebooks are saved as you last saved them.")
+    finally:
+        server.terminate()
+        try:
+            server.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+def _command(folder: Path, notebook: str, port: int) -> list[str]:
+    options = [
+        "--no-browser",
+        "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.port={port}",
+        "--ServerApp.port_retries=0",
+        f"--ServerApp.root_dir={folder}",
+        f"--LabApp.default_url=/lab/tree/{notebook}",
+        "--LabApp.news_url=",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        "--LabApp.extension_manager=readonly",
+    ]
+    if os.geteuid() == 0:
+        options.append("--ServerApp.allow_root=True")
+    return [sys.executable, "-m", "jupyterlab", *options]
+
+
+def _running(folder: Path) -> dict[str, str] | None:
+    """Return the server that already shows `folder`, if it answers."""
+    from jupyter_server.serverapp import list_running_servers
+
+    for server in list_running_servers():
+        if Path(server["root_dir"]).resolve() == folder.resolve() and _answers(f"{server['url']}api"):
+            return {"url": server["url"], "token": server["token"]}
+    return None
+
+
+def _address(server: dict[str, str], notebook: str) -> str:
+    return f"{server['url']}lab/tree/{notebook}?token={server['token']}"
+
+
+def _answers(url: str) -> bool:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=2):
+            return True
+    except urllib.error.HTTPError:
+        return True  # it answers, if only to ask for the token
+    except OSError:
+        return False
+
+
+def _wait_until_ready(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + START_DEADLINE_S
+    while not _answers(url):
+        if server.poll() is not None:
+            raise LabError(f"JupyterLab did not start; the end of {log}:\n{_end_of(log)}")
+        if time.monotonic() > deadline:
+            raise LabError(
+                f"JupyterLab did not answer within {START_DEADLINE_S:.0f} s; see {log}, then try again"
+            )
+        time.sleep(0.1)
+
+
+def _end_of(log: Path) -> str:
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:])
+
+
+def _free_port(wanted: int) -> int:
+    for port in (*range(wanted, wanted + 50), 0):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise LabError(f"no free port from {wanted} up; stop another server, or: course lab --port 9000")
+
+
+def _has_screen() -> bool:
+    return sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
