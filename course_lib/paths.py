@@ -15,5 +15,5 @@ SOLUTIONS = ROOT / "solutions"
 
 
 def work_dir() -> Path:
-    """Return the learner's own folder: `COURSE_WORK` if set, else `work/` in the checkout. It may not exist yet."""
+    """Return the learner's own folder: `COURSE_WORK`, else `work/` in the checkout. It may not exist yet."""
     return Path(os.environ.get("COURSE_WORK") or ROOT / "work").expanduser().absolute()
