@@ -1,0 +1,136 @@
+"""What a lesson shows to be read: tables, and the messages a model saw; as HTML, and as plain text beside it.
+
+Main path: table() and show_messages() return a Shown, which Jupyter displays and print() writes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from html import escape
+from textwrap import indent, shorten
+from typing import Any
+
+from course_lib.errors import CourseError
+
+_INK = "color:var(--jp-content-font-color1, #1f2328);background:var(--jp-layout-color1, #ffffff)"
+_EDGE = "1px solid var(--jp-border-color1, #bdbdbd)"
+_CELL = f"text-align:left;vertical-align:top;white-space:normal;padding:4px 10px;border-bottom:{_EDGE}"
+_TEXT_WIDTH = 60
+
+
+class NothingToShowError(CourseError):
+    """The thing handed over holds no rows or no messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Something to read: HTML for Jupyter, text for everything else."""
+
+    html: str
+    text: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def _plain(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _as_rows(rows: Sequence[Any]) -> list[dict[str, str]]:
+    listed = [asdict(row) if is_dataclass(row) and not isinstance(row, type) else row for row in rows]
+    if not listed or not all(isinstance(row, Mapping) for row in listed):
+        raise NothingToShowError(f"table() shows a list of dicts or dataclasses, one a row; got {rows!r:.80}")
+    columns = list(dict.fromkeys(column for row in listed for column in row))
+    return [{str(column): _plain(row.get(column)) for column in columns} for row in listed]
+
+
+def _text_table(rows: list[dict[str, str]], caption: str) -> str:
+    cut = [[shorten(word, _TEXT_WIDTH, placeholder=" …") for word in row.values()] for row in rows]
+    lines = [list(rows[0]), *cut]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    drawn = ["  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)) for line in lines]
+    ruled = [drawn[0], "  ".join("-" * width for width in widths), *drawn[1:]]
+    return "\n".join(line.rstrip() for line in ([caption, ""] if caption else []) + ruled)
+
+
+def table(rows: Sequence[Any], *, caption: str = "") -> Shown:
+    """Show rows (dicts or dataclasses) under a caption; the first column names the row.
+
+    Raises:
+        NothingToShowError: there is no row, or a row is neither dict nor dataclass.
+    """
+    plain = _as_rows(rows)
+    heads = "".join(f'<th scope="col" style="{_CELL}">{escape(column)}</th>' for column in plain[0])
+    body = []
+    for row in plain:
+        first, *others = row.values()
+        cells = "".join(f'<td style="{_CELL}">{escape(word)}</td>' for word in others)
+        body.append(f'<tr><th scope="row" style="{_CELL}">{escape(first)}</th>{cells}</tr>')
+    title = f'<caption style="text-align:left;font-weight:600;padding:4px 10px">{escape(caption)}</caption>'
+    html = (
+        f'<table style="{_INK};border-collapse:collapse;margin:0">{title if caption else ""}'
+        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    )
+    return Shown(html, _text_table(plain, caption))
+
+
+def _content(message: Mapping[str, Any]) -> str:
+    """Return what a message says, in words: text parts as they are, everything else as JSON."""
+    content = message.get("content") or ""
+    parts = [content] if isinstance(content, str) else content
+    said = [part if isinstance(part, str) else part.get("text") or json.dumps(part) for part in parts]
+    said += [f"calls tool: {json.dumps(call)}" for call in message.get("tool_calls") or ()]
+    return "\n".join(word for word in said if word)
+
+
+def _field(call: Any, name: str) -> Any:
+    return call.get(name) if isinstance(call, Mapping) else getattr(call, name, None)
+
+
+def _heard(call: Any) -> list[tuple[str, str]]:
+    """Return (role, words) of each message of a call, the reply last."""
+    if isinstance(call, Sequence) and not isinstance(call, str):
+        messages, reply = call, None
+    else:
+        messages = _field(call, "messages")
+        outputs = _field(call, "outputs") or ()
+        reply = _field(call, "reply") or "\n".join(
+            output if isinstance(output, str) else _plain(output.get("text")) for output in outputs
+        )
+    if not messages:
+        raise NothingToShowError(
+            f"show_messages() takes a call of lm.ledger().calls, an entry of lm.history, "
+            f"or a list of messages; got {call!r:.80}"
+        )
+    heard = [(str(message.get("role", "?")), _content(message)) for message in messages]
+    return [*heard, ("reply", str(reply))] if reply else heard
+
+
+def show_messages(call: Any) -> Shown:
+    """Show what the model's server saw, message by message, and what it replied.
+
+    Args:
+        call: one of `lm.ledger().calls`, an entry of a `dspy.LM`'s history, or a list of messages.
+
+    Raises:
+        NothingToShowError: no message was found in it.
+    """
+    heard = _heard(call)
+    text = "\n\n".join(f"{role}:\n{indent(words, '    ')}" for role, words in heard)
+    block = f"border:{_EDGE};border-radius:6px;margin:6px 0;padding:6px 12px;{_INK}"
+    pre = "white-space:pre-wrap;overflow-wrap:anywhere;margin:4px 0 0;color:inherit;background:transparent"
+    pre += ";font-family:var(--jp-code-font-family, monospace);font-size:var(--jp-code-font-size, 13px)"
+    html = "".join(
+        f'<div role="group" aria-label="{escape(role, quote=True)} message" style="{block}">'
+        f'<strong>{escape(role)}</strong><pre style="{pre}">{escape(words)}</pre></div>'
+        for role, words in heard
+    )
+    return Shown(html, text)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import importlib
+from functools import reduce
+
+import dspy
+import pytest
+
+from course_lib.labs import chapters
+from course_lib.labs.names import NAMES, names_table
+
+
+def _find(path: str) -> object:
+    """Import as much of a dotted path as is a module, then take the rest as attributes."""
+    words = path.split(".")
+    for end in range(len(words), 0, -1):
+        try:
+            module = importlib.import_module(".".join(words[:end]))
+        except ModuleNotFoundError:
+            continue
+        return reduce(getattr, words[end:], module)
+    raise ModuleNotFoundError(path)
+
+
+def _places(name: str, book: str) -> set[str]:
+    bare = name.partition("(")[0]
+    homes = ("", "adapters.", "asyncio.", "deployment.", "performance.", "tracing.", "utils.")
+    return {f"dspy.{book}", *(f"dspy.{home}{bare}" for home in homes)}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.book], ids=lambda name: name.name)
+def test_a_name_from_books_is_nowhere_in_dspy(name):
+    for path in _places(name.name, name.book):
+        with pytest.raises((AttributeError, ModuleNotFoundError)):
+            _find(path)
+
+
+@pytest.mark.parametrize("point", sorted({point for name in NAMES for point in name.points}))
+def test_an_extension_point_exists_in_dspy(point):
+    assert _find(point) is not None
+
+
+def test_the_setting_from_books_is_unknown_to_dspy():
+    assert "performance_monitoring" not in dspy.settings.copy()
+
+
+def test_every_name_of_the_syllabus_is_listed_once():
+    named = [name.name.partition("(")[0] for name in NAMES]
+
+    assert len(named) == len(set(named)) == 22
+
+
+def test_every_name_is_built_in_a_notebook_of_the_course():
+    assert {name.notebook for name in NAMES} <= set(chapters.CHAPTERS)
+
+
+def test_the_table_can_be_asked_for_one_notebook():
+    text = repr(names_table("02"))
+
+    assert "CacheManager" in text
+    assert "AsyncRunner" not in text

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from inline_snapshot import snapshot
+
+from course_lib.labs.reading import NothingToShowError, show_messages, table
+
+
+@dataclass
+class Row:
+    tier: str
+    hit_share: float
+
+
+def test_a_table_has_a_caption_and_headers_for_columns_and_rows():
+    html = table([{"tier": "memory", "hits": 3}], caption="Hits by tier")._repr_html_()
+
+    assert "<caption" in html
+    assert html.count('scope="col"') == 2
+    assert html.count('scope="row"') == 1
+
+
+def test_a_table_reads_well_as_text():
+    shown = table([Row("memory", 0.5), Row("disk", 0.25)], caption="Hits")
+
+    assert repr(shown) == snapshot("""\
+Hits
+
+tier    hit_share
+------  ---------
+memory  0.5
+disk    0.25\
+""")
+
+
+def test_a_table_escapes_what_it_shows():
+    html = table([{"a": "<script>alert(1)</script>", "b": "&"}])._repr_html_()
+
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_rows_may_miss_columns():
+    assert repr(table([{"a": 1}, {"a": 2, "b": 3}])).splitlines()[-1] == "2  3"
+
+
+@pytest.mark.parametrize("rows", [[], ["text"], [dict]], ids=["no rows", "words", "a type"])
+def test_a_table_of_nothing_says_what_it_takes(rows):
+    with pytest.raises(NothingToShowError, match="list of dicts or dataclasses"):
+        table(rows)
+
+
+MESSAGES = [{"role": "system", "content": "Be <brief>."}, {"role": "user", "content": "Hello"}]
+
+
+def test_messages_are_shown_role_by_role_with_the_reply_last():
+    shown = show_messages({"messages": MESSAGES, "outputs": ["Hi"]})
+
+    assert repr(shown) == "system:\n    Be <brief>.\n\nuser:\n    Hello\n\nreply:\n    Hi"
+    assert "Be &lt;brief&gt;." in shown._repr_html_()
+
+
+def test_parts_and_tool_calls_are_told_in_words():
+    parts = [{"type": "text", "text": "see"}, {"type": "image_url", "image_url": {"url": "data:,x"}}]
+    called = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "track"}}]}
+
+    text = repr(show_messages([{"role": "user", "content": parts}, called]))
+
+    assert "see" in text
+    assert "data:,x" in text
+    assert 'calls tool: {"function": {"name": "track"}}' in text
+
+
+def test_something_without_messages_is_refused_with_what_would_do():
+    with pytest.raises(NothingToShowError, match=r"lm\.ledger\(\)\.calls"):
+        show_messages(42)
