@@ -1,0 +1,140 @@
+"""Tells whether something is still the stub that the notebook gave out.
+
+Main path: is_stub(thing) -> compares what the code does, instruction by instruction, never its text.
+"""
+
+from __future__ import annotations
+
+import dis
+import inspect
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from types import CodeType, FunctionType
+
+_SILENT = {"RESUME", "NOP", "CACHE", "EXTENDED_ARG", "PRECALL", "PUSH_NULL"}
+
+
+def _shape(code: CodeType) -> tuple[tuple[str, object], ...]:
+    """Return what the code does, without line numbers, names of arguments, or the text of a message."""
+    return tuple(
+        (
+            step.opname,
+            type(step.argval)
+            if isinstance(step.argval, str) and step.opname == "LOAD_CONST"
+            else step.argval,
+        )
+        for step in dis.get_instructions(code)
+        if step.opname not in _SILENT
+    )
+
+
+@cache
+def _stub_shapes() -> frozenset[tuple[tuple[str, object], ...]]:
+    """Return the shapes of every body that does nothing, written once per kind of function."""
+
+    def does_nothing() -> None: ...
+
+    def gives_dots() -> object:
+        return ...
+
+    def refuses() -> None:
+        raise NotImplementedError
+
+    def refuses_by_call() -> None:
+        raise NotImplementedError()
+
+    def refuses_with_words() -> None:
+        raise NotImplementedError("words")
+
+    async def awaits_nothing() -> None: ...
+
+    async def awaits_dots() -> object:
+        return ...
+
+    async def refuses_later() -> None:
+        raise NotImplementedError
+
+    async def refuses_later_by_call() -> None:
+        raise NotImplementedError()
+
+    async def refuses_later_with_words() -> None:
+        raise NotImplementedError("words")
+
+    bodies: tuple[Callable[..., object], ...] = (
+        does_nothing,
+        gives_dots,
+        refuses,
+        refuses_by_call,
+        refuses_with_words,
+        awaits_nothing,
+        awaits_dots,
+        refuses_later,
+        refuses_later_by_call,
+        refuses_later_with_words,
+    )
+    return frozenset(_shape(body.__code__) for body in bodies)
+
+
+def is_stub_function(function: Callable[..., object]) -> bool:
+    """Say whether a function's body is only `...`, `pass`, a docstring or `raise NotImplementedError`."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return isinstance(code, CodeType) and _shape(code) in _stub_shapes()
+
+
+def _plain(member: object) -> FunctionType | None:
+    """Return the function inside a method, property, static or class method; None for anything else."""
+    if isinstance(member, property):
+        member = member.fget
+    member = getattr(member, "__func__", member)
+    return member if isinstance(member, FunctionType) else None
+
+
+def _own_methods(cls: type) -> Iterator[FunctionType]:
+    for member in vars(cls).values():
+        function = _plain(member)
+        if (
+            function is not None
+            and function.__module__ == cls.__module__
+            and not _is_generated(cls, function)
+        ):
+            yield function
+
+
+def _is_generated(cls: type, function: FunctionType) -> bool:
+    """Say whether a dataclass was given this method, which nobody wrote."""
+    return "__dataclass_fields__" in vars(cls) and function.__code__.co_filename == "<string>"
+
+
+def _adds_nothing(cls: type) -> bool:
+    """Say whether a class body is only `...`, `pass` or a docstring."""
+    return all(name.startswith("__") for name in vars(cls)) and not vars(cls).get("__annotations__")
+
+
+def _is_stub_class(cls: type) -> bool:
+    methods = list(_own_methods(cls))
+    return all(map(is_stub_function, methods)) if methods else _adds_nothing(cls)
+
+
+def is_stub(thing: object) -> bool:
+    """Say whether `thing` is `...`, None, or a function, class or object that nobody has filled in."""
+    if thing is None or thing is ...:
+        return True
+    if isinstance(thing, type):
+        return _is_stub_class(thing)
+    if callable(thing) and (function := _plain(thing)) is not None:
+        return is_stub_function(function)
+    methods = list(_own_methods(type(thing)))
+    return bool(methods) and all(map(is_stub_function, methods))
+
+
+def _has_stub_methods(thing: object, names: tuple[str, ...]) -> bool:
+    if thing is None or thing is ...:
+        return True
+    cls = thing if isinstance(thing, type) else type(thing)
+    functions = [_plain(vars(cls).get(name)) for name in names]
+    return any(functions) and all(function is None or is_stub_function(function) for function in functions)
+
+
+def stub_methods(*names: str) -> Callable[[object], bool]:
+    """Return an `is_stub` for a class of which only these methods are left to the learner."""
+    return partial(_has_stub_methods, names=names)
