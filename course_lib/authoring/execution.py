@@ -1,0 +1,109 @@
+"""Runs a solution notebook and keeps outputs that say nothing of when and where it ran.
+
+Main path: execute(notebook) -> the same notebook with outputs, scrubbed.
+Source: nbclient 0.11 (record_timing, coalesce_streams, store_widget_state).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from course_lib.authoring.errors import NotebookFailed
+from course_lib.authoring.kernel import NAME, install
+from course_lib.authoring.notebook import Notebook
+from course_lib.paths import ROOT
+
+CELL_DEADLINE_S = 300
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+WIDGET_TEXT = "(interactive: run this cell to use it)"
+ADDRESS = re.compile(r"\bat 0x[0-9a-f]{6,}")
+CELL_FILE = re.compile(r"\S*ipykernel_\d+/\d+\.py")
+
+
+def execute(notebook: Notebook, *, name: str) -> Notebook:
+    """Run a notebook from top to bottom in a kernel and an empty work folder of its own.
+
+    Raises:
+        NotebookFailed: a cell raised or ran out of time; the message names the cell.
+    """
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    install()
+    with tempfile.TemporaryDirectory(prefix="course-build-") as scratch, _environment(Path(scratch)):
+        client = NotebookClient(
+            notebook.copy(),
+            kernel_name=NAME,
+            timeout=CELL_DEADLINE_S,
+            record_timing=False,
+            coalesce_streams=True,
+            store_widget_state=False,
+            resources={"metadata": {"path": scratch}},
+        )
+        try:
+            done = client.execute()
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+            raise NotebookFailed(
+                f"solutions/{name} does not run: {error}\nCorrect its lesson, then run: make build"
+            ) from None
+        return scrubbed(done, {scratch: "work", sys.prefix: ".venv", str(ROOT): ".", str(Path.home()): "~"})
+
+
+@contextlib.contextmanager
+def _environment(scratch: Path) -> Iterator[None]:
+    """Let kernels started meanwhile keep progress and caches below `scratch`."""
+    mine = {"COURSE_WORK": str(scratch), "DSPY_CACHEDIR": str(scratch / "dspy_cache")}
+    before = {name: os.environ.get(name) for name in mine}
+    os.environ.update(mine)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def scrubbed(notebook: Notebook, places: dict[str, str]) -> Notebook:
+    """Remove what differs from run to run: widget state, addresses, and `places` (path -> plain name)."""
+    notebook.metadata.pop("widgets", None)
+    notebook.metadata["language_info"] = {"name": "python"}
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", []):
+            _scrub(output, places)
+    return notebook
+
+
+def _scrub(output: Any, places: dict[str, str]) -> None:
+    if output.output_type == "stream":
+        output.text = _plain(output.text, places)
+    elif output.output_type == "error":
+        output.evalue = _plain(output.evalue, places)
+        output.traceback = [_plain(line, places) for line in output.traceback]
+    else:
+        _scrub_bundle(output.data, places)
+
+
+def _scrub_bundle(data: Any, places: dict[str, str]) -> None:
+    """Replace a widget, which a stored notebook cannot show, by words, unless it brings its own."""
+    if data.pop(WIDGET_VIEW, None) is not None and not data.keys() & {"text/html", "text/markdown"}:
+        data["text/plain"] = WIDGET_TEXT
+    for kind, content in data.items():
+        if kind.startswith("text/") and isinstance(content, str):
+            data[kind] = _plain(content, places)
+
+
+def _plain(text: str, places: dict[str, str]) -> str:
+    text = CELL_FILE.sub("<cell>", ADDRESS.sub("at 0x...", text))
+    for path, word in places.items():
+        text = text.replace(path, word)
+    return text

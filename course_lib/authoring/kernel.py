@@ -1,0 +1,50 @@
+"""The course's kernel: this environment's Python, under a name that every notebook carries.
+
+Main path: install() -> a kernelspec in the environment's own share/jupyter, for JupyterLab to list.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from course_lib.authoring.errors import KernelNotInstalled
+from course_lib.files import FileError, write_whole
+
+NAME = "advanced-dspy"
+DISPLAY_NAME = "Advanced DSPy"
+ENVIRONMENT = {
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # no debugger's warning about Python's frozen modules
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # no price list from the network
+}
+
+
+def spec() -> dict[str, object]:
+    """Return what kernel.json says."""
+    return {
+        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "display_name": DISPLAY_NAME,
+        "env": ENVIRONMENT,
+        "language": "python",
+        "metadata": {"debugger": True},
+    }
+
+
+def install(prefix: Path | None = None) -> Path:
+    """Write the kernelspec below `prefix` (default: this environment), unless it is there; return its folder.
+
+    Raises:
+        KernelNotInstalled: the environment is read-only.
+    """
+    folder = (prefix or Path(sys.prefix)) / "share" / "jupyter" / "kernels" / NAME
+    file, text = folder / "kernel.json", json.dumps(spec(), indent=1) + "\n"
+    try:
+        if not file.exists() or file.read_text("utf-8") != text:
+            write_whole(file, text)
+    except (FileError, OSError) as error:
+        raise KernelNotInstalled(
+            f"could not install the kernel {NAME!r}: {error}. "
+            f"Make {folder.parent} writable, then run: make setup"
+        ) from error
+    return folder

@@ -1,0 +1,65 @@
+"""What a lesson is: a title and its cells, each knowing its part in an exercise.
+
+Main path: reading.read(path) -> Lesson.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+HEADING = re.compile(r"^# +(?P<title>\S.*?)\s*$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell of a lesson, as written: with solution regions and all."""
+
+    kind: str
+    """`code` or `markdown`."""
+    source: str
+    """The text below the marker."""
+    line: int
+    """Line of the cell's marker in the file, counted from 1."""
+    id: str
+    """The same in both notebooks, whatever is inserted before it."""
+    name: str | None = None
+    """The id its author gave it."""
+    exercise: str | None = None
+    """Id of the exercise it belongs to, such as `2.3`."""
+    outcome: str | None = None
+    """For a wrong answer: what the check must say of it."""
+    message: str | None = None
+    """For a wrong answer: text, or a regular expression, that the check's message must hold."""
+    tags: tuple[str, ...] = ()
+
+    def has(self, tag: str) -> bool:
+        """Whether the cell carries this tag."""
+        return tag in self.tags
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What one file of `lessons/` says."""
+
+    name: str
+    """The file's name without its ending, such as `02_caching`."""
+    path: Path
+    cells: tuple[Cell, ...]
+
+    @property
+    def title(self) -> str:
+        """The text of the first top heading, or the lesson's name."""
+        for cell in self.cells:
+            if cell.kind == "markdown" and (found := HEADING.search(cell.source)):
+                return found["title"]
+        return self.name
+
+    def exercise_ids(self) -> list[str]:
+        """Return the ids of the exercises set here, in order."""
+        return list(dict.fromkeys(c.exercise for c in self.cells if c.exercise and c.has("exercise")))
+
+    def cells_of(self, exercise: str, tag: str) -> list[Cell]:
+        """Return the cells of one exercise that carry `tag`, in order."""
+        return [cell for cell in self.cells if cell.exercise == exercise and cell.has(tag)]

@@ -1,0 +1,68 @@
+"""A lesson as a notebook, and a notebook as the text of its file.
+
+Main path: learner(lesson), solved(lesson) -> notebooks without outputs; text_of(notebook) -> its file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import nbformat
+
+from course_lib.authoring import regions
+from course_lib.authoring.kernel import DISPLAY_NAME, NAME
+from course_lib.authoring.lesson import Cell, Lesson
+
+METADATA = {
+    "kernelspec": {"display_name": DISPLAY_NAME, "language": "python", "name": NAME},
+    "language_info": {"name": "python"},
+}
+Notebook = Any
+"""nbformat's NotebookNode, which has no types."""
+
+
+def learner(lesson: Lesson) -> Notebook:
+    """Return the learner's notebook: stubs for solutions, no wrong answers, no outputs."""
+    return _notebook(lesson, regions.learner, leaves_out="solution-only")
+
+
+def solved(lesson: Lesson) -> Notebook:
+    """Return the solved notebook, not yet executed."""
+    return _notebook(lesson, regions.solved, leaves_out="learner-only")
+
+
+def _notebook(lesson: Lesson, shown: Callable[[str], str], *, leaves_out: str) -> Notebook:
+    cells = [_cell(cell, shown) for cell in lesson.cells if not (cell.has("wrong") or cell.has(leaves_out))]
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=METADATA)
+    nbformat.validate(notebook)
+    return notebook
+
+
+def _cell(cell: Cell, shown: Callable[[str], str]) -> Any:
+    metadata: dict[str, Any] = {"exercise": cell.exercise} if cell.exercise else {}
+    if cell.tags:
+        metadata["tags"] = list(cell.tags)
+    if cell.kind == "markdown":
+        return nbformat.v4.new_markdown_cell(cell.source, metadata=metadata, id=cell.id)
+    return nbformat.v4.new_code_cell(shown(cell.source), metadata=metadata, id=cell.id)
+
+
+def text_of(notebook: Notebook) -> str:
+    """Return the text of a notebook's file, ending in one newline."""
+    return str(nbformat.writes(notebook)).rstrip("\n") + "\n"
+
+
+def source_part(notebook: Notebook) -> str:
+    """Return the file's text as it would be without outputs and execution counts."""
+    bare = nbformat.from_dict({**notebook, "cells": [{**cell} for cell in notebook.cells]})
+    for cell in bare.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return text_of(bare)
+
+
+def is_executed(notebook: Notebook) -> bool:
+    """Whether every code cell with something in it has been run."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+    return all(cell.execution_count for cell in code)

@@ -1,0 +1,123 @@
+"""Reads a lesson: one py:percent script from which the learner's and the solved notebook are built.
+
+Main path: read(path) -> Lesson; read_all(folder) -> every lesson, or the problems of all broken ones.
+Source: jupytext 1.19 splits the script; it makes random cell ids, so ids are given here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from course_lib.authoring.errors import BrokenLesson, Problem
+from course_lib.authoring.lesson import Cell, Lesson
+from course_lib.authoring.rules import problems_of
+from course_lib.paths import ROOT
+
+MARKER = re.compile(r"^# ?%%(\s|$)")
+KEYS = ("name", "exercise", "outcome", "message")
+MARKER_LINE = re.compile(
+    rf"# %%( \[markdown\])?( ({'|'.join(KEYS)})=\"([^\"\\]|\\.)*\"| tags=\[(\"[\w-]+\"(, ?(?=\"))?)*\])*\s*"
+)
+MARKER_REMEDY = (
+    "Write '# %%' or '# %% [markdown]', then any of "
+    + ", ".join(f'{key}="..."' for key in KEYS)
+    + ', tags=["...", "..."]'
+)
+
+
+def read(path: Path, *, known: Collection[str] | None = None) -> Lesson:
+    """Read one lesson.
+
+    `known` holds the registered exercise ids; None leaves them unchecked.
+
+    Raises:
+        BrokenLesson: with every problem found, each with its line and remedy.
+    """
+    shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+    cells = tuple(_cells(path, shown))
+    problems = problems_of(cells, shown, known)
+    if problems:
+        raise BrokenLesson(sorted(problems, key=lambda problem: problem.line))
+    return Lesson(path.stem, path, cells)
+
+
+def read_all(folder: Path, *, known: Collection[str] | None = None) -> list[Lesson]:
+    """Read every lesson of a folder, by name; raise the problems of all broken ones together."""
+    lessons: list[Lesson] = []
+    problems: list[Problem] = []
+    for path in sorted(folder.glob("*.py")):
+        try:
+            lessons.append(read(path, known=known))
+        except BrokenLesson as error:
+            problems += error.problems
+    owners: dict[str, Lesson] = {}
+    for lesson in lessons:
+        for exercise in lesson.exercise_ids():
+            first = owners.setdefault(exercise, lesson)
+            if first is not lesson:
+                cell = lesson.cells_of(exercise, "exercise")[0]
+                what = f"exercise {exercise} is already set in {first.path.name}"
+                problems.append(Problem(lesson.path, cell.line, what, "Give one of the two another id"))
+    if problems:
+        raise BrokenLesson(problems)
+    return lessons
+
+
+def _cells(path: Path, shown: Path) -> Iterator[Cell]:
+    import jupytext  # half a second: only a build pays it
+
+    text = _text(path, shown)
+    marks = [(number, line) for number, line in enumerate(text.split("\n"), 1) if MARKER.match(line)]
+    bad = [
+        Problem(shown, number, f"the cell's line reads {line!r}", MARKER_REMEDY)
+        for number, line in marks
+        if not MARKER_LINE.fullmatch(line)
+    ]
+    if bad:
+        raise BrokenLesson(bad)
+    raw = jupytext.reads(text, fmt="py:percent").cells
+    if len(marks) != len(raw):
+        what = f"{len(marks)} lines start a cell with '# %%', but {len(raw)} cells were found"
+        remedy = "Start the first cell on line 1, and write '# %%' only where a cell starts"
+        raise BrokenLesson([Problem(shown, 1, what, remedy)])
+    metas = [_metadata(cell.metadata) for cell in raw]
+    ids = _ids(path.stem, [(cell.cell_type, cell.source) for cell in raw], metas)
+    for cell, (line, _), meta, cell_id in zip(raw, marks, metas, ids, strict=True):
+        yield Cell(kind=cell.cell_type, source=cell.source, line=line, id=cell_id, **meta)
+
+
+def _text(path: Path, shown: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        what = f"not UTF-8 text ({error.reason})"
+        raise BrokenLesson([Problem(shown, line, what, "Save the file as UTF-8")]) from None
+
+
+def _metadata(found: Mapping[str, Any]) -> dict[str, Any]:
+    strings = {key: found[key] for key in KEYS if key in found}
+    return {**strings, "tags": tuple(found.get("tags", ()))}
+
+
+def _ids(lesson: str, texts: list[tuple[str, str]], metas: list[dict[str, Any]]) -> Iterator[str]:
+    """Give each cell its id: its name, else its part in an exercise, else a hash of its text."""
+    seen: Counter[str] = Counter()
+    for (kind, source), meta in zip(texts, metas, strict=True):
+        stem = meta.get("name") or _part(meta) or _digest(lesson, kind, source)
+        seen[stem] += 1
+        yield stem if seen[stem] == 1 else f"{stem}-{seen[stem]}"
+
+
+def _part(meta: Mapping[str, Any]) -> str | None:
+    part = next((tag for tag in ("exercise", "check", "wrong") if tag in meta["tags"]), None)
+    return f"{part}-{meta['exercise'].replace('.', '-')}" if part and meta.get("exercise") else None
+
+
+def _digest(lesson: str, kind: str, source: str) -> str:
+    return hashlib.sha256(f"{lesson}\0{kind}\0{source}".encode()).hexdigest()[:12]

@@ -1,0 +1,194 @@
+"""What must hold in a lesson's source before anything is built from it.
+
+Main path: problems_of(cells) -> every broken rule, with its line and remedy; empty for a good lesson.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Collection, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+from course_lib.authoring import regions
+from course_lib.authoring.errors import Problem
+from course_lib.authoring.lesson import Cell
+
+OUTCOMES = ("passed", "failed", "crashed", "not attempted")
+TAGS = {
+    "exercise": "the learner writes the solution region of this cell",
+    "check": "calls check() on what the exercise cell defines",
+    "wrong": "a plausible wrong answer, for the proof only",
+    "needs": "the proof runs this cell before the exercises below it",
+    "solution-only": "in the solved notebook only",
+    "learner-only": "in the learner's notebook only",
+    "invented-names": "names that no DSPy release has are allowed here",
+    "raises-exception": "an error in this cell does not stop Run All",
+}
+CELL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+
+
+def problems_of(cells: Sequence[Cell], path: Path, known: Collection[str] | None) -> list[Problem]:
+    """Return every problem of a lesson; `known` holds the registered exercise ids, None allows any."""
+    problems = list(_naming(cells, path))
+    for cell in cells:
+        problems += _tagging(cell, path, known)
+        problems += _regions(cell, path)
+    if problems:
+        return problems  # what follows reads the cells as well-formed
+    for cell in cells:
+        problems += _syntax(cell, path)
+    problems += _exercises(cells, path)
+    return problems
+
+
+def _naming(cells: Sequence[Cell], path: Path) -> Iterator[Problem]:
+    if not cells:
+        yield Problem(path, 1, "the lesson has no cell", "Start one with '# %% [markdown]' or '# %%'")
+    lines: dict[str, int] = {}
+    for cell in cells:
+        if cell.name is not None and not CELL_ID.fullmatch(cell.name):
+            what = f"the name {cell.name!r} cannot be a cell id"
+            yield Problem(path, cell.line, what, "Use 1 to 64 letters, digits, '-' and '_'")
+        first = lines.setdefault(cell.name or cell.id, cell.line)
+        if first != cell.line:
+            what = f"the cell is named {cell.name or cell.id!r}, as is the one at line {first}"
+            yield Problem(path, cell.line, what, "Give each cell a name of its own")
+
+
+def _tagging(cell: Cell, path: Path, known: Collection[str] | None) -> Iterator[Problem]:
+    for tag in cell.tags:
+        if tag not in TAGS:
+            yield Problem(path, cell.line, f"unknown tag {tag!r}", f"Known: {', '.join(TAGS)}")
+    parts = [tag for tag in ("exercise", "check", "wrong") if cell.has(tag)]
+    if len(parts) > 1:
+        yield Problem(path, cell.line, f"the cell is tagged {' and '.join(parts)}", "Make it one of them")
+    if parts and not cell.exercise:
+        yield Problem(path, cell.line, f"a cell tagged {parts[0]!r} names no exercise", 'Add exercise="0.1"')
+    if parts and cell.kind != "code":
+        yield Problem(path, cell.line, f"a {cell.kind} cell is tagged {parts[0]!r}", "Make it a code cell")
+    if cell.exercise and known is not None and cell.exercise not in known:
+        what = f"exercise {cell.exercise!r} is not registered; known: {', '.join(known) or 'none'}"
+        yield Problem(path, cell.line, what, "Add it to course_lib/exercises, or correct the id")
+    if cell.has("wrong"):
+        yield from _wrong_answer(cell, path)
+    elif cell.outcome is not None or cell.message is not None:
+        what = "only a cell tagged 'wrong' says outcome or message"
+        yield Problem(path, cell.line, what, "Tag the cell, or drop both")
+
+
+def _wrong_answer(cell: Cell, path: Path) -> Iterator[Problem]:
+    allowed = [outcome for outcome in OUTCOMES if outcome != "passed"]
+    if cell.outcome not in allowed:
+        what = f"the wrong answer declares outcome {cell.outcome!r}"
+        yield Problem(path, cell.line, what, f'Write outcome="..." with one of: {", ".join(allowed)}')
+    if not (cell.message or "").strip():
+        what = "the wrong answer does not say which message it must get"
+        yield Problem(path, cell.line, what, 'Add message="text or regular expression"')
+
+
+def _regions(cell: Cell, path: Path) -> Iterator[Problem]:
+    try:
+        found = [part for part in regions.split(cell.source) if isinstance(part, regions.Region)]
+    except regions.BadRegion as error:
+        yield Problem(path, _line(cell, error.offset), error.what, error.remedy)
+        return
+    if found and not cell.has("exercise"):
+        what = "a solution region in a cell that is no exercise"
+        yield Problem(
+            path, _line(cell, found[0].offset), what, 'Tag the cell: exercise="0.1" tags=["exercise"]'
+        )
+    if cell.has("exercise") and not found:
+        what = "the exercise cell has no solution region"
+        yield Problem(
+            path, cell.line, what, f"Put the solution between {regions.BEGIN!r} and {regions.END!r}"
+        )
+
+
+def _line(cell: Cell, offset: int) -> int:
+    return cell.line + 1 + offset
+
+
+def _syntax(cell: Cell, path: Path) -> Iterator[Problem]:
+    if cell.kind != "code":
+        return
+    sides = {"": cell.source}
+    if cell.has("exercise"):
+        sides = {
+            " with the solution": regions.solved(cell.source),
+            " with the stub": regions.learner(cell.source),
+        }
+    for side, source in sides.items():
+        try:
+            parse(source)
+        except SyntaxError as error:
+            line = _line(cell, (error.lineno or 1) - 1) if not side else cell.line
+            what = f"the cell{side} is not valid Python: {error.msg} in {(error.text or '').strip()!r}"
+            yield Problem(path, line, what, "Correct the cell; magics and top-level await are allowed")
+
+
+@cache
+def _magics() -> object:
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    return TransformerManager()
+
+
+def parse(source: str) -> ast.Module:
+    """Parse a notebook cell: Python, with magics and top-level `await` allowed.
+
+    Raises:
+        SyntaxError: it is neither.
+    """
+    try:
+        plain = ast.parse(source)
+    except SyntaxError:
+        plain = ast.parse(_magics().transform_cell(source))  # type: ignore[attr-defined]
+    compile(plain, "<cell>", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    return plain
+
+
+def checked_exercise(source: str) -> str | None:
+    """Return the id that a check cell's last line hands to check(), or None if it does not end in one."""
+    body = parse(source).body
+    last = body[-1].value if body and isinstance(body[-1], ast.Expr) else None
+    call = last.value if isinstance(last, ast.Await) else last
+    if not isinstance(call, ast.Call) or not call.args or not isinstance(call.args[0], ast.Constant):
+        return None
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", None)
+    return str(call.args[0].value) if name == "check" else None
+
+
+def _exercises(cells: Sequence[Cell], path: Path) -> Iterator[Problem]:
+    parts: dict[str, dict[str, list[Cell]]] = {}
+    for cell in cells:
+        for tag in ("exercise", "check", "wrong"):
+            if cell.exercise and cell.has(tag):
+                parts.setdefault(cell.exercise, {}).setdefault(tag, []).append(cell)
+    for exercise, found in parts.items():
+        yield from _three_sides(exercise, found, path)
+
+
+def _three_sides(exercise: str, found: dict[str, list[Cell]], path: Path) -> Iterator[Problem]:
+    first = min((cell for part in found.values() for cell in part), key=lambda cell: cell.line)
+    remedies = {
+        "exercise": f'Add a cell: # %% exercise="{exercise}" tags=["exercise"]',
+        "check": f'Add a cell: # %% exercise="{exercise}" tags=["check"], with check("{exercise}", ...)',
+        "wrong": f'Add a cell: # %% exercise="{exercise}" tags=["wrong"] outcome="failed" message="..."',
+    }
+    names = {"exercise": "no exercise cell", "check": "no check cell", "wrong": "no wrong answer"}
+    for part, remedy in remedies.items():
+        if part not in found:
+            yield Problem(path, first.line, f"exercise {exercise} has {names[part]}", remedy)
+    for cell in found.get("check", []):
+        if checked_exercise(cell.source) != exercise:
+            what = f'the check cell of exercise {exercise} does not end in check("{exercise}", ...)'
+            yield Problem(path, cell.line, what, "Make that call its last line")
+    if "exercise" not in found:
+        return
+    top = found["exercise"][0]
+    for cell in [*found.get("check", []), *found.get("wrong", [])]:
+        if cell.line < top.line:
+            what = f"a cell of exercise {exercise} stands before its exercise cell"
+            yield Problem(path, cell.line, what, f"Move it below line {top.line}")

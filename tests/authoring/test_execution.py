@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import nbformat
+import pytest
+
+from course_lib.authoring.build import build, check
+from course_lib.authoring.errors import NotebookFailed
+from course_lib.authoring.execution import WIDGET_TEXT, WIDGET_VIEW, scrubbed
+
+LESSON = """# %% [markdown]
+# # Outputs
+#
+# That differ from run to run.
+
+# %%
+import os
+from pathlib import Path
+
+print(object(), Path.cwd(), os.environ["COURSE_WORK"])
+"""
+
+
+def with_output(output) -> nbformat.NotebookNode:
+    cell = nbformat.v4.new_code_cell("x", execution_count=1, outputs=[output])
+    return nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {"state": {}}})
+
+
+def data(**by_kind: str) -> nbformat.NotebookNode:
+    kinds = {"plain": "text/plain", "html": "text/html", "view": WIDGET_VIEW}
+    bundle = {kinds[kind]: content for kind, content in by_kind.items()}
+    return with_output(nbformat.v4.new_output("display_data", data=bundle))
+
+
+def test_a_solution_runs_once_and_keeps_its_scrubbed_outputs(course):
+    for lesson in (course / "lessons").glob("*.py"):
+        lesson.unlink()
+    (course / "lessons" / "01_outputs.py").write_text(LESSON, "utf-8")
+
+    first = build(course, execute=True, known=[])
+    again = build(course, execute=True, known=[])
+
+    solution = nbformat.read(course / "solutions" / "01_outputs.ipynb", as_version=4)
+    assert len(first) == 2
+    assert again == check(course, known=[]) == []
+    assert solution.cells[1].outputs[0].text == "<object object at 0x...> work work\n"
+    assert "execution" not in solution.cells[1].metadata
+
+
+def test_a_solution_that_does_not_run_changes_no_file(course):
+    (course / "lessons" / "00_sample.py").write_text("# %%\nlen(3)\n", "utf-8")
+
+    with pytest.raises(
+        NotebookFailed, match=r"(?s)solutions/00_sample.ipynb does not run: .*len\(3\).*make build"
+    ):
+        build(course, execute=True, known=[])
+
+    assert list(course.glob("*/*.ipynb")) == []
+
+
+def test_a_widget_s_view_becomes_words():
+    notebook = scrubbed(data(plain="IntSlider(value=3)", view="..."), {})
+
+    assert notebook.cells[0].outputs[0].data == {"text/plain": WIDGET_TEXT}
+    assert "widgets" not in notebook.metadata
+
+
+def test_a_widget_that_brings_html_keeps_it():
+    notebook = scrubbed(data(plain="Board()", html="<p>1 of 1 passed</p>", view="..."), {})
+
+    assert notebook.cells[0].outputs[0].data == {"text/plain": "Board()", "text/html": "<p>1 of 1 passed</p>"}
+
+
+def test_a_warning_s_place_is_the_cell():
+    output = nbformat.v4.new_output(
+        "stream", name="stderr", text="/tmp/ipykernel_42/123.py:1: UserWarning: w"
+    )
+
+    assert scrubbed(with_output(output), {}).cells[0].outputs[0].text == "<cell>:1: UserWarning: w"
+
+
+def test_paths_of_this_machine_get_plain_names():
+    notebook = scrubbed(data(plain="'/home/someone/course/lessons'"), {"/home/someone/course": "."})
+
+    assert notebook.cells[0].outputs[0].data["text/plain"] == "'./lessons'"

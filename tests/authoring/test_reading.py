@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from course_lib.authoring.errors import BrokenLesson
+from course_lib.authoring.reading import read, read_all
+from tests.authoring.conftest import SAMPLE
+
+GOOD = SAMPLE.read_text("utf-8")
+
+
+def lesson_at(folder: Path, text: str, name: str = "00_sample.py") -> Path:
+    path = folder / name
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_a_lesson_knows_its_title_and_its_exercises():
+    lesson = read(SAMPLE, known=["0.9"])
+
+    assert lesson.title == "A sample lesson"
+    assert lesson.exercise_ids() == ["0.9"]
+    assert [cell.outcome for cell in lesson.cells_of("0.9", "wrong")] == ["failed", "crashed"]
+
+
+def test_an_id_is_the_cell_s_name_or_its_part_or_a_hash_of_its_text():
+    ids = [cell.id for cell in read(SAMPLE).cells]
+
+    assert ids[1] == "setup"
+    assert ids[3] == "exercise-0-9"
+    assert ids[0] == "1d344ddf06d0"
+
+
+def test_an_inserted_cell_moves_no_other_id(tmp_path):
+    before = [cell.id for cell in read(SAMPLE).cells]
+    inserted = lesson_at(tmp_path, GOOD.replace("# %% [markdown]", "# %%\nnew = 1\n\n# %% [markdown]", 1))
+
+    after = [cell.id for cell in read(inserted).cells]
+
+    assert after[1:] == before
+
+
+def test_a_line_of_a_cell_is_its_marker_s_line_in_the_file():
+    lines = GOOD.split("\n")
+
+    for cell in read(SAMPLE).cells:
+        assert lines[cell.line - 1].startswith("# %%")
+
+
+BROKEN = {
+    "unclosed region": ("    ### END SOLUTION\n", "", "never closed", 21),
+    "duplicate name": (
+        "# %%\nRANKS",
+        '# %% name="setup"\nRANKS',
+        "is named 'setup', as is the one at line 6",
+        44,
+    ),
+    "unknown exercise": (
+        'exercise="0.9" tags=["exercise"]',
+        'exercise="7.7" tags=["exercise"]',
+        "'7.7' is not reg",
+        18,
+    ),
+    "no check cell": ('exercise="0.9" tags=["check"]', "", "exercise 0.9 has no check cell", 18),
+    "another's check": ('check("0.9", by_urgency)', 'check("0.8", by_urgency)', "does not end in check", 38),
+    "check is not last": (
+        'check("0.9", by_urgency)',
+        'check("0.9", by_urgency)\n1',
+        "does not end in check",
+        38,
+    ),
+    "no stub": ("    ### STUB: ...  # your code here\n", "", "has no stub", 21),
+    "no solution region": (
+        "### BEGIN SOLUTION\n    ### STUB: ...  # your code here\n",
+        "\n",
+        "outside a sol",
+        24,
+    ),
+    "syntax error": ('RANKS = {"low": 0,', 'RANKS = "low": 0,', "not valid Python: unmatched", 9),
+    "syntax error in the stub": (
+        "### STUB: ...  # your code here",
+        "### STUB: return (",
+        "with the stub",
+        18,
+    ),
+    "unknown tag": ('tags=["needs"]', 'tags=["neeeds"]', "unknown tag 'neeeds'", 6),
+    "unknown key": ('name="setup"', 'nmae="setup"', "nmae=", 6),
+    "unquoted value": ('name="setup"', "name=3", "name=3", 6),
+    "no outcome": (' outcome="crashed"', "", "declares outcome None", 33),
+    "passing wrong answer": ('outcome="crashed"', 'outcome="passed"', "declares outcome 'passed'", 33),
+    "no message": (' message="KeyError"', "", "which message", 33),
+    "exercise without id": ('exercise="0.9" tags=["check"]', 'tags=["check"]', "names no exercise", 38),
+    "two parts": ('tags=["check"]', 'tags=["check", "wrong"]', "tagged check and wrong", 38),
+    "bad name": ('name="setup"', 'name="set up!"', "cannot be a cell id", 6),
+    "marker in a string": ("RANKS = {", 'TEXT = """\n# %%\n"""\nRANKS = {', "lines start a cell", 1),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "what", "line"), BROKEN.values(), ids=BROKEN.keys())
+def test_a_broken_lesson_names_file_line_fault_and_remedy(tmp_path, old, new, what, line):
+    assert old in GOOD
+    path = lesson_at(tmp_path, GOOD.replace(old, new))
+
+    with pytest.raises(BrokenLesson) as error:
+        read(path, known=["0.9"])
+
+    found = [problem for problem in error.value.problems if what in problem.what]
+    assert [problem.line for problem in found][:1] == [line], str(error.value)
+    assert found[0].remedy
+    assert f"00_sample.py:{line}: " in str(error.value)
+
+
+def test_no_wrong_answer_is_a_problem(tmp_path):
+    start, end = (
+        GOOD.index('# %% exercise="0.9" tags=["wrong"]'),
+        GOOD.index('# %% exercise="0.9" tags=["check"]'),
+    )
+
+    with pytest.raises(BrokenLesson, match=r"exercise 0.9 has no wrong answer\. Add a cell"):
+        read(lesson_at(tmp_path, GOOD[:start] + GOOD[end:]))
+
+
+def test_a_file_that_is_not_utf_8_names_the_line(tmp_path):
+    path = tmp_path / "00_sample.py"
+    path.write_bytes(b"# %%\nx = 1\n# caf\xe9\n")
+
+    with pytest.raises(BrokenLesson, match=r"00_sample.py:3: not UTF-8 text"):
+        read(path)
+
+
+def test_an_empty_file_is_a_broken_lesson(tmp_path):
+    with pytest.raises(BrokenLesson, match="the lesson has no cell"):
+        read(lesson_at(tmp_path, ""))
+
+
+def test_all_problems_of_all_lessons_come_together(tmp_path):
+    lesson_at(tmp_path, GOOD.replace('tags=["needs"]', 'tags=["x"]').replace('name="setup"', 'name="!"'))
+    lesson_at(tmp_path, "# %% [raw]\nhello\n", "01_other.py")
+
+    with pytest.raises(BrokenLesson) as error:
+        read_all(tmp_path)
+
+    assert len(error.value.problems) == 3
+
+
+def test_two_lessons_cannot_set_the_same_exercise(tmp_path):
+    lesson_at(tmp_path, GOOD)
+    lesson_at(tmp_path, GOOD, "01_other.py")
+
+    with pytest.raises(BrokenLesson, match=r"exercise 0.9 is already set in 00_sample.py"):
+        read_all(tmp_path)
