@@ -15,7 +15,7 @@ from typing import Any
 import nbformat
 
 from course_lib.authoring import notebook as notebooks
-from course_lib.authoring.errors import StrayNotebook
+from course_lib.authoring.errors import StrayNotebookError
 from course_lib.authoring.lesson import Lesson
 from course_lib.authoring.notebook import Notebook
 from course_lib.authoring.reading import read_all
@@ -50,9 +50,9 @@ def build(root: Path = ROOT, *, execute: bool = False, known: Collection[str] | 
     A solution keeps its outputs as long as its source part is unchanged; `execute` runs those that have none.
 
     Raises:
-        BrokenLesson: a lesson's source is wrong; nothing was written.
-        NotebookFailed: a solution does not run; nothing was written.
-        StrayNotebook: a notebook stands where no lesson put it; nothing was written.
+        BrokenLessonError: a lesson's source is wrong; nothing was written.
+        FailedNotebookError: a solution does not run; nothing was written.
+        StrayNotebookError: a notebook stands where no lesson put it; nothing was written.
     """
     wanted = plan(root, known=known)
     if execute:
@@ -67,8 +67,8 @@ def check(root: Path = ROOT, *, known: Collection[str] | None = None) -> list[Pa
     """Return the notebooks that `build(execute=True)` would change: stale, missing or not executed.
 
     Raises:
-        BrokenLesson: a lesson's source is wrong.
-        StrayNotebook: a notebook stands where no lesson put it.
+        BrokenLessonError: a lesson's source is wrong.
+        StrayNotebookError: a notebook stands where no lesson put it.
     """
     wanted = plan(root, known=known)
     return [each.path for each in wanted if _text_at(each.path) != each.text or _lacks_outputs(each)]
@@ -132,7 +132,7 @@ def _refuse_strays(root: Path, wanted: list[Built]) -> None:
     found = sorted([*(root / "notebooks").glob("*.ipynb"), *(root / "solutions").glob("*.ipynb")])
     strays = [str(path.relative_to(root)) for path in found if path not in paths]
     if strays:
-        raise StrayNotebook(
+        raise StrayNotebookError(
             f"no lesson makes {', '.join(strays)}; keep notebooks of your own in work/, "
             "and delete what a removed lesson left behind"
         )

@@ -1,6 +1,6 @@
 """What can be wrong with a lesson or with what was built from it.
 
-Main path: AuthoringError <- BrokenLesson, StrayNotebook, NotebookFailed, KernelNotInstalled.
+Main path: AuthoringError <- BrokenLessonError, StrayNotebookError, FailedNotebookError, KernelSetupError.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Problem:
         return f"{self.path}:{self.line}: {self.what}. {self.remedy}."
 
 
-class BrokenLesson(AuthoringError):
+class BrokenLessonError(AuthoringError):
     """A lesson's source breaks the rules; `problems` holds all of them, in the order of the file."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
@@ -41,13 +41,13 @@ class BrokenLesson(AuthoringError):
         super().__init__("\n".join(map(str, problems)))
 
 
-class StrayNotebook(AuthoringError):
+class StrayNotebookError(AuthoringError):
     """A notebook stands in notebooks/ or solutions/ that no lesson makes."""
 
 
-class NotebookFailed(AuthoringError):
+class FailedNotebookError(AuthoringError):
     """A solution notebook does not run to its end."""
 
 
-class KernelNotInstalled(AuthoringError):
+class KernelSetupError(AuthoringError):
     """The course's kernel cannot be written where Jupyter looks for it."""

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from course_lib.authoring.errors import NotebookFailed
+from course_lib.authoring.errors import FailedNotebookError
 from course_lib.authoring.kernel import NAME, install
 from course_lib.authoring.notebook import Notebook
 from course_lib.paths import ROOT
@@ -31,7 +31,7 @@ def execute(notebook: Notebook, *, name: str) -> Notebook:
     """Run a notebook from top to bottom in a kernel and an empty work folder of its own.
 
     Raises:
-        NotebookFailed: a cell raised or ran out of time; the message names the cell.
+        FailedNotebookError: a cell raised or ran out of time; the message names the cell.
     """
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -50,7 +50,7 @@ def execute(notebook: Notebook, *, name: str) -> Notebook:
         try:
             done = client.execute()
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-            raise NotebookFailed(
+            raise FailedNotebookError(
                 f"solutions/{name} does not run: {error}\nCorrect its lesson, then run: make build"
             ) from None
         return scrubbed(done, {scratch: "work", sys.prefix: ".venv", str(ROOT): ".", str(Path.home()): "~"})

@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from course_lib.authoring.errors import KernelNotInstalled
+from course_lib.authoring.errors import KernelSetupError
 from course_lib.files import FileError, write_whole
 
 NAME = "advanced-dspy"
@@ -35,7 +35,7 @@ def install(prefix: Path | None = None) -> Path:
     """Write the kernelspec below `prefix` (default: this environment), unless it is there; return its folder.
 
     Raises:
-        KernelNotInstalled: the environment is read-only.
+        KernelSetupError: the environment is read-only.
     """
     folder = (prefix or Path(sys.prefix)) / "share" / "jupyter" / "kernels" / NAME
     file, text = folder / "kernel.json", json.dumps(spec(), indent=1) + "\n"
@@ -43,7 +43,7 @@ def install(prefix: Path | None = None) -> Path:
         if not file.exists() or file.read_text("utf-8") != text:
             write_whole(file, text)
     except (FileError, OSError) as error:
-        raise KernelNotInstalled(
+        raise KernelSetupError(
             f"could not install the kernel {NAME!r}: {error}. "
             f"Make {folder.parent} writable, then run: make setup"
         ) from error

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from course_lib.authoring.errors import BrokenLesson, Problem
+from course_lib.authoring.errors import BrokenLessonError, Problem
 from course_lib.authoring.lesson import Cell, Lesson
 from course_lib.authoring.rules import problems_of
 from course_lib.paths import ROOT
@@ -36,13 +36,13 @@ def read(path: Path, *, known: Collection[str] | None = None) -> Lesson:
     `known` holds the registered exercise ids; None leaves them unchecked.
 
     Raises:
-        BrokenLesson: with every problem found, each with its line and remedy.
+        BrokenLessonError: with every problem found, each with its line and remedy.
     """
     shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
     cells = tuple(_cells(path, shown))
     problems = problems_of(cells, shown, known)
     if problems:
-        raise BrokenLesson(sorted(problems, key=lambda problem: problem.line))
+        raise BrokenLessonError(sorted(problems, key=lambda problem: problem.line))
     return Lesson(path.stem, path, cells)
 
 
@@ -53,7 +53,7 @@ def read_all(folder: Path, *, known: Collection[str] | None = None) -> list[Less
     for path in sorted(folder.glob("*.py")):
         try:
             lessons.append(read(path, known=known))
-        except BrokenLesson as error:
+        except BrokenLessonError as error:
             problems += error.problems
     owners: dict[str, Lesson] = {}
     for lesson in lessons:
@@ -64,7 +64,7 @@ def read_all(folder: Path, *, known: Collection[str] | None = None) -> list[Less
                 what = f"exercise {exercise} is already set in {first.path.name}"
                 problems.append(Problem(lesson.path, cell.line, what, "Give one of the two another id"))
     if problems:
-        raise BrokenLesson(problems)
+        raise BrokenLessonError(problems)
     return lessons
 
 
@@ -79,12 +79,12 @@ def _cells(path: Path, shown: Path) -> Iterator[Cell]:
         if not MARKER_LINE.fullmatch(line)
     ]
     if bad:
-        raise BrokenLesson(bad)
+        raise BrokenLessonError(bad)
     raw = jupytext.reads(text, fmt="py:percent").cells
     if len(marks) != len(raw):
         what = f"{len(marks)} lines start a cell with '# %%', but {len(raw)} cells were found"
         remedy = "Start the first cell on line 1, and write '# %%' only where a cell starts"
-        raise BrokenLesson([Problem(shown, 1, what, remedy)])
+        raise BrokenLessonError([Problem(shown, 1, what, remedy)])
     metas = [_metadata(cell.metadata) for cell in raw]
     ids = _ids(path.stem, [(cell.cell_type, cell.source) for cell in raw], metas)
     for cell, (line, _), meta, cell_id in zip(raw, marks, metas, ids, strict=True):
@@ -97,7 +97,7 @@ def _text(path: Path, shown: Path) -> str:
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
         what = f"not UTF-8 text ({error.reason})"
-        raise BrokenLesson([Problem(shown, line, what, "Save the file as UTF-8")]) from None
+        raise BrokenLessonError([Problem(shown, line, what, "Save the file as UTF-8")]) from None
 
 
 def _metadata(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 BEGIN, END, STUB = "### BEGIN SOLUTION", "### END SOLUTION", "### STUB:"
 
 
-class BadRegion(ValueError):
+class BadRegionError(ValueError):
     """The markers of a cell do not pair up; `offset` is the line in the cell, counted from 0."""
 
     def __init__(self, offset: int, what: str, remedy: str) -> None:
@@ -41,7 +41,7 @@ def split(source: str) -> list[str | Region]:
     """Split a cell into plain lines and regions, in order.
 
     Raises:
-        BadRegion: a marker is nested, stray or unclosed, or a region has no stub or no solution.
+        BadRegionError: a marker is nested, stray or unclosed, or a region has no stub or no solution.
     """
     parts: list[str | Region] = []
     lines = iter(enumerate(source.split("\n")))
@@ -49,7 +49,7 @@ def split(source: str) -> list[str | Region]:
         if line.strip() == BEGIN:
             parts.append(_region(offset, line, lines))
         elif line.strip() == END or line.strip().startswith(STUB):
-            raise BadRegion(
+            raise BadRegionError(
                 offset, f"{line.strip()!r} stands outside a solution region", f"Open it with {BEGIN!r}"
             )
         else:
@@ -64,12 +64,16 @@ def _region(start: int, opening: str, lines: Iterator[tuple[int, str]]) -> Regio
     for offset, line in lines:
         mark = line.strip()
         if mark == BEGIN:
-            raise BadRegion(offset, f"{BEGIN!r} inside a solution region", f"Close the first with {END!r}")
+            raise BadRegionError(
+                offset, f"{BEGIN!r} inside a solution region", f"Close the first with {END!r}"
+            )
         if mark == END:
             if not stub:
-                raise BadRegion(start, "the solution region has no stub", f"Add lines such as '{STUB} ...'")
+                raise BadRegionError(
+                    start, "the solution region has no stub", f"Add lines such as '{STUB} ...'"
+                )
             if not any(map(str.strip, solution)):
-                raise BadRegion(
+                raise BadRegionError(
                     start, "the solution region has no solution", "Write the solution below the stub"
                 )
             return Region(start, tuple(stub), tuple(solution))
@@ -77,7 +81,7 @@ def _region(start: int, opening: str, lines: Iterator[tuple[int, str]]) -> Regio
             stub.append((indent + mark.removeprefix(STUB).removeprefix(" ")).rstrip())
         else:
             solution.append(line)
-    raise BadRegion(start, f"{BEGIN!r} is never closed", f"Add {END!r} where the solution ends")
+    raise BadRegionError(start, f"{BEGIN!r} is never closed", f"Add {END!r} where the solution ends")
 
 
 def learner(source: str) -> str:

@@ -91,7 +91,7 @@ def _wrong_answer(cell: Cell, path: Path) -> Iterator[Problem]:
 def _regions(cell: Cell, path: Path) -> Iterator[Problem]:
     try:
         found = [part for part in regions.split(cell.source) if isinstance(part, regions.Region)]
-    except regions.BadRegion as error:
+    except regions.BadRegionError as error:
         yield Problem(path, _line(cell, error.offset), error.what, error.remedy)
         return
     if found and not cell.has("exercise"):

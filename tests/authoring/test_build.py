@@ -8,7 +8,7 @@ import pytest
 
 from course_lib.authoring import regions
 from course_lib.authoring.build import build, check
-from course_lib.authoring.errors import BrokenLesson, StrayNotebook
+from course_lib.authoring.errors import BrokenLessonError, StrayNotebookError
 from course_lib.authoring.reading import read
 from tests.authoring.conftest import SAMPLE
 
@@ -172,7 +172,9 @@ def test_a_notebook_without_a_lesson_is_refused_not_deleted(course):
     mine = course / "notebooks" / "mine.ipynb"
     mine.write_text("{}", "utf-8")
 
-    with pytest.raises(StrayNotebook, match=r"notebooks/mine.ipynb; keep notebooks of your own in work/"):
+    with pytest.raises(
+        StrayNotebookError, match=r"notebooks/mine.ipynb; keep notebooks of your own in work/"
+    ):
         build(course, known=KNOWN)
 
     assert mine.exists()
@@ -184,7 +186,7 @@ def test_a_broken_lesson_changes_no_file(course):
     (course / "lessons" / "01_broken.py").write_text("# %%\nx = (\n", "utf-8")
     edit_lesson(course, "# # A sample lesson", "# # Another title")
 
-    with pytest.raises(BrokenLesson, match=r"01_broken.py:2: .*was never closed"):
+    with pytest.raises(BrokenLessonError, match=r"01_broken.py:2: .*was never closed"):
         build(course, known=KNOWN)
 
     assert {path: path.read_bytes() for path in course.glob("*/*.ipynb")} == before

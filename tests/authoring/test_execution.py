@@ -4,7 +4,7 @@ import nbformat
 import pytest
 
 from course_lib.authoring.build import build, check
-from course_lib.authoring.errors import NotebookFailed
+from course_lib.authoring.errors import FailedNotebookError
 from course_lib.authoring.execution import WIDGET_TEXT, WIDGET_VIEW, scrubbed
 
 LESSON = """# %% [markdown]
@@ -50,7 +50,7 @@ def test_a_solution_that_does_not_run_changes_no_file(course):
     (course / "lessons" / "00_sample.py").write_text("# %%\nlen(3)\n", "utf-8")
 
     with pytest.raises(
-        NotebookFailed, match=r"(?s)solutions/00_sample.ipynb does not run: .*len\(3\).*make build"
+        FailedNotebookError, match=r"(?s)solutions/00_sample.ipynb does not run: .*len\(3\).*make build"
     ):
         build(course, execute=True, known=[])
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from course_lib.authoring import kernel
-from course_lib.authoring.errors import KernelNotInstalled
+from course_lib.authoring.errors import KernelSetupError
 
 
 def test_the_kernel_runs_this_python_under_the_course_s_name(tmp_path):
@@ -39,5 +39,5 @@ def test_a_kernel_of_another_environment_is_replaced(tmp_path):
 def test_a_place_that_cannot_be_written_names_the_remedy(tmp_path):
     (tmp_path / "share").write_text("a file where a folder should be", "utf-8")
 
-    with pytest.raises(KernelNotInstalled, match=r"kernel 'advanced-dspy'.*then run: make setup"):
+    with pytest.raises(KernelSetupError, match=r"kernel 'advanced-dspy'.*then run: make setup"):
         kernel.install(tmp_path)

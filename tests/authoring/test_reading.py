@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from course_lib.authoring.errors import BrokenLesson
+from course_lib.authoring.errors import BrokenLessonError
 from course_lib.authoring.reading import read, read_all
 from tests.authoring.conftest import SAMPLE
 
@@ -103,7 +103,7 @@ def test_a_broken_lesson_names_file_line_fault_and_remedy(tmp_path, old, new, wh
     assert old in GOOD
     path = lesson_at(tmp_path, GOOD.replace(old, new))
 
-    with pytest.raises(BrokenLesson) as error:
+    with pytest.raises(BrokenLessonError) as error:
         read(path, known=["0.9"])
 
     found = [problem for problem in error.value.problems if what in problem.what]
@@ -118,7 +118,7 @@ def test_no_wrong_answer_is_a_problem(tmp_path):
         GOOD.index('# %% exercise="0.9" tags=["check"]'),
     )
 
-    with pytest.raises(BrokenLesson, match=r"exercise 0.9 has no wrong answer\. Add a cell"):
+    with pytest.raises(BrokenLessonError, match=r"exercise 0.9 has no wrong answer\. Add a cell"):
         read(lesson_at(tmp_path, GOOD[:start] + GOOD[end:]))
 
 
@@ -126,12 +126,12 @@ def test_a_file_that_is_not_utf_8_names_the_line(tmp_path):
     path = tmp_path / "00_sample.py"
     path.write_bytes(b"# %%\nx = 1\n# caf\xe9\n")
 
-    with pytest.raises(BrokenLesson, match=r"00_sample.py:3: not UTF-8 text"):
+    with pytest.raises(BrokenLessonError, match=r"00_sample.py:3: not UTF-8 text"):
         read(path)
 
 
 def test_an_empty_file_is_a_broken_lesson(tmp_path):
-    with pytest.raises(BrokenLesson, match="the lesson has no cell"):
+    with pytest.raises(BrokenLessonError, match="the lesson has no cell"):
         read(lesson_at(tmp_path, ""))
 
 
@@ -139,7 +139,7 @@ def test_all_problems_of_all_lessons_come_together(tmp_path):
     lesson_at(tmp_path, GOOD.replace('tags=["needs"]', 'tags=["x"]').replace('name="setup"', 'name="!"'))
     lesson_at(tmp_path, "# %% [raw]\nhello\n", "01_other.py")
 
-    with pytest.raises(BrokenLesson) as error:
+    with pytest.raises(BrokenLessonError) as error:
         read_all(tmp_path)
 
     assert len(error.value.problems) == 3
@@ -149,5 +149,5 @@ def test_two_lessons_cannot_set_the_same_exercise(tmp_path):
     lesson_at(tmp_path, GOOD)
     lesson_at(tmp_path, GOOD, "01_other.py")
 
-    with pytest.raises(BrokenLesson, match=r"exercise 0.9 is already set in 00_sample.py"):
+    with pytest.raises(BrokenLessonError, match=r"exercise 0.9 is already set in 00_sample.py"):
         read_all(tmp_path)

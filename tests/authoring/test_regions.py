@@ -44,7 +44,7 @@ def test_solution_lines_leave_out_what_the_stub_shows_too():
     ids=["unclosed", "nested", "stray end", "stray stub", "no stub", "no solution"],
 )
 def test_bad_markers_are_refused_with_their_line(cell, offset, what):
-    with pytest.raises(regions.BadRegion, match=what) as error:
+    with pytest.raises(regions.BadRegionError, match=what) as error:
         regions.split(cell)
 
     assert error.value.offset == offset
