@@ -1,0 +1,254 @@
+"""Field types as a prompt writes them, turned into JSON schema.
+
+Main path: from_annotation("list[Cite]"), from_note("must be one of: a; b"), from_baml('"yes" or "no"').
+Source: dspy/adapters/utils.py (translate_field_type, get_annotation_name) and baml_adapter.py, DSPy 3.4.1.
+
+A class that the prompt only names becomes {"x-class": name}: its shape must come from elsewhere in the prompt.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from functools import lru_cache
+from typing import Any
+
+Schema = dict[str, Any]
+
+_PLAIN: dict[str, Schema] = {
+    "str": {"type": "string"},
+    "string": {"type": "string"},
+    "text": {"type": "string"},
+    "Reasoning": {"type": "string"},
+    "Code": {"type": "string", "x-class": "Code"},
+    "int": {"type": "integer"},
+    "integer": {"type": "integer"},
+    "float": {"type": "number"},
+    "number": {"type": "number"},
+    "Decimal": {"type": "number"},
+    "bool": {"type": "boolean"},
+    "boolean": {"type": "boolean"},
+    "date": {"type": "string", "format": "date"},
+    "datetime": {"type": "string", "format": "date-time"},
+    "time": {"type": "string", "format": "time"},
+    "timedelta": {"type": "string", "format": "duration"},
+    "UUID": {"type": "string", "format": "uuid"},
+    "NoneType": {"type": "null"},
+    "None": {"type": "null"},
+    "null": {"type": "null"},
+    "Any": {},
+    "object": {},
+    "list": {"type": "array", "items": {}},
+    "tuple": {"type": "array", "items": {}},
+    "set": {"type": "array", "items": {}, "uniqueItems": True},
+    "dict": {"type": "object", "additionalProperties": {}},
+}
+
+
+def any_of(options: list[Schema]) -> Schema:
+    """Join alternatives; a single one stands for itself."""
+    return options[0] if len(options) == 1 else {"anyOf": options}
+
+
+def split_top(text: str, separator: str = ",") -> list[str]:
+    """Split at `separator` outside brackets and quotes; pieces are stripped.
+
+    >>> split_top("int, list[str, 'a, b'], Literal['x, y']")
+    ['int', "list[str, 'a, b']", "Literal['x, y']"]
+    """
+    pieces, depth, quote, start, at = [], 0, "", 0, 0
+    while at < len(text):
+        char = text[at]
+        if quote:
+            if char == "\\":
+                at += 1
+            elif char == quote:
+                quote = ""
+        elif char in "'\"":
+            quote = char
+        elif char in "[({":
+            depth += 1
+        elif char in "])}":
+            depth -= 1
+        elif depth == 0 and text.startswith(separator, at):
+            pieces.append(text[start:at].strip())
+            at += len(separator)
+            start = at
+            continue
+        at += 1
+    pieces.append(text[start:].strip())
+    return [piece for piece in pieces if piece]
+
+
+def literal(value: str) -> Any:
+    """Return the Python or JSON constant that `value` spells, or the text itself."""
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError):
+        return {"true": True, "false": False, "null": None}.get(value, value)
+
+
+def from_annotation(name: str) -> Schema:
+    """Return the schema of a type as DSPy names it in its field list.
+
+    >>> from_annotation("Union[int, NoneType]")
+    {'anyOf': [{'type': 'integer'}, {'type': 'null'}]}
+    >>> from_annotation("Literal['yes', 'no']")
+    {'enum': ['yes', 'no']}
+    """
+    name = name.strip()
+    if plain := _PLAIN.get(name):
+        return dict(plain)
+    if name in ("Any", "object"):
+        return {}
+    if len(alternatives := split_top(name, "|")) > 1:
+        return any_of([from_annotation(part) for part in alternatives])
+    head, bracket, rest = name.partition("[")
+    if not bracket or not rest.endswith("]"):
+        return {"x-class": name} if re.fullmatch(r"[\w.]+", name) else {"type": "string"}
+    return _generic(head.rsplit(".", 1)[-1], split_top(rest[:-1]))
+
+
+def _generic(head: str, parts: list[str]) -> Schema:
+    if head == "Literal":
+        return {"enum": [literal(part) for part in parts]}
+    if head == "Optional":
+        return any_of([from_annotation(parts[0]), {"type": "null"}])
+    if head == "Union":
+        return any_of([from_annotation(part) for part in parts])
+    if head in ("dict", "Dict", "Mapping", "MutableMapping", "defaultdict"):
+        value = from_annotation(parts[1]) if len(parts) > 1 else {}
+        return {"type": "object", "additionalProperties": value}
+    if head in ("tuple", "Tuple") and "..." not in parts:
+        items = [from_annotation(part) for part in parts]
+        return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
+    if head == "Annotated":
+        return from_annotation(parts[0])
+    item: Schema = {"type": "array", "items": from_annotation(parts[0]) if parts else {}}
+    return {**item, "uniqueItems": True} if head in ("set", "frozenset", "Set", "FrozenSet") else item
+
+
+_NOTE = re.compile(r"#\s*note: the value you produce (.*)", re.DOTALL)
+
+
+def from_note(text: str) -> Schema | None:
+    """Return the schema in DSPy's note after a placeholder, or None if there is no note."""
+    found = _NOTE.search(text)
+    if not found:
+        return None
+    note = found.group(1).strip()
+    if "must adhere to the JSON schema:" in note:
+        try:
+            schema, _ = json.JSONDecoder().raw_decode(note[note.index("{") :])
+        except ValueError:
+            return None
+        return dict(schema)
+    if note.startswith("must be True or False"):
+        return {"type": "boolean"}
+    if single := re.match(r"must be a single (\w+) value", note):
+        return from_annotation(single.group(1))
+    if choices := re.match(
+        r"must (?:be|exactly match \(no extra characters\)) one of: (.*)", note, re.DOTALL
+    ):
+        return {"enum": _choices(choices.group(1)), "x-printed": True}
+    return None
+
+
+def _choices(printed: str) -> list[Any]:
+    texts = [choice.strip() for choice in printed.split("; ")]
+    # An enum of numbers is printed without its type; digits throughout mean numbers.
+    return (
+        [int(text) for text in texts] if all(re.fullmatch(r"-?\d+", text) for text in texts) else list(texts)
+    )
+
+
+_LIMITS = (
+    ("greater than or equal to", "minimum"),
+    ("less than or equal to", "maximum"),
+    ("greater than", "exclusiveMinimum"),
+    ("less than", "exclusiveMaximum"),
+    ("a multiple of the given number", "multipleOf"),
+    ("minimum length", "minLength"),
+    ("maximum length", "maxLength"),
+)
+
+
+def limits(line: str) -> Schema:
+    """Return the limits in DSPy's `Constraints:` line.
+
+    >>> limits("greater than or equal to: 0, less than or equal to: 5")
+    {'minimum': 0, 'maximum': 5}
+    """
+    found: Schema = {}
+    for part in split_top(line):
+        phrase, _, value = part.rpartition(":")
+        number = literal(value.strip())
+        for words, keyword in _LIMITS:
+            if phrase.strip() == words and isinstance(number, (int, float)):
+                found[keyword] = number
+                break
+    return found
+
+
+def from_baml(text: str) -> Schema:
+    """Return the schema of a type in BAML's spelling (`string[]`, `"yes" or "no"`, `{ name: int, }`)."""
+    lines = [line for line in text.splitlines() if not line.strip().startswith("#")]
+    return _baml(" ".join(lines).strip())
+
+
+@lru_cache(maxsize=512)
+def _baml(text: str) -> Schema:
+    options = [part.strip() for part in split_top(text, " or ")]
+    if len(options) > 1:
+        constants = [part for part in options if part[:1] == '"' or re.fullmatch(r"-?\d+|true|false", part)]
+        others = [_baml(part) for part in options if part not in constants]
+        chosen: list[Schema] = [{"enum": [literal(part) for part in constants]}] if constants else []
+        return any_of(chosen + others)
+    if text.endswith("[]"):
+        return {"type": "array", "items": _baml(text[:-2])}
+    if text.startswith("[") and text.endswith("]"):
+        return {"type": "array", "items": _baml(text[1:-1].strip())}
+    if text.startswith("{") and text.endswith("}"):
+        pairs = [part.partition(":") for part in split_top(text[1:-1])]
+        return {
+            "type": "object",
+            "properties": {name.strip(): _baml(kind.strip()) for name, _, kind in pairs},
+        }
+    if text[:1] == '"' or re.fullmatch(r"-?\d+", text):
+        return {"enum": [literal(text)]}
+    return from_annotation(text)
+
+
+_TAG = re.compile(r"<(/?)([\w.-]+)(?: key=\"[^\"]*\")?>")
+
+
+def from_xml(template: str) -> Schema:
+    """Return the shape of a nested XML template such as `<cites><item><title>...</title></item></cites>`."""
+    stack: list[tuple[str, dict[str, Schema]]] = [("", {})]
+    for tag in _TAG.finditer(template):
+        if not tag.group(1):
+            stack.append((tag.group(2), {}))
+        elif len(stack) > 1:
+            name, children = stack.pop()
+            stack[-1][1][name] = _xml_node(children)
+    return next(iter(stack[0][1].values()), {})
+
+
+def _xml_node(children: dict[str, Schema]) -> Schema:
+    if not children:
+        return {"x-opaque": True}
+    if list(children) == ["item"]:
+        return {"type": "array", "items": children["item"]}
+    return {"type": "object", "properties": children, "required": list(children)}
+
+
+def fill_classes(schema: Schema, shape: Schema) -> Schema:
+    """Put `shape`, read elsewhere, where `schema` only names a class."""
+    if "x-class" in schema and "type" not in schema:
+        return shape or schema
+    if schema.get("type") == "array" and "items" in schema and "items" in shape:
+        return {**schema, "items": fill_classes(schema["items"], shape["items"])}
+    if "anyOf" in schema:
+        return {"anyOf": [fill_classes(option, shape) for option in schema["anyOf"]]}
+    return schema
