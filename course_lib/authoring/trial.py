@@ -1,0 +1,113 @@
+"""One exercise, tried in a process of its own, as a notebook's kernel would run it.
+
+Main path: a Plan as JSON on standard input -> one Verdict per attempt on standard output.
+Source: IPython 9 InteractiveShell.run_cell_async, inside a running event loop as in ipykernel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One answer to an exercise."""
+
+    cells: tuple[str, ...]
+    """The exercise's cells with this answer in them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run: set-up once, then from that state each attempt and the checks after it."""
+
+    needs: tuple[str, ...]
+    attempts: tuple[Attempt, ...]
+    checks: tuple[str, ...]
+
+    def to_json(self) -> str:
+        """Return the plan as text."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Return the plan that `to_json` wrote."""
+        found = json.loads(text)
+        attempts = tuple(Attempt(tuple(each["cells"])) for each in found["attempts"])
+        return cls(tuple(found["needs"]), attempts, tuple(found["checks"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the checks said of one attempt."""
+
+    outcome: str
+    """`passed`, `failed`, `crashed` or `not attempted`: the first that is not `passed`."""
+    message: str
+    """The check's line."""
+    text: str
+    """All that the learner sees, the card included."""
+    raised: bool = False
+    """A cell raised into the notebook, which no check should let happen."""
+
+
+class _CellRaisedError(Exception):
+    """A cell of the plan raised."""
+
+
+async def _run(shell: Any, source: str, what: str) -> Any:
+    result = await shell.run_cell_async(
+        source, store_history=True, transformed_cell=shell.transform_cell(source)
+    )
+    error = result.error_before_exec or result.error_in_exec
+    if error is not None:
+        raise _CellRaisedError(f"{what} raised {type(error).__name__}: {error}")
+    return result.result
+
+
+async def _attempt(shell: Any, cells: tuple[str, ...], checks: tuple[str, ...]) -> Verdict:
+    try:
+        for cell in cells:
+            await _run(shell, cell, "the exercise's cell")
+        results = [await _run(shell, check, "the check's cell") for check in checks]
+    except _CellRaisedError as error:
+        return Verdict("crashed", str(error), str(error), raised=True)
+    result = next((result for result in results if result.outcome != "passed"), results[-1])
+    return Verdict(result.outcome, result.message, result.text)
+
+
+async def run(plan: Plan) -> list[Verdict]:
+    """Run a plan in this process's IPython shell and return one verdict per attempt."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell.instance()
+    try:
+        for cell in plan.needs:
+            await _run(shell, cell, "a set-up cell")
+    except _CellRaisedError as error:
+        return [Verdict("crashed", str(error), str(error), raised=True)] * len(plan.attempts)
+    ready = dict(shell.user_ns)
+    verdicts = []
+    for attempt in plan.attempts:
+        shell.user_ns.clear()
+        shell.user_ns.update(ready)
+        verdicts.append(await _attempt(shell, attempt.cells, plan.checks))
+    return verdicts
+
+
+def main() -> None:
+    """Answer the plan on standard input; whatever the cells print goes to standard error."""
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    verdicts = asyncio.run(run(Plan.from_json(sys.stdin.read())))
+    with answer:
+        json.dump([asdict(verdict) for verdict in verdicts], answer)
+
+
+if __name__ == "__main__":
+    main()

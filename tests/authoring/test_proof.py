@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from course_lib.authoring import proof
+from course_lib.authoring.proof import Proof, UnknownExercisesError, prove, report
+from course_lib.authoring.trial import Verdict
+from tests.authoring.conftest import DATA
+
+SOURCE = (DATA / "proof" / "09_proof.py").read_text("utf-8")
+FIRST_WRONG = '# %% exercise="9.1" tags=["wrong"] outcome="failed" message="expected 6, got 9"\n'
+PASSED = Verdict("passed", "1 of 1 checks", "9.1 passed")
+
+
+def prove_source(folder: Path, source: str) -> Proof:
+    (folder / "09_proof.py").write_text(source, "utf-8")
+    (found,) = prove(lessons=folder, known=["9.1"])
+    return found
+
+
+def test_a_good_exercise_is_proved_on_all_three_sides():
+    (found,) = prove(lessons=DATA / "proof", known=["9.1"])
+
+    assert found.holds, found.problems
+    assert found.advice == ()
+    assert found.as_dict() == {
+        "id": "9.1",
+        "stub": "not attempted",
+        "solution": "passed",
+        "wrong": [
+            {"outcome": "failed", "message": "three is doubled; expected 6, got 9"},
+            {"outcome": "crashed", "message": found.wrong[1].message},
+            {"outcome": "failed", "message": "three is doubled; expected 6, got 3"},
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        (
+            "    ### STUB: ...\n",
+            "    ### STUB: return 6\n",
+            ":37: the stub should be 'not attempted', it is 'passed'",
+        ),
+        ("return FACTOR * x", "return FACTOR + x", ":37: the solution should be 'passed', it is 'failed'"),
+        ("return x * x", "return x + x", ":47: the wrong answer should be 'failed', it is 'passed'"),
+        ('message="expected 6, got 9"', 'message="got 10"', ":47: the wrong answer should be told 'got 10'"),
+        ("FACTOR = 2", "FACTOR = 1 / 0", "the exercise's cell raised ZeroDivisionError"),
+        ("await asyncio.sleep(0)", "import gone", "a set-up cell raised ModuleNotFoundError"),
+        ('check("9.1", double)', 'oops\ncheck("9.1", double)', "the check's cell raised NameError"),
+        ("await asyncio.sleep(0)", "import os; os._exit(3)", "its process ended with exit code 3"),
+    ],
+    ids=["easy stub", "solution", "right answer", "message", "cell", "set-up", "check cell", "dead process"],
+)
+def test_a_side_that_does_not_hold_is_named(tmp_path, old, new, problem):
+    assert old in SOURCE
+
+    found = prove_source(tmp_path, SOURCE.replace(old, new))
+
+    assert not found.holds
+    assert any(problem in each for each in found.problems), found.problems
+    assert all(each.startswith("lessons/09_proof.py:") for each in found.problems)
+
+
+def test_a_process_that_never_ends_is_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(proof, "EXERCISE_DEADLINE_S", 3.0)
+
+    found = prove_source(tmp_path, SOURCE.replace("await asyncio.sleep(0)", "await asyncio.sleep(600)"))
+
+    assert "was stopped after 3 s" in found.problems[0]
+
+
+def test_one_attempt_does_not_see_the_names_of_another(tmp_path):
+    wrong = (
+        '# %% exercise="9.1" tags=["wrong"] outcome="crashed" message="KeyError"\nasync def double(x):\n    '
+    )
+    leak = wrong + 'return globals()["FACTOR"] * x\n\n'
+
+    found = prove_source(tmp_path, SOURCE.replace(FIRST_WRONG, leak + FIRST_WRONG))
+
+    assert found.holds, found.problems  # FACTOR is defined by the solution's cell alone
+
+
+def test_few_or_indistinct_wrong_answers_get_advice(tmp_path):
+    start, end = SOURCE.index(FIRST_WRONG), SOURCE.index('# %% exercise="9.1" tags=["check"]')
+    answer = FIRST_WRONG + "async def double(x):\n    return 9\n\n"
+
+    found = prove_source(tmp_path, SOURCE[:start] + 2 * answer + SOURCE[end:])
+
+    assert found.holds
+    assert found.advice == (
+        "2 wrong answers are shipped; 3 would say more",
+        "two wrong answers get the same message",
+    )
+
+
+def test_a_registered_exercise_in_no_lesson_is_not_proved():
+    found = prove(lessons=DATA / "nothing", known=["9.1"])
+
+    assert [each.holds for each in found] == [False]
+    assert "no lesson sets it" in found[0].problems[0]
+
+
+def test_an_unknown_exercise_is_refused():
+    with pytest.raises(UnknownExercisesError, match=r"no lesson sets exercise 5.5; known: 9.1"):
+        prove(["5.5"], lessons=DATA / "proof", known=["9.1"])
+
+
+def test_the_report_counts_and_names_what_does_not_hold():
+    good = Proof("9.1", Verdict("not attempted", "", ""), PASSED, (Verdict("failed", "", ""),), ())
+    bad = Proof("9.2", PASSED, PASSED, (), ("lessons/09.py:3: the stub should be ...",))
+
+    assert report([good, bad]).splitlines() == [
+        "9.1   proved: stub not attempted, solution passed, 1 wrong answers",
+        "9.2   NOT proved: stub passed, solution passed, 0 wrong answers",
+        "      lessons/09.py:3: the stub should be ...",
+        "1 of 2 exercises proved: 1 stubs not attempted, 2 solutions passed, 1 wrong answers tried",
+    ]
