@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import inspect
+import io
+
+import pytest
+
+from course_lib.labs.questions import QUESTIONS
+from course_lib.labs.selftest import as_text, in_words, self_test
+
+
+def _printed(code: str) -> str:
+    """Run a snippet as a notebook cell would, `await` at the top included; return what it prints."""
+    compiled = compile(code, "cell", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    names: dict[str, object] = {"__name__": "__main__"}
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        if compiled.co_flags & inspect.CO_COROUTINE:
+            asyncio.run(eval(compiled, names))
+        else:
+            exec(compiled, names)
+    return out.getvalue().strip()
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: f"{q.topic}: {q.right.text}")
+def test_the_right_choice_is_what_the_program_prints(question):
+    assert _printed(question.code) == question.right.text
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: f"{q.topic}: {q.right.text}")
+def test_a_question_has_one_right_choice_and_a_reason_for_each(question):
+    assert len({choice.text for choice in question.choices}) == len(question.choices) >= 3
+    assert sum(choice.is_right for choice in question.choices) == 1
+    assert all(choice.reason.endswith(".") for choice in question.choices)
+    assert question.read
+
+
+def test_all_three_prerequisites_are_asked_about():
+    assert {question.topic for question in QUESTIONS} == {"Signatures", "Modules", "Async"}
+
+
+def test_the_right_choice_is_not_always_in_the_same_place():
+    places = [question.choices.index(question.right) for question in QUESTIONS]
+
+    assert max(places.count(place) for place in set(places)) <= len(QUESTIONS) // 2
+
+
+def _texts(test) -> list[str]:
+    return [button.description for button in test._choices.children]
+
+
+def test_a_wrong_choice_tells_why_and_where_to_read():
+    test = self_test()
+
+    test._choices.children[1].click()
+
+    assert _texts(test)[1] == "Not right: list"
+    assert "each field has its own" in test._verdict.value
+    assert "Learn &gt; Signatures" in test._verdict.value
+
+
+def test_the_first_choice_counts_and_others_may_be_tried():
+    test = self_test()
+
+    test._choices.children[2].click()
+    test._choices.children[0].click()
+
+    assert test.first == {0: 2}
+    assert _texts(test)[0] == "Right: str"
+
+
+def test_going_back_shows_the_first_choice_again():
+    test = self_test()
+
+    test._choices.children[0].click()
+    test._next.click()
+    test._back.click()
+
+    assert _texts(test)[0] == "Right: str"
+
+
+def test_a_walk_to_the_end_sums_up_in_words():
+    test = self_test()
+    for question in QUESTIONS:
+        test.choose(question.choices.index(question.right))
+        test._next.click()
+
+    assert f"right at once in {len(QUESTIONS)} of {len(QUESTIONS)}" in test._head.value
+    assert "go on" in test._head.value
+    assert test._next.description == "From the start"
+
+
+def test_the_summary_names_what_to_read_for_what_was_missed():
+    right = {index: question.choices.index(question.right) for index, question in enumerate(QUESTIONS)}
+    first = {**right, 0: 1}
+    del first[1]
+
+    told = in_words(first)
+
+    assert "Signatures: 1 of 3." in told
+    assert "1 not answered yet." in told
+    assert told.count("\n- ") == 2
+
+
+def test_with_half_missed_it_asks_to_read_first():
+    assert "before you go on" in in_words({0: 0})
+
+
+def test_viewers_without_widgets_get_the_test_as_text():
+    data = self_test()._repr_mimebundle_()
+
+    assert data["text/plain"] == as_text()
+    assert "coroutine: Calling an async function runs nothing" in data["text/plain"]
+    assert "application/vnd.jupyter.widget-view+json" in data
