@@ -1,0 +1,117 @@
+"""What a notebook asks the endpoint beside answers: the ledger, a reset, profiles of its own, embeddings.
+
+Main path: ledger(), reset(), profile("mine", error_rate=0.3), embed(texts).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from course_lib.lm import process, profiles
+from course_lib.lm.ledger import Ledger
+from course_lib.lm.process import EndpointError
+from course_lib.lm.profiles import Profile
+
+_WAIT_S = 30.0
+_own: dict[str, Profile] = {}
+"""This process's profiles, told again to an endpoint that had to be restarted."""
+_told: set[tuple[str, str]] = set()
+
+
+def ledger(since: int = 0) -> Ledger:
+    """Return what the endpoint saw from this client, or only what ended after request number `since`.
+
+    `before = lm.ledger().requests`, then some calls, then `lm.ledger(since=before)` shows those calls.
+    """
+    return Ledger.from_json(call("GET", f"/course/ledger?since={since}"))
+
+
+def reset() -> None:
+    """Begin anew: empty ledger, every fault sequence and sample count from its start. Profiles stay."""
+    call("POST", "/course/reset", {})
+
+
+def profile(name: str, **values: Any) -> Profile:
+    """Define a fault profile of this client's own, for use as `sim-large@name`; returns it.
+
+    Fields are those of lm.profiles.Profile. Defining a name again replaces it and begins its sequence anew.
+
+    Raises:
+        ProfileError: for an unknown field or a value out of range.
+    """
+    made = profiles.build(name, values)
+    call("POST", "/course/profiles", {"name": name, **profiles.as_values(made)})
+    _own[name] = made
+    _told.add((process.url(), name))
+    return made
+
+
+def restore_profiles() -> None:
+    """Tell the endpoint the profiles that it has not heard of; a restarted one has heard of none."""
+    address = process.url()
+    for name, made in _own.items():
+        if (address, name) not in _told:
+            call("POST", "/course/profiles", {"name": name, **profiles.as_values(made)})
+            _told.add((address, name))
+
+
+def knows_profile(name: str) -> bool:
+    """Return whether `name` is a shipped profile or one that this process defined."""
+    return name in profiles.PROFILES or name in _own
+
+
+def embed(texts: Sequence[str], *, model: str = "sim-embed") -> list[list[float]]:
+    """Return one vector of unit length per text, in order."""
+    answer = call("POST", "/v1/embeddings", {"model": model, "input": list(texts)})
+    return [row["embedding"] for row in answer["data"]]
+
+
+def call(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    """Ask the endpoint something and return its JSON.
+
+    Raises:
+        EndpointError: with the endpoint's own message, or why it could not be reached.
+    """
+    import urllib.error
+    import urllib.request
+
+    base = process.url().removesuffix("/v1")
+    request = urllib.request.Request(  # noqa: S310  (process.url() admits http and https only)
+        base + path,
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Authorization": f"Bearer {process.key()}", "Content-Type": "application/json"},
+    )
+    # Loopback is never reached through a proxy, whatever the environment says.
+    proxies: dict[str, str] | None = (
+        {} if base.startswith(("http://127.", "http://localhost", "http://[::1]")) else None
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
+    try:
+        with opener.open(request, timeout=_WAIT_S) as response:
+            return json.loads(response.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            raise EndpointError(_message(error.read(), error.code)) from None
+    except (OSError, ValueError) as error:
+        process.check_alive()
+        raise EndpointError(
+            f"the model's endpoint at {base} cannot be reached ({error}); {_remedy()}"
+        ) from None
+
+
+def _message(raw: bytes, status: int) -> str:
+    try:
+        return str(json.loads(raw)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"the endpoint answered with status {status} and no reason; {_remedy()}"
+
+
+def _remedy() -> str:
+    import os
+
+    if os.environ.get("COURSE_LM_URL"):
+        return "check COURSE_LM_URL, or unset it to use an endpoint of your own"
+    return "call lm.stop() and lm.connect() for a new one"

@@ -1,0 +1,94 @@
+"""The one place where the endpoint meets DSPy: connect() returns a dspy.LM.
+
+Main path: connect() starts the endpoint, imports dspy meanwhile, declares provider `course`, returns the LM.
+Source: dspy.lm15.register_provider (dspy/clients/..., DSPy 3.4.1); without the declaration an unknown model
+name would lose native tool calls and JSON schemas.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from course_lib.errors import CourseError
+from course_lib.lm import client, process
+from course_lib.lm.profiles import split_model
+
+if TYPE_CHECKING:
+    import dspy
+
+PROVIDER = "course"
+_SHORT = {"sim": "sim-large"}
+_SIMULATED = frozenset({"sim-large", "sim-small"})
+_registering = threading.Lock()
+
+
+class UnknownModelError(CourseError):
+    """A model or profile that the endpoint does not have."""
+
+
+def connect(model: str | None = None, *, cache: bool = True, **lm_kwargs: Any) -> dspy.LM:
+    """Return a dspy.LM on the course's endpoint, which is started if it is not running.
+
+    `model` is `sim-large`, `sim-small`, `local` or a hosted model such as `openai/gpt-4o-mini`, with
+    `@profile` if faults are wanted; None takes COURSE_LM, or else `sim-large`. The rest goes to dspy.LM.
+
+    Raises:
+        UnknownModelError: for a model or profile that does not exist, before any call is made.
+        EndpointError: when the endpoint cannot be started or reached.
+    """
+    name = full_name(model)
+    address = process.url()
+    _spare_loopback_the_proxy()
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else it is downloaded
+    import dspy
+
+    process.check_alive()
+    client.restore_profiles()
+    _check(name)
+    _register(address)
+    return dspy.LM(f"{PROVIDER}/{name}", cache=cache, **lm_kwargs)
+
+
+def full_name(model: str | None) -> str:
+    """Return the model string that the endpoint is asked for.
+
+    >>> full_name("sim@storm"), full_name("course/sim-small")
+    ('sim-large@storm', 'sim-small')
+    """
+    name = (model or os.environ.get("COURSE_LM") or "sim").removeprefix(f"{PROVIDER}/")
+    head, at, profile = name.partition("@")
+    return f"{_SHORT.get(head, head)}{at}{profile}"
+
+
+def _check(name: str) -> None:
+    model, profile = split_model(name)
+    if model in _SIMULATED and client.knows_profile(profile):
+        return  # nothing to ask, so nothing to wait for
+    try:
+        client.call("GET", f"/course/check?model={quote(name, safe='')}")
+    except process.EndpointError as error:
+        raise UnknownModelError(f"cannot connect to {name!r}: {error}") from None
+
+
+def _register(address: str) -> None:
+    from dspy import lm15
+
+    access = lm15.AccessPolicy(provider=PROVIDER, base_url=address)
+    definition = lm15.ProviderDefinition.chat(
+        access, compat=lm15.OpenAIChatCompat(), placeholder_key=process.key()
+    )
+    supports = lm15.ModelSupport(function_calling=True, response_schema=True)
+    with _registering:
+        lm15.register_provider(definition, supports=supports, replace=True)
+
+
+def _spare_loopback_the_proxy() -> None:
+    """Keep proxies of the environment out of the way to 127.0.0.1."""
+    if any(os.environ.get(name) for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")):
+        for name in ("NO_PROXY", "no_proxy"):
+            spared = os.environ.get(name, "")
+            if "127.0.0.1" not in spared and spared != "*":
+                os.environ[name] = f"{spared},127.0.0.1,localhost".lstrip(",")

@@ -1,0 +1,170 @@
+"""What a profile does to one request: drawn from its seed, so that it can be repeated exactly.
+
+Main path: draw(profile, model, n) -> Plan; spoil(text, kind, spot) malforms an answer; Bucket limits rates.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+import re
+from dataclasses import dataclass
+from statistics import NormalDist
+
+from course_lib.lm import tokens
+from course_lib.lm.profiles import FAULTS, Profile
+
+_NORMAL = NormalDist()
+_Z99 = _NORMAL.inv_cdf(0.99)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What happens to one request."""
+
+    fault: str | None = None
+    """One of FAULTS, or None."""
+    ttft_s: float = 0.0
+    """Wait before the first token."""
+    tokens_per_s: float = 0.0
+    """Speed of writing; 0 is at once."""
+    spot: float = 0.5
+    """Where a cut falls, as a share of the answer (0.2 to 0.8)."""
+
+
+_NOTHING = Plan()
+
+
+def draw(profile: Profile, model: str, number: int) -> Plan:
+    """Draw the fate of a client's request `number` (from 0) to `model` under `profile`."""
+    rates = [getattr(profile, f"{kind}_rate") for kind in FAULTS]
+    if not (any(rates) or profile.ttft_p50_ms or profile.speed_p50_tokens_per_s):
+        return _NOTHING
+    rng = _rng(profile.seed, model, number)
+    chance, slowness, speed, spot = rng.random(), rng.random(), rng.random(), rng.random()
+    return Plan(
+        fault=_pick(rates, chance),
+        ttft_s=_log_normal(profile.ttft_p50_ms, profile.ttft_p99_ms, slowness) / 1000,
+        tokens_per_s=_log_normal(profile.speed_p50_tokens_per_s, profile.speed_p99_tokens_per_s, speed),
+        spot=0.2 + 0.6 * spot,
+    )
+
+
+def _rng(seed: int, model: str, number: int) -> random.Random:
+    digest = hashlib.sha256(f"{seed}\n{model}\n{number}".encode()).digest()
+    return random.Random(int.from_bytes(digest[:8]))
+
+
+def _pick(rates: list[float], chance: float) -> str | None:
+    edge = 0.0
+    for kind, rate in zip(FAULTS, rates, strict=True):
+        edge += rate
+        if chance < edge:
+            return kind
+    return None
+
+
+def _log_normal(p50: float, p99: float, quantile: float) -> float:
+    if not p50 or p99 <= p50:
+        return p50
+    return p50 * math.exp(math.log(p99 / p50) / _Z99 * _NORMAL.inv_cdf(quantile or 1e-9))
+
+
+class Bucket:
+    """A token bucket that holds one second's worth."""
+
+    def __init__(self, per_s: float, now_s: float) -> None:
+        self.per_s = per_s
+        self._room = max(1.0, per_s)
+        self._level = self._room
+        self._at_s = now_s
+
+    def wait_s(self, now_s: float) -> float:
+        """Return how long until something may pass; 0 when it may now."""
+        self._level = min(self._room, self._level + (now_s - self._at_s) * self.per_s)
+        self._at_s = now_s
+        needed = min(1.0, self._room)
+        return 0.0 if self._level >= needed else (needed - self._level) / self.per_s
+
+    def take(self, amount: float) -> None:
+        """Charge `amount`; the level may fall below zero, which later requests wait for."""
+        self._level -= amount
+
+
+# -- malformed answers ---------------------------------------------------------------------------------
+
+_MARK = re.compile(r"^\[\[ ## (?!completed ##)(\w+) ## \]\]", re.MULTILINE)
+_TAG = re.compile(r"<(\w+)>.*?</\1>\s*", re.DOTALL)
+_LABEL = re.compile(r"^[A-Za-z][\w ]{0,40}:", re.MULTILINE)
+_KEY = re.compile(r'"[^"\\\n]+"\s*:')
+
+
+def spoil(text: str, kind: str, spot: float) -> str:
+    """Return `text` malformed as `kind` says, in whatever format it is written; never the text itself."""
+    return _SPOILERS[kind](text, spot)
+
+
+def _missing_field(text: str, _spot: float) -> str:
+    keys = list(_top_level_keys(text))
+    if keys:
+        start = keys[-1].start()
+        return text[:start].rstrip().removesuffix(",").rstrip() + ("}" if "{" in text[:start] else "")
+    marks = list(_MARK.finditer(text))
+    if marks:
+        done = text.find("[[ ## completed ## ]]", marks[-1].end())
+        return text[: marks[-1].start()] + (text[done:] if done >= 0 else "")
+    tags = list(_TAG.finditer(text))
+    if tags:
+        return text[: tags[-1].start()] + text[tags[-1].end() :]
+    labels = list(_LABEL.finditer(text))
+    return text[: labels[-1].start()] if labels else ""
+
+
+def _broken_json(text: str, spot: float) -> str:
+    keys = list(_top_level_keys(text))
+    if keys:
+        return text[: keys[-1].start() + 1 + len(keys[-1].group()) // 3]
+    for pattern, wound in ((_MARK, " ## ]]"), (_TAG, ">"), (_LABEL, ":")):
+        found = list(pattern.finditer(text))
+        if found:
+            at = text.index(wound, found[-1].start())
+            return text[:at] + text[at + len(wound) :]
+    return _cut(text, spot)
+
+
+def _prose_around(text: str, _spot: float) -> str:
+    return f"Sure! Here is what you asked for:\n\n{text}\n\nLet me know if you need anything else."
+
+
+def _cut(text: str, spot: float) -> str:
+    pieces = tokens.split(text)
+    return "".join(pieces[: int(len(pieces) * spot)])
+
+
+_SPOILERS = {
+    "missing_field": _missing_field,
+    "broken_json": _broken_json,
+    "prose_around": _prose_around,
+    "cut_by_length": _cut,
+}
+
+
+def _top_level_keys(text: str) -> list[re.Match[str]]:
+    """Return the keys of the outermost object of `text`, if it is JSON (in a code fence or not)."""
+    if not text.lstrip().removeprefix("```json").lstrip().startswith("{"):
+        return []
+    found, depth, at = [], 0, 0
+    string = re.compile(r'"(?:[^"\\]|\\.)*"')
+    while at < len(text):
+        char = text[at]
+        if char == '"':
+            match = _KEY.match(text, at) if depth == 1 else None
+            if match:
+                found.append(match)
+            whole = string.match(text, at)
+            at = whole.end() if whole else len(text)
+            continue
+        depth += (char in "{[") - (char in "}]")
+        at += 1
+    return found

@@ -1,0 +1,85 @@
+"""What the endpoint saw from one client: how many requests, what became of them, what they cost.
+
+Main path: lm.ledger() -> Ledger; its `calls` are the last few hundred requests with messages and reply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request and its fate."""
+
+    number: int
+    """1 for the first request that ended since the last reset; counts in the order in which they ended."""
+    model: str
+    """Model asked for, without the profile."""
+    profile: str
+    """Profile asked for, `calm` if none was."""
+    status: int
+    """HTTP status sent; 0 when the connection was cut before one, 499 when the client gave up waiting."""
+    fault: str | None
+    """Kind of fault that the profile drew, `rate_limited`, or None."""
+    ttft_ms: float
+    """From the request's arrival to the first byte of the answer."""
+    duration_ms: float
+    """From its arrival to the last byte."""
+    prompt_tokens: int
+    """Tokens in the messages, 0 if the request did not get so far."""
+    completion_tokens: int
+    """Tokens written, also those that a fault then held back."""
+    cost_usd: float
+    """Price of both, by the list in lm/prices.py."""
+    stream: bool
+    """True when the client asked for a stream."""
+    at_once: int
+    """How many requests of this client were under way when this one arrived, itself included."""
+    messages: list[dict[str, Any]]
+    """The request's messages, as sent."""
+    reply: str | None
+    """Text of the first choice, as sent; for tool calls without text, None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Totals and the latest calls of one client."""
+
+    requests: int
+    """Requests that ended, well or not."""
+    statuses: dict[int, int]
+    """How often each status was sent."""
+    faults: dict[str, int]
+    """How often each kind of fault struck."""
+    prompt_tokens: int
+    """Sum over the requests."""
+    completion_tokens: int
+    """Sum over the requests."""
+    cost_usd: float
+    """Sum over the requests."""
+    most_at_once: int
+    """Most requests under way at the same moment."""
+    under_way: int
+    """Requests under way now."""
+    is_complete: bool
+    """False when `since` lies so far back that some requests after it are no longer itemised."""
+    calls: list[Call]
+    """The last few hundred calls, oldest first."""
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Ledger:
+        """Read what the endpoint's `/course/ledger` sends."""
+        values = {f.name: plain[f.name] for f in fields(cls)}
+        values["statuses"] = {int(status): count for status, count in values["statuses"].items()}
+        values["calls"] = [Call(**call) for call in values["calls"]]
+        return cls(**values)
+
+    def __repr__(self) -> str:
+        return (
+            f"Ledger({self.requests} requests, {self.prompt_tokens} + {self.completion_tokens} tokens, "
+            f"${self.cost_usd:.6f}, statuses {self.statuses}, faults {self.faults}, "
+            f"at most {self.most_at_once} at once)"
+        )

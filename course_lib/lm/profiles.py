@@ -1,0 +1,245 @@
+"""Fault profiles: how slow, how limited and how unreliable the model behaves, under a name.
+
+Main path: PROFILES["storm"], or build("mine", {"error_rate": 0.3}); `sim-large@storm` picks one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from course_lib.errors import CourseError
+
+FAULTS = (
+    "error",
+    "unavailable",
+    "hang",
+    "cut_before",
+    "cut_midway",
+    "missing_field",
+    "broken_json",
+    "prose_around",
+    "cut_by_length",
+)
+"""Kinds of fault that are drawn at random, in the order of the draw; each has a field `<kind>_rate`."""
+
+MALFORMED = frozenset({"missing_field", "broken_json", "prose_around", "cut_by_length"})
+"""Faults of the text: the answer arrives, but is not what was asked for."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+
+
+class ProfileError(CourseError):
+    """A profile that cannot be: an unknown field, a rate above 1, a percentile out of order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What holds for every request to `model@name`. All zero (the default) is a perfect, instant service."""
+
+    name: str
+    """What follows the `@` in the model string."""
+    ttft_p50_ms: float = 0.0
+    """Time to the first token, median of a log-normal distribution. 0: none."""
+    ttft_p99_ms: float = 0.0
+    """Its 99th percentile; 0 means the same as the median."""
+    speed_p50_tokens_per_s: float = 0.0
+    """Tokens written per second, median of a log-normal distribution over requests. 0: no limit."""
+    speed_p99_tokens_per_s: float = 0.0
+    """Its 99th percentile (the fast end); 0 means the same as the median."""
+    limit_requests_per_s: float = 0.0
+    """Above this, 429 with `Retry-After`; one second's worth may come at once. 0: no limit."""
+    limit_tokens_per_s: float = 0.0
+    """The same for tokens, prompt and completion together. 0: no limit."""
+    error_rate: float = 0.0
+    """Share of requests answered with status 500."""
+    unavailable_rate: float = 0.0
+    """Share answered with status 503."""
+    hang_rate: float = 0.0
+    """Share never answered: the client has to give up."""
+    cut_before_rate: float = 0.0
+    """Share whose connection is cut before any answer."""
+    cut_midway_rate: float = 0.0
+    """Share whose connection is cut in the middle of the answer."""
+    missing_field_rate: float = 0.0
+    """Share whose answer lacks its last output field."""
+    broken_json_rate: float = 0.0
+    """Share whose JSON ends in the middle of its last key; in other formats a field mark is damaged."""
+    prose_around_rate: float = 0.0
+    """Share whose answer is wrapped in chat ("Sure! ...")."""
+    cut_by_length_rate: float = 0.0
+    """Share cut off in the middle, with finish reason `length`."""
+    timeline: tuple[Window, ...] = ()
+    """What else holds from second a to second b of a client's use of the profile."""
+    seed: int = 0
+    """Another seed, another sequence of faults and times."""
+
+    def at(self, second: float) -> Profile:
+        """Return what holds `second` seconds after the client's first request; later windows win."""
+        for window in reversed(self.timeline):
+            if window.from_s <= second < window.until_s:
+                return replace(self, **window.fields)
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A stretch of the timeline, and the fields that differ in it."""
+
+    from_s: float
+    """First second, counted from the client's first request on the profile."""
+    until_s: float
+    """Second at which it ends."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of Profile with their value during the window."""
+
+
+_NUMBERS = tuple(f.name for f in fields(Profile) if f.name not in {"name", "timeline", "seed"})
+
+
+def build(name: str, values: Mapping[str, Any]) -> Profile:
+    """Build a profile from plain values (as they come in JSON), and check every one.
+
+    `timeline` is a list of `(from_s, until_s, {field: value})`.
+
+    Raises:
+        ProfileError: for a bad name, an unknown field, a value out of range, rates that sum above 1.
+    """
+    if not _NAME.fullmatch(name):
+        raise ProfileError(
+            f"profile name {name!r} is not usable after an @; use up to 40 small letters, digits, _ and -, "
+            "beginning with a letter"
+        )
+    known = {*_NUMBERS, "timeline", "seed"}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ProfileError(
+            f"profile {name!r}: unknown field {unknown[0]!r}; known: {', '.join(sorted(known))}"
+        )
+    seed = values.get("seed", 0)
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise ProfileError(f"profile {name!r}: seed is a whole number, not {seed!r}")
+    numbers = {key: _number(name, key, values[key]) for key in _NUMBERS if key in values}
+    profile = Profile(name=name, seed=seed, timeline=_timeline(name, values.get("timeline", ())), **numbers)
+    _check(profile)
+    for window in profile.timeline:
+        _check(replace(profile, timeline=(), **window.fields))
+    return profile
+
+
+def as_values(profile: Profile) -> dict[str, Any]:
+    """Return the profile as plain values that `build` accepts again, without its name."""
+    values = {
+        key: value for key, value in asdict(profile).items() if value and key not in {"name", "timeline"}
+    }
+    if profile.timeline:
+        values["timeline"] = [[w.from_s, w.until_s, dict(w.fields)] for w in profile.timeline]
+    return values
+
+
+def split_model(model: str) -> tuple[str, str]:
+    """Cut a model string into model and profile; without `@name` the profile is `calm`.
+
+    >>> split_model("sim-large@storm"), split_model("vertex_ai/claude@20240229")
+    (('sim-large', 'storm'), ('vertex_ai/claude@20240229', 'calm'))
+    """
+    head, at, tail = model.rpartition("@")
+    return (head, tail) if at and head and _NAME.fullmatch(tail) else (model, "calm")
+
+
+def _number(name: str, key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise ProfileError(f"profile {name!r}: {key} is a number, 0 or more, not {value!r}")
+    return float(value)
+
+
+def _timeline(name: str, entries: Any) -> tuple[Window, ...]:
+    if not isinstance(entries, Sequence) or isinstance(entries, str):
+        raise ProfileError(f"profile {name!r}: timeline is a list, not {entries!r}")
+    return tuple(_window(name, entry) for entry in entries)
+
+
+def _window(name: str, entry: Any) -> Window:
+    if isinstance(entry, Window):
+        entry = (entry.from_s, entry.until_s, entry.fields)
+    if not isinstance(entry, Sequence) or len(entry) != 3 or not isinstance(entry[2], Mapping):
+        raise ProfileError(
+            f"profile {name!r}: a timeline entry is (from_s, until_s, {{field: value}}), not {entry!r}"
+        )
+    from_s, until_s = (_number(name, "a time in the timeline", second) for second in entry[:2])
+    if until_s <= from_s:
+        raise ProfileError(
+            f"profile {name!r}: a timeline entry ends ({until_s} s) before it begins ({from_s} s)"
+        )
+    unknown = sorted(set(entry[2]) - set(_NUMBERS))
+    if unknown:
+        raise ProfileError(
+            f"profile {name!r}: unknown field {unknown[0]!r} in the timeline; known: {', '.join(_NUMBERS)}"
+        )
+    return Window(from_s, until_s, {key: _number(name, key, value) for key, value in entry[2].items()})
+
+
+def _check(profile: Profile) -> None:
+    rates = {f"{kind}_rate": getattr(profile, f"{kind}_rate") for kind in FAULTS}
+    for key, rate in rates.items():
+        if rate > 1:
+            raise ProfileError(f"profile {profile.name!r}: {key} is a share from 0 to 1, not {rate}")
+    if sum(rates.values()) > 1 + 1e-9:
+        raise ProfileError(
+            f"profile {profile.name!r}: the rates sum to {sum(rates.values()):.3g}, above 1; "
+            "a request has one fault at most, so lower some"
+        )
+    for low, high in (("ttft_p50_ms", "ttft_p99_ms"), ("speed_p50_tokens_per_s", "speed_p99_tokens_per_s")):
+        p50, p99 = getattr(profile, low), getattr(profile, high)
+        if p99 and p99 < p50:
+            raise ProfileError(
+                f"profile {profile.name!r}: {high} ({p99}) is below {low} ({p50}); a p99 is at least the p50"
+            )
+        if p99 and not p50:
+            raise ProfileError(f"profile {profile.name!r}: {high} is set, but not {low}; give both")
+
+
+_SHIPPED: dict[str, dict[str, Any]] = {
+    "calm": {},
+    "busy": {
+        "ttft_p50_ms": 150,
+        "ttft_p99_ms": 700,
+        "speed_p50_tokens_per_s": 200,
+        "speed_p99_tokens_per_s": 400,
+        "limit_requests_per_s": 8,
+    },
+    "storm": {
+        "ttft_p50_ms": 200,
+        "ttft_p99_ms": 1500,
+        "speed_p50_tokens_per_s": 150,
+        "speed_p99_tokens_per_s": 300,
+        "limit_requests_per_s": 8,
+        "error_rate": 0.08,
+        "unavailable_rate": 0.12,
+        "hang_rate": 0.02,
+        "cut_before_rate": 0.05,
+        "cut_midway_rate": 0.05,
+    },
+    "outage": {
+        "ttft_p50_ms": 100,
+        "ttft_p99_ms": 300,
+        "timeline": [
+            (
+                2,
+                8,
+                {"unavailable_rate": 0.9, "cut_before_rate": 0.1, "ttft_p50_ms": 10, "ttft_p99_ms": 30},
+            )
+        ],
+    },
+    "sloppy": {
+        "missing_field_rate": 0.12,
+        "broken_json_rate": 0.1,
+        "prose_around_rate": 0.12,
+        "cut_by_length_rate": 0.06,
+    },
+}
+
+PROFILES: Mapping[str, Profile] = {name: build(name, values) for name, values in _SHIPPED.items()}
+"""The profiles that ship; a client adds its own beside them."""

@@ -1,0 +1,344 @@
+"""The OpenAI-compatible endpoint: faults and a ledger in front of the simulator or a real provider.
+
+Main path: Endpoint.chat: parse, admit (model, profile, limits), draw the fault, answer, enter in the ledger.
+Source: uvicorn's httptools protocol, whose transport the faults cut.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
+from typing import Any
+
+import orjson
+
+from course_lib.lm import embeddings, faults, prices, tokens, wire
+from course_lib.lm.accounts import Account, Accounts, Exchange, Usage
+from course_lib.lm.channel import Channel, ClientGoneError, Receive, Scope, Send, read_body
+from course_lib.lm.faults import Plan
+from course_lib.lm.keys import client_of
+from course_lib.lm.profiles import MALFORMED, PROFILES, Profile, split_model
+from course_lib.lm.reply import Engine
+from course_lib.lm.upstream import Upstream
+from course_lib.lm.wire import ApiError, Asked
+
+SIMULATED = ("sim-large", "sim-small")
+EMBEDDING = "sim-embed"
+HANG_LIMIT_S = 600.0
+"""A hanging request is cut after this long, so that a client without a time-out does not wait for ever."""
+
+_log = logging.getLogger("course_lib.lm")
+_Handler = Callable[[bytes, Account, Exchange, Channel], Awaitable[None]]
+
+
+class Endpoint:
+    """What is behind the address: engine, upstream, accounts and, in a workshop, the keys let in."""
+
+    def __init__(
+        self, engine: Engine, *, upstream: Upstream | None = None, keys: Collection[str] = (), owner: str = ""
+    ) -> None:
+        """Serve `engine`; `keys` if given are the only ones let in; `owner` alone may use paid models."""
+        self.accounts = Accounts()
+        self._engine = engine
+        self._upstream = upstream or Upstream()
+        self._admitted = frozenset(map(client_of, keys))
+        self._owner = owner
+
+    # -- who is asking, and for what ---------------------------------------------------------------
+
+    def client(self, scope: Scope) -> str:
+        """Return the client's name: a hash of its key.
+
+        Raises:
+            ApiError: 401 when the endpoint has a list of keys and this one is not in it.
+        """
+        headers = dict(scope["headers"])
+        key = headers.get(b"authorization", b"").decode("latin-1").removeprefix("Bearer ").strip()
+        client = client_of(key)
+        if self._admitted and client not in self._admitted:
+            found = "an unknown key" if key else "no key"
+            raise ApiError(
+                401,
+                "invalid_api_key",
+                f"{found} was sent; set COURSE_LM_KEY to the key your instructor gave you",
+            )
+        return client
+
+    def profile(self, account: Account, name: str) -> Profile:
+        """Return a profile by name, the client's own before the shipped ones.
+
+        Raises:
+            ApiError: 404 when there is none.
+        """
+        found = account.profiles.get(name) or PROFILES.get(name)
+        if found is None:
+            known = ", ".join(sorted({*PROFILES, *account.profiles}))
+            raise ApiError(
+                404,
+                "model_not_found",
+                f"no profile named {name!r}; known: {known}. Add your own with lm.profile({name!r}, ...).",
+                param="model",
+            )
+        return found
+
+    def check_model(self, client: str, model: str) -> None:
+        """Make sure that `model` (without profile) can be served to `client`.
+
+        Raises:
+            ApiError: 404 for an unknown model, 401 for a provider's key that is missing.
+        """
+        if model in SIMULATED:
+            return
+        if model != "local" and "/" not in model:
+            raise ApiError(
+                404,
+                "model_not_found",
+                f"no model named {model!r}; known: {', '.join(SIMULATED)}, local, "
+                'or a hosted one as provider/model, such as "openai/gpt-4o-mini"',
+                param="model",
+            )
+        if self._owner and client != self._owner:
+            raise ApiError(
+                401,
+                "invalid_api_key",
+                f"{model} may cost money, so only the notebook that started this endpoint may use it",
+            )
+        self._upstream.check(model)
+
+    def models(self) -> list[str]:
+        """Return the models that need no key."""
+        return [*SIMULATED, EMBEDDING]
+
+    # -- routes --------------------------------------------------------------------------------------
+
+    async def route(self, handler: _Handler, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run one exchange from body to ledger; every error leaves here as an OpenAI error body."""
+        exchange = Exchange(begun_s=time.monotonic())
+        channel = Channel(scope, receive, send, exchange)
+        try:
+            exchange.client = self.client(scope)
+            account = self.accounts.of(exchange.client)
+            raw = await read_body(receive)
+        except ApiError as error:
+            await channel.error(error)
+            return
+        except ClientGoneError:
+            return
+        account.begin(exchange)
+        try:
+            await handler(raw, account, exchange, channel)
+        except ApiError as error:
+            exchange.status = error.status
+            await channel.error(error)
+        except ClientGoneError:
+            exchange.status = 499 if exchange.fault != "cut_before" else 0
+        except Exception as error:  # border: a fault of ours must not take the endpoint down
+            _log.exception("the endpoint failed on a request")
+            exchange.status = 500
+            await channel.error(
+                ApiError(
+                    500, "endpoint_failed", f"the endpoint itself failed: {type(error).__name__}: {error}"
+                )
+            )
+        finally:
+            account.finish(exchange)
+
+    async def chat(self, raw: bytes, account: Account, exchange: Exchange, channel: Channel) -> None:
+        """Answer one chat completion, as the profile in its model name says."""
+        asked = wire.parse(raw)
+        exchange.stream, exchange.messages, exchange.size_chars = (
+            asked.is_stream,
+            asked.messages,
+            asked.size_chars,
+        )
+        usage, plan = self._admit(account, exchange, asked.model, asked.profile)
+        await _fail_early(plan, exchange, channel)
+        if asked.model in SIMULATED:
+            body = await self._simulate(asked, account)
+        elif asked.is_stream and plan.fault is None:
+            await self._relay(asked, usage, plan, exchange, channel)
+            return
+        else:
+            body = await self._upstream.complete(asked)
+        if plan.fault in MALFORMED:
+            _spoil(body, plan, asked.prompt_tokens)
+        _bill(exchange, usage, body["usage"])
+        exchange.reply = body["choices"][0]["message"].get("content")
+        exchange.size_chars += len(exchange.reply or "")
+        if asked.is_stream:
+            await _stream(body, asked.wants_usage, plan, exchange, channel)
+        else:
+            await _whole(body, plan, exchange, channel)
+
+    async def embed(self, raw: bytes, account: Account, exchange: Exchange, channel: Channel) -> None:
+        """Answer one embeddings request."""
+        body = wire.read_object(raw)
+        model, profile = split_model(str(body.get("model", EMBEDDING)))
+        texts = body.get("input")
+        texts = [texts] if isinstance(texts, str) else texts
+        if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+            raise ApiError(400, "invalid_value", "input should be a text or a list of texts", param="input")
+        if model != EMBEDDING:
+            raise ApiError(
+                404,
+                "model_not_found",
+                f"no embedding model named {model!r}; known: {EMBEDDING}",
+                param="model",
+            )
+        exchange.size_chars = len(raw)
+        usage, plan = self._admit(account, exchange, model, profile)
+        await _fail_early(plan, exchange, channel)
+        encode = embeddings.as_base64 if body.get("encoding_format") == "base64" else list
+        data = [
+            {"object": "embedding", "index": at, "embedding": encode(embeddings.vector(text))}
+            for at, text in enumerate(texts)
+        ]
+        count = sum(map(tokens.count, texts))
+        answer = {"object": "list", "data": data, "model": body.get("model", EMBEDDING)}
+        answer["usage"] = {"prompt_tokens": count, "total_tokens": count}
+        _bill(exchange, usage, answer["usage"])
+        await _whole(answer, plan, exchange, channel)
+
+    def _admit(
+        self, account: Account, exchange: Exchange, model: str, profile_name: str
+    ) -> tuple[Usage, Plan]:
+        """Look model and profile up, hold the limits, and draw the request's fate."""
+        exchange.model, exchange.profile = model, profile_name
+        profile = self.profile(account, profile_name)
+        if model != EMBEDDING:
+            self.check_model(exchange.client, model)
+        usage = account.usage(model, profile_name)
+        profile = profile.at(exchange.begun_s - usage.since_s)
+        wait_s = usage.limit_wait_s(profile, exchange.begun_s)
+        if wait_s > 0:
+            exchange.fault = "rate_limited"
+            raise ApiError(
+                429,
+                "rate_limit_exceeded",
+                f"too many requests for {model}@{profile_name}; try again in {wait_s:.2f} s",
+                retry_after_s=wait_s,
+            )
+        plan = faults.draw(profile, model, usage.next())
+        exchange.fault = plan.fault
+        return usage, plan
+
+    async def _simulate(self, asked: Asked, account: Account) -> dict[str, Any]:
+        samples = [0] * asked.choices
+        if asked.body.get("temperature"):
+            first = account.sample(asked.identity(), asked.choices)
+            samples = list(range(first, first + asked.choices))
+        return wire.completion(asked, [await self._engine.complete(asked.body, sample=n) for n in samples])
+
+    async def _relay(
+        self, asked: Asked, usage: Usage, plan: Plan, exchange: Exchange, channel: Channel
+    ) -> None:
+        """Pass a provider's stream on, chunk by chunk, no faster than the profile allows."""
+        text: list[str] = []
+        used = wire.usage(0, 0)
+        due_s = exchange.begun_s + plan.ttft_s
+        async for chunk in self._upstream.stream(asked):
+            used = chunk.get("usage") or used
+            if not chunk.get("choices") and not asked.wants_usage:
+                continue
+            pieces = [choice.get("delta", {}).get("content") or "" for choice in chunk.get("choices", ())]
+            text += pieces
+            await channel.pause_until(due_s)
+            due_s += tokens.count("".join(pieces)) / plan.tokens_per_s if plan.tokens_per_s else 0.0
+            await channel.event(b"data: " + orjson.dumps({**chunk, "model": asked.full_model}) + b"\n\n")
+        await channel.end()
+        exchange.reply = "".join(text)
+        _bill(exchange, usage, used)
+
+
+async def _fail_early(plan: Plan, exchange: Exchange, channel: Channel) -> None:
+    """Play the faults that leave no answer."""
+    if plan.fault == "hang":
+        await channel.hang(HANG_LIMIT_S)
+    if plan.fault not in {"error", "unavailable", "cut_before"}:
+        return
+    await channel.pause_until(exchange.begun_s + plan.ttft_s)
+    if plan.fault == "cut_before":
+        await channel.cut()
+        raise ClientGoneError("the profile cut the connection")
+    if plan.fault == "error":
+        raise ApiError(500, "server_error", "the model failed on this request (fault of the profile)")
+    raise ApiError(503, "overloaded", "the model is overloaded (fault of the profile); try again later")
+
+
+def _spoil(body: dict[str, Any], plan: Plan, prompt_tokens: int) -> None:
+    """Malform the answer's texts, and the arguments of its tool calls."""
+    assert plan.fault is not None
+    for choice in body["choices"]:
+        message = choice["message"]
+        if message.get("content"):
+            message["content"] = faults.spoil(message["content"], plan.fault, plan.spot)
+        for call in message.get("tool_calls") or ():
+            called = call["function"]
+            called["arguments"] = faults.spoil(called["arguments"], plan.fault, plan.spot)
+        if plan.fault == "cut_by_length":
+            choice["finish_reason"] = "length"
+    written = sum(wire.count_message(choice["message"]) for choice in body["choices"])
+    body["usage"] = wire.usage(prompt_tokens, written)
+
+
+def _bill(exchange: Exchange, usage: Usage, used: dict[str, Any]) -> None:
+    exchange.prompt_tokens = used.get("prompt_tokens", 0)
+    exchange.completion_tokens = used.get("completion_tokens", 0)
+    exchange.cost_usd = prices.cost_usd(exchange.model, exchange.prompt_tokens, exchange.completion_tokens)
+    if usage.tokens:
+        usage.tokens.take(exchange.prompt_tokens + exchange.completion_tokens)
+
+
+async def _whole(body: dict[str, Any], plan: Plan, exchange: Exchange, channel: Channel) -> None:
+    """Send the answer in one piece, when the last token would be written."""
+    writing_s = exchange.completion_tokens / plan.tokens_per_s if plan.tokens_per_s else 0.0
+    await channel.pause_until(exchange.begun_s + plan.ttft_s + writing_s)
+    if plan.fault == "cut_midway":
+        await channel.json_cut(orjson.dumps(body), plan.spot)
+    else:
+        await channel.json(200, orjson.dumps(body))
+
+
+async def _stream(
+    body: dict[str, Any], wants_usage: bool, plan: Plan, exchange: Exchange, channel: Channel
+) -> None:
+    """Send the answer token by token, at the plan's speed."""
+    events = list(wire.chunks(body, with_usage=wants_usage))
+    cut_at = max(1, int(len(events) * plan.spot)) if plan.fault == "cut_midway" else None
+    due_s = exchange.begun_s + plan.ttft_s
+    for event in events[:cut_at]:
+        await channel.pause_until(due_s)
+        await channel.event(event)
+        due_s += 1 / plan.tokens_per_s if plan.tokens_per_s else 0.0
+    if cut_at is not None:
+        await channel.cut()
+    else:
+        await channel.end()
+
+
+class _Raw:
+    """A route without Starlette's Request and Response, which the faults could not reach through."""
+
+    def __init__(self, call: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+        self._call = call
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._call(scope, receive, send)
+
+
+def app(endpoint: Endpoint) -> Any:
+    """Return the ASGI application around `endpoint`."""
+    from starlette.applications import Starlette
+    from starlette.routing import Route
+
+    from course_lib.lm import control
+
+    return Starlette(
+        routes=[
+            Route("/v1/chat/completions", _Raw(partial(endpoint.route, endpoint.chat)), methods=["POST"]),
+            Route("/v1/embeddings", _Raw(partial(endpoint.route, endpoint.embed)), methods=["POST"]),
+            *control.routes(endpoint),
+        ]
+    )

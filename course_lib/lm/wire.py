@@ -1,0 +1,320 @@
+"""OpenAI's chat format: request bodies in, completions, chunks and errors out.
+
+Main path: parse(bytes) -> Asked; completion(asked, replies) -> body; chunks(body) -> server-sent events.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from course_lib.errors import CourseError
+from course_lib.lm import tokens
+from course_lib.lm.profiles import split_model
+from course_lib.lm.reply import Reply
+
+DONE = b"data: [DONE]\n\n"
+
+
+class ApiError(CourseError):
+    """An error that goes to the client as OpenAI's error body."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+    def body(self) -> bytes:
+        """Return the JSON that says it."""
+        kind = _ERROR_TYPES.get(self.code) or (
+            "invalid_request_error" if self.status < 500 else "server_error"
+        )
+        error = {"message": str(self), "type": kind, "param": self.param, "code": self.code}
+        return orjson.dumps({"error": error})
+
+
+_ERROR_TYPES = {"rate_limit_exceeded": "requests", "insufficient_quota": "insufficient_quota"}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A chat request that has been checked."""
+
+    body: dict[str, Any]
+    """As sent, with `model` cut down to the model and unset (null) fields dropped."""
+    full_model: str
+    """Model and profile, as the client spelled them; goes back in the answer."""
+    model: str
+    profile: str
+    prompt_tokens: int
+    size_chars: int
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """The conversation so far."""
+        messages: list[dict[str, Any]] = self.body["messages"]
+        return messages
+
+    @property
+    def choices(self) -> int:
+        """How many answers are asked for."""
+        return int(self.body.get("n", 1))
+
+    @property
+    def is_stream(self) -> bool:
+        """True when the answer is to come as events."""
+        return bool(self.body.get("stream"))
+
+    @property
+    def wants_usage(self) -> bool:
+        """True when the stream is to end with a usage chunk."""
+        return bool((self.body.get("stream_options") or {}).get("include_usage"))
+
+    def identity(self) -> bytes:
+        """Return the same bytes for every request that asks for the same thing."""
+        same = {key: value for key, value in self.body.items() if key not in {"stream", "stream_options"}}
+        return orjson.dumps(same, option=orjson.OPT_SORT_KEYS)
+
+
+def parse(raw: bytes) -> Asked:
+    """Read and check a chat request.
+
+    Raises:
+        ApiError: 400, naming the field, what was found and what would be right.
+    """
+    body = read_object(raw)
+    model = _model(body)
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise _bad("messages", messages, 'a list such as [{"role": "user", "content": "Hello"}]')
+    for at, message in enumerate(messages):
+        _check_message(at, message)
+    for name, (is_right, right) in _FIELDS.items():
+        if name in body and not is_right(body[name]):
+            raise _bad(name, body[name], right)
+    chosen, profile = split_model(model)
+    prompt_tokens = count_prompt(body)
+    return Asked({**body, "model": chosen}, model, chosen, profile, prompt_tokens, len(raw))
+
+
+def read_object(raw: bytes) -> dict[str, Any]:
+    """Read a JSON object; fields that are null count as unset."""
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise ApiError(
+            400,
+            "invalid_json",
+            f"the body is not JSON ({error}); send one JSON object, for instance "
+            '{"model": "sim-large", "messages": [{"role": "user", "content": "Hello"}]}',
+        ) from None
+    if not isinstance(body, dict):
+        raise ApiError(
+            400, "invalid_json", f"the body is JSON, but a {_named(body)}; send one JSON object, {{...}}"
+        )
+    return {key: value for key, value in body.items() if value is not None}
+
+
+def _model(body: Mapping[str, Any]) -> str:
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise _bad("model", model, 'a name such as "sim-large" or "sim-large@storm"')
+    return model
+
+
+_ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+
+
+def _check_message(at: int, message: Any) -> None:
+    where = f"messages[{at}]"
+    if not isinstance(message, dict):
+        raise _bad(where, message, 'an object such as {"role": "user", "content": "Hello"}')
+    if message.get("role") not in _ROLES:
+        raise _bad(f"{where}.role", message.get("role"), f"one of {', '.join(sorted(_ROLES))}")
+    content = message.get("content")
+    if isinstance(content, list):
+        if not all(isinstance(part, dict) and isinstance(part.get("type"), str) for part in content):
+            raise _bad(
+                f"{where}.content", content, 'text, or parts such as {"type": "text", "text": "Hello"}'
+            )
+    elif content is None:
+        if message["role"] != "assistant":
+            raise _bad(f"{where}.content", content, "text; only an assistant's message may do without")
+    elif not isinstance(content, str):
+        raise _bad(f"{where}.content", content, "text, or a list of parts")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_stop(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(s, str) for s in value))
+
+
+def _is_tools(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(t, dict)
+        and isinstance(t.get("function"), dict)
+        and isinstance(t["function"].get("name"), str)
+        for t in value
+    )
+
+
+_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "stream": (lambda v: isinstance(v, bool), "true or false"),
+    "stream_options": (lambda v: isinstance(v, dict), 'an object such as {"include_usage": true}'),
+    "temperature": (lambda v: _is_number(v) and 0 <= v <= 2, "a number from 0 to 2"),
+    "top_p": (lambda v: _is_number(v) and 0 <= v <= 1, "a number from 0 to 1"),
+    "n": (lambda v: _is_count(v) and v <= 128, "a whole number from 1 to 128"),
+    "max_tokens": (_is_count, "a whole number, 1 or more"),
+    "max_completion_tokens": (_is_count, "a whole number, 1 or more"),
+    "stop": (_is_stop, "a text or a list of texts"),
+    "tools": (_is_tools, 'a list such as [{"type": "function", "function": {"name": "search", ...}}]'),
+    "response_format": (
+        lambda v: isinstance(v, dict) and "type" in v,
+        'an object such as {"type": "json_object"}',
+    ),
+}
+
+
+def _bad(name: str, found: Any, right: str) -> ApiError:
+    if found is None:
+        return ApiError(400, "missing_field", f"{name} is missing; it should be {right}", param=name)
+    shown = repr(found)
+    shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+    return ApiError(400, "invalid_value", f"{name} is {shown}; it should be {right}", param=name)
+
+
+def _named(value: Any) -> str:
+    return {list: "list", str: "text", bool: "truth value", type(None): "null"}.get(type(value), "number")
+
+
+# -- counting ------------------------------------------------------------------------------------------
+
+_MESSAGE_TOKENS = 4  # role and separators, as OpenAI counts them
+
+
+def count_prompt(body: Mapping[str, Any]) -> int:
+    """Return the tokens of the messages, the tools and the response schema."""
+    total = sum(
+        _MESSAGE_TOKENS + _count_content(m.get("content")) + _count_extra(m) for m in body["messages"]
+    )
+    for name in ("tools", "response_format"):
+        if name in body:
+            total += tokens.count(orjson.dumps(body[name]).decode())
+    return total
+
+
+def _count_content(content: Any) -> int:
+    if isinstance(content, str):
+        return tokens.count(content)
+    if isinstance(content, list):
+        return sum(tokens.count(p["text"]) if isinstance(p.get("text"), str) else 85 for p in content)
+    return 0
+
+
+def _count_extra(message: Mapping[str, Any]) -> int:
+    calls = message.get("tool_calls")
+    return tokens.count(orjson.dumps(calls).decode()) if calls else 0
+
+
+# -- answers -------------------------------------------------------------------------------------------
+
+
+def completion(asked: Asked, replies: Sequence[Reply]) -> dict[str, Any]:
+    """Return the body of a chat completion, cut at `stop` and at the token limit."""
+    limit = asked.body.get("max_completion_tokens") or asked.body.get("max_tokens")
+    stop = asked.body.get("stop", ())
+    stops = (stop,) if isinstance(stop, str) else tuple(stop)
+    choices = [_choice(index, reply, limit, stops) for index, reply in enumerate(replies)]
+    return {
+        "id": f"chatcmpl-{secrets.token_hex(12)}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": asked.full_model,
+        "choices": choices,
+        "usage": usage(asked.prompt_tokens, sum(count_message(choice["message"]) for choice in choices)),
+    }
+
+
+def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
+    """Return the usage object of an answer."""
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+    }
+
+
+def count_message(message: Mapping[str, Any]) -> int:
+    """Return the tokens of an answer's message: its text, and its tool calls' names and arguments."""
+    called = (call["function"] for call in message.get("tool_calls") or ())
+    return _count_content(message.get("content")) + sum(
+        tokens.count(function["name"]) + tokens.count(function["arguments"]) for function in called
+    )
+
+
+def _choice(index: int, reply: Reply, limit: int | None, stops: Sequence[str]) -> dict[str, Any]:
+    text, reason = reply.text, reply.finish_reason
+    message: dict[str, Any] = {"role": "assistant", "content": text}
+    if reply.tool_calls:
+        reason = "tool_calls"
+        message["tool_calls"] = [
+            {
+                "id": f"call_{secrets.token_hex(8)}",
+                "type": "function",
+                "function": {"name": call.name, "arguments": orjson.dumps(call.arguments).decode()},
+            }
+            for call in reply.tool_calls
+        ]
+    if text:
+        ends = [at for at in (text.find(stop) for stop in stops if stop) if at >= 0]
+        if ends:
+            message["content"] = text = text[: min(ends)]
+        if limit is not None and tokens.count(text) > limit:
+            message["content"] = "".join(tokens.split(text)[:limit])
+            reason = "length"
+    return {"index": index, "message": message, "logprobs": None, "finish_reason": reason}
+
+
+def chunks(body: Mapping[str, Any], *, with_usage: bool) -> Iterator[bytes]:
+    """Yield the completion `body` as server-sent events, one token each, without the closing [DONE]."""
+    frame = {key: body[key] for key in ("id", "created", "model")} | {"object": "chat.completion.chunk"}
+
+    def event(index: int, delta: Mapping[str, Any], reason: str | None = None) -> bytes:
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
+        return b"data: " + orjson.dumps({**frame, "choices": [choice]}) + b"\n\n"
+
+    for choice in body["choices"]:
+        index, message = choice["index"], choice["message"]
+        yield event(index, {"role": "assistant", "content": "" if message.get("content") else None})
+        for piece in tokens.split(message.get("content") or ""):
+            yield event(index, {"content": piece})
+        for at, call in enumerate(message.get("tool_calls") or ()):
+            called = {**call, "index": at, "function": {"name": call["function"]["name"], "arguments": ""}}
+            yield event(index, {"tool_calls": [called]})
+            for piece in tokens.split(call["function"]["arguments"]):
+                yield event(index, {"tool_calls": [{"index": at, "function": {"arguments": piece}}]})
+        yield event(index, {}, choice["finish_reason"])
+    if with_usage:
+        yield b"data: " + orjson.dumps({**frame, "choices": [], "usage": body.get("usage")}) + b"\n\n"
