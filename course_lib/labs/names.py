@@ -118,7 +118,7 @@ NAMES = (
     Name(
         "AsyncModule",
         "asyncio.AsyncModule",
-        "a dspy.Module with `async def aforward`",
+        "a dspy.Module with a method aforward",
         "dspy.Module",
         ("dspy.Module", "dspy.Module.acall", "dspy.syncify"),
         "03",

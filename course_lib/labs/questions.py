@@ -27,7 +27,7 @@ class Question:
     code: str
     choices: tuple[Choice, ...]
     read: str
-    """Where to read about it, in DSPy's documentation or in this course."""
+    """Where to read about it: in the documentation or in this course."""
 
     @property
     def right(self) -> Choice:
@@ -49,7 +49,7 @@ print(Asked.output_fields["answer"].annotation.__name__)""",
         Choice("list", "That is the type of `context`; each field has its own."),
         Choice("Any", "DSPy leaves no field untyped: without a type it is a string."),
     ),
-    "DSPy documentation, Learn > Signatures, on types in inline signatures",
+    "dspy.ai, page Signatures, on types in inline signatures",
 )
 _INSTRUCTIONS = Question(
     "Signatures",
@@ -70,7 +70,7 @@ print(Sort.instructions)''',
         ),
         Choice("None", "A signature always has instructions; here they are the docstring."),
     ),
-    "DSPy documentation, Learn > Signatures, on class-based signatures",
+    "dspy.ai, page Signatures, on class-based signatures",
 )
 _LITERAL = Question(
     "Signatures",
@@ -97,7 +97,7 @@ with dspy.context(lm=DummyLM([{"holds": "maybe"}] * 5)):
             is_right=True,
         ),
     ),
-    "notebook 01 Adapters and tools, part 2; DSPy documentation, Learn > Adapters",
+    "notebook 01 Adapters and tools, part 2; dspy.ai, page Adapters",
 )
 _REASONING = Question(
     "Modules",
@@ -111,7 +111,7 @@ print(list(thinker.predict.signature.output_fields))""",
         Choice("['reasoning', 'answer']", "It puts one output field before yours.", is_right=True),
         Choice("['answer', 'reasoning']", "Reasoning after the answer could not help to find it."),
     ),
-    "DSPy documentation, Learn > Modules, on dspy.ChainOfThought",
+    "dspy.ai, page Modules, on dspy.ChainOfThought",
 )
 _POSITIONAL = Question(
     "Modules",
@@ -130,7 +130,7 @@ with dspy.context(lm=DummyLM([{"answer": "Two."}])):
         Choice("ValueError", "Inputs go in by name: ask(question=...).", is_right=True),
         Choice("AttributeError", "It does not get as far as `.answer`: the call itself is refused."),
     ),
-    "DSPy documentation, Learn > Modules, on calling a module",
+    "dspy.ai, page Modules, on using a built-in module",
 )
 _CONTEXT = Question(
     "Modules",
@@ -151,7 +151,7 @@ print(first, second)""",
         Choice("two two", "The inner context ends with its block; it does not stay."),
         Choice("two one", "The innermost context counts, and ends with its block.", is_right=True),
     ),
-    "DSPy documentation, Learn > Language Models, on using several; notebook 03 Async and streaming, part 1",
+    "dspy.ai, page Language Models, on using several; notebook 03 Async and streaming, part 1",
 )
 _PREDICTORS = Question(
     "Modules",
@@ -175,7 +175,7 @@ print([name for name, _ in Answer().named_predictors()])""",
             "['draft.predict', 'checks[0]']", "These two are what an optimizer may change.", is_right=True
         ),
     ),
-    "DSPy documentation, Tutorials, on building custom modules",
+    "dspy.ai, tutorial on customizing modules",
 )
 _AWAIT = Question(
     "Async",
@@ -191,7 +191,7 @@ reply.close()""",
         Choice("coroutine", "Calling an async function runs nothing; `await` does.", is_right=True),
         Choice("Task", "A task is made by asyncio.create_task or gather; a bare call makes none."),
     ),
-    "Python documentation, asyncio > Coroutines and Tasks",
+    "docs.python.org, asyncio, page Coroutines and Tasks",
 )
 _GATHER = Question(
     "Async",
@@ -216,7 +216,7 @@ print(results, done)""",
         Choice("['slow', 'quick'] ['slow', 'quick']", "That is one after the other; these two run at once."),
         Choice("['quick', 'slow'] ['quick', 'slow']", "gather keeps the order in which you asked."),
     ),
-    "Python documentation, asyncio > Coroutines and Tasks, on running tasks concurrently",
+    "docs.python.org, asyncio, page Coroutines and Tasks, on running tasks concurrently",
 )
 _AFORWARD = Question(
     "Async",
@@ -236,7 +236,7 @@ except Exception as error:
         Choice("AttributeError", "acall runs aforward, and this module has none.", is_right=True),
         Choice("TypeError", "It does not get as far as awaiting: there is no aforward to call."),
     ),
-    "notebook 03 Async and streaming, part 1; DSPy documentation, Tutorials, on async",
+    "notebook 03 Async and streaming, part 1; dspy.ai, tutorial Async DSPy Programming",
 )
 
 QUESTIONS = (

@@ -14,7 +14,7 @@ from typing import Any
 
 from course_lib.errors import CourseError
 
-_INK = "color:var(--jp-content-font-color1, #1f2328);background:var(--jp-layout-color1, #ffffff)"
+_INK = "color:var(--jp-content-font-color1, #1f2328);background:var(--jp-layout-color0, #ffffff)"
 _EDGE = "1px solid var(--jp-border-color1, #bdbdbd)"
 _CELL = f"text-align:left;vertical-align:top;white-space:normal;padding:4px 10px;border-bottom:{_EDGE}"
 _TEXT_WIDTH = 60

@@ -6,6 +6,7 @@ Source: ipywidgets 8. Choices are buttons because JupyterLab takes the arrow key
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from html import escape
@@ -13,7 +14,7 @@ from typing import Any
 
 from course_lib.labs.questions import ASK, QUESTIONS, Question
 
-_INK = "color:var(--jp-content-font-color1, #1f2328);background:var(--jp-layout-color1, #ffffff)"
+_INK = "color:var(--jp-content-font-color1, #1f2328);background:var(--jp-layout-color0, #ffffff)"
 _CODE = (
     "color:var(--jp-content-font-color1, #1f2328);background:var(--jp-layout-color2, #f2f4f6);"
     "font-family:var(--jp-code-font-family, monospace);font-size:var(--jp-code-font-size, 13px);"
@@ -132,9 +133,14 @@ def _widget_class() -> type[Any]:
     return SelfTest
 
 
+def _with_code(words: str) -> str:
+    """Escape prose for HTML, and set what stands in backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(words))
+
+
 def _paragraph(words: str, *, is_strong: bool = False) -> str:
     weight = ";font-weight:600" if is_strong else ""
-    return f'<p role="status" style="{_INK};line-height:1.5;max-width:80ch{weight}">{escape(words)}</p>'
+    return f'<p role="status" style="{_INK};line-height:1.5;max-width:80ch{weight}">{_with_code(words)}</p>'
 
 
 def _summary(words: str) -> str:

@@ -59,7 +59,7 @@ def test_a_wrong_choice_tells_why_and_where_to_read():
 
     assert _texts(test)[1] == "Not right: list"
     assert "each field has its own" in test._verdict.value
-    assert "Learn &gt; Signatures" in test._verdict.value
+    assert "page Signatures" in test._verdict.value
 
 
 def test_the_first_choice_counts_and_others_may_be_tried():
