@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from html import escape
+from textwrap import indent
 
 from course_lib.exercises.sources import shell
 
@@ -40,7 +41,7 @@ class Card:
 
     def text(self) -> str:
         """Return the card as plain text."""
-        lines = [self.title, *(f"  {label}: {text}" for label, text in self.rows)]
+        lines = [self.title, *(f"  {label}: {indent(text, '    ').lstrip()}" for label, text in self.rows)]
         for label, source in self.code:
             lines += [f"  {label}:", *(f"    {line}" for line in source.splitlines())]
         return "\n".join(lines)
@@ -59,7 +60,7 @@ class Card:
             for label, source in self.code
         )
         return (
-            f'<section class="course-card" aria-label="{escape(self.title, quote=True)}" '
+            f'<div class="course-card" role="group" aria-label="{escape(self.title, quote=True)}" '
             f'style="{SURFACE};{TEXT};border:1px solid {BORDER};border-left:6px solid {mark};'
             f'border-radius:4px;padding:.6em 1em;max-width:70em">'
             f'<p style="margin:0 0 .4em;font-weight:600">{escape(self.title)}</p>'
@@ -74,7 +75,7 @@ class Card:
                 if code
                 else ""
             )
-            + "</section>"
+            + "</div>"
         )
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:

@@ -5,8 +5,10 @@ Main path: is it still the stub? -> each check in order, each with a time limit 
 
 from __future__ import annotations
 
+import inspect
 import time
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Literal
 
 from course_lib.exercises import progress, registry
@@ -18,11 +20,12 @@ from course_lib.exercises.sources import crash_line, source_of
 
 Outcome = Literal["passed", "failed", "crashed", "not attempted"]
 
+LONGEST_LINE_CHARS = 240
 SLACK_S = 30.0
 """Added to the sum of an exercise's limits before a check without an end counts as interrupted."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Result:
     """How a check ended. Shows nothing by itself when it is a cell's last value."""
 
@@ -50,6 +53,9 @@ class Result:
         title = registry.get(self.exercise).title
         return Card(f"{self.exercise} {title}: {self.outcome}", self.rows, outcome=self.outcome)
 
+    def __repr__(self) -> str:
+        return f"<{self.line}>"
+
     def _ipython_display_(self) -> None:
         """Show nothing: the line and the card have been shown."""
 
@@ -71,7 +77,7 @@ def check(exercise_id: str, *things: object) -> Result:
     exercise = registry.get(exercise_id)
     say(*_tell_interrupted())
     limit_s = exercise.deadline_s * len(exercise.checks) + SLACK_S
-    run, _ = progress.start(exercise_id, source=source_of(things), limit_s=limit_s)
+    run = progress.start(exercise_id, source=source_of(things), limit_s=limit_s)
     started_s = time.monotonic()
     try:
         result = judge(exercise, *things)
@@ -79,19 +85,19 @@ def check(exercise_id: str, *things: object) -> Result:
         progress.end_run(exercise_id, run)
         say(f"{exercise_id} stopped: you interrupted the check, so it does not count; run the cell again.")
         raise
-    notes = progress.finish(
+    progress.finish(
         exercise_id, run, outcome=result.outcome, message=result.message, checked=result.checked,
         seconds=round(time.monotonic() - started_s, 3),
     )  # fmt: skip
-    say(result.line)
+    say(shorten(result.line, LONGEST_LINE_CHARS, placeholder=" ... (see the card)"))
     show_card(result.card())
-    say(*notes)
+    say(*progress.notes())
     return result
 
 
 def _tell_interrupted() -> list[str]:
     """Close the checks that a stopped kernel left open, and say which they were."""
-    cut_off = progress.interrupted(progress.read()[0])
+    cut_off = progress.interrupted(progress.read())
     for event in cut_off:
         progress.end_run(event.exercise, event.run)
     exercises = dict.fromkeys(event.exercise for event in cut_off)
@@ -194,7 +200,7 @@ def _crashed(exercise: Exercise, number: int, error: BaseException) -> Result:
     title = check_title(exercise.checks[number])
     words = _words_of(error)
     raised = type(error).__name__ + (f": {words}" if words else "")
-    line = crash_line(error.__traceback__)
+    line = crash_line(error.__traceback__, check_file=inspect.getfile(exercise.checks[number]))
     rows = (
         *_checked_rows(exercise, number, title),
         ("Observed", raised),

@@ -13,11 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from course_lib.exercises import registry
 from course_lib.exercises.journal import Event, Kind, ProgressError, Store
 from course_lib.paths import work_dir
+
+T = TypeVar("T")
 
 EXPORT_VERSION = 1
 ATTEMPTS = ("passed", "failed", "crashed")
@@ -25,6 +27,7 @@ ATTEMPTS = ("passed", "failed", "crashed")
 _stores: dict[Path, Store] = {}
 _observers: list[Callable[[], None]] = []
 _running: set[str] = set()
+_notes: dict[str, str] = {}
 
 
 def current() -> Store:
@@ -39,43 +42,67 @@ def subscribe(observer: Callable[[], None]) -> Callable[[], None]:
     return lambda: _observers.remove(observer)
 
 
-def record(exercise_id: str, kind: Kind, **details: object) -> list[str]:
-    """Append one event, tell the observers, and return what the learner should be told. Never raises."""
+def record(exercise_id: str, kind: Kind, **details: object) -> None:
+    """Append one event and tell the observers. Never raises: `notes` says what went wrong."""
     event = Event(
-        id=uuid.uuid4().hex, at=datetime.now(UTC).isoformat(timespec="milliseconds"), exercise=exercise_id,
-        kind=kind, pid=os.getpid(), **details,  # type: ignore[arg-type]  # the fields of Event
-    )  # fmt: skip
-    store = current()
-    said: list[str] = []
-    try:
-        store.append(event)
-    except ProgressError as error:
-        said.append(str(error))
+        id=uuid.uuid4().hex,
+        at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        exercise=exercise_id,
+        kind=kind,
+        pid=os.getpid(),
+        **details,  # type: ignore[arg-type]  # the fields of Event
+    )
+    _attempt(lambda: current().append(event))
     for observer in tuple(_observers):
         try:
             observer()
         except Exception as error:  # border: a broken board must not break a check
-            said.append(f"a progress board could not be redrawn: {type(error).__name__}: {error}")
-    return store.take_notices() + said
+            _notes[""] = f"a progress board could not be redrawn: {type(error).__name__}: {error}"
 
 
-def start(exercise_id: str, *, source: str | None, limit_s: float) -> tuple[str, list[str]]:
-    """Record that a check starts; return its run id and what the learner should be told."""
+def read() -> list[Event]:
+    """Return all events; where the file cannot be read, those in memory. Never raises: see `notes`."""
+    events = _attempt(current().events)
+    return current().unsaved() if events is None else events
+
+
+def _attempt(call: Callable[[], T]) -> T | None:
+    """Keep trouble with the file as a note, and forget it when the file is well again."""
+    path = str(current().path)
+    try:
+        result = call()
+    except ProgressError as error:
+        _notes[path] = str(error)
+        return None
+    _notes.pop(path, None)
+    return result
+
+
+def notes() -> list[str]:
+    """Return what the learner should be told about the progress file, once."""
+    told = [*current().take_notices(), *_notes.values()]
+    _notes.clear()
+    return told
+
+
+def start(exercise_id: str, *, source: str | None, limit_s: float) -> str:
+    """Record that a check starts; return its run id."""
     run = uuid.uuid4().hex
     _running.add(run)
-    return run, record(exercise_id, "started", run=run, source=source, limit_s=limit_s)
+    record(exercise_id, "started", run=run, source=source, limit_s=limit_s)
+    return run
 
 
-def finish(exercise_id: str, run: str, **details: object) -> list[str]:
-    """Record how a check ended; return what the learner should be told."""
+def finish(exercise_id: str, run: str, **details: object) -> None:
+    """Record how a check ended."""
     _running.discard(run)
-    return record(exercise_id, "finished", run=run, **details)
+    record(exercise_id, "finished", run=run, **details)
 
 
-def end_run(exercise_id: str, run: str) -> list[str]:
-    """Record that a check was cut off; return what the learner should be told."""
+def end_run(exercise_id: str, run: str) -> None:
+    """Record that a check was cut off."""
     _running.discard(run)
-    return record(exercise_id, "interrupted", run=run)
+    record(exercise_id, "interrupted", run=run)
 
 
 def _is_alive(pid: int) -> bool:
@@ -104,19 +131,6 @@ def interrupted(events: list[Event]) -> list[Event]:
         for event in events
         if event.kind == "started" and event.run not in ended and _was_interrupted(event)
     ]
-
-
-def read() -> tuple[list[Event], list[str]]:
-    """Return all events and what the learner should be told.
-
-    Never raises: where the file cannot be read, the events are those in memory.
-    """
-    store = current()
-    try:
-        events = store.events()
-    except ProgressError as error:
-        return store.unsaved(), [*store.take_notices(), str(error)]
-    return events, store.take_notices()
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ class Exercise:
     hints: tuple[str, ...]
     """One to three, each saying more than the one before."""
     checks: tuple[Callable[..., object], ...]
-    """Plain functions that take the learner's thing; a docstring's line 1 is what the card says was checked."""
+    """Plain functions that take the learner's thing; line 1 of the docstring is shown as what was checked."""
     why: str
     """Why our solution is the way it is; shown with it."""
     deadline_s: float = 10.0

@@ -1,6 +1,6 @@
 """hint("0.1") and solution("0.1"): help in steps, and our answer beside the learner's.
 
-Main path: progress says how far the learner is -> the next hint; the solution after a pass, or on asking twice.
+Main path: progress says how far the learner is -> the next hint; our solution after a pass or asking twice.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ def hint(exercise_id: str) -> None:
         UnknownExerciseError: there is no exercise of this id.
     """
     exercise = registry.get(exercise_id)
-    events, notes = progress.read()
+    events = progress.read()
     taken, count = progress.standing(events, exercise_id).hints, len(exercise.hints)
     if taken < count:
-        notes += progress.record(exercise_id, "hint", outcome=str(taken + 1))
+        progress.record(exercise_id, "hint", outcome=str(taken + 1))
     shown = exercise.hints[: taken + 1]
     rows = tuple((f"Hint {number} of {count}", text) for number, text in enumerate(shown, start=1))
     if len(shown) == count:
         rows += (("After that", f'This was the last hint. solution("{exercise_id}") shows ours.'),)
     title = f"hint {len(shown)} of {count}" if taken < count else f"no more hints ({count} of {count} taken)"
     show_card(Card(f"{exercise_id} {exercise.title}: {title}", rows))
-    say(*dict.fromkeys(notes))
+    say(*progress.notes())
 
 
 def solution(exercise_id: str) -> None:
@@ -47,22 +47,22 @@ def solution(exercise_id: str) -> None:
         UnknownExerciseError: there is no exercise of this id.
     """
     exercise = registry.get(exercise_id)
-    events, notes = progress.read()
+    events = progress.read()
     now = progress.standing(events, exercise_id)
     if now.state != "passed" and not now.solution_asked:
-        notes += progress.record(exercise_id, "solution", outcome="asked")
-        say(_not_yet(exercise, now), *dict.fromkeys(notes))
+        progress.record(exercise_id, "solution", outcome="asked")
+        say(_not_yet(exercise, now), *progress.notes())
         return
     try:
         ours = solution_source(exercise)
     except SolutionMissingError as error:
-        say(f"{exercise_id} solution: {error}", *dict.fromkeys(notes))
+        say(f"{exercise_id} solution: {error}", *progress.notes())
         return
-    notes += progress.record(exercise_id, "solution", outcome="shown")
+    progress.record(exercise_id, "solution", outcome="shown")
     yours = progress.last_source(events, exercise_id) or "(nothing yet: it is kept when you run the check)"
     title = f"{exercise_id} {exercise.title}: solution"
     show_card(Card(title, (("Why", exercise.why),), (("Yours, as last checked", yours), ("Ours", ours))))
-    say(*dict.fromkeys(notes))
+    say(*progress.notes())
 
 
 def _not_yet(exercise: Exercise, now: progress.Standing) -> str:

@@ -70,21 +70,22 @@ def source_of(things: tuple[object, ...]) -> str | None:
 
 
 def _is_learners(filename: str) -> bool:
-    if filename.startswith("<frozen"):
-        return False
-    return not filename.startswith((_OURS, *_LIBRARY_FOLDERS))
+    return not filename.startswith(("<frozen", _OURS, *_LIBRARY_FOLDERS))
 
 
-def crash_line(traceback: TracebackType | None) -> str:
-    """Return the innermost line of the learner's own code in a traceback, "" if there is none."""
+def crash_line(traceback: TracebackType | None, *, check_file: str) -> str:
+    """Return the innermost line of the learner's own code in a traceback, "" if there is none.
+
+    A line of `check_file`, where the check is written, is not the learner's.
+    """
     line = ""
     while traceback is not None:
         code = traceback.tb_frame.f_code
-        if _is_learners(code.co_filename):
+        if code.co_filename != check_file and _is_learners(code.co_filename):
             text = linecache.getline(
                 code.co_filename, traceback.tb_lineno, traceback.tb_frame.f_globals
             ).strip()
-            where = "" if code.co_name == "<module>" else f" of {code.co_name}"
+            where = "" if code.co_name.startswith("<") else f" of {code.co_name}"
             line = f"line {traceback.tb_lineno}{where}" + (f": {text}" if text else "")
         traceback = traceback.tb_next
     return line

@@ -82,8 +82,9 @@ EXERCISES = (
         ),
         checks=(_returns_the_ids, _asks_once_per_ticket),
         why=(
-            "The program is handed in, so the same function works with the plain program, an optimised one, or a "
-            "test's stand-in. Urgency is a Literal, so == is enough: no lower(), no parsing. One call per ticket."
+            "The program is handed in, so the same function works with the plain program, an optimised one, "
+            "or a test's stand-in. Urgency is a Literal, so == is enough: no lower(), no parsing. "
+            "One call per ticket."
         ),
     ),
 )

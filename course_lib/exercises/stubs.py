@@ -11,6 +11,11 @@ from collections.abc import Callable, Iterator
 from functools import cache, partial
 from types import CodeType, FunctionType
 
+_GIVEN_BY_PYDANTIC = frozenset({"model_config", "_abc_impl"})
+_GIVEN_BY_DATACLASS = frozenset(
+    f"__{name}__"
+    for name in ("init", "repr", "eq", "hash", "lt", "le", "gt", "ge", "setattr", "delattr", "replace")
+)
 _SILENT = {"RESUME", "NOP", "CACHE", "EXTENDED_ARG", "PRECALL", "PUSH_NULL"}
 
 
@@ -90,24 +95,17 @@ def _plain(member: object) -> FunctionType | None:
 
 
 def _own_methods(cls: type) -> Iterator[FunctionType]:
-    for member in vars(cls).values():
+    given = _GIVEN_BY_DATACLASS if "__dataclass_fields__" in vars(cls) else frozenset[str]()
+    for name, member in vars(cls).items():
         function = _plain(member)
-        if (
-            function is not None
-            and function.__module__ == cls.__module__
-            and not _is_generated(cls, function)
-        ):
+        if function is not None and name not in given and function.__module__ == cls.__module__:
             yield function
-
-
-def _is_generated(cls: type, function: FunctionType) -> bool:
-    """Say whether a dataclass was given this method, which nobody wrote."""
-    return "__dataclass_fields__" in vars(cls) and function.__code__.co_filename == "<string>"
 
 
 def _adds_nothing(cls: type) -> bool:
     """Say whether a class body is only `...`, `pass` or a docstring."""
-    return all(name.startswith("__") for name in vars(cls)) and not vars(cls).get("__annotations__")
+    own = (name for name in vars(cls) if not name.startswith("__") and name not in _GIVEN_BY_PYDANTIC)
+    return next(own, None) is None and not vars(cls).get("__annotations__")
 
 
 def _is_stub_class(cls: type) -> bool:

@@ -1,0 +1,70 @@
+"""A sample section of exercises, registered for these tests only."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from course_lib.exercises import registry
+from course_lib.exercises.checks import expect, expect_equal, run
+from course_lib.exercises.registry import Exercise
+
+
+def _doubles(double) -> None:
+    """Two becomes four."""
+    expect_equal(double(2), 4, "double(2)", hint="What is two times two?")
+
+
+def _keeps_text(double) -> None:
+    """Text is doubled too."""
+    expect(double("ab") == "abab", "double of a text", observed=double("ab"), expected="the text twice")
+
+
+def _gathers(fetch) -> None:
+    """Three waits take the time of one."""
+    started_s = time.monotonic()
+
+    async def three() -> list[object]:
+        return await asyncio.gather(fetch(), fetch(), fetch())
+
+    expect_equal(run(three()), ["x", "x", "x"], "three fetches at once")
+    expect(time.monotonic() - started_s < 2, "time of three fetches", observed="slow", expected="fast")
+
+
+def _adds(first, second) -> None:
+    """Both parts work together."""
+    expect_equal(first(1) + second(1), 3, "first(1) + second(1)")
+
+
+def _exercise(exercise_id: str, *checks, **changes) -> Exercise:
+    described = {
+        "title": f"Sample {exercise_id}",
+        "lesson": "99_sample",
+        "minutes": 3,
+        "difficulty": "easy",
+        "concepts": ("sampling",),
+        "hints": ("Look closely.", "Multiply."),
+        "why": "Because multiplication is repeated addition.",
+        "deadline_s": 5.0,
+    }
+    return Exercise(id=exercise_id, checks=checks, **(described | changes))
+
+
+SAMPLES = (
+    _exercise("99.1", _doubles, _keeps_text),
+    _exercise("99.2", _gathers, hints=("Only one.",)),
+    _exercise("99.3", _doubles, deadline_s=0.3),
+    _exercise("99.4", _adds),
+)
+
+
+@pytest.fixture(autouse=True)
+def sample_section(work) -> Iterator[None]:
+    """Every test here has the samples and a learner's folder of its own."""
+    registry.register(*SAMPLES)
+    yield
+    for sample in SAMPLES:
+        registry.unregister(sample.id)

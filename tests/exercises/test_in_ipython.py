@@ -1,0 +1,110 @@
+"""What an IPython shell adds: cards as HTML, and the learner's cell kept as it was checked."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+SHELL = """
+import json, sys
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+shell = InteractiveShell.instance()
+shown = []
+for cell in json.loads(sys.argv[1]):
+    with capture_output() as captured:
+        done = shell.run_cell(cell, store_history=True)
+    assert done.success, done.error_in_exec
+    shown.append({"text": captured.stdout, "outputs": [output.data for output in captured.outputs]})
+print(json.dumps(shown))
+"""
+SETUP = (
+    "from course_lib.exercises import check, hint, progress, registry, solution\n"
+    "from tests.exercises.conftest import SAMPLES\nregistry.register(*SAMPLES)"
+)
+LAST_SOURCE = "print(progress.last_source(progress.read(), '99.1'))"
+
+
+def run_cells(work, *cells):
+    environment = os.environ | {
+        "COURSE_WORK": str(work),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "IPYTHONDIR": str(work.parent / "ipython"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SHELL, json.dumps([SETUP, *cells])],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)[1:]
+
+
+def test_in_a_kernel_a_check_is_one_line_and_one_card_and_nothing_else(work, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    cells = [SETUP, "async def fetch():\n    return '<b>'", "check('99.2', fetch)"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, kernel_name="python3", timeout=60).execute()
+
+    line, card = notebook.cells[-1].outputs
+
+    assert (
+        line.text
+        == "99.2 failed: three fetches at once; expected ['x', 'x', 'x'], got ['<b>', '<b>', '<b>']\n"
+    )
+    assert card.output_type == "display_data"
+    assert card.data["text/plain"].startswith("99.2 Sample 99.2: failed")
+    assert "[&#x27;&lt;b&gt;&#x27;, " in card.data["text/html"]
+    assert "Sample 99.2: failed</p>" in card.data["text/html"]
+
+
+def test_a_card_follows_the_theme_and_sets_text_and_background_together(work):
+    shown = run_cells(work, "check('99.1', lambda value: 1)")[0]
+
+    html = shown["outputs"][0]["text/html"]
+    assert "color:var(--jp-content-font-color1" in html
+    assert "background:var(--jp-layout-color1" in html
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "# my answer\ndef double(value):\n    return value * 2",
+        "class Doubler:\n    def __call__(self, value):\n        return value * 2\ndouble = Doubler()",
+        "import functools, operator\ndouble = functools.partial(operator.mul, 2)",
+        "import asyncio\nawait asyncio.sleep(0)\ndouble = lambda value: value * 2",
+    ],
+    ids=["function", "object", "value", "await"],
+)
+def test_the_whole_cell_is_kept_as_it_was_checked(work, cell):
+    shown = run_cells(work, "double = None", cell, "x = 1", "check('99.1', double)", LAST_SOURCE)
+
+    assert shown[-1]["text"].rstrip("\n") == cell
+
+
+def test_a_check_cell_run_after_an_edit_keeps_the_edited_cell(work):
+    first, second = "def double(value):\n    return 1", "def double(value):\n    return 2"
+
+    shown = run_cells(work, first, "check('99.1', double)", second, "check('99.1', double)", LAST_SOURCE)
+
+    assert shown[-1]["text"].rstrip("\n") == second
+
+
+def test_a_crash_names_the_line_in_the_cell(work):
+    shown = run_cells(work, "def double(value):\n    x = 1\n    return x / 0", "check('99.1', double)")[1]
+
+    assert "crashed: ZeroDivisionError: division by zero (line 3 of double: return x / 0)" in shown["text"]
+
+
+def test_hints_and_solution_show_nothing_but_their_card(work):
+    shown = run_cells(work, "hint('99.1')", "solution('99.1')")
+
+    assert shown[0]["text"] == ""
+    assert "hint 1 of 2" in shown[0]["outputs"][0]["text/plain"]
+    assert "ask again" in shown[1]["text"]
+    assert shown[1]["outputs"] == []
