@@ -21,7 +21,8 @@ _NOT_XML = re.compile(r"[^\t\n\r\x20-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]")
 
 def write(spec: Spec, values: Values) -> str:
     """Return the reply text for `values`, one for each output field of `spec`."""
-    text = _WRITERS[spec.layout.kind](spec, values)
+    safe = {field.name: _unlike_json(field, values[field.name]) for field in spec.outputs}
+    text = _WRITERS[spec.layout.kind](spec, safe)
     return f"```{'json' if spec.layout.kind == 'json' else ''}\n{text}\n```" if spec.layout.fenced else text
 
 
@@ -45,6 +46,16 @@ def is_nullable_text(field: Field) -> bool:
     return "null" in kinds and any(
         option.get("type") == "string" and "format" not in option for option in options
     )
+
+
+def _unlike_json(field: Field, value: Any) -> Any:
+    """Keep a text in a union such as `int | str` from being read as JSON, which its reader tries first."""
+    options = field.schema.get("anyOf")
+    if not options or not isinstance(value, str) or is_nullable_text(field):
+        return value
+    # A label must stay as it is; only the types around it are read as JSON.
+    is_free = any(option.get("type") == "string" and "enum" not in option for option in options)
+    return re.sub(r"[\[\]{}\"]", "", value).strip() if is_free else value
 
 
 def _markers(spec: Spec, values: Values) -> str:

@@ -141,11 +141,11 @@ def _from_json_block(block: str) -> dict[str, Schema]:
 
 
 def _from_tag(block: str, name: str) -> Schema | None:
-    start = block.find(f"<{name}>")
-    end = block.find(f"</{name}>", start)
-    if start < 0 or end < 0:
+    # A nested template is one line; at a line's start stands a field, not a part of another one.
+    element = re.search(rf"^<{re.escape(name)}>(?:.*|\n(?s:.*?)\n)</{re.escape(name)}>$", block, re.MULTILINE)
+    if not element:
         return None
-    inside = block[start : end + len(name) + 3]
+    inside = element.group()
     if f"{{{name}}}" in inside:
         return types.from_note(inside[: -len(name) - 3].strip())
     return {"x-template": types.from_xml(inside)}

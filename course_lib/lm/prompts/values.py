@@ -102,13 +102,14 @@ def _marked(text: str, names: Sequence[str]) -> dict[str, str]:
 
 
 def _tagged(text: str, names: Sequence[str]) -> dict[str, str]:
+    text = "\n" + text
     found: dict[str, str] = {}
     at = 0
     for name in names:
-        start = text.find(f"<{name}>", at)
+        start = text.find(f"\n<{name}>", at)
         end = text.find(f"</{name}>", start)
         if 0 <= start < end:
-            found[name] = text[start + len(name) + 2 : end]
+            found[name] = text[start + len(name) + 3 : end]
             at = end
     return found
 

@@ -17,7 +17,8 @@ _REASONING = re.compile(
 
 def is_reasoning(field: Field) -> bool:
     """Say whether the field asks for the reasons of the others."""
-    return field.schema.get("type") == "string" and _REASONING.fullmatch(field.name) is not None
+    is_text = field.schema.get("type") == "string" and "format" not in field.schema
+    return is_text and _REASONING.fullmatch(field.name) is not None
 
 
 def explain(field: Field, work: Work) -> Found:

@@ -37,16 +37,8 @@ def text_leaf(schema: Schema, name: str, desc: str, text: str, *, must: bool = F
     if found is None:
         if not must:
             return None
-        found = (
-            "0"
-            if schema.get("x-opaque") and not re.search(r"[A-Za-z]", text) and _wants_number(name)
-            else _UNSAID
-        )
+        found = _UNSAID
     return _within(schema, found)
-
-
-def _wants_number(name: str) -> bool:
-    return any(kind in ("number", "money", "percent") for kind in kinds_of(name))
 
 
 def _within(schema: Schema, text: str) -> str:
@@ -180,4 +172,4 @@ def _limited(schema: Schema, value: float) -> int | float:
             if value > high
             else value
         )
-    return int(value) if whole else float(value)
+    return int(value) if whole or ("x-whole" in schema and value == int(value)) else float(value)

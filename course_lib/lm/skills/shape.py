@@ -59,6 +59,8 @@ def fill(schema: Schema, name: str, desc: str, source: Source) -> Any:
 
 def _fill(schema: Schema, name: str, desc: str, source: Source) -> Any:
     schema = resolve(schema, source.definitions)
+    if "x-opaque" in schema:
+        schema = guess(name)
     desc = desc or str(schema.get("description", ""))
     if "const" in schema:
         return schema["const"]
@@ -82,6 +84,19 @@ def _fill(schema: Schema, name: str, desc: str, source: Source) -> Any:
         return None
     text = text_leaf(schema, name, desc, source.text)
     return _MISSING if text is None else text
+
+
+def guess(name: str) -> Schema:
+    """Return the type that a name suggests, where the prompt shows nothing else (a leaf of nested XML)."""
+    if re.match(r"(is|has|can|should|was|needs)_", name):
+        return {"type": "boolean"}
+    kinds = kinds_of(name)
+    if "date" in kinds:
+        return {"type": "string", "format": "date"}
+    if kinds and kinds[0] in ("number", "money", "percent"):
+        is_measure = kinds[0] != "number" or re.search(r"weight|length|height|width|score|rating", name)
+        return {"type": "number", "x-whole": True} if is_measure else {"type": "integer"}
+    return {"type": "string"}
 
 
 def _alternative(options: Sequence[Schema], name: str, desc: str, source: Source) -> Any:
@@ -136,6 +151,7 @@ def _list(schema: Schema, name: str, desc: str, source: Source) -> Any:
     if places := schema.get("prefixItems"):
         return [fill(place, name, desc, source.on(source.text)) for place in places]
     item = resolve(schema.get("items") or {}, source.definitions)
+    item = guess(name) if "x-opaque" in item else item
     least, most = schema.get("minItems", 0), schema.get("maxItems", 12)
     if source.depth >= DEEPEST and not least:
         return []
@@ -151,9 +167,11 @@ def _another(item: Schema, name: str, have: Sequence[Any], source: Source) -> An
     if "enum" in item:
         return next((label for label in item["enum"] if label not in have), item["enum"][0])
     value = fallback(item, name, source.definitions)
-    if value in have and isinstance(value, str):
+    if value in have and isinstance(value, str) and not {"format", "pattern", "maxLength"} & item.keys():
         return f"{value} {len(have) + 1}"
-    return value + len(have) if value in have and type(value) in (int, float) else value
+    if value in have and type(value) in (int, float):
+        return number_leaf(item, name, "", str(value + len(have)))
+    return value
 
 
 def _items(item: Schema, name: str, desc: str, source: Source) -> list[Any]:
@@ -210,6 +228,8 @@ def _phrases(name: str, text: str) -> list[str]:
 def fallback(schema: Schema, name: str, definitions: Mapping[str, Schema], depth: int = 0) -> Any:
     """Return the plainest value that validates, for what the text does not say."""
     schema = resolve(schema, definitions)
+    if "x-opaque" in schema:
+        schema = guess(name)
     if "const" in schema:
         return schema["const"]
     if "enum" in schema:
