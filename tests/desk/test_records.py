@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from course_lib.desk import records
+from course_lib.errors import CourseError
+
+
+@pytest.fixture(scope="module")
+def orders() -> list[records.Order]:
+    return records.orders()
+
+
+def test_there_are_60_customers_200_orders_and_about_40_products() -> None:
+    assert len(records.customers()) == 60
+    assert len(records.orders()) == 200
+    assert len(records.products()) == 46
+
+
+def test_records_are_numbered_without_gaps() -> None:
+    assert [customer.id for customer in records.customers()] == [f"C-{n:03}" for n in range(1, 61)]
+    assert [order.id for order in records.orders()] == [f"O-{n}" for n in range(10001, 10201)]
+    assert [ticket.id for ticket in records.tickets()] == [f"T-{n:04}" for n in range(1, 161)]
+
+
+def test_later_orders_have_higher_numbers(orders: list[records.Order]) -> None:
+    placed = [order.placed for order in orders]
+
+    assert placed == sorted(placed)
+
+
+def test_orders_name_known_customers_and_products(orders: list[records.Order]) -> None:
+    customers = {customer.id for customer in records.customers()}
+    prices = {product.sku: product.price_cents for product in records.products()}
+
+    for order in orders:
+        assert order.customer_id in customers, order.id
+        for item in order.items:
+            assert prices[item.sku] == item.unit_price_cents, order.id
+
+
+def test_totals_add_up_and_are_in_euros(orders: list[records.Order]) -> None:
+    for order in orders:
+        goods = sum(item.quantity * item.unit_price_cents for item in order.items)
+        assert order.total_cents == goods + order.shipping_cents - order.discount_cents, order.id
+        assert order.currency == "EUR", order.id
+
+
+def test_shipping_costs_what_the_help_article_says(orders: list[records.Order]) -> None:
+    countries = {customer.id: customer.country for customer in records.customers()}
+
+    for order in orders:
+        abroad = countries[order.customer_id] in ("GB", "CH", "NO")
+        assert order.shipping_cents in ({1495} if abroad else {0, 295, 495, 995, 1495}), order.id
+
+
+def test_nothing_happened_after_today_or_before_the_order(orders: list[records.Order]) -> None:
+    joined = {customer.id: customer.joined for customer in records.customers()}
+
+    for order in orders:
+        assert joined[order.customer_id] <= order.placed.date(), order.id
+        for scan in (scan for shipment in order.shipments for scan in shipment.events):
+            assert order.placed <= scan.at, order.id
+            assert scan.at.date() <= records.TODAY, order.id
+        assert order.returned is None or order.placed.date() < order.returned < records.TODAY, order.id
+
+
+def test_the_status_of_an_order_follows_from_its_parcels(orders: list[records.Order]) -> None:
+    for order in orders:
+        parcels = {shipment.status for shipment in order.shipments}
+        if order.status == "delivered":
+            assert parcels == {"delivered"}, order.id
+        elif order.status == "shipped":
+            assert parcels - {"delivered", "label_created"}, order.id
+        elif order.status == "processing":
+            assert parcels <= {"label_created"}, order.id
+        elif order.status == "cancelled":
+            assert parcels == set(), order.id
+
+
+def test_money_is_paid_back_only_where_the_status_says_so(orders: list[records.Order]) -> None:
+    for order in orders:
+        assert (order.refunded_cents > 0) == (
+            order.status in ("refunded", "partially_refunded", "cancelled")
+        ), order.id
+        assert order.status != "partially_refunded" or order.refunded_cents < order.total_cents, order.id
+
+
+def test_everything_in_an_order_is_in_one_of_its_parcels(orders: list[records.Order]) -> None:
+    for order in orders:
+        packed = [sku for shipment in order.shipments for sku in shipment.skus]
+        if packed:
+            assert Counter(packed) == Counter(item.sku for item in order.items), order.id
+
+
+def test_tracking_numbers_are_northwind_s_and_each_is_used_once(orders: list[records.Order]) -> None:
+    parcels = [shipment for order in orders for shipment in order.shipments]
+    numbers = Counter(shipment.tracking_number for shipment in parcels)
+
+    assert all(re.fullmatch(r"NP\d{9}", number) and count == 1 for number, count in numbers.items())
+    assert {shipment.carrier for shipment in parcels} == {"Northwind Parcel"}
+
+
+def test_payments_show_at_most_four_digits(orders: list[records.Order]) -> None:
+    for order in orders:
+        assert re.fullmatch(r"(Visa|Mastercard|American Express) \*{4} \d{4}|[A-Za-z ]+", order.payment), (
+            order.id
+        )
+
+
+def test_customers_write_from_addresses_kept_for_examples() -> None:
+    emails = [customer.email for customer in records.customers()]
+
+    assert len(set(emails)) == 60
+    assert all(re.fullmatch(r"[a-z0-9._]+@example\.(com|org|net)", email) for email in emails)
+
+
+def test_the_awkward_cases_are_there(orders: list[records.Order]) -> None:
+    names = Counter(customer.name for customer in records.customers())
+    addresses = {customer.id: f"{customer.name}, {customer.address}" for customer in records.customers()}
+    statuses = Counter(shipment.status for order in orders for shipment in order.shipments)
+
+    assert names["Anna Schmidt"] == 2
+    assert sum("'" in name for name in names) >= 2
+    assert sum(not name.isascii() and unicodedata.is_normalized("NFC", name) for name in names) >= 10
+    assert sum(len(order.shipments) > 1 for order in orders) >= 3
+    assert sum(order.ship_to != addresses[order.customer_id] for order in orders) >= 4
+    assert sum(any(item.unit_price_cents == 0 for item in order.items) for order in orders) >= 3
+    assert {order.status for order in orders} == {
+        "processing", "shipped", "delivered", "returned", "partially_refunded", "refunded", "cancelled"
+    }  # fmt: skip
+    assert {"label_created", "out_for_delivery", "at_pickup_point", "returned_to_sender"} <= set(statuses)
+
+
+def test_a_parcel_has_been_on_its_way_without_a_scan_for_over_20_days(orders: list[records.Order]) -> None:
+    stuck = next(order for order in orders if order.id == "O-10158").shipments[0]
+
+    assert stuck.status == "in_transit"
+    assert records.TODAY - stuck.events[-1].at.date() > timedelta(days=20)
+
+
+def test_records_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        records.orders()[0].total_cents = 0  # type: ignore[misc]
+
+
+def _copy(tmp_path: Path, name: str, line: int, **changes: Any) -> Path:
+    """A copy of a data file with fields of the record on one line changed."""
+    lines = (records.DATA / name).read_text(encoding="utf-8").split("\n")
+    record = json.loads(lines[line - 1].strip().removesuffix(","))
+    lines[line - 1] = json.dumps(record | changes) + ","
+    path = tmp_path / name
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"category": "refunds"}, "category is 'refunds', not one of shipping, returns"),
+        ({"urgency": None}, "urgency is None, not one of low, normal, high"),
+        ({"text": "  "}, "text is '  '"),
+        ({"received": "yesterday"}, "received is 'yesterday', not a date and time"),
+        ({"received": "2026-03-16T09:30+01:00"}, "without a zone"),
+        ({"customer_id": 7}, "customer_id is 7"),
+        ({"article": "Refund Times"}, "article is 'Refund Times'"),
+        ({"mood": "cross"}, "unknown field 'mood'"),
+        ({"id": "T-0001"}, "'T-0001' is there already"),
+    ],
+)
+def test_a_wrong_ticket_is_named_with_its_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    path = _copy(tmp_path, "tickets.jsonl", 3, **changes)
+
+    with pytest.raises(CourseError, match=re.escape("tickets.jsonl line 3: ") + ".*" + re.escape(message)):
+        records._tickets(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"total_cents": 1}, "total_cents is 1, but items, shipping and discount come to"),
+        ({"refunded_cents": 9_999_999}, "more than the total"),
+        ({"currency": "USD"}, "currency is 'USD', not one of EUR"),
+        ({"items": []}, "items is not a list of 1 or more"),
+        ({"items": [{"sku": "LM-500", "quantity": 0, "unit_price_cents": 3900}]}, "quantity is 0"),
+        ({"items": [{"sku": "LM-500", "quantity": 1}]}, "field 'unit_price_cents' is missing"),
+    ],
+)
+def test_a_wrong_order_is_named_with_its_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    path = _copy(tmp_path, "orders.json", 5, **changes)
+
+    with pytest.raises(records.RecordError, match="orders.json line 5.*" + re.escape(message)):
+        records._orders(path)
+
+
+def test_a_broken_line_an_empty_file_and_a_missing_file_are_told_apart(tmp_path: Path) -> None:
+    broken, empty = tmp_path / "products.json", tmp_path / "empty.json"
+    broken.write_text('[\n  {"sku": "TN-100",\n]\n', encoding="utf-8")
+    empty.write_text("[\n]\n", encoding="utf-8")
+
+    with pytest.raises(records.RecordError, match=r"products.json line 2: not JSON"):
+        records._products(broken)
+    with pytest.raises(records.RecordError, match=r"empty.json holds no records"):
+        records._products(empty)
+    with pytest.raises(records.RecordError, match=r"gone.json cannot be read"):
+        records._products(tmp_path / "gone.json")
+
+
+def test_the_data_files_are_plain_json_for_other_readers() -> None:
+    for name in ("products.json", "customers.json", "orders.json"):
+        assert isinstance(json.loads((records.DATA / name).read_text(encoding="utf-8")), list)

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pytest
+
+from course_lib.desk import records
+
+SIZES = {"train": 80, "dev": 30, "test": 50}
+TEST_CARDS = {  # numbers that payment providers publish for testing; no bank issues them
+    "4242424242424242",
+    "4111111111111111",
+    "4000000000000002",
+    "5555555555554444",
+    "378282246310005",
+}
+FICTIONAL_PHONES = (  # ranges that the regulators of GB, US, DE and FR keep for films and books
+    r"020 7946 0\d{3}",
+    r"555-01\d\d",
+    r"030 23125 \d{3}",
+    r"01 99 00 \d\d \d\d",
+)
+ARTICLES = {path.stem for path in (records.DATA / "articles").glob("*.md")}
+
+
+@pytest.fixture(scope="module")
+def tickets() -> list[records.Ticket]:
+    return records.tickets()
+
+
+def test_there_are_160_tickets_in_three_parts_that_share_none() -> None:
+    parts = {split: {ticket.id for ticket in records.tickets(split)} for split in records.SPLITS}
+
+    assert {split: len(ids) for split, ids in parts.items()} == SIZES
+    assert len(set.union(*parts.values())) == 160
+
+
+@pytest.mark.parametrize("split", records.SPLITS)
+def test_each_part_has_its_fair_share_of_every_category(split: records.Split) -> None:
+    whole = Counter(ticket.category for ticket in records.tickets())
+    part = Counter(ticket.category for ticket in records.tickets(split))
+
+    assert set(part) == set(records.CATEGORIES)
+    for category, count in whole.items():
+        assert part[category] == pytest.approx(count * SIZES[split] / 160, abs=1)
+
+
+@pytest.mark.parametrize("split", records.SPLITS)
+def test_each_part_has_every_urgency_in_about_the_same_share(split: records.Split) -> None:
+    whole = Counter(ticket.urgency for ticket in records.tickets())
+    part = Counter(ticket.urgency for ticket in records.tickets(split))
+
+    assert set(part) == set(records.URGENCIES)
+    for urgency, count in whole.items():
+        assert part[urgency] / SIZES[split] == pytest.approx(count / 160, abs=0.05)
+
+
+def test_every_article_answers_a_ticket_of_the_train_part_and_some_tickets_have_none() -> None:
+    answered = {ticket.article for ticket in records.tickets("train")}
+
+    assert len(ARTICLES) == 31
+    assert answered == ARTICLES | {None}
+
+
+def test_an_article_belongs_to_one_category(tickets: list[records.Ticket]) -> None:
+    pairs = {(ticket.article, ticket.category) for ticket in tickets if ticket.article}
+
+    assert {article for article, _ in pairs} == ARTICLES
+    assert len(pairs) == len(ARTICLES)
+
+
+def test_customers_and_orders_of_tickets_exist_and_belong_together(tickets: list[records.Ticket]) -> None:
+    customers = {customer.id for customer in records.customers()}
+    owners = {order.id: order.customer_id for order in records.orders()}
+
+    for ticket in tickets:
+        assert ticket.customer_id in customers, ticket.id
+        assert ticket.order_id is None or owners[ticket.order_id] == ticket.customer_id, ticket.id
+
+
+def test_a_ticket_comes_after_its_order_and_before_today(tickets: list[records.Ticket]) -> None:
+    placed = {order.id: order.placed for order in records.orders()}
+    joined = {customer.id: customer.joined for customer in records.customers()}
+
+    for ticket in tickets:
+        assert ticket.received.date() < records.TODAY, ticket.id
+        assert joined[ticket.customer_id] <= ticket.received.date(), ticket.id
+        assert ticket.order_id is None or placed[ticket.order_id] < ticket.received, ticket.id
+
+
+def test_orders_and_parcels_named_in_a_text_are_those_of_the_ticket(tickets: list[records.Ticket]) -> None:
+    orders = {order.id: order for order in records.orders()}
+
+    for ticket in tickets:
+        parcels = orders[ticket.order_id].shipments if ticket.order_id else ()
+        assert set(re.findall(r"O-\d{5}", ticket.text)) <= {ticket.order_id}, ticket.id
+        assert set(re.findall(r"NP\d+", ticket.text)) <= {p.tracking_number for p in parcels}, ticket.id
+
+
+def test_names_and_streets_in_a_text_are_those_of_the_customer(tickets: list[records.Ticket]) -> None:
+    customers = {customer.id: customer for customer in records.customers()}
+
+    for ticket in tickets:
+        sender = customers[ticket.customer_id]
+        for other in customers.values():
+            assert other.name not in ticket.text or other.name == sender.name, ticket.id
+            # one parcel goes to a friend who is a customer as well, and the ticket says so
+            assert other.street not in ticket.text or other is sender or "c/o" in ticket.text, ticket.id
+
+
+def test_no_text_comes_twice(tickets: list[records.Ticket]) -> None:
+    words = Counter(" ".join(re.findall(r"\w+", ticket.text.lower())) for ticket in tickets)
+
+    assert [text for text, count in words.items() if count > 1] == []
+
+
+def test_texts_run_from_four_words_to_more_than_150(tickets: list[records.Ticket]) -> None:
+    lengths = sorted(len(ticket.text.split()) for ticket in tickets)
+
+    assert lengths[0] <= 4
+    assert lengths[-1] >= 150
+
+
+def test_mail_addresses_and_sites_are_of_names_kept_for_examples(tickets: list[records.Ticket]) -> None:
+    for ticket in tickets:
+        for domain in re.findall(r"@([\w.-]+\w)", ticket.text):
+            assert domain in ("example.com", "example.org", "example.net"), ticket.id
+        assert not re.search(
+            r"https?:|www\.|\w\.(com|de|net|org|eu|co\.uk|fr)\b(?<!example....)", ticket.text
+        ), ticket.id
+
+
+def test_card_numbers_are_published_test_numbers(tickets: list[records.Ticket]) -> None:
+    found = {
+        re.sub(r"\D", "", number)
+        for ticket in tickets
+        for number in re.findall(r"\b\d(?:[ -]?\d){12,18}\b", ticket.text)
+    }
+
+    assert found
+    assert found <= TEST_CARDS
+
+
+def test_telephone_numbers_are_of_ranges_kept_for_fiction(tickets: list[records.Ticket]) -> None:
+    for ticket in tickets:
+        rest = re.sub("|".join(FICTIONAL_PHONES), "", ticket.text)
+        rest = re.sub(r"\b\d(?:[ -]?\d){12,18}\b|(NP|BE)\d+", "", rest)
+        assert not re.search(r"\d(?:[ /-]?\d){6,}", rest), ticket.id
+
+
+def test_words_that_name_a_category_do_not_give_it_away(tickets: list[records.Ticket]) -> None:
+    def guess(text: str) -> str:
+        return max(records.CATEGORIES, key=lambda name: len(re.findall(name.rstrip("s"), text.lower())))
+
+    right = sum(guess(ticket.text) == ticket.category for ticket in tickets)
+
+    assert right / len(tickets) < 0.4
+
+
+def test_an_unknown_part_is_refused_with_the_names_of_those_there_are() -> None:
+    with pytest.raises(records.RecordError, match=r"'valid'; choose one of train, dev, test"):
+        records.tickets("valid")  # type: ignore[arg-type]
