@@ -28,7 +28,8 @@ _STOP_WORDS = frozenset(
     in into is it its just know like ll m me more my no not now of on only or our out please re s
     she should so some still t than thank thanks that the their them then there they this to too up
     us ve very want was we were what when where which while who why will with would you your monday
-    tuesday wednesday thursday friday saturday sunday
+    tuesday wednesday thursday friday saturday sunday something anything someone somebody anybody
+    nothing
     """.split()  # noqa: SIM905 - a list of 120 strings is harder to read
 )
 # Longest first; a stem keeps at least three letters, so that "bring" does not become "br".

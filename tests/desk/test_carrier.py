@@ -1,0 +1,127 @@
+import json
+import re
+import socket
+from datetime import date
+
+import httpx
+import pytest
+
+from course_lib import desk
+from course_lib.desk import carrier
+
+SHIPPED = [
+    (order, parcel)
+    for order in desk.orders()
+    for parcel in order.shipments
+    if parcel.status != "label_created"
+]
+
+
+@pytest.fixture(scope="module")
+def api():
+    with carrier.running() as url, httpx.Client(base_url=url) as client:
+        yield client
+
+
+def test_a_parcel_is_answered_with_its_status_and_events(api):
+    body = api.get("/v1/track/NP400213517").raise_for_status().json()
+
+    assert body["reference"] == "O-10166"
+    assert body["status"] == "delivered"
+    assert body["destination"] == {"city": "Dublin", "country": "IE"}
+    assert body["eta"] is None
+    assert body["events"][-1]["at"] == "2026-02-26T11:02:00"
+    assert list(body["events"][-1]) == ["at", "status", "place", "note"]
+
+
+def test_every_shipped_parcel_of_every_order_can_be_tracked(api):
+    answers = [api.get(f"/v1/track/{parcel.tracking_number}") for _, parcel in SHIPPED]
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert [answer.json()["reference"] for answer in answers] == [order.id for order, _ in SHIPPED]
+    assert all(answer.json()["destination"]["city"] for answer in answers)
+    assert api.get("/v1/health").json() == {"status": "ok", "parcels": len(SHIPPED), "today": "2026-03-16"}
+
+
+def test_a_parcel_before_its_first_scan_is_unknown(api):
+    packed = next(
+        parcel for order in desk.orders() for parcel in order.shipments if parcel.status == "label_created"
+    )
+
+    answer = api.get(f"/v1/track/{packed.tracking_number}")
+
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json() == {
+        "type": "about:blank",
+        "title": "Not found",
+        "status": 404,
+        "detail": f"no parcel has the number {packed.tracking_number}; it is known after its first scan",
+        "instance": f"/v1/track/{packed.tracking_number}",
+    }
+
+
+@pytest.mark.parametrize(
+    "number", ["NP12", "np400213517", "O-10166", "NP4002135170", "NP40021351x", "%00", "NP٤00213517"]
+)
+def test_a_malformed_number_is_refused_with_the_right_form(api, number):
+    answer = api.get(f"/v1/track/{number}")
+
+    assert answer.status_code == 400
+    assert answer.json()["detail"].endswith(
+        "is not a tracking number; one is NP and nine digits, as in NP400213517"
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/", 404), ("GET", "/v1/track/a/b", 404), ("POST", "/v1/health", 405)],
+)
+def test_other_requests_get_a_problem_too(api, method, path, status):
+    answer = api.request(method, path)
+
+    assert answer.status_code == answer.json()["status"] == status
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_parcel_on_its_way_has_a_day_of_arrival_and_an_overdue_one_has_none():
+    days = {
+        order.id: carrier.eta(parcel, order.ship_to[-2:], desk.TODAY)
+        for order, parcel in SHIPPED
+        if parcel.status == "in_transit"
+    }
+
+    assert days["O-10193"] == date(2026, 3, 27)  # to Swansea, packed on Friday 13 March: 10 working days
+    assert days["O-10158"] is None  # to Thurso, no scan since 18 February
+    assert all(day is None or day >= desk.TODAY for day in days.values())
+
+
+def test_the_openapi_document_describes_what_is_served(api):
+    document = api.get("/openapi.json").raise_for_status().json()
+    parcel = document["components"]["schemas"]["Parcel"]
+    statuses = document["components"]["schemas"]["Status"]["enum"]
+
+    assert document == json.loads(carrier.OPENAPI.read_text("utf-8"))
+    assert set(document["paths"]) == {"/v1/track/{number}", "/v1/health"}
+    assert parcel["required"] == list(api.get("/v1/track/NP400213517").json())
+    assert {event.status for _, shipped in SHIPPED for event in shipped.events} <= set(statuses)
+    assert re.fullmatch(parcel["properties"]["number"]["pattern"], "NP400213517")
+
+
+def test_two_carriers_run_side_by_side_and_stop_when_left():
+    with carrier.running() as one, carrier.running() as two:
+        assert one != two
+        assert httpx.get(f"{two}/v1/health").status_code == 200
+
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{one}/v1/health")
+
+
+def test_a_port_in_use_is_named():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+
+        with pytest.raises(carrier.CarrierError, match=f"port {port} cannot be used"), carrier.running(port):
+            pass
