@@ -29,7 +29,7 @@ GOOD_CELLS = {
     "decoration": '<img src="line.png" alt="" role="presentation">',
     "a drawing": '<svg role="img"><title>Three boxes in a row</title><rect fill="#333"/></svg>',
     "hidden drawing": '<svg aria-hidden="true"><rect/></svg>',
-    "a described diagram": "```mermaid\nflowchart LR\n  accDescr: a request reaches the server\n  A --> B\n```",
+    "a described diagram": "```mermaid\nflowchart LR\n  accDescr: a request goes out\n  A --> B\n```",
     "colour and words": '<span style="color:var(--jp-success-color1)">passed</span>',
     "colour beside words": '<p>ok <span aria-hidden="true" style="background:#0a0;color:#fff"></span></p>',
     "both colours": '<p style="background:#fff;color:#111">text</p>',

@@ -1,0 +1,124 @@
+"""What the installed DSPy has under a dotted name, and whether it warns of its removal.
+
+Main path: missing(name) and deprecation(name) -> words, or None when all is well.
+Source: DSPy 3.4.1; deprecations are read from its docstrings and its own warnings, not from a list of ours.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib
+import inspect
+import re
+import textwrap
+import types
+import warnings
+from collections.abc import Callable
+from difflib import get_close_matches
+from functools import cache
+from typing import Any
+
+
+@cache
+def missing(name: str) -> str | None:
+    """Return what is wrong with a dotted name, None when the installed DSPy has it."""
+    found, reached = _walk(name)
+    if found is not None:
+        return None
+    holder, _ = _walk(reached)
+    near = get_close_matches(name[len(reached) + 1 :].split(".")[0], dir(holder), n=1)
+    hint = f"; did you mean {reached}.{near[0]}?" if near else ""
+    return f"{name} does not exist: nothing of that name in {reached}{hint}"
+
+
+@cache
+def deprecation(name: str) -> str | None:
+    """Return the words with which DSPy deprecates a name, None when it does not."""
+    found, _ = _walk(name)
+    target = getattr(found, "__init__", None) if isinstance(found, type) else found
+    documented = (inspect.getdoc(found) or "") if callable(found) else ""
+    if note := re.search(r"^(Deprecated|\.\. deprecated::).*(\n {2,}.*)*", documented, re.MULTILINE):
+        return " ".join(note[0].split())
+    return _warns(inspect.unwrap(target)) if target is not None and callable(target) else None
+
+
+def _walk(name: str) -> tuple[Any, str]:
+    """Return what a dotted name stands for and the part of it that was reached; None where it ends early."""
+    parts = name.split(".")
+    found: Any = importlib.import_module(parts[0])
+    for depth, part in enumerate(parts[1:], 1):
+        reached = ".".join(parts[:depth])
+        inside = _member(found, part, reached)
+        if inside is None:
+            return None, reached
+        found = inside
+    return found, name
+
+
+def _member(holder: Any, part: str, reached: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if isinstance(holder, types.ModuleType):
+            with contextlib.suppress(ModuleNotFoundError):  # then it is an attribute, or nothing
+                importlib.import_module(f"{reached}.{part}")
+        try:
+            value = getattr(holder, part)
+        except AttributeError:
+            return _DECLARED if isinstance(holder, type) and _declares(holder, part) else None
+    if isinstance(value, types.ModuleType) and not value.__name__.startswith("dspy"):
+        return None  # what DSPy imports is not DSPy's
+    return _DECLARED if value is None else value
+
+
+class _Declared:
+    """Stands for a member that only instances have, or whose value is None."""
+
+    def __getattr__(self, name: str) -> _Declared:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
+
+_DECLARED = _Declared()
+
+
+def _declares(cls: type, part: str) -> bool:
+    """Whether instances have this member: a field, an annotation, or assigned to self in a method."""
+    for one in cls.__mro__:
+        if part in getattr(one, "model_fields", {}) or part in inspect.get_annotations(one):
+            return True
+        if one.__module__.startswith("dspy") and re.search(rf"\bself\.{part}\b\s*[:=]", _source(one)):
+            return True
+    return False
+
+
+def _warns(function: Callable[..., Any], depth: int = 3) -> str | None:
+    """Return the text of the DeprecationWarning that a function of DSPy gives whenever it is called."""
+    if not getattr(function, "__module__", "") or not function.__module__.startswith("dspy") or not depth:
+        return None
+    tree = ast.parse(_source(function) or "pass")
+    body = tree.body[0].body if isinstance(tree.body[0], ast.FunctionDef | ast.AsyncFunctionDef) else []
+    for statement in body:
+        call = statement.value if isinstance(statement, ast.Expr) else None
+        if not isinstance(call, ast.Call):
+            continue
+        if any(isinstance(each, ast.Name) and each.id == "DeprecationWarning" for each in call.args):
+            return _words(call)
+        name = getattr(call.func, "id", "")
+        called = getattr(function, "__globals__", {}).get(name)
+        if "warn" in name and callable(called) and _warns(called, depth - 1):
+            return _words(call)
+    return None
+
+
+def _words(call: ast.Call) -> str:
+    first = call.args[0] if call.args else None
+    return str(first.value) if isinstance(first, ast.Constant) else "it gives a DeprecationWarning"
+
+
+def _source(thing: Any) -> str:
+    try:
+        return textwrap.dedent(inspect.getsource(thing))
+    except (OSError, TypeError):
+        return ""

@@ -1,0 +1,13 @@
+# %% [markdown]
+# # Names
+#
+# `dspy.Adapter` exists, `dspy.CustomAdapter` does not.
+
+# %% [markdown] tags=["invented-names"]
+# Books write `dspy.tracing.Tracer`.
+
+# %%
+import dspy
+
+await dspy.Predict("question -> answer").acall(question="?")
+dspy.Predictor

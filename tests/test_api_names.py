@@ -1,0 +1,30 @@
+"""Every `dspy.` name that the course says or uses exists in the installed DSPy, not deprecated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from course_lib.authoring import apinames
+from course_lib.paths import LESSONS, ROOT
+
+FILES = [
+    ROOT / "README.md",
+    *sorted(ROOT.glob("docs/**/*.md")),
+    *sorted(ROOT.glob("lessons/*.py")),
+    *sorted(ROOT.glob("course_lib/**/*.py")),
+    *sorted(ROOT.glob("course_lib/**/*.md")),
+    *sorted(ROOT.glob("bench/**/*.py")),
+]
+
+
+def test_there_are_names_to_look_at():
+    mentions = [mention for path in FILES for mention in apinames.mentions(path, lessons=LESSONS)]
+
+    assert len({mention.name for mention in mentions}) > 10
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_dspy_name_holds(path: Path):
+    assert "\n".join(map(str, apinames.faults([path], lessons=LESSONS))) == ""
