@@ -47,10 +47,14 @@ def in_words(first: Mapping[int, int], questions: Sequence[Question] = QUESTIONS
     told = [f"You chose right at once in {len(right)} of {len(questions)} questions. {' '.join(counts)}"]
     if len(first) < len(questions):
         told.append(f"{len(questions) - len(first)} not answered yet.")
-    missed = dict.fromkeys(question.read for index, question in enumerate(questions) if index not in right)
-    if not missed:
+    if not first:
+        return told[-1]
+    missed = dict.fromkeys(questions[index].read for index in sorted(set(first) - right))
+    if not missed and len(first) < len(questions):
+        told.append("Nothing wrong so far.")
+    elif not missed:
         told.append("You have what this course takes for granted: go on.")
-    elif len(right) * 2 < len(questions):
+    elif len(right) * 2 < len(first):
         told.append("Take an hour for the following before you go on; the course leans on all of it:")
     else:
         told.append("You can go on, and read this when you meet it:")

@@ -102,11 +102,19 @@ def test_the_summary_names_what_to_read_for_what_was_missed():
 
     assert "Signatures: 1 of 3." in told
     assert "1 not answered yet." in told
-    assert told.count("\n- ") == 2
+    assert told.count("\n- ") == 1
 
 
 def test_with_half_missed_it_asks_to_read_first():
-    assert "before you go on" in in_words({0: 0})
+    assert "before you go on" in in_words({0: 1})
+
+
+def test_with_nothing_answered_it_says_only_that():
+    assert in_words({}) == "10 not answered yet."
+
+
+def test_with_nothing_wrong_but_not_all_answered_it_says_so():
+    assert "Nothing wrong so far." in in_words({0: 0})
 
 
 def test_viewers_without_widgets_get_the_test_as_text():

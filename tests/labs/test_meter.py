@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+
+import dspy
+import nbformat
+import pytest
+from dspy.utils import DummyLM
+from IPython.core.interactiveshell import InteractiveShell
+from nbclient import NotebookClient
+from traitlets.config import Config
+
+from course_lib import lm
+from course_lib.labs.meter import Meter, NoNotebookError, Reading
+
+LINE = re.compile(r"^[\d,]+ calls?( \([\w ,]+\))? · [\d,]+ tokens? · \$[\d.]+ · [\d.]+ s$", re.MULTILINE)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _endpoint():
+    yield
+    lm.stop()
+
+
+@pytest.fixture
+def ask():
+    """A program on a model of its own, whose cache is empty."""
+    before = dspy.settings.copy()
+    dspy.configure(lm=lm.connect(), callbacks=[])
+    dspy.configure_cache(enable_disk_cache=False)
+    yield dspy.Predict("question -> answer")
+    dspy.configure(lm=before["lm"], callbacks=before["callbacks"])
+    dspy.configure_cache()
+
+
+@pytest.fixture
+def meter():
+    made = Meter()
+    yield made
+    made.off()
+
+
+@pytest.fixture
+def shell(ask, meter):
+    """A notebook's shell, with `ask`, `meter`, `lm` and `dspy` in it."""
+    config = Config()
+    config.HistoryManager.enabled = False
+    made = InteractiveShell.instance(config=config)
+    made.push({"ask": ask, "meter": meter, "lm": lm, "dspy": dspy})
+    yield made
+    meter.off()
+    InteractiveShell.clear_instance()
+
+
+def _run(shell, code: str, capsys) -> str:
+    capsys.readouterr()
+    shell.run_cell(code)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("reading", "line"),
+    [
+        (Reading(2, 1, 0, 412, 0.0003, 0.21), "2 calls (1 cached) · 412 tokens · $0.0003 · 0.21 s"),
+        (Reading(1, 0, 0, 1, 0.0, 0.001), "1 call · 1 token · $0 · 0.00 s"),
+        (
+            Reading(1250, 3, 40, 98765, 1.5, 12.3),
+            "1,250 calls (3 cached, 40 failed) · 98,765 tokens · $1.50 · 12.30 s",
+        ),
+        (Reading(1, 0, 0, 9, 0.0000123, 0.1), "1 call · 9 tokens · $0.000012 · 0.10 s"),
+    ],
+    ids=["cached", "singular", "thousands", "small cost"],
+)  # fmt: skip
+def test_the_line_reads_plainly(reading, line):
+    assert str(reading) == line
+
+
+def test_a_block_counts_calls_cache_hits_tokens_and_cost(ask, meter, capsys):
+    before = lm.ledger()
+    with meter() as reading:
+        ask(question="What is the capital of Peru?")
+        ask(question="What is the capital of Peru?")
+
+    after = lm.ledger()
+    assert (reading.calls, reading.cached, reading.failed) == (2, 1, 0)
+    assert reading.tokens == after.prompt_tokens + after.completion_tokens - (
+        before.prompt_tokens + before.completion_tokens
+    )
+    assert reading.cost_usd == pytest.approx(after.cost_usd - before.cost_usd)
+    assert LINE.match(capsys.readouterr().out)
+
+
+def test_blocks_nest(ask, meter):
+    with meter(is_quiet=True) as outer:
+        ask(question="One?")
+        with meter(is_quiet=True) as inner:
+            ask(question="Two?")
+        ask(question="Three?")
+
+    assert (outer.calls, inner.calls) == (3, 1)
+
+
+def test_threads_are_counted(ask, meter):
+    pairs = [(ask, {"question": f"How much is {n} + {n}?"}) for n in range(12)]
+    with meter(is_quiet=True) as reading:
+        for _ in range(2):
+            dspy.Parallel(num_threads=4, disable_progress_bar=True)(pairs)
+
+    assert (reading.calls, reading.cached) == (24, 12)
+
+
+def test_async_calls_are_counted(ask, meter):
+    async def both():
+        await asyncio.gather(ask.acall(question="Left?"), ask.acall(question="Right?"))
+
+    with meter(is_quiet=True) as reading:
+        asyncio.run(both())
+
+    assert (reading.calls, reading.cached) == (2, 0)
+
+
+def test_streams_are_counted(ask, meter):
+    async def stream():
+        async for _ in dspy.streamify(ask)(question="Is this a stream?"):
+            pass
+
+    with meter(is_quiet=True) as reading:
+        asyncio.run(stream())
+
+    assert (reading.calls, reading.cached) == (1, 0)
+
+
+def test_retries_and_failures_are_counted(ask, meter):
+    lm.profile("down", error_rate=1.0)
+    with meter(is_quiet=True) as reading, dspy.context(lm=lm.connect("sim-large@down", num_retries=0)):
+        for _ in range(2):
+            with pytest.raises(dspy.LMError):
+                ask(question="Anyone?")
+
+    assert (reading.calls, reading.failed) == (2, 2)
+
+
+def test_a_reset_within_the_block_loses_only_what_was_before_it(ask, meter):
+    with meter(is_quiet=True) as reading:
+        ask(question="Before?")
+        lm.reset()
+        ask(question="After one?")
+        ask(question="After two?")
+
+    assert reading.calls == 2
+    with meter(is_quiet=True) as reading:
+        ask(question="Later?")
+    assert reading.calls == 1
+
+
+def test_a_dummy_is_not_the_model(meter):
+    with meter(is_quiet=True) as reading, dspy.context(lm=DummyLM([{"answer": "a"}])):
+        dspy.Predict("question -> answer")(question="Who?")
+
+    assert reading.calls == 0
+
+
+def test_a_block_that_raises_is_still_read(ask, meter, capsys):
+    with contextlib.suppress(ZeroDivisionError), meter():
+        ask(question="And then?")
+        raise ZeroDivisionError
+
+    assert capsys.readouterr().out.startswith("1 call ")
+
+
+def test_a_cell_that_used_the_model_gets_a_line_and_others_do_not(shell, capsys):
+    assert _run(shell, "meter.on()", capsys) == ""
+    assert LINE.search(_run(shell, "ask(question='Which cell?'); ask(question='Which cell?')", capsys))
+    assert _run(shell, "x = 1", capsys) == ""
+    assert "(1 cached) · 0 tokens · $0 ·" in _run(shell, "_ = ask(question='Which cell?')", capsys)
+
+
+def test_off_ends_the_lines(shell, capsys):
+    _run(shell, "meter.on()", capsys)
+    assert _run(shell, "meter.off(); _ = ask(question='Off?')", capsys) == ""
+
+
+def test_on_twice_prints_once(shell, capsys):
+    _run(shell, "meter.on(); meter.on()", capsys)
+
+    assert len(LINE.findall(_run(shell, "_ = ask(question='Twice?')", capsys))) == 1
+
+
+def test_calls_between_cells_belong_to_no_cell(shell, ask, capsys):
+    _run(shell, "meter.on()", capsys)
+    ask(question="From a button?")
+
+    assert _run(shell, "x = 1", capsys) == ""
+    assert _run(shell, "_ = ask(question='From a cell?')", capsys).startswith("1 call ")
+
+
+def test_an_awaiting_cell_gets_its_line(shell, capsys):
+    _run(shell, "meter.on()", capsys)
+
+    assert _run(shell, "_ = await ask.acall(question='Awaited?')", capsys).startswith("1 call ")
+
+
+def test_a_stopped_endpoint_is_not_started_by_the_meter(shell, capsys):
+    _run(shell, "meter.on(); lm.stop()", capsys)
+
+    assert _run(shell, "x = 1", capsys) == ""
+    assert not lm.process.describe()["running"]
+
+
+def test_a_cell_without_the_model_costs_less_than_5_ms(shell, meter, capsys):
+    _run(shell, "meter.on()", capsys)
+    begun = time.perf_counter()
+    for _ in range(100):
+        meter._before_cell()
+        meter._after_cell()
+
+    assert (time.perf_counter() - begun) / 100 < 0.005
+    assert meter._hears()  # so the endpoint was not asked
+
+
+def test_outside_a_notebook_it_says_what_to_use(meter):
+    with pytest.raises(NoNotebookError, match="with meter"):
+        meter.on()
+
+
+def test_in_a_real_kernel_failures_alone_get_their_line(tmp_path):
+    cells = [
+        "from course_lib import lm\nfrom course_lib.labs.meter import meter\nmeter.on()\n"
+        "import dspy\ndspy.configure(lm=lm.connect(cache=False))\nask = dspy.Predict('question -> answer')",
+        "_ = ask(question='Kernel?')",
+        "lm.profile('down', error_rate=1.0)\ndown = lm.connect('sim@down', num_retries=1)\n"
+        "dspy.configure(lm=down, callbacks=[])\n"
+        "try:\n    ask(question='Down?')\nexcept dspy.LMError:\n    pass",
+        "try:\n    ask(question='Down?')\nexcept dspy.LMError:\n    pass",
+        "_ = dspy.Parallel(num_threads=3, disable_progress_bar=True)",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(tmp_path)}}).execute()
+
+    printed = [
+        "".join(o.get("text", "") for o in cell.outputs if o.get("name") == "stdout")
+        for cell in notebook.cells
+    ]
+    assert [line.split(" ·")[0] for line in printed] == [
+        "",
+        "1 call",
+        "2 calls (2 failed)",
+        "2 calls (2 failed)",
+        "",
+    ]
