@@ -5,19 +5,11 @@ Main path: progress says how far the learner is -> the next hint; our solution a
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
-
 from course_lib import paths
-from course_lib.errors import CourseError
-from course_lib.exercises import progress, registry
+from course_lib.exercises import notebookfile, progress, registry
 from course_lib.exercises.cards import Card, say, show_card
+from course_lib.exercises.notebookfile import BUILD, NotebookFileError
 from course_lib.exercises.registry import Exercise
-
-
-class SolutionMissingError(CourseError):
-    """The solved notebook that should hold a solution is not there, or does not hold it."""
 
 
 def hint(exercise_id: str) -> None:
@@ -55,7 +47,7 @@ def solution(exercise_id: str) -> None:
         return
     try:
         ours = solution_source(exercise)
-    except SolutionMissingError as error:
+    except NotebookFileError as error:
         say(f"{exercise_id} solution: {error}", *progress.notes())
         return
     progress.record(exercise_id, "solution", outcome="shown")
@@ -74,38 +66,14 @@ def _not_yet(exercise: Exercise, now: progress.Standing) -> str:
     )
 
 
-def _cells(path: Path) -> list[dict[str, Any]]:
-    try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        return [cell for cell in cells if isinstance(cell, dict)]
-    except FileNotFoundError:
-        raise SolutionMissingError(f"{path} is missing; `make build` makes it.") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SolutionMissingError(f"{path} cannot be read ({error}); `make build` makes it anew.") from error
-
-
-def source_text(cell: dict[str, Any]) -> str:
-    """Return a cell's source as one string; notebooks may hold it as a list of lines."""
-    source = cell.get("source", "")
-    return source if isinstance(source, str) else "".join(source)
-
-
-def is_exercise_cell(cell: dict[str, Any], exercise_id: str) -> bool:
-    """Say whether a cell is where the learner answers this exercise."""
-    metadata = cell.get("metadata", {})
-    return metadata.get("exercise") == exercise_id and "exercise" in metadata.get("tags", ())
-
-
 def solution_source(exercise: Exercise) -> str:
     """Return our solution of an exercise, from the solved notebook.
 
     Raises:
-        SolutionMissingError: the solved notebook is missing, unreadable, or without this exercise.
+        NotebookFileError: the solved notebook is missing, unreadable, or without this exercise.
     """
     path = paths.SOLUTIONS / f"{exercise.lesson}.ipynb"
-    found = [source_text(cell) for cell in _cells(path) if is_exercise_cell(cell, exercise.id)]
+    found = notebookfile.answers(notebookfile.read(path, remedy=BUILD), exercise.id)
     if not found:
-        raise SolutionMissingError(
-            f"{path} holds no cell for exercise {exercise.id}; `make build` makes it anew."
-        )
-    return "\n\n".join(found)
+        raise NotebookFileError(f"{path} holds no cell for exercise {exercise.id}; {BUILD}")
+    return "\n\n".join(map(notebookfile.source_of, found))

@@ -85,7 +85,7 @@ def test_without_a_check_there_is_nothing_to_put_beside(solved, capsys):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (None, "is missing; `make build` makes it."),
+        (None, "is missing; `make build` makes it"),
         ("{", "cannot be read"),
         ("[]", "cannot be read"),
         ('{"cells": []}', "holds no cell for exercise 99.1"),
