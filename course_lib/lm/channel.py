@@ -1,6 +1,6 @@
 """One HTTP exchange as the endpoint drives it: wait, answer, stream, hang, or cut the line.
 
-Main path: Channel.json(status, body), or Channel.event(data) ... Channel.end(); pauses notice a client's leaving.
+Main path: Channel.json(status, body), or Channel.event(data) ... Channel.end(). Pauses notice who leaves.
 """
 
 from __future__ import annotations

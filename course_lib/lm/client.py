@@ -15,9 +15,10 @@ from course_lib.lm.process import EndpointError
 from course_lib.lm.profiles import Profile
 
 _WAIT_S = 30.0
+_ENDING_S = 1.0  # a child that closes connections may be on its way out
 _own: dict[str, Profile] = {}
 """This process's profiles, told again to an endpoint that had to be restarted."""
-_told: set[tuple[str, str]] = set()
+_told: set[tuple[str, int, str]] = set()
 
 
 def ledger(since: int = 0) -> Ledger:
@@ -44,17 +45,17 @@ def profile(name: str, **values: Any) -> Profile:
     made = profiles.build(name, values)
     call("POST", "/course/profiles", {"name": name, **profiles.as_values(made)})
     _own[name] = made
-    _told.add((process.url(), name))
+    _told.add((process.url(), process.starts(), name))
     return made
 
 
 def restore_profiles() -> None:
     """Tell the endpoint the profiles that it has not heard of; a restarted one has heard of none."""
-    address = process.url()
+    address, start = process.url(), process.starts()
     for name, made in _own.items():
-        if (address, name) not in _told:
+        if (address, start, name) not in _told:
             call("POST", "/course/profiles", {"name": name, **profiles.as_values(made)})
-            _told.add((address, name))
+            _told.add((address, start, name))
 
 
 def knows_profile(name: str) -> bool:
@@ -96,7 +97,7 @@ def call(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         with error:
             raise EndpointError(_message(error.read(), error.code)) from None
     except (OSError, ValueError) as error:
-        process.check_alive()
+        process.check_alive(grace_s=_ENDING_S)
         raise EndpointError(
             f"the model's endpoint at {base} cannot be reached ({error}); {_remedy()}"
         ) from None

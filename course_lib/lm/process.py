@@ -1,6 +1,6 @@
 """The endpoint as a process of its own: started with the first need, ended with the process that started it.
 
-Main path: url() -> address of this process's endpoint; stop(); serve(port=...) for `course lm`, in the foreground.
+Main path: url() -> address of this process's endpoint; stop(); serve(port=...) in the foreground.
 The parent binds the socket and hands it over: nothing waits, requests queue until the child is up.
 """
 
@@ -28,6 +28,7 @@ _STOP_S = 5.0
 
 _lock = threading.RLock()
 _child: _Child | None = None
+_starts = 0
 _own_key = ""
 
 
@@ -66,6 +67,14 @@ class _Child:
     def is_running(self) -> bool:
         """Return whether the child lives; a forked copy of this process cannot know and says yes."""
         return os.getpid() != self._parent or self._process.poll() is None
+
+    def ends_within(self, limit_s: float) -> bool:
+        """Return whether the child has ended, or does so in time."""
+        if os.getpid() != self._parent:
+            return False
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(limit_s)
+        return self._process.poll() is not None
 
     def report(self) -> str:
         """Return why the child ended, with the last lines that it wrote."""
@@ -121,24 +130,30 @@ def url() -> str:
 
 
 def _ensure() -> _Child:
-    global _child
+    global _child, _starts
     with _lock:
         if _child is None or not _child.is_running():
             before = _child
             if before is not None:
                 before.stop()
             _child = _Child(before.port if before else 0)
+            _starts += 1
         return _child
 
 
-def check_alive() -> None:
-    """Make sure that the child did not fail while starting.
+def check_alive(*, grace_s: float = 0.0) -> None:
+    """Make sure that the child has not ended; one that is ending gets `grace_s` to do so.
 
     Raises:
         EndpointError: with what it said, when it has ended.
     """
-    if _child is not None and not _child.is_running():
+    if _child is not None and _child.ends_within(grace_s):
         raise EndpointError(_child.report())
+
+
+def starts() -> int:
+    """Return how many endpoints this process has started; a new one knows nothing of what the last was told."""
+    return _starts
 
 
 def stop() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from course_lib.lm.reply import Engine, Reply
+from course_lib.lm.reply import Reply
 from course_lib.lm.server import Endpoint, app
 
 _KEEP_ALIVE_S = 3600  # closing idle connections races with clients that reuse them
@@ -40,11 +40,13 @@ class _Protocol(HttpToolsProtocol):
         self.scope["course.transport"] = self.transport  # type: ignore[typeddict-unknown-key]
 
 
-def run(
-    listener: socket.socket, *, engine: Engine | None = None, keys: Collection[str] = (), owner: str = ""
-) -> None:
-    """Serve on `listener` until a signal ends it; `keys` and `owner` as for Endpoint."""
-    endpoint = Endpoint(engine or Simulator(), keys=keys, owner=owner)
+def run(listener: socket.socket, *, keys: Collection[str] = (), owner: str = "") -> None:
+    """Serve the simulator on `listener` until a signal ends it; `keys` and `owner` as for Endpoint."""
+    server(Endpoint(Simulator(), keys=keys, owner=owner)).run(sockets=[listener])
+
+
+def server(endpoint: Endpoint) -> uvicorn.Server:
+    """Return uvicorn set up around `endpoint`, not yet running."""
     config = uvicorn.Config(
         app(endpoint),
         http=_Protocol,
@@ -56,4 +58,4 @@ def run(
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=1,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    return uvicorn.Server(config)

@@ -1,0 +1,21 @@
+import pytest
+
+from course_lib.lm.prices import ASSUMED, PRICES, cost_usd, price
+
+
+def test_the_small_model_is_cheaper_and_local_is_free() -> None:
+    assert cost_usd("sim-small", 1000, 1000) < cost_usd("sim-large", 1000, 1000) / 10
+    assert cost_usd("local", 1000, 1000) == 0
+
+
+def test_cost_is_tokens_times_price() -> None:
+    assert cost_usd("sim-large", 400_000, 100_000) == pytest.approx(0.4 * 2.5 + 0.1 * 10)
+
+
+def test_hosted_prices_come_from_the_shipped_list() -> None:
+    assert price("openai/gpt-4o-mini").prompt_usd == pytest.approx(0.15)
+    assert "openai/gpt-4o-mini" not in PRICES
+
+
+def test_an_unlisted_model_is_assumed_to_be_dear() -> None:
+    assert price("openai/no-such-model") == ASSUMED

@@ -1,0 +1,214 @@
+"""The endpoint as a child process: it lives exactly as long as its parent."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from course_lib import lm
+from course_lib.lm import client, process
+from course_lib.lm.process import EndpointError
+
+START = "from course_lib import lm; print(lm.url(), flush=True); "
+
+
+@pytest.fixture(autouse=True)
+def _stopped() -> Iterator[None]:
+    yield
+    lm.stop()
+
+
+def run(code: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
+    )
+
+
+def is_up(url: str) -> bool:
+    try:
+        return httpx.get(url.replace("/v1", "/course/health"), timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def is_down_within(url: str, limit_s: float) -> bool:
+    deadline_s = time.monotonic() + limit_s
+    while time.monotonic() < deadline_s:
+        if not is_up(url):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, None], ids=["SIGKILL", "SIGTERM", "at exit"])
+def test_the_endpoint_ends_with_its_parent(how: signal.Signals | None) -> None:
+    with run(START + "import sys; sys.stdin.read()") as parent:
+        assert parent.stdout
+        assert parent.stdin
+        url = parent.stdout.readline().strip()
+        assert is_up(url)
+
+        if how is None:
+            parent.stdin.close()
+        else:
+            parent.send_signal(how)
+
+        assert is_down_within(url, 3)
+
+
+def test_a_forked_copy_of_the_parent_does_not_keep_the_endpoint_alive() -> None:
+    fork = "import os, time; pid = os.fork(); pid and print(pid, flush=True); time.sleep(60)"
+    with run(START + fork) as parent:
+        assert parent.stdout
+        url, forked = parent.stdout.readline().strip(), int(parent.stdout.readline())
+        assert is_up(url)
+
+        parent.kill()
+
+        assert is_down_within(url, 3)
+        os.kill(forked, signal.SIGKILL)
+
+
+def test_a_forked_copy_uses_the_endpoint_and_does_not_end_it() -> None:
+    url = lm.url()
+    assert is_up(url)
+
+    pid = os.fork()
+    if pid == 0:
+        same = lm.url() == url
+        process.stop()
+        os._exit(0 if same else 1)
+    _, status = os.waitpid(pid, 0)
+
+    assert status == 0
+    assert is_up(url)
+
+
+def test_there_is_one_endpoint_per_process_and_one_key() -> None:
+    assert lm.url() == lm.url()
+    assert lm.key() == lm.key()
+    assert lm.key().startswith("course-")
+
+
+def test_an_endpoint_that_died_is_replaced_on_the_same_port_with_the_same_profiles(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lm.profile("mine", error_rate=1)
+    url, child = lm.url(), process._child
+    assert child
+
+    os.kill(child._process.pid, signal.SIGKILL)
+    child._process.wait()
+
+    assert lm.url() == url
+    client.restore_profiles()
+    assert "mine" in client.call("GET", "/course/profiles")
+    assert lm.ledger().requests == 0
+    assert "ended with code -9; lm.connect() starts a new one" in capsys.readouterr().err
+
+
+def test_an_interrupt_of_the_notebook_leaves_the_endpoint_alone() -> None:
+    code = (
+        START
+        + "import time\ntry: time.sleep(60)\nexcept KeyboardInterrupt: print('on', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as parent:
+        assert parent.stdout
+        url = parent.stdout.readline().strip()
+        assert is_up(url)
+
+        os.killpg(parent.pid, signal.SIGINT)
+
+        assert parent.stdout.readline() == "on\n"
+        assert is_up(url)
+        parent.kill()
+
+
+def test_what_a_child_says_when_it_cannot_start_reaches_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COURSE_LM_CAP_USD", "lots")
+
+    with pytest.raises(
+        EndpointError, match=r"COURSE_LM_CAP_USD is 'lots'; it should be an amount in dollars"
+    ):
+        lm.ledger()
+
+
+def test_a_shared_endpoint_is_used_when_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COURSE_LM_URL", "http://127.0.0.1:9/")
+    monkeypatch.setenv("COURSE_LM_KEY", "anna")
+
+    assert (lm.url(), lm.key()) == ("http://127.0.0.1:9/v1", "anna")
+    with pytest.raises(EndpointError, match=r"cannot be reached .* check COURSE_LM_URL"):
+        lm.ledger()
+    assert process._child is None
+
+
+def test_an_address_without_http_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COURSE_LM_URL", "localhost:8000")
+
+    with pytest.raises(EndpointError, match="it should look like http://"):
+        lm.url()
+
+
+# -- alone, as `course lm` --------------------------------------------------------------------------------
+
+
+def test_the_endpoint_alone_says_where_it_is_and_ends_on_interrupt() -> None:
+    with run("from course_lib.lm.process import serve; serve()") as alone:
+        assert alone.stdout
+        said = alone.stdout.readline() + alone.stdout.readline()
+        url = re.findall(r"export COURSE_LM_URL=(http://127\.0\.0\.1:\d+/v1)", said)[0]
+        assert is_up(url)
+
+        alone.send_signal(signal.SIGINT)
+
+        assert alone.wait(5) == 0
+
+
+def test_a_port_in_use_is_refused_with_the_remedy() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        with pytest.raises(
+            EndpointError, match=rf"port {port} on 127.0.0.1 is in use; .* course lm --port 0"
+        ):
+            process.serve(port=port)
+
+
+def test_a_host_of_another_machine_is_refused() -> None:
+    with pytest.raises(EndpointError, match=r"cannot listen on 192\.0\.2\.1:0 .* usual host is 127\.0\.0\.1"):
+        process.serve(host="192.0.2.1")
+
+
+def test_the_same_request_gives_the_same_bytes_after_a_restart() -> None:
+    def ask() -> str:
+        body = {
+            "model": "sim-large",
+            "messages": [{"role": "user", "content": "What is the capital of France?"}],
+        }
+        headers = {"Authorization": f"Bearer {lm.key()}"}
+        answer = httpx.post(f"{lm.url()}/chat/completions", json=body, headers=headers).json()
+        return json.dumps({**answer, "id": "", "created": 0})
+
+    first = ask()
+    lm.stop()
+
+    assert ask() == first
+
+
+def test_importing_the_package_is_cheap() -> None:
+    heavy = "('dspy', 'starlette', 'uvicorn', 'httpx', 'orjson', 'asyncio', 'urllib.request')"
+    code = f"import sys, course_lib.lm; print([name for name in {heavy} if name in sys.modules])"
+
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"

@@ -1,0 +1,29 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from course_lib.lm import tokens
+
+
+@given(st.text())
+def test_the_pieces_concatenate_back_to_the_text(text: str) -> None:
+    assert "".join(tokens.split(text)) == text
+
+
+@given(st.text(max_size=200))
+def test_count_is_the_number_of_pieces(text: str) -> None:
+    assert tokens.count(text) == len(tokens.split(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("", 0), ("Where is my parcel?", 5), ("it's", 2), ("1234567", 3), ("[[ ## completed ## ]]", 5)],
+)
+def test_counts_are_near_those_of_real_encoders(text: str, expected: int) -> None:
+    assert tokens.count(text) == expected
+
+
+def test_english_prose_has_about_four_letters_per_token() -> None:
+    prose = "The rain fly ships separately when the tent is ordered with express delivery: expect two."
+
+    assert 4 <= len(prose) / tokens.count(prose) <= 6
