@@ -88,37 +88,25 @@ def _words(x: float, y: float, text: str, *, style: str = "") -> str:
 
 def _target(key: str) -> Place:
     """Return the part of a box that is clicked: all of it, or the title of a frame."""
-    place = PLACES[key]
-    return Place(place.x + 8, place.y + 6, place.width - 16, 26) if key in FRAMES else place
+    x, y, width, height = PLACES[key]
+    return Place(x + 8, y + 4, width - 16, 34) if key in FRAMES else Place(x, y, width, height)
+
+
+def _shapes(key: str, box: Named, *, is_highlighted: bool) -> str:
+    place, is_frame = _target(key), key in FRAMES
+    middle_x, middle_y = place.x + place.width / 2, place.y + place.height / 2
+    style = "fill:transparent;stroke:none" if is_frame else f"fill:{_PAPER};stroke:{_FAINT}"
+    drawn = _rect(place, kind="arch-box", style=style)
+    weight = "font-weight:600" if is_frame or is_highlighted else ""
+    if not is_highlighted:
+        return drawn + _words(middle_x, middle_y + 4.5, box.name, style=weight)
+    drawn += _rect(PLACES[key], kind="arch-here", style=f"fill:none;stroke:{_MARK};stroke-width:3")
+    drawn += _words(middle_x, middle_y - 3, box.name, style=weight)
+    return drawn + _words(middle_x, middle_y + 12, "this notebook", style=f"font-size:11px;{weight}")
 
 
 def _box(key: str, box: Named, *, is_highlighted: bool, is_clickable: bool) -> str:
-    place = _target(key)
-    middle_x, middle_y = place.x + place.width / 2, place.y + place.height / 2
-    is_frame = key in FRAMES
-    edge = "none" if is_frame else _FAINT
-    paper = "transparent" if is_frame else _PAPER
-    shapes = [_rect(place, kind="arch-box", style=f"fill:{paper};stroke:{edge}")]
-    weight = "font-weight:600" if is_frame else ""
-    if not is_highlighted:
-        shapes.append(_words(middle_x, middle_y + 4.5, box.name, style=weight))
-    else:
-        shapes.append(_rect(place, kind="arch-here", style=f"fill:none;stroke:{_MARK};stroke-width:3"))
-        if is_frame:
-            shapes.append(
-                _words(
-                    middle_x,
-                    middle_y + 4.5,
-                    f"{box.name}: this notebook",
-                    style="font-weight:600;font-size:11px",
-                )
-            )
-        else:
-            shapes.append(_words(middle_x, middle_y - 3, box.name, style="font-weight:600"))
-            shapes.append(
-                _words(middle_x, middle_y + 13, "this notebook", style="font-size:11px;font-weight:600")
-            )
-    drawn = "".join(shapes)
+    drawn = _shapes(key, box, is_highlighted=is_highlighted)
     if not is_clickable:
         return f"<g>{drawn}</g>"
     within = f", in {box.group}" if box.group else ""
