@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from course_lib.desk.programs import Answer, FindArticles, Triage, category_match, examples, triage_match
     from course_lib.desk.records import (
         CATEGORIES,
+        SPLITS,
         TODAY,
         URGENCIES,
         Customer,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         Product,
         Ticket,
         customers,
+        euros,
         orders,
         products,
         tickets,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CATEGORIES",
+    "SPLITS",
     "TODAY",
     "URGENCIES",
     "Answer",
@@ -48,6 +51,7 @@ __all__ = [
     "articles",
     "category_match",
     "customers",
+    "euros",
     "examples",
     "invoices",
     "orders",
@@ -63,6 +67,7 @@ _NAMES = {
     "programs": ("Answer", "FindArticles", "Triage", "category_match", "examples", "triage_match"),
     "records": (
         "CATEGORIES",
+        "SPLITS",
         "TODAY",
         "URGENCIES",
         "Customer",
@@ -70,6 +75,7 @@ _NAMES = {
         "Product",
         "Ticket",
         "customers",
+        "euros",
         "orders",
         "products",
         "tickets",

@@ -148,7 +148,9 @@ def running(port: int = 0) -> Iterator[str]:
                 f"port {port} cannot be used ({error.strerror}); take another, or 0 for any"
             ) from error
         listener.listen()  # from here on callers are queued, so nobody has to wait for the thread
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", ws="none"))
+        server = uvicorn.Server(
+            uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none")
+        )
         thread = threading.Thread(target=server.run, args=([listener],), name="carrier", daemon=True)
         thread.start()
         try:

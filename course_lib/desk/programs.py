@@ -9,7 +9,7 @@ describe no label, so that demos, better instructions and optimizers have someth
 # DSPy is skipped by mypy (see pyproject.toml), so its base classes are Any.
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import dspy
 
@@ -94,7 +94,7 @@ class Answer(dspy.Module):
         return await self.reply.acall(context=context, question=question)
 
 
-def examples(split: Literal["train", "dev", "test"]) -> list[dspy.Example]:
+def examples(split: records.Split) -> list[dspy.Example]:
     """Return a split's tickets as examples: input `ticket`, two labels, `article` and `id` beside them."""
     return [
         dspy.Example(
