@@ -62,12 +62,15 @@ class FindArticles(dspy.Module):
 
     def forward(self, question: str) -> dspy.Prediction:
         """Find the `k` articles that fit best; fewer, or none, if no more share a word with the question."""
-        found = [hit.article for hit in search_articles(question, self.k)]
-        return dspy.Prediction(articles=[page.id for page in found], context=[page.chunk for page in found])
+        return self._found(question)
 
     async def aforward(self, question: str) -> dspy.Prediction:
         """Do the same on the event loop; searching 31 articles takes well under a millisecond."""
-        return self.forward(question)
+        return self._found(question)
+
+    def _found(self, question: str) -> dspy.Prediction:
+        found = [hit.article for hit in search_articles(question, self.k)]
+        return dspy.Prediction(articles=[page.id for page in found], context=[page.chunk for page in found])
 
 
 class Answer(dspy.Module):

@@ -86,7 +86,7 @@ def test_without_context_it_says_that_it_does_not_know():
     assert answer.citations == []
 
 
-def test_the_async_twins_answer_the_same():
+def test_the_async_twins_answer_the_same(caplog):
     ticket = desk.tickets("dev")[1].text
 
     async def all_three():
@@ -105,6 +105,7 @@ def test_the_async_twins_answer_the_same():
         desk.Answer()(question=QUESTION).toDict(),
         desk.Answer()(question=QUESTION, context=[RETURNS]).toDict(),
     ]
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("split", get_args(records.Split))
