@@ -15,7 +15,7 @@ PIP_OPTIONS := --quiet --no-input --no-deps --no-warn-script-location --root-use
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-lab: setup ## set everything up and open JupyterLab on "Start here"
+lab: $(STAMP) ## set everything up and open JupyterLab on "Start here"
 	@$(PY) -m course_lib.cli lab
 
 test: setup ## set everything up and prove the project: code, notebooks, exercises, browser

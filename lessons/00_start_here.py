@@ -1,0 +1,345 @@
+# %% [markdown] name="title"
+# # Start here
+#
+# In twenty minutes you will have a language model that answers, a first checked exercise behind you, and a map of everything
+# that stands between a DSPy program and production.
+#
+# You need Python, and the basics of DSPy: what a signature and a module are. No API key, no account, no network. Run a cell with
+# Shift+Enter. Everything runs from top to bottom even if you solve nothing.
+#
+# | part | minutes |
+# | --- | --- |
+# | 1. Check the machine | 2 |
+# | 2. A first prediction, and what the model's server saw | 4 |
+# | 3. Choosing a model, and giving it a bad day | 4 |
+# | 4. Exercises, hints and progress: exercise 0.1 | 5 |
+# | 5. The map of a production system | 3 |
+# | 6. Are you ready? | 2 |
+
+# %% [markdown]
+# The set-up cell is the same in every notebook. `lm.connect()` starts a language model on your machine, as a server of its own
+# that ends with this notebook, and returns the `dspy.LM` that talks to it. With `cache=False` every call is a real one: DSPy would
+# otherwise answer a repeated call from its cache, and here we want to see calls.
+
+# %% name="setup" tags=["needs"]
+from course_lib import desk, lm
+from course_lib.exercises import check, hint, solution
+
+model = lm.connect(cache=False)
+
+import dspy
+
+dspy.configure(lm=model)
+print("DSPy", dspy.__version__, "talks to", model.model)
+
+# %% [markdown]
+# ## 1. Check the machine
+#
+# When something is missing, an error from deep inside a library is a bad messenger. `doctor()` looks first, and prints the exact
+# remedy for each thing that is wrong. It also writes `doctor.txt` beside your notebooks, free of secrets, to show to someone
+# who helps you.
+
+# %% name="doctor"
+from course_lib.doctor import doctor
+
+doctor();
+
+# %% [markdown]
+# ## 2. A first prediction
+#
+# The running example of this course is **Lantern**, a shop for camping gear, and its support desk. Here is one of its tickets:
+# written for this course and its people invented, but as awkward as real ones.
+
+# %% name="a-ticket"
+ticket = desk.tickets("dev")[0]
+print(ticket.text)
+
+# %% [markdown]
+# `desk.Triage` is a DSPy module around one signature: a ticket goes in, a category and an urgency come out. Both outputs are
+# `Literal` types, so that the program behind can act on them without guessing.
+
+# %% name="first-prediction"
+triage = desk.Triage()
+triage(ticket=ticket.text)
+
+# %% [markdown]
+# Who answered, and from what? DSPy's *adapter* wrote signature and ticket into messages. This is what the model's server received;
+# nothing else reached it, so from nothing else can the answer come.
+
+# %% name="what-the-server-saw"
+from course_lib.labs.reading import show_messages
+
+show_messages(lm.ledger().calls[-1])
+
+# %% [markdown]
+# The server keeps a **ledger** of what it saw from this notebook. Unless you choose another, the model behind it is a *simulator*:
+# no neural network, but a program that reads the prompt, learns from the examples in it, and answers in the format asked for. Its
+# tokens are counted and priced by a stated list, so the cost is real arithmetic on made-up money.
+
+# %% name="ledger"
+lm.ledger()
+
+# %% [markdown]
+# Same request, same answer. That is what lets a notebook promise a result, and a test hold it to the promise.
+
+# %% name="same-answer"
+answers = {repr(triage(ticket=ticket.text).toDict()) for _ in range(5)}
+print("5 calls,", len(answers), "answer:", *answers)
+assert len(answers) == 1
+
+# %% [markdown]
+# From here on, a line under each cell that used the model says what it cost: calls, tokens, money, time.
+
+# %% name="meter-on"
+from course_lib.labs.meter import meter
+
+meter.on()
+
+# %% [markdown]
+# ### It learns from what the prompt shows
+#
+# A canned answer would not care what stands in the prompt. This model does, and you can measure it: the share of 50 labelled test
+# tickets that get the right category. First without examples, then with eight random ones (*demos*) in the prompt.
+
+# %% name="accuracy"
+import logging
+
+logging.getLogger("dspy.evaluate").setLevel(logging.WARNING)
+evaluate = dspy.Evaluate(devset=desk.examples("test"), metric=desk.category_match, display_progress=False)
+train = desk.examples("train")
+
+random_demos = dspy.LabeledFewShot(k=8).compile(desk.Triage(), trainset=train)
+scores = {"no demos": evaluate(desk.Triage()).score, "8 random demos": evaluate(random_demos).score}
+scores
+
+# %% [markdown]
+# Then two controls. If the labels of the examples are shuffled, a model that learns from them must get worse than one without any.
+# And if DSPy's optimizer may try several sets of demos and keep the one that does best on other tickets, it should get better.
+
+# %% name="controls"
+import random
+
+labels = [example.category for example in train]
+random.Random(0).shuffle(labels)
+shuffled = [dspy.Example({**example, "category": label}).with_inputs("ticket") for example, label in zip(train, labels)]
+wrong_demos = dspy.LabeledFewShot(k=8).compile(desk.Triage(), trainset=shuffled)
+scores["8 with shuffled labels"] = evaluate(wrong_demos).score
+
+# %% name="optimizer"
+optimizer = dspy.BootstrapFewShot(metric=desk.category_match, max_bootstrapped_demos=4, max_labeled_demos=16)
+chosen_demos = optimizer.compile(desk.Triage(), trainset=train)
+scores["BootstrapFewShot"] = evaluate(chosen_demos).score
+scores
+
+# %% name="accuracy-plot"
+import matplotlib.pyplot as plt
+
+figure, axes = plt.subplots(figsize=(7, 2.2))
+bars = axes.barh(list(scores), list(scores.values()), color="#3b6ea5")
+axes.bar_label(bars, fmt="%.0f %%", padding=3)
+axes.set(xlim=(0, 100), xlabel="right category on 50 test tickets (%)")
+axes.invert_yaxis()
+plt.show()
+print("Bars:", ", ".join(f"{name} {score:.0f} %" for name, score in scores.items()))
+
+# %% [markdown]
+# ## 3. Choosing a model, and giving it a bad day
+#
+# One environment variable, set before JupyterLab starts, changes who answers in every notebook; not a line of code does.
+#
+# | `COURSE_LM` | who answers |
+# | --- | --- |
+# | unset, or `sim` | the simulator, `sim-large` |
+# | `sim-small` | its cheaper and sloppier sister |
+# | `local` | a model file of yours through llama.cpp |
+# | `openai/...`, `anthropic/...`, any DSPy model string | that provider, with the key from its usual variable |
+#
+# Within a notebook, `lm.connect(name)` does the same for one model. Is the cheaper sister good enough? That is a question to
+# measure, not to answer by taste.
+
+# %% name="two-models"
+from course_lib.labs.reading import table
+
+rows = []
+for name in ("sim-large", "sim-small"):
+    before = lm.ledger()
+    with dspy.context(lm=lm.connect(name, cache=False)):
+        score = evaluate(random_demos).score
+    spent = lm.ledger().cost_usd - before.cost_usd
+    rows.append({"model": name, "right": f"{score:.0f} %", "cost of 50 tickets": f"${spent:.4f}"})
+table(rows, caption="The same program on two models")
+
+# %% [markdown]
+# ### What breaks in production
+#
+# Providers have bad days: they answer slowly, refuse, or fail. Waiting for one would make a poor lesson, so faults come by name here:
+# `sim-large@rough` is the same model behind a service that fails as this **profile** says. The sequence of faults is seeded, so
+# your bad day is the same as ours, and the same again tomorrow.
+
+# %% name="rough-profile"
+logging.getLogger("dspy.utils.parallelizer").setLevel(logging.CRITICAL)  # one long line per failed ticket
+
+lm.profile("rough", unavailable_rate=0.2, ttft_p50_ms=40, ttft_p99_ms=250)
+rough = lm.connect("sim-large@rough", cache=False, num_retries=0)
+
+tickets = desk.examples("dev")
+with dspy.context(lm=rough):
+    answered = triage.batch(tickets, num_threads=8, max_errors=99, disable_progress_bar=True)
+print(f"{sum(answer is not None for answer in answered)} of {len(tickets)} tickets answered without retries")
+
+# %% [markdown]
+# The program saw `None` where the server said 503. DSPy retries such errors if you let it (`num_retries`, 3 unless you say
+# otherwise), and waits longer each time. What does that buy, and what does it cost?
+
+# %% name="rough-retries"
+import time
+
+patient = lm.connect("sim-large@rough", cache=False, num_retries=3)
+before, started = lm.ledger(), time.perf_counter()
+with dspy.context(lm=patient):
+    answered = triage.batch(tickets, num_threads=8, max_errors=99, disable_progress_bar=True)
+seconds, requests = time.perf_counter() - started, lm.ledger().requests - before.requests
+print(f"{sum(answer is not None for answer in answered)} of {len(tickets)} answered, with {requests} requests in {seconds:.1f} s")
+
+# %% [markdown]
+# Every ticket is answered now, for more requests and seconds of waiting: retries turn failures into latency. When they help, when
+# they make an outage worse, and what to put in their place is the subject of notebook 03.
+#
+# ## 4. Exercises, hints and progress
+#
+# An exercise is a cell for you to fill in, followed by a cell that checks it. The check runs what you made and looks at what it does.
+# It ends in one of four ways: *passed*, *failed* (with what was observed and what was expected), *crashed* (your code raised an
+# error), or *not attempted*. It never stops the notebook. Your progress is kept in a file beside your notebooks, through restarts
+# and updates. The board shows it, and follows along while you work.
+
+# %% name="board"
+from course_lib.labs.board import board
+
+board()
+
+# %% [markdown]
+# ### Exercise 0.1: a program that sorts tickets (5 minutes, easy)
+#
+# Write your own small triage. Give the signature an output field `category` that can only be one of the shop's six categories, and
+# make a program `sort_ticket` from it. The check will call `sort_ticket(ticket=...)` with six tickets and look at what the model's
+# server saw.
+
+# %% name="categories" tags=["needs"]
+desk.CATEGORIES
+
+# %% name="ex-0-1" tags=["exercise"] exercise="0.1"
+from typing import Literal
+
+
+class SortTicket(dspy.Signature):
+    """Sort a message to a camping-gear shop by what it is about."""
+
+    ticket: str = dspy.InputField()
+    ### BEGIN SOLUTION
+    ### STUB: # your output field here
+    category: Literal["shipping", "returns", "billing", "account", "product", "warranty"] = dspy.OutputField()
+    ### END SOLUTION
+
+
+### BEGIN SOLUTION
+### STUB: sort_ticket = ...  # a program made from SortTicket
+sort_ticket = dspy.Predict(SortTicket)
+### END SOLUTION
+
+# %% tags=["wrong"] exercise="0.1" outcome="failed" message="one of the six categories, letter for letter"
+sort_ticket = dspy.Predict("ticket -> category")
+
+# %% tags=["wrong"] exercise="0.1" outcome="failed" message="a prompt without warranty"
+from typing import Literal
+
+sort_ticket = dspy.Predict(
+    dspy.Signature("ticket: str -> category: Literal['shipping', 'returns', 'billing', 'account', 'product']")
+)
+
+# %% tags=["wrong"] exercise="0.1" outcome="failed" message="0 requests for 6 tickets"
+def sort_ticket(ticket):
+    return dspy.Prediction(category="returns" if "refund" in ticket else "shipping")
+
+# %% tags=["wrong"] exercise="0.1" outcome="failed" message="something to call with ticket="
+class SortTicket(dspy.Signature):
+    ticket: str = dspy.InputField()
+    category: str = dspy.OutputField()
+
+sort_ticket = SortTicket
+
+# %% tags=["wrong"] exercise="0.1" outcome="failed" message="the prediction has a field `category`"
+sort_ticket = dspy.Predict("ticket -> label")
+
+# %% tags=["wrong"] exercise="0.1" outcome="crashed" message="sort_ticket"
+def sort_ticket(text):
+    return dspy.Predict("ticket -> category")(ticket=text)
+
+# %% name="check-0-1" tags=["check"] exercise="0.1"
+check("0.1", sort_ticket)
+
+# %% [markdown]
+# Stuck? Take the mark off one of these lines and run the cell: `hint` gives the next hint and says how many there are; `solution`
+# shows ours beside yours, once you have passed or asked twice.
+
+# %% name="help-0-1"
+# hint("0.1")
+# solution("0.1")
+
+# %% [markdown]
+# In a terminal, `course reset 0.1` puts the empty exercise back into your notebook, `course diff 0.1` compares your answer with ours,
+# and `course update` brings your notebooks up to a newer version of the course without touching what you wrote.
+#
+# ## 5. The map of a production system
+#
+# A DSPy program is the small box in the middle. Around it stands what production asks for, and each of those boxes is built in one
+# of the notebooks. Choose a box, with the mouse or with Tab and Enter, to see what it does, what breaks without it, and where it is
+# built.
+
+# %% name="architecture"
+from course_lib.labs.architecture import architecture
+
+architecture()
+
+# %% [markdown] tags=["invented-names"]
+# ### Names from books
+#
+# Books on this subject import `dspy.performance`, `dspy.tracing` or `dspy.deployment`. Those modules do not exist, in this release or
+# in any other we know of. Here is what to look for instead.
+
+# %% name="names"
+from course_lib.labs.names import names_table
+
+names_table()
+
+# %% [markdown]
+# ### The workflow
+#
+# Every notebook follows the same four steps, and asks the same questions in each.
+#
+# | step | what you do | questions to ask |
+# | --- | --- | --- |
+# | design | write the signature and the metric | What may the answer be? How will I know that it is right? What may it cost? |
+# | implement | build the module, run it on real input | What did the server see? What does one answer cost, in time and money? |
+# | test | break it on purpose | What happens on a 503, a bad parse, a second tenant, a cancelled request? Which test would notice? |
+# | deploy | release, watch, roll back | Which number says that it is getting worse? Who sees it first? How do I undo it? |
+#
+# ## 6. Are you ready?
+#
+# Eight questions on what the other notebooks take for granted: signatures, modules, `async`. They are not graded and nothing is
+# stored; each choice, right or wrong, comes with its reason and a pointer.
+
+# %% name="self-test"
+from course_lib.labs.selftest import self_test
+
+self_test()
+
+# %% [markdown]
+# ## Summary
+#
+# - The model is a server on your machine. It answers from the prompt alone, so better prompts and demos can be measured.
+# - `lm.ledger()` says what the server saw; the meter says what a cell cost.
+# - `lm.connect("sim-large@profile")` flies the same program through bad weather, repeatably.
+# - `check`, `hint` and `solution` work the same in every notebook; your progress survives restarts and updates.
+# - DSPy is the middle of the map. The rest of the course builds what stands around it.
+#
+# **Next:** notebook 01, *Adapters and tools*: what exactly DSPy writes into a prompt, and what it does when the answer does not fit.
