@@ -1,4 +1,5 @@
 import asyncio
+import logging
 from typing import get_args
 
 import dspy
@@ -86,7 +87,8 @@ def test_without_context_it_says_that_it_does_not_know():
     assert answer.citations == []
 
 
-def test_the_async_twins_answer_the_same(caplog):
+def test_the_async_twins_answer_the_same(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("dspy"), "propagate", True)  # else caplog sees nothing
     ticket = desk.tickets("dev")[1].text
 
     async def all_three():
