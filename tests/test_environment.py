@@ -45,7 +45,9 @@ def test_the_same_pythons_are_named_everywhere():
     assert f"python {PROJECT['requires-python']}" in CONDA
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "environment.yml", "pyproject.toml", "Makefile", ".ci/run"])
+@pytest.mark.parametrize(
+    "name", ["requirements.lock", "environment.yml", "pyproject.toml", "Makefile", ".ci/run"]
+)
 def test_no_file_that_installs_names_a_host(name: str):
     assert not re.search(r"https?://", (ROOT / name).read_text())
 
