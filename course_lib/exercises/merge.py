@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 from typing import Any
 
 from course_lib.exercises.notebookfile import Cell, Notebook, metadata_of, source_of
@@ -27,15 +28,14 @@ class Merged:
 
 
 def keyed(cells: Sequence[Cell]) -> dict[str, Cell]:
-    """Return cells by id; a second cell of the same id, or one without, gets a key of its own."""
-    by_key: dict[str, Cell] = {}
+    """Return cells by id; a second cell of the same id, or one without, is given an id of its own."""
+    by_id: dict[str, Cell] = {}
     for cell in cells:
-        key, copies = str(cell.get("id", "")), 1
-        while key in by_key or not key:
-            copies += 1
-            key = f"{cell.get('id', '')}#{copies}"
-        by_key[key] = cell
-    return by_key
+        wished = str(cell.get("id") or "own")
+        others = (f"{wished}-{number}" for number in count(2))
+        key = next(one for one in chain([wished], others) if one not in by_id)
+        by_id[key] = cell if cell.get("id") == key else {**cell, "id": key}
+    return by_id
 
 
 def _label(key: str, cell: Cell) -> str:

@@ -146,7 +146,7 @@ def reset(exercise_id: str) -> str:
     stubs = notebookfile.answers(new, exercise_id)
     if not stubs:
         raise WorkError(f"{copy.name} as shipped holds no cell for exercise {exercise_id}; {BUILD}.")
-    own = {cell.get("id"): source_of(cell) for cell in mine["cells"]}
+    own = {key: source_of(cell) for key, cell in keyed(mine["cells"]).items()}
     changed = [stub for stub in stubs if own.get(stub["id"]) != source_of(stub)]
     if not changed:
         return f"{exercise_id} is already as it was given out; nothing was changed."

@@ -72,10 +72,10 @@ def test_cells_moved_by_the_learner_stay_moved():
     assert merged_text("a1 b1 c1", "c1 a1 b1", "a1 b2 n1 c1")[0] == "c1 a1 b2 n1"
 
 
-def test_two_cells_of_one_id_are_both_kept():
+def test_two_cells_of_one_id_are_both_kept_and_told_apart():
     text, _ = merged_text("a1 b1", "a1 aX b1", "a2 b1")
 
-    assert text == "a2 aX b1"
+    assert text == "a2 a-2X b1"
 
 
 def test_cells_without_ids_are_kept():
@@ -85,7 +85,9 @@ def test_cells_without_ids_are_kept():
 
     merged = merge(simple("a1"), mine, simple("a2 b1"))
 
-    assert [source_of(one) for one in merged.notebook["cells"]] == ["2", "mine", "too", "1"]
+    assert [(one["id"], source_of(one)) for one in merged.notebook["cells"]] == [
+        ("a", "2"), ("own", "mine"), ("own-2", "too"), ("b", "1"),
+    ]  # fmt: skip
 
 
 def test_a_source_stored_as_lines_is_the_same_source():
