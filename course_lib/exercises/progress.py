@@ -52,35 +52,37 @@ def record(exercise_id: str, kind: Kind, **details: object) -> None:
         pid=os.getpid(),
         **details,  # type: ignore[arg-type]  # the fields of Event
     )
-    _attempt(lambda: current().append(event))
+    _attempt("saving", lambda: current().append(event))
     for observer in tuple(_observers):
         try:
             observer()
         except Exception as error:  # border: a broken board must not break a check
-            _notes[""] = f"a progress board could not be redrawn: {type(error).__name__}: {error}"
+            _notes["redrawing"] = f"a progress board could not be redrawn: {type(error).__name__}: {error}"
 
 
 def read() -> list[Event]:
     """Return all events; where the file cannot be read, those in memory. Never raises: see `notes`."""
-    events = _attempt(current().events)
+    events = _attempt("reading", current().events)
     return current().unsaved() if events is None else events
 
 
-def _attempt(call: Callable[[], T]) -> T | None:
-    """Keep trouble with the file as a note, and forget it when the file is well again."""
-    path = str(current().path)
+def _attempt(doing: str, call: Callable[[], T]) -> T | None:
+    """Keep trouble with the file as a note, and forget it when the same works again."""
     try:
         result = call()
     except ProgressError as error:
-        _notes[path] = str(error)
+        _notes[doing] = str(error)
         return None
-    _notes.pop(path, None)
+    _notes.pop(doing, None)
     return result
 
 
 def notes() -> list[str]:
     """Return what the learner should be told about the progress file, once."""
-    told = [*current().take_notices(), *_notes.values()]
+    told = current().take_notices()
+    if trouble := _notes.get("saving") or _notes.get("reading"):  # one of them says it all
+        told.append(trouble)
+    told += [_notes["redrawing"]] if "redrawing" in _notes else []
     _notes.clear()
     return told
 

@@ -295,6 +295,21 @@ def test_observers_hear_of_every_event_until_they_leave(capsys):
     assert len(heard) == 2
 
 
+def test_a_board_that_reads_well_does_not_hide_that_saving_failed(work, capsys, monkeypatch):
+    leave = progress.subscribe(progress.read)
+    monkeypatch.setattr(journal, "PRAGMAS", ("query_only=ON",))
+    check("99.2", None)
+    monkeypatch.setattr(journal, "PRAGMAS", ())
+    progress.record("99.2", "hint", outcome="1")
+    monkeypatch.setattr(journal, "PRAGMAS", ("query_only=ON",))
+    capsys.readouterr()
+
+    check("99.1", double)
+    leave()
+
+    assert "the folder is read-only" in capsys.readouterr().out
+
+
 def test_a_broken_observer_does_not_break_a_check(capsys):
     leave = progress.subscribe(lambda: 1 / 0)
     try:
