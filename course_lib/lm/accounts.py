@@ -98,11 +98,11 @@ class Account:
         self._epoch += 1  # requests still under way end outside the new ledger
         self._clear()
 
-    def usage(self, model: str, profile: str) -> Usage:
+    def usage(self, model: str, profile: str, now_s: float) -> Usage:
         """Return the client's use of `model@profile`, begun now if it is new."""
         name = f"{model}@{profile}"
         if name not in self._usages:
-            self._usages[name] = Usage(since_s=self._clock())
+            self._usages[name] = Usage(since_s=now_s)
         return self._usages[name]
 
     def forget_usage(self, profile: str) -> None:

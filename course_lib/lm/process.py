@@ -29,6 +29,7 @@ _STOP_S = 5.0
 _lock = threading.RLock()
 _child: _Child | None = None
 _starts = 0
+_last_port = 0  # a new endpoint takes the old one's place, so that LMs already made go on working
 _own_key = ""
 
 
@@ -40,7 +41,10 @@ class _Child:
     """The endpoint's process, as its parent sees it."""
 
     def __init__(self, port: int) -> None:
-        listener = _listen("127.0.0.1", port)
+        try:
+            listener = _listen("127.0.0.1", port)
+        except OSError:  # somebody else took the port meanwhile
+            listener = _listen("127.0.0.1", 0)
         self.port: int = listener.getsockname()[1]
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the child)
         self._parent = os.getpid()
@@ -130,13 +134,13 @@ def url() -> str:
 
 
 def _ensure() -> _Child:
-    global _child, _starts
+    global _child, _starts, _last_port
     with _lock:
         if _child is None or not _child.is_running():
-            before = _child
-            if before is not None:
-                before.stop()
-            _child = _Child(before.port if before else 0)
+            if _child is not None:
+                _child.stop()
+            _child = _Child(_last_port)
+            _last_port = _child.port
             _starts += 1
         return _child
 
@@ -152,7 +156,7 @@ def check_alive(*, grace_s: float = 0.0) -> None:
 
 
 def starts() -> int:
-    """Return how many endpoints this process has started; a new one knows nothing of what the last was told."""
+    """Return how many endpoints this process has started; each begins with empty accounts."""
     return _starts
 
 

@@ -51,7 +51,7 @@ def server(endpoint: Endpoint) -> uvicorn.Server:
         app(endpoint),
         http=_Protocol,
         ws="none",
-        lifespan="off",
+        lifespan="on",
         log_level="warning",
         access_log=False,
         server_header=False,

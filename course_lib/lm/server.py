@@ -6,9 +6,10 @@ Source: uvicorn's httptools protocol, whose transport the faults cut.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -45,6 +46,10 @@ class Endpoint:
         self._upstream = upstream or Upstream()
         self._admitted = frozenset(map(client_of, keys))
         self._owner = owner
+
+    async def aclose(self) -> None:
+        """Let go of what the endpoint holds open."""
+        await self._upstream.aclose()
 
     # -- who is asking, and for what ---------------------------------------------------------------
 
@@ -209,7 +214,7 @@ class Endpoint:
         profile = self.profile(account, profile_name)
         if model != EMBEDDING:
             self.check_model(exchange.client, model)
-        usage = account.usage(model, profile_name)
+        usage = account.usage(model, profile_name, exchange.begun_s)
         profile = profile.at(exchange.begun_s - usage.since_s)
         wait_s = usage.limit_wait_s(profile, exchange.begun_s)
         if wait_s > 0:
@@ -335,10 +340,16 @@ def app(endpoint: Endpoint) -> Any:
 
     from course_lib.lm import control
 
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Any) -> AsyncIterator[None]:
+        yield
+        await endpoint.aclose()
+
     return Starlette(
+        lifespan=lifespan,
         routes=[
             Route("/v1/chat/completions", _Raw(partial(endpoint.route, endpoint.chat)), methods=["POST"]),
             Route("/v1/embeddings", _Raw(partial(endpoint.route, endpoint.embed)), methods=["POST"]),
             *control.routes(endpoint),
-        ]
+        ],
     )

@@ -103,6 +103,11 @@ class Upstream:
         finally:  # a stream that is left in the middle has been paid for as well
             self._spend(asked.model, used or wire.usage(asked.prompt_tokens, tokens.count("".join(text))))
 
+    async def aclose(self) -> None:
+        """Close the connections to providers."""
+        if self._client is not None:
+            await self._client.aclose()
+
     def _afford(self, asked: Asked) -> None:
         if self._cap_usd is not None and self.spent_usd >= self._cap_usd and asked.model != "local":
             raise ApiError(
@@ -244,6 +249,6 @@ def _cap_usd(text: str) -> float | None:
         cap = float(text)
     except ValueError:
         cap = -1.0
-    if cap < 0:
+    if not cap >= 0:  # nan is neither
         raise CapError(f"COURSE_LM_CAP_USD is {text!r}; it should be an amount in dollars, such as 2.50")
     return cap

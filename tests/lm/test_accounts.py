@@ -89,7 +89,7 @@ def test_long_messages_push_older_ones_out() -> None:
 def test_a_reset_forgets_all_but_the_profiles() -> None:
     account = Account(ManualClock())
     ended(account, prompt_tokens=5)
-    account.usage("sim-large", "storm").next()
+    account.usage("sim-large", "storm", 100.0).next()
     account.sample(b"request", 1)
     under_way = Exchange(100.0)
     account.begin(under_way)
@@ -98,7 +98,7 @@ def test_a_reset_forgets_all_but_the_profiles() -> None:
     account.finish(under_way)
 
     assert account.view(0)["requests"] == 0
-    assert account.usage("sim-large", "storm").number == 0
+    assert account.usage("sim-large", "storm", 100.0).number == 0
     assert account.sample(b"request", 1) == 0
 
 

@@ -119,8 +119,9 @@ def test_an_endpoint_that_died_is_replaced_on_the_same_port_with_the_same_profil
 
 def test_an_interrupt_of_the_notebook_leaves_the_endpoint_alone() -> None:
     code = (
-        START
-        + "import time\ntry: time.sleep(60)\nexcept KeyboardInterrupt: print('on', flush=True); time.sleep(60)"
+        f"{START}import time\n"
+        "try: time.sleep(60)\n"
+        "except KeyboardInterrupt: print('on', flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as parent:

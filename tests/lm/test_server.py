@@ -28,7 +28,8 @@ def client(served: Served, key: str = "k", **options: Any) -> openai.OpenAI:
 
 def ask(served: Served, model: str = "sim-large", **options: Any) -> Any:
     with client(served) as ai:
-        return ai.chat.completions.create(model=model, messages=MESSAGES, **options)
+        answer: Any = ai.chat.completions.create(model=model, messages=MESSAGES, **options)
+        return list(answer) if options.get("stream") else answer
 
 
 def ledger(served: Served, key: str = "k", since: int = 0) -> dict[str, Any]:

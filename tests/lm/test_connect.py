@@ -1,0 +1,236 @@
+"""DSPy on the endpoint: both engines, sync and async, streams, tools, schemas, faults as DSPy's errors."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import dspy
+import pytest
+
+from course_lib import lm
+from course_lib.lm.connect import UnknownModelError, full_name
+
+
+class Sentiment(dspy.Signature):
+    """Say how the writer feels."""
+
+    text: str = dspy.InputField()
+    feeling: Literal["glad", "cross"] = dspy.OutputField()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _stopped() -> Iterator[None]:
+    yield
+    lm.stop()
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    lm.reset()
+
+
+def predict(model: dspy.LM, **inputs: str) -> dspy.Prediction:
+    with dspy.context(lm=model, adapter=dspy.ChatAdapter()):
+        return dspy.Predict(Sentiment)(**(inputs or {"text": "I am glad it came"}))
+
+
+def test_a_prediction_on_dspys_own_engine() -> None:
+    model = lm.connect(cache=False, engine="lm15")
+
+    assert predict(model).feeling in {"glad", "cross"}
+
+    seen = lm.ledger()
+    assert (seen.requests, seen.calls[0].model, seen.calls[0].profile) == (1, "sim-large", "calm")
+    assert seen.calls[0].reply and "[[ ## feeling ## ]]" in seen.calls[0].reply  # noqa: PT018
+
+
+@pytest.mark.filterwarnings("ignore")  # LiteLLM's and its dependencies' own
+def test_a_prediction_through_litellm_in_both_spellings() -> None:
+    declared = lm.connect("sim-small", cache=False, engine="litellm")
+    plain = dspy.LM("openai/sim-large", api_base=lm.url(), api_key=lm.key(), engine="litellm", cache=False)
+
+    assert predict(declared).feeling == predict(plain).feeling
+
+    assert [call.model for call in lm.ledger().calls] == ["sim-small", "sim-large"]
+    gc.collect()  # LiteLLM leaves sockets to the collector; let it complain here, where that is ignored
+
+
+def settled() -> lm.Ledger:
+    """Return the ledger once nothing is under way; the endpoint notices a moment later that a client left."""
+    deadline_s = time.monotonic() + 5
+    while (seen := lm.ledger()).under_way and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    return seen
+
+
+async def ask_six() -> list[dspy.Prediction]:
+    with dspy.context(lm=lm.connect("sim-large@mine", cache=False)):
+        program = dspy.Predict(Sentiment)
+        return await asyncio.gather(*(program.acall(text=f"glad {n}") for n in range(6)))
+
+
+def test_async_calls_overlap() -> None:
+    lm.profile("mine", ttft_p50_ms=200)
+
+    answers = asyncio.run(ask_six())
+
+    assert len(answers) == 6
+    assert lm.ledger().most_at_once == 6
+
+
+def test_a_stream_arrives_in_pieces() -> None:
+    async def stream() -> list[object]:
+        listener = dspy.streaming.StreamListener("answer")
+        with dspy.context(lm=lm.connect(cache=False), adapter=dspy.ChatAdapter()):
+            program = dspy.streamify(
+                dspy.Predict("question -> answer"), stream_listeners=[listener], is_async_program=True
+            )
+            return [item async for item in program(question="What is the capital of France?")]
+
+    *pieces, prediction = asyncio.run(stream())
+
+    assert isinstance(prediction, dspy.Prediction)
+    text = "".join(piece.chunk for piece in pieces if isinstance(piece, dspy.streaming.StreamResponse))
+    assert text == prediction.answer
+    assert lm.ledger().calls[0].stream
+
+
+def test_tools_and_schemas_are_switched_on() -> None:
+    model = lm.connect(cache=False)
+
+    assert model.supports_function_calling
+    assert model.supports_response_schema
+
+
+def test_a_json_schema_reaches_the_endpoint_and_is_answered() -> None:
+    with dspy.context(lm=lm.connect(cache=False), adapter=dspy.JSONAdapter()):
+        answer = dspy.Predict(Sentiment)(text="I am glad")
+
+    assert answer.feeling in {"glad", "cross"}
+    assert lm.ledger().requests == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ("error", dspy.LMServerError),
+        ("unavailable", dspy.LMServerError),
+        ("cut_before", dspy.LMTransportError),
+        ("cut_midway", dspy.LMError),
+        ("hang", dspy.LMTransportError),
+    ],
+)
+def test_faults_are_dspys_own_errors(fault: str, error: type[Exception]) -> None:
+    lm.profile("mine", **{f"{fault}_rate": 1})
+
+    with pytest.raises(error):
+        predict(lm.connect("sim-large@mine", cache=False, num_retries=0, timeout=0.5))
+
+    assert settled().faults == {fault: 1}
+
+
+def test_a_rate_limit_carries_the_wait() -> None:
+    lm.profile("mine", limit_requests_per_s=0.2)
+    model = lm.connect("sim-large@mine", cache=False, num_retries=0)
+    predict(model)
+
+    with pytest.raises(dspy.LMRateLimitError) as caught:
+        predict(model)
+
+    assert caught.value.retry_after == 5
+
+
+def test_dspys_retries_get_through_a_profile_and_are_seen_in_the_ledger() -> None:
+    lm.profile("mine", timeline=[(0, 0.5, {"unavailable_rate": 1})])
+
+    predict(lm.connect("sim-large@mine", cache=False, num_retries=1))
+
+    assert lm.ledger().statuses == {200: 1, 503: 1}
+
+
+def test_malformed_answers_fail_in_the_adapter() -> None:
+    lm.profile("mine", missing_field_rate=1)
+    adapter = dspy.ChatAdapter(use_json_adapter_fallback=False)
+
+    model = lm.connect("sim-large@mine", cache=False)
+
+    with dspy.context(lm=model, adapter=adapter), pytest.raises(dspy.AdapterParseError):
+        dspy.Predict(Sentiment)(text="glad")
+
+
+def test_the_profile_is_in_the_model_string_so_dspys_cache_keeps_them_apart() -> None:
+    lm.profile("mine")
+    for _ in range(2):
+        predict(lm.connect("sim-large"), text="for the cache")
+        predict(lm.connect("sim-large@mine"), text="for the cache")
+
+    assert [call.profile for call in lm.ledger().calls] == ["calm", "mine"]
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("gpt-9", r"cannot connect to 'gpt-9': no model named 'gpt-9'; known: sim-large, sim-small, local"),
+        ("sim@nope", r"cannot connect to 'sim-large@nope': no profile named 'nope'; known: busy, calm"),
+        ("openai/gpt-9", r"openai/gpt-9 needs OPENAI_API_KEY, which the endpoint does not have"),
+        ("local", r"the package xllamacpp is not installed; install it with: pip install xllamacpp"),
+    ],
+)
+def test_what_does_not_exist_is_refused_before_any_call(model: str, said: str) -> None:
+    with pytest.raises(UnknownModelError, match=said):
+        lm.connect(model)
+
+    assert lm.ledger().requests == 0
+
+
+def test_the_environment_chooses_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lm.connect().model == "course/sim-large"
+    monkeypatch.setenv("COURSE_LM", "sim-small@busy")
+    assert lm.connect().model == "course/sim-small@busy"
+    assert full_name("sim@storm") == "sim-large@storm"
+
+
+def test_an_lm_made_before_a_restart_goes_on_working() -> None:
+    model = lm.connect(cache=False)
+    lm.stop()
+    lm.connect()
+
+    assert predict(model).feeling in {"glad", "cross"}
+
+
+def test_a_program_saved_and_loaded_finds_the_endpoint(tmp_path: Path) -> None:
+    program = dspy.Predict(Sentiment)
+    program.set_lm(lm.connect(cache=False))
+    program.save(tmp_path / "program.json")
+
+    loaded = dspy.Predict(Sentiment)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded.load(tmp_path / "program.json")
+
+    assert loaded(text="glad").feeling in {"glad", "cross"}
+    assert lm.key() not in (tmp_path / "program.json").read_text()
+
+
+def test_embeddings_come_from_the_endpoint() -> None:
+    first, second = lm.embed(["a green tent", "the green tents"])
+
+    assert sum(a * b for a, b in zip(first, second, strict=True)) > 0.3
+
+
+def test_a_proxy_in_the_environment_does_not_come_between() -> None:
+    code = "from course_lib import lm; lm.connect(cache=False)('Hello'); print(lm.ledger().requests)"
+    proxies = dict.fromkeys(("http_proxy", "HTTP_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
+
+    said = subprocess.check_output([sys.executable, "-c", code], env={**os.environ, **proxies}, text=True)
+
+    assert said == "1\n"
