@@ -70,6 +70,13 @@ class Notebook:
         self.page.evaluate(RUN_CELL, cell_id)
         self.page.wait_for_function(IS_READY)
 
+    def restart(self) -> None:
+        """Restart the kernel, as after a crash."""
+        self.page.evaluate(
+            "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
+        )
+        self.page.wait_for_function(IS_READY)
+
     def write(self, cell_id: str, text: str) -> None:
         """Replace a cell's text with the keyboard, as a learner does."""
         editor = self.cell(cell_id).locator(".cm-content")

@@ -1,0 +1,54 @@
+"""A learner's JupyterLab in headless Chromium, or a clear reason why not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from course_lib.authoring import kernel
+from course_lib.exercises import work as learner
+from tests.browser import chromium
+from tests.browser.chromium import Watch
+from tests.browser.lab import Lab, lab
+from tests.browser.notebook import Notebook
+
+REMEDY = f"install one of {', '.join(chromium.NAMES)} (on Debian: apt install chromium)"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _browser() -> None:
+    if chromium.find() is not None:
+        return
+    if chromium.is_required():
+        pytest.fail(f"COURSE_REQUIRE_BROWSER=1, but no browser was found; {REMEDY}")
+    pytest.skip(f"no browser was found; {REMEDY}")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """JupyterLab on a learner's copies of the notebooks, as `make lab` leaves it."""
+    work, state = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("state")
+    env = {"COURSE_WORK": str(work), "DSPY_CACHEDIR": str(state / "dspy_cache")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COURSE_WORK", str(work))
+        kernel.install()
+        learner.make_copies()
+    with lab(work, state, env=env) as running:
+        yield running
+
+
+@pytest.fixture
+def opened(server: Lab) -> Iterator[tuple[Notebook, Watch]]:
+    """A notebook's page, still empty, and what watches over it."""
+    with chromium.page(server.url) as (page, watch):
+        yield Notebook(page), watch
+
+
+@pytest.fixture
+def shots(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Where a test's photographs go: below COURSE_SHOTS if that is set, to be kept."""
+    kept = os.environ.get("COURSE_SHOTS")
+    return Path(kept) / request.node.name if kept else tmp_path / "shots"
