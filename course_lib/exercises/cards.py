@@ -26,6 +26,8 @@ _PRE = (
     "margin:0;padding:.5em;white-space:pre-wrap;overflow-wrap:anywhere;"
     f"background:var(--jp-layout-color2,#eeeeee);{TEXT};font-family:var(--jp-code-font-family,monospace)"
 )
+_OWN_COLUMN = "float:none;width:auto"
+"""JupyterLab floats the terms of a list in a fifth of the width; the card's grid places them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,9 @@ class Card:
         """Return the card as HTML that follows the notebook's theme."""
         mark = MARKS.get(self.outcome, BORDER)
         rows = "".join(
-            f'<dt style="font-weight:600">{escape(label)}</dt>'
-            f'<dd style="margin:0;white-space:pre-wrap;overflow-wrap:anywhere">{escape(text)}</dd>'
+            f'<dt style="{_OWN_COLUMN};font-weight:600;white-space:nowrap">{escape(label)}</dt>'
+            f'<dd style="{_OWN_COLUMN};margin:0;white-space:pre-wrap;overflow-wrap:anywhere">'
+            f"{escape(text)}</dd>"
             for label, text in self.rows
         )
         code = "".join(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
+import signal
 import sys
 import threading
 import time
@@ -204,7 +206,7 @@ def test_dspy_context_around_a_check_holds_in_it():
         assert check("99.1", reads).outcome == "passed"
 
 
-def test_an_interrupt_is_recorded_and_passed_on(capsys, monkeypatch):
+def test_an_interrupt_is_recorded_and_passed_on(capsys):
     def interrupts(value):
         raise KeyboardInterrupt
 
@@ -213,6 +215,20 @@ def test_an_interrupt_is_recorded_and_passed_on(capsys, monkeypatch):
 
     assert "99.1 stopped: you interrupted the check" in capsys.readouterr().out
     assert progress.standing(progress.read(), "99.1").state == "interrupted"
+
+
+def test_ctrl_c_stops_the_check_and_what_it_ran():
+    def endless(value):
+        while True:
+            pass
+
+    timer = threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        check("99.1", endless)
+
+    _wait_until(lambda: not _check_threads())
+    assert progress.standing(progress.read(), "99.1").interrupted == 1
 
 
 def test_a_very_long_line_is_cut_and_the_card_is_not(capsys):
