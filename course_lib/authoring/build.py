@@ -44,10 +44,17 @@ def registered() -> list[str]:
     return [exercise.id for exercise in exercises()]
 
 
-def build(root: Path = ROOT, *, execute: bool = False, known: Collection[str] | None = None) -> list[Path]:
+def build(
+    root: Path = ROOT,
+    *,
+    execute: bool = False,
+    fresh: bool = False,
+    known: Collection[str] | None = None,
+) -> list[Path]:
     """Build every lesson of `root` and return the files that changed.
 
-    A solution keeps its outputs as long as its source part is unchanged; `execute` runs those that have none.
+    A solution keeps its outputs as long as its source part is unchanged; `execute` runs those that have none,
+    with `fresh` all of them: for a new DSPy, whose outputs should be read again.
 
     Raises:
         BrokenLessonError: a lesson's source is wrong; nothing was written.
@@ -56,7 +63,10 @@ def build(root: Path = ROOT, *, execute: bool = False, known: Collection[str] | 
     """
     wanted = plan(root, known=known)
     if execute:
-        wanted = [_executed(each) if each.is_solution else each for each in wanted]
+        wanted = [
+            _executed(each) if _lacks_outputs(each) or (fresh and each.is_solution) else each
+            for each in wanted
+        ]
     changed = [each for each in wanted if _text_at(each.path) != each.text]
     for each in changed:
         write_whole(each.path, each.text)
@@ -111,8 +121,6 @@ def _read(path: Path) -> Notebook | None:
 def _executed(built: Built) -> Built:
     from course_lib.authoring.execution import execute  # nbclient: only a build that runs needs it
 
-    if not _lacks_outputs(built):
-        return built
     return Built(built.path, execute(built.notebook, name=built.path.name), is_solution=True)
 
 

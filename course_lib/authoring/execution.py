@@ -28,7 +28,7 @@ CELL_FILE = re.compile(r"\S*ipykernel_\d+/\d+\.py")
 
 
 def execute(notebook: Notebook, *, name: str) -> Notebook:
-    """Run a notebook from top to bottom in a kernel and an empty work folder of its own.
+    """Run a notebook from top to bottom in a kernel of its own, in a work folder as `make setup` leaves it.
 
     Raises:
         FailedNotebookError: a cell raised or ran out of time; the message names the cell.
@@ -36,8 +36,11 @@ def execute(notebook: Notebook, *, name: str) -> Notebook:
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
+    from course_lib.exercises.work import make_copies
+
     install()
     with tempfile.TemporaryDirectory(prefix="course-build-") as scratch, _environment(Path(scratch)):
+        make_copies()
         client = NotebookClient(
             notebook.copy(),
             kernel_name=NAME,
@@ -45,6 +48,7 @@ def execute(notebook: Notebook, *, name: str) -> Notebook:
             record_timing=False,
             coalesce_streams=True,
             store_widget_state=False,
+            extra_arguments=["--log-level=ERROR"],  # each kernel warns that loopback is not encrypted
             resources={"metadata": {"path": scratch}},
         )
         try:

@@ -40,7 +40,9 @@ def test_a_solution_runs_once_and_keeps_its_scrubbed_outputs(course):
     again = build(course, execute=True, known=[])
 
     solution = nbformat.read(course / "solutions" / "01_outputs.ipynb", as_version=4)
+    third = build(course, execute=True, fresh=True, known=[])
     assert len(first) == 2
+    assert third == []  # run anew, with the same outputs
     assert again == check(course, known=[]) == []
     assert solution.cells[1].outputs[0].text == "<object object at 0x...> work work\n"
     assert "execution" not in solution.cells[1].metadata

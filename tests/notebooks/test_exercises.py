@@ -1,0 +1,19 @@
+"""Every exercise of the course is proved: stub, solution, and each wrong answer with its message."""
+
+from __future__ import annotations
+
+import pytest
+
+from course_lib.authoring.proof import prove_one
+from course_lib.authoring.reading import read_all
+from course_lib.paths import LESSONS
+
+SET = [(lesson, exercise) for lesson in read_all(LESSONS) for exercise in lesson.exercise_ids()]
+
+
+@pytest.mark.parametrize(("lesson", "exercise"), SET, ids=[exercise for _, exercise in SET])
+def test_an_exercise_is_proved_on_three_sides(lesson, exercise):
+    proof = prove_one(lesson, exercise)
+
+    assert "\n".join(proof.problems) == ""
+    assert proof.advice == (), "an exercise ships at least three wrong answers that are told apart"
