@@ -33,7 +33,7 @@ def _stop(thread: threading.Thread, stops: Stops) -> None:
     Code that waits inside C (a sleep, a socket) goes on until that returns; its result is ignored.
     """
     stops.stop()
-    if thread.ident is not None and thread.is_alive():
+    if thread.ident is not None:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_Stopped))
 
 
@@ -44,7 +44,7 @@ def call_within(call: Callable[..., object], *args: object, deadline_s: float) -
         TooSlowError: it did not end within `deadline_s`.
         BaseException: whatever it raised.
     """
-    stops, errors = Stops(), list[BaseException]()
+    stops, errors, ended = Stops(), list[BaseException](), threading.Event()
     context = contextvars.copy_context()
     context.run(STOPS.set, stops)
 
@@ -53,16 +53,17 @@ def call_within(call: Callable[..., object], *args: object, deadline_s: float) -
             context.run(call, *args)
         except BaseException as error:  # border: carried to the calling thread, raised there
             errors.append(error)
+        finally:
+            ended.set()
 
     thread = threading.Thread(target=work, name="course-check", daemon=True)
     thread.start()
     try:
-        thread.join(deadline_s)
-    except KeyboardInterrupt:
-        _stop(thread, stops)
-        raise
-    if thread.is_alive():
-        _stop(thread, stops)
+        ended.wait(deadline_s)  # not join(): Python 3.11's, interrupted, declares a running thread ended
+    finally:
+        if not ended.is_set():
+            _stop(thread, stops)
+    if not ended.is_set():
         raise TooSlowError(deadline_s)
     if errors:
         raise errors[0]

@@ -98,7 +98,8 @@ def _own_methods(cls: type) -> Iterator[FunctionType]:
     given = _GIVEN_BY_DATACLASS if "__dataclass_fields__" in vars(cls) else frozenset[str]()
     for name, member in vars(cls).items():
         function = _plain(member)
-        if function is not None and name not in given and function.__module__ == cls.__module__:
+        is_own = function is not None and function.__qualname__.startswith(f"{cls.__qualname__}.")
+        if function is not None and is_own and name not in given:
             yield function
 
 
