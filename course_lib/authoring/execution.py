@@ -24,6 +24,7 @@ CELL_DEADLINE_S = 300
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 WIDGET_TEXT = "(interactive: run this cell to use it)"
 ADDRESS = re.compile(r"\bat 0x[0-9a-f]{6,}")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 CELL_FILE = re.compile(r"\S*ipykernel_\d+/\d+\.py")
 
 
@@ -55,15 +56,32 @@ def execute(notebook: Notebook, *, name: str) -> Notebook:
             done = client.execute()
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             raise FailedNotebookError(
-                f"solutions/{name} does not run: {error}\nCorrect its lesson, then run: make build"
+                f"solutions/{name} does not run: {COLOUR.sub('', str(error))}\n"
+                "Correct its lesson, then run: make build"
             ) from None
-        return scrubbed(done, {scratch: "work", sys.prefix: ".venv", str(ROOT): ".", str(Path.home()): "~"})
+        return scrubbed(done, _places(Path(scratch)))
+
+
+def _places(scratch: Path) -> dict[str, str]:
+    """Return the folders of this machine with their plain names, the innermost first."""
+    named = {
+        scratch.resolve(): "work",
+        scratch: "work",
+        Path(sys.prefix): ".venv",
+        ROOT: ".",
+        Path.home(): "~",
+    }
+    return {str(path): name for path, name in named.items()}
 
 
 @contextlib.contextmanager
 def _environment(scratch: Path) -> Iterator[None]:
     """Let kernels started meanwhile keep progress and caches below `scratch`."""
-    mine = {"COURSE_WORK": str(scratch), "DSPY_CACHEDIR": str(scratch / "dspy_cache")}
+    mine = {
+        "COURSE_WORK": str(scratch),
+        "DSPY_CACHEDIR": str(scratch / "dspy_cache"),
+        "IPYTHONDIR": str(scratch / "ipython"),
+    }
     before = {name: os.environ.get(name) for name in mine}
     os.environ.update(mine)
     try:

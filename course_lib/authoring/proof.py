@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -140,13 +139,12 @@ def _try(plan: Plan) -> list[Verdict]:
                 cwd=scratch,
                 text=True,
                 encoding="utf-8",
-                start_new_session=True,  # so that all it started can be ended with it
             )
         try:
             answer, _ = process.communicate(plan.to_json(), timeout=EXERCISE_DEADLINE_S)
             ended = f"ended with exit code {process.returncode}"
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            process.kill()  # the servers it started end with it
             process.communicate()
             answer, ended = "", f"was stopped after {EXERCISE_DEADLINE_S:.0f} s"
         if answer:
