@@ -325,7 +325,7 @@ names_table()
 #
 # ## 6. Are you ready?
 #
-# Eight questions on what the other notebooks take for granted: signatures, modules, `async`. They are not graded and nothing is
+# Ten questions on what the other notebooks take for granted: signatures, modules, `async`. They are not graded and nothing is
 # stored; each choice, right or wrong, comes with its reason and a pointer.
 
 # %% name="self-test"

@@ -15,7 +15,7 @@ from course_lib.paths import ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 WANTED = [Requirement(text) for text in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]]
 CONDA = (ROOT / "environment.yml").read_text()
-CONDA_PINS = dict(re.findall(r"^      - ([\w.-]+)==(\S+)", CONDA, flags=re.M))
+CONDA_PINS = dict(re.findall(r"^      - ([\w.-]+)==(\S+)", CONDA, flags=re.MULTILINE))
 
 
 def test_environment_yml_names_the_dependencies_of_pyproject_and_no_others():
@@ -55,5 +55,5 @@ def test_no_file_that_installs_names_a_host(name: str):
 def test_every_locked_package_carries_a_hash():
     text = (ROOT / "requirements.lock").read_text()
 
-    for block in re.split(r"^(?=\w)", text, flags=re.M)[1:]:
+    for block in re.split(r"^(?=\w)", text, flags=re.MULTILINE)[1:]:
         assert "--hash=sha256:" in block, block.splitlines()[0]

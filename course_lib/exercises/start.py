@@ -117,8 +117,8 @@ EXERCISES = (
             "dspy.Predict makes a program from a signature: that object is what you hand to check().",
         ),
         checks=(_gives_a_category, _asks_the_model, _answers_with_one_of_six, _offers_all_six),
-        why="The type is the contract. DSPy's adapter writes a Literal's values into the prompt, so the model "
-        "knows its choices, and refuses any other answer, so the program behind can rely on them. A plain str "
-        "would do neither.",
+        why="The type is the contract. DSPy's adapter writes a Literal's values into the prompt, so that the "
+        "model knows its choices; and it refuses any other answer, so that the program behind can rely on "
+        "them. A plain str would do neither.",
     ),
 )
