@@ -15,8 +15,7 @@ from typing import Any
 from course_lib.lm import formats
 from course_lib.lm.prompts import read
 from course_lib.lm.reply import Reply
-from course_lib.lm.skills import Work, solve_all
-from course_lib.lm.skills.conversation import chat
+from course_lib.lm.skills import Work, reply, solve_all
 from course_lib.lm.slips import slip
 
 SMALL = "sim-small"
@@ -31,7 +30,7 @@ def answer(body: Mapping[str, Any], *, sample: int = 0) -> Reply:
     draw = random.Random(_seed(body, f"draw {sample}")) if temperature > 0 else None
     work = Work(task, draw=draw, temperature=float(temperature), weak=weak)
     if not task.spec.outputs:
-        return Reply(chat(work))
+        return Reply(reply(task.plain.strip(), work))
     values = solve_all(work)
     if not weak:
         return Reply(formats.write(task.spec, values))

@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 from course_lib.lm.prompts import layouts
 from course_lib.lm.prompts import schema as types
 from course_lib.lm.prompts.fields import from_response_format, read_fields
+from course_lib.lm.prompts.loose import loose_outputs
 from course_lib.lm.prompts.task import Field, Layout, Spec, Task, Turn
-from course_lib.lm.prompts.values import label_pattern, read_inputs, read_json, read_outputs
+from course_lib.lm.prompts.values import read_inputs, read_outputs
 
 __all__ = ["Field", "Layout", "Spec", "Task", "Turn", "message_text", "read"]
 
@@ -42,7 +44,7 @@ def read(body: Mapping[str, Any]) -> Task:
     last = turns[-1][1] if turns and turns[-1][0] == "user" else ""
     pairs = tuple(
         (user[1], reply[1])
-        for user, reply in zip(turns, turns[1:], strict=False)
+        for user, reply in pairwise(turns)
         if user[0] == "user" and reply[0] == "assistant"
     )
     wanted = body.get("response_format")
@@ -88,7 +90,7 @@ def _tail(last: str) -> str:
 def _read_spec(system: str, tail: str, answers: tuple[str, ...], json_mode: bool) -> Spec:
     inputs, outputs = read_fields(system)
     if not outputs:
-        outputs = _loose_outputs(system, tail, answers)
+        outputs = loose_outputs(system, tail, answers)
     names = tuple(field.name for field in outputs)
     layout = layouts.sniff(system, tail, answers, names, json_mode=json_mode)
     found = _OBJECTIVE.search(system)
@@ -126,56 +128,10 @@ def _limits_of(field: Field | None) -> types.Schema:
 def _read_turns(
     pairs: tuple[tuple[str, str], ...], inputs: tuple[str, ...], outputs: tuple[str, ...], layout: Layout
 ) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
-    """Return (demos, history): earlier turns of a conversation repeat the reminder of the format, demos do not."""
+    """Return (demos, history): earlier turns repeat the reminder of the format, demos do not."""
     demos: list[Turn] = []
     history: list[Turn] = []
     for user, answer in pairs:
         turn = Turn(read_inputs(user, inputs), read_outputs(answer, outputs, layout))
         (history if "Respond with" in user else demos).append(turn)
     return tuple(demos), tuple(history)
-
-
-_NAMED = re.compile(
-    r"\b(?:with|keys?|fields?|columns?|containing|contains|labelled|return|output)\b[^\n`]{0,40}?[:\s]\s*"
-    r"((?:`[\w ]+`|\b[a-z_][a-z0-9_]*\b)(?:\s*(?:,|and|then)\s*(?:and\s+)?(?:`[\w ]+`|\b[a-z_][a-z0-9_]*\b))*)\s*[.:;\n]?$",
-    re.MULTILINE,
-)
-_ANSWERED = re.compile(r"^\s*[#*-]*\s*([A-Za-z_][\w ]{0,30}?)\**\s*[:=]", re.MULTILINE)
-
-
-def _loose_outputs(system: str, tail: str, answers: tuple[str, ...]) -> list[Field]:
-    """Return the outputs of a prompt that has no DSPy field list: from its demos, else from its own words."""
-    for answer in answers:
-        if record := read_json(answer):
-            return [_loose_field(name, f"{system}\n{tail}") for name in record]
-        if tags := re.findall(r"<(\w+)>", answer):
-            return [_loose_field(name, f"{system}\n{tail}") for name in dict.fromkeys(tags)]
-        if markers := re.findall(r"^\[\[ ## (\w+) ## \]\]", answer, re.MULTILINE):
-            return [_loose_field(name, f"{system}\n{tail}") for name in markers if name != "completed"]
-        if names := _ANSWERED.findall(answer):
-            return [_loose_field(name, f"{system}\n{tail}") for name in dict.fromkeys(names)]
-    if not re.search(r"json|yaml|xml|key|field|label", f"{system} {tail}", re.IGNORECASE):
-        return []
-    for text in (tail, system):
-        if named := _NAMED.search(text):
-            names = re.findall(r"`([\w ]+)`|\b([a-z_][a-z0-9_]*)\b", named.group(1))
-            words = [quoted or bare for quoted, bare in names]
-            return [_loose_field(word, f"{system}\n{tail}") for word in words if word not in ("and", "then")]
-    return []
-
-
-def _loose_field(name: str, text: str) -> Field:
-    """Make a field of a name, with the choices that the prompt puts beside it, as in `urgency (low, normal, high)`."""
-    near = re.search(
-        rf"`?{re.escape(name)}`?\s*(?:\(|:|is|must be|should be)+\s*(?:one of)?:?\s*([\w \"'-]+(?:[,|/][\w \"'-]+)+)",
-        text,
-    )
-    if not near:
-        return Field(name=name)
-    choices = [
-        part.strip(" \"'").removeprefix("or ").strip() for part in re.split(r"[,|/]|\bor\b", near.group(1))
-    ]
-    choices = [choice for choice in choices if choice]
-    if len(choices) < 2 or any(len(choice.split()) > 3 for choice in choices):
-        return Field(name=name)
-    return Field(name=name, schema={"enum": choices}, desc=near.group(1))

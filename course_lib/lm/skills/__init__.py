@@ -7,15 +7,18 @@ To add a skill, write (field, work) -> Found | None in a file of its own and giv
 from __future__ import annotations
 
 from course_lib.lm.prompts import Field
+from course_lib.lm.skills.answers import answer_question, reply
 from course_lib.lm.skills.choice import classify
 from course_lib.lm.skills.explanation import explain, is_reasoning
 from course_lib.lm.skills.extraction import extract
+from course_lib.lm.skills.leaves import within
 from course_lib.lm.skills.quotation import quote
-from course_lib.lm.skills.work import Found, Skill, Work
+from course_lib.lm.skills.summary import summarise
+from course_lib.lm.skills.work import Found, Skill, Work, is_free_text
 
-__all__ = ["SKILLS", "Found", "Skill", "Work", "solve_all"]
+__all__ = ["SKILLS", "Found", "Skill", "Work", "reply", "solve_all"]
 
-SKILLS: tuple[Skill, ...] = (classify, quote, extract)
+SKILLS: tuple[Skill, ...] = (classify, quote, answer_question, summarise, extract)
 
 
 def solve_all(work: Work) -> dict[str, object]:
@@ -30,5 +33,8 @@ def solve_all(work: Work) -> dict[str, object]:
 
 
 def solve(field: Field, work: Work) -> Found:
-    """Return the first value that a skill finds for `field`."""
-    return next(found for skill in SKILLS if (found := skill(field, work)) is not None)
+    """Return the first value that a skill finds for `field`, cut to the length that the field allows."""
+    found = next(found for skill in SKILLS if (found := skill(field, work)) is not None)
+    if isinstance(found.value, str) and is_free_text(field):
+        return Found(within(field.schema, found.value), found.because)
+    return found

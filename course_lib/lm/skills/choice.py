@@ -19,9 +19,18 @@ from course_lib.lm.prompts.values import labelled
 from course_lib.lm.skills import words
 from course_lib.lm.skills.work import Found, Work
 
-VOTE = 3.0  # how much the demos' vote weighs against the labels' own words
-SHARPNESS = 2.0  # how much more a near demo counts than a far one
+OWN = 1.0  # how much the labels' own words weigh before a demo is seen
+GLOSS = 1.2  # how much a word of a label's description weighs against the label's name
+DEFAULT = 0.3  # head start of a label that means "nothing special"
+SHARE = 0.02  # how much a demo speaks for its label whatever the input, so that frequent labels are learned
+STEPS, RATE, OWN_RATE = 12, 0.5, 0.1  # gradient steps on the demos
+RELEVANT = 2.0  # how much more a feature that some label is about counts in likeness
+KIND_WEIGHTS = {"@": 2.0, "~": 0.5}  # ideas and parts of words, against whole words
 WEAK_DEMOS = 4  # how many demos sim-small keeps in mind
+
+DEFAULT_LABELS = re.compile(
+    r"normal|neutral|medium|average|standard|other|none|general|regular|ordinary", re.IGNORECASE
+)
 
 Vector = Mapping[str, float]
 
@@ -144,7 +153,12 @@ def _glosses(labels: tuple[str, ...], text: str) -> tuple[str, ...]:
 
 
 class Model:
-    """What one set of labels, glosses and demos teaches; built once per prompt."""
+    """What one set of labels, descriptions and demos teaches; built once per prompt.
+
+    A softmax regression in its dual form: it starts from what the labels mean and takes a few gradient steps
+    on the demos, so that each demo speaks for its label in the measure of its likeness to the input, and how
+    far the labels' own words count is learned too.
+    """
 
     def __init__(
         self, labels: Sequence[str], about: str, glosses: Sequence[str], demos: Sequence[tuple[str, str]]
@@ -152,103 +166,137 @@ class Model:
         self.labels = tuple(labels)
         self.demo_labels = [label for _, label in demos]
         self.demo_features = [words.features(text) for text, _ in demos]
-        self.idf = self._rarity(self.demo_features)
-        self.index: dict[str, list[tuple[int, float]]] = {}
-        for at, found in enumerate(self.demo_features):
-            for feature, weight in self._unit(found).items():
-                self.index.setdefault(feature, []).append((at, weight))
+        seen = Counter(feature for found in self.demo_features for feature in found)
+        self.unknown = math.log(1 + (len(demos) + 1) / 0.5)
+        self.idf = {
+            feature: math.log(1 + (len(demos) + 1) / (count + 0.5)) for feature, count in seen.items()
+        }
         self.meaning = self._meanings(about, glosses)
-        self.trust = self._trust()
-
-    def _rarity(self, texts: Sequence[Vector]) -> dict[str, float]:
-        seen = Counter(feature for text in texts for feature in text)
-        return {feature: math.log(1 + (len(texts) + 1) / (count + 0.5)) for feature, count in seen.items()}
+        self.units = [self._unit(found) for found in self.demo_features]
+        self.index: dict[str, list[tuple[int, float]]] = {}
+        for at, unit in enumerate(self.units):
+            for feature, weight in unit.items():
+                self.index.setdefault(feature, []).append((at, weight))
+        self.own_scale = 1.0
+        self.pull = [[0.0] * len(self.labels) for _ in demos]
+        self._learn()
 
     def _unit(self, found: Vector) -> dict[str, float]:
-        unknown = math.log(1 + (len(self.demo_features) + 1) / 0.5)
-        weighted = {feature: weight * self.idf.get(feature, unknown) for feature, weight in found.items()}
+        """Weigh features by kind and rarity, and scale to length 1."""
+        weighted = {
+            feature: weight
+            * self.idf.get(feature, self.unknown)
+            * KIND_WEIGHTS.get(feature[0], 1.0)
+            * (RELEVANT if feature in self.meaning else 1.0)
+            for feature, weight in found.items()
+        }
         length = math.sqrt(sum(weight * weight for weight in weighted.values())) or 1.0
         return {feature: weight / length for feature, weight in weighted.items()}
 
-    def _meanings(self, about: str, glosses: Sequence[str]) -> dict[str, list[tuple[str, float]]]:
+    def _meanings(self, about: str, glosses: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
         """Return {feature: [(label, weight)]} for the words of the labels; what all labels share says nothing."""
-        per_label: dict[str, dict[str, float]] = {}
+        per_label: list[dict[str, float]] = []
         for label, gloss in zip(self.labels, glosses, strict=True):
             own = dict(words.features(label.replace("_", " ")))
             if about and label == "True":
                 own.update(words.features(about))
             for feature, weight in words.features(gloss).items():
-                own[feature] = own.get(feature, 0.0) + 1.2 * weight
-            per_label[label] = own
-        shared = Counter(feature for own in per_label.values() for feature in own)
-        meaning: dict[str, list[tuple[str, float]]] = {}
-        for label, own in per_label.items():
+                own[feature] = own.get(feature, 0.0) + GLOSS * weight
+            per_label.append(own)
+        shared = Counter(feature for own in per_label for feature in own)
+        meaning: dict[str, list[tuple[int, float]]] = {}
+        for at, own in enumerate(per_label):
             for feature, weight in own.items():
                 if shared[feature] < max(2, len(self.labels)):
-                    rarity = math.log(1 + len(self.labels) / shared[feature])
-                    meaning.setdefault(feature, []).append((label, weight * rarity))
+                    meaning.setdefault(feature, []).append(
+                        (at, weight * math.log(1 + len(self.labels) / shared[feature]))
+                    )
         return meaning
 
-    def _trust(self) -> float:
-        """Return how far the labels' own words agree with the demos, from 0 to 1; 1 without demos."""
-        if not self.demo_labels:
-            return 1.0
-        agreed = 0.0
-        for found, label in zip(self.demo_features, self.demo_labels, strict=True):
-            own = self.own_words(found)
-            best = max(own.values())
-            winners = [name for name, score in own.items() if score == best]
-            agreed += (label in winners) / len(winners)
-        return (agreed + 1.0) / (len(self.demo_labels) + 1.0)
-
-    def own_words(self, found: Vector) -> dict[str, float]:
+    def own_words(self, found: Vector) -> list[float]:
         """Return for each label how strongly its own words speak for a text."""
-        scores = dict.fromkeys(self.labels, 0.0)
+        scores = [DEFAULT if DEFAULT_LABELS.fullmatch(label) else 0.0 for label in self.labels]
         for feature, weight in found.items():
-            for label, meaning in self.meaning.get(feature, ()):
-                scores[label] += weight * meaning
-        total = sum(scores.values())
-        return {label: score / (total + 1.0) for label, score in scores.items()}
+            for at, meaning in self.meaning.get(feature, ()):
+                scores[at] += weight * meaning
+        return [OWN * score for score in scores]
 
-    def votes(self, found: Vector) -> list[float]:
+    def likeness(self, unit: Vector) -> list[float]:
         """Return the likeness of each demo to a text, from 0 to 1."""
-        unit = self._unit(found)
-        likeness = [0.0] * len(self.demo_labels)
+        alike = [0.0] * len(self.units)
         for feature, weight in unit.items():
             for at, other in self.index.get(feature, ()):
-                likeness[at] += weight * other
-        return likeness
+                alike[at] += weight * other
+        return alike
+
+    def _learn(self) -> None:
+        if not self.demo_labels:
+            return
+        own = [self.own_words(found) for found in self.demo_features]
+        kernel = [[SHARE + value for value in self.likeness(unit)] for unit in self.units]
+        wanted = [self.labels.index(label) for label in self.demo_labels]
+        shown = set(wanted)
+        for _ in range(STEPS):
+            misses = []
+            for at, row in enumerate(kernel):
+                chances = _softmax(self._joined(own[at], row))
+                # A label that no demo shows is left to its own words, not taken for wrong.
+                misses.append(
+                    [
+                        (wanted[at] == label) - chance if label in shown else 0.0
+                        for label, chance in enumerate(chances)
+                    ]
+                )
+            for at, miss in enumerate(misses):
+                self.pull[at] = [pull + RATE * part for pull, part in zip(self.pull[at], miss, strict=True)]
+            slope = sum(
+                part * score
+                for at, miss in enumerate(misses)
+                for part, score in zip(miss, own[at], strict=True)
+            )
+            self.own_scale = min(max(self.own_scale + OWN_RATE * slope / len(misses), 0.0), 2.0)
+
+    def _joined(self, own: Sequence[float], alike: Sequence[float]) -> list[float]:
+        scores = [self.own_scale * score for score in own]
+        for pull, value in zip(self.pull, alike, strict=True):
+            for label, part in enumerate(pull):
+                scores[label] += part * value
+        return scores
 
     def scores(self, found: Vector) -> dict[str, float]:
         """Return a score for each label; the highest is the answer."""
-        scores = {label: self.trust * score for label, score in self.own_words(found).items()}
+        own = self.own_words(found)
         if self.demo_labels:
-            likeness = self.votes(found)
-            strength = [value**SHARPNESS for value in likeness]
-            total = sum(strength) or 1.0
-            for label, value in zip(self.demo_labels, strength, strict=True):
-                scores[label] += VOTE * value / total
-        return scores
+            alike = [SHARE + value for value in self.likeness(self._unit(found))]
+            own = self._joined(own, alike)
+        return dict(zip(self.labels, own, strict=True))
 
     def because(self, name: str, chosen: str, text: str) -> str:
         """Say in a sentence what the choice rests on."""
         found = words.features(text)
         if self.demo_labels:
-            likeness = self.votes(found)
-            best = max(range(len(likeness)), key=likeness.__getitem__)
-            if likeness[best] > 0 and self.demo_labels[best] == chosen:
+            alike = self.likeness(self._unit(found))
+            best = max(range(len(alike)), key=alike.__getitem__)
+            if alike[best] > 0 and self.demo_labels[best] == chosen:
                 shared = [f for f in self.demo_features[best] if f in found and f[0] not in "@~"][:3]
                 told = f", sharing {_quoted(shared)}" if shared else ""
                 return f"the input is most like an example with {name} {chosen}{told}"
+        at = self.labels.index(chosen)
         hits = [
-            feature for feature in found if any(label == chosen for label, _ in self.meaning.get(feature, ()))
+            feature for feature in found if any(label == at for label, _ in self.meaning.get(feature, ()))
         ]
-        plain = [feature for feature in hits if feature[0] not in "@~"][:3]
-        if plain:
+        if plain := [feature for feature in hits if feature[0] not in "@~"][:3]:
             return f"{_quoted(plain)} in the input points to {name} {chosen}"
         if hits:
             return f"the words of the input are about {hits[0].lstrip('@~')}, which points to {name} {chosen}"
         return f"nothing in the input speaks for another {name} than {chosen}"
+
+
+def _softmax(scores: Sequence[float]) -> list[float]:
+    best = max(scores)
+    powers = [math.exp(score - best) for score in scores]
+    total = sum(powers)
+    return [power / total for power in powers]
 
 
 def _quoted(items: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from course_lib.lm.prompts import Field
-from course_lib.lm.skills.work import Found, Work
+from course_lib.lm.skills.work import Found, Work, is_free_text
 
 _REASONING = re.compile(
     r"reasoning|rationale|thoughts?|explanation|justification|why|chain_of_thought|steps?|analysis"
@@ -17,8 +17,7 @@ _REASONING = re.compile(
 
 def is_reasoning(field: Field) -> bool:
     """Say whether the field asks for the reasons of the others."""
-    is_text = field.schema.get("type") == "string" and "format" not in field.schema
-    return is_text and _REASONING.fullmatch(field.name) is not None
+    return is_free_text(field) and _REASONING.fullmatch(field.name) is not None
 
 
 def explain(field: Field, work: Work) -> Found:

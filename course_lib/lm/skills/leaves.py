@@ -38,10 +38,11 @@ def text_leaf(schema: Schema, name: str, desc: str, text: str, *, must: bool = F
         if not must:
             return None
         found = _UNSAID
-    return _within(schema, found)
+    return within(schema, found)
 
 
-def _within(schema: Schema, text: str) -> str:
+def within(schema: Schema, text: str) -> str:
+    """Cut or fill a text to the lengths that the schema allows."""
     least, most = schema.get("minLength", 0), schema.get("maxLength")
     if len(text) < least:
         text = (text + " " + _UNSAID * (least // len(_UNSAID) + 1))[: max(least, 1)].ljust(least, ".")
@@ -144,8 +145,8 @@ def number_leaf(schema: Schema, name: str, desc: str, text: str) -> int | float 
     for kind in wanted:
         found = pieces.numbers if kind == "number" else [_number(piece) for piece in pieces.of(kind)]
         if found:
-            return _limited(schema, found[0])
-    return _limited(schema, pieces.numbers[0]) if pieces.numbers else None
+            return limited(schema, found[0])
+    return limited(schema, pieces.numbers[0]) if pieces.numbers else None
 
 
 def _number(piece: str) -> float:
@@ -153,7 +154,8 @@ def _number(piece: str) -> float:
     return float(digits.group().replace(",", "")) if digits else 0.0
 
 
-def _limited(schema: Schema, value: float) -> int | float:
+def limited(schema: Schema, value: float) -> int | float:
+    """Move a number into the limits of a schema, whole where the schema wants it whole."""
     whole = schema.get("type") == "integer"
     step = schema.get("multipleOf") or (1 if whole else 0)
     low, high = schema.get("minimum", -math.inf), schema.get("maximum", math.inf)

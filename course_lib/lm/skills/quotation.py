@@ -9,13 +9,15 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from course_lib.lm.prompts import Field
 from course_lib.lm.skills import words
-from course_lib.lm.skills.work import Found, Work
+from course_lib.lm.skills.candidates import candidates
+from course_lib.lm.skills.leaves import number_leaf, text_leaf
+from course_lib.lm.skills.work import Found, Work, is_free_text
 
 CONTEXT = re.compile(
     r"contexts?|passages?|documents?|docs|evidence|sources?|articles?|chunks?|knowledge|references?|snippets?"
@@ -29,7 +31,13 @@ CITED = re.compile(
     r"citations?|cites|cited|sources?|references?|evidence_ids|article_ids|doc_ids|articles", re.IGNORECASE
 )
 
-BEARS = 0.34  # share of the question's weight that a sentence and its chunk must cover
+BEARS = 0.95  # how much of the question's weight a chunk must cover
+ABSENT = 0.75  # weight of a word that the context does not have, against a rare one that it has
+TITLE = 2.0  # how much more a word counts that stands in a chunk's first line
+LENGTH = 0.3  # how much a long chunk is discounted for holding more words
+SHORT, SHORT_SHARE = 4, 0.55  # of a question of so few words, so much must be in one chunk
+BREADTH = 0.5  # how much more of a longer question must be covered
+IDEA = 0.15  # weight of an idea that question and context share, against a shared word
 UNKNOWN = (
     "I don't know: the context does not say.",
     "I don't know. Nothing in the context bears on this question.",
@@ -65,24 +73,77 @@ def context_names(work: Work) -> list[str]:
 
 
 def quote(field: Field, work: Work) -> Found | None:
-    """Answer a text field, or a list of citations, from the context; pass if the program has none."""
+    """Answer a field, or list the citations, from the context; pass if the program has none."""
     held = context_names(work)
     kind = field.schema.get("type")
-    if not held or kind not in ("string", "array") or "format" in field.schema:
+    if not held or kind not in ("string", "array", "integer", "number"):
         return None
     found = find(work, held)
-    if CITED.fullmatch(field.name.rsplit("_", 1)[-1]) or CITED.fullmatch(field.name):
-        items = field.schema.get("items", {})
-        if kind == "array" and items.get("type", "string") == "string" and "x-class" not in items:
-            return Found(list(found.ids), "")
-        return Found(", ".join(found.ids), "") if kind == "string" else None
+    if is_citation(field):
+        return _cited(field, found)
     if kind == "array":
         return None
+    if not is_free_text(field):
+        return _typed(field, found)
     if not found.sentences:
         return Found(work.vary(UNKNOWN), "nothing in the context bears on the question")
     told = ", ".join(f"'{word}'" for word in found.shared[:3])
     where = f" in {found.ids[0]}" if found.ids else ""
-    return Found(" ".join(found.sentences), f"the context speaks of {told}{where}")
+    because = f"the context speaks of {told}{where}"
+    if wants_short(field, work):
+        return Found(span(work.notes["asked"], found.sentences[0]), because)
+    return Found(" ".join(found.sentences), because)
+
+
+def is_citation(field: Field) -> bool:
+    """Say whether the field asks for the sources of an answer."""
+    return any(CITED.fullmatch(name) for name in (field.name, field.name.rsplit("_", 1)[-1]))
+
+
+def _cited(field: Field, found: Quote) -> Found | None:
+    if field.schema.get("type") == "string":
+        return Found(", ".join(found.ids))
+    is_plain = field.schema.get("items", {}).get("type", "string") == "string"
+    return Found(list(found.ids)) if is_plain and "x-class" not in field.schema.get("items", {}) else None
+
+
+def _typed(field: Field, found: Quote) -> Found | None:
+    """Take a number or a date from the sentences that bear on the question."""
+    text = " ".join(found.sentences)
+    leaf = text_leaf if field.schema.get("type") == "string" else number_leaf
+    value = leaf(field.schema, field.name, field.desc, text) if text else None
+    return None if value is None else Found(value, f"the context says '{found.sentences[0]}'")
+
+
+_SHORT = re.compile(
+    r"\b(short|brief|concise|few words|one word|1-\d words|phrase|span|entity|exact)\b", re.IGNORECASE
+)
+
+
+def wants_short(field: Field, work: Work) -> bool:
+    """Say whether a few words are wanted: the prompt says so, or the demos answer so."""
+    if _SHORT.search(f"{field.desc} {work.task.spec.instructions}"):
+        return True
+    shown = [str(turn.outputs[field.name]) for turn in work.task.demos if field.name in turn.outputs]
+    return bool(shown) and sum(len(text.split()) for text in shown) <= 5 * len(shown)
+
+
+def span(question: str, sentence: str) -> str:
+    """Return the few words of `sentence` that answer a question of this kind; all of it if that is unclear."""
+    asked = question.lower()
+    pieces = candidates(sentence)
+    wanted: tuple[str, ...] = ()
+    if re.search(r"\bhow (?:much|many|long|old|far|big|heavy)\b|\bwhat (?:price|number|percentage)\b", asked):
+        wanted = (*pieces.of("money"), *pieces.of("percent"), *_quantities(sentence))
+    elif re.search(r"\b(?:when|what year|which year|what date)\b", asked):
+        wanted = (*pieces.dates, *re.findall(r"\b(?:1[5-9]|20)\d\d\b", sentence), *pieces.of("time"))
+    elif re.search(r"\b(?:who|whose|where|which|what)\b", asked):
+        wanted = tuple(name for name in pieces.names if name.lower() not in asked)
+    return wanted[0] if wanted else sentence
+
+
+def _quantities(sentence: str) -> list[str]:
+    return [match.strip() for match in re.findall(r"\b\d[\d.,]*(?:\s+[a-z]+)?", sentence)]
 
 
 def find(work: Work, held: Sequence[str]) -> Quote:
@@ -91,6 +152,7 @@ def find(work: Work, held: Sequence[str]) -> Quote:
         inputs = work.task.inputs
         asked = "\n".join(value for name, value in inputs.items() if name not in held)
         context = "\n\n".join(inputs[name] for name in held if name in inputs)
+        work.notes["asked"] = asked
         work.notes["quote"] = bearing(context, asked)
     found: Quote = work.notes["quote"]
     return found
@@ -127,34 +189,60 @@ def _listed(context: str) -> list[str]:
 def bearing(context: str, question: str) -> Quote:
     """Return what of `context` bears on `question`."""
     passages = chunks(context)
-    wanted = Counter(words.stems(question))
+    wanted = _wanted(question)
     if not passages or not wanted:
         return Quote((), (), ())
-    rows = [
-        (at, sentence, set(words.stems(sentence)))
-        for at, chunk in enumerate(passages)
-        for sentence in words.sentences(chunk.text)
+    texts = [words.features(chunk.text, parts=False) for chunk in passages]
+    seen = Counter(feature for text in texts for feature in text)
+    weigh = {
+        feature: weight
+        * math.log(1 + (len(texts) + 1) / (seen[feature] + 0.5))
+        * (1.0 if seen[feature] else ABSENT)
+        for feature, weight in wanted.items()
+    }
+    # A long message is about more than one article can cover, hence the root.
+    most = sum(weight for feature, weight in weigh.items() if feature[0] != "@") ** BREADTH or 1.0
+    titles = [words.features(chunk.text.split("\n", 1)[0], parts=False) for chunk in passages]
+    longest = max(1, *(len(text) for text in texts))
+    covered = [
+        sum(weigh[feature] * (TITLE if feature in title else 1.0) for feature in text if feature in weigh)
+        / (1.0 - LENGTH + LENGTH * len(text) / longest)
+        for text, title in zip(texts, titles, strict=True)
     ]
-    seen = Counter(root for _, _, roots in rows for root in roots)
-    weigh = {root: math.log(1 + (len(rows) + 1) / (seen[root] + 0.5)) for root in wanted}
-    most = sum(weigh.values())
-    per_chunk = [0.0] * len(passages)
-    for at, chunk in enumerate(passages):
-        roots = set(words.stems(chunk.text))
-        per_chunk[at] = sum(weight for root, weight in weigh.items() if root in roots) / most
-    scored = []
-    for order, (at, sentence, roots) in enumerate(rows):
-        own = sum(weight for root, weight in weigh.items() if root in roots) / most
-        if own > 0:
-            scored.append((0.6 * own + 0.4 * per_chunk[at], -order, at, sentence))
-    scored.sort(reverse=True)
-    if not scored or scored[0][0] < BEARS:
+    home = max(range(len(passages)), key=covered.__getitem__)
+    if covered[home] / most < BEARS or not _covers_short(weigh, texts[home]):
         return Quote((), (), ())
-    best, _, home, first = scored[0]
-    chosen = [(home, first)]
-    for score, _, at, sentence in scored[1:]:
-        if score >= 0.75 * best and len(chosen) < 2 and sentence != first:
-            chosen.append((at, sentence))
-    shared = tuple(root for root in wanted if root in set(words.stems(first)))
+    ranked = []
+    for at, chunk in enumerate(passages):
+        if covered[at] < 0.6 * covered[home]:
+            continue
+        for order, sentence in enumerate(words.sentences(chunk.text)):
+            if sentence[-1] in ".!?" or len(passages) == 1:  # titles and table rows are not answers
+                own = sum(weigh.get(feature, 0.0) for feature in words.features(sentence, parts=False))
+                ranked.append((own * covered[at] / covered[home], -at, -order, sentence))
+    ranked.sort(reverse=True)
+    if not ranked or ranked[0][0] <= 0:
+        return Quote((), (), ())
+    best = ranked[0][0]
+    chosen = [(-at, sentence) for score, at, _, sentence in ranked[:2] if score >= 0.75 * best]
+    shared = tuple(f for f in words.features(chosen[0][1], parts=False) if f in weigh and f[0] != "@")
     ids = tuple(dict.fromkeys(passages[at].id for at, _ in chosen))
-    return Quote(tuple(sentence for _, sentence in chosen), ids, shared)
+    return Quote(tuple(dict.fromkeys(sentence for _, sentence in chosen)), ids, shared)
+
+
+def _covers_short(weigh: Mapping[str, float], text: Mapping[str, float]) -> bool:
+    """Say whether a chunk has most words of a question of a few words; a long one need not be covered."""
+    asked = [feature for feature in weigh if feature[0] != "@"]
+    have = sum(weigh[feature] for feature in asked if feature in text)
+    return len(asked) > SHORT or have >= SHORT_SHARE * sum(weigh[feature] for feature in asked)
+
+
+def _wanted(question: str) -> dict[str, float]:
+    """Return what to look for: the words of the question, those of its asking sentences twice."""
+    wanted = dict(words.features(question, parts=False))
+    asking = [sentence for sentence in words.sentences(question) if sentence.endswith("?")]
+    for feature in words.features(" ".join(asking), parts=False) if len(question) > 120 else ():
+        if feature in wanted:
+            wanted[feature] *= 1.5
+    manners = words.manners()
+    return {f: weight * (IDEA if f[0] == "@" else 1.0) for f, weight in wanted.items() if f not in manners}

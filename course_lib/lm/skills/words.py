@@ -13,6 +13,10 @@ from importlib import resources
 
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
 
+COMMON = 0.3  # weight of a common word against another
+MANNER = 0.5  # weight of how a text is written
+PHRASE = 1.2  # a phrase of the lexicon says more than a word of it
+
 STOP = frozenset(
     [
         "a",
@@ -174,6 +178,7 @@ def stem(word: str) -> str:
     ['ship', 'ship', 'deliver', 'deliver', 'charg']
     """
     word = word.partition("'")[0]
+    word = _IRREGULAR.get(word, word)
     if len(word) < 4 or word.isdigit():
         return word
     for ending, replaced in _ENDINGS:
@@ -186,6 +191,29 @@ def stem(word: str) -> str:
             word = bare[:-1] if bare[-1] == bare[-2] and bare[-1] not in "lsz" else bare
     return word[:-1] if len(word) > 3 and word[-1] in "eyi" else word
 
+
+_IRREGULAR = {
+    **dict.fromkeys(("sent", "sends"), "send"),
+    **dict.fromkeys(("bought", "buys"), "buy"),
+    **dict.fromkeys(("paid", "pays"), "pay"),
+    **dict.fromkeys(("broke", "broken"), "break"),
+    **dict.fromkeys(("gone", "goes", "went"), "go"),
+    **dict.fromkeys(("came", "comes"), "come"),
+    **dict.fromkeys(("gave", "given"), "give"),
+    **dict.fromkeys(("took", "taken"), "take"),
+    **dict.fromkeys(("got", "gotten"), "get"),
+    **dict.fromkeys(("tore", "torn"), "tear"),
+    **dict.fromkeys(("left", "leaves"), "leave"),
+    **dict.fromkeys(("lost", "loses"), "lose"),
+    **dict.fromkeys(("stole", "stolen"), "steal"),
+    **dict.fromkeys(("wrote", "written"), "write"),
+    **dict.fromkeys(("flew", "flown", "flies"), "fly"),
+    **dict.fromkeys(("sewn", "sewed"), "sew"),
+    **dict.fromkeys(("feet",), "foot"),
+    **dict.fromkeys(("children", "kids", "kid"), "child"),
+    **dict.fromkeys(("men",), "man"),
+    **dict.fromkeys(("women",), "woman"),
+}
 
 _ENDINGS = (
     ("ments", ""),
@@ -227,12 +255,260 @@ def ideas(key: str) -> tuple[str, ...]:
     return _lexicon().get(key, ())
 
 
+# Common words say little about what a text is about, wherever they stand.
+_COMMON = frozenset(
+    [
+        "actually",
+        "ago",
+        "already",
+        "always",
+        "another",
+        "anyone",
+        "anything",
+        "around",
+        "ask",
+        "away",
+        "back",
+        "become",
+        "best",
+        "better",
+        "big",
+        "bit",
+        "bring",
+        "call",
+        "came",
+        "come",
+        "could",
+        "couple",
+        "day",
+        "days",
+        "different",
+        "doing",
+        "done",
+        "easy",
+        "either",
+        "else",
+        "end",
+        "enough",
+        "even",
+        "ever",
+        "every",
+        "everybody",
+        "everything",
+        "exactly",
+        "far",
+        "feel",
+        "few",
+        "fine",
+        "first",
+        "five",
+        "four",
+        "found",
+        "friend",
+        "full",
+        "gave",
+        "get",
+        "getting",
+        "give",
+        "go",
+        "god",
+        "going",
+        "gone",
+        "good",
+        "got",
+        "great",
+        "guess",
+        "guy",
+        "half",
+        "happen",
+        "happens",
+        "happy",
+        "hard",
+        "hear",
+        "help",
+        "home",
+        "hope",
+        "hour",
+        "hours",
+        "idea",
+        "instead",
+        "keep",
+        "kind",
+        "knew",
+        "know",
+        "known",
+        "last",
+        "late",
+        "later",
+        "least",
+        "leave",
+        "left",
+        "less",
+        "let",
+        "like",
+        "likely",
+        "line",
+        "little",
+        "live",
+        "long",
+        "look",
+        "looked",
+        "looking",
+        "lot",
+        "love",
+        "made",
+        "make",
+        "makes",
+        "man",
+        "many",
+        "may",
+        "maybe",
+        "mean",
+        "might",
+        "mind",
+        "minute",
+        "minutes",
+        "moment",
+        "month",
+        "months",
+        "morning",
+        "much",
+        "must",
+        "name",
+        "need",
+        "needed",
+        "needs",
+        "never",
+        "new",
+        "next",
+        "nice",
+        "night",
+        "nobody",
+        "nothing",
+        "now",
+        "number",
+        "oh",
+        "ok",
+        "okay",
+        "old",
+        "one",
+        "ones",
+        "onto",
+        "open",
+        "others",
+        "part",
+        "people",
+        "perhaps",
+        "person",
+        "place",
+        "point",
+        "possible",
+        "put",
+        "quite",
+        "rather",
+        "read",
+        "real",
+        "really",
+        "reason",
+        "right",
+        "said",
+        "same",
+        "saw",
+        "say",
+        "says",
+        "see",
+        "seem",
+        "seems",
+        "seen",
+        "send",
+        "set",
+        "several",
+        "shall",
+        "show",
+        "side",
+        "simply",
+        "since",
+        "six",
+        "small",
+        "someone",
+        "something",
+        "sometimes",
+        "soon",
+        "sorry",
+        "sort",
+        "start",
+        "still",
+        "stop",
+        "straight",
+        "stuff",
+        "such",
+        "sure",
+        "take",
+        "talk",
+        "tell",
+        "ten",
+        "thing",
+        "things",
+        "think",
+        "third",
+        "though",
+        "thought",
+        "three",
+        "time",
+        "times",
+        "together",
+        "told",
+        "tomorrow",
+        "took",
+        "towards",
+        "tried",
+        "try",
+        "trying",
+        "turn",
+        "two",
+        "understand",
+        "use",
+        "used",
+        "using",
+        "usually",
+        "want",
+        "wanted",
+        "wants",
+        "way",
+        "week",
+        "weeks",
+        "well",
+        "whether",
+        "whole",
+        "wish",
+        "within",
+        "without",
+        "wonder",
+        "word",
+        "work",
+        "works",
+        "world",
+        "write",
+        "wrong",
+        "yeah",
+        "year",
+        "years",
+        "yes",
+        "yesterday",
+        "yet",
+        "able",
+    ]
+)
+
+
 @lru_cache(maxsize=20_000)
 def _of_word(word: str) -> tuple[tuple[str, float], ...]:
     """Return the features of one word: its stem, its ideas, and its four-letter parts."""
     root = stem(word)
     if word in STOP or root in STOP:
         return ()
+    if word in _COMMON:
+        return ((root, COMMON), *((f"@{idea}", 0.8) for idea in ideas(root)))
     found = [(root, 1.0)]
     found += [(f"@{idea}", 0.8) for idea in ideas(root)]
     if len(root) >= 5 and not root.isdigit():
@@ -241,20 +517,39 @@ def _of_word(word: str) -> tuple[tuple[str, float], ...]:
     return tuple(found)
 
 
+# How a text is written, beside what it is about.
+_MANNER = (
+    ("asks", re.compile(r"\?")),
+    ("insists", re.compile(r"[!?]{2}|\b[A-Z]{4,}\b")),
+    ("exclaims", re.compile(r"!")),
+    ("names a case", re.compile(r"\b[A-Z]{1,4}-\d{2,}\b|#\d{2,}")),
+    ("dates", re.compile(r"\b\d{1,2}(?:st|nd|rd|th)\b|\b\d{4}-\d{2}-\d{2}\b")),
+    ("counts money", re.compile(r"[$€£]\s?\d|\d[.,]\d{2}\b")),
+)
+
+
+def manners() -> frozenset[str]:
+    """Return the features that tell how a text is written, not what it is about."""
+    return frozenset(f"@{manner}" for manner, _ in _MANNER)
+
+
 @lru_cache(maxsize=4_096)
 def features(text: str, *, parts: bool = True) -> dict[str, float]:
     """Return the features of `text` and their weights; `parts=False` leaves the parts of words out."""
     found: dict[str, float] = {}
-    previous = ""
+    recent: list[str] = []
+    for manner, pattern in _MANNER:
+        if pattern.search(text):
+            found[f"@{manner}"] = MANNER
     for word in words(text):
         for feature, weight in _of_word(word):
             if parts or feature[0] != "~":
                 found[feature] = found.get(feature, 0.0) + weight
         root = stem(word)
-        if previous:
-            for idea in ideas(f"{previous}_{root}"):
-                found[f"@{idea}"] = found.get(f"@{idea}", 0.0) + 0.8
-        previous = root
+        for earlier in recent:  # "send back" is also seen in "send it all back"
+            for idea in ideas(f"{earlier}_{root}"):
+                found[f"@{idea}"] = found.get(f"@{idea}", 0.0) + PHRASE
+        recent = [*recent[-2:], root]
     # The tenth mention of a word says less than the first.
     return {feature: weight if weight <= 1.0 else weight**0.5 for feature, weight in found.items()}
 

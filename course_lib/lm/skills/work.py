@@ -53,3 +53,9 @@ class Work:
 
 
 Skill = Callable[[Field, Work], Found | None]
+
+
+def is_free_text(field: Field) -> bool:
+    """Say whether any text will do: a string without choices, format or pattern."""
+    schema = field.schema
+    return schema.get("type") == "string" and not {"enum", "format", "pattern"} & schema.keys()
