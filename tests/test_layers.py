@@ -22,12 +22,8 @@ LAYERS = (
 """Rooms of course_lib, top first: a room may import those of the layers below its own."""
 BESIDE = {
     "course_lib.cli": LAYERS[0],
-    "course_lib.authoring": {"errors"},
-    "course_lib.doctor": set[str](),
-    "course_lib.lab": set[str](),
     "course_lib.labs.board": {"exercises"},
     "course_lib.files": {"errors"},
-    "course_lib.paths": {"errors"},
 }
 """Modules, or rooms with all that is in them, that may import these rooms of their own layer too."""
 DSPY_IN_LM = "course_lib.lm.connect"
