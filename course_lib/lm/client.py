@@ -21,6 +21,10 @@ _own: dict[str, Profile] = {}
 _told: set[tuple[str, int, str]] = set()
 
 
+class RefusedError(EndpointError):
+    """The endpoint answered, and said no."""
+
+
 def ledger(since: int = 0) -> Ledger:
     """Return what the endpoint saw from this client, or only what ended after request number `since`.
 
@@ -73,7 +77,8 @@ def call(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
     """Ask the endpoint something and return its JSON.
 
     Raises:
-        EndpointError: with the endpoint's own message, or why it could not be reached.
+        RefusedError: with the endpoint's own message.
+        EndpointError: when it cannot be reached.
     """
     import urllib.error
     import urllib.request
@@ -95,7 +100,7 @@ def call(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
             return json.loads(response.read())
     except urllib.error.HTTPError as error:
         with error:
-            raise EndpointError(_message(error.read(), error.code)) from None
+            raise RefusedError(_message(error.read(), error.code)) from None
     except (OSError, ValueError) as error:
         process.check_alive(grace_s=_ENDING_S)
         raise EndpointError(

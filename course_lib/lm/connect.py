@@ -1,7 +1,7 @@
 """The one place where the endpoint meets DSPy: connect() returns a dspy.LM.
 
 Main path: connect() starts the endpoint, imports dspy meanwhile, declares provider `course`, returns the LM.
-Source: dspy.lm15.register_provider (dspy/clients/..., DSPy 3.4.1); without the declaration an unknown model
+Source: dspy.lm15.register_provider (dspy/lm15.py, DSPy 3.4.1); without the declaration an unknown model
 name would lose native tool calls and JSON schemas.
 """
 
@@ -48,8 +48,9 @@ def connect(model: str | None = None, *, cache: bool = True, **lm_kwargs: Any) -
     process.check_alive()
     client.restore_profiles()
     _check(name)
-    _register(address)
-    return dspy.LM(f"{PROVIDER}/{name}", cache=cache, **lm_kwargs)
+    with _registering:  # an LM binds the declaration that holds when it is made
+        _register(address, has_tools=split_model(name)[0] != "local")
+        return dspy.LM(f"{PROVIDER}/{name}", cache=cache, **lm_kwargs)
 
 
 def full_name(model: str | None) -> str:
@@ -65,24 +66,25 @@ def full_name(model: str | None) -> str:
 
 def _check(name: str) -> None:
     model, profile = split_model(name)
-    if model in _SIMULATED and client.knows_profile(profile):
+    is_own = not os.environ.get("COURSE_LM_URL")
+    if is_own and model in _SIMULATED and client.knows_profile(profile):
         return  # nothing to ask, so nothing to wait for
     try:
         client.call("GET", f"/course/check?model={quote(name, safe='')}")
-    except process.EndpointError as error:
+    except client.RefusedError as error:
         raise UnknownModelError(f"cannot connect to {name!r}: {error}") from None
 
 
-def _register(address: str) -> None:
+def _register(address: str, *, has_tools: bool) -> None:
+    """Declare the provider; small local models answer a tool call as text, so they are declared without."""
     from dspy import lm15
 
     access = lm15.AccessPolicy(provider=PROVIDER, base_url=address)
     definition = lm15.ProviderDefinition.chat(
         access, compat=lm15.OpenAIChatCompat(), placeholder_key=process.key()
     )
-    supports = lm15.ModelSupport(function_calling=True, response_schema=True)
-    with _registering:
-        lm15.register_provider(definition, supports=supports, replace=True)
+    supports = lm15.ModelSupport(function_calling=has_tools, response_schema=True)
+    lm15.register_provider(definition, supports=supports, replace=True)
 
 
 def _spare_loopback_the_proxy() -> None:

@@ -82,11 +82,12 @@ async def _check(endpoint: Endpoint, request: Request) -> object:
 
 async def _ledger(endpoint: Endpoint, request: Request) -> object:
     since = request.query_params.get("since", "0")
-    if not since.isdigit():
-        raise ApiError(
-            400, "invalid_value", f"since is {since!r}; it should be a request's number", param="since"
-        )
-    return _account(endpoint, request).view(int(since))
+    try:
+        number = int(since)
+    except ValueError:
+        said = f"since is {since[:40]!r}; it should be a request's number"
+        raise ApiError(400, "invalid_value", said, param="since") from None
+    return _account(endpoint, request).view(number)
 
 
 async def _reset(endpoint: Endpoint, request: Request) -> object:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from course_lib.lm.wire import ApiError
 _SERVE = """
 import os, sys, xllamacpp
 p = xllamacpp.CommonParams()
-p.model.path, p.hostname, p.port = sys.argv[1], "127.0.0.1", 0
+p.model.path, p.port = sys.argv[1], 0                     # on 127.0.0.1, its default, at a free port
 p.n_ctx, p.n_parallel, p.use_jinja = 8192, 1, True
 p.cpuparams.n_threads = p.cpuparams_batch.n_threads = 1   # on a shared machine two are slower than one
 server = xllamacpp.Server(p)
@@ -26,6 +28,7 @@ while os.read(0, 4096): pass                              # the endpoint ended, 
 os._exit(0)
 """
 
+_lock = threading.Lock()
 _running: subprocess.Popen[str] | None = None
 _address = ""
 
@@ -48,33 +51,27 @@ def check(environ: Mapping[str, str]) -> Path:
 
 
 def url(environ: Mapping[str, str]) -> str:
-    """Return the address of the local model's server, started if it is not running; takes seconds then.
+    """Return the address of the local model's server; starts it if it is not running, which takes seconds.
 
     Raises:
         ApiError: 404 as in `check`, 503 when llama.cpp could not load the file.
     """
     global _running, _address
     file = check(environ)
-    if _running is None or _running.poll() is not None:
-        _running = subprocess.Popen(  # noqa: S603  (our own program)
-            [sys.executable, "-c", _SERVE, str(file)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert _running.stdout is not None
-        _address = _running.stdout.readline().strip()
-        if not _address:
-            raise ApiError(
-                503, "local_model_failed", f"llama.cpp could not load {str(file)!r}; see the output above"
-            )
+    with _lock, tempfile.TemporaryFile("w+") as log:
+        if _running is None or _running.poll() is not None:
+            command = [sys.executable, "-P", "-c", _SERVE, str(file)]
+            pipe = subprocess.PIPE
+            _running = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True)  # noqa: S603
+            assert _running.stdout is not None
+            _address = _running.stdout.readline().strip()
+            if not _address:
+                log.seek(0)
+                said = " / ".join(log.read().strip().splitlines()[-3:])
+                raise ApiError(503, "local_model_failed", f"llama.cpp could not load {str(file)!r}: {said}")
     return f"{_address if '://' in _address else f'http://{_address}'}/v1"
 
 
 def _missing(why: str) -> ApiError:
-    return ApiError(
-        404,
-        "model_not_found",
-        f"the local model is not available: {why}, or use COURSE_LM=sim",
-        param="model",
-    )
+    said = f"the local model is not available: {why}, or use COURSE_LM=sim"
+    return ApiError(404, "model_not_found", said, param="model")

@@ -248,7 +248,7 @@ def _run(listener: socket.socket, *, keys: Collection[str] = (), owner: str = ""
 
 
 def describe() -> dict[str, Any]:
-    """Return what `course doctor` shows about the endpoint, without starting it."""
+    """Return the endpoint's whereabouts without starting it: `shared` address, own `port`, `running`."""
     return {
         "shared": os.environ.get("COURSE_LM_URL"),
         "port": _child.port if _child else None,

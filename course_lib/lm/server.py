@@ -1,7 +1,6 @@
 """The OpenAI-compatible endpoint: faults and a ledger in front of the simulator or a real provider.
 
 Main path: Endpoint.chat: parse, admit (model, profile, limits), draw the fault, answer, enter in the ledger.
-Source: uvicorn's httptools protocol, whose transport the faults cut.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from course_lib.lm import embeddings, faults, prices, tokens, wire
+from course_lib.lm import embeddings, faults, sending, tokens, wire
 from course_lib.lm.accounts import Account, Accounts, Exchange, Usage
 from course_lib.lm.channel import Channel, ClientGoneError, Receive, Scope, Send, read_body
 from course_lib.lm.faults import Plan
@@ -27,8 +26,6 @@ from course_lib.lm.wire import ApiError, Asked
 
 SIMULATED = ("sim-large", "sim-small")
 EMBEDDING = "sim-embed"
-HANG_LIMIT_S = 600.0
-"""A hanging request is cut after this long, so that a client without a time-out does not wait for ever."""
 
 _log = logging.getLogger("course_lib.lm")
 _Handler = Callable[[bytes, Account, Exchange, Channel], Awaitable[None]]
@@ -159,7 +156,7 @@ class Endpoint:
             asked.size_chars,
         )
         usage, plan = self._admit(account, exchange, asked.model, asked.profile)
-        await _fail_early(plan, exchange, channel)
+        await sending.fail_early(plan, exchange, channel)
         if asked.model in SIMULATED:
             body = await self._simulate(asked, account)
         elif asked.is_stream and plan.fault is None:
@@ -168,14 +165,14 @@ class Endpoint:
         else:
             body = await self._upstream.complete(asked)
         if plan.fault in MALFORMED:
-            _spoil(body, plan, asked.prompt_tokens)
-        _bill(exchange, usage, body["usage"])
+            sending.spoil(body, plan, asked.prompt_tokens)
+        sending.bill(exchange, usage, body["usage"])
         exchange.reply = body["choices"][0]["message"].get("content")
         exchange.size_chars += len(exchange.reply or "")
         if asked.is_stream:
-            await _stream(body, asked.wants_usage, plan, exchange, channel)
+            await sending.stream(body, asked.wants_usage, plan, exchange, channel)
         else:
-            await _whole(body, plan, exchange, channel)
+            await sending.whole(body, plan, exchange, channel)
 
     async def embed(self, raw: bytes, account: Account, exchange: Exchange, channel: Channel) -> None:
         """Answer one embeddings request."""
@@ -194,7 +191,7 @@ class Endpoint:
             )
         exchange.size_chars = len(raw)
         usage, plan = self._admit(account, exchange, model, profile)
-        await _fail_early(plan, exchange, channel)
+        await sending.fail_early(plan, exchange, channel)
         encode = embeddings.as_base64 if body.get("encoding_format") == "base64" else list
         data = [
             {"object": "embedding", "index": at, "embedding": encode(embeddings.vector(text))}
@@ -203,8 +200,8 @@ class Endpoint:
         count = sum(map(tokens.count, texts))
         answer = {"object": "list", "data": data, "model": body.get("model", EMBEDDING)}
         answer["usage"] = {"prompt_tokens": count, "total_tokens": count}
-        _bill(exchange, usage, answer["usage"])
-        await _whole(answer, plan, exchange, channel)
+        sending.bill(exchange, usage, answer["usage"])
+        await sending.whole(answer, plan, exchange, channel)
 
     def _admit(
         self, account: Account, exchange: Exchange, model: str, profile_name: str
@@ -254,73 +251,7 @@ class Endpoint:
             await channel.event(b"data: " + orjson.dumps({**chunk, "model": asked.full_model}) + b"\n\n")
         await channel.end()
         exchange.reply = "".join(text)
-        _bill(exchange, usage, used)
-
-
-async def _fail_early(plan: Plan, exchange: Exchange, channel: Channel) -> None:
-    """Play the faults that leave no answer."""
-    if plan.fault == "hang":
-        await channel.hang(HANG_LIMIT_S)
-    if plan.fault not in {"error", "unavailable", "cut_before"}:
-        return
-    await channel.pause_until(exchange.begun_s + plan.ttft_s)
-    if plan.fault == "cut_before":
-        await channel.cut()
-        raise ClientGoneError("the profile cut the connection")
-    if plan.fault == "error":
-        raise ApiError(500, "server_error", "the model failed on this request (fault of the profile)")
-    raise ApiError(503, "overloaded", "the model is overloaded (fault of the profile); try again later")
-
-
-def _spoil(body: dict[str, Any], plan: Plan, prompt_tokens: int) -> None:
-    """Malform the answer's texts, and the arguments of its tool calls."""
-    assert plan.fault is not None
-    for choice in body["choices"]:
-        message = choice["message"]
-        if message.get("content"):
-            message["content"] = faults.spoil(message["content"], plan.fault, plan.spot)
-        for call in message.get("tool_calls") or ():
-            called = call["function"]
-            called["arguments"] = faults.spoil(called["arguments"], plan.fault, plan.spot)
-        if plan.fault == "cut_by_length":
-            choice["finish_reason"] = "length"
-    written = sum(wire.count_message(choice["message"]) for choice in body["choices"])
-    body["usage"] = wire.usage(prompt_tokens, written)
-
-
-def _bill(exchange: Exchange, usage: Usage, used: dict[str, Any]) -> None:
-    exchange.prompt_tokens = used.get("prompt_tokens", 0)
-    exchange.completion_tokens = used.get("completion_tokens", 0)
-    exchange.cost_usd = prices.cost_usd(exchange.model, exchange.prompt_tokens, exchange.completion_tokens)
-    if usage.tokens:
-        usage.tokens.take(exchange.prompt_tokens + exchange.completion_tokens)
-
-
-async def _whole(body: dict[str, Any], plan: Plan, exchange: Exchange, channel: Channel) -> None:
-    """Send the answer in one piece, when the last token would be written."""
-    writing_s = exchange.completion_tokens / plan.tokens_per_s if plan.tokens_per_s else 0.0
-    await channel.pause_until(exchange.begun_s + plan.ttft_s + writing_s)
-    if plan.fault == "cut_midway":
-        await channel.json_cut(orjson.dumps(body), plan.spot)
-    else:
-        await channel.json(200, orjson.dumps(body))
-
-
-async def _stream(
-    body: dict[str, Any], wants_usage: bool, plan: Plan, exchange: Exchange, channel: Channel
-) -> None:
-    """Send the answer token by token, at the plan's speed."""
-    events = list(wire.chunks(body, with_usage=wants_usage))
-    cut_at = max(1, int(len(events) * plan.spot)) if plan.fault == "cut_midway" else None
-    due_s = exchange.begun_s + plan.ttft_s
-    for event in events[:cut_at]:
-        await channel.pause_until(due_s)
-        await channel.event(event)
-        due_s += 1 / plan.tokens_per_s if plan.tokens_per_s else 0.0
-    if cut_at is not None:
-        await channel.cut()
-    else:
-        await channel.end()
+        sending.bill(exchange, usage, used)
 
 
 class _Raw:
@@ -336,9 +267,16 @@ class _Raw:
 def app(endpoint: Endpoint) -> Any:
     """Return the ASGI application around `endpoint`."""
     from starlette.applications import Starlette
-    from starlette.routing import Route
+    from starlette.routing import Mount, Route
 
     from course_lib.lm import control
+
+    async def no_route(scope: Scope, receive: Receive, send: Send) -> None:
+        known = "/v1/chat/completions, /v1/embeddings, /v1/models"
+        error = ApiError(
+            404, "not_found", f"nothing answers {scope['method']} {scope['path']}; known: {known}"
+        )
+        await Channel(scope, receive, send, Exchange(begun_s=time.monotonic())).error(error)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Any) -> AsyncIterator[None]:
@@ -351,5 +289,6 @@ def app(endpoint: Endpoint) -> Any:
             Route("/v1/chat/completions", _Raw(partial(endpoint.route, endpoint.chat)), methods=["POST"]),
             Route("/v1/embeddings", _Raw(partial(endpoint.route, endpoint.embed)), methods=["POST"]),
             *control.routes(endpoint),
+            Mount("/", no_route),
         ],
     )

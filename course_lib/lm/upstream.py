@@ -32,6 +32,7 @@ KEY_VARIABLES = {
 }
 """Where the best-known providers' keys are looked for; others are left to LiteLLM."""
 
+_OPENAI = "https://api.openai.com/v1"
 _WAIT_S = 600.0
 
 
@@ -125,7 +126,7 @@ class Upstream:
     # -- OpenAI's format, passed through ----------------------------------------------------------------
 
     async def _post(self, model: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        async with self._request(model, body) as response:
+        async with await self._request(model, body) as response:
             raw = await response.aread()
         try:
             answer: dict[str, Any] = orjson.loads(raw)
@@ -134,7 +135,7 @@ class Upstream:
         return answer
 
     async def _lines(self, model: str, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        async with self._request(model, body) as response:
+        async with await self._request(model, body) as response:
             async for line in response.aiter_lines():
                 data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
                 if data == "[DONE]":
@@ -145,19 +146,18 @@ class Upstream:
                         raise ApiError(502, "bad_upstream", f"{model}: {chunk['error'].get('message')}")
                     yield chunk
 
-    def _request(self, model: str, body: Mapping[str, Any]) -> _Request:
+    async def _request(self, model: str, body: Mapping[str, Any]) -> _Request:
         import httpx
 
         if self._client is None:
             self._client = httpx.AsyncClient(timeout=httpx.Timeout(_WAIT_S, connect=20.0))
         provider, _, name = model.partition("/")
         if provider == "local":
-            return _Request(self._client, local.url(self._environ), "", {**body, "model": "local"}, model)
-        base = self._environ.get("OPENAI_API_BASE") or self._environ.get("OPENAI_BASE_URL")
+            base = await asyncio.to_thread(local.url, self._environ)  # takes seconds the first time
+            return _Request(self._client, base, "", body, model)
+        named = self._environ.get("OPENAI_API_BASE") or self._environ.get("OPENAI_BASE_URL")
         key = self._environ.get(KEY_VARIABLES[provider], "")
-        return _Request(
-            self._client, base or "https://api.openai.com/v1", key, {**body, "model": name}, model
-        )
+        return _Request(self._client, named or _OPENAI, key, {**body, "model": name}, model)
 
     # -- everything else, through LiteLLM ---------------------------------------------------------------
 

@@ -18,6 +18,7 @@ import pytest
 
 from course_lib import lm
 from course_lib.lm.connect import UnknownModelError, full_name
+from course_lib.lm.process import EndpointError
 
 
 class Sentiment(dspy.Signature):
@@ -190,6 +191,13 @@ def test_what_does_not_exist_is_refused_before_any_call(model: str, said: str) -
         lm.connect(model)
 
     assert lm.ledger().requests == 0
+
+
+def test_a_shared_endpoint_that_is_away_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COURSE_LM_URL", "http://127.0.0.1:9")
+
+    with pytest.raises(EndpointError, match=r"cannot be reached .* check COURSE_LM_URL"):
+        lm.connect()
 
 
 def test_the_environment_chooses_the_model(monkeypatch: pytest.MonkeyPatch) -> None:

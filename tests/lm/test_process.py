@@ -79,6 +79,7 @@ def test_a_forked_copy_of_the_parent_does_not_keep_the_endpoint_alive() -> None:
         os.kill(forked, signal.SIGKILL)
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")  # Python 3.12 and later
 def test_a_forked_copy_uses_the_endpoint_and_does_not_end_it() -> None:
     url = lm.url()
     assert is_up(url)

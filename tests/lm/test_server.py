@@ -195,6 +195,24 @@ def test_an_engine_that_breaks_is_a_500_that_names_the_error(
     assert ask(echo).choices
 
 
+@pytest.mark.parametrize(("method", "path"), [("GET", "/v1/chat/completions"), ("POST", "/v1/responses")])
+def test_what_nothing_answers_is_404_with_what_does(echo: Served, method: str, path: str) -> None:
+    with echo.http() as http:
+        answer = http.request(method, path)
+
+    assert answer.status_code == 404
+    assert f"nothing answers {method} {path}; known: /v1/chat" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("since", ["x", "1.5", "9" * 5000])
+def test_since_is_a_requests_number(echo: Served, since: str) -> None:
+    with echo.http() as http:
+        answer = http.get(f"/course/ledger?since={since}")
+
+    assert answer.status_code == 400
+    assert "it should be a request's number" in answer.json()["error"]["message"]
+
+
 def test_a_body_too_large_is_413(echo: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("course_lib.lm.channel.MAX_BODY_BYTES", 1000)
 

@@ -11,6 +11,7 @@ from typing import Any
 import openai
 import pytest
 
+from course_lib.lm import local
 from course_lib.lm.server import Endpoint
 from course_lib.lm.upstream import CapError, Upstream
 from tests.lm.conftest import MESSAGES, Echo, Served
@@ -171,4 +172,71 @@ def test_a_local_model_that_is_not_set_up_says_what_is_missing(
     front = serve(Endpoint(Echo(), upstream=Upstream(environ)))
 
     with pytest.raises(openai.NotFoundError, match=re.escape(said)):
+        ask(front, "local")
+
+
+LLAMA = """
+import http.server, json, threading
+
+class CommonParams:
+    def __init__(self):
+        self.model = self.cpuparams = self.cpuparams_batch = type("Group", (), {})()
+
+class Server:
+    def __init__(self, params):
+        if "broken" in params.model.path:
+            raise RuntimeError("not a GGUF file")
+        server = http.server.HTTPServer(("127.0.0.1", params.port), Answer)
+        self.listening_address = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        message = {"role": "assistant", "content": asked["messages"][-1]["content"].upper()}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 3, "completion_tokens": 3, "total_tokens": 6}
+        sent = json.dumps({"id": "x", "created": 0, "choices": [choice], "usage": usage})
+        self.send_response(200)
+        self.send_header("content-length", str(len(sent)))
+        self.end_headers()
+        self.wfile.write(sent.encode())
+"""
+
+
+@pytest.fixture
+def llama(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Stand in for the package xllamacpp, which is not locked; returns what makes a model file."""
+    (tmp_path / "xllamacpp.py").write_text(LLAMA)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def file(name: str) -> str:
+        (tmp_path / name).write_text("GGUF")
+        return str(tmp_path / name)
+
+    return file
+
+
+def test_a_local_model_answers_from_a_process_of_its_own(
+    serve: Callable[[Endpoint], Served], llama: Callable[[str], str]
+) -> None:
+    front = serve(Endpoint(Echo(), upstream=Upstream({"COURSE_LM_MODEL_FILE": llama("small.gguf")})))
+
+    assert [ask(front, "local").choices[0].message.content for _ in range(2)] == ["ONE TWO THREE"] * 2
+
+    assert ledger(front)["cost_usd"] == 0
+    with local._running as child:  # ends when its stdin does
+        pass
+    assert child.returncode == 0
+
+
+def test_a_local_model_that_cannot_be_loaded_says_why(
+    serve: Callable[[Endpoint], Served], llama: Callable[[str], str]
+) -> None:
+    front = serve(Endpoint(Echo(), upstream=Upstream({"COURSE_LM_MODEL_FILE": llama("broken.gguf")})))
+
+    with pytest.raises(
+        openai.InternalServerError, match=r"could not load .*broken.gguf.*: .*not a GGUF file"
+    ):
         ask(front, "local")

@@ -1,0 +1,131 @@
+"""Requests per second of the endpoint on one core: the simulator against a constant answer.
+
+The load comes from another process on another core: distinct requests as `Triage` sends them with eight demos.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from bench.ratio import paired, report
+from course_lib.lm.reply import Reply
+
+REQUESTS = 400
+CONNECTIONS = 8
+ROUNDS = 7
+AT_LEAST = 0.5
+
+
+class Constant:
+    """An engine that does not think."""
+
+    async def complete(self, _body: Mapping[str, Any], *, sample: int) -> Reply:  # noqa: ARG002
+        """Answer the same to everything."""
+        return Reply("[[ ## category ## ]]\nshipping\n\n[[ ## urgency ## ]]\nnormal\n\n[[ ## completed ## ]]")
+
+
+def bodies(begin: int) -> list[bytes]:
+    """Return REQUESTS requests as `Triage` sends them, with eight demos; no two are the same."""
+    import dspy
+
+    from course_lib import desk
+    from course_lib.desk.programs import SortTicket
+
+    demos, tickets = desk.examples("train")[:8], desk.tickets("test")
+    made = []
+    for number in range(begin, begin + REQUESTS):
+        text = f"{tickets[number % len(tickets)].text} (message {number})"
+        messages = dspy.ChatAdapter().format(SortTicket, demos, {"ticket": text})
+        made.append(json.dumps({"model": "sim-large", "messages": messages}).encode())
+    return made
+
+
+def pin(core: int) -> None:
+    """Keep this process on one core, where the system allows it."""
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[core % len(cores)]})
+
+
+def serve(engine: str, fd: int) -> None:
+    """Serve one engine on an inherited socket; the server's own main."""
+    from course_lib.lm.running import Simulator, server
+    from course_lib.lm.server import Endpoint
+
+    pin(0)
+    listener = socket.socket(fileno=fd)
+    server(Endpoint(Constant() if engine == "constant" else Simulator())).run(sockets=[listener])
+
+
+def load(port: int, begin: int) -> None:
+    """Send REQUESTS over CONNECTIONS kept open and print the requests per second; the generator's own main."""
+    import selectors
+
+    pin(1)
+    selector = selectors.DefaultSelector()
+    waiting = [
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer bench\r\n"
+        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(raw), raw)
+        for raw in bodies(begin)
+    ]
+    sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(CONNECTIONS)]
+    received = {}
+    begun_s = time.perf_counter()
+    for connection in sockets:
+        connection.sendall(waiting.pop())
+        received[connection] = b""
+        selector.register(connection, selectors.EVENT_READ)
+    done = 0
+    while done < REQUESTS:
+        for key, _ in selector.select():
+            connection = key.fileobj
+            received[connection] += connection.recv(65536)
+            head, _, rest = received[connection].partition(b"\r\n\r\n")
+            size = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0]) if rest else -1
+            if len(rest) == size:
+                assert head.startswith(b"HTTP/1.1 200"), head
+                received[connection] = b""
+                done += 1
+                if waiting:
+                    connection.sendall(waiting.pop())
+    print(REQUESTS / (time.perf_counter() - begun_s))
+
+
+class Server:
+    """A server process under load."""
+
+    def __init__(self, engine: str) -> None:
+        with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+            self.port = listener.getsockname()[1]
+            fd = listener.fileno()
+            code = f"from bench.bench_endpoint import serve; serve({engine!r}, {fd})"
+            self._process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[fd])
+        self._sent = 0
+
+    def requests_per_s(self) -> float:
+        """Put the server under load once."""
+        code = f"from bench.bench_endpoint import load; load({self.port}, {self._sent})"
+        self._sent += REQUESTS
+        return float(subprocess.check_output([sys.executable, "-c", code]))
+
+    def stop(self) -> None:
+        """End the server."""
+        self._process.terminate()
+        self._process.wait()
+
+
+def main() -> bool:
+    simulator, constant = Server("simulator"), Server("constant")
+    try:
+        ratio = paired(simulator.requests_per_s, constant.requests_per_s, rounds=ROUNDS)
+    finally:
+        simulator.stop()
+        constant.stop()
+    return report("endpoint, simulator to constant answer", ratio, unit="requests/s", at_least=AT_LEAST)
