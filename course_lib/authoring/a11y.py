@@ -21,6 +21,8 @@ COLOURS = ("background", "background-color", "border-color", "border-left-color"
 COLOUR_SYMBOLS = re.compile("[\U0001f534\U0001f535\U0001f7e0-\U0001f7eb\u26aa\u26ab\U0001f6d1]")
 IMAGES = ("image/png", "image/jpeg", "image/svg+xml")
 WORDS_FOR_AN_IMAGE = 5
+READABLE_RATIO = 4.5
+_HEX = re.compile(r"#([0-9a-f]{6}|[0-9a-f]{3})")
 _SELF_EXPLAINING = ("img", "svg", "input", "button", "progress", "meter", "canvas")
 
 
@@ -149,6 +151,29 @@ def _theme(element: Element) -> Iterator[Finding]:
         )
 
 
+def _contrast(element: Element) -> Iterator[Finding]:
+    text, background = (_HEX.fullmatch(element.style.get(name, "")) for name in ("color", "background"))
+    if text is None or not element.text:
+        return
+    background = background or _HEX.fullmatch(element.style.get("background-color", ""))
+    if background and (ratio := _ratio(text[1], background[1])) < READABLE_RATIO:
+        what = f"text {text[0]} on {background[0]} has a contrast of {ratio:.1f}"
+        yield Finding("contrast", what, f"Choose colours with at least {READABLE_RATIO}")
+
+
+def _ratio(one: str, other: str) -> float:
+    """Return the contrast of two colours written in hex, 1 for none to 21 for black on white (WCAG 1.4.3)."""
+    dark, light = sorted((_luminance(one), _luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(digits: str) -> float:
+    pairs = [digits[n : n + 2] for n in (0, 2, 4)] if len(digits) == 6 else [2 * digit for digit in digits]
+    shares = [int(pair, 16) / 255 for pair in pairs]
+    red, green, blue = (s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
 def _fixed(colour: str | None) -> str | None:
     """Return a colour that stays the same in the dark theme, None for one that follows the theme."""
     free = ("var(", "transparent", "none", "inherit", "initial", "unset", "currentcolor", "canvas", "url(")
@@ -182,6 +207,7 @@ RULES: tuple[Callable[[Element], Iterator[Finding]], ...] = (
     _colour_alone,
     _colour_symbol,
     _theme,
+    _contrast,
     _link,
     _table,
 )

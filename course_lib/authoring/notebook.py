@@ -13,6 +13,7 @@ import nbformat
 from course_lib.authoring import regions
 from course_lib.authoring.kernel import DISPLAY_NAME, NAME
 from course_lib.authoring.lesson import Cell, Lesson
+from course_lib.authoring.rules import COMPARED
 
 METADATA = {
     "kernelspec": {"display_name": DISPLAY_NAME, "language": "python", "name": NAME},
@@ -24,7 +25,7 @@ Notebook = Any
 
 def learner(lesson: Lesson) -> Notebook:
     """Return the learner's notebook: stubs for solutions, no wrong answers, no outputs."""
-    return _notebook(lesson, regions.learner, leaves_out="solution-only")
+    return _notebook(lesson, regions.learner, leaves_out="solution-only", drops=(COMPARED,))
 
 
 def solved(lesson: Lesson) -> Notebook:
@@ -32,17 +33,20 @@ def solved(lesson: Lesson) -> Notebook:
     return _notebook(lesson, regions.solved, leaves_out="learner-only")
 
 
-def _notebook(lesson: Lesson, shown: Callable[[str], str], *, leaves_out: str) -> Notebook:
-    cells = [_cell(cell, shown) for cell in lesson.cells if not (cell.has("wrong") or cell.has(leaves_out))]
+def _notebook(
+    lesson: Lesson, shown: Callable[[str], str], *, leaves_out: str, drops: tuple[str, ...] = ()
+) -> Notebook:
+    kept = [cell for cell in lesson.cells if not (cell.has("wrong") or cell.has(leaves_out))]
+    cells = [_cell(cell, shown, drops) for cell in kept]
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=METADATA)
     nbformat.validate(notebook)
     return notebook
 
 
-def _cell(cell: Cell, shown: Callable[[str], str]) -> Any:
+def _cell(cell: Cell, shown: Callable[[str], str], drops: tuple[str, ...]) -> Any:
     metadata: dict[str, Any] = {"exercise": cell.exercise} if cell.exercise else {}
-    if cell.tags:
-        metadata["tags"] = list(cell.tags)
+    if tags := [tag for tag in cell.tags if tag not in drops]:
+        metadata["tags"] = tags
     if cell.kind == "markdown":
         return nbformat.v4.new_markdown_cell(cell.source, metadata=metadata, id=cell.id)
     return nbformat.v4.new_code_cell(shown(cell.source), metadata=metadata, id=cell.id)

@@ -16,6 +16,7 @@ from course_lib.authoring.errors import Problem
 from course_lib.authoring.lesson import Cell
 
 OUTCOMES = ("passed", "failed", "crashed", "not attempted")
+COMPARED = "nbval-check-output"
 TAGS = {
     "exercise": "the learner writes the solution region of this cell",
     "check": "calls check() on what the exercise cell defines",
@@ -25,6 +26,7 @@ TAGS = {
     "learner-only": "in the learner's notebook only",
     "invented-names": "names that no DSPy release has are allowed here",
     "raises-exception": "an error in this cell does not stop Run All",
+    COMPARED: "nbval holds the solution's stored output against a new run",
 }
 CELL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 

@@ -64,6 +64,7 @@ BAD_CELLS = {
     "symbol alone": ("| a | b |\n| - | - |\n| cache | 🔴 |", "no state by colour alone"),
     "dark in both themes": ('<p style="color: navy">text</p>', "readable in both themes"),
     "light box": ('<div style="background-color:#ffe">text</div>', "readable in both themes"),
+    "grey on grey": ('<p style="background:#eee;color:#999999">text</p>', "contrast"),
     "link here": ("Read it [here](a.md).", "links say where they go"),
     "empty link": ("[](a.md)", "links say where they go"),
     "table without headings": ("<table><tr><td>1</td></tr></table>", "tables have headings"),

@@ -96,6 +96,20 @@ def test_the_exercise_and_the_tags_stay_in_the_notebook(course):
     assert cell.metadata == {"exercise": "0.9", "tags": ["exercise"]}
 
 
+def test_only_the_solution_asks_nbval_to_compare_outputs(course):
+    edit_lesson(course, "# %%\nRANKS", '# %% name="ranks" tags=["nbval-check-output"]\nRANKS')
+    build(course, known=KNOWN)
+
+    tags = [
+        next(cell for cell in read_notebook(course, folder).cells if cell.id == "ranks").metadata.get(
+            "tags", []
+        )
+        for folder in ("notebooks", "solutions")
+    ]
+
+    assert tags == [[], ["nbval-check-output"]]
+
+
 def test_the_kernel_is_the_course_s(course):
     build(course, known=KNOWN)
 
