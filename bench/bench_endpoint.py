@@ -1,6 +1,6 @@
 """Requests per second of the endpoint on one core: the simulator against a constant answer.
 
-The load comes from another process on another core: distinct requests as `Triage` sends them with eight demos.
+The load comes from another process on another core: distinct requests of `Triage` with eight demos each.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def serve(engine: str, fd: int) -> None:
 
 
 def load(port: int, begin: int) -> None:
-    """Send REQUESTS over CONNECTIONS kept open and print the requests per second; the generator's own main."""
+    """Send REQUESTS over CONNECTIONS kept open and print the requests per second; the generator's main."""
     import selectors
 
     pin(1)

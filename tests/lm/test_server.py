@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import socket
 import struct
 import threading
@@ -371,7 +372,7 @@ def test_malformed_tool_calls_have_arguments_that_are_not_json(echo: Served) -> 
         json.loads(calls[0].function.arguments)
 
 
-def fates(served: Served, requests: int) -> list[str | None]:
+def fates(served: Served, requests: int, *, listed: bool = True) -> list[str | None]:
     """Send requests one after another and return what struck them."""
     with served.http() as http:
         for _ in range(requests):
@@ -379,7 +380,7 @@ def fates(served: Served, requests: int) -> list[str | None]:
                 http.post("/v1/chat/completions", json={"model": "sim-large@mine", "messages": MESSAGES})
             except httpx.HTTPError:
                 continue
-    return [call["fault"] for call in wait_for_calls(served, requests)]
+    return [call["fault"] for call in wait_for_calls(served, requests)] if listed else []
 
 
 def test_the_same_seed_repeats_after_a_reset_and_after_a_restart(
@@ -398,6 +399,19 @@ def test_the_same_seed_repeats_after_a_reset_and_after_a_restart(
 
     assert first == second == third
     assert set(first) == {None, "error", "unavailable", "cut_before", "cut_midway"}
+
+
+def test_faults_come_at_their_rates_over_http(echo: Served) -> None:
+    rates = {"error": 0.2, "unavailable": 0.1, "cut_before": 0.1, "cut_midway": 0.1, "prose_around": 0.1}
+    define(echo, "mine", seed=7, **{f"{kind}_rate": rate for kind, rate in rates.items()})
+    requests = 400
+
+    fates(echo, requests, listed=False)
+
+    struck = ledger(echo)["faults"]
+    for kind, rate in rates.items():
+        error = 4 * math.sqrt(rate * (1 - rate) / requests)
+        assert struck[kind] / requests == pytest.approx(rate, abs=error), kind
 
 
 def test_latency_over_http_follows_the_profile(echo: Served) -> None:
