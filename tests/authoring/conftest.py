@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 DATA = Path(__file__).parent / "data"
+collect_ignore_glob = ["data/*"]
 SAMPLE = DATA / "lessons" / "00_sample.py"
 
 
