@@ -19,7 +19,8 @@ lab: $(STAMP) ## set everything up and open JupyterLab on "Start here"
 	@$(PY) -m course_lib.cli lab
 
 test: setup ## set everything up and prove the project: code, notebooks, exercises, browser
-	@$(PY) tests/run.py
+	@$(PY) -m pytest -n auto --dist loadfile --doctest-modules tests course_lib
+	@$(PY) -m tests.notebooks.nbval
 
 setup: $(STAMP) ## virtual environment from the lock file, kernel, your copies of the notebooks
 	@$(PY) -m course_lib.cli setup

@@ -90,6 +90,7 @@ def lm(
 def build(
     check: Annotated[bool, typer.Option("--check", help="write nothing, fail if stale")] = False,
     execute: Annotated[bool, typer.Option("--execute", help="also run changed solutions")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="run all solutions again")] = False,
 ) -> None:
     """Build notebooks/ and solutions/ from lessons/.
 
@@ -105,7 +106,7 @@ def build(
             raise CourseError(f"{len(stale)} built notebooks differ from their lessons; run: make build")
         typer.echo("What is built is fresh.")
         return
-    for path in building.build(execute=execute):
+    for path in building.build(execute=execute or fresh, fresh=fresh):
         typer.echo(f"wrote {_shown(path)}")
 
 

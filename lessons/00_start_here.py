@@ -121,7 +121,10 @@ import random
 
 labels = [example.category for example in train]
 random.Random(0).shuffle(labels)
-shuffled = [dspy.Example({**example, "category": label}).with_inputs("ticket") for example, label in zip(train, labels)]
+shuffled = [
+    dspy.Example(ticket=example.ticket, category=label, urgency=example.urgency).with_inputs("ticket")
+    for example, label in zip(train, labels, strict=True)
+]
 wrong_demos = dspy.LabeledFewShot(k=8).compile(desk.Triage(), trainset=shuffled)
 scores["8 with shuffled labels"] = evaluate(wrong_demos).score
 
@@ -199,7 +202,8 @@ before, started = lm.ledger(), time.perf_counter()
 with dspy.context(lm=patient):
     answered = triage.batch(tickets, num_threads=8, max_errors=99, disable_progress_bar=True)
 seconds, requests = time.perf_counter() - started, lm.ledger().requests - before.requests
-print(f"{sum(answer is not None for answer in answered)} of {len(tickets)} answered, with {requests} requests in {seconds:.1f} s")
+got = sum(answer is not None for answer in answered)
+print(f"{got} of {len(tickets)} answered, with {requests} requests in {seconds:.1f} s")
 
 # %% [markdown]
 # Every ticket is answered now, for more requests and seconds of waiting: retries turn failures into latency. When they help, when
