@@ -23,7 +23,9 @@ from course_lib.errors import CourseError
 from course_lib.lm.keys import client_of, new_key
 
 _ROOT = Path(__file__).resolve().parents[2]
-_CHILD = "import sys; sys.path.append({root!r}); from course_lib.lm.process import run_child; run_child({fd})"
+_CHILD = (
+    "import sys; sys.path.insert(0, {root!r}); from course_lib.lm.process import run_child; run_child({fd})"
+)
 _STOP_S = 5.0
 
 _lock = threading.RLock()

@@ -15,8 +15,8 @@ from course_lib.lm.channel import Channel, ClientGoneError
 from course_lib.lm.faults import Plan
 from course_lib.lm.wire import ApiError
 
-HANG_LIMIT_S = 600.0
-"""A hanging request is cut after this long, so that a client without a time-out does not wait for ever."""
+HANG_LIMIT_S = 120.0
+"""A hanging request is cut after this long, as a load balancer would; most clients wait longer by default."""
 
 
 async def fail_early(plan: Plan, exchange: Exchange, channel: Channel) -> None:

@@ -39,6 +39,13 @@ def _fresh() -> None:
     lm.reset()
 
 
+@pytest.fixture
+def _collected() -> Iterator[None]:
+    yield
+    asyncio.set_event_loop(None)
+    gc.collect()  # LiteLLM leaves a loop and sockets to the collector; let it complain here, where that is ignored
+
+
 def predict(model: dspy.LM, **inputs: str) -> dspy.Prediction:
     with dspy.context(lm=model, adapter=dspy.ChatAdapter()):
         return dspy.Predict(Sentiment)(**(inputs or {"text": "I am glad it came"}))
@@ -55,6 +62,7 @@ def test_a_prediction_on_dspys_own_engine() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # LiteLLM's and its dependencies' own
+@pytest.mark.usefixtures("_collected")
 def test_a_prediction_through_litellm_in_both_spellings() -> None:
     declared = lm.connect("sim-small", cache=False, engine="litellm")
     plain = dspy.LM("openai/sim-large", api_base=lm.url(), api_key=lm.key(), engine="litellm", cache=False)
@@ -62,7 +70,6 @@ def test_a_prediction_through_litellm_in_both_spellings() -> None:
     assert predict(declared).feeling == predict(plain).feeling
 
     assert [call.model for call in lm.ledger().calls] == ["sim-small", "sim-large"]
-    gc.collect()  # LiteLLM leaves sockets to the collector; let it complain here, where that is ignored
 
 
 def settled() -> lm.Ledger:
@@ -73,29 +80,38 @@ def settled() -> lm.Ledger:
     return seen
 
 
-async def ask_six() -> list[dspy.Prediction]:
-    with dspy.context(lm=lm.connect("sim-large@mine", cache=False)):
+async def ask_six(engine: str) -> list[dspy.Prediction]:
+    with dspy.context(lm=lm.connect("sim-large@mine", cache=False, engine=engine)):
         program = dspy.Predict(Sentiment)
         return await asyncio.gather(*(program.acall(text=f"glad {n}") for n in range(6)))
 
 
-def test_async_calls_overlap() -> None:
+BOTH = pytest.mark.parametrize(
+    "engine", ["lm15", pytest.param("litellm", marks=pytest.mark.filterwarnings("ignore"))]
+)
+
+
+@BOTH
+@pytest.mark.usefixtures("_collected")
+def test_async_calls_overlap(engine: str) -> None:
     lm.profile("mine", ttft_p50_ms=200)
 
-    answers = asyncio.run(ask_six())
+    answers = asyncio.run(ask_six(engine))
 
     assert len(answers) == 6
     assert lm.ledger().most_at_once == 6
 
 
-def test_a_stream_arrives_in_pieces() -> None:
+@BOTH
+@pytest.mark.usefixtures("_collected")
+def test_a_stream_arrives_in_pieces(engine: str) -> None:
     async def stream() -> list[object]:
         listener = dspy.streaming.StreamListener("answer")
-        with dspy.context(lm=lm.connect(cache=False), adapter=dspy.ChatAdapter()):
+        with dspy.context(lm=lm.connect(cache=False, engine=engine), adapter=dspy.ChatAdapter()):
             program = dspy.streamify(
                 dspy.Predict("question -> answer"), stream_listeners=[listener], is_async_program=True
             )
-            return [item async for item in program(question="What is the capital of France?")]
+            return [item async for item in program(question="What is 12 plus 30? Show it as a number.")]
 
     *pieces, prediction = asyncio.run(stream())
 
