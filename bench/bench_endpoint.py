@@ -1,6 +1,7 @@
 """Requests per second of the endpoint on one core: the simulator against a constant answer.
 
 The load comes from another process on another core: distinct requests of `Triage` with eight demos each.
+A second here is a second of the server's processor time, so that other work on the machine does not count.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -59,13 +61,18 @@ def serve(engine: str, fd: int) -> None:
     from course_lib.lm.running import Simulator, server
     from course_lib.lm.server import Endpoint
 
+    def tell() -> None:
+        for _ in sys.stdin:
+            print(time.process_time(), flush=True)
+
     pin(0)
+    threading.Thread(target=tell, daemon=True).start()
     listener = socket.socket(fileno=fd)
     server(Endpoint(Constant() if engine == "constant" else Simulator())).run(sockets=[listener])
 
 
 def load(port: int, begin: int) -> None:
-    """Send REQUESTS over CONNECTIONS kept open and print the requests per second; the generator's main."""
+    """Send REQUESTS over CONNECTIONS kept open; the load generator's own main."""
     import selectors
 
     pin(1)
@@ -77,7 +84,6 @@ def load(port: int, begin: int) -> None:
     ]
     sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(CONNECTIONS)]
     received = {}
-    begun_s = time.perf_counter()
     for connection in sockets:
         connection.sendall(waiting.pop())
         received[connection] = b""
@@ -95,7 +101,6 @@ def load(port: int, begin: int) -> None:
                 done += 1
                 if waiting:
                     connection.sendall(waiting.pop())
-    print(REQUESTS / (time.perf_counter() - begun_s))
 
 
 class Server:
@@ -106,19 +111,31 @@ class Server:
             self.port = listener.getsockname()[1]
             fd = listener.fileno()
             code = f"from bench.bench_endpoint import serve; serve({engine!r}, {fd})"
-            self._process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[fd])
+            pipe = subprocess.PIPE
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", code], pass_fds=[fd], stdin=pipe, stdout=pipe, text=True
+            )
         self._sent = 0
 
     def requests_per_s(self) -> float:
-        """Put the server under load once."""
+        """Put the server under load once; returns requests per second of its processor time."""
+        before_s = self._busy_s()
         code = f"from bench.bench_endpoint import load; load({self.port}, {self._sent})"
+        subprocess.run([sys.executable, "-c", code], check=True)
         self._sent += REQUESTS
-        return float(subprocess.check_output([sys.executable, "-c", code]))
+        return REQUESTS / (self._busy_s() - before_s)
+
+    def _busy_s(self) -> float:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write("?\n")
+        self._process.stdin.flush()
+        return float(self._process.stdout.readline())
 
     def stop(self) -> None:
         """End the server."""
         self._process.terminate()
-        self._process.wait()
+        self._process.communicate()
 
 
 def main() -> bool:

@@ -43,7 +43,7 @@ def _fresh() -> None:
 def _collected() -> Iterator[None]:
     yield
     asyncio.set_event_loop(None)
-    gc.collect()  # LiteLLM leaves a loop and sockets to the collector; let it complain here, where that is ignored
+    gc.collect()  # what LiteLLM leaves open complains here, where that is ignored
 
 
 def predict(model: dspy.LM, **inputs: str) -> dspy.Prediction:
