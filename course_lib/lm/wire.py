@@ -137,7 +137,7 @@ def _model(body: Mapping[str, Any]) -> str:
     return model
 
 
-_ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+_ROLES = ("assistant", "developer", "function", "system", "tool", "user")
 
 
 def _check_message(at: int, message: Any) -> None:
@@ -145,7 +145,7 @@ def _check_message(at: int, message: Any) -> None:
     if not isinstance(message, dict):
         raise _bad(where, message, 'an object such as {"role": "user", "content": "Hello"}')
     if message.get("role") not in _ROLES:
-        raise _bad(f"{where}.role", message.get("role"), f"one of {', '.join(sorted(_ROLES))}")
+        raise _bad(f"{where}.role", message.get("role"), f"one of {', '.join(_ROLES)}")
     content = message.get("content")
     if isinstance(content, list):
         if not all(isinstance(part, dict) and isinstance(part.get("type"), str) for part in content):

@@ -1,7 +1,10 @@
+import contextlib
 import json
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from course_lib.lm import wire
 from course_lib.lm.reply import Reply, ToolCall
@@ -132,3 +135,46 @@ def test_a_stream_is_role_tokens_finish_and_usage_if_asked() -> None:
 def test_requests_that_ask_the_same_have_one_identity() -> None:
     assert asked(stream=True).identity() == asked(stream_options={"include_usage": True}).identity()
     assert asked(temperature=1).identity() != asked(temperature=0.5).identity()
+
+
+KEYS = [
+    "role",
+    "content",
+    "type",
+    "text",
+    "tool_calls",
+    "function",
+    "name",
+    "arguments",
+    "model",
+    "messages",
+    "n",
+]
+FIELDS = [
+    "model",
+    "messages",
+    "tools",
+    "stop",
+    "n",
+    "stream",
+    "stream_options",
+    "temperature",
+    "response_format",
+]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.floats(-3, 3) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), JSON), JSON)
+def test_any_json_is_either_answered_or_refused(fields: dict[str, object], message: object) -> None:
+    body = {"model": "sim-large", "messages": [HELLO, message], **fields}
+
+    with contextlib.suppress(wire.ApiError):
+        request = wire.parse(orjson.dumps(body))
+
+        answer = wire.completion(request, [Reply("one two")])
+        assert list(wire.chunks(answer, with_usage=request.wants_usage))
+        assert request.identity()
