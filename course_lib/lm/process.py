@@ -13,11 +13,11 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
+from collections import deque
 from collections.abc import Collection
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.lm.keys import client_of, new_key
@@ -48,7 +48,7 @@ class _Child:
         except OSError:  # somebody else took the port meanwhile
             listener = _listen("127.0.0.1", 0)
         self.port: int = listener.getsockname()[1]
-        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the child)
+        self._said: deque[str] = deque(maxlen=15)
         self._parent = os.getpid()
         self._is_stopping = False
         with listener:
@@ -57,15 +57,19 @@ class _Child:
                 [sys.executable, "-P", "-c", _CHILD.format(root=str(_ROOT), fd=fd)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
-                stderr=self._log,
+                stderr=subprocess.PIPE,
                 pass_fds=[fd],
                 start_new_session=True,  # an interrupted kernel must not take its endpoint along
                 env={**os.environ, "COURSE_LM_OWNER": client_of(key())},
             )
-        threading.Thread(target=self._watch, name="course-endpoint", daemon=True).start()
+        self._watcher = threading.Thread(target=self._watch, name="course-endpoint", daemon=True)
+        self._watcher.start()
 
     def _watch(self) -> None:
-        """Wait for the child's end, and say so when nobody asked for it."""
+        """Keep the child's last words until it ends, and say so when nobody asked for that."""
+        assert self._process.stderr is not None
+        with self._process.stderr as words:
+            self._said.extend(line.decode(errors="replace").rstrip() for line in words)
         self._process.wait()
         if not self._is_stopping:
             sys.stderr.write(f"{self.report()}\n")
@@ -84,19 +88,19 @@ class _Child:
 
     def report(self) -> str:
         """Return why the child ended, with the last lines that it wrote."""
-        self._log.seek(0)
-        lines = self._log.read().decode(errors="replace").strip().splitlines()[-15:]
+        if threading.current_thread() is not self._watcher:
+            self._watcher.join(_STOP_S)
         head = (
             f"the model's endpoint ended with code {self._process.returncode}; lm.connect() starts a new one"
         )
-        said = "".join(f"\n    {line}" for line in lines)
+        said = "".join(f"\n    {line}" for line in self._said)
         return f"{head}; it wrote:{said}" if said else head
 
     def stop(self) -> None:
         """End the child; closing the pipe is enough."""
         if os.getpid() != self._parent:
             return
-        self._is_stopping = True
+        self._is_stopping = self._process.poll() is None  # one that died by itself is still to be reported
         with contextlib.suppress(OSError):
             assert self._process.stdin is not None
             self._process.stdin.close()
@@ -105,7 +109,7 @@ class _Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._log.close()
+        self._watcher.join(_STOP_S)
 
     def let_go(self) -> None:
         """In a forked copy: drop the pipe, so that only the real parent keeps the child alive."""
