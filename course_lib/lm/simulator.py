@@ -1,6 +1,6 @@
 """The simulator: answers a chat request by learning from what its prompt shows, and from nothing else.
 
-Main path: answer(body, sample=n) -> Reply: read the prompt, find each output by skill, write in the format asked.
+Main path: answer(body, sample=n) -> Reply: read the prompt, find each output, write in the format asked.
 Pure: the same body and sample give the same reply, in any process.
 """
 

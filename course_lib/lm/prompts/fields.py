@@ -26,7 +26,7 @@ _MARKER = re.compile(r"^\[\[ ## (\w+) ## \]\][ \t]*$", re.MULTILINE)
 
 
 def read_fields(text: str) -> tuple[list[Field], list[Field]]:
-    """Return the input and the output fields that a DSPy field list names, with the types that `text` shows."""
+    """Return the input and the output fields of a DSPy field list, with the types that `text` shows."""
     inputs: list[Field] = []
     outputs: list[Field] = []
     into, heading_from = inputs, 0
@@ -65,7 +65,7 @@ def _read_item(text: str, item: re.Match[str], end: int) -> tuple[Field, int]:
 
 
 def _close(text: str, start: int) -> int:
-    """Return where the bracket opened before `start` closes, minding quotes; the line's end if it does not."""
+    """Return where the bracket opened before `start` closes; the line's end if it does not."""
     depth, quote = 1, ""
     for at in range(start, len(text)):
         char = text[at]

@@ -93,7 +93,7 @@ def _of_words(system: str, last: str, names: tuple[str, ...]) -> Layout:
 
 
 def _template(shown: str, names: tuple[str, ...]) -> Layout | None:
-    """Return the block of lines that shows each output's place as `{name}` or `<name>`-like, if there is one."""
+    """Return the block of lines that shows the place of each output as `{name}`, if there is one."""
     spots = [shown.find(f"{{{name}}}") for name in names]
     if min(spots) < 0 or "[[ ## " in shown:
         return None

@@ -68,7 +68,8 @@ def _proper(names: Iterable[str]) -> list[str]:
 def _field(name: str, text: str, shown: str | None = None) -> Field:
     """Make a field of a name, with the choices beside it, or those among which a demo chooses."""
     beside = re.search(
-        rf"[`\"']?{re.escape(name)}[`\"']?\s*(?:\(|:|is|must be|should be)+\s*(?:one of)?:?\s*({_CHOICES.pattern})",
+        rf"[`\"']?{re.escape(name)}[`\"']?\s*(?:\(|:|is|must be|should be)+\s*(?:one of)?:?\s*"
+        rf"({_CHOICES.pattern})",
         text,
         re.IGNORECASE,
     )

@@ -3,7 +3,7 @@
 Main path: from_annotation("list[Cite]"), from_note("must be one of: a; b"), from_baml('"yes" or "no"').
 Source: dspy/adapters/utils.py (translate_field_type, get_annotation_name) and baml_adapter.py, DSPy 3.4.1.
 
-A class that the prompt only names becomes {"x-class": name}: its shape must come from elsewhere in the prompt.
+A class that the prompt only names becomes {"x-class": name}: its shape must come from elsewhere.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a request asks for, once read: fields, inputs, demos, format.
 
-Main path: Task.spec says what to produce and how it is to look, Task.inputs and Task.demos what to produce it from.
+Main path: Task.spec says what to produce and how it is to look, Task.inputs and Task.demos from what.
 """
 
 from __future__ import annotations

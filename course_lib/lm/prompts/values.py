@@ -116,7 +116,7 @@ def _tagged(text: str, names: Sequence[str]) -> dict[str, str]:
 
 @lru_cache(maxsize=256)
 def label_pattern(names: tuple[str, ...]) -> re.Pattern[str]:
-    """Return what finds `name: value` lines: before, name and after are its groups; case and `_` are loose."""
+    """Return what finds `name: value` lines, with groups before, name, after; case and `_` are loose."""
     spelled = "|".join(
         re.escape(name).replace("_", "[ _-]?") for name in sorted(names, key=len, reverse=True)
     )

@@ -28,7 +28,7 @@ def solve_all(work: Work) -> dict[str, object]:
     for field in fields:
         if field not in reasons:
             work.found[field.name] = solve(field, work)
-    told = {field.name: explain(field, work) for field in reasons}
+    told = {field.name: explain(work) for field in reasons}
     return {field.name: (told.get(field.name) or work.found[field.name]).value for field in fields}
 
 

@@ -1,4 +1,4 @@
-"""Answering a plain question, with no context to read: arithmetic, everyday facts, or an honest "I don't know".
+"""Answering a plain question without a context: arithmetic, everyday facts, or "I don't know".
 
 Main path: answer_question(field, work) for a field; reply(text, work) for a plain chat message.
 """
@@ -71,9 +71,9 @@ def _same_question(field: Field, work: Work) -> Found | None:
     asked = words.stems(work.task.text)
     for turn in (*work.task.demos, *work.task.history):
         value = turn.outputs.get(field.name)
-        if isinstance(value, str) and value and asked and words.stems(turn.text) == asked:
-            if field.schema.get("type") == "string":
-                return Found(value, "an example answers the same question")
+        is_same = bool(asked) and words.stems(turn.text) == asked
+        if is_same and isinstance(value, str) and value and field.schema.get("type") == "string":
+            return Found(value, "an example answers the same question")
     return None
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+from course_lib.lm.skills import words
+
 MOST = 1e15  # larger results are not worked out
 
 
@@ -41,43 +43,16 @@ _SPOKEN = (
     (r"(\d+(?:\.\d+)?)\s*(?:%|percent)\s+of\b", r"\1 / 100 *"),
     (r"\b(?:plus|added to|and then add)\b", "+"),
     (r"\b(?:minus|less|take away)\b", "-"),
-    (r"\b(?:times|multiplied by)\b|(?<=\d)\s*[x×]\s*(?=\d)", "*"),
-    (r"\b(?:divided by|over)\b|÷", "/"),
+    (r"\b(?:times|multiplied by)\b|(?<=\d)\s*[x\u00d7]\s*(?=\d)", "*"),
+    (r"\b(?:divided by|over)\b|\u00f7", "/"),
     (r"\bsquared\b", "^ 2"),
     (r"\bcubed\b", "^ 3"),
     (r"\b(?:to the power of|raised to)\b|\*\*", "^"),
     (r"\bmod(?:ulo)?\b", "mod"),
     (r"(?<=\d),(?=\d{3}\b)", ""),
-    (r"[−–](?=\s*\d)", "-"),
+    (r"[\u2212\u2013](?=\s*\d)", "-"),
 )
-_NUMBER_WORDS = {
-    word: value
-    for value, word in enumerate(
-        [
-            "zero",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-            "thirteen",
-            "fourteen",
-            "fifteen",
-            "sixteen",
-            "seventeen",
-            "eighteen",
-            "nineteen",
-            "twenty",
-        ]
-    )
-} | {"thirty": 30, "forty": 40, "fifty": 50, "hundred": 100, "thousand": 1000}
+_NUMBER_WORDS = words.NUMBERS | {"thirty": 30, "forty": 40, "fifty": 50, "hundred": 100, "thousand": 1000}
 _EXPRESSION = re.compile(r"[(\-\s]*\d[\d.\s()+\-*/^]*(?:mod[\d.\s()+\-*/^]*)?")
 _ROOT = re.compile(r"\b(?:square root of|sqrt)\s*\(?\s*(\d+(?:\.\d+)?)\)?", re.IGNORECASE)
 _LISTED = re.compile(
@@ -86,7 +61,8 @@ _LISTED = re.compile(
     re.IGNORECASE,
 )
 _LETTERS = re.compile(
-    r"how many (?:times does )?(?:the )?(?:letter )?['\"]?([a-z])['\"]?(?:'?s)? (?:are |is |appear |occur )*(?:there )?in (?:the word )?['\"]?(\w+)",
+    r"how many (?:times does )?(?:the )?(?:letter )?['\"]?([a-z])['\"]?(?:'?s)? (?:are |is |appear |occur )*"
+    r"(?:there )?in (?:the word )?['\"]?(\w+)",
     re.IGNORECASE,
 )
 
@@ -162,7 +138,7 @@ def evaluate(expression: str) -> float | None:
     try:
         parser = _Parser(iter([*tokens, ""]))
         value = parser.sum()
-        return value if parser.token == "" and abs(value) <= MOST else None
+        return value if parser.ahead == "" and abs(value) <= MOST else None
     except (ArithmeticError, ValueError):
         return None
 
@@ -171,33 +147,33 @@ class _Parser:
     """Recursive descent: sum, product, power, atom."""
 
     def __init__(self, tokens: Iterator[str]) -> None:
-        self.tokens = tokens
-        self.token = next(tokens)
+        self.aheads = tokens
+        self.ahead = next(tokens)
         self.depth = 0
 
     def take(self) -> str:
-        token, self.token = self.token, next(self.tokens, "")
+        token, self.ahead = self.ahead, next(self.aheads, "")
         return token
 
     def sum(self) -> float:
         value = self.product()
-        while self.token in ("+", "-"):
+        while self.ahead in ("+", "-"):
             value = value + self.product() if self.take() == "+" else value - self.product()
         return value
 
     def product(self) -> float:
         value = self.power()
-        while self.token in ("*", "/", "mod"):
+        while self.ahead in ("*", "/", "mod"):
             sign, other = self.take(), self.power()
             value = value * other if sign == "*" else value / other if sign == "/" else value % other
         return value
 
     def power(self) -> float:
-        if self.token == "-":
+        if self.ahead == "-":
             self.take()
             return -self.power()
         value = self.atom()
-        if self.token == "^":
+        if self.ahead == "^":
             self.take()
             exponent = self.power()
             if abs(exponent) > 64:
@@ -209,8 +185,8 @@ class _Parser:
         return value
 
     def atom(self) -> float:
-        token = self.take()
-        if token == "(":
+        taken = self.take()
+        if taken == "(":
             self.depth += 1
             if self.depth > 40:
                 raise ValueError("too many brackets")
@@ -218,4 +194,4 @@ class _Parser:
             if self.take() != ")":
                 raise ValueError("a bracket is not closed")
             return value
-        return float(token)
+        return float(taken)

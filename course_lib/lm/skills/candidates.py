@@ -1,12 +1,14 @@
 """What can be picked out of a text: addresses, dates, amounts, ids, numbers, names.
 
-Main path: Candidates(text).of(kind), in order of appearance; kind_of(name, desc) says which kind a field wants.
+Main path: candidates(text).of(kind), in order of appearance; kinds_of(name, desc) says what a field wants.
 """
 
 from __future__ import annotations
 
 import re
 from functools import cached_property, lru_cache
+
+from course_lib.lm.skills import words
 
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
@@ -35,136 +37,12 @@ _DATE = re.compile(
 )
 _NAME = re.compile(r"\b[A-Z][a-zà-ÿ]+(?:[ '-](?:[A-Z][a-zà-ÿ]+|de|van|von|la|of))*(?:[ -][A-Z][a-zà-ÿ]+)?")
 _SELF = re.compile(
-    r"(?:my name is|name's|i am|i'm|this is|regards,?|sincerely,?|cheers,?|thanks,?|thank you,?|yours,?|mr\.?|mrs\.?|ms\.?|dr\.?)"
-    r"[\s,–-]+((?-i:[A-Z])[\w'-]+(?:[ ](?-i:[A-Z])[\w'-]+)*)",
+    r"(?:my name is|name's|i am|i'm|this is|regards,?|sincerely,?|cheers,?|thanks,?|thank you,?|yours,?"
+    r"|mr\.?|mrs\.?|ms\.?|dr\.?)"
+    r"[\s,\u2013-]+((?-i:[A-Z])[\w'-]+(?:[ ](?-i:[A-Z])[\w'-]+)*)",
     re.IGNORECASE,
 )
-_NUMBER_WORDS = dict(
-    zip(
-        [
-            "zero",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-        ],
-        range(13),
-        strict=True,
-    )
-)
-_NOT_NAMES = frozenset(
-    [
-        "The",
-        "A",
-        "An",
-        "I",
-        "It",
-        "This",
-        "That",
-        "These",
-        "Those",
-        "My",
-        "Our",
-        "Your",
-        "His",
-        "Her",
-        "Their",
-        "We",
-        "You",
-        "He",
-        "She",
-        "They",
-        "Hi",
-        "Hello",
-        "Dear",
-        "Hey",
-        "Thanks",
-        "Thank",
-        "Please",
-        "What",
-        "When",
-        "Where",
-        "Why",
-        "Who",
-        "How",
-        "Which",
-        "Is",
-        "Are",
-        "Was",
-        "Were",
-        "Do",
-        "Does",
-        "Did",
-        "Can",
-        "Could",
-        "Would",
-        "Should",
-        "Will",
-        "If",
-        "In",
-        "On",
-        "At",
-        "To",
-        "For",
-        "From",
-        "And",
-        "But",
-        "Or",
-        "So",
-        "Also",
-        "After",
-        "Before",
-        "Order",
-        "Ticket",
-        "Invoice",
-        "Regards",
-        "Cheers",
-        "Monday",
-        "Tuesday",
-        "Wednesday",
-        "Thursday",
-        "Friday",
-        "Saturday",
-        "Sunday",
-        "January",
-        "February",
-        "March",
-        "April",
-        "May",
-        "June",
-        "July",
-        "August",
-        "September",
-        "October",
-        "November",
-        "December",
-        "Yes",
-        "No",
-        "Not",
-        "There",
-        "Here",
-        "Just",
-        "Still",
-        "Since",
-        "Because",
-        "Now",
-        "Then",
-        "Today",
-        "Yesterday",
-        "Tomorrow",
-        "Question",
-        "Context",
-        "Text",
-    ]
-)
+_NOT_NAMES = frozenset(words.ENGLISH["not_names"].split())
 
 
 class Candidates:
@@ -172,10 +50,15 @@ class Candidates:
 
     def __init__(self, text: str) -> None:
         self.text = text
+        self._found: dict[str, tuple[str, ...]] = {}
 
-    @lru_cache(maxsize=64)  # noqa: B019 - instances live in candidates(), which is bounded
     def of(self, kind: str) -> tuple[str, ...]:
         """Return the pieces of `kind` in order of appearance, each once."""
+        if kind not in self._found:
+            self._found[kind] = self._find(kind)
+        return self._found[kind]
+
+    def _find(self, kind: str) -> tuple[str, ...]:
         if kind == "date":
             return self.dates
         if kind == "name":
@@ -206,9 +89,9 @@ class Candidates:
         """Return the numbers that are written as such, digits before words."""
         digits = [float(piece.replace(",", "")) for piece in self.of("number")]
         spelled = [
-            float(_NUMBER_WORDS[word])
+            float(words.NUMBERS[word])
             for word in re.findall(r"[a-z]+", self.text.lower())
-            if word in _NUMBER_WORDS
+            if word in words.NUMBERS
         ]
         return tuple(digits + spelled)
 
@@ -258,7 +141,7 @@ _KINDS: tuple[tuple[str, str], ...] = (
 
 @lru_cache(maxsize=1024)
 def kinds_of(name: str, desc: str = "") -> tuple[str, ...]:
-    """Return the kinds of piece that a field wants, best first, by the words of its name, then of its description."""
+    """Return the kinds of piece that a field wants, best first: by its name, then by its description."""
     spread = re.sub(r"([a-z])([A-Z])", r"\1 \2", name).replace("_", " ").lower()
     found = [kind for kind, pattern in _KINDS if re.search(rf"\b(?:{pattern})\b", spread)]
     found += [

@@ -7,32 +7,20 @@ labels' own words are trusted is learned from the demos: where they contradict t
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 from course_lib.lm.prompts import Field, Turn
 from course_lib.lm.prompts.values import labelled
 from course_lib.lm.skills import words
+from course_lib.lm.skills.explanation import is_reasoning
+from course_lib.lm.skills.learner import Learner
 from course_lib.lm.skills.work import Found, Work
 
-OWN = 1.0  # how much the labels' own words weigh before a demo is seen
-GLOSS = 1.2  # how much a word of a label's description weighs against the label's name
-DEFAULT = 0.3  # head start of a label that means "nothing special"
-SHARE = 0.02  # how much a demo speaks for its label whatever the input, so that frequent labels are learned
-STEPS, RATE, OWN_RATE = 12, 0.5, 0.1  # gradient steps on the demos
-RELEVANT = 2.0  # how much more a feature that some label is about counts in likeness
-KIND_WEIGHTS = {"@": 2.0, "~": 0.5}  # ideas and parts of words, against whole words
 WEAK_DEMOS = 4  # how many demos sim-small keeps in mind
-
-DEFAULT_LABELS = re.compile(
-    r"normal|neutral|medium|average|standard|other|none|general|regular|ordinary", re.IGNORECASE
-)
-
-Vector = Mapping[str, float]
 
 
 def classify(field: Field, work: Work) -> Found | None:
@@ -46,7 +34,7 @@ def classify(field: Field, work: Work) -> Found | None:
 
 
 def closed_set(field: Field, demos: Sequence[Turn]) -> tuple[Any, ...]:
-    """Return the labels of a field: its enum, True and False, or short texts that the demos keep repeating."""
+    """Return the labels of a field: its enum, True and False, or texts that the demos keep repeating."""
     options = [field.schema, *field.schema.get("anyOf", ())]
     for option in options:
         if "enum" in option:
@@ -113,11 +101,13 @@ def _choose(name: str, desc: str, labels: Sequence[Any], text: str, work: Work) 
         for turn in demos
         if (label := _match(turn.outputs.get(name), key)) is not None
     )
-    model = _learn(key, _about(name, desc) if key == ("True", "False") else "", glosses, shown, not work.weak)
-    scores = model.scores(words.features(text, parts=not work.weak))
-    by_text = dict(zip(key, labels, strict=True))
+    about = f"{name.replace('_', ' ')} {desc}" if key == ("True", "False") else ""
+    learner = _learner(key, about, glosses, shown, weak=work.weak)
+    scores = learner.scores(words.features(text, parts=not work.weak))
     chosen = work.pick(scores)
-    return by_text[chosen], model.because(name, chosen, text)
+    explains = any(is_reasoning(field) for field in task.spec.outputs)
+    because = learner.because(name, chosen, text) if explains else ""
+    return labels[key.index(chosen)], because
 
 
 def _match(shown: Any, key: Sequence[str]) -> str | None:
@@ -128,16 +118,12 @@ def _match(shown: Any, key: Sequence[str]) -> str | None:
     return next((label for label in key if label.lower() == text.lower()), None)
 
 
-def _about(name: str, desc: str) -> str:
-    return f"{name.replace('_', ' ')} {desc}"
-
-
 @lru_cache(maxsize=512)
 def _glosses(labels: tuple[str, ...], text: str) -> tuple[str, ...]:
-    """Return for each label what the prompt says it means: the words after `label:`, `label =` or `label (`."""
+    """Return for each label what the prompt says it means, as in `label: ...` or `label (...)`."""
     spelled = "|".join(re.escape(label) for label in sorted(labels, key=len, reverse=True))
     pattern = re.compile(
-        rf"(?<![\w-])[`\"'*]*({spelled})[`\"'*]*\s*(?::|=|\(|–|—| - | means | is for | if | when )",
+        rf"(?<![\w-])[`\"'*]*({spelled})[`\"'*]*\s*(?::|=|\(|\u2013|\u2014| - | means | is for | if | when )",
         re.IGNORECASE,
     )
     marks = list(pattern.finditer(text))
@@ -152,163 +138,13 @@ def _glosses(labels: tuple[str, ...], text: str) -> tuple[str, ...]:
     return tuple(glosses[label] for label in labels)
 
 
-class Model:
-    """What one set of labels, descriptions and demos teaches; built once per prompt.
-
-    A softmax regression in its dual form: it starts from what the labels mean and takes a few gradient steps
-    on the demos, so that each demo speaks for its label in the measure of its likeness to the input, and how
-    far the labels' own words count is learned too.
-    """
-
-    def __init__(
-        self, labels: Sequence[str], about: str, glosses: Sequence[str], demos: Sequence[tuple[str, str]]
-    ):
-        self.labels = tuple(labels)
-        self.demo_labels = [label for _, label in demos]
-        self.demo_features = [words.features(text) for text, _ in demos]
-        seen = Counter(feature for found in self.demo_features for feature in found)
-        self.unknown = math.log(1 + (len(demos) + 1) / 0.5)
-        self.idf = {
-            feature: math.log(1 + (len(demos) + 1) / (count + 0.5)) for feature, count in seen.items()
-        }
-        self.meaning = self._meanings(about, glosses)
-        self.units = [self._unit(found) for found in self.demo_features]
-        self.index: dict[str, list[tuple[int, float]]] = {}
-        for at, unit in enumerate(self.units):
-            for feature, weight in unit.items():
-                self.index.setdefault(feature, []).append((at, weight))
-        self.own_scale = 1.0
-        self.pull = [[0.0] * len(self.labels) for _ in demos]
-        self._learn()
-
-    def _unit(self, found: Vector) -> dict[str, float]:
-        """Weigh features by kind and rarity, and scale to length 1."""
-        weighted = {
-            feature: weight
-            * self.idf.get(feature, self.unknown)
-            * KIND_WEIGHTS.get(feature[0], 1.0)
-            * (RELEVANT if feature in self.meaning else 1.0)
-            for feature, weight in found.items()
-        }
-        length = math.sqrt(sum(weight * weight for weight in weighted.values())) or 1.0
-        return {feature: weight / length for feature, weight in weighted.items()}
-
-    def _meanings(self, about: str, glosses: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
-        """Return {feature: [(label, weight)]} for the words of the labels; what all labels share says nothing."""
-        per_label: list[dict[str, float]] = []
-        for label, gloss in zip(self.labels, glosses, strict=True):
-            own = dict(words.features(label.replace("_", " ")))
-            if about and label == "True":
-                own.update(words.features(about))
-            for feature, weight in words.features(gloss).items():
-                own[feature] = own.get(feature, 0.0) + GLOSS * weight
-            per_label.append(own)
-        shared = Counter(feature for own in per_label for feature in own)
-        meaning: dict[str, list[tuple[int, float]]] = {}
-        for at, own in enumerate(per_label):
-            for feature, weight in own.items():
-                if shared[feature] < max(2, len(self.labels)):
-                    meaning.setdefault(feature, []).append(
-                        (at, weight * math.log(1 + len(self.labels) / shared[feature]))
-                    )
-        return meaning
-
-    def own_words(self, found: Vector) -> list[float]:
-        """Return for each label how strongly its own words speak for a text."""
-        scores = [DEFAULT if DEFAULT_LABELS.fullmatch(label) else 0.0 for label in self.labels]
-        for feature, weight in found.items():
-            for at, meaning in self.meaning.get(feature, ()):
-                scores[at] += weight * meaning
-        return [OWN * score for score in scores]
-
-    def likeness(self, unit: Vector) -> list[float]:
-        """Return the likeness of each demo to a text, from 0 to 1."""
-        alike = [0.0] * len(self.units)
-        for feature, weight in unit.items():
-            for at, other in self.index.get(feature, ()):
-                alike[at] += weight * other
-        return alike
-
-    def _learn(self) -> None:
-        if not self.demo_labels:
-            return
-        own = [self.own_words(found) for found in self.demo_features]
-        kernel = [[SHARE + value for value in self.likeness(unit)] for unit in self.units]
-        wanted = [self.labels.index(label) for label in self.demo_labels]
-        shown = set(wanted)
-        for _ in range(STEPS):
-            misses = []
-            for at, row in enumerate(kernel):
-                chances = _softmax(self._joined(own[at], row))
-                # A label that no demo shows is left to its own words, not taken for wrong.
-                misses.append(
-                    [
-                        (wanted[at] == label) - chance if label in shown else 0.0
-                        for label, chance in enumerate(chances)
-                    ]
-                )
-            for at, miss in enumerate(misses):
-                self.pull[at] = [pull + RATE * part for pull, part in zip(self.pull[at], miss, strict=True)]
-            slope = sum(
-                part * score
-                for at, miss in enumerate(misses)
-                for part, score in zip(miss, own[at], strict=True)
-            )
-            self.own_scale = min(max(self.own_scale + OWN_RATE * slope / len(misses), 0.0), 2.0)
-
-    def _joined(self, own: Sequence[float], alike: Sequence[float]) -> list[float]:
-        scores = [self.own_scale * score for score in own]
-        for pull, value in zip(self.pull, alike, strict=True):
-            for label, part in enumerate(pull):
-                scores[label] += part * value
-        return scores
-
-    def scores(self, found: Vector) -> dict[str, float]:
-        """Return a score for each label; the highest is the answer."""
-        own = self.own_words(found)
-        if self.demo_labels:
-            alike = [SHARE + value for value in self.likeness(self._unit(found))]
-            own = self._joined(own, alike)
-        return dict(zip(self.labels, own, strict=True))
-
-    def because(self, name: str, chosen: str, text: str) -> str:
-        """Say in a sentence what the choice rests on."""
-        found = words.features(text)
-        if self.demo_labels:
-            alike = self.likeness(self._unit(found))
-            best = max(range(len(alike)), key=alike.__getitem__)
-            if alike[best] > 0 and self.demo_labels[best] == chosen:
-                shared = [f for f in self.demo_features[best] if f in found and f[0] not in "@~"][:3]
-                told = f", sharing {_quoted(shared)}" if shared else ""
-                return f"the input is most like an example with {name} {chosen}{told}"
-        at = self.labels.index(chosen)
-        hits = [
-            feature for feature in found if any(label == at for label, _ in self.meaning.get(feature, ()))
-        ]
-        if plain := [feature for feature in hits if feature[0] not in "@~"][:3]:
-            return f"{_quoted(plain)} in the input points to {name} {chosen}"
-        if hits:
-            return f"the words of the input are about {hits[0].lstrip('@~')}, which points to {name} {chosen}"
-        return f"nothing in the input speaks for another {name} than {chosen}"
-
-
-def _softmax(scores: Sequence[float]) -> list[float]:
-    best = max(scores)
-    powers = [math.exp(score - best) for score in scores]
-    total = sum(powers)
-    return [power / total for power in powers]
-
-
-def _quoted(items: Sequence[str]) -> str:
-    return ", ".join(f"'{item}'" for item in items)
-
-
 @lru_cache(maxsize=256)
-def _learn(
+def _learner(
     labels: tuple[str, ...],
     about: str,
     glosses: tuple[str, ...],
     demos: tuple[tuple[str, str], ...],
-    parts: bool,
-) -> Model:
-    return Model(labels, about, glosses, demos)
+    *,
+    weak: bool,
+) -> Learner:
+    return Learner(labels, about, glosses, demos, parts=not weak)

@@ -1,6 +1,6 @@
 """The reasoning field: an honest sentence about what the other values rest on.
 
-Main path: is_reasoning(field) tells which fields wait until the others are found; explain(field, work) writes.
+Main path: is_reasoning(field) tells which fields wait for the others; explain(work) writes them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def is_reasoning(field: Field) -> bool:
     return is_free_text(field) and _REASONING.fullmatch(field.name) is not None
 
 
-def explain(field: Field, work: Work) -> Found:
+def explain(work: Work) -> Found:
     """Write the reasons that the skills gave, one sentence each."""
     reasons = dict.fromkeys(found.because for found in work.found.values() if found.because)
     if not reasons:

@@ -1,6 +1,6 @@
 """Everyday facts: capitals, currencies, chemistry, planets, authors, famous dates.
 
-Main path: recall(question) -> Fact or None. The facts are in facts.json, one line of `subject=answer` per kind.
+Main path: recall(question) -> Fact or None. The facts are in facts.json, `subject=answer` by kind.
 """
 
 from __future__ import annotations

@@ -22,12 +22,12 @@ _FORMATS = {
     "duration": "P0D",
     "email": "unknown@example.com",
     "uri": "https://example.com",
-    "ipv4": "0.0.0.0",
+    "ipv4": "192.0.2.1",
 }
 
 
 def text_leaf(schema: Schema, name: str, desc: str, text: str, *, must: bool = False) -> str | None:
-    """Return the text that the field wants, in the schema's format; None if it is not there, unless it must be."""
+    """Return the text that the field wants, in the schema's format; None if it is not there (unless `must`)."""
     if wanted := schema.get("format"):
         found = _formatted(wanted, text)
         return found or (_format_fallback(wanted, name) if must else None)
@@ -89,7 +89,7 @@ def _matching(pattern: str, text: str, *, must: bool) -> str | None:
 
 
 def _built(pattern: str) -> str:
-    """Build a text for a simple pattern: literals, classes, `\\d`, `\\w` and counts."""
+    r"""Build a text for a simple pattern: literals, classes, `\d`, `\w` and counts."""
     out: list[str] = []
     token = re.compile(r"(\\.|\[[^\]]*\]|\([^()]*\)|.)(\{(\d+)(?:,\d*)?\}|[+*?])?")
     for part in token.finditer(pattern.strip("^$")):

@@ -1,4 +1,4 @@
-"""Answering from a context: the sentences that bear on the question, with the ids of the chunks they stand in.
+"""Answering from a context: the sentences that bear on the question, and the ids of their chunks.
 
 Main path: quote(field, work) -> Found. Nothing that bears on the question, or no context: it says so.
 """
@@ -129,7 +129,7 @@ def wants_short(field: Field, work: Work) -> bool:
 
 
 def span(question: str, sentence: str) -> str:
-    """Return the few words of `sentence` that answer a question of this kind; all of it if that is unclear."""
+    """Return the few words of `sentence` that answer such a question; all of it if that is unclear."""
     asked = question.lower()
     pieces = candidates(sentence)
     wanted: tuple[str, ...] = ()
@@ -160,7 +160,7 @@ def find(work: Work, held: Sequence[str]) -> Quote:
 
 @lru_cache(maxsize=512)
 def chunks(context: str) -> tuple[Chunk, ...]:
-    """Cut a context into passages: a JSON list, DSPy's «numbered» passages, `[id]` paragraphs, or one text."""
+    """Cut a context into passages: a JSON list, DSPy's «» passages, `[id]` paragraphs, or one text."""
     texts = _listed(context)
     found = []
     for number, text in enumerate(texts, 1):

@@ -1,7 +1,7 @@
 """A well-shaped value for any JSON schema, filled from the input where the input has what is asked.
 
-Main path: fill(schema, name, desc, source) -> JSON value that validates. Records and lists are filled field by
-field; a leaf takes the piece of the text that its name, description and type ask for.
+Main path: fill(schema, name, desc, source) -> JSON value that validates. Records and lists are filled field
+by field; a leaf takes the piece of the text that its name, description and type ask for.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from course_lib.lm.prompts.schema import Schema
 from course_lib.lm.prompts.values import labelled
+from course_lib.lm.skills import words
 from course_lib.lm.skills.candidates import candidates, kinds_of
 from course_lib.lm.skills.leaves import number_leaf, text_leaf
 
@@ -72,7 +73,7 @@ def _fill(schema: Schema, name: str, desc: str, source: Source) -> Any:
     if isinstance(kind, list):
         return _alternative([{**schema, "type": one} for one in kind], name, desc, source)
     if kind == "object" or "properties" in schema:
-        return _record(schema, name, desc, source)
+        return _record(schema, source)
     if kind == "array" or "prefixItems" in schema:
         return _list(schema, name, desc, source)
     if kind == "boolean":
@@ -115,7 +116,7 @@ def _is_hollow(value: Any) -> bool:
     return value in ([], {}, "")
 
 
-def _record(schema: Schema, name: str, desc: str, source: Source) -> Any:
+def _record(schema: Schema, source: Source) -> Any:
     properties = schema.get("properties")
     if not properties:
         return _mapping(schema, source)
@@ -139,7 +140,8 @@ def _mapping(schema: Schema, source: Source) -> dict[str, Any]:
         pairs = {
             kind: found[0] for kind in ("email", "id", "date", "money", "name") if (found := pieces.of(kind))
         }
-    filled = {key: fill(wanted, key, "", source.on(value)) for key, value in list(pairs.items())[:8]}
+    most = 8 if source.depth < DEEPEST else 0
+    filled = {key: fill(wanted, key, "", source.on(value)) for key, value in list(pairs.items())[:most]}
     return (
         filled
         if len(filled) >= schema.get("minProperties", 0)
@@ -184,7 +186,9 @@ def _items(item: Schema, name: str, desc: str, source: Source) -> list[Any]:
         return named or [source.choose(name, desc, item["enum"], source.text)]
     kind = item.get("type")
     if kind == "object" or "properties" in item:
-        return [fill(item, name, desc, source.on(part)) for part in _parts(item, source.text)]
+        # Deeper down one part is enough: a model that holds itself would multiply.
+        parts = _parts(item, source.text) if source.depth < 2 else [source.text]
+        return [fill(item, name, desc, source.on(part)) for part in parts]
     if kind in ("integer", "number"):
         found = (number_leaf(item, name, desc, piece) for piece in candidates(source.text).of("number"))
         return [number for number in found if number is not None]
@@ -202,7 +206,7 @@ def _items(item: Schema, name: str, desc: str, source: Source) -> list[Any]:
 
 
 def _parts(item: Schema, text: str) -> list[str]:
-    """Cut a text into one part per record: by lines, else by clauses, keeping those that hold a piece it wants."""
+    """Cut a text into one part per record: by lines, else by clauses, keeping those that hold a wanted piece."""
     wanted = [kind for name in item.get("properties", {}) for kind in kinds_of(name)]
     for cut in (r"\n+", r";|\s\band\b\s|,(?=\s*(?:\d|one|two|three|four|five|a |an )\b)"):
         parts = [part.strip(" .-*") for part in re.split(cut, text) if part.strip(" .-*")]
@@ -213,9 +217,7 @@ def _parts(item: Schema, text: str) -> list[str]:
 
 
 def _phrases(name: str, text: str) -> list[str]:
-    """Return the pieces of a list in the text, sentences for steps and points, or the words that stand out."""
-    from course_lib.lm.skills import words
-
+    """Return the items of a list of texts: sentences for steps and points, else the words that stand out."""
     if re.search(r"step|point|sentence|claim|fact|question|task|action|reason|bullet", name):
         return [sentence.rstrip(".") for sentence in words.sentences(text)][:8]
     seen: dict[str, int] = {}
@@ -228,6 +230,8 @@ def _phrases(name: str, text: str) -> list[str]:
 def fallback(schema: Schema, name: str, definitions: Mapping[str, Schema], depth: int = 0) -> Any:
     """Return the plainest value that validates, for what the text does not say."""
     schema = resolve(schema, definitions)
+    if depth > 2 * DEEPEST:
+        return None
     if "x-opaque" in schema:
         schema = guess(name)
     if "const" in schema:
@@ -236,11 +240,8 @@ def fallback(schema: Schema, name: str, definitions: Mapping[str, Schema], depth
         return schema["enum"][0]
     if options := schema.get("anyOf") or schema.get("oneOf"):
         kinds = [resolve(option, definitions) for option in options]
-        return (
-            None
-            if any(kind.get("type") == "null" for kind in kinds)
-            else fallback(kinds[0], name, definitions, depth)
-        )
+        is_nullable = any(kind.get("type") == "null" for kind in kinds)
+        return None if is_nullable else fallback(kinds[0], name, definitions, depth + 1)
     kind = schema.get("type")
     if kind == "object" or "properties" in schema:
         parts = schema.get("properties", {})
