@@ -209,6 +209,23 @@ def test_what_does_not_exist_is_refused_before_any_call(model: str, said: str) -
     assert lm.ledger().requests == 0
 
 
+@BOTH
+@pytest.mark.usefixtures("_collected")
+def test_past_the_spending_cap_a_hosted_model_is_a_billing_error(
+    engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+    monkeypatch.setenv("COURSE_LM_CAP_USD", "0")
+    lm.stop()  # the endpoint reads both when it starts
+
+    model = lm.connect("openai/gpt-4o-mini@busy", cache=False, engine=engine)
+
+    assert model.model == "course/openai/gpt-4o-mini@busy"
+    with pytest.raises(dspy.LMBillingError, match=r"the spending cap is reached: .* raise the cap"):
+        predict(model)
+    lm.stop()
+
+
 def test_a_shared_endpoint_that_is_away_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COURSE_LM_URL", "http://127.0.0.1:9")
 
