@@ -1,6 +1,6 @@
 """The slips of sim-small: labels it gets wrong, and replies that are nearly in the format asked.
 
-Main path: slip(task, values, luck) -> text; SLIP_SHARE of the replies are not clean, the same ones every time.
+Main path: slip(task, values, luck) -> text; SLIP_SHARE of the replies are not clean, always the same ones.
 """
 
 from __future__ import annotations

@@ -22,7 +22,9 @@ OWN = 1.2  # how much the labels' own words weigh before a demo is seen
 GLOSS = 1.2  # how much a word of a label's description weighs against the label's name
 DEFAULT = 0.3  # head start of a label that means "nothing special"
 SHARE = 0.01  # how much a demo speaks for its label whatever the input, so that frequent labels are learned
-STEPS, RATE, OWN_RATE = 12, 0.5, 0.1  # gradient steps on the demos
+STEPS, RATE = 12, 0.5  # gradient steps on the demos
+DOUBT = (0.0, 0.15)  # what the demos must show before these weights grow
+SCALE_RATES = (0.1, 0.3)  # how fast the weight of own words, and of loose ideas, is learned
 RELEVANT = 2.0  # how much more a feature that some label is about counts in likeness
 KIND_WEIGHTS = {"@": 2.0, "~": 0.5}  # ideas and parts of words, against whole words
 
@@ -49,12 +51,13 @@ class Learner:
         self.demo_labels = [label for _, label in demos]
         self.demo_features = [words.features(text, parts=parts) for text, _ in demos]
         self.meaning = self._meanings(about, glosses)
+        self.loose = self._loose_meanings()
         seen = Counter(feature for found in self.demo_features for feature in found)
         self.unknown = math.log(1 + (len(demos) + 1) / 0.5)
         self.gain = {
             feature: math.log(1 + (len(demos) + 1) / (count + 0.5))
             * KIND_WEIGHTS.get(feature[0], 1.0)
-            * (RELEVANT if feature in self.meaning else 1.0)
+            * (RELEVANT if feature in self.meaning or feature in self.loose else 1.0)
             for feature, count in seen.items()
         }
         self.index: dict[str, list[tuple[int, float]]] = {}
@@ -64,7 +67,10 @@ class Learner:
             )
             for feature, weight in found.items():
                 self.index.setdefault(feature, []).append((at, weight * self.gain[feature] / length))
-        self.own_scale = 1.0
+        self.scales = [
+            1.0,
+            0.0,
+        ]  # of the labels' own words; of what they loosely stand for, once demos show it
         self.pull = [[0.0] * len(self.labels) for _ in demos]
         self._learn()
 
@@ -87,14 +93,25 @@ class Learner:
                     meaning.setdefault(feature, []).append((at, OWN * weight * rarity))
         return meaning
 
-    def own_words(self, found: Vector) -> list[float]:
-        """Return for each label how strongly its own words speak for a text."""
-        scores = [OWN * DEFAULT if _DEFAULT_LABELS.fullmatch(label) else 0.0 for label in self.labels]
-        meanings = self.meaning
+    def _loose_meanings(self) -> dict[str, list[int]]:
+        """Return {feature: [label]} for the ideas that a label may stand for without naming them."""
+        loose: dict[str, list[int]] = {}
+        for at, label in enumerate(self.labels):
+            for idea in words.loose_ideas(label.replace("_", " ")):
+                loose.setdefault(idea, []).append(at)
+        return loose
+
+    def own_words(self, found: Vector) -> tuple[list[float], list[float]]:
+        """Return for each label how its own words, and what it loosely stands for, speak for a text."""
+        direct = [OWN * DEFAULT if _DEFAULT_LABELS.fullmatch(label) else 0.0 for label in self.labels]
+        loosely = [0.0] * len(self.labels)
+        meaning, loose = self.meaning, self.loose
         for feature, weight in found.items():
-            for at, meaning in meanings.get(feature, ()):
-                scores[at] += weight * meaning
-        return scores
+            for at, known in meaning.get(feature, ()):
+                direct[at] += weight * known
+            for at in loose.get(feature, ()):
+                loosely[at] += weight * OWN
+        return direct, loosely
 
     def likeness(self, found: Vector) -> list[float]:
         """Return the likeness of each demo to a text, from 0 to 1."""
@@ -133,15 +150,18 @@ class Learner:
                 )
             for at, miss in enumerate(misses):
                 self.pull[at] = [pull + RATE * part for pull, part in zip(self.pull[at], miss, strict=True)]
-            slope = sum(
-                part * score
-                for miss, scores in zip(misses, own, strict=True)
-                for part, score in zip(miss, scores, strict=True)
-            )
-            self.own_scale = min(max(self.own_scale + OWN_RATE * slope / len(misses), 0.0), 2.0)
+            for which, scale in enumerate(self.scales):
+                slope = sum(
+                    part * score
+                    for miss, scores in zip(misses, own, strict=True)
+                    for part, score in zip(miss, scores[which], strict=True)
+                )
+                step = SCALE_RATES[which] * (slope / len(misses) - DOUBT[which])
+                self.scales[which] = min(max(scale + step, 0.0), 2.0)
 
-    def _joined(self, own: Sequence[float], alike: Sequence[float]) -> list[float]:
-        scores = [self.own_scale * score for score in own]
+    def _joined(self, own: tuple[list[float], list[float]], alike: Sequence[float]) -> list[float]:
+        direct, loosely = self.scales
+        scores = [direct * named + loosely * meant for named, meant in zip(*own, strict=True)]
         for pull, value in zip(self.pull, alike, strict=True):
             for label, part in enumerate(pull):
                 scores[label] += part * value
@@ -149,10 +169,8 @@ class Learner:
 
     def scores(self, found: Vector) -> dict[str, float]:
         """Return a score for each label; the highest is the answer."""
-        own = self.own_words(found)
-        if self.demo_labels:
-            own = self._joined(own, [SHARE + value for value in self.likeness(found)])
-        return dict(zip(self.labels, own, strict=True))
+        alike = [SHARE + value for value in self.likeness(found)] if self.demo_labels else []
+        return dict(zip(self.labels, self._joined(self.own_words(found), alike), strict=True))
 
     def because(self, name: str, chosen: str, text: str) -> str:
         """Say in a sentence what the choice rests on."""

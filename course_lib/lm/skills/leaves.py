@@ -27,7 +27,7 @@ _FORMATS = {
 
 
 def text_leaf(schema: Schema, name: str, desc: str, text: str, *, must: bool = False) -> str | None:
-    """Return the text that the field wants, in the schema's format; None if it is not there (unless `must`)."""
+    """Return the text that the field wants, in the format of the schema; None if it is not there."""
     if wanted := schema.get("format"):
         found = _formatted(wanted, text)
         return found or (_format_fallback(wanted, name) if must else None)

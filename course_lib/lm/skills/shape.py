@@ -206,7 +206,7 @@ def _items(item: Schema, name: str, desc: str, source: Source) -> list[Any]:
 
 
 def _parts(item: Schema, text: str) -> list[str]:
-    """Cut a text into one part per record: by lines, else by clauses, keeping those that hold a wanted piece."""
+    """Cut a text into one part per record: by lines, else by clauses; parts without a wanted piece go."""
     wanted = [kind for name in item.get("properties", {}) for kind in kinds_of(name)]
     for cut in (r"\n+", r";|\s\band\b\s|,(?=\s*(?:\d|one|two|three|four|five|a |an )\b)"):
         parts = [part.strip(" .-*") for part in re.split(cut, text) if part.strip(" .-*")]

@@ -89,6 +89,8 @@ def _lexicon() -> tuple[dict[str, list[str]], dict[str, dict[str, list[str]]]]:
     phrases: dict[str, dict[str, list[str]]] = {}
     for idea, members in _data("lexicon.json").items():
         for member in [idea, *members.split(", ")]:
+            if member.startswith("("):  # only loosely about the idea: see loose_ideas
+                continue
             roots = [stem(word) for word in words(member)]
             if not roots:
                 continue
@@ -98,6 +100,20 @@ def _lexicon() -> tuple[dict[str, list[str]], dict[str, dict[str, list[str]]]]:
             if f"@{idea}" not in named:
                 named.append(f"@{idea}")
     return single, phrases
+
+
+@cache
+def _loose() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for idea, members in _data("lexicon.json").items():
+        for member in re.findall(r"\((.+?)\)", members):
+            found.setdefault(stem(member), []).append(f"@{idea}")
+    return found
+
+
+def loose_ideas(text: str) -> list[str]:
+    """Return the ideas that a label may stand for without naming them, as `product` for sizes."""
+    return [idea for word in words(text) for idea in _loose().get(stem(word), ())]
 
 
 @lru_cache(maxsize=50_000)
