@@ -16,10 +16,38 @@ import dspy
 import pydantic
 from hypothesis import strategies as st
 
-NAMES = (
-    "answer summary category urgency order_id customer email due_date total items tags score is_valid notes reply "
-    "label entities count amount plan value result details language title steps verdict topic city name"
-).split()
+NAMES = [
+    "answer",
+    "summary",
+    "category",
+    "urgency",
+    "order_id",
+    "customer",
+    "email",
+    "due_date",
+    "total",
+    "items",
+    "tags",
+    "score",
+    "is_valid",
+    "notes",
+    "reply",
+    "label",
+    "entities",
+    "count",
+    "amount",
+    "plan",
+    "value",
+    "result",
+    "details",
+    "language",
+    "title",
+    "steps",
+    "verdict",
+    "topic",
+    "city",
+    "name",
+]
 INPUT_NAMES = [
     "question",
     "context",

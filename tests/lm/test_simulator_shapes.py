@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 import json
-from typing import Any
+from typing import Any, Literal
 
 import dspy
+import pydantic
 import pytest
 from hypothesis import HealthCheck, given, settings
 from pydantic import TypeAdapter
@@ -64,3 +65,70 @@ def test_every_signature_parses_through_the_json_adapter_with_a_schema(program: 
 @given(programs(xml=True))
 def test_every_signature_parses_through_the_xml_adapter(program: Program) -> None:
     _holds(dspy.XMLAdapter(), program)
+
+
+# What the strategies leave out, and why: DSPy itself cannot say it or read it back.
+
+
+class Red(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Number(enum.Enum):
+    ONE = 1
+    TWO = 2
+
+
+class Whole(pydantic.BaseModel):
+    x: int
+
+
+class Chosen(pydantic.BaseModel):
+    x: Literal["a", "b"]
+
+
+class Inner(pydantic.BaseModel):
+    tags: list[str]
+
+
+class Outer(pydantic.BaseModel):
+    part: Inner | None
+
+
+def _signature(kind: Any) -> type[dspy.Signature]:
+    return dspy.make_signature({"text": (str, dspy.InputField()), "out": (kind, dspy.OutputField())})
+
+
+def _xml_prompt(kind: Any) -> str:
+    return json.dumps(dspy.XMLAdapter().format(_signature(kind), [], {"text": "t"})).replace(
+        kind.__name__, "Model"
+    )
+
+
+def test_an_xml_prompt_shows_nothing_of_the_types_inside_a_model() -> None:
+    assert _xml_prompt(Whole) == _xml_prompt(Chosen)
+
+
+def test_an_xml_prompt_shows_nothing_of_the_choices_inside_a_list() -> None:
+    prompt = json.dumps(dspy.XMLAdapter().format(_signature(list[Red]), [], {"text": "t"}))
+
+    assert "blue" not in prompt
+
+
+def test_xml_does_not_read_back_a_list_in_an_optional_model_within_a_model() -> None:
+    adapter, signature = dspy.XMLAdapter(), _signature(Outer)
+    perfect = adapter.format_assistant_message_content(signature, {"out": Outer(part=Inner(tags=["a", "b"]))})
+
+    with pytest.raises(dspy.AdapterParseError):
+        adapter.parse(signature, perfect)
+
+
+def test_chat_does_not_read_back_the_number_that_it_asks_for_in_an_enum_of_numbers() -> None:
+    adapter, signature = dspy.ChatAdapter(), _signature(Number)
+    asked = adapter.format(signature, [], {"text": "t"})[0]["content"]
+    perfect = adapter.format_assistant_message_content(signature, {"out": Number.TWO})
+
+    assert "must be one of: 1; 2" in asked
+    with pytest.raises(dspy.AdapterParseError):
+        adapter.parse(signature, perfect)

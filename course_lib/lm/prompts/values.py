@@ -37,7 +37,7 @@ def read_inputs(text: str, names: tuple[str, ...]) -> dict[str, str]:
     text = strip_reminder(text)
     if "[[ ## " in text and (found := _marked(text, names)):
         return found
-    if names and f"<{names[0]}>" in text and (found := _tagged(text, names)):
+    if any(f"<{name}>" in text for name in names) and (found := _tagged(text, names)):
         return {name: value.strip("\n") for name, value in found.items()}
     if text.lstrip().startswith(("{", "```")) and (record := read_json(text)) is not None:
         return {
