@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
+from course_lib.lm.prompts.schema import literal
 from course_lib.lm.prompts.task import Field, Layout, Spec
 
 Values = Mapping[str, Any]
@@ -55,7 +56,10 @@ def _unlike_json(field: Field, value: Any) -> Any:
         return value
     # A label must stay as it is; only the types around it are read as JSON.
     is_free = any(option.get("type") == "string" and "enum" not in option for option in options)
-    return re.sub(r"[\[\]{}\"]", "", value).strip() if is_free else value
+    if not is_free:
+        return value
+    text = re.sub(r"[\[\]{}\"]", "", value).strip()
+    return text if isinstance(literal(text), str) else re.sub(r"['(),]", " ", text).strip()
 
 
 def _markers(spec: Spec, values: Values) -> str:

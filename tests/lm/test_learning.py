@@ -1,4 +1,4 @@
-"""It learns from the prompt and from nothing else: demos and instructions raise accuracy, wrong demos lower it.
+"""It learns from the prompt and from nothing else: demos and instructions help, wrong demos hurt.
 
 Figures are of the desk's test tickets; what the simulator weighs was set on train and dev tickets.
 """
@@ -75,14 +75,18 @@ def _length(text: str) -> float:
     return sum(weight * weight for weight in words.features(text).values()) ** 0.5 or 1.0
 
 
+def _mean(draws: list[Demos]) -> float:
+    return sum(_accuracy(lambda _, demos=demos: demos) for demos in draws) / len(draws)
+
+
 @cache
 def _figures() -> dict[str, float]:
     train = desk.tickets("train")
     draws = [_demos(random.Random(seed).sample(train, SIZE)) for seed in range(SEEDS)]
     return {
         "none": _accuracy(lambda _: []),
-        "random": sum(_accuracy(lambda _, d=d: d) for d in draws) / SEEDS,
-        "shuffled": sum(_accuracy(lambda _, d=_shuffled(d, s): d) for s, d in enumerate(draws)) / SEEDS,
+        "random": _mean(draws),
+        "shuffled": _mean([_shuffled(demos, seed) for seed, demos in enumerate(draws)]),
         "nearest": _accuracy(_nearest),
     }
 

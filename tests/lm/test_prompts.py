@@ -156,6 +156,7 @@ def test_types_are_read_from_a_baml_prompt() -> None:
     fields = {f.name: f.schema for f in prompts.read(body_for(BAMLAdapter(), Ask, INPUTS)).spec.outputs}
 
     assert fields["cites"] == {
+        "x-baml": True,
         "type": "array",
         "items": {"type": "object", "properties": {"title": {"type": "string"}, "page": {"type": "integer"}}},
     }

@@ -1,4 +1,4 @@
-"""The simulator as a whole: determinism, samples, formats of a learner's own, slips, and no crash on any body."""
+"""The simulator as a whole: determinism, samples, a learner's own formats, slips; no body makes it raise."""
 
 from __future__ import annotations
 
@@ -59,7 +59,10 @@ def test_a_fresh_process_with_other_hash_seeds_gives_the_same_bytes() -> None:
         {"model": "sim-large", "messages": [{"role": "user", "content": "What is 3 + 4?"}]},
     ]
     here = [answer(body, sample=2).text for body in bodies]
-    script = "import json,sys; from course_lib.lm.simulator import answer; print(json.dumps([answer(b, sample=2).text for b in json.load(sys.stdin)]))"
+    script = (
+        "import json, sys; from course_lib.lm.simulator import answer; "
+        "print(json.dumps([answer(body, sample=2).text for body in json.load(sys.stdin)]))"
+    )
 
     for seed in ("1", "20077"):
         run = subprocess.run(
@@ -151,7 +154,8 @@ def test_a_format_of_ones_own_is_followed_from_a_demo(demo: str, expected: str |
 
 
 def test_a_prompt_without_a_field_list_is_answered_in_the_keys_it_names() -> None:
-    system = "Sort the ticket. Reply with a JSON object with keys `kind` (shipping, returns, billing) and `urgent` (yes, no)."
+    keys = "`kind` (shipping, returns, billing) and `urgent` (yes, no)"
+    system = f"Sort the ticket. Reply with a JSON object with keys {keys}."
 
     assert json.loads(_chat("Where is my parcel?", system=system))["kind"] == "shipping"
 
@@ -269,11 +273,26 @@ _json = st.recursive(
 )
 _pieces = st.sampled_from(
     [
-        "[[ ## answer ## ]]", "[[ ## completed ## ]]", "Your output fields are:\n1. `x` (", "Literal['a", "{", "<x>", "</x>",
-        "must adhere to the JSON schema: {", "Respond with a JSON object", "# note: the value you produce must be", "```json\n",
-        "`a`, `b`", "«", "12 / 0", "9 ^ 9 ^ 9", "2026-13-45", "of type: [", "1. `y` (list[int]): z\nConstraints: x: y",
+        "[[ ## answer ## ]]",
+        "[[ ## completed ## ]]",
+        "Your output fields are:\n1. `x` (",
+        "Literal['a",
+        "{",
+        "<x>",
+        "</x>",
+        "must adhere to the JSON schema: {",
+        "Respond with a JSON object",
+        "# note: the value you produce must be",
+        "```json\n",
+        "`a`, `b`",
+        "«",
+        "12 / 0",
+        "9 ^ 9 ^ 9",
+        "2026-13-45",
+        "of type: [",
+        "1. `y` (list[int]): z\nConstraints: x: y",
     ]
-)  # fmt: skip
+)
 _content = st.one_of(st.text(max_size=60), st.lists(_pieces, max_size=6).map("\n".join), _json)
 _bodies = st.fixed_dictionaries(
     {

@@ -96,6 +96,8 @@ def _complete(field: Field, shown: Schema | None) -> Field:
     listed = field.schema
     if "enum" in listed or listed.get("type") in ("string", "integer", "number", "boolean"):
         merged = {**shown, **listed} if "x-printed" not in shown else listed
+    elif "x-baml" in shown and "x-class" not in json.dumps(listed):
+        merged = listed  # BAML's spelling leaves out more than the list's
     elif "x-template" in shown:
         merged = types.fill_classes(listed, shown["x-template"])
     else:

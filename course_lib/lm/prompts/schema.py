@@ -194,12 +194,14 @@ def limits(line: str) -> Schema:
 def from_baml(text: str) -> Schema:
     """Return the schema of a type in BAML's spelling (`string[]`, `"yes" or "no"`, `{ name: int, }`)."""
     lines = [line for line in text.splitlines() if not line.strip().startswith("#")]
-    return _baml(" ".join(lines).strip())
+    return {**_baml(" ".join(lines).strip()), "x-baml": True}
 
 
 @lru_cache(maxsize=512)
 def _baml(text: str) -> Schema:
-    options = [part.strip() for part in split_top(text, " or ")]
+    options = split_top(text, " or ")
+    if text.endswith("[]") and all(re.match(r'"|-?\d|true|false', part) for part in options):
+        return {"type": "array", "items": _baml(text[:-2])}  # a list of choices: `"a" or "b"[]`
     if len(options) > 1:
         constants = [part for part in options if part[:1] == '"' or re.fullmatch(r"-?\d+|true|false", part)]
         others = [_baml(part) for part in options if part not in constants]
@@ -217,6 +219,8 @@ def _baml(text: str) -> Schema:
         }
     if text[:1] == '"' or re.fullmatch(r"-?\d+", text):
         return {"enum": [literal(text)]}
+    if text.startswith("dict[") and text.endswith("]") and len(parts := split_top(text[5:-1])) == 2:
+        return {"type": "object", "additionalProperties": _baml(parts[1])}
     return from_annotation(text)
 
 
