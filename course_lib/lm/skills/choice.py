@@ -71,8 +71,12 @@ def _repeated(name: str, demos: Sequence[Turn]) -> tuple[str, ...]:
 
 def _said_outright(field: Field, labels: Sequence[Any], work: Work) -> Found | None:
     """Take the label from a `name: label` line of the input, as in a text to extract fields from."""
-    said = labelled(work.task.text, (field.name,)).get(field.name)
-    if said is None:
+    spec = work.task.spec
+    lines = labelled(work.task.text, tuple(other.name for other in spec.outputs))
+    # One stray line is part of the input, not the answer; a form has a line for every field.
+    is_form = len(lines) == len(spec.outputs) or re.search(r"\bextract", spec.instructions, re.IGNORECASE)
+    said = lines.get(field.name)
+    if said is None or not is_form:
         return None
     line = said.strip().split("\n", 1)[0].strip(" `'\".").lower()
     for label in labels:

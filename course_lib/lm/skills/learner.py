@@ -14,6 +14,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from course_lib.lm.skills import words
 
@@ -50,8 +51,8 @@ class Learner:
         self.labels = tuple(labels)
         self.demo_labels = [label for _, label in demos]
         self.demo_features = [words.features(text, parts=parts) for text, _ in demos]
-        self.meaning = self._meanings(about, glosses)
-        self.loose = self._loose_meanings()
+        self.meaning = _meanings(self.labels, about, tuple(glosses))
+        self.loose = _loose_meanings(self.labels)
         seen = Counter(feature for found in self.demo_features for feature in found)
         self.unknown = math.log(1 + (len(demos) + 1) / 0.5)
         self.gain = {
@@ -73,33 +74,6 @@ class Learner:
         ]  # of the labels' own words; of what they loosely stand for, once demos show it
         self.pull = [[0.0] * len(self.labels) for _ in demos]
         self._learn()
-
-    def _meanings(self, about: str, glosses: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
-        """Return {feature: [(label, weight)]} of the labels' words; what all labels share says nothing."""
-        per_label: list[dict[str, float]] = []
-        for label, gloss in zip(self.labels, glosses, strict=True):
-            own = dict(words.features(label.replace("_", " ")))
-            if about and label == "True":
-                own.update(words.features(about))
-            for feature, weight in words.features(gloss).items():
-                own[feature] = own.get(feature, 0.0) + GLOSS * weight
-            per_label.append(own)
-        shared = Counter(feature for own in per_label for feature in own)
-        meaning: dict[str, list[tuple[int, float]]] = {}
-        for at, own in enumerate(per_label):
-            for feature, weight in own.items():
-                if shared[feature] < max(2, len(self.labels)):
-                    rarity = math.log(1 + len(self.labels) / shared[feature])
-                    meaning.setdefault(feature, []).append((at, OWN * weight * rarity))
-        return meaning
-
-    def _loose_meanings(self) -> dict[str, list[int]]:
-        """Return {feature: [label]} for the ideas that a label may stand for without naming them."""
-        loose: dict[str, list[int]] = {}
-        for at, label in enumerate(self.labels):
-            for idea in words.loose_ideas(label.replace("_", " ")):
-                loose.setdefault(idea, []).append(at)
-        return loose
 
     def own_words(self, found: Vector) -> tuple[list[float], list[float]]:
         """Return for each label how its own words, and what it loosely stands for, speak for a text."""
@@ -192,6 +166,39 @@ class Learner:
             idea = ideas[0].replace("_", " ")
             return f"the words of the input are about {idea}, which points to {name} {chosen}"
         return f"nothing in the input speaks for another {name} than {chosen}"
+
+
+@lru_cache(maxsize=256)
+def _meanings(
+    labels: tuple[str, ...], about: str, glosses: tuple[str, ...]
+) -> dict[str, list[tuple[int, float]]]:
+    """Return {feature: [(label, weight)]} of the labels' words; what all labels share says nothing."""
+    per_label: list[dict[str, float]] = []
+    for label, gloss in zip(labels, glosses, strict=True):
+        own = dict(words.features(label.replace("_", " ")))
+        if about and label == "True":
+            own.update(words.features(about))
+        for feature, weight in words.features(gloss).items():
+            own[feature] = own.get(feature, 0.0) + GLOSS * weight
+        per_label.append(own)
+    shared = Counter(feature for own in per_label for feature in own)
+    meaning: dict[str, list[tuple[int, float]]] = {}
+    for at, own in enumerate(per_label):
+        for feature, weight in own.items():
+            if shared[feature] < max(2, len(labels)):
+                rarity = math.log(1 + len(labels) / shared[feature])
+                meaning.setdefault(feature, []).append((at, OWN * weight * rarity))
+    return meaning
+
+
+@lru_cache(maxsize=256)
+def _loose_meanings(labels: tuple[str, ...]) -> dict[str, list[int]]:
+    """Return {feature: [label]} for the ideas that a label may stand for without naming them."""
+    loose: dict[str, list[int]] = {}
+    for at, label in enumerate(labels):
+        for idea in words.loose_ideas(label.replace("_", " ")):
+            loose.setdefault(idea, []).append(at)
+    return loose
 
 
 def _softmax(scores: Sequence[float]) -> list[float]:

@@ -92,7 +92,8 @@ def quote(field: Field, work: Work) -> Found | None:
     because = f"the context speaks of {told}{where}"
     if wants_short(field, work):
         return Found(span(work.notes["asked"], found.sentences[0]), because)
-    return Found(" ".join(found.sentences), because)
+    lengths = range(len(found.sentences), 0, -1)
+    return Found(work.vary([" ".join(found.sentences[:length]) for length in lengths]), because)
 
 
 def is_citation(field: Field) -> bool:

@@ -155,16 +155,16 @@ def features(text: str, *, parts: bool = True) -> dict[str, float]:
         if pattern.search(text):
             found[f"@{manner}"] = MANNER
     phrases = _lexicon()[1]
-    before: tuple[str, ...] = ()
+    roots: list[str] = []
     for word in words(text):
         root, of_word = _of_word(word)
+        roots.append(root)
         for feature, weight in of_word:
             found[feature] = found.get(feature, 0.0) + weight
         if root in phrases:  # "send back" is also seen in "send it all back"
-            for earlier in before:
+            for earlier in roots[-4:-1]:
                 for idea in phrases[root].get(earlier, ()):
                     found[idea] = found.get(idea, 0.0) + PHRASE
-        before = (*before[-2:], root)
     # The tenth mention of a word says less than the first.
     return {
         feature: weight if weight <= 1.0 else weight**0.5
