@@ -203,6 +203,44 @@ def test_what_is_no_arithmetic_is_left_alone(text: str) -> None:
     assert arithmetic.work_out(text) is None
 
 
+@pytest.mark.parametrize(
+    ("signature", "inputs", "expected"),
+    [
+        (
+            "numbers: list[int] -> sum: int, average: float, maximum: int",
+            {"numbers": [3, 4, 5]},
+            (12, 4.0, 5),
+        ),
+        ("a: int, b: int -> total: int, difference: int", {"a": 3, "b": 5}, (8, -2)),
+        ("word -> length: int", {"word": "elephant"}, (8,)),
+        ("items: list[str] -> count: int", {"items": ["a", "b"]}, (2,)),
+    ],
+)
+def test_numbers_are_computed_over_the_inputs(
+    signature: str, inputs: dict[str, Any], expected: tuple[float, ...]
+) -> None:
+    assert tuple(ask(signature, **inputs).values()) == expected
+
+
+# judging
+
+
+def test_a_claim_is_held_against_the_evidence() -> None:
+    evidence = "The Ridge tent weighs 2 kg. It is green."
+
+    assert ask("claim, evidence -> supported: bool", claim="The Ridge tent is green", evidence=evidence)[
+        "supported"
+    ]
+    assert not ask("claim, evidence -> supported: bool", claim="Boots are sold in Oslo", evidence=evidence)[
+        "supported"
+    ]
+
+
+def test_a_yes_or_no_needs_a_reason_to_be_yes() -> None:
+    assert ask("email -> is_spam: bool", email="Congratulations winner! Claim your free prize")["is_spam"]
+    assert not ask("email -> is_spam: bool", email="Lunch at noon with Bo?")["is_spam"]
+
+
 # extracting
 
 
@@ -259,6 +297,15 @@ def test_records_are_filled_part_by_part() -> None:
 )
 def test_pieces_of_a_text_are_found_by_kind(kind: str, text: str, expected: tuple[str, ...]) -> None:
     assert candidates(text).of(kind) == expected
+
+
+def test_lists_of_names_are_told_apart_by_what_is_known_of_them() -> None:
+    got = ask(
+        "text -> people: list[str], cities: list[str]", text="Ann Bell from Berlin met Tom Reed in Paris."
+    )
+
+    assert "Tom Reed" in got["people"]
+    assert got["cities"] == ["Berlin", "Paris"]
 
 
 def test_a_summary_is_the_sentence_that_shares_most_with_the_rest() -> None:

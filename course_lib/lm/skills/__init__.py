@@ -7,18 +7,19 @@ To add a skill, write (field, work) -> Found | None in a file of its own and giv
 from __future__ import annotations
 
 from course_lib.lm.prompts import Field
+from course_lib.lm.skills.aggregates import aggregate
 from course_lib.lm.skills.answers import answer_question, reply
 from course_lib.lm.skills.choice import classify
 from course_lib.lm.skills.explanation import explain, is_reasoning
 from course_lib.lm.skills.extraction import extract
 from course_lib.lm.skills.leaves import within
-from course_lib.lm.skills.quotation import quote
+from course_lib.lm.skills.quotation import judge, quote
 from course_lib.lm.skills.summary import summarise
 from course_lib.lm.skills.work import Found, Skill, Work, is_free_text
 
 __all__ = ["SKILLS", "Found", "Skill", "Work", "reply", "solve_all"]
 
-SKILLS: tuple[Skill, ...] = (classify, quote, answer_question, summarise, extract)
+SKILLS: tuple[Skill, ...] = (judge, classify, quote, aggregate, answer_question, summarise, extract)
 
 
 def solve_all(work: Work) -> dict[str, object]:

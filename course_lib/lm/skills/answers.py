@@ -17,9 +17,7 @@ from course_lib.lm.skills.quotation import QUESTION, bearing
 from course_lib.lm.skills.work import Found, Work, is_free_text
 
 UNKNOWN = ("I don't know.", "I don't know the answer to this.", "I do not know.")
-_ANSWER = re.compile(
-    r"answers?|response|reply|result|output|solution|completion|final_answer|value|total|sum", re.IGNORECASE
-)
+_ANSWER = re.compile(r"answers?|response|reply|result|output|solution|completion|final_answer", re.IGNORECASE)
 _REPLY = re.compile(r"reply|response|message|draft|email|email_body|letter", re.IGNORECASE)
 _GREETINGS = frozenset({"hi", "hello", "hey", "greetings"})
 

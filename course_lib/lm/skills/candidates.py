@@ -9,6 +9,7 @@ import re
 from functools import cached_property, lru_cache
 
 from course_lib.lm.skills import words
+from course_lib.lm.skills.knowledge import places
 
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
@@ -63,6 +64,9 @@ class Candidates:
             return self.dates
         if kind == "name":
             return self.names
+        if kind in ("city", "country"):
+            known = places(kind)
+            return tuple(name for name in self.names if name.lower() in known)
         found = (match.group(match.lastindex or 0) for match in _PATTERNS[kind].finditer(self.text))
         return tuple(dict.fromkeys(piece.strip() for piece in found))
 
@@ -120,6 +124,8 @@ def candidates(text: str) -> Candidates:
 
 
 _KINDS: tuple[tuple[str, str], ...] = (
+    ("city", r"cit(?:y|ies)|towns?"),
+    ("country", r"countr(?:y|ies)|nations?"),
     ("email", r"e-?mails?|mail"),
     ("url", r"urls?|links?|website|homepage"),
     ("phone", r"phones?|telephone|mobile|fax"),
@@ -129,7 +135,8 @@ _KINDS: tuple[tuple[str, str], ...] = (
     ("id", r"ids?|number|code|reference|ref|sku|order|ticket|invoice|tracking"),
     (
         "name",
-        r"names?|person|people|customer|author|who|sender|company|city|country|place|location|brand|title",
+        r"names?|people|persons?|customers?|authors?|who|senders?|compan(?:y|ies)|cit(?:y|ies)|countr(?:y|ies)"
+        r"|places?|locations?|brands?|entit(?:y|ies)|organi[sz]ations?|title",
     ),
     ("time", r"time|hour|clock"),
     (

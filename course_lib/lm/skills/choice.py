@@ -42,7 +42,7 @@ def closed_set(field: Field, demos: Sequence[Turn]) -> tuple[Any, ...]:
         if "const" in option:
             return (option["const"],)
     if any(option.get("type") == "boolean" for option in options):
-        return (True, False)
+        return (False, True)
     if field.schema.get("type") != "string" or "format" in field.schema:
         return ()
     if listed := _listed_choices(field.desc):
@@ -105,7 +105,7 @@ def _choose(name: str, desc: str, labels: Sequence[Any], text: str, work: Work) 
         for turn in demos
         if (label := _match(turn.outputs.get(name), key)) is not None
     )
-    about = f"{name.replace('_', ' ')} {desc}" if key == ("True", "False") else ""
+    about = f"{name.replace('_', ' ')} {desc}" if key == ("False", "True") else ""
     learner = _learner(key, about, glosses, shown, weak=work.weak)
     scores = learner.scores(words.features(text, parts=not work.weak))
     chosen = work.pick(scores)

@@ -55,6 +55,15 @@ def _rows() -> dict[str, list[_Row]]:
     return rows
 
 
+@cache
+def places(kind: str) -> frozenset[str]:
+    """Return the cities or the countries that the facts name, in lower case."""
+    rows = (row for found in _rows().values() for row in found if row.kind == "capital")
+    sentences = (row.fact.sentence for row in rows)
+    pairs = (re.fullmatch(r"The capital of (?:the )?(.+) is (.+)\.", sentence) for sentence in sentences)
+    return frozenset(pair.group(2 if kind == "city" else 1).lower() for pair in pairs if pair)
+
+
 @lru_cache(maxsize=1024)
 def recall(question: str) -> Fact | None:
     """Return the fact that `question` asks for, or None if it is not known here."""

@@ -25,13 +25,14 @@ CONTEXT = re.compile(
     re.IGNORECASE,
 )
 QUESTION = re.compile(
-    r"questions?|query|ask|prompt|request|message|ticket|claim|problem|issue", re.IGNORECASE
+    r"questions?|query|ask|prompt|request|message|ticket|claim|problem|issue|statement", re.IGNORECASE
 )
 CITED = re.compile(
     r"citations?|cites|cited|sources?|references?|evidence_ids|article_ids|doc_ids|articles", re.IGNORECASE
 )
 
 BEARS = 0.95  # how much of the question's weight a chunk must cover
+SUPPORTED_SHARE = 0.7  # of the words of a claim, so many must stand in one chunk
 ABSENT = 0.75  # weight of a word that the context does not have, against a rare one that it has
 TITLE = 2.0  # how much more a word counts that stands in a chunk's first line
 LENGTH = 0.3  # how much a long chunk is discounted for holding more words
@@ -94,6 +95,26 @@ def quote(field: Field, work: Work) -> Found | None:
         return Found(span(work.notes["asked"], found.sentences[0]), because)
     lengths = range(len(found.sentences), 0, -1)
     return Found(work.vary([" ".join(found.sentences[:length]) for length in lengths]), because)
+
+
+_SUPPORTED = re.compile(
+    r"(is_)?(supported|grounded|faithful|entailed|backed|correct|true|verified|faithfulness)"
+)
+
+
+def judge(field: Field, work: Work) -> Found | None:
+    """Say whether the context bears out the other input; pass on fields that do not ask this."""
+    held = context_names(work)
+    if not held or field.schema.get("type") != "boolean" or not _SUPPORTED.fullmatch(field.name):
+        return None
+    if any(field.name in turn.outputs for turn in work.task.demos):
+        return None  # the demos say what counts
+    asked = "\n".join(value for name, value in work.task.inputs.items() if name not in held)
+    claim = set(words.stems(asked))
+    passages = chunks("\n\n".join(work.task.inputs[name] for name in held if name in work.task.inputs))
+    most = max((len(claim.intersection(words.stems(chunk.text))) for chunk in passages), default=0)
+    holds = most >= SUPPORTED_SHARE * len(claim) > 0
+    return Found(holds, f"the context has {most} of the {len(claim)} words that matter in the claim")
 
 
 def is_citation(field: Field) -> bool:

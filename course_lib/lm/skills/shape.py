@@ -77,7 +77,7 @@ def _fill(schema: Schema, name: str, desc: str, source: Source) -> Any:
     if kind == "array" or "prefixItems" in schema:
         return _list(schema, name, desc, source)
     if kind == "boolean":
-        return source.choose(name, desc, (True, False), source.text)
+        return source.choose(name, desc, (False, True), source.text)
     if kind in ("integer", "number"):
         found = number_leaf(schema, name, desc, source.text)
         return _MISSING if found is None else found
