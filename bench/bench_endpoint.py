@@ -19,9 +19,9 @@ from typing import Any
 from bench.ratio import paired, report
 from course_lib.lm.reply import Reply
 
-REQUESTS = 400
+REQUESTS = 1200
 CONNECTIONS = 8
-ROUNDS = 7
+ROUNDS = 9
 AT_LEAST = 0.5
 
 

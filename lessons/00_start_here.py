@@ -42,8 +42,7 @@ print("DSPy", dspy.__version__, "talks to", model.model)
 # %% name="doctor"
 from course_lib.doctor import doctor
 
-doctor();
-
+doctor()
 # %% [markdown]
 # ## 2. A first prediction
 #
@@ -200,7 +199,7 @@ rows = []
 for name in ("sim-large", "sim-small"):
     before = lm.ledger()
     with dspy.context(lm=lm.connect(name, cache=False)):
-        score = evaluate(with_demos(train[:8])).score
+        score = evaluate(NearestTriage()).score
     spent = lm.ledger().cost_usd - before.cost_usd
     rows.append({"model": name, "right": f"{score:.0f} %", "cost of 50 tickets": f"${spent:.4f}"})
 table(rows, caption="The same program on two models")
@@ -293,23 +292,28 @@ sort_ticket = dspy.Predict(
     dspy.Signature("ticket: str -> category: Literal['shipping', 'returns', 'billing', 'account', 'product']")
 )
 
+
 # %% tags=["wrong"] exercise="0.1" outcome="failed" message="0 requests for 6 tickets"
 def sort_ticket(ticket):
     return dspy.Prediction(category="returns" if "refund" in ticket else "shipping")
+
 
 # %% tags=["wrong"] exercise="0.1" outcome="failed" message="something to call with ticket="
 class SortTicket(dspy.Signature):
     ticket: str = dspy.InputField()
     category: str = dspy.OutputField()
 
+
 sort_ticket = SortTicket
 
 # %% tags=["wrong"] exercise="0.1" outcome="failed" message="the prediction has a field `category`"
 sort_ticket = dspy.Predict("ticket -> label")
 
+
 # %% tags=["wrong"] exercise="0.1" outcome="crashed" message="sort_ticket"
 def sort_ticket(text):
     return dspy.Predict("ticket -> category")(ticket=text)
+
 
 # %% name="check-0-1" tags=["check"] exercise="0.1"
 check("0.1", sort_ticket)

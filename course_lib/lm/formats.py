@@ -71,6 +71,8 @@ def _markers(spec: Spec, values: Values) -> str:
 
 def _unmarked(text: str) -> str:
     """Keep a quoted header from ending the field."""
+    if "[[ ## " not in text:
+        return text
     return re.sub(r"^(\s*)\[\[ ## (\w+) ## \]\]", r"\1(\2)", text, flags=re.MULTILINE)
 
 

@@ -65,7 +65,7 @@ def _conversation(messages: Sequence[Any]) -> tuple[str, list[tuple[str, str]]]:
     system: list[str] = []
     turns: list[tuple[str, str]] = []
     for message in messages:
-        if not isinstance(message, Mapping):
+        if not isinstance(message, dict):  # quicker than asking for a Mapping, and JSON has no other
             continue
         role, text = str(message.get("role", "user")), message_text(message)
         if role in ("system", "developer"):

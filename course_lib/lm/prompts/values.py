@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 from xml.sax.saxutils import unescape
@@ -44,7 +44,7 @@ def read_inputs(text: str, names: tuple[str, ...]) -> dict[str, str]:
             str(name): value if isinstance(value, str) else json.dumps(value)
             for name, value in record.items()
         }
-    if found := labelled(text, names):
+    if found := dict(labelled(text, names)):
         return found
     return {names[0] if names else "text": text.strip()}
 
@@ -127,7 +127,8 @@ def label_pattern(names: tuple[str, ...]) -> re.Pattern[str]:
     )
 
 
-def labelled(text: str, names: tuple[str, ...]) -> dict[str, str]:
+@lru_cache(maxsize=64)
+def labelled(text: str, names: tuple[str, ...]) -> Mapping[str, str]:
     """Return the values of `name: value` lines, bold labels and headings included."""
     if not names:
         return {}

@@ -73,10 +73,12 @@ def _said_outright(field: Field, labels: Sequence[Any], work: Work) -> Found | N
     """Take the label from a `name: label` line of the input, as in a text to extract fields from."""
     spec = work.task.spec
     lines = labelled(work.task.text, tuple(other.name for other in spec.outputs))
+    said = lines.get(field.name)
+    if said is None:
+        return None
     # One stray line is part of the input, not the answer; a form has a line for every field.
     is_form = len(lines) == len(spec.outputs) or re.search(r"\bextract", spec.instructions, re.IGNORECASE)
-    said = lines.get(field.name)
-    if said is None or not is_form:
+    if not is_form:
         return None
     line = said.strip().split("\n", 1)[0].strip(" `'\".").lower()
     for label in labels:
@@ -98,20 +100,31 @@ def choose_label(name: str, desc: str, labels: Sequence[Any], text: str, work: W
 def _choose(name: str, desc: str, labels: Sequence[Any], text: str, work: Work) -> tuple[Any, str]:
     task = work.task
     key = tuple(str(label) for label in labels)
-    glosses = _glosses(key, f"{desc}\n{task.spec.instructions}")
     demos = task.demos[-WEAK_DEMOS:] if work.weak else task.demos
+    learner = _taught((name, desc, task.spec.instructions), key, demos, weak=work.weak)
+    scores = learner.scores(words.features(text, parts=not work.weak))
+    chosen = work.pick(scores)
+    explains = any(is_reasoning(field) for field in task.spec.outputs)
+    because = learner.because(name, chosen, text) if explains else ""
+    return labels[key.index(chosen)], because
+
+
+@lru_cache(maxsize=512)
+def _taught(
+    told: tuple[str, str, str], key: tuple[str, ...], demos: tuple[Turn, ...], *, weak: bool
+) -> Learner:
+    """Return the learner of a field's labels, given its name, description and the prompt's instructions.
+
+    Demos are told apart by identity, so that finding a learner again costs next to nothing.
+    """
+    name, desc, instructions = told
     shown = tuple(
         (turn.text, str(label))
         for turn in demos
         if (label := _match(turn.outputs.get(name), key)) is not None
     )
     about = f"{name.replace('_', ' ')} {desc}" if key == ("False", "True") else ""
-    learner = _learner(key, about, glosses, shown, weak=work.weak)
-    scores = learner.scores(words.features(text, parts=not work.weak))
-    chosen = work.pick(scores)
-    explains = any(is_reasoning(field) for field in task.spec.outputs)
-    because = learner.because(name, chosen, text) if explains else ""
-    return labels[key.index(chosen)], because
+    return _learner(key, about, _glosses(key, f"{desc}\n{instructions}"), shown, weak=weak)
 
 
 def _match(shown: Any, key: Sequence[str]) -> str | None:

@@ -15,6 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from operator import mul
 
 from course_lib.lm.skills import words
 
@@ -53,6 +54,7 @@ class Learner:
         self.demo_features = [words.features(text, parts=parts) for text, _ in demos]
         self.meaning = _meanings(self.labels, about, tuple(glosses))
         self.loose = _loose_meanings(self.labels)
+        self.defaults = [OWN * DEFAULT if _DEFAULT_LABELS.fullmatch(label) else 0.0 for label in self.labels]
         seen = Counter(feature for found in self.demo_features for feature in found)
         self.unknown = math.log(1 + (len(demos) + 1) / 0.5)
         self.gain = {
@@ -72,36 +74,37 @@ class Learner:
             1.0,
             0.0,
         ]  # of the labels' own words; of what they loosely stand for, once demos show it
-        self.pull = [[0.0] * len(self.labels) for _ in demos]
+        self.columns = [[0.0] * len(demos) for _ in self.labels]  # the pull of each demo towards each label
         self._learn()
 
     def own_words(self, found: Vector) -> tuple[list[float], list[float]]:
         """Return for each label how its own words, and what it loosely stands for, speak for a text."""
-        direct = [OWN * DEFAULT if _DEFAULT_LABELS.fullmatch(label) else 0.0 for label in self.labels]
+        direct = list(self.defaults)
         loosely = [0.0] * len(self.labels)
-        meaning, loose = self.meaning, self.loose
-        for feature, weight in found.items():
-            for at, known in meaning.get(feature, ()):
+        # Most features of a text mean nothing to the labels: filter() passes them over at little cost.
+        for feature in filter(self.meaning.__contains__, found):
+            weight = found[feature]
+            for at, known in self.meaning[feature]:
                 direct[at] += weight * known
-            for at in loose.get(feature, ()):
-                loosely[at] += weight * OWN
+        for feature in filter(self.loose.__contains__, found):
+            for at in self.loose[feature]:
+                loosely[at] += found[feature] * OWN
         return direct, loosely
 
     def likeness(self, found: Vector) -> list[float]:
         """Return the likeness of each demo to a text, from 0 to 1."""
         alike = [0.0] * len(self.demo_labels)
-        squared = 0.0
-        gain, index, unknown = self.gain, self.index, self.unknown
-        for feature, weight in found.items():
-            known = gain.get(feature)
-            if known is None:
-                squared += (weight * unknown) ** 2
-                continue
-            weight *= known
-            squared += weight * weight
+        known_weights = known_squared = 0.0
+        gain, index = self.gain, self.index
+        for feature in filter(gain.__contains__, found):
+            weight = found[feature]
+            known_weights += weight * weight
+            weight *= gain[feature]
+            known_squared += weight * weight
             for at, other in index[feature]:
                 alike[at] += weight * other
-        length = math.sqrt(squared) or 1.0
+        unseen = max(sum(map(mul, found.values(), found.values())) - known_weights, 0.0)
+        length = math.sqrt(known_squared + unseen * self.unknown**2) or 1.0
         return [value / length for value in alike]
 
     def _learn(self) -> None:
@@ -122,8 +125,10 @@ class Learner:
                         for label in range(len(chances))
                     ]
                 )
-            for at, miss in enumerate(misses):
-                self.pull[at] = [pull + RATE * part for pull, part in zip(self.pull[at], miss, strict=True)]
+            for label, column in enumerate(self.columns):
+                self.columns[label] = [
+                    pull + RATE * miss[label] for pull, miss in zip(column, misses, strict=True)
+                ]
             for which, scale in enumerate(self.scales):
                 slope = sum(
                     part * score
@@ -136,10 +141,11 @@ class Learner:
     def _joined(self, own: tuple[list[float], list[float]], alike: Sequence[float]) -> list[float]:
         direct, loosely = self.scales
         scores = [direct * named + loosely * meant for named, meant in zip(*own, strict=True)]
-        for pull, value in zip(self.pull, alike, strict=True):
-            for label, part in enumerate(pull):
-                scores[label] += part * value
-        return scores
+        if not alike:
+            return scores
+        return [
+            score + sum(map(mul, column, alike)) for score, column in zip(scores, self.columns, strict=True)
+        ]
 
     def scores(self, found: Vector) -> dict[str, float]:
         """Return a score for each label; the highest is the answer."""

@@ -61,10 +61,9 @@ def _formatted(wanted: str, text: str) -> str | None:
         clock = clock if re.fullmatch(r"[012]?\d:\d{2}(:\d{2})?", clock) else "00:00:00"
         return first if "T" in first else f"{first}T{clock.zfill(5) if len(clock) < 6 else clock.zfill(8)}"
     if wanted == "time":
-        clock = next(
-            (piece for piece in pieces.of("time") if re.fullmatch(r"[01]?\d:\d{2}(:\d{2})?", piece)), None
-        )
-        return clock.zfill(5) if clock and len(clock) < 6 else clock
+        plain = (piece for piece in pieces.of("time") if re.fullmatch(r"[01]?\d:\d{2}(:\d{2})?", piece))
+        told: str | None = next(plain, None)
+        return told.zfill(5) if told and len(told) < 6 else told
     kind = {"email": "email", "uri": "url"}.get(wanted)
     return next(iter(pieces.of(kind)), None) if kind else None
 

@@ -104,8 +104,10 @@ _SUPPORTED = re.compile(
 
 def judge(field: Field, work: Work) -> Found | None:
     """Say whether the context bears out the other input; pass on fields that do not ask this."""
+    if field.schema.get("type") != "boolean" or not _SUPPORTED.fullmatch(field.name):
+        return None
     held = context_names(work)
-    if not held or field.schema.get("type") != "boolean" or not _SUPPORTED.fullmatch(field.name):
+    if not held:
         return None
     if any(field.name in turn.outputs for turn in work.task.demos):
         return None  # the demos say what counts

@@ -131,46 +131,65 @@ def _of_word(word: str) -> tuple[str, tuple[tuple[str, float], ...]]:
     return root, ((root, 1.0), *ideas, *((part, PARTS / len(parts)) for part in parts))
 
 
-# How a text is written, beside what it is about.
-_MANNER = (
-    ("asks", re.compile(r"\?")),
-    ("insists", re.compile(r"[!?]{2}|\b[A-Z]{4,}\b")),
-    ("exclaims", re.compile(r"!")),
-    ("names a case", re.compile(r"\b[A-Z]{1,4}-\d{2,}\b|#\d{2,}")),
-    ("dates", re.compile(r"\b\d{1,2}(?:st|nd|rd|th)\b|\b\d{4}-\d{2}-\d{2}\b")),
-    ("counts money", re.compile(r"[$€£]\s?\d|\d[.,]\d{2}\b")),
+_MANNER = ("asks", "exclaims", "insists", "names a case", "dates", "counts money")
+_CAPITALS, _SHOUTED = re.compile(r"[A-Z][A-Z][A-Z][A-Z]").search, re.compile(r"\b[A-Z]{4,}\b").search
+_DIGIT, _CASE = re.compile(r"\d").search, re.compile(r"[A-Z]-\d{2,}\b|#\d{2,}").search
+_ORDINAL, _ISO_DATE = (
+    re.compile(r"\d(?:st|nd|rd|th)\b").search,
+    re.compile(r"\b\d{4}-\d{2}-\d{2}\b").search,
 )
+_PRICE = re.compile(r"[$€£]\s?\d|\d[.,]\d{2}\b").search
 
 
 def manners() -> frozenset[str]:
     """Return the features that tell how a text is written, not what it is about."""
-    return frozenset(f"@{manner}" for manner, _ in _MANNER)
+    return frozenset(f"@{manner}" for manner in _MANNER)
+
+
+def _manners_of(text: str) -> list[str]:
+    """Return which of _MANNER hold; cheap signs are looked for before patterns, as most texts lack them."""
+    found = []
+    if "?" in text:
+        found.append("asks")
+    if "!" in text:
+        found.append("exclaims")
+    if any(marks in text for marks in ("!!", "!?", "?!", "??")) or (_CAPITALS(text) and _SHOUTED(text)):
+        found.append("insists")
+    if not _DIGIT(text):
+        return found
+    if ("-" in text or "#" in text) and _CASE(text):
+        found.append("names a case")
+    if _ORDINAL(text) or ("-" in text and _ISO_DATE(text)):
+        found.append("dates")
+    if _PRICE(text):
+        found.append("counts money")
+    return found
 
 
 @lru_cache(maxsize=4_096)
 def features(text: str, *, parts: bool = True) -> dict[str, float]:
     """Return the features of `text` and their weights; `parts=False` leaves the parts of words out."""
     found: dict[str, float] = {}
-    for manner, pattern in _MANNER:
-        if pattern.search(text):
-            found[f"@{manner}"] = MANNER
-    phrases = _lexicon()[1]
-    roots: list[str] = []
-    for word in words(text):
-        root, of_word = _of_word(word)
-        roots.append(root)
+    for manner in _manners_of(text):
+        found[f"@{manner}"] = MANNER
+    weight_so_far = found.get
+    known = list(map(_of_word, words(text)))
+    for _, of_word in known:
         for feature, weight in of_word:
-            found[feature] = found.get(feature, 0.0) + weight
+            found[feature] = weight_so_far(feature, 0.0) + weight
+    phrases = _lexicon()[1]
+    roots = [root for root, _ in known]
+    for at, root in enumerate(roots):
         if root in phrases:  # "send back" is also seen in "send it all back"
-            for earlier in roots[-4:-1]:
+            for earlier in roots[max(at - 3, 0) : at]:
                 for idea in phrases[root].get(earlier, ()):
-                    found[idea] = found.get(idea, 0.0) + PHRASE
-    # The tenth mention of a word says less than the first.
-    return {
-        feature: weight if weight <= 1.0 else weight**0.5
-        for feature, weight in found.items()
-        if parts or feature[0] != "~"
-    }
+                    found[idea] = weight_so_far(idea, 0.0) + PHRASE
+    for feature, weight in found.items():
+        if weight > 1.0:  # the tenth mention of a word says less than the first
+            found[feature] = weight**0.5
+    if parts:
+        return found
+    return {feature: weight for feature, weight in found.items() if feature[0] != "~"}
 
 
 @lru_cache(maxsize=4_096)
