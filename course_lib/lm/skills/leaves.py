@@ -81,7 +81,7 @@ def _matching(pattern: str, text: str, *, must: bool) -> str | None:
     except re.error:
         return _UNSAID
     for piece in re.findall(r"\S+", text):
-        bare = piece.strip(".,;:!?()[]\"'")
+        bare: str = piece.strip(".,;:!?()[]\"'")
         if compiled.search(bare):
             return bare
     return _built(pattern) if must else None
