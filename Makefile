@@ -28,6 +28,7 @@ setup: $(STAMP) ## virtual environment from the lock file, kernel, your copies o
 # The stamp is written last: an interrupted run is simply done again. The environment is made without
 # ensurepip, which Debian keeps in a package of its own; the outer pip installs into it.
 $(STAMP): requirements.lock pyproject.toml Makefile
+	@command -v $(PYTHON) >/dev/null || { echo "make: no $(PYTHON) here; install Python 3.12, or name yours: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v[:2] <= (3, 13) else \
 	    "make: $(PYTHON) is Python %d.%d; the course needs 3.11, 3.12 or 3.13. Try: make PYTHON=python3.12 %s" % (v[0], v[1], "$(MAKECMDGOALS)"))'
 	@$(PYTHON) -m pip --version >/dev/null 2>&1 || { echo "make: $(PYTHON) has no pip; on Debian: apt install python3-pip" >&2; exit 1; }

@@ -216,7 +216,7 @@ def report(proofs: Sequence[Proof]) -> str:
     solutions = sum(proof.solution.outcome == "passed" for proof in proofs)
     wrong = sum(len(proof.wrong) for proof in proofs)
     lines.append(
-        f"{held} of {len(proofs)} exercises proved: {stubs} stubs not attempted, "
-        f"{solutions} solutions passed, {wrong} wrong answers tried"
+        f"exercises proved: {held} of {len(proofs)}; stubs not attempted: {stubs}, "
+        f"solutions passed: {solutions}, wrong answers tried: {wrong}"
     )
     return "\n".join(lines)

@@ -117,5 +117,5 @@ def test_the_report_counts_and_names_what_does_not_hold():
         "9.1   proved: stub not attempted, solution passed, 1 wrong answers",
         "9.2   NOT proved: stub passed, solution passed, 0 wrong answers",
         "      lessons/09.py:3: the stub should be ...",
-        "1 of 2 exercises proved: 1 stubs not attempted, 2 solutions passed, 1 wrong answers tried",
+        "exercises proved: 1 of 2; stubs not attempted: 1, solutions passed: 2, wrong answers tried: 1",
     ]
