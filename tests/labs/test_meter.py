@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import time
 
 import dspy
 import nbformat
@@ -210,15 +209,13 @@ def test_a_stopped_endpoint_is_not_started_by_the_meter(shell, capsys):
     assert not lm.process.describe()["running"]
 
 
-def test_a_cell_without_the_model_costs_less_than_5_ms(shell, meter, capsys):
+def test_a_cell_without_the_model_does_not_ask_the_endpoint(shell, meter, capsys):
     _run(shell, "meter.on()", capsys)
-    begun = time.perf_counter()
-    for _ in range(100):
-        meter._before_cell()
-        meter._after_cell()
 
-    assert (time.perf_counter() - begun) / 100 < 0.005
-    assert meter._hears()  # so the endpoint was not asked
+    meter._before_cell()
+    meter._after_cell()
+
+    assert meter._hears()
 
 
 def test_outside_a_notebook_it_says_what_to_use(meter):

@@ -453,7 +453,7 @@ def test_speed_spreads_the_tokens_of_a_stream(echo: Served) -> None:
         times_s = [time.monotonic() for _ in stream]
 
     gaps_s = sorted(after - before for before, after in itertools.pairwise(times_s))
-    assert gaps_s[len(gaps_s) // 2] == pytest.approx(0.05, abs=0.03)
+    assert gaps_s[len(gaps_s) // 2] >= 0.03  # 0.05 apart as planned; a busy machine only adds to it
 
 
 def test_a_timeline_counts_from_the_first_use(echo: Served) -> None:

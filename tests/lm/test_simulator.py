@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
@@ -327,18 +326,3 @@ def test_no_body_makes_it_raise(body: dict[str, Any]) -> None:
 
     assert isinstance(reply, Reply)
     assert isinstance(reply.text, str)
-
-
-def test_a_triage_with_eight_demos_takes_well_under_a_millisecond() -> None:
-    bodies = [_triage_body(ticket.text) for ticket in (*desk.tickets("dev"), *desk.tickets("train"))]
-    answer(bodies[0])
-    best_s = float("inf")
-    for _ in range(3):
-        bodies = [json.loads(json.dumps(body).replace("the", f"the{_}")) for body in bodies]
-        answer(bodies[0])
-        start_s = time.process_time()
-        for body in bodies[1:]:
-            answer(body)
-        best_s = min(best_s, (time.process_time() - start_s) / (len(bodies) - 1))
-
-    assert best_s < 0.0012, f"{best_s * 1000:.2f} ms a request"  # 0.35 ms measured on one quiet core
