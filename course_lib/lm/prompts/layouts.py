@@ -80,6 +80,8 @@ def _of_words(system: str, last: str, names: tuple[str, ...]) -> Layout:
     shown = f"{system}\n{last}"
     if block := _template(shown, names):
         return block
+    if "`name: value`" in shown:  # said of the whole reply; single values may still be JSON
+        return LABELLED
     asked = shown.lower()
     if "json" in asked:
         return JSON
