@@ -50,7 +50,8 @@ class CustomAdapter(dspy.Adapter):
 
     Raises `AdapterParseError`, and nothing else, for a reply that cannot be read; makes no second request.
 
-    >>> CustomAdapter().parse(dspy.Signature("q -> answer, sure: bool"), "answer: Yes,\n  it floats.\nsure: True")
+    >>> asked = dspy.Signature("q -> answer, sure: bool")
+    >>> CustomAdapter().parse(asked, "answer: Yes,\n  it floats.\nsure: True")
     {'answer': 'Yes,\nit floats.', 'sure': True}
     """
 
@@ -67,9 +68,7 @@ class CustomAdapter(dspy.Adapter):
 
     def format_task_description(self, signature: Any) -> str:
         """Say what to do."""
-        return (
-            f"In adhering to this structure, your objective is: {textwrap.dedent(signature.instructions)}"
-        )
+        return f"In adhering to this structure, your objective is: {textwrap.dedent(signature.instructions)}"
 
     def format_user_message_content(
         self, signature: Any, inputs: Any, prefix: str = "", suffix: str = "", main_request: bool = False
@@ -171,7 +170,8 @@ def _schema_lines(signature: Any) -> list[str]:
     lines = []
     for name, field in signature.output_fields.items():
         if isinstance(field.annotation, enum.EnumMeta):
-            choices = "; ".join(str(member.value) for member in field.annotation)
+            members: list[Any] = list(field.annotation)
+            choices = "; ".join(str(member.value) for member in members)
             lines.append(f"`{name}` must be one of: {choices}")
         elif field.annotation not in _PLAIN and get_origin(field.annotation) is not Literal:
             schema = _untitled(pydantic.TypeAdapter(field.annotation).json_schema())
@@ -194,9 +194,7 @@ def _untitled(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     return {
-        key: _untitled(part)
-        for key, part in schema.items()
-        if not (key == "title" and isinstance(part, str))
+        key: _untitled(part) for key, part in schema.items() if not (key == "title" and isinstance(part, str))
     }
 
 
@@ -263,6 +261,7 @@ def _read(text: str, annotation: Any) -> Any:
 def _typed(text: str, annotation: Any) -> Any:
     """Read as JSON, else as the text that the type itself understands, else as DSPy repairs it."""
     if isinstance(annotation, enum.EnumMeta):
+        member: Any
         for member in annotation:
             if text in (str(member.value), member.name):
                 return member
