@@ -1,0 +1,243 @@
+"""The packaged PostgreSQL: it starts anywhere, is shared, and never outlives those who use it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from course_lib.adapters import postgres
+from course_lib.adapters.postgres import PostgresError, Server, default_folder, running_postgres
+from course_lib.adapters.postgres_keeper import is_alive, postmaster
+
+USER = """
+import sys, time
+from pathlib import Path
+from course_lib.adapters.postgres import running_postgres
+server = running_postgres(Path(sys.argv[1]))
+print("up", flush=True)
+{then}
+"""
+
+
+def user_process(folder: Path, then: str = "time.sleep(60)") -> subprocess.Popen[str]:
+    """Start a Python that uses the server of `folder`, and return when it does."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", USER.format(then=then), str(folder)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    return process
+
+
+def end(process: subprocess.Popen[str], sign: signal.Signals = signal.SIGKILL) -> None:
+    process.send_signal(sign)
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+def pid_of(folder: Path) -> int:
+    seen = postmaster(folder / "data")
+    assert seen is not None
+    return seen[0]
+
+
+def happens(condition: Callable[[], bool], within_s: float = 10.0) -> bool:
+    give_up_at = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > give_up_at:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def is_stopped(folder: Path) -> bool:
+    return postmaster(folder / "data") is None
+
+
+def answer(server: Server, sql: str = "SELECT 1") -> object:
+    with psycopg.connect(server.url) as connection:
+        row = connection.execute(sql).fetchone()
+    return row and row[0]
+
+
+@pytest.fixture(autouse=True)
+def _no_other_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+
+
+def test_it_is_postgresql_18_and_listens_on_no_port(postgres: Server) -> None:
+    assert str(answer(postgres, "SHOW server_version")).startswith("18.")
+    assert answer(postgres, "SHOW listen_addresses") == ""
+
+
+def test_the_data_and_the_socket_are_for_their_owner_alone(postgres: Server) -> None:
+    assert postgres.folder is not None
+    data = (postgres.folder / "data").stat()
+
+    assert stat.S_IMODE(data.st_mode) == 0o700
+    assert stat.S_IMODE(postgres.folder.stat().st_mode) & 0o066 == 0
+
+
+def test_the_server_does_not_run_as_root(postgres: Server) -> None:
+    assert postgres.folder is not None
+    shown = subprocess.run(
+        ["ps", "-o", "uid=", "-p", str(pid_of(postgres.folder))], capture_output=True, text=True
+    )
+
+    assert int(shown.stdout) != 0
+
+
+def test_a_second_caller_shares_the_server_that_runs(postgres: Server) -> None:
+    assert postgres.folder is not None
+    before = pid_of(postgres.folder)
+
+    with running_postgres(postgres.folder) as second:
+        assert second.url == postgres.url
+
+    assert pid_of(postgres.folder) == before
+    assert answer(postgres) == 1
+
+
+def test_forgetting_the_server_does_not_stop_it(postgres_folder: Path) -> None:
+    url = running_postgres(postgres_folder).url
+    time.sleep(0.3)
+
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+    running_postgres(postgres_folder).remove()
+    assert not postgres_folder.exists()
+
+
+def test_it_ends_however_its_last_user_does_and_keeps_what_was_committed(postgres_folder: Path) -> None:
+    first = user_process(postgres_folder)
+    second = user_process(postgres_folder)
+    with running_postgres(postgres_folder) as server, psycopg.connect(server.url) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 42 AS n")
+    pid = pid_of(postgres_folder)
+
+    end(first)
+    time.sleep(0.3)
+    assert pid_of(postgres_folder) == pid, "another process still uses it"
+    end(second)
+    assert happens(lambda: not is_alive(pid) or is_stopped(postgres_folder))
+
+    server = running_postgres(postgres_folder)
+    assert answer(server, "SELECT n FROM kept") == 42
+    server.remove()
+
+
+def test_a_server_whose_keeper_was_killed_is_taken_over_and_stopped(postgres_folder: Path) -> None:
+    user = user_process(postgres_folder)
+    pid = pid_of(postgres_folder)
+    keeper = int(subprocess.check_output(["ps", "-o", "ppid=", "-p", str(pid)], text=True))
+    os.kill(keeper, signal.SIGKILL)
+    end(user)
+    assert not is_stopped(postgres_folder), "an orphan: nobody is left to stop it"
+
+    with running_postgres(postgres_folder) as server:
+        assert answer(server) == 1
+        assert pid_of(postgres_folder) == pid
+
+    assert happens(lambda: is_stopped(postgres_folder))
+
+
+def test_after_a_kill_it_starts_again_with_what_was_committed(postgres_folder: Path) -> None:
+    server = running_postgres(postgres_folder)
+    with psycopg.connect(server.url) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 42 AS n")
+
+    server.kill()
+    with pytest.raises(psycopg.OperationalError):
+        answer(server)
+    server.start()
+
+    assert answer(server, "SELECT n FROM kept") == 42
+    server.remove()
+
+
+def test_a_stale_process_number_does_not_stop_a_start(postgres_folder: Path) -> None:
+    server = running_postgres(postgres_folder)
+    stale = (postgres_folder / "data" / "postmaster.pid").read_text().splitlines()
+    server.stop()
+    (postgres_folder / "data" / "postmaster.pid").write_text("\n".join([str(os.getpid()), *stale[1:]]) + "\n")
+
+    server.start()
+
+    assert answer(server) == 1
+    server.remove()
+
+
+def test_damaged_files_are_reported_with_what_the_server_wrote(postgres_folder: Path) -> None:
+    server = running_postgres(postgres_folder)
+    server.stop()
+    (postgres_folder / "data" / "postgresql.conf").write_text("max_connections = none\n")
+    (postgres_folder / "data" / "pg_control_is_gone").touch()
+    (postgres_folder / "data" / "global" / "pg_control").unlink()
+
+    with pytest.raises(PostgresError, match=r"did not start.*It wrote: .+delete .* and start again"):
+        server.start()
+
+    server.remove()
+
+
+def test_the_folder_is_one_per_learners_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("COURSE_WORK", str(tmp_path / "a"))
+    first = default_folder()
+    monkeypatch.setenv("COURSE_WORK", str(tmp_path / "b"))
+
+    assert default_folder() != first
+    assert default_folder().name.startswith(f"course-pg-{os.geteuid()}-")
+
+
+def test_a_folder_too_deep_for_a_socket_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(PostgresError, match=r"makes a socket's path of \d+ characters.*TMPDIR"):
+        running_postgres(tmp_path / ("x" * 90))
+
+
+def test_a_link_in_the_folders_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "s").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(PostgresError, match="does not belong to you"):
+        postgres._make_private(tmp_path / "s")
+
+
+def test_programs_that_others_cannot_reach_are_copied_not_opened(
+    postgres_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root runs the server as somebody else")
+    monkeypatch.setattr(postgres, "_is_open", lambda file: False)
+
+    server = running_postgres(postgres_folder)
+
+    assert answer(server) == 1
+    assert (postgres_folder / "programs").exists()
+    server.remove()
+
+
+def test_database_url_names_another_server(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", postgres.url)
+
+    with running_postgres() as server:
+        assert server.url == postgres.url
+        with pytest.raises(PostgresError, match="whoever started it can stop it"):
+            server.stop()
+
+
+def test_a_database_url_that_does_not_answer_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me@127.0.0.1:1/none")
+
+    with pytest.raises(PostgresError, match=r"DATABASE_URL names does not answer: .*refused"):
+        running_postgres()
