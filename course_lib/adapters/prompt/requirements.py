@@ -295,8 +295,9 @@ def _field_listeners(stand: Stand) -> str:
     return "a field's text as it comes" if heard == "Yes." else f"a field's text as it comes, raw: {heard!r}"
 
 
+_PROSE = "I would rather not say."
 _BAD = (
-    "I would rather not say.",
+    _PROSE,
     "{",
     "[" * 5000,
     "[[ ## answer ## ]]",
