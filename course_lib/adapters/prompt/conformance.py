@@ -3,19 +3,17 @@
 Main path: conformance(CustomAdapter()) -> Report; `print(report)`, or `report.rows` for a table.
 Source: dspy.Adapter's contract (dspy/adapters/base.py, DSPy 3.4.1). The adapter talks to a scripted model,
 which replies in the adapter's own rendering, so that a row tells of the adapter and of nothing else; with
-`lm=` a real model is asked as well. The checks themselves are in requirements.py.
+`lm=` a real model is asked as well. The checks themselves are in requirements.py and roundtrips.py.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from course_lib.adapters.prompt.requirements import REQUIREMENTS, NotClaimedError, answers_a_model
-from course_lib.adapters.prompt.stand import Stand
+from course_lib.adapters.prompt.quiet import quiet_dspy
+from course_lib.adapters.prompt.requirements import REQUIREMENTS, answers_a_model
+from course_lib.adapters.prompt.stand import NotClaimedError, Stand
 from course_lib.errors import CourseError
 
 Outcome = Literal["passed", "failed", "not claimed"]
@@ -87,7 +85,7 @@ def conformance(adapter: Any, lm: Any = None) -> Report:
         lm: a dspy.LM that is also asked, for a last row about answers from a model. Default: none.
     """
     stand = Stand(adapter)
-    with _quiet():
+    with quiet_dspy():
         rows = [_row(feature, check, stand) for feature, check in REQUIREMENTS.items()]
         if lm is not None:
             rows.append(_row("answers from a model", lambda _: answers_a_model(adapter, lm), stand))
@@ -108,15 +106,3 @@ def _row(feature: str, check: Any, stand: Stand) -> Row:
 def _one_line(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= 200 else f"{line[:199]}…"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep DSPy's warnings about what is done to the adapter on purpose off the screen."""
-    logger = logging.getLogger("dspy")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

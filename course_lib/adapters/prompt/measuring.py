@@ -7,7 +7,6 @@ Source: tokens and calls from the endpoint's ledger, fallbacks from count_fallba
 # mypy: allow-subclassing-any
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from dspy.utils.exceptions import AdapterParseError
 from course_lib import desk, lm
 from course_lib.adapters.prompt.fallbacks import count_fallbacks
 from course_lib.adapters.prompt.lines import CustomAdapter
+from course_lib.adapters.prompt.quiet import quiet_dspy
 from course_lib.desk.programs import SortTicket
 from course_lib.desk.records import Category
 
@@ -114,18 +114,13 @@ def _measured(name: str, shape: str, model: str, signature: Any, tickets: Sequen
     since = lm.ledger().requests
     durations_ms: list[float] = []
     first_read = answered = 0
-    logger = logging.getLogger("dspy")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
+    with quiet_dspy():
         for ticket in tickets:
             begun = time.perf_counter()
             was_read, was_answered = _ask(program, ticket)
             durations_ms.append((time.perf_counter() - begun) * 1000)
             first_read += was_read
             answered += was_answered
-    finally:
-        logger.setLevel(before)
     seen, asked = lm.ledger(since=since), max(1, len(tickets))
     return Measured(
         adapter=name,

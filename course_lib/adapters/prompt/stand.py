@@ -19,6 +19,7 @@ import pydantic
 
 from course_lib.adapters.prompt.scripted import scripted
 from course_lib.adapters.prompt.types import Money
+from course_lib.errors import CourseError
 
 Messages = list[dict[str, Any]]
 
@@ -156,3 +157,18 @@ def example(**values: Any) -> Any:
 def price(text: str) -> Money:
     """Return a value of a custom type."""
     return Money.model_validate(text)  # type: ignore[no-any-return]  # pydantic's model behind an Any base
+
+
+class NotClaimedError(CourseError):
+    """The adapter does not offer the feature, which is its right."""
+
+
+def same(got: Any, expected: Any, what: str = "outputs") -> None:
+    """Demand that what was got is what was expected."""
+    assert got == expected, f"{what}: expected {expected!r:.90}, got {got!r:.90}"
+
+
+def once(requests: int) -> str:
+    """Demand a single request; say so."""
+    assert requests == 1, f"{requests} requests for one good reply; expected 1"
+    return "1 request"
