@@ -8,7 +8,7 @@ import pytest
 from course_lib.adapters.addresses import is_public, origin_of
 from course_lib.adapters.api import APIAdapter
 from course_lib.adapters.limits import ToolRefused
-from tests.adapters.web import reply, serving
+from tests.adapters.web import get, reply, serving
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +28,6 @@ def resolving(*answers):
 
     resolve.calls = 0
     return resolve
-
-
-def get(api, target):
-    return asyncio.run(api.request("GET", target))
 
 
 HOSTS = [

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import socketserver
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
+
+from course_lib.adapters.api import Answer, APIAdapter, Patience
 
 
 @dataclass
@@ -63,3 +67,15 @@ def serving(answer: Callable[[Asked, int], Iterable[bytes]] = lambda *_: reply()
         finally:
             server.shutdown()
             thread.join()
+
+
+QUICK = Patience(deadline_s=1.5, attempt_s=0.5, first_wait_s=0.01, longest_wait_s=1.0)
+
+
+def adapter(web: Web, spec: Any = None, **options: Any) -> APIAdapter:
+    """Return an adapter that may reach this server and soon loses patience."""
+    return APIAdapter(web.url, spec, **{"allow_private": [web.url], "patience": QUICK, **options})
+
+
+def get(api: APIAdapter, target: str = "/x") -> Answer:
+    return asyncio.run(api.request("GET", target))
