@@ -83,7 +83,7 @@ ADAPTERS = {
     "BAML": BAMLAdapter(),
     "TwoStep": dspy.TwoStepAdapter(extraction_model=model),
 }
-MESSAGE = "I ordered 2 tents and 4 lamps and have been waiting for 9 days. Where is my parcel?"
+MESSAGE = "I have been waiting for 9 days for 2 tents and 4 lamps. Where is my parcel?"
 
 rows = []
 for name, adapter in ADAPTERS.items():
@@ -115,7 +115,7 @@ with dspy.context(adapter=BAMLAdapter()):
 show_messages(lm.ledger().calls[-1])
 
 # %% [markdown]
-# A tool is a function of Python; an adapter is two: `format` and `parse`. You can call both without any model, which is the
+# An adapter is two functions: `format` and `parse`. You can call both without any model, which is the
 # quickest way to test a prompt.
 
 # %% name="format-and-parse"
@@ -125,6 +125,17 @@ print([message["role"] for message in messages])
 
 reply = "[[ ## category ## ]]\nshipping\n\n[[ ## days_waited ## ]]\n9\n\n[[ ## goods ## ]]\n[]\n\n[[ ## completed ## ]]"
 chat.parse(ReadMessage, reply)
+
+# %% [markdown]
+# ### Lab: adapter X-ray
+#
+# Choose a signature, two adapters and a model, and compare what goes out, what comes back, what is read from it and what it costs.
+# Hidden second requests are in the picture. Try `sim-small@sloppy`.
+
+# %% name="xray"
+from course_lib.labs.xray import xray
+
+xray()
 
 # %% [markdown]
 # ### Exercise 1.1: predict the parse (8 minutes, easy)
@@ -206,22 +217,113 @@ print(f"{answered} of {len(tickets)} answered, with {lm.ledger().requests - befo
 print("\n".join(str(fallbacks).splitlines()[:6]))
 
 # %% [markdown]
-# Read the reasons: most replies held the answer. A paid reply was thrown away for a missing mark, the second request repeated the
-# whole prompt in another format, and it did not tell the model what had been wrong.
+# Read the reasons: most of these replies held the answer. Each was paid for and thrown away, the second request sent the whole prompt
+# again in another format, and it did not tell the model what had been wrong.
 #
-# ### What a failure costs, adapter by adapter
+# ### What it costs, adapter by adapter
 #
-# Parse rates depend on the model, the signature and the adapter together, so they are worth measuring before an argument about taste.
-# The next cell sends the same tickets through each adapter on a calm and on a sloppy model, and counts every request.
+# Parse rates depend on model, signature and adapter together, so measure them before you argue about taste. `measure` sends the same
+# tickets through each adapter, with a flat signature (two labels) and a nested one (text, records, label), on a calm day and on a
+# sloppy one. `first_read_share` counts replies that could be read at once.
 
 # %% name="measure"
-from course_lib.exercises.cards import say
+from course_lib.adapters import measure
+
+measured = measure(models=("sim-large", "sim-large@sloppy"), n=20)
+table([row for row in measured if row.signature == "nested"], caption="Nested signature, 20 tickets each")
+
+# %% [markdown]
+# The same figures as a picture, the flat signature beside the nested one: how often the first reply could be read on the sloppy day,
+# and what an answer costs in prompt tokens on the calm one.
+
+# %% name="measure-plot"
+import matplotlib.pyplot as plt
+
+names = list(dict.fromkeys(row.adapter for row in measured))
+found = {(row.adapter, row.signature, row.model): row for row in measured}
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), sharey=True)
+for shift, shape, colour, hatch in ((-0.2, "flat", "#3b6ea5", ""), (0.2, "nested", "#d9a441", "//")):
+    places = [index + shift for index in range(len(names))]
+    read = [100 * found[name, shape, "sim-large@sloppy"].first_read_share for name in names]
+    cost = [found[name, shape, "sim-large"].prompt_tokens for name in names]
+    for axes, values in ((left, read), (right, cost)):
+        bars = axes.barh(places, values, height=0.38, color=colour, hatch=hatch, label=shape)
+        axes.bar_label(bars, fmt="%.0f", padding=2, fontsize=8)
+left.set(yticks=range(len(names)), yticklabels=names, xlim=(0, 110), xlabel="first replies read, sloppy (%)")
+right.set(xlabel="prompt tokens per answer, calm")
+left.invert_yaxis()
+right.legend(fontsize=8)
+plt.show()
+
+# %% [markdown] name="measure-words"
+# No adapter makes a careless model careful. What differs is what happens after a bad reply (`calls_per_answer`, `answered_share`), and what
+# a good one costs. With 20 tickets a share is good to about twenty points either way; on another model the order may change, and the
+# cell above is how you find out.
+#
+# ### What breaks in production: a label that is nearly right
+#
+# A `Literal` that is wrong by one capital letter costs a second call like any other failure. `ReAsk` makes that call in the open: it
+# wraps any adapter, asks at most once more in the same format, says what was wrong, and counts.
+
+# %% name="re-ask"
+from course_lib.adapters import CustomAdapter, ReAsk
+
+rows = []
+second_chances = {"Chat": dspy.ChatAdapter()}
+second_chances |= {"ReAsk(Chat)": ReAsk(dspy.ChatAdapter()), "ReAsk(Custom)": ReAsk(CustomAdapter())}
+for name, adapter in second_chances.items():
+    before = lm.ledger()
+    with dspy.context(lm=lm.connect("sim-small@sloppy", cache=False), adapter=adapter):
+        answers = triage.batch(tickets, num_threads=1, max_errors=99, disable_progress_bar=True)
+    spent = lm.ledger()
+    tokens = spent.prompt_tokens - before.prompt_tokens
+    rows.append({"adapter": name, "answered": sum(answer is not None for answer in answers), "of": len(answers)})
+    rows[-1] |= {"requests": spent.requests - before.requests, "prompt tokens": tokens}
+table(rows, caption="A second chance, with and without the reason")
+
+# %% [markdown]
+# Where the service garbles replies at random, as here, any second request helps about as much as another; the reason pays where the
+# model itself is at fault. What you gain in any case: one format in all logs, a count, and with a lean adapter fewer tokens. This is what the
+# second request says.
+
+# %% name="re-ask-prompt"
+again = next(call for call in reversed(lm.ledger().calls) if "cannot be read" in str(call.messages))
+show_messages(again.messages[-2:])
+
+# %% [markdown]
+# ### What breaks in production: the failure that stays
+#
+# A reply that nobody can read was still a successful call, so DSPy's cache keeps it. Whoever retries reads the same bad text again,
+# at no cost and without hope, until somebody empties the cache. Run the cell twice, and not even the first try costs a request.
+
+# %% name="sticky"
+from dspy.utils.exceptions import AdapterParseError
+
+once = dspy.ChatAdapter(use_json_adapter_fallback=False)
+cached = lm.connect("sim-large@sloppy", cache=True, temperature=0.7)
+stuck = {"tries": 0, "read": 0}
+before = lm.ledger().requests
+with dspy.context(lm=cached, adapter=once):
+    for ticket in tickets[:10]:
+        for attempt in range(3):
+            stuck["tries"] += 1
+            try:
+                desk.Triage()(ticket=ticket.ticket)
+                stuck["read"] += 1
+                break
+            except AdapterParseError:
+                pass
+print(stuck, "for 10 tickets, with", lm.ledger().requests - before, "requests: no second try reached the model")
+
+# %% [markdown]
+# The way out is another request: `ReAsk` adds to the prompt, or `config={"rollout_id": attempt, "temperature": 1.0}` gives the call
+# another key in the cache.
 
 # %% [markdown]
 # ### Exercise 1.2: a signature that a sloppy model can fill (12 minutes, medium)
 #
 # `sim-small` costs a tenth of `sim-large`, and gets sloppy in its own ways. Through `JSONAdapter`, which never asks twice, this
-# signature loses more than one reply in ten.
+# signature loses more replies than a shop can live with.
 
 # %% name="given-1-2" tags=["needs"]
 class ShakyTicket(dspy.Signature):
@@ -233,8 +335,6 @@ class ShakyTicket(dspy.Signature):
     urgency: Literal["low", "normal", "high"] = dspy.OutputField()
 
 # %% name="losses-1-2"
-from dspy.utils.exceptions import AdapterParseError
-
 losses = []
 small = lm.connect("sim-small", cache=False)
 with dspy.context(lm=small, adapter=dspy.JSONAdapter()):
@@ -318,15 +418,31 @@ check("1.2", SturdyTicket)
 # tool calls, async and streams of raw chunks come with the base class. `CustomAdapter` of this course writes labelled lines.
 
 # %% name="custom-adapter"
-from course_lib.adapters import CustomAdapter
-
 with dspy.context(adapter=CustomAdapter()):
     got = dspy.Predict(ReadMessage)(message=MESSAGE)
 show_messages(lm.ledger().calls[-1])
 
 # %% [markdown]
-# It answers, but does it hold? Two rules decide, and both are easy to break: what it writes for a demo it must be able to read
-# back, and a reply that does not fit raises `AdapterParseError` and nothing else.
+# It answers, but does it hold? `conformance` tries an adapter with everything that programs do. A feature that an adapter does not
+# claim is no failure, as long as it says so instead of giving wrong answers.
+
+# %% name="conformance"
+from course_lib.adapters import conformance
+
+table(conformance(CustomAdapter(), lm=model).rows, caption="CustomAdapter, held to the conformance suite")
+
+# %% [markdown]
+# DSPy's own adapters do not pass all of it. Here is what fails in each; one of them is a trap of its own: `BAMLAdapter` takes a
+# model that is *used twice* for one that contains itself, and refuses it.
+
+# %% name="conformance-of-all"
+reports = {name: conformance(adapter) for name, adapter in ADAPTERS.items() if name != "TwoStep"}
+for name, report in reports.items():
+    print(f"{name}: {len(report.passed)} passed, failed: {', '.join(report.failed) or 'nothing'}")
+
+# %% [markdown]
+# Two rules decide about an adapter of your own, and both are easy to break: what it writes for a demo it must be able to read back,
+# and a reply that does not fit raises `AdapterParseError` and nothing else.
 #
 # ### Exercise 1.3: a custom adapter (20 minutes, hard)
 #
@@ -530,3 +646,471 @@ check("1.4", Transcript)
 # %% name="help-1-4"
 # hint("1.4")
 # solution("1.4")
+
+# %% [markdown]
+# ## 4. Tools
+#
+# A tool is a function that a model may call. DSPy reads its name, docstring and type hints, and makes the schema that the model sees.
+
+# %% name="a-tool"
+def order_total(order_id: str) -> str:
+    """Tell what an order cost in all.
+
+    Args:
+        order_id: number of the order, such as O-10001
+    """
+    order = next(order for order in desk.orders() if order.id == order_id)
+    return desk.euros(order.total_cents)
+
+
+tool = dspy.Tool(order_total)
+print(tool.name, tool.args)
+print(tool(order_id="O-10001"))
+
+# %% [markdown]
+# An agent is a loop around it. `dspy.ReAct` asks the model for a thought, a tool and its arguments, calls the tool, puts what came
+# back into the next prompt as an *observation*, and so on until the model calls `finish`.
+
+# %% name="react"
+agent = dspy.ReAct("question -> answer", tools=[order_total], max_iters=4)
+asked = agent(question="What is the total of order O-10001?")
+for name, value in asked.trajectory.items():
+    print(f"{name}: {value}")
+print("answer:", asked.answer)
+
+# %% [markdown]
+# ### What breaks in production: the password in the prompt
+#
+# Databases go away. Here is a tool that meets such a day, as real drivers word it, and what the model's provider then reads.
+
+# %% name="leak"
+def order_in_database(order_id: str) -> str:
+    """Tell the status of an order.
+
+    Args:
+        order_id: number of the order, such as O-10001
+    """
+    raise ConnectionError("could not connect to postgresql://desk:hunter2@db.internal/lantern")
+
+
+logging.getLogger("dspy.predict.react").setLevel(logging.ERROR)
+dspy.ReAct("question -> answer", tools=[order_in_database], max_iters=2)(question="What is the status of order O-10001?")
+prompts = [str(call.messages[-1]["content"]) for call in lm.ledger().calls]
+leak = next(prompt for prompt in reversed(prompts) if "hunter2" in prompt)
+print(leak[leak.index("Execution error") :][:700])
+
+# %% [markdown]
+# A traceback: file paths, source lines, and the address with its password, sent to another company and kept in its logs, in your
+# history, and perhaps in a demo one day. `limited` is the course's way to make a tool. What can go wrong ends as one line that
+# begins with its class, without secrets, and written for the reader who has to act on it.
+
+# %% name="limited"
+from course_lib.adapters.limits import ToolRefused, limited
+
+safe = limited(order_in_database, deadline_s=2, output_chars=1000, calls=3)
+print(safe(order_id="O-10001"))
+print(safe(order_id=7))
+print(safe(number="O-10001"))
+print(safe(order_id="O-10001"))
+
+# %% [markdown]
+# Arguments are checked before anything runs, time and output have an end, and the fourth call is refused: a model that loops meets a
+# wall that tells it so.
+#
+# ### What breaks in production: one slow tool stops everybody
+#
+# DSPy's `acall` awaits async tools, but runs a plain function right on the event loop. While it works, nothing else does: no other
+# request, no health check. A task that wants to run every 5 ms shows it.
+
+# %% name="stall"
+import asyncio
+import time
+
+
+def slow_lookup(order_id: str) -> str:
+    """Look up an order in a slow system."""
+    time.sleep(0.3)
+    return "delivered"
+
+
+async def longest_stall_ms(tool):
+    gaps, working = [0.0], asyncio.create_task(tool.acall(order_id="O-10001"))
+    while not working.done():
+        before = time.perf_counter()
+        await asyncio.sleep(0.005)
+        gaps.append(1000 * (time.perf_counter() - before))
+    return max(gaps)
+
+
+print(f"dspy.Tool: the loop stood still for {await longest_stall_ms(dspy.Tool(slow_lookup)):.0f} ms")
+print(f"limited:   the loop stood still for {await longest_stall_ms(limited(slow_lookup)):.0f} ms")
+
+# %% [markdown]
+# ### Exercise 1.5: a tool that says no well (10 minutes, medium)
+#
+# Write `order_status`. For an order of `desk.orders()` it returns a text with the status. For anything else it raises `ToolRefused`
+# with one line from which a model can learn: what is not an order number gets told how one looks, and a number that no order
+# has is called unknown. The check lets a careless agent loose on it, who writes `10014` for `O-10014`.
+
+# %% name="ex-1-5" tags=["exercise"] exercise="1.5"
+import re
+
+from course_lib.adapters.limits import ToolRefused
+
+
+def order_status(order_id: str) -> str:
+    """Tell the status of an order.
+
+    Args:
+        order_id: number of the order, such as O-10001
+    """
+    ### BEGIN SOLUTION
+    ### STUB: ...
+    if not re.fullmatch(r"O-\d{5}", order_id):
+        raise ToolRefused(f"{order_id!r} is not an order number; one is O- and five digits, such as O-10001")
+    found = {order.id: order for order in desk.orders()}.get(order_id)
+    if found is None:
+        raise ToolRefused(f"there is no order {order_id}; ask the customer for the number")
+    return f"{found.id} is {found.status}"
+    ### END SOLUTION
+
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="it raised KeyError"
+def order_status(order_id: str) -> str:
+    return {order.id: order.status for order in desk.orders()}[order_id]
+
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="it returned"
+def order_status(order_id: str) -> str:
+    return {order.id: order.status for order in desk.orders()}.get(order_id, "error: unknown order")
+
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="the refusal shows how an order number looks"
+from course_lib.adapters.limits import ToolRefused
+
+def order_status(order_id: str) -> str:
+    found = {order.id: order.status for order in desk.orders()}
+    if order_id not in found:
+        raise ToolRefused(f"invalid order {order_id}")
+    return found[order_id]
+
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="does not name orders that nobody asked about"
+from course_lib.adapters.limits import ToolRefused
+
+def order_status(order_id: str) -> str:
+    found = {order.id: order.status for order in desk.orders()}
+    if order_id not in found:
+        raise ToolRefused(f"no order {order_id}; known are {', '.join(found)}")
+    return found[order_id]
+
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="the tool tells the status of an order"
+def order_status(order_id: str) -> str:
+    return f"order {order_id} is fine"
+
+# %% name="check-1-5" tags=["check"] exercise="1.5"
+check("1.5", order_status)
+
+# %% name="help-1-5"
+# hint("1.5")
+# solution("1.5")
+
+# %% [markdown]
+# ### An agent at the desk
+#
+# `Act` handles tickets that need something done: look up an order, track a parcel with the carrier, pay money back. Each refund leaves a
+# line in an audit file; the desk's rules (how much, how long after delivery, only once) are in the tools, not in the prompt.
+# A prompt asks, a tool enforces.
+
+# %% name="act"
+import tempfile
+from pathlib import Path
+
+from course_lib.desk import carrier
+from course_lib.desk.acting import Act, act_match, tool_tickets
+from course_lib.desk.actions import Session
+
+shift = Path(tempfile.mkdtemp())
+refund_ticket = next(ticket for ticket in tool_tickets("dev") if ticket.kind == "refund")
+with carrier.running() as carrier_url:
+    session = Session(audit=shift / "audit.jsonl", carrier_url=carrier_url)
+    handled = Act(session)(ticket=refund_ticket.text)
+print("ticket:", refund_ticket.text)
+for action in handled.actions:
+    print("did:   ", action["tool"], action["args"])
+print("answer:", handled.answer)
+print("audit: ", session.refunds())
+
+# %% [markdown]
+# How good is it? The held-out tickets have what must be said and what must stand in the audit afterwards, no more and no less. The same
+# agent in two ways: calls written as text (`ReAct`), and the API's native calls (`ReActV2`).
+
+# %% name="act-measured"
+def solved(calls):
+    by_kind, before = {}, lm.ledger()
+    with carrier.running() as carrier_url:
+        for ticket in tool_tickets("test"):
+            session = Session(audit=shift / f"{calls}-{ticket.id}.jsonl", carrier_url=carrier_url)
+            is_right = act_match(ticket, Act(session, calls=calls)(ticket=ticket.text), session)
+            by_kind.setdefault(ticket.kind, []).append(is_right)
+            session.audit.unlink(missing_ok=True)
+    after = lm.ledger()
+    shares = {kind: f"{sum(right)} of {len(right)}" for kind, right in by_kind.items()}
+    right, count = sum(map(sum, by_kind.values())), sum(map(len, by_kind.values()))
+    cost = {"requests": after.requests - before.requests, "prompt tokens": after.prompt_tokens - before.prompt_tokens}
+    return {"calls": calls, **shares, "all": f"{100 * right / count:.0f} %", **cost}
+
+
+table([solved("text"), solved("native")], caption="Held-out tickets solved by Act on sim-large")
+
+# %% [markdown]
+# ### What breaks in production: a model name that nobody knows
+#
+# Native calls and JSON schemas are sent only to models that DSPy knows to support them, by name. A self-hosted model has a name that no
+# list holds, so both are dropped, without a word.
+
+# %% name="unknown-model"
+unknown = dspy.LM("openai/our-own-model", api_base="http://127.0.0.1:9/v1", api_key="none")
+for each in (unknown, model):
+    print(f"{each.model}: native calls {each.supports_function_calling}, JSON schema {each.supports_response_schema}")
+
+# %% [markdown]
+# `lm.connect()` declares its endpoint with `dspy.lm15.register_provider` and says what it can do. Do the same for a server of your own.
+
+# %% [markdown]
+# ## 5. Data adapters
+#
+# What books call a data adapter is, for an agent, a handful of limited tools. The work is in what they refuse: a model writes the
+# arguments, and a customer's text can make it write nearly anything.
+#
+# ### A database
+#
+# A real PostgreSQL comes with the course as a package: no Docker, no administrator, no port. It starts here and ends with its last user.
+
+# %% name="postgres" tags=["needs"]
+from course_lib.adapters.postgres import running_postgres
+
+server = running_postgres()
+print(server.url)
+
+# %% [markdown]
+# `DatabaseAdapter` keeps predictions and finds them again, through a pool of connections, with parameters only. `load_desk` fills tables
+# with Lantern's customers, orders and tickets, so that there is something to ask.
+
+# %% name="database"
+from course_lib.adapters.database import DatabaseAdapter
+from course_lib.adapters.desk_tables import load_desk
+
+database = DatabaseAdapter(server.url)
+load_desk(database)
+
+ticket = desk.tickets("dev")[0]
+key = await database.store_prediction(triage(ticket=ticket.text), inputs={"ticket": ticket.text}, program="Triage")
+kept = await database.get_prediction(key)
+print(kept.outputs, kept.stored.date())
+[found.outputs for found in await database.search_predictions("gift card")]
+
+# %% [markdown]
+# To an agent it hands itself over as tools. `query` takes SQL that the model wrote: parsed first, and only one `SELECT` over allowed
+# tables passes; then run by a role that can do no more, in a read-only transaction, with a limit on time, rows and size.
+
+# %% name="database-tools"
+tools = {tool.name: tool for tool in database.tools()}
+print(tools["describe_tables"]()[:300], "...")
+print(tools["query"](sql="SELECT status, count(*) FROM orders GROUP BY status ORDER BY 2 DESC"))
+
+# %% [markdown]
+# ### What breaks in production: the model writes the SQL
+#
+# Some of what a model may be talked into. Each is refused in one line, and nothing is touched.
+
+# %% name="sql-attacks"
+attacks = [
+    "SELECT 1; DROP TABLE orders",
+    "DELETE FROM orders",
+    "SELECT * FROM customer_contacts",
+    "SELECT pg_sleep(60)",
+    "SELECT * FROM pg_catalog.pg_authid",
+    "SELECT pg_read_file('/etc/passwd')",
+    "WITH gone AS (DELETE FROM orders RETURNING *) SELECT * FROM gone",
+]
+table([{"sql": sql, "answer": tools["query"](sql=sql)} for sql in attacks], caption="Refused")
+
+# %% [markdown]
+# ### What breaks in production: the database goes away
+#
+# Servers restart. Here all of this program's connections are cut under its feet; the pool notices, and the call is tried again.
+
+# %% name="cut-lines"
+import psycopg
+
+cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'advanced-dspy'"
+with psycopg.connect(server.url, autocommit=True) as other:
+    print(other.execute(cut).fetchone()[0], "connections cut")
+print((await database.get_prediction(key)).outputs)
+
+# %% [markdown]
+# ### Exercise 1.6: predictions in PostgreSQL (20 minutes, hard)
+#
+# Build the core of it yourself: three methods over a pool from `psycopg_pool`. The table `my_predictions` is there, with the columns
+# `key` (text, primary key), `inputs` and `outputs` (jsonb).
+#
+# - `store_prediction(key, inputs, outputs)`: two dicts; storing a key again changes nothing and is no error.
+# - `get_prediction(key)`: the outputs, or None.
+# - `search_predictions(text, limit=5)`: keys of rows whose inputs or outputs contain the text, whatever its case.
+#
+# The check cuts all of the pool's connections. A call after that must still work, and store one row, not two.
+
+# %% name="ex-1-6" tags=["exercise"] exercise="1.6"
+import psycopg
+from psycopg.types.json import Jsonb
+
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    ### BEGIN SOLUTION
+    ### STUB:
+    def run(self, statement, *values):
+        """Return the rows of a statement that is safe to repeat; a dropped line is tried again."""
+        for tries_left in range(self.pool.max_size, -1, -1):
+            try:
+                with self.pool.connection() as connection:
+                    cursor = connection.execute(statement, values)
+                    return cursor.fetchall() if cursor.description else []
+            except psycopg.OperationalError:
+                if not tries_left:
+                    raise
+
+    ### END SOLUTION
+    def store_prediction(self, key, inputs, outputs):
+        ### BEGIN SOLUTION
+        ### STUB: ...
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT (key) DO NOTHING"
+        self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
+        ### END SOLUTION
+
+    def get_prediction(self, key):
+        ### BEGIN SOLUTION
+        ### STUB: ...
+        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return rows[0][0] if rows else None
+        ### END SOLUTION
+
+    def search_predictions(self, text, limit=5):
+        ### BEGIN SOLUTION
+        ### STUB: ...
+        found = "strpos(lower(inputs::text || outputs::text), lower(%s)) > 0"
+        rows = self.run(f"SELECT key FROM my_predictions WHERE {found} ORDER BY key LIMIT %s", text, limit)
+        return [key for (key,) in rows]
+        ### END SOLUTION
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="never into the text of the statement"
+import json
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    def run(self, statement):
+        with self.pool.connection() as connection:
+            cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+    def store_prediction(self, key, inputs, outputs):
+        self.run(f"INSERT INTO my_predictions VALUES ('{key}', '{json.dumps(inputs)}', '{json.dumps(outputs)}')")
+
+    def get_prediction(self, key):
+        rows = self.run(f"SELECT outputs FROM my_predictions WHERE key = '{key}'")
+        return rows[0][0] if rows else None
+
+    def search_predictions(self, text, limit=5):
+        return self.run(f"SELECT key FROM my_predictions WHERE inputs::text LIKE '%{text}%' LIMIT {limit}")
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="the rows that PostgreSQL holds"
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.rows = {}
+
+    def store_prediction(self, key, inputs, outputs):
+        self.rows.setdefault(key, (inputs, outputs))
+
+    def get_prediction(self, key):
+        return self.rows[key][1] if key in self.rows else None
+
+    def search_predictions(self, text, limit=5):
+        return [key for key, row in self.rows.items() if text.lower() in str(row).lower()][:limit]
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="UniqueViolation"
+from psycopg.types.json import Jsonb
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    def run(self, statement, *values):
+        with self.pool.connection() as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def store_prediction(self, key, inputs, outputs):
+        self.run("INSERT INTO my_predictions VALUES (%s, %s, %s)", key, Jsonb(inputs), Jsonb(outputs))
+
+    def get_prediction(self, key):
+        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return rows[0][0] if rows else None
+
+    def search_predictions(self, text, limit=5):
+        return []
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="a search for a percent sign"
+from psycopg.types.json import Jsonb
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    def run(self, statement, *values):
+        with self.pool.connection() as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+        self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
+
+    def get_prediction(self, key):
+        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return rows[0][0] if rows else None
+
+    def search_predictions(self, text, limit=5):
+        like = "SELECT key FROM my_predictions WHERE inputs::text || outputs::text ILIKE %s LIMIT %s"
+        return [key for (key,) in self.run(like, f"%{text}%", limit)]
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="a call after the lines were cut still works"
+from psycopg.types.json import Jsonb
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    def run(self, statement, *values):
+        with self.pool.connection() as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+        self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
+
+    def get_prediction(self, key):
+        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return rows[0][0] if rows else None
+
+    def search_predictions(self, text, limit=5):
+        found = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
+        return [key for (key,) in self.run(found, text, limit)]
+
+# %% name="check-1-6" tags=["check"] exercise="1.6"
+check("1.6", MyDatabaseAdapter)
+
+# %% name="help-1-6"
+# hint("1.6")
+# solution("1.6")

@@ -5,7 +5,7 @@ Main path: EXERCISES -> registry.exercises(); what each looks at is in prompt_ch
 
 from __future__ import annotations
 
-from course_lib.exercises import prompt_checks
+from course_lib.exercises import prompt_checks, store_checks, tool_checks
 from course_lib.exercises.registry import Exercise
 from course_lib.exercises.stubs import stub_methods
 
@@ -100,5 +100,58 @@ EXERCISES = (
         is_stub=stub_methods("format", "description"),
         why="A type decides once, for every program, how its values look to the model. That is also where "
         "text from outside meets the prompt's own structure, so it is the place to keep the two apart.",
+    ),
+    Exercise(
+        id="1.5",
+        title="A tool that says no well",
+        lesson=_LESSON,
+        minutes=10,
+        difficulty="medium",
+        concepts=("dspy.Tool", "validation", "errors as observations"),
+        hints=(
+            "Three cases: not an order number at all, a number that no order has, an order.",
+            're.fullmatch(r"O-\\d{5}", order_id) tells the first case. Raise ToolRefused with one line that '
+            "shows a right number.",
+            "For the second case name the number asked for and nothing else; a list of known orders would be "
+            "a leak.",
+        ),
+        checks=(
+            tool_checks.answers_for_an_order,
+            tool_checks.refuses_what_is_no_order_number,
+            tool_checks.tells_unknown_from_malformed,
+            tool_checks.lets_an_agent_recover,
+        ),
+        why="The reader of a tool's error is the next prompt. A line that says what a right argument looks "
+        "like is worth a retry; a traceback is noise at best and a leak at worst; and 'unknown' must not "
+        "sound like 'malformed', or the model tries other spellings for ever.",
+    ),
+    Exercise(
+        id="1.6",
+        title="Predictions in PostgreSQL",
+        lesson=_LESSON,
+        minutes=20,
+        difficulty="hard",
+        concepts=("psycopg", "connection pool", "parameters", "retry", "idempotence"),
+        hints=(
+            "Let all three methods go through one that runs a statement: `with self.pool.connection() as "
+            "connection: return connection.execute(statement, values).fetchall()`. Jsonb(...) wraps a dict.",
+            "INSERT ... ON CONFLICT (key) DO NOTHING makes storing safe to repeat, and only what is safe to "
+            "repeat may be tried again. strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 finds.",
+            "Catch psycopg.OperationalError around the whole `with`, and try once more than the pool has "
+            "connections. JSON in PostgreSQL keeps umlauts as they are.",
+        ),
+        checks=(
+            store_checks.keeps_what_it_is_given,
+            store_checks.stores_a_key_once,
+            store_checks.finds_by_text,
+            store_checks.gives_connections_back,
+            store_checks.goes_on_after_dropped_lines,
+        ),
+        deadline_s=30.0,
+        is_stub=stub_methods("store_prediction", "get_prediction", "search_predictions"),
+        why="Values travel as parameters, so no text can become a statement. Storing is idempotent, so "
+        "trying again is safe, also when the line dropped just after the commit. And the pool is used "
+        "through `with`, so that no error keeps a connection. DatabaseAdapter does the same with a deadline "
+        "and jitter.",
     ),
 )
