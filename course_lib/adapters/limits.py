@@ -212,7 +212,7 @@ class _Guard:
             raise ToolRefused(
                 f"{self.inner.name} is busy: {self.running_late} earlier calls still run. Do without it"
             )
-        size = len(to_json(kwargs, fallback=str))
+        size = len(repr(kwargs))
         if size > ARGUMENT_CHARS:
             raise ToolRefused(f"the arguments have {size} characters; at most {ARGUMENT_CHARS} are taken")
         known = ", ".join(self.inner.args) or "none"
