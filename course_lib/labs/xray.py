@@ -224,7 +224,7 @@ def _widget_class() -> type[Any]:
             self.signature = choice("signature", [*signatures(), OWN], signature)
             self.left, self.right = choice("left", ADAPTERS, left), choice("right", ADAPTERS, right)
             self.model = choice("model", MODELS, model)
-            wide = widgets.Layout(width="49em", max_width="100%")
+            wide = {"width": "49em", "max_width": "100%"}
             style = {"description_width": "6em"}
             self.own = widgets.Text(
                 description=OWN, value="ticket -> product, is_angry: bool", layout=wide, style=style

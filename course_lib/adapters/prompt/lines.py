@@ -217,17 +217,11 @@ def _sections(completion: str, names: tuple[str, ...]) -> dict[str, str]:
     if not names:
         return {}
     pattern, spelled = _labels(names)
+    labels = list(pattern.finditer(completion))
     found: dict[str, str] = {}
-    name, start = "", 0
-    for label in pattern.finditer(completion):
-        meant = spelled[label.group(1)]
-        if meant in found or meant == name:
-            continue
-        if name:
-            found[name] = _outdented(completion[start : label.start()])
-        name, start = meant, label.end()
-    if name:
-        found[name] = _outdented(completion[start:])
+    for at, label in enumerate(labels):
+        end = labels[at + 1].start() if at + 1 < len(labels) else len(completion)
+        found.setdefault(spelled[label.group(1)], _outdented(completion[label.end() : end]))
     return found
 
 

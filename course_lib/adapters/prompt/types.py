@@ -10,7 +10,7 @@ the text itself to the validators when that does not fit.
 from __future__ import annotations
 
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 import dspy
@@ -18,8 +18,10 @@ import pydantic
 
 _SIGNS = {"€": "EUR", "$": "USD", "£": "GBP"}
 _AMOUNT = re.compile(
-    r"\s*(?P<before>[A-Za-z]{3}|[€$£])?\s*(?P<amount>[-+]?\d[\d.,' ]*)\s*(?P<after>[A-Za-z]{3}|[€$£])?\s*"
+    r"\s*(?P<before>[A-Za-z]{3}|[€$£])?\s*(?P<whole>[-+]?(?:\d{1,3}(?:[.,' ]\d{3})+|\d+))"
+    r"(?P<cents>[.,]\d{1,2})?\s*(?P<after>[A-Za-z]{3}|[€$£])?\s*"
 )
+_UNCLEAR = re.compile(r"[-+]?\d{1,3}\.\d{3}")
 _ORDER = re.compile(r"\s*#?\s*[Oo](?:rder)?[- ]?(\d{5})\s*")
 
 
@@ -27,7 +29,7 @@ class Money(dspy.Type):
     """An amount in a currency, to the cent: `12.50 EUR`.
 
     Reads `12.50 EUR`, `EUR 12.5`, `€12,50`, `$1,250.00` and the JSON object of its fields; refuses an amount
-    without a currency, and fractions of a cent.
+    without a currency, fractions of a cent, and `1.250 EUR`, which may mean two amounts.
 
     >>> Money.model_validate("€12,50").format()
     '12.50 EUR'
@@ -56,20 +58,11 @@ class Money(dspy.Type):
         currency = (found["before"] or found["after"]) if found else None
         if not found or not currency or (found["before"] and found["after"]):
             raise ValueError(f"{given!r:.60} is not an amount with one currency, such as '12.50 EUR'")
-        return {"amount": _decimal(found["amount"]), "currency": _SIGNS.get(currency, currency.upper())}
-
-
-def _decimal(written: str) -> Decimal:
-    """Read digits with either mark of the decimals; a single mark before three digits groups thousands."""
-    digits = re.sub(r"[' ]", "", written)
-    mark = max(digits.rfind("."), digits.rfind(","))
-    if mark >= 0 and len(digits) - mark - 1 == 3:
-        mark = -1
-    whole, cents = (digits, "") if mark < 0 else (digits[:mark], digits[mark + 1 :])
-    try:
-        return Decimal(f"{re.sub('[.,]', '', whole)}.{cents or 0}")
-    except InvalidOperation:
-        raise ValueError(f"{written!r:.60} is not a number") from None
+        whole, cents = found["whole"], found["cents"] or ""
+        if not cents and _UNCLEAR.fullmatch(whole):
+            raise ValueError(f"{given!r:.60} may mean two amounts; write it as '1250.00 EUR' or '1.25 EUR'")
+        amount = re.sub("[.,' ]", "", whole) + cents.replace(",", ".")
+        return {"amount": Decimal(amount), "currency": _SIGNS.get(currency, currency.upper())}
 
 
 class OrderId(dspy.Type):
