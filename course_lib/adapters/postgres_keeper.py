@@ -105,6 +105,11 @@ class _Keeper:
             while self._is_running(pid) and time.monotonic() < give_up_at:
                 time.sleep(0.01)
 
+    def leave(self, *_signal: object) -> None:
+        """Stop the server and end: the machine is shutting down, say."""
+        self.stop()
+        os._exit(0)
+
     def _is_running(self, pid: int) -> bool:
         if self.server is not None:
             return self.server.poll() is None
@@ -134,7 +139,7 @@ def main(folder: Path, uid: int | None, command: list[str]) -> None:
     if report != "ready":
         keeper.stop()
         return
-    signal.signal(signal.SIGTERM, lambda *_: (keeper.stop(), os._exit(0)))
+    signal.signal(signal.SIGTERM, keeper.leave)
     threading.Thread(target=keeper.watch, daemon=True).start()
     users = open_lock(folder / "users.lock")
     fcntl.flock(users, fcntl.LOCK_EX)  # granted when the last user is gone
