@@ -46,7 +46,7 @@ def main() -> bool:
             {"ticket": ticket.text},
             {
                 "summary": "A lamp is broken.",
-                "items": [Item(product="lamp", quantity=1)],
+                "products": [Item(product="lamp", quantity=1)],
                 "category": "returns",
             },
         ),

@@ -199,7 +199,7 @@ def test_the_simulator_answers_flat_nested_and_cited_signatures_in_one_request_e
 
     assert sorted_ticket.category in desk.CATEGORIES
     assert answer.citations == ["return-policy"]
-    assert all(item.quantity >= 0 for item in ticket.items)
+    assert all(item.quantity >= 0 for item in ticket.products)
     assert thought.answer == 7
     assert thought.reasoning
     assert lm.ledger().requests == 4

@@ -57,14 +57,16 @@ def test_what_is_not_one_amount_in_one_currency_is_refused(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["O-10001", "o10001", "#O-10001", "order 10001", " O 10001 ", {"number": 10001}]
+    "text", ["O-10001", "o10001", "#O-10001", "order 10001", " O 10001 ", {"number": "o10001"}]
 )
 def test_an_order_is_the_same_however_it_was_written(text):
-    assert OrderId.model_validate(text) == OrderId(number=10001)
+    assert OrderId.model_validate(text) == OrderId(number="O-10001")
     assert OrderId.model_validate(text).format() == "O-10001"
 
 
-@pytest.mark.parametrize("text", ["O-1", "O-100011", "10001", "T-10001", "", {"number": 1}])
+@pytest.mark.parametrize(
+    "text", ["O-1", "O-100011", "10001", "T-10001", "", {"number": "1"}, {"number": 10001}]
+)
 def test_what_is_not_an_order_is_refused(text):
     with pytest.raises(pydantic.ValidationError):
         OrderId.model_validate(text)
@@ -72,7 +74,7 @@ def test_what_is_not_an_order_is_refused(text):
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_a_demo_of_a_custom_type_is_read_back_by_the_adapter_that_wrote_it(adapter):
-    expected = {"order": OrderId(number=10001), "total": Money.model_validate("12.50 EUR")}
+    expected = {"order": OrderId(number="O-10001"), "total": Money.model_validate("12.50 EUR")}
     written = adapter().format_assistant_message_content(Bill, expected)
 
     assert "12.50 EUR" in written
@@ -102,5 +104,5 @@ def test_the_simulator_gives_a_custom_type(adapter):
     with dspy.context(lm=lm.connect(cache=False), adapter=adapter()):
         bill = dspy.Predict(Bill)(text="Order O-10001 comes to 12.50 EUR.")
 
-    assert bill.order == OrderId(number=10001)
+    assert bill.order == OrderId(number="O-10001")
     assert bill.total == Money.model_validate("12.50 EUR")

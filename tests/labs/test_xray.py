@@ -69,7 +69,7 @@ def test_an_unknown_choice_lists_the_known_ones(choice):
 
 
 def test_text_from_the_model_is_no_markup():
-    picture = look(OWN, "Chat", own="mail -> copy", text="<script>alert(1)</script>")
+    picture = look(OWN, "Chat", own="mail -> excerpt", text="<script>alert(1)</script>")
     shown = side_by_side(picture, picture)
 
     assert "<script>" not in shown.html

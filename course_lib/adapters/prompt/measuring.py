@@ -41,7 +41,7 @@ class ReadTicket(dspy.Signature):
 
     ticket: str = dspy.InputField()
     summary: str = dspy.OutputField(desc="one sentence")
-    items: list[Item] = dspy.OutputField()
+    products: list[Item] = dspy.OutputField()
     category: Category = dspy.OutputField()
 
 

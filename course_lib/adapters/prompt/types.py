@@ -76,11 +76,11 @@ class OrderId(dspy.Type):
 
     model_config = pydantic.ConfigDict(frozen=True)
 
-    number: int = pydantic.Field(ge=10000, le=99999)
+    number: str = pydantic.Field(pattern=r"^O-\d{5}$")
 
     def format(self) -> str:
         """Write it as the shop does."""
-        return f"O-{self.number}"
+        return self.number
 
     @classmethod
     def description(cls) -> str:
@@ -90,9 +90,10 @@ class OrderId(dspy.Type):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _from_text(cls, given: Any) -> Any:
-        if not isinstance(given, str):
+        written = given.get("number") if isinstance(given, dict) else given
+        if not isinstance(written, str):
             return given
-        found = _ORDER.fullmatch(given)
+        found = _ORDER.fullmatch(written)
         if not found:
-            raise ValueError(f"{given!r:.60} is not the number of an order, such as 'O-10001'")
-        return {"number": int(found[1])}
+            raise ValueError(f"{written!r:.60} is not the number of an order, such as 'O-10001'")
+        return {"number": f"O-{found[1]}"}
