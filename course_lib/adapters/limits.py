@@ -42,8 +42,19 @@ RUNS_KEPT = 512
 REFUSED, TIMEOUT, FAILED = "refused", "timeout", "failed"
 
 
-class ToolRefused(CourseError):  # noqa: N818 - a refusal, as the line the model reads says
-    """A tool may not or cannot do what was asked; the message is one line that is safe to show the model."""
+class ToolRefused(CourseError):  # noqa: N818 - as the line the model reads says
+    """A tool may not or cannot do what was asked; the message is one line, safe to show the model."""
+
+
+class ToolError(str):
+    """The one line an error becomes: text, as every answer; its type tells a program that it is an error."""
+
+    __slots__ = ()
+
+    @property
+    def kind(self) -> str:
+        """The class of the error: refused, timeout or failed."""
+        return self.partition(":")[0]
 
 
 class _Late(Exception):  # noqa: N818 - never leaves this module
@@ -233,20 +244,10 @@ class _Guard:
         return parsed
 
     def _required(self) -> list[str]:
-        """Return the arguments that have no default; a variable one (`**rest`) is never required."""
+        """Return the arguments without a default; none if the function takes anything and checks itself."""
         if self.inner.has_kwargs:
-            kinds = inspect.signature(self.inner.func).parameters
-            variable = {name for name, one in kinds.items() if one.kind is one.VAR_KEYWORD}
-        else:
-            variable = set()
-        described = self.inner.args.items()
-        required: list[str] = [n for n, schema in described if "default" not in schema and n not in variable]
-        return required if not self._is_open else []
-
-    @property
-    def _is_open(self) -> bool:
-        """Whether the schema came from elsewhere (MCP) and the function takes anything: its server checks."""
-        return self.inner.has_kwargs and "kwargs" not in self.inner.args
+            return []
+        return [name for name, schema in self.inner.args.items() if "default" not in schema]
 
     def _count(self) -> None:
         """Count a call against this run's budget."""
@@ -309,19 +310,19 @@ class _Guard:
             return text
         return f"{text[: self.output_chars]}\n[cut: {self.output_chars} of {full} characters shown]"
 
-    def _line(self, error: Exception) -> str:
+    def _line(self, error: Exception) -> ToolError:
         match error:
             case _Late():
-                return (
-                    f"{TIMEOUT}: {self.inner.name} gave no answer within {self.deadline_s:g} s. "
-                    "Ask for less, or do without"
-                )
+                kind = TIMEOUT
+                words = f"{self.inner.name} gave no answer within {self.deadline_s:g} s"
+                words += ". Ask for less, or do without"
             case ToolRefused():
-                return f"{REFUSED}: {one_line(str(error), self.known)}"
+                kind, words = REFUSED, str(error)
             case TimeoutError():
-                return f"{TIMEOUT}: {one_line(_words(error), self.known)}"
+                kind, words = TIMEOUT, _words(error)
             case _:
-                return f"{FAILED}: {one_line(_words(error), self.known)}"
+                kind, words = FAILED, _words(error)
+        return ToolError(f"{kind}: {one_line(words, self.known)}")
 
 
 def _words(error: Exception) -> str:
@@ -332,4 +333,5 @@ def _words(error: Exception) -> str:
         words = str(error)
     except Exception:  # border: somebody's broken __str__
         words = ""
-    return words if isinstance(error, CourseError) else f"{type(error).__name__}: {words}".rstrip(": ")
+    says_it_all = isinstance(error, CourseError | TimeoutError) and words
+    return words if says_it_all else f"{type(error).__name__}: {words}".rstrip(": ")
