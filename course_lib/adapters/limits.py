@@ -163,17 +163,19 @@ class _Guard:
 
     def as_function(self) -> Callable[..., Any]:
         """Return the limits as a plain function, async exactly if the wrapped one is: the tool's `func`."""
+        func = self.inner.func
+        target = func if inspect.isroutine(func) else func.__call__  # what DSPy reads the hints of
         if self.is_async:
 
             async def call_async(*args: Any, **kwargs: Any) -> str:
                 return await self.run_async(self._named(args, kwargs))
 
-            return functools.wraps(self.inner.func)(call_async)
+            return functools.wraps(target)(call_async)
 
         def call(*args: Any, **kwargs: Any) -> str:
             return self.run(self._named(args, kwargs))
 
-        return functools.wraps(self.inner.func)(call)
+        return functools.wraps(target)(call)
 
     def run(self, kwargs: dict[str, Any]) -> str:
         """Call the function from synchronous code; never raises an Exception."""

@@ -15,7 +15,7 @@ LINE_CHARS = 300
 READ_CHARS = 5000
 """How much of it is looked at: more cannot matter to a line, and patterns take time."""
 
-_NAMES = r"pass(?:word|wd|phrase)?|pwd|secret|token|(?:\w{1,20}[_-]?)?key|credentials?|dsn"
+_NAMES = r"\w{0,30}(?:pass(?:word|wd|phrase)?|pwd|secret|token|credentials?|dsn)|(?:\w{1,30}[_-])?(?:api|access|private)?key"
 _VALUE = r"""(?:"[^"]*"|'[^']*'|(?:bearer|basic)\s+[^\s,;&]+|[^\s,;&"')\]}]+)"""
 
 PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -26,7 +26,7 @@ PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b[a-z][a-z0-9+.-]{1,30}://[^\s\"'<>]*@[^\s\"'<>]*", re.IGNORECASE), "[address]"),
     (re.compile(r"\bfile:/[^\s\"'<>]*", re.IGNORECASE), "[path]"),
     (
-        re.compile(rf"(?i)([\"']?\b(?:\w{{1,30}}[_-])?(?:{_NAMES})[\"']?\s{{0,3}}[:=]\s{{0,3}}){_VALUE}"),
+        re.compile(rf"(?i)([\"']?\b(?:{_NAMES})[\"']?\s{{0,3}}[:=]\s{{0,3}}){_VALUE}"),
         r"\1[hidden]",
     ),
     (
