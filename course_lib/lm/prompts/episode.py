@@ -183,7 +183,8 @@ def _of_args(desc: str, names: tuple[str, ...]) -> tuple[str, dict[str, str]]:
 
 _PART = re.compile(
     r"^(?:\[\[ ## (?P<marked>thought|tool_name|tool_args|observation)_(?P<n>\d+) ## \]\]"
-    r"|<(?P<tagged>thought|tool_name|tool_args|observation)_(?P<m>\d+)>)[ \t]*$",
+    r"|<(?P<tagged>thought|tool_name|tool_args|observation)_(?P<m>\d+)>)[ \t]*$"
+    r"|^(?:  )?(?P<labelled>thought|tool_name|tool_args|observation)_(?P<l>\d+):(?:[ \t]|$)",
     re.MULTILINE,
 )
 
@@ -213,8 +214,8 @@ def _parts(text: str) -> dict[str, str]:
     parts: dict[str, str] = {}
     name, start, expected, number = "", 0, 0, None
     for mark in _PART.finditer(text):
-        kind = mark.group("marked") or mark.group("tagged")
-        at = int(mark.group("n") or mark.group("m"))
+        kind = mark.group("marked") or mark.group("tagged") or mark.group("labelled")
+        at = int(mark.group("n") or mark.group("m") or mark.group("l"))
         number = at if number is None else number  # an old step may have been cut off
         if kind != _ORDER[expected % 4] or at != number:
             continue

@@ -43,7 +43,8 @@ def _of_answer(answer: str, names: tuple[str, ...]) -> Layout | None:
     fenced = answer.lstrip().startswith("```")
     if "[[ ## " in answer:
         return MARKERS
-    if (record := read_json(answer)) and any(name in record for name in names):
+    begins_with_label = answer.lstrip()[:1] not in ("{", "`") and label_pattern(names).match(answer.lstrip())
+    if not begins_with_label and (record := read_json(answer)) and any(name in record for name in names):
         return Layout("json", fenced=fenced)
     if any(f"<{name}>" in answer for name in names):
         return Layout("xml", fenced=fenced)
