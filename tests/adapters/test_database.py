@@ -310,8 +310,8 @@ QUESTIONS = {
     "with, by its name": "with late as (select id from orders) select late.id from late limit 2",
     "join": "select c.country, count(*) as n, round(avg(o.total_cents) / 100.0, 2) as mean from orders o "
     "join customers c on c.id = o.customer_id group by c.country having count(*) > 1 order by n desc",
-    "joined by table name": "select orders.id from orders join order_items on orders.id = order_items.order_id "
-    "limit 1",
+    "joined by table name": "select orders.id from orders "
+    "join order_items on orders.id = order_items.order_id limit 1",
     "dates": "select date_trunc('month', placed), to_char(placed, 'YYYY-MM'), extract(year from placed) "
     "from orders where placed >= date '2026-01-01' - interval '3 days' limit 2",
     "union": "select id from orders where id = 'O-10001' union all select 'Müller''s 100%'",

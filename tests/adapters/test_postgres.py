@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from course_lib.adapters import postgres
+from course_lib.adapters import postgres_files
 from course_lib.adapters.postgres import PostgresError, Server, default_folder, running_postgres
 from course_lib.adapters.postgres_keeper import is_alive, postmaster
 
@@ -108,6 +108,18 @@ def test_a_second_caller_shares_the_server_that_runs(postgres: Server) -> None:
     assert answer(postgres) == 1
 
 
+def test_asking_often_holds_one_lock_and_the_last_close_gives_it_back(postgres: Server) -> None:
+    assert postgres.folder is not None
+    descriptors = len(list(Path("/dev/fd").iterdir()))
+    servers = [running_postgres(postgres.folder) for _ in range(5)]
+
+    assert len(list(Path("/dev/fd").iterdir())) == descriptors
+    for server in servers:
+        server.close()
+        server.close()
+    assert answer(postgres) == 1
+
+
 def test_forgetting_the_server_does_not_stop_it(postgres_folder: Path) -> None:
     url = running_postgres(postgres_folder).url
     time.sleep(0.3)
@@ -152,30 +164,28 @@ def test_a_server_whose_keeper_was_killed_is_taken_over_and_stopped(postgres_fol
     assert happens(lambda: is_stopped(postgres_folder))
 
 
-def test_after_a_kill_it_starts_again_with_what_was_committed(postgres_folder: Path) -> None:
-    server = running_postgres(postgres_folder)
-    with psycopg.connect(server.url) as connection:
+def test_after_a_kill_it_starts_again_with_what_was_committed(postgres: Server) -> None:
+    with psycopg.connect(postgres.url) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 42 AS n")
 
-    server.kill()
+    postgres.kill()
     with pytest.raises(psycopg.OperationalError):
-        answer(server)
-    server.start()
+        answer(postgres)
+    postgres.start()
 
-    assert answer(server, "SELECT n FROM kept") == 42
-    server.remove()
+    assert answer(postgres, "SELECT n FROM kept") == 42
 
 
-def test_a_stale_process_number_does_not_stop_a_start(postgres_folder: Path) -> None:
-    server = running_postgres(postgres_folder)
-    stale = (postgres_folder / "data" / "postmaster.pid").read_text().splitlines()
-    server.stop()
-    (postgres_folder / "data" / "postmaster.pid").write_text("\n".join([str(os.getpid()), *stale[1:]]) + "\n")
+def test_a_stale_process_number_does_not_stop_a_start(postgres: Server) -> None:
+    assert postgres.folder is not None
+    file = postgres.folder / "data" / "postmaster.pid"
+    stale = file.read_text().splitlines()
+    postgres.stop()
+    file.write_text("\n".join([str(os.getpid()), *stale[1:]]) + "\n")
 
-    server.start()
+    postgres.start()
 
-    assert answer(server) == 1
-    server.remove()
+    assert answer(postgres) == 1
 
 
 def test_damaged_files_are_reported_with_what_the_server_wrote(postgres_folder: Path) -> None:
@@ -210,7 +220,7 @@ def test_a_link_in_the_folders_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "s").symlink_to(tmp_path / "elsewhere")
 
     with pytest.raises(PostgresError, match="does not belong to you"):
-        postgres._make_private(tmp_path / "s")
+        postgres_files.make_private(tmp_path / "s")
 
 
 def test_programs_that_others_cannot_reach_are_copied_not_opened(
@@ -218,13 +228,15 @@ def test_programs_that_others_cannot_reach_are_copied_not_opened(
 ) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root runs the server as somebody else")
-    monkeypatch.setattr(postgres, "_is_open", lambda file: False)
+    monkeypatch.setattr(postgres_files, "is_open", lambda file: False)
 
-    server = running_postgres(postgres_folder)
+    postgres_folder.mkdir()
 
-    assert answer(server) == 1
-    assert (postgres_folder / "programs").exists()
-    server.remove()
+    program = postgres_files.programs(postgres_folder) / "postgres"
+
+    assert program.is_relative_to(postgres_folder)
+    shown = subprocess.run([str(program), "--version"], user="nobody", capture_output=True, text=True)
+    assert shown.stdout.startswith("postgres (PostgreSQL) 18."), shown.stderr
 
 
 def test_database_url_names_another_server(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
