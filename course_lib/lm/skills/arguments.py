@@ -183,12 +183,17 @@ def _shapes(param: Param) -> tuple[tuple[str, str, str], ...]:
 # -- out of observations ----------------------------------------------------------------------------------
 
 
-def from_observations(param: Param, request: str, seen: Sequence[Seen], tool: str = "") -> list[Any]:
-    """Return the values that observations offer for an argument, best first; those as good stay in order."""
+def from_observations(
+    param: Param, request: str, seen: Sequence[Seen], tool: str = "", about: str = ""
+) -> list[Any]:
+    """Return the values that observations offer for an argument, best first; those as good stay in order.
+
+    `about` is the part of the request that says which of several records is meant.
+    """
     ranked: list[tuple[float, int, Any]] = []
     leaves = [leaf for one in reversed(seen) if not one.error for leaf in one.leaves]
     for at, leaf in enumerate(leaves):
-        score = _fits(param, leaf, request, tool)
+        score = _fits(param, leaf, about or request, tool)
         if score > 0:
             ranked.append((-score - _hinted(leaf, request), at, leaf.value))
     ranked.sort(key=lambda one: one[:2])

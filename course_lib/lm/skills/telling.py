@@ -18,7 +18,7 @@ from course_lib.lm.skills.extraction import extract
 from course_lib.lm.skills.observed import Leaf, Seen, is_command
 from course_lib.lm.skills.quotation import bearing
 from course_lib.lm.skills.tools import Move
-from course_lib.lm.skills.wishes import Goal
+from course_lib.lm.skills.wishes import Goal, clauses
 from course_lib.lm.skills.work import Work, is_free_text
 
 MOST_FACTS = 6
@@ -64,7 +64,7 @@ _ASKS_FOR = (
         re.compile(r"^name$|quantity|item"),
     ),
     (
-        re.compile(r"\b(?:address|deliver\w* to|sent to|going to|ship\w* to)\b", re.IGNORECASE),
+        re.compile(r"\b(?:address|street|(?:deliver|sen[dt]|ship|go)\w*\b[^.?!]{0,30}\bto)\b", re.IGNORECASE),
         re.compile(r"address|ship_to|street|destination"),
     ),
 )
@@ -77,7 +77,7 @@ def tell(move: Move, request: str) -> str:
     refused = [goal for goal in move.goals if goal.tool is None]
     told: list[str] = []
     for one in good:
-        told.append(_of_tool(one, request, _goal_of(one, move.goals)))
+        told.append(_of_tool(one, " ".join(clauses(request)) or request))
     if bad and (not good or _is_goal(bad[-1], move.goals)):
         told = told if _has_goal(good, move.goals) else []
         told.append(f"I could not do this: {bad[-1].error.rstrip('.')}.")
@@ -125,19 +125,15 @@ def _has_goal(good: Sequence[Seen], wanted: Sequence[Goal]) -> bool:
     return any(_is_goal(one, wanted) for one in good)
 
 
-def _goal_of(one: Seen, wanted: Sequence[Goal]) -> str:
-    return next((goal.clause for goal in wanted if goal.tool and goal.tool.name == one.step.tool), "")
-
-
 # -- one observation --------------------------------------------------------------------------------------
 
 
-def _of_tool(one: Seen, request: str, clause: str) -> str:
+def _of_tool(one: Seen, question: str) -> str:
     if one.data is None:
-        return _of_text(one.text, clause or request)
+        return _of_text(one.text, question)
     if isinstance(one.data, list) and len(one.data) != 1:
-        return _of_list(one, clause or request)
-    facts = chosen(one, clause or request)
+        return _of_list(one, question)
+    facts = chosen(one, question)
     if not facts:
         return "There is nothing." if not one.leaves else _phrase(list(one.leaves)[:MOST_FACTS])
     return _phrase(facts)

@@ -7,6 +7,7 @@ Nothing is called twice with the same arguments, but for a failure that may pass
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -105,9 +106,13 @@ def _values(param: Param, tool: ToolSpec, clause: str, hands: Hands, *, is_goal:
         return values[:1] if acts else values[:MOST_AT_ONCE]
     if not param.required:
         return []
-    found = arguments.from_observations(param, hands.request, hands.seen, tool.name)
+    about = hands.request if _POINTS.search(clause) else clause
+    found = arguments.from_observations(param, hands.request, hands.seen, tool.name, about)
     several = is_goal and not acts and arguments.is_shaped(param) and len(found) <= 3
     return found if several else found[:1]
+
+
+_POINTS = re.compile(r"\b(?:it|them|this|that|these|those|one)\b", re.IGNORECASE)
 
 
 def _combined(params: Sequence[Param], told: Sequence[list[Any]]) -> list[dict[str, Any]]:

@@ -65,7 +65,7 @@ def verb_of(tool: ToolSpec) -> str:
 
 _ASKS = re.compile(
     r"\?|^\s*(?:what|when|where|who|which|how|why|is|are|was|were|has|have|did|does|do|will|can|could|would)\b"
-    r"|\b(?:please|pls|i(?: would|'d)? (?:want|like|need)|we need|tell me|let me know|give me|show me|may i"
+    r"|\b(?:please|pls|kindly|(?:i|we)(?: would|'d)? (?:want|like|need)|tell me|let me know|give me|show me|may i"
     r"|could you|can you|can i|would you|wonder|wondering|looking for)\b",
     re.IGNORECASE,
 )
@@ -85,6 +85,37 @@ _CUT = re.compile(
     r"|,?\s+then\s+(?=[a-z])",
     re.IGNORECASE,
 )
+
+
+_MEANT = (
+    (
+        re.compile(
+            r"\bwhere(?:'?s| is| are| was| did| my| our| the| it| they| this)\b(?!.*\b(?:pay|paid|buy|bought|live|street|to|address)\b)|\bon (?:its|the|their) way\b"
+            r"|\b(?:coming|arriv\w+|get here|turn up|show up|shows? up|due|on time|moved?|moving|stuck|lost|missing"
+            r"|whereabouts|last (?:seen|scan\w*)|(?:see|seen) it last|left the (?:depot|warehouse))\b"
+            r"|\bwhen (?:do|will|can|should|does|may) (?:i|we|it|they|you|the|my)\b.*\b(?:get|have|receive|expect|come|be|deliver)\b"
+            r"|\b(?:when|day|how long|how soon)\b.*\b(?:here|arrive|deliver|come|get it|have it)\b",
+            re.IGNORECASE,
+        ),
+        "track where parcel arrive",
+    ),
+    (
+        re.compile(
+            r"\b(?:pay|give|get|want|need|like|transfer|send|have)\b(?:[^.?!\n]|\.\d){0,60}\b(?:money|amount|price|sum|costs?|fee|euros?|eur"
+            r"|cents|\u20ac|\d)(?:[^.?!\n]|\.\d){0,40}\bback\b|\b(?:pay|give)\w*\b[^.?!\n]{0,20}\bback\b[^.?!\n]{0,30}"
+            r"(?:\d|\u20ac|money|costs?|fee|price)|\breimburs\w+|\bmoney back\b",
+            re.IGNORECASE,
+        ),
+        "refund money back",
+    ),
+)
+"""Other words for the same thing: how people ask after something on its way, and for their money."""
+
+
+@cache
+def meant(clause: str) -> str:
+    """Return the clause with what it means in other words."""
+    return " ".join([clause, *(words_for for pattern, words_for in _MEANT if pattern.search(clause))])
 
 
 def clauses(request: str) -> list[str]:
@@ -142,10 +173,10 @@ def _goal(clause: str, request: str, tools: Sequence[ToolSpec]) -> Goal | None:
 
 def _same_idea(tool: ToolSpec, verb: str, clause: str) -> bool:
     """Say whether the clause wishes for what the tool does in other words, as in "my money back, please"."""
-    if _INFORMS.search(clause) or not _ASKS.search(clause):
+    if _INFORMS.search(clause) or not (_ASKS.search(clause) or _wished(clause)):
         return False
     does = words.features(f"{verb} {tool.name.replace('_', ' ')}", parts=False)
-    asked = words.features(clause, parts=False)
+    asked = words.features(meant(clause), parts=False)
     ideas = {f for f in does if f[0] == "@"} & asked.keys()
     return words.stem(verb) in asked or any(idea in ("@refund", "@cancel", "@exchange") for idea in ideas)
 
@@ -158,7 +189,7 @@ def score(clause: str, request: str, tools: Sequence[ToolSpec]) -> dict[str, flo
     """Return how well each tool serves the clause, by the words that they share."""
     known = {tool.name: _described(tool) for tool in tools}
     seen = Counter(feature for words_of in known.values() for feature in words_of)
-    asked = {f: w for f, w in words.features(clause, parts=False).items() if f not in words.manners()}
+    asked = {f: w for f, w in words.features(meant(clause), parts=False).items() if f not in words.manners()}
     found = {}
     for tool in tools:
         own = known[tool.name]
