@@ -46,6 +46,7 @@ _ALTERNATIVES: Mapping[str, tuple[str, ...]] = {
     "forges the frame": (
         r"\[\[?\s{0,3}##|<\|?/?(im_|tool|function|system|assistant|user|next_|observation)",
         r"\[/?(INST|TOOL_CALLS?)\]|\bend of data\b|\b(observation|tool_name|thought)_\d|\btool_calls?\b",
+        r"\b(thought|action|action input|final answer):\s",
     ),
 }
 _SIGNS = {
@@ -53,6 +54,8 @@ _SIGNS = {
     for reason, alternatives in _ALTERNATIVES.items()
 }
 _CODED = re.compile(r"[A-Za-z0-9+/_-]{24,}={0,2}")
+_TAGS = re.compile("[\U000e0020-\U000e007e]+")
+"""Copies of the ASCII letters that no font shows."""
 _WINDOW_CHARS, _OVERLAP_CHARS = 600, 150
 """Long lines are read in parts: what a pattern costs grows with the square of what it is shown."""
 _WITHOUT_GLYPH = frozenset({"Cf", "Cc", "Co", "Cs", "Cn"})
@@ -96,8 +99,8 @@ def _reason(line: str) -> str | None:
 
 def _readable(text: str) -> str:
     """Return text as a model may read it: look-alike letters plain, tag characters as their letters."""
-    plain = (chr(ord(char) - 0xE0000) if 0xE0020 <= ord(char) <= 0xE007E else char for char in text)
-    return visible(unicodedata.normalize("NFKC", "".join(plain)))
+    shown = _TAGS.sub(lambda run: " " + "".join(chr(ord(char) - 0xE0000) for char in run[0]), text)
+    return visible(unicodedata.normalize("NFKC", shown))
 
 
 def _decoded(word: str) -> str:
