@@ -295,13 +295,18 @@ def _new_request(text: str, names: tuple[str, ...]) -> str:
     return _request(read_inputs(text, (*names, "tools")))
 
 
+_RESULTS = re.compile(
+    r"\s*(?:\[\[ ## tool_call_results ## \]\]|<tool_call_results>|tool_call_results:|\{|```)"
+)
+
+
 def _results(text: str) -> list[str] | None:
     """Return the results in a user message that only reports them (ReActV2 without native calls)."""
     if "tool_call_results" not in text:
         return None
     start = text.find("{")
     record: Any = None
-    if start >= 0 and re.match(r"\s*(?:\[\[ ## tool_call_results ## \]\]|<tool_call_results>|\{|```)", text):
+    if start >= 0 and _RESULTS.match(text):
         try:
             record, _ = json.JSONDecoder().raw_decode(text[start:])
         except ValueError:
