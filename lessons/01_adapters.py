@@ -1163,6 +1163,29 @@ with FileSystemAdapter(folder) as files:
 table(answers, caption="read_file")
 
 # %% [markdown]
+# ### The same tools over MCP
+#
+# The Model Context Protocol lets a program use tools that another process offers. `serve` puts any adapter's tools on a loopback
+# address, behind a token; `tools_from` makes limited tools of what a server offers, since a server that is not yours may be slow, answer at
+# length, or describe its tools in words meant for your model. MCP tools are async, so the agent is awaited.
+
+# %% name="mcp"
+from course_lib.adapters.over_mcp import ToolServerError, serve, tools_from
+
+async with serve(FileSystemAdapter(folder).tools()) as server_of_tools:
+    async with tools_from(server_of_tools.url, token=server_of_tools.token, allow=["read_file"]) as remote:
+        print([tool.name for tool in remote])
+        print(await remote[0].acall(path="returns.txt"))
+        print(await remote[0].acall(path="../returns.txt"))
+        asked = await dspy.ReAct("question -> answer", tools=remote).acall(question="What is in the file returns.txt?")
+        print("agent:", asked.answer)
+    try:
+        async with tools_from(server_of_tools.url, token="guessed"):
+            pass
+    except ToolServerError as error:
+        print("without the token:", str(error).replace(server_of_tools.url, "the server"))
+
+# %% [markdown]
 # ### Arithmetic without `eval`
 #
 # The calculator of many tutorials is `eval` on what a model wrote, which hands over the process. This one reads numbers, operators and a
