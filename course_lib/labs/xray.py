@@ -158,6 +158,8 @@ def sample(signature: str) -> str:
     """Return an input that fits a signature."""
     if signature.startswith("citations"):
         return "How many days do I have to return an item?"
+    if signature.startswith("nested"):
+        return "I ordered 3 tents and 2 stoves but got only 1 stove."
     return desk.tickets("dev")[0].text
 
 

@@ -14,8 +14,6 @@ from hypothesis import strategies as st
 from course_lib import desk, lm
 from course_lib.adapters import CustomAdapter
 from course_lib.adapters.prompt.measuring import ReadTicket
-from course_lib.adapters.prompt.scripted import scripted
-from course_lib.adapters.prompt.stand import text_of
 
 ADAPTER = CustomAdapter()
 
@@ -229,20 +227,18 @@ def test_it_streams_raw_chunks_from_the_endpoint_and_awaits():
     assert last.label in ("yes", "no")
 
 
-def test_react_v2_runs_on_it_with_native_calls():
-    def track(order: str) -> str:
-        """Track a parcel."""
-        return f"{order} is in Utrecht"
+def track(order_id: str) -> str:
+    """Track the parcel of an order."""
+    return f"{order_id} is in Utrecht"
 
-    model, script = scripted(
-        [
-            {"name": "track", "args": {"order": "O-10001"}},
-            {"name": "submit", "args": {"answer": "It is in Utrecht."}},
-        ]
-    )
-    with dspy.context(lm=model, adapter=CustomAdapter(use_native_function_calling=True)):
-        answer = dspy.ReActV2("question -> answer", tools=[track])(question="Where is O-10001?")
 
-    assert answer.answer == "It is in Utrecht."
-    assert script.asked == 2
-    assert "O-10001 is in Utrecht" in "\n".join(text_of(m) for m in model.history[-1]["messages"])
+@pytest.mark.parametrize("is_native", [False, True], ids=["text", "native"])
+@pytest.mark.parametrize("agent", [dspy.ReAct, dspy.ReActV2], ids=lambda made: made.__name__)
+def test_agents_run_on_it(agent, is_native):
+    adapter = CustomAdapter(use_native_function_calling=is_native)
+    with dspy.context(lm=lm.connect(cache=False), adapter=adapter):
+        answer = agent("question -> answer", tools=[track], max_iters=4)(
+            question="Where is my order O-10001?"
+        )
+
+    assert "in Utrecht" in answer.answer
