@@ -15,7 +15,10 @@ LINE_CHARS = 300
 READ_CHARS = 5000
 """How much of it is looked at: more cannot matter to a line, and patterns take time."""
 
-_NAMES = r"\w{0,30}(?:pass(?:word|wd|phrase)?|pwd|secret|token|credentials?|dsn)|(?:\w{1,30}[_-])?(?:api|access|private)?key"
+_NAMES = (
+    r"\w{0,30}(?:pass(?:word|wd|phrase)?|pwd|secret|token|credentials?|dsn)"
+    r"|(?:\w{1,30}[_-])?(?:api|access|private)?key"
+)
 _VALUE = r"""(?:"[^"]*"|'[^']*'|(?:bearer|basic)\s+[^\s,;&]+|[^\s,;&"')\]}]+)"""
 
 PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
