@@ -25,7 +25,7 @@ from course_lib.errors import CourseError
 FREE_CENTS = 15_000
 """Up to this amount a refund needs nobody's approval."""
 LONGER_SINCE = date(2026, 2, 1)
-"""Orders since this day can be paid back for 30 days after delivery, earlier ones for 14 (`return-policy`)."""
+"""Orders since this day can be paid back for 30 days after delivery, earlier ones for 14 days."""
 TRACKING_DEADLINE_S = 5.0
 
 Tool = Callable[..., Any]
@@ -94,7 +94,7 @@ class Session:
         ]
 
     def look_up_order(self, order_id: str) -> dict[str, Any]:
-        """Look up an order: its status, date, items and prices, payment, address, total and refundable amount.
+        """Look up an order: status, date, items and prices, payment, address, total and refundable amount.
 
         Also returns the customer id and the tracking number of each parcel.
 
@@ -237,7 +237,8 @@ class Session:
             _check_window(order)
         if cents > FREE_CENTS:
             raise RefusedError(
-                f"{records.euros(cents)} needs the approval of a person; the limit is {records.euros(FREE_CENTS)}"
+                f"{records.euros(cents)} needs the approval of a person; "
+                f"the limit is {records.euros(FREE_CENTS)}"
             )
 
     def _refundable_cents(self, order: records.Order) -> int:

@@ -1,7 +1,7 @@
 """Tools in a chat request, and what has been done with them: an episode of an agent.
 
 Main path: read_episode(body, task) -> Episode, or None where no tools are offered.
-Source: ReAct (dspy/predict/react.py), ReActV2 (react_v2.py), Tool.__str__ and ToolCalls (adapters/types/tool.py),
+Source: ReAct (dspy/predict/react.py), ReActV2 (react_v2.py), Tool and ToolCalls (adapters/types/tool.py),
 DSPy 3.4.1; OpenAI's `tools`, `tool_calls` and messages of role `tool`.
 """
 
@@ -97,7 +97,8 @@ def _request(inputs: Mapping[str, str]) -> str:
 # -- tools ------------------------------------------------------------------------------------------------
 
 _LISTED = re.compile(
-    r"^(?:\(\d+\) )?([\w.-]+)(?:, whose description is <desc>(.*?)</desc>\.|\.) It takes arguments (\{.*\})\.?[ \t]*$",
+    r"^(?:\(\d+\) )?([\w.-]+)(?:, whose description is <desc>(.*?)</desc>\.|\.)"
+    r" It takes arguments (\{.*\})\.?[ \t]*$",
     re.MULTILINE,
 )
 

@@ -28,7 +28,7 @@ _COMMANDS = re.compile(
     r"|\b(?:you|agent|assistant|AI|model)\s+(?:must|should|have to|need to|are now|shall|will now)\b"
     r"|\bnew (?:instructions?|task|orders?)\b|\binstructions?\s*(?:for|to)\b"
     r"|\b(?:call|use|run|invoke|execute) (?:the )?\w+(?:_\w+)* (?:tool|with|function|now|on|for)\b"
-    r"|\bfrom now on\b|<\|",
+    r"|\bfrom now on\b|<\||(?:^|\n)\s*(?:answer|reply|respond|say|output|print)\b (?:with |only )?[\"'A-Z]",
     re.IGNORECASE,
 )
 _NAMING = re.compile(r"name|title|label|item|product|description|subject|sku")
@@ -69,6 +69,16 @@ class Seen:
 def is_command(text: str) -> bool:
     """Say whether a text in an observation speaks to the model instead of telling it something."""
     return _COMMANDS.search(text) is not None
+
+
+def plain_sentences(text: str) -> list[str]:
+    """Return the sentences of a text, up to the first that speaks to the model."""
+    kept: list[str] = []
+    for sentence in words.sentences(text):
+        if is_command(sentence):
+            break
+        kept.append(sentence)
+    return kept
 
 
 def observe(step: Step) -> Seen:
@@ -117,8 +127,7 @@ def _one_line(text: str, tool: str) -> str:
     line = lines[-1] if "Traceback" in text or lines[0].endswith(":") else lines[0]
     line = re.sub(rf"^(?:error:\s*)?Execution error in {re.escape(tool)}:\s*", "", line)
     line = re.sub(r"^(?:refused|failed|error|\w+Error|\w+Exception):\s*", "", line)
-    kept = [part for part in words.sentences(line) if not is_command(part)]
-    return " ".join(kept)[:300] or "the tool failed"
+    return " ".join(plain_sentences(line))[:300] or "the tool failed"
 
 
 def _leaves(data: Any) -> Iterator[Leaf]:

@@ -1,7 +1,7 @@
 """The answer at the end of an episode: what the observations say of the question, or that it cannot be done.
 
-Main path: tell(move, request) -> text; value(field, ...) for fields of other types. Texts of observations that
-speak to the model are left out.
+Main path: tell(move, request) -> text; value(field, ...) for fields of other types. Texts of observations
+that speak to the model are left out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from course_lib.lm.prompts.layouts import PROSE
 from course_lib.lm.skills import words
 from course_lib.lm.skills.explanation import is_reasoning
 from course_lib.lm.skills.extraction import extract
-from course_lib.lm.skills.observed import Leaf, Seen, is_command
+from course_lib.lm.skills.observed import Leaf, Seen, is_command, plain_sentences
 from course_lib.lm.skills.quotation import bearing
 from course_lib.lm.skills.tools import Move
 from course_lib.lm.skills.wishes import Goal, clauses
@@ -36,7 +36,8 @@ _ASKS_FOR = (
     ),
     (
         re.compile(
-            r"\b(?:how much|amount|cost|price|total|paid|pay|worth|sum|euros?|refund\w*|money)\b", re.I
+            r"\b(?:how much|amount|cost|price|total|paid|pay|worth|sum|euros?|refund\w*|money)\b",
+            re.IGNORECASE,
         ),
         re.compile(r"eur|total|amount|price|cost|usd|paid|refund"),
     ),
@@ -75,9 +76,8 @@ def tell(move: Move, request: str) -> str:
     """Return the answer to the request."""
     good, bad = _sorted_out(move)
     refused = [goal for goal in move.goals if goal.tool is None]
-    told: list[str] = []
-    for one in good:
-        told.append(_of_tool(one, " ".join(clauses(request)) or request))
+    question = " ".join(clauses(request)) or request
+    told = [_of_tool(one, question) for one in good]
     if bad and (not good or _is_goal(bad[-1], move.goals)):
         told = told if _has_goal(good, move.goals) else []
         told.append(f"I could not do this: {bad[-1].error.rstrip('.')}.")
@@ -140,10 +140,10 @@ def _of_tool(one: Seen, question: str) -> str:
 
 
 def _of_text(text: str, question: str) -> str:
-    kept = [part for part in words.sentences(text) if not is_command(part)]
+    kept = plain_sentences(text)
     plain = "\n".join(kept)
     if len(plain) <= 300:
-        return _sentence(" ".join(kept)) if kept else ""
+        return _sentence(" ".join(kept)) if kept else "The tool returned nothing of use."
     found = bearing(plain, question)
     return " ".join(found.sentences or kept[:2])
 
@@ -170,7 +170,7 @@ def chosen(one: Seen, question: str) -> list[Leaf]:
     if not kept:
         kept = set(range(min(MOST_FACTS, len(leaves))))
     subject = {at for at, leaf in enumerate(leaves) if leaf.record == 0 and _SUBJECT.search(leaf.key)}
-    return [leaf for at, leaf in enumerate(leaves) if at in kept or at in list(sorted(subject))[:1]]
+    return [leaf for at, leaf in enumerate(leaves) if at in kept or at in sorted(subject)[:1]]
 
 
 def _phrase(facts: Sequence[Leaf]) -> str:

@@ -53,6 +53,7 @@ class Hands:
 
     @property
     def request(self) -> str:
+        """What is asked."""
         return self.episode.request
 
     def tried(self, call: Call) -> list[Seen]:
@@ -85,7 +86,7 @@ def pursue(
     told = [_values(param, tool, clause, hands, is_goal=is_goal) for param in tool.params]
     wants = [param for param, values in zip(tool.params, told, strict=True) if param.required and not values]
     if wants:
-        return _provide(wants[0], tool, clause, hands, depth, (*above, tool.name))
+        return _provide(wants[0], clause, hands, depth, (*above, tool.name))
     calls = []
     for args in _combined(tool.params, told):
         call = (tool.name, args)
@@ -130,9 +131,7 @@ def _combined(params: Sequence[Param], told: Sequence[list[Any]]) -> list[dict[s
     return sets
 
 
-def _provide(
-    param: Param, tool: ToolSpec, clause: str, hands: Hands, depth: int, above: tuple[str, ...]
-) -> tuple[Call, ...]:
+def _provide(param: Param, clause: str, hands: Hands, depth: int, above: tuple[str, ...]) -> tuple[Call, ...]:
     """Call a tool whose description promises the missing argument."""
     if depth < DEEPEST:
         others = [

@@ -65,18 +65,20 @@ def verb_of(tool: ToolSpec) -> str:
 
 _ASKS = re.compile(
     r"\?|^\s*(?:what|when|where|who|which|how|why|is|are|was|were|has|have|did|does|do|will|can|could|would)\b"
-    r"|\b(?:please|pls|kindly|(?:i|we)(?: would|'d)? (?:want|like|need)|tell me|let me know|give me|show me|may i"
-    r"|could you|can you|can i|would you|wonder|wondering|looking for)\b",
+    r"|\b(?:please|pls|kindly|(?:i|we)(?: would|'d)? (?:want|like|need)|tell me|let me know|give me|show me"
+    r"|may i|could you|can you|can i|would you|wonder|wondering|looking for)\b",
     re.IGNORECASE,
 )
 _INFORMS = re.compile(
     r"^\W*(?:(?:hi|hello|dear|hey|and|so|but|also|good \w+|thanks?)\W+(?:\w+\W+)?)?"
-    r"(?:what|what's|when|where|where's|who|which|how|why|is|are|was|were|has|have|did|does|do|will|any news)\b",
+    r"(?:what|what's|when|where|where's|who|which|how|why|is|are|was|were|has|have|did|does|do|will"
+    r"|any news)\b",
     re.IGNORECASE,
 )
 _WISH = re.compile(
-    r"\b(?:please|pls|kindly|can you|could you|would you|will you|can i|may i|could i|want(?: you)? to|like(?: you)? to"
-    r"|need(?: you)? to|'d like|i want|i need|and|then|also|,)\s+(?:also |now |just |please |to |have |it |get )*([a-z]+)"
+    r"\b(?:please|pls|kindly|can you|could you|would you|will you|can i|may i|could i|want(?: you)? to"
+    r"|like(?: you)? to|need(?: you)? to|'d like|i want|i need|and|then|also|,)\s+"
+    r"(?:also |now |just |please |to |have |it |get )*([a-z]+)"
     r"|^\W*(?:(?:hi|hello|hey|please)\W+)?([a-z]+)",
     re.IGNORECASE,
 )
@@ -90,10 +92,12 @@ _CUT = re.compile(
 _MEANT = (
     (
         re.compile(
-            r"\bwhere(?:'?s| is| are| was| did| my| our| the| it| they| this)\b(?!.*\b(?:pay|paid|buy|bought|live|street|to|address)\b)|\bon (?:its|the|their) way\b"
-            r"|\b(?:coming|arriv\w+|get here|turn up|show up|shows? up|due|on time|moved?|moving|stuck|lost|missing"
-            r"|whereabouts|last (?:seen|scan\w*)|(?:see|seen) it last|left the (?:depot|warehouse))\b"
-            r"|\bwhen (?:do|will|can|should|does|may) (?:i|we|it|they|you|the|my)\b.*\b(?:get|have|receive|expect|come|be|deliver)\b"
+            r"\bwhere(?:'?s| is| are| was| did| my| our| the| it| they| this)\b"
+            r"(?!.*\b(?:pay|paid|buy|bought|live|street|to|address)\b)|\bon (?:its|the|their) way\b"
+            r"|\b(?:coming|arriv\w+|get here|turn up|show up|shows? up|due|on time|moved?|moving|stuck|lost"
+            r"|missing|whereabouts|last (?:seen|scan\w*)|(?:see|seen) it last|left the (?:depot|warehouse))\b"
+            r"|\bwhen (?:do|will|can|should|does|may) (?:i|we|it|they|you|the|my)\b"
+            r".*\b(?:get|have|receive|expect|come|be|deliver)\b"
             r"|\b(?:when|day|how long|how soon)\b.*\b(?:here|arrive|deliver|come|get it|have it)\b",
             re.IGNORECASE,
         ),
