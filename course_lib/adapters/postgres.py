@@ -91,7 +91,7 @@ class Server:
             self._is_user = True
         with _locked(self.folder / "start.lock"):
             initialise(self.folder)
-            if not _is_kept(self.folder):
+            if not _is_up(self.folder):
                 _keep(self.folder)
 
     def stop(self) -> None:
@@ -218,6 +218,21 @@ def _keep(folder: Path) -> None:
             f"PostgreSQL did not start: {report or 'its keeper failed'}. It wrote: {tail(said)}. "
             f"If its files are damaged, delete {folder} and start again: lessons load their data anew"
         )
+
+
+def _is_up(folder: Path) -> bool:
+    """Return whether the server is kept and runs; a keeper whose server just died is waited for."""
+    give_up_at = time.monotonic() + _END_S
+    while _is_kept(folder):
+        seen = postmaster(folder / "data")
+        if seen and seen[1] and _is_postgres(seen[0]):
+            return True
+        if time.monotonic() > give_up_at:
+            raise PostgresError(
+                f"the PostgreSQL in {folder} neither runs nor ends; end its postgres processes"
+            )
+        time.sleep(_LOOK_EVERY_S)
+    return False
 
 
 def _is_kept(folder: Path) -> bool:

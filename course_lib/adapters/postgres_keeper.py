@@ -132,12 +132,14 @@ def main(folder: Path, uid: int | None, command: list[str]) -> None:
     os.setsid()
     keeper = _Keeper(folder, command, uid)
     report = keeper.start()
+    if report != "ready":
+        keeper.stop()
+        os.close(own)  # before the report: the next try must not take this keeper for alive
     print(report, flush=True)
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nowhere, stream)
     if report != "ready":
-        keeper.stop()
         return
     signal.signal(signal.SIGTERM, keeper.leave)
     threading.Thread(target=keeper.watch, daemon=True).start()
