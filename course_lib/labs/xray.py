@@ -211,12 +211,13 @@ def _widget_class() -> type[Any]:
     import ipywidgets as widgets
 
     def choice(label: str, options: Any, value: str) -> Any:
-        return widgets.Dropdown(
+        # Buttons, because JupyterLab takes the arrow keys away from drop-down lists.
+        return widgets.ToggleButtons(
             description=label,
             options=list(options),
             value=value,
-            style={"description_width": "6em"},
-            layout=widgets.Layout(width="24em", max_width="100%"),
+            tooltips=[f"{label}: {option}" for option in options],
+            style={"description_width": "6em", "button_width": "auto"},
         )
 
     class XRay(widgets.VBox):  # type: ignore[misc]
@@ -238,13 +239,14 @@ def _widget_class() -> type[Any]:
             self._said, self._out = widgets.HTML(), widgets.HTML()
             self.signature.observe(self._changed, "value")
             self.button.on_click(lambda _: self.look())
-            rows = widgets.Layout(flex_flow="row wrap")
             super().__init__(
                 [
                     widgets.HTML(f'<p style="{_INK};max-width:80ch;line-height:1.5">{escape(_INTRO)}</p>'),
-                    widgets.HBox([self.signature, self.model], layout=rows),
-                    widgets.HBox([self.left, self.right], layout=rows),
+                    self.signature,
                     self.own,
+                    self.left,
+                    self.right,
+                    self.model,
                     self.text,
                     self.button,
                     self._said,
@@ -297,7 +299,7 @@ def _widget_class() -> type[Any]:
 def xray(
     signature: str = "flat: sort a ticket", left: str = "Chat", right: str = "JSON", model: str = "sim-large"
 ) -> Any:
-    """Show the lab, with a first look taken; choose with mouse or keyboard (Tab, arrows, Enter).
+    """Show the lab, with a first look taken; choose with the mouse, or with Tab and Enter.
 
     Raises:
         UnknownChoiceError: for a name that the lab does not offer.
