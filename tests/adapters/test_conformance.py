@@ -131,12 +131,6 @@ class Blind(CustomAdapter):
         return []
 
 
-class Mute(CustomAdapter):
-    """Replaces format() in a way that no callback hears of."""
-
-    format = CustomAdapter.format.__wrapped__
-
-
 class FlatText(CustomAdapter):
     """Writes every message as one text, pictures too."""
 
