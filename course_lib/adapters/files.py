@@ -91,6 +91,10 @@ class FileSystemAdapter:
     ) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        if hasattr(self, "_lock"):  # else it was never opened
+            self.close()
+
     def close(self) -> None:
         """Let go of the root; the tools refuse from then on."""
         with self._lock:

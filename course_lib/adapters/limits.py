@@ -36,6 +36,8 @@ ARGUMENT_CHARS = 20_000
 """A call with longer arguments than this is refused before anything runs."""
 LEFT_BEHIND = 8
 """Calls of one tool that may still be running after their deadline; further calls are refused."""
+GRACE_S = 1.0
+"""How long synchronous code waits beyond the deadline of an async tool that does not let itself be stopped."""
 RUNS_KEPT = 512
 """Program runs whose calls are remembered at once; the oldest is forgotten first."""
 
@@ -183,7 +185,7 @@ class _Guard:
             arguments = self._admit(kwargs)
             work = self._on_kept_loop(arguments) if self.is_async else self._in_thread(arguments)
             try:
-                return work.result(None if self.is_async else self.deadline_s)
+                return work.result(self.deadline_s + GRACE_S * self.is_async)
             except WaitedTooLong:
                 if work.done():
                     raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -70,3 +71,7 @@ def _kept_loop() -> tuple[asyncio.AbstractEventLoop, set[asyncio.Task[Any]]]:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="tool-loop", daemon=True).start()
     return loop, set()
+
+
+# A forked child has no threads: it starts a loop of its own when it needs one.
+os.register_at_fork(after_in_child=_kept_loop.cache_clear)

@@ -1,8 +1,8 @@
-"""Text tools for a model: count, extract, cut, normalise; in time that grows with the length, whatever the text.
+"""Text tools for a model: count, extract, cut, normalise; time grows with the length only, whatever the text.
 
-Main path: count_words(text), extract(text, "email"), cut_at_sentence(text, 200), normalise(text); text_tools().
-Every pattern here has bounded repeats and no two that can match the same characters in two ways, so that no
-text makes one slow; and a text longer than TEXT_CHARS is refused.
+Main path: text_tools(), or e.g. extract(text, "email"), cut_at_sentence(text, 200), normalise(text)
+Every pattern has bounded repeats and no two that can match the same characters in two ways, so that no text
+makes one slow; and a text longer than TEXT_CHARS is refused.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 from pathlib import Path
@@ -119,6 +120,17 @@ def test_a_closed_adapter_refuses_and_leaks_no_descriptor(folder):
             tools["read_file"](path="mail/nothing.txt")
 
     assert tools["list_files"]() == "refused: the folder has been closed"
+    assert len(list(Path("/dev/fd").iterdir())) == before
+
+
+def test_an_adapter_that_nobody_closes_goes_with_its_tools(folder):
+    before = len(list(Path("/dev/fd").iterdir()))
+
+    tools = FileSystemAdapter(folder).tools()
+    assert tools[0]().startswith("mail/")
+    del tools
+    gc.collect()
+
     assert len(list(Path("/dev/fd").iterdir())) == before
 
 

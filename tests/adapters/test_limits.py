@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import copy
+import os
 import threading
 import time
+import warnings
 from typing import Any
 
 import dspy
@@ -172,16 +174,16 @@ def test_a_call_ends_at_its_deadline(func):
     tool = limited(func, deadline_s=0.1)
 
     started = time.perf_counter()
-    answer = both_ways(tool, seconds=0.8)
+    answer = both_ways(tool, seconds=2)
 
     assert answer == f"timeout: {func.__name__} gave no answer within 0.1 s. Ask for less, or do without"
-    assert time.perf_counter() - started < 0.7
+    assert time.perf_counter() - started < 1.5
     assert limited(func, deadline_s=5)(seconds=0) == "rested"
 
 
 def test_a_plain_function_does_not_block_the_loop():
     async def run():
-        task = asyncio.create_task(limited(nap).acall(seconds=0.2))
+        task = asyncio.create_task(limited(nap).acall(seconds=0.3))
         gaps, before = [], time.perf_counter()
         while not task.done():
             await asyncio.sleep(0.005)
@@ -189,26 +191,34 @@ def test_a_plain_function_does_not_block_the_loop():
             before = time.perf_counter()
         return max(gaps)
 
-    assert asyncio.run(run()) < 0.1
+    assert asyncio.run(run()) < 0.2
 
 
 def test_more_plain_functions_run_at_once_than_an_executor_has_threads():
     async def run():
         started = time.perf_counter()
-        await asyncio.gather(*(limited(nap).acall(seconds=0.2) for _ in range(40)))
+        await asyncio.gather(*(limited(nap).acall(seconds=0.3) for _ in range(40)))
         return time.perf_counter() - started
 
-    assert asyncio.run(run()) < 1.0
+    assert asyncio.run(run()) < 1.6
 
 
 def test_calls_left_behind_are_bounded_and_forgotten_when_they_end():
-    tool = limited(nap, deadline_s=0.01)
-    for _ in range(limits.LEFT_BEHIND):
-        tool(seconds=0.3)
+    gate = threading.Event()
 
-    assert tool(seconds=0).startswith("refused: nap is busy: 8 earlier calls still run")
-    time.sleep(0.4)
-    assert tool(seconds=0) == "rested"
+    def hang() -> str:
+        gate.wait(10)
+        return "done"
+
+    tool = limited(hang, deadline_s=0.01)
+    for _ in range(limits.LEFT_BEHIND):
+        assert tool().startswith("timeout: ")
+
+    assert tool().startswith("refused: hang is busy: 8 earlier calls still run")
+    gate.set()
+    end = time.monotonic() + 5
+    while tool() != "done":
+        assert time.monotonic() < end
 
 
 def test_cancelling_the_caller_gets_through():
@@ -324,6 +334,19 @@ def test_an_async_tool_can_be_called_synchronously_even_in_a_running_loop():
         return limited(nap_async)(seconds=0)
 
     assert asyncio.run(notebook_cell()) == "rested"
+
+
+def test_a_forked_child_gets_a_loop_of_its_own():
+    tool = limited(nap_async)
+    tool(seconds=0)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python 3.12 warns of any fork beside threads
+        child = os.fork()
+    if child == 0:
+        os._exit(0 if tool(seconds=0) == "rested" else 1)
+
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_callbacks_see_the_call():

@@ -9,6 +9,7 @@ import dspy
 import httpx
 import pytest
 
+from course_lib import lm
 from course_lib.adapters.calculator import calculator
 from course_lib.adapters.files import FileSystemAdapter
 from course_lib.adapters.limits import ToolError, ToolRefused, limited
@@ -188,3 +189,23 @@ def test_dspy_executes_a_tool_call_over_mcp():
         return await call.execute(list(tools.values()))
 
     assert over_mcp(work, calculator()) == "37.5"
+
+
+@pytest.mark.parametrize("agent", ["ReAct", "ReActV2", "ReActV2 native"])
+def test_an_agent_works_with_tools_over_mcp(agent, tmp_path):
+    (tmp_path / "returns.txt").write_text("Tents can be sent back for 30 days.", "utf-8")
+    adapter = dspy.ChatAdapter(use_native_function_calling="native" in agent)
+
+    async def work(tools):
+        with dspy.context(lm=lm.connect("sim-large", cache=False), adapter=adapter):
+            program = getattr(dspy, agent.split()[0])("question -> answer", tools=[tools["read_file"]])
+            right = await program.acall(question="What is in the file returns.txt?")
+            wrong = await program.acall(question="What is in the file ../secret.txt?")
+        return right.answer, str(wrong.toDict())
+
+    with FileSystemAdapter(tmp_path) as folder:
+        right, wrong = over_mcp(work, *folder.tools())
+
+    assert "30 days" in right
+    assert "refused: " in wrong
+    assert "Traceback" not in wrong

@@ -226,7 +226,7 @@ def test_a_file_or_folder_swapped_for_a_link_again_and_again_gives_nothing_away(
 
     try:
         with FileSystemAdapter(root, writable=True) as adapter:
-            end = time.monotonic() + 0.4
+            end = time.monotonic() + 0.25
             while time.monotonic() < end:
                 try:
                     seen.add(act(adapter, tool))
