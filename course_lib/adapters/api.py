@@ -25,7 +25,7 @@ import httpx
 
 from course_lib.adapters import openapi
 from course_lib.adapters.addresses import Origin, Reach, Resolver, joined, origin_of, resolve
-from course_lib.adapters.injection import neutralise
+from course_lib.adapters.injection import flat_json, neutralise
 from course_lib.adapters.limits import LimitedTool, ToolRefused, limited
 from course_lib.adapters.redaction import hide
 from course_lib.adapters.transport import AnswerError, CheckedTransport, read_text
@@ -301,7 +301,7 @@ class APIAdapter:
 
     def _shown(self, answer: Answer) -> str:
         """Return an answer as the model may see it; one with an error status is raised."""
-        text = neutralise(answer.text)
+        text = neutralise(flat_json(answer.text) or answer.text)
         if answer.status >= _FAILED:
             raise APIError(f"status {answer.status}: {_detail(text)}")
         return text

@@ -81,10 +81,16 @@ def suspicious(text: str) -> list[tuple[str, str]]:
 
 
 def visible(text: str) -> str:
-    """Return text without the characters that have no glyph, but for line ends and tabs."""
-    return "".join(
-        char for char in text if char in "\n\t" or unicodedata.category(char) not in _WITHOUT_GLYPH
-    )
+    """Return text without the characters that have no glyph, but for line ends and tabs.
+
+    Unicode's own separators of lines and paragraphs, line ends to some readers only, become blanks.
+    """
+    kept: list[str] = []
+    for char in text:
+        category = "" if char in "\n\t" else unicodedata.category(char)
+        if category not in _WITHOUT_GLYPH:
+            kept.append(" " if category in ("Zl", "Zp") else char)
+    return "".join(kept)
 
 
 def _reason(line: str) -> str | None:
