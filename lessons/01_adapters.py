@@ -217,11 +217,13 @@ with dspy.context(lm=sloppy, adapter=dspy.ChatAdapter()), count_fallbacks() as f
     answers = triage.batch(tickets, num_threads=1, max_errors=99, disable_progress_bar=True)
 answered = sum(answer is not None for answer in answers)
 print(f"{answered} of {len(tickets)} answered, with {lm.ledger().requests - before} requests")
-print("\n".join(str(fallbacks).splitlines()[:6]))
+print(len(fallbacks), "needed a second request:")
+for row in fallbacks.rows[:5]:
+    print(f"  {row.outcome:8} because {' '.join(row.reason.split())[:90]}")
 
 # %% [markdown]
-# Read the reasons: most of these replies held the answer. Each was paid for and thrown away, the second request sent the whole prompt
-# again in another format, and it did not tell the model what had been wrong.
+# Read the reasons: some replies lack a field, others hold everything behind a damaged mark. All were paid for and thrown away, the second
+# request sent the whole prompt again in another format, and it did not tell the model what had been wrong.
 #
 # ### What it costs, adapter by adapter
 #
@@ -752,8 +754,9 @@ doomed = dspy.ReAct("question -> answer", tools=[order_in_database], max_iters=2
 doomed(question="What is the status of order O-10001?")
 prompts = [str(call.messages[-1]["content"]) for call in lm.ledger().calls]
 leak = next(prompt for prompt in reversed(prompts) if "hunter2" in prompt)
-lines = leak[leak.index("Execution error") :].splitlines()
-print("\n".join(line.replace(str(Path(dspy.__file__).parents[2]), "/.../lib") for line in lines[:9]))
+lines = leak[leak.index("Execution error") :].split("\n\n[[ ## ")[0].splitlines()
+shown = [*lines[:3], "    ...", lines[-1]]
+print("\n".join(line.replace(str(Path(dspy.__file__).parents[2]), "/.../lib") for line in shown))
 
 # %% [markdown]
 # A traceback: file paths, source lines, and the address with its password, sent to another company and kept in its logs, in your
@@ -952,7 +955,7 @@ for each in (unknown, model):
 #
 # A real PostgreSQL comes with the course as a package: no Docker, no administrator, no port. It starts here and ends with its last user.
 
-# %% name="postgres" tags=["needs"]
+# %% name="postgres"
 from course_lib.adapters.postgres import running_postgres
 
 server = running_postgres()
@@ -1273,7 +1276,7 @@ async with serve(FileSystemAdapter(folder).tools()) as server_of_tools:
         print("without the token:", str(error).replace(server_of_tools.url, "the server"))
 
 # %% [markdown]
-# ### Arithmetic without `eval`
+# ### Sums, texts and checks, without `eval`
 #
 # The calculator of many tutorials is `eval` on what a model wrote, which hands over the process. This one reads numbers, operators and a
 # few functions, and nothing else.
@@ -1284,6 +1287,25 @@ from course_lib.adapters.calculator import calculator
 calculate = calculator()
 sums = ["3 * 12.50 + 4.95", "0.1 + 0.2", "9 ** 9 ** 9", "__import__('os').system('id')"]
 table([{"expression": each, "answer": calculate(expression=each)} for each in sums])
+
+# %% [markdown]
+# Two more that models do badly and code does well: finding and cutting in texts, and checking what people write down. A refusal says what
+# would be right, so that the agent, or the customer, can mend it.
+
+# %% name="text-and-validation"
+from course_lib.adapters.text import text_tools
+from course_lib.adapters.validation import validator
+
+by_name = {tool.name: tool for tool in text_tools()}
+print(by_name["extract"](text="O-10001 cost me EUR 197, and O-10002?", kind="order"))
+print(by_name["cut_at_sentence"](text="It leaks. I was on the Dr. Meyer hut, all night.", characters=20))
+validate = validator()
+for kind, value in (
+    ("iban", "DE89 3704 0044 0532 0130 00"),
+    ("iban", "DE89 3704 0044 0532 0130 01"),
+    ("date", "2026-02-30"),
+):
+    print(validate(kind=kind, value=value))
 
 # %% [markdown]
 # ### What breaks in production: a tool's result that gives orders
