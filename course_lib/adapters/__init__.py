@@ -9,17 +9,22 @@ from importlib import import_module
 from typing import Any
 
 _PLACES = {
+    "APIAdapter": "api",
     "CustomAdapter": "prompt.lines",
+    "DatabaseAdapter": "database",
+    "FileSystemAdapter": "files",
     "Money": "prompt.types",
     "OrderId": "prompt.types",
     "ReAsk": "prompt.reask",
+    "ToolRefused": "limits",
     "conformance": "prompt.conformance",
     "count_fallbacks": "prompt.fallbacks",
+    "limited": "limits",
     "measure": "prompt.measuring",
 }
 """Public names, and the module below this package that each comes from."""
 
-__all__ = sorted(_PLACES)  # noqa: PLE0605  # the table above is the list
+__all__ = sorted(_PLACES)
 
 
 def __getattr__(name: str) -> Any:
