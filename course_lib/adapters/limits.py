@@ -37,7 +37,7 @@ ARGUMENT_CHARS = 20_000
 LEFT_BEHIND = 8
 """Calls of one tool that may still be running after their deadline; further calls are refused."""
 GRACE_S = 1.0
-"""How long synchronous code waits beyond the deadline of an async tool that does not let itself be stopped."""
+"""How long synchronous code waits beyond the deadline of an async tool that cannot be stopped."""
 RUNS_KEPT = 512
 """Program runs whose calls are remembered at once; the oldest is forgotten first."""
 
