@@ -139,8 +139,7 @@ class Reach:
         resolver: Resolver = resolve,
     ) -> None:
         self.origins = frozenset(origin_of(url) for url in origins)
-        opened = [origin_of(url) for url in allow_private]
-        self._opened = frozenset((ipaddress.ip_address(one.host), one.port) for one in opened)
+        self._opened = frozenset(_address_and_port(url) for url in allow_private)
         self._resolve = resolver
 
     def check(self, url: str) -> Origin:
@@ -179,6 +178,14 @@ class Reach:
         except ValueError:
             return False
         return is_public(address) or (address, port) in self._opened
+
+
+def _address_and_port(url: str) -> tuple[Address, int]:
+    origin = origin_of(url)
+    try:
+        return ipaddress.ip_address(origin.host), origin.port
+    except ValueError:
+        raise ToolRefused(f"{origin.host!r} is a name; open an address, as http://127.0.0.1:8080") from None
 
 
 def joined(base: str, location: str) -> str:

@@ -46,6 +46,11 @@ def test_a_compressed_answer_is_read():
         assert web.asked[0].headers["accept-encoding"] == "gzip"
 
 
+def test_an_answer_without_a_body_is_empty():
+    with serving(lambda *_: reply(b"", content_encoding="gzip", content_length="0")) as web:
+        assert asyncio.run(adapter(web).request("HEAD", "/x")).text == ""
+
+
 @pytest.mark.parametrize(
     ("body", "headers", "message"),
     [

@@ -269,6 +269,11 @@ def test_an_opened_address_is_opened_for_its_port_only(canary):
         assert canary.connections == 0
 
 
+def test_a_name_cannot_be_opened():
+    with pytest.raises(ToolRefused, match="'localhost' is a name; open an address"):
+        APIAdapter("http://localhost:8080", allow_private=["http://localhost:8080"])
+
+
 LOCATIONS = [
     "http://127.0.0.1:{port}/",
     "http://localhost:{port}/",
