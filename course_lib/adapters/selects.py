@@ -41,6 +41,7 @@ _FUNCTIONS = (
     *(exp.Count, exp.Sum, exp.Avg, exp.Min, exp.Max, exp.Filter, exp.Coalesce, exp.Nullif, exp.Greatest),
     *(exp.Least, exp.Abs, exp.Round, exp.Floor, exp.Ceil, exp.Lower, exp.Upper, exp.Length, exp.Trim),
     *(exp.Left, exp.Right, exp.Substring, exp.StrPosition, exp.SplitPart, exp.TimestampTrunc, exp.TimeToStr),
+    exp.Concat,
 )
 _ALLOWED = frozenset((*_CLAUSES, *_VALUES, *_OPERATORS, *_FUNCTIONS))
 _CALLS = frozenset({"jsonb_array_length"})
@@ -65,6 +66,13 @@ def one_select(sql: str, tables: Collection[str]) -> str:
     tree = _parsed(sql)
     _check_nodes(tree)
     _settle_names(tree, tables)
+    written = _written(tree)
+    if _written(_parsed(written)) != written:  # what reads otherwise the second time could mean anything
+        raise ToolRefused("the statement cannot be written without doubt; say it in simpler words")
+    return written
+
+
+def _written(tree: exp.Expr) -> str:
     return tree.sql(dialect="postgres", identify=True, comments=False)
 
 

@@ -11,6 +11,9 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+import sqlglot
+from hypothesis import given
+from hypothesis import strategies as st
 
 from course_lib.adapters import model_role
 from course_lib.adapters.database import DatabaseAdapter
@@ -238,6 +241,36 @@ def test_the_parser_refuses(sql: str) -> None:
 
     assert "\n" not in str(refusal.value)
     assert str(refusal.value).isprintable()
+
+
+SLOTS = (
+    "SELECT id FROM orders WHERE id LIKE '{}' OR customer_id ILIKE '{}'",
+    "SELECT id -> '{}' -> 0 ->> '{}' FROM orders",
+    "SELECT interval '{}', date '{}', cast('{}' AS numeric(10, 2)) FROM orders",
+    "SELECT to_char(total, '{}'), split_part(id, '{}', 1), trim('{}' FROM id) FROM orders",
+    "SELECT date_trunc('{}', total), extract(year FROM timestamp '{}') FROM orders",
+)
+
+
+@given(
+    slot=st.sampled_from(SLOTS),
+    text=st.lists(
+        st.one_of(
+            st.sampled_from(["'", "''", '"', ";", "--", "/*", "*/", "DROP TABLE orders", "%s", "$$", "E"]),
+            st.text(),
+        ),
+        max_size=8,
+    ).map("".join),
+)
+def test_a_text_stays_a_text_whatever_is_in_it(slot: str, text: str) -> None:
+    try:
+        written = one_select(slot.replace("{}", text.replace("'", "''")), TABLES)
+    except ToolRefused:
+        return
+
+    assert one_select(written, TABLES) == written
+    tokens = sqlglot.tokenize(written, read="postgres")
+    assert not any(token.token_type.name in ("SEMICOLON", "DROP") or token.comments for token in tokens)
 
 
 def test_through_the_tool_nothing_is_touched_and_each_refusal_is_one_line(
