@@ -266,3 +266,48 @@ def test_the_same_request_gets_the_same_calls() -> None:
     first, second = (_native("What is the status of order O-10001?", temperature=1.0) for _ in range(2))
 
     assert first == second
+
+
+# -- other tools than a shop's ----------------------------------------------------------------------------
+
+
+def calculate(expression: str) -> str:
+    """Evaluate an arithmetic expression such as (2 + 3) * 4."""
+    return "391" if expression == "17 * 23" else f"cannot read {expression}"
+
+
+def read_file(path: str) -> str:
+    """Read a text file of the folder.
+
+    Args:
+        path: path below the folder, such as notes/2026-03.txt
+    """
+    return f"{path}: Ines counts 14 tents."
+
+
+def list_files() -> list[str]:
+    """List the files of the folder."""
+    return ["stock.txt", "notes/todo.md"]
+
+
+def search_articles(question: str) -> list[str]:
+    """Search the help centre for articles."""
+    return ["Returns are free within 30 days. Boots may be tried on indoors."]
+
+
+@pytest.mark.parametrize(
+    ("question", "tool", "told"),
+    [
+        ("What is 17 * 23?", "calculate", "391"),
+        ("Read the file stock.txt. How many tents do we have?", "read_file", "14 tents"),
+        ("Which files are there?", "list_files", "notes/todo.md"),
+        ("How many days do I have to return boots?", "search_articles", "30 days"),
+    ],
+)
+def test_tools_are_chosen_by_what_they_say_of_themselves(question: str, tool: str, told: str) -> None:
+    tools = [search_articles, calculate, read_file, list_files]
+
+    pred = dspy.ReAct("question -> answer", tools=tools)(question=question)
+
+    assert pred.trajectory["tool_name_0"] == tool
+    assert told in pred.answer

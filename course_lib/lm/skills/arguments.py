@@ -30,6 +30,8 @@ _WHOLE = re.compile(
     re.IGNORECASE,
 )
 _SUM = re.compile(r"expr(?:ession)?|formula|calculation|equation", re.IGNORECASE)
+_SQL = re.compile(r"sql|statement", re.IGNORECASE)
+_SELECT = re.compile(r"\bselect\b.+?(?:;|$)", re.IGNORECASE | re.DOTALL)
 _WHY = re.compile(r"reason|why|note|comment|justification|explanation|cause", re.IGNORECASE)
 _PATH = re.compile(r"path|file|filename|file_name|folder|directory", re.IGNORECASE)
 _PATH_TOKEN = re.compile(r"(?:[\w.-]+/)+[\w.-]*|\b[\w-]+\.[a-z]{1,5}\b|(?<=folder )\w+")
@@ -127,6 +129,8 @@ def _texts(param: Param, text: str) -> list[Any]:
     if found or is_shaped(param):
         return found
     name = param.name
+    if _SQL.search(name):
+        return [hit.strip().rstrip(";") for hit in _SELECT.findall(text)]
     if _SUM.search(name):
         worked = work_out(text)
         return [worked.expression] if worked else []
@@ -162,8 +166,8 @@ def _shapes_of(desc: str, pattern: str) -> tuple[tuple[str, str, str], ...]:
         found.append((rf"(?<![\w-]){pattern.strip('^$')}(?![\w-])", "", ""))
     for example in _EXAMPLE.findall(desc):
         example = example.strip(".:`'\"")
-        if "@" in example or not re.search(r"\d", example):
-            continue
+        if not re.search(r"\d", example) or re.search(r"@|/|\.[a-z]{1,5}$", example):
+            continue  # an address, or a path, which has no fixed form
         shape = re.sub(r"\d+", lambda run: rf"\d{{{len(run.group())}}}", re.escape(example))
         head = re.fullmatch(r"([A-Za-z]+-)(\d+)", example)
         bare = rf"(?<![\w.,-])\d{{{len(head.group(2))}}}(?![\w.,-])" if head else ""

@@ -90,6 +90,8 @@ def _read(text: str, tool: str, step: Step) -> Seen:
     data = _data(text)
     if isinstance(data, dict) and data.get("error"):
         return Seen(step, text, error=_one_line(str(data["error"]), tool))
+    if text.strip() in ("N/A", "None", "null", "[]", "{}"):
+        return Seen(step, "", data=[])
     if not isinstance(data, dict | list):
         if _ERROR.match(text):
             return Seen(step, text, error=_one_line(text, tool))
@@ -116,6 +118,8 @@ def _data(text: str) -> Any:
 
 def _numbered(text: str) -> list[str]:
     """Return the items of a list as DSPy writes it in a text field: [1] «...», one a line."""
+    if re.fullmatch(r"\s*«.*»\s*", text, re.DOTALL):
+        return [text.strip().strip("«»").strip()]
     if not re.match(r"\s*\[1\] «", text):
         return []
     pieces = re.split(r"^\s*\[\d+\] «", text, flags=re.MULTILINE)[1:]

@@ -13,15 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from course_lib.lm.prompts.episode import Episode, Param, ToolSpec
-from course_lib.lm.skills import arguments, words
+from course_lib.lm.skills import arguments
 from course_lib.lm.skills.observed import Seen, observe
 from course_lib.lm.skills.shape import fallback
-from course_lib.lm.skills.wishes import Goal, clauses, goals, is_final, verb_of
+from course_lib.lm.skills.wishes import PROMISES, Goal, clauses, goals, is_final, promise, verb_of
 
 MOST_STEPS = 10
 DEEPEST = 3  # so many look-ups may stand between a request and the tool that serves it
 MOST_AT_ONCE = 4
-PROMISES = 1.0  # a description that says less of an argument does not promise it
 
 SERVES = "The request asks for what"
 """How a thought begins before a call that serves the request itself, and not another call."""
@@ -146,20 +145,6 @@ def _provide(param: Param, clause: str, hands: Hands, depth: int, above: tuple[s
                 return calls
     hands.missing = hands.missing or param.name.replace("_", " ")
     return ()
-
-
-_IDLE = frozenset({"number", "id", "cod", "eur", "nam", "valu"})
-
-
-def promise(tool: ToolSpec, param: Param) -> float:
-    """Return how much a tool's description speaks of an argument of another."""
-    says = set(words.stems(tool.desc))
-    named = [root for root in words.stems(param.name.replace("_", " ")) if root not in _IDLE]
-    if not named:
-        named = list(words.stems(param.desc))[:3]
-    share = sum(root in says for root in named) / max(1, len(named))
-    keys = [word for word in words.words(param.desc.replace("_", " ")) if words.stem(word) not in _IDLE]
-    return share + 0.2 * sum(words.stem(word) in says for word in set(keys))
 
 
 def _thought(goal: Goal, calls: Sequence[Call], hands: Hands) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from course_lib.lm.prompts.episode import ToolSpec
+from course_lib.lm.prompts.episode import Param, ToolSpec
 from course_lib.lm.skills import arguments, words
 from course_lib.lm.skills.arithmetic import work_out
 
@@ -23,6 +23,7 @@ IDEA = 0.5  # what a shared idea weighs against a shared word
 LEAST = 1.3  # a tool that scores less does not serve the request
 IN_HAND = 1.0  # the request holds what the tool needs
 SAME_WH = 1.2  # both say where, when, who or how much
+PROMISES = 1.0  # a description that says less of an argument does not promise it
 WISHED = 4.0  # the request asks for what the tool does
 
 
@@ -125,8 +126,13 @@ def meant(clause: str) -> str:
 def clauses(request: str) -> list[str]:
     """Cut a request into the parts that ask; if none does, return it whole."""
     parts = [part.strip() for one in words.sentences(request) for part in _CUT.split(one) if part.strip()]
-    asking = [part for part in parts if _ASKS.search(part) or _wished(part)]
+    asking = [part for part in parts if _ASKS.search(part) or _wished(part) or _begins_with_verb(part)]
     return asking or ([" ".join(request.split())] if request.strip() else [])
+
+
+def _begins_with_verb(clause: str) -> bool:
+    first = words.words(clause)[:1]
+    return bool(first) and words.stem(first[0]) in _verbs("reads")
 
 
 def _wished(clause: str) -> list[str]:
@@ -164,7 +170,11 @@ def _goal(clause: str, request: str, tools: Sequence[ToolSpec]) -> Goal | None:
             granted.append((scores[tool.name], tool))
     if granted:
         return Goal(clause, max(granted, key=lambda one: one[0])[1])
-    looking = {tool.name: scores[tool.name] for tool in tools if not verb_of(tool)}
+    looking = {
+        tool.name: scores[tool.name]
+        for tool in tools
+        if not verb_of(tool) and _is_reachable(tool, clause, request, tools)
+    }
     if wished:
         return Goal(clause, None, _spelled(clause, wished[0]))
     if not looking:
@@ -231,6 +241,31 @@ def _in_hand(tool: ToolSpec, clause: str, request: str) -> float:
         if param.name.lower() in ("expression", "expr", "formula", "calculation") and work_out(clause):
             bonus = WISHED
     return bonus
+
+
+_IDLE = frozenset({"number", "id", "cod", "eur", "nam", "valu"})
+
+
+def promise(tool: ToolSpec, param: Param) -> float:
+    """Return how much a tool's description speaks of an argument of another."""
+    says = set(words.stems(tool.desc))
+    named = [root for root in words.stems(param.name.replace("_", " ")) if root not in _IDLE]
+    if not named:
+        named = list(words.stems(param.desc))[:3]
+    share = sum(root in says for root in named) / max(1, len(named))
+    keys = [word for word in words.words(param.desc.replace("_", " ")) if words.stem(word) not in _IDLE]
+    return share + 0.2 * sum(words.stem(word) in says for word in set(keys))
+
+
+def _is_reachable(tool: ToolSpec, clause: str, request: str, tools: Sequence[ToolSpec]) -> bool:
+    """Say whether the request holds what the tool needs, or another tool promises it."""
+    return all(
+        arguments.from_request(param, clause, request)
+        or arguments.is_shaped(param)
+        or any(other is not tool and promise(other, param) >= PROMISES for other in tools)
+        for param in tool.params
+        if param.required
+    )
 
 
 _WH = re.compile(r"\b(?:where|when|who|why|how (?:much|many))\b")
