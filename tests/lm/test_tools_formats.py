@@ -185,6 +185,18 @@ def test_an_output_field_of_tool_calls_is_filled(adapter: Any) -> None:
     ]
 
 
+def test_the_ledger_shows_tools_offered_and_called() -> None:
+    with dspy.context(adapter=NATIVE):
+        dspy.ReActV2("question -> answer", tools=[look_up_order])(
+            question="What is the status of order O-10001?"
+        )
+
+    first, last = lm.ledger().calls
+    assert first.tools == ["look_up_order", "submit"]
+    assert first.tool_calls == [{"name": "look_up_order", "arguments": '{"order_id":"O-10001"}'}]
+    assert [call["name"] for call in last.tool_calls] == ["submit"]
+
+
 # -- native calls -----------------------------------------------------------------------------------------
 
 
