@@ -11,15 +11,17 @@ thread of the process, as notebooks and dspy.Parallel need, where an async pool 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import dspy
 import psycopg
 
-from course_lib.adapters import model_role, offloop, predictions
+from course_lib.adapters import model_role, predictions
 from course_lib.adapters.connections import Connection, Connections, DatabaseError, DatabaseGone, first_line
 from course_lib.adapters.limits import ToolRefused, limited
 from course_lib.adapters.predictions import StoredPrediction
@@ -86,6 +88,7 @@ class DatabaseAdapter:
         )
         self._readable = tuple(sorted(set(readable)))
         self._most_rows = most_rows
+        self._threads = ThreadPoolExecutor(2 * pool_size, thread_name_prefix="database")
         self._lock = threading.RLock()
         self._is_open = False
 
@@ -97,11 +100,11 @@ class DatabaseAdapter:
         self.close()
 
     async def __aenter__(self) -> DatabaseAdapter:
-        await _in_thread(self.open)
+        await self._in_thread(self.open)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await _in_thread(self.close)
+        await self._in_thread(self.close)
 
     def open(self) -> None:
         """Make the tables and the model's role, unless this adapter has done so already.
@@ -167,7 +170,7 @@ class DatabaseAdapter:
             DatabaseError: a value is no JSON, or the key belongs to another prediction.
         """
         row = predictions.written(prediction, inputs, program=program, key=key)
-        await _in_thread(lambda: self.write(lambda connection: predictions.store(connection, row)))
+        await self._in_thread(lambda: self.write(lambda connection: predictions.store(connection, row)))
         return row.key
 
     async def get_prediction(self, key: str) -> StoredPrediction | None:
@@ -176,7 +179,7 @@ class DatabaseAdapter:
         Raises:
             DatabaseGone: the database does not answer.
         """
-        return await _in_thread(lambda: self.write(lambda connection: predictions.get(connection, key)))
+        return await self._in_thread(lambda: self.write(lambda connection: predictions.get(connection, key)))
 
     async def search_predictions(
         self, text: str, *, limit: int = 5, program: str | None = None
@@ -191,7 +194,7 @@ class DatabaseAdapter:
         Raises:
             DatabaseGone: the database does not answer.
         """
-        return await _in_thread(lambda: self._search(text, limit=limit, program=program))
+        return await self._in_thread(lambda: self._search(text, limit=limit, program=program))
 
     # What a model may do
 
@@ -202,7 +205,7 @@ class DatabaseAdapter:
             ToolRefused: it is not one SELECT over the readable tables, or the server did not take it.
             DatabaseGone: the database does not answer.
         """
-        return await _in_thread(lambda: self._query(sql))
+        return await self._in_thread(lambda: self._query(sql))
 
     def describe_tables(self) -> str:
         """Return the tables that the model may read, one a line: name(column type, ...)."""
@@ -240,6 +243,11 @@ class DatabaseAdapter:
             for func, desc in described
         ]
 
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """Wait for `work` off the loop; there are few threads, and a crowd waits in line for them."""
+        context = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, work)
+
     def _prepare(self, connection: Connection) -> bool:
         try:
             connection.execute("SET LOCAL client_min_messages = warning")  # "already exists, skipping"
@@ -276,13 +284,9 @@ class DatabaseAdapter:
     def _fetched(self, connection: Connection, checked: str) -> list[str]:
         """Fetch rows as JSON, cut on the server: no more than this ever comes over."""
         statement = (
-            f"SELECT left(row_to_json(answer)::text, {_LONGEST_ROW + 1}) "  # noqa: S608  (checked, and a cursor)
+            f"SELECT left(row_to_json(answer)::text, {_LONGEST_ROW + 1}) "  # noqa: S608  (checked)
             f"FROM ({checked}) AS answer LIMIT {self._most_rows + 1}"
         )
         with connection.cursor(name="answer") as cursor:  # DECLARE takes one SELECT, and none that writes
             cursor.execute(statement.encode())
             return [row[0] for row in cursor.fetchall()]
-
-
-async def _in_thread(work: Callable[[], T]) -> T:
-    return await asyncio.wrap_future(offloop.in_thread(work, name="database"))

@@ -33,7 +33,7 @@ import psycopg
 
 from course_lib.adapters import postgres_keeper
 from course_lib.adapters.postgres_files import PostgresError, initialise, make_private, owner, programs, tail
-from course_lib.adapters.postgres_keeper import open_lock, postmaster
+from course_lib.adapters.postgres_keeper import is_alive, open_lock, postmaster
 from course_lib.paths import work_dir
 
 _LOCK_S = 120.0
@@ -196,8 +196,10 @@ def _keep(folder: Path) -> None:
     """Start a keeper, which starts the server or takes over one whose keeper was killed."""
     data = folder / "data"
     seen = postmaster(data)
-    if seen and not _is_postgres(seen[0]):
-        (data / "postmaster.pid").unlink()  # left by a crash; that number may be another process's by now
+    if seen and is_alive(seen[0]) and not _is_postgres(seen[0]):
+        # Left by a crash, and the number is another process's by now. Otherwise the file stays: from it a new
+        # server knows whether workers of the old one still hold its memory.
+        (data / "postmaster.pid").unlink()
     account = owner()
     settings = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
     command = [str(programs(folder) / "postgres"), f"-D{data}", f"-k{data}", *settings]

@@ -95,14 +95,17 @@ def test_another_prediction_under_the_same_key_is_refused(database: DatabaseAdap
         asyncio.run(run())
 
 
-def test_fifty_at_once_share_the_pool_and_are_stored_once_each(
+def test_a_crowd_shares_the_pool_and_few_threads_and_each_is_stored_once(
     database: DatabaseAdapter, database_url: str
 ) -> None:
+    before = [thread for thread in threading.enumerate() if "database" in thread.name]
+
     async def run() -> list[str]:
-        stores = [database.store_prediction(triaged(), inputs={"n": n % 25}) for n in range(50)]
+        stores = [database.store_prediction(triaged(), inputs={"n": n % 25}) for n in range(200)]
         return await asyncio.gather(*stores)
 
     assert len(set(asyncio.run(run()))) == 25
+    assert sum("database" in thread.name for thread in threading.enumerate()) <= 8 + len(before)
     assert count(database_url, "predictions") == 25
 
 
