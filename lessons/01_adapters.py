@@ -255,7 +255,7 @@ for shift, shape, colour, hatch in ((-0.2, "flat", "#3b6ea5", ""), (0.2, "nested
         bars = axes.barh(places, values, height=0.38, color=colour, hatch=hatch, label=shape)
         axes.bar_label(bars, fmt="%.0f", padding=2, fontsize=8)
 left.set(yticks=range(len(names)), yticklabels=names, xlim=(0, 110), xlabel="first replies read, sloppy (%)")
-right.set(xlabel="prompt tokens per answer, calm")
+right.set(xlim=(0, 750), xlabel="prompt tokens per answer, calm")
 left.invert_yaxis()
 right.legend(fontsize=8)
 plt.show()
@@ -335,7 +335,7 @@ print(
 # %% [markdown]
 # ### Exercise 1.2: a signature that a sloppy model can fill (12 minutes, medium)
 #
-# `sim-small` costs a tenth of `sim-large`, and gets sloppy in its own ways. Through `JSONAdapter`, which never asks twice, this
+# `sim-small` costs a sixteenth of `sim-large`, and gets sloppy in its own ways. Through `JSONAdapter`, which never asks twice, this
 # signature loses more replies than a shop can live with.
 
 
