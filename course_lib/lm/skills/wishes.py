@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 
 from course_lib.lm.prompts.episode import Param, ToolSpec
@@ -24,6 +24,7 @@ LEAST = 1.3  # a tool that scores less does not serve the request
 IN_HAND = 1.0  # the request holds what the tool needs
 SAME_WH = 1.2  # both say where, when, who or how much
 PROMISES = 1.0  # a description that says less of an argument does not promise it
+MOST_CLAUSES, LONGEST = 12, 1_000  # what is read of a request for what it asks, in clauses and characters
 WISHED = 4.0  # the request asks for what the tool does
 
 
@@ -94,12 +95,12 @@ _MEANT = (
     (
         re.compile(
             r"\bwhere(?:'?s| is| are| was| did| my| our| the| it| they| this)\b"
-            r"(?!.*\b(?:pay|paid|buy|bought|live|street|to|address)\b)|\bon (?:its|the|their) way\b"
+            r"(?!.{0,120}\b(?:pay|paid|buy|bought|live|street|to|address)\b)|\bon (?:its|the|their) way\b"
             r"|\b(?:coming|arriv\w+|get here|turn up|show up|shows? up|due|on time|moved?|moving|stuck|lost"
             r"|missing|whereabouts|last (?:seen|scan\w*)|(?:see|seen) it last|left the (?:depot|warehouse))\b"
             r"|\bwhen (?:do|will|can|should|does|may) (?:i|we|it|they|you|the|my)\b"
-            r".*\b(?:get|have|receive|expect|come|be|deliver)\b"
-            r"|\b(?:when|day|how long|how soon)\b.*\b(?:here|arrive|deliver|come|get it|have it)\b",
+            r".{0,120}\b(?:get|have|receive|expect|come|be|deliver)\b"
+            r"|\b(?:when|day|how long|how soon)\b.{0,120}\b(?:here|arrive|deliver|come|get it|have it)\b",
             re.IGNORECASE,
         ),
         "track where parcel arrive",
@@ -117,7 +118,7 @@ _MEANT = (
 """Other words for the same thing: how people ask after something on its way, and for their money."""
 
 
-@cache
+@lru_cache(maxsize=512)
 def meant(clause: str) -> str:
     """Return the clause with what it means in other words."""
     return " ".join([clause, *(words_for for pattern, words_for in _MEANT if pattern.search(clause))])
@@ -127,7 +128,7 @@ def clauses(request: str) -> list[str]:
     """Cut a request into the parts that ask; if none does, return it whole."""
     parts = [part.strip() for one in words.sentences(request) for part in _CUT.split(one) if part.strip()]
     asking = [part for part in parts if _ASKS.search(part) or _wished(part) or _begins_with_verb(part)]
-    return asking or ([" ".join(request.split())] if request.strip() else [])
+    return [part[:LONGEST] for part in asking[:MOST_CLAUSES]] or [" ".join(request.split())[:LONGEST]]
 
 
 def _begins_with_verb(clause: str) -> bool:
@@ -151,7 +152,7 @@ def goals(request: str, tools: Sequence[ToolSpec]) -> list[Goal]:
         goal = _goal(clause, request, working)
         if goal and not any(goal.tool is other.tool and goal.tool for other in found):
             found.append(goal)
-    if not found and (goal := _goal(" ".join(request.split()), request, working)):
+    if not found and (goal := _goal(" ".join(request.split())[:LONGEST], request, working)):
         found = [goal]  # the question alone ("Where is it?") does not say what it is about
     if not found and working and (tool := _search(working)):
         found = [Goal(request, tool)]
@@ -222,7 +223,7 @@ def score(clause: str, request: str, tools: Sequence[ToolSpec]) -> dict[str, flo
     return found
 
 
-@cache
+@lru_cache(maxsize=512)
 def _described(tool: ToolSpec) -> dict[str, float]:
     found: dict[str, float] = {}
     texts = [(tool.name.replace("_", " ").replace("-", " "), NAME), (tool.desc, DESC)]
