@@ -15,7 +15,7 @@ from course_lib.paths import ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 WANTED = [Requirement(text) for text in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]]
 CONDA = (ROOT / "environment.yml").read_text()
-CONDA_PINS = dict(re.findall(r"^      - ([\w.-]+)==(\S+)", CONDA, flags=re.MULTILINE))
+CONDA_PINS = dict(re.findall(r"^      - ([\w.-]+)(?:\[[\w,]+\])?==(\S+)", CONDA, flags=re.MULTILINE))
 
 
 def test_environment_yml_names_the_dependencies_of_pyproject_and_no_others():

@@ -11,6 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from course_lib.desk.acting import Act, ToolTicket, act_match, tool_tickets
+    from course_lib.desk.actions import Refund, RefusedError, Session
     from course_lib.desk.help_centre import Article, article, articles
     from course_lib.desk.invoice_files import Invoice, invoices
     from course_lib.desk.programs import Answer, FindArticles, Triage, category_match, examples, triage_match
@@ -36,6 +38,7 @@ __all__ = [
     "SPLITS",
     "TODAY",
     "URGENCIES",
+    "Act",
     "Answer",
     "Article",
     "Customer",
@@ -45,8 +48,13 @@ __all__ = [
     "Invoice",
     "Order",
     "Product",
+    "Refund",
+    "RefusedError",
+    "Session",
     "Ticket",
+    "ToolTicket",
     "Triage",
+    "act_match",
     "article",
     "articles",
     "category_match",
@@ -58,10 +66,13 @@ __all__ = [
     "products",
     "search_articles",
     "tickets",
+    "tool_tickets",
     "triage_match",
 ]
 
 _NAMES = {
+    "acting": ("Act", "ToolTicket", "act_match", "tool_tickets"),
+    "actions": ("Refund", "RefusedError", "Session"),
     "help_centre": ("Article", "article", "articles"),
     "invoice_files": ("Invoice", "invoices"),
     "programs": ("Answer", "FindArticles", "Triage", "category_match", "examples", "triage_match"),

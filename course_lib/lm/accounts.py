@@ -45,6 +45,8 @@ class Exchange:
     stream: bool = False
     messages: list[dict[str, Any]] = field(default_factory=list)
     reply: str | None = None
+    tools: list[str] = field(default_factory=list)
+    tool_calls: list[dict[str, Any]] = field(default_factory=list)
     size_chars: int = 0
 
 
@@ -88,7 +90,7 @@ class Account:
         self.requests = self.prompt_tokens = self.completion_tokens = self.most_at_once = 0
         self.cost_usd = 0.0
         self._lines: deque[dict[str, Any]] = deque(maxlen=MAX_LINES)
-        self._calls: deque[tuple[int, int, list[dict[str, Any]], str | None]] = deque()
+        self._calls: deque[tuple[int, int, dict[str, Any]]] = deque()
         self._chars = 0
         self._usages: dict[str, Usage] = {}
         self._samples: OrderedDict[bytes, int] = OrderedDict()
@@ -154,7 +156,8 @@ class Account:
                 "at_once": exchange.at_once,
             }
         )
-        self._calls.append((self.requests, exchange.size_chars, exchange.messages, exchange.reply))
+        said = {name: getattr(exchange, name) for name in ("messages", "reply", "tools", "tool_calls")}
+        self._calls.append((self.requests, exchange.size_chars, said))
         self._chars += exchange.size_chars
         while len(self._calls) > MAX_CALLS or self._chars > MAX_CALL_CHARS:
             self._chars -= self._calls.popleft()[1]
@@ -162,12 +165,8 @@ class Account:
     def view(self, since: int) -> dict[str, Any]:
         """Return the ledger as plain values: everything, or what ended after request number `since`."""
         lines = [line for line in self._lines if line["number"] > since]
-        texts = {number: (messages, reply) for number, _, messages, reply in self._calls if number > since}
-        calls = [
-            {**line, "messages": texts[line["number"]][0], "reply": texts[line["number"]][1]}
-            for line in lines
-            if line["number"] in texts
-        ]
+        said = {number: texts for number, _, texts in self._calls if number > since}
+        calls = [{**line, **said[line["number"]]} for line in lines if line["number"] in said]
         totals = self._totals() if since <= 0 else _sum(lines)
         is_complete = since <= 0 or len(lines) == max(0, self.requests - since)
         return {**totals, "under_way": self.under_way, "is_complete": is_complete, "calls": calls}

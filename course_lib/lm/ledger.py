@@ -42,6 +42,10 @@ class Call:
     """The request's messages, as sent."""
     reply: str | None
     """Text of the first choice, as sent; for tool calls without text, None."""
+    tools: list[str]
+    """Names of the tools that the request offered to native calls."""
+    tool_calls: list[dict[str, Any]]
+    """Native calls of the first choice: `name` and `arguments` (JSON text), as sent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,6 +155,7 @@ class Endpoint:
             asked.messages,
             asked.size_chars,
         )
+        exchange.tools = [tool["function"]["name"] for tool in asked.body.get("tools", ())]
         usage, plan = self._admit(account, exchange, asked.model, asked.profile)
         await sending.fail_early(plan, exchange, channel)
         if asked.model in SIMULATED:
@@ -167,7 +168,9 @@ class Endpoint:
         if plan.fault in MALFORMED:
             sending.spoil(body, plan, asked.prompt_tokens)
         sending.bill(exchange, usage, body["usage"])
-        exchange.reply = body["choices"][0]["message"].get("content")
+        message = body["choices"][0]["message"]
+        exchange.reply = message.get("content")
+        exchange.tool_calls = [call["function"] for call in message.get("tool_calls") or ()]
         exchange.size_chars += len(exchange.reply or "")
         if asked.is_stream:
             await sending.stream(body, asked.wants_usage, plan, exchange, channel)

@@ -14,12 +14,24 @@ from typing import Any
 
 from course_lib.lm import formats
 from course_lib.lm.prompts import read
+from course_lib.lm.prompts.episode import read_episode
 from course_lib.lm.reply import Reply
 from course_lib.lm.skills import Work, reply, solve_all
+from course_lib.lm.skills.agent import act
+from course_lib.lm.skills.agent import values as agent_values
 from course_lib.lm.slips import slip
 
 SMALL = "sim-small"
-_SHAPES_THE_ANSWER = ("model", "messages", "tools", "response_format", "temperature", "top_p", "seed")
+_SHAPES_THE_ANSWER = (
+    "model",
+    "messages",
+    "tools",
+    "tool_choice",
+    "response_format",
+    "temperature",
+    "top_p",
+    "seed",
+)
 
 
 def answer(body: Mapping[str, Any], *, sample: int = 0) -> Reply:
@@ -29,9 +41,12 @@ def answer(body: Mapping[str, Any], *, sample: int = 0) -> Reply:
     weak = body.get("model") == SMALL
     draw = random.Random(_seed(body, f"draw {sample}")) if temperature > 0 else None
     work = Work(task, draw=draw, temperature=float(temperature), weak=weak)
+    episode = read_episode(body, task)
+    if episode and episode.form == "native":
+        return act(episode, task)
     if not task.spec.outputs:
         return Reply(reply(task.plain.strip(), work))
-    values = solve_all(work)
+    values = agent_values(episode, task) if episode else solve_all(work)
     if not weak:
         return Reply(formats.write(task.spec, values))
     luck = random.Random(_seed(body, f"slip {sample if draw else 0}"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from course_lib.lm.prompts import schema as types
@@ -23,6 +24,7 @@ _ENDS = re.compile(
 )
 STRUCTURE = "All interactions will be structured in the following way"
 _MARKER = re.compile(r"^\[\[ ## (\w+) ## \]\][ \t]*$", re.MULTILINE)
+_SCHEMA_LINE = re.compile(r"^[ \t]*`(\w+)`[^{\n]*\bJSON schema: ?(?=\{)", re.MULTILINE)
 
 
 def read_fields(text: str) -> tuple[list[Field], list[Field]]:
@@ -120,6 +122,9 @@ def _shown_types(text: str, names: list[str]) -> dict[str, Schema]:
         end = markers[at + 1].start() if at + 1 < len(markers) else len(block)
         if shown := _from_section(block[marker.end() : end]):
             found[marker.group(1)] = shown
+    for line in _SCHEMA_LINE.finditer(block):
+        with suppress(ValueError):
+            found[line.group(1)] = json.JSONDecoder().raw_decode(block[line.end() :])[0]
     for name in names if not markers else ():
         if shown := _from_tag(block, name):
             found[name] = shown

@@ -43,7 +43,8 @@ def _of_answer(answer: str, names: tuple[str, ...]) -> Layout | None:
     fenced = answer.lstrip().startswith("```")
     if "[[ ## " in answer:
         return MARKERS
-    if (record := read_json(answer)) and any(name in record for name in names):
+    begins_with_label = answer.lstrip()[:1] not in ("{", "`") and label_pattern(names).match(answer.lstrip())
+    if not begins_with_label and (record := read_json(answer)) and any(name in record for name in names):
         return Layout("json", fenced=fenced)
     if any(f"<{name}>" in answer for name in names):
         return Layout("xml", fenced=fenced)
@@ -80,6 +81,8 @@ def _of_words(system: str, last: str, names: tuple[str, ...]) -> Layout:
     shown = f"{system}\n{last}"
     if block := _template(shown, names):
         return block
+    if "`name: value`" in shown:  # said of the whole reply; single values may still be JSON
+        return LABELLED
     asked = shown.lower()
     if "json" in asked:
         return JSON

@@ -1,0 +1,282 @@
+"""An adapter of our own: one labelled line per field, as people write forms.
+
+Main path: dspy.configure(adapter=CustomAdapter()); a reply is `name: value` lines, read by parse().
+Source: dspy.Adapter (dspy/adapters/base.py) and parse_value, format_field_value (dspy/adapters/utils.py),
+DSPy 3.4.1. It derives from dspy.Adapter and not from ChatAdapter, because what ChatAdapter adds is what a
+format of one's own must not have: a second request in JSON that nobody asked for, a reminder full of
+`[[ ## name ## ]]`, and callbacks that fire twice. What every adapter needs (demos, history, native tool
+calls, async) is in dspy.Adapter, and is used here as it is.
+"""
+
+# mypy: allow-subclassing-any
+from __future__ import annotations
+
+import enum
+import json
+import re
+import textwrap
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Literal, get_args, get_origin
+
+import dspy
+import pydantic
+from dspy.adapters.types.reasoning import Reasoning
+from dspy.adapters.utils import (
+    annotation_allows_none,
+    apply_output_field_defaults,
+    format_field_value,
+    get_field_description_string,
+    parse_value,
+)
+from dspy.utils.exceptions import AdapterParseError
+
+_RULE = (
+    "All interactions will be structured in the following way: each field on a line of its own, as "
+    "`name: value`; further lines of a text indented by two spaces; lists and objects as JSON on one line."
+)
+_INDENT = "  "
+_FENCED = re.compile(r"\s*```\w*\n(.*?)\n?```\s*", re.DOTALL)
+_PLAIN = (str, int, float, bool, Reasoning)
+
+
+class CustomAdapter(dspy.Adapter):
+    r"""Labelled lines: `category: shipping`, further lines of a value indented, containers as JSON.
+
+    Works with every field type that JSON can hold, demos, `dspy.History`, custom types, native tool calls,
+    async and streams of raw chunks. DSPy's field listeners serve three adapters by the name of their class
+    and refuse this one. Blanks at both ends of a text are not kept. A model that goes on talking below the
+    last field adds to it if it is a text; for any other type the talk is left out.
+
+    Raises `AdapterParseError`, and nothing else, for a reply that cannot be read; makes no second request.
+
+    >>> asked = dspy.Signature("q -> answer, sure: bool")
+    >>> CustomAdapter().parse(asked, "answer: Yes,\n  it floats.\nsure: True")
+    {'answer': 'Yes,\nit floats.', 'sure': True}
+    """
+
+    def format_field_description(self, signature: Any) -> str:
+        """List the fields with their types, as DSPy's own adapters do."""
+        return (
+            f"Your input fields are:\n{get_field_description_string(signature.input_fields)}\n"
+            f"Your output fields are:\n{get_field_description_string(signature.output_fields)}"
+        )
+
+    def format_field_structure(self, signature: Any) -> str:
+        """Say the rule of the format, and show the schema of each field that is written as JSON."""
+        return "\n".join([_RULE, *_schema_lines(signature)])
+
+    def format_task_description(self, signature: Any) -> str:
+        """Say what to do."""
+        return f"In adhering to this structure, your objective is: {textwrap.dedent(signature.instructions)}"
+
+    def format_user_message_content(
+        self, signature: Any, inputs: Any, prefix: str = "", suffix: str = "", main_request: bool = False
+    ) -> str:
+        """Write the inputs as labelled lines; the request itself ends with a reminder of the format."""
+        shown = [
+            _line(name, format_field_value(field, inputs[name]))
+            for name, field in signature.input_fields.items()
+            if name in inputs
+        ]
+        parts = [prefix, "\n".join(shown), _reminder(signature) if main_request else "", suffix]
+        return "\n\n".join(part for part in parts if part)
+
+    def format_assistant_message_content(
+        self, signature: Any, outputs: Any, missing_field_message: str | None = None
+    ) -> str:
+        """Write the outputs just as `parse` reads them; None in a field that may be None is left out."""
+        lines = []
+        for name, field in signature.output_fields.items():
+            value = outputs.get(name, missing_field_message)
+            if value is not None or not annotation_allows_none(field.annotation):
+                lines.append(_line(name, _as_text(field, value)))
+        return "\n".join(lines)
+
+    def parse(self, signature: Any, completion: str) -> dict[str, Any]:
+        """Read the labelled lines of a reply.
+
+        Raises:
+            AdapterParseError: a field is missing, or its text is not of the field's type.
+        """
+        texts = _sections(completion, tuple(signature.output_fields))
+        found: dict[str, Any] = {}
+        for name, text in texts.items():
+            try:
+                found[name] = _read(text, signature.output_fields[name].annotation)
+            except Exception as error:  # border: a type's own validator may raise anything
+                raise self._unread(signature, completion, found, f"{name}: {_told(error)}") from error
+        found = apply_output_field_defaults(signature, found)
+        if missing := [name for name in signature.output_fields if name not in found]:
+            raise self._unread(signature, completion, found, f"no line for {', '.join(missing)}")
+        return found
+
+    def _unread(self, signature: Any, completion: str, found: Mapping[str, Any], why: str) -> Exception:
+        error: Exception = AdapterParseError(
+            adapter_name=type(self).__name__,
+            signature=signature,
+            lm_response=completion,
+            message=why,
+            parsed_result=found,
+        )
+        return error
+
+
+# -- writing -------------------------------------------------------------------------------------------
+
+
+def _line(name: str, text: str) -> str:
+    return f"{name}: {text}" if "\n" not in text else f"{name}: {_indented(text)}"
+
+
+def _indented(text: str) -> str:
+    first, *more = text.split("\n")
+    return "\n".join([first, *(f"{_INDENT}{line}" if line else "" for line in more)])
+
+
+def _as_text(field: Any, value: Any) -> str:
+    """Write an output; a text that would be read as JSON in its place (`int | str`) is quoted."""
+    text: str = format_field_value(field, value)
+    if isinstance(value, str) and not _takes_text(field.annotation) and _json(text) is not _NOT_JSON:
+        return json.dumps(text, ensure_ascii=False)
+    return text
+
+
+def _takes_text(annotation: Any) -> bool:
+    """Whether a text of this type is always read as it stands."""
+    return (
+        annotation in (str, Reasoning)
+        or get_origin(annotation) is Literal
+        or isinstance(annotation, enum.EnumMeta)
+        or _is_optional_text(annotation)
+    )
+
+
+def _is_optional_text(annotation: Any) -> bool:
+    return str in get_args(annotation) and type(None) in get_args(annotation)
+
+
+def _reminder(signature: Any) -> str:
+    names = ", then ".join(f"`{name}`" for name in signature.output_fields)
+    return (
+        f"Respond with the corresponding output fields, each on its line as `name: value`: {names}."
+        if names
+        else ""
+    )
+
+
+def _schema_lines(signature: Any) -> list[str]:
+    """Return a line for each output whose type the field list cannot show whole."""
+    lines = []
+    for name, field in signature.output_fields.items():
+        if isinstance(field.annotation, enum.EnumMeta):
+            members: list[Any] = list(field.annotation)
+            choices = "; ".join(str(member.value) for member in members)
+            lines.append(f"`{name}` must be one of: {choices}")
+        elif field.annotation not in _PLAIN and get_origin(field.annotation) is not Literal:
+            schema = _untitled(pydantic.TypeAdapter(field.annotation).json_schema())
+            if _is_nested(schema):
+                lines.append(
+                    f"`{name}` must be JSON of this JSON schema: {json.dumps(schema, ensure_ascii=False)}"
+                )
+    return lines
+
+
+def _is_nested(schema: Any) -> bool:
+    """Whether a type's name in the field list leaves open what is inside."""
+    return any(key in schema for key in ("$defs", "properties", "$ref"))
+
+
+def _untitled(schema: Any) -> Any:
+    """Drop the titles that pydantic makes of the names that stand beside them."""
+    if isinstance(schema, list):
+        return [_untitled(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: _untitled(part) for key, part in schema.items() if not (key == "title" and isinstance(part, str))
+    }
+
+
+# -- reading -------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=256)
+def _labels(names: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str, str]]:
+    """Return what finds a label at a line's start, and which field each spelling means."""
+    spelled = {variant: name for name in names for variant in (name.upper(), name.capitalize())}
+    spelled |= {name: name for name in names}
+    listed = "|".join(re.escape(word) for word in sorted(spelled, key=len, reverse=True))
+    return re.compile(rf"^(?:[-*#>]+[ \t]*)?[*`]*({listed})[*`]*[ \t]*:[*`]*[ \t]*", re.MULTILINE), spelled
+
+
+def _sections(completion: str, names: tuple[str, ...]) -> dict[str, str]:
+    """Return the text of each labelled field; the first label of a name counts, indented ones never do."""
+    if fenced := _FENCED.fullmatch(completion):
+        completion = fenced.group(1)
+    if not names:
+        return {}
+    pattern, spelled = _labels(names)
+    labels = list(pattern.finditer(completion))
+    found: dict[str, str] = {}
+    for at, label in enumerate(labels):
+        end = labels[at + 1].start() if at + 1 < len(labels) else len(completion)
+        found.setdefault(spelled[label.group(1)], _outdented(completion[label.end() : end]))
+    return found
+
+
+def _outdented(text: str) -> str:
+    return text.replace(f"\n{_INDENT}", "\n").strip() if "\n" in text else text.strip()
+
+
+_NOT_JSON = object()
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return _NOT_JSON
+
+
+def _read(text: str, annotation: Any) -> Any:
+    """Return `text` as a value of the type; of what is not text, the first paragraph may do."""
+    if annotation is str or _is_optional_text(annotation):
+        return parse_value(text, annotation)
+    head = text.partition("\n\n")[0].rstrip()
+    try:
+        return _typed(text, annotation)
+    except Exception:  # border: a type's own validator may raise anything
+        if head == text:
+            raise
+    return _typed(head, annotation)
+
+
+def _typed(text: str, annotation: Any) -> Any:
+    """Read as JSON, else as the text that the type itself understands, else as DSPy repairs it."""
+    if isinstance(annotation, enum.EnumMeta):
+        member: Any
+        for member in annotation:
+            if text in (str(member.value), member.name):
+                return member
+    if get_origin(annotation) is Literal:
+        return parse_value(text, annotation)
+    adapter = pydantic.TypeAdapter(annotation)
+    if (plain := _json(text)) is not _NOT_JSON:
+        try:
+            return adapter.validate_python(plain)
+        except pydantic.ValidationError:
+            pass
+    try:
+        return adapter.validate_python(text)
+    except pydantic.ValidationError:
+        return parse_value(text, annotation)
+
+
+def _told(error: Exception) -> str:
+    """Return in one line what was wrong: what a reader, or the model, can act upon."""
+    if not isinstance(error, pydantic.ValidationError):
+        return str(error).split("\n", 1)[0] or type(error).__name__
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(step) for step in first["loc"])
+    return f"{f'{place}: ' if place else ''}{first['msg']}, got {first['input']!r:.80}"

@@ -1,0 +1,23 @@
+"""Keeps DSPy's log off the screen where what it warns of is shown anyway.
+
+Main path: `with quiet_dspy(): ...`.
+Source: the logger `dspy`, which has a handler of its own (dspy/utils/logging_utils.py, DSPy 3.4.1).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def quiet_dspy() -> Iterator[None]:
+    """Drop what DSPy logs during the block, below CRITICAL; the level is the whole process's."""
+    logger = logging.getLogger("dspy")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

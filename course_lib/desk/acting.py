@@ -1,0 +1,174 @@
+"""The desk's agent: tickets that need something looked up, tracked or paid back.
+
+Main path: Act(session)(ticket=...) -> answer, actions; act_match tells whether a ticket was solved.
+Source: dspy.ReAct and dspy.ReActV2 (DSPy 3.4.1).
+"""
+
+# mypy: allow-subclassing-any
+# DSPy is skipped by mypy (see pyproject.toml), so its base classes are Any.
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import dspy
+
+from course_lib.desk import records
+from course_lib.desk.actions import Session
+from course_lib.desk.rows import Row, read_records
+
+Kind = Literal["look-up", "tracking", "refund", "impossible"]
+ToolSplit = Literal["dev", "test"]
+
+MOST_STEPS = 8
+
+
+class HandleTicket(dspy.Signature):
+    """Handle a customer's ticket with the tools of Lantern's desk, and answer it from what they return.
+
+    Pay back only what the customer asks for. If the tools cannot do it, or refuse, say that you cannot.
+    """
+
+    ticket: str = dspy.InputField()
+    answer: str = dspy.OutputField(desc="what was found or done, in a few words")
+
+
+class _OffLoop(dspy.Tool):
+    """A tool whose function blocks: awaited, it runs in a thread, so that the loop goes on."""
+
+    async def acall(self, **arguments: Any) -> Any:
+        """Run the tool in a thread."""
+        return await asyncio.to_thread(self.__call__, **arguments)
+
+
+class Act(dspy.Module):
+    """Handle a ticket with tools: `ticket` -> `answer`, `actions` (list of {tool, args, result})."""
+
+    def __init__(self, session: Session, *, calls: Literal["text", "native"] = "text") -> None:
+        """Put an agent to work in `session`.
+
+        Args:
+            session: where the tools work and where refunds are written down.
+            calls: "text" is ReAct, whose calls are text fields; "native" is ReActV2 with the API's own calls.
+        """
+        super().__init__()
+        self.calls = calls
+        agent = dspy.ReAct if calls == "text" else dspy.ReActV2
+        self.agent = agent(
+            HandleTicket, tools=[_OffLoop(tool) for tool in session.tools()], max_iters=MOST_STEPS
+        )
+
+    def forward(self, ticket: str) -> dspy.Prediction:
+        """Handle one ticket."""
+        with dspy.context(**self._settings()):
+            return _told(self.agent(ticket=ticket))
+
+    async def aforward(self, ticket: str) -> dspy.Prediction:
+        """Handle one ticket without blocking the event loop."""
+        with dspy.context(**self._settings()):
+            return _told(await self.agent.acall(ticket=ticket))
+
+    def _settings(self) -> dict[str, Any]:
+        if self.calls == "text":
+            return {}
+        return {"adapter": dspy.ChatAdapter(use_native_function_calling=True)}
+
+
+def _told(pred: dspy.Prediction) -> dspy.Prediction:
+    return dspy.Prediction(answer=pred.answer, actions=_actions(pred))
+
+
+def _actions(pred: dspy.Prediction) -> list[dict[str, Any]]:
+    """Return the calls made, in order, without the one that ends the task."""
+    if "trajectory" in pred:
+        steps = pred.trajectory
+        numbers = [key.rsplit("_", 1)[1] for key in steps if key.startswith("tool_name_")]
+        made = [
+            {
+                "tool": steps[f"tool_name_{n}"],
+                "args": steps[f"tool_args_{n}"],
+                "result": steps[f"observation_{n}"],
+            }
+            for n in numbers
+        ]
+    else:
+        made = [
+            {"tool": call.name, "args": call.args, "result": result.value}
+            for event in pred.history.messages
+            if "tool_calls" in event
+            for call, result in zip(
+                event["tool_calls"].tool_calls,
+                event["tool_calls"].tool_call_results.tool_call_results,
+                strict=True,
+            )
+        ]
+    return [action for action in made if action["tool"] not in ("finish", "submit")]
+
+
+# -- tickets ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ToolTicket:
+    """A ticket that needs tools, and what handling it must come to."""
+
+    id: str
+    split: ToolSplit
+    kind: Kind
+    text: str
+    says: tuple[tuple[str, ...], ...]
+    """The answer must contain, of each group, one spelling."""
+    refund: tuple[str, float] | None
+    """Order and euros of the one refund that must be in the audit; None if there must be none."""
+    declines: bool
+    """True if the answer must say that it cannot be done."""
+
+
+def tool_tickets(split: ToolSplit | None = None) -> list[ToolTicket]:
+    """Return the tool tickets of "dev" or "test", or all.
+
+    Raises:
+        RecordError: when the data file is missing or wrong; it names file and line.
+    """
+    found = _tool_tickets(records.DATA / "tool_tickets.jsonl")
+    return [ticket for ticket in found if split in (None, ticket.split)]
+
+
+@lru_cache(maxsize=2)
+def _tool_tickets(path: Path) -> tuple[ToolTicket, ...]:
+    return read_records(path, _tool_ticket, key=lambda ticket: ticket.id)
+
+
+def _tool_ticket(row: Row) -> ToolTicket:
+    row.only(("id", "split", "kind", "text", "says", "refund", "declines"))
+    refund = row.fields["refund"]
+    return ToolTicket(
+        id=row.text("id", r"A-\d{3}"),
+        split=row.choice("split", get_args(ToolSplit)),
+        kind=row.choice("kind", get_args(Kind)),
+        text=row.text("text"),
+        says=tuple(tuple(group) for group in row.fields["says"]),
+        refund=(refund["order_id"], refund["amount_eur"]) if refund else None,
+        declines=bool(row.fields["declines"]),
+    )
+
+
+_DECLINES = re.compile(r"\b(?:cannot|can't|could not|couldn't|unable|not able|not possible)\b", re.IGNORECASE)
+
+
+def act_match(ticket: ToolTicket, pred: dspy.Prediction, session: Session) -> bool:
+    """Tell whether a ticket was solved: the facts are said, and the audit holds what it should, no more.
+
+    `session` is one that handled this ticket only.
+    """
+    paid = [(line.order_id, line.amount_eur) for line in session.refunds()]
+    if paid != ([ticket.refund] if ticket.refund else []):
+        return False
+    answer = pred.answer.casefold()
+    if ticket.declines != bool(_DECLINES.search(answer)):
+        return False
+    return all(any(spelling.casefold() in answer for spelling in group) for group in ticket.says)

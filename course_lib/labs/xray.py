@@ -1,0 +1,315 @@
+"""Adapter X-ray: what an adapter writes, what the model replies, what is read from it, and what that costs.
+
+Main path: xray() shows two adapters side by side; look(...) takes one picture, print() writes it.
+Source: messages, tokens and money from the endpoint's ledger, so hidden second requests are in the picture.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from textwrap import indent
+from typing import Any
+
+from course_lib import desk, lm
+from course_lib.errors import CourseError
+from course_lib.labs.reading import Shown, show_messages, table
+
+MODELS = ("sim-large", "sim-small", "sim-large@sloppy", "sim-small@sloppy")
+ADAPTERS = ("Chat", "JSON", "XML", "TwoStep", "BAML", "Custom")
+OWN = "your own"
+
+_INK = "color:var(--jp-content-font-color1, #1f2328);background:var(--jp-layout-color0, #ffffff)"
+_INTRO = (
+    "Choose a signature, two adapters and a model, then press Look. Each side shows every request that was "
+    "made, with its messages and the raw reply, and what the program got in the end."
+)
+
+
+class UnknownChoiceError(CourseError):
+    """The lab has no signature, adapter or model of this name, or the own signature cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One adapter at work on one request."""
+
+    adapter: str
+    calls: tuple[Any, ...]
+    """The requests as the endpoint saw them, first to last."""
+    outcome: str
+    """What the program got: fields and values, or the error."""
+    is_read: bool
+    """Whether there was an answer in the end."""
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float
+    duration_ms: float
+
+    def row(self) -> dict[str, Any]:
+        """Return the figures, as table() shows them."""
+        return {
+            "adapter": self.adapter,
+            "result": "read" if self.is_read else "not read",
+            "requests": len(self.calls),
+            "prompt tokens": self.prompt_tokens,
+            "completion tokens": self.completion_tokens,
+            "cost": f"${self.cost_usd:.6f}",
+            "time": f"{self.duration_ms:.0f} ms",
+        }
+
+    def __str__(self) -> str:
+        parts = []
+        for number, call in enumerate(self.calls, 1):
+            parts.append(f"request {number} of {len(self.calls)}")
+            parts.append(indent(show_messages(_told(call)).text, "  "))
+        return "\n".join([*parts, "result", indent(self.outcome, "  ")])
+
+
+def signatures() -> Mapping[str, Any]:
+    """Return the signatures to choose from, but for your own."""
+    from course_lib.adapters.prompt.measuring import ReadTicket
+    from course_lib.desk.programs import AnswerFromArticles, SortTicket
+
+    return {
+        "flat: sort a ticket": SortTicket,
+        "nested: read a ticket": ReadTicket,
+        "citations: answer from articles": AnswerFromArticles,
+    }
+
+
+def _asked(signature: str, own: str) -> Any:
+    import dspy
+
+    known = signatures()
+    if signature in known:
+        return known[signature]
+    if signature != OWN:
+        raise UnknownChoiceError(f"no signature {signature!r}; choose from {', '.join(known)}, {OWN}")
+    right = "write it as `ticket -> product, is_angry: bool`"
+    try:
+        made = dspy.Signature(own)
+    except Exception as error:  # border: a learner's text, parsed by DSPy
+        raise UnknownChoiceError(f"the signature {own!r} cannot be read ({error}); {right}") from None
+    if not made.input_fields or not made.output_fields:
+        raise UnknownChoiceError(f"the signature {own!r} needs an input and an output; {right}")
+    return made
+
+
+def _inputs(signature: Any, text: str) -> dict[str, Any]:
+    """Put the text into the first text field, and articles that fit into `context`."""
+    names = list(signature.input_fields)
+    values: dict[str, Any] = dict.fromkeys(names, text)
+    if "context" in names:
+        values["context"] = [hit.article.chunk for hit in desk.search_articles(text, 2)]
+    return values
+
+
+def look(
+    signature: str, adapter: str, model: str = "sim-large", *, text: str = "", own: str = "ticket -> summary"
+) -> Picture:
+    """Ask once, and return all there is to see.
+
+    Args:
+        signature: one of `signatures()`, or `your own`, which is read from `own`.
+        adapter: one of ADAPTERS.
+        model: as `lm.connect` takes it.
+        text: the input; the default is a ticket of the shop, or a question for the articles.
+        own: a signature as a string.
+
+    Raises:
+        UnknownChoiceError: for a name that is not on the list, or an own signature that cannot be read.
+    """
+    import dspy
+
+    from course_lib.adapters.prompt.measuring import ADAPTERS as MADE
+    from course_lib.adapters.prompt.quiet import quiet_dspy
+
+    if adapter not in MADE:
+        raise UnknownChoiceError(f"no adapter {adapter!r}; choose from {', '.join(MADE)}")
+    asked = _asked(signature, own)
+    model_lm = lm.connect(model, cache=False)
+    since = lm.ledger().requests
+    begun = time.perf_counter()
+    try:
+        with quiet_dspy(), dspy.context(lm=model_lm, adapter=MADE[adapter](model_lm)):
+            answer = dspy.Predict(asked)(**_inputs(asked, text or sample(signature)))
+        outcome, is_read = "\n".join(f"{name} = {value!r}" for name, value in answer.items()), True
+    except Exception as error:  # border: whatever the adapter or the model raises belongs in the picture
+        outcome, is_read = f"{type(error).__name__}: {str(error).strip()}", False
+    duration_ms = (time.perf_counter() - begun) * 1000
+    seen = lm.ledger(since=since)
+    return Picture(
+        adapter=adapter,
+        calls=tuple(seen.calls),
+        outcome=outcome,
+        is_read=is_read,
+        prompt_tokens=seen.prompt_tokens,
+        completion_tokens=seen.completion_tokens,
+        cost_usd=seen.cost_usd,
+        duration_ms=duration_ms,
+    )
+
+
+def sample(signature: str) -> str:
+    """Return an input that fits a signature."""
+    if signature.startswith("citations"):
+        return "How many days do I have to return an item?"
+    if signature.startswith("nested"):
+        return "I ordered 3 tents and 2 stoves but got only 1 stove."
+    return desk.tickets("dev")[0].text
+
+
+def side_by_side(left: Picture, right: Picture) -> Shown:
+    """Show two pictures: their figures in a table, and below it one column each."""
+    figures = table([left.row(), right.row()], caption="What it took")
+    columns = "".join(_column(side, picture) for side, picture in (("left", left), ("right", right)))
+    html = (
+        f'<div style="{_INK}">{figures.html}'
+        f'<div style="display:flex;flex-wrap:wrap;gap:16px;align-items:flex-start">{columns}</div></div>'
+    )
+    text = "\n\n".join([figures.text, f"== {left.adapter}\n{left}", f"== {right.adapter}\n{right}"])
+    return Shown(html, text)
+
+
+def _column(side: str, picture: Picture) -> str:
+    label = f"{picture.adapter}Adapter"
+    inside = []
+    for number, call in enumerate(picture.calls, 1):
+        summary = f"request {number} of {len(picture.calls)}: {call.prompt_tokens} tokens in, "
+        summary += f"{call.completion_tokens} out"
+        inside.append(
+            f'<details open><summary style="cursor:pointer;padding:4px 0">{escape(summary)}</summary>'
+            f"{show_messages(_told(call)).html}</details>"
+        )
+    if not picture.calls:
+        inside.append("<p>No request was made.</p>")
+    verdict = "what the program got" if picture.is_read else "the program got an error"
+    border = "2px solid var(--jp-brand-color1, #1976d2)" if picture.is_read else "2px dashed currentColor"
+    pre = "white-space:pre-wrap;overflow-wrap:anywhere;margin:4px 0 0;color:inherit;background:transparent"
+    inside.append(
+        f'<div style="border:{border};border-radius:6px;margin:6px 0;padding:6px 12px">'
+        f"<strong>{verdict}</strong>"
+        f'<pre style="{pre}">{escape(picture.outcome)}</pre></div>'
+    )
+    return (
+        f'<section aria-label="{escape(label)}, {side}" style="flex:1 1 22em;min-width:0;line-height:1.5">'
+        f'<h4 style="margin:10px 0 4px;color:inherit">{escape(label)}</h4>{"".join(inside)}</section>'
+    )
+
+
+def _told(call: Any) -> dict[str, Any]:
+    return {"messages": call.messages, "reply": call.reply or f"(status {call.status}, no text)"}
+
+
+@cache
+def _widget_class() -> type[Any]:
+    """Return the widget's class, made on first use so that importing this file stays cheap."""
+    import ipywidgets as widgets
+
+    def choice(label: str, options: Any, value: str) -> Any:
+        # Buttons, because JupyterLab takes the arrow keys away from drop-down lists.
+        return widgets.ToggleButtons(
+            description=label,
+            options=list(options),
+            value=value,
+            tooltips=[f"{label}: {option}" for option in options],
+            style={"description_width": "6em", "button_width": "auto"},
+        )
+
+    class XRay(widgets.VBox):  # type: ignore[misc]
+        """The lab in the notebook; `shown` is what it shows now."""
+
+        def __init__(self, signature: str, left: str, right: str, model: str) -> None:
+            self.signature = choice("signature", [*signatures(), OWN], signature)
+            self.left, self.right = choice("left", ADAPTERS, left), choice("right", ADAPTERS, right)
+            self.model = choice("model", MODELS, model)
+            wide = {"width": "49em", "max_width": "100%"}
+            style = {"description_width": "6em"}
+            self.own = widgets.Text(
+                description=OWN, value="ticket -> product, is_angry: bool", layout=wide, style=style
+            )
+            self.text = widgets.Textarea(
+                description="input", value=sample(signature), rows=3, layout=wide, style=style
+            )
+            self.button = widgets.Button(description="Look", tooltip="Ask the model through both adapters")
+            self._said, self._out = widgets.HTML(), widgets.HTML()
+            self.signature.observe(self._changed, "value")
+            self.button.on_click(lambda _: self.look())
+            super().__init__(
+                [
+                    widgets.HTML(f'<p style="{_INK};max-width:80ch;line-height:1.5">{escape(_INTRO)}</p>'),
+                    self.signature,
+                    self.own,
+                    self.left,
+                    self.right,
+                    self.model,
+                    self.text,
+                    self.button,
+                    self._said,
+                    self._out,
+                ]
+            )
+            self._changed()
+            self.look()
+
+        def _changed(self, change: Mapping[str, Any] | None = None) -> None:
+            """Show the field for an own signature where it is needed, and an input that fits."""
+            self.own.layout.display = "" if self.signature.value == OWN else "none"
+            if change is not None and self.text.value == sample(change["old"]):
+                self.text.value = sample(self.signature.value)
+
+        def look(self) -> None:
+            """Ask through both adapters and show what was seen; say in a line what came of it."""
+            self.button.disabled = True
+            self._say("Asking …")
+            try:
+                pictures = [self._picture(name) for name in (self.left.value, self.right.value)]
+            except CourseError as error:
+                self._say(str(error))
+            else:
+                self.shown = side_by_side(*pictures)
+                self._out.value = self.shown.html
+                self._say(
+                    "; ".join(f"{p.adapter}: {p.row()['result']}, requests: {len(p.calls)}" for p in pictures)
+                )
+            finally:
+                self.button.disabled = False
+
+        def _picture(self, adapter: str) -> Picture:
+            return look(
+                self.signature.value, adapter, self.model.value, text=self.text.value, own=self.own.value
+            )
+
+        def _say(self, words: str) -> None:
+            self._said.value = f'<p role="status" aria-live="polite" style="{_INK}">{escape(words)}</p>'
+
+        def _repr_mimebundle_(self, **options: Any) -> Any:
+            """Add the pictures as text, for viewers that run no widgets."""
+            bundle = super()._repr_mimebundle_(**options)
+            text = self.shown.text
+            return {**(bundle or {}), "text/plain": text, "text/html": f"<pre>{escape(text)}</pre>"}
+
+    return XRay
+
+
+def xray(
+    signature: str = "flat: sort a ticket", left: str = "Chat", right: str = "JSON", model: str = "sim-large"
+) -> Any:
+    """Show the lab, with a first look taken; choose with the mouse, or with Tab and Enter.
+
+    Raises:
+        UnknownChoiceError: for a name that the lab does not offer.
+    """
+    for given, offered in (
+        (signature, [*signatures(), OWN]),
+        (left, ADAPTERS),
+        (right, ADAPTERS),
+        (model, MODELS),
+    ):
+        if given not in offered:
+            raise UnknownChoiceError(f"no {given!r} in the lab; choose from {', '.join(offered)}")
+    return _widget_class()(signature, left, right, model)

@@ -1,0 +1,134 @@
+import asyncio
+
+import dspy
+import pytest
+from dspy.utils.exceptions import AdapterParseError
+
+from course_lib import desk, lm
+from course_lib.adapters import count_fallbacks
+from course_lib.adapters.prompt.scripted import scripted
+
+ASK = dspy.Signature("question -> answer, sure: bool")
+JSON = '{"answer": "Yes.", "sure": true}'
+CHAT = dspy.ChatAdapter().format_assistant_message_content(ASK, {"answer": "Yes.", "sure": True})
+
+
+def ask(*replies, adapter, program=None):
+    model, script = scripted(replies)
+    with dspy.context(lm=model, adapter=adapter):
+        (program or dspy.Predict(ASK))(question="?")
+    return script
+
+
+@pytest.mark.parametrize("adapter", [dspy.ChatAdapter, dspy.XMLAdapter], ids=lambda c: c.__name__)
+def test_a_fallback_is_seen_with_its_reason_and_the_reply_that_was_thrown_away(adapter):
+    with count_fallbacks() as fallbacks:
+        script = ask("Yes, surely.", JSON, adapter=adapter())
+
+    (row,) = fallbacks.rows
+    assert script.asked == 2
+    assert (row.adapter, row.reply, row.outcome) == (adapter.__name__, "Yes, surely.", "read")
+    assert row.reason
+    assert str(fallbacks).startswith("1 of 1 answers needed a second request\n")
+
+
+@pytest.mark.parametrize(
+    ("adapter", "reply"), [(dspy.ChatAdapter(), CHAT), (dspy.JSONAdapter(), JSON)], ids=["Chat", "JSON"]
+)
+def test_a_good_reply_is_an_answer_and_no_fallback(adapter, reply):
+    with count_fallbacks() as fallbacks:
+        ask(reply, adapter=adapter)
+
+    assert (fallbacks.answers, len(fallbacks)) == (1, 0)
+    assert str(fallbacks) == "0 of 1 answers needed a second request"
+
+
+def test_an_empty_first_reply_counts_too():
+    with count_fallbacks() as fallbacks:
+        ask("", JSON, adapter=dspy.ChatAdapter())
+
+    assert [row.reason for row in fallbacks.rows] == ["the reply was empty"]
+
+
+def test_a_second_reply_that_cannot_be_read_either_is_told():
+    with count_fallbacks() as fallbacks, pytest.raises(AdapterParseError):
+        ask("Yes.", adapter=dspy.ChatAdapter())
+
+    assert [row.outcome for row in fallbacks.rows] == ["not read"]
+
+
+def test_without_the_fallback_there_is_none():
+    with count_fallbacks() as fallbacks, pytest.raises(AdapterParseError):
+        ask("Yes.", adapter=dspy.ChatAdapter(use_json_adapter_fallback=False))
+
+    assert (fallbacks.answers, len(fallbacks)) == (1, 0)
+
+
+def test_two_predictors_of_a_program_are_two_answers_one_after_the_other():
+    class Twice(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = dspy.Predict(ASK), dspy.ChainOfThought(ASK)
+
+        def forward(self, question):
+            self.first(question=question)
+            return self.first(question=question)
+
+    with count_fallbacks() as fallbacks:
+        ask("Yes.", JSON, CHAT, adapter=dspy.ChatAdapter(), program=Twice())
+
+    assert (fallbacks.answers, len(fallbacks)) == (2, 1)
+
+
+def test_an_adapter_called_by_hand_is_counted_without_a_module():
+    model, _ = scripted(["Yes.", JSON])
+    with count_fallbacks() as fallbacks:
+        for _ in range(2):
+            dspy.ChatAdapter()(model, {}, ASK, [], {"question": "?"})
+
+    assert (fallbacks.answers, len(fallbacks)) == (2, 2)
+
+
+def test_the_extraction_within_a_two_step_adapter_is_a_part_of_its_answer():
+    extractor, _ = scripted(["Hm.", JSON])
+    with count_fallbacks() as fallbacks:
+        ask("It floats, surely.", adapter=dspy.TwoStepAdapter(extractor))
+
+    assert (fallbacks.answers, len(fallbacks)) == (1, 1)
+
+
+@pytest.mark.parametrize("is_threaded", [True, False], ids=["threads", "tasks"])
+def test_the_count_equals_the_requests_that_the_endpoint_saw_beyond_the_answers(is_threaded):
+    tickets = [ticket.text for ticket in desk.tickets("dev")[:24]]
+    triage = desk.Triage()
+
+    async def each():
+        return await asyncio.gather(*(triage.acall(ticket=t) for t in tickets), return_exceptions=True)
+
+    with dspy.context(lm=lm.connect("sim-small@sloppy", cache=False)):
+        lm.reset()
+        with count_fallbacks() as fallbacks:
+            if is_threaded:
+                pairs = [(triage, {"ticket": text}) for text in tickets]
+                dspy.Parallel(num_threads=6, disable_progress_bar=True, max_errors=99)(pairs)
+            else:
+                asyncio.run(each())
+
+    assert fallbacks.answers == 24
+    assert len(fallbacks) >= 2
+    assert lm.ledger().requests == 24 + len(fallbacks)
+
+
+def test_callbacks_that_were_set_before_still_hear():
+    class Heard(dspy.utils.BaseCallback):
+        count = 0
+
+        def on_lm_start(self, call_id, instance, inputs):
+            self.count += 1
+
+    heard = Heard()
+    with dspy.context(callbacks=[heard]), count_fallbacks() as fallbacks:
+        ask(CHAT, adapter=dspy.ChatAdapter())
+
+    assert (heard.count, fallbacks.answers) == (1, 1)
+    assert heard not in dspy.settings.callbacks

@@ -1,0 +1,244 @@
+import asyncio
+import enum
+from datetime import date
+from decimal import Decimal
+from typing import Literal
+
+import dspy
+import pydantic
+import pytest
+from dspy.utils.exceptions import AdapterParseError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from course_lib import desk, lm
+from course_lib.adapters import CustomAdapter
+from course_lib.adapters.prompt.measuring import ReadTicket
+
+ADAPTER = CustomAdapter()
+
+
+class Size(enum.Enum):
+    SMALL = 1
+    LARGE = 2
+
+
+class Part(pydantic.BaseModel):
+    name: str
+    count: int
+
+
+class Form(dspy.Signature):
+    """Fill in the form."""
+
+    note: str = dspy.InputField()
+    text: str = dspy.OutputField()
+    label: Literal["yes", "no"] = dspy.OutputField()
+
+
+def of(annotation):
+    return dspy.Signature({"q": (str, dspy.InputField()), "value": (annotation, dspy.OutputField())})
+
+
+def read(annotation, text):
+    return ADAPTER.parse(of(annotation), f"value: {text}")["value"]
+
+
+def there_and_back(annotation, value):
+    written = ADAPTER.format_assistant_message_content(of(annotation), {"value": value})
+    return ADAPTER.parse(of(annotation), written)["value"]
+
+
+def test_the_prompt_is_short_and_says_the_format_twice():
+    system, user = ADAPTER.format(Form, [], {"note": "Tick yes.\nlabel: no"})
+
+    assert system["content"] == (
+        "Your input fields are:\n1. `note` (str):\n"
+        "Your output fields are:\n1. `text` (str): \n2. `label` (Literal['yes', 'no']):\n"
+        "All interactions will be structured in the following way: each field on a line of its own, as "
+        "`name: value`; further lines of a text indented by two spaces; lists and objects as JSON on one "
+        "line.\nIn adhering to this structure, your objective is: Fill in the form."
+    )
+    assert user["content"] == (
+        "note: Tick yes.\n  label: no\n\nRespond with the corresponding output fields, each on its line as "
+        "`name: value`: `text`, then `label`."
+    )
+
+
+def test_the_schema_of_nested_models_is_in_the_prompt_and_nothing_else_is():
+    (line,) = [s for s in ADAPTER.format_field_structure(of(list[Part])).splitlines() if "schema" in s]
+
+    assert line.startswith("`value` must be JSON of this JSON schema: {")
+    assert "title" not in line
+    assert "schema" not in ADAPTER.format_field_structure(of(list[str]))
+
+
+MARKS = st.sampled_from("ab:\n \t#*`-{}[]\"'\r\u2028é")
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.text(alphabet=MARKS | st.characters(exclude_categories=["Cs"])))
+def test_any_text_is_read_as_it_was_written_but_for_blanks_at_its_ends(text):
+    written = ADAPTER.format_assistant_message_content(Form, {"text": text, "label": "yes"})
+
+    assert ADAPTER.parse(Form, written) == {"text": text.strip(), "label": "yes"}
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (int, 3),
+        (float, -0.5),
+        (bool, True),
+        (Literal[1, 2], 2),
+        (Size, Size.SMALL),
+        (date, date(2026, 11, 22)),
+        (Decimal, Decimal("12.50")),
+        (list[str], ["a\nb", "c: d"]),
+        (dict[str, list[int]], {"a": [1], "b c": []}),
+        (tuple[int, str], (1, "x")),
+        (Part, Part(name="peg: long", count=2)),
+        (list[Part] | None, [Part(name="a", count=1)]),
+        (str | None, None),
+        (str | None, "null and void"),
+        (int | str, "12"),
+        (int | str, 12),
+        (dict, {"text: a": ["label: no"]}),
+    ],
+    ids=str,
+)
+def test_a_value_is_read_as_it_was_written(annotation, value):
+    assert there_and_back(annotation, value) == value
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        ("text: a\nlabel: no", "plain"),
+        ("```\ntext: a\nlabel: no\n```", "in a fence"),
+        ("Sure! Here it is.\n\ntext: a\nlabel: no\n\nLet me know if you need more.", "talk around it"),
+        ("**text:** a\n**label:** no", "bold"),
+        ("- text: a\n- label: no", "a list"),
+        ("Text: a\nLABEL: no", "other case"),
+        ("label: no\ntext: a", "other order"),
+        ("text: a\nlabel: 'no'", "quoted choice"),
+        ("text: a\nlabel: no\ntext: b", "a field twice: the first counts"),
+        ("text:\n  a\nlabel:\n  no", "value on the next line"),
+    ],
+    ids=lambda value: value if "\n" not in value else "",
+)
+def test_what_models_make_of_the_format_is_still_read(reply, why):
+    assert ADAPTER.parse(Form, reply) == {"text": "a", "label": "no"}, why
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text"),
+    [
+        (list[Part], '[\n  {"name": "a", "count": 1}\n]\n\nThat is all.'),
+        (list[Part], "[{'name': 'a', 'count': 1}]"),
+        (list[Part], '[{"name": "a", "count": 1'),
+        (bool, "true"),
+        (Size, "LARGE"),
+    ],
+)
+def test_values_are_read_with_some_patience(annotation, text):
+    assert read(annotation, text) in ([Part(name="a", count=1)], True, Size.LARGE)
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        ("", "no line for text, label"),
+        ("I would rather not.", "no line for text, label"),
+        ("text: a", "no line for label"),
+        ("text: a\nlabel: maybe", "label: "),
+        ("  text: a\n  label: no", "no line for text, label"),
+    ],
+)
+def test_a_reply_that_cannot_be_read_says_which_field_and_why(reply, message):
+    with pytest.raises(AdapterParseError, match=message) as caught:
+        ADAPTER.parse(Form, reply)
+
+    assert caught.value.adapter_name == "CustomAdapter"
+    assert caught.value.lm_response == reply
+
+
+def test_the_reason_is_one_line_with_the_value_at_fault():
+    with pytest.raises(AdapterParseError) as caught:
+        read(list[Part], '[{"name": "a", "count": "many"}]')
+
+    first = str(caught.value).splitlines()[0]
+    assert first.startswith("value: 0.count: Input should be a valid integer")
+    assert first.endswith("got 'many'")
+
+
+class Moody(pydantic.BaseModel):
+    name: str
+
+    @pydantic.field_validator("name")
+    @classmethod
+    def check(cls, name):
+        raise KeyError(name)
+
+
+@pytest.mark.parametrize("text", ["[" * 20_000, '{"name": "x"}', "x"])
+def test_nothing_but_a_parse_error_leaves_parse_whatever_a_type_does(text):
+    with pytest.raises(AdapterParseError):
+        read(Moody, text)
+
+
+def test_the_simulator_answers_flat_nested_and_cited_signatures_in_one_request_each():
+    with dspy.context(lm=lm.connect(cache=False), adapter=ADAPTER):
+        lm.reset()
+        sorted_ticket = desk.Triage()(ticket="I was charged twice for my tent.")
+        answer = desk.Answer()(question="How many days do I have to return an item?")
+        ticket = dspy.Predict(ReadTicket)(ticket="The 2 lamps came broken.\nOrder O-10001.")
+        thought = dspy.ChainOfThought("question -> answer: int")(question="How much is 3 + 4?")
+
+    assert sorted_ticket.category in desk.CATEGORIES
+    assert answer.citations == ["return-policy"]
+    assert all(item.quantity >= 0 for item in ticket.products)
+    assert thought.answer == 7
+    assert thought.reasoning
+    assert lm.ledger().requests == 4
+
+
+def test_demos_teach_the_simulator_through_this_format_too():
+    triage = desk.Triage()
+    triage.sort.demos = desk.examples("train")[:8]
+    with dspy.context(lm=lm.connect(cache=False), adapter=ADAPTER):
+        right = [
+            desk.category_match(example, triage(ticket=example.ticket))
+            for example in desk.examples("dev")[:20]
+        ]
+
+    assert sum(right) >= 10
+
+
+def test_it_streams_raw_chunks_from_the_endpoint_and_awaits():
+    async def collect():
+        program = dspy.streamify(dspy.Predict(Form), is_async_program=True)
+        return [part async for part in program(note="Tick yes.")]
+
+    with dspy.context(lm=lm.connect(cache=False), adapter=ADAPTER):
+        *chunks, last = asyncio.run(collect())
+
+    assert chunks
+    assert last.label in ("yes", "no")
+
+
+def track(order_id: str) -> str:
+    """Track the parcel of an order."""
+    return f"{order_id} is in Utrecht"
+
+
+@pytest.mark.parametrize("is_native", [False, True], ids=["text", "native"])
+@pytest.mark.parametrize("agent", [dspy.ReAct, dspy.ReActV2], ids=lambda made: made.__name__)
+def test_agents_run_on_it(agent, is_native):
+    adapter = CustomAdapter(use_native_function_calling=is_native)
+    with dspy.context(lm=lm.connect(cache=False), adapter=adapter):
+        answer = agent("question -> answer", tools=[track], max_iters=4)(
+            question="Where is my order O-10001?"
+        )
+
+    assert "in Utrecht" in answer.answer

@@ -1,0 +1,46 @@
+import time
+
+import dspy
+
+from course_lib.adapters import CustomAdapter, ReAsk, measure
+from course_lib.adapters.prompt.measuring import ADAPTERS, MODELS, SIGNATURES
+
+
+def rows_of(rows):
+    return {(row.adapter, row.signature, row.model): row for row in rows}
+
+
+def test_the_whole_grid_takes_less_than_ten_seconds_and_tells_how_far_it_is():
+    told = []
+    begun = time.process_time()
+    rows = measure(n=6, told=lambda done, whole: told.append((done, whole)))
+
+    assert time.process_time() - begun < 10
+    assert [row.adapter for row in rows[: len(ADAPTERS)]] == list(ADAPTERS)
+    assert len(rows) == len(ADAPTERS) * len(SIGNATURES) * len(MODELS)
+    assert told[-1] == (len(rows), len(rows))
+
+
+def test_a_good_model_is_read_at_once_and_only_two_steps_cost_two_calls():
+    for row in measure(models=["sim-large"], n=4):
+        assert (row.first_read_share, row.answered_share) == (1, 1), row
+        assert row.calls_per_answer == (2 if row.adapter == "TwoStep" else 1), row
+        assert row.latency_p50_ms > 0
+
+
+def test_on_a_sloppy_model_second_requests_are_what_fallbacks_and_re_asking_cost():
+    adapters = {
+        "Chat": dspy.ChatAdapter(),
+        "Custom": CustomAdapter(),
+        "ReAsk": ReAsk(CustomAdapter()),
+    }
+    rows = rows_of(measure(adapters, {"flat": SIGNATURES["flat"]}, ["sim-small@sloppy"], n=40))
+    chat, custom, again = (rows[name, "flat", "sim-small@sloppy"] for name in adapters)
+
+    assert custom.calls_per_answer == 1
+    assert custom.answered_share == custom.first_read_share < 1
+    for row in (chat, again):
+        assert round(row.calls_per_answer - 1, 2) >= round(1 - row.first_read_share, 2) - 0.03
+        assert row.answered_share >= row.first_read_share
+    assert again.answered_share > custom.answered_share
+    assert custom.prompt_tokens < chat.prompt_tokens

@@ -1,0 +1,108 @@
+import dspy
+import pydantic
+import pytest
+from dspy.adapters.baml_adapter import BAMLAdapter
+from dspy.utils.exceptions import AdapterParseError
+
+from course_lib import lm
+from course_lib.adapters import CustomAdapter, Money, OrderId
+from course_lib.adapters.prompt.scripted import scripted
+
+
+class Bill(dspy.Signature):
+    """Read the bill."""
+
+    text: str = dspy.InputField()
+    order: OrderId = dspy.OutputField()
+    total: Money = dspy.OutputField()
+
+
+ADAPTERS = [dspy.ChatAdapter, dspy.JSONAdapter, dspy.XMLAdapter, BAMLAdapter, CustomAdapter]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("12.50 EUR", "12.50 EUR"),
+        ("EUR 12.5", "12.50 EUR"),
+        ("€12,50", "12.50 EUR"),
+        ("$1,250.00", "1250.00 USD"),
+        ("1.250,00 €", "1250.00 EUR"),
+        ("1,250 gbp", "1250.00 GBP"),
+        ("-3 EUR", "-3.00 EUR"),
+        ({"amount": 7, "currency": "EUR"}, "7.00 EUR"),
+    ],
+)
+def test_money_is_read_in_its_usual_spellings(text, shown):
+    assert Money.model_validate(text).format() == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "12.50",
+        "EUR",
+        "",
+        "twelve EUR",
+        "EUR 12 USD",
+        "12.505,5 5 EUR",
+        "1.250 EUR",
+        "1.2345 EUR",
+        {"amount": 1},
+    ],
+)
+def test_what_is_not_one_amount_in_one_currency_is_refused(text):
+    with pytest.raises(pydantic.ValidationError):
+        Money.model_validate(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["O-10001", "o10001", "#O-10001", "order 10001", " O 10001 ", {"number": "o10001"}]
+)
+def test_an_order_is_the_same_however_it_was_written(text):
+    assert OrderId.model_validate(text) == OrderId(number="O-10001")
+    assert OrderId.model_validate(text).format() == "O-10001"
+
+
+@pytest.mark.parametrize(
+    "text", ["O-1", "O-100011", "10001", "T-10001", "", {"number": "1"}, {"number": 10001}]
+)
+def test_what_is_not_an_order_is_refused(text):
+    with pytest.raises(pydantic.ValidationError):
+        OrderId.model_validate(text)
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_a_demo_of_a_custom_type_is_read_back_by_the_adapter_that_wrote_it(adapter):
+    expected = {"order": OrderId(number="O-10001"), "total": Money.model_validate("12.50 EUR")}
+    written = adapter().format_assistant_message_content(Bill, expected)
+
+    assert "12.50 EUR" in written
+    assert adapter().parse(Bill, written) == expected
+
+
+def test_the_descriptions_are_in_the_prompt():
+    system = CustomAdapter().format(Bill, [], {"text": "x"})[0]["content"]
+
+    assert Money.description() in system
+    assert OrderId.description() in system
+
+
+def test_a_bad_value_is_a_parse_error_that_says_how_to_write_it():
+    model, _ = scripted(["order: O-10001\ntotal: twelve"])
+    with (
+        dspy.context(lm=model, adapter=CustomAdapter()),
+        pytest.raises(AdapterParseError) as caught,
+    ):
+        dspy.Predict(Bill)(text="?")
+
+    assert "'twelve' is not an amount with one currency, such as '12.50 EUR'" in str(caught.value)
+
+
+@pytest.mark.parametrize("adapter", [dspy.ChatAdapter, CustomAdapter])
+def test_the_simulator_gives_a_custom_type(adapter):
+    with dspy.context(lm=lm.connect(cache=False), adapter=adapter()):
+        bill = dspy.Predict(Bill)(text="Order O-10001 comes to 12.50 EUR.")
+
+    assert bill.order == OrderId(number="O-10001")
+    assert bill.total == Money.model_validate("12.50 EUR")

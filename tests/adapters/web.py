@@ -1,0 +1,81 @@
+"""Small servers on loopback that say exactly what a test wants, and remember what they were asked."""
+
+from __future__ import annotations
+
+import asyncio
+import socketserver
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from course_lib.adapters.api import Answer, APIAdapter, Patience
+
+
+@dataclass
+class Asked:
+    method: str
+    target: str
+    headers: dict[str, str]
+
+
+@dataclass
+class Web:
+    url: str
+    port: int
+    connections: int = 0
+    asked: list[Asked] = field(default_factory=list)
+
+
+def reply(body: bytes | str = "{}", status: str = "200 OK", **headers: str) -> list[bytes]:
+    body = body.encode() if isinstance(body, str) else body
+    fields = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
+    fields |= {name.replace("_", "-"): value for name, value in headers.items()}
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return [f"HTTP/1.1 {status}\r\n{head}\r\n".encode(), body]
+
+
+@contextmanager
+def serving(answer: Callable[[Asked, int], Iterable[bytes]] = lambda *_: reply()) -> Iterator[Web]:
+    """Serve on a free port; `answer` gets the request and its number (from 1), and gives the raw pieces."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            web.connections += 1
+            try:
+                method, target, _ = self.rfile.readline().decode().split()
+                headers = dict(iter(lambda: self.rfile.readline().decode().strip().split(": ", 1), [""]))
+                asked = Asked(method, target, {name.lower(): value for name, value in headers.items()})
+                web.asked.append(asked)
+                for piece in answer(asked, len(web.asked)):
+                    self.wfile.write(piece)
+            except (OSError, ValueError):
+                pass  # the client left, or never spoke HTTP: the connection is counted
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+        block_on_close = False
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        port = server.server_address[1]
+        web = Web(f"http://127.0.0.1:{port}", port)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        try:
+            yield web
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+QUICK = Patience(deadline_s=1.5, attempt_s=0.5, first_wait_s=0.01, longest_wait_s=1.0)
+
+
+def adapter(web: Web, spec: Any = None, **options: Any) -> APIAdapter:
+    """Return an adapter that may reach this server and soon loses patience."""
+    return APIAdapter(web.url, spec, **{"allow_private": [web.url], "patience": QUICK, **options})
+
+
+def get(api: APIAdapter, target: str = "/x") -> Answer:
+    return asyncio.run(api.request("GET", target))

@@ -1,0 +1,121 @@
+import pytest
+
+from course_lib import desk, lm
+from course_lib.labs import xray
+from course_lib.labs.xray import ADAPTERS, OWN, UnknownChoiceError, look, side_by_side
+
+
+@pytest.fixture(scope="module")
+def lab():
+    return xray.xray()
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_every_adapter_is_seen_with_its_prompt_its_raw_reply_and_what_it_took(adapter):
+    lm.reset()
+    picture = look("flat: sort a ticket", adapter)
+
+    assert picture.is_read
+    assert "category = " in picture.outcome
+    assert len(picture.calls) == lm.ledger().requests == (2 if adapter == "TwoStep" else 1)
+    assert desk.tickets("dev")[0].text in str(picture)
+    assert picture.calls[0].reply in str(picture).replace("\n      ", "\n")
+    assert picture.prompt_tokens > 100
+    assert picture.cost_usd > 0
+    assert picture.duration_ms > 0
+
+
+@pytest.mark.parametrize("signature", xray.signatures())
+def test_every_signature_is_answered_from_its_own_sample(signature):
+    picture = look(signature, "Custom")
+
+    assert picture.is_read, picture.outcome
+
+
+def test_an_answer_with_citations_cites_an_article():
+    assert "citations = ['return-policy']" in look("citations: answer from articles", "JSON").outcome
+
+
+def test_an_own_signature_is_asked_with_an_own_text():
+    picture = look(OWN, "XML", own="mail -> is_angry: bool", text="This is the third lamp that broke!")
+
+    assert picture.is_read
+    assert "third lamp" in picture.calls[0].messages[-1]["content"]
+
+
+def test_a_fallback_is_in_the_picture_as_a_second_request():
+    lm.profile("nofield", missing_field_rate=1.0)
+    picture = look("flat: sort a ticket", "Chat", "sim-large@nofield")
+
+    assert len(picture.calls) == 2
+    assert "JSON object" in picture.calls[1].messages[-1]["content"]
+    assert not picture.is_read
+    assert picture.outcome.startswith("AdapterParseError: ")
+    assert "request 2 of 2" in str(picture)
+
+
+@pytest.mark.parametrize("own", ["->", "ticket", "a -> b: nonsense[", "", "a -> a"])
+def test_a_signature_that_cannot_be_read_says_how_to_write_one(own):
+    with pytest.raises(UnknownChoiceError, match="is_angry: bool"):
+        look(OWN, "Chat", own=own)
+
+
+@pytest.mark.parametrize("choice", [("x", "Chat"), ("flat: sort a ticket", "Morse")])
+def test_an_unknown_choice_lists_the_known_ones(choice):
+    with pytest.raises(UnknownChoiceError, match="choose from"):
+        look(*choice)
+    with pytest.raises(UnknownChoiceError, match="choose from"):
+        xray.xray(*choice)
+
+
+def test_text_from_the_model_is_no_markup():
+    picture = look(OWN, "Chat", own="mail -> excerpt", text="<script>alert(1)</script>")
+    shown = side_by_side(picture, picture)
+
+    assert "<script>" not in shown.html
+    assert "&lt;script&gt;" in shown.html
+    assert "<script>" in shown.text
+
+
+def test_the_lab_opens_with_a_first_look_and_has_a_text_for_viewers_without_widgets(lab):
+    bundle = lab._repr_mimebundle_()
+
+    assert "== Chat" in bundle["text/plain"]
+    assert "== JSON" in bundle["text/plain"]
+    assert bundle["text/html"].startswith("<pre>")
+    assert 'role="status"' in lab._said.value
+    assert "ChatAdapter, left" in lab._out.value
+
+
+def test_the_button_looks_again_through_what_is_chosen_now(lab):
+    lab.left.value, lab.right.value = "Custom", "XML"
+    lab.signature.value = "nested: read a ticket"
+    lab.button.click()
+
+    assert "CustomAdapter, left" in lab._out.value
+    assert "XMLAdapter, right" in lab._out.value
+    assert "Custom: read" in lab._said.value
+    assert lab.button.disabled is False
+
+
+def test_the_sample_follows_the_signature_but_a_text_of_ones_own_stays(lab):
+    lab.signature.value = "flat: sort a ticket"
+    lab.text.value = xray.sample("flat: sort a ticket")
+    lab.signature.value = "citations: answer from articles"
+    assert lab.text.value == xray.sample("citations: answer from articles")
+
+    lab.text.value = "My own."
+    lab.signature.value = OWN
+    assert lab.text.value == "My own."
+    assert lab.own.layout.display == ""
+    assert lab.text.layout.display != "none"
+
+
+def test_a_bad_own_signature_is_told_in_the_lab_and_the_last_picture_stays(lab):
+    before = lab._out.value
+    lab.signature.value, lab.own.value = OWN, "->"
+    lab.button.click()
+
+    assert "needs an input and an output" in lab._said.value
+    assert lab._out.value == before
+    assert lab.button.disabled is False
