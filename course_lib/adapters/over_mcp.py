@@ -93,7 +93,7 @@ async def tools_from(
     output_chars: int = 4000,
     calls: int | None = 30,
 ) -> AsyncIterator[list[LimitedTool]]:
-    """Give the tools of an MCP server as limited dspy.Tools, while the block runs.
+    """Give the tools of an MCP server as limited tools, while the block runs.
 
     Args:
         url: the server's address.
