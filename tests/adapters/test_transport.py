@@ -61,6 +61,7 @@ def test_an_answer_without_a_body_is_empty():
         (gzip.compress(b"x" * 99)[:-6], {"content_encoding": "gzip"}, "cut short"),
         (gzip.compress(b"x") * 2, {"content_encoding": "gzip"}, "after the end of the compressed answer"),
     ],
+    ids=("unknown", "twice", "an image", "no gzip", "cut short", "two in one"),
 )
 def test_an_answer_that_is_no_plain_text_is_not_read(body, headers, message):
     with (
