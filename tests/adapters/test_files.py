@@ -128,9 +128,9 @@ def test_a_closed_adapter_refuses_and_leaks_no_descriptor(folder):
 def _open_on(folder: Path) -> int:
     """Return how many of this process's descriptors are open on `folder`."""
     found = 0
-    for name in os.listdir("/dev/fd"):
+    for name in Path("/dev/fd").iterdir():
         with contextlib.suppress(OSError):  # the listing's own descriptor is gone by now
-            found += os.path.samestat(os.fstat(int(name)), folder.stat())
+            found += os.path.samestat(os.fstat(int(name.name)), folder.stat())
     return found
 
 
