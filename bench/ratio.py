@@ -49,11 +49,14 @@ def paired(ours: Callable[[], float], theirs: Callable[[], float], *, rounds: in
 def report(
     name: str, ratio: Ratio, *, unit: str, at_least: float | None = None, at_most: float | None = None
 ) -> bool:
-    """Print the ratio and its limit; returns whether the limit is held."""
+    """Print the ratio and its limit, if it has one; returns whether the limit is held."""
     holds = (at_least is None or ratio.ratio >= at_least) and (at_most is None or ratio.ratio <= at_most)
-    limit = f"at least {at_least}" if at_least is not None else f"at most {at_most}"
+    limit, verdict = "no limit", ""
+    if at_least is not None or at_most is not None:
+        limit = f"at least {at_least}" if at_least is not None else f"at most {at_most}"
+        verdict = ": holds" if holds else ": MISSED"
     print(
         f"{name}: {ratio.ours:.4g} {unit} against {ratio.theirs:.4g}, ratio {ratio.ratio:.2f} "
-        f"(rounds {ratio.low:.2f} to {ratio.high:.2f}; {limit}): {'holds' if holds else 'MISSED'}"
+        f"(rounds {ratio.low:.2f} to {ratio.high:.2f}; {limit}){verdict}"
     )
     return holds
