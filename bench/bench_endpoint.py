@@ -1,8 +1,8 @@
 """Requests per second of the endpoint on one core: the simulator against a constant answer.
 
-The load comes from another process on another core: requests of `Triage` with eight demos each. The limit is for
-the desk's 160 tickets, each asked about again and again, as optimizers and evaluations do; how it fares when no
-two requests are alike is printed beside it.
+The load comes from another process on another core: requests of `Triage` with eight demos each. The limit is
+for the desk's 160 tickets, each asked about again and again, as optimizers and evaluations do; how it fares
+when no two requests are alike is printed beside it.
 A second here is a second of the server's processor time, so that other work on the machine does not count.
 """
 
