@@ -6,7 +6,6 @@ Main path: prove() -> a Proof per exercise, each from a process of its own; repo
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 from course_lib.authoring import regions
 from course_lib.authoring.build import registered
 from course_lib.authoring.errors import AuthoringError
+from course_lib.authoring.isolation import isolated
 from course_lib.authoring.lesson import Cell, Lesson
 from course_lib.authoring.reading import read_all
 from course_lib.authoring.trial import Attempt, Plan, Verdict
@@ -27,7 +27,6 @@ from course_lib.paths import LESSONS
 EXERCISE_DEADLINE_S = 300.0
 AT_ONCE = 2
 WRONG_ANSWERS_WANTED = 3
-_NOT_THE_LEARNERS = ("COURSE_LM", "COURSE_LM_URL", "COURSE_LM_KEY", "COURSE_LM_CAP_USD")
 
 
 class UnknownExercisesError(AuthoringError):
@@ -135,7 +134,7 @@ def _try(plan: Plan) -> list[Verdict]:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=said,
-                env=_environment(Path(scratch)),
+                env={**isolated(Path(scratch)), "MPLBACKEND": "agg"},
                 cwd=scratch,
                 text=True,
                 encoding="utf-8",
@@ -151,17 +150,6 @@ def _try(plan: Plan) -> list[Verdict]:
             return [Verdict(**each) for each in json.loads(answer)]
         words = f"its process {ended}: {' | '.join(log.read_text('utf-8', 'replace').splitlines()[-3:])}"
         return [Verdict("crashed", words, words, raised=True)] * len(plan.attempts)
-
-
-def _environment(scratch: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in _NOT_THE_LEARNERS}
-    return {
-        **kept,
-        "COURSE_WORK": str(scratch / "work"),
-        "DSPY_CACHEDIR": str(scratch / "dspy_cache"),
-        "IPYTHONDIR": str(scratch / "ipython"),
-        "MPLBACKEND": "agg",
-    }
 
 
 def _side(cell: Cell, side: str, verdict: Verdict, outcome: str, message: str = "") -> list[str]:
