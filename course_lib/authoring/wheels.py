@@ -1,6 +1,6 @@
 """Packages that the course reads as data: installed as locked, without what their own code would import.
 
-Main path: install_missing() installs what an environment made from environment.yml lacks; `make setup` has all.
+Main path: install_missing() installs what environments made from environment.yml lack.
 """
 
 from __future__ import annotations
