@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import shutil
 import socket
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
+
+from course_lib.authoring.isolation import CHOICES
 
 # Read by DSPy and LiteLLM at import or first use, so set before any test module is imported.
 _SCRATCH = Path(tempfile.mkdtemp(prefix="course-tests-"))
 os.environ["DSPY_CACHEDIR"] = str(_SCRATCH / "dspy_cache")
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 os.environ["COURSE_WORK"] = str(_SCRATCH / "work")
-for name in ("COURSE_LM", "COURSE_LM_URL", "COURSE_LM_KEY", "COURSE_LM_CAP_USD"):
+for name in CHOICES:
     os.environ.pop(name, None)
 
 _connect = socket.socket.connect
@@ -42,6 +46,13 @@ def _loopback_only() -> object:
     patch.setattr(socket.socket, "connect", _guarded_connect)
     yield
     patch.undo()
+
+
+def pytest_unconfigure() -> None:
+    """Leave nothing in the temporary folder."""
+    if postgres := sys.modules.get("course_lib.adapters.postgres"):
+        shutil.rmtree(postgres.default_folder(), ignore_errors=True)
+    shutil.rmtree(_SCRATCH, ignore_errors=True)
 
 
 @pytest.fixture

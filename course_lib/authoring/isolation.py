@@ -8,12 +8,19 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-CHOICES = ("COURSE_LM", "COURSE_LM_URL", "COURSE_LM_KEY", "COURSE_LM_CAP_USD")
-"""What a reader may have set to choose a model; a trial runs on the simulator."""
+CHOICES = (
+    "COURSE_LM",
+    "COURSE_LM_URL",
+    "COURSE_LM_KEY",
+    "COURSE_LM_CAP_USD",
+    "DATABASE_URL",
+    "REDIS_URL",
+)
+"""What a reader may have set to choose a model or a server; a trial runs on the course's own."""
 
 
 def isolated(scratch: Path) -> dict[str, str]:
-    """Return this process's environment, with progress and caches below `scratch` and the default model."""
+    """Return this process's environment with progress and caches below `scratch`, default model and servers."""
     kept = {name: value for name, value in os.environ.items() if name not in CHOICES}
     return {
         **kept,
