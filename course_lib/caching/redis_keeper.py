@@ -1,0 +1,81 @@
+"""The process between ours and a Redis server: it ends the server when ours is gone, whatever the reason.
+
+Main path: run as a script by redis_server.py; starts the server, waits for its own input to end, ends it.
+It imports nothing but the standard library and starts in some 20 ms.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+
+_LEAVE_ALL = b"s"
+"""Sent by a parent that only stops the server: its folder stays, for the next start."""
+BUSY = 75
+"""Exit code: another process keeps a server in this folder."""
+_PATIENCE_S = 2.0
+
+
+def _die_with_keeper() -> None:
+    """Have the system end this server when its keeper is killed (Linux; elsewhere it would stay)."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def _ask_to_end(server: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        server.terminate()
+        server.send_signal(signal.SIGCONT)  # one that is stopped could not end
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    _ask_to_end(server)
+    try:
+        server.wait(_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        server.kill()
+
+
+def _wait_for_parent(server: subprocess.Popen[bytes], folder: str) -> None:
+    """End the server when the parent says so or is gone; who is gone no longer needs the folder."""
+    said = os.read(0, 1)
+    _end(server)
+    server.wait()
+    if folder and said != _LEAVE_ALL:
+        shutil.rmtree(folder, ignore_errors=True)
+    os._exit(0)
+
+
+def main(lock_path: str, folder: str, command: list[str]) -> int:
+    """Keep one server; returns its exit code when it ends by itself.
+
+    Args:
+        lock_path: a file that is locked while the server runs, so that no second one takes its socket.
+        folder: deleted when the parent is gone; empty for one that is to stay.
+        command: the server and its arguments.
+    """
+    lock = os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return BUSY
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    server = subprocess.Popen(  # noqa: S603  (the command comes from redis_server.py)
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, preexec_fn=_die_with_keeper
+    )
+    signal.signal(signal.SIGTERM, lambda *_: _ask_to_end(server))
+    print(server.pid, flush=True)
+    threading.Thread(target=_wait_for_parent, args=(server, folder), daemon=True).start()
+    return server.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3:]))
