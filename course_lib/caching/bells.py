@@ -1,0 +1,52 @@
+"""Bells: wake one waiting thread or task from any thread.
+
+Main path: bell = ThreadBell() or TaskBell(); the waiter waits, somebody else rings. A task that waits holds
+no thread, so a thousand of them leave the thread pools free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+
+class ThreadBell:
+    """Wakes one waiting thread."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def ring(self) -> None:
+        """Wake the thread, or keep it from falling asleep."""
+        self._event.set()
+
+    def wait(self, timeout_s: float) -> None:
+        """Block this thread until the bell rings or the time is up."""
+        self._event.wait(timeout_s)
+
+
+class TaskBell:
+    """Wakes one waiting task, from any thread; made in the task's own loop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._rung: asyncio.Future[None] = self._loop.create_future()
+
+    def ring(self) -> None:
+        """Wake the task, or keep it from falling asleep; a loop that has closed has nobody to wake."""
+        try:
+            self._loop.call_soon_threadsafe(self._ring)
+        except RuntimeError:
+            if not self._loop.is_closed():
+                raise
+
+    def _ring(self) -> None:
+        if not self._rung.done():
+            self._rung.set_result(None)
+
+    async def wait(self, timeout_s: float) -> None:
+        """Let the loop go on until the bell rings or the time is up; no thread is held."""
+        await asyncio.wait((self._rung,), timeout=timeout_s)
+
+
+Bell = ThreadBell | TaskBell
