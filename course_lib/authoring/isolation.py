@@ -20,7 +20,7 @@ CHOICES = (
 
 
 def isolated(scratch: Path) -> dict[str, str]:
-    """Return this process's environment with progress and caches below `scratch`, default model and servers."""
+    """Return this process's environment: files below `scratch`, the default model and servers."""
     kept = {name: value for name, value in os.environ.items() if name not in CHOICES}
     return {
         **kept,
