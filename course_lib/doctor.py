@@ -262,6 +262,36 @@ def check_language_model() -> Finding:
     return Finding("language model", True, f"{model.model} answered in {time.perf_counter() - started:.1f} s")
 
 
+def check_redis_server() -> Finding:
+    """A Redis-protocol server starts and answers, or the one that REDIS_URL names does."""
+    import redis
+
+    from course_lib.caching import running_redis
+
+    try:
+        with running_redis() as server:
+            found = redis.Redis.from_url(server.url, socket_timeout=2).info("server")
+    except (CourseError, redis.RedisError) as error:
+        remedy = "unset REDIS_URL, or mend it" if os.environ.get("REDIS_URL") else "make clean && make setup"
+        return Finding("Redis server", False, without_secrets(str(error)), remedy)
+    where = "REDIS_URL" if os.environ.get("REDIS_URL") else "the course's own"
+    name = f"Valkey {found['valkey_version']}" if "valkey_version" in found else found["redis_version"]
+    return Finding("Redis server", True, f"{name}, {where}")
+
+
+def check_embeddings() -> Finding:
+    """The weights of the sentence embeddings are the published ones."""
+    from course_lib.caching.semantic import weights
+
+    try:
+        files = weights.find()
+    except CourseError as error:
+        return Finding("embeddings", False, without_secrets(str(error)), "course setup, or: make setup")
+    return Finding(
+        "embeddings", True, f"MiniLM, {files.weights.stat().st_size / 1e6:.0f} MB, hash as published"
+    )
+
+
 CHECKS: tuple[Callable[[], Finding], ...] = (
     check_python,
     check_packages,
@@ -272,4 +302,6 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     check_progress,
     check_loopback,
     check_language_model,
+    check_redis_server,
+    check_embeddings,
 )

@@ -87,3 +87,24 @@ def test_a_check_that_breaks_does_not_hide_the_others(work: Path, monkeypatch: p
 
     assert [finding.name for finding in report.findings] == ["broken", "loopback"]
     assert "RuntimeError: boom" in capsys.readouterr().out
+
+
+def test_the_redis_server_of_the_course_is_found():
+    finding = doctors.check_redis_server()
+
+    assert finding.is_fine
+    assert finding.found.endswith("the course's own")
+
+
+def test_a_redis_server_that_is_not_there_is_found_without_its_password(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("REDIS_URL", "redis://ann:pa55word@127.0.0.1:1/0")
+
+    finding = doctors.check_redis_server()
+
+    assert not finding.is_fine
+    assert "pa55word" not in str(finding)
+    assert finding.remedy.startswith("unset REDIS_URL")
+
+
+def test_the_weights_of_the_embeddings_are_the_published_ones():
+    assert doctors.check_embeddings().is_fine
