@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from course_lib.lm.faults import Bucket
+from course_lib.lm.prefixes import Prefixes
 from course_lib.lm.profiles import Profile
 
 MAX_CLIENTS = 500
@@ -40,6 +41,7 @@ class Exchange:
     fault: str | None = None
     first_byte_s: float = 0.0
     prompt_tokens: int = 0
+    cached_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float = 0.0
     stream: bool = False
@@ -87,7 +89,9 @@ class Account:
     def _clear(self) -> None:
         self.statuses: Counter[int] = Counter()
         self.faults: Counter[str] = Counter()
-        self.requests = self.prompt_tokens = self.completion_tokens = self.most_at_once = 0
+        self.requests = self.prompt_tokens = self.cached_tokens = self.completion_tokens = 0
+        self.most_at_once = 0
+        self.prefixes = Prefixes()
         self.cost_usd = 0.0
         self._lines: deque[dict[str, Any]] = deque(maxlen=MAX_LINES)
         self._calls: deque[tuple[int, int, dict[str, Any]]] = deque()
@@ -96,7 +100,7 @@ class Account:
         self._samples: OrderedDict[bytes, int] = OrderedDict()
 
     def reset(self) -> None:
-        """Forget the ledger, the fault sequences and the sample counts; own profiles stay."""
+        """Forget ledger, fault sequences, sample counts and prompts seen; own profiles stay."""
         self._epoch += 1  # requests still under way end outside the new ledger
         self._clear()
 
@@ -138,6 +142,7 @@ class Account:
         if exchange.fault:
             self.faults[exchange.fault] += 1
         self.prompt_tokens += exchange.prompt_tokens
+        self.cached_tokens += exchange.cached_tokens
         self.completion_tokens += exchange.completion_tokens
         self.cost_usd += exchange.cost_usd
         self._lines.append(
@@ -150,6 +155,7 @@ class Account:
                 "ttft_ms": ((exchange.first_byte_s or now_s) - exchange.begun_s) * 1000,
                 "duration_ms": (now_s - exchange.begun_s) * 1000,
                 "prompt_tokens": exchange.prompt_tokens,
+                "cached_tokens": exchange.cached_tokens,
                 "completion_tokens": exchange.completion_tokens,
                 "cost_usd": exchange.cost_usd,
                 "stream": exchange.stream,
@@ -177,6 +183,7 @@ class Account:
             "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
             "faults": dict(sorted(self.faults.items())),
             "prompt_tokens": self.prompt_tokens,
+            "cached_tokens": self.cached_tokens,
             "completion_tokens": self.completion_tokens,
             "cost_usd": self.cost_usd,
             "most_at_once": self.most_at_once,
@@ -216,6 +223,7 @@ def _sum(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "statuses": dict(sorted(statuses.items())),
         "faults": dict(sorted(faults.items())),
         "prompt_tokens": sum(line["prompt_tokens"] for line in lines),
+        "cached_tokens": sum(line["cached_tokens"] for line in lines),
         "completion_tokens": sum(line["completion_tokens"] for line in lines),
         "cost_usd": sum(line["cost_usd"] for line in lines),
         "most_at_once": max((line["at_once"] for line in lines), default=0),

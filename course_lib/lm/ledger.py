@@ -30,10 +30,12 @@ class Call:
     """From its arrival to the last byte."""
     prompt_tokens: int
     """Tokens in the messages, 0 if the request did not get so far."""
+    cached_tokens: int
+    """How many of the prompt's tokens came from the provider's prompt cache (simulated: lm/prefixes.py)."""
     completion_tokens: int
     """Tokens written, also those that a fault then held back."""
     cost_usd: float
-    """Price of both, by the list in lm/prices.py."""
+    """Price of all, by the list in lm/prices.py."""
     stream: bool
     """True when the client asked for a stream."""
     at_once: int
@@ -60,6 +62,8 @@ class Ledger:
     """How often each kind of fault struck."""
     prompt_tokens: int
     """Sum over the requests."""
+    cached_tokens: int
+    """Sum over the requests: the part of the prompt tokens that came cheaper."""
     completion_tokens: int
     """Sum over the requests."""
     cost_usd: float
@@ -82,8 +86,9 @@ class Ledger:
         return cls(**values)
 
     def __repr__(self) -> str:
+        cached = f" ({self.cached_tokens} cached)" if self.cached_tokens else ""
         return (
-            f"Ledger({self.requests} requests, {self.prompt_tokens} + {self.completion_tokens} tokens, "
-            f"${self.cost_usd:.6f}, statuses {self.statuses}, faults {self.faults}, "
+            f"Ledger({self.requests} requests, {self.prompt_tokens}{cached} + {self.completion_tokens} "
+            f"tokens, ${self.cost_usd:.6f}, statuses {self.statuses}, faults {self.faults}, "
             f"at most {self.most_at_once} at once)"
         )

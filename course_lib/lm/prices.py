@@ -1,6 +1,6 @@
 """What the models cost, in dollars per million tokens.
 
-Main path: cost_usd("sim-large", prompt_tokens, completion_tokens).
+Main path: cost_usd("sim-large", prompt_tokens, completion_tokens, cached_tokens).
 Source: hosted models' prices come from the list that the pinned LiteLLM ships as a file (it is not imported).
 """
 
@@ -22,11 +22,13 @@ class Price:
     """For tokens sent."""
     completion_usd: float
     """For tokens written."""
+    cached_usd: float | None = None
+    """For tokens sent that the provider had in its prompt cache; None: as for any other."""
 
 
 PRICES = {
-    "sim-large": Price(2.50, 10.00),
-    "sim-small": Price(0.15, 0.60),
+    "sim-large": Price(2.50, 10.00, 1.25),
+    "sim-small": Price(0.15, 0.60, 0.075),
     "sim-embed": Price(0.02, 0.0),
     "local": Price(0.0, 0.0),
 }
@@ -41,14 +43,17 @@ def price(model: str) -> Price:
     return PRICES.get(model) or _hosted(model)
 
 
-def cost_usd(model: str, prompt_tokens: int, completion_tokens: int) -> float:
-    """Return what a call costs.
+def cost_usd(model: str, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
+    """Return what a call costs; `cached_tokens` are those of the prompt that came from the prompt cache.
 
-    >>> cost_usd("sim-large", 1000, 100)
-    0.0035
+    >>> cost_usd("sim-large", 2000, 100), cost_usd("sim-large", 2000, 100, 1024)
+    (0.006, 0.00472)
     """
     rate = price(model)
-    return (prompt_tokens * rate.prompt_usd + completion_tokens * rate.completion_usd) / 1_000_000
+    cost = prompt_tokens * rate.prompt_usd + completion_tokens * rate.completion_usd
+    if cached_tokens and rate.cached_usd is not None:
+        cost -= min(cached_tokens, prompt_tokens) * (rate.prompt_usd - rate.cached_usd)
+    return cost / 1_000_000
 
 
 @cache
@@ -57,7 +62,12 @@ def _hosted(model: str) -> Price:
     entry = listed.get(model) or listed.get(model.partition("/")[2])
     if not entry or "input_cost_per_token" not in entry:
         return ASSUMED
-    return Price(entry["input_cost_per_token"] * 1e6, entry.get("output_cost_per_token", 0.0) * 1e6)
+    cached = entry.get("cache_read_input_token_cost")
+    return Price(
+        entry["input_cost_per_token"] * 1e6,
+        entry.get("output_cost_per_token", 0.0) * 1e6,
+        None if cached is None else cached * 1e6,
+    )
 
 
 @cache

@@ -47,14 +47,20 @@ def spoil(body: dict[str, Any], plan: Plan, prompt_tokens: int) -> None:
         if plan.fault == "cut_by_length":
             choice["finish_reason"] = "length"
     written = sum(wire.count_message(choice["message"]) for choice in body["choices"])
+    details = body["usage"].get("prompt_tokens_details")
     body["usage"] = wire.usage(prompt_tokens, written)
+    if details:
+        body["usage"]["prompt_tokens_details"] = details
 
 
 def bill(exchange: Exchange, usage: Usage, used: dict[str, Any]) -> None:
     """Enter tokens and cost, and charge the tokens against the profile's limit."""
     exchange.prompt_tokens = used.get("prompt_tokens", 0)
     exchange.completion_tokens = used.get("completion_tokens", 0)
-    exchange.cost_usd = prices.cost_usd(exchange.model, exchange.prompt_tokens, exchange.completion_tokens)
+    exchange.cached_tokens = wire.cached_read(used)
+    exchange.cost_usd = prices.cost_usd(
+        exchange.model, exchange.prompt_tokens, exchange.completion_tokens, exchange.cached_tokens
+    )
     if usage.tokens:
         usage.tokens.take(exchange.prompt_tokens + exchange.completion_tokens)
 

@@ -19,6 +19,7 @@ from course_lib.lm.accounts import Account, Accounts, Exchange, Usage
 from course_lib.lm.channel import Channel, ClientGoneError, Receive, Scope, Send, read_body
 from course_lib.lm.faults import Plan
 from course_lib.lm.keys import client_of
+from course_lib.lm.prefixes import MIN_TOKENS
 from course_lib.lm.profiles import MALFORMED, PROFILES, Profile, split_model
 from course_lib.lm.reply import Engine
 from course_lib.lm.upstream import Upstream
@@ -159,7 +160,11 @@ class Endpoint:
         usage, plan = self._admit(account, exchange, asked.model, asked.profile)
         await sending.fail_early(plan, exchange, channel)
         if asked.model in SIMULATED:
-            body = await self._simulate(asked, account)
+            cached = None
+            if asked.prompt_tokens >= MIN_TOKENS:
+                cached = account.prefixes.read(asked.model, asked.body, asked.prompt_tokens, exchange.begun_s)
+                plan = faults.sooner(plan, cached / asked.prompt_tokens)
+            body = await self._simulate(asked, account, cached)
         elif asked.is_stream and plan.fault is None:
             await self._relay(asked, usage, plan, exchange, channel)
             return
@@ -229,12 +234,13 @@ class Endpoint:
         exchange.fault = plan.fault
         return usage, plan
 
-    async def _simulate(self, asked: Asked, account: Account) -> dict[str, Any]:
+    async def _simulate(self, asked: Asked, account: Account, cached_tokens: int | None) -> dict[str, Any]:
         samples = [0] * asked.choices
         if asked.body.get("temperature"):
             first = account.sample(asked.identity(), asked.choices)
             samples = list(range(first, first + asked.choices))
-        return wire.completion(asked, [await self._engine.complete(asked.body, sample=n) for n in samples])
+        replies = [await self._engine.complete(asked.body, sample=n) for n in samples]
+        return wire.completion(asked, replies, cached_tokens=cached_tokens)
 
     async def _relay(
         self, asked: Asked, usage: Usage, plan: Plan, exchange: Exchange, channel: Channel

@@ -120,7 +120,10 @@ class Upstream:
 
     def _spend(self, model: str, used: Mapping[str, Any]) -> None:
         self.spent_usd += prices.cost_usd(
-            model, used.get("prompt_tokens") or 0, used.get("completion_tokens") or 0
+            model,
+            used.get("prompt_tokens") or 0,
+            used.get("completion_tokens") or 0,
+            wire.cached_read(used),
         )
 
     # -- OpenAI's format, passed through ----------------------------------------------------------------

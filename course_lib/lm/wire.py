@@ -241,19 +241,26 @@ def _count_extra(message: Mapping[str, Any]) -> int:
 # -- answers -------------------------------------------------------------------------------------------
 
 
-def completion(asked: Asked, replies: Sequence[Reply]) -> dict[str, Any]:
-    """Return the body of a chat completion, cut at `stop` and at the token limit."""
+def completion(asked: Asked, replies: Sequence[Reply], *, cached_tokens: int | None = None) -> dict[str, Any]:
+    """Return the body of a chat completion, cut at `stop` and at the token limit.
+
+    `cached_tokens` of the prompt came from the prompt cache; None: the prompt is too short for one.
+    """
     limit = asked.body.get("max_completion_tokens") or asked.body.get("max_tokens")
     stop = asked.body.get("stop", ())
     stops = (stop,) if isinstance(stop, str) else tuple(stop)
     choices = [_choice(index, reply, limit, stops) for index, reply in enumerate(replies)]
+    written = sum(count_message(choice["message"]) for choice in choices)
+    used: dict[str, Any] = usage(asked.prompt_tokens, written)
+    if cached_tokens is not None:
+        used["prompt_tokens_details"] = {"cached_tokens": cached_tokens}
     return {
         "id": f"chatcmpl-{secrets.token_hex(12)}",
         "object": "chat.completion",
         "created": int(time.time()),
         "model": asked.full_model,
         "choices": choices,
-        "usage": usage(asked.prompt_tokens, sum(count_message(choice["message"]) for choice in choices)),
+        "usage": used,
     }
 
 
@@ -264,6 +271,12 @@ def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
         "completion_tokens": completion_tokens,
         "total_tokens": prompt_tokens + completion_tokens,
     }
+
+
+def cached_read(used: Mapping[str, Any]) -> int:
+    """Return how many of the prompt's tokens a usage object counts as read from a prompt cache."""
+    details = used.get("prompt_tokens_details")
+    return (details.get("cached_tokens") or 0) if details else 0
 
 
 def count_message(message: Mapping[str, Any]) -> int:

@@ -1,0 +1,120 @@
+"""A provider's prompt cache, simulated: the beginning of a long prompt is cheaper and faster the next time.
+
+Main path: Prefixes.read(model, body, prompt_tokens, now_s) -> how many of the prompt's tokens were there.
+Source: OpenAI's guide to prompt caching: from 1,024 tokens on, in steps of 128, exact prefixes only, tools
+and response schema before the messages, 5 to 10 minutes in memory without use, or 24 hours if asked for.
+
+What is simulated is the account-keeping. Nothing is computed faster; a profile with latency waits less.
+Left out: the routing between a provider's machines, which loses hits; so `prompt_cache_key` has no effect.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Any
+
+import orjson
+
+from course_lib.lm import tokens
+
+MIN_TOKENS = 1024
+"""Shorter prompts are never cached."""
+STEP_TOKENS = 128
+IDLE_S = 300.0
+"""A prefix that nobody has used for this long is forgotten."""
+LONG_IDLE_S = 24 * 3600.0
+"""The same for a request with `prompt_cache_retention="24h"`."""
+MAX_MARKS = 4_000
+"""Steps remembered per client, about 300 KB; those longest unused go first."""
+
+_MESSAGE_TOKENS = 4  # as wire.count_prompt counts them
+_OTHER_TOKENS = 85
+
+
+class Prefixes:
+    """What one client's prompts began with, lately."""
+
+    def __init__(self) -> None:
+        self._forget_at_s: OrderedDict[bytes, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._forget_at_s)
+
+    def read(self, model: str, body: Mapping[str, Any], prompt_tokens: int, now_s: float) -> int:
+        """Return how many tokens of the prompt are remembered, and remember all of it from now on."""
+        if prompt_tokens < MIN_TOKENS:
+            return 0
+        marks = list(_marks(model, body))[: MAX_MARKS // 2]
+        kept = self._forget_at_s
+        cached = 0
+        for tokens_so_far, mark in marks:
+            if kept.get(mark, 0.0) <= now_s:
+                break
+            cached = tokens_so_far
+        idle_s = LONG_IDLE_S if body.get("prompt_cache_retention") == "24h" else IDLE_S
+        for _, mark in reversed(marks):  # the shortest last, so that it is dropped last
+            kept[mark] = max(kept.pop(mark, 0.0), now_s + idle_s)
+        while len(kept) > MAX_MARKS:
+            kept.popitem(last=False)
+        return cached
+
+
+def shared_tokens(first: Mapping[str, Any], second: Mapping[str, Any]) -> int:
+    """Return how many tokens two request bodies have in common from the beginning, uncut.
+
+    >>> body = {"messages": [{"role": "user", "content": "Where is my parcel?"}]}
+    >>> shared_tokens(body, {"messages": [{"role": "user", "content": "Where is my tent?"}]})
+    7
+    """
+    count = 0
+    for one, other in zip(_pieces(first), _pieces(second), strict=False):
+        if one != other:
+            break
+        count += 1
+    return count
+
+
+def cacheable_tokens(shared: int) -> int:
+    """Return how many of the `shared` first tokens of two prompts the second gets from the cache.
+
+    >>> [cacheable_tokens(n) for n in (1023, 1024, 1300)]
+    [0, 1024, 1280]
+    """
+    return shared // STEP_TOKENS * STEP_TOKENS if shared >= MIN_TOKENS else 0
+
+
+def _pieces(body: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the prompt's tokens in the order in which a provider reads them."""
+    for name in ("tools", "response_format"):
+        if name in body:
+            yield from tokens.split(orjson.dumps(body[name]).decode())
+    for message in body["messages"]:
+        yield f"\n<{message['role']}>"
+        yield from ("",) * (_MESSAGE_TOKENS - 1)
+        content = message.get("content")
+        if isinstance(content, str):
+            yield from tokens.split(content)
+        elif content:
+            yield from chain.from_iterable(map(_part, content))
+        if message.get("tool_calls"):
+            yield from tokens.split(orjson.dumps(message["tool_calls"]).decode())
+
+
+def _part(part: Mapping[str, Any]) -> list[str]:
+    """Return the tokens of a content part; an image counts as a fixed number."""
+    if isinstance(part.get("text"), str):
+        return tokens.split(part["text"])
+    return [orjson.dumps(part).decode(), *[""] * (_OTHER_TOKENS - 1)]
+
+
+def _marks(model: str, body: Mapping[str, Any]) -> Iterator[tuple[int, bytes]]:
+    """Yield (tokens so far, digest of all of them) at each step where a prefix can end."""
+    pieces = list(_pieces(body))
+    digest = hashlib.blake2b(model.encode(), digest_size=16)
+    for end in range(STEP_TOKENS, len(pieces) + 1, STEP_TOKENS):
+        digest.update("\x1f".join(["", *pieces[end - STEP_TOKENS : end]]).encode("utf-8", "surrogatepass"))
+        if end >= MIN_TOKENS:
+            yield end, digest.digest()
