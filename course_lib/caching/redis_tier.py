@@ -158,8 +158,7 @@ class RedisTier:
 
     def size_bytes(self) -> int:
         """Return the memory that the whole server uses; 0 when it does not say."""
-        seen = self.attempt(lambda client: client.info("memory").get("used_memory"), 0)
-        return seen if isinstance(seen, int) else 0
+        return self.attempt(lambda client: _count(client.info("memory").get("used_memory")), 0)
 
     def close(self) -> None:
         """Give the connections back; every get is a miss from then on."""
