@@ -42,11 +42,14 @@ _CREDENTIALS = frozenset(
 
 _ENDPOINTS = ("api_base", "base_url")
 
+_TYPED = "dspy.clients.lm15.complete"
+"""The entry of calls with an lm15.Request."""
+
 _TWINS = {
     "dspy.clients.lm.alitellm_completion": "dspy.clients.lm.litellm_completion",
     "dspy.clients.lm.alitellm_text_completion": "dspy.clients.lm.litellm_text_completion",
     "dspy.clients.lm.alitellm_responses_completion": "dspy.clients.lm.litellm_responses_completion",
-    "dspy.clients.lm15.complete.async": "dspy.clients.lm15.complete",
+    "dspy.clients.lm15.complete.async": _TYPED,
     "dspy.clients.embedding._cached_acompute_embeddings": "dspy.clients.embedding._cached_compute_embeddings",
 }
 """The async entry that DSPy names apart from its sync twin, though both send the same request."""
@@ -56,7 +59,7 @@ class UnkeyableError(CourseError):
     """A request that cannot be given a key; `reason` is short enough to count by."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"this request has no cache key: {reason}. Pass plain values, or expect it to miss")
+        super().__init__(f"this request has no cache key ({reason}), so it is asked each time")
         self.reason = reason
 
 
@@ -183,12 +186,12 @@ def key_of(
         UnkeyableError: a value has no stable form (its type and the field are named).
     """
     params = {name: value for name, value in request.items() if name not in _CREDENTIALS}
-    url = endpoint_of(params) if "api_base" in params or "base_url" in params else _endpoint.get()
-    for name in (*ignored, *_ENDPOINTS):
-        params.pop(name, None)
     entry = params.get("_fn_identifier")
     if entry in _TWINS:
-        params["_fn_identifier"] = _TWINS[entry]
+        params["_fn_identifier"] = entry = _TWINS[entry]
+    url = _endpoint.get() if entry == _TYPED else endpoint_of(params)
+    for name in (*ignored, *_ENDPOINTS):
+        params.pop(name, None)
     digest = _started(namespace, scope, url).copy()
     digest.update(_canonical(params))
     return str(digest.hexdigest())

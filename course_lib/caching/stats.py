@@ -1,0 +1,162 @@
+"""What a cache did: hits by tier, misses, what it did not keep and why, what it saved, what is wrong.
+
+Main path: TieredCache.stats() -> Stats, which prints as lines and shows as a table in a notebook.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """A cache's figures since it was made (or since its counters were reset)."""
+
+    hits: dict[str, int]
+    """By tier: memory, redis, disk; `flight` is an answer shared with a call that was already under way."""
+    misses: int
+    """Questions that had to be asked, those without a key included."""
+    puts: int
+    """Answers kept."""
+    not_kept: dict[str, int]
+    """Answers not kept, by reason."""
+    unkeyable: dict[str, int]
+    """Questions that could not be given a key, by reason with the type named."""
+    refused: dict[str, int]
+    """By tier: values under our keys that were not ours, damaged, or from before an invalidation."""
+    saved_tokens: int
+    """Tokens that the hits cost when they were asked."""
+    saved_cost_usd: float
+    """Dollars that the hits cost when they were asked, where the price is known."""
+    size_bytes: dict[str, int]
+    """By tier: room taken."""
+    trouble: tuple[str, ...]
+    """One line for each thing that is wrong now."""
+
+    @property
+    def asked(self) -> int:
+        """How many questions came."""
+        return sum(self.hits.values()) + self.misses
+
+    @property
+    def hit_share(self) -> float:
+        """Hits among the questions, 0 to 1; 0 before the first."""
+        return sum(self.hits.values()) / self.asked if self.asked else 0.0
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the figures as (label, text), in the order shown."""
+        by_tier = ", ".join(f"{tier} {count}" for tier, count in self.hits.items())
+        room = ", ".join(f"{tier} {_size(taken)}" for tier, taken in self.size_bytes.items())
+        return [
+            ("asked", f"{self.asked}, answered by the cache: {self.hit_share:.0%}"),
+            ("hits", by_tier or "none"),
+            ("misses", str(self.misses)),
+            ("kept", str(self.puts)),
+            *((("not kept", _listed(self.not_kept)),) if self.not_kept else ()),
+            *((("no key", _listed(self.unkeyable)),) if self.unkeyable else ()),
+            *((("refused", _listed(self.refused)),) if self.refused else ()),
+            ("saved", f"{self.saved_tokens} tokens, ${self.saved_cost_usd:.6f}"),
+            ("room taken", room or "none"),
+            *(("trouble", line) for line in self.trouble),
+        ]
+
+    def __str__(self) -> str:
+        rows = self.rows()
+        width = max(len(label) for label, _ in rows)
+        return "\n".join(f"{label:<{width}}  {text}" for label, text in rows)
+
+    def _repr_html_(self) -> str:
+        """Return a table in the notebook's own colours."""
+        cell = "text-align:left;vertical-align:top;white-space:normal;padding:.2em .8em .2em 0"
+        rows = "".join(
+            f'<tr><th scope="row" style="{cell}">{escape(label)}</th>'
+            f'<td style="{cell}">{escape(text)}</td></tr>'
+            for label, text in self.rows()
+        )
+        return f"<table><caption>The cache so far</caption><tbody>{rows}</tbody></table>"
+
+
+class Tally:
+    """The counters behind Stats; threads may share it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.reset()
+
+    def reset(self) -> None:
+        """Count from zero."""
+        with self._lock:
+            self._hits: Counter[str] = Counter()
+            self._misses = self._puts = self._tokens = 0
+            self._cost_usd = 0.0
+            self._not_kept: Counter[str] = Counter()
+            self._unkeyable: Counter[str] = Counter()
+            self._refused: Counter[str] = Counter()
+            self._own_errors: Counter[str] = Counter()
+
+    def hit(self, tier: str, tokens: int, cost_usd: float) -> None:
+        """Count a hit and what it saved."""
+        with self._lock:
+            self._hits[tier] += 1
+            self._tokens += tokens
+            self._cost_usd += cost_usd
+
+    def miss(self) -> None:
+        """Count a miss."""
+        with self._lock:
+            self._misses += 1
+
+    def unkeyable(self, reason: str) -> None:
+        """Count a question without a key: a miss of its own kind."""
+        with self._lock:
+            self._misses += 1
+            self._unkeyable[reason] += 1
+
+    def kept(self) -> None:
+        """Count an answer kept."""
+        with self._lock:
+            self._puts += 1
+
+    def not_kept(self, reason: str) -> None:
+        """Count an answer not kept."""
+        with self._lock:
+            self._not_kept[reason] += 1
+
+    def refused(self, tier: str) -> None:
+        """Count a value that was found and not used."""
+        with self._lock:
+            self._refused[tier] += 1
+
+    def own_error(self, error: BaseException) -> None:
+        """Count an error of the cache itself, which no caller ever sees."""
+        with self._lock:
+            self._own_errors[f"the cache failed in {type(error).__name__}: {error!s:.120}"] += 1
+
+    def snapshot(self, *, size_bytes: Mapping[str, int], trouble: tuple[str, ...]) -> Stats:
+        """Return the figures of now."""
+        with self._lock:
+            own = tuple(f"{line} ({count} times)" for line, count in self._own_errors.items())
+            return Stats(
+                hits=dict(self._hits),
+                misses=self._misses,
+                puts=self._puts,
+                not_kept=dict(self._not_kept),
+                unkeyable=dict(self._unkeyable),
+                refused=dict(self._refused),
+                saved_tokens=self._tokens,
+                saved_cost_usd=self._cost_usd,
+                size_bytes=dict(size_bytes),
+                trouble=trouble + own,
+            )
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason}: {count}" for reason, count in counts.items())
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 1024:.0f} KiB" if size_bytes < 1024 * 1024 else f"{size_bytes / 1024**2:.1f} MiB"
