@@ -1,6 +1,6 @@
 """One Redis server of this process and its keeper: started, stopped, killed, and the folder they live in.
 
-Main path: Process(folder, ...).start() -> a server that answers on the folder's socket; redis_server.py uses it.
+Main path: Process(folder, ...).start() -> a server that answers on the folder's socket, for redis_server.py.
 """
 
 from __future__ import annotations

@@ -21,13 +21,15 @@ from types import TracebackType
 
 from course_lib.caching.redis_process import Process, RedisServerError
 
+__all__ = ["MAX_BYTES", "RedisServerError", "Server", "running_redis", "shown"]
+
 MAX_BYTES = 64 * 1024 * 1024
 _LEAST_BYTES = 3 * 1024 * 1024  # an empty server takes about 1 MB, its buffers some more
 _LONGEST_PATH = 95
 _ADDRESS = re.compile(
-    r"(?:rediss?://(?:[^@/?#]*@)?(?P<host>[\w.\-\[\]:]+(?:/\d*)?)|unix://(?:[^@/?#]*@)?(?P<path>/[^?#@]*))(?:\?.*)?"
+    r"(?:rediss?://(?:[^@/?#]*@)?(?P<host>(?:[\w.-]+|\[[\da-fA-F:.]+\])(?::\d{1,5})?(?:/\d*)?)"
+    r"|unix://(?:[^@/?#]*@)?(?P<path>/[^?#@]*))(?:\?.*)?"
 )
-
 
 _lock = threading.RLock()
 _processes: dict[Path | None, Process] = {}
