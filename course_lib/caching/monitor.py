@@ -179,8 +179,8 @@ class PerformanceMonitor:
         self._last_s = max(self._last_s, now_s)
         if opened.kind == _LM:
             self._in_flight -= 1
-            used = opened.usage or Tokens(0, 0)
-            row.add_usage(*used, _cost_usd(opened.name, used))
+            used = opened.usage or Tokens(0, 0, 0)
+            row.add_usage(used, _cost_usd(opened.name, used))
             if opened.first_token_s is not None:
                 row.first_token.add((opened.first_token_s - opened.begun_s) * 1000)
         is_cached = opened.kind == _LM and exception is None and opened.usage is None
@@ -261,7 +261,7 @@ def _cost_usd(model: str, used: Tokens) -> float | None:
     name = model.removeprefix("course/").partition("@")[0]
     if prices.price(name) is prices.ASSUMED:
         return None
-    return prices.cost_usd(name, used.prompt, used.completion)
+    return prices.cost_usd(name, *used)
 
 
 def _rows(series: dict[tuple[str, str], Series], kind: str) -> tuple[Row, ...]:

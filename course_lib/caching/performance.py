@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from html import escape
 
 from course_lib.caching.quantiles import Latencies
+from course_lib.caching.taps import Tokens
 
 FEW = 100
 """Below so many samples a p99 is little more than the slowest of them."""
@@ -27,6 +28,7 @@ class Series:
     errors: Counter[str]
     cancelled: int = 0
     prompt_tokens: int = 0
+    cached_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float = 0.0
     unpriced: int = 0
@@ -36,10 +38,11 @@ class Series:
         """Return a series without samples."""
         return cls(Latencies(exact_limit), Latencies(exact_limit), Latencies(exact_limit), Counter())
 
-    def add_usage(self, prompt_tokens: int, completion_tokens: int, cost_usd: float | None) -> None:
+    def add_usage(self, used: Tokens, cost_usd: float | None) -> None:
         """Count tokens, and their price if it is known."""
-        self.prompt_tokens += prompt_tokens
-        self.completion_tokens += completion_tokens
+        self.prompt_tokens += used.prompt
+        self.cached_tokens += used.cached
+        self.completion_tokens += used.completion
         if cost_usd is None:
             self.unpriced += 1
         else:
@@ -54,6 +57,7 @@ class Series:
             self.errors.copy(),
             self.cancelled,
             self.prompt_tokens,
+            self.cached_tokens,
             self.completion_tokens,
             self.cost_usd,
             self.unpriced,
@@ -79,6 +83,8 @@ class Row:
     first_token: Latencies
     """From the call to the first text of its stream; empty without streamify."""
     prompt_tokens: int
+    cached_tokens: int
+    """Those of the prompt that the provider had in its own prompt cache."""
     completion_tokens: int
     cost_usd: float
     unpriced: int
@@ -99,6 +105,7 @@ class Row:
             series.cached,
             series.first_token,
             series.prompt_tokens,
+            series.cached_tokens,
             series.completion_tokens,
             series.cost_usd,
             series.unpriced,
@@ -196,6 +203,11 @@ class Report:
     def prompt_tokens(self) -> int:
         """Tokens sent, as the provider counts them."""
         return sum(row.prompt_tokens for row in self.models)
+
+    @property
+    def cached_tokens(self) -> int:
+        """Of the tokens sent, those that came cheaper out of the provider's prompt cache."""
+        return sum(row.cached_tokens for row in self.models)
 
     @property
     def completion_tokens(self) -> int:

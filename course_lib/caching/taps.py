@@ -19,6 +19,8 @@ class Tokens(NamedTuple):
 
     prompt: int
     completion: int
+    cached: int
+    """How many of the prompt's came from the provider's own prompt cache, at its price."""
 
 
 class Noted(Protocol):
@@ -42,10 +44,12 @@ class UsageTap:
     def add_usage(self, lm: str, usage_entry: dict[str, Any]) -> None:
         """Take what DSPy reports at the end of a call that was not answered by its cache."""
         if ACTIVE_CALL_ID.get() == self._call_id:  # not of a model that this model calls
-            prompt, completion = self._noted.usage or (0, 0)
+            prompt, completion, cached = self._noted.usage or (0, 0, 0)
+            details = usage_entry.get("prompt_tokens_details") or {}
             self._noted.usage = Tokens(
                 prompt + (usage_entry.get("prompt_tokens") or 0),
                 completion + (usage_entry.get("completion_tokens") or 0),
+                cached + (dict(details).get("cached_tokens") or 0),
             )
         if self._tracker is not None:
             self._tracker.add_usage(lm, usage_entry)

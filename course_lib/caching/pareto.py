@@ -1,0 +1,186 @@
+"""Quality against cost: what a cascade would do at every threshold, and which choices nothing else beats.
+
+Main path: seen = outcomes(small, large, accepts, examples, metric); curve(seen, thresholds) -> points;
+pareto(points) -> those worth considering; draw(points) -> a matplotlib figure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dspy
+from dspy.utils.exceptions import AdapterParseError
+
+from course_lib.caching.cascade import Accepts
+from course_lib.caching.monitor import PerformanceMonitor
+
+Metric = Callable[[dspy.Example, dspy.Prediction], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What both programs made of one example, so that any threshold can be judged without asking again."""
+
+    confidence: float
+    """In the small program's answer; 0 when it could not be parsed."""
+    small_score: float
+    large_score: float
+    small_usd: float
+    large_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One way to answer, measured."""
+
+    name: str
+    quality_score: float
+    """Mean of the metric, 0 to 1."""
+    cost_usd_per_1000: float
+    """For a thousand answers."""
+    error_score: float
+    """Standard error of the quality."""
+    kept_share: float = 0.0
+    """Answers that were the small program's."""
+    threshold: float | None = None
+
+
+def outcomes(
+    small: dspy.Module,
+    large: dspy.Module,
+    accepts: Accepts,
+    examples: Sequence[dspy.Example],
+    metric: Metric,
+) -> list[Outcome]:
+    """Ask both programs about every example, once, and note what each answer was worth and cost."""
+    return [_outcome(small, large, accepts, example, metric) for example in examples]
+
+
+def _outcome(
+    small: dspy.Module, large: dspy.Module, accepts: Accepts, example: dspy.Example, metric: Metric
+) -> Outcome:
+    first, small_usd = _ask(small, example)
+    second, large_usd = _ask(large, example)
+    return Outcome(
+        confidence=float(accepts(dict(example.inputs()), first)) if first is not None else 0.0,
+        small_score=float(metric(example, first)) if first is not None else 0.0,
+        large_score=float(metric(example, second)) if second is not None else 0.0,
+        small_usd=small_usd,
+        large_usd=large_usd,
+    )
+
+
+def _ask(program: dspy.Module, example: dspy.Example) -> tuple[dspy.Prediction | None, float]:
+    with PerformanceMonitor() as monitor:
+        try:
+            answer: dspy.Prediction | None = program(**example.inputs())
+        except AdapterParseError:  # an answer nobody can read scores 0 and is paid for
+            answer = None
+    return answer, monitor.report().cost_usd
+
+
+def curve(seen: Sequence[Outcome], thresholds: Iterable[float], *, name: str = "cascade") -> list[Point]:
+    """Return what a cascade over these outcomes scores and costs at each threshold."""
+    return [_at(seen, threshold, name) for threshold in thresholds]
+
+
+def alone(seen: Sequence[Outcome]) -> tuple[Point, Point]:
+    """Return the small program alone and the large one alone."""
+    return (
+        _point("small alone", [(each.small_score, each.small_usd) for each in seen], kept_share=1.0),
+        _point("large alone", [(each.large_score, each.large_usd) for each in seen]),
+    )
+
+
+def _at(seen: Sequence[Outcome], threshold: float, name: str) -> Point:
+    kept = [each.confidence >= threshold for each in seen]
+    answers = [
+        (each.small_score, each.small_usd) if keep else (each.large_score, each.small_usd + each.large_usd)
+        for each, keep in zip(seen, kept, strict=True)
+    ]
+    share = sum(kept) / len(kept)
+    return _point(f"{name} {threshold:.2g}", answers, kept_share=share, threshold=threshold)
+
+
+def _point(name: str, answers: Sequence[tuple[float, float]], **more: Any) -> Point:
+    count = len(answers)
+    mean = sum(score for score, _ in answers) / count
+    spread = sum((score - mean) ** 2 for score, _ in answers) / max(1, count - 1)
+    cost_usd = sum(cost for _, cost in answers) / count * 1000
+    return Point(name, mean, cost_usd, math.sqrt(spread / count), **more)
+
+
+def pareto(points: Iterable[Point]) -> list[Point]:
+    """Return the points that no other beats in both, from the cheapest up.
+
+    >>> cheap, good, bad = Point("a", 0.5, 1, 0), Point("b", 0.8, 3, 0), Point("c", 0.7, 4, 0)
+    >>> [point.name for point in pareto([bad, good, cheap])]
+    ['a', 'b']
+    """
+    front: list[Point] = []
+    for point in sorted(points, key=lambda point: (point.cost_usd_per_1000, -point.quality_score)):
+        if not front or point.quality_score > front[-1].quality_score:
+            front.append(point)
+    return front
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """What a cascade changes against the large program alone, on the same examples."""
+
+    quality_score: float
+    """Its mean score less that of the large program; below 0 it is worse."""
+    error_score: float
+    """Standard error of that difference: pairs vary less than the two scores do."""
+    saved_share: float
+    """Share of the large program's cost that it saves."""
+
+
+def gain(seen: Sequence[Outcome], threshold: float) -> Gain:
+    """Compare a cascade at `threshold` with the large program, answer by answer."""
+    point, large = _at(seen, threshold, "cascade"), alone(seen)[1]
+    pairs = [
+        (each.small_score - each.large_score if each.confidence >= threshold else 0.0, 0.0) for each in seen
+    ]
+    difference = _point("difference", pairs)
+    saved_share = 1 - point.cost_usd_per_1000 / large.cost_usd_per_1000 if large.cost_usd_per_1000 else 0.0
+    return Gain(difference.quality_score, difference.error_score, saved_share)
+
+
+def draw(points: Sequence[Point], *, title: str = "") -> Any:
+    """Return a matplotlib figure: quality over cost, with standard errors and the front as a line."""
+    import matplotlib.pyplot as plt
+
+    front = pareto(points)
+    figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
+    axes.plot(*_places(front), color="#d9a441", linewidth=2.5, label="nothing beats these", zorder=1)
+    errors = [100 * point.error_score for point in points]
+    axes.errorbar(
+        *_places(points), yerr=errors, fmt="o", color="#3b6ea5", ecolor="#9db7d2", capsize=3, zorder=2
+    )
+    named = [point for point in points if point in front or point.threshold is None]
+    for at, point in enumerate(sorted(named, key=lambda point: point.cost_usd_per_1000)):
+        is_above = at % 2 == 1
+        axes.annotate(
+            point.name,
+            (
+                point.cost_usd_per_1000,
+                100 * (point.quality_score + (1 if is_above else -1) * point.error_score),
+            ),
+            xytext=(0, 4 if is_above else -4),
+            textcoords="offset points",
+            ha="center",
+            va="bottom" if is_above else "top",
+            fontsize=8,
+        )
+    axes.set(xlabel="dollars per 1,000 answers", ylabel="right answers (%)", title=title)
+    axes.margins(x=0.08, y=0.15)
+    axes.legend(fontsize=8, loc="lower right")
+    return figure
+
+
+def _places(points: Sequence[Point]) -> tuple[list[float], list[float]]:
+    return [point.cost_usd_per_1000 for point in points], [100 * point.quality_score for point in points]
