@@ -1,0 +1,122 @@
+"""The whole cache in one `with`: set up, watched, reported on, and taken down again.
+
+Main path: with CacheManager(...) as manager: dspy.configure(lm=manager.front(lm.connect())).
+Source: dspy.cache and dspy.settings.callbacks (DSPy 3.4.1), which are as before when the block ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import dspy
+
+from course_lib.caching.redis_server import Server, running_redis
+from course_lib.caching.seam import CacheMisuseError
+from course_lib.caching.stats import Stats
+from course_lib.caching.tiered import TieredCache
+
+if TYPE_CHECKING:
+    from course_lib.caching.front import CachedLM
+
+
+class CacheManager:
+    """Puts a TieredCache under DSPy, and takes it away again.
+
+    It is the process's cache while it is attached: dspy.cache is one for all threads. The watcher is set with
+    dspy.configure, so attach where you configure DSPy, and not inside a `with dspy.context`, which would not
+    see it.
+    """
+
+    def __init__(self, *, redis: bool | str = True, **options: Any) -> None:
+        """Make the cache; DSPy keeps its own until attach().
+
+        Args:
+            redis: True for a server of this machine (REDIS_URL names another), a URL, or False for none.
+            options: everything else that TieredCache takes.
+
+        Raises:
+            RedisServerError: `redis` is True, and no server can be started.
+        """
+        self._server: Server | None = running_redis() if redis is True else None
+        url = self._server.url if self._server is not None else (redis or None)
+        try:
+            self.cache = TieredCache(redis_url=url, **options)  # type: ignore[arg-type]
+        except BaseException:
+            self._stop_server()
+            raise
+        self._former: Any = None
+        self._former_callbacks: list[Any] = []
+        self.is_attached = False
+
+    def __enter__(self) -> CacheManager:
+        return self.attach()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def attach(self) -> CacheManager:
+        """Put the cache under DSPy; returns the manager.
+
+        Raises:
+            CacheMisuseError: it is attached already.
+        """
+        if self.is_attached:
+            raise CacheMisuseError("this cache is attached already; detach() it first, or make another")
+        self._former = vars(dspy).get("cache")  # DSPy makes its own only when it is first asked for
+        self._former_callbacks = list(dspy.settings.get("callbacks") or [])
+        dspy.configure(callbacks=[*self._former_callbacks, self.cache.watcher])
+        dspy.cache = self.cache
+        self.is_attached = True
+        return self
+
+    def detach(self) -> None:
+        """Give DSPy its former cache and callbacks back; what others have put in their place stays."""
+        if not self.is_attached:
+            return
+        self.is_attached = False
+        if vars(dspy).get("cache") is self.cache:
+            if self._former is None:
+                del dspy.cache
+            else:
+                dspy.cache = self._former
+        now = list(dspy.settings.get("callbacks") or [])
+        dspy.configure(callbacks=[each for each in now if each is not self.cache.watcher])
+
+    def close(self) -> None:
+        """Detach, close the tiers, and let go of the server that was started for this."""
+        self.detach()
+        self.cache.close()
+        self._stop_server()
+
+    def front(self, lm: dspy.LM) -> CachedLM:
+        """Return the LM with a front: identical calls share one request, hits are replayed as streams."""
+        return self.cache.front(lm)
+
+    def warm(self, program: Callable[..., Any], inputs: Iterable[Mapping[str, Any]]) -> int:
+        """Ask a program each of these inputs once, so that the answers are there; returns how many were paid.
+
+        An error of the program ends it: nothing is learned from a cache that was warmed by half.
+        """
+        before = self.cache.stats().puts
+        for each in inputs:
+            program(**each)
+        return self.cache.stats().puts - before
+
+    def invalidate(
+        self, *, tenant: str | None = None, customer: str | None = None, version: str | None = None
+    ) -> int:
+        """Drop what was kept for these (see TieredCache.invalidate)."""
+        return self.cache.invalidate(tenant=tenant, customer=customer, version=version)
+
+    def report(self) -> Stats:
+        """Return the cache's figures; prints, and shows as a table in a notebook."""
+        return self.cache.stats()
+
+    def _stop_server(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
