@@ -341,13 +341,18 @@ table([as_tenant("A", QUESTION), as_tenant("B", QUESTION)], caption="Plain DSPy"
 #
 # You warm the cache overnight with a script, `program(...)`. In the morning the web server asks with `await program.acall(...)`.
 
+
 # %% name="sync-warm-async-cold"
-shift = tickets[10:20]
-warmed = requests_of(lambda: [triage(ticket=each) for each in shift])
-before = lm.ledger().requests
-for each in shift:
-    await triage.acall(ticket=each)
-print(f"the script asked {warmed} times, the server asked", lm.ledger().requests - before, "times more")
+async def warm_then_serve(shift):
+    """Ask about some tickets as a script does, then as a server does; return the requests of each."""
+    warmed = requests_of(lambda: [triage(ticket=each) for each in shift])
+    before = lm.ledger().requests
+    for each in shift:
+        await triage.acall(ticket=each)
+    return {"script": warmed, "server": lm.ledger().requests - before}
+
+
+await warm_then_serve(tickets[10:20])
 
 # %% [markdown]
 # The key also holds the name of the function that makes the call, and the async one has another name. All that was warmed is
@@ -363,10 +368,17 @@ import asyncio
 
 lm.profile("steady", ttft_p50_ms=80)
 steady = lm.connect("sim-large@steady")
-before = lm.ledger().requests
-with dspy.context(lm=steady):
-    await asyncio.gather(*(triage.acall(ticket=tickets[20]) for _ in range(32)))
-print(lm.ledger().requests - before, "calls of the model for 32 identical tickets")
+
+
+async def crowd(lm_to_ask, size=32):
+    """Have many people ask the same at the same time; return how many requests the model's server got."""
+    before = lm.ledger().requests
+    with dspy.context(lm=lm_to_ask):
+        await asyncio.gather(*(triage.acall(ticket=tickets[20]) for _ in range(size)))
+    return lm.ledger().requests - before
+
+
+print(await crowd(steady), "calls of the model for 32 identical tickets")
 
 # %% [markdown]
 # ### What breaks in production: the key that cannot be made
@@ -393,13 +405,281 @@ def pieces_in(order):
     return {"pieces": sum(line.count for line in order) if isinstance(order, list) else order.count}
 
 
-tent, lamps = Line(article="tent", count=1), Line(article="lamp", count=4)
-for name, order in (("one model", tent), ("a list of models", [tent, lamps])):
+def three_times(order):
+    """Call the function three times with the same order; return how often it ran."""
     runs.clear()
     for _ in range(3):
         pieces_in(order=order)
-    print(f"{name}: called 3 times, ran {len(runs)} times")
+    return len(runs)
+
+
+tent, lamps = Line(article="tent", count=1), Line(article="lamp", count=4)
+print("one model:        called 3 times, ran", three_times(tent))
+print("a list of models: called 3 times, ran", three_times([tent, lamps]))
 
 # %% [markdown]
 # Making the key raises an error, the error is swallowed (it is logged at level DEBUG), and the call goes on without a cache. It looks like
 # any other miss. You would only see it on the bill.
+
+# %% [markdown]
+# ## 3. A shared tier
+#
+# A service runs as several copies, and each one restarts. DSPy's memory tier is one process's own, its disk tier one machine's. What
+# copies share has to live outside of them, and the usual place is Redis: a store in memory, reached over a socket, where each
+# entry can have a time to live.
+#
+# A real server that speaks Redis' protocol comes with the course as a package. It starts here, listens on a socket in a private folder, and
+# ends with this notebook. `REDIS_URL` names another one, if you have it.
+
+# %% name="redis" tags=["needs"]
+from course_lib.caching import running_redis
+
+server = running_redis()
+
+# %% [markdown]
+# ### The small version
+#
+# DSPy's seam for this is `dspy.cache`: whatever stands there is asked before each model call (`get`) and told after it (`put`). So
+# the small version is a subclass of twenty lines: memory first, then Redis, as JSON.
+
+# %% name="small-cache"
+import json
+import secrets
+
+import redis
+from dspy.clients.cache import Cache
+
+
+class SmallCache(Cache):
+    def __init__(self, url, prefix, ttl_s=60):
+        super().__init__(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None)
+        self.redis, self.prefix, self.ttl_s = redis.Redis.from_url(url), prefix, ttl_s
+
+    def get(self, request, ignored_args_for_cache_key=None):
+        found = super().get(request, ignored_args_for_cache_key)
+        if found is None:
+            text = self.redis.get(self.prefix + self.cache_key(request, ignored_args_for_cache_key))
+            found = json.loads(text) if text else None
+        return found
+
+    def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
+        super().put(request, value, ignored_args_for_cache_key, enable_memory_cache)
+        key = self.prefix + self.cache_key(request, ignored_args_for_cache_key)
+        self.redis.set(key, json.dumps(value), ex=self.ttl_s)
+
+
+# %% [markdown]
+# Two copies of the service, here two objects with a memory of their own. The first pays, the second reads what the first one paid for.
+
+# %% name="two-copies"
+prefix = f"small-{secrets.token_hex(4)}:"
+for copy in ("first copy ", "second copy"):
+    dspy.cache = SmallCache(server.url, prefix)
+    print(copy, requests_of(triage, ticket=ticket), "requests")
+
+# %% [markdown]
+# Twenty lines, and it works. Now the store goes down, as stores do, while the model is as well as ever.
+
+# %% name="small-cache-down"
+from pathlib import Path
+
+with running_redis(Path(scratch.name) / "redis") as doomed:  # one of our own, to be killed
+    dspy.cache = SmallCache(doomed.url, prefix)
+    triage(ticket=ticket + " (1st reminder)")
+    doomed.kill()
+    try:
+        triage(ticket=ticket + " (2nd reminder)")
+    except redis.RedisError as error:  # what the customer meets
+        print(f"{type(error).__name__}: {str(error).replace(str(doomed.folder), '...')}")
+dspy.cache = SmallCache(server.url, prefix)
+
+# %% [markdown]
+# The model was up, the answer was there to be had, and the customer gets an error: a cache that was to make things better has become one more
+# thing that can break them. Whatever `get` or `put` raises ends the model call. That is the first of a list:
+#
+# | what the small version lacks | what happens without |
+# | --- | --- |
+# | going on without the store, and waiting little for it | the store's outage is yours |
+# | tenant, endpoint and program version in the key | answers for others, answers of yesterday's prompt |
+# | one key for sync and async, one model call for a crowd | paid twice, paid 32 times |
+# | a bound on memory in bytes, a time to live there too | the process grows until it is killed |
+# | a check that a value is its own, whole and unforged | whoever may write to the store writes your answers |
+# | no failed and cut-off answers kept | the failure that stays |
+# | dropping a customer's or a version's answers | stale answers, and personal data that stays |
+# | counting hits, and what they saved | nobody knows whether it is worth its price |
+#
+# The rest of this part builds these, some by you.
+
+# %% [markdown]
+# ### Memory, bounded by bytes
+#
+# DSPy bounds its memory tier too, but by the number of entries. What would a full one weigh?
+
+# %% name="weight-of-an-entry"
+from course_lib.caching.memory import deep_size_bytes
+
+for each in tickets[:10]:
+    triage(ticket=each)
+sizes = [deep_size_bytes(record) for record in dspy.cache.memory_cache.values()]
+bound = dspy.cache.memory_cache.maxsize
+print(f"one answer takes {statistics.mean(sizes):,.0f} bytes in memory")
+print(f"{bound:,} of them, the default bound, take {bound * statistics.mean(sizes) / 1e9:.1f} GB")
+
+# %% [markdown]
+# EX22
+#
+# ### What is written to a place that others can reach
+#
+# Redis hands out whatever lies under a key. So what the course's tiers write there begins with a mark and a version, ends in a checksum that is bound
+# to the *key*, and holds JSON: nothing that is read back can run. With `signing_key=` the checksum also proves who wrote it.
+
+# %% name="wire"
+from course_lib.caching.wire import NotOurs, decode, encode
+
+SECRET = b"only the services know this"
+record = {"outputs": [article.body for article in desk.articles()], "usage": {"total_tokens": 6000}}
+blob = encode(record, key="k1", signing_key=SECRET)
+print(len(json.dumps(record)), "bytes of JSON,", len(blob), "on the wire, beginning with", blob[:4])
+
+tries = {
+    "as written": ("k1", blob, SECRET),
+    "copied under another key": ("k2", blob, SECRET),
+    "one byte changed": ("k1", blob[:-1] + b"!", SECRET),
+    "written by somebody else": ("k1", encode(record, key="k1", signing_key=b"guessed"), SECRET),
+    "a pickle": ("k1", b"\x80\x04\x95 not ours", SECRET),
+}
+rows = []
+for name, (key, value, secret) in tries.items():
+    try:
+        rows.append(
+            {"value": name, "read as": "a record" if decode(value, key=key, signing_key=secret) else ""}
+        )
+    except NotOurs as error:
+        rows.append({"value": name, "read as": f"a miss: {error}"})
+table(rows)
+
+# %% [markdown]
+# ### The real thing
+#
+# `TieredCache` stands where the small version stood, and has the list above. Memory is asked first, then Redis, then a SQLite file; a slower
+# tier that has the answer fills the faster ones. `answered_by` reads from its statistics who it was.
+
+# %% name="tiers" tags=["needs"]
+from course_lib.caching import TieredCache, scope
+
+namespace = f"lesson-{secrets.token_hex(4)}"  # our own corner of the Redis server
+cache = TieredCache(
+    redis_url=server.url, disk_path=Path(scratch.name) / "answers.sqlite", namespace=namespace, ttl_s=600
+)
+
+
+def answered_by(call, *args, **kwargs):
+    """Call a function, and return which tier answered: memory, redis, disk, or else the model."""
+    before = cache.stats().hits
+    call(*args, **kwargs)
+    after = cache.stats().hits
+    return next((tier for tier in after if after[tier] > before.get(tier, 0)), "model")
+
+
+dspy.cache = cache
+
+# %% name="promotion"
+steps = {
+    "first call": lambda: None,
+    "the same again": lambda: None,
+    "after a restart (memory empty)": cache.reset_memory_cache,
+    "the same once more": lambda: None,
+    "after a restart of Redis too": lambda: (cache.shared.clear(), cache.reset_memory_cache()),
+    "memory empty, Redis filled by the disk": cache.reset_memory_cache,
+}
+rows = []
+for step, prepare in steps.items():
+    prepare()
+    rows.append({"step": step, "answered by": answered_by(triage, ticket=ticket)})
+table(rows)
+
+# %% [markdown]
+# ### The traps again
+#
+# **Tenant B gets A's answer.** The endpoint is in the key, so B now learns the truth. And for tenants who share one server, `scope` says for
+# whom a call is made; what was kept for one is not found for another.
+
+# %% name="tenants-apart"
+table([as_tenant("A", QUESTION), as_tenant("B", QUESTION)], caption="TieredCache")
+
+# %% name="scope"
+for tenant in ("Lantern", "Harbour", "Lantern"):
+    with scope(tenant=tenant, version="2"):
+        print(f"{tenant}: {requests_of(triage, ticket=ticket)} requests")
+
+# %% [markdown]
+# A scope travels where `dspy.context` travels: into tasks, `dspy.Parallel` and `batch`. With `require_tenant=True` a call that names no
+# tenant is not cached at all, so a forgotten scope costs money, and not a customer's trust.
+#
+# **Warm for sync, cold for async** and **the key that cannot be made**: the same cells again.
+
+# %% name="warm-is-warm"
+print("requests of", await warm_then_serve(tickets[10:20]))
+print("a list of models: called 3 times, ran", three_times([tent, lamps]))
+
+# %% [markdown]
+# What cannot be given a key, because a value has no stable form, is still a miss, but one that is counted and told with its reason.
+#
+# **The failure that stays.** A reply that was cut off is not kept: asked twice, paid twice, and the second time it may be whole.
+
+# %% name="not-kept"
+cut_off = lm.connect(max_tokens=6)
+print("requests:", requests_of(lambda: [error_of(cut_off), error_of(cut_off)]))
+print("not kept:", cache.stats().not_kept)
+
+# %% [markdown]
+# ### Time to live, and dropping answers before it is over
+#
+# An answer is right until the help article behind it changes. A time to live bounds how long a stale one can stay; `ttl_jitter_share` takes a
+# random bit off each, so that what was stored together does not run out together and send its own stampede. When something changes *now*,
+# `invalidate` drops what belongs to a tenant, a customer or a version of the program: here, in Redis, and in the memory of every other copy.
+
+# %% name="invalidate"
+other = TieredCache(redis_url=server.url, namespace=namespace)  # another copy of the service
+for each in (cache, other):
+    dspy.cache = each
+    with scope(tenant="Lantern", version="2"):
+        print("asked in one copy:", requests_of(triage, ticket=ticket), "requests")
+print("dropped:", cache.invalidate(version="2"))
+
+time.sleep(0.6)  # the other copy looks every half second
+with scope(tenant="Lantern", version="2"):
+    print("asked in the other copy:", requests_of(triage, ticket=ticket), "request")
+dspy.cache = cache
+
+# %% [markdown]
+# ### Redis is killed, in front of you
+#
+# The scene that ended the small version. Under a steady trickle of questions, the server is killed and started again. Nobody gets an error,
+# and nobody waits: after a failure the tier is left alone for a moment, then asked again by one call.
+
+
+# %% name="redis-killed"
+def slowest_of(questions):
+    """Ask one after the other; return how long the slowest took, in ms."""
+    spans = []
+    for question in questions:
+        started = time.perf_counter()
+        triage(ticket=question)
+        spans.append(1000 * (time.perf_counter() - started))
+        time.sleep(0.02)
+    return max(spans)
+
+
+rows = []
+with running_redis(Path(scratch.name) / "redis") as doomed:
+    dspy.cache = shaken = TieredCache(redis_url=doomed.url, namespace=namespace)
+    for moment, happens in {"up": lambda: None, "killed": doomed.kill, "up again": doomed.start}.items():
+        happens()
+        slowest_ms = slowest_of([f"{each} ({moment})" for each in tickets[:25]])
+        said = " ".join(shaken.stats().trouble).replace(str(doomed.folder), "...")
+        rows.append(
+            {"Redis": moment, "answered": 25, "slowest (ms)": f"{slowest_ms:.0f}", "the cache says": said}
+        )
+dspy.cache = cache
+table(rows)
