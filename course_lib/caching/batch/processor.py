@@ -1,0 +1,281 @@
+"""BatchProcessor: a program over an input of any length, in order, in bounded memory, paid for once.
+
+Main path: BatchProcessor(program, journal=path).run(items) -> BatchRun, an iterator of Item (or `async for`).
+Source: dspy.Parallel and dspy.utils.parallelizer (DSPy 3.4.1) hold every item and result at once, run an item
+that is slow a second time, give None for an error, and lose what their threads used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import dspy
+
+from course_lib.caching.batch.engine import Engine, Job
+from course_lib.caching.batch.errors import BatchError, InputError, JournalError
+from course_lib.caching.batch.fingerprint import fingerprint
+from course_lib.caching.batch.items import Item, Totals
+from course_lib.caching.batch.journal import Journal
+from course_lib.caching.batch.local import LocalRunner
+from course_lib.caching.batch.output import Output
+from course_lib.caching.batch.plain import Codec
+from course_lib.caching.batch.progress import open_bar
+from course_lib.caching.batch.source import Source
+
+Items = Iterable[Any] | AsyncIterable[Any] | Path
+_AHEAD = 4
+
+
+class BatchProcessor:
+    """Runs a program over many items.
+
+    An item is a dspy.Example or a dict (handed over by name), a tuple (by place) or any other single value.
+    No item is ever started twice in a run. With a journal, an item whose result was written is not started
+    by a later run either; after a kill, only the items that were under way then are paid for again.
+
+    Args:
+        program: a dspy.Module, or a function. Async ones are awaited; others run in threads of the batch's.
+        journal: a file that remembers what is done, so that a later run goes on; None to remember nothing.
+        output: a JSONL file that gets each item's line once, in order, also over several runs.
+        concurrency: how many items run at the same time. Up to four times as many are held in memory.
+        on_error: "keep" hands out failed items like others and goes on; "stop" raises BatchStoppedError.
+        deadline_s: time for one item; past it the item is cancelled (in a thread: given up) and has failed.
+        retry_failed: run items again that the journal knows as failed.
+        progress: show a bar where someone looks.
+        version: ties the journal to this name instead of the program's code, state, model and adapter.
+        types: classes of results that the program's signatures do not name.
+        keep_history: leave DSPy's history on (it keeps 10,000 calls in memory).
+        client: a distributed.Client: items run on its workers instead (see on_dask.py).
+    """
+
+    def __init__(
+        self,
+        program: Any,
+        *,
+        journal: str | Path | None = None,
+        output: str | Path | None = None,
+        concurrency: int = 32,
+        on_error: Literal["keep", "stop"] = "keep",
+        deadline_s: float | None = None,
+        retry_failed: bool = False,
+        progress: bool = True,
+        version: str | None = None,
+        types: Iterable[type] = (),
+        keep_history: bool = False,
+        client: Any = None,
+    ) -> None:
+        for wrong, complaint in (
+            (
+                not callable(program),
+                f"program {program!r} cannot be called; give a dspy.Module or a function",
+            ),
+            (concurrency < 1, f"concurrency {concurrency!r}; at least one item runs at a time"),
+            (on_error not in ("keep", "stop"), f'on_error {on_error!r}; give "keep" or "stop"'),
+            (
+                deadline_s is not None and deadline_s <= 0,
+                f"deadline_s {deadline_s!r}; an item needs some time",
+            ),
+        ):
+            if wrong:
+                raise InputError(complaint)
+        self._program, self._client = program, client
+        self._journal = Path(journal) if journal is not None else None
+        self._output = Path(output) if output is not None else None
+        self._concurrency, self._deadline_s = concurrency, deadline_s
+        self._stops, self._retry_failed = on_error == "stop", retry_failed
+        self._progress, self._version = progress, version
+        self._types, self._keep_history = tuple(types), keep_history
+
+    def run(self, items: Items, key: Callable[[Any], str] | None = None) -> BatchRun:
+        """Start the batch; iterate over what is returned (`for` or `async for`).
+
+        Settings of dspy.context that hold here hold for every item.
+
+        Args:
+            items: any iterable or async iterable, of any length, or the Path of a JSONL file of objects.
+                An input that makes one wait (a queue) should be async, or it holds results back.
+            key: returns an item's own name; keys must differ. Then the input of a later run may have more
+                items, or another order. Without it items go by their place.
+
+        Raises:
+            BatchError: the journal or the output cannot be used, or belongs to another batch.
+        """
+        belongs_to = fingerprint(self._program, version=self._version)
+        belongs_to["keys"] = "own" if key else "place"
+        codec = Codec.of(self._program, self._types)
+
+        def open_journal() -> Journal | None:
+            return Journal.open(self._journal, belongs_to, codec) if self._journal is not None else None
+
+        engine = Engine(
+            self._open_runner,
+            open_journal,
+            concurrency=self._concurrency,
+            stops_at_failure=self._stops,
+            retry_failed=self._retry_failed,
+        )
+        source = Source(items, key, is_journaled=self._journal is not None)
+        engine.start()
+        try:
+            output = Output(self._output, may_resume=self._journal is not None) if self._output else None
+        except BaseException:
+            engine.stop()
+            raise
+        return BatchRun(engine, source, output, ahead=_AHEAD * self._concurrency, has_bar=self._progress)
+
+    def _open_runner(self) -> Any:
+        if self._client is not None:
+            from course_lib.caching.batch.on_dask import DaskRunner
+
+            return DaskRunner(self._program, self._client, deadline_s=self._deadline_s)
+        return LocalRunner(
+            self._program,
+            concurrency=self._concurrency,
+            deadline_s=self._deadline_s,
+            keep_history=self._keep_history,
+        )
+
+
+class BatchRun(Iterator[Item], AsyncIterator[Item]):
+    """A batch under way: an iterator of Item in the order of the input.
+
+    It closes itself at its end, at an error, and when nobody holds it any more. To leave a loop early and be
+    sure that nothing goes on, write `with processor.run(items) as run: for item in run: ...`.
+    """
+
+    def __init__(
+        self, engine: Engine, source: Source, output: Output | None, *, ahead: int, has_bar: bool
+    ) -> None:
+        self._engine, self._source, self._output = engine, source, output
+        self._ahead = ahead
+        self._window: deque[Job] = deque()
+        self._bar = open_bar(source.length, wanted=has_bar)
+        self._tracker = dspy.settings.usage_tracker
+        self._is_closed = False
+        self.totals = Totals()
+        """What was handed out so far, and what it cost."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What the batch found and dealt with, one line each."""
+        notes = []
+        if self._output is not None and self._output.cut_bytes:
+            notes.append(f"the output ended in half a line ({self._output.cut_bytes} bytes); it was cut off")
+        if self._engine.damaged:
+            notes.append(f"{self._engine.damaged} damaged rows of the journal: these items were run again")
+        return notes
+
+    def __iter__(self) -> BatchRun:
+        return self
+
+    def __aiter__(self) -> BatchRun:
+        return self
+
+    def __next__(self) -> Item:
+        """Wait for the next item, in order."""
+        if self._is_closed:
+            raise StopIteration
+        try:
+            while not self._is_next_ready():
+                waits = self._waits(self._engine.loop)
+                if not waits:
+                    raise StopIteration
+                concurrent.futures.wait(waits, return_when=concurrent.futures.FIRST_COMPLETED)
+                self._source.collect()
+            return self._take()
+        except BaseException as ended:  # border: whatever ends the loop, nothing may go on behind it
+            self._finish(ended)
+            raise
+
+    async def __anext__(self) -> Item:
+        """Wait for the next item, in order, without blocking the caller's loop."""
+        if self._is_closed:
+            raise StopAsyncIteration
+        try:
+            while not self._is_next_ready():
+                waits = self._waits(asyncio.get_running_loop())
+                if not waits:
+                    raise StopAsyncIteration
+                wrapped = [asyncio.wrap_future(wait) for wait in waits]
+                await asyncio.wait(wrapped, return_when=asyncio.FIRST_COMPLETED)
+                self._source.collect()
+            return self._take()
+        except BaseException as ended:  # border: as above
+            await asyncio.to_thread(self._finish, ended)
+            raise
+
+    def close(self) -> None:
+        """Cancel what runs and wait until nothing is left; what was written stays."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._source.close()
+            self._engine.stop()
+            if self._output is not None:
+                self._output.close()
+            self._bar.close()
+
+    async def aclose(self) -> None:
+        """Close without blocking the caller's loop."""
+        await asyncio.to_thread(self.close)
+
+    def __enter__(self) -> BatchRun:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> BatchRun:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        with suppress(AttributeError):  # it was never made
+            self.close()
+
+    def _is_next_ready(self) -> bool:
+        """Take in more of the input, and say whether the first item can be handed out."""
+        while len(self._window) < self._ahead:
+            if len(self._window) * 2 > self._ahead and self._window[0].future.done():
+                return True
+            jobs = self._source.take()
+            if not jobs:
+                break
+            self._window.extend(jobs)
+            self._engine.admit(jobs)
+        return bool(self._window) and self._window[0].future.done()
+
+    def _waits(self, loop: asyncio.AbstractEventLoop) -> list[concurrent.futures.Future[Any]]:
+        waits: list[concurrent.futures.Future[Any]] = []
+        if self._window:
+            waits.append(self._window[0].future)
+        if len(self._window) < self._ahead:
+            waits += self._source.pull(loop)
+        if not waits:
+            self._source.complain()
+        return waits
+
+    def _take(self) -> Item:
+        item = self._window[0].future.result()
+        self._window.popleft()
+        if self._output is not None:
+            self._output.add(item)
+        self.totals = self.totals.plus(item)
+        self._bar.show(self.totals)
+        return item
+
+    def _finish(self, ended: BaseException) -> None:
+        if isinstance(ended, BatchError):
+            with suppress(RuntimeError):
+                self._engine.drain()  # what is under way is paid for: let it end, and write it
+            ended.unsaved = tuple(self._engine.unsaved)
+            if isinstance(ended, JournalError) and ended.unsaved:
+                ended.add_note(f"{len(ended.unsaved)} answered items could not be written: error.unsaved")
+        self.close()
