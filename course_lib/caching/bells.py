@@ -7,7 +7,10 @@ no thread, so a thousand of them leave the thread pools free.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+import weakref
+from typing import Protocol
 
 
 class ThreadBell:
@@ -50,3 +53,26 @@ class TaskBell:
 
 
 Bell = ThreadBell | TaskBell
+
+
+class _Forgets(Protocol):
+    def forget(self) -> None:
+        """Drop all that belongs to threads of the parent process."""
+        ...
+
+
+_to_forget: weakref.WeakSet[_Forgets] = weakref.WeakSet()
+
+
+def forget_in_child(table: _Forgets) -> None:
+    """Have a forked child call `table.forget()`: those it names are threads and tasks of the parent."""
+    _to_forget.add(table)
+
+
+def _forget_all() -> None:
+    for table in list(_to_forget):
+        table.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

@@ -16,10 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import os
 import threading
 import time
-import weakref
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -27,7 +25,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeVar
 
-from course_lib.caching.bells import Bell, TaskBell, ThreadBell
+from course_lib.caching.bells import Bell, TaskBell, ThreadBell, forget_in_child
 
 T = TypeVar("T")
 Clock = Callable[[], float]
@@ -101,9 +99,6 @@ class Counts:
     """Callers who called for themselves: they waited too long, or were not allowed to wait."""
 
 
-_tables: weakref.WeakSet[Flights] = weakref.WeakSet()
-
-
 class Flights:
     """The calls under way in this process, by key; a key is in the table only while it is being called.
 
@@ -123,7 +118,7 @@ class Flights:
         self.counts = Counts()
         self._clock = clock
         self.forget()
-        _tables.add(self)
+        forget_in_child(self)
 
     def forget(self) -> None:
         """Clear the table, as a forked child must: the leaders are threads of its parent."""
@@ -235,8 +230,17 @@ class Flights:
 
     # The two ways to wait.
 
-    def run_in_thread(self, key: Hashable, call: Callable[[], T], *, max_wait_s: float | None = None) -> T:
+    def run_in_thread(
+        self,
+        key: Hashable,
+        call: Callable[[], T],
+        *,
+        alone: Callable[[], T] | None = None,
+        max_wait_s: float | None = None,
+    ) -> T:
         """Return call()'s value, or that of the caller who is already calling for the same key.
+
+        `alone` is called instead by one who must not wait, or has waited too long.
 
         On the thread of a running event loop it never waits, since the loop would stand still and with it,
         perhaps, the leader; nor does it wait inside a leader's call, where two could wait for each other.
@@ -255,10 +259,15 @@ class Flights:
                 value = call()
                 self.land(seat, Answer(value))
                 return value
-        return call() if word is Order.ALONE else _outcome(word)
+        return (alone or call)() if word is Order.ALONE else _outcome(word)
 
     async def run_in_task(
-        self, key: Hashable, call: Callable[[], Awaitable[T]], *, max_wait_s: float | None = None
+        self,
+        key: Hashable,
+        call: Callable[[], Awaitable[T]],
+        *,
+        alone: Callable[[], Awaitable[T]] | None = None,
+        max_wait_s: float | None = None,
     ) -> T:
         """Do as run_in_thread, for a task: it waits on a future of its own loop and holds no thread."""
         seat = self.board(key, None if _is_leading.get() else TaskBell(), max_wait_s)
@@ -275,7 +284,7 @@ class Flights:
                 value = await call()
                 self.land(seat, Answer(value))
                 return value
-        return await call() if word is Order.ALONE else _outcome(word)
+        return await (alone or call)() if word is Order.ALONE else _outcome(word)
 
     @contextmanager
     def _leading(self, seat: Seat) -> Iterator[None]:
@@ -324,12 +333,3 @@ def _twin(error: Exception) -> Exception:
     except Exception:  # border: an exception class of somebody else's, whose copying may do anything
         return error
     return twin if type(twin) is type(error) else error
-
-
-def _forget_in_child() -> None:
-    for table in list(_tables):
-        table.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_in_child)
