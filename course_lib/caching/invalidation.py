@@ -95,6 +95,11 @@ class InvalidationLog:
             waiting > 0
         )
 
+    @property
+    def turn(self) -> int:
+        """How many drops this process has made, its own and those that it read."""
+        return self._turn
+
     def mark(self) -> Mark:
         """Return what a question asked now has seen."""
         with self.gate:

@@ -7,7 +7,6 @@ the model's call, so nothing that goes wrong in here leaves it: it is counted, a
 
 from __future__ import annotations
 
-import copy
 import random
 import time
 from collections.abc import Callable, Iterable
@@ -20,10 +19,10 @@ import orjson
 
 from course_lib.caching import handover, judgement, wire
 from course_lib.caching.disk import DiskTier
-from course_lib.caching.entries import Entry, Sealer, handed_out
+from course_lib.caching.entries import Entry, Sealer, handed_out, held_in_memory
 from course_lib.caching.invalidation import Asked, InvalidationLog, Mark
 from course_lib.caching.keys import Scope, UnkeyableError, current_scope, key_of, tag_of, tags_of
-from course_lib.caching.memory import MemoryTier, deep_size_bytes
+from course_lib.caching.memory import MemoryTier
 from course_lib.caching.redis_tier import RedisTier
 from course_lib.caching.seam import CacheMisuseError, Seam
 from course_lib.caching.stats import Stats, Tally
@@ -48,8 +47,7 @@ class TieredCache(Seam):
         disk_path: a SQLite file for answers that outlive the process; None for none.
         disk_bytes: room in that file.
         ttl_s: how long an answer counts; None for as long as there is room.
-        ttl_jitter_share: up to this share of `ttl_s` is taken off at random, so that what was stored
-            together does not run out together.
+        ttl_jitter_share: up to this share of `ttl_s` is taken off at random: not all runs out at once.
         namespace: keeps apart caches in one Redis; part of every key.
         signing_key: with it, only who knows it can put an answer into Redis or the file.
         require_tenant: cache nothing for a call without a tenant in its scope.
@@ -79,9 +77,7 @@ class TieredCache(Seam):
         self.require_tenant = require_tenant
         self.memory = MemoryTier(memory_bytes, clock=clock)
         self.shared = RedisTier(redis_url, prefix=f"{namespace}:") if redis_url else None
-        """The Redis tier, or None."""
         self.disk = DiskTier(Path(disk_path), max_bytes=disk_bytes) if disk_path else None
-        """The disk tier, or None."""
         self._slower: tuple[Tier, ...] = tuple(tier for tier in (self.shared, self.disk) if tier is not None)
         self._ttl_s = ttl_s
         self._jitter_share = ttl_jitter_share
@@ -197,6 +193,10 @@ class TieredCache(Seam):
         """Yield a list that gets every value put in this block, also those that are not kept."""
         return handover.captured()
 
+    def epoch(self) -> int:
+        """Return a number that grows with every invalidation that this process has made or read."""
+        return self._log.turn
+
     def forget(self, key: str) -> None:
         """Drop one answer from memory, Redis and disk; another process' memory keeps it until it runs out."""
         try:
@@ -223,9 +223,8 @@ class TieredCache(Seam):
     ) -> int:
         """Drop what was kept for a tenant, a customer or a version; of several named, what fits all of them.
 
-        Here and in Redis at once, in other processes' memory and files when they next look (`lag_s`), or
-        when they can reach Redis again. An answer that was under way meanwhile is not kept. Without Redis,
-        other processes' memories hear nothing. Returns how many went from the tier that held the most.
+        Here and in Redis at once; elsewhere within `lag_s`, or when Redis can be reached again (without
+        Redis, never). Answers under way are not kept. Returns how many the fullest tier lost.
 
         Raises:
             CacheMisuseError: nothing is named.
@@ -280,7 +279,7 @@ class TieredCache(Seam):
             return None
         if held.counted_as is not None:
             self._tally.hit(held.counted_as, *judgement.spent(held.record))
-        return handed_out(held.record if held.counted_as != "flight" else copy.deepcopy(held.record))
+        return handed_out(held.record, is_shared=held.counted_as == "flight")
 
     def _from_memory(self, key: str) -> Any:
         held = self.memory.get(key)
@@ -323,8 +322,11 @@ class TieredCache(Seam):
         if ttl_s is not None:
             ttl_s *= 1 - self._jitter_share * self._jitter.random()
         is_plain = judgement.is_plain(value)
+        held, size_bytes = held_in_memory(value, is_plain=is_plain)
         blob = None
-        if is_plain and self._slower:
+        if not is_plain:
+            self._tally.not_kept(f"only in memory, being no plain JSON ({type(value).__name__})")
+        elif self._slower:
             until_s = None if ttl_s is None else self._clock() + ttl_s
             blob = self._sealer.seal(Entry(value, tags, mark.place, until_s), key)
         self._log.look(now=True)
@@ -333,24 +335,13 @@ class TieredCache(Seam):
                 self._tally.not_kept("asked before an invalidation")
                 return False
             if in_memory:
-                self._keep_here(key, value, ttl_s, tags, is_plain=is_plain)
+                self.memory.put(key, held, ttl_s=ttl_s, tags=tags, size_bytes=size_bytes)
             if blob is not None and self.disk is not None:
                 self.disk.put(key, blob, ttl_s=ttl_s, tags=tags)
         if blob is not None and self.shared is not None:
             self.shared.put(key, blob, ttl_s=ttl_s, tags=tags)
         self._tally.kept()
         return True
-
-    def _keep_here(
-        self, key: str, value: Any, ttl_s: float | None, tags: tuple[str, ...], *, is_plain: bool
-    ) -> None:
-        """Keep JSON as bytes, which are decoded for each caller; anything else as a copy, in memory alone."""
-        if is_plain:
-            self.memory.put(key, orjson.dumps(value), ttl_s=ttl_s, tags=tags)
-            return
-        self._tally.not_kept(f"only in memory, being no plain JSON ({type(value).__name__})")
-        size = int(getattr(value, "nbytes", 0)) + deep_size_bytes(value)
-        self.memory.put(key, copy.deepcopy(value), ttl_s=ttl_s, tags=tags, size_bytes=size)
 
     def _drop_here(self, tag: str) -> int:
         return max(self.memory.drop_tag(tag), self.disk.drop_tag(tag) if self.disk else 0)
