@@ -92,7 +92,7 @@ class _Trip:
 
     cache: TieredCache
     key: str
-    flight_key: tuple[Any, ...]
+    prepared: execution.PreparedCall
     plain: tuple[tuple[Any, ...], dict[str, Any]]
     outputs: list[Any] = field(default_factory=list)
     """What DSPy's call returned, if this caller made it."""
@@ -164,7 +164,7 @@ class CachedLM(dspy.LM):
             shared = sharing(trip.cache)
             trip.counted_as = "flight"
             record = shared.flights.run_in_thread(
-                trip.flight_key,
+                self._mates(trip),
                 lambda: self._perform(trip, trip.lead(shared.leases, self.max_wait_s)),
                 alone=lambda: self._perform(trip, trip.lead(None, 0.0)),
                 max_wait_s=self.max_wait_s,
@@ -189,7 +189,7 @@ class CachedLM(dspy.LM):
             shared = sharing(trip.cache)
             trip.counted_as = "flight"
             record = await shared.flights.run_in_task(
-                trip.flight_key,
+                self._mates(trip),
                 lambda: self._perform_in_task(trip, trip.lead(shared.leases, self.max_wait_s)),
                 alone=lambda: self._perform_in_task(trip, trip.lead(None, 0.0)),
                 max_wait_s=self.max_wait_s,
@@ -219,19 +219,30 @@ class CachedLM(dspy.LM):
                 key = cache.cache_key(prepared.key(self, False), execution.IGNORED_CACHE_KEYS)
         except Exception:  # border: whatever is wrong with the request, DSPy's own call says it best
             return None
-        credential = kwargs.get("api_key", self.kwargs.get("api_key"))
+        return _Trip(cache, key, prepared, ((prompt,), {"messages": messages, **kwargs}))
+
+    def _mates(self, trip: _Trip) -> tuple[Any, ...]:
+        """Return what callers must have in common to share a call, and its error.
+
+        An error of one must not become that of others who might have succeeded, and who asks after an
+        invalidation joins no call from before it.
+        """
+        credential = trip.plain[1].get("api_key", self.kwargs.get("api_key"))
         who_pays = id(credential) if callable(credential) else credential
-        # An error of one must not become that of others, who might have succeeded: so much is not in the key.
-        mates = (key, _epoch(cache), who_pays, self.num_retries, _identity(self.engine))
-        return _Trip(cache, key, mates, ((prompt,), {"messages": messages, **kwargs}))
+        engine = self.engine if isinstance(self.engine, str) else id(self.engine)
+        return trip.key, _epoch(trip.cache), who_pays, self.num_retries, engine
 
     def _hand_out(self, trip: _Trip, record: Any) -> Any:
-        """Let DSPy return a record that is at hand; what is None, it asks for."""
-        args, kwargs = trip.plain
+        """Let DSPy return a record that is at hand; without one, it asks the model.
+
+        These are the steps of dspy.LM.__call__, for a call that is prepared already.
+        """
         if record is None:
+            args, kwargs = trip.plain
             return _call(self, *args, **kwargs)
         with trip.cache.pinned(trip.key, record, counted_as=trip.counted_as):
-            return _call(self, *args, **kwargs)
+            result = execution.execute(self, trip.prepared)
+        return execution.finalize(self, trip.prepared, result)
 
     def _perform(self, trip: _Trip, steps: _Steps) -> Any:
         """Perform a leader's steps in this thread."""
@@ -301,10 +312,6 @@ def fronted(lm: dspy.LM, cache: TieredCache | None = None) -> CachedLM:  # noqa:
     new = CachedLM.__new__(CachedLM)
     new.__dict__.update(copied.__dict__)
     return new
-
-
-def _identity(engine: Any) -> Any:
-    return engine if isinstance(engine, str) else id(engine)
 
 
 def _epoch(cache: TieredCache) -> Any:
