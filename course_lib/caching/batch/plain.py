@@ -131,7 +131,7 @@ class Codec:
             return tuple(self._rich(part) for part in value["$tuple"])
         if "$prediction" in value:
             return dspy.Prediction(**self._rich_parts(value["$prediction"]))
-        return self._rich_parts(value["$dict"] if "$dict" in value else value)
+        return self._rich_parts(value.get("$dict", value))
 
     def _rich_parts(self, parts: dict[str, Any]) -> dict[str, Any]:
         return {name: self._rich(part) for name, part in parts.items()}

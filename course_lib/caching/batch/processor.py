@@ -133,7 +133,13 @@ class BatchProcessor:
         if self._client is not None:
             from course_lib.caching.batch.on_dask import DaskRunner
 
-            return DaskRunner(self._program, self._client, deadline_s=self._deadline_s)
+            return DaskRunner(
+                self._program,
+                self._client,
+                concurrency=self._concurrency,
+                deadline_s=self._deadline_s,
+                types=self._types,
+            )
         return LocalRunner(
             self._program,
             concurrency=self._concurrency,

@@ -1,4 +1,4 @@
-"""The bar: how many items of how many, failures, dollars. Quiet where nobody looks: tests, CI, a piped script.
+"""The bar: how many items of how many, failures, dollars. Quiet where nobody looks: tests, CI, in a pipe.
 
 Main path: bar = open_bar(total, wanted=True); bar.show(totals); bar.close().
 Source: tqdm, which DSPy itself uses (its bar for a known number of items, a counter for an unknown one).
