@@ -528,6 +528,8 @@ print(f"{bound:,} of them, the default bound, take {bound * statistics.mean(size
 # %% [markdown]
 # EX22
 #
+# EX23
+#
 # ### What is written to a place that others can reach
 #
 # Redis hands out whatever lies under a key. So what the course's tiers write there begins with a mark and a version, ends in a checksum that is bound
@@ -561,18 +563,20 @@ table(rows)
 # %% [markdown]
 # ### The real thing
 #
-# `TieredCache` stands where the small version stood, and has the list above. Memory is asked first, then Redis, then a SQLite file; a slower
-# tier that has the answer fills the faster ones. `answered_by` reads from its statistics who it was.
+# `TieredCache` stands where the small version stood, and does what the list above asks for. Memory is asked first, then Redis, then a SQLite
+# file; a slower tier that has the answer fills the faster ones. `CacheManager` sets it up under DSPy and takes it away again; in a service
+# you write `with CacheManager(...) as manager:`, here it stays attached until the last cell.
 
 # %% name="tiers" tags=["needs"]
-from course_lib.caching import TieredCache, scope
+from course_lib.caching import CacheManager, TieredCache, scope
 
 namespace = f"lesson-{secrets.token_hex(4)}"  # our own corner of the Redis server
-cache = TieredCache(
-    redis_url=server.url, disk_path=Path(scratch.name) / "answers.sqlite", namespace=namespace, ttl_s=600
-)
+manager = CacheManager(namespace=namespace, disk_path=Path(scratch.name) / "answers.sqlite", ttl_s=600)
+manager.attach()
+cache = manager.cache
 
 
+# %% name="promotion"
 def answered_by(call, *args, **kwargs):
     """Call a function, and return which tier answered: memory, redis, disk, or else the model."""
     before = cache.stats().hits
@@ -581,9 +585,6 @@ def answered_by(call, *args, **kwargs):
     return next((tier for tier in after if after[tier] > before.get(tier, 0)), "model")
 
 
-dspy.cache = cache
-
-# %% name="promotion"
 steps = {
     "first call": lambda: None,
     "the same again": lambda: None,
@@ -631,6 +632,28 @@ print("a list of models: called 3 times, ran", three_times([tent, lamps]))
 cut_off = lm.connect(max_tokens=6)
 print("requests:", requests_of(lambda: [error_of(cut_off), error_of(cut_off)]))
 print("not kept:", cache.stats().not_kept)
+
+# %% [markdown]
+# EX24
+#
+# ### One call for a crowd, and streams from the cache
+#
+# A cache below the model call cannot know that another call for the same answer is under way, nor that its leader has just been cancelled. So
+# this part stands in front: `manager.front(lm)` gives a `dspy.LM` whose identical calls share one request, across threads, tasks and, through
+# Redis, across processes. If the one in front fails or is cancelled, another takes its place.
+
+# %% name="one-call-for-a-crowd"
+fronted = manager.front(steady)
+print(await crowd(fronted, size=1000), "call of the model for 1,000 identical tickets")
+print("shared a call under way:", cache.stats().hits["flight"])
+
+# %% [markdown]
+# It also knows when somebody reads a stream, and hands out a cached answer in pieces, as the first reader got it.
+
+# %% name="stream-from-cache"
+with dspy.context(lm=manager.front(model)):
+    for name in ("first reader", "second reader"):
+        print(f"{name}:", await pieces(triage, ticket=tickets[31]))
 
 # %% [markdown]
 # ### Time to live, and dropping answers before it is over
@@ -683,3 +706,11 @@ with running_redis(Path(scratch.name) / "redis") as doomed:
         )
 dspy.cache = cache
 table(rows)
+
+# %% [markdown]
+# ### What it was worth
+#
+# The tokens that an answer cost are kept with it, so that the cache can say what its hits have saved.
+
+# %% name="report"
+manager.report()
