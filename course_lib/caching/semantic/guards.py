@@ -9,7 +9,6 @@ of data/pairs.jsonl, with the words of vocabulary.py. A guard too many costs hit
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -37,15 +36,17 @@ def _word_set(words: str) -> frozenset[str]:
 
 _FUNCTION_WORDS = _word_set(
     """
-    a an the this that these those i you we he she it they me us him her them my your our its their is are
-    am was were be been being do does did done have has had can could may might will would shall should must of
-    to in on at by for from with as and or but if so than then there here what which who when where why how please
-    hi hello thanks thank hey just also too very really some any need want like know tell let get got go going
+    a an the this that these those i you we he she it they me us him her them my your our its their is
+    are am was were be been being do does did done have has had can could may might will would shall
+    should must of to in on at by for from with as and or but if so than then there here what which who
+    when where why how please hi hello thanks thank hey just also too very really some any need want
+    like know tell let get got go going
     """
 )
 _NUMBER_WORDS = {
-    "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
-    "eleven": 11, "twelve": 12, "fourteen": 14, "fifteen": 15, "twenty": 20, "thirty": 30, "sixty": 60,
+    "two": 2, "twice": 2, "both": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8,
+    "nine": 9, "ten": 10, "eleven": 11, "twelve": 12, "fourteen": 14, "fifteen": 15, "twenty": 20,
+    "thirty": 30, "sixty": 60,
 }  # fmt: skip
 _UNITS = {
     **dict.fromkeys(("day", "days"), ("days", 1.0)),
@@ -93,17 +94,26 @@ def _stem(word: str) -> str:
 
 @lru_cache(maxsize=4096)
 def quantities(text: str) -> frozenset[tuple[float, str]]:
-    """Return the numbers of a text with their units, in days, months, hours, kg, m, l or eur.
+    """Return the amounts of a text with their units, in days, months, hours, kg, m, l or eur.
 
     >>> quantities("within two weeks") == quantities("in 14 days")
     True
     """
-    spelled = " ".join(str(_NUMBER_WORDS.get(word, word)) for word in plain(text).split())
+    spelled = re.sub(r"[a-z]+", lambda word: str(_NUMBER_WORDS.get(word[0], word[0])), plain(text))
+    spelled = re.sub(
+        r"(?<!times )(?<!once )\b(?:a|an|one) (?=(?:day|week|fortnight|month|year|hour)\b)", "1 ", spelled
+    )
     found = set()
     for number, unit in _QUANTITY.findall(spelled):
         name, factor = _UNITS.get(unit, ("", 1.0))
         found.add((round(float(number.replace(",", ".")) * factor, 6), name))
     return frozenset(found)
+
+
+@lru_cache(maxsize=4096)
+def _named(text: str) -> dict[str, tuple[str, ...]]:
+    """Return what a text names, by kind, in the order in which it does."""
+    return {kind: found for kind in vocabulary.KINDS if (found := vocabulary.named(plain(text), kind))}
 
 
 def _listed(things: Iterable[object]) -> str:
@@ -126,30 +136,25 @@ def identifiers(asked: str, cached: str) -> str:
 def numbers(asked: str, cached: str) -> str:
     """Refuse other amounts: 30 days is not 14 days, and 2 weeks are."""
     one, other = quantities(asked), quantities(cached)
-    if one == other:
-        return ""
+    is_spoken = not any(map(str.isdigit, asked + cached)) and not any(unit for _, unit in one | other)
+    if one == other or (is_spoken and not (one and other)):
+        return ""  # "two times" may also be said without a number
     here, there = ({f"{number:g} {unit}".strip() for number, unit in found} for found in (one, other))
     return _differ(here, there, "amounts")
 
 
 def kinds(asked: str, cached: str) -> str:
-    """Refuse another country, product, colour, way to pay, ...: each kind of vocabulary.KINDS but acts."""
-    texts = plain(asked), plain(cached)
-    for kind in vocabulary.KINDS:
-        one, other = (vocabulary.named(text, kind) for text in texts)
-        if kind != "act" and one != other:
-            return _differ(one, other, kind)
-    return ""
-
-
-def acts(asked: str, cached: str) -> str:
-    """Refuse where each names something to be done that the other does not: return, exchange, repair, ..."""
-    one, other = (vocabulary.named(plain(text), "act") for text in (asked, cached))
-    return _differ(one, other, "act") if one and other and not (one <= other or other <= one) else ""
+    """Refuse another country, product, act, ...: where each names something that the other does not."""
+    one, other = _named(asked), _named(cached)
+    for kind in sorted(vocabulary.STRICT_KINDS):
+        if set(one.get(kind, ())) != set(other.get(kind, ())):
+            return _differ(one.get(kind, ()), other.get(kind, ()), kind)
+    here, there = ({name for names in found.values() for name in names} for found in (one, other))
+    return _differ(here - there, there - here, "names") if here - there and there - here else ""
 
 
 def negation(asked: str, cached: str) -> str:
-    """Refuse where one says not, never or without, and the other does not."""
+    """Refuse where one says not or never, and the other does not."""
     one, other = (vocabulary.NEGATIVES & set(words(text)) for text in (asked, cached))
     return _differ(one, other, "negation") if bool(one) != bool(other) else ""
 
@@ -165,25 +170,48 @@ def opposites(asked: str, cached: str) -> str:
     return ""
 
 
-_RELATIONS = _word_set("from to into for with instead than before after by over under")
+_TO_OR_FROM = re.compile(r"\b(to|into|from)(?: (?:the|a|an|my|your|our))? (\w+)")
+_RELATIONS = _word_set("from to into for with instead than before after by over under per once so")
 
 
 def direction(asked: str, cached: str) -> str:
-    """Refuse the same words the other way round: from points to money is not from money to points."""
-    one, other = _content(asked), _content(cached)
-    is_related = _RELATIONS & set(words(asked)) & set(words(cached))
-    if is_related and one != other and sorted(one) == sorted(other):
-        return f"order of words: asked {' '.join(one)}, cached {' '.join(other)}"
+    """Refuse the other way round: to Norway is not from Norway, points to money not money to points."""
+    return _turned_names(asked, cached) or _turned_words(asked, cached) or _to_for_from(asked, cached)
+
+
+def _turned_names(asked: str, cached: str) -> str:
+    one, other = _named(asked), _named(cached)
+    for kind in sorted((one.keys() & other.keys()) - {"act"}):
+        if one[kind] != other[kind] and sorted(one[kind]) == sorted(other[kind]):
+            return f"order: asked {' before '.join(one[kind])}, cached {' before '.join(other[kind])}"
     return ""
 
 
+def _turned_words(asked: str, cached: str) -> str:
+    one, other = _content(asked), _content(cached)
+    is_related = _RELATIONS & set(words(asked)) & set(words(cached))
+    is_turned = one != other and sorted(one) == sorted(other)
+    return f"order: asked {' '.join(one)}, cached {' '.join(other)}" if is_related and is_turned else ""
+
+
+def _to_for_from(asked: str, cached: str) -> str:
+    one, other = (
+        {what: way == "from" for way, what in _TO_OR_FROM.findall(plain(t))} for t in (asked, cached)
+    )
+    turned = sorted(what for what in one.keys() & other.keys() if one[what] != other[what])
+    return f"to or from: {', '.join(turned)}" if turned else ""
+
+
+_ASKING = "(?:do|does|did|will|is|are|was|can|could|would|should|must|may|has|have)"
 _ASPECTS = {
-    "price": r"how much|what price|prices?|costs?|fees?|charge for|expensive|cheap|postage|pay for",
-    "time": r"when|how long|how many (?:days|weeks|months|hours)|how soon|how fast|how quickly|deadline",
-    "place": r"where",
+    "price": r"how much|what price|prices?|costs?|fees?|charge for|you charge|expensive|cheap|postage"
+    r"|free|worth|discount",
+    "time": rf"what time|time of day|when {_ASKING}|until when|how long|how soon|how fast|how quickly"
+    r"|deadline|how many (?:days|weeks|months|years|hours)|period|what day|which day|what moment",
+    "place": rf"where {_ASKING}|where i|where to|which page",
     "person": r"who|whom|whose",
-    "reason": r"why|how come|what is the reason|reason for",
-    "amount": r"how many|how often",
+    "reason": r"why|how come|what is the reason|reason for|the reason",
+    "how often": r"how often|how many times|weekly|monthly|daily",
 }
 
 
@@ -196,33 +224,34 @@ def _aspects(text: str) -> frozenset[str]:
 def question_type(asked: str, cached: str) -> str:
     """Refuse where one asks for a price and the other for a time, place, person or reason."""
     one, other = _aspects(asked), _aspects(cached)
-    return _differ(one, other, "asks for") if one != other else ""
+    return _differ(one, other, "asks for") if one and other and not one & other else ""
 
 
-def one_word(asked: str, cached: str) -> str:
-    """Refuse what is the same sentence but for a word or two: who means the same words it otherwise."""
+_LONGEST_CHANGE_WORDS = 4
+
+
+def one_change(asked: str, cached: str) -> str:
+    """Refuse what is the same sentence but for one place: who means the same words it otherwise."""
     one, other = words(asked), words(cached)
-    changes = [
-        (one[a:b], other[c:d])
-        for kind, a, b, c, d in difflib.SequenceMatcher(None, one, other, autojunk=False).get_opcodes()
-        if kind != "equal"
-    ]
-    if len(changes) != 1 or max(map(len, changes[0])) > 2:
+    shorter = min(len(one), len(other))
+    first = next((at for at in range(shorter) if one[at] != other[at]), shorter)
+    last = next((at for at in range(shorter - first) if one[-1 - at] != other[-1 - at]), shorter - first)
+    changed = one[first : len(one) - last], other[first : len(other) - last]
+    if first + last < shorter / 2 or max(map(len, changed)) > _LONGEST_CHANGE_WORDS:
         return ""
-    here, there = ({_stem(word) for word in words_} - _FUNCTION_WORDS for words_ in changes[0])
-    return _differ(here, there, "one word") if here != there else ""
+    here, there = ({_stem(word) for word in part} - _FUNCTION_WORDS for part in changed)
+    return _differ(here, there, "same but for") if here != there else ""
 
 
 GUARDS: tuple[Guard, ...] = (
     identifiers,
     numbers,
     kinds,
-    acts,
     negation,
     opposites,
     direction,
     question_type,
-    one_word,
+    one_change,
 )
 """All guards, the surest reasons first."""
 

@@ -56,17 +56,20 @@ KINDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             poland, polish
             czech republic, czechia, czech
             hungary, hungarian
-            usa, us, united states, states, america, american
+            usa, united states, states, america, american
             canada, canadian
             australia, australian
             turkey, turkish
             eu, european union
-            abroad, another country, other countries, overseas
-            island, islands
-            home, house
-            office, work, workplace
-            shop, store
-            neighbour, neighbours, neighbor
+            """
+        ),
+        "spot": _meanings(
+            """
+            home, my house
+            office, workplace
+            neighbour, neighbours, neighbor, next door
+            garage, shed, porch
+            pick-up point, parcel shop, locker
             """
         ),
         "goods": _meanings(
@@ -86,7 +89,7 @@ KINDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             boots, boot
             shoes, shoe
             socks, sock
-            backpack, backpacks, rucksack, rucksacks, pack
+            backpack, backpacks, rucksack, rucksacks
             rain cover, rain covers
             bottle, bottles
             filter, filters
@@ -107,37 +110,29 @@ KINDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             insole, insoles
             lace, laces
             battery, batteries
-            cable, cables, charger
-            ring, rings, seal
+            cable, cables
             valve, valves
-            fabric, cloth
-            lining
             footprint, groundsheet
             """
         ),
         "colour": _each("red, blue, green, grey, black, white, yellow, orange, brown, sand"),
         "material": _meanings(
             """
-            down, feather
             synthetic, polyester
             leather
             silk
             cotton
             wool, merino
-            gas
-            petrol, gasoline
             steel
             titanium
             """
         ),
         "size": _meanings(
             """
-            larger, bigger, size up
-            smaller, size down
+            larger, bigger, size up, too small, too tight
+            smaller, size down, too big, too large, tighter
             wide, wider
             narrow, narrower
-            long, longer
-            short, shorter
             """
         ),
         "payment": _meanings(
@@ -146,16 +141,15 @@ KINDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             mastercard
             american express, amex
             paypal
-            ideal
             bancontact
             klarna, pay later
             apple pay
             google pay
-            bank transfer, transfer, sepa
+            bank transfer, sepa
             credit card, credit cards
             debit card
             gift card, gift cards, gift voucher
-            promo code, promo codes, discount code, voucher code, coupon
+            promo code, promo codes, discount code, discount codes, voucher, voucher code, coupon
             cash
             points
             instalments, installments
@@ -164,19 +158,21 @@ KINDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "contact": _meanings(
             """
             password, passwords
-            email, emails, e-mail, e-mails, mail address
-            phone, telephone, mobile number
-            address, addresses
-            name, surname
+            e-mail, email, emails, e-mails, e-mailed, mailed, mail address, e-mail address, email address
+            text message, sms, text messages
+            phone, telephone, phone call, mobile number
+            delivery address, postal address, street
+            post, by post, letter, letter box, mailbox
+            billing address
             newsletter, newsletters, mailing list
             """
         ),
         "paper": _meanings(
             """
-            invoice, invoices, bill, receipt
+            invoice, invoices, bill, bills, receipt, receipts, proof of purchase
             label, labels
             packing slip
-            tracking
+            packaging
             credit note
             """
         ),
@@ -188,7 +184,6 @@ KINDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             women, woman, women's, ladies
             men, man, men's
             friend, friend's, friends
-            company, business, firm
             """
         ),
         "time": _meanings(
@@ -210,22 +205,45 @@ KINDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             today
             tomorrow
             yesterday
+            first
+            second
+            third
+            """
+        ),
+        "value": _meanings(
+            """
+            comfort
+            limit
+            extreme
+            weight, weigh, weighs
+            width
+            height
+            length
+            volume
+            """
+        ),
+        "cause": _meanings(
+            """
+            wear, wear and tear, worn out
+            accident, accidents, fall, dropped, storm
+            manufacturing fault, factory fault, defect
             """
         ),
         "act": _meanings(
             """
             return, returns, returned, returning, send back, sent back, give back, bring back
-            exchange, exchanged, exchanging, swap, swapped, change for, replace, replacement
+            exchange, exchanged, exchanging, swap, swapped, swapping, change for, replace, replacement
             refund, refunds, refunded, money back, reimbursed, reimbursement, pay back, paid back
+            refuse, refused, refuses, decline, declined, declines, rejected
             repair, repairs, repaired, mend, mended, fix, fixed, patch
             cancel, cancelled, canceled, cancelling, call off
             delete, deleted, erase, erased, close my account, remove my account
             reset
-            wash, washing, washed, clean, cleaned, cleaning
+            wash, washing, washed, machine washing, clean, cleaned, cleaning
             iron, ironed, ironing
             dry, dried, drying
             store, stored, storing, storage
-            charge, charging, charged, recharge
+            pay, pays, paid, paying, payment, payments, charge, charges, charged
             waterproof, waterproofing, reproof
             merge, merged, join
             track, follow
@@ -235,8 +253,11 @@ KINDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 )
 """What a question may name; the kinds are the names under which a guard refuses."""
 
+STRICT_KINDS = frozenset({"product", "place", "colour", "person"})
+"""Kinds of which a question that names none is not the same as one that names some."""
+
 NEGATIVES = frozenset(
-    _each("not, no, never, without, nothing, none, neither, nobody, fails, failed, stopped, unable")
+    _each("not, no, never, nothing, none, neither, nobody, unpaid, unused, unopened, unable")
 )
 
 OPPOSITES: tuple[tuple[frozenset[str], frozenset[str]], ...] = tuple(
@@ -247,27 +268,30 @@ OPPOSITES: tuple[tuple[frozenset[str], frozenset[str]], ...] = tuple(
             enable, turn on, switch on, activate | disable, turn off, switch off, deactivate
             open, opened | close, closed
             add, added, include | remove, removed, take off, take out
-            subscribe, sign up, join | unsubscribe, leave, opt out
-            earn, get points, collect | spend, use, redeem, lose
+            subscribe, sign up, join, receive | unsubscribe, leave, opt out, stop
+            earn, spend to get | redeem, lose, worth
             buy, order | sell
-            before | after
+            before | after, once i, once the, once it
             inside, indoors, in the tent | outside, outdoors
             with | without
             more, increase, raise | less, fewer, reduce, lower
             minimum, least, min | maximum, most, max
             first, earliest | last, latest
             early, earlier, sooner | late, later
-            new, unused | old, used, second-hand
+            new, unused, unopened, in its wrapping | old, used, second-hand
             warm, hot, summer | cold, freezing, winter
             wet | dry
             free | paid
             accept, accepted, approved | refuse, refused, declined, rejected
-            arrive, arrived, delivered | left, shipped, sent, dispatched
+            arrive, arrived, arrives, delivered | left, shipped, dispatched
             lost, lose | found, find
             full | empty
             import | export
             standard, normal | express
-            send, post | receive, get, collect
+            deliver, delivered, delivery, bring, brought | collect, collected, pick up, fetch
+            send, ship | receive
+            ordered | received
+            merge, combine, put together | split, divide
             increase | decrease
             upper, top | lower, bottom
             inner | outer
@@ -278,7 +302,10 @@ OPPOSITES: tuple[tuple[frozenset[str], frozenset[str]], ...] = tuple(
             pick up | drop off
             lightest | heaviest
             cheapest | dearest, most expensive
-            create, open | delete, close
+            create, open, make | delete, close, erase
+            pending, reserved | booked
+            include, includes, cover, covers | exclude, excludes
+            low, lowest | high, highest, full
             private | business
         """.strip().splitlines()
     )
@@ -292,13 +319,13 @@ def _pattern(kind: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, longest_first))})(?![\w-])")
 
 
-def named(text: str, kind: str) -> frozenset[str]:
-    """Return the meanings of one kind that a text names, in small letters.
+def named(text: str, kind: str) -> tuple[str, ...]:
+    """Return the meanings of one kind that a text in small letters names, in the order in which it does.
 
-    >>> sorted(named("do you ship to the united kingdom or norway?", "place"))
-    ['norway', 'uk']
+    >>> named("do you ship to the united kingdom or norway?", "place")
+    ('uk', 'norway')
     """
-    return frozenset(KINDS[kind][spelling] for spelling in _pattern(kind).findall(text))
+    return tuple(dict.fromkeys(KINDS[kind][spelling] for spelling in _pattern(kind).findall(text)))
 
 
 def says(text: str, phrases: frozenset[str]) -> bool:
