@@ -15,8 +15,6 @@ import subprocess
 import sys
 import threading
 
-_LEAVE_ALL = b"s"
-"""Sent by a parent that only stops the server: its folder stays, for the next start."""
 BUSY = 75
 """Exit code: another process keeps a server in this folder."""
 _PATIENCE_S = 2.0
@@ -44,14 +42,10 @@ def _end(server: subprocess.Popen[bytes]) -> None:
         server.kill()
 
 
-def _wait_for_parent(server: subprocess.Popen[bytes], folder: str) -> None:
-    """End the server when the parent says so or is gone; who is gone no longer needs the folder."""
-    said = os.read(0, 1)
+def _wait_for_parent(server: subprocess.Popen[bytes], said: list[bytes]) -> None:
+    """End the server when the parent says so or is gone."""
+    said.append(os.read(0, 1))
     _end(server)
-    server.wait()
-    if folder and said != _LEAVE_ALL:
-        shutil.rmtree(folder, ignore_errors=True)
-    os._exit(0)
 
 
 def main(lock_path: str, folder: str, command: list[str]) -> int:
@@ -59,7 +53,7 @@ def main(lock_path: str, folder: str, command: list[str]) -> int:
 
     Args:
         lock_path: a file that is locked while the server runs, so that no second one takes its socket.
-        folder: deleted when the parent is gone; empty for one that is to stay.
+        folder: deleted when the parent is gone without a word; empty for one that is to stay.
         command: the server and its arguments.
     """
     lock = os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -73,8 +67,12 @@ def main(lock_path: str, folder: str, command: list[str]) -> int:
     )
     signal.signal(signal.SIGTERM, lambda *_: _ask_to_end(server))
     print(server.pid, flush=True)
-    threading.Thread(target=_wait_for_parent, args=(server, folder), daemon=True).start()
-    return server.wait()
+    said: list[bytes] = []
+    threading.Thread(target=_wait_for_parent, args=(server, said), daemon=True).start()
+    code = server.wait()
+    if folder and said == [b""]:  # the parent is gone, and needs the folder no more
+        shutil.rmtree(folder, ignore_errors=True)
+    return code
 
 
 if __name__ == "__main__":

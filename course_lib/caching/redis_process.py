@@ -22,6 +22,7 @@ from course_lib.errors import CourseError
 
 _START_S = 10.0
 _STOP_S = 10.0
+_ENDING_S = 0.5
 _LOOK_EVERY_S = 0.002
 
 
@@ -40,6 +41,7 @@ class Process:
         self.owner = os.getpid()
         self.pid = 0
         self._is_temporary = is_temporary
+        self._was_started = False
         self._keeper: subprocess.Popen[bytes] | None = None
 
     @property
@@ -57,7 +59,7 @@ class Process:
         Raises:
             RedisServerError: it does not come up.
         """
-        if self.is_running():
+        if self.is_running() and not self._is_just_ending():
             return
         if self._keeper is not None:
             self._let_go()
@@ -73,9 +75,19 @@ class Process:
             )
         try:
             self._wait_until_ready()
+            self._was_started = True
         except BaseException:
             self.stop()
             raise
+
+    def _is_just_ending(self) -> bool:
+        """Return whether the server was killed a moment ago, and its keeper is about to follow."""
+        if _answers(self.socket):
+            return False
+        assert self._keeper is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._keeper.wait(_ENDING_S)
+        return not self.is_running()
 
     def _arguments(self) -> list[str]:
         max_bytes, policy = self.settings
@@ -99,7 +111,10 @@ class Process:
     def _wait_until_ready(self) -> None:
         assert self._keeper is not None
         assert self._keeper.stdout is not None
-        self.pid = int(self._keeper.stdout.readline() or 0)
+        first_line = self._keeper.stdout.readline()
+        if not first_line:
+            raise RedisServerError(self._why_not())
+        self.pid = int(first_line)
         give_up_at = time.monotonic() + _START_S
         while not _answers(self.socket):
             if not self.is_running():
@@ -155,9 +170,16 @@ class Process:
                     pipe.close()
 
     def remove(self) -> None:
-        """End the server and delete its folder."""
+        """End the server and delete what it had on disk; of a folder that was named, only our own files."""
         self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self._is_temporary:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        elif self._was_started:
+            for name in ("s", "log", "lock"):
+                (self.folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # somebody else's files are in it
+                self.folder.rmdir()
+        self._was_started = False
 
 
 def _program() -> Path:

@@ -1,0 +1,251 @@
+"""The memory tier: who leaves, when, and that its bytes are counted honestly."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import sys
+import threading
+import tracemalloc
+from collections import OrderedDict
+
+import orjson
+import pytest
+
+from course_lib.caching.memory import MemoryTier, deep_size_bytes
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def entry_bytes(value: object = b"v", key: str = "a") -> int:
+    tier = MemoryTier(10**6)
+    tier.put(key, value)
+    return tier.size_bytes()
+
+
+def test_the_one_longest_unused_leaves_first():
+    tier = MemoryTier(3 * entry_bytes())
+    for key in "abc":
+        tier.put(key, b"v")
+    tier.get("a")
+
+    tier.put("d", b"v")
+
+    assert [key in tier for key in "abcd"] == [True, False, True, True]
+    assert tier.evicted == 1
+
+
+def test_putting_again_counts_as_use_and_replaces():
+    tier = MemoryTier(2 * entry_bytes())
+    tier.put("a", b"1")
+    tier.put("b", b"1")
+    tier.put("a", b"2")
+    tier.put("c", b"1")
+
+    assert (tier.get("a"), tier.get("b"), len(tier)) == (b"2", None, 2)
+
+
+def test_looking_whether_it_is_there_is_no_use():
+    tier = MemoryTier(2 * entry_bytes())
+    tier.put("a", b"1")
+    tier.put("b", b"1")
+
+    assert "a" in tier
+    tier.put("c", b"1")
+
+    assert "a" not in tier
+
+
+def test_an_answer_counts_until_its_time_is_over(clock):
+    tier = MemoryTier(10**6, clock=clock)
+    tier.put("a", b"v", ttl_s=10)
+
+    clock.now_s = 9.99
+    assert tier.get("a") == b"v"
+    clock.now_s = 10.0
+    assert "a" not in tier
+    assert tier.get("a") is None
+    assert tier.size_bytes() == 0
+
+
+def test_reading_does_not_prolong_and_putting_again_does(clock):
+    tier = MemoryTier(10**6, clock=clock)
+    tier.put("a", b"v", ttl_s=10)
+    clock.now_s = 8
+    tier.get("a")
+    tier.put("b", b"v", ttl_s=10)
+    tier.put("b", b"v", ttl_s=20)
+    clock.now_s = 20
+
+    assert (tier.get("a"), tier.get("b")) == (None, b"v")
+
+
+def test_what_has_run_out_leaves_before_what_still_counts(clock):
+    tier = MemoryTier(2 * entry_bytes(), clock=clock)
+    tier.put("a", b"v", ttl_s=100)
+    tier.put("b", b"v", ttl_s=1)
+    clock.now_s = 2
+
+    tier.put("c", b"v", ttl_s=100)
+
+    assert [key in tier for key in "abc"] == [True, False, True]
+    assert (tier.evicted, tier.expired) == (0, 1)
+
+
+@pytest.mark.parametrize("ttl_s", [0, -1])
+def test_a_value_whose_time_is_over_replaces_the_old_one_by_nothing(ttl_s):
+    tier = MemoryTier()
+    tier.put("a", b"old")
+
+    assert tier.put("a", b"new", ttl_s=ttl_s) is False
+    assert tier.get("a") is None
+
+
+def test_a_value_larger_than_the_tier_is_not_kept_and_pushes_nobody_out():
+    tier = MemoryTier(1000)
+    tier.put("a", b"v")
+
+    assert tier.put("b", b"v" * 1000) is False
+    assert "a" in tier
+
+
+def test_tags_find_theirs_and_leave_with_them():
+    tier = MemoryTier()
+    for n in range(6):
+        tier.put(str(n), b"v", tags=("even",) if n % 2 == 0 else ("odd", "all"))
+
+    assert tier.drop_tag("even") == 3
+    assert tier.drop_tag("even") == 0
+    assert tier.delete(["1", "2", "3"]) == 2
+    assert tier.drop_tag("all") == 1
+    assert (len(tier), tier.size_bytes(), tier._tagged) == (0, 0, {})
+
+
+def test_the_object_put_in_comes_back():
+    tier = MemoryTier()
+    record = {"outputs": ["x"]}
+    tier.put("a", record)
+
+    assert tier.get("a") is record
+
+
+def test_bytes_are_counted_honestly():
+    def records(n: int) -> list[dict[str, object]]:
+        blob = orjson.dumps(
+            {"outputs": ["word " * 200], "usage": {"prompt_tokens": 12, "details": [1.5, None]}}
+        )
+        return [orjson.loads(blob) for _ in range(n)]
+
+    tier = MemoryTier(10**8)
+    tracemalloc.start()
+    try:
+        for n, record in enumerate(records(2000)):
+            tier.put(f"{n:064d}", record, ttl_s=60, tags=("customer:C-1",))
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert 0.85 < tier.size_bytes() / taken < 1.25
+
+
+def test_a_value_that_holds_itself_is_measured():
+    knot: list[object] = []
+    knot.append(knot)
+
+    assert deep_size_bytes(knot) == sys.getsizeof(knot)
+
+
+def test_it_does_what_a_plain_model_of_it_does(clock):
+    """A model with a list for the order, over many random steps."""
+    rng, size = random.Random(7), entry_bytes(b"v" * 10, "00")
+    tier = MemoryTier(8 * size, clock=clock)
+    model: OrderedDict[str, float] = OrderedDict()
+    for _ in range(5000):
+        clock.now_s += rng.random()
+        key = f"{rng.randrange(20):02d}"
+        alive = key in model and model[key] > clock.now_s
+        if rng.random() < 0.5:
+            assert (tier.get(key) is not None) == alive
+            if alive:
+                model.move_to_end(key)
+            else:
+                model.pop(key, None)
+        else:
+            model.pop(key, None)
+            if len(model) == 8:
+                soonest = min(model, key=model.__getitem__)
+                model.pop(soonest if model[soonest] <= clock.now_s else next(iter(model)))
+            ttl_s = rng.choice([2.0, 5.0, 50.0])
+            tier.put(key, b"v" * 10, ttl_s=ttl_s)
+            model[key] = clock.now_s + ttl_s
+        assert list(tier._entries) == list(model)
+        assert tier.size_bytes() == len(model) * size
+    assert len(tier._times) < 100
+
+
+def test_threads_do_not_upset_the_count():
+    tier = MemoryTier(50 * entry_bytes(b"v" * 20, "00"))
+
+    def work(seed: int) -> None:
+        rng = random.Random(seed)
+        for _ in range(2000):
+            key = f"{rng.randrange(99):02d}"
+            if rng.random() < 0.5:
+                tier.put(key, b"v" * rng.randrange(30), ttl_s=rng.random(), tags=(key[0],))
+            elif rng.random() < 0.9:
+                tier.get(key)
+            else:
+                tier.drop_tag(key[0])
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert tier.size_bytes() == sum(entry.size_bytes for entry in tier._entries.values())
+    assert tier.size_bytes() <= tier.max_bytes
+
+
+def test_an_interrupt_in_the_middle_leaves_the_count_right(monkeypatch):
+    tier = MemoryTier(10**6)
+    tier.put("a", b"v", tags=("t",), ttl_s=5)
+    monkeypatch.setattr(MemoryTier, "_forget_old_times", lambda self: None)
+    monkeypatch.setattr("heapq.heappush", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+
+    with pytest.raises(KeyboardInterrupt):
+        tier.put("b", b"v", tags=("t",), ttl_s=5)
+
+    assert tier.size_bytes() == sum(entry.size_bytes for entry in tier._entries.values())
+    assert tier.drop_tag("t") == len(("a", "b"))
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize("is_held", [False, True], ids=["at rest", "in the middle of a change"])
+def test_a_forked_child_goes_on_with_what_was_there_or_with_nothing(is_held):
+    tier = MemoryTier()
+    tier.put("a", b"v")
+    fork = multiprocessing.get_context("fork")
+    queue = fork.SimpleQueue()
+    child = fork.Process(target=lambda: queue.put((tier.get("a"), tier.put("b", b"w"), tier.get("b"))))
+
+    if is_held:
+        tier._lock.acquire()
+    child.start()
+    if is_held:
+        tier._lock.release()
+    seen = queue.get()
+    child.join()
+
+    assert seen == (None if is_held else b"v", True, b"w")

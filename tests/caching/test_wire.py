@@ -1,0 +1,123 @@
+"""What leaves the process comes back as it was, or not at all."""
+
+from __future__ import annotations
+
+import enum
+import math
+import zlib
+from datetime import UTC, datetime
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from course_lib.caching.wire import LARGEST_BYTES, NotOurs, NotPlain, decode, encode
+
+RECORD = {"outputs": ["Ihr Zelt läßt Wasser durch"], "usage": {"prompt_tokens": 3}, "cost": 0.01, "raw": None}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+@given(record=JSON, key=st.text(), limit=st.sampled_from([0, 20, 10**6]))
+def test_json_comes_back_as_it_was(record, key, limit):
+    try:
+        blob = encode(record, key=key, compress_over_bytes=limit)
+    except NotPlain:  # an infinite number, or half a character
+        return
+
+    assert decode(blob, key=key) == record
+
+
+def test_long_answers_are_compressed_and_short_ones_are_not():
+    long, short = {"text": "tent " * 2000}, {"text": "tent"}
+
+    assert len(encode(long, key="k")) < 1000
+    assert orjson.dumps(short) in encode(short, key="k")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        math.nan,
+        math.inf,
+        (1, 2),
+        Colour.RED,
+        datetime(2026, 1, 1, tzinfo=UTC),
+        object(),
+        b"x",
+        {1: 2},
+        2**70,
+        "\ud800",
+    ],
+    ids=str,
+)
+def test_what_json_would_change_is_refused(value):
+    with pytest.raises(NotPlain):
+        encode({"value": value}, key="k")
+
+
+@given(at=st.integers(0), to=st.integers(0, 255), limit=st.sampled_from([0, 10**6]))
+def test_one_changed_byte_is_found(at, to, limit):
+    blob = bytearray(encode(RECORD, key="k", compress_over_bytes=limit))
+    at %= len(blob)
+    if blob[at] == to:
+        return
+    blob[at] = to
+
+    with pytest.raises(NotOurs):
+        decode(bytes(blob), key="k")
+
+
+@given(blob=st.binary(max_size=200))
+def test_foreign_bytes_are_refused(blob):
+    for beginning in (b"", b"ADC\x01", b"ADC\x01\x00", b"\x80\x04"):
+        with pytest.raises(NotOurs):
+            decode(beginning + blob, key="k")
+
+
+def test_every_shortened_value_is_refused():
+    blob = encode(RECORD, key="k")
+
+    for length in range(len(blob)):
+        with pytest.raises(NotOurs):
+            decode(blob[:length], key="k")
+
+
+def test_a_value_copied_to_another_key_is_refused():
+    with pytest.raises(NotOurs, match="another key"):
+        decode(encode(RECORD, key="tenant A"), key="tenant B")
+
+
+@pytest.mark.parametrize(
+    ("writer", "reader", "said"),
+    [(None, b"s", "not signed"), (b"s", None, "is signed"), (b"s", b"t", "checksum")],
+    ids=["unsigned", "signed", "another signature"],
+)
+def test_only_who_knows_the_signing_key_is_believed(writer, reader, said):
+    with pytest.raises(NotOurs, match=said):
+        decode(encode(RECORD, key="k", signing_key=writer), key="k", signing_key=reader)
+    assert decode(encode(RECORD, key="k", signing_key=writer), key="k", signing_key=writer) == RECORD
+
+
+def test_a_bomb_is_not_unpacked(monkeypatch):
+    monkeypatch.setattr("course_lib.caching.wire.LARGEST_BYTES", 100_000)
+    bomb = encode({"text": "0" * 200_000}, key="k")
+
+    assert len(bomb) < 1000
+    assert LARGEST_BYTES > 100_000
+    with pytest.raises(NotOurs, match="grows beyond"):
+        decode(bomb, key="k")
+
+
+def test_a_pickle_or_bare_zlib_is_refused():
+    for blob in (b"\x80\x04\x95.", zlib.compress(orjson.dumps(RECORD)), orjson.dumps(RECORD)):
+        with pytest.raises(NotOurs, match="not a value of this cache"):
+            decode(blob + b" " * 30, key="k")
