@@ -17,7 +17,7 @@ from course_lib.exercises.stubs import is_stub
 
 Difficulty = Literal["easy", "medium", "hard"]
 
-SECTIONS = ("start", "adapters")
+SECTIONS = ("start", "adapters", "caching")
 """Modules of this package that hold an EXERCISES tuple, one per lesson, in the order of the lessons."""
 
 

@@ -1,0 +1,10 @@
+"""Exercises of lesson 02, Caching and performance.
+
+Main path: EXERCISES -> registry.exercises(); each exercise has a module of its own, with its checks.
+"""
+
+from __future__ import annotations
+
+from course_lib.exercises import caching_misses
+
+EXERCISES = (caching_misses.EXERCISE,)
