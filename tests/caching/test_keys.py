@@ -1,0 +1,251 @@
+"""What makes two requests the same question, and what keeps them apart."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import dspy
+import pydantic
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from course_lib.caching import keys
+from course_lib.caching.keys import NOBODY, Scope, ScopeError, UnkeyableError, key_of, scope, tags_of
+
+REQUEST = {
+    "model": "course/sim-large",
+    "messages": [{"role": "user", "content": "Where is my parcel?"}],
+    "temperature": None,
+    "_fn_identifier": "dspy.clients.lm.litellm_completion",
+}
+
+
+class Customer(pydantic.BaseModel):
+    name: str
+
+
+class Supplier(pydantic.BaseModel):
+    name: str
+
+
+def module_function(text: str) -> str:
+    return text
+
+
+def test_a_key_is_64_hex_digits_and_the_same_each_time():
+    key = key_of(REQUEST)
+
+    assert re.fullmatch("[0-9a-f]{64}", key)
+    assert key_of(copy.deepcopy(REQUEST)) == key
+
+
+def test_the_order_of_fields_does_not_matter():
+    assert key_of(dict(reversed(REQUEST.items()))) == key_of(REQUEST)
+
+
+@pytest.mark.parametrize("entry", ["completion", "text_completion", "responses_completion"])
+def test_sync_and_async_share_a_key(entry):
+    sync = REQUEST | {"_fn_identifier": f"dspy.clients.lm.litellm_{entry}"}
+
+    assert key_of(REQUEST | {"_fn_identifier": f"dspy.clients.lm.alitellm_{entry}"}) == key_of(sync)
+
+
+def test_kinds_of_calls_do_not_share_a_key():
+    names = ("litellm_completion", "litellm_text_completion", "litellm_responses_completion")
+
+    assert len({key_of(REQUEST | {"_fn_identifier": f"dspy.clients.lm.{name}"}) for name in names}) == 3
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"model": "course/sim-small"},
+        {"messages": [{"role": "user", "content": "Where is my parcel? "}]},
+        {"temperature": 0.0},
+        {"rollout_id": 1},
+        {"api_base": "https://other.example/v1"},
+        {"base_url": "https://other.example/v1"},
+        {"stop": {"a"}},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_what_is_different_has_another_key(other):
+    assert key_of(REQUEST | other) != key_of(REQUEST)
+
+
+def test_rollouts_have_keys_of_their_own():
+    assert len({key_of(REQUEST | {"rollout_id": n, "temperature": 1.0}) for n in range(5)}) == 5
+
+
+def test_api_base_and_base_url_name_the_same_endpoint_with_or_without_a_slash():
+    urls = ({"api_base": "https://a/v1"}, {"base_url": "https://a/v1"}, {"api_base": "https://a/v1/"})
+
+    assert len({key_of(REQUEST | url) for url in urls}) == 1
+
+
+def test_credentials_are_never_part_of_a_key():
+    for name in ("api_key", "azure_ad_token", "aws_secret_access_key"):
+        assert key_of(REQUEST | {name: "hunter2"}) == key_of(REQUEST)
+
+
+def test_ignored_fields_are_ignored_but_never_the_endpoint():
+    ignored = ["api_key", "api_base", "base_url", "trace_id"]
+
+    assert key_of(REQUEST | {"trace_id": 1}, ignored=ignored) == key_of(REQUEST, ignored=ignored)
+    assert key_of(REQUEST | {"api_base": "https://a"}, ignored=ignored) != key_of(REQUEST, ignored=ignored)
+
+
+@pytest.mark.parametrize("part", ["tenant", "customer", "version"])
+def test_each_part_of_a_scope_is_part_of_the_key(part):
+    assert key_of(REQUEST, replace(NOBODY, **{part: "a"})) != key_of(REQUEST)
+
+
+def test_parts_of_a_scope_do_not_run_together():
+    scopes = [Scope("ab", "c"), Scope("a", "bc"), Scope("abc"), Scope(None, "abc"), Scope("a", "b", "c")]
+
+    assert len({key_of(REQUEST, each) for each in scopes}) == len(scopes)
+    assert len({tag for each in scopes for tag in tags_of(each)}) == sum(len(tags_of(s)) for s in scopes) - 1
+
+
+def test_namespaces_do_not_share_keys():
+    assert key_of(REQUEST, namespace="a") != key_of(REQUEST, namespace="b")
+
+
+def test_lists_of_models_are_keyed_by_class_and_content():
+    def asked(*things: object) -> str:
+        return key_of(REQUEST | {"things": list(things)})
+
+    assert asked(Customer(name="Ada")) == asked(Customer(name="Ada"))
+    assert len({asked(Customer(name="Ada")), asked(Customer(name="Bob")), asked(Supplier(name="Ada"))}) == 3
+    assert asked(Customer) != asked(Supplier.model_construct(name="Customer"))
+
+
+def test_sets_bytes_and_functions_of_modules_are_keyed():
+    for value, other in (({"a", "b"}, {"a"}), (b"a", b"b"), (module_function, key_of)):
+        assert key_of({"x": value}) == key_of({"x": copy.copy(value)}) != key_of({"x": other})
+
+
+def test_whole_numbers_as_keys_of_a_dict_are_keyed():
+    assert key_of({"logit_bias": {50256: -100}}) == key_of({"logit_bias": {50256: -100}})
+
+
+def test_closures_and_methods_which_share_their_source_are_not_keyed():
+    def times(factor: int):
+        return lambda text: text * factor
+
+    for thing in (times(2), "a".join, Customer(name="Ada").model_dump):
+        with pytest.raises(UnkeyableError):
+            key_of({"positional_arg_0": thing})
+
+
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [(object(), "builtins.object"), ([2**70], "in 'x'"), ("\ud800", "in 'x'")],
+    ids=["object", "number", "surrogate"],
+)
+def test_what_has_no_stable_form_is_refused_with_its_field(value, named):
+    with pytest.raises(UnkeyableError, match="no cache key") as refused:
+        key_of(REQUEST | {"x": value})
+
+    assert named in refused.value.reason
+    assert "'x'" in refused.value.reason
+
+
+def test_embedders_share_a_key_between_sync_and_async():
+    sync = {"_fn_identifier": "dspy.clients.embedding._cached_compute_embeddings", "input": ["a"]}
+
+    assert key_of(sync | {"_fn_identifier": "dspy.clients.embedding._cached_acompute_embeddings"}) == key_of(
+        sync
+    )
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(JSON, JSON)
+def test_equal_requests_and_only_they_have_equal_keys(one, other):
+    same = repr(_sorted(one)) == repr(_sorted(other))
+
+    assert (key_of({"x": one}) == key_of({"x": other})) == same
+
+
+def _sorted(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _sorted(value[name]) for name in sorted(value)}
+    return [_sorted(each) for each in value] if isinstance(value, list) else value
+
+
+# -- typed calls ---------------------------------------------------------------------------------------
+
+TYPED = {"_fn_identifier": "dspy.clients.lm15.complete", "request": {"model": "m"}, "rollout_id": None}
+
+
+def test_a_typed_call_has_the_endpoint_that_is_noted_and_others_do_not_mind():
+    lms = [dspy.LM("openai/m", api_base=f"https://{name}/v1", api_key="k") for name in "ab"]
+    typed, plain = set(), set()
+    for lm in lms:
+        with keys.calling(lm):
+            typed.add(key_of(TYPED))
+            plain.add(key_of(REQUEST))
+
+    assert len(typed | {key_of(TYPED)}) == 3
+    assert plain == {key_of(REQUEST)}
+
+
+# -- scope ---------------------------------------------------------------------------------------------
+
+
+def test_scopes_nest_and_end():
+    with scope(tenant="acme", version="2"):
+        with scope(customer="C-001") as inner:
+            assert inner == keys.current_scope() == Scope("acme", "C-001", "2")
+        assert keys.current_scope() == Scope("acme", None, "2")
+    assert keys.current_scope() == NOBODY
+
+
+def test_another_tenant_forgets_the_customer():
+    with scope(tenant="acme", customer="C-001"), scope(tenant="bolt") as inner:
+        assert inner == Scope("bolt")
+
+
+@pytest.mark.parametrize("empty", ["", 0, b"acme"])
+def test_an_empty_name_is_refused(empty):
+    with pytest.raises(ScopeError, match="names nobody"), scope(tenant=empty):
+        pass
+
+
+def test_a_scope_reaches_tasks_asyncify_and_parallel():
+    def tenant() -> str | None:
+        return keys.current_scope().tenant
+
+    class Ask(dspy.Module):
+        def forward(self) -> str | None:
+            return tenant()
+
+    async def in_a_task() -> str | None:
+        return tenant()
+
+    async def main() -> list[str | None]:
+        task = asyncio.create_task(in_a_task())
+        return [await task, await dspy.asyncify(tenant)(), await asyncio.to_thread(tenant)]
+
+    with scope(tenant="acme"):
+        seen = asyncio.run(main())
+        seen += dspy.Parallel(num_threads=2, disable_progress_bar=True)([(Ask(), {}), (Ask(), {})])
+
+    assert seen == ["acme"] * 5
+
+
+def test_a_plain_thread_pool_has_no_scope():
+    with scope(tenant="acme"), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(keys.current_scope).result() == NOBODY
