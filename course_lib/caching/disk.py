@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from course_lib.caching.tiers import Clock, Rest
+from course_lib.caching.tiers import Clock, Rest, as_bytes
 
 T = TypeVar("T")
 
@@ -39,10 +39,10 @@ _SPARE_SHARE = 0.05
 """Room made beyond what is needed, so that not every put has to make some."""
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _SCHEMA = (
-    "CREATE TABLE entry (key TEXT UNIQUE, value BLOB, size INTEGER, expires_at REAL, used_at REAL)",
+    "CREATE TABLE entry (key BLOB UNIQUE, value BLOB, size INTEGER, expires_at REAL, used_at REAL)",
     "CREATE INDEX entry_used ON entry (used_at)",
     "CREATE INDEX entry_expires ON entry (expires_at) WHERE expires_at IS NOT NULL",
-    "CREATE TABLE tag (tag TEXT, key TEXT, PRIMARY KEY (tag, key)) WITHOUT ROWID",
+    "CREATE TABLE tag (tag BLOB, key BLOB, PRIMARY KEY (tag, key)) WITHOUT ROWID",
     "CREATE INDEX tag_key ON tag (key)",
     "CREATE TABLE total (size INTEGER)",
     "INSERT INTO total VALUES (0)",
@@ -51,6 +51,9 @@ _SCHEMA = (
     "DELETE FROM tag WHERE key = old.key; END",
     f"PRAGMA application_id = {_OURS}",
 )
+
+
+_Row = tuple[bytes, bytes, int, float | None, float]
 
 
 class _NotACacheError(Exception):
@@ -78,7 +81,7 @@ class DiskTier:
         self._line = Rest(_REST_S, _LONGEST_REST_S)
         self._writing = Rest(_REST_S, _LONGEST_REST_S)
         self._notice = ""
-        self._used: dict[str, float] = {}
+        self._used: dict[bytes, float] = {}
         self._db: sqlite3.Connection | None = None
         self._is_closed = False
         self._lock = threading.Lock()
@@ -100,24 +103,25 @@ class DiskTier:
 
     def get(self, key: str) -> bytes | None:
         """Return the value; None when it is not there, has run out, or the file cannot be read."""
-        return self._attempt(lambda db: self._read(db, key), None)
+        return self._attempt(lambda db: self._read(db, as_bytes(key)), None)
 
     def put(self, key: str, value: bytes, *, ttl_s: float | None, tags: tuple[str, ...] = ()) -> bool:
         """Store a value for `ttl_s` seconds; None leaves it there until it is crowded out."""
-        size = len(value) + len(key) + _ROW_BYTES + 2 * sum(len(tag) + len(key) for tag in tags)
+        name, marks = as_bytes(key), [as_bytes(tag) for tag in tags]
+        size = len(value) + len(name) + _ROW_BYTES + 2 * sum(len(mark) + len(name) for mark in marks)
         if size > self.max_bytes // 2 or (ttl_s is not None and ttl_s <= 0):
             self.delete([key])  # what was there before must not outlive what was to replace it
             self.refused += 1
             return False
         now = self._clock()
-        row = (key, value, size, None if ttl_s is None else now + ttl_s, now)
-        kept = self._attempt(lambda db: self._write(db, row, tags), False, writes=True)
+        row = (name, value, size, None if ttl_s is None else now + ttl_s, now)
+        kept = self._attempt(lambda db: self._write(db, row, marks), False, writes=True)
         self.refused += not kept
         return kept
 
     def delete(self, keys: Iterable[str]) -> int:
         """Drop these keys; returns how many were there."""
-        wanted = [(key,) for key in keys]
+        wanted = [(as_bytes(key),) for key in keys]
 
         def drop(db: sqlite3.Connection) -> int:
             with _transaction(db):
@@ -128,7 +132,7 @@ class DiskTier:
     def drop_tag(self, tag: str) -> int:
         """Drop all that was put with this tag; returns how many were there."""
         drop = "DELETE FROM entry WHERE key IN (SELECT key FROM tag WHERE tag = ?)"
-        return self._attempt(lambda db: db.execute(drop, (tag,)).rowcount, 0)
+        return self._attempt(lambda db: db.execute(drop, (as_bytes(tag),)).rowcount, 0)
 
     def clear(self) -> None:
         """Drop everything, and give the room back to the disk."""
@@ -159,7 +163,7 @@ class DiskTier:
 
     # -- with the lock held ------------------------------------------------------------------------------
 
-    def _read(self, db: sqlite3.Connection, key: str) -> bytes | None:
+    def _read(self, db: sqlite3.Connection, key: bytes) -> bytes | None:
         row = db.execute("SELECT value, expires_at, used_at FROM entry WHERE key = ?", (key,)).fetchone()
         now = self._clock()
         if row is None or (row[1] is not None and row[1] <= now):
@@ -171,11 +175,11 @@ class DiskTier:
                     self._note_uses(db)
         return row[0] if isinstance(row[0], bytes) else None
 
-    def _write(self, db: sqlite3.Connection, row: tuple[object, ...], tags: tuple[str, ...]) -> bool:
+    def _write(self, db: sqlite3.Connection, row: _Row, tags: list[bytes]) -> bool:
         for share in (0.0, 0.1, 0.3):
             try:
                 with _transaction(db):
-                    self._make_room(db, int(str(row[2])) + int(share * self.max_bytes))
+                    self._make_room(db, row[2] + int(share * self.max_bytes))
                     db.execute("DELETE FROM entry WHERE key = ?", row[:1])
                     db.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?)", row)
                     db.executemany("INSERT OR IGNORE INTO tag VALUES (?, ?)", [(tag, row[0]) for tag in tags])

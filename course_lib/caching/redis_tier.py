@@ -21,7 +21,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from course_lib.caching.redis_server import RedisServerError, shown
-from course_lib.caching.tiers import Rest
+from course_lib.caching.tiers import Rest, as_bytes
 
 T = TypeVar("T")
 
@@ -129,7 +129,7 @@ class RedisTier:
         framed = b"".join((bytes((len(tags),)), *map(_mark, tags), value))
         ttl_ms = 0 if ttl_s is None or ttl_s > _FOR_EVER_S else max(1, int(1000 * ttl_s))
         keys = [self._name("e:", key), *(self._name("t:", tag) for tag in tags)]
-        values: list[int | bytes] = [ttl_ms, framed, _bytes(key)]
+        values: list[int | bytes] = [ttl_ms, framed, as_bytes(key)]
         kept = self.attempt(lambda _: self._put(keys, values), None, writes=True) is not None
         self.refused += not kept
         return kept
@@ -235,7 +235,7 @@ class RedisTier:
         self._line.failed(f"Redis at {self.address}: {_reason(error)}: {words:.120}")
 
     def _name(self, part: str, text: str) -> bytes:
-        return _bytes(self.prefix + part + text)
+        return as_bytes(self.prefix + part + text)
 
     def _unlink(self, names: Iterable[bytes]) -> int:
         return sum(
@@ -281,7 +281,7 @@ def _reason(error: Exception) -> str:
 
 
 def _mark(tag: str) -> bytes:
-    return blake2b(_bytes(tag), digest_size=_MARK_BYTES).digest()
+    return blake2b(as_bytes(tag), digest_size=_MARK_BYTES).digest()
 
 
 def _marks(head: bytes) -> list[bytes]:
@@ -303,10 +303,6 @@ def _range(client: redis.Redis, notes: bytes) -> list[bytes]:
 
 def _count(reply: object) -> int:
     return reply if isinstance(reply, int) else 0
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
 
 
 def _has_evicted(client: redis.Redis) -> bool:

@@ -68,8 +68,9 @@ class Rest:
         self._first_s = first_s
         self._longest_s = longest_s
         self._clock = clock
-        self._wait_s = 0.0
+        self._wait_s = first_s
         self._until = 0.0
+        self._is_tried = False
         self._lock = threading.Lock()
 
     def may_try(self) -> bool:
@@ -81,21 +82,28 @@ class Rest:
             if now < self._until:
                 return False
             self._until = now + self._wait_s  # the others go on resting while this one tries
+            self._is_tried = True
             return True
 
     def failed(self, trouble: str) -> None:
-        """Begin a rest, or a longer one; failures of calls that began before it do not lengthen it."""
+        """Begin a rest, or a longer one; calls that began before it and fail now do not lengthen it."""
         with self._lock:
-            if not self.trouble:
-                self._wait_s = self._first_s
-            elif self.trouble and self._clock() + self._wait_s / 2 > self._until:
+            if self._is_tried:
                 self._wait_s = min(2 * self._wait_s, self._longest_s)
+            if self._is_tried or not self.trouble:
+                self._until = self._clock() + self._wait_s
+            self._is_tried = False
             self.trouble = trouble
-            self._until = self._clock() + self._wait_s
 
     def worked(self) -> None:
         """End the trouble."""
         if self.trouble:
             with self._lock:
                 self.trouble = ""
-                self._wait_s = 0.0
+                self._wait_s = self._first_s
+                self._is_tried = False
+
+
+def as_bytes(name: str) -> bytes:
+    """Return a name in UTF-8; half a character, which JSON can smuggle in, is no reason to fail."""
+    return name.encode("utf-8", "surrogatepass")

@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from course_lib.caching.tiers import as_bytes
 from course_lib.errors import CourseError
 
 COMPRESS_OVER_BYTES = 4096
@@ -92,7 +93,7 @@ def decode(blob: bytes, *, key: str, signing_key: bytes | None = None) -> Any:
 
 
 def _sum(body: bytes, flags: int, key: str, signing_key: bytes | None) -> bytes:
-    name = key.encode("utf-8", "surrogatepass")
+    name = as_bytes(key)
     digest = blake2b(b"%d:%d:%b:" % (flags, len(name), name), digest_size=_SUM_BYTES, key=signing_key or b"")
     digest.update(body)
     return digest.digest()

@@ -1,0 +1,246 @@
+"""The disk tier: bounded, shared by processes, and nobody else's file is touched."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from course_lib.caching.disk import DiskTier
+from course_lib.paths import ROOT
+
+MIB = 2**20
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "folder" / "cache.db"
+
+
+def write(path: Path, *, entries: int = 20) -> None:
+    with closing(DiskTier(path)) as tier:
+        for n in range(entries):
+            tier.put(str(n), b"v" * 1000, ttl_s=60)
+
+
+def test_answers_outlive_the_process_and_so_does_their_time(path):
+    now_s = [1000.0]
+    with closing(DiskTier(path, clock=lambda: now_s[0])) as tier:
+        tier.put("a", b"v", ttl_s=10, tags=("t",))
+        tier.put("b", b"v", ttl_s=100, tags=("t",))
+    now_s[0] = 1010.0
+    with closing(DiskTier(path, clock=lambda: now_s[0])) as tier:
+        assert (tier.get("a"), tier.get("b")) == (None, b"v")
+        assert tier.drop_tag("t") == 2
+
+
+def test_only_its_owner_can_read_the_file(path):
+    with closing(DiskTier(path)) as tier:
+        tier.put("a", b"v", ttl_s=60)
+        files = list(path.parent.iterdir())
+
+        assert len(files) == 3
+        assert {stat.S_IMODE(file.stat().st_mode) & 0o077 for file in files} == {0}
+
+
+@pytest.mark.parametrize("size", [100, 1100, 60_000], ids=lambda size: f"{size} B")
+def test_the_file_never_outgrows_its_limit(path, size):
+    with closing(DiskTier(path, MIB)) as tier:
+        number = max(40, 3 * MIB // 2 // (size + 300))
+        kept = [tier.put(f"{n:064d}", os.urandom(size), ttl_s=60, tags=("t",)) for n in range(number)]
+        there = sum(tier.get(f"{n:064d}") is not None for n in range(number))
+        last = tier.get(f"{number - 1:064d}")
+
+        assert all(kept)
+        assert last is not None
+        assert there * (size + 300) > 0.4 * MIB
+        assert path.stat().st_size <= MIB
+        assert tier.size_bytes() <= MIB
+
+
+def test_the_longest_unused_leave_first(path):
+    now_s = [0.0]
+    with closing(DiskTier(path, MIB, clock=lambda: now_s[0])) as tier:
+        for n in range(1100):
+            now_s[0] += 1
+            tier.put(str(n), b"v" * 1000, ttl_s=None)
+            tier.get("0")
+
+        assert tier.get("0") is not None
+        assert tier.get("1") is None
+
+
+def test_what_has_run_out_leaves_first(path):
+    now_s = [0.0]
+    with closing(DiskTier(path, MIB, clock=lambda: now_s[0])) as tier:
+        tier.put("old", b"v" * 1000, ttl_s=None)
+        for n in range(400):
+            tier.put(str(n), b"v" * 1000, ttl_s=5)
+        now_s[0] = 10.0
+        for n in range(400):
+            tier.put(f"new {n}", b"v" * 1000, ttl_s=None)
+
+        assert tier.get("old") is not None
+
+
+def test_a_value_as_large_as_the_file_is_not_kept(path):
+    with closing(DiskTier(path, MIB)) as tier:
+        tier.put("a", b"v", ttl_s=60)
+
+        assert tier.put("a", b"v" * MIB, ttl_s=60) is False
+        assert (tier.get("a"), tier.refused, tier.trouble) == (None, 1, "")
+
+
+@pytest.mark.parametrize("at", [0, 100, 4096, 20_000], ids=lambda at: f"from byte {at}")
+def test_a_damaged_file_is_set_aside_and_a_new_one_begun(path, at):
+    write(path)
+    blob = path.read_bytes()
+    path.write_bytes(blob[:at] + b"garbage " * ((len(blob) - at) // 8))
+    with closing(DiskTier(path)) as tier:
+        got = [tier.get(str(n)) for n in range(20)]
+        tier.put("a", b"v", ttl_s=60)
+
+        assert set(got) <= {None, b"v" * 1000}
+        assert tier.put("a", b"v", ttl_s=60)
+        assert tier.get("a") == b"v"
+        assert tier.healthy
+        assert "cache.db was damaged; it is now cache.db.damaged" in tier.trouble
+    assert b"garbage" in path.with_name("cache.db.damaged").read_bytes()
+
+
+def test_a_file_that_is_damaged_while_in_use_does_no_harm(path):
+    with closing(DiskTier(path)) as tier:
+        for n in range(200):
+            tier.put(str(n), b"v" * 1000, ttl_s=60)
+        path.write_bytes(b"garbage " * 1000)
+        path.with_name("cache.db-wal").write_bytes(b"garbage " * 1000)
+        for n in range(200):
+            assert tier.get(str(n)) in (None, b"v" * 1000)
+            tier.put(str(n), b"v" * 1000, ttl_s=60)
+
+
+def test_another_program_s_database_is_not_touched(tmp_path):
+    path = tmp_path / "orders.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE orders (id)")
+        db.commit()
+    before = path.read_bytes()
+    with closing(DiskTier(path)) as tier:
+        assert tier.put("a", b"v", ttl_s=60) is False
+        assert tier.get("a") is None
+        assert not tier.healthy
+        assert tier.trouble == f"{path} is another program's database; name another file"
+
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["orders.db"]
+
+
+def test_a_place_where_no_file_can_be_turns_it_off_and_says_so(tmp_path):
+    (tmp_path / "file").write_text("")
+    with closing(DiskTier(tmp_path / "file" / "cache.db")) as tier:
+        assert tier.put("a", b"v", ttl_s=60) is False
+        assert tier.get("a") is None
+        assert not tier.healthy
+        assert "cache.db" in tier.trouble
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_turns_it_off_and_says_so(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir(mode=0o500)
+    with closing(DiskTier(folder / "cache.db")) as tier:
+        assert tier.put("a", b"v", ttl_s=60) is False
+        assert "ermission denied" in tier.trouble
+
+
+def test_a_full_disk_refuses_writes_and_goes_on_reading(path):
+    """The limit of SQLite's pages stands in for the disk's."""
+    with closing(DiskTier(path, 100 * MIB)) as tier:
+        tier.put("a", b"v", ttl_s=60)
+        pages = tier._db.execute("PRAGMA page_count").fetchone()[0]
+        tier._db.execute(f"PRAGMA max_page_count = {pages}")
+
+        assert tier.put("b", b"v" * 50_000, ttl_s=60) is False
+        assert "takes no writes: database or disk is full" in tier.trouble
+        assert (tier.get("a"), tier.refused, tier.healthy) == (b"v", 1, False)
+
+        tier._db.execute("PRAGMA max_page_count = 100000")
+        tier._writing._until = 0.0
+        assert tier.put("b", b"v" * 50_000, ttl_s=60)
+        assert (tier.trouble, tier.healthy) == ("", True)
+
+
+def test_a_writer_that_holds_the_file_costs_one_short_wait(path):
+    with closing(DiskTier(path)) as tier, closing(sqlite3.connect(path)) as other:
+        tier.put("a", b"v", ttl_s=60)
+        other.execute("BEGIN IMMEDIATE")
+
+        assert [tier.put("b", b"v", ttl_s=60) for _ in range(20)] == [False] * 20
+        assert tier.get("a") == b"v"
+        assert "database is locked" in tier.trouble
+
+
+def test_threads_share_it(path):
+    with closing(DiskTier(path)) as tier:
+
+        def work(n: int) -> None:
+            for m in range(50):
+                tier.put(f"{n} {m}", b"v", ttl_s=60)
+
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert all(tier.get(f"{n} {m}") == b"v" for n in range(4) for m in range(50))
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_opens_it_anew(path):
+    with closing(DiskTier(path)) as tier:
+        tier.put("a", b"v", ttl_s=60)
+        fork = multiprocessing.get_context("fork")
+        queue = fork.SimpleQueue()
+        child = fork.Process(target=lambda: queue.put((tier.get("a"), tier.put("b", b"w", ttl_s=60))))
+        child.start()
+        seen = queue.get()
+        child.join()
+
+        assert seen == (b"v", True)
+        assert tier.get("b") == b"w"
+
+
+def test_a_process_killed_while_it_writes_leaves_a_sound_file(path):
+    code = (
+        "import sys; from course_lib.caching.disk import DiskTier\n"
+        f"tier = DiskTier({str(path)!r}, {MIB}); n = 0\n"
+        "while True:\n    tier.put(str(n), str(n).encode() * 500, ttl_s=60, tags=('t',)); n += 1\n"
+        "    if n == 200: print('.', flush=True)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        writer.send_signal(signal.SIGKILL)
+    with closing(DiskTier(path, MIB)) as tier:
+        values = {n: tier.get(str(n)) for n in range(2000)}
+
+        assert all(value in (None, str(n).encode() * 500) for n, value in values.items())
+        assert any(values.values())
+        assert tier.put("a", b"v", ttl_s=60)
+        assert tier.trouble == ""
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert (
+            db.execute("SELECT size FROM total").fetchone()
+            == db.execute("SELECT sum(size) FROM entry").fetchone()
+        )

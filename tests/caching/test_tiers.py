@@ -1,0 +1,156 @@
+"""What every tier does, whatever it is made of; and how one in trouble is left alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from course_lib.caching.disk import DiskTier
+from course_lib.caching.memory import MemoryTier
+from course_lib.caching.redis_tier import RedisTier
+from course_lib.caching.tiers import Rest, Tier
+
+HALF_A_CHARACTER = "\ud800"
+
+
+@pytest.fixture(params=["memory", "redis", "disk"])
+def tier(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Tier]:
+    made: Tier
+    if request.param == "memory":
+        made = MemoryTier(10**6)
+    elif request.param == "redis":
+        made = RedisTier(request.getfixturevalue("redis_url"))
+    else:
+        made = DiskTier(tmp_path / "cache.db", 10**6)
+    assert made.name == request.param
+    yield made
+    assert made.trouble == ""
+    made.close()
+    assert made.get("a") is None
+
+
+def test_a_value_comes_back_as_it_was(tier: Tier):
+    for value in (b"v", b"", b"\x00\xff\r\n", b"x" * 100_000):
+        assert tier.put("a", value, ttl_s=60)
+        assert tier.get("a") == value
+    assert tier.get("b") is None
+    assert tier.healthy
+
+
+def test_a_value_runs_out(tier: Tier):
+    tier.put("short", b"v", ttl_s=0.05)
+    tier.put("long", b"v", ttl_s=60)
+    tier.put("endless", b"v", ttl_s=None)
+    tier.put("as good as endless", b"v", ttl_s=float("inf"))
+    time.sleep(0.06)
+
+    assert [tier.get(key) for key in ("short", "long", "endless", "as good as endless")] == [
+        None,
+        *[b"v"] * 3,
+    ]
+
+
+@pytest.mark.parametrize("ttl_s", [0, -5.0])
+def test_what_is_over_already_is_not_kept_and_neither_is_what_it_replaces(tier: Tier, ttl_s: float):
+    tier.put("a", b"old", ttl_s=60)
+
+    assert tier.put("a", b"new", ttl_s=ttl_s) is False
+    assert tier.get("a") is None
+
+
+def test_deleting_drops_these_and_no_others(tier: Tier):
+    for key in "abc":
+        tier.put(key, b"v", ttl_s=60)
+
+    assert tier.delete(["a", "b", "none"]) == 2
+    assert tier.delete([]) == 0
+    assert [tier.get(key) for key in "abc"] == [None, None, b"v"]
+
+
+def test_a_tag_drops_what_was_put_with_it(tier: Tier):
+    for n in range(1200):
+        tier.put(str(n), b"v", ttl_s=60, tags=("a", "b") if n % 2 else ("b",))
+    tier.put("other", b"v", ttl_s=60, tags=("c",))
+
+    assert tier.drop_tag("a") == 600
+    assert (tier.get("1"), tier.get("2")) == (None, b"v")
+    assert tier.drop_tag("a") == 0
+    assert tier.drop_tag("b") == 600
+    assert tier.get("other") == b"v"
+
+
+def test_putting_again_takes_the_new_tags(tier: Tier):
+    tier.put("a", b"v", ttl_s=60, tags=("old",))
+    tier.put("a", b"w", ttl_s=60, tags=("new",))
+
+    assert tier.drop_tag("new") == 1
+    assert tier.get("a") is None
+
+
+def test_clearing_drops_everything(tier: Tier):
+    for key in "abc":
+        tier.put(key, b"v" * 200_000, ttl_s=60, tags=("t",))
+    full = tier.size_bytes()
+    tier.clear()
+
+    assert [tier.get(key) for key in "abc"] == [None] * 3
+    assert 0 <= tier.size_bytes() < full
+    assert tier.drop_tag("t") == 0
+
+
+def test_strange_names_are_names_like_others(tier: Tier):
+    for name in ("", " ", "a:b", "*", "[x]", "läßt", "\n", "\x00", "'; DROP TABLE entry", "x" * 5000):
+        assert tier.put(name, name.encode(), ttl_s=60, tags=(name,))
+        assert tier.get(name) == name.encode()
+        assert tier.drop_tag(name) == 1
+        assert tier.get(name) is None
+
+
+def test_half_a_character_in_a_name_does_no_harm(tier: Tier):
+    tier.put(HALF_A_CHARACTER, b"v", ttl_s=60, tags=(HALF_A_CHARACTER,))
+    tier.put("a", b"v", ttl_s=60)
+
+    assert tier.get("a") == b"v"
+
+
+class Clock:
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_after_a_failure_one_caller_at_a_time_tries_again_and_waits_grow():
+    clock = Clock()
+    rest = Rest(1.0, 4.0, clock=clock)
+    tried_at = []
+    rest.failed("away")
+    for tenth in range(200):
+        clock.now_s = tenth / 10
+        if rest.may_try():
+            assert not rest.may_try()
+            tried_at.append(clock.now_s)
+            rest.failed("away")
+
+    assert tried_at == [1.0, 3.0, 7.0, 11.0, 15.0, 19.0]
+
+
+def test_many_failures_at_once_are_one():
+    clock = Clock()
+    rest = Rest(1.0, 64.0, clock=clock)
+    for _ in range(50):
+        rest.failed("away")
+
+    clock.now_s = 1.0
+    assert rest.may_try()
+
+
+def test_a_success_ends_the_trouble():
+    rest = Rest(1.0, 4.0, clock=Clock())
+    rest.failed("away")
+    rest.worked()
+
+    assert (rest.trouble, rest.may_try(), rest.may_try()) == ("", True, True)
