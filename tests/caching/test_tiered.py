@@ -1,0 +1,454 @@
+"""Memory, Redis and disk as one cache: who is asked, who is filled, what is not kept, what never gets out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import dspy
+import numpy as np
+import pytest
+from dspy.clients.cache import request_cache
+
+from course_lib import lm
+from course_lib.caching import TieredCache, scope
+from course_lib.caching.keys import UnkeyableError
+from course_lib.caching.seam import CacheMisuseError
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now_s = time.time()
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def request(question: str = "Where is my parcel?", **options: Any) -> dict[str, Any]:
+    entry = {"_fn_identifier": "dspy.clients.lm.litellm_completion"}
+    return {"model": "m", "messages": [{"role": "user", "content": question}]} | entry | options
+
+
+def record(text: str | None = "On its way.", *, finish_reason: str = "stop", **more: Any) -> dict[str, Any]:
+    usage = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
+    response = {"finish_reason": finish_reason, "message": {"role": "assistant", "parts": []}}
+    plain = {"_dspy_format": "dspy-lm15-result-v1", "responses": [response], "outputs": [text]}
+    return plain | {"usage": usage, "cost": None, "response_model": "sim-large"} | more
+
+
+def ask(cache: TieredCache, answer: Any = None, **options: Any) -> Any:
+    """Ask as DSPy does: get, and after a miss put."""
+    found = cache.get(request(**options), ["api_key", "api_base", "base_url"])
+    if found is None:
+        cache.put(request(**options), record() if answer is None else answer, ["api_key"])
+    return found
+
+
+@pytest.fixture
+def make(tmp_path: Path):
+    """Make caches; all are closed at the end."""
+    made = []
+
+    def build(*, disk: bool = False, **options: Any) -> TieredCache:
+        made.append(TieredCache(disk_path=tmp_path / "cache.db" if disk else None, **options))
+        return made[-1]
+
+    yield build
+    for cache in made:
+        cache.close()
+
+
+# -- tiers ---------------------------------------------------------------------------------------------
+
+
+def test_a_miss_is_kept_and_then_a_hit_in_memory(make):
+    cache = make()
+
+    assert ask(cache) is None
+    assert ask(cache) == record()
+
+    stats = cache.stats()
+    assert (stats.hits, stats.misses, stats.puts) == ({"memory": 1}, 1, 1)
+
+
+def test_another_process_finds_the_answer_in_redis_and_then_in_its_memory(make, redis_url):
+    ask(make(redis_url=redis_url))
+    other = make(redis_url=redis_url)
+
+    assert [ask(other), ask(other)] == [record()] * 2
+    assert other.stats().hits == {"redis": 1, "memory": 1}
+
+
+def test_a_hit_on_disk_fills_redis_and_memory(make, redis_url):
+    ask(make(redis_url=redis_url, disk=True))
+    cache = make(redis_url=redis_url, disk=True)
+    cache.shared.clear()
+    cache._log.look(now=True)
+
+    for _ in range(2):
+        assert ask(cache) == record()
+    cache.memory.clear()
+    assert ask(cache) == record()
+
+    assert cache.stats().hits == {"disk": 1, "memory": 1, "redis": 1}
+
+
+def test_answers_outlive_the_process_on_disk_alone(make):
+    ask(make(disk=True))
+
+    assert ask(make(disk=True)) == record()
+
+
+def test_an_answer_runs_out_everywhere(make, redis_url):
+    clock = Clock()
+    cache = make(redis_url=redis_url, disk=True, ttl_s=60, ttl_jitter_share=0, clock=clock)
+    ask(cache)
+    clock.now_s += 61
+
+    assert ask(cache) is None
+
+
+def test_a_promoted_answer_keeps_its_time_and_gets_no_fresh_one(make):
+    clock = Clock()
+    ask(make(disk=True, ttl_s=60, ttl_jitter_share=0, clock=clock))
+    clock.now_s += 50
+    cache = make(disk=True, ttl_s=60, clock=clock)
+
+    assert ask(cache) == record()
+    clock.now_s += 11
+    assert cache.get(request()) is None
+
+
+def test_lifetimes_are_spread_but_never_longer_than_asked_for(make):
+    clock = Clock()
+    cache = make(ttl_s=100, ttl_jitter_share=0.2, clock=clock)
+    for n in range(200):
+        ask(cache, question=str(n))
+
+    def alive_after(age_s: float) -> int:
+        cache._clock.now_s = born_s + age_s
+        return sum(cache.get(request(str(n))) is not None for n in range(200))
+
+    born_s = clock.now_s
+    assert alive_after(79.9) == 200
+    assert 60 < alive_after(90) < 140
+    assert alive_after(100) == 0
+
+
+def test_namespaces_in_one_redis_do_not_meet(make, redis_url):
+    ask(make(redis_url=redis_url, namespace="a"))
+
+    assert ask(make(redis_url=redis_url, namespace="b")) is None
+
+
+def test_an_answer_signed_with_another_key_is_a_miss_and_is_counted(make, redis_url):
+    ask(make(redis_url=redis_url, signing_key=b"ours"))
+    forged = make(redis_url=redis_url, signing_key=b"theirs")
+
+    assert ask(forged) is None
+    assert forged.stats().refused == {"redis": 1}
+
+
+def test_long_answers_are_compressed_outside_memory(make, redis_url):
+    long = record("word " * 4000)
+    cache = make(redis_url=redis_url, compress_over_bytes=1000)
+    ask(cache, long)
+
+    assert len(cache.shared.get(cache.cache_key(request()))) < 2000
+    cache.memory.clear()
+    assert ask(cache) == long
+
+
+# -- what is handed out --------------------------------------------------------------------------------
+
+
+def test_a_caller_who_changes_its_answer_changes_no_one_elses(make, redis_url):
+    cache = make(redis_url=redis_url)
+    mine = record()
+    cache.put(request(), mine)
+    mine["outputs"].append("changed by who asked first")
+    for _ in range(2):
+        found = cache.get(request())
+        found["outputs"][0] = "changed"
+        found["usage"].clear()
+    cache.memory.clear()
+    cache.get(request())["responses"].clear()
+
+    assert cache.get(request()) == record()
+
+
+def test_arrays_and_other_objects_stay_in_memory_and_are_copied(make, redis_url):
+    cache = make(redis_url=redis_url)
+    array = np.arange(4, dtype=np.float32)
+    cache.put(request(), array)
+    array[0] = 99
+    cache.get(request())[1] = 99
+
+    found = cache.get(request())
+    assert found.tolist() == [0, 1, 2, 3]
+    assert found.dtype == np.float32
+    assert cache.shared.get(cache.cache_key(request())) is None
+    assert cache.stats().not_kept == {"only in memory, being no plain JSON (ndarray)": 1}
+
+
+@pytest.mark.parametrize("value", [(1, 2), {1: "a"}, {"a": (1,)}, float("inf"), 2.5, "text", [1.5, None], 0])
+def test_any_value_comes_back_as_it_was(make, value, redis_url):
+    cache = make(redis_url=redis_url)
+    cache.put(request(), value)
+
+    found = cache.get(request())
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_an_embedder_gets_its_arrays_back(make, monkeypatch):
+    monkeypatch.setattr(dspy, "cache", (cache := make()), raising=False)
+    calls = []
+
+    embed = dspy.Embedder(embed_texts)
+    embed_texts.calls = calls
+    first, second = embed(["a", "bb"]), embed(["a", "bb"])
+    asynchronous = asyncio.run(embed.acall(["a", "bb"]))
+
+    assert first.tolist() == second.tolist() == asynchronous.tolist() == [[1.0], [2.0]]
+    assert len(calls) == 1
+    assert cache.stats().hits == {"memory": 2}
+
+
+def embed_texts(texts: list[str]) -> np.ndarray:
+    embed_texts.calls.append(texts)
+    return np.array([[float(len(text))] for text in texts])
+
+
+class Reply:
+    """Looks like what LiteLLM answers with."""
+
+    def __init__(self, text: str, finish_reason: str = "stop") -> None:
+        message = type("Message", (), {"content": text})()
+        self.choices = [type("Choice", (), {"message": message, "finish_reason": finish_reason})()]
+        self.usage = {"prompt_tokens": 10, "completion_tokens": 5}
+
+
+def test_objects_of_litellm_are_handed_out_as_dspy_does_with_usage_cleared(make):
+    cache = make()
+    cache.put(request(), Reply("hello"))
+
+    found = cache.get(request())
+
+    assert found.choices[0].message.content == "hello"
+    assert (found.usage, found.cache_hit) == ({}, True)
+    assert cache.stats().saved_tokens == 15
+
+
+# -- what is not kept ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (record("Once upon a", finish_reason="length"), "cut off at max_tokens"),
+        (record("I can", finish_reason="content_filter"), "cut off by a content filter"),
+        (record(""), "empty"),
+        (record(None), "empty"),
+        (record(" \n"), "empty"),
+        (record(outputs=[]), "empty"),
+        (record(outputs=["fine", ""]), "empty"),
+        (record(outputs=[{"text": None, "reasoning_content": "hm"}]), "empty"),
+        (Reply("half", "length"), "cut off at max_tokens"),
+        (Reply(""), "empty"),
+    ],
+)
+def test_negative_answers_are_not_kept(make, answer, reason, redis_url):
+    cache = make(redis_url=redis_url)
+    ask(cache, answer)
+
+    assert ask(cache, answer) is None
+    assert cache.stats().not_kept == {reason: 2}
+
+
+def test_tool_calls_without_a_text_are_an_answer(make):
+    cache = make()
+    ask(cache, record(outputs=[{"text": None, "tool_calls": [{"id": "1"}]}]))
+
+    assert ask(cache)["outputs"][0]["tool_calls"] == [{"id": "1"}]
+
+
+def test_without_memory_for_this_call_only_the_slower_tiers_keep_it(make, redis_url):
+    cache = make(redis_url=redis_url)
+    cache.put(request(), record(), None, enable_memory_cache=False)
+
+    assert len(cache.memory) == 0
+    assert ask(cache) == record()
+
+
+def test_a_required_tenant_is_required_for_keys_too(make):
+    cache = make(require_tenant=True)
+
+    with pytest.raises(UnkeyableError, match="no tenant"):
+        cache.cache_key(request())
+    with scope(tenant="acme"):
+        ask(cache)
+        assert ask(cache) == record()
+
+
+# -- nothing gets out ----------------------------------------------------------------------------------
+
+
+def test_an_error_of_the_cache_itself_is_a_miss_and_is_told(make, monkeypatch):
+    cache = make()
+    monkeypatch.setattr(cache.memory, "get", lambda key: 1 / 0)
+    monkeypatch.setattr(cache.memory, "put", lambda *args, **options: 1 / 0)
+
+    assert ask(cache) is None
+    assert "ZeroDivisionError" in cache.stats().trouble[0]
+    assert cache.stats().misses == 1
+
+
+def test_pickles_are_refused(make, tmp_path):
+    for refused in (make().save_memory_cache, make().load_memory_cache):
+        with pytest.raises(CacheMisuseError, match="pickle"):
+            refused(str(tmp_path / "x.pkl"))
+
+
+def test_no_secret_reaches_redis_or_the_file(make, redis_url, tmp_path):
+    import redis
+
+    cache = make(redis_url=redis_url, disk=True)
+    with scope(tenant="acme-secret", customer="ada-secret"):
+        ask(cache, api_key="key-secret", api_base="https://user:pw-secret@host/v1")
+    cache.close()
+
+    with redis.Redis.from_url(redis_url) as client:
+        names = b"".join(client.keys())
+        values = b"".join(client.get(name) for name in client.keys("*:e:*"))
+    files = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert b"On its way." in values
+    assert b"secret" not in names + values + files
+
+
+# -- for a front ---------------------------------------------------------------------------------------
+
+
+def test_peek_looks_in_memory_alone_and_counts_nothing(make, redis_url):
+    cache = make(redis_url=redis_url)
+    ask(cache)
+    key = cache.cache_key(request())
+
+    assert cache.peek(key) == record()
+    cache.memory.clear()
+    assert cache.peek(key) is None
+    assert cache.stats().asked == 1
+
+
+def test_peek_is_none_until_invalidations_have_been_looked_at(make, redis_url):
+    cache = make(redis_url=redis_url, lag_s=0)
+    ask(cache)
+
+    assert cache.peek(cache.cache_key(request())) is None
+    assert ask(cache) == record()
+
+
+def test_a_pinned_answer_is_the_next_get_once_also_in_a_worker_thread(make):
+    cache = make()
+    held = record("pinned")
+
+    with cache.pinned("k", held):
+        assert asyncio.run(asyncio.to_thread(cache.get, request())) is held
+        assert cache.get(request()) is None
+    assert cache.stats().hits == {"memory": 1}
+    with cache.pinned("k", held, counted_as="flight"):
+        shared = cache.get(request())
+        assert shared == held
+        assert shared is not held
+    with cache.pinned("k", held, counted_as=None):
+        cache.get(request())
+    assert cache.stats().hits == {"memory": 1, "flight": 1}
+
+
+def test_a_capture_sees_every_put_in_its_block_kept_or_not(make):
+    cache = make()
+
+    with cache.captured() as values:
+        asyncio.run(asyncio.to_thread(cache.put, request(), record("")))
+        cache.put(request(), record())
+    cache.put(request(), record("later"))
+
+    assert [value["outputs"][0] for value in values] == ["", "On its way."]
+
+
+def test_warm_keeps_records_under_keys(make, redis_url):
+    cache = make(redis_url=redis_url)
+
+    assert cache.warm([(cache.cache_key(request()), record()), ("x", record(""))]) == 1
+    assert ask(make(redis_url=redis_url)) == record()
+
+
+def test_forget_drops_an_answer_from_every_tier(make, redis_url):
+    cache = make(redis_url=redis_url, disk=True)
+    ask(cache)
+    key = cache.cache_key(request())
+    assert key in cache
+
+    cache.forget(key)
+
+    assert key not in cache
+    assert ask(make(redis_url=redis_url, disk=True)) is None
+
+
+# -- under DSPy ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def program(make, monkeypatch, redis_url):
+    """A program on the simulator, and the cache under it."""
+    monkeypatch.setattr(dspy, "cache", (cache := make(redis_url=redis_url)), raising=False)
+    with dspy.context(lm=lm.connect("sim-large"), adapter=dspy.ChatAdapter()):
+        yield dspy.Predict("question -> answer"), cache
+    lm.stop()
+
+
+def test_sync_async_streams_and_batches_share_one_request(program):
+    predict, cache = program
+    lm.reset()
+    question = {"question": "What is 6 times 7?"}
+    examples = [dspy.Example(**question).with_inputs("question")] * 3
+
+    answers = [predict(**question), asyncio.run(predict.acall(**question))]
+    answers += predict.batch(examples, num_threads=2, disable_progress_bar=True)
+
+    async def stream() -> Any:
+        asynchronous = dspy.streamify(predict, is_async_program=True)
+        return [part async for part in asynchronous(**question)][-1]
+
+    answers.append(asyncio.run(stream()))
+    assert {answer.answer for answer in answers} == {answers[0].answer}
+    assert lm.ledger().requests == 1
+    assert cache.stats().hits == {"memory": 5}
+
+
+def test_what_was_saved_is_what_the_answer_cost_at_first(program):
+    predict, cache = program
+    lm.reset()
+
+    for _ in range(3):
+        predict(question="What is 6 times 8?")
+
+    bill, stats = lm.ledger(), cache.stats()
+    assert stats.saved_tokens == 2 * (bill.prompt_tokens + bill.completion_tokens)
+    assert stats.saved_cost_usd == pytest.approx(2 * bill.cost_usd)
+
+
+def test_a_function_of_ones_own_can_use_it(make, monkeypatch):
+    monkeypatch.setattr(dspy, "cache", make(), raising=False)
+    runs = []
+
+    @request_cache()
+    def look_up(order: str) -> tuple[str, int]:
+        runs.append(order)
+        return order, len(runs)
+
+    assert [look_up("O-1"), look_up("O-1"), look_up("O-2")] == [("O-1", 1), ("O-1", 1), ("O-2", 2)]
