@@ -1,0 +1,383 @@
+"""The Redis tier when Redis is down, slow, full, or holds what is not ours: misses, soon, and no error."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+from course_lib.caching.redis_server import RedisServerError, Server, running_redis
+from course_lib.caching.redis_tier import RedisTier
+from course_lib.caching.wire import NotOurs, decode, encode
+
+DEADLINE_S = 0.1
+SECRET = "hunter2"
+
+
+@pytest.fixture
+def tier(own_redis: Server) -> Iterator[RedisTier]:
+    """A tier on a server of this test's own, with one entry."""
+    with closing(RedisTier(own_redis.url, deadline_s=DEADLINE_S, rest_s=0.02)) as tier:
+        tier.put("a", b"v", ttl_s=60)
+        yield tier
+
+
+def recovers(tier: RedisTier, limit_s: float = 5.0) -> bool:
+    give_up_at = time.monotonic() + limit_s
+    while time.monotonic() < give_up_at:
+        if tier.put("recovered", b"v", ttl_s=60) and tier.get("recovered") == b"v":
+            return tier.trouble == ""
+        time.sleep(0.01)
+    return False
+
+
+@contextmanager
+def takes_at_most(limit_s: float) -> Iterator[None]:
+    begun = time.monotonic()
+    yield
+    assert time.monotonic() - begun < limit_s
+
+
+@pytest.mark.parametrize("deed", ["kill", "stop"])
+def test_a_server_that_is_gone_is_a_miss_until_it_is_back(own_redis, tier, deed):
+    getattr(own_redis, deed)()
+
+    with takes_at_most(0.5):
+        assert [tier.get("a") for _ in range(1000)] == [None] * 1000
+        assert tier.put("b", b"v", ttl_s=60) is False
+        assert (tier.delete(["a"]), tier.drop_tag("t"), tier.size_bytes()) == (0, 0, 0)
+        tier.clear()
+    assert not tier.healthy
+    assert "it cannot be reached" in tier.trouble
+    assert "\n" not in tier.trouble
+
+    own_redis.start()
+    assert recovers(tier)
+    assert tier.get("a") is None
+
+
+def test_a_restart_between_two_calls_goes_unnoticed(own_redis, tier):
+    own_redis.kill()
+    own_redis.start()
+
+    assert tier.put("a", b"w", ttl_s=60)
+    assert (tier.get("a"), tier.trouble) == (b"w", "")
+
+
+def test_a_server_that_hangs_costs_one_deadline_and_then_nothing(own_redis, tier):
+    os.kill(own_redis.pid, signal.SIGSTOP)
+    try:
+        with takes_at_most(DEADLINE_S + 0.3):
+            assert [tier.get("a") for _ in range(3)] == [None] * 3
+        assert "does not answer in time" in tier.trouble
+    finally:
+        os.kill(own_redis.pid, signal.SIGCONT)
+
+    assert recovers(tier)
+    assert tier.get("a") == b"v"
+
+
+def test_a_pause_costs_one_deadline_and_no_answer_comes_late_to_the_wrong_question(own_redis, tier):
+    tier.put("b", b"w", ttl_s=60)
+    with closing(tier.connect()) as client:
+        client.execute_command("CLIENT", "PAUSE", "300", "ALL")
+    assert tier.get("a") is None
+
+    assert recovers(tier)
+    assert [tier.get(key) for key in "abab"] == [b"v", b"w", b"v", b"w"]
+
+
+def test_a_full_server_refuses_writes_and_is_read_all_the_same(short_folder):
+    size = 4 * 2**20
+    with (
+        running_redis(short_folder / "s", max_bytes=size, policy="noeviction") as server,
+        closing(RedisTier(server.url, rest_s=0.02)) as tier,
+    ):
+        number = next(n for n in range(99) if not tier.put(str(n), b"v" * 100_000, ttl_s=60))
+
+        assert "refuses writes: command not allowed when used memory" in tier.trouble
+        assert all(tier.get(str(n)) for n in range(number))
+        assert not tier.healthy
+        assert (tier.put("x", b"v", ttl_s=60), tier.refused) == (False, 2)
+
+        tier.delete(map(str, range(number)))
+        assert recovers(tier)
+
+
+def test_a_replica_refuses_writes_and_is_read_all_the_same(own_redis, tier):
+    with closing(tier.connect()) as client:
+        client.config_set("replica-serve-stale-data", "yes")
+        client.replicaof("127.0.0.1", 1)
+
+        assert tier.put("b", b"v", ttl_s=60) is False
+        assert "READONLY" in tier.trouble or "read only" in tier.trouble
+        assert tier.get("a") == b"v"
+
+        client.replicaof("NO", "ONE")
+    assert recovers(tier)
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        lambda client, name: client.set(name, b"\x80\x04\x95garbage"),
+        lambda client, name: client.set(name, b"\xff" * 10_000),
+        lambda client, name: client.set(name, b"ADC\x01"),
+        lambda client, name: client.set(name, b""),
+        lambda client, name: client.hset(name, "a", "b"),
+        lambda client, name: client.rpush(name, "a"),
+        lambda client, name: client.xadd(name, {"a": "b"}),
+        lambda client, name: client.setrange(name, 30 * 2**20, b"x"),
+    ],
+    ids=["pickle", "ones", "our beginning", "nothing", "hash", "list", "stream", "30 MB"],
+)
+def test_foreign_values_are_misses_and_are_replaced(own_redis, tier, store):
+    with closing(tier.connect()) as client:
+        client.delete("course:e:a")
+        store(client, "course:e:a")
+
+    blob = tier.get("a")
+    if blob is not None:
+        with pytest.raises(NotOurs):
+            decode(blob, key="a")
+    assert tier.trouble == ""
+    assert tier.put("a", encode({"x": 1}, key="a"), ttl_s=60)
+    assert decode(tier.get("a"), key="a") == {"x": 1}
+
+
+def test_foreign_values_among_the_notes_of_tags_do_no_harm(own_redis, tier):
+    with closing(tier.connect()) as client:
+        client.set("course:t:t", "garbage")
+        client.set("session:1", "somebody else's")
+        client.zadd("course:t:u", {"../../session:1": 1, "session:1": 1, b"\xff": 1})
+
+        assert tier.put("b", b"v", ttl_s=60, tags=("t",))
+        assert tier.drop_tag("t") == 1
+        assert tier.drop_tag("u") == 0
+        assert (client.get("session:1"), tier.trouble) == (b"somebody else's", "")
+
+
+def test_what_is_too_large_is_neither_kept_nor_read(own_redis):
+    with closing(RedisTier(own_redis.url, max_value_bytes=1000)) as tier:
+        assert tier.put("a", b"v" * 999, ttl_s=60)
+        assert tier.put("a", b"v" * 1000, ttl_s=60) is False
+        assert (tier.get("a"), tier.trouble) == (None, "")
+
+
+@pytest.mark.parametrize(
+    "said", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"", b"$5\r\nab", b"-ERR \xff\r\n", b"*-9\r\n"]
+)
+def test_a_server_of_another_kind_is_a_miss(said):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        stop = threading.Event()
+
+        def serve() -> None:
+            while not stop.is_set():
+                line, _ = listener.accept()
+                with line:
+                    if not stop.is_set():
+                        line.recv(1000)
+                        line.sendall(said)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        port = listener.getsockname()[1]
+        with closing(RedisTier(f"redis://127.0.0.1:{port}", deadline_s=DEADLINE_S)) as tier:
+            with takes_at_most(1.0):
+                assert tier.get("a") is None
+            assert not tier.healthy
+        stop.set()
+        socket.create_connection(("127.0.0.1", port)).close()
+        thread.join()
+
+
+def test_under_load_faults_bring_misses_and_nothing_else(own_redis):
+    """Kill, restart, stop, fill and foreign values while eight threads read and write checked answers."""
+    stop, wrong, most_s, hits = threading.Event(), [], [0.0], [0]
+    with closing(RedisTier(own_redis.url, deadline_s=DEADLINE_S, rest_s=0.02)) as tier:
+
+        def work(seed: int) -> None:
+            rng = random.Random(seed)
+            while not stop.is_set():
+                key = f"k{rng.randrange(40)}"
+                begun = time.monotonic()
+                try:
+                    blob = tier.get(key)
+                    tier.put(key, encode({"key": key, "text": "word " * 100}, key=key), ttl_s=60, tags=("t",))
+                except BaseException as error:
+                    wrong.append(repr(error))
+                    return
+                most_s[0] = max(most_s[0], time.monotonic() - begun)
+                try:
+                    record = decode(blob, key=key) if blob is not None else None
+                except NotOurs:
+                    continue
+                hits[0] += record is not None
+                if record is not None and record["key"] != key:
+                    wrong.append(f"{key} got the answer of {record['key']}")
+
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        rng = random.Random(1)
+        for _ in range(3):
+            time.sleep(0.1)
+            with closing(tier.connect(deadline_s=1.0)) as client:
+                for n in range(40):
+                    client.set(f"course:e:k{n}", rng.randbytes(50))
+                    client.copy(f"course:e:k{n}", f"course:e:k{39 - n}", replace=True)
+                client.config_set("maxmemory", "1mb", "maxmemory-policy", "noeviction")
+            time.sleep(0.1)
+            os.kill(own_redis.pid, signal.SIGSTOP)
+            time.sleep(0.2)
+            own_redis.kill()
+            time.sleep(0.1)
+            own_redis.start()
+        assert recovers(tier)
+        time.sleep(0.1)
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+        assert wrong == []
+        assert hits[0] > 0
+        assert tier.trouble == ""
+        assert most_s[0] < 10 * DEADLINE_S
+
+
+def test_dropping_a_tag_finds_entries_whose_notes_were_evicted(own_redis, tier):
+    for n in range(30):
+        tier.put(str(n), b"v", ttl_s=60, tags=("t",) if n % 3 else ("u", "v"))
+    with closing(tier.connect()) as client:
+        client.delete("course:t:t")
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 3000)
+        while not client.info("stats")["evicted_keys"]:
+            client.set(f"filler:{time.monotonic()}", "x" * 3000)
+        left = sum(tier.get(str(n)) is not None for n in range(30) if n % 3)
+
+    assert tier.drop_tag("t") == left
+    assert all(tier.get(str(n)) is None for n in range(30) if n % 3)
+
+
+def test_notes_of_tags_live_no_longer_than_the_longest_entry_and_lose_what_has_run_out(own_redis, tier):
+    tier.put("short", b"v", ttl_s=0.05, tags=("t",))
+    tier.put("long", b"v", ttl_s=500, tags=("t",))
+    tier.put("middle", b"v", ttl_s=60, tags=("t",))
+    time.sleep(0.06)
+    tier.put("last", b"v", ttl_s=60, tags=("t",))
+    with closing(tier.connect()) as client:
+        assert client.zrange("course:t:t", 0, -1) == [b"middle", b"last", b"long"]
+        assert 490_000 < client.pttl("course:t:t") <= 500_000
+
+        tier.put("endless", b"v", ttl_s=None, tags=("t",))
+        tier.put("one more", b"v", ttl_s=60, tags=("t",))
+        assert client.pttl("course:t:t") == -1
+
+
+def test_two_prefixes_do_not_see_each_other(own_redis, tier):
+    with closing(RedisTier(own_redis.url, prefix="course:*")) as other:
+        assert other.get("a") is None
+        other.put("a", b"w", ttl_s=60)
+        other.clear()
+
+    assert tier.get("a") == b"v"
+
+
+def test_a_client_that_is_not_let_in_says_so_without_the_password(own_redis):
+    with redis.Redis.from_url(own_redis.url) as client:
+        client.config_set("requirepass", "right")
+    with closing(RedisTier(f"{own_redis.url}?password={SECRET}")) as tier:
+        assert tier.get("a") is None
+        assert "it refuses the login" in tier.trouble
+        assert SECRET not in f"{tier.trouble} {tier!r} {tier.address} {tier._client!r}"
+    with closing(RedisTier(f"{own_redis.url}?password=right")) as tier:
+        assert tier.put("a", b"v", ttl_s=60)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", SECRET, f"redis://me:{SECRET}@h:x/0", f"redis://:{SECRET}@h?{SECRET}=1", f"redis://:a/{SECRET}@h"],
+)
+def test_a_malformed_address_is_told_at_once_and_without_the_password(url):
+    with pytest.raises(RedisServerError, match="not of the form") as caught:
+        RedisTier(url)
+
+    assert SECRET not in f"{caught.value}"
+    assert caught.value.__suppress_context__
+
+
+def test_work_of_others_has_the_same_deadline_and_the_same_rest(own_redis, tier):
+    assert tier.attempt(lambda client: client.set("x", 1), None)
+
+    own_redis.kill()
+
+    calls = []
+    assert [tier.attempt(lambda client: calls.append(client.get("x")), "away") for _ in range(9)] == [
+        "away"
+    ] * 9
+    assert calls == []
+
+
+def test_more_threads_than_connections_wait_for_one_another(own_redis, tier):
+    seen: list[bytes | None] = []
+    threads = [threading.Thread(target=lambda: seen.append(tier.get("a"))) for _ in range(200)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    with closing(tier.connect()) as client:
+        connections = client.info("clients")["connected_clients"]
+    assert seen == [b"v"] * 200
+    assert connections <= 66
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_and_its_parent_do_not_read_each_other_s_answers(own_redis, tier):
+    for n in range(50):
+        tier.put(str(n), str(n).encode(), ttl_s=60)
+
+    def read(queue: multiprocessing.SimpleQueue[object]) -> None:
+        queue.put(all(tier.get(str(n)) == str(n).encode() for _ in range(10) for n in range(50)))
+
+    fork = multiprocessing.get_context("fork")
+    queue = fork.SimpleQueue()
+    children = [fork.Process(target=read, args=(queue,)) for _ in range(2)]
+    for child in children:
+        child.start()
+    assert all(tier.get(str(n)) == str(n).encode() for _ in range(10) for n in range(50))
+    assert [queue.get() for _ in children] == [True, True]
+    for child in children:
+        child.join()
+
+
+def test_an_interrupt_while_waiting_leaves_no_answer_behind_for_the_next_question(own_redis, tier):
+    tier.put("b", b"w", ttl_s=60)
+    before = signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    os.kill(own_redis.pid, signal.SIGSTOP)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, DEADLINE_S / 2)
+        with pytest.raises(KeyboardInterrupt):
+            tier.get("a")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        os.kill(own_redis.pid, signal.SIGCONT)
+
+    assert [tier.get(key) for key in "bab"] == [b"w", b"v", b"w"]
+
+
+def test_a_path_with_nothing_behind_it_is_a_miss(tmp_path: Path):
+    with closing(RedisTier(f"unix://{tmp_path}/nothing")) as tier:
+        assert tier.get("a") is None
+        assert "it cannot be reached" in tier.trouble
