@@ -8,7 +8,7 @@ probability 1 - exp(-r T), and T is the time at which the expected bytes just fi
 
 With a time to live D counted from insertion, a stay ends at the first gap longer than T or at age D,
 whichever comes first. The hits of a stay are renewals of a process whose gaps are exponential, but cut off at
-T; their rate m(t) is r up to T and obeys m'(t) = -a m(t - T) with a = r exp(-r T) after it, a jump of -a at T.
+T; their rate m(t) is r up to T, falls by a = r exp(-r T) there, and obeys m'(t) = -a m(t - T) after it.
 The expected hits M are its integral up to D, and the hit probability is M / (1 + M): one miss, then M hits.
 T -> infinity gives r D / (1 + r D), a cache bounded by time alone; D -> infinity gives 1 - exp(-r T) again.
 What has run out makes room before what has not, as in MemoryTier; else dead answers would take room as well.
@@ -96,7 +96,7 @@ def predict(
 
 
 def curve(
-    rates_per_s: npt.ArrayLike, sizes_bytes: npt.ArrayLike, *, ttl_s: float | None = None, points: int = 40
+    rates_per_s: npt.ArrayLike, sizes_bytes: npt.ArrayLike, *, ttl_s: float | None = None, points: int = 30
 ) -> list[tuple[float, float]]:
     """Return (cache bytes, hit share) from a cache for almost nothing to one for all that is alive."""
     rates, sizes = _checked(rates_per_s, sizes_bytes, 1.0, ttl_s)

@@ -96,8 +96,8 @@ def measured(
     traffic: Traffic,
     cache_bytes: int,
     *,
-    requests: int = 12_000,
-    warm_up: int = 4_000,
+    requests: int = 6_000,
+    warm_up: int = 2_000,
     make: Callable[..., Cache] = MemoryTier,
 ) -> Measured:
     """Send `requests` through a cache that has been in use for long, and count the hits.
@@ -113,7 +113,7 @@ def measured(
     cache = make(cache_bytes, clock=clock)
     keys, values = _answers(traffic.answers, traffic.seed)
     ttl_s = traffic.ttl_s
-    _fill(cache, clock, traffic)
+    _fill(cache, clock, traffic, cache_bytes)
     asked = _asked(traffic, warm_up + requests)
     hits = 0
     for number, (at_s, answer) in enumerate(asked):
@@ -153,11 +153,11 @@ def _asked(traffic: Traffic, count: int) -> list[tuple[float, int]]:
     return list(zip(seconds.tolist(), answers.tolist(), strict=True))
 
 
-def _fill(cache: Cache, clock: ManualClock, traffic: Traffic) -> None:
+def _fill(cache: Cache, clock: ManualClock, traffic: Traffic, cache_bytes: int) -> None:
     """Bring the cache to what traffic without end would have left, had there been room for all.
 
     Each answer's last request and last insertion are drawn from their exact joint distribution; then all are
-    put in the order of their last requests. What does not fit is crowded out, as it would have been.
+    put in the order of their last requests. What would be crowded out again is left out from the start.
     """
     rng = np.random.default_rng([traffic.seed, 2])
     rates = traffic.rates_per_s()
@@ -167,8 +167,10 @@ def _fill(cache: Cache, clock: ManualClock, traffic: Traffic) -> None:
         is_there = rng.random(traffic.answers) < rates * traffic.ttl_s / (1 + rates * traffic.ttl_s)
         used_s, left_s = np.minimum(used_s, age_s), np.where(is_there, traffic.ttl_s - age_s, -1.0)
     keys, values = _answers(traffic.answers, traffic.seed)
-    for answer in np.argsort(-used_s).tolist():
-        if left_s[answer] > 0:
-            clock.now_s = -float(used_s[answer])
-            ttl_s = None if traffic.ttl_s is None else float(left_s[answer] + used_s[answer])
-            cache.put(keys[answer], values[answer], ttl_s=ttl_s)
+    latest_first = np.argsort(used_s)
+    latest_first = latest_first[left_s[latest_first] > 0]
+    before = entry_bytes(traffic.answers, traffic.seed)[latest_first].cumsum()
+    for answer in latest_first[before <= cache_bytes][::-1].tolist():
+        clock.now_s = -float(used_s[answer])
+        ttl_s = None if traffic.ttl_s is None else float(left_s[answer] + used_s[answer])
+        cache.put(keys[answer], values[answer], ttl_s=ttl_s)

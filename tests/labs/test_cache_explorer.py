@@ -1,0 +1,100 @@
+import re
+
+import pytest
+
+from course_lib.labs import cache_explorer as lab_module
+from course_lib.labs.cache_explorer import SHARES, UnknownSettingError, cache_explorer, explore, show
+
+
+@pytest.fixture(scope="module")
+def lab():
+    return cache_explorer()
+
+
+@pytest.mark.parametrize("setting", [(0.6, 300, "none", 1), (1.2, 1000, "10 s", 100), (1.0, 300, "1 min", 1)])
+def test_prediction_and_measurement_agree(setting):
+    explored = explore(*setting)
+
+    assert [point.share for point in explored.points] == list(SHARES)
+    for point in explored.points:
+        assert point.measured_share == pytest.approx(point.predicted_share, abs=0.03)
+
+
+def test_money_saved_is_hits_times_the_price_of_a_call():
+    point = explore().at(0.1)
+
+    assert point.saved_usd_per_day == pytest.approx(point.measured_share * 10 * 86_400 * 0.00255)
+
+
+def test_the_same_setting_gives_the_same_picture():
+    first = explore(requests=1000)
+    explore.cache_clear()
+
+    assert explore(requests=1000) == first
+
+
+def test_the_drawing_holds_the_line_all_points_and_the_marked_size():
+    drawn = show(explore(), 0.4)
+    dots = re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)" r="(\d)"', drawn.html)
+
+    assert drawn.html.count("<polyline") == 1
+    assert [size for _, _, size in dots] == ["5", "5", "5", "5", "7", "5", "5"]  # the last is the key's
+    assert [float(x) for x, _, _ in dots[:6]] == sorted(float(x) for x, _, _ in dots[:6])
+    assert all(16 <= float(y) <= 256 for _, y, _ in dots[:6])
+    assert 'role="img" aria-label="Chart: predicted and measured hit rate' in drawn.html
+    assert "40% of all answers" in drawn.text
+
+
+def test_the_line_passes_near_the_dots():
+    drawn = show(explore())
+    line = re.search(r'<polyline points="([^"]+)"', drawn.html)
+    assert line
+    at = [tuple(map(float, pair.split(","))) for pair in line[1].split()]
+    for x, y, _ in re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)" r="(\d)"', drawn.html)[:6]:
+        nearest = min(at, key=lambda pair: abs(pair[0] - float(x)))
+        assert abs(nearest[1] - float(y)) < 25
+
+
+def test_every_choice_redraws_and_says_what_came_of_it(lab):
+    before = lab._out.value
+    lab.ttl.value = "10 s"
+
+    assert lab._out.value != before
+    assert "TTL 10 s" in lab._out.value
+    assert "Done: prediction and measurement differ by" in lab._said.value
+    assert 'role="status"' in lab._said.value
+
+
+def test_another_cache_size_needs_no_new_measurement(lab):
+    known = explore.cache_info().misses
+    lab.share.value = 0.4
+
+    assert explore.cache_info().misses == known
+    assert "40% of all answers" in lab.shown.text
+
+
+def test_it_says_that_it_is_computing_while_it_is(lab, monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        lab_module, "explore", lambda *setting: said.append(lab._said.value) or explore(*setting)
+    )
+    lab.rate.value = 1
+
+    assert len(said) == 1
+    assert "Computing" in said[0]
+
+
+def test_viewers_without_widgets_get_the_drawing_and_the_figures(lab):
+    bundle = lab._repr_mimebundle_()
+
+    assert "<svg" in bundle["text/html"]
+    assert "predicted" in bundle["text/plain"]
+    assert str(explore()).startswith("Hit rate: skew 0.8, 1,000 answers, TTL 10 min, 10 requests/s")
+
+
+@pytest.mark.parametrize(
+    "setting", [{"skew": 2.0}, {"answers": 7}, {"ttl": "1 day"}, {"rate_per_s": 0}, {"share": 0.5}]
+)
+def test_a_setting_that_is_not_offered_lists_those_that_are(setting):
+    with pytest.raises(UnknownSettingError, match="choose from"):
+        cache_explorer(**setting)
