@@ -99,10 +99,13 @@ class Leases:
     # Taking and giving back: these ask Redis, so a task calls them in a thread.
 
     def take(self, key: str) -> Lease | Refusal:
-        """Try to get the lease of `key`; one that this process already holds passes to the new caller."""
-        until_s = time.monotonic() + self._longest_s
+        """Try to get the lease of `key`; one that this process has held for too long passes to the caller."""
+        now_s = time.monotonic()
+        until_s = now_s + self._longest_s
         with self._changed:
             if (held := self._held.get(key)) is not None:
+                if now_s < held.renewed_until_s:
+                    return Refusal.BUSY
                 lease = self._held[key] = Lease(key, held.token, until_s)
                 return lease
         lease = Lease(key, uuid.uuid4().hex, until_s)

@@ -1,0 +1,84 @@
+"""What the tests of the front share: a slow model, a cache for one test, crowds, and a second process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import dspy
+
+from course_lib import lm
+from course_lib.caching.front import CachedLM, sharing
+from course_lib.caching.tiered import TieredCache
+
+
+def slow_model(**options: Any) -> dspy.LM:
+    """The course's model, a moment late."""
+    lm.connect()
+    lm.profile("late", ttft_p50_ms=150, ttft_p99_ms=151)
+    lm.reset()
+    return lm.connect("sim-large@late", **options)
+
+
+@contextmanager
+def caching(cache: TieredCache) -> Iterator[TieredCache]:
+    """Have DSPy use `cache` for one test."""
+    former, dspy.cache = dspy.cache, cache
+    try:
+        yield cache
+    finally:
+        dspy.cache = former
+        cache.close()
+
+
+def waiting(cache: TieredCache, callers: int) -> None:
+    """Wait until that many callers wait for a leader."""
+    flights = sharing(cache).flights
+    end_s = time.monotonic() + 10
+    while sum(len(flight.waiting) for flight in list(flights._flights.values())) < callers:
+        assert time.monotonic() < end_s, "they never came"
+        time.sleep(0.002)
+
+
+def history_of(model: CachedLM) -> list[dict[str, Any]]:
+    """Return the usage of each history entry of the model."""
+    return [entry["usage"] for entry in model.history]
+
+
+PREAMBLE = """
+import asyncio, os, sys, time
+import dspy
+from course_lib import lm
+from course_lib.caching.tiered import TieredCache
+cache = dspy.cache = TieredCache(redis_url=sys.argv[1])
+model = cache.front(lm.connect("sim-large@late"))
+"""
+
+
+def second_process(redis_url: str, code: str) -> subprocess.Popen[str]:
+    """Start a Python on the same endpoint and Redis, with `model` and `cache`; begin() lets it go on."""
+    environment = os.environ | {"COURSE_LM_URL": lm.url(), "COURSE_LM_KEY": lm.key()}
+    program = PREAMBLE + "print('ready', flush=True)\nsys.stdin.readline()\n" + textwrap.dedent(code)
+    started = subprocess.Popen(
+        [sys.executable, "-c", program, redis_url],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert started.stdout is not None
+    assert started.stdout.readline() == "ready\n"
+    return started
+
+
+def begin(process: subprocess.Popen[str]) -> None:
+    """Let a second process begin."""
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()

@@ -1,0 +1,388 @@
+"""CachedLM in one process: one call for many, and all that an ordinary dspy.LM does besides."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import pickle
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import dspy
+import pytest
+from dspy.utils.callback import BaseCallback
+
+from course_lib import lm
+from course_lib.caching.front import CachedLM, CannotFrontError, fronted, sharing
+from course_lib.caching.keys import scope
+from course_lib.caching.tiered import TieredCache
+from tests.caching.front_parts import caching, history_of, slow_model, waiting
+
+pytestmark = pytest.mark.anyio
+ASK = "question -> answer"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def cache() -> Iterator[TieredCache]:
+    with caching(TieredCache()) as cache:
+        yield cache
+
+
+@pytest.fixture
+def model(cache: TieredCache) -> CachedLM:
+    return cache.front(slow_model())
+
+
+# One call for many.
+
+
+def test_threads_that_ask_the_same_make_one_call(model: CachedLM, cache: TieredCache) -> None:
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(lambda _: model("Where is my parcel?"), range(50)))
+
+    assert (lm.ledger().requests, len({str(answer) for answer in answers})) == (1, 1)
+    assert len(sharing(cache).flights) == 0
+
+
+async def test_tasks_that_ask_the_same_make_one_call_and_leave_the_pool_free(model: CachedLM) -> None:
+    program = dspy.Predict(ASK)
+    with dspy.context(lm=model):
+        tasks = [asyncio.create_task(program.acall(question="Where is it?")) for _ in range(100)]
+        await asyncio.sleep(0.1)  # all of them wait for the first
+        begin_s = time.monotonic()
+        await asyncio.gather(*(asyncio.to_thread(time.sleep, 0) for _ in range(20)))
+        unrelated_s = time.monotonic() - begin_s
+        answers = await asyncio.gather(*tasks)
+
+    assert (lm.ledger().requests, len({answer.answer for answer in answers})) == (1, 1)
+    assert unrelated_s < 0.2
+
+
+def test_threads_and_tasks_meet_in_the_same_call(model: CachedLM) -> None:
+    async def crowd() -> list[Any]:
+        return await asyncio.gather(*(model.acall("Both?") for _ in range(20)))
+
+    with ThreadPoolExecutor(22) as pool:
+        loops = [pool.submit(asyncio.run, crowd()) for _ in range(2)]
+        threads = [pool.submit(model, "Both?") for _ in range(20)]
+        answers = [answer for loop in loops for answer in loop.result()] + [one.result() for one in threads]
+
+    assert (lm.ledger().requests, len({str(answer) for answer in answers})) == (1, 1)
+
+
+def test_questions_in_batch_are_shared_too(model: CachedLM) -> None:
+    with dspy.context(lm=model):
+        examples = [dspy.Example(question="Batch?").with_inputs("question") for _ in range(16)]
+        answers = dspy.Predict(ASK).batch(examples, num_threads=8, disable_progress_bar=True)
+
+    assert (lm.ledger().requests, len(answers)) == (1, 16)
+
+
+@pytest.mark.parametrize(
+    ("options", "calls"),
+    [({"cache": False}, 4), ({"rollout_id": 1, "temperature": 1.0}, 1), ({}, 1)],
+    ids=["cache=False is never shared", "one rollout is one question", "as it is"],
+)
+def test_what_is_shared(model: CachedLM, options: dict[str, Any], calls: int) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: model("Which?", **options), range(4)))
+
+    assert lm.ledger().requests == calls
+
+
+def test_rollouts_are_questions_of_their_own(model: CachedLM) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: model("Roll.", rollout_id=n, temperature=1.0), range(4)))
+
+    assert lm.ledger().requests == 4
+
+
+def test_tenants_never_wait_for_each_other(model: CachedLM) -> None:
+    def ask(tenant: str) -> Any:
+        with scope(tenant=tenant):
+            return model("Whose is it?")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(ask, ["a", "b"] * 4))
+
+    assert (lm.ledger().requests, lm.ledger().most_at_once) == (2, 2)
+
+
+# When the leader goes wrong.
+
+
+def test_an_error_is_everybodys_and_is_not_kept(cache: TieredCache) -> None:
+    slow_model()
+    lm.profile("down", ttft_p50_ms=150, ttft_p99_ms=151, unavailable_rate=1.0)
+    model = cache.front(lm.connect("sim-large@down", num_retries=0))
+
+    with ThreadPoolExecutor(10) as pool:
+        errors = [future.exception() for future in [pool.submit(model, "Anybody there?") for _ in range(10)]]
+
+    assert all(isinstance(error, dspy.LMServerError) for error in errors)
+    assert len({id(error) for error in errors}) == 10
+    assert lm.ledger().requests == 1
+    with pytest.raises(dspy.LMServerError):
+        model("Anybody there?")
+    assert lm.ledger().requests == 2
+
+
+def test_who_asks_with_another_credential_does_not_share_the_error(cache: TieredCache) -> None:
+    slow_model()
+    lm.profile("down", ttft_p50_ms=150, ttft_p99_ms=151, unavailable_rate=1.0)
+    model = cache.front(lm.connect("sim-large@down", num_retries=0))
+    impatient = model.copy(num_retries=1)
+
+    assert model._mates(model._trip("x", None, {})) != impatient._mates(impatient._trip("x", None, {}))
+    assert model._mates(model._trip("x", None, {})) != model._mates(model._trip("x", None, {"api_key": "k"}))
+
+
+async def test_a_cancelled_leader_hands_on_to_one_follower(model: CachedLM, cache: TieredCache) -> None:
+    leader, *rest = [asyncio.create_task(model.acall("Cancelled?")) for _ in range(10)]
+    await asyncio.sleep(0.1)
+
+    leader.cancel()
+    answers = await asyncio.gather(*rest)
+
+    assert len({str(answer) for answer in answers}) == 1
+    assert lm.ledger().requests <= 2  # the first one's, if it had been sent, and the heir's
+    assert sharing(cache).flights.counts.handed_on == 1
+
+
+def test_a_follower_waits_no_longer_than_max_wait_s(model: CachedLM) -> None:
+    impatient = fronted(model)
+    impatient.max_wait_s = 0.02
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(model, "Patience?")
+        time.sleep(0.05)
+        impatient("Patience?")
+        first.result()
+
+    assert lm.ledger().requests == 2
+
+
+def test_truncated_answers_are_not_kept_but_shared(cache: TieredCache) -> None:
+    model = cache.front(slow_model())
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: model("Tell me all about tents.", max_tokens=3), range(8)))
+    model("Tell me all about tents.", max_tokens=3)
+
+    assert lm.ledger().requests == 2
+
+
+async def test_a_sync_call_on_the_loop_asks_for_itself_rather_than_stop_the_loop(model: CachedLM) -> None:
+    leader = asyncio.create_task(model.acall("Loop?"))
+    await asyncio.sleep(0.1)
+
+    own = model("Loop?")
+
+    assert own == await leader
+    assert lm.ledger().requests == 2
+
+
+# Hits.
+
+
+def test_a_hit_of_acall_makes_no_change_of_threads(model: CachedLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    model("Warm.")
+
+    async def ask() -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(asyncio, "to_thread", None)
+            return await model.acall("Warm.")
+
+    assert asyncio.run(ask()) == model("Warm.")
+    assert lm.ledger().requests == 1
+
+
+def test_sync_and_async_warm_each_other(model: CachedLM) -> None:
+    asyncio.run(model.acall("First async."))
+    model("First async.")
+    model("First sync.")
+    asyncio.run(model.acall("First sync."))
+
+    assert lm.ledger().requests == 2
+
+
+def test_only_the_leader_has_used_tokens(model: CachedLM) -> None:
+    with dspy.track_usage() as tracker, dspy.context(lm=model):
+        list_of = [dspy.Predict(ASK)(question="Tokens?") for _ in range(3)]
+
+    used = tracker.get_total_tokens()[model.model]
+    assert len(list_of) == 3
+    assert used["completion_tokens"] == lm.ledger().completion_tokens
+    assert [bool(usage) for usage in history_of(model)] == [True, False, False]
+
+
+def test_a_follower_has_used_none_and_has_its_own_history_entry(model: CachedLM, cache: TieredCache) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: model("History?"), range(4)))
+
+    assert sorted(bool(usage) for usage in history_of(model)) == [False, False, False, True]
+    assert len({entry["uuid"] for entry in model.history}) == 4
+    assert len({id(entry["outputs"]) for entry in model.history}) == 4
+    hits = cache.stats().hits
+    assert hits.get("flight", 0) + hits.get("memory", 0) == 3
+
+
+def test_messages_of_an_adapter_and_typed_requests_are_answered_from_the_cache(model: CachedLM) -> None:
+    request = dspy.lm15.Request(model=model.model, messages=(dspy.lm15.Message.user("Typed?"),))
+
+    first, second = model(request), asyncio.run(model.acall(request))
+
+    assert (type(first), first.message.text) == (dspy.lm15.Response, second.message.text)
+    assert lm.ledger().requests == 1
+
+
+def test_under_another_cache_it_is_an_ordinary_lm(model: CachedLM) -> None:
+    former, dspy.cache = dspy.cache, dspy.clients.Cache(False, True, None)
+    try:
+        assert model("Ordinary?") == model("Ordinary?")
+    finally:
+        dspy.cache = former
+
+    assert lm.ledger().requests == 1
+
+
+def test_errors_in_a_request_are_dspys_own(model: CachedLM) -> None:
+    with pytest.raises(ValueError, match="n must be a positive integer"):
+        model("How many?", n=0)
+
+
+def test_a_call_for_several_answers_is_shared_as_one(model: CachedLM) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: model("Two.", n=2, temperature=1.0), range(4)))
+
+    assert {len(answer) for answer in answers} == {2}
+    assert lm.ledger().requests == 2  # DSPy asks twice for n=2
+
+
+# All that an ordinary dspy.LM does.
+
+
+class Seen(BaseCallback):
+    """Counts the starts and ends of LM calls."""
+
+    def __init__(self) -> None:
+        self.starts = self.ends = 0
+        self._lock = threading.Lock()
+
+    def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        assert set(inputs) == {"prompt", "messages", "kwargs"}
+        with self._lock:
+            self.starts += 1
+
+    def on_lm_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
+        with self._lock:
+            self.ends += 1
+
+
+def test_callbacks_run_once_for_each_call(model: CachedLM) -> None:
+    seen = Seen()
+    with dspy.context(callbacks=[seen]):
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: _in_context(seen, model, "Callbacks?"), range(4)))
+        asyncio.run(model.acall("Callbacks?"))
+
+    assert (seen.starts, seen.ends) == (5, 5)
+
+
+def _in_context(seen: Seen, model: CachedLM, question: str) -> Any:
+    with dspy.context(callbacks=[seen]):
+        return model(question)
+
+
+def test_copies_share_the_calls_and_have_their_own_history(model: CachedLM) -> None:
+    copies = [model, model.copy(), copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda one: one("Copies?"), copies))
+
+    assert {type(one) for one in copies} == {CachedLM}
+    assert lm.ledger().requests == 1
+    assert [len(one.history) for one in copies] == [1, 1, 1, 1]
+
+
+def test_a_program_saved_with_it_loads_as_an_ordinary_program(model: CachedLM, tmp_path: Any) -> None:
+    program = dspy.Predict(ASK)
+    program.set_lm(model)
+    program.save(tmp_path / "program.json")
+
+    loaded = dspy.Predict(ASK)
+    loaded.load(tmp_path / "program.json")
+
+    assert (type(loaded.lm), loaded.lm.model) == (dspy.LM, model.model)
+    assert type(CachedLM.load_state(model.dump_state())) is CachedLM
+
+
+def test_a_program_copied_with_it_keeps_it(model: CachedLM) -> None:
+    program = dspy.ChainOfThought(ASK)
+    program.set_lm(model)
+
+    assert type(program.deepcopy().get_lm()) is CachedLM
+
+
+def test_it_stands_only_before_an_lm_that_asks_the_cache() -> None:
+    class Own(dspy.LM):
+        pass
+
+    with pytest.raises(CannotFrontError, match="cannot put a front before"):
+        fronted(Own("course/sim-large"))
+
+
+def test_a_fronted_model_with_an_engine_of_its_own_is_shared(cache: TieredCache) -> None:
+    calls = []
+
+    class Canned:
+        def complete(self, request: dspy.lm15.Request) -> dspy.lm15.Response:
+            calls.append(request)
+            time.sleep(0.1)
+            return dspy.lm15.Response(
+                id="1",
+                model=request.model,
+                message=dspy.lm15.Message.assistant([dspy.lm15.TextPart("canned")]),
+                finish_reason="stop",
+                usage=dspy.lm15.Usage(input_tokens=1, output_tokens=1, total_tokens=2),
+            )
+
+    model = cache.front(dspy.LM("own/canned", engine=Canned()))
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: model("Engine?"), range(4)))
+
+    assert answers == [["canned"]] * 4
+    assert len(calls) == 1
+
+
+def test_an_interrupt_while_waiting_leaves_the_table_clean(model: CachedLM, cache: TieredCache) -> None:
+    async def give_up() -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(model.acall("Give up?"), 0.02)
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(model, "Give up?")
+        time.sleep(0.05)
+        asyncio.run(give_up())
+        first.result()
+
+    assert (lm.ledger().requests, len(sharing(cache).flights)) == (1, 0)
+
+
+def test_waiting_threads_are_told_when_the_leading_one_is_done(model: CachedLM, cache: TieredCache) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        futures = [pool.submit(model, "Counts?") for _ in range(6)]
+        waiting(cache, 5)
+        for future in futures:
+            future.result()
+
+    assert sharing(cache).flights.counts.followed == 5

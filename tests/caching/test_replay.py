@@ -1,0 +1,177 @@
+"""A cached answer inside dspy.streamify: chunks as the model sends them, then the Prediction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import dspy
+import pytest
+
+from course_lib import lm
+from course_lib.caching import replay
+from course_lib.caching.front import CachedLM, sharing
+from course_lib.caching.tiered import TieredCache
+from tests.caching.front_parts import caching, history_of, slow_model, waiting
+
+ADAPTERS = [dspy.ChatAdapter(), dspy.JSONAdapter(), dspy.XMLAdapter()]
+FIELDS = "question -> reasoning, answer"
+
+
+@pytest.fixture
+def cache() -> Iterator[TieredCache]:
+    with caching(TieredCache()) as cache:
+        yield cache
+
+
+@pytest.fixture
+def model(cache: TieredCache) -> CachedLM:
+    return cache.front(slow_model())
+
+
+def streamed(
+    question: str, *, is_async: bool = True, fields: tuple[str, ...] = ("reasoning", "answer")
+) -> list[Any]:
+    """Return all that a stream of a fresh program yields."""
+    return asyncio.run(stream_of(question, is_async=is_async, fields=fields))
+
+
+async def stream_of(question: str, *, is_async: bool = True, fields: tuple[str, ...] = ()) -> list[Any]:
+    program = dspy.streamify(
+        dspy.Predict(FIELDS),
+        stream_listeners=[dspy.streaming.StreamListener(name) for name in fields],
+        is_async_program=is_async,
+    )
+    return [value async for value in program(question=question)]
+
+
+def texts(values: list[Any]) -> dict[str, str]:
+    """Return what each listener was told, joined."""
+    told: dict[str, str] = {}
+    for value in values[:-1]:
+        told[value.signature_field_name] = told.get(value.signature_field_name, "") + value.chunk
+    return told
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: type(adapter).__name__)
+@pytest.mark.parametrize("is_async", [True, False], ids=["async program", "sync program"])
+def test_a_hit_streams_just_as_the_model_did(model: CachedLM, adapter: dspy.Adapter, is_async: bool) -> None:
+    with dspy.context(lm=model, adapter=adapter):
+        live = streamed("How are boots washed?", is_async=is_async)
+        again = streamed("How are boots washed?", is_async=is_async)
+
+    assert lm.ledger().requests == 1
+    assert texts(again) == texts(live)
+    assert len(again) == len(live) > 4
+    assert again[-1].answer == live[-1].answer
+    assert [value.is_last_chunk for value in again[:-1]] == [value.is_last_chunk for value in live[:-1]]
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: type(adapter).__name__)
+def test_what_was_asked_without_a_stream_is_streamed_from_the_cache(
+    model: CachedLM, adapter: dspy.Adapter
+) -> None:
+    with dspy.context(lm=model, adapter=adapter):
+        answer = dspy.Predict(FIELDS)(question="How are tents dried?")
+        values = streamed("How are tents dried?")
+
+    assert lm.ledger().requests == 1
+    assert texts(values)["answer"].strip(' "') == answer.answer  # in JSON, with its quotes
+    assert values[-1].answer == answer.answer
+
+
+def test_without_listeners_the_raw_chunks_come_in_tokens(model: CachedLM) -> None:
+    with dspy.context(lm=model):
+        dspy.Predict(FIELDS)(question="Raw?")
+        *chunks, prediction = streamed("Raw?", fields=())
+
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    assert text == model.history[0]["outputs"][0]
+    assert chunks[-1].choices[0].finish_reason == "stop"
+    assert prediction.answer
+
+
+def test_a_hit_in_a_stream_used_no_tokens(model: CachedLM) -> None:
+    with dspy.context(lm=model, track_usage=True):
+        live = streamed("Usage?")[-1]
+        again = streamed("Usage?")[-1]
+
+    assert live.get_lm_usage()
+    assert not again.get_lm_usage()
+    assert [bool(usage) for usage in history_of(model)] == [True, False]
+
+
+def test_a_follower_of_a_streaming_leader_waits_and_then_streams(model: CachedLM, cache: TieredCache) -> None:
+    async def crowd() -> list[list[Any]]:
+        streams = [asyncio.create_task(stream_of("Crowd?", fields=("answer",))) for _ in range(5)]
+        await asyncio.to_thread(waiting, cache, 4)
+        return await asyncio.gather(*streams)
+
+    with dspy.context(lm=model):
+        crowds = asyncio.run(crowd())
+
+    assert lm.ledger().requests == 1
+    assert len({texts(values)["answer"] for values in crowds}) == 1
+    assert all(len(values) > 2 for values in crowds)
+
+
+def test_a_reader_who_leaves_the_leading_stream_leaves_no_follower_behind(
+    model: CachedLM, cache: TieredCache
+) -> None:
+    async def one_leaves() -> list[Any]:
+        leader = asyncio.create_task(stream_of("Leaving?", fields=("answer",)))
+        await asyncio.sleep(0.08)
+        follower = asyncio.create_task(stream_of("Leaving?", fields=("answer",)))
+        await asyncio.to_thread(waiting, cache, 1)
+        leader.cancel()
+        return await follower
+
+    with dspy.context(lm=model):
+        values = asyncio.run(one_leaves())
+
+    assert values[-1].answer
+    assert len(sharing(cache).flights) == 0
+
+
+def test_in_threads_of_parallel_a_hit_is_answered_though_it_cannot_be_shown(model: CachedLM) -> None:
+    class Batch(dspy.Module):
+        def __init__(self) -> None:
+            self.predict = dspy.Predict(FIELDS)
+
+        def forward(self) -> dspy.Prediction:
+            examples = [dspy.Example(question="Parallel?").with_inputs("question")] * 3
+            return dspy.Prediction(all=self.predict.batch(examples, num_threads=2, disable_progress_bar=True))
+
+    async def stream() -> list[Any]:
+        return [value async for value in dspy.streamify(Batch())()]
+
+    with dspy.context(lm=model):
+        dspy.Predict(FIELDS)(question="Parallel?")
+        values = asyncio.run(stream())
+
+    assert len(values[-1].all) == 3
+    assert lm.ledger().requests == 1
+
+
+def test_every_kind_of_part_is_shown_or_left_out(model: CachedLM) -> None:
+    from dspy.clients.call_result import CallResult
+    from dspy.lm15 import Message, Response, TextPart, ThinkingPart, ToolCallPart, Usage
+
+    parts = [
+        ThinkingPart("Let me think."),
+        TextPart("It is [[ here ]]."),
+        ToolCallPart(id="1", name="look", input={"a": 1}),
+    ]
+    response = Response(
+        id="r", model="m", message=Message.assistant(parts), finish_reason="tool_call", usage=Usage()
+    )
+
+    chunks = list(replay.pieces_of(CallResult.native(response).dump(), "m"))
+    deltas = [chunk.choices[0].delta for chunk in chunks]
+
+    assert "".join(delta.get("reasoning_content") or "" for delta in deltas) == "Let me think."
+    assert "".join(delta.content or "" for delta in deltas) == "It is [[ here ]]."
+    assert [delta.tool_calls[0].function.name for delta in deltas if "tool_calls" in delta] == ["look"]
+    assert chunks[-1].choices[0].finish_reason == "tool_calls"
+    assert list(replay.pieces_of(object(), "m")) == []
