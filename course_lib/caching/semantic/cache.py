@@ -2,13 +2,14 @@
 
 Main path: get -> partition -> vectors near enough, best first -> guards -> verifier -> Hit, or None.
 
-The partition is chosen first and by equality: tenant, program version and whatever else the caller names.
-Only then are vectors compared, so no threshold, however low, can reach another tenant's answer.
+The partition is chosen first and by equality: tenant, program version, customer and whatever else the
+caller names. Only then are vectors compared, so no threshold, however low, can reach another tenant's answer.
+What a call does not name is taken from `scope(tenant=..., customer=..., version=...)` of course_lib.caching.
 
 Three things are not kept: the answer to a question that names an order, a parcel, an e-mail address or a card
 (private.py; such a question is not looked up either), an answer that names one, and an answer that an agent
 made with tools, since it holds what the tools said then. What is private without such a mark ("where is my
-parcel?") is for the caller to keep apart: put the customer's id in `partition`, or do not ask this cache.
+parcel?") is for the caller to keep apart: name the customer in the scope, or do not ask this cache.
 
 Identical questions at the same moment are each computed; waiting for one another is CachedLM's work.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -106,7 +108,7 @@ class SemanticCache:
         self._stats = SemanticStats()
 
     def get(
-        self, question: str, *, tenant: str, version: str = "", partition: Sequence[str] = ()
+        self, question: str, *, tenant: str | None = None, version: str = "", partition: Sequence[str] = ()
     ) -> Hit | None:
         """Return the answer to a question of this partition that means the same; None if there is none."""
         place = _place(tenant, version, partition)
@@ -123,7 +125,13 @@ class SemanticCache:
         return None
 
     def put(
-        self, question: str, answer: Any, *, tenant: str, version: str = "", partition: Sequence[str] = ()
+        self,
+        question: str,
+        answer: Any,
+        *,
+        tenant: str | None = None,
+        version: str = "",
+        partition: Sequence[str] = (),
     ) -> bool:
         """Keep an answer, and say whether it was kept; see the module's text for what is not."""
         place = _place(tenant, version, partition)
@@ -149,7 +157,7 @@ class SemanticCache:
         question: str,
         compute: Callable[[str], Any],
         *,
-        tenant: str,
+        tenant: str | None = None,
         version: str = "",
         partition: Sequence[str] = (),
     ) -> Any:
@@ -165,7 +173,7 @@ class SemanticCache:
         question: str,
         compute: Callable[[str], Awaitable[Any]],
         *,
-        tenant: str,
+        tenant: str | None = None,
         version: str = "",
         partition: Sequence[str] = (),
     ) -> Any:
@@ -178,19 +186,21 @@ class SemanticCache:
         return answer
 
     def explain(
-        self, question: str, *, tenant: str, version: str = "", partition: Sequence[str] = ()
+        self, question: str, *, tenant: str | None = None, version: str = "", partition: Sequence[str] = ()
     ) -> list[Candidate]:
         """Return what get would try, best first, and what a guard refuses; nothing is verified or counted."""
         place = _place(tenant, version, partition)
         return [candidate for _, candidate in self._tried(question, place)]
 
-    def forget(self, *, tenant: str | None = None, version: str | None = None) -> int:
-        """Drop all answers of a tenant, of a version, or of both together; without either, everything."""
+    def forget(
+        self, *, tenant: str | None = None, version: str | None = None, customer: str | None = None
+    ) -> int:
+        """Drop the answers of a tenant, a version, a customer, or of several of these; without any, all."""
         with self._lock:
             dropped = [
                 place
                 for place in self._partitions
-                if tenant in (None, place[0]) and version in (None, place[1])
+                if tenant in (None, place[0]) and version in (None, place[1]) and customer in (None, place[2])
             ]
             return sum(len(self._partitions.pop(place)) for place in dropped)
 
@@ -266,13 +276,17 @@ class SemanticCache:
                 self._stats.not_kept[mark] = self._stats.not_kept.get(mark, 0) + 1
 
 
-def _place(tenant: str, version: str, partition: Sequence[str]) -> tuple[str, ...]:
-    """Return the partition's key: compared part by part, so no part can run into the next."""
-    if not isinstance(tenant, str) or not tenant:
+def _place(tenant: str | None, version: str, partition: Sequence[str]) -> tuple[str, ...]:
+    """Return the partition's key: compared part by part, so that no part can run into the next."""
+    keys = sys.modules.get("course_lib.caching.keys")  # not loaded, with DSPy: nobody can have set a scope
+    scope = keys.current_scope() if keys else None
+    who = tenant if tenant is not None else scope and scope.tenant
+    if not isinstance(who, str) or not who:
         raise SemanticCacheError(
-            f"tenant {tenant!r}: an answer belongs to one tenant, and is never served without one. "
-            "Say which, or use one name for all if there is only one."
+            f"tenant {who!r}: an answer belongs to one tenant, and is never served without one. "
+            "Say which, here or by scope(tenant=...); one name for all will do if there is only one."
         )
     if isinstance(partition, str) or not all(isinstance(part, str) for part in partition):
-        raise SemanticCacheError(f"partition {partition!r} is not a list of texts, such as ('C-001', 'de')")
-    return (tenant, version, *partition)
+        raise SemanticCacheError(f"partition {partition!r} is no list of texts, such as ('de', 'mobile')")
+    customer = scope.customer if scope and scope.tenant == who else None
+    return (who, version or (scope and scope.version) or "", customer or "", *partition)

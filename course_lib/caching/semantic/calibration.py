@@ -146,8 +146,8 @@ def calibrate(
         if found.unrelated_hits.count == 0 and seen <= max_false_share and found.hits.count:
             return Calibration(threshold, max_false_share, found)
     raise CalibrationError(
-        f"no threshold serves a paraphrase and keeps false hits under {max_false_share:.1%}; of "
-        f"{near_misses} near-misses not one served still proves no less than {upper_bound(0, near_misses):.1%}. "
+        f"no threshold serves a paraphrase and keeps false hits under {max_false_share:.1%}; and "
+        f"with {near_misses} near-misses {upper_bound(0, near_misses):.1%} is the least that can be shown. "
         "Add pairs, add guards, or allow more."
     )
 

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import pytest
+
+from course_lib import desk
+from course_lib.caching.semantic import vocabulary
+from course_lib.caching.semantic.guards import quantities, refusal
+from course_lib.caching.semantic.pairs import labelled_pairs
+
+REFUSED = {
+    "another order": ("Where is order O-10154?", "Where is order O-10145?", "identifiers"),
+    "another amount": ("Can I return it after 30 days?", "Is a return fine after 14 days?", "numbers"),
+    "another unit": ("Is a 200 g cartridge allowed?", "May I bring 200 kg of cartridge?", "numbers"),
+    "another country": ("Is delivery to Norway possible?", "Do you ship to Sweden?", "kinds"),
+    "a country more": ("What is the postage to Norway?", "How much is shipping?", "kinds"),
+    "another product": ("May the Glow Max get wet?", "Is the Glow waterproof?", "kinds"),
+    "another act": ("How do I swap an item?", "I want to send something back, how?", "kinds"),
+    "another colour": ("Is the red tent in stock?", "Do you have the green tent?", "kinds"),
+    "not": ("My parcel did not come.", "The parcel has come.", "negation"),
+    "off and on": ("Where do I switch off the alerts?", "How can I turn on alerts?", "opposites"),
+    "before and after": ("Must I pay before it leaves?", "Is the money due after it has left?", "opposites"),
+    "other way round": ("How many euros per point?", "How many points per euro?", "direction"),
+    "to and from": ("Do parcels go to Lisbon?", "Are parcels sent from Lisbon?", "direction"),
+    "time and price": ("How long does a repair take?", "What is the price of a repair?", "question_type"),
+    "one word": ("Does the tent come with a rainfly?", "Does the tent come with a mallet?", "one_change"),
+}
+ALLOWED = {
+    "two weeks are 14 days": ("Is a return fine within two weeks?", "Can I return it in 14 days?"),
+    "two spellings of a country": ("Do you ship to Britain?", "Is delivery to the United Kingdom possible?"),
+    "a number said in words": ("How come you charged me twice?", "Why did you take the money two times?"),
+    "capitals and marks": ("HOW DO I RETURN A TENT", "How do I return a tent?"),
+    "a greeting": ("Hi, how do I return a tent? Thanks!", "How do I return a tent?"),
+    "a curly apostrophe": ("I don\u2019t get mails", "I don't get mails"),
+    "us is not the USA": ("Can you send us a label?", "Could I get a label?"),
+}
+
+
+@pytest.mark.parametrize(("asked", "cached", "guard"), REFUSED.values(), ids=REFUSED)
+def test_a_pair_with_another_answer_is_refused_both_ways(asked, cached, guard):
+    there, back = refusal(asked, cached), refusal(cached, asked)
+
+    assert there is not None
+    assert back is not None
+    assert there.guard == back.guard == guard
+    assert there.reason
+
+
+@pytest.mark.parametrize(("asked", "cached"), ALLOWED.values(), ids=ALLOWED)
+def test_a_pair_that_says_the_same_is_let_through(asked, cached):
+    assert refusal(asked, cached) is None
+
+
+def test_no_question_is_refused_for_itself():
+    for question in {text for pair in labelled_pairs() for text in (pair.asked, pair.cached)}:
+        assert refusal(question, question) is None
+        assert refusal(question.upper(), question) is None
+
+
+def test_the_reason_names_what_differs():
+    refused = refusal("Do you ship to Norway?", "Do you ship to Sweden?")
+
+    assert refused is not None
+    assert refused.reason == "place: asked norway, cached sweden"
+
+
+def test_only_the_guards_that_are_given_are_asked():
+    assert refusal("Do you ship to Norway?", "Do you ship to Sweden?", guards=()) is None
+
+
+def test_amounts_are_read_with_their_units():
+    assert quantities("1.5 kg in a week, -7 degrees") == {(1.5, "kg"), (7.0, "days"), (-7.0, "")}
+
+
+def test_every_product_name_of_the_vocabulary_stands_in_the_catalogue():
+    catalogue = " ".join(product.name.lower() for product in desk.products())
+
+    assert [name for name in vocabulary.KINDS["product"] if name not in catalogue] == []

