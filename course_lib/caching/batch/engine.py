@@ -12,7 +12,7 @@ import contextvars
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -51,6 +51,9 @@ class Outcome:
 
 class Runner(Protocol):
     """Runs one item somewhere: in this loop, in a thread, on another machine."""
+
+    can_cancel: bool
+    """False when what runs must be waited for."""
 
     async def run(self, item: Any) -> Outcome:
         """Run it; errors of the program are in the outcome."""
@@ -111,7 +114,7 @@ class Engine:
         asyncio.run_coroutine_threadsafe(self._drain(), self.loop).result()
 
     def stop(self) -> None:
-        """Cancel what runs, and wait until nothing is left. What was written to the journal stays."""
+        """Cancel what can be, and wait until nothing is left. What was written to the journal stays."""
         if self._thread.is_alive():
             with contextlib.suppress(RuntimeError):  # its loop has just ended by itself
                 self.loop.call_soon_threadsafe(self._end)
@@ -136,10 +139,11 @@ class Engine:
             try:
                 self._ready.set_result(None)
                 await self._ending.wait()
-                await self._cancel_all()
+                if self._runner.can_cancel:
+                    self._cancel_all()
             finally:
-                await self._runner.close()
                 await self._drain()
+                await self._runner.close()
         finally:
             if self._journal is not None:
                 self._journal.close()
@@ -243,16 +247,11 @@ class Engine:
     async def _drain(self) -> None:
         self._stopping = True
         self._refuse_queued()
-        await self._wait(list(self._running))
+        await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def _cancel_all(self) -> None:
-        self._refuse_queued()
+    def _cancel_all(self) -> None:
         for task in self._running:
             task.cancel()
-        await self._wait(list(self._running))
-
-    async def _wait(self, tasks: Sequence[Awaitable[None]]) -> None:
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def stopped(item: Item) -> BatchStoppedError:

@@ -1,4 +1,7 @@
-"""Runs items in this process: awaited where the program is async, in threads where it is not.
+"""Runs items in this process: in threads, or awaited as tasks.
+
+Threads are the default where the program can be called: DSPy's sync path makes fewer detours (an awaited call
+goes to a thread and back for its price, and twice more for the cache). Tasks can be cancelled, threads not.
 
 Main path: LocalRunner(program, ...).run(item) -> Outcome.
 Source: dspy.Module.acall, dspy.context, settings.usage_tracker, settings.trace (DSPy 3.4.1).
@@ -13,15 +16,19 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import dspy
 
 from course_lib.caching.batch.engine import Outcome
+from course_lib.caching.batch.errors import InputError
 from course_lib.caching.batch.items import Failure
 from course_lib.caching.batch.meter import Meter
 from course_lib.caching.batch.plain import call_of
 from course_lib.errors import CourseError
+
+
+RunIn = Literal["auto", "threads", "tasks"]
 
 
 class DeadlineError(CourseError):
@@ -32,9 +39,16 @@ class LocalRunner:
     """Runs a program in the loop that calls it."""
 
     def __init__(
-        self, program: Any, *, concurrency: int, deadline_s: float | None, keep_history: bool
+        self,
+        program: Any,
+        *,
+        concurrency: int,
+        deadline_s: float | None,
+        keep_history: bool,
+        run_in: RunIn = "auto",
     ) -> None:
-        self._call = async_call(program)
+        self._call = chosen_call(program, run_in, has_deadline=deadline_s is not None)
+        self.can_cancel = self._call is not None
         self._program, self._deadline_s = program, deadline_s
         self._keep_history = keep_history
         self._threads: ThreadPoolExecutor | None = None
@@ -66,15 +80,27 @@ class LocalRunner:
         return outcome
 
 
-def async_call(program: Any) -> Callable[..., Any] | None:
-    """Return how to await the program; None if it can only be called."""
-    if isinstance(program, dspy.Module):
-        call: Callable[..., Any] | None = program.acall if hasattr(type(program), "aforward") else None
-        return call
-    is_async = inspect.iscoroutinefunction(program) or inspect.iscoroutinefunction(
-        getattr(program, "__call__", None)  # noqa: B004  an object with an async __call__
-    )
-    return program if is_async else None
+def chosen_call(program: Any, run_in: RunIn, *, has_deadline: bool) -> Callable[..., Any] | None:
+    """Return how to await the program, or None to call it in threads.
+
+    Raises:
+        InputError: it can do only the other.
+    """
+    call = program.acall if isinstance(program, dspy.Module) else program
+    can_await = hasattr(type(program), "aforward") or _is_async(program)
+    can_call = hasattr(type(program), "forward") or not (isinstance(program, dspy.Module) or can_await)
+    if (run_in == "tasks" and not can_await) or (run_in == "threads" and not can_call):
+        raise InputError(
+            f"{program!r:.60} cannot run in {run_in}: it has no {'aforward' if run_in == 'tasks' else 'forward'}. "
+            'Leave run_in at "auto"'
+        )
+    in_tasks = can_await and (run_in == "tasks" or has_deadline or not can_call)
+    return call if in_tasks and run_in != "threads" else None
+
+
+def _is_async(program: Any) -> bool:
+    call = getattr(program, "__call__", None)  # noqa: B004  an object with an async __call__
+    return inspect.iscoroutinefunction(program) or inspect.iscoroutinefunction(call)
 
 
 def settings_for(meter: Meter, *, keep_history: bool) -> Any:

@@ -6,9 +6,9 @@ worker's items are run again on another one: dask does that, and it is the one c
 started twice within a run, since nobody can know how far the killed one had come.
 
 Programs travel as dump_state JSON where their class can be imported and made without arguments, models by
-name. What cannot (functions of a notebook, custom engines) dask pickles, as it does with all data between its
-own processes: whoever can talk to its scheduler can run code. So it listens on 127.0.0.1 here, and a scheduler
-elsewhere is refused unless it uses TLS.
+name. What cannot (functions of a notebook, custom engines) dask pickles, as it does with all data between its own
+processes (nothing is stored so): whoever can talk to its scheduler can run code. So it listens on 127.0.0.1
+here, and a scheduler elsewhere is refused unless it uses TLS.
 Source: distributed.Client.submit, distributed.LocalCluster (distributed 2026.8).
 """
 
@@ -64,6 +64,8 @@ def local_cluster(*, workers: int = 2, threads: int = 16) -> Iterator[Any]:
 
 class DaskRunner:
     """Runs items on a client's workers."""
+
+    can_cancel = True
 
     def __init__(
         self,
@@ -139,7 +141,7 @@ def _check_address(address: str) -> None:
 def _packed(
     program: Any, types: tuple[type, ...], concurrency: int, deadline_s: float | None
 ) -> tuple[str, dict[str, Any]]:
-    """Return what a worker builds the program from: JSON, and beside it what only a pickle can carry."""
+    """Return what a worker builds the program from: JSON, and beside it what only pickles carry."""
     recipe: dict[str, Any] = {"concurrency": concurrency, "deadline_s": deadline_s, "program": _told(program)}
     carried: dict[str, Any] = {"types": types} if types else {}
     if recipe["program"] is None:
