@@ -163,13 +163,15 @@ class InvalidationLog:
             if not found_place:
                 self._begin_anew(_place(entries[0][0]))
             for identity, fields in entries[1:] if found_place else entries:
-                self._read(_place(identity), fields)
+                self._read(_place(identity), fields, is_new=found_place)
             self._last = entries[-1][0]
 
-    def _read(self, place: Place, fields: Any) -> None:
+    def _read(self, place: Place, fields: dict[bytes, bytes], *, is_new: bool) -> None:
+        """Take an entry in; one that is not new is older than much of what a file holds, so nothing goes."""
         tag = fields.get(b"tag", b"").decode("ascii", "replace")
         if tag:
-            self._apply(tag)
+            if is_new:
+                self._apply(tag)
             self._places.pop(tag, None)
             self._places[tag] = place
             while len(self._places) > LONGEST:
@@ -200,7 +202,7 @@ Entries = list[tuple[bytes, dict[bytes, bytes]]]
 
 
 def _append(client: redis.Redis, name: str, tag: str) -> Any:
-    return client.xadd(name, {"tag": tag}, maxlen=LONGEST)
+    return client.xadd(name, {"tag": tag}, maxlen=LONGEST, approximate=False)
 
 
 def _read_from(client: redis.Redis, name: str, place: bytes) -> Entries:

@@ -197,19 +197,19 @@ class TieredCache(Seam):
         """Return a number that grows with every invalidation that this process has made or read."""
         return self._log.turn
 
-    def forget(self, key: str) -> None:
-        """Drop one answer from memory, Redis and disk; another process' memory keeps it until it runs out."""
+    def forget(self, key: str, *, because: str | None = None) -> bool:
+        """Drop one answer here, in Redis and on disk; returns whether it was there, counted under `because`.
+
+        Another process' memory keeps it until it runs out.
+        """
         try:
-            self.memory.delete([key])
-            for tier in self._slower:
-                tier.delete([key])
+            dropped = sum([tier.delete([key]) for tier in (self.memory, *self._slower)]) > 0
         except Exception as error:  # border: the watcher drops a bad answer while the program goes on
             self._tally.own_error(error)
-
-    def drop_unreadable(self, key: str) -> None:
-        """Drop an answer that the program could not read, and count it."""
-        self.forget(key)
-        self._tally.not_kept("could not be parsed")
+            return False
+        if dropped and because is not None:
+            self._tally.not_kept(because)
+        return dropped
 
     def warm(self, pairs: Iterable[tuple[str, Any]]) -> int:
         """Put (key, record) pairs into every tier, for the current scope; returns how many were kept."""

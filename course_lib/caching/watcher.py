@@ -52,4 +52,4 @@ class CacheWatcher(BaseCallback):
         """Drop the reply if it could not be read."""
         key = self._reading.pop(call_id, None)
         if key is not None and isinstance(exception, Exception):
-            self._cache.drop_unreadable(key)
+            self._cache.forget(key, because="could not be parsed")

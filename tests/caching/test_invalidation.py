@@ -1,0 +1,320 @@
+"""What was dropped stays dropped: in every tier, in every process, also for answers that arrive late."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from course_lib.caching import TieredCache, scope
+from course_lib.caching import invalidation as log_module
+from course_lib.caching.invalidation import NOWHERE, Asked, Mark
+from course_lib.caching.seam import CacheMisuseError
+from tests.caching.test_tiered import Clock, ask, make, record, request
+
+make = make
+
+
+def asked_as(cache: TieredCache, question: str = "q", **who: str) -> Any:
+    with scope(**who):
+        return ask(cache, question=question)
+
+
+# -- which ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("named", "gone"),
+    [
+        ({"tenant": "acme"}, {"acme 1 1", "acme 1 2", "acme 2 1"}),
+        ({"customer": "1"}, {"acme 1 1", "acme 1 2", "bolt 1 1"}),
+        ({"version": "2"}, {"acme 1 2"}),
+        ({"tenant": "acme", "customer": "1"}, {"acme 1 1", "acme 1 2"}),
+        ({"tenant": "bolt", "customer": "1", "version": "1"}, {"bolt 1 1"}),
+        ({"tenant": "nobody"}, set()),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_what_fits_all_that_is_named_goes_from_every_tier(make, redis_url, named, gone):
+    cache = make(redis_url=redis_url, disk=True)
+    everyone = ["acme 1 1", "acme 1 2", "acme 2 1", "bolt 1 1"]
+    for each in everyone:
+        asked_as(cache, **dict(zip(("tenant", "customer", "version"), each.split(), strict=True)))
+
+    assert cache.invalidate(**named) == len(gone)
+
+    lost = set()
+    for each in everyone:
+        with scope(**dict(zip(("tenant", "customer", "version"), each.split(), strict=True))):
+            key = cache.cache_key(request("q"))
+        held = [tier.get(key) is not None for tier in (cache.memory, cache.shared, cache.disk)]
+        assert held in ([False] * 3, [True] * 3)
+        if not held[0]:
+            lost.add(each)
+    assert lost == gone
+
+
+def test_naming_nobody_is_refused(make):
+    with pytest.raises(CacheMisuseError, match="name a tenant"):
+        make().invalidate()
+
+
+def test_answers_for_nobody_in_particular_stay(make, redis_url):
+    cache = make(redis_url=redis_url)
+    ask(cache)
+    cache.invalidate(tenant="acme")
+
+    assert ask(cache) == record()
+
+
+# -- other processes -----------------------------------------------------------------------------------
+
+
+def test_another_process_drops_it_from_memory_when_it_next_looks(make, redis_url):
+    here, there = (make(redis_url=redis_url, lag_s=lag_s) for lag_s in (60, 0))
+    for cache in (here, there):
+        asked_as(cache, tenant="acme")
+        asked_as(cache, tenant="bolt")
+
+    here.invalidate(tenant="acme")
+
+    assert asked_as(there, tenant="bolt") == record()
+    assert asked_as(there, tenant="acme") is None
+
+
+def test_between_looks_a_process_may_serve_it_for_the_lag_and_no_longer(make, redis_url):
+    here, there = make(redis_url=redis_url), make(redis_url=redis_url, lag_s=5)
+    clock = Clock()
+    there._log._clock = clock
+    there._log.look(now=True)
+    asked_as(there, tenant="acme")
+    here.invalidate(tenant="acme")
+
+    assert asked_as(there, tenant="acme") == record()
+    clock.now_s += 5
+    assert asked_as(there, tenant="acme") is None
+
+
+def test_a_real_second_process_hears_of_it(make, redis_url):
+    cache = make(redis_url=redis_url, lag_s=0)
+    asked_as(cache, tenant="acme")
+    code = (
+        "import sys; from course_lib.caching import TieredCache\n"
+        "print(TieredCache(redis_url=sys.argv[1]).invalidate(tenant='acme'))"
+    )
+
+    told = subprocess.run(
+        [sys.executable, "-c", code, redis_url], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert told.stdout == "1\n"
+    assert asked_as(cache, tenant="acme") is None
+
+
+def cut_off(cache: TieredCache) -> Any:
+    """Cut a cache off from its Redis; returns how to undo it."""
+    attempt = cache.shared.attempt
+    cache.shared.attempt = lambda work, otherwise, **options: otherwise
+    return lambda: setattr(cache.shared, "attempt", attempt)
+
+
+def test_a_process_that_was_cut_off_catches_up_in_memory_and_on_disk(make, redis_url):
+    here, there = make(redis_url=redis_url), make(redis_url=redis_url, disk=True, lag_s=0)
+    asked_as(there, tenant="acme")
+    reconnect = cut_off(there)
+    here.invalidate(tenant="acme")
+    assert asked_as(there, tenant="acme") == record()  # what it cannot know of, it serves
+
+    reconnect()
+    assert asked_as(there, tenant="acme") is None
+    assert here.stats().trouble == ()
+
+
+def test_an_invalidation_while_cut_off_holds_here_at_once_and_reaches_others_later(make, redis_url):
+    here, there = make(redis_url=redis_url, lag_s=0), make(redis_url=redis_url, lag_s=0)
+    for cache in (here, there):
+        asked_as(cache, tenant="acme")
+    reconnect = cut_off(here)
+    here.invalidate(tenant="acme")
+
+    assert here.memory.size_bytes() == 0
+    assert "1 invalidation" in here.stats().trouble[0]
+    reconnect()
+    asked_as(here, tenant="bolt")
+    assert asked_as(there, tenant="acme") is None
+    assert here.stats().trouble == ()
+
+
+def test_who_missed_more_than_the_log_holds_starts_empty(make, redis_url, monkeypatch):
+    monkeypatch.setattr(log_module, "LONGEST", 4)
+    here, there = make(redis_url=redis_url), make(redis_url=redis_url, disk=True, lag_s=0)
+    asked_as(there, tenant="acme")
+    asked_as(there, tenant="bolt")
+    reconnect = cut_off(there)
+    for tenant in ("acme", *"12345678"):
+        here.invalidate(tenant=tenant)
+
+    reconnect()
+    assert [asked_as(there, tenant=tenant) for tenant in ("acme", "bolt")] == [None, None]
+    assert there._log.lost == 1
+
+
+def test_after_a_redis_that_lost_its_log_everybody_starts_empty(make, redis_url):
+    cache = make(redis_url=redis_url, disk=True, lag_s=0)
+    asked_as(cache, tenant="acme")
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+
+    assert asked_as(cache, tenant="acme") is None
+    assert asked_as(cache, tenant="acme") == record()
+
+
+def test_a_disk_that_was_not_there_at_the_time_serves_nothing_that_was_dropped(make, redis_url):
+    stopped = make(redis_url=redis_url, disk=True)
+    asked_as(stopped, tenant="acme")
+    asked_as(stopped, tenant="bolt")
+    stopped.close()
+    make(redis_url=redis_url).invalidate(tenant="acme")
+
+    restarted = make(redis_url=redis_url, disk=True)
+    restarted.shared.clear()
+    assert asked_as(restarted, tenant="bolt") == record()
+    assert asked_as(restarted, tenant="acme") is None
+    assert restarted.stats().refused == {"disk": 1}
+
+
+def test_a_disk_is_not_read_before_redis_has_told_what_was_dropped(make, tmp_path: Path):
+    asked_as(make(disk=True), tenant="acme")
+    cache = make(disk=True, redis_url=f"unix://{tmp_path}/nobody")
+
+    assert asked_as(cache, tenant="acme") is None
+    assert "disk is not read" in cache.stats().trouble[-1]
+    assert asked_as(cache, tenant="acme") == record()  # its own
+
+
+def test_a_foreign_value_where_the_log_should_be_is_replaced(make, redis_url):
+    with redis.Redis.from_url(redis_url) as client:
+        client.set("course:log", "garbage")
+    cache = make(redis_url=redis_url, lag_s=0)
+    asked_as(cache, tenant="acme")
+
+    cache.invalidate(tenant="acme")
+
+    assert cache.stats().trouble == ()
+    assert asked_as(make(redis_url=redis_url), tenant="acme") is None
+
+
+# -- answers that arrive late --------------------------------------------------------------------------
+
+
+def test_an_answer_asked_before_an_invalidation_and_arriving_after_it_is_not_kept(make):
+    cache = make()
+    with scope(tenant="acme"):
+        assert cache.get(request()) is None
+        cache.invalidate(tenant="acme")
+        cache.put(request(), record("old"))
+        assert cache.get(request()) is None
+        cache.put(request(), record("new"))
+
+        assert cache.get(request()) == record("new")
+    assert cache.stats().not_kept == {"asked before an invalidation": 1}
+
+
+def test_it_is_not_kept_either_when_another_process_invalidated(make, redis_url):
+    here, there = make(redis_url=redis_url), make(redis_url=redis_url)
+    with scope(tenant="acme"):
+        assert there.get(request()) is None
+        here.invalidate(tenant="acme")
+        there.put(request(), record("old"))
+
+        assert there.get(request()) is None
+        assert here.get(request()) is None
+
+
+def test_an_old_answer_that_slips_into_redis_is_refused_by_whoever_finds_it(make, redis_url):
+    """The writer looked at the log just before the invalidation, and wrote just after it."""
+    here, there = make(redis_url=redis_url, lag_s=0), make(redis_url=redis_url)
+    with scope(tenant="acme"):
+        there.get(request())
+        there._log.look = lambda **options: None
+        here.invalidate(tenant="acme")
+        there.put(request(), record("old"))
+        assert here.shared.get(here.cache_key(request())) is not None
+
+        assert here.get(request()) is None
+    assert here.stats().refused == {"redis": 1}
+
+
+def test_while_several_ask_the_same_all_are_judged_by_the_first(make):
+    cache = make()
+    with scope(tenant="acme"):
+        cache.get(request())
+        cache.invalidate(tenant="acme")
+        cache.get(request())
+        for answer in ("old or new", "new or old"):
+            cache.put(request(), record(answer))
+
+        assert cache.get(request()) is None
+
+
+def test_a_call_that_failed_is_forgotten_after_a_while():
+    clock = Clock()
+    asked = Asked(longest_s=600, clock=clock)
+    asked.note("k", Mark(1, NOWHERE))
+    clock.now_s += 601
+    asked.note("k", Mark(7, NOWHERE))
+
+    assert asked.answered("k") == Mark(7, NOWHERE)
+    assert asked.answered("k") == Mark(0, NOWHERE)
+
+
+def test_only_so_many_questions_are_remembered():
+    asked = Asked(most=3)
+    for n in range(5):
+        asked.note(str(n), Mark(9, NOWHERE))
+
+    assert [asked.answered(str(n)).turn for n in range(5)] == [0, 0, 9, 9, 9]
+
+
+def test_an_answer_to_a_forgotten_question_is_kept_unless_its_tenant_was_dropped(make):
+    cache = make()
+    for tenant in ("acme", "bolt"):
+        with scope(tenant=tenant):
+            cache.get(request())
+    cache.invalidate(tenant="acme")
+    cache._asked._asked.clear()
+
+    for tenant, kept in (("acme", False), ("bolt", True)):
+        with scope(tenant=tenant):
+            cache.put(request(), record())
+            assert (cache.get(request()) is not None) is kept
+
+
+def test_the_epoch_grows_with_every_invalidation_made_or_read(make, redis_url):
+    here, there = make(redis_url=redis_url, lag_s=0), make(redis_url=redis_url, lag_s=0)
+    for cache in (here, there):
+        ask(cache)
+    before = here.epoch(), there.epoch()
+
+    here.invalidate(tenant="acme")
+    ask(there)
+
+    assert (here.epoch() > before[0], there.epoch() > before[1]) == (True, True)
+
+
+def test_many_invalidations_take_bounded_memory(make, monkeypatch):
+    monkeypatch.setattr(log_module, "LONGEST", 10)
+    cache = make()
+    with scope(tenant="acme"):
+        cache.get(request())
+    for n in range(50):
+        cache.invalidate(tenant=str(n))
+
+    assert len(cache._log._turns) == 10
+    with scope(tenant="acme"):
+        cache.put(request(), record())
+        assert cache.get(request()) is None  # it may have been dropped: nobody remembers

@@ -1,0 +1,148 @@
+"""A reply that the program cannot read does not stay in the cache; one that it can read does."""
+
+from __future__ import annotations
+
+import asyncio
+
+import dspy
+import pytest
+from dspy.utils.exceptions import AdapterParseError
+
+from course_lib.caching import TieredCache, keys
+from tests.traps import conftest
+
+script = conftest.script
+
+GOOD = "[[ ## answer ## ]]\n4\n\n[[ ## completed ## ]]"
+BAD = "I would say four."
+
+
+@pytest.fixture
+def cache(monkeypatch):
+    monkeypatch.setattr(dspy, "cache", cache := TieredCache(), raising=False)
+    return cache
+
+
+def settings(served, cache, **adapter_options):
+    options = {"use_json_adapter_fallback": False} | adapter_options
+    return dspy.context(
+        lm=served.plain_lm(cache=True), adapter=dspy.ChatAdapter(**options), callbacks=[cache.watcher]
+    )
+
+
+predict = dspy.Predict("question -> answer: int")
+
+
+def ask(**inputs):
+    return predict(**inputs)
+
+
+def ask_async(**inputs):
+    return asyncio.run(predict.acall(**inputs))
+
+
+@pytest.mark.parametrize("call", [ask, ask_async])
+def test_an_unreadable_reply_is_asked_for_again(script, cache, call):
+    served = script(BAD, GOOD)
+
+    with settings(served, cache):
+        with pytest.raises(AdapterParseError):
+            call(question="2 + 2?")
+        answers = [call(question="2 + 2?").answer for _ in range(3)]
+
+    assert answers == [4, 4, 4]
+    assert len(served.bodies) == 2
+    assert cache.stats().not_kept == {"could not be parsed": 1}
+
+
+def test_it_is_dropped_also_when_the_fallback_then_reads_another(script, cache):
+    served = script(BAD, '{"answer": 4}', GOOD)
+
+    with settings(served, cache, use_json_adapter_fallback=True):
+        assert ask(question="2 + 2?").answer == 4
+        assert len(cache.memory) == 1  # the answer in JSON
+        assert ask(question="2 + 2?").answer == 4
+
+    assert len(served.bodies) == 3
+
+
+def test_a_truncated_reply_that_was_never_kept_is_counted_once(script, cache):
+    served = script(GOOD)
+
+    with settings(served, cache), pytest.raises(AdapterParseError):
+        ask(question="2 + 2?", config={"max_tokens": 3})
+
+    assert cache.stats().not_kept == {"cut off at max_tokens": 1}
+
+
+def test_another_call_between_the_model_and_the_parser_is_not_blamed(script, cache):
+    served = script(GOOD, BAD)
+
+    class Nosy(dspy.ChatAdapter):
+        """Asks the cache for something else before it reads."""
+
+        def parse(self, signature, completion):
+            dspy.cache.get({"question": "another"})
+            return super().parse(signature, completion)
+
+    with settings(served, cache):
+        ask(question="first")
+        with dspy.context(adapter=Nosy(use_json_adapter_fallback=False)), pytest.raises(AdapterParseError):
+            ask(question="second")
+        ask(question="first")
+
+    assert len(served.bodies) == 2
+
+
+def test_threads_drop_only_their_own(script, cache):
+    served = script(GOOD)
+
+    class Picky(dspy.ChatAdapter):
+        def parse(self, signature, completion):
+            raise AdapterParseError(
+                adapter_name="Picky", signature=signature, lm_response=completion, message="never"
+            )
+
+    def lost(question: str) -> bool:
+        adapter = Picky(use_json_adapter_fallback=False) if question.endswith("odd") else None
+        try:
+            with dspy.context(adapter=adapter or dspy.settings.adapter):
+                ask(question=question)
+        except AdapterParseError:
+            return True
+        return False
+
+    class Each(dspy.Module):
+        def forward(self, question):
+            return lost(question)
+
+    with settings(served, cache):
+        questions = [f"{n} {'odd' if n % 2 else 'even'}" for n in range(20)]
+        pool = dspy.Parallel(num_threads=8, disable_progress_bar=True)
+        assert sum(pool([(Each(), {"question": question}) for question in questions])) == 10
+        assert len(cache.memory) == 10
+
+
+def test_a_typed_call_gets_its_endpoint_from_the_watcher(script, cache):
+    one, other = script(GOOD), script(BAD)
+    request = dspy.lm15.Request(
+        model="openai/sim-large",
+        messages=(dspy.lm15.Message(role="user", parts=(dspy.lm15.TextPart("hi"),)),),
+    )
+
+    texts = []
+    for served in (one, other, one, other):
+        with settings(served, cache):
+            texts.append(dspy.settings.lm(request).text)
+
+    assert texts == [GOOD, BAD, GOOD, BAD]
+    assert len(one.bodies) == len(other.bodies) == 1
+
+
+def test_the_endpoint_noted_by_the_watcher_does_not_reach_other_keys(script, cache):
+    request = {"_fn_identifier": "mine", "text": "a"}
+    before = keys.key_of(request)
+
+    with settings(script(GOOD), cache):
+        ask(question="2 + 2?")
+        assert keys.key_of(request) == before
