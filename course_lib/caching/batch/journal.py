@@ -45,7 +45,7 @@ class Stored:
 
 
 class Journal:
-    """An open journal; used from the thread that opened it."""
+    """An open journal; used by one thread at a time."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path, codec: Codec) -> None:
         self._connection, self._path, self._codec = connection, path, codec
@@ -64,7 +64,9 @@ class Journal:
         connection: sqlite3.Connection | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(path, timeout=_PATIENCE_S, isolation_level=None)
+            connection = sqlite3.connect(
+                path, timeout=_PATIENCE_S, isolation_level=None, check_same_thread=False
+            )
             journal = cls(connection, path, codec)
             with journal._guarded("opened"):
                 journal._prepare(belongs_to)

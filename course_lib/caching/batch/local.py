@@ -1,7 +1,4 @@
-"""Runs items in this process: in threads, or awaited as tasks.
-
-Threads are the default where the program can be called: DSPy's sync path makes fewer detours (an awaited call
-goes to a thread and back for its price, and twice more for the cache). Tasks can be cancelled, threads not.
+"""Runs items in this process, awaited: tasks, which can be cancelled at a deadline.
 
 Main path: LocalRunner(program, ...).run(item) -> Outcome.
 Source: dspy.Module.acall, dspy.context, settings.usage_tracker, settings.trace (DSPy 3.4.1).
@@ -20,13 +17,12 @@ from typing import Any, Literal
 
 import dspy
 
-from course_lib.caching.batch.engine import Outcome
+from course_lib.caching.batch.books import Outcome
 from course_lib.caching.batch.errors import InputError
 from course_lib.caching.batch.items import Failure
 from course_lib.caching.batch.meter import Meter
 from course_lib.caching.batch.plain import call_of
 from course_lib.errors import CourseError
-
 
 RunIn = Literal["auto", "threads", "tasks"]
 
@@ -48,7 +44,6 @@ class LocalRunner:
         run_in: RunIn = "auto",
     ) -> None:
         self._call = chosen_call(program, run_in, has_deadline=deadline_s is not None)
-        self.can_cancel = self._call is not None
         self._program, self._deadline_s = program, deadline_s
         self._keep_history = keep_history
         self._threads: ThreadPoolExecutor | None = None
@@ -91,8 +86,8 @@ def chosen_call(program: Any, run_in: RunIn, *, has_deadline: bool) -> Callable[
     can_call = hasattr(type(program), "forward") or not (isinstance(program, dspy.Module) or can_await)
     if (run_in == "tasks" and not can_await) or (run_in == "threads" and not can_call):
         raise InputError(
-            f"{program!r:.60} cannot run in {run_in}: it has no {'aforward' if run_in == 'tasks' else 'forward'}. "
-            'Leave run_in at "auto"'
+            f"{program!r:.60} cannot run in {run_in}: it has no "
+            f'{"aforward" if run_in == "tasks" else "forward"}. Leave run_in at "auto"'
         )
     in_tasks = can_await and (run_in == "tasks" or has_deadline or not can_call)
     return call if in_tasks and run_in != "threads" else None
@@ -120,7 +115,12 @@ async def run_metered(call: Any, meter: Meter, deadline_s: float | None) -> Outc
     except Exception as error:  # border: one bad item must not end the batch
         if isinstance(error, TimeoutError) and limit.expired():
             error = DeadlineError(f"took longer than {deadline_s:g} s and was given up")
-        return Outcome(None, Failure(type(error).__name__, str(error), error), meter.entries)
+        return Outcome(None, Failure.of(error), meter.entries)
+    return Outcome(with_usage(result, meter), None, meter.entries)
+
+
+def with_usage(result: Any, meter: Meter) -> Any:
+    """Return `result` with its usage set, as DSPy does where it keeps the tracker itself."""
     if dspy.settings.track_usage and isinstance(result, dspy.Prediction):
-        result.set_lm_usage(meter.get_total_tokens())  # as DSPy does where it keeps the tracker itself
-    return Outcome(result, None, meter.entries)
+        result.set_lm_usage(meter.get_total_tokens())
+    return result

@@ -6,8 +6,8 @@ worker's items are run again on another one: dask does that, and it is the one c
 started twice within a run, since nobody can know how far the killed one had come.
 
 Programs travel as dump_state JSON where their class can be imported and made without arguments, models by
-name. What cannot (functions of a notebook, custom engines) dask pickles, as it does with all data between its own
-processes (nothing is stored so): whoever can talk to its scheduler can run code. So it listens on 127.0.0.1
+name. What cannot (functions of a notebook, custom engines) dask pickles, as it does with all data between its
+own processes; nothing is stored so. Whoever can talk to its scheduler can run code, so it listens on 127.0.0.1
 here, and a scheduler elsewhere is refused unless it uses TLS.
 Source: distributed.Client.submit, distributed.LocalCluster (distributed 2026.8).
 """
@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 import dspy
 
 from course_lib.caching.batch import worker
-from course_lib.caching.batch.engine import Outcome
+from course_lib.caching.batch.books import Outcome
 from course_lib.caching.batch.errors import InputError
 from course_lib.caching.batch.items import Failure
 from course_lib.caching.batch.plain import Codec
@@ -64,8 +64,6 @@ def local_cluster(*, workers: int = 2, threads: int = 16) -> Iterator[Any]:
 
 class DaskRunner:
     """Runs items on a client's workers."""
-
-    can_cancel = True
 
     def __init__(
         self,
@@ -102,7 +100,7 @@ class DaskRunner:
             sent.cancel()
             raise
         except Exception as error:  # border: the cluster's own failure, such as KilledWorker, is this item's
-            return Outcome(None, Failure(type(error).__name__, str(error), error), [])
+            return Outcome(None, Failure.of(error), [])
         finally:
             sent.release()
 
@@ -133,7 +131,7 @@ def _check_address(address: str) -> None:
         if parts.scheme in _LOCAL_SCHEMES or ipaddress.ip_address(parts.hostname or "").is_loopback:
             return
     raise InputError(
-        f"the scheduler at {address} is open to the network without TLS, and whoever reaches it can run code. "
+        f"the scheduler at {address} is open to the network without TLS, and so anyone can run code there. "
         "Start it with a distributed.Security, or on 127.0.0.1"
     )
 

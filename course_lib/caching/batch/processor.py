@@ -16,9 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-import dspy
-
-from course_lib.caching.batch.engine import Engine, Job
+from course_lib.caching.batch.books import Books, Job
+from course_lib.caching.batch.engine import Engine, Tasks
 from course_lib.caching.batch.errors import BatchError, InputError, JournalError
 from course_lib.caching.batch.fingerprint import fingerprint
 from course_lib.caching.batch.items import Item, Totals
@@ -28,6 +27,7 @@ from course_lib.caching.batch.output import Output
 from course_lib.caching.batch.plain import Codec
 from course_lib.caching.batch.progress import open_bar
 from course_lib.caching.batch.source import Source
+from course_lib.caching.batch.threads import Threads
 
 Items = Iterable[Any] | AsyncIterable[Any] | Path
 _AHEAD = 4
@@ -112,47 +112,52 @@ class BatchProcessor:
         Raises:
             BatchError: the journal or the output cannot be used, or belongs to another batch.
         """
-        belongs_to = fingerprint(self._program, version=self._version)
-        belongs_to["keys"] = "own" if key else "place"
-        codec = Codec.of(self._program, self._types)
-
-        def open_journal() -> Journal | None:
-            return Journal.open(self._journal, belongs_to, codec) if self._journal is not None else None
-
-        engine = Engine(
-            self._open_runner,
-            open_journal,
-            concurrency=self._concurrency,
-            stops_at_failure=self._stops,
-            retry_failed=self._retry_failed,
-        )
-        source = Source(items, key, is_journaled=self._journal is not None)
-        engine.start()
+        books = self._open_books(has_keys=key is not None)
         try:
+            source = Source(items, key, is_journaled=self._journal is not None)
             output = Output(self._output, may_resume=self._journal is not None) if self._output else None
+            engine = self._engine(books)
         except BaseException:
-            engine.stop()
+            books.close()
             raise
-        return BatchRun(engine, source, output, ahead=_AHEAD * self._concurrency, has_bar=self._progress)
+        return BatchRun(
+            books, engine, source, output, ahead=_AHEAD * self._concurrency, has_bar=self._progress
+        )
 
-    def _open_runner(self) -> Any:
+    def _open_books(self, *, has_keys: bool) -> Books:
+        journal = None
+        if self._journal is not None:
+            belongs_to = fingerprint(self._program, version=self._version)
+            belongs_to["keys"] = "own" if has_keys else "place"
+            journal = Journal.open(self._journal, belongs_to, Codec.of(self._program, self._types))
+        return Books(journal, stops_at_failure=self._stops, retry_failed=self._retry_failed)
+
+    def _engine(self, books: Books) -> Engine:
+        """Return what runs the items: workers of dask, tasks, or threads."""
         if self._client is not None:
             from course_lib.caching.batch.on_dask import DaskRunner
 
-            return DaskRunner(
+            remote = DaskRunner(
                 self._program,
                 self._client,
                 concurrency=self._concurrency,
                 deadline_s=self._deadline_s,
                 types=self._types,
             )
-        return LocalRunner(
+            return Tasks(books, remote, concurrency=self._concurrency)
+        has_deadline = self._deadline_s is not None
+        if not has_deadline and chosen_call(self._program, self._run_in, has_deadline=False) is None:
+            return Threads(
+                books, self._program, concurrency=self._concurrency, keep_history=self._keep_history
+            )
+        local = LocalRunner(
             self._program,
             concurrency=self._concurrency,
             deadline_s=self._deadline_s,
             keep_history=self._keep_history,
             run_in=self._run_in,
         )
+        return Tasks(books, local, concurrency=self._concurrency)
 
 
 class BatchRun(Iterator[Item], AsyncIterator[Item]):
@@ -163,13 +168,19 @@ class BatchRun(Iterator[Item], AsyncIterator[Item]):
     """
 
     def __init__(
-        self, engine: Engine, source: Source, output: Output | None, *, ahead: int, has_bar: bool
+        self,
+        books: Books,
+        engine: Engine,
+        source: Source,
+        output: Output | None,
+        *,
+        ahead: int,
+        has_bar: bool,
     ) -> None:
-        self._engine, self._source, self._output = engine, source, output
+        self._books, self._engine, self._source, self._output = books, engine, source, output
         self._ahead = ahead
         self._window: deque[Job] = deque()
         self._bar = open_bar(source.length, wanted=has_bar)
-        self._tracker = dspy.settings.usage_tracker
         self._is_closed = False
         self.totals = Totals()
         """What was handed out so far, and what it cost."""
@@ -180,8 +191,8 @@ class BatchRun(Iterator[Item], AsyncIterator[Item]):
         notes = []
         if self._output is not None and self._output.cut_bytes:
             notes.append(f"the output ended in half a line ({self._output.cut_bytes} bytes); it was cut off")
-        if self._engine.damaged:
-            notes.append(f"{self._engine.damaged} damaged rows of the journal: these items were run again")
+        if self._books.damaged:
+            notes.append(f"{self._books.damaged} damaged rows of the journal: these items were run again")
         return notes
 
     def __iter__(self) -> BatchRun:
@@ -196,7 +207,7 @@ class BatchRun(Iterator[Item], AsyncIterator[Item]):
             raise StopIteration
         try:
             while not self._is_next_ready():
-                waits = self._waits(self._engine.loop)
+                waits = self._waits()
                 if not waits:
                     raise StopIteration
                 concurrent.futures.wait(waits, return_when=concurrent.futures.FIRST_COMPLETED)
@@ -229,6 +240,7 @@ class BatchRun(Iterator[Item], AsyncIterator[Item]):
             self._is_closed = True
             self._source.close()
             self._engine.stop()
+            self._books.close()
             if self._output is not None:
                 self._output.close()
             self._bar.close()
@@ -266,12 +278,12 @@ class BatchRun(Iterator[Item], AsyncIterator[Item]):
             self._engine.admit(jobs)
         return bool(self._window) and self._window[0].future.done()
 
-    def _waits(self, loop: asyncio.AbstractEventLoop) -> list[concurrent.futures.Future[Any]]:
+    def _waits(self, loop: asyncio.AbstractEventLoop | None = None) -> list[concurrent.futures.Future[Any]]:
         waits: list[concurrent.futures.Future[Any]] = []
         if self._window:
             waits.append(self._window[0].future)
         if len(self._window) < self._ahead:
-            waits += self._source.pull(loop)
+            waits += self._source.pull(lambda: loop or self._engine.loop)
         if not waits:
             self._source.complain()
         return waits
@@ -289,7 +301,7 @@ class BatchRun(Iterator[Item], AsyncIterator[Item]):
         if isinstance(ended, BatchError):
             with suppress(RuntimeError):
                 self._engine.drain()  # what is under way is paid for: let it end, and write it
-            ended.unsaved = tuple(self._engine.unsaved)
+            ended.unsaved = tuple(self._books.unsaved)
             if isinstance(ended, JournalError) and ended.unsaved:
                 ended.add_note(f"{len(ended.unsaved)} answered items could not be written: error.unsaved")
         self.close()

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from pathlib import Path
 from typing import Any, cast
 
-from course_lib.caching.batch.engine import Job
+from course_lib.caching.batch.books import Job
 from course_lib.caching.batch.errors import InputError
 from course_lib.caching.batch.plain import digest
 
@@ -66,12 +66,12 @@ class Source:
             self._end_with(error)
         return []
 
-    def pull(self, loop: asyncio.AbstractEventLoop) -> list[concurrent.futures.Future[Any]]:
+    def pull(self, loop: Callable[[], asyncio.AbstractEventLoop]) -> list[concurrent.futures.Future[Any]]:
         """Return a future that is done when an async input has given an item; nothing if it is over."""
         if self._later is None or self._is_over:
             return []
         if self._pulling is None:
-            self._pulling = asyncio.run_coroutine_threadsafe(_next_of(self._later), loop)
+            self._pulling = asyncio.run_coroutine_threadsafe(_next_of(self._later), loop())
         return [self._pulling]
 
     def collect(self) -> None:

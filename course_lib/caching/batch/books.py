@@ -1,0 +1,134 @@
+"""The rules of a batch: what need not run, what is written before it is handed out, when nothing starts.
+
+Main path: books.takes(job) -> must it run? -> an engine runs it -> books.settle(job, outcome).
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import dspy
+
+from course_lib.caching.batch.errors import BatchError, BatchStoppedError, JournalError
+from course_lib.caching.batch.items import Failure, Item
+from course_lib.caching.batch.journal import Journal, duplicate
+from course_lib.caching.batch.meter import usage_of
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One item on its way."""
+
+    index: int
+    key: str
+    inputs: Any
+    digest: bytes
+    future: Future[Item] = field(default_factory=Future)
+
+    def __post_init__(self) -> None:
+        self.future.set_running_or_notify_cancel()  # a waiting consumer that is cancelled must not cancel it
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call ended, as who ran it tells it."""
+
+    result: Any
+    error: Failure | None
+    entries: list[tuple[str, dict[str, Any]]]
+    """What each model call used: the model's name, and the usage as DSPy reports it."""
+
+
+class Books:
+    """Used by the engine's threads and the consumer's; one lock for the journal and the rules."""
+
+    def __init__(self, journal: Journal | None, *, stops_at_failure: bool, retry_failed: bool) -> None:
+        self._journal = journal
+        self._stops_at_failure, self._retry_failed = stops_at_failure, retry_failed
+        self._tracker = dspy.settings.usage_tracker
+        self._places: dict[str, int] = {}  # of what was taken and is not settled, by key
+        self._lock = threading.Lock()
+        self.is_ending = False
+        """Nothing more may start."""
+        self.unsaved: list[Item] = []
+        """Answered, but not written: the journal failed."""
+
+    @property
+    def damaged(self) -> int:
+        """Rows of the journal that could not be used."""
+        return self._journal.damaged if self._journal is not None else 0
+
+    def takes(self, job: Job) -> bool:
+        """Return whether the job must run; if not, its future has what the journal knows, or an error."""
+        try:
+            with self._lock:
+                stored = self._stored(job)
+                if stored is None:
+                    self._places[job.key] = job.index
+        except BatchError as error:
+            self.is_ending = True
+            job.future.set_exception(error)
+            return False
+        if stored is not None:
+            job.future.set_result(stored)
+        return stored is None
+
+    def settle(self, job: Job, outcome: Outcome, duration_ms: float) -> None:
+        """Write how a job ended, then tell the consumer."""
+        usage = usage_of(outcome.entries)
+        item = Item(job.index, job.key, job.inputs, outcome.result, outcome.error, usage, duration_ms)
+        with self._lock:
+            self._places.pop(job.key, None)
+            if self._tracker is not None:  # the caller's own: what dspy.Parallel would lose
+                for model, entry in outcome.entries:
+                    self._tracker.add_usage(model, entry)
+            failed = self._written(item, job)
+        if failed is not None:
+            self.is_ending = True
+            job.future.set_exception(failed)
+        else:
+            job.future.set_result(item)
+
+    def refuse(self, job: Job) -> None:
+        """Tell that a job was not started, or was cancelled."""
+        job.future.set_exception(BatchError(f"item {job.index} was not run to its end: the batch was closed"))
+
+    def close(self) -> None:
+        """Give the journal free."""
+        with self._lock:
+            if self._journal is not None:
+                self._journal.close()
+
+    def _written(self, item: Item, job: Job) -> BatchError | None:
+        """Write the item; returns what ends the batch, if something does."""
+        if self._stops_at_failure and item.error is not None:
+            return BatchStoppedError(
+                f"item {item.index} (key {item.key!r}) failed with {item.error.kind}: {item.error.message}. "
+                "What was done is in the journal, if there is one; this item is not, so a new run tries it",
+                item,
+            )
+        try:
+            if self._journal is not None:
+                self._journal.write(item, job.digest)
+        except JournalError as error:
+            self.unsaved.append(item)
+            return error
+        return None
+
+    def _stored(self, job: Job) -> Item | None:
+        if job.key in self._places:
+            raise duplicate(job.key, self._places[job.key], job.index)
+        if self._journal is None:
+            return None
+        row = self._journal.find(job.key, job.digest, job.index)
+        if row is None:
+            return None
+        if row.error is not None and self._retry_failed:
+            self._journal.forget(job.key)
+            return None
+        return Item(
+            job.index, job.key, job.inputs, row.result, row.error, row.usage, row.duration_ms, resumed=True
+        )
