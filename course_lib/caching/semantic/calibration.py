@@ -12,13 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from course_lib.caching.semantic.guards import GUARDS, Guard, refusal
 from course_lib.caching.semantic.pairs import LABELS, Label, Pair
 from course_lib.errors import CourseError
 
-_HALVINGS = 60
+_HALVINGS = 48
 
 
 class CalibrationError(CourseError):
@@ -117,9 +118,16 @@ def report(rows: Sequence[Row], threshold: float, *, is_guarded: bool = True) ->
 
 
 def _served(rows: Sequence[Row], label: Label, threshold: float, *, is_guarded: bool) -> Share:
-    own = [row for row in rows if row.pair.label == label]
-    served = [row for row in own if row.similarity >= threshold and not (is_guarded and row.refused_by)]
-    return Share(len(served), len(own), *clopper_pearson(len(served), len(own)))
+    of = sum(row.pair.label == label for row in rows)
+    count = _count(rows, label, threshold, is_guarded=is_guarded)
+    return Share(count, of, *clopper_pearson(count, of))
+
+
+def _count(rows: Sequence[Row], label: Label, threshold: float, *, is_guarded: bool) -> int:
+    return sum(
+        row.pair.label == label and row.similarity >= threshold and not (is_guarded and row.refused_by)
+        for row in rows
+    )
 
 
 def calibrate(
@@ -140,11 +148,10 @@ def calibrate(
     if not near_misses or not any(row.pair.is_same for row in rows):
         raise CalibrationError("calibrating needs paraphrases and near-misses; one of them is missing")
     for threshold in sorted({math.floor(row.similarity * 1000) / 1000 for row in rows if row.similarity > 0}):
-        found = report(rows, threshold, is_guarded=is_guarded)
-        false = found.false_hits
-        seen = upper_bound(false.count, false.of) if is_sure else false.share
-        if found.unrelated_hits.count == 0 and seen <= max_false_share and found.hits.count:
-            return Calibration(threshold, max_false_share, found)
+        hits, false, unrelated = (_count(rows, label, threshold, is_guarded=is_guarded) for label in LABELS)
+        share = upper_bound(false, near_misses) if is_sure else false / near_misses
+        if hits and not unrelated and share <= max_false_share:
+            return Calibration(threshold, max_false_share, report(rows, threshold, is_guarded=is_guarded))
     raise CalibrationError(
         f"no threshold serves a paraphrase and keeps false hits under {max_false_share:.1%}; and "
         f"with {near_misses} near-misses {upper_bound(0, near_misses):.1%} is the least that can be shown. "
@@ -155,25 +162,24 @@ def calibrate(
 # -- intervals ------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=1024)
+def _log_ways(count: int, of: int) -> tuple[float, ...]:
+    """Return the logarithms of the ways to choose 0, 1, ... `count` of `of`."""
+    return tuple(math.lgamma(of + 1) - math.lgamma(k + 1) - math.lgamma(of - k + 1) for k in range(count + 1))
+
+
 def at_most(count: int, of: int, share: float) -> float:
     """Return how likely `count` or fewer of `of` cases are, if each comes with this share."""
     if share <= 0:
         return 1.0
     if share >= 1:
         return 1.0 if count >= of else 0.0
-    logs = math.log(share), math.log1p(-share)
-    return min(
-        1.0,
-        math.fsum(
-            math.exp(
-                math.lgamma(of + 1) - math.lgamma(k + 1) - math.lgamma(of - k + 1)
-                + k * logs[0] + (of - k) * logs[1]
-            )
-            for k in range(count + 1)
-        ),
-    )  # fmt: skip
+    yes, no = math.log(share), math.log1p(-share)
+    ways = enumerate(_log_ways(count, of))
+    return min(1.0, math.fsum(math.exp(way + k * yes + (of - k) * no) for k, way in ways))
 
 
+@lru_cache(maxsize=4096)
 def upper_bound(count: int, of: int, *, confidence: float = 0.95) -> float:
     """Return the largest share that `count` of `of` cases do not rule out (one-sided).
 

@@ -27,7 +27,7 @@ _MOST_ARTICLES = 3
 def shares_article(asked: str, cached: str, answer: Any = None) -> bool:  # noqa: ARG001  (a verifier's form)
     """Say whether the article found first for the cached question is among the first three for the other.
 
-    >>> shares_article("When do I get my money back?", "How long does a refund take?")
+    >>> shares_article("Is machine washing all right for a tent?", "Can I wash my tent?")
     True
     """
     return bool(set(_found(cached)[:1]) & set(_found(asked)))

@@ -354,7 +354,7 @@ def test_what_is_forgotten_while_the_verifier_thinks_is_not_served():
 def test_two_questions_on_one_article_share_it():
     from course_lib.caching.semantic.verifiers import shares_article
 
-    assert shares_article("When do I get my money back?", "How long does a refund take?")
+    assert shares_article("Is machine washing all right for a tent?", "Can I wash my tent?")
     assert not shares_article("Can I wash my tent?", "How long does a refund take?")
 
 

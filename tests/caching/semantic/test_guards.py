@@ -14,7 +14,7 @@ REFUSED = {
     "another country": ("Is delivery to Norway possible?", "Do you ship to Sweden?", "kinds"),
     "a country more": ("What is the postage to Norway?", "How much is shipping?", "kinds"),
     "another product": ("May the Glow Max get wet?", "Is the Glow waterproof?", "kinds"),
-    "another act": ("How do I swap an item?", "I want to send something back, how?", "kinds"),
+    "another act": ("How do I swap an item?", "I want to return what I bought, how?", "kinds"),
     "another colour": ("Is the red tent in stock?", "Do you have the green tent?", "kinds"),
     "not": ("My parcel did not come.", "The parcel has come.", "negation"),
     "off and on": ("Where do I switch off the alerts?", "How can I turn on alerts?", "opposites"),
