@@ -13,6 +13,8 @@ from html import escape
 from math import log10
 from typing import Any
 
+import numpy as np
+
 from course_lib.caching import che, traffic
 from course_lib.caching.traffic import Traffic
 from course_lib.errors import CourseError
@@ -172,16 +174,12 @@ def _figures(explored: Explored) -> Shown:
 
 def _sentence(explored: Explored, point: Point) -> str:
     spent_usd = explored.traffic.rate_per_s * _DAY_S * _call_usd()
-    return (
+    return (  # in words, because a notebook takes what stands between two dollar signs for mathematics
         f"A cache of {_bytes(point.cache_bytes)} ({point.share:.0%} of all answers) hits "
         f"{point.measured_share:.1%} of the requests (predicted: {point.predicted_share:.1%}) and saves "
-        f"{_dollars(point.saved_usd_per_day)} of {_dollars(spent_usd)} a day "
-        f"(a call costs {_dollars(_call_usd())})."
+        f"{point.saved_usd_per_day:,.0f} of {spent_usd:,.0f} dollars a day, "
+        f"at {100 * _call_usd():.3f} cents a call."
     )
-
-
-def _dollars(amount: float) -> str:
-    return f"${amount:,.0f}" if amount >= 10 else f"${amount:.4f}"
 
 
 def _call_usd() -> float:
@@ -196,12 +194,21 @@ _LEFT, _TOP, _WIDTH, _HEIGHT = 56, 16, 560, 240
 _FIRST_SHARE = 0.02
 
 
+def _visible(explored: Explored, first_bytes: float) -> list[tuple[float, float]]:
+    """Return the curve from `first_bytes` to the largest cache; it goes on flat once all alive has room."""
+    last = explored.points[-1]
+    sizes, hits = zip(*explored.line, strict=True)
+    inside = [(size, hit) for size, hit in explored.line if first_bytes < size < last.cache_bytes]
+    begun = (first_bytes, float(np.interp(first_bytes, sizes, hits)))
+    return [begun, *inside, (last.cache_bytes, last.predicted_share)]
+
+
 def _drawing(explored: Explored, share: float) -> str:
     """Return the chart as SVG, in the colours of the page it stands in."""
     whole = explored.points[-1].cache_bytes
 
     def x(size: float) -> float:
-        return _LEFT + _WIDTH * (1 - log10(whole * 1.0 / size) / log10(1 / _FIRST_SHARE))
+        return _LEFT + _WIDTH * (1 - log10(whole / size) / log10(1 / _FIRST_SHARE))
 
     def y(hit_share: float) -> float:
         return _TOP + _HEIGHT * (1 - hit_share)
@@ -219,9 +226,7 @@ def _drawing(explored: Explored, share: float) -> str:
         f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{_TOP + _HEIGHT}" stroke="currentColor" '
         f'stroke-dasharray="4 4" stroke-opacity="0.7"/>'
     )
-    inside = [(size, hit) for size, hit in explored.line if _FIRST_SHARE * whole <= size <= whole]
-    level = explored.points[-1]  # all that is alive has room: the line goes on flat
-    line = " ".join(f"{x(size):.1f},{y(hit):.1f}" for size, hit in [*inside, (whole, level.predicted_share)])
+    line = " ".join(f"{x(size):.1f},{y(hit):.1f}" for size, hit in _visible(explored, _FIRST_SHARE * whole))
     colour = "var(--jp-brand-color1, #1976d2)"
     parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2.5"/>')
     for point in explored.points:

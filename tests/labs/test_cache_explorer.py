@@ -50,9 +50,23 @@ def test_the_line_passes_near_the_dots():
     line = re.search(r'<polyline points="([^"]+)"', drawn.html)
     assert line
     at = [tuple(map(float, pair.split(","))) for pair in line[1].split()]
+    assert (at[0][0], at[-1][0]) == (56, 616)
     for x, y, _ in re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)" r="(\d)"', drawn.html)[:6]:
         nearest = min(at, key=lambda pair: abs(pair[0] - float(x)))
         assert abs(nearest[1] - float(y)) < 25
+
+
+def test_a_cache_bounded_by_time_alone_has_a_flat_line():
+    line = re.search(r'<polyline points="([^"]+)"', show(explore(1.2, 1000, "10 s", 1)).html)
+    assert line
+    heights = [float(pair.split(",")[1]) for pair in line[1].split()]
+
+    assert max(heights) - min(heights) < 0.5
+    assert len(heights) >= 2
+
+
+def test_no_sentence_holds_two_dollar_signs_which_a_notebook_would_typeset():
+    assert show(explore()).html.split("<table")[0].count("$") == 0
 
 
 def test_every_choice_redraws_and_says_what_came_of_it(lab):
