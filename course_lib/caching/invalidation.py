@@ -74,6 +74,7 @@ class InvalidationLog:
         self._places: OrderedDict[str, Place] = OrderedDict()
         self._turns: OrderedDict[str, int] = OrderedDict()
         self._turn = 0
+        self._drops = 0
         self._oldest_turn = 0
         self._unsent: deque[str] = deque()
 
@@ -96,9 +97,9 @@ class InvalidationLog:
         )
 
     @property
-    def turn(self) -> int:
-        """How many drops this process has made, its own and those that it read."""
-        return self._turn
+    def epoch(self) -> int:
+        """How many drops this process has made, its own, those that it read, and all at a loss of the log."""
+        return self._drops + self.lost
 
     def mark(self) -> Mark:
         """Return what a question asked now has seen."""
@@ -132,7 +133,10 @@ class InvalidationLog:
         """Send what waits and read what is new; without `now`, only after `lag_s`, and never in a queue."""
         if self._shared is None or (self.is_fresh and not now):
             return
-        if not self._looking.acquire(blocking=now):
+        if not self._looking.acquire(blocking=now or self._last is None):  # the first look is for all
+            return
+        if not now and self.is_fresh:
+            self._looking.release()
             return
         try:
             self._looked_at = self._clock()  # also when it fails: the tier's own rest decides on the next
@@ -187,6 +191,7 @@ class InvalidationLog:
         self._forget_all()
 
     def _apply(self, tag: str) -> int:
+        self._drops += 1
         self._turn += 1
         self._turns.pop(tag, None)
         self._turns[tag] = self._turn

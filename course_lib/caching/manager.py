@@ -29,20 +29,22 @@ class CacheManager:
     see it.
     """
 
-    def __init__(self, *, redis: bool | str = True, **options: Any) -> None:
+    def __init__(self, *, redis: bool = True, redis_url: str | None = None, **options: Any) -> None:
         """Make the cache; DSPy keeps its own until attach().
 
         Args:
-            redis: True for a server of this machine (REDIS_URL names another), a URL, or False for none.
+            redis: whether to share answers through Redis.
+            redis_url: which; None for a server of this machine, started if need be, or that of REDIS_URL.
             options: everything else that TieredCache takes.
 
         Raises:
-            RedisServerError: `redis` is True, and no server can be started.
+            RedisServerError: there is no server, and none can be started.
         """
-        self._server: Server | None = running_redis() if redis is True else None
-        url = self._server.url if self._server is not None else (redis or None)
+        self._server: Server | None = running_redis() if redis and redis_url is None else None
+        if self._server is not None:
+            redis_url = self._server.url
         try:
-            self.cache = TieredCache(redis_url=url, **options)  # type: ignore[arg-type]
+            self.cache = TieredCache(redis_url=redis_url if redis else None, **options)
         except BaseException:
             self._stop_server()
             raise

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 DAY_S = 86_400.0
+_OF_SOMEBODY = "of somebody"  # in memory, a further tag of every answer that could be invalidated
 
 
 class TieredCache(Seam):
@@ -195,13 +196,10 @@ class TieredCache(Seam):
 
     def epoch(self) -> int:
         """Return a number that grows with every invalidation that this process has made or read."""
-        return self._log.turn
+        return self._log.epoch
 
     def forget(self, key: str, *, because: str | None = None) -> bool:
-        """Drop one answer here, in Redis and on disk; returns whether it was there, counted under `because`.
-
-        Another process' memory keeps it until it runs out.
-        """
+        """Drop an answer here, in Redis and on disk (not in other processes' memory); counted `because`."""
         try:
             dropped = sum([tier.delete([key]) for tier in (self.memory, *self._slower)]) > 0
         except Exception as error:  # border: the watcher drops a bad answer while the program goes on
@@ -233,8 +231,7 @@ class TieredCache(Seam):
         if not tags_of(named):
             raise CacheMisuseError("invalidate() drops nothing: name a tenant, a customer or a version")
         tag = tag_of(named)
-        here = self._log.add(tag)
-        return max(here, self.shared.drop_tag(tag) if self.shared else 0)
+        return max(self._log.add(tag), self.shared.drop_tag(tag) if self.shared else 0)
 
     # -- around it -------------------------------------------------------------------------------------
 
@@ -304,7 +301,8 @@ class TieredCache(Seam):
                     self._tally.refused(tier.name)
                     tier.delete([key])
                     continue
-                self.memory.put(key, orjson.dumps(entry.record), ttl_s=left_s, tags=entry.tags)
+                body = orjson.dumps(entry.record)
+                self.memory.put(key, body, ttl_s=left_s, tags=_in_memory(entry.tags))
             for faster in self._slower[:depth]:
                 faster.put(key, blob, ttl_s=left_s, tags=entry.tags)
             self._tally.hit(tier.name, *judgement.spent(entry.record))
@@ -335,7 +333,7 @@ class TieredCache(Seam):
                 self._tally.not_kept("asked before an invalidation")
                 return False
             if in_memory:
-                self.memory.put(key, held, ttl_s=ttl_s, tags=tags, size_bytes=size_bytes)
+                self.memory.put(key, held, ttl_s=ttl_s, tags=_in_memory(tags), size_bytes=size_bytes)
             if blob is not None and self.disk is not None:
                 self.disk.put(key, blob, ttl_s=ttl_s, tags=tags)
         if blob is not None and self.shared is not None:
@@ -347,4 +345,8 @@ class TieredCache(Seam):
         return max(self.memory.drop_tag(tag), self.disk.drop_tag(tag) if self.disk else 0)
 
     def _forget_here(self) -> None:
-        self.memory.clear()
+        self.memory.drop_tag(_OF_SOMEBODY)
+
+
+def _in_memory(tags: tuple[str, ...]) -> tuple[str, ...]:
+    return (*tags, _OF_SOMEBODY) if tags else ()
