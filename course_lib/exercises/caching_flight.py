@@ -265,7 +265,7 @@ EXERCISE = Exercise(
     is_stub=stub_methods("run"),
     why="Nothing is awaited between looking and writing down, so in one event loop no lock is needed. The "
     "call belongs to no caller, so none can take the others along; and its end, whatever it is, takes the "
-    "key out. What this leaves open the library's does: threads, several loops and processes, a call that hangs, "
+    "key out. What is left open the library does: threads, several loops and processes, a call that hangs, "
     "and a call that nobody waits for any more (here it runs to its end, and is paid for).",
     deadline_s=30.0,
 )
