@@ -50,7 +50,8 @@ class Budget:
     """From the program's beginning to its end."""
     requests: int
     """Requests at the endpoint: 0 when the answer came from a cache."""
-    prediction: dspy.Prediction
+    prediction: Any
+    """What the program returned."""
 
     @property
     def model_share(self) -> float:
@@ -77,9 +78,20 @@ def latency_budget(program: dspy.Module, **inputs: Any) -> Budget:
     before = lm.ledger().requests
     spans = _Spans()
     with _timed_cache() as cache, dspy.context(callbacks=[*dspy.settings.callbacks, spans]):
-        answers = list(dspy.streamify(program, async_streaming=False)(**inputs))
+        answered = list(dspy.streamify(_Asked(program), async_streaming=False)(**inputs))[-1]
     calls = _settled(before, spans.count("lm") - cache.hits)
-    return _budget(spans, cache, calls, answers[-1])
+    return _budget(spans, cache, calls, answered.result)
+
+
+class _Asked(dspy.Module):
+    """Wraps a program's result in a Prediction: a stream that ends with anything else never ends."""
+
+    def __init__(self, program: dspy.Module) -> None:
+        super().__init__()
+        self.program = program
+
+    def forward(self, **inputs: Any) -> dspy.Prediction:
+        return dspy.Prediction(result=self.program(**inputs))
 
 
 def _settled(before: int, expected: int) -> Sequence[lm.Call]:
@@ -91,7 +103,7 @@ def _settled(before: int, expected: int) -> Sequence[lm.Call]:
     return ledger.calls
 
 
-def _budget(spans: _Spans, cache: _TimedCache, calls: Sequence[lm.Call], answer: dspy.Prediction) -> Budget:
+def _budget(spans: _Spans, cache: _TimedCache, calls: Sequence[lm.Call], answer: Any) -> Budget:
     root = spans.root()
     at_model = spans.of("lm")
     if sum(end - begin for begin, end in at_model) > _length(at_model) + _SAME_S:
