@@ -5,6 +5,8 @@ Main path: books.takes(job) -> must it run? -> an engine runs it -> books.settle
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -12,10 +14,12 @@ from typing import Any
 
 import dspy
 
-from course_lib.caching.batch.errors import BatchError, BatchStoppedError, JournalError
+from course_lib.caching.batch.errors import BatchError, BatchStoppedError
 from course_lib.caching.batch.items import Failure, Item
 from course_lib.caching.batch.journal import Journal, duplicate
 from course_lib.caching.batch.meter import usage_of
+
+_AT_ONCE = 256
 
 
 @dataclass(slots=True, eq=False)
@@ -43,7 +47,7 @@ class Outcome:
 
 
 class Books:
-    """Used by the engine's threads and the consumer's; one lock for the journal and the rules."""
+    """Used by the engine's threads and the consumer's; a thread of its own writes the journal."""
 
     def __init__(self, journal: Journal | None, *, stops_at_failure: bool, retry_failed: bool) -> None:
         self._journal = journal
@@ -55,6 +59,13 @@ class Books:
         """Nothing more may start."""
         self.unsaved: list[Item] = []
         """Answered, but not written: the journal failed."""
+        self._to_write: queue.SimpleQueue[tuple[Job, Item] | threading.Event | None] = queue.SimpleQueue()
+        self._writing: threading.Thread | None = None
+        if journal is not None:
+            self._writing = threading.Thread(
+                target=self._write, args=(journal,), name="course-batch-journal", daemon=True
+            )
+            self._writing.start()
 
     @property
     def damaged(self) -> int:
@@ -77,46 +88,69 @@ class Books:
         return stored is None
 
     def settle(self, job: Job, outcome: Outcome, duration_ms: float) -> None:
-        """Write how a job ended, then tell the consumer."""
+        """Have it written how a job ended, and then the consumer told."""
         usage = usage_of(outcome.entries)
         item = Item(job.index, job.key, job.inputs, outcome.result, outcome.error, usage, duration_ms)
-        with self._lock:
-            self._places.pop(job.key, None)
-            if self._tracker is not None:  # the caller's own: what dspy.Parallel would lose
+        if self._tracker is not None:  # the caller's own: what dspy.Parallel would lose
+            with self._lock:
                 for model, entry in outcome.entries:
                     self._tracker.add_usage(model, entry)
-            failed = self._written(item, job)
-        if failed is not None:
-            self.is_ending = True
-            job.future.set_exception(failed)
+        if self._stops_at_failure and item.error is not None:
+            self._end_with(job, _stopped(item))
+        elif self._writing is None:
+            self._tell(job, item)
         else:
-            job.future.set_result(item)
+            self._to_write.put((job, item))
+
+    def flush(self) -> None:
+        """Wait until everything that was settled is written, or has failed to be."""
+        if self._writing is not None and self._writing.is_alive():
+            done = threading.Event()
+            self._to_write.put(done)
+            done.wait()
 
     def refuse(self, job: Job) -> None:
         """Tell that a job was not started, or was cancelled."""
         job.future.set_exception(BatchError(f"item {job.index} was not run to its end: the batch was closed"))
 
     def close(self) -> None:
-        """Give the journal free."""
-        with self._lock:
-            if self._journal is not None:
-                self._journal.close()
+        """Write what is left, and give the journal free."""
+        if self._journal is None or self._writing is None:
+            return
+        self._to_write.put(None)
+        self._writing.join()
+        self._journal.close()
 
-    def _written(self, item: Item, job: Job) -> BatchError | None:
-        """Write the item; returns what ends the batch, if something does."""
-        if self._stops_at_failure and item.error is not None:
-            return BatchStoppedError(
-                f"item {item.index} (key {item.key!r}) failed with {item.error.kind}: {item.error.message}. "
-                "What was done is in the journal, if there is one; this item is not, so a new run tries it",
-                item,
-            )
-        try:
-            if self._journal is not None:
-                self._journal.write(item, job.digest)
-        except JournalError as error:
-            self.unsaved.append(item)
-            return error
-        return None
+    def _write(self, journal: Journal) -> None:
+        """Write what was settled, all of it in one transaction, so that no thread waits for a disk."""
+        is_over = False
+        while not is_over:
+            taken = [self._to_write.get()]
+            with contextlib.suppress(queue.Empty):
+                while len(taken) < _AT_ONCE:
+                    taken.append(self._to_write.get_nowait())
+            pairs = [each for each in taken if isinstance(each, tuple)]
+            with self._lock:
+                problems = journal.write([(item, job.digest) for job, item in pairs])
+            for (job, item), problem in zip(pairs, problems, strict=True):
+                if problem is None:
+                    self._tell(job, item)
+                else:
+                    self.unsaved.append(item)
+                    self._end_with(job, problem)
+            for event in taken:
+                if isinstance(event, threading.Event):
+                    event.set()
+            is_over = None in taken
+
+    def _tell(self, job: Job, item: Item) -> None:
+        with self._lock:
+            self._places.pop(job.key, None)
+        job.future.set_result(item)
+
+    def _end_with(self, job: Job, error: BatchError) -> None:
+        self.is_ending = True
+        job.future.set_exception(error)
 
     def _stored(self, job: Job) -> Item | None:
         if job.key in self._places:
@@ -132,3 +166,12 @@ class Books:
         return Item(
             job.index, job.key, job.inputs, row.result, row.error, row.usage, row.duration_ms, resumed=True
         )
+
+
+def _stopped(item: Item) -> BatchStoppedError:
+    assert item.error is not None
+    return BatchStoppedError(
+        f"item {item.index} (key {item.key!r}) failed with {item.error.kind}: {item.error.message}. "
+        "What was done is in the journal, if there is one; this item is not, so a new run tries it again",
+        item,
+    )

@@ -1,6 +1,6 @@
 """What a batch has paid for, in one SQLite file: written before an item is handed out, read by the next run.
 
-Main path: Journal.open(path, belongs_to) -> find(key, digest) -> Stored | None; write(item, digest).
+Main path: Journal.open(path, belongs_to) -> find(key, digest) -> Stored | None; write(items).
 A row is one transaction, so a kill leaves it whole or not at all. The file is locked for one run at a time.
 Results are safe from a killed process; a power cut may lose the last seconds (synchronous=NORMAL).
 """
@@ -12,12 +12,12 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from course_lib.caching.batch.errors import DuplicateKeyError, JournalError, OtherBatchError
+from course_lib.caching.batch.errors import DuplicateKeyError, JournalError, OtherBatchError, UnkeepableError
 from course_lib.caching.batch.fingerprint import differences
 from course_lib.caching.batch.items import Failure, Item, Usage
 from course_lib.caching.batch.plain import Codec
@@ -118,22 +118,48 @@ class Journal:
         with self._guarded("written"):
             self._connection.execute("DELETE FROM items WHERE key = ?", (key,))
 
-    def write(self, item: Item, digest: bytes) -> None:
-        """Keep how an item ended. It is kept when this returns.
+    def write(self, items: Sequence[tuple[Item, bytes]]) -> list[JournalError | None]:
+        """Keep how items ended, each with the digest of its input, in one transaction.
 
-        Raises:
-            UnkeepableError: the result is not something JSON can hold.
-            JournalError: the disk is full or read-only.
+        Returns:
+            For each item None if it is kept now, or why it is not: its result is not something JSON can hold
+            (UnkeepableError), or the disk is full or read-only.
         """
+        rows, problems = [], list[JournalError | None]()
+        for item, digest in items:
+            try:
+                rows.append(self._row(item, digest))
+                problems.append(None)
+            except UnkeepableError as error:
+                problems.append(error)
+        if not rows:
+            return problems
+        try:
+            with self._guarded("written"), self._transaction():
+                self._connection.executemany("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        except JournalError as error:
+            return [problem or error for problem in problems]
+        return problems
+
+    def _row(self, item: Item, digest: bytes) -> tuple[Any, ...]:
         if item.error is None:
             value = self._codec.dump(item.result)
         else:
             value = json.dumps([item.error.kind, item.error.message], ensure_ascii=False)
         cost = json.dumps([*astuple(item.usage), round(item.duration_ms, 3)])
         mac = _mac(item.key, digest, int(item.ok), value, cost)
-        row = (item.key, item.index, self._run, digest, int(item.ok), value, cost, mac)
-        with self._guarded("written"):
-            self._connection.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        return item.key, item.index, self._run, digest, int(item.ok), value, cost, mac
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):  # a full disk has rolled it back already
+                self._connection.execute("ROLLBACK")
+            raise
 
     def count(self) -> int:
         """Return how many items are kept."""

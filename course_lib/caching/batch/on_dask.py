@@ -7,7 +7,7 @@ started twice within a run, since nobody can know how far the killed one had com
 
 Programs travel as dump_state JSON where their class can be imported and made without arguments, models by
 name. What cannot (functions of a notebook, custom engines) dask pickles, as it does with all data between its
-own processes; nothing is stored so. Whoever can talk to its scheduler can run code, so it listens on 127.0.0.1
+own processes; nothing is stored so. Whoever reaches its scheduler can run code, so it listens on 127.0.0.1
 here, and a scheduler elsewhere is refused unless it uses TLS.
 Source: distributed.Client.submit, distributed.LocalCluster (distributed 2026.8).
 """

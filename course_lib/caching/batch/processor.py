@@ -301,6 +301,7 @@ class BatchRun(Iterator[Item], AsyncIterator[Item]):
         if isinstance(ended, BatchError):
             with suppress(RuntimeError):
                 self._engine.drain()  # what is under way is paid for: let it end, and write it
+                self._books.flush()
             ended.unsaved = tuple(self._books.unsaved)
             if isinstance(ended, JournalError) and ended.unsaved:
                 ended.add_note(f"{len(ended.unsaved)} answered items could not be written: error.unsaved")
