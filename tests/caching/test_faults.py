@@ -1,0 +1,246 @@
+"""Redis killed, restarted, full, slow, and fed garbage, while threads and tasks ask.
+
+In each case: no wrong answer, no error to any caller, and Redis in use again by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import dspy
+import pytest
+import redis
+from dspy.lm15 import Message, Request, Response, TextPart, Usage
+
+from course_lib.caching import TieredCache, keys, scope
+from course_lib.caching.redis_server import Server, running_redis
+
+QUESTIONS = 60
+TENANTS = ("acme", "bolt")
+
+
+def answer(number: int) -> str:
+    """What is right for this question and the tenant of this scope."""
+    return f"{keys.current_scope().tenant}: {number}. " + "word " * 60
+
+
+class Oracle:
+    """A model that answers at once."""
+
+    def complete(self, request: Request) -> Response:
+        number = int(request.messages[-1].parts[0].text.split()[-1])
+        parts = (TextPart(answer(number)),)
+        return Response(
+            id="1",
+            model=request.model,
+            message=Message(role="assistant", parts=parts),
+            finish_reason="stop",
+            usage=Usage(input_tokens=10, output_tokens=20),
+        )
+
+
+class AsyncOracle(Oracle):
+    async def complete(self, request: Request) -> Response:
+        return super().complete(request)
+
+
+class Load:
+    """Threads and tasks that ask again and again, and what went wrong."""
+
+    def __init__(self) -> None:
+        self.lm = dspy.LM("oracle", engine=Oracle(), async_engine=AsyncOracle())
+        self.wrong: list[str] = []
+        self.asked = 0
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(n,)) for n in range(3)]
+        self._threads.append(threading.Thread(target=lambda: asyncio.run(self._tasks())))
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(20)
+
+    def _judge(self, number: int, outputs: list[str]) -> None:
+        self.asked += 1
+        if outputs != [answer(number)]:
+            self.wrong.append(f"{keys.current_scope()} {number}: {outputs!r:.80}")
+
+    def _ask(self, seed: int) -> None:
+        dice = random.Random(seed)
+        with dspy.context(disable_history=True):
+            while not self._over.is_set():
+                number = dice.randrange(QUESTIONS)
+                try:
+                    with scope(tenant=dice.choice(TENANTS)):
+                        self._judge(number, self.lm(f"number {number}"))
+                except Exception as error:
+                    self.wrong.append(repr(error))
+
+    async def _tasks(self) -> None:
+        await asyncio.gather(*(self._ask_later(seed) for seed in range(8)))
+
+    async def _ask_later(self, seed: int) -> None:
+        dice = random.Random(seed)
+        with dspy.context(disable_history=True):
+            while not self._over.is_set():
+                number = dice.randrange(QUESTIONS)
+                try:
+                    with scope(tenant=dice.choice(TENANTS)):
+                        self._judge(number, await self.lm.acall(f"number {number}"))
+                except Exception as error:
+                    self.wrong.append(repr(error))
+
+
+@pytest.fixture
+def full_server(short_folder, monkeypatch) -> Iterator[Server]:
+    """A small server that refuses writes when it is full."""
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    with running_redis(short_folder / "full", max_bytes=4 * 1024 * 1024, policy="noeviction") as server:
+        yield server
+
+
+@pytest.fixture
+def under_load(monkeypatch):
+    """Give DSPy a cache on a server, with too little memory to do without Redis, and begin to ask."""
+    loads: list[Load] = []
+
+    def begin(server: Server) -> tuple[TieredCache, Load]:
+        cache = TieredCache(10_000, redis_url=server.url, lag_s=0.05)
+        monkeypatch.setattr(dspy, "cache", cache, raising=False)
+        loads.append(Load().__enter__())
+        until(lambda: cache.stats().hits.get("redis", 0) > 20, "Redis is used")
+        return cache, loads[-1]
+
+    yield begin
+    for load in loads:
+        load.__exit__()
+        assert load.wrong == []
+        assert load.asked > 100
+
+
+def until(holds: Callable[[], bool], what: str, *, deadline_s: float = 8.0) -> None:
+    """Wait until something holds."""
+    end_s = time.monotonic() + deadline_s
+    while not holds():
+        assert time.monotonic() < end_s, f"it never came to this: {what}"
+        time.sleep(0.01)
+
+
+def goes_on(load: Load, cache: TieredCache, trouble: str) -> None:
+    """See that answers keep coming, and that the cache says what is wrong."""
+    before = load.asked
+    until(lambda: any(trouble in line for line in cache.stats().trouble), f"the trouble {trouble!r} is told")
+    until(lambda: load.asked > before + 30, "calls go on")
+
+
+def recovers(load: Load, cache: TieredCache) -> None:
+    """See that Redis is in use again, by itself."""
+    before = cache.stats().hits.get("redis", 0)
+    until(lambda: cache.stats().hits.get("redis", 0) > before + 20, "Redis is used again")
+    until(lambda: cache.stats().trouble == (), "no trouble is left")
+
+
+def test_killed_and_restarted(own_redis, under_load):
+    cache, load = under_load(own_redis)
+
+    own_redis.kill()
+    goes_on(load, cache, "cannot be reached")
+    own_redis.start()
+
+    recovers(load, cache)
+
+
+def fill(client: redis.Redis) -> None:
+    """Push until there is no room for anything."""
+    for size_bytes in (65536, 4096, 64):
+        with contextlib.suppress(redis.ResponseError):
+            while True:
+                client.rpush("other", b"x" * size_bytes)
+
+
+def test_filled_to_its_limit(full_server, under_load):
+    cache, load = under_load(full_server)
+
+    with redis.Redis.from_url(full_server.url) as client:
+        fill(client)
+        cache.shared.clear()  # so that there is something to put ...
+        fill(client)  # ... and no room for it
+        goes_on(load, cache, "refuses writes")
+        client.delete("other")
+
+    recovers(load, cache)
+
+
+@pytest.mark.parametrize("how", ["paused", "stopped"])
+def test_too_slow(own_redis, under_load, how):
+    cache, load = under_load(own_redis)
+
+    if how == "paused":
+        with redis.Redis.from_url(own_redis.url) as client:
+            client.execute_command("CLIENT", "PAUSE", 600, "ALL")
+        goes_on(load, cache, "does not answer in time")
+    else:
+        os.kill(own_redis.pid, signal.SIGSTOP)
+        goes_on(load, cache, "does not answer in time")
+        os.kill(own_redis.pid, signal.SIGCONT)
+
+    recovers(load, cache)
+
+
+def test_garbage_and_foreign_values(own_redis, under_load):
+    cache, load = under_load(own_redis)
+    dice = random.Random(1)
+
+    with redis.Redis.from_url(own_redis.url) as client:
+        for _ in range(6):
+            names = client.keys("course:e:*")
+            values = [
+                value for name in names if client.type(name) == b"string" and (value := client.get(name))
+            ]
+            for name in names:
+                match dice.randrange(5):
+                    case 0:
+                        client.set(name, dice.randbytes(200))
+                    case 1:
+                        client.set(name, dice.choice(values))  # the answer to another question
+                    case 2:
+                        value = bytearray(dice.choice(values))
+                        value[dice.randrange(len(value))] ^= 1
+                        client.set(name, bytes(value))
+                    case 3:
+                        client.delete(name)
+                        client.rpush(name, "a", "list")
+                    case 4:
+                        client.set(name, b'{"_dspy_format": "dspy-lm15-result-v1", "outputs": ["poison"]}')
+            client.delete("course:log")
+            client.set("course:log", "garbage")
+            time.sleep(0.05)
+
+    until(lambda: cache.stats().refused.get("redis", 0) > 20, "garbage is counted")
+    recovers(load, cache)
+
+
+def test_with_invalidations_all_the_while(own_redis, under_load):
+    cache, load = under_load(own_redis)
+    other = TieredCache(redis_url=own_redis.url, namespace="course")
+
+    for n in range(20):
+        (cache, other)[n % 2].invalidate(tenant=TENANTS[n % 2])
+        if n == 10:
+            own_redis.kill()
+            own_redis.start()
+    other.close()
+
+    recovers(load, cache)
