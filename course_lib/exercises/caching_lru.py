@@ -36,7 +36,7 @@ class _Text(str):
 def _yielding_clock() -> float:
     """Return the time, and let other threads run first: wherever the cache asks for it, one may come between.
 
-    A key with such a __hash__ would do that everywhere, but crashes CPython's OrderedDict when no lock is held.
+    A key with such a __hash__ would do it everywhere, but crashes CPython's OrderedDict where no lock is held.
     """
     time.sleep(1e-5)
     return time.monotonic()
