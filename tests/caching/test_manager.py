@@ -1,0 +1,114 @@
+"""The cache in one block: DSPy's own is back afterwards, whatever happened inside."""
+
+from __future__ import annotations
+
+import dspy
+import pytest
+from dspy.utils.callback import BaseCallback
+
+from course_lib import lm
+from course_lib.caching import CacheManager, scope
+from course_lib.caching.redis_server import RedisServerError
+from course_lib.caching.seam import CacheMisuseError
+
+predict = dspy.Predict("question -> answer")
+
+
+@pytest.fixture(autouse=True)
+def _as_before():
+    """Compare DSPy's cache and callbacks before and after each test."""
+    callbacks = [BaseCallback()]
+    former = dspy.settings.callbacks
+    dspy.configure(callbacks=callbacks)
+    cache = vars(dspy).get("cache")
+    yield
+    assert vars(dspy).get("cache") is cache
+    assert dspy.settings.callbacks == callbacks
+    dspy.configure(callbacks=former)
+
+
+@pytest.fixture
+def model():
+    yield lm.connect("sim-large")
+    lm.stop()
+
+
+def test_in_the_block_the_cache_and_its_watcher_are_dspys():
+    with CacheManager(redis=False) as manager:
+        assert dspy.cache is manager.cache
+        assert dspy.settings.callbacks[1:] == [manager.cache.watcher]
+
+
+def test_after_an_error_dspy_has_its_own_back():
+    with pytest.raises(ZeroDivisionError), CacheManager(redis=False):
+        raise ZeroDivisionError
+
+
+def test_dspys_own_cache_is_not_made_only_to_be_put_aside(monkeypatch):
+    monkeypatch.delitem(vars(dspy), "cache", raising=False)
+
+    with CacheManager(redis=False):
+        pass
+
+    assert "cache" not in vars(dspy)
+
+
+def test_what_others_put_in_its_place_stays(monkeypatch):
+    other = object()
+    monkeypatch.setattr(dspy, "cache", None, raising=False)
+    with CacheManager(redis=False) as manager:
+        monkeypatch.setattr(dspy, "cache", other)
+        manager.detach()
+        manager.detach()
+
+        assert dspy.cache is other
+
+
+def test_attaching_twice_is_refused():
+    with CacheManager(redis=False) as manager, pytest.raises(CacheMisuseError, match="attached already"):
+        manager.attach()
+
+
+def test_a_whole_program_on_it(model, redis_url):
+    lm.reset()
+    questions = [{"question": f"What is {n} plus {n}?"} for n in range(5)]
+    with CacheManager(redis_url=redis_url) as manager, dspy.context(lm=manager.front(model)):
+        with scope(tenant="acme"):
+            assert manager.warm(predict, questions) == 5
+            assert manager.warm(predict, questions) == 0
+        assert lm.ledger().requests == 5
+        assert manager.report().hits == {"memory": 5}
+        assert manager.invalidate(tenant="acme") == 5
+        with scope(tenant="acme"):
+            predict(**questions[0])
+
+    assert lm.ledger().requests == 6
+
+
+def test_a_server_of_its_own_is_started_and_let_go(monkeypatch):
+    monkeypatch.delenv("REDIS_URL", raising=False)
+
+    with CacheManager() as manager:
+        assert manager.cache.shared.healthy
+        manager.cache.put({"question": 1}, {"answer": 2})
+        assert manager.cache.stats().trouble == ()
+        pid = manager._server.pid
+
+    assert pid
+    assert manager._server is None
+
+
+def test_a_wrong_option_leaves_no_server_behind(monkeypatch):
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    from course_lib.caching import redis_server
+
+    before = dict(redis_server._processes)
+    with pytest.raises(TypeError):
+        CacheManager(colour="red")
+
+    assert redis_server._processes == before
+
+
+def test_a_malformed_address_is_refused_by_name():
+    with pytest.raises(RedisServerError, match="not of the form"):
+        CacheManager(redis_url="redis//localhost")

@@ -1,0 +1,82 @@
+"""The cache's figures: right under threads, readable as lines and as a table."""
+
+from __future__ import annotations
+
+import threading
+
+from inline_snapshot import snapshot
+
+from course_lib.caching.stats import Stats, Tally
+
+STATS = Stats(
+    hits={"memory": 6, "redis": 2},
+    misses=2,
+    puts=1,
+    not_kept={"empty": 1},
+    unkeyable={"a value of type builtins.object in 'x'": 1},
+    refused={"redis": 1},
+    saved_tokens=800,
+    saved_cost_usd=0.0042,
+    size_bytes={"memory": 2048, "redis": 3 * 1024 * 1024},
+    trouble=("Redis at /tmp/s: it cannot be reached: <no socket>",),
+)
+
+
+def test_shares_count_every_question():
+    assert (STATS.asked, STATS.hit_share) == (10, 0.8)
+    assert Tally().snapshot(size_bytes={}, trouble=()).hit_share == 0.0
+
+
+def test_the_figures_print_as_lines():
+    assert str(STATS) == snapshot("""\
+asked       10, answered by the cache: 80%
+hits        memory 6, redis 2
+misses      2
+kept        1
+not kept    empty: 1
+no key      a value of type builtins.object in 'x': 1
+refused     redis: 1
+saved       800 tokens, $0.004200
+room taken  memory 2 KiB, redis 3.0 MiB
+trouble     Redis at /tmp/s: it cannot be reached: <no socket>\
+""")
+
+
+def test_the_table_has_headers_takes_no_colours_of_its_own_and_escapes():
+    html = STATS._repr_html_()
+
+    assert html.count('<th scope="row"') == len(STATS.rows())
+    assert "color" not in html
+    assert "&lt;no socket&gt;" in html
+
+
+def test_threads_lose_no_count():
+    tally = Tally()
+
+    def work() -> None:
+        for _ in range(500):
+            tally.hit("memory", 2, 0.5)
+            tally.miss()
+            tally.not_kept("empty")
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    stats = tally.snapshot(size_bytes={}, trouble=())
+    assert (stats.hits, stats.misses, stats.not_kept) == ({"memory": 4000}, 4000, {"empty": 4000})
+    assert (stats.saved_tokens, stats.saved_cost_usd) == (8000, 2000.0)
+
+
+def test_errors_of_our_own_are_told_with_how_often():
+    tally = Tally()
+    for _ in range(3):
+        tally.own_error(ValueError("odd"))
+
+    assert tally.snapshot(size_bytes={}, trouble=()).trouble == (
+        "the cache failed in ValueError: odd (3 times)",
+    )
+    tally.reset()
+    assert tally.snapshot(size_bytes={}, trouble=()).trouble == ()
