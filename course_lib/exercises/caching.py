@@ -5,6 +5,14 @@ Main path: EXERCISES -> registry.exercises(); each exercise has a module of its 
 
 from __future__ import annotations
 
-from course_lib.exercises import caching_misses
+from course_lib.exercises import (
+    caching_flight,
+    caching_lru,
+    caching_misses,
+)
 
-EXERCISES = (caching_misses.EXERCISE,)
+EXERCISES = (
+    caching_misses.EXERCISE,
+    caching_lru.EXERCISE,
+    caching_flight.EXERCISE,
+)
