@@ -1,0 +1,199 @@
+"""A cascade keeps what it trusts, pays for what it asks, and what it would do is known from its outcomes."""
+
+from __future__ import annotations
+
+import asyncio
+
+import dspy
+import matplotlib as mpl
+import pytest
+
+from course_lib import desk, lm
+from course_lib.caching.cascade import Cascade, CascadeError, Votes, search_agrees, votes_agree
+from course_lib.caching.pareto import Outcome, Point, alone, curve, draw, gain, outcomes, pareto
+
+TICKETS = [ticket.text for ticket in desk.tickets("train")]
+BILL = "I was charged twice for order O-10012, please refund the double charge."
+
+
+@pytest.fixture(autouse=True)
+def clean():
+    with dspy.context(lm=None):
+        lm.connect("sim-small", cache=False)
+        lm.reset()
+        yield
+
+
+def on(model, **options):
+    program = desk.Triage()
+    program.set_lm(lm.connect(model, cache=False, **options))
+    return program
+
+
+def models_asked():
+    return [call.model for call in lm.ledger().calls]
+
+
+# -- who answers ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("trust", "asked", "by"), [(1, ["sim-small"], "small"), (0.4, None, "large")])
+def test_what_is_trusted_enough_is_not_asked_again(trust, asked, by):
+    cascade = Cascade(on("sim-small"), on("sim-large"), accepts=lambda *_: trust, threshold=0.5)
+
+    answer = cascade(ticket=BILL)
+
+    assert models_asked() == (asked or ["sim-small", "sim-large"])
+    assert (answer.answered_by, answer.confidence) == (by, trust)
+    assert answer.category in desk.CATEGORIES
+
+
+def test_the_rule_sees_the_inputs_and_the_answer():
+    seen = []
+    cascade = Cascade(on("sim-small"), on("sim-large"), accepts=lambda *both: seen.append(both) or True)
+
+    answer = cascade(ticket=BILL)
+
+    assert seen == [({"ticket": BILL}, answer)]
+
+
+def test_async_asks_the_same():
+    cascade = Cascade(on("sim-small"), on("sim-large"), accepts=search_agrees, threshold=0.6)
+
+    answers = [cascade(ticket=text) for text in TICKETS[:6]]
+    once = models_asked()
+    lm.reset()
+
+    async def asked():
+        return [await cascade.acall(ticket=text) for text in TICKETS[:6]]
+
+    assert [answer.toDict() for answer in asyncio.run(asked())] == [answer.toDict() for answer in answers]
+    assert models_asked() == once
+    assert {answer.answered_by for answer in answers} == {"small", "large"}
+
+
+def test_a_reply_nobody_can_read_goes_to_the_large_model():
+    lm.profile("garbled", missing_field_rate=1.0)
+    cascade = Cascade(on("sim-small@garbled"), on("sim-large"), accepts=lambda *_: True)
+
+    answer = cascade(ticket=BILL)
+
+    assert (answer.answered_by, answer.confidence) == ("large", 0.0)
+
+
+def test_an_outage_of_the_small_model_is_not_hidden():
+    lm.profile("down", error_rate=1.0)
+    cascade = Cascade(on("sim-small@down", num_retries=0), on("sim-large"), accepts=lambda *_: True)
+
+    with pytest.raises(dspy.LMServerError):
+        cascade(ticket=BILL)
+
+
+# -- rules ------------------------------------------------------------------------------------------------
+
+
+def test_search_trusts_the_category_of_the_best_article():
+    agrees = search_agrees({"ticket": BILL}, dspy.Prediction(category="billing"))
+    differs = search_agrees({"ticket": BILL}, dspy.Prediction(category="warranty"))
+
+    assert agrees == 1.0
+    assert 0 <= differs < 0.8
+    assert search_agrees({"ticket": "???"}, dspy.Prediction(category="billing")) == 0.0
+
+
+def test_votes_ask_as_often_as_said_and_tell_the_share():
+    votes = Votes(desk.Triage(), lm.connect("sim-small", cache=False), field="category", samples=3)
+
+    answer = votes(ticket=BILL)
+
+    assert lm.ledger().requests >= 3
+    assert answer.vote_share in (pytest.approx(1 / 3), pytest.approx(2 / 3), 1.0)
+    assert votes_agree({}, answer) == answer.vote_share
+
+
+def test_votes_are_not_one_answer_of_the_cache_three_times():
+    votes = Votes(desk.Triage(), lm.connect("sim-small"), field="category", samples=3)
+
+    asyncio.run(votes.acall(ticket=f"{BILL} (asked in a test)"))
+
+    assert lm.ledger().requests >= 3
+
+
+def test_votes_without_a_readable_reply_raise_what_the_reply_raised():
+    lm.profile("garbled", missing_field_rate=1.0)
+    votes = Votes(desk.Triage(), lm.connect("sim-small@garbled", cache=False), field="category", samples=2)
+
+    with pytest.raises(dspy.utils.exceptions.AdapterParseError):
+        votes(ticket=BILL)
+
+
+@pytest.mark.parametrize("options", [{"samples": 1}, {"temperature": 0.0}])
+def test_votes_that_could_only_agree_are_refused(options):
+    with pytest.raises(CascadeError, match="at least 2 samples"):
+        Votes(desk.Triage(), lm.connect("sim-small"), field="category", **options)
+
+
+# -- what it is worth -------------------------------------------------------------------------------------
+
+
+def test_outcomes_cost_what_the_ledger_says_and_foretell_the_cascade():
+    examples = desk.examples("train")[:12]
+    small, large = on("sim-small"), on("sim-large")
+
+    seen = outcomes(small, large, search_agrees, examples, desk.category_match)
+    paid_usd = lm.ledger().cost_usd
+    (foretold,) = curve(seen, [0.6])
+    lm.reset()
+    cascade = Cascade(small, large, accepts=search_agrees, threshold=0.6)
+    right = [desk.category_match(example, cascade(**example.inputs())) for example in examples]
+
+    assert sum(each.small_usd + each.large_usd for each in seen) == pytest.approx(paid_usd)
+    assert foretold.quality_score == pytest.approx(sum(right) / 12)
+    assert foretold.cost_usd_per_1000 == pytest.approx(lm.ledger().cost_usd / 12 * 1000)
+
+
+SEEN = [
+    Outcome(confidence=1.0, small_score=1, large_score=1, small_usd=0.001, large_usd=0.01),
+    Outcome(confidence=0.8, small_score=1, large_score=0, small_usd=0.001, large_usd=0.01),
+    Outcome(confidence=0.5, small_score=0, large_score=1, small_usd=0.001, large_usd=0.01),
+    Outcome(confidence=0.0, small_score=0, large_score=0, small_usd=0.001, large_usd=0.01),
+]
+
+
+def test_a_curve_runs_from_the_small_model_alone_to_the_large_one_plus_the_small():
+    small, large = alone(SEEN)
+    nothing, half, everything = curve(SEEN, [0, 0.8, 1.1])
+
+    assert (small.quality_score, small.cost_usd_per_1000) == (0.5, pytest.approx(1))
+    assert (large.quality_score, large.cost_usd_per_1000) == (0.5, pytest.approx(10))
+    assert (nothing.quality_score, nothing.cost_usd_per_1000) == (0.5, pytest.approx(1))
+    assert (half.quality_score, half.cost_usd_per_1000, half.kept_share) == (0.75, pytest.approx(6), 0.5)
+    assert (everything.quality_score, everything.cost_usd_per_1000) == (0.5, pytest.approx(11))
+
+
+def test_the_gain_is_told_with_the_error_of_the_pairs():
+    won = gain(SEEN, 0.8)
+
+    assert (won.quality_score, won.saved_share) == (0.25, pytest.approx(0.4))
+    assert won.error_score == pytest.approx(0.25)
+
+
+def test_the_front_has_no_point_that_another_beats():
+    points = [
+        Point(f"{cost}", quality, cost, 0.1) for cost, quality in [(3, 0.7), (1, 0.5), (2, 0.5), (4, 0.7)]
+    ]
+
+    assert [point.name for point in pareto(points)] == ["1", "3"]
+
+
+def test_it_is_drawn_with_its_front():
+    import matplotlib.pyplot as plt
+
+    with mpl.rc_context({"backend": "agg"}):
+        figure = draw([*alone(SEEN), *curve(SEEN, [0.5, 0.8])])
+    try:
+        (axes,) = figure.axes
+        assert axes.get_xlabel() == "dollars per 1,000 answers"
+        assert next(text.get_text() for text in axes.texts) == "small alone"
+    finally:
+        plt.close(figure)
