@@ -19,6 +19,7 @@ IN_FLIGHT = 32
 ITEMS = 320
 LATENCY_S = 0.05
 ROUNDS = 5
+WAITS = f"a model that waits {LATENCY_S * 1e3:g} ms"
 TEXT = "[[ ## category ## ]]\nshipping\n\n[[ ## urgency ## ]]\nlow\n\n[[ ## completed ## ]]"
 
 MEMORY = """
@@ -102,16 +103,14 @@ def main() -> bool:
     ]
     examples = desk.examples("train")
     items, program = (examples * ITEMS)[:ITEMS], desk.Triage()
-    for where, model in (
-        (f"model that waits {LATENCY_S * 1e3:g} ms", canned(LATENCY_S)),
-        ("the endpoint, which does not wait", lm.connect(cache=False)),
+    for where, model, what, run in (
+        (WAITS, canned(LATENCY_S), "batch", ours),
+        (WAITS, canned(LATENCY_S), "batch with journal", with_journal),
+        ("the endpoint, which does not wait", lm.connect(cache=False), "batch", ours),
     ):
         with dspy.context(lm=model):
-            for what, run in (("batch", ours), ("batch with journal", with_journal)):
-                ratio = paired(
-                    lambda run=run: run(program, items), lambda: theirs(program, items), rounds=ROUNDS
-                )
-                limit = THROUGHPUT_AT_LEAST if what == "batch" else None
-                name = f"{what} to dspy.Parallel, {IN_FLIGHT} in flight, {where}"
-                results.append(report(name, ratio, unit="items/s", at_least=limit))
+            ratio = paired(lambda run=run: run(program, items), lambda: theirs(program, items), rounds=ROUNDS)
+        limit = THROUGHPUT_AT_LEAST if what == "batch" else None
+        name = f"{what} to dspy.Parallel, {IN_FLIGHT} in flight, {where}"
+        results.append(report(name, ratio, unit="items/s", at_least=limit))
     return all(results)

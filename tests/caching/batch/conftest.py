@@ -1,0 +1,91 @@
+"""A model that costs nothing to ask and counts what it is asked, in threads and in tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import dspy
+import pytest
+from dspy.lm15 import Message, Request, Response, TextPart, Usage
+
+
+class Model:
+    """Answers `answer: <what was asked>`; counts each question, and waits if it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()
+        self.wait_s: dict[str, float] = {}
+        self.at_once = self.most_at_once = 0
+        self._lock = threading.Lock()
+        self.lm = dspy.LM(
+            "course/sim-large", engine=_Sync(self), async_engine=_Async(self), cache=False, num_retries=0
+        )
+
+    def begin(self, request: Request) -> str:
+        """Take down a question and return it."""
+        text = "".join(part.text for part in request.messages[-1].parts if isinstance(part, TextPart))
+        question = text.split("[[ ## question ## ]]")[1].split("[[", 1)[0].split("Respond")[0].strip()
+        with self._lock:
+            self.asked[question] += 1
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        return question
+
+    def end(self, request: Request, question: str) -> Response:
+        """Return the answer, or garbage for a question that begins with "bad"."""
+        self.at_once -= 1
+        text = "?" if question.startswith("bad") else f"[[ ## answer ## ]]\nre {question}\n\n[[ ## completed ## ]]"
+        return Response(
+            id="1",
+            model=request.model,
+            message=Message.assistant([TextPart(text)]),
+            finish_reason="stop",
+            usage=Usage(input_tokens=100, output_tokens=10, total_tokens=110),
+        )
+
+
+class _Sync:
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def complete(self, request: Request) -> Response:
+        question = self._model.begin(request)
+        time.sleep(self._model.wait_s.get(question, 0))
+        return self._model.end(request, question)
+
+
+class _Async:
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    async def complete(self, request: Request) -> Response:
+        question = self._model.begin(request)
+        await asyncio.sleep(self._model.wait_s.get(question, 0))
+        return self._model.end(request, question)
+
+
+@pytest.fixture
+def model() -> Iterator[Model]:
+    """The model, set for the test."""
+    model = Model()
+    with dspy.context(lm=model.lm, adapter=dspy.ChatAdapter()):
+        yield model
+
+
+@pytest.fixture
+def ask() -> Any:
+    """A program of one call."""
+    return dspy.Predict("question -> answer")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    """No thread of a batch outlives its test."""
+    yield
+    left = [thread.name for thread in threading.enumerate() if thread.name.startswith("course-batch")]
+    assert not left
