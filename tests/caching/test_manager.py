@@ -55,9 +55,9 @@ def test_dspys_own_cache_is_not_made_only_to_be_put_aside(monkeypatch):
 
 def test_what_others_put_in_its_place_stays(monkeypatch):
     other = object()
-    monkeypatch.setattr(dspy, "cache", None, raising=False)
+    monkeypatch.setitem(vars(dspy), "cache", None)
     with CacheManager(redis=False) as manager:
-        monkeypatch.setattr(dspy, "cache", other)
+        monkeypatch.setitem(vars(dspy), "cache", other)
         manager.detach()
         manager.detach()
 

@@ -206,7 +206,7 @@ def test_any_value_comes_back_as_it_was(make, value, redis_url):
 
 
 def test_an_embedder_gets_its_arrays_back(make, monkeypatch):
-    monkeypatch.setattr(dspy, "cache", (cache := make()), raising=False)
+    monkeypatch.setitem(vars(dspy), "cache", (cache := make()))
     calls = []
 
     embed = dspy.Embedder(embed_texts)
@@ -405,7 +405,7 @@ def test_forget_drops_an_answer_from_every_tier(make, redis_url):
 @pytest.fixture
 def program(make, monkeypatch, redis_url):
     """A program on the simulator, and the cache under it."""
-    monkeypatch.setattr(dspy, "cache", (cache := make(redis_url=redis_url)), raising=False)
+    monkeypatch.setitem(vars(dspy), "cache", (cache := make(redis_url=redis_url)))
     with dspy.context(lm=lm.connect("sim-large"), adapter=dspy.ChatAdapter()):
         yield dspy.Predict("question -> answer"), cache
     lm.stop()
@@ -443,7 +443,7 @@ def test_what_was_saved_is_what_the_answer_cost_at_first(program):
 
 
 def test_a_function_of_ones_own_can_use_it(make, monkeypatch):
-    monkeypatch.setattr(dspy, "cache", make(), raising=False)
+    monkeypatch.setitem(vars(dspy), "cache", make())
     runs = []
 
     @request_cache()

@@ -19,7 +19,7 @@ BAD = "I would say four."
 
 @pytest.fixture
 def cache(monkeypatch):
-    monkeypatch.setattr(dspy, "cache", cache := TieredCache(), raising=False)
+    monkeypatch.setitem(vars(dspy), "cache", cache := TieredCache())
     return cache
 
 

@@ -24,7 +24,7 @@ GOOD = "[[ ## answer ## ]]\n4\n\n[[ ## completed ## ]]"
 
 def priced(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> int:
     """Return how often a cached function of one's own runs for two equal calls."""
-    monkeypatch.setattr(dspy, "cache", cache, raising=False)
+    monkeypatch.setitem(vars(dspy), "cache", cache)
     runs = []
 
     @request_cache()
@@ -58,7 +58,7 @@ def test_our_cache_keys_models_wherever_they_stand(monkeypatch):
 
 def asked(cache: Cache, served, monkeypatch: pytest.MonkeyPatch) -> int:
     """Return how many requests a model gets for two equal calls with a set among their options."""
-    monkeypatch.setattr(dspy, "cache", cache, raising=False)
+    monkeypatch.setitem(vars(dspy), "cache", cache)
     ask = dspy.Predict("question -> answer: int")
     with dspy.context(lm=served.plain_lm(cache=True)):
         for _ in range(2):
@@ -75,7 +75,7 @@ def test_our_cache_keys_a_set_by_what_is_in_it(script, monkeypatch):
 
 
 def test_what_cannot_be_keyed_is_counted_with_its_type(monkeypatch):
-    monkeypatch.setattr(dspy, "cache", (cache := TieredCache()), raising=False)
+    monkeypatch.setitem(vars(dspy), "cache", (cache := TieredCache()))
 
     @request_cache()
     def count(things: object) -> int:

@@ -21,7 +21,7 @@ def give_dspy(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     """Put a cache under DSPy for one test."""
 
     def give(cache: Cache) -> Cache:
-        monkeypatch.setattr(dspy, "cache", cache, raising=False)
+        monkeypatch.setitem(vars(dspy), "cache", cache)
         return cache
 
     return give
