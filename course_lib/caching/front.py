@@ -27,7 +27,7 @@ from dspy.utils.callback import with_callbacks
 from course_lib.caching import keys, replay
 from course_lib.caching.bells import TaskBell, ThreadBell
 from course_lib.caching.flight import MAX_WAIT_S, Flights
-from course_lib.caching.lease import Lease, Leases, Refusal
+from course_lib.caching.lease import Lease, Leases
 from course_lib.caching.tiered import TieredCache
 from course_lib.errors import CourseError
 
@@ -104,36 +104,33 @@ class _Trip:
 
     def lead(self, leases: Leases | None, max_wait_s: float) -> _Steps:
         """Look in all tiers, then, as the only one of all processes, ask the model; returns the record."""
-        until_s = time.monotonic() + max_wait_s
         record = yield _Look(self._look_up)
-        lease: Lease | None = None
-        while record is None and leases is not None and lease is None:
-            taken = yield _Look(lambda: leases.take(self.key))
-            if isinstance(taken, Lease):
-                lease = taken
-            elif taken is Refusal.OFF or time.monotonic() >= until_s:
-                break
-            else:
-                yield _WaitForLease(leases, until_s - time.monotonic())
-            # Another process may have answered since we looked.
-            if (yield _Look(lambda: self.key in self.cache)):
-                record = yield _Look(self._look_up)
-        if record is not None and lease is None:
+        if record is not None:
             return record
+        if leases is None:
+            return (yield _Ask())
+        until_s = time.monotonic() + max_wait_s
+        lease = Lease(self.key)
         try:
+            while not (yield _Look(lambda: leases.take(lease))) and time.monotonic() < until_s:
+                yield _WaitForLease(leases, until_s - time.monotonic())
+                if (yield _Look(self._is_there)):
+                    break
+            # Another process may have answered between our look and our lease.
+            record = (yield _Look(self._look_up)) if (yield _Look(self._is_there)) else None
             if record is None:
                 record = yield _Ask()
         except Exception:
-            if lease is not None and leases is not None:
-                yield _Look(lambda: leases.release(lease))
+            yield _Look(lambda: leases.release(lease))
             raise
         except BaseException:  # cancelled: there may be no further step
-            if lease is not None and leases is not None:
-                leases.release_soon(lease)
+            leases.release_soon(lease)
             raise
-        if lease is not None and leases is not None:
-            yield _Look(lambda: leases.release(lease))
+        yield _Look(lambda: leases.release(lease))
         return record
+
+    def _is_there(self) -> bool:
+        return self.key in self.cache
 
     def _look_up(self) -> Any:
         record = self.cache.lookup(self.key)

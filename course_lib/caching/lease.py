@@ -1,9 +1,9 @@
 """Single-flight across processes: whoever holds a key's lease in Redis calls, the others wait for the answer.
 
-Main path: Leases(shared).take(key) -> a Lease, BUSY or OFF; release(lease) tells all processes at once.
+Main path: lease = Lease(key); leases.take(lease) -> whether; leases.release(lease) tells all processes at once.
 A lease runs out after `ttl_s` unless it is renewed, and a process that was killed renews nothing: another one
 takes over. One thread of ours per process renews, listens and looks; it is there only while there is work.
-Without Redis, or with Redis in trouble, take() says OFF and each process keeps to its own single-flight.
+With Redis away each process keeps to itself: one caller in each of them calls.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import Enum
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from course_lib.caching.bells import Bell, forget_in_child
@@ -49,21 +48,16 @@ class Shared(Protocol):
         ...
 
 
-class Refusal(Enum):
-    """Why there is no lease."""
-
-    BUSY = "another process is calling"
-    OFF = "Redis is away"
-
-
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class Lease:
-    """The right to call for `key`, as long as Redis holds `token` under it."""
+    """The right to call for `key`, once it is taken, as long as Redis holds `token` under it."""
 
     key: str
-    token: str
-    renewed_until_s: float
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
+    renewed_until_s: float = 0.0
     """From then on it is left to run out: whoever holds it has taken too long."""
+    is_unwanted: bool = False
+    """Given back, perhaps before it was quite taken."""
 
 
 class Leases:
@@ -98,43 +92,53 @@ class Leases:
 
     # Taking and giving back: these ask Redis, so a task calls them in a thread.
 
-    def take(self, key: str) -> Lease | Refusal:
-        """Try to get the lease of `key`; one that this process has held for too long passes to the caller."""
-        now_s = time.monotonic()
-        until_s = now_s + self._longest_s
+    def take(self, lease: Lease) -> bool:
+        """Try to take a lease; False while another caller holds it.
+
+        One that this process has held for too long passes to the caller. With Redis away the lease holds
+        within this process only.
+        """
+        lease.renewed_until_s = time.monotonic() + self._longest_s
         with self._changed:
-            if (held := self._held.get(key)) is not None:
-                if now_s < held.renewed_until_s:
-                    return Refusal.BUSY
-                lease = self._held[key] = Lease(key, held.token, until_s)
-                return lease
-        lease = Lease(key, uuid.uuid4().hex, until_s)
-        name = self._name(key)
+            if (held := self._held.get(lease.key)) is not None:
+                if time.monotonic() < held.renewed_until_s:
+                    return False
+                lease.token = held.token
+                self._held[lease.key] = lease
+                return True
+        name = self._name(lease.key)
         got = self._shared.attempt(
             lambda client: bool(client.set(name, lease.token, nx=True, px=self._ttl_ms)), None, writes=True
         )
-        if not got:
-            return Refusal.OFF if got is None else Refusal.BUSY
         with self._changed:
-            self._held[key] = lease
+            if got is False or lease.key in self._held:  # of two who found Redis away, one was quicker
+                return False
+            self._held[lease.key] = lease
             self._work()
-        return lease
+        if lease.is_unwanted:
+            self.release(lease)
+        return True
 
     def release(self, lease: Lease) -> None:
-        """Give the lease back, and wake those who wait for it in any process."""
-        with self._changed:
-            if self._held.get(lease.key) is not lease:
-                return  # it passed to another caller of this process
-            del self._held[lease.key]
-        self._give_back(lease)
+        """Give a lease back, if it was taken, and wake those who wait for it in any process."""
+        if self._drop(lease):
+            self._give_back(lease)
 
     def release_soon(self, lease: Lease) -> None:
-        """Do as release(), without waiting for Redis: for a task that is being cancelled."""
-        with self._changed:
-            if self._held.get(lease.key) is lease:
-                del self._held[lease.key]
+        """Do as release(), without waiting for Redis: for a task that is cancelled, perhaps within take()."""
+        lease.is_unwanted = True
+        if self._drop(lease):
+            with self._changed:
                 self._dropped.append(lease)
                 self._work()
+
+    def _drop(self, lease: Lease) -> bool:
+        """Return whether the lease was ours: not yet given back, nor passed to another of this process."""
+        with self._changed:
+            is_ours = self._held.get(lease.key) is lease
+            if is_ours:
+                del self._held[lease.key]
+            return is_ours
 
     # Waiting.
 
@@ -236,6 +240,7 @@ class Leases:
     def _give_back(self, lease: Lease) -> None:
         args = (self._name(lease.key), lease.token, self._channel, lease.key)
         self._shared.attempt(lambda client: client.eval(_RELEASE, 1, *args), None)
+        self._ring([lease.key])  # those of this process hear it without Redis too
 
     def _name(self, key: str) -> str:
         return f"{self._shared.prefix}lease:{key}"

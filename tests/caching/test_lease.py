@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 
 from course_lib import lm
 from course_lib.caching.bells import ThreadBell
-from course_lib.caching.lease import Lease, Leases, Refusal
+from course_lib.caching.lease import Lease, Leases
 from course_lib.caching.redis_server import Server
 from course_lib.caching.redis_tier import RedisTier
 from course_lib.caching.tiered import TieredCache
@@ -35,10 +36,9 @@ def cache(redis_url: str) -> Iterator[TieredCache]:
 
 
 def test_one_process_gets_the_lease_and_the_other_is_told_when_it_is_given_back(tier: RedisTier) -> None:
-    ours, theirs, bell = Leases(tier), Leases(tier, poll_s=0.02), ThreadBell()
-    lease = ours.take("k")
-    assert isinstance(lease, Lease)
-    assert theirs.take("k") is Refusal.BUSY
+    ours, theirs, lease, bell = Leases(tier), Leases(tier, poll_s=0.02), Lease("k"), ThreadBell()
+    assert ours.take(lease)
+    assert not theirs.take(Lease("k"))
 
     with theirs.expecting("k", bell):
         threading.Timer(0.05, ours.release, [lease]).start()
@@ -46,85 +46,89 @@ def test_one_process_gets_the_lease_and_the_other_is_told_when_it_is_given_back(
         bell.wait(5)
 
     assert time.monotonic() - begin_s < 2
-    assert isinstance(theirs.take("k"), Lease)
+    assert theirs.take(Lease("k"))
 
 
 def test_a_lease_is_renewed_while_it_is_held(tier: RedisTier) -> None:
-    ours, theirs = Leases(tier, ttl_s=0.15), Leases(tier)
-    lease = ours.take("k")
-    assert isinstance(lease, Lease)
+    ours, lease = Leases(tier, ttl_s=0.15), Lease("k")
+    assert ours.take(lease)
 
     time.sleep(0.4)
 
-    assert theirs.take("k") is Refusal.BUSY
+    assert not Leases(tier).take(Lease("k"))
     ours.release(lease)
 
 
 def test_a_lease_that_nobody_renews_runs_out(tier: RedisTier) -> None:
     ours, theirs, bell = Leases(tier, ttl_s=0.1, longest_s=0.0), Leases(tier, poll_s=0.02), ThreadBell()
-    ours.take("k")
-    assert theirs.take("k") is Refusal.BUSY
+    assert ours.take(Lease("k"))
+    assert not theirs.take(Lease("k"))
 
     with theirs.expecting("k", bell):
         bell.wait(5)
 
-    assert isinstance(theirs.take("k"), Lease)
+    assert theirs.take(Lease("k"))
 
 
 def test_who_comes_late_gives_nothing_back_that_is_anothers(tier: RedisTier) -> None:
-    ours, theirs = Leases(tier, ttl_s=0.05, longest_s=0.0), Leases(tier)
-    lease = ours.take("k")
-    assert isinstance(lease, Lease)
+    ours, lease = Leases(tier, ttl_s=0.05, longest_s=0.0), Lease("k")
+    assert ours.take(lease)
     time.sleep(0.1)
-    assert isinstance(theirs.take("k"), Lease)
+    assert Leases(tier).take(Lease("k"))
 
     ours.release(lease)
 
-    assert Leases(tier).take("k") is Refusal.BUSY
+    assert not Leases(tier).take(Lease("k"))
 
 
 def test_two_callers_of_one_process_do_not_hold_the_same_lease(tier: RedisTier) -> None:
-    leases, bell = Leases(tier, poll_s=0.02), ThreadBell()
-    lease = leases.take("k")
-    assert isinstance(lease, Lease)
-    assert leases.take("k") is Refusal.BUSY
+    leases, lease, bell = Leases(tier, poll_s=0.02), Lease("k"), ThreadBell()
+    assert leases.take(lease)
+    assert not leases.take(Lease("k"))
 
     with leases.expecting("k", bell):
         leases.release(lease)
         bell.wait(5)
 
-    assert isinstance(leases.take("k"), Lease)
+    assert leases.take(Lease("k"))
 
 
 def test_in_one_process_a_lease_held_too_long_passes_to_who_overtakes(tier: RedisTier) -> None:
-    leases = Leases(tier, longest_s=0.0)
-    first, second = leases.take("k"), leases.take("k")
-    assert isinstance(first, Lease)
-    assert isinstance(second, Lease)
+    leases, first, second = Leases(tier, longest_s=0.0), Lease("k"), Lease("k")
+    assert leases.take(first)
+    assert leases.take(second)
 
     leases.release(first)
-    assert Leases(tier).take("k") is Refusal.BUSY
+    assert not Leases(tier).take(Lease("k"))
     leases.release(second)
-    assert isinstance(Leases(tier).take("k"), Lease)
+    assert Leases(tier).take(Lease("k"))
 
 
 def test_a_cancelled_task_gives_back_without_waiting_for_redis(tier: RedisTier) -> None:
-    ours, theirs, bell = Leases(tier), Leases(tier, poll_s=0.02), ThreadBell()
-    lease = ours.take("k")
-    assert isinstance(lease, Lease)
+    ours, theirs, lease, bell = Leases(tier), Leases(tier, poll_s=0.02), Lease("k"), ThreadBell()
+    assert ours.take(lease)
 
     with theirs.expecting("k", bell):
         ours.release_soon(lease)
         bell.wait(5)
 
-    assert isinstance(theirs.take("k"), Lease)
+    assert theirs.take(Lease("k"))
 
 
-def test_without_redis_there_are_no_leases_and_nobody_waits(own_redis: Server) -> None:
+def test_a_task_that_is_cancelled_while_it_takes_a_lease_holds_none(tier: RedisTier) -> None:
+    ours, lease = Leases(tier), Lease("k")
+
+    ours.release_soon(lease)
+    ours.take(lease)
+
+    assert Leases(tier).take(Lease("k"))
+
+
+def test_without_redis_nobody_waits_for_another_process(own_redis: Server) -> None:
     tier = RedisTier(own_redis.url)
     ours, theirs, bell = Leases(tier), Leases(tier, poll_s=0.02), ThreadBell()
-    ours.take("k")
-    assert theirs.take("k") is Refusal.BUSY
+    assert ours.take(Lease("k"))
+    assert not theirs.take(Lease("k"))
     own_redis.kill()
 
     with theirs.expecting("k", bell):
@@ -132,14 +136,14 @@ def test_without_redis_there_are_no_leases_and_nobody_waits(own_redis: Server) -
         bell.wait(10)
 
     assert time.monotonic() - begin_s < 5
-    assert theirs.take("other") is Refusal.OFF
+    assert theirs.take(Lease("other"))
+    assert not theirs.take(Lease("other"))  # within a process one leads
     tier.close()
 
 
 def test_no_thread_stays_when_there_is_nothing_to_do(tier: RedisTier) -> None:
-    leases = Leases(tier)
-    lease = leases.take("k")
-    assert isinstance(lease, Lease)
+    leases, lease = Leases(tier), Lease("k")
+    assert leases.take(lease)
     leases.release(lease)
 
     end_s = time.monotonic() + 5
@@ -219,6 +223,36 @@ def test_an_answer_of_another_process_costs_no_lease(redis_url: str, cache: Tier
     assert asyncio.run(model.acall("Shared?")) == [said]
     assert lm.ledger().requests == 1
     assert cache.stats().hits == {"redis": 1, "memory": 1}
+
+
+def test_a_cancelled_leader_leaves_no_lease_behind(cache: TieredCache) -> None:
+    model = cache.front(slow_model())
+
+    async def cancel_after(delay_s: float) -> None:
+        task = asyncio.create_task(model.acall(f"Cancelled after {delay_s}?"))
+        await asyncio.sleep(delay_s)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    for n in range(12):
+        asyncio.run(cancel_after(n * 0.002))
+    end_s = time.monotonic() + 5
+    assert cache.shared is not None
+    while cache.shared.attempt(lambda client: client.keys("*lease*"), None):
+        assert time.monotonic() < end_s
+        time.sleep(0.02)
+
+
+def test_callers_who_share_no_errors_share_the_answer_still(cache: TieredCache) -> None:
+    model = cache.front(slow_model())
+    models = [model.copy(num_retries=n % 4) for n in range(16)]
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda one: one("Whose errors?"), models))
+
+    assert len({str(answer) for answer in answers}) == 1
+    assert lm.ledger().requests == 1
 
 
 def test_with_redis_gone_a_process_still_makes_one_call(own_redis: Server) -> None:

@@ -1,0 +1,51 @@
+"""32 callers ask the same at once: DSPy's cache is empty for each of them, so the model is paid 32 times."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import dspy
+import pytest
+
+from course_lib import lm
+from course_lib.caching.tiered import TieredCache
+from tests.traps.conftest import SOLVED
+
+
+@pytest.fixture
+def slow_model() -> Iterator[dspy.LM]:
+    former = dspy.cache
+    lm.connect()
+    lm.profile("late", ttft_p50_ms=150, ttft_p99_ms=151)
+    lm.reset()
+    yield lm.connect("sim-large@late")
+    dspy.cache = former
+
+
+async def crowd(model: dspy.LM, question: str) -> None:
+    ask = dspy.Predict("question -> answer")
+    with dspy.context(lm=model):
+        await asyncio.gather(*(ask.acall(question=question) for _ in range(32)))
+
+
+def test_plain_dspy_calls_the_model_for_each_of_them(slow_model: dspy.LM) -> None:
+    asyncio.run(crowd(slow_model, "A stampede?"))
+
+    assert lm.ledger().requests == 32, SOLVED.format("identical calls share a request")
+
+
+def test_a_tiered_cache_alone_cannot_know_who_is_asking(slow_model: dspy.LM) -> None:
+    dspy.cache = TieredCache()
+
+    asyncio.run(crowd(slow_model, "A stampede on tiers?"))
+
+    assert lm.ledger().requests == 32
+
+
+def test_with_a_front_one_calls_and_the_others_wait(slow_model: dspy.LM) -> None:
+    cache = dspy.cache = TieredCache()
+
+    asyncio.run(crowd(cache.front(slow_model), "A queue?"))
+
+    assert lm.ledger().requests == 1
