@@ -14,8 +14,8 @@ from typing import Any
 
 from bench.ratio import paired, report
 
-ROUNDS = 9
-TURNS = 150
+ROUNDS = 25
+TURNS = 30
 ACALL_AT_MOST = 1.5
 CROWD = 500
 

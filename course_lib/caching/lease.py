@@ -1,6 +1,6 @@
 """Single-flight across processes: whoever holds a key's lease in Redis calls, the others wait for the answer.
 
-Main path: lease = Lease(key); leases.take(lease) -> whether; leases.release(lease) tells all processes at once.
+Main path: lease = Lease(key); leases.take(lease) -> whether; leases.release(lease) tells all processes.
 A lease runs out after `ttl_s` unless it is renewed, and a process that was killed renews nothing: another one
 takes over. One thread of ours per process renews, listens and looks; it is there only while there is work.
 With Redis away each process keeps to itself: one caller in each of them calls.
