@@ -1,7 +1,8 @@
 """Quality against cost: what a cascade would do at every threshold, and which choices nothing else beats.
 
-Main path: seen = outcomes(small, large, accepts, examples, metric); curve(seen, thresholds) -> points;
-pareto(points) -> those worth considering; draw(points) -> a matplotlib figure.
+Main path: seen = outcomes(examples, ask(small, examples), ask(large, examples), accepts=..., metric=...);
+curve(seen, thresholds) -> points; pareto(points) -> those worth considering; draw(points) -> a figure.
+Every program is asked once; a large prompt asked twice would be cheaper the second time (lm/prefixes.py).
 """
 
 from __future__ import annotations
@@ -48,38 +49,48 @@ class Point:
     threshold: float | None = None
 
 
-def outcomes(
-    small: dspy.Module,
-    large: dspy.Module,
-    accepts: Accepts,
-    examples: Sequence[dspy.Example],
-    metric: Metric,
-) -> list[Outcome]:
-    """Ask both programs about every example, once, and note what each answer was worth and cost."""
-    return [_outcome(small, large, accepts, example, metric) for example in examples]
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One program's answer to one example."""
+
+    prediction: dspy.Prediction | None
+    """None when the reply could not be parsed; such an answer scores 0, and is paid for."""
+    cost_usd: float
 
 
-def _outcome(
-    small: dspy.Module, large: dspy.Module, accepts: Accepts, example: dspy.Example, metric: Metric
-) -> Outcome:
-    first, small_usd = _ask(small, example)
-    second, large_usd = _ask(large, example)
-    return Outcome(
-        confidence=float(accepts(dict(example.inputs()), first)) if first is not None else 0.0,
-        small_score=float(metric(example, first)) if first is not None else 0.0,
-        large_score=float(metric(example, second)) if second is not None else 0.0,
-        small_usd=small_usd,
-        large_usd=large_usd,
-    )
+def ask(program: dspy.Module, examples: Iterable[dspy.Example]) -> list[Asked]:
+    """Ask `program` about every example, one after the other, and note what each answer cost."""
+    return [_asked(program, example) for example in examples]
 
 
-def _ask(program: dspy.Module, example: dspy.Example) -> tuple[dspy.Prediction | None, float]:
+def _asked(program: dspy.Module, example: dspy.Example) -> Asked:
     with PerformanceMonitor() as monitor:
         try:
-            answer: dspy.Prediction | None = program(**example.inputs())
-        except AdapterParseError:  # an answer nobody can read scores 0 and is paid for
-            answer = None
-    return answer, monitor.report().cost_usd
+            prediction: dspy.Prediction | None = program(**example.inputs())
+        except AdapterParseError:
+            prediction = None
+    return Asked(prediction, monitor.report().cost_usd)
+
+
+def outcomes(
+    examples: Sequence[dspy.Example],
+    small: Sequence[Asked],
+    large: Sequence[Asked],
+    *,
+    accepts: Accepts,
+    metric: Metric,
+) -> list[Outcome]:
+    """Judge the answers that both programs gave to the same examples."""
+    return [
+        Outcome(
+            float(accepts(dict(example.inputs()), first.prediction)) if first.prediction is not None else 0.0,
+            float(metric(example, first.prediction)) if first.prediction is not None else 0.0,
+            float(metric(example, second.prediction)) if second.prediction is not None else 0.0,
+            first.cost_usd,
+            second.cost_usd,
+        )
+        for example, first, second in zip(examples, small, large, strict=True)
+    ]
 
 
 def curve(seen: Sequence[Outcome], thresholds: Iterable[float], *, name: str = "cascade") -> list[Point]:

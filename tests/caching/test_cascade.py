@@ -10,7 +10,7 @@ import pytest
 
 from course_lib import desk, lm
 from course_lib.caching.cascade import Cascade, CascadeError, Votes, search_agrees, votes_agree
-from course_lib.caching.pareto import Outcome, Point, alone, curve, draw, gain, outcomes, pareto
+from course_lib.caching.pareto import Outcome, Point, alone, ask, curve, draw, gain, outcomes, pareto
 
 TICKETS = [ticket.text for ticket in desk.tickets("train")]
 BILL = "I was charged twice for order O-10012, please refund the double charge."
@@ -140,8 +140,9 @@ def test_outcomes_cost_what_the_ledger_says_and_foretell_the_cascade():
     examples = desk.examples("train")[:12]
     small, large = on("sim-small"), on("sim-large")
 
-    seen = outcomes(small, large, search_agrees, examples, desk.category_match)
+    asked = ask(small, examples), ask(large, examples)
     paid_usd = lm.ledger().cost_usd
+    seen = outcomes(examples, *asked, accepts=search_agrees, metric=desk.category_match)
     (foretold,) = curve(seen, [0.6])
     lm.reset()
     cascade = Cascade(small, large, accepts=search_agrees, threshold=0.6)
@@ -150,6 +151,17 @@ def test_outcomes_cost_what_the_ledger_says_and_foretell_the_cascade():
     assert sum(each.small_usd + each.large_usd for each in seen) == pytest.approx(paid_usd)
     assert foretold.quality_score == pytest.approx(sum(right) / 12)
     assert foretold.cost_usd_per_1000 == pytest.approx(lm.ledger().cost_usd / 12 * 1000)
+
+
+def test_a_reply_nobody_can_read_scores_nothing_and_is_paid_for():
+    lm.profile("garbled", missing_field_rate=1.0)
+    examples = desk.examples("train")[:2]
+
+    garbled = ask(on("sim-small@garbled"), examples)
+    seen = outcomes(examples, garbled, garbled, accepts=lambda *_: 1.0, metric=desk.category_match)
+
+    assert [(each.confidence, each.small_score) for each in seen] == [(0.0, 0.0)] * 2
+    assert all(each.small_usd > 0 for each in seen)
 
 
 SEEN = [
