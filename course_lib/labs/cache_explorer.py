@@ -160,7 +160,7 @@ def _figures(explored: Explored) -> Shown:
             "cache": f"{_bytes(point.cache_bytes)} ({point.share:.0%})",
             "predicted": f"{point.predicted_share:.1%}",
             "measured": f"{point.measured_share:.1%}",
-            "difference": f"{100 * (point.measured_share - point.predicted_share):+.1f} points",
+            "difference": _points(point.measured_share - point.predicted_share),
             "saved per day": f"${point.saved_usd_per_day:,.0f}",
         }
         for point in explored.points
@@ -184,6 +184,10 @@ def _sentence(explored: Explored, point: Point) -> str:
 
 def _call_usd() -> float:
     return prices.cost_usd(MODEL, PROMPT_TOKENS, COMPLETION_TOKENS)
+
+
+def _points(difference_share: float) -> str:
+    return f"{round(100 * difference_share, 1) + 0.0:+.1f} points"  # + 0.0: no minus before a zero
 
 
 def _bytes(size: float) -> str:
