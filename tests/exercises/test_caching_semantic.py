@@ -37,7 +37,7 @@ WRONG = {
         {"guards": (lambda asked, cached: "" if "reset" in asked.lower() else "no",)},
         "at least 60 % of the paraphrases are served",
     ),
-    "any topic": ({"threshold": 0.01}, "a long question on another topic gets no answer"),
+    "any topic": ({"guards": (), "threshold": 0.01}, "a long question on another topic gets no answer"),
 }
 
 

@@ -5,7 +5,8 @@ Main path: `with one_blas_thread(): a @ b`; the count that held before comes bac
 OPENBLAS_NUM_THREADS=1 does the same, but is read once, when NumPy is imported, and in a notebook that has
 happened. So the C function is called that OpenBLAS keeps for this; it takes under a microsecond. Measured on
 two busy cores, (200 x 384) @ (384 x 1536) in 32 bits: 22 ms with the default of two threads, which wait for
-each other, 3 ms with one. Where NumPy brings no OpenBLAS (Accelerate, on a Mac) nothing is done.
+each other, 3 ms with one. The count is the process's: what others compute meanwhile has one thread too.
+Where NumPy brings no OpenBLAS (Accelerate, on a Mac) nothing is done.
 Source: libscipy_openblas64_ in NumPy's wheels (NumPy 2.4, OpenBLAS 0.3.31).
 """
 

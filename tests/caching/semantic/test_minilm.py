@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
@@ -40,6 +41,18 @@ def test_a_text_beyond_the_longest_is_read_up_to_there():
     head = "tent " * 300
 
     assert np.allclose(shared()._embed([head]), shared()._embed([head + "stove " * 50]), atol=1e-6)
+
+
+def test_threads_may_embed_at_the_same_time():
+    texts = [f"Where is parcel number {number}?" for number in range(6)]
+    model = MiniLM(remember=3)
+    want = shared()(texts)
+
+    with ThreadPoolExecutor(6) as pool:
+        got = list(pool.map(lambda start: model(texts[start:] + texts[:start]), range(6)))
+
+    for start, vectors in enumerate(got):
+        assert np.allclose(vectors, np.roll(want, -start, axis=0), atol=1e-5)
 
 
 def test_a_text_is_embedded_once_while_it_is_remembered():
