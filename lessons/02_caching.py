@@ -114,26 +114,20 @@ import numpy as np
 
 times_ms = np.array([ms for ms, outcome in outcomes if outcome == "answered"])
 p50, p95, p99 = np.percentile(times_ms, [50, 95, 99])
-figures = {
-    "mean": (f"{times_ms.mean():.0f} ms", "good for bills and capacity; a wait that perhaps nobody had"),
-    "p50": (f"{p50:.0f} ms", "half of the users wait no longer; says nothing about the other half"),
-    "p95": (f"{p95:.0f} ms", "one call in twenty is slower: what a busy user meets every day"),
-    "p99": (
-        f"{p99:.0f} ms",
-        f"of {len(times_ms)} calls this is nearly the slowest one: chance, until there are more",
+error_rate = 1 - len(times_ms) / len(outcomes)
+figures = [
+    ("mean", f"{times_ms.mean():.0f} ms", "good for bills and capacity; a wait that perhaps nobody had"),
+    ("p50", f"{p50:.0f} ms", "half of the users wait no longer; silent about the other half"),
+    ("p95", f"{p95:.0f} ms", "one call in twenty is slower: what a busy user meets every day"),
+    ("p99", f"{p99:.0f} ms", f"of {len(times_ms)} calls the slowest but one: chance, until there are more"),
+    (
+        "throughput",
+        f"{len(times_ms) / wall_s:.0f}/s",
+        "with eight at a time; silent about how long one takes",
     ),
-    "throughput": (
-        f"{len(times_ms) / wall_s:.0f} answers/s",
-        "with eight at a time; says nothing about how long one takes",
-    ),
-    "error rate": (
-        f"{1 - len(times_ms) / len(outcomes):.1%}",
-        "a failure is quick, so it would make every figure above look better",
-    ),
-}
-table(
-    [{"figure": name, "measured": value, "what it says": words} for name, (value, words) in figures.items()]
-)
+    ("error rate", f"{error_rate:.1%}", "a failure is quick: counted in, it would flatter all of the above"),
+]
+table([{"figure": name, "measured": value, "what it says": words} for name, value, words in figures])
 
 # %% [markdown]
 # One slow call in twenty sounds rare. An agent makes many calls in a row, though, and one of them is enough. How often does an answer made of
@@ -171,11 +165,12 @@ print("second call:", requests_of(triage, ticket=ticket), "requests")
 # What is a hit worth? Three ways to the same answer, each the median of some calls. Emptying the memory tier makes the disk
 # answer; `weekday` stands for the model.
 
-# %% name="three-ways"
+# %% name="median-ms"
 import statistics
 
 
 def median_ms(call, n):
+    """Call a function n times; return the median of what it took, in ms."""
     spans = []
     for _ in range(n):
         started = time.perf_counter()
@@ -184,16 +179,14 @@ def median_ms(call, n):
     return statistics.median(spans)
 
 
+# %% name="three-ways"
 def from_disk():
     dspy.cache.reset_memory_cache()
     triage(ticket=ticket)
 
 
-ways = {
-    "model (weekday)": p50,
-    "disk": median_ms(from_disk, 50),
-    "memory": median_ms(lambda: triage(ticket=ticket), 50),
-}
+ways = {"model (weekday)": p50, "disk": median_ms(from_disk, 50)}
+ways["memory"] = median_ms(lambda: triage(ticket=ticket), 50)
 table([{"from": name, "ms per answer": f"{ms:.2f}"} for name, ms in ways.items()])
 
 # %% [markdown]
@@ -279,28 +272,20 @@ import logging
 
 logging.getLogger("dspy.clients.lm").setLevel(logging.ERROR)  # a line per reply that was cut off
 lm.profile("down", unavailable_rate=1.0)
-strict = dspy.ChatAdapter(use_json_adapter_fallback=False)
+down, cut_off = lm.connect("sim-large@down", num_retries=0), lm.connect(max_tokens=6)
 
 
 def error_of(bad_lm):
-    with dspy.context(lm=bad_lm, adapter=strict):
+    """Sort a ticket with a model that fails; return the name of the error."""
+    with dspy.context(lm=bad_lm, adapter=dspy.ChatAdapter(use_json_adapter_fallback=False)):
         try:
             triage(ticket=ticket)
         except dspy.DSPyError as error:
             return type(error).__name__
 
 
-rows = []
-for name, bad in (
-    ("503", lm.connect("sim-large@down", num_retries=0)),
-    ("6 tokens at most", lm.connect(max_tokens=6)),
-):
-    before = lm.ledger().requests
-    ends = [error_of(bad), error_of(bad)]
-    rows.append(
-        {"model": name, "two calls end in": ", ".join(ends), "requests": lm.ledger().requests - before}
-    )
-table(rows)
+for name, bad in (("503", down), ("6 tokens at most", cut_off)):
+    print(f"{name}: {error_of(bad)}, and asked again:", requests_of(error_of, bad), "requests")
 
 # %% [markdown]
 # ### Pickles and trust
@@ -410,7 +395,7 @@ print(await crowd(steady), "calls of the model for 32 identical tickets")
 # `request_cache`, which DSPy uses for embeddings, keeps results of your own functions in the same cache. It knows how to put a pydantic
 # model into a key. A *list* of them it does not.
 
-# %% name="pydantic-miss"
+# %% name="pydantic-function"
 import pydantic
 from dspy.clients.cache import request_cache
 
@@ -426,9 +411,10 @@ runs = []
 @request_cache()
 def pieces_in(order):
     runs.append(order)
-    return {"pieces": sum(line.count for line in order) if isinstance(order, list) else order.count}
+    return {"pieces": sum(line.count for line in (order if isinstance(order, list) else [order]))}
 
 
+# %% name="pydantic-miss"
 def three_times(order):
     """Call the function three times with the same order; return how often it ran."""
     runs.clear()
@@ -574,19 +560,16 @@ from dspy.clients.cache import Cache
 class SmallCache(Cache):
     def __init__(self, url, prefix, ttl_s=60):
         super().__init__(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None)
-        self.redis, self.prefix, self.ttl_s = redis.Redis.from_url(url), prefix, ttl_s
+        self.client, self.prefix, self.ttl_s = redis.Redis.from_url(url), prefix, ttl_s
 
-    def get(self, request, ignored_args_for_cache_key=None):
-        found = super().get(request, ignored_args_for_cache_key)
-        if found is None:
-            text = self.redis.get(self.prefix + self.cache_key(request, ignored_args_for_cache_key))
-            found = json.loads(text) if text else None
-        return found
+    def get(self, request, ignored=None):
+        found = super().get(request, ignored)
+        text = None if found else self.client.get(self.prefix + self.cache_key(request, ignored))
+        return json.loads(text) if text else found
 
-    def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
-        super().put(request, value, ignored_args_for_cache_key, enable_memory_cache)
-        key = self.prefix + self.cache_key(request, ignored_args_for_cache_key)
-        self.redis.set(key, json.dumps(value), ex=self.ttl_s)
+    def put(self, request, value, ignored=None, enable_memory_cache=True):
+        super().put(request, value, ignored, enable_memory_cache)
+        self.client.setex(self.prefix + self.cache_key(request, ignored), self.ttl_s, json.dumps(value))
 
 
 # %% [markdown]
@@ -842,6 +825,250 @@ check("2.2", LRU)
 # solution("2.2")
 
 # %% [markdown]
+# ### Exercise 2.3: the Redis tier (20 minutes, hard)
+#
+# `dspy.cache` is asked under every call of a `dspy.LM`: `get` before it, `put` after it. Put Redis there, so that no second call reaches the
+# model, in whichever process it is made.
+#
+# - `put` stores the value (a dict that JSON can hold) for `ttl_s` seconds; `get` returns it, or None.
+# - No pickle in Redis, and no `api_key`: `request` holds one.
+# - Redis may be down, hang, or hold what is not yours. The model's call goes on in each case, and soon.
+#
+# The check has a Redis of its own that it kills and stops, starts a second process, and counts on `lm.ledger()`.
+
+# %% name="ex-2-3" tags=["exercise"] exercise="2.3"
+import json
+
+import redis
+from dspy.clients import Cache
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+
+class RedisCache(Cache):
+    def __init__(self, url, ttl_s=3600):
+        super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
+        self.ttl_s = ttl_s
+        ### BEGIN SOLUTION
+        ### STUB: self.redis = redis.Redis.from_url(url)
+        patience = {"socket_timeout": 0.25, "socket_connect_timeout": 0.25, "retry": Retry(NoBackoff(), 0)}
+        self.redis = redis.Redis.from_url(url, **patience)
+        ### END SOLUTION
+
+    def get(self, request, ignored_args_for_cache_key=None):
+        ### BEGIN SOLUTION
+        ### STUB: ...
+        try:
+            value = self.redis.get("mine:" + self.cache_key(request, ignored_args_for_cache_key))
+            record = json.loads(value) if value else None
+        except (redis.RedisError, TypeError, ValueError):
+            return None
+        return record if isinstance(record, dict) else None
+        ### END SOLUTION
+
+    def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
+        ### BEGIN SOLUTION
+        ### STUB: ...
+        try:
+            key = "mine:" + self.cache_key(request, ignored_args_for_cache_key)
+            self.redis.set(key, json.dumps(value), ex=self.ttl_s)
+        except (redis.RedisError, TypeError, ValueError):
+            pass
+        ### END SOLUTION
+
+
+# %% tags=["wrong"] exercise="2.3" outcome="failed" message="requests of a call through a new cache on the same Redis"
+import json
+
+import redis
+from dspy.clients import Cache
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+
+class RedisCache(Cache):
+    """A dictionary: fast, and nobody else sees it."""
+
+    def __init__(self, url, ttl_s=3600):
+        super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
+        self.records = {}
+
+    def get(self, request, ignored_args_for_cache_key=None):
+        return self.records.get(self.cache_key(request, ignored_args_for_cache_key))
+
+    def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
+        self.records[self.cache_key(request, ignored_args_for_cache_key)] = value
+
+
+# %% tags=["wrong"] exercise="2.3" outcome="failed" message="no value in Redis is a pickle"
+import json
+import pickle
+
+import redis
+from dspy.clients import Cache
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+
+class RedisCache(Cache):
+    """Whoever can write to this Redis can run code here."""
+
+    def __init__(self, url, ttl_s=3600):
+        super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
+        self.redis, self.ttl_s = redis.Redis.from_url(url), ttl_s
+
+    def get(self, request, ignored_args_for_cache_key=None):
+        value = self.redis.get(self.cache_key(request, ignored_args_for_cache_key))
+        return pickle.loads(value) if value else None
+
+    def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
+        key = self.cache_key(request, ignored_args_for_cache_key)
+        self.redis.set(key, pickle.dumps(value), ex=self.ttl_s)
+
+
+# %% tags=["wrong"] exercise="2.3" outcome="failed" message="the model's api_key is nowhere in Redis"
+import json
+
+import redis
+from dspy.clients import Cache
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+
+class RedisCache(Cache):
+    """The whole request as the key: readable, and so is the account's key in it."""
+
+    def __init__(self, url, ttl_s=3600):
+        super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
+        self.redis, self.ttl_s = redis.Redis.from_url(url), ttl_s
+
+    def get(self, request, ignored_args_for_cache_key=None):
+        value = self.redis.get(json.dumps(request, sort_keys=True))
+        return json.loads(value) if value else None
+
+    def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
+        self.redis.set(json.dumps(request, sort_keys=True), json.dumps(value), ex=self.ttl_s)
+
+
+# %% tags=["wrong"] exercise="2.3" outcome="failed" message="never runs out"
+import json
+
+import redis
+from dspy.clients import Cache
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+
+class RedisCache(Cache):
+    """Nothing ever leaves: last year's answers, and a full Redis."""
+
+    def __init__(self, url, ttl_s=3600):
+        super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
+        self.redis = redis.Redis.from_url(url)
+
+    def get(self, request, ignored_args_for_cache_key=None):
+        value = self.redis.get(self.cache_key(request, ignored_args_for_cache_key))
+        return json.loads(value) if value else None
+
+    def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
+        self.redis.set(self.cache_key(request, ignored_args_for_cache_key), json.dumps(value))
+
+
+# %% tags=["wrong"] exercise="2.3" outcome="failed" message="the model's call survives a value in Redis that is not yours"
+import contextlib
+import json
+
+import redis
+from dspy.clients import Cache
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+
+class RedisCache(Cache):
+    """Trusts whatever is in Redis to be JSON."""
+
+    def __init__(self, url, ttl_s=3600):
+        super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
+        self.redis, self.ttl_s = redis.Redis.from_url(url, socket_timeout=0.25), ttl_s
+
+    def get(self, request, ignored_args_for_cache_key=None):
+        try:
+            value = self.redis.get(self.cache_key(request, ignored_args_for_cache_key))
+        except redis.RedisError:
+            return None
+        return json.loads(value) if value else None
+
+    def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
+        with contextlib.suppress(redis.RedisError):
+            name = self.cache_key(request, ignored_args_for_cache_key)
+            self.redis.set(name, json.dumps(value), ex=self.ttl_s)
+
+
+# %% tags=["wrong"] exercise="2.3" outcome="failed" message="the model's call survives a Redis that is down"
+import json
+
+import redis
+from dspy.clients import Cache
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+
+class RedisCache(Cache):
+    """Reading is careful; writing is not."""
+
+    def __init__(self, url, ttl_s=3600):
+        super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
+        patience = {"socket_timeout": 0.25, "socket_connect_timeout": 0.25, "retry": Retry(NoBackoff(), 0)}
+        self.redis, self.ttl_s = redis.Redis.from_url(url, **patience), ttl_s
+
+    def get(self, request, ignored_args_for_cache_key=None):
+        try:
+            return json.loads(self.redis.get(self.cache_key(request, ignored_args_for_cache_key)) or b"null")
+        except (redis.RedisError, ValueError):
+            return None
+
+    def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
+        key = self.cache_key(request, ignored_args_for_cache_key)
+        self.redis.set(key, json.dumps(value), ex=self.ttl_s)
+
+
+# %% tags=["wrong"] exercise="2.3" outcome="failed" message="requests of another process that asks the same"
+import contextlib
+import json
+
+import redis
+from dspy.clients import Cache
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+
+class RedisCache(Cache):
+    """Python's hash() of a text is another number in every process."""
+
+    def __init__(self, url, ttl_s=3600):
+        super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
+        patience = {"socket_timeout": 0.25, "socket_connect_timeout": 0.25, "retry": Retry(NoBackoff(), 0)}
+        self.redis, self.ttl_s = redis.Redis.from_url(url, **patience), ttl_s
+
+    def get(self, request, ignored_args_for_cache_key=None):
+        try:
+            return json.loads(self.redis.get(str(hash(str(request)))) or b"null")
+        except (redis.RedisError, ValueError):
+            return None
+
+    def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
+        with contextlib.suppress(redis.RedisError):
+            self.redis.set(str(hash(str(request))), json.dumps(value), ex=self.ttl_s)
+
+
+# %% name="check-2-3" tags=["check"] exercise="2.3"
+check("2.3", RedisCache)
+
+# %% name="help-2-3"
+# hint("2.3")
+# solution("2.3")
+
+# %% [markdown]
 # ### What is written to a place that others can reach
 #
 # Redis hands out whatever lies under a key. So what the course's tiers write there begins with a mark and a version, ends in a checksum that is bound
@@ -855,22 +1082,19 @@ record = {"outputs": [article.body for article in desk.articles()], "usage": {"t
 blob = encode(record, key="k1", signing_key=SECRET)
 print(len(json.dumps(record)), "bytes of JSON,", len(blob), "on the wire, beginning with", blob[:4])
 
-tries = {
-    "as written": ("k1", blob, SECRET),
-    "copied under another key": ("k2", blob, SECRET),
-    "one byte changed": ("k1", blob[:-1] + b"!", SECRET),
-    "written by somebody else": ("k1", encode(record, key="k1", signing_key=b"guessed"), SECRET),
-    "a pickle": ("k1", b"\x80\x04\x95 not ours", SECRET),
-}
-rows = []
-for name, (key, value, secret) in tries.items():
+
+def read_as(value, key="k1"):
     try:
-        rows.append(
-            {"value": name, "read as": "a record" if decode(value, key=key, signing_key=secret) else ""}
-        )
+        return "a record" if decode(value, key=key, signing_key=SECRET) == record else "another record"
     except NotOurs as error:
-        rows.append({"value": name, "read as": f"a miss: {error}"})
-table(rows)
+        return f"a miss: {error}"
+
+
+tries = {"as written": read_as(blob), "copied under another key": read_as(blob, key="k2")}
+tries["one byte changed"] = read_as(blob[:-1] + bytes([blob[-1] ^ 1]))
+tries["written by somebody else"] = read_as(encode(record, key="k1", signing_key=b"guessed"))
+tries["a pickle"] = read_as(b"\x80\x04\x95 not ours")
+table([{"value": name, "read as": outcome} for name, outcome in tries.items()])
 
 # %% [markdown]
 # ### The real thing
@@ -888,7 +1112,6 @@ manager.attach()
 cache = manager.cache
 
 
-# %% name="promotion"
 def answered_by(call, *args, **kwargs):
     """Call a function, and return which tier answered: memory, redis, disk, or else the model."""
     before = cache.stats().hits
@@ -897,6 +1120,7 @@ def answered_by(call, *args, **kwargs):
     return next((tier for tier in after if after[tier] > before.get(tier, 0)), "model")
 
 
+# %% name="promotion"
 steps = {
     "first call": lambda: None,
     "the same again": lambda: None,
@@ -941,8 +1165,7 @@ print("a list of models: called 3 times, ran", three_times([tent, lamps]))
 # **The failure that stays.** A reply that was cut off is not kept: asked twice, paid twice, and the second time it may be whole.
 
 # %% name="not-kept"
-cut_off = lm.connect(max_tokens=6)
-print("requests:", requests_of(lambda: [error_of(cut_off), error_of(cut_off)]))
+print(f"6 tokens at most: {error_of(cut_off)}, and asked again:", requests_of(error_of, cut_off), "requests")
 print("not kept:", cache.stats().not_kept)
 
 # %% [markdown]
@@ -1142,28 +1365,27 @@ dspy.cache = cache
 # and nobody waits: after a failure the tier is left alone for a moment, then asked again by one call.
 
 
-# %% name="redis-killed"
+# %% name="slowest-of"
 def slowest_of(questions):
-    """Ask one after the other; return how long the slowest took, in ms."""
+    """Ask one after the other; return how many were answered, and how long the slowest took."""
     spans = []
     for question in questions:
         started = time.perf_counter()
         triage(ticket=question)
         spans.append(1000 * (time.perf_counter() - started))
         time.sleep(0.02)
-    return max(spans)
+    return {"answered": len(spans), "slowest (ms)": f"{max(spans):.0f}"}
 
 
+# %% name="redis-killed"
 rows = []
 with running_redis(Path(scratch.name) / "redis") as doomed:
     dspy.cache = shaken = TieredCache(redis_url=doomed.url, namespace=namespace)
     for moment, happens in {"up": lambda: None, "killed": doomed.kill, "up again": doomed.start}.items():
         happens()
-        slowest_ms = slowest_of([f"{each} ({moment})" for each in tickets[:25]])
+        rows.append({"Redis": moment, **slowest_of([f"{each} ({moment})" for each in tickets[:20]])})
         said = " ".join(shaken.stats().trouble).replace(str(doomed.folder), "...")
-        rows.append(
-            {"Redis": moment, "answered": 25, "slowest (ms)": f"{slowest_ms:.0f}", "the cache says": said}
-        )
+        rows[-1]["the cache says"] = said or "nothing"
 dspy.cache = cache
 table(rows)
 
@@ -1195,6 +1417,7 @@ manager.report()
 
 # %% name="similarity"
 from course_lib.caching.semantic import SemanticCache, calibrate, labelled_pairs, measured, shared
+from course_lib.caching.semantic.calibration import report
 
 embed = shared()
 question = "How long may I take to send a tent back?"
@@ -1215,50 +1438,74 @@ table(
 
 # %% [markdown]
 # The third is nearest of all, and its answer is another one. That is no accident: a *near-miss* repeats the question and changes one decisive
-# word, a paraphrase changes every word but that one. How common is it? The course has labelled pairs of questions to the desk, half of them
-# for choosing, half for judging. Each dot below is a pair of the first half.
+# word, a paraphrase changes every word but that one. How common is it? The course has 510 labelled pairs of questions to the desk, written by one
+# author for this purpose, half of them for choosing and half for judging.
+
+# %% name="worst-pairs"
+rows = measured(labelled_pairs("calibrate"))
+near_misses = [row for row in rows if row.pair.label == "near-miss"]
+nearest = sorted(near_misses, key=lambda row: -row.similarity)[:5]
+farthest = sorted((row for row in rows if row.pair.is_same), key=lambda row: row.similarity)[:3]
+shown = [("another answer", row) for row in nearest] + [("the same answer", row) for row in farthest]
+table(
+    [
+        {"cosine": f"{row.similarity:.2f}", "needs": needs, "one": row.pair.asked, "other": row.pair.cached}
+        for needs, row in shown
+    ],
+    caption="The nearest near-misses and the farthest paraphrases",
+)
+
+# %% [markdown]
+# All of the pairs as a picture: each dot is a pair.
 
 # %% name="pairs-plot"
-rows = measured(labelled_pairs("calibrate"))
-figure, axes = plt.subplots(figsize=(8, 2.6))
-draw = random.Random(0)
-for place, (label, colour) in enumerate(
-    {"paraphrase": "#3b6ea5", "near-miss": "#d9a441", "unrelated": "#7a7a7a"}.items()
-):
-    near = [row.similarity for row in rows if row.pair.label == label]
-    axes.scatter(near, [place + draw.uniform(-0.3, 0.3) for _ in near], s=9, color=colour)
-    print(f"{label}: {len(near)} pairs, half of them above {statistics.median(near):.2f}")
-axes.set(
-    yticks=range(3),
-    yticklabels=["paraphrase", "near-miss", "unrelated"],
-    xlabel="cosine of the two questions",
-)
+from course_lib.caching.semantic.plots import draw_similarities, draw_tradeoff
+
+chosen = calibrate(rows, max_false_share=0.05)
+draw_similarities(rows, chosen.threshold)
 plt.show()
+for label in ("paraphrase", "near-miss", "unrelated"):
+    near = [row.similarity for row in rows if row.pair.label == label]
+    print(f"{label}: {len(near)} pairs, half of them above {statistics.median(near):.2f}")
 
 # %% [markdown]
-# Unrelated questions are far away, and any threshold tells them apart. Near-misses lie where the paraphrases lie. A higher threshold
-# does not make this safe, it only makes hits rare.
+# Unrelated questions are far away, and any threshold tells them apart. Near-misses lie where the paraphrases lie. "Turn the threshold up" is the
+# usual advice; since the very nearest pairs are near-misses, it makes hits rare *and* a larger share of them wrong.
 #
-# What separates them is looking at the words: other numbers, other names and places, a *not*, opposites, who does what to whom. The course calls these
-# *guards*; each may refuse a pair, however near it is. `calibrate` then finds the lowest threshold whose false hits stay under a bound, and
-# the other half of the pairs says what it is worth. Shares come with their 95 % interval: of few cases one knows little.
+# What separates them is looking at the words: other amounts, other names and places, a *not*, opposites, who does what to whom. The course calls
+# these *guards*; each may refuse a pair, however near it is. `calibrate` found the lowest threshold that serves, with guards, at most 5 % of the
+# near-misses. Below: what each threshold would do, guards and threshold alone.
 
-# %% name="calibrate"
-from course_lib.caching.semantic.calibration import report
+# %% name="tradeoff"
+draw_tradeoff(rows, chosen.threshold)
+plt.show()
+for limit in (chosen.threshold, 0.9):
+    alone, guarded = (report(rows, limit, is_guarded=is_guarded) for is_guarded in (False, True))
+    print(
+        f"threshold {limit:.2f}: {alone.precision:.0%} of what is served is right without guards, {guarded.precision:.0%} with"
+    )
 
-threshold = calibrate(rows, max_false_share=0.05).threshold
+# %% [markdown]
+# That was on the pairs from which the threshold was chosen, and for which the guards were written. What counts is the other half, which nobody has
+# looked at before. Shares come with their 95 % interval: of few cases one knows little.
+
+# %% name="held-out"
 judged = measured(labelled_pairs("test"))
 for is_guarded in (False, True):
-    print(report(judged, threshold, is_guarded=is_guarded), "\n")
+    print(report(judged, chosen.threshold, is_guarded=is_guarded), "\n")
 
 # %% [markdown]
+# Two lessons. Guards take most of the wrong answers away, also among questions they were not written for, and keep most of the hits. And the 5 % that
+# was calibrated did not come true: the bound holds for pairs like these *that were not used for anything before*, and these had been used for the guards. Tune
+# on one part, choose on a second, report on a third; and do not turn the knob again after looking at the last, or it is spent.
+#
 # ### The cache itself
 #
 # `SemanticCache` chooses the *partition* first, by equality: tenant and program version. Only then are vectors compared, so no threshold,
 # however low, reaches another tenant's answer. Questions that name an order, a parcel or an e-mail address are not looked up at all.
 
 # %% name="semantic-cache"
-semantic = SemanticCache(threshold=threshold)
+semantic = SemanticCache(threshold=chosen.threshold)
 semantic.put(question, "Within 60 days, unused.", tenant="Lantern")
 
 asked = [(text, "Lantern") for text in (*others[:4], "How long may I take to send back O-10001?")]
@@ -1293,37 +1540,46 @@ print(f"an exact hit in memory:              {ways['memory']:.1f} ms")
 # the first token that differs. The course's endpoint **simulates** this, in the way and at the discount that hosted models have
 # (the price list says which); what you measure here is the rule, not anybody's hardware.
 #
-# So order decides. Below, the same program with 30 demos, which never change, and a time stamp, which always does: at the top of the
-# instructions, where it is often put, and beside the ticket, at the end.
+# So order decides. In this program the ticket, which always changes, stands before the policies, which never do. `shared_prefixes` says how much
+# of two prompts is common, and what breaks it; `changing_last` moves the field to the end and leaves the rest as it was.
+
 
 # %% name="prefix"
-program = desk.Triage()
-program.sort.demos = desk.examples("train")[:30]
-plain_words = program.sort.signature.instructions
+from course_lib.caching.prefix import changing_last, shared_prefixes
 
 
-def ask_with(stamp_at, tickets):
-    """Sort tickets with a time stamp at the top of the prompt or at its end; return what was paid for."""
-    before = lm.ledger()
-    for each in tickets:
-        stamp = f"It is {time.time()} seconds after midnight of 1 January 1970."
-        words = f"{stamp} {plain_words}" if stamp_at == "top" else plain_words
-        program.sort.signature = program.sort.signature.with_instructions(words)
-        with dspy.context(lm=uncached):
-            program(ticket=f"{each}\n{stamp}" if stamp_at == "end" else each)
-    after = lm.ledger()
-    return {
-        "time stamp": stamp_at,
-        "prompt tokens": after.prompt_tokens - before.prompt_tokens,
-        "of these cached": after.cached_tokens - before.cached_tokens,
-        "cost": f"${after.cost_usd - before.cost_usd:.5f}",
-    }
+class Reply(dspy.Signature):
+    """Answer the customer's ticket from Lantern's policies."""
+
+    ticket: str = dspy.InputField()
+    policies: list[str] = dspy.InputField()
+    answer: str = dspy.OutputField()
 
 
+policies = [article.chunk for article in desk.articles()][:12]
+orders = {"ticket first": dspy.Predict(Reply), "ticket last": dspy.Predict(changing_last(Reply, "ticket"))}
+one, other = ({"ticket": text, "policies": policies} for text in tickets[40:42])
+for name, program in orders.items():
+    print(f"{name}:", *shared_prefixes(program, one, other))
+
+# %% name="prefix-measured"
 uncached = lm.connect(cache=False)
-table([ask_with(where, tickets[40:50]) for where in ("top", "end")])
+rows = []
+for name, program in orders.items():
+    before = lm.ledger()
+    with dspy.context(lm=uncached):
+        for text in tickets[40:50]:
+            program(ticket=text, policies=policies)
+    after = lm.ledger()
+    cached_tokens = after.cached_tokens - before.cached_tokens
+    rows.append({"order": name, "prompt tokens": after.prompt_tokens - before.prompt_tokens})
+    rows[-1] |= {"of these cached": cached_tokens, "cost": f"${after.cost_usd - before.cost_usd:.4f}"}
+table(rows, caption="Ten tickets")
 
 # %% [markdown]
+# The same fields and tokens, another order, another bill. What breaks a prefix without being noticed: the date in the instructions, demos that are
+# chosen anew for each call, a set that prints in another order.
+#
 # ## 6. Batches
 #
 # Last year's 40,000 tickets are to be sorted tonight. `program.batch(examples)` and `dspy.Parallel` run items in threads, keep their order
@@ -1443,6 +1699,8 @@ dspy.configure(lm=lm.connect("sim-large@night", cache=False))
 for item in BatchProcessor(desk.Triage(), journal={str(journal)!r}, concurrency=4).run(desk.examples("train")):
     print(item.index, flush=True)
 """
+
+# %% name="killed-batch-run"
 before = lm.ledger().requests
 same_endpoint = {"COURSE_LM_URL": lm.url(), "COURSE_LM_KEY": lm.key()}
 with subprocess.Popen(
@@ -1557,7 +1815,7 @@ with dspy.context(lm=manager.front(model)):
     print("exact cache, after the change:   ", answer(question=question, context=new).answer)
 
 for name, version in (("question alone", lambda _: ""), ("question and articles", version_of)):
-    semantic = SemanticCache(threshold=threshold)
+    semantic = SemanticCache(threshold=chosen.threshold)
     semantic.put(question, said, tenant="Lantern", version=version(old))
     hit = semantic.get(question, tenant="Lantern", version=version(new))
     print(f"semantic cache, {name}: {hit.answer if hit else '(miss: asked anew)'}")

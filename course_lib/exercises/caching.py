@@ -9,10 +9,12 @@ from course_lib.exercises import (
     caching_flight,
     caching_lru,
     caching_misses,
+    caching_redis,
 )
 
 EXERCISES = (
     caching_misses.EXERCISE,
     caching_lru.EXERCISE,
+    caching_redis.EXERCISE,
     caching_flight.EXERCISE,
 )
