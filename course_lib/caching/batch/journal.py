@@ -24,7 +24,7 @@ from course_lib.caching.batch.plain import Codec
 
 FORMAT = "course-batch-1"
 _CACHE_KIB = 2048
-_PATIENCE_S = 1.0
+_PATIENCE_S = 0.3
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE items (

@@ -39,7 +39,11 @@ class Model:
     def end(self, request: Request, question: str) -> Response:
         """Return the answer, or garbage for a question that begins with "bad"."""
         self.at_once -= 1
-        text = "?" if question.startswith("bad") else f"[[ ## answer ## ]]\nre {question}\n\n[[ ## completed ## ]]"
+        text = (
+            "?"
+            if question.startswith("bad")
+            else f"[[ ## answer ## ]]\nre {question}\n\n[[ ## completed ## ]]"
+        )
         return Response(
             id="1",
             model=request.model,
