@@ -103,7 +103,9 @@ def _is_record(value: Any) -> bool:
 
 
 def _get(thing: Any, name: str) -> Any:
-    return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
+    if type(thing) is dict or isinstance(thing, Mapping):  # asking the type alone is the quicker, for most
+        return thing.get(name)
+    return getattr(thing, name, None)
 
 
 def _listed(value: Any) -> list[Any]:

@@ -301,8 +301,9 @@ class TieredCache(Seam):
                     self._tally.refused(tier.name)
                     tier.delete([key])
                     continue
-                body = orjson.dumps(entry.record)
-                self.memory.put(key, body, ttl_s=left_s, tags=_in_memory(entry.tags))
+                held, size_bytes = held_in_memory(entry.record, is_plain=True)
+                tags = _in_memory(entry.tags)
+                self.memory.put(key, held, ttl_s=left_s, tags=tags, size_bytes=size_bytes)
             for faster in self._slower[:depth]:
                 faster.put(key, blob, ttl_s=left_s, tags=entry.tags)
             self._tally.hit(tier.name, *judgement.spent(entry.record))
