@@ -7,9 +7,10 @@ caller names. Only then are vectors compared, so no threshold, however low, can 
 What a call does not name is taken from `scope(tenant=..., customer=..., version=...)` of course_lib.caching.
 
 Three things are not kept: the answer to a question that names an order, a parcel, an e-mail address or a card
-(private.py; such a question is not looked up either), an answer that names one, and an answer that an agent
-made with tools, since it holds what the tools said then. What is private without such a mark ("where is my
-parcel?") is for the caller to keep apart: name the customer in the scope, or do not ask this cache.
+(private.py; such a question is not looked up either), an answer that names one, and an answer for which a
+tool was called, since it holds what the tool said then; ask() notices that, put() only if the answer tells.
+What is private without such a mark ("where is my parcel?") is for the caller to keep apart: name the customer
+in the scope, or do not ask this cache.
 
 Identical questions at the same moment are each computed; waiting for one another is CachedLM's work.
 """
@@ -28,7 +29,7 @@ from typing import Any
 
 from course_lib.caching.semantic.guards import GUARDS, Guard, refusal
 from course_lib.caching.semantic.partition import Entry, Partition
-from course_lib.caching.semantic.private import Mark, private_mark, used_tools
+from course_lib.caching.semantic.private import Mark, private_mark, tools_watched, used_tools
 from course_lib.caching.semantic.stats import SemanticStats
 from course_lib.errors import CourseError
 
@@ -164,8 +165,12 @@ class SemanticCache:
         """Return the cached answer, or compute(question), which is then kept. An error of compute is not."""
         if hit := self.get(question, tenant=tenant, version=version, partition=partition):
             return hit.answer
-        answer = compute(question)
-        self.put(question, answer, tenant=tenant, version=version, partition=partition)
+        with tools_watched() as watch:
+            answer = compute(question)
+        if watch.was_used:
+            self._count(not_kept="tools")
+        else:
+            self.put(question, answer, tenant=tenant, version=version, partition=partition)
         return answer
 
     async def ask_async(
@@ -181,8 +186,12 @@ class SemanticCache:
         where: dict[str, Any] = {"tenant": tenant, "version": version, "partition": partition}
         if hit := await asyncio.to_thread(self.get, question, **where):
             return hit.answer
-        answer = await compute(question)
-        await asyncio.to_thread(self.put, question, answer, **where)
+        with tools_watched() as watch:
+            answer = await compute(question)
+        if watch.was_used:
+            self._count(not_kept="tools")
+        else:
+            await asyncio.to_thread(self.put, question, answer, **where)
         return answer
 
     def explain(

@@ -2,12 +2,18 @@
 
 Main path: private_mark(question or answer) -> "order number", "e-mail address", ... or "".
 These are the marks that a pattern can find. "Where is my parcel?" has none, and is private all the same.
+Source: dspy.utils.callback.BaseCallback.on_tool_start (DSPy 3.4.1).
 """
+
+# mypy: allow-subclassing-any
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 Mark = Callable[[Any], str]
@@ -35,9 +41,48 @@ def private_mark(thing: Any) -> str:
     return next((name for name, pattern in _PATTERNS.items() if pattern.search(text)), "")
 
 
+_LEFT_BY_AGENTS = ("trajectory", "termination_reason", "actions")
+"""Fields by which a Prediction of ReAct, CodeAct, RLM, ReActV2 or desk.Act tells that an agent made it."""
+
+
 def used_tools(answer: Any) -> str:
-    """Return "tools" if an agent made this answer with them: dspy.ReAct tells by its trajectory."""
-    return "tools" if _field(answer, "trajectory") else ""
+    """Return "tools" if the answer says that an agent made it with tools; else ""."""
+    return "tools" if any(_field(answer, name) for name in _LEFT_BY_AGENTS) else ""
+
+
+class Watch:
+    """Whether a tool was called."""
+
+    was_used = False
+
+
+@contextmanager
+def tools_watched() -> Iterator[Watch]:
+    """Notice each dspy.Tool that is called in this block, also deep inside a program that does not tell."""
+    watch = Watch()
+    if "dspy" not in sys.modules:  # no DSPy, no tools
+        yield watch
+        return
+    import dspy
+
+    with dspy.context(callbacks=[*dspy.settings.get("callbacks", []), _bell()(watch)]):
+        yield watch
+
+
+@cache
+def _bell() -> Callable[[Watch], Any]:
+    from dspy.utils.callback import BaseCallback
+
+    class Bell(BaseCallback):
+        """Tells a Watch that a tool is called."""
+
+        def __init__(self, watch: Watch) -> None:
+            self._watch = watch
+
+        def on_tool_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002
+            self._watch.was_used = True
+
+    return Bell
 
 
 def _field(thing: Any, name: str) -> Any:

@@ -197,6 +197,48 @@ def test_what_belongs_to_one_customer_or_one_moment_is_not_kept(question, answer
     assert len(cache) == 0
 
 
+def test_an_answer_is_not_kept_when_a_tool_was_called_for_it_however_deep():
+    stock = dspy.Tool(lambda sku: f"3 of {sku}", name="stock")
+
+    class Told(dspy.Module):
+        def forward(self, question):
+            return dspy.Prediction(answer=f"There are {stock(sku='TN-100')}.")
+
+    cache = cache_of()
+
+    answer = cache.ask("How many tents are there?", lambda asked: Told()(question=asked), tenant="a")
+
+    assert answer.answer == "There are 3 of TN-100."
+    assert (len(cache), cache.stats().not_kept) == (0, {"tools": 1})
+
+
+def test_an_agent_that_is_awaited_is_noticed_too():
+    stock = dspy.Tool(lambda sku: f"3 of {sku}", name="stock")
+    cache = cache_of()
+
+    async def compute(question: str) -> str:
+        return f"There are {await stock.acall(sku='TN-100')}."
+
+    asyncio.run(cache.ask_async("How many tents are there?", compute, tenant="a"))
+
+    assert (len(cache), cache.stats().not_kept) == (0, {"tools": 1})
+
+
+@pytest.mark.parametrize("agent", [dspy.ReAct, dspy.ReActV2])
+def test_what_dspy_s_agents_answer_is_known_by_what_they_leave_behind(agent):
+    from course_lib import lm
+    from course_lib.caching.semantic.private import used_tools
+
+    def weather(city: str) -> str:
+        """Return the weather of a city."""
+        return f"sunny in {city}"
+
+    with dspy.context(lm=lm.connect("sim-large", cache=False)):
+        answer = agent("question -> answer", tools=[weather])(question="What is the weather in Oslo?")
+
+    assert used_tools(answer) == "tools"
+
+
 def test_a_question_with_an_order_number_is_not_even_looked_up():
     cache = cache_of(threshold=0.1)
     cache.put("Where is my tent?", "here", tenant="a")

@@ -24,7 +24,7 @@ def calibrate_rows():
 
 
 @pytest.fixture(scope="module")
-def test_rows():
+def held_out_rows():
     return measured(labelled_pairs("test"))
 
 
@@ -133,12 +133,12 @@ def test_a_lower_threshold_would_have_broken_the_bound(calibrate_rows):
     assert any(upper_bound(r.false_hits.count, r.false_hits.of) > 0.05 for r in broken)
 
 
-def test_the_card_tells_the_figures_of_the_test_half(calibrate_rows, test_rows):
+def test_the_card_tells_the_figures_of_the_test_half(calibrate_rows, held_out_rows):
     threshold = calibrate(calibrate_rows, max_false_share=0.05).threshold
     card = (pairs_module._FILE.parent / "README.md").read_text(encoding="utf-8")
 
     for is_guarded in (True, False):
-        found = report(test_rows, threshold, is_guarded=is_guarded)
+        found = report(held_out_rows, threshold, is_guarded=is_guarded)
         for share in (found.hits, found.false_hits, found.unrelated_hits):
             assert f"{share.count} of {share.of}" in card
     assert f"{threshold:.3f}" in card
