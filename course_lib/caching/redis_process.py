@@ -81,9 +81,12 @@ class Process:
             raise
 
     def _is_just_ending(self) -> bool:
-        """Return whether the server was killed a moment ago, and its keeper is about to follow."""
-        if _answers(self.socket):
-            return False
+        """Return whether the server was killed a moment ago, and its keeper is about to follow.
+
+        One whose socket was swept from the temporary folder is as good as dead.
+        """
+        if _answers(self.socket) or not self.socket.exists():
+            return not self.socket.exists()
         assert self._keeper is not None
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._keeper.wait(_ENDING_S)

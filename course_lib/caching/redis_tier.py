@@ -11,6 +11,8 @@ tags leave, so each entry carries its tags too, and drop_tag() looks through all
 
 from __future__ import annotations
 
+import os
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 from itertools import islice
@@ -34,6 +36,7 @@ _MARK_BYTES = 8
 _MOST_TAGS = 32
 _FOR_EVER_S = 10 * 365 * 86400
 _NOTHING: list[bytes] = []
+_ALL_BUSY = "No connection available"
 _REFUSALS = (redis.exceptions.OutOfMemoryError, redis.ReadOnlyError)
 _REFUSED_WRITES = ("OOM", "MISCONF", "READONLY", "NOREPLICAS")
 
@@ -94,6 +97,7 @@ class RedisTier:
         self._is_closed = False
         self._client = self.connect()
         self._put = self._client.register_script(_PUT)
+        _tiers.add(self)
 
     def __repr__(self) -> str:
         return f"RedisTier({self.address!r}, prefix={self.prefix!r}{', in trouble' if self.trouble else ''})"
@@ -130,7 +134,7 @@ class RedisTier:
         ttl_ms = 0 if ttl_s is None or ttl_s > _FOR_EVER_S else max(1, int(1000 * ttl_s))
         keys = [self._name("e:", key), *(self._name("t:", tag) for tag in tags)]
         values: list[int | bytes] = [ttl_ms, framed, as_bytes(key)]
-        kept = self.attempt(lambda _: self._put(keys, values), None, writes=True) is not None
+        kept = self.attempt(lambda client: self._put(keys, values, client), None, writes=True) is not None
         self.refused += not kept
         return kept
 
@@ -182,7 +186,7 @@ class RedisTier:
         try:
             result = work(self._client)
         except Exception as error:  # border: a cache in trouble must not fail the call that it was to spare
-            self._note(error)
+            self._note(error, writes=writes)
             return otherwise
         self._line.worked()
         if writes:
@@ -221,18 +225,22 @@ class RedisTier:
 
     # -- inside ------------------------------------------------------------------------------------------
 
-    def _note(self, error: Exception) -> None:
+    def _note(self, error: Exception, *, writes: bool) -> None:
         words = " ".join(str(error).split())
         if isinstance(error, redis.ResponseError):
             if words.startswith("WRONGTYPE"):
                 return  # somebody else's value under our name: a miss, and no trouble
-            if isinstance(
-                error, (redis.exceptions.OutOfMemoryError, redis.ReadOnlyError)
-            ) or words.startswith(_REFUSED_WRITES):
+            if writes or isinstance(error, _REFUSALS) or words.startswith(_REFUSED_WRITES):
                 self._line.worked()
                 self._writing.failed(f"Redis at {self.address} refuses writes: {words:.120}")
                 return
+        if words.startswith(_ALL_BUSY):
+            return  # so many callers at once: a miss for this one, and no trouble of Redis'
         self._line.failed(f"Redis at {self.address}: {_reason(error)}: {words:.120}")
+
+    def _start_anew_in_child(self) -> None:
+        _parents.append(self._client)  # its pool may be locked for ever, by a thread that exists no more
+        self._client = self.connect()
 
     def _name(self, part: str, text: str) -> bytes:
         return as_bytes(self.prefix + part + text)
@@ -313,3 +321,15 @@ def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
     rest = iter(items)
     while chunk := list(islice(rest, _CHUNK)):
         yield chunk
+
+
+_tiers: weakref.WeakSet[RedisTier] = weakref.WeakSet()
+_parents: list[redis.Redis] = []
+
+
+def _after_fork() -> None:
+    for tier in tuple(_tiers):
+        tier._start_anew_in_child()  # noqa: SLF001  (this module's own class)
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -5,8 +5,10 @@ Main path: a Tier stores bytes under a key; Rest decides whether a tier in troub
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -72,6 +74,7 @@ class Rest:
         self._until = 0.0
         self._is_tried = False
         self._lock = threading.Lock()
+        _rests.add(self)
 
     def may_try(self) -> bool:
         """Return whether to ask now; while in trouble, one caller is let through after each rest."""
@@ -102,6 +105,17 @@ class Rest:
                 self.trouble = ""
                 self._wait_s = self._first_s
                 self._is_tried = False
+
+
+_rests: weakref.WeakSet[Rest] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for rest in tuple(_rests):
+        rest._lock = threading.Lock()  # noqa: SLF001  (this module's own class; another thread may have held it)
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def as_bytes(name: str) -> bytes:

@@ -52,7 +52,7 @@ def encode(
     Args:
         record: what JSON can hold: dicts with text keys, lists, texts, numbers, True, False, None.
         key: the cache key it will be stored under.
-        signing_key: a secret of up to 64 bytes shared by all who may write; None leaves it out.
+        signing_key: a secret shared by all who may write; None leaves it out.
         compress_over_bytes: JSON longer than this is compressed.
 
     Raises:
@@ -93,8 +93,10 @@ def decode(blob: bytes, *, key: str, signing_key: bytes | None = None) -> Any:
 
 
 def _sum(body: bytes, flags: int, key: str, signing_key: bytes | None) -> bytes:
-    name = as_bytes(key)
-    digest = blake2b(b"%d:%d:%b:" % (flags, len(name), name), digest_size=_SUM_BYTES, key=signing_key or b"")
+    name, secret = as_bytes(key), signing_key or b""
+    if len(secret) > blake2b.MAX_KEY_SIZE:
+        secret = blake2b(secret).digest()
+    digest = blake2b(b"%d:%d:%b:" % (flags, len(name), name), digest_size=_SUM_BYTES, key=secret)
     digest.update(body)
     return digest.digest()
 

@@ -136,6 +136,14 @@ def test_a_folder_that_was_named_keeps_what_is_not_the_server_s(short_folder):
     assert [path.name for path in short_folder.iterdir()] == ["mine"]
 
 
+def test_a_server_whose_socket_was_swept_away_is_started_anew(own_redis):
+    (own_redis.folder / "s").unlink()
+
+    own_redis.start()
+
+    assert ping(own_redis.url)
+
+
 def test_two_processes_do_not_take_one_folder(own_redis):
     said = run(f"from pathlib import Path; running_redis(Path({str(own_redis.folder)!r}))", must_work=False)
 

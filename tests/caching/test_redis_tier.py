@@ -316,6 +316,15 @@ def test_a_malformed_address_is_told_at_once_and_without_the_password(url):
     assert caught.value.__suppress_context__
 
 
+def test_who_may_only_read_reads(own_redis, tier):
+    with redis.Redis.from_url(own_redis.url) as client:
+        client.execute_command("ACL", "SETUSER", "reader", "on", ">pass", "~*", "+@read", "+ping")
+    with closing(RedisTier(f"{own_redis.url}?username=reader&password=pass")) as reader:
+        assert reader.put("b", b"v", ttl_s=60) is False
+        assert "refuses writes" in reader.trouble
+        assert reader.get("a") == b"v"
+
+
 def test_work_of_others_has_the_same_deadline_and_the_same_rest(own_redis, tier):
     assert tier.attempt(lambda client: client.set("x", 1), None)
 
