@@ -10,6 +10,7 @@ import asyncio
 import os
 import threading
 import weakref
+from contextlib import suppress
 from typing import Protocol
 
 
@@ -46,6 +47,17 @@ class TaskBell:
     def _ring(self) -> None:
         if not self._rung.done():
             self._rung.set_result(None)
+
+    def probe(self) -> threading.Event:
+        """Return an event that is set as soon as the loop's own thread pool has a thread to spare."""
+        spared = threading.Event()
+        with suppress(RuntimeError):  # the loop has closed
+            self._loop.call_soon_threadsafe(self._ask_pool, spared)
+        return spared
+
+    def _ask_pool(self, spared: threading.Event) -> None:
+        with suppress(RuntimeError):  # the pool has shut down
+            self._loop.run_in_executor(None, spared.set)
 
     async def wait(self, timeout_s: float) -> None:
         """Let the loop go on until the bell rings or the time is up; no thread is held."""

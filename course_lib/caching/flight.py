@@ -8,7 +8,8 @@ What happens when things go wrong, decided once:
 - the leader's call raises an Exception: everyone who waits gets that error, as a copy with the first as its
   cause. Calling again for each of them would be the stampede that this module is there to prevent;
 - the leader is cancelled or interrupted: its answer is not coming, so the caller who waited longest leads;
-- the leader hangs: after `takeover_s` one waiter leads in its place, and the first answer serves all;
+- the leader hangs: after `takeover_s` one waiter leads in its place, and the first answer serves all; sooner
+  if the leader is a task that gets no thread because those who wait in asyncio's thread pool hold them all;
 - nobody answers: after `max_wait_s` a waiter calls for itself, unshared.
 """
 
@@ -21,82 +22,19 @@ import time
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, TypeVar
 
 from course_lib.caching.bells import Bell, TaskBell, ThreadBell, forget_in_child
+from course_lib.caching.seats import Answer, Counts, Failure, Flight, Order, Seat, Word
 
 T = TypeVar("T")
 Clock = Callable[[], float]
 
 MAX_WAIT_S = 120.0
+POOL_PATIENCE_S = 1.0
+"""How long a caller in asyncio's thread pool waits for a leader who gets no thread of it."""
 
 _is_leading: ContextVar[bool] = ContextVar("course_is_leading", default=False)
-
-
-class Order(Enum):
-    """What a waiting caller is told, when it is not an answer."""
-
-    LEAD = "lead"
-    ALONE = "call for yourself, unshared"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The leader's value."""
-
-    value: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """The error that the leader's call raised."""
-
-    error: Exception
-
-
-Word = Answer | Failure | Order
-
-
-@dataclass(eq=False, slots=True)
-class Seat:
-    """One caller's place in a flight."""
-
-    bell: Bell | None
-    """None for a caller that may not wait."""
-    deadline_s: float
-    """When it stops waiting, on the table's clock."""
-    flight: _Flight | None = None
-    word: Word | None = None
-    """What it was told; None while it waits."""
-
-
-@dataclass(eq=False, slots=True)
-class _Flight:
-    key: Hashable
-    leader: Seat
-    led_since_s: float
-    waiting: dict[Seat, None] = field(default_factory=dict)
-    """Callers in the order of their coming."""
-
-
-@dataclass(slots=True)
-class Counts:
-    """What a table has seen."""
-
-    led: int = 0
-    """Calls made by a leader."""
-    followed: int = 0
-    """Callers who were given the leader's answer."""
-    failed: int = 0
-    """Callers who were given the leader's error."""
-    handed_on: int = 0
-    """Leaders who were cancelled or interrupted while others waited."""
-    overtaken: int = 0
-    """Leaders who took longer than `takeover_s`."""
-    alone: int = 0
-    """Callers who called for themselves: they waited too long, or were not allowed to wait."""
 
 
 class Flights:
@@ -123,7 +61,7 @@ class Flights:
     def forget(self) -> None:
         """Clear the table, as a forked child must: the leaders are threads of its parent."""
         self._lock = threading.Lock()
-        self._flights: dict[Hashable, _Flight] = {}
+        self._flights: dict[Hashable, Flight] = {}
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -140,7 +78,7 @@ class Flights:
         with self._lock:
             flight = self._flights.get(key)
             if flight is None:
-                seat.flight = self._flights[key] = _Flight(key, seat, now_s)
+                seat.flight = self._flights[key] = Flight(key, seat, now_s)
                 seat.word = Order.LEAD
                 self.counts.led += 1
             elif bell is None:
@@ -189,15 +127,19 @@ class Flights:
         if was_told_to_lead:
             self.hand_on(seat)
 
-    def overdue(self, seat: Seat) -> Word | None:
-        """Say what a caller whose patience ended is to do; None: there is a new leader, wait on."""
+    def overdue(self, seat: Seat, held_up: Seat | None = None) -> Word | None:
+        """Say what a caller whose patience ended is to do; None: there is a new leader, wait on.
+
+        `held_up` is a leader who is known not to come on, however short its time.
+        """
         now_s = self._clock()
         with self._lock:
             flight = seat.flight
             if seat.word is not None or flight is None:
                 return seat.word
-            if now_s >= flight.led_since_s + self.takeover_s:
+            if now_s >= flight.led_since_s + self.takeover_s or flight.leader is held_up:
                 self._promote(flight, seat)
+                seat.has_overtaken = True
                 self.counts.overtaken += 1
             elif now_s >= seat.deadline_s:
                 flight.waiting.pop(seat, None)
@@ -211,13 +153,13 @@ class Flights:
         until_s = min(seat.deadline_s, seat.flight.led_since_s + self.takeover_s)
         return max(0.001, until_s - self._clock())
 
-    def _promote(self, flight: _Flight, seat: Seat) -> None:
+    def _promote(self, flight: Flight, seat: Seat) -> None:
         flight.waiting.pop(seat, None)
         flight.leader, flight.led_since_s = seat, self._clock()
         seat.word = Order.LEAD
         self.counts.led += 1
 
-    def _tell(self, flight: _Flight, word: Answer | Failure) -> list[Seat]:
+    def _tell(self, flight: Flight, word: Answer | Failure) -> list[Seat]:
         told = list(flight.waiting)
         for seat in told:
             seat.word = word
@@ -240,7 +182,7 @@ class Flights:
     ) -> T:
         """Return call()'s value, or that of the caller who is already calling for the same key.
 
-        `alone` is called instead by one who must not wait, or has waited too long.
+        `alone` is called instead by one who must not wait, has waited too long, or has overtaken a leader.
 
         On the thread of a running event loop it never waits, since the loop would stand still and with it,
         perhaps, the leader; nor does it wait inside a leader's call, where two could wait for each other.
@@ -249,17 +191,32 @@ class Flights:
         word = seat.word
         try:
             while word is None and isinstance(seat.bell, ThreadBell):
-                seat.bell.wait(self.patience_s(seat))
-                word = self.overdue(seat)
+                word = self._wait_in_pool(seat) if _is_in_pool() else self._wait(seat)
         except BaseException:  # an interrupt while waiting
             self.leave(seat)
             raise
+        by_itself = alone or call
         if word is Order.LEAD:
             with self._leading(seat):
-                value = call()
+                value = by_itself() if seat.has_overtaken else call()
                 self.land(seat, Answer(value))
                 return value
-        return (alone or call)() if word is Order.ALONE else _outcome(word)
+        return by_itself() if word is Order.ALONE else _outcome(word)
+
+    def _wait(self, seat: Seat) -> Word | None:
+        assert isinstance(seat.bell, ThreadBell)
+        seat.bell.wait(self.patience_s(seat))
+        return self.overdue(seat)
+
+    def _wait_in_pool(self, seat: Seat) -> Word | None:
+        """Wait in a thread of asyncio's pool, which a leader that is a task may need to come on."""
+        assert isinstance(seat.bell, ThreadBell)
+        assert seat.flight is not None
+        leader = seat.flight.leader
+        spared = leader.bell.probe() if isinstance(leader.bell, TaskBell) else None
+        seat.bell.wait(min(self.patience_s(seat), POOL_PATIENCE_S))
+        is_held_up = spared is not None and not spared.is_set()
+        return self.overdue(seat, leader if is_held_up else None)
 
     async def run_in_task(
         self,
@@ -279,12 +236,13 @@ class Flights:
         except BaseException:  # the waiting task was cancelled
             self.leave(seat)
             raise
+        by_itself = alone or call
         if word is Order.LEAD:
             with self._leading(seat):
-                value = await call()
+                value = await (by_itself() if seat.has_overtaken else call())
                 self.land(seat, Answer(value))
                 return value
-        return await (alone or call)() if word is Order.ALONE else _outcome(word)
+        return await by_itself() if word is Order.ALONE else _outcome(word)
 
     @contextmanager
     def _leading(self, seat: Seat) -> Iterator[None]:
@@ -316,6 +274,11 @@ def _may_block() -> bool:
     except RuntimeError:
         return True
     return False
+
+
+def _is_in_pool() -> bool:
+    """Return whether this is a thread of asyncio's own pool, by the name that asyncio gives it."""
+    return threading.current_thread().name.startswith("asyncio_")
 
 
 def _outcome(word: Word | None) -> Any:

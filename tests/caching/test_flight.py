@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from course_lib.caching.bells import ThreadBell
-from course_lib.caching.flight import Answer, Failure, Flights, Order
+from course_lib.caching.flight import Flights
+from course_lib.caching.seats import Answer, Failure, Order
 
 pytestmark = pytest.mark.anyio
 
@@ -410,3 +411,29 @@ def test_a_loop_that_ends_under_its_leader_lets_the_others_go_on() -> None:
 
         assert flights.run_in_thread("k", lambda: "mine") == "mine"
         loop.result()
+
+
+async def test_callers_in_the_thread_pool_do_not_keep_a_leading_task_from_its_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("course_lib.caching.flight.POOL_PATIENCE_S", 0.1)
+    flights, calls = Flights(), []
+
+    async def call() -> str:
+        await asyncio.sleep(0.05)  # meanwhile the pool fills
+        await asyncio.to_thread(calls.append, "task")
+        return "task"
+
+    def call_in_thread() -> str:
+        calls.append("thread")
+        return "thread"
+
+    leader = asyncio.create_task(flights.run_in_task("k", call))
+    await asyncio.sleep(0)
+    size = min(32, (os.cpu_count() or 1) + 4)
+    threads = [asyncio.to_thread(flights.run_in_thread, "k", call_in_thread) for _ in range(size)]
+    answers = await asyncio.wait_for(asyncio.gather(leader, *threads), 10)
+
+    assert set(answers) == {"task", "thread"}
+    assert flights.counts.overtaken == 1
+    assert sorted(calls) == ["task", "thread"]
