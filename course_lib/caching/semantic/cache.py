@@ -67,7 +67,7 @@ class SemanticCache:
     """Answers a question with the answer to one that means the same.
 
     Args:
-        embed: texts -> one vector per text, of any length; None for MiniLM.
+        embed: texts -> one vector per text, of any length; None for MiniLM. While it fails, nothing is served.
         threshold: least cosine, 0 to 1; `calibrate` chooses it from labelled pairs.
         guards: each may refuse a pair of questions, however near they are.
         verifier: asked last, about what the guards let through; an error of its own counts as a no.
@@ -140,6 +140,8 @@ class SemanticCache:
             self._count(not_kept=mark)
             return False
         vector = self._vector(question)
+        if vector is None:
+            return False
         now_s = self._clock()
         expires_s = now_s + self._ttl_s if self._ttl_s is not None else None
         entry = Entry(question, copy.deepcopy(answer), stored_s=now_s, expires_s=expires_s)
@@ -232,7 +234,7 @@ class SemanticCache:
         vector = self._vector(question)
         with self._lock:
             held = self._partitions.get(place)
-            if held is None:
+            if held is None or vector is None:
                 return
             self._partitions.move_to_end(place)
             near, expired = held.near(vector, self.threshold, self._candidates, self._clock())
@@ -265,10 +267,16 @@ class SemanticCache:
             return True
 
     def _vector(self, question: str) -> Any:
+        """Return the question's vector, or None if a service of embeddings is down."""
         from course_lib.caching.semantic.minilm import shared, unit
 
-        embed = self._embed or shared()
-        return unit(embed([question]))[0]
+        if self._embed is None:
+            return unit(shared()([question]))[0]
+        try:
+            return unit(self._embed([question]))[0]
+        except Exception:  # border: the caller's embedding; without it questions are computed, not lost
+            self._count(embed_errors=1)
+            return None
 
     def _mark(self, thing: Any) -> str:
         return next((mark for private in self._private if (mark := private(thing))), "")

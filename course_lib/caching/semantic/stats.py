@@ -19,6 +19,7 @@ class SemanticStats:
     """Near questions that a guard refused, by the guard's name."""
     verifier_refusals: int = 0
     verifier_errors: int = 0
+    embed_errors: int = 0
     not_kept: dict[str, int] = field(default_factory=dict)
     """Questions and answers that were kept out, by reason."""
     expired: int = 0
@@ -42,6 +43,8 @@ class SemanticStats:
                 lines.append(f"{name}: " + ", ".join(f"{reason} {count}" for reason, count in counts.items()))
         if self.verifier_refusals or self.verifier_errors:
             lines.append(f"verifier: {self.verifier_refusals} refused, {self.verifier_errors} errors")
+        if self.embed_errors:
+            lines.append(f"embedding: {self.embed_errors} errors")
         if self.expired or self.evicted:
             lines.append(f"dropped: {self.expired} too old, {self.evicted} for lack of room")
         return "\n".join(lines)

@@ -258,6 +258,25 @@ def test_an_error_is_not_kept():
     assert len(cache) == 0
 
 
+def test_without_embeddings_questions_are_computed_and_not_lost():
+    is_down = [False]
+
+    def embed(texts):
+        if is_down[0]:
+            raise ConnectionError
+        return bag(texts)
+
+    cache = SemanticCache(embed, threshold=0.9)
+    cache.put("tent", "cached", tenant="a")
+    is_down[0] = True
+
+    assert cache.ask("tent", lambda _: "computed", tenant="a") == "computed"
+    assert cache.stats().embed_errors == 2
+    assert "embedding: 2 errors" in str(cache.stats())
+    is_down[0] = False
+    assert cache.ask("tent", lambda _: "computed", tenant="a") == "cached"
+
+
 def test_changing_an_answer_changes_nobody_else_s():
     cache = cache_of()
     answer = {"articles": ["tent-care"]}
