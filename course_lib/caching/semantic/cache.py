@@ -67,7 +67,7 @@ class SemanticCache:
     """Answers a question with the answer to one that means the same.
 
     Args:
-        embed: texts -> one vector per text, of any length; None for MiniLM. While it fails, nothing is served.
+        embed: texts -> one vector per text, of any length; None for MiniLM. While it fails, all is computed.
         threshold: least cosine, 0 to 1; `calibrate` chooses it from labelled pairs.
         guards: each may refuse a pair of questions, however near they are.
         verifier: asked last, about what the guards let through; an error of its own counts as a no.
