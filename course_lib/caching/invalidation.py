@@ -102,9 +102,11 @@ class InvalidationLog:
         return self._drops + self.lost
 
     def mark(self) -> Mark:
-        """Return what a question asked now has seen."""
-        with self.gate:
-            return Mark(self._turn, self._place())
+        """Return what a question asked now has seen; waits for nobody, so that an event loop may ask.
+
+        If a drop comes in between, one of the two is older than it, which is enough to refuse the answer.
+        """
+        return Mark(self._turn, self._place())
 
     def is_stale(self, tags: tuple[str, ...], mark: Mark) -> bool:
         """Return whether one of the tags was dropped in this process after `mark` (hold the gate)."""

@@ -23,6 +23,7 @@ from course_lib.caching.entries import Entry, Sealer, handed_out, held_in_memory
 from course_lib.caching.invalidation import Asked, InvalidationLog, Mark
 from course_lib.caching.keys import Scope, UnkeyableError, current_scope, key_of, tag_of, tags_of
 from course_lib.caching.memory import MemoryTier
+from course_lib.caching.outside import Outside
 from course_lib.caching.redis_tier import RedisTier
 from course_lib.caching.seam import CacheMisuseError, Seam
 from course_lib.caching.stats import Stats, Tally
@@ -79,16 +80,18 @@ class TieredCache(Seam):
         self.memory = MemoryTier(memory_bytes, clock=clock)
         self.shared = RedisTier(redis_url, prefix=f"{namespace}:") if redis_url else None
         self.disk = DiskTier(Path(disk_path), max_bytes=disk_bytes) if disk_path else None
-        self._slower: tuple[Tier, ...] = tuple(tier for tier in (self.shared, self.disk) if tier is not None)
         self._ttl_s = ttl_s
         self._jitter_share = ttl_jitter_share
         self._jitter = random.Random()
-        self._sealer = Sealer(signing_key, compress_over_bytes)
         self._clock = clock
         self._tally = Tally()
         self._asked = Asked()
         self._log = InvalidationLog(
             self.shared, drop=self._drop_here, forget_all=self._forget_here, lag_s=lag_s
+        )
+        sealer = Sealer(signing_key, compress_over_bytes)
+        self._outside = Outside(
+            self.shared, self.disk, log=self._log, sealer=sealer, tally=self._tally, clock=clock
         )
 
     # -- what DSPy calls -------------------------------------------------------------------------------
@@ -106,10 +109,10 @@ class TieredCache(Seam):
 
     def get(self, request: dict[str, Any], ignored_args_for_cache_key: list[str] | None = None) -> Any:
         """Return the answer to a request, an object of the caller's own, or None."""
-        held = handover.take_pin()
-        if held is not None:
-            return self._from_pin(held)
         try:
+            held = handover.take_pin()
+            if held is not None:
+                return self._from_pin(held)
             key = self.cache_key(request, ignored_args_for_cache_key)
         except UnkeyableError as error:
             self._tally.unkeyable(error.reason)
@@ -143,7 +146,7 @@ class TieredCache(Seam):
 
     def __contains__(self, key: str) -> bool:
         """Return whether a tier has this key; counts nothing."""
-        return key in self.memory or any(tier.get(key) is not None for tier in self._slower)
+        return key in self.memory or self._outside.find(key) is not None
 
     def reset_memory_cache(self) -> None:
         """Empty the memory tier; Redis and disk keep what they have."""
@@ -160,7 +163,7 @@ class TieredCache(Seam):
             if value is not None:
                 self._tally.hit("memory", *judgement.spent(value))
                 return handed_out(value)
-            value = self._from_slower(key)
+            value = self._from_outside(key)
             if value is None:
                 self._tally.miss()
         except Exception as error:  # border: an error in here would end the model's call
@@ -201,7 +204,7 @@ class TieredCache(Seam):
     def forget(self, key: str, *, because: str | None = None) -> bool:
         """Drop an answer here, in Redis and on disk (not in other processes' memory); counted `because`."""
         try:
-            dropped = sum([tier.delete([key]) for tier in (self.memory, *self._slower)]) > 0
+            dropped = sum([tier.delete([key]) for tier in (self.memory, *self._outside.tiers)]) > 0
         except Exception as error:  # border: the watcher drops a bad answer while the program goes on
             self._tally.own_error(error)
             return False
@@ -250,7 +253,7 @@ class TieredCache(Seam):
 
     def stats(self) -> Stats:
         """Return what the cache did so far, and what is wrong now."""
-        tiers: list[Tier] = [self.memory, *self._slower]
+        tiers: list[Tier] = [self.memory, *self._outside.tiers]
         trouble = [tier.trouble for tier in tiers] + [self._log.trouble]
         if self.disk is not None and not self._log.is_known:
             trouble.append("the disk is not read until Redis has told what was invalidated meanwhile")
@@ -265,15 +268,18 @@ class TieredCache(Seam):
 
     def close(self) -> None:
         """Give back connections and files. The cache may still be asked, and misses."""
-        for tier in (self.memory, *self._slower):
+        for tier in (self.memory, *self._outside.tiers):
             tier.close()
 
     # -- inside ----------------------------------------------------------------------------------------
 
     def _from_pin(self, held: handover.Pin) -> Any:
         handover.note(held.key, held.mark)
-        if held.record is None:
-            return None
+        if held.record is None:  # looked up by the front, a moment ago; meanwhile somebody may have answered
+            value = self._from_memory(held.key)
+            if value is not None:
+                self._tally.hit("memory", *judgement.spent(value))
+            return handed_out(value)
         if held.counted_as is not None:
             self._tally.hit(held.counted_as, *judgement.spent(held.record))
         return handed_out(held.record, is_shared=held.counted_as == "flight")
@@ -282,33 +288,20 @@ class TieredCache(Seam):
         held = self.memory.get(key)
         return orjson.loads(held) if type(held) is bytes else held
 
-    def _from_slower(self, key: str) -> Any:
-        for depth, tier in enumerate(self._slower):
-            if tier is self.disk and not self._log.is_known:
-                continue
-            blob = tier.get(key)
-            if blob is None:
-                continue
-            entry = self._sealer.open(blob, key)
-            if entry is None:
-                self._tally.refused(tier.name)
-                continue
-            left_s = None if entry.until_s is None else entry.until_s - self._clock()
-            if left_s is not None and left_s <= 0:
-                continue
-            with self._log.gate:
-                if self._log.is_outdated(entry.tags, entry.place):
-                    self._tally.refused(tier.name)
-                    tier.delete([key])
-                    continue
-                held, size_bytes = held_in_memory(entry.record, is_plain=True)
-                tags = _in_memory(entry.tags)
-                self.memory.put(key, held, ttl_s=left_s, tags=tags, size_bytes=size_bytes)
-            for faster in self._slower[:depth]:
-                faster.put(key, blob, ttl_s=left_s, tags=entry.tags)
-            self._tally.hit(tier.name, *judgement.spent(entry.record))
-            return entry.record
-        return None
+    def _from_outside(self, key: str) -> Any:
+        found = self._outside.find(key)
+        if found is None:
+            return None
+        entry = found.entry
+        held, size_bytes = held_in_memory(entry.record, is_plain=True)
+        tags = _in_memory(entry.tags)
+        with self._log.gate:
+            if self._log.is_outdated(entry.tags, entry.place):  # dropped since it was read
+                return None
+            self.memory.put(key, held, ttl_s=found.left_s, tags=tags, size_bytes=size_bytes)
+        self._outside.fill(key, found)
+        self._tally.hit(found.tier.name, *judgement.spent(entry.record))
+        return entry.record
 
     def _keep(
         self, key: str, value: Any, tags: tuple[str, ...], mark: Mark, *, in_memory: bool = True
@@ -322,12 +315,12 @@ class TieredCache(Seam):
             ttl_s *= 1 - self._jitter_share * self._jitter.random()
         is_plain = judgement.is_plain(value)
         held, size_bytes = held_in_memory(value, is_plain=is_plain)
-        blob = None
-        if not is_plain:
-            self._tally.not_kept(f"only in memory, being no plain JSON ({type(value).__name__})")
-        elif self._slower:
+        sealed = None
+        if is_plain:
             until_s = None if ttl_s is None else self._clock() + ttl_s
-            blob = self._sealer.seal(Entry(value, tags, mark.place, until_s), key)
+            sealed = self._outside.seal(key, Entry(value, tags, mark.place, until_s))
+        else:
+            self._tally.not_kept(f"only in memory, being no plain JSON ({type(value).__name__})")
         self._log.look(now=True)
         with self._log.gate:
             if self._log.is_stale(tags, mark) or self._log.is_outdated(tags, mark.place):
@@ -335,10 +328,10 @@ class TieredCache(Seam):
                 return False
             if in_memory:
                 self.memory.put(key, held, ttl_s=ttl_s, tags=_in_memory(tags), size_bytes=size_bytes)
-            if blob is not None and self.disk is not None:
-                self.disk.put(key, blob, ttl_s=ttl_s, tags=tags)
-        if blob is not None and self.shared is not None:
-            self.shared.put(key, blob, ttl_s=ttl_s, tags=tags)
+            if sealed is not None and self.disk is not None:
+                self.disk.put(key, sealed, ttl_s=ttl_s, tags=tags)
+        if sealed is not None and self.shared is not None:
+            self.shared.put(key, sealed, ttl_s=ttl_s, tags=tags)
         self._tally.kept()
         return True
 
