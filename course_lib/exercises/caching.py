@@ -10,6 +10,7 @@ from course_lib.exercises import (
     caching_lru,
     caching_misses,
     caching_redis,
+    caching_semantic,
 )
 
 EXERCISES = (
@@ -17,4 +18,5 @@ EXERCISES = (
     caching_lru.EXERCISE,
     caching_redis.EXERCISE,
     caching_flight.EXERCISE,
+    caching_semantic.EXERCISE,
 )
