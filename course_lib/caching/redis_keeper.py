@@ -6,7 +6,6 @@ It imports nothing but the standard library and starts in some 20 ms.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import shutil
@@ -17,7 +16,6 @@ import threading
 
 BUSY = 75
 """Exit code: another process keeps a server in this folder."""
-_PATIENCE_S = 2.0
 
 
 def _die_with_keeper() -> None:
@@ -28,28 +26,14 @@ def _die_with_keeper() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
-def _ask_to_end(server: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        server.terminate()
-        server.send_signal(signal.SIGCONT)  # one that is stopped could not end
-
-
-def _end(server: subprocess.Popen[bytes]) -> None:
-    _ask_to_end(server)
-    try:
-        server.wait(_PATIENCE_S)
-    except subprocess.TimeoutExpired:
-        server.kill()
-
-
 def _wait_for_parent(server: subprocess.Popen[bytes], said: list[bytes]) -> None:
-    """End the server when the parent says so or is gone."""
+    """End the server when the parent says so or is gone; at once, for it has nothing to save."""
     said.append(os.read(0, 1))
-    _end(server)
+    server.kill()
 
 
 def main(lock_path: str, folder: str, command: list[str]) -> int:
-    """Keep one server; returns its exit code when it ends by itself.
+    """Keep one server; returns its exit code when it has ended.
 
     Args:
         lock_path: a file that is locked while the server runs, so that no second one takes its socket.
@@ -62,10 +46,10 @@ def main(lock_path: str, folder: str, command: list[str]) -> int:
     except BlockingIOError:
         return BUSY
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    server = subprocess.Popen(  # noqa: S603  (the command comes from redis_server.py)
+    server = subprocess.Popen(  # noqa: S603  (the command comes from redis_process.py)
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, preexec_fn=_die_with_keeper
     )
-    signal.signal(signal.SIGTERM, lambda *_: _ask_to_end(server))
+    signal.signal(signal.SIGTERM, lambda *_: server.kill())
     print(server.pid, flush=True)
     said: list[bytes] = []
     threading.Thread(target=_wait_for_parent, args=(server, said), daemon=True).start()

@@ -108,7 +108,7 @@ def test_a_full_server_refuses_writes_and_is_read_all_the_same(short_folder):
         assert "refuses writes: command not allowed when used memory" in tier.trouble
         assert all(tier.get(str(n)) for n in range(number))
         assert not tier.healthy
-        assert (tier.put("x", b"v", ttl_s=60), tier.refused) == (False, 2)
+        assert (tier.put("x", b"v" * 100_000, ttl_s=60), tier.refused) == (False, 2)
 
         tier.delete(map(str, range(number)))
         assert recovers(tier)
