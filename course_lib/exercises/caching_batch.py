@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from course_lib import lm
 from course_lib.exercises.checks import expect, expect_equal

@@ -21,6 +21,11 @@ def run(ask, journal, inputs, **options):
     return list(batch.run(inputs))
 
 
+def run_into(got, batch):
+    for item in batch:
+        got.append(item)
+
+
 def test_a_second_run_pays_for_nothing_and_gives_the_same(model, ask, tmp_path):
     first = run(ask, tmp_path / "j", questions(10))
     again = run(ask, tmp_path / "j", questions(10))
@@ -156,8 +161,7 @@ def test_a_full_disk_ends_the_batch_with_a_clear_error_and_keeps_what_was_writte
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
     try:
         with pytest.raises(JournalError, match=r"could not be written: .*What it holds is kept") as full:
-            for item in BatchProcessor(ask, journal=tmp_path / "j", concurrency=4).run(inputs):
-                got.append(item)
+            run_into(got, BatchProcessor(ask, journal=tmp_path / "j", concurrency=4).run(inputs))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     asked = model.asked.total()
@@ -236,5 +240,5 @@ def test_the_output_has_each_line_once_over_several_runs_and_a_torn_one_is_cut(m
 def test_the_output_of_another_batch_is_refused(model, ask, tmp_path):
     (tmp_path / "out.jsonl").write_text('{"index": 0, "key": "other"}\n')
 
-    with pytest.raises(OutputError, match="line 1 .* is of 'other'"):
+    with pytest.raises(OutputError, match=r"line 1 .* is of 'other'"):
         run(ask, tmp_path / "j", questions(2), output=tmp_path / "out.jsonl")

@@ -1,4 +1,4 @@
-"""Killed at a random moment, twenty times, and resumed: each item once in the output, what was written paid once."""
+"""Killed at a random moment and resumed: each item once in the output, what was written paid once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ async def pays_later(number):
 
 def batch():
     options = {"journal": folder / "journal", "output": folder / "out.jsonl", "concurrency": concurrency}
-    run = BatchProcessor(pays if way == "threads" else pays_later, version="1", **options).run(iter(range(count)))
+    program = pays if way == "threads" else pays_later
+    run = BatchProcessor(program, version="1", **options).run(iter(range(count)))
     for item in run:
         pass
     return run
