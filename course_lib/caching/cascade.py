@@ -32,9 +32,10 @@ class CascadeError(CourseError):
 class Cascade(dspy.Module):
     """Ask `small`; keep its answer if `accepts` trusts it enough, else ask `large`.
 
-    Both are programs with a model of their own (`program.set_lm(lm)`), so that each has the demos that suit
-    it. A reply of the small one that cannot be parsed is not trusted; other errors are not hidden. The
-    prediction also says `answered_by` ("small" or "large") and `confidence`.
+    Both are programs with a model of their own (`program.set_lm(lm)`; on the cascade itself it would give
+    both the same), so that each has the demos that suit it. A reply of the small one that cannot be parsed
+    is not trusted; other errors are not hidden. The prediction also says `answered_by` ("small" or "large")
+    and `confidence`.
     """
 
     def __init__(

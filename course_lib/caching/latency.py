@@ -40,7 +40,7 @@ class LatencyError(CourseError):
     """The time of an answer cannot be told apart."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Budget:
     """One answer's time; the parts sum to the whole."""
 
@@ -65,6 +65,8 @@ class Budget:
             for name, ms in self.parts_ms.items()
         ]
         return "\n".join([*lines, f"{'all':<{width}}  {self.total_ms:>8.2f} ms"])
+
+    __repr__ = __str__
 
 
 def latency_budget(program: dspy.Module, **inputs: Any) -> Budget:

@@ -77,7 +77,10 @@ class Row:
     errors: dict[str, int]
     """Failed calls by the name of the exception."""
     latency: Latencies
-    """Of the calls that succeeded and were not cached: failures and hits would flatter it."""
+    """Of the calls that succeeded and were not cached: failures and hits would flatter it.
+
+    A program's row cannot tell hits apart, so it has all that succeeded, as its users see them.
+    """
     cached_latency: Latencies
     """Of the cache hits."""
     first_token: Latencies
@@ -171,7 +174,7 @@ class Use:
         return self.cpu_s / self.wall_s if self.wall_s > 0 else 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Report:
     """Everything at one moment."""
 
@@ -243,6 +246,8 @@ class Report:
             for row in cells
         ]
         return "\n".join([*lines, *self._notes()])
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         head = "".join(_cell(text, "th", at) for at, text in enumerate(_HEAD))

@@ -13,6 +13,7 @@ from dspy.clients.cache import Cache
 from dspy.utils.callback import BaseCallback
 
 from course_lib import desk, lm
+from course_lib.caching import CacheManager
 from course_lib.caching.monitor import MonitorError, PerformanceMonitor
 
 TICKETS = [ticket.text for ticket in desk.tickets("train")]
@@ -303,6 +304,37 @@ def test_a_model_called_by_a_model_is_not_paid_twice():
     assert [(row.name, row.calls) for row in report.models] == [("fallback/chain", 1)]
     assert report.prompt_tokens == lm.ledger().prompt_tokens
     assert "without a listed price" in str(report)
+
+
+def test_hits_followers_and_replays_of_our_own_cache_are_hits():
+    async def asked(triage):
+        await triage.acall(ticket=TICKETS[0])  # a hit
+        await asyncio.gather(*(triage.acall(ticket=TICKETS[1]) for _ in range(20)))  # one leads, 19 follow
+        stream = dspy.streamify(triage, is_async_program=True)
+        return [part async for part in stream(ticket=TICKETS[1])]  # replayed
+
+    with (
+        CacheManager() as manager,
+        dspy.context(lm=manager.front(lm.connect("sim-large"))),
+        PerformanceMonitor() as monitor,
+    ):
+        desk.Triage()(ticket=TICKETS[0])
+        parts = asyncio.run(asked(desk.Triage()))
+
+    assert len(parts) > 2
+    report = monitor.report()
+    assert (report.calls, report.cached, lm.ledger().requests) == (23, 21, 2)
+    assert_agrees_with_the_ledger(monitor)
+
+
+def test_many_threads_lose_nothing():
+    examples = [dspy.Example(ticket=f"Where is parcel {n}?").with_inputs("ticket") for n in range(120)]
+
+    with PerformanceMonitor() as monitor:
+        desk.Triage().batch(examples, num_threads=40, disable_progress_bar=True)
+
+    assert monitor.report().programs[0].calls == 120
+    assert_agrees_with_the_ledger(monitor)
 
 
 # -- the report -------------------------------------------------------------------------------------------
