@@ -42,14 +42,15 @@ _CREDENTIALS = frozenset(
 
 _ENDPOINTS = ("api_base", "base_url")
 
-_TYPED = "dspy.clients.lm15.complete"
-"""The entry of calls with an lm15.Request."""
+_CLIENTS = "dspy.clients."
+_TYPED = f"{_CLIENTS}lm15.complete"
+"""What DSPy calls the entry of calls with an lm15.Request; no function has this name."""
 
 _TWINS = {
     "dspy.clients.lm.alitellm_completion": "dspy.clients.lm.litellm_completion",
     "dspy.clients.lm.alitellm_text_completion": "dspy.clients.lm.litellm_text_completion",
     "dspy.clients.lm.alitellm_responses_completion": "dspy.clients.lm.litellm_responses_completion",
-    "dspy.clients.lm15.complete.async": _TYPED,
+    f"{_TYPED}.async": _TYPED,
     "dspy.clients.embedding._cached_acompute_embeddings": "dspy.clients.embedding._cached_compute_embeddings",
 }
 """The async entry that DSPy names apart from its sync twin, though both send the same request."""

@@ -1,0 +1,109 @@
+"""Exercise 2.1: each guess and each repair is judged by what DSPy's own cache really does."""
+
+from __future__ import annotations
+
+import dspy
+import pytest
+
+from course_lib import lm
+from course_lib.exercises.caching_misses import EXERCISE, LETTERS, PARTS, Colleague, requests_of
+from course_lib.exercises.checking import judge
+
+WHY = {"a": "_fn_identifier", "b": "temperature", "c": "messages", "d": "rollout_id", "e": "no key"}
+
+
+class Again(Colleague):
+    async def a(self, sort, ticket):
+        return sort(ticket=ticket), await dspy.asyncify(sort)(ticket=ticket)
+
+    def b(self, sort, ticket):
+        return sort(ticket=ticket), sort(ticket=ticket)
+
+    c = b
+
+    def d(self, sort, ticket):
+        config = {"temperature": 1.0, "rollout_id": 7}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
+
+    def e(self, sort, ticket):
+        config = {"stop": ["<end>", "###"]}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _stopped():
+    yield
+    lm.stop()
+
+
+@pytest.mark.parametrize("letter", LETTERS)
+def test_each_of_the_colleagues_pairs_pays_twice(letter):
+    assert requests_of(getattr(Colleague(), letter)) == 2
+
+
+def test_the_right_reasons_and_repairs_pass():
+    result = judge(EXERCISE, WHY, Again)
+
+    assert result.outcome == "passed", result.text
+
+
+@pytest.mark.parametrize("letter", LETTERS)
+def test_each_wrong_reason_is_told_apart(letter):
+    wrong = PARTS[PARTS.index(WHY[letter]) - 1]
+
+    assert f"pair {letter} misses for the reason" in judge(EXERCISE, WHY | {letter: wrong}, Again).message
+
+
+@pytest.mark.parametrize("letter", LETTERS)
+def test_each_pair_left_as_it_was_is_told_apart(letter):
+    left = type("Left", (Again,), {letter: getattr(Colleague, letter)})
+
+    assert f"requests of pair {letter}" in judge(EXERCISE, WHY, left).message
+
+
+def without_the_ticket(self, sort, ticket):
+    return sort(ticket="any"), sort(ticket="any")
+
+
+def asked_once(self, sort, ticket):
+    answer = sort(ticket=ticket)
+    return answer, answer
+
+
+def without_a_cache(self, sort, ticket):
+    return sort(ticket=ticket), sort(ticket=ticket, config={"cache": False})
+
+
+@pytest.mark.parametrize(
+    ("letter", "pair", "message"),
+    [
+        ("a", Again.b, "still async"),
+        ("b", without_a_cache, "requests of pair b"),
+        ("c", without_the_ticket, "still asks about the ticket"),
+        ("c", asked_once, "makes two calls"),
+        ("d", Again.b, "a sample of its own"),
+        ("e", Again.b, "stops at both marks"),
+    ],
+)
+def test_a_repair_that_defeats_the_purpose_is_refused(letter, pair, message):
+    result = judge(EXERCISE, WHY, type("Bad", (Again,), {letter: pair}))
+
+    assert (result.outcome, message in result.message) == ("failed", True), result.text
+
+
+def test_what_was_given_is_not_an_attempt():
+    given = type("Again", (Colleague,), {})
+
+    assert judge(EXERCISE, {}, given).outcome == "not attempted"
+    assert "part 2 of 2" in judge(EXERCISE, WHY, given).message
+
+
+def test_dspys_cache_is_as_before_after_a_check_that_fails_in_the_middle():
+    former = vars(dspy).get("cache")
+
+    class Broken(Again):
+        def b(self, sort, ticket):
+            raise ZeroDivisionError
+
+    assert judge(EXERCISE, WHY, Broken).outcome == "crashed"
+    assert vars(dspy).get("cache") is former
