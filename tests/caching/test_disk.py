@@ -54,17 +54,18 @@ def test_only_its_owner_can_read_the_file(path):
 
 @pytest.mark.parametrize("size", [100, 1100, 60_000], ids=lambda size: f"{size} B")
 def test_the_file_never_outgrows_its_limit(path, size):
-    with closing(DiskTier(path, MIB)) as tier:
-        number = max(40, 3 * MIB // 2 // (size + 300))
+    limit = MIB // 2
+    with closing(DiskTier(path, limit)) as tier:
+        number = max(20, 3 * limit // 2 // (size + 300))
         kept = [tier.put(f"{n:064d}", os.urandom(size), ttl_s=60, tags=("t",)) for n in range(number)]
         there = sum(tier.get(f"{n:064d}") is not None for n in range(number))
         last = tier.get(f"{number - 1:064d}")
 
         assert all(kept)
         assert last is not None
-        assert there * (size + 300) > 0.4 * MIB
-        assert path.stat().st_size <= MIB
-        assert tier.size_bytes() <= MIB
+        assert there * (size + 300) > 0.4 * limit
+        assert path.stat().st_size <= limit
+        assert tier.size_bytes() <= limit
 
 
 def test_the_longest_unused_leave_first(path):
