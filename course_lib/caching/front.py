@@ -14,6 +14,7 @@ dspy.LM and loads where this course is not installed.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 import weakref
 from collections.abc import Callable, Generator
@@ -52,15 +53,17 @@ class _Sharing:
 
 
 _sharing: weakref.WeakKeyDictionary[TieredCache, _Sharing] = weakref.WeakKeyDictionary()
+_first_use = threading.Lock()
 
 
 def sharing(cache: TieredCache) -> _Sharing:
     """Return the table of calls under way for a cache; all its CachedLMs use the same."""
-    found = _sharing.get(cache)
-    if found is None:
-        leases = None if cache.shared is None else Leases(cache.shared, longest_s=MAX_WAIT_S / 2)
-        found = _sharing.setdefault(cache, _Sharing(Flights(), leases))
-    return found
+    with _first_use:
+        found = _sharing.get(cache)
+        if found is None:
+            leases = None if cache.shared is None else Leases(cache.shared, longest_s=MAX_WAIT_S / 2)
+            found = _sharing[cache] = _Sharing(Flights(), leases)
+        return found
 
 
 # What a leader does, as steps: one script, performed by a thread or by a task.
@@ -148,7 +151,10 @@ class CachedLM(dspy.LM):
     """
 
     max_wait_s: float = MAX_WAIT_S
-    """How long a caller waits for another one's answer before it asks for itself."""
+    """How long a caller waits for another one's answer before it asks for itself.
+
+    After `sharing(cache).flights.takeover_s`, a minute, one of those who wait asks in any case.
+    """
 
     @with_callbacks
     def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
@@ -193,7 +199,7 @@ class CachedLM(dspy.LM):
             )
             if trip.outputs:
                 return trip.outputs[0]
-            if record is None:
+            if record is None or dspy.cache is not trip.cache:
                 return await _acall(self, prompt, messages=messages, **kwargs)
         if replay.is_streaming():
             await replay.send(record, self.model)
@@ -225,9 +231,9 @@ class CachedLM(dspy.LM):
         invalidation joins no call from before it.
         """
         credential = trip.plain[1].get("api_key", self.kwargs.get("api_key"))
-        who_pays = id(credential) if callable(credential) else credential
+        who_pays = credential if isinstance(credential, str | None) else id(credential)
         engine = self.engine if isinstance(self.engine, str) else id(self.engine)
-        return trip.key, _epoch(trip.cache), who_pays, self.num_retries, engine
+        return trip.key, trip.cache.epoch(), who_pays, self.num_retries, engine
 
     def _hand_out(self, trip: _Trip, record: Any) -> Any:
         """Let DSPy return a record that is at hand; without one, it asks the model.
@@ -246,52 +252,64 @@ class CachedLM(dspy.LM):
         args, kwargs = trip.plain
         answer: Any = None
         failure: BaseException | None = None
-        while True:
-            try:
-                step = steps.throw(failure) if failure is not None else steps.send(answer)
-            except StopIteration as end:
-                return end.value
-            answer = failure = None
-            try:
-                match step:
-                    case _Look():
-                        answer = step.work()
-                    case _WaitForLease():
-                        bell = ThreadBell()
-                        with step.leases.expecting(trip.key, bell):
-                            bell.wait(step.for_s)
-                    case _Ask():
-                        with trip.cache.captured() as put, trip.cache.pinned(trip.key, None, counted_as=None):
-                            trip.outputs.append(_call(self, *args, **kwargs))
-                        answer = put[-1] if put else None
-            except BaseException as error:  # border: the script decides what comes of it
-                failure = error
+        try:
+            while True:
+                try:
+                    step = steps.throw(failure) if failure is not None else steps.send(answer)
+                except StopIteration as end:
+                    return end.value
+                answer = failure = None
+                try:
+                    match step:
+                        case _Look():
+                            answer = step.work()
+                        case _WaitForLease():
+                            bell = ThreadBell()
+                            with step.leases.expecting(trip.key, bell):
+                                bell.wait(step.for_s)
+                        case _Ask():
+                            with (
+                                trip.cache.captured() as put,
+                                trip.cache.pinned(trip.key, None, counted_as=None),
+                            ):
+                                trip.outputs.append(_call(self, *args, **kwargs))
+                            answer = put[-1] if put else None
+                except BaseException as error:  # border: the script decides what comes of it
+                    failure = error
+        finally:
+            failure = None  # else its traceback and this frame hold each other
 
     async def _perform_in_task(self, trip: _Trip, steps: _Steps) -> Any:
         """Perform a leader's steps in this task; looking further than memory is done in a thread."""
         args, kwargs = trip.plain
         answer: Any = None
         failure: BaseException | None = None
-        while True:
-            try:
-                step = steps.throw(failure) if failure is not None else steps.send(answer)
-            except StopIteration as end:
-                return end.value
-            answer = failure = None
-            try:
-                match step:
-                    case _Look():
-                        answer = await asyncio.to_thread(step.work) if trip.is_slow else step.work()
-                    case _WaitForLease():
-                        bell = TaskBell()
-                        with step.leases.expecting(trip.key, bell):
-                            await bell.wait(step.for_s)
-                    case _Ask():
-                        with trip.cache.captured() as put, trip.cache.pinned(trip.key, None, counted_as=None):
-                            trip.outputs.append(await _acall(self, *args, **kwargs))
-                        answer = put[-1] if put else None
-            except BaseException as error:  # border: the script decides what comes of it
-                failure = error
+        try:
+            while True:
+                try:
+                    step = steps.throw(failure) if failure is not None else steps.send(answer)
+                except StopIteration as end:
+                    return end.value
+                answer = failure = None
+                try:
+                    match step:
+                        case _Look():
+                            answer = await asyncio.to_thread(step.work) if trip.is_slow else step.work()
+                        case _WaitForLease():
+                            bell = TaskBell()
+                            with step.leases.expecting(trip.key, bell):
+                                await bell.wait(step.for_s)
+                        case _Ask():
+                            with (
+                                trip.cache.captured() as put,
+                                trip.cache.pinned(trip.key, None, counted_as=None),
+                            ):
+                                trip.outputs.append(await _acall(self, *args, **kwargs))
+                            answer = put[-1] if put else None
+                except BaseException as error:  # border: the script decides what comes of it
+                    failure = error
+        finally:
+            failure = None  # else its traceback and this frame hold each other
 
 
 def fronted(lm: dspy.LM, cache: TieredCache | None = None) -> CachedLM:  # noqa: ARG001
@@ -309,8 +327,3 @@ def fronted(lm: dspy.LM, cache: TieredCache | None = None) -> CachedLM:  # noqa:
     new = CachedLM.__new__(CachedLM)
     new.__dict__.update(copied.__dict__)
     return new
-
-
-def _epoch(cache: TieredCache) -> Any:
-    """Return what changes with every invalidation: who asks after one joins no call from before it."""
-    return cache.epoch() if hasattr(cache, "epoch") else None

@@ -15,6 +15,7 @@ from typing import Any
 import dspy
 import pytest
 from dspy.utils.callback import BaseCallback
+from dspy.utils.exceptions import AdapterParseError
 
 from course_lib import lm
 from course_lib.caching.front import CachedLM, CannotFrontError, fronted, sharing
@@ -386,3 +387,53 @@ def test_waiting_threads_are_told_when_the_leading_one_is_done(model: CachedLM, 
             future.result()
 
     assert sharing(cache).flights.counts.followed == 5
+
+
+def test_an_answer_that_cannot_be_read_is_shared_but_not_kept(cache: TieredCache) -> None:
+    slow_model()
+    lm.profile("chatty", ttft_p50_ms=150, ttft_p99_ms=151, missing_field_rate=1.0)
+    model = cache.front(lm.connect("sim-large@chatty"))
+    program = dspy.Predict("question -> reasoning, answer")
+
+    def ask() -> Any:
+        strict = dspy.ChatAdapter(use_json_adapter_fallback=False)
+        with (
+            dspy.context(lm=model, adapter=strict, callbacks=[cache.watcher]),
+            pytest.raises(AdapterParseError),
+        ):
+            program(question="Unreadable?")
+
+    with ThreadPoolExecutor(8) as pool:
+        for one in [pool.submit(ask) for _ in range(8)]:
+            one.result()
+    shared = lm.ledger().requests
+    ask()
+
+    assert (shared, lm.ledger().requests) == (1, 2)
+
+
+async def test_sync_calls_in_asyncios_thread_pool_do_not_stop_a_leading_task(model: CachedLM) -> None:
+    tasks = [asyncio.create_task(model.acall("Pool?")) for _ in range(20)]
+    threads = [asyncio.to_thread(model, "Pool?") for _ in range(40)]
+
+    answers = await asyncio.wait_for(asyncio.gather(*tasks, *threads), 20)
+
+    assert len({str(answer) for answer in answers}) == 1
+    assert lm.ledger().requests <= 2  # the task's that was held up, and the thread's that overtook it
+
+
+def test_who_asks_after_an_invalidation_joins_no_call_from_before(
+    model: CachedLM, cache: TieredCache
+) -> None:
+    def ask() -> Any:
+        with scope(tenant="a"):
+            return model("Old or new?")
+
+    with ThreadPoolExecutor(2) as pool:
+        before = pool.submit(ask)
+        time.sleep(0.07)
+        cache.invalidate(tenant="a")
+        after = pool.submit(ask)
+        before.result(), after.result()
+
+    assert lm.ledger().requests == 2
