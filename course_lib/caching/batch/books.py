@@ -57,6 +57,7 @@ class Books:
         self._lock = threading.Lock()
         self.is_ending = False
         """Nothing more may start."""
+        self._reason: BaseException | None = None
         self.unsaved: list[Item] = []
         """Answered, but not written: the journal failed."""
         self._to_write: queue.SimpleQueue[tuple[Job, Item] | threading.Event | None] = queue.SimpleQueue()
@@ -80,8 +81,7 @@ class Books:
                 if stored is None:
                     self._places[job.key] = job.index
         except BatchError as error:
-            self.is_ending = True
-            job.future.set_exception(error)
+            self.end_with(job, error)
             return False
         if stored is not None:
             job.future.set_result(stored)
@@ -96,11 +96,17 @@ class Books:
                 for model, entry in outcome.entries:
                     self._tracker.add_usage(model, entry)
         if self._stops_at_failure and item.error is not None:
-            self._end_with(job, _stopped(item))
+            self.end_with(job, _stopped(item))
         elif self._writing is None:
             self._tell(job, item)
         else:
             self._to_write.put((job, item))
+
+    def end_with(self, job: Job, error: BaseException) -> None:
+        """End the batch: this job's error is what the consumer gets, and what jobs not started yet get."""
+        self._reason = self._reason or error
+        self.is_ending = True
+        job.future.set_exception(error)
 
     def flush(self) -> None:
         """Wait until everything that was settled is written, or has failed to be."""
@@ -110,8 +116,9 @@ class Books:
             done.wait()
 
     def refuse(self, job: Job) -> None:
-        """Tell that a job was not started, or was cancelled."""
-        job.future.set_exception(BatchError(f"item {job.index} was not run to its end: the batch was closed"))
+        """Tell that a job was not started, or was cancelled, and why."""
+        closed = BatchError(f"item {job.index} was not run to its end: the batch was closed")
+        job.future.set_exception(self._reason or closed)
 
     def close(self) -> None:
         """Write what is left, and give the journal free."""
@@ -137,7 +144,7 @@ class Books:
                     self._tell(job, item)
                 else:
                     self.unsaved.append(item)
-                    self._end_with(job, problem)
+                    self.end_with(job, problem)
             for event in taken:
                 if isinstance(event, threading.Event):
                     event.set()
@@ -147,10 +154,6 @@ class Books:
         with self._lock:
             self._places.pop(job.key, None)
         job.future.set_result(item)
-
-    def _end_with(self, job: Job, error: BatchError) -> None:
-        self.is_ending = True
-        job.future.set_exception(error)
 
     def _stored(self, job: Job) -> Item | None:
         if job.key in self._places:

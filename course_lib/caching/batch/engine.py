@@ -67,9 +67,18 @@ class LoopThread:
         try:
             self.loop.run_forever()
         finally:
+            self.loop.run_until_complete(_end_all(self.loop))
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
             self.loop.run_until_complete(self.loop.shutdown_default_executor())
             self.loop.close()
+
+
+async def _end_all(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel what is left: a task that waits for more input."""
+    left = asyncio.all_tasks(loop) - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 class Tasks:
@@ -130,8 +139,7 @@ class Tasks:
             self._books.refuse(job)
             raise
         except BaseException as error:  # border: our own failure must reach the consumer, not hang it
-            self._books.is_ending = True
-            job.future.set_exception(error)
+            self._books.end_with(job, error)
 
     async def _drain(self) -> None:
         self._start_more()

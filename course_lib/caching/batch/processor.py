@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import sys
+import threading
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import suppress
@@ -262,9 +263,12 @@ class BatchRun(Iterator[Item], AsyncIterator[Item]):
         await self.aclose()
 
     def __del__(self) -> None:
-        if not sys.is_finalizing():  # at the interpreter's end its thread stands still
-            with suppress(AttributeError):  # it was never made
-                self.close()
+        if sys.is_finalizing() or getattr(self, "_is_closed", True):
+            return  # at the interpreter's end its threads stand still
+        if threading.current_thread().name.startswith("course-batch"):  # which cannot wait for itself
+            threading.Thread(target=self.close).start()
+        else:
+            self.close()
 
     def _is_next_ready(self) -> bool:
         """Take in more of the input, and say whether the first item can be handed out."""

@@ -71,8 +71,7 @@ class Threads:
             outcome = self._outcome(job.inputs)
             self._books.settle(job, outcome, (time.perf_counter() - begun_s) * 1e3)
         except BaseException as error:  # border: our own failure must reach the consumer, not hang it
-            self._books.is_ending = True
-            job.future.set_exception(error)
+            self._books.end_with(job, error)
 
     def _outcome(self, item: Any) -> Outcome:
         meter = Meter()
