@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import orjson
@@ -30,6 +30,8 @@ LONG_IDLE_S = 24 * 3600.0
 MAX_MARKS = 4_000
 """Steps remembered per client, about 300 KB; those longest unused go first."""
 
+_MAX_PIECES = MIN_TOKENS + STEP_TOKENS * (MAX_MARKS // 2)
+"""Of a prompt, what lies behind is not remembered."""
 _MESSAGE_TOKENS = 4  # as wire.count_prompt counts them
 _OTHER_TOKENS = 85
 
@@ -47,7 +49,7 @@ class Prefixes:
         """Return how many tokens of the prompt are remembered, and remember all of it from now on."""
         if prompt_tokens < MIN_TOKENS:
             return 0
-        marks = list(_marks(model, body))[: MAX_MARKS // 2]
+        marks = list(_marks(model, body))
         kept = self._forget_at_s
         cached = 0
         for tokens_so_far, mark in marks:
@@ -112,7 +114,7 @@ def _part(part: Mapping[str, Any]) -> list[str]:
 
 def _marks(model: str, body: Mapping[str, Any]) -> Iterator[tuple[int, bytes]]:
     """Yield (tokens so far, digest of all of them) at each step where a prefix can end."""
-    pieces = list(_pieces(body))
+    pieces = list(islice(_pieces(body), _MAX_PIECES))
     digest = hashlib.blake2b(model.encode(), digest_size=16)
     for end in range(STEP_TOKENS, len(pieces) + 1, STEP_TOKENS):
         digest.update("\x1f".join(["", *pieces[end - STEP_TOKENS : end]]).encode("utf-8", "surrogatepass"))
