@@ -20,6 +20,7 @@ import dspy
 from dspy.utils.callback import BaseCallback
 
 from course_lib import lm
+from course_lib.caching.monitor import PerformanceMonitor
 from course_lib.errors import CourseError
 
 _SETTLE_S, _SETTLE_TRIES = 0.005, 40  # a request is entered in the ledger just after its last byte
@@ -72,16 +73,22 @@ class Budget:
 def latency_budget(program: dspy.Module, **inputs: Any) -> Budget:
     """Ask `program` once, and say where the time went. Measuring adds about half a millisecond.
 
-    While it runs, `dspy.cache` is wrapped in a stopwatch, for the whole process.
+    While it runs, `dspy.cache` is wrapped in a stopwatch, for the whole process, and nothing else should use
+    the course's endpoint: its ledger tells times, not callers.
 
     Raises:
-        LatencyError: the program has several model calls under way at once, so that its times overlap.
+        LatencyError: the program has several model calls under way at once, so that its times overlap; or it
+            called a model elsewhere, whose own times nobody tells us.
     """
     before = lm.ledger().requests
     spans = _Spans()
-    with _timed_cache() as cache, dspy.context(callbacks=[*dspy.settings.callbacks, spans]):
+    with (
+        _timed_cache() as cache,
+        dspy.context(callbacks=[*dspy.settings.callbacks, spans]),
+        PerformanceMonitor() as monitor,
+    ):
         answered = list(dspy.streamify(_Asked(program), async_streaming=False)(**inputs))[-1]
-    calls = _settled(before, spans.count("lm") - cache.hits)
+    calls = _settled(before, monitor.report().calls - monitor.report().cached)
     return _budget(spans, cache, calls, answered.result)
 
 
@@ -100,8 +107,13 @@ def _settled(before: int, expected: int) -> Sequence[lm.Call]:
     for _ in range(_SETTLE_TRIES):
         ledger = lm.ledger(since=before)
         if ledger.requests >= expected and not ledger.under_way:
-            break
+            return ledger.calls
         time.sleep(_SETTLE_S)
+    if ledger.requests < expected:
+        raise LatencyError(
+            f"the program made {expected} calls of a model, the course's endpoint saw {ledger.requests}; "
+            "measure it on a model of lm.connect()"
+        )
     return ledger.calls
 
 
@@ -145,10 +157,6 @@ class _Spans(BaseCallback):
     def of(self, kind: str) -> list[Span]:
         """Return the spans of a kind, by their beginnings."""
         return sorted(span for of_kind, _, span in self._spans if of_kind == kind)
-
-    def count(self, kind: str) -> int:
-        """Return how many there are of a kind."""
-        return len(self.of(kind))
 
     def root(self) -> Span:
         """Return the span of the whole program."""
@@ -194,14 +202,12 @@ class _TimedCache:
     def __init__(self, cache: Any) -> None:
         self._cache = cache
         self.spans: list[Span] = []
-        self.hits = 0
 
     def get(self, *args: Any, **options: Any) -> Any:
         """Look up, timed."""
         begun_s = time.perf_counter()
         found = self._cache.get(*args, **options)
         self.spans.append((begun_s, time.perf_counter()))
-        self.hits += found is not None
         return found
 
     def put(self, *args: Any, **options: Any) -> None:

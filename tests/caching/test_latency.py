@@ -8,6 +8,7 @@ import time
 import dspy
 import matplotlib as mpl
 import pytest
+from dspy import lm15
 from dspy.clients.cache import Cache
 
 from course_lib import desk, lm
@@ -46,7 +47,6 @@ def budget():
 def test_the_parts_sum_to_the_whole(budget):
     assert sum(budget.parts_ms.values()) == pytest.approx(budget.total_ms)
     assert min(budget.parts_ms.values()) >= 0
-    assert budget.parts_ms[latency.REST] < 0.2 * budget.total_ms
 
 
 def test_the_models_own_times_are_those_of_the_ledger(budget):
@@ -54,12 +54,12 @@ def test_the_models_own_times_are_those_of_the_ledger(budget):
 
     assert budget.parts_ms[latency.FIRST] == pytest.approx(call.ttft_ms)
     assert budget.parts_ms[latency.FIRST] > 115
-    assert budget.parts_ms[latency.WRITING] == pytest.approx(call.completion_tokens / 400 * 1000, rel=0.3)
-    assert budget.model_share > 0.5
+    assert budget.parts_ms[latency.WRITING] > (call.completion_tokens - 2) / 400 * 1000
+    assert budget.model_share == pytest.approx(call.duration_ms / budget.total_ms, rel=0.1)
 
 
 def test_the_cache_and_the_search_have_parts_of_their_own(budget):
-    assert 25 < budget.parts_ms[latency.LOOK_UP] < 60
+    assert budget.parts_ms[latency.LOOK_UP] >= 30
     assert next(iter(budget.parts_ms)) == "FindArticles"
     assert budget.prediction.citations == ["return-policy"]
 
@@ -70,7 +70,7 @@ def test_an_answer_of_the_cache_spends_nothing_at_the_model(budget):
     assert again.requests == 0
     assert again.parts_ms[latency.FIRST] == again.parts_ms[latency.WRITING] == 0
     assert sum(again.parts_ms.values()) == pytest.approx(again.total_ms)
-    assert again.total_ms < budget.total_ms / 2
+    assert again.model_share == 0
 
 
 @pytest.mark.parametrize("adapter", [dspy.JSONAdapter, dspy.XMLAdapter])
@@ -107,6 +107,27 @@ def test_calls_that_overlap_are_refused():
 
     with pytest.raises(LatencyError, match="at once"):
         latency_budget(Both())
+
+
+def test_a_model_elsewhere_is_refused_since_its_times_are_not_known():
+    class Elsewhere:
+        def complete(self, request):
+            return self.stream(request)
+
+        def stream(self, request):
+            text = "[[ ## category ## ]]\nbilling\n\n[[ ## urgency ## ]]\nlow\n\n[[ ## completed ## ]]"
+            message = lm15.Message.assistant([lm15.TextPart(text)])
+            usage = lm15.Usage(input_tokens=3, output_tokens=2, total_tokens=5)
+            response = lm15.Response(
+                id="1", model=request.model, message=message, finish_reason="stop", usage=usage
+            )
+            yield from lm15.response_to_events(response)
+
+    with (
+        dspy.context(lm=dspy.LM("else/where", engine=Elsewhere(), cache=False)),
+        pytest.raises(LatencyError, match="1 calls of a model, the course's endpoint saw 0"),
+    ):
+        latency_budget(desk.Triage(), ticket="Where is my parcel?")
 
 
 def test_a_program_that_returns_something_else_is_measured_too():
