@@ -242,3 +242,43 @@ def test_the_output_of_another_batch_is_refused(model, ask, tmp_path):
 
     with pytest.raises(OutputError, match=r"line 1 .* is of 'other'"):
         run(ask, tmp_path / "j", questions(2), output=tmp_path / "out.jsonl")
+
+
+def test_the_error_that_ends_a_batch_is_the_one_that_is_raised_whatever_was_waiting(model, ask, tmp_path):
+    model.wait_s = {f"q{n}": 0.05 for n in range(20)}
+    run(ask, tmp_path / "j", questions(12)[:1], version="1")
+    changed = [*questions(20), {"question": "x"}]
+    with sqlite3.connect(tmp_path / "j") as connection:  # item 19 was another one, once
+        connection.execute("UPDATE items SET key = '19', place = 19")
+        connection.execute("UPDATE items SET mac = ?", (_mac_of(connection),))
+    connection.close()
+
+    with pytest.raises(OtherBatchError, match="item 19"):
+        run(ask, tmp_path / "j", changed, concurrency=2, version="1")
+
+
+def _mac_of(connection):
+    from course_lib.caching.batch.journal import _mac
+
+    return _mac(*connection.execute("SELECT key, input, ok, value, cost FROM items").fetchone())
+
+
+def test_a_full_disk_under_the_output_keeps_the_journal_and_the_next_run_mends_the_file(model, ask, tmp_path):
+    inputs = [{"question": f"q{n} " + "x" * 2_000} for n in range(60)]
+    options = {"journal": tmp_path / "j", "output": tmp_path / "out.jsonl"}
+    run(ask, tmp_path / "j", inputs)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))
+    try:
+        with pytest.raises(OutputError, match=r"could not be written to .* make room"):
+            list(BatchProcessor(ask, **options).run(inputs))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    torn = (tmp_path / "out.jsonl").read_bytes()
+    list(BatchProcessor(ask, **options).run(inputs))
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+
+    assert len(torn) == 60_000
+    assert [line["index"] for line in lines] == list(range(60))
+    assert model.asked.total() == 60

@@ -268,3 +268,44 @@ def test_the_output_file_of_a_batch_without_journal_must_be_new(model, ask, tmp_
 
     with pytest.raises(Exception, match="already holds something"):
         BatchProcessor(ask, output=tmp_path / "out.jsonl").run(questions(1))
+
+
+@WAYS
+def test_a_prediction_knows_its_usage_where_dspy_tracks_usage(model, ask, way):
+    with dspy.context(track_usage=True):
+        items = list(BatchProcessor(ask, run_in=way).run(questions(2)))
+
+    assert items[1].result.get_lm_usage()["course/sim-large"]["total_tokens"] == 110
+
+
+def test_a_cached_answer_costs_its_item_nothing(ask):
+    from course_lib import lm
+
+    cached = lm.connect("sim-small", cache=True)
+    with dspy.context(lm=cached):
+        first = list(BatchProcessor(ask).run(questions(3)))
+        again = list(BatchProcessor(ask).run(questions(3)))
+
+    assert [item.usage.calls for item in first] == [1, 1, 1]
+    assert [item.usage.calls for item in again] == [0, 0, 0]
+
+
+def test_usage_equals_the_endpoint_s_ledger_also_on_a_bad_day(ask):
+    from course_lib import lm
+
+    with dspy.context(lm=lm.connect("sim-large@sloppy", cache=False)):
+        before = lm.ledger()
+        run = BatchProcessor(ask, concurrency=8).run(questions(30))
+        list(run)
+        after = lm.ledger()
+
+    assert run.totals.usage.calls == after.requests - before.requests
+    assert run.totals.usage.cost_usd == pytest.approx(after.cost_usd - before.cost_usd)
+
+
+def test_a_price_that_nobody_knows_is_counted_not_guessed(model, ask):
+    from course_lib.caching.batch.meter import usage_of
+
+    usage = usage_of([("acme/unheard-of", {"prompt_tokens": 5, "completion_tokens": 2})])
+
+    assert (usage.cost_usd, usage.unpriced_calls, usage.tokens) == (0.0, 1, 7)
