@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import redis
 
+from course_lib.caching.forks import renew_in_children
 from course_lib.caching.redis_tier import RedisTier
 
 Place = tuple[int, int]
@@ -58,8 +59,7 @@ class InvalidationLog:
         lag_s: float = 0.5,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.gate = threading.RLock()
-        """Held while drops are applied; hold it from asking is_stale() until the answer is stored."""
+        self.renew_locks()
         self.lost = 0
         """How often the place in the log was gone."""
         self._shared = shared
@@ -67,7 +67,6 @@ class InvalidationLog:
         self._forget_all = forget_all
         self._lag_s = lag_s
         self._clock = clock
-        self._looking = threading.Lock()
         self._looked_at = float("-inf")
         self._last: bytes | None = None
         self._floor = NOWHERE
@@ -77,6 +76,13 @@ class InvalidationLog:
         self._drops = 0
         self._oldest_turn = 0
         self._unsent: deque[str] = deque()
+        renew_in_children(self)
+
+    def renew_locks(self) -> None:
+        """Make the locks anew (see forks.py)."""
+        self.gate = threading.RLock()
+        """Held while drops are applied; hold it from asking is_stale() until the answer is stored."""
+        self._looking = threading.Lock()
 
     @property
     def is_known(self) -> bool:
@@ -256,8 +262,13 @@ class Asked:
         self._most = most
         self._longest_s = longest_s
         self._clock = clock
-        self._lock = threading.Lock()
         self._asked: OrderedDict[str, tuple[Mark, float, int]] = OrderedDict()
+        self.renew_locks()
+        renew_in_children(self)
+
+    def renew_locks(self) -> None:
+        """Make the lock anew (see forks.py)."""
+        self._lock = threading.Lock()
 
     def note(self, key: str, mark: Mark) -> None:
         """Remember that this key is being asked for."""

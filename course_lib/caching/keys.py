@@ -21,11 +21,12 @@ from typing import Any
 import dspy
 import orjson
 import pydantic
+from dspy.clients.call_result import CACHE_FORMAT
 
 from course_lib.errors import CourseError
 
-FORMAT = "course-key-1"
-"""Part of every key: another way of making keys gets another name, so that old entries are never misread."""
+FORMAT = f"course-key-1 {CACHE_FORMAT}"
+"""Part of every key: another way of making keys, or DSPy's records, never meets entries of the former."""
 
 _CREDENTIALS = frozenset(
     {
@@ -137,6 +138,16 @@ def tags_of(scope: Scope) -> tuple[str, ...]:
     parts = {name: getattr(scope, name) for name in ("tenant", "customer", "version") if getattr(scope, name)}
     ways = [some for size in range(1, len(parts) + 1) for some in combinations(parts, size)]
     return tuple(tag_of(Scope(**{name: parts[name] for name in way})) for way in ways)
+
+
+def version_of(program: dspy.Module) -> str:
+    """Return a digest of what a program is made of: its signatures, instructions, demos and models.
+
+    It changes when the program is compiled or edited: `scope(version=version_of(program))`, and later
+    `cache.invalidate(version=...)` drops what the former one left behind.
+    """
+    state = orjson.dumps(program.dump_state(), default=repr, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(state, digest_size=6).hexdigest()
 
 
 # -- endpoint ------------------------------------------------------------------------------------------

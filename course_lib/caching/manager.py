@@ -90,9 +90,11 @@ class CacheManager:
 
     def close(self) -> None:
         """Detach, close the tiers, and let go of the server that was started for this."""
-        self.detach()
-        self.cache.close()
-        self._stop_server()
+        try:
+            self.detach()
+        finally:
+            self.cache.close()
+            self._stop_server()
 
     def front(self, lm: dspy.LM) -> CachedLM:
         """Return the LM with a front: identical calls share one request, hits are replayed as streams."""

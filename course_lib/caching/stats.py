@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 
+from course_lib.caching.forks import renew_in_children
+
 
 @dataclass(frozen=True, slots=True)
 class Stats:
@@ -84,8 +86,13 @@ class Tally:
     """The counters behind Stats; threads may share it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.renew_locks()
         self.reset()
+        renew_in_children(self)
+
+    def renew_locks(self) -> None:
+        """Make the lock anew (see forks.py)."""
+        self._lock = threading.Lock()
 
     def reset(self) -> None:
         """Count from zero."""

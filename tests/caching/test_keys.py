@@ -249,3 +249,15 @@ def test_a_scope_reaches_tasks_asyncify_and_parallel():
 def test_a_plain_thread_pool_has_no_scope():
     with scope(tenant="acme"), ThreadPoolExecutor(1) as pool:
         assert pool.submit(keys.current_scope).result() == NOBODY
+
+
+def test_a_version_changes_with_what_the_program_is_made_of():
+    program = dspy.ChainOfThought("question -> answer")
+    before = keys.version_of(program)
+    assert keys.version_of(program.deepcopy()) == before
+
+    program.predict.demos = [dspy.Example(question="a", answer="b").with_inputs("question")]
+
+    assert keys.version_of(program) != before
+    with scope(version=before) as inner:
+        assert tags_of(inner)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import time
 from pathlib import Path
 from typing import Any
@@ -452,3 +453,23 @@ def test_a_function_of_ones_own_can_use_it(make, monkeypatch):
         return order, len(runs)
 
     assert [look_up("O-1"), look_up("O-1"), look_up("O-2")] == [("O-1", 1), ("O-1", 1), ("O-2", 2)]
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_child_forked_in_the_middle_of_everything_goes_on(make, redis_url):
+    cache = make(redis_url=redis_url)
+    ask(cache, question="before")
+    fork = multiprocessing.get_context("fork")
+    queue = fork.SimpleQueue()
+
+    def child() -> None:
+        queue.put([ask(cache, question=question) is not None for question in ("before", "new", "new")])
+
+    process = fork.Process(target=child)
+    with cache._log.gate, cache._log._looking, cache._tally._lock, cache._asked._lock:
+        process.start()
+    process.join(20)
+
+    assert process.exitcode == 0
+    assert queue.get() == [True, False, True]
+    assert ask(cache, question="new") == record()
