@@ -4,8 +4,8 @@ Main path: put(key, value, ttl_s=...) -> a row; the rows longest unused leave be
 Source: SQLite's write-ahead log: several processes of one machine can share the file. Not on a network disk.
 
 What may go wrong, and what comes of it. A damaged file: set aside beside itself, and a new one begun. A full
-disk: puts are refused, reads go on. A file that cannot be opened or written, or is another program's: the
-tier is off, and tries again now and then. `trouble` says so.
+disk: puts are refused, reads go on. What is to be dropped and cannot be: nothing is read until it is. A file
+that cannot be opened or written, or is another program's: off, with a try now and then. `trouble` says so.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ _BUSY_S = 0.25
 _REST_S = 1.0
 _LONGEST_REST_S = 30.0
 _USES_KEPT = 64
+_MOST_OWED = 100
 _USE_GRAIN_S = 10.0
 _SPARE_SHARE = 0.05
 """Room made beyond what is needed, so that not every put has to make some."""
@@ -82,6 +83,7 @@ class DiskTier:
         self._writing = Rest(_REST_S, _LONGEST_REST_S)
         self._notice = ""
         self._used: dict[bytes, float] = {}
+        self._owed: list[Callable[[sqlite3.Connection], int]] = []
         self._db: sqlite3.Connection | None = None
         self._is_closed = False
         self._lock = threading.Lock()
@@ -127,22 +129,18 @@ class DiskTier:
             with _transaction(db):
                 return db.executemany("DELETE FROM entry WHERE key = ?", wanted).rowcount
 
-        return self._attempt(drop, 0)
+        return self._drop(drop) if wanted else 0
 
     def drop_tag(self, tag: str) -> int:
         """Drop all that was put with this tag; returns how many were there."""
-        drop = "DELETE FROM entry WHERE key IN (SELECT key FROM tag WHERE tag = ?)"
-        return self._attempt(lambda db: db.execute(drop, (as_bytes(tag),)).rowcount, 0)
+        statement, name = "DELETE FROM entry WHERE key IN (SELECT key FROM tag WHERE tag = ?)", as_bytes(tag)
+        return self._drop(lambda db: db.execute(statement, (name,)).rowcount)
 
     def clear(self) -> None:
         """Drop everything, and give the room back to the disk."""
-
-        def drop(db: sqlite3.Connection) -> None:
-            db.execute("DELETE FROM entry")
-            db.execute("VACUUM")
-
         self._used.clear()
-        self._attempt(drop, None)
+        self._drop(_drop_all)
+        self._attempt(lambda db: db.execute("VACUUM"), None)
 
     def size_bytes(self) -> int:
         """Return what the entries take in the file; 0 when it cannot be read."""
@@ -160,6 +158,14 @@ class DiskTier:
         self._is_closed = True
         with self._lock:
             self._disconnect()
+
+    def _drop(self, work: Callable[[sqlite3.Connection], int]) -> int:
+        """Drop something; when that cannot be done now, nothing is read until it is."""
+        dropped = self._attempt(work, -1)
+        if dropped < 0:
+            with self._lock:
+                self._owed = [*self._owed, work] if len(self._owed) < _MOST_OWED else [_drop_all]
+        return max(0, dropped)
 
     # -- with the lock held ------------------------------------------------------------------------------
 
@@ -228,6 +234,8 @@ class DiskTier:
             try:
                 if self._db is None:
                     self._db = self._connect()
+                if self._owed and not self._pay(self._db, may_write=writes):
+                    return otherwise
                 result = work(self._db)
             except (sqlite3.Error, OSError, _NotACacheError, UnicodeError) as error:
                 self._note(error)
@@ -236,6 +244,16 @@ class DiskTier:
             if writes:
                 self._writing.worked()
             return result
+
+    def _pay(self, db: sqlite3.Connection, *, may_write: bool) -> bool:
+        """Drop what could not be dropped before."""
+        if not may_write and not self._writing.may_try():
+            return False
+        while self._owed:
+            self._owed[0](db)
+            del self._owed[0]
+        self._writing.worked()
+        return True
 
     def _connect(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -293,6 +311,10 @@ class DiskTier:
             _parents.append(self._db)  # SQLite forbids using, or closing, in a child what its parent opened
         self._db = None
         self._lock = threading.Lock()
+
+
+def _drop_all(db: sqlite3.Connection) -> int:
+    return db.execute("DELETE FROM entry").rowcount
 
 
 @contextlib.contextmanager

@@ -190,6 +190,21 @@ def test_a_writer_that_holds_the_file_costs_one_short_wait(path):
         assert "database is locked" in tier.trouble
 
 
+def test_what_cannot_be_dropped_now_is_not_read_until_it_is(path):
+    with closing(DiskTier(path)) as tier, closing(sqlite3.connect(path)) as other:
+        for key, tag in (("a", "t"), ("b", "u"), ("c", "u")):
+            tier.put(key, b"v", ttl_s=60, tags=(tag,))
+        other.execute("BEGIN IMMEDIATE")
+        assert (tier.drop_tag("t"), tier.delete(["b"])) == (0, 0)
+        assert [tier.get(key) for key in "abc"] == [None] * 3
+
+        other.rollback()
+        tier._writing._until = 0.0
+        assert tier.put("d", b"v", ttl_s=60)
+        assert [tier.get(key) for key in "abc"] == [None, None, b"v"]
+        assert (tier.trouble, tier._owed) == ("", [])
+
+
 def test_threads_share_it(path):
     with closing(DiskTier(path)) as tier:
 
