@@ -4,7 +4,12 @@ Main path: InvalidationLog.add(tag) -> each process drops the tag when it next l
 
 Every stored answer carries the place in the log that its question had seen. So an answer whose question was
 asked before an invalidation is refused wherever it turns up later: the drop itself only frees the room. A
-process that cannot find its place in the log again (trimmed, lost with the server) drops all it holds.
+process that cannot find its place in the log again (trimmed, lost with the server) drops all it holds that
+somebody could have invalidated.
+
+What this cannot do: reach a process that cannot reach Redis, which goes on with what it holds until it can or
+the time of an answer is over; call back an answer already on its way to the caller who asked for it; erase
+what lies in the file of a process that does not run, though no one is ever given it.
 """
 
 from __future__ import annotations

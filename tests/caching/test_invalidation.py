@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
+import threading
+import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -318,3 +322,47 @@ def test_many_invalidations_take_bounded_memory(make, monkeypatch):
     with scope(tenant="acme"):
         cache.put(request(), record())
         assert cache.get(request()) is None  # it may have been dropped: nobody remembers
+
+
+@pytest.mark.parametrize("with_redis", [False, True])
+def test_under_load_nobody_gets_an_answer_from_before_an_invalidation_that_is_over(
+    make, redis_url, with_redis
+):
+    cache = make(memory_bytes=20_000, redis_url=redis_url if with_redis else None)
+    world, over, stale = {"acme": 0, "bolt": 0}, threading.Event(), []
+    settled = dict(world)
+    hits = Counter()
+
+    def work(seed: int) -> None:
+        dice = random.Random(seed)
+        while not over.is_set():
+            tenant, question = dice.choice(list(world)), str(dice.randrange(8))
+            least = settled[tenant]
+            with scope(tenant=tenant):
+                found = cache.get(request(question))
+                if found is None:
+                    now = world[tenant]
+                    time.sleep(dice.random() / 500)
+                    cache.put(request(question), record(str(now)))
+                else:
+                    hits[tenant] += 1
+                    if int(found["outputs"][0]) < least:
+                        stale.append((tenant, found["outputs"], least))
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for n in range(40):
+        tenant = ("acme", "bolt")[n % 2]
+        world[tenant] += 1
+        cache.invalidate(tenant=tenant)
+        settled[tenant] = world[tenant]
+        time.sleep(0.01)
+    over.set()
+    for thread in threads:
+        thread.join(20)
+
+    assert stale == []
+    assert min(hits.values()) > 20
+    assert cache.stats().not_kept["asked before an invalidation"] > 0
+    assert cache.stats().trouble == ()
