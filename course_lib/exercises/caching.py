@@ -6,6 +6,7 @@ Main path: EXERCISES -> registry.exercises(); each exercise has a module of its 
 from __future__ import annotations
 
 from course_lib.exercises import (
+    caching_batch,
     caching_flight,
     caching_lru,
     caching_misses,
@@ -19,4 +20,5 @@ EXERCISES = (
     caching_redis.EXERCISE,
     caching_flight.EXERCISE,
     caching_semantic.EXERCISE,
+    caching_batch.EXERCISE,
 )
