@@ -183,6 +183,19 @@ def test_a_thousand_callers_in_two_processes_make_one_call(redis_url: str, cache
     assert said == f"500 1 {answers[0]}"
 
 
+def test_a_crowd_at_the_very_start_makes_one_call(cache: TieredCache) -> None:
+    program = dspy.Predict("question -> answer")
+    program.set_lm(cache.front(slow_model()))
+    threads = [threading.Thread(target=program, kwargs={"question": "First of all?"}) for _ in range(100)]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert lm.ledger().requests == 1
+
+
 def test_when_the_leading_process_is_killed_another_takes_over(redis_url: str, cache: TieredCache) -> None:
     model = cache.front(slow_model())
     code = """
