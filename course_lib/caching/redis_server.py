@@ -82,6 +82,8 @@ class Server:
             if not self._is_user:
                 process.users += 1
                 self._is_user = True
+            if process not in _processes.values():  # it was closed, and is wanted again
+                _processes[process.folder] = process
             process.start()
 
     def stop(self) -> None:

