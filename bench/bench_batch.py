@@ -18,7 +18,7 @@ THROUGHPUT_AT_LEAST = 1.0
 IN_FLIGHT = 32
 ITEMS = 320
 LATENCY_S = 0.05
-ROUNDS = 5
+ROUNDS = 7
 WAITS = f"a model that waits {LATENCY_S * 1e3:g} ms"
 TEXT = "[[ ## category ## ]]\nshipping\n\n[[ ## urgency ## ]]\nlow\n\n[[ ## completed ## ]]"
 
@@ -34,7 +34,11 @@ with tempfile.TemporaryDirectory() as folder:
     batch = BatchProcessor(cheap, journal=Path(folder) / "journal", output=Path(folder) / "out.jsonl")
     items = ((f"ticket {n}: where is my parcel? ",) for n in range(int(sys.argv[1])))
     assert sum(item.ok for item in batch.run(items)) == int(sys.argv[1])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+status = Path("/proc/self/status")
+if status.exists():  # ru_maxrss would hold what the parent had before exec
+    print([int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")][0])
+else:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
 """
 
 
@@ -42,7 +46,7 @@ def peak(items: int) -> float:
     """Return the largest resident size of a fresh process that runs a batch with journal and output."""
     command = [sys.executable, "-c", MEMORY, str(items)]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return float(out) / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB elsewhere
+    return float(out) / 2**10
 
 
 def canned(latency_s: float) -> Any:

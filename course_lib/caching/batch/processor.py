@@ -211,7 +211,10 @@ class BatchRun(Iterator[Item], AsyncIterator[Item]):
                 waits = self._waits()
                 if not waits:
                     raise StopIteration
-                concurrent.futures.wait(waits, return_when=concurrent.futures.FIRST_COMPLETED)
+                if len(waits) == 1:  # the usual case, and the cheaper wait
+                    waits[0].exception()
+                else:
+                    concurrent.futures.wait(waits, return_when=concurrent.futures.FIRST_COMPLETED)
                 self._source.collect()
             return self._take()
         except BaseException as ended:  # border: whatever ends the loop, nothing may go on behind it
