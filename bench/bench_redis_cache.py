@@ -48,7 +48,6 @@ def seconds(hit: Callable[[], Any]) -> float:
 
 def main() -> bool:
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # it fetches a price list otherwise
-    warnings.filterwarnings("ignore", message="The default value of `allowed_objects`")
     import redis
     from langchain_community.cache import RedisCache as LangChainCache
     from langchain_core.outputs import Generation
@@ -57,6 +56,7 @@ def main() -> bool:
     from course_lib.caching import RedisTier, running_redis
     from course_lib.caching.wire import decode, encode
 
+    warnings.filterwarnings("ignore", message="The default value of `allowed_objects`")
     record, text = answer(), json.dumps(answer())
     assert len(text) == 1024
     with running_redis() as server, redis.Redis.from_url(server.url) as client:
