@@ -88,7 +88,8 @@ def spent(value: Any) -> tuple[int, float]:
     cost = _get(value, "cost")
     if cost is None:
         cost = (_get(value, "_hidden_params") or {}).get("response_cost")
-    model = str(_get(value, "response_model") or "").removeprefix("course/").partition("@")[0]
+    name = _get(value, "response_model") or _get(value, "model") or ""
+    model = str(name).removeprefix("course/").partition("@")[0]
     if cost is None and model in prices.PRICES:  # what the course's own models would cost
         cost = prices.cost_usd(model, read, written)
     return read + written, float(cost or 0.0)

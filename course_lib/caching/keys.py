@@ -82,6 +82,8 @@ class Scope:
     """One customer of the tenant."""
     version: str | None = None
     """The program's version, so that all of its answers can be dropped at once."""
+    ttl_s: float | None = None
+    """How long an answer kept here counts, instead of the cache's own time; not part of the key."""
 
 
 NOBODY = Scope()
@@ -90,17 +92,24 @@ _SETTING = "cache_scope"
 
 @contextmanager
 def scope(
-    *, tenant: str | None = None, customer: str | None = None, version: str | None = None
+    *,
+    tenant: str | None = None,
+    customer: str | None = None,
+    version: str | None = None,
+    ttl_s: float | None = None,
 ) -> Iterator[Scope]:
     """Say for whom the calls in this block are made; what is None stays as the block around has it.
 
     Another tenant forgets the customer of the block around. The scope travels where dspy.context travels:
     tasks, asyncify, dspy.Parallel and batch, but not into a plain thread or ThreadPoolExecutor, which
-    ask without any scope (TieredCache(require_tenant=True) then caches nothing).
+    ask without any scope (TieredCache(require_tenant=True) then caches nothing). And as in dspy.context, what
+    dspy.configure sets inside is seen only after it.
 
     Raises:
-        ScopeError: an empty name, which is most often an id that was not there.
+        ScopeError: an empty name, which is most often an id that was not there; or no time at all.
     """
+    if ttl_s is not None and not ttl_s > 0:
+        raise ScopeError(f"ttl_s={ttl_s!r} keeps nothing; give seconds above 0, or ask with cache=False")
     named = {"tenant": tenant, "customer": customer, "version": version}
     for name, value in named.items():
         if value is not None and not (isinstance(value, str) and value):
@@ -108,7 +117,9 @@ def scope(
     outer = current_scope()
     if tenant is not None and tenant != outer.tenant:
         outer = replace(outer, customer=None)
-    inner = replace(outer, **{name: value for name, value in named.items() if value is not None})
+    inner = Scope(
+        tenant or outer.tenant, customer or outer.customer, version or outer.version, ttl_s or outer.ttl_s
+    )
     with dspy.context(**{_SETTING: inner}):
         yield inner
 

@@ -48,7 +48,7 @@ class TieredCache(Seam):
         redis_url: a Redis to share answers through; None for none.
         disk_path: a SQLite file for answers that outlive the process; None for none.
         disk_bytes: room in that file.
-        ttl_s: how long an answer counts; None for as long as there is room.
+        ttl_s: how long an answer counts, where its scope says nothing; None: as long as there is room.
         ttl_jitter_share: up to this share of `ttl_s` is taken off at random: not all runs out at once.
         namespace: keeps apart caches in one Redis; part of every key.
         signing_key: with it, only who knows it can put an answer into Redis or the file.
@@ -310,7 +310,7 @@ class TieredCache(Seam):
         if reason is not None:
             self._tally.not_kept(reason)
             return False
-        ttl_s = self._ttl_s
+        ttl_s = current_scope().ttl_s or self._ttl_s
         if ttl_s is not None:
             ttl_s *= 1 - self._jitter_share * self._jitter.random()
         is_plain = judgement.is_plain(value)

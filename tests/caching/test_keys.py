@@ -224,6 +224,19 @@ def test_an_empty_name_is_refused(empty):
         pass
 
 
+@pytest.mark.parametrize("ttl_s", [0, -1, float("nan")])
+def test_no_time_at_all_is_refused(ttl_s):
+    with pytest.raises(ScopeError, match="keeps nothing"), scope(ttl_s=ttl_s):
+        pass
+
+
+def test_a_time_to_live_is_inherited_and_is_part_of_no_key_and_no_tag():
+    with scope(tenant="acme", ttl_s=5), scope(customer="C-001") as inner:
+        assert inner.ttl_s == 5
+        without = replace(inner, ttl_s=None)
+        assert (key_of(REQUEST, inner), tags_of(inner)) == (key_of(REQUEST, without), tags_of(without))
+
+
 def test_a_scope_reaches_tasks_asyncify_and_parallel():
     def tenant() -> str | None:
         return keys.current_scope().tenant

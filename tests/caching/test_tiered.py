@@ -140,6 +140,20 @@ def test_lifetimes_are_spread_but_never_longer_than_asked_for(make):
     assert alive_after(100) == 0
 
 
+def test_a_scope_may_give_its_answers_another_time(make, redis_url):
+    clock = Clock()
+    cache = make(redis_url=redis_url, ttl_s=60, ttl_jitter_share=0, clock=clock)
+    for ttl_s, question in ((10, "short"), (600, "long")):
+        with scope(ttl_s=ttl_s):
+            ask(cache, question=question)
+    clock.now_s += 11
+
+    with scope(ttl_s=1):  # no part of the key
+        assert cache.get(request("short")) is None
+        clock.now_s += 500
+        assert cache.get(request("long")) == record()
+
+
 def test_namespaces_in_one_redis_do_not_meet(make, redis_url):
     ask(make(redis_url=redis_url, namespace="a"))
 
