@@ -3,8 +3,8 @@
 
 Main path: cache.front(lm) -> CachedLM; a call: peek in memory -> else one leader per key looks further and
 asks the model -> all who waited get its answer -> DSPy's own call hands it out, with history and callbacks.
-Source: dspy.LM.__call__ and acall, dspy.clients.execution.prepare and PreparedCall.key (DSPy 3.4.1). What a
-cache under the model cannot know, this does: when the caller in front has failed or was cancelled.
+Source: dspy/clients/base_lm.py, __call__ and acall; dspy/clients/execution.py, prepare, execute and finalize
+(DSPy 3.4.1). A cache under the model cannot know when the caller in front has failed or was cancelled.
 
 It holds no cache of its own: it works with the TieredCache that is `dspy.cache` at the time of the call, and
 is an ordinary dspy.LM under any other. So it may be copied, pickled and saved like one; a saved program names
@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dspy
+from dspy import LM
 from dspy.clients import execution
 from dspy.utils.callback import with_callbacks
 
@@ -36,8 +37,8 @@ _CLASS_KEY = "_dspy_lm_class"
 _SAVED_AS = "dspy.clients.lm.LM"
 
 # DSPy's own calls without their callbacks, which are run around ours.
-_call: Callable[..., Any] = dspy.LM.__call__.__wrapped__
-_acall: Callable[..., Any] = dspy.LM.acall.__wrapped__
+_call: Callable[..., Any] = LM.__call__.__wrapped__
+_acall: Callable[..., Any] = LM.acall.__wrapped__
 
 
 class CannotFrontError(CourseError):
@@ -180,7 +181,7 @@ class CachedLM(dspy.LM):
 
     @with_callbacks
     async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
-        """Return what dspy.LM.acall returns; an answer in memory costs no change of threads."""
+        """Return what the acall of dspy.LM returns; an answer in memory costs no change of threads."""
         if isinstance(prompt, dspy.lm15.Request) or "request" in kwargs:  # its media may be read from files
             trip = await asyncio.to_thread(self._trip, prompt, messages, kwargs)
         else:
@@ -238,7 +239,7 @@ class CachedLM(dspy.LM):
     def _hand_out(self, trip: _Trip, record: Any) -> Any:
         """Let DSPy return a record that is at hand; without one, it asks the model.
 
-        These are the steps of dspy.LM.__call__, for a call that is prepared already.
+        These are the steps of the LM's own call, for a call that is prepared already.
         """
         if record is None:
             args, kwargs = trip.plain
