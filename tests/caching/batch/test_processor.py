@@ -303,6 +303,20 @@ def test_usage_equals_the_endpoint_s_ledger_also_on_a_bad_day(ask):
     assert run.totals.usage.cost_usd == pytest.approx(after.cost_usd - before.cost_usd)
 
 
+def test_prompt_tokens_that_the_provider_had_cached_cost_less(ask):
+    from course_lib import lm
+
+    long = [{"question": "word " * 3_000 + str(number)} for number in range(3)]
+    with dspy.context(lm=lm.connect("sim-large", cache=False)):
+        before = lm.ledger()
+        run = BatchProcessor(ask, concurrency=1).run(long)
+        costs = [item.usage.cost_usd for item in run]
+        spent = lm.ledger().cost_usd - before.cost_usd
+
+    assert costs[1] < costs[0]
+    assert run.totals.usage.cost_usd == pytest.approx(spent)
+
+
 def test_a_price_that_nobody_knows_is_counted_not_guessed(model, ask):
     from course_lib.caching.batch.meter import usage_of
 
