@@ -194,7 +194,7 @@ def _bytes(size: float) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
 
-_LEFT, _TOP, _WIDTH, _HEIGHT = 56, 16, 560, 240
+_LEFT, _TOP, _WIDTH, _HEIGHT = 56, 36, 560, 240
 _FIRST_SHARE = 0.02
 
 
@@ -242,13 +242,12 @@ def _drawing(explored: Explored, share: float) -> str:
             f'<text x="{x(point.cache_bytes):.1f}" y="{_TOP + _HEIGHT + 18}" text-anchor="middle" {text}>'
             f"{_bytes(point.cache_bytes)}</text>"
         )
-    key_x, key_y = _LEFT + _WIDTH - 190, _TOP + _HEIGHT - 40
+    dot = 'fill="none" stroke="currentColor" stroke-width="2"'
     parts.append(
-        f'<line x1="{key_x}" x2="{key_x + 26}" y1="{key_y - 4}" y2="{key_y - 4}" stroke="{colour}" '
-        f'stroke-width="2.5"/><text x="{key_x + 34}" y="{key_y}" {text}>predicted (Che)</text>'
-        f'<circle cx="{key_x + 13}" cy="{key_y + 16}" r="5" fill="none" stroke="currentColor" '
-        f'stroke-width="2"/>'
-        f'<text x="{key_x + 34}" y="{key_y + 20}" {text}>measured (MemoryTier)</text>'
+        f'<line x1="{_LEFT}" x2="{_LEFT + 26}" y1="12" y2="12" stroke="{colour}" stroke-width="2.5"/>'
+        f'<text x="{_LEFT + 34}" y="16" {text}>predicted (Che)</text>'
+        f'<circle cx="{_LEFT + 170}" cy="12" r="5" {dot}/>'
+        f'<text x="{_LEFT + 182}" y="16" {text}>measured (MemoryTier)</text>'
         f'<text x="{_LEFT + _WIDTH / 2}" y="{_TOP + _HEIGHT + 38}" text-anchor="middle" {text}>'
         f"size of the cache (logarithmic)</text>"
         f'<text x="14" y="{_TOP + _HEIGHT / 2}" text-anchor="middle" {text} '
