@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 _PLACES = {
+    "AnswerWithin": "context_budget",
     "BatchProcessor": "batch.processor",
     "CacheManager": "manager",
     "CachedLM": "front",
@@ -20,6 +21,7 @@ _PLACES = {
     "RedisTier": "redis_tier",
     "SemanticCache": "semantic.cache",
     "TieredCache": "tiered",
+    "latency_budget": "latency",
     "running_redis": "redis_server",
     "scope": "keys",
 }
