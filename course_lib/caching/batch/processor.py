@@ -38,8 +38,9 @@ class BatchProcessor:
     """Runs a program over many items.
 
     An item is a dspy.Example or a dict (handed over by name), a tuple (by place) or any other single value.
-    No item is ever started twice in a run. With a journal, an item whose result was written is not started
-    by a later run either; after a kill, only the items that were under way then are paid for again.
+    No item is ever started twice in a run (but for those that a killed dask worker had in hand). With a
+    journal, an item whose result was written is not started by a later run either; after a kill, only what
+    was under way then, or answered and not yet written, is paid for again.
 
     Args:
         program: a dspy.Module, or a function, sync or async.
@@ -106,7 +107,8 @@ class BatchProcessor:
 
         Args:
             items: any iterable or async iterable, of any length, or the Path of a JSONL file of objects.
-                An input that makes one wait (a queue) should be async, or it holds results back.
+                A result waits for one more item of a plain iterable; an input that may wait long (a queue)
+                should be async, which holds nothing back.
             key: returns an item's own name; keys must differ. Then the input of a later run may have more
                 items, or another order. Without it items go by their place.
 
@@ -274,13 +276,18 @@ class BatchRun(Iterator[Item], AsyncIterator[Item]):
             self.close()
 
     def _is_next_ready(self) -> bool:
-        """Take in more of the input, and say whether the first item can be handed out."""
+        """Take in more of the input, and say whether the first item can be handed out.
+
+        An item that is ready waits for one more of the input, not for a full window: the input may be slow.
+        """
+        has_taken = False
         while len(self._window) < self._ahead:
-            if len(self._window) * 2 > self._ahead and self._window[0].future.done():
+            if has_taken and self._window[0].future.done():
                 return True
             jobs = self._source.take()
             if not jobs:
                 break
+            has_taken = True
             self._window.extend(jobs)
             self._engine.admit(jobs)
         return bool(self._window) and self._window[0].future.done()

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 import threading
+import time
 from pathlib import Path
 
 import dspy
@@ -179,6 +180,22 @@ def test_an_async_input_that_waits_does_not_hold_results_back(model, ask):
 
     with BatchProcessor(ask).run(feed()) as run:
         assert next(run).result.answer == "re q0"
+
+
+@WAYS
+def test_a_slow_input_holds_a_result_back_for_one_item_only(model, ask, way):
+    read = []
+
+    def feed():
+        for question in questions(40):
+            time.sleep(0.02)
+            read.append(question)
+            yield question
+
+    with BatchProcessor(ask, run_in=way).run(feed()) as run:
+        assert next(run).result.answer == "re q0"
+
+    assert len(read) <= 10
 
 
 def test_a_file_of_json_lines_is_an_input(model, ask, tmp_path):
