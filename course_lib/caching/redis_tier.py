@@ -22,6 +22,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from course_lib.caching.redis_script import PUT
 from course_lib.caching.redis_server import RedisServerError, shown
 from course_lib.caching.tiers import Rest, as_bytes
 
@@ -34,29 +35,12 @@ _MOST_CONNECTIONS = 64
 _CHUNK = 500
 _MARK_BYTES = 8
 _MOST_TAGS = 32
+_MOST_OWED = 1000
 _FOR_EVER_S = 10 * 365 * 86400
 _NOTHING: list[bytes] = []
 _ALL_BUSY = "No connection available"
 _REFUSALS = (redis.exceptions.OutOfMemoryError, redis.ReadOnlyError)
 _REFUSED_WRITES = ("OOM", "MISCONF", "READONLY", "NOREPLICAS")
-
-_PUT = """
-local ttl_ms = tonumber(ARGV[1])
-if ttl_ms > 0 then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[1])
-else redis.call('SET', KEYS[1], ARGV[2]) end
-local time = redis.call('TIME')
-local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-for n = 2, #KEYS do
-  if redis.call('TYPE', KEYS[n]).ok ~= 'zset' then redis.call('DEL', KEYS[n]) end
-  redis.call('ZREMRANGEBYSCORE', KEYS[n], '-inf', now_ms)
-  local left_ms = redis.call('PTTL', KEYS[n])
-  redis.call('ZADD', KEYS[n], ttl_ms > 0 and now_ms + ttl_ms or '+inf', ARGV[3])
-  if ttl_ms <= 0 then redis.call('PERSIST', KEYS[n])
-  elseif left_ms ~= -1 and left_ms < ttl_ms then redis.call('PEXPIRE', KEYS[n], ARGV[1]) end
-end
-return 1
-"""
-"""Sets the value and notes it, with the time it runs out, under each of its tags: both or neither."""
 
 
 class RedisTier:
@@ -94,9 +78,10 @@ class RedisTier:
         self._max_bytes = max_value_bytes
         self._line = Rest(rest_s, _LONGEST_REST * rest_s)
         self._writing = Rest(rest_s, _LONGEST_REST * rest_s)
+        self._owed: dict[bytes, None] = {}
         self._is_closed = False
         self._client = self.connect()
-        self._put = self._client.register_script(_PUT)
+        self._put = self._client.register_script(PUT)
         _tiers.add(self)
 
     def __repr__(self) -> str:
@@ -117,6 +102,8 @@ class RedisTier:
     def get(self, key: str) -> bytes | None:
         """Return the value; None when it is not there, has run out, or Redis does not give it in time."""
         name = self._name("e:", key)
+        if self._owed and (name in self._owed or not self._pay()):
+            return None
         # A range, so that a giant that somebody else stored here is not read to its end.
         raw = self.attempt(lambda client: client.getrange(name, 0, self._max_bytes), None)
         if not isinstance(raw, bytes) or not raw or len(raw) > self._max_bytes:
@@ -135,12 +122,20 @@ class RedisTier:
         keys = [self._name("e:", key), *(self._name("t:", tag) for tag in tags)]
         values: list[int | bytes] = [ttl_ms, framed, as_bytes(key)]
         kept = self.attempt(lambda client: self._put(keys, values, client), None, writes=True) is not None
+        if kept:
+            self._owed.pop(keys[0], None)
         self.refused += not kept
         return kept
 
     def delete(self, keys: Iterable[str]) -> int:
-        """Drop these keys; returns how many were there."""
-        return self._unlink(self._name("e:", key) for key in keys)
+        """Drop these keys; returns how many were there. What Redis does not take now, it is told later."""
+        dropped = 0
+        for names in _chunks(self._name("e:", key) for key in keys):
+            done = self.attempt(lambda client: _count(client.unlink(*names)), -1)  # noqa: B023
+            dropped += max(0, done)
+            if done < 0:
+                self._owed = dict.fromkeys([*self._owed, *names][-_MOST_OWED:])
+        return dropped
 
     def drop_tag(self, tag: str) -> int:
         """Drop all that was put with this tag; returns how many were there."""
@@ -237,6 +232,15 @@ class RedisTier:
         if words.startswith(_ALL_BUSY):
             return  # so many callers at once: a miss for this one, and no trouble of Redis'
         self._line.failed(f"Redis at {self.address}: {_reason(error)}: {words:.120}")
+
+    def _pay(self) -> bool:
+        """Drop what Redis did not take when it was to be dropped."""
+        names = list(self._owed)
+        if self.attempt(lambda client: _count(client.unlink(*names)), -1) < 0:
+            return False
+        for name in names:
+            self._owed.pop(name, None)
+        return True
 
     def _start_anew_in_child(self) -> None:
         _parents.append(self._client)  # its pool may be locked for ever, by a thread that exists no more

@@ -87,6 +87,21 @@ def test_a_server_that_hangs_costs_one_deadline_and_then_nothing(own_redis, tier
     assert tier.get("a") == b"v"
 
 
+def test_what_was_dropped_while_redis_hung_is_gone_when_it_is_back(own_redis, tier):
+    tier.put("b", b"w", ttl_s=60)
+    os.kill(own_redis.pid, signal.SIGSTOP)
+    dropped = tier.delete(["a"])
+    os.kill(own_redis.pid, signal.SIGCONT)
+    assert (dropped, tier.get("a")) == (0, None)
+
+    assert recovers(tier)
+    assert (tier.get("b"), tier.get("a"), tier._owed) == (b"w", None, {})
+    with closing(tier.connect()) as client:
+        assert client.exists("course:e:a") == 0
+    assert tier.put("a", b"new", ttl_s=60)
+    assert tier.get("a") == b"new"
+
+
 def test_a_pause_costs_one_deadline_and_no_answer_comes_late_to_the_wrong_question(own_redis, tier):
     tier.put("b", b"w", ttl_s=60)
     with closing(tier.connect()) as client:
