@@ -15,6 +15,9 @@ from course_lib.lm import prices
 RECORD = "_dspy_format"
 """The field by which a record of DSPy's native engines is known."""
 
+_NEEDED = ("responses", "outputs", "cost", "response_model")
+"""Fields without which DSPy cannot read a record."""
+
 _UNFINISHED = {
     "length": "cut off at max_tokens",
     "content_filter": "cut off by a content filter",
@@ -58,6 +61,15 @@ def _texts(value: Any) -> Iterator[bool]:
         message = _get(choice, "message")
         said = _get(message, "content") if message is not None else _get(choice, "text")
         yield bool(str(said or "").strip() or _get(message, "tool_calls"))
+
+
+def is_sound(value: Any) -> bool:
+    """Return whether DSPy could read this; what is no record of DSPy's is not judged.
+
+    >>> is_sound({"_dspy_format": "dspy-lm15-result-v1"}), is_sound([0.5])
+    (False, True)
+    """
+    return not _is_record(value) or all(name in value for name in _NEEDED)
 
 
 def is_plain(value: Any) -> bool:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from course_lib.caching.disk import DiskTier
 from course_lib.caching.entries import Entry, Sealer
 from course_lib.caching.invalidation import InvalidationLog
+from course_lib.caching.judgement import is_sound
 from course_lib.caching.redis_tier import RedisTier
 from course_lib.caching.stats import Tally
 from course_lib.caching.tiers import Tier
@@ -68,7 +69,7 @@ class Outside:
         if sealed is None:
             return None
         entry = self._sealer.open(sealed, key)
-        if entry is None:
+        if entry is None or not is_sound(entry.record):
             self._tally.refused(tier.name)
             return None
         if self._log.is_outdated(entry.tags, entry.place):

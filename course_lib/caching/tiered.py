@@ -321,7 +321,8 @@ class TieredCache(Seam):
             sealed = self._outside.seal(key, Entry(value, tags, mark.place, until_s))
         else:
             self._tally.not_kept(f"only in memory, being no plain JSON ({type(value).__name__})")
-        self._log.look(now=True)
+        if tags:
+            self._log.look(now=True)
         with self._log.gate:
             if self._log.is_stale(tags, mark) or self._log.is_outdated(tags, mark.place):
                 self._tally.not_kept("asked before an invalidation")
