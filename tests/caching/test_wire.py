@@ -57,7 +57,18 @@ def test_long_answers_are_compressed_and_short_ones_are_not():
         2**70,
         "\ud800",
     ],
-    ids=str,
+    ids=[
+        "NaN",
+        "infinity",
+        "tuple",
+        "enum",
+        "time",
+        "object",
+        "bytes",
+        "number as key",
+        "huge",
+        "half a character",
+    ],
 )
 def test_what_json_would_change_is_refused(value):
     with pytest.raises(NotPlain):
