@@ -89,10 +89,17 @@ def main() -> bool:
     def program_async_plain() -> float:
         return under(theirs, lambda: task(lambda: ask_plain.acall(question=question)))
 
-    def hop() -> float:
-        from dspy.clients.capabilities import prepare_async
+    def without_hop() -> float:
+        """Measure with the adapter's look-up in a thread taken out, which shows what it costs."""
+        from dspy.clients import capabilities
 
-        return task(lambda: prepare_async(front))
+        async def nothing(_: Any) -> None: ...
+
+        former, capabilities.prepare_async = capabilities.prepare_async, nothing
+        try:
+            return program_async()
+        finally:
+            capabilities.prepare_async = former
 
     rounds: dict[str, Any] = {"rounds": ROUNDS}
     try:
@@ -113,17 +120,20 @@ def main() -> bool:
             paired(program_sync, program_sync_plain, **rounds),
             unit="us",
         )
-        report(
+        holds &= report(
             "memory hit through Predict, acall against sync (fronted)",
             paired(program_async, program_sync, **rounds),
             unit="us",
+            at_most=ACALL_AT_MOST,
         )
         report(
-            "  the same in plain DSPy", paired(program_async_plain, program_sync_plain, **rounds), unit="us"
+            "  the same in plain DSPy",
+            paired(program_async_plain, program_sync_plain, **rounds),
+            unit="us",
         )
         report(
-            "  of it the adapter's own change of threads (dspy.clients.capabilities.prepare_async)",
-            paired(hop, program_async, **rounds),
+            "  without the adapter's change of threads (dspy.clients.capabilities.prepare_async)",
+            paired(without_hop, program_sync, **rounds),
             unit="us",
         )
         holds &= _crowd(ours, lm)

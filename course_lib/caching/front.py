@@ -9,6 +9,10 @@ Source: dspy/clients/base_lm.py, __call__ and acall; dspy/clients/execution.py, 
 It holds no cache of its own: it works with the TieredCache that is `dspy.cache` at the time of the call, and
 is an ordinary dspy.LM under any other. So it may be copied, pickled and saved like one; a saved program names
 dspy.LM and loads where this course is not installed.
+
+A hit of acall is handed out in the task itself, as fast as a sync one. Through a program it still costs one
+change of threads, which is not the LM's: in every acall an adapter of DSPy asks a worker thread what the
+model supports (dspy/clients/capabilities.py, prepare_async), hit or not. hints.py keeps the answer short.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from dspy.utils.callback import with_callbacks
 from course_lib.caching import keys, replay
 from course_lib.caching.bells import TaskBell, ThreadBell
 from course_lib.caching.flight import MAX_WAIT_S, Flights
+from course_lib.caching.hints import known_hints
 from course_lib.caching.lease import Lease, Leases
 from course_lib.caching.tiered import TieredCache
 from course_lib.errors import CourseError
@@ -206,6 +211,15 @@ class CachedLM(dspy.LM):
             await replay.send(record, self.model)
         return self._hand_out(trip, record)
 
+    @property
+    def engine(self) -> Any:
+        """What dspy.LM says ("auto"), as an object that also knows what the model supports (see hints.py)."""
+        selection = super().engine
+        if not isinstance(selection, str):
+            return selection
+        # Shared with copies, as are the providers that the answer depends on.
+        return known_hints(self, selection, self.__dict__.setdefault("_known_hints", {}))
+
     def dump_state(self) -> dict[str, Any]:
         """Return the state of an ordinary dspy.LM: the front belongs to this process, like dspy.cache."""
         return {**super().dump_state(), _CLASS_KEY: _SAVED_AS}
@@ -233,7 +247,8 @@ class CachedLM(dspy.LM):
         """
         credential = trip.plain[1].get("api_key", self.kwargs.get("api_key"))
         who_pays = credential if isinstance(credential, str | None) else id(credential)
-        engine = self.engine if isinstance(self.engine, str) else id(self.engine)
+        engine = super().engine
+        engine = engine if isinstance(engine, str) else id(engine)
         return trip.key, trip.cache.epoch(), who_pays, self.num_retries, engine
 
     def _hand_out(self, trip: _Trip, record: Any) -> Any:
@@ -326,5 +341,5 @@ def fronted(lm: dspy.LM, cache: TieredCache | None = None) -> CachedLM:  # noqa:
         )
     copied = lm.copy()
     new = CachedLM.__new__(CachedLM)
-    new.__dict__.update(copied.__dict__)
+    new.__dict__.update(copied.__dict__, _known_hints={})
     return new

@@ -160,7 +160,7 @@ class Leases:
 
     def _work(self) -> None:
         """Have a keeper, and tell it that there is something new; the caller holds the lock."""
-        if self._keeper is None:
+        if self._keeper is None or not self._keeper.is_alive():
             self._keeper = threading.Thread(target=self._keep, name="course-leases", daemon=True)
             self._keeper.start()
         self._changed.notify_all()

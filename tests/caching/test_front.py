@@ -437,3 +437,28 @@ def test_who_asks_after_an_invalidation_joins_no_call_from_before(
         before.result(), after.result()
 
     assert lm.ledger().requests == 2
+
+
+def test_it_knows_what_the_model_supports_and_of_a_copy_what_its_model_does(model: CachedLM) -> None:
+    plain = lm.connect("sim-large@late")
+    other = model.copy(model="openai/none-such")
+
+    assert model.supports_function_calling is plain.supports_function_calling is True
+    assert model.supports_response_schema is plain.supports_response_schema is True
+    assert model.supported_params == plain.supported_params
+    assert other.supported_params == dspy.LM("openai/none-such").supported_params
+    assert model.supported_params != other.supported_params
+    assert (model.engine, str(model.engine), repr(model.engine)) == ("auto", "auto", "'auto'")
+    assert {model.engine: 1}["auto"] == 1
+
+
+def test_a_copy_with_an_engine_of_its_own_asks_that_one(model: CachedLM) -> None:
+    class Canned:
+        supports_function_calling = False
+        complete = None
+
+    engine = Canned()
+    engine.complete = lambda request: None  # type: ignore[assignment]
+
+    assert model.copy(engine=engine).engine is engine
+    assert model.copy(engine=engine).supports_function_calling is False
