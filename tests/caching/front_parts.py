@@ -18,12 +18,12 @@ from course_lib.caching.front import CachedLM, sharing
 from course_lib.caching.tiered import TieredCache
 
 
-def slow_model(**options: Any) -> dspy.LM:
+def slow_model(late_ms: float = 150) -> dspy.LM:
     """The course's model, a moment late."""
     lm.connect()
-    lm.profile("late", ttft_p50_ms=150, ttft_p99_ms=151)
+    lm.profile("late", ttft_p50_ms=late_ms, ttft_p99_ms=late_ms + 1)
     lm.reset()
-    return lm.connect("sim-large@late", **options)
+    return lm.connect("sim-large@late")
 
 
 @contextmanager
@@ -44,6 +44,14 @@ def waiting(cache: TieredCache, callers: int) -> None:
     while sum(len(flight.waiting) for flight in list(flights._flights.values())) < callers:
         assert time.monotonic() < end_s, "they never came"
         time.sleep(0.002)
+
+
+def under_way(cache: TieredCache) -> None:
+    """Wait until somebody leads."""
+    end_s = time.monotonic() + 10
+    while not len(sharing(cache).flights):
+        assert time.monotonic() < end_s, "nobody came"
+        time.sleep(0.001)
 
 
 def history_of(model: CachedLM) -> list[dict[str, Any]]:
