@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
 import dspy
 
-from course_lib.caching.batch.errors import BatchError, BatchStoppedError
+from course_lib.caching.batch.errors import BatchError, BatchStoppedError, JournalError
 from course_lib.caching.batch.items import Failure, Item
 from course_lib.caching.batch.journal import Journal, duplicate
 from course_lib.caching.batch.meter import usage_of
@@ -137,8 +138,7 @@ class Books:
                 while len(taken) < _AT_ONCE:
                     taken.append(self._to_write.get_nowait())
             pairs = [each for each in taken if isinstance(each, tuple)]
-            with self._lock:
-                problems = journal.write([(item, job.digest) for job, item in pairs])
+            problems = self._problems(journal, pairs)
             for (job, item), problem in zip(pairs, problems, strict=True):
                 if problem is None:
                     self._tell(job, item)
@@ -149,6 +149,15 @@ class Books:
                 if isinstance(event, threading.Event):
                     event.set()
             is_over = None in taken
+
+    def _problems(self, journal: Journal, pairs: Sequence[tuple[Job, Item]]) -> Sequence[JournalError | None]:
+        try:
+            with self._lock:
+                return journal.write([(item, job.digest) for job, item in pairs])
+        except Exception as error:  # border: a thread that died here would leave the consumer waiting
+            trouble = JournalError(f"results could not be written: {type(error).__name__}: {error}")
+            trouble.__cause__ = error
+            return [trouble] * len(pairs)
 
     def _tell(self, job: Job, item: Item) -> None:
         with self._lock:

@@ -111,7 +111,13 @@ class Journal:
                 self._connection.execute(
                     "UPDATE items SET place = ?, run = ? WHERE key = ?", (place, self._run, key)
                 )
-        return self._stored(ok, value, cost)
+        try:
+            return self._stored(ok, value, cost)
+        except (TypeError, ValueError) as error:
+            raise JournalError(
+                f"item {place} (key {key!r}) in {self._path} is not what the program's types take today: "
+                f"{error}. Begin with a journal of another name"
+            ) from error
 
     def forget(self, key: str) -> None:
         """Drop a row, so that its item is run again."""
@@ -145,7 +151,7 @@ class Journal:
         if item.error is None:
             value = self._codec.dump(item.result)
         else:
-            value = json.dumps([item.error.kind, item.error.message], ensure_ascii=False)
+            value = json.dumps([item.error.kind, item.error.message])
         cost = json.dumps([*astuple(item.usage), round(item.duration_ms, 3)])
         mac = _mac(item.key, digest, int(item.ok), value, cost)
         return item.key, item.index, self._run, digest, int(item.ok), value, cost, mac
@@ -215,7 +221,7 @@ class Journal:
     def _guarded(self, done: str) -> Iterator[None]:
         try:
             yield
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.Error, UnicodeEncodeError) as error:
             raise JournalError(f"the journal {self._path} could not be {done}: {_advice(error)}") from error
 
 
@@ -233,7 +239,7 @@ def _mac(key: str, digest: bytes, ok: int, value: str, cost: str) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
-def _advice(error: sqlite3.DatabaseError) -> str:
+def _advice(error: Exception) -> str:
     words = str(error)
     if "locked" in words:
         return "another run is using it. Wait for that one to end, or name another journal"

@@ -45,7 +45,7 @@ class Output:
             return
         try:
             line = json.dumps(_line(item), ensure_ascii=False, default=_plain)
-            self._file.write(line.encode("utf-8", "surrogatepass") + b"\n")
+            self._file.write(line.encode("utf-8", "backslashreplace") + b"\n")
             self._file.flush()
         except OSError as error:
             raise OutputError(

@@ -93,7 +93,12 @@ class Codec:
         Raises:
             UnkeepableError: it holds a type that could not be given back.
         """
-        return json.dumps(self._plain(value), ensure_ascii=False)
+        try:
+            return json.dumps(self._plain(value))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise UnkeepableError(
+                f"the program returned a {type(value).__name__} that JSON cannot hold: {error}"
+            ) from error
 
     def load(self, text: str) -> Any:
         """Return what was dumped."""

@@ -282,3 +282,51 @@ def test_a_full_disk_under_the_output_keeps_the_journal_and_the_next_run_mends_t
     assert len(torn) == 60_000
     assert [line["index"] for line in lines] == list(range(60))
     assert model.asked.total() == 60
+
+
+def test_text_that_is_no_unicode_is_kept_and_written_all_the_same(tmp_path):
+    def broken(text):
+        if text == "error":
+            raise ValueError("no \udc80")
+        return f"{text} \udc80"
+
+    options = {"journal": tmp_path / "j", "output": tmp_path / "out.jsonl", "version": "1"}
+    first = list(BatchProcessor(broken, **options).run(["half \udc80", "error"]))
+    again = list(BatchProcessor(broken, **options).run(["half \udc80", "error"]))
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+
+    assert [item.result for item in again] == [item.result for item in first] == ["half \udc80 \udc80", None]
+    assert again[1].error.message == "no \udc80"
+    assert lines[0]["result"] == "half \udc80 \udc80"
+
+
+def test_a_result_that_holds_itself_ends_the_batch(tmp_path):
+    def loop(number):
+        found = [number]
+        found.append(found)
+        return found
+
+    with pytest.raises(UnkeepableError, match="JSON cannot hold"):
+        run(loop, tmp_path / "j", [1], version="1")
+
+
+def test_a_key_that_is_no_unicode_is_an_error(tmp_path):
+    with pytest.raises(JournalError, match="could not be"):
+        list(BatchProcessor(str, journal=tmp_path / "j", version="1").run(["\udc80"], key=str))
+
+
+def test_a_type_that_has_changed_is_an_error(tmp_path):
+    def parcel(town):
+        return Parcel(town=town, size=Size.SMALL)
+
+    class Changed(pydantic.BaseModel):
+        town: int
+        size: Size
+
+    Changed.__module__, Changed.__qualname__ = Parcel.__module__, Parcel.__qualname__
+    run(parcel, tmp_path / "j", ["Leeds"], version="1", types=(Parcel,))
+
+    with pytest.raises(
+        JournalError, match=r"item 0 \(key '0'\) .* is not what the program's types take today"
+    ):
+        run(parcel, tmp_path / "j", ["Leeds"], version="1", types=(Changed,))
