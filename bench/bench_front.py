@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.ratio import paired, report
 
-ROUNDS = 25
+ROUNDS = 15
 TURNS = 30
 ACALL_AT_MOST = 1.5
 CROWD = 500
@@ -43,7 +43,7 @@ def main() -> bool:
 
     folder = tempfile.TemporaryDirectory(prefix="course-bench-")
     theirs = Cache(enable_disk_cache=True, enable_memory_cache=True, disk_cache_dir=folder.name)
-    ours = TieredCache()
+    ours, former = TieredCache(), dspy.cache
     plain = lm.connect()
     front = ours.front(plain)
     loop = asyncio.new_event_loop()
@@ -138,6 +138,7 @@ def main() -> bool:
         )
         holds &= _crowd(ours, lm)
     finally:
+        dspy.cache = former
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
         folder.cleanup()
