@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.ratio import paired, report
 
-ROUNDS = 15
+ROUNDS = 25
 TURNS = 30
 ACALL_AT_MOST = 1.5
 CROWD = 500
