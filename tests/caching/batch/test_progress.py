@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dspy
 import pytest
 
 from course_lib.caching import BatchProcessor
@@ -32,3 +33,16 @@ def test_a_bar_shows_items_failures_and_cost_also_without_a_known_length(monkeyp
 
     assert words in shown
     assert "0.0000 USD, 1 failed" in shown
+
+
+def test_the_bar_survives_a_program_that_uses_dspy_parallel(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_is_watched", lambda: True)
+    monkeypatch.setattr("tqdm.auto.tqdm.monitor_interval", 0)
+
+    def doubled(number):
+        return dspy.Parallel(num_threads=1, disable_progress_bar=True)([(abs, (number,)), (abs, (number,))])
+
+    items = list(BatchProcessor(doubled, concurrency=1).run([1, -2]))
+
+    assert [item.result for item in items] == [[1, 1], [2, 2]]
+    assert "2/2" in capsys.readouterr().err
