@@ -107,7 +107,7 @@ def main() -> bool:
     with dspy.context(lm=canned(LATENCY_S)):
         for what, run, rounds, limit in (
             ("batch", ours, 4, THROUGHPUT_AT_LEAST),
-            ("batch with journal", with_journal, 1, None),
+            ("batch with journal", with_journal, 2, None),
         ):
             ratio = paired(lambda run=run: run(program, items), lambda: theirs(program, items), rounds=rounds)
             name = f"{what} to dspy.Parallel, {ITEMS:,} items of {LATENCY_S * 1e3:g} ms, {IN_FLIGHT} in flight"
