@@ -110,6 +110,7 @@ def main() -> bool:
             ("batch with journal", with_journal, 2, None),
         ):
             ratio = paired(lambda run=run: run(program, items), lambda: theirs(program, items), rounds=rounds)
-            name = f"{what} to dspy.Parallel, {ITEMS:,} items of {LATENCY_S * 1e3:g} ms, {IN_FLIGHT} in flight"
+            load = f"{ITEMS:,} items of {LATENCY_S * 1e3:g} ms, {IN_FLIGHT} in flight"
+            name = f"{what} to dspy.Parallel, {load}"
             results.append(report(name, ratio, unit="items/s", at_least=limit))
     return all(results)
