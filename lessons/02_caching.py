@@ -1463,6 +1463,7 @@ with scope(tenant="Lantern", version="2"):
     time.sleep(0.6)  # the other copy looks every half second
     print("other copy, requests:", requests_of(triage, ticket=ticket))
 dspy.cache = cache
+other.close()
 
 # %% [markdown]
 # ### Redis is killed, in front of you
@@ -1538,12 +1539,8 @@ others = [
     "Do you ship to Norway?",
 ]
 first, *vectors = embed([question, *others])
-table(
-    [
-        {"question": text, "cosine": f"{vector @ first:.2f}"}
-        for text, vector in zip(others, vectors, strict=True)
-    ]
-)
+cosines = [f"{vector @ first:.2f}" for vector in vectors]
+table([{"question": text, "cosine": near} for text, near in zip(others, cosines, strict=True)])
 
 # %% [markdown]
 # The third is nearest of all, and its answer is another one. That is no accident: a *near-miss* repeats the question and
@@ -1555,17 +1552,15 @@ rows = measured(labelled_pairs("calibrate"))
 near_misses = [row for row in rows if row.pair.label == "near-miss"]
 nearest = sorted(near_misses, key=lambda row: -row.similarity)[:5]
 farthest = sorted((row for row in rows if row.pair.is_same), key=lambda row: row.similarity)[:3]
-shown = [("another answer", row) for row in nearest] + [("the same answer", row) for row in farthest]
-table(
-    [
-        {"cosine": f"{row.similarity:.2f}", "needs": needs, "one": row.pair.asked, "other": row.pair.cached}
-        for needs, row in shown
-    ],
-    caption="The nearest near-misses and the farthest paraphrases",
-)
+rows_shown = [("another answer", row) for row in nearest] + [("the same answer", row) for row in farthest]
+shown = []
+for needs, row in rows_shown:
+    shown.append({"cosine": f"{row.similarity:.2f}", "needs": needs})
+    shown[-1] |= {"one question": row.pair.asked, "the other": row.pair.cached}
+table(shown, caption="The nearest near-misses and the farthest paraphrases")
 
 # %% [markdown]
-# All of the pairs as a picture: each dot is a pair.
+# All pairs of the first half as a picture. The line is the threshold that `calibrate` chooses, of which more below.
 
 # %% name="pairs-plot"
 from course_lib.caching.semantic.plots import draw_similarities, draw_tradeoff
@@ -1839,10 +1834,10 @@ check("2.5", MySemanticCache)
 # %% [markdown]
 # ## 5. What the provider caches
 #
-# A cache of another kind stands at the provider. It keeps no answers but the work of *reading*: if a prompt begins like one it
-# has just seen, the common beginning is charged at a fraction of the price and read faster. It works on prefixes only, from
-# some 1,000 tokens on, and up to the first token that differs. The course's endpoint **simulates** this, in the way and at the
-# discount that hosted models have (the price list says which); what you measure here is the rule, not anybody's hardware.
+# A cache of another kind stands at the provider. It keeps no answers but the work of *reading*: if a prompt begins like one
+# that it has just seen, the common beginning is cheaper. The course's endpoint **simulates** the accounts of that, after
+# OpenAI's guide: from 1,024 tokens on, in steps of 128, up to the first token that differs, at half the price. What you measure
+# here is the rule, not anybody's hardware.
 #
 # So order decides. In this program the ticket, which always changes, stands before the policies, which never do.
 # `shared_prefixes` says how much of two prompts is common, and what breaks it; `changing_last` moves the field to the end and
@@ -2008,10 +2003,10 @@ with subprocess.Popen([sys.executable, "-c", NIGHT], **pipes) as night:
 print(len(seen), "results seen,", lm.ledger().requests - before, "requests made, then killed")
 
 # %% name="resumed-batch"
-with dspy.context(lm=lm.connect("sim-large@night", cache=False)):
-    run = BatchProcessor(desk.Triage(), journal=journal, concurrency=4, progress=False).run(
-        desk.examples("train")
-    )
+again = BatchProcessor(desk.Triage(), journal=journal, concurrency=4, progress=False)
+night_model = lm.connect("sim-large@night", cache=False)
+with dspy.context(lm=night_model):
+    run = again.run(desk.examples("train"))
     indices = [item.index for item in run]
 print(run.totals)
 print("all 80, in order, each once:", indices == list(range(80)))
@@ -2028,13 +2023,9 @@ print("requests for 80 tickets in all:", lm.ledger().requests - before)
 from course_lib.caching.batch.on_dask import local_cluster
 
 before = lm.ledger().requests
-with (
-    local_cluster(workers=2, threads=4) as client,
-    dspy.context(lm=lm.connect("sim-large@night", cache=False)),
-):
-    run = BatchProcessor(desk.Triage(), client=client, concurrency=8, progress=False).run(
-        desk.examples("train")
-    )
+with local_cluster(workers=2, threads=4) as client, dspy.context(lm=night_model):
+    batch = BatchProcessor(desk.Triage(), client=client, concurrency=8, progress=False)
+    run = batch.run(desk.examples("train"))
     indices = [next(run).index for _ in range(20)]
     one, other = client.run(os.getpid).values()
     os.kill(one, 9)
@@ -2439,7 +2430,7 @@ print(
 # | unbounded growth | what is the bound, in bytes? | `memory_bytes`, `disk_bytes`, the server's own |
 # | the cache itself is down | does the program notice? | time limits, a rest, going on without |
 #
-# Last, what this notebook set up is taken down, and DSPy gets its own cache back.
+# Last, the manager is closed, and DSPy gets its own cache back. The Redis server and the files end with this notebook's kernel.
 
 # %% name="tidy"
 print(manager.report())
