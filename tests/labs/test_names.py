@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from functools import reduce
 
 import dspy
@@ -59,3 +60,10 @@ def test_the_table_can_be_asked_for_one_notebook():
 
     assert "CacheManager" in text
     assert "AsyncRunner" not in text
+
+
+@pytest.mark.parametrize(
+    "path", sorted({path for name in NAMES for path in re.findall(r"\b(?:adapters|caching)\.\w+", name.here)})
+)
+def test_what_a_name_is_here_can_be_imported(path):
+    assert _find(f"course_lib.{path}") is not None
