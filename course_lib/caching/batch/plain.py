@@ -46,7 +46,7 @@ def digest(item: Any) -> bytes:
     except (TypeError, ValueError) as error:
         raise UnkeepableError(
             f"an item of type {type(item).__name__} cannot be recognised again: {error}. "
-            "Give the batch plain data, pydantic models or dspy.Examples of such"
+            "Give the batch plain data, pydantic models or dspy.Example objects of such"
         ) from error
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
