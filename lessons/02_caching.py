@@ -1071,8 +1071,8 @@ check("2.3", RedisCache)
 # %% [markdown]
 # ### What is written to a place that others can reach
 #
-# Redis hands out whatever lies under a key. So what the course's tiers write there begins with a mark and a version, ends in a
-# checksum that is bound to the *key*, and holds JSON: nothing that is read back can run. With `signing_key=` the checksum also
+# Redis hands out whatever lies under a key. So what the course's tiers write there begins with a mark, a version and a checksum
+# that is bound to the *key*; the rest is JSON, and nothing that is read back can run. With `signing_key=` the checksum also
 # proves who wrote it.
 
 # %% name="wire"
@@ -1404,7 +1404,8 @@ print("the other one ended with code", copy.returncode)
 
 # %% [markdown]
 # Async servers pay a second price on plain DSPy: each look into the cache goes to another thread and back, also when the answer
-# lies in memory. The front looks before it leaves the loop. A hit, called in both ways:
+# lies in memory. The front looks before it leaves the loop; what is left is a change of threads in DSPy's adapters, out of a
+# cache's reach. A hit, called in both ways:
 
 
 # %% name="async-hits"
@@ -1579,7 +1580,8 @@ for label in ("paraphrase", "near-miss", "unrelated"):
 #
 # What separates them is looking at the words: other amounts, other names and places, a *not*, opposites, who does what to whom.
 # The course calls these *guards*; each may refuse a pair, however near it is. `calibrate` found the lowest threshold that
-# serves, with guards, at most 5 % of the near-misses. Below: what each threshold would do, guards and threshold alone.
+# serves, with guards, at most 5 % of the near-misses. Below: what each threshold would do, guards and threshold alone; the
+# rings are the threshold chosen.
 
 # %% name="tradeoff"
 draw_tradeoff(rows, chosen.threshold)
@@ -1592,7 +1594,7 @@ for limit in (chosen.threshold, 0.9):
 
 # %% [markdown]
 # That was on the pairs from which the threshold was chosen, and for which the guards were written. What counts is the other
-# half, which nobody has looked at before. Shares come with their 95 % interval: of few cases one knows little.
+# half, which was not looked at while they were. Shares come with their 95 % interval: of few cases one knows little.
 
 # %% name="held-out"
 judged = measured(labelled_pairs("test"))
@@ -1609,7 +1611,7 @@ for is_guarded in (False, True):
 #
 # `SemanticCache` chooses the *partition* first, by equality: tenant and program version. Only then are vectors compared, so no
 # threshold, however low, reaches another tenant's answer. Questions that name an order, a parcel or an e-mail address are not
-# looked up at all.
+# looked up at all, and what an agent did with tools is not kept.
 
 # %% name="semantic-cache"
 semantic = SemanticCache(threshold=chosen.threshold)
@@ -2011,6 +2013,19 @@ with dspy.context(lm=night_model):
 print(run.totals)
 print("all 80, in order, each once:", indices == list(range(80)))
 print("requests for 80 tickets in all:", lm.ledger().requests - before)
+
+# %% [markdown]
+# A journal remembers what it belongs to. Resumed with another model, program or input, it would mix two batches into one; it
+# refuses.
+
+# %% name="another-batch"
+from course_lib.caching.batch.errors import OtherBatchError
+
+try:
+    with dspy.context(lm=lm.connect("sim-small", cache=False)):
+        next(again.run(desk.examples("train")))
+except OtherBatchError as error:
+    print(str(error).replace(scratch.name, "..."))
 
 # %% [markdown]
 # ### More than one machine
