@@ -108,7 +108,10 @@ def spent(value: Any) -> tuple[int, float]:
 
 
 def _count(usage: Any, *names: str) -> int:
-    return next((int(_get(usage, name)) for name in names if _get(usage, name)), 0)
+    for name in names:
+        if number := _get(usage, name):
+            return int(number)
+    return 0
 
 
 def _is_record(value: Any) -> bool:

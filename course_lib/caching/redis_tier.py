@@ -22,7 +22,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from course_lib.caching.redis_script import PUT
+from course_lib.caching.redis_script import PUT, first_bytes
 from course_lib.caching.redis_server import RedisServerError, shown
 from course_lib.caching.tiers import Rest, as_bytes
 
@@ -105,7 +105,7 @@ class RedisTier:
         if self._owed and (name in self._owed or not self._pay()):
             return None
         # A range, so that a giant that somebody else stored here is not read to its end.
-        raw = self.attempt(lambda client: client.getrange(name, 0, self._max_bytes), None)
+        raw = self.attempt(lambda client: first_bytes(client, name, self._max_bytes), None)
         if not isinstance(raw, bytes) or not raw or len(raw) > self._max_bytes:
             return None
         return raw[1 + _MARK_BYTES * raw[0] :]
