@@ -39,7 +39,12 @@ class CacheManager:
 
         Raises:
             RedisServerError: there is no server, and none can be started.
+            CacheMisuseError: `redis` is something else than True or False.
         """
+        if not isinstance(redis, bool):  # its value may hold a password
+            raise CacheMisuseError(
+                f"redis= takes True or False, not a {type(redis).__name__}; an address goes into redis_url="
+            )
         self._server: Server | None = running_redis() if redis and redis_url is None else None
         if self._server is not None:
             redis_url = self._server.url

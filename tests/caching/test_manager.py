@@ -112,3 +112,10 @@ def test_a_wrong_option_leaves_no_server_behind(monkeypatch):
 def test_a_malformed_address_is_refused_by_name():
     with pytest.raises(RedisServerError, match="not of the form"):
         CacheManager(redis_url="redis//localhost")
+
+
+def test_an_address_in_the_wrong_place_is_refused_without_being_shown():
+    with pytest.raises(CacheMisuseError, match="an address goes into redis_url=") as refused:
+        CacheManager(redis="redis://:pa55word@127.0.0.1:1/0")  # type: ignore[arg-type]
+
+    assert "pa55word" not in str(refused.value)
