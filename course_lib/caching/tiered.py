@@ -25,7 +25,7 @@ from course_lib.caching.keys import Scope, UnkeyableError, current_scope, key_of
 from course_lib.caching.memory import MemoryTier
 from course_lib.caching.outside import Outside
 from course_lib.caching.redis_tier import RedisTier
-from course_lib.caching.seam import CacheMisuseError, Seam
+from course_lib.caching.seam import CacheMisuseError, Seam, check_settings
 from course_lib.caching.stats import Stats, Tally
 from course_lib.caching.tiers import Tier
 
@@ -56,6 +56,8 @@ class TieredCache(Seam):
         compress_over_bytes: longer answers are compressed outside memory.
         lag_s: how long an invalidation by another process may go unseen while Redis can be reached.
         clock: seconds since 1970; answers carry the time that they run out.
+
+    Settings that make no sense raise a CacheMisuseError.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class TieredCache(Seam):
         lag_s: float = 0.5,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        check_settings(locals())
         super().__init__()
         self.namespace = namespace
         self.require_tenant = require_tenant

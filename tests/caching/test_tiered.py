@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -487,3 +488,24 @@ def test_a_child_forked_in_the_middle_of_everything_goes_on(make, redis_url):
     assert process.exitcode == 0
     assert queue.get() == [True, False, True]
     assert ask(cache, question="new") == record()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"ttl_s": 0}, "ttl_s=0 keeps nothing"),
+        ({"ttl_s": float("nan")}, "ttl_s=nan keeps nothing"),
+        ({"memory_bytes": -1}, "memory_bytes=-1 keeps nothing"),
+        ({"disk_bytes": "1 MB"}, "disk_bytes='1 MB' keeps nothing"),
+        ({"ttl_jitter_share": 2}, "ttl_jitter_share=2 is no share"),
+        ({"signing_key": b""}, "anybody could sign"),
+        ({"signing_key": "a secret text"}, "signing_key takes bytes, not a str"),
+        ({"namespace": ""}, "namespace='' keeps nothing apart"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], words: str):
+    with pytest.raises(CacheMisuseError, match=re.escape(words)) as refused:
+        TieredCache(**settings)
+
+    assert "a secret text" not in str(refused.value)
