@@ -89,7 +89,7 @@ def test_the_client_keeps_limits_of_its_own():
         return nap, long, await tools["look_up"].acall(order_id="O-10001")
 
     generous = limited(look_up, deadline_s=60, output_chars=100_000)
-    nap, long, spent = over_mcp(work, generous, deadline_s=0.3, output_chars=50, calls=2)
+    nap, long, spent = over_mcp(work, generous, deadline_s=2, output_chars=50, calls=2)
 
     assert nap.startswith("timeout: ")
     assert long.endswith("[cut: 50 of 3400 characters shown]")
