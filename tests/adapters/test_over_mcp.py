@@ -19,7 +19,7 @@ from course_lib.adapters.over_mcp import ToolServerError, serve, tools_from
 def look_up(order_id: str, lines: int = 1) -> str:
     """Look up an order."""
     if order_id == "nap":
-        time.sleep(0.6)
+        time.sleep(2.0)
     if order_id == "secret":
         raise RuntimeError("postgres://lantern:hunter2@db/shop refused; see /etc/lantern/db.conf")
     if order_id == "refuse":
@@ -89,7 +89,7 @@ def test_the_client_keeps_limits_of_its_own():
         return nap, long, await tools["look_up"].acall(order_id="O-10001")
 
     generous = limited(look_up, deadline_s=60, output_chars=100_000)
-    nap, long, spent = over_mcp(work, generous, deadline_s=2, output_chars=50, calls=2)
+    nap, long, spent = over_mcp(work, generous, deadline_s=1.2, output_chars=50, calls=2)
 
     assert nap.startswith("timeout: ")
     assert long.endswith("[cut: 50 of 3400 characters shown]")
