@@ -18,8 +18,8 @@ from course_lib.adapters.over_mcp import ToolServerError, serve, tools_from
 
 def look_up(order_id: str, lines: int = 1) -> str:
     """Look up an order."""
-    if order_id == "nap":
-        time.sleep(2.0)
+    if order_id in ("nap", "long nap"):
+        time.sleep(0.6 if order_id == "nap" else 2.0)
     if order_id == "secret":
         raise RuntimeError("postgres://lantern:hunter2@db/shop refused; see /etc/lantern/db.conf")
     if order_id == "refuse":
@@ -84,7 +84,7 @@ def test_arguments_are_checked_at_the_server():
 
 def test_the_client_keeps_limits_of_its_own():
     async def work(tools):
-        nap = await tools["look_up"].acall(order_id="nap")
+        nap = await tools["look_up"].acall(order_id="long nap")
         long = await tools["look_up"].acall(order_id="O-10001", lines=200)
         return nap, long, await tools["look_up"].acall(order_id="O-10001")
 
