@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 import dspy
@@ -15,11 +16,15 @@ from course_lib.adapters.files import FileSystemAdapter
 from course_lib.adapters.limits import ToolError, ToolRefused, limited
 from course_lib.adapters.over_mcp import ToolServerError, serve, tools_from
 
+FOUR = threading.Barrier(4)
+
 
 def look_up(order_id: str, lines: int = 1) -> str:
     """Look up an order."""
     if order_id in ("nap", "long nap"):
         time.sleep(0.6 if order_id == "nap" else 2.0)
+    if order_id == "meet":
+        FOUR.wait(10)  # nobody goes on before four are here
     if order_id == "secret":
         raise RuntimeError("postgres://lantern:hunter2@db/shop refused; see /etc/lantern/db.conf")
     if order_id == "refuse":
@@ -123,11 +128,9 @@ def test_a_folder_over_mcp_is_still_one_root(tmp_path):
 
 def test_several_calls_run_side_by_side():
     async def work(tools):
-        started = time.perf_counter()
-        await asyncio.gather(*(tools["look_up"].acall(order_id="nap") for _ in range(4)))
-        return time.perf_counter() - started
+        return await asyncio.gather(*(tools["look_up"].acall(order_id="meet") for _ in range(4)))
 
-    assert over_mcp(work, limited(look_up)) < 1.5  # four naps of 0.6 s
+    assert over_mcp(work, limited(look_up, deadline_s=20), deadline_s=30) == ["meet: shipped\n"] * 4
 
 
 HEADERS = {
