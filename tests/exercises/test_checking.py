@@ -217,6 +217,15 @@ def test_an_interrupt_is_recorded_and_passed_on(capsys):
     assert progress.standing(progress.read(), "99.1").state == "interrupted"
 
 
+@pytest.fixture
+def _ctrl_c_interrupts():
+    """A shell that starts the tests in the background has them ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c_interrupts")
 def test_ctrl_c_stops_the_check_and_what_it_ran():
     def endless(value):
         while True:
