@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 PIP    := $(PYTHON) -m pip --python $(PY) --disable-pip-version-check
 PIP_OPTIONS := --quiet --no-input --no-deps --no-warn-script-location --root-user-action=ignore
 
-.PHONY: help lab test setup build lint bench proof lock clean
+.PHONY: help lab test soak setup build lint bench proof lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ lab: $(STAMP) ## set everything up and open JupyterLab on "Start here"
 test: setup ## set everything up and prove the project: code, notebooks, exercises, browser
 	@$(PY) -m pytest -n auto --dist loadfile --doctest-modules tests course_lib
 	@$(PY) -m tests.notebooks.nbval
+
+soak: setup ## the long forms of the tests: many kills, long fuzzing, big sweeps (weekly, before a release)
+	@$(PY) -m pytest -m soak tests
 
 setup: $(STAMP) ## virtual environment from the lock file, kernel, your copies of the notebooks
 	@$(PY) -m course_lib.cli setup

@@ -60,8 +60,8 @@ def pin(core: int) -> None:
 
 def serve(engine: str, fd: int) -> None:
     """Serve one engine on an inherited socket; the server's own main."""
-    from course_lib.lm.running import Simulator, server
-    from course_lib.lm.server import Endpoint
+    from course_lib.lm.endpoint.running import Simulator, server
+    from course_lib.lm.endpoint.server import Endpoint
 
     def tell() -> None:
         for _ in sys.stdin:

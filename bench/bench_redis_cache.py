@@ -55,8 +55,9 @@ def main() -> bool:
     from langchain_core.outputs import Generation
     from litellm.caching.redis_cache import RedisCache as LiteLLMCache
 
-    from course_lib.caching import RedisTier, TieredCache, running_redis
+    from course_lib.caching import RedisTier, TieredCache
     from course_lib.caching.wire import decode, encode
+    from course_lib.services import running_redis
 
     warnings.filterwarnings("ignore", message="The default value of `allowed_objects`")
     record, text = answer(), json.dumps(answer())

@@ -266,7 +266,7 @@ def check_redis_server() -> Finding:
     """A Redis-protocol server starts and answers, or the one that REDIS_URL names does."""
     import redis
 
-    from course_lib.caching import running_redis
+    from course_lib.services import running_redis
 
     try:
         with running_redis() as server:

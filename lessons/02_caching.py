@@ -437,8 +437,8 @@ print("a list of models: called 3 times, ran", three_times([tent, lamps]))
 # %% name="five-misses" tags=["needs"]
 import inspect
 
-from course_lib.exercises import caching_misses
-from course_lib.exercises.caching_misses import Colleague
+from course_lib.exercises.caching import misses as caching_misses
+from course_lib.exercises.caching.misses import Colleague
 
 print(inspect.getsource(Colleague))
 {letter: caching_misses.requests_of(getattr(Colleague(), letter)) for letter in "abcde"}
@@ -537,7 +537,7 @@ check("2.1", why, Again)
 # folder, and ends with this notebook. `REDIS_URL` names another one, if you have it.
 
 # %% name="redis"
-from course_lib.caching import running_redis
+from course_lib.services import running_redis
 
 server = running_redis()
 
@@ -1648,7 +1648,7 @@ print(f"an exact hit in memory:              {ways['memory']:.1f} ms")
 # text has a longer row. `PAIRS` holds 28 paraphrases and 25 near-misses from the calibrate half.
 
 # %% name="given-2-5" tags=["needs"]
-from course_lib.exercises.caching_semantic import PAIRS, embed
+from course_lib.exercises.caching.semantic import PAIRS, embed
 
 for pair in [*PAIRS[:4], *PAIRS[-3:]]:
     print("same " if pair.is_same else "other", "|", pair.asked, "|", pair.cached)
@@ -2316,7 +2316,7 @@ table(rows, caption="30 tickets, eight articles found for each")
 # flatter.
 
 # %% name="monitor"
-from course_lib.caching import PerformanceMonitor
+from course_lib.measure import PerformanceMonitor
 
 before = lm.ledger()
 with PerformanceMonitor() as monitor, dspy.context(lm=lm.connect("sim-large@weekday")):

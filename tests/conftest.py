@@ -50,7 +50,7 @@ def _loopback_only() -> object:
 
 def pytest_unconfigure() -> None:
     """Leave nothing in the temporary folder."""
-    if postgres := sys.modules.get("course_lib.adapters.postgres"):
+    if postgres := sys.modules.get("course_lib.services.postgres"):
         shutil.rmtree(postgres.default_folder(), ignore_errors=True)
     shutil.rmtree(_SCRATCH, ignore_errors=True)
 

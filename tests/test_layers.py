@@ -16,7 +16,9 @@ LAYERS = (
     {"deployment"},
     {"adapters", "caching", "concurrency", "debugging"},
     {"desk"},
+    {"measure"},
     {"lm"},
+    {"services", "resilience"},
     {"errors", "paths", "files"},
 )
 """Rooms of course_lib, top first: a room may import those of the layers below its own."""

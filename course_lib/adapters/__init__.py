@@ -9,17 +9,17 @@ from importlib import import_module
 from typing import Any
 
 _PLACES = {
-    "APIAdapter": "api",
+    "APIAdapter": "data.api",
     "CustomAdapter": "prompt.lines",
-    "DatabaseAdapter": "database",
-    "FileSystemAdapter": "files",
+    "DatabaseAdapter": "data.database",
+    "FileSystemAdapter": "data.files",
     "Money": "prompt.types",
     "OrderId": "prompt.types",
     "ReAsk": "prompt.reask",
-    "ToolRefused": "limits",
+    "ToolRefused": "tools.limits",
     "conformance": "prompt.conformance",
     "count_fallbacks": "prompt.fallbacks",
-    "limited": "limits",
+    "limited": "tools.limits",
     "measure": "prompt.measuring",
 }
 """Public names, and the module below this package that each comes from."""

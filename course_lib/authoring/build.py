@@ -39,7 +39,7 @@ class Built:
 
 def registered() -> list[str]:
     """Return the ids of the exercises that course_lib.exercises knows."""
-    from course_lib.exercises.registry import exercises
+    from course_lib.exercises.engine.registry import exercises
 
     return [exercise.id for exercise in exercises()]
 

@@ -17,12 +17,10 @@ _PLACES = {
     "DiskTier": "disk",
     "MemoryTier": "memory",
     "MiniLM": "semantic.minilm",
-    "PerformanceMonitor": "monitor",
     "RedisTier": "redis_tier",
     "SemanticCache": "semantic.cache",
     "TieredCache": "tiered",
     "latency_budget": "latency",
-    "running_redis": "redis_server",
     "scope": "keys",
 }
 """Public names, and the module below this package that each comes from."""

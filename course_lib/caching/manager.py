@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import dspy
 
-from course_lib.caching.redis_server import Server, running_redis
 from course_lib.caching.seam import CacheMisuseError
 from course_lib.caching.stats import Stats
 from course_lib.caching.tiered import TieredCache
+from course_lib.services.redis import Server, running_redis
 
 if TYPE_CHECKING:
     from course_lib.caching.front import CachedLM

@@ -16,7 +16,7 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 
 from course_lib.caching.cascade import Accepts
-from course_lib.caching.monitor import PerformanceMonitor
+from course_lib.measure.monitor import PerformanceMonitor
 
 Metric = Callable[[dspy.Example, dspy.Prediction], float]
 

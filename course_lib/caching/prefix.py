@@ -26,7 +26,7 @@ from dspy import lm15
 from dspy.utils.callback import BaseCallback
 
 from course_lib.errors import CourseError
-from course_lib.lm import prefixes
+from course_lib.lm.endpoint import prefixes
 
 NOTHING = "nothing"
 _NEAR_CHARS = 30

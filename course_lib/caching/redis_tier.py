@@ -23,8 +23,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from course_lib.caching.redis_script import PUT, first_bytes
-from course_lib.caching.redis_server import RedisServerError, shown
 from course_lib.caching.tiers import Rest, as_bytes
+from course_lib.services.redis import RedisServerError, shown
 
 T = TypeVar("T")
 

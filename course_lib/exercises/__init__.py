@@ -3,7 +3,7 @@
 Main path: check("0.1", thing) -> one plain line, one card, one event in the learner's progress.
 """
 
-from course_lib.exercises.checking import Result, check
-from course_lib.exercises.reveal import hint, solution
+from course_lib.exercises.engine.checking import Result, check
+from course_lib.exercises.engine.reveal import hint, solution
 
 __all__ = ["Result", "check", "hint", "solution"]

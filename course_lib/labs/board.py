@@ -18,7 +18,7 @@ from typing import Any
 import anywidget
 import traitlets
 
-from course_lib.exercises import progress, registry
+from course_lib.exercises.engine import progress, registry
 from course_lib.labs import chapters
 
 _STATIC = Path(__file__).parent / "static"

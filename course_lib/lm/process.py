@@ -248,7 +248,7 @@ def _why_not(error: OSError, host: str, port: int) -> str:
 
 
 def _run(listener: socket.socket, *, keys: Collection[str] = (), owner: str = "") -> None:
-    from course_lib.lm import running  # the web server stays out of the parent
+    from course_lib.lm.endpoint import running  # the web server stays out of the parent
 
     running.run(listener, keys=keys, owner=owner)
 

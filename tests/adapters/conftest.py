@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from course_lib.adapters.postgres import Server, running_postgres
+from course_lib.services.postgres import Server, running_postgres
 
 _numbers = count(1)
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from course_lib.adapters.api import Answer, APIAdapter, Patience
+from course_lib.adapters.data.api import Answer, APIAdapter, Patience
 
 
 @dataclass

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from course_lib.authoring import kernel
-from course_lib.exercises import work as learner
+from course_lib.exercises.engine import work as learner
 from tests.browser import chromium
 from tests.browser.chromium import Watch
 from tests.browser.lab import Lab, lab

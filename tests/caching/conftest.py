@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from course_lib.caching.redis_server import Server, running_redis
+from course_lib.services.redis import Server, running_redis
 
 
 @pytest.fixture

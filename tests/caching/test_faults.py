@@ -20,7 +20,7 @@ import redis
 from dspy.lm15 import Message, Request, Response, TextPart, Usage
 
 from course_lib.caching import TieredCache, keys, scope
-from course_lib.caching.redis_server import Server, running_redis
+from course_lib.services.redis import Server, running_redis
 
 QUESTIONS = 60
 TENANTS = ("acme", "bolt")

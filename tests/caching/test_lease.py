@@ -16,9 +16,9 @@ import pytest
 from course_lib import lm
 from course_lib.caching.bells import ThreadBell
 from course_lib.caching.lease import Lease, Leases
-from course_lib.caching.redis_server import Server
 from course_lib.caching.redis_tier import RedisTier
 from course_lib.caching.tiered import TieredCache
+from course_lib.services.redis import Server
 from tests.caching.front_parts import begin, caching, second_process, slow_model
 
 

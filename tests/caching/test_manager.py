@@ -8,8 +8,8 @@ from dspy.utils.callback import BaseCallback
 
 from course_lib import lm
 from course_lib.caching import CacheManager, scope
-from course_lib.caching.redis_server import RedisServerError
 from course_lib.caching.seam import CacheMisuseError
+from course_lib.services.redis import RedisServerError
 
 predict = dspy.Predict("question -> answer")
 
@@ -100,7 +100,7 @@ def test_a_server_of_its_own_is_started_and_let_go(monkeypatch):
 
 def test_a_wrong_option_leaves_no_server_behind(monkeypatch):
     monkeypatch.delenv("REDIS_URL", raising=False)
-    from course_lib.caching import redis_server
+    from course_lib.services import redis as redis_server
 
     before = dict(redis_server._processes)
     with pytest.raises(TypeError):

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from course_lib.caching.redis_server import RedisServerError, Server, running_redis
 from course_lib.caching.redis_tier import RedisTier
 from course_lib.caching.wire import NotOurs, decode, encode
+from course_lib.services.redis import RedisServerError, Server, running_redis
 
 DEADLINE_S = 0.1
 SECRET = "hunter2"

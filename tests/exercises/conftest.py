@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from course_lib.exercises import registry
-from course_lib.exercises.checks import expect, expect_equal, run
-from course_lib.exercises.registry import Exercise
+from course_lib.exercises.engine import registry
+from course_lib.exercises.engine.checks import expect, expect_equal, run
+from course_lib.exercises.engine.registry import Exercise
 
 
 def _doubles(double) -> None:

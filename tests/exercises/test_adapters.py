@@ -6,9 +6,10 @@ import dspy
 import pytest
 
 from course_lib.adapters import CustomAdapter
-from course_lib.exercises import prompt_checks, registry
-from course_lib.exercises.checking import judge
-from course_lib.exercises.prompt_checks import REPLIES
+from course_lib.exercises.adapters import prompt_checks
+from course_lib.exercises.adapters.prompt_checks import REPLIES
+from course_lib.exercises.engine import registry
+from course_lib.exercises.engine.checking import judge
 
 
 def test_the_library_s_custom_adapter_passes_the_learner_s_checks():
@@ -36,7 +37,7 @@ def test_each_wrong_guess_about_a_reply_is_told_apart(letter):
 
 def test_a_refusal_may_show_an_example_that_begins_with_the_bad_id():
     from course_lib import desk
-    from course_lib.adapters.limits import ToolRefused
+    from course_lib.adapters.tools.limits import ToolRefused
 
     def order_status(order_id: str) -> str:
         found = {order.id: order.status for order in desk.orders()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from course_lib.exercises import registry
+from course_lib.exercises.engine import registry
 
 
 def test_the_section_has_its_six_exercises_in_order():

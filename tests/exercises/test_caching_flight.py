@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 from course_lib.caching.flight import Flights
-from course_lib.exercises.caching_flight import EXERCISE
-from course_lib.exercises.checking import judge
+from course_lib.exercises.caching.flight import EXERCISE
+from course_lib.exercises.engine.checking import judge
 
 
 class Ours(Flights):

@@ -6,8 +6,8 @@ import dspy
 import pytest
 
 from course_lib import lm
-from course_lib.exercises.caching_misses import EXERCISE, LETTERS, PARTS, Colleague, requests_of
-from course_lib.exercises.checking import judge
+from course_lib.exercises.caching.misses import EXERCISE, LETTERS, PARTS, Colleague, requests_of
+from course_lib.exercises.engine.checking import judge
 
 WHY = {"a": "_fn_identifier", "b": "temperature", "c": "messages", "d": "rollout_id", "e": "no key"}
 

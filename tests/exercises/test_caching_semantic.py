@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from course_lib.caching.semantic import SemanticCache
-from course_lib.exercises.caching_semantic import EXERCISE, PAIRS
-from course_lib.exercises.checking import judge
+from course_lib.exercises.caching.semantic import EXERCISE, PAIRS
+from course_lib.exercises.engine.checking import judge
 
 
 def built(*, leaks: bool = False, **options: object) -> type:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from course_lib.caching import MemoryTier, TieredCache
-from course_lib.exercises import caching_lru, caching_redis
-from course_lib.exercises.checking import judge
-from course_lib.exercises.checks import CheckFailed
+from course_lib.exercises.caching import lru as caching_lru
+from course_lib.exercises.caching import redis as caching_redis
+from course_lib.exercises.engine.checking import judge
+from course_lib.exercises.engine.checks import CheckFailed
 
 
 def tiered(url, ttl_s):

@@ -10,7 +10,8 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from course_lib.exercises import check, hint, progress, registry
+from course_lib.exercises import check, hint
+from course_lib.exercises.engine import progress, registry
 from course_lib.labs.board import COLUMNS, as_table, as_text, board, in_words, rows
 from tests.exercises.conftest import SAMPLES
 

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from course_lib.lm.endpoint.running import server
+from course_lib.lm.endpoint.server import Endpoint
 from course_lib.lm.reply import Reply, ToolCall
-from course_lib.lm.running import server
-from course_lib.lm.server import Endpoint
 
 MESSAGES = [{"role": "user", "content": "one two three"}]
 

@@ -7,7 +7,7 @@ from typing import Any
 import dspy
 from dspy.lm15 import Message, Request, Response, TextPart, Usage
 
-from course_lib.lm.simulator import answer
+from course_lib.lm.simulator.engine import answer
 
 
 def _text(parts: Any) -> str:

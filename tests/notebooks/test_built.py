@@ -36,7 +36,7 @@ def test_every_lesson_has_its_notebooks_and_they_are_fresh():
 
 
 def test_every_registered_exercise_is_set_in_the_lesson_it_names():
-    from course_lib.exercises.registry import exercises
+    from course_lib.exercises.engine.registry import exercises
 
     wanted = {exercise.id: exercise.lesson for exercise in exercises()}
     lessons = read_all(LESSONS, known=registered())

@@ -8,8 +8,8 @@ from typing import Any
 import dspy
 import pytest
 
+from course_lib.lm.endpoint.server import Endpoint
 from course_lib.lm.reply import Reply
-from course_lib.lm.server import Endpoint
 from tests.lm.conftest import Served
 
 SOLVED = "DSPy itself no longer does this ({}): tell the lesson, and keep the green test."

@@ -7,7 +7,7 @@ import time
 
 import dspy
 
-from course_lib.adapters.limits import limited
+from course_lib.adapters.tools.limits import limited
 from tests.traps.conftest import SOLVED
 
 TOOL_S = 0.3

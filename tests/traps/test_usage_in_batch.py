@@ -6,7 +6,7 @@ import dspy
 import pytest
 
 from course_lib import desk, lm
-from course_lib.caching import PerformanceMonitor
+from course_lib.measure import PerformanceMonitor
 from tests.traps.conftest import SOLVED
 
 

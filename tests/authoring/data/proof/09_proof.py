@@ -7,8 +7,8 @@
 import asyncio
 
 from course_lib.exercises import check
-from course_lib.exercises.checks import expect_equal, run
-from course_lib.exercises.registry import Exercise, register
+from course_lib.exercises.engine.checks import expect_equal, run
+from course_lib.exercises.engine.registry import Exercise, register
 
 
 def _doubles(double):

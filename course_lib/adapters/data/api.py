@@ -1,0 +1,338 @@
+"""An HTTP API handed to an agent as limited tools, which reach that API and nothing else.
+
+Main path: `with APIAdapter(url, spec) as api: dspy.ReAct(..., tools=api.tools())`; or await api.request().
+Source: httpx 0.28; dspy.Tool (DSPy 3.4.1), which has no time-out, no retry and no allow-list of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import random
+import re
+import ssl
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, Self
+
+import dspy
+import httpx
+
+from course_lib.adapters.data import openapi
+from course_lib.adapters.data.addresses import Origin, Reach, Resolver, joined, origin_of, resolve
+from course_lib.adapters.data.transport import AnswerError, CheckedTransport, read_text
+from course_lib.adapters.tools.injection import flat_json, neutralise
+from course_lib.adapters.tools.limits import LimitedTool, ToolRefused, limited
+from course_lib.adapters.tools.redaction import hide
+from course_lib.errors import CourseError
+
+_IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+_FOLLOWED = frozenset({"GET", "HEAD"})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_RETRIED = frozenset({429, 502, 503, 504})
+_FAILED = 400
+_PATH_TRICK = re.compile(r"%2f|%5c|%2e|%25|//|(^|/)\.{1,2}(/|$)", re.IGNORECASE)
+_CONTROL = re.compile(r"%[01][0-9a-f]|%7f", re.IGNORECASE)
+_DETAIL_CHARS = 300
+_HEADERS = {
+    "Accept": "application/json, text/*;q=0.5",
+    "Accept-Encoding": "gzip",
+    "User-Agent": "advanced-dspy-course",
+}
+
+
+class APIError(CourseError):
+    """The API cannot be used as asked, or did not answer as it should; the message carries no secret."""
+
+
+class APITimeoutError(APIError, TimeoutError):
+    """The API did not answer in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for an API, and how often to try."""
+
+    deadline_s: float = 8.0
+    """For everything together: tries, waits between them, redirects, reading."""
+    attempt_s: float = 3.0
+    """For each step of a try (connect, send, next piece of the answer)."""
+    retries: int = 2
+    """Further tries of an idempotent request after 429, 502, 503, 504 or a broken connection."""
+    first_wait_s: float = 0.2
+    """Bound of the random wait before the first retry; it doubles with each."""
+    longest_wait_s: float = 2.0
+    """A Retry-After beyond this is told to the caller instead of being waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the API said."""
+
+    status: int
+    text: str
+
+    def json(self) -> Any:
+        """Return the answer read as JSON.
+
+        Raises:
+            APIError: it is not JSON.
+        """
+        try:
+            return json.loads(self.text)
+        except (ValueError, RecursionError) as error:
+            raise APIError(f"the answer, with status {self.status}, is not JSON") from error
+
+
+class APIAdapter:
+    """One HTTP API, reached by name through checked addresses only.
+
+    Args:
+        base_url: where the API lives; requests go to paths below it.
+        spec: its OpenAPI 3 document, as a mapping, JSON text or the path of a file. Without one the only
+            tool is `get_path`.
+        hosts: further web addresses whose origin may be asked (also by a redirect).
+        allow_private: web addresses by IP ("http://127.0.0.1:8080") that may be connected to although they
+            are not public.
+        methods: methods of the operations that become tools; all but GET change something, so are opt-in.
+        auth: headers with secrets. They go to base_url's origin only, and are cut out of every answer.
+        patience: time-outs and retries.
+        size_bytes: the largest answer, after decompression.
+        redirects: how many are followed (GET only), each checked like a first request.
+        resolver: gives the IP addresses of a name; asked once per connection.
+        tls: another trust than the usual certificate authorities.
+
+    Raises:
+        ToolRefused: an address is not spelled plainly.
+        APIError: a secret would travel unencrypted, or a header is not one line.
+        openapi.SpecError: the document cannot be used.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        spec: Mapping[str, Any] | str | Path | None = None,
+        *,
+        hosts: Collection[str] = (),
+        allow_private: Collection[str] = (),
+        methods: Collection[str] = ("GET",),
+        auth: Mapping[str, str] | None = None,
+        patience: Patience | None = None,
+        size_bytes: int = 200_000,
+        redirects: int = 2,
+        resolver: Resolver = resolve,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._home = origin_of(base_url)
+        self._base = base_url.rstrip("/")
+        self._root = httpx.URL(self._base).path.rstrip("/")
+        self._reach = Reach([base_url, *hosts], allow_private=allow_private, resolver=resolver)
+        self._auth = _checked_auth(auth or {}, self._home, private=allow_private)
+        self._methods = frozenset(method.upper() for method in methods)
+        self._operations = None if spec is None else openapi.operations(openapi.load(spec))
+        self._patience = patience or Patience()
+        self._size_bytes = size_bytes
+        self._redirects = redirects
+        is_encrypted = any(origin.scheme == "https" for origin in self._reach.origins)
+        self._tls = tls or (httpx.create_ssl_context(trust_env=False) if is_encrypted else None)
+        self._random = random.Random()
+        self._is_closed = False
+
+    def tools(
+        self, *, only: Collection[str] | None = None, calls: int | None = None, output_chars: int = 4000
+    ) -> list[LimitedTool]:
+        """Return one limited tool for each operation.
+
+        Args:
+            only: names of the operations wanted; None for all of the allowed methods.
+            calls: how often each may be called.
+            output_chars: the longest answer shown to the model.
+
+        Raises:
+            APIError: a name in `only` is no operation of an allowed method.
+        """
+        if self._operations is None:
+            found: dict[str, Any] = {"get_path": self.get_path}
+        else:
+            allowed = [one for one in self._operations if one.method in self._methods]
+            found = {one.name: self._tool(one) for one in allowed}
+        if unknown := sorted(set(only or ()) - set(found)):
+            raise APIError(f"no operation {unknown[0]!r} to make a tool of; there are {', '.join(found)}")
+        return [
+            limited(
+                function,
+                name=name,
+                deadline_s=self._patience.deadline_s + 1,  # the adapter's own deadline says more, so is first
+                output_chars=output_chars,
+                calls=calls,
+                redact=self._secrets,
+            )
+            for name, function in found.items()
+            if only is None or name in only
+        ]
+
+    async def get_path(self, path: str) -> str:
+        """Get a path of the API, as text."""
+        return self._shown(await self.request("GET", path))
+
+    async def request(self, method: str, target: str, *, body: Any = None) -> Answer:
+        """Send one request, with retries if it is idempotent, and return the answer whatever its status.
+
+        Args:
+            method: GET, POST, ...
+            target: a path below base_url ("/v1/health"), or a whole web address that is allowed.
+            body: sent as JSON.
+
+        Raises:
+            ToolRefused: the target is not allowed, or the answer is too large or leads elsewhere.
+            APITimeoutError: no whole answer within the deadline.
+            APIError: no connection, a damaged answer, or the adapter is closed.
+        """
+        if self._is_closed:
+            raise APIError("the adapter is closed; make a new one")
+        if method not in _IDEMPOTENT | {"POST", "PATCH"}:
+            raise ToolRefused("the method is not allowed")
+        url = self._checked(self._base + target if target.startswith("/") else target)
+        try:
+            async with asyncio.timeout(self._patience.deadline_s):
+                return await self._persistently(method, url, body)
+        except TimeoutError as error:
+            if isinstance(error, APIError):
+                raise
+            raise APITimeoutError(f"no answer within {self._patience.deadline_s:g} s") from None
+
+    def close(self) -> None:
+        """Refuse all further requests; no connection outlives its request, so no more is to be done."""
+        self._is_closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"APIAdapter({self._base!r})"
+
+    @property
+    def _secrets(self) -> tuple[str, ...]:
+        words = [word for value in self._auth.values() for word in (value, value.split()[-1])]
+        return tuple(sorted(set(words), key=len, reverse=True))
+
+    def _checked(self, url: str) -> str:
+        """Return an address that may be asked: its origin is allowed, its path plain and below base_url."""
+        origin = self._reach.check(url)
+        path = url.partition("//")[2].partition("?")[0]
+        path = path[path.find("/") :] if "/" in path else "/"
+        if _PATH_TRICK.search(path) or _CONTROL.search(url):
+            raise ToolRefused(
+                "a path with dots, double or encoded slashes or control characters is not allowed"
+            )
+        if origin == self._home and not f"{path}/".startswith(f"{self._root}/"):
+            raise ToolRefused(f"only paths below {self._base} may be asked")
+        return url
+
+    async def _persistently(self, method: str, url: str, body: Any) -> Answer:
+        started_s = time.monotonic()
+        tries = self._patience.retries + 1 if method in _IDEMPOTENT else 1
+        for number in itertools.count(1):
+            answer, asked_wait_s, problem = await self._try(method, url, body)
+            if answer is not None and answer.status not in _RETRIED:
+                return answer
+            wait_s = self._wait_s(number, asked_wait_s)
+            left_s = started_s + self._patience.deadline_s - time.monotonic()
+            if number < tries and asked_wait_s <= self._patience.longest_wait_s and wait_s < left_s:
+                await asyncio.sleep(wait_s)
+            elif answer is None:
+                raise problem or APIError("no answer")
+            elif asked_wait_s > 0:
+                return Answer(answer.status, f"busy; it asks to come back in {asked_wait_s:.0f} s")
+            else:
+                return answer
+        raise AssertionError("the loop above ends by itself")  # for mypy; count() is endless
+
+    def _wait_s(self, number: int, asked_wait_s: float) -> float:
+        return asked_wait_s + self._random.uniform(0, self._patience.first_wait_s * 2 ** (number - 1))
+
+    async def _try(self, method: str, url: str, body: Any) -> tuple[Answer | None, float, APIError | None]:
+        """Return an answer, the wait it asks for, and the problem if there is no answer."""
+        try:
+            return *await self._follow(method, url, body), None
+        except httpx.TimeoutException:
+            return None, 0.0, APITimeoutError("the API did not answer in time; try again later")
+        except (httpx.TransportError, AnswerError) as error:
+            reason = str(error) if isinstance(error, AnswerError) else "the connection failed or broke"
+            return None, 0.0, APIError(f"{reason}; try again later")
+
+    async def _follow(self, method: str, url: str, body: Any) -> tuple[Answer, float]:
+        for _ in range(self._redirects + 1):
+            # No httpx.AsyncClient: it would parse redirects, keep cookies, and read the environment.
+            async with CheckedTransport(self._reach, tls=self._tls) as transport:
+                response = await transport.handle_async_request(self._message(method, url, body))
+                if response.status_code not in _REDIRECTS:
+                    text = hide(await read_text(response, self._size_bytes), self._secrets)
+                    return Answer(response.status_code, text), _retry_after_s(response)
+            if method not in _FOLLOWED:
+                raise ToolRefused("the API answered with a redirect, which is followed for GET only")
+            url = self._checked(joined(url, response.headers.get("location", "")))
+        raise ToolRefused(f"the API redirected more than {self._redirects} times")
+
+    def _message(self, method: str, url: str, body: Any) -> httpx.Request:
+        secrets = self._auth if origin_of(url) == self._home else {}
+        patience = {"timeout": httpx.Timeout(self._patience.attempt_s).as_dict()}
+        return httpx.Request(method, url, headers={**_HEADERS, **secrets}, json=body, extensions=patience)
+
+    def _tool(self, operation: openapi.Operation) -> dspy.Tool:
+        async def send(asked: openapi.Call) -> str:
+            return self._shown(await self.request(asked.method, asked.target, body=asked.body))
+
+        return openapi.as_tool(operation, send)
+
+    def _shown(self, answer: Answer) -> str:
+        """Return an answer as the model may see it; one with an error status is raised."""
+        text = neutralise(flat_json(answer.text) or answer.text)
+        if answer.status >= _FAILED:
+            raise APIError(f"status {answer.status}: {_detail(text)}")
+        return text
+
+
+def _checked_auth(auth: Mapping[str, str], home: Origin, *, private: Collection[str]) -> dict[str, str]:
+    for name, value in auth.items():
+        if not re.fullmatch(r"[A-Za-z0-9-]+", name) or not value.isascii() or not value.isprintable():
+            raise APIError(f"the header {name!r} is not one line of ASCII; check where its value comes from")
+    if auth and home.scheme != "https" and home not in {origin_of(url) for url in private}:
+        raise APIError(f"{home} is not encrypted, so no secret is sent to it; use https")
+    return {name: value for name, value in auth.items() if value.strip()}
+
+
+def _retry_after_s(response: httpx.Response) -> float:
+    """Return the wait a server asks for; 0 if it asks for none, or in a way that makes no sense."""
+    text = response.headers.get("retry-after", "")
+    if re.fullmatch(r"[0-9]{1,9}", text):
+        return float(text)
+    try:
+        when = parsedate_to_datetime(text)
+        return max(0.0, (when - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):  # TypeError: a date without a zone
+        return 0.0
+
+
+def _detail(text: str) -> str:
+    """Return the sentence of a problem document (RFC 9457), or the start of any other text."""
+    try:
+        problem = json.loads(text)
+    except (ValueError, RecursionError):
+        problem = None
+    sentence = problem.get("detail") or problem.get("title") if isinstance(problem, dict) else None
+    return " ".join(str(sentence or text).split())[:_DETAIL_CHARS] or "no explanation"

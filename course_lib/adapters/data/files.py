@@ -1,0 +1,346 @@
+"""A folder handed to a model: list, read, search and, if allowed, write; one root, and no way out of it.
+
+Main path: FileSystemAdapter(root).tools() -> limited tools; with write_file if `writable=True`.
+A path is walked name by name from a descriptor of the root (openat), following no link, so that there is no
+moment between the check and the use of a path in which a folder could be swapped for a link.
+Refused: absolute paths, `..`, backslashes, hidden names, invisible characters, links of both kinds, devices,
+pipes, other file systems mounted inside, anything too large or not text.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import secrets
+import stat
+import threading
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+
+from course_lib.adapters.tools.limits import LimitedTool, ToolRefused, limited
+
+PATH_BYTES = 1000
+DEPTH = 12
+"""Folders below the root that a path or a search may go down."""
+ENTRIES_SCANNED = 5000
+"""Entries of one folder that are looked at."""
+LINE_CHARS = 200
+"""Characters shown of a line that a search has found."""
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_REASONS = {
+    errno.ENOENT: "there is no file or folder {path!r}; list_files shows what there is",
+    errno.ENOTDIR: "{path!r} goes through a link or a file; only real folders are entered",
+    errno.ELOOP: "{path!r} is a link; links are not followed",
+    errno.EMLINK: "{path!r} is a link; links are not followed",
+    errno.EISDIR: "{path!r} is a folder, not a file",
+    errno.EACCES: "{path!r} may not be opened",
+    errno.EPERM: "{path!r} may not be opened",
+    errno.ENAMETOOLONG: "a name in {path!r} is too long",
+    errno.ENXIO: "{path!r} is not a regular file",
+    errno.EEXIST: "{path!r} exists already",
+    errno.ENOTEMPTY: "{path!r} is a folder, not a file",
+}
+
+
+class FileSystemAdapter:
+    """One folder of text files, for a model to work in.
+
+    Args:
+        root: the folder; everything outside it is out of reach. It is opened once, here.
+        writable: whether there is a tool to write files.
+        file_bytes: the largest file that is read or written.
+        entries: files listed, or lines found, in one answer.
+        search_bytes: how much one search reads at most, over all files.
+
+    Raises:
+        ToolRefused: `root` is not a folder, or is the root of the whole file system.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        *,
+        writable: bool = False,
+        file_bytes: int = 200_000,
+        entries: int = 100,
+        search_bytes: int = 5_000_000,
+    ) -> None:
+        folder = Path(root).resolve()
+        if not folder.is_dir() or folder == Path(folder.anchor):
+            raise ToolRefused(
+                f"{str(root)!r} cannot be the root: name an existing folder below the system's own"
+            )
+        self.writable, self.file_bytes, self.entries = writable, file_bytes, entries
+        self.search_bytes = search_bytes
+        self._root: int | None = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._device = os.fstat(self._root).st_dev
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> FileSystemAdapter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_lock"):  # else it was never opened
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the root; the tools refuse from then on."""
+        with self._lock:
+            if self._root is not None:
+                os.close(self._root)
+            self._root = None
+
+    def tools(self, *, deadline_s: float = 5.0, calls: int | None = 30) -> list[LimitedTool]:
+        """Return the folder as limited tools: list_files, read_file, search_files and maybe write_file."""
+        methods: list[Callable[..., str]] = [self.list_files, self.read_file, self.search_files]
+        if self.writable:
+            methods.append(self.write_file)
+        return [limited(method, deadline_s=deadline_s, calls=calls) for method in methods]
+
+    # The tools
+
+    def list_files(self, folder: str = ".") -> str:
+        """List a folder: one name per line, folders with a slash, files with their size in bytes."""
+        with _refusals(folder), self._entered(split_path(folder, folder=True)) as at:
+            found = [
+                f"{name}/" if is_folder else f"{name} ({size})" for name, is_folder, size in self._scan(at)
+            ]
+        more = [f"and {len(found) - self.entries} more"] if len(found) > self.entries else []
+        return "\n".join(found[: self.entries] + more) or "(empty)"
+
+    def read_file(self, path: str, first_line: int = 1) -> str:
+        """Read a text file, from the given line on."""
+        *above, name = split_path(path)
+        with _refusals(path), self._entered(above) as at:
+            text = self._read(at, name, path)
+        return text if first_line <= 1 else "".join(text.splitlines(keepends=True)[first_line - 1 :])
+
+    def search_files(self, text: str, folder: str = ".") -> str:
+        """Find lines with these words, in all files of a folder and below; capitals do not matter."""
+        if not text.strip() or len(text) > LINE_CHARS:
+            raise ToolRefused(f"search for 1 to {LINE_CHARS} characters, not {len(text)}")
+        parts = split_path(folder, folder=True)
+        with _refusals(folder), self._entered(parts) as at:
+            lines = list(itertools.islice(self._search(at, "/".join(parts), text.casefold()), self.entries))
+        return "\n".join(lines) or "(no line has it)"
+
+    def write_file(self, path: str, text: str) -> str:
+        """Write a text file as a whole; one of that name is replaced."""
+        if not self.writable:
+            raise ToolRefused("this folder is read-only")
+        *above, name = split_path(path)
+        data = text.encode("utf-8", "replace")
+        if len(data) > self.file_bytes:
+            raise ToolRefused(f"the text has {len(data)} bytes; at most {self.file_bytes} are written")
+        with _refusals(path), self._entered(above) as at:
+            self._replace(at, name, data, path)
+        return f"wrote {len(data)} bytes to {path}"
+
+    # Below the root
+
+    @contextmanager
+    def _entered(self, parts: Sequence[str]) -> Iterator[int]:
+        """Yield a descriptor of the folder, walked to from the root without following a link."""
+        with self._lock:
+            if self._root is None:
+                raise ToolRefused("the folder has been closed")
+            at = os.dup(self._root)
+        try:
+            for part in parts:
+                below = os.open(part, _FOLDER, dir_fd=at)
+                os.close(at)
+                at = below
+                if os.fstat(at).st_dev != self._device:
+                    raise ToolRefused(f"{part!r} is another file system, mounted there")
+            yield at
+        finally:
+            os.close(at)
+
+    def _scan(self, at: int) -> list[tuple[str, bool, int]]:
+        """Return name, whether a folder, and size of what may be seen in a folder, by name."""
+        found = []
+        with os.scandir(at) as entries:
+            for entry in itertools.islice(entries, ENTRIES_SCANNED):
+                with suppress(OSError, ToolRefused):  # gone since, or not to be seen
+                    split_path(entry.name)
+                    about = entry.stat(follow_symlinks=False)
+                    if stat.S_ISDIR(about.st_mode) or self._reason(about) is None:
+                        found.append((entry.name, stat.S_ISDIR(about.st_mode), about.st_size))
+        return sorted(found)
+
+    def _reason(self, about: os.stat_result) -> str | None:
+        """Return why a file is not served, or None."""
+        if stat.S_ISLNK(about.st_mode):
+            return "is a link; links are not followed"
+        if stat.S_ISDIR(about.st_mode):
+            return "is a folder, not a file"
+        if not stat.S_ISREG(about.st_mode):
+            return "is not a regular file"
+        if about.st_nlink != 1:
+            return "is one file under several names (a hard link), which may lie outside"
+        if about.st_dev != self._device:
+            return "is on another file system"
+        return None
+
+    def _admit(self, about: os.stat_result, path: str) -> None:
+        if reason := self._reason(about):
+            raise ToolRefused(f"{path!r} {reason}")
+
+    def _read(self, at: int, name: str, path: str) -> str:
+        # Asked before it is opened, since opening a device can do something; asked again of what was opened.
+        self._admit(os.stat(name, dir_fd=at, follow_symlinks=False), path)
+        handle = os.open(name, _READ, dir_fd=at)
+        with open(handle, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor, not a path
+            self._admit(os.fstat(handle), path)
+            data = _read_up_to(file.fileno(), self.file_bytes + 1)
+        if len(data) > self.file_bytes:
+            raise ToolRefused(f"{path!r} has more than {self.file_bytes} bytes, the most that is read")
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError:
+            text = "\0"
+        if "\0" in text:
+            raise ToolRefused(f"{path!r} is not a text file")
+        return text
+
+    def _search(self, at: int, above: str, words: str) -> Iterator[str]:
+        left = self.search_bytes
+        waiting: list[tuple[str, int]] = [(above, os.dup(at))]
+        try:
+            while waiting:
+                folder, here = waiting.pop()
+                with _closing(here):
+                    for name, is_folder, size in self._scan(here):
+                        path = f"{folder}/{name}" if folder else name
+                        if is_folder:
+                            if path.count("/") < DEPTH:
+                                with suppress(OSError):  # swapped for something else since
+                                    waiting.append((path, self._folder(here, name)))
+                            continue
+                        left -= size
+                        if left < 0:
+                            yield f"(stopped after {self.search_bytes} bytes; search a smaller folder)"
+                            return
+                        with suppress(OSError, ToolRefused):  # gone since, too large or not text
+                            yield from _lines(self._read(here, name, path), path, words)
+        finally:
+            for _, here in waiting:
+                os.close(here)
+
+    def _folder(self, at: int, name: str) -> int:
+        below = os.open(name, _FOLDER, dir_fd=at)
+        if os.fstat(below).st_dev != self._device:
+            os.close(below)
+            raise OSError(errno.EXDEV, "another file system")
+        return below
+
+    def _replace(self, at: int, name: str, data: bytes, path: str) -> None:
+        """Write beside the file and rename: whoever reads sees the old text or the new, never half of it."""
+        mode = 0o644
+        with suppress(FileNotFoundError):
+            about = os.stat(name, dir_fd=at, follow_symlinks=False)
+            self._admit(about, path)
+            mode = about.st_mode & 0o666
+        scratch = f".part-{secrets.token_hex(8)}"
+        handle = os.open(scratch, _CREATE, 0o600, dir_fd=at)
+        try:
+            with open(handle, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
+                file.write(data)
+                file.flush()
+                os.fchmod(handle, mode)
+                os.fsync(handle)
+            os.rename(scratch, name, src_dir_fd=at, dst_dir_fd=at)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(scratch, dir_fd=at)
+            raise
+        os.fsync(at)
+
+
+def split_path(path: str, *, folder: bool = False) -> list[str]:
+    """Return the names in a path below a root; `.` or nothing is the root itself, if `folder`.
+
+    >>> split_path("notes/2026/may.txt")
+    ['notes', '2026', 'may.txt']
+
+    Raises:
+        ToolRefused: it is absolute, goes up, or has a name that could be taken for another.
+    """
+    if folder and path in ("", ".", "./"):
+        return []
+    if len(path.encode("utf-8", "replace")) > PATH_BYTES:
+        raise ToolRefused(f"the path is longer than {PATH_BYTES} bytes")
+    if path.startswith(("/", "\\", "~")) or path[1:2] == ":":
+        raise ToolRefused(f"{path!r} is not below the folder; write a path such as 'notes/may.txt'")
+    parts = (path.removesuffix("/") if folder else path).removeprefix("./").split("/")
+    if len(parts) > DEPTH:
+        raise ToolRefused(f"{path!r} goes down more than {DEPTH} folders")
+    for part in parts:
+        if reason := _bad_name(part):
+            raise ToolRefused(f"{path!r} {reason}")
+    return parts
+
+
+def _bad_name(name: str) -> str | None:
+    """Return why a name is not taken, or None."""
+    alike = unicodedata.normalize("NFKC", name)
+    if not name:
+        return "has an empty name in it"
+    if ".." in (name, alike) or alike == ".":
+        return "must not go up or stand still with dots"
+    if alike.startswith("."):
+        return "names a hidden file"
+    if "/" in alike or "\\" in alike:
+        return "has a separator within a name"
+    if any(unicodedata.category(character)[0] == "C" for character in name):
+        return "has an invisible character in it"
+    if name != name.strip() or name.endswith("."):
+        return "has a name that begins or ends with a space, or ends with a dot"
+    return None
+
+
+@contextmanager
+def _refusals(path: str) -> Iterator[None]:
+    """Turn what the system says about a path into a refusal that names the path as the model wrote it."""
+    try:
+        yield
+    except OSError as error:
+        reason = _REASONS.get(error.errno or 0)
+        if reason is None:
+            raise
+        raise ToolRefused(reason.format(path=path)) from None
+
+
+@contextmanager
+def _closing(handle: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _read_up_to(handle: int, size_bytes: int) -> bytes:
+    """Read until the end, or `size_bytes`: a file may be longer than it said."""
+    chunks: list[bytes] = []
+    while size_bytes > 0 and (chunk := os.read(handle, size_bytes)):
+        chunks.append(chunk)
+        size_bytes -= len(chunk)
+    return b"".join(chunks)
+
+
+def _lines(text: str, path: str, words: str) -> Iterator[str]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        if words in line.casefold():
+            yield f"{path}:{number}: {line.strip()[:LINE_CHARS]}"

@@ -1,0 +1,164 @@
+"""The network under APIAdapter: connections only to checked addresses, bodies only up to a size.
+
+Main path: CheckedTransport(reach).handle_async_request(request); read_text(response, size_bytes).
+Source: httpx 0.28 (BaseTransport) over httpcore 1.0 (AsyncNetworkBackend). httpcore asks its backend for
+every connection, so a name is resolved here, once, checked here, and connected to by the checked IP: an
+answer of DNS that changes in between changes nothing. The Host header and TLS keep the name.
+"""
+
+from __future__ import annotations
+
+import ssl
+import zlib
+from collections.abc import AsyncIterator, Iterable
+
+import httpcore
+import httpx
+
+from course_lib.adapters.data.addresses import Reach
+from course_lib.adapters.tools.limits import ToolRefused
+from course_lib.errors import CourseError
+
+_WBITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+
+
+class AnswerError(CourseError):
+    """The answer's body cannot be read: cut short, not the encoding it claims."""
+
+
+class _CheckedBackend(httpcore.AsyncNetworkBackend):
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
+        self._real = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109  # httpcore's signature
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        addresses = await self._reach.vet(host, port)
+        return await self._real.connect_tcp(addresses[0], port, timeout, local_address, socket_options)
+
+    async def connect_unix_socket(self, *_: object, **__: object) -> httpcore.AsyncNetworkStream:
+        raise ToolRefused("unix sockets are not allowed")
+
+    async def sleep(self, seconds: float) -> None:
+        await self._real.sleep(seconds)
+
+
+class _Body(httpx.AsyncByteStream):
+    def __init__(self, response: httpcore.Response) -> None:
+        self._response = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for piece in self._response.aiter_stream():
+                yield piece
+        except _HTTPCORE_ERRORS as error:
+            raise _as_httpx(error) from error
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+_HTTPCORE_ERRORS = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
+
+
+def _as_httpx(error: Exception) -> httpx.TransportError:
+    kind = httpx.TimeoutException if isinstance(error, httpcore.TimeoutException) else httpx.NetworkError
+    return kind(type(error).__name__)
+
+
+class CheckedTransport(httpx.AsyncBaseTransport):
+    """Sends a request only to an allowed origin, over a connection to a checked address.
+
+    No connection is kept for the next request: a tool's call is rare next to the model's, and what is not
+    kept needs neither closing nor a second check, and works from any event loop.
+    """
+
+    def __init__(self, reach: Reach, *, tls: ssl.SSLContext | None = None) -> None:
+        self._reach = reach
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=tls, max_keepalive_connections=0, network_backend=_CheckedBackend(reach)
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request; the origin is checked here too, whoever built the request.
+
+        Raises:
+            ToolRefused: the origin or one of its addresses is not allowed.
+            httpx.TransportError: no connection, or it broke.
+        """
+        self._reach.check(str(request.url))
+        try:
+            response = await self._pool.handle_async_request(
+                httpcore.Request(
+                    request.method,
+                    httpcore.URL(
+                        scheme=request.url.raw_scheme,
+                        host=request.url.raw_host,
+                        port=request.url.port,
+                        target=request.url.raw_path,
+                    ),
+                    headers=request.headers.raw,
+                    content=request.stream,
+                    extensions=request.extensions,
+                )
+            )
+        except (*_HTTPCORE_ERRORS, OSError) as error:  # OSError: the name was not found
+            raise _as_httpx(error) from error
+        return httpx.Response(response.status, headers=response.headers, stream=_Body(response))
+
+    async def aclose(self) -> None:
+        """Close all connections, also in the middle of an answer."""
+        await self._pool.aclose()
+
+
+async def read_text(response: httpx.Response, size_bytes: int) -> str:
+    """Read a body as text, piece by piece, and stop at a size counted after decompression.
+
+    httpx decompresses a whole piece at once, however large it becomes; so this decompresses by itself.
+
+    Raises:
+        ToolRefused: it is larger than `size_bytes`, not text, or compressed in another way than gzip.
+        AnswerError: it is cut short or damaged.
+        httpx.TransportError: the connection broke.
+    """
+    kind = response.headers.get("content-type", "text/plain").partition(";")[0].strip().lower()
+    if not (kind.startswith("text/") or kind.endswith(("json", "xml", "yaml")) or kind == ""):
+        raise ToolRefused(f"the answer is no text but {_word(kind)}; it was not read")
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    body = bytearray()
+    async for piece in _plain(response.aiter_raw(), encoding, size_bytes):
+        body += piece
+        if len(body) > size_bytes:
+            raise ToolRefused(f"the answer is larger than {size_bytes} bytes; ask for less of it")
+    return body.decode("utf-8", "replace")
+
+
+async def _plain(pieces: AsyncIterator[bytes], encoding: str, size_bytes: int) -> AsyncIterator[bytes]:
+    if encoding in ("identity", ""):
+        async for piece in pieces:
+            yield piece
+        return
+    if encoding not in _WBITS:
+        raise ToolRefused(f"the answer is compressed as {_word(encoding)}, which was not asked for")
+    expander, is_empty = zlib.decompressobj(_WBITS[encoding]), True
+    try:
+        async for piece in pieces:
+            is_empty = False
+            yield expander.decompress(piece, size_bytes + 1)  # never more in memory than is allowed, plus one
+            if expander.unused_data:
+                raise AnswerError("there is something after the end of the compressed answer")
+    except zlib.error as error:
+        raise AnswerError(f"the answer is not {encoding}, as it claims to be") from error
+    if not expander.eof and not is_empty:  # an answer to HEAD has a compression but no body
+        raise AnswerError("the answer was cut short")
+
+
+def _word(text: str) -> str:
+    """Show a few safe characters of what a server wrote."""
+    return repr("".join(char for char in text[:40] if char.isalnum() or char in "/+.-"))

@@ -1,0 +1,1 @@
+"""Tools: functions handed to a model, with limits on what it can do with them."""

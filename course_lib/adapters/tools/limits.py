@@ -1,0 +1,341 @@
+"""A function as a tool with limits: time, output, calls, arguments; an error is one line, never a traceback.
+
+Main path: limited(func, deadline_s=5.0, output_chars=4000, calls=10) -> a dspy.Tool that always answers text.
+An adapter refuses with ToolRefused. The line the model sees begins with its class: "refused: ", "timeout: "
+or "failed: "; refusals and time-outs say what to do instead.
+Source: dspy.Tool (dspy/adapters/types/tool.py, DSPy 3.4.1) has no time limit, runs a plain function on the
+event loop, and dspy.ReAct shows the model a raised error's traceback. ToolCall.execute calls `tool.func` past
+the tool's own checks, so the limits are in `func` too.
+"""
+
+# mypy: allow-subclassing-any
+# DSPy is skipped by mypy (see pyproject.toml), so its base classes are Any.
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as WaitedTooLong
+from dataclasses import dataclass, field
+from typing import Any
+
+import dspy
+import pydantic
+from dspy.utils.callback import with_callbacks
+from pydantic_core import to_json
+
+from course_lib.adapters.tools import offloop
+from course_lib.adapters.tools.redaction import hide, one_line
+from course_lib.errors import CourseError
+
+ARGUMENT_CHARS = 20_000
+"""A call with longer arguments than this is refused before anything runs."""
+LEFT_BEHIND = 8
+"""Calls of one tool that may still be running after their deadline; further calls are refused."""
+GRACE_S = 1.0
+"""How long synchronous code waits beyond the deadline of an async tool that cannot be stopped."""
+RUNS_KEPT = 512
+"""Program runs whose calls are remembered at once; the oldest is forgotten first."""
+
+REFUSED, TIMEOUT, FAILED = "refused", "timeout", "failed"
+
+
+class ToolRefused(CourseError):  # noqa: N818 - as the line the model reads says
+    """A tool may not or cannot do what was asked; the message is one line, safe to show the model."""
+
+
+class ToolError(str):
+    """The one line an error becomes: text, as every answer; its type tells a program that it is an error."""
+
+    __slots__ = ()
+
+    @property
+    def kind(self) -> str:
+        """The class of the error: refused, timeout or failed."""
+        return self.partition(":")[0]
+
+
+class _Late(Exception):  # noqa: N818 - never leaves this module
+    """The deadline has passed."""
+
+
+class LimitedTool(dspy.Tool):
+    """A dspy.Tool that keeps its limits however it is called: `tool(...)`, `acall`, `tool.func`.
+
+    A plain function runs in a thread of its own, with the caller's context, so it never blocks an event loop.
+    An `async` function runs on the caller's loop, or, called synchronously, on one kept for that purpose.
+    `func` is async exactly if the wrapped function is.
+    """
+
+    _guard: _Guard = pydantic.PrivateAttr()
+
+    def __init__(self, guard: _Guard) -> None:
+        inner = guard.inner
+        super().__init__(
+            func=guard.as_function(),
+            name=inner.name,
+            desc=inner.desc,
+            args=inner.args,
+            arg_types=inner.arg_types,
+        )
+        self.has_kwargs = inner.has_kwargs
+        self._guard = guard
+
+    @with_callbacks  # type: ignore[untyped-decorator]
+    def __call__(self, **kwargs: Any) -> str:
+        """Call the tool and wait; the function itself runs in another thread."""
+        return self._guard.run(kwargs)
+
+    @with_callbacks  # type: ignore[untyped-decorator]
+    async def acall(self, **kwargs: Any) -> str:
+        """Call the tool without blocking the event loop."""
+        return await self._guard.run_async(kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> LimitedTool:
+        # A program's copy may change the wording it shows; what the tool does, and its budget, are shared.
+        copied = self.model_copy(update={"args": dict(self.args)})
+        assert isinstance(copied, LimitedTool)
+        return copied
+
+
+def limited(
+    func: Callable[..., Any],
+    *,
+    name: str | None = None,
+    desc: str | None = None,
+    deadline_s: float = 5.0,
+    output_chars: int = 4000,
+    calls: int | None = None,
+    redact: Sequence[str] = (),
+) -> LimitedTool:
+    """Make a tool of `func` (a function, sync or async, or a dspy.Tool) that keeps these limits.
+
+    Args:
+        func: what to call; its type hints make the tool's schema, its docstring the description.
+        name: the tool's name, if not the function's.
+        desc: the description, if not the docstring.
+        deadline_s: seconds after which the model reads "timeout: ...". A plain function cannot be stopped and
+            goes on in its thread; at most LEFT_BEHIND such calls may be left before further ones are refused.
+        output_chars: characters of the answer; the rest is cut, and the answer says so.
+        calls: calls allowed within one run of a program (one call of the module that uses the tool). Outside
+            any program they are counted over the tool's life. None: no limit.
+        redact: values that must never appear in an answer or an error, such as a password.
+
+    Raises:
+        ValueError: a limit is not positive.
+    """
+    if deadline_s <= 0 or output_chars <= 0 or (calls is not None and calls <= 0):
+        raise ValueError(
+            f"limits must be positive, found deadline_s={deadline_s!r}, output_chars={output_chars!r}, "
+            f"calls={calls!r}"
+        )
+    known = func if isinstance(func, dspy.Tool) else None
+    inner = dspy.Tool(
+        known.func if known else func,
+        name=name or (known.name if known else None),
+        desc=inspect.cleandoc(desc or (known.desc if known else func.__doc__) or ""),
+        args=known.args if known else None,
+        arg_types=known.arg_types if known else None,
+    )
+    inner.has_kwargs = known.has_kwargs if known else inner.has_kwargs
+    return LimitedTool(_Guard(inner, deadline_s, output_chars, calls, tuple(redact)))
+
+
+@dataclass(slots=True)
+class _Guard:
+    """The limits of one tool, and what it has used of them."""
+
+    inner: Any
+    deadline_s: float
+    output_chars: int
+    calls: int | None
+    known: tuple[str, ...]
+    used: OrderedDict[int, tuple[object, int]] = field(default_factory=OrderedDict)
+    running_late: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def is_async(self) -> bool:
+        func = self.inner.func
+        return inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(type(func).__call__)
+
+    def as_function(self) -> Callable[..., Any]:
+        """Return the limits as a plain function, async exactly if the wrapped one is: the tool's `func`."""
+        func = self.inner.func
+        target = func if inspect.isroutine(func) else func.__call__  # what DSPy reads the hints of
+        if self.is_async:
+
+            async def call_async(*args: Any, **kwargs: Any) -> str:
+                return await self.run_async(self._named(args, kwargs))
+
+            return functools.wraps(target)(call_async)
+
+        def call(*args: Any, **kwargs: Any) -> str:
+            return self.run(self._named(args, kwargs))
+
+        return functools.wraps(target)(call)
+
+    def run(self, kwargs: dict[str, Any]) -> str:
+        """Call the function from synchronous code; never raises an Exception."""
+        try:
+            arguments = self._admit(kwargs)
+            work = self._on_kept_loop(arguments) if self.is_async else self._in_thread(arguments)
+            try:
+                return work.result(self.deadline_s + GRACE_S * self.is_async)
+            except WaitedTooLong:
+                if work.done():
+                    raise
+                self._leave_behind(work)
+                raise _Late from None
+        except Exception as error:  # border: a tool's error is an observation, not an exception
+            return self._line(error)
+
+    async def run_async(self, kwargs: dict[str, Any]) -> str:
+        """Call the function from a coroutine; only cancellation gets out."""
+        try:
+            arguments = self._admit(kwargs)
+            if self.is_async:
+                return await self._await(arguments)
+            work = self._in_thread(arguments)
+            waiting = asyncio.wrap_future(work)
+            try:
+                done, _ = await asyncio.wait({waiting}, timeout=self.deadline_s)
+            except asyncio.CancelledError:
+                self._leave_behind(work)
+                raise
+            if not done:
+                waiting.cancel()
+                self._leave_behind(work)
+                raise _Late
+            return waiting.result()
+        except Exception as error:  # border: a tool's error is an observation, not an exception
+            return self._line(error)
+
+    # What happens before the call
+
+    def _named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        return {**dict(zip(self.inner.args, args, strict=False)), **kwargs}
+
+    def _admit(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments as the function's types, or refuse; counts the call."""
+        self._count()
+        if self.running_late >= LEFT_BEHIND:
+            raise ToolRefused(
+                f"{self.inner.name} is busy: {self.running_late} earlier calls still run. Do without it"
+            )
+        size = len(repr(kwargs))
+        if size > ARGUMENT_CHARS:
+            raise ToolRefused(f"the arguments have {size} characters; at most {ARGUMENT_CHARS} are taken")
+        known = ", ".join(self.inner.args) or "none"
+        unknown = [] if self.inner.has_kwargs else [name for name in kwargs if name not in self.inner.args]
+        if unknown:
+            raise ToolRefused(f"no argument named {unknown[0]!r}; {self.inner.name} takes: {known}")
+        missing = [name for name in self._required() if name not in kwargs]
+        if missing:
+            raise ToolRefused(f"argument {missing[0]!r} is missing; {self.inner.name} takes: {known}")
+        try:
+            parsed: dict[str, Any] = self.inner._validate_and_parse_args(**kwargs)  # noqa: SLF001 - DSPy's own check
+        except pydantic.ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"][1:])
+            raise ToolRefused(f"bad argument: {where}{': ' if where else ''}{first['msg']}") from None
+        except ValueError as error:
+            raise ToolRefused(f"bad argument: {str(error).removeprefix('Arg ')}") from None
+        return parsed
+
+    def _required(self) -> list[str]:
+        """Return the arguments without a default; none if the function takes anything and checks itself."""
+        if self.inner.has_kwargs:
+            return []
+        return [name for name, schema in self.inner.args.items() if "default" not in schema]
+
+    def _count(self) -> None:
+        """Count a call against this run's budget."""
+        if self.calls is None:
+            return
+        # DSPy makes a new list for every call of a module and hands it on in the context: the run's identity.
+        run = dspy.settings.caller_modules
+        key = id(run) if run is not None else 0
+        with self.lock:
+            _, used = self.used.pop(key, (run, 0))
+            self.used[key] = (run, used + 1)
+            while len(self.used) > RUNS_KEPT:
+                self.used.popitem(last=False)
+        if used >= self.calls:
+            raise ToolRefused(
+                f"{self.inner.name} may be called {self.calls} times in a run, and has been. "
+                "Answer with what is known"
+            )
+
+    # The call itself
+
+    def _in_thread(self, arguments: Mapping[str, Any]) -> Future[str]:
+        return offloop.in_thread(
+            lambda: self._text(self.inner.func(**arguments)), name=f"tool-{self.inner.name}"
+        )
+
+    async def _await(self, arguments: Mapping[str, Any]) -> str:
+        try:
+            async with asyncio.timeout(self.deadline_s) as limit:
+                return self._text(await self.inner.func(**arguments))
+        except TimeoutError:
+            if limit.expired():
+                raise _Late from None
+            raise
+
+    def _on_kept_loop(self, arguments: Mapping[str, Any]) -> Future[str]:
+        return offloop.on_kept_loop(self._await(arguments))
+
+    def _leave_behind(self, work: Future[str]) -> None:
+        with self.lock:
+            self.running_late += 1
+        work.add_done_callback(self._came_back)
+
+    def _came_back(self, _: Future[str]) -> None:
+        with self.lock:
+            self.running_late -= 1
+
+    # What comes out
+
+    def _text(self, result: Any) -> str:
+        """Return a result as text within the limit: a string as it is, anything else as JSON."""
+        if inspect.iscoroutine(result):
+            result.close()
+            raise TypeError("the function is not async, and returned a coroutine")
+        text = result if isinstance(result, str) else to_json(result, fallback=str).decode("utf-8", "replace")
+        full = len(text)
+        text = hide(text[: self.output_chars + 1000], self.known)  # a value may begin before the cut
+        text = text.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
+        if full <= self.output_chars:
+            return text
+        return f"{text[: self.output_chars]}\n[cut: {self.output_chars} of {full} characters shown]"
+
+    def _line(self, error: Exception) -> ToolError:
+        match error:
+            case _Late():
+                kind = TIMEOUT
+                words = f"{self.inner.name} gave no answer within {self.deadline_s:g} s"
+                words += ". Ask for less, or do without"
+            case ToolRefused():
+                kind, words = REFUSED, str(error)
+            case TimeoutError():
+                kind, words = TIMEOUT, _words(error)
+            case _:
+                kind, words = FAILED, _words(error)
+        return ToolError(f"{kind}: {one_line(words, self.known)}")
+
+
+def _words(error: Exception) -> str:
+    """Return what an error says, without what it carries: an OSError's file names stay out."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{type(error).__name__}: {error.strerror}"
+    try:
+        words = str(error)
+    except Exception:  # border: somebody's broken __str__
+        words = ""
+    says_it_all = isinstance(error, CourseError | TimeoutError) and words
+    return words if says_it_all else f"{type(error).__name__}: {words}".rstrip(": ")

@@ -1,0 +1,128 @@
+"""Text tools for a model: count, extract, cut, normalise; time grows with the length only, whatever the text.
+
+Main path: text_tools(), or e.g. extract(text, "email"), cut_at_sentence(text, 200), normalise(text)
+Every pattern has bounded repeats and no two that can match the same characters in two ways, so that no text
+makes one slow; and a text longer than TEXT_CHARS is refused.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+from course_lib.adapters.tools.limits import LimitedTool, ToolRefused, limited
+
+TEXT_CHARS = 100_000
+"""A longer text is refused."""
+FOUND = 100
+"""Things that one extraction returns at most."""
+
+Kind: TypeAlias = Literal["email", "order", "customer", "ticket", "amount", "date"]
+PATTERNS: Mapping[str, re.Pattern[str]] = MappingProxyType(
+    {
+        "email": re.compile(
+            r"(?<![\w.+-])[A-Za-z0-9_+-]{1,64}(?:\.[A-Za-z0-9_+-]{1,64}){0,8}"
+            r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24}(?![\w-])"
+        ),
+        "order": re.compile(r"(?<![\w-])O-[0-9]{5}(?![\w-])"),
+        "customer": re.compile(r"(?<![\w-])C-[0-9]{3}(?![\w-])"),
+        "ticket": re.compile(r"(?<![\w-])T-[0-9]{4}(?![\w-])"),
+        "amount": re.compile(
+            r"(?<![\w.,])(?:(?:€|EUR) ?[0-9]{1,9}(?:[.,][0-9]{2})?"
+            r"|[0-9]{1,9}(?:[.,][0-9]{2})? ?(?:€|EUR|euros?))(?!\w)"
+        ),
+        "date": re.compile(r"(?<![\w-])[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])(?![\w-])"),
+    }
+)
+"""What can be extracted, and the shape of it."""
+
+_WORD = re.compile(r"\w+(?:['\u2019-]\w+)*")
+_SENTENCE_END = re.compile(r"[.!?…][\"')\]]?(?=\s)")
+_ABBREVIATIONS = (
+    "e.g.",
+    "i.e.",
+    "mr.",
+    "mrs.",
+    "ms.",
+    "dr.",
+    "no.",
+    "st.",
+    "approx.",
+    "incl.",
+    "vs.",
+    "etc.",
+)
+
+
+def count_words(text: str) -> int:
+    """Count the words of a text; "don't" and "well-made" are one each."""
+    return sum(1 for _ in _WORD.finditer(_sized(text)))
+
+
+def extract(text: str, kind: Kind) -> list[str]:
+    """Find the e-mail addresses, ids, amounts in euros or dates in a text, each once, in order.
+
+    >>> extract("O-10001, not o-1; and O-10002, O-10001 again", "order")
+    ['O-10001', 'O-10002']
+    """
+    if kind not in PATTERNS:
+        raise ToolRefused(f"{kind!r} cannot be extracted; choose one of {', '.join(PATTERNS)}")
+    found = dict.fromkeys(match[0] for match in PATTERNS[kind].finditer(_sized(text)))
+    return list(found)[:FOUND]
+
+
+def cut_at_sentence(text: str, characters: int) -> str:
+    """Shorten a text to so many characters, at the end of a sentence if there is one, else of a word."""
+    if not 1 <= characters <= TEXT_CHARS:
+        raise ToolRefused(f"cut to 1 to {TEXT_CHARS} characters, not {characters}")
+    text = _sized(text).strip()
+    if len(text) <= characters:
+        return text
+    head = text[: characters + 1]  # one more, to see whether a sentence ends exactly there
+    ends = [match.end() for match in _SENTENCE_END.finditer(head) if not _abbreviated(head[: match.end()])]
+    if ends:
+        return head[: ends[-1]]
+    head = text[: max(characters - 1, 0)]
+    space = max(head.rfind(" "), head.rfind("\n"))
+    return (head[:space] if space > 0 else head).rstrip() + "…"
+
+
+def normalise(text: str) -> str:
+    """Make a text plain: composed characters, one kind of quote, space and line end, nothing invisible."""
+    text = unicodedata.normalize("NFC", _sized(text)).translate(_PLAIN)
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = "".join(c for c in text if c in "\n\t" or unicodedata.category(c)[0] != "C")
+    lines = [" ".join(line.split()) for line in text.split("\n")]
+    kept = [line for line, before in zip(lines, ["", *lines], strict=False) if line or before]
+    return "\n".join(kept).strip()
+
+
+def text_tools() -> list[LimitedTool]:
+    """Return the functions above as limited tools."""
+    return [
+        limited(function, deadline_s=2.0) for function in (count_words, extract, cut_at_sentence, normalise)
+    ]
+
+
+def _sized(text: str) -> str:
+    if len(text) > TEXT_CHARS:
+        raise ToolRefused(f"the text has {len(text)} characters; at most {TEXT_CHARS} are taken")
+    return text
+
+
+def _abbreviated(head: str) -> bool:
+    """Whether a text ends in an abbreviation or a single initial, not a sentence."""
+    word = head[-20:].split()[-1].casefold()
+    return word in _ABBREVIATIONS or (len(word) == 2 and word[0].isalpha() and word[1] == ".")
+
+
+_PLAIN = str.maketrans(
+    dict.fromkeys("\u2018\u2019\u201a", "'")
+    | dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"')
+    | dict.fromkeys("\u00a0\u202f", " ")
+    | dict.fromkeys("\u2028\u2029\u0085", "\n")
+)
+"""Quotes, spaces and line ends of many kinds, and the plain one of each."""

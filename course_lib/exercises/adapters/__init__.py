@@ -1,0 +1,1 @@
+"""The exercises of section 1, and what they check."""

@@ -1,0 +1,1 @@
+"""The exercises of section 2, and what they check."""

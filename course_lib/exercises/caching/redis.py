@@ -1,0 +1,337 @@
+"""Exercise 2.3, the Redis tier under dspy.cache: an answer paid for once, in whichever process.
+
+Main path: EXERCISE is listed in caching.py; each check has a Redis of its own, and counts on lm.ledger().
+Source: dspy.clients.cache.Cache, of which the learner overrides get and put (DSPy 3.4.1).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickletools
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from course_lib import lm
+from course_lib.exercises.engine.checks import expect, expect_equal
+from course_lib.exercises.engine.registry import Exercise
+from course_lib.exercises.engine.stubs import stub_methods
+from course_lib.services.redis import Server, running_redis
+
+CacheClass = Callable[..., Any]
+QUESTION = "How long does shipping to Norway take? (exercise 2.3)"
+TTL_S = 60
+_SOON_S = 3.0
+_GARBAGE = b"\x80\x04 this is not yours \xff"
+
+_OTHER_PROCESS = """
+import sys, json, cloudpickle
+sys.path[:] = json.loads(sys.stdin.buffer.readline())
+make, url, ttl_s, question = cloudpickle.load(sys.stdin.buffer)
+from course_lib.exercises.caching.redis import _model
+import dspy
+dspy.cache = make(url, ttl_s=ttl_s)
+print(json.dumps(_model()(question)))
+"""
+
+
+def _model() -> Any:
+    """Return the model, with the account's key as an argument, as most programs have it."""
+    return lm.connect("sim-large", api_key=lm.key())
+
+
+@contextmanager
+def _own_redis() -> Iterator[Server]:
+    folder = Path(tempfile.mkdtemp(prefix="redis"))
+    try:
+        with running_redis(folder / "s") as server:
+            yield server
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _under_dspy(cache: Any) -> Iterator[None]:
+    import dspy
+
+    former = vars(dspy).get("cache")
+    dspy.cache = cache
+    try:
+        yield
+    finally:
+        if former is None:
+            del dspy.cache
+        else:
+            dspy.cache = former
+
+
+def _ask(cache: Any, question: str = QUESTION) -> tuple[Any, int]:
+    """Return the model's answer through this cache, and how many requests that cost."""
+    import dspy
+
+    model = _model()
+    before = lm.ledger().requests
+    with _under_dspy(cache), dspy.context(callbacks=[]):
+        answer = model(question)
+    return answer, lm.ledger().requests - before
+
+
+def _stored(server: Server) -> dict[bytes, bytes]:
+    """Return what is in Redis: each key, with its value as bytes, whatever its type."""
+    import redis
+
+    with redis.Redis.from_url(server.url) as client:
+        found: dict[bytes, bytes] = {}
+        for key in client.scan_iter():
+            kind = client.type(key)
+            value: Any = client.get(key) if kind == b"string" else client.dump(key)
+            if kind == b"hash":
+                value = repr(client.hgetall(key)).encode()
+            found[key] = bytes(value or b"")
+        return found
+
+
+def asks_once(cache_class: CacheClass) -> None:
+    """The second call is answered from Redis, by the same cache and by a new one on the same Redis."""
+    with _own_redis() as server:
+        cache = cache_class(server.url, ttl_s=TTL_S)
+        answer, paid = _ask(cache)
+        expect_equal(paid, 1, "requests of the first call")
+        again, paid = _ask(cache)
+        expect_equal(
+            paid,
+            0,
+            "requests of the second call",
+            hint="put has to store what get will look for, under one key.",
+        )
+        expect_equal(again, answer, "the answer of the second call")
+        again, paid = _ask(cache_class(server.url, ttl_s=TTL_S))
+        expect_equal(
+            paid,
+            0,
+            "requests of a call through a new cache on the same Redis",
+            hint="A new object knows nothing but the address: the answer has to be in Redis.",
+        )
+        expect_equal(again, answer, "the answer through a new cache")
+        _, paid = _ask(cache, QUESTION + " And to Iceland?")
+        expect_equal(paid, 1, "requests of a call with another question")
+
+
+def keeps_json_and_no_secrets(cache_class: CacheClass) -> None:
+    """Redis holds no pickle, and nowhere the account's key."""
+    with _own_redis() as server:
+        _ask(cache_class(server.url, ttl_s=TTL_S))
+        stored = _stored(server)
+    secret = lm.key().encode()
+    leaks = [
+        where
+        for key, value in stored.items()
+        for where, text in (("key", key), ("value", value))
+        if secret in text
+    ]
+    expect(
+        not leaks,
+        "the model's api_key is nowhere in Redis",
+        observed=f"it stands in a {leaks[0]}" if leaks else "",
+        expected="only a digest of the request in the key, and the answer in the value",
+        hint="request holds the api_key. self.cache_key(request, ignored_args_for_cache_key) leaves it out.",
+    )
+    pickles = [key for key, value in stored.items() if _is_pickle(value)]
+    expect(
+        not pickles,
+        "no value in Redis is a pickle",
+        observed=f"the value of {pickles[0]!r} is one" if pickles else "",
+        expected="JSON",
+        hint="Who can write to Redis could run code in every process that loads a pickle from it.",
+    )
+
+
+def _is_pickle(value: bytes) -> bool:
+    try:
+        return any(step.name == "STOP" for step, _, _ in pickletools.genops(value))
+    except Exception:  # border: pickletools meets bytes of any kind
+        return False
+
+
+def sets_a_time_to_live(cache_class: CacheClass) -> None:
+    """Every answer in Redis runs out after ttl_s seconds at the latest."""
+    import redis
+
+    with _own_redis() as server, redis.Redis.from_url(server.url) as client:
+        _ask(cache_class(server.url, ttl_s=TTL_S))
+        left_s = {key: client.ttl(key) for kind in ("string", "hash") for key in client.scan_iter(_type=kind)}
+    expect(left_s, "an answer is in Redis", observed="no key", expected="a key with the answer")
+    for key, seconds in left_s.items():
+        expect(
+            0 < seconds <= TTL_S,
+            f"with ttl_s={TTL_S}, every key runs out in time",
+            observed=f"{key!r} {'never runs out' if seconds < 0 else f'runs out in {seconds} s'}",
+            expected=f"{TTL_S} s at most",
+            hint="redis' set() takes ex=seconds.",
+        )
+
+
+def takes_foreign_values_for_misses(cache_class: CacheClass) -> None:
+    """A value that is not ours is a miss: the model is asked, and nothing fails."""
+    import redis
+
+    with _own_redis() as server, redis.Redis.from_url(server.url) as client:
+        answer, _ = _ask(cache_class(server.url, ttl_s=TTL_S))
+        cache = cache_class(server.url, ttl_s=TTL_S)
+        for key in client.scan_iter(_type="string"):
+            client.set(key, _GARBAGE)
+        again, paid = _without_error("a value in Redis that is not yours", lambda: _ask(cache))
+        expect_equal((again, paid), (answer, 1), "answer and requests when the value in Redis is not yours")
+
+
+def _without_error(when: str, ask: Callable[[], tuple[Any, int]]) -> tuple[Any, int]:
+    try:
+        return ask()
+    except Exception as error:  # border: whatever the learner's get or put lets through
+        expect(
+            False,
+            f"the model's call survives {when}",
+            observed=f"{type(error).__name__}: {error!s:.150}",
+            expected="an answer of the model",
+            hint="An error that leaves get or put ends the model's call. Which errors can each line raise?",
+        )
+        raise
+
+
+def goes_on_without_redis(cache_class: CacheClass) -> None:
+    """With Redis killed the model answers all the same, and with Redis back answers are kept again."""
+    with _own_redis() as server:
+        answer, _ = _ask(cache_class(server.url, ttl_s=TTL_S))
+        cache = cache_class(server.url, ttl_s=TTL_S)
+        server.kill()
+        again, paid = _without_error("a Redis that is down", lambda: _ask(cache))
+        expect_equal((again, paid), (answer, 1), "answer and requests while Redis is down")
+        server.start()
+        _ask(cache)
+        _, paid = _ask(cache)
+        expect_equal(paid, 0, "requests of the second call after Redis came back")
+
+
+def does_not_hang_with_redis(cache_class: CacheClass) -> None:
+    """With Redis stopped in its tracks, the model's call comes back within a few seconds."""
+    with _own_redis() as server:
+        _ask(cache_class(server.url, ttl_s=TTL_S))
+        cache = cache_class(server.url, ttl_s=TTL_S)
+        os.kill(server.pid, signal.SIGSTOP)
+        outcome: list[Any] = []
+        asking = threading.Thread(target=lambda: outcome.append(_outcome(cache)), daemon=True)
+        asking.start()
+        asking.join(_SOON_S)
+        is_late = asking.is_alive()
+        os.kill(server.pid, signal.SIGCONT)
+        asking.join()
+    expect(
+        not is_late,
+        "the model's call while Redis hangs",
+        observed=f"no answer after {_SOON_S:.0f} s",
+        expected="an answer soon",
+        hint="redis-py waits 5 s for an answer and tries ten times more. Say socket_timeout=0.25, "
+        "socket_connect_timeout=0.25 and retry=Retry(NoBackoff(), 0).",
+    )
+    expect(
+        not isinstance(outcome[0], Exception),
+        "the model's call survives a Redis that hangs",
+        observed=outcome[0],
+        expected="an answer of the model",
+    )
+
+
+def _outcome(cache: Any) -> Any:
+    try:
+        return _ask(cache)
+    except Exception as error:  # border: carried to the check's own thread
+        return error
+
+
+def is_shared_by_processes(cache_class: CacheClass) -> None:
+    """What one process has paid for, another process gets without a request."""
+    with _own_redis() as server:
+        answer, _ = _ask(cache_class(server.url, ttl_s=TTL_S))
+        before = lm.ledger().requests
+        again = _in_another_process(cache_class, server.url)
+        expect_equal(
+            lm.ledger().requests - before,
+            0,
+            "requests of another process that asks the same",
+            hint="Does the key depend on something that differs between processes, such as hash()?",
+        )
+        expect_equal(again, answer, "the answer in another process")
+
+
+def _in_another_process(cache_class: CacheClass, url: str) -> Any:
+    import cloudpickle  # type: ignore[import-untyped]
+
+    try:
+        sent = cloudpickle.dumps((cache_class, url, TTL_S, QUESTION))
+    except Exception as error:  # border: the learner's class may refer to anything
+        expect(
+            False,
+            "your class can be sent to another process",
+            observed=f"{type(error).__name__}: {error!s:.150}",
+            expected="a class that opens its own connection, to the url it is given",
+        )
+        raise
+    done = subprocess.run(  # noqa: S603  (our own program)
+        [sys.executable, "-c", _OTHER_PROCESS],
+        input=json.dumps(sys.path).encode() + b"\n" + sent,
+        capture_output=True,
+        check=False,
+        env={**os.environ, "COURSE_LM_URL": lm.url(), "COURSE_LM_KEY": lm.key()},
+    )
+    words = done.stderr.decode(errors="replace").strip().splitlines()
+    expect(
+        done.returncode == 0,
+        "another process can use your class",
+        observed=words[-1] if words else f"it ended with code {done.returncode}",
+        expected="an answer",
+    )
+    return json.loads(done.stdout)
+
+
+EXERCISE = Exercise(
+    id="2.3",
+    title="The Redis tier",
+    lesson="02_caching",
+    minutes=20,
+    difficulty="hard",
+    concepts=("dspy.cache", "Redis", "time to live", "going on without"),
+    hints=(
+        "self.cache_key(request, ignored_args_for_cache_key) is the same in every process, and leaves the "
+        "api_key out. get: self.redis.get(key), then json.loads; put: json.dumps, then self.redis.set(key, "
+        "..., ex=self.ttl_s).",
+        "What may go wrong: redis.RedisError (down, slow, full), ValueError (json.loads of a foreign value), "
+        "TypeError (a request without a key, a value that JSON cannot hold). In get each is a miss, in put "
+        "each is an answer that is not kept.",
+        "redis.Redis.from_url(url, socket_timeout=0.25, socket_connect_timeout=0.25, "
+        "retry=Retry(NoBackoff(), 0)); both names are in redis.retry and redis.backoff.",
+    ),
+    checks=(
+        asks_once,
+        keeps_json_and_no_secrets,
+        sets_a_time_to_live,
+        takes_foreign_values_for_misses,
+        goes_on_without_redis,
+        does_not_hang_with_redis,
+        is_shared_by_processes,
+    ),
+    deadline_s=45.0,
+    is_stub=stub_methods("get", "put"),
+    why="A cache may save a call and must never cost one: so every failure of Redis, and every value that is "
+    "not ours, is a miss, and short. The key is a digest of what the model is asked, equal in all processes "
+    "and without the secret that the request carries. JSON is data; a pickle from a shared store is somebody "
+    "else's program. TieredCache adds what this one lacks: memory in front, a checksum bound to the key, a "
+    "rest for a Redis in trouble, so that an outage costs one deadline and not one per call.",
+)

@@ -1,0 +1,101 @@
+"""Cards: what a check, a hint or a solution shows, as HTML for a notebook and as text for everything else.
+
+Main path: Card(...) -> show_card(card) -> the notebook renders HTML, a terminal prints the text.
+Colours come from JupyterLab's theme; the state is always said in words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from textwrap import indent
+
+from course_lib.exercises.engine.sources import shell
+
+TEXT = "color:var(--jp-content-font-color1,#1a1a1a)"
+SURFACE = "background:var(--jp-layout-color1,#ffffff)"
+BORDER = "var(--jp-border-color1,#767676)"
+MARKS = {
+    "passed": "var(--jp-success-color1,#2e7d32)",
+    "failed": "var(--jp-warn-color1,#b25000)",
+    "crashed": "var(--jp-error-color1,#c62828)",
+}
+"""Colour of the bar beside the words that say the same."""
+
+_PRE = (
+    "margin:0;padding:.5em;white-space:pre-wrap;overflow-wrap:anywhere;"
+    f"background:var(--jp-layout-color2,#eeeeee);{TEXT};font-family:var(--jp-code-font-family,monospace)"
+)
+_OWN_COLUMN = "float:none;width:auto"
+"""JupyterLab floats the terms of a list in a fifth of the width; the card's grid places them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One titled card of labelled rows, with code side by side where given."""
+
+    title: str
+    rows: tuple[tuple[str, str], ...] = ()
+    """(label, text), in the order shown."""
+    code: tuple[tuple[str, str], ...] = ()
+    """(label, source), shown side by side where there is room."""
+    outcome: str = ""
+
+    def text(self) -> str:
+        """Return the card as plain text."""
+        lines = [self.title, *(f"  {label}: {indent(text, '    ').lstrip()}" for label, text in self.rows)]
+        for label, source in self.code:
+            lines += [f"  {label}:", *(f"    {line}" for line in source.splitlines())]
+        return "\n".join(lines)
+
+    def html(self) -> str:
+        """Return the card as HTML that follows the notebook's theme."""
+        mark = MARKS.get(self.outcome, BORDER)
+        rows = "".join(
+            f'<dt style="{_OWN_COLUMN};font-weight:600;white-space:nowrap">{escape(label)}</dt>'
+            f'<dd style="{_OWN_COLUMN};margin:0;white-space:pre-wrap;overflow-wrap:anywhere">'
+            f"{escape(text)}</dd>"
+            for label, text in self.rows
+        )
+        code = "".join(
+            f'<div style="flex:1 1 22em;min-width:0"><strong>{escape(label)}</strong>'
+            f'<pre style="{_PRE}">{escape(source)}</pre></div>'
+            for label, source in self.code
+        )
+        return (
+            f'<div class="course-card" role="group" aria-label="{escape(self.title, quote=True)}" '
+            f'style="{SURFACE};{TEXT};border:1px solid {BORDER};border-left:6px solid {mark};'
+            f'border-radius:4px;padding:.6em 1em;max-width:70em">'
+            f'<p style="margin:0 0 .4em;font-weight:600">{escape(self.title)}</p>'
+            + (
+                '<dl style="display:grid;grid-template-columns:max-content 1fr;gap:.25em 1em;margin:0">'
+                f"{rows}</dl>"
+                if rows
+                else ""
+            )
+            + (
+                f'<div style="display:flex;flex-wrap:wrap;gap:1em;margin-top:.6em">{code}</div>'
+                if code
+                else ""
+            )
+            + "</div>"
+        )
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return {"text/plain": self.text(), "text/html": self.html()}
+
+
+def say(*lines: str) -> None:
+    """Print plain lines under the cell."""
+    for line in lines:
+        print(line)
+
+
+def show_card(card: Card) -> None:
+    """Show a card in the notebook, or print it where there is none."""
+    if shell() is None:
+        say(card.text())
+        return
+    from IPython.display import display
+
+    display(card)

@@ -1,0 +1,79 @@
+"""hint("0.1") and solution("0.1"): help in steps, and our answer beside the learner's.
+
+Main path: progress says how far the learner is -> the next hint; our solution after a pass or asking twice.
+"""
+
+from __future__ import annotations
+
+from course_lib import paths
+from course_lib.exercises.engine import notebookfile, progress, registry
+from course_lib.exercises.engine.cards import Card, say, show_card
+from course_lib.exercises.engine.notebookfile import BUILD, NotebookFileError
+from course_lib.exercises.engine.registry import Exercise
+
+
+def hint(exercise_id: str) -> None:
+    """Show the next hint of an exercise, and how many there are.
+
+    Raises:
+        UnknownExerciseError: there is no exercise of this id.
+    """
+    exercise = registry.get(exercise_id)
+    events = progress.read()
+    taken, count = progress.standing(events, exercise_id).hints, len(exercise.hints)
+    if taken < count:
+        progress.record(exercise_id, "hint", outcome=str(taken + 1))
+    shown = exercise.hints[: taken + 1]
+    rows = tuple((f"Hint {number} of {count}", text) for number, text in enumerate(shown, start=1))
+    if len(shown) == count:
+        rows += (("After that", f'This was the last hint. solution("{exercise_id}") shows ours.'),)
+    title = f"hint {len(shown)} of {count}" if taken < count else f"no more hints ({count} of {count} taken)"
+    show_card(Card(f"{exercise_id} {exercise.title}: {title}", rows))
+    say(*progress.notes())
+
+
+def solution(exercise_id: str) -> None:
+    """Show our solution beside the learner's, with the reason: after a pass, or on asking twice.
+
+    Raises:
+        UnknownExerciseError: there is no exercise of this id.
+    """
+    exercise = registry.get(exercise_id)
+    events = progress.read()
+    now = progress.standing(events, exercise_id)
+    if now.state != "passed" and not now.solution_asked:
+        progress.record(exercise_id, "solution", outcome="asked")
+        say(_not_yet(exercise, now), *progress.notes())
+        return
+    try:
+        ours = solution_source(exercise)
+    except NotebookFileError as error:
+        say(f"{exercise_id} solution: {error}", *progress.notes())
+        return
+    progress.record(exercise_id, "solution", outcome="shown")
+    yours = progress.last_source(events, exercise_id) or "(nothing yet: it is kept when you run the check)"
+    title = f"{exercise_id} {exercise.title}: solution"
+    show_card(Card(title, (("Why", exercise.why),), (("Yours, as last checked", yours), ("Ours", ours))))
+    say(*progress.notes())
+
+
+def _not_yet(exercise: Exercise, now: progress.Standing) -> str:
+    left = len(exercise.hints) - now.hints
+    hints = f'hint("{exercise.id}") has {left} more for you' if left else "you have taken all its hints"
+    return (
+        f"{exercise.id} is not passed yet; {hints}. "
+        f'To see our solution anyway, ask again: solution("{exercise.id}").'
+    )
+
+
+def solution_source(exercise: Exercise) -> str:
+    """Return our solution of an exercise, from the solved notebook.
+
+    Raises:
+        NotebookFileError: the solved notebook is missing, unreadable, or without this exercise.
+    """
+    path = paths.SOLUTIONS / f"{exercise.lesson}.ipynb"
+    found = notebookfile.answers(notebookfile.read(path, remedy=BUILD), exercise.id)
+    if not found:
+        raise NotebookFileError(f"{path} holds no cell for exercise {exercise.id}; {BUILD}")
+    return "\n\n".join(map(notebookfile.source_of, found))

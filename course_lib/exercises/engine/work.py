@@ -1,0 +1,237 @@
+"""The learner's copies of the notebooks: made, reset, compared and brought up to date, never overwritten.
+
+Main path: make_copies() at set-up; update() after `git pull`; reset("0.1") and diff("0.1") for one exercise.
+Beside the copies, `.shipped/` holds what each was made from, `.backup/` and `.attempts/` what was replaced.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from course_lib import paths
+from course_lib.errors import CourseError
+from course_lib.exercises.engine import notebookfile, progress, registry
+from course_lib.exercises.engine.merge import Merged, keyed, merge, place
+from course_lib.exercises.engine.notebookfile import BUILD, Cell, Notebook, NotebookFileError, source_of
+from course_lib.exercises.engine.registry import Exercise
+from course_lib.files import write_whole
+
+RELOAD = "If it is open in JupyterLab, choose File > Reload Notebook from Disk."
+
+
+class WorkError(CourseError):
+    """A learner's copy cannot be changed as asked; it was left as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """What an update did to one notebook."""
+
+    name: str
+    state: str
+    """new, updated, up to date, or left alone."""
+    detail: str = ""
+    """Why it was left alone, or where the old one is."""
+    merged: Merged | None = None
+
+    def lines(self) -> list[str]:
+        """Return what the learner should read of it."""
+        said = [f"{self.name}: {self.state}" + (f" ({self.detail})" if self.detail else "")]
+        if self.merged is not None:
+            for words, labels in (
+                ("taken from the course", self.merged.took),
+                ("added", self.merged.added),
+                ("removed", self.merged.removed),
+                ("changed by you and by the course, kept as you wrote it", self.merged.kept),
+            ):
+                said += [f"  {words}: {', '.join(labels)}"] if labels else []
+        return said
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateReport:
+    """What an update did; as text, one paragraph per notebook."""
+
+    notebooks: tuple[Updated, ...]
+
+    def __str__(self) -> str:
+        lines = [line for notebook in self.notebooks for line in notebook.lines()]
+        if any(notebook.state == "updated" for notebook in self.notebooks):
+            lines.append(RELOAD)
+        return "\n".join(lines) or f"no notebooks in {paths.NOTEBOOKS}; {BUILD}."
+
+
+def _stamp() -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+
+
+def _unused(folder: Path, stem: str, suffix: str) -> Path:
+    """Return a path in `folder` that nothing has yet."""
+    path, copies = folder / f"{stem}-{_stamp()}{suffix}", 1
+    while path.exists():
+        copies += 1
+        path = folder / f"{stem}-{_stamp()}-{copies}{suffix}"
+    return path
+
+
+def _shipped() -> list[Path]:
+    return sorted(paths.NOTEBOOKS.glob("*.ipynb"))
+
+
+def _base_path(name: str) -> Path:
+    return paths.work_dir() / ".shipped" / name
+
+
+def _copy(shipped: Path) -> Path:
+    """Copy one notebook, its base first: a copy without its base could not be updated."""
+    text = notebookfile.text_of(notebookfile.read(shipped, remedy=BUILD))
+    write_whole(_base_path(shipped.name), text)
+    copy = paths.work_dir() / shipped.name
+    write_whole(copy, text)
+    return copy
+
+
+def make_copies() -> list[Path]:
+    """Copy the notebooks that the learner does not have yet; return the new copies.
+
+    Raises:
+        NotebookFileError: a shipped notebook cannot be read.
+        FileError: the learner's folder cannot be written.
+    """
+    return [_copy(shipped) for shipped in _shipped() if not (paths.work_dir() / shipped.name).exists()]
+
+
+def _remedy(exercise: Exercise) -> str:
+    return (
+        f"restore it from {paths.work_dir() / '.backup'}, or move it away and run `course setup` "
+        f"for a new copy of {exercise.lesson}"
+    )
+
+
+def _read_both(exercise: Exercise) -> tuple[Path, Notebook, Notebook]:
+    """Return the copy's path, the copy, and the shipped notebook of an exercise's lesson."""
+    name = f"{exercise.lesson}.ipynb"
+    copy = paths.work_dir() / name
+    if not copy.exists():
+        raise WorkError(
+            f"{copy} is missing; `course setup` makes it, with every exercise as it was given out."
+        )
+    mine = notebookfile.read(copy, remedy=_remedy(exercise))
+    return copy, mine, notebookfile.read(paths.NOTEBOOKS / name, remedy=BUILD)
+
+
+def _with_stubs(mine: Notebook, new: Notebook, stubs: list[Cell]) -> Notebook:
+    """Return the learner's notebook with these cells put back, each in its place."""
+    cells, guide = keyed(mine["cells"]), list(keyed(new["cells"]))
+    missing = {stub["id"] for stub in stubs} - set(cells)
+    order = place(list(cells), missing, guide, known=set(guide))
+    cells |= {stub["id"]: stub for stub in stubs}
+    return {**mine, "cells": [cells[key] for key in order]}
+
+
+def reset(exercise_id: str) -> str:
+    """Put the stub of one exercise back into the learner's notebook; return what was done.
+
+    The learner's answer is kept in `.attempts/` first.
+
+    Raises:
+        UnknownExerciseError: there is no exercise of this id.
+        CourseError: a notebook is missing, unreadable or cannot be written; nothing was changed.
+    """
+    exercise = registry.get(exercise_id)
+    copy, mine, new = _read_both(exercise)
+    stubs = notebookfile.answers(new, exercise_id)
+    if not stubs:
+        raise WorkError(f"{copy.name} as shipped holds no cell for exercise {exercise_id}; {BUILD}.")
+    own = {key: source_of(cell) for key, cell in keyed(mine["cells"]).items()}
+    changed = [stub for stub in stubs if own.get(stub["id"]) != source_of(stub)]
+    if not changed:
+        return f"{exercise_id} is already as it was given out; nothing was changed."
+    answer = "\n\n".join(own[stub["id"]] for stub in changed if stub["id"] in own)
+    kept = ""
+    if answer:
+        attempt = _unused(paths.work_dir() / ".attempts", exercise_id, ".py")
+        write_whole(attempt, answer + "\n")
+        kept = f" Your answer is kept in {attempt}."
+    notebookfile.write(copy, _with_stubs(mine, new, changed))
+    progress.record(exercise_id, "reset")
+    return "\n".join([f"{exercise_id} is as it was given out again.{kept} {RELOAD}", *progress.notes()])
+
+
+def diff(exercise_id: str) -> str:
+    """Return a unified diff from the learner's answer to ours.
+
+    Raises:
+        UnknownExerciseError: there is no exercise of this id.
+        CourseError: a notebook is missing or unreadable, or holds no cell for the exercise.
+    """
+    exercise = registry.get(exercise_id)
+    copy, mine, _ = _read_both(exercise)
+    solved = notebookfile.read(paths.SOLUTIONS / copy.name, remedy=BUILD)
+    ours = notebookfile.answers(solved, exercise_id)
+    if not ours:
+        raise WorkError(f"solutions/{copy.name} holds no cell for exercise {exercise_id}; {BUILD}.")
+    wanted = {cell.get("id") for cell in ours}
+    yours = [cell for cell in mine["cells"] if cell.get("id") in wanted]
+    if not yours:
+        raise WorkError(
+            f"{copy} has no cell for exercise {exercise_id} any more; `course reset {exercise_id}`."
+        )
+    before, after = ("\n\n".join(map(source_of, cells)).splitlines() for cells in (yours, ours))
+    lines = list(difflib.unified_diff(before, after, "yours", "ours", lineterm=""))
+    return "\n".join(lines) or f"your answer to {exercise_id} is the same as ours, letter by letter."
+
+
+def _has_ids(mine: Notebook, new: Notebook) -> bool:
+    """Say whether the copy still has the ids by which cells are told apart; old programs drop them."""
+    ids = {cell.get("id") for cell in new["cells"]}
+    return any(cell.get("id") in ids for cell in mine["cells"]) or not mine["cells"]
+
+
+def _read_base(path: Path) -> Notebook:
+    """Return what a copy was made from; without it every cell that differs counts as the learner's."""
+    try:
+        return notebookfile.read(path, remedy="")
+    except NotebookFileError:
+        return {"cells": []}
+
+
+def _update(shipped: Path) -> Updated:
+    name, copy, base_path = shipped.name, paths.work_dir() / shipped.name, _base_path(shipped.name)
+    if not copy.exists():
+        _copy(shipped)
+        return Updated(name, "new")
+    new = notebookfile.read(shipped, remedy=BUILD)
+    try:
+        mine = notebookfile.read(copy, remedy="repair it or move it away, then update again")
+    except NotebookFileError as error:
+        return Updated(name, "left alone", str(error))
+    base = _read_base(base_path)
+    if not _has_ids(mine, new):
+        return Updated(
+            name, "left alone", "its cells have lost their ids; move it away and update for a new copy"
+        )
+    merged = merge(base, mine, new)
+    backup = None
+    if merged.notebook != mine:
+        backup = _unused(paths.work_dir() / ".backup", copy.stem, ".ipynb")
+        write_whole(backup, copy.read_text(encoding="utf-8"))
+        notebookfile.write(copy, merged.notebook)
+    if base != new:
+        notebookfile.write(base_path, new)
+    if backup is None:
+        return Updated(name, "up to date", merged=merged if merged.kept else None)
+    return Updated(name, "updated", f"the old one is {backup}", merged)
+
+
+def update() -> UpdateReport:
+    """Bring the learner's notebooks up to the shipped ones, cell by cell; doing it twice changes nothing.
+
+    Raises:
+        NotebookFileError: a shipped notebook cannot be read.
+        FileError: something could not be written; every file is whole; the next update goes on from there.
+    """
+    return UpdateReport(tuple(_update(shipped) for shipped in _shipped()))

@@ -1,0 +1,258 @@
+"""Real providers behind the endpoint, so that faults and the ledger work in front of them too.
+
+Main path: Upstream.complete(asked) -> completion body; Upstream.stream(asked) -> chunks.
+OpenAI's own format is passed through; other DSPy model strings go through LiteLLM, imported when needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import orjson
+
+from course_lib.errors import CourseError
+from course_lib.lm import prices, tokens
+from course_lib.lm.endpoint import local, wire
+from course_lib.lm.endpoint.wire import ApiError, Asked
+
+KEY_VARIABLES = {
+    "openai": "OPENAI_API_KEY",
+    "anthropic": "ANTHROPIC_API_KEY",
+    "gemini": "GEMINI_API_KEY",
+    "groq": "GROQ_API_KEY",
+    "mistral": "MISTRAL_API_KEY",
+    "deepseek": "DEEPSEEK_API_KEY",
+    "openrouter": "OPENROUTER_API_KEY",
+    "xai": "XAI_API_KEY",
+    "together_ai": "TOGETHERAI_API_KEY",
+    "fireworks_ai": "FIREWORKS_AI_API_KEY",
+}
+"""Where the best-known providers' keys are looked for; others are left to LiteLLM."""
+
+_OPENAI = "https://api.openai.com/v1"
+_WAIT_S = 600.0
+
+
+class CapError(CourseError):
+    """COURSE_LM_CAP_USD is not an amount."""
+
+
+class Upstream:
+    """The way out to providers, and what has been spent there."""
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        self._environ = os.environ if environ is None else environ
+        self._cap_usd = _cap_usd(self._environ.get("COURSE_LM_CAP_USD", ""))
+        self._client: Any = None
+        self.spent_usd = 0.0
+
+    def check(self, model: str) -> None:
+        """Make sure that `model` can be asked: its key is there, or its file.
+
+        Raises:
+            ApiError: 401 for a missing key, 404 for a local model that is not installed.
+        """
+        if model == "local":
+            local.check(self._environ)
+            return
+        variable = KEY_VARIABLES.get(model.partition("/")[0])
+        if variable and not self._environ.get(variable):
+            raise ApiError(
+                401,
+                "invalid_api_key",
+                f"{model} needs {variable}, which the endpoint does not have; set it before the first "
+                "lm.connect(), or call lm.stop() after setting it, then connect again",
+            )
+
+    async def complete(self, asked: Asked) -> dict[str, Any]:
+        """Ask the provider for a whole answer.
+
+        Raises:
+            ApiError: what the provider answered instead, or why it could not be reached.
+        """
+        self._afford(asked)
+        body = {key: value for key, value in asked.body.items() if key not in {"stream", "stream_options"}}
+        if _passes_through(asked.model):
+            answer = await self._post(asked.model, body)
+        else:
+            answer = (await self._litellm(body)).model_dump(exclude_none=True)
+        answer.setdefault("usage", _estimate(asked, answer))
+        self._spend(asked.model, answer["usage"])
+        return {**answer, "model": asked.full_model}
+
+    async def stream(self, asked: Asked) -> AsyncIterator[dict[str, Any]]:
+        """Ask for a stream; yields OpenAI chunks, among them one with usage.
+
+        Raises:
+            ApiError: as in `complete`.
+        """
+        self._afford(asked)
+        body = {**asked.body, "stream": True, "stream_options": {"include_usage": True}}
+        chunks = (
+            self._lines(asked.model, body) if _passes_through(asked.model) else self._litellm_stream(body)
+        )
+        used: dict[str, Any] | None = None
+        text: list[str] = []
+        try:
+            async for chunk in chunks:
+                used = chunk.get("usage") or used
+                text += [choice.get("delta", {}).get("content") or "" for choice in chunk.get("choices", ())]
+                yield chunk
+        finally:  # a stream that is left in the middle has been paid for as well
+            self._spend(asked.model, used or wire.usage(asked.prompt_tokens, tokens.count("".join(text))))
+
+    async def aclose(self) -> None:
+        """Close the connections to providers."""
+        if self._client is not None:
+            await self._client.aclose()
+
+    def _afford(self, asked: Asked) -> None:
+        if self._cap_usd is not None and self.spent_usd >= self._cap_usd and asked.model != "local":
+            raise ApiError(
+                429,
+                "insufficient_quota",
+                f"the spending cap is reached: ${self.spent_usd:.4f} of COURSE_LM_CAP_USD={self._cap_usd:g}; "
+                "raise the cap, call lm.stop() and connect again, or use sim-large",
+            )
+
+    def _spend(self, model: str, used: Mapping[str, Any]) -> None:
+        self.spent_usd += prices.cost_usd(
+            model,
+            used.get("prompt_tokens") or 0,
+            used.get("completion_tokens") or 0,
+            wire.cached_read(used),
+        )
+
+    # -- OpenAI's format, passed through ----------------------------------------------------------------
+
+    async def _post(self, model: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        async with await self._request(model, body) as response:
+            raw = await response.aread()
+        try:
+            answer: dict[str, Any] = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            raise ApiError(502, "bad_upstream", f"{model} answered with something that is not JSON") from None
+        return answer
+
+    async def _lines(self, model: str, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        async with await self._request(model, body) as response:
+            async for line in response.aiter_lines():
+                data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
+                if data == "[DONE]":
+                    return
+                if data:
+                    chunk = orjson.loads(data)
+                    if "error" in chunk:
+                        raise ApiError(502, "bad_upstream", f"{model}: {chunk['error'].get('message')}")
+                    yield chunk
+
+    async def _request(self, model: str, body: Mapping[str, Any]) -> _Request:
+        import httpx
+
+        if self._client is None:
+            self._client = httpx.AsyncClient(timeout=httpx.Timeout(_WAIT_S, connect=20.0))
+        provider, _, name = model.partition("/")
+        if provider == "local":
+            base = await asyncio.to_thread(local.url, self._environ)  # takes seconds the first time
+            return _Request(self._client, base, "", body, model)
+        named = self._environ.get("OPENAI_API_BASE") or self._environ.get("OPENAI_BASE_URL")
+        key = self._environ.get(KEY_VARIABLES[provider], "")
+        return _Request(self._client, named or _OPENAI, key, {**body, "model": name}, model)
+
+    # -- everything else, through LiteLLM ---------------------------------------------------------------
+
+    async def _litellm(self, body: Mapping[str, Any]) -> Any:
+        os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else it downloads its price list
+        try:
+            litellm = await asyncio.to_thread(importlib.import_module, "litellm")
+        except ImportError:
+            raise ApiError(
+                404, "model_not_found", f"{body['model']} needs LiteLLM; install it with: pip install litellm"
+            ) from None
+        try:
+            return await litellm.acompletion(**body, timeout=_WAIT_S, num_retries=0)
+        except Exception as error:  # border: LiteLLM raises its own classes for what the provider said
+            status = getattr(error, "status_code", None) or 502
+            code = getattr(error, "code", None) or "bad_upstream"
+            raise ApiError(int(status), str(code), f"{body['model']}: {error}") from error
+
+    async def _litellm_stream(self, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        async for chunk in await self._litellm(body):
+            yield chunk.model_dump(exclude_none=True)
+
+
+class _Request:
+    """One POST to a provider, as a context: yields the open response, or raises ApiError."""
+
+    def __init__(self, client: Any, base: str, key: str, body: Mapping[str, Any], model: str) -> None:
+        self._key, self._model = key, model
+        self._context = client.stream(
+            "POST",
+            f"{base.rstrip('/')}/chat/completions",
+            content=orjson.dumps(body),
+            headers={
+                "Content-Type": "application/json",
+                **({"Authorization": f"Bearer {key}"} if key else {}),
+            },
+        )
+
+    async def __aenter__(self) -> Any:
+        import httpx
+
+        try:
+            response = await self._context.__aenter__()
+        except httpx.TimeoutException as error:
+            raise ApiError(
+                504, "upstream_timeout", f"{self._model} did not answer in time ({error!r})"
+            ) from None
+        except httpx.HTTPError as error:
+            raise ApiError(502, "bad_upstream", f"{self._model} cannot be reached ({error!r})") from None
+        if response.status_code >= 400:
+            raw = await response.aread()
+            await self._context.__aexit__(None, None, None)
+            raise self._error(response, raw)
+        return response
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._context.__aexit__(*exc)
+
+    def _error(self, response: Any, raw: bytes) -> ApiError:
+        try:
+            said = orjson.loads(raw)["error"]
+            message, code = str(said["message"]), str(said.get("code") or said.get("type"))
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            message, code = raw[:300].decode(errors="replace"), "bad_upstream"
+        if self._key:
+            message = message.replace(self._key, "(key)")
+        wait = response.headers.get("retry-after", "")
+        return ApiError(
+            response.status_code,
+            code,
+            f"{self._model}: {message}",
+            retry_after_s=float(wait) if wait.replace(".", "", 1).isdigit() else None,
+        )
+
+
+def _passes_through(model: str) -> bool:
+    return model == "local" or model.startswith("openai/")
+
+
+def _estimate(asked: Asked, answer: Mapping[str, Any]) -> dict[str, int]:
+    written = sum(wire.count_message(choice["message"]) for choice in answer["choices"])
+    return wire.usage(asked.prompt_tokens, written)
+
+
+def _cap_usd(text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        cap = float(text)
+    except ValueError:
+        cap = -1.0
+    if not cap >= 0:  # nan is neither
+        raise CapError(f"COURSE_LM_CAP_USD is {text!r}; it should be an amount in dollars, such as 2.50")
+    return cap

@@ -1,0 +1,60 @@
+"""The simulator: answers a chat request by learning from what its prompt shows, and from nothing else.
+
+Main path: answer(body, sample=n) -> Reply: read the prompt, find each output, write in the format asked.
+Pure: the same body and sample give the same reply, in any process.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+from course_lib.lm.reply import Reply
+from course_lib.lm.simulator import formats
+from course_lib.lm.simulator.format_errors import slip
+from course_lib.lm.simulator.prompts import read
+from course_lib.lm.simulator.prompts.episode import read_episode
+from course_lib.lm.simulator.skills import Work, reply, solve_all
+from course_lib.lm.simulator.skills.agent import act
+from course_lib.lm.simulator.skills.agent import values as agent_values
+
+SMALL = "sim-small"
+_SHAPES_THE_ANSWER = (
+    "model",
+    "messages",
+    "tools",
+    "tool_choice",
+    "response_format",
+    "temperature",
+    "top_p",
+    "seed",
+)
+
+
+def answer(body: Mapping[str, Any], *, sample: int = 0) -> Reply:
+    """Answer a chat body; `sample` numbers the draws of one request at a temperature above 0."""
+    task = read(body)
+    temperature = body.get("temperature") or 0.0
+    weak = body.get("model") == SMALL
+    draw = random.Random(_seed(body, f"draw {sample}")) if temperature > 0 else None
+    work = Work(task, draw=draw, temperature=float(temperature), weak=weak)
+    episode = read_episode(body, task)
+    if episode and episode.form == "native":
+        return act(episode, task)
+    if not task.spec.outputs:
+        return Reply(reply(task.plain.strip(), work))
+    values = agent_values(episode, task) if episode else solve_all(work)
+    if not weak:
+        return Reply(formats.write(task.spec, values))
+    luck = random.Random(_seed(body, f"slip {sample if draw else 0}"))
+    return Reply(slip(task, values, luck))
+
+
+def _seed(body: Mapping[str, Any], purpose: str) -> int:
+    """Return a seed from what shapes the answer, the same in every process."""
+    shaping = {key: body[key] for key in _SHAPES_THE_ANSWER if key in body}
+    text = json.dumps(shaping, sort_keys=True, default=str)
+    return int.from_bytes(sha256(f"{purpose}\n{text}".encode()).digest()[:8], "big")

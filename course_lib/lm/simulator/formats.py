@@ -1,0 +1,158 @@
+"""Writes field values in the format a prompt asks for.
+
+Main path: write(spec, values) -> text. Values are JSON values; how they are spelled is decided here.
+Source: the parsers of DSPy's adapters (dspy/adapters/*_adapter.py, utils.parse_value, DSPy 3.4.1).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+from xml.sax.saxutils import escape, quoteattr
+
+from course_lib.lm.simulator.prompts.schema import literal
+from course_lib.lm.simulator.prompts.task import Field, Layout, Spec
+
+Values = Mapping[str, Any]
+
+_NOT_XML = re.compile(r"[^\t\n\r\x20-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]")
+
+
+def write(spec: Spec, values: Values) -> str:
+    """Return the reply text for `values`, one for each output field of `spec`."""
+    safe = {field.name: _unlike_json(field, values[field.name]) for field in spec.outputs}
+    text = _WRITERS[spec.layout.kind](spec, safe)
+    return f"```{'json' if spec.layout.kind == 'json' else ''}\n{text}\n```" if spec.layout.fenced else text
+
+
+def plain(value: Any) -> str:
+    """Return a value as text: as is, `True`, `3`, or JSON for lists and records.
+
+    >>> plain(["a", 1]), plain(True)
+    ('["a", 1]', 'True')
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+def is_nullable_text(field: Field) -> bool:
+    """Say whether the field is `str | None`, whose reader takes the word null for a text."""
+    options = field.schema.get("anyOf", ())
+    kinds = {option.get("type") for option in options}
+    return "null" in kinds and any(
+        option.get("type") == "string" and "format" not in option for option in options
+    )
+
+
+def _unlike_json(field: Field, value: Any) -> Any:
+    """Keep a text in a union such as `int | str` from being read as JSON, which its reader tries first."""
+    options = field.schema.get("anyOf")
+    if not options or not isinstance(value, str) or is_nullable_text(field):
+        return value
+    # A label must stay as it is; only the types around it are read as JSON.
+    is_free = any(option.get("type") == "string" and "enum" not in option for option in options)
+    if not is_free:
+        return value
+    text = re.sub(r"[\[\]{}\"]", "", value).strip()
+    return text if isinstance(literal(text), str) else re.sub(r"['(),]", " ", text).strip()
+
+
+def _markers(spec: Spec, values: Values) -> str:
+    # DSPy fills a missing nullable field with None, the only way to say None where a text may stand.
+    shown = [field for field in spec.outputs if not (values[field.name] is None and is_nullable_text(field))]
+    parts = [f"[[ ## {field.name} ## ]]\n{_unmarked(plain(values[field.name]))}" for field in shown]
+    return "\n\n".join([*parts, "[[ ## completed ## ]]"])
+
+
+def _unmarked(text: str) -> str:
+    """Keep a quoted header from ending the field."""
+    if "[[ ## " not in text:
+        return text
+    return re.sub(r"^(\s*)\[\[ ## (\w+) ## \]\]", r"\1(\2)", text, flags=re.MULTILINE)
+
+
+def _json(spec: Spec, values: Values) -> str:
+    return json.dumps({field.name: values[field.name] for field in spec.outputs}, ensure_ascii=False)
+
+
+def _xml(spec: Spec, values: Values) -> str:
+    return "\n\n".join(_element(field, values[field.name]) for field in spec.outputs)
+
+
+def _element(field: Field, value: Any) -> str:
+    if isinstance(value, list | dict) and not _wants_json(field):
+        return _nested(value, field.name)
+    text = "" if value is None else escape(_NOT_XML.sub("", plain(value)))
+    return f"<{field.name}>\n{text}\n</{field.name}>"
+
+
+def _wants_json(field: Field) -> bool:
+    """Say whether XMLAdapter shows this container as a JSON schema, not as nested tags."""
+    return (
+        "prefixItems" in field.schema
+        or field.schema.get("uniqueItems", False)
+        or field.type_name.startswith("tuple")
+    )
+
+
+def _nested(value: Any, tag: str, key: str | None = None) -> str:
+    attribute = "" if key is None else f" key={quoteattr(_NOT_XML.sub('', key))}"
+    if value is None or value == []:
+        return f"<{tag}{attribute} />"
+    if isinstance(value, list):
+        inside = "".join(_nested(item, "item") for item in value)
+    elif isinstance(value, dict):
+        inside = "".join(_entry(str(name), child) for name, child in value.items())
+    else:
+        inside = escape(_NOT_XML.sub("", str(value)))
+    return f"<{tag}{attribute}>{inside}</{tag}>"
+
+
+def _entry(name: str, child: Any) -> str:
+    return _nested(child, name) if re.fullmatch(r"[A-Za-z_][\w.-]*", name) else _nested(child, "entry", name)
+
+
+def label(layout: Layout, name: str) -> str:
+    """Return a field's name as a labelled layout writes it, with what stands around it."""
+    spelled = {
+        "name": name,
+        "Name": name[:1].upper() + name[1:],
+        "NAME": name.upper(),
+        "Na me": name.replace("_", " ").capitalize(),
+    }[layout.case]
+    return f"{layout.before}{spelled}{layout.after}"
+
+
+def _labelled(spec: Spec, values: Values) -> str:
+    parts = [label(spec.layout, field.name) + _one_line(values[field.name]) for field in spec.outputs]
+    return spec.layout.between.join(parts)
+
+
+def _one_line(value: Any) -> str:
+    return "null" if value is None else re.sub(r"\s*\n\s*", " ", plain(value))
+
+
+def _template(spec: Spec, values: Values) -> str:
+    text = spec.layout.template
+    for field in spec.outputs:
+        text = text.replace(f"{{{field.name}}}", plain(values[field.name]))
+    return text
+
+
+def _prose(spec: Spec, values: Values) -> str:
+    return "\n\n".join(plain(values[field.name]) for field in spec.outputs)
+
+
+_WRITERS: dict[str, Callable[[Spec, Values], str]] = {
+    "markers": _markers,
+    "json": _json,
+    "xml": _xml,
+    "labelled": _labelled,
+    "template": _template,
+    "prose": _prose,
+}

@@ -1,0 +1,137 @@
+"""Reads a chat request: which fields, types, demos, tools and reply format does the prompt ask for.
+
+Main path: read(body) -> Task. The request is all there is: no signature, no Python object, no memory.
+Source: the messages that DSPy's adapters write (dspy/adapters, DSPy 3.4.1).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+from course_lib.lm.simulator.prompts import layouts
+from course_lib.lm.simulator.prompts import schema as types
+from course_lib.lm.simulator.prompts.fields import from_response_format, read_fields
+from course_lib.lm.simulator.prompts.loose import loose_outputs
+from course_lib.lm.simulator.prompts.task import Field, Layout, Spec, Task, Turn
+from course_lib.lm.simulator.prompts.values import read_inputs, read_outputs
+
+__all__ = ["Field", "Layout", "Spec", "Task", "Turn", "message_text", "read"]
+
+_OBJECTIVE = re.compile(
+    r"(?:In adhering to this structure, your objective is:|^Specific instructions:)[ \t]*(.*)",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+def message_text(message: Mapping[str, Any]) -> str:
+    """Return the text of a message; parts that are not text (images, files) are named in brackets."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, Sequence):
+        return ""
+    parts = (part for part in content if isinstance(part, Mapping))
+    return "\n".join(str(part.get("text") or f"[{part.get('type', 'part')}]") for part in parts)
+
+
+def read(body: Mapping[str, Any]) -> Task:
+    """Read a chat body (OpenAI's `/v1/chat/completions`) into a Task."""
+    system, turns = _conversation(body.get("messages") or ())
+    last = turns[-1][1] if turns and turns[-1][0] == "user" else ""
+    pairs = tuple(
+        (user[1], reply[1])
+        for user, reply in pairwise(turns)
+        if user[0] == "user" and reply[0] == "assistant"
+    )
+    wanted = body.get("response_format")
+    json_mode = isinstance(wanted, Mapping) and wanted.get("type") in ("json_object", "json_schema")
+    spec = _read_spec(system, _tail(last), tuple(answer for _, answer in pairs[:2]), json_mode)
+    if laid_down := from_response_format(wanted):
+        spec = _with_schema(spec, laid_down)
+    demos, history = _read_turns(
+        pairs, tuple(f.name for f in spec.inputs), tuple(f.name for f in spec.outputs), spec.layout
+    )
+    inputs = read_inputs(last, tuple(field.name for field in spec.inputs))
+    tools = tuple(tool for tool in body.get("tools") or () if isinstance(tool, Mapping))
+    return Task(spec=spec, inputs=inputs, demos=demos, history=history, plain=last, tools=tools)
+
+
+def _conversation(messages: Sequence[Any]) -> tuple[str, list[tuple[str, str]]]:
+    """Return the system text and the other messages as (role, text), neighbours of one role joined."""
+    system: list[str] = []
+    turns: list[tuple[str, str]] = []
+    for message in messages:
+        if not isinstance(message, dict):  # quicker than asking for a Mapping, and JSON has no other
+            continue
+        role, text = str(message.get("role", "user")), message_text(message)
+        if role in ("system", "developer"):
+            system.append(text)
+        elif turns and turns[-1][0] == role:
+            turns[-1] = (role, f"{turns[-1][1]}\n\n{text}")
+        else:
+            turns.append((role, text))
+    return "\n\n".join(system), turns
+
+
+def _tail(last: str) -> str:
+    """Return the part of the last user message that speaks of the format, for a cache to be of use."""
+    for reminder in ("Respond with", "Reply with", "Answer with", "Return ", "Output "):
+        at = last.rfind(reminder)
+        if at >= 0:
+            return last[at:]
+    return ""
+
+
+@lru_cache(maxsize=512)
+def _read_spec(system: str, tail: str, answers: tuple[str, ...], json_mode: bool) -> Spec:
+    inputs, outputs = read_fields(system)
+    if not outputs:
+        outputs = loose_outputs(system, tail, answers)
+    names = tuple(field.name for field in outputs)
+    layout = layouts.sniff(system, tail, answers, names, json_mode=json_mode)
+    found = _OBJECTIVE.search(system)
+    instructions = found.group(1) if found else system
+    lines = (line.strip() for line in instructions.strip().splitlines())
+    return Spec(tuple(inputs), tuple(outputs), "\n".join(lines), layout)
+
+
+def _with_schema(spec: Spec, laid_down: tuple[Field, ...]) -> Spec:
+    """Take the types from the response format, and the descriptions from the prompt."""
+    known = {field.name: field for field in spec.outputs}
+    outputs = tuple(
+        Field(
+            name=field.name,
+            schema=field.schema | _limits_of(known.get(field.name)),
+            desc=known[field.name].desc if field.name in known else field.desc,
+            type_name=known[field.name].type_name if field.name in known else field.type_name,
+        )
+        for field in laid_down
+    )
+    return Spec(spec.inputs, outputs, spec.instructions, layouts.JSON)
+
+
+def _limits_of(field: Field | None) -> types.Schema:
+    if field is None:
+        return {}
+    return {
+        key: value
+        for key, value in field.schema.items()
+        if key.startswith(("min", "max", "exclusive", "multiple"))
+    }
+
+
+@lru_cache(maxsize=512)
+def _read_turns(
+    pairs: tuple[tuple[str, str], ...], inputs: tuple[str, ...], outputs: tuple[str, ...], layout: Layout
+) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
+    """Return (demos, history): earlier turns repeat the reminder of the format, demos do not."""
+    demos: list[Turn] = []
+    history: list[Turn] = []
+    for user, answer in pairs:
+        turn = Turn(read_inputs(user, inputs), read_outputs(answer, outputs, layout))
+        (history if "Respond with" in user else demos).append(turn)
+    return tuple(demos), tuple(history)

@@ -1,0 +1,356 @@
+"""Tools in a chat request, and what has been done with them: an episode of an agent.
+
+Main path: read_episode(body, task) -> Episode, or None where no tools are offered.
+Source: ReAct (dspy/predict/react.py), ReActV2 (react_v2.py), Tool and ToolCalls (adapters/types/tool.py),
+DSPy 3.4.1; OpenAI's `tools`, `tool_calls` and messages of role `tool`.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+from course_lib.lm.simulator.prompts import message_text
+from course_lib.lm.simulator.prompts.schema import Schema
+from course_lib.lm.simulator.prompts.task import Task
+from course_lib.lm.simulator.prompts.values import read_inputs, strip_reminder
+
+Form = Literal["react", "extract", "calls", "native"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Param:
+    """One argument of a tool."""
+
+    name: str
+    schema: Schema
+    desc: str
+    required: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ToolSpec:
+    """One tool as the prompt shows it."""
+
+    name: str
+    desc: str
+    """What it says of itself, without what it says of its arguments."""
+    params: tuple[Param, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """One call of a tool, and what came of it."""
+
+    tool: str
+    args: Mapping[str, Any]
+    observation: str
+    thought: str = ""
+    """What the model thought before the call, where the prompt shows it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Episode:
+    """A request, the tools for it, and the steps taken so far."""
+
+    form: Form
+    """How the prompt writes it: ReAct's step, ReAct's last step, a ToolCalls field, or native calls."""
+    request: str
+    tools: tuple[ToolSpec, ...]
+    steps: tuple[Step, ...] = ()
+    calls_field: str = ""
+    """Form `calls`: the output field that takes the calls."""
+    choice: Any = "auto"
+    """Native: the request's `tool_choice`."""
+    is_parallel: bool = True
+
+
+_REACT = {"next_thought", "next_tool_name", "next_tool_args"}
+_BESIDE = {"trajectory", "history", "tools", "tool_call_results"}
+
+
+def read_episode(body: Mapping[str, Any], task: Task) -> Episode | None:
+    """Return the episode that a request continues, if it offers tools or looks back on them."""
+    outputs = {field.name for field in task.spec.outputs}
+    if task.tools:
+        return _native(body, task)
+    if outputs >= _REACT:
+        steps = _trajectory(task.inputs.get("trajectory", ""))
+        return Episode("react", _request(task.inputs), listed_tools(task.spec.instructions), steps)
+    calls = next((one.name for one in task.spec.outputs if one.type_name == "ToolCalls"), "")
+    if calls:
+        return _called_in_text(body, task, calls)
+    if "trajectory" in task.inputs and (steps := _trajectory(task.inputs["trajectory"])):
+        return Episode("extract", _request(task.inputs), (), steps)
+    return None
+
+
+def _request(inputs: Mapping[str, str]) -> str:
+    return "\n".join(value for name, value in inputs.items() if name not in _BESIDE).strip()
+
+
+# -- tools ------------------------------------------------------------------------------------------------
+
+_LISTED = re.compile(
+    r"^(?:\(\d+\) )?([\w.-]+)(?:, whose description is <desc>(.*?)</desc>\.|\.)"
+    r" It takes arguments (\{.*\})\.?[ \t]*$",
+    re.MULTILINE,
+)
+
+
+@lru_cache(maxsize=128)
+def listed_tools(text: str) -> tuple[ToolSpec, ...]:
+    """Read the tools that a prompt lists in DSPy's words."""
+    found = []
+    for name, desc, args in _LISTED.findall(text):
+        try:
+            properties = ast.literal_eval(args)
+        except (ValueError, SyntaxError):
+            properties = {}
+        required = [key for key, schema in properties.items() if "default" not in schema]
+        found.append(_tool(name, desc, properties, required))
+    return tuple(found)
+
+
+def _given_tools(value: str) -> tuple[ToolSpec, ...]:
+    """Read the tools of an input field `tools`: a JSON list of such lines, or the lines."""
+    try:
+        lines = json.loads(value)
+    except ValueError:
+        lines = None
+    if isinstance(lines, list):
+        value = "\n".join(str(line) for line in lines)
+    return listed_tools(value)
+
+
+@lru_cache(maxsize=128)
+def _native_tools(text: str) -> tuple[ToolSpec, ...]:
+    found = []
+    for tool in json.loads(text):
+        function = _mapping(tool.get("function"))
+        wanted = _mapping(function.get("parameters"))
+        required = wanted.get("required")
+        found.append(
+            _tool(
+                str(function.get("name", "")),
+                str(function.get("description") or ""),
+                _mapping(wanted.get("properties")),
+                required if isinstance(required, list) else [],
+            )
+        )
+    return tuple(found)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _tool(name: str, desc: str, properties: Mapping[str, Any], required: Sequence[str]) -> ToolSpec:
+    told, own = _of_args(desc, tuple(properties))
+    params = tuple(
+        Param(
+            key,
+            schema if isinstance(schema, dict) else {},
+            str((schema if isinstance(schema, dict) else {}).get("description") or own.get(key, "")),
+            key in required,
+        )
+        for key, schema in properties.items()
+    )
+    return ToolSpec(name, told, params)
+
+
+def _of_args(desc: str, names: tuple[str, ...]) -> tuple[str, dict[str, str]]:
+    """Split a docstring into what it says of the tool and of each argument."""
+    head, found, rest = desc.partition("Args:")
+    if not found:
+        return " ".join(desc.split()), {}
+    spelled = "|".join(re.escape(name) for name in names) or r"(?!)"
+    marks = list(re.finditer(rf"(?:^|\s)({spelled})(?: \([^)]*\))?:\s", rest))
+    own: dict[str, str] = {}
+    end = re.search(r"\b(?:Returns|Raises|Yields|Examples?):", rest)
+    limit = end.start() if end else len(rest)
+    for at, mark in enumerate(marks):
+        stop = min(marks[at + 1].start() if at + 1 < len(marks) else len(rest), limit)
+        own[mark.group(1)] = " ".join(rest[mark.end() : max(stop, mark.end())].split())
+    return " ".join((head + " " + rest[limit:]).split()), own
+
+
+# -- steps ------------------------------------------------------------------------------------------------
+
+_PART = re.compile(
+    r"^(?:\[\[ ## (?P<marked>thought|tool_name|tool_args|observation)_(?P<n>\d+) ## \]\]"
+    r"|<(?P<tagged>thought|tool_name|tool_args|observation)_(?P<m>\d+)>)[ \t]*$"
+    r"|^(?:  )?(?P<labelled>thought|tool_name|tool_args|observation)_(?P<l>\d+):(?:[ \t]|$)",
+    re.MULTILINE,
+)
+
+
+def _trajectory(text: str) -> tuple[Step, ...]:
+    """Read ReAct's trajectory. A part counts only in its turn, since an observation may imitate headers."""
+    record = _as_json(text)
+    if isinstance(record, dict) and any(key.startswith("observation_") for key in record):
+        parts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in record.items()}
+    else:
+        parts = _parts(text)
+    steps = []
+    numbers = sorted(int(key.rsplit("_", 1)[1]) for key in parts if key.startswith("tool_name_"))
+    for number in numbers:
+        name = parts[f"tool_name_{number}"]
+        args = _as_json(parts.get(f"tool_args_{number}", "")) or {}
+        observation = parts.get(f"observation_{number}", "")
+        thought = parts.get(f"thought_{number}", "")
+        steps.append(Step(name.strip(), args if isinstance(args, dict) else {}, observation, thought))
+    return tuple(steps)
+
+
+_ORDER = ("thought", "tool_name", "tool_args", "observation")
+
+
+def _parts(text: str) -> dict[str, str]:
+    parts: dict[str, str] = {}
+    name, start, expected, number = "", 0, 0, None
+    for mark in _PART.finditer(text):
+        kind = mark.group("marked") or mark.group("tagged") or mark.group("labelled")
+        at = int(mark.group("n") or mark.group("m") or mark.group("l"))
+        number = at if number is None else number  # an old step may have been cut off
+        if kind != _ORDER[expected % 4] or at != number:
+            continue
+        if name:
+            parts[name] = _clean(text[start : mark.start()], name)
+        name, start, expected = f"{kind}_{at}", mark.end(), expected + 1
+        number += kind == "observation"
+    if name:
+        parts[name] = _clean(text[start:], name)
+    return parts
+
+
+def _clean(text: str, name: str) -> str:
+    return text.strip().removesuffix(f"</{name}>").strip()
+
+
+def _as_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _native(body: Mapping[str, Any], task: Task) -> Episode:
+    request, steps = _conversation(body.get("messages") or (), task)
+    tools = _native_tools(json.dumps(task.tools))
+    return Episode(
+        "native",
+        request,
+        tools,
+        steps,
+        choice=body.get("tool_choice", "auto"),
+        is_parallel=body.get("parallel_tool_calls") is not False,
+    )
+
+
+def _called_in_text(body: Mapping[str, Any], task: Task, calls: str) -> Episode:
+    request, steps = _conversation(body.get("messages") or (), task)
+    tools = _given_tools(task.inputs.get("tools", ""))
+    return Episode("calls", request, tools, steps, calls_field=calls)
+
+
+def _conversation(messages: Sequence[Any], task: Task) -> tuple[str, tuple[Step, ...]]:
+    """Return the latest request, and the calls made since with their results."""
+    names = tuple(one.name for one in task.spec.inputs) or ("question",)
+    request = ""
+    asked: list[tuple[str, str, dict[str, Any]]] = []  # (id, tool, arguments)
+    results: dict[str, str] = {}
+    in_order: list[str] = []
+    for message in messages:
+        if not isinstance(message, Mapping):
+            continue
+        role, text = message.get("role"), message_text(message)
+        if role == "assistant":
+            asked += _asked(message, text, len(asked))
+        elif role == "tool":
+            results[str(message.get("tool_call_id"))] = text
+        elif role == "user":
+            told = _results(text)
+            if told is not None:
+                in_order += told
+            elif new := _new_request(text, names):
+                request, asked, results, in_order = new, [], {}, []
+    steps = []
+    for at, (call_id, tool, args) in enumerate(asked):
+        if call_id in results:
+            steps.append(Step(tool, args, results[call_id]))
+        elif at < len(in_order):
+            steps.append(Step(tool, args, in_order[at]))
+    return request, tuple(steps)
+
+
+def _new_request(text: str, names: tuple[str, ...]) -> str:
+    bare = strip_reminder(text).strip()
+    if not bare or bare.startswith("Respond with"):
+        return ""
+    return _request(read_inputs(text, (*names, "tools")))
+
+
+_RESULTS = re.compile(
+    r"\s*(?:\[\[ ## tool_call_results ## \]\]|<tool_call_results>|tool_call_results:|\{|```)"
+)
+
+
+def _results(text: str) -> list[str] | None:
+    """Return the results in a user message that only reports them (ReActV2 without native calls)."""
+    if "tool_call_results" not in text:
+        return None
+    start = text.find("{")
+    record: Any = None
+    if start >= 0 and _RESULTS.match(text):
+        try:
+            record, _ = json.JSONDecoder().raw_decode(text[start:])
+        except ValueError:
+            return None
+    found = record.get("tool_call_results") if isinstance(record, dict) else None
+    found = found.get("tool_call_results") if isinstance(found, dict) else found
+    if not isinstance(found, list):
+        return None
+    return [_result(one) for one in found if isinstance(one, dict)]
+
+
+def _result(one: Mapping[str, Any]) -> str:
+    value = one.get("value")
+    told = value if isinstance(value, str) else json.dumps(value)
+    return f"error: {told}" if one.get("is_error") else told
+
+
+def _asked(message: Mapping[str, Any], text: str, so_far: int) -> list[tuple[str, str, dict[str, Any]]]:
+    calls = message.get("tool_calls")
+    if isinstance(calls, list) and calls:
+        found = []
+        for call in calls:
+            function = _mapping(_mapping(call).get("function"))
+            args = _as_json(str(function.get("arguments") or "{}"))
+            found.append(
+                (
+                    str(_mapping(call).get("id")),
+                    str(function.get("name")),
+                    args if isinstance(args, dict) else {},
+                )
+            )
+        return found
+    start = re.search(r'\{\s*"tool_calls"', text)
+    if not start:
+        return []
+    try:
+        record, _ = json.JSONDecoder().raw_decode(text[start.start() :])
+    except ValueError:
+        return []
+    listed = record.get("tool_calls")
+    listed = listed.get("tool_calls") if isinstance(listed, dict) else listed
+    return [
+        (f"text {so_far + at}", str(call.get("name")), dict(_mapping(call.get("args"))))
+        for at, call in enumerate(listed or ())
+        if isinstance(call, dict)
+    ]

@@ -1,0 +1,108 @@
+"""Which format the reply is to have.
+
+Main path: sniff(...) -> Layout: the reminder DSPy puts last, then response_format, then what the demos look
+like, then the words of the prompt.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from course_lib.lm.simulator.prompts.task import Layout
+from course_lib.lm.simulator.prompts.values import label_pattern, read_json
+
+MARKERS = Layout("markers")
+JSON = Layout("json")
+XML = Layout("xml")
+LABELLED = Layout("labelled")
+PROSE = Layout("prose")
+
+
+def sniff(
+    system: str, last: str, answers: Sequence[str], names: tuple[str, ...], *, json_mode: bool
+) -> Layout:
+    """Return the layout asked for by a request; `answers` are the demos' assistant messages."""
+    if json_mode or "Respond with a JSON object in the following order of fields" in last:
+        return JSON
+    if "ending with the marker for `[[ ## completed ## ]]`" in last:
+        return MARKERS
+    if "output fields wrapped in XML tags" in last:
+        return XML
+    if not names:
+        return PROSE
+    for answer in answers:
+        if layout := _of_answer(answer, names):
+            return layout
+    return _of_words(system, last, names)
+
+
+def _of_answer(answer: str, names: tuple[str, ...]) -> Layout | None:
+    """Return the layout in which a demo is written, or None if it shows no field name."""
+    fenced = answer.lstrip().startswith("```")
+    if "[[ ## " in answer:
+        return MARKERS
+    begins_with_label = answer.lstrip()[:1] not in ("{", "`") and label_pattern(names).match(answer.lstrip())
+    if not begins_with_label and (record := read_json(answer)) and any(name in record for name in names):
+        return Layout("json", fenced=fenced)
+    if any(f"<{name}>" in answer for name in names):
+        return Layout("xml", fenced=fenced)
+    labels = list(label_pattern(names).finditer(answer))
+    if not labels:
+        return None if len(names) > 1 else PROSE
+    first = labels[0]
+    after = first.group("after")
+    if answer[first.end() : first.end() + 1] == "\n":
+        after += "\n"
+    between = "\n"
+    if len(labels) > 1:
+        gap = answer[: labels[1].start()]
+        between = gap[len(gap.rstrip()) :] or "\n"
+    return Layout(
+        "labelled",
+        before=first.group("before"),
+        after=after,
+        case=_case(first.group("name"), names),
+        between=between,
+        fenced=fenced,
+    )
+
+
+def _case(written: str, names: tuple[str, ...]) -> Literal["name", "Name", "NAME", "Na me"]:
+    if written in names:
+        return "name"
+    if written.isupper():
+        return "NAME"
+    return "Na me" if " " in written else "Name"
+
+
+def _of_words(system: str, last: str, names: tuple[str, ...]) -> Layout:
+    shown = f"{system}\n{last}"
+    if block := _template(shown, names):
+        return block
+    if "`name: value`" in shown:  # said of the whole reply; single values may still be JSON
+        return LABELLED
+    asked = shown.lower()
+    if "json" in asked:
+        return JSON
+    if "yaml" in asked:
+        return LABELLED
+    if "xml" in asked or any(f"<{name}>" in shown for name in names):
+        return XML
+    if "[[ ## " in shown:
+        return MARKERS
+    return LABELLED
+
+
+def _template(shown: str, names: tuple[str, ...]) -> Layout | None:
+    """Return the block of lines that shows the place of each output as `{name}`, if there is one."""
+    spots = [shown.find(f"{{{name}}}") for name in names]
+    if min(spots) < 0 or "[[ ## " in shown:
+        return None
+    start = shown.rfind("\n\n", 0, min(spots))
+    end = shown.find("\n\n", max(spots))
+    block = shown[start + 2 if start >= 0 else 0 : end if end >= 0 else len(shown)].strip("\n")
+    if block.startswith(("{", "[")) and re.search(r'"\s*:', block):
+        return None  # a picture of a JSON object
+    return Layout("template", template=block)

@@ -1,0 +1,142 @@
+"""Field values out of messages: the inputs in a user turn, the outputs in an assistant turn.
+
+Main path: read_inputs(text, names) and read_outputs(text, names, layout), both {name: value}.
+Source: format_user_message_content and format_assistant_message_content of DSPy's adapters, DSPy 3.4.1.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+from xml.sax.saxutils import unescape
+
+from course_lib.lm.simulator.prompts.task import Layout
+
+_REMINDERS = (
+    "Respond with the corresponding output fields",
+    "Respond with a JSON object in the following order of fields:",
+)
+_NOT_SUPPLIED = "Not supplied for this particular example."
+_FENCE = re.compile(r"```[ \t]*\w*\n(.*?)\n?```", re.DOTALL)
+
+
+def strip_reminder(text: str) -> str:
+    """Cut off the reminder of the format with which DSPy ends a request."""
+    for reminder in _REMINDERS:
+        at = text.rfind(reminder)
+        if at >= 0 and "`" in text[at:]:
+            return text[:at].rstrip()
+    return text
+
+
+def read_inputs(text: str, names: tuple[str, ...]) -> dict[str, str]:
+    """Return the input values in a user message, as text, in whichever format they are written."""
+    text = strip_reminder(text)
+    if "[[ ## " in text and (found := _marked(text, names)):
+        return found
+    if any(f"<{name}>" in text for name in names) and (found := _tagged(text, names)):
+        return {name: value.strip("\n") for name, value in found.items()}
+    if text.lstrip().startswith(("{", "```")) and (record := read_json(text)) is not None:
+        return {
+            str(name): value if isinstance(value, str) else json.dumps(value)
+            for name, value in record.items()
+        }
+    if found := dict(labelled(text, names)):
+        return found
+    return {names[0] if names else "text": text.strip()}
+
+
+def read_outputs(text: str, names: tuple[str, ...], layout: Layout) -> dict[str, Any]:
+    """Return the output values in an assistant message; what a demo leaves out is left out here."""
+    if layout.kind == "json":
+        found: dict[str, Any] = read_json(text) or {}
+    elif layout.kind == "markers":
+        found = dict(_marked(text, names))
+    elif layout.kind == "xml":
+        found = {name: unescape(value.strip()) for name, value in _tagged(text, names).items()}
+    else:
+        found = dict(labelled(text, names)) or dict(_marked(text, names)) or read_json(text) or {}
+        if not found and len(names) == 1:
+            found = {names[0]: text.strip()}
+    return {
+        name: value.strip() if isinstance(value, str) else value
+        for name, value in found.items()
+        if not (isinstance(value, str) and _NOT_SUPPLIED in value)
+    }
+
+
+def read_json(text: str) -> dict[str, Any] | None:
+    """Return the first JSON object in `text`, in a fence or bare, or None."""
+    if fence := _FENCE.search(text):
+        text = fence.group(1)
+    start = text.find("{")
+    if start < 0:
+        return None
+    try:
+        found, _ = json.JSONDecoder().raw_decode(text[start:])
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+_MARKER = re.compile(r"^\[\[ ## (\w+) ## \]\][ \t]*", re.MULTILINE)
+
+
+def _marked(text: str, names: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    name, start = "", 0
+    for marker in _MARKER.finditer(text):
+        header = marker.group(1)
+        if header in found or header == name or (header not in names and header != "completed"):
+            continue  # not ours: a value may hold markers of its own
+        if name:
+            found[name] = text[start : marker.start()].strip()
+        name, start = header, marker.end()
+    if name and name != "completed":
+        found[name] = text[start:].strip()
+    found.pop("completed", None)
+    return found
+
+
+def _tagged(text: str, names: Sequence[str]) -> dict[str, str]:
+    text = "\n" + text
+    found: dict[str, str] = {}
+    at = 0
+    for name in names:
+        start = text.find(f"\n<{name}>", at)
+        end = text.find(f"</{name}>", start)
+        if 0 <= start < end:
+            found[name] = text[start + len(name) + 3 : end]
+            at = end
+    return found
+
+
+@lru_cache(maxsize=256)
+def label_pattern(names: tuple[str, ...]) -> re.Pattern[str]:
+    """Return what finds `name: value` lines, with groups before, name, after; case and `_` are loose."""
+    spelled = "|".join(
+        re.escape(name).replace("_", "[ _-]?") for name in sorted(names, key=len, reverse=True)
+    )
+    return re.compile(
+        rf"^(?P<before>[ \t]*[#*>\-\[({{<'\"|]*[ \t]*)(?P<name>{spelled})"
+        r"(?P<after>[*\])}'\"|]*[ \t]*(?:[:=]|->|→)[*]*(?:[ \t]+|$)|[*\])}#]*[ \t]*$)",
+        re.MULTILINE | re.IGNORECASE,
+    )
+
+
+@lru_cache(maxsize=64)
+def labelled(text: str, names: tuple[str, ...]) -> Mapping[str, str]:
+    """Return the values of `name: value` lines, bold labels and headings included."""
+    if not names:
+        return {}
+    keyed = {name.lower().replace("_", ""): name for name in names}
+    found: dict[str, str] = {}
+    labels = list(label_pattern(names).finditer(text))
+    for at, label in enumerate(labels):
+        end = labels[at + 1].start() if at + 1 < len(labels) else len(text)
+        name = keyed[re.sub(r"[ _-]", "", label.group("name").lower())]
+        found.setdefault(name, text[label.end() : end].strip())
+    return found

@@ -1,0 +1,111 @@
+"""Replies of a model that has tools, in each form in which a prompt may want them.
+
+Main path: act(episode, task, body) -> Reply, or None where the request is no agent's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from course_lib.lm.reply import Reply, ToolCall
+from course_lib.lm.simulator import formats
+from course_lib.lm.simulator.prompts import Field, Task
+from course_lib.lm.simulator.prompts.episode import Episode, ToolSpec
+from course_lib.lm.simulator.skills import telling
+from course_lib.lm.simulator.skills.explanation import is_reasoning
+from course_lib.lm.simulator.skills.tools import Call, Move, as_json, decide, fill_any, looked_back
+from course_lib.lm.simulator.skills.wishes import is_final
+from course_lib.lm.simulator.skills.work import is_free_text
+
+
+def values(episode: Episode, task: Task) -> dict[str, Any]:
+    """Return the output fields of an episode that is written as text."""
+    if episode.form == "extract":
+        return _extracted(episode, task)
+    move = decide(episode)
+    if episode.form == "react":
+        name, args = move.calls[0] if move.calls else ("finish", {})
+        return _with_rest(
+            {"next_thought": _thought(move, episode), "next_tool_name": name, "next_tool_args": args},
+            move,
+            task,
+            episode,
+        )
+    calls = [as_json(call) for call in move.calls or _closing(episode, move)]
+    return _with_rest({episode.calls_field: {"tool_calls": calls}}, move, task, episode)
+
+
+def act(episode: Episode, task: Task) -> Reply:
+    """Return the reply of an episode with native calls: calls, or the answer as text."""
+    move = decide(episode)
+    calls = _chosen(episode, move)
+    if calls:
+        text = formats.write(task.spec, _with_rest({}, move, task, episode)) if task.spec.outputs else None
+        return Reply(text, tuple(ToolCall(name, args) for name, args in calls), "tool_calls")
+    if task.spec.outputs:
+        return Reply(formats.write(task.spec, _with_rest({}, move, task, episode)))
+    return Reply(telling.tell(move, episode.request))
+
+
+def _chosen(episode: Episode, move: Move) -> tuple[Call, ...]:
+    """Return the calls that `tool_choice` allows or demands."""
+    choice = episode.choice
+    if choice == "none":
+        return ()
+    if isinstance(choice, Mapping):
+        name = (choice.get("function") or choice).get("name")
+        tool = next((tool for tool in episode.tools if tool.name == name), None)
+        if tool is None:
+            return ()
+        own = tuple(call for call in move.calls if call[0] == name)
+        return own or (_forced(tool, episode, move),)
+    calls = move.calls or _closing(episode, move)
+    if choice == "required" and not calls and episode.tools:
+        goal = next((goal.tool for goal in move.goals if goal.tool), episode.tools[0])
+        return (_forced(goal, episode, move),)
+    return calls
+
+
+def _closing(episode: Episode, move: Move) -> tuple[Call, ...]:
+    """Return the call that hands the answer over, if there is a tool for it."""
+    final = next((tool for tool in episode.tools if is_final(tool)), None)
+    return (_forced(final, episode, move),) if final else ()
+
+
+def _forced(tool: ToolSpec, episode: Episode, move: Move) -> Call:
+    if not is_final(tool):
+        return tool.name, fill_any(tool, episode.request, move.seen)
+    fields = [Field(param.name, param.schema or {"type": "string"}, param.desc) for param in tool.params]
+    return tool.name, {field.name: telling.value(field, move, episode.request) for field in fields}
+
+
+def _extracted(episode: Episode, task: Task) -> dict[str, Any]:
+    """Fill the program's own outputs from the whole trajectory."""
+    move = looked_back(episode)
+    last = episode.steps[-1].thought
+    given_up = last if telling.DECLINES.search(last) else ""
+    return {
+        field.name: given_up
+        if given_up and is_free_text(field) and not is_reasoning(field)
+        else telling.value(field, move, episode.request)
+        for field in task.spec.outputs
+    }
+
+
+def _thought(move: Move, episode: Episode) -> str:
+    return move.thought or telling.last_thought(move, episode.request)
+
+
+def _with_rest(done: dict[str, Any], move: Move, task: Task, episode: Episode) -> dict[str, Any]:
+    rest = {
+        field.name: _thought(move, episode)
+        if "thought" in field.name
+        else telling.value(field, move, episode.request)
+        for field in task.spec.outputs
+        if field.name not in done
+    }
+    return {
+        field.name: done[field.name] if field.name in done else rest[field.name]
+        for field in task.spec.outputs
+    }

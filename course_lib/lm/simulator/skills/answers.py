@@ -1,0 +1,108 @@
+"""Answering a plain question without a context: arithmetic, everyday facts, or "I don't know".
+
+Main path: answer_question(field, work) for a field; reply(text, work) for a plain chat message.
+"""
+
+from __future__ import annotations
+
+import re
+
+from course_lib.lm.simulator.prompts import Field
+from course_lib.lm.simulator.prompts.values import labelled
+from course_lib.lm.simulator.skills import words
+from course_lib.lm.simulator.skills.arithmetic import work_out
+from course_lib.lm.simulator.skills.knowledge import recall
+from course_lib.lm.simulator.skills.leaves import limited
+from course_lib.lm.simulator.skills.quotation import QUESTION, bearing
+from course_lib.lm.simulator.skills.work import Found, Work, is_free_text
+
+UNKNOWN = ("I don't know.", "I don't know the answer to this.", "I do not know.")
+_ANSWER = re.compile(r"answers?|response|reply|result|output|solution|completion|final_answer", re.IGNORECASE)
+_REPLY = re.compile(r"reply|response|message|draft|email|email_body|letter", re.IGNORECASE)
+_GREETINGS = frozenset({"hi", "hello", "hey", "greetings"})
+
+
+def answer_question(field: Field, work: Work) -> Found | None:
+    """Answer a text or number field from arithmetic, a demo of the same question, or everyday facts."""
+    kind = field.schema.get("type")
+    if kind not in ("integer", "number") and not is_free_text(field):
+        return None
+    asked = _question(work)
+    if asked is None and not _ANSWER.fullmatch(field.name):
+        return None
+    question = asked if asked is not None else work.task.text
+    if worked := work_out(question):
+        value = worked.text if kind == "string" else limited(field.schema, worked.value)
+        return Found(value, f"{worked.expression} is {worked.text}")
+    if shown := _same_question(field, work):
+        return shown
+    if fact := recall(question):
+        return _told(field, fact.short, fact.sentence)
+    if kind != "string":
+        return None
+    if asked is not None and (_ANSWER.fullmatch(field.name) or _is_question(asked)):
+        return Found(work.vary(UNKNOWN), "this is not among the things I know, and no context is given")
+    if _REPLY.fullmatch(field.name):
+        return Found(_acknowledge(work), "the message is not a question that I can answer")
+    return None
+
+
+def _question(work: Work) -> str | None:
+    """Return the input that asks: by its name, or because it ends in a question mark."""
+    inputs = work.task.inputs
+    for name, value in inputs.items():
+        if QUESTION.fullmatch(name) and name.lower() not in ("ticket", "message"):
+            return value
+    text = work.task.text.strip()
+    return text if _is_question(text) and len(text) <= 300 else None
+
+
+def _is_question(text: str) -> bool:
+    first = text.split(None, 1)[:1]
+    return text.rstrip().endswith("?") or bool(
+        first and first[0].lower() in ("what", "who", "when", "where", "which", "how", "why")
+    )
+
+
+def _same_question(field: Field, work: Work) -> Found | None:
+    """Repeat what a demo answers to the very same input."""
+    asked = words.stems(work.task.text)
+    for turn in (*work.task.demos, *work.task.history):
+        value = turn.outputs.get(field.name)
+        is_same = bool(asked) and words.stems(turn.text) == asked
+        if is_same and isinstance(value, str) and value and field.schema.get("type") == "string":
+            return Found(value, "an example answers the same question")
+    return None
+
+
+def _told(field: Field, short: str, sentence: str) -> Found | None:
+    if field.schema.get("type") == "string":
+        wants_sentence = re.search(r"\bsentence|full\b", field.desc)
+        return Found(sentence if wants_sentence else short, f"it is common knowledge: {sentence.rstrip('.')}")
+    number = re.search(r"-?\d[\d,]*(?:\.\d+)?", short)
+    if not number:
+        return None
+    value = float(number.group().replace(",", ""))
+    return Found(limited(field.schema, value), f"it is common knowledge: {sentence.rstrip('.')}")
+
+
+def _acknowledge(work: Work) -> str:
+    about = [word for word in words.words(work.task.text) if len(word) > 4 and word not in words.STOP][:2]
+    told = f" about {' and '.join(about)}" if about else ""
+    return f"Thank you for your message{told}. We are looking into it and will come back to you."
+
+
+def reply(asked: str, work: Work) -> str:
+    """Answer a plain chat message."""
+    said = words.words(asked)
+    if not said or (said[0] in _GREETINGS and len(said) <= 3):
+        return work.vary(("Hello! How can I help you?", "Hi! What can I do for you?"))
+    parts = labelled(asked, ("context", "question"))
+    if len(parts) == 2:
+        found = bearing(parts["context"], parts["question"])
+        return " ".join(found.sentences) if found.sentences else work.vary(UNKNOWN)
+    if worked := work_out(asked):
+        return work.vary((f"{worked.expression} = {worked.text}", f"The answer is {worked.text}."))
+    if fact := recall(asked):
+        return work.vary((fact.sentence, f"{fact.short}."))
+    return work.vary(UNKNOWN)

@@ -1,0 +1,280 @@
+"""Arguments for a tool, out of the request and of what tools gave back.
+
+Main path: from_request(param, request) and from_observations(param, request, seen): values, best first.
+An argument whose description shows an example ("such as O-10001") takes only what has that shape.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from course_lib.lm.simulator.prompts.episode import Param
+from course_lib.lm.simulator.skills import words
+from course_lib.lm.simulator.skills.arithmetic import work_out
+from course_lib.lm.simulator.skills.candidates import candidates, kinds_of
+from course_lib.lm.simulator.skills.leaves import limited
+from course_lib.lm.simulator.skills.observed import Leaf, Seen, is_command
+
+_EXAMPLE = re.compile(
+    r"(?:such as|e\.g\.,?|for example|for instance|for one|like|example:?|as in|format:?)\s+[`\"'(]*"
+    r"([^\s,;()\"'`]*\d[^\s,;()\"'`]*|\S+@\S+)",
+    re.IGNORECASE,
+)
+_MAIL = re.compile(r"\be-?mail", re.IGNORECASE)
+_WHOLE = re.compile(
+    r"(?:search_?)?(?:query|question|q|text|topic|search|keywords?|terms?|input|prompt|message|sentence|content"
+    r"|body|request|description|document|passage)(?:_text)?",
+    re.IGNORECASE,
+)
+_SUM = re.compile(r"expr(?:ession)?|formula|calculation|equation", re.IGNORECASE)
+_SQL = re.compile(r"sql|statement", re.IGNORECASE)
+_SELECT = re.compile(r"\bselect\b.+?(?:;|$)", re.IGNORECASE | re.DOTALL)
+_WHY = re.compile(r"reason|why|note|comment|justification|explanation|cause", re.IGNORECASE)
+_PATH = re.compile(r"path|file|filename|file_name|folder|directory", re.IGNORECASE)
+_PATH_TOKEN = re.compile(r"(?:[\w.-]+/)+[\w.-]*|\b[\w-]+\.[a-z]{1,5}\b|(?<=folder )\w+")
+_MONEY = re.compile(
+    r"(?:[$€£]|\b(?:EUR|USD|GBP|CHF)\b)\s?(\d[\d.,]*)|(\d[\d.,]*)\s?(?:[€£$]|(?:EUR|USD|GBP|euros?|dollars?)\b)",
+    re.IGNORECASE,
+)
+_ALL = re.compile(r"\b(?:whole|full|fully|entire|all of|complete|everything|the lot)\b", re.IGNORECASE)
+_STRICT = ("email", "url", "phone", "id", "date", "percent", "time")
+
+
+def from_request(param: Param, clause: str, request: str) -> list[Any]:
+    """Return the values that the request offers for an argument: those of the asking clause first."""
+    found = _offered(param, clause)
+    if not found and request != clause:
+        found = _offered(param, request)
+    return list(dict.fromkeys(found)) if all(isinstance(one, str | int | float) for one in found) else found
+
+
+def is_shaped(param: Param) -> bool:
+    """Say whether only pieces of a certain form will do."""
+    return bool(_shapes(param)) or bool(_MAIL.search(f"{param.name} {param.desc}"))
+
+
+def _offered(param: Param, text: str) -> list[Any]:
+    schema = param.schema
+    if "enum" in schema or "const" in schema:
+        return _listed(schema.get("enum") or [schema["const"]], text)
+    kind = _kind(schema)
+    if kind in ("integer", "number"):
+        return _numbers(param, text)
+    if kind == "boolean":
+        return []
+    if kind == "array":
+        inner = Param(param.name.removesuffix("s"), schema.get("items") or {}, param.desc, required=True)
+        values = _offered(inner, text)
+        return [values] if values else []
+    if kind == "object":
+        return []
+    return _texts(param, text)
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        kind = next((one for one in kind if one != "null"), "string")
+    for option in schema.get("anyOf") or ():
+        if option.get("type") not in (None, "null"):
+            return str(option["type"])
+    return str(kind or "string")
+
+
+def _listed(labels: Sequence[Any], text: str) -> list[Any]:
+    lower = text.lower()
+    named = [label for label in labels if str(label).replace("_", " ").lower() in lower]
+    if named:
+        return named
+    wanted = words.features(text)
+    scores = {
+        at: sum(wanted.get(f, 0.0) for f in words.features(str(label))) for at, label in enumerate(labels)
+    }
+    best = max(scores, key=lambda at: scores[at])
+    return [labels[best]] if scores[best] > 0 else []
+
+
+def _numbers(param: Param, text: str) -> list[Any]:
+    is_money = "money" in kinds_of(param.name, param.desc)
+    amounts = [_amount(first or second) for first, second in _MONEY.findall(text)]
+    if is_money:
+        return [limited(param.schema, amount) for amount in amounts]
+    return [limited(param.schema, number) for number in candidates(text).numbers]
+
+
+def _amount(written: str) -> float:
+    """Read an amount in either way of writing decimals.
+
+    >>> _amount("39,50"), _amount("1,234.50"), _amount("1.234,50")
+    (39.5, 1234.5, 1234.5)
+    """
+    written = written.rstrip(".,")
+    decimals = re.search(r"[.,](\d{1,2})$", written)
+    whole = re.sub(r"[.,]", "", written[: decimals.start()] if decimals else written)
+    return float(f"{whole}.{decimals.group(1) if decimals else 0}")
+
+
+def _texts(param: Param, text: str) -> list[Any]:
+    found: list[Any] = []
+    for shape, prefix, bare in _shapes(param):
+        hits = [hit.group() for hit in re.finditer(shape, text, re.IGNORECASE)]
+        found += [hit.upper() if prefix.isupper() else hit for hit in hits]
+        if not hits and bare:  # "order 10154" for O-10154
+            found += [f"{prefix}{hit}" for hit in re.findall(bare, text)]
+    if _MAIL.search(f"{param.name} {param.desc}"):
+        found += candidates(text).of("email")
+    if found or is_shaped(param):
+        return found
+    name = param.name
+    if _SQL.search(name):
+        return [hit.strip().rstrip(";") for hit in _SELECT.findall(text)]
+    if _SUM.search(name):
+        worked = work_out(text)
+        return [worked.expression] if worked else []
+    if _WHY.fullmatch(name):
+        return [reason(text)]
+    if _PATH.search(name):
+        return _PATH_TOKEN.findall(text)
+    quoted = candidates(text).of("quoted")
+    if _WHOLE.fullmatch(name):
+        return [quoted[0] if quoted else " ".join(text.split())]
+    kinds = kinds_of(name)
+    for kind in kinds:
+        if pieces := candidates(text).of(kind):
+            return list(pieces)
+    if quoted:
+        return list(quoted)
+    return [] if kinds and kinds[0] in (*_STRICT, "name") else [" ".join(text.split())]
+
+
+def reason(text: str) -> str:
+    """Return why, in the words of the request."""
+    because = re.search(r"\b(?:because|since|as)\b\s+([^.!?\n]{4,100})", text)
+    if because:
+        return because.group(1).strip()
+    told = [one for one in words.sentences(text) if len(one) > 12]
+    return (told[0] if told else text.strip() or "asked for")[:120].rstrip(" .,")
+
+
+@lru_cache(maxsize=512)
+def _shapes_of(desc: str, pattern: str) -> tuple[tuple[str, str, str], ...]:
+    found = []
+    if pattern:
+        found.append((rf"(?<![\w-]){pattern.strip('^$')}(?![\w-])", "", ""))
+    for example in _EXAMPLE.findall(desc):
+        example = example.strip(".:`'\"")
+        if not re.search(r"\d", example) or re.search(r"@|/|\.[a-z]{1,5}$", example):
+            continue  # an address, or a path, which has no fixed form
+        shape = re.sub(r"\d+", lambda run: rf"\d{{{len(run.group())}}}", re.escape(example))
+        head = re.fullmatch(r"([A-Za-z]+-)(\d+)", example)
+        bare = rf"(?<![\w.,-])\d{{{len(head.group(2))}}}(?![\w.,-])" if head else ""
+        prefix = head.group(1) if head else re.match(r"[A-Za-z]*", example).group()  # type: ignore[union-attr]
+        found.append((rf"(?<![\w-]){shape}(?![\w-])", prefix, bare))
+    return tuple(found)
+
+
+def _shapes(param: Param) -> tuple[tuple[str, str, str], ...]:
+    if _kind(param.schema) != "string":
+        return ()
+    shown = [str(one) for one in param.schema.get("examples") or ()]
+    desc = param.desc + "".join(f" such as {one}" for one in shown)
+    return _shapes_of(desc, str(param.schema.get("pattern") or ""))
+
+
+# -- out of observations ----------------------------------------------------------------------------------
+
+
+def from_observations(
+    param: Param, request: str, seen: Sequence[Seen], tool: str = "", about: str = ""
+) -> list[Any]:
+    """Return the values that observations offer for an argument, best first; those as good stay in order.
+
+    `about` is the part of the request that says which of several records is meant.
+    """
+    ranked: list[tuple[float, int, Any]] = []
+    leaves = [leaf for one in reversed(seen) if not one.error for leaf in one.leaves]
+    for at, leaf in enumerate(leaves):
+        score = _fits(param, leaf, about or request, tool)
+        if score > 0:
+            ranked.append((-score - _hinted(leaf, request), at, leaf.value))
+    ranked.sort(key=lambda one: one[:2])
+    values = [value for _, _, value in ranked]
+    return [value for at, value in enumerate(values) if value not in values[:at]]
+
+
+def _fits(param: Param, leaf: Leaf, request: str, tool: str) -> float:
+    kind = _kind(param.schema)
+    if kind in ("integer", "number"):
+        is_number = isinstance(leaf.value, int | float) and not isinstance(leaf.value, bool)
+        if not is_number or (not leaf.value and "money" in kinds_of(param.name)):
+            return 0.0
+        return _fits_key(param, leaf, request, tool)
+    if kind != "string" or not isinstance(leaf.value, str) or is_command(leaf.value):
+        return 0.0
+    if shapes := _shapes(param):
+        return 3.0 if any(re.fullmatch(shape, leaf.value) for shape, _, _ in shapes) else 0.0
+    return _fits_key(param, leaf, request, tool) if len(leaf.value) <= 80 else 0.0
+
+
+def _fits_key(param: Param, leaf: Leaf, request: str, tool: str) -> float:
+    key, name = leaf.key.lower(), param.name.lower()
+    if key == name:
+        return 4.0
+    if "_" in key and re.search(rf"\b{re.escape(key)}\b", param.desc.lower()):
+        asked = set(words.stems(request)) if not _ALL.search(request) else set()
+        return 3.0 + 0.3 * (leaf.record == 0) + 1.5 * bool(asked & set(words.stems(leaf.named)))
+    mine, its = name.split("_"), key.split("_")
+    if len(mine) > 1 and len(its) > 1 and mine[-1] == its[-1] and kind_is_unit(mine[-1]):
+        said = set(words.stems(request)) & set(words.stems(" ".join(its[:-1])))
+        said -= set(words.stems(tool.replace("_", " ")))  # "refund" asks for one, it does not say how much
+        return 4.5 if said else 0.0
+    return 2.0 if set(words.stems(name.replace("_", " "))) == set(words.stems(key.replace("_", " "))) else 0.0
+
+
+def kind_is_unit(word: str) -> bool:
+    """Say whether the last word of a name is a unit, such as `eur` in `total_eur`."""
+    return word in (
+        "eur",
+        "usd",
+        "gbp",
+        "cents",
+        "kg",
+        "g",
+        "km",
+        "m",
+        "cm",
+        "s",
+        "ms",
+        "days",
+        "hours",
+        "pct",
+    )
+
+
+def _hinted(leaf: Leaf, request: str) -> float:
+    """Weigh a record up that the request describes by a date, an amount or a word such as its status."""
+    pieces = candidates(request)
+    dates = {day[:10] for day in pieces.dates}
+    amounts = {_amount(first or second) for first, second in _MONEY.findall(request)}
+    asked = set(words.stems(request))
+    bonus = 0.0
+    for value in leaf.siblings:
+        if value[:10] in dates:
+            bonus += 3.0
+        if re.fullmatch(r"\d+(?:\.\d+)?", value) and float(value) in amounts:
+            bonus += 3.0
+        if (
+            len(value) <= 24
+            and re.fullmatch(r"[a-z_ ]+", value)
+            and asked & set(words.stems(value.replace("_", " ")))
+        ):
+            bonus += 1.0
+    return bonus
+
+
+def takes_any(param: Param) -> bool:
+    """Say whether the argument takes a question or search words as they stand."""
+    return _kind(param.schema) == "string" and not is_shaped(param) and bool(_WHOLE.fullmatch(param.name))

@@ -1,0 +1,167 @@
+"""Choosing from a closed set: a vote of the demos nearest to the input, and the words of the labels.
+
+Main path: classify(field, work) -> Found. A demo votes for its label by its likeness to the input; a label
+speaks for itself through its name, its description in the prompt, and everyday associations. How far the
+labels' own words are trusted is learned from the demos: where they contradict them, the demos win.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from course_lib.lm.simulator.prompts import Field, Turn
+from course_lib.lm.simulator.prompts.values import labelled
+from course_lib.lm.simulator.skills import words
+from course_lib.lm.simulator.skills.explanation import is_reasoning
+from course_lib.lm.simulator.skills.learner import Learner
+from course_lib.lm.simulator.skills.work import Found, Work
+
+WEAK_DEMOS = 4  # how many demos sim-small keeps in mind
+
+
+def classify(field: Field, work: Work) -> Found | None:
+    """Choose one of the field's labels, or pass if it has none."""
+    labels = closed_set(field, work.task.demos)
+    if not labels:
+        return None
+    if said := _said_outright(field, labels, work):
+        return said
+    return choose(field.name, field.desc, labels, work)
+
+
+def closed_set(field: Field, demos: Sequence[Turn]) -> tuple[Any, ...]:
+    """Return the labels of a field: its enum, True and False, or texts that the demos keep repeating."""
+    options = [field.schema, *field.schema.get("anyOf", ())]
+    for option in options:
+        if "enum" in option:
+            return tuple(option["enum"])
+        if "const" in option:
+            return (option["const"],)
+    if any(option.get("type") == "boolean" for option in options):
+        return (False, True)
+    if field.schema.get("type") != "string" or "format" in field.schema:
+        return ()
+    if listed := _listed_choices(field.desc):
+        return listed
+    return _repeated(field.name, demos) if field.name not in ("answer", "reasoning") else ()
+
+
+@lru_cache(maxsize=512)
+def _listed_choices(desc: str) -> tuple[str, ...]:
+    """Return the choices of a description such as `one of: red, green, blue`."""
+    found = re.search(r"\b(?:one of|either|choose from|choices:|options:)[: ]+([^.\n]+)", desc, re.IGNORECASE)
+    if not found:
+        return ()
+    parts = (part.strip(" `'\"()[]") for part in re.split(r",\s*(?:or\s+)?|/|\||;|\bor\b", found.group(1)))
+    choices = tuple(dict.fromkeys(part for part in parts if part))
+    return choices if len(choices) > 1 and all(len(choice.split()) <= 3 for choice in choices) else ()
+
+
+def _repeated(name: str, demos: Sequence[Turn]) -> tuple[str, ...]:
+    shown = [str(turn.outputs[name]) for turn in demos if name in turn.outputs]
+    counts = Counter(shown)
+    if len(shown) < 3 or len(counts) > len(shown) * 0.7 or any(len(text.split()) > 3 for text in counts):
+        return ()
+    return tuple(sorted(counts))
+
+
+def _said_outright(field: Field, labels: Sequence[Any], work: Work) -> Found | None:
+    """Take the label from a `name: label` line of the input, as in a text to extract fields from."""
+    spec = work.task.spec
+    lines = labelled(work.task.text, tuple(other.name for other in spec.outputs))
+    said = lines.get(field.name)
+    if said is None:
+        return None
+    # One stray line is part of the input, not the answer; a form has a line for every field.
+    is_form = len(lines) == len(spec.outputs) or re.search(r"\bextract", spec.instructions, re.IGNORECASE)
+    if not is_form:
+        return None
+    line = said.strip().split("\n", 1)[0].strip(" `'\".").lower()
+    for label in labels:
+        if str(label).lower() == line:
+            return Found(label, f"the text says {field.name}: {label}")
+    return None
+
+
+def choose(name: str, desc: str, labels: Sequence[Any], work: Work) -> Found:
+    """Choose the best of `labels` for the input, by demos and by the labels' own words."""
+    return Found(*_choose(name, desc, labels, work.task.text, work))
+
+
+def choose_label(name: str, desc: str, labels: Sequence[Any], text: str, work: Work) -> Any:
+    """Choose the best of `labels` for a part of the input, as in a record."""
+    return _choose(name, desc, labels, text, work)[0]
+
+
+def _choose(name: str, desc: str, labels: Sequence[Any], text: str, work: Work) -> tuple[Any, str]:
+    task = work.task
+    key = tuple(str(label) for label in labels)
+    demos = task.demos[-WEAK_DEMOS:] if work.weak else task.demos
+    learner = _taught((name, desc, task.spec.instructions), key, demos, weak=work.weak)
+    scores = learner.scores(words.features(text, parts=not work.weak))
+    chosen = work.pick(scores)
+    explains = any(is_reasoning(field) for field in task.spec.outputs)
+    because = learner.because(name, chosen, text) if explains else ""
+    return labels[key.index(chosen)], because
+
+
+@lru_cache(maxsize=512)
+def _taught(
+    told: tuple[str, str, str], key: tuple[str, ...], demos: tuple[Turn, ...], *, weak: bool
+) -> Learner:
+    """Return the learner of a field's labels, given its name, description and the prompt's instructions.
+
+    Demos are told apart by identity, so that finding a learner again costs next to nothing.
+    """
+    name, desc, instructions = told
+    shown = tuple(
+        (turn.text, str(label))
+        for turn in demos
+        if (label := _match(turn.outputs.get(name), key)) is not None
+    )
+    about = f"{name.replace('_', ' ')} {desc}" if key == ("False", "True") else ""
+    return _learner(key, about, _glosses(key, f"{desc}\n{instructions}"), shown, weak=weak)
+
+
+def _match(shown: Any, key: Sequence[str]) -> str | None:
+    """Return the label that a demo's output spells, however it is cased."""
+    text = str(shown).strip().strip("\"'")
+    if text in key:
+        return text
+    return next((label for label in key if label.lower() == text.lower()), None)
+
+
+@lru_cache(maxsize=512)
+def _glosses(labels: tuple[str, ...], text: str) -> tuple[str, ...]:
+    """Return for each label what the prompt says it means, as in `label: ...` or `label (...)`."""
+    spelled = "|".join(re.escape(label) for label in sorted(labels, key=len, reverse=True))
+    pattern = re.compile(
+        rf"(?<![\w-])[`\"'*]*({spelled})[`\"'*]*\s*(?::|=|\(|\u2013|\u2014| - | means | is for | if | when )",
+        re.IGNORECASE,
+    )
+    marks = list(pattern.finditer(text))
+    glosses = dict.fromkeys(labels, "")
+    lower = {label.lower(): label for label in labels}
+    for at, mark in enumerate(marks):
+        limit = marks[at + 1].start() if at + 1 < len(marks) else len(text)
+        line_end = text.find("\n", mark.end())
+        end = min(limit, line_end if line_end >= 0 else len(text))
+        label = lower[mark.group(1).lower()]
+        glosses[label] = f"{glosses[label]} {text[mark.end() : end]}".strip()
+    return tuple(glosses[label] for label in labels)
+
+
+@lru_cache(maxsize=256)
+def _learner(
+    labels: tuple[str, ...],
+    about: str,
+    glosses: tuple[str, ...],
+    demos: tuple[tuple[str, str], ...],
+    *,
+    weak: bool,
+) -> Learner:
+    return Learner(labels, about, glosses, demos, parts=not weak)

@@ -1,0 +1,112 @@
+"""Everyday facts: capitals, currencies, chemistry, planets, authors, famous dates.
+
+Main path: recall(question) -> Fact or None. The facts are in facts.json, `subject=answer` by kind.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib import resources
+
+from course_lib.lm.simulator.skills import words
+
+_SMALL = frozenset(
+    {"the", "a", "an", "of", "in", "do", "does", "did", "is", "was", "are", "has", "have", "s"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """An answer, as a word or two and as a sentence."""
+
+    short: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    kind: str
+    asks: tuple[tuple[str, ...], ...]
+    subject: tuple[str, ...]
+    fact: Fact
+
+
+def _roots(text: str) -> tuple[str, ...]:
+    return tuple(words.stem(word) for word in words.words(text) if word not in _SMALL)
+
+
+@cache
+def _rows() -> dict[str, list[_Row]]:
+    """Return the rows by the first word of their subject, the longest subjects first."""
+    table = json.loads(resources.files(__package__).joinpath("facts.json").read_text(encoding="utf-8"))
+    rows: dict[str, list[_Row]] = {}
+    for kind, part in table.items():
+        asks = tuple(_roots(ask) for ask in part["ask"])
+        for line in part["rows"].split("; "):
+            subject, _, answer = line.partition("=")
+            sentence = part["say"].format(s=subject, o=answer)
+            row = _Row(kind, asks, _roots(subject), Fact(answer, sentence[:1].upper() + sentence[1:]))
+            rows.setdefault(row.subject[0], []).append(row)
+    for found in rows.values():
+        found.sort(key=lambda row: -len(row.subject))
+    return rows
+
+
+@cache
+def places(kind: str) -> frozenset[str]:
+    """Return the cities or the countries that the facts name, in lower case."""
+    rows = (row for found in _rows().values() for row in found if row.kind == "capital")
+    sentences = (row.fact.sentence for row in rows)
+    pairs = (re.fullmatch(r"The capital of (?:the )?(.+) is (.+)\.", sentence) for sentence in sentences)
+    return frozenset(pair.group(2 if kind == "city" else 1).lower() for pair in pairs if pair)
+
+
+@lru_cache(maxsize=1024)
+def recall(question: str) -> Fact | None:
+    """Return the fact that `question` asks for, or None if it is not known here."""
+    if len(question) > 300:
+        return None
+    roots = _roots(question)
+    have = set(roots)
+    best: _Row | None = None
+    for root in roots:
+        for row in _rows().get(root, ()):
+            asked = not row.asks or any(have.issuperset(ask) for ask in row.asks)
+            if asked and _names(roots, have, row) and (best is None or _rank(row) > _rank(best)):
+                best = row
+    return best.fact if best else _reverse(question, have)
+
+
+def _names(roots: tuple[str, ...], have: set[str], row: _Row) -> bool:
+    """Say whether the question names the row's subject and little else."""
+    if not have.issuperset(row.subject):
+        return False
+    known = set(row.subject).union(*row.asks)
+    left = [root for root in roots if root not in known and root not in words.STOP]
+    return len(left) <= (2 if row.asks else 3)
+
+
+def _rank(row: _Row) -> int:
+    return 2 * len(row.subject) + bool(row.asks)
+
+
+def _reverse(question: str, have: set[str]) -> Fact | None:
+    """Answer `Paris is the capital of which country?` from the same rows."""
+    if not re.search(r"\b(which|what) (country|element|book|novel|play)\b", question, re.IGNORECASE):
+        return None
+    for rows in _rows().values():
+        for row in rows:
+            answer = set(_roots(row.fact.short))
+            if (
+                row.asks
+                and answer
+                and have.issuperset(answer)
+                and any(have.issuperset(ask) for ask in row.asks)
+            ):
+                subject = row.fact.sentence
+                named = re.search(r"of (?:the )?([\w ]+?) is", subject)
+                return Fact(named.group(1) if named else subject, subject)
+    return None

@@ -1,0 +1,176 @@
+"""Single texts and numbers out of an input, within the limits of a schema.
+
+Main path: text_leaf(schema, name, desc, text) and number_leaf(...): the piece that the field wants, or None.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import uuid
+from hashlib import sha256
+
+from course_lib.lm.simulator.prompts.schema import Schema
+from course_lib.lm.simulator.skills import words
+from course_lib.lm.simulator.skills.candidates import candidates, kinds_of
+
+_UNSAID = "not stated"
+_FORMATS = {
+    "date": "1970-01-01",
+    "date-time": "1970-01-01T00:00:00",
+    "time": "00:00:00",
+    "duration": "P0D",
+    "email": "unknown@example.com",
+    "uri": "https://example.com",
+    "ipv4": "192.0.2.1",
+}
+
+
+def text_leaf(schema: Schema, name: str, desc: str, text: str, *, must: bool = False) -> str | None:
+    """Return the text that the field wants, in the format of the schema; None if it is not there."""
+    if wanted := schema.get("format"):
+        found = _formatted(wanted, text)
+        return found or (_format_fallback(wanted, name) if must else None)
+    if pattern := schema.get("pattern"):
+        return _matching(pattern, text, must=must)
+    found = _wanted(name, desc, text)
+    if found is None:
+        if not must:
+            return None
+        found = _UNSAID
+    return within(schema, found)
+
+
+def within(schema: Schema, text: str) -> str:
+    """Cut or fill a text to the lengths that the schema allows."""
+    least, most = schema.get("minLength", 0), schema.get("maxLength")
+    if len(text) < least:
+        text = (text + " " + _UNSAID * (least // len(_UNSAID) + 1))[: max(least, 1)].ljust(least, ".")
+    return text if most is None else text[:most].rstrip().ljust(least, ".")
+
+
+def _formatted(wanted: str, text: str) -> str | None:
+    pieces = candidates(text)
+    if wanted == "date":
+        return pieces.dates[0][:10] if pieces.dates else None
+    if wanted == "date-time":
+        if not pieces.dates:
+            return None
+        first = pieces.dates[0]
+        clock = next(iter(pieces.of("time")), "") if "T" not in first else ""
+        clock = clock if re.fullmatch(r"[012]?\d:\d{2}(:\d{2})?", clock) else "00:00:00"
+        return first if "T" in first else f"{first}T{clock.zfill(5) if len(clock) < 6 else clock.zfill(8)}"
+    if wanted == "time":
+        plain = (piece for piece in pieces.of("time") if re.fullmatch(r"[01]?\d:\d{2}(:\d{2})?", piece))
+        told: str | None = next(plain, None)
+        return told.zfill(5) if told and len(told) < 6 else told
+    kind = {"email": "email", "uri": "url"}.get(wanted)
+    return next(iter(pieces.of(kind)), None) if kind else None
+
+
+def _format_fallback(wanted: str, name: str) -> str:
+    if wanted in ("uuid", "uuid4"):
+        return str(uuid.UUID(bytes=sha256(name.encode()).digest()[:16], version=4))
+    return _FORMATS.get(wanted, _UNSAID)
+
+
+def _matching(pattern: str, text: str, *, must: bool) -> str | None:
+    """Return a piece of `text` that satisfies `pattern`; if one must be, build the plainest."""
+    try:
+        compiled = re.compile(pattern)
+    except re.error:
+        return _UNSAID
+    for piece in re.findall(r"\S+", text):
+        bare: str = piece.strip(".,;:!?()[]\"'")
+        if compiled.search(bare):
+            return bare
+    return _built(pattern) if must else None
+
+
+def _built(pattern: str) -> str:
+    r"""Build a text for a simple pattern: literals, classes, `\d`, `\w` and counts."""
+    out: list[str] = []
+    token = re.compile(r"(\\.|\[[^\]]*\]|\([^()]*\)|.)(\{(\d+)(?:,\d*)?\}|[+*?])?")
+    for part in token.finditer(pattern.strip("^$")):
+        unit, counted, least = part.groups()
+        times = int(least) if least else 0 if counted in ("*", "?") else 1
+        out.append(_unit(unit) * times)
+    return "".join(out)
+
+
+def _unit(unit: str) -> str:
+    if unit.startswith("("):
+        return _built(unit[1:-1].removeprefix("?:").split("|")[0])
+    if unit.startswith("["):
+        inside = unit[1:-1].replace("\\d", "0").replace("\\w", "a")
+        return inside[:1] if not inside.startswith("^") else "a"
+    return {"\\d": "0", "\\w": "a", "\\s": " ", ".": "a"}.get(unit, unit.removeprefix("\\"))
+
+
+def _wanted(name: str, desc: str, text: str) -> str | None:
+    """Return the piece of `text` that a field of this name is about."""
+    if not text.strip():
+        return None
+    pieces = candidates(text)
+    kinds = kinds_of(name, desc)
+    for kind in kinds:
+        found = pieces.of(kind)
+        if kind == "id":
+            found = tuple(sorted(found, key=lambda piece: piece[:1].lower() != name[:1].lower()))
+        if found:
+            return found[0]
+    if kinds and kinds[0] in ("email", "url", "phone", "id", "date", "percent", "time"):
+        return None
+    if len(text) <= 60 and "\n" not in text:
+        return text.strip().rstrip(".")
+    return _bearing(f"{name.replace('_', ' ')} {desc}", text)
+
+
+def _bearing(about: str, text: str) -> str:
+    """Return the sentence of `text` that shares most with what the field is about; the first if none does."""
+    wanted = words.features(about)
+    best, best_score = "", -1.0
+    for sentence in words.sentences(text):
+        score = sum(weight * wanted.get(feature, 0.0) for feature, weight in words.features(sentence).items())
+        if score > best_score:
+            best, best_score = sentence, score
+    return best
+
+
+def number_leaf(schema: Schema, name: str, desc: str, text: str) -> int | float | None:
+    """Return the number that the field wants, moved into the schema's limits; None if the text has none."""
+    pieces = candidates(text)
+    wanted = [kind for kind in kinds_of(name, desc) if kind in ("money", "percent", "number")]
+    for kind in wanted:
+        found = pieces.numbers if kind == "number" else [_number(piece) for piece in pieces.of(kind)]
+        if found:
+            return limited(schema, found[0])
+    return limited(schema, pieces.numbers[0]) if pieces.numbers else None
+
+
+def _number(piece: str) -> float:
+    digits = re.search(r"-?\d[\d,]*(?:\.\d+)?", piece)
+    return float(digits.group().replace(",", "")) if digits else 0.0
+
+
+def limited(schema: Schema, value: float) -> int | float:
+    """Move a number into the limits of a schema, whole where the schema wants it whole."""
+    whole = schema.get("type") == "integer"
+    step = schema.get("multipleOf") or (1 if whole else 0)
+    low, high = schema.get("minimum", -math.inf), schema.get("maximum", math.inf)
+    nudge = step or 1e-3
+    if (bound := schema.get("exclusiveMinimum")) is not None:
+        low = max(low, bound + nudge)
+    if (bound := schema.get("exclusiveMaximum")) is not None:
+        high = min(high, bound - nudge)
+    value = min(max(value, low), high)
+    if step:
+        value = round(value / step) * step
+        value = (
+            math.ceil(low / step) * step
+            if value < low
+            else math.floor(high / step) * step
+            if value > high
+            else value
+        )
+    return int(value) if whole or ("x-whole" in schema and value == int(value)) else float(value)

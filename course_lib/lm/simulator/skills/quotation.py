@@ -1,0 +1,272 @@
+"""Answering from a context: the sentences that bear on the question, and the ids of their chunks.
+
+Main path: quote(field, work) -> Found. Nothing that bears on the question, or no context: it says so.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from course_lib.lm.simulator.prompts import Field
+from course_lib.lm.simulator.skills import words
+from course_lib.lm.simulator.skills.candidates import candidates
+from course_lib.lm.simulator.skills.leaves import number_leaf, text_leaf
+from course_lib.lm.simulator.skills.work import Found, Work, is_free_text
+
+CONTEXT = re.compile(
+    r"contexts?|passages?|documents?|docs|evidence|sources?|articles?|chunks?|knowledge|references?|snippets?"
+    r"|retrieved|search_results|results|background|paragraphs?|excerpts?",
+    re.IGNORECASE,
+)
+QUESTION = re.compile(
+    r"questions?|query|ask|prompt|request|message|ticket|claim|problem|issue|statement", re.IGNORECASE
+)
+CITED = re.compile(
+    r"citations?|cites|cited|sources?|references?|evidence_ids|article_ids|doc_ids|articles", re.IGNORECASE
+)
+
+BEARS = 0.95  # how much of the question's weight a chunk must cover
+SUPPORTED_SHARE = 0.7  # of the words of a claim, so many must stand in one chunk
+ABSENT = 0.75  # weight of a word that the context does not have, against a rare one that it has
+TITLE = 2.0  # how much more a word counts that stands in a chunk's first line
+LENGTH = 0.3  # how much a long chunk is discounted for holding more words
+SHORT, SHORT_SHARE = 4, 0.55  # of a question of so few words, so much must be in one chunk
+BREADTH = 0.5  # how much more of a longer question must be covered
+IDEA = 0.15  # weight of an idea that question and context share, against a shared word
+UNKNOWN = (
+    "I don't know: the context does not say.",
+    "I don't know. Nothing in the context bears on this question.",
+    "The context does not answer this, so I don't know.",
+)
+
+_ID = re.compile(r"^\s*\[([\w][\w .:/-]{0,60})\]\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One passage of the context."""
+
+    id: str
+    """What stands in brackets at its start; its number if nothing does."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """The sentences that answer, best first, and the ids of their chunks."""
+
+    sentences: tuple[str, ...]
+    ids: tuple[str, ...]
+    shared: tuple[str, ...]
+
+
+def context_names(work: Work) -> list[str]:
+    """Return the input fields that hold a context, if the program also asks a question."""
+    names = [field.name for field in work.task.spec.inputs]
+    held = [name for name in names if CONTEXT.fullmatch(name) or CONTEXT.fullmatch(name.rsplit("_", 1)[-1])]
+    return held if len(held) < len(names) else []
+
+
+def quote(field: Field, work: Work) -> Found | None:
+    """Answer a field, or list the citations, from the context; pass if the program has none."""
+    held = context_names(work)
+    kind = field.schema.get("type")
+    if not held or kind not in ("string", "array", "integer", "number"):
+        return None
+    found = find(work, held)
+    if is_citation(field):
+        return _cited(field, found)
+    if kind == "array":
+        return None
+    if not is_free_text(field):
+        return _typed(field, found)
+    if not found.sentences:
+        return Found(work.vary(UNKNOWN), "nothing in the context bears on the question")
+    told = ", ".join(f"'{word}'" for word in found.shared[:3])
+    where = f" in {found.ids[0]}" if found.ids else ""
+    because = f"the context speaks of {told}{where}"
+    if wants_short(field, work):
+        return Found(span(work.notes["asked"], found.sentences[0]), because)
+    lengths = range(len(found.sentences), 0, -1)
+    return Found(work.vary([" ".join(found.sentences[:length]) for length in lengths]), because)
+
+
+_SUPPORTED = re.compile(
+    r"(is_)?(supported|grounded|faithful|entailed|backed|correct|true|verified|faithfulness)"
+)
+
+
+def judge(field: Field, work: Work) -> Found | None:
+    """Say whether the context bears out the other input; pass on fields that do not ask this."""
+    if field.schema.get("type") != "boolean" or not _SUPPORTED.fullmatch(field.name):
+        return None
+    held = context_names(work)
+    if not held:
+        return None
+    if any(field.name in turn.outputs for turn in work.task.demos):
+        return None  # the demos say what counts
+    asked = "\n".join(value for name, value in work.task.inputs.items() if name not in held)
+    claim = set(words.stems(asked))
+    passages = chunks("\n\n".join(work.task.inputs[name] for name in held if name in work.task.inputs))
+    most = max((len(claim.intersection(words.stems(chunk.text))) for chunk in passages), default=0)
+    holds = most >= SUPPORTED_SHARE * len(claim) > 0
+    return Found(holds, f"the context has {most} of the {len(claim)} words that matter in the claim")
+
+
+def is_citation(field: Field) -> bool:
+    """Say whether the field asks for the sources of an answer."""
+    return any(CITED.fullmatch(name) for name in (field.name, field.name.rsplit("_", 1)[-1]))
+
+
+def _cited(field: Field, found: Quote) -> Found | None:
+    if field.schema.get("type") == "string":
+        return Found(", ".join(found.ids))
+    is_plain = field.schema.get("items", {}).get("type", "string") == "string"
+    return Found(list(found.ids)) if is_plain and "x-class" not in field.schema.get("items", {}) else None
+
+
+def _typed(field: Field, found: Quote) -> Found | None:
+    """Take a number or a date from the sentences that bear on the question."""
+    text = " ".join(found.sentences)
+    leaf = text_leaf if field.schema.get("type") == "string" else number_leaf
+    value = leaf(field.schema, field.name, field.desc, text) if text else None
+    return None if value is None else Found(value, f"the context says '{found.sentences[0]}'")
+
+
+_SHORT = re.compile(
+    r"\b(short|brief|concise|few words|one word|1-\d words|phrase|span|entity|exact)\b", re.IGNORECASE
+)
+
+
+def wants_short(field: Field, work: Work) -> bool:
+    """Say whether a few words are wanted: the prompt says so, or the demos answer so."""
+    if _SHORT.search(f"{field.desc} {work.task.spec.instructions}"):
+        return True
+    shown = [str(turn.outputs[field.name]) for turn in work.task.demos if field.name in turn.outputs]
+    return bool(shown) and sum(len(text.split()) for text in shown) <= 5 * len(shown)
+
+
+def span(question: str, sentence: str) -> str:
+    """Return the few words of `sentence` that answer such a question; all of it if that is unclear."""
+    asked = question.lower()
+    pieces = candidates(sentence)
+    wanted: tuple[str, ...] = ()
+    if re.search(r"\bhow (?:much|many|long|old|far|big|heavy)\b|\bwhat (?:price|number|percentage)\b", asked):
+        wanted = (*pieces.of("money"), *pieces.of("percent"), *_quantities(sentence))
+    elif re.search(r"\b(?:when|what year|which year|what date)\b", asked):
+        wanted = (*pieces.dates, *re.findall(r"\b(?:1[5-9]|20)\d\d\b", sentence), *pieces.of("time"))
+    elif re.search(r"\b(?:who|whose|where|which|what)\b", asked):
+        wanted = tuple(name for name in pieces.names if name.lower() not in asked)
+    return wanted[0] if wanted else sentence
+
+
+def _quantities(sentence: str) -> list[str]:
+    return [match.strip() for match in re.findall(r"\b\d[\d.,]*(?:\s+[a-z]+)?", sentence)]
+
+
+def find(work: Work, held: Sequence[str]) -> Quote:
+    """Return the sentences of the context fields that bear on the other inputs; kept for the next field."""
+    if "quote" not in work.notes:
+        inputs = work.task.inputs
+        asked = "\n".join(value for name, value in inputs.items() if name not in held)
+        context = "\n\n".join(inputs[name] for name in held if name in inputs)
+        work.notes["asked"] = asked
+        work.notes["quote"] = bearing(context, asked)
+    found: Quote = work.notes["quote"]
+    return found
+
+
+@lru_cache(maxsize=512)
+def chunks(context: str) -> tuple[Chunk, ...]:
+    """Cut a context into passages: a JSON list, DSPy's «» passages, `[id]` paragraphs, or one text."""
+    texts = _listed(context)
+    found = []
+    for number, text in enumerate(texts, 1):
+        head = _ID.match(text)
+        body = text[head.end() :] if head else text
+        found.append(Chunk(head.group(1) if head else str(number), body.strip("«» \n")))
+    return tuple(chunk for chunk in found if chunk.text)
+
+
+def _listed(context: str) -> list[str]:
+    stripped = context.strip()
+    if stripped.startswith("[") and stripped.endswith("]"):
+        try:
+            values = json.loads(stripped)
+            return [value if isinstance(value, str) else json.dumps(value) for value in values]
+        except ValueError:
+            pass
+    if "«" in stripped:
+        return [part.strip() for part in re.findall(r"«+(.*?)»+", stripped, re.DOTALL)]
+    if re.search(r"^\s*\[[\w-]+\]", stripped, re.MULTILINE):
+        return re.split(r"\n\s*(?=\[[\w-]+\])", stripped)
+    return [] if stripped in ("", "[]", "N/A", "None", "null") else [stripped]
+
+
+@lru_cache(maxsize=512)
+def bearing(context: str, question: str) -> Quote:
+    """Return what of `context` bears on `question`."""
+    passages = chunks(context)
+    wanted = _wanted(question)
+    if not passages or not wanted:
+        return Quote((), (), ())
+    texts = [words.features(chunk.text, parts=False) for chunk in passages]
+    seen = Counter(feature for text in texts for feature in text)
+    weigh = {
+        feature: weight
+        * math.log(1 + (len(texts) + 1) / (seen[feature] + 0.5))
+        * (1.0 if seen[feature] else ABSENT)
+        for feature, weight in wanted.items()
+    }
+    # A long message is about more than one article can cover, hence the root.
+    most = sum(weight for feature, weight in weigh.items() if feature[0] != "@") ** BREADTH or 1.0
+    titles = [words.features(chunk.text.split("\n", 1)[0], parts=False) for chunk in passages]
+    longest = max(1, *(len(text) for text in texts))
+    covered = [
+        sum(weigh[feature] * (TITLE if feature in title else 1.0) for feature in text if feature in weigh)
+        / (1.0 - LENGTH + LENGTH * len(text) / longest)
+        for text, title in zip(texts, titles, strict=True)
+    ]
+    home = max(range(len(passages)), key=covered.__getitem__)
+    if covered[home] / most < BEARS or not _covers_short(weigh, texts[home]):
+        return Quote((), (), ())
+    ranked = []
+    for at, chunk in enumerate(passages):
+        if covered[at] < 0.6 * covered[home]:
+            continue
+        for order, sentence in enumerate(words.sentences(chunk.text)):
+            if sentence[-1] in ".!?" or len(passages) == 1:  # titles and table rows are not answers
+                own = sum(weigh.get(feature, 0.0) for feature in words.features(sentence, parts=False))
+                ranked.append((own * covered[at] / covered[home], -at, -order, sentence))
+    ranked.sort(reverse=True)
+    if not ranked or ranked[0][0] <= 0:
+        return Quote((), (), ())
+    best = ranked[0][0]
+    chosen = [(-at, sentence) for score, at, _, sentence in ranked[:2] if score >= 0.75 * best]
+    shared = tuple(f for f in words.features(chosen[0][1], parts=False) if f in weigh and f[0] != "@")
+    ids = tuple(dict.fromkeys(passages[at].id for at, _ in chosen))
+    return Quote(tuple(dict.fromkeys(sentence for _, sentence in chosen)), ids, shared)
+
+
+def _covers_short(weigh: Mapping[str, float], text: Mapping[str, float]) -> bool:
+    """Say whether a chunk has most words of a question of a few words; a long one need not be covered."""
+    asked = [feature for feature in weigh if feature[0] != "@"]
+    have = sum(weigh[feature] for feature in asked if feature in text)
+    return len(asked) > SHORT or have >= SHORT_SHARE * sum(weigh[feature] for feature in asked)
+
+
+def _wanted(question: str) -> dict[str, float]:
+    """Return what to look for: the words of the question, those of its asking sentences twice."""
+    wanted = dict(words.features(question, parts=False))
+    asking = [sentence for sentence in words.sentences(question) if sentence.endswith("?")]
+    for feature in words.features(" ".join(asking), parts=False) if len(question) > 120 else ():
+        if feature in wanted:
+            wanted[feature] *= 1.5
+    manners = words.manners()
+    return {f: weight * (IDEA if f[0] == "@" else 1.0) for f, weight in wanted.items() if f not in manners}

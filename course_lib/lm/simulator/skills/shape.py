@@ -1,0 +1,261 @@
+"""A well-shaped value for any JSON schema, filled from the input where the input has what is asked.
+
+Main path: fill(schema, name, desc, source) -> JSON value that validates. Records and lists are filled field
+by field; a leaf takes the piece of the text that its name, description and type ask for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from course_lib.lm.simulator.prompts.schema import Schema
+from course_lib.lm.simulator.prompts.values import labelled
+from course_lib.lm.simulator.skills import words
+from course_lib.lm.simulator.skills.candidates import candidates, kinds_of
+from course_lib.lm.simulator.skills.leaves import number_leaf, text_leaf
+
+DEEPEST = 4  # nested deeper than this, optional parts stay empty
+
+_MISSING = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The text to fill from, the shared definitions, and how to choose among labels."""
+
+    text: str
+    choose: Callable[[str, str, Sequence[Any], str], Any]
+    """(name, description, labels, text) -> label."""
+    definitions: Mapping[str, Schema] = field(default_factory=dict)
+    depth: int = 0
+
+    def on(self, text: str) -> Source:
+        """Return the same source one level deeper, reading `text`."""
+        return Source(text, self.choose, self.definitions, self.depth + 1)
+
+
+def resolve(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
+    """Follow `$ref` to the definition it names."""
+    for _ in range(8):
+        ref = schema.get("$ref")
+        if ref is None:
+            parts = schema.get("allOf")
+            if not parts or len(parts) != 1:
+                return schema
+            schema = {**parts[0], **{key: value for key, value in schema.items() if key != "allOf"}}
+            continue
+        target = definitions.get(str(ref).rsplit("/", 1)[-1], {})
+        schema = {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
+    return schema
+
+
+def fill(schema: Schema, name: str, desc: str, source: Source) -> Any:
+    """Return a value for `schema`; what the text does not hold is null where null is allowed."""
+    value = _fill(schema, name, desc, source)
+    return fallback(schema, name, source.definitions) if value is _MISSING else value
+
+
+def _fill(schema: Schema, name: str, desc: str, source: Source) -> Any:
+    schema = resolve(schema, source.definitions)
+    if "x-opaque" in schema:
+        schema = guess(name)
+    desc = desc or str(schema.get("description", ""))
+    if "const" in schema:
+        return schema["const"]
+    if "enum" in schema:
+        return source.choose(name, desc, schema["enum"], source.text)
+    if options := schema.get("anyOf") or schema.get("oneOf"):
+        return _alternative(options, name, desc, source)
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        return _alternative([{**schema, "type": one} for one in kind], name, desc, source)
+    if kind == "object" or "properties" in schema:
+        return _record(schema, source)
+    if kind == "array" or "prefixItems" in schema:
+        return _list(schema, name, desc, source)
+    if kind == "boolean":
+        return source.choose(name, desc, (False, True), source.text)
+    if kind in ("integer", "number"):
+        found = number_leaf(schema, name, desc, source.text)
+        return _MISSING if found is None else found
+    if kind == "null":
+        return None
+    text = text_leaf(schema, name, desc, source.text)
+    return _MISSING if text is None else text
+
+
+def guess(name: str) -> Schema:
+    """Return the type that a name suggests, where the prompt shows nothing else (a leaf of nested XML)."""
+    if re.match(r"(is|has|can|should|was|needs)_", name):
+        return {"type": "boolean"}
+    kinds = kinds_of(name)
+    if "date" in kinds:
+        return {"type": "string", "format": "date"}
+    if kinds and kinds[0] in ("number", "money", "percent"):
+        is_measure = kinds[0] != "number" or re.search(r"weight|length|height|width|score|rating", name)
+        return {"type": "number", "x-whole": True} if is_measure else {"type": "integer"}
+    return {"type": "string"}
+
+
+def _alternative(options: Sequence[Schema], name: str, desc: str, source: Source) -> Any:
+    nullable = any(resolve(option, source.definitions).get("type") == "null" for option in options)
+    real = [option for option in options if resolve(option, source.definitions).get("type") != "null"]
+    if nullable and source.depth >= DEEPEST:
+        return None
+    for option in real:
+        value = _fill(option, name, desc, source)
+        if value is not _MISSING and not (nullable and _is_hollow(value)):
+            return value
+    return None if nullable else _MISSING
+
+
+def _is_hollow(value: Any) -> bool:
+    return value in ([], {}, "")
+
+
+def _record(schema: Schema, source: Source) -> Any:
+    properties = schema.get("properties")
+    if not properties:
+        return _mapping(schema, source)
+    own = labelled(source.text, tuple(properties))
+    return {
+        part: fill(child, part, "", source.on(own.get(part, source.text)))
+        for part, child in properties.items()
+    }
+
+
+_PAIR = re.compile(r"^[ \t*-]*([A-Za-z][\w ]{0,30}?)[ \t]*[:=][ \t]*(\S[^\n;]*)", re.MULTILINE)
+
+
+def _mapping(schema: Schema, source: Source) -> dict[str, Any]:
+    """Fill an open mapping from `key: value` lines, or from the kinds of piece that the text holds."""
+    wanted = schema.get("additionalProperties", {})
+    wanted = wanted if isinstance(wanted, dict) else {}
+    pairs = {key.strip().lower().replace(" ", "_"): value for key, value in _PAIR.findall(source.text)}
+    if not pairs:
+        pieces = candidates(source.text)
+        pairs = {
+            kind: found[0] for kind in ("email", "id", "date", "money", "name") if (found := pieces.of(kind))
+        }
+    most = 8 if source.depth < DEEPEST else 0
+    filled = {key: fill(wanted, key, "", source.on(value)) for key, value in list(pairs.items())[:most]}
+    return (
+        filled
+        if len(filled) >= schema.get("minProperties", 0)
+        else {"value": fill(wanted, "value", "", source)}
+    )
+
+
+def _list(schema: Schema, name: str, desc: str, source: Source) -> Any:
+    if places := schema.get("prefixItems"):
+        return [fill(place, name, desc, source.on(source.text)) for place in places]
+    item = resolve(schema.get("items") or {}, source.definitions)
+    item = guess(name) if "x-opaque" in item else item
+    least, most = schema.get("minItems", 0), schema.get("maxItems", 12)
+    if source.depth >= DEEPEST and not least:
+        return []
+    values = _items(item, name, desc, source)
+    unique = [value for at, value in enumerate(values) if value not in values[:at]][:most]
+    while len(unique) < least:
+        unique.append(_another(item, name, unique, source))
+    return unique
+
+
+def _another(item: Schema, name: str, have: Sequence[Any], source: Source) -> Any:
+    """Return one more item, other than those in `have` where the type has others."""
+    if "enum" in item:
+        return next((label for label in item["enum"] if label not in have), item["enum"][0])
+    value = fallback(item, name, source.definitions)
+    if value in have and isinstance(value, str) and not {"format", "pattern", "maxLength"} & item.keys():
+        return f"{value} {len(have) + 1}"
+    if value in have and type(value) in (int, float):
+        return number_leaf(item, name, "", str(value + len(have)))
+    return value
+
+
+def _items(item: Schema, name: str, desc: str, source: Source) -> list[Any]:
+    if "enum" in item:
+        named = [
+            label
+            for label in item["enum"]
+            if re.search(rf"\b{re.escape(str(label))}\b", source.text, re.IGNORECASE)
+        ]
+        return named or [source.choose(name, desc, item["enum"], source.text)]
+    kind = item.get("type")
+    if kind == "object" or "properties" in item:
+        # Deeper down one part is enough: a model that holds itself would multiply.
+        parts = _parts(item, source.text) if source.depth < 2 else [source.text]
+        return [fill(item, name, desc, source.on(part)) for part in parts]
+    if kind in ("integer", "number"):
+        found = (number_leaf(item, name, desc, piece) for piece in candidates(source.text).of("number"))
+        return [number for number in found if number is not None]
+    if kind == "array" or "anyOf" in item or kind == "boolean":
+        return [fill(item, name, desc, source.on(source.text))]
+    singular = name.removesuffix("s")
+    for wanted in kinds_of(singular, desc) or kinds_of(name, desc):
+        if pieces := candidates(source.text).of(wanted):
+            texts = (text_leaf(item, singular, desc, piece) for piece in pieces)
+            return [text for text in texts if text is not None]
+    if item.get("format"):
+        texts = (text_leaf(item, name, desc, piece) for piece in candidates(source.text).dates)
+        return [text for text in texts if text is not None]
+    return [text for text in _phrases(name, source.text) if text_leaf(item, "", "", text) is not None]
+
+
+def _parts(item: Schema, text: str) -> list[str]:
+    """Cut a text into one part per record: by lines, else by clauses; parts without a wanted piece go."""
+    wanted = [kind for name in item.get("properties", {}) for kind in kinds_of(name)]
+    for cut in (r"\n+", r";|\s\band\b\s|,(?=\s*(?:\d|one|two|three|four|five|a |an )\b)"):
+        parts = [part.strip(" .-*") for part in re.split(cut, text) if part.strip(" .-*")]
+        rich = [part for part in parts if any(candidates(part).of(kind) for kind in wanted)]
+        if len(rich) > 1:
+            return rich[:12]
+    return [text]
+
+
+def _phrases(name: str, text: str) -> list[str]:
+    """Return the items of a list of texts: sentences for steps and points, else the words that stand out."""
+    if re.search(r"step|point|sentence|claim|fact|question|task|action|reason|bullet", name):
+        return [sentence.rstrip(".") for sentence in words.sentences(text)][:8]
+    seen: dict[str, int] = {}
+    for word in re.findall(r"[A-Za-z][A-Za-z-]{3,}", text):
+        if word.lower() not in words.STOP:
+            seen[word.lower()] = seen.get(word.lower(), 0) + 1
+    return sorted(seen, key=lambda word: -seen[word])[:5]
+
+
+def fallback(schema: Schema, name: str, definitions: Mapping[str, Schema], depth: int = 0) -> Any:
+    """Return the plainest value that validates, for what the text does not say."""
+    schema = resolve(schema, definitions)
+    if depth > 2 * DEEPEST:
+        return None
+    if "x-opaque" in schema:
+        schema = guess(name)
+    if "const" in schema:
+        return schema["const"]
+    if "enum" in schema:
+        return schema["enum"][0]
+    if options := schema.get("anyOf") or schema.get("oneOf"):
+        kinds = [resolve(option, definitions) for option in options]
+        is_nullable = any(kind.get("type") == "null" for kind in kinds)
+        return None if is_nullable else fallback(kinds[0], name, definitions, depth + 1)
+    kind = schema.get("type")
+    if kind == "object" or "properties" in schema:
+        parts = schema.get("properties", {})
+        return {part: fallback(child, part, definitions, depth + 1) for part, child in parts.items()}
+    if kind == "array":
+        if places := schema.get("prefixItems"):
+            return [fallback(place, name, definitions, depth + 1) for place in places]
+        least = schema.get("minItems", 0)
+        item = schema.get("items") or {}
+        return [_another(item, name, [], Source("", lambda *_: None, definitions)) for _ in range(least)]
+    if kind in ("integer", "number"):
+        return number_leaf(schema, name, "", "0")
+    if kind == "boolean":
+        return False
+    if kind == "null":
+        return None
+    return text_leaf(schema, name, "", "", must=True)

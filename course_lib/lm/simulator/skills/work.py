@@ -1,0 +1,61 @@
+"""What a skill is given and what it gives back.
+
+Main path: a skill is a function (field, work) -> Found or None; None passes the field on to the next skill.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from course_lib.lm.simulator.prompts import Field, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A value for a field, and the honest reason for it."""
+
+    value: Any
+    because: str = ""
+    """A sentence about what the value rests on; the reasoning field is made of these."""
+
+
+@dataclass(slots=True)
+class Work:
+    """One request on the desk: the task, how to draw, and what was found so far."""
+
+    task: Task
+    draw: random.Random | None = None
+    """Seeded for this sample; None when the likeliest answer is wanted."""
+    temperature: float = 0.0
+    weak: bool = False
+    """sim-small: fewer features, a shorter memory for demos."""
+    found: dict[str, Found] = field(default_factory=dict)
+    """Values found so far, by field name."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What one skill leaves for another, such as the chunks an answer was quoted from."""
+
+    def pick(self, scores: Mapping[Any, float]) -> Any:
+        """Return the key with the highest score; with a temperature, draw by softmax. First wins a tie."""
+        best = max(scores.values())
+        if self.draw is None or len(scores) == 1:
+            return next(key for key, score in scores.items() if score == best)
+        heat = max(self.temperature, 1e-3) * 0.5
+        weights = [math.exp((score - best) / heat) for score in scores.values()]
+        return self.draw.choices(list(scores), weights)[0]
+
+    def vary(self, phrasings: Sequence[str]) -> str:
+        """Return the first phrasing, or with a temperature any of them."""
+        return phrasings[0] if self.draw is None else self.draw.choice(phrasings)
+
+
+Skill = Callable[[Field, Work], Found | None]
+
+
+def is_free_text(field: Field) -> bool:
+    """Say whether any text will do: a string without choices, format or pattern."""
+    schema = field.schema
+    return schema.get("type") == "string" and not {"enum", "format", "pattern"} & schema.keys()

@@ -1,0 +1,488 @@
+"""The database adapter: predictions kept whole, questions answered within limits, outages survived."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Iterator
+from datetime import date
+
+import dspy
+import psycopg
+import pydantic
+import pytest
+
+from course_lib import desk
+from course_lib.adapters.data import model_role, predictions
+from course_lib.adapters.data.connections import Connection, Connections
+from course_lib.adapters.data.database import DatabaseAdapter, DatabaseError, DatabaseGone
+from course_lib.adapters.data.desk_tables import READABLE, load_desk
+from course_lib.adapters.tools.limits import ToolRefused
+from course_lib.services.postgres import Server
+
+TICKET = {"ticket": "My parcel to Ghent is lost"}
+
+
+def triaged(**fields: object) -> dspy.Prediction:
+    prediction = dspy.Prediction(**({"category": "shipping", "urgency": "high"} | fields))
+    prediction.set_lm_usage({"course/sim-large": {"prompt_tokens": 120, "completion_tokens": 8}})
+    return prediction
+
+
+def tool(database: DatabaseAdapter, name: str, **limits: int) -> dspy.Tool:
+    return next(tool for tool in database.tools(**limits) if tool.name == name)
+
+
+def count(url: str, table: str) -> int:
+    with psycopg.connect(url) as connection:
+        row = connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[DatabaseAdapter]:
+    with DatabaseAdapter(database_url, deadline_s=20) as adapter:  # a busy machine restarts a server slowly
+        yield adapter
+
+
+@pytest.fixture(scope="module")
+def lantern(postgres: Server) -> Iterator[DatabaseAdapter]:
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE lantern")
+    with DatabaseAdapter(postgres.url.replace("/postgres?", "/lantern?"), most_rows=20) as adapter:
+        load_desk(adapter)
+        yield adapter
+
+
+# Predictions
+
+
+def test_a_prediction_comes_back_as_it_was_stored(database: DatabaseAdapter) -> None:
+    async def run() -> None:
+        key = await database.store_prediction(triaged(), inputs=TICKET, program="Triage")
+        stored = await database.get_prediction(key)
+
+        assert stored is not None
+        assert (stored.program, stored.inputs) == ("Triage", TICKET)
+        assert stored.prediction().toDict() == {"category": "shipping", "urgency": "high"}
+        assert stored.usage == {"course/sim-large": {"prompt_tokens": 120, "completion_tokens": 8}}
+
+    asyncio.run(run())
+
+
+def test_an_unknown_key_gives_none(database: DatabaseAdapter) -> None:
+    assert asyncio.run(database.get_prediction("none")) is None
+
+
+def test_storing_the_same_again_changes_nothing(database: DatabaseAdapter, database_url: str) -> None:
+    async def run() -> set[str]:
+        return {await database.store_prediction(triaged(), inputs=TICKET, key="request-7") for _ in range(3)}
+
+    assert asyncio.run(run()) == {"request-7"}
+    assert count(database_url, "predictions") == 1
+    assert count(database_url, "prediction_usage") == 1
+
+
+def test_another_prediction_under_the_same_key_is_refused(database: DatabaseAdapter) -> None:
+    async def run() -> None:
+        await database.store_prediction(triaged(), inputs=TICKET, key="k")
+        await database.store_prediction(triaged(urgency="low"), inputs=TICKET, key="k")
+
+    with pytest.raises(DatabaseError, match="'k' belongs to another prediction"):
+        asyncio.run(run())
+
+
+def test_a_crowd_shares_the_pool_and_few_threads_and_each_is_stored_once(
+    database: DatabaseAdapter, database_url: str
+) -> None:
+    before = [thread for thread in threading.enumerate() if "database" in thread.name]
+
+    async def run() -> list[str]:
+        stores = [database.store_prediction(triaged(), inputs={"n": n % 25}) for n in range(200)]
+        return await asyncio.gather(*stores)
+
+    assert len(set(asyncio.run(run()))) == 25
+    assert sum("database" in thread.name for thread in threading.enumerate()) <= 8 + len(before)
+    assert count(database_url, "predictions") == 25
+
+
+def test_search_finds_words_in_inputs_and_outputs_best_first(database: DatabaseAdapter) -> None:
+    async def run() -> None:
+        await database.store_prediction(triaged(note="a tent"), inputs={"ticket": "wet"}, key="output")
+        await database.store_prediction(triaged(), inputs={"ticket": "my tents leak"}, key="input")
+        await database.store_prediction(triaged(), inputs={"ticket": "stove"}, key="other", program="Answer")
+
+        assert [one.key for one in await database.search_predictions("tent")] == ["input", "output"]
+        assert [one.key for one in await database.search_predictions('"tents leak" or stove')] != []
+        assert [one.key for one in await database.search_predictions("tent -wet")] == ["input"]
+        assert [one.key for one in await database.search_predictions("stove", program="Triage")] == []
+        assert len(await database.search_predictions("shipping", limit=2)) == 2
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("text", ["'; DROP TABLE predictions; --", "%s %(x)s", '"', "", "\0", "a & | ! b"])
+def test_any_text_can_be_searched_for(database: DatabaseAdapter, text: str) -> None:
+    assert asyncio.run(database.search_predictions(text)) == []
+
+
+def test_texts_that_jsonb_cannot_hold_are_stored_with_a_mark_in_their_place(
+    database: DatabaseAdapter,
+) -> None:
+    async def run() -> dict[str, object]:
+        key = await database.store_prediction(
+            dspy.Prediction(a="x\0y", b="\ud800", c=float("nan")), inputs={}
+        )
+        stored = await database.get_prediction(key)
+        assert stored is not None
+        return stored.outputs
+
+    assert asyncio.run(run()) == {"a": "x\ufffdy", "b": "?", "c": "nan"}
+
+
+def test_models_and_dates_are_stored_as_json_and_other_objects_refused(database: DatabaseAdapter) -> None:
+    class Refund(pydantic.BaseModel):
+        order: str
+        on: date
+
+    async def run() -> dict[str, object]:
+        made = dspy.Prediction(refund=Refund(order="O-1", on=date(2026, 3, 16)))
+        stored = await database.get_prediction(await database.store_prediction(made, inputs={}))
+        assert stored is not None
+        return stored.outputs
+
+    assert asyncio.run(run()) == {"refund": {"order": "O-1", "on": "2026-03-16"}}
+    with pytest.raises(DatabaseError, match="the prediction cannot be written as JSON"):
+        asyncio.run(database.store_prediction(dspy.Prediction(x=object()), inputs={}))
+
+
+def test_one_adapter_serves_several_event_loops_and_threads(database: DatabaseAdapter) -> None:
+    keys: list[str] = []
+
+    def work(n: int) -> None:
+        keys.append(asyncio.run(database.store_prediction(triaged(), inputs={"n": n})))
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(set(keys)) == 4
+
+
+# Outages
+
+
+def test_a_failure_between_the_parts_of_a_prediction_leaves_none_of_it(
+    database: DatabaseAdapter, database_url: str
+) -> None:
+    row = predictions.written(triaged(), TICKET, program="", key="k")
+
+    def store_half(connection: Connection) -> None:
+        connection.execute("ALTER TABLE prediction_usage RENAME TO hidden")
+        predictions.store(connection, row)
+
+    with pytest.raises(DatabaseError, match='"prediction_usage" does not exist'):
+        database.write(store_half)
+
+    assert count(database_url, "predictions") == 0
+
+
+def test_a_line_cut_in_the_middle_of_a_store_is_tried_again_and_stored_whole(
+    database: DatabaseAdapter, database_url: str, postgres: Server
+) -> None:
+    row = predictions.written(triaged(), TICKET, program="", key="k")
+    tries = []
+
+    def store_and_cut(connection: Connection) -> None:
+        tries.append(connection.info.backend_pid)
+        predictions.store(connection, row)
+        if len(tries) == 1:
+            with psycopg.connect(postgres.url) as other:
+                other.execute("SELECT pg_terminate_backend(%s, 1000)", tries)
+
+    database.write(store_and_cut)
+
+    assert len(set(tries)) == 2
+    assert (count(database_url, "predictions"), count(database_url, "prediction_usage")) == (1, 1)
+
+
+def test_idle_connections_that_were_cut_are_replaced_unseen(
+    database: DatabaseAdapter, database_url: str
+) -> None:
+    async def run() -> None:
+        await asyncio.gather(*(database.store_prediction(triaged(), inputs={"n": n}) for n in range(8)))
+        with psycopg.connect(database_url) as other:
+            other.execute(
+                "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        assert await database.get_prediction("none") is None
+
+    asyncio.run(run())
+
+
+def test_a_server_killed_during_a_store_and_started_again_has_the_whole_prediction(
+    database: DatabaseAdapter, database_url: str, postgres: Server
+) -> None:
+    row = predictions.written(triaged(), TICKET, program="", key="k")
+    tries = []
+
+    def store_and_kill(connection: Connection) -> None:
+        tries.append(1)
+        predictions.store(connection, row)
+        if len(tries) == 1:
+            postgres.kill()
+            threading.Thread(target=postgres.start).start()
+
+    database.write(store_and_kill)
+
+    assert len(tries) == 2
+    assert (count(database_url, "predictions"), count(database_url, "prediction_usage")) == (1, 1)
+
+
+def test_a_server_that_stays_away_is_one_clear_error_and_the_pool_recovers_by_itself(
+    database_url: str, postgres: Server
+) -> None:
+    with DatabaseAdapter(database_url, deadline_s=0.5) as database:
+        key = asyncio.run(database.store_prediction(triaged(), inputs=TICKET))
+        asyncio.run(database.query("SELECT 1"))
+        postgres.kill()
+        try:
+            started = time.monotonic()
+            with pytest.raises(
+                DatabaseGone, match=r"^the database does not answer after 0\.5 s: .*start"
+            ) as gone:
+                asyncio.run(database.store_prediction(triaged(), inputs={"other": 1}))
+            took_s = time.monotonic() - started
+            seen_by_model = tool(database, "query")(sql="SELECT 1")
+        finally:
+            postgres.start()
+
+        assert "\n" not in str(gone.value)
+        assert took_s < 2.5
+        assert seen_by_model.startswith("failed: the database does not answer")
+        assert asyncio.run(database.get_prediction(key)) is not None
+        assert str(asyncio.run(database.query("SELECT 1 AS x"))) == '{"x":1}'
+    assert count(database_url, "predictions") == 1
+
+
+def test_a_pool_that_is_in_use_is_told_apart_from_a_server_that_is_gone(database_url: str) -> None:
+    connections = Connections(database_url, size=1, deadline_s=0.3)
+    is_held, done = threading.Event(), threading.Event()
+
+    def hold(connection: Connection) -> None:
+        is_held.set()
+        done.wait(10)
+
+    holder = threading.Thread(target=connections.run, args=(hold,))
+    holder.start()
+    is_held.wait(10)
+    try:
+        with pytest.raises(DatabaseGone, match=r"though it answers.*All 1 connections may be in use"):
+            connections.run(lambda connection: None)
+    finally:
+        done.set()
+        holder.join()
+        connections.close()
+
+
+def test_a_wrong_statement_is_not_tried_again(database: DatabaseAdapter) -> None:
+    tries = []
+
+    def wrong(connection: Connection) -> None:
+        tries.append(1)
+        connection.execute("SELECT 1 / 0")
+
+    with pytest.raises(DatabaseError, match="the database refused: division by zero"):
+        database.write(wrong)
+
+    assert len(tries) == 1
+
+
+# What a model may do
+
+
+QUESTIONS = {
+    "condition": "select id, status from orders where customer_id = 'C-001' order by placed desc limit 3",
+    "with": "with late as (select * from shipments where carrier <> 'x') select count(*) from late l",
+    "with, by its name": "with late as (select id from orders) select late.id from late limit 2",
+    "join": "select c.country, count(*) as n, round(avg(o.total_cents) / 100.0, 2) as mean from orders o "
+    "join customers c on c.id = o.customer_id group by c.country having count(*) > 1 order by n desc",
+    "joined by table name": "select orders.id from orders "
+    "join order_items on orders.id = order_items.order_id limit 1",
+    "dates": "select date_trunc('month', placed), to_char(placed, 'YYYY-MM'), extract(year from placed) "
+    "from orders where placed >= date '2026-01-01' - interval '3 days' limit 2",
+    "union": "select id from orders where id = 'O-10001' union all select 'Müller''s 100%'",
+    "filter": "SELECT count(*) FILTER (WHERE status = 'refunded'), sum(total_cents)::numeric(10,2) "
+    "FROM public.orders;",
+    "case": "select case when total_cents > 9000 then 'big' else 'small' end as size, left(id, 2) "
+    "from orders limit 1",
+    "exists": "select id from tickets t where exists (select 1 from orders o where o.id = t.order_id) "
+    "limit 1",
+    "text": "select id from tickets where text ilike '%tent%' and urgency in ('high', 'low')",
+}
+
+
+@pytest.mark.parametrize("sql", QUESTIONS.values(), ids=QUESTIONS)
+def test_an_honest_question_is_answered_as_the_server_itself_would(
+    lantern: DatabaseAdapter, sql: str
+) -> None:
+    rows = asyncio.run(lantern.query(sql))
+
+    with psycopg.connect(lantern._own.url) as connection:
+        expected = connection.execute(sql.encode()).fetchmany(20)
+    assert [len(json.loads(line)) for line in rows.lines] == [len(row) for row in expected]
+    assert [str(next(iter(json.loads(line).values())))[:10] for line in rows.lines] == [
+        str(row[0])[:10] for row in expected
+    ]
+
+
+def test_an_answer_is_cut_at_the_row_limit_and_says_so(lantern: DatabaseAdapter) -> None:
+    rows = asyncio.run(lantern.query("select id from orders order by id"))
+
+    assert rows.is_cut
+    assert rows.lines[0] == '{"id":"O-10001"}'
+    assert str(rows).splitlines()[20] == "(only the first 20 rows; narrow the question, or count)"
+
+
+def test_no_rows_is_said_in_words(lantern: DatabaseAdapter) -> None:
+    assert str(asyncio.run(lantern.query("select id from orders where id = 'none'"))) == "no rows"
+
+
+def test_a_wide_row_is_refused_on_the_server(lantern: DatabaseAdapter) -> None:
+    wide = " || ".join(["t.text || u.text"] * 7)
+
+    with pytest.raises(ToolRefused, match=r"longer than 2000 characters.*left\(column, 200\)"):
+        asyncio.run(lantern.query(f"select {wide} as x from tickets t, tickets u where length(t.text) > 200"))
+
+
+def test_a_heavy_statement_is_stopped_after_two_seconds(lantern: DatabaseAdapter) -> None:
+    started = time.monotonic()
+    with pytest.raises(ToolRefused, match="took more than 2 s and was stopped"):
+        asyncio.run(lantern.query("select count(*) from orders a, orders b, orders c, orders d, tickets e"))
+
+    assert time.monotonic() - started < 4
+
+
+def test_the_servers_own_words_help_the_model_to_mend_its_statement(lantern: DatabaseAdapter) -> None:
+    answer = tool(lantern, "query")(sql="select statu from orders")
+
+    assert answer.startswith(
+        'refused: the database did not take it: column "statu" does not exist (Perhaps you'
+    )
+
+
+def test_tools_run_off_the_loop_and_from_synchronous_code(lantern: DatabaseAdapter) -> None:
+    query = tool(lantern, "query")
+
+    async def beats() -> int:
+        slow = asyncio.create_task(query.acall(sql="select count(*) from orders a, orders b, orders c"))
+        beat = 0
+        while not slow.done():
+            await asyncio.sleep(0.01)
+            beat += 1
+        await slow
+        return beat
+
+    assert query(sql="select 1 as x") == '{"x":1}'
+    assert asyncio.run(beats()) > 5
+
+
+def test_the_model_sees_its_tables_and_no_others(lantern: DatabaseAdapter) -> None:
+    shown = tool(lantern, "describe_tables")()
+
+    assert [line.partition("(")[0] for line in shown.splitlines()] == sorted(READABLE)
+    assert "email" not in shown
+    assert tool(lantern, "query")(sql="select email from customer_contacts").startswith("refused: the table")
+
+
+def test_past_the_parser_the_contacts_are_closed_to_the_models_role(lantern: DatabaseAdapter) -> None:
+    with (
+        psycopg.connect(model_role.url_for(lantern._own.url)) as connection,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        connection.execute("SELECT * FROM customer_contacts")
+
+
+def test_the_search_tool_shows_earlier_answers(database: DatabaseAdapter) -> None:
+    asyncio.run(database.store_prediction(triaged(), inputs=TICKET, program="Triage"))
+    search = tool(database, "search_predictions")
+
+    assert search(text="ghent") == (
+        "Triage {'ticket': 'My parcel to Ghent is lost'} -> {'urgency': 'high', 'category': 'shipping'}"
+    )
+    assert search(text="tent") == "nothing found"
+
+
+def test_calls_are_limited(database: DatabaseAdapter) -> None:
+    query = tool(database, "query", calls=1)
+
+    assert query(sql="select 1 as x") == '{"x":1}'
+    assert query(sql="select 1 as x").startswith("refused: ")
+
+
+def test_the_models_role_has_its_limits(database: DatabaseAdapter, database_url: str) -> None:
+    assert database.is_sealed
+    with psycopg.connect(model_role.url_for(database_url)) as connection:
+        shown = {
+            name: connection.execute(f"SHOW {name}".encode()).fetchone()
+            for name in ("statement_timeout", "lock_timeout", "work_mem", "default_transaction_read_only")
+        }
+        flags = connection.execute(
+            "SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls "
+            "FROM pg_roles WHERE rolname = current_user"
+        ).fetchone()
+
+    assert list(shown.values()) == [("2s",), ("500ms",), ("4MB",), ("on",)]
+    assert flags == (False,) * 5
+
+
+def test_a_password_of_the_owner_gives_the_models_role_one_of_its_own() -> None:
+    url = model_role.url_for("postgresql://me:hidden@127.0.0.1/db")
+
+    assert "user=course_model" in url
+    assert "hidden" not in url
+    assert url == model_role.url_for("postgresql://me:hidden@127.0.0.1/db")
+
+
+# Setting up
+
+
+def test_two_adapters_may_open_the_same_new_database_at_once(database_url: str) -> None:
+    adapters = [DatabaseAdapter(database_url) for _ in range(4)]
+    threads = [threading.Thread(target=adapter.open) for adapter in adapters]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert all(adapter.is_sealed for adapter in adapters)
+    for adapter in adapters:
+        adapter.close()
+
+
+def test_a_readable_table_that_is_not_there_is_named(database_url: str) -> None:
+    adapter = DatabaseAdapter(database_url, readable=["nowhere"])
+
+    with pytest.raises(DatabaseError, match=r'"public.nowhere" does not exist.*`readable`'):
+        adapter.open()
+    adapter.close()
+
+
+def test_loading_the_desk_again_leaves_the_same_rows(lantern: DatabaseAdapter) -> None:
+    load_desk(lantern)
+
+    assert count(lantern._own.url, "orders") == len(desk.orders())
+    assert count(lantern._own.url, "tickets") == len(desk.tickets())
+    assert count(lantern._own.url, "customer_contacts") == len(desk.customers())
+
+
+def test_a_closed_adapter_opens_again_with_the_next_call(database: DatabaseAdapter) -> None:
+    database.close()
+
+    assert asyncio.run(database.get_prediction("none")) is None

@@ -1,0 +1,158 @@
+"""The folder's tools on honest work: what they answer, their limits, writes that are whole or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from course_lib.adapters.data.files import FileSystemAdapter, split_path
+from course_lib.adapters.tools.limits import ToolRefused
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / "root"
+    (root / "mail" / "old").mkdir(parents=True)
+    (root / "readme.txt").write_text("Tents\nStoves\nLamps\n", "utf-8")
+    (root / "mail" / "a.txt").write_text("The stove is cold\nthe tent is wet", "utf-8")
+    (root / "mail" / "old" / "b.txt").write_text("no TENT here", "utf-8")
+    return root
+
+
+@pytest.fixture
+def adapter(folder):
+    with FileSystemAdapter(folder, writable=True) as adapter:
+        yield adapter
+
+
+def test_a_listing_names_folders_and_sizes(adapter):
+    assert adapter.list_files() == "mail/\nreadme.txt (19)"
+    assert adapter.list_files("mail/") == adapter.list_files("./mail") == "a.txt (33)\nold/"
+
+
+def test_a_file_is_read_whole_or_from_a_line_on(adapter):
+    assert adapter.read_file("readme.txt") == "Tents\nStoves\nLamps\n"
+    assert adapter.read_file("readme.txt", first_line=3) == "Lamps\n"
+
+
+def test_a_search_finds_lines_below_whatever_the_capitals(adapter):
+    assert adapter.search_files("tent").splitlines() == [
+        "readme.txt:1: Tents",
+        "mail/a.txt:2: the tent is wet",
+        "mail/old/b.txt:1: no TENT here",
+    ]
+    assert adapter.search_files("tent", "mail/old") == "mail/old/b.txt:1: no TENT here"
+    assert adapter.search_files("yak") == "(no line has it)"
+
+
+def test_a_search_stops_at_its_limits(folder):
+    with FileSystemAdapter(folder, entries=1, search_bytes=25) as adapter:
+        assert len(adapter.search_files("e").splitlines()) == 1
+        assert "stopped after 25 bytes" in adapter.search_files("wet") + adapter.search_files("zzz")
+
+
+def test_a_write_makes_or_replaces_a_file_and_keeps_its_mode(adapter, folder):
+    (folder / "readme.txt").chmod(0o640)
+
+    assert adapter.write_file("readme.txt", "Yaks") == "wrote 4 bytes to readme.txt"
+    adapter.write_file("mail/new.txt", "é")
+
+    assert (folder / "readme.txt").read_text("utf-8") == "Yaks"
+    assert (folder / "readme.txt").stat().st_mode & 0o777 == 0o640
+    assert (folder / "mail" / "new.txt").read_text("utf-8") == "é"
+
+
+def test_a_reader_sees_the_old_text_or_the_new_and_no_scratch_file_stays(adapter, folder):
+    texts = {"a" * 50_000, "b" * 50_000}
+    adapter.write_file("big.txt", "a" * 50_000)
+    writer = threading.Thread(
+        target=lambda: [adapter.write_file("big.txt", text) for text in sorted(texts) * 15]
+    )
+    writer.start()
+
+    seen = set()
+    while writer.is_alive():
+        seen.add((folder / "big.txt").read_text("utf-8"))
+    writer.join()
+
+    assert seen <= texts
+    assert sorted(path.name for path in folder.iterdir()) == ["big.txt", "mail", "readme.txt"]
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_scratch_file(adapter, folder, monkeypatch):
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "rename", full)
+    (write,) = [tool for tool in adapter.tools() if tool.name == "write_file"]
+
+    assert write(path="readme.txt", text="Yaks") == "failed: OSError: No space left on device"
+    assert (folder / "readme.txt").read_text("utf-8").startswith("Tents")
+    assert sorted(path.name for path in folder.iterdir()) == ["mail", "readme.txt"]
+
+
+def test_sizes_are_limited_both_ways(folder):
+    with FileSystemAdapter(folder, writable=True, file_bytes=10) as adapter:
+        with pytest.raises(ToolRefused, match="more than 10 bytes"):
+            adapter.read_file("readme.txt")
+        with pytest.raises(ToolRefused, match="at most 10"):
+            adapter.write_file("x.txt", "é" * 6)
+
+
+def test_a_folder_is_read_only_unless_said_otherwise(folder):
+    with FileSystemAdapter(folder) as adapter:
+        assert [tool.name for tool in adapter.tools()] == ["list_files", "read_file", "search_files"]
+        with pytest.raises(ToolRefused, match="read-only"):
+            adapter.write_file("x.txt", "x")
+
+
+def test_a_closed_adapter_refuses_and_leaks_no_descriptor(folder):
+    gc.collect()  # what other tests left open must not go in between
+    before = len(list(Path("/dev/fd").iterdir()))
+    with FileSystemAdapter(folder) as adapter:
+        tools = {tool.name: tool for tool in adapter.tools()}
+        for _ in range(3):
+            adapter.search_files("tent")
+            tools["read_file"](path="mail/nothing.txt")
+
+    assert tools["list_files"]() == "refused: the folder has been closed"
+    assert len(list(Path("/dev/fd").iterdir())) == before
+
+
+def _open_on(folder: Path) -> int:
+    """Return how many of this process's descriptors are open on `folder`."""
+    found = 0
+    for name in Path("/dev/fd").iterdir():
+        with contextlib.suppress(OSError):  # the listing's own descriptor is gone by now
+            found += os.path.samestat(os.fstat(int(name.name)), folder.stat())
+    return found
+
+
+def test_an_adapter_that_nobody_closes_goes_with_its_tools(folder):
+    tools = FileSystemAdapter(folder).tools()
+    assert tools[0]().startswith("mail/")
+    assert _open_on(folder) == 1
+
+    del tools
+    gc.collect()
+
+    assert _open_on(folder) == 0
+
+
+def test_the_tools_work_on_an_event_loop(adapter):
+    tools = {tool.name: tool for tool in adapter.tools()}
+
+    answer = asyncio.run(tools["read_file"].acall(path="readme.txt", first_line=3))
+
+    assert answer == "Lamps\n"
+
+
+def test_a_path_is_split_into_names():
+    assert split_path("./mail/a.txt") == ["mail", "a.txt"]
+    assert split_path(".", folder=True) == []

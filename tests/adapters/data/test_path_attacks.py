@@ -1,0 +1,278 @@
+"""Every way out of the folder is refused, by every tool, and nothing outside is read, written or listed."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from course_lib.adapters.data.files import FileSystemAdapter
+from course_lib.adapters.tools.limits import ToolRefused
+
+CANARY = "canary-7f3a: only for those outside"
+
+
+@pytest.fixture
+def site(tmp_path):
+    """A root with honest files and every trap, beside a folder with a secret."""
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    for folder in (root / "notes", outside / "notes"):
+        folder.mkdir(parents=True)
+    for file in (outside / "secret.txt", outside / "notes" / "secret.txt", tmp_path / "root-secret.txt"):
+        file.write_text(CANARY, "utf-8")
+    (root / "notes" / "may.txt").write_text("honest", "utf-8")
+    (root / ".env").write_text(CANARY, "utf-8")
+    (root / "link.txt").symlink_to(outside / "secret.txt")
+    (root / "relative.txt").symlink_to("../outside/secret.txt")
+    (root / "inner.txt").symlink_to("notes/may.txt")
+    (root / "linked").symlink_to(outside)
+    (root / "chain").symlink_to("linked")
+    (root / "loop").symlink_to("loop")
+    (root / "up").symlink_to("..")
+    (root / "proc").symlink_to("/proc/self")
+    (root / "zero").symlink_to("/dev/zero")
+    (root / "dangling.txt").symlink_to(outside / "new.txt")
+    os.link(outside / "secret.txt", root / "hard.txt")
+    os.mkfifo(root / "pipe")
+    (root / "binary.bin").write_bytes(b"\0\1\2\xff")
+    (root / "large.txt").write_text("x" * 300_000, "utf-8")
+    return tmp_path
+
+
+def everything(place: Path) -> dict[str, object]:
+    """Return what lies below a place, links not followed: kind, content, mode, time of change."""
+    found: dict[str, object] = {}
+    for folder, _, names in os.walk(place):
+        for path in [Path(folder, name) for name in names] + [Path(folder)]:
+            about = path.lstat()
+            body = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+            found[str(path)] = (about.st_mode, about.st_size, about.st_mtime_ns, about.st_nlink, body)
+    return found
+
+
+PATHS = {
+    "up": "../outside/secret.txt",
+    "up and down": "notes/../../outside/secret.txt",
+    "up within": "notes/../notes/may.txt",
+    "many up": "../" * 40 + "etc/passwd",
+    "only up": "..",
+    "up at the end": "notes/..",
+    "absolute": "/etc/passwd",
+    "absolute into the root's sibling": "{outside}/secret.txt",
+    "absolute into the root itself": "{root}/notes/may.txt",
+    "two slashes": "//etc/passwd",
+    "slash within": "notes//may.txt",
+    "sibling with the root's name as prefix": "../root-secret.txt",
+    "home": "~/.ssh/id_rsa",
+    "another's home": "~root/.bashrc",
+    "backslashes": "..\\outside\\secret.txt",
+    "backslash first": "\\etc\\passwd",
+    "share": "\\\\server\\share",
+    "drive": "C:/Windows/win.ini",
+    "file url": "file:///etc/passwd",
+    "NUL": "notes/may.txt\0.png",
+    "NUL first": "\0",
+    "newline": "notes/may.txt\n",
+    "escape sequence": "notes/\x1b[2Jmay.txt",
+    "fullwidth dots": "\uff0e\uff0e/outside/secret.txt",
+    "two dot leader": "\u2025/outside/secret.txt",
+    "one dot leaders": "\u2024\u2024/outside/secret.txt",
+    "fullwidth slash": "notes\uff0f..\uff0f..\uff0foutside\uff0fsecret.txt",
+    "division slash by name": "notes\u2215may.txt",
+    "zero width": "not\u200bes/may.txt",
+    "right to left": "notes/\u202etxt.yam",
+    "lone surrogate": "notes/\udcff.txt",
+    "percent": "%2e%2e%2foutside%2fsecret.txt",
+    "percent twice": "..%252foutside",
+    "dot dot space": ".. /outside/secret.txt",
+    "three dots": ".../outside/secret.txt",
+    "dot within": "notes/./may.txt",
+    "trailing dot": "notes/may.txt.",
+    "trailing space": "notes/may.txt ",
+    "hidden": ".env",
+    "hidden below": "notes/.git/config",
+    "empty": "",
+    "folder as a file": "notes",
+    "file as a folder": "notes/may.txt/secret.txt",
+    "long": "a/" * 3000 + "b",
+    "long name": "a" * 900,
+    "deep": "a/" * 50 + "b",
+    "link": "link.txt",
+    "relative link": "relative.txt",
+    "link to a file inside": "inner.txt",
+    "linked folder": "linked/secret.txt",
+    "linked folder below": "linked/notes/secret.txt",
+    "link to a link": "chain/secret.txt",
+    "link to itself": "loop",
+    "link up": "up/outside/secret.txt",
+    "proc": "proc/environ",
+    "proc root": "proc/root/etc/passwd",
+    "proc descriptors": "proc/fd/0",
+    "device by a link": "zero",
+    "dangling link": "dangling.txt",
+    "hard link": "hard.txt",
+    "pipe": "pipe",
+    "dev": "/dev/tty",
+    "dev fd": "/dev/fd/0",
+}
+READ_ONLY_BAD = {"binary": "binary.bin", "too large": "large.txt", "missing": "nowhere.txt"}
+WRITABLE = {"percent", "percent twice", "deep", "division slash by name"}
+"""Names that are odd but honest: no such file to read, and a file of that name may be written inside."""
+
+
+@pytest.mark.parametrize("tool", ["read_file", "write_file", "list_files", "search_files"])
+def test_no_path_leads_out_whatever_the_tool(site, tool):
+    root, outside = site / "root", site / "outside"
+    before = everything(site)
+    accepted = []
+
+    with FileSystemAdapter(root, writable=True) as adapter:
+        (call,) = [one for one in adapter.tools(calls=None) if one.name == tool]
+        started = time.monotonic()
+        for name, path in PATHS.items():
+            path = path.format(root=root, outside=outside)
+            answer = answer_of(call, tool, path)
+            assert CANARY not in answer, name
+            if not answer.startswith("refused: "):
+                accepted.append((name, answer))
+
+    assert time.monotonic() - started < 5  # the pipe, the device and the loop hang nothing
+    allowed = {"write_file": WRITABLE - {"deep"}, "list_files": {"empty", "folder as a file"}}
+    allowed["search_files"] = allowed["list_files"]
+    assert {name for name, _ in accepted} <= allowed.get(tool, set()), accepted
+    assert [answer for _, answer in accepted if answer.startswith(("failed", "timeout"))] == []
+    after = everything(site)
+    written = {path for path in set(after) - set(before) if Path(path).parent != root}
+    assert written == set()
+    assert {path: after[path] for path in before if Path(path) != root} == {
+        path: before[path] for path in before if Path(path) != root
+    }
+
+
+def answer_of(call, tool, path):
+    if tool == "write_file":
+        return call(path=path, text="overwritten")
+    return call(text="canary", folder=path) if tool == "search_files" else call(**{first(call): path})
+
+
+def first(call):
+    return next(iter(call.args))
+
+
+@pytest.mark.parametrize("path", [*PATHS.values(), *READ_ONLY_BAD.values()], ids=[*PATHS, *READ_ONLY_BAD])
+def test_a_read_is_refused_in_one_line_that_names_no_place(site, path):
+    path = path.format(root=site / "root", outside=site / "outside")
+
+    with FileSystemAdapter(site / "root") as adapter:
+        (read,) = [one for one in adapter.tools() if one.name == "read_file"]
+        answer = read(path=path)
+
+    assert answer.startswith("refused: ")
+    assert "\n" not in answer
+    assert str(site) not in answer
+
+
+def test_the_set_is_large_enough():
+    assert len(PATHS) >= 40
+
+
+def test_links_hidden_files_pipes_and_devices_are_not_listed(site):
+    with FileSystemAdapter(site / "root") as adapter:
+        assert adapter.list_files().split() == [
+            "binary.bin", "(4)", "large.txt", "(300000)", "notes/"
+        ]  # fmt: skip
+        assert adapter.search_files("canary") == "(no line has it)"
+
+
+def test_a_socket_is_not_a_file(site, monkeypatch):
+    monkeypatch.chdir(site / "root")  # its address may only be short
+    with socket.socket(socket.AF_UNIX) as server, FileSystemAdapter(site / "root") as adapter:
+        server.bind("door")
+
+        with pytest.raises(ToolRefused, match="not a regular file"):
+            adapter.read_file("door")
+
+
+@pytest.mark.skipif(not hasattr(os, "mknod") or os.geteuid() != 0, reason="making a device needs root")
+def test_a_device_inside_the_root_is_not_opened(site):
+    try:
+        os.mknod(site / "root" / "null", 0o20666, os.makedev(1, 3))
+    except OSError:
+        pytest.skip("this system makes no devices")
+
+    with (
+        FileSystemAdapter(site / "root", writable=True) as adapter,
+        pytest.raises(ToolRefused, match="not a regular file"),
+    ):
+        adapter.write_file("null", "x")
+
+
+@pytest.mark.parametrize("tool", ["read", "write", "search"])
+@pytest.mark.parametrize("swapped", ["file", "folder"])
+def test_a_file_or_folder_swapped_for_a_link_again_and_again_gives_nothing_away(site, tool, swapped):
+    root, outside = site / "root", site / "outside"
+    (root / "notes" / "secret.txt").write_text("honest", "utf-8")
+    target = root / "notes" if swapped == "folder" else root / "notes" / "secret.txt"
+    decoy = outside / "notes" if swapped == "folder" else outside / "notes" / "secret.txt"
+    stop = threading.Event()
+    attacker = threading.Thread(target=swap, args=(target, decoy, stop))
+    attacker.start()
+    seen = set()
+
+    try:
+        with FileSystemAdapter(root, writable=True) as adapter:
+            started = time.monotonic()
+            while (waited := time.monotonic() - started) < 0.25 or (len(seen) < 2 and waited < 5):
+                try:
+                    seen.add(act(adapter, tool))
+                except ToolRefused as error:
+                    seen.add(str(error))
+    finally:
+        stop.set()
+        attacker.join()
+
+    assert not [answer for answer in seen if CANARY in answer]
+    assert (outside / "notes" / "secret.txt").read_text("utf-8") == CANARY
+    assert [path.name for path in (outside / "notes").iterdir()] == ["secret.txt"]
+    assert len(seen) > 1  # the race was on: both states were met
+
+
+def act(adapter, tool):
+    if tool == "read":
+        return adapter.read_file("notes/secret.txt")
+    if tool == "write":
+        return adapter.write_file("notes/secret.txt", "honest")
+    return adapter.search_files("e", "notes")
+
+
+def swap(target, decoy, stop):
+    """Exchange `target` for a link to `decoy` and back, as fast as it goes."""
+    kept = target.with_name("kept")
+    while not stop.is_set():
+        with suppress(OSError):
+            target.rename(kept)
+            target.symlink_to(decoy)
+            time.sleep(0.0005)  # the link is there for somebody to meet
+        with suppress(OSError):
+            target.unlink()
+            kept.rename(target)
+
+
+def test_the_root_may_not_be_the_whole_system_or_a_file(site):
+    for bad in ("/", site / "outside" / "secret.txt", site / "nowhere"):
+        with pytest.raises(ToolRefused, match="cannot be the root"):
+            FileSystemAdapter(bad)
+
+
+def test_the_root_stays_the_folder_that_was_opened(site):
+    root = site / "root"
+    with FileSystemAdapter(root) as adapter:
+        root.rename(site / "moved")
+        root.symlink_to(site / "outside")
+
+        assert adapter.read_file("notes/may.txt") == "honest"

@@ -1,0 +1,409 @@
+"""Everything that would make an API tool reach another place is refused before any connection is made."""
+
+import asyncio
+import ipaddress
+
+import pytest
+
+from course_lib.adapters.data.addresses import is_public, origin_of
+from course_lib.adapters.data.api import APIAdapter
+from course_lib.adapters.tools.limits import ToolRefused
+from tests.adapters.web import get, reply, serving
+
+
+@pytest.fixture(scope="module")
+def canary():
+    """A server on loopback that nobody may touch."""
+    with serving() as web:
+        yield web
+
+
+def resolving(*answers):
+    """A resolver that gives these lists of addresses in turn, the last one for ever."""
+    left = list(answers)
+
+    async def resolve(name, port):
+        resolve.calls += 1
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    resolve.calls = 0
+    return resolve
+
+
+HOSTS = [
+    "127.0.0.1",
+    "127.1",
+    "0",
+    "0.0.0.0",
+    "2130706433",
+    "0x7f000001",
+    "0x7f.0x0.0x0.0x1",
+    "0x7f.1",
+    "017700000001",
+    "0177.0.0.1",
+    "0177.0.0.01",
+    "127.0.0.1.",
+    "127.0.0.256",
+    "127.255.255.254",
+    "localhost",
+    "localhost.",
+    "LocalHost",
+    "api.localhost",
+    "127.0.0.1.nip.example",
+    "[::1]",
+    "[0:0:0:0:0:0:0:1]",
+    "[::]",
+    "[::ffff:127.0.0.1]",
+    "[::ffff:7f00:1]",
+    "[::127.0.0.1]",
+    "[64:ff9b::7f00:1]",
+    "[64:ff9b:1::7f00:1]",
+    "[2002:7f00:1::]",
+    "[2001:0:7f00:1::]",
+    "[::1%25lo]",
+    "[::1%lo]",
+    "[fe80::1%25eth0]",
+    "[fe80::1]",
+    "[fec0::1]",
+    "[fd00:ec2::254]",
+    "[ff02::1]",
+    "[v1.x]",
+    "169.254.169.254",
+    "168.63.129.16",
+    "100.100.100.200",
+    "10.0.0.1",
+    "172.16.0.1",
+    "192.168.1.1",
+    "198.18.0.1",
+    "192.0.0.192",
+    "224.0.0.1",
+    "255.255.255.255",
+    "①②⑦.0.0.1",
+    "127。0。0。1",
+    "%31%32%37.0.0.1",
+    "l\u043ecalhost",  # with a Cyrillic o
+    "api_test",
+    "-x.example",
+    "api.test@127.0.0.1",
+    "user:word@127.0.0.1",
+    "api.test\\@127.0.0.1",
+    "127.0.0.1\\.api.test",
+    "api.test%00.example",
+    "api.test\r\nX-Other: 1",
+    "api.test\t",
+    "api.test ",
+    "*",
+    "",
+]
+
+
+@pytest.mark.parametrize("host", HOSTS, ids=ascii)
+def test_no_spelling_of_a_host_leads_to_the_canary(canary, host):
+    url = f"http://{host}:{canary.port}"
+    api = APIAdapter(f"http://api.test:{canary.port}", resolver=resolving(["127.0.0.1"]))
+
+    with pytest.raises(ToolRefused):
+        get(api, f"{url}/secret")
+    with pytest.raises(ToolRefused):  # nor when somebody made it the base, without opening the address
+        get(APIAdapter(url, resolver=resolving(["127.0.0.1"])), "/secret")
+    assert canary.connections == 0
+
+
+URLS = [
+    "file:///etc/passwd",
+    "gopher://127.0.0.1:{port}/_GET",
+    "ftp://127.0.0.1:{port}/x",
+    "dict://127.0.0.1:{port}/x",
+    "ws://api.test:{port}/",
+    "https://api.test:{port}/",
+    "unix:///run/x.sock",
+    "http+unix://%2Frun%2Fx.sock/",
+    "data:text/plain,x",
+    "javascript:alert(1)",
+    "jar:http://127.0.0.1:{port}/!/",
+    "http:127.0.0.1:{port}/",
+    "http:/127.0.0.1:{port}/",
+    "http:///127.0.0.1:{port}/",
+    "http:\\\\127.0.0.1:{port}\\",
+    " http://127.0.0.1:{port}/",
+    "//127.0.0.1:{port}/",
+    "http://api.test:{port}#@127.0.0.1:{port}/",
+    "http://api.test:{port}?@127.0.0.1:{port}/",
+    "http://api.test/x",
+    "http://api.test:22/",
+    "http://api.test:0/",
+    "http://api.test:99999/",
+    "http://api.test:0{port}/",
+    "http://api.test:{port}:80/",
+    "http://api.test:+{port}/",
+    "http://other.test:{port}/",
+    "http://api.test.other.test:{port}/",
+    "http://xapi.test:{port}/",
+    "http://api.test.:{port}/",
+    "http://xn--pi-8cd.test:{port}/",
+    "http://api.test:{port}/v1/x HTTP/1.1",
+    "http://api.test:{port}/v1/x\r\nX-Other: 1",
+    "http://api.test:{port}/v1/x\n",
+    "http://api.test:{port}/v1/\x00",
+    "http://api.test:{port}/v1/é",
+    "http://api.test:{port}/v1/" + "a" * 3000,
+    "",
+]
+
+
+@pytest.mark.parametrize("url", URLS, ids=lambda url: ascii(url)[:50])
+def test_no_other_form_of_a_web_address_is_asked(canary, url):
+    resolver = resolving(["127.0.0.1"])
+    api = APIAdapter(f"http://api.test:{canary.port}/v1", resolver=resolver)
+
+    with pytest.raises(ToolRefused):
+        get(api, url.replace("{port}", str(canary.port)))
+    assert (canary.connections, resolver.calls) == (0, 0)
+
+
+PATHS = [
+    "/../admin",
+    "/x/../../admin",
+    "/./x",
+    "/x/..",
+    "/%2e%2e/admin",
+    "/%2E%2e/admin",
+    "/.%2e/admin",
+    "/..%2fadmin",
+    "/..%5cadmin",
+    "/x%2fy",
+    "/%252e%252e/admin",
+    "//other.test/",
+    "/x//y",
+    "/\\other.test",
+    "/x%00",
+    "/x%0d%0aX-Other:1",
+    "/x?y=%0d%0aX-Other:1",
+    "/x?y=%0A",
+    "/x#y",
+    "/x y",
+    "/x\r\nX-Other: 1",
+    "/@127.0.0.1/",
+    "x",
+    "?x",
+]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=ascii)
+def test_no_path_leads_out_of_the_api_or_into_its_headers(path):
+    with serving() as web:
+        api = APIAdapter(f"{web.url}/v1", allow_private=[web.url])
+
+        with pytest.raises(ToolRefused):
+            get(api, path)
+
+        assert web.connections == 0
+
+
+def test_a_whole_address_outside_the_base_path_is_refused():
+    with serving() as web:
+        api = APIAdapter(f"{web.url}/v1", allow_private=[web.url])
+
+        for path in ("/v2/x", "/v1x", "/", ""):
+            with pytest.raises(ToolRefused):
+                get(api, f"{web.url}{path}")
+        assert web.connections == 0
+        assert get(api, f"{web.url}/v1/x?y=a%2Fb").status == 200
+
+
+ANSWERS = {
+    "loopback": ["127.0.0.1"],
+    "loopback of version 6": ["::1"],
+    "any address": ["0.0.0.0"],
+    "link-local": ["169.254.169.254"],
+    "link-local with a zone": ["fe80::1%eth0"],
+    "loopback with a zone": ["::1%1"],
+    "a public address with a zone": ["2606:4700::1%1"],
+    "private": ["192.168.0.10"],
+    "carrier's": ["100.64.1.1"],
+    "mapped": ["::ffff:127.0.0.1"],
+    "compatible": ["::127.0.0.1"],
+    "NAT64": ["64:ff9b::7f00:1"],
+    "6to4": ["2002:7f00:1::1"],
+    "Teredo": ["2001:0:4136:e378:8000:63bf:3fff:fdd2"],
+    "unique local": ["fd12::1"],
+    "multicast": ["239.1.1.1"],
+    "a good one first": ["9.9.9.9", "127.0.0.1"],
+    "a bad one first": ["127.0.0.1", "9.9.9.9"],
+    "a number": ["2130706433"],
+    "no address": ["canary"],
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS.keys())
+def test_a_name_that_resolves_to_a_place_inside_is_refused(canary, answer):
+    api = APIAdapter(f"http://api.test:{canary.port}", resolver=resolving(answer))
+
+    with pytest.raises(ToolRefused, match=r"^api\.test leads to an address that is not public"):
+        get(api, "/")
+    assert canary.connections == 0
+
+
+def test_the_checked_address_is_the_one_connected_to_and_a_changed_answer_is_refused():
+    with serving() as web:
+        resolver = resolving(["127.0.0.1"], ["::1"])
+        api = APIAdapter(f"http://api.test:{web.port}", allow_private=[web.url], resolver=resolver)
+
+        assert get(api, "/first").status == 200
+        assert resolver.calls == 1
+        with pytest.raises(ToolRefused):
+            get(api, "/second")
+
+        assert [one.target for one in web.asked] == ["/first"]
+        assert web.asked[0].headers["host"] == f"api.test:{web.port}"
+
+
+def test_an_opened_address_is_opened_for_its_port_only(canary):
+    with serving() as web:
+        api = APIAdapter(
+            f"http://api.test:{canary.port}", allow_private=[web.url], resolver=resolving(["127.0.0.1"])
+        )
+
+        with pytest.raises(ToolRefused):
+            get(api, "/")
+        assert canary.connections == 0
+
+
+def test_a_name_cannot_be_opened():
+    with pytest.raises(ToolRefused, match="'localhost' is a name; open an address"):
+        APIAdapter("http://localhost:8080", allow_private=["http://localhost:8080"])
+
+
+LOCATIONS = [
+    "http://127.0.0.1:{port}/",
+    "http://localhost:{port}/",
+    "http://[::1]:{port}/",
+    "http://[::ffff:127.0.0.1]:{port}/",
+    "http://2130706433:{port}/",
+    "http://0x7f.1:{port}/",
+    "http://169.254.169.254/latest/meta-data/",
+    "http://metadata.internal/",
+    "//127.0.0.1:{port}/",
+    "///127.0.0.1:{port}/",
+    "/\\127.0.0.1:{port}/",
+    "\\\\127.0.0.1:{port}\\",
+    "http://api.test@127.0.0.1:{port}/",
+    "http://{home}@127.0.0.1:{port}/",
+    "https://{home}/",
+    "http://{home}.other.test/",
+    "file:///etc/passwd",
+    "gopher://127.0.0.1:{port}/",
+    "javascript:alert(1)",
+    "http://other.test:{port}/",
+    "http:127.0.0.1:{port}",
+    "/../admin",
+    "/%2e%2e/admin",
+    "/v2/admin",
+    "http://{home}/v1/%0d%0aX:1",
+    "/v1/again",
+]
+
+
+@pytest.mark.parametrize(
+    ("location", "status"),
+    [(location, "302 Found") for location in LOCATIONS] + [(LOCATIONS[0], "307 Temporary Redirect")],
+)
+def test_no_redirect_leads_elsewhere(canary, location, status):
+    with serving(lambda *_: reply("", status, location=target)) as web:
+        target = location.replace("{port}", str(canary.port)).replace("{home}", f"127.0.0.1:{web.port}")
+        api = APIAdapter(
+            f"{web.url}/v1",
+            allow_private=[web.url],
+            auth={"authorization": "Bearer hush"},
+            resolver=resolving(["127.0.0.1"]),
+        )
+
+        with pytest.raises(ToolRefused) as refused:
+            get(api, "/start")
+
+        assert canary.connections == 0
+        assert {one.target for one in web.asked} <= {"/v1/start", "/v1/again"}
+        assert len(web.asked) <= 3
+        assert "hush" not in str(refused.value)
+
+
+NUMBERS = [
+    "../health",
+    "..",
+    ".",
+    "",
+    "a/b",
+    "a\\b",
+    "a?b=1",
+    "a#b",
+    "%2e%2e",
+    "a%2fb",
+    "a\r\nX: 1",
+    "a\x00",
+    "a;b",
+]
+
+
+@pytest.mark.parametrize("value", NUMBERS, ids=ascii)
+def test_no_value_for_a_path_changes_the_path(value):
+    spec = {
+        "openapi": "3.1.0",
+        "paths": {
+            "/items/{id}": {
+                "get": {
+                    "operationId": "item",
+                    "parameters": [
+                        {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+                    ],
+                }
+            }
+        },
+    }
+    with serving() as web:
+        (tool,) = APIAdapter(web.url, spec, allow_private=[web.url]).tools()
+
+        assert asyncio.run(tool.acall(id=value)).startswith("refused: ")
+        assert web.connections == 0
+
+
+def test_a_pattern_does_not_let_a_line_end_through():
+    spec = {
+        "openapi": "3.0.3",
+        "paths": {
+            "/x": {
+                "get": {
+                    "parameters": [
+                        {"name": "q", "in": "query", "schema": {"type": "string", "pattern": "^a$"}}
+                    ]
+                }
+            }
+        },
+    }
+    with serving() as web:
+        (tool,) = APIAdapter(web.url, spec, allow_private=[web.url]).tools()
+
+        assert asyncio.run(tool.acall(q="a\n")).startswith("refused: ")
+        assert asyncio.run(tool.acall(q="a")) == "{}"
+        assert [one.target for one in web.asked] == ["/x?q=a"]
+
+
+def test_a_tool_shows_the_refusal_as_one_line(canary):
+    api = APIAdapter(f"http://api.test:{canary.port}", resolver=resolving(["10.1.2.3"]))
+    (tool,) = api.tools()
+
+    assert asyncio.run(tool.acall(path="/x")) == (
+        "refused: api.test leads to an address that is not public; it was not contacted"
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["8.8.8.8", "1.1.1.1", "172.15.0.1", "172.32.0.1", "2606:4700::1111", "2a00::1"]
+)
+def test_addresses_of_the_internet_are_public(text):
+    assert is_public(ipaddress.ip_address(text))
+
+
+def test_plain_addresses_have_their_origin():
+    assert str(origin_of("https://Api.Example.com/v1?x=1")) == "https://api.example.com"
+    assert str(origin_of("http://[2001:DB8:0::1]:8080/")) == "http://[2001:db8::1]:8080"
+    assert origin_of("https://a.example") == origin_of("https://a.example:443/")

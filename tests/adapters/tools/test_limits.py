@@ -1,0 +1,384 @@
+"""Limits of a tool: time, output, calls, arguments; errors as one line; loops left free; in programs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import copy
+import os
+import threading
+import time
+import warnings
+from typing import Any
+
+import dspy
+import pytest
+from pydantic import BaseModel
+
+from course_lib.adapters.tools import limits
+from course_lib.adapters.tools.limits import ToolError, ToolRefused, limited
+from course_lib.errors import CourseError
+
+WHERE = contextvars.ContextVar("WHERE", default="nowhere")
+
+
+class Line(BaseModel):
+    """A line of an order."""
+
+    sku: str
+    count: int = 1
+
+
+def price(sku: str, count: int = 1) -> dict[str, Any]:
+    """Price a product."""
+    return {"sku": sku, "cents": 100 * count}
+
+
+async def price_async(sku: str, count: int = 1) -> dict[str, Any]:
+    """Price a product."""
+    return price(sku, count)
+
+
+def total(lines: list[Line]) -> int:
+    """Count an order's pieces."""
+    return sum(line.count for line in lines)
+
+
+def fail(how: str) -> str:
+    """Fail in some way."""
+    raise ERRORS[how]
+
+
+class MuteError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+ERRORS: dict[str, BaseException] = {
+    "refused": ToolRefused("only orders\nof this customer"),
+    "own": CourseError("the shop is closed"),
+    "value": ValueError("count must not be 0"),
+    "os": FileNotFoundError(2, "No such file or directory", "/srv/shop/secret.db"),
+    "timeout": TimeoutError("the carrier did not answer"),
+    "mute": MuteError(),
+    "empty": KeyError(),
+    "exit": SystemExit(3),
+    "long": RuntimeError("x" * 5000),
+}
+
+
+def both_ways(tool, **arguments):
+    """Call a tool synchronously, on a loop, and as ToolCall.execute does; the answers must be the same."""
+
+    async def on_loop():
+        return await tool.acall(**arguments)
+
+    answers = [tool(**arguments), asyncio.run(on_loop()), executed(tool, arguments)]
+    assert len(set(answers)) == 1, answers
+    return answers[0]
+
+
+def executed(tool, arguments):
+    answer = dspy.ToolCalls.ToolCall(name=tool.name, args=arguments).execute([tool])
+    return asyncio.run(answer) if asyncio.iscoroutine(answer) else answer
+
+
+@pytest.mark.parametrize("func", [price, price_async])
+def test_a_tool_answers_text_whichever_way_it_is_called(func):
+    assert both_ways(limited(func), sku="tent", count=2) == '{"sku":"tent","cents":200}'
+
+
+@pytest.mark.parametrize("func", [price, price_async])
+def test_it_is_a_dspy_tool_with_the_functions_schema(func):
+    tool = limited(func, name="quote", desc="Quote a price.")
+
+    assert isinstance(tool, dspy.Tool)
+    assert tool.format_as_litellm_function_call() == {
+        "type": "function",
+        "function": {
+            "name": "quote",
+            "description": "Quote a price.",
+            "parameters": {
+                "type": "object",
+                "properties": {"sku": {"type": "string"}, "count": {"type": "integer", "default": 1}},
+                "required": ["sku"],
+            },
+        },
+    }
+
+
+WRONG = {
+    "missing": ({}, "refused: argument 'sku' is missing; price takes: sku, count"),
+    "unknown": ({"sku": "a", "colour": 1}, "refused: no argument named 'colour'; price takes: sku, count"),
+    "wrong type": ({"sku": 5}, "refused: bad argument: sku is invalid: 5 is not of type 'string'"),
+    "no lax numbers": (
+        {"sku": "a", "count": "2"},
+        "refused: bad argument: count is invalid: '2' is not of type 'integer'",
+    ),
+    "too long": (
+        {"sku": "a" * 30_000},
+        "refused: the arguments have 30011 characters; at most 20000 are taken",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "line"), WRONG.values(), ids=WRONG)
+def test_arguments_are_checked_before_anything_runs_whichever_way(arguments, line):
+    assert both_ways(limited(price), **arguments) == line
+
+
+def test_models_in_arguments_are_built_and_checked():
+    assert both_ways(limited(total), lines=[{"sku": "tent", "count": 2}, {"sku": "lamp"}]) == "3"
+    assert both_ways(limited(total), lines=[{"count": 2}]).startswith("refused: bad argument: ")
+
+
+LINES = {
+    "refused": "refused: only orders of this customer",
+    "own": "failed: the shop is closed",
+    "value": "failed: ValueError: count must not be 0",
+    "os": "failed: FileNotFoundError: No such file or directory",
+    "timeout": "timeout: the carrier did not answer",
+    "mute": "failed: MuteError",
+    "empty": "failed: KeyError",
+    "exit": "failed: RuntimeError: SystemExit",
+}
+
+
+@pytest.mark.parametrize(("how", "line"), LINES.items())
+def test_an_error_is_one_line_with_a_class(how, line):
+    answer = both_ways(limited(fail), how=how)
+
+    assert answer == line
+    assert isinstance(answer, ToolError)
+    assert answer.kind == line.partition(":")[0]
+
+
+def test_a_long_error_is_cut():
+    assert len(limited(fail)(how="long")) == len("failed: ") + 300
+
+
+async def nap_async(seconds: float) -> str:
+    """Rest."""
+    await asyncio.sleep(seconds)
+    return "rested"
+
+
+def nap(seconds: float) -> str:
+    """Rest."""
+    time.sleep(seconds)
+    return "rested"
+
+
+@pytest.mark.parametrize("func", [nap, nap_async])
+def test_a_call_ends_at_its_deadline(func):
+    tool = limited(func, deadline_s=0.1)
+
+    started = time.perf_counter()
+    answer = both_ways(tool, seconds=2)
+
+    assert answer == f"timeout: {func.__name__} gave no answer within 0.1 s. Ask for less, or do without"
+    assert time.perf_counter() - started < 1.5
+    assert limited(func, deadline_s=5)(seconds=0) == "rested"
+
+
+def test_a_plain_function_does_not_block_the_loop():
+    async def run():
+        task = asyncio.create_task(limited(nap).acall(seconds=0.3))
+        gaps, before = [], time.perf_counter()
+        while not task.done():
+            await asyncio.sleep(0.005)
+            gaps.append(time.perf_counter() - before)
+            before = time.perf_counter()
+        return max(gaps)
+
+    assert asyncio.run(run()) < 0.2
+
+
+def test_more_plain_functions_run_at_once_than_an_executor_has_threads():
+    async def run():
+        started = time.perf_counter()
+        await asyncio.gather(*(limited(nap).acall(seconds=0.3) for _ in range(40)))
+        return time.perf_counter() - started
+
+    assert asyncio.run(run()) < 1.6
+
+
+def test_calls_left_behind_are_bounded_and_forgotten_when_they_end():
+    gate = threading.Event()
+
+    def hang() -> str:
+        gate.wait(10)
+        return "done"
+
+    tool = limited(hang, deadline_s=0.01)
+    for _ in range(limits.LEFT_BEHIND):
+        assert tool().startswith("timeout: ")
+
+    assert tool().startswith("refused: hang is busy: 8 earlier calls still run")
+    gate.set()
+    end = time.monotonic() + 5
+    while tool() != "done":
+        assert time.monotonic() < end
+
+
+def test_cancelling_the_caller_gets_through():
+    async def run():
+        for func in (nap, nap_async):
+            task = asyncio.create_task(limited(func).acall(seconds=0.3))
+            await asyncio.sleep(0.02)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+def test_the_callers_context_goes_along(kind):
+    def plain() -> str:
+        return f"{WHERE.get()} {dspy.settings.mark}"
+
+    async def coroutine() -> str:
+        return plain()
+
+    WHERE.set("here")
+    with dspy.context(mark="set"):
+        assert both_ways(limited(plain if kind == "plain" else coroutine, name="where")) == "here set"
+
+
+def test_output_is_cut_and_says_so():
+    tool = limited(lambda: "x" * 100, name="long", output_chars=10)
+
+    assert both_ways(tool) == "xxxxxxxxxx\n[cut: 10 of 100 characters shown]"
+
+
+def test_a_known_secret_is_hidden_in_answers_and_errors():
+    def tell(fails: bool) -> str:
+        if fails:
+            raise RuntimeError("with hunter2")
+        return "x" * 8 + "hunter2"
+
+    tool = limited(tell, redact=["hunter2", ""], output_chars=12)
+
+    assert both_ways(tool, fails=False) == "xxxxxxxx[hid\n[cut: 12 of 15 characters shown]"
+    assert both_ways(tool, fails=True) == "failed: RuntimeError: with [hidden]"
+
+
+def test_outside_a_program_calls_are_counted_over_the_tools_life():
+    tool = limited(price, calls=2)
+
+    answers = [tool(sku="a"), asyncio.run(tool.acall(sku="a")), tool.func(sku="a")]
+
+    assert answers[2].startswith("refused: price may be called 2 times in a run, and has been")
+
+
+class Buyer(dspy.Module):
+    """Calls its tool some times."""
+
+    def __init__(self, tool, times):
+        super().__init__()
+        self.tool, self.times = tool, times
+
+    def forward(self):
+        return [self.tool(sku="tent") for _ in range(self.times)]
+
+    async def aforward(self):
+        return [await self.tool.acall(sku="tent") for _ in range(self.times)]
+
+
+def test_in_a_program_each_run_has_its_own_budget():
+    program = Buyer(limited(price, calls=2), times=3)
+
+    async def at_once():
+        return await asyncio.gather(*(program.acall() for _ in range(20)))
+
+    for run in [program(), program(), *asyncio.run(at_once())]:
+        assert [answer.startswith("refused: ") for answer in run] == [False, False, True]
+
+
+def test_a_copy_of_a_program_keeps_working_tools():
+    program = Buyer(limited(price), times=1)
+    program.tool.desc = "changed"
+
+    copied = program.deepcopy()
+    copied.tool.desc = "changed again"
+
+    assert copied()[0] == '{"sku":"tent","cents":100}'
+    assert (program.tool.desc, copied.tool.desc) == ("changed", "changed again")
+    assert copy.deepcopy(limited(price_async))(sku="a") == '{"sku":"a","cents":100}'
+
+
+def test_methods_callables_and_tools_can_be_limited():
+    class Shop:
+        def price(self, sku: str) -> str:
+            """Price it."""
+            return f"{sku}: 1"
+
+        async def __call__(self, sku: str) -> str:
+            """Call the shop."""
+            return f"{sku}: 2"
+
+    assert both_ways(limited(Shop().price), sku="a") == "a: 1"
+    assert both_ways(limited(Shop(), name="shop"), sku="a") == "a: 2"
+    assert both_ways(limited(dspy.Tool(price, name="p")), sku="a").endswith("100}")
+
+
+def test_a_coroutine_from_a_plain_function_is_an_error_that_says_so():
+    answer = both_ways(limited(lambda: nap_async(0), name="odd"))
+
+    assert answer == "failed: TypeError: the function is not async, and returned a coroutine"
+
+
+def test_an_async_tool_can_be_called_synchronously_even_in_a_running_loop():
+    async def notebook_cell():
+        return limited(nap_async)(seconds=0)
+
+    assert asyncio.run(notebook_cell()) == "rested"
+
+
+def test_a_forked_child_gets_a_loop_of_its_own():
+    tool = limited(nap_async)
+    tool(seconds=0)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python 3.12 warns of any fork beside threads
+        child = os.fork()
+    if child == 0:
+        os._exit(0 if tool(seconds=0) == "rested" else 1)
+
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_callbacks_see_the_call():
+    class Seen(dspy.utils.BaseCallback):
+        def on_tool_start(self, call_id, instance, inputs):
+            seen.append((instance.name, inputs["kwargs"]))
+
+        def on_tool_end(self, call_id, outputs, exception=None):
+            seen.append(outputs)
+
+    seen: list[object] = []
+    with dspy.context(callbacks=[Seen()]):
+        limited(price)(sku="a", count=1)
+        asyncio.run(limited(fail).acall(how="value"))
+
+    assert seen == [
+        ("price", {"sku": "a", "count": 1}),
+        '{"sku":"a","cents":100}',
+        ("fail", {"how": "value"}),
+        "failed: ValueError: count must not be 0",
+    ]
+
+
+def test_limits_must_be_positive():
+    for bad in ({"deadline_s": 0}, {"output_chars": 0}, {"calls": 0}):
+        with pytest.raises(ValueError, match="limits must be positive"):
+            limited(price, **bad)
+
+
+def test_no_thread_is_left_when_calls_have_ended():
+    before = threading.active_count()
+    for _ in range(5):
+        limited(price)(sku="a")
+    time.sleep(0.05)
+    assert threading.active_count() <= before

@@ -1,0 +1,214 @@
+"""Tools over the Model Context Protocol: the same answers, limits and refusals as without; loopback only."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import dspy
+import httpx
+import pytest
+
+from course_lib import lm
+from course_lib.adapters.data.files import FileSystemAdapter
+from course_lib.adapters.tools.calculator import calculator
+from course_lib.adapters.tools.limits import ToolError, ToolRefused, limited
+from course_lib.adapters.tools.over_mcp import ToolServerError, serve, tools_from
+
+FOUR = threading.Barrier(4)
+
+
+def look_up(order_id: str, lines: int = 1) -> str:
+    """Look up an order."""
+    if order_id in ("nap", "long nap"):
+        time.sleep(0.6 if order_id == "nap" else 2.0)
+    if order_id == "meet":
+        FOUR.wait(10)  # nobody goes on before four are here
+    if order_id == "secret":
+        raise RuntimeError("postgres://lantern:hunter2@db/shop refused; see /etc/lantern/db.conf")
+    if order_id == "refuse":
+        raise ToolRefused("orders begin with O-")
+    return f"{order_id}: shipped\n" * lines
+
+
+def over_mcp(work, *tools, **options):
+    """Run `work` with the tools as a client sees them."""
+
+    async def run():
+        async with serve(tools) as server, tools_from(server.url, token=server.token, **options) as served:
+            return await work({tool.name: tool for tool in served})
+
+    return asyncio.run(run())
+
+
+def test_a_tool_keeps_its_name_its_description_and_its_schema():
+    async def work(tools):
+        return tools["look_up"]
+
+    local, served = limited(look_up), over_mcp(work, limited(look_up))
+
+    assert (served.name, served.desc) == ("look_up", "Look up an order.")
+    assert served.args["order_id"]["type"] == "string"
+    assert served.args["lines"]["default"] == local.args["lines"]["default"] == 1
+    required = served.format_as_litellm_function_call()["function"]["parameters"]["required"]
+    assert required == ["order_id"]
+
+
+def test_answers_and_errors_come_through_as_they_are():
+    async def work(tools):
+        asked = ["O-10001", "secret", "refuse", "nap"]
+        return [await tools["look_up"].acall(order_id=order_id) for order_id in asked]
+
+    answers = over_mcp(work, limited(look_up, deadline_s=0.3))
+
+    assert answers == [
+        "O-10001: shipped\n",
+        "failed: RuntimeError: [address] refused; see [path]",
+        "refused: orders begin with O-",
+        "timeout: look_up gave no answer within 0.3 s. Ask for less, or do without",
+    ]
+    assert [isinstance(answer, ToolError) for answer in answers] == [False, True, True, True]
+
+
+def test_arguments_are_checked_at_the_server():
+    async def work(tools):
+        call = tools["look_up"]
+        return [
+            await call.acall(),
+            await call.acall(order_id="O-1", colour="red"),
+            await call.acall(order_id=5),
+        ]
+
+    assert over_mcp(work, limited(look_up)) == [
+        "refused: argument 'order_id' is missing; look_up takes: order_id, lines",
+        "refused: no argument named 'colour'; look_up takes: order_id, lines",
+        "refused: bad argument: order_id is invalid: 5 is not of type 'string'",
+    ]
+
+
+def test_the_client_keeps_limits_of_its_own():
+    async def work(tools):
+        nap = await tools["look_up"].acall(order_id="long nap")
+        long = await tools["look_up"].acall(order_id="O-10001", lines=200)
+        return nap, long, await tools["look_up"].acall(order_id="O-10001")
+
+    generous = limited(look_up, deadline_s=60, output_chars=100_000)
+    nap, long, spent = over_mcp(work, generous, deadline_s=1.2, output_chars=50, calls=2)
+
+    assert nap.startswith("timeout: ")
+    assert long.endswith("[cut: 50 of 3400 characters shown]")
+    assert spent.startswith("refused: look_up may be called 2 times")
+
+
+def test_only_the_tools_that_are_allowed_are_taken():
+    async def work(tools):
+        return sorted(tools)
+
+    both = (limited(look_up), calculator())
+    assert over_mcp(work, *both, allow=["calculate"]) == ["calculate"]
+    with pytest.raises(ToolServerError, match="no tool 'drop_table'; it offers: calculate, look_up"):
+        over_mcp(work, *both, allow=["drop_table"])
+
+
+def test_a_folder_over_mcp_is_still_one_root(tmp_path):
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "may.txt").write_text("honest", "utf-8")
+    (tmp_path / "secret.txt").write_text("canary", "utf-8")
+
+    async def work(tools):
+        return [await tools["read_file"].acall(path=path) for path in ("may.txt", "../secret.txt")]
+
+    with FileSystemAdapter(tmp_path / "root") as adapter:
+        honest, attack = over_mcp(work, *adapter.tools())
+
+    assert honest == "honest"
+    assert attack.startswith("refused: ")
+
+
+def test_several_calls_run_side_by_side():
+    async def work(tools):
+        return await asyncio.gather(*(tools["look_up"].acall(order_id="meet") for _ in range(4)))
+
+    assert over_mcp(work, limited(look_up, deadline_s=20), deadline_s=30) == ["meet: shipped\n"] * 4
+
+
+HEADERS = {
+    "no token": ({"authorization": ""}, 401),
+    "another token": ({"authorization": "Bearer guessed"}, 401),
+    "another host": ({"host": "evil.example"}, 421),
+    "rebound name": ({"host": "127.0.0.1.evil.example:80"}, 421),
+    "another origin": ({"origin": "https://evil.example"}, 403),
+    "a form of a web page": ({"content-type": "text/plain"}, 400),
+}
+
+
+@pytest.mark.parametrize(("headers", "status"), HEADERS.values(), ids=HEADERS)
+def test_a_request_from_elsewhere_is_turned_away(headers, status):
+    async def run():
+        async with serve([calculator()]) as server, httpx.AsyncClient(trust_env=False) as http:
+            assert server.url.startswith("http://127.0.0.1:")
+            usual = {
+                "authorization": f"Bearer {server.token}",
+                "content-type": "application/json",
+                "accept": "application/json, text/event-stream",
+            }
+            body = '{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}'
+            return await http.post(server.url, content=body, headers=usual | headers)
+
+    assert asyncio.run(run()).status_code == status
+
+
+def test_a_client_says_when_there_is_no_server_or_the_token_is_wrong():
+    async def wrong():
+        async with serve([calculator()]) as server, tools_from(server.url, token="guessed"):
+            pass
+
+    async def gone():
+        async with serve([calculator()]) as server:
+            pass
+        async with tools_from(server.url, token=server.token):
+            pass
+
+    for work in (wrong, gone):
+        with pytest.raises(ToolServerError, match="no tool server answers at http://127"):
+            asyncio.run(work())
+
+
+def test_a_taken_port_is_named():
+    async def run():
+        async with serve([calculator()]) as server:
+            port = int(server.url.split(":")[2].split("/")[0])
+            async with serve([calculator()], port=port):
+                pass
+
+    with pytest.raises(ToolServerError, match="cannot be used"):
+        asyncio.run(run())
+
+
+def test_dspy_executes_a_tool_call_over_mcp():
+    async def work(tools):
+        call = dspy.ToolCalls.ToolCall(name="calculate", args={"expression": "3 * 12.50"})
+        return await call.execute(list(tools.values()))
+
+    assert over_mcp(work, calculator()) == "37.5"
+
+
+@pytest.mark.parametrize("agent", ["ReAct", "ReActV2", "ReActV2 native"])
+def test_an_agent_works_with_tools_over_mcp(agent, tmp_path):
+    (tmp_path / "returns.txt").write_text("Tents can be sent back for 30 days.", "utf-8")
+    adapter = dspy.ChatAdapter(use_native_function_calling="native" in agent)
+
+    async def work(tools):
+        with dspy.context(lm=lm.connect("sim-large", cache=False), adapter=adapter):
+            program = getattr(dspy, agent.split()[0])("question -> answer", tools=[tools["read_file"]])
+            right = await program.acall(question="What is in the file returns.txt?")
+            wrong = await program.acall(question="What is in the file ../secret.txt?")
+        return right.answer, str(wrong.toDict())
+
+    with FileSystemAdapter(tmp_path) as folder:
+        right, wrong = over_mcp(work, *folder.tools())
+
+    assert "30 days" in right
+    assert "refused: " in wrong
+    assert "Traceback" not in wrong

@@ -1,0 +1,99 @@
+"""What a model may read of an error: no secret, no place, one line."""
+
+from __future__ import annotations
+
+import time
+import traceback
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from course_lib.adapters.tools.redaction import one_line, redact
+
+SECRET = "hunter2-Xy7"
+TEXTS = {
+    "dsn": f"could not connect to postgresql://lantern:{SECRET}@db.internal:5432/shop",
+    "dsn with an at": f"redis://:p@{SECRET}@cache/0 refused",
+    "sqlalchemy": f"(psycopg.OperationalError) postgresql+psycopg://u:{SECRET}@h/d?sslmode=require",
+    "key words": f"connection failed: host=db password={SECRET} user=shop",
+    "quoted": f'password="my {SECRET} word"',
+    "quoted once": f"pwd = '{SECRET} and'",
+    "json": f'{{"api_key": "{SECRET}", "n": 1}}',
+    "dict": f"{{'client_secret': '{SECRET}'}}",
+    "yaml": f"db_password: {SECRET}",
+    "environment": f"PGPASSWORD={SECRET} psql",
+    "camel": f"apiKey={SECRET}",
+    "query": f"GET https://api.example/v1?access_token={SECRET}&n=2 -> 500",
+    "header": f"Authorization: Bearer {SECRET}",
+    "basic": f"authorization: Basic {SECRET}==",
+    "bearer": f"sent bearer {SECRET}abcdef",
+    "header in a dict": f"{{'Authorization': 'Bearer {SECRET}'}}",
+    "cookie": f"Set-Cookie: session={SECRET}; Path=/",
+    "openai": "bad key sk-proj-hunter2-Xy7-abcdefgh",
+    "github": "remote: ghp_hunter2-Xy7abcdefgh rejected",
+    "pem": f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}\n-----END RSA PRIVATE KEY-----",
+    "pem cut short": f"-----BEGIN PRIVATE KEY-----\n{SECRET}",
+    "path": f"cannot open /home/ann/{SECRET}/db.conf",
+    "path with a space": f"no such file: '/home/ann smith/{SECRET}.txt'",
+    "home": f"missing ~/{SECRET}/id_rsa",
+    "windows": f"cannot read C:\\Users\\{SECRET}\\x.txt",
+    "share": f"\\\\server\\{SECRET}\\x",
+    "file url": f"file:///srv/{SECRET}",
+    "role": f'FATAL: password authentication failed for user "{SECRET}"',
+    "frame": f'File "/srv/{SECRET}/app.py", line 3, in main',
+}
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_a_secret_or_a_place_is_not_shown(text):
+    line = one_line(text)
+
+    assert SECRET not in line
+    assert "\n" not in line
+
+
+PLAIN = [
+    "order O-10001 is not known; orders begin with O-",
+    "429 Too Many Requests from https://api.example/v1/parcels",
+    "and/or 3/4 of 50 km/h, at 12:30",
+    "expected 'key' in the answer",
+    "count must be 1, 2 or 3, not 5",
+]
+
+
+@pytest.mark.parametrize("text", PLAIN)
+def test_plain_words_stay_as_they_are(text):
+    assert one_line(text) == text
+
+
+def test_a_traceback_becomes_its_last_line():
+    try:
+        raise RuntimeError(f"no: password={SECRET}")
+    except RuntimeError:
+        text = traceback.format_exc()
+
+    assert one_line(text) == "RuntimeError: no: password=[hidden]"
+
+
+def test_what_is_known_to_be_secret_is_hidden_anywhere():
+    assert redact("it is swordfish", ["sword", "swordfish", ""]) == "it is [hidden]"
+
+
+@pytest.mark.parametrize(
+    "unit", ["a", "/", "-----BEGIN ", "key:", "a://", "~/", "'/", '"', " ", "eyJaaaa.", "\\\\", "key_"]
+)
+def test_a_hostile_text_takes_no_time(unit):
+    started = time.perf_counter()
+    one_line(unit * (200_000 // len(unit)))
+
+    assert time.perf_counter() - started < 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=300))
+def test_any_text_becomes_one_short_printable_line(text):
+    line = one_line(text)
+
+    assert len(line) <= 300
+    assert line.isprintable()

@@ -1,0 +1,116 @@
+"""Text tools: right on the desk's texts, quick on any text."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from course_lib.adapters.tools.limits import ToolRefused
+from course_lib.adapters.tools.text import (
+    PATTERNS,
+    count_words,
+    cut_at_sentence,
+    extract,
+    normalise,
+    text_tools,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("", 0), ("Don't drop my well-made tent!", 5), ("a  b\n c", 3), ("--- !", 0), ("Zelt für 2", 3)],
+)
+def test_words_are_counted(text, words):
+    assert count_words(text) == words
+
+
+EXTRACTED = {
+    "email": (
+        "Write ann.b+shop@mail.lantern.example, or <x@y.de>; not a@b, @c.de.",
+        ["ann.b+shop@mail.lantern.example", "x@y.de"],
+    ),
+    "order": ("O-10001 and (O-10002), not O-1, XO-10003, O-100044 or O-10001", ["O-10001", "O-10002"]),
+    "customer": ("C-001, C-0011, c-002", ["C-001"]),
+    "ticket": ("T-0001? T-00012", ["T-0001"]),
+    "amount": ("79.90 EUR, €12, 5 euros and 1,50 €; not 12 kg", ["79.90 EUR", "€12", "5 euros", "1,50 €"]),
+    "date": ("from 2026-05-31 to 2026-13-01", ["2026-05-31"]),
+}
+
+
+@pytest.mark.parametrize(("kind", "text", "found"), [(k, *v) for k, v in EXTRACTED.items()], ids=EXTRACTED)
+def test_things_are_extracted_once_and_in_order(kind, text, found):
+    assert extract(text, kind) == found
+
+
+def test_a_text_is_cut_at_a_sentence_or_else_at_a_word():
+    text = "The pole broke, e.g. in wind. I want a new one! Soon."
+
+    assert cut_at_sentence(text, 100) == text
+    assert cut_at_sentence(text, 50) == "The pole broke, e.g. in wind. I want a new one!"
+    assert cut_at_sentence(text, 29) == "The pole broke, e.g. in wind."
+    assert cut_at_sentence(text, 22) == "The pole broke, e.g.…"
+    assert cut_at_sentence("x" * 30, 5) == "xxxx…"
+
+
+def test_a_text_is_made_plain():
+    assert (
+        normalise("\u201cHi\u201d\u00a0 there,\r\n\r\n\r\n it\u2019s\u200b me\ufeff\n")
+        == '"Hi" there,\n\nit\'s me'
+    )
+    assert normalise("Cafe\u0301") == "Café"
+
+
+def test_the_tools_answer_text_and_refuse_what_is_too_long():
+    tools = {tool.name: tool for tool in text_tools()}
+
+    assert tools["extract"](text="O-10001", kind="order") == '["O-10001"]'
+    assert tools["count_words"](text="one two") == "2"
+    assert tools["extract"](text="x", kind="iban").startswith("refused: bad argument: kind")
+    with pytest.raises(ToolRefused, match="100001 characters"):
+        count_words("x" * 100_001)
+
+
+HOSTILE = [
+    "a",
+    "a.",
+    "a@",
+    "a@a.",
+    "a.a@a",
+    "O-1000",
+    "€1",
+    "1",
+    "1,",
+    "2026-05-3",
+    "'",
+    "a'",
+    ". ",
+    ".)",
+    " ",
+    "\n",
+    "\u0301",
+    "-a",
+]
+
+
+@pytest.mark.parametrize("unit", HOSTILE)
+def test_no_text_makes_a_tool_slow(unit):
+    text = unit * (100_000 // len(unit))
+
+    for call in (count_words, normalise, lambda t: cut_at_sentence(t, 90_000)):
+        started = time.perf_counter()
+        call(text)
+        assert time.perf_counter() - started < 1
+    for kind in PATTERNS:
+        started = time.perf_counter()
+        extract(text, kind)
+        assert time.perf_counter() - started < 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=200), st.integers(1, 60))
+def test_a_cut_is_never_longer_than_asked_and_a_plain_text_stays_as_it_is(text, characters):
+    assert len(cut_at_sentence(text, characters)) <= characters
+    assert normalise(normalise(text)) == normalise(text)

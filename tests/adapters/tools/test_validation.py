@@ -1,0 +1,86 @@
+"""Checks of values: right ones in their normal form, wrong ones with a reason that helps."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from course_lib.adapters.tools.validation import Verdict, validate, validator
+
+VALID = {
+    ("iban", "DE89 3704 0044 0532 0130 00"): "DE89370400440532013000",
+    ("iban", "gb82 west 1234 5698 7654 32"): "GB82WEST12345698765432",
+    ("iban", "NO9386011117947"): "NO9386011117947",
+    ("email", " Ann.B+shop@Mail.Lantern.EXAMPLE "): "Ann.B+shop@mail.lantern.example",
+    ("order", "O-10001"): "O-10001",
+    ("date", "2024-02-29"): "2024-02-29",
+    ("phone", "+49 (30) 90-1820"): "+4930901820",
+    ("phone", "0044 20 7946 0958"): "+442079460958",
+}
+NOT_VALID = {
+    ("iban", "DE88 3704 0044 0532 0130 00"): "check digits",
+    ("iban", "DE89 3704 0044 0532 0130 0"): "has 22 characters, and this has 21",
+    ("iban", "US89370400440532013000"): "'US' is not a country",
+    ("iban", "nothing"): "two letters, two digits",
+    ("email", "ann.example"): "one @, and this has 0",
+    ("email", "a@b@c.de"): "one @, and this has 2",
+    ("email", "ann@shop"): "they look like",
+    ("email", "ann..b@shop.de"): "they look like",
+    ("email", "a@shop.de\nbcc: b@shop.de"): "invisible character",
+    ("email", f"{'a' * 65}@shop.de"): "longer than 64",
+    ("order", "o-10001"): "such as O-10001",
+    ("order", "O-10001; DROP TABLE orders"): "such as O-10001",
+    ("order", "O-1000\u0661"): "arabic-indic digit one",
+    ("date", "31.05.2026"): "year-month-day",
+    ("date", "2026-02-29"): "not in the calendar",
+    ("date", "2026-5-1"): "year-month-day",
+    ("phone", "030 901820"): "lacks its country",
+    ("phone", "+49"): "7 to 15 digits",
+    ("phone", "+0123456789"): "first of them not 0",
+    ("phone", ""): "empty",
+    ("order", "x" * 500): "longer than 200",
+}
+
+
+@pytest.mark.parametrize(("asked", "normal"), VALID.items())
+def test_a_right_value_is_given_in_its_normal_form(asked, normal):
+    assert validate(*asked) == Verdict(True, normal, "")
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"), NOT_VALID.items(), ids=[f"{k} {i}" for i, (k, _) in enumerate(NOT_VALID)]
+)
+def test_a_wrong_value_comes_with_a_reason(asked, words):
+    verdict = validate(*asked)
+
+    assert not verdict.is_valid
+    assert words in verdict.reason
+
+
+def test_the_tool_answers_in_words():
+    tool = validator()
+
+    assert tool(kind="order", value="O-10001") == "valid: O-10001"
+    assert (
+        tool(kind="date", value="soon")
+        == "not valid: 'soon' is not a date; write year-month-day, such as 2026-05-31"
+    )
+    assert tool(kind="colour", value="red").startswith("refused: bad argument: kind")
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(2, 21), st.sampled_from("0123456789"))
+def test_one_wrong_digit_in_an_iban_is_always_noticed(place, digit):
+    right = "DE89370400440532013000"
+    wrong = right[:place] + digit + right[place + 1 :]
+
+    assert validate("iban", wrong).is_valid == (wrong == right)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(["iban", "email", "order", "date", "phone"]), st.text(max_size=40))
+def test_any_value_gets_a_verdict(kind, value):
+    verdict = validate(kind, value)
+
+    assert verdict.is_valid == (not verdict.reason)

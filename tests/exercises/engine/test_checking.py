@@ -1,0 +1,299 @@
+"""check(): the four outcomes, the time limit, and what the learner sees of each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+from course_lib.exercises import check
+from course_lib.exercises.engine import progress
+from course_lib.exercises.engine.checks import CheckFailed, expect, expect_equal, run, show
+
+
+def double(value):
+    return value * 2
+
+
+def test_a_pass_is_one_line_and_a_card(capsys):
+    result = check("99.1", double)
+
+    assert result.outcome == "passed"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["99.1 passed: 2 of 2 checks", "99.1 Sample 99.1: passed"]
+    assert 'solution("99.1") shows ours beside yours' in lines[-1]
+
+
+def test_a_failure_says_what_was_checked_observed_and_expected(capsys):
+    result = check("99.1", lambda value: 5)
+
+    assert result.line == "99.1 failed: double(2); expected 4, got 5"
+    assert result.card().rows == (
+        ("Checked", "double(2)"),
+        ("Observed", "5"),
+        ("Expected", "4"),
+        ("Think about", "What is two times two?"),
+        ("Stuck?", 'hint("99.1") gives the next of 2 hints.'),
+    )
+    assert capsys.readouterr().out.startswith(result.line)
+
+
+def test_a_later_failure_says_how_many_checks_passed_before():
+    result = check("99.1", lambda value: 4)
+
+    assert result.outcome == "failed"
+    assert "(1 of 2 checks passed before this one)" in result.text
+    assert "Observed: 4" in result.text
+
+
+def test_a_crash_shows_the_learners_line_and_no_traceback(capsys):
+    def broken(value):
+        return value / 0
+
+    result = check("99.1", broken)
+
+    assert result.outcome == "crashed"
+    assert "ZeroDivisionError: division by zero" in result.message
+    assert "of broken: return value / 0" in result.message
+    out = capsys.readouterr()
+    assert "Traceback" not in out.out + out.err
+    assert "checking.py" not in out.out
+
+
+def test_something_that_cannot_be_called_crashes_without_a_line():
+    result = check("99.1", 3)
+
+    assert result.outcome == "crashed"
+    assert "no line of your code was running" in result.text
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), GeneratorExit(), asyncio.CancelledError(), AssertionError()]
+)
+def test_nothing_that_the_learner_raises_escapes(error):
+    def leaves(value):
+        raise error
+
+    result = check("99.1", leaves)
+
+    assert result.outcome == "crashed"
+    assert type(error).__name__ in result.message
+
+
+def test_an_exception_whose_text_fails_is_still_a_crash():
+    class SilentError(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    def broken(value):
+        raise SilentError
+
+    assert "SilentError: (its message could not be read)" in check("99.1", broken).message
+
+
+def test_too_deep_a_recursion_is_a_crash():
+    def deep(value):
+        return deep(value)
+
+    assert check("99.1", deep).message.startswith("RecursionError")
+
+
+def test_an_untouched_stub_is_not_attempted_and_counts_no_attempt(capsys):
+    def stub(value): ...
+
+    result = check("99.1", stub)
+
+    assert result.outcome == "not attempted"
+    assert capsys.readouterr().out.startswith("99.1 not attempted: it is still as it was given")
+    assert "3 minutes, easy; sampling." in result.text
+    assert progress.standing(progress.read(), "99.1").attempts == 0
+
+
+def test_no_thing_at_all_is_not_attempted():
+    assert check("99.1").outcome == "not attempted"
+
+
+def test_one_of_two_parts_left_untouched_fails_by_name():
+    result = check("99.4", lambda value: value, ...)
+
+    assert result.line == "99.4 failed: part 2 of 2 is still as it was given; expected all 2 parts filled in"
+    assert check("99.4", ..., None).outcome == "not attempted"
+    assert check("99.4", lambda value: 1, lambda value: 2).outcome == "passed"
+
+
+def test_a_loop_without_end_fails_and_is_stopped():
+    def endless(value):
+        while True:
+            pass
+
+    result = check("99.3", endless)
+
+    assert result.line == "99.3 failed: took longer than 0.3 s (Two becomes four)"
+    _wait_until(lambda: not _check_threads())
+
+
+def test_a_coroutine_without_end_fails_and_is_cancelled():
+    ended = threading.Event()
+
+    def waits(value):
+        async def forever():
+            try:
+                await asyncio.sleep(60)
+            finally:
+                ended.set()
+
+        return run(forever())
+
+    result = check("99.3", waits)
+
+    assert result.outcome == "failed"
+    assert ended.wait(2)
+    _wait_until(lambda: not _check_threads())
+
+
+def test_async_answers_are_checked_while_a_loop_is_running():
+    async def fetch():
+        await asyncio.sleep(0.01)
+        return "x"
+
+    async def notebook():
+        return check("99.2", fetch)
+
+    assert asyncio.run(notebook()).outcome == "passed"
+    assert check("99.2", fetch).outcome == "passed"
+
+
+async def _give(value):
+    return value
+
+
+async def _fail():
+    raise ValueError("inside")
+
+
+def test_run_works_inside_a_running_loop_and_carries_errors():
+    async def notebook():
+        with pytest.raises(ValueError, match="inside"):
+            run(_fail())
+        return run(_give(3))
+
+    assert asyncio.run(notebook()) == 3
+    assert run(_give(4)) == 4
+
+
+def test_context_variables_of_the_cell_hold_in_the_check():
+    tenant = contextvars.ContextVar("tenant", default="nobody")
+    tenant.set("Ada")
+
+    def reads(value):
+        return value * 2 if tenant.get() == "Ada" else tenant.get()
+
+    assert check("99.1", reads).outcome == "passed"
+
+
+def test_dspy_context_around_a_check_holds_in_it():
+    dspy = pytest.importorskip("dspy")
+
+    def reads(value):
+        return value * 2 if dspy.settings.max_history_size == 7 else None
+
+    with dspy.context(max_history_size=7):
+        assert check("99.1", reads).outcome == "passed"
+
+
+def test_an_interrupt_is_recorded_and_passed_on(capsys):
+    def interrupts(value):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check("99.1", interrupts)
+
+    assert "99.1 stopped: you interrupted the check" in capsys.readouterr().out
+    assert progress.standing(progress.read(), "99.1").state == "interrupted"
+
+
+@pytest.fixture
+def _ctrl_c_interrupts():
+    """A shell that starts the tests in the background has them ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c_interrupts")
+def test_ctrl_c_stops_the_check_and_what_it_ran():
+    def endless(value):
+        while True:
+            pass
+
+    timer = threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        check("99.1", endless)
+
+    _wait_until(lambda: not _check_threads())
+    assert progress.standing(progress.read(), "99.1").interrupted == 1
+
+
+def test_a_very_long_line_is_cut_and_the_card_is_not(capsys):
+    result = check("99.1", lambda value: ["word"] * 100)
+
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line.endswith("... (see the card)")
+    assert len(line) <= 240
+    assert len(result.text) > 600
+
+
+def test_values_that_cannot_be_shown_or_compared_are_no_obstacle():
+    class Odd:
+        def __repr__(self):
+            raise ValueError
+
+        def __eq__(self, other):
+            raise ValueError
+
+        __hash__ = None
+
+    with pytest.raises(CheckFailed) as failed:
+        expect_equal(Odd(), 3, "an odd thing")
+
+    assert failed.value.observed == "<Odd, whose repr raised ValueError>"
+    assert show("x" * 5000).endswith("... (5002 characters)")
+    expect(True, "what holds", observed="-", expected="-")
+
+
+def test_a_result_shows_nothing_when_it_is_a_cells_last_value():
+    result = check("99.1", double)
+
+    assert result._ipython_display_() is None
+    assert repr(result) == "<99.1 passed: 2 of 2 checks>"
+
+
+def _check_threads():
+    return [thread for thread in threading.enumerate() if thread.name == "course-check"]
+
+
+def _wait_until(holds, *, limit_s=3.0):
+    end_s = time.monotonic() + limit_s
+    while not holds():
+        assert time.monotonic() < end_s, f"still running: {_check_threads()}"
+        time.sleep(0.01)
+
+
+def test_ipython_is_not_imported_for_a_check_in_plain_python():
+    import subprocess
+
+    code = (
+        "import sys\nfrom course_lib.exercises import check\n"
+        "check('0.1', None)\nassert 'IPython' not in sys.modules and 'dspy' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("0.1 not attempted")

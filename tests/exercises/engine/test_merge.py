@@ -1,0 +1,148 @@
+"""Merging a new release into a learner's notebook: their work stays, the rest is brought up to date."""
+
+from __future__ import annotations
+
+import copy
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from course_lib.exercises.engine.merge import keyed, merge
+from course_lib.exercises.engine.notebookfile import source_of
+
+
+def cell(cell_id, source, **metadata):
+    return {"id": cell_id, "cell_type": "code", "metadata": metadata, "source": source, "outputs": []}
+
+
+def notebook(*cells, **metadata):
+    return {"cells": list(cells), "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+
+
+def simple(text):
+    """Write "a1 b2" for two cells, a with source "1" and b with source "2"."""
+    return notebook(*(cell(word[0], word[1:]) for word in text.split()))
+
+
+def merged_text(base, mine, new):
+    merged = merge(simple(base), simple(mine), simple(new))
+    return " ".join(one["id"] + source_of(one) for one in merged.notebook["cells"]), merged
+
+
+def test_an_untouched_cell_takes_the_new_text_and_a_touched_one_keeps_the_learners():
+    text, merged = merged_text("a1 b1 c1", "a1 bX c1", "a2 b2 c1")
+
+    assert text == "a2 bX c1"
+    assert merged.took == ["a"]
+    assert merged.kept == ["b"]
+
+
+def test_a_touched_cell_that_the_course_left_alone_is_not_worth_a_word():
+    text, merged = merged_text("a1 b1", "aX b1", "a1 b2")
+
+    assert text == "aX b2"
+    assert merged.kept == []
+
+
+def test_an_added_cell_comes_at_its_place():
+    assert merged_text("a1 b1", "a1 b1", "n1 a1 m1 b1 o1")[0] == "n1 a1 m1 b1 o1"
+
+
+def test_a_removed_cell_goes_unless_the_learner_wrote_in_it():
+    text, merged = merged_text("a1 b1 c1", "a1 b1 cX", "a1")
+
+    assert text == "a1 cX"
+    assert merged.removed == ["b"]
+    assert merged.kept == ["c"]
+
+
+def test_the_learners_own_cells_stay_where_they_are():
+    assert merged_text("a1 b1", "x1 a1 y1 b1 z1", "a2 n1 b1")[0] == "x1 a2 y1 n1 b1 z1"
+
+
+def test_a_cell_that_the_learner_deleted_stays_deleted():
+    assert merged_text("a1 b1 c1", "a1 c1", "a1 b2 c2")[0] == "a1 c2"
+
+
+def test_cells_moved_by_the_course_move_and_take_the_learners_own_along():
+    assert merged_text("a1 b1 c1", "a1 x1 b1 c1", "c1 b1 a1")[0] == "c1 b1 a1 x1"
+
+
+def test_cells_moved_by_the_learner_stay_moved():
+    assert merged_text("a1 b1 c1", "c1 a1 b1", "a1 b2 n1 c1")[0] == "c1 a1 b2 n1"
+
+
+def test_two_cells_of_one_id_are_both_kept_and_told_apart():
+    text, _ = merged_text("a1 b1", "a1 aX b1", "a2 b1")
+
+    assert text == "a2 a-2X b1"
+
+
+def test_cells_without_ids_are_kept():
+    mine = notebook(
+        cell("a", "1"), {"cell_type": "code", "source": "mine"}, {"cell_type": "code", "source": "too"}
+    )
+
+    merged = merge(simple("a1"), mine, simple("a2 b1"))
+
+    assert [(one["id"], source_of(one)) for one in merged.notebook["cells"]] == [
+        ("a", "2"), ("own", "mine"), ("own-2", "too"), ("b", "1"),
+    ]  # fmt: skip
+
+
+def test_a_source_stored_as_lines_is_the_same_source():
+    mine = notebook(cell("a", ["x\n", "y"]))
+
+    merged = merge(notebook(cell("a", "x\ny")), mine, notebook(cell("a", "z")))
+
+    assert merged.took == ["a"]
+
+
+def test_the_courses_metadata_comes_in_and_the_learners_stays():
+    base = notebook(cell("a", "1", exercise="1.1", tags=["exercise"]), kernelspec="old")
+    mine = notebook(
+        cell("a", "X", exercise="1.1", tags=["exercise"], collapsed=True), kernelspec="old", own=1
+    )
+    new = notebook(cell("a", "2", exercise="1.2", tags=["exercise", "long"]), kernelspec="new")
+
+    merged = merge(base, mine, new)
+
+    (one,) = merged.notebook["cells"]
+    assert one["metadata"] == {"exercise": "1.2", "tags": ["exercise", "long"], "collapsed": True}
+    assert merged.notebook["metadata"] == {"kernelspec": "new", "own": 1}
+    assert merged.kept == ["a (exercise 1.2)"]
+
+
+def test_outputs_of_cells_that_did_not_change_stay():
+    mine = simple("a1 b1")
+    for one in mine["cells"]:
+        one["outputs"] = [{"output_type": "stream"}]
+
+    merged = merge(simple("a1 b1"), mine, simple("a1 b2"))
+
+    assert [len(one["outputs"]) for one in merged.notebook["cells"]] == [1, 0]
+
+
+versions = st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("12X")), max_size=7)
+releases = st.lists(
+    st.tuples(st.sampled_from("abcdef"), st.sampled_from("12")), max_size=6, unique_by=lambda c: c[0]
+)
+
+
+@given(releases, versions, releases)
+def test_whatever_the_versions_nothing_is_lost_and_a_second_merge_changes_nothing(base, mine, new):
+    base, mine, new = (notebook(*(cell(*one) for one in version)) for version in (base, mine, new))
+    before = copy.deepcopy((base, mine, new))
+
+    merged = merge(base, mine, new).notebook
+
+    assert (base, mine, new) == before
+    written = [source_of(one) for one in mine["cells"]].count("X")
+    assert [source_of(one) for one in merged["cells"]].count("X") == written
+    shipped, shown = keyed(new["cells"]), keyed(merged["cells"])
+    assert {key for key in shipped if key not in keyed(base["cells"])} <= set(shown)
+    again = merge(new, merged, new)
+    assert again.notebook == merged
+    assert [again.took, again.added, again.removed, again.kept] == [[], [], [], []]
+    interrupted = merge(base, merged, new)  # stopped after the copy was written, before its base was
+    assert interrupted.notebook == merged

@@ -1,0 +1,321 @@
+"""Progress: kept through restarts and by several kernels at once, and never in the way of a check."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from course_lib.exercises import check, hint, solution
+from course_lib.exercises.engine import journal, progress
+from course_lib.exercises.engine.journal import FILE_NAME, ProgressError
+
+
+def double(value):
+    return value * 2
+
+
+def standing(exercise_id="99.1"):
+    return progress.standing(progress.read(), exercise_id)
+
+
+def stored(work):
+    with closing(sqlite3.connect(work / FILE_NAME)) as connection:
+        return connection.execute("SELECT exercise, kind, outcome FROM events ORDER BY number").fetchall()
+
+
+def in_another_kernel(work, code, **options):
+    """Run code in a process of its own, with the sample exercises."""
+    start = (
+        "from course_lib.exercises import check, progress, registry\n"
+        "from tests.exercises.conftest import SAMPLES\nregistry.register(*SAMPLES)\n"
+    )
+    environment = os.environ | {"COURSE_WORK": str(work), "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen(
+        [sys.executable, "-c", start + code], env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options,
+    )  # fmt: skip
+
+
+def test_each_check_is_two_events_and_none_is_ever_changed(work):
+    check("99.1", lambda value: 5)
+    before = stored(work)
+    check("99.1", double)
+
+    assert before == [("99.1", "started", ""), ("99.1", "finished", "failed")]
+    assert stored(work) == [*before, ("99.1", "started", ""), ("99.1", "finished", "passed")]
+
+
+def test_a_pass_stays_a_pass():
+    check("99.1", double)
+    check("99.1", lambda value: 5)
+
+    assert standing().state == "passed"
+    assert standing().attempts == 2
+
+
+def test_progress_made_in_another_kernel_is_here(work):
+    kernel = in_another_kernel(work, "check('99.1', lambda value: value * 2)")
+
+    assert kernel.communicate()[0].startswith("99.1 passed")
+    assert standing().state == "passed"
+
+
+def test_two_kernels_writing_at_once_lose_nothing(work):
+    writes = "for number in range(60):\n    progress.record('99.1', 'hint', outcome=str(number))\n"
+    code = writes + "print(*progress.notes(), end='')"
+    kernels = [in_another_kernel(work, code) for _ in range(2)]
+
+    assert [kernel.communicate()[0] for kernel in kernels] == ["", ""]
+    assert len(stored(work)) == 120
+
+
+def test_a_kernel_killed_in_mid_check_is_told_at_the_next_check_and_loses_nothing(work, capsys):
+    dies = "import os, signal\ndef dies(value):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    kernel = in_another_kernel(work, "check('99.2', None)\n" + dies + "check('99.1', dies)")
+    kernel.communicate()
+
+    assert kernel.returncode == -signal.SIGKILL
+    assert standing().state == "interrupted"
+
+    check("99.2", None)
+    told = "the last check of 99.1 was interrupted (kernel stopped?); run it again"
+    assert capsys.readouterr().out.splitlines()[0] == told
+    check("99.1", double)
+    assert told not in capsys.readouterr().out
+    assert standing().state == "passed"
+    assert standing().interrupted == 1
+
+
+def test_a_check_running_in_another_kernel_is_not_called_interrupted(work, capsys):
+    waits = (
+        "import sys\ndef waits(value):\n    print('now', flush=True)\n    sys.stdin.read()\n    return 4\n"
+    )
+    kernel = in_another_kernel(work, waits + "check('99.1', waits)", stdin=subprocess.PIPE)
+    try:
+        assert kernel.stdout.readline() == "now\n"
+        check("99.2", None)
+        assert "interrupted" not in capsys.readouterr().out
+        assert standing().state == "checking now"
+    finally:
+        kernel.communicate("")
+    assert standing().state == "failed"
+
+
+def test_a_check_older_than_its_limit_is_interrupted_even_if_its_process_number_is_in_use(work):
+    progress.record("99.1", "started", run="a", limit_s=-1.0)
+
+    assert [event.run for event in progress.interrupted(progress.read())] == ["a"]
+
+
+@pytest.fixture
+def read_only_folder(monkeypatch):
+    """A folder that this process may not write to, also where the tests run as root."""
+    folder = Path(tempfile.mkdtemp())
+    monkeypatch.setenv("COURSE_WORK", str(folder / "work"))
+    folder.chmod(0o555)
+    was_root = os.geteuid() == 0
+    if was_root:
+        os.seteuid(65534)
+    yield folder
+    if was_root:
+        os.seteuid(0)
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def test_a_read_only_folder_is_told_with_the_remedy(read_only_folder, capsys):
+    result = check("99.1", double)
+
+    out = capsys.readouterr().out
+    assert result.outcome == "passed"
+    assert "Permission denied: allow writing there, or set COURSE_WORK to a folder of yours" in out
+    assert "saved with your next check (2 waiting)" in out
+    assert out.count("could not be saved") == 1
+
+
+def test_a_read_only_file_is_told_and_still_read(work, capsys, monkeypatch):
+    check("99.1", double)
+    monkeypatch.setattr(journal, "PRAGMAS", ("query_only=ON",))
+
+    check("99.2", lambda: 3)
+
+    assert "the folder is read-only" in capsys.readouterr().out
+    assert standing().state == "passed"
+
+
+def test_a_folder_that_cannot_exist_is_told(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("COURSE_WORK", str(tmp_path / "file" / "work"))
+
+    assert check("99.1", double).outcome == "passed"
+    hint("99.1")
+
+    assert "set COURSE_WORK to a folder of yours" in capsys.readouterr().out
+    assert standing().state == "passed"
+    assert standing().hints == 1
+
+
+def test_with_a_full_disk_events_wait_in_memory_and_are_saved_later(work, capsys, monkeypatch):
+    check("99.2", None)
+    monkeypatch.setattr(journal, "PRAGMAS", ("max_page_count=1",))  # SQLite then reports a full disk
+    source = "x = 1\n" * 2000
+    progress.record("99.1", "finished", outcome="failed", source=source)
+    check("99.1", double)
+
+    out = capsys.readouterr().out
+    assert "the disk is full: free some space" in out
+    assert "(3 waiting)" in out
+    assert standing().state == "passed"
+    assert len(stored(work)) == 2
+
+    monkeypatch.setattr(journal, "PRAGMAS", ())
+    check("99.2", None)
+    assert "could not" not in capsys.readouterr().out
+    assert len(stored(work)) == 7
+    assert progress.last_source(progress.read(), "99.1")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of 64 kB, where the machine lets us mount one."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "course-test", str(folder)],
+        capture_output=True,
+        check=False,
+    )
+    if not mounted or mounted.returncode:
+        pytest.skip("mounting a small file system needs more rights than these")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_really_full_loses_nothing(small_disk, monkeypatch, capsys):
+    monkeypatch.setenv("COURSE_WORK", str(small_disk))
+    check("99.2", None)
+    filler = small_disk / "filler"
+    with pytest.raises(OSError, match="No space"):
+        filler.write_bytes(b"x" * 65536)
+
+    check("99.1", double)
+    assert "free some space" in capsys.readouterr().out
+    filler.unlink()
+    check("99.2", None)
+
+    assert "could not" not in capsys.readouterr().out
+    assert [row[:2] for row in stored(small_disk)].count(("99.1", "finished")) == 1
+
+
+@pytest.mark.parametrize("damage", ["not a database", "torn"])
+def test_a_damaged_file_is_moved_aside_and_never_deleted(work, capsys, damage):
+    check("99.1", double)
+    path = work / FILE_NAME
+    whole = path.read_bytes()
+    damaged = b"this is not a database" * 300 if damage == "not a database" else whole[:4096] + b"\xff" * 8192
+    path.write_bytes(damaged)
+
+    check("99.1", double)
+
+    out = capsys.readouterr().out
+    (aside,) = work.glob(f"{FILE_NAME}.damaged-*")
+    assert aside.read_bytes() == damaged
+    assert f"the progress file was damaged; it is kept as {aside}, and a new one was begun" in out
+    assert standing().state == "passed"
+
+
+def test_a_file_of_a_newer_course_is_left_alone(work, capsys):
+    check("99.1", double)
+    with closing(sqlite3.connect(work / FILE_NAME)) as connection:
+        connection.execute("PRAGMA user_version = 9")
+    before = (work / FILE_NAME).read_bytes()
+
+    check("99.1", double)
+
+    assert "written by a newer course (version 9): update the course" in capsys.readouterr().out
+    assert (work / FILE_NAME).read_bytes() == before
+
+
+def test_a_file_held_by_another_program_is_told(work, capsys, monkeypatch):
+    check("99.1", double)
+    monkeypatch.setattr(journal, "BUSY_WAIT_S", 0.05)
+    with closing(sqlite3.connect(work / FILE_NAME)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        check("99.1", double)
+
+    assert "another kernel has held the file" in capsys.readouterr().out
+    assert standing().attempts == 2
+
+
+def test_the_export_is_small_and_names_nobody(work):
+    def secret_name(value):
+        return "Ada Lovelace"
+
+    check("99.1", secret_name)
+    check("99.1", secret_name)
+    hint("99.1")
+    solution("99.1")
+
+    exported = progress.export()
+
+    assert exported["schema"] == 1
+    assert exported["exercises"]["99.1"] == {
+        "state": "failed", "attempts": 2, "hints": 1, "solution_shown": False, "interrupted": 0, "resets": 0,
+        "stuck_on": {"Two becomes four": 2},
+    }  # fmt: skip
+    text = json.dumps(exported)
+    assert not [word for word in ("Ada", "secret", str(work), "tmp", "def ") if word in text]
+
+
+def test_the_export_of_an_unreadable_file_is_an_error(work, monkeypatch):
+    check("99.1", double)
+    with closing(sqlite3.connect(work / FILE_NAME)) as connection:
+        connection.execute("PRAGMA user_version = 9")
+
+    with pytest.raises(ProgressError, match="update the course"):
+        progress.export()
+
+
+def test_observers_hear_of_every_event_until_they_leave(capsys):
+    heard = []
+    leave = progress.subscribe(lambda: heard.append(1))
+    check("99.1", double)
+    leave()
+    check("99.1", double)
+
+    assert len(heard) == 2
+
+
+def test_a_board_that_reads_well_does_not_hide_that_saving_failed(work, capsys, monkeypatch):
+    leave = progress.subscribe(progress.read)
+    monkeypatch.setattr(journal, "PRAGMAS", ("query_only=ON",))
+    check("99.2", None)
+    monkeypatch.setattr(journal, "PRAGMAS", ())
+    progress.record("99.2", "hint", outcome="1")
+    monkeypatch.setattr(journal, "PRAGMAS", ("query_only=ON",))
+    capsys.readouterr()
+
+    check("99.1", double)
+    leave()
+
+    assert "the folder is read-only" in capsys.readouterr().out
+
+
+def test_a_broken_observer_does_not_break_a_check(capsys):
+    leave = progress.subscribe(lambda: 1 / 0)
+    try:
+        assert check("99.1", double).outcome == "passed"
+    finally:
+        leave()
+
+    assert "a progress board could not be redrawn: ZeroDivisionError" in capsys.readouterr().out

@@ -1,0 +1,275 @@
+"""The learner's copies: made once, reset, compared and updated, whole at every moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from course_lib import paths
+from course_lib.errors import CourseError
+from course_lib.exercises.engine import notebookfile, progress
+from course_lib.exercises.engine import work as copies
+from course_lib.exercises.engine.registry import UnknownExerciseError
+from tests.exercises.engine.test_merge import cell, notebook
+
+NAME = "99_sample.ipynb"
+STUB = "def double(value): ..."
+OURS = "def double(value):\n    return 2 * value"
+MINE = "def double(value):\n    return value + value"
+
+
+def sample(answer, *, text="x = 1"):
+    return notebook(
+        cell("top", text),
+        cell("ex", answer, exercise="99.1", tags=["exercise"]),
+        cell("check", "check('99.1', double)", exercise="99.1", tags=["check"]),
+    )
+
+
+@pytest.fixture(autouse=True)
+def course(tmp_path, monkeypatch):
+    """A small course of one notebook, as built."""
+    for name in ("NOTEBOOKS", "SOLUTIONS"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setattr(paths, name, tmp_path / name)
+    ship(sample(STUB))
+    notebookfile.write(paths.SOLUTIONS / NAME, sample(OURS))
+    return tmp_path
+
+
+def ship(content):
+    notebookfile.write(paths.NOTEBOOKS / NAME, content)
+
+
+def write_answer(work, answer=MINE):
+    mine = json.loads((work / NAME).read_text())
+    mine["cells"][1]["source"] = answer.splitlines(keepends=True)
+    mine["cells"][1]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "4"}]
+    (work / NAME).write_text(json.dumps(mine))
+
+
+def sources(path):
+    return [notebookfile.source_of(one) for one in json.loads(path.read_text())["cells"]]
+
+
+def files(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_copies_are_made_once_and_never_overwritten(work):
+    assert copies.make_copies() == [work / NAME]
+    assert (work / NAME).read_bytes() == (paths.NOTEBOOKS / NAME).read_bytes()
+    assert (work / ".shipped" / NAME).exists()
+
+    write_answer(work)
+    before = files(work)
+    assert copies.make_copies() == []
+    assert files(work) == before
+
+
+def test_a_copy_that_was_cut_off_before_its_notebook_was_written_is_made_anew(work):
+    copies.make_copies()
+    (work / NAME).unlink()
+
+    assert copies.make_copies() == [work / NAME]
+
+
+def test_reset_puts_the_stub_back_and_keeps_the_answer(work):
+    copies.make_copies()
+    write_answer(work)
+
+    said = copies.reset("99.1")
+
+    (kept,) = (work / ".attempts").iterdir()
+    assert kept.read_text() == MINE + "\n"
+    assert f"Your answer is kept in {kept}." in said
+    assert "Reload Notebook from Disk" in said
+    assert sources(work / NAME) == ["x = 1", STUB, "check('99.1', double)"]
+    assert json.loads((work / NAME).read_text())["cells"][1]["outputs"] == []
+    assert progress.standing(progress.read(), "99.1").resets == 1
+
+
+def test_resetting_twice_in_a_second_keeps_both_answers(work):
+    copies.make_copies()
+    for answer in ("one = 1", "two = 2"):
+        write_answer(work, answer)
+        copies.reset("99.1")
+
+    assert {path.read_text() for path in (work / ".attempts").iterdir()} == {"one = 1\n", "two = 2\n"}
+
+
+def test_reset_of_an_untouched_exercise_changes_nothing(work):
+    copies.make_copies()
+    before = files(work)
+
+    assert copies.reset("99.1") == "99.1 is already as it was given out; nothing was changed."
+    assert files(work) == before
+
+
+def test_reset_brings_a_deleted_cell_back_to_its_place(work):
+    copies.make_copies()
+    mine = json.loads((work / NAME).read_text())
+    mine["cells"] = [mine["cells"][0], cell("own", "y = 2"), cell("own", "z = 3"), mine["cells"][2]]
+    (work / NAME).write_text(json.dumps(mine))
+
+    copies.reset("99.1")
+
+    assert sources(work / NAME) == ["x = 1", "y = 2", "z = 3", STUB, "check('99.1', double)"]
+
+
+def test_reset_tells_an_unknown_exercise(work):
+    with pytest.raises(UnknownExerciseError, match=r"known: 0\.1"):
+        copies.reset("9.9")
+
+
+def test_reset_without_a_copy_says_how_to_make_one(work):
+    with pytest.raises(copies.WorkError, match=r"99_sample\.ipynb is missing; `course setup` makes it"):
+        copies.reset("99.1")
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"cells": 3}', "[]", '{"cells": ["text"]}'])
+def test_a_broken_copy_is_refused_and_left_alone(work, content):
+    copies.make_copies()
+    (work / NAME).write_text(content)
+
+    for refuses in (copies.reset, copies.diff):
+        with pytest.raises(
+            CourseError, match=r"cannot be read .*; restore it from .*\.backup, or move it away"
+        ):
+            refuses("99.1")
+    assert "left alone" in str(copies.update())
+    assert (work / NAME).read_text() == content
+
+
+def test_a_shipped_notebook_that_is_missing_or_empty_is_told(work):
+    copies.make_copies()
+    ship(notebook(cell("top", "x")))
+    with pytest.raises(copies.WorkError, match=r"no cell for exercise 99\.1; `make build`"):
+        copies.reset("99.1")
+
+    (paths.NOTEBOOKS / NAME).unlink()
+    with pytest.raises(CourseError, match="is missing; `make build` makes it"):
+        copies.reset("99.1")
+
+
+def test_diff_goes_from_the_learners_answer_to_ours(work):
+    copies.make_copies()
+    write_answer(work)
+
+    assert copies.diff("99.1").splitlines() == [
+        "--- yours", "+++ ours", "@@ -1,2 +1,2 @@", " def double(value):", "-    return value + value",
+        "+    return 2 * value",
+    ]  # fmt: skip
+
+
+def test_diff_of_the_same_answer_says_so(work):
+    copies.make_copies()
+    write_answer(work, OURS)
+
+    assert copies.diff("99.1") == "your answer to 99.1 is the same as ours, letter by letter."
+
+
+def test_diff_without_a_solution_or_without_the_cell_is_told(work):
+    copies.make_copies()
+    (paths.SOLUTIONS / NAME).unlink()
+    with pytest.raises(CourseError, match="is missing; `make build` makes it"):
+        copies.diff("99.1")
+
+    notebookfile.write(paths.SOLUTIONS / NAME, notebook(cell("top", "x")))
+    with pytest.raises(copies.WorkError, match="holds no cell"):
+        copies.diff("99.1")
+
+    notebookfile.write(paths.SOLUTIONS / NAME, sample(OURS))
+    notebookfile.write(work / NAME, notebook(cell("top", "x")))
+    with pytest.raises(copies.WorkError, match=r"any more; `course reset 99\.1`"):
+        copies.diff("99.1")
+
+
+def test_update_takes_the_new_keeps_the_learners_and_backs_up_the_old(work):
+    copies.make_copies()
+    write_answer(work)
+    old = (work / NAME).read_bytes()
+    ship(sample(STUB + "  # one line will do", text="x = 2"))
+
+    report = str(copies.update())
+
+    assert sources(work / NAME) == ["x = 2", MINE, "check('99.1', double)"]
+    (backup,) = (work / ".backup").iterdir()
+    assert backup.read_bytes() == old
+    assert report.splitlines() == [
+        f"{NAME}: updated (the old one is {backup})",
+        "  taken from the course: top",
+        "  changed by you and by the course, kept as you wrote it: ex (exercise 99.1)",
+        copies.RELOAD,
+    ]
+
+
+def test_updating_twice_changes_nothing(work):
+    copies.make_copies()
+    write_answer(work)
+    ship(sample("def double(value): pass", text="x = 2"))
+    copies.update()
+    before = files(work)
+
+    assert str(copies.update()) == f"{NAME}: up to date"
+    assert files(work) == before
+
+
+def test_update_makes_a_missing_copy_and_needs_no_base(work):
+    assert str(copies.update()) == f"{NAME}: new"
+    write_answer(work)
+    (work / ".shipped" / NAME).write_text("{")
+    ship(sample(STUB, text="x = 2"))
+
+    report = str(copies.update())
+
+    assert sources(work / NAME)[1] == MINE
+    assert "kept as you wrote it: top, ex (exercise 99.1)" in report
+
+
+def test_a_copy_whose_cells_lost_their_ids_is_left_alone(work):
+    copies.make_copies()
+    mine = json.loads((work / NAME).read_text())
+    for one in mine["cells"]:
+        del one["id"]
+    (work / NAME).write_text(json.dumps(mine))
+    before = files(work)
+    ship(sample(STUB, text="x = 2"))
+
+    assert "lost their ids; move it away and update for a new copy" in str(copies.update())
+    assert files(work) == before
+
+
+def test_update_without_notebooks_says_how_to_build_them(work):
+    (paths.NOTEBOOKS / NAME).unlink()
+
+    assert "`make build` makes it" in str(copies.update())
+
+
+def test_a_disk_that_fills_up_leaves_every_file_whole(work, course):
+    copies.make_copies()
+    write_answer(work)
+    ship(sample(STUB, text="x = 2\n" * 2000))
+    before = files(work)
+    code = (
+        "import resource, signal, sys\nfrom pathlib import Path\nfrom course_lib import paths\n"
+        "from course_lib.exercises import work\nfrom course_lib.files import FileError\n"
+        "paths.NOTEBOOKS = Path(sys.argv[1])\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "try:\n    work.update()\nexcept FileError as error:\n    print(error)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(paths.NOTEBOOKS)],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    assert "could not write" in done.stdout
+    assert "Free some space" in done.stdout
+    after = files(work)
+    assert {path: content for path, content in after.items() if ".backup" not in path.parts} == before
+    assert not [path for path in after if path.name.startswith(f".{NAME}.")]

@@ -1,0 +1,140 @@
+from course_lib.lm.endpoint import accounts
+from course_lib.lm.endpoint.accounts import Account, Accounts, Exchange
+from course_lib.lm.keys import client_of
+from course_lib.lm.ledger import Ledger
+
+
+class ManualClock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def ended(account: Account, **values: object) -> None:
+    exchange = Exchange(begun_s=100.0, status=200)
+    account.begin(exchange)
+    for name, value in values.items():
+        setattr(exchange, name, value)
+    account.finish(exchange)
+
+
+def test_totals_add_up() -> None:
+    account = Account(ManualClock())
+
+    ended(account, prompt_tokens=10, completion_tokens=2, cost_usd=0.5)
+    ended(account, status=503, fault="unavailable")
+
+    ledger = Ledger.from_json(account.view(0))
+    assert (ledger.requests, ledger.prompt_tokens, ledger.completion_tokens, ledger.cost_usd) == (
+        2,
+        10,
+        2,
+        0.5,
+    )
+    assert (ledger.statuses, ledger.faults) == ({200: 1, 503: 1}, {"unavailable": 1})
+
+
+def test_most_at_once_counts_requests_that_overlap() -> None:
+    account = Account(ManualClock())
+    first, second = Exchange(100.0), Exchange(100.0)
+
+    account.begin(first)
+    account.begin(second)
+    account.finish(first)
+    ended(account)
+
+    assert account.view(0)["most_at_once"] == 2
+    assert account.view(0)["under_way"] == 1
+    assert [call["at_once"] for call in account.view(0)["calls"]] == [1, 2]
+
+
+def test_since_shows_what_ended_after_a_request() -> None:
+    account = Account(ManualClock())
+    for tokens in (1, 2, 3, 4):
+        ended(account, prompt_tokens=tokens)
+
+    ledger = Ledger.from_json(account.view(2))
+
+    assert (ledger.requests, ledger.prompt_tokens, ledger.is_complete) == (2, 7, True)
+    assert [call.number for call in ledger.calls] == [3, 4]
+
+
+def test_the_ledger_stays_small_however_many_requests_there_are() -> None:
+    account = Account(ManualClock())
+
+    for n in range(accounts.MAX_LINES + 500):
+        ended(account, reply=str(n), size_chars=10)
+
+    ledger = Ledger.from_json(account.view(0))
+    assert ledger.requests == accounts.MAX_LINES + 500
+    assert len(account._lines) == accounts.MAX_LINES
+    assert len(ledger.calls) == accounts.MAX_CALLS
+    assert ledger.calls[-1].reply == str(accounts.MAX_LINES + 499)
+    assert not Ledger.from_json(account.view(1)).is_complete
+
+
+def test_long_messages_push_older_ones_out() -> None:
+    account = Account(ManualClock())
+
+    for _ in range(10):
+        ended(account, size_chars=accounts.MAX_CALL_CHARS // 4)
+
+    assert len(account._calls) == 4
+    ended(account, size_chars=accounts.MAX_CALL_CHARS * 2)
+    assert not account._calls
+
+
+def test_a_reset_forgets_all_but_the_profiles() -> None:
+    account = Account(ManualClock())
+    ended(account, prompt_tokens=5)
+    account.usage("sim-large", "storm", 100.0).next()
+    account.sample(b"request", 1)
+    under_way = Exchange(100.0)
+    account.begin(under_way)
+
+    account.reset()
+    account.finish(under_way)
+
+    assert account.view(0)["requests"] == 0
+    assert account.usage("sim-large", "storm", 100.0).number == 0
+    assert account.sample(b"request", 1) == 0
+
+
+def test_samples_count_identical_requests() -> None:
+    account = Account(ManualClock())
+
+    counted = [
+        account.sample(b"a", 1),
+        account.sample(b"a", 3),
+        account.sample(b"a", 1),
+        account.sample(b"b", 1),
+    ]
+
+    assert counted == [0, 1, 4, 0]
+
+
+def test_counted_samples_are_bounded() -> None:
+    account = Account(ManualClock())
+
+    for n in range(accounts.MAX_SAMPLES + 10):
+        account.sample(str(n).encode(), 1)
+
+    assert len(account._samples) == accounts.MAX_SAMPLES
+
+
+def test_clients_are_bounded_and_the_longest_unseen_goes() -> None:
+    kept = Accounts(ManualClock())
+    first = kept.of("first")
+
+    for n in range(accounts.MAX_CLIENTS):
+        kept.of(str(n))
+        assert kept.of("first") is first
+
+    assert len(kept._of) == accounts.MAX_CLIENTS
+
+
+def test_a_clients_name_does_not_show_its_key() -> None:
+    assert "secret" not in client_of("secret")
+    assert client_of("secret") == client_of("secret") != client_of("other")

@@ -1,0 +1,222 @@
+"""The simulated prompt cache of a provider, alone and through the endpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from course_lib.lm import prices
+from course_lib.lm.endpoint import faults, prefixes, wire
+from course_lib.lm.endpoint.prefixes import IDLE_S, LONG_IDLE_S, MAX_MARKS, MIN_TOKENS, Prefixes
+from tests.lm.conftest import Served
+from tests.lm.endpoint.test_server import ask, client, define, ledger
+from tests.lm.endpoint.test_upstream import Chain, chain  # noqa: F401  # a fixture
+
+SYSTEM = "You sort tickets. " + "Tents are shipped on Mondays. " * 250  # six tokens each
+
+
+def body(question: str = "Where is my tent?", system: str = SYSTEM, **more: Any) -> dict[str, Any]:
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": question}]
+    return {"messages": messages, **more}
+
+
+def read(kept: Prefixes, asked: dict[str, Any], *, model: str = "sim-large", now_s: float = 0.0) -> int:
+    return kept.read(model, asked, wire.count_prompt(asked), now_s)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        body(),
+        body(tools=[{"type": "function", "function": {"name": "search", "parameters": {"type": "object"}}}]),
+        body(response_format={"type": "json_object"}),
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "Look:"}, {"type": "image_url"}]}
+            ]
+        },
+        {"messages": [{"role": "assistant", "content": None, "tool_calls": [{"id": "a"}]}]},
+    ],
+)
+def test_a_prompt_shares_all_its_tokens_with_itself_as_the_endpoint_counts_them(
+    asked: dict[str, Any],
+) -> None:
+    assert prefixes.shared_tokens(asked, asked) == wire.count_prompt(asked)
+
+
+def test_the_second_prompt_with_the_same_beginning_finds_it_in_whole_steps() -> None:
+    kept = Prefixes()
+    first, second = body(), body("Where is my stove, and when will it come?")
+
+    assert read(kept, first) == 0
+    cached = read(kept, second)
+
+    assert cached == prefixes.cacheable_tokens(prefixes.shared_tokens(first, second))
+    assert cached % 128 == 0
+    assert MIN_TOKENS < cached < wire.count_prompt(second)
+
+
+def test_a_difference_at_the_beginning_leaves_nothing_to_find() -> None:
+    kept = Prefixes()
+    read(kept, body())
+
+    assert read(kept, body(system=f"It is 10:42. {SYSTEM}")) == 0
+
+
+@pytest.mark.parametrize("other", [{"response_format": {"type": "json_object"}}, {"tools": [{"a": 1}]}])
+def test_tools_and_response_schema_come_before_the_messages(other: dict[str, Any]) -> None:
+    kept = Prefixes()
+    read(kept, body())
+
+    assert read(kept, body(**other)) == 0
+
+
+def test_another_model_knows_nothing_of_it() -> None:
+    kept = Prefixes()
+    read(kept, body())
+
+    assert read(kept, body(), model="sim-small") == 0
+
+
+def test_another_role_is_another_prompt() -> None:
+    asked = body()
+    asked["messages"][0]["role"] = "developer"
+
+    assert prefixes.shared_tokens(body(), asked) == 0
+
+
+def test_a_short_prompt_is_not_even_looked_at() -> None:
+    kept = Prefixes()
+    short = body(system="You sort tickets.")
+
+    assert (read(kept, short), read(kept, short), len(kept)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(("more", "idle_s"), [({}, IDLE_S), ({"prompt_cache_retention": "24h"}, LONG_IDLE_S)])
+def test_use_keeps_a_prefix_and_idleness_loses_it(more: dict[str, Any], idle_s: float) -> None:
+    kept = Prefixes()
+    read(kept, body(**more))
+
+    assert read(kept, body(**more), now_s=idle_s - 1) > 0
+    assert read(kept, body(**more), now_s=2 * idle_s - 2) > 0
+    assert read(kept, body(**more), now_s=3 * idle_s - 1) == 0
+
+
+def test_memory_is_bounded_and_the_longest_unused_goes() -> None:
+    kept = Prefixes()
+    read(kept, body())
+    for number in range(1100):
+        read(kept, body(system=f"Customer {number}. {SYSTEM}"))
+        if number % 100 == 0:
+            assert read(kept, body()) > 0
+
+    assert len(kept) == MAX_MARKS
+    assert read(kept, body(system=f"Customer 1. {SYSTEM}")) == 0
+    assert read(kept, body(system=f"Customer 1099. {SYSTEM}")) > 0
+
+
+def test_a_prompt_longer_than_the_memory_is_kept_in_part() -> None:
+    kept = Prefixes()
+    endless = body(system="tent " * 128 * MAX_MARKS)
+
+    assert [read(kept, endless) for _ in range(2)] == [0, MIN_TOKENS + 128 * (MAX_MARKS // 2)]
+    assert len(kept) <= MAX_MARKS
+
+
+# -- at the endpoint ----------------------------------------------------------------------------------
+
+
+def say(served: Served, question: str, model: str = "sim-large", key: str = "k", **options: Any) -> Any:
+    with client(served, key) as ai:
+        answer: Any = ai.chat.completions.create(model=model, messages=body(question)["messages"], **options)
+        return list(answer)[-1] if options.get("stream") else answer
+
+
+def test_the_reply_and_the_ledger_show_what_was_cached_and_it_is_cheaper(echo: Served) -> None:
+    first, second = say(echo, "Where is my tent?"), say(echo, "Where is my lamp?")
+
+    cached = second.usage.prompt_tokens_details.cached_tokens
+    seen = ledger(echo)
+    assert first.usage.prompt_tokens_details.cached_tokens == 0
+    assert cached == 1408
+    assert [call["cached_tokens"] for call in seen["calls"]] == [0, cached]
+    assert (seen["cached_tokens"], ledger(echo, since=1)["cached_tokens"]) == (cached, cached)
+    saved_usd = seen["calls"][0]["cost_usd"] - seen["calls"][1]["cost_usd"]
+    assert saved_usd == pytest.approx(cached * (2.50 - 1.25) / 1e6)
+
+
+def test_a_stream_tells_it_in_its_last_chunk(echo: Served) -> None:
+    say(echo, "Where is my tent?")
+
+    last = say(echo, "Where is my tent?", stream=True, stream_options={"include_usage": True})
+
+    assert last.usage.prompt_tokens_details.cached_tokens == 1408
+
+
+def test_a_short_prompt_has_the_usage_it_always_had(echo: Served) -> None:
+    assert ask(echo).usage.prompt_tokens_details is None
+
+
+def test_each_key_has_a_cache_of_its_own_and_a_reset_empties_it(echo: Served) -> None:
+    say(echo, "Where is my tent?")
+
+    assert say(echo, "Where is my tent?", key="other").usage.prompt_tokens_details.cached_tokens == 0
+    with echo.http() as http:
+        http.post("/course/reset")
+    assert say(echo, "Where is my tent?").usage.prompt_tokens_details.cached_tokens == 0
+
+
+def test_a_request_that_failed_early_leaves_nothing_in_the_cache(echo: Served) -> None:
+    define(echo, "down", unavailable_rate=1)
+    with pytest.raises(Exception, match="503"):
+        say(echo, "Where is my tent?", "sim-large@down")
+
+    assert say(echo, "Where is my tent?").usage.prompt_tokens_details.cached_tokens == 0
+
+
+def test_a_spoilt_answer_still_tells_what_was_cached(echo: Served) -> None:
+    define(echo, "odd", prose_around_rate=1)
+    say(echo, "Where is my tent?")
+
+    assert say(echo, "Where is my tent?", "sim-large@odd").usage.prompt_tokens_details.cached_tokens == 1408
+
+
+def test_a_cached_beginning_shortens_the_wait_for_the_first_token() -> None:
+    slow = faults.Plan(ttft_s=1.0, tokens_per_s=50.0)
+
+    assert faults.sooner(slow, 0.0) == slow
+    assert faults.sooner(slow, 0.5).ttft_s == pytest.approx(0.6)
+    assert faults.sooner(faults.Plan(), 0.5).ttft_s == 0
+
+
+def test_a_hosted_providers_own_count_comes_through_and_is_billed(chain: Chain, echo: Served) -> None:  # noqa: F811
+    front = chain()
+    say(front, "Where is my tent?", "openai/sim-large")
+
+    answer = say(front, "Where is my lamp?", "openai/sim-large")
+
+    assert answer.usage.prompt_tokens_details.cached_tokens == 1408
+    assert [call["cached_tokens"] for call in ledger(front)["calls"]] == [0, 1408]
+
+
+def test_a_hosted_stream_is_billed_with_its_cached_tokens(chain: Chain) -> None:  # noqa: F811
+    front = chain()
+    for _ in range(2):
+        say(front, "Where is my tent?", "openai/sim-large", stream=True)
+
+    assert ledger(front)["calls"][1]["cached_tokens"] == 1408
+
+
+def test_hosted_models_have_their_own_price_for_cached_tokens() -> None:
+    rate = prices.price("openai/gpt-4o-mini")
+
+    assert rate.cached_usd == pytest.approx(rate.prompt_usd / 2)
+    assert prices.cost_usd("openai/no-such-model", 2000, 0, 1024) == prices.cost_usd(
+        "openai/no-such-model", 2000, 0
+    )
+
+
+@pytest.mark.parametrize("used", [{}, {"prompt_tokens_details": None}, {"prompt_tokens_details": {}}])
+def test_a_usage_that_says_nothing_of_it_counts_as_none(used: dict[str, Any]) -> None:
+    assert wire.cached_read(used) == 0

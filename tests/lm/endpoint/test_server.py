@@ -1,0 +1,533 @@
+"""The endpoint over HTTP, as the official client and as any other sees it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import socket
+import struct
+import threading
+import time
+from base64 import b64decode
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from course_lib.lm.endpoint.server import Endpoint
+from tests.lm.conftest import MESSAGES, Echo, Served
+
+TOOL: Any = {"type": "function", "function": {"name": "search", "parameters": {"type": "object"}}}
+
+
+def client(served: Served, key: str = "k", **options: Any) -> openai.OpenAI:
+    return openai.OpenAI(base_url=served.url, api_key=key, **{"max_retries": 0, **options})
+
+
+def ask(served: Served, model: str = "sim-large", **options: Any) -> Any:
+    with client(served) as ai:
+        answer: Any = ai.chat.completions.create(model=model, messages=MESSAGES, **options)
+        return list(answer) if options.get("stream") else answer
+
+
+def ledger(served: Served, key: str = "k", since: int = 0) -> dict[str, Any]:
+    with served.http(key) as http:
+        answer: dict[str, Any] = http.get(f"/course/ledger?since={since}").json()
+        return answer
+
+
+def define(served: Served, name: str, **fields: Any) -> None:
+    with served.http() as http:
+        http.post("/course/profiles", json={"name": name, **fields}).raise_for_status()
+
+
+# -- the official client ------------------------------------------------------------------------------
+
+
+def test_a_chat_completion(echo: Served) -> None:
+    answer = ask(echo)
+
+    assert answer.choices[0].message.content == "one two three"
+    assert (answer.model, answer.choices[0].finish_reason) == ("sim-large", "stop")
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.total_tokens) == (
+        7,
+        3,
+        10,
+    )
+
+
+def test_a_stream_with_usage(echo: Served) -> None:
+    with client(echo) as ai, ai.chat.completions.create(
+        model="sim-large", messages=MESSAGES, stream=True, stream_options={"include_usage": True}
+    ) as stream:  # fmt: skip
+        chunks = list(stream)
+
+    assert [c.choices[0].delta.content for c in chunks if c.choices and c.choices[0].delta.content] == [
+        "one",
+        " two",
+        " three",
+    ]
+    assert chunks[-1].usage.total_tokens == 10
+
+
+def test_a_stream_without_usage_has_no_usage_chunk(echo: Served) -> None:
+    with client(echo) as ai, ai.chat.completions.create(
+        model="sim-large", messages=MESSAGES, stream=True
+    ) as stream:  # fmt: skip
+        assert all(chunk.choices for chunk in stream)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_tool_calls(echo: Served, stream: bool) -> None:
+    with client(echo) as ai:
+        if stream:
+            with ai.chat.completions.stream(model="sim-large", messages=MESSAGES, tools=[TOOL]) as events:
+                choice = events.get_final_completion().choices[0]
+        else:
+            choice = ai.chat.completions.create(model="sim-large", messages=MESSAGES, tools=[TOOL]).choices[0]
+
+    calls = choice.message.tool_calls
+    assert choice.finish_reason == "tool_calls"
+    assert [json.loads(call.function.arguments) for call in calls] == [
+        {"text": "one two three"},
+        {"text": "again"},
+    ]
+
+
+def test_several_choices(echo: Served) -> None:
+    answer = ask(echo, n=3, temperature=1)
+
+    assert [choice.message.content for choice in answer.choices] == ["one two three"] + [
+        f"one two three #{n}" for n in (1, 2)
+    ]
+
+
+def test_models_are_listed_and_found_by_name(echo: Served) -> None:
+    with client(echo) as ai:
+        assert [model.id for model in ai.models.list()] == ["sim-large", "sim-small", "sim-embed"]
+        assert ai.models.retrieve("sim-large").id == "sim-large"
+        with pytest.raises(openai.NotFoundError, match=r"no model named .*gpt-9"):
+            ai.models.retrieve("gpt-9")
+
+
+def test_embeddings_in_both_encodings(echo: Served) -> None:
+    with client(echo) as ai:
+        packed = ai.embeddings.create(
+            model="sim-embed", input=["a tent", "a lamp"]
+        )  # the client asks for base64
+        plain = ai.embeddings.create(model="sim-embed", input="a tent", encoding_format="float")
+
+    assert len(packed.data) == 2
+    assert packed.data[0].embedding == pytest.approx(plain.data[0].embedding, abs=1e-6)
+    assert packed.usage.prompt_tokens == 4
+
+
+@pytest.mark.parametrize("bad", [[], 5, [5], None])
+def test_embeddings_of_nothing_are_refused(echo: Served, bad: Any) -> None:
+    with echo.http() as http:
+        answer = http.post("/v1/embeddings", json={"model": "sim-embed", "input": bad})
+
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "input")
+
+
+def test_too_many_requests_are_429_with_retry_after(echo: Served) -> None:
+    define(echo, "slow", limit_requests_per_s=0.5)
+
+    ask(echo, "sim-large@slow")
+    with pytest.raises(openai.RateLimitError, match="too many requests for sim-large@slow") as caught:
+        ask(echo, "sim-large@slow")
+
+    assert caught.value.response.headers["retry-after"] == "2"
+    assert ledger(echo)["faults"] == {"rate_limited": 1}
+
+
+def test_a_token_limit_counts_prompt_and_completion(echo: Served) -> None:
+    define(echo, "slow", limit_tokens_per_s=10)
+
+    ask(echo, "sim-large@slow")
+    with pytest.raises(openai.RateLimitError):
+        ask(echo, "sim-large@slow")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        (b"hello", 400, "the body is not JSON"),
+        (b"{}", 400, "model is missing"),
+        (b'{"model": "sim-large"}', 400, "messages is missing"),
+        (
+            json.dumps({"model": "gpt-9", "messages": MESSAGES}).encode(),
+            404,
+            "known: sim-large, sim-small, local",
+        ),
+        (
+            json.dumps({"model": "sim-large@nope", "messages": MESSAGES}).encode(),
+            404,
+            "no profile named 'nope'; known: busy, calm, outage, sloppy, storm",
+        ),
+        (json.dumps({"model": "openai/gpt-9", "messages": MESSAGES}).encode(), 401, "needs OPENAI_API_KEY"),
+        (json.dumps({"model": "local", "messages": MESSAGES}).encode(), 404, "xllamacpp is not installed"),
+    ],
+)
+def test_what_cannot_be_answered_says_why(
+    echo: Served, monkeypatch: pytest.MonkeyPatch, body: bytes, status: int, said: str
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with echo.http() as http:
+        answer = http.post("/v1/chat/completions", content=body)
+
+    assert answer.status_code == status
+    assert said in answer.json()["error"]["message"]
+    assert ledger(echo)["statuses"] == {str(status): 1}
+
+
+def test_an_engine_that_breaks_is_a_500_that_names_the_error(
+    echo: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        pytest.raises(openai.InternalServerError, match="ZeroDivisionError: the engine broke"),
+        client(echo) as ai,
+    ):
+        ai.chat.completions.create(model="sim-large", messages=[{"role": "user", "content": "break"}])
+
+    assert ask(echo).choices
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/v1/chat/completions"), ("POST", "/v1/responses")])
+def test_what_nothing_answers_is_404_with_what_does(echo: Served, method: str, path: str) -> None:
+    with echo.http() as http:
+        answer = http.request(method, path)
+
+    assert answer.status_code == 404
+    assert f"nothing answers {method} {path}; known: /v1/chat" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("since", ["x", "1.5", "9" * 5000])
+def test_since_is_a_requests_number(echo: Served, since: str) -> None:
+    with echo.http() as http:
+        answer = http.get(f"/course/ledger?since={since}")
+
+    assert answer.status_code == 400
+    assert "it should be a request's number" in answer.json()["error"]["message"]
+
+
+def test_a_body_too_large_is_413(echo: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("course_lib.lm.endpoint.channel.MAX_BODY_BYTES", 1000)
+
+    with echo.http() as http:
+        answer = http.post("/v1/chat/completions", content=b" " * 2000)
+
+    assert answer.status_code == 413
+
+
+# -- keys ---------------------------------------------------------------------------------------------
+
+
+def test_two_keys_have_two_ledgers(echo: Served) -> None:
+    ask(echo)
+    with client(echo, "other") as ai:
+        ai.chat.completions.create(model="sim-small", messages=MESSAGES)
+        ai.chat.completions.create(model="sim-small", messages=MESSAGES)
+
+    assert ledger(echo)["requests"] == 1
+    assert ledger(echo, "other")["requests"] == 2
+    assert {call["model"] for call in ledger(echo, "other")["calls"]} == {"sim-small"}
+
+
+def test_one_clients_profile_and_sequence_are_not_anothers(echo: Served) -> None:
+    define(echo, "mine", error_rate=1)
+
+    with client(echo, "other") as ai, pytest.raises(openai.NotFoundError, match="no profile named 'mine'"):
+        ai.chat.completions.create(model="sim-large@mine", messages=MESSAGES)
+
+
+def test_a_workshop_lets_only_its_keys_in(serve: Callable[[Endpoint], Served]) -> None:
+    served = serve(Endpoint(Echo(), keys=["anna"]))
+
+    with client(served, "anna") as ai:
+        assert ai.chat.completions.create(model="sim-large", messages=MESSAGES).choices
+    with (
+        client(served, "eve") as ai,
+        pytest.raises(openai.AuthenticationError, match="an unknown key was sent"),
+    ):
+        ai.models.list()
+    assert httpx.get(f"{served.url}/models").status_code == 401
+    assert httpx.get(served.url.replace("/v1", "/course/health")).json()["status"] == "ok"
+
+
+def test_a_paid_model_is_for_the_owner_only(serve: Callable[[Endpoint], Served]) -> None:
+    served = serve(Endpoint(Echo(), owner="someone"))
+
+    with client(served) as ai, pytest.raises(openai.AuthenticationError, match="may cost money"):
+        ai.chat.completions.create(model="openai/gpt-4o-mini", messages=MESSAGES)
+
+
+# -- faults -------------------------------------------------------------------------------------------
+
+
+def test_error_and_unavailable_are_500_and_503(echo: Served) -> None:
+    define(echo, "bad", error_rate=1)
+    define(echo, "down", unavailable_rate=1)
+
+    with pytest.raises(openai.InternalServerError) as error:
+        ask(echo, "sim-large@bad")
+    with pytest.raises(openai.InternalServerError) as down:
+        ask(echo, "sim-large@down")
+
+    assert (error.value.status_code, down.value.status_code) == (500, 503)
+    assert ledger(echo)["faults"] == {"error": 1, "unavailable": 1}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_cut_before_the_answer_leaves_the_client_with_nothing(echo: Served, stream: bool) -> None:
+    define(echo, "cut", cut_before_rate=1)
+
+    with pytest.raises(openai.APIConnectionError):
+        ask(echo, "sim-large@cut", stream=stream)
+
+    assert ledger(echo)["calls"][0]["status"] == 0
+
+
+def test_a_stream_cut_midway_has_begun_and_does_not_end(echo: Served) -> None:
+    define(echo, "cut", cut_midway_rate=1)
+    body = {"model": "sim-large@cut", "messages": MESSAGES, "stream": True}
+    seen = []
+
+    with echo.http() as http, http.stream("POST", "/v1/chat/completions", json=body) as answer:  # noqa: SIM117
+        with pytest.raises(httpx.RemoteProtocolError):
+            seen += answer.iter_lines()
+
+    assert answer.status_code == 200
+    assert any("one" in line or "assistant" in line for line in seen)
+    assert "data: [DONE]" not in seen
+
+
+def test_a_whole_answer_cut_midway_is_shorter_than_announced(echo: Served) -> None:
+    define(echo, "cut", cut_midway_rate=1)
+
+    with echo.http() as http, pytest.raises(httpx.RemoteProtocolError, match="peer closed connection"):
+        http.post("/v1/chat/completions", json={"model": "sim-large@cut", "messages": MESSAGES})
+
+
+def test_a_hang_lasts_until_the_client_gives_up(echo: Served) -> None:
+    define(echo, "hung", hang_rate=1)
+    begun_s = time.monotonic()
+
+    with pytest.raises(openai.APITimeoutError):
+        ask(echo, "sim-large@hung", timeout=0.3)
+
+    assert 0.3 <= time.monotonic() - begun_s < 2
+    call = wait_for_calls(echo, 1)[0]
+    assert (call["status"], call["fault"]) == (499, "hang")
+    assert ask(echo).choices
+
+
+def wait_for_calls(served: Served, count: int) -> list[dict[str, Any]]:
+    deadline_s = time.monotonic() + 5
+    while time.monotonic() < deadline_s:
+        calls: list[dict[str, Any]] = ledger(served)["calls"]
+        if len(calls) >= count:
+            return calls
+        time.sleep(0.01)
+    raise AssertionError(f"fewer than {count} calls in the ledger after 5 s")
+
+
+def test_a_client_that_leaves_during_a_slow_answer_is_noticed(echo: Served) -> None:
+    define(echo, "slow", ttft_p50_ms=60_000)
+
+    with pytest.raises(openai.APITimeoutError):
+        ask(echo, "sim-large@slow", timeout=0.1)
+
+    assert wait_for_calls(echo, 1)[0]["status"] == 499
+
+
+@pytest.mark.parametrize("kind", ["prose_around", "cut_by_length"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_malformed_answers_arrive_whole(echo: Served, kind: str, stream: bool) -> None:
+    define(echo, "odd", **{f"{kind}_rate": 1})
+
+    with client(echo) as ai:
+        if stream:
+            with ai.chat.completions.stream(model="sim-large@odd", messages=MESSAGES) as events:
+                try:
+                    choice = events.get_final_completion().choices[0]
+                except openai.LengthFinishReasonError as error:
+                    choice = error.completion.choices[0]
+        else:
+            choice = ai.chat.completions.create(model="sim-large@odd", messages=MESSAGES).choices[0]
+
+    assert choice.message.content != "one two three"
+    assert choice.finish_reason == ("length" if kind == "cut_by_length" else "stop")
+
+
+def test_malformed_tool_calls_have_arguments_that_are_not_json(echo: Served) -> None:
+    define(echo, "odd", broken_json_rate=1)
+
+    calls = ask(echo, "sim-large@odd", tools=[TOOL]).choices[0].message.tool_calls
+
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(calls[0].function.arguments)
+
+
+def fates(served: Served, requests: int, *, listed: bool = True) -> list[str | None]:
+    """Send requests one after another and return what struck them."""
+    with served.http() as http:
+        for _ in range(requests):
+            try:
+                http.post("/v1/chat/completions", json={"model": "sim-large@mine", "messages": MESSAGES})
+            except httpx.HTTPError:
+                continue
+    return [call["fault"] for call in wait_for_calls(served, requests)] if listed else []
+
+
+def test_the_same_seed_repeats_after_a_reset_and_after_a_restart(
+    echo: Served, serve: Callable[[Endpoint], Served]
+) -> None:
+    rates = {"error_rate": 0.2, "unavailable_rate": 0.2, "cut_before_rate": 0.1, "cut_midway_rate": 0.1}
+    define(echo, "mine", **rates)
+
+    first = fates(echo, 60)
+    with echo.http() as http:
+        http.post("/course/reset")
+    second = fates(echo, 60)
+    restarted = serve(Endpoint(Echo()))
+    define(restarted, "mine", **rates)
+    third = fates(restarted, 60)
+
+    assert first == second == third
+    assert set(first) == {None, "error", "unavailable", "cut_before", "cut_midway"}
+
+
+def test_faults_come_at_their_rates_over_http(echo: Served) -> None:
+    rates = {"error": 0.2, "unavailable": 0.1, "cut_before": 0.1, "cut_midway": 0.1, "prose_around": 0.1}
+    define(echo, "mine", seed=7, **{f"{kind}_rate": rate for kind, rate in rates.items()})
+    requests = 400
+
+    fates(echo, requests, listed=False)
+
+    struck = ledger(echo)["faults"]
+    for kind, rate in rates.items():
+        error = 4 * math.sqrt(rate * (1 - rate) / requests)
+        assert struck[kind] / requests == pytest.approx(rate, abs=error), kind
+
+
+def test_latency_over_http_follows_the_profile(echo: Served) -> None:
+    define(echo, "mine", ttft_p50_ms=40, ttft_p99_ms=120)
+
+    def one() -> None:
+        with echo.http() as http:
+            for _ in range(15):
+                http.post("/v1/chat/completions", json={"model": "sim-large@mine", "messages": MESSAGES})
+
+    threads = [threading.Thread(target=one) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    # 120 draws have a median within 10 % of 40 only on average, so compare with the draws themselves.
+    times_ms = sorted(call["ttft_ms"] for call in ledger(echo)["calls"])
+    drawn_ms = sorted(
+        plan.ttft_s * 1000 for plan in (echo_draw(n, ttft_p50_ms=40, ttft_p99_ms=120) for n in range(120))
+    )
+    assert times_ms[60] == pytest.approx(drawn_ms[60], rel=0.1, abs=5)
+    assert times_ms[0] >= drawn_ms[0] - 1
+
+
+def echo_draw(number: int, **fields: float) -> Any:
+    from course_lib.lm.endpoint.faults import draw
+    from course_lib.lm.profiles import build
+
+    return draw(build("mine", fields), "sim-large", number)
+
+
+def test_speed_spreads_the_tokens_of_a_stream(echo: Served) -> None:
+    define(echo, "mine", speed_p50_tokens_per_s=20)
+
+    with client(echo) as ai, ai.chat.completions.create(
+        model="sim-large@mine", messages=MESSAGES, stream=True
+    ) as stream:  # fmt: skip
+        times_s = [time.monotonic() for _ in stream]
+
+    gaps_s = sorted(after - before for before, after in itertools.pairwise(times_s))
+    assert gaps_s[len(gaps_s) // 2] >= 0.03  # 0.05 apart as planned; a busy machine only adds to it
+
+
+def test_a_timeline_counts_from_the_first_use(echo: Served) -> None:
+    define(echo, "mine", timeline=[(0.2, 60, {"unavailable_rate": 1})])
+
+    ask(echo, "sim-large@mine")
+    time.sleep(0.25)
+    with pytest.raises(openai.InternalServerError):
+        ask(echo, "sim-large@mine")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"name": "x", "rate": 1}, "unknown field 'rate'"),
+        ({"name": "X Y"}, "not usable after an @"),
+        ({"name": "x", "error_rate": 2}, "a share from 0 to 1"),
+    ],
+)
+def test_a_bad_profile_is_refused_over_http_too(echo: Served, fields: dict[str, Any], said: str) -> None:
+    with echo.http() as http:
+        answer = http.post("/course/profiles", json=fields)
+
+    assert answer.status_code == 400
+    assert said in answer.json()["error"]["message"]
+
+
+# -- samples and the ledger ---------------------------------------------------------------------------
+
+
+def test_temperature_draws_the_next_sample_of_the_same_request(echo: Served) -> None:
+    hot = [ask(echo, temperature=1).choices[0].message.content for _ in range(3)]
+    cold = {ask(echo, temperature=0).choices[0].message.content for _ in range(3)}
+
+    assert hot == ["one two three", "one two three #1", "one two three #2"]
+    assert cold == {"one two three"}
+
+
+def test_the_ledger_shows_what_was_asked_and_answered(echo: Served) -> None:
+    ask(echo)
+
+    seen = ledger(echo)
+    call = seen["calls"][0]
+    assert (call["messages"], call["reply"]) == (MESSAGES, "one two three")
+    assert (call["prompt_tokens"], call["completion_tokens"]) == (7, 3)
+    assert seen["cost_usd"] == pytest.approx((7 * 2.5 + 3 * 10) / 1e6)
+
+
+def test_most_at_once_is_what_overlapped(echo: Served) -> None:
+    define(echo, "mine", ttft_p50_ms=300)
+    threads = [threading.Thread(target=ask, args=(echo, "sim-large@mine")) for _ in range(5)]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert ledger(echo)["most_at_once"] == 5
+
+
+def test_a_client_that_resets_its_connection_does_no_harm(echo: Served) -> None:
+    host, port = echo.url.removeprefix("http://").removesuffix("/v1").split(":")
+    for sent in (b"", b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"):
+        rude = socket.create_connection((host, int(port)))
+        rude.sendall(sent)
+        rude.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        rude.close()
+
+    assert ask(echo).choices
+
+
+def test_base64_embeddings_are_what_the_wire_says(echo: Served) -> None:
+    with echo.http() as http:
+        body = {"model": "sim-embed", "input": "tent", "encoding_format": "base64"}
+        answer = http.post("/v1/embeddings", json=body).json()
+
+    assert len(b64decode(answer["data"][0]["embedding"])) == 256 * 4

@@ -1,0 +1,144 @@
+"""It learns from the prompt and from nothing else: demos and instructions help, wrong demos hurt.
+
+Figures are of the desk's test tickets; what the simulator weighs was set on train and dev tickets.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import dspy
+import pytest
+
+from course_lib import desk
+from course_lib.desk.programs import SortTicket
+from course_lib.lm.simulator.engine import answer
+from course_lib.lm.simulator.skills import words
+from tests.lm.engines import simulated
+from tests.lm.wire import body_for
+
+Demos = list[dict[str, Any]]
+SEEDS = 20
+SIZE = 8
+MARGIN = 0.04
+
+DESCRIBED = SortTicket.with_instructions(
+    """Sort a support ticket of a shop for camping gear.
+    shipping: where a parcel is, delivery times and costs, customs, the delivery address
+    returns: sending something back, refunds, exchanges, wrong or damaged items on arrival
+    billing: payments, a card charged twice, invoices, promo codes, gift cards
+    account: login, password, e-mail address, newsletter, deleting the profile, points
+    product: questions about choosing, sizing, using or washing gear
+    warranty: something broke or wore out in use, guarantee, repairs"""
+)
+
+
+def _demos(tickets: list[desk.Ticket]) -> Demos:
+    return [{"ticket": t.text, "category": t.category, "urgency": t.urgency} for t in tickets]
+
+
+def _shuffled(demos: Demos, seed: int) -> Demos:
+    """Give every demo the label of another, as far as labels differ."""
+    shuffler = random.Random(seed)
+    labels = [demo["category"] for demo in demos]
+    shuffler.shuffle(labels)
+    return [{**demo, "category": label} for demo, label in zip(demos, labels, strict=True)]
+
+
+def _accuracy(
+    demos_for: Callable[[desk.Ticket], Demos], signature: type[dspy.Signature] = SortTicket
+) -> float:
+    adapter, tickets = dspy.ChatAdapter(), desk.tickets("test")
+    right = 0
+    for ticket in tickets:
+        reply = answer(body_for(adapter, signature, {"ticket": ticket.text}, demos=demos_for(ticket)))
+        right += adapter.parse(signature, reply.text)["category"] == ticket.category
+    return right / len(tickets)
+
+
+def _nearest(ticket: desk.Ticket) -> Demos:
+    """The train tickets most like this one, by cosine over words: what dspy.KNN does."""
+    return _demos(sorted(desk.tickets("train"), key=lambda other: -_cosine(ticket.text, other.text))[:SIZE])
+
+
+def _cosine(one: str, other: str) -> float:
+    a, b = words.features(one), words.features(other)
+    dot = sum(weight * b.get(feature, 0.0) for feature, weight in a.items())
+    return dot / (_length(one) * _length(other))
+
+
+@cache
+def _length(text: str) -> float:
+    return sum(weight * weight for weight in words.features(text).values()) ** 0.5 or 1.0
+
+
+def _mean(draws: list[Demos]) -> float:
+    return sum(_accuracy(lambda _, demos=demos: demos) for demos in draws) / len(draws)
+
+
+@cache
+def _figures() -> dict[str, float]:
+    train = desk.tickets("train")
+    draws = [_demos(random.Random(seed).sample(train, SIZE)) for seed in range(SEEDS)]
+    return {
+        "none": _accuracy(lambda _: []),
+        "random": _mean(draws),
+        "shuffled": _mean([_shuffled(demos, seed) for seed, demos in enumerate(draws)]),
+        "nearest": _accuracy(_nearest),
+    }
+
+
+def test_random_demos_beat_no_demos() -> None:
+    figures = _figures()
+
+    assert figures["random"] > figures["none"] + MARGIN, figures
+
+
+def test_well_chosen_demos_beat_random_demos() -> None:
+    figures = _figures()
+
+    assert figures["nearest"] > figures["random"] + MARGIN, figures
+
+
+def test_demos_with_shuffled_labels_are_worse_than_none() -> None:
+    figures = _figures()
+
+    assert figures["shuffled"] < figures["none"] - MARGIN, figures
+
+
+def test_instructions_that_describe_the_labels_raise_accuracy() -> None:
+    assert _accuracy(lambda _: [], DESCRIBED) > _figures()["none"] + MARGIN
+
+
+@pytest.mark.parametrize("demos", [4, 8])
+def test_bootstrap_few_shot_improves_on_no_demos(demos: int) -> None:
+    optimizer = dspy.BootstrapFewShot(
+        metric=lambda example, prediction, trace=None: example.category == prediction.category,
+        max_bootstrapped_demos=demos,
+        max_labeled_demos=demos,
+    )
+    with dspy.context(lm=simulated()):
+        compiled = optimizer.compile(dspy.Predict(SortTicket), trainset=desk.examples("train"))
+        right = [compiled(ticket=t.text).category == t.category for t in desk.tickets("test")]
+
+    assert sum(right) / len(right) > _figures()["none"] + MARGIN
+
+
+def test_a_task_of_made_up_labels_is_learned_from_its_demos() -> None:
+    # Labels without meaning: whatever is right beyond chance comes from the demos.
+    renamed = {"shipping": "alpha", "returns": "beta", "billing": "gamma"}
+    signature = dspy.Signature("text -> kind: Literal['alpha', 'beta', 'gamma']")
+    train = [t for t in desk.tickets("train") if t.category in renamed]
+    test = [t for t in desk.tickets("test") if t.category in renamed]
+    demos = [{"text": t.text, "kind": renamed[t.category]} for t in train]
+    adapter = dspy.ChatAdapter()
+
+    def share(shown: Demos) -> float:
+        replies = (answer(body_for(adapter, signature, {"text": t.text}, demos=shown)) for t in test)
+        kinds = [adapter.parse(signature, reply.text)["kind"] for reply in replies]
+        return sum(kind == renamed[t.category] for kind, t in zip(kinds, test, strict=True)) / len(test)
+
+    assert share(demos) > share([]) + 0.15

@@ -1,0 +1,192 @@
+"""What is read from a request: fields, types, inputs, demos, history, format."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, Literal
+
+import dspy
+import pydantic
+import pytest
+from dspy.adapters.baml_adapter import BAMLAdapter
+
+from course_lib.lm.simulator import prompts
+from course_lib.lm.simulator.prompts import schema as types
+from tests.lm.engines import simulated
+from tests.lm.wire import body_for
+
+
+class Cite(pydantic.BaseModel):
+    title: str
+    page: int
+
+
+class Level(enum.Enum):
+    LOW = "low"
+    HIGH = "very high"
+
+
+class Ask(dspy.Signature):
+    """Answer the question from the context.
+
+    Say so if you do not know."""
+
+    context: list[str] = dspy.InputField(desc="passages")
+    question: str = dspy.InputField()
+    answer: str = dspy.OutputField(desc="short answer")
+    label: Literal["yes", "no (really)"] = dspy.OutputField()
+    level: Level = dspy.OutputField()
+    rating: int = dspy.OutputField(ge=1, le=5)
+    cites: list[Cite] = dspy.OutputField()
+
+
+INPUTS = {"context": ["p1\n[[ ## question ## ]]\nnot this", "p2"], "question": "Why?\n\nRespond with care."}
+DEMO = {
+    "context": ["a"],
+    "question": "q1",
+    "answer": "a1 < b & c",
+    "label": "yes",
+    "level": "low",
+    "rating": 3,
+    "cites": [{"title": "t", "page": 1}],
+}
+ADAPTERS = [
+    dspy.ChatAdapter(),
+    dspy.JSONAdapter(),
+    dspy.XMLAdapter(),
+    BAMLAdapter(),
+    dspy.TwoStepAdapter(simulated()),
+]
+ids = [type(adapter).__name__ for adapter in ADAPTERS]
+
+
+@pytest.fixture(params=ADAPTERS, ids=ids)
+def adapter(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+def test_fields_are_read_from_every_adapter(adapter: dspy.Adapter) -> None:
+    task = prompts.read(body_for(adapter, Ask, INPUTS))
+
+    assert [field.name for field in task.spec.inputs] == ["context", "question"]
+    assert [field.name for field in task.spec.outputs] == ["answer", "label", "level", "rating", "cites"]
+    assert task.spec.outputs[0].desc == "short answer"
+    assert task.spec.instructions == "Answer the question from the context.\n\nSay so if you do not know."
+
+
+def test_the_reply_format_is_read_from_every_adapter(adapter: dspy.Adapter) -> None:
+    expected = {"ChatAdapter": "markers", "XMLAdapter": "xml", "TwoStepAdapter": "labelled"}
+
+    task = prompts.read(body_for(adapter, Ask, INPUTS))
+
+    assert task.spec.layout.kind == expected.get(type(adapter).__name__, "json")
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS[:3], ids=ids[:3])
+def test_input_values_are_read_whole(adapter: dspy.Adapter) -> None:
+    inputs = {"context": ["p1", "p2"], "question": "Why?\n\nRespond with care."}
+
+    task = prompts.read(body_for(adapter, Ask, inputs))
+
+    assert task.inputs == {"context": '["p1", "p2"]', "question": inputs["question"]}
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS[:3], ids=ids[:3])
+def test_a_header_within_an_input_does_not_end_it(adapter: dspy.Adapter) -> None:
+    task = prompts.read(body_for(adapter, Ask, INPUTS))
+
+    assert "not this" in task.inputs["context"]
+    assert task.inputs["question"].startswith("Why?")
+
+
+def test_demos_are_read_from_every_adapter(adapter: dspy.Adapter) -> None:
+    task = prompts.read(body_for(adapter, Ask, INPUTS, demos=[DEMO]))
+
+    (demo,) = task.demos
+    assert demo.inputs["question"] == "q1"
+    assert demo.outputs["answer"] == "a1 < b & c"
+    assert demo.outputs["label"] == "yes"
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS[:4], ids=ids[:4])
+def test_an_incomplete_demo_lacks_what_it_does_not_supply(adapter: dspy.Adapter) -> None:
+    task = prompts.read(body_for(adapter, Ask, INPUTS, demos=[{"question": "q2", "answer": "a2"}]))
+
+    assert dict(task.demos[0].inputs) == {"question": "q2"}
+    assert dict(task.demos[0].outputs) == {"answer": "a2"}
+
+
+def test_earlier_turns_are_history_and_not_demos() -> None:
+    class Talk(dspy.Signature):
+        """Chat."""
+
+        history: dspy.History = dspy.InputField()
+        question: str = dspy.InputField()
+        answer: str = dspy.OutputField()
+
+    history = dspy.History(messages=[{"question": "h1", "answer": "r1"}])
+
+    task = prompts.read(body_for(dspy.ChatAdapter(), Talk, {"history": history, "question": "now"}))
+
+    assert task.demos == ()
+    assert task.history[0].outputs == {"answer": "r1"}
+    assert task.inputs["question"] == "now"
+
+
+def test_types_are_read_from_the_notes() -> None:
+    fields = {f.name: f.schema for f in prompts.read(body_for(dspy.ChatAdapter(), Ask, INPUTS)).spec.outputs}
+
+    assert fields["label"] == {"enum": ["yes", "no (really)"]}
+    assert fields["level"]["enum"] == ["low", "very high"]
+    assert fields["rating"] == {"type": "integer", "minimum": 1, "maximum": 5}
+    assert fields["cites"]["$defs"]["Cite"]["properties"]["page"]["type"] == "integer"
+
+
+def test_types_are_read_from_the_response_format() -> None:
+    body = body_for(BAMLAdapter(), Ask, INPUTS, schema=True)
+
+    fields = {f.name: f for f in prompts.read(body).spec.outputs}
+
+    assert fields["cites"].schema["items"] == {"$ref": "#/$defs/Cite"}
+    assert fields["answer"].desc == "short answer"
+    assert fields["rating"].schema["maximum"] == 5
+
+
+def test_types_are_read_from_a_baml_prompt() -> None:
+    fields = {f.name: f.schema for f in prompts.read(body_for(BAMLAdapter(), Ask, INPUTS)).spec.outputs}
+
+    assert fields["cites"] == {
+        "x-baml": True,
+        "type": "array",
+        "items": {"type": "object", "properties": {"title": {"type": "string"}, "page": {"type": "integer"}}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("spelled", "schema"),
+    [
+        ("list[int]", {"type": "array", "items": {"type": "integer"}}),
+        ("Union[date, NoneType]", {"anyOf": [{"type": "string", "format": "date"}, {"type": "null"}]}),
+        ("""Literal['a, b', "it's", 3, True]""", {"enum": ["a, b", "it's", 3, True]}),
+        (
+            "dict[str, list[float]]",
+            {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "number"}}},
+        ),
+        ("Cite", {"x-class": "Cite"}),
+    ],
+)
+def test_a_type_is_read_as_dspy_spells_it(spelled: str, schema: dict[str, Any]) -> None:
+    assert types.from_annotation(spelled) == schema
+
+
+def test_parts_of_a_message_that_are_not_text_are_named() -> None:
+    content = [{"type": "text", "text": "look:"}, {"type": "image_url", "image_url": {"url": "data:x"}}]
+
+    assert prompts.message_text({"role": "user", "content": content}) == "look:\n[image_url]"
+
+
+def test_a_plain_chat_has_no_fields() -> None:
+    task = prompts.read({"messages": [{"role": "user", "content": "What is the capital of France?"}]})
+
+    assert task.spec.outputs == ()
+    assert task.plain == "What is the capital of France?"

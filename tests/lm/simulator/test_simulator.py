@@ -1,0 +1,328 @@
+"""The simulator as a whole: determinism, samples, a learner's own formats, slips; no body makes it raise."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any, Literal
+
+import dspy
+import pydantic
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from course_lib import desk
+from course_lib.desk.programs import AnswerFromArticles, SortTicket
+from course_lib.lm.reply import Reply
+from course_lib.lm.simulator.engine import answer
+from tests.lm.engines import simulated
+from tests.lm.wire import body_for
+
+CHAT = dspy.ChatAdapter()
+FIELDS = """Your input fields are:
+1. `ticket` (str):
+Your output fields are:
+1. `category` (Literal['shipping', 'returns']):
+2. `urgency` (Literal['low', 'high']):
+"""
+
+
+def _chat(*turns: str, system: str = "", **settings: Any) -> str:
+    messages = [{"role": "system", "content": system}] if system else []
+    messages += [{"role": ("user", "assistant")[at % 2], "content": turn} for at, turn in enumerate(turns)]
+    return answer({"model": "sim-large", "messages": messages, **settings}).text or ""
+
+
+def _triage_body(ticket: str = "Where is my parcel? I need it tomorrow!", **settings: Any) -> dict[str, Any]:
+    demos = [
+        {"ticket": t.text, "category": t.category, "urgency": t.urgency} for t in desk.tickets("train")[:8]
+    ]
+    return body_for(CHAT, SortTicket, {"ticket": ticket}, demos=demos, **settings)
+
+
+def test_a_fresh_process_with_other_hash_seeds_gives_the_same_bytes() -> None:
+    bodies = [
+        _triage_body(),
+        _triage_body(temperature=1.0),
+        _triage_body(temperature=1.0) | {"model": "sim-small"},
+        body_for(
+            CHAT,
+            AnswerFromArticles,
+            {"context": [a.chunk for a in desk.articles()[:5]], "question": "Returns?"},
+        ),
+        {"model": "sim-large", "messages": [{"role": "user", "content": "What is 3 + 4?"}]},
+    ]
+    here = [answer(body, sample=2).text for body in bodies]
+    script = (
+        "import json, sys; from course_lib.lm.simulator.engine import answer; "
+        "print(json.dumps([answer(body, sample=2).text for body in json.load(sys.stdin)]))"
+    )
+
+    for seed in ("1", "20077"):
+        run = subprocess.run(
+            [sys.executable, "-c", script],
+            input=json.dumps(bodies),
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            cwd=Path(__file__).parents[3],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert json.loads(run.stdout) == here
+
+
+def test_without_a_temperature_every_sample_is_the_likeliest() -> None:
+    assert len({answer(_triage_body(), sample=n).text for n in range(10)}) == 1
+
+
+def test_with_a_temperature_samples_differ_and_repeat() -> None:
+    body = _triage_body(temperature=1.5)
+
+    first = [answer(body, sample=n).text for n in range(30)]
+
+    assert first == [answer(body, sample=n).text for n in range(30)]
+    assert len(set(first)) > 1
+
+
+def test_the_likeliest_answer_is_also_the_most_drawn() -> None:
+    likeliest = answer(_triage_body()).text
+
+    drawn = Counter(answer(_triage_body(temperature=0.7), sample=n).text for n in range(200))
+
+    assert drawn.most_common(1)[0][0] == likeliest
+
+
+def test_settings_that_do_not_shape_the_answer_do_not_change_it() -> None:
+    plain, streamed = _triage_body(temperature=1.0), _triage_body(temperature=1.0, stream=True, user="me")
+
+    assert [answer(plain, sample=n) for n in range(5)] == [answer(streamed, sample=n) for n in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("said", "heard"),
+    [
+        ("What is the capital of France?", "Paris"),
+        ("hi", "help"),
+        ("What is 17 * 23?", "391"),
+        ("Who won the village fête of 1962?", "I don't know"),
+        ("Context: The tent weighs 2 kg. It is blue.\nQuestion: How much does the tent weigh?", "2 kg"),
+    ],
+)
+def test_plain_chat_is_answered_in_plain_words(said: str, heard: str) -> None:
+    assert heard in _chat(said)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (
+            "Reply with one line per output field, exactly `name: value`, nothing else.",
+            "category: shipping\nurgency: low",
+        ),
+        ("Reply in YAML, nothing else.", "category: shipping\nurgency: low"),
+        ("Answer in XML.", "<category>\nshipping\n</category>\n\n<urgency>\nlow\n</urgency>"),
+        ("Answer with JSON.", '{"category": "shipping", "urgency": "low"}'),
+        ("Use this form:\n\n<<{category}>>\n|{urgency}|\n\nGo.", "<<shipping>>\n|low|"),
+    ],
+)
+def test_a_format_of_ones_own_is_followed_from_its_words(asked: str, expected: str) -> None:
+    assert _chat("ticket: where is my parcel? no rush", system=FIELDS + asked) == expected
+
+
+@pytest.mark.parametrize(
+    ("demo", "expected"),
+    [
+        ("category: returns\nurgency: low", "category: shipping\nurgency: high"),
+        ("**Category**: returns\n**Urgency**: low", "**Category**: shipping\n**Urgency**: high"),
+        ("## category\nreturns\n\n## urgency\nlow", "## category\nshipping\n\n## urgency\nhigh"),
+        ("category = returns; urgency = low", None),
+        ('{"category": "returns", "urgency": "low"}', '{"category": "shipping", "urgency": "high"}'),
+    ],
+)
+def test_a_format_of_ones_own_is_followed_from_a_demo(demo: str, expected: str | None) -> None:
+    reply = _chat(
+        "ticket: I want to send it back", demo, "ticket: where is my parcel? urgent!", system=FIELDS
+    )
+
+    assert reply == expected or (expected is None and "shipping" in reply and "high" in reply)
+
+
+def test_a_prompt_without_a_field_list_is_answered_in_the_keys_it_names() -> None:
+    keys = "`kind` (shipping, returns, billing) and `urgent` (yes, no)"
+    system = f"Sort the ticket. Reply with a JSON object with keys {keys}."
+
+    assert json.loads(_chat("Where is my parcel?", system=system))["kind"] == "shipping"
+
+
+def test_without_context_an_answer_program_says_that_it_does_not_know() -> None:
+    question = "How many days do I have to return a tent?"
+    chunks = [article.chunk for article in desk.articles() if article.id in ("return-policy", "tent-care")]
+    with dspy.context(lm=simulated()):
+        answer_program = dspy.Predict(AnswerFromArticles)
+
+        grounded = answer_program(context=chunks, question=question)
+        empty = answer_program(context=[], question=question)
+        beside = answer_program(
+            context=["[stove-safety] Stoves\nNever light a stove indoors."], question=question
+        )
+
+    assert "30 days" in grounded.answer
+    assert grounded.citations == ["return-policy"]
+    assert "I don't know" in empty.answer
+    assert empty.citations == []
+    assert "I don't know" in beside.answer
+
+
+def test_the_answer_changes_with_the_context() -> None:
+    with dspy.context(lm=simulated()):
+        ask = dspy.Predict("context, question -> answer")
+
+        ours = ask(context="The Ridge tent weighs 2.1 kg.", question="How much does the Ridge tent weigh?")
+        theirs = ask(context="The Ridge tent weighs 900 g.", question="How much does the Ridge tent weigh?")
+
+    assert "2.1 kg" in ours.answer
+    assert "900 g" in theirs.answer
+
+
+def test_reasoning_names_what_the_answer_rests_on() -> None:
+    with dspy.context(lm=simulated()):
+        told = dspy.ChainOfThought("question -> answer: float")(question="What is 12.5 plus 7?")
+
+    assert told.answer == 19.5
+    assert "12.5 + 7" in told.reasoning
+
+
+def test_two_steps_extract_what_the_first_one_wrote() -> None:
+    class Order(dspy.Signature):
+        """Extract the order."""
+
+        note: str = dspy.InputField()
+        customer: str = dspy.OutputField()
+        order_id: str = dspy.OutputField()
+        amount: float = dspy.OutputField()
+        kind: Literal["refund", "question"] = dspy.OutputField()
+
+    with dspy.context(lm=simulated(), adapter=dspy.TwoStepAdapter(simulated())):
+        got = dspy.Predict(Order)(note="My name is Ann Bell, I want a refund: order O-10003 cost 35.50 EUR.")
+
+    assert (got.customer, got.order_id, got.amount, got.kind) == ("Ann Bell", "O-10003", 35.5, "refund")
+
+
+def test_a_model_that_holds_itself_is_filled_to_a_depth() -> None:
+    class Node(pydantic.BaseModel):
+        name: str
+        parent: Node | None
+        children: list[Node]
+
+    Node.model_rebuild(_types_namespace={"Node": Node})
+    signature = dspy.make_signature({"text": (str, dspy.InputField()), "tree": (Node, dspy.OutputField())})
+
+    for adapter in (dspy.ChatAdapter(), dspy.JSONAdapter()):
+        reply = answer(
+            body_for(adapter, signature, {"text": "Ann has two children:\n- Bo, 3\n- Cy, 5\n- Di, 7"})
+        )
+        assert adapter.parse(signature, reply.text)["tree"].name
+
+
+def test_limits_on_an_output_field_are_kept() -> None:
+    class Rate(dspy.Signature):
+        """Rate."""
+
+        text: str = dspy.InputField()
+        stars: int = dspy.OutputField(ge=1, le=5)
+
+    assert CHAT.parse(Rate, answer(body_for(CHAT, Rate, {"text": "I give it 900 points"})).text) == {
+        "stars": 5
+    }
+
+
+def test_sim_small_slips_in_format_now_and_then_and_sim_large_never() -> None:
+    def parsed(model: str) -> int:
+        good = 0
+        for ticket in desk.tickets("train"):
+            try:
+                CHAT.parse(SortTicket, answer(_triage_body(ticket.text) | {"model": model}).text)
+            except dspy.AdapterParseError:
+                continue
+            good += 1
+        return good
+
+    total = len(desk.tickets("train"))
+    assert parsed("sim-large") == total
+    assert 0.8 * total <= parsed("sim-small") < total
+
+
+def test_sim_small_is_weaker_at_the_same_task() -> None:
+    def right(model: str) -> int:
+        texts = [(t, answer(_triage_body(t.text) | {"model": model}).text or "") for t in desk.tickets("dev")]
+        return sum(f"## category ## ]]\n{t.category}" in text for t, text in texts)
+
+    assert right("sim-small") < right("sim-large")
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=40),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+_pieces = st.sampled_from(
+    [
+        "[[ ## answer ## ]]",
+        "[[ ## completed ## ]]",
+        "Your output fields are:\n1. `x` (",
+        "Literal['a",
+        "{",
+        "<x>",
+        "</x>",
+        "must adhere to the JSON schema: {",
+        "Respond with a JSON object",
+        "# note: the value you produce must be",
+        "```json\n",
+        "`a`, `b`",
+        "«",
+        "12 / 0",
+        "9 ^ 9 ^ 9",
+        "2026-13-45",
+        "of type: [",
+        "1. `y` (list[int]): z\nConstraints: x: y",
+    ]
+)
+_content = st.one_of(st.text(max_size=60), st.lists(_pieces, max_size=6).map("\n".join), _json)
+_bodies = st.fixed_dictionaries(
+    {
+        "model": st.sampled_from(["sim-large", "sim-small"]),
+        "messages": st.lists(
+            st.fixed_dictionaries(
+                {"role": st.sampled_from(["system", "user", "assistant", "tool"]), "content": _content}
+            ),
+            max_size=5,
+        ),
+    },
+    optional={
+        "temperature": st.sampled_from([None, 0, 0.7, 2]),
+        "response_format": st.one_of(
+            st.none(),
+            st.just({"type": "json_object"}),
+            st.dictionaries(st.text(max_size=5), _json, max_size=2).map(
+                lambda parts: {"type": "json_schema", "json_schema": {"schema": {"properties": {"a": parts}}}}
+            ),
+        ),
+        "tools": st.one_of(st.none(), st.lists(_json, max_size=2)),
+    },
+)
+
+
+@settings(
+    max_examples=400, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
+@given(_bodies)
+def test_no_body_makes_it_raise(body: dict[str, Any]) -> None:
+    reply = answer(body)
+
+    assert isinstance(reply, Reply)
+    assert isinstance(reply.text, str)

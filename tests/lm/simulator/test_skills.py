@@ -1,0 +1,328 @@
+"""Each skill on what it is for, and on what it must leave alone."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any, Literal
+
+import dspy
+import pydantic
+import pytest
+
+from course_lib.lm.simulator.engine import answer
+from course_lib.lm.simulator.skills import arithmetic, knowledge, quotation, words
+from course_lib.lm.simulator.skills.candidates import candidates
+from tests.lm.wire import body_for
+
+ADAPTER = dspy.JSONAdapter()
+
+
+def ask(
+    signature: str | type[dspy.Signature], demos: list[dict[str, Any]] | None = None, **inputs: Any
+) -> dict[str, Any]:
+    signature = dspy.Signature(signature) if isinstance(signature, str) else signature
+    return ADAPTER.parse(signature, answer(body_for(ADAPTER, signature, inputs, demos=demos)).text)
+
+
+# choosing
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("I loved every minute, a wonderful film", "positive"),
+        ("A boring, terrible waste of an evening", "negative"),
+    ],
+)
+def test_a_label_is_chosen_by_what_its_name_means(text: str, expected: str) -> None:
+    assert ask("text -> sentiment: Literal['positive', 'negative']", text=text) == {"sentiment": expected}
+
+
+def test_a_label_is_chosen_by_its_description() -> None:
+    class Route(dspy.Signature):
+        """Route the call. alpha: anything about cats. beta: anything about bicycles."""
+
+        text: str = dspy.InputField()
+        route: Literal["alpha", "beta"] = dspy.OutputField()
+
+    assert ask(Route, text="My bicycle has a flat tyre")["route"] == "beta"
+    assert ask(Route, text="Two cats on a sofa")["route"] == "alpha"
+
+
+def test_demos_outweigh_what_a_label_is_called() -> None:
+    demos = [
+        {"text": "I loved it, wonderful", "sentiment": "negative"},
+        {"text": "great and amazing", "sentiment": "negative"},
+        {"text": "terrible, I hated it", "sentiment": "positive"},
+        {"text": "awful and boring", "sentiment": "positive"},
+    ]
+
+    assert (
+        ask("text -> sentiment: Literal['positive', 'negative']", demos, text="a wonderful evening")[
+            "sentiment"
+        ]
+        == "negative"
+    )
+
+
+def test_a_text_field_whose_demos_repeat_a_few_words_is_a_closed_set() -> None:
+    demos = [
+        {"text": text, "kind": kind}
+        for text, kind in [("a b", "odd"), ("c d", "odd"), ("e f", "even"), ("g h", "even")]
+    ]
+
+    assert ask("text -> kind", demos, text="c d z")["kind"] == "odd"
+
+
+def test_a_line_that_names_the_field_settles_it() -> None:
+    assert (
+        ask("text -> urgency: Literal['low', 'high']", text="note\nurgency: high\nno rush at all")["urgency"]
+        == "high"
+    )
+
+
+# quoting
+
+CHUNKS = [
+    "[return-policy] Returns\nYou can return any item within 30 days.",
+    "[boots] Boots\nOur boots run small.",
+]
+
+
+def test_an_answer_is_quoted_with_the_ids_of_its_chunks() -> None:
+    got = ask(
+        "context: list[str], question -> answer, citations: list[str]",
+        context=CHUNKS,
+        question="Do boots run small?",
+    )
+
+    assert got == {"answer": "Our boots run small.", "citations": ["boots"]}
+
+
+def test_a_question_beside_the_context_is_not_answered() -> None:
+    got = ask(
+        "context: list[str], question -> answer, citations: list[str]",
+        context=CHUNKS,
+        question="Who discovered radium?",
+    )
+
+    assert "I don't know" in got["answer"]
+    assert got["citations"] == []
+
+
+def test_a_short_answer_is_a_few_words_of_the_sentence() -> None:
+    class Short(dspy.Signature):
+        """Answer from the context."""
+
+        context: str = dspy.InputField()
+        question: str = dspy.InputField()
+        answer: str = dspy.OutputField(desc="a few words")
+
+    context = "The shop was founded in 1998 by Marta Olsen. It sells tents."
+    assert ask(Short, context=context, question="When was the shop founded?")["answer"] == "1998"
+    assert ask(Short, context=context, question="Who founded the shop?")["answer"] == "Marta Olsen"
+
+
+def test_a_number_is_taken_from_the_sentence_that_answers() -> None:
+    context = "We have 12 tents. The return period is 30 days."
+
+    assert ask(
+        "context, question -> days: int", context=context, question="How long is the return period?"
+    ) == {"days": 30}
+
+
+@pytest.mark.parametrize(
+    ("context", "ids"),
+    [
+        ('["[a-1] x", "y"]', ["a-1", "2"]),
+        ("[1] «first»\n[2] «second»", ["1", "2"]),
+        ("[intro] one\n\n[end] two", ["intro", "end"]),
+        ("just a text", ["1"]),
+        ("[]", []),
+        ("N/A", []),
+    ],
+)
+def test_chunks_are_told_apart_however_the_context_is_written(context: str, ids: list[str]) -> None:
+    assert [chunk.id for chunk in quotation.chunks(context)] == ids
+
+
+# knowing and computing
+
+
+@pytest.mark.parametrize(
+    ("question", "short"),
+    [
+        ("What is the capital of Australia?", "Canberra"),
+        ("Paris is the capital of which country?", "France"),
+        ("Which currency is used in Japan?", "yen"),
+        ("Who wrote Hamlet?", "William Shakespeare"),
+        ("What is the chemical symbol for gold?", "Au"),
+        ("When did World War II end?", "1945"),
+        ("What does HTTP stand for?", "HyperText Transfer Protocol"),
+        ("What is the largest planet in our solar system?", "Jupiter"),
+    ],
+)
+def test_everyday_facts_are_known(question: str, short: str) -> None:
+    assert ask("question -> answer", question=question)["answer"] == short
+
+
+@pytest.mark.parametrize(
+    "question", ["What is the capital of Lantern?", "Who is my neighbour?", "Where is the capital letter?"]
+)
+def test_what_is_not_known_is_said_not_to_be(question: str) -> None:
+    assert knowledge.recall(question) is None
+    assert "know" in ask("question -> answer", question=question)["answer"]
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("What is 17 * 23?", "391"),
+        ("twelve plus 7", "19"),
+        ("15% of 200", "30"),
+        ("(3 + 4) * 2 - 1", "13"),
+        ("2 to the power of 10", "1024"),
+        ("the sum of 3, 4 and 5", "12"),
+        ("the average of 2, 4, 9", "5"),
+        ("10 / 4", "2.5"),
+        ("the square root of 144", "12"),
+        ("How many r's are in strawberry?", "3"),
+    ],
+)
+def test_arithmetic_is_worked_out(text: str, result: str) -> None:
+    worked = arithmetic.work_out(text)
+
+    assert worked is not None
+    assert worked.text == result
+
+
+@pytest.mark.parametrize(
+    "text", ["on 2026-01-03", "call 030 23125-4", "order O-10001", "1 / 0", "9 ^ 9 ^ 9", "(((", "12 items"]
+)
+def test_what_is_no_arithmetic_is_left_alone(text: str) -> None:
+    assert arithmetic.work_out(text) is None
+
+
+@pytest.mark.parametrize(
+    ("signature", "inputs", "expected"),
+    [
+        (
+            "numbers: list[int] -> sum: int, average: float, maximum: int",
+            {"numbers": [3, 4, 5]},
+            (12, 4.0, 5),
+        ),
+        ("a: int, b: int -> total: int, difference: int", {"a": 3, "b": 5}, (8, -2)),
+        ("word -> length: int", {"word": "elephant"}, (8,)),
+        ("items: list[str] -> count: int", {"items": ["a", "b"]}, (2,)),
+    ],
+)
+def test_numbers_are_computed_over_the_inputs(
+    signature: str, inputs: dict[str, Any], expected: tuple[float, ...]
+) -> None:
+    assert tuple(ask(signature, **inputs).values()) == expected
+
+
+# judging
+
+
+def test_a_claim_is_held_against_the_evidence() -> None:
+    evidence = "The Ridge tent weighs 2 kg. It is green."
+
+    assert ask("claim, evidence -> supported: bool", claim="The Ridge tent is green", evidence=evidence)[
+        "supported"
+    ]
+    assert not ask("claim, evidence -> supported: bool", claim="Boots are sold in Oslo", evidence=evidence)[
+        "supported"
+    ]
+
+
+def test_a_yes_or_no_needs_a_reason_to_be_yes() -> None:
+    assert ask("email -> is_spam: bool", email="Congratulations winner! Claim your free prize")["is_spam"]
+    assert not ask("email -> is_spam: bool", email="Lunch at noon with Bo?")["is_spam"]
+
+
+# extracting
+
+
+class Item(pydantic.BaseModel):
+    product: str
+    quantity: int
+
+
+class Order(dspy.Signature):
+    """Extract the order from the mail."""
+
+    mail: str = dspy.InputField()
+    order_id: str = dspy.OutputField()
+    customer_name: str = dspy.OutputField()
+    email: str | None = dspy.OutputField()
+    phone: str | None = dspy.OutputField()
+    ordered_on: datetime.date = dspy.OutputField()
+    total: float = dspy.OutputField()
+
+
+def test_fields_are_picked_out_of_a_mail_by_name_and_type() -> None:
+    mail = "I'm Ann Bell. On 3 May 2026 I ordered two tents, O-10003, for EUR 71.00. ann.bell@example.org"
+
+    assert ask(Order, mail=mail) == {
+        "order_id": "O-10003",
+        "customer_name": "Ann Bell",
+        "email": "ann.bell@example.org",
+        "phone": None,
+        "ordered_on": datetime.date(2026, 5, 3),
+        "total": 71.0,
+    }
+
+
+def test_records_are_filled_part_by_part() -> None:
+    signature = dspy.make_signature(
+        {"text": (str, dspy.InputField()), "items": (list[Item], dspy.OutputField())}
+    )
+
+    items = ask(signature, text="- 2 tents\n- 3 lamps")["items"]
+
+    assert [item.quantity for item in items] == [2, 3]
+    assert [item.product for item in items] == ["2 tents", "3 lamps"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "expected"),
+    [
+        ("date", "due May 12, 2025 or 03.04.2026", ("2025-05-12", "2026-04-03")),
+        ("date", "on 2026-02-31", ()),
+        ("money", "it was $35.50, then 20 euros", ("$35.50", "20 euros")),
+        ("id", "order O-10001, ticket #12, code AB12CD", ("O-10001", "#12", "AB12CD")),
+        ("percent", "10% or 5 percent", ("10%", "5 percent")),
+    ],
+)
+def test_pieces_of_a_text_are_found_by_kind(kind: str, text: str, expected: tuple[str, ...]) -> None:
+    assert candidates(text).of(kind) == expected
+
+
+def test_lists_of_names_are_told_apart_by_what_is_known_of_them() -> None:
+    got = ask(
+        "text -> people: list[str], cities: list[str]", text="Ann Bell from Berlin met Tom Reed in Paris."
+    )
+
+    assert "Tom Reed" in got["people"]
+    assert got["cities"] == ["Berlin", "Paris"]
+
+
+def test_a_summary_is_the_sentence_that_shares_most_with_the_rest() -> None:
+    text = "Hello there. The tent pole broke, so the tent leaks by the pole. I want a new one. Bye."
+
+    assert (
+        ask("text -> summary", text=text)["summary"] == "The tent pole broke, so the tent leaks by the pole."
+    )
+
+
+# words
+
+
+def test_words_of_one_idea_share_a_feature() -> None:
+    assert "@parcels" in words.features("the courier")
+    assert "@parcels" in words.features("your package")
+
+
+def test_a_phrase_is_seen_with_words_between() -> None:
+    assert "@give_back" in words.features("I want to send it all back")

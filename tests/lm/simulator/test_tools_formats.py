@@ -1,0 +1,325 @@
+"""Tools in the simulator: each form in which DSPy and OpenAI's API offer them, on the bodies themselves."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import dspy
+import pytest
+
+from course_lib import lm
+from course_lib.lm.simulator.engine import answer
+
+ORDER = {"order_id": "O-10001", "status": "in_transit", "total_eur": 59.0, "parcel": "NP400000001"}
+
+
+def look_up_order(order_id: str) -> dict[str, Any]:
+    """Look up an order: its status, total and parcel.
+
+    Args:
+        order_id: number of the order, such as O-10001
+    """
+    return {**ORDER, "order_id": order_id}
+
+
+def find_city(name: str) -> str:
+    """Find the population of a city.
+
+    Args:
+        name: name of the city
+    """
+    return f"{name} has 700,000 inhabitants."
+
+
+def refund(order_id: str, amount_eur: float) -> str:
+    """Refund money to the customer for an order.
+
+    Args:
+        order_id: number of the order, such as O-10001
+        amount_eur: amount in euros
+    """
+    paid.append((order_id, amount_eur))
+    return f"refunded EUR {amount_eur:.2f}"
+
+
+paid: list[tuple[str, float]] = []
+TOOLS = [look_up_order, find_city, refund]
+SCHEMAS = [dspy.Tool(tool).format_as_litellm_function_call() for tool in TOOLS]
+NATIVE = dspy.ChatAdapter(use_native_function_calling=True)
+
+
+@pytest.fixture(autouse=True)
+def simulator() -> Any:
+    paid.clear()
+    with dspy.context(lm=lm.connect("sim-large", cache=False)):
+        lm.reset()
+        yield
+
+
+def _native(text: str, *later: dict[str, Any], **settings: Any) -> Any:
+    messages = [{"role": "user", "content": text}, *later]
+    return answer({"model": "sim-large", "messages": messages, "tools": SCHEMAS, **settings})
+
+
+def _called(call_id: str, name: str, args: dict[str, Any]) -> dict[str, Any]:
+    function = {"name": name, "arguments": json.dumps(args)}
+    return {"role": "assistant", "content": None, "tool_calls": [{"id": call_id, "function": function}]}
+
+
+# -- ReAct ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("adapter", [dspy.ChatAdapter, dspy.JSONAdapter, dspy.XMLAdapter])
+def test_react_looks_up_finishes_and_answers_from_the_observation(adapter: Any) -> None:
+    with dspy.context(adapter=adapter()):
+        pred = dspy.ReAct("question -> answer", tools=TOOLS)(question="What is the status of order O-10001?")
+
+    steps = [value for key, value in pred.trajectory.items() if key.startswith("tool_name")]
+    assert steps == ["look_up_order", "finish"]
+    assert pred.trajectory["tool_args_0"] == {"order_id": "O-10001"}
+    assert "in transit" in pred.answer
+    assert lm.ledger().requests == 3
+
+
+def test_react_calls_each_tool_that_a_question_needs_once() -> None:
+    pred = dspy.ReAct("question -> answer", tools=TOOLS)(
+        question="Please refund EUR 12.50 on order O-10001 because it leaks."
+    )
+
+    assert paid == [("O-10001", 12.5)]
+    assert "12.50" in pred.answer
+
+
+def test_a_typed_output_is_filled_from_the_observation() -> None:
+    pred = dspy.ReAct("question -> total_eur: float", tools=TOOLS)(
+        question="What is the total of order O-10001?"
+    )
+
+    assert pred.total_eur == 59.0
+
+
+def test_a_question_that_no_tool_serves_is_declined_without_a_call() -> None:
+    pred = dspy.ReAct("question -> answer", tools=[look_up_order])(question="Please cancel order O-10001.")
+
+    assert [key for key in pred.trajectory if key.startswith("tool_name")] == ["tool_name_0"]
+    assert pred.trajectory["tool_name_0"] == "finish"
+    assert "cannot" in pred.answer
+
+
+def test_a_tool_that_raises_is_not_called_again_and_again() -> None:
+    calls = []
+
+    def look_up(order_id: str) -> str:
+        """Look up an order: its status.
+
+        Args:
+            order_id: number, such as O-10001
+        """
+        calls.append(order_id)
+        raise ValueError("the database is closed")
+
+    pred = dspy.ReAct("question -> answer", tools=[look_up])(question="What is the status of order O-10001?")
+
+    assert calls == ["O-10001"]
+    assert "could not" in pred.answer
+    assert "the database is closed" in pred.answer
+    assert "Traceback" not in pred.answer
+
+
+# -- ReActV2 and ToolCalls --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "adapter", [dspy.ChatAdapter(), NATIVE, dspy.JSONAdapter()], ids=["text", "chat", "json"]
+)
+def test_react_v2_calls_then_submits(adapter: Any) -> None:
+    with dspy.context(adapter=adapter):
+        pred = dspy.ReActV2("question -> answer", tools=TOOLS)(
+            question="What is the status of order O-10001?"
+        )
+
+    made = [[call.name for call in event["tool_calls"].tool_calls] for event in pred.history.messages]
+    assert made == [["look_up_order"], ["submit"]]
+    assert pred.termination_reason == "submit"
+    assert "in transit" in pred.answer
+
+
+def test_react_v2_asks_for_several_orders_at_once() -> None:
+    with dspy.context(adapter=NATIVE):
+        pred = dspy.ReActV2("question -> answer", tools=TOOLS)(
+            question="What is the status of the orders O-10001 and O-10002?"
+        )
+
+    calls = pred.history.messages[0]["tool_calls"].tool_calls
+    assert [call.args["order_id"] for call in calls] == ["O-10001", "O-10002"]
+    assert "O-10002" in pred.answer
+
+
+def test_react_v2_out_of_steps_is_forced_to_submit() -> None:
+    with dspy.context(adapter=NATIVE):
+        pred = dspy.ReActV2("question -> answer, total_eur: float", tools=TOOLS, max_iters=1)(
+            question="What is the total of order O-10001?"
+        )
+
+    assert pred.termination_reason == "forced_submit"
+    assert pred.total_eur == 59.0
+
+
+@pytest.mark.parametrize("adapter", [dspy.ChatAdapter(), NATIVE, dspy.JSONAdapter(), dspy.XMLAdapter()])
+def test_an_output_field_of_tool_calls_is_filled(adapter: Any) -> None:
+    class Choose(dspy.Signature):
+        """Choose the tools to call."""
+
+        question: str = dspy.InputField()
+        tools: list[dspy.Tool] = dspy.InputField()
+        calls: dspy.ToolCalls = dspy.OutputField()
+
+    with dspy.context(adapter=adapter):
+        pred = dspy.Predict(Choose)(
+            question="What is the status of order O-10001?", tools=[dspy.Tool(tool) for tool in TOOLS]
+        )
+
+    assert [(call.name, call.args) for call in pred.calls.tool_calls] == [
+        ("look_up_order", {"order_id": "O-10001"})
+    ]
+
+
+def test_the_ledger_shows_tools_offered_and_called() -> None:
+    with dspy.context(adapter=NATIVE):
+        dspy.ReActV2("question -> answer", tools=[look_up_order])(
+            question="What is the status of order O-10001?"
+        )
+
+    first, last = lm.ledger().calls
+    assert first.tools == ["look_up_order", "submit"]
+    assert first.tool_calls == [{"name": "look_up_order", "arguments": '{"order_id":"O-10001"}'}]
+    assert [call["name"] for call in last.tool_calls] == ["submit"]
+
+
+# -- native calls -----------------------------------------------------------------------------------------
+
+
+def test_a_native_call_is_asked_for_and_then_answered_from() -> None:
+    first = _native("What is the status of order O-10001?")
+    asked = _called("call_1", "look_up_order", {"order_id": "O-10001"})
+    result = {"role": "tool", "tool_call_id": "call_1", "content": json.dumps(ORDER)}
+    second = _native("What is the status of order O-10001?", asked, result)
+
+    assert [(call.name, call.arguments) for call in first.tool_calls] == [
+        ("look_up_order", {"order_id": "O-10001"})
+    ]
+    assert second.tool_calls == ()
+    assert "in transit" in (second.text or "")
+
+
+def test_tool_choice_none_calls_nothing() -> None:
+    reply = _native("What is the status of order O-10001?", tool_choice="none")
+
+    assert reply.tool_calls == ()
+    assert reply.text
+
+
+def test_tool_choice_required_calls_something_even_when_nothing_fits() -> None:
+    assert _native("Good morning!", tool_choice="required").tool_calls
+
+
+def test_a_named_tool_choice_calls_that_tool() -> None:
+    choice = {"type": "function", "function": {"name": "find_city"}}
+
+    reply = _native("What is the status of order O-10001 in Riga?", tool_choice=choice)
+
+    assert [call.name for call in reply.tool_calls] == ["find_city"]
+
+
+def test_without_parallel_calls_one_comes_at_a_time() -> None:
+    reply = _native("What is the status of the orders O-10001 and O-10002?", parallel_tool_calls=False)
+
+    assert len(reply.tool_calls) == 1
+
+
+def test_a_second_question_in_a_conversation_gets_calls_of_its_own() -> None:
+    asked = _called("call_1", "look_up_order", {"order_id": "O-10001"})
+    result = {"role": "tool", "tool_call_id": "call_1", "content": json.dumps(ORDER)}
+    told = {"role": "assistant", "content": "It is in transit."}
+
+    reply = _native(
+        "What is the status of order O-10001?",
+        asked,
+        result,
+        told,
+        {"role": "user", "content": "And what is the status of order O-10002?"},
+    )
+
+    assert [call.arguments for call in reply.tool_calls] == [{"order_id": "O-10002"}]
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        [{"type": "function", "function": {"name": "f"}}],
+        [{"type": "function", "function": {"name": "f", "parameters": None, "description": None}}],
+        [
+            {
+                "type": "function",
+                "function": {"name": "f", "parameters": {"properties": {"x": True}, "required": "x"}},
+            }
+        ],
+    ],
+)
+def test_a_tool_that_says_little_makes_nothing_fail(tools: list[dict[str, Any]]) -> None:
+    messages = [{"role": "user", "content": "Use f."}]
+
+    for choice in ("auto", "required", "none", {"type": "function", "function": {"name": "f"}}):
+        answer({"model": "sim-large", "messages": messages, "tools": tools, "tool_choice": choice})
+
+
+def test_the_same_request_gets_the_same_calls() -> None:
+    first, second = (_native("What is the status of order O-10001?", temperature=1.0) for _ in range(2))
+
+    assert first == second
+
+
+# -- other tools than a shop's ----------------------------------------------------------------------------
+
+
+def calculate(expression: str) -> str:
+    """Evaluate an arithmetic expression such as (2 + 3) * 4."""
+    return "391" if expression == "17 * 23" else f"cannot read {expression}"
+
+
+def read_file(path: str) -> str:
+    """Read a text file of the folder.
+
+    Args:
+        path: path below the folder, such as notes/2026-03.txt
+    """
+    return f"{path}: Ines counts 14 tents."
+
+
+def list_files() -> list[str]:
+    """List the files of the folder."""
+    return ["stock.txt", "notes/todo.md"]
+
+
+def search_articles(question: str) -> list[str]:
+    """Search the help centre for articles."""
+    return ["Returns are free within 30 days. Boots may be tried on indoors."]
+
+
+@pytest.mark.parametrize(
+    ("question", "tool", "told"),
+    [
+        ("What is 17 * 23?", "calculate", "391"),
+        ("Read the file stock.txt. How many tents do we have?", "read_file", "14 tents"),
+        ("Which files are there?", "list_files", "notes/todo.md"),
+        ("How many days do I have to return boots?", "search_articles", "30 days"),
+    ],
+)
+def test_tools_are_chosen_by_what_they_say_of_themselves(question: str, tool: str, told: str) -> None:
+    tools = [search_articles, calculate, read_file, list_files]
+
+    pred = dspy.ReAct("question -> answer", tools=tools)(question=question)
+
+    assert pred.trajectory["tool_name_0"] == tool
+    assert told in pred.answer

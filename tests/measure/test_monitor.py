@@ -1,0 +1,390 @@
+"""The monitor counts what the endpoint counts, wherever the calls run."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import threading
+from dataclasses import replace
+
+import dspy
+import pytest
+from dspy.clients.cache import Cache
+from dspy.utils.callback import BaseCallback
+
+from course_lib import desk, lm
+from course_lib.caching import CacheManager
+from course_lib.measure.monitor import MonitorError, PerformanceMonitor
+
+TICKETS = [ticket.text for ticket in desk.tickets("train")]
+
+
+@pytest.fixture(autouse=True)
+def model(monkeypatch):
+    monkeypatch.setattr(
+        dspy, "cache", Cache(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None)
+    )
+    model = lm.connect("sim-large")
+    lm.reset()
+    with dspy.context(lm=model):
+        yield model
+
+
+def assert_agrees_with_the_ledger(monitor):
+    report, ledger = monitor.report(), lm.ledger()
+    assert report.calls - report.cached == ledger.requests
+    assert report.prompt_tokens == ledger.prompt_tokens
+    assert report.completion_tokens == ledger.completion_tokens
+    assert report.cost_usd == pytest.approx(ledger.cost_usd)
+
+
+# -- wherever the calls run -------------------------------------------------------------------------------
+
+
+def serially(triage, tickets):
+    for ticket in tickets:
+        triage(ticket=ticket)
+
+
+def in_a_batch(triage, tickets):
+    examples = [dspy.Example(ticket=ticket).with_inputs("ticket") for ticket in tickets]
+    triage.batch(examples, num_threads=4, disable_progress_bar=True)
+
+
+def in_parallel(triage, tickets):
+    dspy.Parallel(num_threads=4, disable_progress_bar=True)([(triage, {"ticket": t}) for t in tickets])
+
+
+def in_tasks(triage, tickets):
+    async def gathered():
+        await asyncio.gather(*(triage.acall(ticket=ticket) for ticket in tickets))
+
+    asyncio.run(gathered())
+
+
+def in_asyncify(triage, tickets):
+    async def gathered():
+        worker = dspy.asyncify(triage)
+        await asyncio.gather(*(worker(ticket=ticket) for ticket in tickets))
+
+    asyncio.run(gathered())
+
+
+def in_own_threads(triage, tickets):
+    def run(context, ticket):
+        context.run(triage, ticket=ticket)
+
+    import contextvars
+
+    threads = [threading.Thread(target=run, args=(contextvars.copy_context(), t)) for t in tickets]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "way",
+    [serially, in_a_batch, in_parallel, in_tasks, in_asyncify, in_own_threads],
+    ids=lambda f: f.__name__,
+)
+def test_tokens_cost_and_calls_are_those_of_the_ledger(way):
+    with PerformanceMonitor() as monitor:
+        way(desk.Triage(), TICKETS[:12])
+
+    assert_agrees_with_the_ledger(monitor)
+    (program,) = monitor.report().programs
+    assert (program.name, program.calls) == ("Triage", 12)
+
+
+def test_calls_under_way_at_the_same_time_are_counted():
+    lm.profile("slow", ttft_p50_ms=60, ttft_p99_ms=60)
+    with dspy.context(lm=lm.connect("sim-large@slow")), PerformanceMonitor() as monitor:
+        in_tasks(desk.Triage(), TICKETS[:10])
+
+    report = monitor.report()
+    assert report.most_in_flight == 10
+    assert report.mean_in_flight > 1
+    assert report.under_way == 0
+
+
+def test_a_module_within_a_module_is_one_answer():
+    class Twice(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.triage = desk.Triage()
+
+        def forward(self, tickets):
+            in_parallel(self.triage, tickets)
+            return self.triage(ticket=tickets[0])
+
+    with PerformanceMonitor() as monitor:
+        Twice()(tickets=TICKETS[:3])
+
+    report = monitor.report()
+    assert [(row.name, row.calls) for row in report.programs] == [("Twice", 1)]
+    assert (report.calls, report.cached) == (4, 1)
+
+
+def test_an_evaluation_counts_each_example():
+    examples = desk.examples("train")[:5]
+
+    with PerformanceMonitor() as monitor:
+        dspy.Evaluate(devset=examples, metric=desk.category_match, num_threads=2)(desk.Triage())
+
+    assert [(row.name, row.calls) for row in monitor.report().programs] == [("Triage", 5)]
+
+
+# -- cache hits, errors, cancellation ---------------------------------------------------------------------
+
+
+def test_a_hit_is_known_as_a_hit_and_costs_nothing():
+    triage = desk.Triage()
+    with PerformanceMonitor() as monitor:
+        triage(ticket=TICKETS[0])
+        triage(ticket=TICKETS[0])
+
+    (row,) = monitor.report().models
+    assert (row.calls, row.cached, row.hit_share) == (2, 1, 0.5)
+    assert (row.latency.count, row.cached_latency.count) == (1, 1)
+    assert_agrees_with_the_ledger(monitor)
+
+
+def test_hits_are_known_without_any_history():
+    with dspy.context(disable_history=True), PerformanceMonitor() as monitor:
+        in_tasks(desk.Triage(), TICKETS[:2])
+        in_tasks(desk.Triage(), TICKETS[:2])
+
+    assert monitor.report().cached == 2
+    assert_agrees_with_the_ledger(monitor)
+
+
+def test_errors_are_counted_by_class_and_kept_out_of_the_latency():
+    lm.profile("broken", error_rate=1.0)
+    with dspy.context(lm=lm.connect("sim-large@broken", num_retries=0)), PerformanceMonitor() as monitor:
+        for _ in range(3):
+            with pytest.raises(dspy.LMServerError):
+                desk.Triage()(ticket=TICKETS[0])
+
+    (row,) = monitor.report().models
+    assert row.errors == {"LMServerError": 3}
+    assert (row.error_share, row.latency.count) == (1.0, 0)
+    assert "errors: LMServerError 6" in str(monitor.report())  # of the model, and of the program
+
+
+def test_a_retry_is_part_of_its_call():
+    lm.profile("once", timeline=[(0, 0.5, {"unavailable_rate": 1.0})])
+    with dspy.context(lm=lm.connect("sim-large@once", num_retries=1)), PerformanceMonitor() as monitor:
+        desk.Triage()(ticket=TICKETS[0])
+
+    (row,) = monitor.report().models
+    assert (row.calls, row.failed, lm.ledger().requests) == (1, 0, 2)
+    assert row.p50_ms > 900
+
+
+def test_a_cancelled_call_is_no_error():
+    lm.profile("slow", ttft_p50_ms=500, ttft_p99_ms=500)
+
+    async def give_up():
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(desk.Triage().acall(ticket=TICKETS[0]), 0.1)
+
+    with dspy.context(lm=lm.connect("sim-large@slow")), PerformanceMonitor() as monitor:
+        asyncio.run(give_up())
+
+    (row,) = monitor.report().models
+    assert (row.calls, row.cancelled, row.failed) == (1, 1, 0)
+    assert monitor.report().under_way == 0
+
+
+# -- streams ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync program", "async program"])
+def test_the_first_token_of_a_stream_is_timed_before_its_end(is_async):
+    lm.profile(
+        "typing", ttft_p50_ms=100, ttft_p99_ms=100, speed_p50_tokens_per_s=120, speed_p99_tokens_per_s=120
+    )
+
+    async def read():
+        stream = dspy.streamify(desk.Answer(), is_async_program=is_async)
+        return [part async for part in stream(question="How many days do I have to return an item?")]
+
+    with dspy.context(lm=lm.connect("sim-large@typing")), PerformanceMonitor() as monitor:
+        parts = asyncio.run(read())
+
+    (row,) = monitor.report().models
+    assert len(parts) > 5
+    assert isinstance(parts[-1], dspy.Prediction)
+    assert 90 < row.first_token.percentile(50) < row.p50_ms
+    assert_agrees_with_the_ledger(monitor)
+
+
+# -- living with others -----------------------------------------------------------------------------------
+
+
+def test_a_tracker_of_the_reader_counts_as_before():
+    with PerformanceMonitor(), dspy.track_usage() as tracker:
+        desk.Triage()(ticket=TICKETS[0])
+
+    used = tracker.get_total_tokens()["course/sim-large"]
+    assert used["prompt_tokens"] == lm.ledger().prompt_tokens
+
+
+def test_predictions_keep_their_own_usage():
+    with dspy.context(track_usage=True), PerformanceMonitor() as monitor:
+        prediction = desk.Triage()(ticket=TICKETS[0])
+
+    used = prediction.get_lm_usage()["course/sim-large"]
+    assert used["prompt_tokens"] == lm.ledger().prompt_tokens == monitor.report().prompt_tokens
+
+
+def test_a_monitor_within_a_monitor_counts_its_block_and_both_count_it():
+    with PerformanceMonitor() as outer:
+        desk.Triage()(ticket=TICKETS[0])
+        with PerformanceMonitor() as inner:
+            desk.Triage()(ticket=TICKETS[1])
+
+    assert (outer.report().calls, inner.report().calls) == (2, 1)
+    assert_agrees_with_the_ledger(outer)
+
+
+def test_callbacks_that_are_there_stay_and_come_back():
+    there = BaseCallback()
+    with dspy.context(callbacks=[there]):
+        with PerformanceMonitor() as monitor:
+            assert dspy.settings.callbacks == [there, monitor.callback]
+        assert dspy.settings.callbacks == [there]
+    assert dspy.settings.get("usage_tracker") is None
+
+
+def test_a_listener_installed_twice_counts_once(model):
+    with PerformanceMonitor() as monitor, dspy.context(callbacks=[monitor.callback, monitor.callback]):
+        desk.Triage()(ticket=TICKETS[0])
+
+    assert_agrees_with_the_ledger(monitor)
+
+
+def test_a_model_that_hears_for_itself_is_counted_in_threads_that_inherit_nothing(model):
+    monitor = PerformanceMonitor()
+    listening = model.copy(callbacks=[monitor.callback])
+    thread = threading.Thread(target=lambda: listening("Where is my parcel?"))
+    thread.start()
+    thread.join()
+
+    assert_agrees_with_the_ledger(monitor)
+
+
+def test_a_copied_model_still_reports_to_the_same_monitor(model):
+    monitor = PerformanceMonitor()
+    listening = model.copy(callbacks=[monitor.callback])
+
+    copy.deepcopy(listening)("Where is my parcel?")  # as optimizers copy programs, models and all
+
+    assert monitor.report().calls == 1
+
+
+def test_entering_twice_is_refused():
+    with PerformanceMonitor() as monitor, pytest.raises(MonitorError, match="already listening"):
+        monitor.__enter__()
+
+
+def test_a_model_called_by_a_model_is_not_paid_twice():
+    large = lm.connect("sim-large")
+
+    class Through:
+        def complete(self, request):
+            return large(replace(request, model=large.model))
+
+    chain = dspy.LM("fallback/chain", engine=Through(), cache=False)
+    with dspy.context(lm=chain), PerformanceMonitor() as monitor:
+        desk.Triage()(ticket=TICKETS[0])
+
+    report = monitor.report()
+    assert [(row.name, row.calls) for row in report.models] == [("fallback/chain", 1)]
+    assert report.prompt_tokens == lm.ledger().prompt_tokens
+    assert "without a listed price" in str(report)
+
+
+def test_hits_followers_and_replays_of_our_own_cache_are_hits():
+    async def asked(triage):
+        await triage.acall(ticket=TICKETS[0])  # a hit
+        await asyncio.gather(*(triage.acall(ticket=TICKETS[1]) for _ in range(20)))  # one leads, 19 follow
+        stream = dspy.streamify(triage, is_async_program=True)
+        return [part async for part in stream(ticket=TICKETS[1])]  # replayed
+
+    with (
+        CacheManager() as manager,
+        dspy.context(lm=manager.front(lm.connect("sim-large"))),
+        PerformanceMonitor() as monitor,
+    ):
+        desk.Triage()(ticket=TICKETS[0])
+        parts = asyncio.run(asked(desk.Triage()))
+
+    assert len(parts) > 2
+    report = monitor.report()
+    assert (report.calls, report.cached, lm.ledger().requests) == (23, 21, 2)
+    assert_agrees_with_the_ledger(monitor)
+
+
+def test_many_threads_lose_nothing():
+    examples = [dspy.Example(ticket=f"Where is parcel {n}?").with_inputs("ticket") for n in range(120)]
+
+    with PerformanceMonitor() as monitor:
+        desk.Triage().batch(examples, num_threads=40, disable_progress_bar=True)
+
+    assert monitor.report().programs[0].calls == 120
+    assert_agrees_with_the_ledger(monitor)
+
+
+# -- the report -------------------------------------------------------------------------------------------
+
+
+def test_the_report_reads_as_text_and_as_html_without_colours_of_its_own():
+    with PerformanceMonitor() as monitor:
+        desk.Triage()(ticket=TICKETS[0])
+
+    text, html = str(monitor.report()), monitor.report()._repr_html_()
+    assert "course/sim-large" in text
+    assert "answers/s" in text
+    assert "little more than the slowest" in text
+    assert '<th scope="col"' in html
+    assert "color" not in html
+    assert repr(monitor).splitlines()[0] == text.splitlines()[0]
+
+
+def test_an_empty_report_says_so_without_an_error():
+    report = PerformanceMonitor().report()
+
+    assert (report.calls, report.throughput_per_s, report.mean_in_flight) == (0, 0.0, 0.0)
+    assert "0.0 answers/s" in str(report)
+
+
+def test_a_report_does_not_change_when_the_monitor_counts_on():
+    with PerformanceMonitor() as monitor:
+        desk.Triage()(ticket=TICKETS[0])
+        before = monitor.report()
+        desk.Triage()(ticket=TICKETS[1])
+
+    assert (before.calls, monitor.report().calls) == (1, 2)
+
+
+def test_the_process_is_looked_at():
+    with PerformanceMonitor() as monitor:
+        sum(range(3_000_000))
+
+    use = monitor.report().use
+    assert 0 < use.cpu_s < 60
+    assert use.cpu_share > 0
+    assert use.rss_most_bytes >= use.rss_bytes > 10e6
+
+
+def test_memory_is_bounded_however_many_names_there_are():
+    monitor = PerformanceMonitor(exact_limit=10)
+    for number in range(500):
+        monitor.begin(f"call-{number}", "lm", f"model-{number}")
+        monitor.end(f"call-{number}", None)
+
+    report = monitor.report()
+    assert len(report.models) <= 201
+    assert report.calls == 500

@@ -1,0 +1,3 @@
+"""Folders and servers for these tests."""
+
+from tests.adapters.conftest import postgres, postgres_folder  # noqa: F401  # fixtures
