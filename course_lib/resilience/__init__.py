@@ -1,0 +1,18 @@
+"""Going on when the other side fails or is slow: one mechanism of each kind, for every room above.
+
+`retry`: call again after a growing wait, while the error is one that may go away by itself
+`CircuitBreaker`: stop asking a service that fails, until one trial call shows that it works again
+`BreakerOpen`: raised in place of a call that the breaker does not allow
+`Deadline`: the moment at which an answer is due; nested calls see the earliest one
+`DeadlineExceeded`: raised when that moment has passed
+`TokenBucket`: so many calls (or tokens) per second, with a burst
+
+Main path: retry(is_retryable=...)(call)(...); with breaker: call(); with Deadline.after(2.0).applied(): ...
+"""
+
+from course_lib.resilience.breaker import BreakerOpen, CircuitBreaker
+from course_lib.resilience.bucket import TokenBucket
+from course_lib.resilience.deadline import Deadline, DeadlineExceeded
+from course_lib.resilience.retries import retry
+
+__all__ = ["BreakerOpen", "CircuitBreaker", "Deadline", "DeadlineExceeded", "TokenBucket", "retry"]

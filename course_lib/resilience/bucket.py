@@ -1,0 +1,74 @@
+"""A token bucket: a steady rate with a burst, fair in the order of arrival.
+
+Main path: await bucket.acquire(); acquire_blocking() in a thread; try_acquire() never waits.
+The bucket may go into debt: a caller takes its tokens at once and waits until the debt is paid. So each wait
+is computed once, nobody polls, and who came first goes first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from course_lib.resilience.deadline import Clock, Deadline, DeadlineExceeded
+
+
+class TokenBucket:
+    """Lets `rate_per_s` tokens through per second, and up to `capacity` at once after a pause."""
+
+    def __init__(self, rate_per_s: float, capacity: float, *, clock: Clock = time.monotonic) -> None:
+        if rate_per_s <= 0 or capacity <= 0:
+            raise ValueError(f"rate_per_s ({rate_per_s!r}) and capacity ({capacity!r}) must be above 0")
+        self._rate_per_s = rate_per_s
+        self._capacity = capacity
+        self._clock = clock
+        self._tokens = capacity
+        self._counted_at = clock()
+        self._lock = threading.Lock()
+
+    def try_acquire(self, tokens: float = 1.0) -> bool:
+        """Take the tokens if they are there now, and return whether they were."""
+        with self._lock:
+            if self._refilled() < tokens:
+                return False
+            self._tokens -= tokens
+            return True
+
+    async def acquire(self, tokens: float = 1.0) -> None:
+        """Take the tokens and wait until they are there.
+
+        Raises:
+            DeadlineExceeded: they will not be there before the current deadline; nothing was taken.
+        """
+        with self._reserved(tokens) as wait_s:
+            await asyncio.sleep(wait_s)
+
+    def acquire_blocking(self, tokens: float = 1.0) -> None:
+        """Do as `acquire` does, in a thread that may wait."""
+        with self._reserved(tokens) as wait_s:
+            time.sleep(wait_s)
+
+    @contextmanager
+    def _reserved(self, tokens: float) -> Iterator[float]:
+        """Take the tokens, yield the seconds to wait for them; they go back if the wait is cut off."""
+        with self._lock:
+            self._tokens = self._refilled() - tokens
+            wait_s = max(0.0, -self._tokens / self._rate_per_s)
+        try:
+            deadline = Deadline.current()
+            if deadline and wait_s > deadline.remaining_s():
+                raise DeadlineExceeded(f"the rate limit asks for {wait_s:.3f} s, beyond the deadline")
+            yield wait_s
+        except BaseException:
+            with self._lock:
+                self._tokens += tokens
+            raise
+
+    def _refilled(self) -> float:
+        now_s = self._clock()
+        self._tokens = min(self._capacity, self._tokens + (now_s - self._counted_at) * self._rate_per_s)
+        self._counted_at = now_s
+        return self._tokens

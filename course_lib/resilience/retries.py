@@ -1,0 +1,91 @@
+"""Call again after a wait that grows, while the error is one that may go away by itself.
+
+Main path: retry(is_retryable=...)(function)(...), the same for a plain and an async function.
+Source: stamina 26.1 makes the attempts; added here are the deadline and a jitter that grows with the wait.
+`stamina.set_testing(True, attempts=9, cap=True)` takes the waits out of tests.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from inspect import iscoroutinefunction
+from typing import Any, ParamSpec, TypeVar, cast
+
+import stamina
+
+from course_lib.resilience.deadline import Clock, Deadline
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Verdict = Callable[[Exception], bool | float]
+"""Whether to repeat a call after this error; a number is the wait in seconds that the server asked for."""
+
+logging.getLogger("stamina").addHandler(logging.NullHandler())  # the caller gets the last error
+
+
+def retry(
+    *,
+    is_retryable: Verdict,
+    attempts: int | None = 3,
+    deadline_s: float = math.inf,
+    first_wait_s: float = 0.1,
+    longest_wait_s: float = 5.0,
+    clock: Clock = time.monotonic,
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Return a decorator that repeats a failed call; the last error is raised.
+
+    Args:
+        is_retryable: tells the errors after which the call is repeated.
+        attempts: how many in all; None for as many as the deadline allows.
+        deadline_s: no wait ends later. An earlier `Deadline` around the call holds too, and the function sees
+            whichever is earlier as `Deadline.current()`.
+        first_wait_s: the wait before the second attempt; it doubles each time. A random part of each wait, up
+            to half, is left out (jitter), so that many callers do not come back at once.
+        longest_wait_s: the longest wait.
+        clock: where the time comes from.
+    """
+
+    @contextmanager
+    def verdict_within_deadline() -> Iterator[Verdict]:
+        waits = waits_s(first_wait_s, longest_wait_s)
+
+        def wait_or_stop(error: Exception) -> bool | float:
+            verdict = is_retryable(error)
+            if verdict is False:
+                return False
+            wait_s = next(waits) if verdict is True else verdict
+            return wait_s if wait_s < deadline.remaining_s() else False
+
+        with Deadline.after(deadline_s, clock=clock).applied() as deadline:
+            yield wait_or_stop
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        @wraps(function)
+        async def call_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+            with verdict_within_deadline() as verdict:
+                return await repeat_async(verdict, cast(Any, function), *args, **kwargs)
+
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            with verdict_within_deadline() as verdict:
+                return repeat(verdict, function, *args, **kwargs)
+
+        return cast("Callable[P, T]", call_async) if iscoroutinefunction(function) else call
+
+    repeat = stamina.RetryingCaller(attempts=attempts, timeout=None)
+    repeat_async = stamina.AsyncRetryingCaller(attempts=attempts, timeout=None)
+    return decorate
+
+
+def waits_s(first_s: float, longest_s: float) -> Iterator[float]:
+    """Yield waits without end: each twice the last, up to the longest, less a random part up to half."""
+    wait_s = first_s
+    while True:
+        yield wait_s * random.uniform(0.5, 1.0)
+        wait_s = min(2 * wait_s, longest_s)

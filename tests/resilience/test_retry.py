@@ -1,0 +1,135 @@
+"""Calls are repeated while it helps, and no longer than the deadline; plain and async functions alike."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+import pytest
+import stamina
+
+from course_lib.resilience import Deadline, retry
+from course_lib.resilience.retries import waits_s
+
+
+@pytest.fixture(autouse=True)
+def _no_waits() -> Iterator[None]:
+    with stamina.set_testing(True, attempts=1000, cap=True):
+        yield
+
+
+def call_plain(decorate: Callable[..., Any], function: Callable[[], object]) -> object:
+    return decorate(function)()
+
+
+def call_async(decorate: Callable[..., Any], function: Callable[[], object]) -> object:
+    async def as_coroutine() -> object:
+        await asyncio.sleep(0)
+        return function()
+
+    return asyncio.run(decorate(as_coroutine)())
+
+
+BOTH = pytest.mark.parametrize("call", [call_plain, call_async], ids=["plain", "async"])
+
+
+class Service:
+    """Fails `failures` times with `error`, each call taking `takes_s` of the clock's time."""
+
+    def __init__(self, failures: int, error: Exception, *, clock: Any = None, takes_s: float = 0) -> None:
+        self.failures, self.error, self.clock, self.takes_s = failures, error, clock, takes_s
+        self.calls = 0
+
+    def __call__(self) -> str:
+        self.calls += 1
+        if self.clock:
+            self.clock.advance(self.takes_s)
+        if self.calls <= self.failures:
+            raise self.error
+        return "answer"
+
+
+def is_oserror(error: Exception) -> bool:
+    return isinstance(error, OSError)
+
+
+@BOTH
+def test_an_error_that_goes_away_costs_one_more_call_each(call: Any) -> None:
+    service = Service(2, OSError("down"))
+
+    assert call(retry(is_retryable=is_oserror), service) == "answer"
+    assert service.calls == 3
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("error", "calls"),
+    [(OSError("still down"), 3), (KeyError("wrong input"), 1)],
+    ids=["lasting", "final"],
+)
+def test_the_last_error_is_raised_as_it_is(call: Any, error: Exception, calls: int) -> None:
+    service = Service(9, error)
+
+    with pytest.raises(type(error)) as caught:
+        call(retry(is_retryable=is_oserror, attempts=3), service)
+
+    assert caught.value is error
+    assert service.calls == calls
+
+
+@BOTH
+def test_no_call_is_repeated_after_the_deadline(call: Any, clock: Any) -> None:
+    service = Service(99, OSError("down"), clock=clock, takes_s=4)
+
+    with pytest.raises(OSError, match="down"):
+        call(retry(is_retryable=is_oserror, attempts=None, deadline_s=10, clock=clock), service)
+
+    assert service.calls == 3
+
+
+@BOTH
+def test_an_earlier_deadline_around_the_call_holds_and_is_seen_inside(call: Any, clock: Any) -> None:
+    seen = []
+
+    def fail() -> None:
+        current = Deadline.current()
+        assert current
+        seen.append(current.remaining_s())
+        clock.advance(3)
+        raise OSError("down")
+
+    with Deadline.after(5, clock=clock).applied(), pytest.raises(OSError, match="down"):
+        call(retry(is_retryable=is_oserror, attempts=9, deadline_s=60, clock=clock), fail)
+
+    assert seen == [5, 2]
+    assert Deadline.current() is None
+
+
+@pytest.mark.parametrize(("asked_s", "calls"), [(2.0, 2), (30.0, 1)], ids=["in time", "too late"])
+def test_a_wait_that_the_server_asks_for_is_kept_or_not_begun(clock: Any, asked_s: float, calls: int) -> None:
+    service = Service(1, OSError("429"))
+
+    with contextlib.suppress(OSError):
+        retry(is_retryable=lambda _: asked_s, deadline_s=10, clock=clock)(service)()
+
+    assert service.calls == calls
+
+
+def test_waits_double_up_to_the_longest_and_lose_up_to_half_at_random() -> None:
+    waits = list(islice(waits_s(1, 5), 6))
+    again = list(islice(waits_s(1, 5), 6))
+
+    assert all(full / 2 <= wait <= full for wait, full in zip(waits, [1, 2, 4, 5, 5, 5], strict=True))
+    assert waits != again
+
+
+def test_an_async_function_stays_one_and_both_keep_their_names() -> None:
+    async def ask() -> None: ...
+
+    decorated = retry(is_retryable=is_oserror)(ask)
+
+    assert asyncio.iscoroutinefunction(decorated)
+    assert decorated.__name__ == "ask"
