@@ -2324,7 +2324,7 @@ with PerformanceMonitor() as monitor, dspy.context(lm=lm.connect("sim-large@week
     await asyncio.gather(*(triage.acall(ticket=each) for each in tickets[:20]))
     await pieces(triage, ticket=tickets[21])
 seen = monitor.report()
-print("tokens, says the monitor:", seen.prompt_tokens + seen.completion_tokens)
+print("tokens, says the monitor:", seen.usage.tokens)
 print("tokens, says the server: ", tokens_between(before, lm.ledger()))
 seen
 

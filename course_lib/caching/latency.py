@@ -21,7 +21,7 @@ from dspy.utils.callback import BaseCallback
 
 from course_lib import lm
 from course_lib.errors import CourseError
-from course_lib.measure.monitor import PerformanceMonitor
+from course_lib.measure import PerformanceMonitor
 
 _SETTLE_S, _SETTLE_TRIES = 0.005, 40  # a request is entered in the ledger just after its last byte
 _SAME_S = 1e-4

@@ -16,7 +16,7 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 
 from course_lib.caching.cascade import Accepts
-from course_lib.measure.monitor import PerformanceMonitor
+from course_lib.measure import PerformanceMonitor
 
 Metric = Callable[[dspy.Example, dspy.Prediction], float]
 
@@ -69,7 +69,7 @@ def _asked(program: dspy.Module, example: dspy.Example) -> Asked:
             prediction: dspy.Prediction | None = program(**example.inputs())
         except AdapterParseError:
             prediction = None
-    return Asked(prediction, monitor.report().cost_usd)
+    return Asked(prediction, monitor.report().usage.cost_usd)
 
 
 def outcomes(

@@ -94,7 +94,7 @@ NAMES = (
     Name(
         "PerformanceMonitor",
         "performance.PerformanceMonitor",
-        "caching.PerformanceMonitor: percentiles, throughput, tokens, cost",
+        "measure.PerformanceMonitor: percentiles, throughput, tokens, cost",
         "callbacks, usage tracker",
         (_CALLBACK, "dspy.track_usage"),
         "02",
@@ -102,7 +102,7 @@ NAMES = (
     Name(
         "performance_monitoring=True",
         "",
-        "DSPy takes any setting and ignores this one; use caching.PerformanceMonitor",
+        "DSPy takes any setting and ignores this one; use measure.PerformanceMonitor",
         "callbacks, usage tracker",
         (_CALLBACK, "dspy.track_usage"),
         "02",

@@ -1,8 +1,25 @@
-"""What calls cost and how long they take, counted rightly in threads, tasks, streams and batches.
+"""What calls cost and how long they take, counted rightly in threads, tasks, streams, nesting and batches.
 
-Main path: `with PerformanceMonitor() as monitor: ...`, then monitor.report().
+Names, with the part of lesson 02 that uses each:
+
+- `PerformanceMonitor`: a DSPy callback that counts calls, errors, latencies, tokens, cost ("Watching it")
+- `Report`, `Row`, `Latencies`: what it counted, a row per model and per program ("Watching it")
+- `MonitorError`: a monitor was entered twice
+- `UsageTracker`: for `dspy.context(usage_tracker=...)`; loses nothing in threads (batches)
+- `Usage`, `usage_of`: calls, tokens and dollars, summed over calls (batches)
 """
 
-from course_lib.measure.monitor import PerformanceMonitor
+from course_lib.measure.monitor import MonitorError, PerformanceMonitor
+from course_lib.measure.report import Latencies, Report, Row
+from course_lib.measure.usage import Usage, UsageTracker, usage_of
 
-__all__ = ["PerformanceMonitor"]
+__all__ = [
+    "Latencies",
+    "MonitorError",
+    "PerformanceMonitor",
+    "Report",
+    "Row",
+    "Usage",
+    "UsageTracker",
+    "usage_of",
+]

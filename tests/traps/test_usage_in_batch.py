@@ -33,9 +33,9 @@ def test_the_monitor_counts_what_the_endpoint_counts():
         desk.Triage().batch(EXAMPLES, num_threads=3, disable_progress_bar=True)
 
     report, ledger = monitor.report(), lm.ledger()
-    assert (report.calls, report.prompt_tokens, report.completion_tokens) == (
+    assert (report.calls, report.usage.prompt_tokens, report.usage.completion_tokens) == (
         ledger.requests,
         ledger.prompt_tokens,
         ledger.completion_tokens,
     )
-    assert report.cost_usd == pytest.approx(ledger.cost_usd)
+    assert report.usage.cost_usd == pytest.approx(ledger.cost_usd)
