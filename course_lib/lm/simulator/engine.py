@@ -14,7 +14,7 @@ from typing import Any
 
 from course_lib.lm.reply import Reply
 from course_lib.lm.simulator import formats
-from course_lib.lm.simulator.format_errors import slip
+from course_lib.lm.simulator.format_errors import write_with_errors
 from course_lib.lm.simulator.prompts import read
 from course_lib.lm.simulator.prompts.episode import read_episode
 from course_lib.lm.simulator.skills import Work, reply, solve_all
@@ -49,8 +49,9 @@ def answer(body: Mapping[str, Any], *, sample: int = 0) -> Reply:
     values = agent_values(episode, task) if episode else solve_all(work)
     if not weak:
         return Reply(formats.write(task.spec, values))
-    luck = random.Random(_seed(body, f"slip {sample if draw else 0}"))
-    return Reply(slip(task, values, luck))
+    # The word in the seed is older than its name: another one would change every answer of sim-small.
+    rng = random.Random(_seed(body, f"slip {sample if draw else 0}"))
+    return Reply(write_with_errors(task, values, rng))
 
 
 def _seed(body: Mapping[str, Any], purpose: str) -> int:

@@ -1,6 +1,7 @@
-"""The slips of sim-small: labels it gets wrong, and replies that are nearly in the format asked.
+"""The errors of sim-small: labels it gets wrong, and replies that are nearly in the format of the prompt.
 
-Main path: slip(task, values, luck) -> text; SLIP_SHARE of the replies are not clean, always the same ones.
+Main path: write_with_errors(task, values, rng) -> text. ERROR_SHARE of the replies are not clean, always the
+same ones.
 """
 
 from __future__ import annotations
@@ -12,24 +13,24 @@ from typing import Any
 from course_lib.lm.simulator import formats
 from course_lib.lm.simulator.prompts import Task
 
-SLIP_SHARE = 0.15
+ERROR_SHARE = 0.15
 WRONG_LABEL_SHARE = 0.08
 
 
-def slip(task: Task, values: Mapping[str, Any], luck: random.Random) -> str:
-    """Write `values` in the format asked, or nearly so."""
-    values = _misjudged(task, dict(values), luck)
-    if luck.random() >= SLIP_SHARE:
+def write_with_errors(task: Task, values: Mapping[str, Any], rng: random.Random) -> str:
+    """Write `values` in the format of the prompt, or nearly so."""
+    values = _misjudged(task, dict(values), rng)
+    if rng.random() >= ERROR_SHARE:
         return formats.write(task.spec, values)
-    return luck.choice(_SLIPS[task.spec.layout.kind])(task, values)
+    return rng.choice(_ERRORS[task.spec.layout.kind])(task, values)
 
 
-def _misjudged(task: Task, values: dict[str, Any], luck: random.Random) -> dict[str, Any]:
+def _misjudged(task: Task, values: dict[str, Any], rng: random.Random) -> dict[str, Any]:
     """Take another label now and then."""
     for field in task.spec.outputs:
         others = [label for label in field.schema.get("enum", ()) if label != values[field.name]]
-        if others and luck.random() < WRONG_LABEL_SHARE:
-            values[field.name] = luck.choice(others)
+        if others and rng.random() < WRONG_LABEL_SHARE:
+            values[field.name] = rng.choice(others)
     return values
 
 
@@ -68,9 +69,9 @@ def _cut(task: Task, values: dict[str, Any]) -> str:
     return text[: max(1, len(text) - max(2, len(text) // 10))]
 
 
-Slip = Callable[[Task, dict[str, Any]], str]
+FormatError = Callable[[Task, dict[str, Any]], str]
 
-_SLIPS: dict[str, tuple[Slip, ...]] = {
+_ERRORS: dict[str, tuple[FormatError, ...]] = {
     "markers": (_unfinished, _talkative, _miscased, _headless),
     "json": (_fenced, _talkative, _miscased, _cut),
     "xml": (_talkative, _fenced, _miscased, _cut),

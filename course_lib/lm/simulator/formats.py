@@ -64,8 +64,10 @@ def _unlike_json(field: Field, value: Any) -> Any:
 
 def _markers(spec: Spec, values: Values) -> str:
     # DSPy fills a missing nullable field with None, the only way to say None where a text may stand.
-    shown = [field for field in spec.outputs if not (values[field.name] is None and is_nullable_text(field))]
-    parts = [f"[[ ## {field.name} ## ]]\n{_unmarked(plain(values[field.name]))}" for field in shown]
+    written = [
+        field for field in spec.outputs if not (values[field.name] is None and is_nullable_text(field))
+    ]
+    parts = [f"[[ ## {field.name} ## ]]\n{_unmarked(plain(values[field.name]))}" for field in written]
     return "\n\n".join([*parts, "[[ ## completed ## ]]"])
 
 

@@ -1,4 +1,4 @@
-"""The simulator as a whole: determinism, samples, a learner's own formats, slips; no body makes it raise."""
+"""The simulator as a whole: determinism, samples, a learner's own formats, format errors; no body makes it raise."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ def test_limits_on_an_output_field_are_kept() -> None:
     }
 
 
-def test_sim_small_slips_in_format_now_and_then_and_sim_large_never() -> None:
+def test_sim_small_errs_in_format_now_and_then_and_sim_large_never() -> None:
     def parsed(model: str) -> int:
         good = 0
         for ticket in desk.tickets("train"):

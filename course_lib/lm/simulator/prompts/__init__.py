@@ -93,8 +93,8 @@ def _read_spec(system: str, tail: str, answers: tuple[str, ...], json_mode: bool
         outputs = loose_outputs(system, tail, answers)
     names = tuple(field.name for field in outputs)
     layout = layouts.sniff(system, tail, answers, names, json_mode=json_mode)
-    found = _OBJECTIVE.search(system)
-    instructions = found.group(1) if found else system
+    objective = _OBJECTIVE.search(system)
+    instructions = objective.group(1) if objective else system
     lines = (line.strip() for line in instructions.strip().splitlines())
     return Spec(tuple(inputs), tuple(outputs), "\n".join(lines), layout)
 

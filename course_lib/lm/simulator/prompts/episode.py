@@ -106,15 +106,15 @@ _LISTED = re.compile(
 @lru_cache(maxsize=128)
 def listed_tools(text: str) -> tuple[ToolSpec, ...]:
     """Read the tools that a prompt lists in DSPy's words."""
-    found = []
+    tools = []
     for name, desc, args in _LISTED.findall(text):
         try:
             properties = ast.literal_eval(args)
         except (ValueError, SyntaxError):
             properties = {}
         required = [key for key, schema in properties.items() if "default" not in schema]
-        found.append(_tool(name, desc, properties, required))
-    return tuple(found)
+        tools.append(_tool(name, desc, properties, required))
+    return tuple(tools)
 
 
 def _given_tools(value: str) -> tuple[ToolSpec, ...]:
@@ -130,12 +130,12 @@ def _given_tools(value: str) -> tuple[ToolSpec, ...]:
 
 @lru_cache(maxsize=128)
 def _native_tools(text: str) -> tuple[ToolSpec, ...]:
-    found = []
+    tools = []
     for tool in json.loads(text):
         function = _mapping(tool.get("function"))
         wanted = _mapping(function.get("parameters"))
         required = wanted.get("required")
-        found.append(
+        tools.append(
             _tool(
                 str(function.get("name", "")),
                 str(function.get("description") or ""),
@@ -143,7 +143,7 @@ def _native_tools(text: str) -> tuple[ToolSpec, ...]:
                 required if isinstance(required, list) else [],
             )
         )
-    return tuple(found)
+    return tuple(tools)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -151,7 +151,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _tool(name: str, desc: str, properties: Mapping[str, Any], required: Sequence[str]) -> ToolSpec:
-    told, own = _of_args(desc, tuple(properties))
+    description, own = _of_args(desc, tuple(properties))
     params = tuple(
         Param(
             key,
@@ -161,13 +161,13 @@ def _tool(name: str, desc: str, properties: Mapping[str, Any], required: Sequenc
         )
         for key, schema in properties.items()
     )
-    return ToolSpec(name, told, params)
+    return ToolSpec(name, description, params)
 
 
 def _of_args(desc: str, names: tuple[str, ...]) -> tuple[str, dict[str, str]]:
     """Split a docstring into what it says of the tool and of each argument."""
-    head, found, rest = desc.partition("Args:")
-    if not found:
+    head, marker, rest = desc.partition("Args:")
+    if not marker:
         return " ".join(desc.split()), {}
     spelled = "|".join(re.escape(name) for name in names) or r"(?!)"
     marks = list(re.finditer(rf"(?:^|\s)({spelled})(?: \([^)]*\))?:\s", rest))
@@ -263,7 +263,7 @@ def _conversation(messages: Sequence[Any], task: Task) -> tuple[str, tuple[Step,
     """Return the latest request, and the calls made since with their results."""
     names = tuple(one.name for one in task.spec.inputs) or ("question",)
     request = ""
-    asked: list[tuple[str, str, dict[str, Any]]] = []  # (id, tool, arguments)
+    called: list[tuple[str, str, dict[str, Any]]] = []  # (id, tool, arguments)
     results: dict[str, str] = {}
     in_order: list[str] = []
     for message in messages:
@@ -271,17 +271,17 @@ def _conversation(messages: Sequence[Any], task: Task) -> tuple[str, tuple[Step,
             continue
         role, text = message.get("role"), message_text(message)
         if role == "assistant":
-            asked += _asked(message, text, len(asked))
+            called += _calls_in(message, text, len(called))
         elif role == "tool":
             results[str(message.get("tool_call_id"))] = text
         elif role == "user":
-            told = _results(text)
-            if told is not None:
-                in_order += told
+            reported = _results(text)
+            if reported is not None:
+                in_order += reported
             elif new := _new_request(text, names):
-                request, asked, results, in_order = new, [], {}, []
+                request, called, results, in_order = new, [], {}, []
     steps = []
-    for at, (call_id, tool, args) in enumerate(asked):
+    for at, (call_id, tool, args) in enumerate(called):
         if call_id in results:
             steps.append(Step(tool, args, results[call_id]))
         elif at < len(in_order):
@@ -312,34 +312,34 @@ def _results(text: str) -> list[str] | None:
             record, _ = json.JSONDecoder().raw_decode(text[start:])
         except ValueError:
             return None
-    found = record.get("tool_call_results") if isinstance(record, dict) else None
-    found = found.get("tool_call_results") if isinstance(found, dict) else found
-    if not isinstance(found, list):
+    results = record.get("tool_call_results") if isinstance(record, dict) else None
+    results = results.get("tool_call_results") if isinstance(results, dict) else results
+    if not isinstance(results, list):
         return None
-    return [_result(one) for one in found if isinstance(one, dict)]
+    return [_result(one) for one in results if isinstance(one, dict)]
 
 
 def _result(one: Mapping[str, Any]) -> str:
     value = one.get("value")
-    told = value if isinstance(value, str) else json.dumps(value)
-    return f"error: {told}" if one.get("is_error") else told
+    text = value if isinstance(value, str) else json.dumps(value)
+    return f"error: {text}" if one.get("is_error") else text
 
 
-def _asked(message: Mapping[str, Any], text: str, so_far: int) -> list[tuple[str, str, dict[str, Any]]]:
+def _calls_in(message: Mapping[str, Any], text: str, so_far: int) -> list[tuple[str, str, dict[str, Any]]]:
     calls = message.get("tool_calls")
     if isinstance(calls, list) and calls:
-        found = []
+        called = []
         for call in calls:
             function = _mapping(_mapping(call).get("function"))
             args = _as_json(str(function.get("arguments") or "{}"))
-            found.append(
+            called.append(
                 (
                     str(_mapping(call).get("id")),
                     str(function.get("name")),
                     args if isinstance(args, dict) else {},
                 )
             )
-        return found
+        return called
     start = re.search(r'\{\s*"tool_calls"', text)
     if not start:
         return []

@@ -39,8 +39,8 @@ def read_fields(text: str) -> tuple[list[Field], list[Field]]:
         end = items[at + 1].start() if at + 1 < len(items) else len(text)
         field, heading_from = _read_item(text, item, end)
         into.append(field)
-    shown = _shown_types(text[heading_from:], [field.name for field in outputs])
-    return inputs, [_complete(field, shown.get(field.name)) for field in outputs]
+    printed = _printed_types(text[heading_from:], [field.name for field in outputs])
+    return inputs, [_complete(field, printed.get(field.name)) for field in outputs]
 
 
 def _heads_outputs(heading: str, inputs: list[Field]) -> bool:
@@ -92,43 +92,43 @@ def _own_lines(text: str, start: int) -> int:
     return more.end() if more else len(text)
 
 
-def _complete(field: Field, shown: Schema | None) -> Field:
-    if not shown:
+def _complete(field: Field, printed: Schema | None) -> Field:
+    if not printed:
         return field
     listed = field.schema
     if "enum" in listed or listed.get("type") in ("string", "integer", "number", "boolean"):
-        merged = {**shown, **listed} if "x-printed" not in shown else listed
-    elif "x-baml" in shown and "x-class" not in json.dumps(listed):
+        merged = {**printed, **listed} if "x-printed" not in printed else listed
+    elif "x-baml" in printed and "x-class" not in json.dumps(listed):
         merged = listed  # BAML's spelling leaves out more than the list's
-    elif "x-template" in shown:
-        merged = types.fill_classes(listed, shown["x-template"])
+    elif "x-template" in printed:
+        merged = types.fill_classes(listed, printed["x-template"])
     else:
         merged = {
-            **shown,
+            **printed,
             **{key: value for key, value in listed.items() if key.startswith(("min", "max", "ex"))},
         }
     return Field(name=field.name, schema=merged, desc=field.desc, type_name=field.type_name)
 
 
-def _shown_types(text: str, names: list[str]) -> dict[str, Schema]:
+def _printed_types(text: str, names: list[str]) -> dict[str, Schema]:
     """Return what the field structure says of each output's type, beyond the name in the list."""
     start = text.find(STRUCTURE)
     block = text[max(start, 0) :]
     if "Outputs will be a JSON object with the following fields." in block:
         return _from_json_block(block)
-    found: dict[str, Schema] = {}
+    types_by_name: dict[str, Schema] = {}
     markers = list(_MARKER.finditer(block))
     for at, marker in enumerate(markers):
         end = markers[at + 1].start() if at + 1 < len(markers) else len(block)
-        if shown := _from_section(block[marker.end() : end]):
-            found[marker.group(1)] = shown
+        if printed := _from_section(block[marker.end() : end]):
+            types_by_name[marker.group(1)] = printed
     for line in _SCHEMA_LINE.finditer(block):
         with suppress(ValueError):
-            found[line.group(1)] = json.JSONDecoder().raw_decode(block[line.end() :])[0]
+            types_by_name[line.group(1)] = json.JSONDecoder().raw_decode(block[line.end() :])[0]
     for name in names if not markers else ():
-        if shown := _from_tag(block, name):
-            found[name] = shown
-    return found
+        if printed := _from_tag(block, name):
+            types_by_name[name] = printed
+    return types_by_name
 
 
 def _from_section(section: str) -> Schema | None:
@@ -140,10 +140,10 @@ def _from_section(section: str) -> Schema | None:
 def _from_json_block(block: str) -> dict[str, Schema]:
     start = block.find("{", block.index("Outputs will be a JSON object"))
     try:
-        shown, _ = json.JSONDecoder().raw_decode(block[start:])
+        printed, _ = json.JSONDecoder().raw_decode(block[start:])
     except ValueError:
         return {}
-    notes = {name: types.from_note(str(value)) for name, value in shown.items()}
+    notes = {name: types.from_note(str(value)) for name, value in printed.items()}
     return {name: note for name, note in notes.items() if note}
 
 

@@ -78,31 +78,31 @@ def _case(written: str, names: tuple[str, ...]) -> Literal["name", "Name", "NAME
 
 
 def _of_words(system: str, last: str, names: tuple[str, ...]) -> Layout:
-    shown = f"{system}\n{last}"
-    if block := _template(shown, names):
+    prompt = f"{system}\n{last}"
+    if block := _template(prompt, names):
         return block
-    if "`name: value`" in shown:  # said of the whole reply; single values may still be JSON
+    if "`name: value`" in prompt:  # said of the whole reply; single values may still be JSON
         return LABELLED
-    asked = shown.lower()
-    if "json" in asked:
+    lowered = prompt.lower()
+    if "json" in lowered:
         return JSON
-    if "yaml" in asked:
+    if "yaml" in lowered:
         return LABELLED
-    if "xml" in asked or any(f"<{name}>" in shown for name in names):
+    if "xml" in lowered or any(f"<{name}>" in prompt for name in names):
         return XML
-    if "[[ ## " in shown:
+    if "[[ ## " in prompt:
         return MARKERS
     return LABELLED
 
 
-def _template(shown: str, names: tuple[str, ...]) -> Layout | None:
+def _template(prompt: str, names: tuple[str, ...]) -> Layout | None:
     """Return the block of lines that shows the place of each output as `{name}`, if there is one."""
-    spots = [shown.find(f"{{{name}}}") for name in names]
-    if min(spots) < 0 or "[[ ## " in shown:
+    spots = [prompt.find(f"{{{name}}}") for name in names]
+    if min(spots) < 0 or "[[ ## " in prompt:
         return None
-    start = shown.rfind("\n\n", 0, min(spots))
-    end = shown.find("\n\n", max(spots))
-    block = shown[start + 2 if start >= 0 else 0 : end if end >= 0 else len(shown)].strip("\n")
+    start = prompt.rfind("\n\n", 0, min(spots))
+    end = prompt.find("\n\n", max(spots))
+    block = prompt[start + 2 if start >= 0 else 0 : end if end >= 0 else len(prompt)].strip("\n")
     if block.startswith(("{", "[")) and re.search(r'"\s*:', block):
         return None  # a picture of a JSON object
     return Layout("template", template=block)

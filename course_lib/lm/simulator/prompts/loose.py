@@ -33,15 +33,15 @@ def loose_outputs(system: str, tail: str, answers: tuple[str, ...]) -> list[Fiel
     text = f"{system}\n{tail}"
     for answer in answers:
         if names := _names_in(answer):
-            shown = labelled(answer, tuple(names)) or {
+            values = labelled(answer, tuple(names)) or {
                 k: str(v) for k, v in (read_json(answer) or {}).items()
             }
-            return [_field(name, text, shown.get(name)) for name in names]
+            return [_field(name, text, values.get(name)) for name in names]
     if not _TALKS_OF_FIELDS.search(text):
         return []
     for part in (tail, system):
-        for found in (_TICKED.findall(part), _KEYED.findall(part), _listed(part)):
-            if names := _proper(found):
+        for candidates in (_TICKED.findall(part), _KEYED.findall(part), _listed(part)):
+            if names := _proper(candidates):
                 return [_field(name, text) for name in names]
     return []
 
@@ -65,7 +65,7 @@ def _proper(names: Iterable[str]) -> list[str]:
     return [name for name in dict.fromkeys(names) if name.lower() not in _NOT_NAMES]
 
 
-def _field(name: str, text: str, shown: str | None = None) -> Field:
+def _field(name: str, text: str, example: str | None = None) -> Field:
     """Make a field of a name, with the choices beside it, or those among which a demo chooses."""
     beside = re.search(
         rf"[`\"']?{re.escape(name)}[`\"']?\s*(?:\(|:|is|must be|should be)+\s*(?:one of)?:?\s*"
@@ -75,9 +75,9 @@ def _field(name: str, text: str, shown: str | None = None) -> Field:
     )
     if beside and (choices := _split(beside.group(1))):
         return Field(name=name, schema={"enum": choices}, desc=beside.group(1))
-    for listed in _CHOICES.findall(text) if shown else ():
+    for listed in _CHOICES.findall(text) if example else ():
         choices = _split(re.sub(r"^.*\b(?:into|as|either|of)\s+", "", listed))
-        if shown and shown.strip() in choices:
+        if example and example.strip() in choices:
             return Field(name=name, schema={"enum": choices}, desc=listed)
     return Field(name=name)
 

@@ -134,10 +134,10 @@ _NOTE = re.compile(r"#\s*note: the value you produce (.*)", re.DOTALL)
 
 def from_note(text: str) -> Schema | None:
     """Return the schema in DSPy's note after a placeholder, or None if there is no note."""
-    found = _NOTE.search(text)
-    if not found:
+    match = _NOTE.search(text)
+    if not match:
         return None
-    note = found.group(1).strip()
+    note = match.group(1).strip()
     if "must adhere to the JSON schema:" in note:
         try:
             schema, _ = json.JSONDecoder().raw_decode(note[note.index("{") :])
@@ -180,15 +180,15 @@ def limits(line: str) -> Schema:
     >>> limits("greater than or equal to: 0, less than or equal to: 5")
     {'minimum': 0, 'maximum': 5}
     """
-    found: Schema = {}
+    limits: Schema = {}
     for part in split_top(line):
         phrase, _, value = part.rpartition(":")
         number = literal(value.strip())
         for words, keyword in _LIMITS:
             if phrase.strip() == words and isinstance(number, (int, float)):
-                found[keyword] = number
+                limits[keyword] = number
                 break
-    return found
+    return limits
 
 
 def from_baml(text: str) -> Schema:

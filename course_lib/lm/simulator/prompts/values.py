@@ -35,35 +35,35 @@ def strip_reminder(text: str) -> str:
 def read_inputs(text: str, names: tuple[str, ...]) -> dict[str, str]:
     """Return the input values in a user message, as text, in whichever format they are written."""
     text = strip_reminder(text)
-    if "[[ ## " in text and (found := _marked(text, names)):
-        return found
-    if any(f"<{name}>" in text for name in names) and (found := _tagged(text, names)):
-        return {name: value.strip("\n") for name, value in found.items()}
+    if "[[ ## " in text and (values := _marked(text, names)):
+        return values
+    if any(f"<{name}>" in text for name in names) and (values := _tagged(text, names)):
+        return {name: value.strip("\n") for name, value in values.items()}
     if text.lstrip().startswith(("{", "```")) and (record := read_json(text)) is not None:
         return {
             str(name): value if isinstance(value, str) else json.dumps(value)
             for name, value in record.items()
         }
-    if found := dict(labelled(text, names)):
-        return found
+    if values := dict(labelled(text, names)):
+        return values
     return {names[0] if names else "text": text.strip()}
 
 
 def read_outputs(text: str, names: tuple[str, ...], layout: Layout) -> dict[str, Any]:
     """Return the output values in an assistant message; what a demo leaves out is left out here."""
     if layout.kind == "json":
-        found: dict[str, Any] = read_json(text) or {}
+        values: dict[str, Any] = read_json(text) or {}
     elif layout.kind == "markers":
-        found = dict(_marked(text, names))
+        values = dict(_marked(text, names))
     elif layout.kind == "xml":
-        found = {name: unescape(value.strip()) for name, value in _tagged(text, names).items()}
+        values = {name: unescape(value.strip()) for name, value in _tagged(text, names).items()}
     else:
-        found = dict(labelled(text, names)) or dict(_marked(text, names)) or read_json(text) or {}
-        if not found and len(names) == 1:
-            found = {names[0]: text.strip()}
+        values = dict(labelled(text, names)) or dict(_marked(text, names)) or read_json(text) or {}
+        if not values and len(names) == 1:
+            values = {names[0]: text.strip()}
     return {
         name: value.strip() if isinstance(value, str) else value
-        for name, value in found.items()
+        for name, value in values.items()
         if not (isinstance(value, str) and _NOT_SUPPLIED in value)
     }
 
@@ -76,42 +76,42 @@ def read_json(text: str) -> dict[str, Any] | None:
     if start < 0:
         return None
     try:
-        found, _ = json.JSONDecoder().raw_decode(text[start:])
+        values, _ = json.JSONDecoder().raw_decode(text[start:])
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return values if isinstance(values, dict) else None
 
 
 _MARKER = re.compile(r"^\[\[ ## (\w+) ## \]\][ \t]*", re.MULTILINE)
 
 
 def _marked(text: str, names: Sequence[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     name, start = "", 0
     for marker in _MARKER.finditer(text):
         header = marker.group(1)
-        if header in found or header == name or (header not in names and header != "completed"):
+        if header in values or header == name or (header not in names and header != "completed"):
             continue  # not ours: a value may hold markers of its own
         if name:
-            found[name] = text[start : marker.start()].strip()
+            values[name] = text[start : marker.start()].strip()
         name, start = header, marker.end()
     if name and name != "completed":
-        found[name] = text[start:].strip()
-    found.pop("completed", None)
-    return found
+        values[name] = text[start:].strip()
+    values.pop("completed", None)
+    return values
 
 
 def _tagged(text: str, names: Sequence[str]) -> dict[str, str]:
     text = "\n" + text
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     at = 0
     for name in names:
         start = text.find(f"\n<{name}>", at)
         end = text.find(f"</{name}>", start)
         if 0 <= start < end:
-            found[name] = text[start + len(name) + 3 : end]
+            values[name] = text[start + len(name) + 3 : end]
             at = end
-    return found
+    return values
 
 
 @lru_cache(maxsize=256)
@@ -133,10 +133,10 @@ def labelled(text: str, names: tuple[str, ...]) -> Mapping[str, str]:
     if not names:
         return {}
     keyed = {name.lower().replace("_", ""): name for name in names}
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     labels = list(label_pattern(names).finditer(text))
     for at, label in enumerate(labels):
         end = labels[at + 1].start() if at + 1 < len(labels) else len(text)
         name = keyed[re.sub(r"[ _-]", "", label.group("name").lower())]
-        found.setdefault(name, text[label.end() : end].strip())
-    return found
+        values.setdefault(name, text[label.end() : end].strip())
+    return values

@@ -1,7 +1,7 @@
 """What the simulator can do, in the order in which it is tried for each field.
 
 Main path: solve(field, work) walks SKILLS; the first that finds a value wins, and shape never fails.
-To add a skill, write (field, work) -> Found | None in a file of its own and give it a place in SKILLS.
+To add a skill, write (field, work) -> Result | None in a file of its own and give it a place in SKILLS.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from course_lib.lm.simulator.skills.extraction import extract
 from course_lib.lm.simulator.skills.leaves import within
 from course_lib.lm.simulator.skills.quotation import judge, quote
 from course_lib.lm.simulator.skills.summary import summarise
-from course_lib.lm.simulator.skills.work import Found, Skill, Work, is_free_text
+from course_lib.lm.simulator.skills.work import Result, Skill, Work, is_free_text
 
-__all__ = ["SKILLS", "Found", "Skill", "Work", "reply", "solve_all"]
+__all__ = ["SKILLS", "Result", "Skill", "Work", "reply", "solve_all"]
 
 SKILLS: tuple[Skill, ...] = (judge, classify, quote, aggregate, answer_question, summarise, extract)
 
@@ -28,14 +28,14 @@ def solve_all(work: Work) -> dict[str, object]:
     reasons = [field for field in fields if is_reasoning(field)] if len(fields) > 1 else []
     for field in fields:
         if field not in reasons:
-            work.found[field.name] = solve(field, work)
-    told = {field.name: explain(work) for field in reasons}
-    return {field.name: (told.get(field.name) or work.found[field.name]).value for field in fields}
+            work.results[field.name] = solve(field, work)
+    reasoning = {field.name: explain(work) for field in reasons}
+    return {field.name: (reasoning.get(field.name) or work.results[field.name]).value for field in fields}
 
 
-def solve(field: Field, work: Work) -> Found:
+def solve(field: Field, work: Work) -> Result:
     """Return the first value that a skill finds for `field`, cut to the length that the field allows."""
-    found = next(found for skill in SKILLS if (found := skill(field, work)) is not None)
-    if isinstance(found.value, str) and is_free_text(field):
-        return Found(within(field.schema, found.value), found.because)
-    return found
+    result = next(result for skill in SKILLS if (result := skill(field, work)) is not None)
+    if isinstance(result.value, str) and is_free_text(field):
+        return Result(within(field.schema, result.value), result.because)
+    return result

@@ -12,10 +12,10 @@ from course_lib.lm.reply import Reply, ToolCall
 from course_lib.lm.simulator import formats
 from course_lib.lm.simulator.prompts import Field, Task
 from course_lib.lm.simulator.prompts.episode import Episode, ToolSpec
-from course_lib.lm.simulator.skills import telling
+from course_lib.lm.simulator.skills import answer_generation
 from course_lib.lm.simulator.skills.explanation import is_reasoning
+from course_lib.lm.simulator.skills.intents import is_final
 from course_lib.lm.simulator.skills.tools import Call, Move, as_json, decide, fill_any, looked_back
-from course_lib.lm.simulator.skills.wishes import is_final
 from course_lib.lm.simulator.skills.work import is_free_text
 
 
@@ -45,7 +45,7 @@ def act(episode: Episode, task: Task) -> Reply:
         return Reply(text, tuple(ToolCall(name, args) for name, args in calls), "tool_calls")
     if task.spec.outputs:
         return Reply(formats.write(task.spec, _with_rest({}, move, task, episode)))
-    return Reply(telling.tell(move, episode.request))
+    return Reply(answer_generation.generate(move, episode.request))
 
 
 def _chosen(episode: Episode, move: Move) -> tuple[Call, ...]:
@@ -77,31 +77,31 @@ def _forced(tool: ToolSpec, episode: Episode, move: Move) -> Call:
     if not is_final(tool):
         return tool.name, fill_any(tool, episode.request, move.seen)
     fields = [Field(param.name, param.schema or {"type": "string"}, param.desc) for param in tool.params]
-    return tool.name, {field.name: telling.value(field, move, episode.request) for field in fields}
+    return tool.name, {field.name: answer_generation.value(field, move, episode.request) for field in fields}
 
 
 def _extracted(episode: Episode, task: Task) -> dict[str, Any]:
     """Fill the program's own outputs from the whole trajectory."""
     move = looked_back(episode)
     last = episode.steps[-1].thought
-    given_up = last if telling.DECLINES.search(last) else ""
+    given_up = last if answer_generation.DECLINES.search(last) else ""
     return {
         field.name: given_up
         if given_up and is_free_text(field) and not is_reasoning(field)
-        else telling.value(field, move, episode.request)
+        else answer_generation.value(field, move, episode.request)
         for field in task.spec.outputs
     }
 
 
 def _thought(move: Move, episode: Episode) -> str:
-    return move.thought or telling.last_thought(move, episode.request)
+    return move.thought or answer_generation.last_thought(move, episode.request)
 
 
 def _with_rest(done: dict[str, Any], move: Move, task: Task, episode: Episode) -> dict[str, Any]:
     rest = {
         field.name: _thought(move, episode)
         if "thought" in field.name
-        else telling.value(field, move, episode.request)
+        else answer_generation.value(field, move, episode.request)
         for field in task.spec.outputs
         if field.name not in done
     }

@@ -1,6 +1,6 @@
 """Numbers computed over the inputs: sums, averages, extremes, lengths and counts.
 
-Main path: aggregate(field, work) -> Found for a number field named after what it computes.
+Main path: aggregate(field, work) -> Result for a number field named after what it computes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.skills.arithmetic import written
 from course_lib.lm.simulator.skills.leaves import limited
-from course_lib.lm.simulator.skills.work import Found, Work
+from course_lib.lm.simulator.skills.work import Result, Work
 
 _OVER_NUMBERS: tuple[tuple[str, Callable[[list[float]], float]], ...] = (
     (r"sum|total|addition", math.fsum),
@@ -26,7 +26,7 @@ _OVER_NUMBERS: tuple[tuple[str, Callable[[list[float]], float]], ...] = (
 )
 
 
-def aggregate(field: Field, work: Work) -> Found | None:
+def aggregate(field: Field, work: Work) -> Result | None:
     """Compute what the field's name says over numbers, lists or a text; pass on other fields."""
     if field.schema.get("type") not in ("integer", "number"):
         return None
@@ -36,7 +36,7 @@ def aggregate(field: Field, work: Work) -> Found | None:
         result = _size(field.name, values)
     if result is None or not math.isfinite(result):
         return None
-    return Found(limited(field.schema, result), f"the {field.name.replace('_', ' ')} is {written(result)}")
+    return Result(limited(field.schema, result), f"the {field.name.replace('_', ' ')} is {written(result)}")
 
 
 def _parsed(text: str) -> Any:

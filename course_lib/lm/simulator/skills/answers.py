@@ -14,7 +14,7 @@ from course_lib.lm.simulator.skills.arithmetic import work_out
 from course_lib.lm.simulator.skills.knowledge import recall
 from course_lib.lm.simulator.skills.leaves import limited
 from course_lib.lm.simulator.skills.quotation import QUESTION, bearing
-from course_lib.lm.simulator.skills.work import Found, Work, is_free_text
+from course_lib.lm.simulator.skills.work import Result, Work, is_free_text
 
 UNKNOWN = ("I don't know.", "I don't know the answer to this.", "I do not know.")
 _ANSWER = re.compile(r"answers?|response|reply|result|output|solution|completion|final_answer", re.IGNORECASE)
@@ -22,28 +22,28 @@ _REPLY = re.compile(r"reply|response|message|draft|email|email_body|letter", re.
 _GREETINGS = frozenset({"hi", "hello", "hey", "greetings"})
 
 
-def answer_question(field: Field, work: Work) -> Found | None:
+def answer_question(field: Field, work: Work) -> Result | None:
     """Answer a text or number field from arithmetic, a demo of the same question, or everyday facts."""
     kind = field.schema.get("type")
     if kind not in ("integer", "number") and not is_free_text(field):
         return None
-    asked = _question(work)
-    if asked is None and not _ANSWER.fullmatch(field.name):
+    question_asked = _question(work)
+    if question_asked is None and not _ANSWER.fullmatch(field.name):
         return None
-    question = asked if asked is not None else work.task.text
+    question = question_asked if question_asked is not None else work.task.text
     if worked := work_out(question):
         value = worked.text if kind == "string" else limited(field.schema, worked.value)
-        return Found(value, f"{worked.expression} is {worked.text}")
-    if shown := _same_question(field, work):
-        return shown
+        return Result(value, f"{worked.expression} is {worked.text}")
+    if example := _same_question(field, work):
+        return example
     if fact := recall(question):
-        return _told(field, fact.short, fact.sentence)
+        return _as_answer(field, fact.short, fact.sentence)
     if kind != "string":
         return None
-    if asked is not None and (_ANSWER.fullmatch(field.name) or _is_question(asked)):
-        return Found(work.vary(UNKNOWN), "this is not among the things I know, and no context is given")
+    if question_asked is not None and (_ANSWER.fullmatch(field.name) or _is_question(question_asked)):
+        return Result(work.vary(UNKNOWN), "this is not among the things I know, and no context is given")
     if _REPLY.fullmatch(field.name):
-        return Found(_acknowledge(work), "the message is not a question that I can answer")
+        return Result(_acknowledge(work), "the message is not a question that I can answer")
     return None
 
 
@@ -64,45 +64,47 @@ def _is_question(text: str) -> bool:
     )
 
 
-def _same_question(field: Field, work: Work) -> Found | None:
+def _same_question(field: Field, work: Work) -> Result | None:
     """Repeat what a demo answers to the very same input."""
-    asked = words.stems(work.task.text)
+    stems = words.stems(work.task.text)
     for turn in (*work.task.demos, *work.task.history):
         value = turn.outputs.get(field.name)
-        is_same = bool(asked) and words.stems(turn.text) == asked
+        is_same = bool(stems) and words.stems(turn.text) == stems
         if is_same and isinstance(value, str) and value and field.schema.get("type") == "string":
-            return Found(value, "an example answers the same question")
+            return Result(value, "an example answers the same question")
     return None
 
 
-def _told(field: Field, short: str, sentence: str) -> Found | None:
+def _as_answer(field: Field, short: str, sentence: str) -> Result | None:
     if field.schema.get("type") == "string":
         wants_sentence = re.search(r"\bsentence|full\b", field.desc)
-        return Found(sentence if wants_sentence else short, f"it is common knowledge: {sentence.rstrip('.')}")
+        return Result(
+            sentence if wants_sentence else short, f"it is common knowledge: {sentence.rstrip('.')}"
+        )
     number = re.search(r"-?\d[\d,]*(?:\.\d+)?", short)
     if not number:
         return None
     value = float(number.group().replace(",", ""))
-    return Found(limited(field.schema, value), f"it is common knowledge: {sentence.rstrip('.')}")
+    return Result(limited(field.schema, value), f"it is common knowledge: {sentence.rstrip('.')}")
 
 
 def _acknowledge(work: Work) -> str:
     about = [word for word in words.words(work.task.text) if len(word) > 4 and word not in words.STOP][:2]
-    told = f" about {' and '.join(about)}" if about else ""
-    return f"Thank you for your message{told}. We are looking into it and will come back to you."
+    topic = f" about {' and '.join(about)}" if about else ""
+    return f"Thank you for your message{topic}. We are looking into it and will come back to you."
 
 
-def reply(asked: str, work: Work) -> str:
+def reply(message: str, work: Work) -> str:
     """Answer a plain chat message."""
-    said = words.words(asked)
-    if not said or (said[0] in _GREETINGS and len(said) <= 3):
+    spoken = words.words(message)
+    if not spoken or (spoken[0] in _GREETINGS and len(spoken) <= 3):
         return work.vary(("Hello! How can I help you?", "Hi! What can I do for you?"))
-    parts = labelled(asked, ("context", "question"))
+    parts = labelled(message, ("context", "question"))
     if len(parts) == 2:
-        found = bearing(parts["context"], parts["question"])
-        return " ".join(found.sentences) if found.sentences else work.vary(UNKNOWN)
-    if worked := work_out(asked):
+        quote = bearing(parts["context"], parts["question"])
+        return " ".join(quote.sentences) if quote.sentences else work.vary(UNKNOWN)
+    if worked := work_out(message):
         return work.vary((f"{worked.expression} = {worked.text}", f"The answer is {worked.text}."))
-    if fact := recall(asked):
+    if fact := recall(message):
         return work.vary((fact.sentence, f"{fact.short}."))
     return work.vary(UNKNOWN)

@@ -45,10 +45,12 @@ _STRICT = ("email", "url", "phone", "id", "date", "percent", "time")
 
 def from_request(param: Param, clause: str, request: str) -> list[Any]:
     """Return the values that the request offers for an argument: those of the asking clause first."""
-    found = _offered(param, clause)
-    if not found and request != clause:
-        found = _offered(param, request)
-    return list(dict.fromkeys(found)) if all(isinstance(one, str | int | float) for one in found) else found
+    values = _offered(param, clause)
+    if not values and request != clause:
+        values = _offered(param, request)
+    return (
+        list(dict.fromkeys(values)) if all(isinstance(one, str | int | float) for one in values) else values
+    )
 
 
 def is_shaped(param: Param) -> bool:
@@ -118,16 +120,16 @@ def _amount(written: str) -> float:
 
 
 def _texts(param: Param, text: str) -> list[Any]:
-    found: list[Any] = []
+    values: list[Any] = []
     for shape, prefix, bare in _shapes(param):
         hits = [hit.group() for hit in re.finditer(shape, text, re.IGNORECASE)]
-        found += [hit.upper() if prefix.isupper() else hit for hit in hits]
+        values += [hit.upper() if prefix.isupper() else hit for hit in hits]
         if not hits and bare:  # "order 10154" for O-10154
-            found += [f"{prefix}{hit}" for hit in re.findall(bare, text)]
+            values += [f"{prefix}{hit}" for hit in re.findall(bare, text)]
     if _MAIL.search(f"{param.name} {param.desc}"):
-        found += candidates(text).of("email")
-    if found or is_shaped(param):
-        return found
+        values += candidates(text).of("email")
+    if values or is_shaped(param):
+        return values
     name = param.name
     if _SQL.search(name):
         return [hit.strip().rstrip(";") for hit in _SELECT.findall(text)]
@@ -155,15 +157,15 @@ def reason(text: str) -> str:
     because = re.search(r"\b(?:because|since|as)\b\s+([^.!?\n]{4,100})", text)
     if because:
         return because.group(1).strip()
-    told = [one for one in words.sentences(text) if len(one) > 12]
-    return (told[0] if told else text.strip() or "asked for")[:120].rstrip(" .,")
+    long_sentences = [one for one in words.sentences(text) if len(one) > 12]
+    return (long_sentences[0] if long_sentences else text.strip() or "asked for")[:120].rstrip(" .,")
 
 
 @lru_cache(maxsize=512)
 def _shapes_of(desc: str, pattern: str) -> tuple[tuple[str, str, str], ...]:
-    found = []
+    values = []
     if pattern:
-        found.append((rf"(?<![\w-]){pattern.strip('^$')}(?![\w-])", "", ""))
+        values.append((rf"(?<![\w-]){pattern.strip('^$')}(?![\w-])", "", ""))
     for example in _EXAMPLE.findall(desc):
         example = example.strip(".:`'\"")
         if not re.search(r"\d", example) or re.search(r"@|/|\.[a-z]{1,5}$", example):
@@ -172,15 +174,15 @@ def _shapes_of(desc: str, pattern: str) -> tuple[tuple[str, str, str], ...]:
         head = re.fullmatch(r"([A-Za-z]+-)(\d+)", example)
         bare = rf"(?<![\w.,-])\d{{{len(head.group(2))}}}(?![\w.,-])" if head else ""
         prefix = head.group(1) if head else re.match(r"[A-Za-z]*", example).group()  # type: ignore[union-attr]
-        found.append((rf"(?<![\w-]){shape}(?![\w-])", prefix, bare))
-    return tuple(found)
+        values.append((rf"(?<![\w-]){shape}(?![\w-])", prefix, bare))
+    return tuple(values)
 
 
 def _shapes(param: Param) -> tuple[tuple[str, str, str], ...]:
     if _kind(param.schema) != "string":
         return ()
-    shown = [str(one) for one in param.schema.get("examples") or ()]
-    desc = param.desc + "".join(f" such as {one}" for one in shown)
+    examples = [str(one) for one in param.schema.get("examples") or ()]
+    desc = param.desc + "".join(f" such as {one}" for one in examples)
     return _shapes_of(desc, str(param.schema.get("pattern") or ""))
 
 
@@ -224,13 +226,13 @@ def _fits_key(param: Param, leaf: Leaf, request: str, tool: str) -> float:
     if key == name:
         return 4.0
     if "_" in key and re.search(rf"\b{re.escape(key)}\b", param.desc.lower()):
-        asked = set(words.stems(request)) if not _ALL.search(request) else set()
-        return 3.0 + 0.3 * (leaf.record == 0) + 1.5 * bool(asked & set(words.stems(leaf.named)))
+        wanted = set(words.stems(request)) if not _ALL.search(request) else set()
+        return 3.0 + 0.3 * (leaf.record == 0) + 1.5 * bool(wanted & set(words.stems(leaf.named)))
     mine, its = name.split("_"), key.split("_")
     if len(mine) > 1 and len(its) > 1 and mine[-1] == its[-1] and kind_is_unit(mine[-1]):
-        said = set(words.stems(request)) & set(words.stems(" ".join(its[:-1])))
-        said -= set(words.stems(tool.replace("_", " ")))  # "refund" asks for one, it does not say how much
-        return 4.5 if said else 0.0
+        shared = set(words.stems(request)) & set(words.stems(" ".join(its[:-1])))
+        shared -= set(words.stems(tool.replace("_", " ")))  # "refund" asks for one, it does not say how much
+        return 4.5 if shared else 0.0
     return 2.0 if set(words.stems(name.replace("_", " "))) == set(words.stems(key.replace("_", " "))) else 0.0
 
 
@@ -259,7 +261,7 @@ def _hinted(leaf: Leaf, request: str) -> float:
     pieces = candidates(request)
     dates = {day[:10] for day in pieces.dates}
     amounts = {_amount(first or second) for first, second in _MONEY.findall(request)}
-    asked = set(words.stems(request))
+    wanted = set(words.stems(request))
     bonus = 0.0
     for value in leaf.siblings:
         if value[:10] in dates:
@@ -269,7 +271,7 @@ def _hinted(leaf: Leaf, request: str) -> float:
         if (
             len(value) <= 24
             and re.fullmatch(r"[a-z_ ]+", value)
-            and asked & set(words.stems(value.replace("_", " ")))
+            and wanted & set(words.stems(value.replace("_", " ")))
         ):
             bonus += 1.0
     return bonus

@@ -51,13 +51,13 @@ class Candidates:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._found: dict[str, tuple[str, ...]] = {}
+        self._by_kind: dict[str, tuple[str, ...]] = {}
 
     def of(self, kind: str) -> tuple[str, ...]:
         """Return the pieces of `kind` in order of appearance, each once."""
-        if kind not in self._found:
-            self._found[kind] = self._find(kind)
-        return self._found[kind]
+        if kind not in self._by_kind:
+            self._by_kind[kind] = self._find(kind)
+        return self._by_kind[kind]
 
     def _find(self, kind: str) -> tuple[str, ...]:
         if kind == "date":
@@ -67,8 +67,8 @@ class Candidates:
         if kind in ("city", "country"):
             known = places(kind)
             return tuple(name for name in self.names if name.lower() in known)
-        found = (match.group(match.lastindex or 0) for match in _PATTERNS[kind].finditer(self.text))
-        return tuple(dict.fromkeys(piece.strip() for piece in found))
+        matches = (match.group(match.lastindex or 0) for match in _PATTERNS[kind].finditer(self.text))
+        return tuple(dict.fromkeys(piece.strip() for piece in matches))
 
     @cached_property
     def dates(self) -> tuple[str, ...]:
@@ -150,12 +150,12 @@ _KINDS: tuple[tuple[str, str], ...] = (
 def kinds_of(name: str, desc: str = "") -> tuple[str, ...]:
     """Return the kinds of piece that a field wants, best first: by its name, then by its description."""
     spread = re.sub(r"([a-z])([A-Z])", r"\1 \2", name).replace("_", " ").lower()
-    found = [kind for kind, pattern in _KINDS if re.search(rf"\b(?:{pattern})\b", spread)]
-    found += [
+    kinds = [kind for kind, pattern in _KINDS if re.search(rf"\b(?:{pattern})\b", spread)]
+    kinds += [
         kind
         for kind, pattern in _KINDS
-        if re.search(rf"\b(?:{pattern})\b", desc.lower()) and kind not in found
+        if re.search(rf"\b(?:{pattern})\b", desc.lower()) and kind not in kinds
     ]
     if re.search(r"\b(number|count) of\b", f"{spread} {desc.lower()}"):
-        found.insert(0, "number")
-    return tuple(dict.fromkeys(found))
+        kinds.insert(0, "number")
+    return tuple(dict.fromkeys(kinds))

@@ -1,6 +1,6 @@
 """Choosing from a closed set: a vote of the demos nearest to the input, and the words of the labels.
 
-Main path: classify(field, work) -> Found. A demo votes for its label by its likeness to the input; a label
+Main path: classify(field, work) -> Result. A demo votes for its label by its likeness to the input; a label
 speaks for itself through its name, its description in the prompt, and everyday associations. How far the
 labels' own words are trusted is learned from the demos: where they contradict them, the demos win.
 """
@@ -18,18 +18,18 @@ from course_lib.lm.simulator.prompts.values import labelled
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.explanation import is_reasoning
 from course_lib.lm.simulator.skills.learner import Learner
-from course_lib.lm.simulator.skills.work import Found, Work
+from course_lib.lm.simulator.skills.work import Result, Work
 
 WEAK_DEMOS = 4  # how many demos sim-small keeps in mind
 
 
-def classify(field: Field, work: Work) -> Found | None:
+def classify(field: Field, work: Work) -> Result | None:
     """Choose one of the field's labels, or pass if it has none."""
     labels = closed_set(field, work.task.demos)
     if not labels:
         return None
-    if said := _said_outright(field, labels, work):
-        return said
+    if stated := _stated(field, labels, work):
+        return stated
     return choose(field.name, field.desc, labels, work)
 
 
@@ -53,43 +53,43 @@ def closed_set(field: Field, demos: Sequence[Turn]) -> tuple[Any, ...]:
 @lru_cache(maxsize=512)
 def _listed_choices(desc: str) -> tuple[str, ...]:
     """Return the choices of a description such as `one of: red, green, blue`."""
-    found = re.search(r"\b(?:one of|either|choose from|choices:|options:)[: ]+([^.\n]+)", desc, re.IGNORECASE)
-    if not found:
+    match = re.search(r"\b(?:one of|either|choose from|choices:|options:)[: ]+([^.\n]+)", desc, re.IGNORECASE)
+    if not match:
         return ()
-    parts = (part.strip(" `'\"()[]") for part in re.split(r",\s*(?:or\s+)?|/|\||;|\bor\b", found.group(1)))
+    parts = (part.strip(" `'\"()[]") for part in re.split(r",\s*(?:or\s+)?|/|\||;|\bor\b", match.group(1)))
     choices = tuple(dict.fromkeys(part for part in parts if part))
     return choices if len(choices) > 1 and all(len(choice.split()) <= 3 for choice in choices) else ()
 
 
 def _repeated(name: str, demos: Sequence[Turn]) -> tuple[str, ...]:
-    shown = [str(turn.outputs[name]) for turn in demos if name in turn.outputs]
-    counts = Counter(shown)
-    if len(shown) < 3 or len(counts) > len(shown) * 0.7 or any(len(text.split()) > 3 for text in counts):
+    outputs = [str(turn.outputs[name]) for turn in demos if name in turn.outputs]
+    counts = Counter(outputs)
+    if len(outputs) < 3 or len(counts) > len(outputs) * 0.7 or any(len(text.split()) > 3 for text in counts):
         return ()
     return tuple(sorted(counts))
 
 
-def _said_outright(field: Field, labels: Sequence[Any], work: Work) -> Found | None:
+def _stated(field: Field, labels: Sequence[Any], work: Work) -> Result | None:
     """Take the label from a `name: label` line of the input, as in a text to extract fields from."""
     spec = work.task.spec
     lines = labelled(work.task.text, tuple(other.name for other in spec.outputs))
-    said = lines.get(field.name)
-    if said is None:
+    value = lines.get(field.name)
+    if value is None:
         return None
     # One stray line is part of the input, not the answer; a form has a line for every field.
     is_form = len(lines) == len(spec.outputs) or re.search(r"\bextract", spec.instructions, re.IGNORECASE)
     if not is_form:
         return None
-    line = said.strip().split("\n", 1)[0].strip(" `'\".").lower()
+    line = value.strip().split("\n", 1)[0].strip(" `'\".").lower()
     for label in labels:
         if str(label).lower() == line:
-            return Found(label, f"the text says {field.name}: {label}")
+            return Result(label, f"the text says {field.name}: {label}")
     return None
 
 
-def choose(name: str, desc: str, labels: Sequence[Any], work: Work) -> Found:
+def choose(name: str, desc: str, labels: Sequence[Any], work: Work) -> Result:
     """Choose the best of `labels` for the input, by demos and by the labels' own words."""
-    return Found(*_choose(name, desc, labels, work.task.text, work))
+    return Result(*_choose(name, desc, labels, work.task.text, work))
 
 
 def choose_label(name: str, desc: str, labels: Sequence[Any], text: str, work: Work) -> Any:
@@ -111,25 +111,25 @@ def _choose(name: str, desc: str, labels: Sequence[Any], text: str, work: Work) 
 
 @lru_cache(maxsize=512)
 def _taught(
-    told: tuple[str, str, str], key: tuple[str, ...], demos: tuple[Turn, ...], *, weak: bool
+    described: tuple[str, str, str], key: tuple[str, ...], demos: tuple[Turn, ...], *, weak: bool
 ) -> Learner:
     """Return the learner of a field's labels, given its name, description and the prompt's instructions.
 
     Demos are told apart by identity, so that finding a learner again costs next to nothing.
     """
-    name, desc, instructions = told
-    shown = tuple(
+    name, desc, instructions = described
+    examples = tuple(
         (turn.text, str(label))
         for turn in demos
         if (label := _match(turn.outputs.get(name), key)) is not None
     )
     about = f"{name.replace('_', ' ')} {desc}" if key == ("False", "True") else ""
-    return _learner(key, about, _glosses(key, f"{desc}\n{instructions}"), shown, weak=weak)
+    return _learner(key, about, _glosses(key, f"{desc}\n{instructions}"), examples, weak=weak)
 
 
-def _match(shown: Any, key: Sequence[str]) -> str | None:
+def _match(output: Any, key: Sequence[str]) -> str | None:
     """Return the label that a demo's output spells, however it is cased."""
-    text = str(shown).strip().strip("\"'")
+    text = str(output).strip().strip("\"'")
     if text in key:
         return text
     return next((label for label in key if label.lower() == text.lower()), None)

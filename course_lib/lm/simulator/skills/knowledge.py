@@ -50,15 +50,15 @@ def _rows() -> dict[str, list[_Row]]:
             sentence = part["say"].format(s=subject, o=answer)
             row = _Row(kind, asks, _roots(subject), Fact(answer, sentence[:1].upper() + sentence[1:]))
             rows.setdefault(row.subject[0], []).append(row)
-    for found in rows.values():
-        found.sort(key=lambda row: -len(row.subject))
+    for same_start in rows.values():
+        same_start.sort(key=lambda row: -len(row.subject))
     return rows
 
 
 @cache
 def places(kind: str) -> frozenset[str]:
     """Return the cities or the countries that the facts name, in lower case."""
-    rows = (row for found in _rows().values() for row in found if row.kind == "capital")
+    rows = (row for same_start in _rows().values() for row in same_start if row.kind == "capital")
     sentences = (row.fact.sentence for row in rows)
     pairs = (re.fullmatch(r"The capital of (?:the )?(.+) is (.+)\.", sentence) for sentence in sentences)
     return frozenset(pair.group(2 if kind == "city" else 1).lower() for pair in pairs if pair)
@@ -74,8 +74,8 @@ def recall(question: str) -> Fact | None:
     best: _Row | None = None
     for root in roots:
         for row in _rows().get(root, ()):
-            asked = not row.asks or any(have.issuperset(ask) for ask in row.asks)
-            if asked and _names(roots, have, row) and (best is None or _rank(row) > _rank(best)):
+            is_asked_for = not row.asks or any(have.issuperset(ask) for ask in row.asks)
+            if is_asked_for and _names(roots, have, row) and (best is None or _rank(row) > _rank(best)):
                 best = row
     return best.fact if best else _reverse(question, have)
 

@@ -55,7 +55,7 @@ class Learner:
         self.meaning = _meanings(self.labels, about, tuple(glosses))
         self.loose = _loose_meanings(self.labels)
         self.defaults = [OWN * DEFAULT if _DEFAULT_LABELS.fullmatch(label) else 0.0 for label in self.labels]
-        seen = Counter(feature for found in self.demo_features for feature in found)
+        seen = Counter(feature for features in self.demo_features for feature in features)
         self.unknown = math.log(1 + (len(demos) + 1) / 0.5)
         self.gain = {
             feature: math.log(1 + (len(demos) + 1) / (count + 0.5))
@@ -64,11 +64,12 @@ class Learner:
             for feature, count in seen.items()
         }
         self.index: dict[str, list[tuple[int, float]]] = {}
-        for at, found in enumerate(self.demo_features):
+        for at, features in enumerate(self.demo_features):
             length = (
-                math.sqrt(sum((weight * self.gain[feature]) ** 2 for feature, weight in found.items())) or 1.0
+                math.sqrt(sum((weight * self.gain[feature]) ** 2 for feature, weight in features.items()))
+                or 1.0
             )
-            for feature, weight in found.items():
+            for feature, weight in features.items():
                 self.index.setdefault(feature, []).append((at, weight * self.gain[feature] / length))
         self.scales = [
             1.0,
@@ -77,43 +78,43 @@ class Learner:
         self.columns = [[0.0] * len(demos) for _ in self.labels]  # the pull of each demo towards each label
         self._learn()
 
-    def own_words(self, found: Vector) -> tuple[list[float], list[float]]:
+    def own_words(self, features: Vector) -> tuple[list[float], list[float]]:
         """Return for each label how its own words, and what it loosely stands for, speak for a text."""
         direct = list(self.defaults)
         loosely = [0.0] * len(self.labels)
         # Most features of a text mean nothing to the labels: filter() passes them over at little cost.
-        for feature in filter(self.meaning.__contains__, found):
-            weight = found[feature]
+        for feature in filter(self.meaning.__contains__, features):
+            weight = features[feature]
             for at, known in self.meaning[feature]:
                 direct[at] += weight * known
-        for feature in filter(self.loose.__contains__, found):
+        for feature in filter(self.loose.__contains__, features):
             for at in self.loose[feature]:
-                loosely[at] += found[feature] * OWN
+                loosely[at] += features[feature] * OWN
         return direct, loosely
 
-    def likeness(self, found: Vector) -> list[float]:
+    def likeness(self, features: Vector) -> list[float]:
         """Return the likeness of each demo to a text, from 0 to 1."""
         alike = [0.0] * len(self.demo_labels)
         known_weights = known_squared = 0.0
         gain, index = self.gain, self.index
-        for feature in filter(gain.__contains__, found):
-            weight = found[feature]
+        for feature in filter(gain.__contains__, features):
+            weight = features[feature]
             known_weights += weight * weight
             weight *= gain[feature]
             known_squared += weight * weight
             for at, other in index[feature]:
                 alike[at] += weight * other
-        unseen = max(sum(map(mul, found.values(), found.values())) - known_weights, 0.0)
+        unseen = max(sum(map(mul, features.values(), features.values())) - known_weights, 0.0)
         length = math.sqrt(known_squared + unseen * self.unknown**2) or 1.0
         return [value / length for value in alike]
 
     def _learn(self) -> None:
         if not self.demo_labels:
             return
-        own = [self.own_words(found) for found in self.demo_features]
-        kernel = [[SHARE + value for value in self.likeness(found)] for found in self.demo_features]
+        own = [self.own_words(features) for features in self.demo_features]
+        kernel = [[SHARE + value for value in self.likeness(features)] for features in self.demo_features]
         wanted = [self.labels.index(label) for label in self.demo_labels]
-        shown = set(wanted)
+        shown_labels = set(wanted)
         for _ in range(STEPS):
             misses = []
             for at, row in enumerate(kernel):
@@ -121,7 +122,7 @@ class Learner:
                 # A label that no demo shows is left to its own words, not taken for wrong.
                 misses.append(
                     [
-                        (wanted[at] == label) - chances[label] if label in shown else 0.0
+                        (wanted[at] == label) - chances[label] if label in shown_labels else 0.0
                         for label in range(len(chances))
                     ]
                 )
@@ -147,24 +148,24 @@ class Learner:
             score + sum(map(mul, column, alike)) for score, column in zip(scores, self.columns, strict=True)
         ]
 
-    def scores(self, found: Vector) -> dict[str, float]:
+    def scores(self, features: Vector) -> dict[str, float]:
         """Return a score for each label; the highest is the answer."""
-        alike = [SHARE + value for value in self.likeness(found)] if self.demo_labels else []
-        return dict(zip(self.labels, self._joined(self.own_words(found), alike), strict=True))
+        alike = [SHARE + value for value in self.likeness(features)] if self.demo_labels else []
+        return dict(zip(self.labels, self._joined(self.own_words(features), alike), strict=True))
 
     def because(self, name: str, chosen: str, text: str) -> str:
         """Say in a sentence what the choice rests on."""
-        found = words.features(text)
+        features = words.features(text)
         if self.demo_labels:
-            alike = self.likeness(found)
+            alike = self.likeness(features)
             best = max(range(len(alike)), key=alike.__getitem__)
             if alike[best] > 0 and self.demo_labels[best] == chosen:
-                shared = [f for f in self.demo_features[best] if f in found and f[0] not in "@~"][:3]
-                told = f", sharing {_quoted(shared)}" if shared else ""
-                return f"the input is most like an example with {name} {chosen}{told}"
+                shared = [f for f in self.demo_features[best] if f in features and f[0] not in "@~"][:3]
+                sharing = f", sharing {_quoted(shared)}" if shared else ""
+                return f"the input is most like an example with {name} {chosen}{sharing}"
         at = self.labels.index(chosen)
         hits = [
-            feature for feature in found if any(label == at for label, _ in self.meaning.get(feature, ()))
+            feature for feature in features if any(label == at for label, _ in self.meaning.get(feature, ()))
         ]
         if plain := [feature for feature in hits if feature[0] not in "@~"][:3]:
             return f"{_quoted(plain)} in the input points to {name} {chosen}"

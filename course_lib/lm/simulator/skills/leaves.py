@@ -14,7 +14,7 @@ from course_lib.lm.simulator.prompts.schema import Schema
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.candidates import candidates, kinds_of
 
-_UNSAID = "not stated"
+_UNSTATED = "not stated"
 _FORMATS = {
     "date": "1970-01-01",
     "date-time": "1970-01-01T00:00:00",
@@ -29,23 +29,23 @@ _FORMATS = {
 def text_leaf(schema: Schema, name: str, desc: str, text: str, *, must: bool = False) -> str | None:
     """Return the text that the field wants, in the format of the schema; None if it is not there."""
     if wanted := schema.get("format"):
-        found = _formatted(wanted, text)
-        return found or (_format_fallback(wanted, name) if must else None)
+        result = _formatted(wanted, text)
+        return result or (_format_fallback(wanted, name) if must else None)
     if pattern := schema.get("pattern"):
         return _matching(pattern, text, must=must)
-    found = _wanted(name, desc, text)
-    if found is None:
+    result = _wanted(name, desc, text)
+    if result is None:
         if not must:
             return None
-        found = _UNSAID
-    return within(schema, found)
+        result = _UNSTATED
+    return within(schema, result)
 
 
 def within(schema: Schema, text: str) -> str:
     """Cut or fill a text to the lengths that the schema allows."""
     least, most = schema.get("minLength", 0), schema.get("maxLength")
     if len(text) < least:
-        text = (text + " " + _UNSAID * (least // len(_UNSAID) + 1))[: max(least, 1)].ljust(least, ".")
+        text = (text + " " + _UNSTATED * (least // len(_UNSTATED) + 1))[: max(least, 1)].ljust(least, ".")
     return text if most is None else text[:most].rstrip().ljust(least, ".")
 
 
@@ -62,8 +62,8 @@ def _formatted(wanted: str, text: str) -> str | None:
         return first if "T" in first else f"{first}T{clock.zfill(5) if len(clock) < 6 else clock.zfill(8)}"
     if wanted == "time":
         plain = (piece for piece in pieces.of("time") if re.fullmatch(r"[01]?\d:\d{2}(:\d{2})?", piece))
-        told: str | None = next(plain, None)
-        return told.zfill(5) if told and len(told) < 6 else told
+        time: str | None = next(plain, None)
+        return time.zfill(5) if time and len(time) < 6 else time
     kind = {"email": "email", "uri": "url"}.get(wanted)
     return next(iter(pieces.of(kind)), None) if kind else None
 
@@ -71,7 +71,7 @@ def _formatted(wanted: str, text: str) -> str | None:
 def _format_fallback(wanted: str, name: str) -> str:
     if wanted in ("uuid", "uuid4"):
         return str(uuid.UUID(bytes=sha256(name.encode()).digest()[:16], version=4))
-    return _FORMATS.get(wanted, _UNSAID)
+    return _FORMATS.get(wanted, _UNSTATED)
 
 
 def _matching(pattern: str, text: str, *, must: bool) -> str | None:
@@ -79,7 +79,7 @@ def _matching(pattern: str, text: str, *, must: bool) -> str | None:
     try:
         compiled = re.compile(pattern)
     except re.error:
-        return _UNSAID
+        return _UNSTATED
     for piece in re.findall(r"\S+", text):
         bare: str = piece.strip(".,;:!?()[]\"'")
         if compiled.search(bare):
@@ -114,11 +114,11 @@ def _wanted(name: str, desc: str, text: str) -> str | None:
     pieces = candidates(text)
     kinds = kinds_of(name, desc)
     for kind in kinds:
-        found = pieces.of(kind)
+        matches = pieces.of(kind)
         if kind == "id":
-            found = tuple(sorted(found, key=lambda piece: piece[:1].lower() != name[:1].lower()))
-        if found:
-            return found[0]
+            matches = tuple(sorted(matches, key=lambda piece: piece[:1].lower() != name[:1].lower()))
+        if matches:
+            return matches[0]
     if kinds and kinds[0] in ("email", "url", "phone", "id", "date", "percent", "time"):
         return None
     if len(text) <= 60 and "\n" not in text:
@@ -142,9 +142,9 @@ def number_leaf(schema: Schema, name: str, desc: str, text: str) -> int | float 
     pieces = candidates(text)
     wanted = [kind for kind in kinds_of(name, desc) if kind in ("money", "percent", "number")]
     for kind in wanted:
-        found = pieces.numbers if kind == "number" else [_number(piece) for piece in pieces.of(kind)]
-        if found:
-            return limited(schema, found[0])
+        numbers = pieces.numbers if kind == "number" else [_number(piece) for piece in pieces.of(kind)]
+        if numbers:
+            return limited(schema, numbers[0])
     return limited(schema, pieces.numbers[0]) if pieces.numbers else None
 
 

@@ -104,8 +104,8 @@ def _read(text: str, tool: str, step: Step) -> Seen:
 @lru_cache(maxsize=512)
 def _data(text: str) -> Any:
     if pieces := _numbered(text):
-        found = [_data(piece) for piece in pieces]
-        return found if all(isinstance(one, dict) for one in found) else pieces
+        records = [_data(piece) for piece in pieces]
+        return records if all(isinstance(one, dict) for one in records) else pieces
     if text.lstrip()[:1] not in ("{", "["):
         return None
     for read in (json.loads, ast.literal_eval):

@@ -1,6 +1,6 @@
 """Answering from a context: the sentences that bear on the question, and the ids of their chunks.
 
-Main path: quote(field, work) -> Found. Nothing that bears on the question, or no context: it says so.
+Main path: quote(field, work) -> Result. Nothing that bears on the question, or no context: it says so.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.candidates import candidates
 from course_lib.lm.simulator.skills.leaves import number_leaf, text_leaf
-from course_lib.lm.simulator.skills.work import Found, Work, is_free_text
+from course_lib.lm.simulator.skills.work import Result, Work, is_free_text
 
 CONTEXT = re.compile(
     r"contexts?|passages?|documents?|docs|evidence|sources?|articles?|chunks?|knowledge|references?|snippets?"
@@ -73,28 +73,28 @@ def context_names(work: Work) -> list[str]:
     return held if len(held) < len(names) else []
 
 
-def quote(field: Field, work: Work) -> Found | None:
+def quote(field: Field, work: Work) -> Result | None:
     """Answer a field, or list the citations, from the context; pass if the program has none."""
     held = context_names(work)
     kind = field.schema.get("type")
     if not held or kind not in ("string", "array", "integer", "number"):
         return None
-    found = find(work, held)
+    quoted = find(work, held)
     if is_citation(field):
-        return _cited(field, found)
+        return _cited(field, quoted)
     if kind == "array":
         return None
     if not is_free_text(field):
-        return _typed(field, found)
-    if not found.sentences:
-        return Found(work.vary(UNKNOWN), "nothing in the context bears on the question")
-    told = ", ".join(f"'{word}'" for word in found.shared[:3])
-    where = f" in {found.ids[0]}" if found.ids else ""
-    because = f"the context speaks of {told}{where}"
+        return _typed(field, quoted)
+    if not quoted.sentences:
+        return Result(work.vary(UNKNOWN), "nothing in the context bears on the question")
+    shared = ", ".join(f"'{word}'" for word in quoted.shared[:3])
+    where = f" in {quoted.ids[0]}" if quoted.ids else ""
+    because = f"the context speaks of {shared}{where}"
     if wants_short(field, work):
-        return Found(span(work.notes["asked"], found.sentences[0]), because)
-    lengths = range(len(found.sentences), 0, -1)
-    return Found(work.vary([" ".join(found.sentences[:length]) for length in lengths]), because)
+        return Result(span(work.notes["question"], quoted.sentences[0]), because)
+    lengths = range(len(quoted.sentences), 0, -1)
+    return Result(work.vary([" ".join(quoted.sentences[:length]) for length in lengths]), because)
 
 
 _SUPPORTED = re.compile(
@@ -102,7 +102,7 @@ _SUPPORTED = re.compile(
 )
 
 
-def judge(field: Field, work: Work) -> Found | None:
+def judge(field: Field, work: Work) -> Result | None:
     """Say whether the context bears out the other input; pass on fields that do not ask this."""
     if field.schema.get("type") != "boolean" or not _SUPPORTED.fullmatch(field.name):
         return None
@@ -111,12 +111,12 @@ def judge(field: Field, work: Work) -> Found | None:
         return None
     if any(field.name in turn.outputs for turn in work.task.demos):
         return None  # the demos say what counts
-    asked = "\n".join(value for name, value in work.task.inputs.items() if name not in held)
-    claim = set(words.stems(asked))
+    statement = "\n".join(value for name, value in work.task.inputs.items() if name not in held)
+    claim = set(words.stems(statement))
     passages = chunks("\n\n".join(work.task.inputs[name] for name in held if name in work.task.inputs))
     most = max((len(claim.intersection(words.stems(chunk.text))) for chunk in passages), default=0)
     holds = most >= SUPPORTED_SHARE * len(claim) > 0
-    return Found(holds, f"the context has {most} of the {len(claim)} words that matter in the claim")
+    return Result(holds, f"the context has {most} of the {len(claim)} words that matter in the claim")
 
 
 def is_citation(field: Field) -> bool:
@@ -124,19 +124,19 @@ def is_citation(field: Field) -> bool:
     return any(CITED.fullmatch(name) for name in (field.name, field.name.rsplit("_", 1)[-1]))
 
 
-def _cited(field: Field, found: Quote) -> Found | None:
+def _cited(field: Field, quoted: Quote) -> Result | None:
     if field.schema.get("type") == "string":
-        return Found(", ".join(found.ids))
+        return Result(", ".join(quoted.ids))
     is_plain = field.schema.get("items", {}).get("type", "string") == "string"
-    return Found(list(found.ids)) if is_plain and "x-class" not in field.schema.get("items", {}) else None
+    return Result(list(quoted.ids)) if is_plain and "x-class" not in field.schema.get("items", {}) else None
 
 
-def _typed(field: Field, found: Quote) -> Found | None:
+def _typed(field: Field, quoted: Quote) -> Result | None:
     """Take a number or a date from the sentences that bear on the question."""
-    text = " ".join(found.sentences)
+    text = " ".join(quoted.sentences)
     leaf = text_leaf if field.schema.get("type") == "string" else number_leaf
     value = leaf(field.schema, field.name, field.desc, text) if text else None
-    return None if value is None else Found(value, f"the context says '{found.sentences[0]}'")
+    return None if value is None else Result(value, f"the context says '{quoted.sentences[0]}'")
 
 
 _SHORT = re.compile(
@@ -148,21 +148,23 @@ def wants_short(field: Field, work: Work) -> bool:
     """Say whether a few words are wanted: the prompt says so, or the demos answer so."""
     if _SHORT.search(f"{field.desc} {work.task.spec.instructions}"):
         return True
-    shown = [str(turn.outputs[field.name]) for turn in work.task.demos if field.name in turn.outputs]
-    return bool(shown) and sum(len(text.split()) for text in shown) <= 5 * len(shown)
+    outputs = [str(turn.outputs[field.name]) for turn in work.task.demos if field.name in turn.outputs]
+    return bool(outputs) and sum(len(text.split()) for text in outputs) <= 5 * len(outputs)
 
 
 def span(question: str, sentence: str) -> str:
     """Return the few words of `sentence` that answer such a question; all of it if that is unclear."""
-    asked = question.lower()
+    lowered = question.lower()
     pieces = candidates(sentence)
     wanted: tuple[str, ...] = ()
-    if re.search(r"\bhow (?:much|many|long|old|far|big|heavy)\b|\bwhat (?:price|number|percentage)\b", asked):
+    if re.search(
+        r"\bhow (?:much|many|long|old|far|big|heavy)\b|\bwhat (?:price|number|percentage)\b", lowered
+    ):
         wanted = (*pieces.of("money"), *pieces.of("percent"), *_quantities(sentence))
-    elif re.search(r"\b(?:when|what year|which year|what date)\b", asked):
+    elif re.search(r"\b(?:when|what year|which year|what date)\b", lowered):
         wanted = (*pieces.dates, *re.findall(r"\b(?:1[5-9]|20)\d\d\b", sentence), *pieces.of("time"))
-    elif re.search(r"\b(?:who|whose|where|which|what)\b", asked):
-        wanted = tuple(name for name in pieces.names if name.lower() not in asked)
+    elif re.search(r"\b(?:who|whose|where|which|what)\b", lowered):
+        wanted = tuple(name for name in pieces.names if name.lower() not in lowered)
     return wanted[0] if wanted else sentence
 
 
@@ -174,24 +176,24 @@ def find(work: Work, held: Sequence[str]) -> Quote:
     """Return the sentences of the context fields that bear on the other inputs; kept for the next field."""
     if "quote" not in work.notes:
         inputs = work.task.inputs
-        asked = "\n".join(value for name, value in inputs.items() if name not in held)
+        question = "\n".join(value for name, value in inputs.items() if name not in held)
         context = "\n\n".join(inputs[name] for name in held if name in inputs)
-        work.notes["asked"] = asked
-        work.notes["quote"] = bearing(context, asked)
-    found: Quote = work.notes["quote"]
-    return found
+        work.notes["question"] = question
+        work.notes["quote"] = bearing(context, question)
+    quoted: Quote = work.notes["quote"]
+    return quoted
 
 
 @lru_cache(maxsize=512)
 def chunks(context: str) -> tuple[Chunk, ...]:
     """Cut a context into passages: a JSON list, DSPy's «» passages, `[id]` paragraphs, or one text."""
     texts = _listed(context)
-    found = []
+    passages = []
     for number, text in enumerate(texts, 1):
         head = _ID.match(text)
         body = text[head.end() :] if head else text
-        found.append(Chunk(head.group(1) if head else str(number), body.strip("«» \n")))
-    return tuple(chunk for chunk in found if chunk.text)
+        passages.append(Chunk(head.group(1) if head else str(number), body.strip("«» \n")))
+    return tuple(chunk for chunk in passages if chunk.text)
 
 
 def _listed(context: str) -> list[str]:
@@ -256,9 +258,9 @@ def bearing(context: str, question: str) -> Quote:
 
 def _covers_short(weigh: Mapping[str, float], text: Mapping[str, float]) -> bool:
     """Say whether a chunk has most words of a question of a few words; a long one need not be covered."""
-    asked = [feature for feature in weigh if feature[0] != "@"]
-    have = sum(weigh[feature] for feature in asked if feature in text)
-    return len(asked) > SHORT or have >= SHORT_SHARE * sum(weigh[feature] for feature in asked)
+    plain = [feature for feature in weigh if feature[0] != "@"]
+    have = sum(weigh[feature] for feature in plain if feature in text)
+    return len(plain) > SHORT or have >= SHORT_SHARE * sum(weigh[feature] for feature in plain)
 
 
 def _wanted(question: str) -> dict[str, float]:

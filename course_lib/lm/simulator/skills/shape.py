@@ -79,8 +79,8 @@ def _fill(schema: Schema, name: str, desc: str, source: Source) -> Any:
     if kind == "boolean":
         return source.choose(name, desc, (False, True), source.text)
     if kind in ("integer", "number"):
-        found = number_leaf(schema, name, desc, source.text)
-        return _MISSING if found is None else found
+        number = number_leaf(schema, name, desc, source.text)
+        return _MISSING if number is None else number
     if kind == "null":
         return None
     text = text_leaf(schema, name, desc, source.text)
@@ -138,7 +138,9 @@ def _mapping(schema: Schema, source: Source) -> dict[str, Any]:
     if not pairs:
         pieces = candidates(source.text)
         pairs = {
-            kind: found[0] for kind in ("email", "id", "date", "money", "name") if (found := pieces.of(kind))
+            kind: matches[0]
+            for kind in ("email", "id", "date", "money", "name")
+            if (matches := pieces.of(kind))
         }
     most = 8 if source.depth < DEEPEST else 0
     filled = {key: fill(wanted, key, "", source.on(value)) for key, value in list(pairs.items())[:most]}
@@ -190,8 +192,8 @@ def _items(item: Schema, name: str, desc: str, source: Source) -> list[Any]:
         parts = _parts(item, source.text) if source.depth < 2 else [source.text]
         return [fill(item, name, desc, source.on(part)) for part in parts]
     if kind in ("integer", "number"):
-        found = (number_leaf(item, name, desc, piece) for piece in candidates(source.text).of("number"))
-        return [number for number in found if number is not None]
+        numbers = (number_leaf(item, name, desc, piece) for piece in candidates(source.text).of("number"))
+        return [number for number in numbers if number is not None]
     if kind == "array" or "anyOf" in item or kind == "boolean":
         return [fill(item, name, desc, source.on(source.text))]
     singular = name.removesuffix("s")

@@ -10,14 +10,14 @@ from collections import Counter
 
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.work import Found, Work, is_free_text
+from course_lib.lm.simulator.skills.work import Result, Work, is_free_text
 
 _SUMMARY = re.compile(r"(\w+_)?(summary|gist|tldr|abstract|synopsis|overview|digest)", re.IGNORECASE)
 _TITLE = re.compile(r"(\w+_)?(title|headline|subject|subject_line|heading)", re.IGNORECASE)
 TITLE_WORDS = 8
 
 
-def summarise(field: Field, work: Work) -> Found | None:
+def summarise(field: Field, work: Work) -> Result | None:
     """Fill a summary or a title with the most central sentence; pass on other fields."""
     is_title = _TITLE.fullmatch(field.name) is not None
     if not is_free_text(field) or not (is_title or _SUMMARY.fullmatch(field.name)):
@@ -27,7 +27,7 @@ def summarise(field: Field, work: Work) -> Found | None:
     if not sentence:
         return None
     text = " ".join(sentence.split()[:TITLE_WORDS]).rstrip(".,;:") if is_title else sentence
-    return Found(text, "this sentence shares most with the rest of the text")
+    return Result(text, "this sentence shares most with the rest of the text")
 
 
 def central(text: str) -> str:

@@ -14,9 +14,9 @@ from typing import Any
 
 from course_lib.lm.simulator.prompts.episode import Episode, Param, ToolSpec
 from course_lib.lm.simulator.skills import arguments
+from course_lib.lm.simulator.skills.intents import PROMISES, Goal, clauses, goals, is_final, promise, verb_of
 from course_lib.lm.simulator.skills.observed import Seen, observe
 from course_lib.lm.simulator.skills.shape import fallback
-from course_lib.lm.simulator.skills.wishes import PROMISES, Goal, clauses, goals, is_final, promise, verb_of
 
 MOST_STEPS = 10
 DEEPEST = 3  # so many look-ups may stand between a request and the tool that serves it
@@ -82,12 +82,14 @@ def pursue(
     tool: ToolSpec, clause: str, hands: Hands, *, depth: int, is_goal: bool, above: tuple[str, ...] = ()
 ) -> tuple[Call, ...]:
     """Return the calls that bring the tool nearer to its turn, or its own; none if it had it or cannot."""
-    told = [_values(param, tool, clause, hands, is_goal=is_goal) for param in tool.params]
-    wants = [param for param, values in zip(tool.params, told, strict=True) if param.required and not values]
+    offered = [_values(param, tool, clause, hands, is_goal=is_goal) for param in tool.params]
+    wants = [
+        param for param, values in zip(tool.params, offered, strict=True) if param.required and not values
+    ]
     if wants:
         return _provide(wants[0], clause, hands, depth, (*above, tool.name))
     calls = []
-    for args in _combined(tool.params, told):
+    for args in _combined(tool.params, offered):
         call = (tool.name, args)
         tried = hands.tried(call)
         if not tried or (len(tried) == 1 and tried[0].may_pass):
@@ -107,22 +109,22 @@ def _values(param: Param, tool: ToolSpec, clause: str, hands: Hands, *, is_goal:
     if not param.required:
         return []
     about = hands.request if _POINTS.search(clause) else clause
-    found = arguments.from_observations(param, hands.request, hands.seen, tool.name, about)
-    several = is_goal and not acts and arguments.is_shaped(param) and len(found) <= 3
-    return found if several else found[:1]
+    values = arguments.from_observations(param, hands.request, hands.seen, tool.name, about)
+    several = is_goal and not acts and arguments.is_shaped(param) and len(values) <= 3
+    return values if several else values[:1]
 
 
 _POINTS = re.compile(r"\b(?:it|them|this|that|these|those|one)\b", re.IGNORECASE)
 
 
-def _combined(params: Sequence[Param], told: Sequence[list[Any]]) -> list[dict[str, Any]]:
+def _combined(params: Sequence[Param], offered: Sequence[list[Any]]) -> list[dict[str, Any]]:
     """Return one set of arguments for each value of the argument that has several."""
-    most = max((len(values) for values in told), default=1) or 1
+    most = max((len(values) for values in offered), default=1) or 1
     sets = []
     for at in range(most):
         args = {
             param.name: values[min(at, len(values) - 1)]
-            for param, values in zip(params, told, strict=True)
+            for param, values in zip(params, offered, strict=True)
             if values
         }
         if args not in sets:
@@ -150,11 +152,11 @@ def _provide(param: Param, clause: str, hands: Hands, depth: int, above: tuple[s
 def _thought(goal: Goal, calls: Sequence[Call], hands: Hands) -> str:
     name, args = calls[0]
     with_what = ", ".join(f"{key} {value}" for key, value in args.items() if len(str(value)) < 60)
-    told = f" with {with_what}" if with_what else ""
+    arguments_text = f" with {with_what}" if with_what else ""
     again = "again " if hands.tried(calls[0]) else ""
     if goal.tool and goal.tool.name != name:
-        return f"For {goal.tool.name} I first need more; {name}{told} should tell it."
-    return f"{SERVES} {name} does, so I call it {again}{told}".replace("  ", " ").rstrip() + "."
+        return f"For {goal.tool.name} I first need more; {name}{arguments_text} should tell it."
+    return f"{SERVES} {name} does, so I call it {again}{arguments_text}".replace("  ", " ").rstrip() + "."
 
 
 def looked_back(episode: Episode) -> Move:
@@ -163,8 +165,8 @@ def looked_back(episode: Episode) -> Move:
     served = [step.tool for step in steps if step.thought.startswith(SERVES)] or [
         step.tool for step in steps[-1:]
     ]
-    asked = " ".join(clauses(episode.request))
-    wanted = tuple(Goal(asked, ToolSpec(name, "", ())) for name in dict.fromkeys(served))
+    request = " ".join(clauses(episode.request))
+    wanted = tuple(Goal(request, ToolSpec(name, "", ())) for name in dict.fromkeys(served))
     return Move((), "", wanted, tuple(observe(step) for step in steps))
 
 

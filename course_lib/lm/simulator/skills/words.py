@@ -104,11 +104,11 @@ def _lexicon() -> tuple[dict[str, list[str]], dict[str, dict[str, list[str]]]]:
 
 @cache
 def _loose() -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    ideas: dict[str, list[str]] = {}
     for idea, members in _data("lexicon.json").items():
         for member in re.findall(r"\((.+?)\)", members):
-            found.setdefault(stem(member), []).append(f"@{idea}")
-    return found
+            ideas.setdefault(stem(member), []).append(f"@{idea}")
+    return ideas
 
 
 def loose_ideas(text: str) -> list[str]:
@@ -148,48 +148,48 @@ def manners() -> frozenset[str]:
 
 def _manners_of(text: str) -> list[str]:
     """Return which of _MANNER hold; cheap signs are looked for before patterns, as most texts lack them."""
-    found = []
+    manners_found = []
     if "?" in text:
-        found.append("asks")
+        manners_found.append("asks")
     if "!" in text:
-        found.append("exclaims")
+        manners_found.append("exclaims")
     if any(marks in text for marks in ("!!", "!?", "?!", "??")) or (_CAPITALS(text) and _SHOUTED(text)):
-        found.append("insists")
+        manners_found.append("insists")
     if not _DIGIT(text):
-        return found
+        return manners_found
     if ("-" in text or "#" in text) and _CASE(text):
-        found.append("names a case")
+        manners_found.append("names a case")
     if _ORDINAL(text) or ("-" in text and _ISO_DATE(text)):
-        found.append("dates")
+        manners_found.append("dates")
     if _PRICE(text):
-        found.append("counts money")
-    return found
+        manners_found.append("counts money")
+    return manners_found
 
 
 @lru_cache(maxsize=4_096)
 def features(text: str, *, parts: bool = True) -> dict[str, float]:
     """Return the features of `text` and their weights; `parts=False` leaves the parts of words out."""
-    found: dict[str, float] = {}
+    weights: dict[str, float] = {}
     for manner in _manners_of(text):
-        found[f"@{manner}"] = MANNER
-    weight_so_far = found.get
+        weights[f"@{manner}"] = MANNER
+    weight_so_far = weights.get
     known = list(map(_of_word, words(text)))
     for _, of_word in known:
         for feature, weight in of_word:
-            found[feature] = weight_so_far(feature, 0.0) + weight
+            weights[feature] = weight_so_far(feature, 0.0) + weight
     phrases = _lexicon()[1]
     roots = [root for root, _ in known]
     for at, root in enumerate(roots):
         if root in phrases:  # "send back" is also seen in "send it all back"
             for earlier in roots[max(at - 3, 0) : at]:
                 for idea in phrases[root].get(earlier, ()):
-                    found[idea] = weight_so_far(idea, 0.0) + PHRASE
-    for feature, weight in found.items():
+                    weights[idea] = weight_so_far(idea, 0.0) + PHRASE
+    for feature, weight in weights.items():
         if weight > 1.0:  # the tenth mention of a word says less than the first
-            found[feature] = weight**0.5
+            weights[feature] = weight**0.5
     if parts:
-        return found
-    return {feature: weight for feature, weight in found.items() if feature[0] != "~"}
+        return weights
+    return {feature: weight for feature, weight in weights.items() if feature[0] != "~"}
 
 
 @lru_cache(maxsize=4_096)

@@ -1,6 +1,6 @@
 """What a skill is given and what it gives back.
 
-Main path: a skill is a function (field, work) -> Found or None; None passes the field on to the next skill.
+Main path: a skill is a function (field, work) -> Result or None; None passes the field on to the next skill.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from course_lib.lm.simulator.prompts import Field, Task
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Result:
     """A value for a field, and the honest reason for it."""
 
     value: Any
@@ -25,7 +25,7 @@ class Found:
 
 @dataclass(slots=True)
 class Work:
-    """One request on the desk: the task, how to draw, and what was found so far."""
+    """One request under way: the task, how to draw, and the results so far."""
 
     task: Task
     draw: random.Random | None = None
@@ -33,8 +33,8 @@ class Work:
     temperature: float = 0.0
     weak: bool = False
     """sim-small: fewer features, a shorter memory for demos."""
-    found: dict[str, Found] = field(default_factory=dict)
-    """Values found so far, by field name."""
+    results: dict[str, Result] = field(default_factory=dict)
+    """Results so far, by field name."""
     notes: dict[str, Any] = field(default_factory=dict)
     """What one skill leaves for another, such as the chunks an answer was quoted from."""
 
@@ -52,7 +52,7 @@ class Work:
         return phrasings[0] if self.draw is None else self.draw.choice(phrasings)
 
 
-Skill = Callable[[Field, Work], Found | None]
+Skill = Callable[[Field, Work], Result | None]
 
 
 def is_free_text(field: Field) -> bool:

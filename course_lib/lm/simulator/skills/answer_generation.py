@@ -1,6 +1,6 @@
 """The answer at the end of an episode: what the observations say of the question, or that it cannot be done.
 
-Main path: tell(move, request) -> text; value(field, ...) for fields of other types. Texts of observations
+Main path: generate(move, request) -> text; value(field, ...) for fields of other types. Texts of observations
 that speak to the model are left out.
 """
 
@@ -15,17 +15,17 @@ from course_lib.lm.simulator.prompts.layouts import PROSE
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.explanation import is_reasoning
 from course_lib.lm.simulator.skills.extraction import extract
+from course_lib.lm.simulator.skills.intents import Goal, clauses
 from course_lib.lm.simulator.skills.observed import Leaf, Seen, is_command, plain_sentences
 from course_lib.lm.simulator.skills.quotation import bearing
 from course_lib.lm.simulator.skills.tools import Move
-from course_lib.lm.simulator.skills.wishes import Goal, clauses
 from course_lib.lm.simulator.skills.work import Work, is_free_text
 
 MOST_FACTS = 6
 MOST_RECORDS = 8
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-_ASKS_FOR = (
+_KINDS_WANTED = (
     (
         re.compile(r"\b(?:where|track|location|whereabouts|parcel|package)\b", re.IGNORECASE),
         re.compile(r"status|place|destination|location|city|arriv|eta|scan|note"),
@@ -72,20 +72,20 @@ _ASKS_FOR = (
 _SUBJECT = re.compile(r"(?:^|_)(?:id|number|reference|key)$")
 
 
-def tell(move: Move, request: str) -> str:
+def generate(move: Move, request: str) -> str:
     """Return the answer to the request."""
     good, bad = _sorted_out(move)
     refused = [goal for goal in move.goals if goal.tool is None]
     question = " ".join(clauses(request)) or request
-    told = [_of_tool(one, question) for one in good]
+    parts = [_of_tool(one, question) for one in good]
     if bad and (not good or _is_goal(bad[-1], move.goals)):
-        told = told if _has_goal(good, move.goals) else []
-        told.append(f"I could not do this: {bad[-1].error.rstrip('.')}.")
+        parts = parts if _has_goal(good, move.goals) else []
+        parts.append(f"I could not do this: {bad[-1].error.rstrip('.')}.")
     for goal in refused:
-        told.append(f"I cannot do this: none of my tools can {goal.verb} anything here.")
-    if not told or (not bad and not refused and not _has_goal(good, move.goals) and move.missing):
-        told.append(_not_known(move))
-    return " ".join(part for part in told if part)
+        parts.append(f"I cannot do this: none of my tools can {goal.verb} anything here.")
+    if not parts or (not bad and not refused and not _has_goal(good, move.goals) and move.missing):
+        parts.append(_not_known(move))
+    return " ".join(part for part in parts if part)
 
 
 DECLINES = re.compile(r"\bI (?:cannot|could not)\b")
@@ -93,8 +93,8 @@ DECLINES = re.compile(r"\bI (?:cannot|could not)\b")
 
 def last_thought(move: Move, request: str) -> str:
     """Return the thought before finishing; a task that was not done is remembered in it."""
-    told = tell(move, request)
-    return told if DECLINES.search(told) else "The observations say what was asked, so I am done."
+    answer = generate(move, request)
+    return answer if DECLINES.search(answer) else "The observations say what was asked, so I am done."
 
 
 def _not_known(move: Move) -> str:
@@ -144,8 +144,8 @@ def _of_text(text: str, question: str) -> str:
     plain = "\n".join(kept)
     if len(plain) <= 300:
         return _sentence(" ".join(kept)) if kept else "The tool returned nothing of use."
-    found = bearing(plain, question)
-    return " ".join(found.sentences or kept[:2])
+    quote = bearing(plain, question)
+    return " ".join(quote.sentences or kept[:2])
 
 
 def _sentence(text: str) -> str:
@@ -155,14 +155,14 @@ def _sentence(text: str) -> str:
 def chosen(one: Seen, question: str) -> list[Leaf]:
     """Return the values of an observation that bear on the question, in their order; subject first."""
     leaves = [leaf for leaf in one.leaves if not (isinstance(leaf.value, str) and is_command(leaf.value))]
-    wanted = [kind for asks, kind in _ASKS_FOR if asks.search(question)]
-    asked = set(words.stems(question))
+    wanted = [kind for asks, kind in _KINDS_WANTED if asks.search(question)]
+    stems = set(words.stems(question))
     scores = []
     for leaf in leaves:
         key = leaf.key.lower()
         score = sum(1.0 for kind in wanted if kind.search(key))
-        score += 1.5 * len(asked & set(words.stems(key.replace("_", " "))))
-        score += 1.0 * bool(asked & set(words.stems(leaf.named)))
+        score += 1.5 * len(stems & set(words.stems(key.replace("_", " "))))
+        score += 1.0 * bool(stems & set(words.stems(leaf.named)))
         score += 0.5 * (key == "status") - 0.6 * (leaf.record > 0 and not wanted)
         scores.append(score)
     order = sorted(range(len(leaves)), key=lambda at: (-scores[at], at))
@@ -206,22 +206,23 @@ def _of_list(one: Seen, question: str) -> str:
     if not data:
         plain = [str(entry) for entry in one.data if not is_command(str(entry))]
         return f"There are {len(plain)}: {', '.join(plain[:MOST_RECORDS])}." if plain else "There is nothing."
-    shown = data
+    records = data
     if re.search(r"\b(?:last|latest|newest|most recent)\b", question, re.IGNORECASE):
-        shown = _newest(data)
+        records = _newest(data)
     elif named := [entry for entry in data if _is_named(entry, question)]:
-        shown = named
+        records = named
     lines = [
-        ", ".join(written(key, value) for key, value in entry.items() if _is_plain(value)) for entry in shown
+        ", ".join(written(key, value) for key, value in entry.items() if _is_plain(value))
+        for entry in records
     ]
-    head = f"There are {len(shown)}: " if len(shown) > 1 else ""
+    head = f"There are {len(records)}: " if len(records) > 1 else ""
     return _sentence(head + "; ".join(lines[:MOST_RECORDS]))
 
 
 def _is_named(entry: dict[str, Any], question: str) -> bool:
-    asked = set(words.stems(question))
+    stems = set(words.stems(question))
     states = [value for key, value in entry.items() if key in ("status", "state", "kind", "category")]
-    return any(asked & set(words.stems(str(state).replace("_", " "))) for state in states)
+    return any(stems & set(words.stems(str(state).replace("_", " "))) for state in states)
 
 
 def _newest(data: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -245,11 +246,11 @@ def value(field: Field, move: Move, request: str) -> Any:
     good, _ = _sorted_out(move)
     if is_free_text(field):
         same = [leaf.value for one in good for leaf in one.leaves if leaf.key.lower() == field.name.lower()]
-        return str(same[0]) if same else tell(move, request)
+        return str(same[0]) if same else generate(move, request)
     facts = "\n".join(
         f"{leaf.key}: {leaf.value}" for one in good for leaf in one.leaves if not is_command(str(leaf.value))
     )
-    facts = facts or "\n".join(one.text for one in good) or tell(move, request)
+    facts = facts or "\n".join(one.text for one in good) or generate(move, request)
     spec = Spec((), (field,), "", PROSE)
     return extract(field, Work(Task(spec, {"facts": facts}))).value
 
@@ -258,9 +259,9 @@ def reasons(move: Move) -> str:
     """Return what the answer rests on."""
     used = list(dict.fromkeys(one.step.tool for one in move.seen if not one.error))
     failed = list(dict.fromkeys(one.step.tool for one in move.seen if one.error))
-    told = (
+    text = (
         f"The answer rests on what {' and '.join(used)} returned."
         if used
         else "No tool returned anything of use."
     )
-    return told + (f" {' and '.join(failed)} refused or failed." if failed else "")
+    return text + (f" {' and '.join(failed)} refused or failed." if failed else "")

@@ -1,4 +1,4 @@
-"""What a request asks of the tools: which of them would serve it, and what none of them can do.
+"""What a request wants of the tools: which of them would serve it, and what none of them can do.
 
 Main path: goals(request, tools) -> list of Goal. Tools are judged by names and descriptions alone.
 """
@@ -25,12 +25,12 @@ IN_HAND = 1.0  # the request holds what the tool needs
 SAME_WH = 1.2  # both say where, when, who or how much
 PROMISES = 1.0  # a description that says less of an argument does not promise it
 MOST_CLAUSES, LONGEST = 12, 1_000  # what is read of a request for what it asks, in clauses and characters
-WISHED = 4.0  # the request asks for what the tool does
+REQUESTED = 4.0  # the request asks for what the tool does
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Goal:
-    """One thing asked for."""
+    """One thing that the request wants done."""
 
     clause: str
     tool: ToolSpec | None
@@ -65,19 +65,19 @@ def verb_of(tool: ToolSpec) -> str:
     return ""
 
 
-_ASKS = re.compile(
+_REQUESTS = re.compile(
     r"\?|^\s*(?:what|when|where|who|which|how|why|is|are|was|were|has|have|did|does|do|will|can|could|would)\b"
     r"|\b(?:please|pls|kindly|(?:i|we)(?: would|'d)? (?:want|like|need)|tell me|let me know|give me|show me"
     r"|may i|could you|can you|can i|would you|wonder|wondering|looking for)\b",
     re.IGNORECASE,
 )
-_INFORMS = re.compile(
+_QUESTIONS = re.compile(
     r"^\W*(?:(?:hi|hello|dear|hey|and|so|but|also|good \w+|thanks?)\W+(?:\w+\W+)?)?"
     r"(?:what|what's|when|where|where's|who|which|how|why|is|are|was|were|has|have|did|does|do|will"
     r"|any news)\b",
     re.IGNORECASE,
 )
-_WISH = re.compile(
+_REQUESTED_VERB = re.compile(
     r"\b(?:please|pls|kindly|can you|could you|would you|will you|can i|may i|could i|want(?: you)? to"
     r"|like(?: you)? to|need(?: you)? to|'d like|i want|i need|and|then|also|,)\s+"
     r"(?:also |now |just |please |to |have |it |get )*([a-z]+)"
@@ -127,7 +127,9 @@ def meant(clause: str) -> str:
 def clauses(request: str) -> list[str]:
     """Cut a request into the parts that ask; if none does, return it whole."""
     parts = [part.strip() for one in words.sentences(request) for part in _CUT.split(one) if part.strip()]
-    asking = [part for part in parts if _ASKS.search(part) or _wished(part) or _begins_with_verb(part)]
+    asking = [
+        part for part in parts if _REQUESTS.search(part) or _requested_verbs(part) or _begins_with_verb(part)
+    ]
     return [part[:LONGEST] for part in asking[:MOST_CLAUSES]] or [" ".join(request.split())[:LONGEST]]
 
 
@@ -136,38 +138,38 @@ def _begins_with_verb(clause: str) -> bool:
     return bool(first) and words.stem(first[0]) in _verbs("reads")
 
 
-def _wished(clause: str) -> list[str]:
+def _requested_verbs(clause: str) -> list[str]:
     """Return the stems of the verbs that a clause asks somebody to do, of those that change something."""
-    if _INFORMS.search(clause):
+    if _QUESTIONS.search(clause):
         return []
-    found = [words.stem((first or second).lower()) for first, second in _WISH.findall(clause)]
-    return [root for root in found if root in _verbs("acts")]
+    roots = [words.stem((first or second).lower()) for first, second in _REQUESTED_VERB.findall(clause)]
+    return [root for root in roots if root in _verbs("acts")]
 
 
 def goals(request: str, tools: Sequence[ToolSpec]) -> list[Goal]:
     """Return what the request asks for, in order, each with the tool that serves it best."""
     working = [tool for tool in tools if not is_final(tool)]
-    found: list[Goal] = []
+    results: list[Goal] = []
     for clause in clauses(request):
         goal = _goal(clause, request, working)
-        if goal and not any(goal.tool is other.tool and goal.tool for other in found):
-            found.append(goal)
-    if not found and (goal := _goal(" ".join(request.split())[:LONGEST], request, working)):
-        found = [goal]  # the question alone ("Where is it?") does not say what it is about
-    if not found and working and (tool := _search(working)):
-        found = [Goal(request, tool)]
-    return found
+        if goal and not any(goal.tool is other.tool and goal.tool for other in results):
+            results.append(goal)
+    if not results and (goal := _goal(" ".join(request.split())[:LONGEST], request, working)):
+        results = [goal]  # the question alone ("Where is it?") does not say what it is about
+    if not results and working and (tool := _search(working)):
+        results = [Goal(request, tool)]
+    return results
 
 
 def _goal(clause: str, request: str, tools: Sequence[ToolSpec]) -> Goal | None:
-    wished = _wished(clause)
+    requested = _requested_verbs(clause)
     scores = score(clause, request, tools)
     granted: list[tuple[float, ToolSpec]] = []
     for tool in tools:
         verb = verb_of(tool)
         if not verb:
             continue
-        if verb in wished or _same_idea(tool, verb, clause):
+        if verb in requested or _same_idea(tool, verb, clause):
             granted.append((scores[tool.name], tool))
     if granted:
         return Goal(clause, max(granted, key=lambda one: one[0])[1])
@@ -176,8 +178,8 @@ def _goal(clause: str, request: str, tools: Sequence[ToolSpec]) -> Goal | None:
         for tool in tools
         if not verb_of(tool) and _is_reachable(tool, clause, request, tools)
     }
-    if wished:
-        return Goal(clause, None, _spelled(clause, wished[0]))
+    if requested:
+        return Goal(clause, None, _spelled(clause, requested[0]))
     if not looking:
         return None
     best = max(looking, key=lambda name: looking[name])
@@ -187,13 +189,13 @@ def _goal(clause: str, request: str, tools: Sequence[ToolSpec]) -> Goal | None:
 
 
 def _same_idea(tool: ToolSpec, verb: str, clause: str) -> bool:
-    """Say whether the clause wishes for what the tool does in other words, as in "my money back, please"."""
-    if _INFORMS.search(clause) or not (_ASKS.search(clause) or _wished(clause)):
+    """Say whether the clause requests what the tool does in other words, as in "my money back, please"."""
+    if _QUESTIONS.search(clause) or not (_REQUESTS.search(clause) or _requested_verbs(clause)):
         return False
     does = words.features(f"{verb} {tool.name.replace('_', ' ')}", parts=False)
-    asked = words.features(meant(clause), parts=False)
-    ideas = {f for f in does if f[0] == "@"} & asked.keys()
-    return words.stem(verb) in asked or any(idea in ("@refund", "@cancel", "@exchange") for idea in ideas)
+    wanted = words.features(meant(clause), parts=False)
+    ideas = {f for f in does if f[0] == "@"} & wanted.keys()
+    return words.stem(verb) in wanted or any(idea in ("@refund", "@cancel", "@exchange") for idea in ideas)
 
 
 def _spelled(clause: str, root: str) -> str:
@@ -204,8 +206,8 @@ def score(clause: str, request: str, tools: Sequence[ToolSpec]) -> dict[str, flo
     """Return how well each tool serves the clause, by the words that they share."""
     known = {tool.name: _described(tool) for tool in tools}
     seen = Counter(feature for words_of in known.values() for feature in words_of)
-    asked = {f: w for f, w in words.features(meant(clause), parts=False).items() if f not in words.manners()}
-    found = {}
+    wanted = {f: w for f, w in words.features(meant(clause), parts=False).items() if f not in words.manners()}
+    scores = {}
     for tool in tools:
         own = known[tool.name]
         total = sum(
@@ -213,25 +215,25 @@ def score(clause: str, request: str, tools: Sequence[ToolSpec]) -> dict[str, flo
             * own[f]
             * (IDEA if f[0] == "@" else 1.0)
             * math.log(1 + (len(tools) + 1) / (seen[f] + 0.5))
-            for f, weight in asked.items()
+            for f, weight in wanted.items()
             if f in own
         )
         alike = _WH.findall(clause.lower()) and set(_WH.findall(clause.lower())) & set(
             _WH.findall(tool.desc.lower())
         )
-        found[tool.name] = total + _in_hand(tool, clause, request) + (SAME_WH if alike else 0.0)
-    return found
+        scores[tool.name] = total + _in_hand(tool, clause, request) + (SAME_WH if alike else 0.0)
+    return scores
 
 
 @lru_cache(maxsize=512)
 def _described(tool: ToolSpec) -> dict[str, float]:
-    found: dict[str, float] = {}
+    weights: dict[str, float] = {}
     texts = [(tool.name.replace("_", " ").replace("-", " "), NAME), (tool.desc, DESC)]
     texts += [(param.name.replace("_", " "), ARGUMENT) for param in tool.params]
     for text, weight in texts:
         for feature, own in words.features(text, parts=False).items():
-            found[feature] = max(found.get(feature, 0.0), own * weight)
-    return found
+            weights[feature] = max(weights.get(feature, 0.0), own * weight)
+    return weights
 
 
 def _in_hand(tool: ToolSpec, clause: str, request: str) -> float:
@@ -240,7 +242,7 @@ def _in_hand(tool: ToolSpec, clause: str, request: str) -> float:
         if param.required and arguments.is_shaped(param) and arguments.from_request(param, clause, request):
             bonus = IN_HAND
         if param.name.lower() in ("expression", "expr", "formula", "calculation") and work_out(clause):
-            bonus = WISHED
+            bonus = REQUESTED
     return bonus
 
 
