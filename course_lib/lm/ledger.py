@@ -31,7 +31,7 @@ class Call:
     prompt_tokens: int
     """Tokens in the messages, 0 if the request did not get so far."""
     cached_tokens: int
-    """How many of the prompt's tokens came from the provider's prompt cache (simulated: lm/prefixes.py)."""
+    """How many of the prompt's tokens came from the prompt cache (simulated: endpoint/prefixes.py)."""
     completion_tokens: int
     """Tokens written, also those that a fault then held back."""
     cost_usd: float
@@ -72,6 +72,8 @@ class Ledger:
     """Most requests under way at the same moment."""
     under_way: int
     """Requests under way now."""
+    resets: int
+    """How often this ledger was reset; a count from before the last reset says nothing now."""
     is_complete: bool
     """False when `since` lies so far back that some requests after it are no longer itemised."""
     calls: list[Call]

@@ -44,7 +44,7 @@ class Profile:
     ttft_p50_ms: float = 0.0
     """Time to the first token, median of a log-normal distribution. 0: none.
 
-    A prompt whose beginning is in the simulated prompt cache waits less (lm/prefixes.py)."""
+    A prompt whose beginning is in the simulated prompt cache waits less (endpoint/prefixes.py)."""
     ttft_p99_ms: float = 0.0
     """Its 99th percentile; 0 means the same as the median."""
     speed_p50_tokens_per_s: float = 0.0

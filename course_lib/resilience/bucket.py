@@ -37,6 +37,16 @@ class TokenBucket:
             self._tokens -= tokens
             return True
 
+    def wait_s(self, tokens: float = 1.0) -> float:
+        """Return the seconds until the tokens are there, 0 if they are; nothing is taken."""
+        with self._lock:
+            return max(0.0, (tokens - self._refilled()) / self._rate_per_s)
+
+    def charge(self, tokens: float) -> None:
+        """Take tokens that have been used already; for a debt, later callers wait."""
+        with self._lock:
+            self._tokens -= tokens
+
     async def acquire(self, tokens: float = 1.0) -> None:
         """Take the tokens and wait until they are there.
 

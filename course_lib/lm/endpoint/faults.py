@@ -1,6 +1,6 @@
 """What a profile does to one request: drawn from its seed, so that it can be repeated exactly.
 
-Main path: draw(profile, model, n) -> Plan; spoil(text, kind, spot) malforms an answer; Bucket limits rates.
+Main path: draw(profile, model, n) -> Plan; corrupt(text, kind, spot) malforms an answer.
 """
 
 from __future__ import annotations
@@ -78,27 +78,6 @@ def _log_normal(p50: float, p99: float, quantile: float) -> float:
     return p50 * math.exp(math.log(p99 / p50) / _Z99 * _NORMAL.inv_cdf(quantile or 1e-9))
 
 
-class Bucket:
-    """A token bucket that holds one second's worth."""
-
-    def __init__(self, per_s: float, now_s: float) -> None:
-        self.per_s = per_s
-        self._room = max(1.0, per_s)
-        self._level = self._room
-        self._at_s = now_s
-
-    def wait_s(self, now_s: float) -> float:
-        """Return how long until something may pass; 0 when it may now."""
-        self._level = min(self._room, self._level + (now_s - self._at_s) * self.per_s)
-        self._at_s = now_s
-        needed = min(1.0, self._room)
-        return 0.0 if self._level >= needed else (needed - self._level) / self.per_s
-
-    def take(self, amount: float) -> None:
-        """Charge `amount`; the level may fall below zero, which later requests wait for."""
-        self._level -= amount
-
-
 # -- malformed answers ---------------------------------------------------------------------------------
 
 _MARK = re.compile(r"^\[\[ ## (?!completed ##)(\w+) ## \]\]", re.MULTILINE)
@@ -107,9 +86,9 @@ _LABEL = re.compile(r"^[A-Za-z][\w ]{0,40}:", re.MULTILINE)
 _KEY = re.compile(r'"[^"\\\n]+"\s*:')
 
 
-def spoil(text: str, kind: str, spot: float) -> str:
+def corrupt(text: str, kind: str, spot: float) -> str:
     """Return `text` malformed as `kind` says, in whatever format it is written; never the text itself."""
-    return _SPOILERS[kind](text, spot)
+    return _CORRUPTIONS[kind](text, spot)
 
 
 def _missing_field(text: str, _spot: float) -> str:
@@ -132,11 +111,11 @@ def _broken_json(text: str, spot: float) -> str:
     keys = list(_top_level_keys(text))
     if keys:
         return text[: keys[-1].start() + 1 + len(keys[-1].group()) // 3]
-    for pattern, wound in ((_MARK, " ## ]]"), (_TAG, ">"), (_LABEL, ":")):
-        found = list(pattern.finditer(text))
-        if found:
-            at = text.index(wound, found[-1].start())
-            return text[:at] + text[at + len(wound) :]
+    for pattern, damaged in ((_MARK, " ## ]]"), (_TAG, ">"), (_LABEL, ":")):
+        matches = list(pattern.finditer(text))
+        if matches:
+            at = text.index(damaged, matches[-1].start())
+            return text[:at] + text[at + len(damaged) :]
     return _cut(text, spot)
 
 
@@ -149,7 +128,7 @@ def _cut(text: str, spot: float) -> str:
     return "".join(pieces[: int(len(pieces) * spot)])
 
 
-_SPOILERS = {
+_CORRUPTIONS = {
     "missing_field": _missing_field,
     "broken_json": _broken_json,
     "prose_around": _prose_around,
@@ -161,17 +140,17 @@ def _top_level_keys(text: str) -> list[re.Match[str]]:
     """Return the keys of the outermost object of `text`, if it is JSON (in a code fence or not)."""
     if not text.lstrip().removeprefix("```json").lstrip().startswith("{"):
         return []
-    found, depth, at = [], 0, 0
+    keys, depth, at = [], 0, 0
     string = re.compile(r'"(?:[^"\\]|\\.)*"')
     while at < len(text):
         char = text[at]
         if char == '"':
             match = _KEY.match(text, at) if depth == 1 else None
             if match:
-                found.append(match)
+                keys.append(match)
             whole = string.match(text, at)
             at = whole.end() if whole else len(text)
             continue
         depth += (char in "{[") - (char in "}]")
         at += 1
-    return found
+    return keys

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from course_lib.lm.endpoint.wire import ApiError
+from course_lib.lm.endpoint.wire import ApiError, unknown_model
 
 _SERVE = """
 import os, sys, xllamacpp
@@ -67,11 +67,12 @@ def url(environ: Mapping[str, str]) -> str:
             _address = _running.stdout.readline().strip()
             if not _address:
                 log.seek(0)
-                said = " / ".join(log.read().strip().splitlines()[-3:])
-                raise ApiError(503, "local_model_failed", f"llama.cpp could not load {str(file)!r}: {said}")
+                message = " / ".join(log.read().strip().splitlines()[-3:])
+                raise ApiError(
+                    503, "local_model_failed", f"llama.cpp could not load {str(file)!r}: {message}"
+                )
     return f"{_address if '://' in _address else f'http://{_address}'}/v1"
 
 
 def _missing(why: str) -> ApiError:
-    said = f"the local model is not available: {why}, or use COURSE_LM=sim"
-    return ApiError(404, "model_not_found", said, param="model")
+    return unknown_model(f"the local model is not available: {why}, or use COURSE_LM=sim")

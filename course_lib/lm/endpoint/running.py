@@ -13,8 +13,10 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from course_lib.lm.endpoint.server import Endpoint, app
+from course_lib.lm.endpoint.routes import app
+from course_lib.lm.endpoint.server import Endpoint
 from course_lib.lm.reply import Reply
+from course_lib.lm.simulator.engine import answer
 
 _KEEP_ALIVE_S = 3600  # closing idle connections races with clients that reuse them
 
@@ -22,14 +24,9 @@ _KEEP_ALIVE_S = 3600  # closing idle connections races with clients that reuse t
 class Simulator:
     """The simulator as an engine."""
 
-    def __init__(self) -> None:
-        from course_lib.lm.simulator.engine import answer
-
-        self._answer = answer
-
     async def complete(self, body: Mapping[str, Any], *, sample: int) -> Reply:
         """Answer a chat body."""
-        return self._answer(body, sample=sample)
+        return answer(body, sample=sample)
 
 
 class _Protocol(HttpToolsProtocol):

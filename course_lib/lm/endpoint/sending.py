@@ -1,6 +1,6 @@
 """How an answer leaves the endpoint, as its plan says: late, slowly, malformed, in part, or not at all.
 
-Main path: fail_early(plan, ...), then spoil(body, plan, ...), then whole(body, ...) or stream(body, ...).
+Main path: fail_early(plan, ...), then corrupt(body, plan, ...), then whole(body, ...) or stream(body, ...).
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ async def fail_early(plan: Plan, exchange: Exchange, channel: Channel) -> None:
     raise ApiError(503, "overloaded", "the model is overloaded (fault of the profile); try again later")
 
 
-def spoil(body: dict[str, Any], plan: Plan, prompt_tokens: int) -> None:
+def corrupt(body: dict[str, Any], plan: Plan, prompt_tokens: int) -> None:
     """Malform the answer's texts, and the arguments of its tool calls."""
     assert plan.fault is not None
     for choice in body["choices"]:
         message = choice["message"]
         if message.get("content"):
-            message["content"] = faults.spoil(message["content"], plan.fault, plan.spot)
+            message["content"] = faults.corrupt(message["content"], plan.fault, plan.spot)
         for call in message.get("tool_calls") or ():
-            called = call["function"]
-            called["arguments"] = faults.spoil(called["arguments"], plan.fault, plan.spot)
+            function = call["function"]
+            function["arguments"] = faults.corrupt(function["arguments"], plan.fault, plan.spot)
         if plan.fault == "cut_by_length":
             choice["finish_reason"] = "length"
     written = sum(wire.count_message(choice["message"]) for choice in body["choices"])
@@ -62,8 +62,7 @@ def bill(exchange: Exchange, usage: Usage, used: dict[str, Any]) -> None:
     exchange.cost_usd = prices.cost_usd(
         exchange.model, exchange.prompt_tokens, exchange.completion_tokens, exchange.cached_tokens
     )
-    if usage.tokens:
-        usage.tokens.take(exchange.prompt_tokens + exchange.completion_tokens)
+    usage.charge("tokens", exchange.prompt_tokens + exchange.completion_tokens)
 
 
 async def whole(body: dict[str, Any], plan: Plan, exchange: Exchange, channel: Channel) -> None:

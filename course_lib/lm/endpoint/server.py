@@ -5,23 +5,21 @@ Main path: Endpoint.chat: parse, admit (model, profile, limits), draw the fault,
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from functools import partial
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 import orjson
 
 from course_lib.lm import tokens
 from course_lib.lm.endpoint import embeddings, faults, sending, wire
-from course_lib.lm.endpoint.accounts import Account, Accounts, Exchange, Usage
+from course_lib.lm.endpoint.accounts import Account, Accounts, Clock, Exchange, Usage
 from course_lib.lm.endpoint.channel import Channel, ClientGoneError, Receive, Scope, Send, read_body
 from course_lib.lm.endpoint.faults import Plan
 from course_lib.lm.endpoint.prefixes import MIN_TOKENS
 from course_lib.lm.endpoint.upstream import Upstream
-from course_lib.lm.endpoint.wire import ApiError, Asked
+from course_lib.lm.endpoint.wire import ApiError, ChatRequest, unknown_model
 from course_lib.lm.keys import client_of
 from course_lib.lm.profiles import MALFORMED, PROFILES, Profile, split_model
 from course_lib.lm.reply import Engine
@@ -30,17 +28,24 @@ SIMULATED = ("sim-large", "sim-small")
 EMBEDDING = "sim-embed"
 
 _log = logging.getLogger("course_lib.lm")
-_Handler = Callable[[bytes, Account, Exchange, Channel], Awaitable[None]]
+Handler = Callable[[bytes, Account, Exchange, Channel], Awaitable[None]]
 
 
 class Endpoint:
     """What is behind the address: engine, upstream, accounts and, in a workshop, the keys let in."""
 
     def __init__(
-        self, engine: Engine, *, upstream: Upstream | None = None, keys: Collection[str] = (), owner: str = ""
+        self,
+        engine: Engine,
+        *,
+        upstream: Upstream | None = None,
+        keys: Collection[str] = (),
+        owner: str = "",
+        clock: Clock = time.monotonic,
     ) -> None:
         """Serve `engine`; `keys` if given are the only ones let in; `owner` alone may use paid models."""
-        self.accounts = Accounts()
+        self.accounts = Accounts(clock)
+        self._clock = clock
         self._engine = engine
         self._upstream = upstream or Upstream()
         self._admitted = frozenset(map(client_of, keys))
@@ -62,12 +67,9 @@ class Endpoint:
         key = headers.get(b"authorization", b"").decode("latin-1").removeprefix("Bearer ").strip()
         client = client_of(key)
         if self._admitted and client not in self._admitted:
-            found = "an unknown key" if key else "no key"
-            raise ApiError(
-                401,
-                "invalid_api_key",
-                f"{found} was sent; set COURSE_LM_KEY to the key your instructor gave you",
-            )
+            sent = "an unknown key" if key else "no key"
+            message = f"{sent} was sent; set COURSE_LM_KEY to the key your instructor gave you"
+            raise ApiError(401, "invalid_api_key", message)
         return client
 
     def profile(self, account: Account, name: str) -> Profile:
@@ -76,16 +78,13 @@ class Endpoint:
         Raises:
             ApiError: 404 when there is none.
         """
-        found = account.profiles.get(name) or PROFILES.get(name)
-        if found is None:
+        profile = account.profiles.get(name) or PROFILES.get(name)
+        if profile is None:
             known = ", ".join(sorted({*PROFILES, *account.profiles}))
-            raise ApiError(
-                404,
-                "model_not_found",
-                f"no profile named {name!r}; known: {known}. Add your own with lm.profile({name!r}, ...).",
-                param="model",
+            raise unknown_model(
+                f"no profile named {name!r}; known: {known}. Add your own with lm.profile({name!r}, ...)."
             )
-        return found
+        return profile
 
     def check_model(self, client: str, model: str) -> None:
         """Make sure that `model` (without profile) can be served to `client`.
@@ -96,19 +95,13 @@ class Endpoint:
         if model in SIMULATED:
             return
         if model != "local" and "/" not in model:
-            raise ApiError(
-                404,
-                "model_not_found",
+            raise unknown_model(
                 f"no model named {model!r}; known: {', '.join(SIMULATED)}, local, "
-                'or a hosted one as provider/model, such as "openai/gpt-4o-mini"',
-                param="model",
+                'or a hosted one as provider/model, such as "openai/gpt-4o-mini"'
             )
         if self._owner and client != self._owner:
-            raise ApiError(
-                401,
-                "invalid_api_key",
-                f"{model} may cost money, so only the notebook that started this endpoint may use it",
-            )
+            message = f"{model} may cost money, so only the notebook that started this endpoint may use it"
+            raise ApiError(401, "invalid_api_key", message)
         self._upstream.check(model)
 
     def models(self) -> list[str]:
@@ -117,9 +110,9 @@ class Endpoint:
 
     # -- routes --------------------------------------------------------------------------------------
 
-    async def route(self, handler: _Handler, scope: Scope, receive: Receive, send: Send) -> None:
+    async def route(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
         """Run one exchange from body to ledger; every error leaves here as an OpenAI error body."""
-        exchange = Exchange(begun_s=time.monotonic())
+        exchange = Exchange(begun_s=self._clock())
         channel = Channel(scope, receive, send, exchange)
         try:
             exchange.client = self.client(scope)
@@ -141,45 +134,41 @@ class Endpoint:
         except Exception as error:  # border: a fault of ours must not take the endpoint down
             _log.exception("the endpoint failed on a request")
             exchange.status = 500
-            await channel.error(
-                ApiError(
-                    500, "endpoint_failed", f"the endpoint itself failed: {type(error).__name__}: {error}"
-                )
-            )
+            message = f"the endpoint itself failed: {type(error).__name__}: {error}"
+            await channel.error(ApiError(500, "endpoint_failed", message))
         finally:
             account.finish(exchange)
 
     async def chat(self, raw: bytes, account: Account, exchange: Exchange, channel: Channel) -> None:
         """Answer one chat completion, as the profile in its model name says."""
-        asked = wire.parse(raw)
-        exchange.stream, exchange.messages, exchange.size_chars = (
-            asked.is_stream,
-            asked.messages,
-            asked.size_chars,
-        )
-        exchange.tools = [tool["function"]["name"] for tool in asked.body.get("tools", ())]
-        usage, plan = self._admit(account, exchange, asked.model, asked.profile)
+        request = wire.parse(raw)
+        exchange.stream, exchange.messages = request.is_stream, request.messages
+        exchange.size_chars = request.size_chars
+        exchange.tools = [tool["function"]["name"] for tool in request.body.get("tools", ())]
+        usage, plan = self._admit(account, exchange, request.model, request.profile)
         await sending.fail_early(plan, exchange, channel)
-        if asked.model in SIMULATED:
+        if request.model in SIMULATED:
             cached = None
-            if asked.prompt_tokens >= MIN_TOKENS:
-                cached = account.prefixes.read(asked.model, asked.body, asked.prompt_tokens, exchange.begun_s)
-                plan = faults.sooner(plan, cached / asked.prompt_tokens)
-            body = await self._simulate(asked, account, cached)
-        elif asked.is_stream and plan.fault is None:
-            await self._relay(asked, usage, plan, exchange, channel)
+            if request.prompt_tokens >= MIN_TOKENS:
+                cached = account.prefixes.read(
+                    request.model, request.body, request.prompt_tokens, exchange.begun_s
+                )
+                plan = faults.sooner(plan, cached / request.prompt_tokens)
+            body = await self._simulate(request, account, cached)
+        elif request.is_stream and plan.fault is None:
+            await self._relay(request, usage, plan, exchange, channel)
             return
         else:
-            body = await self._upstream.complete(asked)
+            body = await self._upstream.complete(request)
         if plan.fault in MALFORMED:
-            sending.spoil(body, plan, asked.prompt_tokens)
+            sending.corrupt(body, plan, request.prompt_tokens)
         sending.bill(exchange, usage, body["usage"])
         message = body["choices"][0]["message"]
         exchange.reply = message.get("content")
         exchange.tool_calls = [call["function"] for call in message.get("tool_calls") or ()]
         exchange.size_chars += len(exchange.reply or "")
-        if asked.is_stream:
-            await sending.stream(body, asked.wants_usage, plan, exchange, channel)
+        if request.is_stream:
+            await sending.stream(body, request.wants_usage, plan, exchange, channel)
         else:
             await sending.whole(body, plan, exchange, channel)
 
@@ -192,12 +181,7 @@ class Endpoint:
         if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
             raise ApiError(400, "invalid_value", "input should be a text or a list of texts", param="input")
         if model != EMBEDDING:
-            raise ApiError(
-                404,
-                "model_not_found",
-                f"no embedding model named {model!r}; known: {EMBEDDING}",
-                param="model",
-            )
+            raise unknown_model(f"no embedding model named {model!r}; known: {EMBEDDING}")
         exchange.size_chars = len(raw)
         usage, plan = self._admit(account, exchange, model, profile)
         await sending.fail_early(plan, exchange, channel)
@@ -222,83 +206,41 @@ class Endpoint:
             self.check_model(exchange.client, model)
         usage = account.usage(model, profile_name, exchange.begun_s)
         profile = profile.at(exchange.begun_s - usage.since_s)
-        wait_s = usage.limit_wait_s(profile, exchange.begun_s)
+        wait_s = usage.limit_wait_s(profile)
         if wait_s > 0:
             exchange.fault = "rate_limited"
-            raise ApiError(
-                429,
-                "rate_limit_exceeded",
-                f"too many requests for {model}@{profile_name}; try again in {wait_s:.2f} s",
-                retry_after_s=wait_s,
-            )
+            message = f"too many requests for {model}@{profile_name}; try again in {wait_s:.2f} s"
+            raise ApiError(429, "rate_limit_exceeded", message, retry_after_s=wait_s)
         plan = faults.draw(profile, model, usage.next())
         exchange.fault = plan.fault
         return usage, plan
 
-    async def _simulate(self, asked: Asked, account: Account, cached_tokens: int | None) -> dict[str, Any]:
-        samples = [0] * asked.choices
-        if asked.body.get("temperature"):
-            first = account.sample(asked.identity(), asked.choices)
-            samples = list(range(first, first + asked.choices))
-        replies = [await self._engine.complete(asked.body, sample=n) for n in samples]
-        return wire.completion(asked, replies, cached_tokens=cached_tokens)
+    async def _simulate(
+        self, request: ChatRequest, account: Account, cached_tokens: int | None
+    ) -> dict[str, Any]:
+        samples = [0] * request.choices
+        if request.body.get("temperature"):
+            first = account.sample(request.identity(), request.choices)
+            samples = list(range(first, first + request.choices))
+        replies = [await self._engine.complete(request.body, sample=n) for n in samples]
+        return wire.completion(request, replies, cached_tokens=cached_tokens)
 
     async def _relay(
-        self, asked: Asked, usage: Usage, plan: Plan, exchange: Exchange, channel: Channel
+        self, request: ChatRequest, usage: Usage, plan: Plan, exchange: Exchange, channel: Channel
     ) -> None:
         """Pass a provider's stream on, chunk by chunk, no faster than the profile allows."""
         text: list[str] = []
         used = wire.usage(0, 0)
         due_s = exchange.begun_s + plan.ttft_s
-        async for chunk in self._upstream.stream(asked):
+        async for chunk in self._upstream.stream(request):
             used = chunk.get("usage") or used
-            if not chunk.get("choices") and not asked.wants_usage:
+            if not chunk.get("choices") and not request.wants_usage:
                 continue
             pieces = [choice.get("delta", {}).get("content") or "" for choice in chunk.get("choices", ())]
             text += pieces
             await channel.pause_until(due_s)
             due_s += tokens.count("".join(pieces)) / plan.tokens_per_s if plan.tokens_per_s else 0.0
-            await channel.event(b"data: " + orjson.dumps({**chunk, "model": asked.full_model}) + b"\n\n")
+            await channel.event(b"data: " + orjson.dumps({**chunk, "model": request.full_model}) + b"\n\n")
         await channel.end()
         exchange.reply = "".join(text)
         sending.bill(exchange, usage, used)
-
-
-class _Raw:
-    """A route without Starlette's Request and Response, which the faults could not reach through."""
-
-    def __init__(self, call: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
-        self._call = call
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._call(scope, receive, send)
-
-
-def app(endpoint: Endpoint) -> Any:
-    """Return the ASGI application around `endpoint`."""
-    from starlette.applications import Starlette
-    from starlette.routing import Mount, Route
-
-    from course_lib.lm.endpoint import control
-
-    async def no_route(scope: Scope, receive: Receive, send: Send) -> None:
-        known = "/v1/chat/completions, /v1/embeddings, /v1/models"
-        error = ApiError(
-            404, "not_found", f"nothing answers {scope['method']} {scope['path']}; known: {known}"
-        )
-        await Channel(scope, receive, send, Exchange(begun_s=time.monotonic())).error(error)
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_app: Any) -> AsyncIterator[None]:
-        yield
-        await endpoint.aclose()
-
-    return Starlette(
-        lifespan=lifespan,
-        routes=[
-            Route("/v1/chat/completions", _Raw(partial(endpoint.route, endpoint.chat)), methods=["POST"]),
-            Route("/v1/embeddings", _Raw(partial(endpoint.route, endpoint.embed)), methods=["POST"]),
-            *control.routes(endpoint),
-            Mount("/", no_route),
-        ],
-    )

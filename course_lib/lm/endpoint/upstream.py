@@ -10,6 +10,7 @@ import asyncio
 import importlib
 import os
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import orjson
@@ -17,7 +18,7 @@ import orjson
 from course_lib.errors import CourseError
 from course_lib.lm import prices, tokens
 from course_lib.lm.endpoint import local, wire
-from course_lib.lm.endpoint.wire import ApiError, Asked
+from course_lib.lm.endpoint.wire import ApiError, ChatRequest
 
 KEY_VARIABLES = {
     "openai": "OPENAI_API_KEY",
@@ -68,32 +69,32 @@ class Upstream:
                 "lm.connect(), or call lm.stop() after setting it, then connect again",
             )
 
-    async def complete(self, asked: Asked) -> dict[str, Any]:
+    async def complete(self, request: ChatRequest) -> dict[str, Any]:
         """Ask the provider for a whole answer.
 
         Raises:
             ApiError: what the provider answered instead, or why it could not be reached.
         """
-        self._afford(asked)
-        body = {key: value for key, value in asked.body.items() if key not in {"stream", "stream_options"}}
-        if _passes_through(asked.model):
-            answer = await self._post(asked.model, body)
+        self._afford(request)
+        body = {key: value for key, value in request.body.items() if key not in {"stream", "stream_options"}}
+        if _passes_through(request.model):
+            answer = await self._post(request.model, body)
         else:
             answer = (await self._litellm(body)).model_dump(exclude_none=True)
-        answer.setdefault("usage", _estimate(asked, answer))
-        self._spend(asked.model, answer["usage"])
-        return {**answer, "model": asked.full_model}
+        answer.setdefault("usage", _estimate(request, answer))
+        self._spend(request.model, answer["usage"])
+        return {**answer, "model": request.full_model}
 
-    async def stream(self, asked: Asked) -> AsyncIterator[dict[str, Any]]:
+    async def stream(self, request: ChatRequest) -> AsyncIterator[dict[str, Any]]:
         """Ask for a stream; yields OpenAI chunks, among them one with usage.
 
         Raises:
             ApiError: as in `complete`.
         """
-        self._afford(asked)
-        body = {**asked.body, "stream": True, "stream_options": {"include_usage": True}}
+        self._afford(request)
+        body = {**request.body, "stream": True, "stream_options": {"include_usage": True}}
         chunks = (
-            self._lines(asked.model, body) if _passes_through(asked.model) else self._litellm_stream(body)
+            self._lines(request.model, body) if _passes_through(request.model) else self._litellm_stream(body)
         )
         used: dict[str, Any] | None = None
         text: list[str] = []
@@ -103,15 +104,15 @@ class Upstream:
                 text += [choice.get("delta", {}).get("content") or "" for choice in chunk.get("choices", ())]
                 yield chunk
         finally:  # a stream that is left in the middle has been paid for as well
-            self._spend(asked.model, used or wire.usage(asked.prompt_tokens, tokens.count("".join(text))))
+            self._spend(request.model, used or wire.usage(request.prompt_tokens, tokens.count("".join(text))))
 
     async def aclose(self) -> None:
         """Close the connections to providers."""
         if self._client is not None:
             await self._client.aclose()
 
-    def _afford(self, asked: Asked) -> None:
-        if self._cap_usd is not None and self.spent_usd >= self._cap_usd and asked.model != "local":
+    def _afford(self, request: ChatRequest) -> None:
+        if self._cap_usd is not None and self.spent_usd >= self._cap_usd and request.model != "local":
             raise ApiError(
                 429,
                 "insufficient_quota",
@@ -150,7 +151,7 @@ class Upstream:
                         raise ApiError(502, "bad_upstream", f"{model}: {chunk['error'].get('message')}")
                     yield chunk
 
-    async def _request(self, model: str, body: Mapping[str, Any]) -> _Request:
+    async def _request(self, model: str, body: Mapping[str, Any]) -> AbstractAsyncContextManager[Any]:
         import httpx
 
         if self._client is None:
@@ -158,10 +159,10 @@ class Upstream:
         provider, _, name = model.partition("/")
         if provider == "local":
             base = await asyncio.to_thread(local.url, self._environ)  # takes seconds the first time
-            return _Request(self._client, base, "", body, model)
+            return _posted(self._client, base, "", body, model)
         named = self._environ.get("OPENAI_API_BASE") or self._environ.get("OPENAI_BASE_URL")
         key = self._environ.get(KEY_VARIABLES[provider], "")
-        return _Request(self._client, named or _OPENAI, key, {**body, "model": name}, model)
+        return _posted(self._client, named or _OPENAI, key, {**body, "model": name}, model)
 
     # -- everything else, through LiteLLM ---------------------------------------------------------------
 
@@ -185,65 +186,47 @@ class Upstream:
             yield chunk.model_dump(exclude_none=True)
 
 
-class _Request:
-    """One POST to a provider, as a context: yields the open response, or raises ApiError."""
+@asynccontextmanager
+async def _posted(
+    client: Any, base: str, key: str, body: Mapping[str, Any], model: str
+) -> AsyncIterator[Any]:
+    """Yield the provider's open response to a chat request, or raise ApiError."""
+    import httpx
 
-    def __init__(self, client: Any, base: str, key: str, body: Mapping[str, Any], model: str) -> None:
-        self._key, self._model = key, model
-        self._context = client.stream(
-            "POST",
-            f"{base.rstrip('/')}/chat/completions",
-            content=orjson.dumps(body),
-            headers={
-                "Content-Type": "application/json",
-                **({"Authorization": f"Bearer {key}"} if key else {}),
-            },
-        )
+    url, content = f"{base.rstrip('/')}/chat/completions", orjson.dumps(body)
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    try:
+        async with client.stream("POST", url, content=content, headers=headers) as response:
+            if response.status_code >= 400:
+                raise _refusal(response, await response.aread(), key, model)
+            yield response
+    except httpx.TimeoutException as error:
+        raise ApiError(504, "upstream_timeout", f"{model} did not answer in time ({error!r})") from None
+    except httpx.HTTPError as error:
+        raise ApiError(502, "bad_upstream", f"{model} cannot be reached ({error!r})") from None
 
-    async def __aenter__(self) -> Any:
-        import httpx
 
-        try:
-            response = await self._context.__aenter__()
-        except httpx.TimeoutException as error:
-            raise ApiError(
-                504, "upstream_timeout", f"{self._model} did not answer in time ({error!r})"
-            ) from None
-        except httpx.HTTPError as error:
-            raise ApiError(502, "bad_upstream", f"{self._model} cannot be reached ({error!r})") from None
-        if response.status_code >= 400:
-            raw = await response.aread()
-            await self._context.__aexit__(None, None, None)
-            raise self._error(response, raw)
-        return response
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self._context.__aexit__(*exc)
-
-    def _error(self, response: Any, raw: bytes) -> ApiError:
-        try:
-            said = orjson.loads(raw)["error"]
-            message, code = str(said["message"]), str(said.get("code") or said.get("type"))
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            message, code = raw[:300].decode(errors="replace"), "bad_upstream"
-        if self._key:
-            message = message.replace(self._key, "(key)")
-        wait = response.headers.get("retry-after", "")
-        return ApiError(
-            response.status_code,
-            code,
-            f"{self._model}: {message}",
-            retry_after_s=float(wait) if wait.replace(".", "", 1).isdigit() else None,
-        )
+def _refusal(response: Any, raw: bytes, key: str, model: str) -> ApiError:
+    """Return what a provider answered instead, without the key that was sent."""
+    try:
+        reason = orjson.loads(raw)["error"]
+        message, code = str(reason["message"]), str(reason.get("code") or reason.get("type"))
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        message, code = raw[:300].decode(errors="replace"), "bad_upstream"
+    if key:
+        message = message.replace(key, "(key)")
+    wait = response.headers.get("retry-after", "")
+    retry_after_s = float(wait) if wait.replace(".", "", 1).isdigit() else None
+    return ApiError(response.status_code, code, f"{model}: {message}", retry_after_s=retry_after_s)
 
 
 def _passes_through(model: str) -> bool:
     return model == "local" or model.startswith("openai/")
 
 
-def _estimate(asked: Asked, answer: Mapping[str, Any]) -> dict[str, int]:
+def _estimate(request: ChatRequest, answer: Mapping[str, Any]) -> dict[str, int]:
     written = sum(wire.count_message(choice["message"]) for choice in answer["choices"])
-    return wire.usage(asked.prompt_tokens, written)
+    return wire.usage(request.prompt_tokens, written)
 
 
 def _cap_usd(text: str) -> float | None:

@@ -48,11 +48,16 @@ class ApiError(CourseError):
         return orjson.dumps({"error": error})
 
 
+def unknown_model(message: str) -> ApiError:
+    """Return the error for a model or profile that there is not."""
+    return ApiError(404, "model_not_found", message, param="model")
+
+
 _ERROR_TYPES = {"rate_limit_exceeded": "requests", "insufficient_quota": "insufficient_quota"}
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ChatRequest:
     """A chat request that has been checked."""
 
     body: dict[str, Any]
@@ -91,7 +96,7 @@ class Asked:
         return orjson.dumps(same, option=orjson.OPT_SORT_KEYS)
 
 
-def parse(raw: bytes) -> Asked:
+def parse(raw: bytes) -> ChatRequest:
     """Read and check a chat request.
 
     Raises:
@@ -109,7 +114,7 @@ def parse(raw: bytes) -> Asked:
             raise _bad(name, body[name], right)
     chosen, profile = split_model(model)
     prompt_tokens = count_prompt(body)
-    return Asked({**body, "model": chosen}, model, chosen, profile, prompt_tokens, len(raw))
+    return ChatRequest({**body, "model": chosen}, model, chosen, profile, prompt_tokens, len(raw))
 
 
 def read_object(raw: bytes) -> dict[str, Any]:
@@ -117,16 +122,14 @@ def read_object(raw: bytes) -> dict[str, Any]:
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        raise ApiError(
-            400,
-            "invalid_json",
+        message = (
             f"the body is not JSON ({error}); send one JSON object, for instance "
-            '{"model": "sim-large", "messages": [{"role": "user", "content": "Hello"}]}',
-        ) from None
-    if not isinstance(body, dict):
-        raise ApiError(
-            400, "invalid_json", f"the body is JSON, but a {_named(body)}; send one JSON object, {{...}}"
+            '{"model": "sim-large", "messages": [{"role": "user", "content": "Hello"}]}'
         )
+        raise ApiError(400, "invalid_json", message) from None
+    if not isinstance(body, dict):
+        message = f"the body is JSON, but a {_kind_of(body)}; send one JSON object, {{...}}"
+        raise ApiError(400, "invalid_json", message)
     return {key: value for key, value in body.items() if value is not None}
 
 
@@ -197,15 +200,15 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def _bad(name: str, found: Any, right: str) -> ApiError:
-    if found is None:
+def _bad(name: str, value: Any, right: str) -> ApiError:
+    if value is None:
         return ApiError(400, "missing_field", f"{name} is missing; it should be {right}", param=name)
-    shown = repr(found)
-    shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
-    return ApiError(400, "invalid_value", f"{name} is {shown}; it should be {right}", param=name)
+    text = repr(value)
+    text = text if len(text) <= 60 else f"{text[:57]}..."
+    return ApiError(400, "invalid_value", f"{name} is {text}; it should be {right}", param=name)
 
 
-def _named(value: Any) -> str:
+def _kind_of(value: Any) -> str:
     return {list: "list", str: "text", bool: "truth value", type(None): "null"}.get(type(value), "number")
 
 
@@ -241,24 +244,26 @@ def _count_extra(message: Mapping[str, Any]) -> int:
 # -- answers -------------------------------------------------------------------------------------------
 
 
-def completion(asked: Asked, replies: Sequence[Reply], *, cached_tokens: int | None = None) -> dict[str, Any]:
+def completion(
+    request: ChatRequest, replies: Sequence[Reply], *, cached_tokens: int | None = None
+) -> dict[str, Any]:
     """Return the body of a chat completion, cut at `stop` and at the token limit.
 
     `cached_tokens` of the prompt came from the prompt cache; None: the prompt is too short for one.
     """
-    limit = asked.body.get("max_completion_tokens") or asked.body.get("max_tokens")
-    stop = asked.body.get("stop", ())
+    limit = request.body.get("max_completion_tokens") or request.body.get("max_tokens")
+    stop = request.body.get("stop", ())
     stops = (stop,) if isinstance(stop, str) else tuple(stop)
     choices = [_choice(index, reply, limit, stops) for index, reply in enumerate(replies)]
     written = sum(count_message(choice["message"]) for choice in choices)
-    used: dict[str, Any] = usage(asked.prompt_tokens, written)
+    used: dict[str, Any] = usage(request.prompt_tokens, written)
     if cached_tokens is not None:
         used["prompt_tokens_details"] = {"cached_tokens": cached_tokens}
     return {
         "id": f"chatcmpl-{secrets.token_hex(12)}",
         "object": "chat.completion",
         "created": int(time.time()),
-        "model": asked.full_model,
+        "model": request.full_model,
         "choices": choices,
         "usage": used,
     }

@@ -1,7 +1,10 @@
+import pytest
+
 from course_lib.lm.endpoint import accounts
 from course_lib.lm.endpoint.accounts import Account, Accounts, Exchange
 from course_lib.lm.keys import client_of
 from course_lib.lm.ledger import Ledger
+from course_lib.lm.profiles import build
 
 
 class ManualClock:
@@ -81,9 +84,9 @@ def test_long_messages_push_older_ones_out() -> None:
     for _ in range(10):
         ended(account, size_chars=accounts.MAX_CALL_CHARS // 4)
 
-    assert len(account._calls) == 4
+    assert len(account._texts) == 4
     ended(account, size_chars=accounts.MAX_CALL_CHARS * 2)
-    assert not account._calls
+    assert not account._texts
 
 
 def test_a_reset_forgets_all_but_the_profiles() -> None:
@@ -122,6 +125,27 @@ def test_counted_samples_are_bounded() -> None:
         account.sample(str(n).encode(), 1)
 
     assert len(account._samples) == accounts.MAX_SAMPLES
+
+
+def test_a_limit_lets_one_seconds_worth_through_then_the_rate() -> None:
+    clock = ManualClock()
+    usage = Account(clock).usage("sim-large", "mine", clock())
+    profile = build("mine", {"limit_requests_per_s": 4})
+
+    assert [usage.limit_wait_s(profile) for _ in range(6)] == [0, 0, 0, 0, 0.25, 0.25]
+    clock.now_s += 0.25
+    assert usage.limit_wait_s(profile) == 0
+
+
+def test_tokens_beyond_their_limit_are_waited_for() -> None:
+    clock = ManualClock()
+    usage = Account(clock).usage("sim-large", "mine", clock())
+    profile = build("mine", {"limit_tokens_per_s": 10})
+
+    assert usage.limit_wait_s(profile) == 0
+    usage.charge("tokens", 30)
+
+    assert usage.limit_wait_s(profile) == pytest.approx(2.1)
 
 
 def test_clients_are_bounded_and_the_longest_unseen_goes() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.lm.endpoint.faults import Bucket, draw, spoil
+from course_lib.lm.endpoint.faults import corrupt, draw
 from course_lib.lm.profiles import FAULTS, MALFORMED, PROFILES, build
 
 DRAWS = 20_000
@@ -59,27 +59,6 @@ def test_latencies_hold_the_percentiles_of_the_profile() -> None:
     assert speed[DRAWS * 99 // 100] == pytest.approx(PROFILES["storm"].speed_p99_tokens_per_s, rel=0.1)
 
 
-def test_a_bucket_lets_one_seconds_worth_through_then_the_rate() -> None:
-    bucket = Bucket(4, now_s=0.0)
-    waits = []
-
-    for _ in range(6):
-        waits.append(bucket.wait_s(0.0))
-        if not waits[-1]:
-            bucket.take(1)
-
-    assert waits == [0, 0, 0, 0, 0.25, 0.25]
-    assert bucket.wait_s(0.25) == 0
-
-
-def test_a_bucket_overdrawn_waits_until_it_has_filled_again() -> None:
-    bucket = Bucket(10, now_s=0.0)
-
-    bucket.take(30)
-
-    assert bucket.wait_s(0.0) == pytest.approx(2.1)
-
-
 STORM_BEGINS = [
     (0, "unavailable"),
     (3, "unavailable"),
@@ -103,41 +82,41 @@ ANSWERS = {
 
 @pytest.mark.parametrize("form", ANSWERS)
 def test_a_missing_field_is_the_last_one_and_only_that(form: str) -> None:
-    spoiled = spoil(ANSWERS[form], "missing_field", 0.5)
+    corrupted = corrupt(ANSWERS[form], "missing_field", 0.5)
 
-    assert "Because" in spoiled
-    assert "Paris" not in spoiled
-    assert "nswer" not in spoiled
+    assert "Because" in corrupted
+    assert "Paris" not in corrupted
+    assert "nswer" not in corrupted
 
 
 def test_a_missing_field_leaves_json_well_formed() -> None:
-    assert json.loads(spoil(ANSWERS["json"], "missing_field", 0.5)) == {"reasoning": 'Because "it" is.'}
-    assert json.loads(spoil('{"only": 1}', "missing_field", 0.5)) == {}
+    assert json.loads(corrupt(ANSWERS["json"], "missing_field", 0.5)) == {"reasoning": 'Because "it" is.'}
+    assert json.loads(corrupt('{"only": 1}', "missing_field", 0.5)) == {}
 
 
 def test_broken_json_ends_in_the_last_key() -> None:
-    assert spoil(ANSWERS["json"], "broken_json", 0.5) == '{"reasoning": "Because \\"it\\" is.", "ans'
+    assert corrupt(ANSWERS["json"], "broken_json", 0.5) == '{"reasoning": "Because \\"it\\" is.", "ans'
 
 
 @pytest.mark.parametrize("form", ["chat", "xml", "labels"])
 def test_broken_json_damages_a_mark_in_other_formats(form: str) -> None:
-    spoiled = spoil(ANSWERS[form], "broken_json", 0.5)
+    corrupted = corrupt(ANSWERS[form], "broken_json", 0.5)
 
-    assert "Paris" in spoiled
-    assert len(spoiled) < len(ANSWERS[form])
+    assert "Paris" in corrupted
+    assert len(corrupted) < len(ANSWERS[form])
 
 
 def test_prose_around_keeps_the_answer_whole() -> None:
-    spoiled = spoil(ANSWERS["json"], "prose_around", 0.5)
+    corrupted = corrupt(ANSWERS["json"], "prose_around", 0.5)
 
-    assert spoiled.startswith("Sure!")
-    assert ANSWERS["json"] in spoiled
+    assert corrupted.startswith("Sure!")
+    assert ANSWERS["json"] in corrupted
 
 
 def test_cut_by_length_keeps_a_share_from_the_beginning() -> None:
-    assert spoil("one two three four", "cut_by_length", 0.5) == "one two"
+    assert corrupt("one two three four", "cut_by_length", 0.5) == "one two"
 
 
 @given(st.text(min_size=1), st.sampled_from(sorted(MALFORMED)), st.floats(0.2, 0.8))
 def test_any_text_can_be_malformed_and_is_never_left_as_it_was(text: str, kind: str, spot: float) -> None:
-    assert spoil(text, kind, spot) != text
+    assert corrupt(text, kind, spot) != text

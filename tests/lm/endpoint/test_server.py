@@ -144,12 +144,13 @@ def test_too_many_requests_are_429_with_retry_after(echo: Served) -> None:
     assert ledger(echo)["faults"] == {"rate_limited": 1}
 
 
-def test_a_token_limit_counts_prompt_and_completion(echo: Served) -> None:
-    define(echo, "slow", limit_tokens_per_s=10)
+def test_a_token_limit_counts_prompt_and_completion(serve: Callable[[Endpoint], Served]) -> None:
+    served = serve(Endpoint(Echo(), clock=lambda: 0.0))  # no time passes, so no token comes back
+    define(served, "slow", limit_tokens_per_s=10)
 
-    ask(echo, "sim-large@slow")
+    ask(served, "sim-large@slow")  # 7 tokens and 3
     with pytest.raises(openai.RateLimitError):
-        ask(echo, "sim-large@slow")
+        ask(served, "sim-large@slow")
 
 
 @pytest.mark.parametrize(

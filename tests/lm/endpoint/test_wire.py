@@ -12,7 +12,7 @@ from course_lib.lm.reply import Reply, ToolCall
 HELLO = {"role": "user", "content": "Hello"}
 
 
-def asked(**fields: object) -> wire.Asked:
+def asked(**fields: object) -> wire.ChatRequest:
     return wire.parse(orjson.dumps({"model": "sim-large", "messages": [HELLO], **fields}))
 
 
