@@ -1527,8 +1527,7 @@ manager.report()
 # question?
 
 # %% name="similarity"
-from course_lib.caching.semantic import SemanticCache, calibrate, labelled_pairs, measured, shared
-from course_lib.caching.semantic.calibration import report
+from course_lib.caching.semantic import SemanticCache, calibrate, labelled_pairs, measured, report, shared
 
 embed = shared()
 question = "How long may I take to send a tent back?"
@@ -1564,7 +1563,7 @@ table(shown, caption="The nearest near-misses and the farthest paraphrases")
 # All pairs of the first half as a picture. The line is the threshold that `calibrate` chooses, of which more below.
 
 # %% name="pairs-plot"
-from course_lib.caching.semantic.plots import draw_similarities, draw_tradeoff
+from course_lib.caching.semantic import draw_similarities, draw_tradeoff
 
 chosen = calibrate(rows, max_false_share=0.05)
 draw_similarities(rows, chosen.threshold)

@@ -1,36 +1,34 @@
 """A cache that also serves questions asked in other words, and the means to know when it must not.
 
-Main path: `from course_lib.caching.semantic import SemanticCache, calibrate`; a name is loaded when used.
+Lesson 02, part 4, uses them in this order:
+
+    shared              the process's MiniLM: texts -> vectors whose dot product is the cosine
+    labelled_pairs      510 pairs of questions: paraphrases, near-misses, unrelated ones; each a `Pair`
+    measured            pairs -> rows with cosine and the guard that refuses
+    calibrate           rows -> the lowest threshold that keeps the bound on false hits, as a `Report`
+    draw_similarities   a histogram of cosines per label
+    draw_tradeoff       right answers over hits, with guards and without
+    report              rows and a threshold -> what would be served, with Wilson's intervals
+    SemanticCache       tenant first, then cosine, then guards; exercise 2.5 builds a small one
+    GUARDS, refusal     the four guards, and the first that refuses a pair, as a `Refusal`
+    MiniLM              another instance of the embedding
+    Where               whose answers a call of the cache may see
+
+Names are loaded when first used, since MiniLM needs NumPy and the drawings matplotlib. Errors:
+CalibrationError, SemanticCacheError, UnknownHalfError, WeightsError.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from importlib import import_module
-from typing import Any
-
-_PLACES = {
-    "Calibration": "calibration",
-    "GUARDS": "guards",
-    "MiniLM": "minilm",
-    "Pair": "pairs",
-    "SemanticCache": "cache",
-    "WeightsError": "weights",
-    "calibrate": "calibration",
-    "labelled_pairs": "pairs",
-    "measured": "calibration",
-    "refusal": "guards",
-    "shared": "minilm",
-}
-"""Public names, and the module below this package that each comes from."""
-
-__all__ = sorted(_PLACES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "cache": ["SemanticCache", "SemanticCacheError", "Where"],
+        "calibration": ["CalibrationError", "Report", "calibrate", "measured", "report"],
+        "guards": ["GUARDS", "Refusal", "refusal"],
+        "minilm": ["MiniLM", "shared"],
+        "pairs": ["Pair", "UnknownHalfError", "labelled_pairs"],
+        "plots": ["draw_similarities", "draw_tradeoff"],
+        "weights": ["WeightsError"],
+    },
+)

@@ -1,6 +1,6 @@
 """A cache for questions in other words: near in meaning, not refused by a guard, and never another tenant's.
 
-Main path: get -> partition -> vectors near enough, best first -> guards -> verifier -> Hit, or None.
+Main path: get -> partition -> vectors near enough, best first -> guards -> Hit, or None.
 
 The partition is chosen first and by equality: tenant, program version, customer and whatever else the
 caller names. Only then are vectors compared, so no threshold, however low, can reach another tenant's answer.
@@ -8,38 +8,48 @@ What a call does not name is taken from `scope(tenant=..., customer=..., version
 
 Three things are not kept: the answer to a question that names an order, a parcel, an e-mail address or a card
 (private.py; such a question is not looked up either), an answer that names one, and an answer for which a
-tool was called, since it holds what the tool said then; ask() notices that, put() only if the answer tells.
-What is private without such a mark ("where is my parcel?") is for the caller to keep apart: name the customer
-in the scope, or do not ask this cache.
+tool was called, since it holds what the tool said then; ask() notices that, put() only if the answer's fields
+say so. What is private without such a mark ("where is my parcel?") is for the caller to keep apart: name the
+customer in the scope, or do not ask this cache.
 
-Identical questions at the same moment are each computed; waiting for one another is CachedLM's work.
+Identical questions at the same moment are each computed; joining a call in flight is CachedLM's work.
 """
 
 from __future__ import annotations
 
 import asyncio
 import copy
-import sys
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypedDict, Unpack
 
-from course_lib.caching.semantic.guards import GUARDS, Guard, refusal
-from course_lib.caching.semantic.partition import Entry, Partition
+import numpy as np
+
+from course_lib.caching.keys import current_scope
+from course_lib.caching.semantic.guards import GUARDS, Guard, Refusal, refusal
+from course_lib.caching.semantic.minilm import Vectors, shared, unit
 from course_lib.caching.semantic.private import Mark, private_mark, tools_watched, used_tools
-from course_lib.caching.semantic.stats import SemanticStats
 from course_lib.errors import CourseError
 
 Embed = Callable[[Sequence[str]], Any]
-Verifier = Callable[[str, str, Any], bool]
-"""Says whether the answer of the second question also answers the first: (asked, cached_question, answer)."""
 
 
 class SemanticCacheError(CourseError):
     """The cache is asked for something that it cannot do safely."""
+
+
+class Where(TypedDict, total=False):
+    """Whose answers a call may see; compared by equality, before any similarity."""
+
+    tenant: str | None
+    """Required, here or by `scope`."""
+    version: str
+    """Of the program and of all that its answers rest on."""
+    partition: Sequence[str]
+    """What else must be equal, such as ("de", "mobile")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +79,17 @@ class SemanticCache:
     Args:
         embed: texts -> one vector per text, of any length; None for MiniLM. While it fails, all is computed.
         threshold: least cosine, 0 to 1; `calibrate` chooses it from labelled pairs.
-        guards: each may refuse a pair of questions, however near they are.
-        verifier: asked last, about what the guards let through; an error of its own counts as a no.
+        guards: each may refuse a pair of questions, however near they are; the last one may be a model that
+            judges both questions, where a wrong answer costs more than a call. An error counts as a refusal.
         private: each may name a reason to keep a text out of the cache.
         max_entries: kept in each partition; the ones unused for longest go first.
         max_partitions: kept at once; the one unused for longest goes with all it holds.
         ttl_s: age at which an answer is dropped; None for never.
         candidates: how many near questions are tried, best first.
         clock: seconds, only ever rising.
+
+    Raises:
+        SemanticCacheError: a threshold or a limit that makes no sense.
     """
 
     def __init__(
@@ -85,7 +98,6 @@ class SemanticCache:
         *,
         threshold: float,
         guards: Sequence[Guard] = GUARDS,
-        verifier: Verifier | None = None,
         private: Sequence[Mark] = (private_mark,),
         max_entries: int = 10_000,
         max_partitions: int = 1_000,
@@ -97,213 +109,226 @@ class SemanticCache:
             raise SemanticCacheError(f"threshold {threshold!r} is no cosine above 0 and up to 1")
         if max_entries < 1 or max_partitions < 1 or candidates < 1:
             raise SemanticCacheError("max_entries, max_partitions and candidates are at least 1")
-        self.threshold = threshold
-        self.guards = tuple(guards)
-        self.verifier = verifier
-        self._embed = embed
-        self._private = tuple(private)
+        self.threshold, self.guards = threshold, tuple(guards)
+        self._embed, self._private = embed, tuple(private)
         self._max_entries, self._max_partitions = max_entries, max_partitions
         self._ttl_s, self._candidates, self._clock = ttl_s, candidates, clock
-        self._partitions: OrderedDict[tuple[str, ...], Partition] = OrderedDict()
+        self._partitions: OrderedDict[tuple[str, ...], _Partition] = OrderedDict()
         self._lock = threading.RLock()
-        self._stats = SemanticStats()
+        self._counts = Counter[str](hits=0, misses=0, puts=0)
 
-    def get(
-        self, question: str, *, tenant: str | None = None, version: str = "", partition: Sequence[str] = ()
-    ) -> Hit | None:
+    def get(self, question: str, **where: Unpack[Where]) -> Hit | None:
         """Return the answer to a question of this partition that means the same; None if there is none."""
-        place = _place(tenant, version, partition)
-        if mark := self._mark(question):
-            self._count(misses=1, not_looked_up=mark)
-            return None
-        for entry, candidate in self._tried(question, place):
+        key = _partition_key(**where)
+        near = [] if self._is_private(question) else self._near(question, key)
+        for entry, candidate in near:
             if candidate.refused_by:
-                self._count(refused_by=candidate.refused_by)
-            elif self._verified(question, entry) and self._taken(place, entry):
+                self._count(f"refused by {candidate.refused_by}")
+            elif self._use(key, entry):
                 age_s = self._clock() - entry.stored_s
                 return Hit(copy.deepcopy(entry.answer), entry.question, candidate.similarity, age_s)
-        self._count(misses=1)
+        self._count("misses")
         return None
 
-    def put(
-        self,
-        question: str,
-        answer: Any,
-        *,
-        tenant: str | None = None,
-        version: str = "",
-        partition: Sequence[str] = (),
-    ) -> bool:
-        """Keep an answer, and say whether it was kept; see the module's text for what is not."""
-        place = _place(tenant, version, partition)
-        if mark := self._mark(question) or self._mark(answer) or used_tools(answer):
-            self._count(not_kept=mark)
+    def put(self, question: str, answer: Any, **where: Unpack[Where]) -> bool:
+        """Keep an answer, and say whether it was kept; the module's text says what is not."""
+        key = _partition_key(**where)
+        if self._is_private(question) or self._is_private(answer, used_tools):
             return False
         vector = self._vector(question)
         if vector is None:
             return False
-        now_s = self._clock()
-        expires_s = now_s + self._ttl_s if self._ttl_s is not None else None
-        entry = Entry(question, copy.deepcopy(answer), stored_s=now_s, expires_s=expires_s)
+        entry = _Entry(question, copy.deepcopy(answer), self._clock())
         with self._lock:
-            held = self._partitions.setdefault(place, Partition(self._max_entries))
-            self._partitions.move_to_end(place)
-            self._stats.evicted += held.put(entry, vector)
-            self._stats.puts += 1
-            while len(self._partitions) > self._max_partitions:
-                _, dropped = self._partitions.popitem(last=False)
-                self._stats.evicted += len(dropped)
+            partition = self._partitions.setdefault(key, _Partition(self._max_entries, len(vector)))
+            self._partitions.move_to_end(key)
+            evicted = partition.put(entry, vector)
+            if len(self._partitions) > self._max_partitions:
+                evicted += len(self._partitions.popitem(last=False)[1])
+            self._counts.update(puts=1, evicted=evicted)
         return True
 
-    def ask(
-        self,
-        question: str,
-        compute: Callable[[str], Any],
-        *,
-        tenant: str | None = None,
-        version: str = "",
-        partition: Sequence[str] = (),
-    ) -> Any:
+    def ask(self, question: str, compute: Callable[[str], Any], **where: Unpack[Where]) -> Any:
         """Return the cached answer, or compute(question), which is then kept. An error of compute is not."""
-        if hit := self.get(question, tenant=tenant, version=version, partition=partition):
+        if hit := self.get(question, **where):
             return hit.answer
         with tools_watched() as watch:
             answer = compute(question)
-        if watch.was_used:
-            self._count(not_kept="tools")
-        else:
-            self.put(question, answer, tenant=tenant, version=version, partition=partition)
+        self._put_unless(watch.was_used, question, answer, where)
         return answer
 
     async def ask_async(
-        self,
-        question: str,
-        compute: Callable[[str], Awaitable[Any]],
-        *,
-        tenant: str | None = None,
-        version: str = "",
-        partition: Sequence[str] = (),
+        self, question: str, compute: Callable[[str], Awaitable[Any]], **where: Unpack[Where]
     ) -> Any:
-        """Do as ask; the embedding and the verifier run in a thread, so the loop goes on meanwhile."""
-        where: dict[str, Any] = {"tenant": tenant, "version": version, "partition": partition}
+        """Do as ask; embedding and guards run in a thread, so the loop goes on meanwhile."""
         if hit := await asyncio.to_thread(self.get, question, **where):
             return hit.answer
         with tools_watched() as watch:
             answer = await compute(question)
-        if watch.was_used:
-            self._count(not_kept="tools")
-        else:
-            await asyncio.to_thread(self.put, question, answer, **where)
+        await asyncio.to_thread(self._put_unless, watch.was_used, question, answer, where)
         return answer
 
-    def explain(
-        self, question: str, *, tenant: str | None = None, version: str = "", partition: Sequence[str] = ()
-    ) -> list[Candidate]:
-        """Return what get would try, best first, and what a guard refuses; nothing is verified or counted."""
-        place = _place(tenant, version, partition)
-        return [candidate for _, candidate in self._tried(question, place)]
+    def explain(self, question: str, **where: Unpack[Where]) -> list[Candidate]:
+        """Return what get would try, best first, and what a guard refuses; no hit is counted."""
+        return [candidate for _, candidate in self._near(question, _partition_key(**where))]
 
     def forget(
         self, *, tenant: str | None = None, version: str | None = None, customer: str | None = None
     ) -> int:
         """Drop the answers of a tenant, a version, a customer, or of several of these; without any, all."""
+        wanted = (tenant, version, customer)
         with self._lock:
             dropped = [
-                place
-                for place in self._partitions
-                if tenant in (None, place[0]) and version in (None, place[1]) and customer in (None, place[2])
+                key
+                for key in self._partitions
+                if all(want in (None, part) for want, part in zip(wanted, key, strict=False))
             ]
-            return sum(len(self._partitions.pop(place)) for place in dropped)
+            return sum(len(self._partitions.pop(key)) for key in dropped)
 
-    def stats(self) -> SemanticStats:
-        """Return the counts so far, as a copy."""
+    def stats(self) -> dict[str, int]:
+        """Count what happened so far: "hits", "misses", "puts", "refused by terms", "kept out: tools", ..."""
         with self._lock:
-            return replace(
-                self._stats, refused_by=dict(self._stats.refused_by), not_kept=dict(self._stats.not_kept)
-            )
+            return dict(self._counts)
 
     def __len__(self) -> int:
-        """Count the answers held, those too old to be served included until somebody looks at them."""
+        """Count the answers held, those too old to be served included until a question comes near them."""
         with self._lock:
             return sum(map(len, self._partitions.values()))
 
-    def _tried(self, question: str, place: tuple[str, ...]) -> Iterator[tuple[Entry, Candidate]]:
-        with self._lock:
-            if place not in self._partitions:
-                return
+    def _near(self, question: str, key: tuple[str, ...]) -> Iterator[tuple[_Entry, Candidate]]:
+        """Yield the cached questions that are near enough, best first, with what the guards say of them."""
+        if key not in self._partitions:
+            return
         vector = self._vector(question)
         with self._lock:
-            held = self._partitions.get(place)
-            if held is None or vector is None:
+            partition = self._partitions.get(key)
+            if vector is None or partition is None:
                 return
-            self._partitions.move_to_end(place)
-            near, expired = held.near(vector, self.threshold, self._candidates, self._clock())
-            self._stats.expired += expired
-        for entry, similarity in near:
-            refused = refusal(question, entry.question, guards=self.guards)
-            guard, reason = (refused.guard, refused.reason) if refused else ("", "")
-            yield entry, Candidate(entry.question, similarity, guard, reason)
+            self._partitions.move_to_end(key)
+            dropped_until_s = float("-inf") if self._ttl_s is None else self._clock() - self._ttl_s
+            near, expired = partition.near(vector, self.threshold, dropped_until_s)
+            self._counts["expired"] += expired
+        for entry, similarity in near[: self._candidates]:
+            yield entry, self._judged(question, entry.question, similarity)
 
-    def _verified(self, question: str, entry: Entry) -> bool:
-        if self.verifier is None:
-            return True
+    def _judged(self, question: str, cached: str, similarity: float) -> Candidate:
         try:
-            is_same = bool(self.verifier(question, entry.question, copy.deepcopy(entry.answer)))
-        except Exception:  # border: a judge that is down costs a hit, not the customer's answer
-            self._count(verifier_errors=1)
-            return False
-        if not is_same:
-            self._count(verifier_refusals=1)
-        return is_same
+            refused = refusal(question, cached, guards=self.guards)
+        except Exception as error:  # border: a judge that is down costs a hit, not the customer's answer
+            refused = Refusal("error", repr(error))
+        return Candidate(cached, similarity, *((refused.guard, refused.reason) if refused else ()))
 
-    def _taken(self, place: tuple[str, ...], entry: Entry) -> bool:
-        """Count a hit, unless the entry was dropped or replaced while the verifier was thinking."""
+    def _use(self, key: tuple[str, ...], entry: _Entry) -> bool:
+        """Count a hit, unless the entry was dropped or replaced while a guard was at work."""
         with self._lock:
-            held = self._partitions.get(place)
-            if held is None or not held.holds(entry):
+            partition = self._partitions.get(key)
+            if partition is None or not partition.touch(entry):
                 return False
-            held.touch(entry.question)
-            self._stats.hits += 1
+            self._counts["hits"] += 1
             return True
 
-    def _vector(self, question: str) -> Any:
+    def _put_unless(self, has_used_tools: bool, question: str, answer: Any, where: Where) -> None:
+        if has_used_tools:
+            self._count("kept out: tools")
+        else:
+            self.put(question, answer, **where)
+
+    def _vector(self, question: str) -> Vectors | None:
         """Return the question's vector, or None if a service of embeddings is down."""
-        from course_lib.caching.semantic.minilm import shared, unit
-
-        if self._embed is None:
-            return unit(shared()([question]))[0]
         try:
-            return unit(self._embed([question]))[0]
+            vector: Vectors = unit((self._embed or shared())([question]))[0]
+        except CourseError:  # MiniLM is not installed: the message says how to get it
+            raise
         except Exception:  # border: the caller's embedding; without it questions are computed, not lost
-            self._count(embed_errors=1)
+            self._count("embedding failed")
             return None
+        return vector
 
-    def _mark(self, thing: Any) -> str:
-        return next((mark for private in self._private if (mark := private(thing))), "")
+    def _is_private(self, content: Any, *more: Mark) -> bool:
+        """Say whether a question or an answer must stay out, and count the reason."""
+        mark = next((mark for private in (*self._private, *more) if (mark := private(content))), "")
+        if mark:
+            self._count(f"kept out: {mark}")
+        return bool(mark)
 
-    def _count(
-        self, *, refused_by: str = "", not_kept: str = "", not_looked_up: str = "", **counts: int
-    ) -> None:
+    def _count(self, name: str) -> None:
         with self._lock:
-            for name, count in counts.items():
-                setattr(self._stats, name, getattr(self._stats, name) + count)
-            if refused_by:
-                self._stats.refused_by[refused_by] = self._stats.refused_by.get(refused_by, 0) + 1
-            if mark := not_kept or not_looked_up:
-                self._stats.not_kept[mark] = self._stats.not_kept.get(mark, 0) + 1
+            self._counts[name] += 1
 
 
-def _place(tenant: str | None, version: str, partition: Sequence[str]) -> tuple[str, ...]:
+def _partition_key(
+    *, tenant: str | None = None, version: str = "", partition: Sequence[str] = ()
+) -> tuple[str, ...]:
     """Return the partition's key: compared part by part, so that no part can run into the next."""
-    keys = sys.modules.get("course_lib.caching.keys")  # not loaded, with DSPy: nobody can have set a scope
-    scope = keys.current_scope() if keys else None
-    who = tenant if tenant is not None else scope and scope.tenant
-    if not isinstance(who, str) or not who:
+    scope = current_scope()
+    owner = tenant if tenant is not None else scope and scope.tenant
+    if not isinstance(owner, str) or not owner:
         raise SemanticCacheError(
-            f"tenant {who!r}: an answer belongs to one tenant, and is never served without one. "
-            "Say which, here or by scope(tenant=...); one name for all will do if there is only one."
+            f"tenant {owner!r}: an answer belongs to one tenant, and is never served without one. "
+            "Name it, here or by scope(tenant=...); one name for all will do if there is only one."
         )
     if isinstance(partition, str) or not all(isinstance(part, str) for part in partition):
         raise SemanticCacheError(f"partition {partition!r} is no list of texts, such as ('de', 'mobile')")
-    customer = scope.customer if scope and scope.tenant == who else None
-    return (who, version or (scope and scope.version) or "", customer or "", *partition)
+    customer = scope.customer if scope and scope.tenant == owner else None
+    return (owner, version or (scope and scope.version) or "", customer or "", *partition)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One answer, and the question that it was given to."""
+
+    question: str
+    answer: Any
+    stored_s: float
+
+
+class _Partition:
+    """Entries by question, the least recently used first, and their vectors; its cache holds the lock."""
+
+    def __init__(self, max_entries: int, dimensions: int) -> None:
+        self._max_entries = max_entries
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._vectors: Vectors = np.empty((0, dimensions), np.float32)
+        self._questions: list[str] = []  # of each row
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def put(self, entry: _Entry, vector: Vectors) -> int:
+        """Keep an entry in place of the one with the same question; return how many others had to go."""
+        is_new = entry.question not in self._entries
+        is_full = is_new and len(self) >= self._max_entries
+        if is_full or not is_new:
+            self._drop(next(iter(self._entries)) if is_full else entry.question)
+        self._entries[entry.question] = entry
+        self._vectors = np.vstack([self._vectors, vector])
+        self._questions.append(entry.question)
+        return int(is_full)
+
+    def touch(self, entry: _Entry) -> bool:
+        """Make an entry the most recently used; return False if it was dropped or replaced."""
+        if self._entries.get(entry.question) is not entry:
+            return False
+        self._entries.move_to_end(entry.question)
+        return True
+
+    def near(
+        self, vector: Vectors, threshold: float, dropped_until_s: float
+    ) -> tuple[list[tuple[_Entry, float]], int]:
+        """Return (entry, similarity) at or over the threshold, best first, and how many were too old."""
+        similarities = self._vectors @ vector
+        rows = np.flatnonzero(similarities >= threshold - _ROUNDING)
+        best_first = rows[np.argsort(-similarities[rows], kind="stable")]
+        close = [(self._entries[self._questions[row]], float(similarities[row])) for row in best_first]
+        expired = [entry.question for entry, _ in close if entry.stored_s <= dropped_until_s]
+        for question in expired:
+            self._drop(question)
+        return [each for each in close if each[0].stored_s > dropped_until_s], len(expired)
+
+    def _drop(self, question: str) -> None:
+        row = self._questions.index(question)
+        del self._entries[question], self._questions[row]
+        self._vectors = np.delete(self._vectors, row, axis=0)
+
+
+_ROUNDING = 1e-6  # a vector times itself may come out a little under 1

@@ -1,10 +1,9 @@
 """Choosing the threshold of a semantic cache from labelled pairs, and saying how sure one can be of it.
 
-Main path: measured(pairs) -> rows; calibrate(rows, max_false_share=...) -> Calibration; report(rows, ...).
+Main path: measured(pairs) -> rows; calibrate(rows, max_false_share=...) -> Report; report(rows, threshold).
 
-A rate seen in few cases is not the rate. Intervals are Clopper and Pearson's (1934): exact, never too short,
-computed from the binomial's sum by bisection. Calibrate and report on different pairs: a threshold chosen for
-these pairs looks better on them than it is.
+A share seen in few cases is not the share. Intervals are Wilson's (1927). Calibrate and report on different
+pairs: a threshold chosen for these pairs looks better on them than it is.
 """
 
 from __future__ import annotations
@@ -12,14 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from statistics import NormalDist
 from typing import Any
 
 from course_lib.caching.semantic.guards import GUARDS, Guard, refusal
+from course_lib.caching.semantic.minilm import shared, unit
 from course_lib.caching.semantic.pairs import LABELS, Label, Pair
 from course_lib.errors import CourseError
-
-_HALVINGS = 48
 
 
 class CalibrationError(CourseError):
@@ -84,23 +82,12 @@ class Report:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """The threshold that was chosen, and what it did to the pairs that it was chosen from."""
-
-    threshold: float
-    max_false_share: float
-    report: Report
-
-
 def measured(
     pairs: Sequence[Pair],
     embed: Callable[[Sequence[str]], Any] | None = None,
     guards: Sequence[Guard] = GUARDS,
 ) -> list[Row]:
     """Return similarity and refusal of each pair; `embed` None is MiniLM."""
-    from course_lib.caching.semantic.minilm import shared, unit
-
     vectors = unit((embed or shared())([text for pair in pairs for text in (pair.asked, pair.cached)]))
     near = (vectors[0::2] * vectors[1::2]).sum(axis=1)
     rows = []
@@ -113,33 +100,26 @@ def measured(
 
 def report(rows: Sequence[Row], threshold: float, *, is_guarded: bool = True) -> Report:
     """Count what would be served at this threshold, with 95 % intervals."""
-    shares = {label: _served(rows, label, threshold, is_guarded=is_guarded) for label in LABELS}
-    return Report(threshold, is_guarded, shares["paraphrase"], shares["near-miss"], shares["unrelated"])
+    return Report(threshold, is_guarded, *(_served(rows, label, threshold, is_guarded) for label in LABELS))
 
 
-def _served(rows: Sequence[Row], label: Label, threshold: float, *, is_guarded: bool) -> Share:
-    of = sum(row.pair.label == label for row in rows)
-    count = _count(rows, label, threshold, is_guarded=is_guarded)
-    return Share(count, of, *clopper_pearson(count, of))
+def _served(rows: Sequence[Row], label: Label, threshold: float, is_guarded: bool) -> Share:
+    own = [row for row in rows if row.pair.label == label]
+    count = sum(row.similarity >= threshold and not (is_guarded and row.refused_by) for row in own)
+    return Share(count, len(own), *wilson(count, len(own)))
 
 
-def _count(rows: Sequence[Row], label: Label, threshold: float, *, is_guarded: bool) -> int:
-    return sum(
-        row.pair.label == label and row.similarity >= threshold and not (is_guarded and row.refused_by)
-        for row in rows
-    )
-
-
-def calibrate(
-    rows: Sequence[Row], *, max_false_share: float = 0.05, is_guarded: bool = True, is_sure: bool = True
-) -> Calibration:
-    """Choose the lowest threshold whose false hits among near-misses stay within the bound.
+def calibrate(rows: Sequence[Row], *, max_false_share: float = 0.05, is_guarded: bool = True) -> Report:
+    """Choose the lowest threshold of which one may be sure that it serves few near-misses.
 
     Args:
         rows: of measured(), from the pairs kept for calibrating.
-        max_false_share: bound on near-misses served, 0 to 1.
+        max_false_share: bound on the share of near-misses served, 0 to 1; held against the upper end of the
+            one-sided 95 % interval, not against the share seen.
         is_guarded: whether the guards are on.
-        is_sure: hold the bound against the upper end of the interval (one-sided, 95 %), not the share seen.
+
+    Returns:
+        The threshold, and what it does to these rows.
 
     Raises:
         CalibrationError: no threshold keeps the bound; the message says what would help.
@@ -148,10 +128,11 @@ def calibrate(
     if not near_misses or not any(row.pair.is_same for row in rows):
         raise CalibrationError("calibrating needs paraphrases and near-misses; one of them is missing")
     for threshold in sorted({math.floor(row.similarity * 1000) / 1000 for row in rows if row.similarity > 0}):
-        hits, false, unrelated = (_count(rows, label, threshold, is_guarded=is_guarded) for label in LABELS)
-        share = upper_bound(false, near_misses) if is_sure else false / near_misses
-        if hits and not unrelated and share <= max_false_share:
-            return Calibration(threshold, max_false_share, report(rows, threshold, is_guarded=is_guarded))
+        found = report(rows, threshold, is_guarded=is_guarded)
+        false = found.false_hits
+        is_bound_kept = upper_bound(false.count, false.of) <= max_false_share
+        if found.hits.count and not found.unrelated_hits.count and is_bound_kept:
+            return found
     raise CalibrationError(
         f"no threshold serves a paraphrase and keeps false hits under {max_false_share:.1%}; and "
         f"with {near_misses} near-misses {upper_bound(0, near_misses):.1%} is the least that can be shown. "
@@ -159,52 +140,21 @@ def calibrate(
     )
 
 
-# -- intervals ------------------------------------------------------------------------------------------
+def wilson(count: int, of: int, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's two-sided interval of a share seen as `count` of `of`; without any case, 0 to 1.
 
-
-@lru_cache(maxsize=1024)
-def _log_ways(count: int, of: int) -> tuple[float, ...]:
-    """Return the logarithms of the ways to choose 0, 1, ... `count` of `of`."""
-    return tuple(math.lgamma(of + 1) - math.lgamma(k + 1) - math.lgamma(of - k + 1) for k in range(count + 1))
-
-
-def at_most(count: int, of: int, share: float) -> float:
-    """Return how likely `count` or fewer of `of` cases are, if each comes with this share."""
-    if share <= 0:
-        return 1.0
-    if share >= 1:
-        return 1.0 if count >= of else 0.0
-    yes, no = math.log(share), math.log1p(-share)
-    ways = enumerate(_log_ways(count, of))
-    return min(1.0, math.fsum(math.exp(way + k * yes + (of - k) * no) for k, way in ways))
-
-
-@lru_cache(maxsize=4096)
-def upper_bound(count: int, of: int, *, confidence: float = 0.95) -> float:
-    """Return the largest share that `count` of `of` cases do not rule out (one-sided).
-
-    >>> round(upper_bound(0, 60), 3)  # the "rule of three" says 3 / 60
-    0.049
+    >>> [round(end, 3) for end in wilson(2, 40)]
+    [0.014, 0.165]
     """
-    if not of or count >= of:
-        return 1.0
-    return _bisect(lambda share: at_most(count, of, share) > 1 - confidence)
+    if not of:
+        return 0.0, 1.0
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share, extra = count / of, z * z / of
+    middle = share + extra / 2
+    half_width = math.sqrt(share * (1 - share) * extra + extra * extra / 4)
+    return (middle - half_width) / (1 + extra), (middle + half_width) / (1 + extra)
 
 
-def clopper_pearson(count: int, of: int, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the exact two-sided interval of a share seen as `count` of `of`.
-
-    >>> [round(end, 3) for end in clopper_pearson(2, 40)]
-    [0.006, 0.169]
-    """
-    one_side = 1 - (1 - confidence) / 2
-    low = 1 - upper_bound(of - count, of, confidence=one_side) if count else 0.0
-    return low, upper_bound(count, of, confidence=one_side)
-
-
-def _bisect(is_below: Callable[[float], bool]) -> float:
-    low, high = 0.0, 1.0
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if is_below(middle) else (low, middle)
-    return (low + high) / 2
+def upper_bound(count: int, of: int) -> float:
+    """Return the end of Wilson's interval that the true share is under with 95 % confidence (one-sided)."""
+    return wilson(count, of, confidence=0.9)[1]

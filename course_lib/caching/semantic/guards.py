@@ -4,7 +4,7 @@ Main path: refusal(asked, cached) walks GUARDS; the first with a reason gives Re
 A vector knows that Norway and Switzerland are alike. That is what it is for, and why it is not enough here.
 
 Each guard takes two questions and returns a reason, or an empty text. They were tuned on the calibrate half
-of data/pairs.jsonl, with the words of vocabulary.py. A guard too many costs hits, one too few wrong answers.
+of data/pairs.jsonl, with the words of data/vocabulary.toml. Each guard costs hits and saves wrong answers.
 """
 
 from __future__ import annotations
@@ -28,61 +28,28 @@ class Refusal:
     reason: str
 
 
-def _word_set(words: str) -> frozenset[str]:
-    return frozenset(words.split())
+def refusal(asked: str, cached: str, *, guards: Sequence[Guard] | None = None) -> Refusal | None:
+    """Return the first guard that refuses this pair, with its reason; None if none does.
 
-
-# -- reading a question ---------------------------------------------------------------------------------
-
-_FUNCTION_WORDS = _word_set(
+    >>> refusal("Do you ship to Norway?", "Do you ship to Sweden?")
+    Refusal(guard='terms', reason='place: asked norway, cached sweden')
     """
-    a an the this that these those i you we he she it they me us him her them my your our its their is
-    are am was were be been being do does did done have has had can could may might will would shall
-    should must of to in on at by for from with as and or but if so than then there here what which who
-    when where why how please hi hello thanks thank hey just also too very really some any need want
-    like know tell let get got go going
-    """
-)
-_NUMBER_WORDS = {
-    "two": 2, "twice": 2, "both": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8,
-    "nine": 9, "ten": 10, "eleven": 11, "twelve": 12, "fourteen": 14, "fifteen": 15, "twenty": 20,
-    "thirty": 30, "sixty": 60,
-}  # fmt: skip
-_UNITS = {
-    **dict.fromkeys(("day", "days"), ("days", 1.0)),
-    **dict.fromkeys(("week", "weeks"), ("days", 7.0)),
-    **dict.fromkeys(("fortnight",), ("days", 14.0)),
-    **dict.fromkeys(("month", "months"), ("months", 1.0)),
-    **dict.fromkeys(("year", "years"), ("months", 12.0)),
-    **dict.fromkeys(("hour", "hours", "h"), ("hours", 1.0)),
-    **dict.fromkeys(("minute", "minutes", "min"), ("hours", 1 / 60)),
-    **dict.fromkeys(("kg", "kilo", "kilos", "kilogram", "kilograms"), ("kg", 1.0)),
-    **dict.fromkeys(("g", "gram", "grams"), ("kg", 0.001)),
-    **dict.fromkeys(("m", "metre", "metres", "meter", "meters"), ("m", 1.0)),
-    **dict.fromkeys(("cm", "centimetre", "centimetres"), ("m", 0.01)),
-    **dict.fromkeys(("l", "litre", "litres"), ("l", 1.0)),
-    **dict.fromkeys(("ml",), ("l", 0.001)),
-    **dict.fromkeys(("eur", "euro", "euros", "€"), ("eur", 1.0)),
-}
-_QUANTITY = re.compile(r"(?<![\w.-])([-+]?\d+(?:[.,]\d+)?)\s?([a-z€]+)?")
-_IDENTIFIER = re.compile(r"\b(?=[\w-]*\d)(?=[\w-]*[a-z])[a-z\d]+(?:-[a-z\d]+)*\b")
+    for guard in GUARDS if guards is None else guards:
+        if reason := guard(asked, cached):
+            return Refusal(getattr(guard, "__name__", type(guard).__name__), reason)
+    return None
 
 
 def plain(text: str) -> str:
     """Return a text in small letters, its apostrophes and spaces made alike."""
-    return " ".join(
-        text.lower().replace("\u2019", "'").replace("n't", " not").replace("cannot", "can not").split()
-    )
+    alike = text.lower().replace("\u2019", "'").replace("n't", " not").replace("cannot", "can not")
+    return " ".join(alike.split())
 
 
 @lru_cache(maxsize=4096)
 def words(text: str) -> tuple[str, ...]:
     """Return the words and numbers of a text, in order, in small letters."""
     return tuple(re.findall(r"[^\W\d_]+(?:'[a-z]+)?|\d+(?:[.,]\d+)?", plain(text)))
-
-
-def _content(text: str) -> tuple[str, ...]:
-    return tuple(_stem(word) for word in words(text) if word not in _FUNCTION_WORDS)
 
 
 def _stem(word: str) -> str:
@@ -92,104 +59,103 @@ def _stem(word: str) -> str:
     return word
 
 
+def _differ(asked: Iterable[object], cached: Iterable[object], what: str) -> str:
+    one, other = (", ".join(sorted(map(str, things))) or "none" for things in (asked, cached))
+    return f"{what}: asked {one}, cached {other}"
+
+
+# -- numbers --------------------------------------------------------------------------------------------
+
+_QUANTITY = re.compile(r"(?<![\w.-])([-+]?\d+(?:[.,]\d+)?)\s?([a-z€]+)?")
+_IDENTIFIER = re.compile(r"\b(?=[\w-]*\d)(?=[\w-]*[a-z])[a-z\d]+(?:-[a-z\d]+)*\b")
+_ONE = re.compile(r"(?<!times )(?<!once )\b(?:a|an|one) (?=(?:day|week|fortnight|month|year|hour)\b)")
+
+
 @lru_cache(maxsize=4096)
 def quantities(text: str) -> frozenset[tuple[float, str]]:
-    """Return the amounts of a text with their units, in days, months, hours, kg, m, l or eur.
+    """Return the amounts of a text with their units, in days, months, minutes, kg, m, l or eur.
 
     >>> quantities("within two weeks") == quantities("in 14 days")
     True
     """
-    spelled = re.sub(r"[a-z]+", lambda word: str(_NUMBER_WORDS.get(word[0], word[0])), plain(text))
-    spelled = re.sub(
-        r"(?<!times )(?<!once )\b(?:a|an|one) (?=(?:day|week|fortnight|month|year|hour)\b)", "1 ", spelled
-    )
+    spelled = re.sub(r"[a-z]+", lambda word: str(vocabulary.NUMBER_WORDS.get(word[0], word[0])), plain(text))
     found = set()
-    for number, unit in _QUANTITY.findall(spelled):
-        name, factor = _UNITS.get(unit, ("", 1.0))
-        found.add((round(float(number.replace(",", ".")) * factor, 6), name))
+    for number, unit in _QUANTITY.findall(_ONE.sub("1 ", spelled)):
+        base, factor = vocabulary.UNITS.get(unit, ("", 1.0))
+        found.add((round(float(number.replace(",", ".")) * factor, 6), base))
     return frozenset(found)
+
+
+def numbers(asked: str, cached: str) -> str:
+    """Refuse other amounts and other order, part or model numbers: 30 days is not 14, and 2 weeks are."""
+    here, there = (set(_IDENTIFIER.findall(plain(text))) for text in (asked, cached))
+    if here != there:
+        return _differ(here, there, "numbers of things")
+    one, other = quantities(asked), quantities(cached)
+    has_digits_or_units = any(map(str.isdigit, asked + cached)) or any(unit for _, unit in one | other)
+    if one == other or not (has_digits_or_units or (one and other)):
+        return ""  # "two times" may also be said without a number
+    here, there = ({f"{number:g} {unit}".strip() for number, unit in amounts} for amounts in (one, other))
+    return _differ(here, there, "amounts")
+
+
+# -- terms ----------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=4096)
 def _named(text: str) -> dict[str, tuple[str, ...]]:
-    """Return what a text names, by kind, in the order in which it does."""
-    return {kind: found for kind in vocabulary.KINDS if (found := vocabulary.named(plain(text), kind))}
+    """Return what a text names, by kind, each in the text's order."""
+    return {kind: known.named(plain(text)) for kind, known in vocabulary.NAMES.items()}
 
 
-def _listed(things: Iterable[object]) -> str:
-    return ", ".join(sorted(map(str, things))) or "none"
-
-
-def _differ(asked: Iterable[object], cached: Iterable[object], what: str) -> str:
-    return f"{what}: asked {_listed(asked)}, cached {_listed(cached)}"
-
-
-# -- the guards -----------------------------------------------------------------------------------------
-
-
-def identifiers(asked: str, cached: str) -> str:
-    """Refuse another order, part or model number: O-10154 is not O-10145."""
-    one, other = (set(_IDENTIFIER.findall(plain(text))) for text in (asked, cached))
-    return _differ(one, other, "numbers of things") if one != other else ""
-
-
-def numbers(asked: str, cached: str) -> str:
-    """Refuse other amounts: 30 days is not 14 days, and 2 weeks are."""
-    one, other = quantities(asked), quantities(cached)
-    is_spoken = not any(map(str.isdigit, asked + cached)) and not any(unit for _, unit in one | other)
-    if one == other or (is_spoken and not (one and other)):
-        return ""  # "two times" may also be said without a number
-    here, there = ({f"{number:g} {unit}".strip() for number, unit in found} for found in (one, other))
-    return _differ(here, there, "amounts")
-
-
-def kinds(asked: str, cached: str) -> str:
-    """Refuse another country, product, act, ...: where each names something that the other does not."""
+def terms(asked: str, cached: str) -> str:
+    """Refuse another country, product, act, ...; a "not" more; the opposite word; a price for a time."""
     one, other = _named(asked), _named(cached)
-    for kind in sorted(vocabulary.STRICT_KINDS):
-        if set(one.get(kind, ())) != set(other.get(kind, ())):
-            return _differ(one.get(kind, ()), other.get(kind, ()), kind)
-    here, there = ({name for names in found.values() for name in names} for found in (one, other))
-    return _differ(here - there, there - here, "names") if here - there and there - here else ""
+    for kind in vocabulary.STRICT:
+        if set(one[kind]) != set(other[kind]):
+            return _differ(one[kind], other[kind], kind)
+    here, there = ({name for names in named.values() for name in names} for named in (one, other))
+    if here - there and there - here:
+        return _differ(here - there, there - here, "names")
+    return _opposites(plain(asked), plain(cached)) or _asks(plain(asked), plain(cached))
 
 
-def negation(asked: str, cached: str) -> str:
-    """Refuse where one says not or never, and the other does not."""
-    one, other = (vocabulary.NEGATIVES & set(words(text)) for text in (asked, cached))
-    return _differ(one, other, "negation") if bool(one) != bool(other) else ""
-
-
-def opposites(asked: str, cached: str) -> str:
-    """Refuse where one says a word and the other its opposite: before and after, on and off."""
-    one, other = plain(asked), plain(cached)
-    for left, right in vocabulary.OPPOSITES:
-        for here, there in ((one, other), (other, one)):
-            is_split = vocabulary.says(here, left) and vocabulary.says(there, right)
-            if is_split and not vocabulary.says(here, right) and not vocabulary.says(there, left):
-                return f"opposites: {min(left)} and {min(right)}"
+def _opposites(asked: str, cached: str) -> str:
+    for pair in vocabulary.OPPOSITES:
+        here, there = set(pair.named(asked)), set(pair.named(cached))
+        if here - there and there - here:
+            return _differ(here, there, "opposites")
     return ""
 
 
+def _asks(asked: str, cached: str) -> str:
+    here, there = set(vocabulary.ASKS.named(asked)), set(vocabulary.ASKS.named(cached))
+    return _differ(here, there, "asks for") if here and there and not here & there else ""
+
+
+# -- order ----------------------------------------------------------------------------------------------
+
 _TO_OR_FROM = re.compile(r"\b(to|into|from)(?: (?:the|a|an|my|your|our))? (\w+)")
-_RELATIONS = _word_set("from to into for with instead than before after by over under per once so")
 
 
-def direction(asked: str, cached: str) -> str:
+def order(asked: str, cached: str) -> str:
     """Refuse the other way round: to Norway is not from Norway, points to money not money to points."""
     return _turned_names(asked, cached) or _turned_words(asked, cached) or _to_for_from(asked, cached)
 
 
 def _turned_names(asked: str, cached: str) -> str:
     one, other = _named(asked), _named(cached)
-    for kind in sorted((one.keys() & other.keys()) - {"act"}):
-        if one[kind] != other[kind] and sorted(one[kind]) == sorted(other[kind]):
+    for kind in one:
+        if kind != "act" and one[kind] != other[kind] and sorted(one[kind]) == sorted(other[kind]):
             return f"order: asked {' before '.join(one[kind])}, cached {' before '.join(other[kind])}"
     return ""
 
 
 def _turned_words(asked: str, cached: str) -> str:
-    one, other = _content(asked), _content(cached)
-    is_related = _RELATIONS & set(words(asked)) & set(words(cached))
+    one, other = (
+        [_stem(word) for word in words(t) if word not in vocabulary.FUNCTION_WORDS] for t in (asked, cached)
+    )
+    is_related = vocabulary.RELATIONS & set(words(asked)) & set(words(cached))
     is_turned = one != other and sorted(one) == sorted(other)
     return f"order: asked {' '.join(one)}, cached {' '.join(other)}" if is_related and is_turned else ""
 
@@ -202,30 +168,7 @@ def _to_for_from(asked: str, cached: str) -> str:
     return f"to or from: {', '.join(turned)}" if turned else ""
 
 
-_ASKING = "(?:do|does|did|will|is|are|was|can|could|would|should|must|may|has|have)"
-_ASPECTS = {
-    "price": r"how much|what price|prices?|costs?|fees?|charge for|you charge|expensive|cheap|postage"
-    r"|free|worth|discount",
-    "time": rf"what time|time of day|when {_ASKING}|until when|how long|how soon|how fast|how quickly"
-    r"|deadline|how many (?:days|weeks|months|years|hours)|period|what day|which day|what moment",
-    "place": rf"where {_ASKING}|where i|where to|which page",
-    "person": r"who|whom|whose",
-    "reason": r"why|how come|what is the reason|reason for|the reason",
-    "how often": r"how often|how many times|weekly|monthly|daily",
-}
-
-
-def _aspects(text: str) -> frozenset[str]:
-    return frozenset(
-        aspect for aspect, form in _ASPECTS.items() if re.search(rf"\b(?:{form})\b", plain(text))
-    )
-
-
-def question_type(asked: str, cached: str) -> str:
-    """Refuse where one asks for a price and the other for a time, place, person or reason."""
-    one, other = _aspects(asked), _aspects(cached)
-    return _differ(one, other, "asks for") if one and other and not one & other else ""
-
+# -- one change -----------------------------------------------------------------------------------------
 
 _LONGEST_CHANGE_WORDS = 4
 
@@ -239,30 +182,9 @@ def one_change(asked: str, cached: str) -> str:
     changed = one[first : len(one) - last], other[first : len(other) - last]
     if first + last < shorter / 2 or max(map(len, changed)) > _LONGEST_CHANGE_WORDS:
         return ""
-    here, there = ({_stem(word) for word in part} - _FUNCTION_WORDS for part in changed)
+    here, there = ({_stem(word) for word in part} - vocabulary.FUNCTION_WORDS for part in changed)
     return _differ(here, there, "same but for") if here != there else ""
 
 
-GUARDS: tuple[Guard, ...] = (
-    identifiers,
-    numbers,
-    kinds,
-    negation,
-    opposites,
-    direction,
-    question_type,
-    one_change,
-)
+GUARDS: tuple[Guard, ...] = (numbers, terms, order, one_change)
 """All guards, the surest reasons first."""
-
-
-def refusal(asked: str, cached: str, *, guards: Sequence[Guard] = GUARDS) -> Refusal | None:
-    """Return the first guard that refuses this pair, with its reason; None if none does.
-
-    >>> refusal("Do you ship to Norway?", "Do you ship to Sweden?")
-    Refusal(guard='kinds', reason='place: asked norway, cached sweden')
-    """
-    for guard in guards:
-        if reason := guard(asked, cached):
-            return Refusal(getattr(guard, "__name__", type(guard).__name__), reason)
-    return None

@@ -48,12 +48,12 @@ def draw_tradeoff(rows: Sequence[Row], threshold: float | None = None) -> Any:
         (False, "#b5651d", "--", "threshold alone"),
     ):
         reports = [report(rows, step / 200, is_guarded=is_guarded) for step in range(80, 200)]
-        curve = [_place(found) for found in reports if found.hits.count]
+        curve = [_point(each) for each in reports if each.hits.count]
         axes.plot(*zip(*curve, strict=True), color=colour, linestyle=style, linewidth=2, label=name)
         for each in _NAMED:
             _mark(axes, report(rows, each, is_guarded=is_guarded), colour, f"{each:g}")
         if threshold is not None:
-            at = _place(report(rows, threshold, is_guarded=is_guarded))
+            at = _point(report(rows, threshold, is_guarded=is_guarded))
             axes.plot(
                 *at, "o", markersize=12, markerfacecolor="none", markeredgecolor=colour, markeredgewidth=2
             )
@@ -68,11 +68,11 @@ def draw_tradeoff(rows: Sequence[Row], threshold: float | None = None) -> Any:
     return figure
 
 
-def _place(found: Report) -> tuple[float, float]:
+def _point(found: Report) -> tuple[float, float]:
     return 100 * found.hits.share, 100 * found.precision
 
 
 def _mark(axes: Any, found: Report, colour: str, name: str) -> None:
     if found.hits.count:
-        axes.plot(*_place(found), ".", color=colour, markersize=9)
-        axes.annotate(name, _place(found), xytext=(4, -11), textcoords="offset points", fontsize=8)
+        axes.plot(*_point(found), ".", color=colour, markersize=9)
+        axes.annotate(name, _point(found), xytext=(4, -11), textcoords="offset points", fontsize=8)

@@ -6,18 +6,19 @@ Source: dspy.utils.callback.BaseCallback.on_tool_start (DSPy 3.4.1).
 """
 
 # mypy: allow-subclassing-any
-
+# DSPy is skipped by mypy (see pyproject.toml), so its base classes are Any.
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
+import dspy
+from dspy.utils.callback import BaseCallback
+
 Mark = Callable[[Any], str]
-"""Names what makes a thing private, or returns an empty text."""
+"""Names what makes a question or an answer private, or returns an empty text."""
 
 _PATTERNS = {
     "order number": re.compile(r"\bO-?\d{5}\b", re.IGNORECASE),
@@ -31,71 +32,49 @@ _PATTERNS = {
 }
 
 
-def private_mark(thing: Any) -> str:
+def private_mark(content: Any) -> str:
     """Return what in a text, or in the texts of a Prediction or dict, belongs to one customer; else "".
 
     >>> private_mark("Where is O-10154?"), private_mark("Do you ship to Norway?")
     ('order number', '')
     """
-    text = "\n".join(_texts(thing))
+    text = "\n".join(_texts(content))
     return next((name for name, pattern in _PATTERNS.items() if pattern.search(text)), "")
 
 
+def _texts(content: Any) -> Iterator[str]:
+    if callable(getattr(content, "items", None)):  # a dict or a dspy.Prediction
+        content = [value for _, value in content.items()]
+    if isinstance(content, list | tuple | set | frozenset):
+        for value in content:
+            yield from _texts(value)
+    else:
+        yield str(content)
+
+
 _LEFT_BY_AGENTS = ("trajectory", "termination_reason", "actions")
-"""Fields by which a Prediction of ReAct, CodeAct, RLM, ReActV2 or desk.Act tells that an agent made it."""
+"""Fields of a Prediction that ReAct, CodeAct, RLM, ReActV2 or desk.Act made."""
 
 
 def used_tools(answer: Any) -> str:
-    """Return "tools" if the answer says that an agent made it with tools; else ""."""
-    return "tools" if any(_field(answer, name) for name in _LEFT_BY_AGENTS) else ""
+    """Return "tools" if the answer's fields say that an agent made it with tools; else ""."""
+    fields = answer if isinstance(answer, dict) else getattr(answer, "toDict", dict)()
+    return "tools" if any(fields.get(name) for name in _LEFT_BY_AGENTS) else ""
 
 
-class Watch:
-    """Whether a tool was called."""
+class ToolWatch(BaseCallback):
+    """Notices the call of a dspy.Tool."""
 
     was_used = False
 
+    def on_tool_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002
+        """Remember that a tool was called."""
+        self.was_used = True
+
 
 @contextmanager
-def tools_watched() -> Iterator[Watch]:
-    """Notice each dspy.Tool that is called in this block, also deep inside a program that does not tell."""
-    watch = Watch()
-    if "dspy" not in sys.modules:  # no DSPy, no tools
+def tools_watched() -> Iterator[ToolWatch]:
+    """Notice each dspy.Tool that is called in this block, also deep inside a program."""
+    watch = ToolWatch()
+    with dspy.context(callbacks=[*dspy.settings.callbacks, watch]):
         yield watch
-        return
-    import dspy
-
-    with dspy.context(callbacks=[*dspy.settings.get("callbacks", []), _bell()(watch)]):
-        yield watch
-
-
-@cache
-def _bell() -> Callable[[Watch], Any]:
-    from dspy.utils.callback import BaseCallback
-
-    class Bell(BaseCallback):
-        """Tells a Watch that a tool is called."""
-
-        def __init__(self, watch: Watch) -> None:
-            self._watch = watch
-
-        def on_tool_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002
-            self._watch.was_used = True
-
-    return Bell
-
-
-def _field(thing: Any, name: str) -> Any:
-    return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
-
-
-def _texts(thing: Any) -> list[str]:
-    if isinstance(thing, str):
-        return [thing]
-    if isinstance(thing, Mapping):
-        return [text for value in thing.values() for text in _texts(value)]
-    if isinstance(thing, list | tuple | set):
-        return [text for value in thing for text in _texts(value)]
-    if callable(getattr(thing, "items", None)):  # a dspy.Prediction
-        return [text for _, value in thing.items() for text in _texts(value)]
-    return [] if thing is None else [str(thing)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
@@ -24,8 +25,6 @@ SHA256 = {
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
 """Files that are read, and the hash that each must have."""
-
-_checked: set[tuple[str, int, int]] = set()
 
 
 class WeightsError(CourseError):
@@ -67,12 +66,7 @@ def checked(path: Path, *, sha256: str) -> Path:
         WeightsError: the file is missing or has another hash.
     """
     try:
-        state = path.stat()
-        seen = (str(path), state.st_size, state.st_mtime_ns)
-        if seen in _checked:
-            return path
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = _sha256(path, path.stat().st_mtime_ns)
     except OSError as error:
         raise WeightsError(
             f"the embedding model cannot be read: {path} ({error.strerror}). Run: {REMEDY}"
@@ -82,5 +76,10 @@ def checked(path: Path, *, sha256: str) -> Path:
             f"{path} is not the published file: its SHA-256 is {found[:12]}..., expected {sha256[:12]}.... "
             f"It is not used. Run: {REMEDY}"
         )
-    _checked.add(seen)
     return path
+
+
+@lru_cache
+def _sha256(path: Path, changed_ns: int) -> str:  # noqa: ARG001  (a file that has changed is read again)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

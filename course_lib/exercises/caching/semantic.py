@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from course_lib.caching.semantic.pairs import Pair, labelled_pairs
+from course_lib.caching.semantic import Pair, labelled_pairs
 from course_lib.exercises.engine.checks import expect, expect_equal
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.engine.stubs import stub_methods
@@ -37,7 +37,7 @@ def embed(texts: Sequence[str]) -> Any:
     """Embed texts by MiniLM, as a service might: one row each, longer for a longer text."""
     import numpy as np
 
-    from course_lib.caching.semantic.minilm import shared
+    from course_lib.caching.semantic import shared
 
     lengths = np.array([[1 + len(text.split()) / 4] for text in texts], np.float32)
     return shared()(list(texts)) * lengths
