@@ -1,26 +1,21 @@
 """A suite that any dspy.Adapter can be held to: does it work with everything that programs do?
 
 Main path: conformance(CustomAdapter()) -> Report; `print(report)`, or `report.rows` for a table.
-Source: dspy.Adapter's contract (dspy/adapters/base.py, DSPy 3.4.1). The adapter talks to a scripted model,
-which replies in the adapter's own rendering, so that a row tells of the adapter and of nothing else; with
-`lm=` a real model is asked as well. The checks themselves are in requirements.py and roundtrips.py.
+Source: dspy.Adapter's contract (dspy/adapters/base.py, DSPy 3.4.1). A scripted model replies in the adapter's
+own format, so that a row depends on the adapter alone. The features are in requirements.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from course_lib.adapters.prompt.quiet import quiet_dspy
-from course_lib.adapters.prompt.requirements import REQUIREMENTS, answers_a_model
-from course_lib.adapters.prompt.stand import NotClaimedError, Stand
-from course_lib.errors import CourseError
+from course_lib.adapters.prompt.requirements import REQUIREMENTS, NotClaimedError, answers_a_model
+from course_lib.adapters.prompt.stand import Stand
 
 Outcome = Literal["passed", "failed", "not claimed"]
-
-
-class NoSuchRowError(CourseError):
-    """A report was asked for a feature that the suite does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +30,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an adapter does and does not."""
+    """The features of an adapter, and which of them work."""
 
     adapter: str
     rows: tuple[Row, ...]
@@ -49,23 +44,6 @@ class Report:
     def failed(self) -> list[str]:
         """Features that do not, although the contract asks for them."""
         return [row.feature for row in self.rows if row.outcome == "failed"]
-
-    @property
-    def conforms(self) -> bool:
-        """Whether nothing failed."""
-        return not self.failed
-
-    def row(self, feature: str) -> Row:
-        """Return the row of a feature.
-
-        Raises:
-            NoSuchRowError: the suite has no feature of that name.
-        """
-        for row in self.rows:
-            if row.feature == feature:
-                return row
-        known = ", ".join(row.feature for row in self.rows)
-        raise NoSuchRowError(f"no feature {feature!r} in the report; it has: {known}")
 
     def __str__(self) -> str:
         width = max((len(row.feature) for row in self.rows), default=0)
@@ -81,28 +59,24 @@ def conformance(adapter: Any, lm: Any = None) -> Report:
 
     Args:
         adapter: any dspy.Adapter; it is copied, not changed. If it has an `extraction_model`, as
-            TwoStepAdapter has, that is scripted as well.
-        lm: a dspy.LM that is also asked, for a last row about answers from a model. Default: none.
+            TwoStepAdapter has, that model is scripted as well.
+        lm: a dspy.LM that is also called, for a last row about answers from a model. Default: none.
     """
-    stand = Stand(adapter)
+    checks: dict[str, Callable[[Stand], str]] = dict(REQUIREMENTS)
+    if lm is not None:
+        checks["answers from a model"] = lambda _: answers_a_model(adapter, lm)
     with quiet_dspy():
-        rows = [_row(feature, check, stand) for feature, check in REQUIREMENTS.items()]
-        if lm is not None:
-            rows.append(_row("answers from a model", lambda _: answers_a_model(adapter, lm), stand))
+        rows = [_row(feature, check, Stand(adapter)) for feature, check in checks.items()]
     return Report(type(adapter).__name__, tuple(rows))
 
 
-def _row(feature: str, check: Any, stand: Stand) -> Row:
+def _row(feature: str, check: Callable[[Stand], str], stand: Stand) -> Row:
     try:
         return Row(feature, "passed", check(stand))
     except NotClaimedError as reason:
         return Row(feature, "not claimed", str(reason))
-    except AssertionError as wrong:
-        return Row(feature, "failed", _one_line(str(wrong)))
     except Exception as error:  # border: an unknown adapter may raise anything
-        return Row(feature, "failed", _one_line(f"raised {type(error).__name__}: {error}"))
-
-
-def _one_line(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 200 else f"{line[:199]}…"
+        is_demand = isinstance(error, AssertionError)
+        text = str(error) if is_demand else f"raised {type(error).__name__}: {error}"
+        line = " ".join(text.split())
+        return Row(feature, "failed", line if len(line) <= 200 else f"{line[:199]}…")

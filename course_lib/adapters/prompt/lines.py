@@ -15,7 +15,6 @@ import enum
 import json
 import re
 import textwrap
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Literal, get_args, get_origin
 
@@ -74,12 +73,12 @@ class CustomAdapter(dspy.Adapter):
         self, signature: Any, inputs: Any, prefix: str = "", suffix: str = "", main_request: bool = False
     ) -> str:
         """Write the inputs as labelled lines; the request itself ends with a reminder of the format."""
-        shown = [
+        lines = [
             _line(name, format_field_value(field, inputs[name]))
             for name, field in signature.input_fields.items()
             if name in inputs
         ]
-        parts = [prefix, "\n".join(shown), _reminder(signature) if main_request else "", suffix]
+        parts = [prefix, "\n".join(lines), _reminder(signature) if main_request else "", suffix]
         return "\n\n".join(part for part in parts if part)
 
     def format_assistant_message_content(
@@ -100,38 +99,24 @@ class CustomAdapter(dspy.Adapter):
             AdapterParseError: a field is missing, or its text is not of the field's type.
         """
         texts = _sections(completion, tuple(signature.output_fields))
-        found: dict[str, Any] = {}
-        for name, text in texts.items():
+        values: dict[str, Any] = {}
+        name = type(self).__name__
+        for field, text in texts.items():
             try:
-                found[name] = _read(text, signature.output_fields[name].annotation)
+                values[field] = _read(text, signature.output_fields[field].annotation)
             except Exception as error:  # border: a type's own validator may raise anything
-                raise self._unread(signature, completion, found, f"{name}: {_told(error)}") from error
-        found = apply_output_field_defaults(signature, found)
-        if missing := [name for name in signature.output_fields if name not in found]:
-            raise self._unread(signature, completion, found, f"no line for {', '.join(missing)}")
-        return found
-
-    def _unread(self, signature: Any, completion: str, found: Mapping[str, Any], why: str) -> Exception:
-        error: Exception = AdapterParseError(
-            adapter_name=type(self).__name__,
-            signature=signature,
-            lm_response=completion,
-            message=why,
-            parsed_result=found,
-        )
-        return error
-
-
-# -- writing -------------------------------------------------------------------------------------------
+                reason = f"{field}: {_reason(error)}"
+                raise AdapterParseError(name, signature, completion, reason, values) from error
+        values = apply_output_field_defaults(signature, values)
+        if missing := [field for field in signature.output_fields if field not in values]:
+            reason = f"no line for {', '.join(missing)}"
+            raise AdapterParseError(name, signature, completion, reason, values)
+        return values
 
 
 def _line(name: str, text: str) -> str:
-    return f"{name}: {text}" if "\n" not in text else f"{name}: {_indented(text)}"
-
-
-def _indented(text: str) -> str:
     first, *more = text.split("\n")
-    return "\n".join([first, *(f"{_INDENT}{line}" if line else "" for line in more)])
+    return "\n".join([f"{name}: {first}", *(f"{_INDENT}{line}" if line else "" for line in more)])
 
 
 def _as_text(field: Any, value: Any) -> str:
@@ -158,11 +143,8 @@ def _is_optional_text(annotation: Any) -> bool:
 
 def _reminder(signature: Any) -> str:
     names = ", then ".join(f"`{name}`" for name in signature.output_fields)
-    return (
-        f"Respond with the corresponding output fields, each on its line as `name: value`: {names}."
-        if names
-        else ""
-    )
+    rule = "Respond with the corresponding output fields, each on its line as `name: value`"
+    return f"{rule}: {names}." if names else ""
 
 
 def _schema_lines(signature: Any) -> list[str]:
@@ -175,16 +157,10 @@ def _schema_lines(signature: Any) -> list[str]:
             lines.append(f"`{name}` must be one of: {choices}")
         elif field.annotation not in _PLAIN and get_origin(field.annotation) is not Literal:
             schema = _untitled(pydantic.TypeAdapter(field.annotation).json_schema())
-            if _is_nested(schema):
-                lines.append(
-                    f"`{name}` must be JSON of this JSON schema: {json.dumps(schema, ensure_ascii=False)}"
-                )
+            if not schema.keys().isdisjoint({"$defs", "properties", "$ref"}):
+                as_json = json.dumps(schema, ensure_ascii=False)
+                lines.append(f"`{name}` must be JSON of this JSON schema: {as_json}")
     return lines
-
-
-def _is_nested(schema: Any) -> bool:
-    """Whether a type's name in the field list leaves open what is inside."""
-    return any(key in schema for key in ("$defs", "properties", "$ref"))
 
 
 def _untitled(schema: Any) -> Any:
@@ -196,9 +172,6 @@ def _untitled(schema: Any) -> Any:
     return {
         key: _untitled(part) for key, part in schema.items() if not (key == "title" and isinstance(part, str))
     }
-
-
-# -- reading -------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=256)
@@ -218,15 +191,12 @@ def _sections(completion: str, names: tuple[str, ...]) -> dict[str, str]:
         return {}
     pattern, spelled = _labels(names)
     labels = list(pattern.finditer(completion))
-    found: dict[str, str] = {}
-    for at, label in enumerate(labels):
-        end = labels[at + 1].start() if at + 1 < len(labels) else len(completion)
-        found.setdefault(spelled[label.group(1)], _outdented(completion[label.end() : end]))
-    return found
-
-
-def _outdented(text: str) -> str:
-    return text.replace(f"\n{_INDENT}", "\n").strip() if "\n" in text else text.strip()
+    texts: dict[str, str] = {}
+    ends = [*(label.start() for label in labels[1:]), len(completion)]
+    for label, end in zip(labels, ends, strict=False):
+        text = completion[label.end() : end].replace(f"\n{_INDENT}", "\n").strip()
+        texts.setdefault(spelled[label.group(1)], text)
+    return texts
 
 
 _NOT_JSON = object()
@@ -273,7 +243,7 @@ def _typed(text: str, annotation: Any) -> Any:
         return parse_value(text, annotation)
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """Return in one line what was wrong: what a reader, or the model, can act upon."""
     if not isinstance(error, pydantic.ValidationError):
         return str(error).split("\n", 1)[0] or type(error).__name__

@@ -7,6 +7,7 @@ Source: tokens and calls from the endpoint's ledger, fallbacks from count_fallba
 # mypy: allow-subclassing-any
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def measure(
     models: Sequence[str] = MODELS,
     n: int = 20,
     *,
-    told: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Measured]:
     """Ask for `n` answers in every combination, one after the other, past DSPy's cache.
 
@@ -93,60 +94,57 @@ def measure(
         signatures: name -> signature with the one input `ticket`. Default: SIGNATURES.
         models: model strings, as `lm.connect` takes them.
         n: answers per combination, each about another ticket.
-        told: called with (done, all) after each combination, for a progress bar.
+        progress: called with (done, all) after each combination.
     """
     adapters, signatures = adapters or ADAPTERS, signatures or SIGNATURES
     tickets = [ticket.text for ticket in (*desk.tickets("dev"), *desk.tickets("test"))][:n]
-    grid = [(model, shape, name) for model in models for shape in signatures for name in adapters]
+    combinations = list(itertools.product(models, signatures, adapters))
     rows = []
-    for done, (model, shape, name) in enumerate(grid, 1):
+    for done, (model, shape, name) in enumerate(combinations, 1):
         model_lm = lm.connect(model, cache=False)
-        made = adapters[name] if isinstance(adapters[name], dspy.Adapter) else adapters[name](model_lm)
-        with dspy.context(lm=model_lm, adapter=made):
-            rows.append(_measured(name, shape, model, signatures[shape], tickets))
-        if told:
-            told(done, len(grid))
+        adapter = adapters[name] if isinstance(adapters[name], dspy.Adapter) else adapters[name](model_lm)
+        since = lm.ledger().requests
+        with dspy.context(lm=model_lm, adapter=adapter), quiet_dspy():
+            answers = [_answer(dspy.Predict(signatures[shape]), ticket) for ticket in tickets]
+        rows.append(_row(name, shape, model, answers, lm.ledger(since=since)))
+        if progress:
+            progress(done, len(combinations))
     return rows
 
 
-def _measured(name: str, shape: str, model: str, signature: Any, tickets: Sequence[str]) -> Measured:
-    program = dspy.Predict(signature)
-    since = lm.ledger().requests
-    durations_ms: list[float] = []
-    first_read = answered = 0
-    with quiet_dspy():
-        for ticket in tickets:
-            begun = time.perf_counter()
-            was_read, was_answered = _ask(program, ticket)
-            durations_ms.append((time.perf_counter() - begun) * 1000)
-            first_read += was_read
-            answered += was_answered
-    seen, asked = lm.ledger(since=since), max(1, len(tickets))
-    return Measured(
-        adapter=name,
-        signature=shape,
-        model=model,
-        first_read_share=round(first_read / asked, 3),
-        answered_share=round(answered / asked, 3),
-        calls_per_answer=round(seen.requests / asked, 2),
-        prompt_tokens=round(seen.prompt_tokens / asked, 1),
-        completion_tokens=round(seen.completion_tokens / asked, 1),
-        latency_p50_ms=round(median(durations_ms or [0.0]), 1),
-    )
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    is_first_read: bool
+    is_answered: bool
+    duration_ms: float
 
 
-def _ask(program: Any, ticket: str) -> tuple[bool, bool]:
-    """Return whether the first reply could be read, and whether there was an answer in the end."""
-    again = _asked_again()
+def _answer(program: Any, ticket: str) -> _Answer:
+    begun, before, is_answered = time.perf_counter(), _re_asked(), True
     with count_fallbacks() as fallbacks:
         try:
             program(ticket=ticket)
         except (AdapterParseError, dspy.LMError):
-            return False, False
-    return not fallbacks.rows and _asked_again() == again, True
+            is_answered = False
+    is_first_read = is_answered and not fallbacks.rows and _re_asked() == before
+    return _Answer(is_first_read, is_answered, (time.perf_counter() - begun) * 1000)
 
 
-def _asked_again() -> int:
+def _re_asked() -> int:
     """Return how often the adapter in use has re-asked, if it is one that does."""
-    counts = getattr(dspy.settings.adapter, "counts", None)
-    return getattr(counts, "asked_again", 0)
+    return getattr(getattr(dspy.settings.adapter, "counts", None), "asked_again", 0)
+
+
+def _row(name: str, shape: str, model: str, answers: Sequence[_Answer], usage: Any) -> Measured:
+    count = max(1, len(answers))
+    return Measured(
+        adapter=name,
+        signature=shape,
+        model=model,
+        first_read_share=round(sum(answer.is_first_read for answer in answers) / count, 3),
+        answered_share=round(sum(answer.is_answered for answer in answers) / count, 3),
+        calls_per_answer=round(usage.requests / count, 2),
+        prompt_tokens=round(usage.prompt_tokens / count, 1),
+        completion_tokens=round(usage.completion_tokens / count, 1),
+        latency_p50_ms=round(median([answer.duration_ms for answer in answers] or [0.0]), 1),
+    )

@@ -1,6 +1,5 @@
-"""Keeps DSPy's log off the screen where what it warns of is shown anyway.
+"""Keeps DSPy's warnings off the screen where the caller shows what they warn of.
 
-Main path: `with quiet_dspy(): ...`.
 Source: the logger `dspy`, which has a handler of its own (dspy/utils/logging_utils.py, DSPy 3.4.1).
 """
 
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_dspy() -> Iterator[None]:
-    """Drop what DSPy logs during the block, below CRITICAL; the level is the whole process's."""
+    """Drop what DSPy logs during the block, below CRITICAL, in the whole process."""
     logger = logging.getLogger("dspy")
     before = logger.level
     logger.setLevel(logging.CRITICAL)

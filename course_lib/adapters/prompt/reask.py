@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import dspy
 from dspy.clients.call_context import adapter_fallback_scope
 from dspy.utils.exceptions import AdapterParseError
+
+from course_lib.adapters.tools.offloop import at_once
 
 _NOT_A_REASON = "\n\nAdapter "
 
@@ -39,33 +41,11 @@ class ReAskCounts:
 
 def reason(error: AdapterParseError) -> str:
     """Return why a reply could not be read, in words that a model can act upon."""
-    given, separator, _ = str(error).partition(_NOT_A_REASON)
-    if separator and given:
-        return given.strip()
-    found = set(error.parsed_result or ())
-    missing = [name for name in error.signature.output_fields if name not in found]
+    words, separator, _ = str(error).partition(_NOT_A_REASON)
+    if separator and words:
+        return words.strip()
+    missing = [name for name in error.signature.output_fields if name not in (error.parsed_result or ())]
     return f"missing: {', '.join(missing)}" if missing else "not in the format asked for"
-
-
-def _inner(name: str) -> Callable[..., Any]:
-    """Make a method that is the inner adapter's."""
-
-    def delegate(self: Any, *args: Any, **options: Any) -> Any:
-        return getattr(self.inner, name)(*args, **options)
-
-    delegate.__name__ = name
-    delegate.__doc__ = "Do as the inner adapter does."
-    return delegate
-
-
-def _setting(name: str) -> property:
-    """Make a setting that is the inner adapter's; setting it spares other adapters around the same one."""
-
-    def write(self: Any, value: Any) -> None:
-        self.inner = copy.copy(self.inner)
-        setattr(self.inner, name, value)
-
-    return property(lambda self: getattr(self.inner, name), write)
 
 
 class ReAsk(dspy.Adapter):
@@ -86,79 +66,79 @@ class ReAsk(dspy.Adapter):
 
     def __call__(self, lm: Any, lm_kwargs: Any, signature: Any, demos: Any, inputs: Any) -> list[Any]:
         """Ask, and ask again if need be."""
-        self._count(calls=1)
-        with adapter_fallback_scope() as progress:
-            try:
-                return list(self.inner(lm, dict(lm_kwargs), signature, demos, inputs))
-            except AdapterParseError as error:
-                if progress.emitted:
-                    raise
-                again = self._again(error)
-            answers = list(again(lm, dict(lm_kwargs), signature, demos, inputs))
-        self._count(mended=1)
-        return answers
+
+        async def ask(adapter: Any) -> Any:
+            return adapter(lm, dict(lm_kwargs), signature, demos, inputs)
+
+        return at_once(self._ask(ask))
 
     async def acall(self, lm: Any, lm_kwargs: Any, signature: Any, demos: Any, inputs: Any) -> list[Any]:
         """Do the same without blocking the event loop."""
+        return await self._ask(lambda one: one.acall(lm, dict(lm_kwargs), signature, demos, inputs))
+
+    async def _ask(self, ask: Callable[[Any], Awaitable[Any]]) -> list[Any]:
         self._count(calls=1)
         with adapter_fallback_scope() as progress:
             try:
-                return list(await self.inner.acall(lm, dict(lm_kwargs), signature, demos, inputs))
+                return list(await ask(self.inner))
             except AdapterParseError as error:
                 if progress.emitted:
                     raise
-                again = self._again(error)
-            answers = list(await again.acall(lm, dict(lm_kwargs), signature, demos, inputs))
+                again = self._with_failure(error)
+            self._count(asked_again=1)
+            answers = list(await ask(again))
         self._count(mended=1)
         return answers
 
-    def _again(self, error: AdapterParseError) -> Any:
-        """Return the inner adapter, once more, with the failed exchange at the end of its prompt."""
-        self._count(asked_again=1)
+    def _with_failure(self, error: AdapterParseError) -> Any:
+        """Return the inner adapter with the failed exchange at the end of its prompt."""
         again = copy.copy(self.inner)
-        again.format = lambda signature, demos, inputs: _with_failure(
-            self.inner.format(signature, demos, inputs), error
-        )
+        again.format = lambda *request, **named: _extended(self.inner.format(*request, **named), error)
         return again
 
-    def _count(self, **by: int) -> None:
+    def _count(self, **more: int) -> None:
         with self._counting:
-            now = {name: getattr(self.counts, name) + more for name, more in by.items()}
-            self.counts = replace(self.counts, **now)
-
-    def format(self, signature: Any, demos: Any, inputs: Any) -> list[dict[str, Any]]:
-        """Write the prompt as the inner adapter does."""
-        return list(self.inner.format(signature, demos, inputs))
-
-    def parse(self, signature: Any, completion: str) -> dict[str, Any]:
-        """Read a reply as the inner adapter does."""
-        return dict(self.inner.parse(signature, completion))
-
-    callbacks = _setting("callbacks")
-    use_native_function_calling = _setting("use_native_function_calling")
-    native_response_types = _setting("native_response_types")
-    parallel_tool_calls = _setting("parallel_tool_calls")
-    format_system_message = _inner("format_system_message")
-    format_field_description = _inner("format_field_description")
-    format_field_structure = _inner("format_field_structure")
-    format_task_description = _inner("format_task_description")
-    format_user_message_content = _inner("format_user_message_content")
-    format_assistant_message_content = _inner("format_assistant_message_content")
-    format_demos = _inner("format_demos")
-    format_conversation_history = _inner("format_conversation_history")
+            counts = {name: getattr(self.counts, name) + count for name, count in more.items()}
+            self.counts = replace(self.counts, **counts)
 
 
-def _with_failure(messages: list[dict[str, Any]], error: AdapterParseError) -> list[dict[str, Any]]:
+def _delegated(name: str) -> Callable[..., Any]:
+    def delegate(self: ReAsk, *args: Any, **options: Any) -> Any:
+        return getattr(self.inner, name)(*args, **options)
+
+    delegate.__name__, delegate.__doc__ = name, "Do as the inner adapter does."
+    return delegate
+
+
+def _setting(name: str) -> property:
+    def write(self: ReAsk, value: Any) -> None:
+        self.inner = copy.copy(self.inner)  # other adapters around the same one keep theirs
+        setattr(self.inner, name, value)
+
+    return property(lambda self: getattr(self.inner, name), write, doc="As in the inner adapter.")
+
+
+for _method in (
+    *("format", "parse", "format_system_message", "format_field_description", "format_field_structure"),
+    *("format_task_description", "format_user_message_content", "format_assistant_message_content"),
+    *("format_demos", "format_conversation_history"),
+):
+    setattr(ReAsk, _method, _delegated(_method))
+for _name in ("callbacks", "use_native_function_calling", "native_response_types", "parallel_tool_calls"):
+    setattr(ReAsk, _name, _setting(_name))
+
+
+def _extended(messages: list[dict[str, Any]], error: AdapterParseError) -> list[dict[str, Any]]:
     """Add the bad reply and what was wrong with it; the request is repeated, so that it stands last."""
     *earlier, request = messages
-    told = (
+    explanation = (
         f"This reply cannot be read: {reason(error)}\n"
         "Here is the request again. Answer it in the format asked for, and write nothing else."
     )
     content = request["content"]
     if isinstance(content, str):
-        content = f"{told}\n\n{content}"
+        content = f"{explanation}\n\n{content}"
     else:
-        content = [{"type": "text", "text": told}, *content]
+        content = [{"type": "text", "text": explanation}, *content]
     bad = {"role": "assistant", "content": str(error.lm_response) or "(nothing)"}
     return [*earlier, request, bad, {**request, "content": content}]

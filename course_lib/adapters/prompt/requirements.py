@@ -1,4 +1,4 @@
-"""What an adapter must do, one check per feature.
+"""What an adapter must do, feature by feature: cases, and functions for what a case cannot express.
 
 Main path: REQUIREMENTS[feature](stand) returns what was observed; it asserts, or raises NotClaimedError.
 Source: the contract of dspy.Adapter and what Predict, ChainOfThought and streamify rely on (DSPy 3.4.1).
@@ -8,92 +8,172 @@ Source: the contract of dspy.Adapter and what Predict, ChainOfThought and stream
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import Any
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import dspy
+import pydantic
 from dspy.utils.callback import BaseCallback
 from dspy.utils.exceptions import AdapterParseError
 
-from course_lib.adapters.prompt.roundtrips import ROUND_TRIPS
 from course_lib.adapters.prompt.scripted import scripted
-from course_lib.adapters.prompt.stand import (
-    SORTED,
-    Ask,
-    NotClaimedError,
-    Part,
-    Sort,
-    Stand,
-    example,
-    once,
-    same,
-    text_of,
-    waited,
-)
+from course_lib.adapters.prompt.stand import Run, Stand, awaited, text_of
+from course_lib.adapters.prompt.types import Money
+from course_lib.errors import CourseError
+
+
+class NotClaimedError(CourseError):
+    """The adapter does not offer the feature, and says so instead of giving wrong answers."""
+
+
+class Part(pydantic.BaseModel):
+    """A nested model."""
+
+    name: str
+    count: int
+
+
+class _Pair(pydantic.BaseModel):
+    left: Part
+    right: Part
+
+
+class _Size(enum.Enum):
+    SMALL = 1
+    LARGE = 2
+
+
+class _Picture(dspy.Type):
+    address: str
+
+    def format(self) -> list[dict[str, Any]]:
+        return [{"type": "image_url", "image_url": {"url": self.address}}]
+
+
+class Sort(dspy.Signature):
+    """Sort a ticket."""
+
+    ticket: str = dspy.InputField()
+    label: Literal["billing", "returns"] = dspy.OutputField()
+    note: str = dspy.OutputField()
+
+
+class Ask(dspy.Signature):
+    """Answer the question."""
+
+    question: str = dspy.InputField()
+    answer: str = dspy.OutputField()
+    score: int = dspy.OutputField()
+
 
 TICKET = {"ticket": "My lamp is broken."}
+SORTED = {"label": "returns", "note": "The lamp came broken."}
+QUESTION, ANSWER = {"question": "?"}, {"answer": "Yes.", "score": 3}
+_WHOLE = {"ticket": "whole", "label": "billing", "note": "n"}
+_HALF = {"ticket": "half", "label": "billing"}
+_CHARGED = {"label": "billing", "note": "Charged twice."}
+_PEG, _POLE = Part(name="peg", count=3), Part(name="pole: long", count=1)
+_PICTURE = _Picture(address="data:image/gif;base64,R0lGODlhAQABAAAAACw=")
+_PROSE = "I would rather not say."
+_BAD = (_PROSE, "{", "[" * 5000, "[[ ## answer ## ]]", "<answer>", "answer:", '{"answer": ')
 
 
-def _predict(stand: Stand) -> str:
-    ran = stand.run(dspy.Predict(Sort), SORTED, TICKET)
-    same(ran.prediction.toDict(), SORTED)
-    assert any(TICKET["ticket"] in text_of(m) for m in ran.messages), "the input is nowhere in the prompt"
-    assert Sort.instructions in text_of(ran.messages[0]), "the instructions are not in the system message"
-    return once(ran.requests)
+def _signature(fields: str, **types: Any) -> Any:
+    return dspy.Signature(fields, custom_types=types)
 
 
-def _chain_of_thought(stand: Stand) -> str:
-    expected = {"reasoning": "It is broken,\nso it goes back.", **SORTED}
-    ran = stand.run(dspy.ChainOfThought(Sort), expected, TICKET)
-    same({key: str(value) for key, value in ran.prediction.toDict().items()}, expected)
-    return once(ran.requests)
+def _money(text: str) -> Any:
+    return Money.model_validate(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A program whose model replies `outputs` as the adapter writes them; they must come back unchanged."""
+
+    signature: Any
+    outputs: Mapping[str, Any]
+    inputs: Mapping[str, Any]
+    module: Callable[[Any], Any] = dspy.Predict
+    demos: tuple[Mapping[str, Any], ...] = ()
+    turns: int = 0
+    """User messages in the prompt, with one of the assistant between them; 0: not checked."""
+    shown: tuple[tuple[int, str], ...] = ()
+    """Texts that must stand in the prompt, each with the index of its message."""
+    left_out: tuple[str, ...] = ()
+    """Outputs that the reply leaves out."""
+    observed: str = "1 request"
+
+    def __call__(self, stand: Stand) -> str:
+        """Run the case, and return what was observed."""
+        self.run(stand)
+        return self.observed
+
+    def run(self, stand: Stand) -> Run:
+        """Run the case, and assert what it demands."""
+        program = self.module(self.signature)
+        program.predictors()[0].demos = [dspy.Example(**demo) for demo in self.demos]
+        run = stand.run(program, self.outputs, self.inputs, left_out=self.left_out)
+        if self.turns:
+            roles = ["system", *["user", "assistant"] * (self.turns - 1), "user"]
+            _demand_equal([message["role"] for message in run.messages], roles, "roles")
+        for name, value in self.outputs.items():
+            _demand_equal(run.prediction[name], value, name)
+        for index, text in self.shown:
+            assert text in text_of(run.messages[index]), f"message {index} of the prompt lacks {text!r:.90}"
+        assert run.requests == 1, f"{run.requests} requests for one good reply; expected 1"
+        return run
+
+
+def _demand_equal(result: Any, expected: Any, what: str = "outputs") -> None:
+    assert result == expected, f"{what}: expected {expected!r:.90}, got {result!r:.90}"
+
+
+def _value(annotation: Any, value: Any) -> Case:
+    return Case(Ask.append("value", dspy.OutputField(), annotation), {**ANSWER, "value": value}, QUESTION)
+
+
+_PREDICT = Case(Sort, SORTED, TICKET, shown=((0, Sort.instructions), (-1, TICKET["ticket"])))
+_DEMO = replace(_PREDICT, demos=({"ticket": "Twice on my card!", **_CHARGED},), turns=2)
+_HISTORY = Case(
+    _signature("history: dspy.History, question -> answer"),
+    {"answer": "Yes."},
+    {"history": dspy.History(messages=[{"question": "Does it float?", "answer": "Like a duck."}])} | QUESTION,
+    turns=2,
+    shown=((1, "Does it float?"), (2, "Like a duck.")),
+)
 
 
 def _demos(stand: Stand) -> str:
-    shown = {"label": "billing", "note": "Charged twice."}
-    program = dspy.Predict(Sort)
-    program.demos = [example(ticket="Twice on my card!", **shown)]
-    ran = stand.run(program, SORTED, TICKET)
-    same([m["role"] for m in ran.messages], ["system", "user", "assistant", "user"], "roles")
-    assert "Twice on my card!" in text_of(ran.messages[1]), "the demo's input is not in its user message"
-    same(stand.read(Sort, text_of(ran.messages[2]), shown), shown, "the demo, read by the adapter itself")
+    run = _DEMO.run(stand)
+    assert "Twice on my card!" in text_of(run.messages[1]), "the demo's input is not in its user message"
+    outputs = stand.parse(Sort, text_of(run.messages[2]), _CHARGED)
+    _demand_equal(outputs, _CHARGED, "the demo, read by the adapter itself")
     return "a demo is written as the reply is read"
 
 
-def _incomplete_demos(stand: Stand) -> str:
-    program = dspy.Predict(Sort)
-    program.demos = [
-        example(ticket="whole", label="billing", note="n"),
-        example(ticket="half", label="billing"),
-        example(ticket="inputs only"),
-    ]
-    ran = stand.run(program, SORTED, TICKET)
-    users = [text_of(m) for m in ran.messages if m["role"] == "user"]
-    assert len(users) == 3, f"expected the half demo, the whole one and the request, got {len(users)} turns"
-    assert "half" in users[0], "the incomplete demo should come first"
-    assert "not supplied" in users[0], "the incomplete demo is not announced as one"
-    assert "whole" in users[1], "the complete demo should come second"
-    return "incomplete ones first and announced, those without outputs dropped"
-
-
-class _Talk(dspy.Signature):
-    """Answer the question."""
-
-    history: dspy.History = dspy.InputField()
-    question: str = dspy.InputField()
-    answer: str = dspy.OutputField()
-
-
 def _history(stand: Stand) -> str:
-    past = dspy.History(messages=[{"question": "Does it float?", "answer": "Like a duck."}])
-    before = copy.deepcopy(past.messages)
-    ran = stand.run(dspy.Predict(_Talk), {"answer": "Yes."}, {"history": past, "question": "Are you sure?"})
-    same([m["role"] for m in ran.messages], ["system", "user", "assistant", "user"], "roles")
-    assert "Does it float?" in text_of(ran.messages[1]), "the earlier question is not in a user turn"
-    assert "Like a duck." in text_of(ran.messages[2]), "the earlier answer is not in an assistant turn"
-    assert "float" not in text_of(ran.messages[3]), "the history is repeated in the request"
-    same(past.messages, before, "the caller's history")
+    before = copy.deepcopy(_HISTORY.inputs["history"].messages)
+    run = _HISTORY.run(stand)
+    assert "float" not in text_of(run.messages[3]), "the history is repeated in the request"
+    _demand_equal(_HISTORY.inputs["history"].messages, before, "the caller's history")
     return "earlier turns as user and assistant messages"
+
+
+def _types_made_of_parts(stand: Stand) -> str:
+    look = dspy.Predict(_signature("picture: Picture -> answer", Picture=_Picture))
+    parts = stand.run(look, {"answer": "a dot"}, {"picture": _PICTURE}).messages[-1]["content"]
+    assert isinstance(parts, list), "the message is one text; expected a list of parts with the picture in it"
+    kinds = [part.get("type") for part in parts]
+    assert "image_url" in kinds, f"no image among the message's parts {kinds}"
+    return "a type's parts reach the model as parts"
+
+
+def _quoted_format(stand: Stand) -> str:
+    quoted = stand.written(Ask, {"answer": "No.", "score": 1})
+    Case(Ask, {"answer": f"They wrote:\n{quoted}\nand left.", "score": 3}, QUESTION).run(stand)
+    return "a text that quotes the format stays a text"
 
 
 def _native_tools(stand: Stand) -> str:
@@ -101,51 +181,45 @@ def _native_tools(stand: Stand) -> str:
         """Look an order up."""
         return order
 
-    plan = dspy.Signature(
-        "question, tools: list[dspy.Tool] -> answer: str, calls: dspy.ToolCalls",
-        custom_types={"dspy.Tool": dspy.Tool, "dspy.ToolCalls": dspy.ToolCalls},
-    )
     if not hasattr(stand.adapter(), "use_native_function_calling"):
         raise NotClaimedError("no native tool calls")
-    adapter = stand.adapter(use_native_function_calling=True)
-    ran = stand.run(
-        dspy.Predict(plan),
+    run = stand.run(
+        dspy.Predict("question, tools: list[dspy.Tool] -> answer: str, calls: dspy.ToolCalls"),
         {},
         {"question": "Where is O-10001?", "tools": [dspy.Tool(look_up)]},
         reply={"name": "look_up", "args": {"order": "O-10001"}},
-        adapter=adapter,
+        adapter=stand.adapter(use_native_function_calling=True),
     )
-    names = [tool["function"]["name"] for tool in ran.options.get("tools", ())]
-    same(names, ["look_up"], "tools sent")
-    (call,) = ran.prediction.calls.tool_calls
-    same((call.name, call.args), ("look_up", {"order": "O-10001"}), "tool call")
+    names = [tool["function"]["name"] for tool in run.options.get("tools", ())]
+    _demand_equal(names, ["look_up"], "tools sent")
+    (call,) = run.prediction.calls.tool_calls
+    _demand_equal((call.name, call.args), ("look_up", {"order": "O-10001"}), "tool call")
     return "tools sent beside the prompt, the call read back"
 
 
 def _async_equals_sync(stand: Stand) -> str:
-    waited_for = stand.run_async(dspy.Predict(Sort), SORTED, TICKET)
-    called = stand.run(dspy.Predict(Sort), SORTED, TICKET)
-    same(waited_for.prediction.toDict(), called.prediction.toDict(), "acall")
-    same(waited_for.messages, called.messages, "messages of acall")
-    return once(waited_for.requests)
+    awaited_run = stand.run(dspy.Predict(Sort), SORTED, TICKET, use_acall=True)
+    called_run = stand.run(dspy.Predict(Sort), SORTED, TICKET)
+    _demand_equal(awaited_run.prediction.toDict(), called_run.prediction.toDict(), "acall")
+    _demand_equal(awaited_run.messages, called_run.messages, "messages of acall")
+    return f"{awaited_run.requests} request"
 
 
 def _stream(stand: Stand, listeners: Any) -> list[Any]:
-    lm, _ = scripted([stand.written(Ask, {"answer": "Yes.", "score": 3})])
     program = dspy.streamify(dspy.Predict(Ask), stream_listeners=listeners, is_async_program=True)
 
     async def collect() -> list[Any]:
-        return [part async for part in program(question="?")]
+        return [part async for part in program(**QUESTION)]
 
-    adapter = stand.prepared(Ask, {"answer": "Yes.", "score": 3})
-    with dspy.context(lm=lm, adapter=adapter):
-        return list(waited(collect()))
+    lm, _ = scripted([stand.written(Ask, ANSWER)])
+    with dspy.context(lm=lm, adapter=stand.prepared(Ask, ANSWER)):
+        return list(awaited(collect))
 
 
 def _streaming(stand: Stand) -> str:
     *chunks, last = _stream(stand, None)
     assert chunks, "no chunk before the prediction"
-    same(last.toDict(), {"answer": "Yes.", "score": 3}, "the prediction at the end")
+    _demand_equal(last.toDict(), ANSWER, "the prediction at the end")
     return "raw chunks, then the prediction"
 
 
@@ -156,109 +230,134 @@ def _field_listeners(stand: Stand) -> str:
         if "Unsupported adapter" not in str(error):
             raise
         raise NotClaimedError("DSPy serves ChatAdapter, JSONAdapter and XMLAdapter, by class name") from None
-    texts = [part.chunk for part in parts if isinstance(part, dspy.streaming.StreamResponse)]
-    heard = "".join(texts)
-    assert "Yes." in heard, f"expected 'Yes.' from the listener, got {heard!r}"
-    return "a field's text as it comes" if heard == "Yes." else f"a field's text as it comes, raw: {heard!r}"
-
-
-_PROSE = "I would rather not say."
-_BAD = (
-    _PROSE,
-    "{",
-    "[" * 5000,
-    "[[ ## answer ## ]]",
-    "<answer>",
-    "answer:",
-    '{"answer": ',
-)
+    text = "".join(part.chunk for part in parts if isinstance(part, dspy.streaming.StreamResponse))
+    assert "Yes." in text, f"expected 'Yes.' from the listener, got {text!r}"
+    return "a field's text as it comes" if text == "Yes." else f"a field's text as it comes, raw: {text!r}"
 
 
 def _bad_replies(stand: Stand) -> str:
     if stand.has_extractor:
         raise NotClaimedError("reads any prose, by asking a second model")
-    good = stand.written(Ask, {"answer": "Yes.", "score": 3})
+    good = stand.written(Ask, ANSWER)
     for reply in (*_BAD, good.replace("3", "three"), good[: len(good) // 3]):
         try:
-            got = stand.read(Ask, reply)
+            outputs = stand.parse(Ask, reply)
         except AdapterParseError:
             continue
-        except Exception as error:  # border: what else it raises is what we are after
-            raise AssertionError(
-                f"{type(error).__name__}, not AdapterParseError, for {reply!r:.50}"
-            ) from error
-        raise AssertionError(f"the reply {reply!r:.50} was read as {got!r:.80}")
+        except Exception as error:  # border: any other class of error is the finding
+            kind = type(error).__name__
+            raise AssertionError(f"{kind}, not AdapterParseError, for {reply!r:.50}") from error
+        raise AssertionError(f"the reply {reply!r:.50} was read as {outputs!r:.80}")
     return f"AdapterParseError, {len(_BAD) + 2} times"
 
 
 def _bad_reply_requests(stand: Stand) -> str:
     lm, script = scripted([_PROSE])
     adapter = stand.adapter(**({"extraction_model": lm} if stand.has_extractor else {}))
-    with dspy.context(lm=lm, adapter=adapter):
-        try:
-            dspy.Predict(Ask)(question="?")
-        except AdapterParseError:
-            pass
-        else:
-            raise AssertionError("a reply that cannot be read gave a prediction")
-    if script.asked > 1:
-        raise NotClaimedError(f"{script.asked} requests before it gives up")
-    return "1 request"
+    try:
+        with dspy.context(lm=lm, adapter=adapter):
+            dspy.Predict(Ask)(**QUESTION)
+    except AdapterParseError:
+        if script.requests > 1:
+            raise NotClaimedError(f"{script.requests} requests before it gives up") from None
+        return "1 request"
+    raise AssertionError("a reply that cannot be read gave a prediction")
 
 
-def _no_mutation(stand: Stand) -> str:
-    inputs = {"ticket": "a", "extra": ["b"]}
-    demos = [{"ticket": "whole", "label": "billing", "note": "n"}, {"ticket": "half", "label": "billing"}]
+def _nothing_is_changed(stand: Stand) -> str:
+    inputs, demos = {"ticket": "a", "extra": ["b"]}, [dict(_WHOLE), dict(_HALF)]
     before = copy.deepcopy((inputs, demos, Sort.instructions, list(Sort.fields)))
     stand.adapter().format(Sort, demos, inputs)
-    same((inputs, demos, Sort.instructions, list(Sort.fields)), before, "inputs and demos after format()")
+    after = (inputs, demos, Sort.instructions, list(Sort.fields))
+    _demand_equal(after, before, "inputs and demos after format()")
     return "inputs and demos are left as they were"
 
 
-class _Heard(BaseCallback):
+class _Recorder(BaseCallback):
     def __init__(self) -> None:
-        self.events: list[str] = []
+        self.format = self.parse = 0
 
     def on_adapter_format_start(self, call_id: str, instance: Any, inputs: Any) -> None:  # noqa: ARG002
-        self.events.append("format")
+        self.format += 1
 
     def on_adapter_parse_end(self, call_id: str, outputs: Any, exception: Any = None) -> None:  # noqa: ARG002
-        self.events.append("parse")
+        self.parse += 1
 
 
 def _callbacks(stand: Stand) -> str:
-    heard = _Heard()
-    adapter = stand.prepared(Ask, {"answer": "Yes.", "score": 3}, callbacks=[heard])
-    stand.run(dspy.Predict(Ask), {"answer": "Yes.", "score": 3}, {"question": "?"}, adapter=adapter)
-    times = {event: heard.events.count(event) for event in ("format", "parse")}
-    assert all(times.values()), f"format was reported {times['format']} times, parse {times['parse']}"
-    return f"format reported {times['format']}x, parse {times['parse']}x"
+    recorder = _Recorder()
+    adapter = stand.prepared(Ask, ANSWER, callbacks=[recorder])
+    stand.run(dspy.Predict(Ask), ANSWER, QUESTION, adapter=adapter)
+    assert recorder.format, "format was reported 0 times"
+    assert recorder.parse, "parse was reported 0 times"
+    return f"format reported {recorder.format}x, parse {recorder.parse}x"
 
 
 def answers_a_model(adapter: Any, lm: Any) -> str:
     """Ask a real model for a flat and for a nested signature."""
     before = len(lm.history)
-    nested = dspy.Signature("text -> parts: list[Part]", custom_types={"Part": Part})
     with dspy.context(lm=lm, adapter=adapter):
         label = dspy.Predict(Sort)(ticket="I was charged twice for my tent.").label
-        parts = dspy.Predict(nested)(text="Three pegs and a pole.").parts
+        nested = dspy.Predict(_signature("text -> parts: list[Part]", Part=Part))
+        parts = nested(text="Three pegs and a pole.").parts
     return f"label {label!r}, {len(parts)} parts, {len(lm.history) - before} calls of the model for 2 answers"
 
 
 REQUIREMENTS: dict[str, Callable[[Stand], str]] = {
-    "Predict": _predict,
-    "ChainOfThought": _chain_of_thought,
+    "Predict": _PREDICT,
+    "ChainOfThought": replace(
+        _PREDICT,
+        module=dspy.ChainOfThought,
+        outputs={"reasoning": "It is broken,\nso it goes back.", **SORTED},
+    ),
     "demos": _demos,
-    "incomplete demos": _incomplete_demos,
+    "incomplete demos": replace(
+        _PREDICT,
+        demos=(_WHOLE, _HALF, {"ticket": "inputs only"}),
+        turns=3,
+        shown=((1, "half"), (1, "not supplied"), (3, "whole")),
+        observed="incomplete ones first and announced, those without outputs dropped",
+    ),
     "history": _history,
-    **ROUND_TRIPS,
+    "custom types": Case(
+        _signature("budget: Money, bill -> total: Money", Money=Money),
+        {"total": _money("12.50 EUR")},
+        {"budget": _money("99 EUR"), "bill": "€12,50"},
+        shown=((-1, "99.00 EUR"), (0, Money.description())),
+        observed="format() and description() in the prompt, value read back",
+    ),
+    "types made of parts": _types_made_of_parts,
+    "defaults": Case(
+        Ask.append("source", dspy.OutputField(default="none given"), str),
+        {**ANSWER, "source": "none given"},
+        QUESTION,
+        left_out=("source",),
+        observed="a field with a default may be missing",
+    ),
+    "text of several lines": _value(str, "One: yes.\n\n  two & <three>\n- four"),
+    "number": _value(float, -2.5),
+    "truth value": _value(bool, False),
+    "choice": _value(Literal["a b", "c"], "a b"),
+    "enum of numbers": _value(_Size, _Size.LARGE),
+    "list of texts": _value(list[str], ["a, b", 'c "d"', "é"]),
+    "record": _value(dict[str, int], {"x": 1, "y z": 2}),
+    "nested model": _value(Part, _PEG),
+    "list of models": _value(list[Part], [_PEG, _POLE]),
+    "nothing (None)": _value(int | None, None),
+    "number or text": _value(int | str, "5"),
+    "a model used twice": Case(
+        _signature("text -> front: Part, back: Part, crates: list[_Pair]", Part=Part, _Pair=_Pair),
+        {"front": _PEG, "back": _POLE, "crates": [_Pair(left=_PEG, right=_POLE)]},
+        {"text": "3 pegs in front, a pole behind"},
+    ),
+    "text that quotes the format": _quoted_format,
     "native tools": _native_tools,
     "async equals sync": _async_equals_sync,
     "streaming": _streaming,
     "field listeners": _field_listeners,
     "bad replies": _bad_replies,
     "one request for a bad reply": _bad_reply_requests,
-    "nothing is changed": _no_mutation,
+    "nothing is changed": _nothing_is_changed,
     "callbacks": _callbacks,
 }
 """Features in the order of a report, each with its check."""

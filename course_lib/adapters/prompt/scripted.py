@@ -1,6 +1,6 @@
-"""A model that says what it is told to: for holding an adapter to its contract without a model's moods.
+"""A language model that replies with given texts, so that a test of an adapter depends on the adapter alone.
 
-Main path: lm = scripted(replies=["answer: yes"]); dspy.context(lm=lm); lm.history shows what it was asked.
+Main path: lm, script = scripted(["answer: yes"]); dspy.context(lm=lm); script.requests counts what was sent.
 Source: the engine contract of dspy.LM (dspy/clients/engines/base.py, DSPy 3.4.1).
 """
 
@@ -15,48 +15,50 @@ from dspy.lm15 import Message, Request, Response, TextPart, ToolCallPart, Usage,
 
 from course_lib.lm import tokens
 
+Reply = str | Mapping[str, Any]
+"""A text, or a call of the tool `name` with `args`."""
+
 
 class Script:
-    """Replies in turn, the last one for ever; a mapping is a call of the tool `name` with `args`."""
+    """Gives the replies in turn, and the last one from then on."""
 
     supports_function_calling = True
     supports_response_schema = False
     supports_reasoning = False
     supported_params = frozenset({"tools", "tool_choice"})
 
-    def __init__(self, replies: Sequence[str | Mapping[str, Any]]) -> None:
+    def __init__(self, replies: Sequence[Reply]) -> None:
         self.replies = list(replies)
-        self.asked = 0
+        self.requests = 0
 
     def complete(self, request: Request) -> Response:
         """Answer with the next reply."""
-        reply = self.replies[min(self.asked, len(self.replies) - 1)]
-        self.asked += 1
+        reply = self.replies[min(self.requests, len(self.replies) - 1)]
+        self.requests += 1
         if isinstance(reply, str):
-            parts, finish_reason = [TextPart(reply)], "stop"
+            part, reason = TextPart(reply), "stop"
         else:
-            parts, finish_reason = [ToolCallPart("call_1", reply["name"], dict(reply["args"]))], "tool_call"
+            part, reason = ToolCallPart("call_1", reply["name"], dict(reply["args"])), "tool_call"
         return Response(
             id="scripted",
             model=request.model,
-            message=Message.assistant(parts),
-            finish_reason=finish_reason,
+            message=Message.assistant([part]),
+            finish_reason=reason,
             usage=Usage(input_tokens=1, output_tokens=1, total_tokens=2),
         )
 
     def stream(self, request: Request) -> Iterator[Any]:
-        """Stream the next reply, in pieces such as models send."""
+        """Stream the next reply in pieces of one token, as models do."""
         for event in response_to_events(self.complete(request)):
             delta: Any = getattr(event, "delta", None)
-            if getattr(delta, "type", "") != "text":
+            if getattr(delta, "type", "") == "text":
+                yield from (replace(event, delta=replace(delta, text=t)) for t in tokens.split(delta.text))
+            else:
                 yield event
-                continue
-            for piece in tokens.split(delta.text):
-                yield replace(event, delta=replace(delta, text=piece))
 
 
 class _AsyncScript:
-    """The same, for `acall`."""
+    """The same script for `acall`."""
 
     def __init__(self, script: Script) -> None:
         self._script = script
@@ -72,10 +74,9 @@ class _AsyncScript:
         """Nothing is open."""
 
 
-def scripted(replies: Sequence[str | Mapping[str, Any]]) -> tuple[Any, Script]:
-    """Return a dspy.LM that gives `replies`, and its script, which counts what was asked."""
+def scripted(replies: Sequence[Reply]) -> tuple[Any, Script]:
+    """Return a dspy.LM that gives `replies`, and its script, which counts the requests."""
     script = Script(replies)
-    lm = dspy.LM(
-        "script/replies", engine=script, async_engine=_AsyncScript(script), cache=False, num_retries=0
-    )
+    asynchronous = _AsyncScript(script)
+    lm = dspy.LM("script/replies", engine=script, async_engine=asynchronous, cache=False, num_retries=0)
     return lm, script

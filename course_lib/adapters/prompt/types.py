@@ -15,13 +15,16 @@ from typing import Any
 
 import dspy
 import pydantic
+from price_parser import Price
 
-_SIGNS = {"€": "EUR", "$": "USD", "£": "GBP"}
+from course_lib.adapters.tools.text import NUMBER
+
+_CODES = {"€": "EUR", "$": "USD", "£": "GBP"}
+_CURRENCY = r"[A-Za-z]{3}|[€$£]"
 _AMOUNT = re.compile(
-    r"\s*(?P<before>[A-Za-z]{3}|[€$£])?\s*(?P<whole>[-+]?(?:\d{1,3}(?:[.,' ]\d{3})+|\d+))"
-    r"(?P<cents>[.,]\d{1,2})?\s*(?P<after>[A-Za-z]{3}|[€$£])?\s*"
+    rf"\s*(?P<before>{_CURRENCY})?\s*(?P<sign>[-+]?)(?P<number>{NUMBER})\s*(?P<after>{_CURRENCY})?\s*"
 )
-_UNCLEAR = re.compile(r"[-+]?\d{1,3}\.\d{3}")
+_UNCLEAR = re.compile(r"\d{1,3}\.\d{3}")
 _ORDER = re.compile(r"\s*#?\s*[Oo](?:rder)?[- ]?(\d{5})\s*")
 
 
@@ -54,15 +57,14 @@ class Money(dspy.Type):
     def _from_text(cls, given: Any) -> Any:
         if not isinstance(given, str):
             return given
-        found = _AMOUNT.fullmatch(given)
-        currency = (found["before"] or found["after"]) if found else None
-        if not found or not currency or (found["before"] and found["after"]):
+        match = _AMOUNT.fullmatch(given)
+        currency = (match["before"] or match["after"]) if match else None
+        if not match or not currency or (match["before"] and match["after"]):
             raise ValueError(f"{given!r:.60} is not an amount with one currency, such as '12.50 EUR'")
-        whole, cents = found["whole"], found["cents"] or ""
-        if not cents and _UNCLEAR.fullmatch(whole):
+        if _UNCLEAR.fullmatch(match["number"]):
             raise ValueError(f"{given!r:.60} may mean two amounts; write it as '1250.00 EUR' or '1.25 EUR'")
-        amount = re.sub("[.,' ]", "", whole) + cents.replace(",", ".")
-        return {"amount": Decimal(amount), "currency": _SIGNS.get(currency, currency.upper())}
+        amount = match["sign"] + str(Price.fromstring(match["number"].replace("'", "")).amount)
+        return {"amount": amount, "currency": _CODES.get(currency, currency.upper())}
 
 
 class OrderId(dspy.Type):

@@ -65,6 +65,16 @@ def on_kept_loop(work: Coroutine[Any, Any, T]) -> Future[T]:
     return outcome
 
 
+def at_once(work: Coroutine[Any, Any, T]) -> T:
+    """Return the result of a coroutine that never has to wait: the sync form of an async body."""
+    try:
+        work.send(None)
+    except StopIteration as finished:
+        result: T = finished.value
+        return result
+    raise RuntimeError("the coroutine waits for something, so it needs an event loop")
+
+
 @functools.cache
 def _kept_loop() -> tuple[asyncio.AbstractEventLoop, set[asyncio.Task[Any]]]:
     """Return the loop, running in a daemon thread, and the tasks on it (a loop holds them only weakly)."""

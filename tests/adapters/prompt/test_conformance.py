@@ -5,7 +5,6 @@ from dspy.utils.exceptions import AdapterParseError
 
 from course_lib import lm
 from course_lib.adapters import CustomAdapter, ReAsk, conformance
-from course_lib.adapters.prompt.conformance import NoSuchRowError
 from course_lib.adapters.prompt.requirements import REQUIREMENTS
 from course_lib.adapters.prompt.scripted import scripted
 
@@ -33,6 +32,10 @@ KNOWN = [
 ]
 
 
+def row_of(report, feature):
+    return next(row for row in report.rows if row.feature == feature)
+
+
 @pytest.mark.parametrize(
     ("make", "failed", "unclaimed"),
     KNOWN,
@@ -49,13 +52,13 @@ def test_each_adapter_passes_what_it_passes_and_no_less(make, failed, unclaimed)
 def test_the_custom_adapter_passes_everything_but_what_dspy_refuses_it():
     report = conformance(CustomAdapter())
 
-    assert report.conforms
+    assert report.failed == []
     assert len(report.passed) == len(REQUIREMENTS) - 1
-    assert "by class name" in report.row(LISTENERS).observed
+    assert "by class name" in row_of(report, LISTENERS).observed
 
 
 def test_baml_refuses_a_model_used_twice_in_its_own_words():
-    row = conformance(BAMLAdapter()).row("a model used twice")
+    row = row_of(conformance(BAMLAdapter()), "a model used twice")
 
     assert row.outcome == "failed"
     assert "cannot handle recursive pydantic models" in row.observed
@@ -149,7 +152,7 @@ class FlatText(CustomAdapter):
             "demos",
             "roles: expected ['system', 'user', 'assistant', 'user'], got ['system', 'user']",
         ),
-        (Forgetful, "incomplete demos", "got 1 turns"),
+        (Forgetful, "incomplete demos", "roles: expected"),
         (Greedy, "nothing is changed", "inputs and demos after format()"),
         (Lenient, "bad replies", "was read as {'answer': None, 'score': None}"),
         (SyncOnly, "async equals sync", "acall: expected {'label': 'returns', 'note': 'changed'}"),
@@ -160,19 +163,18 @@ class FlatText(CustomAdapter):
 )
 def test_a_broken_adapter_fails_the_row_of_what_is_broken_and_is_told_what(broken, feature, told):
     report = conformance(broken())
-    row = report.row(feature)
+    row = row_of(report, feature)
 
     assert row.outcome == "failed"
     assert told in row.observed
     assert "\n" not in row.observed
-    assert not report.conforms
 
 
 def test_an_adapter_that_is_none_fails_every_row_and_raises_nothing():
     report = conformance(dspy.Adapter())
 
     assert report.passed == []
-    assert "NotImplementedError" in report.row("Predict").observed
+    assert "NotImplementedError" in row_of(report, "Predict").observed
 
 
 def test_the_adapter_is_left_as_it_was():
@@ -187,8 +189,9 @@ def test_the_adapter_is_left_as_it_was():
 def test_with_a_model_it_is_asked_as_well():
     report = conformance(CustomAdapter(), lm=lm.connect(cache=False))
 
-    assert report.row("answers from a model").outcome == "passed"
-    assert "2 calls of the model for 2 answers" in report.row("answers from a model").observed
+    row = row_of(report, "answers from a model")
+    assert row.outcome == "passed"
+    assert "2 calls of the model for 2 answers" in row.observed
 
 
 def test_the_report_prints_a_line_per_feature_under_a_sum():
@@ -197,8 +200,3 @@ def test_the_report_prints_a_line_per_feature_under_a_sum():
     assert head == f"CustomAdapter: {len(REQUIREMENTS) - 1} passed, 0 failed, of {len(REQUIREMENTS)}"
     assert len(lines) == len(REQUIREMENTS)
     assert lines[0].split() == ["Predict", "passed", "1", "request"]
-
-
-def test_a_row_that_is_not_there_says_which_are():
-    with pytest.raises(NoSuchRowError, match="Predict, ChainOfThought"):
-        conformance(CustomAdapter()).row("telepathy")

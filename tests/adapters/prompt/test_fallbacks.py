@@ -26,7 +26,7 @@ def test_a_fallback_is_seen_with_its_reason_and_the_reply_that_was_thrown_away(a
         script = ask("Yes, surely.", JSON, adapter=adapter())
 
     (row,) = fallbacks.rows
-    assert script.asked == 2
+    assert script.requests == 2
     assert (row.adapter, row.reply, row.outcome) == (adapter.__name__, "Yes, surely.", "read")
     assert row.reason
     assert str(fallbacks).startswith("1 of 1 answers needed a second request\n")

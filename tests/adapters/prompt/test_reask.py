@@ -35,7 +35,7 @@ def test_a_good_reply_is_one_request(is_async):
     answer, _, script = run(adapter, GOOD, is_async=is_async)
 
     assert answer.sure is True
-    assert script.asked == 1
+    assert script.requests == 1
     assert str(adapter.counts) == "1 calls, 0 asked again, 0 of them mended"
 
 
@@ -46,7 +46,7 @@ def test_the_second_request_shows_the_bad_reply_why_it_is_bad_and_the_request_ag
 
     first, second = (entry["messages"] for entry in model.history)
     assert answer.sure is True
-    assert script.asked == 2
+    assert script.requests == 2
     assert second[: len(first)] == first
     assert [message["role"] for message in second[len(first) :]] == ["assistant", "user"]
     assert second[-2]["content"] == BAD
@@ -64,7 +64,7 @@ def test_it_asks_again_at_most_once(is_async):
     with dspy.context(lm=model, adapter=adapter), pytest.raises(AdapterParseError):
         ask(is_async)
 
-    assert script.asked == 2
+    assert script.requests == 2
     assert (adapter.counts.asked_again, adapter.counts.mended) == (1, 0)
 
 
@@ -77,7 +77,7 @@ def test_around_any_adapter_it_is_the_only_second_request(inner):
         answer, _, script = run(ReAsk(inner()), "Hm.", good)
 
     assert answer.answer == "Yes."
-    assert script.asked == 2
+    assert script.requests == 2
     assert len(fallbacks) == 0
     assert fallbacks.answers == 1
 
@@ -94,7 +94,7 @@ def test_an_empty_reply_is_asked_again_too():
     answer, _, script = run(ReAsk(CustomAdapter()), "", GOOD)
 
     assert answer.sure is True
-    assert script.asked == 2
+    assert script.requests == 2
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
@@ -121,7 +121,7 @@ def test_what_a_reader_has_seen_in_a_stream_is_not_asked_again():
     with dspy.context(lm=model, adapter=ReAsk(CustomAdapter())), pytest.raises(AdapterParseError):
         asyncio.run(collect())
 
-    assert script.asked == 1
+    assert script.requests == 1
 
 
 def test_the_counts_hold_in_threads():

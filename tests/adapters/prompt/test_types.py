@@ -30,6 +30,8 @@ ADAPTERS = [dspy.ChatAdapter, dspy.JSONAdapter, dspy.XMLAdapter, BAMLAdapter, Cu
         ("1.250,00 €", "1250.00 EUR"),
         ("1,250 gbp", "1250.00 GBP"),
         ("-3 EUR", "-3.00 EUR"),
+        ("0,12 EUR", "0.12 EUR"),
+        ("CHF 1'250.50", "1250.50 CHF"),
         ({"amount": 7, "currency": "EUR"}, "7.00 EUR"),
     ],
 )
@@ -48,6 +50,9 @@ def test_money_is_read_in_its_usual_spellings(text, shown):
         "12.505,5 5 EUR",
         "1.250 EUR",
         "1.2345 EUR",
+        "0,125 EUR",
+        "1,25,000 EUR",
+        "1 2 EUR",
         {"amount": 1},
     ],
 )
