@@ -75,13 +75,13 @@ show_messages(lm.ledger().calls[-1])
 # no neural network, but a program that reads the prompt, learns from the examples in it, and answers in the format asked for. Its
 # tokens are counted and priced by a stated list, so the cost is real arithmetic on made-up money.
 
-# %% name="ledger"
+# %% name="ledger" tags=["nbval-check-output"]
 lm.ledger()
 
 # %% [markdown]
 # Same request, same answer. That is what lets a notebook promise a result, and a test hold it to the promise.
 
-# %% name="same-answer"
+# %% name="same-answer" tags=["nbval-check-output"]
 answers = {repr(triage(ticket=ticket.text).toDict()) for _ in range(5)}
 print("5 calls,", len(answers), "answer:", *answers)
 assert len(answers) == 1
@@ -163,7 +163,7 @@ class NearestTriage(dspy.Module):
 scores["8 most alike"] = evaluate(NearestTriage()).score
 scores
 
-# %% name="accuracy-plot"
+# %% name="accuracy-plot" tags=["nbval-check-output"]
 import matplotlib.pyplot as plt
 
 figure, axes = plt.subplots(figsize=(7, 2.6))

@@ -74,7 +74,7 @@ class ReadMessage(dspy.Signature):
 # DSPy has five adapters. `BAMLAdapter` lives in a module of its own; `TwoStepAdapter` lets the model answer in prose and has a
 # second model pick the fields out, so it makes two requests.
 
-# %% name="five-adapters"
+# %% name="five-adapters" tags=["nbval-check-output"]
 from dspy.adapters.baml_adapter import BAMLAdapter
 
 ADAPTERS = {
@@ -201,7 +201,7 @@ check("1.1", predicted)
 # `sim-large@sloppy` is the large model on a bad day: of a hundred replies about forty lose a field, break off, or come wrapped in
 # chat. `count_fallbacks` shows what DSPy keeps to itself.
 
-# %% name="fallbacks"
+# %% name="fallbacks" tags=["nbval-check-output"]
 import logging
 
 from course_lib.adapters import count_fallbacks
@@ -241,7 +241,7 @@ table([row for row in measured if row.signature == "nested"], caption="Nested si
 # The same figures as a picture, the flat signature beside the nested one: how often the first reply could be read on the sloppy day,
 # and what an answer costs in prompt tokens on the calm one.
 
-# %% name="measure-plot"
+# %% name="measure-plot" tags=["nbval-check-output"]
 import matplotlib.pyplot as plt
 
 names = list(dict.fromkeys(row.adapter for row in measured))
@@ -274,7 +274,7 @@ print(
 # A `Literal` that is wrong by one capital letter costs a second call like any other failure. `ReAsk` makes that call in the open: it
 # wraps any adapter, asks at most once more in the same format, says what was wrong, and counts.
 
-# %% name="re-ask"
+# %% name="re-ask" tags=["nbval-check-output"]
 from course_lib.adapters import CustomAdapter, ReAsk
 
 rows = []
@@ -349,7 +349,7 @@ class ShakyTicket(dspy.Signature):
     urgency: Literal["low", "normal", "high"] = dspy.OutputField()
 
 
-# %% name="losses-1-2"
+# %% name="losses-1-2" tags=["nbval-check-output"]
 losses = []
 small = lm.connect("sim-small", cache=False)
 with dspy.context(lm=small, adapter=dspy.JSONAdapter()):
@@ -453,7 +453,7 @@ table(conformance(CustomAdapter(), lm=model).rows, caption="CustomAdapter, held 
 # DSPy's own adapters do not pass all of it. Here is what fails in each; one of them is a trap of its own: `BAMLAdapter` takes a
 # model that is *used twice* for one that contains itself, and refuses it.
 
-# %% name="conformance-of-all"
+# %% name="conformance-of-all" tags=["nbval-check-output"]
 reports = {name: conformance(adapter) for name, adapter in ADAPTERS.items() if name != "TwoStep"}
 for name, report in reports.items():
     print(f"{name}: {len(report.passed)} passed, failed: {', '.join(report.failed) or 'nothing'}")

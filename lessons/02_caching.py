@@ -1505,7 +1505,7 @@ table(rows)
 # come, compared with the rare ones. A formula (Che's approximation) predicts the hit rate from that; the lab draws it over what
 # the course's memory tier measures.
 
-# %% name="explorer"
+# %% name="explorer" tags=["nbval-check-output"]
 from course_lib.labs.cache_explorer import cache_explorer
 
 cache_explorer()
@@ -1562,7 +1562,7 @@ table(shown, caption="The nearest near-misses and the farthest paraphrases")
 # %% [markdown]
 # All pairs of the first half as a picture. The line is the threshold that `calibrate` chooses, of which more below.
 
-# %% name="pairs-plot"
+# %% name="pairs-plot" tags=["nbval-check-output"]
 from course_lib.caching.semantic import draw_similarities, draw_tradeoff
 
 chosen = calibrate(rows, max_false_share=0.05)
@@ -1582,7 +1582,7 @@ for label in ("paraphrase", "near-miss", "unrelated"):
 # serves, with guards, at most 5 % of the near-misses. Below: what each threshold would do, guards and threshold alone; the
 # rings are the threshold chosen.
 
-# %% name="tradeoff"
+# %% name="tradeoff" tags=["nbval-check-output"]
 draw_tradeoff(rows, chosen.threshold)
 plt.show()
 for limit in (chosen.threshold, 0.9):
@@ -1595,7 +1595,7 @@ for limit in (chosen.threshold, 0.9):
 # That was on the pairs from which the threshold was chosen, and for which the guards were written. What counts is the other
 # half, which was not looked at while they were. Shares come with their 95 % interval: of few cases one knows little.
 
-# %% name="held-out"
+# %% name="held-out" tags=["nbval-check-output"]
 judged = measured(labelled_pairs("test"))
 for is_guarded in (False, True):
     print(report(judged, chosen.threshold, is_guarded=is_guarded), "\n")
@@ -1845,7 +1845,7 @@ check("2.5", MySemanticCache)
 # leaves the rest as it was.
 
 
-# %% name="prefix"
+# %% name="prefix" tags=["nbval-check-output"]
 from course_lib.caching.prefix import changing_last, shared_prefixes
 
 
@@ -2243,7 +2243,7 @@ seen = outcomes(tuning, *told, accepts=search_agrees, metric=desk.category_match
 # Both models were asked about everything, once, so every threshold of the rule can be drawn without asking again. A point is
 # worth a look only if no other one is both better and cheaper: the *Pareto front*.
 
-# %% name="pareto"
+# %% name="pareto" tags=["nbval-check-output"]
 points = [*alone(seen), *curve(seen, (0.5, 0.6, 0.7, 0.8, 0.9, 1.0), name="cascade")]
 draw_points(points, title="Right category, 70 tickets of train and dev")
 plt.show()
@@ -2257,7 +2257,7 @@ for point in points:
 # A rule for choosing, made before looking at the test tickets: the cheapest threshold that is no worse than the large model.
 # Then the test tickets, once. And a baseline that nobody should skip: the search alone, without any model.
 
-# %% name="cascade-test"
+# %% name="cascade-test" tags=["nbval-check-output"]
 best = next(point for point in points[2:] if point.quality_score >= points[1].quality_score)
 told = ask(small, test), ask(large, test)
 won = gain(outcomes(test, *told, accepts=search_agrees, metric=desk.category_match), best.threshold)
@@ -2289,7 +2289,7 @@ for each in test[:4]:
 # More context costs more on every call. Does it help? `AnswerWithin` fits what the search found into a budget of tokens, best
 # sentences first, and says what it left out.
 
-# %% name="context-budget"
+# %% name="context-budget" tags=["nbval-check-output"]
 from course_lib.caching.context_budget import AnswerWithin
 
 asked = [each for each in desk.tickets("train") if each.article][:30]

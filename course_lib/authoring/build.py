@@ -14,6 +14,7 @@ from typing import Any
 
 import nbformat
 
+from course_lib.authoring import freshness
 from course_lib.authoring import notebook as notebooks
 from course_lib.authoring.errors import StrayNotebookError
 from course_lib.authoring.lesson import Lesson
@@ -29,7 +30,16 @@ class Built:
 
     path: Path
     notebook: Notebook
-    is_solution: bool
+    digest: str | None
+    """For a solution, the digest of the library's code and data that it rests on."""
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether it is a solution that was never run, or ran on other code than the library's of today."""
+        ran_on = self.notebook.metadata.get(notebooks.DIGEST)
+        return self.digest is not None and not (
+            notebooks.is_executed(self.notebook) and ran_on == self.digest
+        )
 
     @property
     def text(self) -> str:
@@ -53,8 +63,8 @@ def build(
 ) -> list[Path]:
     """Build every lesson of `root` and return the files that changed.
 
-    A solution keeps its outputs as long as its source part is unchanged; `execute` runs those that have none,
-    with `fresh` all of them: for a new DSPy, whose outputs should be read again.
+    A solution keeps its outputs as long as its code is unchanged, whatever its words. `execute` runs those
+    that have no outputs, or were run on other code of the library; with `fresh` all of them.
 
     Raises:
         BrokenLessonError: a lesson's source is wrong; nothing was written.
@@ -64,7 +74,7 @@ def build(
     wanted = plan(root, known=known)
     if execute:
         wanted = [
-            _executed(each) if _lacks_outputs(each) or (fresh and each.is_solution) else each
+            _executed(each) if each.is_stale or (fresh and each.digest is not None) else each
             for each in wanted
         ]
     changed = [each for each in wanted if _text_at(each.path) != each.text]
@@ -74,37 +84,40 @@ def build(
 
 
 def check(root: Path = ROOT, *, known: Collection[str] | None = None) -> list[Path]:
-    """Return the notebooks that `build(execute=True)` would change: stale, missing or not executed.
+    """Return the notebooks that `build(execute=True)` would change: missing, edited, or run on other code.
 
     Raises:
         BrokenLessonError: a lesson's source is wrong.
         StrayNotebookError: a notebook stands where no lesson put it.
     """
     wanted = plan(root, known=known)
-    return [each.path for each in wanted if _text_at(each.path) != each.text or _lacks_outputs(each)]
+    return [each.path for each in wanted if _text_at(each.path) != each.text or each.is_stale]
 
 
 def plan(root: Path = ROOT, *, known: Collection[str] | None = None) -> list[Built]:
     """Return every notebook as it should be; a solution has the outputs that its file still rightly holds."""
     lessons = read_all(root / "lessons", known=registered() if known is None else known)
-    wanted = [built for lesson in lessons for built in _pair(lesson, root)]
+    digests = freshness.digests(lessons)
+    wanted = [built for lesson in lessons for built in _pair(lesson, root, digests[lesson.name])]
     _refuse_strays(root, wanted)
     return wanted
 
 
-def _pair(lesson: Lesson, root: Path) -> list[Built]:
+def _pair(lesson: Lesson, root: Path, digest: str) -> list[Built]:
     file = f"{lesson.name}.ipynb"
     solution = root / "solutions" / file
     return [
-        Built(root / "notebooks" / file, notebooks.learner(lesson), is_solution=False),
-        Built(solution, _with_outputs(notebooks.solved(lesson), solution), is_solution=True),
+        Built(root / "notebooks" / file, notebooks.learner(lesson), digest=None),
+        Built(solution, _with_outputs(notebooks.solved(lesson), solution), digest),
     ]
 
 
 def _with_outputs(new: Notebook, path: Path) -> Notebook:
-    """Return the notebook with the outputs of the file at `path`, if that has the same source part."""
+    """Return the notebook with the outputs of the file at `path`, if that has the same code."""
     old = _read(path)
-    return old if old is not None and notebooks.source_part(old) == notebooks.source_part(new) else new
+    if old is None or notebooks.code_of(old) != notebooks.code_of(new):
+        return new
+    return notebooks.take_outputs(new, old)
 
 
 def _read(path: Path) -> Notebook | None:
@@ -121,11 +134,9 @@ def _read(path: Path) -> Notebook | None:
 def _executed(built: Built) -> Built:
     from course_lib.authoring.execution import execute  # nbclient: only a build that runs needs it
 
-    return Built(built.path, execute(built.notebook, name=built.path.name), is_solution=True)
-
-
-def _lacks_outputs(built: Built) -> bool:
-    return built.is_solution and not notebooks.is_executed(built.notebook)
+    done = execute(built.notebook, name=built.path.name)
+    done.metadata[notebooks.DIGEST] = built.digest
+    return Built(built.path, done, built.digest)
 
 
 def _text_at(path: Path) -> str | None:

@@ -19,6 +19,8 @@ METADATA = {
     "kernelspec": {"display_name": DISPLAY_NAME, "language": "python", "name": NAME},
     "language_info": {"name": "python"},
 }
+DIGEST = "library_digest"
+"""Where a solution keeps the digest of the library's code that it ran (see freshness.py)."""
 Notebook = Any
 """nbformat's NotebookNode, which has no types."""
 
@@ -57,13 +59,21 @@ def text_of(notebook: Notebook) -> str:
     return str(nbformat.writes(notebook)).rstrip("\n") + "\n"
 
 
-def source_part(notebook: Notebook) -> str:
-    """Return the file's text as it would be without outputs and execution counts."""
-    bare = nbformat.from_dict({**notebook, "cells": [{**cell} for cell in notebook.cells]})
-    for cell in bare.cells:
+def code_of(notebook: Notebook) -> list[str]:
+    """Return the text of every code cell, on which the outputs rest."""
+    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def take_outputs(new: Notebook, old: Notebook) -> Notebook:
+    """Give a notebook the outputs of another that has the same code, and the digest that these rest on."""
+    with_outputs = iter([cell for cell in old.cells if cell.cell_type == "code"])
+    for cell in new.cells:
         if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    return text_of(bare)
+            before = next(with_outputs)
+            cell.outputs, cell.execution_count = before.outputs, before.execution_count
+    if DIGEST in old.metadata:
+        new.metadata[DIGEST] = old.metadata[DIGEST]
+    return new
 
 
 def is_executed(notebook: Notebook) -> bool:
