@@ -2,31 +2,24 @@
 
 Main path: predict(rates_per_s, sizes_bytes, cache_bytes=..., ttl_s=...) -> Prediction with hit_share.
 
-The idea: in a large cache, the time from an answer's last use until it is crowded out is nearly the same for
-all, the characteristic time T. An answer asked for at rate r (a Poisson process) is then in the cache with
-probability 1 - exp(-r T), and T is the time at which the expected bytes just fill the cache.
+In a large cache, the time from an answer's last use until it is crowded out is nearly the same for all, the
+characteristic time T. An answer asked for at rate r (a Poisson process) is then in the cache with probability
+1 - exp(-r T), and T is the time at which the expected bytes just fill the cache.
 
-With a time to live D counted from insertion, a stay ends at the first gap longer than T or at age D,
-whichever comes first. The hits of a stay are renewals of a process whose gaps are exponential, but cut off at
-T; their rate m(t) is r up to T, falls by a = r exp(-r T) there, and obeys m'(t) = -a m(t - T) after it.
-The expected hits M are its integral up to D, and the hit probability is M / (1 + M): one miss, then M hits.
-T -> infinity gives r D / (1 + r D), a cache bounded by time alone; D -> infinity gives 1 - exp(-r T) again.
-What has run out makes room before what has not, as in MemoryTier; else dead answers would take room as well.
-
+With a time to live D counted from insertion, a stay ends at the first gap longer than T or at age D. With M
+hits to one miss, the share of hits is M / (1 + M). Without T, M is r D; without D, it is exp(r T) - 1. With both, hits
+come at rate r up to age T; of those that would come later, 1 - exp(-a (age - T)) have come by an age, where a
+follows from the rate r (1 - exp(-r T)) just after T. That is within half a point of the exact value.
 Source: H. Che, Y. Tung, Z. Wang, "Hierarchical Web caching systems", IEEE JSAC 20(7), 2002 (the idea);
 C. Fricker, P. Robert, J. Roberts, "A versatile and accurate approximation for LRU cache performance", ITC 24,
-2012 (why it works, and sizes); J. Jung, A. Berger, H. Balakrishnan, "Modeling TTL-based Internet caches",
-INFOCOM 2003 (r D / (1 + r D)); N. Choungmo Fofack, P. Nain, G. Neglia, D. Towsley, "Performance evaluation of
-hierarchical TTL-based cache networks", Computer Networks 65, 2014, and D. Berger, P. Gland, S. Singla and
-F. Ciucu, "Exact analysis of TTL cache networks", Performance Evaluation 79, 2014 (LRU as a TTL that each hit
-renews, and the minimum of both kinds). The series for m is worked out here, from the renewal equation.
+2012 (why it works, and sizes); D. Berger, P. Gland, S. Singla, F. Ciucu, "Exact analysis of TTL cache
+networks", Performance Evaluation 79, 2014 (the exact value with both).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import factorial, inf
-from typing import Any
+from math import exp, inf, log
 
 import numpy as np
 import numpy.typing as npt
@@ -34,9 +27,6 @@ import numpy.typing as npt
 from course_lib.errors import CourseError
 
 Floats = npt.NDArray[np.float64]
-
-_SERIES_STEPS = 12
-"""Up to here (in units of T) the series is summed; beyond, m(t) has become a single exponential."""
 _MAX_EXPONENT = 600.0
 
 
@@ -50,14 +40,10 @@ class Prediction:
 
     hit_share: float
     """Share of requests that find their answer."""
-    byte_hit_share: float
-    """Share of requested bytes that are found."""
-    characteristic_s: float
-    """T: how long an answer that nobody asks for stays; infinite when all that is alive has room."""
     live_bytes: float
     """Bytes of answers in the cache that have not run out."""
-    hit_shares: Floats
-    """Each answer's own."""
+    characteristic_s: float
+    """T: how long an answer that nobody asks for stays; infinite when all that is alive has room."""
 
 
 def zipf(count: int, skew: float) -> Floats:
@@ -88,124 +74,71 @@ def predict(
     >>> round(predict(zipf(1000, 1.0), 1, cache_bytes=100).hit_share, 3)
     0.577
     """
-    rates, sizes = _checked(rates_per_s, sizes_bytes, cache_bytes, ttl_s)
+    rates, sizes = _checked(rates_per_s, sizes_bytes)
+    if not cache_bytes > 0 or (ttl_s is not None and not ttl_s > 0):
+        raise TrafficError(
+            f"cache_bytes={cache_bytes!r} and ttl_s={ttl_s!r} should be above 0; no TTL is None"
+        )
     fits = sizes <= cache_bytes  # what is larger than the cache is never kept
-    kept_rates, kept_sizes = rates[fits], sizes[fits]
-    time_s = _characteristic_s(kept_rates, kept_sizes, cache_bytes, ttl_s) if fits.any() else 0.0
-    return _told(rates, sizes, np.where(fits, _hit_shares(rates, time_s, ttl_s), 0.0), time_s)
+    time_s = _characteristic_s(rates[fits], sizes[fits], cache_bytes, ttl_s)
+    return _prediction(rates, sizes, np.where(fits, _hit_shares(rates, time_s, ttl_s), 0.0), time_s)
 
 
 def curve(
     rates_per_s: npt.ArrayLike, sizes_bytes: npt.ArrayLike, *, ttl_s: float | None = None, points: int = 30
 ) -> list[tuple[float, float]]:
     """Return (cache bytes, hit share) from a cache for almost nothing to one for all that is alive."""
-    rates, sizes = _checked(rates_per_s, sizes_bytes, 1.0, ttl_s)
-    first_s, last_s = 0.3 / rates.max(), (min(12 / rates.min(), ttl_s) if ttl_s else 12 / rates.min())
-    drawn = []
-    for time_s in np.geomspace(min(first_s, last_s / 10), last_s, points):
-        told = _told(rates, sizes, _hit_shares(rates, float(time_s), ttl_s), float(time_s))
-        drawn.append((told.live_bytes, told.hit_share))
-    return drawn
-
-
-def hits_per_stay(rates_per_s: Floats, characteristic_s: float, ttl_s: float | None) -> Floats:
-    """Return the expected hits between two misses of an answer: M in the module's description."""
-    asked = np.minimum(rates_per_s * characteristic_s, _MAX_EXPONENT)  # requests per T
-    if characteristic_s == 0.0:
-        return np.zeros_like(rates_per_s)
-    if ttl_s is None:
-        return np.asarray(np.expm1(asked))
-    if ttl_s <= characteristic_s:
-        return rates_per_s * ttl_s
-    age = ttl_s / characteristic_s
-    begun = _renewals(asked, min(age, float(_SERIES_STEPS)))
-    if age <= _SERIES_STEPS:
-        return begun
-    left = np.maximum(np.expm1(asked) - begun, 0.0)  # would still come without a time to live
-    later: Floats = left * np.expm1(-_decay(asked) * (age - _SERIES_STEPS))
-    return begun - later
-
-
-def _renewals(asked: Floats, age: float) -> Floats:
-    """Return M for a time to live of `age` times T, by the series; `asked` is requests per T."""
-    fading = -asked * np.exp(-asked)
-    total = asked * age
-    power = np.ones_like(asked)
-    for step in range(1, int(age) + 1):
-        power = power * fading
-        left = age - step
-        total = total + power * left**step * (asked * left / (step + 1) + 1.0) / factorial(step)
-    return np.maximum(total, 0.0)
-
-
-def _decay(asked: Floats) -> Floats:
-    """Return how fast m(t) fades per T in the end: the root y < 1 of y exp(-y) = x exp(-x) for x > 1."""
-    start = asked * np.exp(-asked)
-    root = start
-    for _ in range(40):
-        root = start * np.exp(root)
-    return np.where(asked > 1.0, root, 1.0)  # for x <= 1 nothing worth counting is left by then
+    rates, sizes = _checked(rates_per_s, sizes_bytes)
+    last_s = min(12 / rates.min(), ttl_s or inf)
+    times_s = np.geomspace(min(0.3 / rates.max(), last_s / 10), last_s, points)
+    drawn = [
+        _prediction(rates, sizes, _hit_shares(rates, time_s, ttl_s), time_s) for time_s in times_s.tolist()
+    ]
+    return [(each.live_bytes, each.hit_share) for each in drawn]
 
 
 def _hit_shares(rates: Floats, time_s: float, ttl_s: float | None) -> Floats:
-    if time_s == inf:
-        return np.ones_like(rates) if ttl_s is None else rates * ttl_s / (1 + rates * ttl_s)
-    hits = hits_per_stay(rates, time_s, ttl_s)
-    return hits / (1 + hits)
+    hits = np.minimum(_hits_per_stay(rates, time_s, inf if ttl_s is None else ttl_s), 1e300)
+    return np.asarray(hits / (1 + hits))
 
 
-def _told(rates: Floats, sizes: Floats, shares: Floats, time_s: float) -> Prediction:
-    return Prediction(
-        hit_share=float(rates @ shares / rates.sum()),
-        byte_hit_share=float((rates * sizes) @ shares / (rates @ sizes)),
-        characteristic_s=time_s,
-        live_bytes=float(sizes @ shares),
-        hit_shares=shares,
-    )
+def _hits_per_stay(rates: Floats, time_s: float, ttl_s: float) -> Floats:
+    """Return M of the module's description: the expected hits between two misses of each answer."""
+    if ttl_s <= time_s:
+        return rates * ttl_s
+    per_time = np.minimum(rates * time_s, _MAX_EXPONENT)
+    later = np.expm1(per_time) - per_time  # hits after T, were there no time to live
+    rate_per_s = -rates * np.expm1(-per_time)
+    is_within = -np.expm1(-rate_per_s * (ttl_s - time_s) / np.maximum(later, 1e-300))
+    return np.asarray(per_time + later * is_within)
 
 
 def _characteristic_s(rates: Floats, sizes: Floats, cache_bytes: float, ttl_s: float | None) -> float:
-    """Find the T at which the expected live bytes fill the cache, in the logarithm, by regula falsi."""
+    """Find the T at which the expected live bytes fill the cache, by halving an interval of its logarithm."""
 
-    def too_many(log_s: float) -> float:
-        return float(sizes @ _hit_shares(rates, float(np.exp(log_s)), ttl_s)) - cache_bytes
+    def fills(time_s: float) -> bool:
+        return bool(sizes @ _hit_shares(rates, time_s, ttl_s) > cache_bytes)
 
-    if float(sizes @ _hit_shares(rates, inf, ttl_s)) <= cache_bytes:
+    if not fills(inf):
         return inf
-    low = float(np.log(cache_bytes / float(rates @ sizes)))  # nothing is in there more often than asked for
-    high, at_low = low + 1.0, too_many(low)
-    while (at_high := too_many(high)) < 0:
-        low, at_low, high = high, at_high, high + 1.0
-        if high - low > _MAX_EXPONENT:
-            return inf
-    middle = low
-    for _ in range(60):
-        middle = low - at_low * (high - low) / (at_high - at_low)
-        found = too_many(middle)
-        if abs(found) <= 1e-6 * cache_bytes:
-            break
-        if found < 0:
-            low, at_low, at_high = middle, found, at_high / 2  # Illinois: the end that stays counts less
-        else:
-            high, at_high, at_low = middle, found, at_low / 2
-    return float(np.exp(middle))
+    low = log(cache_bytes / float(rates @ sizes))  # nothing is in there more often than it is asked for
+    high = low + 1.0
+    while not fills(exp(high)):
+        high += 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (low, middle) if fills(exp(middle)) else (middle, high)
+    return exp(low)
 
 
-def _checked(rates: Any, sizes: Any, cache_bytes: float, ttl_s: float | None) -> tuple[Floats, Floats]:
-    asked = np.atleast_1d(np.asarray(rates, dtype=np.float64))
-    try:
-        large = np.broadcast_to(np.asarray(sizes, dtype=np.float64), asked.shape)
-    except ValueError:
-        raise TrafficError(
-            f"{asked.size} rates but {np.size(sizes)} sizes; give a size for each, or one for all"
-        ) from None
-    for name, values in (("rates_per_s", asked), ("sizes_bytes", large)):
-        if not (values.size and np.isfinite(values).all() and (values > 0).all()):
-            raise TrafficError(
-                f"{name} should be positive numbers, at least one; leave out what nobody asks for"
-            )
-    if not cache_bytes > 0 or (ttl_s is not None and not ttl_s > 0):
-        raise TrafficError(
-            f"cache_bytes={cache_bytes!r} and ttl_s={ttl_s!r} should be above 0; no TTL is None"
-        )
-    return asked, large
+def _prediction(rates: Floats, sizes: Floats, shares: Floats, time_s: float) -> Prediction:
+    return Prediction(float(rates @ shares / rates.sum()), float(sizes @ shares), time_s)
+
+
+def _checked(rates_per_s: npt.ArrayLike, sizes_bytes: npt.ArrayLike) -> tuple[Floats, Floats]:
+    rates, sizes = np.asarray(rates_per_s, dtype=np.float64), np.asarray(sizes_bytes, dtype=np.float64)
+    if sizes.shape not in ((), rates.shape):
+        raise TrafficError(f"{rates.size} rates but {sizes.size} sizes; give a size for each, or one for all")
+    if not rates.size or not min(rates.min(), sizes.min()) > 0:
+        raise TrafficError("rates_per_s and sizes_bytes should be positive; leave out what nobody asks for")
+    return rates, np.broadcast_to(sizes, rates.shape)

@@ -8,10 +8,9 @@ popularity. Nothing sleeps: the clock jumps from request to request, so a day of
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -19,25 +18,8 @@ from course_lib.caching import che
 from course_lib.caching.che import Floats, Prediction
 from course_lib.caching.memory import MemoryTier
 
-SIZE_MEDIAN_BYTES = 900
-SIZE_SPREAD = 0.6
-"""Standard deviation of the logarithm of an answer's size."""
-
-
-class Cache(Protocol):
-    """What is measured: a tier that counts its bytes."""
-
-    def get(self, key: str) -> Any:
-        """Return the value, None when it is not there."""
-        ...
-
-    def put(self, key: str, value: Any, *, ttl_s: float | None = None) -> bool:
-        """Keep a value."""
-        ...
-
-    def size_bytes(self) -> int:
-        """Return the bytes of all entries."""
-        ...
+SIZE_MEDIAN_BYTES, SIZE_SPREAD = 900, 0.6
+"""Of an answer; the spread is the standard deviation of the logarithm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,71 +41,29 @@ class Traffic:
         return che.zipf(self.answers, self.skew) * self.rate_per_s
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What came of a stretch of traffic."""
-
-    hits: int
-    requests: int
-    """After the warm-up."""
-    live_bytes: int
-    """What the cache held at the end, as it counts it."""
-
-    @property
-    def hit_share(self) -> float:
-        """Share of requests that found their answer."""
-        return self.hits / self.requests
-
-
-class ManualClock:
-    """A clock that shows what it is set to."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def __call__(self) -> float:
-        """Return the second it shows."""
-        return self.now_s
-
-
 def predicted(traffic: Traffic, cache_bytes: int) -> Prediction:
     """Return what Che's approximation says."""
     sizes = entry_bytes(traffic.answers, traffic.seed)
     return che.predict(traffic.rates_per_s(), sizes, cache_bytes=cache_bytes, ttl_s=traffic.ttl_s)
 
 
-def measured(
-    traffic: Traffic,
-    cache_bytes: int,
-    *,
-    requests: int = 6_000,
-    warm_up: int = 2_000,
-    make: Callable[..., Cache] = MemoryTier,
-) -> Measured:
-    """Send `requests` through a cache that has been in use for long, and count the hits.
+def measured(traffic: Traffic, cache_bytes: int, *, requests: int = 6_000, warm_up: int = 2_000) -> float:
+    """Send `requests` through a MemoryTier that has been in use for long; returns the share of hits.
 
-    Args:
-        traffic: what is asked for.
-        cache_bytes: room in the cache.
-        requests: how many count.
-        warm_up: how many go before them, uncounted.
-        make: builds the cache; called as `make(cache_bytes, clock=...)`.
+    `warm_up` requests go before them, uncounted.
     """
-    clock = ManualClock()
-    cache = make(cache_bytes, clock=clock)
+    clock = SimpleNamespace(now_s=0.0)  # which nothing but the traffic moves
+    tier = MemoryTier(cache_bytes, clock=lambda: float(clock.now_s))
     keys, values = _answers(traffic.answers, traffic.seed)
-    ttl_s = traffic.ttl_s
-    _fill(cache, clock, traffic, cache_bytes)
-    asked = _asked(traffic, warm_up + requests)
+    _fill(tier, clock, traffic, cache_bytes)
     hits = 0
-    for number, (at_s, answer) in enumerate(asked):
+    for number, (at_s, answer) in enumerate(_requests(traffic, warm_up + requests)):
         clock.now_s = at_s
-        key = keys[answer]
-        if cache.get(key) is None:
-            cache.put(key, values[answer], ttl_s=ttl_s)
+        if tier.get(keys[answer]) is None:
+            tier.put(keys[answer], values[answer], ttl_s=traffic.ttl_s)
         elif number >= warm_up:
             hits += 1
-    return Measured(hits, requests, cache.size_bytes())
+    return hits / requests
 
 
 @lru_cache(maxsize=8)
@@ -131,9 +71,8 @@ def entry_bytes(answers: int, seed: int) -> Floats:
     """Return what each answer takes in a MemoryTier, the key and the table included."""
     keys, values = _answers(answers, seed)
     tier = MemoryTier(1 << 40)
-    tier.put(keys[0], values[0])
-    beside = tier.size_bytes() - len(values[0])  # the same for all: keys are of one length
-    return np.array([len(value) + beside for value in values], dtype=np.float64)
+    tier.put(keys[0], b"")  # what is taken beside the value is the same for all: keys are of one length
+    return np.array([len(value) + tier.size_bytes() for value in values], dtype=np.float64)
 
 
 @lru_cache(maxsize=2)
@@ -144,7 +83,7 @@ def _answers(answers: int, seed: int) -> tuple[list[str], list[bytes]]:
 
 
 @lru_cache(maxsize=2)
-def _asked(traffic: Traffic, count: int) -> list[tuple[float, int]]:
+def _requests(traffic: Traffic, count: int) -> list[tuple[float, int]]:
     """Return (second, answer) of each request, the same for every cache that is measured under it."""
     rng = np.random.default_rng([traffic.seed, 1])
     seconds = rng.exponential(1 / traffic.rate_per_s, count).cumsum()
@@ -153,8 +92,8 @@ def _asked(traffic: Traffic, count: int) -> list[tuple[float, int]]:
     return list(zip(seconds.tolist(), answers.tolist(), strict=True))
 
 
-def _fill(cache: Cache, clock: ManualClock, traffic: Traffic, cache_bytes: int) -> None:
-    """Bring the cache to what traffic without end would have left, had there been room for all.
+def _fill(tier: MemoryTier, clock: SimpleNamespace, traffic: Traffic, cache_bytes: int) -> None:
+    """Bring the tier to what traffic without end would have left, had there been room for all.
 
     Each answer's last request and last insertion are drawn from their exact joint distribution; then all are
     put in the order of their last requests. What would be crowded out again is left out from the start.
@@ -173,4 +112,4 @@ def _fill(cache: Cache, clock: ManualClock, traffic: Traffic, cache_bytes: int) 
     for answer in latest_first[before <= cache_bytes][::-1].tolist():
         clock.now_s = -float(used_s[answer])
         ttl_s = None if traffic.ttl_s is None else float(left_s[answer] + used_s[answer])
-        cache.put(keys[answer], values[answer], ttl_s=ttl_s)
+        tier.put(keys[answer], values[answer], ttl_s=ttl_s)

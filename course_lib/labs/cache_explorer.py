@@ -25,27 +25,22 @@ SKEWS = (0.6, 0.8, 1.0, 1.2)
 ANSWERS = (300, 1000, 4000)
 SHARES = (0.03, 0.05, 0.1, 0.2, 0.4, 1.0)
 """Sizes of the cache, as shares of what all answers would take."""
-TTLS_S: Mapping[str, float | None] = {
-    "10 s": 10.0,
-    "1 min": 60.0,
-    "10 min": 600.0,
-    "1 h": 3600.0,
-    "none": None,
-}
+TTLS_S = {"10 s": 10.0, "1 min": 60.0, "10 min": 600.0, "1 h": 3600.0, "none": None}
 RATES_PER_S = (1, 10, 100)
 
 MODEL = "sim-large"
 PROMPT_TOKENS, COMPLETION_TOKENS = 900, 30
 """Of a call that a hit saves: `Triage` with eight demos."""
+_CALL_USD = prices.cost_usd(MODEL, PROMPT_TOKENS, COMPLETION_TOKENS)
+_DAY_S = 86_400
 
-_INK = "color:var(--jp-content-font-color1, #1f2328);background:var(--jp-layout-color0, #ffffff)"
 _PAPER = "var(--jp-layout-color0, #ffffff)"
+_INK = f"color:var(--jp-content-font-color1, #1f2328);background:{_PAPER}"
 _INTRO = (
     "How much of your traffic a cache can answer depends on how alike the questions are, how much room "
     "there is, and how long an answer counts. Choose; the line is predicted, the dots are measured on the "
     "course's memory tier, with 6,000 simulated requests each."
 )
-_DAY_S = 86_400
 
 
 class UnknownSettingError(CourseError):
@@ -85,12 +80,7 @@ class Explored:
 
 @lru_cache(maxsize=64)
 def explore(
-    skew: float = 0.8,
-    answers: int = 1000,
-    ttl: str = "10 min",
-    rate_per_s: int = 10,
-    *,
-    requests: int = 6_000,
+    skew: float = 0.8, answers: int = 1000, ttl: str = "10 min", rate_per_s: int = 10, requests: int = 6_000
 ) -> Explored:
     """Predict and measure the hit rate at each of SHARES.
 
@@ -104,39 +94,24 @@ def explore(
     Raises:
         UnknownSettingError: for a value that is not on its list.
     """
-    _check(
-        skew=(skew, SKEWS),
-        answers=(answers, ANSWERS),
-        ttl=(ttl, tuple(TTLS_S)),
-        rate=(rate_per_s, RATES_PER_S),
-    )
-    asked = Traffic(skew, answers, float(rate_per_s), TTLS_S[ttl])
-    sizes = traffic.entry_bytes(answers, asked.seed)
-    return Explored(
-        asked,
-        ttl,
-        tuple(_point(asked, share, int(share * sizes.sum()), requests) for share in SHARES),
-        tuple(che.curve(asked.rates_per_s(), sizes, ttl_s=asked.ttl_s)),
-    )
+    _check(skew=(skew, SKEWS), answers=(answers, ANSWERS), ttl=(ttl, TTLS_S), rate=(rate_per_s, RATES_PER_S))
+    chosen = Traffic(skew, answers, float(rate_per_s), TTLS_S[ttl])
+    sizes = traffic.entry_bytes(answers, chosen.seed)
+    points = tuple(_point(chosen, share, int(share * sizes.sum()), requests) for share in SHARES)
+    return Explored(chosen, ttl, points, tuple(che.curve(chosen.rates_per_s(), sizes, ttl_s=chosen.ttl_s)))
 
 
-def _point(asked: Traffic, share: float, cache_bytes: int, requests: int) -> Point:
-    seen = traffic.measured(asked, cache_bytes, requests=requests)
-    return Point(
-        share,
-        cache_bytes,
-        traffic.predicted(asked, cache_bytes).hit_share,
-        seen.hit_share,
-        seen.hit_share * asked.rate_per_s * _DAY_S * _call_usd(),
-    )
+def _point(chosen: Traffic, share: float, cache_bytes: int, requests: int) -> Point:
+    hit_share = traffic.measured(chosen, cache_bytes, requests=requests)
+    saved_usd = hit_share * chosen.rate_per_s * _DAY_S * _CALL_USD
+    return Point(share, cache_bytes, traffic.predicted(chosen, cache_bytes).hit_share, hit_share, saved_usd)
 
 
-def _check(**settings: tuple[Any, Sequence[Any]]) -> None:
+def _check(**settings: tuple[Any, Sequence[Any] | Mapping[str, Any]]) -> None:
     for name, (given, offered) in settings.items():
         if given not in offered:
-            raise UnknownSettingError(
-                f"no {name} {given!r} in the lab; choose from {', '.join(map(repr, offered))}"
-            )
+            listed = ", ".join(map(repr, offered))
+            raise UnknownSettingError(f"no {name} {given!r} in the lab; choose from {listed}")
 
 
 # -- what is shown -------------------------------------------------------------------------------------
@@ -144,17 +119,16 @@ def _check(**settings: tuple[Any, Sequence[Any]]) -> None:
 
 def show(explored: Explored, share: float = 0.1) -> Shown:
     """Show the drawing with one size marked, and the figures of all in a table."""
-    figures = _figures(explored)
-    words = _sentence(explored, explored.at(share))
+    figures, summary = _figures(explored), _summary(explored, explored.at(share))
     html = (
-        f'<div style="{_INK};line-height:1.5"><p style="margin:6px 0;max-width:80ch">{escape(words)}</p>'
+        f'<div style="{_INK};line-height:1.5"><p style="margin:6px 0;max-width:80ch">{escape(summary)}</p>'
         f"{_drawing(explored, share)}{figures.html}</div>"
     )
-    return Shown(html, f"{words}\n\n{figures.text}")
+    return Shown(html, f"{summary}\n\n{figures.text}")
 
 
 def _figures(explored: Explored) -> Shown:
-    asked = explored.traffic
+    chosen = explored.traffic
     rows = [
         {
             "cache": f"{_bytes(point.cache_bytes)} ({point.share:.0%})",
@@ -166,24 +140,20 @@ def _figures(explored: Explored) -> Shown:
         for point in explored.points
     ]
     caption = (
-        f"Hit rate: skew {asked.skew}, {asked.answers:,} answers, TTL {explored.ttl}, "
-        f"{asked.rate_per_s:g} requests/s"
+        f"Hit rate: skew {chosen.skew}, {chosen.answers:,} answers, TTL {explored.ttl}, "
+        f"{chosen.rate_per_s:g} requests/s"
     )
     return table(rows, caption=caption)
 
 
-def _sentence(explored: Explored, point: Point) -> str:
-    spent_usd = explored.traffic.rate_per_s * _DAY_S * _call_usd()
+def _summary(explored: Explored, point: Point) -> str:
+    spent_usd = explored.traffic.rate_per_s * _DAY_S * _CALL_USD
     return (  # in words, because a notebook takes what stands between two dollar signs for mathematics
         f"A cache of {_bytes(point.cache_bytes)} ({point.share:.0%} of all answers) hits "
         f"{point.measured_share:.1%} of the requests (predicted: {point.predicted_share:.1%}) and saves "
         f"{point.saved_usd_per_day:,.0f} of {spent_usd:,.0f} dollars a day, "
-        f"at {100 * _call_usd():.3f} cents a call."
+        f"at {100 * _CALL_USD:.3f} cents a call."
     )
-
-
-def _call_usd() -> float:
-    return prices.cost_usd(MODEL, PROMPT_TOKENS, COMPLETION_TOKENS)
 
 
 def _points(difference_share: float) -> str:
@@ -194,8 +164,46 @@ def _bytes(size: float) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
 
-_LEFT, _TOP, _WIDTH, _HEIGHT = 56, 36, 560, 240
+_LEFT, _TOP, _RIGHT, _BOTTOM = 56, 36, 616, 276
 _FIRST_SHARE = 0.02
+_BLUE = 'stroke="var(--jp-brand-color1, #1976d2)" stroke-width="2.5"'
+
+
+def _drawing(explored: Explored, share: float) -> str:
+    """Return the chart as SVG, in the colours of the page it stands in."""
+    marked, whole = explored.at(share), explored.points[-1].cache_bytes
+
+    def x(size: float) -> float:
+        return _RIGHT - (_RIGHT - _LEFT) * log10(whole / size) / log10(1 / _FIRST_SHARE)
+
+    def y(hit_share: float) -> float:
+        return _BOTTOM - (_BOTTOM - _TOP) * hit_share
+
+    parts = []
+    for hit in (0.0, 0.25, 0.5, 0.75, 1.0):
+        parts.append(_line(_LEFT, y(hit), _RIGHT, y(hit), 'stroke="currentColor" stroke-opacity="0.2"'))
+        parts.append(_text(_LEFT - 8, y(hit) + 4, f"{hit:.0%}", 'text-anchor="end"'))
+    at = x(marked.cache_bytes)
+    parts.append(_line(at, _TOP, at, _BOTTOM, 'stroke="currentColor" stroke-dasharray="4 4"'))
+    visible = _visible(explored, _FIRST_SHARE * whole)
+    curve = " ".join(f"{x(size):.1f},{y(hit):.1f}" for size, hit in visible)
+    parts.append(f'<polyline points="{curve}" fill="none" {_BLUE}/>')
+    for point in explored.points:
+        radius, fill = (7, "currentColor") if point is marked else (5, _PAPER)
+        parts.append(_dot(x(point.cache_bytes), y(point.measured_share), radius, fill))
+        parts.append(_text(x(point.cache_bytes), _BOTTOM + 18, _bytes(point.cache_bytes)))
+    parts += [_line(_LEFT, 12, _LEFT + 26, 12, _BLUE), _dot(_LEFT + 170, 12, 5, "none")]
+    parts.append(_text(_LEFT + 34, 16, "predicted (Che)", 'text-anchor="start"'))
+    parts.append(_text(_LEFT + 182, 16, "measured (MemoryTier)", 'text-anchor="start"'))
+    parts.append(_text((_LEFT + _RIGHT) / 2, _BOTTOM + 38, "size of the cache (logarithmic)"))
+    middle = (_TOP + _BOTTOM) / 2
+    parts.append(_text(14, middle, "hit rate", f'text-anchor="middle" transform="rotate(-90 14 {middle})"'))
+    summary = _summary(explored, marked)
+    label = escape(f"Chart: predicted and measured hit rate over the size of the cache. {summary}")
+    return (
+        f'<svg role="img" aria-label="{label}" viewBox="0 0 {_RIGHT + 44} {_BOTTOM + 48}" '
+        f'style="max-width:46em;width:100%;{_INK}">{"".join(parts)}</svg>'
+    )
 
 
 def _visible(explored: Explored, first_bytes: float) -> list[tuple[float, float]]:
@@ -203,63 +211,21 @@ def _visible(explored: Explored, first_bytes: float) -> list[tuple[float, float]
     last = explored.points[-1]
     sizes, hits = zip(*explored.line, strict=True)
     inside = [(size, hit) for size, hit in explored.line if first_bytes < size < last.cache_bytes]
-    begun = (first_bytes, float(np.interp(first_bytes, sizes, hits)))
-    return [begun, *inside, (last.cache_bytes, last.predicted_share)]
+    first = (first_bytes, float(np.interp(first_bytes, sizes, hits)))
+    return [first, *inside, (last.cache_bytes, last.predicted_share)]
 
 
-def _drawing(explored: Explored, share: float) -> str:
-    """Return the chart as SVG, in the colours of the page it stands in."""
-    whole = explored.points[-1].cache_bytes
+def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" {style}/>'
 
-    def x(size: float) -> float:
-        return _LEFT + _WIDTH * (1 - log10(whole / size) / log10(1 / _FIRST_SHARE))
 
-    def y(hit_share: float) -> float:
-        return _TOP + _HEIGHT * (1 - hit_share)
+def _dot(x: float, y: float, radius: int, fill: str) -> str:
+    style = f'fill="{fill}" stroke="currentColor" stroke-width="2"'
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" {style}/>'
 
-    text = 'fill="currentColor" font-size="12"'
-    parts = [
-        f'<line x1="{_LEFT}" x2="{_LEFT + _WIDTH}" y1="{y(hit):.1f}" y2="{y(hit):.1f}" '
-        f'stroke="currentColor" stroke-opacity="0.2"/>'
-        f'<text x="{_LEFT - 8}" y="{y(hit) + 4:.1f}" text-anchor="end" {text}>{hit:.0%}</text>'
-        for hit in (0.0, 0.25, 0.5, 0.75, 1.0)
-    ]
-    marked = explored.at(share)
-    at = x(marked.cache_bytes)
-    parts.append(
-        f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{_TOP + _HEIGHT}" stroke="currentColor" '
-        f'stroke-dasharray="4 4" stroke-opacity="0.7"/>'
-    )
-    line = " ".join(f"{x(size):.1f},{y(hit):.1f}" for size, hit in _visible(explored, _FIRST_SHARE * whole))
-    colour = "var(--jp-brand-color1, #1976d2)"
-    parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2.5"/>')
-    for point in explored.points:
-        here = point.share == share
-        parts.append(
-            f'<circle cx="{x(point.cache_bytes):.1f}" cy="{y(point.measured_share):.1f}" '
-            f'r="{7 if here else 5}" fill="{"currentColor" if here else _PAPER}" '
-            f'stroke="currentColor" stroke-width="2"/>'
-            f'<text x="{x(point.cache_bytes):.1f}" y="{_TOP + _HEIGHT + 18}" text-anchor="middle" {text}>'
-            f"{_bytes(point.cache_bytes)}</text>"
-        )
-    dot = 'fill="none" stroke="currentColor" stroke-width="2"'
-    parts.append(
-        f'<line x1="{_LEFT}" x2="{_LEFT + 26}" y1="12" y2="12" stroke="{colour}" stroke-width="2.5"/>'
-        f'<text x="{_LEFT + 34}" y="16" {text}>predicted (Che)</text>'
-        f'<circle cx="{_LEFT + 170}" cy="12" r="5" {dot}/>'
-        f'<text x="{_LEFT + 182}" y="16" {text}>measured (MemoryTier)</text>'
-        f'<text x="{_LEFT + _WIDTH / 2}" y="{_TOP + _HEIGHT + 38}" text-anchor="middle" {text}>'
-        f"size of the cache (logarithmic)</text>"
-        f'<text x="14" y="{_TOP + _HEIGHT / 2}" text-anchor="middle" {text} '
-        f'transform="rotate(-90 14 {_TOP + _HEIGHT / 2})">hit rate</text>'
-    )
-    label = escape(
-        f"Chart: predicted and measured hit rate over the size of the cache. {_sentence(explored, marked)}"
-    )
-    return (
-        f'<svg role="img" aria-label="{label}" viewBox="0 0 {_LEFT + _WIDTH + 44} {_TOP + _HEIGHT + 48}" '
-        f'style="max-width:46em;width:100%;{_INK}">{"".join(parts)}</svg>'
-    )
+
+def _text(x: float, y: float, text: str, style: str = 'text-anchor="middle"') -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" fill="currentColor" font-size="12" {style}>{text}</text>'
 
 
 # -- the widget ----------------------------------------------------------------------------------------
@@ -289,25 +255,25 @@ def _widget_class() -> type[Any]:
             self.share = choice("cache size", {f"{value:.0%}": value for value in SHARES}, share)
             self.ttl = choice("time to live", {name: name for name in TTLS_S}, ttl)
             self.rate = choice("requests per s", {str(value): value for value in RATES_PER_S}, rate_per_s)
-            self._said, self._out = widgets.HTML(), widgets.HTML()
+            self._status, self._out = widgets.HTML(), widgets.HTML()
             controls = [self.skew, self.answers, self.share, self.ttl, self.rate]
             for control in controls:
                 control.observe(lambda _: self.draw(), "value")
             intro = widgets.HTML(f'<p style="{_INK};max-width:80ch;line-height:1.5">{escape(_INTRO)}</p>')
-            super().__init__([intro, *controls, self._said, self._out])
+            super().__init__([intro, *controls, self._status, self._out])
             self.draw()
 
         def draw(self) -> None:
             """Predict, measure and show what is chosen now; a traffic seen before is shown at once."""
-            self._say("Computing …")
+            self._report("Computing …")
             explored = explore(self.skew.value, self.answers.value, self.ttl.value, self.rate.value)
             self.shown = show(explored, self.share.value)
             self._out.value = self.shown.html
             worst = max(abs(point.measured_share - point.predicted_share) for point in explored.points)
-            self._say(f"Done: prediction and measurement differ by {100 * worst:.1f} points at most.")
+            self._report(f"Done: prediction and measurement differ by {100 * worst:.1f} points at most.")
 
-        def _say(self, words: str) -> None:
-            self._said.value = f'<p role="status" aria-live="polite" style="{_INK}">{escape(words)}</p>'
+        def _report(self, status: str) -> None:
+            self._status.value = f'<p role="status" aria-live="polite" style="{_INK}">{escape(status)}</p>'
 
         def _repr_mimebundle_(self, **options: Any) -> Any:
             """Add the drawing and the figures, for viewers that run no widgets."""
@@ -318,23 +284,13 @@ def _widget_class() -> type[Any]:
 
 
 def cache_explorer(
-    skew: float = 0.8,
-    answers: int = 1000,
-    ttl: str = "10 min",
-    rate_per_s: int = 10,
-    *,
-    share: float = 0.1,
+    skew: float = 0.8, answers: int = 1000, ttl: str = "10 min", rate_per_s: int = 10, *, share: float = 0.1
 ) -> Any:
     """Show the lab; choose with the mouse, or with Tab and Enter.
 
     Raises:
         UnknownSettingError: for a value that the lab does not offer.
     """
-    _check(
-        skew=(skew, SKEWS),
-        answers=(answers, ANSWERS),
-        ttl=(ttl, tuple(TTLS_S)),
-        rate=(rate_per_s, RATES_PER_S),
-        share=(share, SHARES),
-    )
+    explore(skew, answers, ttl, rate_per_s)
+    _check(share=(share, SHARES))
     return _widget_class()(skew, answers, ttl, rate_per_s, share)

@@ -75,8 +75,8 @@ def test_every_choice_redraws_and_says_what_came_of_it(lab):
 
     assert lab._out.value != before
     assert "TTL 10 s" in lab._out.value
-    assert "Done: prediction and measurement differ by" in lab._said.value
-    assert 'role="status"' in lab._said.value
+    assert "Done: prediction and measurement differ by" in lab._status.value
+    assert 'role="status"' in lab._status.value
 
 
 def test_another_cache_size_needs_no_new_measurement(lab):
@@ -90,7 +90,7 @@ def test_another_cache_size_needs_no_new_measurement(lab):
 def test_it_says_that_it_is_computing_while_it_is(lab, monkeypatch):
     said = []
     monkeypatch.setattr(
-        lab_module, "explore", lambda *setting: said.append(lab._said.value) or explore(*setting)
+        lab_module, "explore", lambda *setting: said.append(lab._status.value) or explore(*setting)
     )
     lab.rate.value = 1
 
