@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 import tempfile
@@ -25,11 +24,11 @@ import resource, sys, tempfile
 from pathlib import Path
 from course_lib.caching import BatchProcessor
 
-async def cheap(text):
+def cheap(text):
     return {"answer": text[:40], "labels": ["shipping", "low"]}
 
 with tempfile.TemporaryDirectory() as folder:
-    batch = BatchProcessor(cheap, journal=Path(folder) / "journal", output=Path(folder) / "out.jsonl")
+    batch = BatchProcessor(cheap, journal=Path(folder) / "journal")
     items = ((f"ticket {n}: where is my parcel? ",) for n in range(int(sys.argv[1])))
     assert sum(item.ok for item in batch.run(items)) == int(sys.argv[1])
 status = Path("/proc/self/status")
@@ -41,14 +40,14 @@ else:
 
 
 def peak(items: int) -> float:
-    """Return the largest resident size of a fresh process that runs a batch with journal and output."""
+    """Return the largest resident size of a fresh process that runs a batch with a journal."""
     command = [sys.executable, "-c", MEMORY, str(items)]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return float(out) / 2**10
 
 
 def canned(latency_s: float) -> Any:
-    """Return an LM whose engine answers after a wait, in threads and in tasks alike."""
+    """Return an LM whose engine answers after a wait."""
     import dspy
     from dspy.lm15 import Message, Request, Response, TextPart, Usage
 
@@ -62,12 +61,7 @@ def canned(latency_s: float) -> Any:
             time.sleep(latency_s)
             return answer(request)
 
-    class WaitsAsync:
-        async def complete(self, request: Request) -> Response:
-            await asyncio.sleep(latency_s)
-            return answer(request)
-
-    return dspy.LM("bench/canned", engine=Waits(), async_engine=WaitsAsync(), cache=False)
+    return dspy.LM("bench/canned", engine=Waits(), cache=False)
 
 
 def ours(program: Any, items: list[Any], **options: Any) -> float:

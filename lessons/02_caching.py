@@ -2018,7 +2018,7 @@ print("requests for 80 tickets in all:", lm.ledger().requests - before)
 # refuses.
 
 # %% name="another-batch"
-from course_lib.caching.batch.errors import OtherBatchError
+from course_lib.caching.batch import OtherBatchError
 
 try:
     with dspy.context(lm=lm.connect("sim-small", cache=False)):
@@ -2034,7 +2034,7 @@ except OtherBatchError as error:
 # them is killed.
 
 # %% name="dask"
-from course_lib.caching.batch.on_dask import local_cluster
+from course_lib.caching.batch import local_cluster
 
 before = lm.ledger().requests
 with local_cluster(workers=2, threads=4) as client, dspy.context(lm=night_model):

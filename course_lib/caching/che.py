@@ -7,9 +7,10 @@ characteristic time T. An answer asked for at rate r (a Poisson process) is then
 1 - exp(-r T), and T is the time at which the expected bytes just fill the cache.
 
 With a time to live D counted from insertion, a stay ends at the first gap longer than T or at age D. With M
-hits to one miss, the share of hits is M / (1 + M). Without T, M is r D; without D, it is exp(r T) - 1. With both, hits
-come at rate r up to age T; of those that would come later, 1 - exp(-a (age - T)) have come by an age, where a
-follows from the rate r (1 - exp(-r T)) just after T. That is within half a point of the exact value.
+hits to one miss, the share of hits is M / (1 + M). Without T, M is r D; without D, it is exp(r T) - 1. With
+both, hits come at rate r up to age T; of those that would come later, 1 - exp(-a (age - T)) have come by an
+age, where a follows from the rate r (1 - exp(-r T)) just after T. That is within half a point of the exact
+value.
 Source: H. Che, Y. Tung, Z. Wang, "Hierarchical Web caching systems", IEEE JSAC 20(7), 2002 (the idea);
 C. Fricker, P. Robert, J. Roberts, "A versatile and accurate approximation for LRU cache performance", ITC 24,
 2012 (why it works, and sizes); D. Berger, P. Gland, S. Singla, F. Ciucu, "Exact analysis of TTL cache

@@ -1,8 +1,7 @@
-"""A model that costs nothing to ask and counts what it is asked, in threads and in tasks."""
+"""A model that costs nothing to ask and counts what it is asked."""
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections import Counter
@@ -22,9 +21,13 @@ class Model:
         self.wait_s: dict[str, float] = {}
         self.at_once = self.most_at_once = 0
         self._lock = threading.Lock()
-        self.lm = dspy.LM(
-            "course/sim-large", engine=_Sync(self), async_engine=_Async(self), cache=False, num_retries=0
-        )
+        self.lm = dspy.LM("course/sim-large", engine=self, cache=False, num_retries=0)
+
+    def complete(self, request: Request) -> Response:
+        """Answer, after the wait that the question asks for."""
+        question = self.begin(request)
+        time.sleep(self.wait_s.get(question, 0))
+        return self.end(request, question)
 
     def begin(self, request: Request) -> str:
         """Take down a question and return it."""
@@ -38,7 +41,8 @@ class Model:
 
     def end(self, request: Request, question: str) -> Response:
         """Return the answer, or garbage for a question that begins with "bad"."""
-        self.at_once -= 1
+        with self._lock:
+            self.at_once -= 1
         text = (
             "?"
             if question.startswith("bad")
@@ -53,26 +57,6 @@ class Model:
         )
 
 
-class _Sync:
-    def __init__(self, model: Model) -> None:
-        self._model = model
-
-    def complete(self, request: Request) -> Response:
-        question = self._model.begin(request)
-        time.sleep(self._model.wait_s.get(question, 0))
-        return self._model.end(request, question)
-
-
-class _Async:
-    def __init__(self, model: Model) -> None:
-        self._model = model
-
-    async def complete(self, request: Request) -> Response:
-        question = self._model.begin(request)
-        await asyncio.sleep(self._model.wait_s.get(question, 0))
-        return self._model.end(request, question)
-
-
 @pytest.fixture
 def model() -> Iterator[Model]:
     """The model, set for the test."""
@@ -85,6 +69,11 @@ def model() -> Iterator[Model]:
 def ask() -> Any:
     """A program of one call."""
     return dspy.Predict("question -> answer")
+
+
+def questions(count: int) -> list[dict[str, str]]:
+    """Inputs for `ask`."""
+    return [{"question": f"q{number}"} for number in range(count)]
 
 
 @pytest.fixture(autouse=True)

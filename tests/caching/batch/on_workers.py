@@ -6,6 +6,9 @@ import os
 import time
 from pathlib import Path
 
+from course_lib import desk
+from course_lib.caching.keys import current_scope
+
 
 def notes(number: int, folder: str) -> dict[str, int]:
     """Leave a line of who ran the item, and take a little while."""
@@ -15,3 +18,9 @@ def notes(number: int, folder: str) -> dict[str, int]:
     if number == 7:
         raise ValueError("seven")
     return {"number": number}
+
+
+def tenant(ticket: str) -> str | None:
+    """Ask the model, and return for whom."""
+    desk.Triage()(ticket=ticket)
+    return current_scope().tenant

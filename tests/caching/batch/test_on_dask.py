@@ -13,10 +13,9 @@ import dspy
 import pytest
 
 from course_lib import desk, lm
-from course_lib.caching import BatchProcessor
-from course_lib.caching.batch.errors import InputError
-from course_lib.caching.batch.on_dask import DaskRunner, _told, local_cluster
-from tests.caching.batch.on_workers import notes
+from course_lib.caching import BatchProcessor, scope
+from course_lib.caching.batch import InputError, local_cluster
+from tests.caching.batch.on_workers import notes, tenant
 
 ITEMS = 120
 
@@ -35,22 +34,46 @@ def test_a_desk_program_runs_on_workers_and_its_usage_comes_back(client, tmp_pat
         before = lm.ledger()
         run = BatchProcessor(desk.Triage(), journal=tmp_path / "j", client=client).run(examples)
         there = list(run)
+        after = lm.ledger()
+        resumed = list(BatchProcessor(desk.Triage(), journal=tmp_path / "j").run(examples))
 
-        assert _told(desk.Triage())["name"] == "Triage"  # it travelled as JSON
-        assert [item.result for item in there] == [item.result for item in here]
-        assert run.totals.usage.calls == lm.ledger().requests - before.requests == 6
-        assert run.totals.usage.cost_usd == pytest.approx(lm.ledger().cost_usd - before.cost_usd)
-        assert all(
-            item.resumed for item in BatchProcessor(desk.Triage(), journal=tmp_path / "j").run(examples)
-        )
+    assert [item.result for item in there] == [item.result for item in here]
+    assert run.totals.usage.calls == after.requests - before.requests == 6
+    assert run.totals.usage.cost_usd == pytest.approx(after.cost_usd - before.cost_usd)
+    assert all(item.resumed for item in resumed)
 
 
-def test_a_killed_worker_loses_no_item_and_repeats_none_in_the_output(client, tmp_path):
+def test_each_item_runs_in_the_scope_of_its_batch_and_no_worker_answers_from_a_cache(client):
+    inputs = [{"ticket": "Where is my parcel?"}] * 4
+    with dspy.context(lm=lm.connect("sim-small", cache=True)):
+        before = lm.ledger().requests
+        for name in ("A", "B"):
+            with scope(tenant=name):
+                batch = BatchProcessor(tenant, client=client, progress=False).run(inputs)
+            assert [item.result for item in batch] == [name] * 4
+        asked = lm.ledger().requests - before
+
+    assert asked == 8
+
+
+def test_what_a_notebook_defines_travels_too(client):
+    suffix = "!"
+
+    class Shouts(dspy.Module):
+        def forward(self, word):
+            return dspy.Prediction(answer=word.upper() + suffix)
+
+    item = next(BatchProcessor(Shouts(), client=client).run([{"word": "a"}]))
+
+    assert item.result.answer == "A!"
+
+
+def test_a_killed_worker_loses_no_item_and_repeats_only_what_it_had_in_hand(client, tmp_path):
     inputs = [(number, str(tmp_path)) for number in range(ITEMS)]
     pids = list(client.run(os.getpid).values())
 
     items = []
-    for item in BatchProcessor(notes, client=client, concurrency=8, version="1").run(inputs):
+    for item in BatchProcessor(notes, client=client, concurrency=8).run(inputs):
         items.append(item)
         if len(items) == 30:
             os.kill(pids[0], signal.SIGKILL)
@@ -61,13 +84,23 @@ def test_a_killed_worker_loses_no_item_and_repeats_none_in_the_output(client, tm
     assert (items[7].error.kind, items[7].error.message) == ("ValueError", "seven")
     assert [item.result["number"] for item in items if item.ok] == [n for n in range(ITEMS) if n != 7]
     assert set(ran) <= {1, 2}
-    assert ran[2] <= 8  # those that were in the killed worker's hands
+    assert ran[2] <= 8
 
 
-def test_a_scheduler_open_to_the_network_is_refused():
+@pytest.mark.parametrize("address", ["tcp://192.0.2.1:8786", "tcp://scheduler:8786"])
+def test_a_scheduler_open_to_the_network_is_refused(address):
     class Elsewhere:
         class scheduler:  # noqa: N801
-            address = "tcp://192.0.2.1:8786"
+            pass
+
+    Elsewhere.scheduler.address = address
 
     with pytest.raises(InputError, match="open to the network without TLS"):
-        DaskRunner(notes, Elsewhere, concurrency=1, deadline_s=None, types=())
+        BatchProcessor(notes, client=Elsewhere).run([])
+
+
+def test_a_program_that_cannot_travel_is_refused(client):
+    lock = __import__("threading").Lock()
+
+    with pytest.raises(InputError, match="cannot be pickled"):
+        BatchProcessor(lambda number: (lock, number), client=client).run([1])
