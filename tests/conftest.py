@@ -7,15 +7,18 @@ import os
 import shutil
 import socket
 import sys
-import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from course_lib.authoring.isolation import CHOICES
+from tests import leftovers
 
 # Read by DSPy and LiteLLM at import or first use, so set before any test module is imported.
-_SCRATCH = Path(tempfile.mkdtemp(prefix="course-tests-"))
+_RUN = leftovers.begin()
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER")
+_SCRATCH = _RUN / f"scratch-{_WORKER}"
 os.environ["DSPY_CACHEDIR"] = str(_SCRATCH / "dspy_cache")
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 os.environ["COURSE_WORK"] = str(_SCRATCH / "work")
@@ -48,11 +51,23 @@ def _loopback_only() -> object:
     patch.undo()
 
 
-def pytest_unconfigure() -> None:
-    """Leave nothing in the temporary folder."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the folders of `tmp_path` in the run's own, unless --basetemp says where."""
+    config.option.basetemp = config.option.basetemp or _RUN / "tmp_path"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """Fail a run that leaves files or processes; they are looked for when its workers have ended."""
+    yield
     if postgres := sys.modules.get("course_lib.services.postgres"):
         shutil.rmtree(postgres.default_folder(), ignore_errors=True)
-    shutil.rmtree(_SCRATCH, ignore_errors=True)
+    if _WORKER is None and (left := leftovers.end(_RUN)):
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        reporter.section("left behind by this run", red=True)
+        reporter.write_line("\n".join(left))
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture

@@ -1,0 +1,52 @@
+"""A run of tests that leaves a file or a process behind is red."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests import leftovers
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a run of this test's own."""
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    for name in ("TMPDIR", leftovers.RUN):
+        monkeypatch.setenv(name, os.environ[name])
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(leftovers, "PATIENCE_S", 1.0)
+    return leftovers.begin()
+
+
+def test_a_clean_run_leaves_nothing_not_even_its_folder(run: Path):
+    with tempfile.TemporaryDirectory() as folder:
+        assert Path(folder).parent == run
+
+    assert leftovers.end(run) == []
+    assert not run.exists()
+
+
+def test_a_file_left_in_the_temporary_folder_is_named(run: Path):
+    Path(tempfile.mkdtemp(prefix="course-left-")).joinpath("file").touch()
+
+    (left,) = leftovers.end(run)
+
+    assert left.startswith("file course-left-")
+    assert not run.exists()
+
+
+def test_a_process_left_running_is_named_though_its_parent_is_gone(run: Path):
+    child = "import time; time.sleep(60)"
+    code = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {child!r}], stdout=2).pid)"
+    pid = int(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True).stdout)
+
+    (left,) = leftovers.end(run)
+
+    os.kill(pid, 9)
+    assert left.startswith(f"process {pid}: ")
