@@ -147,7 +147,7 @@ xray()
 # small letters), `days_waited: int` and `order_ids: list[str]`. Without running the parser: what does it make of each?
 
 # %% name="six-replies"
-from course_lib.exercises.adapters.prompt_checks import REPLIES
+from course_lib.exercises.adapters import REPLIES
 
 for letter, text in REPLIES.items():
     print(f"--- {letter} ---\n{text}\n")

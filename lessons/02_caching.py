@@ -437,11 +437,10 @@ print("a list of models: called 3 times, ran", three_times([tent, lamps]))
 # %% name="five-misses" tags=["needs"]
 import inspect
 
-from course_lib.exercises.caching import misses as caching_misses
-from course_lib.exercises.caching.misses import Colleague
+from course_lib.exercises.caching import Colleague, requests_of
 
 print(inspect.getsource(Colleague))
-{letter: caching_misses.requests_of(getattr(Colleague(), letter)) for letter in "abcde"}
+{letter: requests_of(getattr(Colleague(), letter)) for letter in "abcde"}
 
 # %% [markdown]
 # `why` gives for each letter the part of the request in which the two calls differ: `_fn_identifier` (the function that DSPy
@@ -1647,7 +1646,7 @@ print(f"an exact hit in memory:              {ways['memory']:.1f} ms")
 # text has a longer row. `PAIRS` holds 28 paraphrases and 25 near-misses from the calibrate half.
 
 # %% name="given-2-5" tags=["needs"]
-from course_lib.exercises.caching.semantic import PAIRS, embed
+from course_lib.exercises.caching import PAIRS, embed
 
 for pair in [*PAIRS[:4], *PAIRS[-3:]]:
     print("same " if pair.is_same else "other", "|", pair.asked, "|", pair.cached)

@@ -6,8 +6,7 @@ import dspy
 import pytest
 
 from course_lib.adapters import CustomAdapter
-from course_lib.exercises.adapters import prompt_checks
-from course_lib.exercises.adapters.prompt_checks import REPLIES
+from course_lib.exercises.adapters import REPLIES, predicted_parse
 from course_lib.exercises.engine import registry
 from course_lib.exercises.engine.checking import judge
 
@@ -26,7 +25,7 @@ def test_chat_adapter_is_refused_for_it_does_not_write_labelled_lines():
 
 @pytest.mark.parametrize("letter", REPLIES)
 def test_each_wrong_guess_about_a_reply_is_told_apart(letter):
-    right = {each: prompt_checks._parsed(text) for each, text in REPLIES.items()}
+    right = {each: predicted_parse._parsed(text) for each, text in REPLIES.items()}
     fields = {"category": "billing", "days_waited": 0, "order_ids": []}
     guess = right | {letter: fields if right[letter] == "error" else "error"}
 

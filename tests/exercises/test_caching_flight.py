@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from course_lib.caching.flight import Flights
-from course_lib.exercises.caching.flight import EXERCISE
+from course_lib.exercises.caching.single_flight import EXERCISE
 from course_lib.exercises.engine.checking import judge
 
 

@@ -1,1 +1,23 @@
-"""The exercises of section 2, and what they check."""
+"""The exercises of section 2, and what lesson 02 shows of them.
+
+Main path: EXERCISES -> engine.registry imports the module of one exercise when it is asked for.
+
+- `Colleague`, `requests_of`: five pairs of calls that each pay twice, and what one costs (part 2).
+- `PAIRS`, `embed`: labelled pairs of questions, and their embedding (part 4).
+"""
+
+import lazy_loader
+
+EXERCISES = {
+    "2.1": "misses",
+    "2.2": "lru",
+    "2.3": "redis",
+    "2.4": "single_flight",
+    "2.5": "semantic",
+    "2.6": "batch",
+}
+"""The module of each exercise, by id."""
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, submod_attrs={"misses": ["Colleague", "requests_of"], "semantic": ["PAIRS", "embed"]}
+)

@@ -1,26 +1,22 @@
 """Exercise 2.6, a batch that can be killed: what the endpoint was asked before and after a real SIGKILL.
 
 Main path: EXERCISE -> exercises/caching.py. Each check runs the learner's function on a journal of its own;
-where a kill is needed, in a process of its own (the function travels there by cloudpickle, as with dask).
+where a kill is needed, in a process of its own.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from course_lib import lm
-from course_lib.exercises.engine.checks import expect, expect_equal
+from course_lib.exercises.engine.checks import expect, expect_equal, without_error
 from course_lib.exercises.engine.registry import Exercise
+from course_lib.exercises.engine.seen import counted, in_another_process
 from course_lib.lm import client
 
 Pair = tuple[str, str]
@@ -39,13 +35,6 @@ ITEMS: tuple[Pair, ...] = (
 KILLED_AT = 5
 READ_AHEAD = 16
 
-CHILD = """
-import sys
-import cloudpickle
-from course_lib.exercises.caching.batch import run_until_killed
-run_until_killed(cloudpickle.load(sys.stdin.buffer), sys.argv[1])
-"""
-
 
 def ask_model(text: str) -> str:
     """Ask the endpoint one question, without DSPy or cache; the answer says to what, so no two are equal."""
@@ -54,7 +43,7 @@ def ask_model(text: str) -> str:
     return f"{text} {reply}"
 
 
-def run_until_killed(resumable: Resumable, path: str) -> None:
+def run_until_killed(resumable: Resumable, path: Path) -> None:
     """Run the batch, and kill this process once call number KILLED_AT has been paid for."""
     calls = 0
 
@@ -66,7 +55,7 @@ def run_until_killed(resumable: Resumable, path: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return answer
 
-    for _ in resumable(ITEMS, ask, Path(path)):
+    for _ in resumable(ITEMS, ask, path):
         pass
 
 
@@ -78,17 +67,7 @@ def _place() -> Iterator[Path]:
 
 def _killed(resumable: Resumable, path: Path) -> int:
     """Run the learner's batch in a process that dies at call KILLED_AT; returns how many calls were paid."""
-    cloudpickle: Any = import_module("cloudpickle")  # it has no types
-    before = lm.ledger().requests
-    env = os.environ | {"COURSE_LM_URL": lm.url(), "COURSE_LM_KEY": lm.key()}
-    child = subprocess.run(  # noqa: S603  (our own script, in the same Python)
-        [sys.executable, "-c", CHILD, str(path)],
-        input=cloudpickle.dumps(resumable),
-        env=env,
-        capture_output=True,
-        check=False,
-        timeout=30,
-    )
+    child, calls = counted(lambda: in_another_process(run_until_killed, resumable, path))
     last = child.stderr.decode(errors="replace").strip().splitlines()[-1:]
     expect(
         child.returncode == -signal.SIGKILL,
@@ -97,26 +76,23 @@ def _killed(resumable: Resumable, path: Path) -> int:
         expected="a batch that was still calling the model",
         hint="Each item that is not in the journal is asked once, in order: is ask() called for every one?",
     )
-    return lm.ledger().requests - before
+    return len(calls)
 
 
 def _resumed(
     resumable: Resumable, path: Path, items: Iterable[Pair] = ITEMS, what: str = "a kill"
 ) -> tuple[list[Pair], int]:
     """Run the batch again; returns what it yields, and how many calls were paid."""
-    before = lm.ledger().requests
-    try:
-        got = [(str(key), answer) for key, answer in resumable(iter(items), ask_model, path)]
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, OSError) as error:
-        expect(
-            False,
+    pairs, calls = counted(
+        lambda: without_error(
+            lambda: [(str(key), answer) for key, answer in resumable(iter(items), ask_model, path)],
             f"the batch goes on after {what}",
-            observed=f"{type(error).__name__}: {error!s:.160}",
             expected="the remaining items",
             hint="The journal's last line may be half a line. Which lines can be trusted?",
+            errors=(ValueError, KeyError, IndexError, TypeError, AttributeError, OSError),
         )
-        raise
-    return got, lm.ledger().requests - before
+    )
+    return pairs, len(calls)
 
 
 def answers_in_order_and_keeps_errors(resumable: Resumable) -> None:
@@ -128,16 +104,13 @@ def answers_in_order_and_keeps_errors(resumable: Resumable) -> None:
         return text.upper()
 
     with _place() as path:
-        try:
-            got = list(resumable(iter(ITEMS[:4]), ask, path))
-        except TimeoutError:
-            expect(
-                False,
-                "one failed item does not end the batch",
-                observed="TimeoutError came out of the batch at its second item",
-                expected="('T-2', 'error: TimeoutError'), and then the other items",
-                hint="Catch Exception around ask(text) alone, and go on with a text that says what happened.",
-            )
+        got = without_error(
+            lambda: list(resumable(iter(ITEMS[:4]), ask, path)),
+            "one failed item does not end the batch",
+            expected="('T-2', 'error: TimeoutError'), and then the other items",
+            hint="Catch Exception around ask(text) alone, and go on with a text that says what happened.",
+            errors=TimeoutError,
+        )
         wanted = [(key, text.upper()) for key, text in ITEMS[:4]]
         wanted[1] = ("T-2", "error: TimeoutError")
         expect_equal([tuple(pair) for pair in got], wanted, "the pairs that come out, one of them failed")

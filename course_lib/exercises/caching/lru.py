@@ -1,6 +1,6 @@
 """Exercise 2.2, a cache that forgets: the least recently used entry leaves, and so does what is too old.
 
-Main path: EXERCISE is listed in caching.py; each check makes caches with a clock that it turns itself.
+Main path: EXERCISE -> engine.registry; each check makes caches with a clock that it turns itself.
 """
 
 from __future__ import annotations

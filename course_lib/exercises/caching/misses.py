@@ -1,6 +1,6 @@
 """Exercise 2.1, five misses: a colleague's pairs of calls that each pay twice, to be explained and repaired.
 
-Main path: EXERCISE is listed in caching.py; Colleague is what the notebook shows.
+Main path: EXERCISE -> engine.registry; Colleague is what the notebook shows.
 Source: dspy.clients.cache.Cache and dspy.clients.execution.PreparedCall.key (DSPy 3.4.1).
 """
 
@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import inspect
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from course_lib import desk, lm
+from course_lib.exercises.caching.dspy_cache import under_dspy
 from course_lib.exercises.engine.checks import expect, expect_equal, run
 from course_lib.exercises.engine.registry import Exercise
+from course_lib.exercises.engine.seen import counted
 
 LETTERS = "abcde"
 PARTS = ("_fn_identifier", "messages", "temperature", "rollout_id", "no key")
@@ -61,28 +63,16 @@ def _sort() -> Any:
     return dspy.Predict(dspy.Signature(f"ticket -> category: Literal[{labels}]"))
 
 
-_TICKET = desk.tickets("dev")[3].text
+@cache
+def _ticket() -> str:
+    return desk.tickets("dev")[3].text
 
 
 def _watched(pair: Callable[..., Any]) -> tuple[Any, list[lm.Call], list[tuple[dict[str, Any], str]]]:
-    """Return the pair's answers, what the model's server saw, and what DSPy's cache was asked for."""
-    import dspy
+    """Return the pair's answers, what the model's server saw, and what DSPy's cache was asked for.
 
-    with _own_cache() as asked, dspy.context(lm=lm.connect("sim-large"), adapter=dspy.ChatAdapter()):
-        before = lm.ledger().requests
-        answers = pair(_sort(), _TICKET)
-        if inspect.isawaitable(answers):
-            answers = run(_awaited(answers))
-        return answers, lm.ledger(since=before).calls, asked
-
-
-async def _awaited(answers: Any) -> Any:
-    return await answers
-
-
-@contextmanager
-def _own_cache() -> Iterator[list[tuple[dict[str, Any], str]]]:
-    """Give DSPy an empty cache of its own kind, and yield each request with its key, or "" for none."""
+    What the cache was asked for is each request with its key, or "" where no key can be made.
+    """
     import dspy
     from dspy.clients.cache import Cache
 
@@ -99,15 +89,17 @@ def _own_cache() -> Iterator[list[tuple[dict[str, Any], str]]]:
                 asked.append((request, ""))
             return super().get(request, ignored_args_for_cache_key)
 
-    former = vars(dspy).get("cache")
-    dspy.cache = Open(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None)
-    try:
-        yield asked
-    finally:
-        if former is None:
-            del dspy.cache
-        else:
-            dspy.cache = former
+    def answers() -> Any:
+        made = pair(_sort(), _ticket())
+        return run(_awaited(made)) if inspect.isawaitable(made) else made
+
+    empty = Open(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None)
+    with under_dspy(empty), dspy.context(lm=lm.connect("sim-large"), adapter=dspy.ChatAdapter()):
+        return *counted(answers), asked
+
+
+async def _awaited(answers: Any) -> Any:
+    return await answers
 
 
 def _difference(pair: Callable[..., Any]) -> str:
@@ -168,7 +160,7 @@ def _keeps_its_purpose(letter: str, pair: Callable[..., Any], calls: list[lm.Cal
             "The service's event loop must not wait for a model; dspy.asyncify runs a program beside it.",
         ),
         (
-            all(_TICKET[:40] in str(call.messages) for call in calls),
+            all(_ticket()[:40] in str(call.messages) for call in calls),
             f"pair {letter} still asks about the ticket",
             "The ticket itself has to stand in the prompt.",
         ),

@@ -1,6 +1,6 @@
 """Exercise 2.3, the Redis tier under dspy.cache: an answer paid for once, in whichever process.
 
-Main path: EXERCISE is listed in caching.py; each check has a Redis of its own, and counts on lm.ledger().
+Main path: EXERCISE -> engine.registry; each check has a Redis of its own, and counts on lm.ledger().
 Source: dspy.clients.cache.Cache, of which the learner overrides get and put (DSPy 3.4.1).
 """
 
@@ -11,8 +11,6 @@ import os
 import pickletools
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -21,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from course_lib import lm
-from course_lib.exercises.engine.checks import expect, expect_equal
+from course_lib.exercises.caching.dspy_cache import under_dspy
+from course_lib.exercises.engine.checks import expect, expect_equal, without_error
 from course_lib.exercises.engine.registry import Exercise
+from course_lib.exercises.engine.seen import counted, in_another_process
 from course_lib.exercises.engine.stubs import stub_methods
 from course_lib.services.redis import Server, running_redis
 
@@ -31,16 +31,6 @@ QUESTION = "How long does shipping to Norway take? (exercise 2.3)"
 TTL_S = 60
 _SOON_S = 3.0
 _GARBAGE = b"\x80\x04 this is not yours \xff"
-
-_OTHER_PROCESS = """
-import sys, json, cloudpickle
-sys.path[:] = json.loads(sys.stdin.buffer.readline())
-make, url, ttl_s, question = cloudpickle.load(sys.stdin.buffer)
-from course_lib.exercises.caching.redis import _model
-import dspy
-dspy.cache = make(url, ttl_s=ttl_s)
-print(json.dumps(_model()(question)))
-"""
 
 
 def _model() -> Any:
@@ -58,30 +48,14 @@ def _own_redis() -> Iterator[Server]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def _under_dspy(cache: Any) -> Iterator[None]:
-    import dspy
-
-    former = vars(dspy).get("cache")
-    dspy.cache = cache
-    try:
-        yield
-    finally:
-        if former is None:
-            del dspy.cache
-        else:
-            dspy.cache = former
-
-
 def _ask(cache: Any, question: str = QUESTION) -> tuple[Any, int]:
     """Return the model's answer through this cache, and how many requests that cost."""
     import dspy
 
     model = _model()
-    before = lm.ledger().requests
-    with _under_dspy(cache), dspy.context(callbacks=[]):
-        answer = model(question)
-    return answer, lm.ledger().requests - before
+    with under_dspy(cache), dspy.context(callbacks=[]):
+        answer, calls = counted(lambda: model(question))
+    return answer, len(calls)
 
 
 def _stored(server: Server) -> dict[bytes, bytes]:
@@ -188,22 +162,17 @@ def takes_foreign_values_for_misses(cache_class: CacheClass) -> None:
         cache = cache_class(server.url, ttl_s=TTL_S)
         for key in client.scan_iter(_type="string"):
             client.set(key, _GARBAGE)
-        again, paid = _without_error("a value in Redis that is not yours", lambda: _ask(cache))
+        again, paid = _survives("a value in Redis that is not yours", cache)
         expect_equal((again, paid), (answer, 1), "answer and requests when the value in Redis is not yours")
 
 
-def _without_error(when: str, ask: Callable[[], tuple[Any, int]]) -> tuple[Any, int]:
-    try:
-        return ask()
-    except Exception as error:  # border: whatever the learner's get or put lets through
-        expect(
-            False,
-            f"the model's call survives {when}",
-            observed=f"{type(error).__name__}: {error!s:.150}",
-            expected="an answer of the model",
-            hint="An error that leaves get or put ends the model's call. Which errors can each line raise?",
-        )
-        raise
+def _survives(when: str, cache: Any) -> tuple[Any, int]:
+    return without_error(
+        lambda: _ask(cache),
+        f"the model's call survives {when}",
+        expected="an answer of the model",
+        hint="An error that leaves get or put ends the model's call. Which errors can each line raise?",
+    )
 
 
 def goes_on_without_redis(cache_class: CacheClass) -> None:
@@ -212,7 +181,7 @@ def goes_on_without_redis(cache_class: CacheClass) -> None:
         answer, _ = _ask(cache_class(server.url, ttl_s=TTL_S))
         cache = cache_class(server.url, ttl_s=TTL_S)
         server.kill()
-        again, paid = _without_error("a Redis that is down", lambda: _ask(cache))
+        again, paid = _survives("a Redis that is down", cache)
         expect_equal((again, paid), (answer, 1), "answer and requests while Redis is down")
         server.start()
         _ask(cache)
@@ -260,37 +229,7 @@ def is_shared_by_processes(cache_class: CacheClass) -> None:
     """What one process has paid for, another process gets without a request."""
     with _own_redis() as server:
         answer, _ = _ask(cache_class(server.url, ttl_s=TTL_S))
-        before = lm.ledger().requests
-        again = _in_another_process(cache_class, server.url)
-        expect_equal(
-            lm.ledger().requests - before,
-            0,
-            "requests of another process that asks the same",
-            hint="Does the key depend on something that differs between processes, such as hash()?",
-        )
-        expect_equal(again, answer, "the answer in another process")
-
-
-def _in_another_process(cache_class: CacheClass, url: str) -> Any:
-    import cloudpickle  # type: ignore[import-untyped]
-
-    try:
-        sent = cloudpickle.dumps((cache_class, url, TTL_S, QUESTION))
-    except Exception as error:  # border: the learner's class may refer to anything
-        expect(
-            False,
-            "your class can be sent to another process",
-            observed=f"{type(error).__name__}: {error!s:.150}",
-            expected="a class that opens its own connection, to the url it is given",
-        )
-        raise
-    done = subprocess.run(  # noqa: S603  (our own program)
-        [sys.executable, "-c", _OTHER_PROCESS],
-        input=json.dumps(sys.path).encode() + b"\n" + sent,
-        capture_output=True,
-        check=False,
-        env={**os.environ, "COURSE_LM_URL": lm.url(), "COURSE_LM_KEY": lm.key()},
-    )
+        done, calls = counted(lambda: in_another_process(answer_through, cache_class, server.url))
     words = done.stderr.decode(errors="replace").strip().splitlines()
     expect(
         done.returncode == 0,
@@ -298,7 +237,18 @@ def _in_another_process(cache_class: CacheClass, url: str) -> Any:
         observed=words[-1] if words else f"it ended with code {done.returncode}",
         expected="an answer",
     )
-    return json.loads(done.stdout)
+    expect_equal(
+        len(calls),
+        0,
+        "requests of another process that asks the same",
+        hint="Does the key depend on something that differs between processes, such as hash()?",
+    )
+    expect_equal(json.loads(done.stdout), answer, "the answer in another process")
+
+
+def answer_through(cache_class: CacheClass, url: str) -> Any:
+    """Ask the question through a cache of this class, in whichever process this is."""
+    return _ask(cache_class(url, ttl_s=TTL_S))[0]
 
 
 EXERCISE = Exercise(

@@ -1,6 +1,6 @@
 """Exercise 2.5, a semantic cache: other words are served, nearly the same words are not, tenants stay apart.
 
-Main path: EXERCISE is listed in caching.py; the checks fill a learner's cache and ask it the given pairs.
+Main path: EXERCISE -> engine.registry; the checks fill a learner's cache and ask it the given pairs.
 """
 
 from __future__ import annotations

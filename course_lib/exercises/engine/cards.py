@@ -22,12 +22,15 @@ MARKS = {
 }
 """Colour of the bar beside the words that say the same."""
 
+_OWN_COLUMN = "float:none;width:auto"
+"""JupyterLab floats the terms of a list in a fifth of the width; the card's grid places them."""
+_TERM = f"{_OWN_COLUMN};font-weight:600;white-space:nowrap"
+_TOLD = f"{_OWN_COLUMN};margin:0;white-space:pre-wrap;overflow-wrap:anywhere"
+_ROWS = "display:grid;grid-template-columns:max-content 1fr;gap:.25em 1em;margin:0"
 _PRE = (
     "margin:0;padding:.5em;white-space:pre-wrap;overflow-wrap:anywhere;"
     f"background:var(--jp-layout-color2,#eeeeee);{TEXT};font-family:var(--jp-code-font-family,monospace)"
 )
-_OWN_COLUMN = "float:none;width:auto"
-"""JupyterLab floats the terms of a list in a fifth of the width; the card's grid places them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +53,8 @@ class Card:
 
     def html(self) -> str:
         """Return the card as HTML that follows the notebook's theme."""
-        mark = MARKS.get(self.outcome, BORDER)
         rows = "".join(
-            f'<dt style="{_OWN_COLUMN};font-weight:600;white-space:nowrap">{escape(label)}</dt>'
-            f'<dd style="{_OWN_COLUMN};margin:0;white-space:pre-wrap;overflow-wrap:anywhere">'
-            f"{escape(text)}</dd>"
+            f'<dt style="{_TERM}">{escape(label)}</dt><dd style="{_TOLD}">{escape(text)}</dd>'
             for label, text in self.rows
         )
         code = "".join(
@@ -62,23 +62,15 @@ class Card:
             f'<pre style="{_PRE}">{escape(source)}</pre></div>'
             for label, source in self.code
         )
+        body = f'<dl style="{_ROWS}">{rows}</dl>' if rows else ""
+        if code:
+            body += f'<div style="display:flex;flex-wrap:wrap;gap:1em;margin-top:.6em">{code}</div>'
+        title, bar = escape(self.title, quote=True), MARKS.get(self.outcome, BORDER)
         return (
-            f'<div class="course-card" role="group" aria-label="{escape(self.title, quote=True)}" '
-            f'style="{SURFACE};{TEXT};border:1px solid {BORDER};border-left:6px solid {mark};'
+            f'<div class="course-card" role="group" aria-label="{title}" '
+            f'style="{SURFACE};{TEXT};border:1px solid {BORDER};border-left:6px solid {bar};'
             f'border-radius:4px;padding:.6em 1em;max-width:70em">'
-            f'<p style="margin:0 0 .4em;font-weight:600">{escape(self.title)}</p>'
-            + (
-                '<dl style="display:grid;grid-template-columns:max-content 1fr;gap:.25em 1em;margin:0">'
-                f"{rows}</dl>"
-                if rows
-                else ""
-            )
-            + (
-                f'<div style="display:flex;flex-wrap:wrap;gap:1em;margin-top:.6em">{code}</div>'
-                if code
-                else ""
-            )
-            + "</div>"
+            f'<p style="margin:0 0 .4em;font-weight:600">{title}</p>{body}</div>'
         )
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:

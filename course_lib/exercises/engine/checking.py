@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from textwrap import shorten
 from typing import Literal
@@ -19,6 +20,7 @@ from course_lib.exercises.engine.registry import Exercise, check_title
 from course_lib.exercises.engine.sources import crash_line, source_of
 
 Outcome = Literal["passed", "failed", "crashed", "not attempted"]
+Rows = tuple[tuple[str, str], ...]
 
 LONGEST_LINE_CHARS = 240
 SLACK_S = 30.0
@@ -33,7 +35,7 @@ class Result:
     outcome: Outcome
     message: str
     """One line, as printed after "0.1 failed: "."""
-    rows: tuple[tuple[str, str], ...] = ()
+    rows: Rows = ()
     """What the card says: (label, text)."""
     checked: str = ""
     """Title of the check that failed or crashed."""
@@ -75,64 +77,94 @@ def check(exercise_id: str, *things: object) -> Result:
         KeyboardInterrupt: the learner interrupted the kernel; the check is recorded as interrupted.
     """
     exercise = registry.get(exercise_id)
-    say(*_tell_interrupted())
+    for each in progress.close_interrupted():
+        say(f"the last check of {each} was interrupted (kernel stopped?); run it again")
     limit_s = exercise.deadline_s * len(exercise.checks) + SLACK_S
-    run = progress.start(exercise_id, source=source_of(things), limit_s=limit_s)
     started_s = time.monotonic()
     try:
-        result = judge(exercise, *things)
+        with progress.checking(exercise_id, source=source_of(things), limit_s=limit_s) as finish:
+            result = judge(exercise, *things)
+            finish(outcome=result.outcome, message=result.message, checked=result.checked)
+            finish(seconds=round(time.monotonic() - started_s, 3))
     except KeyboardInterrupt:
-        progress.end_run(exercise_id, run)
         say(f"{exercise_id} stopped: you interrupted the check, so it does not count; run the cell again.")
         raise
-    progress.finish(
-        exercise_id, run, outcome=result.outcome, message=result.message, checked=result.checked,
-        seconds=round(time.monotonic() - started_s, 3),
-    )  # fmt: skip
     say(shorten(result.line, LONGEST_LINE_CHARS, placeholder=" ... (see the card)"))
     show_card(result.card())
     say(*progress.notes())
     return result
 
 
-def _tell_interrupted() -> list[str]:
-    """Close the checks that a stopped kernel left open, and say which they were."""
-    cut_off = progress.interrupted(progress.read())
-    for event in cut_off:
-        progress.end_run(event.exercise, event.run)
-    exercises = dict.fromkeys(event.exercise for event in cut_off)
-    return [f"the last check of {each} was interrupted (kernel stopped?); run it again" for each in exercises]
-
-
 def judge(exercise: Exercise, *things: object) -> Result:
     """Run an exercise's checks and return the outcome, without showing or remembering anything."""
     untouched = [number for number, thing in enumerate(things, start=1) if exercise.is_stub(thing)]
-    if not things or len(untouched) == len(things):
+    if len(untouched) == len(things):
         return _not_attempted(exercise)
     if untouched:
         return _part_missing(exercise, untouched[0], len(things))
     for number, one in enumerate(exercise.checks):
-        try:
-            call_within(one, *things, deadline_s=exercise.deadline_s)
-        except CheckFailed as failure:
-            return _failed(exercise, number, failure)
-        except TooSlowError as slow:
-            return _too_slow(exercise, number, slow)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # border: the learner's code may raise anything
-            return _crashed(exercise, number, error)
+        if result := _problem(exercise, number, one, things):
+            return result
     titles = "\n".join(f"{check_title(one)}." for one in exercise.checks)
     count = len(exercise.checks)
-    return Result(
-        exercise.id,
-        "passed",
-        f"{count} of {count} checks",
-        (
-            ("Checked", titles),
-            ("Next", f'solution("{exercise.id}") shows ours beside yours, with the reason.'),
-        ),
+    after = f'solution("{exercise.id}") shows ours beside yours, with the reason.'
+    rows = (("Checked", titles), ("Next", after))
+    return Result(exercise.id, "passed", f"{count} of {count} checks", rows)
+
+
+def _problem(
+    exercise: Exercise, number: int, one: Callable[..., object], things: tuple[object, ...]
+) -> Result | None:
+    """Run one check; return what is wrong, None if nothing is."""
+    outcome: Outcome = "failed"
+    try:
+        call_within(one, *things, deadline_s=exercise.deadline_s)
+        return None
+    except CheckFailed as failure:
+        message, checked, rows = _failed(failure)
+    except TooSlowError as slow:
+        message, checked, rows = _too_slow(one, slow)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # border: the learner's code may raise anything
+        outcome, (message, checked, rows) = "crashed", _crashed(one, error)
+    if number:
+        checked += f" ({number} of {len(exercise.checks)} checks passed before this one)"
+    rows = (("Checked", checked), *rows, _next_steps(exercise))
+    return Result(exercise.id, outcome, " ".join(message.split()), rows, check_title(one))
+
+
+def _failed(failure: CheckFailed) -> tuple[str, str, Rows]:
+    message = f"{failure.what}; expected {failure.expected}, got {failure.observed}"
+    hint = (("Think about", failure.hint),) if failure.hint else ()
+    rows = (("Observed", failure.observed), ("Expected", failure.expected), *hint)
+    return message, failure.what, rows
+
+
+def _too_slow(one: Callable[..., object], slow: TooSlowError) -> tuple[str, str, Rows]:
+    title = check_title(one)
+    rows = (
+        ("Observed", f"{slow}, and was stopped"),
+        ("Expected", f"an end within {slow.deadline_s:g} s"),
+        ("Think about", "A loop that never ends, or a wait for something that never comes?"),
     )
+    return f"{slow} ({title})", title, rows
+
+
+def _crashed(one: Callable[..., object], error: BaseException) -> tuple[str, str, Rows]:
+    words = _words_of(error)
+    raised = type(error).__name__ + (f": {words}" if words else "")
+    line = crash_line(error.__traceback__, check_file=inspect.getfile(one))
+    where = line or "at the call itself; no line of your code was running"
+    rows = (("Observed", raised), ("Where", where), ("Expected", "no exception"))
+    return raised + (f" ({line})" if line else ""), check_title(one), rows
+
+
+def _words_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # border: the learner's own __str__
+        return "(its message could not be read)"
 
 
 def _next_steps(exercise: Exercise) -> tuple[str, str]:
@@ -152,61 +184,8 @@ def _not_attempted(exercise: Exercise) -> Result:
 
 
 def _part_missing(exercise: Exercise, number: int, count: int) -> Result:
-    what = f"part {number} of {count} is still as it was given"
-    expected = f"all {count} parts filled in"
+    what, expected = f"part {number} of {count} is still as it was given", f"all {count} parts filled in"
     rows = (("Checked", what), ("Observed", "a stub"), ("Expected", expected), _next_steps(exercise))
     return Result(
         exercise.id, "failed", f"{what}; expected {expected}", rows, checked="all parts are filled in"
     )
-
-
-def _checked_rows(exercise: Exercise, number: int, what: str) -> tuple[tuple[str, str], ...]:
-    before = f" ({number} of {len(exercise.checks)} checks passed before this one)" if number else ""
-    return (("Checked", what + before),)
-
-
-def _failed(exercise: Exercise, number: int, failure: CheckFailed) -> Result:
-    rows = (
-        *_checked_rows(exercise, number, failure.what),
-        ("Observed", failure.observed),
-        ("Expected", failure.expected),
-        *((("Think about", failure.hint),) if failure.hint else ()),
-        _next_steps(exercise),
-    )
-    message = " ".join(f"{failure.what}; expected {failure.expected}, got {failure.observed}".split())
-    return Result(exercise.id, "failed", message, rows, checked=check_title(exercise.checks[number]))
-
-
-def _too_slow(exercise: Exercise, number: int, slow: TooSlowError) -> Result:
-    title = check_title(exercise.checks[number])
-    rows = (
-        *_checked_rows(exercise, number, title),
-        ("Observed", f"{slow}, and was stopped"),
-        ("Expected", f"an end within {slow.deadline_s:g} s"),
-        ("Think about", "A loop that never ends, or a wait for something that never comes?"),
-        _next_steps(exercise),
-    )
-    return Result(exercise.id, "failed", f"{slow} ({title})", rows, checked=title)
-
-
-def _words_of(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # border: the learner's own __str__
-        return "(its message could not be read)"
-
-
-def _crashed(exercise: Exercise, number: int, error: BaseException) -> Result:
-    title = check_title(exercise.checks[number])
-    words = _words_of(error)
-    raised = type(error).__name__ + (f": {words}" if words else "")
-    line = crash_line(error.__traceback__, check_file=inspect.getfile(exercise.checks[number]))
-    rows = (
-        *_checked_rows(exercise, number, title),
-        ("Observed", raised),
-        ("Where", line or "at the call itself; no line of your code was running"),
-        ("Expected", "no exception"),
-        _next_steps(exercise),
-    )
-    message = " ".join((raised + (f" ({line})" if line else "")).split())
-    return Result(exercise.id, "crashed", message, rows, checked=title)

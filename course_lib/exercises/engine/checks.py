@@ -1,4 +1,4 @@
-"""What a check says: `expect`, `expect_equal`, and `run` for a learner's coroutine.
+"""What a check says: `expect`, `expect_equal`, `without_error`, `fail`; and `run` for coroutines.
 
 Main path: expect(...) -> CheckFailed with what was checked, observed and expected -> a card.
 """
@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NoReturn, TypeVar
 
 from course_lib.errors import CourseError
 
 T = TypeVar("T")
 
 LONGEST_SHOWN_CHARS = 600
+_WAKE_S = 0.05
+"""How often a loop comes back to Python code, where a check that has run out of time can be stopped."""
 
 
 class CheckFailed(CourseError):  # noqa: N818  a verdict on the learner's thing, not a mistake of the course
@@ -40,6 +42,16 @@ def show(value: object) -> str:
     return f"{text[:LONGEST_SHOWN_CHARS]}... ({len(text)} characters)"
 
 
+def fail(what: str, *, observed: object, expected: str, hint: str = "") -> NoReturn:
+    """Fail the check; the arguments are those of `expect`.
+
+    Raises:
+        CheckFailed: always.
+    """
+    seen = observed if isinstance(observed, str) else show(observed)
+    raise CheckFailed(what, observed=seen, expected=expected, hint=hint)
+
+
 def expect(condition: object, what: str, *, observed: object, expected: str, hint: str = "") -> None:
     """Fail the check unless `condition` holds.
 
@@ -54,8 +66,7 @@ def expect(condition: object, what: str, *, observed: object, expected: str, hin
         CheckFailed: `condition` is false.
     """
     if not condition:
-        seen = observed if isinstance(observed, str) else show(observed)
-        raise CheckFailed(what, observed=seen, expected=expected, hint=hint)
+        fail(what, observed=observed, expected=expected, hint=hint)
 
 
 def expect_equal(got: object, want: object, what: str, *, hint: str = "") -> None:
@@ -69,55 +80,36 @@ def expect_equal(got: object, want: object, what: str, *, hint: str = "") -> Non
     except Exception:  # border: the learner's own __eq__, or an array without one truth value
         equal = False
     if not equal:
-        raise CheckFailed(what, observed=show(got), expected=show(want), hint=hint)
+        fail(what, observed=show(got), expected=show(want), hint=hint)
 
 
-class Stops:
-    """What must be told to stop when a check runs out of time."""
+def without_error(
+    call: Callable[[], T],
+    what: str,
+    *,
+    expected: str,
+    hint: str = "",
+    errors: type[Exception] | tuple[type[Exception], ...] = Exception,
+) -> T:
+    """Return what `call` returns; an error of these classes fails the check.
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._calls: list[Callable[[], object]] = []
-        self._stopped = False
-
-    def add(self, call: Callable[[], object]) -> None:
-        """Have `call` run at the stop, or at once when that has already been."""
-        with self._lock:
-            self._calls.append(call)
-            late = self._stopped
-        if late:
-            call()
-
-    def discard(self, call: Callable[[], object]) -> None:
-        """Forget `call`: what it would stop has ended by itself."""
-        with self._lock:
-            self._calls.remove(call)
-
-    def stop(self) -> None:
-        """Run every call that is still waiting."""
-        with self._lock:
-            self._stopped = True
-            for call in self._calls:
-                call()
-
-
-STOPS: contextvars.ContextVar[Stops | None] = contextvars.ContextVar("course_check_stops", default=None)
-
-
-async def _stoppable(coroutine: Coroutine[Any, Any, T]) -> T:
-    stops = STOPS.get()
-    if stops is None:
-        return await coroutine
-    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(coroutine)
-
-    def cancel() -> object:
-        return loop.call_soon_threadsafe(task.cancel)
-
-    stops.add(cancel)
+    Raises:
+        CheckFailed: one of `errors` was raised; its class and message are what was observed.
+    """
     try:
-        return await task
-    finally:
-        stops.discard(cancel)
+        return call()
+    except CheckFailed:
+        raise
+    except errors as error:
+        fail(what, observed=f"{type(error).__name__}: {error!s:.160}", expected=expected, hint=hint)
+
+
+async def _waking(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Await a coroutine, and wake up now and then meanwhile."""
+    task = asyncio.ensure_future(coroutine)
+    while not task.done():
+        await asyncio.wait([task], timeout=_WAKE_S)
+    return task.result()
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -128,20 +120,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(_stoppable(coroutine))
-    outcome: list[T] = []
-    errors: list[BaseException] = []
+        return asyncio.run(_waking(coroutine))
     context = contextvars.copy_context()
-
-    def work() -> None:
-        try:
-            outcome.append(context.run(asyncio.run, _stoppable(coroutine)))
-        except BaseException as error:  # border: carried to the calling thread, raised there
-            errors.append(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return outcome[0]
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(context.run, asyncio.run, _waking(coroutine)).result()

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable
 
 from course_lib.errors import CourseError
-from course_lib.exercises.engine.checks import STOPS, Stops
 
 
 class TooSlowError(CourseError):
@@ -27,12 +26,11 @@ class _Stopped(SystemExit):
     """Raised inside a check's thread to end it; Python lets a SystemExit end a thread in silence."""
 
 
-def _stop(thread: threading.Thread, stops: Stops) -> None:
-    """End what can be ended: coroutines are cancelled, Python code is interrupted at its next instruction.
+def _stop(thread: threading.Thread) -> None:
+    """Interrupt a thread at its next Python instruction; `checks.run` then cancels its coroutines.
 
     Code that waits inside C (a sleep, a socket) goes on until that returns; its result is ignored.
     """
-    stops.stop()
     if thread.ident is not None:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_Stopped))
 
@@ -44,9 +42,8 @@ def call_within(call: Callable[..., object], *args: object, deadline_s: float) -
         TooSlowError: it did not end within `deadline_s`.
         BaseException: whatever it raised.
     """
-    stops, errors, ended = Stops(), list[BaseException](), threading.Event()
+    errors, ended = list[BaseException](), threading.Event()
     context = contextvars.copy_context()
-    context.run(STOPS.set, stops)
 
     def work() -> None:
         try:
@@ -62,7 +59,7 @@ def call_within(call: Callable[..., object], *args: object, deadline_s: float) -
         ended.wait(deadline_s)  # not join(): Python 3.11's, interrupted, declares a running thread ended
     finally:
         if not ended.is_set():
-            _stop(thread, stops)
+            _stop(thread)
     if not ended.is_set():
         raise TooSlowError(deadline_s)
     if errors:

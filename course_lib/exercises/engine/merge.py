@@ -2,6 +2,8 @@
 
 Main path: merge(base, mine, new) -> untouched cells become the new ones, touched ones stay the learner's.
 `base` is what was shipped when the copy was made, `mine` the copy, `new` what is shipped now.
+nbdime merges notebooks too, but aligns cells by similarity and merges line by line: tried on this task it
+dropped answers next to cells that had moved, and put lines of ours into an answer.
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
-from typing import Any
 
 from course_lib.exercises.engine.notebookfile import Cell, Notebook, metadata_of, source_of
 
@@ -38,22 +39,6 @@ def keyed(cells: Sequence[Cell]) -> dict[str, Cell]:
     return by_id
 
 
-def _label(key: str, cell: Cell) -> str:
-    exercise = metadata_of(cell).get("exercise")
-    return f"{key} (exercise {exercise})" if exercise else key
-
-
-def _is_same(one: Cell | None, other: Cell | None) -> bool:
-    return one is not None and other is not None and source_of(one) == source_of(other)
-
-
-def _with_metadata(mine: Cell, base: Cell | None, new: Cell) -> Cell:
-    """Return the learner's cell with the course's metadata of now, and any that the learner added."""
-    shipped = metadata_of(base) if base else {}
-    own = {key: value for key, value in metadata_of(mine).items() if key not in shipped}
-    return {**mine, "metadata": {**own, **metadata_of(new)}}
-
-
 def place(
     order: list[str], arrivals: Collection[str], guide: Sequence[str], *, known: Collection[str]
 ) -> list[str]:
@@ -77,57 +62,53 @@ def place(
     return placed
 
 
-def _merge_cells(
-    base: dict[str, Cell], mine: dict[str, Cell], new: dict[str, Cell], merged: Merged
-) -> dict[str, Cell]:
-    """Return the cells that stay or come, by key, in no particular order; note what became of each."""
-    result: dict[str, Cell] = {}
-    for key, cell in mine.items():
-        was, now = base.get(key), new.get(key)
-        touched = not _is_same(cell, was)
-        if now is None:
-            if touched:
-                result[key] = cell
-                merged.kept += [_label(key, cell)] if was else []
-            else:
-                merged.removed.append(_label(key, cell))
-        elif touched or _is_same(cell, now):
-            result[key] = _with_metadata(cell, was, now)
-            if not _is_same(cell, now) and not _is_same(was, now):
-                merged.kept.append(_label(key, now))
-        else:
-            result[key] = now
+def merge(base: Notebook, mine: Notebook, new: Notebook) -> Merged:
+    """Merge three versions of a notebook; none of them is changed."""
+    merged = Merged()
+    old, own, now = keyed(base["cells"]), keyed(mine["cells"]), keyed(new["cells"])
+    result = {key: cell for key in own if (cell := _merged(key, old, own, now, merged))}
+    for key in now.keys() - own.keys() - old.keys():  # in `old` but not in `own`: the learner deleted it
+        result[key] = now[key]
+    merged.added = [_label(key, now[key]) for key in now if key not in own and key in result]
+    cells = [result[key] for key in _order(list(old), list(own), list(now), result)]
+    shipped = base.get("metadata", {})
+    changed = {key: value for key, value in new.get("metadata", {}).items() if shipped.get(key) != value}
+    merged.notebook = {**mine, "cells": cells, "metadata": {**mine.get("metadata", {}), **changed}}
+    return merged
+
+
+def _merged(
+    key: str, base: dict[str, Cell], mine: dict[str, Cell], new: dict[str, Cell], merged: Merged
+) -> Cell | None:
+    """Return what becomes of a cell of the learner's notebook, None if it goes; note what was done."""
+    cell, was, now = mine[key], base.get(key), new.get(key)
+    is_touched = was is None or source_of(cell) != source_of(was)
+    if now is None:
+        if is_touched and was is None:
+            return cell
+        (merged.kept if is_touched else merged.removed).append(_label(key, cell))
+        return cell if is_touched else None
+    if source_of(cell) != source_of(now):
+        if not is_touched:
             merged.took.append(_label(key, now))
-    for key, now in new.items():
-        if key not in mine and key not in base:  # in base but not in mine: the learner deleted it
-            result[key] = now
-            merged.added.append(_label(key, now))
-    return result
+            return now
+        if was is None or source_of(was) != source_of(now):
+            merged.kept.append(_label(key, now))
+    shipped = metadata_of(was) if was else {}
+    own = {name: value for name, value in metadata_of(cell).items() if name not in shipped}
+    return {**cell, "metadata": {**own, **metadata_of(now)}}
+
+
+def _label(key: str, cell: Cell) -> str:
+    exercise = metadata_of(cell).get("exercise")
+    return f"{key} (exercise {exercise})" if exercise else key
 
 
 def _order(base: list[str], mine: list[str], new: list[str], result: Collection[str]) -> list[str]:
     """Return `result`'s keys in the learner's order; in the course's where only the course moved cells."""
     shared = set(base) & set(mine) & set(new)
     in_base, in_mine, in_new = ([key for key in keys if key in shared] for keys in (base, mine, new))
-    if in_new == in_base or in_mine != in_base:
-        own = [key for key in mine if key in result]
-        return place(own, set(result) - set(own), new, known=set(new))
-    shipped = [key for key in new if key in result]
-    return place(shipped, set(result) - set(shipped), mine, known=set(result))
-
-
-def _merge_metadata(base: Any, mine: Any, new: Any) -> dict[str, Any]:
-    """Return the learner's notebook metadata with what the course changed since."""
-    changed = {key: value for key, value in new.items() if base.get(key) != value}
-    return {**mine, **changed}
-
-
-def merge(base: Notebook, mine: Notebook, new: Notebook) -> Merged:
-    """Merge three versions of a notebook; none of them is changed."""
-    merged = Merged()
-    old, own, now = keyed(base["cells"]), keyed(mine["cells"]), keyed(new["cells"])
-    result = _merge_cells(old, own, now, merged)
-    cells = [result[key] for key in _order(list(old), list(own), list(now), result)]
-    metadata = _merge_metadata(base.get("metadata", {}), mine.get("metadata", {}), new.get("metadata", {}))
-    merged.notebook = {**mine, "cells": cells, "metadata": metadata}
-    return merged
+    first, second = (mine, new) if in_new == in_base or in_mine != in_base else (new, mine)
+    order = [key for key in first if key in result]
+    known = new if first is mine else result
+    return place(order, set(result) - set(order), second, known=set(known))

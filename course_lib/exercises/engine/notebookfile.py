@@ -1,6 +1,6 @@
 """Notebook files as plain data: read, write, and find the cell in which an exercise is answered.
 
-Main path: read(path) -> cells(...) -> write(path, notebook), whole or not at all.
+Main path: read(path) -> answers(notebook, "0.1") -> write(path, notebook), whole or not at all.
 Source: the notebook format 4.5, whose cells have ids; nothing of a file is dropped that is not understood.
 """
 
@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from course_lib import paths
 from course_lib.errors import CourseError
 from course_lib.files import write_whole
 
@@ -36,24 +37,19 @@ def read(path: Path, *, remedy: str) -> Notebook:
         raise NotebookFileError(f"{path} is missing; {remedy}") from None
     except (OSError, ValueError) as error:
         raise NotebookFileError(f"{path} cannot be read ({error}); {remedy}") from error
-    listed = notebook.get("cells") if isinstance(notebook, dict) else None
-    if not isinstance(listed, list) or not all(isinstance(cell, dict) for cell in listed):
+    cells = notebook.get("cells") if isinstance(notebook, dict) else None
+    if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
         raise NotebookFileError(f"{path} cannot be read (it holds no list of cells); {remedy}")
     return dict(notebook)
 
 
-def text_of(notebook: Notebook) -> str:
-    """Return a notebook as the text of its file, laid out as Jupyter lays it out."""
-    return json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
-
-
 def write(path: Path, notebook: Notebook) -> None:
-    """Write a notebook in one step: the file is the old one or the new one, never half of it.
+    """Write a notebook as Jupyter lays it out: the file is the old one or the new one, never half of it.
 
     Raises:
         FileError: it could not be written.
     """
-    write_whole(path, text_of(notebook))
+    write_whole(path, json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True) + "\n")
 
 
 def source_of(cell: Cell) -> str:
@@ -68,12 +64,24 @@ def metadata_of(cell: Cell) -> dict[str, Any]:
     return metadata if isinstance(metadata, dict) else {}
 
 
-def is_answer(cell: Cell, exercise_id: str) -> bool:
-    """Say whether a cell is where an exercise is answered."""
-    metadata = metadata_of(cell)
-    return metadata.get("exercise") == exercise_id and "exercise" in (metadata.get("tags") or ())
-
-
 def answers(notebook: Notebook, exercise_id: str) -> list[Cell]:
     """Return the cells in which an exercise is answered, in order."""
-    return [cell for cell in notebook["cells"] if is_answer(cell, exercise_id)]
+    known = ((cell, metadata_of(cell)) for cell in notebook["cells"])
+    return [
+        cell
+        for cell, metadata in known
+        if metadata.get("exercise") == exercise_id and "exercise" in (metadata.get("tags") or ())
+    ]
+
+
+def solution(lesson: str, exercise_id: str) -> list[Cell]:
+    """Return the cells of our answer to an exercise, from the solved notebook of its lesson.
+
+    Raises:
+        NotebookFileError: the solved notebook is missing, unreadable, or without this exercise.
+    """
+    path = paths.SOLUTIONS / f"{lesson}.ipynb"
+    found = answers(read(path, remedy=BUILD), exercise_id)
+    if not found:
+        raise NotebookFileError(f"{path} holds no cell for exercise {exercise_id}; {BUILD}")
+    return found

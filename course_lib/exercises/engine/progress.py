@@ -9,14 +9,16 @@ import os
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from course_lib.exercises.engine import registry
-from course_lib.exercises.engine.journal import Event, Kind, ProgressError, Store
+from course_lib.exercises.engine.store import Event, Kind, ProgressError, Store
 from course_lib.paths import work_dir
 
 T = TypeVar("T")
@@ -24,16 +26,19 @@ T = TypeVar("T")
 EXPORT_VERSION = 1
 ATTEMPTS = ("passed", "failed", "crashed")
 
-_stores: dict[Path, Store] = {}
 _observers: list[Callable[[], None]] = []
 _running: set[str] = set()
 _notes: dict[str, str] = {}
 
 
+@cache
+def _store(folder: Path) -> Store:
+    return Store(folder)
+
+
 def current() -> Store:
     """Return the store of the learner's folder."""
-    folder = work_dir()
-    return _stores.setdefault(folder, Store(folder))
+    return _store(work_dir())
 
 
 def subscribe(observer: Callable[[], None]) -> Callable[[], None]:
@@ -42,16 +47,10 @@ def subscribe(observer: Callable[[], None]) -> Callable[[], None]:
     return lambda: _observers.remove(observer)
 
 
-def record(exercise_id: str, kind: Kind, **details: object) -> None:
-    """Append one event and tell the observers. Never raises: `notes` says what went wrong."""
-    event = Event(
-        id=uuid.uuid4().hex,
-        at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        exercise=exercise_id,
-        kind=kind,
-        pid=os.getpid(),
-        **details,  # type: ignore[arg-type]  # the fields of Event
-    )
+def record(exercise_id: str, kind: Kind, **details: Any) -> None:
+    """Append one event and notify the observers. Never raises: `notes` says what went wrong."""
+    at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    event = Event(id=uuid.uuid4().hex, at=at, exercise=exercise_id, kind=kind, pid=os.getpid(), **details)
     _attempt("saving", lambda: current().append(event))
     for observer in tuple(_observers):
         try:
@@ -79,32 +78,42 @@ def _attempt(doing: str, call: Callable[[], T]) -> T | None:
 
 def notes() -> list[str]:
     """Return what the learner should be told about the progress file, once."""
-    told = current().take_notices()
-    if trouble := _notes.get("saving") or _notes.get("reading"):  # one of them says it all
-        told.append(trouble)
-    told += [_notes["redrawing"]] if "redrawing" in _notes else []
+    trouble = _notes.get("saving") or _notes.get("reading")  # one of them says it all
+    messages = [*current().take_notices(), trouble, _notes.get("redrawing")]
     _notes.clear()
-    return told
+    return [message for message in messages if message]
 
 
-def start(exercise_id: str, *, source: str | None, limit_s: float) -> str:
-    """Record that a check starts; return its run id."""
+@contextmanager
+def checking(exercise_id: str, *, source: str | None, limit_s: float) -> Iterator[Callable[..., None]]:
+    """Record that a check starts and how it ends; a block that is left by an exception was interrupted.
+
+    Yields:
+        A function that takes the fields of the "finished" event: outcome, message and the like.
+    """
     run = uuid.uuid4().hex
     _running.add(run)
     record(exercise_id, "started", run=run, source=source, limit_s=limit_s)
-    return run
+    result: dict[str, Any] = {}
+    try:
+        yield result.update
+    except BaseException:
+        _end(exercise_id, "interrupted", run)
+        raise
+    _end(exercise_id, "finished", run, **result)
 
 
-def finish(exercise_id: str, run: str, **details: object) -> None:
-    """Record how a check ended."""
+def _end(exercise_id: str, kind: Kind, run: str, **details: Any) -> None:
     _running.discard(run)
-    record(exercise_id, "finished", run=run, **details)
+    record(exercise_id, kind, run=run, **details)
 
 
-def end_run(exercise_id: str, run: str) -> None:
-    """Record that a check was cut off."""
-    _running.discard(run)
-    record(exercise_id, "interrupted", run=run)
+def close_interrupted() -> list[str]:
+    """Record the end of the checks that a stopped kernel left open; return the ids of their exercises."""
+    cut_off = interrupted(read())
+    for event in cut_off:
+        _end(event.exercise, "interrupted", event.run)
+    return list(dict.fromkeys(event.exercise for event in cut_off))
 
 
 def _is_alive(pid: int) -> bool:
@@ -112,7 +121,7 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:
+    except (OSError, OverflowError):
         return True  # it is somebody else's, so it exists
     return True
 
@@ -128,11 +137,8 @@ def _was_interrupted(started: Event) -> bool:
 def interrupted(events: list[Event]) -> list[Event]:
     """Return the checks among `events` that started and can never end, because their kernel stopped."""
     ended = {event.run for event in events if event.kind in ("finished", "interrupted")}
-    return [
-        event
-        for event in events
-        if event.kind == "started" and event.run not in ended and _was_interrupted(event)
-    ]
+    open_runs = [event for event in events if event.kind == "started" and event.run not in ended]
+    return [event for event in open_runs if _was_interrupted(event)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +149,7 @@ class Standing:
     """passed once it ever passed; else interrupted, checking now, or the last outcome."""
     attempts: int
     hints: int
-    """Number of the highest hint taken."""
+    """How many hints were taken."""
     solution_asked: int
     """How often the solution was asked for, shown or not."""
     solution_shown: bool
@@ -153,10 +159,9 @@ class Standing:
     """Title of the check that failed or crashed: how often."""
 
 
-def _state(events: list[Event], cut_off: list[Event]) -> str:
-    if any(event.outcome == "passed" for event in events if event.kind == "finished"):
+def _state(checks: list[Event], cut_off: list[Event]) -> str:
+    if any(event.kind == "finished" and event.outcome == "passed" for event in checks):
         return "passed"
-    checks = [event for event in events if event.kind in ("started", "finished", "interrupted")]
     if not checks:
         return "not attempted"
     last = checks[-1]
@@ -172,9 +177,9 @@ def standing(events: list[Event], exercise_id: str) -> Standing:
     finished = [event for event in own if event.kind == "finished"]
     solutions = [event for event in own if event.kind == "solution"]
     return Standing(
-        state=_state(own, cut_off),
+        state=_state([e for e in own if e.kind in ("started", "finished", "interrupted")], cut_off),
         attempts=sum(event.outcome in ATTEMPTS for event in finished),
-        hints=max((int(event.outcome) for event in own if event.kind == "hint"), default=0),
+        hints=len({event.outcome for event in own if event.kind == "hint"}),
         solution_asked=len(solutions),
         solution_shown=any(event.outcome == "shown" for event in solutions),
         interrupted=len(cut_off) + sum(event.kind == "interrupted" for event in own),
@@ -196,19 +201,7 @@ def export() -> dict[str, Any]:
         ProgressError: the progress file cannot be read.
     """
     events = current().events()
-    rows = {exercise.id: standing(events, exercise.id) for exercise in registry.exercises()}
-    return {
-        "schema": EXPORT_VERSION,
-        "exercises": {
-            exercise_id: {
-                "state": row.state,
-                "attempts": row.attempts,
-                "hints": row.hints,
-                "solution_shown": row.solution_shown,
-                "interrupted": row.interrupted,
-                "resets": row.resets,
-                "stuck_on": row.stuck_on,
-            }
-            for exercise_id, row in rows.items()
-        },
-    }
+    rows = {exercise_id: asdict(standing(events, exercise_id)) for exercise_id in registry.known()}
+    for row in rows.values():
+        del row["solution_asked"]
+    return {"schema": EXPORT_VERSION, "exercises": rows}

@@ -1,15 +1,15 @@
 """Every exercise of the course: what it asks, how long it takes, what checks it.
 
-Main path: a section module (start.py, adapters.py, ...) lists EXERCISES -> get("0.1") finds one.
+Main path: get("2.3") -> section "2" is caching -> caching.EXERCISES names the module `redis` -> its EXERCISE.
+Only that module is imported; `known()` lists the ids without importing any.
 """
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from importlib import import_module
 from typing import Any, Literal, get_args
 
 from course_lib.errors import CourseError
@@ -17,8 +17,11 @@ from course_lib.exercises.engine.stubs import is_stub
 
 Difficulty = Literal["easy", "medium", "hard"]
 
-SECTIONS = ("start", "adapters", "caching")
-"""Modules of this package that hold an EXERCISES tuple, one per lesson, in the order of the lessons."""
+SECTIONS = {"0": "start", "1": "adapters", "2": "caching"}
+"""What an id begins with, and the package of that section's exercises.
+
+The package's EXERCISES maps each id to the name of its module, which holds EXERCISE.
+"""
 
 
 class UnknownExerciseError(CourseError):
@@ -35,7 +38,7 @@ class BadExerciseError(CourseError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exercise:
-    """One exercise, as its section module describes it."""
+    """One exercise, as its module describes it."""
 
     id: str
     """Section and number: "2.3"."""
@@ -97,33 +100,40 @@ def unregister(exercise_id: str) -> None:
     _registered.pop(exercise_id, None)
 
 
-@cache
-def _load_sections() -> None:
-    for section in SECTIONS:
-        register(*importlib.import_module(f"course_lib.exercises.{section}.exercises").EXERCISES)
+def _modules(section: str) -> dict[str, str]:
+    """Return the full module name of each exercise of a section, by id; no module is imported."""
+    package = f"course_lib.exercises.{SECTIONS[section]}"
+    return {key: f"{package}.{module}" for key, module in import_module(package).EXERCISES.items()}
 
 
-def _order(exercise: Exercise) -> tuple[int, int]:
-    section, number = exercise.id.split(".")
+def _order(exercise_id: str) -> tuple[int, int]:
+    section, number = exercise_id.split(".")
     return int(section), int(number)
 
 
+def known() -> list[str]:
+    """Return the id of every exercise, in the order of the course."""
+    return sorted({*_registered, *(key for section in SECTIONS for key in _modules(section))}, key=_order)
+
+
 def exercises() -> list[Exercise]:
-    """Return every exercise, in the order of the course."""
-    _load_sections()
-    return sorted(_registered.values(), key=_order)
+    """Return every exercise, in the order of the course; imports the modules of all."""
+    return [get(exercise_id) for exercise_id in known()]
 
 
 def get(exercise_id: str) -> Exercise:
-    """Return the exercise with this id.
+    """Return the exercise with this id; imports the module of that exercise and no other.
 
     Raises:
         UnknownExerciseError: there is none; the message lists those that exist.
     """
-    _load_sections()
-    if exercise_id not in _registered:
-        known = ", ".join(exercise.id for exercise in exercises())
+    if exercise_id in _registered:
+        return _registered[exercise_id]
+    section = str(exercise_id).split(".")[0]
+    module = _modules(section).get(exercise_id) if section in SECTIONS else None
+    if module is None:
         raise UnknownExerciseError(
-            f'no exercise {exercise_id!r}; known: {known}. Ids are strings: check("0.1", ...).'
+            f'no exercise {exercise_id!r}; known: {", ".join(known())}. Ids are strings: check("0.1", ...).'
         )
+    register(import_module(module).EXERCISE)
     return _registered[exercise_id]

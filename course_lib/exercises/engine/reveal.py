@@ -5,10 +5,9 @@ Main path: progress says how far the learner is -> the next hint; our solution a
 
 from __future__ import annotations
 
-from course_lib import paths
 from course_lib.exercises.engine import notebookfile, progress, registry
 from course_lib.exercises.engine.cards import Card, say, show_card
-from course_lib.exercises.engine.notebookfile import BUILD, NotebookFileError
+from course_lib.exercises.engine.notebookfile import NotebookFileError
 from course_lib.exercises.engine.registry import Exercise
 
 
@@ -19,8 +18,7 @@ def hint(exercise_id: str) -> None:
         UnknownExerciseError: there is no exercise of this id.
     """
     exercise = registry.get(exercise_id)
-    events = progress.read()
-    taken, count = progress.standing(events, exercise_id).hints, len(exercise.hints)
+    taken, count = progress.standing(progress.read(), exercise_id).hints, len(exercise.hints)
     if taken < count:
         progress.record(exercise_id, "hint", outcome=str(taken + 1))
     shown = exercise.hints[: taken + 1]
@@ -46,11 +44,12 @@ def solution(exercise_id: str) -> None:
         say(_not_yet(exercise, now), *progress.notes())
         return
     try:
-        ours = solution_source(exercise)
+        cells = notebookfile.solution(exercise.lesson, exercise_id)
     except NotebookFileError as error:
         say(f"{exercise_id} solution: {error}", *progress.notes())
         return
     progress.record(exercise_id, "solution", outcome="shown")
+    ours = "\n\n".join(map(notebookfile.source_of, cells))
     yours = progress.last_source(events, exercise_id) or "(nothing yet: it is kept when you run the check)"
     title = f"{exercise_id} {exercise.title}: solution"
     show_card(Card(title, (("Why", exercise.why),), (("Yours, as last checked", yours), ("Ours", ours))))
@@ -64,16 +63,3 @@ def _not_yet(exercise: Exercise, now: progress.Standing) -> str:
         f"{exercise.id} is not passed yet; {hints}. "
         f'To see our solution anyway, ask again: solution("{exercise.id}").'
     )
-
-
-def solution_source(exercise: Exercise) -> str:
-    """Return our solution of an exercise, from the solved notebook.
-
-    Raises:
-        NotebookFileError: the solved notebook is missing, unreadable, or without this exercise.
-    """
-    path = paths.SOLUTIONS / f"{exercise.lesson}.ipynb"
-    found = notebookfile.answers(notebookfile.read(path, remedy=BUILD), exercise.id)
-    if not found:
-        raise NotebookFileError(f"{path} holds no cell for exercise {exercise.id}; {BUILD}")
-    return "\n\n".join(map(notebookfile.source_of, found))

@@ -11,6 +11,10 @@ from collections.abc import Callable, Iterator
 from functools import cache, partial
 from types import CodeType, FunctionType
 
+Shape = tuple[tuple[str, object], ...]
+
+_BODIES = ("...", "return ...", "raise NotImplementedError", "raise NotImplementedError()",
+           "raise NotImplementedError('words')")  # fmt: skip
 _GIVEN_BY_PYDANTIC = frozenset({"model_config", "_abc_impl"})
 _GIVEN_BY_DATACLASS = frozenset(
     f"__{name}__"
@@ -19,65 +23,21 @@ _GIVEN_BY_DATACLASS = frozenset(
 _SILENT = {"RESUME", "NOP", "CACHE", "EXTENDED_ARG", "PRECALL", "PUSH_NULL"}
 
 
-def _shape(code: CodeType) -> tuple[tuple[str, object], ...]:
+def _shape(code: CodeType) -> Shape:
     """Return what the code does, without line numbers, names of arguments, or the text of a message."""
     return tuple(
-        (
-            step.opname,
-            type(step.argval)
-            if isinstance(step.argval, str) and step.opname == "LOAD_CONST"
-            else step.argval,
-        )
+        (step.opname, str if step.opname == "LOAD_CONST" and isinstance(step.argval, str) else step.argval)
         for step in dis.get_instructions(code)
         if step.opname not in _SILENT
     )
 
 
 @cache
-def _stub_shapes() -> frozenset[tuple[tuple[str, object], ...]]:
-    """Return the shapes of every body that does nothing, written once per kind of function."""
-
-    def does_nothing() -> None: ...
-
-    def gives_dots() -> object:
-        return ...
-
-    def refuses() -> None:
-        raise NotImplementedError
-
-    def refuses_by_call() -> None:
-        raise NotImplementedError()
-
-    def refuses_with_words() -> None:
-        raise NotImplementedError("words")
-
-    async def awaits_nothing() -> None: ...
-
-    async def awaits_dots() -> object:
-        return ...
-
-    async def refuses_later() -> None:
-        raise NotImplementedError
-
-    async def refuses_later_by_call() -> None:
-        raise NotImplementedError()
-
-    async def refuses_later_with_words() -> None:
-        raise NotImplementedError("words")
-
-    bodies: tuple[Callable[..., object], ...] = (
-        does_nothing,
-        gives_dots,
-        refuses,
-        refuses_by_call,
-        refuses_with_words,
-        awaits_nothing,
-        awaits_dots,
-        refuses_later,
-        refuses_later_by_call,
-        refuses_later_with_words,
-    )
-    return frozenset(_shape(body.__code__) for body in bodies)
+def _stub_shapes() -> frozenset[Shape]:
+    """Return the shape of every body that does nothing, as this Python compiles it."""
+    texts = (f"{start} stub(): {body}" for start in ("def", "async def") for body in _BODIES)
+    constants = (constant for text in texts for constant in compile(text, "<stub>", "exec").co_consts)
+    return frozenset(_shape(code) for code in constants if isinstance(code, CodeType))
 
 
 def is_stub_function(function: Callable[..., object]) -> bool:
@@ -109,21 +69,17 @@ def _adds_nothing(cls: type) -> bool:
     return next(own, None) is None and not vars(cls).get("__annotations__")
 
 
-def _is_stub_class(cls: type) -> bool:
-    methods = list(_own_methods(cls))
-    return all(map(is_stub_function, methods)) if methods else _adds_nothing(cls)
-
-
 def is_stub(thing: object) -> bool:
     """Say whether `thing` is `...`, None, or a function, class or object that nobody has filled in."""
     if thing is None or thing is ...:
         return True
-    if isinstance(thing, type):
-        return _is_stub_class(thing)
-    if callable(thing) and (function := _plain(thing)) is not None:
+    if (function := _plain(thing)) is not None:
         return is_stub_function(function)
-    methods = list(_own_methods(type(thing)))
-    return bool(methods) and all(map(is_stub_function, methods))
+    cls = thing if isinstance(thing, type) else type(thing)
+    methods = list(_own_methods(cls))
+    if methods:
+        return all(map(is_stub_function, methods))
+    return cls is thing and _adds_nothing(cls)
 
 
 def _has_stub_methods(thing: object, names: tuple[str, ...]) -> bool:

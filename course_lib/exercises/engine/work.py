@@ -7,7 +7,6 @@ Beside the copies, `.shipped/` holds what each was made from, `.backup/` and `.a
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,54 +25,13 @@ class WorkError(CourseError):
     """A learner's copy cannot be changed as asked; it was left as it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Updated:
-    """What an update did to one notebook."""
-
-    name: str
-    state: str
-    """new, updated, up to date, or left alone."""
-    detail: str = ""
-    """Why it was left alone, or where the old one is."""
-    merged: Merged | None = None
-
-    def lines(self) -> list[str]:
-        """Return what the learner should read of it."""
-        said = [f"{self.name}: {self.state}" + (f" ({self.detail})" if self.detail else "")]
-        if self.merged is not None:
-            for words, labels in (
-                ("taken from the course", self.merged.took),
-                ("added", self.merged.added),
-                ("removed", self.merged.removed),
-                ("changed by you and by the course, kept as you wrote it", self.merged.kept),
-            ):
-                said += [f"  {words}: {', '.join(labels)}"] if labels else []
-        return said
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateReport:
-    """What an update did; as text, one paragraph per notebook."""
-
-    notebooks: tuple[Updated, ...]
-
-    def __str__(self) -> str:
-        lines = [line for notebook in self.notebooks for line in notebook.lines()]
-        if any(notebook.state == "updated" for notebook in self.notebooks):
-            lines.append(RELOAD)
-        return "\n".join(lines) or f"no notebooks in {paths.NOTEBOOKS}; {BUILD}."
-
-
-def _stamp() -> str:
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-
-
 def _unused(folder: Path, stem: str, suffix: str) -> Path:
-    """Return a path in `folder` that nothing has yet."""
-    path, copies = folder / f"{stem}-{_stamp()}{suffix}", 1
+    """Return a path in `folder`, with the time in its name, that nothing has yet."""
+    stem = f"{stem}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    path, copies = folder / f"{stem}{suffix}", 1
     while path.exists():
         copies += 1
-        path = folder / f"{stem}-{_stamp()}-{copies}{suffix}"
+        path = folder / f"{stem}-{copies}{suffix}"
     return path
 
 
@@ -87,10 +45,10 @@ def _base_path(name: str) -> Path:
 
 def _copy(shipped: Path) -> Path:
     """Copy one notebook, its base first: a copy without its base could not be updated."""
-    text = notebookfile.text_of(notebookfile.read(shipped, remedy=BUILD))
-    write_whole(_base_path(shipped.name), text)
+    notebook = notebookfile.read(shipped, remedy=BUILD)
+    notebookfile.write(_base_path(shipped.name), notebook)
     copy = paths.work_dir() / shipped.name
-    write_whole(copy, text)
+    notebookfile.write(copy, notebook)
     return copy
 
 
@@ -104,13 +62,6 @@ def make_copies() -> list[Path]:
     return [_copy(shipped) for shipped in _shipped() if not (paths.work_dir() / shipped.name).exists()]
 
 
-def _remedy(exercise: Exercise) -> str:
-    return (
-        f"restore it from {paths.work_dir() / '.backup'}, or move it away and run `course setup` "
-        f"for a new copy of {exercise.lesson}"
-    )
-
-
 def _read_both(exercise: Exercise) -> tuple[Path, Notebook, Notebook]:
     """Return the copy's path, the copy, and the shipped notebook of an exercise's lesson."""
     name = f"{exercise.lesson}.ipynb"
@@ -119,7 +70,11 @@ def _read_both(exercise: Exercise) -> tuple[Path, Notebook, Notebook]:
         raise WorkError(
             f"{copy} is missing; `course setup` makes it, with every exercise as it was given out."
         )
-    mine = notebookfile.read(copy, remedy=_remedy(exercise))
+    remedy = (
+        f"restore it from {copy.parent / '.backup'}, or move it away and run `course setup` "
+        f"for a new copy of {exercise.lesson}"
+    )
+    mine = notebookfile.read(copy, remedy=remedy)
     return copy, mine, notebookfile.read(paths.NOTEBOOKS / name, remedy=BUILD)
 
 
@@ -141,8 +96,7 @@ def reset(exercise_id: str) -> str:
         UnknownExerciseError: there is no exercise of this id.
         CourseError: a notebook is missing, unreadable or cannot be written; nothing was changed.
     """
-    exercise = registry.get(exercise_id)
-    copy, mine, new = _read_both(exercise)
+    copy, mine, new = _read_both(registry.get(exercise_id))
     stubs = notebookfile.answers(new, exercise_id)
     if not stubs:
         raise WorkError(f"{copy.name} as shipped holds no cell for exercise {exercise_id}; {BUILD}.")
@@ -168,12 +122,8 @@ def diff(exercise_id: str) -> str:
         UnknownExerciseError: there is no exercise of this id.
         CourseError: a notebook is missing or unreadable, or holds no cell for the exercise.
     """
-    exercise = registry.get(exercise_id)
-    copy, mine, _ = _read_both(exercise)
-    solved = notebookfile.read(paths.SOLUTIONS / copy.name, remedy=BUILD)
-    ours = notebookfile.answers(solved, exercise_id)
-    if not ours:
-        raise WorkError(f"solutions/{copy.name} holds no cell for exercise {exercise_id}; {BUILD}.")
+    copy, mine, _ = _read_both(registry.get(exercise_id))
+    ours = notebookfile.solution(copy.stem, exercise_id)
     wanted = {cell.get("id") for cell in ours}
     yours = [cell for cell in mine["cells"] if cell.get("id") in wanted]
     if not yours:
@@ -199,39 +149,53 @@ def _read_base(path: Path) -> Notebook:
         return {"cells": []}
 
 
-def _update(shipped: Path) -> Updated:
+def _details(merged: Merged) -> list[str]:
+    """Return what the learner should read of a merge, a line per kind of change."""
+    kinds = {
+        "taken from the course": merged.took,
+        "added": merged.added,
+        "removed": merged.removed,
+        "changed by you and by the course, kept as you wrote it": merged.kept,
+    }
+    return [f"  {kind}: {', '.join(labels)}" for kind, labels in kinds.items() if labels]
+
+
+def _update(shipped: Path) -> list[str]:
+    """Bring one copy up to date; return what was done, in lines."""
     name, copy, base_path = shipped.name, paths.work_dir() / shipped.name, _base_path(shipped.name)
     if not copy.exists():
         _copy(shipped)
-        return Updated(name, "new")
+        return [f"{name}: new"]
     new = notebookfile.read(shipped, remedy=BUILD)
     try:
         mine = notebookfile.read(copy, remedy="repair it or move it away, then update again")
     except NotebookFileError as error:
-        return Updated(name, "left alone", str(error))
-    base = _read_base(base_path)
+        return [f"{name}: left alone ({error})"]
     if not _has_ids(mine, new):
-        return Updated(
-            name, "left alone", "its cells have lost their ids; move it away and update for a new copy"
-        )
+        return [f"{name}: left alone (its cells have lost their ids; move it away and update for a new copy)"]
+    base = _read_base(base_path)
     merged = merge(base, mine, new)
-    backup = None
+    lines = [f"{name}: up to date", *(_details(merged) if merged.kept else ())]
     if merged.notebook != mine:
         backup = _unused(paths.work_dir() / ".backup", copy.stem, ".ipynb")
         write_whole(backup, copy.read_text(encoding="utf-8"))
         notebookfile.write(copy, merged.notebook)
+        lines = [f"{name}: updated (the old one is {backup})", *_details(merged), RELOAD]
     if base != new:
         notebookfile.write(base_path, new)
-    if backup is None:
-        return Updated(name, "up to date", merged=merged if merged.kept else None)
-    return Updated(name, "updated", f"the old one is {backup}", merged)
+    return lines
 
 
-def update() -> UpdateReport:
-    """Bring the learner's notebooks up to the shipped ones, cell by cell; doing it twice changes nothing.
+def update() -> str:
+    """Bring the learner's notebooks up to the shipped ones, cell by cell; return what was done, in lines.
+
+    Doing it twice changes nothing.
 
     Raises:
         NotebookFileError: a shipped notebook cannot be read.
         FileError: something could not be written; every file is whole; the next update goes on from there.
     """
-    return UpdateReport(tuple(_update(shipped) for shipped in _shipped()))
+    lines = [line for shipped in _shipped() for line in _update(shipped)]
+    if RELOAD in lines:
+        lines = [*(line for line in lines if line != RELOAD), RELOAD]
+    return "\n".join(lines) or f"no notebooks in {paths.NOTEBOOKS}; {BUILD}."

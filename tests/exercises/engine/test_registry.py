@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import subprocess
+import sys
 
 import pytest
 
@@ -64,3 +67,35 @@ def test_every_shipped_exercise_names_a_lesson_of_its_own_section():
     for exercise in registry.exercises():
         section = exercise.id.split(".")[0]
         assert exercise.lesson.startswith(f"{int(section):02}_")
+
+
+def test_a_check_loads_the_module_of_its_own_exercise_and_no_other(work):
+    """In a process of its own: here, other tests have imported everything."""
+    code = (
+        "import sys, json\nfrom course_lib.exercises import check\n"
+        "class Lru:\n    def __init__(self, max_entries, ttl_s, clock): pass\n"
+        "    def get(self, key): return 1\n    def put(self, key, value): pass\n"
+        "assert check('2.2', Lru).outcome == 'failed'\nprint(json.dumps(sorted(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = json.loads(done.stdout.splitlines()[-1])
+
+    rooms = [name.split(".")[1:] for name in loaded if name.startswith("course_lib.")]
+    assert {room[0] for room in rooms} == {"errors", "exercises", "files", "paths"}
+    sections = {tuple(room[1:]) for room in rooms if room[0] == "exercises" and room[1:2] != ["engine"]}
+    assert sections == {(), ("caching",), ("caching", "lru")}
+    assert not {"dspy", "IPython", "numpy"} & set(loaded)
+
+
+def test_ids_are_known_without_importing_an_exercise():
+    code = (
+        "import sys\nfrom course_lib.exercises.engine import registry\nprint(registry.known())\n"
+        "print([name for name in sys.modules if name.startswith('course_lib.exercises') and name.count('.') == 3\n"
+        "       and '.engine.' not in name])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines() == [
+        str([each for each in registry.known() if not each.startswith("99")]),
+        "[]",
+    ]

@@ -1,7 +1,6 @@
-"""Exercises of lesson 00, Start here.
+"""Exercise 0.1, a program that sorts tickets: what it returns, and what the model's server saw of it.
 
-Main path: EXERCISES -> registry.exercises(). Checks call the simulator, whichever model the learner chose,
-and look at what its server saw.
+Main path: EXERCISE -> engine.registry. Checks call the simulator, whichever model the learner chose.
 """
 
 from __future__ import annotations
@@ -14,9 +13,13 @@ from typing import Any
 from course_lib import desk, lm
 from course_lib.exercises.engine.checks import expect
 from course_lib.exercises.engine.registry import Exercise
+from course_lib.exercises.engine.seen import counted
 
 SortTicket = Callable[..., Any]
-SIX = ", ".join(desk.CATEGORIES)
+
+
+def _six() -> str:
+    return ", ".join(desk.CATEGORIES)
 
 
 @cache
@@ -27,20 +30,18 @@ def _tickets() -> tuple[desk.Ticket, ...]:
 
 
 def _sorted(sort_ticket: SortTicket) -> tuple[list[Any], list[lm.Call]]:
-    """Return the predictions for the tickets, and the calls that the model's server saw meanwhile."""
+    """Return the predictions for the tickets, and the requests that they cost."""
     import dspy
 
     with dspy.context(lm=lm.connect("sim-large", cache=False)):
-        before = lm.ledger().requests
-        predictions = [sort_ticket(ticket=ticket.text) for ticket in _tickets()]
-        return predictions, lm.ledger(since=before).calls
+        return counted(lambda: [sort_ticket(ticket=ticket.text) for ticket in _tickets()])
 
 
 def _prompt(call: lm.Call) -> str:
     return "\n".join(str(message.get("content", "")) for message in call.messages)
 
 
-def _gives_a_category(sort_ticket: SortTicket) -> None:
+def gives_a_category(sort_ticket: SortTicket) -> None:
     """Each ticket gets a prediction with a field `category`."""
     expect(
         callable(sort_ticket) and not isinstance(sort_ticket, type),
@@ -61,7 +62,7 @@ def _gives_a_category(sort_ticket: SortTicket) -> None:
         )
 
 
-def _asks_the_model(sort_ticket: SortTicket) -> None:
+def asks_the_model(sort_ticket: SortTicket) -> None:
     """The model's server saw the text of each ticket."""
     _, calls = _sorted(sort_ticket)
     prompts = [_prompt(call) for call in calls]
@@ -75,7 +76,7 @@ def _asks_the_model(sort_ticket: SortTicket) -> None:
     )
 
 
-def _answers_with_one_of_six(sort_ticket: SortTicket) -> None:
+def answers_with_one_of_six(sort_ticket: SortTicket) -> None:
     """Every answer is one of the six categories, letter for letter."""
     predictions, _ = _sorted(sort_ticket)
     for ticket, prediction in zip(_tickets(), predictions, strict=True):
@@ -83,12 +84,12 @@ def _answers_with_one_of_six(sort_ticket: SortTicket) -> None:
             prediction.category in desk.CATEGORIES,
             "every answer is one of the six categories, letter for letter",
             observed=f"{prediction.category!r} for ticket {ticket.id}",
-            expected=f"one of {SIX}",
+            expected=f"one of {_six()}",
             hint="A type can say which answers there are: Literal[...] binds the model and the parser.",
         )
 
 
-def _offers_all_six(sort_ticket: SortTicket) -> None:
+def offers_all_six(sort_ticket: SortTicket) -> None:
     """The prompt that the server saw offers all six categories."""
     _, calls = _sorted(sort_ticket)
     prompt = _prompt(calls[0]).replace(_tickets()[0].text.strip(), "")
@@ -97,28 +98,26 @@ def _offers_all_six(sort_ticket: SortTicket) -> None:
         not missing,
         "the prompt that the server saw offers all six categories",
         observed=f"a prompt without {', '.join(missing)}",
-        expected=f"a prompt that names {SIX}",
+        expected=f"a prompt that names {_six()}",
         hint="The model can only choose what the prompt shows. Compare your Literal with desk.CATEGORIES.",
     )
 
 
-EXERCISES = (
-    Exercise(
-        id="0.1",
-        title="A program that sorts tickets",
-        lesson="00_start_here",
-        minutes=5,
-        difficulty="easy",
-        concepts=("signature", "Literal output", "Predict"),
-        hints=(
-            "Two steps are missing: an output field in the signature, and a module made from the signature.",
-            "The output field is called `category`. Its type lists the six names of desk.CATEGORIES; "
-            "look at how desk.Triage does it, in the prompt shown above.",
-            "dspy.Predict makes a program from a signature: that object is what you hand to check().",
-        ),
-        checks=(_gives_a_category, _asks_the_model, _answers_with_one_of_six, _offers_all_six),
-        why="The type is the contract. DSPy's adapter writes a Literal's values into the prompt, so that the "
-        "model knows its choices; and it refuses any other answer, so that the program behind can rely on "
-        "them. A plain str would do neither.",
+EXERCISE = Exercise(
+    id="0.1",
+    title="A program that sorts tickets",
+    lesson="00_start_here",
+    minutes=5,
+    difficulty="easy",
+    concepts=("signature", "Literal output", "Predict"),
+    hints=(
+        "Two steps are missing: an output field in the signature, and a module made from the signature.",
+        "The output field is called `category`. Its type lists the six names of desk.CATEGORIES; "
+        "look at how desk.Triage does it, in the prompt shown above.",
+        "dspy.Predict makes a program from a signature: that object is what you hand to check().",
     ),
+    checks=(gives_a_category, asks_the_model, answers_with_one_of_six, offers_all_six),
+    why="The type is the contract. DSPy's adapter writes a Literal's values into the prompt, so that the "
+    "model knows its choices; and it refuses any other answer, so that the program behind can rely on "
+    "them. A plain str would do neither.",
 )

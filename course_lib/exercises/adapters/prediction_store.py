@@ -1,6 +1,6 @@
-"""What the exercise on storing predictions looks at: the rows that PostgreSQL holds, also after lines drop.
+"""Exercise 1.6, predictions in PostgreSQL: the rows that it holds, also after connections were cut.
 
-Main path: the check functions are listed in adapters.py; each makes an empty table and a pool of its own.
+Main path: EXERCISE -> engine.registry; each check makes an empty table and a connection pool of its own.
 Source: psycopg 3.3, psycopg_pool 3.3. Both are imported when a check runs.
 """
 
@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from course_lib.exercises.engine.checks import expect, expect_equal
+from course_lib.exercises.engine.checks import expect_equal, fail, without_error
+from course_lib.exercises.engine.registry import Exercise
+from course_lib.exercises.engine.stubs import stub_methods
 
 TABLE = "my_predictions"
 MAKE_TABLE = f"""
@@ -64,16 +66,13 @@ def _stored(store: Any, what: str, *rows: tuple[str, dict[str, Any], dict[str, A
     import psycopg
 
     for row in rows:
-        try:
-            store.store_prediction(*row)
-        except psycopg.Error as error:
-            expect(
-                False,
-                what,
-                observed=f"{type(error).__name__}: {error!s:.200}",
-                expected="no error",
-                hint="Values go to the database as parameters (%s), never into the text of the statement.",
-            )
+        without_error(
+            lambda row=row: store.store_prediction(*row),
+            what,
+            expected="no error",
+            hint="Values go to the database as parameters (%s), never into the text of the statement.",
+            errors=psycopg.Error,
+        )
 
 
 def keeps_what_it_is_given(store_class: StoreClass) -> None:
@@ -122,16 +121,13 @@ def goes_on_after_dropped_lines(store_class: StoreClass) -> None:
 
     with _stand(store_class) as (store, ours):
         ours.execute(_CUT)
-        try:
-            store.store_prediction(*_ROWS[0])
-        except psycopg.OperationalError as error:
-            expect(
-                False,
-                "a call after the lines were cut still works",
-                observed=f"{type(error).__name__}: {error!s:.160}",
-                expected="the work tried again on another connection",
-                hint=f"The pool has {_POOL_SIZE} connections, and each of them was cut.",
-            )
+        without_error(
+            lambda: store.store_prediction(*_ROWS[0]),
+            "a call after the lines were cut still works",
+            expected="the work tried again on another connection",
+            hint=f"The pool has {_POOL_SIZE} connections, and each of them was cut.",
+            errors=psycopg.OperationalError,
+        )
         expect_equal(_rows(ours), [_ROWS[0]], "the rows after the lines were cut")
 
 
@@ -144,10 +140,40 @@ def gives_connections_back(store_class: StoreClass) -> None:
             try:
                 store.get_prediction("t-1")
             except PoolTimeout:
-                expect(
-                    False,
+                fail(
                     "connections come back to the pool",
                     observed=f"none left after {done} calls",
                     expected="as many calls as one likes",
                     hint="`with pool.connection() as connection:` gives it back, whatever happens inside.",
                 )
+
+
+EXERCISE = Exercise(
+    id="1.6",
+    title="Predictions in PostgreSQL",
+    lesson="01_adapters",
+    minutes=20,
+    difficulty="hard",
+    concepts=("psycopg", "connection pool", "parameters", "retry", "idempotence"),
+    hints=(
+        "Let all three methods go through one that runs a statement: `with self.pool.connection() as "
+        "connection: return connection.execute(statement, values).fetchall()`. Jsonb(...) wraps a dict.",
+        "INSERT ... ON CONFLICT (key) DO NOTHING makes storing safe to repeat, and only what is safe to "
+        "repeat may be tried again. strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 finds.",
+        "Catch psycopg.OperationalError around the whole `with`, and try once more than the pool has "
+        "connections. JSON in PostgreSQL keeps umlauts as they are.",
+    ),
+    checks=(
+        keeps_what_it_is_given,
+        stores_a_key_once,
+        finds_by_text,
+        gives_connections_back,
+        goes_on_after_dropped_lines,
+    ),
+    deadline_s=30.0,
+    is_stub=stub_methods("store_prediction", "get_prediction", "search_predictions"),
+    why="Values travel as parameters, so no text can become a statement. Storing is idempotent, so "
+    "trying again is safe, also when the line dropped just after the commit. And the pool is used "
+    "through `with`, so that no error keeps a connection. DatabaseAdapter does the same with a deadline "
+    "and jitter.",
+)

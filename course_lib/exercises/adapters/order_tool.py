@@ -1,6 +1,6 @@
-"""What the exercises on tools look at: what a tool answers and refuses, and whether an agent can go on.
+"""Exercise 1.5, a tool that says no well: what it answers and refuses, and whether an agent can go on.
 
-Main path: the check functions are listed in adapters.py.
+Main path: EXERCISE -> engine.registry.
 Source: dspy.ReAct, dspy.lm15 (DSPy 3.4.1). DSPy is imported when a check runs.
 """
 
@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from course_lib import desk
-from course_lib.exercises.engine.checks import expect
+from course_lib.exercises.engine.checks import expect, fail
+from course_lib.exercises.engine.registry import Exercise
 
 OrderStatus = Callable[[str], str]
 
@@ -45,14 +46,12 @@ def _refusal(order_status: OrderStatus, order_id: str) -> str:
         return str(refusal)
     except Exception as error:  # border: the learner's tool may raise anything
         observed = f"it raised {type(error).__name__}: {error}"
-    expect(
-        False,
+    return fail(
         f"{order_id!r} is refused with ToolRefused",
         observed=observed,
         expected="ToolRefused with a line for the model to read",
         hint="Only a refusal that you raise yourself is sure to say what you mean.",
     )
-    return ""
 
 
 def refuses_what_is_no_order_number(order_status: OrderStatus) -> None:
@@ -142,3 +141,29 @@ def lets_an_agent_recover(order_status: OrderStatus) -> None:
         expected=f"an observation with {order.status!r}",
         hint="The model asked with the bare digits. Does your line say what is wrong with them?",
     )
+
+
+EXERCISE = Exercise(
+    id="1.5",
+    title="A tool that says no well",
+    lesson="01_adapters",
+    minutes=10,
+    difficulty="medium",
+    concepts=("dspy.Tool", "validation", "errors as observations"),
+    hints=(
+        "Three cases: not an order number at all, a number that no order has, an order.",
+        're.fullmatch(r"O-\\d{5}", order_id) tells the first case. Raise ToolRefused with one line that '
+        "shows a right number.",
+        "For the second case name the number asked for and nothing else; a list of known orders would be "
+        "a leak.",
+    ),
+    checks=(
+        answers_for_an_order,
+        refuses_what_is_no_order_number,
+        tells_unknown_from_malformed,
+        lets_an_agent_recover,
+    ),
+    why="The reader of a tool's error is the next prompt. A line that says what a right argument looks "
+    "like is worth a retry; a traceback is noise at best and a leak at worst; and 'unknown' must not "
+    "sound like 'malformed', or the model tries other spellings for ever.",
+)

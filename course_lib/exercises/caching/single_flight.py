@@ -1,6 +1,6 @@
 """Exercise 2.4, single-flight: many tasks ask the same at once, and one of them calls the model.
 
-Main path: EXERCISE is listed in caching.py; the checks hand a learner's SingleFlight calls of a real model.
+Main path: EXERCISE -> engine.registry; the checks hand a learner's SingleFlight calls of a real model.
 """
 
 from __future__ import annotations
@@ -8,16 +8,20 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from course_lib import lm
 from course_lib.exercises.engine.checks import expect, run
 from course_lib.exercises.engine.registry import Exercise
+from course_lib.exercises.engine.seen import counted
 from course_lib.exercises.engine.stubs import stub_methods
 
-_PATIENCE_S = 3.0
+_ROUND_S = 0.05
+_PATIENCE_ROUNDS = 60
+"""For how many rounds of the event loop callers may wait for a call that is under way."""
+_QUIET_ROUNDS = 20
+"""For how many they may wait when none is under way: nothing of the model's is left that could wake them."""
 _QUESTION = "Where is my parcel?"
 
 
@@ -28,11 +32,16 @@ class Asked:
         self._model = model
         self._question = question
         self.begun = asyncio.Event()
+        self.under_way = 0
 
     async def answer(self) -> str:
         """Ask the model."""
         self.begun.set()
-        (text,) = await self._model.acall(self._question)
+        self.under_way += 1
+        try:
+            (text,) = await self._model.acall(self._question)
+        finally:
+            self.under_way -= 1
         return str(text)
 
 
@@ -43,28 +52,24 @@ def _model(profile: str = "unhurried", **values: Any) -> Any:
     return lm.connect(f"sim-large@{profile}", cache=False, num_retries=0)
 
 
-@contextmanager
-def _requests() -> Iterator[Callable[[], list[lm.Call]]]:
-    """Yield a function that returns the requests which the server saw in this block."""
-    before = lm.ledger().requests
-    yield lambda: lm.ledger(since=before).calls
-
-
-async def _all(what: str, calls: list[Coroutine[Any, Any, Any]], hint: str = "") -> list[Any]:
-    """Return the result or error of each; fail if one of them is never told anything."""
+async def _results(
+    what: str, calls: Sequence[Awaitable[Any]], asked: Sequence[Asked], hint: str = ""
+) -> list[Any]:
+    """Return the result or error of each call; fail if one of them never gets any."""
     tasks = [asyncio.ensure_future(call) for call in calls]
-    return await _told(what, tasks, hint)
-
-
-async def _told(what: str, tasks: Sequence[asyncio.Future[Any]], hint: str = "") -> list[Any]:
-    _, waiting = await asyncio.wait(tasks, timeout=_PATIENCE_S)
+    rounds = quiet = 0
+    while not all(task.done() for task in tasks) and rounds < _PATIENCE_ROUNDS and quiet < _QUIET_ROUNDS:
+        await asyncio.wait(tasks, timeout=_ROUND_S)
+        rounds += 1
+        quiet = 0 if any(each.under_way for each in asked) else quiet + 1
+    waiting = [task for task in tasks if not task.done()]
     for task in waiting:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     expect(
         not waiting,
         what,
-        observed=f"{len(waiting)} of {len(tasks)} callers were still waiting after {_PATIENCE_S:g} s",
+        observed=f"{len(waiting)} of {len(tasks)} callers still waited when no call was under way any more",
         expected="an answer or an error for each of them",
         hint=hint,
     )
@@ -73,22 +78,26 @@ async def _told(what: str, tasks: Sequence[asyncio.Future[Any]], hint: str = "")
     ]
 
 
+def _shown(results: Sequence[Any]) -> list[str]:
+    return [one if isinstance(one, str) else type(one).__name__ for one in results]
+
+
 def shares_one_call(single_flight: type) -> None:
     """32 tasks that ask the same at once cost one request."""
 
     async def crowd() -> list[Any]:
         flight, asked = single_flight(), Asked(_model())
-        return await _all("32 tasks are answered", [flight.run("parcel", asked.answer) for _ in range(32)])
+        same = [flight.run("parcel", asked.answer) for _ in range(32)]
+        return await _results("32 tasks are answered", same, [asked])
 
-    with _requests() as requests:
-        answers = run(crowd())
-        expect(
-            len(requests()) == 1,
-            "32 identical questions at once are one request",
-            observed=f"{len(requests())} requests at the server",
-            expected="1 request",
-            hint="Between looking a key up and writing it down there must be no await: others run meanwhile.",
-        )
+    answers, calls = counted(lambda: run(crowd()))
+    expect(
+        len(calls) == 1,
+        "32 identical questions at once are one request",
+        observed=f"{len(calls)} requests at the server",
+        expected="1 request",
+        hint="Between looking a key up and writing it down there must be no await: others run meanwhile.",
+    )
     expect(
         len({str(answer) for answer in answers}) == 1 and isinstance(answers[0], str),
         "all 32 get the same answer",
@@ -104,14 +113,11 @@ def keeps_keys_apart(single_flight: type) -> None:
 
     async def crowd() -> list[Any]:
         flight, model = single_flight(), _model()
-        return await _all(
-            "eight different questions are answered",
-            [flight.run(name, Asked(model, name).answer) for name in names],
-        )
+        asked = [Asked(model, name) for name in names]
+        different = [flight.run(name, each.answer) for name, each in zip(names, asked, strict=True)]
+        return await _results("eight different questions are answered", different, asked)
 
-    with _requests() as requests:
-        run(crowd())
-        calls = requests()
+    _, calls = counted(lambda: run(crowd()))
     expect(
         len(calls) == len(names) and {call.messages[-1]["content"] for call in calls} == set(names),
         "eight different questions are eight requests",
@@ -134,19 +140,18 @@ def lets_a_failure_pass(single_flight: type) -> None:
     async def crowd() -> tuple[list[Any], Any]:
         flight = single_flight()
         broken, well = Asked(_model("out-of-order", unavailable_rate=1.0)), Asked(_model())
-        first = await _all(
-            "everybody hears of a failure",
-            [flight.run("parcel", broken.answer) for _ in range(5)],
-            "Whatever way the call ends, those who wait have to be told.",
-        )
-        (later,) = await _all("a caller after a failure is answered", [flight.run("parcel", well.answer)])
+        same = [flight.run("parcel", broken.answer) for _ in range(5)]
+        hint = "Whatever way the call ends, those who wait have to be told."
+        first = await _results("everybody hears of a failure", same, [broken], hint)
+        after = [flight.run("parcel", well.answer)]
+        (later,) = await _results("a caller after a failure is answered", after, [well])
         return first, later
 
     first, later = run(crowd())
     expect(
         all(isinstance(one, Exception) for one in first),
         "all who wait for a call that fails get its error",
-        observed=[one if isinstance(one, str) else type(one).__name__ for one in first],
+        observed=_shown(first),
         expected="the model's error, five times",
         hint="None is no answer: hand the error on.",
     )
@@ -159,41 +164,40 @@ def lets_a_failure_pass(single_flight: type) -> None:
     )
 
 
-_WHO = {0: "first", 2: "third"}
+def _survives_leaving(single_flight: type, leaver: int, who: str) -> None:
+    """One of four callers is cancelled while the call is under way; the others get the answer."""
+
+    async def crowd() -> list[Any]:
+        flight, asked = single_flight(), Asked(_model())
+        tasks = [asyncio.ensure_future(flight.run("parcel", asked.answer)) for _ in range(4)]
+        await asyncio.wait_for(asked.begun.wait(), _ROUND_S * _PATIENCE_ROUNDS)
+        await asyncio.sleep(0.02)
+        tasks.pop(leaver).cancel()
+        hint = "CancelledError is no Exception: `except Exception` does not see it."
+        what = f"when the {who} of four callers is cancelled, the others hear of it"
+        return await _results(what, tasks, [asked], hint)
+
+    others, calls = counted(lambda: run(crowd()))
+    expect(
+        all(isinstance(one, str) for one in others),
+        f"when the {who} of four callers is cancelled, the others get the answer",
+        observed=_shown(others),
+        expected="the model's answer, three times",
+        hint="A caller that is cancelled cancels what it awaits: asyncio.shield(...) stands between.",
+    )
+    expect(
+        len(calls) <= 2,
+        "a cancelled caller costs at most one more request",
+        observed=f"{len(calls)} requests",
+        expected="1, or 2 if another caller had to begin again",
+        hint="Of those who wait, only one may take over.",
+    )
 
 
 def survives_a_cancelled_caller(single_flight: type) -> None:
     """A caller who is cancelled takes nobody with it: neither the first one, nor one who waits."""
-
-    async def crowd(leaver: int) -> list[Any]:
-        flight, asked = single_flight(), Asked(_model())
-        tasks = [asyncio.ensure_future(flight.run("parcel", asked.answer)) for _ in range(4)]
-        await asyncio.wait_for(asked.begun.wait(), _PATIENCE_S)
-        await asyncio.sleep(0.02)
-        tasks.pop(leaver).cancel()
-        return await _told(
-            f"when the {_WHO[leaver]} of four callers is cancelled, the others hear of it",
-            tasks,
-            "CancelledError is no Exception: `except Exception` does not see it.",
-        )
-
-    for leaver, who in _WHO.items():
-        with _requests() as requests:
-            others = run(crowd(leaver))
-            expect(
-                all(isinstance(one, str) for one in others),
-                f"when the {who} of four callers is cancelled, the others get the answer",
-                observed=[one if isinstance(one, str) else type(one).__name__ for one in others],
-                expected="the model's answer, three times",
-                hint="A caller that is cancelled cancels what it awaits: asyncio.shield(...) stands between.",
-            )
-            expect(
-                len(requests()) <= 2,
-                "a cancelled caller costs at most one more request",
-                observed=f"{len(requests())} requests",
-                expected="1, or 2 if another caller had to begin again",
-                hint="Of those who wait, only one may take over.",
-            )
+    _survives_leaving(single_flight, 0, "first")
+    _survives_leaving(single_flight, 2, "third")
 
 
 class _Key:

@@ -1,4 +1,4 @@
-"""The file under the learner's progress: one row per event in a local SQLite file, never changed after.
+"""The progress file: one row per event in a SQLite file of the learner's folder, never changed after.
 
 Main path: Store.append(event) -> a row of progress.sqlite3, after those that could not be saved before.
 What cannot be saved now (disk full, read-only folder) stays in memory and is saved with the next event.
@@ -11,11 +11,11 @@ import fcntl
 import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from course_lib.errors import CourseError
 
@@ -23,13 +23,12 @@ Kind = Literal["started", "finished", "interrupted", "hint", "solution", "reset"
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 1
 BUSY_WAIT_S = 10.0
 PRAGMAS: tuple[str, ...] = ("synchronous=FULL",)
 FILE_NAME = "progress.sqlite3"
 
 _SCHEMA = """
-CREATE TABLE events (
+CREATE TABLE IF NOT EXISTS events (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE, at TEXT NOT NULL, exercise TEXT NOT NULL, kind TEXT NOT NULL,
     run TEXT NOT NULL, outcome TEXT NOT NULL, checked TEXT NOT NULL, message TEXT NOT NULL,
@@ -66,9 +65,22 @@ class Event:
     limit_s: float = 0.0
     """A started check that has not ended after this time was interrupted."""
 
+    def __post_init__(self) -> None:
+        """Refuse what only a damaged file can hold: everything that a `Standing` is worked out from.
+
+        Raises:
+            ValueError, TypeError: a field is not what it should be.
+        """
+        datetime.fromisoformat(self.at)
+        texts = (self.id, self.exercise, self.run, self.outcome, self.checked, self.source or "")
+        is_sound = all(isinstance(text, str) for text in texts) and self.kind in get_args(Kind)
+        if not is_sound or not isinstance(self.pid, int) or not isinstance(self.limit_s, float):
+            raise ValueError(f"an event of kind {self.kind!r} cannot be read")
+
 
 _COLUMNS = ", ".join(field.name for field in fields(Event))
-_MARKS = ", ".join("?" for _ in fields(Event))
+_SELECT = f"SELECT {_COLUMNS} FROM events ORDER BY number"  # noqa: S608 our own column names
+_INSERT = f"INSERT OR IGNORE INTO events ({_COLUMNS}) VALUES ({', '.join('?' for _ in fields(Event))})"  # noqa: S608
 
 _ELSEWHERE = "allow writing there, or set COURSE_WORK to a folder of yours"
 _REMEDIES = {
@@ -79,12 +91,11 @@ _REMEDIES = {
     sqlite3.SQLITE_PERM: f"access is refused: {_ELSEWHERE}",
     sqlite3.SQLITE_BUSY: f"another kernel has held the file for {BUSY_WAIT_S:.0f} s: restart that kernel",
 }
-_DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
+"""What can be wrong around the file, by SQLite's primary result code; any other error means damage."""
 
 
-def _code(error: BaseException) -> int:
-    """Return SQLite's primary result code, 0 for an error that did not come from SQLite itself."""
-    return int(getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
+def _remedy(error: Exception) -> str | None:
+    return _REMEDIES.get(int(getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF)
 
 
 class Store:
@@ -128,10 +139,7 @@ class Store:
 
     def _insert_unsaved(self, connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
-        connection.executemany(
-            f"INSERT OR IGNORE INTO events ({_COLUMNS}) VALUES ({_MARKS})",  # noqa: S608 our own column names
-            [astuple(event) for event in self._unsaved],
-        )
+        connection.executemany(_INSERT, [astuple(event) for event in self._unsaved])
         connection.execute("COMMIT")
 
     def _do(self, operation: Callable[[sqlite3.Connection], T]) -> T:
@@ -139,67 +147,68 @@ class Store:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                return self._on_connection(operation)
-            except sqlite3.DatabaseError as error:
-                if _code(error) not in _DAMAGED:
+                return self._connected(operation)
+            except (sqlite3.Error, ValueError, TypeError) as error:
+                if _remedy(error):
                     raise
-                self._move_aside_if_damaged()
-                return self._on_connection(operation)
+                return self._on_a_new_file(operation)
         except sqlite3.Error as error:
-            raise ProgressError(
-                self._explain(_REMEDIES.get(_code(error), f"SQLite says: {error}"))
-            ) from error
+            raise ProgressError(self._explain(_remedy(error) or f"SQLite says: {error}")) from error
         except OSError as error:
             raise ProgressError(self._explain(f"{error.strerror or error}: {_ELSEWHERE}")) from error
 
-    def _on_connection(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+    def _connected(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         with closing(sqlite3.connect(self.path, timeout=BUSY_WAIT_S, isolation_level=None)) as connection:
-            connection.row_factory = sqlite3.Row
             for pragma in PRAGMAS:
                 connection.execute(f"PRAGMA {pragma}")
-            self._prepare(connection)
+            connection.execute(_SCHEMA)
             return operation(connection)
+
+    def _on_a_new_file(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """Set the damaged file aside; the lock keeps a second kernel from doing that to the new file."""
+        with (self.path.parent / ".progress.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                return self._connected(operation)  # another kernel has begun a new file meanwhile
+            except (sqlite3.Error, ValueError, TypeError) as error:
+                if _remedy(error):
+                    raise
+            aside = self.path.with_name(f"{FILE_NAME}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S%f}Z")
+            self.path.rename(aside)
+            journal = self.path.with_name(f"{FILE_NAME}-journal")
+            if journal.exists():  # it must not be taken for the new file's
+                journal.rename(aside.with_name(f"{aside.name}-journal"))
+            known = {event.id for event in self._unsaved}
+            self._unsaved[:0] = [event for event in _readable(aside) if event.id not in known]
+            self._notices.append(
+                f"the progress file was damaged; it is kept as {aside}, and a new one was begun with what "
+                "can be read of it. Your notebooks are not affected: run a check again where one is missing."
+            )
+            self._connected(self._insert_unsaved)
+            self._unsaved.clear()
+            return self._connected(operation)
 
     def _explain(self, reason: str) -> str:
         kept = f" It is kept in this kernel and saved with your next check ({len(self._unsaved)} waiting)."
         return f"progress in {self.path} could not be saved or read; {reason}.{kept if self._unsaved else ''}"
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Create the table in a new file; refuse a file of a newer course."""
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            connection.execute("BEGIN IMMEDIATE")
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version == 0:  # no other kernel was faster
-                connection.execute(_SCHEMA)
-                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            connection.execute("COMMIT")
-        elif version > SCHEMA_VERSION:
-            reason = f"it was written by a newer course (version {version}): update the course"
-            raise ProgressError(self._explain(reason))
 
-    def _move_aside_if_damaged(self) -> None:
-        """Rename a damaged file, and say so; the lock keeps a second kernel from renaming the new one."""
-        with (self.path.parent / ".progress.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not _is_damaged(self.path):
-                return
-            aside = self.path.with_name(f"{FILE_NAME}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S%f}Z")
-            self.path.rename(aside)
-            self._notices.append(
-                f"the progress file was damaged; it is kept as {aside}, and a new one was begun. "
-                "Your notebooks are not affected: run your checks again to fill it."
-            )
+def _event(row: tuple[Any, ...]) -> Event:
+    return Event(**dict(zip((field.name for field in fields(Event)), row, strict=True)))
 
 
 def _select(connection: sqlite3.Connection) -> list[Event]:
-    rows = connection.execute(f"SELECT {_COLUMNS} FROM events ORDER BY number")  # noqa: S608 our own column names
-    return [Event(**dict(row)) for row in rows]
+    return [_event(row) for row in connection.execute(_SELECT)]
 
 
-def _is_damaged(path: Path) -> bool:
-    try:
-        with closing(sqlite3.connect(path, timeout=BUSY_WAIT_S)) as connection:
-            return bool(connection.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok")
-    except sqlite3.DatabaseError as error:
-        return _code(error) in _DAMAGED
+def _readable(damaged: Path) -> list[Event]:
+    """Return the events of a damaged file that can still be read, from its front and from its end."""
+    found: dict[str, Event] = {}
+    for select in (_SELECT, f"{_SELECT} DESC"):
+        with closing(sqlite3.connect(damaged)) as connection, suppress(sqlite3.Error, ValueError):
+            connection.text_factory = lambda raw: raw.decode(errors="replace")
+            for row in connection.execute(select):
+                with suppress(ValueError, TypeError):
+                    event = _event(row)
+                    found[event.id] = event
+    return sorted(found.values(), key=lambda event: event.at)

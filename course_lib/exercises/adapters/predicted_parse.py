@@ -1,0 +1,109 @@
+"""Exercise 1.1, predict the parse: six replies of a model, and what ChatAdapter makes of each.
+
+Main path: EXERCISE -> engine.registry; REPLIES is what the notebook shows.
+Source: dspy.ChatAdapter.parse (DSPy 3.4.1). DSPy is imported when a check runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from course_lib.exercises.engine.checks import expect
+from course_lib.exercises.engine.registry import Exercise
+
+SIX = "Literal['shipping', 'returns', 'billing', 'account', 'product', 'warranty']"
+
+_DONE = "\n\n[[ ## completed ## ]]"
+
+
+def _reply(category: str, days: str, order_ids: str, end: str = _DONE) -> str:
+    fields = {"category": category, "days_waited": days, "order_ids": order_ids}
+    return "\n\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in fields.items()) + end
+
+
+REPLIES: Mapping[str, str] = {
+    "A": "Sure! Here is what you asked for.\n\n" + _reply("shipping", "4", '["O-10001"]'),
+    "B": _reply("Shipping", "4", '["O-10001"]'),
+    "C": _reply('"shipping"', "4.0", "['O-10001', 'O-10002']"),
+    "D": _reply("shipping", "4 days", "[]"),
+    "E": _reply("shipping", "4", '["O-10001", "O-100', end=""),
+    "F": '{"category": "shipping", "days_waited": 4, "order_ids": ["O-10001"]}',
+}
+"""Six replies to a prompt of ChatAdapter for `ticket -> category, days_waited: int, order_ids: list[str]`."""
+
+_REPLY_HINTS = {
+    "A": "ChatAdapter looks for its headers; what stands before the first one is no field.",
+    "B": "A Literal is compared letter for letter, capitals included.",
+    "C": "Quotes around a label fall away, 4.0 is a whole number, and a list may be written as in Python.",
+    "D": "An int is read from a number, not out of a sentence.",
+    "E": "The list was cut off in the middle; broken JSON is repaired, right or not.",
+    "F": "The headers are missing, and with them every field, however good the JSON.",
+}
+
+
+def _parsed(text: str) -> dict[str, Any] | str:
+    """Return what ChatAdapter makes of a reply: its fields, or the word error."""
+    import dspy
+    from dspy.utils.exceptions import AdapterParseError
+
+    signature = dspy.Signature(f"ticket -> category: {SIX}, days_waited: int, order_ids: list[str]")
+    try:
+        return dict(dspy.ChatAdapter().parse(signature, text))
+    except AdapterParseError:
+        return "error"
+
+
+def says_something_of_each_reply(predicted: Any) -> None:
+    """Each of the six replies has a prediction: a dict of three fields, or "error"."""
+    expect(
+        isinstance(predicted, dict) and set(predicted) == set(REPLIES),
+        "predicted is a dict with the six letters",
+        observed=sorted(predicted) if isinstance(predicted, dict) else predicted,
+        expected="the keys A, B, C, D, E and F",
+    )
+    for letter, said in predicted.items():
+        is_fields = isinstance(said, dict) and set(said) == {"category", "days_waited", "order_ids"}
+        expect(
+            said == "error" or is_fields,
+            f"the prediction for reply {letter} can be compared",
+            observed=said,
+            expected="the word 'error', or a dict with category, days_waited and order_ids",
+        )
+
+
+def predicts_the_parse(predicted: dict[str, Any]) -> None:
+    """Each prediction is what ChatAdapter's parse really does."""
+    for letter, text in REPLIES.items():
+        expect(
+            _same(predicted[letter], _parsed(text)),
+            f"reply {letter} is parsed as you predicted",
+            observed=f"you say {predicted[letter]!r}",
+            expected="something else; run dspy.ChatAdapter().parse on it once you have a new guess",
+            hint=_REPLY_HINTS[letter],
+        )
+
+
+def _same(said: Any, parsed: Any) -> bool:
+    return json.dumps(said, sort_keys=True, default=str) == json.dumps(parsed, sort_keys=True)
+
+
+EXERCISE = Exercise(
+    id="1.1",
+    title="Predict the parse",
+    lesson="01_adapters",
+    minutes=8,
+    difficulty="easy",
+    concepts=("ChatAdapter", "parse", "AdapterParseError"),
+    hints=(
+        "ChatAdapter first cuts the reply at its headers, then casts each field to its type by itself.",
+        "A Literal must match letter for letter after quotes are taken off. Numbers and lists are read "
+        "as JSON or Python; JSON that is a little broken is repaired first.",
+        "Three of the six are errors. Of the other three, one holds an order number that does not exist.",
+    ),
+    checks=(says_something_of_each_reply, predicts_the_parse),
+    why="An adapter forgives at the edges and is strict in the middle: talk around the fields, quotes "
+    "and broken JSON pass, a capital letter does not. So an error is not always a bad answer (B, F), and "
+    "no error is not always a good one (E: half an order number came through as if it were whole).",
+)
