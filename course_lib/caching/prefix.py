@@ -67,7 +67,8 @@ class _Prompt:
         if self.made_of:
             fields = self.made_of["signature"].input_fields
             named["the instructions"] = self.made_of["signature"].instructions
-            named["the description of the fields"] = messages[0]
+            if messages[0]["role"] in {"system", "developer"}:
+                named["the description of the fields"] = messages[0]
             for number, demo in enumerate(self.made_of.get("demos") or (), 1):
                 named |= {f"demo {number}, field `{name}`": value for name, value in demo.items()}
             # A history becomes messages, which stand before all other fields.
