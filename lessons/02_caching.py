@@ -62,15 +62,14 @@ triage, tickets = desk.Triage(), [ticket.text for ticket in desk.tickets("train"
 # %% name="latency-budget"
 import matplotlib.pyplot as plt
 
-from course_lib.caching.latency import draw as draw_budget
-from course_lib.caching.latency import latency_budget
+from course_lib.caching import draw_latency_budget, latency_budget
 
 answer = desk.Answer()
 answer(question="Are you there?")  # a first call does what later ones need not
 with dspy.context(lm=lm.connect("sim-large@weekday")):
     asked = {"question": "What does shipping to Norway cost?"}
     budgets = {name: latency_budget(answer, **asked) for name in ("asked for the first time", "asked again")}
-draw_budget(budgets)
+draw_latency_budget(budgets)
 plt.show()
 for name, budget in budgets.items():
     print(f"{name}:\n{budget}\n")
@@ -1845,7 +1844,7 @@ check("2.5", MySemanticCache)
 
 
 # %% name="prefix" tags=["nbval-check-output"]
-from course_lib.caching.prefix import changing_last, shared_prefixes
+from course_lib.caching import changing_last, shared_prefixes
 
 
 class Reply(dspy.Signature):
@@ -2220,9 +2219,7 @@ check("2.6", resumable)
 # article of the same category?
 
 # %% name="cascade"
-from course_lib.caching.cascade import search_agrees
-from course_lib.caching.pareto import alone, ask, curve, gain, outcomes
-from course_lib.caching.pareto import draw as draw_points
+from course_lib.caching import ask_both, cascade_at, cascade_gain, draw_pareto, each_alone, search_agrees
 
 
 def triage_with(demos, name):
@@ -2235,16 +2232,15 @@ def triage_with(demos, name):
 train, dev, test = (desk.examples(split) for split in ("train", "dev", "test"))
 small, large = triage_with(train[:4], "sim-small"), triage_with(train[:40], "sim-large")
 tuning = train[40:] + dev  # 70 tickets that are nobody's demos; test is not touched
-told = ask(small, tuning), ask(large, tuning)
-seen = outcomes(tuning, *told, accepts=search_agrees, metric=desk.category_match)
+seen = ask_both(small, large, tuning, accepts=search_agrees, metric=desk.category_match)
 
 # %% [markdown]
 # Both models were asked about everything, once, so every threshold of the rule can be drawn without asking again. A point is
 # worth a look only if no other one is both better and cheaper: the *Pareto front*.
 
 # %% name="pareto" tags=["nbval-check-output"]
-points = [*alone(seen), *curve(seen, (0.5, 0.6, 0.7, 0.8, 0.9, 1.0), name="cascade")]
-draw_points(points, title="Right category, 70 tickets of train and dev")
+points = [*each_alone(seen), *(cascade_at(seen, threshold) for threshold in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0))]
+draw_pareto(points, title="Right category, 70 tickets of train and dev")
 plt.show()
 for point in points:
     quality = f"{point.quality_score:.0%} ± {point.error_score:.0%} right"
@@ -2258,8 +2254,8 @@ for point in points:
 
 # %% name="cascade-test" tags=["nbval-check-output"]
 best = next(point for point in points[2:] if point.quality_score >= points[1].quality_score)
-told = ask(small, test), ask(large, test)
-won = gain(outcomes(test, *told, accepts=search_agrees, metric=desk.category_match), best.threshold)
+seen = ask_both(small, large, test, accepts=search_agrees, metric=desk.category_match)
+won = cascade_gain(seen, best.threshold)
 print(f"threshold {best.threshold}: {won.quality_score:+.0%} ± {won.error_score:.0%} in quality,", end=" ")
 print(f"{won.saved_share:.0%} of the cost saved")
 
@@ -2269,7 +2265,7 @@ right = sum(category_of.get(*hit) == each.category for hit, each in zip(first_hi
 print(f"search alone: {right / len(test):.0%} right, for nothing")
 
 # %% name="cascade-in-use"
-from course_lib.caching.cascade import Cascade
+from course_lib.caching import Cascade
 
 cascade = Cascade(small, large, accepts=search_agrees, threshold=best.threshold)
 for each in test[:4]:
@@ -2289,7 +2285,7 @@ for each in test[:4]:
 # sentences first, and says what it left out.
 
 # %% name="context-budget" tags=["nbval-check-output"]
-from course_lib.caching.context_budget import AnswerWithin
+from course_lib.caching import AnswerWithin
 
 asked = [each for each in desk.tickets("train") if each.article][:30]
 rows = []

@@ -20,8 +20,17 @@ _PLACES = {
     "RedisTier": "redis_tier",
     "SemanticCache": "semantic.cache",
     "TieredCache": "tiered",
+    "ask_both": "pareto",
+    "cascade_at": "pareto",
+    "cascade_gain": "pareto",
+    "changing_last": "prefix",
+    "draw_latency_budget": "latency",
+    "draw_pareto": "pareto",
+    "each_alone": "pareto",
     "latency_budget": "latency",
     "scope": "keys",
+    "search_agrees": "cascade",
+    "shared_prefixes": "prefix",
 }
 """Public names, and the module below this package that each comes from."""
 

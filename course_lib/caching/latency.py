@@ -1,6 +1,7 @@
 """Where the milliseconds of one answer go, from the question to the parsed prediction.
 
-Main path: latency_budget(desk.Answer(), question=...) -> Budget, whose parts sum to the whole; draw({...}).
+Main path: latency_budget(desk.Answer(), question=...) -> Budget, whose parts sum to the whole;
+draw_latency_budget({...}) -> a figure.
 Source: spans from dspy.utils.callback.BaseCallback, cache times from a stopwatch around dspy.cache, the
 model's own times from the endpoint's ledger; the program runs through dspy.streamify, because only a stream
 tells the wait for the first token from the writing of the rest (DSPy 3.4.1).
@@ -11,9 +12,10 @@ tells the wait for the first token from the writing of the rest (DSPy 3.4.1).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partialmethod
 from typing import Any
 
 import dspy
@@ -23,7 +25,7 @@ from course_lib import lm
 from course_lib.errors import CourseError
 from course_lib.measure import PerformanceMonitor
 
-_SETTLE_S, _SETTLE_TRIES = 0.005, 40  # a request is entered in the ledger just after its last byte
+_WAIT_S, _WAITS = 0.005, 40  # a request is entered in the ledger just after its last byte
 _SAME_S = 1e-4
 
 FORMAT, LOOK_UP, CLIENT, FIRST, WRITING, PARSE, REST = (
@@ -54,11 +56,6 @@ class Budget:
     prediction: Any
     """What the program returned."""
 
-    @property
-    def model_share(self) -> float:
-        """The share of the time that passed at the model."""
-        return (self.parts_ms[FIRST] + self.parts_ms[WRITING]) / self.total_ms
-
     def __str__(self) -> str:
         width = max(map(len, self.parts_ms))
         lines = [
@@ -71,28 +68,29 @@ class Budget:
 
 
 def latency_budget(program: dspy.Module, **inputs: Any) -> Budget:
-    """Ask `program` once, and say where the time went. Measuring adds about half a millisecond.
+    """Call `program` once, and say where the time went. Measuring adds about half a millisecond.
 
-    While it runs, `dspy.cache` is wrapped in a stopwatch, for the whole process, and nothing else should use
-    the course's endpoint: its ledger tells times, not callers.
+    While it runs, `dspy.cache` has a stopwatch, for the whole process, and nothing else should use
+    the course's endpoint: its ledger knows times, not callers.
 
     Raises:
         LatencyError: the program has several model calls under way at once, so that its times overlap; or it
-            called a model elsewhere, whose own times nobody tells us.
+            called a model elsewhere, whose own times nobody knows.
     """
     before = lm.ledger().requests
     spans = _Spans()
     with (
-        _timed_cache() as cache,
+        _timed_cache() as cache_spans,
         dspy.context(callbacks=[*dspy.settings.callbacks, spans]),
         PerformanceMonitor() as monitor,
     ):
-        answered = list(dspy.streamify(_Asked(program), async_streaming=False)(**inputs))[-1]
-    calls = _settled(before, monitor.report().calls - monitor.report().cached)
-    return _budget(spans, cache, calls, answered.result)
+        answered = list(dspy.streamify(_Wrapped(program), async_streaming=False)(**inputs))[-1]
+    calls = _calls_since(before, monitor.report().calls - monitor.report().cached)
+    parts_ms = _parts_ms(spans, cache_spans, calls)
+    return Budget(parts_ms, sum(parts_ms.values()), len(calls), answered.result)
 
 
-class _Asked(dspy.Module):
+class _Wrapped(dspy.Module):
     """Wraps a program's result in a Prediction: a stream that ends with anything else never ends."""
 
     def __init__(self, program: dspy.Module) -> None:
@@ -103,12 +101,12 @@ class _Asked(dspy.Module):
         return dspy.Prediction(result=self.program(**inputs))
 
 
-def _settled(before: int, expected: int) -> Sequence[lm.Call]:
-    for _ in range(_SETTLE_TRIES):
+def _calls_since(before: int, expected: int) -> Sequence[lm.Call]:
+    for _ in range(_WAITS):
         ledger = lm.ledger(since=before)
         if ledger.requests >= expected and not ledger.under_way:
-            return ledger.calls
-        time.sleep(_SETTLE_S)
+            break
+        time.sleep(_WAIT_S)
     if ledger.requests < expected:
         raise LatencyError(
             f"the program made {expected} calls of a model, the course's endpoint saw {ledger.requests}; "
@@ -117,34 +115,46 @@ def _settled(before: int, expected: int) -> Sequence[lm.Call]:
     return ledger.calls
 
 
-def _budget(spans: _Spans, cache: _TimedCache, calls: Sequence[lm.Call], answer: Any) -> Budget:
-    root = spans.root()
+def _parts_ms(spans: _Spans, cache_spans: Sequence[Span], calls: Sequence[lm.Call]) -> dict[str, float]:
     at_model = spans.of("lm")
-    if sum(end - begin for begin, end in at_model) > _length(at_model) + _SAME_S:
+    if sum(end - begin for begin, end in at_model) > _ms(at_model) / 1000 + _SAME_S:
         raise LatencyError(
             "the program has several model calls under way at once, so their times overlap; "
             "measure one of its steps instead"
         )
-    total_ms = _ms([root])
-    looking_ms = _ms(_within(cache.spans, at_model))
+    looking_ms = _ms(_within(cache_spans, at_model))
     # Server and client stop their watches a moment apart; the client's is the one that must add up.
-    first_ms = sum(call.ttft_ms for call in calls)
     served_ms = min(sum(call.duration_ms for call in calls), _ms(at_model) - looking_ms)
-    parts = {name: _ms(found) for name, found in spans.steps_without_model().items()}
+    first_ms = min(sum(call.ttft_ms for call in calls), served_ms)
+    parts = {name: _ms(steps) for name, steps in spans.steps_without_model().items()}
     parts |= {
         FORMAT: _ms(spans.of("format")),
         LOOK_UP: looking_ms,
         CLIENT: _ms(at_model) - looking_ms - served_ms,
-        FIRST: min(first_ms, served_ms),
-        WRITING: max(0.0, served_ms - first_ms),
+        FIRST: first_ms,
+        WRITING: served_ms - first_ms,
         PARSE: _ms(spans.of("parse")),
     }
-    parts[REST] = total_ms - sum(parts.values())
-    return Budget(parts, total_ms, len(calls), answer)
+    return parts | {REST: _ms([spans.root()]) - sum(parts.values())}
 
+
+# -- spans ----------------------------------------------------------------------------------------------
 
 Span = tuple[float, float]
 """Beginning and end, in seconds of the performance counter."""
+
+
+def _ms(spans: Sequence[Span]) -> float:
+    """Return how long at least one of the spans lasts; adapters report a format within a format."""
+    covered_s, until_s = 0.0, float("-inf")
+    for begin_s, end_s in sorted(spans):
+        covered_s += max(0.0, end_s - max(begin_s, until_s))
+        until_s = max(until_s, end_s)
+    return covered_s * 1000
+
+
+def _within(spans: Sequence[Span], outer: Sequence[Span]) -> list[Span]:
+    return [span for span in spans if any(begin <= span[0] and span[1] <= end for begin, end in outer)]
 
 
 class _Spans(BaseCallback):
@@ -155,132 +165,80 @@ class _Spans(BaseCallback):
         self._spans: list[tuple[str, str, Span]] = []
 
     def of(self, kind: str) -> list[Span]:
-        """Return the spans of a kind, by their beginnings."""
-        return sorted(span for of_kind, _, span in self._spans if of_kind == kind)
+        """Return the spans of a kind."""
+        return [span for of_kind, _, span in self._spans if of_kind == kind]
 
     def root(self) -> Span:
         """Return the span of the whole program."""
         return max(self.of("module"), key=lambda span: span[1] - span[0])
 
     def steps_without_model(self) -> dict[str, list[Span]]:
-        """Return the outermost modules in which no model is called, such as a search, by class."""
+        """Return the modules and tools in which no model is called, such as a search, by class."""
         asking = self.of("lm") + self.of("format") + self.of("parse")
-        root, steps = self.root(), dict[str, list[Span]]()
+        steps: dict[str, list[Span]] = {}
         for kind, name, span in sorted(self._spans, key=lambda each: each[2]):
-            if kind in {"module", "tool"} and span != root and not _within(asking, [span]):
+            if kind in {"module", "tool"} and span != self.root() and not _within(asking, [span]):
                 steps.setdefault(name, []).append(span)
         return steps
 
-    def _begin(self, call_id: str, kind: str, instance: Any) -> None:
+    def _begin(self, kind: str, *, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002
         self._open[call_id] = kind, type(instance).__name__, time.perf_counter()
 
     def _end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:  # noqa: ARG002
         kind, name, begun_s = self._open.pop(call_id)
         self._spans.append((kind, name, (begun_s, time.perf_counter())))
 
-    def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002
-        self._begin(call_id, "module", instance)
-
-    def on_tool_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002
-        self._begin(call_id, "tool", instance)
-
-    def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002
-        self._begin(call_id, "lm", instance)
-
-    def on_adapter_format_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002
-        self._begin(call_id, "format", instance)
-
-    def on_adapter_parse_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002
-        self._begin(call_id, "parse", instance)
-
+    on_module_start = partialmethod(_begin, "module")
+    on_tool_start = partialmethod(_begin, "tool")
+    on_lm_start = partialmethod(_begin, "lm")
+    on_adapter_format_start = partialmethod(_begin, "format")
+    on_adapter_parse_start = partialmethod(_begin, "parse")
     on_module_end = on_tool_end = on_lm_end = on_adapter_format_end = on_adapter_parse_end = _end
 
 
-class _TimedCache:
-    """Stands in for dspy.cache, with a stopwatch on `get` and `put`."""
-
-    def __init__(self, cache: Any) -> None:
-        self._cache = cache
-        self.spans: list[Span] = []
-
-    def get(self, *args: Any, **options: Any) -> Any:
-        """Look up, timed."""
-        begun_s = time.perf_counter()
-        found = self._cache.get(*args, **options)
-        self.spans.append((begun_s, time.perf_counter()))
-        return found
-
-    def put(self, *args: Any, **options: Any) -> None:
-        """Keep, timed."""
-        begun_s = time.perf_counter()
-        self._cache.put(*args, **options)
-        self.spans.append((begun_s, time.perf_counter()))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._cache, name)
-
-
 @contextmanager
-def _timed_cache() -> Iterator[_TimedCache]:
-    former = dspy.cache
-    dspy.cache = timed = _TimedCache(former)
+def _timed_cache() -> Iterator[list[Span]]:
+    """Put a stopwatch on `get` and `put` of dspy.cache."""
+    cache, spans = dspy.cache, list[Span]()
+
+    def timed(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            begun_s = time.perf_counter()
+            try:
+                return method(*args, **options)
+            finally:
+                spans.append((begun_s, time.perf_counter()))
+
+        return call
+
+    cache.get, cache.put = timed(cache.get), timed(cache.put)
     try:
-        yield timed
+        yield spans
     finally:
-        dspy.cache = former
+        del cache.get, cache.put  # what the class has comes to light again
 
 
-def _ms(spans: Sequence[Span]) -> float:
-    return _length(spans) * 1000
+_COLOURS = ("#3b6ea5", "#d9a441", "#6b9e78", "#b5651d", "#7d7d7d", "#c9ced6", "#8a5a83", "#e5c9a8")
+_HATCHES = ("", "//", "", "\\\\", "", "..", "", "xx")
 
 
-def _length(spans: Sequence[Span]) -> float:
-    """Return how long at least one of the spans lasts; adapters report a format within a format."""
-    covered, until = 0.0, float("-inf")
-    for begin, end in sorted(spans):
-        covered += max(0.0, end - max(begin, until))
-        until = max(until, end)
-    return covered
-
-
-def _within(spans: Sequence[Span], outer: Sequence[Span]) -> list[Span]:
-    return [span for span in spans if any(begin <= span[0] and span[1] <= end for begin, end in outer)]
-
-
-_LOOKS = (
-    ("#3b6ea5", ""),
-    ("#d9a441", "//"),
-    ("#6b9e78", ""),
-    ("#b5651d", "\\\\"),
-    ("#7d7d7d", ""),
-    ("#c9ced6", ".."),
-    ("#8a5a83", ""),
-    ("#e5c9a8", "xx"),
-)
-
-
-def draw(budgets: Mapping[str, Budget], *, title: str = "") -> Any:
+def draw_latency_budget(budgets: Mapping[str, Budget]) -> Any:
     """Return a matplotlib figure: a stacked bar per named budget, one pattern and colour per part."""
     import matplotlib.pyplot as plt
 
     names = list(dict.fromkeys(part for budget in budgets.values() for part in budget.parts_ms))
     figure, axes = plt.subplots(figsize=(9, 1.3 + 0.55 * len(budgets)), layout="constrained")
-    begun = [0.0] * len(budgets)
-    for at, name in enumerate(names):
-        widths = [max(0.0, budget.parts_ms.get(name, 0.0)) for budget in budgets.values()]
-        colour, hatch = _LOOKS[at % len(_LOOKS)]
-        axes.barh(list(budgets), widths, left=begun, color=colour, hatch=hatch, edgecolor="white", label=name)
-        begun = [start + width for start, width in zip(begun, widths, strict=True)]
-    for at, budget in enumerate(budgets.values()):
-        axes.annotate(
-            f"{budget.total_ms:,.0f} ms",
-            (begun[at], at),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-        )
+    for at, (title, budget) in enumerate(budgets.items()):
+        left_ms = 0.0
+        for number, name in enumerate(names):
+            ms = max(0.0, budget.parts_ms.get(name, 0.0))
+            look = {"color": _COLOURS[number % 8], "hatch": _HATCHES[number % 8], "edgecolor": "white"}
+            axes.barh([title], [ms], left=left_ms, label=name if at == 0 else None, **look)
+            left_ms += ms
+        whole = f"{budget.total_ms:,.0f} ms"
+        axes.annotate(whole, (left_ms, at), xytext=(4, 0), textcoords="offset points", va="center")
     axes.invert_yaxis()
     axes.margins(x=0.12)
-    axes.set(xlabel="milliseconds", title=title)
+    axes.set_xlabel("milliseconds")
     figure.legend(loc="outside lower center", ncols=4, fontsize=8)
     return figure

@@ -1,8 +1,8 @@
 """Quality against cost: what a cascade would do at every threshold, and which choices nothing else beats.
 
-Main path: seen = outcomes(examples, ask(small, examples), ask(large, examples), accepts=..., metric=...);
-curve(seen, thresholds) -> points; pareto(points) -> those worth considering; draw(points) -> a figure.
-Every program is asked once; a large prompt asked twice would be cheaper the second time (lm/prefixes.py).
+Main path: seen = ask_both(small, large, examples, accepts=..., metric=...); each_alone(seen) and
+cascade_at(seen, threshold) -> points; draw_pareto(points) -> a figure; cascade_gain(seen, threshold).
+Every program is called once per example; a large prompt sent twice would be cheaper the second time.
 """
 
 from __future__ import annotations
@@ -50,55 +50,52 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One program's answer to one example."""
+class Gain:
+    """What a cascade changes against the large program alone, on the same examples."""
 
-    prediction: dspy.Prediction | None
-    """None when the reply could not be parsed; such an answer scores 0, and is paid for."""
-    cost_usd: float
-
-
-def ask(program: dspy.Module, examples: Iterable[dspy.Example]) -> list[Asked]:
-    """Ask `program` about every example, one after the other, and note what each answer cost."""
-    return [_asked(program, example) for example in examples]
+    quality_score: float
+    """Its mean score less that of the large program; below 0 it is worse."""
+    error_score: float
+    """Standard error of that difference: pairs vary less than the two scores do."""
+    saved_share: float
+    """Share of the large program's cost that it saves."""
 
 
-def _asked(program: dspy.Module, example: dspy.Example) -> Asked:
+def ask_both(
+    small: dspy.Module,
+    large: dspy.Module,
+    examples: Iterable[dspy.Example],
+    *,
+    accepts: Accepts,
+    metric: Metric,
+) -> list[Outcome]:
+    """Call both programs on every example, one after the other, and score what they answer.
+
+    An answer that cannot be parsed scores 0, is not trusted, and is paid for.
+    """
+
+    def judged(example: dspy.Example) -> Outcome:
+        (first, small_usd), (second, large_usd) = (_answer(program, example) for program in (small, large))
+        confidence = 0.0 if first is None else float(accepts(dict(example.inputs()), first))
+        small_score, large_score = (
+            0.0 if answer is None else float(metric(example, answer)) for answer in (first, second)
+        )
+        return Outcome(confidence, small_score, large_score, small_usd, large_usd)
+
+    return [judged(example) for example in examples]
+
+
+def _answer(program: dspy.Module, example: dspy.Example) -> tuple[dspy.Prediction | None, float]:
+    """Return the prediction, None if the reply could not be parsed, and what it cost in dollars."""
     with PerformanceMonitor() as monitor:
         try:
             prediction: dspy.Prediction | None = program(**example.inputs())
         except AdapterParseError:
             prediction = None
-    return Asked(prediction, monitor.report().usage.cost_usd)
+    return prediction, monitor.report().usage.cost_usd
 
 
-def outcomes(
-    examples: Sequence[dspy.Example],
-    small: Sequence[Asked],
-    large: Sequence[Asked],
-    *,
-    accepts: Accepts,
-    metric: Metric,
-) -> list[Outcome]:
-    """Judge the answers that both programs gave to the same examples."""
-    return [
-        Outcome(
-            float(accepts(dict(example.inputs()), first.prediction)) if first.prediction is not None else 0.0,
-            float(metric(example, first.prediction)) if first.prediction is not None else 0.0,
-            float(metric(example, second.prediction)) if second.prediction is not None else 0.0,
-            first.cost_usd,
-            second.cost_usd,
-        )
-        for example, first, second in zip(examples, small, large, strict=True)
-    ]
-
-
-def curve(seen: Sequence[Outcome], thresholds: Iterable[float], *, name: str = "cascade") -> list[Point]:
-    """Return what a cascade over these outcomes scores and costs at each threshold."""
-    return [_at(seen, threshold, name) for threshold in thresholds]
-
-
-def alone(seen: Sequence[Outcome]) -> tuple[Point, Point]:
+def each_alone(seen: Sequence[Outcome]) -> tuple[Point, Point]:
     """Return the small program alone and the large one alone."""
     return (
         _point("small alone", [(each.small_score, each.small_usd) for each in seen], kept_share=1.0),
@@ -106,14 +103,24 @@ def alone(seen: Sequence[Outcome]) -> tuple[Point, Point]:
     )
 
 
-def _at(seen: Sequence[Outcome], threshold: float, name: str) -> Point:
+def cascade_at(seen: Sequence[Outcome], threshold: float) -> Point:
+    """Return what a cascade over these outcomes scores and costs at a threshold."""
     kept = [each.confidence >= threshold for each in seen]
     answers = [
         (each.small_score, each.small_usd) if keep else (each.large_score, each.small_usd + each.large_usd)
         for each, keep in zip(seen, kept, strict=True)
     ]
     share = sum(kept) / len(kept)
-    return _point(f"{name} {threshold:.2g}", answers, kept_share=share, threshold=threshold)
+    return _point(f"cascade {threshold:.2g}", answers, kept_share=share, threshold=threshold)
+
+
+def cascade_gain(seen: Sequence[Outcome], threshold: float) -> Gain:
+    """Compare a cascade at `threshold` with the large program, answer by answer."""
+    (_, large), cascade = each_alone(seen), cascade_at(seen, threshold)
+    changes = [each.small_score - each.large_score if each.confidence >= threshold else 0.0 for each in seen]
+    change = _point("change", [(score, 0.0) for score in changes])
+    saved_share = 1 - cascade.cost_usd_per_1000 / large.cost_usd_per_1000 if large.cost_usd_per_1000 else 0.0
+    return Gain(change.quality_score, change.error_score, saved_share)
 
 
 def _point(name: str, answers: Sequence[tuple[float, float]], **more: Any) -> Point:
@@ -138,60 +145,34 @@ def pareto(points: Iterable[Point]) -> list[Point]:
     return front
 
 
-@dataclass(frozen=True, slots=True)
-class Gain:
-    """What a cascade changes against the large program alone, on the same examples."""
-
-    quality_score: float
-    """Its mean score less that of the large program; below 0 it is worse."""
-    error_score: float
-    """Standard error of that difference: pairs vary less than the two scores do."""
-    saved_share: float
-    """Share of the large program's cost that it saves."""
-
-
-def gain(seen: Sequence[Outcome], threshold: float) -> Gain:
-    """Compare a cascade at `threshold` with the large program, answer by answer."""
-    point, large = _at(seen, threshold, "cascade"), alone(seen)[1]
-    pairs = [
-        (each.small_score - each.large_score if each.confidence >= threshold else 0.0, 0.0) for each in seen
-    ]
-    difference = _point("difference", pairs)
-    saved_share = 1 - point.cost_usd_per_1000 / large.cost_usd_per_1000 if large.cost_usd_per_1000 else 0.0
-    return Gain(difference.quality_score, difference.error_score, saved_share)
-
-
-def draw(points: Sequence[Point], *, title: str = "") -> Any:
+def draw_pareto(points: Sequence[Point], *, title: str = "") -> Any:
     """Return a matplotlib figure: quality over cost, with standard errors and the front as a line."""
     import matplotlib.pyplot as plt
 
+    def places(some: Sequence[Point]) -> tuple[list[float], list[float]]:
+        return [each.cost_usd_per_1000 for each in some], [100 * each.quality_score for each in some]
+
     front = pareto(points)
     figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
-    axes.plot(*_places(front), color="#d9a441", linewidth=2.5, label="nothing beats these", zorder=1)
+    axes.plot(*places(front), color="#d9a441", linewidth=2.5, label="nothing beats these", zorder=1)
     errors = [100 * point.error_score for point in points]
     axes.errorbar(
-        *_places(points), yerr=errors, fmt="o", color="#3b6ea5", ecolor="#9db7d2", capsize=3, zorder=2
+        *places(points), yerr=errors, fmt="o", color="#3b6ea5", ecolor="#9db7d2", capsize=3, zorder=2
     )
     named = [point for point in points if point in front or point.threshold is None]
     for at, point in enumerate(sorted(named, key=lambda point: point.cost_usd_per_1000)):
-        is_above = at % 2 == 1
+        side, align = (1, "bottom") if at % 2 else (-1, "top")  # in turn, so that names do not overlap
+        end = (point.cost_usd_per_1000, 100 * (point.quality_score + side * point.error_score))
         axes.annotate(
             point.name,
-            (
-                point.cost_usd_per_1000,
-                100 * (point.quality_score + (1 if is_above else -1) * point.error_score),
-            ),
-            xytext=(0, 4 if is_above else -4),
+            end,
+            xytext=(0, 4 * side),
             textcoords="offset points",
             ha="center",
-            va="bottom" if is_above else "top",
+            va=align,
             fontsize=8,
         )
     axes.set(xlabel="dollars per 1,000 answers", ylabel="right answers (%)", title=title)
     axes.margins(x=0.08, y=0.15)
     axes.legend(fontsize=8, loc="lower right")
     return figure
-
-
-def _places(points: Sequence[Point]) -> tuple[list[float], list[float]]:
-    return [point.cost_usd_per_1000 for point in points], [100 * point.quality_score for point in points]

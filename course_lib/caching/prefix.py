@@ -1,4 +1,3 @@
-# mypy: allow-subclassing-any
 """Prompts that begin alike: what a provider's prompt cache can give a program, and which field spoils it.
 
 Main path: shared_prefixes(program, first, second), one for each prompt; changing_last(signature, "ticket").
@@ -9,27 +8,25 @@ input fields in their order; so a prompt's beginning is stable when
 - the demos are the same for every call (demos picked by likeness, as KNNFewShot does, are not);
 - fields that stay the same between calls (policies, a catalogue) stand before those that change;
 - values print the same every time: lists sorted, no sets, no times, tools in one order.
+For providers that cache only what is marked, `dspy.LM(prompt_cache=dspy.lm15.CacheConfig(...))` sends marks.
 Source: the order is that of Adapter.format (dspy/adapters/base.py, DSPy 3.4.1); the rule of 1,024 and 128
-tokens is OpenAI's, as lm/prefixes.py has it; marks for providers that want them are dspy.lm15.CacheConfig's.
+tokens is OpenAI's, as lm/endpoint/prefixes.py has it.
 """
 
+# mypy: allow-subclassing-any
+# DSPy is skipped by mypy (see pyproject.toml), so its base classes are Any.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import zip_longest
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import dspy
-from dspy import lm15
 from dspy.utils.callback import BaseCallback
 
 from course_lib.errors import CourseError
 from course_lib.lm.endpoint import prefixes
-
-NOTHING = "nothing"
-_NEAR_CHARS = 30
 
 
 class PrefixError(CourseError):
@@ -48,8 +45,6 @@ class SharedPrefix:
     """How many of them a prompt cache gives: none below 1,024, then whole steps of 128."""
     broken_by: str
     """What differs first: an input field, a demo, the instructions."""
-    near: str
-    """The last words that both have."""
 
     def __str__(self) -> str:
         return (
@@ -65,6 +60,22 @@ class _Prompt:
     made_of: Mapping[str, Any]
     """Signature, demos and inputs that the adapter was given; empty for a call without adapter."""
 
+    def parts(self) -> dict[str, Any]:
+        """Return what the prompt is made of by name, in the order in which it is written."""
+        messages = self.body["messages"]
+        named = {"the tools": self.body.get("tools"), "the schema": self.body.get("response_format")}
+        if self.made_of:
+            fields = self.made_of["signature"].input_fields
+            named["the instructions"] = self.made_of["signature"].instructions
+            if messages[0]["role"] in {"system", "developer"}:
+                named["the description of the fields"] = messages[0]
+            for number, demo in enumerate(self.made_of.get("demos") or (), 1):
+                named |= {f"demo {number}, field `{name}`": value for name, value in demo.items()}
+            # A history becomes messages, which stand before all other fields.
+            for name in sorted(fields, key=lambda name: fields[name].annotation is not dspy.History):
+                named[f"input field `{name}`"] = self.made_of["inputs"].get(name)
+        return named | {f"message {at} ({each['role']})": each for at, each in enumerate(messages, 1)}
+
 
 class _Recorder(BaseCallback):
     """Keeps the prompts of a program's run, with what they were made of."""
@@ -79,12 +90,18 @@ class _Recorder(BaseCallback):
     def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002
         options = {**getattr(instance, "kwargs", {}), **inputs, **(inputs.get("kwargs") or {})}
         messages = inputs.get("messages") or [{"role": "user", "content": inputs.get("prompt") or ""}]
-        body = {"messages": messages}
-        for name in ("tools", "response_format"):
-            if options.get(name) is not None:
-                body[name] = _plain(options[name])
-        self.prompts.append(_Prompt(body, self._made_of))
+        extras = {name: options.get(name) for name in ("tools", "response_format")}
+        body = {name: _plain(value) for name, value in extras.items() if value is not None}
+        self.prompts.append(_Prompt({"messages": messages, **body}, self._made_of))
         self._made_of = {}
+
+
+def _plain(value: Any) -> Any:
+    """Return a tool or schema as JSON knows it."""
+    if isinstance(value, type) and hasattr(value, "model_json_schema"):
+        schema = {"name": value.__name__, "schema": value.model_json_schema(), "strict": True}
+        return {"type": "json_schema", "json_schema": schema}
+    return json.loads(json.dumps(value, default=str))
 
 
 def shared_prefixes(program: Any, first: Mapping[str, Any], second: Mapping[str, Any]) -> list[SharedPrefix]:
@@ -105,91 +122,25 @@ def shared_prefixes(program: Any, first: Mapping[str, Any], second: Mapping[str,
 
 def _prompts(program: Any, inputs: Mapping[str, Any]) -> list[_Prompt]:
     recorder = _Recorder()
-    with dspy.context(callbacks=[*(dspy.settings.callbacks or ()), recorder]):
+    with dspy.context(callbacks=[*dspy.settings.callbacks, recorder]):
         program(**inputs)
     return recorder.prompts
 
 
-def compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> SharedPrefix:
-    """Compare two request bodies (`messages`, and `tools` and `response_format` if there are any)."""
-    return _compared(_Prompt(dict(first), {}), _Prompt(dict(second), {}))
-
-
 def _compared(one: _Prompt, other: _Prompt) -> SharedPrefix:
-    shared = prefixes.shared_tokens(one.body, other.body)
-    near, broken_by = _first_difference(one, other)
+    shared_tokens = prefixes.shared_tokens(one.body, other.body)
     return SharedPrefix(
         prompt_tokens=prefixes.shared_tokens(other.body, other.body),
-        shared_tokens=shared,
-        cached_tokens=prefixes.cacheable_tokens(shared),
-        broken_by=broken_by,
-        near=near,
+        shared_tokens=shared_tokens,
+        cached_tokens=prefixes.cacheable_tokens(shared_tokens),
+        broken_by=_first_difference(one.parts(), other.parts()),
     )
 
 
-def _first_difference(one: _Prompt, other: _Prompt) -> tuple[str, str]:
-    """Return (the last words in common, what differs)."""
-    for name, called in (("tools", "the tools"), ("response_format", "the response schema")):
-        if one.body.get(name) != other.body.get(name):
-            return "", called
-    for at, (left, right) in enumerate(zip_longest(one.body["messages"], other.body["messages"])):
-        if left == right:
-            continue
-        if left is None or right is None:
-            return "", f"message {at + 1}, which only one of them has"
-        return _common(_text(left), _text(right))[-_NEAR_CHARS:], _name(
-            one, other, left
-        ) or f"message {at + 1} ({left.get('role')})"
-    return "", NOTHING
-
-
-def _name(one: _Prompt, other: _Prompt, message: Mapping[str, Any]) -> str:
-    """Name the part of the program that differs first, in the order in which adapters write the parts."""
-    if not (one.made_of and other.made_of):
-        return ""
-    if message.get("role") in {"system", "developer"}:
-        asked = [prompt.made_of["signature"].instructions for prompt in (one, other)]
-        return "the instructions" if asked[0] != asked[1] else "the description of the fields"
-    demos = zip_longest(one.made_of.get("demos") or (), other.made_of.get("demos") or ())
-    for number, (left, right) in enumerate(demos, 1):
-        if left is None or right is None:
-            return f"demo {number}, which only one of them has"
-        if field := _first_key(dict(left), dict(right)):
-            return f"demo {number}, field `{field}`"
-    fields = one.made_of["signature"].input_fields
-    first = [
-        name for name, field in fields.items() if field.annotation is dspy.History
-    ]  # they become messages
-    inputs = [
-        {name: prompt.made_of["inputs"].get(name) for name in (*first, *fields)} for prompt in (one, other)
-    ]
-    field = _first_key(*inputs)
-    return f"input field `{field}`" if field else ""
-
-
-def _common(left: str, right: str) -> str:
-    differs = (at for at, pair in enumerate(zip(left, right, strict=False)) if pair[0] != pair[1])
-    return left[: next(differs, min(len(left), len(right)))]
-
-
-def _first_key(left: Mapping[str, Any], right: Mapping[str, Any]) -> str:
-    return next((name for name in {**left, **right} if left.get(name) != right.get(name)), "")
-
-
-def _text(message: Mapping[str, Any]) -> str:
-    content = message.get("content")
-    return content if isinstance(content, str) else json.dumps(content, default=str)
-
-
-def _plain(value: Any) -> Any:
-    """Return a tool or schema as JSON knows it."""
-    if isinstance(value, type) and hasattr(value, "model_json_schema"):
-        schema = {"name": value.__name__, "schema": value.model_json_schema(), "strict": True}
-        return {"type": "json_schema", "json_schema": schema}
-    return json.loads(json.dumps(value, default=str))
-
-
-# -- order ---------------------------------------------------------------------------------------------
+def _first_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    shorter, longer = sorted((one, other), key=len)  # by the longer one's order, so that a demo more is found
+    names = (name for name in {**longer, **shorter} if one.get(name) != other.get(name))
+    return next(names, "nothing")
 
 
 def changing_last(signature: Any, *names: str) -> Any:
@@ -208,49 +159,3 @@ def changing_last(signature: Any, *names: str) -> Any:
             raise PrefixError(f"{signature.__name__} has no input field {name!r}; it has: {known}")
         signature = signature.delete(name).append(name, field, field.annotation)
     return signature
-
-
-# -- marks ---------------------------------------------------------------------------------------------
-
-
-_DIALECTS = {"openai": lm15.OpenAIChatLM, "anthropic": lm15.AnthropicLM}
-
-
-def wire_body(
-    messages: Sequence[Mapping[str, Any]],
-    prompt_cache: lm15.CacheConfig | None,
-    *,
-    dialect: str = "openai",
-    model: str = "any",
-) -> dict[str, Any]:
-    """Return the request that `dspy.LM(prompt_cache=...)` sends for these messages; nothing is sent.
-
-    Args:
-        messages: as an adapter makes them.
-        prompt_cache: what the LM is given; None: nothing.
-        dialect: "openai" (chat completions, which the course's endpoint speaks) or "anthropic" (messages).
-        model: some marks depend on it: gpt-5.6 and later have more.
-
-    Raises:
-        PrefixError: for another dialect.
-    """
-    if dialect not in _DIALECTS:
-        raise PrefixError(f"no dialect {dialect!r}; known: {', '.join(_DIALECTS)}")
-    plain = lm15.request_from_openai_chat({"model": model, "messages": [dict(m) for m in messages]})
-    request = replace(plain, config=replace(plain.config, cache=prompt_cache))
-    sent: dict[str, Any] = json.loads(
-        _DIALECTS[dialect](api_key="none").build_request(request, stream=False).body
-    )
-    return sent
-
-
-def until_demos(demos: int) -> lm15.CacheConfig:
-    """Return the mark at the end of the last demo, for providers that cache only what is marked.
-
-    `CacheConfig(prefix="stable")` marks the end of the system message, and so leaves the demos out, which
-    DSPy's chat formats send as messages of their own: a question and an answer each.
-
-    >>> until_demos(8).prefix_until_index
-    15
-    """
-    return lm15.CacheConfig(prefix_until_index=2 * demos - 1) if demos else lm15.CacheConfig(prefix="stable")

@@ -1,6 +1,6 @@
 """The desk's agent: tickets that need something looked up, tracked or paid back.
 
-Main path: Act(session)(ticket=...) -> answer, actions; act_match tells whether a ticket was solved.
+Main path: Act(session)(ticket=...) -> answer, actions; act_match returns whether a ticket was solved.
 Source: dspy.ReAct and dspy.ReActV2 (DSPy 3.4.1).
 """
 
@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import dspy
+from pydantic import BeforeValidator, Field
+from pydantic.dataclasses import dataclass
 
 from course_lib.desk import records
 from course_lib.desk.actions import Session
-from course_lib.desk.rows import Row, read_records
+from course_lib.desk.rows import STRICT, Text, read_records
 
 Kind = Literal["look-up", "tracking", "refund", "impossible"]
 ToolSplit = Literal["dev", "test"]
@@ -65,12 +66,12 @@ class Act(dspy.Module):
     def forward(self, ticket: str) -> dspy.Prediction:
         """Handle one ticket."""
         with dspy.context(**self._settings()):
-            return _told(self.agent(ticket=ticket))
+            return _with_actions(self.agent(ticket=ticket))
 
     async def aforward(self, ticket: str) -> dspy.Prediction:
         """Handle one ticket without blocking the event loop."""
         with dspy.context(**self._settings()):
-            return _told(await self.agent.acall(ticket=ticket))
+            return _with_actions(await self.agent.acall(ticket=ticket))
 
     def _settings(self) -> dict[str, Any]:
         if self.calls == "text":
@@ -78,7 +79,7 @@ class Act(dspy.Module):
         return {"adapter": dspy.ChatAdapter(use_native_function_calling=True)}
 
 
-def _told(pred: dspy.Prediction) -> dspy.Prediction:
+def _with_actions(pred: dspy.Prediction) -> dspy.Prediction:
     return dspy.Prediction(answer=pred.answer, actions=_actions(pred))
 
 
@@ -112,17 +113,21 @@ def _actions(pred: dspy.Prediction) -> list[dict[str, Any]]:
 # -- tickets ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+def _refund(value: Any) -> Any:
+    return (value["order_id"], value["amount_eur"]) if isinstance(value, dict) else value
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
 class ToolTicket:
     """A ticket that needs tools, and what handling it must come to."""
 
-    id: str
+    id: Annotated[str, Field(pattern=r"^A-\d{3}$")]
     split: ToolSplit
     kind: Kind
-    text: str
+    text: Text
     says: tuple[tuple[str, ...], ...]
     """The answer must contain, of each group, one spelling."""
-    refund: tuple[str, float] | None
+    refund: Annotated[tuple[str, float] | None, BeforeValidator(_refund)]
     """Order and euros of the one refund that must be in the audit; None if there must be none."""
     declines: bool
     """True if the answer must say that it cannot be done."""
@@ -134,34 +139,20 @@ def tool_tickets(split: ToolSplit | None = None) -> list[ToolTicket]:
     Raises:
         RecordError: when the data file is missing or wrong; it names file and line.
     """
-    found = _tool_tickets(records.DATA / "tool_tickets.jsonl")
-    return [ticket for ticket in found if split in (None, ticket.split)]
+    tickets = _tool_tickets(records.DATA / "tool_tickets.jsonl")
+    return [ticket for ticket in tickets if split in (None, ticket.split)]
 
 
 @lru_cache(maxsize=2)
 def _tool_tickets(path: Path) -> tuple[ToolTicket, ...]:
-    return read_records(path, _tool_ticket, key=lambda ticket: ticket.id)
-
-
-def _tool_ticket(row: Row) -> ToolTicket:
-    row.only(("id", "split", "kind", "text", "says", "refund", "declines"))
-    refund = row.fields["refund"]
-    return ToolTicket(
-        id=row.text("id", r"A-\d{3}"),
-        split=row.choice("split", get_args(ToolSplit)),
-        kind=row.choice("kind", get_args(Kind)),
-        text=row.text("text"),
-        says=tuple(tuple(group) for group in row.fields["says"]),
-        refund=(refund["order_id"], refund["amount_eur"]) if refund else None,
-        declines=bool(row.fields["declines"]),
-    )
+    return read_records(path, ToolTicket, key="id")
 
 
 _DECLINES = re.compile(r"\b(?:cannot|can't|could not|couldn't|unable|not able|not possible)\b", re.IGNORECASE)
 
 
 def act_match(ticket: ToolTicket, pred: dspy.Prediction, session: Session) -> bool:
-    """Tell whether a ticket was solved: the facts are said, and the audit holds what it should, no more.
+    """Return whether a ticket was solved: the answer has the facts, and the audit what it should, no more.
 
     `session` is one that handled this ticket only.
     """

@@ -66,13 +66,13 @@ class Session:
             audit: file to which each refund adds a line; what it already holds counts as paid back.
             carrier_url: address of the carrier's API, as `carrier.running()` gives it; None if it is away.
             who: name to put on the audit lines.
-            clock: tells the time for the audit lines.
+            clock: gives the time for the audit lines.
         """
         self.audit = audit
         self.carrier_url = carrier_url
         self.who = who
         self._clock = clock
-        self._paying = threading.Lock()
+        self._refund_lock = threading.Lock()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Session:
         """Share the session: a copied program works at the same desk."""
@@ -83,7 +83,7 @@ class Session:
     def tools(self) -> list[Tool]:
         """Return the tools as functions; a refusal is a line `refused: ...`, not an exception."""
         return [
-            _spoken(tool)
+            _with_refusals_as_text(tool)
             for tool in (
                 self.look_up_order,
                 self.look_up_customer,
@@ -136,16 +136,16 @@ class Session:
         Args:
             customer: the e-mail address, or the customer id such as C-001
         """
-        found = _customer(customer)
+        record = _customer(customer)
         return {
-            "customer_id": found.id,
-            "name": found.name,
-            "email": found.email,
-            "city": found.city,
-            "country": found.country,
-            "language": found.language,
-            "joined": found.joined.isoformat(),
-            "loyalty_points": found.loyalty_points,
+            "customer_id": record.id,
+            "name": record.name,
+            "email": record.email,
+            "city": record.city,
+            "country": record.country,
+            "language": record.language,
+            "joined": record.joined.isoformat(),
+            "loyalty_points": record.loyalty_points,
         }
 
     def orders_of_customer(self, customer: str) -> list[dict[str, Any]]:
@@ -154,9 +154,9 @@ class Session:
         Args:
             customer: the e-mail address, or the customer id such as C-001
         """
-        found = _customer(customer)
+        customer_id = _customer(customer).id
         own = sorted(
-            (order for order in records.orders() if order.customer_id == found.id),
+            (order for order in records.orders() if order.customer_id == customer_id),
             key=lambda order: order.placed,
             reverse=True,
         )
@@ -181,24 +181,24 @@ class Session:
         if self.carrier_url is None:
             raise RefusedError("the carrier cannot be asked at the moment")
         try:
-            answer = httpx.get(
+            response = httpx.get(
                 f"{self.carrier_url}/v1/track/{tracking_number}", timeout=TRACKING_DEADLINE_S, trust_env=False
             )
-            found = answer.json()
+            parcel = response.json()
         except (httpx.HTTPError, ValueError) as error:
             raise RefusedError(f"the carrier does not answer ({type(error).__name__})") from error
-        if answer.status_code != 200:
-            raise RefusedError(str(found.get("detail", f"the carrier says {answer.status_code}")))
-        last = found["events"][-1] if found["events"] else {}
+        if response.status_code != 200:
+            raise RefusedError(str(parcel.get("detail", f"the carrier says {response.status_code}")))
+        last = parcel["events"][-1] if parcel["events"] else {}
         return {
-            "tracking_number": found["number"],
-            "order_id": found["reference"],
-            "status": found["status"],
+            "tracking_number": parcel["number"],
+            "order_id": parcel["reference"],
+            "status": parcel["status"],
             "place": last.get("place"),
             "last_scan": last.get("at"),
             "note": last.get("note"),
-            "expected_arrival": found["eta"],
-            "destination": f"{found['destination']['city']}, {found['destination']['country']}",
+            "expected_arrival": parcel["eta"],
+            "destination": f"{parcel['destination']['city']}, {parcel['destination']['country']}",
         }
 
     def refund(self, order_id: str, amount_eur: float, reason: str) -> dict[str, Any]:
@@ -213,7 +213,7 @@ class Session:
         cents = _cents(amount_eur)
         if not reason.strip():
             raise RefusedError("a refund needs a reason")
-        with self._paying:
+        with self._refund_lock:
             self._check_refund(order, cents)
             self._write(order.id, cents, " ".join(reason.split()))
         return {"order_id": order.id, "refunded_eur": cents / 100, "paid_to": order.payment}
@@ -261,17 +261,17 @@ class Session:
             file.write(json.dumps(asdict(line), ensure_ascii=False) + "\n")
 
 
-def _spoken(tool: Tool) -> Tool:
-    """Return `tool` so that it says a refusal instead of raising it: the model should read one line."""
+def _with_refusals_as_text(tool: Tool) -> Tool:
+    """Return `tool` so that it returns a refusal instead of raising it: the model should read one line."""
 
     @functools.wraps(tool)
-    def speak(**arguments: Any) -> Any:
+    def call(**arguments: Any) -> Any:
         try:
             return tool(**arguments)
         except RefusedError as error:
             return f"refused: {error}"
 
-    return speak
+    return call
 
 
 def _order(order_id: str) -> records.Order:
@@ -289,9 +289,9 @@ def _customer(customer: str) -> records.Customer:
     )
 
 
-def _only(found: Iterable[T], missing: str) -> T:
-    for one in found:
-        return one
+def _only(records_found: Iterable[T], missing: str) -> T:
+    for record in records_found:
+        return record
     raise RefusedError(missing)
 
 

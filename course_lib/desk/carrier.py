@@ -66,7 +66,7 @@ def _without_postcode(city: str) -> str:
     return " ".join(word for word in city.split() if not re.search(r"\d", word) and not word.isupper())
 
 
-def _rendered(order: records.Order, parcel: records.Shipment) -> dict[str, Any]:
+def _render(order: records.Order, parcel: records.Shipment) -> dict[str, Any]:
     *_, city, country = order.ship_to.split(", ")
     arrival = eta(parcel, country, records.TODAY)
     return {
@@ -91,7 +91,7 @@ async def _track(request: Request) -> Response:
         )
     if number not in _parcels():
         raise HTTPException(404, f"no parcel has the number {number}; it is known after its first scan")
-    return JSONResponse(_rendered(*_parcels()[number]))
+    return JSONResponse(_render(*_parcels()[number]))
 
 
 async def _health(_: Request) -> Response:

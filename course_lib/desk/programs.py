@@ -62,15 +62,15 @@ class FindArticles(dspy.Module):
 
     def forward(self, question: str) -> dspy.Prediction:
         """Find the `k` articles that fit best; fewer, or none, if no more share a word with the question."""
-        return self._found(question)
+        return self._search(question)
 
     async def aforward(self, question: str) -> dspy.Prediction:
         """Do the same on the event loop; searching 31 articles takes well under a millisecond."""
-        return self._found(question)
+        return self._search(question)
 
-    def _found(self, question: str) -> dspy.Prediction:
-        found = [hit.article for hit in search_articles(question, self.k)]
-        return dspy.Prediction(articles=[page.id for page in found], context=[page.chunk for page in found])
+    def _search(self, question: str) -> dspy.Prediction:
+        pages = [hit.article for hit in search_articles(question, self.k)]
+        return dspy.Prediction(articles=[page.id for page in pages], context=[page.chunk for page in pages])
 
 
 class Answer(dspy.Module):
@@ -112,10 +112,10 @@ def examples(split: records.Split) -> list[dspy.Example]:
 
 
 def category_match(example: dspy.Example, pred: dspy.Prediction, trace: Any = None) -> bool:  # noqa: ARG001
-    """Tell whether the category is right: a metric for `Evaluate` and the optimizers."""
+    """Return whether the category is right: a metric for `Evaluate` and the optimizers."""
     return bool(example.category == pred.category)
 
 
 def triage_match(example: dspy.Example, pred: dspy.Prediction, trace: Any = None) -> bool:
-    """Tell whether category and urgency are both right."""
+    """Return whether category and urgency are both right."""
     return category_match(example, pred, trace) and bool(example.urgency == pred.urgency)

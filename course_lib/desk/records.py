@@ -11,13 +11,15 @@ How a ticket's urgency was decided, in this order:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from datetime import date, datetime
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from course_lib.desk.rows import RecordError, Row, read_records
+from pydantic import Field, NaiveDatetime
+from pydantic.dataclasses import dataclass
+
+from course_lib.desk.rows import STRICT, RecordError, Text, read_records
 
 Category = Literal["shipping", "returns", "billing", "account", "product", "warranty"]
 Urgency = Literal["low", "normal", "high"]
@@ -45,40 +47,40 @@ TODAY = date(2026, 3, 16)
 
 DATA = Path(__file__).resolve().parent / "data"
 
-_TRACKING = r"NP\d{9}"
-_CUSTOMER = r"C-\d{3}"
-_ORDER = r"O-\d{5}"
-_SKU = r"[A-Z]{2}-\d{3}"
+CustomerId = Annotated[str, Field(pattern=r"^C-\d{3}$")]
+OrderId = Annotated[str, Field(pattern=r"^O-\d{5}$")]
+Sku = Annotated[str, Field(pattern=r"^[A-Z]{2}-\d{3}$")]
+Count = Annotated[int, Field(ge=0)]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Product:
     """Something Lantern sells."""
 
-    sku: str
-    name: str
-    kind: str
+    sku: Sku
+    name: Text
+    kind: Text
     """Group in the catalogue, such as "tents" or "spares"."""
-    price_cents: int
+    price_cents: Count
     """Today's price in euro cents; 0 for a gift that is put into the parcel."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Customer:
     """Someone with an account."""
 
-    id: str
-    name: str
-    email: str
-    street: str
-    postcode: str
-    city: str
-    country: str
+    id: CustomerId
+    name: Text
+    email: Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")]
+    street: Text
+    postcode: Text
+    city: Text
+    country: Annotated[str, Field(pattern="^[A-Z]{2}$")]
     """Two letters, such as "DE"."""
-    language: str
+    language: Annotated[str, Field(pattern="^[a-z]{2}$")]
     """The language chosen in the account; tickets may come in another."""
     joined: date
-    loyalty_points: int
+    loyalty_points: Count
     """Points that can be used today."""
 
     @property
@@ -87,59 +89,68 @@ class Customer:
         return f"{self.street}, {self.postcode} {self.city}, {self.country}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Item:
     """One line of an order."""
 
-    sku: str
-    quantity: int
-    unit_price_cents: int
+    sku: Sku
+    quantity: Annotated[int, Field(ge=1)]
+    unit_price_cents: Count
     """Price of one when it was ordered, in euro cents."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Scan:
     """One event in the life of a parcel."""
 
-    at: datetime
+    at: NaiveDatetime
     status: ShipmentStatus
-    place: str
+    place: Text
     note: str
     """What the carrier wrote beside it; often empty."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Shipment:
     """One parcel of an order."""
 
-    tracking_number: str
-    carrier: str
+    tracking_number: Annotated[str, Field(pattern=r"^NP\d{9}$")]
+    carrier: Text
     status: ShipmentStatus
-    skus: tuple[str, ...]
+    skus: Annotated[tuple[str, ...], Field(min_length=1)]
     """What is in the parcel."""
-    events: tuple[Scan, ...]
+    events: Annotated[tuple[Scan, ...], Field(min_length=1)]
     """Oldest first; the last one has the status of the shipment."""
 
+    def __post_init__(self) -> None:
+        moments = [scan.at for scan in self.events]
+        if moments != sorted(moments):
+            raise ValueError("the events are not in order of time")
+        if self.events[-1].status != self.status:
+            raise ValueError(
+                f"status is {self.status!r}, but that of the last event {self.events[-1].status!r}"
+            )
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Order:
     """What a customer bought at one time. Money is in euro cents."""
 
-    id: str
-    customer_id: str
-    placed: datetime
+    id: OrderId
+    customer_id: CustomerId
+    placed: NaiveDatetime
     status: OrderStatus
-    currency: str
-    items: tuple[Item, ...]
-    shipping_cents: int
-    discount_cents: int
-    total_cents: int
+    currency: Literal["EUR"]
+    items: Annotated[tuple[Item, ...], Field(min_length=1)]
+    shipping_cents: Count
+    discount_cents: Count
+    total_cents: Count
     """Items and shipping, less the discount."""
-    refunded_cents: int
+    refunded_cents: Count
     """How much of the total has been paid back."""
-    payment: str
+    payment: Text
     """Way of payment; of a card only the brand and the last four digits."""
-    ship_to: str
+    ship_to: Text
     """Name and address on the parcel, which need not be the customer's."""
     returned: date | None
     """The day returned goods reached the warehouse."""
@@ -151,21 +162,35 @@ class Order:
         """The items at their prices, before discount and shipping."""
         return sum(item.quantity * item.unit_price_cents for item in self.items)
 
+    def __post_init__(self) -> None:
+        due_cents = self.goods_cents + self.shipping_cents - self.discount_cents
+        if self.total_cents != due_cents:
+            raise ValueError(
+                f"total_cents is {self.total_cents}, but items, shipping and discount come to {due_cents}"
+            )
+        if self.refunded_cents > self.total_cents:
+            raise ValueError(
+                f"refunded_cents is {self.refunded_cents}, more than the total of {self.total_cents}"
+            )
+        shipped = {sku for parcel in self.shipments for sku in parcel.skus}
+        if strangers := shipped - {item.sku for item in self.items}:
+            raise ValueError(f"a shipment holds {sorted(strangers)}, which the order does not")
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Ticket:
     """A message to the support desk, with the labels a careful agent gave it."""
 
-    id: str
-    text: str
+    id: Annotated[str, Field(pattern=r"^T-\d{4}$")]
+    text: Text
     category: Category
     """Of several problems in one message, that of the main one."""
     urgency: Urgency
-    article: str | None
+    article: Annotated[str, Field(pattern="^[a-z]+(-[a-z]+)*$")] | None
     """Id of the help article that answers it; None where none does."""
-    customer_id: str
-    order_id: str | None
-    received: datetime
+    customer_id: CustomerId
+    order_id: OrderId | None
+    received: NaiveDatetime
     channel: Channel
     split: Split
 
@@ -222,115 +247,19 @@ def tickets(split: Split | None = None) -> list[Ticket]:
 
 @lru_cache(maxsize=4)
 def _products(path: Path) -> tuple[Product, ...]:
-    return read_records(path, _product, key=lambda product: product.sku)
+    return read_records(path, Product, key="sku")
 
 
 @lru_cache(maxsize=4)
 def _customers(path: Path) -> tuple[Customer, ...]:
-    return read_records(path, _customer, key=lambda customer: customer.id)
+    return read_records(path, Customer, key="id")
 
 
 @lru_cache(maxsize=4)
 def _orders(path: Path) -> tuple[Order, ...]:
-    return read_records(path, _order, key=lambda order: order.id)
+    return read_records(path, Order, key="id")
 
 
 @lru_cache(maxsize=4)
 def _tickets(path: Path) -> tuple[Ticket, ...]:
-    return read_records(path, _ticket, key=lambda ticket: ticket.id)
-
-
-def _product(row: Row) -> Product:
-    row.only(("sku", "name", "kind", "price_cents"))
-    return Product(row.text("sku", _SKU), row.text("name"), row.text("kind"), row.count("price_cents"))
-
-
-def _customer(row: Row) -> Customer:
-    row.only([field.name for field in fields(Customer)])
-    return Customer(
-        id=row.text("id", _CUSTOMER),
-        name=row.text("name"),
-        email=row.text("email", r"[^@\s]+@[^@\s]+"),
-        street=row.text("street"),
-        postcode=row.text("postcode"),
-        city=row.text("city"),
-        country=row.text("country", "[A-Z]{2}"),
-        language=row.text("language", "[a-z]{2}"),
-        joined=row.day("joined"),
-        loyalty_points=row.count("loyalty_points"),
-    )
-
-
-def _ticket(row: Row) -> Ticket:
-    row.only([field.name for field in fields(Ticket)])
-    return Ticket(
-        id=row.text("id", r"T-\d{4}"),
-        text=row.text("text"),
-        category=row.choice("category", CATEGORIES),
-        urgency=row.choice("urgency", URGENCIES),
-        article=row.optional("article", lambda name: row.text(name, "[a-z]+(-[a-z]+)*")),
-        customer_id=row.text("customer_id", _CUSTOMER),
-        order_id=row.optional("order_id", lambda name: row.text(name, _ORDER)),
-        received=row.moment("received"),
-        channel=row.choice("channel", get_args(Channel)),
-        split=row.choice("split", SPLITS),
-    )
-
-
-def _order(row: Row) -> Order:
-    row.only([field.name for field in fields(Order)])
-    order = Order(
-        id=row.text("id", _ORDER),
-        customer_id=row.text("customer_id", _CUSTOMER),
-        placed=row.moment("placed"),
-        status=row.choice("status", get_args(OrderStatus)),
-        currency=row.choice("currency", ("EUR",)),
-        items=tuple(_item(part) for part in row.parts("items", least=1)),
-        shipping_cents=row.count("shipping_cents"),
-        discount_cents=row.count("discount_cents"),
-        total_cents=row.count("total_cents"),
-        refunded_cents=row.count("refunded_cents"),
-        payment=row.text("payment"),
-        ship_to=row.text("ship_to"),
-        returned=row.optional("returned", row.day),
-        shipments=tuple(_shipment(part) for part in row.parts("shipments")),
-    )
-    due_cents = order.goods_cents + order.shipping_cents - order.discount_cents
-    if order.total_cents != due_cents:
-        row.fail(f"total_cents is {order.total_cents}, but items, shipping and discount come to {due_cents}")
-    if order.refunded_cents > order.total_cents:
-        row.fail(f"refunded_cents is {order.refunded_cents}, more than the total of {order.total_cents}")
-    strangers = {sku for parcel in order.shipments for sku in parcel.skus} - {
-        item.sku for item in order.items
-    }
-    if strangers:
-        row.fail(f"a shipment holds {sorted(strangers)}, which the order does not")
-    return order
-
-
-def _item(row: Row) -> Item:
-    row.only([field.name for field in fields(Item)])
-    return Item(row.text("sku", _SKU), row.count("quantity", least=1), row.count("unit_price_cents"))
-
-
-def _shipment(row: Row) -> Shipment:
-    row.only([field.name for field in fields(Shipment)])
-    shipment = Shipment(
-        tracking_number=row.text("tracking_number", _TRACKING),
-        carrier=row.text("carrier"),
-        status=row.choice("status", get_args(ShipmentStatus)),
-        skus=row.texts("skus"),
-        events=tuple(_scan(part) for part in row.parts("events", least=1)),
-    )
-    moments = [scan.at for scan in shipment.events]
-    if moments != sorted(moments):
-        row.fail("the events are not in order of time")
-    if shipment.events[-1].status != shipment.status:
-        row.fail(f"status is {shipment.status!r}, but the last event says {shipment.events[-1].status!r}")
-    return shipment
-
-
-def _scan(row: Row) -> Scan:
-    row.only([field.name for field in fields(Scan)])
-    status = row.choice("status", get_args(ShipmentStatus))
-    return Scan(row.moment("at"), status, row.text("place"), row.text("note", ".*"))
+    return read_records(path, Ticket, key="id")

@@ -72,7 +72,7 @@ def terms(text: str) -> list[str]:
     return [stem(word) for word in words if word not in _STOP_WORDS]
 
 
-def _weighed(page: Article) -> Counter[str]:
+def _weighted_terms(page: Article) -> Counter[str]:
     head = f"{page.title} {' '.join(page.keywords)}"
     return Counter(terms(head) * HEAD_WEIGHT + terms(page.body))
 
@@ -82,30 +82,30 @@ class Index:
 
     def __init__(self, pages: Iterable[Article]) -> None:
         self._pages = sorted(pages, key=lambda page: page.id)
-        self._counts = [_weighed(page) for page in self._pages]
+        self._counts = [_weighted_terms(page) for page in self._pages]
         lengths = [counts.total() for counts in self._counts]
         mean = sum(lengths) / len(lengths) if lengths else 1.0
-        self._burdens = [K1 * (1 - B + B * length / mean) for length in lengths]
-        self._found_in = Counter(term for counts in self._counts for term in counts)
+        self._length_norms = [K1 * (1 - B + B * length / mean) for length in lengths]
+        self._document_counts = Counter(term for counts in self._counts for term in counts)
 
     def search(self, question: str, k: int | None = None) -> list[Hit]:
         """Return the `k` best articles (all that match if None), best first; equal scores in order of id."""
-        asked = Counter(terms(question))
-        scores = (self._score(asked, at) for at in range(len(self._pages)))
+        query = Counter(terms(question))
+        scores = (self._score(query, at) for at in range(len(self._pages)))
         hits = [Hit(score, page) for score, page in zip(scores, self._pages, strict=True) if score > 0]
         return sorted(hits, key=lambda hit: (-hit.score, hit.article.id))[:k]
 
-    def _score(self, asked: Counter[str], at: int) -> float:
-        counts, burden = self._counts[at], self._burdens[at]
+    def _score(self, query: Counter[str], at: int) -> float:
+        counts, length_norm = self._counts[at], self._length_norms[at]
         return sum(
-            self._rarity(term) * counts[term] * (K1 + 1) / (counts[term] + burden)
-            for term in asked  # a fixed order: floats added in the order of a set differ between runs
+            self._rarity(term) * counts[term] * (K1 + 1) / (counts[term] + length_norm)
+            for term in query  # a fixed order: floats added in the order of a set differ between runs
             if term in counts
         )
 
     def _rarity(self, term: str) -> float:
-        found = self._found_in[term]
-        return math.log(1 + (len(self._pages) - found + 0.5) / (found + 0.5))
+        count = self._document_counts[term]
+        return math.log(1 + (len(self._pages) - count + 0.5) / (count + 0.5))
 
 
 @lru_cache(maxsize=1)

@@ -9,8 +9,16 @@ import matplotlib as mpl
 import pytest
 
 from course_lib import desk, lm
-from course_lib.caching.cascade import Cascade, CascadeError, Votes, search_agrees, votes_agree
-from course_lib.caching.pareto import Outcome, Point, alone, ask, curve, draw, gain, outcomes, pareto
+from course_lib.caching import (
+    Cascade,
+    ask_both,
+    cascade_at,
+    cascade_gain,
+    draw_pareto,
+    each_alone,
+    search_agrees,
+)
+from course_lib.caching.pareto import Outcome, Point, pareto
 
 TICKETS = [ticket.text for ticket in desk.tickets("train")]
 BILL = "I was charged twice for order O-10012, please refund the double charge."
@@ -30,55 +38,55 @@ def on(model, **options):
     return program
 
 
-def models_asked():
+def models_called():
     return [call.model for call in lm.ledger().calls]
 
 
 # -- who answers ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("trust", "asked", "by"), [(1, ["sim-small"], "small"), (0.4, None, "large")])
-def test_what_is_trusted_enough_is_not_asked_again(trust, asked, by):
-    cascade = Cascade(on("sim-small"), on("sim-large"), accepts=lambda *_: trust, threshold=0.5)
-
-    answer = cascade(ticket=BILL)
-
-    assert models_asked() == (asked or ["sim-small", "sim-large"])
-    assert (answer.answered_by, answer.confidence) == (by, trust)
-    assert answer.category in desk.CATEGORIES
-
-
-def test_the_rule_sees_the_inputs_and_the_answer():
+@pytest.mark.parametrize(
+    ("trust", "models", "by"), [(1, ["sim-small"], "small"), (0.4, ["sim-small", "sim-large"], "large")]
+)
+def test_what_is_trusted_enough_is_not_asked_again(trust, models, by):
     seen = []
-    cascade = Cascade(on("sim-small"), on("sim-large"), accepts=lambda *both: seen.append(both) or True)
+    cascade = Cascade(
+        on("sim-small"),
+        on("sim-large"),
+        accepts=lambda *both: seen.append(both) or trust,
+        threshold=0.5,
+    )
 
     answer = cascade(ticket=BILL)
 
-    assert seen == [({"ticket": BILL}, answer)]
+    assert models_called() == models
+    assert (answer.answered_by, answer.confidence) == (by, trust)
+    [(inputs, first)] = seen
+    assert inputs == {"ticket": BILL}
+    assert first.category in desk.CATEGORIES
 
 
 def test_async_asks_the_same():
     cascade = Cascade(on("sim-small"), on("sim-large"), accepts=search_agrees, threshold=0.6)
 
     answers = [cascade(ticket=text) for text in TICKETS[:6]]
-    once = models_asked()
+    once = models_called()
     lm.reset()
 
-    async def asked():
+    async def again():
         return [await cascade.acall(ticket=text) for text in TICKETS[:6]]
 
-    assert [answer.toDict() for answer in asyncio.run(asked())] == [answer.toDict() for answer in answers]
-    assert models_asked() == once
+    assert [answer.toDict() for answer in asyncio.run(again())] == [answer.toDict() for answer in answers]
+    assert models_called() == once
     assert {answer.answered_by for answer in answers} == {"small", "large"}
 
 
 def test_a_reply_nobody_can_read_goes_to_the_large_model():
     lm.profile("garbled", missing_field_rate=1.0)
-    cascade = Cascade(on("sim-small@garbled"), on("sim-large"), accepts=lambda *_: True)
+    cascade = Cascade(on("sim-small@garbled"), on("sim-large"), accepts=lambda *_: True, threshold=0.0)
 
-    answer = cascade(ticket=BILL)
-
-    assert (answer.answered_by, answer.confidence) == ("large", 0.0)
+    for answer in (cascade(ticket=BILL), asyncio.run(cascade.acall(ticket=BILL))):
+        assert (answer.answered_by, answer.confidence) == ("large", 0.0)
 
 
 def test_an_outage_of_the_small_model_is_not_hidden():
@@ -87,9 +95,6 @@ def test_an_outage_of_the_small_model_is_not_hidden():
 
     with pytest.raises(dspy.LMServerError):
         cascade(ticket=BILL)
-
-
-# -- rules ------------------------------------------------------------------------------------------------
 
 
 def test_search_trusts_the_category_of_the_best_article():
@@ -101,38 +106,6 @@ def test_search_trusts_the_category_of_the_best_article():
     assert search_agrees({"ticket": "???"}, dspy.Prediction(category="billing")) == 0.0
 
 
-def test_votes_ask_as_often_as_said_and_tell_the_share():
-    votes = Votes(desk.Triage(), lm.connect("sim-small", cache=False), field="category", samples=3)
-
-    answer = votes(ticket=BILL)
-
-    assert lm.ledger().requests >= 3
-    assert answer.vote_share in (pytest.approx(1 / 3), pytest.approx(2 / 3), 1.0)
-    assert votes_agree({}, answer) == answer.vote_share
-
-
-def test_votes_are_not_one_answer_of_the_cache_three_times():
-    votes = Votes(desk.Triage(), lm.connect("sim-small"), field="category", samples=3)
-
-    asyncio.run(votes.acall(ticket=f"{BILL} (asked in a test)"))
-
-    assert lm.ledger().requests >= 3
-
-
-def test_votes_without_a_readable_reply_raise_what_the_reply_raised():
-    lm.profile("garbled", missing_field_rate=1.0)
-    votes = Votes(desk.Triage(), lm.connect("sim-small@garbled", cache=False), field="category", samples=2)
-
-    with pytest.raises(dspy.utils.exceptions.AdapterParseError):
-        votes(ticket=BILL)
-
-
-@pytest.mark.parametrize("options", [{"samples": 1}, {"temperature": 0.0}])
-def test_votes_that_could_only_agree_are_refused(options):
-    with pytest.raises(CascadeError, match="at least 2 samples"):
-        Votes(desk.Triage(), lm.connect("sim-small"), field="category", **options)
-
-
 # -- what it is worth -------------------------------------------------------------------------------------
 
 
@@ -140,10 +113,9 @@ def test_outcomes_cost_what_the_ledger_says_and_foretell_the_cascade():
     examples = desk.examples("train")[:12]
     small, large = on("sim-small"), on("sim-large")
 
-    asked = ask(small, examples), ask(large, examples)
+    seen = ask_both(small, large, examples, accepts=search_agrees, metric=desk.category_match)
     paid_usd = lm.ledger().cost_usd
-    seen = outcomes(examples, *asked, accepts=search_agrees, metric=desk.category_match)
-    (foretold,) = curve(seen, [0.6])
+    foretold = cascade_at(seen, 0.6)
     lm.reset()
     cascade = Cascade(small, large, accepts=search_agrees, threshold=0.6)
     right = [desk.category_match(example, cascade(**example.inputs())) for example in examples]
@@ -155,10 +127,15 @@ def test_outcomes_cost_what_the_ledger_says_and_foretell_the_cascade():
 
 def test_a_reply_nobody_can_read_scores_nothing_and_is_paid_for():
     lm.profile("garbled", missing_field_rate=1.0)
-    examples = desk.examples("train")[:2]
+    garbled = on("sim-small@garbled")
 
-    garbled = ask(on("sim-small@garbled"), examples)
-    seen = outcomes(examples, garbled, garbled, accepts=lambda *_: 1.0, metric=desk.category_match)
+    seen = ask_both(
+        garbled,
+        garbled,
+        desk.examples("train")[:2],
+        accepts=lambda *_: 1.0,
+        metric=desk.category_match,
+    )
 
     assert [(each.confidence, each.small_score) for each in seen] == [(0.0, 0.0)] * 2
     assert all(each.small_usd > 0 for each in seen)
@@ -173,8 +150,8 @@ SEEN = [
 
 
 def test_a_curve_runs_from_the_small_model_alone_to_the_large_one_plus_the_small():
-    small, large = alone(SEEN)
-    nothing, half, everything = curve(SEEN, [0, 0.8, 1.1])
+    small, large = each_alone(SEEN)
+    nothing, half, everything = (cascade_at(SEEN, threshold) for threshold in (0, 0.8, 1.1))
 
     assert (small.quality_score, small.cost_usd_per_1000) == (0.5, pytest.approx(1))
     assert (large.quality_score, large.cost_usd_per_1000) == (0.5, pytest.approx(10))
@@ -183,8 +160,8 @@ def test_a_curve_runs_from_the_small_model_alone_to_the_large_one_plus_the_small
     assert (everything.quality_score, everything.cost_usd_per_1000) == (0.5, pytest.approx(11))
 
 
-def test_the_gain_is_told_with_the_error_of_the_pairs():
-    won = gain(SEEN, 0.8)
+def test_the_gain_comes_with_the_error_of_the_pairs():
+    won = cascade_gain(SEEN, 0.8)
 
     assert (won.quality_score, won.saved_share) == (0.25, pytest.approx(0.4))
     assert won.error_score == pytest.approx(0.25)
@@ -199,13 +176,9 @@ def test_the_front_has_no_point_that_another_beats():
 
 
 def test_it_is_drawn_with_its_front():
-    import matplotlib.pyplot as plt
-
     with mpl.rc_context({"backend": "agg"}):
-        figure = draw([*alone(SEEN), *curve(SEEN, [0.5, 0.8])])
-    try:
-        (axes,) = figure.axes
-        assert axes.get_xlabel() == "dollars per 1,000 answers"
-        assert next(text.get_text() for text in axes.texts) == "small alone"
-    finally:
-        plt.close(figure)
+        (axes,) = draw_pareto([*each_alone(SEEN), cascade_at(SEEN, 0.5), cascade_at(SEEN, 0.8)]).axes
+        mpl.pyplot.close("all")
+
+    assert axes.get_xlabel() == "dollars per 1,000 answers"
+    assert next(text.get_text() for text in axes.texts) == "small alone"

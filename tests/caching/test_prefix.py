@@ -1,16 +1,9 @@
 import dspy
 import pytest
-from dspy.lm15 import CacheConfig
 
 from course_lib import desk, lm
-from course_lib.caching.prefix import (
-    PrefixError,
-    changing_last,
-    compare,
-    shared_prefixes,
-    until_demos,
-    wire_body,
-)
+from course_lib.caching import changing_last, shared_prefixes
+from course_lib.caching.prefix import PrefixError
 
 
 class Reply(dspy.Signature):
@@ -41,7 +34,6 @@ def test_a_changing_field_in_front_breaks_the_prefix_and_is_named():
 
     assert shared.broken_by == "input field `ticket`"
     assert shared.cached_tokens == 0
-    assert shared.near.endswith("[[ ## ticket ## ]]\n")
     assert str(shared).endswith("tokens shared, 0 of them from the cache; broken by input field `ticket`")
 
 
@@ -58,48 +50,34 @@ def test_with_the_changing_field_last_the_endpoint_gives_just_what_was_promised(
     assert calls[1].cost_usd < 0.7 * calls[0].cost_usd
 
 
-def test_a_date_in_the_instructions_is_found():
-    class Dated(dspy.Module):
-        def forward(self, day, ticket):
-            return dspy.Predict(Reply.with_instructions(f"Today is {day}."))(ticket=ticket, policies=POLICIES)
+class Varying(dspy.Module):
+    """Builds its predictor anew for each call."""
 
-    [shared] = shared_prefixes(Dated(), {"day": "Monday", "ticket": "Hi"}, {"day": "Tuesday", "ticket": "Hi"})
-
-    assert shared.broken_by == "the instructions"
+    def forward(self, *, signature=Reply, demos=()):
+        return dspy.Predict(signature)(**inputs(), demos=list(demos))
 
 
-def test_a_demo_that_changes_is_named_with_its_field():
-    class Picking(dspy.Module):
-        def forward(self, word):
-            demos = [
-                dspy.Example(ticket=TICKETS[0], policies=["a"], answer="Yes."),
-                dspy.Example(ticket=word, policies=["a"], answer="No."),
-            ]
-            return dspy.Predict(Reply)(**inputs(), demos=demos)
-
-    [shared] = shared_prefixes(Picking(), {"word": "lamp"}, {"word": "tent"})
-
-    assert shared.broken_by == "demo 2, field `ticket`"
+def demo(ticket):
+    return dspy.Example(ticket=ticket, policies=["a"], answer="Yes.")
 
 
-def test_one_demo_more_is_found():
-    class Growing(dspy.Module):
-        def forward(self, count):
-            return dspy.Predict(Reply)(**inputs(), demos=[dspy.Example(**inputs(), answer="Yes.")] * count)
+VARIANTS = {
+    "the instructions": [{"signature": Reply.with_instructions(f"Today is {day}.")} for day in ("Mo", "Tu")],
+    "the description of the fields": [
+        {"signature": Reply.with_updated_fields("answer", desc=desc)} for desc in ("short", "long")
+    ],
+    "demo 2, field `ticket`": [{"demos": [demo("Hi"), demo(word)]} for word in ("lamp", "tent")],
+    "demo 3, field `ticket`": [{"demos": [demo("Hi")] * count} for count in (3, 2)],
+    "nothing": [{}, {}],
+}
 
-    [shared] = shared_prefixes(Growing(), {"count": 1}, {"count": 2})
 
-    assert shared.broken_by == "demo 2, which only one of them has"
+@pytest.mark.parametrize(("broken_by", "variants"), VARIANTS.items(), ids=VARIANTS)
+def test_what_changes_first_is_named(broken_by, variants):
+    [shared] = shared_prefixes(Varying(), *variants)
 
-
-def test_a_description_that_changes_is_found():
-    class Describing(dspy.Module):
-        def forward(self, desc):
-            return dspy.Predict(Reply.with_updated_fields("answer", desc=desc))(**inputs())
-
-    [shared] = shared_prefixes(Describing(), {"desc": "short"}, {"desc": "long"})
-
-    assert shared.broken_by == "the description of the fields"
+    assert shared.broken_by == broken_by
+    assert (shared.shared_tokens == shared.prompt_tokens) == (broken_by == "nothing")
 
 
 def test_a_conversation_breaks_where_its_first_message_differs():
@@ -117,13 +95,6 @@ def test_a_conversation_breaks_where_its_first_message_differs():
     assert shared.broken_by == "input field `history`"
 
 
-def test_equal_prompts_are_broken_by_nothing():
-    [shared] = shared_prefixes(dspy.Predict(Reply), inputs(), inputs())
-
-    assert (shared.broken_by, shared.near) == ("nothing", "")
-    assert shared.shared_tokens == shared.prompt_tokens
-
-
 def test_each_prompt_of_a_program_is_compared():
     class Two(dspy.Module):
         def __init__(self):
@@ -139,23 +110,21 @@ def test_each_prompt_of_a_program_is_compared():
     assert second.cached_tokens > 1024
 
 
-def test_a_bare_call_is_compared_by_its_messages():
+CALLS = {
+    "message 1 (user)": ({"prompt": "Say one."}, {"prompt": "Say two."}),
+    "the schema": ({"prompt": "{}", "response_format": {"type": "json_object"}}, {"prompt": "{}"}),
+}
+
+
+@pytest.mark.parametrize(("broken_by", "calls"), CALLS.items(), ids=CALLS)
+def test_a_bare_call_is_compared_by_what_is_sent(broken_by, calls):
     class Bare(dspy.Module):
-        def forward(self, text):
-            return dspy.settings.lm(text)
+        def forward(self, **call):
+            return dspy.settings.lm(**call)
 
-    [shared] = shared_prefixes(Bare(), {"text": "Say one."}, {"text": "Say two."})
+    [shared] = shared_prefixes(Bare(), *calls)
 
-    assert (shared.broken_by, shared.near) == ("message 1 (user)", "Say ")
-
-
-def test_tools_and_lengths_are_compared_too():
-    hello = {"messages": [{"role": "user", "content": "Hello"}]}
-
-    assert compare({**hello, "tools": [1]}, {**hello, "tools": [2]}).broken_by == "the tools"
-    assert compare({**hello, "response_format": {"a": 1}}, hello).broken_by == "the response schema"
-    longer = {"messages": [*hello["messages"], {"role": "assistant", "content": "Hi"}]}
-    assert compare(hello, longer).broken_by == "message 2, which only one of them has"
+    assert shared.broken_by == broken_by
 
 
 def test_a_program_that_makes_no_prompt_is_refused():
@@ -186,61 +155,3 @@ def test_fields_are_put_last_in_the_order_given_and_keep_what_they_are():
     assert list(Many.input_fields) == ["now", "ticket", "policies"]
     with pytest.raises(PrefixError, match="Many has no input field 'nope'; it has: now, ticket, policies"):
         changing_last(Many, "nope")
-
-
-# -- marks ---------------------------------------------------------------------------------------------
-
-DEMO = dspy.Example(ticket="A lamp?", policies=["p"], answer="Yes.")
-MESSAGES = dspy.ChatAdapter().format(Reply, [DEMO, DEMO], inputs())
-MARK = {"type": "ephemeral"}
-
-
-def test_openai_needs_no_marks_and_anthropic_caches_only_what_is_marked():
-    assert wire_body(MESSAGES, None)["messages"] == MESSAGES
-    assert wire_body(MESSAGES, CacheConfig())["messages"] == MESSAGES
-    assert "cache_control" not in str(wire_body(MESSAGES, None, dialect="anthropic"))
-    [system] = wire_body(MESSAGES, CacheConfig(), dialect="anthropic")["system"]
-    assert system["cache_control"] == MARK
-
-
-def test_the_stable_prefix_ends_before_the_demos_so_they_need_a_mark_of_their_own():
-    stable = wire_body(MESSAGES, CacheConfig(prefix="stable"), dialect="anthropic")
-    with_demos = wire_body(MESSAGES, until_demos(2), dialect="anthropic")
-
-    assert "cache_control" not in str(stable["messages"])
-    assert [i for i, m in enumerate(with_demos["messages"]) if "cache_control" in str(m)] == [3]
-    assert with_demos["messages"][3]["role"] == "assistant"
-    assert until_demos(0) == CacheConfig(prefix="stable")
-
-
-def test_a_key_and_a_long_retention_are_said_in_each_dialect_as_far_as_it_can():
-    asked = CacheConfig(key="replies-v1", retention="long")
-
-    openai = wire_body(MESSAGES, asked)
-    anthropic = wire_body(MESSAGES, asked, dialect="anthropic")
-
-    assert (openai["prompt_cache_key"], openai["prompt_cache_retention"]) == ("replies-v1", "24h")
-    assert anthropic["system"][0]["cache_control"] == {"type": "ephemeral", "ttl": "1h"}
-    with pytest.raises(PrefixError, match="no dialect 'morse'; known: openai, anthropic"):
-        wire_body(MESSAGES, asked, dialect="morse")
-
-
-def test_the_endpoint_takes_marks_answers_as_without_and_caches_the_same():
-    program = dspy.Predict(changing_last(Reply, "ticket"))
-    plain = [program(**inputs(at)).answer for at in (0, 1)]
-    cached = [call.cached_tokens for call in lm.ledger().calls]
-    lm.reset()
-
-    marked = lm.connect(
-        cache=False,
-        engine="lm15",
-        prompt_cache=CacheConfig(prefix="stable", key="replies-v1", retention="long"),
-    )
-    with dspy.context(lm=marked):
-        assert [program(**inputs(at)).answer for at in (0, 1)] == plain
-
-    calls = lm.ledger().calls
-    assert [call.cached_tokens for call in calls] == cached
-    assert calls[0].messages[0]["content"][0]["prompt_cache_breakpoint"] == {"mode": "explicit"}
-    details = marked.history[-1]["usage"]["prompt_tokens_details"]
-    assert details["cached_tokens"] == cached[1]

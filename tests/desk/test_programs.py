@@ -20,22 +20,13 @@ RETURNS = desk.article("return-policy").chunk
 QUESTION = "How many days do I have to return an item?"
 
 
-def test_triage_answers_with_labels_from_the_lists_in_one_call():
-    sorted_ticket = desk.Triage()(ticket=desk.tickets("dev")[0].text)
-
-    assert sorted_ticket.category in desk.CATEGORIES
-    assert sorted_ticket.urgency in desk.URGENCIES
-    assert lm.ledger().requests == 1
-
-
 @pytest.mark.parametrize("adapter", [dspy.ChatAdapter, dspy.JSONAdapter, dspy.XMLAdapter])
-def test_triage_works_through_every_usual_adapter(adapter):
+def test_triage_answers_with_labels_in_one_call_through_every_usual_adapter(adapter):
     with dspy.context(adapter=adapter()):
-        sorted_ticket = desk.Triage()(
-            ticket="The zip of my Halden 2 broke after a year. Is that a warranty case?"
-        )
+        labels = desk.Triage()(ticket="The zip of my Halden 2 broke. Is that a warranty case?")
 
-    assert sorted_ticket.category in desk.CATEGORIES
+    assert labels.category in desk.CATEGORIES
+    assert labels.urgency in desk.URGENCIES
     assert lm.ledger().requests == 1
 
 
@@ -44,17 +35,13 @@ def test_triage_labels_even_a_ticket_that_says_nothing(text):
     assert desk.Triage()(ticket=text).category in desk.CATEGORIES
 
 
-def test_the_labels_in_the_signature_are_those_of_the_records():
+def test_the_signature_has_the_labels_of_the_records_and_its_instructions_describe_none():
     fields = programs.SortTicket.output_fields
 
     assert get_args(fields["category"].annotation) == desk.CATEGORIES
     assert get_args(fields["urgency"].annotation) == desk.URGENCIES
-
-
-def test_the_instructions_describe_no_label():
-    words = programs.SortTicket.instructions.lower()
-
-    assert [label for label in (*desk.CATEGORIES, *desk.URGENCIES) if label in words] == []
+    instructions = programs.SortTicket.instructions.lower()
+    assert [label for label in (*desk.CATEGORIES, *desk.URGENCIES) if label in instructions] == []
 
 
 def test_finding_articles_gives_ids_and_texts_without_any_call():

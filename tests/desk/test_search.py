@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -41,14 +42,11 @@ def test_search_still_misses_some_tickets_so_that_better_retrieval_can_be_seen()
     assert sum(ticket.article != found(ticket.text, 1)[0] for ticket in tickets) >= 5
 
 
-def test_scores_fall_and_are_above_zero():
+def test_scores_fall_and_are_above_zero_and_equal_ones_come_in_order_of_id():
     scores = [hit.score for hit in desk.search_articles("return a tent that I have used")]
-
     assert scores == sorted(scores, reverse=True)
     assert scores[-1] > 0
 
-
-def test_equal_scores_come_in_order_of_id():
     text = "---\ntitle: Tent\nupdated: 2026-01-01\n---\nA tent."
     index = desk.Index([parse(name, text) for name in ("c", "a", "b")])
 
@@ -57,21 +55,19 @@ def test_equal_scores_come_in_order_of_id():
 
 @pytest.mark.parametrize("question", ["", "?!", "Where is the", "zzzz qqqq", "12345"])
 def test_a_question_without_a_known_word_finds_nothing(question):
-    assert desk.search_articles(question) == []
-
-
-def test_an_index_without_articles_finds_nothing():
-    assert desk.Index([]).search("tent") == []
+    assert desk.search_articles(question) == desk.Index([]).search(question) == []
 
 
 def test_case_accents_and_endings_do_not_matter():
-    assert terms("Rückerstattung, DELIVERIES & shipped e-mails") == [
-        "ruckerstattung",
-        "delivery",
-        "ship",
-        "email",
-    ]
+    assert (
+        " ".join(terms("Rückerstattung, DELIVERIES & shipped e-mails"))
+        == "ruckerstattung delivery ship email"
+    )
     assert stem("address") == "address"
+
+
+def printed(code, **environment):
+    return subprocess.check_output([sys.executable, "-c", code], text=True, env=os.environ | environment)
 
 
 def test_the_order_does_not_depend_on_the_process():
@@ -79,18 +75,8 @@ def test_the_order_does_not_depend_on_the_process():
         "from course_lib import desk; print([(h.article.id, h.score) for h in "
         "desk.search_articles('my parcel is lost and I want the money back for the broken tent')])"
     )
-    prints = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={"PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in ("1", "2")
-    }
 
-    assert len(prints) == 1
+    assert printed(code, PYTHONHASHSEED="1") == printed(code, PYTHONHASHSEED="2")
 
 
 def test_importing_the_desk_and_searching_needs_no_dspy():
@@ -100,16 +86,13 @@ def test_importing_the_desk_and_searching_needs_no_dspy():
         "desk.search_articles('tent'); desk.tickets(); print(sorted(heavy & set(sys.modules)))"
     )
 
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        == "[]\n"
-    )
+    assert printed(code) == "[]\n"
 
 
 def test_every_public_name_is_there_and_an_unknown_one_is_not():
     assert [name for name in desk.__all__ if getattr(desk, name, None) is None] == []
     assert dir(desk) == sorted(desk.__all__)
-    with pytest.raises(AttributeError, match="has no attribute 'Tickets'"):
+    with pytest.raises(AttributeError, match="Tickets"):
         _ = desk.Tickets
 
 
