@@ -24,7 +24,7 @@ LAYERS = (
 """Rooms of course_lib, top first: a room may import those of the layers below its own."""
 BESIDE = {
     "course_lib.cli": LAYERS[0],
-    "course_lib.labs.board": {"exercises"},
+    "course_lib.labs.progress_board": {"exercises"},
     "course_lib.files": {"errors"},
 }
 """Modules, or rooms with all that is in them, that may import these rooms of their own layer too."""
@@ -131,7 +131,7 @@ GOOD = {
     "down": ("exercises/a.py", "from course_lib import desk, lm"),
     "inside a room": ("lm/a.py", "from . import b\nfrom course_lib.lm import c"),
     "dspy in connect": ("lm/connect.py", "import dspy"),
-    "the board": ("labs/board.py", "from course_lib.exercises import progress"),
+    "the board": ("labs/progress_board.py", "from course_lib.exercises import progress"),
     "the command": ("cli.py", "from course_lib import doctor, authoring"),
     "errors": ("lm/a.py", "from course_lib.errors import CourseError"),
 }

@@ -1,4 +1,4 @@
-"""The simulator as a whole: determinism, samples, a learner's own formats, format errors; no body makes it raise."""
+"""The simulator as a whole: determinism, samples, own formats, format errors; no body makes it raise."""
 
 from __future__ import annotations
 
