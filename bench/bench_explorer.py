@@ -10,7 +10,7 @@ import time
 from itertools import product
 from statistics import mean
 
-from course_lib.labs.cache_explorer import ANSWERS, RATES_PER_S, SKEWS, TTLS_S, explore
+from course_lib.labs.cache_explorer_view import ANSWERS, RATES_PER_S, SKEWS, TTLS_S, explore
 
 AT_MOST_POINTS = 3.0
 

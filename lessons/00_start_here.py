@@ -66,7 +66,7 @@ triage(ticket=ticket.text)
 # nothing else reached it, so from nothing else can the answer come.
 
 # %% name="what-the-server-saw"
-from course_lib.labs.reading import show_messages
+from course_lib.labs import show_messages
 
 show_messages(lm.ledger().calls[-1])
 
@@ -90,7 +90,7 @@ assert len(answers) == 1
 # From here on, a line under each cell that used the model says what it cost: calls, tokens, money, time.
 
 # %% name="meter-on"
-from course_lib.labs.meter import meter
+from course_lib.labs import meter
 
 meter.on()
 
@@ -193,7 +193,7 @@ print("Bars:", ", ".join(f"{name} {score:.0f} %" for name, score in scores.items
 # measure, not to answer by taste.
 
 # %% name="two-models"
-from course_lib.labs.reading import table
+from course_lib.labs import table
 
 rows = []
 for name in ("sim-large", "sim-small"):
@@ -249,7 +249,7 @@ print(f"{got} of {len(tickets)} answered, with {requests} requests in {seconds:.
 # and updates. The board shows it, and follows along while you work.
 
 # %% name="board"
-from course_lib.labs.board import board
+from course_lib.labs import board
 
 board()
 
@@ -337,7 +337,7 @@ check("0.1", sort_ticket)
 # built.
 
 # %% name="architecture"
-from course_lib.labs.architecture import architecture
+from course_lib.labs import architecture
 
 architecture()
 
@@ -348,7 +348,7 @@ architecture()
 # in any other we know of. Here is what to look for instead.
 
 # %% name="names"
-from course_lib.labs.names import names_table
+from course_lib.labs import names_table
 
 names_table()
 
@@ -370,7 +370,7 @@ names_table()
 # stored; each choice, right or wrong, comes with its reason and a pointer.
 
 # %% name="self-test"
-from course_lib.labs.selftest import self_test
+from course_lib.labs import self_test
 
 self_test()
 

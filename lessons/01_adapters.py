@@ -18,7 +18,7 @@ from typing import Literal
 
 from course_lib import desk, lm
 from course_lib.exercises import check, hint, solution
-from course_lib.labs.reading import show_messages, table
+from course_lib.labs import show_messages, table
 
 model = lm.connect(cache=False)
 
@@ -32,7 +32,7 @@ print("DSPy", dspy.__version__, "talks to", model.model)
 # company's data on the other.
 
 # %% name="architecture"
-from course_lib.labs.architecture import architecture
+from course_lib.labs import architecture
 
 architecture(highlight="modules")
 
@@ -136,7 +136,7 @@ chat.parse(ReadMessage, reply)
 # Hidden second requests are in the picture. Try `sim-small@sloppy`.
 
 # %% name="xray"
-from course_lib.labs.xray import xray
+from course_lib.labs import xray
 
 xray()
 

@@ -22,7 +22,7 @@ import time
 
 from course_lib import desk, lm
 from course_lib.exercises import check, hint, solution
-from course_lib.labs.reading import table
+from course_lib.labs import table
 
 model = lm.connect()  # its answers are cached, as DSPy does by default
 
@@ -37,7 +37,7 @@ print("DSPy", dspy.__version__, "talks to", model.model)
 # Caches stand between your modules and the model, beside queue and database: a *service* that many copies of the program share.
 
 # %% name="architecture"
-from course_lib.labs.architecture import architecture
+from course_lib.labs import architecture
 
 architecture(highlight="cache")
 
@@ -1504,7 +1504,7 @@ table(rows)
 # the course's memory tier measures.
 
 # %% name="explorer" tags=["nbval-check-output"]
-from course_lib.labs.cache_explorer import cache_explorer
+from course_lib.labs import cache_explorer
 
 cache_explorer()
 

@@ -13,7 +13,7 @@ from course_lib.paths import ROOT
 LEVEL = {name: level for level, rooms in enumerate(house.LAYERS) for room in rooms for name in room.names}
 BESIDE = {
     "course_lib.cli": {"authoring", "workshop", "doctor", "lab"},
-    "course_lib.labs.board": {"exercises"},
+    "course_lib.labs.progress_board": {"exercises"},
     "course_lib.files": {"errors"},
 }
 """Modules, or rooms with all that is in them, that may import these rooms of their own layer too."""
@@ -97,7 +97,7 @@ GOOD = {
     "down": ("exercises/a.py", "from course_lib import desk, lm"),
     "inside a room": ("lm/a.py", "from . import b\nfrom course_lib.lm import c"),
     "dspy in connect": ("lm/connect.py", "import dspy"),
-    "the board": ("labs/board.py", "from course_lib.exercises import progress"),
+    "the board": ("labs/progress_board.py", "from course_lib.exercises import progress"),
     "the command": ("cli.py", "from course_lib import doctor, authoring"),
     "errors": ("lm/a.py", "from course_lib.errors import CourseError"),
 }

@@ -1,1 +1,27 @@
-"""The interactive views of the notebooks, one file per lab; nothing is imported until it is asked for."""
+"""The interactive views of the notebooks; each is loaded when it is first used.
+
+- `table`, `show_messages`: rows, or what a model saw and replied, to be read (00, "A first prediction")
+- `meter`: a line under each cell: calls, cached, failed, tokens, money, time (00, "A first prediction")
+- `board`: every exercise and how far the learner is with it (00, "Exercises, hints and progress")
+- `architecture`: the map of a production system; its boxes answer (00, "The map"; 01 and 02, at the start)
+- `names_table`: names that books use, and what each is here (00, "The map")
+- `self_test`: ten short programs: what do they print? (00, "Are you ready?")
+- `xray`: what two adapters send, get and read, side by side (01, "What an adapter does")
+- `cache_explorer`: hit rate over cache size, predicted and measured (02, "How large must a cache be?")
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(  # type: ignore[no-untyped-call]
+    __name__,
+    submod_attrs={
+        "adapter_xray": ["xray"],
+        "architecture_view": ["architecture"],
+        "cache_explorer_view": ["cache_explorer"],
+        "names": ["names_table"],
+        "progress_board": ["board"],
+        "reading": ["show_messages", "table"],
+        "selftest": ["self_test"],
+        "usage_meter": ["meter"],
+    },
+)

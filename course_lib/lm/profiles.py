@@ -6,7 +6,7 @@ Main path: PROFILES["storm"], or build("mine", {"error_rate": 0.3}); `sim-large@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -114,20 +114,13 @@ def build(name: str, values: Mapping[str, Any]) -> Profile:
             f"profile name {name!r} is not usable after an @; use up to 40 small letters, digits, _ and -, "
             "beginning with a letter"
         )
-    known = {*_NUMBERS, "timeline", "seed"}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise ProfileError(
-            f"profile {name!r}: unknown field {unknown[0]!r}; known: {', '.join(sorted(known))}"
-        )
-    seed = values.get("seed", 0)
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise ProfileError(f"profile {name!r}: seed is a whole number, not {seed!r}")
-    numbers = {key: _number(name, key, values[key]) for key in _NUMBERS if key in values}
-    profile = Profile(name=name, seed=seed, timeline=_timeline(name, values.get("timeline", ())), **numbers)
-    _check(profile)
-    for window in profile.timeline:
-        _check(replace(profile, timeline=(), **window.fields))
+    try:
+        _check_names(values, sorted(_READERS))
+        profile = Profile(name=name, **{key: _READERS[key](key, value) for key, value in values.items()})
+        for window in (Window(0, 0), *profile.timeline):
+            _check(replace(profile, timeline=(), **window.fields))
+    except ProfileError as error:
+        raise ProfileError(f"profile {name!r}: {error}") from None
     return profile
 
 
@@ -151,56 +144,63 @@ def split_model(model: str) -> tuple[str, str]:
     return (head, tail) if at and head and _NAME.fullmatch(tail) else (model, "calm")
 
 
-def _number(name: str, key: str, value: Any) -> float:
+def _check_names(values: Mapping[str, Any], known: Sequence[str], where: str = "") -> None:
+    if unknown := sorted(set(values) - set(known)):
+        raise ProfileError(f"unknown field {unknown[0]!r}{where}; known: {', '.join(known)}")
+
+
+def _number(key: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise ProfileError(f"profile {name!r}: {key} is a number, 0 or more, not {value!r}")
+        raise ProfileError(f"{key} is a number, 0 or more, not {value!r}")
     return float(value)
 
 
-def _timeline(name: str, entries: Any) -> tuple[Window, ...]:
+def _seed(_key: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ProfileError(f"seed is a whole number, not {value!r}")
+    return value
+
+
+def _timeline(_key: str, entries: Any) -> tuple[Window, ...]:
     if not isinstance(entries, Sequence) or isinstance(entries, str):
-        raise ProfileError(f"profile {name!r}: timeline is a list, not {entries!r}")
-    return tuple(_window(name, entry) for entry in entries)
+        raise ProfileError(f"timeline is a list, not {entries!r}")
+    return tuple(_window(entry) for entry in entries)
 
 
-def _window(name: str, entry: Any) -> Window:
+_READERS: dict[str, Callable[[str, Any], Any]] = {
+    **dict.fromkeys(_NUMBERS, _number),
+    "seed": _seed,
+    "timeline": _timeline,
+}
+
+
+def _window(entry: Any) -> Window:
     if isinstance(entry, Window):
         entry = (entry.from_s, entry.until_s, entry.fields)
     if not isinstance(entry, Sequence) or len(entry) != 3 or not isinstance(entry[2], Mapping):
-        raise ProfileError(
-            f"profile {name!r}: a timeline entry is (from_s, until_s, {{field: value}}), not {entry!r}"
-        )
-    from_s, until_s = (_number(name, "a time in the timeline", second) for second in entry[:2])
+        raise ProfileError(f"a timeline entry is (from_s, until_s, {{field: value}}), not {entry!r}")
+    from_s, until_s = (_number("a time in the timeline", second) for second in entry[:2])
     if until_s <= from_s:
-        raise ProfileError(
-            f"profile {name!r}: a timeline entry ends ({until_s} s) before it begins ({from_s} s)"
-        )
-    unknown = sorted(set(entry[2]) - set(_NUMBERS))
-    if unknown:
-        raise ProfileError(
-            f"profile {name!r}: unknown field {unknown[0]!r} in the timeline; known: {', '.join(_NUMBERS)}"
-        )
-    return Window(from_s, until_s, {key: _number(name, key, value) for key, value in entry[2].items()})
+        raise ProfileError(f"a timeline entry ends ({until_s} s) before it begins ({from_s} s)")
+    _check_names(entry[2], _NUMBERS, " in the timeline")
+    return Window(from_s, until_s, {key: _number(key, value) for key, value in entry[2].items()})
 
 
 def _check(profile: Profile) -> None:
     rates = {f"{kind}_rate": getattr(profile, f"{kind}_rate") for kind in FAULTS}
     for key, rate in rates.items():
         if rate > 1:
-            raise ProfileError(f"profile {profile.name!r}: {key} is a share from 0 to 1, not {rate}")
-    if sum(rates.values()) > 1 + 1e-9:
+            raise ProfileError(f"{key} is a share from 0 to 1, not {rate}")
+    if (total := sum(rates.values())) > 1 + 1e-9:
         raise ProfileError(
-            f"profile {profile.name!r}: the rates sum to {sum(rates.values()):.3g}, above 1; "
-            "a request has one fault at most, so lower some"
+            f"the rates sum to {total:.3g}, above 1; a request has one fault at most, so lower some"
         )
     for low, high in (("ttft_p50_ms", "ttft_p99_ms"), ("speed_p50_tokens_per_s", "speed_p99_tokens_per_s")):
         p50, p99 = getattr(profile, low), getattr(profile, high)
         if p99 and p99 < p50:
-            raise ProfileError(
-                f"profile {profile.name!r}: {high} ({p99}) is below {low} ({p50}); a p99 is at least the p50"
-            )
+            raise ProfileError(f"{high} ({p99}) is below {low} ({p50}); a p99 is at least the p50")
         if p99 and not p50:
-            raise ProfileError(f"profile {profile.name!r}: {high} is set, but not {low}; give both")
+            raise ProfileError(f"{high} is set, but not {low}; give both")
 
 
 _SHIPPED: dict[str, dict[str, Any]] = {
@@ -228,11 +228,7 @@ _SHIPPED: dict[str, dict[str, Any]] = {
         "ttft_p50_ms": 100,
         "ttft_p99_ms": 300,
         "timeline": [
-            (
-                2,
-                8,
-                {"unavailable_rate": 0.9, "cut_before_rate": 0.1, "ttft_p50_ms": 10, "ttft_p99_ms": 30},
-            )
+            (2, 8, {"unavailable_rate": 0.9, "cut_before_rate": 0.1, "ttft_p50_ms": 10, "ttft_p99_ms": 30})
         ],
     },
     "sloppy": {

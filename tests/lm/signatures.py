@@ -21,40 +21,12 @@ NAMES = """
     notes reply label entities count amount plan value result details language title steps verdict topic
     city name
     """.split()  # noqa: SIM905 - a list of 30 strings is harder to read
-INPUT_NAMES = [
-    "question",
-    "context",
-    "text",
-    "ticket",
-    "document",
-    "query",
-    "passages",
-    "notes_in",
-    "payload",
-]
-WORDS = [
-    "red",
-    "green",
-    "light blue",
-    "shipping",
-    "low",
-    "HIGH",
-    "n/a",
-    "don't know",
-    'say "hi"',
-    "a;b",
-    "x<y",
-    "R&D",
-]
-DESCS = [
-    "",
-    "in a few words",
-    "one of the usual ones",
-    "ISO date",
-    "the customer's id (as C-001): exactly",
-    "1-5 words",
-]
-TELLING = {  # names that tell what they hold, where only the name is shown
+INPUT_NAMES = "question context text ticket document query passages notes_in payload".split()  # noqa: SIM905
+WORDS = ["red", "green", "light blue", "shipping", "low", "HIGH", "n/a", "don't know", 'say "hi"', "a;b"]
+WORDS += ["x<y", "R&D"]
+DESCS = ["", "in a few words", "one of the usual ones", "ISO date", "1-5 words"]
+DESCS += ["the customer's id (as C-001): exactly"]
+NAMES_BY_TYPE = {  # names that say what they hold, for where only the name is shown
     int: ["page", "quantity", "count", "age"],
     float: ["price", "amount", "weight", "score"],
     str: ["title", "name", "city", "note", "summary", "product"],
@@ -109,8 +81,8 @@ def models(draw: st.DrawFn, *, xml: bool, depth: int = 0) -> type[pydantic.BaseM
     fields: dict[str, Any] = {}
     for at in range(draw(st.integers(1, 4))):
         if xml:
-            kind = draw(st.sampled_from(list(TELLING)))
-            name = draw(st.sampled_from(TELLING[kind]))
+            kind = draw(st.sampled_from(list(NAMES_BY_TYPE)))
+            name = draw(st.sampled_from(NAMES_BY_TYPE[kind]))
         else:
             kind, name = draw(scalars(number_enums=True)), draw(st.sampled_from(NAMES))
         if depth < 2 and draw(st.integers(0, 5)) == 0:
@@ -124,29 +96,21 @@ def models(draw: st.DrawFn, *, xml: bool, depth: int = 0) -> type[pydantic.BaseM
     return pydantic.create_model(f"Model{draw(_serials)}", **fields)
 
 
+LIMITS: dict[Any, list[Any]] = {
+    int: [..., pydantic.Field(ge=1, le=5), pydantic.Field(gt=10), pydantic.Field(multiple_of=3)],
+    float: [..., pydantic.Field(ge=0, le=1), pydantic.Field(lt=-2, description="below zero")],
+    str: [
+        ...,
+        pydantic.Field(max_length=8),
+        pydantic.Field(min_length=3),
+        pydantic.Field(pattern=r"^[A-Z]-\d{3}$"),
+    ],
+    list: [..., pydantic.Field(min_length=1), pydantic.Field(min_length=2, max_length=3)],
+}
+
+
 def _limits(kind: Any) -> st.SearchStrategy[Any]:
-    if kind is int:
-        return st.sampled_from(
-            [..., pydantic.Field(ge=1, le=5), pydantic.Field(gt=10), pydantic.Field(multiple_of=3)]
-        )
-    if kind is float:
-        return st.sampled_from(
-            [..., pydantic.Field(ge=0, le=1), pydantic.Field(lt=-2, description="below zero")]
-        )
-    if kind is str:
-        return st.sampled_from(
-            [
-                ...,
-                pydantic.Field(max_length=8),
-                pydantic.Field(min_length=3),
-                pydantic.Field(pattern=r"^[A-Z]-\d{3}$"),
-            ]
-        )
-    if getattr(kind, "__origin__", None) is list:
-        return st.sampled_from(
-            [..., pydantic.Field(min_length=1), pydantic.Field(min_length=2, max_length=3)]
-        )
-    return st.just(...)
+    return st.sampled_from(LIMITS.get(getattr(kind, "__origin__", kind), [...]))
 
 
 @st.composite

@@ -1,6 +1,6 @@
 """Real providers behind the endpoint, so that faults and the ledger work in front of them too.
 
-Main path: Upstream.complete(asked) -> completion body; Upstream.stream(asked) -> chunks.
+Main path: Upstream.complete(request) -> completion body; Upstream.stream(request) -> chunks.
 OpenAI's own format is passed through; other DSPy model strings go through LiteLLM, imported when needed.
 """
 

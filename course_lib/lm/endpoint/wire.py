@@ -1,6 +1,6 @@
 """OpenAI's chat format: request bodies in, completions, chunks and errors out.
 
-Main path: parse(bytes) -> Asked; completion(asked, replies) -> body; chunks(body) -> server-sent events.
+Main path: parse(bytes) -> ChatRequest; completion(request, replies) -> body; chunks(body) -> events.
 """
 
 from __future__ import annotations

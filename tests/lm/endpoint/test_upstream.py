@@ -14,8 +14,8 @@ import pytest
 from course_lib.lm.endpoint import local
 from course_lib.lm.endpoint.server import Endpoint
 from course_lib.lm.endpoint.upstream import CapError, Upstream
-from tests.lm.conftest import MESSAGES, Echo, Served
-from tests.lm.endpoint.test_server import TOOL, ask, client, define, ledger
+from tests.lm.conftest import Echo, Served
+from tests.lm.endpoint.test_server import TOOL, ask, define, ledger
 
 Chain = Callable[..., Served]
 KEY = "sk-a-secret-key"
@@ -47,10 +47,7 @@ def test_a_hosted_model_is_asked_with_its_own_name_and_key(chain: Chain, echo: S
 def test_a_hosted_stream_is_passed_on(chain: Chain) -> None:
     front = chain()
 
-    with client(front) as ai, ai.chat.completions.create(
-        model="openai/sim-large", messages=MESSAGES, stream=True
-    ) as stream:  # fmt: skip
-        chunks = list(stream)
+    chunks = ask(front, "openai/sim-large", stream=True)
 
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "one two three"
     assert {chunk.model for chunk in chunks} == {"openai/sim-large"}
@@ -88,24 +85,16 @@ def test_a_provider_that_is_away_is_502(chain: Chain) -> None:
     assert caught.value.status_code == 502
 
 
-def test_a_key_in_the_providers_message_is_blotted_out(
-    serve: Callable[[Endpoint], Served], echo: Served
-) -> None:
-    environ = {
-        "OPENAI_API_BASE": echo.url,
-        "OPENAI_API_KEY": "gpt-9",
-    }  # the provider repeats the model's name
-    front = serve(Endpoint(Echo(), upstream=Upstream(environ)))
+def test_a_key_in_the_providers_message_is_blotted_out(chain: Chain) -> None:
+    front = chain(OPENAI_API_KEY="gpt-9")  # the provider repeats the model's name
 
     with pytest.raises(openai.NotFoundError, match=r"no model named .*\(key\)"):
         ask(front, "openai/gpt-9")
 
 
-def test_a_missing_key_names_the_variable(serve: Callable[[Endpoint], Served]) -> None:
-    front = serve(Endpoint(Echo(), upstream=Upstream({})))
-
+def test_a_missing_key_names_the_variable(chain: Chain) -> None:
     with pytest.raises(openai.AuthenticationError, match="anthropic/claude-9 needs ANTHROPIC_API_KEY"):
-        ask(front, "anthropic/claude-9")
+        ask(chain(), "anthropic/claude-9")
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -131,6 +120,7 @@ def test_a_cap_that_is_no_amount_is_refused(cap: str) -> None:
         Upstream({"COURSE_LM_CAP_USD": cap})
 
 
+# Importing LiteLLM takes over two seconds, once.
 @pytest.mark.filterwarnings("ignore")  # LiteLLM's own
 @pytest.mark.parametrize("stream", [False, True])
 def test_other_model_strings_go_through_litellm(
@@ -154,25 +144,20 @@ def test_other_model_strings_go_through_litellm(
 
 
 @pytest.mark.parametrize(
-    ("environ", "said"),
+    ("environ", "message"),
     [
         ({}, "COURSE_LM_MODEL_FILE is not set; let it name a GGUF file, or use COURSE_LM=sim"),
         ({"COURSE_LM_MODEL_FILE": "/no/such.gguf"}, "names '/no/such.gguf', which is not a file"),
     ],
 )
 def test_a_local_model_that_is_not_set_up_says_what_is_missing(
-    serve: Callable[[Endpoint], Served],
-    environ: dict[str, str],
-    said: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    chain: Chain, environ: dict[str, str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "xllamacpp.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
-    front = serve(Endpoint(Echo(), upstream=Upstream(environ)))
 
-    with pytest.raises(openai.NotFoundError, match=re.escape(said)):
-        ask(front, "local")
+    with pytest.raises(openai.NotFoundError, match=re.escape(message)):
+        ask(chain(**environ), "local")
 
 
 LLAMA = """
@@ -218,10 +203,8 @@ def llama(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], st
     return file
 
 
-def test_a_local_model_answers_from_a_process_of_its_own(
-    serve: Callable[[Endpoint], Served], llama: Callable[[str], str]
-) -> None:
-    front = serve(Endpoint(Echo(), upstream=Upstream({"COURSE_LM_MODEL_FILE": llama("small.gguf")})))
+def test_a_local_model_answers_from_a_process_of_its_own(chain: Chain, llama: Callable[[str], str]) -> None:
+    front = chain(COURSE_LM_MODEL_FILE=llama("small.gguf"))
 
     assert [ask(front, "local").choices[0].message.content for _ in range(2)] == ["ONE TWO THREE"] * 2
 
@@ -231,12 +214,8 @@ def test_a_local_model_answers_from_a_process_of_its_own(
     assert child.returncode == 0
 
 
-def test_a_local_model_that_cannot_be_loaded_says_why(
-    serve: Callable[[Endpoint], Served], llama: Callable[[str], str]
-) -> None:
-    front = serve(Endpoint(Echo(), upstream=Upstream({"COURSE_LM_MODEL_FILE": llama("broken.gguf")})))
+def test_a_local_model_that_cannot_be_loaded_says_why(chain: Chain, llama: Callable[[str], str]) -> None:
+    front = chain(COURSE_LM_MODEL_FILE=llama("broken.gguf"))
 
-    with pytest.raises(
-        openai.InternalServerError, match=r"could not load .*broken.gguf.*: .*not a GGUF file"
-    ):
+    with pytest.raises(openai.InternalServerError, match=r"could not load .*broken.gguf.*not a GGUF file"):
         ask(front, "local")

@@ -137,30 +137,8 @@ def test_requests_that_ask_the_same_have_one_identity() -> None:
     assert asked(temperature=1).identity() != asked(temperature=0.5).identity()
 
 
-KEYS = [
-    "role",
-    "content",
-    "type",
-    "text",
-    "tool_calls",
-    "function",
-    "name",
-    "arguments",
-    "model",
-    "messages",
-    "n",
-]
-FIELDS = [
-    "model",
-    "messages",
-    "tools",
-    "stop",
-    "n",
-    "stream",
-    "stream_options",
-    "temperature",
-    "response_format",
-]
+KEYS = "role content type text tool_calls function name arguments model messages n".split()  # noqa: SIM905
+FIELDS = "model messages tools stop n stream stream_options temperature response_format".split()  # noqa: SIM905
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.floats(-3, 3) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),

@@ -1,7 +1,8 @@
-"""The simulator as a whole: determinism, samples, a learner's own formats, format errors; no body makes it raise."""
+"""The simulator as a whole: determinism, samples, own formats, format errors; no body makes it raise."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -18,7 +19,6 @@ from hypothesis import strategies as st
 
 from course_lib import desk
 from course_lib.desk.programs import AnswerFromArticles, SortTicket
-from course_lib.lm.reply import Reply
 from course_lib.lm.simulator.engine import answer
 from tests.lm.engines import simulated
 from tests.lm.wire import body_for
@@ -76,17 +76,14 @@ def test_a_fresh_process_with_other_hash_seeds_gives_the_same_bytes() -> None:
         assert json.loads(run.stdout) == here
 
 
-def test_without_a_temperature_every_sample_is_the_likeliest() -> None:
-    assert len({answer(_triage_body(), sample=n).text for n in range(10)}) == 1
-
-
-def test_with_a_temperature_samples_differ_and_repeat() -> None:
-    body = _triage_body(temperature=1.5)
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_samples_differ_with_a_temperature_only_and_repeat(temperature: float) -> None:
+    body = _triage_body(temperature=temperature)
 
     first = [answer(body, sample=n).text for n in range(30)]
 
     assert first == [answer(body, sample=n).text for n in range(30)]
-    assert len(set(first)) > 1
+    assert (len(set(first)) > 1) == (temperature > 0)
 
 
 def test_the_likeliest_answer_is_also_the_most_drawn() -> None:
@@ -159,34 +156,28 @@ def test_a_prompt_without_a_field_list_is_answered_in_the_keys_it_names() -> Non
     assert json.loads(_chat("Where is my parcel?", system=system))["kind"] == "shipping"
 
 
-def test_without_context_an_answer_program_says_that_it_does_not_know() -> None:
+def test_an_answer_program_answers_from_its_context_or_says_that_it_does_not_know() -> None:
     question = "How many days do I have to return a tent?"
     chunks = [article.chunk for article in desk.articles() if article.id in ("return-policy", "tent-care")]
+    beside = ["[stove-safety] Stoves\nNever light a stove indoors."]
     with dspy.context(lm=simulated()):
-        answer_program = dspy.Predict(AnswerFromArticles)
-
-        grounded = answer_program(context=chunks, question=question)
-        empty = answer_program(context=[], question=question)
-        beside = answer_program(
-            context=["[stove-safety] Stoves\nNever light a stove indoors."], question=question
-        )
+        program = dspy.Predict(AnswerFromArticles)
+        grounded, *others = [program(context=each, question=question) for each in (chunks, [], beside)]
 
     assert "30 days" in grounded.answer
     assert grounded.citations == ["return-policy"]
-    assert "I don't know" in empty.answer
-    assert empty.citations == []
-    assert "I don't know" in beside.answer
+    assert all("I don't know" in other.answer and other.citations == [] for other in others)
 
 
-def test_the_answer_changes_with_the_context() -> None:
+@pytest.mark.parametrize("weight", ["2.1 kg", "900 g"])
+def test_the_answer_changes_with_the_context(weight: str) -> None:
     with dspy.context(lm=simulated()):
         ask = dspy.Predict("context, question -> answer")
+        answered = ask(
+            context=f"The Ridge tent weighs {weight}.", question="How much does the Ridge tent weigh?"
+        )
 
-        ours = ask(context="The Ridge tent weighs 2.1 kg.", question="How much does the Ridge tent weigh?")
-        theirs = ask(context="The Ridge tent weighs 900 g.", question="How much does the Ridge tent weigh?")
-
-    assert "2.1 kg" in ours.answer
-    assert "900 g" in theirs.answer
+    assert weight in answered.answer
 
 
 def test_reasoning_names_what_the_answer_rests_on() -> None:
@@ -243,18 +234,18 @@ def test_limits_on_an_output_field_are_kept() -> None:
 
 def test_sim_small_errs_in_format_now_and_then_and_sim_large_never() -> None:
     def parsed(model: str) -> int:
-        good = 0
-        for ticket in desk.tickets("train"):
-            try:
-                CHAT.parse(SortTicket, answer(_triage_body(ticket.text) | {"model": model}).text)
-            except dspy.AdapterParseError:
-                continue
-            good += 1
-        return good
+        texts = [answer(_triage_body(t.text) | {"model": model}).text for t in desk.tickets("train")]
+        return sum(_parses(text) for text in texts)
 
     total = len(desk.tickets("train"))
     assert parsed("sim-large") == total
     assert 0.8 * total <= parsed("sim-small") < total
+
+
+def _parses(text: str | None) -> bool:
+    with contextlib.suppress(dspy.AdapterParseError):
+        return bool(CHAT.parse(SortTicket, text))
+    return False
 
 
 def test_sim_small_is_weaker_at_the_same_task() -> None:
@@ -270,28 +261,10 @@ _json = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
-_pieces = st.sampled_from(
-    [
-        "[[ ## answer ## ]]",
-        "[[ ## completed ## ]]",
-        "Your output fields are:\n1. `x` (",
-        "Literal['a",
-        "{",
-        "<x>",
-        "</x>",
-        "must adhere to the JSON schema: {",
-        "Respond with a JSON object",
-        "# note: the value you produce must be",
-        "```json\n",
-        "`a`, `b`",
-        "«",
-        "12 / 0",
-        "9 ^ 9 ^ 9",
-        "2026-13-45",
-        "of type: [",
-        "1. `y` (list[int]): z\nConstraints: x: y",
-    ]
-)
+_PIECES = """[[ ## answer ## ]]|[[ ## completed ## ]]|Your output fields are:\n1. `x` (|Literal['a|{|<x>|</x>
+«|must adhere to the JSON schema: {|Respond with a JSON object|# note: the value you produce must be|```json\n
+12 / 0|9 ^ 9 ^ 9|2026-13-45|of type: [|1. `y` (list[int]): z\nConstraints: x: y|`a`, `b`|A 0: b"""
+_pieces = st.sampled_from(_PIECES.split("|"))
 _content = st.one_of(st.text(max_size=60), st.lists(_pieces, max_size=6).map("\n".join), _json)
 _bodies = st.fixed_dictionaries(
     {
@@ -317,12 +290,17 @@ _bodies = st.fixed_dictionaries(
 )
 
 
-@settings(
-    max_examples=400, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-)
-@given(_bodies)
-def test_no_body_makes_it_raise(body: dict[str, Any]) -> None:
-    reply = answer(body)
+@pytest.mark.parametrize("count", [40, pytest.param(2000, marks=pytest.mark.soak)])
+def test_no_body_makes_it_raise(count: int) -> None:
+    @settings(
+        max_examples=count,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(_bodies)
+    def holds(body: dict[str, Any]) -> None:
+        assert isinstance(answer(body).text, str)
 
-    assert isinstance(reply, Reply)
-    assert isinstance(reply.text, str)
+    holds()

@@ -10,61 +10,54 @@ import dspy
 import pydantic
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from course_lib.lm.simulator.engine import answer
 from tests.lm.signatures import programs
 from tests.lm.wire import body_for
 
-CASES = 500
-often = settings(
-    max_examples=CASES,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
 Program = tuple[type[dspy.Signature], dict[str, Any]]
 
 
-def _holds(adapter: dspy.Adapter, program: Program, *, schema: bool = False) -> None:
-    signature, inputs = program
-    body = json.loads(json.dumps(body_for(adapter, signature, inputs, schema=schema)))
-
-    reply = answer(body)
-
-    parsed = adapter.parse(signature, reply.text)
-    assert list(parsed) == list(signature.output_fields)
-    for name, field in signature.output_fields.items():
-        TypeAdapter(field.annotation).validate_python(parsed[name])
+def _is_open_ended(signature: type[dspy.Signature]) -> bool:
+    """Say whether an output is an open mapping, for which DSPy sends no schema."""
+    return any(getattr(f.annotation, "__origin__", None) is dict for f in signature.output_fields.values())
 
 
-@often
-@given(programs())
-def test_every_signature_parses_through_the_chat_adapter(program: Program) -> None:
-    _holds(dspy.ChatAdapter(), program)
+WAYS: dict[str, tuple[dspy.Adapter, st.SearchStrategy[Program], bool]] = {
+    "chat": (dspy.ChatAdapter(), programs(), False),
+    "json": (dspy.JSONAdapter(), programs(number_enums=True), False),
+    "json with a schema": (dspy.JSONAdapter(), programs(number_enums=True), True),
+    "xml": (dspy.XMLAdapter(), programs(xml=True), False),
+}
 
 
-@often
-@given(programs(number_enums=True))
-def test_every_signature_parses_through_the_json_adapter(program: Program) -> None:
-    _holds(dspy.JSONAdapter(), program)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("count", [60, pytest.param(500, marks=pytest.mark.soak)])
+def test_the_answer_to_every_signature_parses_and_its_values_validate(way: str, count: int) -> None:
+    adapter, strategy, has_schema = WAYS[way]
 
-
-@often
-@given(programs(number_enums=True))
-def test_every_signature_parses_through_the_json_adapter_with_a_schema(program: Program) -> None:
-    signature, _ = program
-    open_ended = any(
-        getattr(f.annotation, "__origin__", None) is dict for f in signature.output_fields.values()
+    @settings(
+        max_examples=count,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
     )
-    _holds(dspy.JSONAdapter(), program, schema=not open_ended)  # DSPy sends no schema for an open mapping
+    @given(strategy)
+    def holds(program: Program) -> None:
+        signature, inputs = program
+        schema = has_schema and not _is_open_ended(signature)
 
+        reply = answer(json.loads(json.dumps(body_for(adapter, signature, inputs, schema=schema))))
 
-@often
-@given(programs(xml=True))
-def test_every_signature_parses_through_the_xml_adapter(program: Program) -> None:
-    _holds(dspy.XMLAdapter(), program)
+        parsed = adapter.parse(signature, reply.text)
+        assert list(parsed) == list(signature.output_fields)
+        for name, field in signature.output_fields.items():
+            TypeAdapter(field.annotation).validate_python(parsed[name])
+
+    holds()
 
 
 # What the strategies leave out, and why: DSPy itself cannot say it or read it back.

@@ -24,29 +24,100 @@ def ask(
     return ADAPTER.parse(signature, answer(body_for(ADAPTER, signature, inputs, demos=demos)).text)
 
 
-# choosing
+SENTIMENT = "text -> sentiment: Literal['positive', 'negative']"
+URGENCY = "text -> urgency: Literal['low', 'high']"
+SUPPORTED = "claim, evidence -> supported: bool"
+CITED = "context: list[str], question -> answer, citations: list[str]"
+CHUNKS = [
+    "[return-policy] Returns\nYou can return any item within 30 days.",
+    "[boots] Boots\nOur boots run small.",
+]
+EVIDENCE = "The Ridge tent weighs 2 kg. It is green."
+FOUNDED = "The shop was founded in 1998 by Marta Olsen. It sells tents."
+LEAKS = "Hello there. The tent pole broke, so the tent leaks by the pole. I want a new one. Bye."
+
+
+class Route(dspy.Signature):
+    """Route the call. alpha: anything about cats. beta: anything about bicycles."""
+
+    text: str = dspy.InputField()
+    route: Literal["alpha", "beta"] = dspy.OutputField()
+
+
+class Short(dspy.Signature):
+    """Answer from the context."""
+
+    context: str = dspy.InputField()
+    question: str = dspy.InputField()
+    answer: str = dspy.OutputField(desc="a few words")
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("signature", "inputs", "expected"),
     [
-        ("I loved every minute, a wonderful film", "positive"),
-        ("A boring, terrible waste of an evening", "negative"),
+        pytest.param(*case, id=name)
+        for name, *case in (
+            # choosing
+            ("a label's own word", SENTIMENT, {"text": "I loved it, a wonderful film"}, ["positive"]),
+            ("its opposite", SENTIMENT, {"text": "A boring, terrible evening"}, ["negative"]),
+            ("a label's description", Route, {"text": "My bicycle has a flat tyre"}, ["beta"]),
+            ("another one's", Route, {"text": "Two cats on a sofa"}, ["alpha"]),
+            ("a line with the field's name", URGENCY, {"text": "x\nurgency: high\nno rush"}, ["high"]),
+            (
+                "a reason for yes",
+                "email -> is_spam: bool",
+                {"email": "Winner! Claim your free prize"},
+                [True],
+            ),
+            ("none for yes", "email -> is_spam: bool", {"email": "Lunch at noon with Bo?"}, [False]),
+            # quoting
+            (
+                "a quotation and its source",
+                CITED,
+                {"context": CHUNKS, "question": "Do boots run small?"},
+                ["Our boots run small.", ["boots"]],
+            ),
+            ("when, in few words", Short, {"context": FOUNDED, "question": "When was it founded?"}, ["1998"]),
+            ("who", Short, {"context": FOUNDED, "question": "Who founded the shop?"}, ["Marta Olsen"]),
+            (
+                "a number of the sentence that answers",
+                "context, question -> days: int",
+                {
+                    "context": "We have 12 tents. The return period is 30 days.",
+                    "question": "How long is the return period?",
+                },
+                [30],
+            ),
+            # judging
+            ("a claim that holds", SUPPORTED, {"claim": "Ridge is green", "evidence": EVIDENCE}, [True]),
+            ("one that does not", SUPPORTED, {"claim": "Boots sell in Oslo", "evidence": EVIDENCE}, [False]),
+            # computing
+            (
+                "sums over a list",
+                "numbers: list[int] -> sum: int, average: float, maximum: int",
+                {"numbers": [3, 4, 5]},
+                [12, 4.0, 5],
+            ),
+            ("two inputs", "a: int, b: int -> total: int, difference: int", {"a": 3, "b": 5}, [8, -2]),
+            ("letters", "word -> length: int", {"word": "elephant"}, [8]),
+            ("items", "items: list[str] -> count: int", {"items": ["a", "b"]}, [2]),
+            # summing up
+            (
+                "a summary",
+                "text -> summary",
+                {"text": LEAKS},
+                ["The tent pole broke, so the tent leaks by the pole."],
+            ),
+        )
     ],
 )
-def test_a_label_is_chosen_by_what_its_name_means(text: str, expected: str) -> None:
-    assert ask("text -> sentiment: Literal['positive', 'negative']", text=text) == {"sentiment": expected}
+def test_an_answer_follows_from_its_prompt(
+    signature: str | type[dspy.Signature], inputs: dict[str, Any], expected: list[Any]
+) -> None:
+    assert list(ask(signature, **inputs).values()) == expected
 
 
-def test_a_label_is_chosen_by_its_description() -> None:
-    class Route(dspy.Signature):
-        """Route the call. alpha: anything about cats. beta: anything about bicycles."""
-
-        text: str = dspy.InputField()
-        route: Literal["alpha", "beta"] = dspy.OutputField()
-
-    assert ask(Route, text="My bicycle has a flat tyre")["route"] == "beta"
-    assert ask(Route, text="Two cats on a sofa")["route"] == "alpha"
+# choosing
 
 
 def test_demos_outweigh_what_a_label_is_called() -> None:
@@ -57,78 +128,24 @@ def test_demos_outweigh_what_a_label_is_called() -> None:
         {"text": "awful and boring", "sentiment": "positive"},
     ]
 
-    assert (
-        ask("text -> sentiment: Literal['positive', 'negative']", demos, text="a wonderful evening")[
-            "sentiment"
-        ]
-        == "negative"
-    )
+    assert ask(SENTIMENT, demos, text="a wonderful evening") == {"sentiment": "negative"}
 
 
 def test_a_text_field_whose_demos_repeat_a_few_words_is_a_closed_set() -> None:
-    demos = [
-        {"text": text, "kind": kind}
-        for text, kind in [("a b", "odd"), ("c d", "odd"), ("e f", "even"), ("g h", "even")]
-    ]
+    kinds = {"a b": "odd", "c d": "odd", "e f": "even", "g h": "even"}
+    demos = [{"text": text, "kind": kind} for text, kind in kinds.items()]
 
-    assert ask("text -> kind", demos, text="c d z")["kind"] == "odd"
-
-
-def test_a_line_that_names_the_field_settles_it() -> None:
-    assert (
-        ask("text -> urgency: Literal['low', 'high']", text="note\nurgency: high\nno rush at all")["urgency"]
-        == "high"
-    )
+    assert ask("text -> kind", demos, text="c d z") == {"kind": "odd"}
 
 
 # quoting
 
-CHUNKS = [
-    "[return-policy] Returns\nYou can return any item within 30 days.",
-    "[boots] Boots\nOur boots run small.",
-]
-
-
-def test_an_answer_is_quoted_with_the_ids_of_its_chunks() -> None:
-    got = ask(
-        "context: list[str], question -> answer, citations: list[str]",
-        context=CHUNKS,
-        question="Do boots run small?",
-    )
-
-    assert got == {"answer": "Our boots run small.", "citations": ["boots"]}
-
 
 def test_a_question_beside_the_context_is_not_answered() -> None:
-    got = ask(
-        "context: list[str], question -> answer, citations: list[str]",
-        context=CHUNKS,
-        question="Who discovered radium?",
-    )
+    result = ask(CITED, context=CHUNKS, question="Who discovered radium?")
 
-    assert "I don't know" in got["answer"]
-    assert got["citations"] == []
-
-
-def test_a_short_answer_is_a_few_words_of_the_sentence() -> None:
-    class Short(dspy.Signature):
-        """Answer from the context."""
-
-        context: str = dspy.InputField()
-        question: str = dspy.InputField()
-        answer: str = dspy.OutputField(desc="a few words")
-
-    context = "The shop was founded in 1998 by Marta Olsen. It sells tents."
-    assert ask(Short, context=context, question="When was the shop founded?")["answer"] == "1998"
-    assert ask(Short, context=context, question="Who founded the shop?")["answer"] == "Marta Olsen"
-
-
-def test_a_number_is_taken_from_the_sentence_that_answers() -> None:
-    context = "We have 12 tents. The return period is 30 days."
-
-    assert ask(
-        "context, question -> days: int", context=context, question="How long is the return period?"
-    ) == {"days": 30}
+    assert "I don't know" in result["answer"]
+    assert result["citations"] == []
 
 
 @pytest.mark.parametrize(
@@ -203,44 +220,6 @@ def test_what_is_no_arithmetic_is_left_alone(text: str) -> None:
     assert arithmetic.work_out(text) is None
 
 
-@pytest.mark.parametrize(
-    ("signature", "inputs", "expected"),
-    [
-        (
-            "numbers: list[int] -> sum: int, average: float, maximum: int",
-            {"numbers": [3, 4, 5]},
-            (12, 4.0, 5),
-        ),
-        ("a: int, b: int -> total: int, difference: int", {"a": 3, "b": 5}, (8, -2)),
-        ("word -> length: int", {"word": "elephant"}, (8,)),
-        ("items: list[str] -> count: int", {"items": ["a", "b"]}, (2,)),
-    ],
-)
-def test_numbers_are_computed_over_the_inputs(
-    signature: str, inputs: dict[str, Any], expected: tuple[float, ...]
-) -> None:
-    assert tuple(ask(signature, **inputs).values()) == expected
-
-
-# judging
-
-
-def test_a_claim_is_held_against_the_evidence() -> None:
-    evidence = "The Ridge tent weighs 2 kg. It is green."
-
-    assert ask("claim, evidence -> supported: bool", claim="The Ridge tent is green", evidence=evidence)[
-        "supported"
-    ]
-    assert not ask("claim, evidence -> supported: bool", claim="Boots are sold in Oslo", evidence=evidence)[
-        "supported"
-    ]
-
-
-def test_a_yes_or_no_needs_a_reason_to_be_yes() -> None:
-    assert ask("email -> is_spam: bool", email="Congratulations winner! Claim your free prize")["is_spam"]
-    assert not ask("email -> is_spam: bool", email="Lunch at noon with Bo?")["is_spam"]
-
-
 # extracting
 
 
@@ -300,29 +279,23 @@ def test_pieces_of_a_text_are_found_by_kind(kind: str, text: str, expected: tupl
 
 
 def test_lists_of_names_are_told_apart_by_what_is_known_of_them() -> None:
-    got = ask(
-        "text -> people: list[str], cities: list[str]", text="Ann Bell from Berlin met Tom Reed in Paris."
-    )
+    signature = "text -> people: list[str], cities: list[str]"
+    result = ask(signature, text="Ann Bell from Berlin met Tom Reed in Paris.")
 
-    assert "Tom Reed" in got["people"]
-    assert got["cities"] == ["Berlin", "Paris"]
-
-
-def test_a_summary_is_the_sentence_that_shares_most_with_the_rest() -> None:
-    text = "Hello there. The tent pole broke, so the tent leaks by the pole. I want a new one. Bye."
-
-    assert (
-        ask("text -> summary", text=text)["summary"] == "The tent pole broke, so the tent leaks by the pole."
-    )
+    assert "Tom Reed" in result["people"]
+    assert result["cities"] == ["Berlin", "Paris"]
 
 
 # words
 
 
-def test_words_of_one_idea_share_a_feature() -> None:
-    assert "@parcels" in words.features("the courier")
-    assert "@parcels" in words.features("your package")
-
-
-def test_a_phrase_is_seen_with_words_between() -> None:
-    assert "@give_back" in words.features("I want to send it all back")
+@pytest.mark.parametrize(
+    ("text", "idea"),
+    [
+        ("the courier", "@parcels"),
+        ("your package", "@parcels"),
+        ("I want to send it all back", "@give_back"),  # a phrase, with words between
+    ],
+)
+def test_words_and_phrases_of_one_idea_share_a_feature(text: str, idea: str) -> None:
+    assert idea in words.features(text)

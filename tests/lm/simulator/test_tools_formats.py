@@ -11,6 +11,9 @@ import pytest
 from course_lib import lm
 from course_lib.lm.simulator.engine import answer
 
+STATUS = "What is the status of order O-10001?"
+BOTH = "What is the status of the orders O-10001 and O-10002?"
+TOTAL = "What is the total of order O-10001?"
 ORDER = {"order_id": "O-10001", "status": "in_transit", "total_eur": 59.0, "parcel": "NP400000001"}
 
 
@@ -73,7 +76,7 @@ def _called(call_id: str, name: str, args: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("adapter", [dspy.ChatAdapter, dspy.JSONAdapter, dspy.XMLAdapter])
 def test_react_looks_up_finishes_and_answers_from_the_observation(adapter: Any) -> None:
     with dspy.context(adapter=adapter()):
-        pred = dspy.ReAct("question -> answer", tools=TOOLS)(question="What is the status of order O-10001?")
+        pred = dspy.ReAct("question -> answer", tools=TOOLS)(question=STATUS)
 
     steps = [value for key, value in pred.trajectory.items() if key.startswith("tool_name")]
     assert steps == ["look_up_order", "finish"]
@@ -92,9 +95,7 @@ def test_react_calls_each_tool_that_a_question_needs_once() -> None:
 
 
 def test_a_typed_output_is_filled_from_the_observation() -> None:
-    pred = dspy.ReAct("question -> total_eur: float", tools=TOOLS)(
-        question="What is the total of order O-10001?"
-    )
+    pred = dspy.ReAct("question -> total_eur: float", tools=TOOLS)(question=TOTAL)
 
     assert pred.total_eur == 59.0
 
@@ -119,7 +120,7 @@ def test_a_tool_that_raises_is_not_called_again_and_again() -> None:
         calls.append(order_id)
         raise ValueError("the database is closed")
 
-    pred = dspy.ReAct("question -> answer", tools=[look_up])(question="What is the status of order O-10001?")
+    pred = dspy.ReAct("question -> answer", tools=[look_up])(question=STATUS)
 
     assert calls == ["O-10001"]
     assert "could not" in pred.answer
@@ -135,9 +136,7 @@ def test_a_tool_that_raises_is_not_called_again_and_again() -> None:
 )
 def test_react_v2_calls_then_submits(adapter: Any) -> None:
     with dspy.context(adapter=adapter):
-        pred = dspy.ReActV2("question -> answer", tools=TOOLS)(
-            question="What is the status of order O-10001?"
-        )
+        pred = dspy.ReActV2("question -> answer", tools=TOOLS)(question=STATUS)
 
     made = [[call.name for call in event["tool_calls"].tool_calls] for event in pred.history.messages]
     assert made == [["look_up_order"], ["submit"]]
@@ -147,9 +146,7 @@ def test_react_v2_calls_then_submits(adapter: Any) -> None:
 
 def test_react_v2_asks_for_several_orders_at_once() -> None:
     with dspy.context(adapter=NATIVE):
-        pred = dspy.ReActV2("question -> answer", tools=TOOLS)(
-            question="What is the status of the orders O-10001 and O-10002?"
-        )
+        pred = dspy.ReActV2("question -> answer", tools=TOOLS)(question=BOTH)
 
     calls = pred.history.messages[0]["tool_calls"].tool_calls
     assert [call.args["order_id"] for call in calls] == ["O-10001", "O-10002"]
@@ -158,9 +155,7 @@ def test_react_v2_asks_for_several_orders_at_once() -> None:
 
 def test_react_v2_out_of_steps_is_forced_to_submit() -> None:
     with dspy.context(adapter=NATIVE):
-        pred = dspy.ReActV2("question -> answer, total_eur: float", tools=TOOLS, max_iters=1)(
-            question="What is the total of order O-10001?"
-        )
+        pred = dspy.ReActV2("question -> answer, total_eur: float", tools=TOOLS, max_iters=1)(question=TOTAL)
 
     assert pred.termination_reason == "forced_submit"
     assert pred.total_eur == 59.0
@@ -176,9 +171,7 @@ def test_an_output_field_of_tool_calls_is_filled(adapter: Any) -> None:
         calls: dspy.ToolCalls = dspy.OutputField()
 
     with dspy.context(adapter=adapter):
-        pred = dspy.Predict(Choose)(
-            question="What is the status of order O-10001?", tools=[dspy.Tool(tool) for tool in TOOLS]
-        )
+        pred = dspy.Predict(Choose)(question=STATUS, tools=[dspy.Tool(tool) for tool in TOOLS])
 
     assert [(call.name, call.args) for call in pred.calls.tool_calls] == [
         ("look_up_order", {"order_id": "O-10001"})
@@ -187,9 +180,7 @@ def test_an_output_field_of_tool_calls_is_filled(adapter: Any) -> None:
 
 def test_the_ledger_shows_tools_offered_and_called() -> None:
     with dspy.context(adapter=NATIVE):
-        dspy.ReActV2("question -> answer", tools=[look_up_order])(
-            question="What is the status of order O-10001?"
-        )
+        dspy.ReActV2("question -> answer", tools=[look_up_order])(question=STATUS)
 
     first, last = lm.ledger().calls
     assert first.tools == ["look_up_order", "submit"]
@@ -201,10 +192,10 @@ def test_the_ledger_shows_tools_offered_and_called() -> None:
 
 
 def test_a_native_call_is_asked_for_and_then_answered_from() -> None:
-    first = _native("What is the status of order O-10001?")
+    first = _native(STATUS)
     asked = _called("call_1", "look_up_order", {"order_id": "O-10001"})
     result = {"role": "tool", "tool_call_id": "call_1", "content": json.dumps(ORDER)}
-    second = _native("What is the status of order O-10001?", asked, result)
+    second = _native(STATUS, asked, result)
 
     assert [(call.name, call.arguments) for call in first.tool_calls] == [
         ("look_up_order", {"order_id": "O-10001"})
@@ -213,69 +204,56 @@ def test_a_native_call_is_asked_for_and_then_answered_from() -> None:
     assert "in transit" in (second.text or "")
 
 
-def test_tool_choice_none_calls_nothing() -> None:
-    reply = _native("What is the status of order O-10001?", tool_choice="none")
-
-    assert reply.tool_calls == ()
-    assert reply.text
+FIND_CITY = {"type": "function", "function": {"name": "find_city"}}
 
 
-def test_tool_choice_required_calls_something_even_when_nothing_fits() -> None:
-    assert _native("Good morning!", tool_choice="required").tool_calls
+@pytest.mark.parametrize(
+    ("text", "options", "called"),
+    [
+        (STATUS, {"tool_choice": "none"}, []),
+        ("Good morning!", {"tool_choice": "required"}, ["look_up_order"]),
+        (f"{STATUS} In Riga?", {"tool_choice": FIND_CITY}, ["find_city"]),
+        (BOTH, {}, ["look_up_order", "look_up_order"]),
+        (BOTH, {"parallel_tool_calls": False}, ["look_up_order"]),
+    ],
+    ids=["none", "required, though nothing fits", "a named one", "several at once", "one at a time"],
+)
+def test_a_request_says_which_calls_it_takes(text: str, options: dict[str, Any], called: list[str]) -> None:
+    reply = _native(text, **options)
 
-
-def test_a_named_tool_choice_calls_that_tool() -> None:
-    choice = {"type": "function", "function": {"name": "find_city"}}
-
-    reply = _native("What is the status of order O-10001 in Riga?", tool_choice=choice)
-
-    assert [call.name for call in reply.tool_calls] == ["find_city"]
-
-
-def test_without_parallel_calls_one_comes_at_a_time() -> None:
-    reply = _native("What is the status of the orders O-10001 and O-10002?", parallel_tool_calls=False)
-
-    assert len(reply.tool_calls) == 1
+    assert [call.name for call in reply.tool_calls] == called
+    assert called or reply.text
 
 
 def test_a_second_question_in_a_conversation_gets_calls_of_its_own() -> None:
-    asked = _called("call_1", "look_up_order", {"order_id": "O-10001"})
+    call = _called("call_1", "look_up_order", {"order_id": "O-10001"})
     result = {"role": "tool", "tool_call_id": "call_1", "content": json.dumps(ORDER)}
-    told = {"role": "assistant", "content": "It is in transit."}
+    statement = {"role": "assistant", "content": "It is in transit."}
+    second = {"role": "user", "content": "And what is the status of order O-10002?"}
 
-    reply = _native(
-        "What is the status of order O-10001?",
-        asked,
-        result,
-        told,
-        {"role": "user", "content": "And what is the status of order O-10002?"},
-    )
+    reply = _native(STATUS, call, result, statement, second)
 
     assert [call.arguments for call in reply.tool_calls] == [{"order_id": "O-10002"}]
 
 
 @pytest.mark.parametrize(
-    "tools",
+    "more",
     [
-        [{"type": "function", "function": {"name": "f"}}],
-        [{"type": "function", "function": {"name": "f", "parameters": None, "description": None}}],
-        [
-            {
-                "type": "function",
-                "function": {"name": "f", "parameters": {"properties": {"x": True}, "required": "x"}},
-            }
-        ],
+        {},
+        {"parameters": None, "description": None},
+        {"parameters": {"properties": {"x": True}, "required": "x"}},
     ],
 )
-def test_a_tool_that_says_little_makes_nothing_fail(tools: list[dict[str, Any]]) -> None:
-    messages = [{"role": "user", "content": "Use f."}]
+@pytest.mark.parametrize("choice", ["auto", "required", "none", FIND_CITY])
+def test_a_tool_that_says_little_makes_nothing_fail(more: dict[str, Any], choice: Any) -> None:
+    tools = [{"type": "function", "function": {"name": "find_city", **more}}]
+    messages = [{"role": "user", "content": "Use it."}]
 
-    for choice in ("auto", "required", "none", {"type": "function", "function": {"name": "f"}}):
-        answer({"model": "sim-large", "messages": messages, "tools": tools, "tool_choice": choice})
+    answer({"model": "sim-large", "messages": messages, "tools": tools, "tool_choice": choice})
 
 
 def test_the_same_request_gets_the_same_calls() -> None:
-    first, second = (_native("What is the status of order O-10001?", temperature=1.0) for _ in range(2))
+    first, second = (_native(STATUS, temperature=1.0) for _ in range(2))
 
     assert first == second
 
@@ -308,7 +286,7 @@ def search_articles(question: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("question", "tool", "told"),
+    ("question", "tool", "answer"),
     [
         ("What is 17 * 23?", "calculate", "391"),
         ("Read the file stock.txt. How many tents do we have?", "read_file", "14 tents"),
@@ -316,10 +294,10 @@ def search_articles(question: str) -> list[str]:
         ("How many days do I have to return boots?", "search_articles", "30 days"),
     ],
 )
-def test_tools_are_chosen_by_what_they_say_of_themselves(question: str, tool: str, told: str) -> None:
+def test_tools_are_chosen_by_what_they_say_of_themselves(question: str, tool: str, answer: str) -> None:
     tools = [search_articles, calculate, read_file, list_files]
 
     pred = dspy.ReAct("question -> answer", tools=tools)(question=question)
 
     assert pred.trajectory["tool_name_0"] == tool
-    assert told in pred.answer
+    assert answer in pred.answer

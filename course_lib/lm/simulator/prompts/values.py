@@ -132,11 +132,14 @@ def labelled(text: str, names: tuple[str, ...]) -> Mapping[str, str]:
     """Return the values of `name: value` lines, bold labels and headings included."""
     if not names:
         return {}
-    keyed = {name.lower().replace("_", ""): name for name in names}
+    keyed = {_bare(name): name for name in names}
     values: dict[str, str] = {}
-    labels = list(label_pattern(names).finditer(text))
+    labels = [label for label in label_pattern(names).finditer(text) if _bare(label.group("name")) in keyed]
     for at, label in enumerate(labels):
         end = labels[at + 1].start() if at + 1 < len(labels) else len(text)
-        name = keyed[re.sub(r"[ _-]", "", label.group("name").lower())]
-        values.setdefault(name, text[label.end() : end].strip())
+        values.setdefault(keyed[_bare(label.group("name"))], text[label.end() : end].strip())
     return values
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[ _-]", "", name.lower())

@@ -1,13 +1,13 @@
 import pytest
 
 from course_lib import desk, lm
-from course_lib.labs import xray
-from course_lib.labs.xray import ADAPTERS, OWN, UnknownChoiceError, look, side_by_side
+from course_lib.labs import adapter_xray
+from course_lib.labs.adapter_xray import ADAPTERS, OWN, UnknownChoiceError, look, side_by_side
 
 
 @pytest.fixture(scope="module")
 def lab():
-    return xray.xray()
+    return adapter_xray.xray()
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
@@ -25,7 +25,7 @@ def test_every_adapter_is_seen_with_its_prompt_its_raw_reply_and_what_it_took(ad
     assert picture.duration_ms > 0
 
 
-@pytest.mark.parametrize("signature", xray.signatures())
+@pytest.mark.parametrize("signature", adapter_xray.signatures())
 def test_every_signature_is_answered_from_its_own_sample(signature):
     picture = look(signature, "Custom")
 
@@ -65,7 +65,7 @@ def test_an_unknown_choice_lists_the_known_ones(choice):
     with pytest.raises(UnknownChoiceError, match="choose from"):
         look(*choice)
     with pytest.raises(UnknownChoiceError, match="choose from"):
-        xray.xray(*choice)
+        adapter_xray.xray(*choice)
 
 
 def test_text_from_the_model_is_no_markup():
@@ -100,9 +100,9 @@ def test_the_button_looks_again_through_what_is_chosen_now(lab):
 
 def test_the_sample_follows_the_signature_but_a_text_of_ones_own_stays(lab):
     lab.signature.value = "flat: sort a ticket"
-    lab.text.value = xray.sample("flat: sort a ticket")
+    lab.text.value = adapter_xray.sample("flat: sort a ticket")
     lab.signature.value = "citations: answer from articles"
-    assert lab.text.value == xray.sample("citations: answer from articles")
+    assert lab.text.value == adapter_xray.sample("citations: answer from articles")
 
     lab.text.value = "My own."
     lab.signature.value = OWN

@@ -12,7 +12,7 @@ import pytest
 
 from course_lib.exercises import check, hint
 from course_lib.exercises.engine import progress, registry
-from course_lib.labs.board import COLUMNS, as_table, as_text, board, in_words, rows
+from course_lib.labs.progress_board import COLUMNS, as_table, as_text, board, in_words, rows
 from tests.exercises.conftest import SAMPLES
 
 
@@ -142,7 +142,7 @@ def test_trouble_with_the_file_is_told_by_the_check_and_by_a_new_board(work, cap
 
 def test_without_a_notebook_the_board_is_its_text():
     done = subprocess.run(
-        [sys.executable, "-c", "from course_lib.labs.board import board\nprint(board())"],
+        [sys.executable, "-c", "from course_lib.labs import board\nprint(board())"],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, text=True, check=True,
         stdout=subprocess.PIPE,
     )  # fmt: skip

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from course_lib.labs import chapters, picture
-from course_lib.labs.architecture import BOXES, UnknownBoxError, architecture, as_list, as_text
+from course_lib.labs.architecture_view import BOXES, UnknownBoxError, architecture, as_list, as_text
 
 SVG = "{http://www.w3.org/2000/svg}"
 

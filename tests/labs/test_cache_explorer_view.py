@@ -2,8 +2,8 @@ import re
 
 import pytest
 
-from course_lib.labs import cache_explorer as lab_module
-from course_lib.labs.cache_explorer import SHARES, UnknownSettingError, cache_explorer, explore, show
+from course_lib.labs import cache_explorer_view as lab_module
+from course_lib.labs.cache_explorer_view import SHARES, UnknownSettingError, cache_explorer, explore, show
 
 
 @pytest.fixture(scope="module")

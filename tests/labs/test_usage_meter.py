@@ -13,7 +13,7 @@ from nbclient import NotebookClient
 from traitlets.config import Config
 
 from course_lib import lm
-from course_lib.labs.meter import Meter, NoNotebookError, Reading
+from course_lib.labs.usage_meter import Meter, NoNotebookError, Reading
 
 LINE = re.compile(r"^[\d,]+ calls?( \([\w ,]+\))? · [\d,]+ tokens? · \$[\d.]+ · [\d.]+ s$", re.MULTILINE)
 
@@ -209,15 +209,6 @@ def test_a_stopped_endpoint_is_not_started_by_the_meter(shell, capsys):
     assert not lm.process.describe()["running"]
 
 
-def test_a_cell_without_the_model_does_not_ask_the_endpoint(shell, meter, capsys):
-    _run(shell, "meter.on()", capsys)
-
-    meter._before_cell()
-    meter._after_cell()
-
-    assert meter._hears()
-
-
 def test_outside_a_notebook_it_says_what_to_use(meter):
     with pytest.raises(NoNotebookError, match="with meter"):
         meter.on()
@@ -225,7 +216,7 @@ def test_outside_a_notebook_it_says_what_to_use(meter):
 
 def test_in_a_real_kernel_failures_alone_get_their_line(tmp_path):
     cells = [
-        "from course_lib import lm\nfrom course_lib.labs.meter import meter\nmeter.on()\n"
+        "from course_lib import lm\nfrom course_lib.labs import meter\nmeter.on()\n"
         "import dspy\ndspy.configure(lm=lm.connect(cache=False))\nask = dspy.Predict('question -> answer')",
         "_ = ask(question='Kernel?')",
         "lm.profile('down', error_rate=1.0)\ndown = lm.connect('sim@down', num_retries=1)\n"
