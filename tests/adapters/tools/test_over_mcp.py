@@ -11,7 +11,7 @@ import pytest
 
 from course_lib import lm
 from course_lib.adapters.data.files import FileSystemAdapter
-from course_lib.adapters.tools.calculator import calculator
+from course_lib.adapters.tools.arithmetic import calculator
 from course_lib.adapters.tools.limits import ToolError, ToolRefused, limited
 from course_lib.adapters.tools.over_mcp import ToolServerError, serve, tools_from
 

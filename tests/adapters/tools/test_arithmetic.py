@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_lib.adapters.tools.calculator import CalculationError, calculate, calculator
+from course_lib.adapters.tools.arithmetic import CalculationError, calculate, calculator
 from course_lib.adapters.tools.limits import ToolRefused
 
 VALUES = {
