@@ -764,7 +764,7 @@ print("\n".join(line.replace(str(Path(dspy.__file__).parents[2]), "/.../lib") fo
 # begins with its class, without secrets, and written for the reader who has to act on it.
 
 # %% name="limited"
-from course_lib.adapters.tools.limits import ToolRefused, limited
+from course_lib.adapters.tools import ToolRefused, limited
 
 safe = limited(order_in_database, deadline_s=2, output_chars=1000, calls=3)
 print(safe(order_id="O-10001"))
@@ -814,7 +814,7 @@ print(f"limited:   the loop stood still for {await longest_stall_ms(limited(slow
 # %% name="ex-1-5" tags=["exercise"] exercise="1.5"
 import re
 
-from course_lib.adapters.tools.limits import ToolRefused
+from course_lib.adapters.tools import ToolRefused
 
 
 def order_status(order_id: str) -> str:
@@ -845,7 +845,7 @@ def order_status(order_id: str) -> str:
 
 
 # %% tags=["wrong"] exercise="1.5" outcome="failed" message="the refusal shows how an order number looks"
-from course_lib.adapters.tools.limits import ToolRefused
+from course_lib.adapters.tools import ToolRefused
 
 
 def order_status(order_id: str) -> str:
@@ -856,7 +856,7 @@ def order_status(order_id: str) -> str:
 
 
 # %% tags=["wrong"] exercise="1.5" outcome="failed" message="does not name orders that nobody asked about"
-from course_lib.adapters.tools.limits import ToolRefused
+from course_lib.adapters.tools import ToolRefused
 
 
 def order_status(order_id: str) -> str:
@@ -965,8 +965,7 @@ server = running_postgres()
 # with Lantern's customers, orders and tickets, so that there is something to ask.
 
 # %% name="database"
-from course_lib.adapters.data.database import DatabaseAdapter
-from course_lib.adapters.data.desk_tables import load_desk
+from course_lib.adapters.data import DatabaseAdapter, load_desk
 
 database = DatabaseAdapter(server.url)
 load_desk(database)
@@ -1207,7 +1206,7 @@ check("1.6", MyDatabaseAdapter)
 # address that a name resolves to, follows no redirect elsewhere, and gives up in time. Here it meets the carrier's API.
 
 # %% name="api"
-from course_lib.adapters.data.api import APIAdapter
+from course_lib.adapters.data import APIAdapter
 
 number = next(parcel.tracking_number for order in desk.orders() for parcel in order.shipments)
 with carrier.running() as url, APIAdapter(url, carrier.OPENAPI, allow_private=[url]) as northwind:
@@ -1238,7 +1237,7 @@ table(answers, caption="Refused")
 # are not followed, so that there is no moment in which something could be swapped.
 
 # %% name="files"
-from course_lib.adapters.data.files import FileSystemAdapter
+from course_lib.adapters.data import FileSystemAdapter
 
 folder = Path(tempfile.mkdtemp())
 (folder / "returns.txt").write_text("Tents can be sent back for 30 days.", "utf-8")
@@ -1258,7 +1257,7 @@ table(answers, caption="read_file")
 # length, or describe its tools in words meant for your model. MCP tools are async, so the agent is awaited.
 
 # %% name="mcp"
-from course_lib.adapters.tools.over_mcp import ToolServerError, serve, tools_from
+from course_lib.adapters.tools import ToolServerError, serve, tools_from
 
 async with serve(FileSystemAdapter(folder).tools()) as server_of_tools:
     async with tools_from(server_of_tools.url, token=server_of_tools.token, allow=["read_file"]) as remote:
@@ -1282,7 +1281,7 @@ async with serve(FileSystemAdapter(folder).tools()) as server_of_tools:
 # few functions, and nothing else.
 
 # %% name="calculator"
-from course_lib.adapters.tools.calculator import calculator
+from course_lib.adapters.tools import calculator
 
 calculate = calculator()
 sums = ["3 * 12.50 + 4.95", "0.1 + 0.2", "9 ** 9 ** 9", "__import__('os').system('id')"]
@@ -1293,8 +1292,7 @@ table([{"expression": each, "answer": calculate(expression=each)} for each in su
 # would be right, so that the agent, or the customer, can mend it.
 
 # %% name="text-and-validation"
-from course_lib.adapters.tools.text import text_tools
-from course_lib.adapters.tools.validation import validator
+from course_lib.adapters.tools import text_tools, validator
 
 by_name = {tool.name: tool for tool in text_tools()}
 print(by_name["extract"](text="O-10001 cost me EUR 197, and O-10002?", kind="order"))
@@ -1340,7 +1338,7 @@ print("fields named observation_0 in the last prompt:", seen.count("[[ ## observ
 # whoever can write prose may still persuade a model.
 
 # %% name="guard"
-from course_lib.adapters.tools.injection import Guard
+from course_lib.adapters.tools import Guard
 
 logging.getLogger("course_lib.adapters.tools.injection").setLevel(logging.ERROR)
 guard = Guard()

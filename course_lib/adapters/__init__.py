@@ -1,37 +1,29 @@
 """Adapters, in both senses of the word: how a prompt is written and read, and how data reaches a model.
 
-Main path: `from course_lib.adapters import CustomAdapter`; names are loaded when first used.
+`prompt/` (lesson 01, parts 1 to 3)
+    `CustomAdapter`, `ReAsk`: adapters of our own
+    `conformance`, `measure`, `count_fallbacks`: what an adapter does, costs, and hides
+    `Money`, `OrderId`: types with a spelling of their own
+`tools/` (parts 4 and 5)
+    `limited`, `ToolRefused`: a function as a tool with limits, and its refusal
+    calculator, text tools, validation, guard against prompt injection, tools over MCP
+`data/` (part 5)
+    `DatabaseAdapter`, `APIAdapter`, `FileSystemAdapter`: each hands itself to an agent as limited tools
+
+Names are loaded when first used: they import DSPy, PostgreSQL's client and more.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from importlib import import_module
-from typing import Any
-
-_PLACES = {
-    "APIAdapter": "data.api",
-    "CustomAdapter": "prompt.lines",
-    "DatabaseAdapter": "data.database",
-    "FileSystemAdapter": "data.files",
-    "Money": "prompt.types",
-    "OrderId": "prompt.types",
-    "ReAsk": "prompt.reask",
-    "ToolRefused": "tools.limits",
-    "conformance": "prompt.conformance",
-    "count_fallbacks": "prompt.fallbacks",
-    "limited": "tools.limits",
-    "measure": "prompt.measuring",
-}
-"""Public names, and the module below this package that each comes from."""
-
-__all__ = sorted(_PLACES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    ["data", "prompt", "tools"],
+    {
+        "data": ["APIAdapter", "DatabaseAdapter", "FileSystemAdapter"],
+        "prompt": [
+            *("CustomAdapter", "Money", "OrderId", "ReAsk"),
+            *("conformance", "count_fallbacks", "measure"),
+        ],
+        "tools": ["ToolRefused", "limited"],
+    },
+)

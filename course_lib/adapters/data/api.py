@@ -7,12 +7,9 @@ Source: httpx 0.28; dspy.Tool (DSPy 3.4.1), which has no time-out, no retry and 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
-import random
 import re
 import ssl
-import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +27,7 @@ from course_lib.adapters.tools.injection import flat_json, neutralise
 from course_lib.adapters.tools.limits import LimitedTool, ToolRefused, limited
 from course_lib.adapters.tools.redaction import hide
 from course_lib.errors import CourseError
+from course_lib.resilience import retry
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _FOLLOWED = frozenset({"GET", "HEAD"})
@@ -39,6 +37,7 @@ _FAILED = 400
 _PATH_TRICK = re.compile(r"%2f|%5c|%2e|%25|//|(^|/)\.{1,2}(/|$)", re.IGNORECASE)
 _CONTROL = re.compile(r"%[01][0-9a-f]|%7f", re.IGNORECASE)
 _DETAIL_CHARS = 300
+_COME_BACK = "busy; it asks to come back in"
 _HEADERS = {
     "Accept": "application/json, text/*;q=0.5",
     "Accept-Encoding": "gzip",
@@ -72,7 +71,7 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the API said."""
+    """The API's answer."""
 
     status: int
     text: str
@@ -87,6 +86,16 @@ class Answer:
             return json.loads(self.text)
         except (ValueError, RecursionError) as error:
             raise APIError(f"the answer, with status {self.status}, is not JSON") from error
+
+
+class _BusyError(APIError):
+    """A status that may be another one after a while."""
+
+    def __init__(self, answer: Answer, wait_s: float) -> None:
+        super().__init__(f"status {answer.status}")
+        self.answer = answer if wait_s == 0 else Answer(answer.status, f"{_COME_BACK} {wait_s:.0f} s")
+        self.wait_s = wait_s
+        """How long the API asks to wait; 0 if it does not say."""
 
 
 class APIAdapter:
@@ -140,7 +149,6 @@ class APIAdapter:
         self._redirects = redirects
         is_encrypted = any(origin.scheme == "https" for origin in self._reach.origins)
         self._tls = tls or (httpx.create_ssl_context(trust_env=False) if is_encrypted else None)
-        self._random = random.Random()
         self._is_closed = False
 
     def tools(
@@ -163,18 +171,12 @@ class APIAdapter:
             found = {one.name: self._tool(one) for one in allowed}
         if unknown := sorted(set(only or ()) - set(found)):
             raise APIError(f"no operation {unknown[0]!r} to make a tool of; there are {', '.join(found)}")
-        return [
-            limited(
-                function,
-                name=name,
-                deadline_s=self._patience.deadline_s + 1,  # the adapter's own deadline says more, so is first
-                output_chars=output_chars,
-                calls=calls,
-                redact=self._secrets,
-            )
-            for name, function in found.items()
-            if only is None or name in only
-        ]
+        limits: dict[str, Any] = {"output_chars": output_chars, "calls": calls, "redact": self._secrets}
+        limits["deadline_s"] = (
+            self._patience.deadline_s + 1
+        )  # the adapter's own deadline says more: it is first
+        taken = [name for name in found if only is None or name in only]
+        return [limited(found[name], name=name, **limits) for name in taken]
 
     async def get_path(self, path: str) -> str:
         """Get a path of the API, as text."""
@@ -198,13 +200,23 @@ class APIAdapter:
         if method not in _IDEMPOTENT | {"POST", "PATCH"}:
             raise ToolRefused("the method is not allowed")
         url = self._checked(self._base + target if target.startswith("/") else target)
+        patience = self._patience
+        send = retry(
+            is_retryable=self._is_retryable,
+            attempts=patience.retries + 1 if method in _IDEMPOTENT else 1,
+            deadline_s=patience.deadline_s,
+            first_wait_s=patience.first_wait_s,
+            longest_wait_s=patience.longest_wait_s,
+        )(self._send)
         try:
-            async with asyncio.timeout(self._patience.deadline_s):
-                return await self._persistently(method, url, body)
+            async with asyncio.timeout(patience.deadline_s):
+                return await send(method, url, body)
+        except _BusyError as busy:
+            return busy.answer
         except TimeoutError as error:
             if isinstance(error, APIError):
                 raise
-            raise APITimeoutError(f"no answer within {self._patience.deadline_s:g} s") from None
+            raise APITimeoutError(f"no answer within {patience.deadline_s:g} s") from None
 
     def close(self) -> None:
         """Refuse all further requests; no connection outlives its request, so no more is to be done."""
@@ -216,19 +228,12 @@ class APIAdapter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
-
     def __repr__(self) -> str:
         return f"APIAdapter({self._base!r})"
 
     @property
     def _secrets(self) -> tuple[str, ...]:
-        words = [word for value in self._auth.values() for word in (value, value.split()[-1])]
-        return tuple(sorted(set(words), key=len, reverse=True))
+        return tuple({word for value in self._auth.values() for word in (value, value.split()[-1])})
 
     def _checked(self, url: str) -> str:
         """Return an address that may be asked: its origin is allowed, its path plain and below base_url."""
@@ -236,44 +241,28 @@ class APIAdapter:
         path = url.partition("//")[2].partition("?")[0]
         path = path[path.find("/") :] if "/" in path else "/"
         if _PATH_TRICK.search(path) or _CONTROL.search(url):
-            raise ToolRefused(
-                "a path with dots, double or encoded slashes or control characters is not allowed"
-            )
+            tricks = "dots, double or encoded slashes or control characters"
+            raise ToolRefused(f"a path with {tricks} is not allowed")
         if origin == self._home and not f"{path}/".startswith(f"{self._root}/"):
             raise ToolRefused(f"only paths below {self._base} may be asked")
         return url
 
-    async def _persistently(self, method: str, url: str, body: Any) -> Answer:
-        started_s = time.monotonic()
-        tries = self._patience.retries + 1 if method in _IDEMPOTENT else 1
-        for number in itertools.count(1):
-            answer, asked_wait_s, problem = await self._try(method, url, body)
-            if answer is not None and answer.status not in _RETRIED:
-                return answer
-            wait_s = self._wait_s(number, asked_wait_s)
-            left_s = started_s + self._patience.deadline_s - time.monotonic()
-            if number < tries and asked_wait_s <= self._patience.longest_wait_s and wait_s < left_s:
-                await asyncio.sleep(wait_s)
-            elif answer is None:
-                raise problem or APIError("no answer")
-            elif asked_wait_s > 0:
-                return Answer(answer.status, f"busy; it asks to come back in {asked_wait_s:.0f} s")
-            else:
-                return answer
-        raise AssertionError("the loop above ends by itself")  # for mypy; count() is endless
+    def _is_retryable(self, error: Exception) -> bool | float:
+        if isinstance(error, _BusyError) and error.wait_s > 0:
+            return error.wait_s if error.wait_s <= self._patience.longest_wait_s else False
+        return isinstance(error, APIError)
 
-    def _wait_s(self, number: int, asked_wait_s: float) -> float:
-        return asked_wait_s + self._random.uniform(0, self._patience.first_wait_s * 2 ** (number - 1))
-
-    async def _try(self, method: str, url: str, body: Any) -> tuple[Answer | None, float, APIError | None]:
-        """Return an answer, the wait it asks for, and the problem if there is no answer."""
+    async def _send(self, method: str, url: str, body: Any) -> Answer:
         try:
-            return *await self._follow(method, url, body), None
+            answer, wait_s = await self._follow(method, url, body)
         except httpx.TimeoutException:
-            return None, 0.0, APITimeoutError("the API did not answer in time; try again later")
+            raise APITimeoutError("the API did not answer in time; try again later") from None
         except (httpx.TransportError, AnswerError) as error:
             reason = str(error) if isinstance(error, AnswerError) else "the connection failed or broke"
-            return None, 0.0, APIError(f"{reason}; try again later")
+            raise APIError(f"{reason}; try again later") from None
+        if answer.status in _RETRIED:
+            raise _BusyError(answer, wait_s)
+        return answer
 
     async def _follow(self, method: str, url: str, body: Any) -> tuple[Answer, float]:
         for _ in range(self._redirects + 1):
@@ -294,8 +283,8 @@ class APIAdapter:
         return httpx.Request(method, url, headers={**_HEADERS, **secrets}, json=body, extensions=patience)
 
     def _tool(self, operation: openapi.Operation) -> dspy.Tool:
-        async def send(asked: openapi.Call) -> str:
-            return self._shown(await self.request(asked.method, asked.target, body=asked.body))
+        async def send(call: openapi.Call) -> str:
+            return self._shown(await self.request(call.method, call.target, body=call.body))
 
         return openapi.as_tool(operation, send)
 

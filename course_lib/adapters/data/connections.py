@@ -1,16 +1,15 @@
 """Pools of database connections that outlive the server's restarts.
 
-Main path: Connections(url).run(work) -> what `work` returns, in one transaction, again if the line drops.
+Main path: Connections(url).run(work) -> what `work` returns, in one transaction; repeated after a lost
+connection.
 Source: psycopg 3.3 and psycopg_pool 3.3. A pool's own reconnecting doubles its pauses up to minutes, so here
-it gives up at once, and each call asks anew.
+it gives up at once, and each call connects anew.
 """
 
 from __future__ import annotations
 
 import logging
-import random
 import threading
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -19,16 +18,15 @@ from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
 from course_lib.errors import CourseError
+from course_lib.resilience import Deadline, retry
 
 T = TypeVar("T")
 Connection = psycopg.Connection[TupleRow]
 
 _ATTEMPT_S = 1.0
 _SHORTEST_ATTEMPT_S = 0.2
-_FIRST_WAIT_S = 0.05
-_LONGEST_WAIT_S = 1.0
 _DROPPED = ("08", "57P01", "57P02", "57P03", "53300", "40001", "40P01")
-"""SQLSTATEs of a lost line, a server that is stopping or starting, and transactions that lost to another."""
+"""SQLSTATEs of a lost connection, of a server that stops or starts, and of a transaction that lost."""
 
 # The pool reports each failed connection to its log; the caller gets an error that says the same.
 logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())
@@ -57,28 +55,37 @@ class Connections:
     def run(self, work: Callable[[Connection], T]) -> T:
         """Return what `work` makes of a connection: all of it in one transaction, or none.
 
-        `work` may be called more than once, so it must be safe to repeat: a line may drop after the commit.
+        `work` may be called more than once, so it must be safe to repeat: a connection may drop after the
+        commit.
 
         Raises:
             DatabaseGone: the database has not answered within the deadline.
             psycopg.Error: the database answered with an error.
         """
-        give_up_at = time.monotonic() + self.deadline_s
-        wait_s = _FIRST_WAIT_S
-        while True:
-            pool = self._opened()
-            try:
-                left_s = max(give_up_at - time.monotonic(), _SHORTEST_ATTEMPT_S)
-                with pool.connection(timeout=min(_ATTEMPT_S, left_s)) as connection:
-                    return work(connection)
-            except psycopg.OperationalError as error:
-                if not is_dropped(error):
-                    raise
-                if time.monotonic() + wait_s > give_up_at:
-                    raise DatabaseGone(self._why(error)) from None
-            time.sleep(wait_s * random.uniform(0.5, 1.0))  # jitter: not everybody at once
-            pool.check()  # what else in the pool went down with it
-            wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+        attempt = retry(
+            is_retryable=is_dropped,
+            attempts=None,
+            deadline_s=self.deadline_s,
+            first_wait_s=0.05,
+            longest_wait_s=1.0,
+        )(self._attempt)
+        try:
+            return attempt(work)
+        except psycopg.OperationalError as error:
+            if not is_dropped(error):
+                raise
+            raise DatabaseGone(self._why(error)) from None
+
+    def _attempt(self, work: Callable[[Connection], T]) -> T:
+        pool, deadline = self._opened(), Deadline.current()
+        left_s = deadline.remaining_s() if deadline else _ATTEMPT_S
+        try:
+            with pool.connection(timeout=min(_ATTEMPT_S, max(left_s, _SHORTEST_ATTEMPT_S))) as connection:
+                return work(connection)
+        except psycopg.OperationalError as error:
+            if is_dropped(error):
+                pool.check()  # other connections may have been lost with this one
+            raise
 
     def close(self) -> None:
         """Close all connections; the next call opens new ones."""
@@ -86,10 +93,6 @@ class Connections:
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.close()
-
-    def counts(self) -> dict[str, int]:
-        """Return the pool's counts, such as `pool_size`, `requests_waiting`, `connections_lost`."""
-        return self._opened().get_stats()
 
     def _opened(self) -> ConnectionPool[Connection]:
         with self._lock:
@@ -116,20 +119,18 @@ class Connections:
         try:
             psycopg.connect(self.url, connect_timeout=2).close()
         except psycopg.OperationalError as reason:
-            return (
-                f"the database does not answer after {self.deadline_s:g} s: {first_line(reason)}. "
-                "What was under way is kept whole or not at all; start it again (running_postgres().start()) "
-                "and repeat the call"
-            )
-        return (
-            f"the database gave no connection for {self.deadline_s:g} s, though it answers: "
-            f"{first_line(error)}. All {self._size} connections may be in use; "
-            "make the pool larger, or do less at once"
-        )
+            words = f"the database does not answer after {self.deadline_s:g} s: {first_line(reason)}"
+            kept = "What was under way is kept whole or not at all"
+            return f"{words}. {kept}; start it again (running_postgres().start()) and repeat the call"
+        words = f"the database gave no connection for {self.deadline_s:g} s, though it answers"
+        remedy = "make the pool larger, or do less at once"
+        return f"{words}: {first_line(error)}. All {self._size} connections may be in use; {remedy}"
 
 
-def is_dropped(error: psycopg.OperationalError) -> bool:
-    """Return whether the line was lost, so that the call can be made again."""
+def is_dropped(error: Exception) -> bool:
+    """Return whether the connection was lost, so that the call can be made again."""
+    if not isinstance(error, psycopg.OperationalError):
+        return False
     return error.sqlstate is None or error.sqlstate.startswith(_DROPPED)
 
 

@@ -1,11 +1,11 @@
 """A database for a program and its model: predictions kept and searched, and questions in SQL, read-only.
 
 Main path: DatabaseAdapter(running_postgres().url); await store_prediction(...); tools() for an agent.
-The program's own statements are fixed text with parameters. What a model writes goes another way: parsed as
-one SELECT over allowed tables (selects.py), then run by a role that can do no more than that (model_role.py),
-in a read-only transaction, through a cursor, with limits on time, rows and size.
+The program's own statements are fixed text with parameters, against SQL injection. A model's statement is
+parsed as one SELECT over allowed tables (selects.py), then run by a role that can do no more than that
+(model_role.py), in a read-only transaction, through a cursor, with limits on time, rows and size.
 The methods are async and run psycopg's blocking pool in threads: one adapter serves every event loop and
-thread of the process, as notebooks and dspy.Parallel need, where an async pool belongs to one loop.
+thread of the process, as notebooks and dspy.Parallel need; an async pool belongs to one loop.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import dspy
@@ -139,7 +140,7 @@ class DatabaseAdapter:
             self.open()
 
     def write(self, work: Callable[[Connection], T]) -> T:
-        """Run the program's own `work` in one transaction, waiting for it; again if the line drops.
+        """Run the program's own `work` in one transaction, and wait for it; repeated after a lost connection.
 
         Raises:
             DatabaseGone: the database does not answer.
@@ -171,12 +172,12 @@ class DatabaseAdapter:
                 program, inputs and outputs.
 
         Raises:
-            DatabaseGone: the database does not answer; nothing was stored, or, if the line dropped while the
-                answer to the commit was under way, all of it: storing again is safe.
+            DatabaseGone: the database does not answer; nothing was stored, or, if the connection dropped
+                after the commit, all of it: storing again is safe.
             DatabaseError: a value is no JSON, or the key belongs to another prediction.
         """
-        row = predictions.written(prediction, inputs, program=program, key=key)
-        await self._in_thread(lambda: self.write(lambda connection: predictions.store(connection, row)))
+        row = predictions.as_row(prediction, inputs, program=program, key=key)
+        await self._write(lambda connection: predictions.store(connection, row))
         return row.key
 
     async def get_prediction(self, key: str) -> StoredPrediction | None:
@@ -185,7 +186,7 @@ class DatabaseAdapter:
         Raises:
             DatabaseGone: the database does not answer.
         """
-        return await self._in_thread(lambda: self.write(lambda connection: predictions.get(connection, key)))
+        return await self._write(lambda connection: predictions.get(connection, key))
 
     async def search_predictions(
         self, text: str, *, limit: int = 5, program: str | None = None
@@ -200,7 +201,8 @@ class DatabaseAdapter:
         Raises:
             DatabaseGone: the database does not answer.
         """
-        return await self._in_thread(lambda: self._search(text, limit=limit, program=program))
+        find = partial(predictions.search, text=text, limit=limit, program=program)
+        return await self._write(find)
 
     # What a model may do
 
@@ -225,29 +227,26 @@ class DatabaseAdapter:
         """Return tools for an agent, each within limits (see limits.py): query, describe_tables, search."""
 
         def query(sql: str) -> str:
+            """Answer one SQL SELECT (PostgreSQL), read-only; see describe_tables for what there is."""
             return str(self._query(sql))
 
+        def describe_tables() -> str:
+            """List the tables that query can read, with their columns."""
+            return self.describe_tables()
+
         def search_predictions(text: str) -> str:
-            found = self._search(text, limit=5, program=None)
+            """Search earlier questions and the answers given to them, by their words."""
+            found = self.write(partial(predictions.search, text=text, limit=5, program=None))
             lines = [f"{one.program} {one.inputs} -> {one.outputs}".strip() for one in found]
             return "\n".join(lines) or "nothing found"
 
-        described = (
-            (query, "Answer one SQL SELECT (PostgreSQL), read-only; see describe_tables for what there is."),
-            (self.describe_tables, "List the tables that query can read, with their columns."),
-            (search_predictions, "Search earlier questions and the answers given to them, by their words."),
-        )
         return [
-            limited(
-                func,
-                name=func.__name__,
-                desc=desc,
-                deadline_s=deadline_s,
-                output_chars=output_chars,
-                calls=calls,
-            )
-            for func, desc in described
+            limited(func, deadline_s=deadline_s, output_chars=output_chars, calls=calls)
+            for func in (query, describe_tables, search_predictions)
         ]
+
+    async def _write(self, work: Callable[[Connection], T]) -> T:
+        return await self._in_thread(lambda: self.write(work))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         """Wait for `work` off the loop; there are few threads, and a crowd waits in line for them."""
@@ -261,15 +260,11 @@ class DatabaseAdapter:
             connection.execute(predictions.TABLES)
             return model_role.grant(connection, self._readable)
         except psycopg.ProgrammingError as error:
+            needs = "The account needs to own it and to be allowed to make roles"
             raise DatabaseError(
-                f"the database cannot be set up: {first_line(error)}. The account needs to own it and to be "
-                "allowed to make roles, and every table named in `readable` has to be there"
+                f"the database cannot be set up: {first_line(error)}. {needs}, and every table named in "
+                "`readable` has to be there"
             ) from error
-
-    def _search(self, text: str, *, limit: int, program: str | None) -> list[StoredPrediction]:
-        return self.write(
-            lambda connection: predictions.search(connection, text, limit=limit, program=program)
-        )
 
     def _query(self, sql: str) -> Rows:
         checked = one_select(sql, self._readable)
@@ -282,9 +277,8 @@ class DatabaseAdapter:
             hint = f" ({error.diag.message_hint})" if error.diag.message_hint else ""
             raise ToolRefused(f"the database did not take it: {first_line(error)}{hint}") from None
         if any(len(line) > _LONGEST_ROW for line in lines):
-            raise ToolRefused(
-                f"a row is longer than {_LONGEST_ROW} characters; ask for fewer columns, or left(column, 200)"
-            )
+            remedy = "ask for fewer columns, or left(column, 200)"
+            raise ToolRefused(f"a row is longer than {_LONGEST_ROW} characters; {remedy}")
         return Rows(tuple(lines[: self._most_rows]), is_cut=len(lines) > self._most_rows)
 
     def _fetched(self, connection: Connection, checked: str) -> list[str]:

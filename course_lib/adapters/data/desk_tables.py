@@ -6,7 +6,8 @@ Names, e-mail addresses and postal addresses are in customer_contacts, which it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 from typing import Any
 
 from course_lib import desk
@@ -15,24 +16,47 @@ from course_lib.adapters.data.database import DatabaseAdapter
 
 READABLE = ("customers", "order_items", "orders", "shipments", "tickets")
 
-_TABLES = """
-DROP TABLE IF EXISTS customers, customer_contacts, orders, order_items, shipments, tickets;
-CREATE TABLE customers (
-    id text PRIMARY KEY, country text, language text, joined date, loyalty_points integer);
-CREATE TABLE customer_contacts (
-    customer_id text PRIMARY KEY, name text, email text, street text, postcode text, city text);
-CREATE TABLE orders (
-    id text PRIMARY KEY, customer_id text, placed timestamp, status text, currency text,
-    shipping_cents integer, discount_cents integer, total_cents integer, refunded_cents integer,
-    returned date);
-CREATE TABLE order_items (
-    order_id text, sku text, product text, quantity integer, unit_price_cents integer);
-CREATE TABLE shipments (
-    order_id text, tracking_number text PRIMARY KEY, carrier text, status text, last_seen timestamp);
-CREATE TABLE tickets (
-    id text PRIMARY KEY, customer_id text, order_id text, received timestamp, channel text,
-    category text, urgency text, text text)
-"""
+_COLUMNS = {
+    "customers": "id text PRIMARY KEY, country text, language text, joined date, loyalty_points integer",
+    "customer_contacts": "customer_id text PRIMARY KEY, "
+    "name text, email text, street text, postcode text, city text",
+    "orders": "id text PRIMARY KEY, customer_id text, placed timestamp, status text, currency text, "
+    "shipping_cents integer, discount_cents integer, total_cents integer, refunded_cents integer, "
+    "returned date",
+    "order_items": "order_id text, sku text, product text, quantity integer, unit_price_cents integer",
+    "shipments": "order_id text, tracking_number text PRIMARY KEY, carrier text, status text, "
+    "last_seen timestamp",
+    "tickets": "id text PRIMARY KEY, customer_id text, order_id text, received timestamp, channel text, "
+    "category text, urgency text, text text",
+}
+
+
+def _order_items() -> Iterable[tuple[Any, ...]]:
+    names = {product.sku: product.name for product in desk.products()}
+    for order in desk.orders():
+        for item in order.items:
+            yield order.id, item.sku, names.get(item.sku), item.quantity, item.unit_price_cents
+
+
+def _shipments() -> Iterable[tuple[Any, ...]]:
+    for order in desk.orders():
+        for parcel in order.shipments:
+            yield order.id, parcel.tracking_number, parcel.carrier, parcel.status, parcel.events[-1].at
+
+
+def _attributes(records: Iterable[Any], columns: str) -> Iterable[tuple[Any, ...]]:
+    """Return a row per record, from the attributes that have the columns' names."""
+    return map(attrgetter(*(column.split()[0] for column in columns.split(", "))), records)
+
+
+_ROWS: Mapping[str, Callable[[], Iterable[tuple[Any, ...]]]] = {
+    "customers": lambda: _attributes(desk.customers(), _COLUMNS["customers"]),
+    "customer_contacts": lambda: _attributes(desk.customers(), "id, name, email, street, postcode, city"),
+    "orders": lambda: _attributes(desk.orders(), _COLUMNS["orders"]),
+    "order_items": _order_items,
+    "shipments": _shipments,
+    "tickets": lambda: _attributes(desk.tickets(), _COLUMNS["tickets"]),
+}
 
 
 def load_desk(database: DatabaseAdapter) -> None:
@@ -47,65 +71,8 @@ def load_desk(database: DatabaseAdapter) -> None:
 
 def _load(connection: Connection) -> None:
     connection.execute("SET LOCAL client_min_messages = warning")
-    connection.execute(_TABLES)
-    names = {product.sku: product.name for product in desk.products()}
-    people, orders = desk.customers(), desk.orders()
-    _fill(
-        connection,
-        "customers",
-        ((one.id, one.country, one.language, one.joined, one.loyalty_points) for one in people),
-    )
-    _fill(
-        connection,
-        "customer_contacts",
-        ((one.id, one.name, one.email, one.street, one.postcode, one.city) for one in people),
-    )
-    _fill(
-        connection,
-        "orders",
-        (
-            (
-                *(one.id, one.customer_id, one.placed, one.status, one.currency, one.shipping_cents),
-                *(one.discount_cents, one.total_cents, one.refunded_cents, one.returned),
-            )
-            for one in orders
-        ),
-    )
-    _fill(
-        connection,
-        "order_items",
-        (
-            (one.id, item.sku, names.get(item.sku), item.quantity, item.unit_price_cents)
-            for one in orders
-            for item in one.items
-        ),
-    )
-    _fill(
-        connection,
-        "shipments",
-        (
-            (one.id, parcel.tracking_number, parcel.carrier, parcel.status, parcel.events[-1].at)
-            for one in orders
-            for parcel in one.shipments
-        ),
-    )
-    _fill(
-        connection,
-        "tickets",
-        (
-            (
-                *(one.id, one.customer_id, one.order_id, one.received),
-                one.channel,
-                one.category,
-                one.urgency,
-                one.text,
-            )
-            for one in desk.tickets()
-        ),
-    )
-
-
-def _fill(connection: Connection, table: str, rows: Iterable[Sequence[Any]]) -> None:
-    with connection.cursor() as cursor, cursor.copy(f"COPY {table} FROM STDIN") as copy:
-        for row in rows:
-            copy.write_row(row)
+    for table, columns in _COLUMNS.items():
+        connection.execute(f"DROP TABLE IF EXISTS {table}; CREATE TABLE {table} ({columns})".encode())
+        with connection.cursor() as cursor, cursor.copy(f"COPY {table} FROM STDIN") as copy:
+            for row in _ROWS[table]():
+                copy.write_row(row)

@@ -25,104 +25,76 @@ CREATE TABLE IF NOT EXISTS predictions (
     program text NOT NULL,
     inputs jsonb NOT NULL,
     outputs jsonb NOT NULL,
+    usage jsonb NOT NULL,
     stored timestamptz NOT NULL DEFAULT now(),
     words tsvector GENERATED ALWAYS AS
         (setweight(to_tsvector('english', inputs), 'A') || to_tsvector('english', outputs)) STORED
 );
-CREATE INDEX IF NOT EXISTS predictions_words ON predictions USING gin (words);
-CREATE TABLE IF NOT EXISTS prediction_usage (
-    key text REFERENCES predictions ON DELETE CASCADE,
-    model text,
-    usage jsonb NOT NULL,
-    PRIMARY KEY (key, model)
-)
+CREATE INDEX IF NOT EXISTS predictions_words ON predictions USING gin (words)
 """
-
 _INSERT = """
-INSERT INTO predictions (key, program, inputs, outputs) VALUES (%s, %s, %s, %s)
+INSERT INTO predictions (key, program, inputs, outputs, usage) VALUES (%s, %s, %s, %s, %s)
 ON CONFLICT (key) DO NOTHING RETURNING key
 """
-_INSERT_USAGE = "INSERT INTO prediction_usage (key, model, usage) VALUES (%s, %s, %s)"
-_SELECT = """
-SELECT p.key, p.program, p.inputs, p.outputs, p.stored,
-    coalesce((SELECT jsonb_object_agg(u.model, u.usage) FROM prediction_usage u WHERE u.key = p.key), '{}')
-FROM predictions p
-"""
-_BY_KEY = _SELECT + "WHERE p.key = %s"
-_BY_WORDS = (
-    _SELECT
-    + """
+_SELECT = "SELECT p.key, p.program, p.inputs, p.outputs, p.usage, p.stored FROM predictions p "
+_BY_KEY = f"{_SELECT} WHERE p.key = %s"
+_BY_WORDS = f"""{_SELECT}
 CROSS JOIN websearch_to_tsquery('english', %(text)s) AS wanted
 WHERE p.words @@ wanted AND (%(program)s::text IS NULL OR p.program = %(program)s)
 ORDER BY ts_rank(p.words, wanted) DESC, p.stored DESC, p.key LIMIT %(limit)s
 """
-)
 
 
 @dataclass(frozen=True, slots=True)
-class StoredPrediction:
-    """A prediction as the database has it."""
+class Row:
+    """A prediction as plain JSON."""
 
     key: str
     program: str
     """What made it, such as "Triage"; may be empty."""
     inputs: dict[str, Any]
     outputs: dict[str, Any]
-    stored: datetime
     usage: dict[str, dict[str, Any]]
     """Tokens by model, as `prediction.get_lm_usage()` gave them; empty when they were not tracked."""
 
     def prediction(self) -> dspy.Prediction:
-        """Return the outputs as DSPy hands them to a program."""
+        """Return the outputs as a program of DSPy returns them."""
         return dspy.Prediction(**self.outputs)
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """A prediction made ready for the database: plain JSON throughout."""
+class StoredPrediction(Row):
+    """A prediction as the database has it."""
 
-    key: str
-    program: str
-    inputs: dict[str, Any]
-    outputs: dict[str, Any]
-    usage: dict[str, Any]
+    stored: datetime
 
 
-def written(
-    prediction: dspy.Prediction, inputs: Mapping[str, Any], *, program: str, key: str | None
-) -> Written:
+def as_row(prediction: dspy.Prediction, inputs: Mapping[str, Any], *, program: str, key: str | None) -> Row:
     """Return a prediction as plain JSON; without a `key`, one made of its content.
 
     Raises:
         DatabaseError: a value cannot be written as JSON.
     """
-    asked, given = _json(dict(inputs), "inputs"), _json(dict(prediction.items()), "prediction")
-    usage = _json(dict(prediction.get_lm_usage() or {}), "usage")
-    content = json.dumps([program, asked, given], sort_keys=True, ensure_ascii=False).encode()
-    return Written(key or hashlib.sha256(content).hexdigest()[:32], program, asked, given, usage)
+    request, outputs = _json(dict(inputs), "inputs"), _json(dict(prediction.items()), "prediction")
+    content = json.dumps([program, request, outputs], sort_keys=True, ensure_ascii=False).encode()
+    key = key or hashlib.sha256(content).hexdigest()[:32]
+    return Row(key, program, request, outputs, _json(dict(prediction.get_lm_usage() or {}), "usage"))
 
 
-def store(connection: Connection, row: Written) -> None:
-    """Write a prediction and its usage; one that is there already, with the same content, is left alone.
+def store(connection: Connection, row: Row) -> None:
+    """Write a prediction; one that is there already, with the same content, is left alone.
 
     Raises:
         DatabaseError: the key belongs to another prediction.
     """
-    fresh = connection.execute(_INSERT, [row.key, row.program, Jsonb(row.inputs), Jsonb(row.outputs)])
-    if fresh.fetchone() is not None:
-        for model, usage in row.usage.items():
-            connection.execute(_INSERT_USAGE, [row.key, model, Jsonb(usage)])
+    values = [row.key, row.program, *map(Jsonb, (row.inputs, row.outputs, row.usage))]
+    if connection.execute(_INSERT, values).fetchone() is not None:
         return
-    there = get(connection, row.key)
-    if there is None or (there.program, there.inputs, there.outputs) != (
-        row.program,
-        row.inputs,
-        row.outputs,
-    ):
-        raise DatabaseError(
-            f"the key {row.key!r} belongs to another prediction; "
-            "give a key that no other request has, or none"
-        )
+    kept = get(connection, row.key)
+    content = (row.program, row.inputs, row.outputs)
+    if kept is None or (kept.program, kept.inputs, kept.outputs) != content:
+        remedy = "give a key that no other request has, or none"
+        raise DatabaseError(f"the key {row.key!r} belongs to another prediction; {remedy}")
 
 
 def get(connection: Connection, key: str) -> StoredPrediction | None:
@@ -131,7 +103,7 @@ def get(connection: Connection, key: str) -> StoredPrediction | None:
     return StoredPrediction(*row) if row else None
 
 
-def search(connection: Connection, text: str, *, limit: int, program: str | None) -> list[StoredPrediction]:
+def search(connection: Connection, *, text: str, limit: int, program: str | None) -> list[StoredPrediction]:
     """Return the predictions whose inputs or outputs hold the words, best first."""
     wanted = {"text": _clean(text), "limit": limit, "program": program}
     return [StoredPrediction(*row) for row in connection.execute(_BY_WORDS, wanted).fetchall()]
@@ -141,10 +113,8 @@ def _json(values: Any, what: str) -> Any:
     try:
         return _clean(to_jsonable_python(values, inf_nan_mode="constants"))
     except (PydanticSerializationError, ValueError) as error:
-        raise DatabaseError(
-            f"the {what} cannot be written as JSON: {error}. Store texts, numbers, lists, "
-            "dictionaries, dates and pydantic models"
-        ) from None
+        remedy = "Store texts, numbers, lists, dictionaries, dates and pydantic models"
+        raise DatabaseError(f"the {what} cannot be written as JSON: {error}. {remedy}") from None
 
 
 def _clean(value: Any) -> Any:

@@ -3,11 +3,11 @@
 Main path: guard = Guard(confirm=ask); tools = [guard.tool(track, effects=False), guard.tool(refund,
 effects=True)]; with guard.run(): agent(...).
 
-Two very different things live here. neutralise(), as_data() and suspicious() lower the odds that a model
-obeys a tool's result, and make sure that a result cannot pass for another field of the prompt. They are
-**no security boundary**: whoever can write prose can still persuade a model. The boundary is Guard: after
-text of others has been read, a tool that changes or sends something runs only when confirmed from outside,
-for exactly these arguments, whatever the model says.
+This is the defence against prompt injection, in two parts. neutralise(), as_data() and suspicious() lower the
+odds that a model obeys a tool's result, and make sure that a result cannot pass for another field of the
+prompt. They are **no security boundary**: a persuasive text still persuades a model. The boundary is Guard:
+after text of others has been read, a tool that changes or sends something runs only when a person confirms
+exactly these arguments, whatever the model says.
 Source: dspy.ReAct joins observations into its trajectory as `[[ ## observation_0 ## ]]` fields without
 escaping (DSPy 3.4.1, dspy/predict/react.py, dspy/adapters/chat_adapter.py).
 """
@@ -116,15 +116,15 @@ def without_links(text: str, *, hosts: Collection[str] = ()) -> str:
     'see [us](https://lantern.example) (link removed)'
     """
 
-    def kept(found: re.Match[str]) -> str:
-        url = next((found[name] for name in ("url", "rest", "named") if found[name] is not None), found[0])
+    def replaced(link: re.Match[str]) -> str:
+        url = next((link[name] for name in ("url", "rest", "named") if link[name] is not None), link[0])
         allowed = re.fullmatch(r"https://([a-z0-9.-]+)(/[^\s\\@]*)?", url.rstrip(".,;"), re.IGNORECASE)
         if allowed and allowed[1].lower() in hosts:
-            return found[0]
-        before = "]" if found["words"] is None and found[0].startswith("]") else found["words"] or ""
-        return f"{before} (link removed)".lstrip()
+            return link[0]
+        words = link["words"] or ("]" if link["words"] is None and link[0].startswith("]") else "")
+        return f"{words} (link removed)".lstrip()
 
-    return _LINK.sub(kept, _TAG.sub("\u2039", text))
+    return _LINK.sub(replaced, _TAG.sub("\u2039", text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,15 +148,15 @@ class Run:
     """Untrusted text that was read, by the tool (or input) it came from."""
     flagged: list[tuple[str, str, str]] = field(default_factory=list)
     """(source, reason, line) of what looked like an instruction."""
-    asked: list[tuple[Action, bool]] = field(default_factory=list)
-    """What was put to the confirmer, and whether it said yes."""
+    confirmations: list[tuple[Action, bool]] = field(default_factory=list)
+    """Calls that needed a person's yes, and whether it was given."""
 
 
 class Guard:
     """Keeps an agent that has read the text of others from changing anything on its own.
 
     Args:
-        confirm: asked before each call of a tool with effects, once untrusted text was read. Yes holds for
+        confirm: called before each call of a tool with effects, once untrusted text was read. True permits
             that one call. None: such calls are refused.
         confirm_s: how long an answer may take, the call included.
     """
@@ -196,30 +196,23 @@ class Guard:
             result = await inner.acall(**arguments)
             return result if trusted else self._read(inner.name, result)
 
-        shown = dspy.Tool(
-            guarded, name=inner.name, desc=inner.desc, args=inner.args, arg_types=inner.arg_types
-        )
-        return limited(shown, deadline_s=self._confirm_s, output_chars=_MOST_CHARS)
-
-    @property
-    def now(self) -> Run:
-        """The run under way."""
-        return self._current.get() or self._outside
+        schema = {name: getattr(inner, name) for name in ("name", "desc", "args", "arg_types")}
+        return limited(dspy.Tool(guarded, **schema), deadline_s=self._confirm_s, output_chars=_MOST_CHARS)
 
     async def _permit(self, name: str, arguments: Mapping[str, Any]) -> None:
-        run = self.now
+        run = self._current.get() or self._outside
         if not run.sources:
             return
         action = Action(name, json.loads(json.dumps(arguments, default=str)), tuple(run.sources))
-        said = self._confirm(action) if self._confirm else False
-        is_confirmed = (await said if inspect.isawaitable(said) else said) is True
-        run.asked.append((action, is_confirmed))
+        answer = self._confirm(action) if self._confirm else False
+        is_confirmed = (await answer if inspect.isawaitable(answer) else answer) is True
+        run.confirmations.append((action, is_confirmed))
         if not is_confirmed:
             logger.warning("%s was not confirmed after text from %s", name, ", ".join(run.sources))
             raise ToolRefused(f"{name} needs a person's yes after text of others was read; it was not given")
 
     def _read(self, name: str, text: str) -> str:
-        run = self.now
+        run = self._current.get() or self._outside
         run.sources.append(name)
         for reason, line in suspicious(text):
             run.flagged.append((name, reason, line))

@@ -19,7 +19,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as WaitedTooLong
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +28,7 @@ import pydantic
 from dspy.utils.callback import with_callbacks
 from pydantic_core import to_json
 
-from course_lib.adapters.tools import offloop
+from course_lib.adapters.tools.offloop import in_thread, on_kept_loop
 from course_lib.adapters.tools.redaction import hide, one_line
 from course_lib.errors import CourseError
 
@@ -59,7 +59,7 @@ class ToolError(str):
         return self.partition(":")[0]
 
 
-class _Late(Exception):  # noqa: N818 - never leaves this module
+class _DeadlinePassed(Exception):  # noqa: N818 - never leaves this module
     """The deadline has passed."""
 
 
@@ -75,13 +75,8 @@ class LimitedTool(dspy.Tool):
 
     def __init__(self, guard: _Guard) -> None:
         inner = guard.inner
-        super().__init__(
-            func=guard.as_function(),
-            name=inner.name,
-            desc=inner.desc,
-            args=inner.args,
-            arg_types=inner.arg_types,
-        )
+        shown = {name: getattr(inner, name) for name in ("name", "desc", "args", "arg_types")}
+        super().__init__(func=guard.as_function(), **shown)
         self.has_kwargs = inner.has_kwargs
         self._guard = guard
 
@@ -147,7 +142,7 @@ def limited(
 
 @dataclass(slots=True)
 class _Guard:
-    """The limits of one tool, and what it has used of them."""
+    """The limits of one tool, and how much of them is used."""
 
     inner: Any
     deadline_s: float
@@ -155,6 +150,7 @@ class _Guard:
     calls: int | None
     known: tuple[str, ...]
     used: OrderedDict[int, tuple[object, int]] = field(default_factory=OrderedDict)
+    """Runs of programs by id, each kept alive so that its id stays its own, with the calls it has made."""
     running_late: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -165,53 +161,50 @@ class _Guard:
 
     def as_function(self) -> Callable[..., Any]:
         """Return the limits as a plain function, async exactly if the wrapped one is: the tool's `func`."""
-        func = self.inner.func
-        target = func if inspect.isroutine(func) else func.__call__  # what DSPy reads the hints of
-        if self.is_async:
 
-            async def call_async(*args: Any, **kwargs: Any) -> str:
-                return await self.run_async(self._named(args, kwargs))
-
-            return functools.wraps(target)(call_async)
+        async def call_async(*args: Any, **kwargs: Any) -> str:
+            return await self.run_async(self._named(args, kwargs))
 
         def call(*args: Any, **kwargs: Any) -> str:
             return self.run(self._named(args, kwargs))
 
-        return functools.wraps(target)(call)
+        func = self.inner.func
+        target = func if inspect.isroutine(func) else func.__call__  # what DSPy reads the hints of
+        return functools.wraps(target)(call_async if self.is_async else call)
 
     def run(self, kwargs: dict[str, Any]) -> str:
         """Call the function from synchronous code; never raises an Exception."""
         try:
             arguments = self._admit(kwargs)
-            work = self._on_kept_loop(arguments) if self.is_async else self._in_thread(arguments)
+            work = on_kept_loop(self._awaited(arguments)) if self.is_async else self._in_thread(arguments)
             try:
                 return work.result(self.deadline_s + GRACE_S * self.is_async)
-            except WaitedTooLong:
+            except FutureTimeoutError:
                 if work.done():
                     raise
                 self._leave_behind(work)
-                raise _Late from None
+                raise _DeadlinePassed from None
         except Exception as error:  # border: a tool's error is an observation, not an exception
             return self._line(error)
 
     async def run_async(self, kwargs: dict[str, Any]) -> str:
-        """Call the function from a coroutine; only cancellation gets out."""
+        """Call the function from a coroutine; only cancellation is raised."""
         try:
             arguments = self._admit(kwargs)
             if self.is_async:
-                return await self._await(arguments)
+                return await self._awaited(arguments)
             work = self._in_thread(arguments)
             waiting = asyncio.wrap_future(work)
             try:
-                done, _ = await asyncio.wait({waiting}, timeout=self.deadline_s)
-            except asyncio.CancelledError:
-                self._leave_behind(work)
+                async with asyncio.timeout(self.deadline_s) as limit:
+                    return await asyncio.shield(waiting)
+            except (TimeoutError, asyncio.CancelledError):
+                if not work.done():
+                    self._leave_behind(work)
+                    waiting.cancel()
+                if limit.expired():
+                    raise _DeadlinePassed from None
                 raise
-            if not done:
-                waiting.cancel()
-                self._leave_behind(work)
-                raise _Late
-            return waiting.result()
         except Exception as error:  # border: a tool's error is an observation, not an exception
             return self._line(error)
 
@@ -223,20 +216,17 @@ class _Guard:
     def _admit(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments as the function's types, or refuse; counts the call."""
         self._count()
+        name, schemas = self.inner.name, self.inner.args
         if self.running_late >= LEFT_BEHIND:
-            raise ToolRefused(
-                f"{self.inner.name} is busy: {self.running_late} earlier calls still run. Do without it"
-            )
-        size = len(repr(kwargs))
-        if size > ARGUMENT_CHARS:
+            raise ToolRefused(f"{name} is busy: {self.running_late} earlier calls still run. Do without it")
+        if (size := len(repr(kwargs))) > ARGUMENT_CHARS:
             raise ToolRefused(f"the arguments have {size} characters; at most {ARGUMENT_CHARS} are taken")
-        known = ", ".join(self.inner.args) or "none"
-        unknown = [] if self.inner.has_kwargs else [name for name in kwargs if name not in self.inner.args]
-        if unknown:
-            raise ToolRefused(f"no argument named {unknown[0]!r}; {self.inner.name} takes: {known}")
-        missing = [name for name in self._required() if name not in kwargs]
-        if missing:
-            raise ToolRefused(f"argument {missing[0]!r} is missing; {self.inner.name} takes: {known}")
+        takes = f"{name} takes: {', '.join(schemas) or 'none'}"
+        if not self.inner.has_kwargs:  # else the function takes anything, and checks for itself
+            if unknown := [argument for argument in kwargs if argument not in schemas]:
+                raise ToolRefused(f"no argument named {unknown[0]!r}; {takes}")
+            if missing := [one for one in schemas if one not in kwargs and "default" not in schemas[one]]:
+                raise ToolRefused(f"argument {missing[0]!r} is missing; {takes}")
         try:
             parsed: dict[str, Any] = self.inner._validate_and_parse_args(**kwargs)  # noqa: SLF001 - DSPy's own check
         except pydantic.ValidationError as error:
@@ -246,12 +236,6 @@ class _Guard:
         except ValueError as error:
             raise ToolRefused(f"bad argument: {str(error).removeprefix('Arg ')}") from None
         return parsed
-
-    def _required(self) -> list[str]:
-        """Return the arguments without a default; none if the function takes anything and checks itself."""
-        if self.inner.has_kwargs:
-            return []
-        return [name for name, schema in self.inner.args.items() if "default" not in schema]
 
     def _count(self) -> None:
         """Count a call against this run's budget."""
@@ -266,38 +250,32 @@ class _Guard:
             while len(self.used) > RUNS_KEPT:
                 self.used.popitem(last=False)
         if used >= self.calls:
-            raise ToolRefused(
-                f"{self.inner.name} may be called {self.calls} times in a run, and has been. "
-                "Answer with what is known"
-            )
+            limit = f"{self.inner.name} may be called {self.calls} times in a run, and has been"
+            raise ToolRefused(f"{limit}. Answer with what is known")
 
     # The call itself
 
     def _in_thread(self, arguments: Mapping[str, Any]) -> Future[str]:
-        return offloop.in_thread(
-            lambda: self._text(self.inner.func(**arguments)), name=f"tool-{self.inner.name}"
-        )
+        return in_thread(lambda: self._text(self.inner.func(**arguments)), name=f"tool-{self.inner.name}")
 
-    async def _await(self, arguments: Mapping[str, Any]) -> str:
+    async def _awaited(self, arguments: Mapping[str, Any]) -> str:
         try:
             async with asyncio.timeout(self.deadline_s) as limit:
                 return self._text(await self.inner.func(**arguments))
         except TimeoutError:
             if limit.expired():
-                raise _Late from None
+                raise _DeadlinePassed from None
             raise
 
-    def _on_kept_loop(self, arguments: Mapping[str, Any]) -> Future[str]:
-        return offloop.on_kept_loop(self._await(arguments))
-
     def _leave_behind(self, work: Future[str]) -> None:
-        with self.lock:
-            self.running_late += 1
-        work.add_done_callback(self._came_back)
+        """Count a call that goes on after its deadline, until it ends."""
 
-    def _came_back(self, _: Future[str]) -> None:
-        with self.lock:
-            self.running_late -= 1
+        def count(by: int) -> None:
+            with self.lock:
+                self.running_late += by
+
+        count(1)
+        work.add_done_callback(lambda _: count(-1))
 
     # What comes out
 
@@ -315,17 +293,14 @@ class _Guard:
         return f"{text[: self.output_chars]}\n[cut: {self.output_chars} of {full} characters shown]"
 
     def _line(self, error: Exception) -> ToolError:
-        match error:
-            case _Late():
-                kind = TIMEOUT
-                words = f"{self.inner.name} gave no answer within {self.deadline_s:g} s"
-                words += ". Ask for less, or do without"
-            case ToolRefused():
-                kind, words = REFUSED, str(error)
-            case TimeoutError():
-                kind, words = TIMEOUT, _words(error)
-            case _:
-                kind, words = FAILED, _words(error)
+        kind, words = FAILED, _words(error)
+        if isinstance(error, ToolRefused):
+            kind = REFUSED
+        elif isinstance(error, _DeadlinePassed):
+            kind, late = TIMEOUT, f"{self.inner.name} gave no answer within {self.deadline_s:g} s"
+            words = f"{late}. Ask for less, or do without"
+        elif isinstance(error, TimeoutError):
+            kind = TIMEOUT
         return ToolError(f"{kind}: {one_line(words, self.known)}")
 
 

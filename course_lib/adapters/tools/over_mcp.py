@@ -15,7 +15,7 @@ import asyncio
 import hmac
 import secrets
 import socket
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,6 +43,8 @@ from course_lib.errors import CourseError
 HOST = "127.0.0.1"
 BODY_BYTES = 200_000
 """The largest request the server reads."""
+CONNECT_S = 5.0
+"""Seconds for connecting to a server and reading what it offers."""
 TOOLS = 100
 """Tools that a client takes from a server at most."""
 DESCRIPTION_CHARS = 1000
@@ -81,10 +83,6 @@ async def serve(
         server = _Uvicorn(config)
         running = asyncio.create_task(server.serve(sockets=[listener]))
         try:
-            while not server.started and not running.done():  # noqa: ASYNC110 - uvicorn has no event for it
-                await asyncio.sleep(0.005)
-            if running.done():
-                raise ToolServerError("the tool server ended while starting; its log says why")
             yield ToolServer(f"http://{HOST}:{listener.getsockname()[1]}/mcp", token)
         finally:
             server.should_exit = True
@@ -107,7 +105,7 @@ async def tools_from(
         url: the server's address.
         token: what it asks for, if anything.
         allow: names of the tools to take; None takes all, up to TOOLS. Name them if the server is not yours.
-        deadline_s: seconds for one call, and for connecting.
+        deadline_s: seconds for one call, and for connecting if that is more than CONNECT_S.
         output_chars: characters of one answer.
         calls: calls of one tool within a run of a program.
 
@@ -115,8 +113,11 @@ async def tools_from(
         ToolServerError: there is no such server, it refuses the token, or it lacks a tool of `allow`.
     """
     headers = {"authorization": f"Bearer {token}"} if token else {}
-    async with httpx2.AsyncClient(headers=headers, timeout=deadline_s, trust_env=False) as http:
-        client = Client(streamable_http_client(url, http_client=http), read_timeout_seconds=deadline_s)
+    # A call's end is the session's business: an HTTP read that timed out would end the session with it.
+    connect_s = max(deadline_s, CONNECT_S)
+    timeout = httpx2.Timeout(connect_s, read=None)
+    async with httpx2.AsyncClient(headers=headers, timeout=timeout, trust_env=False) as http:
+        client = Client(streamable_http_client(url, http_client=http), read_timeout_seconds=connect_s)
         with _connecting(url):
             await client.__aenter__()
         try:
@@ -126,18 +127,9 @@ async def tools_from(
                 raise ToolServerError(
                     f"the server has no tool {missing[0]!r}; it offers: {', '.join(sorted(offered))}"
                 )
-            session = _Session(client)
-            yield [
-                limited(
-                    dspy.Tool.from_mcp_tool(session, tool),
-                    desc=(tool.description or "")[:DESCRIPTION_CHARS],
-                    deadline_s=deadline_s,
-                    output_chars=output_chars,
-                    calls=calls,
-                )
-                for tool in offered.values()
-                if allow is None or tool.name in allow
-            ]
+            taken = [tool for name, tool in offered.items() if allow is None or name in allow]
+            limits = {"deadline_s": deadline_s, "output_chars": output_chars, "calls": calls}
+            yield [_limited(tool, _Session(client), limits) for tool in taken]
         finally:
             await client.__aexit__(None, None, None)
 
@@ -146,13 +138,13 @@ def _server(tools: Sequence[LimitedTool], name: str) -> Server[Any]:
     """Return an MCP server of these tools; their limits check the arguments and word the errors."""
     known = {tool.name: tool for tool in tools}
 
-    async def offer(_context: Any, _asked: Any) -> mcp_types.ListToolsResult:
+    async def offer(_context: Any, _request: Any) -> mcp_types.ListToolsResult:
         return mcp_types.ListToolsResult(tools=[_described(tool) for tool in known.values()])
 
-    async def call(_context: Any, asked: mcp_types.CallToolRequestParams) -> mcp_types.CallToolResult:
+    async def call(_context: Any, request: mcp_types.CallToolRequestParams) -> mcp_types.CallToolResult:
         answer: str = ToolError(f"{REFUSED}: no such tool")
-        if asked.name in known:
-            answer = await known[asked.name].acall(**(asked.arguments or {}))
+        if request.name in known:
+            answer = await known[request.name].acall(**(request.arguments or {}))
         content = [mcp_types.TextContent(type="text", text=str(answer))]
         return mcp_types.CallToolResult(content=list(content), is_error=isinstance(answer, ToolError))
 
@@ -166,38 +158,39 @@ def _described(tool: LimitedTool) -> mcp_types.Tool:
     )
 
 
+def _limited(tool: Any, session: _Session, limits: Mapping[str, Any]) -> LimitedTool:
+    text = (tool.description or "")[:DESCRIPTION_CHARS]
+    return limited(dspy.Tool.from_mcp_tool(session, tool), desc=text, **limits)
+
+
 class _Session:
-    """The part of a client that dspy.Tool.from_mcp_tool calls, with the server's refusals kept apart."""
+    """The part of a client that dspy.Tool.from_mcp_tool calls; an error of a tool keeps its class."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._loop = asyncio.get_running_loop()
 
     async def call_tool(self, name: str, arguments: dict[str, Any] | None = None) -> mcp_types.CallToolResult:
-        """Call a tool; an error of the tool is raised with its class."""
+        """Call a tool.
+
+        Raises:
+            ToolRefused, TimeoutError or CourseError: as the tool's answer begins.
+        """
         call = self._client.call_tool(name, arguments)
         if asyncio.get_running_loop() is self._loop:
             result = await call
         else:  # a synchronous program in another thread: the connection stays on its loop
             result = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, self._loop))
-        if result.is_error:
-            raise _error_of(
-                " ".join(part.text for part in result.content if isinstance(part, mcp_types.TextContent))
-            )
-        return result
-
-
-def _error_of(text: str) -> Exception:
-    kind, _, words = text.partition(": ")
-    if kind == REFUSED:
-        return ToolRefused(words)
-    if kind == TIMEOUT:
-        return TimeoutError(words)
-    return _ToolFailedThereError(words if kind == FAILED else text)
-
-
-class _ToolFailedThereError(CourseError):
-    """The tool failed on its server; only the line it gave is known here."""
+        if not result.is_error:
+            return result
+        texts = [part.text for part in result.content if isinstance(part, mcp_types.TextContent)]
+        kind, _, words = " ".join(texts).partition(": ")
+        errors: dict[str, type[Exception]] = {
+            REFUSED: ToolRefused,
+            TIMEOUT: TimeoutError,
+            FAILED: CourseError,
+        }
+        raise errors[kind](words) if kind in errors else CourseError(" ".join(texts))
 
 
 class _Uvicorn(uvicorn.Server):

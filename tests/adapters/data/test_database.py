@@ -83,7 +83,6 @@ def test_storing_the_same_again_changes_nothing(database: DatabaseAdapter, datab
 
     assert asyncio.run(run()) == {"request-7"}
     assert count(database_url, "predictions") == 1
-    assert count(database_url, "prediction_usage") == 1
 
 
 def test_another_prediction_under_the_same_key_is_refused(database: DatabaseAdapter) -> None:
@@ -177,25 +176,23 @@ def test_one_adapter_serves_several_event_loops_and_threads(database: DatabaseAd
 # Outages
 
 
-def test_a_failure_between_the_parts_of_a_prediction_leaves_none_of_it(
+def test_a_failure_after_a_store_in_the_same_transaction_leaves_none_of_it(
     database: DatabaseAdapter, database_url: str
 ) -> None:
-    row = predictions.written(triaged(), TICKET, program="", key="k")
+    def store_and_fail(connection: Connection) -> None:
+        predictions.store(connection, predictions.as_row(triaged(), TICKET, program="", key="k"))
+        connection.execute("SELECT * FROM nowhere")
 
-    def store_half(connection: Connection) -> None:
-        connection.execute("ALTER TABLE prediction_usage RENAME TO hidden")
-        predictions.store(connection, row)
-
-    with pytest.raises(DatabaseError, match='"prediction_usage" does not exist'):
-        database.write(store_half)
+    with pytest.raises(DatabaseError, match='"nowhere" does not exist'):
+        database.write(store_and_fail)
 
     assert count(database_url, "predictions") == 0
 
 
-def test_a_line_cut_in_the_middle_of_a_store_is_tried_again_and_stored_whole(
+def test_a_connection_cut_in_the_middle_of_a_store_is_tried_again_and_stored_whole(
     database: DatabaseAdapter, database_url: str, postgres: Server
 ) -> None:
-    row = predictions.written(triaged(), TICKET, program="", key="k")
+    row = predictions.as_row(triaged(), TICKET, program="", key="k")
     tries = []
 
     def store_and_cut(connection: Connection) -> None:
@@ -208,7 +205,7 @@ def test_a_line_cut_in_the_middle_of_a_store_is_tried_again_and_stored_whole(
     database.write(store_and_cut)
 
     assert len(set(tries)) == 2
-    assert (count(database_url, "predictions"), count(database_url, "prediction_usage")) == (1, 1)
+    assert count(database_url, "predictions") == 1
 
 
 def test_idle_connections_that_were_cut_are_replaced_unseen(
@@ -229,7 +226,7 @@ def test_idle_connections_that_were_cut_are_replaced_unseen(
 def test_a_server_killed_during_a_store_and_started_again_has_the_whole_prediction(
     database: DatabaseAdapter, database_url: str, postgres: Server
 ) -> None:
-    row = predictions.written(triaged(), TICKET, program="", key="k")
+    row = predictions.as_row(triaged(), TICKET, program="", key="k")
     tries = []
 
     def store_and_kill(connection: Connection) -> None:
@@ -242,7 +239,7 @@ def test_a_server_killed_during_a_store_and_started_again_has_the_whole_predicti
     database.write(store_and_kill)
 
     assert len(tries) == 2
-    assert (count(database_url, "predictions"), count(database_url, "prediction_usage")) == (1, 1)
+    assert count(database_url, "predictions") == 1
 
 
 def test_a_server_that_stays_away_is_one_clear_error_and_the_pool_recovers_by_itself(

@@ -6,7 +6,7 @@ from dspy.utils.exceptions import AdapterParseError
 
 from course_lib import desk, lm
 from course_lib.adapters import count_fallbacks
-from course_lib.adapters.prompt.scripted import scripted
+from course_lib.adapters.prompt.script import scripted
 
 ASK = dspy.Signature("question -> answer, sure: bool")
 JSON = '{"answer": "Yes.", "sure": true}'

@@ -6,7 +6,7 @@ from dspy.utils.exceptions import AdapterParseError
 
 from course_lib import lm
 from course_lib.adapters import CustomAdapter, Money, OrderId
-from course_lib.adapters.prompt.scripted import scripted
+from course_lib.adapters.prompt.script import scripted
 
 
 class Bill(dspy.Signature):

@@ -241,7 +241,7 @@ def test_a_model_that_obeys_is_stopped_by_the_guard_and_the_text_is_flagged(told
     )
     assert lines[2].startswith("refused: send_message needs a person's yes")
     assert lines[3].startswith("refused: only http://127.0.0.1:")
-    assert [(action.tool, said) for action, said in run.asked] == [
+    assert [(action.tool, said) for action, said in run.confirmations] == [
         ("refund", False),
         ("send_message", False),
         ("refund", False),
@@ -332,7 +332,7 @@ def test_without_text_of_others_nobody_is_asked(told):
         desk.tools["look_up_order"](order_id=ORDER)
         assert json.loads(desk.refund())["refunded_eur"] == EUROS
 
-    assert (run.sources, run.asked) == ([], [])
+    assert (run.sources, run.confirmations) == ([], [])
 
 
 def test_an_input_of_a_stranger_counts_as_read(told):

@@ -29,18 +29,22 @@ def test_words_are_counted(text, words):
 
 EXTRACTED = {
     "email": (
-        "Write ann.b+shop@mail.lantern.example, or <x@y.de>; not a@b, @c.de.",
-        ["ann.b+shop@mail.lantern.example", "x@y.de"],
+        "Write ann.b+shop@mail.lantern.example, <x@y.de> or o'brien@shop.example; not a@b, @c.de, x@@y.de.",
+        ["ann.b+shop@mail.lantern.example", "x@y.de", "o'brien@shop.example"],
     ),
     "order": ("O-10001 and (O-10002), not O-1, XO-10003, O-100044 or O-10001", ["O-10001", "O-10002"]),
     "customer": ("C-001, C-0011, c-002", ["C-001"]),
     "ticket": ("T-0001? T-00012", ["T-0001"]),
     "amount": ("79.90 EUR, €12, 5 euros and 1,50 €; not 12 kg", ["79.90 EUR", "€12", "5 euros", "1,50 €"]),
+    "amount with groups": ("It was €1,250.00, then 1.250,00 €.", ["€1,250.00", "1.250,00 €"]),
+    "amount in part": ("0,125 EUR, €1,25,000 and 1.2345 EUR", []),
     "date": ("from 2026-05-31 to 2026-13-01", ["2026-05-31"]),
 }
 
 
-@pytest.mark.parametrize(("kind", "text", "found"), [(k, *v) for k, v in EXTRACTED.items()], ids=EXTRACTED)
+@pytest.mark.parametrize(
+    ("kind", "text", "found"), [(k.split()[0], *v) for k, v in EXTRACTED.items()], ids=EXTRACTED
+)
 def test_things_are_extracted_once_and_in_order(kind, text, found):
     assert extract(text, kind) == found
 

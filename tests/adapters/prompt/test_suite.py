@@ -6,7 +6,7 @@ from dspy.utils.exceptions import AdapterParseError
 from course_lib import lm
 from course_lib.adapters import CustomAdapter, ReAsk, conformance
 from course_lib.adapters.prompt.requirements import REQUIREMENTS
-from course_lib.adapters.prompt.scripted import scripted
+from course_lib.adapters.prompt.script import scripted
 
 LISTENERS = "field listeners"
 ONE_REQUEST = "one request for a bad reply"
