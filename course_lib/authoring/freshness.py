@@ -1,6 +1,6 @@
 """What a solution's outputs rest on: the library's code and data that its lesson reaches, as one digest.
 
-Main path: digests(lessons) -> one for each, kept in its solution; another digest means that outputs may differ.
+Main path: digests(lessons) -> one for each, kept in its solution; with another, outputs may differ.
 A change of comments, docstrings or layout leaves the digest as it is; so does another version of Python.
 """
 

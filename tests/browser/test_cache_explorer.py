@@ -20,9 +20,7 @@ CELL = "explorer"
 
 def put_notebook(server: Lab) -> str:
     """Give the server a notebook with the lab in it; returns its address."""
-    cell = nbformat.v4.new_code_cell(
-        "from course_lib.labs import cache_explorer\ncache_explorer()", id=CELL
-    )
+    cell = nbformat.v4.new_code_cell("from course_lib.labs import cache_explorer\ncache_explorer()", id=CELL)
     spec = {"name": kernel.NAME, "display_name": "Advanced DSPy", "language": "python"}
     notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": spec})
     request = urllib.request.Request(

@@ -66,7 +66,9 @@ def test_a_board_that_nobody_holds_is_told_no_more():
 def test_refresh_shows_what_another_notebook_did(work):
     shown = board()
     code = (
-        "from course_lib.exercises import check\nfrom course_lib.exercises.engine import registry\nfrom tests.exercises.conftest import SAMPLES\n"
+        "from course_lib.exercises import check\n"
+        "from course_lib.exercises.engine import registry\n"
+        "from tests.exercises.conftest import SAMPLES\n"
         "registry.register(*SAMPLES)\ncheck('99.1', lambda value: value * 2)"
     )
     environment = os.environ | {"COURSE_WORK": str(work), "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from course_lib.exercises.engine.checks import expect_equal, fail, without_error
@@ -67,7 +68,7 @@ def _stored(store: Any, what: str, *rows: tuple[str, dict[str, Any], dict[str, A
 
     for row in rows:
         without_error(
-            lambda row=row: store.store_prediction(*row),
+            partial(store.store_prediction, *row),
             what,
             expected="no error",
             hint="Values go to the database as parameters (%s), never into the text of the statement.",

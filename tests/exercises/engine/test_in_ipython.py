@@ -25,7 +25,8 @@ for cell in json.loads(sys.argv[1]):
 print(json.dumps(shown))
 """
 SETUP = (
-    "from course_lib.exercises import check, hint, solution\nfrom course_lib.exercises.engine import progress, registry\n"
+    "from course_lib.exercises import check, hint, solution\n"
+    "from course_lib.exercises.engine import progress, registry\n"
     "from tests.exercises.conftest import SAMPLES\nregistry.register(*SAMPLES)"
 )
 LAST_SOURCE = "print(progress.last_source(progress.read(), '99.1'))"
