@@ -953,10 +953,10 @@ for each in (unknown, model):
 #
 # ### A database
 #
-# A real PostgreSQL comes with the course as a package: no Docker, no administrator, no port. It starts here and ends with its last user.
+# A real PostgreSQL comes with the course as a package: no Docker, no administrator, no port. It starts here and ends with the kernel.
 
 # %% name="postgres"
-from course_lib.services.postgres import running_postgres
+from course_lib.services import running_postgres
 
 server = running_postgres()
 

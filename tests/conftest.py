@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import shutil
 import socket
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +12,14 @@ import pytest
 
 from course_lib.authoring.isolation import CHOICES
 from tests import leftovers
+from tests.servers import (  # noqa: F401  # fixtures
+    _redis_of_this_run,
+    database_url,
+    own_redis,
+    postgres,
+    redis_url,
+    short_folder,
+)
 
 # Read by DSPy and LiteLLM at import or first use, so set before any test module is imported.
 _RUN = leftovers.begin()
@@ -61,8 +67,6 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     """Fail a run that leaves files or processes; they are looked for when its workers have ended."""
     yield
-    if postgres := sys.modules.get("course_lib.services.postgres"):
-        shutil.rmtree(postgres.default_folder(), ignore_errors=True)
     if _WORKER is None and (left := leftovers.end(_RUN)):
         reporter = session.config.pluginmanager.get_plugin("terminalreporter")
         reporter.section("left behind by this run", red=True)

@@ -21,15 +21,18 @@ from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.lm.keys import client_of, new_key
+from course_lib.services.child import Child
+from course_lib.services.supervisor import wait_for_word
 
 _ROOT = Path(__file__).resolve().parents[2]
 _CHILD = (
-    "import sys; sys.path.insert(0, {root!r}); from course_lib.lm.process import run_child; run_child({fd})"
+    "import sys; sys.path.insert(0, {root!r}); "
+    "from course_lib.lm.process import run_child; run_child({fd}, owner={owner})"
 )
 _STOP_S = 5.0
 
 _lock = threading.RLock()
-_child: _Child | None = None
+_endpoint: _Endpoint | None = None
 _starts = 0
 _last_port = 0  # a new endpoint takes the old one's place, so that LMs already made go on working
 _own_key = ""
@@ -39,7 +42,7 @@ class EndpointError(CourseError):
     """The endpoint cannot be started or reached."""
 
 
-class _Child:
+class _Endpoint:
     """The endpoint's process, as its parent sees it."""
 
     def __init__(self, port: int) -> None:
@@ -48,73 +51,44 @@ class _Child:
         except OSError:  # somebody else took the port meanwhile
             listener = _listen("127.0.0.1", 0)
         self.port: int = listener.getsockname()[1]
-        self._said: deque[str] = deque(maxlen=15)
-        self._parent = os.getpid()
+        self._last_lines: deque[str] = deque(maxlen=15)
         self._is_stopping = False
         with listener:
             fd = listener.fileno()
-            self._process = subprocess.Popen(  # noqa: S603  (our own program)
-                [sys.executable, "-P", "-c", _CHILD.format(root=str(_ROOT), fd=fd)],
-                stdin=subprocess.PIPE,
+            code = _CHILD.format(root=str(_ROOT), fd=fd, owner=os.getpid())
+            self.child = Child(
+                [sys.executable, "-P", "-c", code],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 pass_fds=[fd],
-                start_new_session=True,  # an interrupted kernel must not take its endpoint along
                 env={**os.environ, "COURSE_LM_OWNER": client_of(key())},
             )
         self._watcher = threading.Thread(target=self._watch, name="course-endpoint", daemon=True)
         self._watcher.start()
 
     def _watch(self) -> None:
-        """Keep the child's last words until it ends, and say so when nobody asked for that."""
-        assert self._process.stderr is not None
-        with self._process.stderr as words:
-            self._said.extend(line.decode(errors="replace").rstrip() for line in words)
-        self._process.wait()
+        """Keep the last lines that the child writes; report its end when nobody asked for that."""
+        assert self.child.process.stderr is not None
+        with self.child.process.stderr as lines:
+            self._last_lines.extend(line.decode(errors="replace").rstrip() for line in lines)
+        self.child.process.wait()
         if not self._is_stopping:
             sys.stderr.write(f"{self.report()}\n")
-
-    def is_running(self) -> bool:
-        """Return whether the child lives; a forked copy of this process cannot know and says yes."""
-        return os.getpid() != self._parent or self._process.poll() is None
-
-    def ends_within(self, limit_s: float) -> bool:
-        """Return whether the child has ended, or does so in time."""
-        if os.getpid() != self._parent:
-            return False
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(limit_s)
-        return self._process.poll() is not None
 
     def report(self) -> str:
         """Return why the child ended, with the last lines that it wrote."""
         if threading.current_thread() is not self._watcher:
             self._watcher.join(_STOP_S)
-        head = (
-            f"the model's endpoint ended with code {self._process.returncode}; lm.connect() starts a new one"
-        )
-        said = "".join(f"\n    {line}" for line in self._said)
-        return f"{head}; it wrote:{said}" if said else head
+        code = self.child.process.returncode
+        head = f"the model's endpoint ended with code {code}; lm.connect() starts a new one"
+        wrote = "".join(f"\n    {line}" for line in self._last_lines)
+        return f"{head}; it wrote:{wrote}" if wrote else head
 
     def stop(self) -> None:
-        """End the child; closing the pipe is enough."""
-        if os.getpid() != self._parent:
-            return
-        self._is_stopping = self._process.poll() is None  # one that died by itself is still to be reported
-        with contextlib.suppress(OSError):
-            assert self._process.stdin is not None
-            self._process.stdin.close()
-        try:
-            self._process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._watcher.join(_STOP_S)
-
-    def let_go(self) -> None:
-        """In a forked copy: drop the pipe, so that only the real parent keeps the child alive."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        """End the child; in a forked copy of its parent, do nothing."""
+        self._is_stopping = self.child.is_running()  # one that died by itself is still to be reported
+        if self.child.stop():
+            self._watcher.join(_STOP_S)
 
 
 def key() -> str:
@@ -139,16 +113,16 @@ def url() -> str:
     return f"http://127.0.0.1:{_ensure().port}/v1"
 
 
-def _ensure() -> _Child:
-    global _child, _starts, _last_port
+def _ensure() -> _Endpoint:
+    global _endpoint, _starts, _last_port
     with _lock:
-        if _child is None or not _child.is_running():
-            if _child is not None:
-                _child.stop()
-            _child = _Child(_last_port)
-            _last_port = _child.port
+        if _endpoint is None or not _endpoint.child.is_running():
+            if _endpoint is not None:
+                _endpoint.stop()
+            _endpoint = _Endpoint(_last_port)
+            _last_port = _endpoint.port
             _starts += 1
-        return _child
+        return _endpoint
 
 
 def check_alive(*, grace_s: float = 0.0) -> None:
@@ -157,8 +131,8 @@ def check_alive(*, grace_s: float = 0.0) -> None:
     Raises:
         EndpointError: with what it said, when it has ended.
     """
-    if _child is not None and _child.ends_within(grace_s):
-        raise EndpointError(_child.report())
+    if _endpoint is not None and _endpoint.child.ends_within(grace_s):
+        raise EndpointError(_endpoint.report())
 
 
 def starts() -> int:
@@ -168,18 +142,16 @@ def starts() -> int:
 
 def stop() -> None:
     """End this process's endpoint; the next connect() starts a new one."""
-    global _child
+    global _endpoint
     with _lock:
-        if _child is not None:
-            _child.stop()
-            _child = None
+        if _endpoint is not None:
+            _endpoint.stop()
+            _endpoint = None
 
 
 def _after_fork() -> None:
     global _lock
-    _lock = threading.RLock()
-    if _child is not None:
-        _child.let_go()
+    _lock = threading.RLock()  # another thread may have held it when this process was forked
 
 
 atexit.register(stop)
@@ -202,17 +174,14 @@ def _listen(host: str, port: int) -> socket.socket:
 # -- in the child, and in the foreground ---------------------------------------------------------------
 
 
-def run_child(fd: int) -> None:
-    """Serve on the listening socket `fd` until the parent is gone; the child's own main."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def run_child(fd: int, *, owner: int) -> None:
+    """Serve on the listening socket `fd` until the process `owner` is gone; the child's own main."""
+    threading.Thread(target=_end_with, args=(owner,), daemon=True).start()
     _run(socket.socket(fileno=fd), owner=os.environ.pop("COURSE_LM_OWNER", ""))
 
 
-def _end_with_parent() -> None:
-    """Leave when stdin ends: the parent closed it, or died in whatever way."""
-    with contextlib.suppress(OSError):
-        while os.read(0, 4096):
-            pass
+def _end_with(owner: int) -> None:
+    wait_for_word(owner)
     os._exit(0)
 
 
@@ -257,6 +226,6 @@ def describe() -> dict[str, Any]:
     """Return the endpoint's whereabouts without starting it: `shared` address, own `port`, `running`."""
     return {
         "shared": os.environ.get("COURSE_LM_URL"),
-        "port": _child.port if _child else None,
-        "running": _child.is_running() if _child else False,
+        "port": _endpoint.port if _endpoint else None,
+        "running": _endpoint.child.is_running() if _endpoint else False,
     }

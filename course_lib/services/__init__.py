@@ -1,9 +1,18 @@
 """Real servers as child processes, each of which ends with the process that started it.
 
+`running_redis()`: a Redis-protocol server (lesson 02, part 3)
+`running_postgres()`: a PostgreSQL (lesson 01, part 5)
+`Server`: what both return: `url`, `start()`, `stop()`, `kill()`, `close()`, `remove()`
+`RedisServerError`, `PostgresError`: the server cannot be started, stopped or reached
+`shown()`: an address without what could be a password
+
 Main path: running_redis() or running_postgres() -> a server with an address.
+Inside: server.py shares one among its users, instance.py starts and stops it,
+child.py and supervisor.py are the two sides of the process that ends it.
 """
 
-from course_lib.services.postgres import running_postgres
-from course_lib.services.redis import running_redis
+from course_lib.services.postgres import PostgresError, running_postgres
+from course_lib.services.redis import RedisServerError, running_redis
+from course_lib.services.server import Server, shown
 
-__all__ = ["running_postgres", "running_redis"]
+__all__ = ["PostgresError", "RedisServerError", "Server", "running_postgres", "running_redis", "shown"]

@@ -9,7 +9,7 @@ from dspy.utils.callback import BaseCallback
 from course_lib import lm
 from course_lib.caching import CacheManager, scope
 from course_lib.caching.seam import CacheMisuseError
-from course_lib.services.redis import RedisServerError
+from course_lib.services import RedisServerError, running_redis
 
 predict = dspy.Predict("question -> answer")
 
@@ -100,13 +100,12 @@ def test_a_server_of_its_own_is_started_and_let_go(monkeypatch):
 
 def test_a_wrong_option_leaves_no_server_behind(monkeypatch):
     monkeypatch.delenv("REDIS_URL", raising=False)
-    from course_lib.services import redis as redis_server
+    with running_redis() as server:
+        users = server._instance.users
+        with pytest.raises(TypeError):
+            CacheManager(colour="red")
 
-    before = dict(redis_server._processes)
-    with pytest.raises(TypeError):
-        CacheManager(colour="red")
-
-    assert redis_server._processes == before
+        assert server._instance.users == users
 
 
 def test_a_malformed_address_is_refused_by_name():

@@ -105,11 +105,11 @@ def test_an_endpoint_that_died_is_replaced_on_the_same_port_with_the_same_profil
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     lm.profile("mine", error_rate=1)
-    url, child = lm.url(), process._child
-    assert child
+    url, endpoint = lm.url(), process._endpoint
+    assert endpoint
 
-    os.kill(child._process.pid, signal.SIGKILL)
-    child._process.wait()
+    os.kill(endpoint.child.process.pid, signal.SIGKILL)
+    endpoint.child.process.wait()
 
     assert lm.url() == url
     client.restore_profiles()
@@ -153,7 +153,7 @@ def test_a_shared_endpoint_is_used_when_one_is_named(monkeypatch: pytest.MonkeyP
     assert (lm.url(), lm.key()) == ("http://127.0.0.1:9/v1", "anna")
     with pytest.raises(EndpointError, match=r"cannot be reached .* check COURSE_LM_URL"):
         lm.ledger()
-    assert process._child is None
+    assert process._endpoint is None
 
 
 def test_an_address_without_http_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

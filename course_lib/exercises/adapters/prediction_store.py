@@ -43,7 +43,7 @@ def _stand(store_class: StoreClass) -> Iterator[tuple[Any, Any]]:
     import psycopg
     from psycopg_pool import ConnectionPool
 
-    from course_lib.services.postgres import running_postgres
+    from course_lib.services import running_postgres
 
     url = running_postgres().url
     with psycopg.connect(url, autocommit=True) as ours:

@@ -1,16 +1,18 @@
-"""One Redis for a run of these tests, emptied for each that asks, and servers of a test's own."""
+"""Fixtures for all tests that need a real server: one for the whole run, or one of a test's own."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
-import redis
 
-from course_lib.services.redis import Server, running_redis
+from course_lib.services import Server, running_postgres, running_redis
+
+_numbers = count(1)
 
 
 @pytest.fixture
@@ -22,9 +24,8 @@ def short_folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def own_redis(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def own_redis(short_folder: Path) -> Iterator[Server]:
     """A server for a test that stops it, kills it or fills it."""
-    monkeypatch.delenv("REDIS_URL", raising=False)
     with running_redis(short_folder / "own") as server:
         yield server
 
@@ -40,6 +41,26 @@ def _redis_of_this_run() -> Iterator[Server]:
 @pytest.fixture
 def redis_url(_redis_of_this_run: Server) -> str:
     """The address of an empty Redis; a test that uses it must not stop it."""
+    import redis
+
     with redis.Redis.from_url(_redis_of_this_run.url) as client:
         client.flushall()
     return _redis_of_this_run.url
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """The PostgreSQL of this run; tests that stop it start it again."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def database_url(postgres: Server) -> str:
+    """The address of an empty database."""
+    import psycopg
+
+    name = f"test_{next(_numbers)}"
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return postgres.url.replace("/postgres?", f"/{name}?")
