@@ -20,7 +20,7 @@ RUN = "COURSE_TEST_RUN"
 """The variable by which every process of a run is known, however it was started."""
 OURS = ("scratch-*", "tmp_path", "inline-snapshot-*")
 """What conftest, pytest and its plugins keep in the folder until the run has ended."""
-NOT_YET_MENDED = ("course-pg-*", "lantern-*", "dask-scratch-space", "tmp*")
+NOT_YET_MENDED = ("lantern-*", "dask-scratch-space", "tmp*")
 """What some tests still leave in the folder."""
 PATIENCE_S = 20.0
 """A server whose process was killed ends by itself within this time."""
