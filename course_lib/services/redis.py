@@ -48,7 +48,7 @@ def running_redis(
     """
     if max_bytes < _LEAST_BYTES:
         raise RedisServerError(f"max_bytes is {max_bytes}; a server needs at least {_LEAST_BYTES}")
-    return share(_Redis, folder=folder, **{"maxmemory": max_bytes, "maxmemory-policy": policy})
+    return share(_Redis, folder, {"maxmemory": max_bytes, "maxmemory-policy": policy})
 
 
 class _Redis(Instance):
@@ -72,9 +72,8 @@ class _Redis(Instance):
             "maxmemory-samples": "10",
             **self.settings,
         }
-        return [
-            [_program(), *(text for name, value in options.items() for text in (f"--{name}", str(value)))]
-        ]
+        pairs = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        return [[_program(), *pairs]]
 
     @classmethod
     def check(cls, url: str) -> None:

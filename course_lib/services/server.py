@@ -1,6 +1,6 @@
 """A server as its users hold it: all users in a process share one, which ends with the last of them.
 
-Main path: share(kind) -> Server, for redis.py and postgres.py.
+Main path: share(kind, folder, settings) -> Server, for redis.py and postgres.py.
 """
 
 from __future__ import annotations
@@ -111,12 +111,12 @@ class Server:
         return instance
 
 
-def share(kind: type[Instance], *, folder: Path | None = None, **settings: Any) -> Server:
+def share(kind: type[Instance], folder: Path | None, settings: dict[str, Any]) -> Server:
     """Return a user's handle of this process's server, started if need be, or of the one that was chosen.
 
     Args:
         kind: of server.
-        folder: where to have one apart from the one that everybody shares.
+        folder: where to have one apart from the one that everybody shares, which None is.
         settings: of the server; its users have to agree on them.
 
     Raises:

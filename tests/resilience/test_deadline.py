@@ -12,7 +12,7 @@ from course_lib.resilience import Deadline, DeadlineExceeded
 
 
 @pytest.mark.parametrize(("inner_s", "left_s"), [(2, 2), (60, 10)], ids=["inner earlier", "outer earlier"])
-def test_nested_calls_see_the_earlier_deadline(clock: Any, inner_s: float, left_s: float) -> None:
+def test_nested_calls_see_the_earlier_deadline(clock, inner_s, left_s):
     with Deadline.after(10, clock=clock).applied() as outer:
         with Deadline.after(inner_s, clock=clock).applied() as inner:
             assert inner.remaining_s() == left_s
@@ -22,7 +22,7 @@ def test_nested_calls_see_the_earlier_deadline(clock: Any, inner_s: float, left_
     assert Deadline.current() is None
 
 
-def test_it_raises_when_it_has_passed_and_not_before(clock: Any) -> None:
+def test_it_raises_when_it_has_passed_and_not_before(clock):
     deadline = Deadline.after(10, clock=clock)
     clock.advance(9)
     deadline.check()
@@ -36,7 +36,7 @@ def test_it_raises_when_it_has_passed_and_not_before(clock: Any) -> None:
     assert deadline.remaining_s() == 0
 
 
-def test_tasks_inherit_it_and_do_not_disturb_each_other(clock: Any) -> None:
+def test_tasks_inherit_it_and_do_not_disturb_each_other(clock):
     async def left_s(limit_s: float) -> float:
         with Deadline.after(limit_s, clock=clock).applied() as deadline:
             await asyncio.sleep(0)
@@ -49,7 +49,7 @@ def test_tasks_inherit_it_and_do_not_disturb_each_other(clock: Any) -> None:
     assert asyncio.run(main()) == [5, 10, 7]
 
 
-def test_an_async_generator_closed_elsewhere_raises_nothing(clock: Any) -> None:
+def test_an_async_generator_closed_elsewhere_raises_nothing(clock):
     async def numbers() -> Any:
         with Deadline.after(5, clock=clock).applied():
             yield 1

@@ -57,7 +57,7 @@ def is_oserror(error: Exception) -> bool:
 
 
 @BOTH
-def test_an_error_that_goes_away_costs_one_more_call_each(call: Any) -> None:
+def test_an_error_that_goes_away_costs_one_more_call_each(call):
     service = Service(2, OSError("down"))
 
     assert call(retry(is_retryable=is_oserror), service) == "answer"
@@ -70,7 +70,7 @@ def test_an_error_that_goes_away_costs_one_more_call_each(call: Any) -> None:
     [(OSError("still down"), 3), (KeyError("wrong input"), 1)],
     ids=["lasting", "final"],
 )
-def test_the_last_error_is_raised_as_it_is(call: Any, error: Exception, calls: int) -> None:
+def test_the_last_error_is_raised_as_it_is(call, error, calls):
     service = Service(9, error)
 
     with pytest.raises(type(error)) as caught:
@@ -81,7 +81,7 @@ def test_the_last_error_is_raised_as_it_is(call: Any, error: Exception, calls: i
 
 
 @BOTH
-def test_no_call_is_repeated_after_the_deadline(call: Any, clock: Any) -> None:
+def test_no_call_is_repeated_after_the_deadline(call, clock):
     service = Service(99, OSError("down"), clock=clock, takes_s=4)
 
     with pytest.raises(OSError, match="down"):
@@ -91,7 +91,7 @@ def test_no_call_is_repeated_after_the_deadline(call: Any, clock: Any) -> None:
 
 
 @BOTH
-def test_an_earlier_deadline_around_the_call_holds_and_is_seen_inside(call: Any, clock: Any) -> None:
+def test_an_earlier_deadline_around_the_call_holds_and_is_seen_inside(call, clock):
     seen = []
 
     def fail() -> None:
@@ -109,7 +109,7 @@ def test_an_earlier_deadline_around_the_call_holds_and_is_seen_inside(call: Any,
 
 
 @pytest.mark.parametrize(("asked_s", "calls"), [(2.0, 2), (30.0, 1)], ids=["in time", "too late"])
-def test_a_wait_that_the_server_asks_for_is_kept_or_not_begun(clock: Any, asked_s: float, calls: int) -> None:
+def test_a_wait_that_the_server_asks_for_is_kept_or_not_begun(clock, asked_s, calls):
     service = Service(1, OSError("429"))
 
     with contextlib.suppress(OSError):
@@ -118,7 +118,7 @@ def test_a_wait_that_the_server_asks_for_is_kept_or_not_begun(clock: Any, asked_
     assert service.calls == calls
 
 
-def test_waits_double_up_to_the_longest_and_lose_up_to_half_at_random() -> None:
+def test_waits_double_up_to_the_longest_and_lose_up_to_half_at_random():
     waits = list(islice(waits_s(1, 5), 6))
     again = list(islice(waits_s(1, 5), 6))
 
@@ -126,7 +126,7 @@ def test_waits_double_up_to_the_longest_and_lose_up_to_half_at_random() -> None:
     assert waits != again
 
 
-def test_an_async_function_stays_one_and_both_keep_their_names() -> None:
+def test_an_async_function_stays_one_and_both_keep_their_names():
     async def ask() -> None: ...
 
     decorated = retry(is_retryable=is_oserror)(ask)

@@ -130,7 +130,7 @@ def test_programs_that_others_cannot_reach_are_copied_not_opened(monkeypatch):
 def test_when_no_place_will_do_the_message_says_why_and_what_to_do(monkeypatch):
     monkeypatch.setattr(instance, "_LONGEST_SOCKET", 10)
 
-    with pytest.raises(PostgresError, match=r"no place .* too long for a socket; .*set TMPDIR"):
+    with pytest.raises(PostgresError, match=r"no place .*/tmp: its name is too long for a.*set TMPDIR"):
         module._Postgres(None, {})
 
 
