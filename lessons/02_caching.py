@@ -618,7 +618,7 @@ dspy.cache = SmallCache(server.url, prefix)
 # DSPy bounds its memory tier too, but by the number of entries. What would a full one weigh?
 
 # %% name="weight-of-an-entry"
-from course_lib.caching.memory import deep_size_bytes
+from course_lib.caching import deep_size_bytes
 
 for each in tickets[:10]:
     triage(ticket=each)
@@ -1074,7 +1074,7 @@ check("2.3", RedisCache)
 # proves who wrote it.
 
 # %% name="wire"
-from course_lib.caching.wire import NotOurs, decode, encode
+from course_lib.caching import NotOurs, decode, encode
 
 SECRET = b"only the services know this"
 record = {"outputs": [article.body for article in desk.articles()], "usage": {"total_tokens": 6000}}
