@@ -13,6 +13,7 @@ The parts are those of `lessons/02_caching.py`. Names are loaded when first used
 | TieredCache, CacheMisuseError | memory, Redis and disk under every `dspy.LM` call | 3 |
 | CacheManager | sets a TieredCache up under DSPy, and takes it away again | 3 |
 | scope, current_scope, version_of | for whom, and by which version of a program, a call is made | 3 |
+| SingleFlight | one call for all who ask the same at once (exercise 2.4) | 3 |
 | CachedLM | an LM whose identical calls share a request, and whose hits stream | 3 |
 | MiniLM, SemanticCache | questions that mean the same (exercise 2.5); more in `caching.semantic` | 4 |
 | changing_last, shared_prefixes | prompts that a provider's own cache can use | 5 |
@@ -30,6 +31,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "batch.processor": ["BatchProcessor"],
+        "cache": ["CacheMisuseError", "TieredCache"],
         "cascade": ["Cascade", "search_agrees"],
         "context_budget": ["AnswerWithin"],
         "disk": ["DiskTier"],
@@ -41,10 +43,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "pareto": ["ask_both", "cascade_at", "cascade_gain", "draw_pareto", "each_alone"],
         "prefix": ["changing_last", "shared_prefixes"],
         "redis_tier": ["RedisTier"],
-        "seam": ["CacheMisuseError"],
         "semantic.cache": ["SemanticCache"],
         "semantic.minilm": ["MiniLM"],
-        "tiered": ["TieredCache"],
+        "single_flight": ["SingleFlight"],
         "wire": ["NotOurs", "decode", "encode"],
     },
 )
