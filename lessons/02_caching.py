@@ -618,7 +618,7 @@ dspy.cache = SmallCache(server.url, prefix)
 # DSPy bounds its memory tier too, but by the number of entries. What would a full one weigh?
 
 # %% name="weight-of-an-entry"
-from course_lib.caching.memory import deep_size_bytes
+from course_lib.caching import deep_size_bytes
 
 for each in tickets[:10]:
     triage(ticket=each)
@@ -1074,7 +1074,7 @@ check("2.3", RedisCache)
 # proves who wrote it.
 
 # %% name="wire"
-from course_lib.caching.wire import NotOurs, decode, encode
+from course_lib.caching import NotOurs, decode, encode
 
 SECRET = b"only the services know this"
 record = {"outputs": [article.body for article in desk.articles()], "usage": {"total_tokens": 6000}}
@@ -1341,7 +1341,7 @@ check("2.4", SingleFlight)
 # %% name="one-call-for-a-crowd"
 fronted = manager.front(steady)
 print(await crowd(fronted, size=1000), "call of the model for 1,000 identical tickets")
-print("shared a call under way:", cache.stats().hits["flight"])
+print("shared a call under way:", cache.stats().hits["in flight"])
 
 # %% [markdown]
 # The delicate part is the caller in front. When it is cancelled, its user has closed the page, the next in line asks instead;
@@ -1491,7 +1491,7 @@ with running_redis(Path(scratch.name) / "redis") as doomed:
     for moment, (happens, questions) in moments.items():
         happens()
         rows.append({"Redis": moment, **ask_many([f"{each} ({moment})" for each in tickets[:questions]])})
-        said = " ".join(shaken.stats().trouble).replace(str(doomed.folder), "...")
+        said = " ".join(shaken.stats().last_errors).replace(str(doomed.folder), "...")
         rows[-1]["the cache says"] = said or "nothing"
 dspy.cache = cache
 table(rows)

@@ -1,47 +1,51 @@
 """Caching and performance: an answer paid for once, many answers at once, and knowing what they cost.
 
-Main path: `from course_lib.caching import CacheManager, TieredCache`; names are loaded when first used.
+The parts are those of `lessons/02_caching.py`. Names are loaded when first used, so the face costs nothing.
+
+| name | what it is | part |
+| --- | --- | --- |
+| latency_budget, draw_latency_budget | where the milliseconds of a prediction go | 1 |
+| deep_size_bytes | what a value takes in memory | 3 |
+| MemoryTier | answers in this process, bounded by bytes (exercise 2.2) | 3 |
+| RedisTier | answers that all processes share (exercise 2.3) | 3 |
+| DiskTier | answers in a SQLite file | 3 |
+| encode, decode, NotOurs | an answer as bytes that can be checked, and back | 3 |
+| TieredCache, CacheMisuseError | memory, Redis and disk under every `dspy.LM` call | 3 |
+| CacheManager | sets a TieredCache up under DSPy, and takes it away again | 3 |
+| scope, current_scope, version_of | for whom, and by which version of a program, a call is made | 3 |
+| SingleFlight | one call for all who ask the same at once (exercise 2.4) | 3 |
+| CachedLM | an LM whose identical calls share a request, and whose hits stream | 3 |
+| MiniLM, SemanticCache | questions that mean the same (exercise 2.5); more in `caching.semantic` | 4 |
+| changing_last, shared_prefixes | prompts that a provider's own cache can use | 5 |
+| BatchProcessor | many items, each paid for once (exercise 2.6); more in `caching.batch` | 6 |
+| Cascade, search_agrees | the cheap model first, the dear one when it has to be | 7 |
+| ask_both, each_alone, cascade_at, cascade_gain, draw_pareto | what a cascade costs and gets right | 7 |
+| AnswerWithin | the part of a context that fits a budget | 7 |
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+import lazy_loader
 
-_PLACES = {
-    "AnswerWithin": "context_budget",
-    "BatchProcessor": "batch.processor",
-    "CacheManager": "manager",
-    "CachedLM": "front",
-    "Cascade": "cascade",
-    "DiskTier": "disk",
-    "MemoryTier": "memory",
-    "MiniLM": "semantic.minilm",
-    "RedisTier": "redis_tier",
-    "SemanticCache": "semantic.cache",
-    "TieredCache": "tiered",
-    "ask_both": "pareto",
-    "cascade_at": "pareto",
-    "cascade_gain": "pareto",
-    "changing_last": "prefix",
-    "draw_latency_budget": "latency",
-    "draw_pareto": "pareto",
-    "each_alone": "pareto",
-    "latency_budget": "latency",
-    "scope": "keys",
-    "search_agrees": "cascade",
-    "shared_prefixes": "prefix",
-}
-"""Public names, and the module below this package that each comes from."""
-
-__all__ = sorted(_PLACES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "batch.processor": ["BatchProcessor"],
+        "cache": ["CacheMisuseError", "TieredCache"],
+        "cascade": ["Cascade", "search_agrees"],
+        "context_budget": ["AnswerWithin"],
+        "disk": ["DiskTier"],
+        "front": ["CachedLM"],
+        "keys": ["current_scope", "scope", "version_of"],
+        "latency": ["draw_latency_budget", "latency_budget"],
+        "manager": ["CacheManager"],
+        "memory": ["MemoryTier", "deep_size_bytes"],
+        "pareto": ["ask_both", "cascade_at", "cascade_gain", "draw_pareto", "each_alone"],
+        "prefix": ["changing_last", "shared_prefixes"],
+        "redis_tier": ["RedisTier"],
+        "semantic.cache": ["SemanticCache"],
+        "semantic.minilm": ["MiniLM"],
+        "single_flight": ["SingleFlight"],
+        "wire": ["NotOurs", "decode", "encode"],
+    },
+)

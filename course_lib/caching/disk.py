@@ -1,11 +1,11 @@
 """The last tier: answers in one SQLite file, still there tomorrow; bounded, and without pickles.
 
-Main path: put(key, value, ttl_s=...) -> a row; the rows longest unused leave before `max_bytes` are reached.
+Main path: put(key, value, ttl_s=...) -> a row; at `max_bytes` SQLite says that it is full, and room is made.
 Source: SQLite's write-ahead log: several processes of one machine can share the file. Not on a network disk.
 
 What may go wrong, and what comes of it. A damaged file: set aside beside itself, and a new one begun. A full
-disk: puts are refused, reads go on. What is to be dropped and cannot be: nothing is read until it is. A file
-that cannot be opened or written, or is another program's: off, with a try now and then. `trouble` says so.
+disk: puts are refused, reads go on. A file that cannot be opened or written, or is another program's: left
+alone, with a try now and then. `last_error` says so.
 """
 
 from __future__ import annotations
@@ -15,46 +15,40 @@ import os
 import sqlite3
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from course_lib.caching.tiers import Clock, Rest, as_bytes
+from course_lib.caching.forks import renew_in_children
+from course_lib.caching.tiers import UTF_8, Clock, Guard
 
 T = TypeVar("T")
 
 MAX_BYTES = 512 * 1024 * 1024
-_OURS = 0x41444331
+_OURS = 0x41444332
 """In the file's head (SQLite's application_id), so that no other program's database is taken for a cache."""
 _PAGE_BYTES = 4096
 _FEWEST_PAGES = 64
-_ROW_BYTES = 160  # of bookkeeping: places in two indexes, and what pages leave empty
 _BUSY_S = 0.25
-_REST_S = 1.0
-_LONGEST_REST_S = 30.0
-_USES_KEPT = 64
-_MOST_OWED = 100
+_BUSY_DROPPING_S = 5.0
 _USE_GRAIN_S = 10.0
-_SPARE_SHARE = 0.05
-"""Room made beyond what is needed, so that not every put has to make some."""
+"""A use is noted when the last one is longer ago, so that a hit is seldom a write."""
+_ROOM_SHARES = (0.0, 0.1, 0.5)
+"""Which share of the entries leaves when the file is full: the longest unused, after those that have
+expired."""
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_NO_WRITES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY)
 _SCHEMA = (
-    "CREATE TABLE entry (key BLOB UNIQUE, value BLOB, size INTEGER, expires_at REAL, used_at REAL)",
+    "CREATE TABLE entry (key BLOB PRIMARY KEY, expires_at REAL, used_at REAL, value BLOB)",
     "CREATE INDEX entry_used ON entry (used_at)",
-    "CREATE INDEX entry_expires ON entry (expires_at) WHERE expires_at IS NOT NULL",
     "CREATE TABLE tag (tag BLOB, key BLOB, PRIMARY KEY (tag, key)) WITHOUT ROWID",
     "CREATE INDEX tag_key ON tag (key)",
-    "CREATE TABLE total (size INTEGER)",
-    "INSERT INTO total VALUES (0)",
-    "CREATE TRIGGER entry_in AFTER INSERT ON entry BEGIN UPDATE total SET size = size + new.size; END",
-    "CREATE TRIGGER entry_out AFTER DELETE ON entry BEGIN UPDATE total SET size = size - old.size; "
-    "DELETE FROM tag WHERE key = old.key; END",
+    "CREATE TRIGGER entry_out AFTER DELETE ON entry BEGIN DELETE FROM tag WHERE key = old.key; END",
     f"PRAGMA application_id = {_OURS}",
 )
 
-
-_Row = tuple[bytes, bytes, int, float | None, float]
+_DROP_TAG = "DELETE FROM entry WHERE key IN (SELECT key FROM tag WHERE tag = ?)"
+_DROP_OLDEST = "DELETE FROM entry WHERE rowid IN (SELECT rowid FROM entry ORDER BY used_at LIMIT ?)"
 
 
 class _NotACacheError(Exception):
@@ -66,92 +60,102 @@ class DiskTier:
 
     name = "disk"
 
-    def __init__(self, path: Path | str, max_bytes: int = MAX_BYTES, *, clock: Clock = time.time) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        max_bytes: int = MAX_BYTES,
+        *,
+        clock: Clock = time.time,
+        first_wait_s: float = 1.0,
+    ) -> None:
         """Open the file, or make it, readable by its owner alone.
 
         Args:
             path: the file; its folder is made.
             max_bytes: the file never grows beyond this (its log, beside it, may take some MB for a while).
             clock: seconds that go on while no process runs.
+            first_wait_s: how long the file is left alone after a first failure; doubles up to eight times
+            that.
         """
-        self.path = Path(path).absolute()
-        self.max_bytes = max_bytes
-        self.refused = 0
-        """Values that were not kept: too large, or the file was full, busy or away."""
+        self.path, self.max_bytes = Path(path).absolute(), max_bytes
         self._clock = clock
-        self._line = Rest(_REST_S, _LONGEST_REST_S)
-        self._writing = Rest(_REST_S, _LONGEST_REST_S)
+        self._guard = Guard(str(self.path), first_wait_s=first_wait_s)
         self._notice = ""
-        self._used: dict[bytes, float] = {}
-        self._owed: list[Callable[[sqlite3.Connection], int]] = []
-        self._db: sqlite3.Connection | None = None
         self._is_closed = False
+        self._db: sqlite3.Connection | None = None
         self._lock = threading.Lock()
-        _tiers.add(self)
+        renew_in_children(self)
         self._attempt(lambda _: None, None)
 
     def __repr__(self) -> str:
-        return f"DiskTier({str(self.path)!r}{', in trouble' if not self.healthy else ''})"
+        return f"DiskTier({str(self.path)!r}{', in error' if self._guard.last_error else ''})"
 
     @property
-    def healthy(self) -> bool:
-        """False while the file is left alone, or refuses writes."""
-        return not (self._line.trouble or self._writing.trouble)
-
-    @property
-    def trouble(self) -> str:
+    def last_error(self) -> str:
         """What is wrong, or was set aside, in one line; empty when nothing is."""
-        return self._line.trouble or self._writing.trouble or self._notice
+        return self._guard.last_error or self._notice
 
     def get(self, key: str) -> bytes | None:
-        """Return the value; None when it is not there, has run out, or the file cannot be read."""
-        return self._attempt(lambda db: self._read(db, as_bytes(key)), None)
+        """Return the value; None when it is not there, has expired, or the file cannot be read."""
+        name, now = key.encode(*UTF_8), self._clock()
+
+        def read(db: sqlite3.Connection) -> tuple[bytes, float] | None:
+            row = db.execute("SELECT value, used_at, expires_at FROM entry WHERE key = ?", (name,)).fetchone()
+            is_current = row is not None and (row[2] is None or now < row[2]) and isinstance(row[0], bytes)
+            return row[:2] if is_current else None
+
+        row = self._attempt(read, None)
+        if row is not None and now - row[1] > _USE_GRAIN_S:
+            statement = "UPDATE entry SET used_at = ? WHERE key = ?"
+            self._attempt(lambda db: db.execute(statement, (now, name)), None, writes=True)
+        return row[0] if row is not None else None
 
     def put(self, key: str, value: bytes, *, ttl_s: float | None, tags: tuple[str, ...] = ()) -> bool:
         """Store a value for `ttl_s` seconds; None leaves it there until it is crowded out."""
-        name, marks = as_bytes(key), [as_bytes(tag) for tag in tags]
-        size = len(value) + len(name) + _ROW_BYTES + 2 * sum(len(mark) + len(name) for mark in marks)
-        if size > self.max_bytes // 2 or (ttl_s is not None and ttl_s <= 0):
+        name, now = key.encode(*UTF_8), self._clock()
+        if len(value) > self.max_bytes // 2 or (ttl_s is not None and ttl_s <= 0):
             self.delete([key])  # what was there before must not outlive what was to replace it
-            self.refused += 1
             return False
-        now = self._clock()
-        row = (name, value, size, None if ttl_s is None else now + ttl_s, now)
-        kept = self._attempt(lambda db: self._write(db, row, marks), False, writes=True)
-        self.refused += not kept
-        return kept
+        row = (name, None if ttl_s is None else now + ttl_s, now, value)
+        marks = [(tag.encode(*UTF_8), name) for tag in tags]
+
+        def write(db: sqlite3.Connection) -> None:
+            db.execute("DELETE FROM entry WHERE key = ?", (name,))  # a REPLACE would leave its tags
+            db.execute("INSERT INTO entry VALUES (?, ?, ?, ?)", row)
+            db.executemany("INSERT OR IGNORE INTO tag VALUES (?, ?)", marks)
+
+        return self._attempt(lambda db: self._with_room(db, write), False, writes=True)
 
     def delete(self, keys: Iterable[str]) -> int:
         """Drop these keys; returns how many were there."""
-        wanted = [(as_bytes(key),) for key in keys]
-
-        def drop(db: sqlite3.Connection) -> int:
-            with _transaction(db):
-                return db.executemany("DELETE FROM entry WHERE key = ?", wanted).rowcount
-
-        return self._drop(drop) if wanted else 0
+        wanted = [(key.encode(*UTF_8),) for key in keys]
+        return self._attempt(lambda db: db.executemany("DELETE FROM entry WHERE key = ?", wanted).rowcount, 0)
 
     def drop_tag(self, tag: str) -> int:
-        """Drop all that was put with this tag; returns how many were there."""
-        statement, name = "DELETE FROM entry WHERE key IN (SELECT key FROM tag WHERE tag = ?)", as_bytes(tag)
-        return self._drop(lambda db: db.execute(statement, (name,)).rowcount)
+        """Drop all that was put with this tag; returns how many were there.
+
+        It waits longer than others for a process that is writing: this is asked for seldom, and by somebody.
+        """
+
+        def drop(db: sqlite3.Connection) -> int:
+            db.execute(f"PRAGMA busy_timeout = {int(1000 * _BUSY_DROPPING_S)}")
+            try:
+                return db.execute(_DROP_TAG, (tag.encode(*UTF_8),)).rowcount
+            finally:
+                db.execute(f"PRAGMA busy_timeout = {int(1000 * _BUSY_S)}")
+
+        return self._attempt(drop, 0)
 
     def clear(self) -> None:
         """Drop everything, and give the room back to the disk."""
-        self._used.clear()
-        self._drop(_drop_all)
-        self._attempt(lambda db: db.execute("VACUUM"), None)
+        self._attempt(lambda db: db.execute("DELETE FROM entry"), None, writes=True)
+        self._attempt(lambda db: db.execute("VACUUM"), None, writes=True)
 
     def size_bytes(self) -> int:
         """Return what the entries take in the file; 0 when it cannot be read."""
-
-        def pages(db: sqlite3.Connection) -> int:
-            used, free = (
-                db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count")
-            )
-            return int(used - free) * _PAGE_BYTES
-
-        return self._attempt(pages, 0)
+        return self._attempt(
+            lambda db: (_pragma(db, "page_count") - _pragma(db, "freelist_count")) * _PAGE_BYTES, 0
+        )
 
     def close(self) -> None:
         """Give the file back; every get is a miss from then on."""
@@ -159,135 +163,81 @@ class DiskTier:
         with self._lock:
             self._disconnect()
 
-    def _drop(self, work: Callable[[sqlite3.Connection], int]) -> int:
-        """Drop something; when that cannot be done now, nothing is read until it is."""
-        dropped = self._attempt(work, -1)
-        if dropped < 0:
-            with self._lock:
-                self._owed = [*self._owed, work] if len(self._owed) < _MOST_OWED else [_drop_all]
-        return max(0, dropped)
+    def renew(self) -> None:
+        """Open the file anew, as a forked child must (see forks.py)."""
+        if self._db is not None:
+            _former.append(self._db)  # SQLite forbids using, or closing, in a child what its parent opened
+        self._db, self._lock = None, threading.Lock()
 
-    # -- with the lock held ------------------------------------------------------------------------------
-
-    def _read(self, db: sqlite3.Connection, key: bytes) -> bytes | None:
-        row = db.execute("SELECT value, expires_at, used_at FROM entry WHERE key = ?", (key,)).fetchone()
-        now = self._clock()
-        if row is None or (row[1] is not None and row[1] <= now):
-            return None
-        if now - row[2] > _USE_GRAIN_S:  # so that a hit is seldom a write
-            self._used[key] = now
-            if len(self._used) >= _USES_KEPT and self._writing.may_try():
-                with _transaction(db):
-                    self._note_uses(db)
-        return row[0] if isinstance(row[0], bytes) else None
-
-    def _write(self, db: sqlite3.Connection, row: _Row, tags: list[bytes]) -> bool:
-        for share in (0.0, 0.1, 0.3):
+    def _with_room(self, db: sqlite3.Connection, write: Callable[[sqlite3.Connection], None]) -> bool:
+        """Write in a transaction; when the file is full, after dropping what has expired or is least used."""
+        for share in _ROOM_SHARES:
             try:
                 with _transaction(db):
-                    self._make_room(db, row[2] + int(share * self.max_bytes))
-                    db.execute("DELETE FROM entry WHERE key = ?", row[:1])
-                    db.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?)", row)
-                    db.executemany("INSERT OR IGNORE INTO tag VALUES (?, ?)", [(tag, row[0]) for tag in tags])
+                    if share:
+                        db.execute("DELETE FROM entry WHERE expires_at <= ?", (self._clock(),))
+                        (count,) = db.execute("SELECT count(*) FROM entry").fetchone()
+                        db.execute(_DROP_OLDEST, (1 + int(share * count),))
+                    write(db)
                 return True
             except sqlite3.OperationalError as error:
-                if _code(error) != sqlite3.SQLITE_FULL or share == 0.3 or not self._is_at_its_limit(db):
+                if _code(error) != sqlite3.SQLITE_FULL or not self._is_at_its_limit(db):
                     raise
         return False
 
-    def _make_room(self, db: sqlite3.Connection, size_bytes: int) -> None:
-        (total,) = db.execute("SELECT size FROM total").fetchone()
-        if total + size_bytes <= self.max_bytes:
-            return
-        self._note_uses(db)
-        db.execute("DELETE FROM entry WHERE expires_at <= ?", (self._clock(),))
-        (total,) = db.execute("SELECT size FROM total").fetchone()
-        too_much = total + size_bytes - self.max_bytes
-        leaving = []
-        if too_much > 0:
-            too_much += int(_SPARE_SHARE * self.max_bytes)
-            for rowid, size in db.execute("SELECT rowid, size FROM entry ORDER BY used_at"):
-                leaving.append((rowid,))
-                too_much -= size
-                if too_much <= 0:
-                    break
-        db.executemany("DELETE FROM entry WHERE rowid = ?", leaving)
-
-    def _note_uses(self, db: sqlite3.Connection) -> None:
-        uses = [(used_at, key) for key, used_at in self._used.items()]
-        self._used.clear()
-        db.executemany("UPDATE entry SET used_at = ? WHERE key = ?", uses)
-
     def _is_at_its_limit(self, db: sqlite3.Connection) -> bool:
         """Return whether it is our own limit that is reached, and not the disk's."""
-        return bool(db.execute("PRAGMA page_count").fetchone()[0] >= self._most_pages() - _FEWEST_PAGES)
+        return _pragma(db, "page_count") >= self._most_pages() - _FEWEST_PAGES
 
     def _most_pages(self) -> int:
         return max(_FEWEST_PAGES, self.max_bytes // _PAGE_BYTES)
 
-    # -- the file ----------------------------------------------------------------------------------------
-
     def _attempt(self, work: Callable[[sqlite3.Connection], T], otherwise: T, *, writes: bool = False) -> T:
-        with self._lock:
-            if self._is_closed or not self._line.may_try() or (writes and not self._writing.may_try()):
-                return otherwise
-            try:
-                if self._db is None:
-                    self._db = self._connect()
-                if self._owed and not self._pay(self._db, may_write=writes):
-                    return otherwise
-                result = work(self._db)
-            except (sqlite3.Error, OSError, _NotACacheError, UnicodeError) as error:
-                self._note(error)
-                return otherwise
-            self._line.worked()
-            if writes:
-                self._writing.worked()
-            return result
+        def with_file() -> T:
+            if self._db is None:
+                self._db = self._connect()
+            return work(self._db)
 
-    def _pay(self, db: sqlite3.Connection, *, may_write: bool) -> bool:
-        """Drop what could not be dropped before."""
-        if not may_write and not self._writing.may_try():
-            return False
-        while self._owed:
-            self._owed[0](db)
-            del self._owed[0]
-        self._writing.worked()
-        return True
+        with self._lock:
+            if self._is_closed:
+                return otherwise
+            return self._guard.attempt(with_file, otherwise, writes=writes, note=self._note)
 
     def _connect(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite gives its log the same rights
         db = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
         try:
-            with _transaction(db):
-                (mark,) = db.execute("PRAGMA application_id").fetchone()
-                (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-                if mark != _OURS and tables:
-                    raise _NotACacheError(f"{self.path} is another program's database; name another file")
-                for statement in () if tables else _SCHEMA:
-                    db.execute(statement)
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = OFF")  # kills lose nothing; a power cut may cost the file
-            db.execute(f"PRAGMA max_page_count = {self._most_pages()}")
+            if not _has_tables(db):
+                with _transaction(db):  # another process may be beginning it too
+                    for statement in () if _has_tables(db) else _SCHEMA:
+                        db.execute(statement)
+            if _pragma(db, "application_id") != _OURS:
+                raise _NotACacheError(f"{self.path} is another program's database; name another file")
             log_pages = min(1000, self._most_pages() // 2)
-            db.execute(f"PRAGMA wal_autocheckpoint = {log_pages}")
-            db.execute(f"PRAGMA journal_size_limit = {log_pages * _PAGE_BYTES}")
+            for setting in (
+                "journal_mode = WAL",
+                "synchronous = OFF",  # kills lose nothing; a power cut may cost the file
+                f"max_page_count = {self._most_pages()}",
+                f"wal_autocheckpoint = {log_pages}",
+                f"journal_size_limit = {log_pages * _PAGE_BYTES}",
+            ):
+                db.execute(f"PRAGMA {setting}")
         except BaseException:
             db.close()
             raise
         return db
 
-    def _note(self, error: Exception) -> None:
+    def _note(self, error: Exception, _: bool) -> None:
         code, words = _code(error), " ".join(str(error).split())
+        if code in _NO_WRITES:
+            self._guard.refused(f"{self.path} takes no writes: {words}")
+            return
+        self._disconnect()
         if code in _DAMAGED:
-            self._disconnect()
             self._set_aside()
-        elif code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            self._writing.failed(f"{self.path} takes no writes: {words}")
         else:
-            self._disconnect()
-            self._line.failed(words if str(self.path) in words else f"{self.path}: {words}")
+            self._guard.failed(words if str(self.path) in words else f"{self.path}: {words}")
 
     def _set_aside(self) -> None:
         aside = self.path.with_name(f"{self.path.name}.damaged")
@@ -296,7 +246,7 @@ class DiskTier:
             for ending in ("-wal", "-shm"):
                 self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
         except OSError as error:
-            self._line.failed(f"{self.path} is damaged and cannot be set aside: {error.strerror}")
+            self._guard.failed(f"{self.path} is damaged and cannot be set aside: {error.strerror}")
         else:
             self._notice = f"{self.path} was damaged; it is now {aside.name}, and a new one was begun"
 
@@ -305,16 +255,6 @@ class DiskTier:
         if db is not None:
             with contextlib.suppress(sqlite3.Error):
                 db.close()
-
-    def _start_anew_in_child(self) -> None:
-        if self._db is not None:
-            _parents.append(self._db)  # SQLite forbids using, or closing, in a child what its parent opened
-        self._db = None
-        self._lock = threading.Lock()
-
-
-def _drop_all(db: sqlite3.Connection) -> int:
-    return db.execute("DELETE FROM entry").rowcount
 
 
 @contextlib.contextmanager
@@ -329,18 +269,17 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+def _has_tables(db: sqlite3.Connection) -> bool:
+    return bool(db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
+
+
+def _pragma(db: sqlite3.Connection, name: str) -> int:
+    return int(db.execute(f"PRAGMA {name}").fetchone()[0])
+
+
 def _code(error: Exception) -> int:
     """Return SQLite's primary code of an error; 0 when it is not SQLite's."""
     return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
 
 
-_tiers: weakref.WeakSet[DiskTier] = weakref.WeakSet()
-_parents: list[sqlite3.Connection] = []
-
-
-def _after_fork() -> None:
-    for tier in tuple(_tiers):
-        tier._start_anew_in_child()  # noqa: SLF001  (this module's own class)
-
-
-os.register_at_fork(after_in_child=_after_fork)
+_former: list[sqlite3.Connection] = []

@@ -1,6 +1,7 @@
-"""An answer with what must travel beside it: until when it counts, for whom, and what its question had seen.
+"""An answer with what must travel beside it: for whom, since when and how long it counts, what it cost.
 
-Main path: Sealer.seal(entry, key) -> bytes for Redis or disk; Sealer.open(bytes, key) -> the entry, or None.
+Main path: Entry.of(record, ...) -> memory keeps the entry; encoded(entry, key) -> bytes for Redis or disk;
+decoded(bytes, key) -> the entry, or None; entry.answer() -> an object of the caller's own.
 """
 
 from __future__ import annotations
@@ -13,85 +14,104 @@ from typing import Any
 import orjson
 
 from course_lib.caching import wire
-from course_lib.caching.invalidation import Place
+from course_lib.caching.answers import cost_of, is_plain, is_readable
+from course_lib.caching.invalidation import Stamp
 from course_lib.caching.memory import deep_size_bytes
+
+_ENTRY_BYTES = 320
+"""What an Entry takes beside its body: its own fields, and their numbers, tuples and places."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One answer, as it lies outside memory."""
+    """One answer that the cache keeps."""
 
-    record: Any
-    """Plain JSON."""
+    body: Any
+    """JSON as bytes, decoded for each caller: that takes a seventh of the time of a deep copy. Or an
+    object."""
+    is_json: bool
     tags: tuple[str, ...]
     """Names under which it is dropped."""
-    place: Place
-    """In the log of invalidations, when the question was asked."""
-    until_s: float | None
-    """Seconds since 1970; None: as long as there is room."""
+    stamp: Stamp
+    """Which invalidations were known when its question was asked."""
+    kept_s: float
+    """When it was kept, in seconds since 1970."""
+    ttl_s: float | None
+    """How long it counts from then on; None: as long as there is room."""
+    tokens: int
+    """What it took when it was asked for."""
+    cost_usd: float
 
+    @classmethod
+    def of(
+        cls, value: Any, *, tags: tuple[str, ...], stamp: Stamp, kept_s: float, ttl_s: float | None
+    ) -> Entry:
+        """Return the entry of an answer, independent of the object given."""
+        is_json = is_plain(value)
+        body = orjson.dumps(value) if is_json else copy.deepcopy(value)
+        return cls(body, is_json, tags, stamp, kept_s, ttl_s, *cost_of(value))
 
-@dataclass(frozen=True, slots=True)
-class Sealer:
-    """How entries become bytes and back."""
+    def answer(self) -> Any:
+        """Return the answer as an object of the caller's own, marked as a hit as DSPy marks it."""
+        return orjson.loads(self.body) if self.is_json else copied(self.body)
 
-    signing_key: bytes | None = None
-    """With it, only who knows it can make an entry that is taken for ours."""
-    compress_over_bytes: int = wire.COMPRESS_OVER_BYTES
-    """Longer ones are compressed."""
+    def left_s(self, now_s: float) -> float | None:
+        """Return how long it still counts (None: without end); 0 if it does not, or was kept in the future.
 
-    def seal(self, entry: Entry, key: str) -> bytes:
-        """Return the bytes that stand for the entry under this key and no other."""
-        plain = {
-            "until": entry.until_s,
-            "place": list(entry.place),
-            "tags": list(entry.tags),
-            "record": entry.record,
-        }
-        return wire.encode(
-            plain, key=key, signing_key=self.signing_key, compress_over_bytes=self.compress_over_bytes
-        )
-
-    def open(self, blob: bytes, key: str) -> Entry | None:
-        """Return the entry, or None for bytes that are damaged or not ours."""
-        try:
-            plain = wire.decode(blob, key=key, signing_key=self.signing_key)
-            milliseconds, number = plain["place"]
-            until_s = plain["until"]
-            return Entry(
-                plain["record"],
-                tuple(map(str, plain["tags"])),
-                (int(milliseconds), int(number)),
-                None if until_s is None else float(until_s),
-            )
-        except (wire.NotOurs, LookupError, TypeError, ValueError):
+        A clock that was set back would prolong its life: what seems to come from the future is over.
+        """
+        if self.ttl_s is None:
             return None
+        age_s = now_s - self.kept_s
+        return max(0.0, self.ttl_s - age_s) if age_s > -CLOCKS_DIFFER_S else 0.0
+
+    @property
+    def size_bytes(self) -> int:
+        """What memory needs for it."""
+        if self.is_json:
+            return _ENTRY_BYTES + sys.getsizeof(self.body)
+        return _ENTRY_BYTES + int(getattr(self.body, "nbytes", 0)) + deep_size_bytes(self.body)
 
 
-_FRESH = (dict, list, str)
+CLOCKS_DIFFER_S = 60.0
+"""By so much may the clocks of two machines differ."""
 
 
-def held_in_memory(value: Any, *, is_plain: bool) -> tuple[Any, int]:
-    """Return what memory keeps of an answer, and how many bytes that takes.
-
-    JSON is kept as bytes, which are decoded for each caller: that takes a seventh of the time of a deep copy.
-    """
-    if is_plain:
-        body = orjson.dumps(value)
-        return body, sys.getsizeof(body)
-    return copy.deepcopy(value), int(getattr(value, "nbytes", 0)) + deep_size_bytes(value)
-
-
-def handed_out(value: Any, *, is_shared: bool = False) -> Any:
-    """Return an object of the caller's own, marked as a hit as DSPy marks it.
-
-    What JSON knows has been decoded for this caller, unless it `is_shared` with others. The rest lies in
-    memory as it is, and is copied.
-    """
-    if value is None or (type(value) in _FRESH and not is_shared):
-        return value
+def copied(value: Any) -> Any:
+    """Return a copy for one caller, marked as a hit as DSPy marks it."""
     value = copy.deepcopy(value)
     if hasattr(value, "usage"):
         value.usage = {}
         object.__setattr__(value, "cache_hit", True)
     return value
+
+
+def encoded(entry: Entry, key: str, **options: Any) -> bytes:
+    """Return the bytes that stand for an entry of JSON under this key and no other.
+
+    Raises:
+        NotPlain: it is too large.
+    """
+    head = [entry.tags, entry.stamp[0], entry.kept_s, entry.ttl_s, entry.tokens, entry.cost_usd]
+    return wire.pack(orjson.dumps([head, orjson.Fragment(entry.body)]), key=key, **options)
+
+
+def decoded(blob: bytes, key: str, *, signing_key: bytes | None = None) -> Entry | None:
+    """Return the entry; None for bytes that are damaged, not ours, or no answer that DSPy could read."""
+    try:
+        (tags, known, kept_s, ttl_s, tokens, cost_usd), record = wire.decode(
+            blob, key=key, signing_key=signing_key
+        )
+        entry = Entry(
+            orjson.dumps(record),
+            True,
+            tuple(map(str, tags)),
+            (int(known), 0),
+            float(kept_s),
+            None if ttl_s is None else float(ttl_s),
+            int(tokens),
+            float(cost_usd),
+        )
+    except (wire.NotOurs, LookupError, TypeError, ValueError):
+        return None
+    return entry if is_readable(record) else None

@@ -1,6 +1,6 @@
-"""Locks that a forked child finds open, though a thread of its parent held them at the fork.
+"""What a forked child must make anew: locks that a thread of its parent held, connections, calls under way.
 
-Main path: an object with renew_locks() calls renew_in_children(self) once, when it is made.
+Main path: an object with renew() calls renew_in_children(self) once, when it is made.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Protocol
 
 
 class Renewable(Protocol):
-    """Something with locks."""
+    """Something with locks, connections or waiting threads."""
 
-    def renew_locks(self) -> None:
-        """Make the locks anew."""
+    def renew(self) -> None:
+        """Make them anew."""
         ...
 
 
@@ -22,13 +22,13 @@ _owners: weakref.WeakSet[Renewable] = weakref.WeakSet()
 
 
 def renew_in_children(owner: Renewable) -> None:
-    """Have `owner.renew_locks()` called in every child that is forked from now on."""
+    """Have `owner.renew()` called in every child that is forked from now on."""
     _owners.add(owner)
 
 
-def _renew() -> None:
+def _renew_all() -> None:
     for owner in tuple(_owners):
-        owner.renew_locks()
+        owner.renew()
 
 
-os.register_at_fork(after_in_child=_renew)
+os.register_at_fork(after_in_child=_renew_all)

@@ -39,7 +39,7 @@ _CREDENTIALS = frozenset(
         "vertex_credentials",
     }
 )
-"""Never part of a key. Who may see an answer is said by the scope, not by whose key paid for it."""
+"""Never part of a key. The scope says who may see an answer, not the key that paid for it."""
 
 _ENDPOINTS = ("api_base", "base_url")
 
@@ -47,14 +47,14 @@ _CLIENTS = "dspy.clients."
 _TYPED = f"{_CLIENTS}lm15.complete"
 """What DSPy calls the entry of calls with an lm15.Request; no function has this name."""
 
-_TWINS = {
+_SYNC_ENTRIES = {
     "dspy.clients.lm.alitellm_completion": "dspy.clients.lm.litellm_completion",
     "dspy.clients.lm.alitellm_text_completion": "dspy.clients.lm.litellm_text_completion",
     "dspy.clients.lm.alitellm_responses_completion": "dspy.clients.lm.litellm_responses_completion",
     f"{_TYPED}.async": _TYPED,
     "dspy.clients.embedding._cached_acompute_embeddings": "dspy.clients.embedding._cached_compute_embeddings",
 }
-"""The async entry that DSPy names apart from its sync twin, though both send the same request."""
+"""Async entries that DSPy names apart from the sync ones, though both send the same request."""
 
 
 class UnkeyableError(CourseError):
@@ -161,27 +161,50 @@ def version_of(program: dspy.Module) -> str:
     return hashlib.blake2b(state, digest_size=6).hexdigest()
 
 
-# -- endpoint ------------------------------------------------------------------------------------------
+# -- the call under way --------------------------------------------------------------------------------
 
-_endpoint: ContextVar[str | None] = ContextVar("course_cache_endpoint", default=None)
+
+@dataclass(slots=True, eq=False)
+class LMCall:
+    """The call of an LM that is under way in this context, or was the last one.
+
+    It is changed in place: in `acall` DSPy runs get() and put() in worker threads, each with a copy of the
+    caller's context, where setting a context variable would not be seen outside.
+    """
+
+    lm: Any
+    endpoint: str | None
+    """DSPy puts it into the request of an ordinary call, but not into that of a typed `lm15.Request`."""
+    key: str | None = None
+    """Of the entry that the call is about."""
+    stamp: tuple[int, int] | None = None
+    """Which invalidations were known when it was asked."""
+    is_open: bool = True
+
+
+current_call: ContextVar[LMCall | None] = ContextVar("course_cache_call", default=None)
+"""The call of an LM that is under way in this context, or was the last one."""
+
+
+def begin_call(lm: Any) -> None:
+    """Note that a call of `lm` begins in this context."""
+    current_call.set(LMCall(lm, endpoint_of(getattr(lm, "kwargs", {}))))
 
 
 @contextmanager
-def calling(lm: Any, options: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """Note the endpoint of an LM for the keys made in this block.
-
-    DSPy puts it into the request of an ordinary call, but not into that of a typed `lm15.Request`.
-    """
-    token = _endpoint.set(endpoint_of({**getattr(lm, "kwargs", {}), **(options or {})}))
+def calling(lm: Any, options: Mapping[str, Any] | None = None) -> Iterator[LMCall]:
+    """Yield the call of `lm` under way: the one that begin_call() noted, or one for this block."""
+    endpoint, call = endpoint_of({**getattr(lm, "kwargs", {}), **(options or {})}), current_call.get()
+    if call is not None and call.is_open and call.lm is lm:
+        call.endpoint = endpoint
+        yield call
+        return
+    call = LMCall(lm, endpoint)
+    token = current_call.set(call)
     try:
-        yield
+        yield call
     finally:
-        _endpoint.reset(token)
-
-
-def note_endpoint(lm: Any) -> None:
-    """Note the endpoint of an LM for the keys made later in this context (see `calling`)."""
-    _endpoint.set(endpoint_of(getattr(lm, "kwargs", {})))
+        current_call.reset(token)
 
 
 def endpoint_of(options: Mapping[str, Any]) -> str | None:
@@ -210,9 +233,10 @@ def key_of(
     """
     params = {name: value for name, value in request.items() if name not in _CREDENTIALS}
     entry = params.get("_fn_identifier")
-    if entry in _TWINS:
-        params["_fn_identifier"] = entry = _TWINS[entry]
-    url = _endpoint.get() if entry == _TYPED else endpoint_of(params)
+    if entry in _SYNC_ENTRIES:
+        params["_fn_identifier"] = entry = _SYNC_ENTRIES[entry]
+    call = current_call.get() if entry == _TYPED else None
+    url = call.endpoint if call is not None else endpoint_of(params)
     for name in (*ignored, *_ENDPOINTS):
         params.pop(name, None)
     digest = _started(namespace, scope, url).copy()

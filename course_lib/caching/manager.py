@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dspy
 
-from course_lib.caching.seam import CacheMisuseError
+from course_lib.caching.cache import CacheMisuseError, TieredCache
+from course_lib.caching.front import CachedLM
 from course_lib.caching.stats import Stats
-from course_lib.caching.tiered import TieredCache
 from course_lib.services.redis import Server, running_redis
-
-if TYPE_CHECKING:
-    from course_lib.caching.front import CachedLM
 
 
 class CacheManager:

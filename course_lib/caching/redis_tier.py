@@ -1,46 +1,41 @@
 """The shared tier: answers that every process sees, in Redis, which may fail at any time without harm.
 
-Main path: get(key) -> one GETRANGE within `deadline_s`; put(key, value, ttl_s=...) -> one script that sets
-the value with its time to live and notes its tags. An error is a miss; then Redis is left alone for a moment.
-Source: redis-py 8.1; any server that speaks Redis 5 or later, but no cluster (a script touches several keys).
+Main path: get(key) -> one GETRANGE within `deadline_s`; put(...) -> one transaction: the value with its
+time to live, and its key in a set per tag. An error is a miss; then Redis is left alone for a moment.
+Source: redis-py 8.1; any server that speaks Redis 5 or later, but no cluster (a transaction has several
+keys).
 
 What Redis may do, and what comes of it. Down, restarted, stopped or slow: one deadline lost, then misses
-without delay and a try now and then. Full and refusing writes: reads go on. Evicting: entries and notes of
-tags leave, so each entry carries its tags too, and drop_tag() looks through all once anything was evicted.
+without delay and a try now and then. Full and refusing writes: reads go on. Made a replica: the connections
+are dropped, so that the next one reaches whoever now stands at the address. Evicting: an entry is a miss; a
+set of keys that is gone lets the entries of its tag stay until they expire, though they are never served
+(see invalidation.py).
 """
 
 from __future__ import annotations
 
-import os
-import weakref
-from collections.abc import Callable, Iterable, Iterator
-from hashlib import blake2b
-from itertools import islice
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
+from redis.exceptions import NoPermissionError, OutOfMemoryError
 from redis.retry import Retry
 
-from course_lib.caching.redis_script import PUT, first_bytes
-from course_lib.caching.tiers import Rest, as_bytes
+from course_lib.caching.forks import renew_in_children
+from course_lib.caching.tiers import UTF_8, Guard
 from course_lib.services.redis import RedisServerError, shown
 
 T = TypeVar("T")
 
 LARGEST_BYTES = 8 * 1024 * 1024
-_LONGEST_REST = 8
-"""In first rests."""
+TAG_TTL_S = 30 * 86_400
+"""How long the keys of a tag are remembered after its last put."""
 _MOST_CONNECTIONS = 64
 _CHUNK = 500
-_MARK_BYTES = 8
-_MOST_TAGS = 32
-_MOST_OWED = 1000
-_FOR_EVER_S = 10 * 365 * 86400
-_NOTHING: list[bytes] = []
+_FOR_EVER_S = 10 * 365 * 86_400
 _ALL_BUSY = "No connection available"
-_REFUSALS = (redis.exceptions.OutOfMemoryError, redis.ReadOnlyError)
-_REFUSED_WRITES = ("OOM", "MISCONF", "READONLY", "NOREPLICAS")
+_REFUSALS = (OutOfMemoryError, redis.ReadOnlyError, NoPermissionError)
 
 
 class RedisTier:
@@ -54,7 +49,7 @@ class RedisTier:
         *,
         prefix: str = "course:",
         deadline_s: float = 0.25,
-        rest_s: float = 0.25,
+        first_wait_s: float = 0.25,
         max_value_bytes: int = LARGEST_BYTES,
     ) -> None:
         """Take an address; nothing is sent yet.
@@ -63,144 +58,112 @@ class RedisTier:
             url: redis://, rediss:// or unix://. A password in it is shown nowhere.
             prefix: begins every key of this tier; nothing else in Redis is touched.
             deadline_s: how long connecting or one answer may take. Looking up a host's name is not included.
-            rest_s: how long Redis is left alone after a first failure; doubles up to eight times that.
+            first_wait_s: how long Redis is left alone after a first failure; doubles up to eight times that.
             max_value_bytes: larger values are neither kept nor read.
 
         Raises:
             RedisServerError: the address is malformed.
         """
-        self.prefix = prefix
-        self.address = shown(url)
-        self.refused = 0
-        """Values that were not kept: too large, or Redis was full or away."""
-        self._url = url
-        self._deadline_s = deadline_s
-        self._max_bytes = max_value_bytes
-        self._line = Rest(rest_s, _LONGEST_REST * rest_s)
-        self._writing = Rest(rest_s, _LONGEST_REST * rest_s)
-        self._owed: dict[bytes, None] = {}
+        self.prefix, self.address = prefix, shown(url)
+        self._url, self._deadline_s, self._max_bytes = url, deadline_s, max_value_bytes
+        self._guard = Guard(f"Redis at {self.address}", first_wait_s=first_wait_s)
         self._is_closed = False
-        self._client = self.connect()
-        self._put = self._client.register_script(PUT)
-        _tiers.add(self)
+        self.client = self._connect()
+        renew_in_children(self)
 
     def __repr__(self) -> str:
-        return f"RedisTier({self.address!r}, prefix={self.prefix!r}{', in trouble' if self.trouble else ''})"
+        return f"RedisTier({self.address!r}, prefix={self.prefix!r}{', in error' if self.last_error else ''})"
 
     @property
-    def healthy(self) -> bool:
-        """False while Redis is left alone, or refuses writes."""
-        return not self.trouble
-
-    @property
-    def trouble(self) -> str:
+    def last_error(self) -> str:
         """What is wrong, in one line; empty when nothing is."""
-        return self._line.trouble or self._writing.trouble
+        return self._guard.last_error
 
-    # -- the tier --------------------------------------------------------------------------------------
+    def attempt(self, work: Callable[[redis.Redis], T], otherwise: T, *, writes: bool = False) -> T:
+        """Return what `work` does with the client; `otherwise` while Redis is away, or when it fails.
+
+        Args:
+            work: uses the client in few and short steps: the deadline holds for each answer.
+            otherwise: returned when it cannot be done.
+            writes: leave it while Redis refuses writes, though it can be read.
+        """
+        if self._is_closed:
+            return otherwise
+        return self._guard.attempt(lambda: work(self.client), otherwise, writes=writes, note=self._note)
 
     def get(self, key: str) -> bytes | None:
-        """Return the value; None when it is not there, has run out, or Redis does not give it in time."""
+        """Return the value; None when it is not there, has expired, or Redis does not give it in time."""
         name = self._name("e:", key)
-        if self._owed and (name in self._owed or not self._pay()):
-            return None
         # A range, so that a giant that somebody else stored here is not read to its end.
-        raw = self.attempt(lambda client: first_bytes(client, name, self._max_bytes), None)
-        if not isinstance(raw, bytes) or not raw or len(raw) > self._max_bytes:
-            return None
-        return raw[1 + _MARK_BYTES * raw[0] :]
+        value: Any = self.attempt(lambda client: client.getrange(name, 0, self._max_bytes), None)
+        return value if isinstance(value, bytes) and 0 < len(value) <= self._max_bytes else None
 
     def put(self, key: str, value: bytes, *, ttl_s: float | None, tags: tuple[str, ...] = ()) -> bool:
         """Store a value for `ttl_s` seconds; None leaves it there until Redis evicts it."""
-        size = 1 + _MARK_BYTES * len(tags) + len(value)
-        if size > self._max_bytes or len(tags) > _MOST_TAGS or (ttl_s is not None and ttl_s <= 0):
+        if not value or len(value) > self._max_bytes or (ttl_s is not None and ttl_s <= 0):
             self.delete([key])  # what was there before must not outlive what was to replace it
-            self.refused += 1
             return False
-        framed = b"".join((bytes((len(tags),)), *map(_mark, tags), value))
-        ttl_ms = 0 if ttl_s is None or ttl_s > _FOR_EVER_S else max(1, int(1000 * ttl_s))
-        keys = [self._name("e:", key), *(self._name("t:", tag) for tag in tags)]
-        values: list[int | bytes] = [ttl_ms, framed, as_bytes(key)]
-        kept = self.attempt(lambda client: self._put(keys, values, client), None, writes=True) is not None
-        if kept:
-            self._owed.pop(keys[0], None)
-        self.refused += not kept
-        return kept
+        ttl_ms = None if ttl_s is None or ttl_s > _FOR_EVER_S else max(1, int(1000 * ttl_s))
+        sets = [self._name("t:", tag) for tag in tags]
+
+        def work(client: redis.Redis) -> bool:
+            pipe = client.pipeline(transaction=True)
+            pipe.set(self._name("e:", key), value, px=ttl_ms)
+            for name in sets:
+                pipe.sadd(name, key.encode(*UTF_8))
+                pipe.expire(name, TAG_TTL_S)
+            done = pipe.execute(raise_on_error=False)
+            foreign = [
+                name for name, reply in zip(sets, done[1::2], strict=True) if isinstance(reply, Exception)
+            ]
+            if foreign:  # somebody else's values under the names of our sets
+                client.unlink(*foreign)
+            return done[0] is True
+
+        return self.attempt(work, False, writes=True)
 
     def delete(self, keys: Iterable[str]) -> int:
-        """Drop these keys; returns how many were there. What Redis does not take now, it is told later."""
-        dropped = 0
-        for names in _chunks(self._name("e:", key) for key in keys):
-            done = self.attempt(lambda client: _count(client.unlink(*names)), -1)  # noqa: B023
-            dropped += max(0, done)
-            if done < 0:
-                self._owed = dict.fromkeys([*self._owed, *names][-_MOST_OWED:])
-        return dropped
+        """Drop these keys; returns how many were there."""
+        return self._unlink([self._name("e:", key) for key in keys])
 
     def drop_tag(self, tag: str) -> int:
         """Drop all that was put with this tag; returns how many were there."""
-        notes = self._name("t:", tag)
-        dropped = 0
-        while members := self.attempt(lambda client: _range(client, notes), _NOTHING):
-            done = self.attempt(lambda client: self._unlink_noted(client, notes, members), -1)
-            if done < 0:
-                break
-            dropped += done
-        if self.attempt(_has_evicted, True):
-            dropped += self._unlink(self._marked(_mark(tag)))
+        name = self._name("t:", tag)
+        nothing: Any = ()
+        members = self.attempt(lambda client: client.smembers(name), nothing)
+        dropped = self._unlink([self._name("e:", "") + member for member in members])
+        self._unlink([name])
         return dropped
 
     def clear(self) -> None:
-        """Drop every entry and every note of tags below the prefix."""
+        """Drop every entry and every set of keys below the prefix."""
+        special = str.maketrans({c: f"\\{c}" for c in "*?[]\\^-"})
         for part in ("e:", "t:"):
-            self._unlink(self._scan(part))
+            self._unlink(self._matching(f"{self.prefix}{part}".translate(special) + "*"))
 
     def size_bytes(self) -> int:
         """Return the memory that the whole server uses; 0 when it does not say."""
-        return self.attempt(lambda client: _count(client.info("memory").get("used_memory")), 0)
+        return self.attempt(lambda client: int(client.info("memory")["used_memory"]), 0)
 
     def close(self) -> None:
         """Give the connections back; every get is a miss from then on."""
         self._is_closed = True
-        self._client.close()
+        self.client.close()
 
-    # -- for others that keep something in the same Redis ------------------------------------------------
+    def renew(self) -> None:
+        """Go on with new connections, as a forked child must; those in use are left to whoever uses them."""
+        _former.append(
+            self.client
+        )  # in a child its pool may be locked for ever, and closing it takes the lock
+        self.client = self._connect()
 
-    def attempt(self, work: Callable[[redis.Redis], T], otherwise: T, *, writes: bool = False) -> T:
-        """Return what `work` does with the client; `otherwise` if Redis is in trouble, or gets into it.
-
-        Whatever `work` raises counts as Redis' failure and is told by `trouble`.
-
-        Args:
-            work: uses the client it is given, in few and short steps: the deadline holds for each answer.
-            otherwise: returned when it cannot be done.
-            writes: leave it while Redis refuses writes, though it can be read.
-        """
-        if self._is_closed or not self._line.may_try() or (writes and not self._writing.may_try()):
-            return otherwise
-        try:
-            result = work(self._client)
-        except Exception as error:  # border: a cache in trouble must not fail the call that it was to spare
-            self._note(error, writes=writes)
-            return otherwise
-        self._line.worked()
-        if writes:
-            self._writing.worked()
-        return result
-
-    def connect(self, *, deadline_s: float | None = None) -> redis.Redis:
-        """Return a client of its own for the same server, say to listen with; close it after use.
-
-        Raises:
-            RedisServerError: the address is malformed.
-        """
-        limit_s = self._deadline_s if deadline_s is None else deadline_s
+    def _connect(self) -> redis.Redis:
         try:
             pool = redis.BlockingConnectionPool.from_url(
                 self._url,
                 max_connections=_MOST_CONNECTIONS,
                 timeout=self._deadline_s,
-                socket_timeout=limit_s,
+                socket_timeout=self._deadline_s,
                 socket_connect_timeout=self._deadline_s,
                 retry=Retry(NoBackoff(), 0),
                 driver_info=None,
@@ -208,7 +171,7 @@ class RedisTier:
             )
             pool.connection_class(
                 **pool.connection_kwargs
-            )  # tells an unknown option now, not at the first get
+            )  # tells of an unknown option now, not at the first get
         except (ValueError, TypeError, AttributeError):  # whose words may hold the password
             raise RedisServerError(
                 f"the Redis address ({self.address}) is not of the form redis://:password@host:6379/0, "
@@ -218,68 +181,28 @@ class RedisTier:
         client.auto_close_connection_pool = True
         return client
 
-    # -- inside ------------------------------------------------------------------------------------------
-
-    def _note(self, error: Exception, *, writes: bool) -> None:
-        words = " ".join(str(error).split())
-        if isinstance(error, redis.ResponseError):
-            if words.startswith("WRONGTYPE"):
-                return  # somebody else's value under our name: a miss, and no trouble
-            if writes or isinstance(error, _REFUSALS) or words.startswith(_REFUSED_WRITES):
-                self._line.worked()
-                self._writing.failed(f"Redis at {self.address} refuses writes: {words:.120}")
-                return
-        if words.startswith(_ALL_BUSY):
-            return  # so many callers at once: a miss for this one, and no trouble of Redis'
-        self._line.failed(f"Redis at {self.address}: {_reason(error)}: {words:.120}")
-
-    def _pay(self) -> bool:
-        """Drop what Redis did not take when it was to be dropped."""
-        names = list(self._owed)
-        if self.attempt(lambda client: _count(client.unlink(*names)), -1) < 0:
-            return False
-        for name in names:
-            self._owed.pop(name, None)
-        return True
-
-    def _start_anew_in_child(self) -> None:
-        _parents.append(self._client)  # its pool may be locked for ever, by a thread that exists no more
-        self._client = self.connect()
+    def _note(self, error: Exception, writes: bool) -> None:
+        words = " ".join(str(error).rpartition("caused error: ")[2].split())  # before it stands the value
+        if words.startswith(("WRONGTYPE", _ALL_BUSY)):
+            return  # somebody else's value under our name, or so many callers at once: a miss
+        if isinstance(error, redis.ReadOnlyError):
+            former, self.client = self.client, self._connect()
+            former.connection_pool.disconnect(inuse_connections=False)
+        if isinstance(error, _REFUSALS) or (writes and isinstance(error, redis.ResponseError)):
+            self._guard.refused(f"Redis at {self.address} refuses writes: {words:.120}")
+        else:
+            self._guard.failed(f"Redis at {self.address}: {_reason(error)}: {words:.120}")
 
     def _name(self, part: str, text: str) -> bytes:
-        return as_bytes(self.prefix + part + text)
+        return (self.prefix + part + text).encode(*UTF_8)
 
-    def _unlink(self, names: Iterable[bytes]) -> int:
-        return sum(
-            self.attempt(lambda client: _count(client.unlink(*chunk)), 0)  # noqa: B023
-            for chunk in _chunks(names)
-        )
+    def _matching(self, pattern: str) -> list[bytes]:
+        nothing: list[bytes] = []
+        return self.attempt(lambda client: list(client.scan_iter(pattern, count=_CHUNK)), nothing)
 
-    def _unlink_noted(self, client: redis.Redis, notes: bytes, members: list[bytes]) -> int:
-        pipe = client.pipeline(transaction=False)
-        pipe.unlink(*(self._name("e:", "") + member for member in members))
-        pipe.zrem(notes, *members)
-        return int(pipe.execute()[0])
-
-    def _marked(self, mark: bytes) -> Iterator[bytes]:
-        """Yield the names of the entries that were put with the tag of this mark."""
-        for names in _chunks(self._scan("e:")):
-            heads = self.attempt(lambda client: _heads(client, names), _NOTHING)  # noqa: B023
-            yield from (name for name, head in zip(names, heads, strict=False) if mark in _marks(head))
-
-    def _scan(self, part: str) -> Iterator[bytes]:
-        """Yield the names below the prefix; ends early when Redis gets into trouble."""
-        special = str.maketrans({c: f"\\{c}" for c in "*?[]\\^-"})
-        pattern = f"{self.prefix}{part}".translate(special) + "*"
-        cursor = 0
-        while True:
-            found = self.attempt(lambda client: client.scan(cursor, match=pattern, count=_CHUNK), None)  # noqa: B023
-            if found is None:
-                return
-            cursor, names = found
-            yield from (name for name in names if isinstance(name, bytes))
-            if cursor == 0:
-                return
+    def _unlink(self, names: list[bytes]) -> int:
+        chunks = [names[n : n + _CHUNK] for n in range(0, len(names), _CHUNK)]
+        return sum(self.attempt(lambda client: int(client.unlink(*chunk)), 0) for chunk in chunks)  # noqa: B023
 
 
 def _reason(error: Exception) -> str:
@@ -287,53 +210,7 @@ def _reason(error: Exception) -> str:
         return "it refuses the login"
     if isinstance(error, redis.TimeoutError):
         return "it does not answer in time"
-    if isinstance(error, redis.ConnectionError):
-        return "it cannot be reached"
-    return type(error).__name__
+    return "it cannot be reached" if isinstance(error, redis.ConnectionError) else type(error).__name__
 
 
-def _mark(tag: str) -> bytes:
-    return blake2b(as_bytes(tag), digest_size=_MARK_BYTES).digest()
-
-
-def _marks(head: bytes) -> list[bytes]:
-    return [head[1 + _MARK_BYTES * n :][:_MARK_BYTES] for n in range(head[0] if head else 0)]
-
-
-def _heads(client: redis.Redis, names: list[bytes]) -> list[bytes]:
-    """Return the beginning of each value, enough for its marks."""
-    pipe = client.pipeline(transaction=False)
-    for name in names:
-        pipe.getrange(name, 0, _MARK_BYTES * _MOST_TAGS)
-    return [head if isinstance(head, bytes) else b"" for head in pipe.execute(raise_on_error=False)]
-
-
-def _range(client: redis.Redis, notes: bytes) -> list[bytes]:
-    found: Any = client.zrange(notes, 0, _CHUNK - 1)
-    return list(found)
-
-
-def _count(reply: object) -> int:
-    return reply if isinstance(reply, int) else 0
-
-
-def _has_evicted(client: redis.Redis) -> bool:
-    return bool(client.info("stats").get("evicted_keys", 1))
-
-
-def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
-    rest = iter(items)
-    while chunk := list(islice(rest, _CHUNK)):
-        yield chunk
-
-
-_tiers: weakref.WeakSet[RedisTier] = weakref.WeakSet()
-_parents: list[redis.Redis] = []
-
-
-def _after_fork() -> None:
-    for tier in tuple(_tiers):
-        tier._start_anew_in_child()  # noqa: SLF001  (this module's own class)
-
-
-os.register_at_fork(after_in_child=_after_fork)
+_former: list[redis.Redis] = []

@@ -19,7 +19,8 @@ class Stats:
     """A cache's figures since it was made (or since its counters were reset)."""
 
     hits: dict[str, int]
-    """By tier: memory, redis, disk; `flight` is an answer shared with a call that was already under way."""
+    """By tier: memory, redis, disk; `in flight` is an answer shared with a call that was already under
+    way."""
     misses: int
     """Questions that had to be asked, those without a key included."""
     puts: int
@@ -36,7 +37,7 @@ class Stats:
     """Dollars that the hits cost when they were asked, where the price is known."""
     size_bytes: dict[str, int]
     """By tier: room taken."""
-    trouble: tuple[str, ...]
+    last_errors: tuple[str, ...]
     """One line for each thing that is wrong now."""
 
     @property
@@ -63,7 +64,7 @@ class Stats:
             *((("refused", _listed(self.refused)),) if self.refused else ()),
             ("saved", f"{self.saved_tokens} tokens, ${self.saved_cost_usd:.6f}"),
             ("room taken", room or "none"),
-            *(("trouble", line) for line in self.trouble),
+            *(("last error", line) for line in self.last_errors),
         ]
 
     def __str__(self) -> str:
@@ -86,20 +87,20 @@ class Tally:
     """The counters behind Stats; threads may share it."""
 
     def __init__(self) -> None:
-        self.renew_locks()
+        self.renew()
         self.reset()
         renew_in_children(self)
 
-    def renew_locks(self) -> None:
+    def renew(self) -> None:
         """Make the lock anew (see forks.py)."""
         self._lock = threading.Lock()
 
     def reset(self) -> None:
         """Count from zero."""
         with self._lock:
-            self._hits: Counter[str] = Counter()
             self._misses = self._puts = self._tokens = 0
             self._cost_usd = 0.0
+            self._hits: Counter[str] = Counter()
             self._not_kept: Counter[str] = Counter()
             self._unkeyable: Counter[str] = Counter()
             self._refused: Counter[str] = Counter()
@@ -112,16 +113,12 @@ class Tally:
             self._tokens += tokens
             self._cost_usd += cost_usd
 
-    def miss(self) -> None:
-        """Count a miss."""
+    def miss(self, *, unkeyable: str = "") -> None:
+        """Count a miss, or a question without a key, which is one of its own kind."""
         with self._lock:
             self._misses += 1
-
-    def unkeyable(self, reason: str) -> None:
-        """Count a question without a key: a miss of its own kind."""
-        with self._lock:
-            self._misses += 1
-            self._unkeyable[reason] += 1
+            if unkeyable:
+                self._unkeyable[unkeyable] += 1
 
     def kept(self) -> None:
         """Count an answer kept."""
@@ -143,7 +140,7 @@ class Tally:
         with self._lock:
             self._own_errors[f"the cache failed in {type(error).__name__}: {error!s:.120}"] += 1
 
-    def snapshot(self, *, size_bytes: Mapping[str, int], trouble: tuple[str, ...]) -> Stats:
+    def snapshot(self, *, size_bytes: Mapping[str, int], last_errors: tuple[str, ...]) -> Stats:
         """Return the figures of now."""
         with self._lock:
             own = tuple(f"{line} ({count} times)" for line, count in self._own_errors.items())
@@ -157,7 +154,7 @@ class Tally:
                 saved_tokens=self._tokens,
                 saved_cost_usd=self._cost_usd,
                 size_bytes=dict(size_bytes),
-                trouble=trouble + own,
+                last_errors=last_errors + own,
             )
 
 

@@ -1,19 +1,23 @@
 """What every tier of the cache can do, and how one that fails is left alone for a while.
 
-Main path: a Tier stores bytes under a key; Rest decides whether a tier in trouble is asked again.
+Main path: a Tier stores bytes under a key; a Guard calls what may fail, through two circuit breakers.
 """
 
 from __future__ import annotations
 
-import os
-import threading
-import time
-import weakref
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from course_lib.resilience import CircuitBreaker
+
+T = TypeVar("T")
 Clock = Callable[[], float]
-"""Returns seconds; only differences of its results count."""
+"""Returns seconds."""
+
+UTF_8 = ("utf-8", "surrogatepass")
+"""How names are encoded; half a character, which JSON can smuggle in, is no reason to fail."""
+
+_LONGEST_WAIT = 8  # in first waits
 
 
 class Tier(Protocol):
@@ -23,17 +27,12 @@ class Tier(Protocol):
     """One word for tables: memory, redis, disk."""
 
     @property
-    def healthy(self) -> bool:
-        """False while the tier is being left alone."""
-        ...
-
-    @property
-    def trouble(self) -> str:
+    def last_error(self) -> str:
         """What is wrong, in one line; empty when nothing is."""
         ...
 
     def get(self, key: str) -> bytes | None:
-        """Return the value, None when it is not there, has run out, or cannot be had in time."""
+        """Return the value, None when it is not there, has expired, or cannot be had in time."""
         ...
 
     def put(self, key: str, value: bytes, *, ttl_s: float | None, tags: tuple[str, ...] = ()) -> bool:
@@ -61,63 +60,58 @@ class Tier(Protocol):
         ...
 
 
-class Rest:
-    """Leaves something alone after a failure, longer each time, then lets one caller at a time try again."""
+class Guard:
+    """Calls a store through circuit breakers: one for all calls, one for writes alone.
 
-    def __init__(self, first_s: float, longest_s: float, *, clock: Clock = time.monotonic) -> None:
-        self.trouble = ""
-        """The last failure, in one line; empty once it works again."""
-        self._first_s = first_s
-        self._longest_s = longest_s
-        self._clock = clock
-        self._wait_s = first_s
-        self._until = 0.0
-        self._is_tried = False
-        self._lock = threading.Lock()
-        _rests.add(self)
+    Args:
+        name: of the store.
+        first_wait_s: how long the store is left alone after a failure; doubles up to eight times that.
+    """
 
-    def may_try(self) -> bool:
-        """Return whether to ask now; while in trouble, one caller is let through after each rest."""
-        if not self.trouble:
-            return True
-        with self._lock:
-            now = self._clock()
-            if now < self._until:
-                return False
-            self._until = now + self._wait_s  # the others go on resting while this one tries
-            self._is_tried = True
-            return True
+    def __init__(self, name: str, *, first_wait_s: float) -> None:
+        self.calls, self.writes = (
+            CircuitBreaker(
+                each, threshold=1, first_wait_s=first_wait_s, longest_wait_s=_LONGEST_WAIT * first_wait_s
+            )
+            for each in (name, f"writing to {name}")
+        )
 
-    def failed(self, trouble: str) -> None:
-        """Begin a rest, or a longer one; calls that began before it and fail now do not lengthen it."""
-        with self._lock:
-            if self._is_tried:
-                self._wait_s = min(2 * self._wait_s, self._longest_s)
-            if self._is_tried or not self.trouble:
-                self._until = self._clock() + self._wait_s
-            self._is_tried = False
-            self.trouble = trouble
+    @property
+    def last_error(self) -> str:
+        """What is wrong, in one line; empty when nothing is."""
+        return self.calls.last_error or self.writes.last_error
 
-    def worked(self) -> None:
-        """End the trouble."""
-        if self.trouble:
-            with self._lock:
-                self.trouble = ""
-                self._wait_s = self._first_s
-                self._is_tried = False
+    def attempt(
+        self, work: Callable[[], T], otherwise: T, *, writes: bool, note: Callable[[Exception, bool], None]
+    ) -> T:
+        """Return work()'s value; `otherwise` while a breaker is open, and when it raises an error.
 
+        Args:
+            work: what to do with the store.
+            otherwise: returned when it cannot be done.
+            writes: whether it is left while the store refuses writes, though it can be read.
+            note: gets the error and `writes`, and records it with refused() or failed(), or not at all.
+        """
+        if self.calls.last_error and not self.calls.allows():
+            return otherwise
+        if writes and self.writes.last_error and not self.writes.allows():
+            return otherwise
+        try:
+            result = work()
+        except Exception as error:  # border: a cache in trouble must not fail the call that it was to spare
+            note(error, writes)
+            return otherwise
+        if self.calls.last_error:
+            self.calls.record_success()
+        if writes and self.writes.last_error:
+            self.writes.record_success()
+        return result
 
-_rests: weakref.WeakSet[Rest] = weakref.WeakSet()
+    def failed(self, line: str) -> None:
+        """Record that the store cannot be used."""
+        self.calls.record_failure(line)
 
-
-def _after_fork() -> None:
-    for rest in tuple(_rests):
-        rest._lock = threading.Lock()  # noqa: SLF001  (this module's own class; another thread may have held it)
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-
-def as_bytes(name: str) -> bytes:
-    """Return a name in UTF-8; half a character, which JSON can smuggle in, is no reason to fail."""
-    return name.encode("utf-8", "surrogatepass")
+    def refused(self, line: str) -> None:
+        """Record that the store can be read and takes no writes."""
+        self.calls.record_success()
+        self.writes.record_failure(line)

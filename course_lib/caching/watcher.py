@@ -12,39 +12,41 @@ it, and every retry reads it again.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from dspy.utils.callback import BaseCallback
 
-from course_lib.caching import handover, keys
+from course_lib.caching import keys
 
-if TYPE_CHECKING:
-    from course_lib.caching.tiered import TieredCache
+
+class _Forgets(Protocol):
+    def forget(self, key: str, *, because: str) -> bool:
+        """Drop an answer."""
+        ...
 
 
 class CacheWatcher(BaseCallback):
     """Knows which entry each model call was about, and drops it when the adapter cannot read it."""
 
-    def __init__(self, cache: TieredCache) -> None:
+    def __init__(self, cache: _Forgets) -> None:
         self._cache = cache
         self._reading: dict[str, str] = {}
 
     def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         """Begin a note of the call, which the cache fills in."""
-        keys.note_endpoint(instance)
-        handover.call.set(handover.Note())
+        keys.begin_call(instance)
 
     def on_lm_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
         """Close the note: what is asked from now on is not this call's."""
-        note = handover.call.get()
-        if note is not None:
-            note.is_open = False
+        call = keys.current_call.get()
+        if call is not None:
+            call.is_open = False
 
     def on_adapter_parse_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         """Remember whose reply is being read; reading may ask another model."""
-        note = handover.call.get()
-        if note is not None and note.key is not None:
-            self._reading[call_id] = note.key
+        call = keys.current_call.get()
+        if call is not None and call.key is not None:
+            self._reading[call_id] = call.key
 
     def on_adapter_parse_end(
         self, call_id: str, outputs: Any, exception: BaseException | None = None

@@ -4,8 +4,8 @@ Main path: encode(record, key=...) -> bytes for Redis or a file; decode(blob, ke
 
 Layout: 4 bytes that name the format and its version, 1 byte of flags, 16 bytes of BLAKE2b, the JSON (by zlib
 when long). The checksum covers the key too: a value cut short, edited, or copied to another key is refused.
-With a signing key only who knows that key can make a value that is accepted; without one the checksum tells
-accidents, not forgeries. Neither hides the text: who can read the store reads the answers.
+With a signing key only those who know that key can make a value that is accepted; without one the checksum
+tells accidents, not forgeries. Neither hides the text: whoever can read the store reads the answers.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from typing import Any
 
 import orjson
 
-from course_lib.caching.tiers import as_bytes
+from course_lib.caching.tiers import UTF_8
 from course_lib.errors import CourseError
 
 COMPRESS_OVER_BYTES = 4096
-LARGEST_BYTES = 64 * 1024 * 1024
-"""A compressed value that grows beyond this is refused before it does."""
+LARGEST_BYTES = 8 * 1024 * 1024
+"""No more JSON than this is written, and a compressed value that would grow beyond it is refused before it
+does."""
 
 _MAGIC = b"ADC\x01"
 _ZLIB, _SIGNED = 1, 2
@@ -56,7 +57,7 @@ def encode(
         compress_over_bytes: JSON longer than this is compressed.
 
     Raises:
-        NotPlain: it holds something that JSON has no form for, or would change.
+        NotPlain: it holds something that JSON has no form for or would change, or is too large.
     """
     try:
         body = orjson.dumps(record, option=_STRICT)
@@ -65,6 +66,23 @@ def encode(
         raise NotPlain(f"the record cannot be written as JSON: {error!s:.200}") from None
     if not same:
         raise NotPlain("the record holds a value that JSON would change (a tuple, NaN, an enum)")
+    return pack(body, key=key, signing_key=signing_key, compress_over_bytes=compress_over_bytes)
+
+
+def pack(
+    body: bytes,
+    *,
+    key: str,
+    signing_key: bytes | None = None,
+    compress_over_bytes: int = COMPRESS_OVER_BYTES,
+) -> bytes:
+    """Return what encode() does, for JSON that is at hand as bytes.
+
+    Raises:
+        NotPlain: it is longer than LARGEST_BYTES.
+    """
+    if len(body) > LARGEST_BYTES:
+        raise NotPlain(f"the record takes {len(body)} bytes; at most {LARGEST_BYTES} are kept")
     flags = _SIGNED if signing_key else 0
     if len(body) > compress_over_bytes:
         flags |= _ZLIB
@@ -93,7 +111,7 @@ def decode(blob: bytes, *, key: str, signing_key: bytes | None = None) -> Any:
 
 
 def _sum(body: bytes, flags: int, key: str, signing_key: bytes | None) -> bytes:
-    name, secret = as_bytes(key), signing_key or b""
+    name, secret = key.encode(*UTF_8), signing_key or b""
     if len(secret) > blake2b.MAX_KEY_SIZE:
         secret = blake2b(secret).digest()
     digest = blake2b(b"%d:%d:%b:" % (flags, len(name), name), digest_size=_SUM_BYTES, key=secret)

@@ -14,8 +14,7 @@ from typing import Any
 import dspy
 
 from course_lib import lm
-from course_lib.caching.front import CachedLM, sharing
-from course_lib.caching.tiered import TieredCache
+from course_lib.caching import CachedLM, TieredCache
 
 
 def slow_model(late_ms: float = 150) -> dspy.LM:
@@ -39,17 +38,20 @@ def caching(cache: TieredCache) -> Iterator[TieredCache]:
 
 def waiting(cache: TieredCache, callers: int) -> None:
     """Wait until that many callers wait for a leader."""
-    flights = sharing(cache).flights
     end_s = time.monotonic() + 10
-    while sum(len(flight.waiting) for flight in list(flights._flights.values())) < callers:
+    while sum(map(_waiters, list(cache.single_flight._calls.values()))) < callers:
         assert time.monotonic() < end_s, "they never came"
         time.sleep(0.002)
+
+
+def _waiters(in_flight: Any) -> int:
+    return len(in_flight.outcome._condition._waiters) + len(in_flight.outcome._done_callbacks)
 
 
 def under_way(cache: TieredCache) -> None:
     """Wait until somebody leads."""
     end_s = time.monotonic() + 10
-    while not len(sharing(cache).flights):
+    while not len(cache.single_flight):
         assert time.monotonic() < end_s, "nobody came"
         time.sleep(0.001)
 
@@ -63,7 +65,7 @@ PREAMBLE = """
 import asyncio, os, sys, time
 import dspy
 from course_lib import lm
-from course_lib.caching.tiered import TieredCache
+from course_lib.caching import TieredCache
 cache = dspy.cache = TieredCache(redis_url=sys.argv[1])
 model = cache.front(lm.connect("sim-large@late"))
 """

@@ -18,9 +18,8 @@ from dspy.utils.callback import BaseCallback
 from dspy.utils.exceptions import AdapterParseError
 
 from course_lib import lm
-from course_lib.caching.front import CachedLM, CannotFrontError, fronted, sharing
-from course_lib.caching.keys import scope
-from course_lib.caching.tiered import TieredCache
+from course_lib.caching import CachedLM, TieredCache, scope
+from course_lib.caching.front import CannotFrontError, fronted
 from tests.caching.front_parts import caching, history_of, slow_model, under_way, waiting
 
 pytestmark = pytest.mark.anyio
@@ -51,7 +50,7 @@ def test_threads_that_ask_the_same_make_one_call(model: CachedLM, cache: TieredC
         answers = list(pool.map(lambda _: model("Where is my parcel?"), range(50)))
 
     assert (lm.ledger().requests, len({str(answer) for answer in answers})) == (1, 1)
-    assert len(sharing(cache).flights) == 0
+    assert len(cache.single_flight) == 0
 
 
 async def test_tasks_that_ask_the_same_make_one_call_and_leave_the_pool_free(cache: TieredCache) -> None:
@@ -136,17 +135,26 @@ def test_an_error_is_everybodys_and_is_not_kept(cache: TieredCache) -> None:
     assert lm.ledger().requests == 2
 
 
-def test_who_asks_with_another_credential_does_not_share_the_error(cache: TieredCache) -> None:
+@pytest.mark.parametrize(
+    "difference", [{"api_key": "another"}, {"num_retries": 1}], ids=lambda one: next(iter(one))
+)
+def test_who_differs_in_what_may_fail_does_not_share_the_error(
+    cache: TieredCache, difference: dict[str, Any]
+) -> None:
     slow_model()
     lm.profile("down", ttft_p50_ms=150, ttft_p99_ms=151, unavailable_rate=1.0)
     model = cache.front(lm.connect("sim-large@down", num_retries=0))
-    impatient = model.copy(num_retries=1)
 
-    assert model._mates(model._trip("x", None, {})) != impatient._mates(impatient._trip("x", None, {}))
-    assert model._mates(model._trip("x", None, {})) != model._mates(model._trip("x", None, {"api_key": "k"}))
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(model, "Anybody there?")
+        under_way(cache)
+        second = pool.submit(model.copy(**difference), "Anybody there?")
+        errors = [first.exception(), second.exception()]
+
+    assert errors[1].__cause__ is not errors[0]
 
 
-async def test_a_cancelled_leader_hands_on_to_one_follower(model: CachedLM, cache: TieredCache) -> None:
+async def test_after_a_cancelled_leader_one_waiter_leads(model: CachedLM, cache: TieredCache) -> None:
     leader, *rest = [asyncio.create_task(model.acall("Cancelled?")) for _ in range(10)]
     await asyncio.to_thread(waiting, cache, 9)
 
@@ -154,11 +162,10 @@ async def test_a_cancelled_leader_hands_on_to_one_follower(model: CachedLM, cach
     answers = await asyncio.gather(*rest)
 
     assert len({str(answer) for answer in answers}) == 1
-    assert lm.ledger().requests <= 2  # the first one's, if it had been sent, and the heir's
-    assert sharing(cache).flights.counts.handed_on == 1
+    assert lm.ledger().requests <= 2  # the first one's, if it had been sent, and that of the next leader
 
 
-def test_a_follower_waits_no_longer_than_max_wait_s(model: CachedLM, cache: TieredCache) -> None:
+def test_a_waiter_waits_no_longer_than_max_wait_s(model: CachedLM, cache: TieredCache) -> None:
     impatient = fronted(model)
     impatient.max_wait_s = 0.02
 
@@ -227,7 +234,7 @@ def test_only_the_leader_has_used_tokens(model: CachedLM) -> None:
     assert [bool(usage) for usage in history_of(model)] == [True, False, False]
 
 
-def test_a_follower_has_used_none_and_has_its_own_history_entry(model: CachedLM, cache: TieredCache) -> None:
+def test_a_waiter_has_used_none_and_has_its_own_history_entry(model: CachedLM, cache: TieredCache) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: model("History?"), range(4)))
 
@@ -235,7 +242,7 @@ def test_a_follower_has_used_none_and_has_its_own_history_entry(model: CachedLM,
     assert len({entry["uuid"] for entry in model.history}) == 4
     assert len({id(entry["outputs"]) for entry in model.history}) == 4
     hits = cache.stats().hits
-    assert hits.get("flight", 0) + hits.get("memory", 0) == 3
+    assert hits.get("in flight", 0) + hits.get("memory", 0) == 3
 
 
 def test_messages_of_an_adapter_and_typed_requests_are_answered_from_the_cache(model: CachedLM) -> None:
@@ -377,17 +384,7 @@ def test_an_interrupt_while_waiting_leaves_the_table_clean(model: CachedLM, cach
         asyncio.run(give_up())
         first.result()
 
-    assert (lm.ledger().requests, len(sharing(cache).flights)) == (1, 0)
-
-
-def test_waiting_threads_are_told_when_the_leading_one_is_done(model: CachedLM, cache: TieredCache) -> None:
-    with ThreadPoolExecutor(6) as pool:
-        futures = [pool.submit(model, "Counts?") for _ in range(6)]
-        waiting(cache, 5)
-        for future in futures:
-            future.result()
-
-    assert sharing(cache).flights.counts.followed == 5
+    assert (lm.ledger().requests, len(cache.single_flight)) == (1, 0)
 
 
 def test_an_answer_that_cannot_be_read_is_shared_but_not_kept(cache: TieredCache) -> None:
@@ -423,7 +420,7 @@ async def test_sync_calls_in_asyncios_thread_pool_do_not_stop_a_leading_task(mod
     assert lm.ledger().requests <= 2  # the task's that was held up, and the thread's that overtook it
 
 
-def test_who_asks_after_an_invalidation_joins_no_call_from_before(
+def test_a_caller_that_arrives_after_an_invalidation_starts_a_new_call(
     model: CachedLM, cache: TieredCache
 ) -> None:
     def ask() -> Any:
@@ -438,28 +435,3 @@ def test_who_asks_after_an_invalidation_joins_no_call_from_before(
         before.result(), after.result()
 
     assert lm.ledger().requests == 2
-
-
-def test_it_knows_what_the_model_supports_and_of_a_copy_what_its_model_does(model: CachedLM) -> None:
-    plain = lm.connect("sim-large@late")
-    other = model.copy(model="openai/none-such")
-
-    assert model.supports_function_calling is plain.supports_function_calling is True
-    assert model.supports_response_schema is plain.supports_response_schema is True
-    assert model.supported_params == plain.supported_params
-    assert other.supported_params == dspy.LM("openai/none-such").supported_params
-    assert model.supported_params != other.supported_params
-    assert (model.engine, str(model.engine), repr(model.engine)) == ("auto", "auto", "'auto'")
-    assert {model.engine: 1}["auto"] == 1
-
-
-def test_a_copy_with_an_engine_of_its_own_asks_that_one(model: CachedLM) -> None:
-    class Canned:
-        supports_function_calling = False
-        complete = None
-
-    engine = Canned()
-    engine.complete = lambda request: None  # type: ignore[assignment]
-
-    assert model.copy(engine=engine).engine is engine
-    assert model.copy(engine=engine).supports_function_calling is False

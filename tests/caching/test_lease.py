@@ -6,18 +6,18 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import dspy
 import pytest
+from redis.lock import Lock
 
 from course_lib import lm
-from course_lib.caching.bells import ThreadBell
-from course_lib.caching.lease import Lease, Leases
+from course_lib.caching import TieredCache
+from course_lib.caching.lease import Leases, _Lease
 from course_lib.caching.redis_tier import RedisTier
-from course_lib.caching.tiered import TieredCache
 from course_lib.services.redis import Server
 from tests.caching.front_parts import begin, caching, second_process, slow_model
 
@@ -35,121 +35,83 @@ def cache(redis_url: str) -> Iterator[TieredCache]:
         yield cache
 
 
-def test_one_process_gets_the_lease_and_the_other_is_told_when_it_is_given_back(tier: RedisTier) -> None:
-    ours, theirs, lease, bell = Leases(tier), Leases(tier, poll_s=0.02), Lease("k"), ThreadBell()
-    assert ours.take(lease)
-    assert not theirs.take(Lease("k"))
-
-    with theirs.expecting("k", bell):
-        threading.Timer(0.05, ours.release, [lease]).start()
-        begin_s = time.monotonic()
-        bell.wait(5)
-
-    assert time.monotonic() - begin_s < 2
-    assert theirs.take(Lease("k"))
+def lease_of(tier: RedisTier, ttl_s: float = 5, longest_s: float = 60) -> _Lease:
+    lock = Lock(tier.client, f"{tier.prefix}lease:k", timeout=ttl_s, thread_local=False)
+    return _Lease(lock, time.monotonic() + longest_s)
 
 
-def test_a_lease_is_renewed_while_it_is_held(tier: RedisTier) -> None:
-    ours, lease = Leases(tier, ttl_s=0.15), Lease("k")
-    assert ours.take(lease)
+class Holder:
+    """A process's leases, taken and given back one by one."""
+
+    def __init__(self, tier: RedisTier, **times: float) -> None:
+        self.leases, self.tier = Leases(tier, **times), tier
+
+    def take(self) -> tuple[_Lease, bool]:
+        lock = Lock(
+            self.tier.client, f"{self.tier.prefix}lease:k", timeout=self.leases.ttl_s, thread_local=False
+        )
+        lease = _Lease(lock, time.monotonic() + self.leases.longest_s)
+        return lease, self.leases._take(lease, self.tier)
+
+    def give_back(self, lease: _Lease) -> None:
+        self.leases._give_back(lease, self.tier)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < end_s
+        time.sleep(0.01)
+
+
+def test_one_process_holds_a_lease_and_the_next_one_after_it(tier: RedisTier) -> None:
+    ours, theirs = Holder(tier), Holder(tier)
+    lease, is_ours = ours.take()
+    assert (is_ours, theirs.take()[1], ours.take()[1]) == (True, False, False)
+
+    ours.give_back(lease)
+
+    assert theirs.take()[1]
+
+
+def test_a_lease_is_renewed_while_it_is_held_and_no_longer_than_a_call_may_take(tier: RedisTier) -> None:
+    ours, theirs = Holder(tier, ttl_s=0.15, longest_s=0.6), Holder(tier)
+    ours.take()
 
     time.sleep(0.4)
-
-    assert not Leases(tier).take(Lease("k"))
-    ours.release(lease)
-
-
-def test_a_lease_that_nobody_renews_runs_out(tier: RedisTier) -> None:
-    ours, theirs, bell = Leases(tier, ttl_s=0.1, longest_s=0.0), Leases(tier, poll_s=0.02), ThreadBell()
-    assert ours.take(Lease("k"))
-    assert not theirs.take(Lease("k"))
-
-    with theirs.expecting("k", bell):
-        bell.wait(5)
-
-    assert theirs.take(Lease("k"))
+    assert not theirs.take()[1]
+    until(lambda: theirs.take()[1])
 
 
 def test_who_comes_late_gives_nothing_back_that_is_anothers(tier: RedisTier) -> None:
-    ours, lease = Leases(tier, ttl_s=0.05, longest_s=0.0), Lease("k")
-    assert ours.take(lease)
-    time.sleep(0.1)
-    assert Leases(tier).take(Lease("k"))
+    ours, theirs = Holder(tier, ttl_s=0.05, longest_s=0.0), Holder(tier)
+    lease, _ = ours.take()
+    until(lambda: theirs.take()[1])
 
-    ours.release(lease)
+    ours.give_back(lease)
 
-    assert not Leases(tier).take(Lease("k"))
-
-
-def test_two_callers_of_one_process_do_not_hold_the_same_lease(tier: RedisTier) -> None:
-    leases, lease, bell = Leases(tier, poll_s=0.02), Lease("k"), ThreadBell()
-    assert leases.take(lease)
-    assert not leases.take(Lease("k"))
-
-    with leases.expecting("k", bell):
-        leases.release(lease)
-        bell.wait(5)
-
-    assert leases.take(Lease("k"))
+    assert not Holder(tier).take()[1]
+    assert tier.last_error == ""
 
 
-def test_in_one_process_a_lease_held_too_long_passes_to_who_overtakes(tier: RedisTier) -> None:
-    leases, first, second = Leases(tier, longest_s=0.0), Lease("k"), Lease("k")
-    assert leases.take(first)
-    assert leases.take(second)
+def test_a_task_that_was_cancelled_while_it_took_a_lease_holds_none(tier: RedisTier) -> None:
+    ours = Holder(tier)
+    lease = lease_of(tier)
+    lease.is_over = True
 
-    leases.release(first)
-    assert not Leases(tier).take(Lease("k"))
-    leases.release(second)
-    assert Leases(tier).take(Lease("k"))
+    ours.leases._take(lease, tier)
 
-
-def test_a_cancelled_task_gives_back_without_waiting_for_redis(tier: RedisTier) -> None:
-    ours, theirs, lease, bell = Leases(tier), Leases(tier, poll_s=0.02), Lease("k"), ThreadBell()
-    assert ours.take(lease)
-
-    with theirs.expecting("k", bell):
-        ours.release_soon(lease)
-        bell.wait(5)
-
-    assert theirs.take(Lease("k"))
+    assert Holder(tier).take()[1]
 
 
-def test_a_task_that_is_cancelled_while_it_takes_a_lease_holds_none(tier: RedisTier) -> None:
-    ours, lease = Leases(tier), Lease("k")
+def test_no_thread_stays_when_there_is_nothing_to_renew(tier: RedisTier) -> None:
+    ours = Holder(tier, ttl_s=0.1)
+    lease, _ = ours.take()
+    assert ours.leases._renewer is not None
 
-    ours.release_soon(lease)
-    ours.take(lease)
+    ours.give_back(lease)
 
-    assert Leases(tier).take(Lease("k"))
-
-
-def test_without_redis_nobody_waits_for_another_process(own_redis: Server) -> None:
-    tier = RedisTier(own_redis.url)
-    ours, theirs, bell = Leases(tier), Leases(tier, poll_s=0.02), ThreadBell()
-    assert ours.take(Lease("k"))
-    assert not theirs.take(Lease("k"))
-    own_redis.kill()
-
-    with theirs.expecting("k", bell):
-        begin_s = time.monotonic()
-        bell.wait(10)
-
-    assert time.monotonic() - begin_s < 5
-    assert theirs.take(Lease("other"))
-    assert not theirs.take(Lease("other"))  # within a process one leads
-    tier.close()
-
-
-def test_no_thread_stays_when_there_is_nothing_to_do(tier: RedisTier) -> None:
-    leases, lease = Leases(tier), Lease("k")
-    assert leases.take(lease)
-    leases.release(lease)
-
-    end_s = time.monotonic() + 5
-    while leases._keeper is not None:
-        assert time.monotonic() < end_s
-        time.sleep(0.02)
+    until(lambda: ours.leases._renewer is None)
 
 
 # Through the front, with a second process.
@@ -199,9 +161,7 @@ def test_a_crowd_at_the_very_start_makes_one_call(cache: TieredCache) -> None:
 def test_when_the_leading_process_is_killed_another_takes_over(redis_url: str, cache: TieredCache) -> None:
     model = cache.front(slow_model())
     code = """
-        from course_lib.caching.front import sharing
-        from course_lib.caching.lease import Leases
-        sharing(cache).leases = Leases(cache.shared, ttl_s=0.5)
+        cache.leases.ttl_s = 0.5
         class Hangs:
             def complete(self, request):
                 print("called", flush=True)
@@ -280,7 +240,7 @@ def test_with_redis_gone_a_process_still_makes_one_call(own_redis: Server) -> No
     assert lm.ledger().requests == 1
 
 
-def test_a_leader_who_fails_gives_its_lease_back(cache: TieredCache) -> None:
+def test_a_leader_that_fails_gives_its_lease_back(cache: TieredCache) -> None:
     slow_model()
     lm.profile("down", unavailable_rate=1.0)
     model = cache.front(lm.connect("sim-large@down", num_retries=0))

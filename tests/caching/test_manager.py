@@ -8,7 +8,7 @@ from dspy.utils.callback import BaseCallback
 
 from course_lib import lm
 from course_lib.caching import CacheManager, scope
-from course_lib.caching.seam import CacheMisuseError
+from course_lib.caching.cache import CacheMisuseError
 from course_lib.services import RedisServerError, running_redis
 
 predict = dspy.Predict("question -> answer")
@@ -89,9 +89,9 @@ def test_a_server_of_its_own_is_started_and_let_go(monkeypatch):
     monkeypatch.delenv("REDIS_URL", raising=False)
 
     with CacheManager() as manager:
-        assert manager.cache.shared.healthy
+        assert manager.cache.shared.last_error == ""
         manager.cache.put({"question": 1}, {"answer": 2})
-        assert manager.cache.stats().trouble == ()
+        assert manager.cache.stats().last_errors == ()
         pid = manager._server.pid
 
     assert pid

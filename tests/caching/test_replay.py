@@ -10,9 +10,7 @@ import dspy
 import pytest
 
 from course_lib import lm
-from course_lib.caching import replay
-from course_lib.caching.front import CachedLM, sharing
-from course_lib.caching.tiered import TieredCache
+from course_lib.caching import CachedLM, TieredCache, replay
 from tests.caching.front_parts import caching, history_of, slow_model, waiting
 
 ADAPTERS = [dspy.ChatAdapter(), dspy.JSONAdapter(), dspy.XMLAdapter()]
@@ -102,7 +100,7 @@ def test_a_hit_in_a_stream_used_no_tokens(model: CachedLM) -> None:
     assert [bool(usage) for usage in history_of(model)] == [True, False]
 
 
-def test_a_follower_of_a_streaming_leader_waits_and_then_streams(model: CachedLM, cache: TieredCache) -> None:
+def test_a_waiter_of_a_streaming_leader_waits_and_then_streams(model: CachedLM, cache: TieredCache) -> None:
     async def crowd() -> list[list[Any]]:
         streams = [asyncio.create_task(stream_of("Crowd?", fields=("answer",))) for _ in range(5)]
         await asyncio.to_thread(waiting, cache, 4)
@@ -116,22 +114,22 @@ def test_a_follower_of_a_streaming_leader_waits_and_then_streams(model: CachedLM
     assert all(len(values) > 2 for values in crowds)
 
 
-def test_a_reader_who_leaves_the_leading_stream_leaves_no_follower_behind(
+def test_a_reader_who_leaves_the_leading_stream_leaves_no_waiter_behind(
     model: CachedLM, cache: TieredCache
 ) -> None:
     async def one_leaves() -> list[Any]:
         leader = asyncio.create_task(stream_of("Leaving?", fields=("answer",)))
         await asyncio.sleep(0.08)
-        follower = asyncio.create_task(stream_of("Leaving?", fields=("answer",)))
+        waiter = asyncio.create_task(stream_of("Leaving?", fields=("answer",)))
         await asyncio.to_thread(waiting, cache, 1)
         leader.cancel()
-        return await follower
+        return await waiter
 
     with dspy.context(lm=model):
         values = asyncio.run(one_leaves())
 
     assert values[-1].answer
-    assert len(sharing(cache).flights) == 0
+    assert len(cache.single_flight) == 0
 
 
 def test_in_threads_of_parallel_a_hit_is_answered_though_it_cannot_be_shown(model: CachedLM) -> None:
@@ -167,11 +165,11 @@ def test_every_kind_of_part_is_shown_or_left_out(model: CachedLM) -> None:
         id="r", model="m", message=Message.assistant(parts), finish_reason="tool_call", usage=Usage()
     )
 
-    chunks = list(replay.pieces_of(CallResult.native(response).dump(), "m"))
+    chunks = list(replay.pieces_of(CallResult.native(response), "m"))
     deltas = [chunk.choices[0].delta for chunk in chunks]
 
     assert "".join(delta.get("reasoning_content") or "" for delta in deltas) == "Let me think."
     assert "".join(delta.content or "" for delta in deltas) == "It is [[ here ]]."
     assert [delta.tool_calls[0].function.name for delta in deltas if "tool_calls" in delta] == ["look"]
     assert chunks[-1].choices[0].finish_reason == "tool_calls"
-    assert list(replay.pieces_of(object(), "m")) == []
+    assert list(replay.pieces_of(CallResult(outputs=["LiteLLM's"]), "m")) == []

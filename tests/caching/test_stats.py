@@ -18,13 +18,13 @@ STATS = Stats(
     saved_tokens=800,
     saved_cost_usd=0.0042,
     size_bytes={"memory": 2048, "redis": 3 * 1024 * 1024},
-    trouble=("Redis at /tmp/s: it cannot be reached: <no socket>",),
+    last_errors=("Redis at /tmp/s: it cannot be reached: <no socket>",),
 )
 
 
 def test_shares_count_every_question():
     assert (STATS.asked, STATS.hit_share) == (10, 0.8)
-    assert Tally().snapshot(size_bytes={}, trouble=()).hit_share == 0.0
+    assert Tally().snapshot(size_bytes={}, last_errors=()).hit_share == 0.0
 
 
 def test_the_figures_print_as_lines():
@@ -38,7 +38,7 @@ no key      a value of type builtins.object in 'x': 1
 refused     redis: 1
 saved       800 tokens, $0.004200
 room taken  memory 2 KiB, redis 3.0 MiB
-trouble     Redis at /tmp/s: it cannot be reached: <no socket>\
+last error  Redis at /tmp/s: it cannot be reached: <no socket>\
 """)
 
 
@@ -65,7 +65,7 @@ def test_threads_lose_no_count():
     for thread in threads:
         thread.join()
 
-    stats = tally.snapshot(size_bytes={}, trouble=())
+    stats = tally.snapshot(size_bytes={}, last_errors=())
     assert (stats.hits, stats.misses, stats.not_kept) == ({"memory": 4000}, 4000, {"empty": 4000})
     assert (stats.saved_tokens, stats.saved_cost_usd) == (8000, 2000.0)
 
@@ -75,8 +75,8 @@ def test_errors_of_our_own_are_told_with_how_often():
     for _ in range(3):
         tally.own_error(ValueError("odd"))
 
-    assert tally.snapshot(size_bytes={}, trouble=()).trouble == (
+    assert tally.snapshot(size_bytes={}, last_errors=()).last_errors == (
         "the cache failed in ValueError: odd (3 times)",
     )
     tally.reset()
-    assert tally.snapshot(size_bytes={}, trouble=()).trouble == ()
+    assert tally.snapshot(size_bytes={}, last_errors=()).last_errors == ()

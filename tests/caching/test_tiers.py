@@ -1,4 +1,4 @@
-"""What every tier does, whatever it is made of; and how one in trouble is left alone."""
+"""What every tier does, whatever it is made of."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from course_lib.caching.disk import DiskTier
 from course_lib.caching.memory import MemoryTier
 from course_lib.caching.redis_tier import RedisTier
-from course_lib.caching.tiers import Rest, Tier
+from course_lib.caching.tiers import Tier
 
 HALF_A_CHARACTER = "\ud800"
 
@@ -27,17 +27,16 @@ def tier(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Tier]:
         made = DiskTier(tmp_path / "cache.db", 10**6)
     assert made.name == request.param
     yield made
-    assert made.trouble == ""
+    assert made.last_error == ""
     made.close()
     assert made.get("a") is None
 
 
 def test_a_value_comes_back_as_it_was(tier: Tier):
-    for value in (b"v", b"", b"\x00\xff\r\n", b"x" * 100_000):
+    for value in (b"v", b"\x00\xff\r\n", b"x" * 100_000):
         assert tier.put("a", value, ttl_s=60)
         assert tier.get("a") == value
     assert tier.get("b") is None
-    assert tier.healthy
 
 
 def test_a_value_runs_out(tier: Tier):
@@ -102,7 +101,7 @@ def test_clearing_drops_everything(tier: Tier):
 
 
 def test_strange_names_are_names_like_others(tier: Tier):
-    for name in ("", " ", "a:b", "*", "[x]", "läßt", "\n", "\x00", "'; DROP TABLE entry", "x" * 5000):
+    for name in (" ", "a:b", "*", "[x]", "läßt", "\n", "\x00", "'; DROP TABLE entry", "x" * 5000):
         assert tier.put(name, name.encode(), ttl_s=60, tags=(name,))
         assert tier.get(name) == name.encode()
         assert tier.drop_tag(name) == 1
@@ -114,43 +113,3 @@ def test_half_a_character_in_a_name_does_no_harm(tier: Tier):
     tier.put("a", b"v", ttl_s=60)
 
     assert tier.get("a") == b"v"
-
-
-class Clock:
-    now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-def test_after_a_failure_one_caller_at_a_time_tries_again_and_waits_grow():
-    clock = Clock()
-    rest = Rest(1.0, 4.0, clock=clock)
-    tried_at = []
-    rest.failed("away")
-    for tenth in range(200):
-        clock.now_s = tenth / 10
-        if rest.may_try():
-            assert not rest.may_try()
-            tried_at.append(clock.now_s)
-            rest.failed("away")
-
-    assert tried_at == [1.0, 3.0, 7.0, 11.0, 15.0, 19.0]
-
-
-def test_many_failures_at_once_are_one():
-    clock = Clock()
-    rest = Rest(1.0, 64.0, clock=clock)
-    for _ in range(50):
-        rest.failed("away")
-
-    clock.now_s = 1.0
-    assert rest.may_try()
-
-
-def test_a_success_ends_the_trouble():
-    rest = Rest(1.0, 4.0, clock=Clock())
-    rest.failed("away")
-    rest.worked()
-
-    assert (rest.trouble, rest.may_try(), rest.may_try()) == ("", True, True)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.caching.wire import LARGEST_BYTES, NotOurs, NotPlain, decode, encode
+from course_lib.caching.wire import NotOurs, NotPlain, decode, encode
 
 RECORD = {"outputs": ["Ihr Zelt läßt Wasser durch"], "usage": {"prompt_tokens": 3}, "cost": 0.01, "raw": None}
 JSON = st.recursive(
@@ -119,11 +119,12 @@ def test_only_who_knows_the_signing_key_is_believed(writer, reader, said):
 
 
 def test_a_bomb_is_not_unpacked(monkeypatch):
-    monkeypatch.setattr("course_lib.caching.wire.LARGEST_BYTES", 100_000)
     bomb = encode({"text": "0" * 200_000}, key="k")
+    monkeypatch.setattr("course_lib.caching.wire.LARGEST_BYTES", 100_000)
 
     assert len(bomb) < 1000
-    assert LARGEST_BYTES > 100_000
+    with pytest.raises(NotPlain, match="at most 100000"):
+        encode({"text": "0" * 200_000}, key="k")
     with pytest.raises(NotOurs, match="grows beyond"):
         decode(bomb, key="k")
 

@@ -7,7 +7,7 @@ import asyncio
 import dspy
 
 from course_lib import lm
-from course_lib.caching.tiered import TieredCache
+from course_lib.caching.cache import TieredCache
 from tests.traps.conftest import SOLVED
 
 

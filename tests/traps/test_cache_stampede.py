@@ -9,7 +9,7 @@ import dspy
 import pytest
 
 from course_lib import lm
-from course_lib.caching.tiered import TieredCache
+from course_lib.caching.cache import TieredCache
 from tests.traps.conftest import SOLVED
 
 

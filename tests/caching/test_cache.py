@@ -15,9 +15,8 @@ import pytest
 from dspy.clients.cache import request_cache
 
 from course_lib import lm
-from course_lib.caching import TieredCache, scope
+from course_lib.caching import CacheMisuseError, TieredCache, scope, wire
 from course_lib.caching.keys import UnkeyableError
-from course_lib.caching.seam import CacheMisuseError
 
 
 class Clock:
@@ -56,7 +55,7 @@ def make(tmp_path: Path):
     made = []
 
     def build(*, disk: bool = False, **options: Any) -> TieredCache:
-        made.append(TieredCache(disk_path=tmp_path / "cache.db" if disk else None, **options))
+        made.append(TieredCache(**({"disk_path": tmp_path / "cache.db"} if disk else {}) | options))
         return made[-1]
 
     yield build
@@ -89,7 +88,6 @@ def test_a_hit_on_disk_fills_redis_and_memory(make, redis_url):
     ask(make(redis_url=redis_url, disk=True))
     cache = make(redis_url=redis_url, disk=True)
     cache.shared.clear()
-    cache._log.look(now=True)
 
     for _ in range(2):
         assert ask(cache) == record()
@@ -179,7 +177,49 @@ def test_long_answers_are_compressed_outside_memory(make, redis_url):
     assert ask(cache) == long
 
 
-# -- what is handed out --------------------------------------------------------------------------------
+@pytest.mark.parametrize("back_s", [3 * 86_400, 61])
+def test_a_clock_that_is_set_back_prolongs_no_answers_life(make, redis_url, back_s):
+    clock = Clock()
+    cache = make(redis_url=redis_url, disk=True, ttl_s=60, clock=clock)
+    ask(cache)
+    clock.now_s -= back_s
+
+    assert ask(cache) is None
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        [],
+        "text",
+        {"record": 1},
+        [[[], 0, 0.0, None, 0], {}],
+        [[None, 0, 0.0, None, 0, 0.0], {}],
+        [[[], "x", 0.0, None, 0, 0.0], {}],
+        [[[], 0, 0.0, "soon", 0, 0.0], {}],
+        [[[], 0, 0.0, None, 0, 0.0], {"_dspy_format": "dspy-lm15-result-v1"}],
+    ],
+    ids=repr,
+)
+def test_what_is_well_written_but_no_answer_of_ours_is_refused_and_counted(make, redis_url, plain):
+    cache = make(redis_url=redis_url)
+    key = cache.cache_key(request())
+    cache.shared.put(key, wire.encode(plain, key=key), ttl_s=None)
+
+    assert cache.get(request()) is None
+    assert cache.stats().refused == {"redis": 1}
+
+
+def test_an_answer_too_large_to_be_shared_stays_in_memory(make, redis_url, monkeypatch):
+    monkeypatch.setattr(wire, "LARGEST_BYTES", 1000)
+    cache = make(redis_url=redis_url)
+    ask(cache, record("word " * 1000))
+
+    assert ask(cache) == record("word " * 1000)
+    assert cache.stats().not_kept == {"only in memory, being too large": 1}
+
+
+# -- what the caller gets --------------------------------------------------------------------------------
 
 
 def test_a_caller_who_changes_its_answer_changes_no_one_elses(make, redis_url):
@@ -320,7 +360,7 @@ def test_an_error_of_the_cache_itself_is_a_miss_and_is_told(make, monkeypatch):
     monkeypatch.setattr(cache.memory, "put", lambda *args, **options: 1 / 0)
 
     assert ask(cache) is None
-    assert "ZeroDivisionError" in cache.stats().trouble[0]
+    assert "ZeroDivisionError" in cache.stats().last_errors[0]
     assert cache.stats().misses == 1
 
 
@@ -346,10 +386,10 @@ def test_no_secret_reaches_redis_or_the_file(make, redis_url, tmp_path):
     assert b"secret" not in names + values + files
 
 
-# -- for a front ---------------------------------------------------------------------------------------
+# -- by key --------------------------------------------------------------------------------------------
 
 
-def test_peek_looks_in_memory_alone_and_counts_nothing(make, redis_url):
+def test_peek_looks_in_memory_alone_and_counts_its_hits(make, redis_url):
     cache = make(redis_url=redis_url)
     ask(cache)
     key = cache.cache_key(request())
@@ -357,43 +397,16 @@ def test_peek_looks_in_memory_alone_and_counts_nothing(make, redis_url):
     assert cache.peek(key) == record()
     cache.memory.clear()
     assert cache.peek(key) is None
-    assert cache.stats().asked == 1
+    assert (cache.stats().hits, cache.stats().misses) == ({"memory": 1}, 1)
 
 
-def test_peek_is_none_until_invalidations_have_been_looked_at(make, redis_url):
+def test_peek_gives_nothing_that_could_have_been_dropped_since_redis_was_looked_at(make, redis_url):
     cache = make(redis_url=redis_url, lag_s=0)
-    ask(cache)
-
-    assert cache.peek(cache.cache_key(request())) is None
-    assert ask(cache) == record()
-
-
-def test_a_pinned_answer_is_the_next_get_once_also_in_a_worker_thread(make):
-    cache = make()
-    held = record("pinned")
-
-    with cache.pinned("k", held):
-        assert asyncio.run(asyncio.to_thread(cache.get, request())) is held
-        assert cache.get(request()) is None
-    assert cache.stats().hits == {"memory": 1}
-    with cache.pinned("k", held, counted_as="flight"):
-        shared = cache.get(request())
-        assert shared == held
-        assert shared is not held
-    with cache.pinned("k", held, counted_as=None):
-        cache.get(request())
-    assert cache.stats().hits == {"memory": 1, "flight": 1}
-
-
-def test_a_capture_sees_every_put_in_its_block_kept_or_not(make):
-    cache = make()
-
-    with cache.captured() as values:
-        asyncio.run(asyncio.to_thread(cache.put, request(), record("")))
-        cache.put(request(), record())
-    cache.put(request(), record("later"))
-
-    assert [value["outputs"][0] for value in values] == ["", "On its way."]
+    with scope(tenant="acme"):
+        ask(cache)
+        ask_free = cache.peek(cache.cache_key(request()))
+        assert ask_free is None
+        assert ask(cache) == record()
 
 
 def test_warm_keeps_records_under_keys(make, redis_url):
@@ -481,12 +494,13 @@ def test_a_child_forked_in_the_middle_of_everything_goes_on(make, redis_url):
         queue.put([ask(cache, question=question) is not None for question in ("before", "new", "new")])
 
     process = fork.Process(target=child)
-    with cache._log.gate, cache._log._looking, cache._tally._lock, cache._asked._lock:
+    log, parts = cache._invalidations, (cache._tally, cache._asked, cache.memory)
+    with log._changing, log._looking, parts[0]._lock, parts[1]._lock, parts[2]._lock:
         process.start()
     process.join(20)
 
     assert process.exitcode == 0
-    assert queue.get() == [True, False, True]
+    assert queue.get() == [True, False, True]  # the first from Redis: the child's memory begins empty
     assert ask(cache, question="new") == record()
 
 

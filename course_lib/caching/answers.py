@@ -1,6 +1,6 @@
 """What a finished answer is to a cache: worth keeping or not, plain JSON or not, and what it cost.
 
-Main path: refusal(value) -> None or why not; is_plain(value); spent(value) -> tokens and dollars.
+Main path: refusal(value) -> None or why not; is_plain(value); cost_of(value) -> tokens and dollars.
 Source: dspy.clients.call_result.CallResult.dump (DSPy 3.4.1), the record that most answers come as.
 """
 
@@ -20,56 +20,54 @@ _NEEDED = ("responses", "outputs", "cost", "response_model")
 
 _UNFINISHED = {
     "length": "cut off at max_tokens",
+    "incomplete": "cut off at max_tokens",  # the word of OpenAI's Responses API
     "content_filter": "cut off by a content filter",
     "error": "ended in an error",
 }
+
+
+def is_record(value: Any) -> bool:
+    """Return whether this is an answer as DSPy's own engines record it."""
+    return isinstance(value, dict) and RECORD in value
+
+
+def is_readable(value: Any) -> bool:
+    """Return whether DSPy could read this; what is no record of DSPy's is not judged.
+
+    >>> is_readable({"_dspy_format": "dspy-lm15-result-v1"}), is_readable([0.5])
+    (False, True)
+    """
+    return not is_record(value) or all(name in value for name in _NEEDED)
 
 
 def refusal(value: Any) -> str | None:
     """Return why an answer is not worth keeping, or None; what is no answer of a model is kept."""
     if value is None:
         return "nothing"
-    for reason in _finish_reasons(value):
-        if reason in _UNFINISHED:
-            return _UNFINISHED[reason]
-    texts = list(_texts(value))
-    return "empty" if texts and not all(texts) else None
+    unfinished = next((_UNFINISHED[end] for end in _ends(value) if end in _UNFINISHED), None)
+    return unfinished or (None if all(_texts(value)) else "empty")
 
 
-def _finish_reasons(value: Any) -> Iterator[str]:
-    for response in _get(value, "responses") or () if _is_record(value) else (value,):
+def _ends(value: Any) -> Iterator[str]:
+    """Yield how each response ended, in the words of whichever interface it came from."""
+    for response in value["responses"] or () if is_record(value) else (value,):
         yield str(_get(response, "finish_reason"))
-        if _get(response, "status") == "incomplete":  # OpenAI's Responses API says it so
-            yield "length"
+        yield str(_get(response, "status"))
         for choice in _listed(_get(response, "choices")):
             yield str(_get(choice, "finish_reason"))
 
 
 def _texts(value: Any) -> Iterator[bool]:
-    """Return for each candidate whether it says or calls anything."""
-    if _is_record(value):
-        outputs = _listed(value.get("outputs"))
-        if not outputs:
-            yield False
-        for output in outputs:
-            if isinstance(output, Mapping):
-                yield bool(str(output.get("text") or "").strip() or output.get("tool_calls"))
-            else:
-                yield bool(str(output or "").strip())
+    """Yield for each candidate whether it says or calls anything."""
+    if is_record(value):
+        for output in _listed(value.get("outputs")) or [""]:
+            text = output.get("text") if isinstance(output, Mapping) else output
+            yield bool(str(text or "").strip() or (isinstance(output, Mapping) and output.get("tool_calls")))
         return
     for choice in _listed(_get(value, "choices")):
         message = _get(choice, "message")
-        said = _get(message, "content") if message is not None else _get(choice, "text")
-        yield bool(str(said or "").strip() or _get(message, "tool_calls"))
-
-
-def is_sound(value: Any) -> bool:
-    """Return whether DSPy could read this; what is no record of DSPy's is not judged.
-
-    >>> is_sound({"_dspy_format": "dspy-lm15-result-v1"}), is_sound([0.5])
-    (False, True)
-    """
-    return not _is_record(value) or all(name in value for name in _NEEDED)
+        text = _get(choice, "text") if message is None else _get(message, "content")
+        yield bool(str(text or "").strip() or _get(message, "tool_calls"))
 
 
 def is_plain(value: Any) -> bool:
@@ -87,16 +85,14 @@ def is_plain(value: Any) -> bool:
         return math.isfinite(value)
     if kind is list:
         return all(map(is_plain, value))
-    if kind is dict:
-        return all(type(name) is str for name in value) and all(map(is_plain, value.values()))
-    return False
+    return kind is dict and all(type(name) is str and is_plain(part) for name, part in value.items())
 
 
-def spent(value: Any) -> tuple[int, float]:
+def cost_of(value: Any) -> tuple[int, float]:
     """Return the tokens and dollars that an answer cost when it was asked for; 0 for what nobody knows."""
     usage = _get(value, "usage") or {}
-    read = _count(usage, "prompt_tokens", "input_tokens")
-    written = _count(usage, "completion_tokens", "output_tokens")
+    read = int(_get(usage, "prompt_tokens") or _get(usage, "input_tokens") or 0)
+    written = int(_get(usage, "completion_tokens") or _get(usage, "output_tokens") or 0)
     cost = _get(value, "cost")
     if cost is None:
         cost = (_get(value, "_hidden_params") or {}).get("response_cost")
@@ -107,21 +103,8 @@ def spent(value: Any) -> tuple[int, float]:
     return read + written, float(cost or 0.0)
 
 
-def _count(usage: Any, *names: str) -> int:
-    for name in names:
-        if number := _get(usage, name):
-            return int(number)
-    return 0
-
-
-def _is_record(value: Any) -> bool:
-    return isinstance(value, dict) and RECORD in value
-
-
 def _get(thing: Any, name: str) -> Any:
-    if type(thing) is dict or isinstance(thing, Mapping):  # asking the type alone is the quicker, for most
-        return thing.get(name)
-    return getattr(thing, name, None)
+    return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
 
 
 def _listed(value: Any) -> list[Any]:

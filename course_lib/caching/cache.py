@@ -1,0 +1,385 @@
+# mypy: allow-subclassing-any
+"""A cache of tiers under every dspy.LM call: memory, then Redis, then disk, fastest first.
+
+Main path: dspy.cache = TieredCache(...); get -> the first tier that has it -> the faster ones are filled.
+Source: dspy.clients.cache.Cache, the contract of get and put (DSPy 3.4.1). DSPy lets an error of either end
+the model's call, so nothing that goes wrong in here leaves it: it is counted, and told by stats().
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import dspy
+from dspy.clients.cache import Cache
+
+from course_lib.caching import wire
+from course_lib.caching.answers import cost_of, refusal
+from course_lib.caching.disk import DiskTier
+from course_lib.caching.entries import Entry, decoded, encoded
+from course_lib.caching.front import CachedLM, fronted
+from course_lib.caching.invalidation import Invalidations, OpenQuestions, Stamp
+from course_lib.caching.keys import (
+    Scope,
+    UnkeyableError,
+    current_call,
+    current_scope,
+    key_of,
+    tag_of,
+    tags_of,
+)
+from course_lib.caching.lease import Leases
+from course_lib.caching.memory import MemoryTier
+from course_lib.caching.redis_tier import RedisTier
+from course_lib.caching.single_flight import SingleFlight
+from course_lib.caching.stats import Stats, Tally
+from course_lib.caching.tiers import Clock, Tier
+from course_lib.caching.watcher import CacheWatcher
+from course_lib.errors import CourseError
+
+MIB = 1024 * 1024
+DAY_S = 86_400.0
+
+
+class CacheMisuseError(CourseError):
+    """The cache was asked for something that it does not do, or that would drop nothing."""
+
+
+class TieredCache(Cache):
+    """Memory, Redis and disk as one dspy.cache. Threads and tasks may share it.
+
+    Args:
+        memory_bytes: room in this process.
+        redis_url: a Redis to share answers through; None for none.
+        disk_path: a SQLite file for answers that outlive the process; None for none.
+        disk_bytes: room in that file.
+        ttl_s: how long an answer counts, where its scope says nothing; None: as long as there is room.
+        ttl_jitter_share: up to this share of `ttl_s` is taken off at random: not all expires at once.
+        namespace: keeps apart caches in one Redis; part of every key.
+        signing_key: with it, only those who know it can put an answer into Redis or the file.
+        require_tenant: cache nothing for a call without a tenant in its scope.
+        compress_over_bytes: longer answers are compressed outside memory.
+        lag_s: how long an invalidation by another process may go unseen while Redis can be reached.
+        clock: seconds since 1970, for trials; answers carry the time at which they were kept.
+
+    Raises:
+        CacheMisuseError: a size or a time is no positive number, the jitter no share, or the key is empty.
+    """
+
+    def __init__(
+        self,
+        memory_bytes: int = 64 * MIB,
+        *,
+        redis_url: str | None = None,
+        disk_path: str | Path | None = None,
+        disk_bytes: int = 256 * MIB,
+        ttl_s: float | None = DAY_S,
+        ttl_jitter_share: float = 0.1,
+        namespace: str = "course",
+        signing_key: bytes | None = None,
+        require_tenant: bool = False,
+        compress_over_bytes: int = wire.COMPRESS_OVER_BYTES,
+        lag_s: float = 0.5,
+        clock: Clock | None = None,
+    ) -> None:
+        _check_settings(locals())
+        super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
+        self.namespace, self.require_tenant = namespace, require_tenant
+        self.memory = MemoryTier(memory_bytes, clock=clock or time.monotonic)
+        self.shared = RedisTier(redis_url, prefix=f"{namespace}:") if redis_url else None
+        self.disk = DiskTier(Path(disk_path), max_bytes=disk_bytes) if disk_path else None
+        self.single_flight = SingleFlight()
+        self.leases = Leases(self.shared)
+        self._lower: tuple[Tier, ...] = tuple(tier for tier in (self.shared, self.disk) if tier is not None)
+        self._ttl_s, self._jitter_share, self._clock = ttl_s, ttl_jitter_share, clock or time.time
+        self._signing_key, self._compress_over_bytes = signing_key, compress_over_bytes
+        self._invalidations = Invalidations(self.shared, lag_s=lag_s)
+        self._asked = OpenQuestions()
+        self._tally = Tally()
+
+    # -- what DSPy calls -------------------------------------------------------------------------------
+
+    def cache_key(self, request: dict[str, Any], ignored_args_for_cache_key: list[str] | None = None) -> str:
+        """Return the key of a request in the current scope, the same for sync and async.
+
+        Raises:
+            UnkeyableError: it holds a value without a stable form, or has no tenant where one is required.
+        """
+        scope = current_scope()
+        if self.require_tenant and scope.tenant is None:
+            raise UnkeyableError("no tenant in its scope, and require_tenant is set")
+        return key_of(request, scope, namespace=self.namespace, ignored=ignored_args_for_cache_key or ())
+
+    def get(self, request: dict[str, Any], ignored_args_for_cache_key: list[str] | None = None) -> Any:
+        """Return the answer to a request, an object of the caller's own, or None."""
+        try:
+            key = self.cache_key(request, ignored_args_for_cache_key)
+        except UnkeyableError as error:
+            self._tally.miss(unkeyable=error.reason)
+            return None
+        except Exception as error:  # border: an error in here would end the model's call
+            self._tally.own_error(error)
+            self._tally.miss()
+            return None
+        value, call = self.lookup(key), current_call.get()
+        if call is not None and call.is_open:
+            call.key, call.stamp = key, self.stamp
+        elif value is None:
+            self._asked.note(key, self.stamp)
+        return value
+
+    def put(
+        self,
+        request: dict[str, Any],
+        value: Any,
+        ignored_args_for_cache_key: list[str] | None = None,
+        enable_memory_cache: bool = True,
+    ) -> None:
+        """Keep an answer in every tier, if it is worth keeping."""
+        try:
+            key = self.cache_key(request, ignored_args_for_cache_key)
+        except Exception:  # border, as in get(), which has counted it
+            return
+        call = current_call.get()
+        stamp = call.stamp if call is not None and call.key == key else None
+        self.keep(key, value, stamp or self._asked.answered(key), in_memory=enable_memory_cache)
+
+    def __contains__(self, key: str) -> bool:
+        """Return whether a tier has this key; counts nothing."""
+        return self._find(key)[1] is not None
+
+    def reset_memory_cache(self) -> None:
+        """Empty the memory tier; Redis and disk keep what they have."""
+        self.memory.clear()
+
+    def save_memory_cache(self, filepath: str) -> None:
+        """Refuse: DSPy's file is a pickle, which runs code when it is read."""
+        raise CacheMisuseError(
+            f"nothing was written to {filepath}, which would be a pickle; "
+            "TieredCache(disk_path=...) keeps answers from one day to the next"
+        )
+
+    def load_memory_cache(self, filepath: str, allow_pickle: bool = False) -> None:  # noqa: ARG002
+        """Refuse: DSPy's file is a pickle, which runs code when it is read."""
+        raise CacheMisuseError(
+            f"{filepath} was not read, since it is a pickle; warm() takes keys and plain records"
+        )
+
+    # -- by key ----------------------------------------------------------------------------------------
+
+    @property
+    def stamp(self) -> Stamp:
+        """Which invalidations a question asked now knows; it changes with every one that is made or read."""
+        return self._invalidations.stamp
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether lookup() and keep() may wait for Redis or a disk, so that a task calls them in a thread."""
+        return bool(self._lower)
+
+    def lookup(self, key: str, *, counts_miss: bool = True) -> Any:
+        """Return the answer under a key from the fastest tier that has it, and fill the faster; counted."""
+        try:
+            name, entry = self._find(key)
+            if entry is not None:
+                self._tally.hit(name, entry.tokens, entry.cost_usd)
+                return entry.answer()
+        except Exception as error:  # border: an error in here would end the model's call
+            self._tally.own_error(error)
+        if counts_miss:
+            self._tally.miss()
+        return None
+
+    def peek(self, key: str) -> Any:
+        """Return the answer under a key if memory has it, at once; a hit is counted, a miss is not.
+
+        None also when it might have been dropped by another process and Redis has not been looked at for
+        `lag_s`: lookup() does.
+        """
+        try:
+            entry = self.memory.get(key)
+            if entry is not None and (not entry.tags or self._invalidations.is_fresh) and self._counts(entry):
+                self._tally.hit("memory", entry.tokens, entry.cost_usd)
+                return entry.answer()
+        except Exception as error:  # border: an error in here would end the model's call
+            self._tally.own_error(error)
+        return None
+
+    def keep(self, key: str, value: Any, stamp: Stamp, *, in_memory: bool = True) -> bool:
+        """Put an answer into every tier, for the current scope, if it is worth keeping; counted.
+
+        Args:
+            key: what lookup() will be asked for.
+            value: the answer, as DSPy records it.
+            stamp: what `stamp` was when the question was asked.
+            in_memory: False leaves it to the slower tiers.
+        """
+        try:
+            return self._keep(key, value, stamp, in_memory=in_memory)
+        except Exception as error:  # border: an error in here would end the model's call
+            self._tally.own_error(error)
+            return False
+
+    def count_shared(self, value: Any) -> None:
+        """Count an answer that a caller was given by another call under way."""
+        self._tally.hit("in flight", *cost_of(value))
+
+    def forget(self, key: str, *, because: str | None = None) -> bool:
+        """Drop an answer here, in Redis and on disk (not in other processes' memory); counted `because`."""
+        dropped = sum([tier.delete([key]) for tier in (self.memory, *self._lower)]) > 0
+        if dropped and because is not None:
+            self._tally.not_kept(because)
+        return dropped
+
+    def warm(self, pairs: Iterable[tuple[str, Any]]) -> int:
+        """Put (key, record) pairs into every tier, for the current scope; returns how many were kept."""
+        return sum(self.keep(key, record, self.stamp) for key, record in pairs)
+
+    def invalidate(
+        self, *, tenant: str | None = None, customer: str | None = None, version: str | None = None
+    ) -> int:
+        """Drop what was kept for a tenant, a customer or a version; of several named, what fits all of them.
+
+        Here and in Redis at once; elsewhere within `lag_s`, or when Redis can be reached again (without
+        Redis, never). Answers under way are not kept. Returns how many the fullest tier lost.
+
+        Raises:
+            CacheMisuseError: nothing is named.
+        """
+        named = Scope(tenant, customer, version)
+        if not tags_of(named):
+            raise CacheMisuseError("invalidate() drops nothing: name a tenant, a customer or a version")
+        tag = tag_of(named)
+        self._invalidations.add(tag)
+        return max(tier.drop_tag(tag) for tier in (self.memory, *self._lower))
+
+    # -- around it -------------------------------------------------------------------------------------
+
+    def front(self, lm: dspy.LM) -> CachedLM:
+        """Return an LM that also lets identical calls share one request, and replays hits as streams."""
+        return fronted(lm)
+
+    @cached_property
+    def watcher(self) -> CacheWatcher:
+        """A callback, for dspy.configure(callbacks=[...]), that drops answers which cannot be parsed."""
+        return CacheWatcher(self)
+
+    def stats(self) -> Stats:
+        """Return what the cache did so far, and what is wrong now."""
+        tiers: list[Tier] = [self.memory, *self._lower]
+        errors = [tier.last_error for tier in tiers] + [self._invalidations.last_error]
+        if self.disk is not None and not self._invalidations.is_known:
+            errors.append("what is on disk for a tenant is not served until Redis tells what was invalidated")
+        return self._tally.snapshot(
+            size_bytes={tier.name: tier.size_bytes() for tier in tiers},
+            last_errors=tuple(line for line in errors if line),
+        )
+
+    def reset_stats(self) -> None:
+        """Count from zero again."""
+        self._tally.reset()
+
+    def close(self) -> None:
+        """Give back connections and files. The cache may still be asked, and misses."""
+        for tier in (self.memory, *self._lower):
+            tier.close()
+
+    # -- inside ----------------------------------------------------------------------------------------
+
+    def _find(self, key: str) -> tuple[str, Entry | None]:
+        """Return the valid entry of the fastest tier that has one, and the tier's name."""
+        entry = self.memory.get(key)
+        if entry is None or entry.tags:
+            self._invalidations.look()
+        if entry is not None:
+            if self._counts(entry):
+                return "memory", entry
+            self.memory.delete([key])
+        for depth, tier in enumerate(self._lower):
+            blob = tier.get(key)
+            entry = None if blob is None else self._decoded(tier, key, blob)
+            if blob is None or entry is None or (left_s := entry.left_s(self._clock())) == 0:
+                continue
+            self.memory.put(key, entry, ttl_s=left_s, tags=entry.tags, size_bytes=entry.size_bytes)
+            for faster in self._lower[:depth]:
+                faster.put(key, blob, ttl_s=left_s, tags=entry.tags)
+            return tier.name, entry
+        return "", None
+
+    def _counts(self, entry: Entry) -> bool:
+        is_valid = self._invalidations.is_valid(entry.tags, entry.stamp)
+        return is_valid and entry.left_s(self._clock()) != 0
+
+    def _decoded(self, tier: Tier, key: str, blob: bytes) -> Entry | None:
+        """Return the entry if it is ours, whole and not from before an invalidation."""
+        entry = decoded(blob, key, signing_key=self._signing_key)
+        if entry is not None and entry.tags and not self._invalidations.is_known:
+            return None
+        if entry is not None and self._invalidations.is_valid(entry.tags, entry.stamp):
+            return entry
+        self._tally.refused(tier.name)
+        if entry is not None:
+            tier.delete([key])
+        return None
+
+    def _keep(self, key: str, value: Any, stamp: Stamp, *, in_memory: bool) -> bool:
+        scope = current_scope()
+        tags, reason = tags_of(scope), refusal(value)
+        if tags and reason is None:
+            self._invalidations.look(now=True)
+            if not self._invalidations.is_valid(tags, stamp):
+                reason = "asked before an invalidation"
+        if reason is not None:
+            self._tally.not_kept(reason)
+            return False
+        ttl_s = scope.ttl_s or self._ttl_s
+        if ttl_s is not None:
+            ttl_s *= 1 - self._jitter_share * random.random()
+        entry = Entry.of(value, tags=tags, stamp=stamp, kept_s=self._clock(), ttl_s=ttl_s)
+        if in_memory:
+            self.memory.put(key, entry, ttl_s=ttl_s, tags=tags, size_bytes=entry.size_bytes)
+        if self._lower:
+            self._keep_lower(key, entry)
+        self._tally.kept()
+        return True
+
+    def _keep_lower(self, key: str, entry: Entry) -> None:
+        if not entry.is_json:
+            self._tally.not_kept(f"only in memory, being no plain JSON ({type(entry.body).__name__})")
+            return
+        try:
+            blob = encoded(
+                entry, key, signing_key=self._signing_key, compress_over_bytes=self._compress_over_bytes
+            )
+        except wire.NotPlain:
+            self._tally.not_kept("only in memory, being too large")
+            return
+        for tier in self._lower:
+            tier.put(key, blob, ttl_s=entry.ttl_s, tags=entry.tags)
+
+
+def _check_settings(given: Mapping[str, Any]) -> None:
+    """Refuse settings under which a cache would only seem to work."""
+    for name in ("memory_bytes", "disk_bytes", "ttl_s"):
+        value = given[name]
+        if not (value is None and name == "ttl_s") and not (_is_number(value) and value > 0):
+            raise CacheMisuseError(f"{name}={value!r} keeps nothing; give a number above 0")
+    share = given["ttl_jitter_share"]
+    if not (_is_number(share) and 0 <= share < 1):
+        raise CacheMisuseError(f"ttl_jitter_share={share!r} is no share; give a number from 0 to below 1")
+    key = given["signing_key"]
+    if key is not None and (not isinstance(key, bytes) or not key):  # the value is a secret
+        what = f"a {type(key).__name__}" if key else "nothing, with which anybody could sign"
+        raise CacheMisuseError(f"signing_key takes bytes, not {what}")
+    if not isinstance(given["namespace"], str) or not given["namespace"]:
+        raise CacheMisuseError(f"namespace={given['namespace']!r} keeps nothing apart; give a text")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

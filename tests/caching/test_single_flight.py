@@ -1,0 +1,341 @@
+"""Single-flight in one process: threads, tasks, several loops, and leaders that go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from course_lib.caching import SingleFlight, single_flight
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Work:
+    """A call that counts itself, and waits in its thread or its task until it may end."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.calls, self.error = 0, error
+        self.begun, self.may_end = threading.Event(), threading.Event()
+
+    def in_thread(self) -> int:
+        self.calls += 1
+        self.begun.set()
+        assert self.may_end.wait(20)
+        if self.error:
+            raise self.error
+        return self.calls
+
+    async def in_task(self) -> int:
+        self.calls += 1
+        call = self.calls
+        self.begun.set()
+        while not self.may_end.is_set():
+            await asyncio.sleep(0.001)
+        return call
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    end_s = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < end_s
+        time.sleep(0.001)
+
+
+def waiters(flight: SingleFlight, key: str = "k") -> int:
+    """Return how many wait for the call under way."""
+    future: Future[Any] = flight._calls[key].outcome
+    return len(future._condition._waiters) + len(future._done_callbacks)
+
+
+def outcomes(futures: list[Future[tuple[Any, bool]]]) -> list[Any]:
+    """Return the value or the error of each."""
+    return [future.exception() or future.result()[0] for future in futures]
+
+
+# -- threads -------------------------------------------------------------------------------------------
+
+
+def test_many_threads_make_one_call_and_each_is_told_whose_answer_it_has():
+    flight, work = SingleFlight(), Work()
+
+    with ThreadPoolExecutor(64) as pool:
+        answers = [pool.submit(flight.run, "k", work.in_thread) for _ in range(64)]
+        until(lambda: work.calls == 1 and waiters(flight) == 63)
+        work.may_end.set()
+
+    assert sorted(answer.result() for answer in answers) == [(1, False), *[(1, True)] * 63]
+    assert len(flight) == 0
+
+
+def test_each_waiter_gets_an_error_of_its_own_with_the_first_as_its_cause():
+    flight, work = SingleFlight(), Work(first := KeyError("gone"))
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = [pool.submit(flight.run, "k", work.in_thread) for _ in range(4)]
+        until(lambda: work.calls == 1 and waiters(flight) == 3)
+        work.may_end.set()
+    errors = outcomes(answers)
+
+    assert sum(error is first for error in errors) == 1
+    copies = [error for error in errors if error is not first]
+    assert all(type(error) is KeyError and error.__cause__ is first for error in copies)
+    assert len({id(error) for error in errors}) == 4
+    assert flight.run("k", lambda: "the next caller calls again") == ("the next caller calls again", False)
+
+
+def test_an_error_that_cannot_be_copied_is_given_as_it_is():
+    class Odd(Exception):
+        def __reduce__(self):
+            raise TypeError
+
+    flight, work = SingleFlight(), Work(first := Odd())
+    with ThreadPoolExecutor(2) as pool:
+        answers = [pool.submit(flight.run, "k", work.in_thread) for _ in range(2)]
+        until(lambda: work.calls == 1 and waiters(flight) == 1)
+        work.may_end.set()
+
+    assert outcomes(answers) == [first, first]
+
+
+def test_a_timeout_error_of_the_call_is_no_end_of_patience():
+    flight, work = SingleFlight(), Work(TimeoutError("the provider's"))
+    with ThreadPoolExecutor(3) as pool:
+        answers = [pool.submit(flight.run, "k", work.in_thread) for _ in range(3)]
+        until(lambda: work.calls == 1 and waiters(flight) == 2)
+        work.may_end.set()
+
+    assert {str(error) for error in outcomes(answers)} == {"the provider's"}
+    assert work.calls == 1
+
+
+def test_an_interrupted_leader_lets_one_of_those_who_wait_lead():
+    flight, hung, work = SingleFlight(), Work(KeyboardInterrupt()), Work()  # type: ignore[arg-type]
+    with ThreadPoolExecutor(6) as pool:
+        leader = pool.submit(flight.run, "k", hung.in_thread)
+        hung.begun.wait(20)
+        rest = [pool.submit(flight.run, "k", work.in_thread) for _ in range(5)]
+        until(lambda: waiters(flight) == 5)
+        hung.may_end.set()
+        until(lambda: work.calls == 1 and waiters(flight) == 4)
+        work.may_end.set()
+
+    assert isinstance(leader.exception(), KeyboardInterrupt)
+    assert outcomes(rest) == [1] * 5
+    assert work.calls == 1
+
+
+def test_a_call_that_takes_long_is_made_again_by_one_of_those_who_wait():
+    flight, hung, second = SingleFlight(max_wait_s=4), Work(), Work()
+
+    with ThreadPoolExecutor(7) as pool:
+        leader = pool.submit(flight.run, "k", hung.in_thread)
+        hung.begun.wait(20)
+        rest = [pool.submit(flight.run, "k", second.in_thread) for _ in range(5)]
+        until(lambda: waiters(flight) == 5)
+        flight._calls["k"].led_since_s -= 2  # half of max_wait_s ago
+        rest.append(pool.submit(flight.run, "k", second.in_thread))  # sees it at once
+        second.begun.wait(20)
+        second.may_end.set()
+        assert outcomes(rest) == [1] * 6
+        hung.may_end.set()
+
+    assert (leader.result(), second.calls, len(flight)) == ((1, False), 1, 0)
+
+
+def test_a_caller_waits_no_longer_than_max_wait_s():
+    flight, hung = SingleFlight(), Work()
+    with ThreadPoolExecutor(3) as pool:
+        leader = pool.submit(flight.run, "k", hung.in_thread)
+        hung.begun.wait(20)
+        waiter = pool.submit(flight.run, "k", lambda: "never called")
+        until(lambda: waiters(flight) == 1)
+        flight._calls["k"].led_since_s += 60  # led by a newcomer, so that nobody takes its place
+
+        assert flight.run("k", lambda: "own", max_wait_s=0.02) == ("own", False)
+        hung.may_end.set()
+
+    assert (leader.result(), waiter.result()) == ((1, False), (1, True))
+
+
+@pytest.mark.parametrize("ends_first", ["old", "new"])
+def test_the_first_answer_serves_all_and_the_error_of_a_leader_that_was_replaced_nobody(ends_first: str):
+    old, new = Work(ValueError("late") if ends_first == "new" else None), Work()
+    flight = SingleFlight(max_wait_s=20)
+    with ThreadPoolExecutor(3) as pool:
+        leader = pool.submit(flight.run, "k", old.in_thread)
+        old.begun.wait(20)
+        second = pool.submit(flight.run, "k", new.in_thread, max_wait_s=0.02)
+        new.begun.wait(20)
+        third = pool.submit(flight.run, "k", lambda: "never called")
+        until(lambda: waiters(flight) == 1)
+        old.may_end.set()
+        until(leader.done)
+        new.may_end.set()
+
+    assert third.result() == (1, True)
+    assert second.result() == (1, False)
+
+
+def test_a_call_inside_a_leaders_call_does_not_wait_for_itself():
+    flight = SingleFlight()
+
+    assert flight.run("k", lambda: flight.run("k", lambda: "inner")) == (("inner", False), False)
+    assert len(flight) == 0
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # a fork beside threads is the point
+def test_a_forked_child_waits_for_no_leader_of_its_parent():
+    flight, work = SingleFlight(), Work()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(flight.run, "k", work.in_thread)
+        work.begun.wait(20)
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if flight.run("k", lambda: 3) == (3, False) and len(flight) == 0 else 1)
+        work.may_end.set()
+
+    assert os.waitpid(child, 0)[1] == 0
+
+
+# -- tasks ---------------------------------------------------------------------------------------------
+
+
+async def test_a_thousand_tasks_make_one_call_and_hold_no_thread():
+    flight, work = SingleFlight(), Work()
+
+    tasks = [asyncio.create_task(flight.run_async("k", work.in_task)) for _ in range(1000)]
+    await asyncio.to_thread(work.begun.wait, 20)
+    others = await asyncio.gather(*(asyncio.to_thread(lambda: 1) for _ in range(50)))
+    work.may_end.set()
+
+    assert sum(others) == 50
+    assert {value for value, _ in await asyncio.gather(*tasks)} == {1}
+    assert (work.calls, len(flight)) == (1, 0)
+
+
+@pytest.mark.parametrize(("leaver", "calls"), [(0, 2), (2, 1)], ids=["the leader", "a waiter"])
+async def test_who_is_cancelled_takes_nobody_along(leaver: int, calls: int):
+    flight, work = SingleFlight(), Work()
+    tasks = [asyncio.create_task(flight.run_async("k", work.in_task)) for _ in range(5)]
+    await asyncio.to_thread(until, lambda: work.calls == 1 and waiters(flight) == 4)
+
+    tasks.pop(leaver).cancel()
+    await asyncio.to_thread(until, lambda: work.calls == calls)
+    work.may_end.set()
+
+    assert {value for value, _ in await asyncio.gather(*tasks)} == {calls}
+    assert (work.calls, len(flight)) == (calls, 0)
+
+
+async def test_when_all_are_cancelled_the_key_is_free():
+    flight, work = SingleFlight(), Work()
+    tasks = [asyncio.create_task(flight.run_async("k", work.in_task)) for _ in range(5)]
+    await asyncio.sleep(0)
+
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert len(flight) == 0
+
+
+async def test_a_sync_call_on_the_loops_own_thread_does_not_wait_for_a_task_of_that_loop():
+    flight, work = SingleFlight(), Work()
+    leader = asyncio.create_task(flight.run_async("k", work.in_task))
+    await asyncio.sleep(0)
+
+    assert flight.run("k", lambda: "own") == ("own", False)
+    work.may_end.set()
+    assert await leader == (1, False)
+
+
+async def test_distinct_keys_are_called_side_by_side():
+    flight, all_there = SingleFlight(), asyncio.Barrier(20)
+
+    async def call() -> int:
+        await all_there.wait()  # for ever, if they came one after the other
+        return 1
+
+    calls = (flight.run_async(key, call) for key in range(20))
+
+    assert len(await asyncio.wait_for(asyncio.gather(*calls), 20)) == 20
+
+
+def test_threads_and_tasks_of_several_loops_meet():
+    flight, work = SingleFlight(), Work()
+
+    async def crowd() -> list[Any]:
+        return await asyncio.gather(*(flight.run_async("k", work.in_task) for _ in range(30)))
+
+    with ThreadPoolExecutor(14) as pool:
+        loops = [pool.submit(asyncio.run, crowd()) for _ in range(3)]
+        work.begun.wait(20)
+        threads = [pool.submit(flight.run, "k", work.in_thread) for _ in range(10)]
+        until(lambda: waiters(flight) == 99)
+        work.may_end.set()
+        answers = [answer for loop in loops for answer in loop.result()] + [each.result() for each in threads]
+
+    assert [value for value, _ in answers] == [1] * 100
+    assert work.calls == 1
+
+
+def test_a_loop_that_ends_under_its_leader_lets_the_others_go_on():
+    flight, work, may_leave = SingleFlight(), Work(), threading.Event()
+
+    async def give_up() -> None:
+        task = asyncio.create_task(flight.run_async("k", work.in_task))
+        await asyncio.to_thread(may_leave.wait, 20)
+        assert not task.done()  # asyncio.run cancels it
+
+    with ThreadPoolExecutor(2) as pool:
+        loop = pool.submit(asyncio.run, give_up())
+        work.begun.wait(20)
+        mine = pool.submit(flight.run, "k", lambda: "mine")
+        until(lambda: waiters(flight) == 1)
+        may_leave.set()
+
+        assert mine.result() == ("mine", False)
+        loop.result()
+
+
+async def test_callers_in_the_thread_pool_do_not_keep_a_leading_task_from_its_thread(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(single_flight, "POOL_PATIENCE_S", 0.1)
+    flight, calls, size = SingleFlight(), [], min(32, (os.cpu_count() or 1) + 4)
+
+    async def call() -> str:
+        while waiters(flight) < size:  # meanwhile the pool fills
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(calls.append, "task")
+        return "task"
+
+    def call_in_thread() -> str:
+        calls.append("thread")
+        return "thread"
+
+    leader = asyncio.create_task(flight.run_async("k", call))
+    await asyncio.sleep(0)
+    threads = [asyncio.to_thread(flight.run, "k", call_in_thread) for _ in range(size)]
+    answers = await asyncio.wait_for(asyncio.gather(leader, *threads), 20)
+
+    assert {value for value, _ in answers} == {"task", "thread"}
+    assert sorted(calls) == ["task", "thread"]
+
+
+def test_a_coroutine_that_waits_for_a_loop_cannot_be_run_without_one():
+    with pytest.raises(RuntimeError, match="waits for an event loop"):
+        single_flight.run_blocking(asyncio.sleep(0))
