@@ -66,7 +66,7 @@ def test_a_prediction_comes_back_as_it_was_stored(database: DatabaseAdapter) -> 
 
         assert stored is not None
         assert (stored.program, stored.inputs) == ("Triage", TICKET)
-        assert stored.prediction().toDict() == {"category": "shipping", "urgency": "high"}
+        assert stored.outputs == {"category": "shipping", "urgency": "high"}
         assert stored.usage == {"course/sim-large": {"prompt_tokens": 120, "completion_tokens": 8}}
 
     asyncio.run(run())
