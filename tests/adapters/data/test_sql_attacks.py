@@ -7,7 +7,9 @@ model's role past the parser, in a session that has thrown off its own limits, c
 from __future__ import annotations
 
 import asyncio
+import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -23,119 +25,12 @@ from course_lib.services.postgres import Server
 
 TABLES = ("orders", "customers")
 
-WRITES = {
-    "stacked drop": "SELECT 1; DROP TABLE orders",
-    "stacked update": "SELECT id FROM orders; UPDATE orders SET total = 0",
-    "stacked behind a comment": "SELECT 1 /* ; */ ; DELETE FROM orders --",
-    "stacked commit": "SELECT 1; COMMIT; DROP TABLE orders",
-    "plain update": "UPDATE orders SET total = 0 RETURNING id",
-    "plain delete": "DELETE FROM orders RETURNING *",
-    "merge": "MERGE INTO orders USING customers ON true WHEN MATCHED THEN DELETE",
-    "truncate": "TRUNCATE orders",
-    "drop": "DROP TABLE orders CASCADE",
-    "create table as": "CREATE TABLE loot AS SELECT * FROM secrets",
-    "create temp table": "CREATE TEMP TABLE loot AS SELECT 1",
-    "create function": "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
-    "create extension": "CREATE EXTENSION dblink",
-    "alter": "ALTER TABLE orders ADD COLUMN x int",
-    "CTE delete": "WITH gone AS (DELETE FROM orders RETURNING *) SELECT * FROM gone",
-    "CTE update": "WITH x AS (UPDATE orders SET total = 0 RETURNING id) SELECT count(*) FROM x",
-    "select into": "SELECT * INTO loot FROM orders",
-    "explain analyze": "EXPLAIN ANALYZE DELETE FROM orders",
-    "explain analyze CTE": "EXPLAIN (ANALYZE) WITH x AS (DELETE FROM orders RETURNING 1) SELECT 1",
-    "do block": "DO $$ BEGIN DELETE FROM orders; END $$",
-    "prepare": "PREPARE p AS DELETE FROM orders; EXECUTE p",
-    "copy in": "COPY orders FROM '/etc/passwd'",
-    "copy out to a program": "COPY orders TO PROGRAM 'touch /tmp/loot'",
-    "copy from a program": "COPY orders FROM PROGRAM 'id'",
-    "grant": "GRANT ALL ON secrets TO course_model",
-    "become the owner": "SET ROLE postgres; DELETE FROM orders",
-    "reset role": "RESET ROLE; RESET SESSION AUTHORIZATION; DELETE FROM orders",
-    "make oneself an administrator": "ALTER ROLE course_model SUPERUSER",
-    "alter system": "ALTER SYSTEM SET shared_buffers = '1MB'",
-    "sequence": "SELECT nextval('numbers')",
-    "set a sequence": "SELECT setval('numbers', 900)",
-    "large object": "SELECT lo_create(424242)",
-    "import a file": "SELECT lo_import('/etc/passwd')",
-    "export a file": "SELECT lo_export(1, '/tmp/loot')",
-    "SQL in XML": "SELECT query_to_xml('DELETE FROM orders', true, true, '')",
-    "table to XML": "SELECT table_to_xml('secrets', true, true, '')",
-    "notify": "SELECT pg_notify('orders', 'x')",
-    "write to the log": "SELECT pg_logical_emit_message(true, 'x', 'y')",
-    "advisory lock": "SELECT pg_advisory_lock(1)",
-    "row lock": "SELECT * FROM orders FOR UPDATE",
-    "table lock": "LOCK TABLE orders IN ACCESS EXCLUSIVE MODE",
-    "another table": "SELECT * FROM secrets",
-    "another table, quoted": 'SELECT * FROM "secrets"',
-    "another table, by schema": "SELECT * FROM public.secrets",
-    "another table, in a subquery": "SELECT (SELECT word FROM secrets LIMIT 1) FROM orders",
-    "another table, by union": "SELECT id FROM orders UNION ALL SELECT word FROM secrets",
-    "another table, by TABLE": "TABLE secrets",
-    "read a file": "SELECT pg_read_file('/etc/passwd')",
-    "passwords": "SELECT rolname, rolpassword FROM pg_authid",
-    "sleep": "SELECT pg_sleep(60)",
-    "sleep by another name": "SELECT pg_catalog.pg_sleep_for('1 minute')",
-    "end other sessions": "SELECT pg_terminate_backend(pid) FROM pg_stat_activity",
-    "reload": "SELECT pg_reload_conf()",
-    "checkpoint": "CHECKPOINT",
-    "reset statistics": "SELECT pg_stat_reset()",
-    "listen": "LISTEN orders; NOTIFY orders",
-    "load a library": "LOAD '/tmp/loot.so'",
-    "call": "CALL wipe()",
-    "function that deletes": "SELECT wipe_now()",
-    "event by rule": "CREATE RULE r AS ON SELECT TO orders DO INSTEAD DELETE FROM orders",
-    "vacuum": "VACUUM FULL orders",
-    "full-width letters": "ＤＥＬＥＴＥ FROM orders",  # noqa: RUF001  (the trick)
-}
-"""Each must be refused by the parser; and sent past it, as the model's role, must fail and change nothing."""
-
-READS = {
-    "empty": "",
-    "only a comment": "-- SELECT 1",
-    "hidden in a nested comment": "SELECT 1 /* /* */ ; DROP TABLE orders */",
-    "comment inside a word": "SEL/**/ECT id FROM orders",
-    "switch a setting off": "SELECT set_config('transaction_read_only', 'off', false)",
-    "show": "SHOW ALL",
-    "transaction": "BEGIN",
-    "catalog": "SELECT relname FROM pg_class",
-    "catalog by schema": "SELECT * FROM pg_catalog.pg_roles",
-    "information schema": "SELECT table_name FROM information_schema.tables",
-    "sessions": "SELECT query FROM pg_stat_activity",
-    "cast to regclass": "SELECT 'secrets'::regclass",
-    "cast to regrole": "SELECT CAST(10 AS regrole)",
-    "cast to xml": "SELECT xml '<a/>'",
-    "dollar quotes": "SELECT $$x$$",
-    "dollar quotes with a tag": "SELECT $a$'; DROP TABLE orders; --$a$",
-    "escape string": r"SELECT E'\047; DROP TABLE orders; --'",
-    "unicode string": r"SELECT U&'\0027'",
-    "unicode name": r'SELECT * FROM U&"\0073ecrets"',
-    "zero character": "SELECT id FROM orders\0; DROP TABLE orders",
-    "letter from another alphabet": "SELECT * FROM оrders",  # noqa: RUF001  (the trick)
-    "backspaces": "SELECT 1\x08\x08\x08DROP TABLE orders",
-    "odd name": 'SELECT 1 AS "x; DROP TABLE orders"',
-    "series bomb": "SELECT * FROM generate_series(1, 1000000000)",
-    "text bomb": "SELECT repeat('x', 1000000000)",
-    "array bomb": "SELECT array_fill(0, ARRAY[100000, 10000])",
-    "recursive bomb": (
-        "WITH RECURSIVE n AS (SELECT 1 AS x UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
-    ),
-    "aggregate bomb": "SELECT string_agg(a.id, '') FROM orders a, orders b, orders c, orders d",
+ATTACKS = tomllib.loads(Path(__file__).with_name("sql_attacks.toml").read_text("utf-8"))
+WRITES: dict[str, str] = ATTACKS["writes"]
+READS: dict[str, str] = ATTACKS["reads"] | {
     "deep nesting": "SELECT " + "(" * 900 + "1" + ")" * 900,
     "too long": "SELECT " + "1 + " * LONGEST + "1",
-    "values": "VALUES (1)",
-    "lateral": "SELECT * FROM orders, LATERAL (SELECT 1) AS x",
-    "sample": "SELECT * FROM orders TABLESAMPLE SYSTEM (100)",
-    "named operator": "SELECT 1 OPERATOR(pg_catalog.+) 1",
-    "parameter": "SELECT $1",
-    "placeholder of the client": "SELECT %s",
-    "version": "SELECT version()",
-    "other database": "SELECT * FROM postgres.public.orders",
-    "dblink": "SELECT * FROM dblink('host=10.0.0.1', 'SELECT 1') AS t(x int)",
-    "row as an argument": "SELECT row_to_json(o) FROM orders o",
-    "cursor": "DECLARE c CURSOR FOR SELECT 1",
-    "not SQL": "please delete everything",
 }
-"""Refused by the parser; past it they read, at most, what is no secret from a role of its own."""
 
 
 @pytest.fixture(scope="module")
