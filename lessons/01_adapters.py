@@ -100,8 +100,8 @@ for name, adapter in ADAPTERS.items():
 table(rows, caption="The same message through five adapters")
 
 # %% [markdown]
-# The signature did not change, the prompt did, and with it the price. Look at the two ends of what was sent: `ChatAdapter`, the
-# default, first.
+# The signature did not change, the prompt did, and with it the price. Look at the first and the last message that were sent:
+# `ChatAdapter`, the default, first.
 
 # %% name="chat-prompt"
 with dspy.context(adapter=dspy.ChatAdapter()):
@@ -726,10 +726,10 @@ print(tool(order_id="O-10001"))
 
 # %% name="react"
 agent = dspy.ReAct("question -> answer", tools=[order_total], max_iters=4)
-asked = agent(question="What is the total of order O-10001?")
-for name, value in asked.trajectory.items():
+result = agent(question="What is the total of order O-10001?")
+for name, value in result.trajectory.items():
     print(f"{name}: {value}")
-print("answer:", asked.answer)
+print("answer:", result.answer)
 
 # %% [markdown]
 # ### What breaks in production: the password in the prompt
@@ -882,8 +882,8 @@ check("1.5", order_status)
 # ### An agent at the desk
 #
 # `Act` handles tickets that need something done: look up an order, track a parcel with the carrier, pay money back. Each refund leaves a
-# line in an audit file; the desk's rules (how much, how long after delivery, only once) are in the tools, not in the prompt.
-# A prompt asks, a tool enforces.
+# line in an audit file; the desk's rules (how much, how long after delivery, only once) are in the tools, not in the prompt:
+# a model can be talked out of a rule that it reads, and a check in the tool runs whatever the model says.
 
 # %% name="act"
 import tempfile
@@ -988,7 +988,7 @@ print(tools["describe_tables"]()[:300], "...")
 print(tools["query"](sql="SELECT status, count(*) FROM orders GROUP BY status ORDER BY 2 DESC"))
 
 # %% [markdown]
-# ### What breaks in production: the model writes the SQL
+# ### What breaks in production: the model writes the SQL (SQL injection)
 #
 # Some of what a model may be talked into. Each is refused in one line, and nothing is touched.
 
@@ -1216,25 +1216,26 @@ with carrier.running() as url, APIAdapter(url, carrier.OPENAPI, allow_private=[u
     print((await track.acall(number=number))[:200], "...")
 
 # %% [markdown]
-# Without a document its only tool is `get_path`. What a customer's text may have talked the model into asking for:
+# Without a document its only tool is `get_path`. A customer's text may have talked the model into requests to places inside the
+# network, which is called *server-side request forgery* (SSRF):
 
 # %% name="url-attacks"
 with carrier.running() as url, APIAdapter(url, allow_private=[url]) as plain:
     (get_path,) = plain.tools()
-    wishes = [
+    targets = [
         "http://169.254.169.254/latest/meta-data",
         "//example.com/",
         "/../../admin",
         "file:///etc/passwd",
     ]
-    answers = [{"asked": wish, "answer": await get_path.acall(path=wish)} for wish in wishes]
+    answers = [{"path": target, "answer": await get_path.acall(path=target)} for target in targets]
 table(answers, caption="Refused")
 
 # %% [markdown]
 # ### Files
 #
-# `FileSystemAdapter` hands over one folder, and no way out of it: each name of a path is opened from the folder above it, and links
-# are not followed, so that there is no moment in which something could be swapped.
+# `FileSystemAdapter` hands over one folder, and no way out of it (the attack is called *path traversal*): each name of a path is
+# opened from the folder above it, and links are not followed, so that there is no moment in which something could be swapped.
 
 # %% name="files"
 from course_lib.adapters.data import FileSystemAdapter
@@ -1264,15 +1265,15 @@ async with serve(FileSystemAdapter(folder).tools()) as server_of_tools:
         print([tool.name for tool in remote])
         print(await remote[0].acall(path="returns.txt"))
         print(await remote[0].acall(path="../returns.txt"))
-        asked = await dspy.ReAct("question -> answer", tools=remote).acall(
+        result = await dspy.ReAct("question -> answer", tools=remote).acall(
             question="What is in the file returns.txt?"
         )
-        print("agent:", asked.answer)
+        print("agent:", result.answer)
     try:
         async with tools_from(server_of_tools.url, token="guessed"):
             pass
     except ToolServerError as error:
-        print("without the token:", str(error).replace(server_of_tools.url, "the server"))
+        print("without the token:", str(error).replace(server_of_tools.url, "http://127.0.0.1:..."))
 
 # %% [markdown]
 # ### Sums, texts and checks, without `eval`
@@ -1306,7 +1307,7 @@ for kind, value in (
     print(validate(kind=kind, value=value))
 
 # %% [markdown]
-# ### What breaks in production: a tool's result that gives orders
+# ### What breaks in production: a tool's result that gives orders (prompt injection)
 #
 # A tool brings text that others wrote into the prompt. This customer's note does not only ask for money: it forges the marks by which
 # the agent's own steps are told apart, so that it looks like an observation that the agent made.

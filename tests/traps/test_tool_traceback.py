@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dspy
 
-from course_lib.adapters.tools.limits import limited
+from course_lib.adapters.tools import limited
 from tests.traps.conftest import SOLVED
 
 PASSWORD = "hunter2"  # a secret to leak

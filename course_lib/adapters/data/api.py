@@ -103,17 +103,15 @@ class APIAdapter:
 
     Args:
         base_url: where the API lives; requests go to paths below it.
-        spec: its OpenAPI 3 document, as a mapping, JSON text or the path of a file. Without one the only
-            tool is `get_path`.
-        hosts: further web addresses whose origin may be asked (also by a redirect).
-        allow_private: web addresses by IP ("http://127.0.0.1:8080") that may be connected to although they
-            are not public.
-        methods: methods of the operations that become tools; all but GET change something, so are opt-in.
+        spec: its OpenAPI 3 document (mapping, JSON text or path of a file); without: one tool, `get_path`.
+        hosts: further web addresses whose origin may be asked, also by a redirect.
+        allow_private: web addresses by IP ("http://127.0.0.1:8080") that may be used although not public.
+        methods: operations with these become tools; all but GET change something, so are opt-in.
         auth: headers with secrets. They go to base_url's origin only, and are cut out of every answer.
         patience: time-outs and retries.
         size_bytes: the largest answer, after decompression.
         redirects: how many are followed (GET only), each checked like a first request.
-        resolver: gives the IP addresses of a name; asked once per connection.
+        resolver: gives the IP addresses of a name, once per connection.
         tls: another trust than the usual certificate authorities.
 
     Raises:

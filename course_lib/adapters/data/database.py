@@ -67,6 +67,13 @@ class DatabaseAdapter:
 
     Opening makes the tables of predictions and the model's role, and takes from the database's public what
     PostgreSQL grants to every role: temporary tables, large objects, notifications, sleeping, advisory locks.
+
+    Args:
+        url: the owner's address, as running_postgres().url gives it.
+        readable: the tables of schema `public` that the model may read; allow() adds to them.
+        pool_size: connections at most, for the program and again for the model.
+        deadline_s: seconds for which a call is tried again while the database does not answer.
+        most_rows: rows that an answer to the model may have.
     """
 
     def __init__(
@@ -78,15 +85,6 @@ class DatabaseAdapter:
         deadline_s: float = 3.0,
         most_rows: int = 50,
     ) -> None:
-        """Remember what to connect to; nothing is sent yet.
-
-        Args:
-            url: the owner's address, as running_postgres().url gives it.
-            readable: the tables of schema `public` that the model may read; allow() adds to them.
-            pool_size: connections at most, for the program and again for the model.
-            deadline_s: seconds for which a call is tried again while the database does not answer.
-            most_rows: rows that an answer to the model may have.
-        """
         self.is_sealed = False
         """Whether the owner's account had the rights to close the functions open to every role."""
         self._own = Connections(url, size=pool_size, deadline_s=deadline_s)
@@ -105,13 +103,6 @@ class DatabaseAdapter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    async def __aenter__(self) -> DatabaseAdapter:
-        await self._in_thread(self.open)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._in_thread(self.close)
 
     def open(self) -> None:
         """Make the tables and the model's role, unless this adapter has done so already.
@@ -152,7 +143,7 @@ class DatabaseAdapter:
         except psycopg.Error as error:
             raise DatabaseError(f"the database refused: {first_line(error)}") from error
 
-    # Predictions
+    # Predictions; each call raises DatabaseGone while the database does not answer
 
     async def store_prediction(
         self,
@@ -167,7 +158,7 @@ class DatabaseAdapter:
         Args:
             prediction: what a module returned.
             inputs: what the module was called with.
-            program: what made it, such as "Triage".
+            program: the module's name, such as "Triage".
             key: the request's own id, so that storing it again changes nothing; by default, one made of
                 program, inputs and outputs.
 
@@ -181,11 +172,7 @@ class DatabaseAdapter:
         return row.key
 
     async def get_prediction(self, key: str) -> StoredPrediction | None:
-        """Return the prediction stored under `key`, or None.
-
-        Raises:
-            DatabaseGone: the database does not answer.
-        """
+        """Return the prediction stored under `key`, or None."""
         return await self._write(lambda connection: predictions.get(connection, key))
 
     async def search_predictions(
@@ -197,12 +184,8 @@ class DatabaseAdapter:
             text: words, as for a search engine: `"lost parcel" -refund` or `tent OR stove`.
             limit: how many at most.
             program: only those of this program.
-
-        Raises:
-            DatabaseGone: the database does not answer.
         """
-        find = partial(predictions.search, text=text, limit=limit, program=program)
-        return await self._write(find)
+        return await self._write(partial(predictions.search, text=text, limit=limit, program=program))
 
     # What a model may do
 

@@ -19,7 +19,6 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 
 from course_lib.adapters.tools.limits import LimitedTool, ToolRefused, limited
 
@@ -35,17 +34,14 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _REASONS = {
-    errno.ENOENT: "there is no file or folder {path!r}; list_files shows what there is",
-    errno.ENOTDIR: "{path!r} goes through a link or a file; only real folders are entered",
-    errno.ELOOP: "{path!r} is a link; links are not followed",
-    errno.EMLINK: "{path!r} is a link; links are not followed",
-    errno.EISDIR: "{path!r} is a folder, not a file",
-    errno.EACCES: "{path!r} may not be opened",
-    errno.EPERM: "{path!r} may not be opened",
-    errno.ENAMETOOLONG: "a name in {path!r} is too long",
-    errno.ENXIO: "{path!r} is not a regular file",
-    errno.EEXIST: "{path!r} exists already",
-    errno.ENOTEMPTY: "{path!r} is a folder, not a file",
+    errno.ENOENT: "is not there; list_files shows what there is",
+    errno.ENOTDIR: "goes through a link or a file; only real folders are entered",
+    errno.ENAMETOOLONG: "has a name that is too long",
+    errno.ENXIO: "is not a regular file",
+    errno.EEXIST: "exists already",
+    **dict.fromkeys((errno.ELOOP, errno.EMLINK), "is a link; links are not followed"),
+    **dict.fromkeys((errno.EISDIR, errno.ENOTEMPTY), "is a folder, not a file"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "may not be opened"),
 }
 
 
@@ -86,9 +82,7 @@ class FileSystemAdapter:
     def __enter__(self) -> FileSystemAdapter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:
@@ -114,11 +108,10 @@ class FileSystemAdapter:
     def list_files(self, folder: str = ".") -> str:
         """List a folder: one name per line, folders with a slash, files with their size in bytes."""
         with _refusals(folder), self._entered(split_path(folder, folder=True)) as at:
-            found = [
-                f"{name}/" if is_folder else f"{name} ({size})" for name, is_folder, size in self._scan(at)
-            ]
-        more = [f"and {len(found) - self.entries} more"] if len(found) > self.entries else []
-        return "\n".join(found[: self.entries] + more) or "(empty)"
+            entries = self._scan(at)
+        lines = [f"{name}/" if is_folder else f"{name} ({size})" for name, is_folder, size in entries]
+        more = [f"and {len(lines) - self.entries} more"] if len(lines) > self.entries else []
+        return "\n".join(lines[: self.entries] + more) or "(empty)"
 
     def read_file(self, path: str, first_line: int = 1) -> str:
         """Read a text file, from the given line on."""
@@ -159,11 +152,9 @@ class FileSystemAdapter:
             at = os.dup(self._root)
         try:
             for part in parts:
-                below = os.open(part, _FOLDER, dir_fd=at)
+                below = self._folder(at, part)
                 os.close(at)
                 at = below
-                if os.fstat(at).st_dev != self._device:
-                    raise ToolRefused(f"{part!r} is another file system, mounted there")
             yield at
         finally:
             os.close(at)
@@ -226,7 +217,7 @@ class FileSystemAdapter:
                         path = f"{folder}/{name}" if folder else name
                         if is_folder:
                             if path.count("/") < DEPTH:
-                                with suppress(OSError):  # swapped for something else since
+                                with suppress(OSError, ToolRefused):  # swapped for something else since
                                     waiting.append((path, self._folder(here, name)))
                             continue
                         left -= size
@@ -243,7 +234,7 @@ class FileSystemAdapter:
         below = os.open(name, _FOLDER, dir_fd=at)
         if os.fstat(below).st_dev != self._device:
             os.close(below)
-            raise OSError(errno.EXDEV, "another file system")
+            raise ToolRefused(f"{name!r} is another file system, mounted there")
         return below
 
     def _replace(self, at: int, name: str, data: bytes, path: str) -> None:
@@ -320,7 +311,7 @@ def _refusals(path: str) -> Iterator[None]:
         reason = _REASONS.get(error.errno or 0)
         if reason is None:
             raise
-        raise ToolRefused(reason.format(path=path)) from None
+        raise ToolRefused(f"{path!r} {reason}") from None
 
 
 @contextmanager
@@ -333,11 +324,10 @@ def _closing(handle: int) -> Iterator[None]:
 
 def _read_up_to(handle: int, size_bytes: int) -> bytes:
     """Read until the end, or `size_bytes`: a file may be longer than it said."""
-    chunks: list[bytes] = []
-    while size_bytes > 0 and (chunk := os.read(handle, size_bytes)):
-        chunks.append(chunk)
-        size_bytes -= len(chunk)
-    return b"".join(chunks)
+    read = b""
+    while len(read) < size_bytes and (chunk := os.read(handle, size_bytes - len(read))):
+        read += chunk
+    return read
 
 
 def _lines(text: str, path: str, words: str) -> Iterator[str]:

@@ -57,10 +57,6 @@ class Row:
     usage: dict[str, dict[str, Any]]
     """Tokens by model, as `prediction.get_lm_usage()` gave them; empty when they were not tracked."""
 
-    def prediction(self) -> dspy.Prediction:
-        """Return the outputs as a program of DSPy returns them."""
-        return dspy.Prediction(**self.outputs)
-
 
 @dataclass(frozen=True, slots=True)
 class StoredPrediction(Row):

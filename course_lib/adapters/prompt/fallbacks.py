@@ -10,7 +10,6 @@ classes; only the outermost report is counted.
 # mypy: allow-subclassing-any
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,8 +93,7 @@ class _Counter(BaseCallback):
             if before and before.is_followed_by(instance):
                 now.fallback = Fallback(type(before.adapter).__name__, before.reason, before.reply)
                 self._into.rows.append(now.fallback)
-            # not an answer of its own: a part of another call, such as the extraction in TwoStepAdapter.parse
-            elif caller not in self._open and (before is None or isinstance(caller, tuple)):
+            elif before is None and caller not in self._open:  # as the extraction in TwoStepAdapter.parse is
                 self._into.answers += 1
 
     def on_adapter_format_end(self, call_id: str, outputs: Any, exception: Any = None) -> None:  # noqa: ARG002
@@ -123,22 +121,11 @@ class _Counter(BaseCallback):
 
     def _begin(self, call_id: str, kind: str, instance: Any) -> Any:
         """Note an event, and return its caller; None for the same event reported by an inner level."""
-        outer = self._open.get(ACTIVE_CALL_ID.get() or "")
-        is_inner = bool(outer and outer[0] == kind and outer[1] is instance)
-        caller = None if is_inner else _caller()
+        caller = ACTIVE_CALL_ID.get()  # of the module, or of the outer level
+        if self._open.get(caller or "", ())[:2] == (kind, instance):
+            caller = None
         self._open[call_id] = (kind, instance, caller)
         return caller
-
-
-def _caller() -> Any:
-    """Return the call of a module that is under way, or else the thread and task."""
-    if (active := ACTIVE_CALL_ID.get()) is not None:
-        return active
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        task = None
-    return threading.get_ident(), id(task)
 
 
 @contextmanager

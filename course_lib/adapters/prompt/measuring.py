@@ -84,8 +84,6 @@ def measure(
     signatures: Mapping[str, Any] | None = None,
     models: Sequence[str] = MODELS,
     n: int = 20,
-    *,
-    progress: Callable[[int, int], None] | None = None,
 ) -> list[Measured]:
     """Ask for `n` answers in every combination, one after the other, past DSPy's cache.
 
@@ -94,21 +92,17 @@ def measure(
         signatures: name -> signature with the one input `ticket`. Default: SIGNATURES.
         models: model strings, as `lm.connect` takes them.
         n: answers per combination, each about another ticket.
-        progress: called with (done, all) after each combination.
     """
     adapters, signatures = adapters or ADAPTERS, signatures or SIGNATURES
     tickets = [ticket.text for ticket in (*desk.tickets("dev"), *desk.tickets("test"))][:n]
-    combinations = list(itertools.product(models, signatures, adapters))
     rows = []
-    for done, (model, shape, name) in enumerate(combinations, 1):
+    for model, shape, name in itertools.product(models, signatures, adapters):
         model_lm = lm.connect(model, cache=False)
         adapter = adapters[name] if isinstance(adapters[name], dspy.Adapter) else adapters[name](model_lm)
         since = lm.ledger().requests
         with dspy.context(lm=model_lm, adapter=adapter), quiet_dspy():
             answers = [_answer(dspy.Predict(signatures[shape]), ticket) for ticket in tickets]
         rows.append(_row(name, shape, model, answers, lm.ledger(since=since)))
-        if progress:
-            progress(done, len(combinations))
     return rows
 
 

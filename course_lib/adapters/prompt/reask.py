@@ -35,9 +35,6 @@ class ReAskCounts:
     mended: int = 0
     """Of those, how many were then answered well."""
 
-    def __str__(self) -> str:
-        return f"{self.calls} calls, {self.asked_again} asked again, {self.mended} of them mended"
-
 
 def reason(error: AdapterParseError) -> str:
     """Return why a reply could not be read, in words that a model can act upon."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,15 +64,12 @@ class Stand:
         inputs: Any,
         *,
         reply: Any = None,
-        left_out: Collection[str] = (),
         adapter: Any = None,
         use_acall: bool = False,
     ) -> Run:
         """Call a program whose model replies `expected` as the adapter writes it, or `reply` as it stands."""
         signature = program.predictors()[0].signature
         adapter = adapter or self.prepared(signature, expected)
-        for name in left_out:
-            signature = signature.delete(name)
         lm, script = scripted([self.written(signature, expected) if reply is None else reply])
         with dspy.context(lm=lm, adapter=adapter):
             prediction = awaited(lambda: program.acall(**inputs)) if use_acall else program(**inputs)

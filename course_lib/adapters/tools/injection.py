@@ -96,37 +96,6 @@ def flat_json(text: str) -> str | None:
         return None
 
 
-_LINK = re.compile(
-    r"!?\[(?P<words>[^\[\]]{0,300})\]\(\s{0,9}<?(?P<url>[^)\s>]{0,2000})[^)\n]{0,300}\)"
-    r"|\]\(\s{0,9}<?(?P<rest>[^)\s>]{0,2000})|\]:\s{0,9}<?(?P<named>//\S{1,2000})"
-    r"|\b[a-z][a-z0-9+.-]{0,30}://\S{1,2000}",
-    re.IGNORECASE,
-)
-"""A link or picture; the target of one whose words are odd; a named target; a bare address. All bounded, as
-what is unbounded takes a time that grows with the square of the text."""
-
-
-def without_links(text: str, *, hosts: Collection[str] = ()) -> str:
-    """Return an answer whose links and images lead to the given hosts only; of others the words stay.
-
-    A picture's address is fetched by the reader's browser: `![](https://elsewhere/?q=...)` in an answer
-    sends away whatever the model was talked into writing there.
-
-    >>> without_links("see [us](https://lantern.example) ![](https://x.test/?o=1)", hosts=["lantern.example"])
-    'see [us](https://lantern.example) (link removed)'
-    """
-
-    def replaced(link: re.Match[str]) -> str:
-        url = next((link[name] for name in ("url", "rest", "named") if link[name] is not None), link[0])
-        allowed = re.fullmatch(r"https://([a-z0-9.-]+)(/[^\s\\@]*)?", url.rstrip(".,;"), re.IGNORECASE)
-        if allowed and allowed[1].lower() in hosts:
-            return link[0]
-        words = link["words"] or ("]" if link["words"] is None and link[0].startswith("]") else "")
-        return f"{words} (link removed)".lstrip()
-
-    return _LINK.sub(replaced, _TAG.sub("\u2039", text))
-
-
 @dataclass(frozen=True, slots=True)
 class Action:
     """A call that waits for somebody's yes."""

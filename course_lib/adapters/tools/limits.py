@@ -53,11 +53,6 @@ class ToolError(str):
 
     __slots__ = ()
 
-    @property
-    def kind(self) -> str:
-        """The class of the error: refused, timeout or failed."""
-        return self.partition(":")[0]
-
 
 class _DeadlinePassed(Exception):  # noqa: N818 - never leaves this module
     """The deadline has passed."""

@@ -66,19 +66,13 @@ class ToolServer:
 
 
 @asynccontextmanager
-async def serve(
-    tools: Sequence[LimitedTool], *, name: str = "lantern", port: int = 0
-) -> AsyncIterator[ToolServer]:
-    """Serve tools over MCP on loopback while the block runs. `port` 0 takes a free one.
-
-    Raises:
-        ToolServerError: the port is taken.
-    """
+async def serve(tools: Sequence[LimitedTool]) -> AsyncIterator[ToolServer]:
+    """Serve tools over MCP on a free port of loopback while the block runs."""
     token = secrets.token_urlsafe(24)
-    app = _server(tools, name).streamable_http_app(
+    app = _server(tools).streamable_http_app(
         json_response=True, stateless_http=True, host=HOST, max_request_body_size=BODY_BYTES
     )
-    with _listening(port) as listener:
+    with socket.create_server((HOST, 0)) as listener:  # listens at once: an early client waits
         config = uvicorn.Config(_Guarded(app, token), log_level="error", access_log=False, lifespan="on")
         server = _Uvicorn(config)
         running = asyncio.create_task(server.serve(sockets=[listener]))
@@ -134,7 +128,7 @@ async def tools_from(
             await client.__aexit__(None, None, None)
 
 
-def _server(tools: Sequence[LimitedTool], name: str) -> Server[Any]:
+def _server(tools: Sequence[LimitedTool]) -> Server[Any]:
     """Return an MCP server of these tools; their limits check the arguments and word the errors."""
     known = {tool.name: tool for tool in tools}
 
@@ -148,7 +142,7 @@ def _server(tools: Sequence[LimitedTool], name: str) -> Server[Any]:
         content = [mcp_types.TextContent(type="text", text=str(answer))]
         return mcp_types.CallToolResult(content=list(content), is_error=isinstance(answer, ToolError))
 
-    return Server(name, on_list_tools=offer, on_call_tool=call)
+    return Server("lantern", on_list_tools=offer, on_call_tool=call)
 
 
 def _described(tool: LimitedTool) -> mcp_types.Tool:
@@ -215,21 +209,6 @@ class _Guarded:
             return
         await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
-
-
-@contextmanager
-def _listening(port: int) -> Iterator[socket.socket]:
-    """Listen on loopback before the server runs: whoever comes early waits instead of failing."""
-    with socket.socket(socket.AF_INET) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((HOST, port))
-        except OSError as error:
-            raise ToolServerError(
-                f"port {port} cannot be used: {error.strerror}; take another, or 0"
-            ) from None
-        listener.listen()
-        yield listener
 
 
 @contextmanager

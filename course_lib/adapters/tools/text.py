@@ -1,6 +1,6 @@
-"""Text tools for a model: count, extract, cut, normalise; time grows with the length only, whatever the text.
+"""Text tools for a model: count, extract, cut; time grows with the length only, whatever the text.
 
-Main path: text_tools(), or e.g. extract(text, "email"), cut_at_sentence(text, 200), normalise(text)
+Main path: text_tools(), or e.g. extract(text, "email"), cut_at_sentence(text, 200).
 Every pattern has bounded repeats and no two that can match the same characters in two ways, so that no text
 makes one slow; and a text longer than TEXT_CHARS is refused.
 """
@@ -8,7 +8,6 @@ makes one slow; and a text longer than TEXT_CHARS is refused.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Literal, TypeAlias
@@ -89,21 +88,9 @@ def cut_at_sentence(text: str, characters: int) -> str:
     return (head[:space] if space > 0 else head).rstrip() + "…"
 
 
-def normalise(text: str) -> str:
-    """Make a text plain: composed characters, one kind of quote, space and line end, nothing invisible."""
-    text = unicodedata.normalize("NFC", _sized(text)).translate(_PLAIN)
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    text = "".join(c for c in text if c in "\n\t" or unicodedata.category(c)[0] != "C")
-    lines = [" ".join(line.split()) for line in text.split("\n")]
-    kept = [line for line, before in zip(lines, ["", *lines], strict=False) if line or before]
-    return "\n".join(kept).strip()
-
-
 def text_tools() -> list[LimitedTool]:
     """Return the functions above as limited tools."""
-    return [
-        limited(function, deadline_s=2.0) for function in (count_words, extract, cut_at_sentence, normalise)
-    ]
+    return [limited(function, deadline_s=2.0) for function in (count_words, extract, cut_at_sentence)]
 
 
 def _sized(text: str) -> str:
@@ -116,12 +103,3 @@ def _abbreviated(head: str) -> bool:
     """Whether a text ends in an abbreviation or a single initial, not a sentence."""
     word = head[-20:].split()[-1].casefold()
     return word in _ABBREVIATIONS.split() or (len(word) == 2 and word[0].isalpha() and word[1] == ".")
-
-
-_PLAIN = str.maketrans(
-    dict.fromkeys("\u2018\u2019\u201a", "'")
-    | dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"')
-    | dict.fromkeys("\u00a0\u202f", " ")
-    | dict.fromkeys("\u2028\u2029\u0085", "\n")
-)
-"""Quotes, spaces and line ends of many kinds, and the plain one of each."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 
 import dspy
@@ -113,22 +114,19 @@ def test_a_429_is_tried_again_after_the_time_it_asks_for():
     with serving(busy_once) as web:
         started_s = time.monotonic()
 
-        assert get(adapter(web, patience=Patience(first_wait_s=0.01))).json() == "ok"
+        assert get(adapter(web, patience=Patience(deadline_s=60, first_wait_s=0.01))).json() == "ok"
 
-        assert time.monotonic() - started_s >= 1
+        assert time.monotonic() - started_s >= 1  # a bound from below: no machine is too busy to wait
         assert len(web.asked) == 2
 
 
 @pytest.mark.parametrize("wait", ["3600", "Fri, 01 Jan 2100 00:00:00 GMT"])
 def test_a_retry_after_beyond_the_cap_is_told_instead_of_waited_for(wait):
     with serving(lambda *_: reply("{}", "503 Service Unavailable", retry_after=wait)) as web:
-        started_s = time.monotonic()
-
         answer = get(adapter(web))
 
         assert (answer.status, len(web.asked)) == (503, 1)
         assert answer.text.startswith("busy; it asks to come back in ")
-        assert time.monotonic() - started_s < 0.5
 
 
 @pytest.mark.parametrize("wait", ["-5", "soon", "", "9" * 400, "1e9", "Thu, 01 Jan 1970 00:00:00 GMT"])
@@ -160,32 +158,38 @@ def test_nobody_there_is_told():
         get(api)
 
 
-def slow(*_):
-    time.sleep(0.9)
+DONE = threading.Event()
+
+
+@pytest.fixture(autouse=True)
+def done():
+    """Set at the end of each test: servers that say nothing meanwhile may stop."""
+    DONE.clear()
+    yield
+    DONE.set()
+
+
+def silent(*_):
+    DONE.wait(60)
     return reply()
 
 
 def dripping(*_):
     yield b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\n"
-    for _ in range(100):
+    while not DONE.wait(0.05):
         yield b"x"
-        time.sleep(0.05)
 
 
-@pytest.mark.parametrize("fault", [slow, dripping])
+@pytest.mark.parametrize("fault", [silent, dripping])
 def test_everything_ends_at_the_deadline(fault):
     patience = Patience(deadline_s=0.6, attempt_s=0.4)
-    with serving(fault) as web:
-        started_s = time.monotonic()
 
-        with pytest.raises(APITimeoutError, match="answer"):
-            get(adapter(web, patience=patience))
-
-        assert time.monotonic() - started_s < 1.2
+    with serving(fault) as web, pytest.raises(APITimeoutError, match="answer"):
+        get(adapter(web, patience=patience))
 
 
 def test_a_tool_says_timeout():
-    with serving(slow) as web:
+    with serving(silent) as web:
         (tool,) = adapter(web, patience=Patience(deadline_s=0.3)).tools()
 
         assert tool(path="/x") == "timeout: no answer within 0.3 s"
@@ -198,7 +202,7 @@ def test_a_cancelled_call_leaves_nothing_behind():
                 await api.request("GET", "/x")
         return len(asyncio.all_tasks())
 
-    with serving(slow) as web:
+    with serving(silent) as web:
         assert asyncio.run(cancelled(adapter(web))) == 1
 
 

@@ -7,12 +7,14 @@ model's role past the parser, in a session that has thrown off its own limits, c
 from __future__ import annotations
 
 import asyncio
+import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 import sqlglot
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from course_lib.adapters.data import model_role
@@ -23,145 +25,12 @@ from course_lib.services.postgres import Server
 
 TABLES = ("orders", "customers")
 
-WRITES = {
-    "stacked drop": "SELECT 1; DROP TABLE orders",
-    "stacked update": "SELECT id FROM orders; UPDATE orders SET total = 0",
-    "stacked behind a comment": "SELECT 1 /* ; */ ; DELETE FROM orders --",
-    "stacked commit": "SELECT 1; COMMIT; DROP TABLE orders",
-    "plain insert": "INSERT INTO orders VALUES ('O-9', 'C-1', 1)",
-    "plain update": "UPDATE orders SET total = 0 RETURNING id",
-    "plain delete": "DELETE FROM orders RETURNING *",
-    "merge": "MERGE INTO orders USING customers ON true WHEN MATCHED THEN DELETE",
-    "truncate": "TRUNCATE orders",
-    "drop": "DROP TABLE orders CASCADE",
-    "create table as": "CREATE TABLE loot AS SELECT * FROM secrets",
-    "create temp table": "CREATE TEMP TABLE loot AS SELECT 1",
-    "create function": "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
-    "create schema": "CREATE SCHEMA loot",
-    "create extension": "CREATE EXTENSION dblink",
-    "alter": "ALTER TABLE orders ADD COLUMN x int",
-    "CTE delete": "WITH gone AS (DELETE FROM orders RETURNING *) SELECT * FROM gone",
-    "CTE update": "WITH x AS (UPDATE orders SET total = 0 RETURNING id) SELECT count(*) FROM x",
-    "CTE insert": "WITH x AS (INSERT INTO orders VALUES ('O-9','C-1',1) RETURNING 1) SELECT 1",
-    "select into": "SELECT * INTO loot FROM orders",
-    "explain analyze": "EXPLAIN ANALYZE DELETE FROM orders",
-    "explain analyze CTE": "EXPLAIN (ANALYZE) WITH x AS (DELETE FROM orders RETURNING 1) SELECT 1",
-    "do block": "DO $$ BEGIN DELETE FROM orders; END $$",
-    "prepare": "PREPARE p AS DELETE FROM orders; EXECUTE p",
-    "copy in": "COPY orders FROM '/etc/passwd'",
-    "copy out to a program": "COPY orders TO PROGRAM 'touch /tmp/loot'",
-    "copy from a program": "COPY orders FROM PROGRAM 'id'",
-    "grant": "GRANT ALL ON secrets TO course_model",
-    "become the owner": "SET ROLE postgres; DELETE FROM orders",
-    "become the owner for good": "SET SESSION AUTHORIZATION postgres; DELETE FROM orders",
-    "reset role": "RESET ROLE; RESET SESSION AUTHORIZATION; DELETE FROM orders",
-    "make oneself an administrator": "ALTER ROLE course_model SUPERUSER",
-    "make a role": "CREATE ROLE loot SUPERUSER LOGIN",
-    "alter system": "ALTER SYSTEM SET shared_buffers = '1MB'",
-    "sequence": "SELECT nextval('numbers')",
-    "set a sequence": "SELECT setval('numbers', 900)",
-    "large object": "SELECT lo_create(424242)",
-    "large object with content": "SELECT lo_from_bytea(424242, 'x')",
-    "import a file": "SELECT lo_import('/etc/passwd')",
-    "export a file": "SELECT lo_export(1, '/tmp/loot')",
-    "SQL in XML": "SELECT query_to_xml('DELETE FROM orders', true, true, '')",
-    "SQL in XML, reading": "SELECT query_to_xml('SELECT * FROM secrets', true, true, '')",
-    "table to XML": "SELECT table_to_xml('secrets', true, true, '')",
-    "notify": "SELECT pg_notify('orders', 'x')",
-    "write to the log": "SELECT pg_logical_emit_message(true, 'x', 'y')",
-    "advisory lock": "SELECT pg_advisory_lock(1)",
-    "shared advisory lock": "SELECT pg_try_advisory_xact_lock_shared(1)",
-    "row lock": "SELECT * FROM orders FOR UPDATE",
-    "weakest row lock": "SELECT * FROM orders FOR KEY SHARE SKIP LOCKED",
-    "table lock": "LOCK TABLE orders IN ACCESS EXCLUSIVE MODE",
-    "another table": "SELECT * FROM secrets",
-    "another table, quoted": 'SELECT * FROM "secrets"',
-    "another table, by schema": "SELECT * FROM public.secrets",
-    "another table, in a subquery": "SELECT (SELECT word FROM secrets LIMIT 1) FROM orders",
-    "another table, by union": "SELECT id FROM orders UNION ALL SELECT word FROM secrets",
-    "another table, by TABLE": "TABLE secrets",
-    "another table, in EXISTS": "SELECT 1 WHERE EXISTS (SELECT 1 FROM secrets WHERE word LIKE 'a%')",
-    "read a file": "SELECT pg_read_file('/etc/passwd')",
-    "read bytes of a file": "SELECT pg_read_binary_file('postgresql.conf')",
-    "list a folder": "SELECT * FROM pg_ls_dir('.')",
-    "passwords": "SELECT rolname, rolpassword FROM pg_authid",
-    "passwords by view": "SELECT * FROM pg_shadow",
-    "sleep": "SELECT pg_sleep(60)",
-    "sleep in a condition": "SELECT id FROM orders WHERE pg_sleep(60) IS NULL",
-    "sleep by another name": "SELECT pg_catalog.pg_sleep_for('1 minute')",
-    "end other sessions": "SELECT pg_terminate_backend(pid) FROM pg_stat_activity",
-    "cancel other statements": "SELECT pg_cancel_backend(1)",
-    "reload": "SELECT pg_reload_conf()",
-    "switch the log": "SELECT pg_switch_wal()",
-    "checkpoint": "CHECKPOINT",
-    "reset statistics": "SELECT pg_stat_reset()",
-    "listen": "LISTEN orders; NOTIFY orders",
-    "load a library": "LOAD '/tmp/loot.so'",
-    "call": "CALL wipe()",
-    "function that deletes": "SELECT wipe_now()",
-    "event by rule": "CREATE RULE r AS ON SELECT TO orders DO INSTEAD DELETE FROM orders",
-    "comment on": "COMMENT ON TABLE orders IS 'x'",
-    "security label": "REASSIGN OWNED BY postgres TO course_model",
-    "vacuum": "VACUUM FULL orders",
-    "full-width letters": "ＤＥＬＥＴＥ FROM orders",  # noqa: RUF001  (the trick)
-}
-"""Each must be refused by the parser; and sent past it, as the model's role, must fail and change nothing."""
-
-READS = {
-    "empty": "",
-    "only a comment": "-- SELECT 1",
-    "hidden in a nested comment": "SELECT 1 /* /* */ ; DROP TABLE orders */",
-    "comment inside a word": "SEL/**/ECT id FROM orders",
-    "switch a setting off": "SELECT set_config('transaction_read_only', 'off', false)",
-    "read a setting": "SELECT current_setting('data_directory')",
-    "show": "SHOW ALL",
-    "set": "SET statement_timeout = 0",
-    "transaction": "BEGIN",
-    "catalog": "SELECT relname FROM pg_class",
-    "catalog by schema": "SELECT * FROM pg_catalog.pg_roles",
-    "catalog in capitals": 'SELECT * FROM PG_CATALOG."pg_roles"',
-    "information schema": "SELECT table_name FROM information_schema.tables",
-    "sessions": "SELECT query FROM pg_stat_activity",
-    "cast to regclass": "SELECT 'secrets'::regclass",
-    "cast to regrole": "SELECT CAST(10 AS regrole)",
-    "cast to regproc": "SELECT regprocedure 'pg_sleep(double precision)'",
-    "cast to xml": "SELECT xml '<a/>'",
-    "dollar quotes": "SELECT $$x$$",
-    "dollar quotes with a tag": "SELECT $a$'; DROP TABLE orders; --$a$",
-    "escape string": r"SELECT E'\047; DROP TABLE orders; --'",
-    "unicode string": r"SELECT U&'\0027'",
-    "unicode name": r'SELECT * FROM U&"\0073ecrets"',
-    "zero character": "SELECT id FROM orders\0; DROP TABLE orders",
-    "letter from another alphabet": "SELECT * FROM оrders",  # noqa: RUF001  (the trick)
-    "backspaces": "SELECT 1\x08\x08\x08DROP TABLE orders",
-    "odd name": 'SELECT 1 AS "x; DROP TABLE orders"',
-    "series bomb": "SELECT * FROM generate_series(1, 1000000000)",
-    "series bomb in the list": "SELECT generate_series(1, 1000000000)",
-    "text bomb": "SELECT repeat('x', 1000000000)",
-    "padding bomb": "SELECT lpad('x', 1000000000, 'y')",
-    "array bomb": "SELECT array_fill(0, ARRAY[100000, 10000])",
-    "recursive bomb": (
-        "WITH RECURSIVE n AS (SELECT 1 AS x UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
-    ),
-    "aggregate bomb": "SELECT string_agg(a.id, '') FROM orders a, orders b, orders c, orders d",
+ATTACKS = tomllib.loads(Path(__file__).with_name("sql_attacks.toml").read_text("utf-8"))
+WRITES: dict[str, str] = ATTACKS["writes"]
+READS: dict[str, str] = ATTACKS["reads"] | {
     "deep nesting": "SELECT " + "(" * 900 + "1" + ")" * 900,
     "too long": "SELECT " + "1 + " * LONGEST + "1",
-    "values": "VALUES (1)",
-    "lateral": "SELECT * FROM orders, LATERAL (SELECT 1) AS x",
-    "sample": "SELECT * FROM orders TABLESAMPLE SYSTEM (100)",
-    "named operator": "SELECT 1 OPERATOR(pg_catalog.+) 1",
-    "parameter": "SELECT $1",
-    "placeholder of the client": "SELECT %s",
-    "who am I": "SELECT current_user, session_user",
-    "version": "SELECT version()",
-    "other database": "SELECT * FROM postgres.public.orders",
-    "dblink": "SELECT * FROM dblink('host=10.0.0.1', 'SELECT 1') AS t(x int)",
-    "function as a table": "SELECT * FROM pg_ls_logdir()",
-    "row as an argument": "SELECT row_to_json(o) FROM orders o",
-    "cursor": "DECLARE c CURSOR FOR SELECT 1",
-    "not SQL": "please delete everything",
 }
-"""Refused by the parser; past it they read, at most, what is no secret from a role of its own."""
 
 
 @pytest.fixture(scope="module")
@@ -252,17 +121,14 @@ SLOTS = (
 )
 
 
-@given(
+FORGERIES = ["'", "''", '"', ";", "--", "/*", "*/", "DROP TABLE orders", "%s", "$$", "E"]
+TEXTS = given(
     slot=st.sampled_from(SLOTS),
-    text=st.lists(
-        st.one_of(
-            st.sampled_from(["'", "''", '"', ";", "--", "/*", "*/", "DROP TABLE orders", "%s", "$$", "E"]),
-            st.text(),
-        ),
-        max_size=8,
-    ).map("".join),
+    text=st.lists(st.one_of(st.sampled_from(FORGERIES), st.text()), max_size=8).map("".join),
 )
-def test_a_text_stays_a_text_whatever_is_in_it(slot: str, text: str) -> None:
+
+
+def assert_stays_a_text(slot: str, text: str) -> None:
     try:
         written = one_select(slot.replace("{}", text.replace("'", "''")), TABLES)
     except ToolRefused:
@@ -271,6 +137,19 @@ def test_a_text_stays_a_text_whatever_is_in_it(slot: str, text: str) -> None:
     assert one_select(written, TABLES) == written
     tokens = sqlglot.tokenize(written, read="postgres")
     assert not any(token.token_type.name in ("SEMICOLON", "DROP") or token.comments for token in tokens)
+
+
+@settings(max_examples=40, deadline=None)
+@TEXTS
+def test_a_text_stays_a_text_whatever_is_in_it(slot: str, text: str) -> None:
+    assert_stays_a_text(slot, text)
+
+
+@pytest.mark.soak
+@settings(max_examples=4000, deadline=None)
+@TEXTS
+def test_a_text_stays_a_text_in_thousands_of_tries(slot: str, text: str) -> None:
+    assert_stays_a_text(slot, text)
 
 
 def test_through_the_tool_nothing_is_touched_and_each_refusal_is_one_line(

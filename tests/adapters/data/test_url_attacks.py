@@ -18,6 +18,11 @@ def canary():
         yield web
 
 
+def words(table):
+    """Return the entries of a table that is too long for a line each."""
+    return table.split()
+
+
 def resolving(*answers):
     """A resolver that gives these lists of addresses in turn, the last one for ever."""
     left = list(answers)
@@ -31,69 +36,17 @@ def resolving(*answers):
 
 
 HOSTS = [
-    "127.0.0.1",
-    "127.1",
-    "0",
-    "0.0.0.0",
-    "2130706433",
-    "0x7f000001",
-    "0x7f.0x0.0x0.0x1",
-    "0x7f.1",
-    "017700000001",
-    "0177.0.0.1",
-    "0177.0.0.01",
-    "127.0.0.1.",
-    "127.0.0.256",
-    "127.255.255.254",
-    "localhost",
-    "localhost.",
-    "LocalHost",
-    "api.localhost",
-    "127.0.0.1.nip.example",
-    "[::1]",
-    "[0:0:0:0:0:0:0:1]",
-    "[::]",
-    "[::ffff:127.0.0.1]",
-    "[::ffff:7f00:1]",
-    "[::127.0.0.1]",
-    "[64:ff9b::7f00:1]",
-    "[64:ff9b:1::7f00:1]",
-    "[2002:7f00:1::]",
-    "[2001:0:7f00:1::]",
-    "[::1%25lo]",
-    "[::1%lo]",
-    "[fe80::1%25eth0]",
-    "[fe80::1]",
-    "[fec0::1]",
-    "[fd00:ec2::254]",
-    "[ff02::1]",
-    "[v1.x]",
-    "169.254.169.254",
-    "168.63.129.16",
-    "100.100.100.200",
-    "10.0.0.1",
-    "172.16.0.1",
-    "192.168.1.1",
-    "198.18.0.1",
-    "192.0.0.192",
-    "224.0.0.1",
-    "255.255.255.255",
-    "①②⑦.0.0.1",
-    "127。0。0。1",
-    "%31%32%37.0.0.1",
-    "l\u043ecalhost",  # with a Cyrillic o
-    "api_test",
-    "-x.example",
-    "api.test@127.0.0.1",
-    "user:word@127.0.0.1",
-    "api.test\\@127.0.0.1",
-    "127.0.0.1\\.api.test",
-    "api.test%00.example",
-    "api.test\r\nX-Other: 1",
-    "api.test\t",
-    "api.test ",
-    "*",
-    "",
+    *words("""
+    127.0.0.1 127.1 0 0.0.0.0 2130706433 0x7f000001 0x7f.0x0.0x0.0x1 0x7f.1 017700000001 0177.0.0.1
+    127.0.0.1. 127.0.0.256 127.255.255.254 localhost localhost. LocalHost api.localhost 127.0.0.1.nip.example
+    [::1] [0:0:0:0:0:0:0:1] [::] [::ffff:127.0.0.1] [::ffff:7f00:1] [::127.0.0.1] [64:ff9b::7f00:1]
+    [64:ff9b:1::7f00:1] [2002:7f00:1::] [2001:0:7f00:1::] [::1%25lo] [::1%lo] [fe80::1%25eth0] [fe80::1]
+    [fec0::1] [fd00:ec2::254] [ff02::1] [v1.x] 169.254.169.254 168.63.129.16 100.100.100.200 10.0.0.1
+    172.16.0.1 192.168.1.1 198.18.0.1 192.0.0.192 224.0.0.1 255.255.255.255 ①②⑦.0.0.1 127。0。0。1
+    %31%32%37.0.0.1 api_test -x.example api.test@127.0.0.1 user:word@127.0.0.1 api.test%00.example *
+    """),
+    *("l\u043ecalhost", "api.test\\@127.0.0.1", "127.0.0.1\\.api.test"),  # the first with a Cyrillic o
+    *("api.test\r\nX-Other: 1", "api.test\t", "api.test ", ""),
 ]
 
 
@@ -110,44 +63,21 @@ def test_no_spelling_of_a_host_leads_to_the_canary(canary, host):
 
 
 URLS = [
-    "file:///etc/passwd",
-    "gopher://127.0.0.1:{port}/_GET",
-    "ftp://127.0.0.1:{port}/x",
-    "dict://127.0.0.1:{port}/x",
-    "ws://api.test:{port}/",
-    "https://api.test:{port}/",
-    "unix:///run/x.sock",
-    "http+unix://%2Frun%2Fx.sock/",
-    "data:text/plain,x",
-    "javascript:alert(1)",
-    "jar:http://127.0.0.1:{port}/!/",
-    "http:127.0.0.1:{port}/",
-    "http:/127.0.0.1:{port}/",
-    "http:///127.0.0.1:{port}/",
-    "http:\\\\127.0.0.1:{port}\\",
-    " http://127.0.0.1:{port}/",
-    "//127.0.0.1:{port}/",
-    "http://api.test:{port}#@127.0.0.1:{port}/",
-    "http://api.test:{port}?@127.0.0.1:{port}/",
-    "http://api.test/x",
-    "http://api.test:22/",
-    "http://api.test:0/",
-    "http://api.test:99999/",
-    "http://api.test:0{port}/",
-    "http://api.test:{port}:80/",
-    "http://api.test:+{port}/",
-    "http://other.test:{port}/",
-    "http://api.test.other.test:{port}/",
-    "http://xapi.test:{port}/",
-    "http://api.test.:{port}/",
-    "http://xn--pi-8cd.test:{port}/",
-    "http://api.test:{port}/v1/x HTTP/1.1",
-    "http://api.test:{port}/v1/x\r\nX-Other: 1",
-    "http://api.test:{port}/v1/x\n",
-    "http://api.test:{port}/v1/\x00",
-    "http://api.test:{port}/v1/é",
+    *words("""
+    file:///etc/passwd gopher://127.0.0.1:{port}/_GET ftp://127.0.0.1:{port}/x dict://127.0.0.1:{port}/x
+    ws://api.test:{port}/ https://api.test:{port}/ unix:///run/x.sock http+unix://%2Frun%2Fx.sock/
+    data:text/plain,x javascript:alert(1) jar:http://127.0.0.1:{port}/!/ http:127.0.0.1:{port}/
+    http:/127.0.0.1:{port}/ http:///127.0.0.1:{port}/ //127.0.0.1:{port}/
+    http://api.test:{port}#@127.0.0.1:{port}/ http://api.test:{port}?@127.0.0.1:{port}/ http://api.test/x
+    http://api.test:22/ http://api.test:0/ http://api.test:99999/ http://api.test:0{port}/
+    http://api.test:{port}:80/ http://api.test:+{port}/ http://other.test:{port}/
+    http://api.test.other.test:{port}/ http://xapi.test:{port}/ http://api.test.:{port}/
+    http://xn--pi-8cd.test:{port}/ http://api.test:{port}/v1/é
+    """),
+    *("http:\\\\127.0.0.1:{port}\\", " http://127.0.0.1:{port}/", ""),
+    *("http://api.test:{port}/v1/x HTTP/1.1", "http://api.test:{port}/v1/x\r\nX-Other: 1"),
+    *("http://api.test:{port}/v1/x\n", "http://api.test:{port}/v1/\x00"),
     "http://api.test:{port}/v1/" + "a" * 3000,
-    "",
 ]
 
 
@@ -162,30 +92,12 @@ def test_no_other_form_of_a_web_address_is_asked(canary, url):
 
 
 PATHS = [
-    "/../admin",
-    "/x/../../admin",
-    "/./x",
-    "/x/..",
-    "/%2e%2e/admin",
-    "/%2E%2e/admin",
-    "/.%2e/admin",
-    "/..%2fadmin",
-    "/..%5cadmin",
-    "/x%2fy",
-    "/%252e%252e/admin",
-    "//other.test/",
-    "/x//y",
-    "/\\other.test",
-    "/x%00",
-    "/x%0d%0aX-Other:1",
-    "/x?y=%0d%0aX-Other:1",
-    "/x?y=%0A",
-    "/x#y",
-    "/x y",
-    "/x\r\nX-Other: 1",
-    "/@127.0.0.1/",
-    "x",
-    "?x",
+    *words("""
+    /../admin /x/../../admin /./x /x/.. /%2e%2e/admin /%2E%2e/admin /.%2e/admin /..%2fadmin /..%5cadmin /x%2fy
+    /%252e%252e/admin //other.test/ /x//y /x%00 /x%0d%0aX-Other:1 /x?y=%0d%0aX-Other:1 /x?y=%0A /x#y
+    /@127.0.0.1/ x ?x
+    """),
+    *("/\\other.test", "/x y", "/x\r\nX-Other: 1"),
 ]
 
 
@@ -211,31 +123,17 @@ def test_a_whole_address_outside_the_base_path_is_refused():
         assert get(api, f"{web.url}/v1/x?y=a%2Fb").status == 200
 
 
-ANSWERS = {
-    "loopback": ["127.0.0.1"],
-    "loopback of version 6": ["::1"],
-    "any address": ["0.0.0.0"],
-    "link-local": ["169.254.169.254"],
-    "link-local with a zone": ["fe80::1%eth0"],
-    "loopback with a zone": ["::1%1"],
-    "a public address with a zone": ["2606:4700::1%1"],
-    "private": ["192.168.0.10"],
-    "carrier's": ["100.64.1.1"],
-    "mapped": ["::ffff:127.0.0.1"],
-    "compatible": ["::127.0.0.1"],
-    "NAT64": ["64:ff9b::7f00:1"],
-    "6to4": ["2002:7f00:1::1"],
-    "Teredo": ["2001:0:4136:e378:8000:63bf:3fff:fdd2"],
-    "unique local": ["fd12::1"],
-    "multicast": ["239.1.1.1"],
-    "a good one first": ["9.9.9.9", "127.0.0.1"],
-    "a bad one first": ["127.0.0.1", "9.9.9.9"],
-    "a number": ["2130706433"],
-    "no address": ["canary"],
-}
+ANSWERS = [
+    *(["::1%1"], ["fe80::1%eth0"], ["2606:4700::1%1"]),  # with a zone, the last one public without
+    *([address] for address in words("127.0.0.1 ::1 0.0.0.0 169.254.169.254 192.168.0.10 100.64.1.1")),
+    *([address] for address in words("::ffff:127.0.0.1 ::127.0.0.1 64:ff9b::7f00:1 2002:7f00:1::1")),
+    *([address] for address in words("2001:0:4136:e378:8000:63bf:3fff:fdd2 fd12::1 239.1.1.1")),
+    *([address] for address in words("2130706433 canary")),  # no address in its usual spelling
+    *(["9.9.9.9", "127.0.0.1"], ["127.0.0.1", "9.9.9.9"]),  # a good one among them
+]
 
 
-@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS.keys())
+@pytest.mark.parametrize("answer", ANSWERS, ids=str)
 def test_a_name_that_resolves_to_a_place_inside_is_refused(canary, answer):
     api = APIAdapter(f"http://api.test:{canary.port}", resolver=resolving(answer))
 
@@ -275,32 +173,15 @@ def test_a_name_cannot_be_opened():
 
 
 LOCATIONS = [
-    "http://127.0.0.1:{port}/",
-    "http://localhost:{port}/",
-    "http://[::1]:{port}/",
-    "http://[::ffff:127.0.0.1]:{port}/",
-    "http://2130706433:{port}/",
-    "http://0x7f.1:{port}/",
-    "http://169.254.169.254/latest/meta-data/",
-    "http://metadata.internal/",
-    "//127.0.0.1:{port}/",
-    "///127.0.0.1:{port}/",
-    "/\\127.0.0.1:{port}/",
-    "\\\\127.0.0.1:{port}\\",
-    "http://api.test@127.0.0.1:{port}/",
-    "http://{home}@127.0.0.1:{port}/",
-    "https://{home}/",
-    "http://{home}.other.test/",
-    "file:///etc/passwd",
-    "gopher://127.0.0.1:{port}/",
-    "javascript:alert(1)",
-    "http://other.test:{port}/",
-    "http:127.0.0.1:{port}",
-    "/../admin",
-    "/%2e%2e/admin",
-    "/v2/admin",
-    "http://{home}/v1/%0d%0aX:1",
-    "/v1/again",
+    *words("""
+    http://127.0.0.1:{port}/ http://localhost:{port}/ http://[::1]:{port}/ http://[::ffff:127.0.0.1]:{port}/
+    http://2130706433:{port}/ http://0x7f.1:{port}/ http://169.254.169.254/latest/meta-data/
+    http://metadata.internal/ //127.0.0.1:{port}/ ///127.0.0.1:{port}/ http://api.test@127.0.0.1:{port}/
+    http://{home}@127.0.0.1:{port}/ https://{home}/ http://{home}.other.test/ file:///etc/passwd
+    gopher://127.0.0.1:{port}/ javascript:alert(1) http://other.test:{port}/ http:127.0.0.1:{port} /../admin
+    /%2e%2e/admin /v2/admin http://{home}/v1/%0d%0aX:1 /v1/again
+    """),
+    *("/\\127.0.0.1:{port}/", "\\\\127.0.0.1:{port}\\"),
 ]
 
 
@@ -327,38 +208,17 @@ def test_no_redirect_leads_elsewhere(canary, location, status):
         assert "hush" not in str(refused.value)
 
 
-NUMBERS = [
-    "../health",
-    "..",
-    ".",
-    "",
-    "a/b",
-    "a\\b",
-    "a?b=1",
-    "a#b",
-    "%2e%2e",
-    "a%2fb",
-    "a\r\nX: 1",
-    "a\x00",
-    "a;b",
-]
+NUMBERS = ["a\\b", "a\r\nX: 1", "a\x00", "", *words("../health .. . a/b a?b=1 a#b %2e%2e a%2fb a;b")]
+
+
+def document(path, **parameter):
+    parameter["schema"] = {"type": "string"} | parameter.get("schema", {})
+    return {"openapi": "3.0.3", "paths": {path: {"get": {"operationId": "item", "parameters": [parameter]}}}}
 
 
 @pytest.mark.parametrize("value", NUMBERS, ids=ascii)
 def test_no_value_for_a_path_changes_the_path(value):
-    spec = {
-        "openapi": "3.1.0",
-        "paths": {
-            "/items/{id}": {
-                "get": {
-                    "operationId": "item",
-                    "parameters": [
-                        {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
-                    ],
-                }
-            }
-        },
-    }
+    spec = document("/items/{id}", **{"name": "id", "in": "path", "required": True})
     with serving() as web:
         (tool,) = APIAdapter(web.url, spec, allow_private=[web.url]).tools()
 
@@ -367,18 +227,7 @@ def test_no_value_for_a_path_changes_the_path(value):
 
 
 def test_a_pattern_does_not_let_a_line_end_through():
-    spec = {
-        "openapi": "3.0.3",
-        "paths": {
-            "/x": {
-                "get": {
-                    "parameters": [
-                        {"name": "q", "in": "query", "schema": {"type": "string", "pattern": "^a$"}}
-                    ]
-                }
-            }
-        },
-    }
+    spec = document("/x", **{"name": "q", "in": "query", "schema": {"pattern": "^a$"}})
     with serving() as web:
         (tool,) = APIAdapter(web.url, spec, allow_private=[web.url]).tools()
 

@@ -80,15 +80,6 @@ def test_two_predictors_of_a_program_are_two_answers_one_after_the_other():
     assert (fallbacks.answers, len(fallbacks)) == (2, 1)
 
 
-def test_an_adapter_called_by_hand_is_counted_without_a_module():
-    model, _ = scripted(["Yes.", JSON])
-    with count_fallbacks() as fallbacks:
-        for _ in range(2):
-            dspy.ChatAdapter()(model, {}, ASK, [], {"question": "?"})
-
-    assert (fallbacks.answers, len(fallbacks)) == (2, 2)
-
-
 def test_the_extraction_within_a_two_step_adapter_is_a_part_of_its_answer():
     extractor, _ = scripted(["Hm.", JSON])
     with count_fallbacks() as fallbacks:

@@ -196,17 +196,6 @@ def test_a_client_says_when_there_is_no_server_or_the_token_is_wrong():
             asyncio.run(work())
 
 
-def test_a_taken_port_is_named():
-    async def run():
-        async with serve([calculator()]) as server:
-            port = int(server.url.split(":")[2].split("/")[0])
-            async with serve([calculator()], port=port):
-                pass
-
-    with pytest.raises(ToolServerError, match="cannot be used"):
-        asyncio.run(run())
-
-
 def test_dspy_executes_a_tool_call_over_mcp():
     async def work(tools):
         call = dspy.ToolCalls.ToolCall(name="calculate", args={"expression": "3 * 12.50"})
