@@ -1,6 +1,6 @@
 """Che's approximation: an LRU cache's hit rate from how often each answer is asked for and how large it is.
 
-Main path: predict(rates_per_s, sizes_bytes, cache_bytes=..., ttl_s=...) -> Prediction with hit_share.
+Main path: predict(rates_per_s, sizes_bytes, cache_bytes=..., ttl_s=...) -> hit share.
 
 In a large cache, the time from an answer's last use until it is crowded out is nearly the same for all, the
 characteristic time T. An answer asked for at rate r (a Poisson process) is then in the cache with probability
@@ -19,7 +19,6 @@ networks", Performance Evaluation 79, 2014 (the exact value with both).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import exp, inf, log
 
 import numpy as np
@@ -35,18 +34,6 @@ class TrafficError(CourseError):
     """The traffic or the cache cannot be: a negative rate, sizes of another length, no room at all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What the approximation says of one cache under one traffic."""
-
-    hit_share: float
-    """Share of requests that find their answer."""
-    live_bytes: float
-    """Bytes of answers in the cache that have not run out."""
-    characteristic_s: float
-    """T: how long an answer that nobody asks for stays; infinite when all that is alive has room."""
-
-
 def zipf(count: int, skew: float) -> Floats:
     """Return the shares of traffic of `count` answers: the i-th as 1 / i ** skew, summing to 1.
 
@@ -60,8 +47,8 @@ def zipf(count: int, skew: float) -> Floats:
 
 def predict(
     rates_per_s: npt.ArrayLike, sizes_bytes: npt.ArrayLike, *, cache_bytes: float, ttl_s: float | None = None
-) -> Prediction:
-    """Predict the hit rate of an LRU cache.
+) -> float:
+    """Predict the hit rate of an LRU cache: the share of requests that find their answer, from 0 to 1.
 
     Args:
         rates_per_s: requests per second of each answer, each a Poisson process of its own.
@@ -70,36 +57,25 @@ def predict(
         ttl_s: time to live from insertion, not renewed by hits; None: none.
 
     Raises:
-        TrafficError: for a rate or size that is not positive, or lists of different lengths.
+        TrafficError: for a rate, size or time that is not positive, or lists of different lengths.
 
-    >>> round(predict(zipf(1000, 1.0), 1, cache_bytes=100).hit_share, 3)
+    >>> round(predict(zipf(1000, 1.0), 1, cache_bytes=100), 3)
     0.577
     """
-    rates, sizes = _checked(rates_per_s, sizes_bytes)
-    if not cache_bytes > 0 or (ttl_s is not None and not ttl_s > 0):
-        raise TrafficError(
-            f"cache_bytes={cache_bytes!r} and ttl_s={ttl_s!r} should be above 0; no TTL is None"
-        )
-    fits = sizes <= cache_bytes  # what is larger than the cache is never kept
-    time_s = _characteristic_s(rates[fits], sizes[fits], cache_bytes, ttl_s)
-    return _prediction(rates, sizes, np.where(fits, _hit_shares(rates, time_s, ttl_s), 0.0), time_s)
+    rates, sizes = np.asarray(rates_per_s, dtype=np.float64), np.asarray(sizes_bytes, dtype=np.float64)
+    if sizes.shape not in ((), rates.shape):
+        raise TrafficError(f"{rates.size} rates but {sizes.size} sizes; give a size for each, or one for all")
+    life_s = inf if ttl_s is None else ttl_s
+    if not rates.size or not min(rates.min(), sizes.min(), cache_bytes, life_s) > 0:
+        raise TrafficError("rates, sizes, cache_bytes and ttl_s should be above 0; no time to live is None")
+    fits = np.broadcast_to(sizes <= cache_bytes, rates.shape)  # what is larger than the cache is never kept
+    sizes = np.broadcast_to(sizes, rates.shape)[fits]
+    time_s = _characteristic_s(rates[fits], sizes, cache_bytes, life_s)
+    return float(rates[fits] @ _hit_shares(rates[fits], time_s, life_s) / rates.sum())
 
 
-def curve(
-    rates_per_s: npt.ArrayLike, sizes_bytes: npt.ArrayLike, *, ttl_s: float | None = None, points: int = 30
-) -> list[tuple[float, float]]:
-    """Return (cache bytes, hit share) from a cache for almost nothing to one for all that is alive."""
-    rates, sizes = _checked(rates_per_s, sizes_bytes)
-    last_s = min(12 / rates.min(), ttl_s or inf)
-    times_s = np.geomspace(min(0.3 / rates.max(), last_s / 10), last_s, points)
-    drawn = [
-        _prediction(rates, sizes, _hit_shares(rates, time_s, ttl_s), time_s) for time_s in times_s.tolist()
-    ]
-    return [(each.live_bytes, each.hit_share) for each in drawn]
-
-
-def _hit_shares(rates: Floats, time_s: float, ttl_s: float | None) -> Floats:
-    hits = np.minimum(_hits_per_stay(rates, time_s, inf if ttl_s is None else ttl_s), 1e300)
+def _hit_shares(rates: Floats, time_s: float, ttl_s: float) -> Floats:
+    hits = np.minimum(_hits_per_stay(rates, time_s, ttl_s), 1e300)
     return np.asarray(hits / (1 + hits))
 
 
@@ -114,7 +90,7 @@ def _hits_per_stay(rates: Floats, time_s: float, ttl_s: float) -> Floats:
     return np.asarray(per_time + later * is_within)
 
 
-def _characteristic_s(rates: Floats, sizes: Floats, cache_bytes: float, ttl_s: float | None) -> float:
+def _characteristic_s(rates: Floats, sizes: Floats, cache_bytes: float, ttl_s: float) -> float:
     """Find the T at which the expected live bytes fill the cache, by halving an interval of its logarithm."""
 
     def fills(time_s: float) -> bool:
@@ -130,16 +106,3 @@ def _characteristic_s(rates: Floats, sizes: Floats, cache_bytes: float, ttl_s: f
         middle = (low + high) / 2
         low, high = (low, middle) if fills(exp(middle)) else (middle, high)
     return exp(low)
-
-
-def _prediction(rates: Floats, sizes: Floats, shares: Floats, time_s: float) -> Prediction:
-    return Prediction(float(rates @ shares / rates.sum()), float(sizes @ shares), time_s)
-
-
-def _checked(rates_per_s: npt.ArrayLike, sizes_bytes: npt.ArrayLike) -> tuple[Floats, Floats]:
-    rates, sizes = np.asarray(rates_per_s, dtype=np.float64), np.asarray(sizes_bytes, dtype=np.float64)
-    if sizes.shape not in ((), rates.shape):
-        raise TrafficError(f"{rates.size} rates but {sizes.size} sizes; give a size for each, or one for all")
-    if not rates.size or not min(rates.min(), sizes.min()) > 0:
-        raise TrafficError("rates_per_s and sizes_bytes should be positive; leave out what nobody asks for")
-    return rates, np.broadcast_to(sizes, rates.shape)

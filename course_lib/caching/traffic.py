@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from course_lib.caching import che
-from course_lib.caching.che import Floats, Prediction
+from course_lib.caching.che import Floats
 from course_lib.caching.memory import MemoryTier
 
 SIZE_MEDIAN_BYTES, SIZE_SPREAD = 900, 0.6
@@ -41,8 +41,8 @@ class Traffic:
         return che.zipf(self.answers, self.skew) * self.rate_per_s
 
 
-def predicted(traffic: Traffic, cache_bytes: int) -> Prediction:
-    """Return what Che's approximation says."""
+def predicted(traffic: Traffic, cache_bytes: float) -> float:
+    """Return the share of hits by Che's approximation."""
     sizes = entry_bytes(traffic.answers, traffic.seed)
     return che.predict(traffic.rates_per_s(), sizes, cache_bytes=cache_bytes, ttl_s=traffic.ttl_s)
 

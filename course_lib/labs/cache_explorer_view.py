@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from course_lib.caching import che, traffic
+from course_lib.caching import traffic
 from course_lib.caching.traffic import Traffic
 from course_lib.errors import CourseError
 from course_lib.labs.reading import Shown, table
@@ -33,6 +33,7 @@ PROMPT_TOKENS, COMPLETION_TOKENS = 900, 30
 """Of a call that a hit saves: `Triage` with eight demos."""
 _CALL_USD = prices.cost_usd(MODEL, PROMPT_TOKENS, COMPLETION_TOKENS)
 _DAY_S = 86_400
+_FIRST_SHARE = 0.02  # where the drawing begins
 
 _PAPER = "var(--jp-layout-color0, #ffffff)"
 _INK = f"color:var(--jp-content-font-color1, #1f2328);background:{_PAPER}"
@@ -98,13 +99,15 @@ def explore(
     chosen = Traffic(skew, answers, float(rate_per_s), TTLS_S[ttl])
     sizes = traffic.entry_bytes(answers, chosen.seed)
     points = tuple(_point(chosen, share, int(share * sizes.sum()), requests) for share in SHARES)
-    return Explored(chosen, ttl, points, tuple(che.curve(chosen.rates_per_s(), sizes, ttl_s=chosen.ttl_s)))
+    drawn_bytes = np.geomspace(_FIRST_SHARE * sizes.sum(), sizes.sum(), 30).tolist()
+    line = tuple((size, traffic.predicted(chosen, size)) for size in drawn_bytes)
+    return Explored(chosen, ttl, points, line)
 
 
 def _point(chosen: Traffic, share: float, cache_bytes: int, requests: int) -> Point:
     hit_share = traffic.measured(chosen, cache_bytes, requests=requests)
     saved_usd = hit_share * chosen.rate_per_s * _DAY_S * _CALL_USD
-    return Point(share, cache_bytes, traffic.predicted(chosen, cache_bytes).hit_share, hit_share, saved_usd)
+    return Point(share, cache_bytes, traffic.predicted(chosen, cache_bytes), hit_share, saved_usd)
 
 
 def _check(**settings: tuple[Any, Sequence[Any] | Mapping[str, Any]]) -> None:
@@ -165,7 +168,6 @@ def _bytes(size: float) -> str:
 
 
 _LEFT, _TOP, _RIGHT, _BOTTOM = 56, 36, 616, 276
-_FIRST_SHARE = 0.02
 _BLUE = 'stroke="var(--jp-brand-color1, #1976d2)" stroke-width="2.5"'
 
 
@@ -185,8 +187,7 @@ def _drawing(explored: Explored, share: float) -> str:
         parts.append(_text(_LEFT - 8, y(hit) + 4, f"{hit:.0%}", 'text-anchor="end"'))
     at = x(marked.cache_bytes)
     parts.append(_line(at, _TOP, at, _BOTTOM, 'stroke="currentColor" stroke-dasharray="4 4"'))
-    visible = _visible(explored, _FIRST_SHARE * whole)
-    curve = " ".join(f"{x(size):.1f},{y(hit):.1f}" for size, hit in visible)
+    curve = " ".join(f"{x(size):.1f},{y(hit):.1f}" for size, hit in explored.line)
     parts.append(f'<polyline points="{curve}" fill="none" {_BLUE}/>')
     for point in explored.points:
         radius, fill = (7, "currentColor") if point is marked else (5, _PAPER)
@@ -204,15 +205,6 @@ def _drawing(explored: Explored, share: float) -> str:
         f'<svg role="img" aria-label="{label}" viewBox="0 0 {_RIGHT + 44} {_BOTTOM + 48}" '
         f'style="max-width:46em;width:100%;{_INK}">{"".join(parts)}</svg>'
     )
-
-
-def _visible(explored: Explored, first_bytes: float) -> list[tuple[float, float]]:
-    """Return the curve from `first_bytes` to the largest cache; it goes on flat once all alive has room."""
-    last = explored.points[-1]
-    sizes, hits = zip(*explored.line, strict=True)
-    inside = [(size, hit) for size, hit in explored.line if first_bytes < size < last.cache_bytes]
-    first = (first_bytes, float(np.interp(first_bytes, sizes, hits)))
-    return [first, *inside, (last.cache_bytes, last.predicted_share)]
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:

@@ -5,37 +5,25 @@ from course_lib.caching import che
 from course_lib.caching.che import TrafficError, predict, zipf
 
 
-@pytest.mark.parametrize("skew", [0.6, 1.0, 1.2])
-def test_the_characteristic_time_fills_the_cache_exactly(skew):
-    sizes = np.random.default_rng(0).lognormal(7, 0.6, 1000)
-
-    for ttl_s in (None, 500.0):
-        predicted = predict(zipf(1000, skew), sizes, cache_bytes=0.1 * sizes.sum(), ttl_s=ttl_s)
-        assert predicted.live_bytes == pytest.approx(0.1 * sizes.sum(), rel=1e-5)
-
-
 def test_a_cache_with_room_for_all_is_bounded_by_time_alone():
     rates = zipf(100, 1.0)
 
-    predicted = predict(rates, 1, cache_bytes=100, ttl_s=60)
-
-    assert predicted.characteristic_s == np.inf
-    assert predicted.hit_share == pytest.approx(rates @ (rates * 60 / (1 + rates * 60)))
-    assert predict(rates, 1, cache_bytes=100).hit_share == pytest.approx(1.0)
+    assert predict(rates, 1, cache_bytes=100, ttl_s=60) == pytest.approx(
+        rates @ (rates * 60 / (1 + rates * 60))
+    )
+    assert predict(rates, 1, cache_bytes=100) == pytest.approx(1.0)
 
 
 def test_a_time_to_live_without_end_is_none():
     endless = predict(zipf(1000, 0.8), 1, cache_bytes=100, ttl_s=1e9)
 
-    assert endless.hit_share == pytest.approx(
-        predict(zipf(1000, 0.8), 1, cache_bytes=100).hit_share, abs=1e-5
-    )
+    assert endless == pytest.approx(predict(zipf(1000, 0.8), 1, cache_bytes=100), abs=1e-5)
 
 
 def test_a_shorter_life_and_a_smaller_cache_never_help():
     rates = zipf(500, 1.0)
-    by_life = [predict(rates, 1, cache_bytes=50, ttl_s=life).hit_share for life in (1, 5, 20, 60, 300, 3000)]
-    by_room = [predict(rates, 1, cache_bytes=room, ttl_s=300).hit_share for room in (5, 10, 50, 200, 400)]
+    by_life = [predict(rates, 1, cache_bytes=50, ttl_s=life) for life in (1, 5, 20, 60, 300, 3000)]
+    by_room = [predict(rates, 1, cache_bytes=room, ttl_s=300) for room in (5, 10, 50, 200, 400)]
 
     assert by_life == sorted(by_life)
     assert by_room == sorted(by_room)
@@ -57,32 +45,20 @@ def test_the_hits_of_a_stay_are_what_playing_it_out_gives(rate_per_s, ttl_s):
 
 
 def test_what_is_larger_than_the_cache_is_never_a_hit():
-    predicted = predict([1.0, 1.0], [10, 1000], cache_bytes=100)
-
-    assert predicted.hit_share == 0.5
-    assert predict([1.0], [1000], cache_bytes=100).hit_share == 0
-
-
-def test_the_curve_runs_through_the_predictions():
-    drawn = che.curve(zipf(1000, 1.0), 1, ttl_s=2000)
-
-    assert drawn == sorted(drawn)
-    for room, share in drawn[5::8]:
-        assert predict(zipf(1000, 1.0), 1, cache_bytes=room, ttl_s=2000).hit_share == pytest.approx(
-            share, abs=1e-4
-        )
+    assert predict([1.0, 1.0], [10, 1000], cache_bytes=100) == 0.5
+    assert predict([1.0], [1000], cache_bytes=100) == 0
 
 
 @pytest.mark.parametrize(
-    ("rates", "sizes", "room", "said"),
+    ("rates", "sizes", "room", "message"),
     [
-        ([1, -1], 1, 10, "should be positive"),
-        ([], 1, 10, "should be positive"),
-        ([1, 2], [1, 0], 10, "should be positive"),
+        ([1, -1], 1, 10, "above 0"),
+        ([], 1, 10, "above 0"),
+        ([1, 2], [1, 0], 10, "above 0"),
+        ([1, 2], 1, 0, "above 0"),
         ([1, 2], [1, 2, 3], 10, "2 rates but 3 sizes"),
-        ([1, 2], 1, 0, "cache_bytes=0"),
     ],
 )
-def test_what_cannot_be_is_refused(rates, sizes, room, said):
-    with pytest.raises(TrafficError, match=said):
+def test_what_cannot_be_is_refused(rates, sizes, room, message):
+    with pytest.raises(TrafficError, match=message):
         predict(rates, sizes, cache_bytes=room)

@@ -56,5 +56,5 @@ def test_a_batch_with_a_deadline_gives_the_item_up_and_does_not_start_it_again()
 
     items = list(BatchProcessor(desk.refund, concurrency=3, deadline_s=TIMEOUT_S).run(TICKETS))
 
-    assert [item.error.kind if item.error else None for item in items] == [None, "DeadlineError", None]
+    assert [item.error.kind if item.error else None for item in items] == [None, "DeadlineExceeded", None]
     assert set(desk.refunds.values()) == {1}

@@ -20,7 +20,8 @@ from typing import Any
 from course_lib.caching.batch.codec import Codec
 from course_lib.caching.batch.errors import InputError, JournalError, OtherBatchError
 from course_lib.caching.batch.fingerprint import differences
-from course_lib.caching.batch.items import Failure, Item, Usage
+from course_lib.caching.batch.items import Failure, Item
+from course_lib.measure import Usage
 
 _FORMAT = 0xBA7C4002  # SQLite's application_id, in the file's first page
 _TABLES = f"""

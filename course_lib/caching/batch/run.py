@@ -20,33 +20,34 @@ from typing import Any, Literal
 import dspy
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-from course_lib.caching.batch.errors import (
-    BatchError,
-    BatchStoppedError,
-    DeadlineError,
-    InputError,
-    JournalError,
-)
-from course_lib.caching.batch.execution import FAILURES, Outcome, usage_of
+from course_lib.caching.batch.errors import BatchError, BatchStoppedError, InputError, JournalError
+from course_lib.caching.batch.execution import FAILURES, Outcome
 from course_lib.caching.batch.items import Failure, Item, Totals
 from course_lib.caching.batch.journal import Journal
+from course_lib.measure import usage_of
+from course_lib.resilience import Deadline, DeadlineExceeded
 
 AHEAD = 4
 """Items in the window for each that runs: those that a slow one does not hold up."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class Options:
-    """Options of a batch, as BatchProcessor documents them."""
+    """How a batch runs."""
 
-    concurrency: int
-    on_error: Literal["keep", "stop"]
-    deadline_s: float | None
-    retry_failed: bool
-    progress: bool
+    concurrency: int = 32
+    """How many items run at the same time. Up to four times as many are held in memory."""
+    on_error: Literal["keep", "stop"] = "keep"
+    """"keep" hands out failed items like others and goes on; "stop" raises BatchStoppedError."""
+    deadline_s: float | None = None
+    """Time for one item; past it the item has failed. A thread cannot be ended: its place is free when the
+    program returns, so give the model a timeout too."""
+    retry_failed: bool = False
+    """Run items again that the journal has as failed; on_error="stop" does so anyway."""
+    progress: bool = True
+    """Show a bar where someone looks."""
 
-    def check(self) -> None:
-        """Raise InputError for an option that cannot work."""
+    def __post_init__(self) -> None:
         if self.concurrency < 1:
             raise InputError(f"concurrency {self.concurrency!r}; at least one item runs at a time")
         if self.on_error not in ("keep", "stop"):
@@ -64,9 +65,11 @@ class Job:
     inputs: Any
     digest: bytes = b""
     future: Future[Item] = field(default_factory=Future)
-    """Resolved when the item is written; or it holds the error that ends the batch."""
+    """Resolved when the item is written; or holds the error that ends the batch."""
     task: Future[None] | None = None
-    begun_s: float | None = None
+    begun_s: float = 0.0
+    deadline: Deadline | None = None
+    """From when it runs; None before, and if there is no limit."""
 
 
 class BatchRun(Iterator[Item]):
@@ -106,7 +109,8 @@ class BatchRun(Iterator[Item]):
             self._fill()
             if not self._window:
                 raise StopIteration
-            item = self._wait(self._window.popleft())
+            self._finish(self._window[0])
+            item = self._window.popleft().future.result()
         except BaseException as error:  # border: whatever ends the loop, nothing may go on behind it
             self.close()
             if isinstance(error, BatchError) and self._unsaved:
@@ -127,8 +131,7 @@ class BatchRun(Iterator[Item]):
             while self._window:
                 job = self._window.popleft()
                 if job.task is not None and not job.task.cancel():
-                    with suppress(BatchError):
-                        self._wait(job)
+                    self._finish(job)
             self._pool.shutdown(wait=not self._gave_up, cancel_futures=True)
         finally:
             if self._journal is not None:
@@ -180,28 +183,30 @@ class BatchRun(Iterator[Item]):
     def _stops(self) -> bool:
         return self._options.on_error == "stop"
 
-    def _wait(self, job: Job) -> Item:
-        """Return the job's item, or a failed one when its deadline is past."""
-        while True:
-            try:
-                return job.future.result(self._left_s(job))
-            except TimeoutError:
-                if self._left_s(job) == 0:
-                    self._gave_up = True
-                    self._complete(job, Outcome(None, None))
+    def _finish(self, job: Job) -> None:
+        """Wait until the job's future is done; past its deadline the job is given up, and has failed."""
+        while not job.future.done():
+            left_s = job.deadline.remaining_s() if job.deadline else self._options.deadline_s
+            if left_s == 0:
+                self._gave_up = True
+                self._complete(job, Outcome(None, None, []))
+            with suppress(TimeoutError):
+                job.future.exception(left_s)
 
     def _run(self, job: Job) -> None:
         if self._ended is not None:
             job.future.set_exception(self._ended)
             return
         job.begun_s = time.perf_counter()
+        if self._options.deadline_s is not None:
+            job.deadline = Deadline.after(self._options.deadline_s)
         try:
             try:
                 outcome = self._call(job.inputs)
             except (
                 FAILURES
             ) as error:  # border: the cluster's own failure, such as KilledWorker, is this item's
-                outcome = Outcome(None, Failure.of(error))
+                outcome = Outcome(None, Failure.of(error), [])
             self._complete(job, outcome)
         except BaseException as error:  # border: our own failure must reach the consumer, not hang it
             self._end(job, error)
@@ -226,21 +231,14 @@ class BatchRun(Iterator[Item]):
 
     def _item(self, job: Job, outcome: Outcome) -> Item:
         result, error, entries = outcome
-        if self._left_s(job) == 0:
-            late = DeadlineError(f"took longer than {self._options.deadline_s:g} s and was given up")
-            result, error = None, Failure.of(late)
+        if job.deadline is not None and job.deadline.remaining_s() == 0:
+            late = f"took longer than {self._options.deadline_s:g} s and was given up"
+            result, error = None, Failure.of(DeadlineExceeded(late))
         for model, entry in entries if self._tracker is not None else ():
             self._tracker.add_usage(model, entry)
-        duration_ms = (time.perf_counter() - (job.begun_s or 0)) * 1e3
+        duration_ms = (time.perf_counter() - job.begun_s) * 1e3
         return Item(job.index, job.key, job.inputs, result, error, usage_of(entries), duration_ms)
 
     def _end(self, job: Job, error: BaseException) -> None:
         self._ended = self._ended or error
         job.future.set_exception(error)
-
-    def _left_s(self, job: Job) -> float | None:
-        """Return how long the job may still take, in seconds; None if there is no deadline."""
-        if self._options.deadline_s is None:
-            return None
-        now_s = time.perf_counter()
-        return max((job.begun_s or now_s) + self._options.deadline_s - now_s, 0)

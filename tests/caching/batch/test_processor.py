@@ -12,7 +12,6 @@ import pytest
 from course_lib import lm
 from course_lib.caching import BatchProcessor
 from course_lib.caching.batch import BatchStoppedError, InputError
-from course_lib.caching.batch.execution import usage_of
 from tests.caching.batch.conftest import questions
 
 
@@ -136,7 +135,7 @@ def test_an_item_past_its_deadline_has_failed_and_its_late_answer_is_dropped(tmp
     ended.wait(30)
     again = list(batch.run(range(3)))
 
-    assert [item.error.kind if item.error else None for item in items] == [None, "DeadlineError", None]
+    assert [item.error.kind if item.error else None for item in items] == [None, "DeadlineExceeded", None]
     assert [(item.resumed, item.ok) for item in again] == [(True, True), (True, False), (True, True)]
 
 
@@ -301,12 +300,6 @@ def test_usage_equals_the_endpoint_s_ledger(name, inputs, ask):
         getattr(after, kind) - getattr(before, kind) for kind in ("prompt_tokens", "completion_tokens")
     )
     assert run.totals.usage.cost_usd == pytest.approx(after.cost_usd - before.cost_usd)
-
-
-def test_a_price_that_nobody_knows_is_counted_not_guessed():
-    usage = usage_of([("acme/unheard-of", {"prompt_tokens": 5, "completion_tokens": 2})])
-
-    assert (usage.cost_usd, usage.unpriced_calls, usage.tokens) == (0.0, 1, 7)
 
 
 # -- the bar -------------------------------------------------------------------------------------------
