@@ -101,7 +101,7 @@ def without_error(
     except CheckFailed:
         raise
     except errors as error:
-        fail(what, observed=f"{type(error).__name__}: {error!s:.160}", expected=expected, hint=hint)
+        fail(what, observed=f"{type(error).__name__}: {error!s:.200}", expected=expected, hint=hint)
 
 
 async def _waking(coroutine: Coroutine[Any, Any, T]) -> T:
