@@ -39,6 +39,11 @@ def _adds(first, second) -> None:
     expect_equal(first(1) + second(1), 3, "first(1) + second(1)")
 
 
+def _is_even(double) -> None:
+    """Four is even."""
+    expect(double(2) % 2 == 0, observed=double(2), expected="an even number")
+
+
 def _exercise(exercise_id: str, *checks, **changes) -> Exercise:
     described = {
         "title": f"Sample {exercise_id}",
@@ -58,6 +63,7 @@ SAMPLES = (
     _exercise("99.2", _gathers, hints=("Only one.",)),
     _exercise("99.3", _doubles, deadline_s=0.3),
     _exercise("99.4", _adds),
+    _exercise("99.5", _is_even),
 )
 
 

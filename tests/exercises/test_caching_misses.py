@@ -5,7 +5,6 @@ from __future__ import annotations
 import dspy
 import pytest
 
-from course_lib import lm
 from course_lib.exercises.caching.misses import EXERCISE, LETTERS, PARTS, Colleague, requests_of
 from course_lib.exercises.engine.checking import judge
 
@@ -30,17 +29,6 @@ class Again(Colleague):
         return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _stopped():
-    yield
-    lm.stop()
-
-
-@pytest.mark.parametrize("letter", LETTERS)
-def test_each_of_the_colleagues_pairs_pays_twice(letter):
-    assert requests_of(getattr(Colleague(), letter)) == 2
-
-
 def test_the_right_reasons_and_repairs_pass():
     result = judge(EXERCISE, WHY, Again)
 
@@ -48,16 +36,12 @@ def test_the_right_reasons_and_repairs_pass():
 
 
 @pytest.mark.parametrize("letter", LETTERS)
-def test_each_wrong_reason_is_told_apart(letter):
+def test_each_pair_pays_twice_and_each_wrong_reason_and_each_pair_left_is_told_apart(letter):
     wrong = PARTS[PARTS.index(WHY[letter]) - 1]
-
-    assert f"pair {letter} misses for the reason" in judge(EXERCISE, WHY | {letter: wrong}, Again).message
-
-
-@pytest.mark.parametrize("letter", LETTERS)
-def test_each_pair_left_as_it_was_is_told_apart(letter):
     left = type("Left", (Again,), {letter: getattr(Colleague, letter)})
 
+    assert requests_of(getattr(Colleague(), letter)) == 2
+    assert f"pair {letter} misses for the reason" in judge(EXERCISE, WHY | {letter: wrong}, Again).message
     assert f"requests of pair {letter}" in judge(EXERCISE, WHY, left).message
 
 

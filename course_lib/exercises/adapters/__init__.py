@@ -2,7 +2,9 @@
 
 Main path: EXERCISES -> engine.registry imports the module of one exercise when it is asked for.
 
-- `REPLIES`: the six replies whose parse exercise 1.1 asks to predict (part 1 shows them).
+| name | what it is | part |
+| --- | --- | --- |
+| REPLIES | six replies whose parse is to be predicted | 1 (exercise 1.1) |
 """
 
 import lazy_loader

@@ -37,12 +37,8 @@ def reads_what_it_writes(adapter_class: Callable[[], Any]) -> None:
     for what, values in _VALUES:
         text = adapter.format_assistant_message_content(signature, values)
         expect(isinstance(text, str), "a demo is written as text", observed=text, expected="a str")
-        expect_equal(
-            adapter.parse(signature, text),
-            values,
-            f"{what} come back as they were",
-            hint=f"Demos teach the model this format. The adapter wrote: {text!r}",
-        )
+        hint = f"Demos teach the model this format. The adapter wrote: {text!r}"
+        expect_equal(adapter.parse(signature, text), values, f"{what} come back as they were", hint=hint)
 
 
 _BAD = {

@@ -43,7 +43,7 @@ _REPLY_HINTS = {
 }
 
 
-def _parsed(text: str) -> dict[str, Any] | str:
+def parsed(text: str) -> dict[str, Any] | str:
     """Return what ChatAdapter makes of a reply: its fields, or the word error."""
     import dspy
     from dspy.utils.exceptions import AdapterParseError
@@ -77,7 +77,7 @@ def predicts_the_parse(predicted: dict[str, Any]) -> None:
     """Each prediction is what ChatAdapter's parse really does."""
     for letter, text in REPLIES.items():
         expect(
-            _same(predicted[letter], _parsed(text)),
+            _same(predicted[letter], parsed(text)),
             f"reply {letter} is parsed as you predicted",
             observed=f"you say {predicted[letter]!r}",
             expected="something else; run dspy.ChatAdapter().parse on it once you have a new guess",

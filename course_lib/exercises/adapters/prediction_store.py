@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 from course_lib.exercises.engine.checks import expect_equal, fail, without_error
@@ -66,14 +65,13 @@ def _rows(ours: Any) -> list[Any]:
 def _stored(store: Any, what: str, *rows: tuple[str, dict[str, Any], dict[str, Any]]) -> None:
     import psycopg
 
-    for row in rows:
-        without_error(
-            partial(store.store_prediction, *row),
-            what,
-            expected="no error",
-            hint="Values go to the database as parameters (%s), never into the text of the statement.",
-            errors=psycopg.Error,
-        )
+    without_error(
+        lambda: [store.store_prediction(*row) for row in rows],
+        what,
+        expected="no error",
+        hint="Values go to the database as parameters (%s), never into the text of the statement.",
+        errors=psycopg.Error,
+    )
 
 
 def keeps_what_it_is_given(store_class: StoreClass) -> None:

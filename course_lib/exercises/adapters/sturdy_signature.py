@@ -64,7 +64,7 @@ def keeps_the_fields(signature: Any) -> None:
 
 
 def parses_nearly_always(signature: Any) -> None:
-    """On the sloppy model, at least 95 % of 80 replies parse."""
+    """At least 95 % of the replies parse, on the sloppy model."""
     got, _ = _read_tickets(signature)
     errors = [error for error in got if isinstance(error, Exception)]
     good = len(got) - len(errors)

@@ -2,8 +2,10 @@
 
 Main path: EXERCISES -> engine.registry imports the module of one exercise when it is asked for.
 
-- `Colleague`, `requests_of`: five pairs of calls that each pay twice, and what one costs (part 2).
-- `PAIRS`, `embed`: labelled pairs of questions, and their embedding (part 4).
+| name | what it is | part |
+| --- | --- | --- |
+| Colleague, requests_of | five pairs of calls that each pay twice, and what a pair costs | 2 (exercise 2.1) |
+| PAIRS, embed | labelled pairs of questions, and their embedding | 4 (exercise 2.5) |
 """
 
 import lazy_loader

@@ -188,20 +188,12 @@ def copes_with_half_a_line(resumable: Resumable) -> None:
         path.write_bytes(whole[:-9])  # what a kill in the middle of a write leaves
         got, more = _resumed(resumable, path, what="half a line at the journal's end")
         expect_equal([key for key, _ in got], [key for key, _ in ITEMS], "the keys after half a line")
-        expect_equal(
-            more,
-            len(ITEMS) - 3,
-            "calls after half a line at the journal's end",
-            hint="The half line is no answer: its item is asked again, and the four new ones once.",
-        )
+        hint = "The half line is no answer: its item is asked again, and the four new ones once."
+        expect_equal(more, len(ITEMS) - 3, "calls after half a line at the journal's end", hint=hint)
         got, again = _resumed(resumable, path, what="half a line that was mended")
         expect_equal([key for key, _ in got], [key for key, _ in ITEMS], "the keys of one more run")
-        expect_equal(
-            again,
-            0,
-            "calls of the run after that",
-            hint="Was the first new line glued to the half one? Cut the half line off before you append.",
-        )
+        hint = "Was the first new line glued to the half one? Cut the half line off before you append."
+        expect_equal(again, 0, "calls of the run after that", hint=hint)
 
 
 def goes_by_keys(resumable: Resumable) -> None:

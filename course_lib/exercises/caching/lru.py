@@ -51,12 +51,8 @@ def gives_back_what_it_got(lru: Any) -> None:
     cache = lru(max_entries=10, ttl_s=60, clock=_Clock())
     for key, value in (("a", "shipping"), ("b", ""), ("c", 0), ("d", [])):
         cache.put(key, value)
-        expect_equal(
-            cache.get(key),
-            value,
-            f"get after put({key!r}, {value!r})",
-            hint="Ask whether the key is there, not whether the value counts as true.",
-        )
+        hint = "Ask whether the key is there, not whether the value counts as true."
+        expect_equal(cache.get(key), value, f"get after put({key!r}, {value!r})", hint=hint)
     expect_equal(cache.get("never"), None, "get of a key that was never put")
 
 
@@ -85,13 +81,11 @@ def forgets_what_is_too_old(lru: Any) -> None:
     clock.now_s += 59.9
     expect_equal(cache.get("a"), "A", "get after 59.9 of 60 seconds")
     clock.now_s += 0.1
-    expect_equal(
-        cache.get("a"),
-        None,
-        "get after 60 seconds",
-        hint="Was it the get after 59.9 seconds that kept it alive? An answer does not get fresher by being "
-        "read. And time is what clock() says.",
+    hint = (
+        "Was it the get after 59.9 seconds that kept it alive? An answer does not get fresher by being "
+        "read. And time is what clock() says."
     )
+    expect_equal(cache.get("a"), None, "get after 60 seconds", hint=hint)
 
 
 def starts_anew_when_put_again(lru: Any) -> None:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 import os
 import pickletools
-import shutil
 import signal
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from course_lib import lm
 from course_lib.exercises.caching.dspy_cache import under_dspy
 from course_lib.exercises.engine.checks import expect, expect_equal, without_error
 from course_lib.exercises.engine.registry import Exercise
-from course_lib.exercises.engine.seen import counted, in_another_process
+from course_lib.exercises.engine.seen import counted, expect_requests, in_another_process
 from course_lib.exercises.engine.stubs import stub_methods
 from course_lib.services.redis import Server, running_redis
 
@@ -40,22 +39,24 @@ def _model() -> Any:
 
 @contextmanager
 def _own_redis() -> Iterator[Server]:
-    folder = Path(tempfile.mkdtemp(prefix="redis"))
-    try:
-        with running_redis(folder / "s") as server:
-            yield server
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    new = tempfile.TemporaryDirectory(prefix="redis", ignore_cleanup_errors=True)
+    with new as folder, running_redis(Path(folder) / "s") as server:
+        yield server
 
 
-def _ask(cache: Any, question: str = QUESTION) -> tuple[Any, int]:
-    """Return the model's answer through this cache, and how many requests that cost."""
+def _ask(cache: Any, question: str = QUESTION) -> Any:
+    """Return the model's answer through this cache."""
     import dspy
 
     model = _model()
     with under_dspy(cache), dspy.context(callbacks=[]):
-        answer, calls = counted(lambda: model(question))
-    return answer, len(calls)
+        return model(question)
+
+
+def _paid(requests: int, cache: Any, what: str, answer: Any, *, hint: str = "") -> None:
+    """Ask through this cache; fail unless that costs so many requests, and gives that answer."""
+    again = expect_requests(requests, lambda: _ask(cache), f"requests of {what}", hint=hint)
+    expect_equal(again, answer, f"the answer of {what}")
 
 
 def _stored(server: Server) -> dict[bytes, bytes]:
@@ -77,26 +78,14 @@ def asks_once(cache_class: CacheClass) -> None:
     """The second call is answered from Redis, by the same cache and by a new one on the same Redis."""
     with _own_redis() as server:
         cache = cache_class(server.url, ttl_s=TTL_S)
-        answer, paid = _ask(cache)
-        expect_equal(paid, 1, "requests of the first call")
-        again, paid = _ask(cache)
-        expect_equal(
-            paid,
-            0,
-            "requests of the second call",
-            hint="put has to store what get will look for, under one key.",
-        )
-        expect_equal(again, answer, "the answer of the second call")
-        again, paid = _ask(cache_class(server.url, ttl_s=TTL_S))
-        expect_equal(
-            paid,
-            0,
-            "requests of a call through a new cache on the same Redis",
-            hint="A new object knows nothing but the address: the answer has to be in Redis.",
-        )
-        expect_equal(again, answer, "the answer through a new cache")
-        _, paid = _ask(cache, QUESTION + " And to Iceland?")
-        expect_equal(paid, 1, "requests of a call with another question")
+        answer = expect_requests(1, lambda: _ask(cache), "requests of the first call")
+        hint = "put has to store what get will look for, under one key."
+        _paid(0, cache, "the second call", answer, hint=hint)
+        hint = "A new object knows nothing but the address: the answer has to be in Redis."
+        new = cache_class(server.url, ttl_s=TTL_S)
+        _paid(0, new, "a call through a new cache on the same Redis", answer, hint=hint)
+        another = QUESTION + " And to Iceland?"
+        expect_requests(1, lambda: _ask(cache, another), "requests of a call with another question")
 
 
 def keeps_json_and_no_secrets(cache_class: CacheClass) -> None:
@@ -158,17 +147,18 @@ def takes_foreign_values_for_misses(cache_class: CacheClass) -> None:
     import redis
 
     with _own_redis() as server, redis.Redis.from_url(server.url) as client:
-        answer, _ = _ask(cache_class(server.url, ttl_s=TTL_S))
+        answer = _ask(cache_class(server.url, ttl_s=TTL_S))
         cache = cache_class(server.url, ttl_s=TTL_S)
         for key in client.scan_iter(_type="string"):
             client.set(key, _GARBAGE)
-        again, paid = _survives("a value in Redis that is not yours", cache)
-        expect_equal((again, paid), (answer, 1), "answer and requests when the value in Redis is not yours")
+        again, calls = counted(lambda: _survives("a value in Redis that is not yours", lambda: _ask(cache)))
+    what = "answer and requests when the value in Redis is not yours"
+    expect_equal((again, len(calls)), (answer, 1), what)
 
 
-def _survives(when: str, cache: Any) -> tuple[Any, int]:
+def _survives(when: str, ask: Callable[[], Any]) -> Any:
     return without_error(
-        lambda: _ask(cache),
+        ask,
         f"the model's call survives {when}",
         expected="an answer of the model",
         hint="An error that leaves get or put ends the model's call. Which errors can each line raise?",
@@ -178,30 +168,26 @@ def _survives(when: str, cache: Any) -> tuple[Any, int]:
 def goes_on_without_redis(cache_class: CacheClass) -> None:
     """With Redis killed the model answers all the same, and with Redis back answers are kept again."""
     with _own_redis() as server:
-        answer, _ = _ask(cache_class(server.url, ttl_s=TTL_S))
+        answer = _ask(cache_class(server.url, ttl_s=TTL_S))
         cache = cache_class(server.url, ttl_s=TTL_S)
         server.kill()
-        again, paid = _survives("a Redis that is down", cache)
-        expect_equal((again, paid), (answer, 1), "answer and requests while Redis is down")
+        again, calls = counted(lambda: _survives("a Redis that is down", lambda: _ask(cache)))
+        expect_equal((again, len(calls)), (answer, 1), "answer and requests while Redis is down")
         server.start()
         _ask(cache)
-        _, paid = _ask(cache)
-        expect_equal(paid, 0, "requests of the second call after Redis came back")
+        _paid(0, cache, "the second call after Redis came back", answer)
 
 
 def does_not_hang_with_redis(cache_class: CacheClass) -> None:
     """With Redis stopped in its tracks, the model's call comes back within a few seconds."""
-    with _own_redis() as server:
+    with _own_redis() as server, ThreadPoolExecutor(1) as thread:
         _ask(cache_class(server.url, ttl_s=TTL_S))
         cache = cache_class(server.url, ttl_s=TTL_S)
         os.kill(server.pid, signal.SIGSTOP)
-        outcome: list[Any] = []
-        asking = threading.Thread(target=lambda: outcome.append(_outcome(cache)), daemon=True)
-        asking.start()
-        asking.join(_SOON_S)
-        is_late = asking.is_alive()
+        asking = thread.submit(_ask, cache)
+        is_late = not wait([asking], timeout=_SOON_S).done
         os.kill(server.pid, signal.SIGCONT)
-        asking.join()
+        wait([asking])
     expect(
         not is_late,
         "the model's call while Redis hangs",
@@ -210,25 +196,13 @@ def does_not_hang_with_redis(cache_class: CacheClass) -> None:
         hint="redis-py waits 5 s for an answer and tries ten times more. Say socket_timeout=0.25, "
         "socket_connect_timeout=0.25 and retry=Retry(NoBackoff(), 0).",
     )
-    expect(
-        not isinstance(outcome[0], Exception),
-        "the model's call survives a Redis that hangs",
-        observed=outcome[0],
-        expected="an answer of the model",
-    )
-
-
-def _outcome(cache: Any) -> Any:
-    try:
-        return _ask(cache)
-    except Exception as error:  # border: carried to the check's own thread
-        return error
+    _survives("a Redis that hangs", asking.result)
 
 
 def is_shared_by_processes(cache_class: CacheClass) -> None:
     """What one process has paid for, another process gets without a request."""
     with _own_redis() as server:
-        answer, _ = _ask(cache_class(server.url, ttl_s=TTL_S))
+        answer = _ask(cache_class(server.url, ttl_s=TTL_S))
         done, calls = counted(lambda: in_another_process(answer_through, cache_class, server.url))
     words = done.stderr.decode(errors="replace").strip().splitlines()
     expect(
@@ -237,18 +211,14 @@ def is_shared_by_processes(cache_class: CacheClass) -> None:
         observed=words[-1] if words else f"it ended with code {done.returncode}",
         expected="an answer",
     )
-    expect_equal(
-        len(calls),
-        0,
-        "requests of another process that asks the same",
-        hint="Does the key depend on something that differs between processes, such as hash()?",
-    )
+    hint = "Does the key depend on something that differs between processes, such as hash()?"
+    expect_equal(len(calls), 0, "requests of another process that asks the same", hint=hint)
     expect_equal(json.loads(done.stdout), answer, "the answer in another process")
 
 
 def answer_through(cache_class: CacheClass, url: str) -> Any:
     """Ask the question through a cache of this class, in whichever process this is."""
-    return _ask(cache_class(url, ttl_s=TTL_S))[0]
+    return _ask(cache_class(url, ttl_s=TTL_S))
 
 
 EXERCISE = Exercise(

@@ -121,7 +121,7 @@ def _problem(
         call_within(one, *things, deadline_s=exercise.deadline_s)
         return None
     except CheckFailed as failure:
-        message, checked, rows = _failed(failure)
+        message, checked, rows = _failed(one, failure)
     except TooSlowError as slow:
         message, checked, rows = _too_slow(one, slow)
     except KeyboardInterrupt:
@@ -134,11 +134,13 @@ def _problem(
     return Result(exercise.id, outcome, " ".join(message.split()), rows, check_title(one))
 
 
-def _failed(failure: CheckFailed) -> tuple[str, str, Rows]:
-    message = f"{failure.what}; expected {failure.expected}, got {failure.observed}"
+def _failed(one: Callable[..., object], failure: CheckFailed) -> tuple[str, str, Rows]:
+    title = check_title(one)
+    what = failure.what or title[:1].lower() + title[1:]
+    message = f"{what}; expected {failure.expected}, got {failure.observed}"
     hint = (("Think about", failure.hint),) if failure.hint else ()
     rows = (("Observed", failure.observed), ("Expected", failure.expected), *hint)
-    return message, failure.what, rows
+    return message, what, rows
 
 
 def _too_slow(one: Callable[..., object], slow: TooSlowError) -> tuple[str, str, Rows]:

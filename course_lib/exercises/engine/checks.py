@@ -52,12 +52,13 @@ def fail(what: str, *, observed: object, expected: str, hint: str = "") -> NoRet
     raise CheckFailed(what, observed=seen, expected=expected, hint=hint)
 
 
-def expect(condition: object, what: str, *, observed: object, expected: str, hint: str = "") -> None:
+def expect(condition: object, what: str = "", *, observed: object, expected: str, hint: str = "") -> None:
     """Fail the check unless `condition` holds.
 
     Args:
         condition: anything with a truth value.
-        what: what was checked, a fixed sentence ("a hit in the slow tier fills the fast tier").
+        what: what was checked, a fixed sentence ("a hit in the slow tier fills the fast tier"); without it,
+            line 1 of the check's docstring.
         observed: what the learner's thing did; a string is shown as it is, anything else by its repr.
         expected: what it should have done, in words.
         hint: one sentence for exactly this mistake, shown on the card.
@@ -101,7 +102,7 @@ def without_error(
     except CheckFailed:
         raise
     except errors as error:
-        fail(what, observed=f"{type(error).__name__}: {error!s:.160}", expected=expected, hint=hint)
+        fail(what, observed=f"{type(error).__name__}: {error!s:.200}", expected=expected, hint=hint)
 
 
 async def _waking(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -17,6 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
+
 from course_lib.exercises.engine import registry
 from course_lib.exercises.engine.store import Event, Kind, ProgressError, Store
 from course_lib.paths import work_dir
@@ -116,22 +118,12 @@ def close_interrupted() -> list[str]:
     return list(dict.fromkeys(event.exercise for event in cut_off))
 
 
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True  # it is somebody else's, so it exists
-    return True
-
-
 def _was_interrupted(started: Event) -> bool:
     """Say whether a check without an end can no longer be running."""
     if started.run in _running:
         return False
     age_s = time.time() - datetime.fromisoformat(started.at).timestamp()
-    return started.pid == os.getpid() or age_s > started.limit_s or not _is_alive(started.pid)
+    return started.pid == os.getpid() or age_s > started.limit_s or not psutil.pid_exists(started.pid)
 
 
 def interrupted(events: list[Event]) -> list[Event]:

@@ -1,6 +1,6 @@
 """What a check sees from outside: the requests that the model's endpoint got, and another process.
 
-Main path: result, calls = counted(lambda: program(question)); in_another_process(function, *args).
+Main path: expect_requests(1, lambda: program(question), "requests of ...") -> the program's result.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Any, TypeVar
 
 from course_lib import lm
-from course_lib.exercises.engine.checks import without_error
+from course_lib.exercises.engine.checks import expect_equal, without_error
 
 T = TypeVar("T")
 
@@ -33,6 +33,17 @@ def counted(call: Callable[[], T]) -> tuple[T, list[lm.Call]]:
     before = lm.ledger().requests
     result = call()
     return result, lm.ledger(since=before).calls
+
+
+def expect_requests(count: int, call: Callable[[], T], what: str, *, hint: str = "") -> T:
+    """Return what `call` returns; fail the check unless it costs so many requests.
+
+    Raises:
+        CheckFailed: it costs more or fewer.
+    """
+    result, calls = counted(call)
+    expect_equal(len(calls), count, what, hint=hint)
+    return result
 
 
 def in_another_process(function: Callable[..., Any], *args: Any) -> subprocess.CompletedProcess[bytes]:

@@ -74,7 +74,7 @@ class Event:
         datetime.fromisoformat(self.at)
         texts = (self.id, self.exercise, self.run, self.outcome, self.checked, self.source or "")
         is_sound = all(isinstance(text, str) for text in texts) and self.kind in get_args(Kind)
-        if not is_sound or not isinstance(self.pid, int) or not isinstance(self.limit_s, float):
+        if not is_sound or self.pid not in range(2**31) or not isinstance(self.limit_s, float):
             raise ValueError(f"an event of kind {self.kind!r} cannot be read")
 
 

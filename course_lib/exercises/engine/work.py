@@ -26,13 +26,8 @@ class WorkError(CourseError):
 
 
 def _unused(folder: Path, stem: str, suffix: str) -> Path:
-    """Return a path in `folder`, with the time in its name, that nothing has yet."""
-    stem = f"{stem}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    path, copies = folder / f"{stem}{suffix}", 1
-    while path.exists():
-        copies += 1
-        path = folder / f"{stem}-{copies}{suffix}"
-    return path
+    """Return a path in `folder` that nothing has yet: the time is in its name."""
+    return folder / f"{stem}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}{suffix}"
 
 
 def _shipped() -> list[Path]:

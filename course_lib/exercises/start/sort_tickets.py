@@ -69,7 +69,6 @@ def asks_the_model(sort_ticket: SortTicket) -> None:
     unseen = [ticket.id for ticket in _tickets() if not any(ticket.text.strip() in text for text in prompts)]
     expect(
         not unseen,
-        "the model's server saw the text of each ticket",
         observed=f"{len(calls)} requests for {len(_tickets())} tickets; in none of them: {', '.join(unseen)}",
         expected="a request with the ticket's text for each ticket",
         hint="Let a module ask the model: dspy.Predict(YourSignature), called with ticket=...",
@@ -82,7 +81,6 @@ def answers_with_one_of_six(sort_ticket: SortTicket) -> None:
     for ticket, prediction in zip(_tickets(), predictions, strict=True):
         expect(
             prediction.category in desk.CATEGORIES,
-            "every answer is one of the six categories, letter for letter",
             observed=f"{prediction.category!r} for ticket {ticket.id}",
             expected=f"one of {_six()}",
             hint="A type can say which answers there are: Literal[...] binds the model and the parser.",
@@ -96,7 +94,6 @@ def offers_all_six(sort_ticket: SortTicket) -> None:
     missing = [name for name in desk.CATEGORIES if not re.search(rf"\b{name}\b", prompt)]
     expect(
         not missing,
-        "the prompt that the server saw offers all six categories",
         observed=f"a prompt without {', '.join(missing)}",
         expected=f"a prompt that names {_six()}",
         hint="The model can only choose what the prompt shows. Compare your Literal with desk.CATEGORIES.",

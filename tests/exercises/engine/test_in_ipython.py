@@ -8,7 +8,6 @@ import subprocess
 import sys
 
 import nbformat
-import pytest
 from nbclient import NotebookClient
 
 SHELL = """
@@ -64,48 +63,34 @@ def test_in_a_kernel_a_check_is_one_line_and_one_card_and_nothing_else(work, mon
     assert "Sample 99.2: failed</p>" in card.data["text/html"]
 
 
-def test_a_card_follows_the_theme_and_sets_text_and_background_together(work):
-    shown = run_cells(work, "check('99.1', lambda value: 1)")[0]
+KEPT = {
+    "function": "# my answer\ndef double(value):\n    return value * 2",
+    "object": "class Doubler:\n    def __call__(self, value):\n        return value * 2\ndouble = Doubler()",
+    "value": "import functools, operator\ndouble = functools.partial(operator.mul, 2)",
+    "await": "import asyncio\nawait asyncio.sleep(0)\ndouble = lambda value: value * 2",
+    "edited": "def double(value):\n    return 2 * value",
+}
 
-    html = shown["outputs"][0]["text/html"]
+
+def test_the_whole_cell_is_kept_as_it_was_checked_last(work):
+    cells = [each for cell in KEPT.values() for each in (cell, "x = 1", "check('99.1', double)", LAST_SOURCE)]
+
+    shown = run_cells(work, "double = None", *cells)
+
+    assert [each["text"].rstrip("\n") for each in shown[4::4]] == list(KEPT.values())
+
+
+def test_cards_and_lines_of_check_hint_and_solution(work):
+    crash = "def double(value):\n    x = 1\n    return x / 0"
+    _, crashed, hinted, asked = run_cells(
+        work, crash, "check('99.1', double)", "hint('99.1')", "solution('99.1')"
+    )
+
+    assert "crashed: ZeroDivisionError: division by zero (line 3 of double: return x / 0)" in crashed["text"]
+    html = crashed["outputs"][0]["text/html"]
     assert "color:var(--jp-content-font-color1" in html
     assert "background:var(--jp-layout-color1" in html
-
-
-@pytest.mark.parametrize(
-    "cell",
-    [
-        "# my answer\ndef double(value):\n    return value * 2",
-        "class Doubler:\n    def __call__(self, value):\n        return value * 2\ndouble = Doubler()",
-        "import functools, operator\ndouble = functools.partial(operator.mul, 2)",
-        "import asyncio\nawait asyncio.sleep(0)\ndouble = lambda value: value * 2",
-    ],
-    ids=["function", "object", "value", "await"],
-)
-def test_the_whole_cell_is_kept_as_it_was_checked(work, cell):
-    shown = run_cells(work, "double = None", cell, "x = 1", "check('99.1', double)", LAST_SOURCE)
-
-    assert shown[-1]["text"].rstrip("\n") == cell
-
-
-def test_a_check_cell_run_after_an_edit_keeps_the_edited_cell(work):
-    first, second = "def double(value):\n    return 1", "def double(value):\n    return 2"
-
-    shown = run_cells(work, first, "check('99.1', double)", second, "check('99.1', double)", LAST_SOURCE)
-
-    assert shown[-1]["text"].rstrip("\n") == second
-
-
-def test_a_crash_names_the_line_in_the_cell(work):
-    shown = run_cells(work, "def double(value):\n    x = 1\n    return x / 0", "check('99.1', double)")[1]
-
-    assert "crashed: ZeroDivisionError: division by zero (line 3 of double: return x / 0)" in shown["text"]
-
-
-def test_hints_and_solution_show_nothing_but_their_card(work):
-    shown = run_cells(work, "hint('99.1')", "solution('99.1')")
-
-    assert shown[0]["text"] == ""
-    assert "hint 1 of 2" in shown[0]["outputs"][0]["text/plain"]
-    assert "ask again" in shown[1]["text"]
-    assert shown[1]["outputs"] == []
+    assert hinted["text"] == ""
+    assert "hint 1 of 2" in hinted["outputs"][0]["text/plain"]
+    assert "ask again" in asked["text"]
+    assert asked["outputs"] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,58 +25,33 @@ def simple(text):
     return notebook(*(cell(word[0], word[1:]) for word in text.split()))
 
 
-def merged_text(base, mine, new):
-    merged = merge(simple(base), simple(mine), simple(new))
-    return " ".join(one["id"] + source_of(one) for one in merged.notebook["cells"]), merged
+CASES = {
+    "untouched cells take the new text, touched ones keep the learner's": (
+        "a1 b1 c1 | a1 bX c1 | a2 b2 c1", "a2 bX c1", {"took": ["a"], "kept": ["b"]}),
+    "a touched cell that the course left alone is not worth a word": (
+        "a1 b1 | aX b1 | a1 b2", "aX b2", {"kept": []}),
+    "an added cell comes at its place": (
+        "a1 b1 | a1 b1 | n1 a1 m1 b1 o1", "n1 a1 m1 b1 o1", {"added": ["n", "m", "o"]}),
+    "a removed cell goes unless the learner wrote in it": (
+        "a1 b1 c1 | a1 b1 cX | a1", "a1 cX", {"removed": ["b"], "kept": ["c"]}),
+    "the learner's own cells stay where they are": (
+        "a1 b1 | x1 a1 y1 b1 z1 | a2 n1 b1", "x1 a2 y1 n1 b1 z1", {"added": ["n"]}),
+    "a cell that the learner deleted stays deleted": (
+        "a1 b1 c1 | a1 c1 | a1 b2 c2", "a1 c2", {"took": ["c"]}),
+    "cells moved by the course move and take the learner's own along": (
+        "a1 b1 c1 | a1 x1 b1 c1 | c1 b1 a1", "c1 b1 a1 x1", {}),
+    "cells moved by the learner stay moved": ("a1 b1 c1 | c1 a1 b1 | a1 b2 n1 c1", "c1 a1 b2 n1", {}),
+    "two cells of one id are both kept and told apart": ("a1 b1 | a1 aX b1 | a2 b1", "a2 a-2X b1", {}),
+}  # fmt: skip
 
 
-def test_an_untouched_cell_takes_the_new_text_and_a_touched_one_keeps_the_learners():
-    text, merged = merged_text("a1 b1 c1", "a1 bX c1", "a2 b2 c1")
+@pytest.mark.parametrize(("versions", "result", "lists"), CASES.values(), ids=CASES)
+def test_merging(versions, result, lists):
+    """Versions are base, mine and new."""
+    merged = merge(*(simple(version) for version in versions.split(" | ")))
 
-    assert text == "a2 bX c1"
-    assert merged.took == ["a"]
-    assert merged.kept == ["b"]
-
-
-def test_a_touched_cell_that_the_course_left_alone_is_not_worth_a_word():
-    text, merged = merged_text("a1 b1", "aX b1", "a1 b2")
-
-    assert text == "aX b2"
-    assert merged.kept == []
-
-
-def test_an_added_cell_comes_at_its_place():
-    assert merged_text("a1 b1", "a1 b1", "n1 a1 m1 b1 o1")[0] == "n1 a1 m1 b1 o1"
-
-
-def test_a_removed_cell_goes_unless_the_learner_wrote_in_it():
-    text, merged = merged_text("a1 b1 c1", "a1 b1 cX", "a1")
-
-    assert text == "a1 cX"
-    assert merged.removed == ["b"]
-    assert merged.kept == ["c"]
-
-
-def test_the_learners_own_cells_stay_where_they_are():
-    assert merged_text("a1 b1", "x1 a1 y1 b1 z1", "a2 n1 b1")[0] == "x1 a2 y1 n1 b1 z1"
-
-
-def test_a_cell_that_the_learner_deleted_stays_deleted():
-    assert merged_text("a1 b1 c1", "a1 c1", "a1 b2 c2")[0] == "a1 c2"
-
-
-def test_cells_moved_by_the_course_move_and_take_the_learners_own_along():
-    assert merged_text("a1 b1 c1", "a1 x1 b1 c1", "c1 b1 a1")[0] == "c1 b1 a1 x1"
-
-
-def test_cells_moved_by_the_learner_stay_moved():
-    assert merged_text("a1 b1 c1", "c1 a1 b1", "a1 b2 n1 c1")[0] == "c1 a1 b2 n1"
-
-
-def test_two_cells_of_one_id_are_both_kept_and_told_apart():
-    text, _ = merged_text("a1 b1", "a1 aX b1", "a2 b1")
-
-    assert text == "a2 a-2X b1"
+    assert " ".join(one["id"] + source_of(one) for one in merged.notebook["cells"]) == result
+    assert {name: getattr(merged, name) for name in lists} == lists
 
 
 def test_cells_without_ids_are_kept():

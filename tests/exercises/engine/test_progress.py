@@ -46,21 +46,14 @@ def in_another_kernel(work, code, **options):
     )  # fmt: skip
 
 
-def test_each_check_is_two_events_and_none_is_ever_changed(work):
-    check("99.1", lambda value: 5)
+def test_each_check_is_two_events_none_is_ever_changed_and_a_pass_stays(work):
+    check("99.1", double)
     before = stored(work)
-    check("99.1", double)
-
-    assert before == [("99.1", "started", ""), ("99.1", "finished", "failed")]
-    assert stored(work) == [*before, ("99.1", "started", ""), ("99.1", "finished", "passed")]
-
-
-def test_a_pass_stays_a_pass():
-    check("99.1", double)
     check("99.1", lambda value: 5)
 
-    assert standing().state == "passed"
-    assert standing().attempts == 2
+    assert before == [("99.1", "started", ""), ("99.1", "finished", "passed")]
+    assert stored(work) == [*before, ("99.1", "started", ""), ("99.1", "finished", "failed")]
+    assert (standing().state, standing().attempts) == ("passed", 2)
 
 
 def test_progress_made_in_another_kernel_is_here(work):
@@ -71,12 +64,12 @@ def test_progress_made_in_another_kernel_is_here(work):
 
 
 def test_two_kernels_writing_at_once_lose_nothing(work):
-    writes = "for number in range(60):\n    progress.record('99.1', 'hint', outcome=str(number))\n"
+    writes = "for number in range(20):\n    progress.record('99.1', 'hint', outcome=str(number))\n"
     code = writes + "print(*progress.notes(), end='')"
     kernels = [in_another_kernel(work, code) for _ in range(2)]
 
     assert [kernel.communicate()[0] for kernel in kernels] == ["", ""]
-    assert len(stored(work)) == 120
+    assert len(stored(work)) == 40
 
 
 def test_a_kernel_killed_in_mid_check_is_told_at_the_next_check_and_loses_nothing(work, capsys):
@@ -285,7 +278,6 @@ def test_the_export_is_small_and_names_nobody(work):
         return "Ada Lovelace"
 
     check("99.1", secret_name)
-    check("99.1", secret_name)
     hint("99.1")
     solution("99.1")
 
@@ -293,11 +285,10 @@ def test_the_export_is_small_and_names_nobody(work):
 
     assert exported["schema"] == 1
     assert exported["exercises"]["99.1"] == {
-        "state": "failed", "attempts": 2, "hints": 1, "solution_shown": False, "interrupted": 0, "resets": 0,
-        "stuck_on": {"Two becomes four": 2},
+        "state": "failed", "attempts": 1, "hints": 1, "solution_shown": False, "interrupted": 0, "resets": 0,
+        "stuck_on": {"Two becomes four": 1},
     }  # fmt: skip
-    text = json.dumps(exported)
-    assert not [word for word in ("Ada", "secret", str(work), "tmp", "def ") if word in text]
+    assert not [word for word in ("Ada", "secret", str(work), "tmp", "def ") if word in json.dumps(exported)]
 
 
 def test_the_export_of_an_unreadable_file_is_an_error(work, monkeypatch):

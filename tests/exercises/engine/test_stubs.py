@@ -2,188 +2,119 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from course_lib.exercises.engine.stubs import is_stub, stub_methods
 
-
-def _name(thing):
-    return getattr(thing, "__name__", type(thing).__name__)
-
-
-def dots(a, b): ...
-
-
-def documented(a, *, b=1):
-    """Do something one day."""
-
-
-def documented_dots():
-    """Do something one day."""
-    ...  # noqa: PIE790  learners keep it
-
-
-def passes():
-    pass
-
-
-def refuses():
-    raise NotImplementedError
-
-
-def refuses_with_words(a):
-    """Do something one day."""
-    raise NotImplementedError("write me")
-
-
-def refuses_by_call():
-    raise NotImplementedError()
-
-
-def returns_dots():
-    return ...
-
-
-async def awaits():
-    """Do something one day."""
-
-
-async def awaits_refusal(a):
-    raise NotImplementedError("write me")
-
-
-async def awaits_dots(): ...
-
-
-class Untouched:
-    """Write the methods."""
-
+METHODS = """
+class thing:
+    'Write the methods.'
     size = 3
-
     def get(self, key): ...
-
     async def put(self, key, value):
         raise NotImplementedError
-
     @property
     def count(self): ...
-
     @staticmethod
     def build(): ...
-
-
-class Empty(dict):
-    """Nothing here yet."""
-
-
-@dataclasses.dataclass
-class UntouchedRecord:
-    size: int = 3
-
-    def grow(self): ...
-
-
-@pytest.mark.parametrize(
-    "thing",
-    [
-        None, ..., dots, documented, documented_dots, passes, refuses, refuses_with_words, refuses_by_call,
-        returns_dots, awaits, awaits_refusal, awaits_dots, lambda: ..., Untouched, Untouched(), Empty,
-        UntouchedRecord, UntouchedRecord(), Untouched.get, Untouched().put,
-    ],
-    ids=_name,
-)  # fmt: skip
-def test_untouched(thing):
-    assert is_stub(thing)
-
-
-def returns_zero():
-    return 0
-
-
-def returns_text():
-    return "words"
-
-
-def raises_another():
-    raise ValueError("words")
-
-
-def raises_later():
-    dots(1, 2)
-    raise NotImplementedError
-
-
-async def awaits_something():
-    return await awaits()
-
-
-class Begun:
+"""
+BEGUN = """
+class thing:
     def get(self, key): ...
-
     def put(self, key, value):
         self.key = value
+"""
+RECORD = "from dataclasses import dataclass\n@dataclass\nclass thing:\n    size: int = 3\n"
 
 
-@dataclasses.dataclass
-class Record:
-    size: int = 3
-
-
-class WithData:
-    limit = 3
+def made(text):
+    """Return the `thing` that a cell with this text makes."""
+    scope = {"__name__": "__main__"}
+    exec(compile(text, "<cell>", "exec", dont_inherit=True), scope)
+    return scope["thing"]
 
 
 @pytest.mark.parametrize(
-    "thing",
+    "text",
     [
-        returns_zero, returns_text, raises_another, raises_later, awaits_something, Begun, Begun(), Record,
-        Record(), WithData, 0, "", [], False, {}, print, len, dict, lambda: 1,
+        "thing = None",
+        "thing = ...",
+        "def thing(a, b): ...",
+        "def thing(a, *, b=1):\n    'Do something one day.'",
+        "def thing():\n    'Do something one day.'\n    ...",
+        "def thing():\n    pass",
+        "def thing():\n    raise NotImplementedError",
+        "def thing(a):\n    'Do something one day.'\n    raise NotImplementedError('write me')",
+        "def thing():\n    raise NotImplementedError()",
+        "def thing():\n    return ...",
+        "async def thing():\n    'Do something one day.'",
+        "async def thing(a):\n    raise NotImplementedError('write me')",
+        "async def thing(): ...",
+        "thing = lambda: ...",
+        METHODS,
+        METHODS + "thing = thing()",
+        METHODS + "thing = thing.get",
+        METHODS + "thing = thing().put",
+        "class thing(dict):\n    'Nothing here yet.'",
+        RECORD + "    def grow(self): ...",
+        RECORD + "    def grow(self): ...\nthing = thing()",
     ],
-    ids=_name,
-)  # fmt: skip
-def test_attempted(thing):
-    assert not is_stub(thing)
+)
+def test_untouched(text):
+    assert is_stub(made(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def thing():\n    return 0",
+        "def thing():\n    return 'words'",
+        "def thing():\n    raise ValueError('words')",
+        "def thing():\n    print(1, 2)\n    raise NotImplementedError",
+        "async def thing():\n    return await thing()",
+        BEGUN,
+        BEGUN + "thing = thing()",
+        RECORD,
+        RECORD + "thing = thing()",
+        "class thing:\n    limit = 3",
+        "thing = lambda: 1",
+        *(f"thing = {value}" for value in ("0", "''", "[]", "False", "{}", "print", "len", "dict")),
+    ],
+)
+def test_attempted(text):
+    assert not is_stub(made(text))
 
 
 def test_an_exercise_may_look_at_some_methods_only():
-    untouched = stub_methods("get")
+    begun = made(BEGUN)
 
-    assert untouched(Begun)
-    assert untouched(Begun())
-    assert untouched(...)
-    assert not stub_methods("get", "put")(Begun)
-    assert not untouched(3)
+    assert stub_methods("get")(begun)
+    assert stub_methods("get")(begun())
+    assert stub_methods("get")(...)
+    assert not stub_methods("get", "put")(begun)
+    assert not stub_methods("get")(3)
 
 
-def test_a_dspy_module_and_signature_are_judged_by_what_the_learner_wrote():
-    dspy = pytest.importorskip("dspy")
+MODULE = "import dspy\nclass thing(dspy.Module):\n"
+SIGNATURE = "import dspy\nclass thing(dspy.Signature):\n    'Write the fields.'\n"
+FILLED = (
+    "    def __init__(self):\n        super().__init__()\n"
+    "        self.answer = dspy.Predict('question -> answer')\n"
+    "    def forward(self, question):\n        return self.answer(question=question)\n"
+)
 
-    class StubModule(dspy.Module):
-        def forward(self, question): ...
 
-    class FilledModule(dspy.Module):
-        def __init__(self):
-            super().__init__()
-            self.answer = dspy.Predict("question -> answer")
-
-        def forward(self, question):
-            return self.answer(question=question)
-
-    class StubSignature(dspy.Signature):
-        """Write the fields."""
-
-    class FilledSignature(dspy.Signature):
-        """Answer."""
-
-        question: str = dspy.InputField()
-        answer: str = dspy.OutputField()
-
-    assert is_stub(StubModule)
-    assert is_stub(StubModule())
-    assert is_stub(StubSignature)
-    assert not is_stub(FilledModule)
-    assert not is_stub(FilledModule())
-    assert not is_stub(FilledSignature)
-    assert not is_stub(dspy.Predict("question -> answer"))
+@pytest.mark.parametrize(
+    ("text", "untouched"),
+    [
+        (MODULE + "    def forward(self, question): ...", True),
+        (MODULE + "    def forward(self, question): ...\nthing = thing()", True),
+        (MODULE + FILLED, False),
+        (MODULE + FILLED + "thing = thing()", False),
+        (SIGNATURE, True),
+        (SIGNATURE + "    question: str = dspy.InputField()\n    answer: str = dspy.OutputField()", False),
+        ("import dspy\nthing = dspy.Predict('question -> answer')", False),
+    ],
+)
+def test_a_dspy_module_and_signature_are_judged_by_what_the_learner_wrote(text, untouched):
+    assert is_stub(made(text)) == untouched

@@ -121,12 +121,9 @@ def test_reset_brings_a_deleted_cell_back_to_its_place(work):
     assert sources(work / NAME) == ["x = 1", "y = 2", "z = 3", STUB, "check('99.1', double)"]
 
 
-def test_reset_tells_an_unknown_exercise(work):
+def test_reset_of_an_unknown_exercise_or_without_a_copy_is_told(work):
     with pytest.raises(UnknownExerciseError, match=r"known: 0\.1"):
         copies.reset("9.9")
-
-
-def test_reset_without_a_copy_says_how_to_make_one(work):
     with pytest.raises(copies.WorkError, match=r"99_sample\.ipynb is missing; `course setup` makes it"):
         copies.reset("99.1")
 
@@ -159,33 +156,31 @@ def test_a_shipped_notebook_that_is_missing_or_empty_is_told(work):
 def test_diff_goes_from_the_learners_answer_to_ours(work):
     copies.make_copies()
     write_answer(work)
-
     assert copies.diff("99.1").splitlines() == [
         "--- yours", "+++ ours", "@@ -1,2 +1,2 @@", " def double(value):", "-    return value + value",
         "+    return 2 * value",
     ]  # fmt: skip
 
-
-def test_diff_of_the_same_answer_says_so(work):
-    copies.make_copies()
     write_answer(work, OURS)
-
     assert copies.diff("99.1") == "your answer to 99.1 is the same as ours, letter by letter."
 
 
-def test_diff_without_a_solution_or_without_the_cell_is_told(work):
+@pytest.mark.parametrize(
+    ("folder", "content", "message"),
+    [
+        ("SOLUTIONS", None, "is missing; `make build` makes it"),
+        ("SOLUTIONS", notebook(cell("top", "x")), "holds no cell"),
+        ("work", notebook(cell("top", "x")), r"any more; `course reset 99\.1`"),
+    ],
+)
+def test_diff_without_a_solution_or_without_the_cell_is_told(work, folder, content, message):
     copies.make_copies()
-    (paths.SOLUTIONS / NAME).unlink()
-    with pytest.raises(CourseError, match="is missing; `make build` makes it"):
-        copies.diff("99.1")
+    path = (work if folder == "work" else paths.SOLUTIONS) / NAME
+    path.unlink()
+    if content:
+        notebookfile.write(path, content)
 
-    notebookfile.write(paths.SOLUTIONS / NAME, notebook(cell("top", "x")))
-    with pytest.raises(CourseError, match="holds no cell"):
-        copies.diff("99.1")
-
-    notebookfile.write(paths.SOLUTIONS / NAME, sample(OURS))
-    notebookfile.write(work / NAME, notebook(cell("top", "x")))
-    with pytest.raises(copies.WorkError, match=r"any more; `course reset 99\.1`"):
+    with pytest.raises(CourseError, match=message):
         copies.diff("99.1")
 
 

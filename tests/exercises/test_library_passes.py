@@ -1,0 +1,140 @@
+"""The library's own parts pass the learners' checks, and other ways that work pass too."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import dspy
+import pytest
+
+from course_lib import desk
+from course_lib.adapters import CustomAdapter
+from course_lib.adapters.tools.limits import ToolRefused
+from course_lib.caching import MemoryTier, SingleFlight, TieredCache
+from course_lib.caching.semantic import SemanticCache, measured
+from course_lib.exercises.adapters import REPLIES, predicted_parse
+from course_lib.exercises.caching import PAIRS
+from course_lib.exercises.engine import registry
+from course_lib.exercises.engine.checking import judge
+
+
+def order_status(order_id: str) -> str:
+    """Refuse with an example that begins with the bad id."""
+    found = {order.id: order.status for order in desk.orders()}
+    if order_id in found:
+        return found[order_id]
+    raise ToolRefused(f"{order_id} cannot be looked up; a number looks like O-10001")
+
+
+class CountedByBytes:
+    """The memory tier with room for so many entries of the size that the check puts in."""
+
+    def __init__(self, max_entries, ttl_s, clock):
+        self.tier = MemoryTier(max_entries * 1000, clock=clock)
+        self.ttl_s = ttl_s
+
+    def get(self, key):
+        return self.tier.get(key)
+
+    def put(self, key, value):
+        measuring = MemoryTier()
+        measuring.put(key, None, size_bytes=0)
+        self.tier.put(key, value, ttl_s=self.ttl_s, size_bytes=1000 - measuring.size_bytes())
+
+
+class Ours(SingleFlight):
+    async def run(self, key: Any, call: Any) -> Any:
+        return (await self.run_async(key, call))[0]
+
+
+class TakesOver:
+    """Without a task for the call: whoever waits looks again when the one in front was cancelled."""
+
+    def __init__(self) -> None:
+        self.calls: dict[Any, asyncio.Future[Any]] = {}
+
+    async def run(self, key: Any, call: Any) -> Any:
+        while key in self.calls:
+            future = self.calls[key]
+            await asyncio.wait([future])
+            if not future.cancelled():
+                return future.result()
+        future = self.calls[key] = asyncio.get_running_loop().create_future()
+        try:
+            future.set_result(await call())
+        except Exception as error:
+            future.set_exception(error)
+            future.exception()
+            raise
+        finally:
+            del self.calls[key]
+            future.cancel()
+        return future.result()
+
+
+class Semantic:
+    """The library's cache in the form that the exercise asks for."""
+
+    def __init__(self, embed):
+        self.cache = SemanticCache(embed, threshold=0.6)
+
+    def put(self, tenant, question, answer):
+        self.cache.put(question, answer, tenant=tenant)
+
+    def get(self, tenant, question):
+        hit = self.cache.get(question, tenant=tenant)
+        return hit.answer if hit else None
+
+    def refuses(self, asked, cached):
+        return any(guard(asked, cached) for guard in self.cache.guards)
+
+
+@pytest.mark.parametrize(
+    ("exercise", "thing"),
+    [
+        ("1.3", CustomAdapter),
+        ("1.5", order_status),
+        ("2.2", CountedByBytes),
+        ("2.4", Ours),
+        ("2.4", TakesOver),
+        ("2.5", Semantic),
+    ],
+    ids=lambda each: getattr(each, "__name__", each),
+)
+def test_what_works_passes(exercise, thing):
+    result = judge(registry.get(exercise), thing)
+
+    assert result.outcome == "passed", result.text
+
+
+def tiered(url, ttl_s):
+    return TieredCache(redis_url=url, ttl_s=ttl_s)
+
+
+@pytest.mark.parametrize("check", registry.get("2.3").checks, ids=lambda check: check.__name__)
+def test_the_tiered_cache_passes_each_check_of_the_redis_tier(check):
+    check(tiered)
+
+
+def test_chat_adapter_is_refused_for_it_does_not_write_labelled_lines():
+    assert judge(registry.get("1.3"), dspy.ChatAdapter).outcome == "failed"
+
+
+@pytest.mark.parametrize("letter", REPLIES)
+def test_each_wrong_guess_about_a_reply_is_told_apart(letter):
+    right = {each: predicted_parse.parsed(text) for each, text in REPLIES.items()}
+    fields = {"category": "billing", "days_waited": 0, "order_ids": []}
+    guess = right | {letter: fields if right[letter] == "error" else "error"}
+
+    result = judge(registry.get("1.1"), guess)
+
+    assert f"reply {letter} is parsed as you predicted" in result.message
+
+
+def test_the_given_pairs_are_of_the_half_for_tuning_and_no_threshold_parts_them():
+    rows = measured(PAIRS)
+
+    assert {pair.split for pair in PAIRS} == {"calibrate"}
+    nearest_wrong = max(row.similarity for row in rows if not row.pair.is_same)
+    assert nearest_wrong > max(row.similarity for row in rows if row.pair.is_same)
