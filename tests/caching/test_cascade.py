@@ -49,21 +49,15 @@ def models_called():
     ("trust", "models", "by"), [(1, ["sim-small"], "small"), (0.4, ["sim-small", "sim-large"], "large")]
 )
 def test_what_is_trusted_enough_is_not_asked_again(trust, models, by):
-    seen = []
-    cascade = Cascade(
-        on("sim-small"),
-        on("sim-large"),
-        accepts=lambda *both: seen.append(both) or trust,
-        threshold=0.5,
-    )
+    def accepts(inputs, first):
+        assert inputs == {"ticket": BILL}
+        assert first.category in desk.CATEGORIES
+        return trust
 
-    answer = cascade(ticket=BILL)
+    answer = Cascade(on("sim-small"), on("sim-large"), accepts=accepts, threshold=0.5)(ticket=BILL)
 
     assert models_called() == models
     assert (answer.answered_by, answer.confidence) == (by, trust)
-    [(inputs, first)] = seen
-    assert inputs == {"ticket": BILL}
-    assert first.category in desk.CATEGORIES
 
 
 def test_async_asks_the_same():
@@ -127,15 +121,9 @@ def test_outcomes_cost_what_the_ledger_says_and_foretell_the_cascade():
 
 def test_a_reply_nobody_can_read_scores_nothing_and_is_paid_for():
     lm.profile("garbled", missing_field_rate=1.0)
-    garbled = on("sim-small@garbled")
+    garbled, examples = on("sim-small@garbled"), desk.examples("train")[:2]
 
-    seen = ask_both(
-        garbled,
-        garbled,
-        desk.examples("train")[:2],
-        accepts=lambda *_: 1.0,
-        metric=desk.category_match,
-    )
+    seen = ask_both(garbled, garbled, examples, accepts=lambda *_: 1.0, metric=desk.category_match)
 
     assert [(each.confidence, each.small_score) for each in seen] == [(0.0, 0.0)] * 2
     assert all(each.small_usd > 0 for each in seen)
@@ -168,9 +156,8 @@ def test_the_gain_comes_with_the_error_of_the_pairs():
 
 
 def test_the_front_has_no_point_that_another_beats():
-    points = [
-        Point(f"{cost}", quality, cost, 0.1) for cost, quality in [(3, 0.7), (1, 0.5), (2, 0.5), (4, 0.7)]
-    ]
+    measured = [(3, 0.7), (1, 0.5), (2, 0.5), (4, 0.7)]
+    points = [Point(f"{cost}", quality, cost, 0.1) for cost, quality in measured]
 
     assert [point.name for point in pareto(points)] == ["1", "3"]
 

@@ -97,12 +97,9 @@ def test_a_conversation_breaks_where_its_first_message_differs():
 
 def test_each_prompt_of_a_program_is_compared():
     class Two(dspy.Module):
-        def __init__(self):
-            self.summary = dspy.Predict("ticket -> summary")
-            self.reply = dspy.Predict(changing_last(Reply, "ticket"))
-
         def forward(self, ticket, policies):
-            return self.reply(ticket=self.summary(ticket=ticket).summary, policies=policies)
+            summary = dspy.Predict("ticket -> summary")(ticket=ticket).summary
+            return dspy.Predict(changing_last(Reply, "ticket"))(ticket=summary, policies=policies)
 
     first, second = shared_prefixes(Two(), inputs(0), inputs(1))
 
@@ -137,21 +134,17 @@ def test_a_program_that_makes_no_prompt_is_refused():
 
 
 def test_fields_are_put_last_in_the_order_given_and_keep_what_they_are():
-    class Many(dspy.Signature):
+    class Many(Reply):
         """Do it."""
 
         now: str = dspy.InputField(desc="the time")
-        ticket: str = dspy.InputField()
-        policies: list[str] = dspy.InputField()
-        answer: int = dspy.OutputField()
 
-    moved = changing_last(Many, "ticket", "now")
+    moved = changing_last(Many, "now", "ticket")
 
-    assert list(moved.input_fields) == ["policies", "ticket", "now"]
-    assert list(moved.output_fields) == ["answer"]
+    assert list(moved.fields) == ["policies", "now", "ticket", "answer"]
     assert moved.instructions == "Do it."
     assert moved.input_fields["now"].json_schema_extra["desc"] == "the time"
     assert moved.input_fields["policies"].annotation == list[str]
-    assert list(Many.input_fields) == ["now", "ticket", "policies"]
-    with pytest.raises(PrefixError, match="Many has no input field 'nope'; it has: now, ticket, policies"):
+    assert list(Many.input_fields) == ["ticket", "policies", "now"]
+    with pytest.raises(PrefixError, match="Many has no input field 'nope'; it has: ticket, policies, now"):
         changing_last(Many, "nope")

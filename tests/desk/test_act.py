@@ -71,7 +71,7 @@ def test_a_refund_leaves_exactly_its_line(session: Session) -> None:
     assert "39.00" in pred.answer
 
 
-def test_the_same_ticket_twice_pays_once(session: Session) -> None:
+def test_the_same_ticket_twice_pays_once_also_in_a_new_session(session: Session) -> None:
     ticket = "Please refund EUR 39 for order O-10161, the Glow lamp was broken."
 
     Act(session)(ticket=ticket)
@@ -79,11 +79,6 @@ def test_the_same_ticket_twice_pays_once(session: Session) -> None:
 
     assert len(session.refunds()) == 1
     assert "could not" in second.answer
-
-
-def test_a_new_session_reads_what_an_old_one_paid(session: Session) -> None:
-    session.refund("O-10161", 39.0, "broken lamp")
-
     with pytest.raises(RefusedError, match="refunded already"):
         Session(audit=session.audit).refund("O-10161", 10.0, "again")
 
@@ -91,10 +86,10 @@ def test_a_new_session_reads_what_an_old_one_paid(session: Session) -> None:
 def test_threads_cannot_pay_one_order_twice(session: Session) -> None:
     pay = {tool.__name__: tool for tool in session.tools()}["refund"]
     with ThreadPoolExecutor(8) as pool:
-        told = list(pool.map(lambda _: pay(order_id="O-10161", amount_eur=5.0, reason="late"), range(16)))
+        results = list(pool.map(lambda _: pay(order_id="O-10161", amount_eur=5.0, reason="late"), range(16)))
 
     assert len(session.refunds()) == 1
-    assert Counter(isinstance(one, dict) for one in told) == {True: 1, False: 15}
+    assert Counter(isinstance(result, dict) for result in results) == {True: 1, False: 15}
 
 
 @pytest.mark.parametrize(
@@ -141,16 +136,12 @@ def test_the_records_stay_as_they_are(session: Session) -> None:
     assert session.look_up_order("O-10161")["refundable_eur"] == 59.0
 
 
-def test_awaited_it_does_the_same(session: Session) -> None:
-    pred = asyncio.run(Act(session).acall(ticket="Where is my parcel? Order O-10181."))
+def test_awaited_and_as_a_copy_it_works_at_the_same_desk(session: Session) -> None:
+    pred = asyncio.run(Act(session).deepcopy().acall(ticket="Where is my parcel? Order O-10181."))
+    Act(session).deepcopy()(ticket="Please refund EUR 39 for order O-10161, the Glow lamp was broken.")
 
     assert "Dover" in pred.answer
     assert [action["tool"] for action in pred.actions] == ["look_up_order", "track_parcel"]
-
-
-def test_a_copy_of_the_program_works_at_the_same_desk(session: Session) -> None:
-    Act(session).deepcopy()(ticket="Please refund EUR 39 for order O-10161, the Glow lamp was broken.")
-
     assert len(session.refunds()) == 1
 
 

@@ -29,6 +29,7 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 
 from course_lib.caching.keys import current_scope
+from course_lib.caching.semantic.blas import one_blas_thread
 from course_lib.caching.semantic.guards import GUARDS, Guard, Refusal, refusal
 from course_lib.caching.semantic.minilm import Vectors, shared, unit
 from course_lib.caching.semantic.private import Mark, private_mark, tools_watched, used_tools
@@ -283,52 +284,61 @@ class _Entry:
 
 
 class _Partition:
-    """Entries by question, the least recently used first, and their vectors; its cache holds the lock."""
+    """Entries by question, the least recently used first; its cache holds the lock.
+
+    Their vectors are the first rows of a matrix that doubles when it is full; what is dropped is overwritten
+    by the last of these rows.
+    """
 
     def __init__(self, max_entries: int, dimensions: int) -> None:
         self._max_entries = max_entries
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()
-        self._vectors: Vectors = np.empty((0, dimensions), np.float32)
-        self._questions: list[str] = []  # of each row
+        self._entries: list[_Entry] = []
+        self._rows: OrderedDict[str, int] = OrderedDict()
+        self._vectors: Vectors = np.empty((16, dimensions), np.float32)
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def put(self, entry: _Entry, vector: Vectors) -> int:
         """Keep an entry in place of the one with the same question; return how many others had to go."""
-        is_new = entry.question not in self._entries
+        is_new = entry.question not in self._rows
         is_full = is_new and len(self) >= self._max_entries
         if is_full or not is_new:
-            self._drop(next(iter(self._entries)) if is_full else entry.question)
-        self._entries[entry.question] = entry
-        self._vectors = np.vstack([self._vectors, vector])
-        self._questions.append(entry.question)
+            self._drop(next(iter(self._rows)) if is_full else entry.question)
+        row = self._rows[entry.question] = len(self)
+        if row == len(self._vectors):
+            self._vectors = np.concatenate([self._vectors, np.empty_like(self._vectors)])
+        self._vectors[row] = vector
+        self._entries.append(entry)
         return int(is_full)
 
     def touch(self, entry: _Entry) -> bool:
         """Make an entry the most recently used; return False if it was dropped or replaced."""
-        if self._entries.get(entry.question) is not entry:
+        row = self._rows.get(entry.question)
+        if row is None or self._entries[row] is not entry:
             return False
-        self._entries.move_to_end(entry.question)
+        self._rows.move_to_end(entry.question)
         return True
 
     def near(
         self, vector: Vectors, threshold: float, dropped_until_s: float
     ) -> tuple[list[tuple[_Entry, float]], int]:
         """Return (entry, similarity) at or over the threshold, best first, and how many were too old."""
-        similarities = self._vectors @ vector
+        with one_blas_thread():
+            similarities = self._vectors[: len(self)] @ vector
         rows = np.flatnonzero(similarities >= threshold - _ROUNDING)
         best_first = rows[np.argsort(-similarities[rows], kind="stable")]
-        close = [(self._entries[self._questions[row]], float(similarities[row])) for row in best_first]
+        close = [(self._entries[row], float(similarities[row])) for row in best_first]
         expired = [entry.question for entry, _ in close if entry.stored_s <= dropped_until_s]
         for question in expired:
             self._drop(question)
         return [each for each in close if each[0].stored_s > dropped_until_s], len(expired)
 
     def _drop(self, question: str) -> None:
-        row = self._questions.index(question)
-        del self._entries[question], self._questions[row]
-        self._vectors = np.delete(self._vectors, row, axis=0)
+        row, last = self._rows.pop(question), self._entries.pop()
+        if last.question != question:
+            self._entries[row], self._rows[last.question] = last, row
+            self._vectors[row] = self._vectors[len(self)]
 
 
 _ROUNDING = 1e-6  # a vector times itself may come out a little under 1

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from cachetools import LRUCache
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from course_lib.caching.semantic import weights
+from course_lib.caching.semantic.blas import one_blas_thread
 
 Vectors = NDArray[np.float32]
 DIMENSIONS = 384
@@ -32,16 +32,6 @@ _LAYERS = 6
 _TINY = np.float32(1e-12)
 _BATCH_TOKENS = 512
 """Padded tokens in one batch: enough to keep a core busy, little enough to stay in its cache."""
-
-
-_embedding = threading.Lock()
-"""One call at a time: the thread count of BLAS is the process's, and each call puts back what it found."""
-
-
-@cache
-def _blas() -> Any:
-    """Return the controller of NumPy's BLAS, made once: it looks through all loaded libraries for 5 ms."""
-    return ThreadpoolController().select(user_api="blas")
 
 
 class MiniLM:
@@ -82,8 +72,7 @@ class MiniLM:
         # One by one: encode_batch would start threads of its own, which do not survive a fork.
         tokens: list[list[int]] = [self._tokenizer.encode(text).ids for text in texts]
         vectors = np.empty((len(texts), DIMENSIONS), np.float32)
-        # On two busy cores (200 x 384) @ (384 x 1536) takes 19 ms with two threads, and 5 ms with one.
-        with _embedding, _blas().limit(limits=1):
+        with one_blas_thread():
             for batch in _batches([len(ids) for ids in tokens]):
                 vectors[batch] = self._forward([tokens[place] for place in batch])
         return vectors
