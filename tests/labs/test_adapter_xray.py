@@ -30,10 +30,7 @@ def test_every_signature_is_answered_from_its_own_sample(signature):
     picture = look(signature, "Custom")
 
     assert picture.is_read, picture.outcome
-
-
-def test_an_answer_with_citations_cites_an_article():
-    assert "citations = ['return-policy']" in look("citations: answer from articles", "JSON").outcome
+    assert not signature.startswith("citations") or "citations = ['return-policy']" in picture.outcome
 
 
 def test_an_own_signature_is_asked_with_an_own_text():
