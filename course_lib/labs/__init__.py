@@ -1,13 +1,13 @@
 """The interactive views of the notebooks; each is loaded when it is first used.
 
-- `table`, `show_messages`: rows, or what a model saw and replied, to be read (00, "A first prediction")
-- `meter`: a line under each cell: calls, cached, failed, tokens, money, time (00, "A first prediction")
-- `board`: every exercise and how far the learner is with it (00, "Exercises, hints and progress")
-- `architecture`: the map of a production system; its boxes answer (00, "The map"; 01 and 02, at the start)
-- `names_table`: names that books use, and what each is here (00, "The map")
-- `self_test`: ten short programs: what do they print? (00, "Are you ready?")
-- `xray`: what two adapters send, get and read, side by side (01, "What an adapter does")
-- `cache_explorer`: hit rate over cache size, predicted and measured (02, "How large must a cache be?")
+- `table`, `show_messages`: rows, or what a model saw and replied, to be read (00, part 2)
+- `meter`: a line under each cell: calls, cached, failed, tokens, money, time (00, part 2)
+- `board`: every exercise and how far the learner is with it (00, part 4)
+- `architecture`: the map of a production system; its boxes answer (00, part 5; 01 and 02, part 1)
+- `names_table`: names that books use, and what each is here (00, part 5)
+- `self_test`: ten short programs: what do they print? (00, part 6)
+- `xray`: what two adapters send, get and read, side by side (01, part 1)
+- `cache_explorer`: hit rate over cache size, predicted and measured (02, part 3)
 """
 
 import lazy_loader

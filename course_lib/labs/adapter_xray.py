@@ -16,7 +16,7 @@ from typing import Any
 
 from course_lib import desk, lm
 from course_lib.errors import CourseError
-from course_lib.labs.reading import Shown, show_messages, table
+from course_lib.labs.reading import Rendered, show_messages, table
 
 MODELS = ("sim-large", "sim-small", "sim-large@sloppy", "sim-small@sloppy")
 ADAPTERS = ("Chat", "JSON", "XML", "TwoStep", "BAML", "Custom")
@@ -65,7 +65,7 @@ class Picture:
         parts = []
         for number, call in enumerate(self.calls, 1):
             parts.append(f"request {number} of {len(self.calls)}")
-            parts.append(indent(show_messages(_told(call)).text, "  "))
+            parts.append(indent(show_messages(_as_messages(call)).text, "  "))
         return "\n".join([*parts, "result", indent(self.outcome, "  ")])
 
 
@@ -81,7 +81,7 @@ def signatures() -> Mapping[str, Any]:
     }
 
 
-def _asked(signature: str, own: str) -> Any:
+def _signature(signature: str, own: str) -> Any:
     import dspy
 
     known = signatures()
@@ -130,26 +130,26 @@ def look(
 
     if adapter not in MADE:
         raise UnknownChoiceError(f"no adapter {adapter!r}; choose from {', '.join(MADE)}")
-    asked = _asked(signature, own)
+    chosen = _signature(signature, own)
     model_lm = lm.connect(model, cache=False)
     since = lm.ledger().requests
     begun = time.perf_counter()
     try:
         with quiet_dspy(), dspy.context(lm=model_lm, adapter=MADE[adapter](model_lm)):
-            answer = dspy.Predict(asked)(**_inputs(asked, text or sample(signature)))
+            answer = dspy.Predict(chosen)(**_inputs(chosen, text or sample(signature)))
         outcome, is_read = "\n".join(f"{name} = {value!r}" for name, value in answer.items()), True
     except Exception as error:  # border: whatever the adapter or the model raises belongs in the picture
         outcome, is_read = f"{type(error).__name__}: {str(error).strip()}", False
     duration_ms = (time.perf_counter() - begun) * 1000
-    seen = lm.ledger(since=since)
+    ledger = lm.ledger(since=since)
     return Picture(
         adapter=adapter,
-        calls=tuple(seen.calls),
+        calls=tuple(ledger.calls),
         outcome=outcome,
         is_read=is_read,
-        prompt_tokens=seen.prompt_tokens,
-        completion_tokens=seen.completion_tokens,
-        cost_usd=seen.cost_usd,
+        prompt_tokens=ledger.prompt_tokens,
+        completion_tokens=ledger.completion_tokens,
+        cost_usd=ledger.cost_usd,
         duration_ms=duration_ms,
     )
 
@@ -163,7 +163,7 @@ def sample(signature: str) -> str:
     return desk.tickets("dev")[0].text
 
 
-def side_by_side(left: Picture, right: Picture) -> Shown:
+def side_by_side(left: Picture, right: Picture) -> Rendered:
     """Show two pictures: their figures in a table, and below it one column each."""
     figures = table([left.row(), right.row()], caption="What it took")
     columns = "".join(_column(side, picture) for side, picture in (("left", left), ("right", right)))
@@ -172,7 +172,7 @@ def side_by_side(left: Picture, right: Picture) -> Shown:
         f'<div style="display:flex;flex-wrap:wrap;gap:16px;align-items:flex-start">{columns}</div></div>'
     )
     text = "\n\n".join([figures.text, f"== {left.adapter}\n{left}", f"== {right.adapter}\n{right}"])
-    return Shown(html, text)
+    return Rendered(html, text)
 
 
 def _column(side: str, picture: Picture) -> str:
@@ -183,7 +183,7 @@ def _column(side: str, picture: Picture) -> str:
         summary += f"{call.completion_tokens} out"
         inside.append(
             f'<details open><summary style="cursor:pointer;padding:4px 0">{escape(summary)}</summary>'
-            f"{show_messages(_told(call)).html}</details>"
+            f"{show_messages(_as_messages(call)).html}</details>"
         )
     if not picture.calls:
         inside.append("<p>No request was made.</p>")
@@ -201,7 +201,7 @@ def _column(side: str, picture: Picture) -> str:
     )
 
 
-def _told(call: Any) -> dict[str, Any]:
+def _as_messages(call: Any) -> dict[str, Any]:
     return {"messages": call.messages, "reply": call.reply or f"(status {call.status}, no text)"}
 
 
@@ -221,7 +221,7 @@ def _widget_class() -> type[Any]:
         )
 
     class XRay(widgets.VBox):  # type: ignore[misc]
-        """The lab in the notebook; `shown` is what it shows now."""
+        """The lab in the notebook; `rendered` is what it shows now."""
 
         def __init__(self, signature: str, left: str, right: str, model: str) -> None:
             self.signature = choice("signature", [*signatures(), OWN], signature)
@@ -236,7 +236,7 @@ def _widget_class() -> type[Any]:
                 description="input", value=sample(signature), rows=3, layout=wide, style=style
             )
             self.button = widgets.Button(description="Look", tooltip="Ask the model through both adapters")
-            self._said, self._out = widgets.HTML(), widgets.HTML()
+            self._status, self._out = widgets.HTML(), widgets.HTML()
             self.signature.observe(self._changed, "value")
             self.button.on_click(lambda _: self.look())
             super().__init__(
@@ -249,7 +249,7 @@ def _widget_class() -> type[Any]:
                     self.model,
                     self.text,
                     self.button,
-                    self._said,
+                    self._status,
                     self._out,
                 ]
             )
@@ -271,8 +271,8 @@ def _widget_class() -> type[Any]:
             except CourseError as error:
                 self._say(str(error))
             else:
-                self.shown = side_by_side(*pictures)
-                self._out.value = self.shown.html
+                self.rendered = side_by_side(*pictures)
+                self._out.value = self.rendered.html
                 self._say(
                     "; ".join(f"{p.adapter}: {p.row()['result']}, requests: {len(p.calls)}" for p in pictures)
                 )
@@ -285,12 +285,12 @@ def _widget_class() -> type[Any]:
             )
 
         def _say(self, words: str) -> None:
-            self._said.value = f'<p role="status" aria-live="polite" style="{_INK}">{escape(words)}</p>'
+            self._status.value = f'<p role="status" aria-live="polite" style="{_INK}">{escape(words)}</p>'
 
         def _repr_mimebundle_(self, **options: Any) -> Any:
             """Add the pictures as text, for viewers that run no widgets."""
             bundle = super()._repr_mimebundle_(**options)
-            text = self.shown.text
+            text = self.rendered.text
             return {**(bundle or {}), "text/plain": text, "text/html": f"<pre>{escape(text)}</pre>"}
 
     return XRay

@@ -230,9 +230,9 @@ def as_text(highlight: str | None = None) -> str:
 
 def _entry(box: Box, highlight: str | None) -> str:
     here = " (this notebook)" if box.key == highlight else ""
-    told = " ".join(f"<em>{heading}:</em> {escape(sentence)}" for heading, sentence in facts(box))
+    sentences = " ".join(f"<em>{heading}:</em> {escape(sentence)}" for heading, sentence in facts(box))
     built = ", ".join(escape(chapters.label(number)) for number in box.notebooks)
-    return f"<strong>{escape(box.name)}{here}.</strong> {told} <em>Built in notebook:</em> {built}."
+    return f"<strong>{escape(box.name)}{here}.</strong> {sentences} <em>Built in notebook:</em> {built}."
 
 
 def as_list(highlight: str | None = None) -> str:
@@ -248,7 +248,7 @@ def as_list(highlight: str | None = None) -> str:
     return f"<ul>{''.join(items)}</ul>"
 
 
-def _told(box: Box) -> dict[str, Any]:
+def _as_values(box: Box) -> dict[str, Any]:
     """Return a box as the front end shows it, with links to the notebooks that lie beside this one."""
     return {
         "name": box.name,
@@ -275,17 +275,17 @@ def _widget_class() -> type[Any]:
             super().__init__(
                 drawing=picture.draw(BOXES, highlight=highlight, is_clickable=True),
                 listing=as_list(highlight),
-                boxes={box.key: _told(box) for box in BOXES.values()},
+                boxes={box.key: _as_values(box) for box in BOXES.values()},
                 selected=highlight or "",
             )
             self._highlight = highlight
 
         def _repr_mimebundle_(self, **options: Any) -> Any:
             """Add a still picture and plain text, for viewers that run no widgets."""
-            shown = super()._repr_mimebundle_(**options)
+            bundle = super()._repr_mimebundle_(**options)
             still = picture.draw(BOXES, highlight=self._highlight, is_clickable=False)
             static = {"text/plain": as_text(self._highlight), "text/html": still + as_list(self._highlight)}
-            data, metadata = shown if isinstance(shown, tuple) else (shown or {}, {})
+            data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
             return {**data, **static}, metadata
 
     return Architecture

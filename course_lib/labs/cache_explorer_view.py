@@ -18,7 +18,7 @@ import numpy as np
 from course_lib.caching import traffic
 from course_lib.caching.traffic import Traffic
 from course_lib.errors import CourseError
-from course_lib.labs.reading import Shown, table
+from course_lib.labs.reading import Rendered, table
 from course_lib.lm import prices
 
 SKEWS = (0.6, 0.8, 1.0, 1.2)
@@ -120,17 +120,17 @@ def _check(**settings: tuple[Any, Sequence[Any] | Mapping[str, Any]]) -> None:
 # -- what is shown -------------------------------------------------------------------------------------
 
 
-def show(explored: Explored, share: float = 0.1) -> Shown:
+def show(explored: Explored, share: float = 0.1) -> Rendered:
     """Show the drawing with one size marked, and the figures of all in a table."""
     figures, summary = _figures(explored), _summary(explored, explored.at(share))
     html = (
         f'<div style="{_INK};line-height:1.5"><p style="margin:6px 0;max-width:80ch">{escape(summary)}</p>'
         f"{_drawing(explored, share)}{figures.html}</div>"
     )
-    return Shown(html, f"{summary}\n\n{figures.text}")
+    return Rendered(html, f"{summary}\n\n{figures.text}")
 
 
-def _figures(explored: Explored) -> Shown:
+def _figures(explored: Explored) -> Rendered:
     chosen = explored.traffic
     rows = [
         {
@@ -239,7 +239,7 @@ def _widget_class() -> type[Any]:
         )
 
     class CacheExplorer(widgets.VBox):  # type: ignore[misc]
-        """The lab in the notebook; `shown` is what it shows now."""
+        """The lab in the notebook; `rendered` is what it shows now."""
 
         def __init__(self, skew: float, answers: int, ttl: str, rate_per_s: int, share: float) -> None:
             self.skew = choice("skew of traffic", {str(value): value for value in SKEWS}, skew)
@@ -259,8 +259,8 @@ def _widget_class() -> type[Any]:
             """Predict, measure and show what is chosen now; a traffic seen before is shown at once."""
             self._report("Computing …")
             explored = explore(self.skew.value, self.answers.value, self.ttl.value, self.rate.value)
-            self.shown = show(explored, self.share.value)
-            self._out.value = self.shown.html
+            self.rendered = show(explored, self.share.value)
+            self._out.value = self.rendered.html
             worst = max(abs(point.measured_share - point.predicted_share) for point in explored.points)
             self._report(f"Done: prediction and measurement differ by {100 * worst:.1f} points at most.")
 
@@ -270,7 +270,7 @@ def _widget_class() -> type[Any]:
         def _repr_mimebundle_(self, **options: Any) -> Any:
             """Add the drawing and the figures, for viewers that run no widgets."""
             bundle = super()._repr_mimebundle_(**options)
-            return {**(bundle or {}), "text/plain": self.shown.text, "text/html": self.shown.html}
+            return {**(bundle or {}), "text/plain": self.rendered.text, "text/html": self.rendered.html}
 
     return CacheExplorer
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from course_lib.labs import chapters
-from course_lib.labs.reading import Shown, table
+from course_lib.labs.reading import Rendered, table
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def _names() -> Iterator[Name]:
 NAMES = tuple(_names())
 
 
-def names_table(notebook: str | None = None) -> Shown:
+def names_table(notebook: str | None = None) -> Rendered:
     """Show the names books use and what each is here: all, or those that one notebook (`"02"`) builds."""
     return table(
         [

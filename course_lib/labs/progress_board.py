@@ -80,12 +80,12 @@ def in_words(listed: Sequence[Row]) -> str:
     """Sum the board up in one line, for everyone and for a screen reader first of all."""
     passed = [row for row in listed if row.state == "passed"]
     left_min = sum(row.minutes for row in listed if row.state != "passed")
-    told = [f"{len(passed)} of {len(listed)} exercises passed"]
-    told += [f"about {left_min} minutes of exercises left"] if left_min else []
-    told += [
+    parts = [f"{len(passed)} of {len(listed)} exercises passed"]
+    parts += [f"about {left_min} minutes of exercises left"] if left_min else []
+    parts += [
         f"{row.id} was interrupted (kernel stopped?)" for row in listed if row.state == STATES["interrupted"]
     ]
-    return "; ".join(told) + "."
+    return "; ".join(parts) + "."
 
 
 def as_text(listed: Sequence[Row]) -> str:
@@ -161,8 +161,8 @@ def _widget_class() -> type[Any]:
 
         def _repr_mimebundle_(self, **options: Any) -> Any:
             self.redraw()
-            shown = super()._repr_mimebundle_(**options)
-            data, metadata = shown if isinstance(shown, tuple) else (shown or {}, {})
+            bundle = super()._repr_mimebundle_(**options)
+            data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
             still = f"{self.table}<p>{escape(self.status)}</p>"
             return {**data, "text/plain": repr(self), "text/html": still}, metadata
 

@@ -1,6 +1,6 @@
 """What a lesson shows to be read: tables, and the messages a model saw; as HTML, and as plain text beside it.
 
-Main path: table() and show_messages() return a Shown, which Jupyter displays and print() writes.
+Main path: table() and show_messages() return a Rendered, which Jupyter displays and print() writes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class NothingToShowError(CourseError):
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class Rendered:
     """Something to read: HTML for Jupyter, text for everything else."""
 
     html: str
@@ -61,7 +61,7 @@ def _text_table(rows: list[dict[str, str]], caption: str) -> str:
     return "\n".join(line.rstrip() for line in ([caption, ""] if caption else []) + ruled)
 
 
-def table(rows: Sequence[Any], *, caption: str = "") -> Shown:
+def table(rows: Sequence[Any], *, caption: str = "") -> Rendered:
     """Show rows (dicts or dataclasses) under a caption; the first column names the row.
 
     Raises:
@@ -79,23 +79,23 @@ def table(rows: Sequence[Any], *, caption: str = "") -> Shown:
         f'<table style="{_INK};border-collapse:collapse;margin:0">{title if caption else ""}'
         f"<thead><tr>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table>"
     )
-    return Shown(html, _text_table(plain, caption))
+    return Rendered(html, _text_table(plain, caption))
 
 
 def _content(message: Mapping[str, Any]) -> str:
     """Return what a message says, in words: text parts as they are, everything else as JSON."""
     content = message.get("content") or ""
     parts = [content] if isinstance(content, str) else content
-    said = [part if isinstance(part, str) else part.get("text") or json.dumps(part) for part in parts]
-    said += [f"calls tool: {json.dumps(call)}" for call in message.get("tool_calls") or ()]
-    return "\n".join(word for word in said if word)
+    texts = [part if isinstance(part, str) else part.get("text") or json.dumps(part) for part in parts]
+    texts += [f"calls tool: {json.dumps(call)}" for call in message.get("tool_calls") or ()]
+    return "\n".join(word for word in texts if word)
 
 
 def _field(call: Any, name: str) -> Any:
     return call.get(name) if isinstance(call, Mapping) else getattr(call, name, None)
 
 
-def _heard(call: Any) -> list[tuple[str, str]]:
+def _messages(call: Any) -> list[tuple[str, str]]:
     """Return (role, words) of each message of a call, the reply last."""
     if isinstance(call, Sequence) and not isinstance(call, str):
         messages, reply = call, None
@@ -110,11 +110,11 @@ def _heard(call: Any) -> list[tuple[str, str]]:
             f"show_messages() takes a call of lm.ledger().calls, an entry of lm.history, "
             f"or a list of messages; got {call!r:.80}"
         )
-    heard = [(str(message.get("role", "?")), _content(message)) for message in messages]
-    return [*heard, ("reply", str(reply))] if reply else heard
+    pairs = [(str(message.get("role", "?")), _content(message)) for message in messages]
+    return [*pairs, ("reply", str(reply))] if reply else pairs
 
 
-def show_messages(call: Any) -> Shown:
+def show_messages(call: Any) -> Rendered:
     """Show what the model's server saw, message by message, and what it replied.
 
     Args:
@@ -123,14 +123,14 @@ def show_messages(call: Any) -> Shown:
     Raises:
         NothingToShowError: no message was found in it.
     """
-    heard = _heard(call)
-    text = "\n\n".join(f"{role}:\n{indent(words, '    ')}" for role, words in heard)
+    pairs = _messages(call)
+    text = "\n\n".join(f"{role}:\n{indent(words, '    ')}" for role, words in pairs)
     block = f"border:{_EDGE};border-radius:6px;margin:6px 0;padding:6px 12px;{_INK}"
     pre = "white-space:pre-wrap;overflow-wrap:anywhere;margin:4px 0 0;color:inherit;background:transparent"
     pre += ";font-family:var(--jp-code-font-family, monospace);font-size:var(--jp-code-font-size, 13px)"
     html = "".join(
         f'<div role="group" aria-label="{escape(role, quote=True)} message" style="{block}">'
         f'<strong>{escape(role)}</strong><pre style="{pre}">{escape(words)}</pre></div>'
-        for role, words in heard
+        for role, words in pairs
     )
-    return Shown(html, text)
+    return Rendered(html, text)

@@ -28,12 +28,12 @@ _INTRO = (
 
 def as_text(questions: Sequence[Question] = QUESTIONS) -> str:
     """Return the whole test as plain text, with the answers at the end."""
-    asked, answers = [], []
+    programs, answers = [], []
     for number, question in enumerate(questions, 1):
         choices = "\n".join(f"   - {choice.text}" for choice in question.choices)
-        asked.append(f"{number}. {question.topic}. {ASK}\n\n{question.code}\n\n{choices}")
+        programs.append(f"{number}. {question.topic}. {ASK}\n\n{question.code}\n\n{choices}")
         answers.append(f"{number}. {question.right.text}: {question.right.reason} Read: {question.read}.")
-    return "\n\n".join([*asked, "Answers", *answers])
+    return "\n\n".join([*programs, "Answers", *answers])
 
 
 def in_words(first: Mapping[int, int], questions: Sequence[Question] = QUESTIONS) -> str:
@@ -44,21 +44,21 @@ def in_words(first: Mapping[int, int], questions: Sequence[Question] = QUESTIONS
     for topic in topics:
         of = [index for index, question in enumerate(questions) if question.topic == topic]
         counts.append(f"{topic}: {len(right & set(of))} of {len(of)}.")
-    told = [f"You chose right at once in {len(right)} of {len(questions)} questions. {' '.join(counts)}"]
+    lines = [f"You chose right at once in {len(right)} of {len(questions)} questions. {' '.join(counts)}"]
     if len(first) < len(questions):
-        told.append(f"{len(questions) - len(first)} not answered yet.")
+        lines.append(f"{len(questions) - len(first)} not answered yet.")
     if not first:
-        return told[-1]
+        return lines[-1]
     missed = dict.fromkeys(questions[index].read for index in sorted(set(first) - right))
     if not missed and len(first) < len(questions):
-        told.append("Nothing wrong so far.")
+        lines.append("Nothing wrong so far.")
     elif not missed:
-        told.append("You have what this course takes for granted: go on.")
+        lines.append("You have what this course takes for granted: go on.")
     elif len(right) * 2 < len(first):
-        told.append("Take an hour for the following before you go on; the course leans on all of it:")
+        lines.append("Take an hour for the following before you go on; the course leans on all of it:")
     else:
-        told.append("You can go on, and read this when you meet it:")
-    return "\n".join([*told, *(f"- {read}" for read in missed)])
+        lines.append("You can go on, and read this when you meet it:")
+    return "\n".join([*lines, *(f"- {read}" for read in missed)])
 
 
 @cache
@@ -130,9 +130,9 @@ def _widget_class() -> type[Any]:
 
         def _repr_mimebundle_(self, **options: Any) -> Any:
             """Add the test as text, for viewers that run no widgets."""
-            shown = super()._repr_mimebundle_(**options)
+            bundle = super()._repr_mimebundle_(**options)
             text = as_text(self._questions)
-            return {**(shown or {}), "text/plain": text, "text/html": f"<pre>{escape(text)}</pre>"}
+            return {**(bundle or {}), "text/plain": text, "text/html": f"<pre>{escape(text)}</pre>"}
 
     return SelfTest
 
@@ -149,9 +149,9 @@ def _paragraph(words: str, *, is_strong: bool = False) -> str:
 
 def _summary(words: str) -> str:
     lines = words.splitlines()
-    told = "".join(_paragraph(line) for line in lines if not line.startswith("- "))
+    paragraphs = "".join(_paragraph(line) for line in lines if not line.startswith("- "))
     items = "".join(f"<li>{escape(line[2:])}</li>" for line in lines if line.startswith("- "))
-    return f'{told}<ul style="{_INK};line-height:1.5">{items}</ul>' if items else told
+    return f'{paragraphs}<ul style="{_INK};line-height:1.5">{items}</ul>' if items else paragraphs
 
 
 def self_test(questions: Sequence[Question] = QUESTIONS) -> Any:

@@ -1,6 +1,17 @@
 """The language model that every notebook talks to: a simulator, or a real model, behind one local endpoint.
 
 Main path: model = lm.connect(); dspy.configure(lm=model); lm.ledger() says what it saw.
+
+Names, with the part of a lesson that uses each first:
+
+- `connect`: a dspy.LM on the endpoint, which starts with the first need (00, set-up)
+- `ledger`, `Ledger`, `Call`: what the endpoint saw, and what it cost (00, part 2)
+- `PROFILES`, `Profile`, `profile`: a model's bad days: slow, limited, failing (00, part 3)
+- `embed`: vectors without a model (00, part 2)
+- `url`, `key`, `stop`: the endpoint's address, this client's key, and its end (02, part 2: DSPy's own cache)
+- `reset`: an empty ledger, every fault sequence from its start (02, part 5: what the provider caches)
+
+Rooms: `endpoint` (the server), `simulator` (the model); the files beside them are the client's side.
 """
 
 from course_lib.lm.client import embed, ledger, profile, reset

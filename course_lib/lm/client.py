@@ -17,8 +17,8 @@ from course_lib.lm.profiles import Profile
 _WAIT_S = 30.0
 _ENDING_S = 1.0  # a child that closes connections may be on its way out
 _own: dict[str, Profile] = {}
-"""This process's profiles, told again to an endpoint that had to be restarted."""
-_told: set[tuple[str, int, str]] = set()
+"""This process's profiles, sent again to an endpoint that had to be restarted."""
+_sent: set[tuple[str, int, str]] = set()
 
 
 class RefusedError(EndpointError):
@@ -49,17 +49,17 @@ def profile(name: str, **values: Any) -> Profile:
     made = profiles.build(name, values)
     call("POST", "/course/profiles", {"name": name, **profiles.as_values(made)})
     _own[name] = made
-    _told.add((process.url(), process.starts(), name))
+    _sent.add((process.url(), process.starts(), name))
     return made
 
 
 def restore_profiles() -> None:
-    """Tell the endpoint the profiles that it has not heard of; a restarted one has heard of none."""
+    """Send the endpoint the profiles that it does not know; a restarted one knows none."""
     address, start = process.url(), process.starts()
     for name, made in _own.items():
-        if (address, start, name) not in _told:
+        if (address, start, name) not in _sent:
             call("POST", "/course/profiles", {"name": name, **profiles.as_values(made)})
-            _told.add((address, start, name))
+            _sent.add((address, start, name))
 
 
 def knows_profile(name: str) -> bool:

@@ -72,9 +72,9 @@ def _hosted(model: str) -> Price:
 
 @cache
 def _listed() -> dict[str, Any]:
-    found = importlib.util.find_spec("litellm")
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec("litellm")
+    if spec is None or spec.origin is None:
         return {}
-    file = Path(found.origin).with_name("model_prices_and_context_window_backup.json")
+    file = Path(spec.origin).with_name("model_prices_and_context_window_backup.json")
     listed: dict[str, Any] = json.loads(file.read_bytes()) if file.is_file() else {}
     return listed

@@ -2,11 +2,11 @@
 
 Names, with the part of lesson 02 that uses each:
 
-- `PerformanceMonitor`: a DSPy callback that counts calls, errors, latencies, tokens, cost ("Watching it")
-- `Report`, `Row`, `Latencies`: what it counted, a row per model and per program ("Watching it")
+- `PerformanceMonitor`: a DSPy callback that counts calls, errors, latencies, tokens, cost (part 7)
+- `Report`, `Row`, `Latencies`: what it counted, a row per model and per program (part 7)
 - `MonitorError`: a monitor was entered twice
-- `UsageTracker`: for `dspy.context(usage_tracker=...)`; loses nothing in threads (batches)
-- `Usage`, `usage_of`: calls, tokens and dollars, summed over calls (batches)
+- `UsageTracker`: for `dspy.context(usage_tracker=...)`; loses nothing in threads (part 6)
+- `Usage`, `usage_of`: calls, tokens and dollars, summed over calls (part 6)
 """
 
 from course_lib.measure.monitor import MonitorError, PerformanceMonitor

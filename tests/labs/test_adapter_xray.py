@@ -30,10 +30,7 @@ def test_every_signature_is_answered_from_its_own_sample(signature):
     picture = look(signature, "Custom")
 
     assert picture.is_read, picture.outcome
-
-
-def test_an_answer_with_citations_cites_an_article():
-    assert "citations = ['return-policy']" in look("citations: answer from articles", "JSON").outcome
+    assert not signature.startswith("citations") or "citations = ['return-policy']" in picture.outcome
 
 
 def test_an_own_signature_is_asked_with_an_own_text():
@@ -83,7 +80,7 @@ def test_the_lab_opens_with_a_first_look_and_has_a_text_for_viewers_without_widg
     assert "== Chat" in bundle["text/plain"]
     assert "== JSON" in bundle["text/plain"]
     assert bundle["text/html"].startswith("<pre>")
-    assert 'role="status"' in lab._said.value
+    assert 'role="status"' in lab._status.value
     assert "ChatAdapter, left" in lab._out.value
 
 
@@ -94,7 +91,7 @@ def test_the_button_looks_again_through_what_is_chosen_now(lab):
 
     assert "CustomAdapter, left" in lab._out.value
     assert "XMLAdapter, right" in lab._out.value
-    assert "Custom: read" in lab._said.value
+    assert "Custom: read" in lab._status.value
     assert lab.button.disabled is False
 
 
@@ -116,6 +113,6 @@ def test_a_bad_own_signature_is_told_in_the_lab_and_the_last_picture_stays(lab):
     lab.signature.value, lab.own.value = OWN, "->"
     lab.button.click()
 
-    assert "needs an input and an output" in lab._said.value
+    assert "needs an input and an output" in lab._status.value
     assert lab._out.value == before
     assert lab.button.disabled is False

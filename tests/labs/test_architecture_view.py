@@ -97,15 +97,10 @@ def test_viewers_without_widgets_get_a_picture_a_list_and_text():
 
     assert set(data) == {"application/vnd.jupyter.widget-view+json", "text/html", "text/plain"}
     assert data["text/plain"] == as_text("cache")
+    assert all(box.name in data["text/plain"] for box in BOXES.values())
+    assert "Cache (this notebook)" in data["text/plain"]
     assert 'role="img"' in data["text/html"]
     assert data["text/html"].endswith(as_list("cache"))
-
-
-def test_the_text_names_every_box_and_marks_this_notebook():
-    text = as_text("cache")
-
-    assert all(box.name in text for box in BOXES.values())
-    assert "Cache (this notebook)" in text
 
 
 def test_a_notebook_beside_this_one_is_linked_and_a_missing_one_is_not(tmp_path, monkeypatch):

@@ -84,7 +84,7 @@ def test_another_cache_size_needs_no_new_measurement(lab):
     lab.share.value = 0.4
 
     assert explore.cache_info().misses == known
-    assert "40% of all answers" in lab.shown.text
+    assert "40% of all answers" in lab.rendered.text
 
 
 def test_it_says_that_it_is_computing_while_it_is(lab, monkeypatch):

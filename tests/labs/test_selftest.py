@@ -62,24 +62,17 @@ def test_a_wrong_choice_tells_why_and_where_to_read():
     assert "page Signatures" in test._verdict.value
 
 
-def test_the_first_choice_counts_and_others_may_be_tried():
+def test_the_first_choice_counts_others_may_be_tried_and_going_back_shows_it_again():
     test = self_test()
 
     test._choices.children[2].click()
     test._choices.children[0].click()
-
     assert test.first == {0: 2}
     assert _texts(test)[0] == "Right: str"
 
-
-def test_going_back_shows_the_first_choice_again():
-    test = self_test()
-
-    test._choices.children[0].click()
     test._next.click()
     test._back.click()
-
-    assert _texts(test)[0] == "Right: str"
+    assert _texts(test)[2].startswith("Not right: ")
 
 
 def test_a_walk_to_the_end_sums_up_in_words():
@@ -105,16 +98,13 @@ def test_the_summary_names_what_to_read_for_what_was_missed():
     assert told.count("\n- ") == 1
 
 
-def test_with_half_missed_it_asks_to_read_first():
-    assert "before you go on" in in_words({0: 1})
-
-
-def test_with_nothing_answered_it_says_only_that():
-    assert in_words({}) == "10 not answered yet."
-
-
-def test_with_nothing_wrong_but_not_all_answered_it_says_so():
-    assert "Nothing wrong so far." in in_words({0: 0})
+@pytest.mark.parametrize(
+    ("first", "advice"),
+    [({0: 1}, "before you go on"), ({}, "10 not answered yet."), ({0: 0}, "Nothing wrong so far.")],
+    ids=["half missed", "nothing answered", "nothing wrong so far"],
+)
+def test_the_summary_advises_by_what_was_answered(first, advice):
+    assert advice in in_words(first)
 
 
 def test_viewers_without_widgets_get_the_test_as_text():

@@ -102,34 +102,31 @@ def test_blocks_nest(ask, meter):
     assert (outer.calls, inner.calls) == (3, 1)
 
 
-def test_threads_are_counted(ask, meter):
+def in_threads(ask):
     pairs = [(ask, {"question": f"How much is {n} + {n}?"}) for n in range(12)]
-    with meter(is_quiet=True) as reading:
-        for _ in range(2):
-            dspy.Parallel(num_threads=4, disable_progress_bar=True)(pairs)
-
-    assert (reading.calls, reading.cached) == (24, 12)
+    for _ in range(2):
+        dspy.Parallel(num_threads=4, disable_progress_bar=True)(pairs)
 
 
-def test_async_calls_are_counted(ask, meter):
+def in_tasks(ask):
     async def both():
         await asyncio.gather(ask.acall(question="Left?"), ask.acall(question="Right?"))
 
+    asyncio.run(both())
+
+
+def in_a_stream(ask):
+    list(dspy.streamify(ask, async_streaming=False)(question="Is this a stream?"))
+
+
+@pytest.mark.parametrize(
+    ("run", "calls", "cached"), [(in_threads, 24, 12), (in_tasks, 2, 0), (in_a_stream, 1, 0)]
+)
+def test_calls_are_counted_wherever_they_run(ask, meter, run, calls, cached):
     with meter(is_quiet=True) as reading:
-        asyncio.run(both())
+        run(ask)
 
-    assert (reading.calls, reading.cached) == (2, 0)
-
-
-def test_streams_are_counted(ask, meter):
-    async def stream():
-        async for _ in dspy.streamify(ask)(question="Is this a stream?"):
-            pass
-
-    with meter(is_quiet=True) as reading:
-        asyncio.run(stream())
-
-    assert (reading.calls, reading.cached) == (1, 0)
+    assert (reading.calls, reading.cached) == (calls, cached)
 
 
 def test_retries_and_failures_are_counted(ask, meter):
@@ -214,6 +211,7 @@ def test_outside_a_notebook_it_says_what_to_use(meter):
         meter.on()
 
 
+# A kernel needs over two seconds to start; nothing else shows what happens before DSPy is imported.
 def test_in_a_real_kernel_failures_alone_get_their_line(tmp_path):
     cells = [
         "from course_lib import lm\nfrom course_lib.labs import meter\nmeter.on()\n"

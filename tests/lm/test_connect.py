@@ -61,6 +61,7 @@ def test_a_prediction_on_dspys_own_engine() -> None:
     assert seen.calls[0].reply and "[[ ## feeling ## ]]" in seen.calls[0].reply  # noqa: PT018
 
 
+# Importing LiteLLM takes over two seconds, once; the first of these tests pays for it.
 @pytest.mark.filterwarnings("ignore")  # LiteLLM's and its dependencies' own
 @pytest.mark.usefixtures("_collected")
 def test_a_prediction_through_litellm_in_both_spellings() -> None:
@@ -121,17 +122,13 @@ def test_a_stream_arrives_in_pieces(engine: str) -> None:
     assert lm.ledger().calls[0].stream
 
 
-def test_tools_and_schemas_are_switched_on() -> None:
+def test_tools_and_schemas_are_switched_on_and_a_schema_is_answered() -> None:
     model = lm.connect(cache=False)
+    with dspy.context(lm=model, adapter=dspy.JSONAdapter()):
+        answer = dspy.Predict(Sentiment)(text="I am glad")
 
     assert model.supports_function_calling
     assert model.supports_response_schema
-
-
-def test_a_json_schema_reaches_the_endpoint_and_is_answered() -> None:
-    with dspy.context(lm=lm.connect(cache=False), adapter=dspy.JSONAdapter()):
-        answer = dspy.Predict(Sentiment)(text="I am glad")
-
     assert answer.feeling in {"glad", "cross"}
     assert lm.ledger().requests == 1
 
@@ -167,7 +164,7 @@ def test_a_rate_limit_carries_the_wait() -> None:
 
 
 def test_dspys_retries_get_through_a_profile_and_are_seen_in_the_ledger() -> None:
-    lm.profile("mine", timeline=[(0, 0.5, {"unavailable_rate": 1})])
+    lm.profile("mine", timeline=[(0, 0.5, {"unavailable_rate": 1})])  # DSPy waits a second before its retry
 
     predict(lm.connect("sim-large@mine", cache=False, num_retries=1))
 
@@ -194,16 +191,16 @@ def test_the_profile_is_in_the_model_string_so_dspys_cache_keeps_them_apart() ->
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("model", "message"),
     [
         ("gpt-9", r"cannot connect to 'gpt-9': no model named 'gpt-9'; known: sim-large, sim-small, local"),
-        ("sim@nope", r"cannot connect to 'sim-large@nope': no profile named 'nope'; known: .*busy, calm"),
+        ("sim@nope", r"cannot connect to 'sim-large@nope': no profile named 'nope'; known: "),
         ("openai/gpt-9", r"openai/gpt-9 needs OPENAI_API_KEY, which the endpoint does not have"),
         ("local", r"the package xllamacpp is not installed; install it with: pip install xllamacpp"),
     ],
 )
-def test_what_does_not_exist_is_refused_before_any_call(model: str, said: str) -> None:
-    with pytest.raises(UnknownModelError, match=said):
+def test_what_does_not_exist_is_refused_before_any_call(model: str, message: str) -> None:
+    with pytest.raises(UnknownModelError, match=message):
         lm.connect(model)
 
     assert lm.ledger().requests == 0
@@ -268,10 +265,11 @@ def test_embeddings_come_from_the_endpoint() -> None:
     assert sum(a * b for a, b in zip(first, second, strict=True)) > 0.3
 
 
+# A process of its own imports DSPy: about two seconds.
 def test_a_proxy_in_the_environment_does_not_come_between() -> None:
     code = "from course_lib import lm; lm.connect(cache=False)('Hello'); print(lm.ledger().requests)"
     proxies = dict.fromkeys(("http_proxy", "HTTP_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
 
-    said = subprocess.check_output([sys.executable, "-c", code], env={**os.environ, **proxies}, text=True)
+    printed = subprocess.check_output([sys.executable, "-c", code], env={**os.environ, **proxies}, text=True)
 
-    assert said == "1\n"
+    assert printed == "1\n"

@@ -22,15 +22,8 @@ from course_lib.lm.simulator.skills.agent import act
 from course_lib.lm.simulator.skills.agent import values as agent_values
 
 SMALL = "sim-small"
-_SHAPES_THE_ANSWER = (
-    "model",
-    "messages",
-    "tools",
-    "tool_choice",
-    "response_format",
-    "temperature",
-    "top_p",
-    "seed",
+_SHAPES_THE_ANSWER = frozenset(
+    ("model", "messages", "tools", "tool_choice", "response_format", "temperature", "top_p", "seed")
 )
 
 
