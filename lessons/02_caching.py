@@ -436,10 +436,10 @@ print("a list of models: called 3 times, ran", three_times([tent, lamps]))
 # %% name="five-misses" tags=["needs"]
 import inspect
 
-from course_lib.exercises.caching import Colleague, requests_of
+from course_lib.exercises.caching import Colleague, requests_of_pair
 
 print(inspect.getsource(Colleague))
-{letter: requests_of(getattr(Colleague(), letter)) for letter in "abcde"}
+{letter: requests_of_pair(getattr(Colleague(), letter)) for letter in "abcde"}
 
 # %% [markdown]
 # `why` gives for each letter the part of the request in which the two calls differ: `_fn_identifier` (the function that DSPy

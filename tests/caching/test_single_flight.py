@@ -41,7 +41,7 @@ class Work:
         self.calls += 1
         call = self.calls
         self.begun.set()
-        while not self.may_end.is_set():
+        while not self.may_end.is_set():  # noqa: ASYNC110  (the event is a thread's)
             await asyncio.sleep(0.001)
         return call
 
@@ -97,11 +97,11 @@ def test_each_waiter_gets_an_error_of_its_own_with_the_first_as_its_cause():
 
 
 def test_an_error_that_cannot_be_copied_is_given_as_it_is():
-    class Odd(Exception):
+    class OddError(Exception):
         def __reduce__(self):
             raise TypeError
 
-    flight, work = SingleFlight(), Work(first := Odd())
+    flight, work = SingleFlight(), Work(first := OddError())
     with ThreadPoolExecutor(2) as pool:
         answers = [pool.submit(flight.run, "k", work.in_thread) for _ in range(2)]
         until(lambda: work.calls == 1 and waiters(flight) == 1)
@@ -318,7 +318,7 @@ async def test_callers_in_the_thread_pool_do_not_keep_a_leading_task_from_its_th
     flight, calls, size = SingleFlight(), [], min(32, (os.cpu_count() or 1) + 4)
 
     async def call() -> str:
-        while waiters(flight) < size:  # meanwhile the pool fills
+        while waiters(flight) < size:  # noqa: ASYNC110  (meanwhile the pool fills; there is no event)
             await asyncio.sleep(0.01)
         await asyncio.to_thread(calls.append, "task")
         return "task"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dspy
 import pytest
 
-from course_lib.exercises.caching.misses import EXERCISE, LETTERS, PARTS, Colleague, requests_of
+from course_lib.exercises.caching.misses import EXERCISE, LETTERS, PARTS, Colleague, requests_of_pair
 from course_lib.exercises.engine.checking import judge
 
 WHY = {"a": "_fn_identifier", "b": "temperature", "c": "messages", "d": "rollout_id", "e": "no key"}
@@ -40,7 +40,7 @@ def test_each_pair_pays_twice_and_each_wrong_reason_and_each_pair_left_is_told_a
     wrong = PARTS[PARTS.index(WHY[letter]) - 1]
     left = type("Left", (Again,), {letter: getattr(Colleague, letter)})
 
-    assert requests_of(getattr(Colleague(), letter)) == 2
+    assert requests_of_pair(getattr(Colleague(), letter)) == 2
     assert f"pair {letter} misses for the reason" in judge(EXERCISE, WHY | {letter: wrong}, Again).message
     assert f"requests of pair {letter}" in judge(EXERCISE, WHY, left).message
 

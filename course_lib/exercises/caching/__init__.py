@@ -4,7 +4,7 @@ Main path: EXERCISES -> engine.registry imports the module of one exercise when 
 
 | name | what it is | part |
 | --- | --- | --- |
-| Colleague, requests_of | five pairs of calls that each pay twice, and what a pair costs | 2 (exercise 2.1) |
+| Colleague, requests_of_pair | five pairs of calls that each pay twice, and what a pair costs | 2 (exercise 2.1) |
 | PAIRS, embed | labelled pairs of questions, and their embedding | 4 (exercise 2.5) |
 """
 
@@ -21,5 +21,5 @@ EXERCISES = {
 """The module of each exercise, by id."""
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submod_attrs={"misses": ["Colleague", "requests_of"], "semantic": ["PAIRS", "embed"]}
+    __name__, submod_attrs={"misses": ["Colleague", "requests_of_pair"], "semantic": ["PAIRS", "embed"]}
 )

@@ -51,7 +51,7 @@ class Colleague:
         return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
 
-def requests_of(pair: Callable[..., Any]) -> int:
+def requests_of_pair(pair: Callable[..., Any]) -> int:
     """Return how many requests a pair of calls costs on DSPy's own cache, empty at the start."""
     return len(_watched(pair)[1])
 
