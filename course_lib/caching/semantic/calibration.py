@@ -32,7 +32,6 @@ class Row:
     similarity: float
     refused_by: str
     """Name of the guard, or empty."""
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +89,11 @@ def measured(
     """Return similarity and refusal of each pair; `embed` None is MiniLM."""
     vectors = unit((embed or shared())([text for pair in pairs for text in (pair.asked, pair.cached)]))
     near = (vectors[0::2] * vectors[1::2]).sum(axis=1)
-    rows = []
-    for pair, similarity in zip(pairs, near.tolist(), strict=True):
-        refused = refusal(pair.asked, pair.cached, guards=guards)
-        guard, reason = (refused.guard, refused.reason) if refused else ("", "")
-        rows.append(Row(pair, similarity, guard, reason))
-    return rows
+    refusals = [refusal(pair.asked, pair.cached, guards=guards) for pair in pairs]
+    return [
+        Row(pair, similarity, refused.guard if refused else "")
+        for pair, similarity, refused in zip(pairs, near.tolist(), refusals, strict=True)
+    ]
 
 
 def report(rows: Sequence[Row], threshold: float, *, is_guarded: bool = True) -> Report:

@@ -1,4 +1,4 @@
-"""Words that decide what a question to the desk is about, by kind: what the guard `terms` compares.
+"""Words that decide what a question to the desk is about, by kind: what the guards compare.
 
 Main path: NAMES["place"].named("do you ship to norway?") -> ("norway",). The words: data/vocabulary.toml.
 """
