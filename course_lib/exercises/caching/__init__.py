@@ -4,7 +4,7 @@ Main path: EXERCISES -> engine.registry imports the module of one exercise when 
 
 | name | what it is | part |
 | --- | --- | --- |
-| Colleague, requests_of_pair | five pairs of calls that each pay twice; the cost of a pair | 2 (exercise 2.1) |
+| Colleague, requests_of_pair | five pairs of calls that each pay twice; the cost of a pair | 2 (2.1) |
 | PAIRS, embed | labelled pairs of questions, and their embedding | 4 (exercise 2.5) |
 """
 
