@@ -10,7 +10,11 @@ STAMP  := $(VENV)/.installed
 PIP    := $(PYTHON) -m pip --python $(PY) --disable-pip-version-check
 PIP_OPTIONS := --quiet --no-input --no-deps --no-warn-script-location --root-user-action=ignore
 
-.PHONY: help lab test soak setup build lint bench proof lock clean
+TESTS := $(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder
+COVERAGE ?=
+COVERED := $(if $(COVERAGE),--cov=course_lib --cov-report=html:build/coverage --cov-report=term:skip-covered)
+
+.PHONY: help lab test quick soak setup build lint format bench proof lines lock upgrade clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,9 +22,14 @@ help: ## show this list
 lab: $(STAMP) ## set everything up and open JupyterLab on "Start here"
 	@$(PY) -m course_lib.cli lab
 
-test: setup ## set everything up and prove the project: code, notebooks, exercises, browser
-	@$(PY) -m pytest -n auto --dist loadfile --doctest-modules tests course_lib
-	@$(PY) -m tests.notebooks.nbval
+test: setup ## set everything up and prove the project: code, exercises, browser, then the notebooks
+	@failed=0; \
+	$(TESTS) $(COVERED) --doctest-modules tests course_lib || failed=1; \
+	$(PY) -m tests.notebooks.nbval || failed=1; \
+	exit $$failed
+
+quick: setup ## while editing, under a minute: no browser, no notebook, no server that is killed
+	@$(TESTS) --quick tests
 
 soak: setup ## the long forms of the tests: many kills, long fuzzing, big sweeps (weekly, before a release)
 	@$(PY) -m pytest -m soak tests
@@ -47,11 +56,16 @@ $(STAMP): requirements.lock pyproject.toml Makefile
 build: setup ## rebuild notebooks/ and solutions/ from lessons/ (edit lessons, not notebooks)
 	@$(PY) -m course_lib.cli build --execute
 
-lint: setup ## ruff, format, types, freshness of what is built
+lint: setup ## ruff, format, types; layers, faces, names of DSPy, headings; freshness of what is built
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+	@$(PY) -m pytest -q tests/test_layers.py tests/test_faces.py tests/test_api_names.py tests/notebooks/test_readable.py
 	@$(PY) -m course_lib.cli build --check
+
+format: setup ## let ruff mend what it can: layout, order of imports, simple findings
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
 
 bench: setup ## speed, as ratios to peers measured in the same run
 	@$(PY) -m bench
@@ -59,9 +73,18 @@ bench: setup ## speed, as ratios to peers measured in the same run
 proof: setup ## the three-sided proof of every exercise
 	@$(PY) -m course_lib.cli proof
 
-lock: setup ## resolve requirements.lock anew from pyproject.toml (for maintainers)
-	@$(VENV)/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
-	    --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet -o requirements.lock
+lines: setup ## the rooms of the library: budgets and today's lines
+	@$(PY) -m tests.house
+
+# Without --upgrade, uv keeps every version of the lock file that pyproject.toml still admits.
+LOCK = $(VENV)/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+    --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet -o requirements.lock
+
+lock: setup ## requirements.lock after a change of pyproject.toml; with PACKAGE=name, that one anew
+	@$(LOCK) $(if $(PACKAGE),--upgrade-package $(PACKAGE))
+
+upgrade: setup ## every package of requirements.lock at its newest
+	@$(LOCK) --upgrade
 
 clean: ## remove the environment and caches; your work/ stays
 	@rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

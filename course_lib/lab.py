@@ -5,6 +5,8 @@ Main path: start() -> an already running server's address, or a new server until
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import secrets
 import signal
@@ -18,8 +20,10 @@ import webbrowser
 from pathlib import Path
 
 from course_lib.errors import CourseError
+from course_lib.files import FileError, write_whole
 
 START_DEADLINE_S = 60.0
+NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
 
 
 class LabError(CourseError):
@@ -38,7 +42,8 @@ def start(folder: Path, notebook: str, *, port: int, wants_browser: bool) -> Non
         print(f"JupyterLab already runs on your notebooks:\n\n    {_address(running, notebook)}\n")
         return
     port, token = _free_port(port), secrets.token_urlsafe(24)
-    log = folder / "jupyterlab.log"
+    _decline_news()
+    log = folder / ".jupyterlab.log"  # hidden: what lies among the notebooks is the learner's
     with log.open("w", encoding="utf-8") as output:
         server = subprocess.Popen(  # noqa: S603 - our own command line
             _command(folder, notebook, port),
@@ -66,6 +71,14 @@ def start(folder: Path, notebook: str, *, port: int, wants_browser: bool) -> Non
             server.wait(timeout=10)
         except subprocess.TimeoutExpired:
             server.kill()
+
+
+def _decline_news() -> None:
+    """Answer JupyterLab's question about its news, asked at the first start; settings that are there stay."""
+    settings = Path(sys.prefix) / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
+    if not settings.exists():
+        with contextlib.suppress(FileError):  # a read-only environment: then it asks
+            write_whole(settings, json.dumps(NO_NEWS, indent=1) + "\n")
 
 
 def _command(folder: Path, notebook: str, port: int) -> list[str]:

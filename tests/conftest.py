@@ -31,6 +31,19 @@ os.environ["COURSE_WORK"] = str(_SCRATCH / "work")
 for name in CHOICES:
     os.environ.pop(name, None)
 
+TESTS = Path(__file__).parent
+FIRST = ("notebooks/test_exercises", "browser/test_start_here", "browser/")
+"""Long files, begun first, so that at the end of a run no worker waits for another's."""
+NOT_QUICK = (
+    *("browser/", "notebooks/", "services/", "traps/"),
+    *("adapters/data/", "adapters/tools/test_injections", "adapters/tools/test_over_mcp"),
+    *("authoring/test_execution", "authoring/test_proof", "test_cli", "desk/test_act"),
+    *("caching/batch/", "caching/semantic/", "caching/test_faults", "caching/test_lease"),
+    *("exercises/test_", "exercises/adapters", "exercises/caching", "exercises/engine/test_in_ipython"),
+    *("labs/test_meter", "lm/endpoint/", "lm/simulator/", "lm/test_connect", "lm/test_process"),
+)
+"""Files and folders that `make quick` leaves out: long ones, and those in which servers are killed."""
+
 _connect = socket.socket.connect
 
 
@@ -55,6 +68,25 @@ def _loopback_only() -> object:
     patch.setattr(socket.socket, "connect", _guarded_connect)
     yield
     patch.undo()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="leave out what takes long: see NOT_QUICK")
+
+
+def _is_among(path: Path, prefixes: tuple[str, ...]) -> bool:
+    where = f"{path.relative_to(TESTS)}/" if path.is_relative_to(TESTS) else ""
+    return where.startswith(prefixes)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out long files when --quick asks for it."""
+    return True if config.getoption("--quick") and _is_among(collection_path, NOT_QUICK) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long files; the order within a file stays."""
+    items.sort(key=lambda item: not _is_among(item.path, FIRST))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -20,7 +20,7 @@ FILES = [
 
 
 def test_there_are_names_to_look_at():
-    mentions = [mention for path in FILES for mention in apinames.mentions(path, lessons=LESSONS)]
+    mentions = [mention for path in FILES[:4] for mention in apinames.mentions(path, lessons=LESSONS)]
 
     assert len({mention.name for mention in mentions}) > 10
 

@@ -95,6 +95,7 @@ def prove_one(lesson: Lesson, exercise: str) -> Proof:
     problems = [
         *_side(lesson.cells_of(exercise, "exercise")[0], "the stub", stub, "not attempted"),
         *_side(lesson.cells_of(exercise, "exercise")[0], "the solution", solution, "passed"),
+        *_enough(lesson.cells_of(exercise, "exercise")[0], len(wrong)),
     ]
     for cell, verdict in zip(wrong, rest, strict=True):
         problems += _side(cell, "the wrong answer", verdict, cell.outcome or "", cell.message or "")
@@ -161,6 +162,14 @@ def _side(cell: Cell, side: str, verdict: Verdict, outcome: str, message: str = 
     return []
 
 
+def _enough(cell: Cell, wrong: int) -> list[str]:
+    if wrong >= WRONG_ANSWERS_WANTED:
+        return []
+    return [
+        f"{cell.line}: {wrong} wrong answers are shipped; add some until there are {WRONG_ANSWERS_WANTED}"
+    ]
+
+
 def says(text: str, message: str) -> bool:
     """Whether `text` holds `message`, as it stands or as a regular expression.
 
@@ -176,12 +185,8 @@ def says(text: str, message: str) -> bool:
 
 
 def _advice(wrong: Sequence[Verdict]) -> tuple[str, ...]:
-    advice = []
-    if len(wrong) < WRONG_ANSWERS_WANTED:
-        advice.append(f"{len(wrong)} wrong answers are shipped; {WRONG_ANSWERS_WANTED} would say more")
-    if len({verdict.text for verdict in wrong}) < len(wrong):
-        advice.append("two wrong answers get the same message")
-    return tuple(advice)
+    is_told_apart = len({verdict.text for verdict in wrong}) == len(wrong)
+    return () if is_told_apart else ("two wrong answers get the same message",)
 
 
 def _unset(exercise: str) -> Proof:

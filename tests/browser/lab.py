@@ -41,6 +41,8 @@ class Lab:
 
     url: str
     token: str
+    folder: Path
+    """Where its notebooks are."""
 
     def address(self, notebook: str) -> str:
         """Return the address that opens a notebook alone, in a workspace of its own."""
@@ -73,7 +75,7 @@ def lab(
         )
     try:
         _wait(server, f"http://127.0.0.1:{port}/api?token={token}", log)
-        yield Lab(f"http://127.0.0.1:{port}", token)
+        yield Lab(f"http://127.0.0.1:{port}", token, folder)
     finally:
         server.terminate()
         try:

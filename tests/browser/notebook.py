@@ -33,6 +33,12 @@ RUN_CELL = """async (id) => {
   content.deselectAll();
   return await window.jupyterapp.commands.execute('notebook:run-cell');
 }"""
+TRUST = """() => {
+  for (const cell of window.jupyterapp.shell.currentWidget.content.widgets) { cell.model.trusted = true; }
+}"""
+CHOOSE_THEME = """async (theme) => {
+  await window.jupyterapp.commands.execute('apputils:change-theme', { theme });
+}"""
 CONTENT_HEIGHT = """() => {
   const panel = window.jupyterapp.shell.currentWidget;
   const outer = panel.content.node.querySelector('.jp-WindowedPanel-outer') ?? panel.content.node;
@@ -76,6 +82,15 @@ class Notebook:
             "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
         )
         self.page.wait_for_function(IS_READY)
+
+    def trust(self) -> None:
+        """Show stored outputs as they are, as after a run."""
+        self.page.evaluate(TRUST)
+
+    def choose_theme(self, theme: str) -> None:
+        """Switch JupyterLab to a theme, by its full name."""
+        self.page.evaluate(CHOOSE_THEME, theme)
+        self.page.wait_for_function("theme => document.body.dataset.jpThemeName === theme", arg=theme)
 
     def write(self, cell_id: str, text: str) -> None:
         """Replace a cell's text with the keyboard, as a learner does."""

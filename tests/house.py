@@ -2,7 +2,7 @@
 
 Main path: LAYERS for the rule that imports run down; report() -> rooms, budgets and today's lines.
 
-python -m course_lib.authoring.house
+python -m tests.house
 """
 
 from __future__ import annotations

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+from nbformat import v4
+
+from course_lib.authoring import readable
+
+TITLE = "# A title\n\nSome words."
+
+
+def notebook(*cells: str | object):
+    made = [v4.new_markdown_cell(cell) if isinstance(cell, str) else cell for cell in cells]
+    return v4.new_notebook(cells=made)
+
+
+def code(source: str = "x", *outputs):
+    return v4.new_code_cell(source, outputs=list(outputs), execution_count=1)
+
+
+def plot(*more):
+    return code(
+        "x", v4.new_output("display_data", data={"image/png": "iVBOR", "text/plain": "<Figure>"}), *more
+    )
+
+
+def printed(text: str):
+    return v4.new_output("stream", text=text)
+
+
+GOOD = {
+    "levels that go up and down": "## A\n\n### B\n\n## C",
+    "a hash in a code block": "```python\n# not a heading\n#### nor this\n```",
+    "an image with words": "![requests per second against time](plot.png)",
+    "html image with words": 'text <img alt="a plot" src="plot.png"> text',
+    "decoration": '<img src="line.png" alt="" role="presentation">',
+    "a described diagram": "```mermaid\nflowchart LR\n  accDescr: a request goes out\n  A --> B\n```",
+    "symbol with words": "| a |\n| - |\n| \U0001f7e2 running |",
+    "a link that says where": "[the caching notebook](02_caching.ipynb)",
+    "a plot with a sentence": plot(printed("Hit rate rises from 20 % to 80 %.\n")),
+}
+
+
+@pytest.mark.parametrize("cell", GOOD.values(), ids=GOOD.keys())
+def test_good_cells_are_let_through(cell):
+    assert readable.findings(notebook(TITLE, cell)) == []
+
+
+BAD = {
+    "second top heading": ("# Another", "one top heading"),
+    "skipped level": ("## A\n\n#### B", "no skipped level"),
+    "skipped level in html": ("## A\n\n<h4>B</h4>", "no skipped level"),
+    "skip right after the title": ("### A", "no skipped level"),
+    "empty heading": ("##", "no empty heading"),
+    "image": ("![](plot.png)", "text alternative"),
+    "html image": ('text <img src="plot.png"> text', "text alternative"),
+    "diagram": ("```mermaid\nflowchart LR\n  A --> B\n```", "text alternative"),
+    "symbol alone": ("\U0001f534 12", "no state by colour alone"),
+    "link here": ("Read it [here](a.md).", "links say where they go"),
+    "empty link": ("[](a.md)", "links say where they go"),
+    "plot without words": (plot(), "text alternative"),
+    "printed symbols": (code("x", printed("\U0001f7e2 \U0001f534\n")), "no state by colour alone"),
+}
+
+
+@pytest.mark.parametrize(("cell", "rule"), BAD.values(), ids=BAD.keys())
+def test_a_bad_cell_is_named_with_rule_and_remedy(cell, rule):
+    given = notebook(TITLE, cell)
+
+    (found,) = readable.findings(given)
+
+    assert found.rule == rule
+    assert found.cell in ("", given.cells[1].id)
+    assert found.remedy in str(found)
+
+
+@pytest.mark.parametrize("cells", [["Words."], ["Words.", TITLE]], ids=["none", "below the first cell"])
+def test_a_notebook_whose_title_is_not_on_top_is_named(cells):
+    assert [finding.rule for finding in readable.findings(notebook(*cells))] == ["one top heading"]
+
+
+def lines(count: int):
+    return code("\n".join(["x = 1"] * count))
+
+
+BAD_FORMS = {
+    "a very long cell": ([TITLE, lines(31)], "short code cells"),
+    "many long cells": ([TITLE, lines(21), "w", lines(21), "w", lines(2)], "short code cells"),
+    "a wall of code": ([TITLE, *(lines(2) for _ in range(5))], "words before code"),
+    "nothing runs early": ([TITLE, "b", "c", "d", lines(2)], "something runs early"),
+}
+
+
+@pytest.mark.parametrize(("cells", "rule"), BAD_FORMS.values(), ids=BAD_FORMS.keys())
+def test_bad_form_is_named(cells, rule):
+    assert [finding.rule for finding in readable.form_findings(notebook(*cells))] == [rule]
+
+
+def test_good_form_is_let_through():
+    cells = [TITLE, lines(3), "w", lines(30), *(lines(20) for _ in range(3))]
+
+    assert readable.form_findings(notebook(*cells)) == []
