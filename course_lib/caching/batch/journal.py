@@ -25,14 +25,12 @@ from course_lib.measure import Usage
 
 _FORMAT = 0xBA7C4002  # SQLite's application_id, in the file's first page
 _TABLES = f"""
-BEGIN;
+PRAGMA application_id = {_FORMAT - 2**32};
 CREATE TABLE batch (belongs_to TEXT NOT NULL);
 CREATE TABLE items (
     key TEXT PRIMARY KEY, place INTEGER NOT NULL, run TEXT NOT NULL, input BLOB NOT NULL,
     ok INTEGER NOT NULL, value TEXT NOT NULL, usage TEXT NOT NULL, duration_ms REAL NOT NULL
-);
-PRAGMA application_id = {_FORMAT - 2**32};
-COMMIT;
+)
 """
 _ADVICE = {
     "locked": "another run is using it. Wait for that one to end, or name another journal",
@@ -60,9 +58,8 @@ class Journal:
         try:
             with self._guarded("opened"):
                 self._check(belongs_to)
-                (self._last_place,) = self._db.execute(
-                    "SELECT coalesce(max(place), -1) FROM items"
-                ).fetchone()
+                last = self._db.execute("SELECT coalesce(max(place), -1) FROM items")
+                self._last_place: int = last.fetchone()[0]
         except BaseException:
             self.close()
             raise
@@ -125,12 +122,14 @@ class Journal:
             raise sqlite3.DatabaseError("not a database of a batch")
         if sql("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("malformed")
-        self._db.executescript(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -2048;"
-        )
+        for setting in ("journal_mode = WAL", "synchronous = NORMAL", "cache_size = -2048"):
+            sql(f"PRAGMA {setting}")
         if is_new:
-            self._db.executescript(_TABLES)
+            sql("BEGIN IMMEDIATE")  # all of it or nothing, as a kill may come between
+            for statement in _TABLES.split(";"):
+                sql(statement)
             sql("INSERT INTO batch VALUES (?)", (json.dumps(belongs_to),))
+            sql("COMMIT")
         began = json.loads(sql("SELECT belongs_to FROM batch").fetchone()[0])
         if changed := differences(began, belongs_to):
             raise OtherBatchError(

@@ -14,7 +14,7 @@ from dspy.lm15 import Message, Request, Response, TextPart, Usage
 
 
 class Model:
-    """Answers `answer: <what was asked>`; counts each question, and waits if it is told to."""
+    """Answers `answer: re <the question>`, or garbage to a question that begins with "bad"."""
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
@@ -24,34 +24,21 @@ class Model:
         self.lm = dspy.LM("course/sim-large", engine=self, cache=False, num_retries=0)
 
     def complete(self, request: Request) -> Response:
-        """Answer, after the wait that the question asks for."""
-        question = self.begin(request)
-        time.sleep(self.wait_s.get(question, 0))
-        return self.end(request, question)
-
-    def begin(self, request: Request) -> str:
-        """Take down a question and return it."""
+        """Count the question, wait as long as it asks for, and answer."""
         text = "".join(part.text for part in request.messages[-1].parts if isinstance(part, TextPart))
         question = text.split("[[ ## question ## ]]")[1].split("[[", 1)[0].split("Respond")[0].strip()
         with self._lock:
             self.asked[question] += 1
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
-        return question
-
-    def end(self, request: Request, question: str) -> Response:
-        """Return the answer, or garbage for a question that begins with "bad"."""
+        time.sleep(self.wait_s.get(question, 0))
         with self._lock:
             self.at_once -= 1
-        text = (
-            "?"
-            if question.startswith("bad")
-            else f"[[ ## answer ## ]]\nre {question}\n\n[[ ## completed ## ]]"
-        )
+        answer = "?" if question.startswith("bad") else f"[[ ## answer ## ]]\nre {question}\n"
         return Response(
             id="1",
             model=request.model,
-            message=Message.assistant([TextPart(text)]),
+            message=Message.assistant([TextPart(answer)]),
             finish_reason="stop",
             usage=Usage(input_tokens=100, output_tokens=10, total_tokens=110),
         )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import dspy
@@ -89,18 +91,14 @@ def test_a_killed_worker_loses_no_item_and_repeats_only_what_it_had_in_hand(clie
 
 @pytest.mark.parametrize("address", ["tcp://192.0.2.1:8786", "tcp://scheduler:8786"])
 def test_a_scheduler_open_to_the_network_is_refused(address):
-    class Elsewhere:
-        class scheduler:  # noqa: N801
-            pass
-
-    Elsewhere.scheduler.address = address
+    client = SimpleNamespace(scheduler=SimpleNamespace(address=address))
 
     with pytest.raises(InputError, match="open to the network without TLS"):
-        BatchProcessor(notes, client=Elsewhere).run([])
+        BatchProcessor(notes, client=client).run([])
 
 
 def test_a_program_that_cannot_travel_is_refused(client):
-    lock = __import__("threading").Lock()
+    lock = threading.Lock()
 
     with pytest.raises(InputError, match="cannot be pickled"):
         BatchProcessor(lambda number: (lock, number), client=client).run([1])
