@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
@@ -203,12 +203,14 @@ def _select(connection: sqlite3.Connection) -> list[Event]:
 
 def _readable(damaged: Path) -> list[Event]:
     """Return the events of a damaged file that can still be read, from its front and from its end."""
-    found: dict[str, Event] = {}
-    for select in (_SELECT, f"{_SELECT} DESC"):
-        with closing(sqlite3.connect(damaged)) as connection, suppress(sqlite3.Error, ValueError):
-            connection.text_factory = lambda raw: raw.decode(errors="replace")
-            for row in connection.execute(select):
-                with suppress(ValueError, TypeError):
-                    event = _event(row)
-                    found[event.id] = event
+    front, back = (list(_until_damage(damaged, select)) for select in (_SELECT, f"{_SELECT} DESC"))
+    found = {event.id: event for event in [*front, *reversed(back)]}
     return sorted(found.values(), key=lambda event: event.at)
+
+
+def _until_damage(damaged: Path, select: str) -> Iterator[Event]:
+    with closing(sqlite3.connect(damaged)) as connection, suppress(sqlite3.Error, ValueError):
+        connection.text_factory = lambda raw: raw.decode(errors="replace")
+        for row in connection.execute(select):
+            with suppress(ValueError, TypeError):
+                yield _event(row)

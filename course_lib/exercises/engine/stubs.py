@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dis
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, partial
 from types import CodeType, FunctionType
 
@@ -16,10 +16,6 @@ Shape = tuple[tuple[str, object], ...]
 _BODIES = ("...", "return ...", "raise NotImplementedError", "raise NotImplementedError()",
            "raise NotImplementedError('words')")  # fmt: skip
 _GIVEN_BY_PYDANTIC = frozenset({"model_config", "_abc_impl"})
-_GIVEN_BY_DATACLASS = frozenset(
-    f"__{name}__"
-    for name in ("init", "repr", "eq", "hash", "lt", "le", "gt", "ge", "setattr", "delattr", "replace")
-)
 _SILENT = {"RESUME", "NOP", "CACHE", "EXTENDED_ARG", "PRECALL", "PUSH_NULL"}
 
 
@@ -54,15 +50,6 @@ def _plain(member: object) -> FunctionType | None:
     return member if isinstance(member, FunctionType) else None
 
 
-def _own_methods(cls: type) -> Iterator[FunctionType]:
-    given = _GIVEN_BY_DATACLASS if "__dataclass_fields__" in vars(cls) else frozenset[str]()
-    for name, member in vars(cls).items():
-        function = _plain(member)
-        is_own = function is not None and function.__qualname__.startswith(f"{cls.__qualname__}.")
-        if function is not None and is_own and name not in given:
-            yield function
-
-
 def _adds_nothing(cls: type) -> bool:
     """Say whether a class body is only `...`, `pass` or a docstring."""
     own = (name for name in vars(cls) if not name.startswith("__") and name not in _GIVEN_BY_PYDANTIC)
@@ -70,16 +57,15 @@ def _adds_nothing(cls: type) -> bool:
 
 
 def is_stub(thing: object) -> bool:
-    """Say whether `thing` is `...`, None, or a function, class or object that nobody has filled in."""
+    """Say whether `thing` is `...`, None, or a function or class that nobody has filled in.
+
+    A class whose methods are given out as stubs needs `stub_methods`.
+    """
     if thing is None or thing is ...:
         return True
     if (function := _plain(thing)) is not None:
         return is_stub_function(function)
-    cls = thing if isinstance(thing, type) else type(thing)
-    methods = list(_own_methods(cls))
-    if methods:
-        return all(map(is_stub_function, methods))
-    return cls is thing and _adds_nothing(cls)
+    return isinstance(thing, type) and _adds_nothing(thing)
 
 
 def _has_stub_methods(thing: object, names: tuple[str, ...]) -> bool:
