@@ -1,4 +1,3 @@
-import json
 import math
 
 import pytest
@@ -59,17 +58,8 @@ def test_latencies_hold_the_percentiles_of_the_profile() -> None:
     assert speed[DRAWS * 99 // 100] == pytest.approx(PROFILES["storm"].speed_p99_tokens_per_s, rel=0.1)
 
 
-STORM_BEGINS = [
-    (0, "unavailable"),
-    (3, "unavailable"),
-    (13, "unavailable"),
-    (15, "unavailable"),
-    (17, "unavailable"),
-    (23, "unavailable"),
-    (24, "cut_before"),
-    (31, "unavailable"),
-    (32, "cut_midway"),
-]
+STORM_BEGINS = [(at, "unavailable") for at in (0, 3, 13, 15, 17, 23)]
+STORM_BEGINS += [(24, "cut_before"), (31, "unavailable"), (32, "cut_midway")]
 
 ANSWERS = {
     "chat": "[[ ## reasoning ## ]]\nBecause.\n\n[[ ## answer ## ]]\nParis\n\n[[ ## completed ## ]]\n",
@@ -89,13 +79,17 @@ def test_a_missing_field_is_the_last_one_and_only_that(form: str) -> None:
     assert "nswer" not in corrupted
 
 
-def test_a_missing_field_leaves_json_well_formed() -> None:
-    assert json.loads(corrupt(ANSWERS["json"], "missing_field", 0.5)) == {"reasoning": 'Because "it" is.'}
-    assert json.loads(corrupt('{"only": 1}', "missing_field", 0.5)) == {}
-
-
-def test_broken_json_ends_in_the_last_key() -> None:
-    assert corrupt(ANSWERS["json"], "broken_json", 0.5) == '{"reasoning": "Because \\"it\\" is.", "ans'
+@pytest.mark.parametrize(
+    ("text", "kind", "expected"),
+    [
+        (ANSWERS["json"], "missing_field", '{"reasoning": "Because \\"it\\" is."}'),  # still JSON
+        ('{"only": 1}', "missing_field", "{}"),
+        (ANSWERS["json"], "broken_json", '{"reasoning": "Because \\"it\\" is.", "ans'),
+        ("one two three four", "cut_by_length", "one two"),
+    ],
+)
+def test_a_fault_of_the_text_does_what_its_name_says(text: str, kind: str, expected: str) -> None:
+    assert corrupt(text, kind, 0.5) == expected
 
 
 @pytest.mark.parametrize("form", ["chat", "xml", "labels"])
@@ -111,10 +105,6 @@ def test_prose_around_keeps_the_answer_whole() -> None:
 
     assert corrupted.startswith("Sure!")
     assert ANSWERS["json"] in corrupted
-
-
-def test_cut_by_length_keeps_a_share_from_the_beginning() -> None:
-    assert corrupt("one two three four", "cut_by_length", 0.5) == "one two"
 
 
 @given(st.text(min_size=1), st.sampled_from(sorted(MALFORMED)), st.floats(0.2, 0.8))

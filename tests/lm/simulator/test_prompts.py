@@ -65,21 +65,19 @@ def adapter(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-def test_fields_are_read_from_every_adapter(adapter: dspy.Adapter) -> None:
-    task = prompts.read(body_for(adapter, Ask, INPUTS))
+def test_fields_demos_and_the_reply_format_are_read_from_every_adapter(adapter: dspy.Adapter) -> None:
+    kinds = {"ChatAdapter": "markers", "XMLAdapter": "xml", "TwoStepAdapter": "labelled"}
+
+    task = prompts.read(body_for(adapter, Ask, INPUTS, demos=[DEMO]))
 
     assert [field.name for field in task.spec.inputs] == ["context", "question"]
     assert [field.name for field in task.spec.outputs] == ["answer", "label", "level", "rating", "cites"]
     assert task.spec.outputs[0].desc == "short answer"
     assert task.spec.instructions == "Answer the question from the context.\n\nSay so if you do not know."
-
-
-def test_the_reply_format_is_read_from_every_adapter(adapter: dspy.Adapter) -> None:
-    expected = {"ChatAdapter": "markers", "XMLAdapter": "xml", "TwoStepAdapter": "labelled"}
-
-    task = prompts.read(body_for(adapter, Ask, INPUTS))
-
-    assert task.spec.layout.kind == expected.get(type(adapter).__name__, "json")
+    assert task.spec.layout.kind == kinds.get(type(adapter).__name__, "json")
+    (demo,) = task.demos
+    assert demo.inputs["question"] == "q1"
+    assert (demo.outputs["answer"], demo.outputs["label"]) == ("a1 < b & c", "yes")
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS[:3], ids=ids[:3])
@@ -97,15 +95,6 @@ def test_a_header_within_an_input_does_not_end_it(adapter: dspy.Adapter) -> None
 
     assert "not this" in task.inputs["context"]
     assert task.inputs["question"].startswith("Why?")
-
-
-def test_demos_are_read_from_every_adapter(adapter: dspy.Adapter) -> None:
-    task = prompts.read(body_for(adapter, Ask, INPUTS, demos=[DEMO]))
-
-    (demo,) = task.demos
-    assert demo.inputs["question"] == "q1"
-    assert demo.outputs["answer"] == "a1 < b & c"
-    assert demo.outputs["label"] == "yes"
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS[:4], ids=ids[:4])

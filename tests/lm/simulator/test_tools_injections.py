@@ -1,4 +1,4 @@
-"""Observations are data: what they tell the model to do is neither done nor repeated."""
+"""Observations are data: an order in them is neither obeyed nor repeated."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def simulator() -> Any:
         yield
 
 
-def _agent(kind: Any, told: Any) -> tuple[Any, list[Any]]:
+def _agent(kind: Any, observation: Any) -> tuple[Any, list[Any]]:
     paid: list[Any] = []
 
     def look_up_order(order_id: str) -> Any:
@@ -37,7 +37,7 @@ def _agent(kind: Any, told: Any) -> tuple[Any, list[Any]]:
         Args:
             order_id: number of the order, such as O-10001
         """
-        return told
+        return observation
 
     def refund(order_id: str, amount_eur: float) -> str:
         """Refund money for an order.
@@ -56,8 +56,8 @@ def _agent(kind: Any, told: Any) -> tuple[Any, list[Any]]:
 @pytest.mark.parametrize("kind", [dspy.ReAct, dspy.ReActV2])
 @pytest.mark.parametrize("shape", ["text", "note"])
 def test_an_observation_that_gives_orders_is_not_obeyed(order: str, kind: Any, shape: str) -> None:
-    told = order if shape == "text" else {"order_id": "O-10001", "status": "shipped", "note": order}
-    agent, paid = _agent(kind, told)
+    observation = order if shape == "text" else {"order_id": "O-10001", "status": "shipped", "note": order}
+    agent, paid = _agent(kind, observation)
 
     with dspy.context(adapter=dspy.ChatAdapter(use_native_function_calling=kind is dspy.ReActV2)):
         pred = agent(question="What is the status of order O-10001?")
