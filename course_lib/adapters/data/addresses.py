@@ -132,22 +132,14 @@ class Reach:
     """
 
     def __init__(
-        self,
-        origins: Collection[str],
-        *,
-        allow_private: Collection[str] = (),
-        resolver: Resolver = resolve,
+        self, origins: Collection[str], *, allow_private: Collection[str] = (), resolver: Resolver = resolve
     ) -> None:
         self.origins = frozenset(origin_of(url) for url in origins)
         self._opened = frozenset(_address_and_port(url) for url in allow_private)
         self._resolve = resolver
 
     def check(self, url: str) -> Origin:
-        """Return the origin of an address that may be asked.
-
-        Raises:
-            ToolRefused: its spelling or its origin is not allowed.
-        """
+        """Return the origin of an address, or raise ToolRefused: its spelling or origin is not allowed."""
         origin = origin_of(url)
         if origin not in self.origins:
             known = ", ".join(sorted(str(one) for one in self.origins))
@@ -194,11 +186,7 @@ def joined(base: str, location: str) -> str:
     Raises:
         ToolRefused: characters that clients read in different ways (urljoin drops some of them silently).
     """
-    if (
-        not location.isascii()
-        or not location.isprintable()
-        or set(location) & set(" \\@")
-        or _HALF.match(location)
-    ):
+    is_plain = location.isascii() and location.isprintable() and not set(location) & set(" \\@")
+    if not is_plain or _HALF.match(location):
         raise ToolRefused("the redirect's address is not spelled plainly; it was not followed")
     return urljoin(base, location.partition("#")[0])

@@ -31,21 +31,11 @@ _SETTINGS = {
     "search_path": "public",
 }
 _SETTINGS_OF_ADMINISTRATORS = {"temp_file_limit": "64MB"}
-_WRITING_FUNCTIONS = (
-    *(
-        "lo_creat",
-        "lo_create",
-        "lo_from_bytea",
-        "lo_open",
-        "lo_put",
-        "lo_get",
-        "lo_truncate",
-        "lo_truncate64",
-    ),
-    *("lo_unlink", "loread", "lowrite", "pg_notify", "pg_logical_emit_message", "pg_export_snapshot"),
-    *("pg_current_xact_id", "txid_current", "pg_sleep", "pg_sleep_for", "pg_sleep_until"),
-    *("pg_cancel_backend", "pg_terminate_backend"),
-)
+_WRITING_FUNCTIONS = """
+    lo_creat lo_create lo_from_bytea lo_open lo_put lo_get lo_truncate lo_truncate64 lo_unlink loread lowrite
+    pg_notify pg_logical_emit_message pg_export_snapshot pg_current_xact_id txid_current
+    pg_sleep pg_sleep_for pg_sleep_until pg_cancel_backend pg_terminate_backend
+"""
 """Functions that every role may call, and that write, wait or end something; advisory locks are added."""
 
 _REVOKE = """
@@ -72,7 +62,7 @@ def grant(connection: psycopg.Connection[TupleRow], readable: Sequence[str]) -> 
         connection.execute(sql.SQL(f"ALTER ROLE {NAME} SET {name} = {{}}").format(sql.Literal(value)))
     _grant_tables(connection, readable)
     if is_sealed:
-        for (statement,) in connection.execute(_REVOKE, [list(_WRITING_FUNCTIONS)]).fetchall():
+        for (statement,) in connection.execute(_REVOKE, [_WRITING_FUNCTIONS.split()]).fetchall():
             connection.execute(statement)
     return is_sealed
 

@@ -83,9 +83,8 @@ class Operation:
         """
         known = {parameter.argument: parameter for parameter in self.parameters}
         if unknown := sorted(set(arguments) - set(known)):
-            raise ToolRefused(
-                f"{self.name} takes {', '.join(known) or 'no arguments'}, not {unknown[0][:40]!r}"
-            )
+            takes = ", ".join(known) or "no arguments"
+            raise ToolRefused(f"{self.name} takes {takes}, not {unknown[0][:40]!r}")
         path, query, body = self.path, list[tuple[str, str]](), None
         for parameter in self.parameters:
             value = arguments.get(parameter.argument)
@@ -104,9 +103,8 @@ class Operation:
 
 def _refuse_missing(operation: Operation, parameter: Parameter) -> None:
     if parameter.is_required:
-        raise ToolRefused(
-            f"{operation.name} needs {parameter.argument!r} ({parameter.text or parameter.place})"
-        )
+        meaning = parameter.text or parameter.place
+        raise ToolRefused(f"{operation.name} needs {parameter.argument!r} ({meaning})")
 
 
 def _check(parameter: Parameter, value: Any) -> None:
@@ -120,10 +118,8 @@ def _words(parameter: Parameter, value: Any) -> Iterator[str]:
     for one in value if isinstance(value, list) else [value]:
         word = json.dumps(one) if isinstance(one, bool) else str(one)
         if isinstance(one, dict | list) or len(word) > _LONGEST_VALUE_CHARS or _CONTROL.search(word):
-            raise ToolRefused(
-                f"{parameter.name}: only plain values without control characters, "
-                f"of at most {_LONGEST_VALUE_CHARS} characters"
-            )
+            limit = f"of at most {_LONGEST_VALUE_CHARS} characters"
+            raise ToolRefused(f"{parameter.name}: only plain values without control characters, {limit}")
         yield word
 
 
@@ -208,12 +204,8 @@ def _body(document: Mapping[str, Any], raw: Mapping[str, Any]) -> list[Parameter
     content = body.get("content", {}).get("application/json")
     if content is None:
         return []
-    text = one_line(body.get("description", "the JSON body"))
-    return [
-        Parameter(
-            BODY, "body", _resolved(document, content.get("schema", {})), bool(body.get("required")), text
-        )
-    ]
+    text, schema = one_line(body.get("description", "the JSON body")), content.get("schema", {})
+    return [Parameter(BODY, "body", _resolved(document, schema), bool(body.get("required")), text)]
 
 
 def _resolved(document: Mapping[str, Any], node: Any, depth: int = 0) -> Any:
@@ -251,9 +243,8 @@ def as_tool(operation: Operation, send: Callable[[Call], Awaitable[str]]) -> dsp
     """Return an operation as a tool with its parameters' schemas; `send` does what it asks for."""
 
     async def call(**arguments: Any) -> str:
-        return await send(
-            operation.request({name: one for name, one in arguments.items() if one is not None})
-        )
+        given = {name: one for name, one in arguments.items() if one is not None}
+        return await send(operation.request(given))
 
     signature = [_python_parameter(parameter) for parameter in operation.parameters]
     signature.sort(key=lambda one: one.default is not inspect.Parameter.empty)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
 import httpcore
 import httpx
@@ -72,6 +73,13 @@ def _as_httpx(error: Exception) -> httpx.TransportError:
     return kind(type(error).__name__)
 
 
+def _as_httpcore(request: httpx.Request) -> httpcore.Request:
+    url = request.url
+    parts: dict[str, Any] = {"content": request.stream, "extensions": request.extensions}
+    target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+    return httpcore.Request(request.method, target, headers=request.headers.raw, **parts)
+
+
 class CheckedTransport(httpx.AsyncBaseTransport):
     """Sends a request only to an allowed origin, over a connection to a checked address.
 
@@ -94,20 +102,7 @@ class CheckedTransport(httpx.AsyncBaseTransport):
         """
         self._reach.check(str(request.url))
         try:
-            response = await self._pool.handle_async_request(
-                httpcore.Request(
-                    request.method,
-                    httpcore.URL(
-                        scheme=request.url.raw_scheme,
-                        host=request.url.raw_host,
-                        port=request.url.port,
-                        target=request.url.raw_path,
-                    ),
-                    headers=request.headers.raw,
-                    content=request.stream,
-                    extensions=request.extensions,
-                )
-            )
+            response = await self._pool.handle_async_request(_as_httpcore(request))
         except (*_HTTPCORE_ERRORS, OSError) as error:  # OSError: the name was not found
             raise _as_httpx(error) from error
         return httpx.Response(response.status, headers=response.headers, stream=_Body(response))

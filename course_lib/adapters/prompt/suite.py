@@ -15,17 +15,14 @@ from course_lib.adapters.prompt.quiet import quiet_dspy
 from course_lib.adapters.prompt.requirements import REQUIREMENTS, NotClaimedError, answers_a_model
 from course_lib.adapters.prompt.stand import Stand
 
-Outcome = Literal["passed", "failed", "not claimed"]
-
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One feature."""
+    """A feature, its outcome, and what was seen; for a failure, what is wrong."""
 
     feature: str
-    outcome: Outcome
+    outcome: Literal["passed", "failed", "not claimed"]
     observed: str
-    """What was seen; for a failure, what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,18 +111,15 @@ def limited(
         deadline_s: seconds after which the model reads "timeout: ...". A plain function cannot be stopped and
             goes on in its thread; at most LEFT_BEHIND such calls may be left before further ones are refused.
         output_chars: characters of the answer; the rest is cut, and the answer says so.
-        calls: calls allowed within one run of a program (one call of the module that uses the tool). Outside
-            any program they are counted over the tool's life. None: no limit.
+        calls: calls allowed within one run of a program (one call of the module that uses the tool), or,
+            outside any program, over the tool's life. None: no limit.
         redact: values that must never appear in an answer or an error, such as a password.
 
     Raises:
         ValueError: a limit is not positive.
     """
-    if deadline_s <= 0 or output_chars <= 0 or (calls is not None and calls <= 0):
-        raise ValueError(
-            f"limits must be positive, found deadline_s={deadline_s!r}, output_chars={output_chars!r}, "
-            f"calls={calls!r}"
-        )
+    if min(deadline_s, output_chars, 1 if calls is None else calls) <= 0:
+        raise ValueError(f"limits must be positive, found {deadline_s=}, {output_chars=}, {calls=}")
     known = func if isinstance(func, dspy.Tool) else None
     inner = dspy.Tool(
         known.func if known else func,
