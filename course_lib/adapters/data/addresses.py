@@ -76,16 +76,16 @@ def origin_of(url: str) -> Origin:
     >>> str(origin_of("HTTPS://API.example.com:443/v1?x=1"))
     'https://api.example.com'
     """
-    found = _URL.fullmatch(url) if len(url) <= _LONGEST_URL_CHARS and url.isascii() else None
-    if found is None or not url.isprintable():
+    match = _URL.fullmatch(url) if len(url) <= _LONGEST_URL_CHARS and url.isascii() else None
+    if match is None or not url.isprintable():
         raise ToolRefused("the address is not spelled plainly; write http(s)://host/path, in ASCII")
-    scheme = found["scheme"].lower()
+    scheme = match["scheme"].lower()
     if scheme not in _PORTS:
         raise ToolRefused(f"the scheme {scheme!r} is not allowed; use https or http")
-    port = int(found["port"] or _PORTS[scheme])
+    port = int(match["port"] or _PORTS[scheme])
     if port > _HIGHEST_PORT:
         raise ToolRefused("the port is not a correct one")
-    return Origin(scheme, _plain_host(found["host"].lower()), port)
+    return Origin(scheme, _plain_host(match["host"].lower()), port)
 
 
 def _plain_host(host: str) -> str:
@@ -117,8 +117,8 @@ def is_public(address: Address) -> bool:
 
 async def resolve(name: str, port: int) -> list[str]:
     """Ask the system's resolver, off the event loop."""
-    found = await asyncio.get_running_loop().getaddrinfo(name, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(row[4][0]) for row in found))
+    rows = await asyncio.get_running_loop().getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(row[4][0]) for row in rows))
 
 
 class Reach:
@@ -143,7 +143,7 @@ class Reach:
         origin = origin_of(url)
         if origin not in self.origins:
             known = ", ".join(sorted(str(one) for one in self.origins))
-            raise ToolRefused(f"only {known} may be asked, not another scheme, host or port")
+            raise ToolRefused(f"only {known} may be contacted, not another scheme, host or port")
         return origin
 
     async def vet(self, host: str, port: int) -> list[str]:
@@ -154,15 +154,15 @@ class Reach:
             OSError: the name cannot be resolved.
         """
         try:
-            found = [str(ipaddress.ip_address(host))]
+            addresses = [str(ipaddress.ip_address(host))]
         except ValueError:
-            found = list(await self._resolve(host, port))
-        if not found:
+            addresses = list(await self._resolve(host, port))
+        if not addresses:
             raise OSError(f"no address found for {host}")
-        for text in found:  # one bad answer among good ones is an attack, not an accident: refuse all
+        for text in addresses:  # one bad answer among good ones is an attack, not an accident: refuse all
             if not self._may_connect(text, port):
                 raise ToolRefused(f"{host} leads to an address that is not public; it was not contacted")
-        return found
+        return addresses
 
     def _may_connect(self, text: str, port: int) -> bool:
         try:

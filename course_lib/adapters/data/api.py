@@ -163,18 +163,18 @@ class APIAdapter:
             APIError: a name in `only` is no operation of an allowed method.
         """
         if self._operations is None:
-            found: dict[str, Any] = {"get_path": self.get_path}
+            functions: dict[str, Any] = {"get_path": self.get_path}
         else:
             allowed = [one for one in self._operations if one.method in self._methods]
-            found = {one.name: self._tool(one) for one in allowed}
-        if unknown := sorted(set(only or ()) - set(found)):
-            raise APIError(f"no operation {unknown[0]!r} to make a tool of; there are {', '.join(found)}")
+            functions = {one.name: self._tool(one) for one in allowed}
+        if unknown := sorted(set(only or ()) - set(functions)):
+            raise APIError(f"no operation {unknown[0]!r} to make a tool of; there are {', '.join(functions)}")
         limits: dict[str, Any] = {"output_chars": output_chars, "calls": calls, "redact": self._secrets}
         limits["deadline_s"] = (
             self._patience.deadline_s + 1
         )  # the adapter's own deadline says more: it is first
-        taken = [name for name in found if only is None or name in only]
-        return [limited(found[name], name=name, **limits) for name in taken]
+        taken = [name for name in functions if only is None or name in only]
+        return [limited(functions[name], name=name, **limits) for name in taken]
 
     async def get_path(self, path: str) -> str:
         """Get a path of the API, as text."""

@@ -219,8 +219,8 @@ class DatabaseAdapter:
 
         def search_predictions(text: str) -> str:
             """Search earlier questions and the answers given to them, by their words."""
-            found = self.write(partial(predictions.search, text=text, limit=5, program=None))
-            lines = [f"{one.program} {one.inputs} -> {one.outputs}".strip() for one in found]
+            results = self.write(partial(predictions.search, text=text, limit=5, program=None))
+            lines = [f"{one.program} {one.inputs} -> {one.outputs}".strip() for one in results]
             return "\n".join(lines) or "nothing found"
 
         return [

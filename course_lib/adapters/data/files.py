@@ -161,15 +161,15 @@ class FileSystemAdapter:
 
     def _scan(self, at: int) -> list[tuple[str, bool, int]]:
         """Return name, whether a folder, and size of what may be seen in a folder, by name."""
-        found = []
+        visible = []
         with os.scandir(at) as entries:
             for entry in itertools.islice(entries, ENTRIES_SCANNED):
                 with suppress(OSError, ToolRefused):  # gone since, or not to be seen
                     split_path(entry.name)
                     about = entry.stat(follow_symlinks=False)
                     if stat.S_ISDIR(about.st_mode) or self._reason(about) is None:
-                        found.append((entry.name, stat.S_ISDIR(about.st_mode), about.st_size))
-        return sorted(found)
+                        visible.append((entry.name, stat.S_ISDIR(about.st_mode), about.st_size))
+        return sorted(visible)
 
     def _reason(self, about: os.stat_result) -> str | None:
         """Return why a file is not served, or None."""

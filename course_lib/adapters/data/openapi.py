@@ -156,16 +156,16 @@ def operations(document: Mapping[str, Any]) -> list[Operation]:
         SpecError: a reference leads nowhere or outside, two operations share a name, a required
             parameter stands where it is not supported (header, cookie), a path lacks its parameter.
     """
-    found: list[Operation] = []
+    result: list[Operation] = []
     for path, item in document.get("paths", {}).items():
         for method in _METHODS:
             if method in item:
                 shared = item.get("parameters", [])
-                found.append(_operation(document, path, method, item[method], shared))
-    names = [operation.name for operation in found]
+                result.append(_operation(document, path, method, item[method], shared))
+    names = [operation.name for operation in result]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise SpecError(f"two operations are called {twice[0]!r}; give each its own operationId")
-    return found
+    return result
 
 
 def _operation(

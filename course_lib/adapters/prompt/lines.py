@@ -49,8 +49,8 @@ class CustomAdapter(dspy.Adapter):
 
     Raises `AdapterParseError`, and nothing else, for a reply that cannot be read; makes no second request.
 
-    >>> asked = dspy.Signature("q -> answer, sure: bool")
-    >>> CustomAdapter().parse(asked, "answer: Yes,\n  it floats.\nsure: True")
+    >>> signature = dspy.Signature("q -> answer, sure: bool")
+    >>> CustomAdapter().parse(signature, "answer: Yes,\n  it floats.\nsure: True")
     {'answer': 'Yes,\nit floats.', 'sure': True}
     """
 

@@ -95,7 +95,7 @@ class OrderId(dspy.Type):
         written = given.get("number") if isinstance(given, dict) else given
         if not isinstance(written, str):
             return given
-        found = _ORDER.fullmatch(written)
-        if not found:
+        match = _ORDER.fullmatch(written)
+        if not match:
             raise ValueError(f"{written!r:.60} is not the number of an order, such as 'O-10001'")
-        return {"number": f"O-{found[1]}"}
+        return {"number": f"O-{match[1]}"}
