@@ -102,9 +102,3 @@ def test_set_up_makes_copies_once_and_never_overwrites(work: Path):
     assert ended.returncode == 0
     assert notebook.read_text() == mine
     assert re.search(r"Set up\. Your notebooks are in .*work\.", ended.stdout)
-
-
-def test_what_is_built_is_fresh():
-    ended = course("build", "--check")
-
-    assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -18,11 +18,6 @@ BESIDE = {
     "course_lib.files": {"errors"},
 }
 """Modules, or rooms with all that is in them, that may import these rooms of their own layer too."""
-KNOWN_CYCLES = (
-    {"course_lib.caching.front", "course_lib.caching.tiered", "course_lib.caching.watcher"},
-    {"course_lib.lm.endpoint.control", "course_lib.lm.endpoint.server"},
-)
-"""Cycles that are still there; they go with the smaller caching and lm rooms."""
 DSPY_IN_LM = "course_lib.lm.connect"
 
 
@@ -122,9 +117,7 @@ def write(root: Path, files: dict[str, str]) -> None:
 
 
 def test_no_modules_import_one_another():
-    cycles = LIBRARY.cycles()
-
-    assert [cycle for cycle in cycles if not any(set(cycle) <= known for known in KNOWN_CYCLES)] == []
+    assert LIBRARY.cycles() == []
 
 
 CYCLES = {

@@ -6,14 +6,13 @@ Source: nbclient 0.11 (record_timing, coalesce_streams, store_widget_state).
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from course_lib.authoring.errors import FailedNotebookError
 from course_lib.authoring.kernel import NAME, install
@@ -23,6 +22,8 @@ from course_lib.paths import ROOT
 CELL_DEADLINE_S = 300
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 WIDGET_TEXT = "(interactive: run this cell to use it)"
+PLACES = {"COURSE_WORK": "", "DSPY_CACHEDIR": "dspy_cache", "IPYTHONDIR": "ipython"}
+"""Where a run keeps progress and caches, below a folder of its own."""
 ADDRESS = re.compile(r"\bat 0x[0-9a-f]{6,}")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 CELL_FILE = re.compile(r"\S*ipykernel_\d+/\d+\.py")
@@ -40,7 +41,9 @@ def execute(notebook: Notebook, *, name: str) -> Notebook:
     from course_lib.exercises.engine.work import make_copies
 
     install()
-    with tempfile.TemporaryDirectory(prefix="course-build-") as scratch, _environment(Path(scratch)):
+    with tempfile.TemporaryDirectory(prefix="course-build-") as scratch, mock.patch.dict(os.environ):
+        for variable, place in PLACES.items():  # for kernels and servers that are started meanwhile
+            os.environ[variable] = str(Path(scratch) / place)
         make_copies()
         client = NotebookClient(
             notebook.copy(),
@@ -72,26 +75,6 @@ def _places(scratch: Path) -> dict[str, str]:
         Path.home(): "~",
     }
     return {str(path): name for path, name in named.items()}
-
-
-@contextlib.contextmanager
-def _environment(scratch: Path) -> Iterator[None]:
-    """Let kernels started meanwhile keep progress and caches below `scratch`."""
-    mine = {
-        "COURSE_WORK": str(scratch),
-        "DSPY_CACHEDIR": str(scratch / "dspy_cache"),
-        "IPYTHONDIR": str(scratch / "ipython"),
-    }
-    before = {name: os.environ.get(name) for name in mine}
-    os.environ.update(mine)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def scrubbed(notebook: Notebook, places: dict[str, str]) -> Notebook:

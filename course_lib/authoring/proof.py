@@ -165,9 +165,7 @@ def _side(cell: Cell, side: str, verdict: Verdict, outcome: str, message: str = 
 def _enough(cell: Cell, wrong: int) -> list[str]:
     if wrong >= WRONG_ANSWERS_WANTED:
         return []
-    return [
-        f"{cell.line}: {wrong} wrong answers are shipped; add some until there are {WRONG_ANSWERS_WANTED}"
-    ]
+    return [f"{cell.line}: {wrong} wrong answers are shipped; at least {WRONG_ANSWERS_WANTED} are needed"]
 
 
 def says(text: str, message: str) -> bool:

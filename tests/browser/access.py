@@ -31,9 +31,14 @@ CELL_OF = """selectors => selectors.map(selector => {
 })"""
 
 
+SEEN = "html, body { overflow: visible !important; min-height: 100vh; }"
+"""JupyterLab's body is empty and hides what flows over: axe-core would take every text for hidden."""
+
+
 def problems(page: Page, notebook: str) -> list[str]:
     """Return what axe-core finds in the open notebook, all rendered."""
     page.locator(".jp-RenderedMarkdown h1").first.wait_for()
+    page.add_style_tag(content=SEEN)
     options = {"resultTypes": ["violations"], "rules": {rule: {"enabled": False} for rule in OFF}}
     context = {"include": [[each] for each in OURS if page.locator(each).count()], "exclude": NOT_OURS}
     found = Axe().run(page, context=context, options=options).response["violations"]
