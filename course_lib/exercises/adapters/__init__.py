@@ -2,9 +2,9 @@
 
 Main path: EXERCISES -> engine.registry imports the module of one exercise when it is asked for.
 
-| name | what it is | part |
+| name | what it is | part (exercise) |
 | --- | --- | --- |
-| REPLIES | six replies whose parse is to be predicted | 1 (exercise 1.1) |
+| REPLIES | six replies whose parse is to be predicted | 1 (1.1) |
 """
 
 import lazy_loader

@@ -2,10 +2,10 @@
 
 Main path: EXERCISES -> engine.registry imports the module of one exercise when it is asked for.
 
-| name | what it is | part |
+| name | what it is | part (exercise) |
 | --- | --- | --- |
-| Colleague, requests_of_pair | five pairs of calls that each pay twice; the cost of a pair | 2 (2.1) |
-| PAIRS, embed | labelled pairs of questions, and their embedding | 4 (exercise 2.5) |
+| Colleague, requests_of_pair | five pairs of calls that each pay twice, and the price of one | 2 (2.1) |
+| PAIRS, embed | labelled pairs of questions, and their embedding | 4 (2.5) |
 """
 
 import lazy_loader

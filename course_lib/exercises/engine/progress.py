@@ -64,7 +64,7 @@ def record(exercise_id: str, kind: Kind, **details: Any) -> None:
 def read() -> list[Event]:
     """Return all events; where the file cannot be read, those in memory. Never raises: see `notes`."""
     events = _attempt("reading", current().events)
-    return current().unsaved() if events is None else events
+    return list(current().unsaved) if events is None else events
 
 
 def _attempt(doing: str, call: Callable[[], T]) -> T | None:
@@ -81,7 +81,8 @@ def _attempt(doing: str, call: Callable[[], T]) -> T | None:
 def notes() -> list[str]:
     """Return what the learner should be told about the progress file, once."""
     trouble = _notes.get("saving") or _notes.get("reading")  # one of them says it all
-    messages = [*current().take_notices(), trouble, _notes.get("redrawing")]
+    messages = [*current().notices, trouble, _notes.get("redrawing")]
+    current().notices.clear()
     _notes.clear()
     return [message for message in messages if message]
 

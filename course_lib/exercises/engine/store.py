@@ -99,12 +99,17 @@ def _remedy(error: Exception) -> str | None:
 
 
 class Store:
-    """The progress file of one learner's folder, and what could not be written to it yet."""
+    """The progress file of one learner's folder.
+
+    Attributes:
+        unsaved: events that exist only in memory.
+        notices: what the learner should be told about the file; whoever tells it takes it out.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
-        self._unsaved: list[Event] = []
-        self._notices: list[str] = []
+        self.unsaved: list[Event] = []
+        self.notices: list[str] = []
         self._lock = threading.Lock()
 
     def append(self, event: Event) -> None:
@@ -114,9 +119,9 @@ class Store:
             ProgressError: it could not be saved now; it is kept and saved with the next one.
         """
         with self._lock:
-            self._unsaved.append(event)
+            self.unsaved.append(event)
             self._do(self._insert_unsaved)
-            self._unsaved.clear()
+            self.unsaved.clear()
 
     def events(self) -> list[Event]:
         """Return all events, oldest first, unsaved ones too.
@@ -126,20 +131,11 @@ class Store:
         """
         with self._lock:
             stored = self._do(_select) if self.path.exists() else []
-            return stored + self._unsaved
-
-    def unsaved(self) -> list[Event]:
-        """Return the events that exist only in memory."""
-        return list(self._unsaved)
-
-    def take_notices(self) -> list[str]:
-        """Return what the learner should be told about the file, once."""
-        notices, self._notices = self._notices, []
-        return notices
+            return stored + self.unsaved
 
     def _insert_unsaved(self, connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
-        connection.executemany(_INSERT, [astuple(event) for event in self._unsaved])
+        connection.executemany(_INSERT, [astuple(event) for event in self.unsaved])
         connection.execute("COMMIT")
 
     def _do(self, operation: Callable[[sqlite3.Connection], T]) -> T:
@@ -178,19 +174,19 @@ class Store:
             journal = self.path.with_name(f"{FILE_NAME}-journal")
             if journal.exists():  # it must not be taken for the new file's
                 journal.rename(aside.with_name(f"{aside.name}-journal"))
-            known = {event.id for event in self._unsaved}
-            self._unsaved[:0] = [event for event in _readable(aside) if event.id not in known]
-            self._notices.append(
+            known = {event.id for event in self.unsaved}
+            self.unsaved[:0] = [event for event in _readable(aside) if event.id not in known]
+            self.notices.append(
                 f"the progress file was damaged; it is kept as {aside}, and a new one was begun with what "
                 "can be read of it. Your notebooks are not affected: run a check again where one is missing."
             )
             self._connected(self._insert_unsaved)
-            self._unsaved.clear()
+            self.unsaved.clear()
             return self._connected(operation)
 
     def _explain(self, reason: str) -> str:
-        kept = f" It is kept in this kernel and saved with your next check ({len(self._unsaved)} waiting)."
-        return f"progress in {self.path} could not be saved or read; {reason}.{kept if self._unsaved else ''}"
+        kept = f" It is kept in this kernel and saved with your next check ({len(self.unsaved)} waiting)."
+        return f"progress in {self.path} could not be saved or read; {reason}.{kept if self.unsaved else ''}"
 
 
 def _event(row: tuple[Any, ...]) -> Event:
