@@ -19,6 +19,7 @@ import ipaddress
 import logging
 import os
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import lru_cache
@@ -45,7 +46,9 @@ def local_cluster(*, workers: int = 2, threads: int = 16) -> Iterator[Any]:
     from distributed import Client, LocalCluster  # a second to import
 
     with (
+        tempfile.TemporaryDirectory(prefix="course-dask-") as scratch,
         LocalCluster(
+            local_directory=scratch,
             n_workers=workers,
             threads_per_worker=threads,
             host="127.0.0.1",

@@ -52,6 +52,7 @@ print(json.dumps({"died": died, "marks": marks, "answers": answers, "resumed": r
 """
 
 
+# About two seconds: a process of its own, which imports DSPy once and is forked for each kill.
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.soak)])
 def test_killed_and_resumed(tmp_path, kills):
     numbers = [str(number) for number in (kills, ITEMS, CONCURRENCY)]

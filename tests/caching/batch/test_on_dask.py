@@ -1,4 +1,4 @@
-"""One cluster for the module: starting two worker processes takes seconds."""
+"""One cluster for the module: two worker processes start, and each imports DSPy, which takes seconds."""
 
 from __future__ import annotations
 
