@@ -36,10 +36,10 @@ async def seconds_in_task(call: Callable[[], Awaitable[Any]]) -> float:
 
 def main() -> bool:
     import dspy
-    from course_lib.caching.cache import TieredCache
     from dspy.clients.cache import Cache
 
     from course_lib import lm
+    from course_lib.caching.cache import TieredCache
 
     folder = tempfile.TemporaryDirectory(prefix="course-bench-")
     theirs = Cache(enable_disk_cache=True, enable_memory_cache=True, disk_cache_dir=folder.name)

@@ -152,7 +152,7 @@ class TieredCache(Cache):
 
     def __contains__(self, key: str) -> bool:
         """Return whether a tier has this key; counts nothing."""
-        return self._find(key)[1] is not None
+        return self._find(key) is not None
 
     def reset_memory_cache(self) -> None:
         """Empty the memory tier; Redis and disk keep what they have."""
@@ -186,10 +186,11 @@ class TieredCache(Cache):
     def lookup(self, key: str, *, counts_miss: bool = True) -> Any:
         """Return the answer under a key from the fastest tier that has it, and fill the faster; counted."""
         try:
-            name, entry = self._find(key)
-            if entry is not None:
+            found = self._find(key)
+            if found is not None:
+                name, entry, answer = found
                 self._tally.hit(name, entry.tokens, entry.cost_usd)
-                return entry.answer()
+                return answer
         except Exception as error:  # border: an error in here would end the model's call
             self._tally.own_error(error)
         if counts_miss:
@@ -292,41 +293,43 @@ class TieredCache(Cache):
 
     # -- inside ----------------------------------------------------------------------------------------
 
-    def _find(self, key: str) -> tuple[str, Entry | None]:
-        """Return the valid entry of the fastest tier that has one, and the tier's name."""
+    def _find(self, key: str) -> tuple[str, Entry, Any] | None:
+        """Return the fastest tier that has a valid entry, the entry, and its answer as the caller's own."""
         entry = self.memory.get(key)
         if entry is None or entry.tags:
             self._invalidations.look()
         if entry is not None:
             if self._counts(entry):
-                return "memory", entry
+                return "memory", entry, entry.answer()
             self.memory.delete([key])
         for depth, tier in enumerate(self._lower):
             blob = tier.get(key)
-            entry = None if blob is None else self._decoded(tier, key, blob)
-            if blob is None or entry is None or (left_s := entry.left_s(self._clock())) == 0:
+            if blob is None:
+                continue
+            entry, answer = self._decoded(tier, key, blob)
+            if entry is None or (left_s := entry.left_s(self._clock())) == 0:
                 continue
             self.memory.put(key, entry, ttl_s=left_s, tags=entry.tags, size_bytes=entry.size_bytes)
             for faster in self._lower[:depth]:
                 faster.put(key, blob, ttl_s=left_s, tags=entry.tags)
-            return tier.name, entry
-        return "", None
+            return tier.name, entry, answer
+        return None
 
     def _counts(self, entry: Entry) -> bool:
         is_valid = self._invalidations.is_valid(entry.tags, entry.stamp)
         return is_valid and entry.left_s(self._clock()) != 0
 
-    def _decoded(self, tier: Tier, key: str, blob: bytes) -> Entry | None:
-        """Return the entry if it is ours, whole and not from before an invalidation."""
-        entry = decoded(blob, key, signing_key=self._signing_key)
+    def _decoded(self, tier: Tier, key: str, blob: bytes) -> tuple[Entry | None, Any]:
+        """Return entry and answer, if they are ours, whole and not from before an invalidation."""
+        entry, answer = decoded(blob, key, signing_key=self._signing_key)
         if entry is not None and entry.tags and not self._invalidations.is_known:
-            return None
+            return None, None
         if entry is not None and self._invalidations.is_valid(entry.tags, entry.stamp):
-            return entry
+            return entry, answer
         self._tally.refused(tier.name)
         if entry is not None:
             tier.delete([key])
-        return None
+        return None, None
 
     def _keep(self, key: str, value: Any, stamp: Stamp, *, in_memory: bool) -> bool:
         scope = current_scope()
