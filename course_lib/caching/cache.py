@@ -121,11 +121,12 @@ class TieredCache(Cache):
         try:
             key = self.cache_key(request, ignored_args_for_cache_key)
         except UnkeyableError as error:
-            self._tally.miss(unkeyable=error.reason)
+            self._tally.add("misses")
+            self._tally.add("unkeyable", error.reason)
             return None
         except Exception as error:  # border: an error in here would end the model's call
             self._tally.own_error(error)
-            self._tally.miss()
+            self._tally.add("misses")
             return None
         value, call = self.lookup(key), current_call.get()
         if call is not None and call.is_open:
@@ -194,7 +195,7 @@ class TieredCache(Cache):
         except Exception as error:  # border: an error in here would end the model's call
             self._tally.own_error(error)
         if counts_miss:
-            self._tally.miss()
+            self._tally.add("misses")
         return None
 
     def peek(self, key: str) -> Any:
@@ -235,7 +236,7 @@ class TieredCache(Cache):
         """Drop an answer here, in Redis and on disk (not in other processes' memory); counted `because`."""
         dropped = sum([tier.delete([key]) for tier in (self.memory, *self._lower)]) > 0
         if dropped and because is not None:
-            self._tally.not_kept(because)
+            self._tally.add("not_kept", because)
         return dropped
 
     def warm(self, pairs: Iterable[tuple[str, Any]]) -> int:
@@ -326,7 +327,7 @@ class TieredCache(Cache):
             return None, None
         if entry is not None and self._invalidations.is_valid(entry.tags, entry.stamp):
             return entry, answer
-        self._tally.refused(tier.name)
+        self._tally.add("refused", tier.name)
         if entry is not None:
             tier.delete([key])
         return None, None
@@ -339,7 +340,7 @@ class TieredCache(Cache):
             if not self._invalidations.is_valid(tags, stamp):
                 reason = "asked before an invalidation"
         if reason is not None:
-            self._tally.not_kept(reason)
+            self._tally.add("not_kept", reason)
             return False
         ttl_s = scope.ttl_s or self._ttl_s
         if ttl_s is not None:
@@ -349,19 +350,19 @@ class TieredCache(Cache):
             self.memory.put(key, entry, ttl_s=ttl_s, tags=tags, size_bytes=entry.size_bytes)
         if self._lower:
             self._keep_lower(key, entry)
-        self._tally.kept()
+        self._tally.add("puts")
         return True
 
     def _keep_lower(self, key: str, entry: Entry) -> None:
         if not entry.is_json:
-            self._tally.not_kept(f"only in memory, being no plain JSON ({type(entry.body).__name__})")
+            self._tally.add("not_kept", f"only in memory, being no plain JSON ({type(entry.body).__name__})")
             return
         try:
             blob = encoded(
                 entry, key, signing_key=self._signing_key, compress_over_bytes=self._compress_over_bytes
             )
         except wire.NotPlain:
-            self._tally.not_kept("only in memory, being too large")
+            self._tally.add("not_kept", "only in memory, being too large")
             return
         for tier in self._lower:
             tier.put(key, blob, ttl_s=entry.ttl_s, tags=entry.tags)
