@@ -3,7 +3,7 @@
 
 Main path: dspy.cache = TieredCache(...); get -> the first tier that has it -> the faster ones are filled.
 Source: dspy.clients.cache.Cache, the contract of get and put (DSPy 3.4.1). DSPy lets an error of either end
-the model's call, so nothing that goes wrong in here leaves it: it is counted, and told by stats().
+the model's call, so nothing that goes wrong in here leaves it: it is counted, and stats() says it.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from course_lib.caching.invalidation import Stamp
 from course_lib.caching.memory import deep_size_bytes
 
 _ENTRY_BYTES = 320
-"""What an Entry takes beside its body: its own fields, and their numbers, tuples and places."""
+"""What an Entry takes beside its body: its own fields, their numbers and tuples."""
 
 
 @dataclass(frozen=True, slots=True)
