@@ -1425,7 +1425,7 @@ rows.append({"cache": "TieredCache and front", **await hit_ms(cache, manager.fro
 table(rows)
 
 # %% [markdown]
-# The front also knows when somebody reads a stream, and hands out a cached answer in pieces, as the first reader got it.
+# The front also knows when somebody reads a stream, and sends a cached answer in pieces, as the first reader got it.
 
 # %% name="stream-from-cache"
 with dspy.context(lm=manager.front(model)):
@@ -1468,7 +1468,8 @@ other.close()
 # ### Redis is killed, in front of you
 #
 # The scene that ended the small version. Under a steady trickle of questions, the server is killed and started again. Nobody
-# gets an error, and nobody waits: after a failure the tier is left alone for a moment, then asked again by one call.
+# gets an error, and nobody waits: after a failure a *circuit breaker* opens, and for a moment Redis is not asked; then one
+# call tries it, and if that works the breaker closes.
 
 
 # %% name="slowest-of"
@@ -2437,7 +2438,7 @@ print(
 # | personal data | can one customer's entries be found and dropped, everywhere? | `customer=`, `invalidate` |
 # | stampedes | how many calls do a thousand identical questions make? | `manager.front` |
 # | unbounded growth | what is the bound, in bytes? | `memory_bytes`, `disk_bytes`, the server's own |
-# | the cache itself is down | does the program notice? | time limits, a rest, going on without |
+# | the cache itself is down | does the program notice? | time limits, a circuit breaker, going on without |
 #
 # Last, the manager is closed, and DSPy gets its own cache back. The Redis server and the files end with this notebook's kernel.
 

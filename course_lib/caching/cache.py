@@ -3,7 +3,7 @@
 
 Main path: dspy.cache = TieredCache(...); get -> the first tier that has it -> the faster ones are filled.
 Source: dspy.clients.cache.Cache, the contract of get and put (DSPy 3.4.1). DSPy lets an error of either end
-the model's call, so nothing that goes wrong in here leaves it: it is counted, and told by stats().
+the model's call, so nothing that goes wrong in here leaves it: it is counted, and stats() says it.
 """
 
 from __future__ import annotations
@@ -121,11 +121,12 @@ class TieredCache(Cache):
         try:
             key = self.cache_key(request, ignored_args_for_cache_key)
         except UnkeyableError as error:
-            self._tally.miss(unkeyable=error.reason)
+            self._tally.add("misses")
+            self._tally.add("unkeyable", error.reason)
             return None
         except Exception as error:  # border: an error in here would end the model's call
             self._tally.own_error(error)
-            self._tally.miss()
+            self._tally.add("misses")
             return None
         value, call = self.lookup(key), current_call.get()
         if call is not None and call.is_open:
@@ -152,7 +153,7 @@ class TieredCache(Cache):
 
     def __contains__(self, key: str) -> bool:
         """Return whether a tier has this key; counts nothing."""
-        return self._find(key)[1] is not None
+        return self._find(key) is not None
 
     def reset_memory_cache(self) -> None:
         """Empty the memory tier; Redis and disk keep what they have."""
@@ -186,14 +187,15 @@ class TieredCache(Cache):
     def lookup(self, key: str, *, counts_miss: bool = True) -> Any:
         """Return the answer under a key from the fastest tier that has it, and fill the faster; counted."""
         try:
-            name, entry = self._find(key)
-            if entry is not None:
+            found = self._find(key)
+            if found is not None:
+                name, entry, answer = found
                 self._tally.hit(name, entry.tokens, entry.cost_usd)
-                return entry.answer()
+                return answer
         except Exception as error:  # border: an error in here would end the model's call
             self._tally.own_error(error)
         if counts_miss:
-            self._tally.miss()
+            self._tally.add("misses")
         return None
 
     def peek(self, key: str) -> Any:
@@ -234,7 +236,7 @@ class TieredCache(Cache):
         """Drop an answer here, in Redis and on disk (not in other processes' memory); counted `because`."""
         dropped = sum([tier.delete([key]) for tier in (self.memory, *self._lower)]) > 0
         if dropped and because is not None:
-            self._tally.not_kept(because)
+            self._tally.add("not_kept", because)
         return dropped
 
     def warm(self, pairs: Iterable[tuple[str, Any]]) -> int:
@@ -292,41 +294,43 @@ class TieredCache(Cache):
 
     # -- inside ----------------------------------------------------------------------------------------
 
-    def _find(self, key: str) -> tuple[str, Entry | None]:
-        """Return the valid entry of the fastest tier that has one, and the tier's name."""
+    def _find(self, key: str) -> tuple[str, Entry, Any] | None:
+        """Return the fastest tier that has a valid entry, the entry, and its answer as the caller's own."""
         entry = self.memory.get(key)
         if entry is None or entry.tags:
             self._invalidations.look()
         if entry is not None:
             if self._counts(entry):
-                return "memory", entry
+                return "memory", entry, entry.answer()
             self.memory.delete([key])
         for depth, tier in enumerate(self._lower):
             blob = tier.get(key)
-            entry = None if blob is None else self._decoded(tier, key, blob)
-            if blob is None or entry is None or (left_s := entry.left_s(self._clock())) == 0:
+            if blob is None:
+                continue
+            entry, answer = self._decoded(tier, key, blob)
+            if entry is None or (left_s := entry.left_s(self._clock())) == 0:
                 continue
             self.memory.put(key, entry, ttl_s=left_s, tags=entry.tags, size_bytes=entry.size_bytes)
             for faster in self._lower[:depth]:
                 faster.put(key, blob, ttl_s=left_s, tags=entry.tags)
-            return tier.name, entry
-        return "", None
+            return tier.name, entry, answer
+        return None
 
     def _counts(self, entry: Entry) -> bool:
         is_valid = self._invalidations.is_valid(entry.tags, entry.stamp)
         return is_valid and entry.left_s(self._clock()) != 0
 
-    def _decoded(self, tier: Tier, key: str, blob: bytes) -> Entry | None:
-        """Return the entry if it is ours, whole and not from before an invalidation."""
-        entry = decoded(blob, key, signing_key=self._signing_key)
+    def _decoded(self, tier: Tier, key: str, blob: bytes) -> tuple[Entry | None, Any]:
+        """Return entry and answer, if they are ours, whole and not from before an invalidation."""
+        entry, answer = decoded(blob, key, signing_key=self._signing_key)
         if entry is not None and entry.tags and not self._invalidations.is_known:
-            return None
+            return None, None
         if entry is not None and self._invalidations.is_valid(entry.tags, entry.stamp):
-            return entry
-        self._tally.refused(tier.name)
+            return entry, answer
+        self._tally.add("refused", tier.name)
         if entry is not None:
             tier.delete([key])
-        return None
+        return None, None
 
     def _keep(self, key: str, value: Any, stamp: Stamp, *, in_memory: bool) -> bool:
         scope = current_scope()
@@ -336,7 +340,7 @@ class TieredCache(Cache):
             if not self._invalidations.is_valid(tags, stamp):
                 reason = "asked before an invalidation"
         if reason is not None:
-            self._tally.not_kept(reason)
+            self._tally.add("not_kept", reason)
             return False
         ttl_s = scope.ttl_s or self._ttl_s
         if ttl_s is not None:
@@ -346,19 +350,19 @@ class TieredCache(Cache):
             self.memory.put(key, entry, ttl_s=ttl_s, tags=tags, size_bytes=entry.size_bytes)
         if self._lower:
             self._keep_lower(key, entry)
-        self._tally.kept()
+        self._tally.add("puts")
         return True
 
     def _keep_lower(self, key: str, entry: Entry) -> None:
         if not entry.is_json:
-            self._tally.not_kept(f"only in memory, being no plain JSON ({type(entry.body).__name__})")
+            self._tally.add("not_kept", f"only in memory, being no plain JSON ({type(entry.body).__name__})")
             return
         try:
             blob = encoded(
                 entry, key, signing_key=self._signing_key, compress_over_bytes=self._compress_over_bytes
             )
         except wire.NotPlain:
-            self._tally.not_kept("only in memory, being too large")
+            self._tally.add("not_kept", "only in memory, being too large")
             return
         for tier in self._lower:
             tier.put(key, blob, ttl_s=entry.ttl_s, tags=entry.tags)

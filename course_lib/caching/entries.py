@@ -19,7 +19,7 @@ from course_lib.caching.invalidation import Stamp
 from course_lib.caching.memory import deep_size_bytes
 
 _ENTRY_BYTES = 320
-"""What an Entry takes beside its body: its own fields, and their numbers, tuples and places."""
+"""What an Entry takes beside its body: its own fields, their numbers and tuples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +96,8 @@ def encoded(entry: Entry, key: str, **options: Any) -> bytes:
     return wire.pack(orjson.dumps([head, orjson.Fragment(entry.body)]), key=key, **options)
 
 
-def decoded(blob: bytes, key: str, *, signing_key: bytes | None = None) -> Entry | None:
-    """Return the entry; None for bytes that are damaged, not ours, or no answer that DSPy could read."""
+def decoded(blob: bytes, key: str, *, signing_key: bytes | None = None) -> tuple[Entry | None, Any]:
+    """Return the entry and its answer; None for bytes that are damaged, not ours, or unreadable for DSPy."""
     try:
         (tags, known, kept_s, ttl_s, tokens, cost_usd), record = wire.decode(
             blob, key=key, signing_key=signing_key
@@ -113,5 +113,5 @@ def decoded(blob: bytes, key: str, *, signing_key: bytes | None = None) -> Entry
             float(cost_usd),
         )
     except (wire.NotOurs, LookupError, TypeError, ValueError):
-        return None
-    return entry if is_readable(record) else None
+        return None, None
+    return (entry, record) if is_readable(record) else (None, None)

@@ -40,7 +40,7 @@ class CannotFrontError(CourseError):
 
 @dataclass(frozen=True, slots=True)
 class _Answered:
-    """What a leader found or was told, for itself and for those who wait."""
+    """What a leader found or the model answered, for itself and for those who wait."""
 
     record: Any
     """As the cache keeps it."""

@@ -28,7 +28,7 @@ from course_lib.caching.redis_tier import RedisTier
 
 Stamp = tuple[int, int]
 """The newest invalidation known from Redis, in microseconds of its clock, and how many were made here since
-then that Redis has not been told of."""
+then that Redis does not know."""
 
 NOTHING_KNOWN: Stamp = (0, 0)
 MOST_TAGS = 5000
@@ -79,7 +79,7 @@ class Invalidations:
 
     @property
     def is_known(self) -> bool:
-        """Whether Redis has been read once, so that answers of earlier processes can be judged."""
+        """Whether Redis has been read once, so that answers of earlier processes can be checked."""
         return self._shared is None or self._complete_since > NOTHING_KNOWN
 
     @property
@@ -89,7 +89,7 @@ class Invalidations:
 
     @property
     def last_error(self) -> str:
-        """One line while other processes have not been told; else empty."""
+        """One line while other processes do not know of an invalidation; else empty."""
         waiting = len(self._unsent)
         return f"{waiting} invalidations wait until Redis answers; other processes know nothing of them" * (
             waiting > 0
@@ -104,7 +104,7 @@ class Invalidations:
         )
 
     def add(self, tag: str) -> None:
-        """Drop a tag: here at once, and elsewhere as soon as Redis can be told."""
+        """Drop a tag: here at once, and elsewhere as soon as Redis answers."""
         with self._changing:
             known, here = self.stamp
             made = known, here + 1
@@ -160,7 +160,7 @@ class Invalidations:
                 elif tag not in self._unsent:
                     self._set(tag, (time_us, 0))
             newest = max(time_us for _, time_us in found), self.stamp[1]
-            for tag in self._unsent:  # what Redis has not been told counts as made after all that it tells
+            for tag in self._unsent:  # unsent ones count as made after all that Redis has
                 self._set(tag, newest)
             self.stamp = newest  # last: who reads it finds the times that it stands for
 
@@ -198,7 +198,7 @@ class OpenQuestions:
     """Which questions are under way, and what was known when each key's earliest was asked.
 
     DSPy's get() and put() do not say which belong together, so where no LM's call is noted (see keys.LMCall),
-    and several ask the same, all of their answers are judged by the earliest.
+    and several ask the same, all of their answers count as asked with the earliest.
     """
 
     def __init__(

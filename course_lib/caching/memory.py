@@ -87,14 +87,14 @@ class MemoryTier:
             size_bytes: what the value takes, for those who know better than deep_size_bytes().
         """
         size = deep_size_bytes(value) if size_bytes is None else size_bytes
-        size += sys.getsizeof(key) + deep_size_bytes(tags) + ENTRY_BYTES
+        size += sys.getsizeof(key) + sys.getsizeof(tags) + sum(map(sys.getsizeof, tags)) + ENTRY_BYTES
         entry = _Entry(value, size, math.inf if ttl_s is None else ttl_s, tags)
         with self._lock:
             if size > self.max_bytes:
                 self._entries.pop(key, None)  # what was there before must not outlive what was to replace it
                 return False
             self._entries[key] = entry
-            return key in self._entries
+        return ttl_s is None or ttl_s > 0
 
     def delete(self, keys: Iterable[str]) -> int:
         """Drop these keys; returns how many were there."""

@@ -6,7 +6,7 @@ Main path: TieredCache.stats() -> Stats, which prints as lines and shows as a ta
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
@@ -98,63 +98,38 @@ class Tally:
     def reset(self) -> None:
         """Count from zero."""
         with self._lock:
-            self._misses = self._puts = self._tokens = 0
-            self._cost_usd = 0.0
-            self._hits: Counter[str] = Counter()
-            self._not_kept: Counter[str] = Counter()
-            self._unkeyable: Counter[str] = Counter()
-            self._refused: Counter[str] = Counter()
-            self._own_errors: Counter[str] = Counter()
+            self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+            self._tokens, self._cost_usd = 0, 0.0
+
+    def add(self, kind: str, name: str = "") -> None:
+        """Count one more of a kind (a field of Stats, or "own_errors"), under a name."""
+        with self._lock:
+            self._counts[kind][name] += 1
 
     def hit(self, tier: str, tokens: int, cost_usd: float) -> None:
         """Count a hit and what it saved."""
         with self._lock:
-            self._hits[tier] += 1
+            self._counts["hits"][tier] += 1
             self._tokens += tokens
             self._cost_usd += cost_usd
 
-    def miss(self, *, unkeyable: str = "") -> None:
-        """Count a miss, or a question without a key, which is one of its own kind."""
-        with self._lock:
-            self._misses += 1
-            if unkeyable:
-                self._unkeyable[unkeyable] += 1
-
-    def kept(self) -> None:
-        """Count an answer kept."""
-        with self._lock:
-            self._puts += 1
-
-    def not_kept(self, reason: str) -> None:
-        """Count an answer not kept."""
-        with self._lock:
-            self._not_kept[reason] += 1
-
-    def refused(self, tier: str) -> None:
-        """Count a value that was found and not used."""
-        with self._lock:
-            self._refused[tier] += 1
-
     def own_error(self, error: BaseException) -> None:
         """Count an error of the cache itself, which no caller ever sees."""
-        with self._lock:
-            self._own_errors[f"the cache failed in {type(error).__name__}: {error!s:.120}"] += 1
+        self.add("own_errors", f"the cache failed in {type(error).__name__}: {error!s:.120}")
 
     def snapshot(self, *, size_bytes: Mapping[str, int], last_errors: tuple[str, ...]) -> Stats:
         """Return the figures of now."""
         with self._lock:
-            own = tuple(f"{line} ({count} times)" for line, count in self._own_errors.items())
+            counts = self._counts
+            own = tuple(f"{line} ({count} times)" for line, count in counts["own_errors"].items())
             return Stats(
-                hits=dict(self._hits),
-                misses=self._misses,
-                puts=self._puts,
-                not_kept=dict(self._not_kept),
-                unkeyable=dict(self._unkeyable),
-                refused=dict(self._refused),
+                misses=counts["misses"].total(),
+                puts=counts["puts"].total(),
                 saved_tokens=self._tokens,
                 saved_cost_usd=self._cost_usd,
                 size_bytes=dict(size_bytes),
                 last_errors=last_errors + own,
+                **{kind: dict(counts[kind]) for kind in ("hits", "not_kept", "unkeyable", "refused")},
             )
 
 

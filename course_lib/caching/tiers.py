@@ -98,7 +98,7 @@ class Guard:
             return otherwise
         try:
             result = work()
-        except Exception as error:  # border: a cache in trouble must not fail the call that it was to spare
+        except Exception as error:  # border: a store that fails must not fail the call that it was to spare
             note(error, writes)
             return otherwise
         if self.calls.last_error:

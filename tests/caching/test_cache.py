@@ -12,7 +12,6 @@ from typing import Any
 import dspy
 import numpy as np
 import pytest
-from dspy.clients.cache import request_cache
 
 from course_lib import lm
 from course_lib.caching import CacheMisuseError, TieredCache, scope, wire
@@ -95,12 +94,6 @@ def test_a_hit_on_disk_fills_redis_and_memory(make, redis_url):
     assert ask(cache) == record()
 
     assert cache.stats().hits == {"disk": 1, "memory": 1, "redis": 1}
-
-
-def test_answers_outlive_the_process_on_disk_alone(make):
-    ask(make(disk=True))
-
-    assert ask(make(disk=True)) == record()
 
 
 def test_an_answer_runs_out_everywhere(make, redis_url):
@@ -469,18 +462,6 @@ def test_what_was_saved_is_what_the_answer_cost_at_first(program):
     bill, stats = lm.ledger(), cache.stats()
     assert stats.saved_tokens == 2 * (bill.prompt_tokens + bill.completion_tokens)
     assert stats.saved_cost_usd == pytest.approx(2 * bill.cost_usd)
-
-
-def test_a_function_of_ones_own_can_use_it(make, monkeypatch):
-    monkeypatch.setitem(vars(dspy), "cache", make())
-    runs = []
-
-    @request_cache()
-    def look_up(order: str) -> tuple[str, int]:
-        runs.append(order)
-        return order, len(runs)
-
-    assert [look_up("O-1"), look_up("O-1"), look_up("O-2")] == [("O-1", 1), ("O-1", 1), ("O-2", 2)]
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")

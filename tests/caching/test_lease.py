@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -143,19 +142,6 @@ def test_a_thousand_callers_in_two_processes_make_one_call(redis_url: str, cache
     assert lm.ledger().requests == 1
     assert len({str(answer) for answer in answers}) == 1
     assert said == f"500 1 {answers[0]}"
-
-
-def test_a_crowd_at_the_very_start_makes_one_call(cache: TieredCache) -> None:
-    program = dspy.Predict("question -> answer")
-    program.set_lm(cache.front(slow_model()))
-    threads = [threading.Thread(target=program, kwargs={"question": "First of all?"}) for _ in range(100)]
-
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert lm.ledger().requests == 1
 
 
 def test_when_the_leading_process_is_killed_another_takes_over(redis_url: str, cache: TieredCache) -> None:

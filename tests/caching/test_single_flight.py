@@ -22,6 +22,12 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+async def wait_for(holds: Callable[[], bool]) -> None:
+    """Wait in a task, holding no thread, until something holds."""
+    while not holds():  # noqa: ASYNC110  (it is set by threads)
+        await asyncio.sleep(0.001)
+
+
 class Work:
     """A call that counts itself, and waits in its thread or its task until it may end."""
 
@@ -41,8 +47,7 @@ class Work:
         self.calls += 1
         call = self.calls
         self.begun.set()
-        while not self.may_end.is_set():  # noqa: ASYNC110  (the event is a thread's)
-            await asyncio.sleep(0.001)
+        await wait_for(self.may_end.is_set)
         return call
 
 
@@ -318,8 +323,7 @@ async def test_callers_in_the_thread_pool_do_not_keep_a_leading_task_from_its_th
     flight, calls, size = SingleFlight(), [], min(32, (os.cpu_count() or 1) + 4)
 
     async def call() -> str:
-        while waiters(flight) < size:  # noqa: ASYNC110  (meanwhile the pool fills; there is no event)
-            await asyncio.sleep(0.01)
+        await wait_for(lambda: waiters(flight) == size)  # meanwhile the pool fills
         await asyncio.to_thread(calls.append, "task")
         return "task"
 

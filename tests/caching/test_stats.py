@@ -22,11 +22,6 @@ STATS = Stats(
 )
 
 
-def test_shares_count_every_question():
-    assert (STATS.asked, STATS.hit_share) == (10, 0.8)
-    assert Tally().snapshot(size_bytes={}, last_errors=()).hit_share == 0.0
-
-
 def test_the_figures_print_as_lines():
     assert str(STATS) == snapshot("""\
 asked       10, answered by the cache: 80%
@@ -56,8 +51,8 @@ def test_threads_lose_no_count():
     def work() -> None:
         for _ in range(500):
             tally.hit("memory", 2, 0.5)
-            tally.miss()
-            tally.not_kept("empty")
+            tally.add("misses")
+            tally.add("not_kept", "empty")
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:

@@ -8,7 +8,7 @@ import dspy
 import pytest
 from dspy.utils.exceptions import AdapterParseError
 
-from course_lib.caching import TieredCache, keys
+from course_lib.caching import TieredCache
 from tests.traps import conftest
 
 script = conftest.script
@@ -137,12 +137,3 @@ def test_a_typed_call_gets_its_endpoint_from_the_watcher(script, cache):
 
     assert texts == [GOOD, BAD, GOOD, BAD]
     assert len(one.bodies) == len(other.bodies) == 1
-
-
-def test_the_endpoint_noted_by_the_watcher_does_not_reach_other_keys(script, cache):
-    request = {"_fn_identifier": "mine", "text": "a"}
-    before = keys.key_of(request)
-
-    with settings(script(GOOD), cache):
-        ask(question="2 + 2?")
-        assert keys.key_of(request) == before
