@@ -59,6 +59,8 @@ def _unlike_json(field: Field, value: Any) -> Any:
     if not is_free:
         return value
     text = re.sub(r"[\[\]{}\"]", "", value).strip()
+    if text == "null":  # the reader would take the word for no value at all
+        return "null."
     return text if isinstance(literal(text), str) else re.sub(r"['(),]", " ", text).strip()
 
 
