@@ -151,6 +151,7 @@ class BatchRun(Iterator[Item]):
             self._window.append(job)
             if not self._start(job):
                 self._jobs = iter(())
+                break
             if len(self._window) >= AHEAD * self._options.concurrency or self._window[0].future.done():
                 break
 

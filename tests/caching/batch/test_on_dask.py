@@ -65,7 +65,7 @@ def test_what_a_notebook_defines_travels_too(client):
         def forward(self, word):
             return dspy.Prediction(answer=word.upper() + suffix)
 
-    item = next(BatchProcessor(Shouts(), client=client).run([{"word": "a"}]))
+    (item,) = BatchProcessor(Shouts(), client=client).run([{"word": "a"}])
 
     assert item.result.answer == "A!"
 

@@ -212,12 +212,31 @@ def test_ctrl_c_ends_the_batch_and_what_was_running_is_kept(ctrl_c, tmp_path):
 
 
 @pytest.mark.parametrize("has_journal", [True, False])
-def test_two_items_with_one_key_are_an_error(has_journal, model, ask, tmp_path):
-    batch = BatchProcessor(ask, journal=tmp_path / "j" if has_journal else None, concurrency=1)
-    inputs = [*questions(20), {"question": "q0" if has_journal else "q19"}]
+def test_two_items_with_one_key_are_an_error_and_nothing_behind_them_is_run(has_journal, tmp_path):
+    free, calls = threading.Event(), []
 
-    with pytest.raises(InputError, match=r"have the same key"):
-        list(batch.run(inputs, key=lambda item: item["question"]))
+    def feed():
+        try:
+            yield from ["a", "a", "b"]
+        finally:
+            free.set()
+
+    def program(name):
+        calls.append(name)
+        return free.wait(30)
+
+    batch = BatchProcessor(program, journal=tmp_path / "j" if has_journal else None)
+    with pytest.raises(InputError, match="items 0 and 1 have the same key 'a'"):
+        list(batch.run(feed(), key=str))
+
+    assert calls == ["a"]
+
+
+def test_a_key_that_was_done_long_before_is_an_error_too(tmp_path):
+    batch = BatchProcessor(str, journal=tmp_path / "j", concurrency=1)
+
+    with pytest.raises(InputError, match="items 0 and 40 have the same key '0'"):
+        list(batch.run([*range(40), 0], key=str))
 
 
 async def later(number):
