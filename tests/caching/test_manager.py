@@ -7,8 +7,7 @@ import pytest
 from dspy.utils.callback import BaseCallback
 
 from course_lib import lm
-from course_lib.caching import CacheManager, scope
-from course_lib.caching.cache import CacheMisuseError
+from course_lib.caching import CacheManager, CacheMisuseError, scope
 from course_lib.services.redis import RedisServerError
 
 predict = dspy.Predict("question -> answer")
