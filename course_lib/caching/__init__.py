@@ -31,7 +31,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "batch.processor": ["BatchProcessor"],
-        "cache": ["CacheMisuseError", "TieredCache"],
+        "cache": ["TieredCache"],
         "cascade": ["Cascade", "search_agrees"],
         "context_budget": ["AnswerWithin"],
         "disk": ["DiskTier"],
@@ -45,6 +45,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "redis_tier": ["RedisTier"],
         "semantic.cache": ["SemanticCache"],
         "semantic.minilm": ["MiniLM"],
+        "settings": ["CacheMisuseError"],
         "single_flight": ["SingleFlight"],
         "wire": ["NotOurs", "decode", "encode"],
     },

@@ -8,10 +8,9 @@ the model's call, so nothing that goes wrong in here leaves it: it is counted, a
 
 from __future__ import annotations
 
-import math
 import random
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,18 +36,14 @@ from course_lib.caching.keys import (
 from course_lib.caching.lease import Leases
 from course_lib.caching.memory import MemoryTier
 from course_lib.caching.redis_tier import RedisTier
+from course_lib.caching.settings import CacheMisuseError, check_settings
 from course_lib.caching.single_flight import SingleFlight
 from course_lib.caching.stats import Stats, Tally
 from course_lib.caching.tiers import Clock, Tier
 from course_lib.caching.watcher import CacheWatcher
-from course_lib.errors import CourseError
 
 MIB = 1024 * 1024
 DAY_S = 86_400.0
-
-
-class CacheMisuseError(CourseError):
-    """The cache was asked for something that it does not do, or that would drop nothing."""
 
 
 class TieredCache(Cache):
@@ -88,7 +83,7 @@ class TieredCache(Cache):
         lag_s: float = 0.5,
         clock: Clock | None = None,
     ) -> None:
-        _check_settings(locals())
+        check_settings(locals())
         super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
         self.namespace, self.require_tenant = namespace, require_tenant
         self.memory = MemoryTier(memory_bytes, clock=clock or time.monotonic)
@@ -98,7 +93,8 @@ class TieredCache(Cache):
         self.leases = Leases(self.shared)
         self._lower: tuple[Tier, ...] = tuple(tier for tier in (self.shared, self.disk) if tier is not None)
         self._ttl_s, self._jitter_share, self._clock = ttl_s, ttl_jitter_share, clock or time.time
-        self._signing_key, self._compress_over_bytes = signing_key, compress_over_bytes
+        self._signing_key = signing_key
+        self._encoding = {"signing_key": signing_key, "compress_over_bytes": compress_over_bytes}
         self._invalidations = Invalidations(self.shared, lag_s=lag_s)
         self._asked = OpenQuestions()
         self._tally = Tally()
@@ -162,14 +158,13 @@ class TieredCache(Cache):
     def save_memory_cache(self, filepath: str) -> None:
         """Refuse: DSPy's file is a pickle, which runs code when it is read."""
         raise CacheMisuseError(
-            f"nothing was written to {filepath}, which would be a pickle; "
-            "TieredCache(disk_path=...) keeps answers from one day to the next"
+            f"{filepath} was not written, being a pickle; TieredCache(disk_path=...) keeps answers"
         )
 
     def load_memory_cache(self, filepath: str, allow_pickle: bool = False) -> None:  # noqa: ARG002
         """Refuse: DSPy's file is a pickle, which runs code when it is read."""
         raise CacheMisuseError(
-            f"{filepath} was not read, since it is a pickle; warm() takes keys and plain records"
+            f"{filepath} was not read, being a pickle; warm() takes keys and plain records"
         )
 
     # -- by key ----------------------------------------------------------------------------------------
@@ -274,7 +269,7 @@ class TieredCache(Cache):
 
     def stats(self) -> Stats:
         """Return what the cache did so far, and what is wrong now."""
-        tiers: list[Tier] = [self.memory, *self._lower]
+        tiers: tuple[Tier, ...] = (self.memory, *self._lower)
         errors = [tier.last_error for tier in tiers] + [self._invalidations.last_error]
         if self.disk is not None and not self._invalidations.is_known:
             errors.append("what is on disk for a tenant is not served until Redis tells what was invalidated")
@@ -358,32 +353,9 @@ class TieredCache(Cache):
             self._tally.add("not_kept", f"only in memory, being no plain JSON ({type(entry.body).__name__})")
             return
         try:
-            blob = encoded(
-                entry, key, signing_key=self._signing_key, compress_over_bytes=self._compress_over_bytes
-            )
+            blob = encoded(entry, key, **self._encoding)
         except wire.NotPlain:
             self._tally.add("not_kept", "only in memory, being too large")
             return
         for tier in self._lower:
             tier.put(key, blob, ttl_s=entry.ttl_s, tags=entry.tags)
-
-
-def _check_settings(given: Mapping[str, Any]) -> None:
-    """Refuse settings under which a cache would only seem to work."""
-    for name in ("memory_bytes", "disk_bytes", "ttl_s"):
-        value = given[name]
-        if not (value is None and name == "ttl_s") and not (_is_number(value) and value > 0):
-            raise CacheMisuseError(f"{name}={value!r} keeps nothing; give a number above 0")
-    share = given["ttl_jitter_share"]
-    if not (_is_number(share) and 0 <= share < 1):
-        raise CacheMisuseError(f"ttl_jitter_share={share!r} is no share; give a number from 0 to below 1")
-    key = given["signing_key"]
-    if key is not None and (not isinstance(key, bytes) or not key):  # the value is a secret
-        what = f"a {type(key).__name__}" if key else "nothing, with which anybody could sign"
-        raise CacheMisuseError(f"signing_key takes bytes, not {what}")
-    if not isinstance(given["namespace"], str) or not given["namespace"]:
-        raise CacheMisuseError(f"namespace={given['namespace']!r} keeps nothing apart; give a text")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -27,8 +27,8 @@ from course_lib.caching.forks import renew_in_children
 from course_lib.caching.redis_tier import RedisTier
 
 Stamp = tuple[int, int]
-"""The newest invalidation known from Redis, in microseconds of its clock, and how many were made here since
-then that Redis does not know."""
+"""The newest invalidation known from Redis, in microseconds of its clock (without Redis, of our own), and
+how many were made here since then that Redis does not know."""
 
 NOTHING_KNOWN: Stamp = (0, 0)
 MOST_TAGS = 5000
@@ -107,10 +107,11 @@ class Invalidations:
         """Drop a tag: here at once, and elsewhere as soon as Redis answers."""
         with self._changing:
             known, here = self.stamp
-            made = known, here + 1
+            if self._shared is None:  # then the clock of this machine is that of all who share a disk
+                made = max(int(1e6 * time.time()), known + 1), 0
+            else:
+                made = self._unsent[tag] = known, here + 1
             self._set(tag, made)
-            if self._shared is not None:
-                self._unsent[tag] = made
             self.stamp = made
         self.look(now=True)
 

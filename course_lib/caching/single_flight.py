@@ -77,7 +77,11 @@ class InTask:
 
     async def done(self, future: Future[Any], seconds: float) -> bool:
         """Wait on a future of this loop."""
-        await asyncio.wait({asyncio.wrap_future(future)}, timeout=seconds)
+        waiting = asyncio.wrap_future(future)
+        try:
+            await asyncio.wait({waiting}, timeout=seconds)
+        finally:
+            waiting.cancel()  # else it is woken in a loop that may have closed by then
         return future.done()
 
 

@@ -158,6 +158,17 @@ def test_after_a_redis_that_lost_its_data_everybody_starts_empty(make, redis_url
     assert asked_as(cache, tenant="acme") == record()
 
 
+def test_without_redis_answers_from_after_an_invalidation_are_found_on_disk(make):
+    cache = make(disk=True)
+    asked_as(cache, tenant="acme")
+    cache.invalidate(tenant="acme")
+    assert asked_as(cache, tenant="acme") is None
+    cache.memory.clear()
+
+    assert asked_as(cache, tenant="acme") == record()
+    assert asked_as(make(disk=True), tenant="acme") == record()
+
+
 def test_a_disk_that_was_not_there_at_the_time_serves_nothing_that_was_dropped(make, redis_url):
     stopped = make(redis_url=redis_url, disk=True)
     asked_as(stopped, tenant="acme")
