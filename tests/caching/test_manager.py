@@ -7,14 +7,8 @@ import pytest
 from dspy.utils.callback import BaseCallback
 
 from course_lib import lm
-<<<<<<< HEAD
-from course_lib.caching import CacheManager, scope
-from course_lib.caching.cache import CacheMisuseError
-from course_lib.services import RedisServerError, running_redis
-=======
 from course_lib.caching import CacheManager, CacheMisuseError, scope
-from course_lib.services.redis import RedisServerError
->>>>>>> cachecore
+from course_lib.services import RedisServerError, running_redis
 
 predict = dspy.Predict("question -> answer")
 
