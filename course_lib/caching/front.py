@@ -89,8 +89,8 @@ class CachedLM(dspy.LM):
     def engine(self) -> Any:
         """What dspy.LM says ("auto"), as an object that also knows what the model supports.
 
-        In every call an adapter asks that. For an engine named by a word DSPy derives it anew, in 0.13 ms, and
-        for acall in another thread; of an engine object it reads attributes (dspy/clients/capabilities.py).
+        In every call an adapter asks that. For an engine named by a word DSPy derives it anew, in 0.13 ms
+        and for acall in another thread; of an engine object it reads attributes (capabilities.py).
         """
         selection = super().engine
         if not isinstance(selection, str):

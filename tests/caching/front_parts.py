@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,12 +36,17 @@ def caching(cache: TieredCache) -> Iterator[TieredCache]:
         cache.close()
 
 
+def until(holds: Callable[[], bool], what: str = "", *, deadline_s: float = 20.0) -> None:
+    """Wait until something holds."""
+    end_s = time.monotonic() + deadline_s
+    while not holds():
+        assert time.monotonic() < end_s, f"it never came to this: {what}"
+        time.sleep(0.005)
+
+
 def waiting(cache: TieredCache, callers: int) -> None:
     """Wait until that many callers wait for a leader."""
-    end_s = time.monotonic() + 10
-    while sum(map(_waiters, list(cache.single_flight._calls.values()))) < callers:
-        assert time.monotonic() < end_s, "they never came"
-        time.sleep(0.002)
+    until(lambda: sum(map(_waiters, list(cache.single_flight._calls.values()))) >= callers, "they wait")
 
 
 def _waiters(in_flight: Any) -> int:
@@ -50,10 +55,7 @@ def _waiters(in_flight: Any) -> int:
 
 def under_way(cache: TieredCache) -> None:
     """Wait until somebody leads."""
-    end_s = time.monotonic() + 10
-    while not len(cache.single_flight):
-        assert time.monotonic() < end_s, "nobody came"
-        time.sleep(0.001)
+    until(lambda: len(cache.single_flight) > 0, "somebody leads")
 
 
 def history_of(model: CachedLM) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import dspy
 import pytest
@@ -21,6 +21,7 @@ from dspy.lm15 import Message, Request, Response, TextPart, Usage
 
 from course_lib.caching import TieredCache, keys, scope
 from course_lib.services.redis import Server, running_redis
+from tests.caching.front_parts import until
 
 QUESTIONS = 60
 TENANTS = ("acme", "bolt")
@@ -130,14 +131,6 @@ def under_load(monkeypatch):
         assert load.asked > 100
 
 
-def until(holds: Callable[[], bool], what: str, *, deadline_s: float = 8.0) -> None:
-    """Wait until something holds."""
-    end_s = time.monotonic() + deadline_s
-    while not holds():
-        assert time.monotonic() < end_s, f"it never came to this: {what}"
-        time.sleep(0.01)
-
-
 def goes_on(load: Load, cache: TieredCache, error: str) -> None:
     """See that answers keep coming, and that the cache says what is wrong."""
     before = load.asked
@@ -204,7 +197,7 @@ def test_garbage_and_foreign_values(own_redis, under_load):
     dice = random.Random(1)
 
     with redis.Redis.from_url(own_redis.url) as client:
-        for _ in range(6):
+        for _ in range(3):
             names = client.keys("course:e:*")
             values = [
                 value for name in names if client.type(name) == b"string" and (value := client.get(name))
@@ -228,7 +221,7 @@ def test_garbage_and_foreign_values(own_redis, under_load):
             client.set("course:invalidated", "garbage")
             time.sleep(0.05)
 
-    until(lambda: cache.stats().refused.get("redis", 0) > 20, "garbage is counted")
+    until(lambda: cache.stats().refused.get("redis", 0) > 5, "garbage is counted")
     recovers(load, cache)
 
 

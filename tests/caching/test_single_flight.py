@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from course_lib.caching import SingleFlight, single_flight
+from tests.caching.front_parts import until
 
 pytestmark = pytest.mark.anyio
 
@@ -49,14 +49,6 @@ class Work:
         self.begun.set()
         await wait_for(self.may_end.is_set)
         return call
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds."""
-    end_s = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < end_s
-        time.sleep(0.001)
 
 
 def waiters(flight: SingleFlight, key: str = "k") -> int:
