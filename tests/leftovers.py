@@ -20,8 +20,6 @@ RUN = "COURSE_TEST_RUN"
 """The variable by which every process of a run is known, however it was started."""
 OURS = ("scratch-*", "tmp_path", "inline-snapshot-*")
 """What conftest, pytest and its plugins keep in the folder until the run has ended."""
-NOT_YET_MENDED = ("lantern-*", "dask-scratch-space", "tmp*")
-"""What some tests still leave in the folder."""
 PATIENCE_S = 20.0
 """A server whose process was killed ends by itself within this time."""
 
@@ -48,9 +46,7 @@ def end(folder: Path) -> list[str]:
 
 def _names(folder: Path) -> list[str]:
     names = sorted(path.name for path in folder.iterdir())
-    return [
-        name for name in names if not any(fnmatch.fnmatch(name, known) for known in OURS + NOT_YET_MENDED)
-    ]
+    return [name for name in names if not any(fnmatch.fnmatch(name, known) for known in OURS)]
 
 
 def _processes_after_a_while(folder: Path) -> list[str]:

@@ -43,16 +43,18 @@ def local_cluster(*, workers: int = 2, threads: int = 16) -> Iterator[Any]:
 
     All of them end with the block.
     """
+    import dask
     from distributed import Client, LocalCluster  # a second to import
 
     with (
         tempfile.TemporaryDirectory(prefix="course-dask-") as scratch,
+        dask.config.set({"temporary-directory": scratch}),  # the scheduler's, which is in this process
         LocalCluster(
             local_directory=scratch,
             n_workers=workers,
             threads_per_worker=threads,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # with None, dask takes port 8787 and warns where it is taken
             silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster) as client,

@@ -258,7 +258,7 @@ class OnlyAsync(dspy.Module):
         (later, {}, "syncify"),
         (OnlyAsync(), {}, "syncify"),
     ],
-    ids=str,
+    ids=["concurrency", "on_error", "deadline", "no function", "async function", "async module"],
 )
 def test_what_cannot_work_is_refused(program, options, words):
     with pytest.raises(InputError, match=words):
