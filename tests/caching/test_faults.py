@@ -12,7 +12,8 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import dspy
 import pytest
@@ -20,6 +21,7 @@ import redis
 from dspy.lm15 import Message, Request, Response, TextPart, Usage
 
 from course_lib.caching import TieredCache, keys, scope
+from course_lib.caching.single_flight import run_blocking
 from course_lib.services.redis import Server, running_redis
 from tests.caching.front_parts import until
 
@@ -73,35 +75,31 @@ class Load:
         for thread in self._threads:
             thread.join(20)
 
-    def _judge(self, number: int, outputs: list[str]) -> None:
+    def _check(self, number: int, outputs: list[str]) -> None:
         self.asked += 1
         if outputs != [answer(number)]:
             self.wrong.append(f"{keys.current_scope()} {number}: {outputs!r:.80}")
 
     def _ask(self, seed: int) -> None:
-        dice = random.Random(seed)
-        with dspy.context(disable_history=True):
-            while not self._over.is_set():
-                number = dice.randrange(QUESTIONS)
-                try:
-                    with scope(tenant=dice.choice(TENANTS)):
-                        self._judge(number, self.lm(f"number {number}"))
-                except Exception as error:
-                    self.wrong.append(repr(error))
+        run_blocking(self._keep_asking(seed, lambda question: immediately(self.lm, question)))
 
     async def _tasks(self) -> None:
-        await asyncio.gather(*(self._ask_later(seed) for seed in range(8)))
+        await asyncio.gather(*(self._keep_asking(seed, self.lm.acall) for seed in range(8)))
 
-    async def _ask_later(self, seed: int) -> None:
+    async def _keep_asking(self, seed: int, ask: Callable[[str], Awaitable[Any]]) -> None:
         dice = random.Random(seed)
         with dspy.context(disable_history=True):
             while not self._over.is_set():
                 number = dice.randrange(QUESTIONS)
                 try:
                     with scope(tenant=dice.choice(TENANTS)):
-                        self._judge(number, await self.lm.acall(f"number {number}"))
+                        self._check(number, await ask(f"number {number}"))
                 except Exception as error:
                     self.wrong.append(repr(error))
+
+
+async def immediately(call: Callable[[str], Any], question: str) -> Any:
+    return call(question)
 
 
 @pytest.fixture
