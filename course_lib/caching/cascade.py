@@ -1,6 +1,8 @@
-"""A small model first, a large one for what the small one cannot be trusted with.
+"""A small model first, a large one for what the small one cannot be trusted with; and what that is worth.
 
 Main path: Cascade(small, large, accepts=search_agrees, threshold=0.6)(ticket=...) -> answer, and who gave it.
+To choose the threshold: ask_both(small, large, examples, accepts=..., metric=...) -> outcomes; each_alone and
+cascade_at -> points; draw_pareto(points) -> a figure; cascade_gain(outcomes, threshold) -> what it changes.
 Source: dspy.Module (DSPy 3.4.1); the idea is that of FrugalGPT (Chen, Zaharia and Zou 2023).
 """
 
@@ -8,18 +10,22 @@ Source: dspy.Module (DSPy 3.4.1); the idea is that of FrugalGPT (Chen, Zaharia a
 # DSPy is skipped by mypy (see pyproject.toml), so its base classes are Any.
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import dspy
+import numpy as np
 from dspy.utils.exceptions import AdapterParseError
 
 from course_lib import desk
 from course_lib.desk.search import search_articles
+from course_lib.measure import PerformanceMonitor
 
 Accepts = Callable[[Mapping[str, Any], dspy.Prediction], float]
 """How far to trust an answer, 0 to 1, from the inputs and the small model's prediction (True counts as 1)."""
+Metric = Callable[[dspy.Example, dspy.Prediction], float]
 
 
 class Cascade(dspy.Module):
@@ -28,12 +34,10 @@ class Cascade(dspy.Module):
     Both are programs with a model of their own (`program.set_lm(lm)`; on the cascade itself it would give
     both the same), so that each has the demos that suit it. A reply of the small one that cannot be parsed
     is not trusted; other errors are raised. The prediction also has `answered_by` ("small" or "large") and
-    `confidence`.
+    `confidence`. In an event loop, call `dspy.asyncify(cascade)`.
     """
 
-    def __init__(
-        self, small: dspy.Module, large: dspy.Module, *, accepts: Accepts, threshold: float = 1.0
-    ) -> None:
+    def __init__(self, small: dspy.Module, large: dspy.Module, *, accepts: Accepts, threshold: float) -> None:
         """Keep the small program's answers whose confidence is at least `threshold`; above 1 keeps none."""
         super().__init__()
         self.small, self.large = small, large
@@ -41,31 +45,24 @@ class Cascade(dspy.Module):
 
     def forward(self, **inputs: Any) -> dspy.Prediction:
         """Answer."""
-        try:
-            first = self.small(**inputs)
-        except AdapterParseError:
-            first = None
-        confidence, is_kept = self._trust(inputs, first)
-        return _labelled(first if is_kept else self.large(**inputs), confidence, is_small=is_kept)
-
-    async def aforward(self, **inputs: Any) -> dspy.Prediction:
-        """Answer without blocking the event loop, if `accepts` does not."""
-        try:
-            first = await self.small.acall(**inputs)
-        except AdapterParseError:
-            first = None
-        confidence, is_kept = self._trust(inputs, first)
-        return _labelled(first if is_kept else await self.large.acall(**inputs), confidence, is_small=is_kept)
-
-    def _trust(self, inputs: Mapping[str, Any], first: dspy.Prediction | None) -> tuple[float, bool]:
-        """Return the confidence in the small program's answer, and whether it is kept."""
-        confidence = 0.0 if first is None else float(self.accepts(inputs, first))
-        return confidence, first is not None and confidence >= self.threshold
+        prediction, answered_by = _parsed(self.small, inputs), "small"
+        confidence = _confidence(self.accepts, inputs, prediction)
+        if prediction is None or confidence < self.threshold:
+            prediction, answered_by = self.large(**inputs), "large"
+        prediction.answered_by, prediction.confidence = answered_by, confidence
+        return prediction
 
 
-def _labelled(prediction: dspy.Prediction, confidence: float, *, is_small: bool) -> dspy.Prediction:
-    prediction.answered_by, prediction.confidence = "small" if is_small else "large", confidence
-    return prediction
+def _parsed(program: dspy.Module, inputs: Mapping[str, Any]) -> dspy.Prediction | None:
+    """Return a program's prediction, or None if the model's reply could not be parsed."""
+    try:
+        return program(**inputs)
+    except AdapterParseError:
+        return None
+
+
+def _confidence(accepts: Accepts, inputs: Mapping[str, Any], prediction: dspy.Prediction | None) -> float:
+    return 0.0 if prediction is None else float(accepts(inputs, prediction))
 
 
 def search_agrees(inputs: Mapping[str, Any], prediction: dspy.Prediction) -> float:
@@ -73,13 +70,156 @@ def search_agrees(inputs: Mapping[str, Any], prediction: dspy.Prediction) -> flo
 
     Returns the best score of an article of that category over the best score of any article.
     """
-    hits = search_articles(inputs["ticket"])
-    known = _categories()
+    hits, known = search_articles(inputs["ticket"]), _categories()
     of_category = [hit.score for hit in hits if known.get(hit.article.id) == prediction.category]
     return max(of_category) / hits[0].score if of_category else 0.0
 
 
-@lru_cache(maxsize=1)
+@cache
 def _categories() -> dict[str, str]:
     """Return each article's category, as the train tickets that it answers have it."""
     return {ticket.article: ticket.category for ticket in desk.tickets("train") if ticket.article}
+
+
+# -- quality against cost -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What both programs made of one example, so that any threshold can be judged without asking again."""
+
+    confidence: float
+    """In the small program's answer; 0 when it could not be parsed."""
+    small_score: float
+    large_score: float
+    small_usd: float
+    large_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One way to answer, measured."""
+
+    name: str
+    quality_score: float
+    """Mean of the metric, 0 to 1."""
+    cost_usd_per_1000: float
+    """For a thousand answers."""
+    error_score: float
+    """Standard error of the quality."""
+    kept_share: float = 0.0
+    """Answers that were the small program's."""
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """What a cascade changes against the large program alone, on the same examples."""
+
+    quality_score: float
+    """Its mean score less that of the large program; below 0 it is worse."""
+    error_score: float
+    """Standard error of that difference: pairs vary less than the two scores do."""
+    saved_share: float
+    """Share of the large program's cost that it saves."""
+
+
+def ask_both(
+    small: dspy.Module,
+    large: dspy.Module,
+    examples: Iterable[dspy.Example],
+    *,
+    accepts: Accepts,
+    metric: Metric,
+) -> list[Outcome]:
+    """Call both programs once on every example, one after the other, and score what they answer.
+
+    An answer that cannot be parsed scores 0, is not trusted, and is paid for.
+    """
+
+    def judged(example: dspy.Example) -> Outcome:
+        inputs = dict(example.inputs())
+        (first, small_usd), (second, large_usd) = (_paid(program, inputs) for program in (small, large))
+        small_score, large_score = (float(metric(example, each)) if each else 0.0 for each in (first, second))
+        confidence = _confidence(accepts, inputs, first)
+        return Outcome(confidence, small_score, large_score, small_usd, large_usd)
+
+    return [judged(example) for example in examples]
+
+
+def _paid(program: dspy.Module, inputs: Mapping[str, Any]) -> tuple[dspy.Prediction | None, float]:
+    """Return the prediction, None if the reply could not be parsed, and what it cost in dollars."""
+    with PerformanceMonitor() as monitor:
+        prediction = _parsed(program, inputs)
+    return prediction, monitor.report().usage.cost_usd
+
+
+def each_alone(seen: Sequence[Outcome]) -> tuple[Point, Point]:
+    """Return the small program alone and the large one alone."""
+    small, large = ([each.small_score for each in seen], [each.large_score for each in seen])
+    return (
+        Point("small alone", *_means(small, [each.small_usd for each in seen]), kept_share=1.0),
+        Point("large alone", *_means(large, [each.large_usd for each in seen])),
+    )
+
+
+def cascade_at(seen: Sequence[Outcome], threshold: float) -> Point:
+    """Return what a cascade over these outcomes scores and costs at a threshold."""
+    kept = [each.confidence >= threshold for each in seen]
+    pairs = list(zip(seen, kept, strict=True))
+    scores = [each.small_score if is_kept else each.large_score for each, is_kept in pairs]
+    costs_usd = [each.small_usd + (0.0 if is_kept else each.large_usd) for each, is_kept in pairs]
+    name, share = f"cascade {threshold:.2g}", sum(kept) / len(kept)
+    return Point(name, *_means(scores, costs_usd), kept_share=share, threshold=threshold)
+
+
+def cascade_gain(seen: Sequence[Outcome], threshold: float) -> Gain:
+    """Compare a cascade at `threshold` with the large program, answer by answer."""
+    (_, large), cascade = each_alone(seen), cascade_at(seen, threshold)
+    changes = [each.small_score - each.large_score if each.confidence >= threshold else 0.0 for each in seen]
+    quality, _, error = _means(changes, [0.0])
+    return Gain(quality, error, 1 - cascade.cost_usd_per_1000 / large.cost_usd_per_1000)
+
+
+def _means(scores: Sequence[float], costs_usd: Sequence[float]) -> tuple[float, float, float]:
+    """Return the mean score, the cost of a thousand answers, and the standard error of the mean score."""
+    error = np.std(scores, ddof=min(1, len(scores) - 1)) / len(scores) ** 0.5
+    return float(np.mean(scores)), float(1000 * np.mean(costs_usd)), float(error)
+
+
+def pareto(points: Iterable[Point]) -> list[Point]:
+    """Return the points that no other beats in both, from the cheapest up.
+
+    >>> cheap, good, bad = Point("a", 0.5, 1, 0), Point("b", 0.8, 3, 0), Point("c", 0.7, 4, 0)
+    >>> [point.name for point in pareto([bad, good, cheap])]
+    ['a', 'b']
+    """
+    front: list[Point] = []
+    for point in sorted(points, key=lambda point: (point.cost_usd_per_1000, -point.quality_score)):
+        if not front or point.quality_score > front[-1].quality_score:
+            front.append(point)
+    return front
+
+
+def draw_pareto(points: Sequence[Point], *, title: str) -> Any:
+    """Return a matplotlib figure: quality over cost, with standard errors and the front as a line."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
+    front, all_points = (
+        np.array([(each.cost_usd_per_1000, 100 * each.quality_score) for each in some])
+        for some in (pareto(points), points)
+    )
+    errors = [100 * point.error_score for point in points]
+    axes.plot(*front.T, color="#d9a441", linewidth=2.5, label="nothing beats these", zorder=1)
+    axes.errorbar(*all_points.T, yerr=errors, fmt="o", color="#3b6ea5", ecolor="#9db7d2", capsize=3, zorder=2)
+    named = [point for point in points if point in pareto(points) or point.threshold is None]
+    for at, point in enumerate(sorted(named, key=lambda point: point.cost_usd_per_1000)):
+        side, va = (1, "bottom") if at % 2 else (-1, "top")  # in turn, so that names do not overlap
+        end = (point.cost_usd_per_1000, 100 * (point.quality_score + side * point.error_score))
+        look = {"textcoords": "offset points", "ha": "center", "va": va, "fontsize": 8}
+        axes.annotate(point.name, end, xytext=(0, 4 * side), **look)
+    axes.set(xlabel="dollars per 1,000 answers", ylabel="right answers (%)", title=title)
+    axes.margins(x=0.08, y=0.15)
+    axes.legend(fontsize=8, loc="lower right")
+    return figure

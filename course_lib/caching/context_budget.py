@@ -38,12 +38,6 @@ class Fitted:
     """First line of each text that lost something -> how many of its tokens were left out."""
     tokens: int
     """Of the context and the question together."""
-    budget_tokens: int
-
-    def __str__(self) -> str:
-        lines = [f"{self.tokens:,} of {self.budget_tokens:,} tokens, {len(self.context)} texts"]
-        lines += [f"dropped {lost:,} tokens of {text!r}" for text, lost in self.dropped.items()]
-        return "\n".join(lines)
 
 
 def fit(context: Sequence[str], *, budget_tokens: int, question: str) -> Fitted:
@@ -57,33 +51,28 @@ def fit(context: Sequence[str], *, budget_tokens: int, question: str) -> Fitted:
     """
     left = budget_tokens - tokens.count(question)
     if left < 0:
-        raise BudgetError(
-            f"the question has {tokens.count(question)} tokens, more than the budget of {budget_tokens}; "
-            "it is never cut, so raise the budget or refuse the question"
-        )
-    wanted = frozenset(terms(question))
+        raise BudgetError(f"the question is never cut, and alone is {-left} tokens over the budget")
     kept: list[str] = []
     dropped: dict[str, int] = {}
     for text in context:
         size = tokens.count(text)
-        part = text if size <= left else _shortened(text, left, wanted)
-        part_size = tokens.count(part)
-        left -= part_size
+        part = text if size <= left else _shortened(text, left, question)
+        left -= tokens.count(part)
         if part:
             kept.append(part)
         if part != text:
-            dropped[text.partition("\n")[0]] = size - part_size
-    return Fitted(kept, dropped, budget_tokens - left, budget_tokens)
+            dropped[text.partition("\n")[0]] = size - tokens.count(part)
+    return Fitted(kept, dropped, budget_tokens - left)
 
 
-def _shortened(text: str, room: int, wanted: frozenset[str]) -> str:
+def _shortened(text: str, room: int, question: str) -> str:
     """Return the first line and the best sentences of `text` within `room` tokens, or nothing."""
+    wanted = set(terms(question))
     head, _, body = text.partition("\n")
     sentences = [part.strip() for part in _SENTENCE_END.split(body) if part.strip()]
-    best_first = sorted(range(len(sentences)), key=lambda at: (-len(wanted & set(terms(sentences[at]))), at))
     chosen: set[int] = set()
     best = ""
-    for at in best_first:
+    for at in sorted(range(len(sentences)), key=lambda at: -len(wanted & set(terms(sentences[at])))):
         candidate = _joined(head, sentences, chosen | {at})
         if tokens.count(candidate) <= room:
             chosen.add(at)
@@ -112,18 +101,8 @@ class AnswerWithin(dspy.Module):
 
     def forward(self, question: str) -> dspy.Prediction:
         """Answer one question."""
-        fitted = self._fit(question, self.find(question=question))
-        return _with(fitted, self.answer(question=question, context=fitted.context))
-
-    async def aforward(self, question: str) -> dspy.Prediction:
-        """Answer one question without blocking the event loop."""
-        fitted = self._fit(question, await self.find.acall(question=question))
-        return _with(fitted, await self.answer.acall(question=question, context=fitted.context))
-
-    def _fit(self, question: str, found: dspy.Prediction) -> Fitted:
-        return fit(found.context, budget_tokens=self.budget_tokens, question=question)
-
-
-def _with(fitted: Fitted, prediction: dspy.Prediction) -> dspy.Prediction:
-    prediction.fitted = fitted
-    return prediction
+        found = self.find(question=question)
+        fitted = fit(found.context, budget_tokens=self.budget_tokens, question=question)
+        prediction = self.answer(question=question, context=fitted.context)
+        prediction.fitted = fitted
+        return prediction

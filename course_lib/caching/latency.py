@@ -16,17 +16,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partialmethod
+from itertools import cycle
 from typing import Any
 
 import dspy
+import numpy as np
 from dspy.utils.callback import BaseCallback
 
 from course_lib import lm
 from course_lib.errors import CourseError
 from course_lib.measure import PerformanceMonitor
-
-_WAIT_S, _WAITS = 0.005, 40  # a request is entered in the ledger just after its last byte
-_SAME_S = 1e-4
 
 FORMAT, LOOK_UP, CLIENT, FIRST, WRITING, PARSE, REST = (
     "format the prompt",
@@ -49,20 +48,17 @@ class Budget:
 
     parts_ms: dict[str, float]
     """In the order in which they begin; DSPy's own rest, the only part that is not measured, comes last."""
-    total_ms: float
-    """From the program's beginning to its end."""
-    requests: int
-    """Requests at the endpoint: 0 when the answer came from a cache."""
-    prediction: Any
-    """What the program returned."""
+
+    @property
+    def total_ms(self) -> float:
+        """From the program's beginning to its end."""
+        return sum(self.parts_ms.values())
 
     def __str__(self) -> str:
-        width = max(map(len, self.parts_ms))
         lines = [
-            f"{name:<{width}}  {ms:>8.2f} ms  {ms / self.total_ms:>6.1%}"
-            for name, ms in self.parts_ms.items()
+            f"{name:28}  {ms:>8.2f} ms  {ms / self.total_ms:>6.1%}" for name, ms in self.parts_ms.items()
         ]
-        return "\n".join([*lines, f"{'all':<{width}}  {self.total_ms:>8.2f} ms"])
+        return "\n".join([*lines, f"{'all':28}  {self.total_ms:>8.2f} ms"])
 
     __repr__ = __str__
 
@@ -80,14 +76,13 @@ def latency_budget(program: dspy.Module, **inputs: Any) -> Budget:
     before = lm.ledger().requests
     spans = _Spans()
     with (
-        _timed_cache() as cache_spans,
+        spans.timed_cache(),
         dspy.context(callbacks=[*dspy.settings.callbacks, spans]),
         PerformanceMonitor() as monitor,
     ):
-        answered = list(dspy.streamify(_Wrapped(program), async_streaming=False)(**inputs))[-1]
+        list(dspy.streamify(_Wrapped(program), async_streaming=False)(**inputs))
     calls = _calls_since(before, monitor.report().calls - monitor.report().cached)
-    parts_ms = _parts_ms(spans, cache_spans, calls)
-    return Budget(parts_ms, sum(parts_ms.values()), len(calls), answered.result)
+    return Budget(_parts_ms(spans, calls))
 
 
 class _Wrapped(dspy.Module):
@@ -102,32 +97,26 @@ class _Wrapped(dspy.Module):
 
 
 def _calls_since(before: int, expected: int) -> Sequence[lm.Call]:
-    for _ in range(_WAITS):
+    for _ in range(40):  # a request is entered in the ledger just after its last byte
         ledger = lm.ledger(since=before)
         if ledger.requests >= expected and not ledger.under_way:
-            break
-        time.sleep(_WAIT_S)
-    if ledger.requests < expected:
-        raise LatencyError(
-            f"the program made {expected} calls of a model, the course's endpoint saw {ledger.requests}; "
-            "measure it on a model of lm.connect()"
-        )
-    return ledger.calls
+            return ledger.calls
+        time.sleep(0.005)
+    raise LatencyError(
+        f"the program made {expected} calls of a model, the course's endpoint saw {ledger.requests}; "
+        "measure it on a model of lm.connect()"
+    )
 
 
-def _parts_ms(spans: _Spans, cache_spans: Sequence[Span], calls: Sequence[lm.Call]) -> dict[str, float]:
+def _parts_ms(spans: _Spans, calls: Sequence[lm.Call]) -> dict[str, float]:
     at_model = spans.of("lm")
-    if sum(end - begin for begin, end in at_model) > _ms(at_model) / 1000 + _SAME_S:
-        raise LatencyError(
-            "the program has several model calls under way at once, so their times overlap; "
-            "measure one of its steps instead"
-        )
-    looking_ms = _ms(_within(cache_spans, at_model))
+    if sum(end - begin for begin, end in at_model) * 1000 > _ms(at_model) + 0.1:
+        raise LatencyError("several model calls are made at once and overlap; measure one of the steps")
+    looking_ms = _ms([span for span in spans.of("cache") if _is_within(span, at_model)])
     # Server and client stop their watches a moment apart; the client's is the one that must add up.
     served_ms = min(sum(call.duration_ms for call in calls), _ms(at_model) - looking_ms)
     first_ms = min(sum(call.ttft_ms for call in calls), served_ms)
-    parts = {name: _ms(steps) for name, steps in spans.steps_without_model().items()}
-    parts |= {
+    parts = spans.steps_ms() | {
         FORMAT: _ms(spans.of("format")),
         LOOK_UP: looking_ms,
         CLIENT: _ms(at_model) - looking_ms - served_ms,
@@ -135,7 +124,7 @@ def _parts_ms(spans: _Spans, cache_spans: Sequence[Span], calls: Sequence[lm.Cal
         WRITING: served_ms - first_ms,
         PARSE: _ms(spans.of("parse")),
     }
-    return parts | {REST: _ms([spans.root()]) - sum(parts.values())}
+    return parts | {REST: _ms(spans.of("module")) - sum(parts.values())}
 
 
 # -- spans ----------------------------------------------------------------------------------------------
@@ -153,8 +142,8 @@ def _ms(spans: Sequence[Span]) -> float:
     return covered_s * 1000
 
 
-def _within(spans: Sequence[Span], outer: Sequence[Span]) -> list[Span]:
-    return [span for span in spans if any(begin <= span[0] and span[1] <= end for begin, end in outer)]
+def _is_within(span: Span, outer: Sequence[Span]) -> bool:
+    return any(begin <= span[0] and span[1] <= end for begin, end in outer)
 
 
 class _Spans(BaseCallback):
@@ -164,22 +153,18 @@ class _Spans(BaseCallback):
         self._open: dict[str, tuple[str, str, float]] = {}
         self._spans: list[tuple[str, str, Span]] = []
 
-    def of(self, kind: str) -> list[Span]:
-        """Return the spans of a kind."""
-        return [span for of_kind, _, span in self._spans if of_kind == kind]
+    def of(self, *kinds: str) -> list[Span]:
+        """Return the spans of these kinds."""
+        return [span for kind, _, span in self._spans if kind in kinds]
 
-    def root(self) -> Span:
-        """Return the span of the whole program."""
-        return max(self.of("module"), key=lambda span: span[1] - span[0])
-
-    def steps_without_model(self) -> dict[str, list[Span]]:
-        """Return the modules and tools in which no model is called, such as a search, by class."""
-        asking = self.of("lm") + self.of("format") + self.of("parse")
+    def steps_ms(self) -> dict[str, float]:
+        """Return how long the modules and tools took in which no model is called, such as a search."""
+        asking = [*self.of("lm", "format", "parse"), min(self.of("module"))]
         steps: dict[str, list[Span]] = {}
         for kind, name, span in sorted(self._spans, key=lambda each: each[2]):
-            if kind in {"module", "tool"} and span != self.root() and not _within(asking, [span]):
+            if kind in {"module", "tool"} and not any(_is_within(each, [span]) for each in asking):
                 steps.setdefault(name, []).append(span)
-        return steps
+        return {name: _ms(spans) for name, spans in steps.items()}
 
     def _begin(self, kind: str, *, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002
         self._open[call_id] = kind, type(instance).__name__, time.perf_counter()
@@ -195,27 +180,25 @@ class _Spans(BaseCallback):
     on_adapter_parse_start = partialmethod(_begin, "parse")
     on_module_end = on_tool_end = on_lm_end = on_adapter_format_end = on_adapter_parse_end = _end
 
-
-@contextmanager
-def _timed_cache() -> Iterator[list[Span]]:
-    """Put a stopwatch on `get` and `put` of dspy.cache."""
-    cache, spans = dspy.cache, list[Span]()
-
-    def timed(method: Callable[..., Any]) -> Callable[..., Any]:
+    def _timed(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
             begun_s = time.perf_counter()
             try:
                 return method(*args, **options)
             finally:
-                spans.append((begun_s, time.perf_counter()))
+                self._spans.append(("cache", "", (begun_s, time.perf_counter())))
 
         return call
 
-    cache.get, cache.put = timed(cache.get), timed(cache.put)
-    try:
-        yield spans
-    finally:
-        del cache.get, cache.put  # what the class has comes to light again
+    @contextmanager
+    def timed_cache(self) -> Iterator[None]:
+        """Put a stopwatch on `get` and `put` of dspy.cache."""
+        cache = dspy.cache
+        cache.get, cache.put = self._timed(cache.get), self._timed(cache.put)
+        try:
+            yield
+        finally:
+            del cache.get, cache.put  # what the class has comes to light again
 
 
 _COLOURS = ("#3b6ea5", "#d9a441", "#6b9e78", "#b5651d", "#7d7d7d", "#c9ced6", "#8a5a83", "#e5c9a8")
@@ -226,17 +209,16 @@ def draw_latency_budget(budgets: Mapping[str, Budget]) -> Any:
     """Return a matplotlib figure: a stacked bar per named budget, one pattern and colour per part."""
     import matplotlib.pyplot as plt
 
-    names = list(dict.fromkeys(part for budget in budgets.values() for part in budget.parts_ms))
     figure, axes = plt.subplots(figsize=(9, 1.3 + 0.55 * len(budgets)), layout="constrained")
-    for at, (title, budget) in enumerate(budgets.items()):
-        left_ms = 0.0
-        for number, name in enumerate(names):
-            ms = max(0.0, budget.parts_ms.get(name, 0.0))
-            look = {"color": _COLOURS[number % 8], "hatch": _HATCHES[number % 8], "edgecolor": "white"}
-            axes.barh([title], [ms], left=left_ms, label=name if at == 0 else None, **look)
-            left_ms += ms
-        whole = f"{budget.total_ms:,.0f} ms"
-        axes.annotate(whole, (left_ms, at), xytext=(4, 0), textcoords="offset points", va="center")
+    left_ms = np.zeros(len(budgets))
+    names = dict.fromkeys(part for budget in budgets.values() for part in budget.parts_ms)
+    for name, colour, hatch in zip(names, cycle(_COLOURS), cycle(_HATCHES), strict=False):
+        ms = np.array([max(0.0, budget.parts_ms.get(name, 0.0)) for budget in budgets.values()])
+        axes.barh([*budgets], ms, left=left_ms, label=name, color=colour, hatch=hatch, edgecolor="white")
+        left_ms += ms
+    for at, budget in enumerate(budgets.values()):
+        whole, end = f"{budget.total_ms:,.0f} ms", (left_ms[at], at)
+        axes.annotate(whole, end, xytext=(4, 0), textcoords="offset points", va="center")
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.set_xlabel("milliseconds")

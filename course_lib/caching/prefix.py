@@ -25,12 +25,7 @@ from typing import Any
 import dspy
 from dspy.utils.callback import BaseCallback
 
-from course_lib.errors import CourseError
 from course_lib.lm.endpoint import prefixes
-
-
-class PrefixError(CourseError):
-    """There is nothing to compare, or no such field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,47 +48,31 @@ class SharedPrefix:
         )
 
 
-@dataclass(slots=True)
-class _Prompt:
-    body: dict[str, Any]
-    """What goes to the provider and counts for its cache."""
-    made_of: Mapping[str, Any]
-    """Signature, demos and inputs that the adapter was given; empty for a call without adapter."""
-
-    def parts(self) -> dict[str, Any]:
-        """Return what the prompt is made of by name, in the order in which it is written."""
-        messages = self.body["messages"]
-        named = {"the tools": self.body.get("tools"), "the schema": self.body.get("response_format")}
-        if self.made_of:
-            fields = self.made_of["signature"].input_fields
-            named["the instructions"] = self.made_of["signature"].instructions
-            if messages[0]["role"] in {"system", "developer"}:
-                named["the description of the fields"] = messages[0]
-            for number, demo in enumerate(self.made_of.get("demos") or (), 1):
-                named |= {f"demo {number}, field `{name}`": value for name, value in demo.items()}
-            # A history becomes messages, which stand before all other fields.
-            for name in sorted(fields, key=lambda name: fields[name].annotation is not dspy.History):
-                named[f"input field `{name}`"] = self.made_of["inputs"].get(name)
-        return named | {f"message {at} ({each['role']})": each for at, each in enumerate(messages, 1)}
-
-
 class _Recorder(BaseCallback):
-    """Keeps the prompts of a program's run, with what they were made of."""
+    """Keeps the prompts of a program's run: what is sent, and its parts by name in the order written."""
 
     def __init__(self) -> None:
-        self.prompts: list[_Prompt] = []
-        self._made_of: Mapping[str, Any] = {}
+        self.prompts: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self._parts: dict[str, Any] = {}
 
     def on_adapter_format_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002
-        self._made_of = inputs
+        signature, demos = inputs["signature"], inputs.get("demos") or ()
+        self._parts = {"the instructions": signature.instructions}
+        self._parts["the description of the fields"] = [str(field) for field in signature.fields.values()]
+        for number, demo in enumerate(demos, 1):
+            self._parts |= {f"demo {number}, field `{name}`": value for name, value in demo.items()}
+        # A history becomes messages, which stand before all other fields.
+        fields = signature.input_fields
+        for name in sorted(fields, key=lambda name: fields[name].annotation is not dspy.History):
+            self._parts[f"input field `{name}`"] = inputs["inputs"].get(name)
 
     def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002
-        options = {**getattr(instance, "kwargs", {}), **inputs, **(inputs.get("kwargs") or {})}
         messages = inputs.get("messages") or [{"role": "user", "content": inputs.get("prompt") or ""}]
-        extras = {name: options.get(name) for name in ("tools", "response_format")}
-        body = {name: _plain(value) for name, value in extras.items() if value is not None}
-        self.prompts.append(_Prompt({"messages": messages, **body}, self._made_of))
-        self._made_of = {}
+        options = {**inputs, **(inputs.get("kwargs") or {})}
+        sent = {name: options[name] for name in ("tools", "response_format") if options.get(name) is not None}
+        body = {name: _plain(value) for name, value in sent.items()} | {"messages": messages}
+        self.prompts.append((body, self._parts | body))
+        self._parts = {}
 
 
 def _plain(value: Any) -> Any:
@@ -108,54 +87,32 @@ def shared_prefixes(program: Any, first: Mapping[str, Any], second: Mapping[str,
     """Run a program on two inputs and compare the prompts that it makes, the n-th with the n-th.
 
     The program runs as always, with the model that is configured, so on a paid model this costs two runs.
-
-    Raises:
-        PrefixError: when one of the runs makes no prompt.
     """
-    runs = [_prompts(program, inputs) for inputs in (first, second)]
-    if not all(runs):
-        raise PrefixError(
-            f"{type(program).__name__} made no prompt on these inputs; is a model called at all?"
-        )
-    return [_compared(one, other) for one, other in zip(*runs, strict=False)]
+    runs = []
+    for inputs in (first, second):
+        recorder = _Recorder()
+        with dspy.context(callbacks=[*dspy.settings.callbacks, recorder]):
+            program(**inputs)
+        runs.append(recorder.prompts)
+    return [_compared(*one, *other) for one, other in zip(*runs, strict=False)]
 
 
-def _prompts(program: Any, inputs: Mapping[str, Any]) -> list[_Prompt]:
-    recorder = _Recorder()
-    with dspy.context(callbacks=[*dspy.settings.callbacks, recorder]):
-        program(**inputs)
-    return recorder.prompts
-
-
-def _compared(one: _Prompt, other: _Prompt) -> SharedPrefix:
-    shared_tokens = prefixes.shared_tokens(one.body, other.body)
-    return SharedPrefix(
-        prompt_tokens=prefixes.shared_tokens(other.body, other.body),
-        shared_tokens=shared_tokens,
-        cached_tokens=prefixes.cacheable_tokens(shared_tokens),
-        broken_by=_first_difference(one.parts(), other.parts()),
-    )
-
-
-def _first_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    shorter, longer = sorted((one, other), key=len)  # by the longer one's order, so that a demo more is found
-    names = (name for name in {**longer, **shorter} if one.get(name) != other.get(name))
-    return next(names, "nothing")
+def _compared(
+    first: dict[str, Any], one: dict[str, Any], second: dict[str, Any], other: dict[str, Any]
+) -> SharedPrefix:
+    names = max(one, other, key=len)  # by the longer one's order, so that a demo more is found
+    broken_by = next((name for name in names if one.get(name) != other.get(name)), "nothing")
+    shared_tokens, prompt_tokens = (prefixes.shared_tokens(body, second) for body in (first, second))
+    return SharedPrefix(prompt_tokens, shared_tokens, prefixes.cacheable_tokens(shared_tokens), broken_by)
 
 
 def changing_last(signature: Any, *names: str) -> Any:
     """Return the signature with these input fields after all others, in the order given.
 
-    Raises:
-        PrefixError: when it has no input field of such a name.
-
     >>> list(changing_last(dspy.Signature("ticket, policies -> answer"), "ticket").input_fields)
     ['policies', 'ticket']
     """
     for name in names:
-        field = signature.input_fields.get(name)
-        if field is None:
-            known = ", ".join(signature.input_fields)
-            raise PrefixError(f"{signature.__name__} has no input field {name!r}; it has: {known}")
+        field = signature.input_fields[name]
         signature = signature.delete(name).append(name, field, field.annotation)
     return signature

@@ -1,23 +1,38 @@
-"""Seeded traffic against a real cache tier under a clock of its own: the hit rate as it is measured.
+"""An LRU cache's hit rate, predicted by Che's approximation and measured with seeded traffic.
 
 Main path: Traffic(skew=1.0, answers=1000, ...) -> measured(traffic, cache_bytes) beside predicted(...).
 
-Requests are Poisson, answers are picked by Zipf's law, sizes are log-normal and have nothing to do with
-popularity. Nothing sleeps: the clock jumps from request to request, so a day of traffic takes a moment.
+Measured: requests are Poisson, answers are picked by Zipf's law, sizes are log-normal and have nothing to do
+with popularity. Nothing sleeps: the clock jumps from request to request of a real MemoryTier.
+
+Predicted: in a large cache, the time from an answer's last use until it is crowded out is nearly the same for
+all, the characteristic time T. An answer asked for at rate r is then in the cache with probability
+1 - exp(-r T), and T is the time at which the expected bytes just fill the cache.
+
+With a time to live D counted from insertion, a stay ends at the first gap longer than T or at age D. With M
+hits to one miss, the share of hits is M / (1 + M). Without T, M is r D; without D, it is exp(r T) - 1. With
+both, hits come at rate r up to age T; of those that would come later, 1 - exp(-a (age - T)) have come by an
+age, where a follows from the rate r (1 - exp(-r T)) just after T: within half a point of the exact value.
+Source: H. Che, Y. Tung, Z. Wang, "Hierarchical Web caching systems", IEEE JSAC 20(7), 2002 (the idea);
+C. Fricker, P. Robert, J. Roberts, "A versatile and accurate approximation for LRU cache performance", ITC 24,
+2012 (why it works, and sizes); D. Berger, P. Gland, S. Singla, F. Ciucu, "Exact analysis of TTL cache
+networks", Performance Evaluation 79, 2014 (the exact value with both).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import exp, inf, log
 from types import SimpleNamespace
 
 import numpy as np
+import numpy.typing as npt
 
-from course_lib.caching import che
-from course_lib.caching.che import Floats
 from course_lib.caching.memory import MemoryTier
 
+Floats = npt.NDArray[np.float64]
+_MAX_EXPONENT = 600.0
 SIZE_MEDIAN_BYTES, SIZE_SPREAD = 900, 0.6
 """Of an answer; the spread is the standard deviation of the logarithm."""
 
@@ -38,13 +53,13 @@ class Traffic:
 
     def rates_per_s(self) -> Floats:
         """Return each answer's requests per second, the most popular first."""
-        return che.zipf(self.answers, self.skew) * self.rate_per_s
+        return zipf(self.answers, self.skew) * self.rate_per_s
 
 
 def predicted(traffic: Traffic, cache_bytes: float) -> float:
     """Return the share of hits by Che's approximation."""
     sizes = entry_bytes(traffic.answers, traffic.seed)
-    return che.predict(traffic.rates_per_s(), sizes, cache_bytes=cache_bytes, ttl_s=traffic.ttl_s)
+    return predict(traffic.rates_per_s(), sizes, cache_bytes=cache_bytes, ttl_s=traffic.ttl_s)
 
 
 def measured(traffic: Traffic, cache_bytes: int, *, requests: int = 6_000, warm_up: int = 2_000) -> float:
@@ -87,7 +102,7 @@ def _requests(traffic: Traffic, count: int) -> list[tuple[float, int]]:
     """Return (second, answer) of each request, the same for every cache that is measured under it."""
     rng = np.random.default_rng([traffic.seed, 1])
     seconds = rng.exponential(1 / traffic.rate_per_s, count).cumsum()
-    steps = che.zipf(traffic.answers, traffic.skew).cumsum()
+    steps = zipf(traffic.answers, traffic.skew).cumsum()
     answers = np.minimum(steps.searchsorted(rng.random(count)), traffic.answers - 1)
     return list(zip(seconds.tolist(), answers.tolist(), strict=True))
 
@@ -113,3 +128,63 @@ def _fill(tier: MemoryTier, clock: SimpleNamespace, traffic: Traffic, cache_byte
         clock.now_s = -float(used_s[answer])
         ttl_s = None if traffic.ttl_s is None else float(left_s[answer] + used_s[answer])
         tier.put(keys[answer], values[answer], ttl_s=ttl_s)
+
+
+# -- Che's approximation ---------------------------------------------------------------------------------
+
+
+def zipf(count: int, skew: float) -> Floats:
+    """Return the shares of traffic of `count` answers: the i-th as 1 / i ** skew, summing to 1.
+
+    >>> [round(float(share), 3) for share in zipf(3, 1.0)]
+    [0.545, 0.273, 0.182]
+    """
+    weights = np.arange(1, count + 1, dtype=np.float64) ** -skew
+    shares: Floats = weights / weights.sum()
+    return shares
+
+
+def predict(rates_per_s: Floats, sizes_bytes: Floats, *, cache_bytes: float, ttl_s: float | None) -> float:
+    """Predict the hit rate of an LRU cache: the share of requests that find their answer, from 0 to 1.
+
+    `rates_per_s` and `sizes_bytes` have a number for each answer; `ttl_s` counts from insertion, None: none.
+    """
+    life_s = inf if ttl_s is None else ttl_s
+    fits = sizes_bytes <= cache_bytes  # what is larger than the cache is never kept
+    rates, sizes = rates_per_s[fits], sizes_bytes[fits]
+    time_s = _characteristic_s(rates, sizes, cache_bytes, life_s)
+    return float(rates @ _hit_shares(rates, time_s, life_s) / rates_per_s.sum())
+
+
+def _hit_shares(rates: Floats, time_s: float, ttl_s: float) -> Floats:
+    hits = np.minimum(_hits_per_stay(rates, time_s, ttl_s), 1e300)
+    return np.asarray(hits / (1 + hits))
+
+
+def _hits_per_stay(rates: Floats, time_s: float, ttl_s: float) -> Floats:
+    """Return M of the module's description: the expected hits between two misses of each answer."""
+    if ttl_s <= time_s:
+        return rates * ttl_s
+    per_time = np.minimum(rates * time_s, _MAX_EXPONENT)
+    later = np.expm1(per_time) - per_time  # hits after T, were there no time to live
+    rate_per_s = -rates * np.expm1(-per_time)
+    is_within = -np.expm1(-rate_per_s * (ttl_s - time_s) / np.maximum(later, 1e-300))
+    return np.asarray(per_time + later * is_within)
+
+
+def _characteristic_s(rates: Floats, sizes: Floats, cache_bytes: float, ttl_s: float) -> float:
+    """Find the T at which the expected live bytes fill the cache, by halving an interval of its logarithm."""
+
+    def fills(time_s: float) -> bool:
+        return bool(sizes @ _hit_shares(rates, time_s, ttl_s) > cache_bytes)
+
+    if not fills(inf):
+        return inf
+    low = log(cache_bytes / float(rates @ sizes))  # nothing is in there more often than it is asked for
+    high = low + 1.0
+    while not fills(exp(high)):
+        high += 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (low, middle) if fills(exp(middle)) else (middle, high)
+    return exp(low)

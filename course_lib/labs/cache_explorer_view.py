@@ -1,7 +1,7 @@
 """Cache explorer: the hit rate that theory predicts, drawn over the one that a real cache tier measures.
 
 Main path: cache_explorer() shows it; explore(...) returns one picture, print() writes it.
-Source: caching/che.py predicts; caching/traffic.py measures, on MemoryTier; lm/prices.py has the money.
+Source: caching/traffic.py predicts, and measures on MemoryTier; lm/prices.py has the money.
 """
 
 from __future__ import annotations

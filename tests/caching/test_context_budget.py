@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import dspy
 import pytest
 from hypothesis import given, settings
@@ -63,7 +61,6 @@ def test_better_texts_are_served_first_and_losses_are_named():
 
     assert fitted.context == FOUND[:1]
     assert fitted.dropped == {text.partition("\n")[0]: tokens.count(text) for text in FOUND[1:]}
-    assert all(repr(text) in str(fitted) for text in fitted.dropped)
 
 
 def test_a_question_over_the_budget_is_refused_not_cut():
@@ -71,7 +68,7 @@ def test_a_question_over_the_budget_is_refused_not_cut():
         fit(FOUND, budget_tokens=3, question=QUESTION)
 
 
-def test_the_desk_answers_within_its_budget_also_in_a_loop(simulator):
+def test_the_desk_answers_within_its_budget(simulator):
     program = AnswerWithin(200)
 
     answer = program(question=QUESTION)
@@ -81,14 +78,3 @@ def test_the_desk_answers_within_its_budget_also_in_a_loop(simulator):
     assert answer.fitted.dropped
     (call,) = lm.ledger().calls
     assert call.prompt_tokens < 200 + 350  # the format's own words come on top
-    assert asyncio.run(program.acall(question=QUESTION)).fitted == answer.fitted
-
-
-def test_our_count_of_the_context_is_the_endpoints(simulator):
-    """Two prompts that differ in one text differ by that text's tokens, but for the commas around it."""
-    answer = desk.Answer()
-    answer(question=QUESTION, context=FOUND[:1])
-    answer(question=QUESTION, context=FOUND[:2])
-
-    one, two = (call.prompt_tokens for call in lm.ledger().calls)
-    assert two - one == pytest.approx(tokens.count(FOUND[1]), rel=0.05)

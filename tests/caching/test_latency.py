@@ -53,13 +53,11 @@ def test_each_part_is_the_one_that_we_slowed_down_and_the_whole_is_no_more_than_
     assert budget.parts_ms[latency.WRITING] > (call.completion_tokens - 2) / 400 * 1000
     assert budget.parts_ms[latency.LOOK_UP] >= 30
     assert next(iter(budget.parts_ms)) == "FindArticles"
-    assert budget.prediction.citations == ["return-policy"]
 
 
 def test_an_answer_of_the_cache_spends_nothing_at_the_model():
     _, again = (latency_budget(desk.Triage(), ticket=TICKET) for _ in range(2))
 
-    assert again.requests == 0
     assert again.parts_ms[latency.FIRST] == again.parts_ms[latency.WRITING] == 0
 
 
@@ -111,11 +109,11 @@ def test_a_program_that_returns_something_else_is_measured_too_also_in_a_running
     async def cell():
         return latency_budget(Plain(), ticket=TICKET)
 
-    assert asyncio.run(cell()).prediction in desk.CATEGORIES
+    assert asyncio.run(cell()).parts_ms[latency.FIRST] > 115
 
 
 def test_it_prints_and_draws():
-    budget = latency.Budget({latency.FIRST: 75.0, latency.REST: 25.0}, 100.0, 1, None)
+    budget = latency.Budget({latency.FIRST: 75.0, latency.REST: 25.0})
 
     with mpl.rc_context({"backend": "agg"}):
         (axes,) = draw_latency_budget({"one": budget, "two": budget}).axes

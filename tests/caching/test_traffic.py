@@ -1,8 +1,9 @@
+import numpy as np
 import pytest
 
 from course_lib.caching import traffic
 from course_lib.caching.memory import MemoryTier
-from course_lib.caching.traffic import Traffic, entry_bytes, measured, predicted
+from course_lib.caching.traffic import Traffic, entry_bytes, measured, predict, predicted, zipf
 
 
 @pytest.mark.parametrize("ttl_s", [None, 30.0, 600.0])
@@ -40,3 +41,43 @@ def test_sizes_are_those_that_the_tier_counts():
         tier.put(key, value)
 
     assert tier.size_bytes() == entry_bytes(50, 0).sum()
+
+
+def test_a_cache_with_room_for_all_is_bounded_by_time_alone():
+    rates, one = zipf(100, 1.0), np.ones(100)
+
+    assert predict(rates, one, cache_bytes=100, ttl_s=60) == pytest.approx(
+        rates @ (rates * 60 / (1 + rates * 60))
+    )
+    assert predict(rates, one, cache_bytes=100, ttl_s=None) == pytest.approx(1.0)
+
+
+def test_a_shorter_life_and_a_smaller_cache_never_help():
+    rates, one = zipf(500, 1.0), np.ones(500)
+    by_life = [predict(rates, one, cache_bytes=50, ttl_s=life) for life in (1, 5, 20, 60, 300, 3000)]
+    by_room = [predict(rates, one, cache_bytes=room, ttl_s=300) for room in (5, 10, 50, 200, 400)]
+
+    assert by_life == sorted(by_life)
+    assert by_room == sorted(by_room)
+
+
+@pytest.mark.parametrize("rate_per_s", [0.2, 0.9, 2.0, 4.0])
+@pytest.mark.parametrize("ttl_s", [0.5, 1.5, 3.0, 12.0, 40.0])
+def test_the_hits_of_a_stay_are_what_playing_it_out_gives(rate_per_s, ttl_s):
+    rng, players = np.random.default_rng(1), 4000
+    now, hits, alive = np.zeros(players), np.zeros(players), np.ones(players, bool)
+    while alive.any():
+        gap = rng.exponential(1 / rate_per_s, players)
+        now = now + gap
+        alive &= (gap < 1) & (now < ttl_s)
+        hits += alive
+    played = hits.mean() / (1 + hits.mean())
+
+    assert traffic._hit_shares(np.array([rate_per_s]), 1.0, ttl_s)[0] == pytest.approx(played, abs=0.01)
+
+
+def test_what_is_larger_than_the_cache_is_never_a_hit():
+    rates = np.ones(2)
+
+    assert predict(rates, np.array([10.0, 1000.0]), cache_bytes=100, ttl_s=None) == 0.5
+    assert predict(rates, np.array([1000.0, 1000.0]), cache_bytes=100, ttl_s=None) == 0

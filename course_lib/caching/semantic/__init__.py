@@ -12,10 +12,9 @@ Lesson 02, part 4, uses them in this order:
     SemanticCache       tenant first, then cosine, then guards; exercise 2.5 builds a small one
     GUARDS, refusal     the four guards, and the first that refuses a pair, as a `Refusal`
     MiniLM              another instance of the embedding
-    Where               whose answers a call of the cache may see
 
 Names are loaded when first used, since MiniLM needs NumPy and the drawings matplotlib. Errors:
-CalibrationError, SemanticCacheError, UnknownHalfError, WeightsError.
+CalibrationError, SemanticCacheError, WeightsError.
 """
 
 import lazy_loader
@@ -23,11 +22,11 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "cache": ["SemanticCache", "SemanticCacheError", "Where"],
+        "cache": ["SemanticCache", "SemanticCacheError"],
         "calibration": ["CalibrationError", "Report", "calibrate", "measured", "report"],
         "guards": ["GUARDS", "Refusal", "refusal"],
         "minilm": ["MiniLM", "shared"],
-        "pairs": ["Pair", "UnknownHalfError", "labelled_pairs"],
+        "pairs": ["Pair", "labelled_pairs"],
         "plots": ["draw_similarities", "draw_tradeoff"],
         "weights": ["WeightsError"],
     },

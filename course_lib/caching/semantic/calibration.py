@@ -9,13 +9,12 @@ pairs: a threshold chosen for these pairs looks better on them than it is.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
-from course_lib.caching.semantic.guards import GUARDS, Guard, refusal
-from course_lib.caching.semantic.minilm import shared, unit
+from course_lib.caching.semantic.guards import refusal
+from course_lib.caching.semantic.minilm import shared
 from course_lib.caching.semantic.pairs import LABELS, Label, Pair
 from course_lib.errors import CourseError
 
@@ -36,20 +35,37 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share of counted cases with its interval: `count` of `of`."""
+    """A share of counted cases: `count` of `of`."""
 
     count: int
     of: int
-    low: float
-    high: float
 
     @property
     def share(self) -> float:
         """The share itself, 0 to 1."""
         return self.count / self.of if self.of else 0.0
 
+    def interval(self, *, confidence: float = 0.95) -> tuple[float, float]:
+        """Return Wilson's two-sided interval of the true share; without any case, 0 to 1.
+
+        >>> [round(end, 3) for end in Share(2, 40).interval()]
+        [0.014, 0.165]
+        """
+        if not self.of:
+            return 0.0, 1.0
+        z = NormalDist().inv_cdf((1 + confidence) / 2)
+        share, extra = self.share, z * z / self.of
+        middle = share + extra / 2
+        half_width = math.sqrt(share * (1 - share) * extra + extra * extra / 4)
+        return (middle - half_width) / (1 + extra), (middle + half_width) / (1 + extra)
+
+    def upper_bound(self) -> float:
+        """Return what the true share is under with 95 % confidence: the end of a one-sided interval."""
+        return self.interval(confidence=0.9)[1]
+
     def __str__(self) -> str:
-        return f"{self.count} of {self.of}: {self.share:.1%} ({self.low:.1%} to {self.high:.1%})"
+        low, high = self.interval()
+        return f"{self.count} of {self.of}: {self.share:.1%} ({low:.1%} to {high:.1%})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +83,7 @@ class Report:
     @property
     def precision(self) -> float:
         """Right answers among those served, 0 to 1; it depends on how many pairs of each label there are."""
-        wrong = self.false_hits.count + self.unrelated_hits.count
-        served = self.hits.count + wrong
+        served = self.hits.count + self.false_hits.count + self.unrelated_hits.count
         return self.hits.count / served if served else 1.0
 
     def __str__(self) -> str:
@@ -81,15 +96,11 @@ class Report:
         )
 
 
-def measured(
-    pairs: Sequence[Pair],
-    embed: Callable[[Sequence[str]], Any] | None = None,
-    guards: Sequence[Guard] = GUARDS,
-) -> list[Row]:
-    """Return similarity and refusal of each pair; `embed` None is MiniLM."""
-    vectors = unit((embed or shared())([text for pair in pairs for text in (pair.asked, pair.cached)]))
+def measured(pairs: Sequence[Pair]) -> list[Row]:
+    """Return each pair with the cosine of its questions and the guard that refuses it."""
+    vectors = shared()([text for pair in pairs for text in (pair.asked, pair.cached)])
     near = (vectors[0::2] * vectors[1::2]).sum(axis=1)
-    refusals = [refusal(pair.asked, pair.cached, guards=guards) for pair in pairs]
+    refusals = [refusal(pair.asked, pair.cached) for pair in pairs]
     return [
         Row(pair, similarity, refused.guard if refused else "")
         for pair, similarity, refused in zip(pairs, near.tolist(), refusals, strict=True)
@@ -97,24 +108,23 @@ def measured(
 
 
 def report(rows: Sequence[Row], threshold: float, *, is_guarded: bool = True) -> Report:
-    """Count what would be served at this threshold, with 95 % intervals."""
-    return Report(threshold, is_guarded, *(_served(rows, label, threshold, is_guarded) for label in LABELS))
+    """Count what would be served at this threshold, with guards or without."""
+
+    def served(label: Label) -> Share:
+        own = [row for row in rows if row.pair.label == label]
+        count = sum(row.similarity >= threshold and not (is_guarded and row.refused_by) for row in own)
+        return Share(count, len(own))
+
+    return Report(threshold, is_guarded, *map(served, LABELS))
 
 
-def _served(rows: Sequence[Row], label: Label, threshold: float, is_guarded: bool) -> Share:
-    own = [row for row in rows if row.pair.label == label]
-    count = sum(row.similarity >= threshold and not (is_guarded and row.refused_by) for row in own)
-    return Share(count, len(own), *wilson(count, len(own)))
-
-
-def calibrate(rows: Sequence[Row], *, max_false_share: float = 0.05, is_guarded: bool = True) -> Report:
-    """Choose the lowest threshold of which one may be sure that it serves few near-misses.
+def calibrate(rows: Sequence[Row], *, max_false_share: float) -> Report:
+    """Choose the lowest threshold of which one may be sure that, with guards, it serves few near-misses.
 
     Args:
         rows: of measured(), from the pairs kept for calibrating.
         max_false_share: bound on the share of near-misses served, 0 to 1; held against the upper end of the
             one-sided 95 % interval, not against the share seen.
-        is_guarded: whether the guards are on.
 
     Returns:
         The threshold, and what it does to these rows.
@@ -126,33 +136,12 @@ def calibrate(rows: Sequence[Row], *, max_false_share: float = 0.05, is_guarded:
     if not near_misses or not any(row.pair.is_same for row in rows):
         raise CalibrationError("calibrating needs paraphrases and near-misses; one of them is missing")
     for threshold in sorted({math.floor(row.similarity * 1000) / 1000 for row in rows if row.similarity > 0}):
-        found = report(rows, threshold, is_guarded=is_guarded)
-        false = found.false_hits
-        is_bound_kept = upper_bound(false.count, false.of) <= max_false_share
+        found = report(rows, threshold)
+        is_bound_kept = found.false_hits.upper_bound() <= max_false_share
         if found.hits.count and not found.unrelated_hits.count and is_bound_kept:
             return found
     raise CalibrationError(
         f"no threshold serves a paraphrase and keeps false hits under {max_false_share:.1%}; and "
-        f"with {near_misses} near-misses {upper_bound(0, near_misses):.1%} is the least that can be shown. "
+        f"with {near_misses} near-misses {Share(0, near_misses).upper_bound():.1%} is the least to be shown. "
         "Add pairs, add guards, or allow more."
     )
-
-
-def wilson(count: int, of: int, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Return Wilson's two-sided interval of a share seen as `count` of `of`; without any case, 0 to 1.
-
-    >>> [round(end, 3) for end in wilson(2, 40)]
-    [0.014, 0.165]
-    """
-    if not of:
-        return 0.0, 1.0
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    share, extra = count / of, z * z / of
-    middle = share + extra / 2
-    half_width = math.sqrt(share * (1 - share) * extra + extra * extra / 4)
-    return (middle - half_width) / (1 + extra), (middle + half_width) / (1 + extra)
-
-
-def upper_bound(count: int, of: int) -> float:
-    """Return the end of Wilson's interval that the true share is under with 95 % confidence (one-sided)."""
-    return wilson(count, of, confidence=0.9)[1]

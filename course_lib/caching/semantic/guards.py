@@ -10,11 +10,12 @@ of data/pairs.jsonl, with the words of data/vocabulary.toml. Each guard costs hi
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-
-from course_lib.caching.semantic import vocabulary
+from itertools import takewhile
+from pathlib import Path
 
 Guard = Callable[[str, str], str]
 """(asked, cached question) -> why the one's answer is not the other's, or an empty text."""
@@ -40,16 +41,46 @@ def refusal(asked: str, cached: str, *, guards: Sequence[Guard] | None = None) -
     return None
 
 
-def plain(text: str) -> str:
+# -- words ----------------------------------------------------------------------------------------------
+
+_READ = tomllib.loads((Path(__file__).parent / "data" / "vocabulary.toml").read_text("utf-8"))
+_FUNCTION_WORDS, _RELATIONS = (frozenset(_READ[name].split()) for name in ("function_words", "relations"))
+_UNITS = {unit: (base, factor) for base, units in _READ["units"].items() for unit, factor in units.items()}
+
+
+def _spellings(lines: Iterable[str]) -> dict[str, str]:
+    """Read lines of comma-separated spellings; the first of a line is the meaning of all in it."""
+    return {each: line.split(", ")[0] for line in lines for each in line.split(", ")}
+
+
+def _finder(meanings: Mapping[str, str]) -> Callable[[str], list[str]]:
+    """Return a function: plain text -> the meanings whose spellings it holds, each once, in its order."""
+    longest_first = sorted(meanings, key=len, reverse=True)
+    pattern = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, longest_first))})(?![\w-])")
+    return lambda text: list(dict.fromkeys(meanings[spelling] for spelling in pattern.findall(text)))
+
+
+_NAMED = {kind: _finder(_spellings(lines)) for kind, lines in (_READ["strict"] | _READ["names"]).items()}
+_OPPOSITES = [_finder(_spellings(lines)) for lines in _READ["opposites"]]
+_ASKS = _finder({each: what for what, lines in _READ["asks"].items() for each in _spellings(lines)})
+
+
+@lru_cache(maxsize=4096)
+def _plain(text: str) -> str:
     """Return a text in small letters, its apostrophes and spaces made alike."""
     alike = text.lower().replace("\u2019", "'").replace("n't", " not").replace("cannot", "can not")
     return " ".join(alike.split())
 
 
 @lru_cache(maxsize=4096)
-def words(text: str) -> tuple[str, ...]:
+def _names(text: str) -> dict[str, list[str]]:
+    """Return what a text names, by kind, each in the text's order."""
+    return {kind: named(_plain(text)) for kind, named in _NAMED.items()}
+
+
+def _words(text: str) -> list[str]:
     """Return the words and numbers of a text, in order, in small letters."""
-    return tuple(re.findall(r"[^\W\d_]+(?:'[a-z]+)?|\d+(?:[.,]\d+)?", plain(text)))
+    return re.findall(r"[^\W\d_]+(?:'[a-z]+)?|\d+(?:[.,]\d+)?", _plain(text))
 
 
 def _stem(word: str) -> str:
@@ -59,39 +90,39 @@ def _stem(word: str) -> str:
     return word
 
 
-def _differ(asked: Iterable[object], cached: Iterable[object], what: str) -> str:
-    one, other = (", ".join(sorted(map(str, things))) or "none" for things in (asked, cached))
+def _topic(text: str) -> list[str]:
+    """Return the stems of the words that say what a text is about, in order."""
+    return [_stem(word) for word in _words(text) if word not in _FUNCTION_WORDS]
+
+
+def _differ(asked: Iterable[str], cached: Iterable[str], what: str) -> str:
+    one, other = (", ".join(sorted(things)) or "none" for things in (asked, cached))
     return f"{what}: asked {one}, cached {other}"
 
 
-# -- numbers --------------------------------------------------------------------------------------------
+# -- the guards -----------------------------------------------------------------------------------------
 
 _QUANTITY = re.compile(r"(?<![\w.-])([-+]?\d+(?:[.,]\d+)?)\s?([a-z€]+)?")
 _IDENTIFIER = re.compile(r"\b(?=[\w-]*\d)(?=[\w-]*[a-z])[a-z\d]+(?:-[a-z\d]+)*\b")
 _ONE = re.compile(r"(?<!times )(?<!once )\b(?:a|an|one) (?=(?:day|week|fortnight|month|year|hour)\b)")
 
 
-@lru_cache(maxsize=4096)
-def quantities(text: str) -> frozenset[tuple[float, str]]:
-    """Return the amounts of a text with their units, in days, months, minutes, kg, m, l or eur.
-
-    >>> quantities("within two weeks") == quantities("in 14 days")
-    True
-    """
-    spelled = re.sub(r"[a-z]+", lambda word: str(vocabulary.NUMBER_WORDS.get(word[0], word[0])), plain(text))
+def _quantities(text: str) -> set[tuple[float, str]]:
+    """Return the amounts of a text with their units, in days, months, minutes, kg, m, l or eur."""
+    spelled = re.sub(r"[a-z]+", lambda word: str(_READ["number_words"].get(word[0], word[0])), _plain(text))
     found = set()
     for number, unit in _QUANTITY.findall(_ONE.sub("1 ", spelled)):
-        base, factor = vocabulary.UNITS.get(unit, ("", 1.0))
+        base, factor = _UNITS.get(unit, ("", 1.0))
         found.add((round(float(number.replace(",", ".")) * factor, 6), base))
-    return frozenset(found)
+    return found
 
 
 def numbers(asked: str, cached: str) -> str:
     """Refuse other amounts and other order, part or model numbers: 30 days is not 14, and 2 weeks are."""
-    here, there = (set(_IDENTIFIER.findall(plain(text))) for text in (asked, cached))
+    here, there = (set(_IDENTIFIER.findall(_plain(text))) for text in (asked, cached))
     if here != there:
         return _differ(here, there, "numbers of things")
-    one, other = quantities(asked), quantities(cached)
+    one, other = _quantities(asked), _quantities(cached)
     has_digits_or_units = any(map(str.isdigit, asked + cached)) or any(unit for _, unit in one | other)
     if one == other or not (has_digits_or_units or (one and other)):
         return ""  # "two times" may also be said without a number
@@ -99,91 +130,59 @@ def numbers(asked: str, cached: str) -> str:
     return _differ(here, there, "amounts")
 
 
-# -- terms ----------------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=4096)
-def _named(text: str) -> dict[str, tuple[str, ...]]:
-    """Return what a text names, by kind, each in the text's order."""
-    return {kind: known.named(plain(text)) for kind, known in vocabulary.NAMES.items()}
-
-
 def terms(asked: str, cached: str) -> str:
     """Refuse another country, product, act, ...; a "not" more; the opposite word; a price for a time."""
-    one, other = _named(asked), _named(cached)
-    for kind in vocabulary.STRICT:
+    one, other = _names(asked), _names(cached)
+    for kind in _READ["strict"]:
         if set(one[kind]) != set(other[kind]):
             return _differ(one[kind], other[kind], kind)
-    here, there = ({name for names in named.values() for name in names} for named in (one, other))
+    here, there = (set().union(*named.values()) for named in (one, other))
     if here - there and there - here:
         return _differ(here - there, there - here, "names")
-    return _opposites(plain(asked), plain(cached)) or _asks(plain(asked), plain(cached))
-
-
-def _opposites(asked: str, cached: str) -> str:
-    for pair in vocabulary.OPPOSITES:
-        here, there = set(pair.named(asked)), set(pair.named(cached))
+    for opposite in _OPPOSITES:
+        here, there = (set(opposite(_plain(text))) for text in (asked, cached))
         if here - there and there - here:
             return _differ(here, there, "opposites")
-    return ""
-
-
-def _asks(asked: str, cached: str) -> str:
-    here, there = set(vocabulary.ASKS.named(asked)), set(vocabulary.ASKS.named(cached))
+    here, there = (set(_ASKS(_plain(text))) for text in (asked, cached))
     return _differ(here, there, "asks for") if here and there and not here & there else ""
 
-
-# -- order ----------------------------------------------------------------------------------------------
 
 _TO_OR_FROM = re.compile(r"\b(to|into|from)(?: (?:the|a|an|my|your|our))? (\w+)")
 
 
 def order(asked: str, cached: str) -> str:
     """Refuse the other way round: to Norway is not from Norway, points to money not money to points."""
-    return _turned_names(asked, cached) or _turned_words(asked, cached) or _to_for_from(asked, cached)
-
-
-def _turned_names(asked: str, cached: str) -> str:
-    one, other = _named(asked), _named(cached)
-    for kind in one:
-        if kind != "act" and one[kind] != other[kind] and sorted(one[kind]) == sorted(other[kind]):
-            return f"order: asked {' before '.join(one[kind])}, cached {' before '.join(other[kind])}"
-    return ""
-
-
-def _turned_words(asked: str, cached: str) -> str:
-    one, other = (
-        [_stem(word) for word in words(t) if word not in vocabulary.FUNCTION_WORDS] for t in (asked, cached)
-    )
-    is_related = vocabulary.RELATIONS & set(words(asked)) & set(words(cached))
-    is_turned = one != other and sorted(one) == sorted(other)
-    return f"order: asked {' '.join(one)}, cached {' '.join(other)}" if is_related and is_turned else ""
-
-
-def _to_for_from(asked: str, cached: str) -> str:
-    one, other = (
-        {what: way == "from" for way, what in _TO_OR_FROM.findall(plain(t))} for t in (asked, cached)
-    )
-    turned = sorted(what for what in one.keys() & other.keys() if one[what] != other[what])
+    one, other = _names(asked), _names(cached)
+    lists = [(one[kind], other[kind], " before ") for kind in one if kind != "act"]
+    if _RELATIONS & set(_words(asked)) & set(_words(cached)):
+        lists.append((_topic(asked), _topic(cached), " "))
+    for here, there, between in lists:
+        if here != there and sorted(here) == sorted(there):
+            return f"order: asked {between.join(here)}, cached {between.join(there)}"
+    to, fro = ({what: way == "from" for way, what in _TO_OR_FROM.findall(_plain(t))} for t in (asked, cached))
+    turned = sorted(what for what in to.keys() & fro.keys() if to[what] != fro[what])
     return f"to or from: {', '.join(turned)}" if turned else ""
 
-
-# -- one change -----------------------------------------------------------------------------------------
 
 _LONGEST_CHANGE_WORDS = 4
 
 
 def one_change(asked: str, cached: str) -> str:
     """Refuse what is the same sentence but for one place: who means the same words it otherwise."""
-    one, other = words(asked), words(cached)
-    shorter = min(len(one), len(other))
-    first = next((at for at in range(shorter) if one[at] != other[at]), shorter)
-    last = next((at for at in range(shorter - first) if one[-1 - at] != other[-1 - at]), shorter - first)
+    one, other = _words(asked), _words(cached)
+    first = _common(one, other)
+    last = _common(one[first:][::-1], other[first:][::-1])
     changed = one[first : len(one) - last], other[first : len(other) - last]
-    if first + last < shorter / 2 or max(map(len, changed)) > _LONGEST_CHANGE_WORDS:
+    is_short = max(map(len, changed)) <= _LONGEST_CHANGE_WORDS
+    if first + last < min(len(one), len(other)) / 2 or not is_short:
         return ""
-    here, there = ({_stem(word) for word in part} - vocabulary.FUNCTION_WORDS for part in changed)
+    here, there = (set(map(_stem, part)) - _FUNCTION_WORDS for part in changed)
     return _differ(here, there, "same but for") if here != there else ""
+
+
+def _common(one: Sequence[str], other: Sequence[str]) -> int:
+    """Return how many words two lists have in common from the beginning."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 GUARDS: tuple[Guard, ...] = (numbers, terms, order, one_change)

@@ -11,16 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
-from course_lib.errors import CourseError
-
 Label = Literal["paraphrase", "near-miss", "unrelated"]
 Half = Literal["calibrate", "test"]
 LABELS: tuple[Label, ...] = get_args(Label)
-_FILE = Path(__file__).parent / "data" / "pairs.jsonl"
-
-
-class UnknownHalfError(CourseError):
-    """The pairs have two halves, and this is neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +42,10 @@ class Pair:
 
 @cache
 def _all_pairs() -> tuple[Pair, ...]:
-    return tuple(Pair(**json.loads(line)) for line in _FILE.read_text(encoding="utf-8").splitlines())
+    lines = (Path(__file__).parent / "data" / "pairs.jsonl").read_text(encoding="utf-8").splitlines()
+    return tuple(Pair(**json.loads(line)) for line in lines)
 
 
-def labelled_pairs(split: Half | None = None) -> list[Pair]:
-    """Return the pairs of one half, or all of them. No question stands in both halves.
-
-    Raises:
-        UnknownHalfError: `split` is neither "calibrate" nor "test".
-    """
-    if split not in (None, *get_args(Half)):
-        raise UnknownHalfError(f"no half {split!r}; the pairs have {' and '.join(get_args(Half))}")
-    return [pair for pair in _all_pairs() if split in (None, pair.split)]
+def labelled_pairs(split: Half) -> list[Pair]:
+    """Return the pairs of one half. No question stands in both halves."""
+    return [pair for pair in _all_pairs() if pair.split == split]

@@ -18,61 +18,47 @@ _NAMED = (0.6, 0.7, 0.8, 0.9)
 """Thresholds that are written beside the curves."""
 
 
-def draw_similarities(rows: Sequence[Row], threshold: float | None = None) -> Any:
+def draw_similarities(rows: Sequence[Row], threshold: float) -> Any:
     """Draw a histogram of cosines per label, one above the other, with the threshold as a line."""
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(
-        len(LABELS), 1, figsize=(8, 4.2), sharex=True, sharey=True, layout="constrained"
-    )
+    figure, panels = plt.subplots(3, 1, figsize=(8, 4.2), sharex=True, sharey=True, layout="constrained")
     for axes, label in zip(panels, LABELS, strict=True):
         near = [row.similarity for row in rows if row.pair.label == label]
         colour, hatch = _LOOKS[label]
         axes.hist(near, bins=_BINS, color=colour, hatch=hatch, edgecolor="white")
+        axes.axvline(threshold, color="#222222", linestyle="--", linewidth=1.2)
+        served = sum(one >= threshold for one in near)
+        title = f"{label}: {len(near)} pairs, {served} at or over the line"
+        axes.set_title(title, loc="left", fontsize=9)
         axes.set(ylabel="pairs")
-        served = "" if threshold is None else f", {sum(one >= threshold for one in near)} at or over the line"
-        axes.set_title(f"{label}: {len(near)} pairs{served}", loc="left", fontsize=9)
-        if threshold is not None:
-            axes.axvline(threshold, color="#222222", linestyle="--", linewidth=1.2)
     panels[-1].set(xlabel="cosine of the two questions", xlim=(-0.2, 1.0))
     return figure
 
 
-def draw_tradeoff(rows: Sequence[Row], threshold: float | None = None) -> Any:
+def draw_tradeoff(rows: Sequence[Row], threshold: float) -> Any:
     """Draw precision over hits, with and without guards, for every threshold; the chosen one as a ring."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 3.8), layout="constrained")
-    for is_guarded, colour, style, name in (
-        (True, "#3b6ea5", "-", "threshold and guards"),
-        (False, "#b5651d", "--", "threshold alone"),
-    ):
-        reports = [report(rows, step / 200, is_guarded=is_guarded) for step in range(80, 200)]
-        curve = [_point(each) for each in reports if each.hits.count]
+    lines = (True, "#3b6ea5", "-", "threshold and guards"), (False, "#b5651d", "--", "threshold alone")
+    for is_guarded, colour, style, name in lines:
+        steps = [report(rows, step / 200, is_guarded=is_guarded) for step in range(80, 200)]
+        curve = [_point(each) for each in steps if each.hits.count]
         axes.plot(*zip(*curve, strict=True), color=colour, linestyle=style, linewidth=2, label=name)
         for each in _NAMED:
-            _mark(axes, report(rows, each, is_guarded=is_guarded), colour, f"{each:g}")
-        if threshold is not None:
-            at = _point(report(rows, threshold, is_guarded=is_guarded))
-            axes.plot(
-                *at, "o", markersize=12, markerfacecolor="none", markeredgecolor=colour, markeredgewidth=2
-            )
+            at = _point(report(rows, each, is_guarded=is_guarded))
+            axes.plot(*at, ".", color=colour, markersize=9)
+            axes.annotate(f"{each:g}", at, xytext=(4, -11), textcoords="offset points", fontsize=8)
+        at = _point(report(rows, threshold, is_guarded=is_guarded))
+        axes.plot(*at, "o", markersize=12, markerfacecolor="none", markeredgecolor=colour, markeredgewidth=2)
     axes.set(
-        xlabel="paraphrases served (%)",
-        ylabel="right among all served (%)",
-        xlim=(0, 102),
-        ylim=(0, 104),
+        xlabel="paraphrases served (%)", ylabel="right among all served (%)", xlim=(0, 102), ylim=(0, 104)
     )
-    ring = f"\nring: threshold {threshold:.3f}" if threshold is not None else ""
-    axes.legend(fontsize=8, loc="lower right", title=f"numbers: thresholds{ring}", title_fontsize=8)
+    ring = f"numbers: thresholds\nring: threshold {threshold:.3f}"
+    axes.legend(fontsize=8, loc="lower right", title=ring, title_fontsize=8)
     return figure
 
 
 def _point(found: Report) -> tuple[float, float]:
     return 100 * found.hits.share, 100 * found.precision
-
-
-def _mark(axes: Any, found: Report, colour: str, name: str) -> None:
-    if found.hits.count:
-        axes.plot(*_point(found), ".", color=colour, markersize=9)
-        axes.annotate(name, _point(found), xytext=(4, -11), textcoords="offset points", fontsize=8)

@@ -7,8 +7,6 @@ import pytest
 from course_lib import desk
 from course_lib.caching.semantic import (
     CalibrationError,
-    Pair,
-    UnknownHalfError,
     calibrate,
     draw_similarities,
     draw_tradeoff,
@@ -16,10 +14,10 @@ from course_lib.caching.semantic import (
     measured,
     report,
 )
-from course_lib.caching.semantic.calibration import upper_bound, wilson
+from course_lib.caching.semantic.calibration import Share
 from course_lib.paths import ROOT
 
-from .conftest import bag
+ALL = [*labelled_pairs("calibrate"), *labelled_pairs("test")]
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +34,14 @@ KNOWN += ((0, 0, 0.0, 1.0),)
 
 @pytest.mark.parametrize(("count", "of", "low", "high"), KNOWN)
 def test_wilson_s_interval(count, of, low, high):
-    assert wilson(count, of) == (pytest.approx(low, abs=6e-5), pytest.approx(high, abs=6e-5))
+    assert Share(count, of).interval() == (pytest.approx(low, abs=6e-5), pytest.approx(high, abs=6e-5))
 
 
 # -- the pairs ------------------------------------------------------------------------------------------
 
 
 def test_there_are_enough_pairs_of_each_label_and_ids_are_unique():
-    pairs = labelled_pairs()
+    pairs = ALL
 
     assert len({pair.id for pair in pairs}) == len(pairs) >= 240
     for half in ("calibrate", "test"):
@@ -56,27 +54,17 @@ def test_no_question_stands_in_both_halves_no_pair_twice_and_near_misses_name_wh
         {text for pair in labelled_pairs(half) for text in (pair.asked, pair.cached)}
         for half in ("calibrate", "test")
     ]
-    questions = [(pair.asked, pair.cached) for pair in labelled_pairs()]
+    questions = [(pair.asked, pair.cached) for pair in ALL]
 
     assert not halves[0] & halves[1]
     assert len(set(questions)) == len(questions)
     articles = {article.id for article in desk.articles()}
-    for pair in labelled_pairs():
+    for pair in ALL:
         assert pair.article in articles
         assert bool(pair.decisive and pair.kind and pair.form) == (pair.label == "near-miss")
 
 
-def test_another_half_is_an_error():
-    with pytest.raises(UnknownHalfError, match="calibrate and test"):
-        labelled_pairs("train")
-
-
 # -- calibration ----------------------------------------------------------------------------------------
-
-
-def test_no_threshold_alone_keeps_the_bound(rows):
-    with pytest.raises(CalibrationError, match="add guards"):
-        calibrate(rows, max_false_share=0.05, is_guarded=False)
 
 
 def test_no_threshold_alone_separates_the_labels(rows):
@@ -93,7 +81,7 @@ def test_with_guards_the_bound_is_kept_with_confidence_and_not_by_a_lower_thresh
 
     false, broken = chosen.false_hits, report(rows, nearest_below).false_hits
 
-    assert upper_bound(false.count, false.of) <= 0.05 < upper_bound(broken.count, broken.of)
+    assert false.upper_bound() <= 0.05 < broken.upper_bound()
     assert chosen.hits.share >= 0.7
     assert chosen.unrelated_hits.count == 0
 
@@ -107,29 +95,22 @@ def test_the_card_has_the_figures_of_both_halves(rows):
         for is_guarded in (True, False):
             found = report(half, chosen.threshold, is_guarded=is_guarded)
             for share in (found.hits, found.false_hits):
-                interval = f"{100 * share.low:.1f} to {100 * share.high:.1f}"
+                low, high = share.interval()
+                interval = f"{100 * low:.1f} to {100 * high:.1f}"
                 assert f"{share.count} of {share.of}: {100 * share.share:.1f} % ({interval})" in card
             assert f"{found.unrelated_hits.count} of {found.unrelated_hits.of}" in card
 
 
-def test_an_empty_label_cannot_be_calibrated():
-    pair = Pair("P-1", "calibrate", "paraphrase", "a", "b", "gift-cards")
-
+def test_what_cannot_be_calibrated_is_an_error(rows):
     with pytest.raises(CalibrationError, match="one of them is missing"):
-        calibrate(measured([pair], lambda texts: np.ones((len(texts), 2))))
+        calibrate([row for row in rows if row.pair.is_same], max_false_share=0.05)
+    with pytest.raises(CalibrationError, match="Add pairs, add guards"):
+        calibrate(rows, max_false_share=0.01)
 
 
-def test_a_report_reads_as_lines(rows):
-    text = str(report(rows, 0.9, is_guarded=False))
-
-    assert text.startswith("threshold 0.900, without guards\n  paraphrases served: ")
-
-
-@pytest.mark.parametrize("threshold", [None, 0.6])
-def test_both_drawings_can_be_drawn_and_name_what_they_show(threshold):
-    few = measured(labelled_pairs("calibrate")[:60], bag)
+def test_both_drawings_can_be_drawn_and_name_what_they_show(rows):
     with mpl.rc_context({"backend": "agg"}):
-        similarities, tradeoff = draw_similarities(few, threshold), draw_tradeoff(few, threshold)
+        similarities, tradeoff = draw_similarities(rows, 0.6), draw_tradeoff(rows, 0.6)
         similarities.canvas.draw()
         tradeoff.canvas.draw()
         mpl.pyplot.close("all")
