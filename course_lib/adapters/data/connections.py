@@ -23,6 +23,7 @@ from course_lib.resilience import Deadline, retry
 T = TypeVar("T")
 Connection = psycopg.Connection[TupleRow]
 
+_SIZE = 4
 _ATTEMPT_S = 1.0
 _SHORTEST_ATTEMPT_S = 0.2
 _DROPPED = ("08", "57P01", "57P02", "57P03", "53300", "40001", "40P01")
@@ -41,13 +42,12 @@ class DatabaseGone(DatabaseError):  # noqa: N818  (it says what happened)
 
 
 class Connections:
-    """At most `size` connections to one database, made when needed, tested before use."""
+    """A few connections to one database, made when needed, tested before use."""
 
-    def __init__(self, url: str, *, size: int, deadline_s: float, read_only: bool = False) -> None:
+    def __init__(self, url: str, *, deadline_s: float, read_only: bool = False) -> None:
         self.url = url
         self.deadline_s = deadline_s
         """Seconds for which a call is tried again while the database does not answer."""
-        self._size = size
         self._read_only = read_only
         self._lock = threading.Lock()
         self._pool: ConnectionPool[Connection] | None = None
@@ -74,7 +74,10 @@ class Connections:
         except psycopg.OperationalError as error:
             if not is_dropped(error):
                 raise
-            raise DatabaseGone(self._why(error)) from None
+            words = f"the database does not answer after {self.deadline_s:g} s: {first_line(error)}"
+            kept = "What was under way is kept whole or not at all"
+            remedy = f"start it again (running_postgres().start()), or do less at once than {_SIZE} calls"
+            raise DatabaseGone(f"{words}. {kept}; {remedy}") from None
 
     def _attempt(self, work: Callable[[Connection], T]) -> T:
         pool, deadline = self._opened(), Deadline.current()
@@ -100,7 +103,7 @@ class Connections:
                 self._pool = ConnectionPool(
                     self.url,
                     min_size=0,
-                    max_size=self._size,
+                    max_size=_SIZE,
                     max_waiting=64,
                     max_idle=60.0,
                     reconnect_timeout=_ATTEMPT_S / 4,
@@ -113,18 +116,6 @@ class Connections:
 
     def _configure(self, connection: Connection) -> None:
         connection.read_only = self._read_only
-
-    def _why(self, error: psycopg.OperationalError) -> str:
-        """Say whether the server is gone, or only all of our connections are in use."""
-        try:
-            psycopg.connect(self.url, connect_timeout=2).close()
-        except psycopg.OperationalError as reason:
-            words = f"the database does not answer after {self.deadline_s:g} s: {first_line(reason)}"
-            kept = "What was under way is kept whole or not at all"
-            return f"{words}. {kept}; start it again (running_postgres().start()) and repeat the call"
-        words = f"the database gave no connection for {self.deadline_s:g} s, though it answers"
-        remedy = "make the pool larger, or do less at once"
-        return f"{words}: {first_line(error)}. All {self._size} connections may be in use; {remedy}"
 
 
 def is_dropped(error: Exception) -> bool:

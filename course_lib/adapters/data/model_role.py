@@ -29,8 +29,8 @@ _SETTINGS = {
     "work_mem": "4MB",
     "max_parallel_workers_per_gather": "0",
     "search_path": "public",
+    "temp_file_limit": "64MB",
 }
-_SETTINGS_OF_ADMINISTRATORS = {"temp_file_limit": "64MB"}
 _WRITING_FUNCTIONS = """
     lo_creat lo_create lo_from_bytea lo_open lo_put lo_get lo_truncate lo_truncate64 lo_unlink loread lowrite
     pg_notify pg_logical_emit_message pg_export_snapshot pg_current_xact_id txid_current
@@ -45,31 +45,22 @@ WHERE n.nspname = 'pg_catalog' AND (p.proname = ANY(%s) OR p.proname LIKE 'pg\\_
 """
 
 
-def grant(connection: psycopg.Connection[TupleRow], readable: Sequence[str]) -> bool:
-    """Make the role or mend it, and let it read `readable` and nothing else; return whether it is sealed.
+def grant(connection: psycopg.Connection[TupleRow], readable: Sequence[str]) -> None:
+    """Make the role or mend it, and let it read `readable` and nothing else.
 
-    An administrator's connection also closes the functions that PostgreSQL opens to every role. Without
-    those rights the role is made all the same, and False is returned: the parser is then the only guard
-    against large objects, advisory locks and sleeps. The caller's transaction holds all of this, or none.
+    The connection has to be an administrator's: it also closes the functions that PostgreSQL opens to every
+    role. The caller's transaction holds all of this, or none.
     """
     password = _password(connection.info.password)
     connection.execute("SELECT pg_advisory_xact_lock(20260316)")  # two openers at once would collide
     if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [NAME]).fetchone():
         connection.execute(f"CREATE ROLE {NAME}")
     connection.execute(sql.SQL(f"ALTER ROLE {NAME} {_FLAGS} PASSWORD {{}}").format(sql.Literal(password)))
-    is_sealed = _is_administrator(connection)
-    for name, value in (_SETTINGS | (_SETTINGS_OF_ADMINISTRATORS if is_sealed else {})).items():
+    for name, value in _SETTINGS.items():
         connection.execute(sql.SQL(f"ALTER ROLE {NAME} SET {name} = {{}}").format(sql.Literal(value)))
     _grant_tables(connection, readable)
-    if is_sealed:
-        for (statement,) in connection.execute(_REVOKE, [_WRITING_FUNCTIONS.split()]).fetchall():
-            connection.execute(statement)
-    return is_sealed
-
-
-def _is_administrator(connection: psycopg.Connection[TupleRow]) -> bool:
-    row = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
-    return bool(row and row[0])
+    for (statement,) in connection.execute(_REVOKE, [_WRITING_FUNCTIONS.split()]).fetchall():
+        connection.execute(statement)
 
 
 def _grant_tables(connection: psycopg.Connection[TupleRow], readable: Sequence[str]) -> None:

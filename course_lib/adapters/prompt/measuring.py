@@ -22,7 +22,7 @@ from dspy.utils.exceptions import AdapterParseError
 from course_lib import desk, lm
 from course_lib.adapters.prompt.fallbacks import count_fallbacks
 from course_lib.adapters.prompt.lines import CustomAdapter
-from course_lib.adapters.prompt.quiet import quiet_dspy
+from course_lib.adapters.prompt.script import quiet_dspy
 from course_lib.desk.programs import SortTicket
 from course_lib.desk.records import Category
 

@@ -1,12 +1,16 @@
 """A language model that replies with given texts, so that a test of an adapter depends on the adapter alone.
 
 Main path: lm, script = scripted(["answer: yes"]); dspy.context(lm=lm); script.requests counts what was sent.
-Source: the engine contract of dspy.LM (dspy/clients/engines/base.py, DSPy 3.4.1).
+quiet_dspy() keeps DSPy's warnings off the screen where the caller shows what they warn of.
+Source: the engine contract of dspy.LM (dspy/clients/engines/base.py), the logger `dspy`, which has a handler
+of its own (dspy/utils/logging_utils.py); DSPy 3.4.1.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -80,3 +84,15 @@ def scripted(replies: Sequence[Reply]) -> tuple[Any, Script]:
     asynchronous = _AsyncScript(script)
     lm = dspy.LM("script/replies", engine=script, async_engine=asynchronous, cache=False, num_retries=0)
     return lm, script
+
+
+@contextmanager
+def quiet_dspy() -> Iterator[None]:
+    """Drop what DSPy logs during the block, below CRITICAL, in the whole process."""
+    logger = logging.getLogger("dspy")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

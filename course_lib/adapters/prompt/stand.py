@@ -13,7 +13,7 @@ from typing import Any
 import dspy
 
 from course_lib.adapters.prompt.script import scripted
-from course_lib.adapters.tools.offloop import in_thread
+from course_lib.adapters.tools.limits import in_thread
 
 
 @dataclass(frozen=True, slots=True)

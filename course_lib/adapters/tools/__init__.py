@@ -16,11 +16,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "arithmetic": ["CalculationError", "calculate", "calculator"],
-        "injection": ["Guard", "as_data", "neutralise"],
+        "injection": ["Guard", "as_data", "neutralise", "suspicious"],
         "limits": ["LimitedTool", "ToolError", "ToolRefused", "limited"],
         "over_mcp": ["ToolServer", "ToolServerError", "serve", "tools_from"],
-        "signs": ["suspicious"],
         "text": ["text_tools"],
-        "validation": ["Verdict", "validate", "validator"],
+        "validation": ["validate", "validator"],
     },
 )

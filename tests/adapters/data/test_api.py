@@ -5,7 +5,6 @@ import json
 import threading
 import time
 
-import dspy
 import pytest
 
 from course_lib.adapters.data.api import APIAdapter, APIError, APITimeoutError, Patience
@@ -49,13 +48,6 @@ def test_a_parcel_is_tracked_from_async_and_from_plain_code(tools):
     assert tool(number="NP400213517") == answer
 
 
-def test_many_calls_at_once_are_answered(tools):
-    async def all_of_them():
-        return await asyncio.gather(*(tools["health"].acall() for _ in range(20)))
-
-    assert {json.loads(answer)["status"] for answer in asyncio.run(all_of_them())} == {"ok"}
-
-
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -88,12 +80,6 @@ def test_an_unknown_operation_is_named(northwind):
         APIError, match="no operation 'refund' to make a tool of; there are track_parcel, health"
     ):
         northwind.tools(only=["refund"])
-
-
-def test_an_agent_can_hold_the_tools(northwind):
-    agent = dspy.ReAct("question -> answer", tools=northwind.tools())
-
-    assert set(agent.tools) == {"track_parcel", "health", "finish"}
 
 
 def test_without_a_document_there_is_one_tool_for_paths():
@@ -136,26 +122,11 @@ def test_a_retry_after_without_sense_is_as_none(wait):
         assert len(web.asked) == 3
 
 
-def test_a_post_is_never_sent_twice():
-    with serving(lambda *_: reply("{}", "503 Service Unavailable")) as web:
-        answer = asyncio.run(adapter(web).request("POST", "/x", body={"a": 1}))
-
-        assert (answer.status, len(web.asked)) == (503, 1)
-
-
 def test_a_broken_connection_is_tried_again_and_then_told():
     with serving(lambda *_: [b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\nhalf"]) as web:
         with pytest.raises(APIError, match="the connection failed or broke; try again later"):
             get(adapter(web))
         assert len(web.asked) == 3
-
-
-def test_nobody_there_is_told():
-    with serving() as web:
-        api = adapter(web)
-
-    with pytest.raises(APIError, match="the connection failed or broke"):
-        get(api)
 
 
 DONE = threading.Event()
@@ -188,18 +159,11 @@ def test_everything_ends_at_the_deadline(fault):
         get(adapter(web, patience=patience))
 
 
-def test_a_tool_says_timeout():
-    with serving(silent) as web:
-        (tool,) = adapter(web, patience=Patience(deadline_s=0.3)).tools()
-
-        assert tool(path="/x") == "timeout: no answer within 0.3 s"
-
-
 def test_a_cancelled_call_leaves_nothing_behind():
     async def cancelled(api):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
-                await api.request("GET", "/x")
+                await api.get("/x")
         return len(asyncio.all_tasks())
 
     with serving(silent) as web:
@@ -218,15 +182,8 @@ def test_a_redirect_within_the_api_is_followed():
         assert [one.target for one in web.asked] == ["/a", "/b?c=1"]
 
 
-def test_a_redirect_of_a_post_is_refused():
-    with serving(lambda *_: reply("", "307 Temporary Redirect", location="/b")) as web:
-        with pytest.raises(ToolRefused, match="followed for GET only"):
-            asyncio.run(adapter(web).request("POST", "/a", body={}))
-        assert len(web.asked) == 1
-
-
 def test_a_secret_goes_home_only_and_never_comes_back():
-    with serving(lambda asked, _: reply(json.dumps(asked.headers))) as other:
+    with serving() as other:
 
         def moved(asked, _):
             if asked.target == "/away":
@@ -234,18 +191,15 @@ def test_a_secret_goes_home_only_and_never_comes_back():
             return reply(json.dumps(asked.headers))
 
         with serving(moved) as web:
-            api = adapter(
-                web,
-                hosts=[other.url],
-                allow_private=[web.url, other.url],
-                auth={"Authorization": "Bearer hush-42"},
-            )
+            opened = [web.url, other.url]
+            api = adapter(web, allow_private=opened, auth={"Authorization": "Bearer hush-42"})
 
-            assert get(api, "/away").status == 200
+            with pytest.raises(ToolRefused):
+                get(api, "/away")
             echoed = get(api, "/echo")
 
         assert web.asked[0].headers["authorization"] == "Bearer hush-42"
-        assert "authorization" not in other.asked[0].headers
+        assert other.connections == 0
         assert "hush-42" not in echoed.text + repr(api)
 
 

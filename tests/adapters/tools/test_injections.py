@@ -14,9 +14,8 @@ import pytest
 
 from course_lib import lm
 from course_lib.adapters.data.api import APIAdapter
-from course_lib.adapters.tools.injection import Guard, as_data, neutralise
+from course_lib.adapters.tools.injection import Guard, as_data, neutralise, suspicious
 from course_lib.adapters.tools.limits import limited
-from course_lib.adapters.tools.signs import suspicious
 from course_lib.desk.acting import HandleTicket, tool_tickets
 from course_lib.desk.actions import Session
 from tests.adapters.web import reply, serving
@@ -279,29 +278,14 @@ def test_a_confirmer_may_be_asynchronous_and_one_that_fails_says_no(told):
     assert json.loads(desk.obey()[1])["refunded_eur"] == EUROS
 
 
-def test_without_text_of_others_nobody_is_asked(told):
-    desk = told("fine")
-
-    with desk.guard.run() as run:
-        desk.tools["look_up_order"](order_id=ORDER)
-        assert json.loads(desk.refund())["refunded_eur"] == EUROS
-
-    assert (run.sources, run.confirmations) == ([], [])
-
-
-def test_an_input_of_a_stranger_counts_as_read(told):
-    desk = told("fine")
-
-    with desk.guard.run(untrusted=["ticket"]):
-        assert desk.refund().startswith("refused: ")
-
-
 def test_each_run_begins_anew_and_without_one_all_calls_count_together(told):
     desk = told("fine")
     with desk.guard.run():
         desk.tools["track_parcel"](tracking_number="NP400213517")
-    with desk.guard.run():
+    with desk.guard.run() as run:
+        desk.tools["look_up_order"](order_id=ORDER)  # no text of others, so nobody is asked
         assert json.loads(desk.refund())["refunded_eur"] == EUROS
+    assert (run.sources, run.confirmations) == ([], [])
 
     other = told("fine")
     other.tools["track_parcel"](tracking_number="NP400213517")
@@ -341,15 +325,6 @@ def test_reading_in_a_child_task_taints_the_run(told):
             return await desk.tools["refund"].acall(order_id=ORDER, amount_eur=EUROS, reason="x")
 
     assert asyncio.run(read_then_pay()).startswith("refused: ")
-
-
-def test_guarded_tools_keep_their_schema(told):
-    desk = told("fine")
-    tool = desk.tools["refund"]
-
-    assert list(tool.args) == ["order_id", "amount_eur", "reason"]
-    with desk.guard.run():
-        assert tool(order_id=ORDER, amount="x").startswith("refused: no argument named 'amount'")
 
 
 # -- text -------------------------------------------------------------------------------------------------
