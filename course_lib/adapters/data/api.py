@@ -12,8 +12,6 @@ import re
 import ssl
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -75,17 +73,6 @@ class Answer:
 
     status: int
     text: str
-
-    def json(self) -> Any:
-        """Return the answer read as JSON.
-
-        Raises:
-            APIError: it is not JSON.
-        """
-        try:
-            return json.loads(self.text)
-        except (ValueError, RecursionError) as error:
-            raise APIError(f"the answer, with status {self.status}, is not JSON") from error
 
 
 class _BusyError(APIError):
@@ -273,13 +260,7 @@ def _checked_auth(auth: Mapping[str, str], home: Origin, *, private: Collection[
 def _retry_after_s(response: httpx.Response) -> float:
     """Return the wait a server asks for; 0 if it asks for none, or in a way that makes no sense."""
     text = response.headers.get("retry-after", "")
-    if re.fullmatch(r"[0-9]{1,9}", text):
-        return float(text)
-    try:
-        when = parsedate_to_datetime(text)
-        return max(0.0, (when - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):  # TypeError: a date without a zone
-        return 0.0
+    return float(text) if re.fullmatch(r"[0-9]{1,9}", text) else 0.0
 
 
 def _detail(text: str) -> str:

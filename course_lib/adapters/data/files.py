@@ -15,6 +15,7 @@ import os
 import stat
 import threading
 import unicodedata
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -64,9 +65,10 @@ class FileSystemAdapter:
             raise ToolRefused(
                 f"{str(root)!r} cannot be the root: name an existing folder below the system's own"
             )
-        self._root: int | None = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._device = os.fstat(self._root).st_dev
         self._lock = threading.Lock()
+        self._closer = weakref.finalize(self, os.close, self._root)
 
     def __enter__(self) -> FileSystemAdapter:
         return self
@@ -74,16 +76,10 @@ class FileSystemAdapter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if hasattr(self, "_lock"):  # else it was never opened
-            self.close()
-
     def close(self) -> None:
         """Let go of the root; the tools refuse from then on."""
         with self._lock:
-            if self._root is not None:
-                os.close(self._root)
-            self._root = None
+            self._closer()
 
     def tools(self, *, deadline_s: float = 5.0, calls: int | None = 30) -> list[LimitedTool]:
         """Return the folder as limited tools: list_files, read_file and search_files."""
@@ -123,7 +119,7 @@ class FileSystemAdapter:
     def _entered(self, parts: Sequence[str]) -> Iterator[int]:
         """Yield a descriptor of the folder, walked to from the root without following a link."""
         with self._lock:
-            if self._root is None:
+            if not self._closer.alive:
                 raise ToolRefused("the folder has been closed")
             at = os.dup(self._root)
         with ExitStack() as opened:

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from course_lib.adapters.prompt.requirements import REQUIREMENTS, NotClaimedError, answers_a_model
-from course_lib.adapters.prompt.script import quiet_dspy
-from course_lib.adapters.prompt.stand import Stand
+from course_lib.adapters.prompt.script import Stand, quiet_dspy
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,15 +121,8 @@ def limited(
     """
     if min(deadline_s, output_chars, 1 if calls is None else calls) <= 0:
         raise ValueError(f"limits must be positive, found {deadline_s=}, {output_chars=}, {calls=}")
-    known = func if isinstance(func, dspy.Tool) else None
-    inner = dspy.Tool(
-        known.func if known else func,
-        name=name or (known.name if known else None),
-        desc=inspect.cleandoc(desc or (known.desc if known else func.__doc__) or ""),
-        args=known.args if known else None,
-        arg_types=known.arg_types if known else None,
-    )
-    inner.has_kwargs = known.has_kwargs if known else inner.has_kwargs
+    inner = func.model_copy() if isinstance(func, dspy.Tool) else dspy.Tool(func)
+    inner.name, inner.desc = name or inner.name, inspect.cleandoc(desc or inner.desc or "")
     return LimitedTool(_Guard(inner, deadline_s, output_chars, calls, tuple(redact)))
 
 

