@@ -3,7 +3,7 @@
 Main path: DatabaseAdapter(running_postgres().url); await store_prediction(...); tools() for an agent.
 The program's own statements are fixed text with parameters, against SQL injection. A model's statement is
 parsed as one SELECT over allowed tables (selects.py), then run by a role that can do no more than that
-(model_role.py), in a read-only transaction, through a cursor, with limits on time, rows and size.
+(grant), in a read-only transaction, through a cursor, with limits on time, rows and size.
 The methods are async and run psycopg's blocking pool in threads: one adapter serves every event loop and
 thread of the process, as notebooks and dspy.Parallel need; an async pool belongs to one loop.
 """
@@ -20,8 +20,15 @@ from typing import Any, TypeVar
 import dspy
 import psycopg
 
-from course_lib.adapters.data import model_role, predictions
-from course_lib.adapters.data.connections import Connection, Connections, DatabaseError, first_line
+from course_lib.adapters.data import predictions
+from course_lib.adapters.data.connections import (
+    Connection,
+    Connections,
+    DatabaseError,
+    first_line,
+    grant,
+    url_for,
+)
 from course_lib.adapters.data.predictions import StoredPrediction
 from course_lib.adapters.data.selects import one_select
 from course_lib.adapters.tools.limits import LimitedTool, ToolRefused, limited
@@ -51,7 +58,7 @@ class DatabaseAdapter:
 
     def __init__(self, url: str, *, deadline_s: float = 3.0) -> None:
         self._own = Connections(url, deadline_s=deadline_s)
-        self._models = Connections(model_role.url_for(url), deadline_s=deadline_s, read_only=True)
+        self._models = Connections(url_for(url), deadline_s=deadline_s, read_only=True)
         self._readable: tuple[str, ...] = ()
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="database")
         self._lock = threading.RLock()
@@ -175,7 +182,7 @@ class DatabaseAdapter:
             connection.execute("SET LOCAL client_min_messages = warning")  # "already exists, skipping"
             connection.execute("SELECT pg_advisory_xact_lock(20260315)")  # two openers at once would collide
             connection.execute(predictions.TABLES)
-            model_role.grant(connection, self._readable)
+            grant(connection, self._readable)
         except psycopg.ProgrammingError as error:
             needs = "The account has to be an administrator's, and every table of allow() has to be there"
             raise DatabaseError(f"the database cannot be set up: {first_line(error)}. {needs}") from error

@@ -105,15 +105,7 @@ def _finished(work: Coroutine[Any, Any, list[Any]]) -> list[Any]:
     raise RuntimeError("the coroutine waits for something, so it needs an event loop")
 
 
-def _delegated(name: str) -> Callable[..., Any]:
-    def delegate(self: ReAsk, *args: Any, **options: Any) -> Any:
-        return getattr(self.inner, name)(*args, **options)
-
-    delegate.__name__, delegate.__doc__ = name, "Do as the inner adapter does."
-    return delegate
-
-
-def _setting(name: str) -> property:
+def _of_inner(name: str) -> property:
     def write(self: ReAsk, value: Any) -> None:
         self.inner = copy.copy(self.inner)  # other adapters around the same one keep theirs
         setattr(self.inner, name, value)
@@ -121,14 +113,13 @@ def _setting(name: str) -> property:
     return property(lambda self: getattr(self.inner, name), write, doc="As in the inner adapter.")
 
 
-for _method in (
+for _name in (
     *("format", "parse", "format_system_message", "format_field_description", "format_field_structure"),
     *("format_task_description", "format_user_message_content", "format_assistant_message_content"),
-    *("format_demos", "format_conversation_history"),
+    *("format_demos", "format_conversation_history", "callbacks", "use_native_function_calling"),
+    *("native_response_types", "parallel_tool_calls"),
 ):
-    setattr(ReAsk, _method, _delegated(_method))
-for _name in ("callbacks", "use_native_function_calling", "native_response_types", "parallel_tool_calls"):
-    setattr(ReAsk, _name, _setting(_name))
+    setattr(ReAsk, _name, _of_inner(_name))
 
 
 def _extended(messages: list[dict[str, Any]], error: AdapterParseError) -> list[dict[str, Any]]:

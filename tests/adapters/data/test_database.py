@@ -16,8 +16,8 @@ import pydantic
 import pytest
 
 from course_lib import desk
-from course_lib.adapters.data import model_role, predictions
-from course_lib.adapters.data.connections import Connection, DatabaseGone
+from course_lib.adapters.data import predictions
+from course_lib.adapters.data.connections import Connection, DatabaseGone, url_for
 from course_lib.adapters.data.database import DatabaseAdapter, DatabaseError
 from course_lib.adapters.data.desk_tables import READABLE, load_desk
 from course_lib.adapters.tools.limits import ToolRefused
@@ -342,7 +342,7 @@ def test_the_search_tool_shows_earlier_answers(database: DatabaseAdapter) -> Non
 
 
 def test_the_models_role_has_its_limits(database: DatabaseAdapter, database_url: str) -> None:
-    with psycopg.connect(model_role.url_for(database_url)) as connection:
+    with psycopg.connect(url_for(database_url)) as connection:
         shown = {
             name: connection.execute(f"SHOW {name}".encode()).fetchone()
             for name in ("statement_timeout", "lock_timeout", "work_mem", "default_transaction_read_only")
@@ -357,11 +357,11 @@ def test_the_models_role_has_its_limits(database: DatabaseAdapter, database_url:
 
 
 def test_a_password_of_the_owner_gives_the_models_role_one_of_its_own() -> None:
-    url = model_role.url_for("postgresql://me:hidden@127.0.0.1/db")
+    url = url_for("postgresql://me:hidden@127.0.0.1/db")
 
     assert "user=course_model" in url
     assert "hidden" not in url
-    assert url == model_role.url_for("postgresql://me:hidden@127.0.0.1/db")
+    assert url == url_for("postgresql://me:hidden@127.0.0.1/db")
 
 
 # Setting up

@@ -16,7 +16,7 @@ import sqlglot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_lib.adapters.data import model_role
+from course_lib.adapters.data.connections import url_for
 from course_lib.adapters.data.database import DatabaseAdapter
 from course_lib.adapters.data.selects import LONGEST, one_select
 from course_lib.adapters.tools.limits import ToolRefused
@@ -169,7 +169,7 @@ def test_past_the_parser_the_role_itself_can_change_nothing(database: DatabaseAd
     before = state(target)
     survived = set()
 
-    with psycopg.connect(model_role.url_for(target), autocommit=True) as connection:
+    with psycopg.connect(url_for(target), autocommit=True) as connection:
         for name, sql in WRITES.items():
             # what such a session may do to its own limits, it does
             connection.execute("SET default_transaction_read_only = off; SET statement_timeout = '3s'")
