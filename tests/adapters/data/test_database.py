@@ -15,7 +15,6 @@ import psycopg
 import pydantic
 import pytest
 
-from course_lib import desk
 from course_lib.adapters.data import predictions
 from course_lib.adapters.data.connections import Connection, DatabaseGone, url_for
 from course_lib.adapters.data.database import DatabaseAdapter, DatabaseError
@@ -76,11 +75,6 @@ def test_a_prediction_comes_back_as_it_was_stored(database: DatabaseAdapter) -> 
     assert stored.outputs == {"category": "shipping", "urgency": "high"}
     assert stored.usage == {"course/sim-large": {"prompt_tokens": 120, "completion_tokens": 8}}
     assert get(database, "none") is None
-
-
-def test_storing_the_same_again_changes_nothing(database: DatabaseAdapter, database_url: str) -> None:
-    assert len({store(database, triaged()) for _ in range(3)}) == 1
-    assert count(database_url, "predictions") == 1
 
 
 def test_a_crowd_shares_the_pool_and_few_threads_and_each_is_stored_once(
@@ -313,32 +307,12 @@ def test_the_servers_own_words_help_the_model_to_mend_its_statement(lantern: Dat
     )
 
 
-def test_tools_run_off_the_loop_and_from_synchronous_code(lantern: DatabaseAdapter) -> None:
-    ask = tool(lantern, "query")
-
-    async def both() -> list[str]:  # a call that held the loop up would keep the second from starting
-        return await asyncio.gather(*(ask.acall(sql=f"select {n} as x") for n in (1, 2)))
-
-    assert ask(sql="select 1 as x") == '{"x":1}'
-    assert asyncio.run(both()) == ['{"x":1}', '{"x":2}']
-
-
 def test_the_model_sees_its_tables_and_no_others(lantern: DatabaseAdapter) -> None:
     shown = tool(lantern, "describe_tables")()
 
     assert [line.partition("(")[0] for line in shown.splitlines()] == sorted(READABLE)
     assert "email" not in shown
     assert tool(lantern, "query")(sql="select email from customer_contacts").startswith("refused: the table")
-
-
-def test_the_search_tool_shows_earlier_answers(database: DatabaseAdapter) -> None:
-    store(database, triaged(), program="Triage")
-    search = tool(database, "search_predictions")
-
-    assert search(text="ghent") == (
-        "Triage {'ticket': 'My parcel to Ghent is lost'} -> {'urgency': 'high', 'category': 'shipping'}"
-    )
-    assert search(text="tent") == "nothing found"
 
 
 def test_the_models_role_has_its_limits(database: DatabaseAdapter, database_url: str) -> None:
@@ -354,14 +328,6 @@ def test_the_models_role_has_its_limits(database: DatabaseAdapter, database_url:
 
     assert list(shown.values()) == [("2s",), ("500ms",), ("4MB",), ("on",)]
     assert flags == (False,) * 5
-
-
-def test_a_password_of_the_owner_gives_the_models_role_one_of_its_own() -> None:
-    url = url_for("postgresql://me:hidden@127.0.0.1/db")
-
-    assert "user=course_model" in url
-    assert "hidden" not in url
-    assert url == url_for("postgresql://me:hidden@127.0.0.1/db")
 
 
 # Setting up
@@ -386,11 +352,3 @@ def test_a_readable_table_that_is_not_there_is_named(database_url: str) -> None:
         pytest.raises(DatabaseError, match=r'"public.nowhere" does not exist'),
     ):
         adapter.allow("nowhere")
-
-
-def test_loading_the_desk_again_leaves_the_same_rows(lantern: DatabaseAdapter) -> None:
-    load_desk(lantern)
-
-    assert count(lantern._own.url, "orders") == len(desk.orders())
-    assert count(lantern._own.url, "tickets") == len(desk.tickets())
-    assert count(lantern._own.url, "customer_contacts") == len(desk.customers())

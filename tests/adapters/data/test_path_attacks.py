@@ -202,6 +202,7 @@ def swap(target, decoy, stop):
         with suppress(OSError):
             target.unlink()
             kept.rename(target)
+            time.sleep(0.0005)  # and so is the honest state
 
 
 def test_the_root_may_not_be_the_whole_system_or_a_file(site):

@@ -55,29 +55,6 @@ def test_a_second_reply_that_cannot_be_read_either_is_told():
     assert [row.outcome for row in fallbacks.rows] == ["not read"]
 
 
-def test_without_the_fallback_there_is_none():
-    with count_fallbacks() as fallbacks, pytest.raises(AdapterParseError):
-        ask("Yes.", adapter=dspy.ChatAdapter(use_json_adapter_fallback=False))
-
-    assert len(fallbacks) == 0
-
-
-def test_two_predictors_of_a_program_are_two_answers_one_after_the_other():
-    class Twice(dspy.Module):
-        def __init__(self):
-            super().__init__()
-            self.first, self.second = dspy.Predict(ASK), dspy.ChainOfThought(ASK)
-
-        def forward(self, question):
-            self.first(question=question)
-            return self.first(question=question)
-
-    with count_fallbacks() as fallbacks:
-        ask("Yes.", JSON, CHAT, adapter=dspy.ChatAdapter(), program=Twice())
-
-    assert len(fallbacks) == 1
-
-
 def test_the_extraction_within_a_two_step_adapter_is_a_part_of_its_answer():
     extractor, _ = scripted(["Hm.", JSON])
     with count_fallbacks() as fallbacks:

@@ -309,12 +309,6 @@ def test_methods_callables_and_tools_can_be_limited():
     assert both_ways(limited(dspy.Tool(price, name="p")), sku="a").endswith("100}")
 
 
-def test_a_coroutine_from_a_plain_function_is_an_error_that_says_so():
-    answer = both_ways(limited(lambda: rest(), name="odd"))
-
-    assert answer == "failed: TypeError: the function is not async, and returned a coroutine"
-
-
 def test_an_async_tool_can_be_called_synchronously_even_in_a_running_loop():
     async def notebook_cell():
         return limited(rest)()

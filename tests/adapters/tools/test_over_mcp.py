@@ -114,21 +114,6 @@ def test_only_the_tools_that_are_allowed_are_taken():
         over_mcp(work, *both, allow=["drop_table"])
 
 
-def test_a_folder_over_mcp_is_still_one_root(tmp_path):
-    (tmp_path / "root").mkdir()
-    (tmp_path / "root" / "may.txt").write_text("honest", "utf-8")
-    (tmp_path / "secret.txt").write_text("canary", "utf-8")
-
-    async def work(tools):
-        return [await tools["read_file"].acall(path=path) for path in ("may.txt", "../secret.txt")]
-
-    with FileSystemAdapter(tmp_path / "root") as adapter:
-        honest, attack = over_mcp(work, *adapter.tools())
-
-    assert honest == "honest"
-    assert attack.startswith("refused: ")
-
-
 HEADERS = {
     "no token": ({"authorization": ""}, 401),
     "another token": ({"authorization": "Bearer guessed"}, 401),
