@@ -126,7 +126,7 @@ def look(
     import dspy
 
     from course_lib.adapters.prompt.measuring import ADAPTERS as MADE
-    from course_lib.adapters.prompt.quiet import quiet_dspy
+    from course_lib.adapters.prompt.script import quiet_dspy
 
     if adapter not in MADE:
         raise UnknownChoiceError(f"no adapter {adapter!r}; choose from {', '.join(MADE)}")

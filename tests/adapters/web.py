@@ -78,4 +78,4 @@ def adapter(web: Web, spec: Any = None, **options: Any) -> APIAdapter:
 
 
 def get(api: APIAdapter, target: str = "/x") -> Answer:
-    return asyncio.run(api.request("GET", target))
+    return asyncio.run(api.get(target))

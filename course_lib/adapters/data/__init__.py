@@ -16,7 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "api": ["APIAdapter", "APIError", "APITimeoutError", "Patience"],
         "connections": ["DatabaseError", "DatabaseGone"],
-        "database": ["DatabaseAdapter", "Rows"],
+        "database": ["DatabaseAdapter"],
         "desk_tables": ["load_desk"],
         "files": ["FileSystemAdapter"],
         "predictions": ["StoredPrediction"],

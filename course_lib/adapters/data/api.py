@@ -12,12 +12,9 @@ import re
 import ssl
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Self
 
-import dspy
 import httpx
 
 from course_lib.adapters.data import openapi
@@ -29,11 +26,12 @@ from course_lib.adapters.tools.redaction import hide
 from course_lib.errors import CourseError
 from course_lib.resilience import retry
 
-_IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
-_FOLLOWED = frozenset({"GET", "HEAD"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RETRIED = frozenset({429, 502, 503, 504})
 _FAILED = 400
+_MOST_REDIRECTS = 2
+_MOST_BYTES = 200_000
+"""Of an answer, after decompression."""
 _PATH_TRICK = re.compile(r"%2f|%5c|%2e|%25|//|(^|/)\.{1,2}(/|$)", re.IGNORECASE)
 _CONTROL = re.compile(r"%[01][0-9a-f]|%7f", re.IGNORECASE)
 _DETAIL_CHARS = 300
@@ -62,7 +60,7 @@ class Patience:
     attempt_s: float = 3.0
     """For each step of a try (connect, send, next piece of the answer)."""
     retries: int = 2
-    """Further tries of an idempotent request after 429, 502, 503, 504 or a broken connection."""
+    """Further tries after 429, 502, 503, 504 or a broken connection."""
     first_wait_s: float = 0.2
     """Bound of the random wait before the first retry; it doubles with each."""
     longest_wait_s: float = 2.0
@@ -76,17 +74,6 @@ class Answer:
     status: int
     text: str
 
-    def json(self) -> Any:
-        """Return the answer read as JSON.
-
-        Raises:
-            APIError: it is not JSON.
-        """
-        try:
-            return json.loads(self.text)
-        except (ValueError, RecursionError) as error:
-            raise APIError(f"the answer, with status {self.status}, is not JSON") from error
-
 
 class _BusyError(APIError):
     """A status that may be another one after a while."""
@@ -99,18 +86,14 @@ class _BusyError(APIError):
 
 
 class APIAdapter:
-    """One HTTP API, reached by name through checked addresses only.
+    """One HTTP API, read (with GET) by name through checked addresses only.
 
     Args:
         base_url: where the API lives; requests go to paths below it.
-        spec: its OpenAPI 3 document (mapping, JSON text or path of a file); without: one tool, `get_path`.
-        hosts: further web addresses whose origin may be asked, also by a redirect.
+        spec: its OpenAPI 3 document (mapping, or path of a JSON file); without: one tool, `get_path`.
         allow_private: web addresses by IP ("http://127.0.0.1:8080") that may be used although not public.
-        methods: operations with these become tools; all but GET change something, so are opt-in.
         auth: headers with secrets. They go to base_url's origin only, and are cut out of every answer.
         patience: time-outs and retries.
-        size_bytes: the largest answer, after decompression.
-        redirects: how many are followed (GET only), each checked like a first request.
         resolver: gives the IP addresses of a name, once per connection.
         tls: another trust than the usual certificate authorities.
 
@@ -123,30 +106,22 @@ class APIAdapter:
     def __init__(
         self,
         base_url: str,
-        spec: Mapping[str, Any] | str | Path | None = None,
+        spec: Mapping[str, Any] | Path | None = None,
         *,
-        hosts: Collection[str] = (),
         allow_private: Collection[str] = (),
-        methods: Collection[str] = ("GET",),
         auth: Mapping[str, str] | None = None,
         patience: Patience | None = None,
-        size_bytes: int = 200_000,
-        redirects: int = 2,
         resolver: Resolver = resolve,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._home = origin_of(base_url)
+        home = origin_of(base_url)
         self._base = base_url.rstrip("/")
         self._root = httpx.URL(self._base).path.rstrip("/")
-        self._reach = Reach([base_url, *hosts], allow_private=allow_private, resolver=resolver)
-        self._auth = _checked_auth(auth or {}, self._home, private=allow_private)
-        self._methods = frozenset(method.upper() for method in methods)
+        self._reach = Reach([base_url], allow_private=allow_private, resolver=resolver)
+        self._auth = _checked_auth(auth or {}, home, private=allow_private)
         self._operations = None if spec is None else openapi.operations(openapi.load(spec))
         self._patience = patience or Patience()
-        self._size_bytes = size_bytes
-        self._redirects = redirects
-        is_encrypted = any(origin.scheme == "https" for origin in self._reach.origins)
-        self._tls = tls or (httpx.create_ssl_context(trust_env=False) if is_encrypted else None)
+        self._tls = tls or (httpx.create_ssl_context(trust_env=False) if home.scheme == "https" else None)
         self._is_closed = False
 
     def tools(
@@ -155,38 +130,37 @@ class APIAdapter:
         """Return one limited tool for each operation.
 
         Args:
-            only: names of the operations wanted; None for all of the allowed methods.
+            only: names of the operations wanted; None for all.
             calls: how often each may be called.
             output_chars: the longest answer shown to the model.
 
         Raises:
-            APIError: a name in `only` is no operation of an allowed method.
+            APIError: a name in `only` is no operation.
         """
         if self._operations is None:
             functions: dict[str, Any] = {"get_path": self.get_path}
         else:
-            allowed = [one for one in self._operations if one.method in self._methods]
-            functions = {one.name: self._tool(one) for one in allowed}
+            functions = {one.name: openapi.as_tool(one, self.get_path) for one in self._operations}
         if unknown := sorted(set(only or ()) - set(functions)):
             raise APIError(f"no operation {unknown[0]!r} to make a tool of; there are {', '.join(functions)}")
         limits: dict[str, Any] = {"output_chars": output_chars, "calls": calls, "redact": self._secrets}
-        limits["deadline_s"] = (
-            self._patience.deadline_s + 1
-        )  # the adapter's own deadline says more: it is first
+        limits["deadline_s"] = self._patience.deadline_s + 1  # the adapter's own deadline comes first
         taken = [name for name in functions if only is None or name in only]
         return [limited(functions[name], name=name, **limits) for name in taken]
 
     async def get_path(self, path: str) -> str:
         """Get a path of the API, as text."""
-        return self._shown(await self.request("GET", path))
+        answer = await self.get(path)
+        text = neutralise(flat_json(answer.text) or answer.text)
+        if answer.status >= _FAILED:
+            raise APIError(f"status {answer.status}: {_detail(text)}")
+        return text
 
-    async def request(self, method: str, target: str, *, body: Any = None) -> Answer:
-        """Send one request, with retries if it is idempotent, and return the answer whatever its status.
+    async def get(self, target: str) -> Answer:
+        """Send one request, with retries, and return the answer whatever its status.
 
         Args:
-            method: GET, POST, ...
-            target: a path below base_url ("/v1/health"), or a whole web address that is allowed.
-            body: sent as JSON.
+            target: a path below base_url ("/v1/health"), or the whole web address of one.
 
         Raises:
             ToolRefused: the target is not allowed, or the answer is too large or leads elsewhere.
@@ -195,20 +169,18 @@ class APIAdapter:
         """
         if self._is_closed:
             raise APIError("the adapter is closed; make a new one")
-        if method not in _IDEMPOTENT | {"POST", "PATCH"}:
-            raise ToolRefused("the method is not allowed")
         url = self._checked(self._base + target if target.startswith("/") else target)
         patience = self._patience
         send = retry(
             is_retryable=self._is_retryable,
-            attempts=patience.retries + 1 if method in _IDEMPOTENT else 1,
+            attempts=patience.retries + 1,
             deadline_s=patience.deadline_s,
             first_wait_s=patience.first_wait_s,
             longest_wait_s=patience.longest_wait_s,
         )(self._send)
         try:
             async with asyncio.timeout(patience.deadline_s):
-                return await send(method, url, body)
+                return await send(url)
         except _BusyError as busy:
             return busy.answer
         except TimeoutError as error:
@@ -235,13 +207,13 @@ class APIAdapter:
 
     def _checked(self, url: str) -> str:
         """Return an address that may be asked: its origin is allowed, its path plain and below base_url."""
-        origin = self._reach.check(url)
+        self._reach.check(url)
         path = url.partition("//")[2].partition("?")[0]
         path = path[path.find("/") :] if "/" in path else "/"
         if _PATH_TRICK.search(path) or _CONTROL.search(url):
             tricks = "dots, double or encoded slashes or control characters"
             raise ToolRefused(f"a path with {tricks} is not allowed")
-        if origin == self._home and not f"{path}/".startswith(f"{self._root}/"):
+        if not f"{path}/".startswith(f"{self._root}/"):
             raise ToolRefused(f"only paths below {self._base} may be asked")
         return url
 
@@ -250,9 +222,9 @@ class APIAdapter:
             return error.wait_s if error.wait_s <= self._patience.longest_wait_s else False
         return isinstance(error, APIError)
 
-    async def _send(self, method: str, url: str, body: Any) -> Answer:
+    async def _send(self, url: str) -> Answer:
         try:
-            answer, wait_s = await self._follow(method, url, body)
+            answer, wait_s = await self._follow(url)
         except httpx.TimeoutException:
             raise APITimeoutError("the API did not answer in time; try again later") from None
         except (httpx.TransportError, AnswerError) as error:
@@ -262,36 +234,18 @@ class APIAdapter:
             raise _BusyError(answer, wait_s)
         return answer
 
-    async def _follow(self, method: str, url: str, body: Any) -> tuple[Answer, float]:
-        for _ in range(self._redirects + 1):
+    async def _follow(self, url: str) -> tuple[Answer, float]:
+        timeouts = {"timeout": httpx.Timeout(self._patience.attempt_s).as_dict()}
+        for _ in range(_MOST_REDIRECTS + 1):
+            request = httpx.Request("GET", url, headers={**_HEADERS, **self._auth}, extensions=timeouts)
             # No httpx.AsyncClient: it would parse redirects, keep cookies, and read the environment.
             async with CheckedTransport(self._reach, tls=self._tls) as transport:
-                response = await transport.handle_async_request(self._message(method, url, body))
+                response = await transport.handle_async_request(request)
                 if response.status_code not in _REDIRECTS:
-                    text = hide(await read_text(response, self._size_bytes), self._secrets)
+                    text = hide(await read_text(response, _MOST_BYTES), self._secrets)
                     return Answer(response.status_code, text), _retry_after_s(response)
-            if method not in _FOLLOWED:
-                raise ToolRefused("the API answered with a redirect, which is followed for GET only")
             url = self._checked(joined(url, response.headers.get("location", "")))
-        raise ToolRefused(f"the API redirected more than {self._redirects} times")
-
-    def _message(self, method: str, url: str, body: Any) -> httpx.Request:
-        secrets = self._auth if origin_of(url) == self._home else {}
-        patience = {"timeout": httpx.Timeout(self._patience.attempt_s).as_dict()}
-        return httpx.Request(method, url, headers={**_HEADERS, **secrets}, json=body, extensions=patience)
-
-    def _tool(self, operation: openapi.Operation) -> dspy.Tool:
-        async def send(call: openapi.Call) -> str:
-            return self._shown(await self.request(call.method, call.target, body=call.body))
-
-        return openapi.as_tool(operation, send)
-
-    def _shown(self, answer: Answer) -> str:
-        """Return an answer as the model may see it; one with an error status is raised."""
-        text = neutralise(flat_json(answer.text) or answer.text)
-        if answer.status >= _FAILED:
-            raise APIError(f"status {answer.status}: {_detail(text)}")
-        return text
+        raise ToolRefused(f"the API redirected more than {_MOST_REDIRECTS} times")
 
 
 def _checked_auth(auth: Mapping[str, str], home: Origin, *, private: Collection[str]) -> dict[str, str]:
@@ -306,13 +260,7 @@ def _checked_auth(auth: Mapping[str, str], home: Origin, *, private: Collection[
 def _retry_after_s(response: httpx.Response) -> float:
     """Return the wait a server asks for; 0 if it asks for none, or in a way that makes no sense."""
     text = response.headers.get("retry-after", "")
-    if re.fullmatch(r"[0-9]{1,9}", text):
-        return float(text)
-    try:
-        when = parsedate_to_datetime(text)
-        return max(0.0, (when - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):  # TypeError: a date without a zone
-        return 0.0
+    return float(text) if re.fullmatch(r"[0-9]{1,9}", text) else 0.0
 
 
 def _detail(text: str) -> str:

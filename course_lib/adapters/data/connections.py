@@ -1,19 +1,26 @@
-"""Pools of database connections that outlive the server's restarts.
+"""Pools of database connections that outlive the server's restarts, and the role that a model's may have.
 
 Main path: Connections(url).run(work) -> what `work` returns, in one transaction; repeated after a lost
-connection.
+connection. grant(connection, readable) makes or mends the role that a model's statements run under; it can
+read the granted tables, and nothing else. url_for(owner_url) is its own address: it logs in by itself, since
+a role that is only put on (SET ROLE) could be put off again by a statement it limits. What a role may set for
+itself, such as statement_timeout, limits honest statements; its rights limit others.
 Source: psycopg 3.3 and psycopg_pool 3.3. A pool's own reconnecting doubles its pauses up to minutes, so here
 it gives up at once, and each call connects anew.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
@@ -23,10 +30,39 @@ from course_lib.resilience import Deadline, retry
 T = TypeVar("T")
 Connection = psycopg.Connection[TupleRow]
 
+_SIZE = 4
 _ATTEMPT_S = 1.0
 _SHORTEST_ATTEMPT_S = 0.2
 _DROPPED = ("08", "57P01", "57P02", "57P03", "53300", "40001", "40P01")
 """SQLSTATEs of a lost connection, of a server that stops or starts, and of a transaction that lost."""
+
+NAME = "course_model"
+
+_FLAGS = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT NOREPLICATION NOBYPASSRLS CONNECTION LIMIT 16"
+_SETTINGS = {
+    "default_transaction_read_only": "on",
+    "statement_timeout": "2s",
+    "lock_timeout": "500ms",
+    "transaction_timeout": "10s",
+    "idle_in_transaction_session_timeout": "5s",
+    "idle_session_timeout": "0",
+    "work_mem": "4MB",
+    "max_parallel_workers_per_gather": "0",
+    "search_path": "public",
+    "temp_file_limit": "64MB",
+}
+_WRITING_FUNCTIONS = """
+    lo_creat lo_create lo_from_bytea lo_open lo_put lo_get lo_truncate lo_truncate64 lo_unlink loread lowrite
+    pg_notify pg_logical_emit_message pg_export_snapshot pg_current_xact_id txid_current
+    pg_sleep pg_sleep_for pg_sleep_until pg_cancel_backend pg_terminate_backend
+"""
+"""Functions that every role may call, and that write, wait or end something; advisory locks are added."""
+
+_REVOKE = """
+SELECT 'REVOKE EXECUTE ON FUNCTION ' || p.oid::regprocedure || ' FROM PUBLIC'
+FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+WHERE n.nspname = 'pg_catalog' AND (p.proname = ANY(%s) OR p.proname LIKE 'pg\\_%%advisory%%lock%%')
+"""
 
 # The pool reports each failed connection to its log; the caller gets an error that says the same.
 logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())
@@ -41,13 +77,12 @@ class DatabaseGone(DatabaseError):  # noqa: N818  (it says what happened)
 
 
 class Connections:
-    """At most `size` connections to one database, made when needed, tested before use."""
+    """A few connections to one database, made when needed, tested before use."""
 
-    def __init__(self, url: str, *, size: int, deadline_s: float, read_only: bool = False) -> None:
+    def __init__(self, url: str, *, deadline_s: float, read_only: bool = False) -> None:
         self.url = url
         self.deadline_s = deadline_s
         """Seconds for which a call is tried again while the database does not answer."""
-        self._size = size
         self._read_only = read_only
         self._lock = threading.Lock()
         self._pool: ConnectionPool[Connection] | None = None
@@ -74,7 +109,10 @@ class Connections:
         except psycopg.OperationalError as error:
             if not is_dropped(error):
                 raise
-            raise DatabaseGone(self._why(error)) from None
+            words = f"the database does not answer after {self.deadline_s:g} s: {first_line(error)}"
+            kept = "What was under way is kept whole or not at all"
+            remedy = f"start it again (running_postgres().start()), or do less at once than {_SIZE} calls"
+            raise DatabaseGone(f"{words}. {kept}; {remedy}") from None
 
     def _attempt(self, work: Callable[[Connection], T]) -> T:
         pool, deadline = self._opened(), Deadline.current()
@@ -100,7 +138,7 @@ class Connections:
                 self._pool = ConnectionPool(
                     self.url,
                     min_size=0,
-                    max_size=self._size,
+                    max_size=_SIZE,
                     max_waiting=64,
                     max_idle=60.0,
                     reconnect_timeout=_ATTEMPT_S / 4,
@@ -114,18 +152,6 @@ class Connections:
     def _configure(self, connection: Connection) -> None:
         connection.read_only = self._read_only
 
-    def _why(self, error: psycopg.OperationalError) -> str:
-        """Say whether the server is gone, or only all of our connections are in use."""
-        try:
-            psycopg.connect(self.url, connect_timeout=2).close()
-        except psycopg.OperationalError as reason:
-            words = f"the database does not answer after {self.deadline_s:g} s: {first_line(reason)}"
-            kept = "What was under way is kept whole or not at all"
-            return f"{words}. {kept}; start it again (running_postgres().start()) and repeat the call"
-        words = f"the database gave no connection for {self.deadline_s:g} s, though it answers"
-        remedy = "make the pool larger, or do less at once"
-        return f"{words}: {first_line(error)}. All {self._size} connections may be in use; {remedy}"
-
 
 def is_dropped(error: Exception) -> bool:
     """Return whether the connection was lost, so that the call can be made again."""
@@ -137,3 +163,47 @@ def is_dropped(error: Exception) -> bool:
 def first_line(error: psycopg.Error) -> str:
     """Return the first line of what the server or the client library said."""
     return (error.diag.message_primary or str(error) or type(error).__name__).splitlines()[0]
+
+
+def grant(connection: Connection, readable: Sequence[str]) -> None:
+    """Make the role or mend it, and let it read `readable` and nothing else.
+
+    The connection has to be an administrator's: it also closes the functions that PostgreSQL opens to every
+    role. The caller's transaction holds all of this, or none.
+    """
+    password = _password(connection.info.password)
+    connection.execute("SELECT pg_advisory_xact_lock(20260316)")  # two openers at once would collide
+    if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [NAME]).fetchone():
+        connection.execute(f"CREATE ROLE {NAME}")
+    connection.execute(sql.SQL(f"ALTER ROLE {NAME} {_FLAGS} PASSWORD {{}}").format(sql.Literal(password)))
+    for name, value in _SETTINGS.items():
+        connection.execute(sql.SQL(f"ALTER ROLE {NAME} SET {name} = {{}}").format(sql.Literal(value)))
+    _grant_tables(connection, readable)
+    for (statement,) in connection.execute(_REVOKE, [_WRITING_FUNCTIONS.split()]).fetchall():
+        connection.execute(statement)
+
+
+def _grant_tables(connection: Connection, readable: Sequence[str]) -> None:
+    database = sql.Identifier(connection.info.dbname)
+    connection.execute(sql.SQL("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC").format(database))
+    connection.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO " + NAME).format(database))
+    connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    for kind in ("TABLES", "SEQUENCES", "FUNCTIONS"):
+        connection.execute(f"REVOKE ALL ON ALL {kind} IN SCHEMA public FROM PUBLIC, {NAME}")
+    for table in readable:
+        name = sql.Identifier("public", table)
+        connection.execute(sql.SQL(f"GRANT SELECT ON {{}} TO {NAME}").format(name))
+
+
+def url_for(owner_url: str) -> str:
+    """Return the address at which the model's role logs in to the same database."""
+    parts = conninfo_to_dict(owner_url)
+    parts |= {"user": NAME, "password": _password(str(parts.get("password") or ""))}
+    return make_conninfo("", **parts)
+
+
+def _password(owners: str) -> str | None:
+    """Derive the role's password from the owner's, so that every process finds the same one."""
+    if not owners:  # the server lets its socket's owner in without
+        return None
+    return hmac.new(owners.encode(), b"advanced-dspy " + NAME.encode(), hashlib.sha256).hexdigest()

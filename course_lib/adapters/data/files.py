@@ -1,6 +1,6 @@
-"""A folder handed to a model: list, read, search and, if allowed, write; one root, and no way out of it.
+"""A folder handed to a model: list, read and search; one root, and no way out of it.
 
-Main path: FileSystemAdapter(root).tools() -> limited tools; with write_file if `writable=True`.
+Main path: FileSystemAdapter(root).tools() -> limited tools.
 A path is walked name by name from a descriptor of the root (openat), following no link, so that there is no
 moment between the check and the use of a path in which a folder could be swapped for a link.
 Refused: absolute paths, `..`, backslashes, hidden names, invisible characters, links of both kinds, devices,
@@ -12,12 +12,12 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import secrets
 import stat
 import threading
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from course_lib.adapters.tools.limits import LimitedTool, ToolRefused, limited
@@ -29,55 +29,46 @@ ENTRIES_SCANNED = 5000
 """Entries of one folder that are looked at."""
 LINE_CHARS = 200
 """Characters shown of a line that a search has found."""
+FILE_BYTES = 200_000
+"""The largest file that is read."""
+MOST_ENTRIES = 100
+"""Files listed, or lines found, in one answer."""
+SEARCH_BYTES = 5_000_000
+"""How much one search reads at most, over all files."""
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _REASONS = {
     errno.ENOENT: "is not there; list_files shows what there is",
     errno.ENOTDIR: "goes through a link or a file; only real folders are entered",
     errno.ENAMETOOLONG: "has a name that is too long",
     errno.ENXIO: "is not a regular file",
-    errno.EEXIST: "exists already",
     **dict.fromkeys((errno.ELOOP, errno.EMLINK), "is a link; links are not followed"),
-    **dict.fromkeys((errno.EISDIR, errno.ENOTEMPTY), "is a folder, not a file"),
+    errno.EISDIR: "is a folder, not a file",
     **dict.fromkeys((errno.EACCES, errno.EPERM), "may not be opened"),
 }
 
 
 class FileSystemAdapter:
-    """One folder of text files, for a model to work in.
+    """One folder of text files, for a model to read.
 
     Args:
         root: the folder; everything outside it is out of reach. It is opened once, here.
-        writable: whether there is a tool to write files.
-        file_bytes: the largest file that is read or written.
-        entries: files listed, or lines found, in one answer.
-        search_bytes: how much one search reads at most, over all files.
 
     Raises:
         ToolRefused: `root` is not a folder, or is the root of the whole file system.
     """
 
-    def __init__(
-        self,
-        root: Path | str,
-        *,
-        writable: bool = False,
-        file_bytes: int = 200_000,
-        entries: int = 100,
-        search_bytes: int = 5_000_000,
-    ) -> None:
+    def __init__(self, root: Path | str) -> None:
         folder = Path(root).resolve()
         if not folder.is_dir() or folder == Path(folder.anchor):
             raise ToolRefused(
                 f"{str(root)!r} cannot be the root: name an existing folder below the system's own"
             )
-        self.writable, self.file_bytes, self.entries = writable, file_bytes, entries
-        self.search_bytes = search_bytes
-        self._root: int | None = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._device = os.fstat(self._root).st_dev
         self._lock = threading.Lock()
+        self._closer = weakref.finalize(self, os.close, self._root)
 
     def __enter__(self) -> FileSystemAdapter:
         return self
@@ -85,22 +76,14 @@ class FileSystemAdapter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if hasattr(self, "_lock"):  # else it was never opened
-            self.close()
-
     def close(self) -> None:
         """Let go of the root; the tools refuse from then on."""
         with self._lock:
-            if self._root is not None:
-                os.close(self._root)
-            self._root = None
+            self._closer()
 
     def tools(self, *, deadline_s: float = 5.0, calls: int | None = 30) -> list[LimitedTool]:
-        """Return the folder as limited tools: list_files, read_file, search_files and maybe write_file."""
-        methods: list[Callable[..., str]] = [self.list_files, self.read_file, self.search_files]
-        if self.writable:
-            methods.append(self.write_file)
+        """Return the folder as limited tools: list_files, read_file and search_files."""
+        methods = (self.list_files, self.read_file, self.search_files)
         return [limited(method, deadline_s=deadline_s, calls=calls) for method in methods]
 
     # The tools
@@ -110,8 +93,8 @@ class FileSystemAdapter:
         with _refusals(folder), self._entered(split_path(folder, folder=True)) as at:
             entries = self._scan(at)
         lines = [f"{name}/" if is_folder else f"{name} ({size})" for name, is_folder, size in entries]
-        more = [f"and {len(lines) - self.entries} more"] if len(lines) > self.entries else []
-        return "\n".join(lines[: self.entries] + more) or "(empty)"
+        more = [f"and {len(lines) - MOST_ENTRIES} more"] if len(lines) > MOST_ENTRIES else []
+        return "\n".join(lines[:MOST_ENTRIES] + more) or "(empty)"
 
     def read_file(self, path: str, first_line: int = 1) -> str:
         """Read a text file, from the given line on."""
@@ -126,20 +109,9 @@ class FileSystemAdapter:
             raise ToolRefused(f"search for 1 to {LINE_CHARS} characters, not {len(text)}")
         parts = split_path(folder, folder=True)
         with _refusals(folder), self._entered(parts) as at:
-            lines = list(itertools.islice(self._search(at, "/".join(parts), text.casefold()), self.entries))
+            found = self._search(at, "/".join(parts), text.casefold(), [SEARCH_BYTES])
+            lines = list(itertools.islice(found, MOST_ENTRIES))
         return "\n".join(lines) or "(no line has it)"
-
-    def write_file(self, path: str, text: str) -> str:
-        """Write a text file as a whole; one of that name is replaced."""
-        if not self.writable:
-            raise ToolRefused("this folder is read-only")
-        *above, name = split_path(path)
-        data = text.encode("utf-8", "replace")
-        if len(data) > self.file_bytes:
-            raise ToolRefused(f"the text has {len(data)} bytes; at most {self.file_bytes} are written")
-        with _refusals(path), self._entered(above) as at:
-            self._replace(at, name, data, path)
-        return f"wrote {len(data)} bytes to {path}"
 
     # Below the root
 
@@ -147,17 +119,14 @@ class FileSystemAdapter:
     def _entered(self, parts: Sequence[str]) -> Iterator[int]:
         """Yield a descriptor of the folder, walked to from the root without following a link."""
         with self._lock:
-            if self._root is None:
+            if not self._closer.alive:
                 raise ToolRefused("the folder has been closed")
             at = os.dup(self._root)
-        try:
+        with ExitStack() as opened:
+            opened.callback(os.close, at)
             for part in parts:
-                below = self._folder(at, part)
-                os.close(at)
-                at = below
+                at = opened.enter_context(self._within(at, part))
             yield at
-        finally:
-            os.close(at)
 
     def _scan(self, at: int) -> list[tuple[str, bool, int]]:
         """Return name, whether a folder, and size of what may be seen in a folder, by name."""
@@ -195,9 +164,9 @@ class FileSystemAdapter:
         handle = os.open(name, _READ, dir_fd=at)
         with open(handle, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor, not a path
             self._admit(os.fstat(handle), path)
-            data = _read_up_to(file.fileno(), self.file_bytes + 1)
-        if len(data) > self.file_bytes:
-            raise ToolRefused(f"{path!r} has more than {self.file_bytes} bytes, the most that is read")
+            data = _read_up_to(file.fileno(), FILE_BYTES + 1)
+        if len(data) > FILE_BYTES:
+            raise ToolRefused(f"{path!r} has more than {FILE_BYTES} bytes, the most that is read")
         try:
             text = data.decode("utf-8")
         except UnicodeDecodeError:
@@ -206,58 +175,33 @@ class FileSystemAdapter:
             raise ToolRefused(f"{path!r} is not a text file")
         return text
 
-    def _search(self, at: int, above: str, words: str) -> Iterator[str]:
-        left = self.search_bytes
-        waiting: list[tuple[str, int]] = [(above, os.dup(at))]
-        try:
-            while waiting:
-                folder, here = waiting.pop()
-                with _closing(here):
-                    for name, is_folder, size in self._scan(here):
-                        path = f"{folder}/{name}" if folder else name
-                        if is_folder:
-                            if path.count("/") < DEPTH:
-                                with suppress(OSError, ToolRefused):  # swapped for something else since
-                                    waiting.append((path, self._folder(here, name)))
-                            continue
-                        left -= size
-                        if left < 0:
-                            yield f"(stopped after {self.search_bytes} bytes; search a smaller folder)"
-                            return
-                        with suppress(OSError, ToolRefused):  # gone since, too large or not text
-                            yield from _lines(self._read(here, name, path), path, words)
-        finally:
-            for _, here in waiting:
-                os.close(here)
+    def _search(self, at: int, above: str, words: str, left: list[int]) -> Iterator[str]:
+        """Yield the lines with these words in a folder and below; `left` holds the bytes still to be read."""
+        for name, is_folder, size in self._scan(at):
+            path = f"{above}/{name}" if above else name
+            if left[0] < 0:
+                return
+            if is_folder and path.count("/") < DEPTH:
+                with suppress(OSError, ToolRefused), self._within(at, name) as below:  # swapped since
+                    yield from self._search(below, path, words, left)
+            elif not is_folder:
+                left[0] -= size
+                if left[0] < 0:
+                    yield f"(stopped after {SEARCH_BYTES} bytes; search a smaller folder)"
+                    return
+                with suppress(OSError, ToolRefused):  # gone since, too large or not text
+                    yield from _lines(self._read(at, name, path), path, words)
 
-    def _folder(self, at: int, name: str) -> int:
+    @contextmanager
+    def _within(self, at: int, name: str) -> Iterator[int]:
+        """Yield a descriptor of the folder `name` of the folder `at`."""
         below = os.open(name, _FOLDER, dir_fd=at)
-        if os.fstat(below).st_dev != self._device:
-            os.close(below)
-            raise ToolRefused(f"{name!r} is another file system, mounted there")
-        return below
-
-    def _replace(self, at: int, name: str, data: bytes, path: str) -> None:
-        """Write beside the file and rename: whoever reads sees the old text or the new, never half of it."""
-        mode = 0o644
-        with suppress(FileNotFoundError):
-            about = os.stat(name, dir_fd=at, follow_symlinks=False)
-            self._admit(about, path)
-            mode = about.st_mode & 0o666
-        scratch = f".part-{secrets.token_hex(8)}"
-        handle = os.open(scratch, _CREATE, 0o600, dir_fd=at)
         try:
-            with open(handle, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
-                file.write(data)
-                file.flush()
-                os.fchmod(handle, mode)
-                os.fsync(handle)
-            os.rename(scratch, name, src_dir_fd=at, dst_dir_fd=at)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                os.unlink(scratch, dir_fd=at)
-            raise
-        os.fsync(at)
+            if os.fstat(below).st_dev != self._device:
+                raise ToolRefused(f"{name!r} is another file system, mounted there")
+            yield below
+        finally:
+            os.close(below)
 
 
 def split_path(path: str, *, folder: bool = False) -> list[str]:
@@ -312,14 +256,6 @@ def _refusals(path: str) -> Iterator[None]:
         if reason is None:
             raise
         raise ToolRefused(f"{path!r} {reason}") from None
-
-
-@contextmanager
-def _closing(handle: int) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        os.close(handle)
 
 
 def _read_up_to(handle: int, size_bytes: int) -> bytes:

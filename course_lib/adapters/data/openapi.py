@@ -1,13 +1,12 @@
 """An OpenAPI 3 document read as operations: what each is called, what it takes, how its request looks.
 
-Main path: operations(document) -> list of Operation; operation.request(arguments) -> Call; as_tool().
-Read are path and query parameters and JSON bodies, with references inside the document. The document's
-`servers` are not used: where requests go is said by whoever builds the adapter, not by a file.
+Main path: operations(document) -> list of Operation; operation.target(arguments) -> path and query.
+Only GET is read, with path and query parameters and references inside the document. The document's `servers`
+are not used: where requests go is said by whoever builds the adapter, not by a file.
 """
 
 from __future__ import annotations
 
-import inspect
 import json
 import keyword
 import re
@@ -23,14 +22,11 @@ import jsonschema  # type: ignore[import-untyped]
 from course_lib.adapters.tools.limits import ToolRefused
 from course_lib.errors import CourseError
 
-_METHODS = ("get", "head", "post", "put", "patch", "delete")
 _FORBIDDEN_IN_PATH = re.compile(r"[/\\%?#;\x00-\x1f\x7f]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST_VALUE_CHARS = 500
 _LONGEST_TEXT_CHARS = 300
 _DEEPEST = 20
-_TYPES = {"string": str, "integer": int, "number": float, "boolean": bool, "array": list, "object": dict}
-BODY = "body"
 
 
 class SpecError(CourseError):
@@ -43,7 +39,7 @@ class Parameter:
 
     name: str
     place: str
-    """path, query or body."""
+    """path or query."""
     schema: Mapping[str, Any]
     is_required: bool
     text: str
@@ -56,55 +52,31 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """A request as an operation makes it."""
-
-    method: str
-    target: str
-    """Path and query, encoded."""
-    body: Any = None
-
-
-@dataclass(frozen=True, slots=True)
 class Operation:
-    """One thing an API can do."""
+    """One thing that can be read from an API."""
 
     name: str
-    method: str
     path: str
     text: str
     parameters: tuple[Parameter, ...]
 
-    def request(self, arguments: Mapping[str, Any]) -> Call:
-        """Return the request for these arguments, each checked against its schema.
+    def target(self, arguments: Mapping[str, Any]) -> str:
+        """Return path and query for these arguments, encoded; each is checked against its schema.
 
         Raises:
-            ToolRefused: an unknown, missing or wrong argument, or one that would change the path.
+            ToolRefused: a wrong argument, or one that would change the path.
         """
-        known = {parameter.argument: parameter for parameter in self.parameters}
-        if unknown := sorted(set(arguments) - set(known)):
-            takes = ", ".join(known) or "no arguments"
-            raise ToolRefused(f"{self.name} takes {takes}, not {unknown[0][:40]!r}")
-        path, query, body = self.path, list[tuple[str, str]](), None
+        path, query = self.path, list[tuple[str, str]]()
         for parameter in self.parameters:
-            value = arguments.get(parameter.argument)
-            if value is None:
-                _refuse_missing(self, parameter)
+            if parameter.argument not in arguments:
                 continue
+            value = arguments[parameter.argument]
             _check(parameter, value)
             if parameter.place == "path":
                 path = path.replace("{" + parameter.name + "}", _segment(parameter, value))
-            elif parameter.place == "query":
-                query += [(parameter.name, word) for word in _words(parameter, value)]
             else:
-                body = value
-        return Call(self.method, f"{path}?{urlencode(query)}" if query else path, body)
-
-
-def _refuse_missing(operation: Operation, parameter: Parameter) -> None:
-    if parameter.is_required:
-        meaning = parameter.text or parameter.place
-        raise ToolRefused(f"{operation.name} needs {parameter.argument!r} ({meaning})")
+                query += [(parameter.name, word) for word in _words(parameter, value)]
+        return f"{path}?{urlencode(query)}" if query else path
 
 
 def _check(parameter: Parameter, value: Any) -> None:
@@ -130,18 +102,14 @@ def _segment(parameter: Parameter, value: Any) -> str:
     return quote(word, safe="")
 
 
-def load(spec: Mapping[str, Any] | str | Path) -> Mapping[str, Any]:
-    """Return an OpenAPI 3 document given as such, as JSON text, or as the path of a JSON file.
+def load(spec: Mapping[str, Any] | Path) -> Mapping[str, Any]:
+    """Return an OpenAPI 3 document given as such, or as the path of a JSON file.
 
     Raises:
         SpecError: it cannot be read, or is not OpenAPI 3.
     """
-    document: Any = spec
     try:
-        if isinstance(spec, Path):
-            document = json.loads(spec.read_text("utf-8"))
-        elif isinstance(spec, str):
-            document = json.loads(spec)
+        document: Any = json.loads(spec.read_text("utf-8")) if isinstance(spec, Path) else spec
     except (OSError, ValueError) as error:
         raise SpecError(f"the OpenAPI document cannot be read ({error}); give JSON") from error
     if not isinstance(document, Mapping) or not str(document.get("openapi", "")).startswith("3."):
@@ -150,18 +118,17 @@ def load(spec: Mapping[str, Any] | str | Path) -> Mapping[str, Any]:
 
 
 def operations(document: Mapping[str, Any]) -> list[Operation]:
-    """Return the operations of a document, in its order.
+    """Return the operations of a document that read, in its order.
 
     Raises:
         SpecError: a reference leads nowhere or outside, two operations share a name, a required
             parameter stands where it is not supported (header, cookie), a path lacks its parameter.
     """
-    result: list[Operation] = []
-    for path, item in document.get("paths", {}).items():
-        for method in _METHODS:
-            if method in item:
-                shared = item.get("parameters", [])
-                result.append(_operation(document, path, method, item[method], shared))
+    result = [
+        _operation(document, path, item["get"], item.get("parameters", []))
+        for path, item in document.get("paths", {}).items()
+        if "get" in item
+    ]
     names = [operation.name for operation in result]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise SpecError(f"two operations are called {twice[0]!r}; give each its own operationId")
@@ -169,22 +136,22 @@ def operations(document: Mapping[str, Any]) -> list[Operation]:
 
 
 def _operation(
-    document: Mapping[str, Any], path: str, method: str, raw: Mapping[str, Any], shared: list[Any]
+    document: Mapping[str, Any], path: str, raw: Mapping[str, Any], shared: list[Any]
 ) -> Operation:
-    name = _name(raw.get("operationId") or f"{method} {path}")
+    name = _name(raw.get("operationId") or f"get {path}")
     by_key: dict[tuple[str, str], Parameter] = {}
     for entry in [*shared, *raw.get("parameters", [])]:
         parameter = _parameter(document, name, _resolved(document, entry))
         if parameter:
             by_key[parameter.place, parameter.name] = parameter
-    parameters = [*by_key.values(), *_body(document, raw)]
+    parameters = tuple(by_key.values())
     in_path = {parameter.name for parameter in parameters if parameter.place == "path"}
     if set(re.findall(r"\{([^{}]+)\}", path)) != in_path:
         raise SpecError(f"{name}: the path {path!r} and its path parameters {sorted(in_path)} differ")
     if len({parameter.argument for parameter in parameters}) < len(parameters):
         raise SpecError(f"{name}: two parameters share a name")
     text = one_line(f"{raw.get('summary', '')}. {raw.get('description', '')}".strip(". ")) or name
-    return Operation(name, method.upper(), path, text, tuple(parameters))
+    return Operation(name, path, text, parameters)
 
 
 def _parameter(document: Mapping[str, Any], name: str, raw: Mapping[str, Any]) -> Parameter | None:
@@ -195,17 +162,6 @@ def _parameter(document: Mapping[str, Any], name: str, raw: Mapping[str, Any]) -
         return None
     schema = _resolved(document, raw.get("schema", {"type": "string"}))
     return Parameter(raw["name"], place, schema, is_required, one_line(raw.get("description", "")))
-
-
-def _body(document: Mapping[str, Any], raw: Mapping[str, Any]) -> list[Parameter]:
-    if "requestBody" not in raw:
-        return []
-    body = _resolved(document, raw["requestBody"])
-    content = body.get("content", {}).get("application/json")
-    if content is None:
-        return []
-    text, schema = one_line(body.get("description", "the JSON body")), content.get("schema", {})
-    return [Parameter(BODY, "body", _resolved(document, schema), bool(body.get("required")), text)]
 
 
 def _resolved(document: Mapping[str, Any], node: Any, depth: int = 0) -> Any:
@@ -239,30 +195,16 @@ def _name(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")[:64]
 
 
-def as_tool(operation: Operation, send: Callable[[Call], Awaitable[str]]) -> dspy.Tool:
-    """Return an operation as a tool with its parameters' schemas; `send` does what it asks for."""
+def as_tool(operation: Operation, send: Callable[[str], Awaitable[str]]) -> dspy.Tool:
+    """Return an operation as a tool with its parameters' schemas; `send` gets the path and the query."""
 
     async def call(**arguments: Any) -> str:
-        given = {name: one for name, one in arguments.items() if one is not None}
-        return await send(operation.request(given))
+        return await send(operation.target(arguments))
 
-    signature = [_python_parameter(parameter) for parameter in operation.parameters]
-    signature.sort(key=lambda one: one.default is not inspect.Parameter.empty)
-    call.__signature__ = inspect.Signature(signature, return_annotation=str)  # type: ignore[attr-defined]
-    call.__annotations__ = {one.name: one.annotation for one in signature}
     args = {one.argument: _shown_schema(one) for one in operation.parameters}
-    return dspy.Tool(call, name=operation.name, desc=operation.text, args=args)
-
-
-def _python_parameter(parameter: Parameter) -> inspect.Parameter:
-    kind = parameter.schema.get("type")
-    plain: Any = _TYPES.get(kind, Any) if isinstance(kind, str) else Any
-    return inspect.Parameter(
-        parameter.argument,
-        inspect.Parameter.KEYWORD_ONLY,
-        annotation=plain if parameter.is_required else plain | None,
-        default=inspect.Parameter.empty if parameter.is_required else None,
-    )
+    tool = dspy.Tool(call, name=operation.name, desc=operation.text, args=args, arg_types={})
+    tool.has_kwargs = False  # it takes what the document says, and nothing else
+    return tool
 
 
 def _shown_schema(parameter: Parameter) -> dict[str, Any]:

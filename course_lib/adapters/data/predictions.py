@@ -34,63 +34,52 @@ CREATE INDEX IF NOT EXISTS predictions_words ON predictions USING gin (words)
 """
 _INSERT = """
 INSERT INTO predictions (key, program, inputs, outputs, usage) VALUES (%s, %s, %s, %s, %s)
-ON CONFLICT (key) DO NOTHING RETURNING key
+ON CONFLICT (key) DO NOTHING
 """
 _SELECT = "SELECT p.key, p.program, p.inputs, p.outputs, p.usage, p.stored FROM predictions p "
 _BY_KEY = f"{_SELECT} WHERE p.key = %s"
 _BY_WORDS = f"""{_SELECT}
 CROSS JOIN websearch_to_tsquery('english', %(text)s) AS wanted
-WHERE p.words @@ wanted AND (%(program)s::text IS NULL OR p.program = %(program)s)
+WHERE p.words @@ wanted
 ORDER BY ts_rank(p.words, wanted) DESC, p.stored DESC, p.key LIMIT %(limit)s
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A prediction as plain JSON."""
+class StoredPrediction:
+    """A prediction as the database has it."""
 
     key: str
+    """Made of program, inputs and outputs."""
     program: str
     """What made it, such as "Triage"; may be empty."""
     inputs: dict[str, Any]
     outputs: dict[str, Any]
     usage: dict[str, dict[str, Any]]
     """Tokens by model, as `prediction.get_lm_usage()` gave them; empty when they were not tracked."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredPrediction(Row):
-    """A prediction as the database has it."""
-
     stored: datetime
 
 
-def as_row(prediction: dspy.Prediction, inputs: Mapping[str, Any], *, program: str, key: str | None) -> Row:
-    """Return a prediction as plain JSON; without a `key`, one made of its content.
+Row = tuple[str, str, Jsonb, Jsonb, Jsonb]
+"""Key, program, inputs, outputs and usage, as they are written."""
+
+
+def as_row(prediction: dspy.Prediction, inputs: Mapping[str, Any], *, program: str) -> Row:
+    """Return a prediction as plain JSON, with a key made of its content.
 
     Raises:
         DatabaseError: a value cannot be written as JSON.
     """
     request, outputs = _json(dict(inputs), "inputs"), _json(dict(prediction.items()), "prediction")
+    usage = _json(dict(prediction.get_lm_usage() or {}), "usage")
     content = json.dumps([program, request, outputs], sort_keys=True, ensure_ascii=False).encode()
-    key = key or hashlib.sha256(content).hexdigest()[:32]
-    return Row(key, program, request, outputs, _json(dict(prediction.get_lm_usage() or {}), "usage"))
+    key = hashlib.sha256(content).hexdigest()[:32]
+    return key, program, Jsonb(request), Jsonb(outputs), Jsonb(usage)
 
 
 def store(connection: Connection, row: Row) -> None:
-    """Write a prediction; one that is there already, with the same content, is left alone.
-
-    Raises:
-        DatabaseError: the key belongs to another prediction.
-    """
-    values = [row.key, row.program, *map(Jsonb, (row.inputs, row.outputs, row.usage))]
-    if connection.execute(_INSERT, values).fetchone() is not None:
-        return
-    kept = get(connection, row.key)
-    content = (row.program, row.inputs, row.outputs)
-    if kept is None or (kept.program, kept.inputs, kept.outputs) != content:
-        remedy = "give a key that no other request has, or none"
-        raise DatabaseError(f"the key {row.key!r} belongs to another prediction; {remedy}")
+    """Write a prediction; one that is there already is left alone."""
+    connection.execute(_INSERT, row)
 
 
 def get(connection: Connection, key: str) -> StoredPrediction | None:
@@ -99,9 +88,9 @@ def get(connection: Connection, key: str) -> StoredPrediction | None:
     return StoredPrediction(*row) if row else None
 
 
-def search(connection: Connection, *, text: str, limit: int, program: str | None) -> list[StoredPrediction]:
+def search(connection: Connection, text: str, limit: int) -> list[StoredPrediction]:
     """Return the predictions whose inputs or outputs hold the words, best first."""
-    wanted = {"text": _clean(text), "limit": limit, "program": program}
+    wanted = {"text": _clean(text), "limit": limit}
     return [StoredPrediction(*row) for row in connection.execute(_BY_WORDS, wanted).fetchall()]
 
 

@@ -1,10 +1,10 @@
 """Makes a hidden request visible: ChatAdapter and XMLAdapter ask again in JSON when they cannot read a reply.
 
-Main path: `with count_fallbacks() as fallbacks: ...; print(fallbacks)`.
+Main path: `with count_fallbacks() as fallbacks: ...; fallbacks.rows`.
 Source: ChatAdapter.__call__ and acall (dspy/adapters/chat_adapter.py), with_callbacks
 (dspy/utils/callback.py), DSPy 3.4.1. A fallback is a parse that fails with AdapterParseError, and then a
 JSONAdapter that formats for the same caller. A subclass reports format and parse once for each level of its
-classes; only the outermost report is counted.
+classes; the caller of an inner report is the outer one, so it is kept apart.
 """
 
 # mypy: allow-subclassing-any
@@ -41,19 +41,10 @@ class Fallback:
 class Fallbacks:
     """The fallbacks of a block, in the order in which they began."""
 
-    answers: int = 0
-    """Answers asked for, with or without a fallback."""
     rows: list[Fallback] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.rows)
-
-    def __str__(self) -> str:
-        needed = f"{len(self)} of {self.answers} answers needed a second request"
-        lines = [f"  {row.adapter} -> JSONAdapter ({row.outcome}): {row.reason:.100}" for row in self.rows]
-        return "\n".join([needed, *lines])
-
-    __repr__ = __str__
 
 
 @dataclass(slots=True)
@@ -79,53 +70,34 @@ class _Counter(BaseCallback):
     def __init__(self, into: Fallbacks) -> None:
         self._into = into
         self._lock = threading.Lock()
-        self._open: dict[str, tuple[str, Any, Any]] = {}
-        """Kind of event, adapter and caller (None for a report from an inner level), by call id."""
-        self._attempts: dict[Any, _Attempt] = {}
+        self._attempts: dict[str, _Attempt] = {}
+        """By the call id of the caller: a module, or another event of an adapter."""
 
     def on_adapter_format_start(self, call_id: str, instance: Any, inputs: Any) -> None:  # noqa: ARG002
+        if (caller := ACTIVE_CALL_ID.get()) is None:
+            return
         with self._lock:
-            caller = self._begin(call_id, "format", instance)
-            if caller is None:
-                return
-            before = self._attempts.get(caller)
-            now = self._attempts[caller] = _Attempt(instance)
+            before, now = self._attempts.get(caller), _Attempt(instance)
+            self._attempts[caller] = now
             if before and before.is_followed_by(instance):
                 now.fallback = Fallback(type(before.adapter).__name__, before.reason, before.reply)
                 self._into.rows.append(now.fallback)
-            elif before is None and caller not in self._open:  # as the extraction in TwoStepAdapter.parse is
-                self._into.answers += 1
 
-    def on_adapter_format_end(self, call_id: str, outputs: Any, exception: Any = None) -> None:  # noqa: ARG002
-        with self._lock:
-            self._open.pop(call_id, None)
+    def on_adapter_parse_end(self, call_id: str, outputs: Any, exception: Any = None) -> None:
+        self._forget(call_id, outputs)
+        if (attempt := self._attempts.get(ACTIVE_CALL_ID.get() or "")) is None:
+            return
+        attempt.is_read = exception is None
+        if isinstance(exception, AdapterParseError):
+            attempt.reason, attempt.reply = reason(exception), str(exception.lm_response)
+        if attempt.fallback:
+            attempt.fallback.outcome = "read" if attempt.is_read else "not read"
 
-    def on_adapter_parse_start(self, call_id: str, instance: Any, inputs: Any) -> None:  # noqa: ARG002
-        with self._lock:
-            self._begin(call_id, "parse", instance)
-
-    def on_adapter_parse_end(self, call_id: str, outputs: Any, exception: Any = None) -> None:  # noqa: ARG002
-        with self._lock:
-            _, _, caller = self._open.pop(call_id, ("", None, None))
-            if (attempt := self._attempts.get(caller)) is None:
-                return
-            attempt.is_read = exception is None
-            if isinstance(exception, AdapterParseError):
-                attempt.reason, attempt.reply = reason(exception), str(exception.lm_response)
-            if attempt.fallback:
-                attempt.fallback.outcome = "read" if attempt.is_read else "not read"
-
-    def on_module_end(self, call_id: str, outputs: Any, exception: Any = None) -> None:  # noqa: ARG002
+    def _forget(self, call_id: str, outputs: Any, exception: Any = None) -> None:  # noqa: ARG002
         with self._lock:
             self._attempts.pop(call_id, None)
 
-    def _begin(self, call_id: str, kind: str, instance: Any) -> Any:
-        """Note an event, and return its caller; None for the same event reported by an inner level."""
-        caller = ACTIVE_CALL_ID.get()  # of the module, or of the outer level
-        if self._open.get(caller or "", ())[:2] == (kind, instance):
-            caller = None
-        self._open[call_id] = (kind, instance, caller)
-        return caller
+    on_adapter_format_end = on_module_end = _forget
 
 
 @contextmanager

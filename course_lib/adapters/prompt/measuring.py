@@ -22,12 +22,9 @@ from dspy.utils.exceptions import AdapterParseError
 from course_lib import desk, lm
 from course_lib.adapters.prompt.fallbacks import count_fallbacks
 from course_lib.adapters.prompt.lines import CustomAdapter
-from course_lib.adapters.prompt.quiet import quiet_dspy
+from course_lib.adapters.prompt.script import quiet_dspy
 from course_lib.desk.programs import SortTicket
 from course_lib.desk.records import Category
-
-MODELS = ("sim-large", "sim-small@sloppy")
-"""A model on its best behaviour, and one that often is not."""
 
 
 class Item(pydantic.BaseModel):
@@ -82,7 +79,7 @@ class Measured:
 def measure(
     adapters: Mapping[str, Any] | None = None,
     signatures: Mapping[str, Any] | None = None,
-    models: Sequence[str] = MODELS,
+    models: Sequence[str] = ("sim-large", "sim-large@sloppy"),
     n: int = 20,
 ) -> list[Measured]:
     """Ask for `n` answers in every combination, one after the other, past DSPy's cache.
@@ -106,14 +103,8 @@ def measure(
     return rows
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    is_first_read: bool
-    is_answered: bool
-    duration_ms: float
-
-
-def _answer(program: Any, ticket: str) -> _Answer:
+def _answer(program: Any, ticket: str) -> tuple[bool, bool, float]:
+    """Return whether the first reply was read, whether there was an answer, and the milliseconds it took."""
     begun, before, is_answered = time.perf_counter(), _re_asked(), True
     with count_fallbacks() as fallbacks:
         try:
@@ -121,7 +112,7 @@ def _answer(program: Any, ticket: str) -> _Answer:
         except (AdapterParseError, dspy.LMError):
             is_answered = False
     is_first_read = is_answered and not fallbacks.rows and _re_asked() == before
-    return _Answer(is_first_read, is_answered, (time.perf_counter() - begun) * 1000)
+    return is_first_read, is_answered, (time.perf_counter() - begun) * 1000
 
 
 def _re_asked() -> int:
@@ -129,16 +120,17 @@ def _re_asked() -> int:
     return getattr(getattr(dspy.settings.adapter, "counts", None), "asked_again", 0)
 
 
-def _row(name: str, shape: str, model: str, answers: Sequence[_Answer], usage: Any) -> Measured:
-    count = max(1, len(answers))
+def _row(name: str, shape: str, model: str, answers: list[tuple[bool, bool, float]], usage: Any) -> Measured:
+    count = len(answers)
+    is_first_read, is_answered, durations_ms = zip(*answers, strict=True)
     return Measured(
         adapter=name,
         signature=shape,
         model=model,
-        first_read_share=round(sum(answer.is_first_read for answer in answers) / count, 3),
-        answered_share=round(sum(answer.is_answered for answer in answers) / count, 3),
+        first_read_share=round(sum(is_first_read) / count, 3),
+        answered_share=round(sum(is_answered) / count, 3),
         calls_per_answer=round(usage.requests / count, 2),
         prompt_tokens=round(usage.prompt_tokens / count, 1),
         completion_tokens=round(usage.completion_tokens / count, 1),
-        latency_p50_ms=round(median([answer.duration_ms for answer in answers] or [0.0]), 1),
+        latency_p50_ms=round(median(durations_ms), 1),
     )

@@ -11,20 +11,18 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 import dspy
 from dspy.clients.call_context import adapter_fallback_scope
 from dspy.utils.exceptions import AdapterParseError
 
-from course_lib.adapters.tools.offloop import at_once
-
 _NOT_A_REASON = "\n\nAdapter "
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReAskCounts:
     """What became of the calls so far."""
 
@@ -67,14 +65,14 @@ class ReAsk(dspy.Adapter):
         async def ask(adapter: Any) -> Any:
             return adapter(lm, dict(lm_kwargs), signature, demos, inputs)
 
-        return at_once(self._ask(ask))
+        return _finished(self._ask(ask))
 
     async def acall(self, lm: Any, lm_kwargs: Any, signature: Any, demos: Any, inputs: Any) -> list[Any]:
         """Do the same without blocking the event loop."""
         return await self._ask(lambda one: one.acall(lm, dict(lm_kwargs), signature, demos, inputs))
 
     async def _ask(self, ask: Callable[[Any], Awaitable[Any]]) -> list[Any]:
-        self._count(calls=1)
+        self._count("calls")
         with adapter_fallback_scope() as progress:
             try:
                 return list(await ask(self.inner))
@@ -82,9 +80,9 @@ class ReAsk(dspy.Adapter):
                 if progress.emitted:
                     raise
                 again = self._with_failure(error)
-            self._count(asked_again=1)
+            self._count("asked_again")
             answers = list(await ask(again))
-        self._count(mended=1)
+        self._count("mended")
         return answers
 
     def _with_failure(self, error: AdapterParseError) -> Any:
@@ -93,21 +91,21 @@ class ReAsk(dspy.Adapter):
         again.format = lambda *request, **named: _extended(self.inner.format(*request, **named), error)
         return again
 
-    def _count(self, **more: int) -> None:
+    def _count(self, what: str) -> None:
         with self._counting:
-            counts = {name: getattr(self.counts, name) + count for name, count in more.items()}
-            self.counts = replace(self.counts, **counts)
+            setattr(self.counts, what, getattr(self.counts, what) + 1)
 
 
-def _delegated(name: str) -> Callable[..., Any]:
-    def delegate(self: ReAsk, *args: Any, **options: Any) -> Any:
-        return getattr(self.inner, name)(*args, **options)
+def _finished(work: Coroutine[Any, Any, list[Any]]) -> list[Any]:
+    """Return the result of a coroutine that never has to wait: the sync form of an async body."""
+    try:
+        work.send(None)
+    except StopIteration as finished:
+        return list(finished.value)
+    raise RuntimeError("the coroutine waits for something, so it needs an event loop")
 
-    delegate.__name__, delegate.__doc__ = name, "Do as the inner adapter does."
-    return delegate
 
-
-def _setting(name: str) -> property:
+def _of_inner(name: str) -> property:
     def write(self: ReAsk, value: Any) -> None:
         self.inner = copy.copy(self.inner)  # other adapters around the same one keep theirs
         setattr(self.inner, name, value)
@@ -115,14 +113,13 @@ def _setting(name: str) -> property:
     return property(lambda self: getattr(self.inner, name), write, doc="As in the inner adapter.")
 
 
-for _method in (
+for _name in (
     *("format", "parse", "format_system_message", "format_field_description", "format_field_structure"),
     *("format_task_description", "format_user_message_content", "format_assistant_message_content"),
-    *("format_demos", "format_conversation_history"),
+    *("format_demos", "format_conversation_history", "callbacks", "use_native_function_calling"),
+    *("native_response_types", "parallel_tool_calls"),
 ):
-    setattr(ReAsk, _method, _delegated(_method))
-for _name in ("callbacks", "use_native_function_calling", "native_response_types", "parallel_tool_calls"):
-    setattr(ReAsk, _name, _setting(_name))
+    setattr(ReAsk, _name, _of_inner(_name))
 
 
 def _extended(messages: list[dict[str, Any]], error: AdapterParseError) -> list[dict[str, Any]]:

@@ -18,8 +18,7 @@ import pydantic
 from dspy.utils.callback import BaseCallback
 from dspy.utils.exceptions import AdapterParseError
 
-from course_lib.adapters.prompt.script import scripted
-from course_lib.adapters.prompt.stand import Run, Stand, awaited, text_of
+from course_lib.adapters.prompt.script import Run, Stand, awaited, scripted, text_of
 from course_lib.adapters.prompt.types import Money
 from course_lib.errors import CourseError
 

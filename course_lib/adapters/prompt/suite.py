@@ -11,9 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from course_lib.adapters.prompt.quiet import quiet_dspy
 from course_lib.adapters.prompt.requirements import REQUIREMENTS, NotClaimedError, answers_a_model
-from course_lib.adapters.prompt.stand import Stand
+from course_lib.adapters.prompt.script import Stand, quiet_dspy
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 `limited`: a function as a tool that keeps to time, output, calls and arguments (lesson 01, part 4)
 `ToolRefused`: what a tool raises to say no; the model reads its one line (part 4; exercise 1.5)
 `calculator`: arithmetic without `eval` (part 5)
-`text_tools`: count, extract and cut (part 5)
+`text_tools`: extract and cut (part 5)
 `validator`: is this IBAN, e-mail address, order, date or phone number well-formed (part 5)
 `serve`, `tools_from`, `ToolServerError`: tools over the Model Context Protocol (part 5)
 `Guard`: after text of others was read, effects need a person's yes: prompt injection (part 5)
@@ -16,11 +16,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "arithmetic": ["CalculationError", "calculate", "calculator"],
-        "injection": ["Guard", "as_data", "neutralise"],
+        "injection": ["Guard", "as_data", "neutralise", "suspicious"],
         "limits": ["LimitedTool", "ToolError", "ToolRefused", "limited"],
         "over_mcp": ["ToolServer", "ToolServerError", "serve", "tools_from"],
-        "signs": ["suspicious"],
         "text": ["text_tools"],
-        "validation": ["Verdict", "validate", "validator"],
+        "validation": ["validate", "validator"],
     },
 )

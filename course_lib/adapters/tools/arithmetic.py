@@ -2,7 +2,7 @@
 
 Main path: calculate("3 * 12.50 + 4.95") -> "42.45"; calculator() is the same as a limited tool.
 Many tutorials evaluate what the model wrote as Python, which hands it the process. Here Python's parser reads
-the expression, and only numbers, + - * / // % **, brackets and a few functions are worked out.
+the expression, and only numbers, + - * / **, brackets and a few functions are worked out.
 Money stays exact: 0.1 + 0.2 is 0.3, since numbers are decimals of DIGITS digits.
 """
 
@@ -11,16 +11,7 @@ from __future__ import annotations
 import ast
 import operator
 from collections.abc import Callable, Mapping
-from decimal import (
-    ROUND_HALF_UP,
-    Context,
-    Decimal,
-    DecimalException,
-    DivisionByZero,
-    InvalidOperation,
-    Overflow,
-    localcontext,
-)
+from decimal import ROUND_HALF_UP, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
 from types import MappingProxyType
 
 from course_lib.adapters.tools.limits import LimitedTool, ToolRefused, limited
@@ -34,7 +25,7 @@ DIGITS = 50
 EXPONENT = 1000
 """The largest power, up or down: what limits the time that a power takes."""
 _EXACT = Context(prec=DIGITS, Emin=-999, Emax=999, traps=[InvalidOperation, DivisionByZero, Overflow])
-_ALPHABET = frozenset("0123456789.+-*/%()_, abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_ALPHABET = frozenset("0123456789.+-*/()_, abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
 class CalculationError(ToolRefused):
@@ -58,7 +49,7 @@ def calculate(expression: str) -> str:
 
 def calculator() -> LimitedTool:
     """Return `calculate` as a limited tool."""
-    desc = f"Work out arithmetic exactly. It knows + - * / // % **, brackets, and {', '.join(_FUNCTIONS)}."
+    desc = f"Work out arithmetic exactly. It knows + - * / **, brackets, and {', '.join(_FUNCTIONS)}."
     return limited(calculate, name="calculate", desc=desc, deadline_s=2.0, output_chars=200)
 
 
@@ -69,9 +60,7 @@ def _parsed(source: str) -> ast.expr:
     if len(source) > LENGTH:
         raise CalculationError(f"the expression has {len(source)} characters; at most {LENGTH} are read")
     if bad := sorted(set(source) - _ALPHABET):
-        raise CalculationError(
-            f"{bad[0]!r} is not arithmetic; use digits, + - * / // % **, brackets and a dot"
-        )
+        raise CalculationError(f"{bad[0]!r} is not arithmetic; use digits, + - * / **, brackets and a dot")
     try:
         return ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -101,8 +90,7 @@ def _value(node: ast.expr, source: str, depth: int = 0) -> Decimal:
         case ast.Tuple():
             raise CalculationError("a comma stands between numbers; write 1234.50, not 1,234.50")
         case _:
-            known = "numbers, + - * / // % ** and brackets"
-            raise CalculationError(f"only {known} can be worked out; this has something else in it")
+            raise CalculationError("this has something else in it than numbers, + - * / ** and brackets")
 
 
 def _applied(work: Callable[..., Decimal], *values: Decimal | str, name: str = "") -> Decimal:
@@ -113,7 +101,7 @@ def _applied(work: Callable[..., Decimal], *values: Decimal | str, name: str = "
         raise CalculationError("division by zero has no value") from None
     except Overflow:
         raise CalculationError("the result is too large") from None
-    except (DecimalException, ValueError):
+    except (InvalidOperation, ValueError):
         where = name or " and ".join(str(value)[:30] for value in values)
         raise CalculationError(f"there is no value of {where}; check the numbers") from None
     except TypeError:
@@ -123,31 +111,10 @@ def _applied(work: Callable[..., Decimal], *values: Decimal | str, name: str = "
     return value
 
 
-def _floor(left: Decimal, right: Decimal) -> Decimal:
-    """Divide and round down, as Python's // does for whole numbers of either sign."""
-    return (left - _modulo(left, right)) / right
-
-
-def _modulo(left: Decimal, right: Decimal) -> Decimal:
-    """Return the rest with the sign of the divisor, as Python's % does for whole numbers."""
-    if right == 0:
-        raise DivisionByZero
-    rest = left % right
-    return rest if rest == 0 or (rest < 0) == (right < 0) else rest + right
-
-
 def _power(base: Decimal, exponent: Decimal) -> Decimal:
     if abs(exponent) > EXPONENT:
         raise CalculationError(f"the power {_written(exponent)} is too large; at most {EXPONENT}")
-    if base == 0 and exponent < 0:
-        raise DivisionByZero
-    return Decimal(1) if base == exponent == 0 else base**exponent
-
-
-def _divide(left: Decimal, right: Decimal) -> Decimal:
-    if right == 0:  # also for 0 / 0, which decimal calls invalid
-        raise DivisionByZero
-    return left / right
+    return base**exponent
 
 
 def _round(value: Decimal, places: Decimal = Decimal(0)) -> Decimal:
@@ -171,9 +138,7 @@ _OPERATORS: Mapping[type[ast.operator], Callable[..., Decimal]] = MappingProxyTy
         ast.Add: operator.add,
         ast.Sub: operator.sub,
         ast.Mult: operator.mul,
-        ast.Div: _divide,
-        ast.FloorDiv: _floor,
-        ast.Mod: _modulo,
+        ast.Div: operator.truediv,
         ast.Pow: _power,
     }
 )
@@ -184,6 +149,5 @@ _FUNCTIONS: Mapping[str, Callable[..., Decimal]] = MappingProxyType(
         "min": lambda first, *others: min((first, *others)),
         "max": lambda first, *others: max((first, *others)),
         "sqrt": Decimal.sqrt,
-        "percent": lambda share, of: share * of / 100,
     }
 )

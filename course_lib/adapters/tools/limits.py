@@ -13,31 +13,32 @@ the tool's own checks, so the limits are in `func` too.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import inspect
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
+import cachetools
 import dspy
 import pydantic
 from dspy.utils.callback import with_callbacks
 from pydantic_core import to_json
 
-from course_lib.adapters.tools.offloop import in_thread, on_kept_loop
 from course_lib.adapters.tools.redaction import hide, one_line
 from course_lib.errors import CourseError
+
+T = TypeVar("T")
 
 ARGUMENT_CHARS = 20_000
 """A call with longer arguments than this is refused before anything runs."""
 LEFT_BEHIND = 8
 """Calls of one tool that may still be running after their deadline; further calls are refused."""
 GRACE_S = 1.0
-"""How long synchronous code waits beyond the deadline of an async tool that cannot be stopped."""
+"""How long synchronous code waits beyond the deadline for a tool that cannot be stopped."""
 RUNS_KEPT = 512
 """Program runs whose calls are remembered at once; the oldest is forgotten first."""
 
@@ -62,8 +63,8 @@ class LimitedTool(dspy.Tool):
     """A dspy.Tool that keeps its limits however it is called: `tool(...)`, `acall`, `tool.func`.
 
     A plain function runs in a thread of its own, with the caller's context, so it never blocks an event loop.
-    An `async` function runs on the caller's loop, or, called synchronously, on one kept for that purpose.
-    `func` is async exactly if the wrapped function is.
+    An `async` function runs on the caller's loop, or, called synchronously, on a new one. `func` is async
+    exactly if the wrapped function is.
     """
 
     _guard: _Guard = pydantic.PrivateAttr()
@@ -120,15 +121,8 @@ def limited(
     """
     if min(deadline_s, output_chars, 1 if calls is None else calls) <= 0:
         raise ValueError(f"limits must be positive, found {deadline_s=}, {output_chars=}, {calls=}")
-    known = func if isinstance(func, dspy.Tool) else None
-    inner = dspy.Tool(
-        known.func if known else func,
-        name=name or (known.name if known else None),
-        desc=inspect.cleandoc(desc or (known.desc if known else func.__doc__) or ""),
-        args=known.args if known else None,
-        arg_types=known.arg_types if known else None,
-    )
-    inner.has_kwargs = known.has_kwargs if known else inner.has_kwargs
+    inner = func.model_copy() if isinstance(func, dspy.Tool) else dspy.Tool(func)
+    inner.name, inner.desc = name or inner.name, inspect.cleandoc(desc or inner.desc or "")
     return LimitedTool(_Guard(inner, deadline_s, output_chars, calls, tuple(redact)))
 
 
@@ -141,7 +135,9 @@ class _Guard:
     output_chars: int
     calls: int | None
     known: tuple[str, ...]
-    used: OrderedDict[int, tuple[object, int]] = field(default_factory=OrderedDict)
+    used: cachetools.LRUCache[int, tuple[object, int]] = field(
+        default_factory=lambda: cachetools.LRUCache(RUNS_KEPT)
+    )
     """Runs of programs by id, each kept alive so that its id stays its own, with the calls it has made."""
     running_late: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -154,28 +150,24 @@ class _Guard:
     def as_function(self) -> Callable[..., Any]:
         """Return the limits as a plain function, async exactly if the wrapped one is: the tool's `func`."""
 
-        async def call_async(*args: Any, **kwargs: Any) -> str:
-            return await self.run_async(self._named(args, kwargs))
+        async def call_async(**kwargs: Any) -> str:
+            return await self.run_async(kwargs)
 
-        def call(*args: Any, **kwargs: Any) -> str:
-            return self.run(self._named(args, kwargs))
+        def call(**kwargs: Any) -> str:
+            return self.run(kwargs)
 
         func = self.inner.func
         target = func if inspect.isroutine(func) else func.__call__  # what DSPy reads the hints of
         return functools.wraps(target)(call_async if self.is_async else call)
 
     def run(self, kwargs: dict[str, Any]) -> str:
-        """Call the function from synchronous code; never raises an Exception."""
+        """Do `run_async` from synchronous code, which may itself run on a loop; never raises an Exception."""
+        work = in_thread(lambda: asyncio.run(self.run_async(kwargs)), name="tool-loop")
         try:
-            arguments = self._admit(kwargs)
-            work = on_kept_loop(self._awaited(arguments)) if self.is_async else self._in_thread(arguments)
-            try:
-                return work.result(self.deadline_s + GRACE_S * self.is_async)
-            except FutureTimeoutError:
-                if work.done():
-                    raise
-                self._leave_behind(work)
-                raise _DeadlinePassed from None
+            return work.result(self.deadline_s + GRACE_S)
+        except TimeoutError:
+            self._leave_behind(work)
+            return self._line(_DeadlinePassed())
         except Exception as error:  # border: a tool's error is an observation, not an exception
             return self._line(error)
 
@@ -183,17 +175,12 @@ class _Guard:
         """Call the function from a coroutine; only cancellation is raised."""
         try:
             arguments = self._admit(kwargs)
-            if self.is_async:
-                return await self._awaited(arguments)
-            work = self._in_thread(arguments)
-            waiting = asyncio.wrap_future(work)
             try:
                 async with asyncio.timeout(self.deadline_s) as limit:
-                    return await asyncio.shield(waiting)
-            except (TimeoutError, asyncio.CancelledError):
-                if not work.done():
-                    self._leave_behind(work)
-                    waiting.cancel()
+                    if self.is_async:
+                        return self._text(await self.inner.func(**arguments))
+                    return await self._in_thread(arguments)
+            except TimeoutError:
                 if limit.expired():
                     raise _DeadlinePassed from None
                 raise
@@ -201,9 +188,6 @@ class _Guard:
             return self._line(error)
 
     # What happens before the call
-
-    def _named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        return {**dict(zip(self.inner.args, args, strict=False)), **kwargs}
 
     def _admit(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments as the function's types, or refuse; counts the call."""
@@ -237,29 +221,24 @@ class _Guard:
         run = dspy.settings.caller_modules
         key = id(run) if run is not None else 0
         with self.lock:
-            _, used = self.used.pop(key, (run, 0))
+            used = self.used[key][1] if key in self.used else 0
             self.used[key] = (run, used + 1)
-            while len(self.used) > RUNS_KEPT:
-                self.used.popitem(last=False)
         if used >= self.calls:
             limit = f"{self.inner.name} may be called {self.calls} times in a run, and has been"
             raise ToolRefused(f"{limit}. Answer with what is known")
 
     # The call itself
 
-    def _in_thread(self, arguments: Mapping[str, Any]) -> Future[str]:
-        return in_thread(lambda: self._text(self.inner.func(**arguments)), name=f"tool-{self.inner.name}")
-
-    async def _awaited(self, arguments: Mapping[str, Any]) -> str:
+    async def _in_thread(self, arguments: Mapping[str, Any]) -> str:
+        """Run a plain function in a thread; a call that its caller no longer waits for is left behind."""
+        work = in_thread(lambda: self._text(self.inner.func(**arguments)), name=f"tool-{self.inner.name}")
         try:
-            async with asyncio.timeout(self.deadline_s) as limit:
-                return self._text(await self.inner.func(**arguments))
-        except TimeoutError:
-            if limit.expired():
-                raise _DeadlinePassed from None
-            raise
+            return await asyncio.wrap_future(work)
+        finally:
+            if not work.done():
+                self._leave_behind(work)
 
-    def _leave_behind(self, work: Future[str]) -> None:
+    def _leave_behind(self, work: Future[Any]) -> None:
         """Count a call that goes on after its deadline, until it ends."""
 
         def count(by: int) -> None:
@@ -294,6 +273,28 @@ class _Guard:
         elif isinstance(error, TimeoutError):
             kind = TIMEOUT
         return ToolError(f"{kind}: {one_line(words, self.known)}")
+
+
+def in_thread(work: Callable[[], T], *, name: str) -> Future[T]:
+    """Start `work` in a daemon thread of its own, with the caller's context.
+
+    Not an executor's: those have few threads, which calls past their deadline would keep, and Python waits
+    for them at its end.
+    """
+    outcome: Future[T] = Future()
+    outcome.set_running_or_notify_cancel()
+
+    def body() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:  # border: the thread's; whoever waits gets it
+            outcome.set_exception(
+                error if isinstance(error, Exception) else RuntimeError(type(error).__name__)
+            )
+
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(body,), name=name, daemon=True).start()
+    return outcome
 
 
 def _words(error: Exception) -> str:

@@ -15,7 +15,7 @@ import asyncio
 import hmac
 import secrets
 import socket
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,8 +90,7 @@ async def tools_from(
     token: str = "",
     allow: Collection[str] | None = None,
     deadline_s: float = 5.0,
-    output_chars: int = 4000,
-    calls: int | None = 30,
+    **limits: Any,
 ) -> AsyncIterator[list[LimitedTool]]:
     """Give the tools of an MCP server as limited tools, while the block runs.
 
@@ -100,8 +99,7 @@ async def tools_from(
         token: what it asks for, if anything.
         allow: names of the tools to take; None takes all, up to TOOLS. Name them if the server is not yours.
         deadline_s: seconds for one call, and for connecting if that is more than CONNECT_S.
-        output_chars: characters of one answer.
-        calls: calls of one tool within a run of a program.
+        limits: further limits of each tool, as `limited` takes them.
 
     Raises:
         ToolServerError: there is no such server, it refuses the token, or it lacks a tool of `allow`.
@@ -122,8 +120,15 @@ async def tools_from(
                     f"the server has no tool {missing[0]!r}; it offers: {', '.join(sorted(offered))}"
                 )
             taken = [tool for name, tool in offered.items() if allow is None or name in allow]
-            limits = {"deadline_s": deadline_s, "output_chars": output_chars, "calls": calls}
-            yield [_limited(tool, _Session(client), limits) for tool in taken]
+            session, limits = _Session(client), {"deadline_s": deadline_s, "calls": 30} | limits
+            yield [
+                limited(
+                    dspy.Tool.from_mcp_tool(session, tool),
+                    desc=(tool.description or "")[:DESCRIPTION_CHARS],
+                    **limits,
+                )
+                for tool in taken
+            ]
         finally:
             await client.__aexit__(None, None, None)
 
@@ -152,11 +157,6 @@ def _described(tool: LimitedTool) -> mcp_types.Tool:
     )
 
 
-def _limited(tool: Any, session: _Session, limits: Mapping[str, Any]) -> LimitedTool:
-    text = (tool.description or "")[:DESCRIPTION_CHARS]
-    return limited(dspy.Tool.from_mcp_tool(session, tool), desc=text, **limits)
-
-
 class _Session:
     """The part of a client that dspy.Tool.from_mcp_tool calls; an error of a tool keeps its class."""
 
@@ -179,12 +179,8 @@ class _Session:
             return result
         texts = [part.text for part in result.content if isinstance(part, mcp_types.TextContent)]
         kind, _, words = " ".join(texts).partition(": ")
-        errors: dict[str, type[Exception]] = {
-            REFUSED: ToolRefused,
-            TIMEOUT: TimeoutError,
-            FAILED: CourseError,
-        }
-        raise errors[kind](words) if kind in errors else CourseError(" ".join(texts))
+        errors: dict[str, type[Exception]] = {REFUSED: ToolRefused, TIMEOUT: TimeoutError}
+        raise errors.get(kind, CourseError)(words if kind in (*errors, FAILED) else " ".join(texts))
 
 
 class _Uvicorn(uvicorn.Server):

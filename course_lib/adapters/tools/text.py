@@ -1,4 +1,4 @@
-"""Text tools for a model: count, extract, cut; time grows with the length only, whatever the text.
+"""Text tools for a model: extract, cut; time grows with the length only, whatever the text.
 
 Main path: text_tools(), or e.g. extract(text, "email"), cut_at_sentence(text, 200).
 Every pattern has bounded repeats and no two that can match the same characters in two ways, so that no text
@@ -39,14 +39,8 @@ PATTERNS: Mapping[str, re.Pattern[str]] = MappingProxyType(
 )
 """What can be extracted, and the shape of it; an e-mail address is then checked as a whole."""
 
-_WORD = re.compile(r"\w+(?:['\u2019-]\w+)*")
 _SENTENCE_END = re.compile(r"[.!?…][\"')\]]?(?=\s)")
 _ABBREVIATIONS = "e.g. i.e. mr. mrs. ms. dr. no. st. approx. incl. vs. etc."
-
-
-def count_words(text: str) -> int:
-    """Count the words of a text; "don't" and "well-made" are one each."""
-    return sum(1 for _ in _WORD.finditer(_sized(text)))
 
 
 def extract(text: str, kind: Kind) -> list[str]:
@@ -90,7 +84,7 @@ def cut_at_sentence(text: str, characters: int) -> str:
 
 def text_tools() -> list[LimitedTool]:
     """Return the functions above as limited tools."""
-    return [limited(function, deadline_s=2.0) for function in (count_words, extract, cut_at_sentence)]
+    return [limited(function, deadline_s=2.0) for function in (extract, cut_at_sentence)]
 
 
 def _sized(text: str) -> str:

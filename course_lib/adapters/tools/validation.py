@@ -1,7 +1,7 @@
 """Checks of what somebody wrote down: an IBAN, e-mail, order, date or phone, with the reason if it is wrong.
 
-Main path: validate("iban", "DE89 3704 0044 0532 0130 00") -> Verdict(True, "DE89370400440532013000", "");
-validator() is the same as a limited tool. A reason says what would be right, so that an agent can mend it.
+Main path: validate("iban", "DE89 3704 0044 0532 0130 00") -> "valid: DE89370400440532013000"; validator() is
+the same as a limited tool. A reason says what would be right, so that an agent can mend it.
 IBANs are checked by python-stdnum, addresses by email-validator, phone numbers by phonenumbers. A check of
 form only: that an address is well-formed does not mean that anybody reads mail there.
 """
@@ -12,7 +12,6 @@ import datetime
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
@@ -21,7 +20,7 @@ from email_validator import EmailNotValidError, validate_email
 from stdnum import iban
 from stdnum.exceptions import ValidationError
 
-from course_lib.adapters.tools.limits import LimitedTool, ToolRefused, limited
+from course_lib.adapters.tools.limits import LimitedTool, limited
 from course_lib.adapters.tools.text import PATTERNS
 
 VALUE_CHARS = 200
@@ -30,40 +29,22 @@ VALUE_CHARS = 200
 Kind: TypeAlias = Literal["iban", "email", "order", "date", "phone"]
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The outcome of a check."""
+def validate(kind: Kind, value: str) -> str:
+    """Check an iban, email, order id, date (year-month-day) or phone number that somebody wrote.
 
-    is_valid: bool
-    value: str
-    """The value in its normal form, if valid; as it was given, if not."""
-    reason: str
-    """Why it is not valid, and what would be right; empty if it is."""
-
-
-def validate(kind: Kind, value: str) -> Verdict:
-    """Check a value and give it in its normal form, or say what is wrong with it.
-
-    >>> validate("order", "o-10001").reason
-    "'o-10001' is not an order id; they are O- and five digits, such as O-10001"
+    >>> validate("order", "o-10001")
+    "not valid: 'o-10001' is not an order id; they are O- and five digits, such as O-10001"
     """
-    if kind not in _CHECKS:
-        raise ToolRefused(f"{kind!r} cannot be checked; choose one of {', '.join(_CHECKS)}")
     try:
-        return Verdict(True, _CHECKS[kind](_plain(value)), "")
+        return f"valid: {_CHECKS[kind](_plain(value))}"
     except ValueError as reason:
-        return Verdict(False, value[:VALUE_CHARS], str(reason))
+        return f"not valid: {reason}"
 
 
 def validator() -> LimitedTool:
-    """Return `validate` as a limited tool; its answer is "valid: <normal form>" or "not valid: <reason>"."""
-
-    def check(kind: Kind, value: str) -> str:
-        """Check an iban, email, order id, date (year-month-day) or phone number that somebody wrote."""
-        verdict = validate(kind, value)
-        return f"valid: {verdict.value}" if verdict.is_valid else f"not valid: {verdict.reason}"
-
-    return limited(check, name="validate", deadline_s=2.0, output_chars=500)
+    """Return `validate` as a limited tool; it answers "valid: <normal form>" or "not valid: <reason>"."""
+    desc = "Check an iban, email, order id, date (year-month-day) or phone number that somebody wrote."
+    return limited(validate, desc=desc, deadline_s=2.0, output_chars=500)
 
 
 def _plain(value: str) -> str:

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import gc
 import os
-import threading
 from pathlib import Path
 
 import pytest
 
-from course_lib.adapters.data.files import FileSystemAdapter, split_path
+from course_lib.adapters.data import files
+from course_lib.adapters.data.files import FileSystemAdapter
 from course_lib.adapters.tools.limits import ToolRefused
 
 
@@ -27,7 +27,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def adapter(folder):
-    with FileSystemAdapter(folder, writable=True) as adapter:
+    with FileSystemAdapter(folder) as adapter:
         yield adapter
 
 
@@ -43,73 +43,24 @@ def test_a_file_is_read_whole_or_from_a_line_on(adapter):
 
 def test_a_search_finds_lines_below_whatever_the_capitals(adapter):
     assert adapter.search_files("tent").splitlines() == [
-        "readme.txt:1: Tents",
         "mail/a.txt:2: the tent is wet",
         "mail/old/b.txt:1: no TENT here",
+        "readme.txt:1: Tents",
     ]
     assert adapter.search_files("tent", "mail/old") == "mail/old/b.txt:1: no TENT here"
     assert adapter.search_files("yak") == "(no line has it)"
 
 
-def test_a_search_stops_at_its_limits(folder):
-    with FileSystemAdapter(folder, entries=1, search_bytes=25) as adapter:
-        assert len(adapter.search_files("e").splitlines()) == 1
-        assert "stopped after 25 bytes" in adapter.search_files("wet") + adapter.search_files("zzz")
+def test_answers_and_reading_stop_at_their_limits(adapter, monkeypatch):
+    monkeypatch.setattr(files, "MOST_ENTRIES", 1)
+    monkeypatch.setattr(files, "SEARCH_BYTES", 36)
 
-
-def test_a_write_makes_or_replaces_a_file_and_keeps_its_mode(adapter, folder):
-    (folder / "readme.txt").chmod(0o640)
-
-    assert adapter.write_file("readme.txt", "Yaks") == "wrote 4 bytes to readme.txt"
-    adapter.write_file("mail/new.txt", "é")
-
-    assert (folder / "readme.txt").read_text("utf-8") == "Yaks"
-    assert (folder / "readme.txt").stat().st_mode & 0o777 == 0o640
-    assert (folder / "mail" / "new.txt").read_text("utf-8") == "é"
-
-
-def test_a_reader_sees_the_old_text_or_the_new_and_no_scratch_file_stays(adapter, folder):
-    texts = {"a" * 50_000, "b" * 50_000}
-    adapter.write_file("big.txt", "a" * 50_000)
-    writer = threading.Thread(
-        target=lambda: [adapter.write_file("big.txt", text) for text in sorted(texts) * 15]
-    )
-    writer.start()
-
-    seen = set()
-    while writer.is_alive():
-        seen.add((folder / "big.txt").read_text("utf-8"))
-    writer.join()
-
-    assert seen <= texts
-    assert sorted(path.name for path in folder.iterdir()) == ["big.txt", "mail", "readme.txt"]
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_no_scratch_file(adapter, folder, monkeypatch):
-    def full(*_args, **_kwargs):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "rename", full)
-    (write,) = [tool for tool in adapter.tools() if tool.name == "write_file"]
-
-    assert write(path="readme.txt", text="Yaks") == "failed: OSError: No space left on device"
-    assert (folder / "readme.txt").read_text("utf-8").startswith("Tents")
-    assert sorted(path.name for path in folder.iterdir()) == ["mail", "readme.txt"]
-
-
-def test_sizes_are_limited_both_ways(folder):
-    with FileSystemAdapter(folder, writable=True, file_bytes=10) as adapter:
-        with pytest.raises(ToolRefused, match="more than 10 bytes"):
-            adapter.read_file("readme.txt")
-        with pytest.raises(ToolRefused, match="at most 10"):
-            adapter.write_file("x.txt", "é" * 6)
-
-
-def test_a_folder_is_read_only_unless_said_otherwise(folder):
-    with FileSystemAdapter(folder) as adapter:
-        assert [tool.name for tool in adapter.tools()] == ["list_files", "read_file", "search_files"]
-        with pytest.raises(ToolRefused, match="read-only"):
-            adapter.write_file("x.txt", "x")
+    assert adapter.list_files() == "mail/\nand 1 more"
+    assert adapter.search_files("e") == "mail/a.txt:1: The stove is cold"
+    assert adapter.search_files("zzz") == "(stopped after 36 bytes; search a smaller folder)"
+    monkeypatch.setattr(files, "FILE_BYTES", 10)
+    with pytest.raises(ToolRefused, match="more than 10 bytes"):
+        adapter.read_file("readme.txt")
 
 
 def _open_on(folder: Path) -> int:
@@ -153,8 +104,3 @@ def test_the_tools_work_on_an_event_loop(adapter):
     answer = asyncio.run(tools["read_file"].acall(path="readme.txt", first_line=3))
 
     assert answer == "Lamps\n"
-
-
-def test_a_path_is_split_into_names():
-    assert split_path("./mail/a.txt") == ["mail", "a.txt"]
-    assert split_path(".", folder=True) == []

@@ -6,7 +6,6 @@ model's role past the parser, in a session that has thrown off its own limits, c
 
 from __future__ import annotations
 
-import asyncio
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ import sqlglot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_lib.adapters.data import model_role
+from course_lib.adapters.data.connections import url_for
 from course_lib.adapters.data.database import DatabaseAdapter
 from course_lib.adapters.data.selects import LONGEST, one_select
 from course_lib.adapters.tools.limits import ToolRefused
@@ -58,7 +57,8 @@ def target(postgres: Server) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def database(target: str) -> Iterator[DatabaseAdapter]:
-    with DatabaseAdapter(target, readable=TABLES) as adapter:
+    with DatabaseAdapter(target) as adapter:
+        adapter.allow(*TABLES)
         yield adapter
 
 
@@ -97,7 +97,7 @@ def test_a_with_part_gives_no_access_to_a_table_of_its_name(
     database: DatabaseAdapter, target: str, sql: str
 ) -> None:
     with pytest.raises(ToolRefused, match=r'relation "part_(secrets|pg_roles)" does not exist'):
-        asyncio.run(database.query(sql))
+        database.query(sql)
 
     with psycopg.connect(target) as owner, pytest.raises(psycopg.errors.UndefinedTable):
         owner.execute(one_select(sql, TABLES).encode())  # not even for one who may read it
@@ -169,7 +169,7 @@ def test_past_the_parser_the_role_itself_can_change_nothing(database: DatabaseAd
     before = state(target)
     survived = set()
 
-    with psycopg.connect(model_role.url_for(target), autocommit=True) as connection:
+    with psycopg.connect(url_for(target), autocommit=True) as connection:
         for name, sql in WRITES.items():
             # what such a session may do to its own limits, it does
             connection.execute("SET default_transaction_read_only = off; SET statement_timeout = '3s'")

@@ -29,7 +29,6 @@ def test_a_fallback_is_seen_with_its_reason_and_the_reply_that_was_thrown_away(a
     assert script.requests == 2
     assert (row.adapter, row.reply, row.outcome) == (adapter.__name__, "Yes, surely.", "read")
     assert row.reason
-    assert str(fallbacks).startswith("1 of 1 answers needed a second request\n")
 
 
 @pytest.mark.parametrize(
@@ -39,8 +38,7 @@ def test_a_good_reply_is_an_answer_and_no_fallback(adapter, reply):
     with count_fallbacks() as fallbacks:
         ask(reply, adapter=adapter)
 
-    assert (fallbacks.answers, len(fallbacks)) == (1, 0)
-    assert str(fallbacks) == "0 of 1 answers needed a second request"
+    assert len(fallbacks) == 0
 
 
 def test_an_empty_first_reply_counts_too():
@@ -57,35 +55,12 @@ def test_a_second_reply_that_cannot_be_read_either_is_told():
     assert [row.outcome for row in fallbacks.rows] == ["not read"]
 
 
-def test_without_the_fallback_there_is_none():
-    with count_fallbacks() as fallbacks, pytest.raises(AdapterParseError):
-        ask("Yes.", adapter=dspy.ChatAdapter(use_json_adapter_fallback=False))
-
-    assert (fallbacks.answers, len(fallbacks)) == (1, 0)
-
-
-def test_two_predictors_of_a_program_are_two_answers_one_after_the_other():
-    class Twice(dspy.Module):
-        def __init__(self):
-            super().__init__()
-            self.first, self.second = dspy.Predict(ASK), dspy.ChainOfThought(ASK)
-
-        def forward(self, question):
-            self.first(question=question)
-            return self.first(question=question)
-
-    with count_fallbacks() as fallbacks:
-        ask("Yes.", JSON, CHAT, adapter=dspy.ChatAdapter(), program=Twice())
-
-    assert (fallbacks.answers, len(fallbacks)) == (2, 1)
-
-
 def test_the_extraction_within_a_two_step_adapter_is_a_part_of_its_answer():
     extractor, _ = scripted(["Hm.", JSON])
     with count_fallbacks() as fallbacks:
         ask("It floats, surely.", adapter=dspy.TwoStepAdapter(extractor))
 
-    assert (fallbacks.answers, len(fallbacks)) == (1, 1)
+    assert len(fallbacks) == 1
 
 
 @pytest.mark.parametrize("is_threaded", [True, False], ids=["threads", "tasks"])
@@ -105,7 +80,6 @@ def test_the_count_equals_the_requests_that_the_endpoint_saw_beyond_the_answers(
             else:
                 asyncio.run(each())
 
-    assert fallbacks.answers == 24
     assert len(fallbacks) >= 2
     assert lm.ledger().requests == 24 + len(fallbacks)
 
@@ -121,5 +95,5 @@ def test_callbacks_that_were_set_before_still_hear():
     with dspy.context(callbacks=[heard]), count_fallbacks() as fallbacks:
         ask(CHAT, adapter=dspy.ChatAdapter())
 
-    assert (heard.count, fallbacks.answers) == (1, 1)
+    assert (heard.count, len(fallbacks)) == (1, 0)
     assert heard not in dspy.settings.callbacks

@@ -5,10 +5,9 @@ import dspy
 import pytest
 from dspy.utils.exceptions import AdapterParseError
 
-from course_lib import desk, lm
+from course_lib import lm
 from course_lib.adapters import CustomAdapter, ReAsk, count_fallbacks
-from course_lib.adapters.prompt.script import scripted
-from course_lib.adapters.prompt.stand import text_of
+from course_lib.adapters.prompt.script import scripted, text_of
 
 ASK = dspy.Signature("question -> answer, sure: bool")
 GOOD = "answer: Yes.\nsure: True"
@@ -79,7 +78,6 @@ def test_around_any_adapter_it_is_the_only_second_request(inner):
     assert answer.answer == "Yes."
     assert script.requests == 2
     assert len(fallbacks) == 0
-    assert fallbacks.answers == 1
 
 
 def test_the_adapter_it_was_given_is_left_as_it_was():
@@ -88,13 +86,6 @@ def test_the_adapter_it_was_given_is_left_as_it_was():
 
     assert inner.use_json_adapter_fallback is True
     assert inner.use_native_function_calling is False
-
-
-def test_an_empty_reply_is_asked_again_too():
-    answer, _, script = run(ReAsk(CustomAdapter()), "", GOOD)
-
-    assert answer.sure is True
-    assert script.requests == 2
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
@@ -133,22 +124,3 @@ def test_the_counts_hold_in_threads():
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(one, range(40)))
     assert (adapter.counts.calls, adapter.counts.asked_again, adapter.counts.mended) == (40, 40, 40)
-
-
-def test_a_sloppy_model_is_mended_more_often_than_not():
-    tickets = [ticket.text for ticket in desk.tickets("dev")[:30]]
-    lm.reset()
-    adapter = ReAsk(CustomAdapter())
-    answered = 0
-    with dspy.context(lm=lm.connect("sim-small@sloppy", cache=False), adapter=adapter):
-        for ticket in tickets:
-            try:
-                desk.Triage()(ticket=ticket)
-            except AdapterParseError:
-                continue
-            answered += 1
-
-    assert adapter.counts.asked_again >= 5
-    assert adapter.counts.mended > adapter.counts.asked_again / 2
-    assert answered == 30 - adapter.counts.asked_again + adapter.counts.mended
-    assert lm.ledger().requests == 30 + adapter.counts.asked_again

@@ -19,18 +19,12 @@ VALUES = {
     "(2 + 3) * 4": "20",
     "0.1 + 0.2": "0.3",
     "3 * 12.50 + 4.95": "42.45",
-    "-7 // 2": "-4",
-    "-7 % 3": "2",
-    "7 % -3": "-2",
-    "7 // 2": "3",
     "-2 ** 2": "-4",
     "2 ** -2": "0.25",
     "2 ** 0.5 ** 2": "1.1892071150027210667174999705604759152929720924638",
-    "0 ** 0": "1",
     "round(100 / 3, 2)": "33.33",
     "round(2.5)": "3",
     "round(0.125, 2)": "0.13",
-    "percent(19, 79.90)": "15.181",
     "max(3, 5, 4) - min(2)": "3",
     "sqrt(2.25)": "1.5",
     "abs(-3)": "3",
@@ -46,9 +40,11 @@ REFUSED = {
     "": "empty",
     "   ": "empty",
     "1 / 0": "division by zero",
-    "1 // 0": "division by zero",
-    "1 % 0.0": "division by zero",
-    "0 ** -1": "division by zero",
+    "0 / 0": "no value",
+    "0 ** 0": "no value",
+    "0 ** -1": "more than 50 digits",
+    "7 // 2": "something else",
+    "7 % 2": "is not arithmetic",
     "1 +": "not complete",
     "(1": "not complete",
     "1)": "not complete",
@@ -129,9 +125,8 @@ sums = st.recursive(
     ),
     max_leaves=6,
 )
-whole = st.integers(-(10**9), 10**9)
 soup = st.text("0123456789.+-*/%()_, ejx\n" + "abcdefgilmnopqrstuvwyz[]{}'\"\\:=<>!@#~^&|", max_size=60)
-PIECES = "0 1 2 9 99 1e9 1e-9 . + - * / // % ** ( ) , round( sqrt( max( percent( abs( 1_0 x"
+PIECES = "0 1 2 9 99 1e9 1e-9 . + - * / ** ( ) , round( sqrt( max( min( abs( 1_0 x"
 near = st.lists(st.sampled_from(PIECES.split()), max_size=40).map(" ".join)
 
 
@@ -147,16 +142,6 @@ def exact(expression: str) -> Fraction:
     return eval(
         re.sub(r"\d+(?:\.\d+)?", lambda n: f"Fraction('{n[0]}')", expression),
         {"Fraction": Fraction, "abs": abs},
-    )
-
-
-@settings(max_examples=60, deadline=None)
-@given(whole, whole.filter(bool))
-def test_division_agrees_with_python_on_whole_numbers(left, right):
-    assert int(calculate(f"({left}) // ({right})")) == left // right
-    assert int(calculate(f"({left}) % ({right})")) == left % right
-    assert abs(Decimal(calculate(f"({left}) / ({right})")) - Decimal(left) / Decimal(right)) < Decimal(
-        "1e-15"
     )
 
 

@@ -5,28 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import copy
-import os
 import threading
 import time
-import warnings
 from typing import Any
 
 import dspy
 import pytest
-from pydantic import BaseModel
 
 from course_lib.adapters.tools import limits
 from course_lib.adapters.tools.limits import ToolError, ToolRefused, limited
 from course_lib.errors import CourseError
 
 WHERE = contextvars.ContextVar("WHERE", default="nowhere")
-
-
-class Line(BaseModel):
-    """A line of an order."""
-
-    sku: str
-    count: int = 1
 
 
 def price(sku: str, count: int = 1) -> dict[str, Any]:
@@ -37,11 +27,6 @@ def price(sku: str, count: int = 1) -> dict[str, Any]:
 async def price_async(sku: str, count: int = 1) -> dict[str, Any]:
     """Price a product."""
     return price(sku, count)
-
-
-def total(lines: list[Line]) -> int:
-    """Count an order's pieces."""
-    return sum(line.count for line in lines)
 
 
 def fail(how: str) -> str:
@@ -127,11 +112,6 @@ def test_arguments_are_checked_before_anything_runs_whichever_way(arguments, lin
     assert both_ways(limited(price), **arguments) == line
 
 
-def test_models_in_arguments_are_built_and_checked():
-    assert both_ways(limited(total), lines=[{"sku": "tent", "count": 2}, {"sku": "lamp"}]) == "3"
-    assert both_ways(limited(total), lines=[{"count": 2}]).startswith("refused: bad argument: ")
-
-
 LINES = {
     "refused": "refused: only orders of this customer",
     "own": "failed: the shop is closed",
@@ -141,6 +121,7 @@ LINES = {
     "mute": "failed: MuteError",
     "empty": "failed: KeyError",
     "exit": "failed: RuntimeError: SystemExit",
+    "long": "failed: RuntimeError: " + "x" * 285 + "…",
 }
 
 
@@ -150,10 +131,6 @@ def test_an_error_is_one_line_with_a_class(how, line):
 
     assert answer == line
     assert isinstance(answer, ToolError)
-
-
-def test_a_long_error_is_cut():
-    assert len(limited(fail)(how="long")) == len("failed: ") + 300
 
 
 ENDED = threading.Event()
@@ -332,30 +309,11 @@ def test_methods_callables_and_tools_can_be_limited():
     assert both_ways(limited(dspy.Tool(price, name="p")), sku="a").endswith("100}")
 
 
-def test_a_coroutine_from_a_plain_function_is_an_error_that_says_so():
-    answer = both_ways(limited(lambda: rest(), name="odd"))
-
-    assert answer == "failed: TypeError: the function is not async, and returned a coroutine"
-
-
 def test_an_async_tool_can_be_called_synchronously_even_in_a_running_loop():
     async def notebook_cell():
         return limited(rest)()
 
     assert asyncio.run(notebook_cell()) == "rested"
-
-
-def test_a_forked_child_gets_a_loop_of_its_own():
-    tool = limited(rest)
-    tool()
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python 3.12 warns of any fork beside threads
-        child = os.fork()
-    if child == 0:
-        os._exit(0 if tool() == "rested" else 1)
-
-    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_callbacks_see_the_call():
@@ -383,11 +341,3 @@ def test_limits_must_be_positive():
     for bad in ({"deadline_s": 0}, {"output_chars": 0}, {"calls": 0}):
         with pytest.raises(ValueError, match="limits must be positive"):
             limited(price, **bad)
-
-
-def test_no_thread_is_left_when_calls_have_ended():
-    for _ in range(5):
-        limited(price, name="gone")(sku="a")
-
-    while any(thread.name == "tool-gone" for thread in threading.enumerate()):
-        time.sleep(0.01)

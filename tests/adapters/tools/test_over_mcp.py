@@ -15,7 +15,6 @@ from course_lib.adapters.tools.arithmetic import calculator
 from course_lib.adapters.tools.limits import ToolError, ToolRefused, limited
 from course_lib.adapters.tools.over_mcp import ToolServerError, serve, tools_from
 
-FOUR = threading.Barrier(4)
 ENDED = threading.Event()
 """Set when a test needs no more sleepers."""
 
@@ -31,8 +30,6 @@ def look_up(order_id: str, lines: int = 1) -> str:
     """Look up an order."""
     if order_id == "nap":
         ENDED.wait(60)  # later than any deadline here
-    if order_id == "meet":
-        FOUR.wait(10)  # nobody goes on before four are here
     if order_id == "secret":
         raise RuntimeError("postgres://lantern:hunter2@db/shop refused; see /etc/lantern/db.conf")
     if order_id == "refuse":
@@ -65,7 +62,7 @@ def test_a_tool_keeps_its_name_its_description_and_its_schema():
 
 def test_answers_and_errors_come_through_as_they_are():
     async def work(tools):
-        asked = ["O-10001", "secret", "refuse", "nap"]
+        asked = ["O-10001", "secret", "refuse", "nap", 5]
         return [await tools["look_up"].acall(order_id=order_id) for order_id in asked]
 
     answers = over_mcp(work, limited(look_up, deadline_s=0.3))
@@ -75,24 +72,9 @@ def test_answers_and_errors_come_through_as_they_are():
         "failed: RuntimeError: [address] refused; see [path]",
         "refused: orders begin with O-",
         "timeout: look_up gave no answer within 0.3 s. Ask for less, or do without",
-    ]
-    assert [isinstance(answer, ToolError) for answer in answers] == [False, True, True, True]
-
-
-def test_arguments_are_checked_at_the_server():
-    async def work(tools):
-        call = tools["look_up"]
-        return [
-            await call.acall(),
-            await call.acall(order_id="O-1", colour="red"),
-            await call.acall(order_id=5),
-        ]
-
-    assert over_mcp(work, limited(look_up)) == [
-        "refused: argument 'order_id' is missing; look_up takes: order_id, lines",
-        "refused: no argument named 'colour'; look_up takes: order_id, lines",
         "refused: bad argument: order_id is invalid: 5 is not of type 'string'",
     ]
+    assert [isinstance(answer, ToolError) for answer in answers] == [False, True, True, True, True]
 
 
 def test_the_client_keeps_limits_of_its_own():
@@ -130,28 +112,6 @@ def test_only_the_tools_that_are_allowed_are_taken():
     assert over_mcp(work, *both, allow=["calculate"]) == ["calculate"]
     with pytest.raises(ToolServerError, match="no tool 'drop_table'; it offers: calculate, look_up"):
         over_mcp(work, *both, allow=["drop_table"])
-
-
-def test_a_folder_over_mcp_is_still_one_root(tmp_path):
-    (tmp_path / "root").mkdir()
-    (tmp_path / "root" / "may.txt").write_text("honest", "utf-8")
-    (tmp_path / "secret.txt").write_text("canary", "utf-8")
-
-    async def work(tools):
-        return [await tools["read_file"].acall(path=path) for path in ("may.txt", "../secret.txt")]
-
-    with FileSystemAdapter(tmp_path / "root") as adapter:
-        honest, attack = over_mcp(work, *adapter.tools())
-
-    assert honest == "honest"
-    assert attack.startswith("refused: ")
-
-
-def test_several_calls_run_side_by_side():
-    async def work(tools):
-        return await asyncio.gather(*(tools["look_up"].acall(order_id="meet") for _ in range(4)))
-
-    assert over_mcp(work, limited(look_up, deadline_s=20), deadline_s=30) == ["meet: shipped\n"] * 4
 
 
 HEADERS = {
@@ -196,15 +156,7 @@ def test_a_client_says_when_there_is_no_server_or_the_token_is_wrong():
             asyncio.run(work())
 
 
-def test_dspy_executes_a_tool_call_over_mcp():
-    async def work(tools):
-        call = dspy.ToolCalls.ToolCall(name="calculate", args={"expression": "3 * 12.50"})
-        return await call.execute(list(tools.values()))
-
-    assert over_mcp(work, calculator()) == "37.5"
-
-
-@pytest.mark.parametrize("agent", ["ReAct", "ReActV2", "ReActV2 native"])
+@pytest.mark.parametrize("agent", ["ReAct", "ReActV2 native"])
 def test_an_agent_works_with_tools_over_mcp(agent, tmp_path):
     (tmp_path / "returns.txt").write_text("Tents can be sent back for 30 days.", "utf-8")
     adapter = dspy.ChatAdapter(use_native_function_calling="native" in agent)
