@@ -1,58 +1,55 @@
-"""Results as JSON and back, by the types that the program's signatures name.
+"""What a journal must know of a program: its results as JSON and back, and what it is told from others by.
 
-Main path: Codec(program).encode(result) -> text; .decode(text) -> an equal result.
-Nothing is imported by a name that a journal holds: a type is one that the program names, or a built-in one.
+Main path: Codec(program).encode(result) -> text; .decode(text) -> an equal result; fingerprint(program).
+Results are read by the types that the program's signatures name, or by built-in ones. Nothing is imported by
+a name that a journal holds.
+Source: dspy.Module.dump_state (demos, instructions, fields; no keys), dspy.settings (DSPy 3.4.1).
 """
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
+from contextlib import suppress
 from typing import Any, Union, get_type_hints
 
 import dspy
 from pydantic import PydanticUserError, TypeAdapter
 from pydantic_core import PydanticSerializationError
 
-from course_lib.caching.batch.errors import UnkeepableError
+from course_lib.caching.batch.inputs import digest_of
+from course_lib.caching.batch.items import JournalError
 
 _UNNAMED = {kind.__name__: TypeAdapter(kind) for kind in (object, tuple)}
 """Tried after the type that the program names: what JSON itself has, and tuples of it."""
 _REFUSALS = (TypeError, ValueError, RecursionError, PydanticUserError, PydanticSerializationError)
+_WITHOUT_EFFECT = re.compile("key|api_|base|timeout|retries|rollout")
+"""Parts of names of a model's options that do not change its answers."""
 
 
 class Codec:
-    """Writes results of one program as JSON, and reads them back.
-
-    Raises:
-        UnkeepableError: the program names a type that could not be read again.
-    """
+    """Writes results of one program as JSON, and reads them back; JournalError for types it cannot read."""
 
     def __init__(self, program: Any) -> None:
-        self._types = {name: _adapter(name, kind) for name, kind in _named_types(program).items()}
+        types = _named_types(program).items()
+        self._adapters = {name: {"named": _adapter(name, kind), **_UNNAMED} for name, kind in types}
 
     def encode(self, result: Any) -> str:
-        """Return `result` as JSON.
-
-        Raises:
-            UnkeepableError: what would be read again is not equal to it.
-        """
+        """Return `result` as JSON; JournalError if what would be read again is not equal to it."""
         fields = dict(result.items()) if isinstance(result, dspy.Prediction) else {"return": result}
         encoded = {name: self._encode(name, value) for name, value in fields.items()}
         return json.dumps([isinstance(result, dspy.Prediction), encoded])
 
     def decode(self, text: str) -> Any:
-        """Return what was encoded.
-
-        Raises:
-            ValueError: the program's types have changed since, and no longer take it.
-        """
+        """Return what was encoded; ValueError if the program's types have changed and do not take it."""
         is_prediction, encoded = json.loads(text)
         fields = {name: self._decode(name, *part) for name, part in encoded.items()}
         return dspy.Prediction(**fields) if is_prediction else fields["return"]
 
     def _encode(self, name: str, value: Any) -> tuple[str, Any]:
         """Return the first type that gives an equal value back, and the value as it writes it."""
-        for kind, adapter in self._candidates(name).items():
+        for kind, adapter in self._adapters.get(name, _UNNAMED).items():
             try:
                 plain = adapter.dump_python(value, mode="json", by_alias=False, warnings="error")
                 again = self._decode(name, kind, json.loads(json.dumps(plain)))
@@ -60,18 +57,16 @@ class Codec:
                     return kind, plain
             except _REFUSALS:
                 continue
-        raise UnkeepableError(
+        raise JournalError(
             f"{name} = {value!r:.80} is a {type(value).__qualname__} that a journal cannot give back. "
             "Name its type in the signature (of a function: as its return type), or return plain data"
         )
 
     def _decode(self, name: str, kind: str, plain: Any) -> Any:
-        if kind not in self._candidates(name):
+        adapters = self._adapters.get(name, _UNNAMED)
+        if kind not in adapters:
             raise ValueError(f"the program no longer names a type for {name} = {plain!r:.80}")
-        return self._candidates(name)[kind].validate_python(plain, by_alias=False, by_name=True)
-
-    def _candidates(self, name: str) -> dict[str, TypeAdapter[Any]]:
-        return {"named": self._types[name], **_UNNAMED} if name in self._types else _UNNAMED
+        return adapters[kind].validate_python(plain, by_alias=False, by_name=True)
 
 
 def _named_types(program: Any) -> dict[str, Any]:
@@ -79,15 +74,14 @@ def _named_types(program: Any) -> dict[str, Any]:
     named: dict[str, Any] = {}
     for _, predictor in program.named_predictors() if isinstance(program, dspy.Module) else ():
         for name, field in predictor.signature.output_fields.items():
-            named.setdefault(name, []).append(field.annotation)
-    types: dict[str, Any] = {name: Union[tuple(kinds)] for name, kinds in named.items()}  # noqa: UP007
+            named[name] = Union[named.get(name, field.annotation), field.annotation]  # noqa: UP007
     is_function = hasattr(program, "__qualname__")
     call = program if is_function else getattr(type(program), "forward", type(program).__call__)
     try:
         returned = get_type_hints(call)["return"]
     except (NameError, TypeError, KeyError):  # no annotation, or a name that only a type checker knows
-        return types
-    return types if returned is dspy.Prediction else {**types, "return": returned}
+        return named
+    return named if returned is dspy.Prediction else {**named, "return": returned}
 
 
 def _adapter(name: str, kind: Any) -> TypeAdapter[Any]:
@@ -95,8 +89,32 @@ def _adapter(name: str, kind: Any) -> TypeAdapter[Any]:
         adapter = TypeAdapter(kind)
         adapter.json_schema(mode="serialization")
     except _REFUSALS as error:
-        raise UnkeepableError(
+        raise JournalError(
             f"{name} is a {kind!r:.80}, which a journal could not read again: {str(error).splitlines()[0]}. "
             "Use a pydantic model, an enum, a dataclass or plain data"
         ) from error
     return adapter
+
+
+def fingerprint(program: Any, *, version: str | None, has_keys: bool) -> dict[str, str]:
+    """Return what tells this program from another; the model and adapter are those that hold now.
+
+    `version` names the program instead of its code, state, model and adapter: for code that changes
+    without changing answers, or a batch that may go on with another model.
+    """
+    thing: Any = program if hasattr(program, "__qualname__") else type(program)
+    parts = {"program": f"{thing.__module__}.{thing.__qualname__}", "keys": "own" if has_keys else "place"}
+    if version is not None:
+        return {**parts, "version": version}
+    if isinstance(program, dspy.Module):
+        named = [(name, predictor.signature.fields) for name, predictor in program.named_predictors()]
+        types = [f"{name}.{field}: {fields[field].annotation}" for name, fields in named for field in fields]
+        state = digest_of([program.dump_state(), types], str)  # dump_state leaves the types out
+        parts["instructions, fields and demos"] = state
+    lm = dspy.settings.lm
+    if isinstance(lm, dspy.BaseLM):
+        options = {name: value for name, value in lm.kwargs.items() if not _WITHOUT_EFFECT.search(name)}
+        parts["model and its settings"] = f"{lm.model} {digest_of(options, str)}"
+    with suppress(OSError, TypeError):  # typed at a prompt, or built in: its name must do
+        parts["code"] = digest_of(inspect.getsource(thing), str)
+    return {**parts, "adapter": type(dspy.settings.adapter).__qualname__}

@@ -1,6 +1,6 @@
 """What a batch has paid for, in one SQLite file: written before an item is handed out, read by the next run.
 
-Main path: Journal(path, belongs_to, codec) -> find(key, digest, ...) -> Item | None; write(item, digest).
+Main path: Journal(path, belongs_to, codec) -> find(job) -> Item | None; write(item, digest).
 A row is one transaction, so a kill leaves it whole or not at all. The file is locked for one run at a time.
 Results are safe from a killed process; a power cut may lose the last seconds (synchronous=NORMAL).
 """
@@ -15,27 +15,19 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import astuple
 from pathlib import Path
-from typing import Any
 
 from course_lib.caching.batch.codec import Codec
-from course_lib.caching.batch.errors import InputError, JournalError, OtherBatchError
-from course_lib.caching.batch.fingerprint import differences
-from course_lib.caching.batch.items import Failure, Item
+from course_lib.caching.batch.inputs import Job
+from course_lib.caching.batch.items import BatchError, Failure, Item, JournalError, OtherBatchError
 from course_lib.measure import Usage
 
-_FORMAT = 0xBA7C4002  # SQLite's application_id, in the file's first page
-_TABLES = f"""
-PRAGMA application_id = {_FORMAT - 2**32};
-CREATE TABLE batch (belongs_to TEXT NOT NULL);
-CREATE TABLE items (
-    key TEXT PRIMARY KEY, place INTEGER NOT NULL, run TEXT NOT NULL, input BLOB NOT NULL,
-    ok INTEGER NOT NULL, value TEXT NOT NULL, usage TEXT NOT NULL, duration_ms REAL NOT NULL
-)
-"""
+_BATCH = "CREATE TABLE batch (belongs_to)"
+_ITEMS = "CREATE TABLE items (key TEXT PRIMARY KEY, place, run, input, ok, value, usage, duration_ms)"
 _ADVICE = {
     "locked": "another run is using it. Wait for that one to end, or name another journal",
     "malformed": "it is damaged. Restore it from a copy, or move it away and pay for the items again",
     "not a database": "it is no journal, or damaged. Name another place, or restore it from a copy",
+    "no such table": "it is no journal. Name another place",
 }
 """What to do, by a word of SQLite's message."""
 
@@ -45,62 +37,49 @@ class Journal:
 
     Raises:
         OtherBatchError: it was begun by another program, model or adapter.
-        JournalError: it is damaged, in use, or cannot be written.
+        JournalError: it is damaged, in use, or cannot be written; or a result is none that JSON can hold.
     """
 
     def __init__(self, path: Path, belongs_to: dict[str, str], codec: Codec) -> None:
         self._path, self._codec, self._run = path, codec, uuid.uuid4().hex
         self._lock = threading.Lock()
         self._goes_by_place = belongs_to["keys"] == "place"
-        with self._guarded("opened"):
+        with contextlib.ExitStack() as at_an_error, self._guarded("opened"):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=0.3, isolation_level=None, check_same_thread=False)
-        try:
-            with self._guarded("opened"):
-                self._check(belongs_to)
-                last = self._db.execute("SELECT coalesce(max(place), -1) FROM items")
-                self._last_place: int = last.fetchone()[0]
-        except BaseException:
-            self.close()
-            raise
+            at_an_error.callback(self.close)
+            self._open(belongs_to)
+            [(self._last_place,)] = self._db.execute("SELECT coalesce(max(place), -1) FROM items")
+            at_an_error.pop_all()
 
-    def find(self, key: str, digest: bytes, place: int, inputs: Any) -> Item | None:
-        """Return the item as an earlier run wrote it, or None.
-
-        Raises:
-            OtherBatchError: the key stands for another input.
-            InputError: this run has met the key before.
-        """
-        if self._goes_by_place and place > self._last_place:
+    def find(self, job: Job) -> Item | None:
+        """Return the item as an earlier run wrote it, or None; another input, or a key twice, is refused."""
+        if self._goes_by_place and job.index > self._last_place:
             return None  # asking SQLite yields to other threads, which costs more than the rest of an item
         with self._guarded("read"):
-            row = self._db.execute("SELECT * FROM items WHERE key = ?", (key,)).fetchone()
+            row = self._db.execute("SELECT * FROM items WHERE key = ?", (job.key,)).fetchone()
         if row is None:
             return None
         _, was_place, run, was_digest, ok, value, usage, duration_ms = row
         if run == self._run:
-            raise InputError(f"items {was_place} and {place} have the same key {key!r}; keys must differ")
-        if was_digest != digest:
+            raise BatchError(f"items {was_place} and {job.index} have the same key {job.key!r}")
+        if was_digest != job.digest:
             raise OtherBatchError(
-                f"item {place} (key {key!r}) is not what it was when {self._path} was begun. "
+                f"item {job.index} (key {job.key!r}) is not what it was when {self._path} was begun. "
                 "Give the same input, or begin with a journal of another name"
             )
         try:
             result, error = (self._codec.decode(value), None) if ok else (None, Failure(*json.loads(value)))
         except (TypeError, ValueError) as problem:
             raise JournalError(
-                f"item {place} (key {key!r}) in {self._path} is not what the program's types take today: "
-                f"{problem}. Begin with a journal of another name"
+                f"item {job.index} (key {job.key!r}) in {self._path} is not what the program's types take "
+                f"today: {problem}. Begin with a journal of another name"
             ) from problem
-        return Item(place, key, inputs, result, error, Usage(*json.loads(usage)), duration_ms, resumed=True)
+        used = Usage(*json.loads(usage))
+        return Item(job.index, job.key, job.inputs, result, error, used, duration_ms, resumed=True)
 
-    def write(self, item: Item, digest: bytes) -> None:
-        """Keep how an item ended, with the digest of its input; a row of its key is replaced.
-
-        Raises:
-            UnkeepableError: its result is not something that JSON can hold.
-            JournalError: the disk is full, or the file cannot be written.
-        """
+    def write(self, item: Item, digest: str) -> None:
+        """Keep how an item ended, with the digest of its input; a row of its key is replaced."""
         error = item.error
         value = self._codec.encode(item.result) if error is None else json.dumps([error.kind, error.message])
         usage = json.dumps(astuple(item.usage))
@@ -113,28 +92,28 @@ class Journal:
         with contextlib.suppress(sqlite3.Error):
             self._db.close()
 
-    def _check(self, belongs_to: dict[str, str]) -> None:
+    def _open(self, belongs_to: dict[str, str]) -> None:
         """Make the tables of a new journal, or compare what an old one belongs to."""
         sql = self._db.execute
         sql("PRAGMA locking_mode = EXCLUSIVE")  # one run at a time
         is_new = not sql("SELECT * FROM sqlite_master").fetchone()
-        if not is_new and sql("PRAGMA application_id").fetchone()[0] % 2**32 != _FORMAT:
-            raise sqlite3.DatabaseError("not a database of a batch")
+        began = belongs_to if is_new else json.loads(sql("SELECT belongs_to FROM batch").fetchone()[0])
         if sql("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("malformed")
         for setting in ("journal_mode = WAL", "synchronous = NORMAL", "cache_size = -2048"):
             sql(f"PRAGMA {setting}")
         if is_new:
             sql("BEGIN IMMEDIATE")  # all of it or nothing, as a kill may come between
-            for statement in _TABLES.split(";"):
-                sql(statement)
+            sql(_BATCH)
+            sql(_ITEMS)
             sql("INSERT INTO batch VALUES (?)", (json.dumps(belongs_to),))
             sql("COMMIT")
-        began = json.loads(sql("SELECT belongs_to FROM batch").fetchone()[0])
-        if changed := differences(began, belongs_to):
+        changed = [name for name in began | belongs_to if began.get(name) != belongs_to.get(name)]
+        if changed:
+            words = [f"{name} ({began.get(name)!r} then, {belongs_to.get(name)!r} now)" for name in changed]
             raise OtherBatchError(
-                f"{self._path} belongs to another batch: {changed}. Go on with the program that began it, "
-                "begin with a journal of another name, or tie journals to version=... instead"
+                f"{self._path} belongs to another batch, of other {', '.join(words)}. Go on with the program "
+                "that began it, begin with a journal of another name, or tie journals to version=... instead"
             )
 
     @contextlib.contextmanager

@@ -1,10 +1,8 @@
 """The same batch on the worker processes of dask.distributed, on this machine or on several.
 
 Main path: with local_cluster(workers=2) as client: BatchProcessor(program, client=client).run(items)
-The journal, the order and the number of items under way stay in this process; workers only run items. A
-killed worker's items are run again on another one: dask does that, and it is the one case in which an item
-can be started twice within a run, since nobody can know how far the killed one had come.
-
+Workers only run items. A killed worker's items are run again on another one: dask does that, and it is the
+one case in which an item is started twice within a run: nobody can know how far the killed one had come.
 The program, its model and adapter, and the scope of the caller travel with the items, pickled as dask does
 with all data. Whoever reaches its scheduler can run code, so it listens on 127.0.0.1 here, and a scheduler
 elsewhere is refused unless it uses TLS. A worker process keeps no cache of its own, which would know neither
@@ -15,9 +13,9 @@ Source: distributed.Client.get_executor, distributed.LocalCluster (distributed 2
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import logging
 import os
+import re
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -25,13 +23,12 @@ from dataclasses import asdict, replace
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
-from urllib.parse import urlsplit
 
 import dspy
 
 from course_lib import lm
-from course_lib.caching.batch.errors import InputError
-from course_lib.caching.batch.execution import Outcome, run_one
+from course_lib.caching.batch.inputs import Outcome, run_one
+from course_lib.caching.batch.items import BatchError
 from course_lib.caching.keys import current_scope, scope
 
 pickle: Any = import_module("cloudpickle")  # it has no types; also carries what a notebook defines
@@ -63,19 +60,21 @@ def local_cluster(*, workers: int = 2, threads: int = 16) -> Iterator[Any]:
 
 
 def remote_call(program: Any, client: Any) -> Callable[[Any], Outcome]:
-    """Return what runs an item on the client's workers, and waits for its outcome.
-
-    Raises:
-        InputError: the scheduler is open to the network, or the program cannot be pickled.
-    """
+    """Return what runs an item on the client's workers; BatchError if the program cannot be pickled."""
     _check_address(client.scheduler.address)
-    cargo = (program, _portable(dspy.settings.lm), dspy.settings.adapter, asdict(current_scope()), _process())
+    model, settings = dspy.settings.lm, {"adapter": dspy.settings.adapter}
+    endpoint = None
+    if str(getattr(model, "model", "")).startswith("course/"):  # a worker connects to this endpoint itself
+        options = {option: value for option, value in model.kwargs.items() if value is not None}
+        options |= {"model": model.model, "cache": model.cache, "num_retries": model.num_retries}
+        endpoint = {"COURSE_LM_URL": lm.url(), "COURSE_LM_KEY": lm.key()}, options
+    else:
+        settings["lm"] = model
     try:
+        cargo = (_process(), program, settings, endpoint, asdict(current_scope()))
         pickled = pickle.dumps(cargo)  # once, not for each item
     except Exception as error:  # border: the program's own classes
-        raise InputError(
-            f"{program!r:.60} cannot travel to a worker, it cannot be pickled: {error}"
-        ) from error
+        raise BatchError(f"{program!r:.60} cannot be pickled for a worker: {error}") from error
     executor = client.get_executor(pure=False)  # else equal inputs would count as one
     return lambda inputs: Outcome(*executor.submit(_run_on_worker, pickled, inputs).result())
 
@@ -89,26 +88,11 @@ def _run_on_worker(pickled: bytes, inputs: Any) -> Outcome:
 
 @lru_cache(maxsize=4)
 def _unpacked(pickled: bytes) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    program, model, adapter, scope_of, sender = pickle.loads(pickled)
-    is_elsewhere = sender != _process()
-    if is_elsewhere:
+    sender, program, settings, endpoint, scope_of = pickle.loads(pickled)
+    if sender != _process():
         dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
-    if isinstance(model, dict):
-        address, key, name, options = model["url"], model["key"], model["name"], model["options"]
-        if is_elsewhere:
-            os.environ["COURSE_LM_URL"], os.environ["COURSE_LM_KEY"] = address, key
-        model = lm.connect(name, **options)
-    return program, {"lm": model, "adapter": adapter}, scope_of
-
-
-def _portable(model: Any) -> Any:
-    """Return a model of the course as what a worker connects to: the endpoint of this process."""
-    name = str(getattr(model, "model", ""))
-    if not name.startswith("course/"):
-        return model
-    options = {option: value for option, value in model.kwargs.items() if value is not None}
-    options |= {"cache": model.cache, "num_retries": model.num_retries}
-    return {"name": name, "url": lm.url(), "key": lm.key(), "options": options}
+        os.environ.update(endpoint[0] if endpoint else {})
+    return program, {"lm": lm.connect(**endpoint[1]), **settings} if endpoint else settings, scope_of
 
 
 def _process() -> tuple[str, int]:
@@ -116,12 +100,8 @@ def _process() -> tuple[str, int]:
 
 
 def _check_address(address: str) -> None:
-    parts = urlsplit(address)
-    with contextlib.suppress(ValueError):
-        is_local = parts.scheme in ("inproc", "tls", "ucxs", "wss", "unix")
-        if is_local or ipaddress.ip_address(parts.hostname or "").is_loopback:
-            return
-    raise InputError(
-        f"the scheduler at {address} is open to the network without TLS, and so anyone can run code there. "
-        "Start it with a distributed.Security, or on 127.0.0.1"
-    )
+    if not re.match(r"(inproc|tls|ucxs|wss|unix):|\w+://(127(\.\d+){3}|\[::1\]):", address):
+        raise BatchError(
+            f"the scheduler at {address} is open to the network without TLS, and so anyone can run code "
+            "there. Start it with a distributed.Security, or on 127.0.0.1"
+        )

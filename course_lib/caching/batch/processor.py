@@ -1,6 +1,9 @@
 """BatchProcessor: a program over an input of any length, in order, in bounded memory, paid for once.
 
-Main path: BatchProcessor(program, journal=path).run(items) -> BatchRun, an iterator of Item.
+Main path: BatchProcessor(program, journal=path).run(items) -> BatchRun, an iterator of Item: a bounded window
+of jobs is filled, a thread runs a job and writes its row, the job's future has the Item.
+Threads are the faster way in DSPy 3.4.1: an awaited call goes to another thread and back for its price, and
+twice more for the cache.
 Source: dspy.Parallel and dspy.utils.parallelizer (DSPy 3.4.1) hold every item and result at once, run an item
 that is slow a second time, give None for an error, and lose what their threads used.
 """
@@ -9,25 +12,36 @@ from __future__ import annotations
 
 import contextvars
 import inspect
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sized
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
+from dataclasses import KW_ONLY
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dspy
+from pydantic import PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-from course_lib.caching.batch.codec import Codec
-from course_lib.caching.batch.errors import InputError
-from course_lib.caching.batch.execution import Outcome, run_one
-from course_lib.caching.batch.fingerprint import fingerprint
+from course_lib.caching.batch.codec import Codec, fingerprint
+from course_lib.caching.batch.inputs import FAILURES, Job, Outcome, jobs_of, rows_of, run_one
+from course_lib.caching.batch.items import BatchError, BatchStoppedError, Failure, Item, Totals
 from course_lib.caching.batch.journal import Journal
 from course_lib.caching.batch.on_dask import remote_call
-from course_lib.caching.batch.run import BatchRun, Options
-from course_lib.caching.batch.source import jobs_of, open_input
+from course_lib.measure import usage_of
+from course_lib.resilience import DeadlineExceeded
+
+_AHEAD = 4
+"""Items in the window for each that runs: those that a slow one does not hold up."""
 
 
-@dataclass(eq=False, repr=False)
-class BatchProcessor(Options):
+@dataclass(frozen=True, eq=False, repr=False)
+class BatchProcessor:
     """Runs a program over many items: `BatchProcessor(program, journal=path, concurrency=32, ...)`.
 
     An item is a dspy.Example or a dict (handed over by name), a tuple (by place) or any other single value.
@@ -36,27 +50,36 @@ class BatchProcessor(Options):
     was under way then is paid for again.
 
     Raises:
-        InputError: for an option that cannot work.
+        ValidationError: for an option that cannot work.
+        BatchError: the program is async.
     """
 
-    program: Any
+    program: Callable[..., Any]
     """A dspy.Module or a function; one that is async is wrapped first, by dspy.syncify."""
-    journal: str | Path | None = field(default=None, kw_only=True)
+    _: KW_ONLY
+    journal: Path | None = None
     """A file that remembers what is done, so that a later run goes on; None to remember nothing."""
-    version: str | None = field(default=None, kw_only=True)
+    concurrency: PositiveInt = 32
+    """How many items run at the same time. Up to four times as many are held in memory."""
+    on_error: Literal["keep", "stop"] = "keep"
+    """"keep" hands out failed items like others, in a later run too; "stop" raises BatchStoppedError, and
+    a later run tries them again."""
+    deadline_s: PositiveFloat | None = None
+    """Time for one item; past it the item has failed. A thread cannot be ended: its place is free when the
+    program returns, so give the model a timeout too."""
+    progress: bool = True
+    """Show a bar where someone looks."""
+    version: str | None = None
     """Ties the journal to this name instead of the program's code, state, model and adapter."""
-    client: Any = field(default=None, kw_only=True)
+    client: Any = None
     """A distributed.Client: items run on its workers instead (see on_dask.py)."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if not callable(self.program):
-            raise InputError(f"program {self.program!r} cannot be called; give a dspy.Module or a function")
         kind = type(self.program)
         call = self.program if inspect.isroutine(self.program) else kind.__call__
         has_no_forward = isinstance(self.program, dspy.Module) and not hasattr(kind, "forward")
         if has_no_forward or inspect.iscoroutinefunction(call):
-            raise InputError(f"program {self.program!r:.60} is async; threads run dspy.syncify(program)")
+            raise BatchError(f"program {self.program!r:.60} is async; threads run dspy.syncify(program)")
 
     def run(self, items: Iterable[Any] | Path, key: Callable[[Any], str] | None = None) -> BatchRun:
         """Start the batch; iterate over what is returned.
@@ -69,19 +92,181 @@ class BatchProcessor(Options):
                 items, or another order. Without it items go by their place.
 
         Raises:
-            InputError: `items` is no input.
+            BatchError: `items` is a text.
             JournalError: the journal cannot be used, or belongs to another batch.
         """
-        inputs, length = open_input(items)
+        if isinstance(items, str | bytes):
+            raise BatchError(f"items {items!r:.60} is a text; give a list, a generator or a file's Path")
+        length = len(items) if isinstance(items, Sized) else None
+        inputs = iter(rows_of(items) if isinstance(items, Path) else items)
         call, journal = self._call(), None
         if self.journal is not None:
             belongs_to = fingerprint(self.program, version=self.version, has_keys=key is not None)
-            journal = Journal(Path(self.journal), belongs_to, Codec(self.program))
+            journal = Journal(self.journal, belongs_to, Codec(self.program))
         jobs = jobs_of(inputs, key, is_journaled=journal is not None)
-        return BatchRun(jobs, call, journal, self, length)
+        return BatchRun(self, jobs, call, journal, self._bar(length))
 
     def _call(self) -> Callable[[Any], Outcome]:
         if self.client is not None:
             return remote_call(self.program, self.client)
         context = contextvars.copy_context()  # each item runs in a copy: what one sets, no other sees
         return lambda inputs: context.copy().run(run_one, self.program, inputs)
+
+    def _bar(self, length: int | None) -> tqdm:
+        ipython = sys.modules.get("IPython")
+        is_notebook = ipython is not None and ipython.get_ipython() is not None
+        is_hidden = not self.progress or (False if is_notebook else None)  # None: where no terminal is
+        return tqdm(total=length, unit="item", dynamic_ncols=True, disable=is_hidden)
+
+
+class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
+    """A batch under way: an iterator of Item in the order of the input.
+
+    It closes itself at its end and at an error. To leave a loop early and be sure that nothing goes on, write
+    `with processor.run(items) as run: for item in run: ...`.
+    """
+
+    def __init__(
+        self,
+        processor: BatchProcessor,
+        jobs: Iterator[Job],
+        call: Callable[[Any], Outcome],
+        journal: Journal | None,
+        bar: tqdm,
+    ) -> None:
+        self.totals = Totals()
+        """What was handed out so far, and what it cost."""
+        self._jobs, self._call, self._journal, self._bar = jobs, call, journal, bar
+        self._deadline_s, self._stops = processor.deadline_s, processor.on_error == "stop"
+        self._size = _AHEAD * processor.concurrency
+        self._window: deque[Job] = deque()
+        self._pool = ThreadPoolExecutor(processor.concurrency, thread_name_prefix="course-batch")
+        self._tracker = dspy.settings.usage_tracker  # the caller's own, which dspy.Parallel would not reach
+        self._completing = threading.Lock()
+        self._ended: BaseException | None = None  # why nothing more may start
+        self._unsaved: list[Item] = []
+        self._gave_up = False
+
+    def __next__(self) -> Item:
+        """Wait for the next item, in order."""
+        try:
+            self._fill()
+            if not self._window:
+                raise StopIteration
+            self._wait(self._window[0])
+            item = self._window.popleft().future.result()
+        except BaseException as error:  # border: whatever ends the loop, nothing may go on behind it
+            self.close()
+            if isinstance(error, BatchError) and self._unsaved:
+                error.unsaved = tuple(self._unsaved)
+                error.add_note(f"{len(error.unsaved)} answered items could not be written: error.unsaved")
+            raise
+        self.totals = self.totals.plus(item)
+        if not self._bar.disable:
+            spent, failed = self.totals.usage.cost_usd, self.totals.failed
+            self._bar.set_postfix_str(f"{spent:.4f} USD, {failed} failed", refresh=False)
+            self._bar.update()
+        return item
+
+    def close(self) -> None:
+        """Start nothing more. What runs is paid for, so it ends and is written, or reaches its deadline."""
+        self._ended = self._ended or BatchError("the batch was closed")
+        self._jobs = iter(())
+        try:
+            while self._window:
+                job = self._window.popleft()
+                if job.begun_s:  # else it never will be: see _run
+                    self._wait(job)
+            self._pool.shutdown(wait=not self._gave_up, cancel_futures=True)
+        finally:
+            if self._journal is not None:
+                self._journal.close()
+            with suppress(KeyError):  # dspy.Parallel empties tqdm's list of bars wherever it starts
+                self._bar.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _fill(self) -> None:
+        """Start one job more, and others until the window is full or an item ready: the input may be slow."""
+        try:
+            for job in self._jobs:
+                self._start(job)
+                self._window.append(job)
+                if len(self._window) >= self._size or self._window[0].future.done():
+                    return
+        except Exception as error:  # border: the caller's own input; raised when the items before it are out
+            self._jobs, refused = iter(()), Job(-1, "", None)
+            refused.future.set_exception(error)
+            self._window.append(refused)
+
+    def _start(self, job: Job) -> None:
+        """Run a job, or take its item from the journal."""
+        for other in self._window:
+            if other.key == job.key:
+                raise BatchError(f"items {other.index} and {job.index} have the same key {job.key!r}")
+        found = self._journal.find(job) if self._journal is not None else None
+        if found is not None and (found.ok or not self._stops):
+            job.future.set_result(found)
+        else:
+            self._pool.submit(self._run, job)
+
+    def _wait(self, job: Job) -> None:
+        """Wait until the job's future is done; past its deadline the job is given up, and has failed."""
+        while not job.future.done():
+            left_s = self._left_s(job)
+            if left_s == 0:
+                self._gave_up = True
+                self._complete(job, Outcome())
+            with suppress(TimeoutError):
+                job.future.exception(left_s)
+
+    def _left_s(self, job: Job) -> float | None:
+        if self._deadline_s is None or not job.begun_s:
+            return self._deadline_s
+        return max(0.0, job.begun_s + self._deadline_s - time.monotonic())
+
+    def _run(self, job: Job) -> None:
+        job.begun_s = time.monotonic()  # before the look at _ended: close() looks the other way round
+        if self._ended is not None:
+            job.future.set_exception(self._ended)
+            return
+        try:
+            try:
+                outcome = self._call(job.inputs)
+            except FAILURES as error:  # border: the cluster's own, such as KilledWorker, is this item's
+                outcome = Outcome(error=Failure.of(error))
+            self._complete(job, outcome)
+        except BaseException as error:  # border: our own failure must reach the consumer, not hang it
+            self._end(job, error)
+
+    def _complete(self, job: Job, outcome: Outcome) -> None:
+        """Write how a job ended, then resolve its future; the late answer of one given up is dropped."""
+        with self._completing:
+            if job.future.done():
+                return
+            item = self._item(job, outcome)
+            try:
+                if self._stops and item.error is not None:
+                    raise BatchStoppedError(item, item.error)
+                if self._journal is not None:
+                    self._journal.write(item, job.digest)
+            except BatchError as error:
+                self._unsaved += [] if isinstance(error, BatchStoppedError) else [item]
+                self._end(job, error)
+            else:
+                job.future.set_result(item)
+
+    def _item(self, job: Job, outcome: Outcome) -> Item:
+        result, error, entries = outcome
+        if self._left_s(job) == 0:
+            late = f"took longer than {self._deadline_s:g} s and was given up"
+            result, error = None, Failure.of(DeadlineExceeded(late))
+        for model, entry in entries if self._tracker is not None else ():
+            self._tracker.add_usage(model, entry)
+        duration_ms = (time.monotonic() - job.begun_s) * 1e3
+        return Item(job.index, job.key, job.inputs, result, error, usage_of(entries), duration_ms)
+
+    def _end(self, job: Job, error: BaseException) -> None:
+        self._ended = self._ended or error
+        job.future.set_exception(error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -18,30 +17,19 @@ class Model:
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
-        self.wait_s: dict[str, float] = {}
-        self.at_once = self.most_at_once = 0
         self._lock = threading.Lock()
         self.lm = dspy.LM("course/sim-large", engine=self, cache=False, num_retries=0)
 
     def complete(self, request: Request) -> Response:
-        """Count the question, wait as long as it asks for, and answer."""
+        """Count the question, and answer."""
         text = "".join(part.text for part in request.messages[-1].parts if isinstance(part, TextPart))
         question = text.split("[[ ## question ## ]]")[1].split("[[", 1)[0].split("Respond")[0].strip()
         with self._lock:
             self.asked[question] += 1
-            self.at_once += 1
-            self.most_at_once = max(self.most_at_once, self.at_once)
-        time.sleep(self.wait_s.get(question, 0))
-        with self._lock:
-            self.at_once -= 1
         answer = "?" if question.startswith("bad") else f"[[ ## answer ## ]]\nre {question}\n"
-        return Response(
-            id="1",
-            model=request.model,
-            message=Message.assistant([TextPart(answer)]),
-            finish_reason="stop",
-            usage=Usage(input_tokens=100, output_tokens=10, total_tokens=110),
-        )
+        message = Message.assistant([TextPart(answer)])
+        usage = Usage(input_tokens=100, output_tokens=10, total_tokens=110)
+        return Response(id="1", model=request.model, message=message, finish_reason="stop", usage=usage)
 
 
 @pytest.fixture
@@ -67,5 +55,4 @@ def questions(count: int) -> list[dict[str, str]]:
 def _nothing_is_left() -> Iterator[None]:
     """No thread of a batch outlives its test."""
     yield
-    left = [thread.name for thread in threading.enumerate() if thread.name.startswith("course-batch")]
-    assert not left
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("course-batch")]

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any
 
 import dspy
 import pydantic
@@ -17,7 +17,7 @@ import pytest
 
 from course_lib.adapters import Money
 from course_lib.caching import BatchProcessor
-from course_lib.caching.batch import JournalError, OtherBatchError, UnkeepableError
+from course_lib.caching.batch import JournalError, OtherBatchError
 from tests.caching.batch.conftest import questions
 
 
@@ -38,8 +38,7 @@ def test_a_second_run_pays_for_nothing_and_gives_the_same_and_a_longer_one_pays_
     assert [item.resumed for item in longer] == [True] * 10 + [False] * 2
 
 
-@pytest.mark.parametrize("option", [{"retry_failed": True}, {"on_error": "stop"}], ids=str)
-def test_failures_are_kept_and_tried_again_on_request(option, tmp_path):
+def test_failures_are_kept_and_tried_again_by_a_run_that_stops_at_them(tmp_path):
     broken, calls = tmp_path / "broken", []
     broken.touch()
 
@@ -52,7 +51,7 @@ def test_failures_are_kept_and_tried_again_on_request(option, tmp_path):
     run(program, tmp_path / "j", [0, 1])
     kept = run(program, tmp_path / "j", [0, 1])
     broken.unlink()
-    again = run(program, tmp_path / "j", [0, 1], **option)
+    again = run(program, tmp_path / "j", [0, 1], on_error="stop")
 
     assert (kept[0].error.kind, kept[0].error.message, kept[0].resumed) == ("ValueError", "no", True)
     assert [(item.ok, item.resumed) for item in again] == [(True, False), (True, True)]
@@ -71,10 +70,13 @@ def test_another_input_is_refused_after_the_items_before_it(model, ask, tmp_path
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda: (dspy.Predict("question -> answer: int"), {}), "other instructions, fields or demos"),
-        (lambda: (dspy.ChainOfThought("question -> answer"), {}), "another program"),
-        (lambda: (dspy.Predict("question -> answer"), {"adapter": dspy.JSONAdapter()}), "another adapter"),
-        (lambda: (dspy.Predict("question -> answer"), {"lm": dspy.LM("openai/other")}), "another model"),
+        (lambda: (dspy.Predict("question -> answer: int"), {}), "other instructions, fields"),
+        (lambda: (dspy.ChainOfThought("question -> answer"), {}), "other program"),
+        (
+            lambda: (dspy.Predict("question -> answer"), {"adapter": dspy.JSONAdapter()}),
+            r"other .*adapter \(",
+        ),
+        (lambda: (dspy.Predict("question -> answer"), {"lm": dspy.LM("openai/other")}), "other model"),
     ],
     ids=["fields", "program", "adapter", "model"],
 )
@@ -92,7 +94,7 @@ def test_a_version_stands_for_the_program_whatever_its_model(model, ask, tmp_pat
 
     with dspy.context(lm=dspy.LM("openai/other")):
         assert all(item.resumed for item in run(ask, tmp_path / "j", questions(2), version="1"))
-    with pytest.raises(OtherBatchError, match="another version"):
+    with pytest.raises(OtherBatchError, match="other version"):
         run(ask, tmp_path / "j", questions(2), version="2")
 
 
@@ -180,10 +182,6 @@ class Parcel(pydantic.BaseModel):
     size: Size
 
 
-class Towns(pydantic.RootModel[list[str]]):
-    pass
-
-
 @dataclass
 class Spot:
     row: int
@@ -193,10 +191,7 @@ PARCEL = Parcel(place="Leeds", size=Size.SMALL)
 KINDS: list[tuple[Any, Any]] = [
     (list[Parcel], [PARCEL]),
     (Size | None, Size.SMALL),
-    (Literal["a", "b"], "a"),
     (Money, Money(amount=Decimal("12.50"), currency="EUR")),
-    (date, date(2025, 3, 1)),
-    (Towns, Towns(["Leeds"])),
     (dict[str, Spot], {"a": Spot(1)}),
     (tuple[int, date], (1, date(2025, 3, 1))),
     (str, "half \udc80"),
@@ -205,33 +200,36 @@ KINDS: list[tuple[Any, Any]] = [
 ]
 
 
-def equal(one: Any, other: Any) -> bool:
-    return one == other or repr(one) == repr(other)
+class Reads(dspy.Module):
+    """Returns a value whose type only its predictor's signature names."""
+
+    def __init__(self, kind, value):
+        super().__init__()
+        fields = {"letter": (str, dspy.InputField()), "found": (kind, dspy.OutputField())}
+        self.read, self.value = dspy.Predict(dspy.Signature(fields)), value
+
+    def forward(self, letter):
+        return dspy.Prediction(found=self.value, also=({"$odd": [None, 1.5]},))
 
 
-@pytest.mark.parametrize(("kind", "value"), KINDS, ids=lambda part: str(part)[:30])
-def test_what_a_signature_or_a_function_names_comes_back_equal(kind, value, tmp_path):
-    class Program(dspy.Module):
-        def __init__(self):
-            super().__init__()
-            self.read = dspy.Predict(
-                dspy.Signature({"letter": (str, dspy.InputField()), "found": (kind, dspy.OutputField())})
-            )
-
-        def forward(self, letter):
-            return dspy.Prediction(found=value, also=({"$odd": [None, 1.5]},))
+def reads(kind, value):
+    """Return a function that names the type as its own."""
 
     def function(letter):
         return value
 
     function.__annotations__["return"] = kind
-    for program in (Program(), function):
-        path = tmp_path / type(program).__name__
-        run(program, path, [{"letter": "a"}])
-        again = run(program, path, [{"letter": "a"}])[0]
+    return function
 
-        assert again.resumed
-        assert equal(again.result["found"] if program is not function else again.result, value)
+
+@pytest.mark.parametrize(("kind", "value"), KINDS, ids=lambda part: str(part)[:30])
+@pytest.mark.parametrize("make", [Reads, reads])
+def test_what_a_signature_or_a_function_names_comes_back_equal(make, kind, value, tmp_path):
+    program = make(kind, value)
+    first, again = [run(program, tmp_path / "j", [{"letter": "a"}])[0] for _ in range(2)]
+
+    assert again.resumed
+    assert again.result == first.result or repr(again.result) == repr(first.result)  # the latter for NaN
 
 
 class Opaque:
@@ -245,25 +243,17 @@ def test_a_type_that_cannot_be_read_again_is_refused_before_the_first_call(tmp_p
         calls.append(number)
         return Opaque()
 
-    with pytest.raises(UnkeepableError, match=r"return is a .*Opaque"):
+    with pytest.raises(JournalError, match=r"return is a .*Opaque"):
         run(program, tmp_path / "j", [1])
     assert calls == []
 
 
-def loop(number):
-    found = [number]
-    found.append(found)
-    return found
+@pytest.mark.parametrize("result", [PARCEL, {1, 2}], ids=["model", "set"])
+def test_a_result_that_cannot_be_kept_ends_the_batch_and_is_handed_over(result, tmp_path):
+    with pytest.raises(JournalError, match="a journal cannot give back") as error:
+        run(lambda number: result, tmp_path / "j", [1])
 
-
-@pytest.mark.parametrize(
-    "program", [lambda number: PARCEL, lambda number: {1, number}, loop], ids=["model", "set", "loop"]
-)
-def test_a_result_that_cannot_be_kept_ends_the_batch_and_is_handed_over(program, tmp_path):
-    with pytest.raises(UnkeepableError, match="a journal cannot give back") as error:
-        run(program, tmp_path / "j", [1])
-
-    assert repr(error.value.unsaved[0].result) == repr(program(1))
+    assert [item.result for item in error.value.unsaved] == [result]
 
 
 def test_inputs_are_recognised_in_another_process_and_what_cannot_be_is_an_error(tmp_path):
@@ -272,7 +262,7 @@ def test_inputs_are_recognised_in_another_process_and_what_cannot_be_is_an_error
     again = run(takes, tmp_path / "j", inputs)
 
     assert [item.resumed for item in first + again] == [False, False, True, True]
-    with pytest.raises(UnkeepableError, match="cannot be recognised again"):
+    with pytest.raises(JournalError, match="cannot be recognised again"):
         run(str, tmp_path / "other", [object()])
 
 
@@ -292,16 +282,7 @@ def test_a_message_that_is_no_unicode_is_kept_and_a_key_that_is_none_is_an_error
 
 
 def test_a_type_that_has_changed_is_an_error(tmp_path):
-    def parcel(town: str) -> Parcel:
-        return PARCEL
+    run(Reads(Parcel, PARCEL), tmp_path / "j", ["Leeds"], version="1")
 
-    def changed(town: str) -> Spot:
-        return Spot(1)
-
-    changed.__qualname__ = parcel.__qualname__
-    run(parcel, tmp_path / "j", ["Leeds"], version="1")
-
-    with pytest.raises(
-        JournalError, match=r"item 0 \(key '0'\) .* is not what the program's types take today"
-    ):
-        run(changed, tmp_path / "j", ["Leeds"], version="1")
+    with pytest.raises(JournalError, match=r"item 0 \(key '0'\) .* not what the program's types take today"):
+        run(Reads(Spot, PARCEL), tmp_path / "j", ["Leeds"], version="1")

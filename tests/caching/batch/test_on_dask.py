@@ -16,7 +16,7 @@ import pytest
 
 from course_lib import desk, lm
 from course_lib.caching import BatchProcessor, scope
-from course_lib.caching.batch import InputError, local_cluster
+from course_lib.caching.batch import BatchError, local_cluster
 from tests.caching.batch.on_workers import notes, tenant
 
 ITEMS = 120
@@ -93,12 +93,12 @@ def test_a_killed_worker_loses_no_item_and_repeats_only_what_it_had_in_hand(clie
 def test_a_scheduler_open_to_the_network_is_refused(address):
     client = SimpleNamespace(scheduler=SimpleNamespace(address=address))
 
-    with pytest.raises(InputError, match="open to the network without TLS"):
+    with pytest.raises(BatchError, match="open to the network without TLS"):
         BatchProcessor(notes, client=client).run([])
 
 
 def test_a_program_that_cannot_travel_is_refused(client):
     lock = threading.Lock()
 
-    with pytest.raises(InputError, match="cannot be pickled"):
+    with pytest.raises(BatchError, match="cannot be pickled"):
         BatchProcessor(lambda number: (lock, number), client=client).run([1])

@@ -1,0 +1,126 @@
+"""The input of a batch, one item at a time: read, run, and recognised again.
+
+Main path: jobs_of(items or rows_of(path)) -> a Job for each item; run_one(program, inputs) -> Outcome, in a
+thread here or in a worker of dask.
+Source: dspy.Example.inputs, dspy.context, settings.trace and settings.disable_history (DSPy 3.4.1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import dspy
+from pydantic import TypeAdapter
+from pydantic_core import to_jsonable_python
+
+from course_lib.caching.batch.items import BatchError, Failure, Item, JournalError
+from course_lib.measure import UsageTracker
+from course_lib.measure.usage import Entry
+
+FAILURES = (Exception, asyncio.CancelledError)
+"""What makes an item fail; any other exception, such as SystemExit, ends the batch."""
+_ROW = TypeAdapter(dict[str, Any])
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One item of the input on its way."""
+
+    index: int
+    key: str
+    inputs: Any
+    digest: str = ""
+    """A fingerprint of what the program is given, equal in every process; empty without a journal."""
+    future: Future[Item] = field(default_factory=Future)
+    """Resolved when the item is written; or holds the error that ends the batch."""
+    begun_s: float = 0.0
+    """When it began to run, by time.monotonic(); 0 before."""
+
+
+def jobs_of(items: Iterable[Any], key: Callable[[Any], str] | None, *, is_journaled: bool) -> Iterator[Job]:
+    """Return a job for each item; JournalError for one that a journal could not recognise again."""
+    for index, item in enumerate(items):
+        name = str(index if key is None else key(item))
+        yield Job(index, name, item, _digest(item) if is_journaled else "")
+
+
+def arguments(item: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return how an item is handed to a program: Example and dict by name, tuple by place, else as it is.
+
+    >>> arguments({"ticket": "Where is it?"}), arguments("Where is it?")
+    (((), {'ticket': 'Where is it?'}), (('Where is it?',), {}))
+    """
+    if isinstance(item, dspy.Example):
+        return (), dict(item.inputs())
+    if isinstance(item, dict):
+        return (), item
+    return (item if isinstance(item, tuple) else (item,)), {}
+
+
+class Outcome(NamedTuple):
+    """How a call of the program ended, and what each model call used."""
+
+    result: Any = None
+    error: Failure | None = None
+    entries: list[Entry] | tuple[()] = ()
+
+
+def run_one(program: Any, inputs: Any) -> Outcome:
+    """Run one item under a usage tracker of its own.
+
+    DSPy's history and trace stay off: they keep up to 10,000 entries each, for the length of the batch.
+    """
+    tracker, result, error = UsageTracker(), None, None
+    args, kwargs = arguments(inputs)
+    with dspy.context(usage_tracker=tracker, trace=[], disable_history=True):
+        try:
+            result = program(*args, **kwargs)
+        except FAILURES as problem:  # border: one bad item must not end the batch
+            error = Failure.of(problem)
+    if dspy.settings.track_usage and isinstance(result, dspy.Prediction):
+        result.set_lm_usage(tracker.get_total_tokens())  # as DSPy does where the tracker is its own
+    return Outcome(result, error, tracker.entries)
+
+
+def rows_of(path: Path) -> Iterator[dict[str, Any]]:
+    """Read a JSONL file in UTF-8, with or without a byte order mark, one object at a time."""
+    where = str(path)
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                where = f"line {number} of {path}"
+                if line.strip():
+                    yield _ROW.validate_json(line.removeprefix(BOM_UTF8))
+    except (OSError, ValueError) as error:
+        raise BatchError(f"{where} cannot be read; a line is a JSON object in UTF-8: {error}") from error
+
+
+def digest_of(value: Any, default: Callable[[Any], Any]) -> str:
+    """Return a fingerprint that is equal in every process; `default` is json.dumps's."""
+    text = json.dumps(value, sort_keys=True, default=default)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _digest(item: Any) -> str:
+    try:
+        return digest_of(arguments(item), _stable)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise JournalError(
+            f"an item of type {type(item).__name__} cannot be recognised again: {error}. "
+            "Give the batch plain data, pydantic models or dspy.Example objects of such"
+        ) from error
+
+
+def _stable(value: Any) -> Any:
+    """Return what stands in a fingerprint for a value that JSON does not know."""
+    if isinstance(value, set | frozenset):  # their order changes from process to process
+        return sorted(json.dumps(part, sort_keys=True, default=_stable) for part in value)
+    return dict(value.items()) if isinstance(value, dspy.Example) else to_jsonable_python(value)
