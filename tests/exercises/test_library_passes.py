@@ -12,9 +12,8 @@ from course_lib import desk
 from course_lib.adapters import CustomAdapter
 from course_lib.adapters.tools.limits import ToolRefused
 from course_lib.caching import MemoryTier, SingleFlight, TieredCache
-from course_lib.caching.semantic import SemanticCache, measured
+from course_lib.caching.semantic import SemanticCache
 from course_lib.exercises.adapters import REPLIES, predicted_parse
-from course_lib.exercises.caching import PAIRS
 from course_lib.exercises.engine import registry
 from course_lib.exercises.engine.checking import judge
 
@@ -130,11 +129,3 @@ def test_each_wrong_guess_about_a_reply_is_told_apart(letter):
     result = judge(registry.get("1.1"), guess)
 
     assert f"reply {letter} is parsed as you predicted" in result.message
-
-
-def test_the_given_pairs_are_of_the_half_for_tuning_and_no_threshold_parts_them():
-    rows = measured(PAIRS)
-
-    assert {pair.split for pair in PAIRS} == {"calibrate"}
-    nearest_wrong = max(row.similarity for row in rows if not row.pair.is_same)
-    assert nearest_wrong > max(row.similarity for row in rows if row.pair.is_same)

@@ -1,17 +1,16 @@
 """Exercise 1.5, a tool that says no well: what it answers and refuses, and whether an agent can go on.
 
 Main path: EXERCISE -> engine.registry.
-Source: dspy.ReAct, dspy.lm15 (DSPy 3.4.1). DSPy is imported when a check runs.
+Source: dspy.ReAct (DSPy 3.4.1). DSPy is imported when a check runs.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 from course_lib import desk
-from course_lib.exercises.engine.checks import expect, fail
+from course_lib.exercises.engine.checks import expect, expect_error
 from course_lib.exercises.engine.registry import Exercise
 
 OrderStatus = Callable[[str], str]
@@ -24,12 +23,11 @@ _WANTED = 13
 
 
 def answers_for_an_order(order_status: OrderStatus) -> None:
-    """A right order number gets the order's status."""
+    """The tool tells the status of an order."""
     for order in desk.orders()[:5]:
         said = order_status(order.id)
         expect(
             isinstance(said, str) and order.status in said,
-            "the tool tells the status of an order",
             observed=f"{said!r} for {order.id}",
             expected=f"a text with {order.status!r}",
             hint="desk.orders() has them all; each has an id and a status.",
@@ -40,18 +38,11 @@ def _refusal(order_status: OrderStatus, order_id: str) -> str:
     """Return the line with which the tool refuses."""
     from course_lib.adapters.tools.limits import ToolRefused
 
-    try:
-        observed = f"it returned {order_status(order_id)!r}"
-    except ToolRefused as refusal:
-        return str(refusal)
-    except Exception as error:  # border: the learner's tool may raise anything
-        observed = f"it raised {type(error).__name__}: {error}"
-    return fail(
+    what, hint = (
         f"{order_id!r} is refused with ToolRefused",
-        observed=observed,
-        expected="ToolRefused with a line for the model to read",
-        hint="Only a refusal that you raise yourself is sure to say what you mean.",
+        "Raise ToolRefused with a line for the model to read.",
     )
+    return str(expect_error(ToolRefused, lambda: order_status(order_id), what, hint=hint))
 
 
 def refuses_what_is_no_order_number(order_status: OrderStatus) -> None:
@@ -86,57 +77,32 @@ def tells_unknown_from_malformed(order_status: OrderStatus) -> None:
     )
 
 
-class _Careless:
-    """An engine that first copies the number as a customer wrote it, then does as an error line says."""
+def _written(**fields: str) -> str:
+    return "\n\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in fields.items())
 
-    def __init__(self, order_id: str, status: str) -> None:
-        self.order_id = order_id
-        self.status = status
 
-    def _step(self, prompt: str) -> tuple[str, str]:
-        """Return the next tool and its order id."""
-        seen = re.findall(r"observation_\d+ ## \]\]\n(.*)", prompt)
-        if seen and self.status in seen[-1]:
-            return "finish", ""
-        has_form = bool(seen) and bool(_FORM.search(seen[-1]))
-        return "order_status", self.order_id if has_form else self.order_id.removeprefix("O-")
-
-    def complete(self, request: Any) -> Any:
-        from dspy.lm15 import Message, Response, TextPart, Usage
-
-        prompt = "\n".join(part.text for part in request.messages[-1].parts)
-        if "next_tool_name" in prompt:
-            tool, order_id = self._step(prompt)
-            args = f'{{"order_id": "{order_id}"}}' if order_id else "{}"
-            fields = {"next_thought": "Look it up.", "next_tool_name": tool, "next_tool_args": args}
-        else:
-            fields = {"reasoning": "As observed.", "answer": f"Your order is {self.status}."}
-        text = "\n\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in fields.items())
-        return Response(
-            id="1",
-            model=request.model,
-            message=Message.assistant([TextPart(f"{text}\n\n[[ ## completed ## ]]")]),
-            finish_reason="stop",
-            usage=Usage(input_tokens=1, output_tokens=1, total_tokens=2),
-        )
+def _step(tool: str, args: str) -> str:
+    return _written(next_thought="Look it up.", next_tool_name=tool, next_tool_args=args)
 
 
 def lets_an_agent_recover(order_status: OrderStatus) -> None:
     """An agent that passes the bare digits learns the right form from the refusal, and gets its answer."""
     import dspy
 
+    from course_lib.adapters.prompt import scripted
     from course_lib.adapters.tools.limits import limited
 
     order = desk.orders()[_WANTED]
-    engine = _Careless(order.id, order.status)
-    agent = dspy.ReAct("question -> answer", tools=[limited(order_status, name="order_status")], max_iters=4)
-    careless = dspy.LM("course/careless", engine=engine, cache=False, num_retries=0)
-    with dspy.context(lm=careless, adapter=dspy.ChatAdapter()):
-        trajectory = agent(question=f"Where is my order {order.id.removeprefix('O-')}?").trajectory
+    digits, tool = order.id.removeprefix("O-"), limited(order_status, name="order_status")
+    learned = order.id if _FORM.search(str(tool(order_id=digits))) else digits
+    steps = [_step("order_status", f'{{"order_id": "{each}"}}') for each in (digits, learned)]
+    answer = _written(reasoning="As observed.", answer=f"Your order is {order.status}.")
+    model, _ = scripted([*steps, _step("finish", "{}"), answer])
+    with dspy.context(lm=model, adapter=dspy.ChatAdapter()):
+        trajectory = dspy.ReAct("question -> answer", tools=[tool])(question=f"Where is {digits}?").trajectory
     seen = [str(value) for key, value in trajectory.items() if key.startswith("observation_")]
     expect(
         any(order.status in line for line in seen),
-        "the agent gets the status in the end",
         observed=" / ".join(seen),
         expected=f"an observation with {order.status!r}",
         hint="The model asked with the bare digits. Does your line say what is wrong with them?",

@@ -76,17 +76,16 @@ def says_something_of_each_reply(predicted: Any) -> None:
 def predicts_the_parse(predicted: dict[str, Any]) -> None:
     """Each prediction is what ChatAdapter's parse really does."""
     for letter, text in REPLIES.items():
+        said, really = (
+            json.dumps(one, sort_keys=True, default=str) for one in (predicted[letter], parsed(text))
+        )
         expect(
-            _same(predicted[letter], parsed(text)),
+            said == really,
             f"reply {letter} is parsed as you predicted",
             observed=f"you say {predicted[letter]!r}",
             expected="something else; run dspy.ChatAdapter().parse on it once you have a new guess",
             hint=_REPLY_HINTS[letter],
         )
-
-
-def _same(said: Any, parsed: Any) -> bool:
-    return json.dumps(said, sort_keys=True, default=str) == json.dumps(parsed, sort_keys=True)
 
 
 EXERCISE = Exercise(

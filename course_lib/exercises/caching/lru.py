@@ -12,8 +12,7 @@ import weakref
 from typing import Any
 
 from course_lib.exercises.engine.checks import expect, expect_equal
-from course_lib.exercises.engine.registry import Exercise
-from course_lib.exercises.engine.stubs import stub_methods
+from course_lib.exercises.engine.registry import Exercise, stub_methods
 
 _THREADS = 8
 _TURNS = 150
@@ -102,15 +101,14 @@ def starts_anew_when_put_again(lru: Any) -> None:
 
 
 def does_not_grow(lru: Any) -> None:
-    """After 2,000 puts nothing but the entries is left: no key, no value, no time of what is gone."""
+    """What the cache holds on to after 2,000 puts is its entries: no key, value or time of what is gone."""
     clock = _Clock()
     cache = lru(max_entries=50, ttl_s=60, clock=clock)
     alive: weakref.WeakSet[_Text] = weakref.WeakSet()
     for n in range(2000):
         clock.now_s += 0.5
         key, value = _Text(f"key {n}"), _Text(f"value {n}")
-        alive.add(key)
-        alive.add(value)
+        alive |= {key, value}
         cache.put(key, value)
         cache.get(_Text(f"key {n - 30}"))
     del key, value
@@ -118,7 +116,6 @@ def does_not_grow(lru: Any) -> None:
     keys, values = (sum(text.startswith(kind) for text in alive) for kind in ("key", "value"))
     expect(
         keys <= 250 and values <= 250,
-        "what the cache holds on to after 2,000 puts",
         observed=f"{keys} keys and {values} values",
         expected="about 50 of each (max_entries)",
         hint="What is kept beside the entries, times for instance, has to go with them.",
@@ -126,7 +123,7 @@ def does_not_grow(lru: Any) -> None:
 
 
 def is_safe_for_threads(lru: Any) -> None:
-    """Eight threads may use it at once: no error, and no answer of another key."""
+    """Eight threads use the cache at once without an error or an answer of another key."""
     cache = lru(max_entries=3, ttl_s=60, clock=_yielding_clock)
     problems: list[str] = []
 
@@ -148,7 +145,6 @@ def is_safe_for_threads(lru: Any) -> None:
         thread.join()
     expect(
         not problems,
-        "eight threads use the cache at once",
         observed=f"{len(problems)} times; first {problems[0]}" if problems else "",
         expected="no error and no foreign answer",
         hint="Between looking and changing, another thread may do both. A threading.Lock around each method "

@@ -14,10 +14,9 @@ from functools import cache
 from typing import Any
 
 from course_lib import desk, lm
-from course_lib.exercises.caching.dspy_cache import under_dspy
 from course_lib.exercises.engine.checks import expect, expect_equal, run
 from course_lib.exercises.engine.registry import Exercise
-from course_lib.exercises.engine.seen import counted
+from course_lib.exercises.engine.seen import counted, under_dspy
 
 LETTERS = "abcde"
 PARTS = ("_fn_identifier", "messages", "temperature", "rollout_id", "no key")
@@ -91,15 +90,11 @@ def _watched(pair: Callable[..., Any]) -> tuple[Any, list[lm.Call], list[tuple[d
 
     def answers() -> Any:
         made = pair(_sort(), _ticket())
-        return run(_awaited(made)) if inspect.isawaitable(made) else made
+        return run(made) if inspect.iscoroutine(made) else made
 
     empty = Open(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None)
     with under_dspy(empty), dspy.context(lm=lm.connect("sim-large"), adapter=dspy.ChatAdapter()):
         return *counted(answers), asked
-
-
-async def _awaited(answers: Any) -> Any:
-    return await answers
 
 
 def _difference(pair: Callable[..., Any]) -> str:
@@ -149,33 +144,29 @@ def explains_the_misses(why: dict[str, str], again: Any) -> None:  # noqa: ARG00
         )
 
 
+_PURPOSES = {
+    "a": "The service's event loop must not wait for a model; dspy.asyncify runs a program beside it.",
+    "d": "Without rollout_id it would be the first opinion again; which number it is does not matter.",
+    "e": "JSON knows no set; what else holds two texts?",
+}
+
+
 def _keeps_its_purpose(letter: str, pair: Callable[..., Any], calls: list[lm.Call], asked: Any) -> None:
     """Fail the check when a repaired pair no longer does what it was there for."""
-    sent = [request for request, _ in asked]
-    config = sent[0] if sent else {}
-    for held, what, hint in (
-        (
-            letter != "a" or inspect.iscoroutinefunction(pair),
-            "pair a is still async",
-            "The service's event loop must not wait for a model; dspy.asyncify runs a program beside it.",
-        ),
-        (
-            all(_ticket()[:40] in str(call.messages) for call in calls),
-            f"pair {letter} still asks about the ticket",
-            "The ticket itself has to stand in the prompt.",
-        ),
-        (
-            letter != "d" or (config.get("rollout_id") is not None and config.get("temperature") == 1.0),
-            "pair d still draws a sample of its own",
-            "Without rollout_id it would be the first opinion again; which number it is does not matter.",
-        ),
-        (
-            letter != "e" or {"###", "<end>"} <= set(config.get("stop") or ()),
-            "pair e still stops at both marks",
-            "JSON knows no set; what else holds two texts?",
-        ),
+    config = asked[0][0] if asked else {}
+    is_sampled = config.get("rollout_id") is not None and config.get("temperature") == 1.0
+    does, kept = {
+        "a": ("is still async", inspect.iscoroutinefunction(pair)),
+        "d": ("still draws a sample of its own", is_sampled),
+        "e": ("still stops at both marks", {"###", "<end>"} <= set(config.get("stop") or ())),
+    }.get(letter, ("", True))
+    asks = all(_ticket()[:40] in str(call.messages) for call in calls)
+    for is_so, what, hint in (
+        (asks, "still asks about the ticket", "The ticket itself has to stand in the prompt."),
+        (kept, does, _PURPOSES.get(letter, "")),
     ):
-        expect(held, what, observed="it no longer does", expected="the pair's purpose kept", hint=hint)
+        told = {"observed": "it no longer does", "expected": "the pair's purpose kept"}
+        expect(is_so, f"pair {letter} {what}", **told, hint=hint)
 
 
 def pays_once(why: Any, again: Callable[[], Any]) -> None:  # noqa: ARG001

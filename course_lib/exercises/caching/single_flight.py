@@ -9,19 +9,17 @@ import asyncio
 import gc
 import weakref
 from collections.abc import Awaitable, Sequence
+from itertools import count
 from typing import Any
 
 from course_lib import lm
-from course_lib.exercises.engine.checks import expect, run
-from course_lib.exercises.engine.registry import Exercise
-from course_lib.exercises.engine.seen import counted
-from course_lib.exercises.engine.stubs import stub_methods
+from course_lib.exercises.engine.checks import expect, expect_equal, run
+from course_lib.exercises.engine.registry import Exercise, stub_methods
+from course_lib.exercises.engine.seen import counted, expect_requests
 
 _ROUND_S = 0.05
-_PATIENCE_ROUNDS = 60
-"""For how many rounds of the event loop callers may wait for a call that is under way."""
 _QUIET_ROUNDS = 20
-"""For how many they may wait when none is under way: nothing of the model's is left that could wake them."""
+"""For how many rounds callers may wait when no call is under way: nothing is left that could wake them."""
 _QUESTION = "Where is my parcel?"
 
 
@@ -29,8 +27,7 @@ class Asked:
     """A model and one question for it; each call of `answer` is one request."""
 
     def __init__(self, model: Any, question: str = _QUESTION) -> None:
-        self._model = model
-        self._question = question
+        self._model, self._question = model, question
         self.begun = asyncio.Event()
         self.under_way = 0
 
@@ -52,20 +49,17 @@ def _model(profile: str = "unhurried", **values: Any) -> Any:
     return lm.connect(f"sim-large@{profile}", cache=False, num_retries=0)
 
 
-async def _results(
-    what: str, calls: Sequence[Awaitable[Any]], asked: Sequence[Asked], hint: str = ""
-) -> list[Any]:
+async def _results(what: str, calls: Sequence[Awaitable[Any]], *asked: Asked, hint: str = "") -> list[Any]:
     """Return the result or error of each call; fail if one of them never gets any."""
     tasks = [asyncio.ensure_future(call) for call in calls]
-    rounds = quiet = 0
-    while not all(task.done() for task in tasks) and rounds < _PATIENCE_ROUNDS and quiet < _QUIET_ROUNDS:
+    quiet = 0
+    while not all(task.done() for task in tasks) and quiet < _QUIET_ROUNDS:
         await asyncio.wait(tasks, timeout=_ROUND_S)
-        rounds += 1
         quiet = 0 if any(each.under_way for each in asked) else quiet + 1
     waiting = [task for task in tasks if not task.done()]
     for task in waiting:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    results: list[Any] = await asyncio.gather(*tasks, return_exceptions=True)
     expect(
         not waiting,
         what,
@@ -73,13 +67,13 @@ async def _results(
         expected="an answer or an error for each of them",
         hint=hint,
     )
-    return [
-        asyncio.CancelledError() if task.cancelled() else task.exception() or task.result() for task in tasks
-    ]
+    return results
 
 
-def _shown(results: Sequence[Any]) -> list[str]:
-    return [one if isinstance(one, str) else type(one).__name__ for one in results]
+def _expect_each(kind: type, results: list[Any], what: str, expected: str, hint: str) -> None:
+    shown = [one if isinstance(one, str) else type(one).__name__ for one in results]
+    is_so = all(isinstance(one, kind) for one in results)
+    expect(is_so, what, observed=shown, expected=expected, hint=hint)
 
 
 def shares_one_call(single_flight: type) -> None:
@@ -87,24 +81,19 @@ def shares_one_call(single_flight: type) -> None:
 
     async def crowd() -> list[Any]:
         flight, asked = single_flight(), Asked(_model())
-        same = [flight.run("parcel", asked.answer) for _ in range(32)]
-        return await _results("32 tasks are answered", same, [asked])
+        return await _results(
+            "32 tasks are answered", [flight.run("parcel", asked.answer) for _ in range(32)], asked
+        )
 
-    answers, calls = counted(lambda: run(crowd()))
-    expect(
-        len(calls) == 1,
+    answers = expect_requests(
+        1,
+        lambda: run(crowd()),
         "32 identical questions at once are one request",
-        observed=f"{len(calls)} requests at the server",
-        expected="1 request",
         hint="Between looking a key up and writing it down there must be no await: others run meanwhile.",
     )
-    expect(
-        len({str(answer) for answer in answers}) == 1 and isinstance(answers[0], str),
-        "all 32 get the same answer",
-        observed=list({repr(answer) for answer in answers})[:3],
-        expected="32 times the model's text",
-        hint="Who waits returns what the first one got.",
-    )
+    hint = "Who waits returns what the first one got."
+    _expect_each(str, answers, "all 32 get an answer", "32 times the model's text", hint)
+    expect_equal(answers, answers[:1] * 32, "all 32 get the same answer", hint=hint)
 
 
 def keeps_keys_apart(single_flight: type) -> None:
@@ -115,20 +104,20 @@ def keeps_keys_apart(single_flight: type) -> None:
         flight, model = single_flight(), _model()
         asked = [Asked(model, name) for name in names]
         different = [flight.run(name, each.answer) for name, each in zip(names, asked, strict=True)]
-        return await _results("eight different questions are answered", different, asked)
+        return await _results("eight different questions are answered", different, *asked)
 
     _, calls = counted(lambda: run(crowd()))
-    expect(
-        len(calls) == len(names) and {call.messages[-1]["content"] for call in calls} == set(names),
+    expect_equal(
+        sorted(call.messages[-1]["content"] for call in calls),
+        names,
         "eight different questions are eight requests",
-        observed=f"{len(calls)} requests",
-        expected="8 requests, one for each question",
         hint="Only callers with the same key may share.",
     )
+    at_once = max(call.at_once for call in calls)
     expect(
-        max(call.at_once for call in calls) >= 4,
+        at_once >= 4,
         "different questions do not wait for each other",
-        observed=f"at most {max(call.at_once for call in calls)} under way at once",
+        observed=f"at most {at_once} under way at once",
         expected="several at once",
         hint="A lock that is held during the call makes everybody wait, whatever they ask.",
     )
@@ -137,54 +126,38 @@ def keeps_keys_apart(single_flight: type) -> None:
 def lets_a_failure_pass(single_flight: type) -> None:
     """When the model fails, those who wait are told, and the next caller asks again."""
 
-    async def crowd() -> tuple[list[Any], Any]:
+    async def crowd() -> tuple[list[Any], list[Any]]:
         flight = single_flight()
         broken, well = Asked(_model("out-of-order", unavailable_rate=1.0)), Asked(_model())
         same = [flight.run("parcel", broken.answer) for _ in range(5)]
         hint = "Whatever way the call ends, those who wait have to be told."
-        first = await _results("everybody hears of a failure", same, [broken], hint)
+        first = await _results("everybody hears of a failure", same, broken, hint=hint)
         after = [flight.run("parcel", well.answer)]
-        (later,) = await _results("a caller after a failure is answered", after, [well])
-        return first, later
+        return first, await _results("a caller after a failure is answered", after, well)
 
     first, later = run(crowd())
-    expect(
-        all(isinstance(one, Exception) for one in first),
-        "all who wait for a call that fails get its error",
-        observed=_shown(first),
-        expected="the model's error, five times",
-        hint="None is no answer: hand the error on.",
-    )
-    expect(
-        isinstance(later, str),
-        "after a failure the key is not poisoned",
-        observed=f"the next caller got {type(later).__name__}, though the model was well again",
-        expected="a new call, and its answer",
-        hint="Take the key out when the call has ended, however it ended.",
-    )
+    what, hint = "all who wait for a call that fails get its error", "None is no answer: hand the error on."
+    _expect_each(Exception, first, what, "the model's error, five times", hint)
+    what, hint = "after a failure the key is not poisoned", "Take the key out however the call has ended."
+    _expect_each(str, later, what, "a new call, and its answer: the model was well again", hint)
 
 
 def _survives_leaving(single_flight: type, leaver: int, who: str) -> None:
     """One of four callers is cancelled while the call is under way; the others get the answer."""
+    what = f"when the {who} of four callers is cancelled, the others"
 
     async def crowd() -> list[Any]:
         flight, asked = single_flight(), Asked(_model())
         tasks = [asyncio.ensure_future(flight.run("parcel", asked.answer)) for _ in range(4)]
-        await asyncio.wait_for(asked.begun.wait(), _ROUND_S * _PATIENCE_ROUNDS)
+        await asked.begun.wait()
         await asyncio.sleep(0.02)
         tasks.pop(leaver).cancel()
         hint = "CancelledError is no Exception: `except Exception` does not see it."
-        what = f"when the {who} of four callers is cancelled, the others hear of it"
-        return await _results(what, tasks, [asked], hint)
+        return await _results(f"{what} hear of it", tasks, asked, hint=hint)
 
     others, calls = counted(lambda: run(crowd()))
-    expect(
-        all(isinstance(one, str) for one in others),
-        f"when the {who} of four callers is cancelled, the others get the answer",
-        observed=_shown(others),
-        expected="the model's answer, three times",
-        hint="A caller that is cancelled cancels what it awaits: asyncio.shield(...) stands between.",
-    )
+    hint = "A caller that is cancelled cancels what it awaits: asyncio.shield(...) stands between."
+    _expect_each(str, others, f"{what} get the answer", "the model's answer, three times", hint)
     expect(
         len(calls) <= 2,
         "a cancelled caller costs at most one more request",
@@ -208,40 +181,28 @@ def keeps_nothing(single_flight: type) -> None:
     """It keeps nothing once the answers are handed out: it is no cache."""
 
     async def crowd() -> tuple[int, int]:
-        flight, calls = single_flight(), 0
+        flight, calls = single_flight(), count(1)
 
         async def answer() -> str:
-            nonlocal calls
-            calls += 1
             await asyncio.sleep(0)
-            return f"answer {calls}"
+            return f"answer {next(calls)}"
 
-        for _ in range(2):
-            await flight.run("parcel", answer)
-        keys = [_Key() for _ in range(100)]
-        watched = [weakref.ref(key) for key in keys]
-        for key in keys:
-            await flight.run(key, answer)
-        del key, keys
+        keys = ["parcel", "parcel", *(_Key() for _ in range(100))]
+        watched = [weakref.ref(key) for key in keys if isinstance(key, _Key)]
+        while keys:
+            await flight.run(keys.pop(0), answer)
         await asyncio.sleep(0.01)
         gc.collect()
-        return calls, sum(key() is not None for key in watched)
+        return next(calls) - 1, sum(key() is not None for key in watched)
 
     calls, left = run(crowd())
-    expect(
-        calls == 102,
-        "a question that comes after the answer is asked anew",
-        observed=f"{calls} calls for 102 questions, one after the other",
-        expected="102 calls",
-        hint="Keeping answers is the cache's work, which knows tenants, time to live and room.",
+    what = (
+        "a question that comes after the answer is asked anew: calls for 102 questions, one after the other"
     )
-    expect(
-        left == 0,
-        "nothing is left behind",
-        observed=f"{left} of 100 keys are still held",
-        expected="none",
-        hint="Take out everything that was written down for a key, locks and events too.",
-    )
+    hint = "Keeping answers is the cache's work, which knows tenants, time to live and room."
+    expect_equal(calls, 102, what, hint=hint)
+    hint = "Take out everything that was written down for a key, locks and events too."
+    expect_equal(left, 0, "keys that are still held after 100 of them were answered", hint=hint)
 
 
 EXERCISE = Exercise(

@@ -5,9 +5,13 @@ Main path: is it still the stub? -> each check in order, each with a time limit 
 
 from __future__ import annotations
 
+import contextvars
+import ctypes
 import inspect
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from textwrap import shorten
 from typing import Literal
@@ -15,8 +19,7 @@ from typing import Literal
 from course_lib.exercises.engine import progress, registry
 from course_lib.exercises.engine.cards import Card, say, show_card
 from course_lib.exercises.engine.checks import CheckFailed
-from course_lib.exercises.engine.limits import TooSlowError, call_within
-from course_lib.exercises.engine.registry import Exercise, check_title
+from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.engine.sources import crash_line, source_of
 
 Outcome = Literal["passed", "failed", "crashed", "not attempted"]
@@ -35,25 +38,20 @@ class Result:
     outcome: Outcome
     message: str
     """One line, as printed after "0.1 failed: "."""
-    rows: Rows = ()
-    """What the card says: (label, text)."""
+    card: Card
+    """What was shown below the line."""
     checked: str = ""
     """Title of the check that failed or crashed."""
 
     @property
     def line(self) -> str:
         """The plain line that was printed."""
-        return f"{self.exercise} {self.outcome}" + (f": {self.message}" if self.message else "")
+        return f"{self.exercise} {self.outcome}: {self.message}"
 
     @property
     def text(self) -> str:
-        """Everything the learner sees, as plain text."""
-        return self.card().text()
-
-    def card(self) -> Card:
-        """Return the card that was shown."""
-        title = registry.get(self.exercise).title
-        return Card(f"{self.exercise} {title}: {self.outcome}", self.rows, outcome=self.outcome)
+        """The card as plain text."""
+        return self.card.text()
 
     def __repr__(self) -> str:
         return f"<{self.line}>"
@@ -82,91 +80,129 @@ def check(exercise_id: str, *things: object) -> Result:
     limit_s = exercise.deadline_s * len(exercise.checks) + SLACK_S
     started_s = time.monotonic()
     try:
-        with progress.checking(exercise_id, source=source_of(things), limit_s=limit_s) as finish:
+        with progress.checking(exercise_id, source=source_of(things), limit_s=limit_s) as end:
             result = judge(exercise, *things)
-            finish(outcome=result.outcome, message=result.message, checked=result.checked)
-            finish(seconds=round(time.monotonic() - started_s, 3))
+            end |= {"outcome": result.outcome, "message": result.message, "checked": result.checked}
+            end["seconds"] = round(time.monotonic() - started_s, 3)
     except KeyboardInterrupt:
         say(f"{exercise_id} stopped: you interrupted the check, so it does not count; run the cell again.")
         raise
     say(shorten(result.line, LONGEST_LINE_CHARS, placeholder=" ... (see the card)"))
-    show_card(result.card())
+    show_card(result.card)
     say(*progress.notes())
     return result
 
 
 def judge(exercise: Exercise, *things: object) -> Result:
     """Run an exercise's checks and return the outcome, without showing or remembering anything."""
-    untouched = [number for number, thing in enumerate(things, start=1) if exercise.is_stub(thing)]
-    if len(untouched) == len(things):
+    count, untouched = len(things), [exercise.is_stub(thing) for thing in things]
+    if all(untouched):
         return _not_attempted(exercise)
-    if untouched:
-        return _part_missing(exercise, untouched[0], len(things))
+    if any(untouched):
+        what = f"part {untouched.index(True) + 1} of {count} is still as it was given"
+        missing = CheckFailed(what, observed="a stub", expected=f"all {count} parts filled in")
+        return _not_passed(exercise, "failed", "all parts are filled in", *_failed("", missing))
     for number, one in enumerate(exercise.checks):
         if result := _problem(exercise, number, one, things):
             return result
-    titles = "\n".join(f"{check_title(one)}." for one in exercise.checks)
-    count = len(exercise.checks)
+    titles = "\n".join(f"{_title(one)}." for one in exercise.checks)
     after = f'solution("{exercise.id}") shows ours beside yours, with the reason.'
-    rows = (("Checked", titles), ("Next", after))
-    return Result(exercise.id, "passed", f"{count} of {count} checks", rows)
+    count = len(exercise.checks)
+    return _result(exercise, "passed", f"{count} of {count} checks", (("Checked", titles), ("Next", after)))
+
+
+def _title(check: Callable[..., object]) -> str:
+    """Return what a check looks at: line 1 of its docstring, without the full stop."""
+    return (check.__doc__ or check.__name__).strip().splitlines()[0].rstrip(".")
 
 
 def _problem(
     exercise: Exercise, number: int, one: Callable[..., object], things: tuple[object, ...]
 ) -> Result | None:
     """Run one check; return what is wrong, None if nothing is."""
-    outcome: Outcome = "failed"
+    title = _title(one)
     try:
-        call_within(one, *things, deadline_s=exercise.deadline_s)
-        return None
+        _call_within(exercise.deadline_s, one, *things)
     except CheckFailed as failure:
-        message, checked, rows = _failed(one, failure)
-    except TooSlowError as slow:
-        message, checked, rows = _too_slow(one, slow)
+        return _not_passed(exercise, "failed", title, *_failed(title, failure), before=number)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # border: the learner's code may raise anything
-        outcome, (message, checked, rows) = "crashed", _crashed(one, error)
-    if number:
-        checked += f" ({number} of {len(exercise.checks)} checks passed before this one)"
-    rows = (("Checked", checked), *rows, _next_steps(exercise))
-    return Result(exercise.id, outcome, " ".join(message.split()), rows, check_title(one))
+        return _not_passed(exercise, "crashed", title, *_crashed(one, error), before=number)
+    return None
 
 
-def _failed(one: Callable[..., object], failure: CheckFailed) -> tuple[str, str, Rows]:
-    title = check_title(one)
+class _Stopped(SystemExit):
+    """Raised inside a check's thread to end it; Python lets a SystemExit end a thread in silence."""
+
+
+def _stop(thread: threading.Thread) -> None:
+    """Interrupt a thread at its next Python instruction; `checks.run` then cancels its coroutines.
+
+    Code that waits inside C (a sleep, a socket) goes on until that returns; its result is ignored.
+    """
+    if thread.ident is not None:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_Stopped))
+
+
+def _call_within(deadline_s: float, call: Callable[..., object], *args: object) -> None:
+    """Call `call(*args)` in a thread of its own, with a copy of this one's context variables.
+
+    Raises:
+        CheckFailed: it did not end within `deadline_s`.
+        BaseException: whatever it raised.
+    """
+    ended, context = Future[object](), contextvars.copy_context()
+
+    def work() -> None:
+        try:
+            ended.set_result(context.run(call, *args))
+        except BaseException as error:  # border: carried to the calling thread, raised there
+            ended.set_exception(error)
+
+    thread = threading.Thread(target=work, name="course-check", daemon=True)
+    thread.start()
+    try:
+        wait([ended], deadline_s)
+    finally:
+        if is_late := not ended.done():
+            _stop(thread)
+    if is_late:
+        raise CheckFailed(
+            "",
+            observed=f"more than {deadline_s:g} s; it was stopped",
+            expected=f"an end within {deadline_s:g} s",
+            hint="A loop that never ends, or a wait for something that never comes?",
+        )
+    ended.result()
+
+
+def _failed(title: str, failure: CheckFailed) -> tuple[str, Rows]:
     what = failure.what or title[:1].lower() + title[1:]
-    message = f"{what}; expected {failure.expected}, got {failure.observed}"
     hint = (("Think about", failure.hint),) if failure.hint else ()
-    rows = (("Observed", failure.observed), ("Expected", failure.expected), *hint)
-    return message, what, rows
+    rows = (("Checked", what), ("Observed", failure.observed), ("Expected", failure.expected), *hint)
+    return f"{what}; expected {failure.expected}, got {failure.observed}", rows
 
 
-def _too_slow(one: Callable[..., object], slow: TooSlowError) -> tuple[str, str, Rows]:
-    title = check_title(one)
-    rows = (
-        ("Observed", f"{slow}, and was stopped"),
-        ("Expected", f"an end within {slow.deadline_s:g} s"),
-        ("Think about", "A loop that never ends, or a wait for something that never comes?"),
-    )
-    return f"{slow} ({title})", title, rows
-
-
-def _crashed(one: Callable[..., object], error: BaseException) -> tuple[str, str, Rows]:
-    words = _words_of(error)
+def _crashed(one: Callable[..., object], error: BaseException) -> tuple[str, Rows]:
+    try:
+        words = str(error)
+    except Exception:  # border: the learner's own __str__
+        words = "(its message could not be read)"
     raised = type(error).__name__ + (f": {words}" if words else "")
     line = crash_line(error.__traceback__, check_file=inspect.getfile(one))
     where = line or "at the call itself; no line of your code was running"
-    rows = (("Observed", raised), ("Where", where), ("Expected", "no exception"))
-    return raised + (f" ({line})" if line else ""), check_title(one), rows
+    rows = (("Checked", _title(one)), ("Observed", raised), ("Where", where), ("Expected", "no exception"))
+    return raised + (f" ({line})" if line else ""), rows
 
 
-def _words_of(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # border: the learner's own __str__
-        return "(its message could not be read)"
+def _not_passed(
+    exercise: Exercise, outcome: Outcome, title: str, message: str, rows: Rows, *, before: int = 0
+) -> Result:
+    """Return the result of a check of this title; `before` is how many checks passed before it."""
+    passed = (("Before it", f"{before} of {len(exercise.checks)} checks passed"),) if before else ()
+    rows = (*rows, *passed, _next_steps(exercise))
+    return _result(exercise, outcome, " ".join(message.split()), rows, title)
 
 
 def _next_steps(exercise: Exercise) -> tuple[str, str]:
@@ -177,17 +213,11 @@ def _next_steps(exercise: Exercise) -> tuple[str, str]:
 
 def _not_attempted(exercise: Exercise) -> Result:
     message = "it is still as it was given; fill in the exercise's cell, run it, then run this one again"
-    rows = (
-        ("State", "Still as it was given. Fill in the exercise's cell, run it, then run this cell again."),
-        ("About", f"{exercise.minutes} minutes, {exercise.difficulty}; {', '.join(exercise.concepts)}."),
-        _next_steps(exercise),
-    )
-    return Result(exercise.id, "not attempted", message, rows)
+    about = f"{exercise.minutes} minutes, {exercise.difficulty}; {', '.join(exercise.concepts)}."
+    rows = (("State", f"{message[:1].upper()}{message[1:]}."), ("About", about), _next_steps(exercise))
+    return _result(exercise, "not attempted", message, rows)
 
 
-def _part_missing(exercise: Exercise, number: int, count: int) -> Result:
-    what, expected = f"part {number} of {count} is still as it was given", f"all {count} parts filled in"
-    rows = (("Checked", what), ("Observed", "a stub"), ("Expected", expected), _next_steps(exercise))
-    return Result(
-        exercise.id, "failed", f"{what}; expected {expected}", rows, checked="all parts are filled in"
-    )
+def _result(exercise: Exercise, outcome: Outcome, message: str, rows: Rows, checked: str = "") -> Result:
+    card = Card(f"{exercise.id} {exercise.title}: {outcome}", rows, outcome=outcome)
+    return Result(exercise.id, outcome, message, card, checked)

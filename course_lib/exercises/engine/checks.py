@@ -1,4 +1,4 @@
-"""What a check says: `expect`, `expect_equal`, `without_error`, `fail`; and `run` for coroutines.
+"""What a check says: `expect`, `expect_equal`, `expect_error`, `without_error`; and `run` for coroutines.
 
 Main path: expect(...) -> CheckFailed with what was checked, observed and expected -> a card.
 """
@@ -9,11 +9,12 @@ import asyncio
 import contextvars
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from course_lib.errors import CourseError
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Exception)
 
 LONGEST_SHOWN_CHARS = 600
 _WAKE_S = 0.05
@@ -21,14 +22,14 @@ _WAKE_S = 0.05
 
 
 class CheckFailed(CourseError):  # noqa: N818  a verdict on the learner's thing, not a mistake of the course
-    """The learner's thing does not do what a check asks for."""
+    """The learner's thing does not do what a check asks for; the arguments are those of `expect`."""
 
-    def __init__(self, what: str, *, observed: str, expected: str, hint: str = "") -> None:
-        super().__init__(f"{what}; expected {expected}, got {observed}")
+    def __init__(self, what: str, *, observed: object, expected: str, hint: str = "") -> None:
         self.what = what
-        self.observed = observed
+        self.observed = observed if isinstance(observed, str) else show(observed)
         self.expected = expected
         self.hint = hint
+        super().__init__(f"{what}; expected {expected}, got {self.observed}")
 
 
 def show(value: object) -> str:
@@ -40,16 +41,6 @@ def show(value: object) -> str:
     if len(text) <= LONGEST_SHOWN_CHARS:
         return text
     return f"{text[:LONGEST_SHOWN_CHARS]}... ({len(text)} characters)"
-
-
-def fail(what: str, *, observed: object, expected: str, hint: str = "") -> NoReturn:
-    """Fail the check; the arguments are those of `expect`.
-
-    Raises:
-        CheckFailed: always.
-    """
-    seen = observed if isinstance(observed, str) else show(observed)
-    raise CheckFailed(what, observed=seen, expected=expected, hint=hint)
 
 
 def expect(condition: object, what: str = "", *, observed: object, expected: str, hint: str = "") -> None:
@@ -67,7 +58,7 @@ def expect(condition: object, what: str = "", *, observed: object, expected: str
         CheckFailed: `condition` is false.
     """
     if not condition:
-        fail(what, observed=observed, expected=expected, hint=hint)
+        raise CheckFailed(what, observed=observed, expected=expected, hint=hint)
 
 
 def expect_equal(got: object, want: object, what: str, *, hint: str = "") -> None:
@@ -80,15 +71,29 @@ def expect_equal(got: object, want: object, what: str, *, hint: str = "") -> Non
         equal = bool(got == want)
     except Exception:  # border: the learner's own __eq__, or an array without one truth value
         equal = False
-    if not equal:
-        fail(what, observed=show(got), expected=show(want), hint=hint)
+    expect(equal, what, observed=show(got), expected=show(want), hint=hint)
+
+
+def expect_error(error_class: type[E], call: Callable[[], object], what: str, *, hint: str = "") -> E:
+    """Return the error that `call` raises; fail the check unless it is one of this class.
+
+    Raises:
+        CheckFailed: nothing was raised, or another error.
+    """
+    try:
+        observed = f"it returned {show(call())}"
+    except error_class as error:
+        return error
+    except Exception as error:  # border: the learner's code may raise anything
+        observed = f"it raised {type(error).__name__}: {error}"
+    raise CheckFailed(what, observed=observed, expected=error_class.__name__, hint=hint)
 
 
 def without_error(
     call: Callable[[], T],
     what: str,
     *,
-    expected: str,
+    expected: str = "no error",
     hint: str = "",
     errors: type[Exception] | tuple[type[Exception], ...] = Exception,
 ) -> T:
@@ -102,7 +107,8 @@ def without_error(
     except CheckFailed:
         raise
     except errors as error:
-        fail(what, observed=f"{type(error).__name__}: {error!s:.200}", expected=expected, hint=hint)
+        observed = f"{type(error).__name__}: {error!s:.200}"
+        raise CheckFailed(what, observed=observed, expected=expected, hint=hint) from error
 
 
 async def _waking(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -9,23 +9,16 @@ dropped answers next to cells that had moved, and put lines of ours into an answ
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 from itertools import chain, count
 
 from course_lib.exercises.engine.notebookfile import Cell, Notebook, metadata_of, source_of
 
+TOOK, ADDED, REMOVED = "taken from the course", "added", "removed"
+KEPT = "changed by you and by the course, kept as you wrote it"
+"""What can become of a cell that changed, as the learner reads it; an untouched one is taken or removed."""
 
-@dataclass(slots=True)
-class Merged:
-    """A merged notebook, and what became of the cells that changed, each list in the notebook's order."""
-
-    notebook: Notebook = field(default_factory=dict)
-    took: list[str] = field(default_factory=list)
-    """Cells that the learner had not touched, now as in the new release."""
-    added: list[str] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
-    kept: list[str] = field(default_factory=list)
-    """Cells that both the learner and the course changed; they are as the learner wrote them."""
+Changes = dict[str, list[str]]
+"""Labels of cells, in the notebook's order, by what became of them."""
 
 
 def keyed(cells: Sequence[Cell]) -> dict[str, Cell]:
@@ -62,38 +55,36 @@ def place(
     return placed
 
 
-def merge(base: Notebook, mine: Notebook, new: Notebook) -> Merged:
-    """Merge three versions of a notebook; none of them is changed."""
-    merged = Merged()
+def merge(base: Notebook, mine: Notebook, new: Notebook) -> tuple[Notebook, Changes]:
+    """Merge three versions of a notebook, none of which is changed; return the result and what changed."""
+    changes: Changes = {kind: [] for kind in (TOOK, ADDED, REMOVED, KEPT)}
     old, own, now = keyed(base["cells"]), keyed(mine["cells"]), keyed(new["cells"])
-    result = {key: cell for key in own if (cell := _merged(key, old, own, now, merged))}
+    result = {key: cell for key in own if (cell := _merged(key, old, own, now, changes))}
     for key in now.keys() - own.keys() - old.keys():  # in `old` but not in `own`: the learner deleted it
         result[key] = now[key]
-    merged.added = [_label(key, now[key]) for key in now if key not in own and key in result]
+    changes[ADDED] = [_label(key, now[key]) for key in now if key not in own and key in result]
     cells = [result[key] for key in _order(list(old), list(own), list(now), result)]
     shipped = base.get("metadata", {})
     changed = {key: value for key, value in new.get("metadata", {}).items() if shipped.get(key) != value}
-    merged.notebook = {**mine, "cells": cells, "metadata": {**mine.get("metadata", {}), **changed}}
-    return merged
+    return {**mine, "cells": cells, "metadata": {**mine.get("metadata", {}), **changed}}, changes
 
 
 def _merged(
-    key: str, base: dict[str, Cell], mine: dict[str, Cell], new: dict[str, Cell], merged: Merged
+    key: str, base: dict[str, Cell], mine: dict[str, Cell], new: dict[str, Cell], changes: Changes
 ) -> Cell | None:
     """Return what becomes of a cell of the learner's notebook, None if it goes; note what was done."""
     cell, was, now = mine[key], base.get(key), new.get(key)
     is_touched = was is None or source_of(cell) != source_of(was)
     if now is None:
-        if is_touched and was is None:
-            return cell
-        (merged.kept if is_touched else merged.removed).append(_label(key, cell))
+        if was is not None:
+            changes[KEPT if is_touched else REMOVED].append(_label(key, cell))
         return cell if is_touched else None
     if source_of(cell) != source_of(now):
         if not is_touched:
-            merged.took.append(_label(key, now))
+            changes[TOOK].append(_label(key, now))
             return now
         if was is None or source_of(was) != source_of(now):
-            merged.kept.append(_label(key, now))
+            changes[KEPT].append(_label(key, now))
     shipped = metadata_of(was) if was else {}
     own = {name: value for name, value in metadata_of(cell).items() if name not in shipped}
     return {**cell, "metadata": {**own, **metadata_of(now)}}

@@ -15,15 +15,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 
 from course_lib.exercises.engine import registry
 from course_lib.exercises.engine.store import Event, Kind, ProgressError, Store
 from course_lib.paths import work_dir
-
-T = TypeVar("T")
 
 EXPORT_VERSION = 1
 ATTEMPTS = ("passed", "failed", "crashed")
@@ -53,7 +51,8 @@ def record(exercise_id: str, kind: Kind, **details: Any) -> None:
     """Append one event and notify the observers. Never raises: `notes` says what went wrong."""
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
     event = Event(id=uuid.uuid4().hex, at=at, exercise=exercise_id, kind=kind, pid=os.getpid(), **details)
-    _attempt("saving", lambda: current().append(event))
+    with _noted("saving"):
+        current().append(event)
     for observer in tuple(_observers):
         try:
             observer()
@@ -63,19 +62,21 @@ def record(exercise_id: str, kind: Kind, **details: Any) -> None:
 
 def read() -> list[Event]:
     """Return all events; where the file cannot be read, those in memory. Never raises: see `notes`."""
-    events = _attempt("reading", current().events)
-    return list(current().unsaved) if events is None else events
+    events = current().unsaved
+    with _noted("reading"):
+        events = current().events()
+    return list(events)
 
 
-def _attempt(doing: str, call: Callable[[], T]) -> T | None:
+@contextmanager
+def _noted(doing: str) -> Iterator[None]:
     """Keep trouble with the file as a note, and forget it when the same works again."""
     try:
-        result = call()
+        yield
     except ProgressError as error:
         _notes[doing] = str(error)
-        return None
-    _notes.pop(doing, None)
-    return result
+    else:
+        _notes.pop(doing, None)
 
 
 def notes() -> list[str]:
@@ -88,50 +89,44 @@ def notes() -> list[str]:
 
 
 @contextmanager
-def checking(exercise_id: str, *, source: str | None, limit_s: float) -> Iterator[Callable[..., None]]:
+def checking(exercise_id: str, *, source: str | None, limit_s: float) -> Iterator[dict[str, Any]]:
     """Record that a check starts and how it ends; a block that is left by an exception was interrupted.
 
     Yields:
-        A function that takes the fields of the "finished" event: outcome, message and the like.
+        A dict for the fields of the "finished" event: outcome, message and the like.
     """
-    run = uuid.uuid4().hex
+    run, end = uuid.uuid4().hex, dict[str, Any]()
     _running.add(run)
-    record(exercise_id, "started", run=run, source=source, limit_s=limit_s)
-    result: dict[str, Any] = {}
+    kind: Kind = "interrupted"
     try:
-        yield result.update
-    except BaseException:
-        _end(exercise_id, "interrupted", run)
-        raise
-    _end(exercise_id, "finished", run, **result)
-
-
-def _end(exercise_id: str, kind: Kind, run: str, **details: Any) -> None:
-    _running.discard(run)
-    record(exercise_id, kind, run=run, **details)
+        record(exercise_id, "started", run=run, source=source, limit_s=limit_s)
+        yield end
+        kind = "finished"
+    finally:
+        _running.discard(run)
+        record(exercise_id, kind, run=run, **end)
 
 
 def close_interrupted() -> list[str]:
     """Record the end of the checks that a stopped kernel left open; return the ids of their exercises."""
     cut_off = interrupted(read())
     for event in cut_off:
-        _end(event.exercise, "interrupted", event.run)
+        record(event.exercise, "interrupted", run=event.run)
     return list(dict.fromkeys(event.exercise for event in cut_off))
-
-
-def _was_interrupted(started: Event) -> bool:
-    """Say whether a check without an end can no longer be running."""
-    if started.run in _running:
-        return False
-    age_s = time.time() - datetime.fromisoformat(started.at).timestamp()
-    return started.pid == os.getpid() or age_s > started.limit_s or not psutil.pid_exists(started.pid)
 
 
 def interrupted(events: list[Event]) -> list[Event]:
     """Return the checks among `events` that started and can never end, because their kernel stopped."""
-    ended = {event.run for event in events if event.kind in ("finished", "interrupted")}
-    open_runs = [event for event in events if event.kind == "started" and event.run not in ended]
-    return [event for event in open_runs if _was_interrupted(event)]
+    ended = _running | {event.run for event in events if event.kind in ("finished", "interrupted")}
+    return [
+        event for event in events if event.kind == "started" and event.run not in ended and _is_over(event)
+    ]
+
+
+def _is_over(started: Event) -> bool:
+    """Say whether a check without an end, which does not run in this kernel, can no longer be running."""
+    age_s = time.time() - datetime.fromisoformat(started.at).timestamp()
+    return started.pid == os.getpid() or age_s > started.limit_s or not psutil.pid_exists(started.pid)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a check sees from outside: the requests that the model's endpoint got, and another process.
+"""What a check sees from outside: requests at the model's endpoint, DSPy's cache, and another process.
 
 Main path: expect_requests(1, lambda: program(question), "requests of ...") -> the program's result.
 """
@@ -9,12 +9,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, TypeVar
 
 from course_lib import lm
-from course_lib.exercises.engine.checks import expect_equal, without_error
+from course_lib.exercises.engine.checks import expect, expect_equal, without_error
 
 T = TypeVar("T")
 
@@ -46,13 +47,31 @@ def expect_requests(count: int, call: Callable[[], T], what: str, *, hint: str =
     return result
 
 
-def in_another_process(function: Callable[..., Any], *args: Any) -> subprocess.CompletedProcess[bytes]:
-    """Call a function in a process of its own, with the same endpoint; its result is on stdout, as JSON.
+@contextmanager
+def under_dspy(cache: Any) -> Iterator[None]:
+    """Have DSPy use `cache` in this block; `dspy.cache` is as before afterwards, also after an error."""
+    import dspy
+
+    former = vars(dspy).get("cache")  # DSPy makes its own only when it is first asked for
+    dspy.cache = cache
+    try:
+        yield
+    finally:
+        if former is None:
+            del dspy.cache
+        else:
+            dspy.cache = former
+
+
+def in_another_process(
+    function: Callable[..., Any], *args: Any, what: str, expected: str, exit_code: int = 0, hint: str = ""
+) -> Any:
+    """Call a function in a process of its own, with the same endpoint; return its result, which JSON holds.
 
     Functions and classes that the learner wrote in a notebook travel by value (cloudpickle), as with dask.
 
     Raises:
-        CheckFailed: the function or an argument cannot be sent.
+        CheckFailed: the function or an argument cannot be sent; or the process did not end with `exit_code`.
     """
     cloudpickle: Any = import_module("cloudpickle")  # it has no types
     sent = without_error(
@@ -60,7 +79,7 @@ def in_another_process(function: Callable[..., Any], *args: Any) -> subprocess.C
         "your code can be sent to another process",
         expected="code that opens its own files and connections, at the address it is given",
     )
-    return subprocess.run(  # noqa: S603  (our own program, in the same Python)
+    done = subprocess.run(  # noqa: S603  (our own program, in the same Python)
         [sys.executable, "-c", _PROGRAM, json.dumps(sys.path)],
         input=sent,
         env=os.environ | {"COURSE_LM_URL": lm.url(), "COURSE_LM_KEY": lm.key()},
@@ -68,3 +87,7 @@ def in_another_process(function: Callable[..., Any], *args: Any) -> subprocess.C
         check=False,
         timeout=40,
     )
+    last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+    observed = last[0] if last else f"it ended by itself with exit code {done.returncode}"
+    expect(done.returncode == exit_code, what, observed=observed, expected=expected, hint=hint)
+    return json.loads(done.stdout or b"null")

@@ -10,12 +10,12 @@ from __future__ import annotations
 import fcntl
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Literal, TypeVar, get_args
 
 from course_lib.errors import CourseError
 
@@ -41,7 +41,11 @@ class ProgressError(CourseError):
     """Progress could not be saved or read; the check itself is not affected."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class _DamagedError(ProgressError):
+    """What the file holds cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One thing that happened. Fields in the order of the table's columns."""
 
@@ -94,10 +98,6 @@ _REMEDIES = {
 """What can be wrong around the file, by SQLite's primary result code; any other error means damage."""
 
 
-def _remedy(error: Exception) -> str | None:
-    return _REMEDIES.get(int(getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF)
-
-
 class Store:
     """The progress file of one learner's folder.
 
@@ -142,33 +142,31 @@ class Store:
         """Run one operation on a connection of its own; where the file is damaged, on a new file."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            try:
+            with suppress(_DamagedError):
                 return self._connected(operation)
-            except (sqlite3.Error, ValueError, TypeError) as error:
-                if _remedy(error):
-                    raise
-                return self._on_a_new_file(operation)
-        except sqlite3.Error as error:
-            raise ProgressError(self._explain(_remedy(error) or f"SQLite says: {error}")) from error
+            return self._on_a_new_file(operation)
         except OSError as error:
             raise ProgressError(self._explain(f"{error.strerror or error}: {_ELSEWHERE}")) from error
 
     def _connected(self, operation: Callable[[sqlite3.Connection], T]) -> T:
-        with closing(sqlite3.connect(self.path, timeout=BUSY_WAIT_S, isolation_level=None)) as connection:
-            for pragma in PRAGMAS:
-                connection.execute(f"PRAGMA {pragma}")
-            connection.execute(_SCHEMA)
-            return operation(connection)
+        try:
+            with closing(sqlite3.connect(self.path, timeout=BUSY_WAIT_S, isolation_level=None)) as connection:
+                for pragma in PRAGMAS:
+                    connection.execute(f"PRAGMA {pragma}")
+                connection.execute(_SCHEMA)
+                return operation(connection)
+        except (sqlite3.Error, ValueError, TypeError) as error:
+            code = int(getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
+            reason = _REMEDIES.get(code)
+            kind = ProgressError if reason else _DamagedError
+            raise kind(self._explain(reason or f"SQLite says: {error}")) from error
 
     def _on_a_new_file(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """Set the damaged file aside; the lock keeps a second kernel from doing that to the new file."""
         with (self.path.parent / ".progress.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            try:
+            with suppress(_DamagedError):
                 return self._connected(operation)  # another kernel has begun a new file meanwhile
-            except (sqlite3.Error, ValueError, TypeError) as error:
-                if _remedy(error):
-                    raise
             aside = self.path.with_name(f"{FILE_NAME}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S%f}Z")
             self.path.rename(aside)
             journal = self.path.with_name(f"{FILE_NAME}-journal")
@@ -189,24 +187,18 @@ class Store:
         return f"progress in {self.path} could not be saved or read; {reason}.{kept if self.unsaved else ''}"
 
 
-def _event(row: tuple[Any, ...]) -> Event:
-    return Event(**dict(zip((field.name for field in fields(Event)), row, strict=True)))
-
-
 def _select(connection: sqlite3.Connection) -> list[Event]:
-    return [_event(row) for row in connection.execute(_SELECT)]
+    return [Event(*row) for row in connection.execute(_SELECT)]
 
 
 def _readable(damaged: Path) -> list[Event]:
     """Return the events of a damaged file that can still be read, from its front and from its end."""
-    front, back = (list(_until_damage(damaged, select)) for select in (_SELECT, f"{_SELECT} DESC"))
-    found = {event.id: event for event in [*front, *reversed(back)]}
+    found: dict[str, Event] = {}
+    for select in (_SELECT, f"{_SELECT} DESC"):
+        with closing(sqlite3.connect(damaged)) as connection, suppress(sqlite3.Error, ValueError):
+            connection.text_factory = lambda raw: raw.decode(errors="replace")
+            for row in connection.execute(select):
+                with suppress(ValueError, TypeError):
+                    event = Event(*row)
+                    found[event.id] = event
     return sorted(found.values(), key=lambda event: event.at)
-
-
-def _until_damage(damaged: Path, select: str) -> Iterator[Event]:
-    with closing(sqlite3.connect(damaged)) as connection, suppress(sqlite3.Error, ValueError):
-        connection.text_factory = lambda raw: raw.decode(errors="replace")
-        for row in connection.execute(select):
-            with suppress(ValueError, TypeError):
-                yield _event(row)

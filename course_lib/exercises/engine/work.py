@@ -13,7 +13,7 @@ from pathlib import Path
 from course_lib import paths
 from course_lib.errors import CourseError
 from course_lib.exercises.engine import notebookfile, progress, registry
-from course_lib.exercises.engine.merge import Merged, keyed, merge, place
+from course_lib.exercises.engine.merge import KEPT, keyed, merge, place
 from course_lib.exercises.engine.notebookfile import BUILD, Cell, Notebook, NotebookFileError, source_of
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.files import write_whole
@@ -144,17 +144,6 @@ def _read_base(path: Path) -> Notebook:
         return {"cells": []}
 
 
-def _details(merged: Merged) -> list[str]:
-    """Return what the learner should read of a merge, a line per kind of change."""
-    kinds = {
-        "taken from the course": merged.took,
-        "added": merged.added,
-        "removed": merged.removed,
-        "changed by you and by the course, kept as you wrote it": merged.kept,
-    }
-    return [f"  {kind}: {', '.join(labels)}" for kind, labels in kinds.items() if labels]
-
-
 def _update(shipped: Path) -> list[str]:
     """Bring one copy up to date; return what was done, in lines."""
     name, copy, base_path = shipped.name, paths.work_dir() / shipped.name, _base_path(shipped.name)
@@ -169,13 +158,14 @@ def _update(shipped: Path) -> list[str]:
     if not _has_ids(mine, new):
         return [f"{name}: left alone (its cells have lost their ids; move it away and update for a new copy)"]
     base = _read_base(base_path)
-    merged = merge(base, mine, new)
-    lines = [f"{name}: up to date", *(_details(merged) if merged.kept else ())]
-    if merged.notebook != mine:
+    merged, changes = merge(base, mine, new)
+    details = [f"  {kind}: {', '.join(labels)}" for kind, labels in changes.items() if labels]
+    lines = [f"{name}: up to date", *(details if changes[KEPT] else ())]
+    if merged != mine:
         backup = _unused(paths.work_dir() / ".backup", copy.stem, ".ipynb")
         write_whole(backup, copy.read_text(encoding="utf-8"))
-        notebookfile.write(copy, merged.notebook)
-        lines = [f"{name}: updated (the old one is {backup})", *_details(merged), RELOAD]
+        notebookfile.write(copy, merged)
+        lines = [f"{name}: updated (the old one is {backup})", *details, RELOAD]
     if base != new:
         notebookfile.write(base_path, new)
     return lines

@@ -33,7 +33,7 @@ def test_a_failure_says_what_was_checked_observed_and_expected(capsys):
     result = check("99.1", lambda value: 5)
 
     assert result.line == "99.1 failed: double(2); expected 4, got 5"
-    assert result.card().rows == (
+    assert result.card.rows == (
         ("Checked", "double(2)"),
         ("Observed", "5"),
         ("Expected", "4"),
@@ -46,7 +46,7 @@ def test_a_failure_says_what_was_checked_observed_and_expected(capsys):
 def test_a_later_failure_says_how_many_checks_passed_before():
     result = check("99.1", lambda value: 4)
 
-    assert "(1 of 2 checks passed before this one)" in result.text
+    assert "Before it: 1 of 2 checks passed" in result.text
     assert "Observed: 4" in result.text
 
 
@@ -115,7 +115,7 @@ def test_an_untouched_stub_is_not_attempted_and_counts_no_attempt(capsys):
 def test_one_of_two_parts_left_untouched_fails_by_name():
     result = check("99.4", lambda value: value, ...)
 
-    assert result.line == "99.4 failed: part 2 of 2 is still as it was given; expected all 2 parts filled in"
+    assert result.line.startswith("99.4 failed: part 2 of 2 is still as it was given")
     assert check("99.4", ..., None).outcome == check("99.4").outcome == "not attempted"
     assert check("99.4", lambda value: 1, lambda value: 2).outcome == "passed"
 
@@ -127,7 +127,7 @@ def test_a_loop_without_end_fails_and_is_stopped():
 
     result = check("99.3", endless)
 
-    assert result.line == "99.3 failed: took longer than 0.3 s (Two becomes four)"
+    assert result.line.startswith("99.3 failed: two becomes four; expected an end within 0.3 s")
     _wait_until(lambda: not _check_threads())
 
 
@@ -192,17 +192,6 @@ def test_context_variables_of_the_cell_hold_in_the_check():
         assert check("99.1", reads).outcome == "passed"
 
 
-def test_an_interrupt_is_recorded_and_passed_on(capsys):
-    def interrupts(value):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        check("99.1", interrupts)
-
-    assert "99.1 stopped: you interrupted the check" in capsys.readouterr().out
-    assert progress.standing(progress.read(), "99.1").state == "interrupted"
-
-
 @pytest.fixture
 def _ctrl_c_interrupts():
     """A shell that starts the tests in the background has them ignore Ctrl-C."""
@@ -212,18 +201,19 @@ def _ctrl_c_interrupts():
 
 
 @pytest.mark.usefixtures("_ctrl_c_interrupts")
-def test_ctrl_c_stops_the_check_and_what_it_ran():
+def test_ctrl_c_stops_the_check_and_what_it_ran_and_is_recorded_and_passed_on(capsys):
     def endless(value):
+        os.kill(os.getpid(), signal.SIGINT)
         while True:
             pass
 
-    timer = threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT])
-    timer.start()
     with pytest.raises(KeyboardInterrupt):
         check("99.1", endless)
 
     _wait_until(lambda: not _check_threads())
-    assert progress.standing(progress.read(), "99.1").interrupted == 1
+    assert "99.1 stopped: you interrupted the check" in capsys.readouterr().out
+    now = progress.standing(progress.read(), "99.1")
+    assert (now.state, now.interrupted) == ("interrupted", 1)
 
 
 def test_a_very_long_line_is_cut_and_the_card_is_not(capsys):

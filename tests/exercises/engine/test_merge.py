@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from course_lib.exercises.engine import merge as merging
 from course_lib.exercises.engine.merge import keyed, merge
 from course_lib.exercises.engine.notebookfile import source_of
 
@@ -27,17 +28,17 @@ def simple(text):
 
 CASES = {
     "untouched cells take the new text, touched ones keep the learner's": (
-        "a1 b1 c1 | a1 bX c1 | a2 b2 c1", "a2 bX c1", {"took": ["a"], "kept": ["b"]}),
+        "a1 b1 c1 | a1 bX c1 | a2 b2 c1", "a2 bX c1", {merging.TOOK: ["a"], merging.KEPT: ["b"]}),
     "a touched cell that the course left alone is not worth a word": (
-        "a1 b1 | aX b1 | a1 b2", "aX b2", {"kept": []}),
+        "a1 b1 | aX b1 | a1 b2", "aX b2", {merging.KEPT: []}),
     "an added cell comes at its place": (
-        "a1 b1 | a1 b1 | n1 a1 m1 b1 o1", "n1 a1 m1 b1 o1", {"added": ["n", "m", "o"]}),
+        "a1 b1 | a1 b1 | n1 a1 m1 b1 o1", "n1 a1 m1 b1 o1", {merging.ADDED: ["n", "m", "o"]}),
     "a removed cell goes unless the learner wrote in it": (
-        "a1 b1 c1 | a1 b1 cX | a1", "a1 cX", {"removed": ["b"], "kept": ["c"]}),
+        "a1 b1 c1 | a1 b1 cX | a1", "a1 cX", {merging.REMOVED: ["b"], merging.KEPT: ["c"]}),
     "the learner's own cells stay where they are": (
-        "a1 b1 | x1 a1 y1 b1 z1 | a2 n1 b1", "x1 a2 y1 n1 b1 z1", {"added": ["n"]}),
+        "a1 b1 | x1 a1 y1 b1 z1 | a2 n1 b1", "x1 a2 y1 n1 b1 z1", {merging.ADDED: ["n"]}),
     "a cell that the learner deleted stays deleted": (
-        "a1 b1 c1 | a1 c1 | a1 b2 c2", "a1 c2", {"took": ["c"]}),
+        "a1 b1 c1 | a1 c1 | a1 b2 c2", "a1 c2", {merging.TOOK: ["c"]}),
     "cells moved by the course move and take the learner's own along": (
         "a1 b1 c1 | a1 x1 b1 c1 | c1 b1 a1", "c1 b1 a1 x1", {}),
     "cells moved by the learner stay moved": ("a1 b1 c1 | c1 a1 b1 | a1 b2 n1 c1", "c1 a1 b2 n1", {}),
@@ -48,10 +49,10 @@ CASES = {
 @pytest.mark.parametrize(("versions", "result", "lists"), CASES.values(), ids=CASES)
 def test_merging(versions, result, lists):
     """Versions are base, mine and new."""
-    merged = merge(*(simple(version) for version in versions.split(" | ")))
+    merged, changes = merge(*(simple(version) for version in versions.split(" | ")))
 
-    assert " ".join(one["id"] + source_of(one) for one in merged.notebook["cells"]) == result
-    assert {name: getattr(merged, name) for name in lists} == lists
+    assert " ".join(one["id"] + source_of(one) for one in merged["cells"]) == result
+    assert {kind: changes[kind] for kind in lists} == lists
 
 
 def test_cells_without_ids_are_kept():
@@ -59,9 +60,9 @@ def test_cells_without_ids_are_kept():
         cell("a", "1"), {"cell_type": "code", "source": "mine"}, {"cell_type": "code", "source": "too"}
     )
 
-    merged = merge(simple("a1"), mine, simple("a2 b1"))
+    merged, _ = merge(simple("a1"), mine, simple("a2 b1"))
 
-    assert [(one["id"], source_of(one)) for one in merged.notebook["cells"]] == [
+    assert [(one["id"], source_of(one)) for one in merged["cells"]] == [
         ("a", "2"), ("own", "mine"), ("own-2", "too"), ("b", "1"),
     ]  # fmt: skip
 
@@ -69,9 +70,9 @@ def test_cells_without_ids_are_kept():
 def test_a_source_stored_as_lines_is_the_same_source():
     mine = notebook(cell("a", ["x\n", "y"]))
 
-    merged = merge(notebook(cell("a", "x\ny")), mine, notebook(cell("a", "z")))
+    _, changes = merge(notebook(cell("a", "x\ny")), mine, notebook(cell("a", "z")))
 
-    assert merged.took == ["a"]
+    assert changes[merging.TOOK] == ["a"]
 
 
 def test_the_courses_metadata_comes_in_and_the_learners_stays():
@@ -81,12 +82,12 @@ def test_the_courses_metadata_comes_in_and_the_learners_stays():
     )
     new = notebook(cell("a", "2", exercise="1.2", tags=["exercise", "long"]), kernelspec="new")
 
-    merged = merge(base, mine, new)
+    merged, changes = merge(base, mine, new)
 
-    (one,) = merged.notebook["cells"]
+    (one,) = merged["cells"]
     assert one["metadata"] == {"exercise": "1.2", "tags": ["exercise", "long"], "collapsed": True}
-    assert merged.notebook["metadata"] == {"kernelspec": "new", "own": 1}
-    assert merged.kept == ["a (exercise 1.2)"]
+    assert merged["metadata"] == {"kernelspec": "new", "own": 1}
+    assert changes[merging.KEPT] == ["a (exercise 1.2)"]
 
 
 def test_outputs_of_cells_that_did_not_change_stay():
@@ -94,9 +95,9 @@ def test_outputs_of_cells_that_did_not_change_stay():
     for one in mine["cells"]:
         one["outputs"] = [{"output_type": "stream"}]
 
-    merged = merge(simple("a1 b1"), mine, simple("a1 b2"))
+    merged, _ = merge(simple("a1 b1"), mine, simple("a1 b2"))
 
-    assert [len(one["outputs"]) for one in merged.notebook["cells"]] == [1, 0]
+    assert [len(one["outputs"]) for one in merged["cells"]] == [1, 0]
 
 
 versions = st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("12X")), max_size=7)
@@ -110,15 +111,15 @@ def test_whatever_the_versions_nothing_is_lost_and_a_second_merge_changes_nothin
     base, mine, new = (notebook(*(cell(*one) for one in version)) for version in (base, mine, new))
     before = copy.deepcopy((base, mine, new))
 
-    merged = merge(base, mine, new).notebook
+    merged, _ = merge(base, mine, new)
 
     assert (base, mine, new) == before
     written = [source_of(one) for one in mine["cells"]].count("X")
     assert [source_of(one) for one in merged["cells"]].count("X") == written
     shipped, shown = keyed(new["cells"]), keyed(merged["cells"])
     assert {key for key in shipped if key not in keyed(base["cells"])} <= set(shown)
-    again = merge(new, merged, new)
-    assert again.notebook == merged
-    assert [again.took, again.added, again.removed, again.kept] == [[], [], [], []]
-    interrupted = merge(base, merged, new)  # stopped after the copy was written, before its base was
-    assert interrupted.notebook == merged
+    again, changes = merge(new, merged, new)
+    assert again == merged
+    assert not any(changes.values())
+    interrupted, _ = merge(base, merged, new)  # stopped after the copy was written, before its base was
+    assert interrupted == merged

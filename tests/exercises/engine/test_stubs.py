@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from course_lib.exercises.engine.stubs import is_stub, stub_methods
+from course_lib.exercises.engine.registry import is_stub, stub_methods
 
 METHODS = """
 class thing:
