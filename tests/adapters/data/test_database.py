@@ -21,7 +21,7 @@ from course_lib.adapters.data.connections import Connection, Connections
 from course_lib.adapters.data.database import DatabaseAdapter, DatabaseError, DatabaseGone, Rows
 from course_lib.adapters.data.desk_tables import READABLE, load_desk
 from course_lib.adapters.tools.limits import ToolRefused
-from course_lib.services.postgres import Server
+from course_lib.services import Server
 
 TICKET = {"ticket": "My parcel to Ghent is lost"}
 
