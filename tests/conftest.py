@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from course_lib.authoring.isolation import CHOICES
+from course_lib.services.server import close_all
 from tests import leftovers
 from tests.servers import (  # noqa: F401  # fixtures
     _redis_of_this_run,
@@ -99,6 +100,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     """Fail a run that leaves files or processes; they are looked for when its workers have ended."""
     yield
+    close_all()
     if _WORKER is None and (left := leftovers.end(_RUN)):
         reporter = session.config.pluginmanager.get_plugin("terminalreporter")
         reporter.section("left behind by this run", red=True)

@@ -16,7 +16,7 @@ from course_lib.caching.cache import TieredCache
 from course_lib.caching.front import CachedLM
 from course_lib.caching.settings import CacheMisuseError
 from course_lib.caching.stats import Stats
-from course_lib.services.redis import Server, running_redis
+from course_lib.services import running_redis
 
 
 class CacheManager:
@@ -43,14 +43,9 @@ class CacheManager:
             raise CacheMisuseError(
                 f"redis= takes True or False, not a {type(redis).__name__}; an address goes into redis_url="
             )
-        self._server: Server | None = running_redis() if redis and redis_url is None else None
-        if self._server is not None:
-            redis_url = self._server.url
-        try:
-            self.cache = TieredCache(redis_url=redis_url if redis else None, **options)
-        except BaseException:
-            self._stop_server()
-            raise
+        if redis and redis_url is None:
+            redis_url = running_redis().url
+        self.cache = TieredCache(redis_url=redis_url if redis else None, **options)
         self._former: Any = None
         self._former_callbacks: list[Any] = []
         self.is_attached = False
@@ -97,7 +92,6 @@ class CacheManager:
             self.detach()
         finally:
             self.cache.close()
-            self._stop_server()
 
     def front(self, lm: dspy.LM) -> CachedLM:
         """Return the LM with a front: identical calls share one request, hits are replayed as streams."""
@@ -122,8 +116,3 @@ class CacheManager:
     def report(self) -> Stats:
         """Return the cache's figures; prints, and shows as a table in a notebook."""
         return self.cache.stats()
-
-    def _stop_server(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None

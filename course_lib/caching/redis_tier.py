@@ -24,7 +24,7 @@ from redis.retry import Retry
 
 from course_lib.caching.forks import renew_in_children
 from course_lib.caching.tiers import UTF_8, Guard
-from course_lib.services.redis import RedisServerError, shown
+from course_lib.services import RedisServerError, shown
 
 T = TypeVar("T")
 

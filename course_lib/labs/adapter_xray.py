@@ -7,7 +7,7 @@ Source: messages, tokens and money from the endpoint's ledger, so hidden second 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from html import escape
@@ -16,13 +16,12 @@ from typing import Any
 
 from course_lib import desk, lm
 from course_lib.errors import CourseError
-from course_lib.labs.reading import Rendered, show_messages, table
+from course_lib.labs.reading import INK, Rendered, choice, paragraph, show_messages, status, table, with_still
 
 MODELS = ("sim-large", "sim-small", "sim-large@sloppy", "sim-small@sloppy")
 ADAPTERS = ("Chat", "JSON", "XML", "TwoStep", "BAML", "Custom")
 OWN = "your own"
 
-_INK = "color:var(--jp-content-font-color1, #1f2328);background:var(--jp-layout-color0, #ffffff)"
 _INTRO = (
     "Choose a signature, two adapters and a model, then press Look. Each side shows every request that was "
     "made, with its messages and the raw reply, and what the program got in the end."
@@ -168,7 +167,7 @@ def side_by_side(left: Picture, right: Picture) -> Rendered:
     figures = table([left.row(), right.row()], caption="What it took")
     columns = "".join(_column(side, picture) for side, picture in (("left", left), ("right", right)))
     html = (
-        f'<div style="{_INK}">{figures.html}'
+        f'<div style="{INK}">{figures.html}'
         f'<div style="display:flex;flex-wrap:wrap;gap:16px;align-items:flex-start">{columns}</div></div>'
     )
     text = "\n\n".join([figures.text, f"== {left.adapter}\n{left}", f"== {right.adapter}\n{right}"])
@@ -205,28 +204,29 @@ def _as_messages(call: Any) -> dict[str, Any]:
     return {"messages": call.messages, "reply": call.reply or f"(status {call.status}, no text)"}
 
 
+def _choices(signature: str, left: str, right: str, model: str) -> list[tuple[str, str, Sequence[str]]]:
+    """Return label, choice and all that is offered, of each row of buttons."""
+    return [
+        ("signature", signature, [*signatures(), OWN]),
+        ("left", left, ADAPTERS),
+        ("right", right, ADAPTERS),
+        ("model", model, MODELS),
+    ]
+
+
 @cache
 def _widget_class() -> type[Any]:
     """Return the widget's class, made on first use so that importing this file stays cheap."""
     import ipywidgets as widgets
 
-    def choice(label: str, options: Any, value: str) -> Any:
-        # Buttons, because JupyterLab takes the arrow keys away from drop-down lists.
-        return widgets.ToggleButtons(
-            description=label,
-            options=list(options),
-            value=value,
-            tooltips=[f"{label}: {option}" for option in options],
-            style={"description_width": "6em", "button_width": "auto"},
-        )
-
     class XRay(widgets.VBox):  # type: ignore[misc]
         """The lab in the notebook; `rendered` is what it shows now."""
 
         def __init__(self, signature: str, left: str, right: str, model: str) -> None:
-            self.signature = choice("signature", [*signatures(), OWN], signature)
-            self.left, self.right = choice("left", ADAPTERS, left), choice("right", ADAPTERS, right)
-            self.model = choice("model", MODELS, model)
+            self.signature, self.left, self.right, self.model = (
+                choice(label, {name: name for name in offered}, given, label_width="6em")
+                for label, given, offered in _choices(signature, left, right, model)
+            )
             wide = {"width": "49em", "max_width": "100%"}
             style = {"description_width": "6em"}
             self.own = widgets.Text(
@@ -241,7 +241,7 @@ def _widget_class() -> type[Any]:
             self.button.on_click(lambda _: self.look())
             super().__init__(
                 [
-                    widgets.HTML(f'<p style="{_INK};max-width:80ch;line-height:1.5">{escape(_INTRO)}</p>'),
+                    widgets.HTML(paragraph(_INTRO)),
                     self.signature,
                     self.own,
                     self.left,
@@ -285,13 +285,11 @@ def _widget_class() -> type[Any]:
             )
 
         def _say(self, words: str) -> None:
-            self._status.value = f'<p role="status" aria-live="polite" style="{_INK}">{escape(words)}</p>'
+            self._status.value = status(words)
 
         def _repr_mimebundle_(self, **options: Any) -> Any:
             """Add the pictures as text, for viewers that run no widgets."""
-            bundle = super()._repr_mimebundle_(**options)
-            text = self.rendered.text
-            return {**(bundle or {}), "text/plain": text, "text/html": f"<pre>{escape(text)}</pre>"}
+            return with_still(super()._repr_mimebundle_(**options), text=self.rendered.text)
 
     return XRay
 
@@ -304,12 +302,7 @@ def xray(
     Raises:
         UnknownChoiceError: for a name that the lab does not offer.
     """
-    for given, offered in (
-        (signature, [*signatures(), OWN]),
-        (left, ADAPTERS),
-        (right, ADAPTERS),
-        (model, MODELS),
-    ):
+    for _, given, offered in _choices(signature, left, right, model):
         if given not in offered:
             raise UnknownChoiceError(f"no {given!r} in the lab; choose from {', '.join(offered)}")
     return _widget_class()(signature, left, right, model)

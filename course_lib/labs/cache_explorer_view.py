@@ -18,7 +18,7 @@ import numpy as np
 from course_lib.caching import traffic
 from course_lib.caching.traffic import Traffic
 from course_lib.errors import CourseError
-from course_lib.labs.reading import Rendered, table
+from course_lib.labs.reading import INK, Rendered, choice, paragraph, status, table, with_still
 from course_lib.lm import prices
 
 SKEWS = (0.6, 0.8, 1.0, 1.2)
@@ -36,7 +36,6 @@ _DAY_S = 86_400
 _FIRST_SHARE = 0.02  # where the drawing begins
 
 _PAPER = "var(--jp-layout-color0, #ffffff)"
-_INK = f"color:var(--jp-content-font-color1, #1f2328);background:{_PAPER}"
 _INTRO = (
     "How much of your traffic a cache can answer depends on how alike the questions are, how much room "
     "there is, and how long an answer counts. Choose; the line is predicted, the dots are measured on the "
@@ -124,7 +123,7 @@ def show(explored: Explored, share: float = 0.1) -> Rendered:
     """Show the drawing with one size marked, and the figures of all in a table."""
     figures, summary = _figures(explored), _summary(explored, explored.at(share))
     html = (
-        f'<div style="{_INK};line-height:1.5"><p style="margin:6px 0;max-width:80ch">{escape(summary)}</p>'
+        f'<div style="{INK};line-height:1.5"><p style="margin:6px 0;max-width:80ch">{escape(summary)}</p>'
         f"{_drawing(explored, share)}{figures.html}</div>"
     )
     return Rendered(html, f"{summary}\n\n{figures.text}")
@@ -203,7 +202,7 @@ def _drawing(explored: Explored, share: float) -> str:
     label = escape(f"Chart: predicted and measured hit rate over the size of the cache. {summary}")
     return (
         f'<svg role="img" aria-label="{label}" viewBox="0 0 {_RIGHT + 44} {_BOTTOM + 48}" '
-        f'style="max-width:46em;width:100%;{_INK}">{"".join(parts)}</svg>'
+        f'style="max-width:46em;width:100%;{INK}">{"".join(parts)}</svg>'
     )
 
 
@@ -228,31 +227,27 @@ def _widget_class() -> type[Any]:
     """Return the widget's class, made on first use so that importing this file stays cheap."""
     import ipywidgets as widgets
 
-    def choice(label: str, options: Mapping[str, Any], value: Any) -> Any:
-        # Buttons, because JupyterLab takes the arrow keys away from sliders and drop-down lists.
-        return widgets.ToggleButtons(
-            description=label,
-            options=list(options.items()),
-            value=value,
-            tooltips=[f"{label}: {name}" for name in options],
-            style={"description_width": "9em", "button_width": "auto"},
-        )
-
     class CacheExplorer(widgets.VBox):  # type: ignore[misc]
         """The lab in the notebook; `rendered` is what it shows now."""
 
         def __init__(self, skew: float, answers: int, ttl: str, rate_per_s: int, share: float) -> None:
-            self.skew = choice("skew of traffic", {str(value): value for value in SKEWS}, skew)
-            self.answers = choice("answers", {f"{value:,}": value for value in ANSWERS}, answers)
-            self.share = choice("cache size", {f"{value:.0%}": value for value in SHARES}, share)
-            self.ttl = choice("time to live", {name: name for name in TTLS_S}, ttl)
-            self.rate = choice("requests per s", {str(value): value for value in RATES_PER_S}, rate_per_s)
+            controls = [
+                choice("skew of traffic", {str(value): value for value in SKEWS}, skew, label_width="9em"),
+                choice("answers", {f"{value:,}": value for value in ANSWERS}, answers, label_width="9em"),
+                choice("cache size", {f"{value:.0%}": value for value in SHARES}, share, label_width="9em"),
+                choice("time to live", {name: name for name in TTLS_S}, ttl, label_width="9em"),
+                choice(
+                    "requests per s",
+                    {str(value): value for value in RATES_PER_S},
+                    rate_per_s,
+                    label_width="9em",
+                ),
+            ]
+            self.skew, self.answers, self.share, self.ttl, self.rate = controls
             self._status, self._out = widgets.HTML(), widgets.HTML()
-            controls = [self.skew, self.answers, self.share, self.ttl, self.rate]
             for control in controls:
                 control.observe(lambda _: self.draw(), "value")
-            intro = widgets.HTML(f'<p style="{_INK};max-width:80ch;line-height:1.5">{escape(_INTRO)}</p>')
-            super().__init__([intro, *controls, self._status, self._out])
+            super().__init__([widgets.HTML(paragraph(_INTRO)), *controls, self._status, self._out])
             self.draw()
 
         def draw(self) -> None:
@@ -264,13 +259,13 @@ def _widget_class() -> type[Any]:
             worst = max(abs(point.measured_share - point.predicted_share) for point in explored.points)
             self._report(f"Done: prediction and measurement differ by {100 * worst:.1f} points at most.")
 
-        def _report(self, status: str) -> None:
-            self._status.value = f'<p role="status" aria-live="polite" style="{_INK}">{escape(status)}</p>'
+        def _report(self, words: str) -> None:
+            self._status.value = status(words)
 
         def _repr_mimebundle_(self, **options: Any) -> Any:
             """Add the drawing and the figures, for viewers that run no widgets."""
             bundle = super()._repr_mimebundle_(**options)
-            return {**(bundle or {}), "text/plain": self.rendered.text, "text/html": self.rendered.html}
+            return with_still(bundle, text=self.rendered.text, html=self.rendered.html)
 
     return CacheExplorer
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from course_lib.labs import chapters
-from course_lib.labs.reading import Rendered, table
+from course_lib.labs.reading import STATIC, Rendered, table
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +32,8 @@ class Name:
     """Number of the notebook that builds it."""
 
 
-_FILE = Path(__file__).parent / "static" / "names.csv"
-
-
 def _names() -> Iterator[Name]:
-    with _FILE.open(encoding="utf-8", newline="") as rows:
+    with (STATIC / "names.csv").open(encoding="utf-8", newline="") as rows:
         for row in csv.DictReader(rows):
             points = tuple(row["points"].split())
             yield Name(row["name"], row["book"], row["here"], row["on"], points, row["notebook"])

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cache
 from html import escape
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -20,8 +19,7 @@ import traitlets
 
 from course_lib.exercises.engine import progress, registry
 from course_lib.labs import chapters
-
-_STATIC = Path(__file__).parent / "static"
+from course_lib.labs.reading import front_end, with_still
 
 COLUMNS = ("Exercise", "Title", "Minutes", "Difficulty", "State", "Attempts", "Hints taken")
 STATES = {"interrupted": "interrupted: run the check again", "checking now": "being checked"}
@@ -134,8 +132,7 @@ def _widget_class() -> type[Any]:
     class Board(anywidget.AnyWidget):  # type: ignore[misc]
         """A table and a line that says in words what it adds up to."""
 
-        _esm = (_STATIC / "board.js").read_text(encoding="utf-8")
-        _css = (_STATIC / "board.css").read_text(encoding="utf-8")
+        _esm, _css = front_end("board")
         table = traitlets.Unicode().tag(sync=True)
         status = traitlets.Unicode().tag(sync=True)
 
@@ -161,10 +158,8 @@ def _widget_class() -> type[Any]:
 
         def _repr_mimebundle_(self, **options: Any) -> Any:
             self.redraw()
-            bundle = super()._repr_mimebundle_(**options)
-            data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
             still = f"{self.table}<p>{escape(self.status)}</p>"
-            return {**data, "text/plain": repr(self), "text/html": still}, metadata
+            return with_still(super()._repr_mimebundle_(**options), text=repr(self), html=still)
 
     return Board
 

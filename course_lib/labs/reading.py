@@ -1,6 +1,7 @@
 """What a lesson shows to be read: tables, and the messages a model saw; as HTML, and as plain text beside it.
 
 Main path: table() and show_messages() return a Rendered, which Jupyter displays and print() writes.
+Beside them, what the other labs share: paragraphs, buttons to choose with, files, and still forms.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from html import escape
+from pathlib import Path
 from textwrap import indent, shorten
 from typing import Any
 
 from course_lib.errors import CourseError
 
-_INK = "color:var(--jp-content-font-color1, #1f2328);background:var(--jp-layout-color0, #ffffff)"
+INK = "color:var(--jp-content-font-color1, #1f2328);background:var(--jp-layout-color0, #ffffff)"
 _EDGE = "1px solid var(--jp-border-color1, #bdbdbd)"
 _CELL = f"text-align:left;vertical-align:top;white-space:normal;padding:4px 10px;border-bottom:{_EDGE}"
 _TEXT_WIDTH = 60
+STATIC = Path(__file__).parent / "static"
 
 
 class NothingToShowError(CourseError):
@@ -76,7 +79,7 @@ def table(rows: Sequence[Any], *, caption: str = "") -> Rendered:
         body.append(f'<tr><th scope="row" style="{_CELL}">{escape(first)}</th>{cells}</tr>')
     title = f'<caption style="text-align:left;font-weight:600;padding:4px 10px">{escape(caption)}</caption>'
     html = (
-        f'<table style="{_INK};border-collapse:collapse;margin:0">{title if caption else ""}'
+        f'<table style="{INK};border-collapse:collapse;margin:0">{title if caption else ""}'
         f"<thead><tr>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table>"
     )
     return Rendered(html, _text_table(plain, caption))
@@ -125,7 +128,7 @@ def show_messages(call: Any) -> Rendered:
     """
     pairs = _messages(call)
     text = "\n\n".join(f"{role}:\n{indent(words, '    ')}" for role, words in pairs)
-    block = f"border:{_EDGE};border-radius:6px;margin:6px 0;padding:6px 12px;{_INK}"
+    block = f"border:{_EDGE};border-radius:6px;margin:6px 0;padding:6px 12px;{INK}"
     pre = "white-space:pre-wrap;overflow-wrap:anywhere;margin:4px 0 0;color:inherit;background:transparent"
     pre += ";font-family:var(--jp-code-font-family, monospace);font-size:var(--jp-code-font-size, 13px)"
     html = "".join(
@@ -134,3 +137,42 @@ def show_messages(call: Any) -> Rendered:
         for role, words in pairs
     )
     return Rendered(html, text)
+
+
+# -- for the other labs ----------------------------------------------------------------------------------
+
+
+def paragraph(words: str) -> str:
+    """Return a paragraph as HTML."""
+    return f'<p style="{INK};max-width:80ch;line-height:1.5">{escape(words)}</p>'
+
+
+def status(words: str) -> str:
+    """Return a line as HTML that is read out when it changes."""
+    return f'<p role="status" aria-live="polite" style="{INK}">{escape(words)}</p>'
+
+
+def choice(label: str, options: Mapping[str, Any], value: Any, *, label_width: str) -> Any:
+    """Return a row of buttons, of which one is chosen: JupyterLab keeps the arrow keys for itself."""
+    import ipywidgets as widgets
+
+    return widgets.ToggleButtons(
+        description=label,
+        options=list(options.items()),
+        value=value,
+        tooltips=[f"{label}: {name}" for name in options],
+        style={"description_width": label_width, "button_width": "auto"},
+    )
+
+
+def front_end(name: str) -> tuple[str, str]:
+    """Return the script and the style sheet of an anywidget."""
+    script, style = (STATIC / f"{name}.{suffix}" for suffix in ("js", "css"))
+    return script.read_text(encoding="utf-8"), style.read_text(encoding="utf-8")
+
+
+def with_still(bundle: Any, *, text: str, html: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
+    """Add to a widget's bundle what viewers that run no widgets show: text, or that and HTML."""
+    data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
+    still = {"text/plain": text, "text/html": html or f"<pre>{escape(text)}</pre>"}
+    return {**data, **still}, metadata

@@ -1,20 +1,23 @@
 """A self-test on what the course takes for granted: signatures, modules, async. Nothing is graded or kept.
 
 Main path: self_test() shows a question at a time; a choice is answered with the reason; the end sums up.
-Source: ipywidgets 8. Choices are buttons because JupyterLab takes the arrow keys away from radio buttons.
+Source: static/questions.toml, for DSPy 3.4.1 and its DummyLM; a test runs every program. ipywidgets 8, with
+buttons for the choices because JupyterLab takes the arrow keys away from radio buttons.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from html import escape
 from typing import Any
 
-from course_lib.labs.questions import ASK, QUESTIONS, Question
+from course_lib.labs.reading import INK, STATIC, with_still
 
-_INK = "color:var(--jp-content-font-color1, #1f2328);background:var(--jp-layout-color0, #ffffff)"
+ASK = "What does this print?"
 _CODE = (
     "color:var(--jp-content-font-color1, #1f2328);background:var(--jp-layout-color2, #f2f4f6);"
     "font-family:var(--jp-code-font-family, monospace);font-size:var(--jp-code-font-size, 13px);"
@@ -24,6 +27,43 @@ _INTRO = (
     "Read a short program and choose what it prints. Your answers are not graded and are forgotten with the "
     "kernel; the first choice counts for the summary, and you may try the others to read why."
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One possible answer, and why it is right or wrong, told after it was chosen."""
+
+    text: str
+    reason: str
+    is_right: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A program to read, and what it might print; the right choice is what it does print."""
+
+    topic: str
+    code: str
+    choices: tuple[Choice, ...]
+    read: str
+    """Where to read about it: in the documentation or in this course."""
+
+    @property
+    def right(self) -> Choice:
+        """The choice that is true."""
+        return next(choice for choice in self.choices if choice.is_right)
+
+
+def _questions() -> Iterator[Question]:
+    for told in tomllib.loads((STATIC / "questions.toml").read_text(encoding="utf-8"))["question"]:
+        choices = (
+            Choice(text, reason, number == told["right"])
+            for number, (text, reason) in enumerate(told["choices"], 1)
+        )
+        yield Question(told["topic"], told["code"], tuple(choices), told["read"])
+
+
+QUESTIONS = tuple(_questions())
 
 
 def as_text(questions: Sequence[Question] = QUESTIONS) -> str:
@@ -130,9 +170,7 @@ def _widget_class() -> type[Any]:
 
         def _repr_mimebundle_(self, **options: Any) -> Any:
             """Add the test as text, for viewers that run no widgets."""
-            bundle = super()._repr_mimebundle_(**options)
-            text = as_text(self._questions)
-            return {**(bundle or {}), "text/plain": text, "text/html": f"<pre>{escape(text)}</pre>"}
+            return with_still(super()._repr_mimebundle_(**options), text=as_text(self._questions))
 
     return SelfTest
 
@@ -144,14 +182,14 @@ def _with_code(words: str) -> str:
 
 def _paragraph(words: str, *, is_strong: bool = False) -> str:
     weight = ";font-weight:600" if is_strong else ""
-    return f'<p role="status" style="{_INK};line-height:1.5;max-width:80ch{weight}">{_with_code(words)}</p>'
+    return f'<p role="status" style="{INK};line-height:1.5;max-width:80ch{weight}">{_with_code(words)}</p>'
 
 
 def _summary(words: str) -> str:
     lines = words.splitlines()
     paragraphs = "".join(_paragraph(line) for line in lines if not line.startswith("- "))
     items = "".join(f"<li>{escape(line[2:])}</li>" for line in lines if line.startswith("- "))
-    return f'{paragraphs}<ul style="{_INK};line-height:1.5">{items}</ul>' if items else paragraphs
+    return f'{paragraphs}<ul style="{INK};line-height:1.5">{items}</ul>' if items else paragraphs
 
 
 def self_test(questions: Sequence[Question] = QUESTIONS) -> Any:

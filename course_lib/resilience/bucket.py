@@ -1,6 +1,6 @@
 """A token bucket: a steady rate with a burst, fair in the order of arrival.
 
-Main path: await bucket.acquire(); acquire_blocking() in a thread; try_acquire() never waits.
+Main path: await bucket.acquire(); try_acquire() never waits.
 The bucket may go into debt: a caller takes its tokens at once and waits until the debt is paid. So each wait
 is computed once, nobody polls, and who came first goes first.
 """
@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from course_lib.resilience.deadline import Clock, Deadline, DeadlineExceeded
 
@@ -53,28 +51,16 @@ class TokenBucket:
         Raises:
             DeadlineExceeded: they will not be there before the current deadline; nothing was taken.
         """
-        with self._reserved(tokens) as wait_s:
-            await asyncio.sleep(wait_s)
-
-    def acquire_blocking(self, tokens: float = 1.0) -> None:
-        """Do as `acquire` does, in a thread that may wait."""
-        with self._reserved(tokens) as wait_s:
-            time.sleep(wait_s)
-
-    @contextmanager
-    def _reserved(self, tokens: float) -> Iterator[float]:
-        """Take the tokens, yield the seconds to wait for them; they go back if the wait is cut off."""
+        deadline = Deadline.current()
         with self._lock:
-            self._tokens = self._refilled() - tokens
-            wait_s = max(0.0, -self._tokens / self._rate_per_s)
-        try:
-            deadline = Deadline.current()
+            wait_s = max(0.0, (tokens - self._refilled()) / self._rate_per_s)
             if deadline and wait_s > deadline.remaining_s():
                 raise DeadlineExceeded(f"the rate limit asks for {wait_s:.3f} s, beyond the deadline")
-            yield wait_s
+            self._tokens -= tokens
+        try:
+            await asyncio.sleep(wait_s)
         except BaseException:
-            with self._lock:
-                self._tokens += tokens
+            self.charge(-tokens)  # who is cut off gives them back
             raise
 
     def _refilled(self) -> float:

@@ -18,7 +18,7 @@ Clock = Callable[[], float]
 
 
 class DeadlineExceeded(CourseError, TimeoutError):  # noqa: N818  (the field's word)
-    """The time in which an answer was due is over."""
+    """The time in which an answer is due is over, or will be before there can be one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +44,6 @@ class Deadline:
     def remaining_s(self) -> float:
         """Return the seconds left, 0 when the deadline has passed."""
         return max(0.0, self.at_s - self.clock())
-
-    def check(self) -> None:
-        """Do nothing while there is time left.
-
-        Raises:
-            DeadlineExceeded: the deadline has passed.
-        """
-        if self.remaining_s() == 0:
-            raise DeadlineExceeded(f"the deadline passed {self.clock() - self.at_s:.3f} s ago")
 
     @contextmanager
     def applied(self) -> Iterator[Deadline]:

@@ -2,13 +2,12 @@
 
 `running_redis()`: a Redis-protocol server (lesson 02, part 3)
 `running_postgres()`: a PostgreSQL (lesson 01, part 5)
-`Server`: what both return: `url`, `start()`, `stop()`, `kill()`, `close()`, `remove()`
+`Server`: what both return: `url`, `pid`, `folder`, `start()`, `stop()`, `kill()`, `close()`
 `RedisServerError`, `PostgresError`: the server cannot be started, stopped or reached
 `shown()`: an address without what could be a password
 
 Main path: running_redis() or running_postgres() -> a server with an address.
-Inside: server.py shares one among its users, instance.py starts and stops it,
-child.py and supervisor.py are the two sides of the process that ends it.
+Inside: server.py starts and stops one; child.py has the two sides of the process that ends it.
 """
 
 from course_lib.services.postgres import PostgresError, running_postgres

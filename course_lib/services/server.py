@@ -1,63 +1,103 @@
-"""A server as its users hold it: all users in a process share one, which ends with the last of them.
+"""A server of this process, in a folder of its own: what Redis, PostgreSQL and later ones have in common.
 
-Main path: share(kind, folder, settings) -> Server, for redis.py and postgres.py.
+Main path: share(kind, folder) -> Server; a subclass names its program, socket and signals.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
+import json
 import os
+import pwd
 import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
 import threading
+import time
 from pathlib import Path
-from typing import Any, Self
+from typing import ClassVar, Self
+from urllib.parse import quote
 
-from course_lib.services import supervisor
-from course_lib.services.instance import Instance
+from course_lib.errors import CourseError
+from course_lib.services import child
 
+_START_S = 60.0
+_LOOK_EVERY_S = 0.005
+_LONGEST_SOCKET = 100  # of the 104 to 108 bytes that the systems allow
+_PREFIX = "course-server-"
 _ADDRESS = re.compile(
     r"(?:(?:rediss?|postgres(?:ql)?)://(?:[^@/?#]*@)?"
     r"(?P<host>(?:[\w.-]+|\[[\da-fA-F:.]+\])(?::\d{1,5})?(?:/[\w-]*)?)"
     r"|unix://(?:[^@/?#]*@)?(?P<path>/[^?#@]*))(?:\?.*)?"
 )
 
-_lock = threading.RLock()
-_instances: dict[tuple[int, type[Instance], Path | None], Instance] = {}
-"""By owner, kind, and folder if one was named; a forked copy finds none of its own."""
+
+class ServerError(CourseError):
+    """A server cannot be started, stopped or reached."""
 
 
 class Server:
-    """A running server; close it, or use it in a `with`, to say that you are done with it."""
+    """A server; at most one process of it runs at a time, and ends with the process that started it.
 
-    def __init__(self, kind: type[Instance], instance: Instance | None, chosen: str = "") -> None:
-        self._kind = kind
-        self._instance = instance
+    One in a folder that was named can be used in a `with`, and ends there. The one that all callers share,
+    which has no such folder, runs on until the process ends.
+    """
+
+    name: ClassVar[str]
+    variable: ClassVar[str]  # of the environment, which names a server to use instead
+    error: ClassVar[type[ServerError]]
+    socket: ClassVar[str]  # below the folder
+    url_form: ClassVar[str]  # with {folder} in it
+    chosen_form: ClassVar[str]  # of the address in `variable`
+    probe: ClassVar[bytes]  # what to send to it
+    ready: ClassVar[bytes]  # how its answer begins when it is ready
+    stop_signals: ClassVar[tuple[signal.Signals, ...]] = ()  # politest first; SIGKILL follows
+    leftover: ClassVar[str] = ""  # what it writes when workers of a killed one are not gone yet: try again
+    refuses_root: ClassVar[bool] = False
+
+    def __init__(self, parent: Path | None, *, chosen: str = "") -> None:
+        self.account = pwd.getpwnam("nobody") if self.refuses_root and os.geteuid() == 0 else None
         self._chosen = chosen
-        self._is_user = False
+        self._parent = parent
+        self._owner = os.getpid()
+        self._pid = 0
+        self._child: child.Child | None = None
+        self.folder = Path() if chosen else self._new_folder()
+        """Where its files are; of no use for a server that the environment names."""
+
+    def commands(self) -> list[list[str]]:
+        """Prepare the folder, and return what to run there: perhaps a set-up, then the server."""
+        raise NotImplementedError
+
+    @staticmethod
+    def ping(url: str) -> None:
+        """Raise whatever the client library raises when a server at this address does not answer."""
+        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        if self._parent and self._owner == os.getpid():
+            self.close()
 
     def __repr__(self) -> str:
-        return f"Server({str(self.folder) if self.folder else shown(self.url)!r})"
+        return f"Server({shown(self._chosen) if self._chosen else str(self.folder)!r})"
 
     @property
     def url(self) -> str:
         """The address that its client library takes; it may hold a password, so print the server instead."""
-        return self._instance.url if self._instance else self._chosen
-
-    @property
-    def folder(self) -> Path | None:
-        """Where its files are; None for a server that the environment names."""
-        return self._instance.folder if self._instance else None
+        return self._chosen or self.url_form.format(folder=quote(str(self.folder)))
 
     @property
     def pid(self) -> int:
         """The server's process number; 0 when it does not run, or is not ours."""
-        return self._instance.pid if self._instance and self._instance.is_running() else 0
+        return self._pid if self._child is not None and self._child.is_running() else 0
 
     def start(self) -> None:
         """Start the server if it does not run: again after stop() or kill(), under the same url.
@@ -65,81 +105,171 @@ class Server:
         Raises:
             ServerError: it cannot start; the message ends with what it wrote.
         """
-        if self._instance is None:
-            self._kind.check(self.url)
-            return
         with _lock:
-            instance = self._own()
-            if not self._is_user:
-                self._is_user = True
-                instance.users += 1
-            instance.start()
+            if self._goes_on():
+                return
+            self.stop()
+            _started.add(self)
+            if not self.folder.exists():
+                self.folder = self._new_folder()
+            try:
+                self._launch_until_ready()
+            except BaseException:
+                self.stop()
+                raise
 
     def stop(self) -> None:
-        """Stop the server now, for all its users, and wait until it has ended."""
-        with _lock:
-            self._own().stop()
+        """Stop the server now, for all its users, and wait until it has ended; its files stay."""
+        self._end(child.STOP)
 
     def kill(self) -> None:
         """End the server at once, as a crash would."""
-        with _lock:
-            self._own().stop(supervisor.KILL)
-
-    def remove(self) -> None:
-        """Stop the server and delete its files; start() makes them anew."""
-        with _lock:
-            self._own().remove()
+        self._end(child.KILL)
 
     def close(self) -> None:
-        """Give the server up; it is removed when its last user in this process has done so."""
+        """End the server, for all its users, and delete its files; start() makes them anew."""
+        self.stop()
+        _started.discard(self)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self._parent:
+            with contextlib.suppress(OSError):  # somebody else's files are in it
+                self._parent.rmdir()
+
+    def _end(self, word: bytes) -> None:
+        """End server and supervisor, if they run and are ours."""
+        if self._chosen or self._owner != os.getpid():
+            whose = f"is named by {self.variable}" if self._chosen else f"belongs to process {self._owner}"
+            raise self.error(f"this server {whose}: whoever started it can stop it, or start it again")
         with _lock:
-            instance = self._instance
-            if instance is None or not self._is_user or instance.owner != os.getpid():
-                return
-            self._is_user = False
-            instance.users -= 1
-            if instance.users == 0:
-                instance.remove()
+            ending, self._child, self._pid = self._child, None, 0
+            if ending is not None:
+                ending.stop(word)
 
-    def _own(self) -> Instance:
-        instance = self._instance
-        if instance is None or instance.owner != os.getpid():
-            whose = (
-                f"belongs to process {instance.owner}" if instance else f"is named by {self._kind.variable}"
-            )
-            raise self._kind.error(f"this server {whose}: whoever started it can stop it, or start it again")
-        return instance
+    def _goes_on(self) -> bool:
+        """Let a paused server go on; return whether it runs and answers."""
+        pid = self.pid
+        if pid == 0:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+        return (self.folder / self.socket).exists() and self._answers()
+
+    def _launch_until_ready(self) -> None:
+        give_up_at = time.monotonic() + _START_S
+        while not self._launch():
+            problem = self._why_not()
+            if not self.leftover or self.leftover not in problem or time.monotonic() > give_up_at:
+                raise self.error(problem)
+
+    def _launch(self) -> bool:
+        """Start the supervisor; return whether the server is ready, and has not ended."""
+        task = {
+            "owner": os.getpid(),
+            "commands": self.commands(),
+            "user": self.account and self.account.pw_uid,
+            "group": self.account and self.account.pw_gid,
+            "stop": self.stop_signals,
+            "folder": str(self.folder),
+        }
+        command = [sys.executable, "-I", "-S", child.__file__, json.dumps(task)]
+        with (self.folder / "log").open("ab") as log:
+            self._child = child.Child(command, stdout=subprocess.PIPE, stderr=log, cwd="/")
+        assert self._child.process.stdout is not None
+        with self._child.process.stdout as line:
+            self._pid = int(line.readline() or 0)
+        return self._pid > 0 and self._answers(self.ready)
+
+    def _answers(self, start: bytes = b"") -> bool:
+        """Return whether the server answers, and in this way, before it ends; a slow one is waited for."""
+        assert self._child is not None
+        give_up_at = time.monotonic() + _START_S
+        while time.monotonic() < give_up_at and not self._child.ends_within(_LOOK_EVERY_S):
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as line:
+                line.settimeout(1.0)
+                line.connect(str(self.folder / self.socket))
+                line.sendall(self.probe)
+                answer = line.recv(16)
+                if answer and answer.startswith(start):
+                    return True
+        return False
+
+    def _why_not(self) -> str:
+        assert self._child is not None
+        if not self._child.ends_within(1.0):
+            return f"{self.name} in {self.folder} is not ready after {_START_S:.0f} s"
+        lines = (self.folder / "log").read_text(errors="replace").strip().splitlines()[-4:]
+        wrote = " | ".join(lines) or "nothing"
+        return f"{self.name} ended with code {self._child.process.returncode}; it wrote: {wrote}"
+
+    def _new_folder(self) -> Path:
+        """Make a private folder: where it was asked for, else in the temporary folder or one that will do."""
+        problems = []
+        for parent in [self._parent] if self._parent else [Path(tempfile.gettempdir()), Path("/tmp")]:  # noqa: S108
+            try:
+                return self._folder_in(parent)
+            except (OSError, ServerError) as error:
+                problems.append(f"{parent}: {getattr(error, 'strerror', error)}")
+        raise self.error(
+            f"there is no place for {self.name} ({'; '.join(problems)}); "
+            "set TMPDIR to a folder with a short name where you can write"
+        )
+
+    def _folder_in(self, parent: Path) -> Path:
+        if len(os.fsencode(parent / _PREFIX / "12345678" / self.socket)) > _LONGEST_SOCKET:
+            raise self.error("its name is too long for a socket")
+        parent.mkdir(parents=True, exist_ok=True)
+        if self.account and not is_open(parent):
+            raise self.error(f"{self.account.pw_name}, who runs the server, cannot enter it")
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        folder.chmod(0o711 if self.account else 0o700)  # that account gets through to its own in there
+        return folder
 
 
-def share(kind: type[Instance], folder: Path | None, settings: dict[str, Any]) -> Server:
-    """Return a user's handle of this process's server, started if need be, or of the one that was chosen.
+_lock = threading.RLock()
+_started: set[Server] = set()
+_shared: dict[type[Server], Server] = {}
 
-    Args:
-        kind: of server.
-        folder: where to have one apart from the one that everybody shares, which None is.
-        settings: of the server; its users have to agree on them.
 
-    Raises:
-        ServerError: there is none, with what to do.
-    """
+def share(kind: type[Server], folder: Path | None = None) -> Server:
+    """Return this process's server, or one for a named folder, started; or the one that was chosen."""
     chosen = os.environ.get(kind.variable, "")
     if chosen and folder is None:
-        server = Server(kind, None, chosen)
-        server.start()
-        return server
+        _check(kind, chosen)
+        return kind(None, chosen=chosen)
     with _lock:
-        key = os.getpid(), kind, folder and folder.absolute()
-        instance = _instances.get(key) or _instances.setdefault(key, kind(key[2], settings))
-        if instance.users and instance.settings != settings:
-            raise kind.error(f"it runs with {instance.settings}; name a folder to get one of your own")
-        instance.settings = settings
-        server = Server(kind, instance)
+        if folder is None and kind in _shared:
+            _shared[kind].start()
+            return _shared[kind]
+        server = kind(folder and folder.absolute())
         try:
             server.start()
         except BaseException:
             server.close()
             raise
+        if folder is None:
+            _shared[kind] = server
         return server
+
+
+def _check(kind: type[Server], url: str) -> None:
+    """Make sure that a chosen server answers; only such words are told of an error as hold no password."""
+    try:
+        kind.ping(url)
+    except Exception as error:  # border: each library has errors of its own
+        problem = type(error).__name__
+        if isinstance(error, (ValueError, TypeError)) or not _ADDRESS.fullmatch(url):
+            problem = f"it is not of the form {kind.chosen_form}"
+        elif problem == "OperationalError":  # of libpq, with host and port
+            problem = str(error).partition("\n")[0]
+        raise kind.error(
+            f"the server that {kind.variable} names ({shown(url)}) does not answer: {problem}; "
+            f"correct {kind.variable}, or unset it to use the course's own"
+        ) from None
+
+
+def is_open(path: Path) -> bool:
+    """Return whether every user may run this program, or enter this folder."""
+    return all(place.stat().st_mode & 0o001 for place in (path.resolve(), *path.resolve().parents))
 
 
 def shown(url: str) -> str:
@@ -152,16 +282,18 @@ def shown(url: str) -> str:
     return (found["host"] or found["path"]) if found else "an address that cannot be read"
 
 
-@atexit.register
-def _remove_all() -> None:
-    for instance in _instances.values():
-        if instance.owner == os.getpid():
-            instance.remove()
+def close_all() -> None:
+    """End all servers of this process; done when it ends."""
+    for server in list(_started):
+        server.close()
 
 
 def _after_fork() -> None:
     global _lock
     _lock = threading.RLock()  # another thread may have held it when this process was forked
+    _started.clear()  # these are its parent's
+    _shared.clear()
 
 
+atexit.register(close_all)
 os.register_at_fork(after_in_child=_after_fork)

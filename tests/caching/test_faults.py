@@ -12,7 +12,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import dspy
@@ -22,7 +22,7 @@ from dspy.lm15 import Message, Request, Response, TextPart, Usage
 
 from course_lib.caching import TieredCache, keys, scope
 from course_lib.caching.single_flight import run_blocking
-from course_lib.services.redis import Server, running_redis
+from course_lib.services import Server
 from tests.caching.front_parts import until
 
 QUESTIONS = 60
@@ -103,11 +103,11 @@ async def immediately(call: Callable[[str], Any], question: str) -> Any:
 
 
 @pytest.fixture
-def full_server(short_folder, monkeypatch) -> Iterator[Server]:
+def full_server(own_redis) -> Server:
     """A small server that refuses writes when it is full."""
-    monkeypatch.delenv("REDIS_URL", raising=False)
-    with running_redis(short_folder / "full", max_bytes=4 * 1024 * 1024, policy="noeviction") as server:
-        yield server
+    with redis.Redis.from_url(own_redis.url) as client:
+        client.config_set("maxmemory", 4 * 1024 * 1024, "maxmemory-policy", "noeviction")
+    return own_redis
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from course_lib import lm
 from course_lib.caching import TieredCache
 from course_lib.caching.lease import Leases, _Lease
 from course_lib.caching.redis_tier import RedisTier
-from course_lib.services.redis import Server
+from course_lib.services import Server
 from tests.caching.front_parts import begin, caching, second_process, slow_model, until
 
 

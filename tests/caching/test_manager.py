@@ -8,7 +8,7 @@ from dspy.utils.callback import BaseCallback
 
 from course_lib import lm
 from course_lib.caching import CacheManager, CacheMisuseError, scope
-from course_lib.services import RedisServerError, running_redis
+from course_lib.services import RedisServerError
 
 predict = dspy.Predict("question -> answer")
 
@@ -84,27 +84,13 @@ def test_a_whole_program_on_it(model, redis_url):
     assert lm.ledger().requests == 6
 
 
-def test_a_server_of_its_own_is_started_and_let_go(monkeypatch):
+def test_a_server_is_started_for_it(monkeypatch):
     monkeypatch.delenv("REDIS_URL", raising=False)
 
     with CacheManager() as manager:
         assert manager.cache.shared.last_error == ""
         manager.cache.put({"question": 1}, {"answer": 2})
         assert manager.cache.stats().last_errors == ()
-        pid = manager._server.pid
-
-    assert pid
-    assert manager._server is None
-
-
-def test_a_wrong_option_leaves_no_server_behind(monkeypatch):
-    monkeypatch.delenv("REDIS_URL", raising=False)
-    with running_redis() as server:
-        users = server._instance.users
-        with pytest.raises(TypeError):
-            CacheManager(colour="red")
-
-        assert server._instance.users == users
 
 
 def test_a_malformed_address_is_refused_by_name():

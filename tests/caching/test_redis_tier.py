@@ -16,7 +16,7 @@ import redis
 
 from course_lib.caching.redis_tier import RedisTier
 from course_lib.caching.wire import NotOurs, decode, encode
-from course_lib.services.redis import RedisServerError, Server, running_redis
+from course_lib.services import RedisServerError, Server
 
 DEADLINE_S = 0.1
 SECRET = "hunter2"
@@ -85,12 +85,10 @@ def test_a_pause_costs_one_deadline_and_no_answer_comes_late_to_the_wrong_questi
     assert [tier.get(key) for key in "abab"] == [b"v", b"w", b"v", b"w"]
 
 
-def test_a_full_server_refuses_writes_and_is_read_all_the_same(short_folder):
-    size = 4 * 2**20
-    with (
-        running_redis(short_folder / "s", max_bytes=size, policy="noeviction") as server,
-        closing(RedisTier(server.url, first_wait_s=0.02)) as tier,
-    ):
+def test_a_full_server_refuses_writes_and_is_read_all_the_same(own_redis):
+    with redis.Redis.from_url(own_redis.url) as client:
+        client.config_set("maxmemory", 4 * 2**20, "maxmemory-policy", "noeviction")
+    with closing(RedisTier(own_redis.url, first_wait_s=0.02)) as tier:
         number = next(n for n in range(99) if not tier.put(str(n), b"v" * 100_000, ttl_s=60))
 
         assert "refuses writes: command not allowed when used memory" in tier.last_error

@@ -33,13 +33,6 @@ def test_every_signature_is_answered_from_its_own_sample(signature):
     assert not signature.startswith("citations") or "citations = ['return-policy']" in picture.outcome
 
 
-def test_an_own_signature_is_asked_with_an_own_text():
-    picture = look(OWN, "XML", own="mail -> is_angry: bool", text="This is the third lamp that broke!")
-
-    assert picture.is_read
-    assert "third lamp" in picture.calls[0].messages[-1]["content"]
-
-
 def test_a_fallback_is_in_the_picture_as_a_second_request():
     lm.profile("nofield", missing_field_rate=1.0)
     picture = look("flat: sort a ticket", "Chat", "sim-large@nofield")
@@ -65,21 +58,23 @@ def test_an_unknown_choice_lists_the_known_ones(choice):
         adapter_xray.xray(*choice)
 
 
-def test_text_from_the_model_is_no_markup():
-    picture = look(OWN, "Chat", own="mail -> excerpt", text="<script>alert(1)</script>")
+def test_an_own_signature_is_asked_with_an_own_text_which_is_no_markup():
+    picture = look(OWN, "XML", own="mail -> is_angry: bool", text="<script>third lamp</script>")
     shown = side_by_side(picture, picture)
 
+    assert picture.is_read
+    assert "third lamp" in picture.calls[0].messages[-1]["content"]
     assert "<script>" not in shown.html
     assert "&lt;script&gt;" in shown.html
     assert "<script>" in shown.text
 
 
 def test_the_lab_opens_with_a_first_look_and_has_a_text_for_viewers_without_widgets(lab):
-    bundle = lab._repr_mimebundle_()
+    data, _ = lab._repr_mimebundle_()
 
-    assert "== Chat" in bundle["text/plain"]
-    assert "== JSON" in bundle["text/plain"]
-    assert bundle["text/html"].startswith("<pre>")
+    assert "== Chat" in data["text/plain"]
+    assert "== JSON" in data["text/plain"]
+    assert data["text/html"].startswith("<pre>")
     assert 'role="status"' in lab._status.value
     assert "ChatAdapter, left" in lab._out.value
 
@@ -87,6 +82,7 @@ def test_the_lab_opens_with_a_first_look_and_has_a_text_for_viewers_without_widg
 def test_the_button_looks_again_through_what_is_chosen_now(lab):
     lab.left.value, lab.right.value = "Custom", "XML"
     lab.signature.value = "nested: read a ticket"
+    assert lab.text.value == adapter_xray.sample("nested: read a ticket")
     lab.button.click()
 
     assert "CustomAdapter, left" in lab._out.value
@@ -95,24 +91,13 @@ def test_the_button_looks_again_through_what_is_chosen_now(lab):
     assert lab.button.disabled is False
 
 
-def test_the_sample_follows_the_signature_but_a_text_of_ones_own_stays(lab):
-    lab.signature.value = "flat: sort a ticket"
-    lab.text.value = adapter_xray.sample("flat: sort a ticket")
-    lab.signature.value = "citations: answer from articles"
-    assert lab.text.value == adapter_xray.sample("citations: answer from articles")
-
-    lab.text.value = "My own."
-    lab.signature.value = OWN
-    assert lab.text.value == "My own."
-    assert lab.own.layout.display == ""
-    assert lab.text.layout.display != "none"
-
-
-def test_a_bad_own_signature_is_told_in_the_lab_and_the_last_picture_stays(lab):
-    before = lab._out.value
+def test_a_text_of_ones_own_stays_and_a_bad_signature_leaves_the_last_picture(lab):
+    lab.text.value, before = "My own.", lab._out.value
     lab.signature.value, lab.own.value = OWN, "->"
     lab.button.click()
 
+    assert lab.text.value == "My own."
+    assert lab.own.layout.display == ""
     assert "needs an input and an output" in lab._status.value
     assert lab._out.value == before
     assert lab.button.disabled is False

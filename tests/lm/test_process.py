@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import httpx
@@ -18,6 +17,7 @@ import pytest
 from course_lib import lm
 from course_lib.lm import client, process
 from course_lib.lm.process import EndpointError
+from tests.services.processes import happens
 
 START = "from course_lib import lm; print(lm.url(), flush=True); "
 
@@ -41,21 +41,21 @@ def is_up(url: str) -> bool:
         return False
 
 
-def is_down_within(url: str, limit_s: float) -> bool:
-    deadline_s = time.monotonic() + limit_s
-    while time.monotonic() < deadline_s:
-        if not is_up(url):
-            return True
-        time.sleep(0.02)
-    return False
+READ_ON = "import sys; sys.stdin.read()"
+FORK = "import os, time; pid = os.fork(); pid and print(pid, flush=True); time.sleep(60)"
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, None], ids=["SIGKILL", "SIGTERM", "at exit"])
-def test_the_endpoint_ends_with_its_parent(how: signal.Signals | None) -> None:
-    with run(START + "import sys; sys.stdin.read()") as parent:
+@pytest.mark.parametrize(
+    ("then", "how"),
+    [(READ_ON, signal.SIGKILL), (READ_ON, signal.SIGTERM), (READ_ON, None), (FORK, signal.SIGKILL)],
+    ids=["SIGKILL", "SIGTERM", "at exit", "fork lives on"],
+)
+def test_the_endpoint_ends_with_its_parent(then: str, how: signal.Signals | None) -> None:
+    with run(START + then) as parent:
         assert parent.stdout
         assert parent.stdin
         url = parent.stdout.readline().strip()
+        fork = int(parent.stdout.readline()) if then == FORK else None
         assert is_up(url)
 
         if how is None:
@@ -63,20 +63,9 @@ def test_the_endpoint_ends_with_its_parent(how: signal.Signals | None) -> None:
         else:
             parent.send_signal(how)
 
-        assert is_down_within(url, 3)
-
-
-def test_a_forked_copy_of_the_parent_does_not_keep_the_endpoint_alive() -> None:
-    fork = "import os, time; pid = os.fork(); pid and print(pid, flush=True); time.sleep(60)"
-    with run(START + fork) as parent:
-        assert parent.stdout
-        url, forked = parent.stdout.readline().strip(), int(parent.stdout.readline())
-        assert is_up(url)
-
-        parent.kill()
-
-        assert is_down_within(url, 3)
-        os.kill(forked, signal.SIGKILL)
+        assert happens(lambda: not is_up(url))
+        if fork:
+            os.kill(fork, signal.SIGKILL)
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")  # Python 3.12 and later
@@ -93,12 +82,6 @@ def test_a_forked_copy_uses_the_endpoint_and_does_not_end_it() -> None:
 
     assert status == 0
     assert is_up(url)
-
-
-def test_there_is_one_endpoint_per_process_and_one_key() -> None:
-    assert lm.url() == lm.url()
-    assert lm.key() == lm.key()
-    assert lm.key().startswith("course-")
 
 
 def test_an_endpoint_that_died_is_replaced_on_the_same_port_with_the_same_profiles(

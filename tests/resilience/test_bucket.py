@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 import pytest
 
@@ -27,53 +26,56 @@ def test_a_burst_up_to_the_capacity_then_the_rate(clock):
     assert burst(bucket) == 5
 
 
-def test_waits_are_computed_and_grow_with_the_line(clock):
+def test_waits_grow_with_the_debt(clock):
     bucket = TokenBucket(2, 1, clock=clock)
-    with contextlib.ExitStack() as line:
-        waits = [line.enter_context(bucket._reserved(1)) for _ in range(4)]
+    assert bucket.wait_s() == 0
 
-    assert waits == [0, 0.5, 1, 1.5]
+    bucket.charge(3)
+
+    assert bucket.wait_s() == 1.5
+    clock.advance(1)
+    assert bucket.wait_s() == 0.5
     assert not bucket.try_acquire(), "those who wait have taken theirs"
 
 
-def test_a_request_larger_than_the_capacity_waits_and_passes(clock):
-    with TokenBucket(100, 10, clock=clock)._reserved(210) as wait_s:
-        assert wait_s == 2
+def test_tasks_pass_in_the_order_in_which_they_came_also_with_more_than_the_capacity():
+    bucket, passed = TokenBucket(1000, 1), []
+
+    async def ask(number: int) -> None:
+        await bucket.acquire(2)
+        passed.append(number)
+
+    async def main() -> None:
+        await asyncio.gather(*(ask(number) for number in range(4)))
+
+    asyncio.run(main())
+    assert passed == [0, 1, 2, 3]
 
 
-def test_who_is_cancelled_gives_the_tokens_back():
-    bucket = TokenBucket(0.001, 1)
+def test_who_is_cancelled_gives_the_tokens_back(clock):
+    bucket = TokenBucket(0.001, 1, clock=clock)
 
     async def main() -> None:
         await bucket.acquire()
         waiting = asyncio.create_task(bucket.acquire(1))
         await asyncio.sleep(0)
+        assert bucket.wait_s() == 2000
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
 
     asyncio.run(main())
-    assert bucket._tokens == pytest.approx(0, abs=0.01)
+    assert bucket.wait_s() == 1000
 
 
-@pytest.mark.parametrize("how", ["async", "blocking"])
-def test_a_wait_beyond_the_deadline_is_refused_at_once(clock, how):
+def test_a_wait_beyond_the_deadline_is_refused_at_once(clock):
     bucket = TokenBucket(1, 1, clock=clock)
     assert bucket.try_acquire()
 
     with Deadline.after(0.5, clock=clock).applied(), pytest.raises(DeadlineExceeded):
-        asyncio.run(bucket.acquire()) if how == "async" else bucket.acquire_blocking()
+        asyncio.run(bucket.acquire())
 
     clock.advance(1)
     assert bucket.try_acquire(), "nothing was taken"
-
-
-def test_both_forms_wait_and_pass():
-    bucket = TokenBucket(1000, 1)
-
-    bucket.acquire_blocking(2)
-    asyncio.run(bucket.acquire(2))
-
-    assert bucket._tokens <= 1
 
 
 @pytest.mark.parametrize(("rate_per_s", "capacity"), [(0, 1), (1, 0), (-1, 1)])

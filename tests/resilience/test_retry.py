@@ -124,12 +124,3 @@ def test_waits_double_up_to_the_longest_and_lose_up_to_half_at_random():
 
     assert all(full / 2 <= wait <= full for wait, full in zip(waits, [1, 2, 4, 5, 5, 5], strict=True))
     assert waits != again
-
-
-def test_an_async_function_stays_one_and_both_keep_their_names():
-    async def ask() -> None: ...
-
-    decorated = retry(is_retryable=is_oserror)(ask)
-
-    assert asyncio.iscoroutinefunction(decorated)
-    assert decorated.__name__ == "ask"

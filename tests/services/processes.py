@@ -45,8 +45,13 @@ class User:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
+        self.pid = 0
+        self.folder = Path()
+
+    def wait_until_up(self) -> None:
         self.pid = int(self.line() or 0)
         self.folder = Path(self.line())
+        assert self.pid, f"no server came up; code {self.process.wait()}"
 
     def line(self) -> str:
         assert self.process.stdout
@@ -63,7 +68,12 @@ class User:
 
 @contextmanager
 def user_of(
-    kind: str, then: str = "", *, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+    kind: str,
+    then: str = "",
+    *,
+    env: Mapping[str, str] | None = None,
+    prefix: Sequence[str] = (),
+    is_up: bool = True,
 ) -> Iterator[User]:
     """Run a Python that starts a server, does `then` and waits for the end of its input."""
     code = f"{_USER.format(kind=kind)}{then}\nsys.stdin.read()"
@@ -77,6 +87,7 @@ def user_of(
         env={**os.environ, **(env or {})},
     ) as process:
         user = User(process)
-        assert user.pid, f"no server came up; code {process.wait()}"
+        if is_up:
+            user.wait_until_up()
         yield user
         process.kill()

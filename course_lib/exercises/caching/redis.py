@@ -20,7 +20,7 @@ from course_lib import lm
 from course_lib.exercises.engine.checks import expect, expect_equal, without_error
 from course_lib.exercises.engine.registry import Exercise, stub_methods
 from course_lib.exercises.engine.seen import counted, expect_requests, in_another_process, under_dspy
-from course_lib.services.redis import Server, running_redis
+from course_lib.services import Server, running_redis
 
 CacheClass = Callable[..., Any]
 QUESTION = "How long does shipping to Norway take? (exercise 2.3)"

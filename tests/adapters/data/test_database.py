@@ -20,7 +20,7 @@ from course_lib.adapters.data.connections import Connection, DatabaseGone, url_f
 from course_lib.adapters.data.database import DatabaseAdapter, DatabaseError
 from course_lib.adapters.data.desk_tables import READABLE, load_desk
 from course_lib.adapters.tools.limits import ToolRefused
-from course_lib.services.postgres import Server
+from course_lib.services import Server
 
 TICKET = {"ticket": "My parcel to Ghent is lost"}
 

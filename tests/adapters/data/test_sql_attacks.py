@@ -20,7 +20,7 @@ from course_lib.adapters.data.connections import url_for
 from course_lib.adapters.data.database import DatabaseAdapter
 from course_lib.adapters.data.selects import LONGEST, one_select
 from course_lib.adapters.tools.limits import ToolRefused
-from course_lib.services.postgres import Server
+from course_lib.services import Server
 
 TABLES = ("orders", "customers")
 
