@@ -42,9 +42,10 @@ class Built:
         )
 
     @property
-    def text(self) -> str:
-        """The whole file."""
-        return notebooks.text_of(self.notebook)
+    def differs(self) -> bool:
+        """Whether the file is missing or has another text, were it only in its line ends."""
+        text = notebooks.text_of(self.notebook).encode()
+        return not self.path.exists() or self.path.read_bytes() != text
 
 
 def registered() -> list[str]:
@@ -72,14 +73,12 @@ def build(
         StrayNotebookError: a notebook stands where no lesson put it; nothing was written.
     """
     wanted = plan(root, known=known)
-    if execute:
-        wanted = [
-            _executed(each) if each.is_stale or (fresh and each.digest is not None) else each
-            for each in wanted
-        ]
-    changed = [each for each in wanted if _text_at(each.path) != each.text]
+    for each in wanted if execute else []:
+        if each.is_stale or (fresh and each.digest is not None):
+            _execute(each)
+    changed = [each for each in wanted if each.differs]
     for each in changed:
-        write_whole(each.path, each.text)
+        write_whole(each.path, notebooks.text_of(each.notebook))
     return [each.path for each in changed]
 
 
@@ -90,8 +89,7 @@ def check(root: Path = ROOT, *, known: Collection[str] | None = None) -> list[Pa
         BrokenLessonError: a lesson's source is wrong.
         StrayNotebookError: a notebook stands where no lesson put it.
     """
-    wanted = plan(root, known=known)
-    return [each.path for each in wanted if _text_at(each.path) != each.text or each.is_stale]
+    return [each.path for each in plan(root, known=known) if each.differs or each.is_stale]
 
 
 def plan(root: Path = ROOT, *, known: Collection[str] | None = None) -> list[Built]:
@@ -105,45 +103,32 @@ def plan(root: Path = ROOT, *, known: Collection[str] | None = None) -> list[Bui
 
 def _pair(lesson: Lesson, root: Path, digest: str) -> list[Built]:
     file = f"{lesson.name}.ipynb"
-    solution = root / "solutions" / file
+    solution, solved = root / "solutions" / file, notebooks.solved(lesson)
+    before = _read(solution)
+    if before is not None and notebooks.code_of(before) == notebooks.code_of(solved):
+        notebooks.take_outputs(solved, before)
     return [
         Built(root / "notebooks" / file, notebooks.learner(lesson), digest=None),
-        Built(solution, _with_outputs(notebooks.solved(lesson), solution), digest),
+        Built(solution, solved, digest),
     ]
 
 
-def _with_outputs(new: Notebook, path: Path) -> Notebook:
-    """Return the notebook with the outputs of the file at `path`, if that has the same code."""
-    old = _read(path)
-    if old is None or notebooks.code_of(old) != notebooks.code_of(new):
-        return new
-    return notebooks.take_outputs(new, old)
-
-
 def _read(path: Path) -> Notebook | None:
+    """Return the notebook in a file, None where there is none or it is damaged."""
+    damages = (AttributeError, KeyError, TypeError, nbformat.ValidationError, nbformat.reader.NotJSONError)
     try:
         found: Any = nbformat.reads(path.read_text("utf-8"), as_version=4)
         nbformat.validate(found)
-    except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError, nbformat.ValidationError):
-        return None  # missing or damaged: built anew
-    except (AttributeError, KeyError, TypeError, nbformat.reader.NotJSONError):
-        return None  # JSON, but no notebook
+    except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError, *damages):
+        return None
     return found
 
 
-def _executed(built: Built) -> Built:
+def _execute(built: Built) -> None:
     from course_lib.authoring.execution import execute  # nbclient: only a build that runs needs it
 
-    done = execute(built.notebook, name=built.path.name)
-    done.metadata[notebooks.DIGEST] = built.digest
-    return Built(built.path, done, built.digest)
-
-
-def _text_at(path: Path) -> str | None:
-    try:
-        return path.read_bytes().decode("utf-8")  # bytes, so that a changed line end is seen
-    except (FileNotFoundError, UnicodeDecodeError):
-        return None
+    notebooks.take_outputs(built.notebook, execute(built.notebook, name=built.path.name))
+    built.notebook.metadata[notebooks.DIGEST] = built.digest
 
 
 def _refuse_strays(root: Path, wanted: list[Built]) -> None:

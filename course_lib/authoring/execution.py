@@ -15,6 +15,7 @@ from typing import Any
 from unittest import mock
 
 from course_lib.authoring.errors import FailedNotebookError
+from course_lib.authoring.isolation import isolated
 from course_lib.authoring.kernel import NAME, install
 from course_lib.authoring.notebook import Notebook
 from course_lib.paths import ROOT
@@ -22,8 +23,6 @@ from course_lib.paths import ROOT
 CELL_DEADLINE_S = 300
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 WIDGET_TEXT = "(interactive: run this cell to use it)"
-PLACES = {"COURSE_WORK": "", "DSPY_CACHEDIR": "dspy_cache", "IPYTHONDIR": "ipython"}
-"""Where a run keeps progress and caches, below a folder of its own."""
 ADDRESS = re.compile(r"\bat 0x[0-9a-f]{6,}")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 CELL_FILE = re.compile(r"\S*ipykernel_\d+/\d+\.py")
@@ -42,8 +41,8 @@ def execute(notebook: Notebook, *, name: str) -> Notebook:
 
     install()
     with tempfile.TemporaryDirectory(prefix="course-build-") as scratch, mock.patch.dict(os.environ):
-        for variable, place in PLACES.items():  # for kernels and servers that are started meanwhile
-            os.environ[variable] = str(Path(scratch) / place)
+        os.environ |= isolated(Path(scratch))  # for kernels and servers that are started meanwhile
+        os.environ["COURSE_WORK"] = scratch
         make_copies()
         client = NotebookClient(
             notebook.copy(),
@@ -67,13 +66,8 @@ def execute(notebook: Notebook, *, name: str) -> Notebook:
 
 def _places(scratch: Path) -> dict[str, str]:
     """Return the folders of this machine with their plain names, the innermost first."""
-    named = {
-        scratch.resolve(): "work",
-        scratch: "work",
-        Path(sys.prefix): ".venv",
-        ROOT: ".",
-        Path.home(): "~",
-    }
+    environment, home = Path(sys.prefix), Path.home()
+    named = {scratch.resolve(): "work", scratch: "work", environment: ".venv", ROOT: ".", home: "~"}
     return {str(path): name for path, name in named.items()}
 
 

@@ -20,6 +20,7 @@ from course_lib.authoring.lesson import Lesson
 from course_lib.authoring.rules import parse
 from course_lib.paths import ROOT
 
+CODE = (".py", ".pyi", ".pyc", ".md")
 PINNED = re.compile(r"^(?:dspy|litellm)==\S+", re.MULTILINE)
 
 
@@ -76,16 +77,15 @@ def _is_docstring(node: object) -> bool:
 def _data(library: Library, modules: set[str]) -> Iterator[Path]:
     """Yield the files beside these modules that are no code: tables, texts, scripts of widgets."""
     for folder in {library.paths[module].parent for module in modules}:
-        for path in folder.glob("*"):
-            if path.is_dir() and not (path / "__init__.py").exists():
-                yield from (file for file in path.rglob("*") if _is_data(file))
-            elif _is_data(path):
+        for path in folder.rglob("*"):
+            is_beside = path.parent == folder or not _is_in_a_package(path, folder)
+            is_code = path.suffix in CODE or "__pycache__" in path.parts
+            if is_beside and not is_code and path.is_file():
                 yield path
 
 
-def _is_data(path: Path) -> bool:
-    is_other = path.suffix in (".py", ".pyc", ".md") or "__pycache__" in path.parts
-    return path.is_file() and not is_other
+def _is_in_a_package(path: Path, folder: Path) -> bool:
+    return (folder / path.relative_to(folder).parts[0] / "__init__.py").exists()
 
 
 def _content(path: Path) -> str:

@@ -1,6 +1,6 @@
 """Which modules of the library import which, read from their text without running them.
 
-Main path: library = Library(root); library.reached(names), library.cycles(), library.path_of(module).
+Main path: library = Library(root); library.reached(names), library.cycle(), library.paths.
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 PACKAGE = "course_lib"
+DYNAMIC = ("import_module", "__import__")
 
 
 class Library:
@@ -23,7 +25,10 @@ class Library:
     @cached_property
     def imports(self) -> dict[str, frozenset[str]]:
         """The modules that each module imports, in functions and for type checking too."""
-        return {module: frozenset(self._imports(module) - {module}) for module in self.paths}
+        return {
+            module: frozenset(self.modules_of(name for _, name in self.imports_of(module)) - {module})
+            for module in self.paths
+        }
 
     @cached_property
     def starts(self) -> dict[str, frozenset[str]]:
@@ -42,15 +47,26 @@ class Library:
     def _lazy(self) -> dict[str, dict[str, str]]:
         """For each package: public name -> the module from which it is loaded at its first use."""
         return {
-            module: {name: f"{module}.{place}" for name, place in _lazy_names(self.trees[module])}
+            module: dict(self._lazy_names(module))
             for module, path in self.paths.items()
             if path.name == "__init__.py"
         }
 
-    def _imports(self, module: str) -> set[str]:
+    def _lazy_names(self, package: str) -> Iterator[tuple[str, str]]:
+        """Yield (name, module) of a face: from its table {"module": ["Name"]}, or from its stub file."""
+        stub = self.paths[package].with_suffix(".pyi")
+        if stub.exists():
+            for _, name in imported(ast.parse(stub.read_text("utf-8")), package, is_package=True):
+                yield name.rpartition(".")[2], name.rpartition(".")[0]
+        for table in (node for node in ast.walk(self.trees[package]) if isinstance(node, ast.Dict)):
+            for key, value in zip(table.keys, table.values, strict=True):
+                if key is not None and isinstance(value, ast.List):
+                    yield from ((name, f"{package}.{text}") for name in _texts(value) for text in _texts(key))
+
+    def imports_of(self, module: str) -> Iterator[tuple[int, str]]:
+        """Yield line and full name of everything that a module of the library imports."""
         is_package = self.paths[module].name == "__init__.py"
-        found = imported(self.trees[module], module, is_package=is_package)
-        return self.modules_of(name for _, name in found)
+        return imported(self.trees[module], module, is_package=is_package)
 
     def modules_of(self, names: Iterable[str]) -> set[str]:
         """Return the modules behind imported names: `a.b.Name` is in `a.b`, or where `a.b` loads it from."""
@@ -69,27 +85,18 @@ class Library:
         waiting = list(modules)
         while waiting:
             module = waiting.pop()
-            if module in reached or module not in self.paths:
-                continue
-            reached.add(module)
-            waiting += [*self.imports[module], *self.starts[module], module.rpartition(".")[0]]
+            if module in self.paths and module not in reached:
+                reached.add(module)
+                waiting += [*self.imports[module], *self.starts[module], module.rpartition(".")[0]]
         return reached
 
-    def cycles(self) -> list[list[str]]:
-        """Return the groups of modules that import one another, directly or not, sorted."""
-        below = {module: self._below(module) for module in self.paths}
-        groups = {frozenset(m for m in below[each] if each in below[m]) for each in self.paths}
-        return sorted(sorted(group) for group in groups if group)
-
-    def _below(self, module: str) -> set[str]:
-        below: set[str] = set()
-        waiting = list(self.imports[module])
-        while waiting:
-            each = waiting.pop()
-            if each not in below:
-                below.add(each)
-                waiting += self.imports[each]
-        return below
+    def cycle(self) -> list[str]:
+        """Return modules that import one another, directly or not, the first again at the end; or nothing."""
+        try:
+            TopologicalSorter(self.imports).prepare()
+        except CycleError as error:
+            return list(error.args[1])
+        return []
 
 
 def module_name(path: Path, root: Path) -> str:
@@ -108,29 +115,11 @@ def imported(tree: ast.AST, module: str, *, is_package: bool = False) -> Iterato
             above = package[: len(package) - node.level + 1] if node.level else []
             base = ".".join([*above, *(node.module.split(".") if node.module else [])])
             yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
-        elif isinstance(node, ast.Call) and _is_dynamic(node):
-            yield node.lineno, ast.literal_eval(node.args[0])
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            yield from [(node.lineno, str(node.args[0].value))] if called in DYNAMIC else []
 
 
 def _texts(tree: ast.AST) -> Iterator[str]:
-    return (
-        node.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    )
-
-
-def _lazy_names(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Yield (name, module) of the tables in a package's file: {"module": ["Name"]} or {"Name": "module"}."""
-    for table in (node for node in ast.walk(tree) if isinstance(node, ast.Dict)):
-        for key, value in zip(table.keys, table.values, strict=True):
-            if key is not None and isinstance(value, ast.List | ast.Set | ast.Tuple):
-                yield from ((name, text) for name in _texts(value) for text in _texts(key))
-            elif key is not None and isinstance(value, ast.Constant):
-                yield from ((name, text) for name in _texts(key) for text in _texts(value))
-
-
-def _is_dynamic(call: ast.Call) -> bool:
-    name = getattr(call.func, "attr", getattr(call.func, "id", ""))
-    is_fixed = bool(call.args) and isinstance(call.args[0], ast.Constant)
-    return name in ("import_module", "__import__") and is_fixed
+    constants = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    return (value for value in constants if isinstance(value, str))

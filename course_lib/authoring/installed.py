@@ -14,7 +14,6 @@ import re
 import textwrap
 import types
 import warnings
-from collections.abc import Callable
 from difflib import get_close_matches
 from functools import cache
 from typing import Any
@@ -24,10 +23,9 @@ from typing import Any
 def missing(name: str) -> str | None:
     """Return what is wrong with a dotted name, None when the installed DSPy has it."""
     found, reached = _walk(name)
-    if found is not None:
+    if reached == name:
         return None
-    holder, _ = _walk(reached)
-    near = get_close_matches(name[len(reached) + 1 :].split(".")[0], dir(holder), n=1)
+    near = get_close_matches(name[len(reached) + 1 :].split(".")[0], dir(found), n=1)
     hint = f"; did you mean {reached}.{near[0]}?" if near else ""
     return f"{name} does not exist: nothing of that name in {reached}{hint}"
 
@@ -44,16 +42,15 @@ def deprecation(name: str) -> str | None:
 
 
 def _walk(name: str) -> tuple[Any, str]:
-    """Return what a dotted name stands for and the part of it that was reached; None where it ends early."""
-    parts = name.split(".")
-    found: Any = importlib.import_module(parts[0])
-    for depth, part in enumerate(parts[1:], 1):
-        reached = ".".join(parts[:depth])
+    """Return the part of a dotted name that is there, as an object and as a text."""
+    first, *parts = name.split(".")
+    found, reached = importlib.import_module(first), first
+    for part in parts:
         inside = _member(found, part, reached)
         if inside is None:
-            return None, reached
-        found = inside
-    return found, name
+            break
+        found, reached = inside, f"{reached}.{part}"
+    return found, reached
 
 
 def _member(holder: Any, part: str, reached: str) -> Any:
@@ -93,28 +90,22 @@ def _declares(cls: type, part: str) -> bool:
     return False
 
 
-def _warns(function: Callable[..., Any], depth: int = 3) -> str | None:
+def _warns(function: Any, depth: int = 3) -> str | None:
     """Return the text of the DeprecationWarning that a function of DSPy gives whenever it is called."""
-    if not getattr(function, "__module__", "") or not function.__module__.startswith("dspy") or not depth:
+    if not str(getattr(function, "__module__", "")).startswith("dspy") or not depth:
         return None
-    tree = ast.parse(_source(function) or "pass")
-    body = tree.body[0].body if isinstance(tree.body[0], ast.FunctionDef | ast.AsyncFunctionDef) else []
-    for statement in body:
+    (definition, *_) = ast.parse(_source(function) or "pass").body
+    for statement in getattr(definition, "body", []):
         call = statement.value if isinstance(statement, ast.Expr) else None
-        if not isinstance(call, ast.Call):
-            continue
-        if any(isinstance(each, ast.Name) and each.id == "DeprecationWarning" for each in call.args):
-            return _words(call)
-        name = getattr(call.func, "id", "")
-        called = getattr(function, "__globals__", {}).get(name)
-        if "warn" in name and callable(called) and _warns(called, depth - 1):
-            return _words(call)
+        if isinstance(call, ast.Call):
+            called = function.__globals__.get(getattr(call.func, "id", ""))
+            is_warning = any(getattr(each, "id", "") == "DeprecationWarning" for each in call.args)
+            if is_warning or ("warn" in getattr(called, "__name__", "") and _warns(called, depth - 1)):
+                first = call.args[0] if call.args else None
+                return (
+                    str(first.value) if isinstance(first, ast.Constant) else "it gives a DeprecationWarning"
+                )
     return None
-
-
-def _words(call: ast.Call) -> str:
-    first = call.args[0] if call.args else None
-    return str(first.value) if isinstance(first, ast.Constant) else "it gives a DeprecationWarning"
 
 
 def _source(thing: Any) -> str:

@@ -1,15 +1,12 @@
-"""What a lesson is: a title and its cells, each knowing its part in an exercise.
+"""What a lesson is: its cells, each knowing its part in an exercise.
 
 Main path: reading.read(path) -> Lesson.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
-
-HEADING = re.compile(r"^# +(?P<title>\S.*?)\s*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +44,6 @@ class Lesson:
     """The file's name without its ending, such as `02_caching`."""
     path: Path
     cells: tuple[Cell, ...]
-
-    @property
-    def title(self) -> str:
-        """The text of the first top heading, or the lesson's name."""
-        for cell in self.cells:
-            if cell.kind == "markdown" and (found := HEADING.search(cell.source)):
-                return found["title"]
-        return self.name
 
     def exercise_ids(self) -> list[str]:
         """Return the ids of the exercises set here, in order."""

@@ -27,25 +27,22 @@ Notebook = Any
 
 def learner(lesson: Lesson) -> Notebook:
     """Return the learner's notebook: stubs for solutions, no wrong answers, no outputs."""
-    return _notebook(lesson, regions.learner, leaves_out="solution-only", drops=(COMPARED,))
+    return _notebook(lesson, regions.learner, without={"wrong", "solution-only"}, drops={COMPARED})
 
 
 def solved(lesson: Lesson) -> Notebook:
     """Return the solved notebook, not yet executed."""
-    return _notebook(lesson, regions.solved, leaves_out="learner-only")
+    return _notebook(lesson, regions.solved, without={"wrong", "learner-only"}, drops=set())
 
 
-def _notebook(
-    lesson: Lesson, shown: Callable[[str], str], *, leaves_out: str, drops: tuple[str, ...] = ()
-) -> Notebook:
-    kept = [cell for cell in lesson.cells if not (cell.has("wrong") or cell.has(leaves_out))]
-    cells = [_cell(cell, shown, drops) for cell in kept]
+def _notebook(lesson: Lesson, shown: Callable[[str], str], *, without: set[str], drops: set[str]) -> Notebook:
+    cells = [_cell(cell, shown, drops) for cell in lesson.cells if without.isdisjoint(cell.tags)]
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=METADATA)
     nbformat.validate(notebook)
     return notebook
 
 
-def _cell(cell: Cell, shown: Callable[[str], str], drops: tuple[str, ...]) -> Any:
+def _cell(cell: Cell, shown: Callable[[str], str], drops: set[str]) -> Any:
     metadata: dict[str, Any] = {"exercise": cell.exercise} if cell.exercise else {}
     if tags := [tag for tag in cell.tags if tag not in drops]:
         metadata["tags"] = tags
@@ -61,22 +58,21 @@ def text_of(notebook: Notebook) -> str:
 
 def code_of(notebook: Notebook) -> list[str]:
     """Return the text of every code cell, on which the outputs rest."""
-    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    return [cell.source for cell in _code(notebook)]
 
 
-def take_outputs(new: Notebook, old: Notebook) -> Notebook:
+def take_outputs(new: Notebook, old: Notebook) -> None:
     """Give a notebook the outputs of another that has the same code, and the digest that these rest on."""
-    with_outputs = iter([cell for cell in old.cells if cell.cell_type == "code"])
-    for cell in new.cells:
-        if cell.cell_type == "code":
-            before = next(with_outputs)
-            cell.outputs, cell.execution_count = before.outputs, before.execution_count
+    for cell, before in zip(_code(new), _code(old), strict=True):
+        cell.outputs, cell.execution_count = before.outputs, before.execution_count
     if DIGEST in old.metadata:
         new.metadata[DIGEST] = old.metadata[DIGEST]
-    return new
 
 
 def is_executed(notebook: Notebook) -> bool:
     """Whether every code cell with something in it has been run."""
-    code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
-    return all(cell.execution_count for cell in code)
+    return all(cell.execution_count for cell in _code(notebook) if cell.source.strip())
+
+
+def _code(notebook: Notebook) -> list[Any]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]

@@ -9,13 +9,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
 
 from course_lib.authoring.errors import BrokenLessonError, Problem
 from course_lib.authoring.lesson import Cell, Lesson
-from course_lib.authoring.rules import problems_of
+from course_lib.authoring.rules import PARTS, problems_of
 from course_lib.paths import ROOT
 
 MARKER = re.compile(r"^# ?%%(\s|$)")
@@ -24,9 +23,7 @@ MARKER_LINE = re.compile(
     rf"# %%( \[markdown\])?( ({'|'.join(KEYS)})=\"([^\"\\]|\\.)*\"| tags=\[(\"[\w-]+\"(, ?(?=\"))?)*\])*\s*"
 )
 MARKER_REMEDY = (
-    "Write '# %%' or '# %% [markdown]', then any of "
-    + ", ".join(f'{key}="..."' for key in KEYS)
-    + ', tags=["...", "..."]'
+    f"""Write '# %%' or '# %% [markdown]', then any of {'="...", '.join(KEYS)}="...", tags=["...", "..."]"""
 )
 
 
@@ -85,10 +82,22 @@ def _cells(path: Path, shown: Path) -> Iterator[Cell]:
         what = f"{len(marks)} lines start a cell with '# %%', but {len(raw)} cells were found"
         remedy = "Start the first cell on line 1, and write '# %%' only where a cell starts"
         raise BrokenLessonError([Problem(shown, 1, what, remedy)])
-    metas = [_metadata(cell.metadata) for cell in raw]
-    ids = _ids(path.stem, [(cell.cell_type, cell.source) for cell in raw], metas)
-    for cell, (line, _), meta, cell_id in zip(raw, marks, metas, ids, strict=True):
-        yield Cell(kind=cell.cell_type, source=cell.source, line=line, id=cell_id, **meta)
+    seen: Counter[str] = Counter()
+    for cell, (line, _) in zip(raw, marks, strict=True):
+        given = {key: cell.metadata[key] for key in KEYS if key in cell.metadata}
+        tags = tuple(cell.metadata.get("tags", ()))
+        stem = given.get("name") or _part(tags, given.get("exercise"))
+        if not stem:
+            text = f"{path.stem}\0{cell.cell_type}\0{cell.source}"
+            stem = hashlib.sha256(text.encode()).hexdigest()[:12]
+        seen[stem] += 1
+        cell_id = stem if seen[stem] == 1 else f"{stem}-{seen[stem]}"
+        yield Cell(kind=cell.cell_type, source=cell.source, line=line, id=cell_id, tags=tags, **given)
+
+
+def _part(tags: tuple[str, ...], exercise: str | None) -> str | None:
+    part = next((part for part in PARTS if part in tags), None)
+    return f"{part}-{exercise.replace('.', '-')}" if part and exercise else None
 
 
 def _text(path: Path, shown: Path) -> str:
@@ -98,26 +107,3 @@ def _text(path: Path, shown: Path) -> str:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
         what = f"not UTF-8 text ({error.reason})"
         raise BrokenLessonError([Problem(shown, line, what, "Save the file as UTF-8")]) from None
-
-
-def _metadata(found: Mapping[str, Any]) -> dict[str, Any]:
-    strings = {key: found[key] for key in KEYS if key in found}
-    return {**strings, "tags": tuple(found.get("tags", ()))}
-
-
-def _ids(lesson: str, texts: list[tuple[str, str]], metas: list[dict[str, Any]]) -> Iterator[str]:
-    """Give each cell its id: its name, else its part in an exercise, else a hash of its text."""
-    seen: Counter[str] = Counter()
-    for (kind, source), meta in zip(texts, metas, strict=True):
-        stem = meta.get("name") or _part(meta) or _digest(lesson, kind, source)
-        seen[stem] += 1
-        yield stem if seen[stem] == 1 else f"{stem}-{seen[stem]}"
-
-
-def _part(meta: Mapping[str, Any]) -> str | None:
-    part = next((tag for tag in ("exercise", "check", "wrong") if tag in meta["tags"]), None)
-    return f"{part}-{meta['exercise'].replace('.', '-')}" if part and meta.get("exercise") else None
-
-
-def _digest(lesson: str, kind: str, source: str) -> str:
-    return hashlib.sha256(f"{lesson}\0{kind}\0{source}".encode()).hexdigest()[:12]

@@ -11,8 +11,7 @@ Main path: learner(source) shows the stub, solved(source) shows the solution.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 BEGIN, END, STUB = "### BEGIN SOLUTION", "### END SOLUTION", "### STUB:"
 
@@ -25,15 +24,17 @@ class BadRegionError(ValueError):
         self.offset, self.what, self.remedy = offset, what, remedy
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Region:
     """What stands between one pair of markers."""
 
     offset: int
     """Line of the opening marker in the cell, counted from 0."""
-    stub: tuple[str, ...]
+    indent: str
+    """What stands before the opening marker."""
+    stub: list[str] = field(default_factory=list)
     """What the learner sees, indented as the opening marker is."""
-    solution: tuple[str, ...]
+    solution: list[str] = field(default_factory=list)
     """What the solution notebook shows."""
 
 
@@ -44,44 +45,40 @@ def split(source: str) -> list[str | Region]:
         BadRegionError: a marker is nested, stray or unclosed, or a region has no stub or no solution.
     """
     parts: list[str | Region] = []
-    lines = iter(enumerate(source.split("\n")))
-    for offset, line in lines:
-        if line.strip() == BEGIN:
-            parts.append(_region(offset, line, lines))
-        elif line.strip() == END or line.strip().startswith(STUB):
-            raise BadRegionError(
-                offset, f"{line.strip()!r} stands outside a solution region", f"Open it with {BEGIN!r}"
-            )
-        else:
+    region: Region | None = None
+    for offset, line in enumerate(source.split("\n")):
+        mark = line.strip()
+        if mark == BEGIN:
+            if region:
+                what = f"{BEGIN!r} inside a solution region"
+                raise BadRegionError(offset, what, f"Close the first with {END!r}")
+            region = Region(offset, line[: -len(line.lstrip())])
+        elif region is None:
+            if mark == END or mark.startswith(STUB):
+                what = f"{mark!r} stands outside a solution region"
+                raise BadRegionError(offset, what, f"Open it with {BEGIN!r}")
             parts.append(line)
+        elif mark == END:
+            parts.append(_whole(region))
+            region = None
+        elif mark.startswith(STUB):
+            region.stub.append((region.indent + mark.removeprefix(STUB).removeprefix(" ")).rstrip())
+        else:
+            region.solution.append(line)
+    if region:
+        what = f"{BEGIN!r} is never closed"
+        raise BadRegionError(region.offset, what, f"Add {END!r} where the solution ends")
     return parts
 
 
-def _region(start: int, opening: str, lines: Iterator[tuple[int, str]]) -> Region:
-    indent = opening[: len(opening) - len(opening.lstrip())]
-    stub: list[str] = []
-    solution: list[str] = []
-    for offset, line in lines:
-        mark = line.strip()
-        if mark == BEGIN:
-            raise BadRegionError(
-                offset, f"{BEGIN!r} inside a solution region", f"Close the first with {END!r}"
-            )
-        if mark == END:
-            if not stub:
-                raise BadRegionError(
-                    start, "the solution region has no stub", f"Add lines such as '{STUB} ...'"
-                )
-            if not any(map(str.strip, solution)):
-                raise BadRegionError(
-                    start, "the solution region has no solution", "Write the solution below the stub"
-                )
-            return Region(start, tuple(stub), tuple(solution))
-        if mark.startswith(STUB):
-            stub.append((indent + mark.removeprefix(STUB).removeprefix(" ")).rstrip())
-        else:
-            solution.append(line)
-    raise BadRegionError(start, f"{BEGIN!r} is never closed", f"Add {END!r} where the solution ends")
+def _whole(region: Region) -> Region:
+    if not region.stub:
+        what = "the solution region has no stub"
+        raise BadRegionError(region.offset, what, f"Add lines such as '{STUB} ...'")
+    if not any(map(str.strip, region.solution)):
+        what = "the solution region has no solution"
+        raise BadRegionError(region.offset, what, "Write the solution below the stub")
+    return region
 
 
 def learner(source: str) -> str:

@@ -10,12 +10,14 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from course_lib.authoring import regions
 from course_lib.authoring.errors import Problem
 from course_lib.authoring.lesson import Cell
 
-OUTCOMES = ("passed", "failed", "crashed", "not attempted")
+PARTS = ("exercise", "check", "wrong")
+WRONG_OUTCOMES = ("failed", "crashed", "not attempted")
 COMPARED = "nbval-check-output"
 TAGS = {
     "exercise": "the learner writes the solution region of this cell",
@@ -40,8 +42,9 @@ def problems_of(cells: Sequence[Cell], path: Path, known: Collection[str] | None
     if problems:
         return problems  # what follows reads the cells as well-formed
     for cell in cells:
-        problems += _syntax(cell, path)
-    problems += _exercises(cells, path)
+        problems += _syntax(cell, path) if cell.kind == "code" else []
+    for exercise in dict.fromkeys(cell.exercise for cell in cells if cell.exercise):
+        problems += _three_sides(exercise, [cell for cell in cells if cell.exercise == exercise], path)
     return problems
 
 
@@ -63,7 +66,7 @@ def _tagging(cell: Cell, path: Path, known: Collection[str] | None) -> Iterator[
     for tag in cell.tags:
         if tag not in TAGS:
             yield Problem(path, cell.line, f"unknown tag {tag!r}", f"Known: {', '.join(TAGS)}")
-    parts = [tag for tag in ("exercise", "check", "wrong") if cell.has(tag)]
+    parts = [tag for tag in PARTS if cell.has(tag)]
     if len(parts) > 1:
         yield Problem(path, cell.line, f"the cell is tagged {' and '.join(parts)}", "Make it one of them")
     if parts and not cell.exercise:
@@ -81,10 +84,9 @@ def _tagging(cell: Cell, path: Path, known: Collection[str] | None) -> Iterator[
 
 
 def _wrong_answer(cell: Cell, path: Path) -> Iterator[Problem]:
-    allowed = [outcome for outcome in OUTCOMES if outcome != "passed"]
-    if cell.outcome not in allowed:
+    if cell.outcome not in WRONG_OUTCOMES:
         what = f"the wrong answer declares outcome {cell.outcome!r}"
-        yield Problem(path, cell.line, what, f'Write outcome="..." with one of: {", ".join(allowed)}')
+        yield Problem(path, cell.line, what, f'Write outcome="..." with one of: {", ".join(WRONG_OUTCOMES)}')
     if not (cell.message or "").strip():
         what = "the wrong answer does not say which message it must get"
         yield Problem(path, cell.line, what, 'Add message="text or regular expression"')
@@ -97,15 +99,11 @@ def _regions(cell: Cell, path: Path) -> Iterator[Problem]:
         yield Problem(path, _line(cell, error.offset), error.what, error.remedy)
         return
     if found and not cell.has("exercise"):
-        what = "a solution region in a cell that is no exercise"
-        yield Problem(
-            path, _line(cell, found[0].offset), what, 'Tag the cell: exercise="0.1" tags=["exercise"]'
-        )
+        what, remedy = "a solution region in a cell that is no exercise", 'exercise="0.1" tags=["exercise"]'
+        yield Problem(path, _line(cell, found[0].offset), what, f"Tag the cell: {remedy}")
     if cell.has("exercise") and not found:
-        what = "the exercise cell has no solution region"
-        yield Problem(
-            path, cell.line, what, f"Put the solution between {regions.BEGIN!r} and {regions.END!r}"
-        )
+        remedy = f"Put the solution between {regions.BEGIN!r} and {regions.END!r}"
+        yield Problem(path, cell.line, "the exercise cell has no solution region", remedy)
 
 
 def _line(cell: Cell, offset: int) -> int:
@@ -113,14 +111,10 @@ def _line(cell: Cell, offset: int) -> int:
 
 
 def _syntax(cell: Cell, path: Path) -> Iterator[Problem]:
-    if cell.kind != "code":
-        return
     sides = {"": cell.source}
     if cell.has("exercise"):
-        sides = {
-            " with the solution": regions.solved(cell.source),
-            " with the stub": regions.learner(cell.source),
-        }
+        solved, learner = regions.solved(cell.source), regions.learner(cell.source)
+        sides = {" with the solution": solved, " with the stub": learner}
     for side, source in sides.items():
         try:
             parse(source)
@@ -131,7 +125,7 @@ def _syntax(cell: Cell, path: Path) -> Iterator[Problem]:
 
 
 @cache
-def _magics() -> object:
+def _magics() -> Any:
     from IPython.core.inputtransformer2 import TransformerManager
 
     return TransformerManager()
@@ -146,7 +140,7 @@ def parse(source: str) -> ast.Module:
     try:
         plain = ast.parse(source)
     except SyntaxError:
-        plain = ast.parse(_magics().transform_cell(source))  # type: ignore[attr-defined]
+        plain = ast.parse(_magics().transform_cell(source))
     compile(plain, "<cell>", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     return plain
 
@@ -162,35 +156,26 @@ def checked_exercise(source: str) -> str | None:
     return str(call.args[0].value) if name == "check" else None
 
 
-def _exercises(cells: Sequence[Cell], path: Path) -> Iterator[Problem]:
-    parts: dict[str, dict[str, list[Cell]]] = {}
-    for cell in cells:
-        for tag in ("exercise", "check", "wrong"):
-            if cell.exercise and cell.has(tag):
-                parts.setdefault(cell.exercise, {}).setdefault(tag, []).append(cell)
-    for exercise, found in parts.items():
-        yield from _three_sides(exercise, found, path)
-
-
-def _three_sides(exercise: str, found: dict[str, list[Cell]], path: Path) -> Iterator[Problem]:
-    first = min((cell for part in found.values() for cell in part), key=lambda cell: cell.line)
-    remedies = {
-        "exercise": f'Add a cell: # %% exercise="{exercise}" tags=["exercise"]',
-        "check": f'Add a cell: # %% exercise="{exercise}" tags=["check"], with check("{exercise}", ...)',
-        "wrong": f'Add a cell: # %% exercise="{exercise}" tags=["wrong"] outcome="failed" message="..."',
+def _three_sides(exercise: str, cells: Sequence[Cell], path: Path) -> Iterator[Problem]:
+    found = {part: [cell for cell in cells if cell.has(part)] for part in PARTS}
+    first = min((cell.line for part in found.values() for cell in part), default=None)
+    if first is None:
+        return
+    begin = f'Add a cell: # %% exercise="{exercise}" tags='
+    sides = {
+        "exercise": ("exercise cell", f'{begin}["exercise"]'),
+        "check": ("check cell", f'{begin}["check"], with check("{exercise}", ...)'),
+        "wrong": ("wrong answer", f'{begin}["wrong"] outcome="failed" message="..."'),
     }
-    names = {"exercise": "no exercise cell", "check": "no check cell", "wrong": "no wrong answer"}
-    for part, remedy in remedies.items():
-        if part not in found:
-            yield Problem(path, first.line, f"exercise {exercise} has {names[part]}", remedy)
-    for cell in found.get("check", []):
+    for part, (name, remedy) in sides.items():
+        if not found[part]:
+            yield Problem(path, first, f"exercise {exercise} has no {name}", remedy)
+    for cell in found["check"]:
         if checked_exercise(cell.source) != exercise:
             what = f'the check cell of exercise {exercise} does not end in check("{exercise}", ...)'
             yield Problem(path, cell.line, what, "Make that call its last line")
-    if "exercise" not in found:
-        return
-    top = found["exercise"][0]
-    for cell in [*found.get("check", []), *found.get("wrong", [])]:
-        if cell.line < top.line:
+    top = found["exercise"][0].line if found["exercise"] else 0
+    for cell in [*found["check"], *found["wrong"]]:
+        if cell.line < top:
             what = f"a cell of exercise {exercise} stands before its exercise cell"
-            yield Problem(path, cell.line, what, f"Move it below line {top.line}")
+            yield Problem(path, cell.line, what, f"Move it below line {top}")

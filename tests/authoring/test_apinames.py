@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dspy
 import pytest
 
 from course_lib.authoring import apinames
@@ -7,67 +8,41 @@ from course_lib.authoring.installed import deprecation, missing
 from tests.authoring.conftest import DATA
 
 NAMES = DATA / "names"
-
-
-def found_in(file: str) -> list[tuple[int, str]]:
-    return sorted(
-        (fault.mention.line, fault.mention.name) for fault in apinames.faults([NAMES / file], lessons=None)
-    )
-
-
-def test_names_that_do_not_hold_in_code_are_found_with_their_line():
-    assert found_in("bad.py") == [
+FOUND = {
+    "good.py": [],
+    "bad.py": [
         (1, "dspy.performance.Cache"),
         (4, "dspy.clients.NoSuchClient"),
         (7, "dspy.BaseLM"),
         (11, "dspy.ChainOfThougt"),
         (13, "dspy.ProgramOfThought"),
         (14, "dspy.Image.from_PIL"),
-    ]
+    ],
+    "book.md": [(3, "dspy.performance.Cache"), (13, "dspy.batch.BatchProcessor"), (14, "dspy.CodeAct")],
+    "00_names.py": [(4, "dspy.CustomAdapter"), (13, "dspy.Predictor")],
+}
 
 
-def test_names_that_hold_are_let_through():
-    assert found_in("good.py") == []
+@pytest.mark.parametrize(("file", "expected"), FOUND.items(), ids=FOUND.keys())
+def test_names_that_do_not_hold_are_found_with_their_line_but_for_those_marked_as_invented(file, expected):
+    lessons = NAMES if file.startswith("00") else None
 
+    found = sorted(apinames.faults([NAMES / file], lessons=lessons), key=lambda problem: problem.line)
 
-def test_invented_names_are_let_through_where_they_are_marked():
-    assert found_in("book.md") == [
-        (3, "dspy.performance.Cache"),
-        (13, "dspy.batch.BatchProcessor"),
-        (14, "dspy.CodeAct"),
-    ]
-
-
-def test_a_lesson_is_read_by_cells():
-    faults = apinames.faults([NAMES / "00_names.py"], lessons=NAMES)
-
-    assert [(fault.mention.line, fault.mention.name) for fault in faults] == [
-        (4, "dspy.CustomAdapter"),
-        (13, "dspy.Predictor"),
-    ]
-
-
-def test_a_fault_says_where_what_and_what_to_do():
-    (first, *_) = apinames.faults([NAMES / "bad.py"])
-
-    assert str(first).startswith(f"{NAMES / 'bad.py'}:")
-    assert "does not exist" in str(first) or "deprecated" in str(first)
-    assert first.remedy
+    assert [problem.line for problem in found] == [line for line, _ in expected]
+    for problem, (_, name) in zip(found, expected, strict=True):
+        assert name in problem.what
+        assert "does not exist" in problem.what or "deprecated" in problem.what
+        assert problem.remedy
 
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "dspy.LM",
-        "dspy.LM.model",
-        "dspy.Prediction.completions",
-        "dspy.lm15.Request.messages",
-        "dspy.settings.lm",
-    ],
+    ["LM", "LM.model", "Prediction.completions", "lm15.Request.messages", "settings.lm"],
 )
 def test_members_of_modules_classes_fields_and_objects_exist(name):
-    assert missing(name) is None
-    assert deprecation(name) is None
+    assert missing(f"dspy.{name}") is None
+    assert deprecation(f"dspy.{name}") is None
 
 
 def test_a_near_name_is_offered():
@@ -80,7 +55,4 @@ def test_what_dspy_imports_is_not_dspy_s():
 
 def test_the_classes_not_to_derive_from_are_still_deprecated_by_dspy():
     for name in apinames.NOT_AS_A_BASE:
-        holder = missing(name) is None and __import__("dspy").BaseLM
-        assert "deprecated" in (holder.__doc__ or ""), (
-            f"{name} is no longer deprecated as a base: drop its row"
-        )
+        assert "deprecated" in getattr(dspy, name.removeprefix("dspy.")).__doc__, f"drop the row of {name}"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbformat.v4 import new_output
 
 from course_lib.authoring import regions
 from course_lib.authoring.build import build, check
@@ -17,19 +18,34 @@ from tests.authoring.conftest import SAMPLE
 KNOWN = ["0.9"]
 
 
-def read_notebook(course: Path, folder: str):
-    return nbformat.read(course / folder / "00_sample.ipynb", as_version=4)
+@pytest.fixture
+def built(course: Path) -> Path:
+    """The sample course with its notebooks built, the solution with outputs as after a run."""
+    assert build(course, known=KNOWN) == [solution(course, "notebooks"), solution(course)]
+    edit_notebook(course, run)
+    return course
 
 
-def give_outputs(course: Path) -> None:
-    """Store outputs in the built solution, as an execution would."""
-    path = course / "solutions" / "00_sample.ipynb"
+def solution(course: Path, folder: str = "solutions") -> Path:
+    return course / folder / "00_sample.ipynb"
+
+
+def cells_of(course: Path, folder: str) -> dict:
+    return {cell.id: cell for cell in nbformat.read(solution(course, folder), as_version=4).cells}
+
+
+def edit_notebook(course: Path, edit, folder: str = "solutions") -> None:
+    path = solution(course, folder)
     notebook = nbformat.read(path, as_version=4)
-    for count, cell in enumerate((cell for cell in notebook.cells if cell.cell_type == "code"), 1):
-        cell.execution_count = count
-        cell.outputs = [nbformat.v4.new_output("stream", text=f"output {count}\n")]
-    notebook.metadata[DIGEST] = digests([read(course / "lessons" / "00_sample.py")])["00_sample"]
+    edit(notebook)
     path.write_text(nbformat.writes(notebook) + "\n", "utf-8")
+
+
+def run(notebook) -> None:
+    """Store outputs, as an execution would."""
+    for count, cell in enumerate((cell for cell in notebook.cells if cell.cell_type == "code"), 1):
+        cell.execution_count, cell.outputs = count, [new_output("stream", text=f"output {count}\n")]
+    notebook.metadata[DIGEST] = digests([read(SAMPLE)])["00_sample"]
 
 
 def edit_lesson(course: Path, old: str, new: str) -> None:
@@ -37,189 +53,111 @@ def edit_lesson(course: Path, old: str, new: str) -> None:
     path.write_text(path.read_text("utf-8").replace(old, new), "utf-8")
 
 
-def test_a_lesson_makes_two_notebooks(course):
-    built = build(course, known=KNOWN)
-
-    assert [str(path.relative_to(course)) for path in built] == [
-        "notebooks/00_sample.ipynb",
-        "solutions/00_sample.ipynb",
-    ]
+def files(course: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in course.glob("*/*.ipynb")}
 
 
-def test_built_twice_changes_no_byte_and_writes_nothing(course):
-    build(course, known=KNOWN)
-    first = (course / "notebooks" / "00_sample.ipynb").read_bytes()
+def test_what_is_fresh_is_not_written_again(built):
+    before = files(built)
 
-    again = build(course, known=KNOWN)
-
-    assert again == []
-    assert (course / "notebooks" / "00_sample.ipynb").read_bytes() == first
+    assert check(built, known=KNOWN) == build(built, known=KNOWN) == []
+    assert files(built) == before
 
 
 def test_deleted_notebooks_come_back_the_same(course):
     build(course, known=KNOWN)
-    before = {path: path.read_bytes() for path in course.glob("*/*.ipynb")}
+    before = files(course)
     for path in before:
         path.unlink()
 
     build(course, known=KNOWN)
 
-    assert {path: path.read_bytes() for path in course.glob("*/*.ipynb")} == before
+    assert files(course) == before
 
 
-def test_no_line_of_the_solution_reaches_the_learner(course):
-    build(course, known=KNOWN)
-    text = json.dumps(read_notebook(course, "notebooks"))
-    solution = [line for cell in read(SAMPLE).cells for line in regions.solution_lines(cell.source)]
+def test_no_line_of_the_solution_reaches_the_learner_and_no_wrong_answer_anyone(built):
+    learner, solved = (json.dumps(cells_of(built, folder)) for folder in ("notebooks", "solutions"))
+    lines = [line for cell in read(SAMPLE).cells for line in regions.solution_lines(cell.source)]
 
-    assert solution
-    assert [line for line in solution if json.dumps(line)[1:-1] in text] == []
-
-
-def test_wrong_answers_are_in_neither_notebook(course):
-    build(course, known=KNOWN)
-
-    for folder in ("notebooks", "solutions"):
-        assert "priority" not in json.dumps(read_notebook(course, folder))
+    assert lines
+    assert [line for line in lines if json.dumps(line)[1:-1] in learner] == []
+    assert "priority" not in learner + solved
 
 
-def test_both_notebooks_share_the_ids_of_shared_cells(course):
-    build(course, known=KNOWN)
-    learner = [cell.id for cell in read_notebook(course, "notebooks").cells]
-    solved = [cell.id for cell in read_notebook(course, "solutions").cells]
+def test_both_notebooks_share_the_ids_and_the_tags_of_shared_cells(built):
+    learner, solved = cells_of(built, "notebooks"), cells_of(built, "solutions")
 
-    assert [cell_id for cell_id in solved if cell_id in learner] == learner
+    assert [cell_id for cell_id in solved if cell_id in learner] == list(learner)
     assert len(solved) == len(learner) + 1  # the solution-only cell
-
-
-def test_the_exercise_and_the_tags_stay_in_the_notebook(course):
-    build(course, known=KNOWN)
-    cell = next(cell for cell in read_notebook(course, "notebooks").cells if cell.id == "exercise-0-9")
-
-    assert cell.metadata == {"exercise": "0.9", "tags": ["exercise"]}
+    assert learner["exercise-0-9"].metadata == {"exercise": "0.9", "tags": ["exercise"]}
 
 
 def test_only_the_solution_asks_nbval_to_compare_outputs(course):
     edit_lesson(course, "# %%\nRANKS", '# %% name="ranks" tags=["nbval-check-output"]\nRANKS')
     build(course, known=KNOWN)
 
-    tags = [
-        next(cell for cell in read_notebook(course, folder).cells if cell.id == "ranks").metadata.get(
-            "tags", []
-        )
-        for folder in ("notebooks", "solutions")
-    ]
+    tags = [cells_of(course, each)["ranks"].metadata.get("tags") for each in ("notebooks", "solutions")]
 
-    assert tags == [[], ["nbval-check-output"]]
+    assert tags == [None, ["nbval-check-output"]]
 
 
-def test_the_kernel_is_the_course_s(course):
-    build(course, known=KNOWN)
+@pytest.mark.parametrize(
+    ("old", "new", "is_kept"),
+    [("# It has one exercise", "# There is one exercise", True), ("RANKS\n", "len(RANKS)\n", False)],
+    ids=["words", "code"],
+)
+def test_outputs_stay_while_only_words_change(built, old, new, is_kept):
+    edit_lesson(built, old, new)
 
-    assert read_notebook(course, "notebooks").metadata.kernelspec.name == "advanced-dspy"
+    assert solution(built) in build(built, known=KNOWN)
 
-
-def test_outputs_stay_while_only_words_change(course):
-    build(course, known=KNOWN)
-    give_outputs(course)
-    edit_lesson(course, "# It has one exercise", "# There is one exercise")
-
-    build(course, known=KNOWN)
-
-    cells = read_notebook(course, "solutions").cells
-    assert "There is one exercise" in cells[0].source
-    assert all(cell.outputs for cell in cells if cell.cell_type == "code")
-    assert check(course, known=KNOWN) == []
+    cells = cells_of(built, "solutions").values()
+    assert any(cell.get("outputs") for cell in cells) is is_kept
+    assert check(built, known=KNOWN) == ([] if is_kept else [solution(built)])
 
 
-def test_outputs_from_other_code_of_the_library_are_stale_until_they_are_run_again(course):
-    build(course, known=KNOWN)
-    give_outputs(course)
-    path = course / "solutions" / "00_sample.ipynb"
-    notebook = nbformat.read(path, as_version=4)
-    notebook.metadata[DIGEST] = "another"
-    path.write_text(nbformat.writes(notebook) + "\n", "utf-8")
-
-    build(course, known=KNOWN)
-
-    assert check(course, known=KNOWN) == [path]
-
-
-def test_a_changed_cell_of_code_drops_the_outputs(course):
-    build(course, known=KNOWN)
-    give_outputs(course)
-    edit_lesson(course, "RANKS\n", "len(RANKS)\n")
-
-    build(course, known=KNOWN)
-
-    assert not any(cell.get("outputs") for cell in read_notebook(course, "solutions").cells)
+EDITS = {
+    "run on other code": ("solutions", lambda notebook: notebook.metadata.update({DIGEST: "another"})),
+    "never run": ("solutions", lambda notebook: notebook.cells[1].update(execution_count=None)),
+    "other words in a solution": ("solutions", lambda notebook: notebook.cells[0].update(source="# Mine")),
+    "other words": ("notebooks", lambda notebook: notebook.cells[0].update(source="# Mine")),
+    "outputs for a learner": (
+        "notebooks",
+        lambda notebook: notebook.cells[1].update(outputs=[new_output("stream", text="left over")]),
+    ),
+}
 
 
-def test_check_finds_nothing_when_all_is_fresh(course):
-    build(course, known=KNOWN)
-    give_outputs(course)
+@pytest.mark.parametrize(("folder", "edit"), EDITS.values(), ids=EDITS.keys())
+def test_check_names_a_notebook_that_was_edited_or_not_run_on_this_code(built, folder, edit):
+    edit_notebook(built, edit, folder)
 
-    assert check(course, known=KNOWN) == []
-
-
-@pytest.mark.parametrize("folder", ["notebooks", "solutions"])
-def test_check_names_an_edited_notebook(course, folder):
-    build(course, known=KNOWN)
-    give_outputs(course)
-    path = course / folder / "00_sample.ipynb"
-    path.write_text(path.read_text("utf-8").replace("most urgent", "least urgent"), "utf-8")
-
-    assert check(course, known=KNOWN) == [path]
+    assert check(built, known=KNOWN) == [solution(built, folder)]
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"cells": 3}', "null"])
-def test_a_damaged_notebook_is_stale_and_mended(course, damage):
-    build(course, known=KNOWN)
-    give_outputs(course)
-    path = course / "solutions" / "00_sample.ipynb"
-    path.write_text(damage, "utf-8")
+def test_a_damaged_notebook_is_stale_and_mended(built, damage):
+    solution(built).write_text(damage, "utf-8")
 
-    assert check(course, known=KNOWN) == [path]
-    assert build(course, known=KNOWN) == [path]
+    assert check(built, known=KNOWN) == build(built, known=KNOWN) == [solution(built)]
 
 
-def test_check_names_a_solution_that_was_never_run(course):
-    build(course, known=KNOWN)
-
-    assert check(course, known=KNOWN) == [course / "solutions" / "00_sample.ipynb"]
-
-
-def test_check_names_outputs_in_a_learner_notebook(course):
-    build(course, known=KNOWN)
-    give_outputs(course)
-    path = course / "notebooks" / "00_sample.ipynb"
-    notebook = nbformat.read(path, as_version=4)
-    notebook.cells[1].outputs = [nbformat.v4.new_output("stream", text="left over")]
-    nbformat.write(notebook, path)
-
-    assert check(course, known=KNOWN) == [path]
-
-
-def test_a_notebook_without_a_lesson_is_refused_not_deleted(course):
-    build(course, known=KNOWN)
-    mine = course / "notebooks" / "mine.ipynb"
+def test_a_notebook_without_a_lesson_is_refused_not_deleted(built):
+    mine = built / "notebooks" / "mine.ipynb"
     mine.write_text("{}", "utf-8")
 
-    with pytest.raises(
-        StrayNotebookError, match=r"notebooks/mine.ipynb; keep notebooks of your own in work/"
-    ):
-        build(course, known=KNOWN)
+    with pytest.raises(StrayNotebookError, match=r"notebooks/mine.ipynb; keep notebooks .* in work/"):
+        build(built, known=KNOWN)
 
     assert mine.exists()
 
 
-def test_a_broken_lesson_changes_no_file(course):
-    build(course, known=KNOWN)
-    before = {path: path.read_bytes() for path in course.glob("*/*.ipynb")}
-    (course / "lessons" / "01_broken.py").write_text("# %%\nx = (\n", "utf-8")
-    edit_lesson(course, "# # A sample lesson", "# # Another title")
+def test_a_broken_lesson_changes_no_file(built):
+    before = files(built)
+    (built / "lessons" / "01_broken.py").write_text("# %%\nx = (\n", "utf-8")
+    edit_lesson(built, "# # A sample lesson", "# # Another title")
 
     with pytest.raises(BrokenLessonError, match=r"01_broken.py:2: .*was never closed"):
-        build(course, known=KNOWN)
+        build(built, known=KNOWN)
 
-    assert {path: path.read_bytes() for path in course.glob("*/*.ipynb")} == before
+    assert files(built) == before

@@ -9,31 +9,19 @@ from course_lib.authoring import kernel
 from course_lib.authoring.errors import KernelSetupError
 
 
-def test_the_kernel_runs_this_python_under_the_course_s_name(tmp_path):
-    folder = kernel.install(tmp_path)
+def test_the_kernel_runs_this_python_under_the_course_s_name_and_is_written_once(tmp_path):
+    file = kernel.install(tmp_path) / "kernel.json"
+    before = file.stat().st_ino
 
-    spec = json.loads((folder / "kernel.json").read_text("utf-8"))
-    assert folder.name == "advanced-dspy"
+    spec = json.loads(file.read_text("utf-8"))
+    assert (file.parent.name, spec["display_name"]) == ("advanced-dspy", "Advanced DSPy")
     assert spec["argv"][0] == sys.executable
-    assert spec["display_name"] == "Advanced DSPy"
+    assert kernel.install(tmp_path) == file.parent
+    assert file.stat().st_ino == before
 
-
-def test_installing_again_writes_nothing(tmp_path):
-    file = kernel.install(tmp_path) / "kernel.json"
-    before = file.stat()
-
+    file.write_text("{}", "utf-8")  # another environment's
     kernel.install(tmp_path)
-
-    assert file.stat().st_ino == before.st_ino
-
-
-def test_a_kernel_of_another_environment_is_replaced(tmp_path):
-    file = kernel.install(tmp_path) / "kernel.json"
-    file.write_text("{}", "utf-8")
-
-    kernel.install(tmp_path)
-
-    assert json.loads(file.read_text("utf-8"))["argv"]
+    assert json.loads(file.read_text("utf-8")) == spec
 
 
 def test_a_place_that_cannot_be_written_names_the_remedy(tmp_path):

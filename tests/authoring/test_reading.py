@@ -17,20 +17,15 @@ def lesson_at(folder: Path, text: str, name: str = "00_sample.py") -> Path:
     return path
 
 
-def test_a_lesson_knows_its_title_and_its_exercises():
+def test_a_lesson_knows_its_exercises_and_its_cells_their_lines_and_ids():
     lesson = read(SAMPLE, known=["0.9"])
+    lines = GOOD.split("\n")
 
-    assert lesson.title == "A sample lesson"
     assert lesson.exercise_ids() == ["0.9"]
     assert [cell.outcome for cell in lesson.cells_of("0.9", "wrong")] == ["failed", "crashed"]
-
-
-def test_an_id_is_the_cell_s_name_or_its_part_or_a_hash_of_its_text():
-    ids = [cell.id for cell in read(SAMPLE).cells]
-
-    assert ids[1] == "setup"
-    assert ids[3] == "exercise-0-9"
-    assert ids[0] == "1d344ddf06d0"
+    assert all(lines[cell.line - 1].startswith("# %%") for cell in lesson.cells)
+    # a hash of its text, its name, and its part in an exercise
+    assert [lesson.cells[place].id for place in (0, 1, 3)] == ["1d344ddf06d0", "setup", "exercise-0-9"]
 
 
 def test_an_inserted_cell_moves_no_other_id(tmp_path):
@@ -42,59 +37,35 @@ def test_an_inserted_cell_moves_no_other_id(tmp_path):
     assert after[1:] == before
 
 
-def test_a_line_of_a_cell_is_its_marker_s_line_in_the_file():
-    lines = GOOD.split("\n")
-
-    for cell in read(SAMPLE).cells:
-        assert lines[cell.line - 1].startswith("# %%")
-
-
+STUB, CHECK, CALL = (
+    "### STUB: ...  # your code here",
+    'exercise="0.9" tags=["check"]',
+    'check("0.9", by_urgency)',
+)
+WRONG = GOOD[GOOD.index('# %% exercise="0.9" tags=["wrong"]') : GOOD.index(f"# %% {CHECK}")]
 BROKEN = {
     "unclosed region": ("    ### END SOLUTION\n", "", "never closed", 21),
-    "duplicate name": (
-        "# %%\nRANKS",
-        '# %% name="setup"\nRANKS',
-        "is named 'setup', as is the one at line 6",
-        44,
-    ),
-    "unknown exercise": (
-        'exercise="0.9" tags=["exercise"]',
-        'exercise="7.7" tags=["exercise"]',
-        "'7.7' is not reg",
-        18,
-    ),
-    "no check cell": ('exercise="0.9" tags=["check"]', "", "exercise 0.9 has no check cell", 18),
-    "another's check": ('check("0.9", by_urgency)', 'check("0.8", by_urgency)', "does not end in check", 38),
-    "check is not last": (
-        'check("0.9", by_urgency)',
-        'check("0.9", by_urgency)\n1',
-        "does not end in check",
-        38,
-    ),
-    "no stub": ("    ### STUB: ...  # your code here\n", "", "has no stub", 21),
-    "no solution region": (
-        "### BEGIN SOLUTION\n    ### STUB: ...  # your code here\n",
-        "\n",
-        "outside a sol",
-        24,
-    ),
+    "duplicate name": ("# %%\nRANKS", '# %% name="setup"\nRANKS', "is named 'setup', as is", 44),
+    "unknown exercise": ('exercise="0.9"', 'exercise="7.7"', "'7.7' is not registered", 18),
+    "no check cell": (CHECK, "", "exercise 0.9 has no check cell", 18),
+    "another's check": (CALL, 'check("0.8", by_urgency)', "does not end in check", 38),
+    "check is not last": (CALL, f"{CALL}\n1", "does not end in check", 38),
+    "no stub": (f"    {STUB}\n", "", "has no stub", 21),
+    "no solution region": (f"### BEGIN SOLUTION\n    {STUB}\n", "\n", "outside a solution", 24),
     "syntax error": ('RANKS = {"low": 0,', 'RANKS = "low": 0,', "not valid Python: unmatched", 9),
-    "syntax error in the stub": (
-        "### STUB: ...  # your code here",
-        "### STUB: return (",
-        "with the stub",
-        18,
-    ),
+    "syntax error in the stub": (STUB, "### STUB: return (", "with the stub", 18),
     "unknown tag": ('tags=["needs"]', 'tags=["neeeds"]', "unknown tag 'neeeds'", 6),
     "unknown key": ('name="setup"', 'nmae="setup"', "nmae=", 6),
     "unquoted value": ('name="setup"', "name=3", "name=3", 6),
     "no outcome": (' outcome="crashed"', "", "declares outcome None", 33),
     "passing wrong answer": ('outcome="crashed"', 'outcome="passed"', "declares outcome 'passed'", 33),
     "no message": (' message="KeyError"', "", "which message", 33),
-    "exercise without id": ('exercise="0.9" tags=["check"]', 'tags=["check"]', "names no exercise", 38),
+    "exercise without id": (CHECK, 'tags=["check"]', "names no exercise", 38),
     "two parts": ('tags=["check"]', 'tags=["check", "wrong"]', "tagged check and wrong", 38),
     "bad name": ('name="setup"', 'name="set up!"', "cannot be a cell id", 6),
     "marker in a string": ("RANKS = {", 'TEXT = """\n# %%\n"""\nRANKS = {', "lines start a cell", 1),
+    "no cell": (GOOD, "", "the lesson has no cell", 1),
+    "no wrong answer": (WRONG, "", "exercise 0.9 has no wrong answer", 18),
 }
 
 
@@ -112,16 +83,6 @@ def test_a_broken_lesson_names_file_line_fault_and_remedy(tmp_path, old, new, wh
     assert f"00_sample.py:{line}: " in str(error.value)
 
 
-def test_no_wrong_answer_is_a_problem(tmp_path):
-    start, end = (
-        GOOD.index('# %% exercise="0.9" tags=["wrong"]'),
-        GOOD.index('# %% exercise="0.9" tags=["check"]'),
-    )
-
-    with pytest.raises(BrokenLessonError, match=r"exercise 0.9 has no wrong answer\. Add a cell"):
-        read(lesson_at(tmp_path, GOOD[:start] + GOOD[end:]))
-
-
 def test_a_file_that_is_not_utf_8_names_the_line(tmp_path):
     path = tmp_path / "00_sample.py"
     path.write_bytes(b"# %%\nx = 1\n# caf\xe9\n")
@@ -130,24 +91,13 @@ def test_a_file_that_is_not_utf_8_names_the_line(tmp_path):
         read(path)
 
 
-def test_an_empty_file_is_a_broken_lesson(tmp_path):
-    with pytest.raises(BrokenLessonError, match="the lesson has no cell"):
-        read(lesson_at(tmp_path, ""))
-
-
-def test_all_problems_of_all_lessons_come_together(tmp_path):
+def test_all_problems_of_all_lessons_come_together_two_with_one_exercise_among_them(tmp_path):
     lesson_at(tmp_path, GOOD.replace('tags=["needs"]', 'tags=["x"]').replace('name="setup"', 'name="!"'))
     lesson_at(tmp_path, "# %% [raw]\nhello\n", "01_other.py")
+    for name in ("02_first.py", "03_second.py"):
+        lesson_at(tmp_path, GOOD, name)
 
-    with pytest.raises(BrokenLessonError) as error:
+    with pytest.raises(BrokenLessonError, match=r"exercise 0.9 is already set in 02_first.py") as error:
         read_all(tmp_path)
 
-    assert len(error.value.problems) == 3
-
-
-def test_two_lessons_cannot_set_the_same_exercise(tmp_path):
-    lesson_at(tmp_path, GOOD)
-    lesson_at(tmp_path, GOOD, "01_other.py")
-
-    with pytest.raises(BrokenLessonError, match=r"exercise 0.9 is already set in 00_sample.py"):
-        read_all(tmp_path)
+    assert len(error.value.problems) == 4

@@ -15,14 +15,11 @@ CELL = """def double(x):
 print("kept")"""
 
 
-def test_the_learner_sees_the_stub_at_the_marker_s_indentation():
-    expected = 'def double(x):\n    ...  # your code here\n\n    # and here\nprint("kept")'
+def test_the_learner_sees_the_stub_as_indented_and_the_solution_shows_neither_markers_nor_stub():
+    stub, solution = "    ...  # your code here\n\n    # and here", "    twice = 2 * x\n    return twice"
 
-    assert regions.learner(CELL) == expected
-
-
-def test_the_solution_shows_neither_markers_nor_stub():
-    assert regions.solved(CELL) == 'def double(x):\n    twice = 2 * x\n    return twice\nprint("kept")'
+    assert regions.learner(CELL) == f'def double(x):\n{stub}\nprint("kept")'
+    assert regions.solved(CELL) == f'def double(x):\n{solution}\nprint("kept")'
 
 
 def test_solution_lines_leave_out_what_the_stub_shows_too():
