@@ -27,7 +27,7 @@ from course_lib.adapters.tools.injection import flat_json, neutralise
 from course_lib.adapters.tools.limits import LimitedTool, ToolRefused, limited
 from course_lib.adapters.tools.redaction import hide
 from course_lib.errors import CourseError
-from course_lib.resilience import retry
+from course_lib.resilience.retries import retry
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _FOLLOWED = frozenset({"GET", "HEAD"})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -101,27 +102,16 @@ def _read_spec(system: str, tail: str, answers: tuple[str, ...], json_mode: bool
 
 def _with_schema(spec: Spec, laid_down: tuple[Field, ...]) -> Spec:
     """Take the types from the response format, and the descriptions from the prompt."""
-    known = {field.name: field for field in spec.outputs}
+    known = {field.name: field for field in (*laid_down, *spec.outputs)}
     outputs = tuple(
-        Field(
-            name=field.name,
-            schema=field.schema | _limits_of(known.get(field.name)),
-            desc=known[field.name].desc if field.name in known else field.desc,
-            type_name=known[field.name].type_name if field.name in known else field.type_name,
-        )
-        for field in laid_down
+        replace(known[field.name], schema=field.schema | _limits_of(known[field.name])) for field in laid_down
     )
     return Spec(spec.inputs, outputs, spec.instructions, layouts.JSON)
 
 
-def _limits_of(field: Field | None) -> types.Schema:
-    if field is None:
-        return {}
-    return {
-        key: value
-        for key, value in field.schema.items()
-        if key.startswith(("min", "max", "exclusive", "multiple"))
-    }
+def _limits_of(field: Field) -> types.Schema:
+    limits = ("min", "max", "exclusive", "multiple")
+    return {key: value for key, value in field.schema.items() if key.startswith(limits)}
 
 
 @lru_cache(maxsize=512)

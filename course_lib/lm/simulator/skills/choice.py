@@ -15,6 +15,7 @@ from typing import Any
 
 from course_lib.lm.simulator.prompts import Field, Turn
 from course_lib.lm.simulator.prompts.values import labelled
+from course_lib.lm.simulator.reading import sections
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.explanation import is_reasoning
 from course_lib.lm.simulator.skills.learner import Learner
@@ -143,15 +144,12 @@ def _glosses(labels: tuple[str, ...], text: str) -> tuple[str, ...]:
         rf"(?<![\w-])[`\"'*]*({spelled})[`\"'*]*\s*(?::|=|\(|\u2013|\u2014| - | means | is for | if | when )",
         re.IGNORECASE,
     )
-    marks = list(pattern.finditer(text))
     glosses = dict.fromkeys(labels, "")
     lower = {label.lower(): label for label in labels}
-    for at, mark in enumerate(marks):
-        limit = marks[at + 1].start() if at + 1 < len(marks) else len(text)
-        line_end = text.find("\n", mark.end())
-        end = min(limit, line_end if line_end >= 0 else len(text))
+    for mark, gloss in sections(pattern.finditer(text), text):
         label = lower[mark.group(1).lower()]
-        glosses[label] = f"{glosses[label]} {text[mark.end() : end]}".strip()
+        line = gloss.split("\n", 1)[0]
+        glosses[label] = f"{glosses[label]} {line}".strip()
     return tuple(glosses[label] for label in labels)
 
 

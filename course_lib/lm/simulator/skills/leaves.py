@@ -34,11 +34,9 @@ def text_leaf(schema: Schema, name: str, desc: str, text: str, *, must: bool = F
     if pattern := schema.get("pattern"):
         return _matching(pattern, text, must=must)
     result = _wanted(name, desc, text)
-    if result is None:
-        if not must:
-            return None
-        result = _UNSTATED
-    return within(schema, result)
+    if result is None and not must:
+        return None
+    return within(schema, _UNSTATED if result is None else result)
 
 
 def within(schema: Schema, text: str) -> str:
@@ -166,11 +164,8 @@ def limited(schema: Schema, value: float) -> int | float:
     value = min(max(value, low), high)
     if step:
         value = round(value / step) * step
-        value = (
-            math.ceil(low / step) * step
-            if value < low
-            else math.floor(high / step) * step
-            if value > high
-            else value
-        )
+        if value < low:
+            value = math.ceil(low / step) * step
+        elif value > high:
+            value = math.floor(high / step) * step
     return int(value) if whole or ("x-whole" in schema and value == int(value)) else float(value)

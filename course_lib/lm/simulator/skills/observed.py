@@ -145,11 +145,9 @@ def _leaves(data: Any) -> Iterator[Leaf]:
                 count,
                 tuple(str(one) for one in value.values() if isinstance(one, str | int | float)),
             )
-            calls = " ".join(
-                str(one) for name, one in value.items() if isinstance(one, str) and _NAMING.search(name)
-            )
+            names = [one for name, one in value.items() if isinstance(one, str) and _NAMING.search(name)]
             for name, child in value.items():
-                yield from walk(child, str(name), own, calls, texts)
+                yield from walk(child, str(name), own, " ".join(names), texts)
         elif isinstance(value, list):
             for child in value:
                 yield from walk(child, key, record, named, siblings)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from course_lib.lm.simulator.prompts import Field
+from course_lib.lm.simulator.reading import parsed
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.candidates import candidates
 from course_lib.lm.simulator.skills.leaves import number_leaf, text_leaf
@@ -198,12 +199,8 @@ def chunks(context: str) -> tuple[Chunk, ...]:
 
 def _listed(context: str) -> list[str]:
     stripped = context.strip()
-    if stripped.startswith("[") and stripped.endswith("]"):
-        try:
-            values = json.loads(stripped)
-            return [value if isinstance(value, str) else json.dumps(value) for value in values]
-        except ValueError:
-            pass
+    if stripped.startswith("[") and stripped.endswith("]") and (values := parsed(stripped)) is not None:
+        return [value if isinstance(value, str) else json.dumps(value) for value in values]
     if "«" in stripped:
         return [part.strip() for part in re.findall(r"«+(.*?)»+", stripped, re.DOTALL)]
     if re.search(r"^\s*\[[\w-]+\]", stripped, re.MULTILINE):

@@ -22,12 +22,13 @@ PARTS = 0.6  # weight of the parts of one word together
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
 
 
-def _data(name: str) -> dict[str, Any]:
+def data(name: str) -> dict[str, Any]:
+    """Return one of the tables beside this file."""
     text = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
     return dict(json.loads(text))
 
 
-ENGLISH = _data("english.json")
+ENGLISH = data("english.json")
 STOP = frozenset(ENGLISH["stop"].split())
 _COMMON = frozenset(ENGLISH["common"].split())
 NUMBERS = {word: value for value, word in enumerate(ENGLISH["numbers"].split())}
@@ -87,16 +88,13 @@ def _lexicon() -> tuple[dict[str, list[str]], dict[str, dict[str, list[str]]]]:
     """Return the ideas of single stems, and those of phrases as {last stem: {an earlier stem: ideas}}."""
     single: dict[str, list[str]] = {}
     phrases: dict[str, dict[str, list[str]]] = {}
-    for idea, members in _data("lexicon.json").items():
+    for idea, members in data("lexicon.json").items():
         for member in [idea, *members.split(", ")]:
-            if member.startswith("("):  # only loosely about the idea: see loose_ideas
-                continue
             roots = [stem(word) for word in words(member)]
-            if not roots:
+            if not roots or member.startswith("("):  # only loosely about the idea: see loose_ideas
                 continue
-            named = single.setdefault(roots[0], []) if len(roots) == 1 else None
-            if named is None:
-                named = phrases.setdefault(roots[-1], {}).setdefault(roots[0], [])
+            ideas_by_stem = single if len(roots) == 1 else phrases.setdefault(roots[-1], {})
+            named = ideas_by_stem.setdefault(roots[0], [])
             if f"@{idea}" not in named:
                 named.append(f"@{idea}")
     return single, phrases
@@ -105,7 +103,7 @@ def _lexicon() -> tuple[dict[str, list[str]], dict[str, dict[str, list[str]]]]:
 @cache
 def _loose() -> dict[str, list[str]]:
     ideas: dict[str, list[str]] = {}
-    for idea, members in _data("lexicon.json").items():
+    for idea, members in data("lexicon.json").items():
         for member in re.findall(r"\((.+?)\)", members):
             ideas.setdefault(stem(member), []).append(f"@{idea}")
     return ideas
@@ -134,10 +132,8 @@ def _of_word(word: str) -> tuple[str, tuple[tuple[str, float], ...]]:
 _MANNER = ("asks", "exclaims", "insists", "names a case", "dates", "counts money")
 _CAPITALS, _SHOUTED = re.compile(r"[A-Z][A-Z][A-Z][A-Z]").search, re.compile(r"\b[A-Z]{4,}\b").search
 _DIGIT, _CASE = re.compile(r"\d").search, re.compile(r"[A-Z]-\d{2,}\b|#\d{2,}").search
-_ORDINAL, _ISO_DATE = (
-    re.compile(r"\d(?:st|nd|rd|th)\b").search,
-    re.compile(r"\b\d{4}-\d{2}-\d{2}\b").search,
-)
+_ORDINAL = re.compile(r"\d(?:st|nd|rd|th)\b").search
+_ISO_DATE = re.compile(r"\b\d{4}-\d{2}-\d{2}\b").search
 _PRICE = re.compile(r"[$€£]\s?\d|\d[.,]\d{2}\b").search
 
 
