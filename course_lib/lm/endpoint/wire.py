@@ -41,9 +41,8 @@ class ApiError(CourseError):
 
     def body(self) -> bytes:
         """Return the JSON that says it."""
-        kind = _ERROR_TYPES.get(self.code) or (
-            "invalid_request_error" if self.status < 500 else "server_error"
-        )
+        by_status = "invalid_request_error" if self.status < 500 else "server_error"
+        kind = _ERROR_TYPES.get(self.code, by_status)
         error = {"message": str(self), "type": kind, "param": self.param, "code": self.code}
         return orjson.dumps({"error": error})
 
@@ -152,9 +151,8 @@ def _check_message(at: int, message: Any) -> None:
     content = message.get("content")
     if isinstance(content, list):
         if not all(isinstance(part, dict) and isinstance(part.get("type"), str) for part in content):
-            raise _bad(
-                f"{where}.content", content, 'text, or parts such as {"type": "text", "text": "Hello"}'
-            )
+            right = 'text, or parts such as {"type": "text", "text": "Hello"}'
+            raise _bad(f"{where}.content", content, right)
     elif content is None:
         if message["role"] != "assistant":
             raise _bad(f"{where}.content", content, "text; only an assistant's message may do without")

@@ -20,27 +20,18 @@ Schema = dict[str, Any]
 QUOTED = r"""'(?:\\.|[^'\\])*'?|"(?:\\.|[^"\\])*"?"""
 """A text in quotes, to the end if they are never closed."""
 
+_NAMES = {
+    "string": "str string text Reasoning",
+    "integer": "int integer",
+    "number": "float number Decimal",
+    "boolean": "bool boolean",
+    "null": "NoneType None null",
+}
+_FORMATS = {"datetime": "date-time", "timedelta": "duration", "UUID": "uuid", "date": "date", "time": "time"}
 _PLAIN: dict[str, Schema] = {
-    "str": {"type": "string"},
-    "string": {"type": "string"},
-    "text": {"type": "string"},
-    "Reasoning": {"type": "string"},
+    **{name: {"type": kind} for kind, names in _NAMES.items() for name in names.split()},
+    **{name: {"type": "string", "format": format_} for name, format_ in _FORMATS.items()},
     "Code": {"type": "string", "x-class": "Code"},
-    "int": {"type": "integer"},
-    "integer": {"type": "integer"},
-    "float": {"type": "number"},
-    "number": {"type": "number"},
-    "Decimal": {"type": "number"},
-    "bool": {"type": "boolean"},
-    "boolean": {"type": "boolean"},
-    "date": {"type": "string", "format": "date"},
-    "datetime": {"type": "string", "format": "date-time"},
-    "time": {"type": "string", "format": "time"},
-    "timedelta": {"type": "string", "format": "duration"},
-    "UUID": {"type": "string", "format": "uuid"},
-    "NoneType": {"type": "null"},
-    "None": {"type": "null"},
-    "null": {"type": "null"},
     "Any": {},
     "object": {},
     "list": {"type": "array", "items": {}},

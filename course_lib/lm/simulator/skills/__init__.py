@@ -11,9 +11,9 @@ from course_lib.lm.simulator.skills.aggregates import aggregate
 from course_lib.lm.simulator.skills.answers import answer_question, reply
 from course_lib.lm.simulator.skills.choice import classify
 from course_lib.lm.simulator.skills.explanation import explain, is_reasoning
-from course_lib.lm.simulator.skills.extraction import extract
 from course_lib.lm.simulator.skills.leaves import within
 from course_lib.lm.simulator.skills.quotation import judge, quote
+from course_lib.lm.simulator.skills.shape import extract
 from course_lib.lm.simulator.skills.summary import summarise
 from course_lib.lm.simulator.skills.work import Result, Skill, Work, is_free_text
 

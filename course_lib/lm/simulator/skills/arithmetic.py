@@ -110,13 +110,13 @@ def _in_symbols(text: str) -> str:
     return text
 
 
-_DATE_OR_TELEPHONE = re.compile(r"\d{1,4}[-/]\d{1,2}[-/]\d{1,4}|[\d().+-]{9,}")
+_DATE_OR_TELEPHONE = re.compile(r"\d{1,4}\s*[-/]\s*\d{1,2}\s*[-/]\s*\d{1,4}|[\d\s().+-]{9,}")
 
 
 def _longest_expression(text: str) -> Worked | None:
     for piece in sorted(_EXPRESSION.findall(text), key=len, reverse=True):
         expression = piece.strip()
-        if _DATE_OR_TELEPHONE.fullmatch(expression):
+        if " " not in expression and _DATE_OR_TELEPHONE.fullmatch(expression):
             continue
         expression = expression.rstrip(".+-*/^( ").strip()
         if not re.search(r"\d\s*[)]*\s*(?:[+\-*/^]|mod)\s*[(]*\s*-?\s*\d", expression):
@@ -139,11 +139,9 @@ def evaluate(expression: str) -> float | None:
     if tokens.count("(") > MOST_BRACKETS:
         return None
     python = {"^": "**", "mod": "%"}
-    spelled = " ".join(
-        repr(float(token)) if token[0].isdigit() else python.get(token, token) for token in tokens
-    )
+    spelled = [str(float(token)) if token[0].isdigit() else python.get(token, token) for token in tokens]
     try:
-        value = _value(ast.parse(spelled, mode="eval").body)
+        value = _value(ast.parse(" ".join(spelled), mode="eval").body)
     except (ArithmeticError, ValueError, SyntaxError, MemoryError):
         return None
     return value if abs(value) <= MOST else None

@@ -11,9 +11,7 @@ from functools import cache, lru_cache
 
 from course_lib.lm.simulator.skills import words
 
-_SMALL = frozenset(
-    ["the", "a", "an", "of", "in", "do", "does", "did", "is", "was", "are", "has", "have", "s"]
-)
+_SMALL = frozenset(words.ENGLISH["small"].split())
 
 
 @dataclass(frozen=True, slots=True)

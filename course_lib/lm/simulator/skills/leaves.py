@@ -140,15 +140,18 @@ def number_leaf(schema: Schema, name: str, desc: str, text: str) -> int | float 
     pieces = candidates(text)
     wanted = [kind for kind in kinds_of(name, desc) if kind in ("money", "percent", "number")]
     for kind in wanted:
-        numbers = pieces.numbers if kind == "number" else [_number(piece) for piece in pieces.of(kind)]
+        numbers = (
+            pieces.numbers if kind == "number" else [first_number(piece) or 0.0 for piece in pieces.of(kind)]
+        )
         if numbers:
             return limited(schema, numbers[0])
     return limited(schema, pieces.numbers[0]) if pieces.numbers else None
 
 
-def _number(piece: str) -> float:
-    digits = re.search(r"-?\d[\d,]*(?:\.\d+)?", piece)
-    return float(digits.group().replace(",", "")) if digits else 0.0
+def first_number(text: str) -> float | None:
+    """Return the first number that is written in figures, with commas between thousands or without."""
+    digits = re.search(r"-?\d[\d,]*(?:\.\d+)?", text)
+    return float(digits.group().replace(",", "")) if digits else None
 
 
 def limited(schema: Schema, value: float) -> int | float:

@@ -141,10 +141,8 @@ def _leaves(data: Any) -> Iterator[Leaf]:
         nonlocal count
         if isinstance(value, dict):
             count += 1
-            own, texts = (
-                count,
-                tuple(str(one) for one in value.values() if isinstance(one, str | int | float)),
-            )
+            own = count
+            texts = tuple(str(one) for one in value.values() if isinstance(one, str | int | float))
             names = [one for name, one in value.items() if isinstance(one, str) and _NAMING.search(name)]
             for name, child in value.items():
                 yield from walk(child, str(name), own, " ".join(names), texts)

@@ -67,6 +67,9 @@ class Quote:
     shared: tuple[str, ...]
 
 
+_NOTHING = Quote((), (), ())
+
+
 def context_names(work: Work) -> list[str]:
     """Return the input fields that hold a context, if the program also asks a question."""
     names = [field.name for field in work.task.spec.inputs]
@@ -214,7 +217,7 @@ def bearing(context: str, question: str) -> Quote:
     passages = chunks(context)
     wanted = _wanted(question)
     if not passages or not wanted:
-        return Quote((), (), ())
+        return _NOTHING
     texts = [words.features(chunk.text, parts=False) for chunk in passages]
     seen = Counter(feature for text in texts for feature in text)
     weigh = {
@@ -234,7 +237,7 @@ def bearing(context: str, question: str) -> Quote:
     ]
     home = max(range(len(passages)), key=covered.__getitem__)
     if covered[home] / most < BEARS or not _covers_short(weigh, texts[home]):
-        return Quote((), (), ())
+        return _NOTHING
     ranked = []
     for at, chunk in enumerate(passages):
         if covered[at] < 0.6 * covered[home]:
@@ -245,7 +248,7 @@ def bearing(context: str, question: str) -> Quote:
                 ranked.append((own * covered[at] / covered[home], -at, -order, sentence))
     ranked.sort(reverse=True)
     if not ranked or ranked[0][0] <= 0:
-        return Quote((), (), ())
+        return _NOTHING
     best = ranked[0][0]
     chosen = [(-at, sentence) for score, at, _, sentence in ranked[:2] if score >= 0.75 * best]
     shared = tuple(f for f in words.features(chosen[0][1], parts=False) if f in weigh and f[0] != "@")

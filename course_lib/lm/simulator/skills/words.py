@@ -32,33 +32,13 @@ ENGLISH = data("english.json")
 STOP = frozenset(ENGLISH["stop"].split())
 _COMMON = frozenset(ENGLISH["common"].split())
 NUMBERS = {word: value for value, word in enumerate(ENGLISH["numbers"].split())}
+_ENDINGS = ENGLISH["endings"]
 _IRREGULAR = {form: root for root, forms in ENGLISH["irregular"].items() for form in forms.split()}
 
 
 def words(text: str) -> list[str]:
     """Return the words of `text` in lower case, numbers among them."""
     return _WORD.findall(text.lower())
-
-
-_ENDINGS = (
-    ("ments", ""),
-    ("ment", ""),
-    ("ations", "at"),
-    ("ation", "at"),
-    ("nesses", ""),
-    ("ness", ""),
-    ("ies", "y"),
-    ("sses", "ss"),
-    ("shes", "sh"),
-    ("ches", "ch"),
-    ("xes", "x"),
-    ("fully", ""),
-    ("ful", ""),
-    ("ly", ""),
-    ("ss", "ss"),
-    ("us", "us"),
-    ("s", ""),
-)
 
 
 @lru_cache(maxsize=20_000)
@@ -72,7 +52,7 @@ def stem(word: str) -> str:
     word = _IRREGULAR.get(word, word)
     if len(word) < 4 or word.isdigit():
         return word
-    for ending, replaced in _ENDINGS:
+    for ending, replaced in _ENDINGS.items():
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             word = word[: -len(ending)] + replaced
             break
