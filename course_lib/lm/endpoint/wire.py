@@ -89,10 +89,14 @@ class ChatRequest:
         """True when the stream is to end with a usage chunk."""
         return bool((self.body.get("stream_options") or {}).get("include_usage"))
 
+    @property
+    def unstreamed(self) -> dict[str, Any]:
+        """The body without what says how the answer is to be sent."""
+        return {key: value for key, value in self.body.items() if key not in ("stream", "stream_options")}
+
     def identity(self) -> bytes:
         """Return the same bytes for every request that asks for the same thing."""
-        same = {key: value for key, value in self.body.items() if key not in {"stream", "stream_options"}}
-        return orjson.dumps(same, option=orjson.OPT_SORT_KEYS)
+        return orjson.dumps(self.unstreamed, option=orjson.OPT_SORT_KEYS)
 
 
 def parse(raw: bytes) -> ChatRequest:

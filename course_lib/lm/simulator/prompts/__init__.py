@@ -53,10 +53,9 @@ def read(body: Mapping[str, Any]) -> Task:
     spec = _read_spec(system, _tail(last), tuple(answer for _, answer in pairs[:2]), json_mode)
     if laid_down := from_response_format(wanted):
         spec = _with_schema(spec, laid_down)
-    demos, history = _read_turns(
-        pairs, tuple(f.name for f in spec.inputs), tuple(f.name for f in spec.outputs), spec.layout
-    )
-    inputs = read_inputs(last, tuple(field.name for field in spec.inputs))
+    asked, wanted_names = (tuple(field.name for field in fields) for fields in (spec.inputs, spec.outputs))
+    demos, history = _read_turns(pairs, asked, wanted_names, spec.layout)
+    inputs = read_inputs(last, asked)
     tools = tuple(tool for tool in body.get("tools") or () if isinstance(tool, Mapping))
     return Task(spec=spec, inputs=inputs, demos=demos, history=history, plain=last, tools=tools)
 
@@ -80,11 +79,8 @@ def _conversation(messages: Sequence[Any]) -> tuple[str, list[tuple[str, str]]]:
 
 def _tail(last: str) -> str:
     """Return the part of the last user message that speaks of the format, for a cache to be of use."""
-    for reminder in ("Respond with", "Reply with", "Answer with", "Return ", "Output "):
-        at = last.rfind(reminder)
-        if at >= 0:
-            return last[at:]
-    return ""
+    reminders = ("Respond with", "Reply with", "Answer with", "Return ", "Output ")
+    return next((last[at:] for reminder in reminders if (at := last.rfind(reminder)) >= 0), "")
 
 
 @lru_cache(maxsize=512)

@@ -13,10 +13,9 @@ from course_lib.lm.simulator import formats
 from course_lib.lm.simulator.prompts import Field, Task
 from course_lib.lm.simulator.prompts.episode import Episode, ToolSpec
 from course_lib.lm.simulator.skills import answer_generation
-from course_lib.lm.simulator.skills.explanation import is_reasoning
 from course_lib.lm.simulator.skills.intents import is_final
 from course_lib.lm.simulator.skills.tools import Call, Move, as_json, decide, fill_any, looked_back
-from course_lib.lm.simulator.skills.work import is_free_text
+from course_lib.lm.simulator.skills.work import is_free_text, is_reasoning
 
 
 def values(episode: Episode, task: Task) -> dict[str, Any]:

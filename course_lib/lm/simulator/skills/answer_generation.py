@@ -13,13 +13,12 @@ from typing import Any
 from course_lib.lm.simulator.prompts import Field, Spec, Task
 from course_lib.lm.simulator.prompts.layouts import PROSE
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.explanation import is_reasoning
 from course_lib.lm.simulator.skills.intents import Goal, clauses
 from course_lib.lm.simulator.skills.observed import Leaf, Seen, is_command, plain_sentences
 from course_lib.lm.simulator.skills.quotation import bearing
 from course_lib.lm.simulator.skills.shape import extract
 from course_lib.lm.simulator.skills.tools import Move
-from course_lib.lm.simulator.skills.work import Work, is_free_text
+from course_lib.lm.simulator.skills.work import Work, is_free_text, is_reasoning
 
 MOST_FACTS = 6
 MOST_RECORDS = 8

@@ -1,6 +1,7 @@
 """Arithmetic found in a text: expressions, percentages, sums and counts, read as Python's syntax.
 
-Main path: work_out(text) -> Worked or None. Nothing is evaluated as code.
+Main path: work_out(text) -> Worked or None; aggregate(field, work) for sums, averages, extremes, lengths and
+counts over the inputs, in a number field that is named after one. Nothing is evaluated as code.
 """
 
 from __future__ import annotations
@@ -9,11 +10,16 @@ import ast
 import math
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
+from course_lib.lm.simulator.prompts import Field
+from course_lib.lm.simulator.reading import parsed
 from course_lib.lm.simulator.skills import words
+from course_lib.lm.simulator.skills.leaves import limited
+from course_lib.lm.simulator.skills.work import Result, Work
 
 MOST = 1e15  # larger results are not worked out
 MOST_EXPONENT, MOST_BRACKETS = 64, 40
@@ -80,7 +86,7 @@ _OVER_NUMBERS: tuple[tuple[str, Callable[[list[float]], float]], ...] = (
 )
 
 
-def over_numbers(name: str, form: str = "{}") -> Callable[[list[float]], float] | None:
+def _computed(name: str, form: str = "{}") -> Callable[[list[float]], float] | None:
     """Return what a name says to compute over numbers; `form` is a pattern around the words for it."""
     return next((compute for said, compute in _OVER_NUMBERS if re.fullmatch(form.format(said), name)), None)
 
@@ -95,7 +101,7 @@ def work_out(text: str) -> Worked | None:
         return Worked(word.lower().count(letter), f"the letters {letter} in {word}")
     if listed := _LISTED.search(text):
         numbers = [float(piece) for piece in re.findall(r"-?\d+(?:\.\d+)?", listed.group(2))]
-        compute = over_numbers(listed.group(1).lower()) or math.fsum
+        compute = _computed(listed.group(1).lower()) or math.fsum
         return Worked(compute(numbers), f"{listed.group(1)} of {listed.group(2).strip()}")
     if root := _ROOT.search(text):
         return Worked(math.sqrt(float(root.group(1))), f"square root of {root.group(1)}")
@@ -173,3 +179,48 @@ def _value(node: ast.expr) -> float:
     if isinstance(node, ast.BinOp):
         return _OPERATORS[type(node.op)](_value(node.left), _value(node.right))
     raise ValueError("this is no arithmetic")
+
+
+# -- over the inputs ---------------------------------------------------------------------------------------
+
+_SIZES: tuple[tuple[str, type | tuple[type, ...], Callable[[Any], int]], ...] = (
+    (r"(num_|number_of_)?words?(_count)?", str, lambda text: len(text.split())),
+    (
+        r"length|(num_|number_of_)?(characters|chars|letters)|(char|character|letter)_count",
+        (str, list),
+        len,
+    ),
+    (r"count|n|size|(num|number_of)_(items|elements|entries)", list, len),
+)
+
+
+def aggregate(field: Field, work: Work) -> Result | None:
+    """Compute what the field's name says over numbers, lists or a text; pass on other fields."""
+    if field.schema.get("type") not in ("integer", "number"):
+        return None
+    values = [parsed(text, text) for text in work.task.inputs.values()]
+    result = _over_numbers(field.name, values)
+    if result is None:
+        result = _size(field.name, values)
+    if result is None or not math.isfinite(result):
+        return None
+    return Result(limited(field.schema, result), f"the {field.name.replace('_', ' ')} is {written(result)}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST
+
+
+def _over_numbers(name: str, values: Sequence[Any]) -> float | None:
+    flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
+    if not flat or not all(_is_number(item) for item in flat):
+        return None
+    compute = _computed(name, r"(\w+_)?({})(_\w+)?")
+    return float(compute([float(item) for item in flat])) if compute else None
+
+
+def _size(name: str, values: Sequence[Any]) -> float | None:
+    for pattern, kinds, size in _SIZES:
+        if len(values) == 1 and isinstance(values[0], kinds) and re.fullmatch(pattern, name):
+            return size(values[0])
+    return None

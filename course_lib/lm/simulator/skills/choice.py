@@ -17,9 +17,8 @@ from course_lib.lm.simulator.prompts import Field, Turn
 from course_lib.lm.simulator.prompts.values import labelled
 from course_lib.lm.simulator.reading import sections
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.explanation import is_reasoning
 from course_lib.lm.simulator.skills.learner import Learner
-from course_lib.lm.simulator.skills.work import Result, Work
+from course_lib.lm.simulator.skills.work import Result, Work, is_reasoning
 
 WEAK_DEMOS = 4  # how many demos sim-small keeps in mind
 
@@ -29,9 +28,8 @@ def classify(field: Field, work: Work) -> Result | None:
     labels = closed_set(field, work.task.demos)
     if not labels:
         return None
-    if stated := _stated(field, labels, work):
-        return stated
-    return choose(field.name, field.desc, labels, work)
+    stated = _stated(field, labels, work)
+    return stated or choose(field.name, field.desc, labels, work.task.text, work)
 
 
 def closed_set(field: Field, demos: Sequence[Turn]) -> tuple[Any, ...]:
@@ -88,17 +86,8 @@ def _stated(field: Field, labels: Sequence[Any], work: Work) -> Result | None:
     return None
 
 
-def choose(name: str, desc: str, labels: Sequence[Any], work: Work) -> Result:
-    """Choose the best of `labels` for the input, by demos and by the labels' own words."""
-    return Result(*_choose(name, desc, labels, work.task.text, work))
-
-
-def choose_label(name: str, desc: str, labels: Sequence[Any], text: str, work: Work) -> Any:
-    """Choose the best of `labels` for a part of the input, as in a record."""
-    return _choose(name, desc, labels, text, work)[0]
-
-
-def _choose(name: str, desc: str, labels: Sequence[Any], text: str, work: Work) -> tuple[Any, str]:
+def choose(name: str, desc: str, labels: Sequence[Any], text: str, work: Work) -> Result:
+    """Choose the best of `labels` for a text of the input, by demos and by the labels' own words."""
     task = work.task
     key = tuple(str(label) for label in labels)
     demos = task.demos[-WEAK_DEMOS:] if work.weak else task.demos
@@ -107,7 +96,7 @@ def _choose(name: str, desc: str, labels: Sequence[Any], text: str, work: Work) 
     chosen = work.pick(scores)
     explains = any(is_reasoning(field) for field in task.spec.outputs)
     because = learner.because(name, chosen, text) if explains else ""
-    return labels[key.index(chosen)], because
+    return Result(labels[key.index(chosen)], because)
 
 
 @lru_cache(maxsize=512)
@@ -125,7 +114,7 @@ def _taught(
         if (label := _match(turn.outputs.get(name), key)) is not None
     )
     about = f"{name.replace('_', ' ')} {desc}" if key == ("False", "True") else ""
-    return _learner(key, about, _glosses(key, f"{desc}\n{instructions}"), examples, weak=weak)
+    return _learner(key, about, _glosses(key, f"{desc}\n{instructions}"), examples, parts=not weak)
 
 
 def _match(output: Any, key: Sequence[str]) -> str | None:
@@ -153,13 +142,4 @@ def _glosses(labels: tuple[str, ...], text: str) -> tuple[str, ...]:
     return tuple(glosses[label] for label in labels)
 
 
-@lru_cache(maxsize=256)
-def _learner(
-    labels: tuple[str, ...],
-    about: str,
-    glosses: tuple[str, ...],
-    demos: tuple[tuple[str, str], ...],
-    *,
-    weak: bool,
-) -> Learner:
-    return Learner(labels, about, glosses, demos, parts=not weak)
+_learner = lru_cache(maxsize=256)(Learner)

@@ -191,7 +191,7 @@ def score(clause: str, request: str, tools: Sequence[ToolSpec]) -> dict[str, flo
     """Return how well each tool serves the clause, by the words that they share."""
     known = {tool.name: _described(tool) for tool in tools}
     seen = Counter(feature for words_of in known.values() for feature in words_of)
-    wanted = {f: w for f, w in words.features(meant(clause), parts=False).items() if f not in words.manners()}
+    wanted = {f: w for f, w in words.features(meant(clause), parts=False).items() if f not in words.MANNERS}
     scores = {}
     for tool in tools:
         own = known[tool.name]

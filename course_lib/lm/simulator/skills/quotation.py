@@ -270,5 +270,6 @@ def _wanted(question: str) -> dict[str, float]:
     for feature in words.features(" ".join(asking), parts=False) if len(question) > 120 else ():
         if feature in wanted:
             wanted[feature] *= 1.5
-    manners = words.manners()
-    return {f: weight * (IDEA if f[0] == "@" else 1.0) for f, weight in wanted.items() if f not in manners}
+    return {
+        f: weight * (IDEA if f[0] == "@" else 1.0) for f, weight in wanted.items() if f not in words.MANNERS
+    }

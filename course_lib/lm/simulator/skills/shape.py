@@ -18,7 +18,7 @@ from course_lib.lm.simulator.prompts.schema import Schema
 from course_lib.lm.simulator.prompts.values import labelled
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.candidates import candidates, kinds_of
-from course_lib.lm.simulator.skills.choice import choose_label
+from course_lib.lm.simulator.skills.choice import choose
 from course_lib.lm.simulator.skills.leaves import number_leaf, text_leaf
 from course_lib.lm.simulator.skills.work import Result, Work
 
@@ -42,7 +42,7 @@ class Source:
 
     def choose(self, name: str, desc: str, labels: Sequence[Any]) -> Any:
         """Return the label that the text speaks for."""
-        return choose_label(name, desc, labels, self.text, self.work)
+        return choose(name, desc, labels, self.text, self.work).value
 
 
 def extract(field: Field, work: Work) -> Result:

@@ -109,7 +109,6 @@ def _of_word(word: str) -> tuple[str, tuple[tuple[str, float], ...]]:
     return root, ((root, 1.0), *ideas, *((part, PARTS / len(parts)) for part in parts))
 
 
-_MANNER = ("asks", "exclaims", "insists", "names a case", "dates", "counts money")
 _CAPITALS, _SHOUTED = re.compile(r"[A-Z][A-Z][A-Z][A-Z]").search, re.compile(r"\b[A-Z]{4,}\b").search
 _DIGIT, _CASE = re.compile(r"\d").search, re.compile(r"[A-Z]-\d{2,}\b|#\d{2,}").search
 _ORDINAL = re.compile(r"\d(?:st|nd|rd|th)\b").search
@@ -117,29 +116,28 @@ _ISO_DATE = re.compile(r"\b\d{4}-\d{2}-\d{2}\b").search
 _PRICE = re.compile(r"[$€£]\s?\d|\d[.,]\d{2}\b").search
 
 
-def manners() -> frozenset[str]:
-    """Return the features that tell how a text is written, not what it is about."""
-    return frozenset(f"@{manner}" for manner in _MANNER)
+MANNERS = frozenset(("@asks", "@exclaims", "@insists", "@names a case", "@dates", "@counts money"))
+"""The features that tell how a text is written, not what it is about."""
 
 
 def _manners_of(text: str) -> list[str]:
-    """Return which of _MANNER hold; cheap signs are looked for before patterns, as most texts lack them."""
-    manners_found = []
+    """Return which of MANNERS hold; cheap signs are looked for before patterns, as most texts lack them."""
+    found = []
     if "?" in text:
-        manners_found.append("asks")
+        found.append("@asks")
     if "!" in text:
-        manners_found.append("exclaims")
+        found.append("@exclaims")
     if any(marks in text for marks in ("!!", "!?", "?!", "??")) or (_CAPITALS(text) and _SHOUTED(text)):
-        manners_found.append("insists")
+        found.append("@insists")
     if not _DIGIT(text):
-        return manners_found
+        return found
     if ("-" in text or "#" in text) and _CASE(text):
-        manners_found.append("names a case")
+        found.append("@names a case")
     if _ORDINAL(text) or ("-" in text and _ISO_DATE(text)):
-        manners_found.append("dates")
+        found.append("@dates")
     if _PRICE(text):
-        manners_found.append("counts money")
-    return manners_found
+        found.append("@counts money")
+    return found
 
 
 @lru_cache(maxsize=4_096)
@@ -147,7 +145,7 @@ def features(text: str, *, parts: bool = True) -> dict[str, float]:
     """Return the features of `text` and their weights; `parts=False` leaves the parts of words out."""
     weights: dict[str, float] = {}
     for manner in _manners_of(text):
-        weights[f"@{manner}"] = MANNER
+        weights[manner] = MANNER
     weight_so_far = weights.get
     known = list(map(_of_word, words(text)))
     for _, of_word in known:
