@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
-from course_lib.resilience import CircuitBreaker
+from course_lib.resilience.breaker import CircuitBreaker
 
 T = TypeVar("T")
 Clock = Callable[[], float]

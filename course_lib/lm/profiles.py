@@ -6,8 +6,10 @@ Main path: PROFILES["storm"], or build("mine", {"error_rate": 0.3}); `sim-large@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 from course_lib.errors import CourseError
@@ -203,41 +205,6 @@ def _check(profile: Profile) -> None:
             raise ProfileError(f"{high} is set, but not {low}; give both")
 
 
-_SHIPPED: dict[str, dict[str, Any]] = {
-    "calm": {},
-    "busy": {
-        "ttft_p50_ms": 150,
-        "ttft_p99_ms": 700,
-        "speed_p50_tokens_per_s": 200,
-        "speed_p99_tokens_per_s": 400,
-        "limit_requests_per_s": 8,
-    },
-    "storm": {
-        "ttft_p50_ms": 200,
-        "ttft_p99_ms": 1500,
-        "speed_p50_tokens_per_s": 150,
-        "speed_p99_tokens_per_s": 300,
-        "limit_requests_per_s": 8,
-        "error_rate": 0.08,
-        "unavailable_rate": 0.12,
-        "hang_rate": 0.02,
-        "cut_before_rate": 0.05,
-        "cut_midway_rate": 0.05,
-    },
-    "outage": {
-        "ttft_p50_ms": 100,
-        "ttft_p99_ms": 300,
-        "timeline": [
-            (2, 8, {"unavailable_rate": 0.9, "cut_before_rate": 0.1, "ttft_p50_ms": 10, "ttft_p99_ms": 30})
-        ],
-    },
-    "sloppy": {
-        "missing_field_rate": 0.12,
-        "broken_json_rate": 0.1,
-        "prose_around_rate": 0.12,
-        "cut_by_length_rate": 0.06,
-    },
-}
-
+_SHIPPED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 PROFILES: Mapping[str, Profile] = {name: build(name, values) for name, values in _SHIPPED.items()}
 """The profiles that ship; a client adds its own beside them."""

@@ -10,9 +10,14 @@
 Main path: retry(is_retryable=...)(call)(...); with breaker: call(); with Deadline.after(2.0).applied(): ...
 """
 
-from course_lib.resilience.breaker import BreakerOpen, CircuitBreaker
-from course_lib.resilience.bucket import TokenBucket
-from course_lib.resilience.deadline import Deadline, DeadlineExceeded
-from course_lib.resilience.retries import retry
+import lazy_loader
 
-__all__ = ["BreakerOpen", "CircuitBreaker", "Deadline", "DeadlineExceeded", "TokenBucket", "retry"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "breaker": ["BreakerOpen", "CircuitBreaker"],
+        "bucket": ["TokenBucket"],
+        "deadline": ["Deadline", "DeadlineExceeded"],
+        "retries": ["retry"],
+    },
+)

@@ -24,7 +24,7 @@ from course_lib.adapters.tools.injection import flat_json, neutralise
 from course_lib.adapters.tools.limits import LimitedTool, ToolRefused, limited
 from course_lib.adapters.tools.redaction import hide
 from course_lib.errors import CourseError
-from course_lib.resilience import retry
+from course_lib.resilience.retries import retry
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RETRIED = frozenset({429, 502, 503, 504})

@@ -25,7 +25,8 @@ from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
 from course_lib.errors import CourseError
-from course_lib.resilience import Deadline, retry
+from course_lib.resilience.deadline import Deadline
+from course_lib.resilience.retries import retry
 
 T = TypeVar("T")
 Connection = psycopg.Connection[TupleRow]

@@ -6,6 +6,7 @@ Main path: Channel.json(status, body), or Channel.event(data) ... Channel.end().
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
@@ -95,8 +96,9 @@ class Channel:
             await self.event(b"data: " + error.body() + b"\n\n")
             await self.end()
         else:
-            wait_s = error.retry_after_s
-            headers = () if wait_s is None else _retry_headers(wait_s)
+            headers: list[tuple[bytes, bytes]] = []
+            if error.retry_after_s is not None:  # the header counts in whole seconds
+                headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
             await self.json(error.status, error.body(), headers)
 
     async def event(self, data: bytes) -> None:
@@ -134,14 +136,8 @@ async def read_body(receive: Receive) -> bytes:
         part = message.get("body", b"")
         size_bytes += len(part)
         if size_bytes > MAX_BODY_BYTES:
-            raise ApiError(
-                413, "body_too_large", f"the body is larger than {MAX_BODY_BYTES >> 20} MB; send less context"
-            )
+            message = f"the body is larger than {MAX_BODY_BYTES >> 20} MB; send less context"
+            raise ApiError(413, "body_too_large", message)
         parts.append(part)
         if not message.get("more_body"):
             return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _retry_headers(wait_s: float) -> Headers:
-    whole_s = max(1, -int(-wait_s // 1))  # the header counts in whole seconds, rounded up
-    return ((b"retry-after", b"%d" % whole_s),)

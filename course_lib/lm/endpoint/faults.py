@@ -140,17 +140,9 @@ def _top_level_keys(text: str) -> list[re.Match[str]]:
     """Return the keys of the outermost object of `text`, if it is JSON (in a code fence or not)."""
     if not text.lstrip().removeprefix("```json").lstrip().startswith("{"):
         return []
-    keys, depth, at = [], 0, 0
-    string = re.compile(r'"(?:[^"\\]|\\.)*"')
-    while at < len(text):
-        char = text[at]
-        if char == '"':
-            match = _KEY.match(text, at) if depth == 1 else None
-            if match:
-                keys.append(match)
-            whole = string.match(text, at)
-            at = whole.end() if whole else len(text)
-            continue
-        depth += (char in "{[") - (char in "}]")
-        at += 1
+    keys, depth = [], 0
+    for mark in re.finditer(r'"(?:[^"\\]|\\.)*"?|[{}\[\]]', text):
+        if depth == 1 and (key := _KEY.match(text, mark.start())):
+            keys.append(key)
+        depth += (mark.group() in "{[") - (mark.group() in "}]")
     return keys

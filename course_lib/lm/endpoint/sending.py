@@ -48,10 +48,7 @@ def corrupt(body: dict[str, Any], plan: Plan, prompt_tokens: int) -> None:
         if plan.fault == "cut_by_length":
             choice["finish_reason"] = "length"
     written = sum(wire.count_message(choice["message"]) for choice in body["choices"])
-    details = body["usage"].get("prompt_tokens_details")
-    body["usage"] = wire.usage(prompt_tokens, written)
-    if details:
-        body["usage"]["prompt_tokens_details"] = details
+    body["usage"] = body["usage"] | wire.usage(prompt_tokens, written)
 
 
 def bill(exchange: Exchange, usage: Usage, used: dict[str, Any]) -> None:

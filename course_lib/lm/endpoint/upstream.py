@@ -20,18 +20,9 @@ from course_lib.lm import prices, tokens
 from course_lib.lm.endpoint import local, wire
 from course_lib.lm.endpoint.wire import ApiError, ChatRequest
 
-KEY_VARIABLES = {
-    "openai": "OPENAI_API_KEY",
-    "anthropic": "ANTHROPIC_API_KEY",
-    "gemini": "GEMINI_API_KEY",
-    "groq": "GROQ_API_KEY",
-    "mistral": "MISTRAL_API_KEY",
-    "deepseek": "DEEPSEEK_API_KEY",
-    "openrouter": "OPENROUTER_API_KEY",
-    "xai": "XAI_API_KEY",
-    "together_ai": "TOGETHERAI_API_KEY",
-    "fireworks_ai": "FIREWORKS_AI_API_KEY",
-}
+_PROVIDERS = "openai anthropic gemini groq mistral deepseek openrouter xai fireworks_ai"
+KEY_VARIABLES = {name: f"{name.upper()}_API_KEY" for name in _PROVIDERS.split()}
+KEY_VARIABLES["together_ai"] = "TOGETHERAI_API_KEY"
 """Where the best-known providers' keys are looked for; others are left to LiteLLM."""
 
 _OPENAI = "https://api.openai.com/v1"
@@ -62,12 +53,9 @@ class Upstream:
             return
         variable = KEY_VARIABLES.get(model.partition("/")[0])
         if variable and not self._environ.get(variable):
-            raise ApiError(
-                401,
-                "invalid_api_key",
-                f"{model} needs {variable}, which the endpoint does not have; set it before the first "
-                "lm.connect(), or call lm.stop() after setting it, then connect again",
-            )
+            message = f"{model} needs {variable}, which the endpoint does not have; set it before the first "
+            message += "lm.connect(), or call lm.stop() after setting it, then connect again"
+            raise ApiError(401, "invalid_api_key", message)
 
     async def complete(self, request: ChatRequest) -> dict[str, Any]:
         """Ask the provider for a whole answer.
@@ -76,7 +64,7 @@ class Upstream:
             ApiError: what the provider answered instead, or why it could not be reached.
         """
         self._afford(request)
-        body = {key: value for key, value in request.body.items() if key not in {"stream", "stream_options"}}
+        body = request.unstreamed
         if _passes_through(request.model):
             answer = await self._post(request.model, body)
         else:
@@ -93,9 +81,8 @@ class Upstream:
         """
         self._afford(request)
         body = {**request.body, "stream": True, "stream_options": {"include_usage": True}}
-        chunks = (
-            self._lines(request.model, body) if _passes_through(request.model) else self._litellm_stream(body)
-        )
+        passes = _passes_through(request.model)
+        chunks = self._lines(request.model, body) if passes else self._litellm_stream(body)
         used: dict[str, Any] | None = None
         text: list[str] = []
         try:
@@ -113,20 +100,13 @@ class Upstream:
 
     def _afford(self, request: ChatRequest) -> None:
         if self._cap_usd is not None and self.spent_usd >= self._cap_usd and request.model != "local":
-            raise ApiError(
-                429,
-                "insufficient_quota",
-                f"the spending cap is reached: ${self.spent_usd:.4f} of COURSE_LM_CAP_USD={self._cap_usd:g}; "
-                "raise the cap, call lm.stop() and connect again, or use sim-large",
-            )
+            reached = f"${self.spent_usd:.4f} of COURSE_LM_CAP_USD={self._cap_usd:g}"
+            remedy = "raise the cap, call lm.stop() and connect again, or use sim-large"
+            raise ApiError(429, "insufficient_quota", f"the spending cap is reached: {reached}; {remedy}")
 
     def _spend(self, model: str, used: Mapping[str, Any]) -> None:
-        self.spent_usd += prices.cost_usd(
-            model,
-            used.get("prompt_tokens") or 0,
-            used.get("completion_tokens") or 0,
-            wire.cached_read(used),
-        )
+        prompt, completion = used.get("prompt_tokens") or 0, used.get("completion_tokens") or 0
+        self.spent_usd += prices.cost_usd(model, prompt, completion, wire.cached_read(used))
 
     # -- OpenAI's format, passed through ----------------------------------------------------------------
 
@@ -171,9 +151,8 @@ class Upstream:
         try:
             litellm = await asyncio.to_thread(importlib.import_module, "litellm")
         except ImportError:
-            raise ApiError(
-                404, "model_not_found", f"{body['model']} needs LiteLLM; install it with: pip install litellm"
-            ) from None
+            message = f"{body['model']} needs LiteLLM; install it with: pip install litellm"
+            raise ApiError(404, "model_not_found", message) from None
         try:
             return await litellm.acompletion(**body, timeout=_WAIT_S, num_retries=0)
         except Exception as error:  # border: LiteLLM raises its own classes for what the provider said

@@ -41,9 +41,8 @@ class ApiError(CourseError):
 
     def body(self) -> bytes:
         """Return the JSON that says it."""
-        kind = _ERROR_TYPES.get(self.code) or (
-            "invalid_request_error" if self.status < 500 else "server_error"
-        )
+        by_status = "invalid_request_error" if self.status < 500 else "server_error"
+        kind = _ERROR_TYPES.get(self.code, by_status)
         error = {"message": str(self), "type": kind, "param": self.param, "code": self.code}
         return orjson.dumps({"error": error})
 
@@ -90,10 +89,14 @@ class ChatRequest:
         """True when the stream is to end with a usage chunk."""
         return bool((self.body.get("stream_options") or {}).get("include_usage"))
 
+    @property
+    def unstreamed(self) -> dict[str, Any]:
+        """The body without what says how the answer is to be sent."""
+        return {key: value for key, value in self.body.items() if key not in ("stream", "stream_options")}
+
     def identity(self) -> bytes:
         """Return the same bytes for every request that asks for the same thing."""
-        same = {key: value for key, value in self.body.items() if key not in {"stream", "stream_options"}}
-        return orjson.dumps(same, option=orjson.OPT_SORT_KEYS)
+        return orjson.dumps(self.unstreamed, option=orjson.OPT_SORT_KEYS)
 
 
 def parse(raw: bytes) -> ChatRequest:
@@ -152,9 +155,8 @@ def _check_message(at: int, message: Any) -> None:
     content = message.get("content")
     if isinstance(content, list):
         if not all(isinstance(part, dict) and isinstance(part.get("type"), str) for part in content):
-            raise _bad(
-                f"{where}.content", content, 'text, or parts such as {"type": "text", "text": "Hello"}'
-            )
+            right = 'text, or parts such as {"type": "text", "text": "Hello"}'
+            raise _bad(f"{where}.content", content, right)
     elif content is None:
         if message["role"] != "assistant":
             raise _bad(f"{where}.content", content, "text; only an assistant's message may do without")

@@ -43,10 +43,8 @@ def plain(value: Any) -> str:
 def is_nullable_text(field: Field) -> bool:
     """Say whether the field is `str | None`, whose reader takes the word null for a text."""
     options = field.schema.get("anyOf", ())
-    kinds = {option.get("type") for option in options}
-    return "null" in kinds and any(
-        option.get("type") == "string" and "format" not in option for option in options
-    )
+    has_text = any(option.get("type") == "string" and "format" not in option for option in options)
+    return has_text and any(option.get("type") == "null" for option in options)
 
 
 def _unlike_json(field: Field, value: Any) -> Any:
@@ -66,10 +64,11 @@ def _unlike_json(field: Field, value: Any) -> Any:
 
 def _markers(spec: Spec, values: Values) -> str:
     # DSPy fills a missing nullable field with None, the only way to say None where a text may stand.
-    written = [
-        field for field in spec.outputs if not (values[field.name] is None and is_nullable_text(field))
+    parts = [
+        f"[[ ## {field.name} ## ]]\n{_unmarked(plain(values[field.name]))}"
+        for field in spec.outputs
+        if values[field.name] is not None or not is_nullable_text(field)
     ]
-    parts = [f"[[ ## {field.name} ## ]]\n{_unmarked(plain(values[field.name]))}" for field in written]
     return "\n\n".join([*parts, "[[ ## completed ## ]]"])
 
 
@@ -97,11 +96,8 @@ def _element(field: Field, value: Any) -> str:
 
 def _wants_json(field: Field) -> bool:
     """Say whether XMLAdapter shows this container as a JSON schema, not as nested tags."""
-    return (
-        "prefixItems" in field.schema
-        or field.schema.get("uniqueItems", False)
-        or field.type_name.startswith("tuple")
-    )
+    is_set = field.schema.get("uniqueItems", False)
+    return is_set or "prefixItems" in field.schema or field.type_name.startswith("tuple")
 
 
 def _nested(value: Any, tag: str, key: str | None = None) -> str:
@@ -123,13 +119,9 @@ def _entry(name: str, child: Any) -> str:
 
 def label(layout: Layout, name: str) -> str:
     """Return a field's name as a labelled layout writes it, with what stands around it."""
-    spelled = {
-        "name": name,
-        "Name": name[:1].upper() + name[1:],
-        "NAME": name.upper(),
-        "Na me": name.replace("_", " ").capitalize(),
-    }[layout.case]
-    return f"{layout.before}{spelled}{layout.after}"
+    capitalised, spaced = name[:1].upper() + name[1:], name.replace("_", " ").capitalize()
+    spelled = {"name": name, "Name": capitalised, "NAME": name.upper(), "Na me": spaced}
+    return f"{layout.before}{spelled[layout.case]}{layout.after}"
 
 
 def _labelled(spec: Spec, values: Values) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -52,10 +53,9 @@ def read(body: Mapping[str, Any]) -> Task:
     spec = _read_spec(system, _tail(last), tuple(answer for _, answer in pairs[:2]), json_mode)
     if laid_down := from_response_format(wanted):
         spec = _with_schema(spec, laid_down)
-    demos, history = _read_turns(
-        pairs, tuple(f.name for f in spec.inputs), tuple(f.name for f in spec.outputs), spec.layout
-    )
-    inputs = read_inputs(last, tuple(field.name for field in spec.inputs))
+    asked, wanted_names = (tuple(field.name for field in fields) for fields in (spec.inputs, spec.outputs))
+    demos, history = _read_turns(pairs, asked, wanted_names, spec.layout)
+    inputs = read_inputs(last, asked)
     tools = tuple(tool for tool in body.get("tools") or () if isinstance(tool, Mapping))
     return Task(spec=spec, inputs=inputs, demos=demos, history=history, plain=last, tools=tools)
 
@@ -79,11 +79,8 @@ def _conversation(messages: Sequence[Any]) -> tuple[str, list[tuple[str, str]]]:
 
 def _tail(last: str) -> str:
     """Return the part of the last user message that speaks of the format, for a cache to be of use."""
-    for reminder in ("Respond with", "Reply with", "Answer with", "Return ", "Output "):
-        at = last.rfind(reminder)
-        if at >= 0:
-            return last[at:]
-    return ""
+    reminders = ("Respond with", "Reply with", "Answer with", "Return ", "Output ")
+    return next((last[at:] for reminder in reminders if (at := last.rfind(reminder)) >= 0), "")
 
 
 @lru_cache(maxsize=512)
@@ -101,27 +98,16 @@ def _read_spec(system: str, tail: str, answers: tuple[str, ...], json_mode: bool
 
 def _with_schema(spec: Spec, laid_down: tuple[Field, ...]) -> Spec:
     """Take the types from the response format, and the descriptions from the prompt."""
-    known = {field.name: field for field in spec.outputs}
+    known = {field.name: field for field in (*laid_down, *spec.outputs)}
     outputs = tuple(
-        Field(
-            name=field.name,
-            schema=field.schema | _limits_of(known.get(field.name)),
-            desc=known[field.name].desc if field.name in known else field.desc,
-            type_name=known[field.name].type_name if field.name in known else field.type_name,
-        )
-        for field in laid_down
+        replace(known[field.name], schema=field.schema | _limits_of(known[field.name])) for field in laid_down
     )
     return Spec(spec.inputs, outputs, spec.instructions, layouts.JSON)
 
 
-def _limits_of(field: Field | None) -> types.Schema:
-    if field is None:
-        return {}
-    return {
-        key: value
-        for key, value in field.schema.items()
-        if key.startswith(("min", "max", "exclusive", "multiple"))
-    }
+def _limits_of(field: Field) -> types.Schema:
+    limits = ("min", "max", "exclusive", "multiple")
+    return {key: value for key, value in field.schema.items() if key.startswith(limits)}
 
 
 @lru_cache(maxsize=512)

@@ -19,6 +19,7 @@ from course_lib.lm.simulator.prompts import message_text
 from course_lib.lm.simulator.prompts.schema import Schema
 from course_lib.lm.simulator.prompts.task import Task
 from course_lib.lm.simulator.prompts.values import read_inputs, strip_reminder
+from course_lib.lm.simulator.reading import first_object, parsed
 
 Form = Literal["react", "extract", "calls", "native"]
 
@@ -76,15 +77,18 @@ _BESIDE = {"trajectory", "history", "tools", "tool_call_results"}
 
 def read_episode(body: Mapping[str, Any], task: Task) -> Episode | None:
     """Return the episode that a request continues, if it offers tools or looks back on them."""
-    outputs = {field.name for field in task.spec.outputs}
     if task.tools:
-        return _native(body, task)
-    if outputs >= _REACT:
+        request, steps = _conversation(body.get("messages") or (), task)
+        tools = _native_tools(json.dumps(task.tools))
+        choice, is_parallel = body.get("tool_choice", "auto"), body.get("parallel_tool_calls") is not False
+        return Episode("native", request, tools, steps, choice=choice, is_parallel=is_parallel)
+    if {field.name for field in task.spec.outputs} >= _REACT:
         steps = _trajectory(task.inputs.get("trajectory", ""))
         return Episode("react", _request(task.inputs), listed_tools(task.spec.instructions), steps)
     calls = next((one.name for one in task.spec.outputs if one.type_name == "ToolCalls"), "")
     if calls:
-        return _called_in_text(body, task, calls)
+        request, steps = _conversation(body.get("messages") or (), task)
+        return Episode("calls", request, _given_tools(task.inputs.get("tools", "")), steps, calls_field=calls)
     if "trajectory" in task.inputs and (steps := _trajectory(task.inputs["trajectory"])):
         return Episode("extract", _request(task.inputs), (), steps)
     return None
@@ -119,10 +123,7 @@ def listed_tools(text: str) -> tuple[ToolSpec, ...]:
 
 def _given_tools(value: str) -> tuple[ToolSpec, ...]:
     """Read the tools of an input field `tools`: a JSON list of such lines, or the lines."""
-    try:
-        lines = json.loads(value)
-    except ValueError:
-        lines = None
+    lines = parsed(value)
     if isinstance(lines, list):
         value = "\n".join(str(line) for line in lines)
     return listed_tools(value)
@@ -134,15 +135,9 @@ def _native_tools(text: str) -> tuple[ToolSpec, ...]:
     for tool in json.loads(text):
         function = _mapping(tool.get("function"))
         wanted = _mapping(function.get("parameters"))
-        required = wanted.get("required")
-        tools.append(
-            _tool(
-                str(function.get("name", "")),
-                str(function.get("description") or ""),
-                _mapping(wanted.get("properties")),
-                required if isinstance(required, list) else [],
-            )
-        )
+        required = wanted["required"] if isinstance(wanted.get("required"), list) else []
+        name, desc = str(function.get("name", "")), str(function.get("description") or "")
+        tools.append(_tool(name, desc, _mapping(wanted.get("properties")), required))
     return tuple(tools)
 
 
@@ -152,14 +147,10 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _tool(name: str, desc: str, properties: Mapping[str, Any], required: Sequence[str]) -> ToolSpec:
     description, own = _of_args(desc, tuple(properties))
+    schemas = {key: schema if isinstance(schema, dict) else {} for key, schema in properties.items()}
     params = tuple(
-        Param(
-            key,
-            schema if isinstance(schema, dict) else {},
-            str((schema if isinstance(schema, dict) else {}).get("description") or own.get(key, "")),
-            key in required,
-        )
-        for key, schema in properties.items()
+        Param(key, schema, str(schema.get("description") or own.get(key, "")), key in required)
+        for key, schema in schemas.items()
     )
     return ToolSpec(name, description, params)
 
@@ -192,7 +183,7 @@ _PART = re.compile(
 
 def _trajectory(text: str) -> tuple[Step, ...]:
     """Read ReAct's trajectory. A part counts only in its turn, since an observation may imitate headers."""
-    record = _as_json(text)
+    record = parsed(text)
     if isinstance(record, dict) and any(key.startswith("observation_") for key in record):
         parts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in record.items()}
     else:
@@ -200,11 +191,9 @@ def _trajectory(text: str) -> tuple[Step, ...]:
     steps = []
     numbers = sorted(int(key.rsplit("_", 1)[1]) for key in parts if key.startswith("tool_name_"))
     for number in numbers:
-        name = parts[f"tool_name_{number}"]
-        args = _as_json(parts.get(f"tool_args_{number}", "")) or {}
-        observation = parts.get(f"observation_{number}", "")
-        thought = parts.get(f"thought_{number}", "")
-        steps.append(Step(name.strip(), args if isinstance(args, dict) else {}, observation, thought))
+        args = _mapping(parsed(parts.get(f"tool_args_{number}", "")))
+        observation, thought = parts.get(f"observation_{number}", ""), parts.get(f"thought_{number}", "")
+        steps.append(Step(parts[f"tool_name_{number}"].strip(), args, observation, thought))
     return tuple(steps)
 
 
@@ -231,32 +220,6 @@ def _parts(text: str) -> dict[str, str]:
 
 def _clean(text: str, name: str) -> str:
     return text.strip().removesuffix(f"</{name}>").strip()
-
-
-def _as_json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
-
-
-def _native(body: Mapping[str, Any], task: Task) -> Episode:
-    request, steps = _conversation(body.get("messages") or (), task)
-    tools = _native_tools(json.dumps(task.tools))
-    return Episode(
-        "native",
-        request,
-        tools,
-        steps,
-        choice=body.get("tool_choice", "auto"),
-        is_parallel=body.get("parallel_tool_calls") is not False,
-    )
-
-
-def _called_in_text(body: Mapping[str, Any], task: Task, calls: str) -> Episode:
-    request, steps = _conversation(body.get("messages") or (), task)
-    tools = _given_tools(task.inputs.get("tools", ""))
-    return Episode("calls", request, tools, steps, calls_field=calls)
 
 
 def _conversation(messages: Sequence[Any], task: Task) -> tuple[str, tuple[Step, ...]]:
@@ -305,14 +268,8 @@ def _results(text: str) -> list[str] | None:
     """Return the results in a user message that only reports them (ReActV2 without native calls)."""
     if "tool_call_results" not in text:
         return None
-    start = text.find("{")
-    record: Any = None
-    if start >= 0 and _RESULTS.match(text):
-        try:
-            record, _ = json.JSONDecoder().raw_decode(text[start:])
-        except ValueError:
-            return None
-    results = record.get("tool_call_results") if isinstance(record, dict) else None
+    record = first_object(text) if _RESULTS.match(text) else None
+    results = record.get("tool_call_results") if record else None
     results = results.get("tool_call_results") if isinstance(results, dict) else results
     if not isinstance(results, list):
         return None
@@ -329,25 +286,13 @@ def _calls_in(message: Mapping[str, Any], text: str, so_far: int) -> list[tuple[
     calls = message.get("tool_calls")
     if isinstance(calls, list) and calls:
         called = []
-        for call in calls:
-            function = _mapping(_mapping(call).get("function"))
-            args = _as_json(str(function.get("arguments") or "{}"))
-            called.append(
-                (
-                    str(_mapping(call).get("id")),
-                    str(function.get("name")),
-                    args if isinstance(args, dict) else {},
-                )
-            )
+        for call in map(_mapping, calls):
+            function = _mapping(call.get("function"))
+            args = dict(_mapping(parsed(str(function.get("arguments") or "{}"))))
+            called.append((str(call.get("id")), str(function.get("name")), args))
         return called
     start = re.search(r'\{\s*"tool_calls"', text)
-    if not start:
-        return []
-    try:
-        record, _ = json.JSONDecoder().raw_decode(text[start.start() :])
-    except ValueError:
-        return []
-    listed = record.get("tool_calls")
+    listed = (first_object(text[start.start() :]) or {}).get("tool_calls") if start else None
     listed = listed.get("tool_calls") if isinstance(listed, dict) else listed
     return [
         (f"text {so_far + at}", str(call.get("name")), dict(_mapping(call.get("args"))))

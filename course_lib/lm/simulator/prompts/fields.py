@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 from course_lib.lm.simulator.prompts import schema as types
 from course_lib.lm.simulator.prompts.schema import Schema
 from course_lib.lm.simulator.prompts.task import Field
+from course_lib.lm.simulator.reading import first_object, sections
 
 _ITEM = re.compile(r"^[ \t]*(\d+)\. `([^`\n]+)` \(", re.MULTILINE)
 _ENDS = re.compile(
@@ -22,6 +22,7 @@ _ENDS = re.compile(
     r"|You should lay out your outputs|In adhering to this structure|Specific instructions:)",
     re.MULTILINE,
 )
+_QUOTED_OR_BRACKET = re.compile(rf"{types.QUOTED}|[()]", re.DOTALL)
 STRUCTURE = "All interactions will be structured in the following way"
 _MARKER = re.compile(r"^\[\[ ## (\w+) ## \]\][ \t]*$", re.MULTILINE)
 _SCHEMA_LINE = re.compile(r"^[ \t]*`(\w+)`[^{\n]*\bJSON schema: ?(?=\{)", re.MULTILINE)
@@ -57,31 +58,18 @@ def _read_item(text: str, item: re.Match[str], end: int) -> tuple[Field, int]:
     boundary = _ENDS.search(text, type_end, end)
     stop = boundary.start() if boundary else (end if end < len(text) else _own_lines(text, type_end))
     desc = text[type_end:stop].removeprefix(")").removeprefix(":").strip()
-    desc, _, constraints = desc.partition("\nConstraints: ") if "\nConstraints: " in desc else (desc, "", "")
-    if desc.startswith("Constraints: "):
-        desc, constraints = "", desc.removeprefix("Constraints: ")
-    schema = types.from_annotation(type_name)
-    if constraints:
-        schema = schema | types.limits(constraints)
+    desc, _, constraints = f"\n{desc}".partition("\nConstraints: ")
+    schema = types.from_annotation(type_name) | types.limits(constraints)
     return Field(name=item.group(2), schema=schema, desc=desc.strip(), type_name=type_name), stop
 
 
 def _close(text: str, start: int) -> int:
     """Return where the bracket opened before `start` closes; the line's end if it does not."""
-    depth, quote = 1, ""
-    for at in range(start, len(text)):
-        char = text[at]
-        if quote:
-            if char == quote and text[at - 1] != "\\":
-                quote = ""
-        elif char in "'\"":
-            quote = char
-        elif char == "(":
-            depth += 1
-        elif char == ")":
-            depth -= 1
-            if depth == 0:
-                return at
+    depth = 1
+    for mark in _QUOTED_OR_BRACKET.finditer(text, start):
+        depth += {"(": 1, ")": -1}.get(mark.group(), 0)
+        if depth == 0:
+            return mark.start()
     line_end = text.find("\n", start)
     return len(text) if line_end < 0 else line_end
 
@@ -103,10 +91,8 @@ def _complete(field: Field, printed: Schema | None) -> Field:
     elif "x-template" in printed:
         merged = types.fill_classes(listed, printed["x-template"])
     else:
-        merged = {
-            **printed,
-            **{key: value for key, value in listed.items() if key.startswith(("min", "max", "ex"))},
-        }
+        limits = {key: value for key, value in listed.items() if key.startswith(("min", "max", "ex"))}
+        merged = printed | limits
     return Field(name=field.name, schema=merged, desc=field.desc, type_name=field.type_name)
 
 
@@ -118,13 +104,12 @@ def _printed_types(text: str, names: list[str]) -> dict[str, Schema]:
         return _from_json_block(block)
     types_by_name: dict[str, Schema] = {}
     markers = list(_MARKER.finditer(block))
-    for at, marker in enumerate(markers):
-        end = markers[at + 1].start() if at + 1 < len(markers) else len(block)
-        if printed := _from_section(block[marker.end() : end]):
+    for marker, section in sections(markers, block):
+        if printed := _from_section(section):
             types_by_name[marker.group(1)] = printed
     for line in _SCHEMA_LINE.finditer(block):
-        with suppress(ValueError):
-            types_by_name[line.group(1)] = json.JSONDecoder().raw_decode(block[line.end() :])[0]
+        if printed := first_object(block[line.end() :]):
+            types_by_name[line.group(1)] = printed
     for name in names if not markers else ():
         if printed := _from_tag(block, name):
             types_by_name[name] = printed
@@ -138,11 +123,7 @@ def _from_section(section: str) -> Schema | None:
 
 
 def _from_json_block(block: str) -> dict[str, Schema]:
-    start = block.find("{", block.index("Outputs will be a JSON object"))
-    try:
-        printed, _ = json.JSONDecoder().raw_decode(block[start:])
-    except ValueError:
-        return {}
+    printed = first_object(block[block.index("Outputs will be a JSON object") :]) or {}
     notes = {name: types.from_note(str(value)) for name, value in printed.items()}
     return {name: note for name, note in notes.items() if note}
 

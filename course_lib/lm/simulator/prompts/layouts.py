@@ -59,14 +59,8 @@ def _of_answer(answer: str, names: tuple[str, ...]) -> Layout | None:
     if len(labels) > 1:
         gap = answer[: labels[1].start()]
         between = gap[len(gap.rstrip()) :] or "\n"
-    return Layout(
-        "labelled",
-        before=first.group("before"),
-        after=after,
-        case=_case(first.group("name"), names),
-        between=between,
-        fenced=fenced,
-    )
+    before, case = first.group("before"), _case(first.group("name"), names)
+    return Layout("labelled", before=before, after=after, case=case, between=between, fenced=fenced)
 
 
 def _case(written: str, names: tuple[str, ...]) -> Literal["name", "Name", "NAME", "Na me"]:

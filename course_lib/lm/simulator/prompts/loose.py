@@ -33,9 +33,8 @@ def loose_outputs(system: str, tail: str, answers: tuple[str, ...]) -> list[Fiel
     text = f"{system}\n{tail}"
     for answer in answers:
         if names := _names_in(answer):
-            values = labelled(answer, tuple(names)) or {
-                k: str(v) for k, v in (read_json(answer) or {}).items()
-            }
+            record = {name: str(value) for name, value in (read_json(answer) or {}).items()}
+            values = labelled(answer, tuple(names)) or record
             return [_field(name, text, values.get(name)) for name in names]
     if not _TALKS_OF_FIELDS.search(text):
         return []

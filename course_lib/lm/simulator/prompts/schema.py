@@ -9,34 +9,29 @@ A class that the prompt only names becomes {"x-class": name}: its shape must com
 from __future__ import annotations
 
 import ast
-import json
 import re
 from functools import lru_cache
 from typing import Any
 
+from course_lib.lm.simulator.reading import first_object
+
 Schema = dict[str, Any]
 
+QUOTED = r"""'(?:\\.|[^'\\])*'?|"(?:\\.|[^"\\])*"?"""
+"""A text in quotes, to the end if they are never closed."""
+
+_NAMES = {
+    "string": "str string text Reasoning",
+    "integer": "int integer",
+    "number": "float number Decimal",
+    "boolean": "bool boolean",
+    "null": "NoneType None null",
+}
+_FORMATS = {"datetime": "date-time", "timedelta": "duration", "UUID": "uuid", "date": "date", "time": "time"}
 _PLAIN: dict[str, Schema] = {
-    "str": {"type": "string"},
-    "string": {"type": "string"},
-    "text": {"type": "string"},
-    "Reasoning": {"type": "string"},
+    **{name: {"type": kind} for kind, names in _NAMES.items() for name in names.split()},
+    **{name: {"type": "string", "format": format_} for name, format_ in _FORMATS.items()},
     "Code": {"type": "string", "x-class": "Code"},
-    "int": {"type": "integer"},
-    "integer": {"type": "integer"},
-    "float": {"type": "number"},
-    "number": {"type": "number"},
-    "Decimal": {"type": "number"},
-    "bool": {"type": "boolean"},
-    "boolean": {"type": "boolean"},
-    "date": {"type": "string", "format": "date"},
-    "datetime": {"type": "string", "format": "date-time"},
-    "time": {"type": "string", "format": "time"},
-    "timedelta": {"type": "string", "format": "duration"},
-    "UUID": {"type": "string", "format": "uuid"},
-    "NoneType": {"type": "null"},
-    "None": {"type": "null"},
-    "null": {"type": "null"},
     "Any": {},
     "object": {},
     "list": {"type": "array", "items": {}},
@@ -57,26 +52,12 @@ def split_top(text: str, separator: str = ",") -> list[str]:
     >>> split_top("int, list[str, 'a, b'], Literal['x, y']")
     ['int', "list[str, 'a, b']", "Literal['x, y']"]
     """
-    pieces, depth, quote, start, at = [], 0, "", 0, 0
-    while at < len(text):
-        char = text[at]
-        if quote:
-            if char == "\\":
-                at += 1
-            elif char == quote:
-                quote = ""
-        elif char in "'\"":
-            quote = char
-        elif char in "[({":
-            depth += 1
-        elif char in "])}":
-            depth -= 1
-        elif depth == 0 and text.startswith(separator, at):
-            pieces.append(text[start:at].strip())
-            at += len(separator)
-            start = at
-            continue
-        at += 1
+    pieces, depth, start = [], 0, 0
+    for mark in re.finditer(rf"{QUOTED}|[\[({{\])}}]|{re.escape(separator)}", text, re.DOTALL):
+        if mark.group() == separator and depth == 0:
+            pieces.append(text[start : mark.start()].strip())
+            start = mark.end()
+        depth += (mark.group() in "[({") - (mark.group() in "])}")
     pieces.append(text[start:].strip())
     return [piece for piece in pieces if piece]
 
@@ -98,10 +79,8 @@ def from_annotation(name: str) -> Schema:
     {'enum': ['yes', 'no']}
     """
     name = name.strip()
-    if plain := _PLAIN.get(name):
-        return dict(plain)
-    if name in ("Any", "object"):
-        return {}
+    if name in _PLAIN:
+        return dict(_PLAIN[name])
     if len(alternatives := split_top(name, "|")) > 1:
         return any_of([from_annotation(part) for part in alternatives])
     head, bracket, rest = name.partition("[")
@@ -139,18 +118,13 @@ def from_note(text: str) -> Schema | None:
         return None
     note = match.group(1).strip()
     if "must adhere to the JSON schema:" in note:
-        try:
-            schema, _ = json.JSONDecoder().raw_decode(note[note.index("{") :])
-        except ValueError:
-            return None
-        return dict(schema)
+        return first_object(note)
     if note.startswith("must be True or False"):
         return {"type": "boolean"}
     if single := re.match(r"must be a single (\w+) value", note):
         return from_annotation(single.group(1))
-    if choices := re.match(
-        r"must (?:be|exactly match \(no extra characters\)) one of: (.*)", note, re.DOTALL
-    ):
+    exactly = r"must (?:be|exactly match \(no extra characters\)) one of: (.*)"
+    if choices := re.match(exactly, note, re.DOTALL):
         return {"enum": _choices(choices.group(1)), "x-printed": True}
     return None
 
@@ -158,20 +132,19 @@ def from_note(text: str) -> Schema | None:
 def _choices(printed: str) -> list[Any]:
     texts = [choice.strip() for choice in printed.split("; ")]
     # An enum of numbers is printed without its type; digits throughout mean numbers.
-    return (
-        [int(text) for text in texts] if all(re.fullmatch(r"-?\d+", text) for text in texts) else list(texts)
-    )
+    are_numbers = all(re.fullmatch(r"-?\d+", text) for text in texts)
+    return [int(text) for text in texts] if are_numbers else texts
 
 
-_LIMITS = (
-    ("greater than or equal to", "minimum"),
-    ("less than or equal to", "maximum"),
-    ("greater than", "exclusiveMinimum"),
-    ("less than", "exclusiveMaximum"),
-    ("a multiple of the given number", "multipleOf"),
-    ("minimum length", "minLength"),
-    ("maximum length", "maxLength"),
-)
+_LIMITS = {
+    "greater than or equal to": "minimum",
+    "less than or equal to": "maximum",
+    "greater than": "exclusiveMinimum",
+    "less than": "exclusiveMaximum",
+    "a multiple of the given number": "multipleOf",
+    "minimum length": "minLength",
+    "maximum length": "maxLength",
+}
 
 
 def limits(line: str) -> Schema:
@@ -183,11 +156,9 @@ def limits(line: str) -> Schema:
     limits: Schema = {}
     for part in split_top(line):
         phrase, _, value = part.rpartition(":")
-        number = literal(value.strip())
-        for words, keyword in _LIMITS:
-            if phrase.strip() == words and isinstance(number, (int, float)):
-                limits[keyword] = number
-                break
+        keyword, number = _LIMITS.get(phrase.strip()), literal(value.strip())
+        if keyword and isinstance(number, int | float):
+            limits[keyword] = number
     return limits
 
 
@@ -213,10 +184,8 @@ def _baml(text: str) -> Schema:
         return {"type": "array", "items": _baml(text[1:-1].strip())}
     if text.startswith("{") and text.endswith("}"):
         pairs = [part.partition(":") for part in split_top(text[1:-1])]
-        return {
-            "type": "object",
-            "properties": {name.strip(): _baml(kind.strip()) for name, _, kind in pairs},
-        }
+        properties = {name.strip(): _baml(kind.strip()) for name, _, kind in pairs}
+        return {"type": "object", "properties": properties}
     if text[:1] == '"' or re.fullmatch(r"-?\d+", text):
         return {"enum": [literal(text)]}
     if text.startswith("dict[") and text.endswith("]") and len(parts := split_top(text[5:-1])) == 2:

@@ -14,6 +14,7 @@ from typing import Any
 from xml.sax.saxutils import unescape
 
 from course_lib.lm.simulator.prompts.task import Layout
+from course_lib.lm.simulator.reading import first_object, sections
 
 _REMINDERS = (
     "Respond with the corresponding output fields",
@@ -72,14 +73,7 @@ def read_json(text: str) -> dict[str, Any] | None:
     """Return the first JSON object in `text`, in a fence or bare, or None."""
     if fence := _FENCE.search(text):
         text = fence.group(1)
-    start = text.find("{")
-    if start < 0:
-        return None
-    try:
-        values, _ = json.JSONDecoder().raw_decode(text[start:])
-    except ValueError:
-        return None
-    return values if isinstance(values, dict) else None
+    return first_object(text)
 
 
 _MARKER = re.compile(r"^\[\[ ## (\w+) ## \]\][ \t]*", re.MULTILINE)
@@ -135,9 +129,8 @@ def labelled(text: str, names: tuple[str, ...]) -> Mapping[str, str]:
     keyed = {_bare(name): name for name in names}
     values: dict[str, str] = {}
     labels = [label for label in label_pattern(names).finditer(text) if _bare(label.group("name")) in keyed]
-    for at, label in enumerate(labels):
-        end = labels[at + 1].start() if at + 1 < len(labels) else len(text)
-        values.setdefault(keyed[_bare(label.group("name"))], text[label.end() : end].strip())
+    for label, value in sections(labels, text):
+        values.setdefault(keyed[_bare(label.group("name"))], value.strip())
     return values
 
 

@@ -7,15 +7,14 @@ To add a skill, write (field, work) -> Result | None in a file of its own and gi
 from __future__ import annotations
 
 from course_lib.lm.simulator.prompts import Field
-from course_lib.lm.simulator.skills.aggregates import aggregate
 from course_lib.lm.simulator.skills.answers import answer_question, reply
+from course_lib.lm.simulator.skills.arithmetic import aggregate
 from course_lib.lm.simulator.skills.choice import classify
-from course_lib.lm.simulator.skills.explanation import explain, is_reasoning
-from course_lib.lm.simulator.skills.extraction import extract
 from course_lib.lm.simulator.skills.leaves import within
 from course_lib.lm.simulator.skills.quotation import judge, quote
+from course_lib.lm.simulator.skills.shape import extract
 from course_lib.lm.simulator.skills.summary import summarise
-from course_lib.lm.simulator.skills.work import Result, Skill, Work, is_free_text
+from course_lib.lm.simulator.skills.work import Result, Skill, Work, is_free_text, is_reasoning
 
 __all__ = ["SKILLS", "Result", "Skill", "Work", "reply", "solve_all"]
 
@@ -39,3 +38,14 @@ def solve(field: Field, work: Work) -> Result:
     if isinstance(result.value, str) and is_free_text(field):
         return Result(within(field.schema, result.value), result.because)
     return result
+
+
+def explain(work: Work) -> Result:
+    """Write the reasons that the skills gave, one sentence each."""
+    reasons = dict.fromkeys(result.because for result in work.results.values() if result.because)
+    if not reasons:
+        names = ", ".join(name.replace("_", " ") for name in work.results) or "the answer"
+        return Result(f"I read the input for {names}.")
+    lead = work.vary(("", "Let me think. ", "Looking at the input: "))
+    text = " ".join(f"{reason[:1].upper()}{reason[1:]}." for reason in reasons)
+    return Result(lead + text)

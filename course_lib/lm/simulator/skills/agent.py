@@ -13,10 +13,9 @@ from course_lib.lm.simulator import formats
 from course_lib.lm.simulator.prompts import Field, Task
 from course_lib.lm.simulator.prompts.episode import Episode, ToolSpec
 from course_lib.lm.simulator.skills import answer_generation
-from course_lib.lm.simulator.skills.explanation import is_reasoning
 from course_lib.lm.simulator.skills.intents import is_final
 from course_lib.lm.simulator.skills.tools import Call, Move, as_json, decide, fill_any, looked_back
-from course_lib.lm.simulator.skills.work import is_free_text
+from course_lib.lm.simulator.skills.work import is_free_text, is_reasoning
 
 
 def values(episode: Episode, task: Task) -> dict[str, Any]:
@@ -26,12 +25,8 @@ def values(episode: Episode, task: Task) -> dict[str, Any]:
     move = decide(episode)
     if episode.form == "react":
         name, args = move.calls[0] if move.calls else ("finish", {})
-        return _with_rest(
-            {"next_thought": _thought(move, episode), "next_tool_name": name, "next_tool_args": args},
-            move,
-            task,
-            episode,
-        )
+        step = {"next_thought": _thought(move, episode), "next_tool_name": name, "next_tool_args": args}
+        return _with_rest(step, move, task, episode)
     calls = [as_json(call) for call in move.calls or _closing(episode, move)]
     return _with_rest({episode.calls_field: {"tool_calls": calls}}, move, task, episode)
 
@@ -40,12 +35,10 @@ def act(episode: Episode, task: Task) -> Reply:
     """Return the reply of an episode with native calls: calls, or the answer as text."""
     move = decide(episode)
     calls = _chosen(episode, move)
+    text = formats.write(task.spec, _with_rest({}, move, task, episode)) if task.spec.outputs else None
     if calls:
-        text = formats.write(task.spec, _with_rest({}, move, task, episode)) if task.spec.outputs else None
         return Reply(text, tuple(ToolCall(name, args) for name, args in calls), "tool_calls")
-    if task.spec.outputs:
-        return Reply(formats.write(task.spec, _with_rest({}, move, task, episode)))
-    return Reply(answer_generation.generate(move, episode.request))
+    return Reply(answer_generation.generate(move, episode.request) if text is None else text)
 
 
 def _chosen(episode: Episode, move: Move) -> tuple[Call, ...]:
@@ -98,14 +91,11 @@ def _thought(move: Move, episode: Episode) -> str:
 
 
 def _with_rest(done: dict[str, Any], move: Move, task: Task, episode: Episode) -> dict[str, Any]:
-    rest = {
-        field.name: _thought(move, episode)
+    return {
+        field.name: done[field.name]
+        if field.name in done
+        else _thought(move, episode)
         if "thought" in field.name
         else answer_generation.value(field, move, episode.request)
-        for field in task.spec.outputs
-        if field.name not in done
-    }
-    return {
-        field.name: done[field.name] if field.name in done else rest[field.name]
         for field in task.spec.outputs
     }

@@ -13,61 +13,49 @@ from typing import Any
 from course_lib.lm.simulator.prompts import Field, Spec, Task
 from course_lib.lm.simulator.prompts.layouts import PROSE
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.explanation import is_reasoning
-from course_lib.lm.simulator.skills.extraction import extract
 from course_lib.lm.simulator.skills.intents import Goal, clauses
 from course_lib.lm.simulator.skills.observed import Leaf, Seen, is_command, plain_sentences
 from course_lib.lm.simulator.skills.quotation import bearing
+from course_lib.lm.simulator.skills.shape import extract
 from course_lib.lm.simulator.skills.tools import Move
-from course_lib.lm.simulator.skills.work import Work, is_free_text
+from course_lib.lm.simulator.skills.work import Work, is_free_text, is_reasoning
 
 MOST_FACTS = 6
 MOST_RECORDS = 8
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-_KINDS_WANTED = (
+_ASKS_FOR = (
     (
-        re.compile(r"\b(?:where|track|location|whereabouts|parcel|package)\b", re.IGNORECASE),
-        re.compile(r"status|place|destination|location|city|arriv|eta|scan|note"),
+        r"where|track|location|whereabouts|parcel|package",
+        r"status|place|destination|location|city|arriv|eta|scan|note",
     ),
     (
-        re.compile(r"\b(?:when|date|day|arriv\w*|long|how soon|expect\w*|overdue|late)\b", re.IGNORECASE),
-        re.compile(r"date|arriv|eta|placed|day|scan|time|status|joined|return"),
+        r"when|date|day|arriv\w*|long|how soon|expect\w*|overdue|late",
+        r"date|arriv|eta|placed|day|scan|time|status|joined|return",
     ),
     (
-        re.compile(
-            r"\b(?:how much|amount|cost|price|total|paid|pay|worth|sum|euros?|refund\w*|money)\b",
-            re.IGNORECASE,
-        ),
-        re.compile(r"eur|total|amount|price|cost|usd|paid|refund"),
+        r"how much|amount|cost|price|total|paid|pay|worth|sum|euros?|refund\w*|money",
+        r"eur|total|amount|price|cost|usd|paid|refund",
     ),
     (
-        re.compile(
-            r"\b(?:why|going on|wrong|problem|happen\w*|stuck|moves?|moving|news|held|says?)\b", re.IGNORECASE
-        ),
-        re.compile(r"note|reason|message|comment|detail|status|place"),
+        r"why|going on|wrong|problem|happen\w*|stuck|moves?|moving|news|held|says?",
+        r"note|reason|message|comment|detail|status|place",
     ),
-    (re.compile(r"\b(?:who|whose|name)\b", re.IGNORECASE), re.compile(r"name|email|customer")),
+    (r"who|whose|name", r"name|email|customer"),
     (
-        re.compile(
-            r"\b(?:status|state|happen\w*|news|arrived|delivered|shipped|sent|cancell?ed)\b", re.IGNORECASE
-        ),
-        re.compile(r"status|state|place|arriv|eta"),
+        r"status|state|happen\w*|news|arrived|delivered|shipped|sent|cancell?ed",
+        r"status|state|place|arriv|eta",
     ),
+    (r"how many|count|points?|number", r"points?|(?:^|_)counts?$|quantity|number"),
+    (r"items?|products?|what did|what was|bought|contain\w*|in (?:it|the order)", r"^name$|quantity|item"),
     (
-        re.compile(r"\b(?:how many|count|points?|number)\b", re.IGNORECASE),
-        re.compile(r"points?|(?:^|_)counts?$|quantity|number"),
+        r"address|street|(?:deliver|sen[dt]|ship|go)\w*\b[^.?!]{0,30}\bto",
+        r"address|ship_to|street|destination",
     ),
-    (
-        re.compile(
-            r"\b(?:items?|products?|what did|what was|bought|contain\w*|in (?:it|the order))\b", re.IGNORECASE
-        ),
-        re.compile(r"^name$|quantity|item"),
-    ),
-    (
-        re.compile(r"\b(?:address|street|(?:deliver|sen[dt]|ship|go)\w*\b[^.?!]{0,30}\bto)\b", re.IGNORECASE),
-        re.compile(r"address|ship_to|street|destination"),
-    ),
+)
+"""Words of a question, and the keys of a record that answer it."""
+_KINDS_WANTED = tuple(
+    (re.compile(rf"\b(?:{asks})\b", re.IGNORECASE), re.compile(keys)) for asks, keys in _ASKS_FOR
 )
 _SUBJECT = re.compile(r"(?:^|_)(?:id|number|reference|key)$")
 
@@ -259,9 +247,6 @@ def reasons(move: Move) -> str:
     """Return what the answer rests on."""
     used = list(dict.fromkeys(one.step.tool for one in move.seen if not one.error))
     failed = list(dict.fromkeys(one.step.tool for one in move.seen if one.error))
-    text = (
-        f"The answer rests on what {' and '.join(used)} returned."
-        if used
-        else "No tool returned anything of use."
-    )
+    rests = f"The answer rests on what {' and '.join(used)} returned."
+    text = rests if used else "No tool returned anything of use."
     return text + (f" {' and '.join(failed)} refused or failed." if failed else "")

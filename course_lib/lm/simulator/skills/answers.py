@@ -12,7 +12,7 @@ from course_lib.lm.simulator.prompts.values import labelled
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.arithmetic import work_out
 from course_lib.lm.simulator.skills.knowledge import recall
-from course_lib.lm.simulator.skills.leaves import limited
+from course_lib.lm.simulator.skills.leaves import first_number, limited
 from course_lib.lm.simulator.skills.quotation import QUESTION, bearing
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text
 
@@ -76,16 +76,12 @@ def _same_question(field: Field, work: Work) -> Result | None:
 
 
 def _as_answer(field: Field, short: str, sentence: str) -> Result | None:
+    because = f"it is common knowledge: {sentence.rstrip('.')}"
     if field.schema.get("type") == "string":
         wants_sentence = re.search(r"\bsentence|full\b", field.desc)
-        return Result(
-            sentence if wants_sentence else short, f"it is common knowledge: {sentence.rstrip('.')}"
-        )
-    number = re.search(r"-?\d[\d,]*(?:\.\d+)?", short)
-    if not number:
-        return None
-    value = float(number.group().replace(",", ""))
-    return Result(limited(field.schema, value), f"it is common knowledge: {sentence.rstrip('.')}")
+        return Result(sentence if wants_sentence else short, because)
+    number = first_number(short)
+    return None if number is None else Result(limited(field.schema, number), because)
 
 
 def _acknowledge(work: Work) -> str:

@@ -48,9 +48,8 @@ def from_request(param: Param, clause: str, request: str) -> list[Any]:
     values = _offered(param, clause)
     if not values and request != clause:
         values = _offered(param, request)
-    return (
-        list(dict.fromkeys(values)) if all(isinstance(one, str | int | float) for one in values) else values
-    )
+    is_plain = all(isinstance(one, str | int | float) for one in values)
+    return list(dict.fromkeys(values)) if is_plain else values
 
 
 def is_shaped(param: Param) -> bool:
@@ -65,15 +64,11 @@ def _offered(param: Param, text: str) -> list[Any]:
     kind = _kind(schema)
     if kind in ("integer", "number"):
         return _numbers(param, text)
-    if kind == "boolean":
-        return []
     if kind == "array":
         inner = Param(param.name.removesuffix("s"), schema.get("items") or {}, param.desc, required=True)
         values = _offered(inner, text)
         return [values] if values else []
-    if kind == "object":
-        return []
-    return _texts(param, text)
+    return [] if kind in ("boolean", "object") else _texts(param, text)
 
 
 def _kind(schema: dict[str, Any]) -> str:
@@ -101,10 +96,11 @@ def _listed(labels: Sequence[Any], text: str) -> list[Any]:
 
 def _numbers(param: Param, text: str) -> list[Any]:
     is_money = "money" in kinds_of(param.name, param.desc)
-    amounts = [_amount(first or second) for first, second in _MONEY.findall(text)]
-    if is_money:
-        return [limited(param.schema, amount) for amount in amounts]
-    return [limited(param.schema, number) for number in candidates(text).numbers]
+    return [limited(param.schema, one) for one in (_amounts(text) if is_money else candidates(text).numbers)]
+
+
+def _amounts(text: str) -> list[float]:
+    return [_amount(first or second) for first, second in _MONEY.findall(text)]
 
 
 def _amount(written: str) -> float:
@@ -250,7 +246,7 @@ def _hinted(leaf: Leaf, request: str) -> float:
     """Weigh a record up that the request describes by a date, an amount or a word such as its status."""
     pieces = candidates(request)
     dates = {day[:10] for day in pieces.dates}
-    amounts = {_amount(first or second) for first, second in _MONEY.findall(request)}
+    amounts = _amounts(request)
     wanted = set(words.stems(request))
     bonus = 0.0
     for value in leaf.siblings:
@@ -258,11 +254,8 @@ def _hinted(leaf: Leaf, request: str) -> float:
             bonus += 3.0
         if re.fullmatch(r"\d+(?:\.\d+)?", value) and float(value) in amounts:
             bonus += 3.0
-        if (
-            len(value) <= 24
-            and re.fullmatch(r"[a-z_ ]+", value)
-            and wanted & set(words.stems(value.replace("_", " ")))
-        ):
+        is_state = len(value) <= 24 and re.fullmatch(r"[a-z_ ]+", value)
+        if is_state and wanted & set(words.stems(value.replace("_", " "))):
             bonus += 1.0
     return bonus
 

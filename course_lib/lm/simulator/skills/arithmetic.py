@@ -1,19 +1,28 @@
-"""Arithmetic found in a text: expressions, percentages, sums and counts, read by a small parser of its own.
+"""Arithmetic found in a text: expressions, percentages, sums and counts, read as Python's syntax.
 
-Main path: work_out(text) -> Worked or None. Nothing is evaluated as code.
+Main path: work_out(text) -> Worked or None; aggregate(field, work) for sums, averages, extremes, lengths and
+counts over the inputs, in a number field that is named after one. Nothing is evaluated as code.
 """
 
 from __future__ import annotations
 
+import ast
 import math
+import operator
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
+from course_lib.lm.simulator.prompts import Field
+from course_lib.lm.simulator.reading import parsed
 from course_lib.lm.simulator.skills import words
+from course_lib.lm.simulator.skills.leaves import limited
+from course_lib.lm.simulator.skills.work import Result, Work
 
 MOST = 1e15  # larger results are not worked out
+MOST_EXPONENT, MOST_BRACKETS = 64, 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,7 @@ _SPOKEN = (
     (r"[\u2212\u2013](?=\s*\d)", "-"),
 )
 _NUMBER_WORDS = words.NUMBERS | {"thirty": 30, "forty": 40, "fifty": 50, "hundred": 100, "thousand": 1000}
+_SPELLED = re.compile(rf"\b({'|'.join(_NUMBER_WORDS)})\b", re.IGNORECASE)
 _EXPRESSION = re.compile(r"[(\-\s]*\d[\d.\s()+\-*/^]*(?:mod[\d.\s()+\-*/^]*)?")
 _ROOT = re.compile(r"\b(?:square root of|sqrt)\s*\(?\s*(\d+(?:\.\d+)?)\)?", re.IGNORECASE)
 _LISTED = re.compile(
@@ -66,19 +76,19 @@ _LETTERS = re.compile(
     re.IGNORECASE,
 )
 
-_OF_LIST: dict[str, Callable[[list[float]], float]] = {
-    "sum": math.fsum,
-    "total": math.fsum,
-    "average": lambda numbers: math.fsum(numbers) / len(numbers),
-    "mean": lambda numbers: math.fsum(numbers) / len(numbers),
-    "product": math.prod,
-    "maximum": max,
-    "max": max,
-    "largest": max,
-    "minimum": min,
-    "min": min,
-    "smallest": min,
-}
+_OVER_NUMBERS: tuple[tuple[str, Callable[[list[float]], float]], ...] = (
+    (r"sum|total|addition", math.fsum),
+    (r"average|mean|avg", lambda numbers: math.fsum(numbers) / len(numbers)),
+    (r"max|maximum|largest|biggest|highest", max),
+    (r"min|minimum|smallest|lowest", min),
+    (r"product", math.prod),
+    (r"difference", lambda numbers: numbers[0] - math.fsum(numbers[1:])),
+)
+
+
+def _computed(name: str, form: str = "{}") -> Callable[[list[float]], float] | None:
+    """Return what a name says to compute over numbers; `form` is a pattern around the words for it."""
+    return next((compute for said, compute in _OVER_NUMBERS if re.fullmatch(form.format(said), name)), None)
 
 
 @lru_cache(maxsize=1024)
@@ -91,32 +101,29 @@ def work_out(text: str) -> Worked | None:
         return Worked(word.lower().count(letter), f"the letters {letter} in {word}")
     if listed := _LISTED.search(text):
         numbers = [float(piece) for piece in re.findall(r"-?\d+(?:\.\d+)?", listed.group(2))]
-        return Worked(
-            _OF_LIST[listed.group(1).lower()](numbers), f"{listed.group(1)} of {listed.group(2).strip()}"
-        )
+        compute = _computed(listed.group(1).lower()) or math.fsum
+        return Worked(compute(numbers), f"{listed.group(1)} of {listed.group(2).strip()}")
     if root := _ROOT.search(text):
         return Worked(math.sqrt(float(root.group(1))), f"square root of {root.group(1)}")
     return _longest_expression(_in_symbols(text))
 
 
 def _in_symbols(text: str) -> str:
-    spelled = re.compile(r"\b(" + "|".join(_NUMBER_WORDS) + r")\b", re.IGNORECASE)
-    text = spelled.sub(lambda match: str(_NUMBER_WORDS[match.group().lower()]), text)
+    text = _SPELLED.sub(lambda match: str(_NUMBER_WORDS[match.group().lower()]), text)
     for spoken, symbol in _SPOKEN:
-        text = re.sub(
-            spoken, f" {symbol} " if symbol and "\\1" not in symbol else symbol, text, flags=re.IGNORECASE
-        )
+        spaced = f" {symbol} " if symbol and "\\1" not in symbol else symbol
+        text = re.sub(spoken, spaced, text, flags=re.IGNORECASE)
     return text
+
+
+_DATE_OR_TELEPHONE = re.compile(r"\d{1,4}\s*[-/]\s*\d{1,2}\s*[-/]\s*\d{1,4}|[\d\s().+-]{9,}")
 
 
 def _longest_expression(text: str) -> Worked | None:
     for piece in sorted(_EXPRESSION.findall(text), key=len, reverse=True):
         expression = piece.strip()
-        if (
-            re.fullmatch(r"\d{1,4}\s*[-/]\s*\d{1,2}\s*[-/]\s*\d{1,4}|[\d\s().+-]{9,}", expression)
-            and " " not in piece.strip()
-        ):
-            continue  # a date or a telephone number
+        if " " not in expression and _DATE_OR_TELEPHONE.fullmatch(expression):
+            continue
         expression = expression.rstrip(".+-*/^( ").strip()
         if not re.search(r"\d\s*[)]*\s*(?:[+\-*/^]|mod)\s*[(]*\s*-?\s*\d", expression):
             continue
@@ -135,63 +142,85 @@ def evaluate(expression: str) -> float | None:
     True
     """
     tokens = re.findall(r"\d+(?:\.\d+)?|[()+\-*/^]|mod", expression)
-    try:
-        parser = _Parser(iter([*tokens, ""]))
-        value = parser.sum()
-        return value if parser.ahead == "" and abs(value) <= MOST else None
-    except (ArithmeticError, ValueError):
+    if tokens.count("(") > MOST_BRACKETS:
         return None
+    python = {"^": "**", "mod": "%"}
+    spelled = [str(float(token)) if token[0].isdigit() else python.get(token, token) for token in tokens]
+    try:
+        value = _value(ast.parse(" ".join(spelled), mode="eval").body)
+    except (ArithmeticError, ValueError, SyntaxError, MemoryError):
+        return None
+    return value if abs(value) <= MOST else None
 
 
-class _Parser:
-    """Recursive descent: sum, product, power, atom."""
+def _power(base: float, exponent: float) -> float:
+    result = base**exponent if abs(exponent) <= MOST_EXPONENT else None
+    if not isinstance(result, float):
+        raise ValueError("the exponent is too large to work out, or the result is not a real number")
+    return result
 
-    def __init__(self, tokens: Iterator[str]) -> None:
-        self.aheads = tokens
-        self.ahead = next(tokens)
-        self.depth = 0
 
-    def take(self) -> str:
-        token, self.ahead = self.ahead, next(self.aheads, "")
-        return token
+_OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Mod: operator.mod,
+    ast.Pow: _power,
+}
 
-    def sum(self) -> float:
-        value = self.product()
-        while self.ahead in ("+", "-"):
-            value = value + self.product() if self.take() == "+" else value - self.product()
-        return value
 
-    def product(self) -> float:
-        value = self.power()
-        while self.ahead in ("*", "/", "mod"):
-            sign, other = self.take(), self.power()
-            value = value * other if sign == "*" else value / other if sign == "/" else value % other
-        return value
+def _value(node: ast.expr) -> float:
+    """Return the value of a syntax tree of numbers, signs and operators; ValueError for any other."""
+    if isinstance(node, ast.Constant):
+        return float(node.value)  # type: ignore[arg-type]
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_value(node.operand)
+    if isinstance(node, ast.BinOp):
+        return _OPERATORS[type(node.op)](_value(node.left), _value(node.right))
+    raise ValueError("this is no arithmetic")
 
-    def power(self) -> float:
-        if self.ahead == "-":
-            self.take()
-            return -self.power()
-        value = self.atom()
-        if self.ahead == "^":
-            self.take()
-            exponent = self.power()
-            if abs(exponent) > 64:
-                raise ValueError("the exponent is too large to work out")
-            result = value**exponent
-            if isinstance(result, complex):
-                raise ValueError("the result is not a real number")
-            return float(result)
-        return value
 
-    def atom(self) -> float:
-        taken = self.take()
-        if taken == "(":
-            self.depth += 1
-            if self.depth > 40:
-                raise ValueError("too many brackets")
-            value = self.sum()
-            if self.take() != ")":
-                raise ValueError("a bracket is not closed")
-            return value
-        return float(taken)
+# -- over the inputs ---------------------------------------------------------------------------------------
+
+_SIZES: tuple[tuple[str, type | tuple[type, ...], Callable[[Any], int]], ...] = (
+    (r"(num_|number_of_)?words?(_count)?", str, lambda text: len(text.split())),
+    (
+        r"length|(num_|number_of_)?(characters|chars|letters)|(char|character|letter)_count",
+        (str, list),
+        len,
+    ),
+    (r"count|n|size|(num|number_of)_(items|elements|entries)", list, len),
+)
+
+
+def aggregate(field: Field, work: Work) -> Result | None:
+    """Compute what the field's name says over numbers, lists or a text; pass on other fields."""
+    if field.schema.get("type") not in ("integer", "number"):
+        return None
+    values = [parsed(text, text) for text in work.task.inputs.values()]
+    result = _over_numbers(field.name, values)
+    if result is None:
+        result = _size(field.name, values)
+    if result is None or not math.isfinite(result):
+        return None
+    return Result(limited(field.schema, result), f"the {field.name.replace('_', ' ')} is {written(result)}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST
+
+
+def _over_numbers(name: str, values: Sequence[Any]) -> float | None:
+    flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
+    if not flat or not all(_is_number(item) for item in flat):
+        return None
+    compute = _computed(name, r"(\w+_)?({})(_\w+)?")
+    return float(compute([float(item) for item in flat])) if compute else None
+
+
+def _size(name: str, values: Sequence[Any]) -> float | None:
+    for pattern, kinds, size in _SIZES:
+        if len(values) == 1 and isinstance(values[0], kinds) and re.fullmatch(pattern, name):
+            return size(values[0])
+    return None

@@ -6,13 +6,14 @@ Main path: candidates(text).of(kind), in order of appearance; kinds_of(name, des
 from __future__ import annotations
 
 import re
+from calendar import mdays
 from functools import cached_property, lru_cache
 
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.knowledge import places
 
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
-_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
+_MONTH = rf"(?:{'|'.join(_MONTHS)})[a-z]*\.?"
 
 _PATTERNS = {
     "email": re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
@@ -92,12 +93,8 @@ class Candidates:
     def numbers(self) -> tuple[float, ...]:
         """Return the numbers that are written as such, digits before words."""
         digits = [float(piece.replace(",", "")) for piece in self.of("number")]
-        spelled = [
-            float(words.NUMBERS[word])
-            for word in re.findall(r"[a-z]+", self.text.lower())
-            if word in words.NUMBERS
-        ]
-        return tuple(digits + spelled)
+        spelled = re.findall(r"[a-z]+", self.text.lower())
+        return (*digits, *(float(words.NUMBERS[word]) for word in spelled if word in words.NUMBERS))
 
 
 def _iso(match: re.Match[str]) -> str | None:
@@ -109,10 +106,7 @@ def _iso(match: re.Match[str]) -> str | None:
             return None
     elif y4:
         year, month, day = y4, m4, d4
-    if not (
-        1 <= int(month) <= 12
-        and 1 <= int(day) <= (28 if int(month) == 2 else 30 if int(month) in (4, 6, 9, 11) else 31)
-    ):
+    if not (1 <= int(month) <= 12 and 1 <= int(day) <= mdays[int(month)]):
         return None
     return f"{int(year):04}-{int(month):02}-{int(day):02}" + (f"T{clock}" if clock else "")
 
@@ -150,11 +144,11 @@ _KINDS: tuple[tuple[str, str], ...] = (
 def kinds_of(name: str, desc: str = "") -> tuple[str, ...]:
     """Return the kinds of piece that a field wants, best first: by its name, then by its description."""
     spread = re.sub(r"([a-z])([A-Z])", r"\1 \2", name).replace("_", " ").lower()
-    kinds = [kind for kind, pattern in _KINDS if re.search(rf"\b(?:{pattern})\b", spread)]
-    kinds += [
+    kinds = [
         kind
+        for text in (spread, desc.lower())
         for kind, pattern in _KINDS
-        if re.search(rf"\b(?:{pattern})\b", desc.lower()) and kind not in kinds
+        if re.search(rf"\b(?:{pattern})\b", text)
     ]
     if re.search(r"\b(number|count) of\b", f"{spread} {desc.lower()}"):
         kinds.insert(0, "number")

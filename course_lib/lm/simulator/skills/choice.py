@@ -15,10 +15,10 @@ from typing import Any
 
 from course_lib.lm.simulator.prompts import Field, Turn
 from course_lib.lm.simulator.prompts.values import labelled
+from course_lib.lm.simulator.reading import sections
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.explanation import is_reasoning
 from course_lib.lm.simulator.skills.learner import Learner
-from course_lib.lm.simulator.skills.work import Result, Work
+from course_lib.lm.simulator.skills.work import Result, Work, is_reasoning
 
 WEAK_DEMOS = 4  # how many demos sim-small keeps in mind
 
@@ -28,9 +28,8 @@ def classify(field: Field, work: Work) -> Result | None:
     labels = closed_set(field, work.task.demos)
     if not labels:
         return None
-    if stated := _stated(field, labels, work):
-        return stated
-    return choose(field.name, field.desc, labels, work)
+    stated = _stated(field, labels, work)
+    return stated or choose(field.name, field.desc, labels, work.task.text, work)
 
 
 def closed_set(field: Field, demos: Sequence[Turn]) -> tuple[Any, ...]:
@@ -87,17 +86,8 @@ def _stated(field: Field, labels: Sequence[Any], work: Work) -> Result | None:
     return None
 
 
-def choose(name: str, desc: str, labels: Sequence[Any], work: Work) -> Result:
-    """Choose the best of `labels` for the input, by demos and by the labels' own words."""
-    return Result(*_choose(name, desc, labels, work.task.text, work))
-
-
-def choose_label(name: str, desc: str, labels: Sequence[Any], text: str, work: Work) -> Any:
-    """Choose the best of `labels` for a part of the input, as in a record."""
-    return _choose(name, desc, labels, text, work)[0]
-
-
-def _choose(name: str, desc: str, labels: Sequence[Any], text: str, work: Work) -> tuple[Any, str]:
+def choose(name: str, desc: str, labels: Sequence[Any], text: str, work: Work) -> Result:
+    """Choose the best of `labels` for a text of the input, by demos and by the labels' own words."""
     task = work.task
     key = tuple(str(label) for label in labels)
     demos = task.demos[-WEAK_DEMOS:] if work.weak else task.demos
@@ -106,7 +96,7 @@ def _choose(name: str, desc: str, labels: Sequence[Any], text: str, work: Work) 
     chosen = work.pick(scores)
     explains = any(is_reasoning(field) for field in task.spec.outputs)
     because = learner.because(name, chosen, text) if explains else ""
-    return labels[key.index(chosen)], because
+    return Result(labels[key.index(chosen)], because)
 
 
 @lru_cache(maxsize=512)
@@ -124,7 +114,7 @@ def _taught(
         if (label := _match(turn.outputs.get(name), key)) is not None
     )
     about = f"{name.replace('_', ' ')} {desc}" if key == ("False", "True") else ""
-    return _learner(key, about, _glosses(key, f"{desc}\n{instructions}"), examples, weak=weak)
+    return _learner(key, about, _glosses(key, f"{desc}\n{instructions}"), examples, parts=not weak)
 
 
 def _match(output: Any, key: Sequence[str]) -> str | None:
@@ -143,25 +133,13 @@ def _glosses(labels: tuple[str, ...], text: str) -> tuple[str, ...]:
         rf"(?<![\w-])[`\"'*]*({spelled})[`\"'*]*\s*(?::|=|\(|\u2013|\u2014| - | means | is for | if | when )",
         re.IGNORECASE,
     )
-    marks = list(pattern.finditer(text))
     glosses = dict.fromkeys(labels, "")
     lower = {label.lower(): label for label in labels}
-    for at, mark in enumerate(marks):
-        limit = marks[at + 1].start() if at + 1 < len(marks) else len(text)
-        line_end = text.find("\n", mark.end())
-        end = min(limit, line_end if line_end >= 0 else len(text))
+    for mark, gloss in sections(pattern.finditer(text), text):
         label = lower[mark.group(1).lower()]
-        glosses[label] = f"{glosses[label]} {text[mark.end() : end]}".strip()
+        line = gloss.split("\n", 1)[0]
+        glosses[label] = f"{glosses[label]} {line}".strip()
     return tuple(glosses[label] for label in labels)
 
 
-@lru_cache(maxsize=256)
-def _learner(
-    labels: tuple[str, ...],
-    about: str,
-    glosses: tuple[str, ...],
-    demos: tuple[tuple[str, str], ...],
-    *,
-    weak: bool,
-) -> Learner:
-    return Learner(labels, about, glosses, demos, parts=not weak)
+_learner = lru_cache(maxsize=256)(Learner)

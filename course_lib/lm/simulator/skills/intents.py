@@ -5,14 +5,12 @@ Main path: goals(request, tools) -> list of Goal. Tools are judged by names and 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from importlib import resources
+from functools import lru_cache
 
 from course_lib.lm.simulator.prompts.episode import Param, ToolSpec
 from course_lib.lm.simulator.skills import arguments, words
@@ -39,12 +37,9 @@ class Goal:
     """Without a tool: what was to be done."""
 
 
-@cache
-def _verbs(kind: str) -> frozenset[str]:
-    text = resources.files(__package__).joinpath("verbs.json").read_text(encoding="utf-8")
-    return frozenset(words.stem(verb) for verb in json.loads(text)[kind].split())
-
-
+_READS, _ACTS = (
+    frozenset(words.stem(verb) for verb in words.ENGLISH[kind].split()) for kind in ("reads", "acts")
+)
 _FINAL = re.compile(r"submit the final|marks the task as complete|final answer", re.IGNORECASE)
 
 
@@ -58,9 +53,9 @@ def verb_of(tool: ToolSpec) -> str:
     named = words.words(tool.name.replace("_", " ").replace("-", " "))
     for word in [*named[:1], *words.words(tool.desc)[:1]]:
         root = words.stem(word)
-        if root in _verbs("reads"):
+        if root in _READS:
             return ""
-        if root in _verbs("acts"):
+        if root in _ACTS:
             return root
     return ""
 
@@ -135,7 +130,7 @@ def clauses(request: str) -> list[str]:
 
 def _begins_with_verb(clause: str) -> bool:
     first = words.words(clause)[:1]
-    return bool(first) and words.stem(first[0]) in _verbs("reads")
+    return bool(first) and words.stem(first[0]) in _READS
 
 
 def _requested_verbs(clause: str) -> list[str]:
@@ -143,7 +138,7 @@ def _requested_verbs(clause: str) -> list[str]:
     if _QUESTIONS.search(clause):
         return []
     roots = [words.stem((first or second).lower()) for first, second in _REQUESTED_VERB.findall(clause)]
-    return [root for root in roots if root in _verbs("acts")]
+    return [root for root in roots if root in _ACTS]
 
 
 def goals(request: str, tools: Sequence[ToolSpec]) -> list[Goal]:
@@ -164,28 +159,18 @@ def goals(request: str, tools: Sequence[ToolSpec]) -> list[Goal]:
 def _goal(clause: str, request: str, tools: Sequence[ToolSpec]) -> Goal | None:
     requested = _requested_verbs(clause)
     scores = score(clause, request, tools)
-    granted: list[tuple[float, ToolSpec]] = []
-    for tool in tools:
-        verb = verb_of(tool)
-        if not verb:
-            continue
-        if verb in requested or _same_idea(tool, verb, clause):
-            granted.append((scores[tool.name], tool))
-    if granted:
-        return Goal(clause, max(granted, key=lambda one: one[0])[1])
-    looking = {
-        tool.name: scores[tool.name]
+    granted = [
+        tool
         for tool in tools
-        if not verb_of(tool) and _is_reachable(tool, clause, request, tools)
-    }
+        if (verb := verb_of(tool)) and (verb in requested or _same_idea(tool, verb, clause))
+    ]
+    if granted:
+        return Goal(clause, max(granted, key=lambda tool: scores[tool.name]))
     if requested:
         return Goal(clause, None, _spelled(clause, requested[0]))
-    if not looking:
-        return None
-    best = max(looking, key=lambda name: looking[name])
-    if looking[best] < LEAST:
-        return None
-    return Goal(clause, next(tool for tool in tools if tool.name == best))
+    looking = [tool for tool in tools if not verb_of(tool) and _is_reachable(tool, clause, request, tools)]
+    best = max(looking, key=lambda tool: scores[tool.name], default=None)
+    return Goal(clause, best) if best and scores[best.name] >= LEAST else None
 
 
 def _same_idea(tool: ToolSpec, verb: str, clause: str) -> bool:
@@ -206,7 +191,7 @@ def score(clause: str, request: str, tools: Sequence[ToolSpec]) -> dict[str, flo
     """Return how well each tool serves the clause, by the words that they share."""
     known = {tool.name: _described(tool) for tool in tools}
     seen = Counter(feature for words_of in known.values() for feature in words_of)
-    wanted = {f: w for f, w in words.features(meant(clause), parts=False).items() if f not in words.manners()}
+    wanted = {f: w for f, w in words.features(meant(clause), parts=False).items() if f not in words.MANNERS}
     scores = {}
     for tool in tools:
         own = known[tool.name]
@@ -218,9 +203,7 @@ def score(clause: str, request: str, tools: Sequence[ToolSpec]) -> dict[str, flo
             for f, weight in wanted.items()
             if f in own
         )
-        alike = _WH.findall(clause.lower()) and set(_WH.findall(clause.lower())) & set(
-            _WH.findall(tool.desc.lower())
-        )
+        alike = set(_WH.findall(clause.lower())) & set(_WH.findall(tool.desc.lower()))
         scores[tool.name] = total + _in_hand(tool, clause, request) + (SAME_WH if alike else 0.0)
     return scores
 

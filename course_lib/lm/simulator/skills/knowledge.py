@@ -5,17 +5,13 @@ Main path: recall(question) -> Fact or None. The facts are in facts.json, `subje
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib import resources
 
 from course_lib.lm.simulator.skills import words
 
-_SMALL = frozenset(
-    {"the", "a", "an", "of", "in", "do", "does", "did", "is", "was", "are", "has", "have", "s"}
-)
+_SMALL = frozenset(words.ENGLISH["small"].split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +37,8 @@ def _roots(text: str) -> tuple[str, ...]:
 @cache
 def _rows() -> dict[str, list[_Row]]:
     """Return the rows by the first word of their subject, the longest subjects first."""
-    table = json.loads(resources.files(__package__).joinpath("facts.json").read_text(encoding="utf-8"))
     rows: dict[str, list[_Row]] = {}
-    for kind, part in table.items():
+    for kind, part in words.data("facts.json").items():
         asks = tuple(_roots(ask) for ask in part["ask"])
         for line in part["rows"].split("; "):
             subject, _, answer = line.partition("=")
@@ -100,12 +95,8 @@ def _reverse(question: str, have: set[str]) -> Fact | None:
     for rows in _rows().values():
         for row in rows:
             answer = set(_roots(row.fact.short))
-            if (
-                row.asks
-                and answer
-                and have.issuperset(answer)
-                and any(have.issuperset(ask) for ask in row.asks)
-            ):
+            is_asked_for = any(have.issuperset(ask) for ask in row.asks)
+            if is_asked_for and answer and have.issuperset(answer):
                 subject = row.fact.sentence
                 named = re.search(r"of (?:the )?([\w ]+?) is", subject)
                 return Fact(named.group(1) if named else subject, subject)

@@ -65,16 +65,12 @@ class Learner:
         }
         self.index: dict[str, list[tuple[int, float]]] = {}
         for at, features in enumerate(self.demo_features):
-            length = (
-                math.sqrt(sum((weight * self.gain[feature]) ** 2 for feature, weight in features.items()))
-                or 1.0
-            )
-            for feature, weight in features.items():
-                self.index.setdefault(feature, []).append((at, weight * self.gain[feature] / length))
-        self.scales = [
-            1.0,
-            0.0,
-        ]  # of the labels' own words; of what they loosely stand for, once demos show it
+            gained = {feature: weight * self.gain[feature] for feature, weight in features.items()}
+            length = math.sqrt(sum(weight**2 for weight in gained.values())) or 1.0
+            for feature, weight in gained.items():
+                self.index.setdefault(feature, []).append((at, weight / length))
+        # Of the labels' own words; of what they loosely stand for, once demos show it.
+        self.scales = [1.0, 0.0]
         self.columns = [[0.0] * len(demos) for _ in self.labels]  # the pull of each demo towards each label
         self._learn()
 

@@ -34,11 +34,9 @@ def text_leaf(schema: Schema, name: str, desc: str, text: str, *, must: bool = F
     if pattern := schema.get("pattern"):
         return _matching(pattern, text, must=must)
     result = _wanted(name, desc, text)
-    if result is None:
-        if not must:
-            return None
-        result = _UNSTATED
-    return within(schema, result)
+    if result is None and not must:
+        return None
+    return within(schema, _UNSTATED if result is None else result)
 
 
 def within(schema: Schema, text: str) -> str:
@@ -142,15 +140,18 @@ def number_leaf(schema: Schema, name: str, desc: str, text: str) -> int | float 
     pieces = candidates(text)
     wanted = [kind for kind in kinds_of(name, desc) if kind in ("money", "percent", "number")]
     for kind in wanted:
-        numbers = pieces.numbers if kind == "number" else [_number(piece) for piece in pieces.of(kind)]
+        numbers = (
+            pieces.numbers if kind == "number" else [first_number(piece) or 0.0 for piece in pieces.of(kind)]
+        )
         if numbers:
             return limited(schema, numbers[0])
     return limited(schema, pieces.numbers[0]) if pieces.numbers else None
 
 
-def _number(piece: str) -> float:
-    digits = re.search(r"-?\d[\d,]*(?:\.\d+)?", piece)
-    return float(digits.group().replace(",", "")) if digits else 0.0
+def first_number(text: str) -> float | None:
+    """Return the first number that is written in figures, with commas between thousands or without."""
+    digits = re.search(r"-?\d[\d,]*(?:\.\d+)?", text)
+    return float(digits.group().replace(",", "")) if digits else None
 
 
 def limited(schema: Schema, value: float) -> int | float:
@@ -166,11 +167,8 @@ def limited(schema: Schema, value: float) -> int | float:
     value = min(max(value, low), high)
     if step:
         value = round(value / step) * step
-        value = (
-            math.ceil(low / step) * step
-            if value < low
-            else math.floor(high / step) * step
-            if value > high
-            else value
-        )
+        if value < low:
+            value = math.ceil(low / step) * step
+        elif value > high:
+            value = math.floor(high / step) * step
     return int(value) if whole or ("x-whole" in schema and value == int(value)) else float(value)

@@ -83,19 +83,14 @@ def plain_sentences(text: str) -> list[str]:
 
 def observe(step: Step) -> Seen:
     """Read the observation of a step."""
-    return _read(step.observation, step.tool, step)
-
-
-def _read(text: str, tool: str, step: Step) -> Seen:
+    text, tool = step.observation, step.tool
     data = _data(text)
     if isinstance(data, dict) and data.get("error"):
         return Seen(step, text, error=_one_line(str(data["error"]), tool))
     if text.strip() in ("N/A", "None", "null", "[]", "{}"):
         return Seen(step, "", data=[])
     if not isinstance(data, dict | list):
-        if _ERROR.match(text):
-            return Seen(step, text, error=_one_line(text, tool))
-        return Seen(step, text)
+        return Seen(step, text, error=_one_line(text, tool) if _ERROR.match(text) else "")
     if isinstance(data, list) and data and all(isinstance(item, str) for item in data):
         return Seen(step, "\n".join(data))
     return Seen(step, text, data, leaves=tuple(_leaves(data)))
@@ -141,15 +136,11 @@ def _leaves(data: Any) -> Iterator[Leaf]:
         nonlocal count
         if isinstance(value, dict):
             count += 1
-            own, texts = (
-                count,
-                tuple(str(one) for one in value.values() if isinstance(one, str | int | float)),
-            )
-            calls = " ".join(
-                str(one) for name, one in value.items() if isinstance(one, str) and _NAMING.search(name)
-            )
+            own = count
+            texts = tuple(str(one) for one in value.values() if isinstance(one, str | int | float))
+            names = [one for name, one in value.items() if isinstance(one, str) and _NAMING.search(name)]
             for name, child in value.items():
-                yield from walk(child, str(name), own, calls, texts)
+                yield from walk(child, str(name), own, " ".join(names), texts)
         elif isinstance(value, list):
             for child in value:
                 yield from walk(child, key, record, named, siblings)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from course_lib.lm.simulator.prompts import Field
+from course_lib.lm.simulator.reading import parsed
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.candidates import candidates
 from course_lib.lm.simulator.skills.leaves import number_leaf, text_leaf
@@ -64,6 +65,9 @@ class Quote:
     sentences: tuple[str, ...]
     ids: tuple[str, ...]
     shared: tuple[str, ...]
+
+
+_NOTHING = Quote((), (), ())
 
 
 def context_names(work: Work) -> list[str]:
@@ -198,12 +202,8 @@ def chunks(context: str) -> tuple[Chunk, ...]:
 
 def _listed(context: str) -> list[str]:
     stripped = context.strip()
-    if stripped.startswith("[") and stripped.endswith("]"):
-        try:
-            values = json.loads(stripped)
-            return [value if isinstance(value, str) else json.dumps(value) for value in values]
-        except ValueError:
-            pass
+    if stripped.startswith("[") and stripped.endswith("]") and (values := parsed(stripped)) is not None:
+        return [value if isinstance(value, str) else json.dumps(value) for value in values]
     if "«" in stripped:
         return [part.strip() for part in re.findall(r"«+(.*?)»+", stripped, re.DOTALL)]
     if re.search(r"^\s*\[[\w-]+\]", stripped, re.MULTILINE):
@@ -217,7 +217,7 @@ def bearing(context: str, question: str) -> Quote:
     passages = chunks(context)
     wanted = _wanted(question)
     if not passages or not wanted:
-        return Quote((), (), ())
+        return _NOTHING
     texts = [words.features(chunk.text, parts=False) for chunk in passages]
     seen = Counter(feature for text in texts for feature in text)
     weigh = {
@@ -237,7 +237,7 @@ def bearing(context: str, question: str) -> Quote:
     ]
     home = max(range(len(passages)), key=covered.__getitem__)
     if covered[home] / most < BEARS or not _covers_short(weigh, texts[home]):
-        return Quote((), (), ())
+        return _NOTHING
     ranked = []
     for at, chunk in enumerate(passages):
         if covered[at] < 0.6 * covered[home]:
@@ -248,7 +248,7 @@ def bearing(context: str, question: str) -> Quote:
                 ranked.append((own * covered[at] / covered[home], -at, -order, sentence))
     ranked.sort(reverse=True)
     if not ranked or ranked[0][0] <= 0:
-        return Quote((), (), ())
+        return _NOTHING
     best = ranked[0][0]
     chosen = [(-at, sentence) for score, at, _, sentence in ranked[:2] if score >= 0.75 * best]
     shared = tuple(f for f in words.features(chosen[0][1], parts=False) if f in weigh and f[0] != "@")
@@ -270,5 +270,6 @@ def _wanted(question: str) -> dict[str, float]:
     for feature in words.features(" ".join(asking), parts=False) if len(question) > 120 else ():
         if feature in wanted:
             wanted[feature] *= 1.5
-    manners = words.manners()
-    return {f: weight * (IDEA if f[0] == "@" else 1.0) for f, weight in wanted.items() if f not in manners}
+    return {
+        f: weight * (IDEA if f[0] == "@" else 1.0) for f, weight in wanted.items() if f not in words.MANNERS
+    }

@@ -1,21 +1,26 @@
 """A well-shaped value for any JSON schema, filled from the input where the input has what is asked.
 
-Main path: fill(schema, name, desc, source) -> JSON value that validates. Records and lists are filled field
-by field; a leaf takes the piece of the text that its name, description and type ask for.
+Main path: extract(field, work) -> Result; fill(schema, name, desc, source) -> a JSON value that validates.
+Records and lists are filled field by field; a leaf takes the piece of the text that its name, description
+and type ask for.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.prompts.schema import Schema
 from course_lib.lm.simulator.prompts.values import labelled
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.candidates import candidates, kinds_of
+from course_lib.lm.simulator.skills.choice import choose
 from course_lib.lm.simulator.skills.leaves import number_leaf, text_leaf
+from course_lib.lm.simulator.skills.work import Result, Work
 
 DEEPEST = 4  # nested deeper than this, optional parts stay empty
 
@@ -24,17 +29,29 @@ _MISSING = object()
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The text to fill from, the shared definitions, and how to choose among labels."""
+    """The text to fill from, the request that it belongs to, and the shared definitions."""
 
     text: str
-    choose: Callable[[str, str, Sequence[Any], str], Any]
-    """(name, description, labels, text) -> label."""
-    definitions: Mapping[str, Schema] = field(default_factory=dict)
+    work: Work
+    definitions: Mapping[str, Schema]
     depth: int = 0
 
     def on(self, text: str) -> Source:
         """Return the same source one level deeper, reading `text`."""
-        return Source(text, self.choose, self.definitions, self.depth + 1)
+        return replace(self, text=text, depth=self.depth + 1)
+
+    def choose(self, name: str, desc: str, labels: Sequence[Any]) -> Any:
+        """Return the label that the text speaks for."""
+        return choose(name, desc, labels, self.text, self.work).value
+
+
+def extract(field: Field, work: Work) -> Result:
+    """Fill the field's type from the input; the last skill of all, since it fills any type."""
+    definitions = {**field.schema.get("definitions", {}), **field.schema.get("$defs", {})}
+    text = labelled(work.task.text, (field.name,)).get(field.name) or work.task.text
+    value = fill(field.schema, field.name, field.desc, Source(text, work, definitions))
+    is_plain = isinstance(value, str | int | float)
+    return Result(value, f"the input gives {value!r} for {field.name.replace('_', ' ')}" if is_plain else "")
 
 
 def resolve(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
@@ -66,7 +83,7 @@ def _fill(schema: Schema, name: str, desc: str, source: Source) -> Any:
     if "const" in schema:
         return schema["const"]
     if "enum" in schema:
-        return source.choose(name, desc, schema["enum"], source.text)
+        return source.choose(name, desc, schema["enum"])
     if options := schema.get("anyOf") or schema.get("oneOf"):
         return _alternative(options, name, desc, source)
     kind = schema.get("type")
@@ -77,7 +94,7 @@ def _fill(schema: Schema, name: str, desc: str, source: Source) -> Any:
     if kind == "array" or "prefixItems" in schema:
         return _list(schema, name, desc, source)
     if kind == "boolean":
-        return source.choose(name, desc, (False, True), source.text)
+        return source.choose(name, desc, (False, True))
     if kind in ("integer", "number"):
         number = number_leaf(schema, name, desc, source.text)
         return _MISSING if number is None else number
@@ -136,19 +153,12 @@ def _mapping(schema: Schema, source: Source) -> dict[str, Any]:
     wanted = wanted if isinstance(wanted, dict) else {}
     pairs = {key.strip().lower().replace(" ", "_"): value for key, value in _PAIR.findall(source.text)}
     if not pairs:
-        pieces = candidates(source.text)
-        pairs = {
-            kind: matches[0]
-            for kind in ("email", "id", "date", "money", "name")
-            if (matches := pieces.of(kind))
-        }
+        found = {kind: candidates(source.text).of(kind) for kind in ("email", "id", "date", "money", "name")}
+        pairs = {kind: pieces[0] for kind, pieces in found.items() if pieces}
     most = 8 if source.depth < DEEPEST else 0
     filled = {key: fill(wanted, key, "", source.on(value)) for key, value in list(pairs.items())[:most]}
-    return (
-        filled
-        if len(filled) >= schema.get("minProperties", 0)
-        else {"value": fill(wanted, "value", "", source)}
-    )
+    is_enough = len(filled) >= schema.get("minProperties", 0)
+    return filled if is_enough else {"value": fill(wanted, "value", "", source)}
 
 
 def _list(schema: Schema, name: str, desc: str, source: Source) -> Any:
@@ -162,15 +172,15 @@ def _list(schema: Schema, name: str, desc: str, source: Source) -> Any:
     values = _items(item, name, desc, source)
     unique = [value for at, value in enumerate(values) if value not in values[:at]][:most]
     while len(unique) < least:
-        unique.append(_another(item, name, unique, source))
+        unique.append(_another(item, name, unique, source.definitions))
     return unique
 
 
-def _another(item: Schema, name: str, have: Sequence[Any], source: Source) -> Any:
+def _another(item: Schema, name: str, have: Sequence[Any], definitions: Mapping[str, Schema]) -> Any:
     """Return one more item, other than those in `have` where the type has others."""
     if "enum" in item:
         return next((label for label in item["enum"] if label not in have), item["enum"][0])
-    value = fallback(item, name, source.definitions)
+    value = fallback(item, name, definitions)
     if value in have and isinstance(value, str) and not {"format", "pattern", "maxLength"} & item.keys():
         return f"{value} {len(have) + 1}"
     if value in have and type(value) in (int, float):
@@ -180,12 +190,9 @@ def _another(item: Schema, name: str, have: Sequence[Any], source: Source) -> An
 
 def _items(item: Schema, name: str, desc: str, source: Source) -> list[Any]:
     if "enum" in item:
-        named = [
-            label
-            for label in item["enum"]
-            if re.search(rf"\b{re.escape(str(label))}\b", source.text, re.IGNORECASE)
-        ]
-        return named or [source.choose(name, desc, item["enum"], source.text)]
+        spelled = {label: rf"\b{re.escape(str(label))}\b" for label in item["enum"]}
+        named = [label for label in item["enum"] if re.search(spelled[label], source.text, re.IGNORECASE)]
+        return named or [source.choose(name, desc, item["enum"])]
     kind = item.get("type")
     if kind == "object" or "properties" in item:
         # Deeper down one part is enough: a model that holds itself would multiply.
@@ -222,11 +229,9 @@ def _phrases(name: str, text: str) -> list[str]:
     """Return the items of a list of texts: sentences for steps and points, else the words that stand out."""
     if re.search(r"step|point|sentence|claim|fact|question|task|action|reason|bullet", name):
         return [sentence.rstrip(".") for sentence in words.sentences(text)][:8]
-    seen: dict[str, int] = {}
-    for word in re.findall(r"[A-Za-z][A-Za-z-]{3,}", text):
-        if word.lower() not in words.STOP:
-            seen[word.lower()] = seen.get(word.lower(), 0) + 1
-    return sorted(seen, key=lambda word: -seen[word])[:5]
+    spoken = map(str.lower, re.findall(r"[A-Za-z][A-Za-z-]{3,}", text))
+    counts = Counter(word for word in spoken if word not in words.STOP)
+    return [word for word, _ in counts.most_common(5)]
 
 
 def fallback(schema: Schema, name: str, definitions: Mapping[str, Schema], depth: int = 0) -> Any:
@@ -253,7 +258,7 @@ def fallback(schema: Schema, name: str, definitions: Mapping[str, Schema], depth
             return [fallback(place, name, definitions, depth + 1) for place in places]
         least = schema.get("minItems", 0)
         item = schema.get("items") or {}
-        return [_another(item, name, [], Source("", lambda *_: None, definitions)) for _ in range(least)]
+        return [_another(item, name, [], definitions) for _ in range(least)]
     if kind in ("integer", "number"):
         return number_leaf(schema, name, "", "0")
     if kind == "boolean":

@@ -134,17 +134,15 @@ def _combined(params: Sequence[Param], offered: Sequence[list[Any]]) -> list[dic
 
 def _provide(param: Param, clause: str, hands: Hands, depth: int, above: tuple[str, ...]) -> tuple[Call, ...]:
     """Call a tool whose description promises the missing argument."""
-    if depth < DEEPEST:
-        others = [
-            other
-            for other in hands.episode.tools
-            if other.name not in above and not is_final(other) and not verb_of(other)
-        ]
-        for other in sorted(others, key=lambda one: -promise(one, param)):
-            if promise(other, param) < PROMISES or any(p.name == param.name for p in other.params):
-                continue
-            if calls := pursue(other, clause, hands, depth=depth + 1, is_goal=False, above=above):
-                return calls
+    others = [
+        other
+        for other in (hands.episode.tools if depth < DEEPEST else ())
+        if other.name not in above and not is_final(other) and not verb_of(other)
+        if promise(other, param) >= PROMISES and all(own.name != param.name for own in other.params)
+    ]
+    for other in sorted(others, key=lambda one: -promise(one, param)):
+        if calls := pursue(other, clause, hands, depth=depth + 1, is_goal=False, above=above):
+            return calls
     hands.missing = hands.missing or param.name.replace("_", " ")
     return ()
 
@@ -162,9 +160,8 @@ def _thought(goal: Goal, calls: Sequence[Call], hands: Hands) -> str:
 def looked_back(episode: Episode) -> Move:
     """Return where an episode stands whose prompt no longer lists the tools, from its own thoughts."""
     steps = [step for step in episode.steps if step.tool not in ("finish", "submit")]
-    served = [step.tool for step in steps if step.thought.startswith(SERVES)] or [
-        step.tool for step in steps[-1:]
-    ]
+    served = [step.tool for step in steps if step.thought.startswith(SERVES)]
+    served = served or [step.tool for step in steps[-1:]]
     request = " ".join(clauses(episode.request))
     wanted = tuple(Goal(request, ToolSpec(name, "", ())) for name in dict.fromkeys(served))
     return Move((), "", wanted, tuple(observe(step) for step in steps))
@@ -175,9 +172,8 @@ def fill_any(tool: ToolSpec, request: str, seen: Sequence[Seen]) -> dict[str, An
     filled: dict[str, Any] = {}
     for param in tool.params:
         if param.required:
-            values = arguments.from_request(param, request, request) or arguments.from_observations(
-                param, request, seen
-            )
+            values = arguments.from_request(param, request, request)
+            values = values or arguments.from_observations(param, request, seen)
             filled[param.name] = values[0] if values else fallback(param.schema, param.name, {})
     return filled
 

@@ -22,42 +22,23 @@ PARTS = 0.6  # weight of the parts of one word together
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
 
 
-def _data(name: str) -> dict[str, Any]:
+def data(name: str) -> dict[str, Any]:
+    """Return one of the tables beside this file."""
     text = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
     return dict(json.loads(text))
 
 
-ENGLISH = _data("english.json")
+ENGLISH = data("english.json")
 STOP = frozenset(ENGLISH["stop"].split())
 _COMMON = frozenset(ENGLISH["common"].split())
 NUMBERS = {word: value for value, word in enumerate(ENGLISH["numbers"].split())}
+_ENDINGS = ENGLISH["endings"]
 _IRREGULAR = {form: root for root, forms in ENGLISH["irregular"].items() for form in forms.split()}
 
 
 def words(text: str) -> list[str]:
     """Return the words of `text` in lower case, numbers among them."""
     return _WORD.findall(text.lower())
-
-
-_ENDINGS = (
-    ("ments", ""),
-    ("ment", ""),
-    ("ations", "at"),
-    ("ation", "at"),
-    ("nesses", ""),
-    ("ness", ""),
-    ("ies", "y"),
-    ("sses", "ss"),
-    ("shes", "sh"),
-    ("ches", "ch"),
-    ("xes", "x"),
-    ("fully", ""),
-    ("ful", ""),
-    ("ly", ""),
-    ("ss", "ss"),
-    ("us", "us"),
-    ("s", ""),
-)
 
 
 @lru_cache(maxsize=20_000)
@@ -71,7 +52,7 @@ def stem(word: str) -> str:
     word = _IRREGULAR.get(word, word)
     if len(word) < 4 or word.isdigit():
         return word
-    for ending, replaced in _ENDINGS:
+    for ending, replaced in _ENDINGS.items():
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             word = word[: -len(ending)] + replaced
             break
@@ -87,16 +68,13 @@ def _lexicon() -> tuple[dict[str, list[str]], dict[str, dict[str, list[str]]]]:
     """Return the ideas of single stems, and those of phrases as {last stem: {an earlier stem: ideas}}."""
     single: dict[str, list[str]] = {}
     phrases: dict[str, dict[str, list[str]]] = {}
-    for idea, members in _data("lexicon.json").items():
+    for idea, members in data("lexicon.json").items():
         for member in [idea, *members.split(", ")]:
-            if member.startswith("("):  # only loosely about the idea: see loose_ideas
-                continue
             roots = [stem(word) for word in words(member)]
-            if not roots:
+            if not roots or member.startswith("("):  # only loosely about the idea: see loose_ideas
                 continue
-            named = single.setdefault(roots[0], []) if len(roots) == 1 else None
-            if named is None:
-                named = phrases.setdefault(roots[-1], {}).setdefault(roots[0], [])
+            ideas_by_stem = single if len(roots) == 1 else phrases.setdefault(roots[-1], {})
+            named = ideas_by_stem.setdefault(roots[0], [])
             if f"@{idea}" not in named:
                 named.append(f"@{idea}")
     return single, phrases
@@ -105,7 +83,7 @@ def _lexicon() -> tuple[dict[str, list[str]], dict[str, dict[str, list[str]]]]:
 @cache
 def _loose() -> dict[str, list[str]]:
     ideas: dict[str, list[str]] = {}
-    for idea, members in _data("lexicon.json").items():
+    for idea, members in data("lexicon.json").items():
         for member in re.findall(r"\((.+?)\)", members):
             ideas.setdefault(stem(member), []).append(f"@{idea}")
     return ideas
@@ -131,39 +109,35 @@ def _of_word(word: str) -> tuple[str, tuple[tuple[str, float], ...]]:
     return root, ((root, 1.0), *ideas, *((part, PARTS / len(parts)) for part in parts))
 
 
-_MANNER = ("asks", "exclaims", "insists", "names a case", "dates", "counts money")
 _CAPITALS, _SHOUTED = re.compile(r"[A-Z][A-Z][A-Z][A-Z]").search, re.compile(r"\b[A-Z]{4,}\b").search
 _DIGIT, _CASE = re.compile(r"\d").search, re.compile(r"[A-Z]-\d{2,}\b|#\d{2,}").search
-_ORDINAL, _ISO_DATE = (
-    re.compile(r"\d(?:st|nd|rd|th)\b").search,
-    re.compile(r"\b\d{4}-\d{2}-\d{2}\b").search,
-)
+_ORDINAL = re.compile(r"\d(?:st|nd|rd|th)\b").search
+_ISO_DATE = re.compile(r"\b\d{4}-\d{2}-\d{2}\b").search
 _PRICE = re.compile(r"[$€£]\s?\d|\d[.,]\d{2}\b").search
 
 
-def manners() -> frozenset[str]:
-    """Return the features that tell how a text is written, not what it is about."""
-    return frozenset(f"@{manner}" for manner in _MANNER)
+MANNERS = frozenset(("@asks", "@exclaims", "@insists", "@names a case", "@dates", "@counts money"))
+"""The features that tell how a text is written, not what it is about."""
 
 
 def _manners_of(text: str) -> list[str]:
-    """Return which of _MANNER hold; cheap signs are looked for before patterns, as most texts lack them."""
-    manners_found = []
+    """Return which of MANNERS hold; cheap signs are looked for before patterns, as most texts lack them."""
+    found = []
     if "?" in text:
-        manners_found.append("asks")
+        found.append("@asks")
     if "!" in text:
-        manners_found.append("exclaims")
+        found.append("@exclaims")
     if any(marks in text for marks in ("!!", "!?", "?!", "??")) or (_CAPITALS(text) and _SHOUTED(text)):
-        manners_found.append("insists")
+        found.append("@insists")
     if not _DIGIT(text):
-        return manners_found
+        return found
     if ("-" in text or "#" in text) and _CASE(text):
-        manners_found.append("names a case")
+        found.append("@names a case")
     if _ORDINAL(text) or ("-" in text and _ISO_DATE(text)):
-        manners_found.append("dates")
+        found.append("@dates")
     if _PRICE(text):
-        manners_found.append("counts money")
-    return manners_found
+        found.append("@counts money")
+    return found
 
 
 @lru_cache(maxsize=4_096)
@@ -171,7 +145,7 @@ def features(text: str, *, parts: bool = True) -> dict[str, float]:
     """Return the features of `text` and their weights; `parts=False` leaves the parts of words out."""
     weights: dict[str, float] = {}
     for manner in _manners_of(text):
-        weights[f"@{manner}"] = MANNER
+        weights[manner] = MANNER
     weight_so_far = weights.get
     known = list(map(_of_word, words(text)))
     for _, of_word in known:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,3 +60,13 @@ def is_free_text(field: Field) -> bool:
     """Say whether any text will do: a string without choices, format or pattern."""
     schema = field.schema
     return schema.get("type") == "string" and not {"enum", "format", "pattern"} & schema.keys()
+
+
+_REASONING = re.compile(
+    r"reasoning|rationale|thoughts?|explanation|justification|why|chain_of_thought|steps?|analysis"
+)
+
+
+def is_reasoning(field: Field) -> bool:
+    """Say whether the field asks for the reasons of the others."""
+    return is_free_text(field) and _REASONING.fullmatch(field.name) is not None
