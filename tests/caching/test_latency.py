@@ -50,7 +50,7 @@ def test_each_part_is_the_one_that_we_slowed_down_and_the_whole_is_no_more_than_
     assert min(budget.parts_ms.values()) >= 0
     assert budget.parts_ms[latency.FIRST] == pytest.approx(call.ttft_ms)
     assert budget.parts_ms[latency.FIRST] > 115
-    assert budget.parts_ms[latency.WRITING] > (call.completion_tokens - 2) / 400 * 1000
+    assert 0 < budget.parts_ms[latency.WRITING] < call.duration_ms - call.ttft_ms + 0.001
     assert budget.parts_ms[latency.LOOK_UP] >= 30
     assert next(iter(budget.parts_ms)) == "FindArticles"
 
