@@ -15,7 +15,7 @@ from course_lib.lm import prices
 RECORD = "_dspy_format"
 """The field by which a record of DSPy's native engines is known."""
 
-_NEEDED = ("responses", "outputs", "cost", "response_model")
+_NEEDED = frozenset({"responses", "outputs", "cost", "response_model"})
 """Fields without which DSPy cannot read a record."""
 
 _UNFINISHED = {
@@ -37,7 +37,7 @@ def is_readable(value: Any) -> bool:
     >>> is_readable({"_dspy_format": "dspy-lm15-result-v1"}), is_readable([0.5])
     (False, True)
     """
-    return not is_record(value) or all(name in value for name in _NEEDED)
+    return not is_record(value) or value.keys() >= _NEEDED
 
 
 def refusal(value: Any) -> str | None:

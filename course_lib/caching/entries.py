@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -22,8 +21,7 @@ _ENTRY_BYTES = 320
 """What an Entry takes beside its body: its own fields, their numbers and tuples."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One answer that the cache keeps."""
 
     body: Any
@@ -93,25 +91,21 @@ def encoded(entry: Entry, key: str, **options: Any) -> bytes:
         NotPlain: it is too large.
     """
     head = [entry.tags, entry.stamp[0], entry.kept_s, entry.ttl_s, entry.tokens, entry.cost_usd]
-    return wire.pack(orjson.dumps([head, orjson.Fragment(entry.body)]), key=key, **options)
+    return wire.pack(
+        orjson.dumps(head) + b"\n" + entry.body, key=key, **options
+    )  # JSON has no bare line breaks
 
 
 def decoded(blob: bytes, key: str, *, signing_key: bytes | None = None) -> tuple[Entry | None, Any]:
     """Return the entry and its answer; None for bytes that are damaged, not ours, or unreadable for DSPy."""
     try:
-        (tags, known, kept_s, ttl_s, tokens, cost_usd), record = wire.decode(
-            blob, key=key, signing_key=signing_key
-        )
+        head, _, body = wire.unpack(blob, key=key, signing_key=signing_key).partition(b"\n")
+        tags, known, kept_s, ttl_s, tokens, cost_usd = orjson.loads(head)
+        record = orjson.loads(body)
+        stamp, ttl_s = (int(known), 0), None if ttl_s is None else float(ttl_s)
         entry = Entry(
-            orjson.dumps(record),
-            True,
-            tuple(map(str, tags)),
-            (int(known), 0),
-            float(kept_s),
-            None if ttl_s is None else float(ttl_s),
-            int(tokens),
-            float(cost_usd),
+            body, True, tuple(map(str, tags)), stamp, float(kept_s), ttl_s, int(tokens), float(cost_usd)
         )
-    except (wire.NotOurs, LookupError, TypeError, ValueError):
+    except (wire.NotOurs, TypeError, ValueError):
         return None, None
     return (entry, record) if is_readable(record) else (None, None)

@@ -76,7 +76,7 @@ def pack(
     signing_key: bytes | None = None,
     compress_over_bytes: int = COMPRESS_OVER_BYTES,
 ) -> bytes:
-    """Return what encode() does, for JSON that is at hand as bytes.
+    """Return what encode() does, for a text that is at hand as bytes.
 
     Raises:
         NotPlain: it is longer than LARGEST_BYTES.
@@ -97,6 +97,18 @@ def decode(blob: bytes, *, key: str, signing_key: bytes | None = None) -> Any:
         NotOurs: anything else: another format or version, damaged, moved from another key, unsigned or signed
             with another key.
     """
+    try:
+        return orjson.loads(unpack(blob, key=key, signing_key=signing_key))
+    except ValueError as error:
+        raise NotOurs(f"the value is no JSON: {error!s:.200}") from None
+
+
+def unpack(blob: bytes, *, key: str, signing_key: bytes | None = None) -> bytes:
+    """Return the bytes that pack() was given under this key.
+
+    Raises:
+        NotOurs: as for decode().
+    """
     if len(blob) < _HEAD_BYTES or not blob.startswith(_MAGIC):
         raise NotOurs(f"not a value of this cache: {len(blob)} bytes that begin with {bytes(blob[:8])!r}")
     flags, body = blob[4], blob[_HEAD_BYTES:]
@@ -104,10 +116,7 @@ def decode(blob: bytes, *, key: str, signing_key: bytes | None = None) -> Any:
         raise NotOurs("the value is signed" if flags & _SIGNED else "the value is not signed")
     if not compare_digest(blob[5:_HEAD_BYTES], _sum(body, flags, key, signing_key)):
         raise NotOurs("the checksum does not fit: the value is damaged, forged, or of another key")
-    try:
-        return orjson.loads(_inflate(body) if flags & _ZLIB else body)
-    except (ValueError, zlib.error) as error:
-        raise NotOurs(f"the value is no JSON: {error!s:.200}") from None
+    return _inflate(body) if flags & _ZLIB else body
 
 
 def _sum(body: bytes, flags: int, key: str, signing_key: bytes | None) -> bytes:
@@ -121,7 +130,10 @@ def _sum(body: bytes, flags: int, key: str, signing_key: bytes | None) -> bytes:
 
 def _inflate(body: bytes) -> bytes:
     unpacker = zlib.decompressobj()
-    plain = unpacker.decompress(body, LARGEST_BYTES)
+    try:
+        plain = unpacker.decompress(body, LARGEST_BYTES)
+    except zlib.error as error:
+        raise NotOurs(f"the value cannot be unpacked: {error}") from None
     if not unpacker.eof:
         raise NotOurs(f"the value is cut short, or grows beyond {LARGEST_BYTES} bytes")
     return plain

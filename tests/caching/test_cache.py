@@ -181,23 +181,23 @@ def test_a_clock_that_is_set_back_prolongs_no_answers_life(make, redis_url, back
 
 
 @pytest.mark.parametrize(
-    "plain",
+    "text",
     [
-        [],
-        "text",
-        {"record": 1},
-        [[[], 0, 0.0, None, 0], {}],
-        [[None, 0, 0.0, None, 0, 0.0], {}],
-        [[[], "x", 0.0, None, 0, 0.0], {}],
-        [[[], 0, 0.0, "soon", 0, 0.0], {}],
-        [[[], 0, 0.0, None, 0, 0.0], {"_dspy_format": "dspy-lm15-result-v1"}],
+        b"",
+        b'{"record": 1}',
+        b"[]\n{}",
+        b"[null, 0, 0.0, null, 0, 0.0]\n{}",
+        b'[[], "x", 0.0, null, 0, 0.0]\n{}',
+        b'[[], 0, 0.0, "soon", 0, 0.0]\n{}',
+        b"[[], 0, 0.0, null, 0, 0.0]\n{",
+        b'[[], 0, 0.0, null, 0, 0.0]\n{"_dspy_format": "dspy-lm15-result-v1"}',
     ],
-    ids=repr,
+    ids=str,
 )
-def test_what_is_well_written_but_no_answer_of_ours_is_refused_and_counted(make, redis_url, plain):
+def test_what_is_well_packed_but_no_answer_of_ours_is_refused_and_counted(make, redis_url, text):
     cache = make(redis_url=redis_url)
     key = cache.cache_key(request())
-    cache.shared.put(key, wire.encode(plain, key=key), ttl_s=None)
+    cache.shared.put(key, wire.pack(text, key=key), ttl_s=None)
 
     assert cache.get(request()) is None
     assert cache.stats().refused == {"redis": 1}
