@@ -14,8 +14,6 @@ from course_lib.paths import LESSONS, ROOT
 
 LIBRARY = Library(ROOT)
 LESSON_FILES = sorted(LESSONS.glob("*.py"))
-SHADOWED = {"course_lib.lm.connect", "course_lib.lm.ledger"}
-"""Functions that hide the module they come from; loaded at once, so that no order of imports matters."""
 
 
 def imports_of(path) -> set[str]:
@@ -61,4 +59,4 @@ def test_a_face_names_all_that_is_public_and_nothing_like_a_module_beside_it(fac
     modules = {name for name in LIBRARY.paths if not is_package(name)}
 
     assert public - set(re.findall(r"\w+", module.__doc__ or "")) == set()
-    assert {f"{face}.{name}" for name in public} & modules <= SHADOWED
+    assert {f"{face}.{name}" for name in public} & modules == set()

@@ -18,7 +18,7 @@ BESIDE = {
     "course_lib.files": {"errors"},
 }
 """Modules that may import these rooms of their own layer too."""
-DSPY_IN_LM = "course_lib.lm.connect"
+DSPY_IN_LM = "course_lib.lm.connection"
 
 
 def breaches(library: Library) -> list[str]:
@@ -82,7 +82,7 @@ def test_an_import_that_does_not_run_down_is_named(tmp_path, file, source, words
 GOOD = {
     "exercises/a.py": "from course_lib import desk, lm",
     "lm/a.py": "from . import b\nfrom course_lib.lm import c\nfrom course_lib.errors import CourseError",
-    "lm/connect.py": "import dspy",
+    "lm/connection.py": "import dspy",
     "labs/progress_board.py": "from course_lib.exercises import progress",
     "cli.py": "from course_lib import doctor, authoring",
 }
