@@ -888,13 +888,11 @@ check("1.5", order_status)
 # %% name="act"
 import tempfile
 
-from course_lib.desk import carrier
-from course_lib.desk.acting import Act, act_match, tool_tickets
-from course_lib.desk.actions import Session
+from course_lib.desk import CARRIER_OPENAPI, Act, Session, act_match, running_carrier, tool_tickets
 
 shift = Path(tempfile.mkdtemp())
 refund_ticket = next(ticket for ticket in tool_tickets("dev") if ticket.kind == "refund")
-with carrier.running() as carrier_url:
+with running_carrier() as carrier_url:
     session = Session(audit=shift / "audit.jsonl", carrier_url=carrier_url)
     handled = Act(session)(ticket=refund_ticket.text)
 print("ticket:", refund_ticket.text)
@@ -911,7 +909,7 @@ print("audit: ", session.refunds())
 # %% name="act-measured"
 def solved(calls):
     by_kind, before = {}, lm.ledger()
-    with carrier.running() as carrier_url:
+    with running_carrier() as carrier_url:
         for ticket in tool_tickets("test"):
             session = Session(audit=shift / f"{calls}-{ticket.id}.jsonl", carrier_url=carrier_url)
             is_right = act_match(ticket, Act(session, calls=calls)(ticket=ticket.text), session)
@@ -1209,7 +1207,7 @@ check("1.6", MyDatabaseAdapter)
 from course_lib.adapters.data import APIAdapter
 
 number = next(parcel.tracking_number for order in desk.orders() for parcel in order.shipments)
-with carrier.running() as url, APIAdapter(url, carrier.OPENAPI, allow_private=[url]) as northwind:
+with running_carrier() as url, APIAdapter(url, CARRIER_OPENAPI, allow_private=[url]) as northwind:
     for tool in northwind.tools():
         print(f"{tool.name}({', '.join(tool.args)}): {tool.desc.splitlines()[0]}")
     (track,) = northwind.tools(only=["track_parcel"])
@@ -1220,7 +1218,7 @@ with carrier.running() as url, APIAdapter(url, carrier.OPENAPI, allow_private=[u
 # network, which is called *server-side request forgery* (SSRF):
 
 # %% name="url-attacks"
-with carrier.running() as url, APIAdapter(url, allow_private=[url]) as plain:
+with running_carrier() as url, APIAdapter(url, allow_private=[url]) as plain:
     (get_path,) = plain.tools()
     targets = [
         "http://169.254.169.254/latest/meta-data",

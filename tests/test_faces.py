@@ -14,16 +14,6 @@ from course_lib.paths import LESSONS, ROOT
 
 LIBRARY = Library(ROOT)
 LESSON_FILES = sorted(LESSONS.glob("*.py"))
-LEFT_BEHIND = ("desk",)
-"""Rooms from whose modules lessons still import, until their faces have all the names."""
-LEFT_UNNAMED = ("course_lib.adapters.data", "course_lib.adapters.tools")
-"""Faces that do not yet name all that is public."""
-SHADOWED = {"course_lib.lm.connect", "course_lib.lm.ledger"}
-"""Functions that hide the module they come from; loaded at once, so that no order of imports matters."""
-
-
-def room_of(module: str) -> str:
-    return module.split(".")[1]
 
 
 def imports_of(path) -> set[str]:
@@ -33,54 +23,40 @@ def imports_of(path) -> set[str]:
     return {name for name in names if name.split(".")[0] == "course_lib"}
 
 
-def behind(name: str) -> str | None:
-    """Return the module inside a room that an imported name belongs to, None when it is had from a face."""
+def is_package(name: str) -> bool:
+    return name in LIBRARY.paths and LIBRARY.paths[name].name == "__init__.py"
+
+
+def is_from_a_face(name: str) -> bool:
+    """Whether an imported name is a face or stands in one, or in a room of a single module."""
     owner = name if name in LIBRARY.paths else name.rpartition(".")[0]
-    is_face = owner.count(".") < 2 or LIBRARY.paths[owner].name == "__init__.py"
-    return None if is_face else owner
+    return owner.count(".") < 2 or is_package(owner)
 
 
 def faces() -> list[str]:
     """Return the rooms, and the packages inside them that a lesson imports from."""
-    rooms = {
-        name for name, path in LIBRARY.paths.items() if name.count(".") == 1 and path.name == "__init__.py"
-    }
-    used = {
-        name for path in LESSON_FILES for each in imports_of(path) for name in (each, each.rpartition(".")[0])
-    }
-    return sorted(
-        rooms
-        | {name for name in used if name in LIBRARY.paths and LIBRARY.paths[name].name == "__init__.py"}
-        - {"course_lib"}
-    )
+    used = {name for path in LESSON_FILES for name in imports_of(path)}
+    names = used | {name.rpartition(".")[0] for name in used} - {"course_lib"}
+    return sorted(filter(is_package, names | {name for name in LIBRARY.paths if name.count(".") == 1}))
 
 
 @pytest.mark.parametrize("path", LESSON_FILES, ids=lambda path: path.stem)
 def test_a_lesson_imports_from_faces_only(path):
-    found = {module for name in imports_of(path) if (module := behind(name))}
-
-    assert sorted(module for module in found if room_of(module) not in LEFT_BEHIND) == []
+    assert [name for name in sorted(imports_of(path)) if not is_from_a_face(name)] == []
 
 
 def test_a_module_inside_a_room_is_no_face():
-    assert behind("course_lib.exercises.engine.registry.get") == "course_lib.exercises.engine.registry"
-    assert behind("course_lib.exercises.engine.registry") == "course_lib.exercises.engine.registry"
-    assert [behind(f"course_lib.{name}") for name in ("lm", "exercises.check", "doctor.doctor")] == [None] * 3
+    inside = ("exercises.engine.registry.get", "exercises.engine.registry")
+
+    assert not any(is_from_a_face(f"course_lib.{name}") for name in inside)
+    assert all(is_from_a_face(f"course_lib.{name}") for name in ("lm", "exercises.check", "doctor.doctor"))
 
 
 @pytest.mark.parametrize("face", faces())
-def test_a_face_names_all_that_is_public(face):
+def test_a_face_names_all_that_is_public_and_nothing_like_a_module_beside_it(face):
     module = importlib.import_module(face)
-    words = set(re.findall(r"\w+", module.__doc__ or ""))
+    public = set(getattr(module, "__all__", ()))
+    modules = {name for name in LIBRARY.paths if not is_package(name)}
 
-    missing = [name for name in getattr(module, "__all__", ()) if name not in words]
-
-    assert missing == [] or face in LEFT_UNNAMED
-
-
-@pytest.mark.parametrize("face", faces())
-def test_no_public_name_is_that_of_a_module_beside_it(face):
-    beside = {f"{face}.{name}" for name in getattr(importlib.import_module(face), "__all__", ())}
-    modules = {name for name, path in LIBRARY.paths.items() if path.name != "__init__.py"}
-
-    assert beside & modules <= SHADOWED
+    assert public - set(re.findall(r"\w+", module.__doc__ or "")) == set()
+    assert {f"{face}.{name}" for name in public} & modules == set()

@@ -10,10 +10,15 @@ import pytest
 from course_lib.files import FileError, write_whole
 
 
-def test_a_new_file_is_written_with_its_folder(tmp_path: Path):
-    write_whole(tmp_path / "a" / "b.txt", "text\n")
+def test_a_file_is_written_with_its_folder_and_keeps_its_permissions(tmp_path: Path):
+    path = tmp_path / "a" / "b.txt"
 
-    assert (tmp_path / "a" / "b.txt").read_text() == "text\n"
+    write_whole(path, "old\n")
+    path.chmod(0o600)
+    write_whole(path, "new\n")
+
+    assert path.read_text() == "new\n"
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_disk_that_fills_up_leaves_the_old_file_and_no_scrap(
@@ -32,13 +37,3 @@ def test_a_disk_that_fills_up_leaves_the_old_file_and_no_scrap(
 
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_the_permissions_of_an_existing_file_stay(tmp_path: Path):
-    path = tmp_path / "b.txt"
-    path.write_text("old")
-    path.chmod(0o600)
-
-    write_whole(path, "new")
-
-    assert path.stat().st_mode & 0o777 == 0o600

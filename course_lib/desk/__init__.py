@@ -10,6 +10,7 @@
 | Triage, FindArticles, Answer | programs: sort a ticket, find articles, answer with citations |
 | examples, category_match, triage_match | tickets as examples, and metrics for them |
 | Session, Refund, RefusedError | what an agent may do at the desk |
+| running_carrier, CARRIER_OPENAPI | the carrier's service, which tracks parcels, and its document |
 | Act, tool_tickets, ToolTicket, act_match | the agent, tickets that need tools, and their metric |
 
 Lesson 00 shows the records and Triage, the others build on all of it; README.md describes the data.

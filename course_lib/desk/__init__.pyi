@@ -1,5 +1,6 @@
 from .acting import Act, ToolTicket, act_match, tool_tickets
 from .actions import Refund, RefusedError, Session
+from .carrier import CARRIER_OPENAPI, running_carrier
 from .help_centre import Article, article, articles
 from .invoice_files import Invoice, invoices
 from .programs import Answer, FindArticles, Triage, category_match, examples, triage_match
@@ -21,6 +22,7 @@ from .records import (
 from .search import Hit, Index, search_articles
 
 __all__ = [
+    "CARRIER_OPENAPI",
     "CATEGORIES",
     "SPLITS",
     "TODAY",
@@ -51,6 +53,7 @@ __all__ = [
     "invoices",
     "orders",
     "products",
+    "running_carrier",
     "search_articles",
     "tickets",
     "tool_tickets",

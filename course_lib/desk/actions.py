@@ -64,7 +64,7 @@ class Session:
 
         Args:
             audit: file to which each refund adds a line; what it already holds counts as paid back.
-            carrier_url: address of the carrier's API, as `carrier.running()` gives it; None if it is away.
+            carrier_url: address of the carrier's API, as `running_carrier()` gives it; None if it is away.
             who: name to put on the audit lines.
             clock: gives the time for the audit lines.
         """

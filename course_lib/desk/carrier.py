@@ -1,6 +1,6 @@
 """Northwind Parcel's tracking API: a small HTTP service over the shipments of the shop's orders.
 
-Main path: `with carrier.running() as url:`, then GET {url}/v1/track/NP400213517.
+Main path: `with running_carrier() as url:`, then GET {url}/v1/track/NP400213517.
 Alone: `uvicorn course_lib.desk.carrier:app --port 8080`.
 Errors are problem documents (RFC 9457). The carrier's clock stands at desk.TODAY, like the shop's.
 """
@@ -26,7 +26,7 @@ from starlette.routing import Route
 from course_lib.desk import records
 from course_lib.errors import CourseError
 
-OPENAPI = Path(__file__).parent / "data" / "carrier_openapi.json"
+CARRIER_OPENAPI = Path(__file__).parent / "data" / "carrier_openapi.json"
 NUMBER = re.compile(r"NP[0-9]{9}")
 
 _LONGEST_DAYS = {"NL": 3, "BE": 3, "LU": 3, "DE": 3, "FR": 5, "AT": 5, "DK": 5, "GB": 10, "CH": 10, "NO": 10}
@@ -99,7 +99,7 @@ async def _health(_: Request) -> Response:
 
 
 async def _openapi(_: Request) -> Response:
-    return FileResponse(OPENAPI, media_type="application/json")
+    return FileResponse(CARRIER_OPENAPI, media_type="application/json")
 
 
 _TITLES = {400: "Malformed tracking number", 404: "Not found", 405: "Method not allowed"}
@@ -128,7 +128,7 @@ app = Starlette(
 
 
 @contextmanager
-def running(port: int = 0) -> Iterator[str]:
+def running_carrier(port: int = 0) -> Iterator[str]:
     """Serve the API on loopback in a thread, and give its address; it stops at the end of the block.
 
     Args:

@@ -14,9 +14,9 @@ Names, with the part of a lesson that uses each first:
 Rooms: `endpoint` (the server), `simulator` (the model); the files beside them are the client's side.
 """
 
+from course_lib.lm.calls import Call, Ledger
 from course_lib.lm.client import embed, ledger, profile, reset
-from course_lib.lm.connect import connect
-from course_lib.lm.ledger import Call, Ledger
+from course_lib.lm.connection import connect
 from course_lib.lm.process import key, stop, url
 from course_lib.lm.profiles import PROFILES, Profile
 

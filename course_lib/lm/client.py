@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from course_lib.lm import process, profiles
-from course_lib.lm.ledger import Ledger
+from course_lib.lm.calls import Ledger
 from course_lib.lm.process import EndpointError
 from course_lib.lm.profiles import Profile
 

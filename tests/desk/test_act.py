@@ -24,7 +24,7 @@ LEAST_SHARE = 0.9
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with carrier.running() as address:
+    with carrier.running_carrier() as address:
         yield address
 
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from course_lib import desk
-from course_lib.desk import carrier
+from course_lib.desk import carrier, running_carrier
 
 SHIPPED = [
     (order, parcel)
@@ -19,7 +19,7 @@ SHIPPED = [
 
 @pytest.fixture(scope="module")
 def api():
-    with carrier.running() as url, httpx.Client(base_url=url) as client:
+    with running_carrier() as url, httpx.Client(base_url=url) as client:
         yield client
 
 
@@ -101,7 +101,7 @@ def test_the_openapi_document_describes_what_is_served(api):
     parcel = document["components"]["schemas"]["Parcel"]
     statuses = document["components"]["schemas"]["Status"]["enum"]
 
-    assert document == json.loads(carrier.OPENAPI.read_text("utf-8"))
+    assert document == json.loads(carrier.CARRIER_OPENAPI.read_text("utf-8"))
     assert set(document["paths"]) == {"/v1/track/{number}", "/v1/health"}
     assert parcel["required"] == list(api.get("/v1/track/NP400213517").json())
     assert {event.status for _, shipped in SHIPPED for event in shipped.events} <= set(statuses)
@@ -109,7 +109,7 @@ def test_the_openapi_document_describes_what_is_served(api):
 
 
 def test_two_carriers_run_side_by_side_and_stop_when_left():
-    with carrier.running() as one, carrier.running() as two:
+    with running_carrier() as one, running_carrier() as two:
         assert one != two
         assert httpx.get(f"{two}/v1/health").status_code == 200
 
@@ -123,5 +123,8 @@ def test_a_port_in_use_is_named():
         taken.listen()
         port = taken.getsockname()[1]
 
-        with pytest.raises(carrier.CarrierError, match=f"port {port} cannot be used"), carrier.running(port):
+        with (
+            pytest.raises(carrier.CarrierError, match=f"port {port} cannot be used"),
+            running_carrier(port),
+        ):
             pass

@@ -2,10 +2,12 @@
 
 `DatabaseAdapter`: predictions kept and searched in PostgreSQL; SQL of a model, read-only (lesson 01, part 5;
     exercise 1.6 builds its core). Against SQL injection: a parser, a role, limits
+`StoredPrediction`, `Rows`: what the database answers
 `load_desk`: fills the shop's tables, so that there is something to ask
 `DatabaseError`, `DatabaseGone`: the database refused, or did not answer
 `APIAdapter`: the operations of an OpenAPI document as tools, over checked addresses. Against SSRF
 `APIError`, `APITimeoutError`: the API cannot be used as asked, or did not answer in time
+`Patience`: how long to wait for an API, and how often to try
 `FileSystemAdapter`: one folder, and no way out of it. Against path traversal
 """
 

@@ -28,7 +28,7 @@ MAX_PROFILES = 100
 
 Clock = Callable[[], float]
 Line = dict[str, Any]
-"""One request of the ledger: the fields of lm.ledger.Call, without its texts."""
+"""One request of the ledger: the fields of lm.Call, without its texts."""
 
 _SUMMED = ("prompt_tokens", "cached_tokens", "completion_tokens", "cost_usd")
 _FIGURES = ("model", "profile", "status", "fault", *_SUMMED, "stream", "at_once")

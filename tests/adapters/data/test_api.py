@@ -9,13 +9,16 @@ import pytest
 
 from course_lib.adapters.data.api import APIAdapter, APIError, APITimeoutError, Patience
 from course_lib.adapters.tools.limits import ToolRefused
-from course_lib.desk import carrier
+from course_lib.desk import CARRIER_OPENAPI, running_carrier
 from tests.adapters.web import adapter, get, reply, serving
 
 
 @pytest.fixture(scope="module")
 def northwind():
-    with carrier.running() as url, APIAdapter(url, carrier.OPENAPI, allow_private=[url]) as api:
+    with (
+        running_carrier() as url,
+        APIAdapter(url, CARRIER_OPENAPI, allow_private=[url]) as api,
+    ):
         yield api
 
 

@@ -72,7 +72,7 @@ NO_PARAMETER = broken(lambda _, whole: whole["paths"].update({"/x/{id}": {"get":
     ("document", "message"),
     [
         ({"swagger": "2.0"}, "no OpenAPI 3 document"),
-        (carrier.OPENAPI.parent / "missing.json", "cannot be read"),
+        (carrier.CARRIER_OPENAPI.parent / "missing.json", "cannot be read"),
         (OUTSIDE, "leads out of the document"),
         (NOWHERE, "leads nowhere"),
         (CIRCLE, "deeper than 20"),

@@ -2,10 +2,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from course_lib.lm.calls import Ledger
 from course_lib.lm.endpoint import accounts
 from course_lib.lm.endpoint.accounts import Account, Accounts, Exchange
 from course_lib.lm.keys import client_of
-from course_lib.lm.ledger import Ledger
 from course_lib.lm.profiles import build
 
 

@@ -17,7 +17,7 @@ import dspy
 import pytest
 
 from course_lib import lm
-from course_lib.lm.connect import UnknownModelError, full_name
+from course_lib.lm.connection import UnknownModelError, full_name
 from course_lib.lm.process import EndpointError
 
 
