@@ -47,19 +47,21 @@ def profile(name: str, **values: Any) -> Profile:
         ProfileError: for an unknown field or a value out of range.
     """
     made = profiles.build(name, values)
-    call("POST", "/course/profiles", {"name": name, **profiles.as_values(made)})
+    _send(made)
     _own[name] = made
-    _sent.add((process.url(), process.starts(), name))
     return made
 
 
 def restore_profiles() -> None:
     """Send the endpoint the profiles that it does not know; a restarted one knows none."""
-    address, start = process.url(), process.starts()
     for name, made in _own.items():
-        if (address, start, name) not in _sent:
-            call("POST", "/course/profiles", {"name": name, **profiles.as_values(made)})
-            _sent.add((address, start, name))
+        if (process.url(), process.starts(), name) not in _sent:
+            _send(made)
+
+
+def _send(made: Profile) -> None:
+    call("POST", "/course/profiles", {"name": made.name, **profiles.as_values(made)})
+    _sent.add((process.url(), process.starts(), made.name))
 
 
 def knows_profile(name: str) -> bool:
@@ -91,10 +93,8 @@ def call(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         headers={"Authorization": f"Bearer {process.key()}", "Content-Type": "application/json"},
     )
     # Loopback is never reached through a proxy, whatever the environment says.
-    proxies: dict[str, str] | None = (
-        {} if base.startswith(("http://127.", "http://localhost", "http://[::1]")) else None
-    )
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
+    is_near = base.startswith(("http://127.", "http://localhost", "http://[::1]"))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({} if is_near else None))
     try:
         with opener.open(request, timeout=_WAIT_S) as response:
             return json.loads(response.read())

@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import errno
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.errors import CourseError
-from course_lib.lm.keys import client_of, new_key
+from course_lib.lm.keys import client_of
 from course_lib.services.child import Child, next_word
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -94,7 +95,7 @@ def key() -> str:
     """Return this client's key: COURSE_LM_KEY, or a random one for the life of the process."""
     global _own_key
     with _lock:
-        _own_key = _own_key or new_key()
+        _own_key = _own_key or f"course-{secrets.token_hex(12)}"
     return os.environ.get("COURSE_LM_KEY") or _own_key
 
 

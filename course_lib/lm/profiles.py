@@ -128,9 +128,8 @@ def build(name: str, values: Mapping[str, Any]) -> Profile:
 
 def as_values(profile: Profile) -> dict[str, Any]:
     """Return the profile as plain values that `build` accepts again, without its name."""
-    values = {
-        key: value for key, value in asdict(profile).items() if value and key not in {"name", "timeline"}
-    }
+    values = {key: value for key, value in asdict(profile).items() if value}
+    del values["name"]
     if profile.timeline:
         values["timeline"] = [[w.from_s, w.until_s, dict(w.fields)] for w in profile.timeline]
     return values

@@ -105,20 +105,16 @@ class PerformanceMonitor(BaseCallback):
 
     def report(self) -> Report:
         """Return what was counted so far; print it, or show it in a notebook."""
-        wall_s, cpu_s, rss_bytes = self._end or self._now()
-        use = ProcessUse(
-            wall_s - self._begin[0], cpu_s - self._begin[1], rss_bytes, max(self._rss_most_bytes, rss_bytes)
-        )
+        (began_s, cpu_before_s, _), (now_s, cpu_s, rss_bytes) = self._begin, self._end or self._now()
         with self._lock:
+            most_bytes = max(self._rss_most_bytes, rss_bytes)
+            use = ProcessUse(now_s - began_s, cpu_s - cpu_before_s, rss_bytes, most_bytes)
             rows = copy.deepcopy(self._rows)
-            return Report(
-                models=[row for (kind, _), row in rows.items() if kind == _LM],
-                programs=[row for (kind, _), row in rows.items() if kind == _MODULE],
-                span_s=max(0.0, self._last_s - self._first_s),
-                most_in_flight=self._most_in_flight,
-                under_way=self._in_flight,
-                process=use,
+            models, programs = (
+                [row for (of, _), row in rows.items() if of == kind] for kind in (_LM, _MODULE)
             )
+            span_s = max(0.0, self._last_s - self._first_s)
+            return Report(models, programs, span_s, self._most_in_flight, self._in_flight, use)
 
     def __repr__(self) -> str:
         return str(self.report())
@@ -141,14 +137,12 @@ class PerformanceMonitor(BaseCallback):
         call.context.enter_context(dspy.context(**replaced))
 
     def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002
-        """Open a module's call."""
-        self._open_call(call_id, _MODULE, type(instance).__name__)
+        """Open the call of a module; of a tool or an evaluation, which only links what is around and within."""
+        self._open_call(
+            call_id, _MODULE if isinstance(instance, dspy.Module) else _OTHER, type(instance).__name__
+        )
 
-    def on_tool_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002
-        """Open a call that is only a link between the calls around it and those within."""
-        self._open_call(call_id, _OTHER, type(instance).__name__)
-
-    on_evaluate_start = on_tool_start
+    on_tool_start = on_evaluate_start = on_module_start
 
     def on_lm_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:  # noqa: ARG002
         """Close a call and enter it in its row."""

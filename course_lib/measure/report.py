@@ -22,13 +22,12 @@ FEW = 100
 """Below so many samples a p99 is little more than the slowest of them."""
 
 
-@dataclass(slots=True)
 class Latencies:
     """Durations in milliseconds: all are counted and summed, the last KEPT are kept for percentiles."""
 
-    count: int = 0
-    sum_ms: float = 0.0
-    kept_ms: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
+    def __init__(self) -> None:
+        self.count, self.sum_ms = 0, 0.0
+        self.kept_ms: deque[float] = deque(maxlen=KEPT)
 
     def add(self, ms: float) -> None:
         """Take one duration."""
@@ -84,7 +83,8 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         """Return the row as the report shows it, under HEAD."""
         times_ms = [self.latency.mean_ms, *map(self.latency.percentile, (50, 90, 95, 99))]
-        times = [_ms(each) for each in (*times_ms, self.first_token.percentile(50))]
+        times_ms.append(self.first_token.percentile(50))
+        times = ["-" if math.isnan(ms) else f"{ms:,.{int(ms < 100)}f}" for ms in times_ms]
         return (self.name, f"{self.calls:,}", f"{self.cached:,}", f"{self.failed:,}", *times)
 
 
@@ -144,20 +144,17 @@ class Report:
 
     def __str__(self) -> str:
         table = [HEAD, *(row.cells() for row in self._rows())]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = [
-            "  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]) for name, *cells in table
-        ]
+        first, *widths = (max(map(len, column)) for column in zip(*table, strict=True))
+        lines = ["  ".join([name.ljust(first), *map(str.rjust, cells, widths)]) for name, *cells in table]
         return "\n".join([*(line.rstrip() for line in lines), *self._notes()])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:  # no colours of its own: the notebook's theme gives them
-        head = _html_row("th", HEAD)
-        body = "".join(_html_row("td", row.cells()) for row in self._rows())
+        rows = [('th scope="col"', HEAD), *(("td", row.cells()) for row in self._rows())]
+        html = "".join(f"<tr>{_html_cells(tag, cells)}</tr>" for tag, cells in rows)
         notes = "<br>".join(map(escape, self._notes()))
-        table = f"<thead>{head}</thead><tbody>{body}</tbody>"
-        return f'<table style="font-variant-numeric:tabular-nums">{table}</table><p>{notes}</p>'
+        return f'<table style="font-variant-numeric:tabular-nums">{html}</table><p>{notes}</p>'
 
     def _rows(self) -> list[Row]:
         return [*self.models, *self.programs]
@@ -185,17 +182,7 @@ class Report:
         return [note for note in notes if note]
 
 
-def _ms(ms: float) -> str:
-    if math.isnan(ms):
-        return "-"
-    return f"{ms:,.1f}" if ms < 100 else f"{ms:,.0f}"
-
-
-def _html_row(tag: str, cells: Sequence[str]) -> str:
-    scope = ' scope="col"' if tag == "th" else ""
-    sides = ("left", *["right"] * (len(cells) - 1))
-    html = (
-        f'<{tag}{scope} style="text-align:{side}">{escape(cell)}</{tag}>'
-        for cell, side in zip(cells, sides, strict=True)
-    )
-    return f"<tr>{''.join(html)}</tr>"
+def _html_cells(tag: str, cells: Sequence[str]) -> str:
+    first, *others = (f">{escape(cell)}</{tag[:2]}>" for cell in cells)
+    sided = [f'<{tag} style="text-align:right"{other}' for other in others]
+    return "".join([f'<{tag} style="text-align:left"{first}', *sided])

@@ -136,8 +136,8 @@ async def read_body(receive: Receive) -> bytes:
         part = message.get("body", b"")
         size_bytes += len(part)
         if size_bytes > MAX_BODY_BYTES:
-            message = f"the body is larger than {MAX_BODY_BYTES >> 20} MB; send less context"
-            raise ApiError(413, "body_too_large", message)
+            too_large = f"the body is larger than {MAX_BODY_BYTES >> 20} MB; send less context"
+            raise ApiError(413, "body_too_large", too_large)
         parts.append(part)
         if not message.get("more_body"):
             return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import math
 import re
-from array import array
+import struct
 from functools import lru_cache
 
 DIMENSIONS = 256
@@ -30,10 +30,7 @@ def vector(text: str) -> list[float]:
 
 def as_base64(values: list[float]) -> str:
     """Return a vector as OpenAI's base64 encoding: little-endian 32-bit floats."""
-    packed = array("f", values)
-    if array("H", [1]).tobytes() != b"\x01\x00":  # a big-endian machine
-        packed.byteswap()
-    return base64.b64encode(packed.tobytes()).decode()
+    return base64.b64encode(struct.pack(f"<{len(values)}f", *values)).decode()
 
 
 @lru_cache(maxsize=20_000)

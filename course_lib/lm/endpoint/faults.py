@@ -10,6 +10,7 @@ import math
 import random
 import re
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from statistics import NormalDist
 
 from course_lib.lm import tokens
@@ -43,7 +44,8 @@ def draw(profile: Profile, model: str, number: int) -> Plan:
     rates = [getattr(profile, f"{kind}_rate") for kind in FAULTS]
     if not (any(rates) or profile.ttft_p50_ms or profile.speed_p50_tokens_per_s):
         return _NOTHING
-    rng = _rng(profile.seed, model, number)
+    digest = hashlib.sha256(f"{profile.seed}\n{model}\n{number}".encode()).digest()
+    rng = random.Random(int.from_bytes(digest[:8]))
     chance, slowness, speed, spot = rng.random(), rng.random(), rng.random(), rng.random()
     return Plan(
         fault=_pick(rates, chance),
@@ -58,18 +60,9 @@ def sooner(plan: Plan, cached_share: float) -> Plan:
     return replace(plan, ttft_s=plan.ttft_s * (1 - TTFT_SAVED_SHARE * cached_share)) if plan.ttft_s else plan
 
 
-def _rng(seed: int, model: str, number: int) -> random.Random:
-    digest = hashlib.sha256(f"{seed}\n{model}\n{number}".encode()).digest()
-    return random.Random(int.from_bytes(digest[:8]))
-
-
 def _pick(rates: list[float], chance: float) -> str | None:
-    edge = 0.0
-    for kind, rate in zip(FAULTS, rates, strict=True):
-        edge += rate
-        if chance < edge:
-            return kind
-    return None
+    edges = zip(FAULTS, accumulate(rates), strict=True)
+    return next((kind for kind, edge in edges if chance < edge), None)
 
 
 def _log_normal(p50: float, p99: float, quantile: float) -> float:

@@ -124,9 +124,7 @@ def listed_tools(text: str) -> tuple[ToolSpec, ...]:
 def _given_tools(value: str) -> tuple[ToolSpec, ...]:
     """Read the tools of an input field `tools`: a JSON list of such lines, or the lines."""
     lines = parsed(value)
-    if isinstance(lines, list):
-        value = "\n".join(str(line) for line in lines)
-    return listed_tools(value)
+    return listed_tools("\n".join(map(str, lines)) if isinstance(lines, list) else value)
 
 
 @lru_cache(maxsize=128)

@@ -105,7 +105,8 @@ def _printed_types(text: str, names: list[str]) -> dict[str, Schema]:
     types_by_name: dict[str, Schema] = {}
     markers = list(_MARKER.finditer(block))
     for marker, section in sections(markers, block):
-        if printed := _from_section(section):
+        baml = re.search(r"Output field `\w+` should be of type: (.*)", section, re.DOTALL)
+        if printed := types.from_baml(baml.group(1).strip()) if baml else types.from_note(section):
             types_by_name[marker.group(1)] = printed
     for line in _SCHEMA_LINE.finditer(block):
         if printed := first_object(block[line.end() :]):
@@ -114,12 +115,6 @@ def _printed_types(text: str, names: list[str]) -> dict[str, Schema]:
         if printed := _from_tag(block, name):
             types_by_name[name] = printed
     return types_by_name
-
-
-def _from_section(section: str) -> Schema | None:
-    if baml := re.search(r"Output field `\w+` should be of type: (.*)", section, re.DOTALL):
-        return types.from_baml(baml.group(1).strip())
-    return types.from_note(section)
 
 
 def _from_json_block(block: str) -> dict[str, Schema]:

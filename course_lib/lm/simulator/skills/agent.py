@@ -77,13 +77,10 @@ def _extracted(episode: Episode, task: Task) -> dict[str, Any]:
     """Fill the program's own outputs from the whole trajectory."""
     move = looked_back(episode)
     last = episode.steps[-1].thought
-    given_up = last if answer_generation.DECLINES.search(last) else ""
-    return {
-        field.name: given_up
-        if given_up and is_free_text(field) and not is_reasoning(field)
-        else answer_generation.value(field, move, episode.request)
-        for field in task.spec.outputs
-    }
+    values = {f.name: answer_generation.value(f, move, episode.request) for f in task.spec.outputs}
+    if answer_generation.DECLINES.search(last):
+        values |= {f.name: last for f in task.spec.outputs if is_free_text(f) and not is_reasoning(f)}
+    return values
 
 
 def _thought(move: Move, episode: Episode) -> str:

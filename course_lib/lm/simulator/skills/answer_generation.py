@@ -162,11 +162,8 @@ def chosen(one: Seen, question: str) -> list[Leaf]:
 
 
 def _phrase(facts: Sequence[Leaf]) -> str:
-    return _sentence(_capital("; ".join(dict.fromkeys(_fact(leaf) for leaf in facts))))
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    text = "; ".join(dict.fromkeys(_fact(leaf) for leaf in facts))
+    return _sentence(text[:1].upper() + text[1:])
 
 
 def _fact(leaf: Leaf) -> str:

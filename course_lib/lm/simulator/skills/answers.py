@@ -58,10 +58,8 @@ def _question(work: Work) -> str | None:
 
 
 def _is_question(text: str) -> bool:
-    first = text.split(None, 1)[:1]
-    return text.rstrip().endswith("?") or bool(
-        first and first[0].lower() in ("what", "who", "when", "where", "which", "how", "why")
-    )
+    asks = ("what", "who", "when", "where", "which", "how", "why")
+    return text.rstrip().endswith("?") or any(first.lower() in asks for first in text.split(None, 1)[:1])
 
 
 def _same_question(field: Field, work: Work) -> Result | None:

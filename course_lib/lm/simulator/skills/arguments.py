@@ -225,7 +225,7 @@ def _fits_key(param: Param, leaf: Leaf, request: str, tool: str) -> float:
         wanted = set(words.stems(request)) if not _ALL.search(request) else set()
         return 3.0 + 0.3 * (leaf.record == 0) + 1.5 * bool(wanted & set(words.stems(leaf.named)))
     mine, its = name.split("_"), key.split("_")
-    if len(mine) > 1 and len(its) > 1 and mine[-1] == its[-1] and is_unit(mine[-1]):
+    if len(mine) > 1 and len(its) > 1 and mine[-1] == its[-1] and mine[-1] in _UNITS:
         shared = set(words.stems(request)) & set(words.stems(" ".join(its[:-1])))
         shared -= set(words.stems(tool.replace("_", " ")))  # "refund" asks for one, it does not say how much
         return 4.5 if shared else 0.0
@@ -235,11 +235,6 @@ def _fits_key(param: Param, leaf: Leaf, request: str, tool: str) -> float:
 _UNITS = frozenset(
     ("eur", "usd", "gbp", "cents", "kg", "g", "km", "m", "cm", "s", "ms", "days", "hours", "pct")
 )
-
-
-def is_unit(word: str) -> bool:
-    """Say whether the last word of a name is a unit, such as `eur` in `total_eur`."""
-    return word in _UNITS
 
 
 def _hinted(leaf: Leaf, request: str) -> float:

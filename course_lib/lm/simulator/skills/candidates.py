@@ -6,7 +6,7 @@ Main path: candidates(text).of(kind), in order of appearance; kinds_of(name, des
 from __future__ import annotations
 
 import re
-from calendar import mdays
+from calendar import monthrange
 from functools import cached_property, lru_cache
 
 from course_lib.lm.simulator.skills import words
@@ -106,7 +106,7 @@ def _iso(match: re.Match[str]) -> str | None:
             return None
     elif y4:
         year, month, day = y4, m4, d4
-    if not (1 <= int(month) <= 12 and 1 <= int(day) <= mdays[int(month)]):
+    if not (1 <= int(month) <= 12 and 1 <= int(day) <= monthrange(2001, int(month))[1]):
         return None
     return f"{int(year):04}-{int(month):02}-{int(day):02}" + (f"T{clock}" if clock else "")
 

@@ -122,15 +122,12 @@ def meant(clause: str) -> str:
 def clauses(request: str) -> list[str]:
     """Cut a request into the parts that ask; if none does, return it whole."""
     parts = [part.strip() for one in words.sentences(request) for part in _CUT.split(one) if part.strip()]
-    asking = [
-        part for part in parts if _REQUESTS.search(part) or _requested_verbs(part) or _begins_with_verb(part)
-    ]
+    asking = [part for part in parts if _REQUESTS.search(part) or _requested_verbs(part) or _looks_up(part)]
     return [part[:LONGEST] for part in asking[:MOST_CLAUSES]] or [" ".join(request.split())[:LONGEST]]
 
 
-def _begins_with_verb(clause: str) -> bool:
-    first = words.words(clause)[:1]
-    return bool(first) and words.stem(first[0]) in _READS
+def _looks_up(clause: str) -> bool:
+    return any(words.stem(first) in _READS for first in words.words(clause)[:1])
 
 
 def _requested_verbs(clause: str) -> list[str]:
@@ -167,7 +164,8 @@ def _goal(clause: str, request: str, tools: Sequence[ToolSpec]) -> Goal | None:
     if granted:
         return Goal(clause, max(granted, key=lambda tool: scores[tool.name]))
     if requested:
-        return Goal(clause, None, _spelled(clause, requested[0]))
+        spelled = (word for word in words.words(clause) if words.stem(word) == requested[0])
+        return Goal(clause, None, next(spelled, requested[0]))
     looking = [tool for tool in tools if not verb_of(tool) and _is_reachable(tool, clause, request, tools)]
     best = max(looking, key=lambda tool: scores[tool.name], default=None)
     return Goal(clause, best) if best and scores[best.name] >= LEAST else None
@@ -181,10 +179,6 @@ def _same_idea(tool: ToolSpec, verb: str, clause: str) -> bool:
     wanted = words.features(meant(clause), parts=False)
     ideas = {f for f in does if f[0] == "@"} & wanted.keys()
     return words.stem(verb) in wanted or any(idea in ("@refund", "@cancel", "@exchange") for idea in ideas)
-
-
-def _spelled(clause: str, root: str) -> str:
-    return next((word for word in words.words(clause) if words.stem(word) == root), root)
 
 
 def score(clause: str, request: str, tools: Sequence[ToolSpec]) -> dict[str, float]:

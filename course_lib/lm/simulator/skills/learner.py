@@ -114,12 +114,11 @@ class Learner:
         for _ in range(STEPS):
             misses = []
             for at, row in enumerate(kernel):
-                chances = _softmax(self._joined(own[at], row))
                 # A label that no demo shows is left to its own words, not taken for wrong.
                 misses.append(
                     [
-                        (wanted[at] == label) - chances[label] if label in shown_labels else 0.0
-                        for label in range(len(chances))
+                        (wanted[at] == label) - chance if label in shown_labels else 0.0
+                        for label, chance in enumerate(_softmax(self._joined(own[at], row)))
                     ]
                 )
             for label, column in enumerate(self.columns):
@@ -138,11 +137,8 @@ class Learner:
     def _joined(self, own: tuple[list[float], list[float]], alike: Sequence[float]) -> list[float]:
         direct, loosely = self.scales
         scores = [direct * named + loosely * meant for named, meant in zip(*own, strict=True)]
-        if not alike:
-            return scores
-        return [
-            score + sum(map(mul, column, alike)) for score, column in zip(scores, self.columns, strict=True)
-        ]
+        pulls = (sum(map(mul, column, alike)) for column in self.columns)
+        return [score + pull for score, pull in zip(scores, pulls, strict=True)] if alike else scores
 
     def scores(self, features: Vector) -> dict[str, float]:
         """Return a score for each label; the highest is the answer."""
@@ -160,9 +156,7 @@ class Learner:
                 sharing = f", sharing {_quoted(shared)}" if shared else ""
                 return f"the input is most like an example with {name} {chosen}{sharing}"
         at = self.labels.index(chosen)
-        hits = [
-            feature for feature in features if any(label == at for label, _ in self.meaning.get(feature, ()))
-        ]
+        hits = [feature for feature in features if at in dict(self.meaning.get(feature, ()))]
         if plain := [feature for feature in hits if feature[0] not in "@~"][:3]:
             return f"{_quoted(plain)} in the input points to {name} {chosen}"
         if ideas := [feature[1:] for feature in hits if feature[0] == "@"]:

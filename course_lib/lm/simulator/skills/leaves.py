@@ -127,12 +127,11 @@ def _wanted(name: str, desc: str, text: str) -> str | None:
 def _bearing(about: str, text: str) -> str:
     """Return the sentence of `text` that shares most with what the field is about; the first if none does."""
     wanted = words.features(about)
-    best, best_score = "", -1.0
-    for sentence in words.sentences(text):
-        score = sum(weight * wanted.get(feature, 0.0) for feature, weight in words.features(sentence).items())
-        if score > best_score:
-            best, best_score = sentence, score
-    return best
+
+    def shared(sentence: str) -> float:
+        return sum(own * wanted.get(feature, 0.0) for feature, own in words.features(sentence).items())
+
+    return max(words.sentences(text), key=shared, default="")
 
 
 def number_leaf(schema: Schema, name: str, desc: str, text: str) -> int | float | None:

@@ -156,24 +156,22 @@ def wants_short(field: Field, work: Work) -> bool:
     return bool(outputs) and sum(len(text.split()) for text in outputs) <= 5 * len(outputs)
 
 
+_HOW_MUCH = r"\bhow (?:much|many|long|old|far|big|heavy)\b|\bwhat (?:price|number|percentage)\b"
+
+
 def span(question: str, sentence: str) -> str:
     """Return the few words of `sentence` that answer such a question; all of it if that is unclear."""
     lowered = question.lower()
     pieces = candidates(sentence)
     wanted: tuple[str, ...] = ()
-    if re.search(
-        r"\bhow (?:much|many|long|old|far|big|heavy)\b|\bwhat (?:price|number|percentage)\b", lowered
-    ):
-        wanted = (*pieces.of("money"), *pieces.of("percent"), *_quantities(sentence))
+    if re.search(_HOW_MUCH, lowered):
+        figures = re.findall(r"\b\d[\d.,]*(?:\s+[a-z]+)?", sentence)
+        wanted = (*pieces.of("money"), *pieces.of("percent"), *figures)
     elif re.search(r"\b(?:when|what year|which year|what date)\b", lowered):
         wanted = (*pieces.dates, *re.findall(r"\b(?:1[5-9]|20)\d\d\b", sentence), *pieces.of("time"))
     elif re.search(r"\b(?:who|whose|where|which|what)\b", lowered):
         wanted = tuple(name for name in pieces.names if name.lower() not in lowered)
     return wanted[0] if wanted else sentence
-
-
-def _quantities(sentence: str) -> list[str]:
-    return [match.strip() for match in re.findall(r"\b\d[\d.,]*(?:\s+[a-z]+)?", sentence)]
 
 
 def find(work: Work, held: Sequence[str]) -> Quote:

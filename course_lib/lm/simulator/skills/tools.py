@@ -83,10 +83,8 @@ def pursue(
 ) -> tuple[Call, ...]:
     """Return the calls that bring the tool nearer to its turn, or its own; none if it had it or cannot."""
     offered = [_values(param, tool, clause, hands, is_goal=is_goal) for param in tool.params]
-    wants = [
-        param for param, values in zip(tool.params, offered, strict=True) if param.required and not values
-    ]
-    if wants:
+    pairs = zip(tool.params, offered, strict=True)
+    if wants := [param for param, values in pairs if param.required and not values]:
         return _provide(wants[0], clause, hands, depth, (*above, tool.name))
     calls = []
     for args in _combined(tool.params, offered):
