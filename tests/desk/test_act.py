@@ -20,6 +20,7 @@ from course_lib.desk.acting import Act, act_match, tool_tickets
 from course_lib.desk.actions import RefusedError, Session
 
 LEAST_SHARE = 0.9
+REFUND = "Please refund EUR 39 for order O-10161, the Glow lamp was broken."
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +43,9 @@ def simulator() -> Iterator[None]:
         yield
 
 
+# Seconds: each ticket is a whole run of the agent, with several calls.
 @pytest.mark.parametrize("calls", ["text", "native"])
-@pytest.mark.parametrize("split", ["dev", "test"])
+@pytest.mark.parametrize("split", ["dev", pytest.param("test", marks=pytest.mark.soak)])
 def test_nine_tickets_in_ten_are_solved(split: Any, calls: Any, tmp_path: Path, url: str) -> None:
     tickets = tool_tickets(split)
     missed = []
@@ -57,25 +59,19 @@ def test_nine_tickets_in_ten_are_solved(split: Any, calls: Any, tmp_path: Path, 
 
 
 def test_a_refund_leaves_exactly_its_line(session: Session) -> None:
-    pred = Act(session)(ticket="Please refund EUR 39 for order O-10161, the Glow lamp was broken.")
+    pred = Act(session)(ticket=REFUND)
 
     (line,) = [json.loads(text) for text in session.audit.read_text("utf-8").splitlines()]
-    assert {key: line[key] for key in ("at", "order_id", "amount_eur", "who")} == {
-        "at": "2026-03-16T09:00:00+00:00",
-        "order_id": "O-10161",
-        "amount_eur": 39.0,
-        "who": "act",
-    }
+    told = (line["at"], line["order_id"], line["amount_eur"], line["who"])
+    assert told == ("2026-03-16T09:00:00+00:00", "O-10161", 39.0, "act")
     assert "lamp" in line["reason"]
     assert [action["tool"] for action in pred.actions] == ["refund"]
     assert "39.00" in pred.answer
 
 
 def test_the_same_ticket_twice_pays_once_also_in_a_new_session(session: Session) -> None:
-    ticket = "Please refund EUR 39 for order O-10161, the Glow lamp was broken."
-
-    Act(session)(ticket=ticket)
-    second = Act(session)(ticket=ticket)
+    Act(session)(ticket=REFUND)
+    second = Act(session)(ticket=REFUND)
 
     assert len(session.refunds()) == 1
     assert "could not" in second.answer
@@ -116,9 +112,7 @@ def test_the_desk_refuses(session: Session, order_id: str, amount_eur: float, wh
 
 
 def test_a_tool_says_its_refusal_in_one_line(session: Session) -> None:
-    look_up_order = session.tools()[0]
-
-    assert look_up_order(order_id="O-19999") == "refused: there is no order 'O-19999'"
+    assert session.tools()[0](order_id="O-19999") == "refused: there is no order 'O-19999'"
 
 
 def test_without_a_carrier_the_agent_says_that_it_cannot(tmp_path: Path) -> None:
@@ -138,7 +132,7 @@ def test_the_records_stay_as_they_are(session: Session) -> None:
 
 def test_awaited_and_as_a_copy_it_works_at_the_same_desk(session: Session) -> None:
     pred = asyncio.run(Act(session).deepcopy().acall(ticket="Where is my parcel? Order O-10181."))
-    Act(session).deepcopy()(ticket="Please refund EUR 39 for order O-10161, the Glow lamp was broken.")
+    Act(session).deepcopy()(ticket=REFUND)
 
     assert "Dover" in pred.answer
     assert [action["tool"] for action in pred.actions] == ["look_up_order", "track_parcel"]

@@ -72,7 +72,5 @@ def test_a_file_without_its_order_is_named(tmp_path, monkeypatch):
     (tmp_path / "LN26-09999.txt").write_text("LANTERN OUTDOOR B.V.\nTOTAL EUR 1.00\n", encoding="utf-8")
     monkeypatch.setattr(invoice_files, "FOLDER", tmp_path)
 
-    with pytest.raises(
-        invoice_files.BrokenInvoiceError, match=r"LN26-09999\.txt has no line .* O-10001; restore it"
-    ):
+    with pytest.raises(invoice_files.BrokenInvoiceError, match=r"LN26-09999\.txt has no line .* O-10001"):
         desk.invoices()

@@ -70,26 +70,21 @@ def test_an_answer_quotes_and_cites_articles_in_one_call(question, context, word
     assert lm.ledger().requests == 1
 
 
-def test_awaited_they_answer_the_same(caplog, monkeypatch):
+AS_THEY_ARE_CALLED = [
+    (desk.Triage, {"ticket": desk.tickets("dev")[1].text}),
+    (desk.FindArticles, {"question": QUESTION}),
+    (desk.Answer, {"question": QUESTION}),
+    (desk.Answer, {"question": QUESTION, "context": [RETURNS]}),
+]
+
+
+@pytest.mark.parametrize(("program", "inputs"), AS_THEY_ARE_CALLED)
+def test_awaited_they_answer_the_same(program, inputs, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("dspy"), "propagate", True)  # else caplog sees nothing
-    ticket = desk.tickets("dev")[1].text
 
-    async def all_of_them():
-        return [
-            await desk.Triage().acall(ticket=ticket),
-            await desk.FindArticles().acall(question=QUESTION),
-            await desk.Answer().acall(question=QUESTION),
-            await desk.Answer().acall(question=QUESTION, context=[RETURNS]),
-        ]
+    waited = asyncio.run(program().acall(**inputs))
 
-    waited = asyncio.run(all_of_them())
-
-    assert [prediction.toDict() for prediction in waited] == [
-        desk.Triage()(ticket=ticket).toDict(),
-        desk.FindArticles()(question=QUESTION).toDict(),
-        desk.Answer()(question=QUESTION).toDict(),
-        desk.Answer()(question=QUESTION, context=[RETURNS]).toDict(),
-    ]
+    assert waited.toDict() == program()(**inputs).toDict()
     assert caplog.messages == []
 
 
@@ -119,14 +114,3 @@ def test_evaluate_takes_examples_and_metric_as_they_are():
 
     assert 0 <= evaluate(desk.Triage()).score <= 100
     assert lm.ledger().requests == 8
-
-
-def test_a_program_saves_and_loads_its_demos(tmp_path):
-    triage = desk.Triage()
-    triage.sort.demos = desk.examples("train")[:2]
-    triage.save(tmp_path / "triage.json")
-
-    loaded = desk.Triage()
-    loaded.load(tmp_path / "triage.json")
-
-    assert [demo["ticket"] for demo in loaded.sort.demos] == [e.ticket for e in desk.examples("train")[:2]]

@@ -59,10 +59,9 @@ def test_a_question_without_a_known_word_finds_nothing(question):
 
 
 def test_case_accents_and_endings_do_not_matter():
-    assert (
-        " ".join(terms("Rückerstattung, DELIVERIES & shipped e-mails"))
-        == "ruckerstattung delivery ship email"
-    )
+    words = terms("Rückerstattung, DELIVERIES & shipped e-mails")
+
+    assert list(words) == ["ruckerstattung", "delivery", "ship", "email"]
     assert stem("address") == "address"
 
 
@@ -89,11 +88,8 @@ def test_importing_the_desk_and_searching_needs_no_dspy():
     assert printed(code) == "[]\n"
 
 
-def test_every_public_name_is_there_and_no_module_hides_a_function_of_its_name():
+def test_no_module_hides_a_function_of_its_name():
     from course_lib.desk import carrier, help_centre, invoice_files, programs, records, search  # noqa: F401
 
     assert all(map(callable, (desk.articles, desk.invoices, desk.tickets)))
     assert [name for name in desk.__all__ if getattr(desk, name, None) is None] == []
-    assert dir(desk) == sorted(desk.__all__)
-    with pytest.raises(AttributeError, match="Tickets"):
-        _ = desk.Tickets

@@ -1,8 +1,8 @@
 """What a batch has paid for, in one SQLite file: written before an item is handed out, read by the next run.
 
 Main path: Journal(path, belongs_to, codec) -> find(job) -> Item | None; write(item, digest).
-A row is one transaction, so a kill leaves it whole or not at all. The file is locked for one run at a time.
-Results are safe from a killed process; a power cut may lose the last seconds (synchronous=NORMAL).
+A row is one transaction, so a kill leaves it whole or not at all; a power cut may lose the last seconds
+(synchronous=NORMAL). The file is locked for one run at a time.
 """
 
 from __future__ import annotations

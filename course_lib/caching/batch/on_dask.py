@@ -4,9 +4,8 @@ Main path: with local_cluster(workers=2) as client: BatchProcessor(program, clie
 Workers only run items. A killed worker's items are run again on another one: dask does that, and it is the
 one case in which an item is started twice within a run: nobody can know how far the killed one had come.
 The program, its model and adapter, and the scope of the caller travel with the items, pickled as dask does
-with all data. Whoever reaches its scheduler can run code, so it listens on 127.0.0.1 here, and a scheduler
-elsewhere is refused unless it uses TLS. A worker process keeps no cache of its own, which would know neither
-the tenants of this process's cache nor its invalidations: each item asks the model.
+with all data. Whoever reaches its scheduler can run code, so one elsewhere is refused unless it uses TLS. A
+worker process keeps no cache, which would know neither the tenants of this one's nor its invalidations.
 Source: distributed.Client.get_executor, distributed.LocalCluster (distributed 2026.8).
 """
 
@@ -36,10 +35,7 @@ pickle: Any = import_module("cloudpickle")  # it has no types; also carries what
 
 @contextlib.contextmanager
 def local_cluster(*, workers: int = 2, threads: int = 16) -> Iterator[Any]:
-    """Give a distributed.Client with `workers` processes on 127.0.0.1, each for `threads` items at a time.
-
-    All of them end with the block.
-    """
+    """Give a Client with `workers` processes on 127.0.0.1, each for `threads` items, until the block ends."""
     import dask
     from distributed import Client, LocalCluster  # a second to import
 

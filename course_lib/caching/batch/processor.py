@@ -45,9 +45,8 @@ class BatchProcessor:
     """Runs a program over many items: `BatchProcessor(program, journal=path, concurrency=32, ...)`.
 
     An item is a dspy.Example or a dict (handed over by name), a tuple (by place) or any other single value.
-    No item is ever started twice in a run (but for those that a killed dask worker had in hand). With a
-    journal, an item whose result was written is not started by a later run either; after a kill, only what
-    was under way then is paid for again.
+    No item is started twice in a run (but for those that a killed dask worker had in hand), nor in a later
+    run with the same journal once its result was written; a kill costs only what was under way.
 
     Raises:
         ValidationError: for an option that cannot work.
@@ -104,7 +103,7 @@ class BatchProcessor:
             belongs_to = fingerprint(self.program, version=self.version, has_keys=key is not None)
             journal = Journal(self.journal, belongs_to, Codec(self.program))
         jobs = jobs_of(inputs, key, is_journaled=journal is not None)
-        return BatchRun(self, jobs, call, journal, self._bar(length))
+        return BatchRun(self, jobs, call, journal, length)
 
     def _call(self) -> Callable[[Any], Outcome]:
         if self.client is not None:
@@ -112,18 +111,11 @@ class BatchProcessor:
         context = contextvars.copy_context()  # each item runs in a copy: what one sets, no other sees
         return lambda inputs: context.copy().run(run_one, self.program, inputs)
 
-    def _bar(self, length: int | None) -> tqdm:
-        ipython = sys.modules.get("IPython")
-        is_notebook = ipython is not None and ipython.get_ipython() is not None
-        is_hidden = not self.progress or (False if is_notebook else None)  # None: where no terminal is
-        return tqdm(total=length, unit="item", dynamic_ncols=True, disable=is_hidden)
-
 
 class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
     """A batch under way: an iterator of Item in the order of the input.
 
-    It closes itself at its end and at an error. To leave a loop early and be sure that nothing goes on, write
-    `with processor.run(items) as run: for item in run: ...`.
+    It closes itself at its end and at an error; `with processor.run(items) as run:` closes it in any case.
     """
 
     def __init__(
@@ -132,11 +124,11 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
         jobs: Iterator[Job],
         call: Callable[[Any], Outcome],
         journal: Journal | None,
-        bar: tqdm,
+        length: int | None,
     ) -> None:
         self.totals = Totals()
         """What was handed out so far, and what it cost."""
-        self._jobs, self._call, self._journal, self._bar = jobs, call, journal, bar
+        self._jobs, self._call, self._journal = jobs, call, journal
         self._deadline_s, self._stops = processor.deadline_s, processor.on_error == "stop"
         self._size = _AHEAD * processor.concurrency
         self._window: deque[Job] = deque()
@@ -146,6 +138,10 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
         self._ended: BaseException | None = None  # why nothing more may start
         self._unsaved: list[Item] = []
         self._gave_up = False
+        ipython = sys.modules.get("IPython")
+        is_notebook = ipython is not None and ipython.get_ipython() is not None
+        is_hidden = not processor.progress or (False if is_notebook else None)  # None: where no terminal is
+        self._bar = tqdm(total=length, unit="item", dynamic_ncols=True, disable=is_hidden)
 
     def __next__(self) -> Item:
         """Wait for the next item, in order."""

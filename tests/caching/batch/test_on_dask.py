@@ -6,8 +6,10 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,9 +19,25 @@ import pytest
 from course_lib import desk, lm
 from course_lib.caching import BatchProcessor, scope
 from course_lib.caching.batch import BatchError, local_cluster
-from tests.caching.batch.on_workers import notes, tenant
+from course_lib.caching.keys import current_scope
 
 ITEMS = 120
+
+
+def notes(number: int, folder: str) -> dict[str, int]:
+    """Leave a line of who ran the item, and take a little while."""
+    with (Path(folder) / f"{number}").open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    time.sleep(0.02)
+    if number == 7:
+        raise ValueError("seven")
+    return {"number": number}
+
+
+def tenant(ticket: str) -> str | None:
+    """Ask the model, and return for whom."""
+    desk.Triage()(ticket=ticket)
+    return current_scope().tenant
 
 
 @pytest.fixture(scope="module")
