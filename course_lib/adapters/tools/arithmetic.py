@@ -60,9 +60,7 @@ def _parsed(source: str) -> ast.expr:
     if len(source) > LENGTH:
         raise CalculationError(f"the expression has {len(source)} characters; at most {LENGTH} are read")
     if bad := sorted(set(source) - _ALPHABET):
-        raise CalculationError(
-            f"{bad[0]!r} is not arithmetic; use digits, + - * / // % **, brackets and a dot"
-        )
+        raise CalculationError(f"{bad[0]!r} is not arithmetic; use digits, + - * / // % **, brackets, a dot")
     try:
         return ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -120,6 +118,8 @@ def _floor(left: Decimal, right: Decimal) -> Decimal:
 
 def _modulo(left: Decimal, right: Decimal) -> Decimal:
     """Return the rest with the sign of the divisor, as Python's % does for whole numbers."""
+    if right == 0:
+        raise DivisionByZero
     rest = left % right
     return rest if rest == 0 or (rest < 0) == (right < 0) else rest + right
 
