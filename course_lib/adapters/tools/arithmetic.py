@@ -2,7 +2,7 @@
 
 Main path: calculate("3 * 12.50 + 4.95") -> "42.45"; calculator() is the same as a limited tool.
 Many tutorials evaluate what the model wrote as Python, which hands it the process. Here Python's parser reads
-the expression, and only numbers, + - * / **, brackets and a few functions are worked out.
+the expression, and only numbers, + - * / // % **, brackets and a few functions are worked out.
 Money stays exact: 0.1 + 0.2 is 0.3, since numbers are decimals of DIGITS digits.
 """
 
@@ -25,7 +25,7 @@ DIGITS = 50
 EXPONENT = 1000
 """The largest power, up or down: what limits the time that a power takes."""
 _EXACT = Context(prec=DIGITS, Emin=-999, Emax=999, traps=[InvalidOperation, DivisionByZero, Overflow])
-_ALPHABET = frozenset("0123456789.+-*/()_, abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_ALPHABET = frozenset("0123456789.+-*/%()_, abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
 class CalculationError(ToolRefused):
@@ -49,7 +49,7 @@ def calculate(expression: str) -> str:
 
 def calculator() -> LimitedTool:
     """Return `calculate` as a limited tool."""
-    desc = f"Work out arithmetic exactly. It knows + - * / **, brackets, and {', '.join(_FUNCTIONS)}."
+    desc = f"Work out arithmetic exactly. It knows + - * / // % **, brackets, and {', '.join(_FUNCTIONS)}."
     return limited(calculate, name="calculate", desc=desc, deadline_s=2.0, output_chars=200)
 
 
@@ -60,7 +60,7 @@ def _parsed(source: str) -> ast.expr:
     if len(source) > LENGTH:
         raise CalculationError(f"the expression has {len(source)} characters; at most {LENGTH} are read")
     if bad := sorted(set(source) - _ALPHABET):
-        raise CalculationError(f"{bad[0]!r} is not arithmetic; use digits, + - * / **, brackets and a dot")
+        raise CalculationError(f"{bad[0]!r} is not arithmetic; use digits, + - * / // % **, brackets, a dot")
     try:
         return ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -90,7 +90,7 @@ def _value(node: ast.expr, source: str, depth: int = 0) -> Decimal:
         case ast.Tuple():
             raise CalculationError("a comma stands between numbers; write 1234.50, not 1,234.50")
         case _:
-            raise CalculationError("this has something else in it than numbers, + - * / ** and brackets")
+            raise CalculationError("this has something else in it than numbers, + - * / // % ** and brackets")
 
 
 def _applied(work: Callable[..., Decimal], *values: Decimal | str, name: str = "") -> Decimal:
@@ -109,6 +109,19 @@ def _applied(work: Callable[..., Decimal], *values: Decimal | str, name: str = "
     if abs(value) >= Decimal(10) ** DIGITS:
         raise CalculationError(f"a number here needs more than {DIGITS} digits")
     return value
+
+
+def _floor(left: Decimal, right: Decimal) -> Decimal:
+    """Divide and round down, as Python's // does for whole numbers of either sign."""
+    return (left - _modulo(left, right)) / right
+
+
+def _modulo(left: Decimal, right: Decimal) -> Decimal:
+    """Return the rest with the sign of the divisor, as Python's % does for whole numbers."""
+    if right == 0:
+        raise DivisionByZero
+    rest = left % right
+    return rest if rest == 0 or (rest < 0) == (right < 0) else rest + right
 
 
 def _power(base: Decimal, exponent: Decimal) -> Decimal:
@@ -139,6 +152,8 @@ _OPERATORS: Mapping[type[ast.operator], Callable[..., Decimal]] = MappingProxyTy
         ast.Sub: operator.sub,
         ast.Mult: operator.mul,
         ast.Div: operator.truediv,
+        ast.FloorDiv: _floor,
+        ast.Mod: _modulo,
         ast.Pow: _power,
     }
 )

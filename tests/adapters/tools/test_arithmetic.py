@@ -20,6 +20,9 @@ VALUES = {
     "0.1 + 0.2": "0.3",
     "3 * 12.50 + 4.95": "42.45",
     "-2 ** 2": "-4",
+    "-7 // 2": "-4",
+    "-7 % 3": "2",
+    "7 % -3": "-2",
     "2 ** -2": "0.25",
     "2 ** 0.5 ** 2": "1.1892071150027210667174999705604759152929720924638",
     "round(100 / 3, 2)": "33.33",
@@ -43,8 +46,8 @@ REFUSED = {
     "0 / 0": "no value",
     "0 ** 0": "no value",
     "0 ** -1": "more than 50 digits",
-    "7 // 2": "something else",
-    "7 % 2": "is not arithmetic",
+    "1 // 0": "division by zero",
+    "1 % 0.0": "division by zero",
     "1 +": "not complete",
     "(1": "not complete",
     "1)": "not complete",
@@ -126,7 +129,7 @@ sums = st.recursive(
     max_leaves=6,
 )
 soup = st.text("0123456789.+-*/%()_, ejx\n" + "abcdefgilmnopqrstuvwyz[]{}'\"\\:=<>!@#~^&|", max_size=60)
-PIECES = "0 1 2 9 99 1e9 1e-9 . + - * / ** ( ) , round( sqrt( max( min( abs( 1_0 x"
+PIECES = "0 1 2 9 99 1e9 1e-9 . + - * / // % ** ( ) , round( sqrt( max( min( abs( 1_0 x"
 near = st.lists(st.sampled_from(PIECES.split()), max_size=40).map(" ".join)
 
 
