@@ -25,11 +25,7 @@ _CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application
 _ROWS: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
     ("t-1", {"ticket": "Where's my parcel? It isn't here."}, {"category": "shipping"}),
     ("t-2", {"ticket": "the zip is torn'); DROP TABLE my_predictions; --"}, {"category": "warranty"}),
-    (
-        "t-3",
-        {"ticket": "Zelt läßt Wasser durch, 100% naß"},
-        {"category": "warranty", "tags": ["tent", "rain"]},
-    ),
+    ("t-3", {"ticket": "Zelt läßt Wasser durch, 100% naß"}, {"category": "warranty", "tags": ["rain"]}),
 )
 
 StoreClass = Callable[[Any], Any]

@@ -161,8 +161,8 @@ def _call_within(deadline_s: float, call: Callable[..., object], *args: object) 
             ended.set_exception(error)
 
     thread = threading.Thread(target=work, name="course-check", daemon=True)
-    thread.start()
     try:
+        thread.start()
         wait([ended], deadline_s)
     finally:
         if is_late := not ended.done():

@@ -8,7 +8,6 @@ from __future__ import annotations
 from course_lib.exercises.engine import notebookfile, progress, registry
 from course_lib.exercises.engine.cards import Card, say, show_card
 from course_lib.exercises.engine.notebookfile import NotebookFileError
-from course_lib.exercises.engine.registry import Exercise
 
 
 def hint(exercise_id: str) -> None:
@@ -41,7 +40,10 @@ def solution(exercise_id: str) -> None:
     now = progress.standing(events, exercise_id)
     if now.state != "passed" and not now.solution_asked:
         progress.record(exercise_id, "solution", outcome="asked")
-        say(_not_yet(exercise, now), *progress.notes())
+        left = len(exercise.hints) - now.hints
+        hints = f'hint("{exercise_id}") has {left} more for you' if left else "you have taken all its hints"
+        again = f'To see our solution anyway, ask again: solution("{exercise_id}").'
+        say(f"{exercise_id} is not passed yet; {hints}. {again}", *progress.notes())
         return
     try:
         cells = notebookfile.solution(exercise.lesson, exercise_id)
@@ -54,12 +56,3 @@ def solution(exercise_id: str) -> None:
     title = f"{exercise_id} {exercise.title}: solution"
     show_card(Card(title, (("Why", exercise.why),), (("Yours, as last checked", yours), ("Ours", ours))))
     say(*progress.notes())
-
-
-def _not_yet(exercise: Exercise, now: progress.Standing) -> str:
-    left = len(exercise.hints) - now.hints
-    hints = f'hint("{exercise.id}") has {left} more for you' if left else "you have taken all its hints"
-    return (
-        f"{exercise.id} is not passed yet; {hints}. "
-        f'To see our solution anyway, ask again: solution("{exercise.id}").'
-    )

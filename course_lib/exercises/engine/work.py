@@ -7,14 +7,24 @@ Beside the copies, `.shipped/` holds what each was made from, `.backup/` and `.a
 from __future__ import annotations
 
 import difflib
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from course_lib import paths
 from course_lib.errors import CourseError
 from course_lib.exercises.engine import notebookfile, progress, registry
-from course_lib.exercises.engine.merge import KEPT, keyed, merge, place
-from course_lib.exercises.engine.notebookfile import BUILD, Cell, Notebook, NotebookFileError, source_of
+from course_lib.exercises.engine.notebookfile import (
+    BUILD,
+    KEPT,
+    Cell,
+    Notebook,
+    NotebookFileError,
+    keyed,
+    merge,
+    place,
+    source_of,
+)  # fmt: skip
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.files import write_whole
 
@@ -130,20 +140,6 @@ def diff(exercise_id: str) -> str:
     return "\n".join(lines) or f"your answer to {exercise_id} is the same as ours, letter by letter."
 
 
-def _has_ids(mine: Notebook, new: Notebook) -> bool:
-    """Say whether the copy still has the ids by which cells are told apart; old programs drop them."""
-    ids = {cell.get("id") for cell in new["cells"]}
-    return any(cell.get("id") in ids for cell in mine["cells"]) or not mine["cells"]
-
-
-def _read_base(path: Path) -> Notebook:
-    """Return what a copy was made from; without it every cell that differs counts as the learner's."""
-    try:
-        return notebookfile.read(path, remedy="")
-    except NotebookFileError:
-        return {"cells": []}
-
-
 def _update(shipped: Path) -> list[str]:
     """Bring one copy up to date; return what was done, in lines."""
     name, copy, base_path = shipped.name, paths.work_dir() / shipped.name, _base_path(shipped.name)
@@ -155,9 +151,12 @@ def _update(shipped: Path) -> list[str]:
         mine = notebookfile.read(copy, remedy="repair it or move it away, then update again")
     except NotebookFileError as error:
         return [f"{name}: left alone ({error})"]
-    if not _has_ids(mine, new):
+    ids = {cell.get("id") for cell in new["cells"]}  # cells are told apart by them; old programs drop them
+    if mine["cells"] and not any(cell.get("id") in ids for cell in mine["cells"]):
         return [f"{name}: left alone (its cells have lost their ids; move it away and update for a new copy)"]
-    base = _read_base(base_path)
+    base: Notebook = {"cells": []}  # then every cell that differs counts as the learner's
+    with suppress(NotebookFileError):
+        base = notebookfile.read(base_path, remedy="")
     merged, changes = merge(base, mine, new)
     details = [f"  {kind}: {', '.join(labels)}" for kind, labels in changes.items() if labels]
     lines = [f"{name}: up to date", *(details if changes[KEPT] else ())]

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.exercises.engine import merge as merging
-from course_lib.exercises.engine.merge import keyed, merge
-from course_lib.exercises.engine.notebookfile import source_of
+from course_lib.exercises.engine import notebookfile as merging
+from course_lib.exercises.engine.notebookfile import keyed, merge, source_of
 
 
 def cell(cell_id, source, **metadata):
