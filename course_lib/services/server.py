@@ -105,6 +105,9 @@ class Server:
         Raises:
             ServerError: it cannot start; the message ends with what it wrote.
         """
+        if self._chosen:
+            _check(type(self), self._chosen)
+            return
         with _lock:
             if self._goes_on():
                 return
@@ -112,8 +115,12 @@ class Server:
             _started.add(self)
             if not self.folder.exists():
                 self.folder = self._new_folder()
+            give_up_at = time.monotonic() + _START_S
             try:
-                self._launch_until_ready()
+                while not self._launch():
+                    problem = self._why_not()
+                    if not self.leftover or self.leftover not in problem or time.monotonic() > give_up_at:
+                        raise self.error(problem)
             except BaseException:
                 self.stop()
                 raise
@@ -153,13 +160,6 @@ class Server:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
         return (self.folder / self.socket).exists() and self._answers()
-
-    def _launch_until_ready(self) -> None:
-        give_up_at = time.monotonic() + _START_S
-        while not self._launch():
-            problem = self._why_not()
-            if not self.leftover or self.leftover not in problem or time.monotonic() > give_up_at:
-                raise self.error(problem)
 
     def _launch(self) -> bool:
         """Start the supervisor; return whether the server is ready, and has not ended."""

@@ -59,14 +59,6 @@ def test_clickable_boxes_are_labelled_buttons_in_tab_order():
     assert all(button.get("tabindex") == "0" and button.get("aria-label") for button in buttons)
 
 
-def test_the_still_picture_is_one_image_with_a_description():
-    svg = _picture(is_clickable=False)
-
-    assert svg.get("role") == "img"
-    assert "Observability" in svg.get("aria-label")
-    assert not [group for group in svg.iter(f"{SVG}g") if group.get("tabindex")]
-
-
 @pytest.mark.parametrize("key", ["cache", "gateway"], ids=["a box", "a frame"])
 def test_a_highlighted_box_is_outlined_and_named(key):
     svg = picture.draw(BOXES, highlight=key, is_clickable=True)
@@ -88,6 +80,7 @@ def test_viewers_without_widgets_get_a_picture_a_list_and_text():
     assert all(box.name in data["text/plain"] for box in BOXES.values())
     assert "Cache (this notebook)" in data["text/plain"]
     assert 'role="img"' in data["text/html"]
+    assert "tabindex" not in data["text/html"]
     assert data["text/html"].endswith(as_list("cache"))
 
 

@@ -2,7 +2,6 @@ import re
 
 import pytest
 
-from course_lib.labs import cache_explorer_view as lab_module
 from course_lib.labs.cache_explorer_view import SHARES, UnknownSettingError, cache_explorer, explore, show
 
 
@@ -54,17 +53,6 @@ def test_every_choice_redraws_and_says_what_came_of_it_and_a_size_needs_no_new_m
     assert 'role="status"' in lab._status.value
     assert explore.cache_info().misses == known
     assert "40% of all answers" in lab.rendered.text
-
-
-def test_it_says_that_it_is_computing_while_it_is(lab, monkeypatch):
-    said = []
-    monkeypatch.setattr(
-        lab_module, "explore", lambda *setting: said.append(lab._status.value) or explore(*setting)
-    )
-    lab.rate.value = 1
-
-    assert len(said) == 1
-    assert "Computing" in said[0]
 
 
 def test_viewers_without_widgets_get_the_drawing_and_the_figures(lab):

@@ -28,6 +28,11 @@ def double(value):
     return value * 2
 
 
+def run_python(code: str, **variables: str) -> str:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | variables
+    return subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
+
+
 def row(exercise_id="99.1"):
     return next(each for each in rows() if each.id == exercise_id)
 
@@ -71,10 +76,9 @@ def test_refresh_shows_what_another_notebook_did(work):
         "from tests.exercises.conftest import SAMPLES\n"
         "registry.register(*SAMPLES)\ncheck('99.1', lambda value: value * 2)"
     )
-    environment = os.environ | {"COURSE_WORK": str(work), "PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True)
     assert shown.status.startswith("0 of ")
 
+    run_python(code, COURSE_WORK=str(work))
     shown._handle_custom_msg({"kind": "refresh"}, [])
 
     assert shown.status.startswith("1 of ")
@@ -133,10 +137,6 @@ def test_trouble_with_the_file_is_told_by_the_check_and_by_a_new_board(work, cap
 
 
 def test_without_a_notebook_the_board_is_its_text():
-    done = subprocess.run(
-        [sys.executable, "-c", "from course_lib.labs import board\nprint(board())"],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, text=True, check=True,
-        stdout=subprocess.PIPE,
-    )  # fmt: skip
+    printed = run_python("from course_lib.labs import board\nprint(board())")
 
-    assert done.stdout.startswith("Your exercises\n00 Start here\n  0.1 ")
+    assert printed.startswith("Your exercises\n00 Start here\n  0.1 ")

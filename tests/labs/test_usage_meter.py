@@ -77,18 +77,18 @@ def test_the_line_reads_plainly(reading, line):
     assert str(reading) == line
 
 
-def test_a_block_counts_calls_cache_hits_tokens_and_cost(ask, meter, capsys):
-    before = lm.ledger()
-    with meter() as reading:
+def test_a_block_counts_calls_cache_hits_tokens_and_cost_and_blocks_nest(ask, meter, capsys):
+    lm.reset()
+    with meter() as outer:
         ask(question="What is the capital of Peru?")
-        ask(question="What is the capital of Peru?")
+        with meter(is_quiet=True) as inner:
+            ask(question="What is the capital of Peru?")
 
-    after = lm.ledger()
-    assert (reading.calls, reading.cached, reading.failed) == (2, 1, 0)
-    assert reading.tokens == after.prompt_tokens + after.completion_tokens - (
-        before.prompt_tokens + before.completion_tokens
-    )
-    assert reading.cost_usd == pytest.approx(after.cost_usd - before.cost_usd)
+    ledger = lm.ledger()
+    assert (outer.calls, outer.cached, outer.failed) == (2, 1, 0)
+    assert (inner.calls, inner.cached) == (1, 1)
+    assert outer.tokens == ledger.prompt_tokens + ledger.completion_tokens
+    assert outer.cost_usd == pytest.approx(ledger.cost_usd)
     assert LINE.match(capsys.readouterr().out)
 
 
@@ -117,16 +117,6 @@ def test_calls_are_counted_wherever_they_run(ask, meter, run, calls, cached):
         run(ask)
 
     assert (reading.calls, reading.cached) == (calls, cached)
-
-
-def test_retries_and_failures_are_counted(ask, meter):
-    lm.profile("down", error_rate=1.0)
-    with meter(is_quiet=True) as reading, dspy.context(lm=lm.connect("sim-large@down", num_retries=0)):
-        for _ in range(2):
-            with pytest.raises(dspy.LMError):
-                ask(question="Anyone?")
-
-    assert (reading.calls, reading.failed) == (2, 2)
 
 
 def test_a_reset_within_the_block_loses_only_what_was_before_it(ask, meter):
@@ -190,23 +180,12 @@ def test_in_a_real_kernel_failures_alone_get_their_line(tmp_path):
         "from course_lib import lm\nfrom course_lib.labs import meter\nmeter.on()\n"
         "import dspy\ndspy.configure(lm=lm.connect(cache=False))\nask = dspy.Predict('question -> answer')",
         "_ = ask(question='Kernel?')",
-        "lm.profile('down', error_rate=1.0)\ndown = lm.connect('sim@down', num_retries=1)\n"
-        "dspy.configure(lm=down, callbacks=[])\n"
-        "try:\n    ask(question='Down?')\nexcept dspy.LMError:\n    pass",
+        "lm.profile('down', error_rate=1.0)\ndspy.configure(lm=lm.connect('sim@down', num_retries=1))\n"
         "try:\n    ask(question='Down?')\nexcept dspy.LMError:\n    pass",
         "_ = dspy.Parallel(num_threads=3, disable_progress_bar=True)",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(tmp_path)}}).execute()
 
-    printed = [
-        "".join(o.get("text", "") for o in cell.outputs if o.get("name") == "stdout")
-        for cell in notebook.cells
-    ]
-    assert [line.split(" ·")[0] for line in printed] == [
-        "",
-        "1 call",
-        "2 calls (2 failed)",
-        "2 calls (2 failed)",
-        "",
-    ]
+    printed = ["".join(each.get("text", "") for each in cell.outputs) for cell in notebook.cells]
+    assert [line.split(" ·")[0] for line in printed] == ["", "1 call", "2 calls (2 failed)", ""]

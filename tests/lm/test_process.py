@@ -161,27 +161,19 @@ def test_the_endpoint_alone_says_where_it_is_and_ends_on_interrupt() -> None:
         assert alone.wait(5) == 0
 
 
-def test_a_port_in_use_is_refused_with_the_remedy() -> None:
+def test_a_port_in_use_is_refused_with_the_remedy_and_another_machine_s_host() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
 
-        with pytest.raises(
-            EndpointError, match=rf"port {port} on 127.0.0.1 is in use; .* course lm --port 0"
-        ):
+        with pytest.raises(EndpointError, match=rf"port {port} .* is in use; .* course lm --port 0"):
             process.serve(port=port)
-
-
-def test_a_host_of_another_machine_is_refused() -> None:
     with pytest.raises(EndpointError, match=r"cannot listen on 192\.0\.2\.1:0 .* usual host is 127\.0\.0\.1"):
         process.serve(host="192.0.2.1")
 
 
 def test_the_same_request_gives_the_same_bytes_after_a_restart() -> None:
     def ask() -> str:
-        body = {
-            "model": "sim-large",
-            "messages": [{"role": "user", "content": "What is the capital of France?"}],
-        }
+        body = {"model": "sim-large", "messages": [{"role": "user", "content": "Capital of France?"}]}
         headers = {"Authorization": f"Bearer {lm.key()}"}
         answer = httpx.post(f"{lm.url()}/chat/completions", json=body, headers=headers).json()
         return json.dumps({**answer, "id": "", "created": 0})

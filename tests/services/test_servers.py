@@ -234,42 +234,43 @@ def test_the_environment_names_another_server_which_is_not_ours_to_stop(
 
     with running() as server:
         assert (server.url, server.pid) == (named.url, 0)
-        for deed in (server.start, server.stop, server.kill, server.close):
+        server.start()
+        for deed in (server.stop, server.kill, server.close):
             with pytest.raises(server.error, match=f"is named by {variable}: whoever started it"):
                 deed()
 
     assert ping(named)
 
 
-REDIS_URLS = [
-    "redis://me:{}@127.0.0.1:1/0",
-    "redis://:{}?x@127.0.0.1:1/0",
-    "redis://:p@{}@127.0.0.1:1/0",
-    "redis://127.0.0.1:1/0?password=a@{}",
-    "redis://127.0.0.1:1/0?{}=1",
-    "unix://me:{}@/nowhere/s",
-    "{}",
-    "http://me:{}@127.0.0.1:1",
-]
-POSTGRES_URLS = [
-    "postgresql://bob:{}@127.0.0.1:1/none",
-    "postgresql://bob:hunt@{}@127.0.0.1:1/none",
-    "postgresql://bob:a/{}@127.0.0.1:1/none",
-    "postgresql://127.0.0.1:1/none?password={}",
-    "postgresql://127.0.0.1:1/none?{}=1",
-    "postgresql://bob@127.0.0.1:{}/none",
-    "host=127.0.0.1 port=1 password='{}'",
-    "host=127.0.0.1 port=1 password={}",
-    "{}",
-]
+REDIS, POSTGRES = (running_redis, "REDIS_URL"), (running_postgres, "DATABASE_URL")
 
 
-@pytest.mark.parametrize("url", REDIS_URLS + POSTGRES_URLS)
-@pytest.mark.parametrize("secret", ["hunter2", "hunt er2", "hunt%40er2"])
-def test_a_server_that_cannot_be_reached_is_reported_without_the_password(url, secret, monkeypatch):
-    running, variable = (
-        (running_redis, "REDIS_URL") if url in REDIS_URLS else (running_postgres, "DATABASE_URL")
-    )
+@pytest.mark.parametrize(
+    ("kind", "url"),
+    [
+        (REDIS, "redis://me:{}@127.0.0.1:1/0"),
+        (REDIS, "redis://:{}?x@127.0.0.1:1/0"),
+        (REDIS, "redis://:p@{}@127.0.0.1:1/0"),
+        (REDIS, "redis://127.0.0.1:1/0?password=a@{}"),
+        (REDIS, "redis://127.0.0.1:1/0?{}=1"),
+        (REDIS, "redis://me:x@127.0.0.1:{}"),
+        (REDIS, "unix://me:{}@/nowhere/s"),
+        (REDIS, "{}"),
+        (REDIS, "http://me:{}@127.0.0.1:1"),
+        (POSTGRES, "postgresql://bob:{}@127.0.0.1:1/none"),
+        (POSTGRES, "postgresql://bob:hunt@{}@127.0.0.1:1/none"),
+        (POSTGRES, "postgresql://bob:a/{}@127.0.0.1:1/none"),
+        (POSTGRES, "postgresql://127.0.0.1:1/none?password={}"),
+        (POSTGRES, "postgresql://127.0.0.1:1/none?{}=1"),
+        (POSTGRES, "postgresql://bob@127.0.0.1:{}/none"),
+        (POSTGRES, "host=127.0.0.1 port=1 password='{}'"),
+        (POSTGRES, "host=127.0.0.1 port=1 password={}"),
+        (POSTGRES, "{}"),
+    ],
+)
+@pytest.mark.parametrize("secret", ["hunter2", "hunt er2", "hunt%40er2", "hunt%zzer2"])
+def test_a_server_that_cannot_be_reached_is_reported_without_the_password(kind, url, secret, monkeypatch):
+    running, variable = kind
     monkeypatch.setenv(variable, url.format(secret))
 
     with pytest.raises((PostgresError, RedisServerError), match=f"correct {variable}, or unset it") as caught:

@@ -7,12 +7,34 @@ from typing import Any
 
 import dspy
 import pytest
+from dspy.clients.cache import Cache
 
 from course_lib.lm.endpoint.server import Endpoint
 from course_lib.lm.reply import Reply
 from tests.lm.conftest import Served
 
 SOLVED = "DSPy itself no longer does this ({}): tell the lesson, and keep the green test."
+
+
+def reply(text: str, field: str = "answer") -> str:
+    """Return a model's reply in ChatAdapter's form."""
+    return f"[[ ## {field} ## ]]\n{text}\n\n[[ ## completed ## ]]"
+
+
+def plain_cache() -> Cache:
+    """Return DSPy's own cache, in memory."""
+    return Cache(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None)
+
+
+@pytest.fixture
+def give_dspy(monkeypatch: pytest.MonkeyPatch) -> Callable[[Cache], Cache]:
+    """Put a cache under DSPy for one test."""
+
+    def give(cache: Cache) -> Cache:
+        monkeypatch.setitem(vars(dspy), "cache", cache)
+        return cache
+
+    return give
 
 
 class Script:

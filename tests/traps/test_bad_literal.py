@@ -5,14 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 import dspy
-import pytest
-from dspy.utils.exceptions import AdapterParseError
 
-from course_lib.adapters import ReAsk, count_fallbacks
-from tests.traps.conftest import SOLVED
+from course_lib.adapters import ReAsk
+from tests.traps.conftest import SOLVED, reply
 
-BAD = "[[ ## category ## ]]\nparcels\n\n[[ ## completed ## ]]"
-GOOD = "[[ ## category ## ]]\nshipping\n\n[[ ## completed ## ]]"
+BAD, GOOD = reply("parcels", "category"), reply("shipping", "category")
 GOOD_JSON = '{"category": "shipping"}'
 
 
@@ -33,16 +30,6 @@ def test_plain_dspy_asks_again_in_json_and_does_not_say_what_was_wrong(script):
     assert "parcels" not in served.prompts[1]
 
 
-def test_counting_fallbacks_shows_the_paid_reply_that_was_thrown_away(script):
-    served = script(BAD, GOOD_JSON)
-
-    with dspy.context(lm=served.plain_lm(), adapter=dspy.ChatAdapter()), count_fallbacks() as fallbacks:
-        dspy.Predict(Sort)(ticket="Where is my parcel?")
-
-    assert [(row.adapter, row.outcome) for row in fallbacks.rows] == [("ChatAdapter", "read")]
-    assert fallbacks.rows[0].reply == BAD
-
-
 def test_re_asking_keeps_the_format_and_says_what_was_wrong(script):
     served = script(BAD, GOOD)
     adapter = ReAsk(dspy.ChatAdapter())
@@ -55,13 +42,3 @@ def test_re_asking_keeps_the_format_and_says_what_was_wrong(script):
     assert "parcels" in served.prompts[1]
     assert "cannot be read" in served.prompts[1]
     assert (adapter.counts.asked_again, adapter.counts.mended) == (1, 1)
-
-
-def test_re_asking_never_asks_a_third_time(script):
-    served = script(BAD)
-
-    adapter = ReAsk(dspy.ChatAdapter())
-    with dspy.context(lm=served.plain_lm(), adapter=adapter), pytest.raises(AdapterParseError):
-        dspy.Predict(Sort)(ticket="Where is my parcel?")
-
-    assert len(served.bodies) == 2

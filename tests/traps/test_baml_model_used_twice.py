@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dspy
 import pydantic
+import pytest
 from dspy.adapters.baml_adapter import BAMLAdapter
 
 from course_lib.adapters import CustomAdapter
-from tests.traps.conftest import SOLVED
 
 
 class Address(pydantic.BaseModel):
@@ -29,19 +29,13 @@ LETTER = {"letter": "From Ada, Mill Lane 1, Leeds to Bob, High Street 2, York."}
 
 
 def test_plain_baml_refuses_a_model_used_twice():
-    refusal = ""
-    try:
+    with pytest.raises(ValueError, match="recursive"):  # when it raises no more: say so in the lesson
         BAMLAdapter().format(ReadShipment, [], LETTER)
-    except ValueError as error:
-        refusal = str(error)
-
-    assert "recursive" in refusal, SOLVED.format("BAMLAdapter takes a model that is used twice")
 
 
 def test_the_custom_adapter_takes_a_model_used_twice():
-    there_and_back = {"sender": {"street": "Mill Lane 1", "town": "Leeds"}}
-    there_and_back["receiver"] = {"street": "High Street 2", "town": "York"}
-    shipment = Shipment.model_validate(there_and_back)
+    leeds, york = Address(street="Mill Lane 1", town="Leeds"), Address(street="High Street 2", town="York")
+    shipment = Shipment(sender=leeds, receiver=york)
     adapter = CustomAdapter()
 
     written = adapter.format_assistant_message_content(ReadShipment, {"shipment": shipment})

@@ -49,12 +49,3 @@ def test_a_batch_runs_every_item_once_however_slow():
 
     assert [item.result for item in items] == ["refunded one", "refunded slow", "refunded two"]
     assert set(desk.refunds.values()) == {1}
-
-
-def test_a_batch_with_a_deadline_gives_the_item_up_and_does_not_start_it_again():
-    desk = Desk(0.3)
-
-    items = list(BatchProcessor(desk.refund, concurrency=3, deadline_s=TIMEOUT_S).run(TICKETS))
-
-    assert [item.error.kind if item.error else None for item in items] == [None, "DeadlineExceeded", None]
-    assert set(desk.refunds.values()) == {1}

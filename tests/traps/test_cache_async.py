@@ -25,11 +25,8 @@ def test_plain_dspy_pays_twice() -> None:
     assert both_ways(lm.connect(), "Warm for both?") == 2, SOLVED.format("sync and async share a key")
 
 
-def test_one_key_for_both_pays_once() -> None:
-    former = dspy.cache
-    cache = dspy.cache = TieredCache()
-    try:
-        assert both_ways(lm.connect(), "Warm for both now?") == 1
-        assert both_ways(cache.front(lm.connect()), "Warm through the front?") == 1
-    finally:
-        dspy.cache = former
+def test_one_key_for_both_pays_once(give_dspy) -> None:
+    cache = give_dspy(TieredCache())
+
+    assert both_ways(lm.connect(), "Warm for both now?") == 1
+    assert both_ways(cache.front(lm.connect()), "Warm through the front?") == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import dspy
 import pytest
@@ -14,13 +13,11 @@ from tests.traps.conftest import SOLVED
 
 
 @pytest.fixture
-def slow_model() -> Iterator[dspy.LM]:
-    former = dspy.cache
+def slow_model() -> dspy.LM:
     lm.connect()
     lm.profile("late", ttft_p50_ms=150, ttft_p99_ms=151)
     lm.reset()
-    yield lm.connect("sim-large@late")
-    dspy.cache = former
+    return lm.connect("sim-large@late")
 
 
 async def crowd(model: dspy.LM, question: str) -> None:
@@ -35,16 +32,8 @@ def test_plain_dspy_calls_the_model_for_each_of_them(slow_model: dspy.LM) -> Non
     assert lm.ledger().requests == 32, SOLVED.format("identical calls share a request")
 
 
-def test_a_tiered_cache_alone_cannot_know_who_is_asking(slow_model: dspy.LM) -> None:
-    dspy.cache = TieredCache()
-
-    asyncio.run(crowd(slow_model, "A stampede on tiers?"))
-
-    assert lm.ledger().requests == 32
-
-
-def test_with_a_front_one_calls_and_the_others_wait(slow_model: dspy.LM) -> None:
-    cache = dspy.cache = TieredCache()
+def test_with_a_front_one_calls_and_the_others_wait(slow_model: dspy.LM, give_dspy) -> None:
+    cache = give_dspy(TieredCache())
 
     asyncio.run(crowd(cache.front(slow_model), "A queue?"))
 

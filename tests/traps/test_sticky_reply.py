@@ -7,9 +7,9 @@ import pytest
 from dspy.utils.exceptions import AdapterParseError
 
 from course_lib.adapters import ReAsk
-from tests.traps.conftest import SOLVED
+from tests.traps.conftest import SOLVED, reply
 
-GOOD = "[[ ## answer ## ]]\n4\n\n[[ ## completed ## ]]"
+GOOD = reply("4")
 
 
 def test_plain_dspy_retries_from_the_cache_and_never_asks_again(script):

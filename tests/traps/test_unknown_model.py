@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 
 import dspy
-import pytest
 
 from course_lib import lm
 from tests.traps.conftest import SOLVED
@@ -22,48 +21,32 @@ class Plan(dspy.Signature):
     calls: dspy.ToolCalls = dspy.OutputField()
 
 
-@pytest.fixture
-def declared(script, monkeypatch):
-    """A script, and the LM that lm.connect() makes for it."""
-    served = script('{"answer": "4"}')
-    monkeypatch.setenv("COURSE_LM_URL", served.url)
-    monkeypatch.setenv("COURSE_LM_KEY", "k")
-    return served, lm.connect("sim-large", cache=False)
-
-
-def test_plain_dspy_sends_no_schema_to_a_server_of_ones_own_and_says_nothing(script):
-    served = script('{"answer": "4"}')
-
-    json_only = dspy.context(lm=served.plain_lm(), adapter=dspy.JSONAdapter())
-    with warnings.catch_warnings(record=True) as said, json_only:
+def ask_both(model: dspy.LM) -> None:
+    """Ask once for a plain answer, and once for calls of tools."""
+    with dspy.context(lm=model, adapter=dspy.JSONAdapter()):
         dspy.Predict("question -> answer")(question="2 + 2?")
+        dspy.Predict(Plan)(question="weather in Oslo?", tools=[dspy.Tool(weather)])
 
-    assert "response_format" not in served.bodies[0], SOLVED.format("unknown models get a JSON schema")
+
+def test_plain_dspy_sends_neither_schema_nor_tools_to_a_server_of_ones_own_and_says_nothing(script):
+    served = script('{"answer": "4"}', '{"calls": {"tool_calls": []}}')
+
+    with warnings.catch_warnings(record=True) as said:
+        ask_both(served.plain_lm())
+
+    plain, planned = served.bodies
+    assert "response_format" not in plain, SOLVED.format("unknown models get a JSON schema")
+    assert "tools" not in planned, SOLVED.format("unknown models get native tools")
     assert said == []
 
 
-def test_plain_dspy_sends_no_tools_to_a_server_of_ones_own(script):
-    served = script('{"calls": {"tool_calls": []}}')
+def test_a_declared_provider_sends_both(script, monkeypatch):
+    served = script('{"answer": "4"}', '{"calls": {"tool_calls": []}}')
+    monkeypatch.setenv("COURSE_LM_URL", served.url)
+    monkeypatch.setenv("COURSE_LM_KEY", "k")
 
-    with dspy.context(lm=served.plain_lm(), adapter=dspy.JSONAdapter()):
-        dspy.Predict(Plan)(question="weather in Oslo?", tools=[dspy.Tool(weather)])
+    ask_both(lm.connect("sim-large", cache=False))
 
-    assert "tools" not in served.bodies[0], SOLVED.format("unknown models get native tools")
-
-
-def test_a_declared_provider_sends_the_schema(declared):
-    served, model = declared
-
-    with dspy.context(lm=model, adapter=dspy.JSONAdapter()):
-        dspy.Predict("question -> answer")(question="2 + 2?")
-
-    assert served.bodies[0]["response_format"]["type"] == "json_schema"
-
-
-def test_a_declared_provider_sends_the_tools(declared):
-    served, model = declared
-
-    with dspy.context(lm=model, adapter=dspy.JSONAdapter()):
-        dspy.Predict(Plan)(question="weather in Oslo?", tools=[dspy.Tool(weather)])
-
-    assert [tool["function"]["name"] for tool in served.bodies[0]["tools"]] == ["weather"]
+    plain, planned = served.bodies
+    assert plain["response_format"]["type"] == "json_schema"
+    assert [tool["function"]["name"] for tool in planned["tools"]] == ["weather"]

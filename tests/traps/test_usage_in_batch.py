@@ -32,10 +32,8 @@ def test_the_monitor_counts_what_the_endpoint_counts():
     with PerformanceMonitor() as monitor:
         desk.Triage().batch(EXAMPLES, num_threads=3, disable_progress_bar=True)
 
-    report, ledger = monitor.report(), lm.ledger()
-    assert (report.calls, report.usage.prompt_tokens, report.usage.completion_tokens) == (
-        ledger.requests,
-        ledger.prompt_tokens,
-        ledger.completion_tokens,
-    )
-    assert report.usage.cost_usd == pytest.approx(ledger.cost_usd)
+    used, ledger = monitor.report().usage, lm.ledger()
+    assert monitor.report().calls == ledger.requests
+    assert used.prompt_tokens == ledger.prompt_tokens
+    assert used.completion_tokens == ledger.completion_tokens
+    assert used.cost_usd == pytest.approx(ledger.cost_usd)
