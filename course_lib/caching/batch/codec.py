@@ -97,7 +97,7 @@ def _adapter(name: str, kind: Any) -> TypeAdapter[Any]:
 
 
 def fingerprint(program: Any, *, version: str | None, has_keys: bool) -> dict[str, str]:
-    """Return what tells this program, with the model and adapter of now, from others; `version` replaces it."""
+    """Return what tells this program, with its model and adapter, from others; `version` replaces it."""
     thing: Any = program if hasattr(program, "__qualname__") else type(program)
     parts = {"program": f"{thing.__module__}.{thing.__qualname__}", "keys": "own" if has_keys else "place"}
     if version is not None:
