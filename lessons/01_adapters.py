@@ -579,7 +579,7 @@ class LineAdapter(LinePrompt):
         return dict(line.split(": ", 1) for line in completion.splitlines())
 
 
-# %% tags=["wrong"] exercise="1.3" outcome="failed" message="parse returned"
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="it returned"
 import re
 
 from dspy.adapters.utils import format_field_value, parse_value
