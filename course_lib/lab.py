@@ -17,6 +17,7 @@ import time
 import urllib.error
 import urllib.request
 import webbrowser
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from course_lib.errors import CourseError
@@ -41,36 +42,58 @@ def start(folder: Path, notebook: str, *, port: int, wants_browser: bool) -> Non
     if running := _running(folder):
         print(f"JupyterLab already runs on your notebooks:\n\n    {_address(running, notebook)}\n")
         return
-    port, token = _free_port(port), secrets.token_urlsafe(24)
+    port, token = free_port(port), secrets.token_urlsafe(24)
     _decline_news()
     log = folder / ".jupyterlab.log"  # hidden: what lies among the notebooks is the learner's
+    address = _address({"url": f"http://127.0.0.1:{port}/", "token": token}, notebook)
+    try:
+        with serving(folder, port, log, {"JUPYTER_TOKEN": token}, notebook=notebook) as server:
+            print(f"JupyterLab is ready, on Start here:\n\n    {address}\n")
+            print(f"Stop it with Ctrl-C. Its log: {log}", flush=True)
+            if wants_browser and _has_screen():
+                webbrowser.open(address)
+            if server.wait() not in (0, -signal.SIGTERM):
+                raise LabError(f"JupyterLab ended by itself; the end of {log}:\n{_end_of(log)}")
+    except KeyboardInterrupt:
+        print("\nStopping JupyterLab; your notebooks are saved as you last saved them.")
+
+
+@contextlib.contextmanager
+def serving(
+    folder: Path,
+    port: int,
+    log: Path,
+    env: dict[str, str],
+    *,
+    notebook: str = "",
+    options: Sequence[str] = (),
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run JupyterLab on `folder`, wait until it answers, and stop it at the end, or at SIGTERM.
+
+    Raises:
+        LabError: the server ended or stayed silent; the end of its log is in the message.
+    """
     with log.open("w", encoding="utf-8") as output:
         server = subprocess.Popen(  # noqa: S603 - our own command line
-            _command(folder, notebook, port),
-            env={**os.environ, "JUPYTER_TOKEN": token},
+            [*_command(folder, notebook, port), *options],
+            env={**os.environ, **env},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,  # Ctrl-C reaches us, and we stop it in order
         )
-    signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+    before = signal.signal(signal.SIGTERM, lambda *_: server.terminate())
     try:
         _wait_until_ready(server, f"http://127.0.0.1:{port}/api", log)
-        address = _address({"url": f"http://127.0.0.1:{port}/", "token": token}, notebook)
-        print(f"JupyterLab is ready, on Start here:\n\n    {address}\n\nStop it with Ctrl-C. Its log: {log}")
-        sys.stdout.flush()
-        if wants_browser and _has_screen():
-            webbrowser.open(address)
-        if server.wait() not in (0, -signal.SIGTERM):
-            raise LabError(f"JupyterLab ended by itself; the end of {log}:\n{_end_of(log)}")
-    except KeyboardInterrupt:
-        print("\nStopping JupyterLab; your notebooks are saved as you last saved them.")
+        yield server
     finally:
+        signal.signal(signal.SIGTERM, before)
         server.terminate()
         try:
             server.wait(timeout=10)
         except subprocess.TimeoutExpired:
             server.kill()
+            server.wait()
 
 
 def _decline_news() -> None:
@@ -139,7 +162,8 @@ def _end_of(log: Path) -> str:
     return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:])
 
 
-def _free_port(wanted: int) -> int:
+def free_port(wanted: int) -> int:
+    """Return the first free port from `wanted` up."""
     for port in (*range(wanted, wanted + 50), 0):
         with socket.socket() as probe:
             try:

@@ -40,12 +40,10 @@ NOT_QUICK = (
     *("adapters/data/", "adapters/tools/test_injections", "adapters/tools/test_over_mcp"),
     *("authoring/test_execution", "authoring/test_proof", "test_cli", "desk/test_act"),
     *("caching/batch/", "caching/semantic/", "caching/test_faults", "caching/test_lease"),
-    *("exercises/test_", "exercises/adapters", "exercises/caching", "exercises/engine/test_in_ipython"),
-    *("labs/test_meter", "lm/endpoint/", "lm/simulator/", "lm/test_connection", "lm/test_process"),
+    *("exercises/test_", "exercises/engine/test_in_ipython"),
+    *("labs/test_usage_meter", "lm/endpoint/", "lm/simulator/", "lm/test_connection", "lm/test_process"),
 )
 """Files and folders that `make quick` leaves out: long ones, and those in which servers are killed."""
-
-_connect = socket.socket.connect
 
 
 def _is_local(address: object) -> bool:
@@ -57,18 +55,17 @@ def _is_local(address: object) -> bool:
         return address[0] == "localhost"
 
 
-def _guarded_connect(self: socket.socket, address: object) -> None:
-    if not _is_local(address):
-        raise AssertionError(f"a test tried to reach {address!r}; only loopback is allowed")
-    _connect(self, address)  # type: ignore[arg-type]
-
-
 @pytest.fixture(autouse=True, scope="session")
-def _loopback_only() -> object:
-    patch = pytest.MonkeyPatch()
-    patch.setattr(socket.socket, "connect", _guarded_connect)
-    yield
-    patch.undo()
+def _loopback_only() -> Iterator[None]:
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        assert _is_local(address), f"a test tried to reach {address!r}; only loopback is allowed"
+        connect(self, address)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded)
+        yield
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -76,8 +73,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _is_among(path: Path, prefixes: tuple[str, ...]) -> bool:
-    where = f"{path.relative_to(TESTS)}/" if path.is_relative_to(TESTS) else ""
-    return where.startswith(prefixes)
+    return path.is_relative_to(TESTS) and f"{path.relative_to(TESTS)}/".startswith(prefixes)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

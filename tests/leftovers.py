@@ -38,22 +38,13 @@ def begin() -> Path:
 
 def end(folder: Path) -> list[str]:
     """Wait for the run's processes, remove its folder, and return what was left of both."""
-    left = [f"process {words}" for words in _processes_after_a_while(folder)]
-    left += [f"file {name}" for name in _names(folder)]
+    deadline = time.monotonic() + PATIENCE_S
+    while (left := list(_processes(folder))) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    names = sorted(path.name for path in folder.iterdir())
+    left += [f"file {name}" for name in names if not any(fnmatch.fnmatch(name, ours) for ours in OURS)]
     shutil.rmtree(folder, ignore_errors=True)
     return left
-
-
-def _names(folder: Path) -> list[str]:
-    names = sorted(path.name for path in folder.iterdir())
-    return [name for name in names if not any(fnmatch.fnmatch(name, known) for known in OURS)]
-
-
-def _processes_after_a_while(folder: Path) -> list[str]:
-    deadline = time.monotonic() + PATIENCE_S
-    while (found := list(_processes(folder))) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return found
 
 
 def _processes(folder: Path) -> Iterator[str]:
@@ -63,6 +54,6 @@ def _processes(folder: Path) -> Iterator[str]:
         try:
             is_of_this_run = process.environ().get(RUN) == str(folder)
             if is_of_this_run and process.pid not in own and process.status() != psutil.STATUS_ZOMBIE:
-                yield f"{process.pid}: {' '.join(process.cmdline())[:150]}"
+                yield f"process {process.pid}: {' '.join(process.cmdline())[:150]}"
         except psutil.Error:
             continue  # ended meanwhile, or another user's

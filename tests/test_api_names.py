@@ -9,14 +9,8 @@ import pytest
 from course_lib.authoring import apinames
 from course_lib.paths import LESSONS, ROOT
 
-FILES = [
-    ROOT / "README.md",
-    *sorted(ROOT.glob("docs/**/*.md")),
-    *sorted(ROOT.glob("lessons/*.py")),
-    *sorted(ROOT.glob("course_lib/**/*.py")),
-    *sorted(ROOT.glob("course_lib/**/*.md")),
-    *sorted(ROOT.glob("bench/**/*.py")),
-]
+PLACES = ("*.md", "docs/**/*.md", "lessons/*.py", "course_lib/**/*.py", "course_lib/**/*.md", "bench/**/*.py")
+FILES = [path for place in PLACES for path in sorted(ROOT.glob(place))]
 
 
 def test_there_are_names_to_look_at():

@@ -32,21 +32,15 @@ def test_a_clean_run_leaves_nothing_not_even_its_folder(run: Path):
     assert not run.exists()
 
 
-def test_a_file_left_in_the_temporary_folder_is_named(run: Path):
+def test_a_file_and_a_process_left_are_named_though_the_parent_is_gone(run: Path):
     Path(tempfile.mkdtemp(prefix="course-left-")).joinpath("file").touch()
-
-    (left,) = leftovers.end(run)
-
-    assert left.startswith("file course-left-")
-    assert not run.exists()
-
-
-def test_a_process_left_running_is_named_though_its_parent_is_gone(run: Path):
     child = "import time; time.sleep(60)"
     code = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {child!r}], stdout=2).pid)"
     pid = int(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True).stdout)
 
-    (left,) = leftovers.end(run)
+    process, file = leftovers.end(run)
 
     os.kill(pid, 9)
-    assert left.startswith(f"process {pid}: ")
+    assert process.startswith(f"process {pid}: ")
+    assert file.startswith("file course-left-")
+    assert not run.exists()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbformat import v4
 
 from course_lib.authoring import kernel
 from course_lib.exercises.engine import work as learner
@@ -31,12 +33,11 @@ def _browser() -> None:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """JupyterLab on a learner's copies of the notebooks, as `make lab` leaves it."""
     work, state = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("state")
-    env = {"COURSE_WORK": str(work), "DSPY_CACHEDIR": str(state / "dspy_cache")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COURSE_WORK", str(work))
         kernel.install()
         learner.make_copies()
-    with lab(work, state, env=env) as running:
+    with lab(work, state) as running:
         yield running
 
 
@@ -45,6 +46,19 @@ def opened(server: Lab) -> Iterator[tuple[Notebook, Watch]]:
     """A notebook's page, still empty, and what watches over it."""
     with chromium.page(server.url) as (page, watch):
         yield Notebook(page), watch
+
+
+@pytest.fixture
+def write(server: Lab) -> Callable[..., str]:
+    """Make a notebook of some cells on the server, with the course's kernel, and return its address."""
+
+    def written(name: str, *cells: object) -> str:
+        spec = {"name": kernel.NAME, "display_name": kernel.DISPLAY_NAME, "language": "python"}
+        notebook = v4.new_notebook(cells=list(cells), metadata={"kernelspec": spec})
+        nbformat.write(notebook, server.folder / f"{name}.ipynb")
+        return server.address(f"{name}.ipynb")
+
+    return written
 
 
 @pytest.fixture

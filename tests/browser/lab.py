@@ -7,19 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-START_DEADLINE_S = 120
+from course_lib.files import write_whole
+from course_lib.lab import free_port, serving
+
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 SETTINGS = {
     "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {
@@ -33,6 +28,16 @@ SETTINGS = {
         "scrollPastEnd": False,
     },
 }
+PLACES = {
+    "DSPY_CACHEDIR": "dspy_cache",
+    "IPYTHONDIR": "ipython",
+    "JUPYTER_CONFIG_DIR": "config",
+    "JUPYTER_DATA_DIR": "data",
+    "JUPYTER_RUNTIME_DIR": "runtime",
+    "JUPYTERLAB_SETTINGS_DIR": "settings",
+    "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+}
+"""What JupyterLab, a kernel and DSPy write, each below a folder of the test's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,81 +55,15 @@ class Lab:
 
 
 @contextlib.contextmanager
-def lab(
-    folder: Path, state: Path, *, theme: str = "light", env: dict[str, str] | None = None
-) -> Iterator[Lab]:
-    """Run JupyterLab on `folder`, with its settings and logs below `state`, and stop it at the end."""
-    port, token = _free_port(), secrets.token_hex(16)
-    _write_settings(state / "settings", theme)
-    command = [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}"),
-        *("--allow-root", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}"),
-        *(f"--IdentityProvider.token={token}", "--LabApp.news_url=", "--LabApp.extension_manager=readonly"),
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-        "--LabApp.expose_app_in_browser=True",
-    ]
-    log = state / "lab.log"
-    with log.open("w", encoding="utf-8") as output:
-        server = subprocess.Popen(
-            command,
-            env={**os.environ, **_private(state), **(env or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    try:
-        _wait(server, f"http://127.0.0.1:{port}/api?token={token}", log)
-        yield Lab(f"http://127.0.0.1:{port}", token, folder)
-    finally:
-        server.terminate()
-        try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-
-
-def _private(state: Path) -> dict[str, str]:
-    places = {
-        "JUPYTER_CONFIG_DIR": "config",
-        "JUPYTER_DATA_DIR": "data",
-        "JUPYTER_RUNTIME_DIR": "runtime",
-        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
-        "JUPYTERLAB_SETTINGS_DIR": "settings",
-        "IPYTHONDIR": "ipython",
-    }
-    for name in places.values():
-        (state / name).mkdir(parents=True, exist_ok=True)
-    return {variable: str(state / name) for variable, name in places.items()}
-
-
-def _write_settings(folder: Path, theme: str) -> None:
+def lab(folder: Path, state: Path, *, theme: str = "light") -> Iterator[Lab]:
+    """Run JupyterLab on `folder`, with settings, caches and log below `state`, and stop it at the end."""
+    port, token = free_port(8888), secrets.token_hex(16)
+    places = {variable: str(state / name) for variable, name in PLACES.items()}
+    for place in places.values():
+        Path(place).mkdir(parents=True, exist_ok=True)
     themed = {"@jupyterlab/apputils-extension/themes.jupyterlab-settings": {"theme": THEMES[theme]}}
     for name, value in {**SETTINGS, **themed}.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(value), "utf-8")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    deadline = time.monotonic() + START_DEADLINE_S
-    while True:
-        try:
-            opener.open(url, timeout=2).close()
-        except urllib.error.HTTPError as error:
-            error.close()
-            raise
-        except OSError:
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"JupyterLab did not start: {log.read_text('utf-8')[-3000:]}") from None
-            time.sleep(0.1)
-        else:
-            return
+        write_whole(state / "settings" / name, json.dumps(value))
+    env = {**places, "COURSE_WORK": str(folder), "JUPYTER_TOKEN": token}
+    with serving(folder, port, state / "lab.log", env, options=["--LabApp.expose_app_in_browser=True"]):
+        yield Lab(f"http://127.0.0.1:{port}", token, folder)

@@ -12,6 +12,7 @@ from playwright.sync_api import Locator, Page, expect
 
 READY_DEADLINE_MS = 90_000
 RUN_DEADLINE_MS = 180_000
+SLICE_PX = 1600
 
 # The page's idle mark can appear before the kernel is connected, so it is the session that is asked.
 IS_READY = """() => {
@@ -108,23 +109,17 @@ class Notebook:
         """Return what stands under a cell."""
         return self.cell(cell_id).locator(".jp-Cell-outputArea")
 
-    def save(self) -> None:
-        """Save the notebook's file."""
-        self.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
-
-    def shoot(self, folder: Path, name: str, *, slice_px: int = 1600) -> list[Path]:
+    def shoot(self, folder: Path, name: str) -> list[Path]:
         """Photograph the whole notebook in slices, and return their files."""
         size = self.page.viewport_size or {"width": 1280, "height": 1400}
         height = int(self.page.evaluate(CONTENT_HEIGHT)) + 40
         self.page.set_viewport_size({"width": size["width"], "height": height})
         self.page.evaluate(TO_TOP)
         self.page.wait_for_timeout(500)  # what is newly in view draws itself
-        folder.mkdir(parents=True, exist_ok=True)
         paths = []
-        for number, top in enumerate(range(0, height, slice_px), 1):
-            path = folder / f"{name}_{number:02}.png"
-            clip = {"x": 0, "y": top, "width": size["width"], "height": min(slice_px, height - top)}
-            self.page.screenshot(path=path, clip=clip)  # type: ignore[arg-type]  # a TypedDict written as a dict
-            paths.append(path)
+        for number, top in enumerate(range(0, height, SLICE_PX), 1):
+            paths.append(folder / f"{name}_{number:02}.png")
+            clip = {"x": 0, "y": top, "width": size["width"], "height": min(SLICE_PX, height - top)}
+            self.page.screenshot(path=paths[-1], clip=clip)  # type: ignore[arg-type]  # a TypedDict
         self.page.set_viewport_size(size)
         return paths

@@ -25,8 +25,7 @@ def shoot(notebook: Path, out: Path, *, theme: str, runs: bool) -> list[Path]:
         for folder in (work, state):
             folder.mkdir()
         shutil.copy(notebook, work)
-        env = {"COURSE_WORK": str(work), "DSPY_CACHEDIR": str(state / "dspy_cache")}
-        with lab(work, state, theme=theme, env=env) as server, chromium.page(server.url) as (page, watch):
+        with lab(work, state, theme=theme) as server, chromium.page(server.url) as (page, watch):
             opened = Notebook(page)
             opened.open(server.address(notebook.name))
             if runs and not opened.run_all():

@@ -5,12 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import nbformat
 import pytest
 from nbformat import v4
 from playwright.sync_api import expect
 
-from course_lib.authoring import kernel
 from tests.browser import access
 from tests.browser.lab import THEMES
 from tests.notebooks import shipped
@@ -35,14 +33,11 @@ def test_a_notebook_as_shown_is_accessible_in_both_themes(path: Path, server, op
     assert "\n".join(found) == ""
 
 
-def test_a_finding_names_notebook_cell_and_fault(server, opened):
+def test_a_finding_names_notebook_cell_and_fault(write, opened):
     notebook, _ = opened
-    spec = {"name": kernel.NAME, "display_name": kernel.DISPLAY_NAME, "language": "python"}
     shown = v4.new_output("display_data", data={"text/html": BAD})
-    cells = [v4.new_markdown_cell("# A title"), v4.new_code_cell("x", id="bad-cell", outputs=[shown])]
-    bad = v4.new_notebook(cells=cells, metadata={"kernelspec": spec})
-    nbformat.write(bad, server.folder / "bad.ipynb")
-    notebook.open(server.address("bad.ipynb"))
+    bad = v4.new_code_cell("x", id="bad-cell", outputs=[shown])
+    notebook.open(write("bad", v4.new_markdown_cell("# A title"), bad))
     notebook.trust()
     expect(notebook.output("bad-cell").locator("svg[role=img]")).to_be_attached()
 
