@@ -24,7 +24,7 @@ LAYERS: tuple[dict[str, int], ...] = (
     {"errors, paths, files": 70},
 )
 """Top first: a room may import those of the layers below its own. Each has the lines that it may
-have when all seven lessons are there: a measure to look at, not a fence. docs/maintaining.md says what it holds."""
+have when all seven lessons are there: a measure to look at, not a fence."""
 
 
 def lines_of(files: Iterable[Path]) -> int:
