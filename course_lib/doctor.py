@@ -5,6 +5,7 @@ Main path: doctor() runs every check in CHECKS, prints one line each, and writes
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -20,6 +21,7 @@ from importlib import metadata
 from pathlib import Path
 
 from course_lib.errors import CourseError
+from course_lib.files import FileError, write_whole
 from course_lib.paths import NOTEBOOKS, ROOT, work_dir
 
 KERNEL = "advanced-dspy"
@@ -32,11 +34,19 @@ class Finding:
 
     name: str
     """What was looked at, in two or three words."""
-    is_fine: bool
     found: str
     """What was there, without secrets."""
     remedy: str = ""
     """The next thing to type or do; empty when all is fine."""
+
+    @property
+    def is_fine(self) -> bool:
+        """True when nothing needs a remedy."""
+        return not self.remedy
+
+    def __str__(self) -> str:
+        remedy = f"\n     {'':<18} do: {self.remedy}" if self.remedy else ""
+        return f"{'ok ' if self.is_fine else 'FIX'}  {self.name:<18} {self.found}{remedy}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +62,9 @@ class Report:
 
     def __str__(self) -> str:
         """One line a finding, the remedy below the ones that need it, then the verdict."""
-        lines = []
-        for finding in self.findings:
-            lines.append(f"{'ok ' if finding.is_fine else 'FIX'}  {finding.name:<18} {finding.found}")
-            if not finding.is_fine:
-                lines.append(f"     {'':<18} do: {finding.remedy}")
         wrong = sum(not finding.is_fine for finding in self.findings)
-        lines.append(
-            "Everything is ready."
-            if not wrong
-            else f"{wrong} {'thing needs' if wrong == 1 else 'things need'} a remedy, given above."
-        )
-        return "\n".join(lines)
+        verdict = f"{wrong} {'thing needs' if wrong == 1 else 'things need'} a remedy, given above."
+        return "\n".join([*map(str, self.findings), verdict if wrong else "Everything is ready."])
 
 
 def doctor() -> Report:
@@ -83,17 +84,15 @@ def _guarded(check: Callable[[], Finding]) -> Finding:
     except Exception as error:  # border: one broken check must not hide the others
         name = check.__name__.removeprefix("check_").replace("_", " ")
         found = without_secrets(f"the check itself failed: {type(error).__name__}: {error}")
-        return Finding(name, False, found, "make setup; if it stays, report it with work/doctor.txt")
+        return Finding(name, found, "make setup; if it stays, report it with work/doctor.txt")
 
 
 def _write(report: Report) -> None:
-    path = work_dir() / "doctor.txt"
     head = f"{time.strftime('%Y-%m-%d %H:%M')} {platform.platform()} Python {platform.python_version()}\n"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(without_secrets(head + str(report)) + "\n", encoding="utf-8")
-    except OSError as error:
-        print(f"(no report written to {without_secrets(str(path))}: {error.strerror})")
+        write_whole(work_dir() / "doctor.txt", without_secrets(head + str(report)) + "\n")
+    except FileError as error:
+        print(f"(no report written: {without_secrets(str(error))})")
 
 
 def without_secrets(text: str) -> str:
@@ -113,30 +112,31 @@ def without_secrets(text: str) -> str:
 
 def check_python() -> Finding:
     """Python 3.11 to 3.13, in the course's own environment."""
-    found = f"{platform.python_version()} in {sys.prefix}"
-    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
-        return Finding(
-            "Python", False, found, "install Python 3.12, then: make clean && make PYTHON=python3.12 setup"
-        )
-    return Finding("Python", True, found)
+    is_fine = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    remedy = "" if is_fine else "install Python 3.12, then: make clean && make PYTHON=python3.12 setup"
+    return Finding("Python", f"{platform.python_version()} in {sys.prefix}", remedy)
 
 
 def check_packages() -> Finding:
     """The installed packages are the locked ones."""
-    wrong = []
-    for name, version in locked_versions().items():
-        try:
-            installed = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            installed = "missing"
-        if installed != version:
-            wrong.append(f"{name} {installed} (locked: {version})")
+    locked = locked_versions()
+    installed = {name: _installed(name) for name in locked}
+    wrong = [
+        f"{name} {installed[name]} (locked: {locked[name]})"
+        for name in locked
+        if installed[name] != locked[name]
+    ]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        return Finding("packages", False, ", ".join(wrong[:3]) + more, "make clean && make setup")
-    return Finding(
-        "packages", True, f"{len(locked_versions())} as locked, dspy {metadata.version('dspy')} among them"
-    )
+        return Finding("packages", ", ".join(wrong[:3]) + more, "make clean && make setup")
+    return Finding("packages", f"{len(locked)} as locked, dspy {locked['dspy']} among them")
+
+
+def _installed(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "missing"
 
 
 def locked_versions() -> dict[str, str]:
@@ -150,13 +150,13 @@ def locked_versions() -> dict[str, str]:
     path = ROOT / "requirements.lock"
     if not path.exists():
         raise CourseError(f"{path} is missing; the course runs from a checkout: clone it again")
-    versions = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line[:1].isalnum():
-            requirement = Requirement(line.rstrip(" \\"))
-            if requirement.marker is None or requirement.marker.evaluate():
-                versions[requirement.name] = str(requirement.specifier).removeprefix("==")
-    return versions
+    lines = [line.rstrip(" \\") for line in path.read_text(encoding="utf-8").splitlines()]
+    wanted = [Requirement(line) for line in lines if line[:1].isalnum()]
+    return {
+        each.name: str(each.specifier).removeprefix("==")
+        for each in wanted
+        if each.marker is None or each.marker.evaluate()
+    }
 
 
 def check_kernel() -> Finding:
@@ -166,38 +166,34 @@ def check_kernel() -> Finding:
     try:
         command = KernelSpecManager().get_kernel_spec(KERNEL).argv[0]
     except NoSuchKernel:
-        return Finding("kernel", False, f"no kernel named {KERNEL!r}", "make setup")
+        return Finding("kernel", f"no kernel named {KERNEL!r}", "make setup")
     if Path(command).parent != Path(sys.executable).parent:
-        return Finding("kernel", False, f"{KERNEL!r} runs {command}, not {sys.executable}", "make setup")
-    return Finding("kernel", True, KERNEL)
+        return Finding("kernel", f"{KERNEL!r} runs {command}, not {sys.executable}", "make setup")
+    return Finding("kernel", KERNEL)
 
 
 def check_import_speed() -> Finding:
     """A package that makes every `import dspy` one to two seconds slower is absent."""
-    try:
-        metadata.version("rfc3987-syntax")
-    except metadata.PackageNotFoundError:
-        return Finding("import speed", True, "no slow optional import in the way")
+    if _installed("rfc3987-syntax") == "missing":
+        return Finding("import speed", "no slow optional import in the way")
     remedy = "python -m pip uninstall rfc3987-syntax (the course does not need it)"
-    return Finding("import speed", False, "rfc3987-syntax is installed and slows `import dspy`", remedy)
+    return Finding("import speed", "rfc3987-syntax is installed and slows `import dspy`", remedy)
 
 
 def check_work_folder() -> Finding:
     """The learner's folder can be written and has room."""
     folder = work_dir()
-    probe = folder / ".doctor"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_text("ok", encoding="utf-8")
-        probe.unlink()
-    except OSError as error:
+        write_whole(folder / ".doctor", "ok")
+        (folder / ".doctor").unlink()
+    except (FileError, OSError) as error:
         remedy = "make it writable (chmod u+w), or set COURSE_WORK to a folder that is"
-        return Finding("work folder", False, f"{folder}: {error.strerror}", remedy)
+        return Finding("work folder", f"{folder}: {error.__cause__ or error}", remedy)
     free_bytes = shutil.disk_usage(folder).free
     if free_bytes < NEEDED_DISK_BYTES:
         remedy = "free some space, or set COURSE_WORK to a folder on another disk"
-        return Finding("work folder", False, f"{folder}: {free_bytes / 1e6:.0f} MB free, 500 needed", remedy)
-    return Finding("work folder", True, f"{folder}, {free_bytes / 1e9:.0f} GB free")
+        return Finding("work folder", f"{folder}: {free_bytes / 1e6:.0f} MB free, 500 needed", remedy)
+    return Finding("work folder", f"{folder}, {free_bytes / 1e9:.0f} GB free")
 
 
 def check_notebooks() -> Finding:
@@ -205,30 +201,23 @@ def check_notebooks() -> Finding:
     shipped = {path.name for path in NOTEBOOKS.glob("*.ipynb")}
     missing = sorted(name for name in shipped if not (work_dir() / name).exists())
     if missing:
-        return Finding(
-            "your copies", False, f"missing: {', '.join(missing)}", "make setup (it never overwrites)"
-        )
-    return Finding("your copies", True, f"{len(shipped)} in the work folder")
+        return Finding("your copies", f"missing: {', '.join(missing)}", "make setup (it never overwrites)")
+    return Finding("your copies", f"{len(shipped)} in the work folder")
 
 
 def check_progress() -> Finding:
     """The progress file can be read, and is whole."""
     path = work_dir() / "progress.sqlite3"
     if not path.exists():
-        return Finding("progress", True, "none yet")
+        return Finding("progress", "none yet")
     try:
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
-        try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as connection:
             verdict = connection.execute("pragma quick_check").fetchone()[0]
-        finally:
-            connection.close()
     except sqlite3.Error as error:
         verdict = str(error)
     if verdict != "ok":
-        return Finding(
-            "progress", False, f"{path}: {verdict}", f"mv {path} {path}.broken (checks begin a new one)"
-        )
-    return Finding("progress", True, "readable and whole")
+        return Finding("progress", f"{path}: {verdict}", f"mv {path} {path}.broken (checks begin a new one)")
+    return Finding("progress", "readable and whole")
 
 
 def check_loopback() -> Finding:
@@ -238,11 +227,11 @@ def check_loopback() -> Finding:
             probe.bind(("127.0.0.1", 0))
     except OSError as error:
         remedy = "allow listening on 127.0.0.1 (firewall, sandbox or container settings)"
-        return Finding("loopback", False, f"cannot listen on 127.0.0.1: {error.strerror}", remedy)
+        return Finding("loopback", f"cannot listen on 127.0.0.1: {error.strerror}", remedy)
     if urllib.request.getproxies() and not urllib.request.proxy_bypass("127.0.0.1"):
         remedy = "export NO_PROXY=127.0.0.1,localhost and restart JupyterLab from that shell"
-        return Finding("loopback", False, "a proxy would be asked for 127.0.0.1", remedy)
-    return Finding("loopback", True, "free, no proxy in between")
+        return Finding("loopback", "a proxy would be asked for 127.0.0.1", remedy)
+    return Finding("loopback", "free, no proxy in between")
 
 
 def check_language_model() -> Finding:
@@ -251,15 +240,15 @@ def check_language_model() -> Finding:
 
     from course_lib import lm
 
-    chosen = os.environ.get("COURSE_LM") or "sim"
     started = time.perf_counter()
     try:
         model = lm.connect(cache=False, num_retries=0)
         model("Say hello.")
     except (CourseError, dspy.DSPyError) as error:
+        found = without_secrets(f"COURSE_LM={os.environ.get('COURSE_LM') or 'sim'}: {error}")
         remedy = "unset COURSE_LM (the simulator needs no key), or mend it as the message says"
-        return Finding("language model", False, without_secrets(f"COURSE_LM={chosen}: {error}"), remedy)
-    return Finding("language model", True, f"{model.model} answered in {time.perf_counter() - started:.1f} s")
+        return Finding("language model", found, remedy)
+    return Finding("language model", f"{model.model} answered in {time.perf_counter() - started:.1f} s")
 
 
 def check_redis_server() -> Finding:
@@ -268,15 +257,16 @@ def check_redis_server() -> Finding:
 
     from course_lib.services import running_redis
 
+    is_own = not os.environ.get("REDIS_URL")
     try:
         with running_redis() as server:
             found = redis.Redis.from_url(server.url, socket_timeout=2).info("server")
     except (CourseError, redis.RedisError) as error:
-        remedy = "unset REDIS_URL, or mend it" if os.environ.get("REDIS_URL") else "make clean && make setup"
-        return Finding("Redis server", False, without_secrets(str(error)), remedy)
-    where = "REDIS_URL" if os.environ.get("REDIS_URL") else "the course's own"
+        remedy = "make clean && make setup" if is_own else "unset REDIS_URL, or mend it"
+        return Finding("Redis server", without_secrets(str(error)), remedy)
+    where = "the course's own" if is_own else "REDIS_URL"
     name = f"Valkey {found['valkey_version']}" if "valkey_version" in found else found["redis_version"]
-    return Finding("Redis server", True, f"{name}, {where}")
+    return Finding("Redis server", f"{name}, {where}")
 
 
 def check_embeddings() -> Finding:
@@ -284,12 +274,10 @@ def check_embeddings() -> Finding:
     from course_lib.caching.semantic import weights
 
     try:
-        files = weights.find()
+        size_mb = weights.find().weights.stat().st_size / 1e6
     except CourseError as error:
-        return Finding("embeddings", False, without_secrets(str(error)), "course setup, or: make setup")
-    return Finding(
-        "embeddings", True, f"MiniLM, {files.weights.stat().st_size / 1e6:.0f} MB, hash as published"
-    )
+        return Finding("embeddings", without_secrets(str(error)), "course setup, or: make setup")
+    return Finding("embeddings", f"MiniLM, {size_mb:.0f} MB, hash as published")
 
 
 CHECKS: tuple[Callable[[], Finding], ...] = (
