@@ -87,20 +87,17 @@ def _headings(notebook: Any) -> Iterator[Finding]:
     cells = [cell for cell in notebook.cells if cell.cell_type == "markdown"]
     headings = [(cell.id, level, words) for cell in cells for level, words in _levels(cell)]
     tops = [cell_id for cell_id, level, _ in headings if level == 1]
-    if len(tops) != 1:
-        what = f"{len(tops)} top headings" + (f" (in cells {', '.join(tops)})" if tops else "")
-        yield Finding("one top heading", what, "Give the notebook one line that starts with '# '")
-    elif tops[0] != notebook.cells[0].id:
-        yield Finding("one top heading", "the top heading is not in the first cell", "Move it there", tops[0])
-    before = 0
+    if tops != [notebook.cells[0].id]:
+        what = f"top headings are in these cells: {', '.join(tops) or 'none'}"
+        yield Finding("one top heading", what, "Give the first cell one line that starts with '# '")
+    before = headings[0][1] if headings else 0
     for cell_id, level, words in headings:
-        if level > before + 1 and before:
+        if level > before + 1:
             what = f"heading {words!r} goes from level {before} to {level}"
             yield Finding("no skipped level", what, f"Make it level {before + 1}", cell_id)
         if not words:
-            yield Finding(
-                "no empty heading", f"a level {level} heading without text", "Give it words", cell_id
-            )
+            what = f"a level {level} heading without text"
+            yield Finding("no empty heading", what, "Give it words", cell_id)
         before = level
 
 
@@ -159,13 +156,10 @@ def _lengths(code: list[Any]) -> Iterator[Finding]:
     lines = {cell.id: len(cell.source.rstrip().split("\n")) for cell in code}
     long = [f"{name} ({count})" for name, count in lines.items() if count > LINES]
     allowed = max(1, int(LONG_SHARE * len(code)))
-    if len(long) > allowed:
+    remedy = f"Split or shorten until {allowed} are left, none over {LONGEST_LINES}"
+    if len(long) > allowed or max(lines.values(), default=0) > LONGEST_LINES:
         what = f"{len(long)} of {len(code)} code cells have more than {LINES} lines: {', '.join(long)}"
-        yield Finding("short code cells", what, f"Split or shorten until {allowed} are left")
-    for name, count in lines.items():
-        if count > LONGEST_LINES:
-            remedy = f"Keep it to {LONGEST_LINES}, or move code to course_lib"
-            yield Finding("short code cells", f"a code cell of {count} lines", remedy, name)
+        yield Finding("short code cells", what, remedy)
 
 
 def _walls(cells: list[Any]) -> Iterator[Finding]:

@@ -25,7 +25,8 @@ def install_missing() -> list[str]:
     Raises:
         CourseError: pip failed; the message ends with its last line.
     """
-    missing = [name for name in DATA_ONLY if not _is_installed(name)]
+    installed = {distribution.name for distribution in metadata.distributions()}
+    missing = [name for name in DATA_ONLY if name not in installed]
     if missing:
         _install("\n".join(locked(name) for name in missing))
     return missing
@@ -45,14 +46,6 @@ def locked(name: str) -> str:
     if found is None:
         raise CourseError(f"{name} is not in requirements.lock; run: make lock")
     return found.group()
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def _install(requirements: str) -> None:

@@ -39,22 +39,6 @@ assert found == ["not attempted"] * {count}, found
 """
 
 
-def command(scratch: Path, notebooks: list[Path]) -> list[str]:
-    """Return the command line over notebooks below `scratch`; its process needs the variable SCRATCH."""
-    return [
-        *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "tests.notebooks.nbval", "-q"),
-        *(
-            "-c",
-            os.devnull,
-            "--rootdir",
-            str(scratch),
-        ),  # loadfile tells files apart by their place below rootdir
-        *("-n", str(min(AT_ONCE, len(notebooks))), "--dist", "loadfile"),
-        *("--nbval-lax", "--nbval-kernel-name", kernel.NAME, "--nbval-cell-timeout", str(CELL_DEADLINE_S)),
-        *map(str, notebooks),
-    ]
-
-
 def doubled(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Return a learner's notebook with its cells twice, between two that see to it that no check counts."""
     again = copy.deepcopy(notebook.cells)
@@ -69,30 +53,28 @@ def doubled(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 def run(notebooks: list[Path], scratch: Path) -> int:
     """Run nbval over copies of notebooks, those of learners doubled, and return its exit code."""
     kernel.install()
-    copies = [_copy(path, scratch) for path in notebooks]
+    copies = []
+    for path in notebooks:
+        notebook = nbformat.read(path, as_version=4)
+        copies.append(scratch / path.parent.name / path.name)
+        copies[-1].parent.mkdir(exist_ok=True)
+        nbformat.write(doubled(notebook) if path.parent == NOTEBOOKS else notebook, copies[-1])
+    # "loadfile" tells files apart by their place below rootdir
+    place = ["-c", os.devnull, "--rootdir", str(scratch), "-n", str(min(AT_ONCE, len(copies))), "--dist", "loadfile"]
+    options = ["--nbval-lax", "--nbval-kernel-name", kernel.NAME, "--nbval-cell-timeout", str(CELL_DEADLINE_S)]
+    pytest_here = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.notebooks.nbval"]
     environment = {**isolated(scratch), SCRATCH: str(scratch)}
-    return subprocess.run(command(scratch, copies), cwd=ROOT, env=environment, check=False).returncode
-
-
-def _copy(path: Path, scratch: Path) -> Path:
-    notebook = nbformat.read(path, as_version=4)
-    copied = scratch / path.parent.name / path.name
-    copied.parent.mkdir(exist_ok=True)
-    nbformat.write(doubled(notebook) if path.parent == NOTEBOOKS else notebook, copied)
-    return copied
+    command = [*pytest_here, *place, *options, *map(str, copies)]
+    return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Give the kernel of each notebook, started for its first cell, folders that no other notebook uses."""
-    os.environ.update(_places(item.path))
-
-
-def _places(notebook: Path) -> dict[str, str]:
-    folder = Path(os.environ[SCRATCH]) / f"{notebook.parent.name}-{notebook.stem}"
+    folder = Path(os.environ[SCRATCH]) / f"{item.path.parent.name}-{item.path.stem}"
     folder.mkdir(exist_ok=True)  # IPython warns where it cannot make its own folder
     own = isolated(folder)
-    return {name: own[name] for name in ("COURSE_WORK", "DSPY_CACHEDIR", "IPYTHONDIR")}
+    os.environ.update({name: own[name] for name in ("COURSE_WORK", "DSPY_CACHEDIR", "IPYTHONDIR")})
 
 
 def main() -> int:

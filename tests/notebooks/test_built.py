@@ -9,6 +9,7 @@ from course_lib.authoring import regions
 from course_lib.authoring.build import build, check, registered
 from course_lib.authoring.lesson import Lesson
 from course_lib.authoring.reading import read, read_all
+from course_lib.files import write_whole
 from course_lib.paths import LESSONS, ROOT
 from tests.authoring.conftest import SAMPLE
 from tests.notebooks import shipped
@@ -20,12 +21,10 @@ TRIVIAL_CHARS = 12
 def leaks(lesson: Lesson, learner: nbformat.NotebookNode) -> list[str]:
     """Return the lines of a lesson's solutions that stand in a learner's notebook, in whatever cell."""
     shown = {line.strip() for cell in learner.cells for line in cell.source.split("\n")}
-    solution = [line for cell in lesson.cells for line in regions.solution_lines(cell.source)]
-    wrong = [line.strip() for cell in lesson.cells if cell.has("wrong") for line in cell.source.split("\n")]
-    given = {
-        line.strip() for cell in lesson.cells if not cell.has("wrong") for line in cell.source.split("\n")
-    }
-    secret = [*solution, *(line for line in wrong if line not in given)]
+    secret = [line for cell in lesson.cells for line in regions.solution_lines(cell.source)]
+    lines = [(line.strip(), cell.has("wrong")) for cell in lesson.cells for line in cell.source.split("\n")]
+    given = {line for line, is_wrong in lines if not is_wrong}
+    secret += [line for line, is_wrong in lines if is_wrong and line not in given]
     return [line for line in secret if len(line) > TRIVIAL_CHARS and line in shown]
 
 
@@ -53,17 +52,11 @@ def test_a_learner_s_notebook_holds_no_line_of_a_solution_and_no_output(path):
 
 
 def test_a_line_of_a_solution_in_any_cell_is_found(tmp_path):
-    (tmp_path / "lessons").mkdir()
-    text = (
-        SAMPLE.read_text("utf-8")
-        + "\nurgency_of = [(RANKS[ticket['urgency']], ticket) for ticket in tickets]\n"
-    )
+    line = 'urgency_of = [(RANKS[ticket["urgency"]], ticket) for ticket in tickets]'
     lesson_file = tmp_path / "lessons" / "00_sample.py"
-    lesson_file.write_text(text.replace("'", '"'), "utf-8")
+    write_whole(lesson_file, f"{SAMPLE.read_text('utf-8')}\n{line}\n")
     build(tmp_path, known=["0.9"])
 
     learner = nbformat.read(tmp_path / "notebooks" / "00_sample.ipynb", as_version=4)
 
-    assert leaks(read(lesson_file), learner) == [
-        'urgency_of = [(RANKS[ticket["urgency"]], ticket) for ticket in tickets]'
-    ]
+    assert leaks(read(lesson_file), learner) == [line]
