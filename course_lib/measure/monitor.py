@@ -137,10 +137,9 @@ class PerformanceMonitor(BaseCallback):
         call.context.enter_context(dspy.context(**replaced))
 
     def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002
-        """Open the call of a module; a tool or an evaluation only links what is around it."""
-        self._open_call(
-            call_id, _MODULE if isinstance(instance, dspy.Module) else _OTHER, type(instance).__name__
-        )
+        """Open the call of a module; of a tool or an evaluation, only to link the calls around and within."""
+        kind = _MODULE if isinstance(instance, dspy.Module) else _OTHER
+        self._open_call(call_id, kind, type(instance).__name__)
 
     on_tool_start = on_evaluate_start = on_module_start
 

@@ -62,10 +62,7 @@ def test_a_chat_completion(echo: Served) -> None:
 
 
 def test_a_stream_with_usage(echo: Served) -> None:
-    with client(echo) as ai, ai.chat.completions.create(
-        model="sim-large", messages=MESSAGES, stream=True, stream_options={"include_usage": True}
-    ) as stream:  # fmt: skip
-        chunks = list(stream)
+    chunks = ask(echo, stream=True, stream_options={"include_usage": True})
 
     texts = [c.choices[0].delta.content for c in chunks if c.choices and c.choices[0].delta.content]
     assert texts == ["one", " two", " three"]
@@ -73,10 +70,7 @@ def test_a_stream_with_usage(echo: Served) -> None:
 
 
 def test_a_stream_without_usage_has_no_usage_chunk(echo: Served) -> None:
-    with client(echo) as ai, ai.chat.completions.create(
-        model="sim-large", messages=MESSAGES, stream=True
-    ) as stream:  # fmt: skip
-        assert all(chunk.choices for chunk in stream)
+    assert all(chunk.choices for chunk in ask(echo, stream=True))
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -187,22 +181,22 @@ def test_an_engine_that_breaks_is_a_500_that_names_the_error(
     assert ask(echo).choices
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", "/v1/chat/completions"), ("POST", "/v1/responses")])
-def test_what_nothing_answers_is_404_with_what_does(echo: Served, method: str, path: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "path", "status", "message"),
+    [
+        ("GET", "/v1/chat/completions", 404, "nothing answers GET /v1/chat/completions; known: /v1/chat"),
+        ("POST", "/v1/responses", 404, "nothing answers POST /v1/responses; known: /v1/chat"),
+        *(("GET", f"/course/ledger?since={n}", 400, "a request's number") for n in ("x", "1.5", "9" * 5000)),
+    ],
+)
+def test_a_wrong_path_or_number_is_refused_with_what_would_be_right(
+    echo: Served, method: str, path: str, status: int, message: str
+) -> None:
     with echo.http() as http:
         answer = http.request(method, path)
 
-    assert answer.status_code == 404
-    assert f"nothing answers {method} {path}; known: /v1/chat" in answer.json()["error"]["message"]
-
-
-@pytest.mark.parametrize("since", ["x", "1.5", "9" * 5000])
-def test_since_is_a_requests_number(echo: Served, since: str) -> None:
-    with echo.http() as http:
-        answer = http.get(f"/course/ledger?since={since}")
-
-    assert answer.status_code == 400
-    assert "it should be a request's number" in answer.json()["error"]["message"]
+    assert answer.status_code == status
+    assert message in answer.json()["error"]["message"]
 
 
 def test_a_body_too_large_is_413(echo: Served, monkeypatch: pytest.MonkeyPatch) -> None:
