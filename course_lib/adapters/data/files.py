@@ -1,6 +1,6 @@
-"""A folder handed to a model: list, read and search; one root, and no way out of it.
+"""A folder handed to a model: list, read, search and, if allowed, write; one root, and no way out of it.
 
-Main path: FileSystemAdapter(root).tools() -> limited tools.
+Main path: FileSystemAdapter(root).tools() -> limited tools; with write_file if `writable=True`.
 A path is walked name by name from a descriptor of the root (openat), following no link, so that there is no
 moment between the check and the use of a path in which a folder could be swapped for a link.
 Refused: absolute paths, `..`, backslashes, hidden names, invisible characters, links of both kinds, devices,
@@ -12,11 +12,12 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import secrets
 import stat
 import threading
 import unicodedata
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -29,15 +30,10 @@ ENTRIES_SCANNED = 5000
 """Entries of one folder that are looked at."""
 LINE_CHARS = 200
 """Characters shown of a line that a search has found."""
-FILE_BYTES = 200_000
-"""The largest file that is read."""
-MOST_ENTRIES = 100
-"""Files listed, or lines found, in one answer."""
-SEARCH_BYTES = 5_000_000
-"""How much one search reads at most, over all files."""
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _REASONS = {
     errno.ENOENT: "is not there; list_files shows what there is",
     errno.ENOTDIR: "goes through a link or a file; only real folders are entered",
@@ -50,21 +46,35 @@ _REASONS = {
 
 
 class FileSystemAdapter:
-    """One folder of text files, for a model to read.
+    """One folder of text files, for a model to read and, if `writable`, to write.
 
     Args:
         root: the folder; everything outside it is out of reach. It is opened once, here.
+        writable: whether there is a tool to write files.
+        file_bytes: the largest file that is read or written.
+        entries: files listed, or lines found, in one answer.
+        search_bytes: how much one search reads at most, over all files.
 
     Raises:
         ToolRefused: `root` is not a folder, or is the root of the whole file system.
     """
 
-    def __init__(self, root: Path | str) -> None:
+    def __init__(
+        self,
+        root: Path | str,
+        *,
+        writable: bool = False,
+        file_bytes: int = 200_000,
+        entries: int = 100,
+        search_bytes: int = 5_000_000,
+    ) -> None:
         folder = Path(root).resolve()
         if not folder.is_dir() or folder == Path(folder.anchor):
             raise ToolRefused(
                 f"{str(root)!r} cannot be the root: name an existing folder below the system's own"
             )
+        self._is_writable, self._file_bytes = writable, file_bytes
+        self._entries, self._search_bytes = entries, search_bytes
         self._root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._device = os.fstat(self._root).st_dev
         self._lock = threading.Lock()
@@ -82,8 +92,10 @@ class FileSystemAdapter:
             self._closer()
 
     def tools(self, *, deadline_s: float = 5.0, calls: int | None = 30) -> list[LimitedTool]:
-        """Return the folder as limited tools: list_files, read_file and search_files."""
-        methods = (self.list_files, self.read_file, self.search_files)
+        """Return the folder as limited tools: list_files, read_file, search_files and maybe write_file."""
+        methods: list[Callable[..., str]] = [self.list_files, self.read_file, self.search_files]
+        if self._is_writable:
+            methods.append(self.write_file)
         return [limited(method, deadline_s=deadline_s, calls=calls) for method in methods]
 
     # The tools
@@ -93,8 +105,8 @@ class FileSystemAdapter:
         with _refusals(folder), self._entered(split_path(folder, folder=True)) as at:
             entries = self._scan(at)
         lines = [f"{name}/" if is_folder else f"{name} ({size})" for name, is_folder, size in entries]
-        more = [f"and {len(lines) - MOST_ENTRIES} more"] if len(lines) > MOST_ENTRIES else []
-        return "\n".join(lines[:MOST_ENTRIES] + more) or "(empty)"
+        more = [f"and {len(lines) - self._entries} more"] if len(lines) > self._entries else []
+        return "\n".join(lines[: self._entries] + more) or "(empty)"
 
     def read_file(self, path: str, first_line: int = 1) -> str:
         """Read a text file, from the given line on."""
@@ -109,9 +121,21 @@ class FileSystemAdapter:
             raise ToolRefused(f"search for 1 to {LINE_CHARS} characters, not {len(text)}")
         parts = split_path(folder, folder=True)
         with _refusals(folder), self._entered(parts) as at:
-            found = self._search(at, "/".join(parts), text.casefold(), [SEARCH_BYTES])
-            lines = list(itertools.islice(found, MOST_ENTRIES))
+            found = self._search(at, "/".join(parts), text.casefold(), [self._search_bytes])
+            lines = list(itertools.islice(found, self._entries))
         return "\n".join(lines) or "(no line has it)"
+
+    def write_file(self, path: str, text: str) -> str:
+        """Write a text file as a whole; one of that name is replaced."""
+        if not self._is_writable:
+            raise ToolRefused("the folder is read-only")
+        *above, name = split_path(path)
+        data = text.encode("utf-8", "replace")
+        if len(data) > self._file_bytes:
+            raise ToolRefused(f"the text has {len(data)} bytes; at most {self._file_bytes} are written")
+        with _refusals(path), self._entered(above) as at:
+            self._replace(at, name, data, path)
+        return f"wrote {len(data)} bytes to {path}"
 
     # Below the root
 
@@ -164,9 +188,9 @@ class FileSystemAdapter:
         handle = os.open(name, _READ, dir_fd=at)
         with open(handle, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor, not a path
             self._admit(os.fstat(handle), path)
-            data = _read_up_to(file.fileno(), FILE_BYTES + 1)
-        if len(data) > FILE_BYTES:
-            raise ToolRefused(f"{path!r} has more than {FILE_BYTES} bytes, the most that is read")
+            data = _read_up_to(file.fileno(), self._file_bytes + 1)
+        if len(data) > self._file_bytes:
+            raise ToolRefused(f"{path!r} has more than {self._file_bytes} bytes, the most that is read")
         try:
             text = data.decode("utf-8")
         except UnicodeDecodeError:
@@ -174,6 +198,33 @@ class FileSystemAdapter:
         if "\0" in text:
             raise ToolRefused(f"{path!r} is not a text file")
         return text
+
+    def _replace(self, at: int, name: str, data: bytes, path: str) -> None:
+        """Write beside the file and rename: whoever reads sees the old text or the new, never half of it.
+
+        Not files.write_whole, which takes a path. A link that appears under the name after it was looked at
+        is itself replaced; nothing is followed.
+        """
+        mode = None
+        with suppress(FileNotFoundError):
+            about = os.stat(name, dir_fd=at, follow_symlinks=False)
+            self._admit(about, path)
+            mode = about.st_mode & 0o666
+        scratch = f".part-{secrets.token_hex(8)}"  # hidden, so that no tool sees it
+        handle = os.open(scratch, _CREATE, 0o666 if mode is None else 0o600, dir_fd=at)
+        try:
+            with open(handle, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
+                file.write(data)
+                file.flush()
+                if mode is not None:
+                    os.fchmod(handle, mode)
+                os.fsync(handle)
+            os.rename(scratch, name, src_dir_fd=at, dst_dir_fd=at)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(scratch, dir_fd=at)
+            raise
+        os.fsync(at)  # the new name too outlives a power cut
 
     def _search(self, at: int, above: str, words: str, left: list[int]) -> Iterator[str]:
         """Yield the lines with these words in a folder and below; `left` holds the bytes still to be read."""
@@ -187,7 +238,7 @@ class FileSystemAdapter:
             elif not is_folder:
                 left[0] -= size
                 if left[0] < 0:
-                    yield f"(stopped after {SEARCH_BYTES} bytes; search a smaller folder)"
+                    yield f"(stopped after {self._search_bytes} bytes; search a smaller folder)"
                     return
                 with suppress(OSError, ToolRefused):  # gone since, too large or not text
                     yield from _lines(self._read(at, name, path), path, words)

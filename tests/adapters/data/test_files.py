@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import gc
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
-from course_lib.adapters.data import files
 from course_lib.adapters.data.files import FileSystemAdapter
 from course_lib.adapters.tools.limits import ToolRefused
 
@@ -27,7 +27,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def adapter(folder):
-    with FileSystemAdapter(folder) as adapter:
+    with FileSystemAdapter(folder, writable=True) as adapter:
         yield adapter
 
 
@@ -51,16 +51,74 @@ def test_a_search_finds_lines_below_whatever_the_capitals(adapter):
     assert adapter.search_files("yak") == "(no line has it)"
 
 
-def test_answers_and_reading_stop_at_their_limits(adapter, monkeypatch):
-    monkeypatch.setattr(files, "MOST_ENTRIES", 1)
-    monkeypatch.setattr(files, "SEARCH_BYTES", 36)
+def test_answers_and_searches_stop_at_their_limits(folder):
+    with FileSystemAdapter(folder, entries=1, search_bytes=36) as adapter:
+        assert adapter.list_files() == "mail/\nand 1 more"
+        assert adapter.search_files("e") == "mail/a.txt:1: The stove is cold"
+        assert adapter.search_files("zzz") == "(stopped after 36 bytes; search a smaller folder)"
 
-    assert adapter.list_files() == "mail/\nand 1 more"
-    assert adapter.search_files("e") == "mail/a.txt:1: The stove is cold"
-    assert adapter.search_files("zzz") == "(stopped after 36 bytes; search a smaller folder)"
-    monkeypatch.setattr(files, "FILE_BYTES", 10)
-    with pytest.raises(ToolRefused, match="more than 10 bytes"):
-        adapter.read_file("readme.txt")
+
+def test_the_size_of_a_file_is_limited_both_ways(folder):
+    with FileSystemAdapter(folder, writable=True, file_bytes=10) as adapter:
+        with pytest.raises(ToolRefused, match="more than 10 bytes"):
+            adapter.read_file("readme.txt")
+        with pytest.raises(ToolRefused, match="12 bytes; at most 10"):
+            adapter.write_file("x.txt", "é" * 6)
+        adapter.write_file("x.txt", "é" * 5)
+
+        assert adapter.read_file("x.txt") == "é" * 5
+
+
+def test_a_folder_is_read_only_unless_said_otherwise(folder):
+    with FileSystemAdapter(folder) as adapter:
+        assert [tool.name for tool in adapter.tools()] == ["list_files", "read_file", "search_files"]
+        with pytest.raises(ToolRefused, match="read-only"):
+            adapter.write_file("x.txt", "x")
+
+
+def test_a_write_makes_or_replaces_a_file_and_keeps_its_mode(adapter, folder):
+    (folder / "readme.txt").chmod(0o640)
+    (write,) = [tool for tool in adapter.tools() if tool.name == "write_file"]
+    before = os.umask(0o077)
+    try:
+        assert write(path="readme.txt", text="Yaks") == "wrote 4 bytes to readme.txt"
+        adapter.write_file("mail/new.txt", "é")
+    finally:
+        os.umask(before)
+
+    for path, text, mode in (("readme.txt", "Yaks", 0o640), ("mail/new.txt", "é", 0o600)):
+        assert (folder / path).read_text("utf-8") == text
+        assert (folder / path).stat().st_mode & 0o777 == mode
+
+
+def test_a_reader_sees_the_old_text_or_the_new_and_no_other_file_stays(adapter, folder):
+    texts = {"a" * 50_000, "b" * 50_000}
+    adapter.write_file("big.txt", "a" * 50_000)
+    writer = threading.Thread(
+        target=lambda: [adapter.write_file("big.txt", text) for text in sorted(texts) * 15]
+    )
+    writer.start()
+
+    seen = set()
+    while writer.is_alive():
+        seen.add((folder / "big.txt").read_text("utf-8"))
+    writer.join()
+
+    assert seen <= texts
+    assert sorted(path.name for path in folder.iterdir()) == ["big.txt", "mail", "readme.txt"]
+
+
+@pytest.mark.parametrize("step", ["fsync", "rename"])
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(adapter, folder, monkeypatch, step):
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, step, full)
+    (write,) = [tool for tool in adapter.tools() if tool.name == "write_file"]
+
+    assert write(path="readme.txt", text="Yaks") == "failed: OSError: No space left on device"
+    assert (folder / "readme.txt").read_text("utf-8").startswith("Tents")
+    assert sorted(path.name for path in folder.iterdir()) == ["mail", "readme.txt"]
 
 
 def _open_on(folder: Path) -> int:
@@ -77,10 +135,12 @@ def _open_on(folder: Path) -> int:
 
 
 def test_a_closed_adapter_refuses_and_leaks_no_descriptor(folder):
-    with FileSystemAdapter(folder) as adapter:
+    with FileSystemAdapter(folder, writable=True) as adapter:
         tools = {tool.name: tool for tool in adapter.tools()}
         adapter.search_files("tent")
         tools["read_file"](path="mail/nothing.txt")
+        tools["write_file"](path="mail/a.txt", text="new")
+        tools["write_file"](path="mail", text="new")
         assert _open_on(folder) == 1
 
     assert tools["list_files"]() == "refused: the folder has been closed"

@@ -83,15 +83,17 @@ PATHS = {
     "dev fd": "/dev/fd/0",
 }  # fmt: skip
 READ_ONLY_BAD = {"binary": "binary.bin", "too large": "large.txt", "missing": "nowhere.txt"}
+WRITABLE = {"percent", "division slash by name"}
+"""Names that are odd but honest: no such file to read, and a file of that name may be written inside."""
 
 
-@pytest.mark.parametrize("tool", ["read_file", "list_files", "search_files"])
+@pytest.mark.parametrize("tool", ["read_file", "write_file", "list_files", "search_files"])
 def test_no_path_leads_out_whatever_the_tool(site, tool):
     root, outside = site / "root", site / "outside"
     before = everything(site)
     accepted = []
 
-    with FileSystemAdapter(root) as adapter:
+    with FileSystemAdapter(root, writable=True) as adapter:
         (call,) = [one for one in adapter.tools(calls=None) if one.name == tool]
         for name, path in PATHS.items():
             path = path.format(root=root, outside=outside)
@@ -100,13 +102,18 @@ def test_no_path_leads_out_whatever_the_tool(site, tool):
             if not answer.startswith("refused: "):
                 accepted.append((name, answer))
 
-    allowed = set() if tool == "read_file" else {"empty", "folder as a file"}
+    allowed = {"read_file": set(), "write_file": WRITABLE}.get(tool, {"empty", "folder as a file"})
     assert {name for name, _ in accepted} <= allowed, accepted
     assert [answer for _, answer in accepted if answer.startswith(("failed", "timeout"))] == []
-    assert everything(site) == before
+    after = everything(site)
+    made = {str(root / PATHS[name]) for name in WRITABLE} | {str(root)} if tool == "write_file" else set()
+    assert {place for place in after if after[place] != before.get(place)} == made
+    assert before.keys() <= after.keys()
 
 
 def answer_of(call, tool, path):
+    if tool == "write_file":
+        return call(path=path, text="overwritten")
     return call(text="canary", folder=path) if tool == "search_files" else call(**{first(call): path})
 
 
@@ -151,11 +158,13 @@ def test_a_device_inside_the_root_is_not_opened(site):
     except OSError:
         pytest.skip("this system makes no devices")
 
-    with FileSystemAdapter(site / "root") as adapter, pytest.raises(ToolRefused, match="not a regular file"):
-        adapter.read_file("null")
+    with FileSystemAdapter(site / "root", writable=True) as adapter:
+        for use in (adapter.read_file, lambda path: adapter.write_file(path, "x")):
+            with pytest.raises(ToolRefused, match="not a regular file"):
+                use("null")
 
 
-@pytest.mark.parametrize("tool", ["read", "search"])
+@pytest.mark.parametrize("tool", ["read", "write", "search"])
 @pytest.mark.parametrize("swapped", ["file", "folder"])
 def test_a_file_or_folder_swapped_for_a_link_again_and_again_gives_nothing_away(site, tool, swapped):
     root, outside = site / "root", site / "outside"
@@ -168,7 +177,7 @@ def test_a_file_or_folder_swapped_for_a_link_again_and_again_gives_nothing_away(
     seen = set()
 
     try:
-        with FileSystemAdapter(root) as adapter:
+        with FileSystemAdapter(root, writable=True) as adapter:
             started = time.monotonic()
             while (waited := time.monotonic() - started) < 0.25 or (len(seen) < 2 and waited < 5):
                 try:
@@ -188,6 +197,8 @@ def test_a_file_or_folder_swapped_for_a_link_again_and_again_gives_nothing_away(
 def act(adapter, tool):
     if tool == "read":
         return adapter.read_file("notes/secret.txt")
+    if tool == "write":
+        return adapter.write_file("notes/secret.txt", "honest")
     return adapter.search_files("e", "notes")
 
 
