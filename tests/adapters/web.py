@@ -18,6 +18,7 @@ class Asked:
     method: str
     target: str
     headers: dict[str, str]
+    body: bytes = b""
 
 
 @dataclass
@@ -47,6 +48,7 @@ def serving(answer: Callable[[Asked, int], Iterable[bytes]] = lambda *_: reply()
                 method, target, _ = self.rfile.readline().decode().split()
                 headers = dict(iter(lambda: self.rfile.readline().decode().strip().split(": ", 1), [""]))
                 asked = Asked(method, target, {name.lower(): value for name, value in headers.items()})
+                asked.body = self.rfile.read(int(asked.headers.get("content-length", 0)))
                 web.asked.append(asked)
                 for piece in answer(asked, len(web.asked)):
                     self.wfile.write(piece)
@@ -78,4 +80,4 @@ def adapter(web: Web, spec: Any = None, **options: Any) -> APIAdapter:
 
 
 def get(api: APIAdapter, target: str = "/x") -> Answer:
-    return asyncio.run(api.get(target))
+    return asyncio.run(api.request("GET", target))

@@ -5,10 +5,11 @@
 `StoredPrediction`, `Rows`: what the database answers
 `load_desk`: fills the shop's tables, so that there is something to ask
 `DatabaseError`, `DatabaseGone`: the database refused, or did not answer
-`APIAdapter`: the operations of an OpenAPI document as tools, over checked addresses. Against SSRF
+`APIAdapter`: the operations of an OpenAPI document as tools, over checked addresses; `left_out` names those
+    that are none, and why. Against SSRF
 `APIError`, `APITimeoutError`: the API cannot be used as asked, or did not answer in time
 `Patience`: how long to wait for an API, and how often to try
-`FileSystemAdapter`: one folder, and no way out of it. Against path traversal
+`FileSystemAdapter`: one folder, read and, if `writable`, written; no way out of it. Against path traversal
 """
 
 import lazy_loader

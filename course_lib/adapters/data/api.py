@@ -10,7 +10,7 @@ import asyncio
 import json
 import re
 import ssl
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -26,6 +26,7 @@ from course_lib.adapters.tools.redaction import hide
 from course_lib.errors import CourseError
 from course_lib.resilience.retries import retry
 
+_IDEMPOTENT = frozenset({"GET", "PUT", "DELETE"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RETRIED = frozenset({429, 502, 503, 504})
 _FAILED = 400
@@ -60,7 +61,7 @@ class Patience:
     attempt_s: float = 3.0
     """For each step of a try (connect, send, next piece of the answer)."""
     retries: int = 2
-    """Further tries after 429, 502, 503, 504 or a broken connection."""
+    """Further tries of an idempotent request after 429, 502, 503, 504 or a broken connection."""
     first_wait_s: float = 0.2
     """Bound of the random wait before the first retry; it doubles with each."""
     longest_wait_s: float = 2.0
@@ -86,11 +87,13 @@ class _BusyError(APIError):
 
 
 class APIAdapter:
-    """One HTTP API, read (with GET) by name through checked addresses only.
+    """One HTTP API, asked by name through checked addresses only.
 
     Args:
         base_url: where the API lives; requests go to paths below it.
         spec: its OpenAPI 3 document (mapping, or path of a JSON file); without: one tool, `get_path`.
+        hosts: further web addresses whose origin (scheme, host, port) may be asked, also after a redirect.
+        methods: what may be sent. All but GET change something, so each is to be allowed.
         allow_private: web addresses by IP ("http://127.0.0.1:8080") that may be used although not public.
         auth: headers with secrets. They go to base_url's origin only, and are cut out of every answer.
         patience: time-outs and retries.
@@ -99,7 +102,7 @@ class APIAdapter:
 
     Raises:
         ToolRefused: an address is not spelled plainly.
-        APIError: a secret would travel unencrypted, or a header is not one line.
+        APIError: a secret would travel unencrypted, a header is not one line, or a method is unknown.
         openapi.SpecError: the document cannot be used.
     """
 
@@ -108,21 +111,30 @@ class APIAdapter:
         base_url: str,
         spec: Mapping[str, Any] | Path | None = None,
         *,
+        hosts: Collection[str] = (),
+        methods: Collection[str] = ("GET",),
         allow_private: Collection[str] = (),
         auth: Mapping[str, str] | None = None,
         patience: Patience | None = None,
         resolver: Resolver = resolve,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        home = origin_of(base_url)
+        self._home = origin_of(base_url)
         self._base = base_url.rstrip("/")
         self._root = httpx.URL(self._base).path.rstrip("/")
-        self._reach = Reach([base_url], allow_private=allow_private, resolver=resolver)
-        self._auth = _checked_auth(auth or {}, home, private=allow_private)
-        self._operations = None if spec is None else openapi.operations(openapi.load(spec))
+        self._reach = Reach([base_url, *hosts], allow_private=allow_private, resolver=resolver)
+        self._auth = _checked_auth(auth or {}, self._home, private=allow_private)
+        self._methods = _checked_methods(methods)
+        self._offer = None if spec is None else openapi.operations(openapi.load(spec), self._methods)
         self._patience = patience or Patience()
-        self._tls = tls or (httpx.create_ssl_context(trust_env=False) if home.scheme == "https" else None)
+        is_encrypted = any(origin.scheme == "https" for origin in self._reach.origins)
+        self._tls = tls or (httpx.create_ssl_context(trust_env=False) if is_encrypted else None)
         self._is_closed = False
+
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """The document's operations that are no tools, by name, each with the reason."""
+        return self._offer.left_out if self._offer else {}
 
     def tools(
         self, *, only: Collection[str] | None = None, calls: int | None = None, output_chars: int = 4000
@@ -135,14 +147,14 @@ class APIAdapter:
             output_chars: the longest answer shown to the model.
 
         Raises:
-            APIError: a name in `only` is no operation.
+            APIError: a name in `only` is no operation, or one that is left out.
         """
-        if self._operations is None:
-            functions: dict[str, Any] = {"get_path": self.get_path}
-        else:
-            functions = {one.name: openapi.as_tool(one, self.get_path) for one in self._operations}
+        functions: dict[str, Any] = {"get_path": self.get_path}
+        if self._offer:
+            functions = {one.name: openapi.as_tool(one, self._text) for one in self._offer.operations}
         if unknown := sorted(set(only or ()) - set(functions)):
-            raise APIError(f"no operation {unknown[0]!r} to make a tool of; there are {', '.join(functions)}")
+            reason = self.left_out.get(unknown[0], f"there are {', '.join(functions)}")
+            raise APIError(f"no operation {unknown[0]!r} to make a tool of: {reason}")
         limits: dict[str, Any] = {"output_chars": output_chars, "calls": calls, "redact": self._secrets}
         limits["deadline_s"] = self._patience.deadline_s + 1  # the adapter's own deadline comes first
         taken = [name for name in functions if only is None or name in only]
@@ -150,43 +162,46 @@ class APIAdapter:
 
     async def get_path(self, path: str) -> str:
         """Get a path of the API, as text."""
-        answer = await self.get(path)
+        return await self._text(openapi.Request("GET", path))
+
+    async def _text(self, asked: openapi.Request) -> str:
+        """Return the answer as the model may see it; one with an error status is raised."""
+        answer = await self.request(asked.method, asked.target, body=asked.body)
         text = neutralise(flat_json(answer.text) or answer.text)
         if answer.status >= _FAILED:
             raise APIError(f"status {answer.status}: {_detail(text)}")
         return text
 
-    async def get(self, target: str) -> Answer:
-        """Send one request, with retries, and return the answer whatever its status.
+    async def request(self, method: str, target: str, *, body: Any = None) -> Answer:
+        """Send one request, with retries if it is idempotent, and return the answer whatever its status.
 
         Args:
-            target: a path below base_url ("/v1/health"), or the whole web address of one.
+            method: GET or another one that is allowed.
+            target: a path below base_url ("/v1/health"), or a whole web address that is allowed.
+            body: sent as JSON, if not None.
 
         Raises:
-            ToolRefused: the target is not allowed, or the answer is too large or leads elsewhere.
+            ToolRefused: the method or target is not allowed, or the answer is too large or leads elsewhere.
             APITimeoutError: no whole answer within the deadline.
             APIError: no connection, a damaged answer, or the adapter is closed.
         """
         if self._is_closed:
             raise APIError("the adapter is closed; make a new one")
+        if method not in self._methods:
+            allowed = ", ".join(sorted(self._methods))
+            raise ToolRefused(f"the method {method!r} is not allowed, only {allowed}")
         url = self._checked(self._base + target if target.startswith("/") else target)
-        patience = self._patience
-        send = retry(
-            is_retryable=self._is_retryable,
-            attempts=patience.retries + 1,
-            deadline_s=patience.deadline_s,
-            first_wait_s=patience.first_wait_s,
-            longest_wait_s=patience.longest_wait_s,
-        )(self._send)
+        deadline_s = self._patience.deadline_s
+        send = self._retried() if method in _IDEMPOTENT else self._send
         try:
-            async with asyncio.timeout(patience.deadline_s):
-                return await send(url)
+            async with asyncio.timeout(deadline_s):
+                return await send(method, url, body)
         except _BusyError as busy:
             return busy.answer
         except TimeoutError as error:
             if isinstance(error, APIError):
                 raise
-            raise APITimeoutError(f"no answer within {patience.deadline_s:g} s") from None
+            raise APITimeoutError(f"no answer within {deadline_s:g} s; {_advice(method)}") from None
 
     def close(self) -> None:
         """Refuse all further requests; no connection outlives its request, so no more is to be done."""
@@ -207,13 +222,13 @@ class APIAdapter:
 
     def _checked(self, url: str) -> str:
         """Return an address that may be asked: its origin is allowed, its path plain and below base_url."""
-        self._reach.check(url)
+        origin = self._reach.check(url)
         path = url.partition("//")[2].partition("?")[0]
         path = path[path.find("/") :] if "/" in path else "/"
         if _PATH_TRICK.search(path) or _CONTROL.search(url):
             tricks = "dots, double or encoded slashes or control characters"
             raise ToolRefused(f"a path with {tricks} is not allowed")
-        if not f"{path}/".startswith(f"{self._root}/"):
+        if origin == self._home and not f"{path}/".startswith(f"{self._root}/"):
             raise ToolRefused(f"only paths below {self._base} may be asked")
         return url
 
@@ -222,30 +237,59 @@ class APIAdapter:
             return error.wait_s if error.wait_s <= self._patience.longest_wait_s else False
         return isinstance(error, APIError)
 
-    async def _send(self, url: str) -> Answer:
+    def _retried(self) -> Callable[[str, str, Any], Awaitable[Answer]]:
+        return retry(
+            is_retryable=self._is_retryable,
+            attempts=self._patience.retries + 1,
+            deadline_s=self._patience.deadline_s,
+            first_wait_s=self._patience.first_wait_s,
+            longest_wait_s=self._patience.longest_wait_s,
+        )(self._send)
+
+    async def _send(self, method: str, url: str, body: Any) -> Answer:
         try:
-            answer, wait_s = await self._follow(url)
+            answer, wait_s = await self._follow(method, url, body)
         except httpx.TimeoutException:
-            raise APITimeoutError("the API did not answer in time; try again later") from None
+            raise APITimeoutError(f"the API did not answer in time; {_advice(method)}") from None
         except (httpx.TransportError, AnswerError) as error:
             reason = str(error) if isinstance(error, AnswerError) else "the connection failed or broke"
-            raise APIError(f"{reason}; try again later") from None
+            raise APIError(f"{reason}; {_advice(method)}") from None
         if answer.status in _RETRIED:
             raise _BusyError(answer, wait_s)
         return answer
 
-    async def _follow(self, url: str) -> tuple[Answer, float]:
-        timeouts = {"timeout": httpx.Timeout(self._patience.attempt_s).as_dict()}
+    async def _follow(self, method: str, url: str, body: Any) -> tuple[Answer, float]:
         for _ in range(_MOST_REDIRECTS + 1):
-            request = httpx.Request("GET", url, headers={**_HEADERS, **self._auth}, extensions=timeouts)
             # No httpx.AsyncClient: it would parse redirects, keep cookies, and read the environment.
             async with CheckedTransport(self._reach, tls=self._tls) as transport:
-                response = await transport.handle_async_request(request)
+                response = await transport.handle_async_request(self._message(method, url, body))
                 if response.status_code not in _REDIRECTS:
                     text = hide(await read_text(response, _MOST_BYTES), self._secrets)
                     return Answer(response.status_code, text), _retry_after_s(response)
+            if method != "GET":
+                raise ToolRefused(
+                    "the API answered with a redirect, followed for GET only; look what was done"
+                )
             url = self._checked(joined(url, response.headers.get("location", "")))
         raise ToolRefused(f"the API redirected more than {_MOST_REDIRECTS} times")
+
+    def _message(self, method: str, url: str, body: Any) -> httpx.Request:
+        secrets = self._auth if origin_of(url) == self._home else {}
+        timeouts = {"timeout": httpx.Timeout(self._patience.attempt_s).as_dict()}
+        return httpx.Request(method, url, headers={**_HEADERS, **secrets}, json=body, extensions=timeouts)
+
+
+def _advice(method: str) -> str:
+    """Return what to do after a request that may or may not have arrived."""
+    if method in _IDEMPOTENT:
+        return "try again later"
+    return "it may have been carried out all the same, so look before you send it again"
+
+
+def _checked_methods(methods: Collection[str]) -> frozenset[str]:
+    if unknown := sorted(set(methods) - openapi.METHODS):
+        raise APIError(f"the method {unknown[0]!r} is none of {', '.join(sorted(openapi.METHODS))}")
+    return frozenset(methods)
 
 
 def _checked_auth(auth: Mapping[str, str], home: Origin, *, private: Collection[str]) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """An OpenAPI 3 document read as operations: what each is called, what it takes, how its request looks.
 
-Main path: operations(document) -> list of Operation; operation.target(arguments) -> path and query.
-Only GET is read, with path and query parameters and references inside the document. The document's `servers`
-are not used: where requests go is said by whoever builds the adapter, not by a file.
+Main path: operations(document, methods) -> Offer; operation.request(arguments) -> method, target and body.
+Read are path and query parameters, JSON bodies, and references inside the document. An operation that needs
+more is left out, by name. The document's `servers` are not used: where requests go is said by whoever builds
+the adapter, not by a file.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import keyword
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,11 @@ import jsonschema  # type: ignore[import-untyped]
 from course_lib.adapters.tools.limits import ToolRefused
 from course_lib.errors import CourseError
 
+METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
+"""Methods that operations can be offered for."""
+_VERBS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+_BODY = "body"
+_JSON = "application/json"
 _FORBIDDEN_IN_PATH = re.compile(r"[/\\%?#;\x00-\x1f\x7f]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST_VALUE_CHARS = 500
@@ -33,13 +39,17 @@ class SpecError(CourseError):
     """An OpenAPI document that cannot be used, and where in it."""
 
 
+class _NotOfferedError(CourseError):
+    """An operation that cannot be offered as a tool, and why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """One argument of an operation."""
 
     name: str
     place: str
-    """path or query."""
+    """path, query or body."""
     schema: Mapping[str, Any]
     is_required: bool
     text: str
@@ -52,21 +62,33 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """What an operation asks for."""
+
+    method: str
+    target: str
+    """Path and query, encoded."""
+    body: Any = None
+    """Sent as JSON, if not None."""
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
-    """One thing that can be read from an API."""
+    """One thing an API can do."""
 
     name: str
+    method: str
     path: str
     text: str
     parameters: tuple[Parameter, ...]
 
-    def target(self, arguments: Mapping[str, Any]) -> str:
-        """Return path and query for these arguments, encoded; each is checked against its schema.
+    def request(self, arguments: Mapping[str, Any]) -> Request:
+        """Return the request for these arguments; each is checked against its schema.
 
         Raises:
             ToolRefused: a wrong argument, or one that would change the path.
         """
-        path, query = self.path, list[tuple[str, str]]()
+        path, query, body = self.path, list[tuple[str, str]](), None
         for parameter in self.parameters:
             if parameter.argument not in arguments:
                 continue
@@ -74,9 +96,20 @@ class Operation:
             _check(parameter, value)
             if parameter.place == "path":
                 path = path.replace("{" + parameter.name + "}", _segment(parameter, value))
-            else:
+            elif parameter.place == "query":
                 query += [(parameter.name, word) for word in _words(parameter, value)]
-        return f"{path}?{urlencode(query)}" if query else path
+            else:
+                body = value
+        return Request(self.method, f"{path}?{urlencode(query)}" if query else path, body)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What of a document becomes tools."""
+
+    operations: tuple[Operation, ...]
+    left_out: Mapping[str, str]
+    """The names of all other operations, each with the reason."""
 
 
 def _check(parameter: Parameter, value: Any) -> None:
@@ -117,57 +150,74 @@ def load(spec: Mapping[str, Any] | Path) -> Mapping[str, Any]:
     return document
 
 
-def operations(document: Mapping[str, Any]) -> list[Operation]:
-    """Return the operations of a document that read, in its order.
+def operations(document: Mapping[str, Any], methods: Collection[str] = ("GET",)) -> Offer:
+    """Return the operations of a document with these methods, in its order.
 
     Raises:
-        SpecError: a reference leads nowhere or outside, two operations share a name, a required
-            parameter stands where it is not supported (header, cookie), a path lacks its parameter.
+        SpecError: a reference leads nowhere or outside, two operations share a name, or a path lacks its
+            parameter.
     """
-    result = [
-        _operation(document, path, item["get"], item.get("parameters", []))
-        for path, item in document.get("paths", {}).items()
-        if "get" in item
-    ]
-    names = [operation.name for operation in result]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise SpecError(f"two operations are called {twice[0]!r}; give each its own operationId")
-    return result
+    offered: list[Operation] = []
+    left_out: dict[str, str] = {}
+    for path, item in document.get("paths", {}).items():
+        for verb in (verb for verb in _VERBS if verb in item):
+            name = _name(item[verb].get("operationId") or f"{verb} {path}")
+            if name in left_out or name in {operation.name for operation in offered}:
+                raise SpecError(f"two operations are called {name!r}; give each its own operationId")
+            try:
+                if verb.upper() not in methods:
+                    raise _NotOfferedError(f"its method {verb.upper()} is not allowed")
+                offered.append(_operation(document, name, path, verb, item))
+            except _NotOfferedError as reason:
+                left_out[name] = str(reason)
+    return Offer(tuple(offered), left_out)
 
 
 def _operation(
-    document: Mapping[str, Any], path: str, raw: Mapping[str, Any], shared: list[Any]
+    document: Mapping[str, Any], name: str, path: str, verb: str, item: Mapping[str, Any]
 ) -> Operation:
-    name = _name(raw.get("operationId") or f"get {path}")
+    raw = item[verb]
     by_key: dict[tuple[str, str], Parameter] = {}
-    for entry in [*shared, *raw.get("parameters", [])]:
-        parameter = _parameter(document, name, _resolved(document, entry))
+    for entry in [*item.get("parameters", []), *raw.get("parameters", [])]:
+        parameter = _parameter(document, _resolved(document, entry))
         if parameter:
             by_key[parameter.place, parameter.name] = parameter
-    parameters = tuple(by_key.values())
+    parameters = (*by_key.values(), *_body(document, raw.get("requestBody")))
     in_path = {parameter.name for parameter in parameters if parameter.place == "path"}
     if set(re.findall(r"\{([^{}]+)\}", path)) != in_path:
         raise SpecError(f"{name}: the path {path!r} and its path parameters {sorted(in_path)} differ")
     if len({parameter.argument for parameter in parameters}) < len(parameters):
-        raise SpecError(f"{name}: two parameters share a name")
+        raise _NotOfferedError("two of its parameters share a name")
     text = one_line(f"{raw.get('summary', '')}. {raw.get('description', '')}".strip(". ")) or name
-    return Operation(name, path, text, parameters)
+    return Operation(name, verb.upper(), path, text, parameters)
 
 
-def _parameter(document: Mapping[str, Any], name: str, raw: Mapping[str, Any]) -> Parameter | None:
+def _parameter(document: Mapping[str, Any], raw: Mapping[str, Any]) -> Parameter | None:
     place, is_required = raw.get("in"), bool(raw.get("required"))
     if place not in ("path", "query"):
         if is_required:
-            raise SpecError(f"{name}: a required parameter in the {place} is not supported")
+            raise _NotOfferedError(f"it requires a parameter in the {place}, which is not supported")
         return None
     schema = _resolved(document, raw.get("schema", {"type": "string"}))
     return Parameter(raw["name"], place, schema, is_required, one_line(raw.get("description", "")))
 
 
+def _body(document: Mapping[str, Any], node: Any) -> list[Parameter]:
+    body = _resolved(document, node) or {}
+    is_required = bool(body.get("required"))
+    content = body.get("content", {})
+    if _JSON in content:
+        text = one_line(body.get("description", "The JSON body."))
+        return [Parameter(_BODY, _BODY, content[_JSON].get("schema", {}), is_required, text)]
+    if is_required:
+        raise _NotOfferedError(f"it requires a body that is not {_JSON}")
+    return []
+
+
 def _resolved(document: Mapping[str, Any], node: Any, depth: int = 0) -> Any:
     """Return a copy of a node with the references inside the document put in their place."""
     if depth > _DEEPEST:
-        raise SpecError(f"references in the document go deeper than {_DEEPEST}, perhaps in a circle")
+        raise _NotOfferedError(f"its references go deeper than {_DEEPEST}, perhaps in a circle")
     if isinstance(node, list):
         return [_resolved(document, one, depth + 1) for one in node]
     if not isinstance(node, Mapping):
@@ -195,11 +245,11 @@ def _name(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")[:64]
 
 
-def as_tool(operation: Operation, send: Callable[[str], Awaitable[str]]) -> dspy.Tool:
-    """Return an operation as a tool with its parameters' schemas; `send` gets the path and the query."""
+def as_tool(operation: Operation, send: Callable[[Request], Awaitable[str]]) -> dspy.Tool:
+    """Return an operation as a tool with its parameters' schemas; `send` does what it asks for."""
 
     async def call(**arguments: Any) -> str:
-        return await send(operation.target(arguments))
+        return await send(operation.request(arguments))
 
     args = {one.argument: _shown_schema(one) for one in operation.parameters}
     tool = dspy.Tool(call, name=operation.name, desc=operation.text, args=args, arg_types={})

@@ -108,11 +108,40 @@ def test_a_retry_after_without_sense_is_as_none(wait):
         assert len(web.asked) == 3
 
 
+def half(*_):
+    return [b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\nhalf"]
+
+
 def test_a_broken_connection_is_tried_again_and_then_told():
-    with serving(lambda *_: [b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\nhalf"]) as web:
+    with serving(half) as web:
         with pytest.raises(APIError, match="the connection failed or broke; try again later"):
             get(adapter(web))
         assert len(web.asked) == 3
+
+
+LOOK, AGAIN = "carried out all the same, so look before", "try again later"
+
+
+@pytest.mark.parametrize(
+    ("method", "times", "advice"),
+    [("POST", 1, LOOK), ("PATCH", 1, LOOK), ("PUT", 3, AGAIN), ("DELETE", 3, AGAIN)],
+)
+def test_only_an_idempotent_request_is_sent_again(method, times, advice):
+    with serving(half) as broken, pytest.raises(APIError, match=advice):
+        asyncio.run(adapter(broken, methods=[method]).request(method, "/x", body={"a": 1}))
+    with serving(lambda *_: reply("{}", "503 Service Unavailable")) as busy:
+        assert asyncio.run(adapter(busy, methods=[method]).request(method, "/x")).status == 503
+
+    assert [one.body for one in broken.asked] == [b'{"a":1}'] * times
+    assert len(busy.asked) == times
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE", "get", "TRACE", "GET /y HTTP/1.1\r\n"])
+def test_a_method_that_is_not_allowed_is_not_sent(method):
+    with serving() as web:
+        with pytest.raises(ToolRefused, match="is not allowed, only GET"):
+            asyncio.run(adapter(web).request(method, "/x"))
+        assert web.connections == 0
 
 
 DONE = threading.Event()
@@ -157,8 +186,17 @@ def test_a_redirect_within_the_api_is_followed():
         assert [one.target for one in web.asked] == ["/a", "/b?c=1"]
 
 
-def test_a_secret_goes_home_only_and_never_comes_back():
-    with serving() as other:
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_a_redirect_of_a_request_that_changes_something_is_refused(method):
+    with serving(lambda *_: reply("", "307 Temporary Redirect", location="/b")) as web:
+        with pytest.raises(ToolRefused, match="followed for GET only"):
+            asyncio.run(adapter(web, methods=[method]).request(method, "/a", body={}))
+        assert len(web.asked) == 1
+
+
+@pytest.mark.parametrize("is_allowed", [False, True])
+def test_a_redirect_leads_to_allowed_hosts_only_and_a_secret_never_leaves_home(is_allowed):
+    with serving(lambda asked, _: reply(json.dumps(asked.headers))) as other:
 
         def moved(asked, _):
             if asked.target == "/away":
@@ -166,15 +204,19 @@ def test_a_secret_goes_home_only_and_never_comes_back():
             return reply(json.dumps(asked.headers))
 
         with serving(moved) as web:
-            opened = [web.url, other.url]
-            api = adapter(web, allow_private=opened, auth={"Authorization": "Bearer hush-42"})
+            opened = {"allow_private": [web.url, other.url], "hosts": [other.url] if is_allowed else []}
+            api = adapter(web, auth={"Authorization": "Bearer hush-42"}, **opened)
 
-            with pytest.raises(ToolRefused):
-                get(api, "/away")
+            if is_allowed:
+                assert get(api, "/away").status == get(api, f"{other.url}/y").status == 200
+            else:
+                with pytest.raises(ToolRefused, match="may be contacted"):
+                    get(api, "/away")
             echoed = get(api, "/echo")
 
         assert web.asked[0].headers["authorization"] == "Bearer hush-42"
-        assert other.connections == 0
+        assert [one.target for one in other.asked] == (["/x", "/y"] if is_allowed else [])
+        assert not any("hush-42" in value for one in other.asked for value in one.headers.values())
         assert "hush-42" not in echoed.text + repr(api)
 
 

@@ -126,9 +126,9 @@ def test_tls_is_checked_against_the_name_although_the_connection_is_made_by_addr
         server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=serving_tls)
         async with server:
             port = server.sockets[0].getsockname()[1]
-            right = await https("api.test", port).get("/")
+            right = await https("api.test", port).request("GET", "/")
             with pytest.raises(APIError, match="the connection failed"):
-                await https("other.test", port).get("/")
+                await https("other.test", port).request("GET", "/")
             return right
 
     assert asyncio.run(both()).text == '"safe"'
