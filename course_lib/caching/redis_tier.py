@@ -32,6 +32,7 @@ LARGEST_BYTES = 8 * 1024 * 1024
 TAG_TTL_S = 30 * 86_400
 """How long the keys of a tag are remembered after its last put."""
 _MOST_CONNECTIONS = 64
+_MOST_AT_HAND = 8
 _CHUNK = 500
 _FOR_EVER_S = 10 * 365 * 86_400
 _ALL_BUSY = "No connection available"
@@ -94,7 +95,8 @@ class RedisTier:
     def get(self, key: str) -> bytes | None:
         """Return the value; None when it is not there, has expired, or Redis does not give it in time."""
         name = self._name("e:", key)
-        value = self.attempt(lambda client: _first_bytes(client, name, self._max_bytes), None)
+        pool: Any = self.client.connection_pool
+        value = self.attempt(lambda _: pool.first_bytes(name, self._max_bytes), None)
         return value if isinstance(value, bytes) and 0 < len(value) <= self._max_bytes else None
 
     def put(self, key: str, value: bytes, *, ttl_s: float | None, tags: tuple[str, ...] = ()) -> bool:
@@ -158,7 +160,7 @@ class RedisTier:
 
     def _connect(self) -> redis.Redis:
         try:
-            pool = redis.BlockingConnectionPool.from_url(
+            pool = _Pool.from_url(
                 self._url,
                 max_connections=_MOST_CONNECTIONS,
                 timeout=self._deadline_s,
@@ -204,24 +206,36 @@ class RedisTier:
         return sum(self.attempt(lambda client: int(client.unlink(*chunk)), 0) for chunk in chunks)  # noqa: B023
 
 
-def _first_bytes(client: redis.Redis, name: bytes, count: int) -> Any:
-    """Return what client.getrange(name, 0, count) does, in half of its time.
+class _Pool(redis.BlockingConnectionPool):
+    """A pool that keeps some connections at hand between two reads, which takes half of the time of a hit."""
 
-    A range, so that a giant that somebody else stored here is not read to its end. A hit is nothing but this,
-    and the client's own way leads past hooks that nobody uses here.
-    """
-    pool = client.connection_pool
-    connection = pool.get_connection()
-    try:
-        connection.send_command("GETRANGE", name, 0, count)  # type: ignore[no-untyped-call]
-        return connection.read_response()
-    except redis.ResponseError:
-        raise
-    except BaseException:  # half an answer may be on its way, and must not become another caller's
-        connection.disconnect()  # type: ignore[no-untyped-call]
-        raise
-    finally:
-        pool.release(connection)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)  # type: ignore[no-untyped-call]
+        self._at_hand: list[Any] = []
+
+    def first_bytes(self, name: bytes, count: int) -> Any:
+        """Return what client.getrange(name, 0, count) does.
+
+        A range, so that a giant that somebody else stored here is not read to its end.
+        """
+        try:
+            connection, is_examined = self._at_hand.pop(), False
+        except IndexError:
+            connection, is_examined = self.get_connection(), True  # type: ignore[no-untyped-call]
+        try:
+            connection.send_command("GETRANGE", name, 0, count)
+            value = connection.read_response()
+        except BaseException as error:  # half an answer may be on its way, and must not become another's
+            connection.disconnect()
+            self.release(connection)  # type: ignore[no-untyped-call]
+            if isinstance(error, redis.ConnectionError) and not is_examined:  # closed since its last use
+                return self.first_bytes(name, count)
+            raise
+        if len(self._at_hand) < _MOST_AT_HAND:
+            self._at_hand.append(connection)
+        else:
+            self.release(connection)  # type: ignore[no-untyped-call]
+        return value
 
 
 def _reason(error: Exception) -> str:
