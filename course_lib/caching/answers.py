@@ -32,11 +32,7 @@ def is_record(value: Any) -> bool:
 
 
 def is_readable(value: Any) -> bool:
-    """Return whether DSPy could read this; what is no record of DSPy's is not examined.
-
-    >>> is_readable({"_dspy_format": "dspy-lm15-result-v1"}), is_readable([0.5])
-    (False, True)
-    """
+    """Return whether DSPy could read this; what is no record of DSPy's is not examined."""
     return not is_record(value) or value.keys() >= _NEEDED
 
 

@@ -18,10 +18,8 @@ from typing import Any
 import dspy
 from dspy.clients.cache import Cache
 
-from course_lib.caching import wire
 from course_lib.caching.answers import cost_of, refusal
 from course_lib.caching.disk import DiskTier
-from course_lib.caching.entries import Entry, decoded, encoded
 from course_lib.caching.front import CachedLM, fronted
 from course_lib.caching.invalidation import Invalidations, OpenQuestions, Stamp
 from course_lib.caching.keys import (
@@ -41,6 +39,7 @@ from course_lib.caching.single_flight import SingleFlight
 from course_lib.caching.stats import Stats, Tally
 from course_lib.caching.tiers import Clock, Tier
 from course_lib.caching.watcher import CacheWatcher
+from course_lib.caching.wire import COMPRESS_OVER_BYTES, Entry, NotPlain, decoded, encoded
 
 MIB = 1024 * 1024
 DAY_S = 86_400.0
@@ -79,7 +78,7 @@ class TieredCache(Cache):
         namespace: str = "course",
         signing_key: bytes | None = None,
         require_tenant: bool = False,
-        compress_over_bytes: int = wire.COMPRESS_OVER_BYTES,
+        compress_over_bytes: int = COMPRESS_OVER_BYTES,
         lag_s: float = 0.5,
         clock: Clock | None = None,
     ) -> None:
@@ -278,10 +277,6 @@ class TieredCache(Cache):
             last_errors=tuple(line for line in errors if line),
         )
 
-    def reset_stats(self) -> None:
-        """Count from zero again."""
-        self._tally.reset()
-
     def close(self) -> None:
         """Give back connections and files. The cache may still be asked, and misses."""
         for tier in (self.memory, *self._lower):
@@ -354,7 +349,7 @@ class TieredCache(Cache):
             return
         try:
             blob = encoded(entry, key, **self._encoding)
-        except wire.NotPlain:
+        except NotPlain:
             self._tally.add("not_kept", "only in memory, being too large")
             return
         for tier in self._lower:

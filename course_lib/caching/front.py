@@ -27,8 +27,8 @@ from dspy.clients.call_result import CACHE_FORMAT, CallResult
 from dspy.utils.callback import with_callbacks
 
 from course_lib.caching import keys, replay
-from course_lib.caching.entries import copied
 from course_lib.caching.single_flight import IN_THREAD, InTask, InThread, run_blocking
+from course_lib.caching.wire import copied
 from course_lib.errors import CourseError
 
 _CLASS_KEY = "_dspy_lm_class"

@@ -15,15 +15,15 @@ once what other processes hold, though it is never served again and leaves with 
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 import redis
+from cachetools import TTLCache
 
-from course_lib.caching.forks import renew_in_children
+from course_lib.caching.forks import renewed_lock
 from course_lib.caching.redis_tier import RedisTier
 
 Stamp = tuple[int, int]
@@ -70,12 +70,7 @@ class Invalidations:
         self._times: OrderedDict[str, Stamp] = OrderedDict()
         self._complete_since: Stamp = NOTHING_KNOWN
         self._unsent: dict[str, Stamp] = {}
-        self.renew()
-        renew_in_children(self)
-
-    def renew(self) -> None:
-        """Make the locks anew (see forks.py)."""
-        self._changing, self._looking = threading.Lock(), threading.Lock()
+        self._changing, self._looking = renewed_lock(), renewed_lock()
 
     @property
     def is_known(self) -> bool:
@@ -205,30 +200,20 @@ class OpenQuestions:
     def __init__(
         self, *, most: int = 10_000, longest_s: float = 600.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._most, self._longest_s, self._clock = most, longest_s, clock
-        self._open: OrderedDict[str, tuple[Stamp, float, int]] = OrderedDict()
-        self.renew()
-        renew_in_children(self)
-
-    def renew(self) -> None:
-        """Make the lock anew (see forks.py)."""
-        self._lock = threading.Lock()
+        self._open: TTLCache[str, list[Any]] = TTLCache(most, longest_s, timer=clock)
+        self._lock = renewed_lock()
 
     def note(self, key: str, stamp: Stamp) -> None:
         """Remember that this key is being asked for."""
-        now = self._clock()
         with self._lock:
-            earliest, since, count = self._open.get(key, (stamp, now, 0))
-            if now - since > self._longest_s:  # that call has failed, or answers too late to count
-                earliest, since, count = stamp, now, 0
-            self._open[key] = (earliest, since, count + 1)
-            while len(self._open) > self._most:
-                self._open.popitem(last=False)
+            self._open.setdefault(key, [stamp, 0])[1] += 1
 
     def answered(self, key: str) -> Stamp:
         """Return what the key's earliest question knew: nothing at all, if that is forgotten."""
         with self._lock:
-            stamp, since, count = self._open.pop(key, (NOTHING_KNOWN, 0.0, 1))
-            if count > 1:
-                self._open[key] = (stamp, since, count - 1)
+            question = self._open.get(key, [NOTHING_KNOWN, 1])
+            question[1] -= 1
+            if question[1] == 0:
+                self._open.pop(key, None)
+            stamp: Stamp = question[0]
             return stamp

@@ -6,7 +6,6 @@ Source: dspy.cache and dspy.settings.callbacks (DSPy 3.4.1), which are as before
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -96,16 +95,6 @@ class CacheManager:
     def front(self, lm: dspy.LM) -> CachedLM:
         """Return the LM with a front: identical calls share one request, hits are replayed as streams."""
         return self.cache.front(lm)
-
-    def warm(self, program: Callable[..., Any], inputs: Iterable[Mapping[str, Any]]) -> int:
-        """Ask a program each of these inputs once, so that the answers are there; returns how many were paid.
-
-        An error of the program ends it: nothing is learned from a cache that was warmed by half.
-        """
-        before = self.cache.stats().puts
-        for each in inputs:
-            program(**each)
-        return self.cache.stats().puts - before
 
     def invalidate(
         self, *, tenant: str | None = None, customer: str | None = None, version: str | None = None

@@ -5,13 +5,12 @@ Main path: TieredCache.stats() -> Stats, which prints as lines and shows as a ta
 
 from __future__ import annotations
 
-import threading
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 
-from course_lib.caching.forks import renew_in_children
+from course_lib.caching.forks import renewed_lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +86,9 @@ class Tally:
     """The counters behind Stats; threads may share it."""
 
     def __init__(self) -> None:
-        self.renew()
-        self.reset()
-        renew_in_children(self)
-
-    def renew(self) -> None:
-        """Make the lock anew (see forks.py)."""
-        self._lock = threading.Lock()
-
-    def reset(self) -> None:
-        """Count from zero."""
-        with self._lock:
-            self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-            self._tokens, self._cost_usd = 0, 0.0
+        self._lock = renewed_lock()
+        self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._tokens, self._cost_usd = 0, 0.0
 
     def add(self, kind: str, name: str = "") -> None:
         """Count one more of a kind (a field of Stats, or "own_errors"), under a name."""

@@ -12,23 +12,17 @@ it, and every retry reads it again.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 from dspy.utils.callback import BaseCallback
 
 from course_lib.caching import keys
 
 
-class _Forgets(Protocol):
-    def forget(self, key: str, *, because: str) -> bool:
-        """Drop an answer."""
-        ...
-
-
 class CacheWatcher(BaseCallback):
     """Knows which entry each model call was about, and drops it when the adapter cannot read it."""
 
-    def __init__(self, cache: _Forgets) -> None:
+    def __init__(self, cache: Any) -> None:
         self._cache = cache
         self._reading: dict[str, str] = {}
 

@@ -73,8 +73,8 @@ def test_a_whole_program_on_it(model, redis_url):
     questions = [{"question": f"What is {n} plus {n}?"} for n in range(5)]
     with CacheManager(redis_url=redis_url) as manager, dspy.context(lm=manager.front(model)):
         with scope(tenant="acme"):
-            assert manager.warm(predict, questions) == 5
-            assert manager.warm(predict, questions) == 0
+            for question in 2 * questions:
+                predict(**question)
         assert lm.ledger().requests == 5
         assert manager.report().hits == {"memory": 5}
         assert manager.invalidate(tenant="acme") == 5

@@ -73,5 +73,3 @@ def test_errors_of_our_own_are_told_with_how_often():
     assert tally.snapshot(size_bytes={}, last_errors=()).last_errors == (
         "the cache failed in ValueError: odd (3 times)",
     )
-    tally.reset()
-    assert tally.snapshot(size_bytes={}, last_errors=()).last_errors == ()
