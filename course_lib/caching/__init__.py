@@ -31,7 +31,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "batch.processor": ["BatchProcessor"],
-        "cache": ["TieredCache"],
+        "cache": ["CacheMisuseError", "TieredCache"],
         "cascade": [
             "Cascade",
             "ask_both",
@@ -52,7 +52,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "redis_tier": ["RedisTier"],
         "semantic.cache": ["SemanticCache"],
         "semantic.minilm": ["MiniLM"],
-        "settings": ["CacheMisuseError"],
         "single_flight": ["SingleFlight"],
         "wire": ["NotOurs", "decode", "encode"],
     },

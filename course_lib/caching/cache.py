@@ -8,9 +8,10 @@ the model's call, so nothing that goes wrong in here leaves it: it is counted, a
 
 from __future__ import annotations
 
+import math
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,15 +35,19 @@ from course_lib.caching.keys import (
 from course_lib.caching.lease import Leases
 from course_lib.caching.memory import MemoryTier
 from course_lib.caching.redis_tier import RedisTier
-from course_lib.caching.settings import CacheMisuseError, check_settings
 from course_lib.caching.single_flight import SingleFlight
 from course_lib.caching.stats import Stats, Tally
 from course_lib.caching.tiers import Clock, Tier
 from course_lib.caching.watcher import CacheWatcher
 from course_lib.caching.wire import COMPRESS_OVER_BYTES, Entry, NotPlain, decoded, encoded
+from course_lib.errors import CourseError
 
 MIB = 1024 * 1024
 DAY_S = 86_400.0
+
+
+class CacheMisuseError(CourseError):
+    """The cache was asked for something that it does not do, or that would drop nothing."""
 
 
 class TieredCache(Cache):
@@ -82,7 +87,7 @@ class TieredCache(Cache):
         lag_s: float = 0.5,
         clock: Clock | None = None,
     ) -> None:
-        check_settings(locals())
+        _check_settings(locals())
         super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
         self.namespace, self.require_tenant = namespace, require_tenant
         self.memory = MemoryTier(memory_bytes, clock=clock or time.monotonic)
@@ -154,17 +159,13 @@ class TieredCache(Cache):
         """Empty the memory tier; Redis and disk keep what they have."""
         self.memory.clear()
 
-    def save_memory_cache(self, filepath: str) -> None:
+    def save_memory_cache(self, filepath: str, allow_pickle: bool = False) -> None:  # noqa: ARG002
         """Refuse: DSPy's file is a pickle, which runs code when it is read."""
         raise CacheMisuseError(
-            f"{filepath} was not written, being a pickle; TieredCache(disk_path=...) keeps answers"
+            f"{filepath} would be a pickle; TieredCache(disk_path=...) keeps answers, warm() takes records"
         )
 
-    def load_memory_cache(self, filepath: str, allow_pickle: bool = False) -> None:  # noqa: ARG002
-        """Refuse: DSPy's file is a pickle, which runs code when it is read."""
-        raise CacheMisuseError(
-            f"{filepath} was not read, being a pickle; warm() takes keys and plain records"
-        )
+    load_memory_cache = save_memory_cache
 
     # -- by key ----------------------------------------------------------------------------------------
 
@@ -354,3 +355,28 @@ class TieredCache(Cache):
             return
         for tier in self._lower:
             tier.put(key, blob, ttl_s=entry.ttl_s, tags=entry.tags)
+
+
+def _check_settings(given: Mapping[str, Any]) -> None:
+    """Refuse what keeps nothing, keeps nothing apart, or lets anybody sign.
+
+    Raises:
+        CacheMisuseError: a size or a time is no positive number, the jitter no share, or the key is empty.
+    """
+    for name in ("memory_bytes", "disk_bytes", "ttl_s"):
+        value = given[name]
+        if not (value is None and name == "ttl_s") and not (_is_number(value) and value > 0):
+            raise CacheMisuseError(f"{name}={value!r} keeps nothing; give a number above 0")
+    share = given["ttl_jitter_share"]
+    if not (_is_number(share) and 0 <= share < 1):
+        raise CacheMisuseError(f"ttl_jitter_share={share!r} is no share; give a number from 0 to below 1")
+    key = given["signing_key"]
+    if key is not None and (not isinstance(key, bytes) or not key):  # the value is a secret
+        what = f"a {type(key).__name__}" if key else "nothing, with which anybody could sign"
+        raise CacheMisuseError(f"signing_key takes bytes, not {what}")
+    if not isinstance(given["namespace"], str) or not given["namespace"]:
+        raise CacheMisuseError(f"namespace={given['namespace']!r} keeps nothing apart; give a text")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

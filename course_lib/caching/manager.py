@@ -11,9 +11,8 @@ from typing import Any
 
 import dspy
 
-from course_lib.caching.cache import TieredCache
+from course_lib.caching.cache import CacheMisuseError, TieredCache
 from course_lib.caching.front import CachedLM
-from course_lib.caching.settings import CacheMisuseError
 from course_lib.caching.stats import Stats
 from course_lib.services import running_redis
 

@@ -37,7 +37,6 @@ _ZLIB, _SIGNED = 1, 2
 _SUM_BYTES = 16
 _HEAD_BYTES = len(_MAGIC) + 1 + _SUM_BYTES
 _ZLIB_LEVEL = 1  # answers shrink to about half at any level; 1 costs a third of the time of 6
-_STRICT = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 _ENTRY_BYTES = 320
 """What an Entry takes beside its body: its own fields, their numbers and tuples."""
 CLOCKS_DIFFER_S = 60.0
@@ -155,12 +154,11 @@ def encode(
         NotPlain: it holds something that JSON has no form for or would change, or is too large.
     """
     try:
-        body = orjson.dumps(record, option=_STRICT)
-        same = orjson.loads(body) == record  # NaN, enums and tuples would come back as something else
-    except (TypeError, ValueError, RecursionError) as error:
+        body = orjson.dumps(record) if is_plain(record) else b""
+    except (TypeError, RecursionError) as error:  # half a character, or nested without end
         raise NotPlain(f"the record cannot be written as JSON: {error!s:.200}") from None
-    if not same:
-        raise NotPlain("the record holds a value that JSON would change (a tuple, NaN, an enum)")
+    if not body:
+        raise NotPlain("the record holds a value that JSON lacks or would change (a tuple, NaN, an enum)")
     return pack(body, key=key, signing_key=signing_key, compress_over_bytes=compress_over_bytes)
 
 
