@@ -9,21 +9,12 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import Protocol
+from typing import Any
+
+_owners: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-class Renewable(Protocol):
-    """Something with locks, connections or waiting threads."""
-
-    def renew(self) -> None:
-        """Make them anew."""
-        ...
-
-
-_owners: weakref.WeakSet[Renewable] = weakref.WeakSet()
-
-
-def renew_in_children(owner: Renewable) -> None:
+def renew_in_children(owner: Any) -> None:
     """Have `owner.renew()` called in every child that is forked from now on."""
     _owners.add(owner)
 

@@ -85,10 +85,9 @@ class Invalidations:
     @property
     def last_error(self) -> str:
         """One line while other processes do not know of an invalidation; else empty."""
-        waiting = len(self._unsent)
-        return f"{waiting} invalidations wait until Redis answers; other processes know nothing of them" * (
-            waiting > 0
-        )
+        count = len(self._unsent)
+        line = f"{count} invalidations wait until Redis answers; other processes know nothing of them"
+        return line if count else ""
 
     def is_valid(self, tags: tuple[str, ...], stamp: Stamp) -> bool:
         """Return whether nothing that would drop an answer with these tags is known since its question."""
@@ -118,9 +117,7 @@ class Invalidations:
             return
         try:
             if now or not self.is_fresh:
-                self._looked_s = (
-                    self._clock()
-                )  # also when it fails: the tier's circuit breaker decides on the next
+                self._looked_s = self._clock()  # also when it fails: the circuit breaker decides on the next
                 self._exchange(self._shared)
         finally:
             self._looking.release()

@@ -6,7 +6,6 @@ Source: dspy.cache and dspy.settings.callbacks (DSPy 3.4.1), which are as before
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Any
 
 import dspy
@@ -45,15 +44,12 @@ class CacheManager:
             redis_url = running_redis().url
         self.cache = TieredCache(redis_url=redis_url if redis else None, **options)
         self._former: Any = None
-        self._former_callbacks: list[Any] = []
         self.is_attached = False
 
     def __enter__(self) -> CacheManager:
         return self.attach()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def attach(self) -> CacheManager:
@@ -65,8 +61,7 @@ class CacheManager:
         if self.is_attached:
             raise CacheMisuseError("this cache is attached already; detach() it first, or make another")
         self._former = vars(dspy).get("cache")  # DSPy makes its own only when it is first asked for
-        self._former_callbacks = list(dspy.settings.get("callbacks") or [])
-        dspy.configure(callbacks=[*self._former_callbacks, self.cache.watcher])
+        dspy.configure(callbacks=[*(dspy.settings.get("callbacks") or ()), self.cache.watcher])
         dspy.cache = self.cache
         self.is_attached = True
         return self
@@ -81,7 +76,7 @@ class CacheManager:
                 del dspy.cache
             else:
                 dspy.cache = self._former
-        now = list(dspy.settings.get("callbacks") or [])
+        now = dspy.settings.get("callbacks") or ()
         dspy.configure(callbacks=[each for each in now if each is not self.cache.watcher])
 
     def close(self) -> None:
