@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from course_lib.caching.forks import renew_in_children
 from course_lib.caching.tiers import UTF_8, Clock, Guard
@@ -47,12 +47,12 @@ _SCHEMA = (
     f"PRAGMA application_id = {_OURS}",
 )
 
+_READ = """
+SELECT value, used_at FROM entry
+WHERE key = ? AND (expires_at IS NULL OR expires_at > ?) AND typeof(value) = 'blob'
+"""
 _DROP_TAG = "DELETE FROM entry WHERE key IN (SELECT key FROM tag WHERE tag = ?)"
 _DROP_OLDEST = "DELETE FROM entry WHERE rowid IN (SELECT rowid FROM entry ORDER BY used_at LIMIT ?)"
-
-
-class _NotACacheError(Exception):
-    """The file is another program's database."""
 
 
 class DiskTier:
@@ -99,12 +99,7 @@ class DiskTier:
         """Return the value; None when it is not there, has expired, or the file cannot be read."""
         name, now = key.encode(*UTF_8), self._clock()
 
-        def read(db: sqlite3.Connection) -> tuple[bytes, float] | None:
-            row = db.execute("SELECT value, used_at, expires_at FROM entry WHERE key = ?", (name,)).fetchone()
-            is_current = row is not None and (row[2] is None or now < row[2]) and isinstance(row[0], bytes)
-            return row[:2] if is_current else None
-
-        row = self._attempt(read, None)
+        row: Any = self._attempt(lambda db: db.execute(_READ, (name, now)).fetchone(), None)
         if row is not None and now - row[1] > _USE_GRAIN_S:
             statement = "UPDATE entry SET used_at = ? WHERE key = ?"
             self._attempt(lambda db: db.execute(statement, (now, name)), None, writes=True)
@@ -213,7 +208,7 @@ class DiskTier:
                     for statement in () if _has_tables(db) else _SCHEMA:
                         db.execute(statement)
             if _pragma(db, "application_id") != _OURS:
-                raise _NotACacheError(f"{self.path} is another program's database; name another file")
+                raise OSError(f"{self.path} is another program's database; name another file")
             log_pages = min(1000, self._most_pages() // 2)
             for setting in (
                 "journal_mode = WAL",

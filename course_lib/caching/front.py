@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import dspy
@@ -73,15 +74,9 @@ class CachedLM(dspy.LM):
     @with_callbacks
     async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         """Return what the acall of dspy.LM returns; an answer in memory costs no change of threads."""
-        is_typed = (
-            isinstance(prompt, dspy.lm15.Request) or "request" in kwargs
-        )  # its media may be read from files
-        arguments: Any = (self, prompt, messages, kwargs)
-        call = (
-            await asyncio.to_thread(execution.prepare, *arguments)
-            if is_typed
-            else execution.prepare(*arguments)
-        )
+        prepare = partial(execution.prepare, self, prompt, messages, kwargs)
+        is_typed = isinstance(prompt, dspy.lm15.Request) or "request" in kwargs
+        call = await asyncio.to_thread(prepare) if is_typed else prepare()  # its media may be read from files
         result = await self._answer(call, kwargs, InTask())
         return execution.finalize(self, call, result)
 
@@ -99,7 +94,7 @@ class CachedLM(dspy.LM):
         setting = (selection, self.model, self.model_type, clients)
         known = self.__dict__.setdefault("_supported", {})  # shared with copies
         if setting not in known:
-            known[setting] = _supported(self, selection)
+            known[setting] = _Supported(self, selection)
         return known[setting]
 
     def dump_state(self) -> dict[str, Any]:
@@ -114,9 +109,7 @@ class CachedLM(dspy.LM):
         with keys.calling(self, kwargs) as under_way:
             try:
                 key = cache.cache_key(call.key(self, False), execution.IGNORED_CACHE_KEYS)
-            except (
-                Exception
-            ):  # border: whatever has no key is not shared; the cache counts it when DSPy asks it
+            except Exception:  # border: what has no key is not shared; the cache counts it when DSPy asks it
                 return await self._execute(call, waits)
             under_way.key = key
             record = cache.peek(key)
@@ -180,15 +173,17 @@ class CachedLM(dspy.LM):
         return key, cache.stamp, payer, self.num_retries, engine
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+_HINTS = ("supports_function_calling", "supports_reasoning", "supports_response_schema", "supported_params")
+
+
 class _Supported:
     """What a model supports; equal to, and shown as, the word for the engine that it stands for."""
 
-    selection: str
-    supports_function_calling: bool
-    supports_reasoning: bool
-    supports_response_schema: bool
-    supported_params: frozenset[str]
+    def __init__(self, lm: dspy.LM, selection: str) -> None:
+        self.selection = selection
+        plain = dspy.LM.__new__(dspy.LM)
+        plain.__dict__.update(lm.__dict__)
+        vars(self).update({name: getattr(plain, name) for name in _HINTS})
 
     def __eq__(self, other: object) -> bool:
         return bool(self.selection == getattr(other, "selection", other))
@@ -198,18 +193,6 @@ class _Supported:
 
     def __repr__(self) -> str:
         return repr(self.selection)
-
-
-def _supported(lm: dspy.LM, selection: str) -> _Supported:
-    plain = dspy.LM.__new__(dspy.LM)
-    plain.__dict__.update(lm.__dict__)
-    return _Supported(
-        selection,
-        plain.supports_function_calling,
-        plain.supports_reasoning,
-        plain.supports_response_schema,
-        frozenset(plain.supported_params),
-    )
 
 
 def _result_of(model: dspy.LM, call: Any, record: Any) -> CallResult:
