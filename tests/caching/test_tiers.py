@@ -13,8 +13,6 @@ from course_lib.caching.memory import MemoryTier
 from course_lib.caching.redis_tier import RedisTier
 from course_lib.caching.tiers import Tier
 
-HALF_A_CHARACTER = "\ud800"
-
 
 @pytest.fixture(params=["memory", "redis", "disk"])
 def tier(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Tier]:
@@ -40,16 +38,17 @@ def test_a_value_comes_back_as_it_was(tier: Tier):
 
 
 def test_a_value_runs_out(tier: Tier):
-    tier.put("short", b"v", ttl_s=0.05)
-    tier.put("long", b"v", ttl_s=60)
-    tier.put("endless", b"v", ttl_s=None)
-    tier.put("as good as endless", b"v", ttl_s=float("inf"))
+    for name, ttl_s in (
+        ("short", 0.05),
+        ("long", 60),
+        ("endless", None),
+        ("as good as endless", float("inf")),
+    ):
+        tier.put(name, b"v", ttl_s=ttl_s)
     time.sleep(0.06)
 
-    assert [tier.get(key) for key in ("short", "long", "endless", "as good as endless")] == [
-        None,
-        *[b"v"] * 3,
-    ]
+    assert tier.get("short") is None
+    assert [tier.get(name) for name in ("long", "endless", "as good as endless")] == [b"v"] * 3
 
 
 @pytest.mark.parametrize("ttl_s", [0, -5.0])
@@ -80,13 +79,9 @@ def test_a_tag_drops_what_was_put_with_it(tier: Tier):
     assert tier.drop_tag("b") == 510
     assert tier.get("other") == b"v"
 
-
-def test_putting_again_takes_the_new_tags(tier: Tier):
-    tier.put("a", b"v", ttl_s=60, tags=("old",))
-    tier.put("a", b"w", ttl_s=60, tags=("new",))
-
+    tier.put("other", b"w", ttl_s=60, tags=("new",))
     assert tier.drop_tag("new") == 1
-    assert tier.get("a") is None
+    assert tier.get("other") is None
 
 
 def test_clearing_drops_everything(tier: Tier):
@@ -107,9 +102,5 @@ def test_strange_names_are_names_like_others(tier: Tier):
         assert tier.drop_tag(name) == 1
         assert tier.get(name) is None
 
-
-def test_half_a_character_in_a_name_does_no_harm(tier: Tier):
-    tier.put(HALF_A_CHARACTER, b"v", ttl_s=60, tags=(HALF_A_CHARACTER,))
-    tier.put("a", b"v", ttl_s=60)
-
-    assert tier.get("a") == b"v"
+    tier.put("\ud800", b"v", ttl_s=60, tags=("\ud800",))  # half a character does no harm
+    assert tier.put("a", b"v", ttl_s=60)
