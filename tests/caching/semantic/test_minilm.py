@@ -41,12 +41,12 @@ def test_no_text_is_no_row_and_a_long_one_is_read_up_to_256_tokens():
 def test_threads_may_embed_at_the_same_time_and_blas_gets_its_threads_back():
     blas = ThreadpoolController().select(user_api="blas")
     before = [library["num_threads"] for library in blas.info()]
-    texts = [f"Parcel {number}?" for number in range(4)]
+    texts = [f"Parcel {number}?" for number in range(2)]
     model = MiniLM()
     want = shared()(texts)
 
-    with ThreadPoolExecutor(4) as pool:
-        got = list(pool.map(lambda start: model(texts[start:] + texts[:start]), range(4)))
+    with ThreadPoolExecutor(2) as pool:
+        got = list(pool.map(lambda start: model(texts[start:] + texts[:start]), range(2)))
 
     for start, vectors in enumerate(got):
         assert np.allclose(vectors, np.roll(want, -start, axis=0), atol=1e-5)
