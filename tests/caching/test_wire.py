@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from course_lib.caching.wire import NotOurs, NotPlain, decode, encode
@@ -18,10 +18,11 @@ RECORD = {"outputs": ["Ihr Zelt läßt Wasser durch"], "usage": {"prompt_tokens"
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=20,
+    max_leaves=10,
 )
 
 
+@settings(max_examples=50, deadline=None)
 @given(record=JSON, key=st.text(), limit=st.sampled_from([0, 20, 10**6]))
 def test_json_comes_back_as_it_was(record, key, limit):
     try:
