@@ -18,6 +18,16 @@ from course_lib import lm
 from course_lib.caching import CachedLM, SingleFlight, TieredCache
 
 
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now_s = time.time()
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
 def slow_model(late_ms: float = 150) -> dspy.LM:
     """The course's model, a moment late."""
     lm.connect()

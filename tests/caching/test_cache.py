@@ -7,7 +7,6 @@ import itertools
 import multiprocessing
 import re
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,16 +18,7 @@ import pytest
 from course_lib import lm
 from course_lib.caching import CacheMisuseError, TieredCache, scope, wire
 from course_lib.caching.keys import UnkeyableError
-
-
-class Clock:
-    """Seconds that pass when told to."""
-
-    def __init__(self) -> None:
-        self.now_s = time.time()
-
-    def __call__(self) -> float:
-        return self.now_s
+from tests.caching.front_parts import Clock
 
 
 def request(question: str = "Where is my parcel?", **options: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
 import signal
 import sqlite3
@@ -162,21 +161,6 @@ def test_a_writer_that_holds_the_file_costs_one_short_wait(path):
         assert [tier.put("b", b"v", ttl_s=60) for _ in range(20)] == [False] * 20
         assert tier.get("a") == b"v"
         assert "database is locked" in tier.last_error
-
-
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_child_opens_it_anew(path):
-    with closing(DiskTier(path)) as tier:
-        tier.put("a", b"v", ttl_s=60)
-        fork = multiprocessing.get_context("fork")
-        queue = fork.SimpleQueue()
-        child = fork.Process(target=lambda: queue.put((tier.get("a"), tier.put("b", b"w", ttl_s=60))))
-        child.start()
-        seen = queue.get()
-        child.join()
-
-        assert seen == (b"v", True)
-        assert tier.get("b") == b"w"
 
 
 def test_a_process_killed_while_it_writes_leaves_a_sound_file(path):

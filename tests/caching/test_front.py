@@ -202,11 +202,6 @@ def test_under_another_cache_it_is_an_ordinary_lm(model: CachedLM) -> None:
     assert lm.ledger().requests == 1
 
 
-def test_errors_in_a_request_are_dspys_own(model: CachedLM) -> None:
-    with pytest.raises(ValueError, match="n must be a positive integer"):
-        model("How many?", n=0)
-
-
 # All that an ordinary dspy.LM does.
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import sys
@@ -15,18 +14,7 @@ import orjson
 import pytest
 
 from course_lib.caching.memory import MemoryTier, deep_size_bytes
-
-
-class Clock:
-    now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+from tests.caching.front_parts import Clock
 
 
 def entry_bytes(value: object = b"v", key: str = "a") -> int:
@@ -75,9 +63,9 @@ def test_a_value_that_holds_itself_is_measured():
     assert deep_size_bytes(knot) == sys.getsizeof(knot)
 
 
-def test_it_does_what_a_plain_model_of_it_does(clock):
+def test_it_does_what_a_plain_model_of_it_does():
     """A model with a list for the order, over many random steps."""
-    rng, size = random.Random(7), entry_bytes(b"v" * 10, "00")
+    rng, size, clock = random.Random(7), entry_bytes(b"v" * 10, "00"), Clock()
     tier = MemoryTier(8 * size, clock=clock)
     model: OrderedDict[str, float] = OrderedDict()
     for _ in range(5000):
@@ -123,17 +111,3 @@ def test_threads_do_not_upset_the_count():
     assert 0 <= tier.size_bytes() <= tier.max_bytes
     tier.clear()
     assert tier.size_bytes() == 0
-
-
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_child_goes_on_with_what_was_there():
-    tier = MemoryTier()
-    tier.put("a", b"v")
-    fork = multiprocessing.get_context("fork")
-    queue = fork.SimpleQueue()
-    child = fork.Process(target=lambda: queue.put((tier.get("a"), tier.put("b", b"w"), tier.get("b"))))
-    child.start()
-    seen = queue.get()
-    child.join()
-
-    assert seen == (b"v", True, b"w")

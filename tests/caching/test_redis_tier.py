@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import socket
@@ -220,25 +219,6 @@ def test_who_may_only_read_reads(own_redis, server, tier):
         assert reader.put("b", b"v", ttl_s=60) is False
         assert "refuses writes" in reader.last_error
         assert reader.get("a") == b"v"
-
-
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_child_and_its_parent_do_not_read_each_other_s_answers(own_redis, tier):
-    for n in range(50):
-        tier.put(str(n), str(n).encode(), ttl_s=60)
-
-    def read(queue: multiprocessing.SimpleQueue[object]) -> None:
-        queue.put(all(tier.get(str(n)) == str(n).encode() for _ in range(10) for n in range(50)))
-
-    fork = multiprocessing.get_context("fork")
-    queue = fork.SimpleQueue()
-    children = [fork.Process(target=read, args=(queue,)) for _ in range(2)]
-    for child in children:
-        child.start()
-    assert all(tier.get(str(n)) == str(n).encode() for _ in range(10) for n in range(50))
-    assert [queue.get() for _ in children] == [True, True]
-    for child in children:
-        child.join()
 
 
 def test_an_interrupt_while_waiting_leaves_no_answer_behind_for_the_next_question(own_redis, tier):
