@@ -8,13 +8,24 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
 import dspy
 
 from course_lib import lm
-from course_lib.caching import CachedLM, TieredCache
+from course_lib.caching import CachedLM, SingleFlight, TieredCache
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now_s = time.time()
+
+    def __call__(self) -> float:
+        return self.now_s
 
 
 def slow_model(late_ms: float = 150) -> dspy.LM:
@@ -44,13 +55,21 @@ def until(holds: Callable[[], bool], what: str = "", *, deadline_s: float = 20.0
         time.sleep(0.005)
 
 
+def waiters_of(cache: TieredCache) -> int:
+    """Return how many callers wait for a leader."""
+    return sum(waiters(cache.single_flight, key) for key in list(cache.single_flight._calls))
+
+
+def waiters(flight: SingleFlight, key: str = "k") -> int:
+    """Return how many callers wait for the call of that key."""
+    in_flight = flight._calls.get(key)
+    outcome: Any = in_flight.outcome if in_flight else Future()
+    return len(outcome._condition._waiters) + len(outcome._done_callbacks)
+
+
 def waiting(cache: TieredCache, callers: int) -> None:
     """Wait until that many callers wait for a leader."""
-    until(lambda: sum(map(_waiters, list(cache.single_flight._calls.values()))) >= callers, "they wait")
-
-
-def _waiters(in_flight: Any) -> int:
-    return len(in_flight.outcome._condition._waiters) + len(in_flight.outcome._done_callbacks)
+    until(lambda: waiters_of(cache) >= callers, "they wait")
 
 
 def under_way(cache: TieredCache) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import multiprocessing
 import re
-import time
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +18,7 @@ import pytest
 from course_lib import lm
 from course_lib.caching import CacheMisuseError, TieredCache, scope, wire
 from course_lib.caching.keys import UnkeyableError
-
-
-class Clock:
-    """Seconds that pass when told to."""
-
-    def __init__(self) -> None:
-        self.now_s = time.time()
-
-    def __call__(self) -> float:
-        return self.now_s
+from tests.caching.front_parts import Clock
 
 
 def request(question: str = "Where is my parcel?", **options: Any) -> dict[str, Any]:
@@ -65,21 +58,15 @@ def make(tmp_path: Path):
 # -- tiers ---------------------------------------------------------------------------------------------
 
 
-def test_a_miss_is_kept_and_then_a_hit_in_memory(make):
-    cache = make()
+def test_a_miss_is_kept_and_then_a_hit_in_memory_or_from_redis_of_another_process(make, redis_url):
+    cache, other = make(redis_url=redis_url), make(redis_url=redis_url)
 
-    assert ask(cache) is None
-    assert ask(cache) == record()
+    assert [ask(cache), ask(cache)] == [None, record()]
+    assert [ask(other), ask(other)] == [record()] * 2
+    assert ask(make(redis_url=redis_url, namespace="another")) is None
 
     stats = cache.stats()
     assert (stats.hits, stats.misses, stats.puts) == ({"memory": 1}, 1, 1)
-
-
-def test_another_process_finds_the_answer_in_redis_and_then_in_its_memory(make, redis_url):
-    ask(make(redis_url=redis_url))
-    other = make(redis_url=redis_url)
-
-    assert [ask(other), ask(other)] == [record()] * 2
     assert other.stats().hits == {"redis": 1, "memory": 1}
 
 
@@ -96,11 +83,14 @@ def test_a_hit_on_disk_fills_redis_and_memory(make, redis_url):
     assert cache.stats().hits == {"disk": 1, "memory": 1, "redis": 1}
 
 
-def test_an_answer_runs_out_everywhere(make, redis_url):
+@pytest.mark.parametrize("passed_s", [61, -61, -3 * 86_400], ids=["over", "clock set back", "by days"])
+def test_an_answer_runs_out_everywhere_and_a_clock_that_is_set_back_prolongs_no_life(
+    make, redis_url, passed_s
+):
     clock = Clock()
     cache = make(redis_url=redis_url, disk=True, ttl_s=60, ttl_jitter_share=0, clock=clock)
     ask(cache)
-    clock.now_s += 61
+    clock.now_s += passed_s
 
     assert ask(cache) is None
 
@@ -146,12 +136,6 @@ def test_a_scope_may_give_its_answers_another_time(make, redis_url):
         assert cache.get(request("long")) == record()
 
 
-def test_namespaces_in_one_redis_do_not_meet(make, redis_url):
-    ask(make(redis_url=redis_url, namespace="a"))
-
-    assert ask(make(redis_url=redis_url, namespace="b")) is None
-
-
 def test_an_answer_signed_with_another_key_is_a_miss_and_is_counted(make, redis_url):
     ask(make(redis_url=redis_url, signing_key=b"ours"))
     forged = make(redis_url=redis_url, signing_key=b"theirs")
@@ -168,16 +152,6 @@ def test_long_answers_are_compressed_outside_memory(make, redis_url):
     assert len(cache.shared.get(cache.cache_key(request()))) < 2000
     cache.memory.clear()
     assert ask(cache) == long
-
-
-@pytest.mark.parametrize("back_s", [3 * 86_400, 61])
-def test_a_clock_that_is_set_back_prolongs_no_answers_life(make, redis_url, back_s):
-    clock = Clock()
-    cache = make(redis_url=redis_url, disk=True, ttl_s=60, clock=clock)
-    ask(cache)
-    clock.now_s -= back_s
-
-    assert ask(cache) is None
 
 
 @pytest.mark.parametrize(
@@ -230,17 +204,23 @@ def test_a_caller_who_changes_its_answer_changes_no_one_elses(make, redis_url):
     assert cache.get(request()) == record()
 
 
-def test_arrays_and_other_objects_stay_in_memory_and_are_copied(make, redis_url):
-    cache = make(redis_url=redis_url)
-    array = np.arange(4, dtype=np.float32)
-    cache.put(request(), array)
-    array[0] = 99
-    cache.get(request())[1] = 99
+def embed_texts(texts: list[str]) -> np.ndarray:
+    embed_texts.calls.append(texts)
+    return np.array([[float(len(text))] for text in texts])
 
-    found = cache.get(request())
-    assert found.tolist() == [0, 1, 2, 3]
-    assert found.dtype == np.float32
-    assert cache.shared.get(cache.cache_key(request())) is None
+
+def test_arrays_and_other_objects_stay_in_memory_and_are_copied(make, redis_url, monkeypatch):
+    cache = make(redis_url=redis_url)
+    monkeypatch.setitem(vars(dspy), "cache", cache)
+    embed, embed_texts.calls = dspy.Embedder(embed_texts), []
+
+    first = embed(["a", "bb"])
+    first[0] = 99
+    second, third = embed(["a", "bb"]), asyncio.run(embed.acall(["a", "bb"]))
+
+    assert second.tolist() == third.tolist() == [[1.0], [2.0]]
+    assert len(embed_texts.calls) == 1
+    assert cache.stats().hits == {"memory": 2}
     assert cache.stats().not_kept == {"only in memory, being no plain JSON (ndarray)": 1}
 
 
@@ -252,25 +232,6 @@ def test_any_value_comes_back_as_it_was(make, value, redis_url):
     found = cache.get(request())
     assert found == value
     assert type(found) is type(value)
-
-
-def test_an_embedder_gets_its_arrays_back(make, monkeypatch):
-    monkeypatch.setitem(vars(dspy), "cache", (cache := make()))
-    calls = []
-
-    embed = dspy.Embedder(embed_texts)
-    embed_texts.calls = calls
-    first, second = embed(["a", "bb"]), embed(["a", "bb"])
-    asynchronous = asyncio.run(embed.acall(["a", "bb"]))
-
-    assert first.tolist() == second.tolist() == asynchronous.tolist() == [[1.0], [2.0]]
-    assert len(calls) == 1
-    assert cache.stats().hits == {"memory": 2}
-
-
-def embed_texts(texts: list[str]) -> np.ndarray:
-    embed_texts.calls.append(texts)
-    return np.array([[float(len(text))] for text in texts])
 
 
 class Reply:
@@ -307,6 +268,7 @@ def test_objects_of_litellm_are_handed_out_as_dspy_does_with_usage_cleared(make)
         (record(outputs=[]), "empty"),
         (record(outputs=["fine", ""]), "empty"),
         (record(outputs=[{"text": None, "reasoning_content": "hm"}]), "empty"),
+        (record(outputs=[{"text": None, "tool_calls": [{"id": "1"}]}]), None),
         (Reply("half", "length"), "cut off at max_tokens"),
         (Reply(""), "empty"),
     ],
@@ -315,15 +277,8 @@ def test_negative_answers_are_not_kept(make, answer, reason, redis_url):
     cache = make(redis_url=redis_url)
     ask(cache, answer)
 
-    assert ask(cache, answer) is None
-    assert cache.stats().not_kept == {reason: 2}
-
-
-def test_tool_calls_without_a_text_are_an_answer(make):
-    cache = make()
-    ask(cache, record(outputs=[{"text": None, "tool_calls": [{"id": "1"}]}]))
-
-    assert ask(cache)["outputs"][0]["tool_calls"] == [{"id": "1"}]
+    assert (ask(cache, answer) is None) is (reason is not None)
+    assert cache.stats().not_kept == ({reason: 2} if reason else {})
 
 
 def test_without_memory_for_this_call_only_the_slower_tiers_keep_it(make, redis_url):
@@ -335,13 +290,8 @@ def test_without_memory_for_this_call_only_the_slower_tiers_keep_it(make, redis_
 
 
 def test_a_required_tenant_is_required_for_keys_too(make):
-    cache = make(require_tenant=True)
-
     with pytest.raises(UnkeyableError, match="no tenant"):
-        cache.cache_key(request())
-    with scope(tenant="acme"):
-        ask(cache)
-        assert ask(cache) == record()
+        make(require_tenant=True).cache_key(request())
 
 
 # -- nothing gets out ----------------------------------------------------------------------------------
@@ -402,18 +352,12 @@ def test_peek_gives_nothing_that_could_have_been_dropped_since_redis_was_looked_
         assert ask(cache) == record()
 
 
-def test_warm_keeps_records_under_keys(make, redis_url):
-    cache = make(redis_url=redis_url)
-
-    assert cache.warm([(cache.cache_key(request()), record()), ("x", record(""))]) == 1
-    assert ask(make(redis_url=redis_url)) == record()
-
-
-def test_forget_drops_an_answer_from_every_tier(make, redis_url):
+def test_answers_are_warmed_and_forgotten_by_key_in_every_tier(make, redis_url):
     cache = make(redis_url=redis_url, disk=True)
-    ask(cache)
     key = cache.cache_key(request())
+    assert cache.warm([(key, record()), ("x", record(""))]) == 1
     assert key in cache
+    assert make(redis_url=redis_url).get(request()) == record()
 
     cache.forget(key)
 
@@ -424,65 +368,55 @@ def test_forget_drops_an_answer_from_every_tier(make, redis_url):
 # -- under DSPy ----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def program(make, monkeypatch, redis_url):
-    """A program on the simulator, and the cache under it."""
+def test_sync_async_streams_and_batches_share_one_request_and_save_what_it_cost(make, monkeypatch, redis_url):
     monkeypatch.setitem(vars(dspy), "cache", (cache := make(redis_url=redis_url)))
-    with dspy.context(lm=lm.connect("sim-large"), adapter=dspy.ChatAdapter()):
-        yield dspy.Predict("question -> answer"), cache
-    lm.stop()
-
-
-def test_sync_async_streams_and_batches_share_one_request(program):
-    predict, cache = program
-    lm.reset()
-    question = {"question": "What is 6 times 7?"}
+    predict, question = dspy.Predict("question -> answer"), {"question": "What is 6 times 7?"}
     examples = [dspy.Example(**question).with_inputs("question")] * 3
-
-    answers = [predict(**question), asyncio.run(predict.acall(**question))]
-    answers += predict.batch(examples, num_threads=2, disable_progress_bar=True)
 
     async def stream() -> Any:
         asynchronous = dspy.streamify(predict, is_async_program=True)
         return [part async for part in asynchronous(**question)][-1]
 
-    answers.append(asyncio.run(stream()))
-    assert {answer.answer for answer in answers} == {answers[0].answer}
-    assert lm.ledger().requests == 1
-    assert cache.stats().hits == {"memory": 5}
-
-
-def test_what_was_saved_is_what_the_answer_cost_at_first(program):
-    predict, cache = program
     lm.reset()
-
-    for _ in range(3):
-        predict(question="What is 6 times 8?")
+    with dspy.context(lm=lm.connect("sim-large"), adapter=dspy.ChatAdapter()):
+        answers = [predict(**question), asyncio.run(predict.acall(**question)), asyncio.run(stream())]
+        answers += predict.batch(examples, num_threads=2, disable_progress_bar=True)
 
     bill, stats = lm.ledger(), cache.stats()
-    assert stats.saved_tokens == 2 * (bill.prompt_tokens + bill.completion_tokens)
-    assert stats.saved_cost_usd == pytest.approx(2 * bill.cost_usd)
+    assert {answer.answer for answer in answers} == {answers[0].answer}
+    assert (bill.requests, stats.hits) == (1, {"memory": 5})
+    assert stats.saved_tokens == 5 * (bill.prompt_tokens + bill.completion_tokens)
+    assert stats.saved_cost_usd == pytest.approx(5 * bill.cost_usd)
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_child_forked_in_the_middle_of_everything_goes_on(make, redis_url):
-    cache = make(redis_url=redis_url)
+def test_children_forked_in_the_middle_of_everything_go_on(make, redis_url):
+    cache, over = make(redis_url=redis_url), threading.Event()
     ask(cache, question="before")
     fork = multiprocessing.get_context("fork")
     queue = fork.SimpleQueue()
 
-    def child() -> None:
-        queue.put([ask(cache, question=question) is not None for question in ("before", "new", "new")])
+    def child(new: str) -> None:
+        queue.put([ask(cache, question=question) is not None for question in ("before", new, new)])
 
-    process = fork.Process(target=child)
-    log, parts = cache._invalidations, (cache._tally, cache._asked, cache.memory)
-    with log._changing, log._looking, parts[0]._lock, parts[1]._lock, parts[2]._lock:
-        process.start()
-    process.join(20)
+    def keep_busy() -> None:
+        for n in itertools.takewhile(lambda _: not over.is_set(), itertools.count()):
+            ask(cache, question=str(n))
+            cache.invalidate(tenant=str(n))
 
-    assert process.exitcode == 0
-    assert queue.get() == [True, False, True]  # the first from Redis: the child's memory begins empty
-    assert ask(cache, question="new") == record()
+    with ThreadPoolExecutor(2) as pool:
+        busy = [pool.submit(keep_busy) for _ in range(2)]
+        processes = [fork.Process(target=child, args=(f"new {n}",)) for n in range(5)]
+        for process in processes:
+            process.start()
+        over.set()
+    for process in processes:
+        process.join(20)
+
+    assert [each.exception() for each in busy] == [None, None]
+    assert [process.exitcode for process in processes] == [0] * 5
+    assert [queue.get() for _ in processes] == [[True, False, True]] * 5
+    assert ask(cache, question="new 0") == record()
 
 
 @pytest.mark.parametrize(

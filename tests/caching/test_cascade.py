@@ -61,18 +61,14 @@ def test_what_is_trusted_enough_is_not_asked_again(trust, models, by):
 
 def test_a_reply_nobody_can_read_goes_to_the_large_model_scores_nothing_and_is_paid_for():
     lm.profile("garbled", missing_field_rate=1.0)
-    cascade = Cascade(on("sim-small@garbled"), on("sim-large"), accepts=lambda *_: True, threshold=0.0)
+    small, large = on("sim-small@garbled"), on("sim-large")
+    cascade = Cascade(small, large, accepts=lambda *_: True, threshold=0.0)
 
     answer = asyncio.run(dspy.asyncify(cascade)(ticket=BILL))
+    one = desk.examples("train")[:1]
+    (seen,) = ask_both(small, large, one, accepts=lambda *_: 1.0, metric=desk.category_match)
 
     assert (answer.answered_by, answer.confidence) == ("large", 0.0)
-    (seen,) = ask_both(
-        cascade.small,
-        cascade.large,
-        desk.examples("train")[:1],
-        accepts=lambda *_: 1.0,
-        metric=desk.category_match,
-    )
     assert (seen.confidence, seen.small_score) == (0.0, 0.0)
     assert seen.small_usd > 0
 
@@ -116,29 +112,19 @@ def test_outcomes_cost_what_the_ledger_says_and_foretell_the_cascade():
 
 
 SEEN = [
-    Outcome(confidence=1.0, small_score=1, large_score=1, small_usd=0.001, large_usd=0.01),
-    Outcome(confidence=0.8, small_score=1, large_score=0, small_usd=0.001, large_usd=0.01),
-    Outcome(confidence=0.5, small_score=0, large_score=1, small_usd=0.001, large_usd=0.01),
-    Outcome(confidence=0.0, small_score=0, large_score=0, small_usd=0.001, large_usd=0.01),
+    Outcome(confidence, small, large, small_usd=0.001, large_usd=0.01)
+    for confidence, small, large in ((1.0, 1, 1), (0.8, 1, 0), (0.5, 0, 1), (0.0, 0, 0))
 ]
 
 
 def test_a_curve_runs_from_the_small_model_alone_to_the_large_one_plus_the_small():
-    small, large = each_alone(SEEN)
-    nothing, half, everything = (cascade_at(SEEN, threshold) for threshold in (0, 0.8, 1.1))
-
-    assert (small.quality_score, small.cost_usd_per_1000) == (0.5, pytest.approx(1))
-    assert (large.quality_score, large.cost_usd_per_1000) == (0.5, pytest.approx(10))
-    assert (nothing.quality_score, nothing.cost_usd_per_1000) == (0.5, pytest.approx(1))
-    assert (half.quality_score, half.cost_usd_per_1000, half.kept_share) == (0.75, pytest.approx(6), 0.5)
-    assert (everything.quality_score, everything.cost_usd_per_1000) == (0.5, pytest.approx(11))
-
-
-def test_the_gain_comes_with_the_error_of_the_pairs():
+    points = [*each_alone(SEEN), *(cascade_at(SEEN, threshold) for threshold in (0, 0.8, 1.1))]
     won = cascade_gain(SEEN, 0.8)
 
-    assert (won.quality_score, won.saved_share) == (0.25, pytest.approx(0.4))
-    assert won.error_score == pytest.approx(0.25)
+    assert [point.quality_score for point in points] == [0.5, 0.5, 0.5, 0.75, 0.5]
+    assert [point.cost_usd_per_1000 for point in points] == pytest.approx([1, 10, 1, 6, 11])
+    assert points[3].kept_share == 0.5
+    assert (won.quality_score, won.saved_share, won.error_score) == pytest.approx((0.25, 0.4, 0.25))
 
 
 def test_the_front_has_no_point_that_another_beats_and_is_drawn():

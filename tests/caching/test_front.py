@@ -5,21 +5,20 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
-import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import dspy
 import pytest
+from dspy import lm15
 from dspy.utils.callback import BaseCallback
 from dspy.utils.exceptions import AdapterParseError
 
 from course_lib import lm
-from course_lib.caching import CachedLM, TieredCache, scope
+from course_lib.caching import CachedLM, TieredCache, scope, single_flight
 from course_lib.caching.front import CannotFrontError, fronted
-from tests.caching.front_parts import caching, history_of, slow_model, under_way, waiting
+from tests.caching.front_parts import caching, history_of, slow_model, under_way, until, waiters_of
 
 pytestmark = pytest.mark.anyio
 ASK = "question -> answer"
@@ -52,41 +51,35 @@ def test_threads_that_ask_the_same_make_one_call(model: CachedLM, cache: TieredC
     assert len(cache.single_flight) == 0
 
 
-async def test_tasks_that_ask_the_same_make_one_call_and_leave_the_pool_free(cache: TieredCache) -> None:
+async def test_tasks_that_ask_the_same_make_one_call(model: CachedLM) -> None:
     program = dspy.Predict(ASK)
-    with dspy.context(lm=cache.front(slow_model(800))):
-        tasks = [asyncio.create_task(program.acall(question="Where is it?")) for _ in range(100)]
-        await asyncio.to_thread(waiting, cache, 99)
-        await asyncio.gather(*(asyncio.to_thread(time.sleep, 0) for _ in range(20)))
-        are_done_first = not any(task.done() for task in tasks)
-        answers = await asyncio.gather(*tasks)
+    with dspy.context(lm=model):
+        answers = await asyncio.gather(*(program.acall(question="Where is it?") for _ in range(100)))
 
     assert (lm.ledger().requests, len({answer.answer for answer in answers})) == (1, 1)
-    assert are_done_first
-
-
-def test_threads_and_tasks_meet_in_the_same_call(model: CachedLM) -> None:
-    async def crowd() -> list[Any]:
-        return await asyncio.gather(*(model.acall("Both?") for _ in range(20)))
-
-    with ThreadPoolExecutor(22) as pool:
-        loops = [pool.submit(asyncio.run, crowd()) for _ in range(2)]
-        threads = [pool.submit(model, "Both?") for _ in range(20)]
-        answers = [answer for loop in loops for answer in loop.result()] + [one.result() for one in threads]
-
-    assert (lm.ledger().requests, len({str(answer) for answer in answers})) == (1, 1)
 
 
 @pytest.mark.parametrize(
     ("options", "calls"),
-    [({"cache": False}, 4), ({"rollout_id": 1, "temperature": 1.0}, 1), ({"temperature": 1.0}, 4)],
-    ids=["cache=False is never shared", "one rollout is one question", "each rollout is one of its own"],
+    [
+        ({"cache": False}, 4),
+        ({"rollout_id": 1, "temperature": 1.0}, 1),
+        ({"temperature": 1.0}, 4),
+        ({"rollout_id": 1, "n": 2, "temperature": 1.0}, 2),
+    ],
+    ids=[
+        "cache=False never",
+        "one rollout",
+        "each rollout for itself",
+        "n=2: DSPy asks twice",
+    ],
 )
 def test_what_is_shared(model: CachedLM, options: dict[str, Any], calls: int) -> None:
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda n: model("Which?", **{"rollout_id": n} | options), range(4)))
+        answers = list(pool.map(lambda n: model("Which?", **{"rollout_id": n} | options), range(4)))
 
     assert lm.ledger().requests == calls
+    assert {len(answer) for answer in answers} == {options.get("n", 1)}
 
 
 def test_tenants_never_wait_for_each_other(model: CachedLM) -> None:
@@ -103,63 +96,37 @@ def test_tenants_never_wait_for_each_other(model: CachedLM) -> None:
 # When the leader goes wrong.
 
 
-def test_an_error_is_everybodys_and_is_not_kept(cache: TieredCache) -> None:
+@pytest.fixture
+def down(cache: TieredCache) -> CachedLM:
+    """A model that fails, a moment late."""
     slow_model()
     lm.profile("down", ttft_p50_ms=150, ttft_p99_ms=151, unavailable_rate=1.0)
-    model = cache.front(lm.connect("sim-large@down", num_retries=0))
+    return cache.front(lm.connect("sim-large@down", num_retries=0))
 
+
+def test_an_error_is_everybodys_and_is_not_kept(down: CachedLM) -> None:
     with ThreadPoolExecutor(10) as pool:
-        errors = [future.exception() for future in [pool.submit(model, "Anybody there?") for _ in range(10)]]
+        errors = [future.exception() for future in [pool.submit(down, "Anybody there?") for _ in range(10)]]
 
     assert all(isinstance(error, dspy.LMServerError) for error in errors)
     assert len({id(error) for error in errors}) == 10
     assert lm.ledger().requests == 1
     with pytest.raises(dspy.LMServerError):
-        model("Anybody there?")
+        down("Anybody there?")
     assert lm.ledger().requests == 2
 
 
-@pytest.mark.parametrize(
-    "difference", [{"api_key": "another"}, {"num_retries": 1}], ids=lambda one: next(iter(one))
-)
+@pytest.mark.parametrize("difference", [{"api_key": "another"}, {"num_retries": 1}], ids=str)
 def test_who_differs_in_what_may_fail_does_not_share_the_error(
-    cache: TieredCache, difference: dict[str, Any]
+    down: CachedLM, cache: TieredCache, difference: dict[str, Any]
 ) -> None:
-    slow_model()
-    lm.profile("down", ttft_p50_ms=150, ttft_p99_ms=151, unavailable_rate=1.0)
-    model = cache.front(lm.connect("sim-large@down", num_retries=0))
-
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(model, "Anybody there?")
+        first = pool.submit(down, "Anybody there?")
         under_way(cache)
-        second = pool.submit(model.copy(**difference), "Anybody there?")
+        second = pool.submit(down.copy(**difference), "Anybody there?")
         errors = [first.exception(), second.exception()]
 
     assert errors[1].__cause__ is not errors[0]
-
-
-async def test_after_a_cancelled_leader_one_waiter_leads(model: CachedLM, cache: TieredCache) -> None:
-    leader, *rest = [asyncio.create_task(model.acall("Cancelled?")) for _ in range(10)]
-    await asyncio.to_thread(waiting, cache, 9)
-
-    leader.cancel()
-    answers = await asyncio.gather(*rest)
-
-    assert len({str(answer) for answer in answers}) == 1
-    assert lm.ledger().requests <= 2  # the first one's, if it had been sent, and that of the next leader
-
-
-def test_a_waiter_waits_no_longer_than_max_wait_s(model: CachedLM, cache: TieredCache) -> None:
-    impatient = fronted(model)
-    impatient.max_wait_s = 0.02
-
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(model, "Patience?")
-        under_way(cache)
-        impatient("Patience?")
-        first.result()
-
-    assert lm.ledger().requests == 2
 
 
 def test_truncated_answers_are_not_kept_but_shared(cache: TieredCache) -> None:
@@ -170,18 +137,6 @@ def test_truncated_answers_are_not_kept_but_shared(cache: TieredCache) -> None:
     model("Tell me all about tents.", max_tokens=3)
 
     assert lm.ledger().requests == 2
-
-
-async def test_a_sync_call_on_the_loop_asks_for_itself_rather_than_stop_the_loop(
-    model: CachedLM, cache: TieredCache
-) -> None:
-    leader = asyncio.create_task(model.acall("Loop?"))
-    await asyncio.to_thread(under_way, cache)
-
-    own = model("Loop?")
-
-    assert own == await leader
-    assert lm.ledger().requests <= 2  # the task finds the answer, unless it had asked already
 
 
 # Hits.
@@ -210,11 +165,10 @@ def test_sync_and_async_warm_each_other(model: CachedLM) -> None:
 
 def test_only_the_leader_has_used_tokens(model: CachedLM) -> None:
     with dspy.track_usage() as tracker, dspy.context(lm=model):
-        list_of = [dspy.Predict(ASK)(question="Tokens?") for _ in range(3)]
+        for _ in range(3):
+            dspy.Predict(ASK)(question="Tokens?")
 
-    used = tracker.get_total_tokens()[model.model]
-    assert len(list_of) == 3
-    assert used["completion_tokens"] == lm.ledger().completion_tokens
+    assert tracker.get_total_tokens()[model.model]["completion_tokens"] == lm.ledger().completion_tokens
     assert [bool(usage) for usage in history_of(model)] == [True, False, False]
 
 
@@ -230,11 +184,11 @@ def test_a_waiter_has_used_none_and_has_its_own_history_entry(model: CachedLM, c
 
 
 def test_messages_of_an_adapter_and_typed_requests_are_answered_from_the_cache(model: CachedLM) -> None:
-    request = dspy.lm15.Request(model=model.model, messages=(dspy.lm15.Message.user("Typed?"),))
+    request = lm15.Request(model=model.model, messages=(lm15.Message.user("Typed?"),))
 
     first, second = model(request), asyncio.run(model.acall(request))
 
-    assert (type(first), first.message.text) == (dspy.lm15.Response, second.message.text)
+    assert (type(first), first.message.text) == (lm15.Response, second.message.text)
     assert lm.ledger().requests == 1
 
 
@@ -248,52 +202,37 @@ def test_under_another_cache_it_is_an_ordinary_lm(model: CachedLM) -> None:
     assert lm.ledger().requests == 1
 
 
-def test_errors_in_a_request_are_dspys_own(model: CachedLM) -> None:
-    with pytest.raises(ValueError, match="n must be a positive integer"):
-        model("How many?", n=0)
-
-
-def test_a_call_for_several_answers_is_shared_as_one(model: CachedLM) -> None:
-    with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda _: model("Two.", n=2, temperature=1.0), range(4)))
-
-    assert {len(answer) for answer in answers} == {2}
-    assert lm.ledger().requests == 2  # DSPy asks twice for n=2
-
-
 # All that an ordinary dspy.LM does.
 
 
 class Seen(BaseCallback):
-    """Counts the starts and ends of LM calls."""
+    """Notes the starts and ends of LM calls."""
 
     def __init__(self) -> None:
-        self.starts = self.ends = 0
-        self._lock = threading.Lock()
+        self.starts: list[dict[str, Any]] = []
+        self.ends: list[Any] = []
 
     def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
-        assert set(inputs) == {"prompt", "messages", "kwargs"}
-        with self._lock:
-            self.starts += 1
+        self.starts.append(inputs)
 
     def on_lm_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
-        with self._lock:
-            self.ends += 1
+        self.ends.append(outputs)
 
 
 def test_callbacks_run_once_for_each_call(model: CachedLM) -> None:
     seen = Seen()
+
+    def ask(_: int) -> Any:
+        with dspy.context(callbacks=[seen]):
+            return model("Callbacks?")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(ask, range(4)))
     with dspy.context(callbacks=[seen]):
-        with ThreadPoolExecutor(4) as pool:
-            list(pool.map(lambda _: _in_context(seen, model, "Callbacks?"), range(4)))
         asyncio.run(model.acall("Callbacks?"))
 
-    assert (seen.starts, seen.ends) == (5, 5)
-
-
-def _in_context(seen: Seen, model: CachedLM, question: str) -> Any:
-    with dspy.context(callbacks=[seen]):
-        return model(question)
+    assert (len(seen.starts), len(seen.ends)) == (5, 5)
+    assert {frozenset(inputs) for inputs in seen.starts} == {frozenset({"prompt", "messages", "kwargs"})}
 
 
 def test_copies_share_the_calls_and_have_their_own_history(model: CachedLM) -> None:
@@ -331,15 +270,13 @@ def test_a_fronted_model_with_an_engine_of_its_own_is_shared(cache: TieredCache)
     calls = []
 
     class Canned:
-        def complete(self, request: dspy.lm15.Request) -> dspy.lm15.Response:
+        def complete(self, request: lm15.Request) -> lm15.Response:
             calls.append(request)
-            time.sleep(0.1)
-            return dspy.lm15.Response(
-                id="1",
-                model=request.model,
-                message=dspy.lm15.Message.assistant([dspy.lm15.TextPart("canned")]),
-                finish_reason="stop",
-                usage=dspy.lm15.Usage(input_tokens=1, output_tokens=1, total_tokens=2),
+            until(lambda: waiters_of(cache) == 3)
+            message = lm15.Message.assistant([lm15.TextPart("canned")])
+            usage = lm15.Usage(input_tokens=1, output_tokens=1, total_tokens=2)
+            return lm15.Response(
+                id="1", model=request.model, message=message, finish_reason="stop", usage=usage
             )
 
     model = cache.front(dspy.LM("own/canned", engine=Canned()))
@@ -353,16 +290,12 @@ def test_a_fronted_model_with_an_engine_of_its_own_is_shared(cache: TieredCache)
 def test_an_answer_that_cannot_be_read_is_shared_but_not_kept(cache: TieredCache) -> None:
     slow_model()
     lm.profile("chatty", ttft_p50_ms=150, ttft_p99_ms=151, missing_field_rate=1.0)
-    model = cache.front(lm.connect("sim-large@chatty"))
-    program = dspy.Predict("question -> reasoning, answer")
+    strict = dspy.ChatAdapter(use_json_adapter_fallback=False)
+    settings = {"lm": cache.front(lm.connect("sim-large@chatty")), "adapter": strict}
 
     def ask() -> Any:
-        strict = dspy.ChatAdapter(use_json_adapter_fallback=False)
-        with (
-            dspy.context(lm=model, adapter=strict, callbacks=[cache.watcher]),
-            pytest.raises(AdapterParseError),
-        ):
-            program(question="Unreadable?")
+        with dspy.context(**settings, callbacks=[cache.watcher]), pytest.raises(AdapterParseError):
+            dspy.Predict("question -> reasoning, answer")(question="Unreadable?")
 
     with ThreadPoolExecutor(8) as pool:
         for one in [pool.submit(ask) for _ in range(8)]:
@@ -373,7 +306,10 @@ def test_an_answer_that_cannot_be_read_is_shared_but_not_kept(cache: TieredCache
     assert (shared, lm.ledger().requests) == (1, 2)
 
 
-async def test_sync_calls_in_asyncios_thread_pool_do_not_stop_a_leading_task(model: CachedLM) -> None:
+async def test_sync_calls_in_asyncios_thread_pool_do_not_stop_a_leading_task(
+    model: CachedLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(single_flight, "POOL_PATIENCE_S", 0.1)
     tasks = [asyncio.create_task(model.acall("Pool?")) for _ in range(20)]
     threads = [asyncio.to_thread(model, "Pool?") for _ in range(40)]
 

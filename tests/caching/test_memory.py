@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import sys
-import threading
 import tracemalloc
 from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import orjson
 import pytest
 
 from course_lib.caching.memory import MemoryTier, deep_size_bytes
-
-
-class Clock:
-    now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+from tests.caching.front_parts import Clock
 
 
 def entry_bytes(value: object = b"v", key: str = "a") -> int:
@@ -35,37 +24,31 @@ def entry_bytes(value: object = b"v", key: str = "a") -> int:
 
 
 def test_a_value_larger_than_the_tier_is_not_kept_and_pushes_nobody_out():
-    tier = MemoryTier(2 * entry_bytes())
-    tier.put("a", b"v")
-
-    assert tier.put("b", b"v" * 5000) is False
-    assert "a" in tier
-
-
-def test_the_object_put_in_comes_back():
-    tier = MemoryTier()
-    record = {"outputs": ["x"]}
+    tier, record = MemoryTier(2 * entry_bytes({"outputs": ["x"]})), {"outputs": ["x"]}
     tier.put("a", record)
 
+    assert tier.put("b", b"v" * 5000) is False
     assert tier.get("a") is record
 
 
-@pytest.mark.parametrize("way", ["once", "twice", "many more than fit", "records"])
-def test_the_bound_is_true(way: str):
+@pytest.mark.parametrize(
+    ("times", "count", "value"),
+    [
+        (1, 2740, lambda n: os.urandom(20)),
+        (2, 2740, lambda n: os.urandom(20)),
+        (1, 5000, lambda n: os.urandom(20)),
+        (1, 3000, lambda n: orjson.loads(b'{"outputs": ["%d"], "n": [1.5]}' % n)),
+    ],
+    ids=["once", "twice", "many more than fit", "records"],
+)
+def test_the_bound_is_true(times: int, count: int, value: Callable[[int], object]):
     """Small entries, where what keeping them takes is most of it, and the tables at their worst."""
     bound = 3 * 2**20
-    counts = {"once": 2740, "twice": 2740, "many more than fit": 5000, "records": 3000}
     tracemalloc.start()
     try:
         tier = MemoryTier(bound)
-        for _ in range(2 if way == "twice" else 1):
-            for n in range(counts[way]):
-                value = (
-                    os.urandom(20)
-                    if way != "records"
-                    else orjson.loads(b'{"outputs": ["%d"], "n": [1.5]}' % n)
-                )
-                tier.put(f"{n:064d}", value, ttl_s=60 + n / 1000, tags=(f"tag {n}",))
+        for n in [*range(count)] * times:
+            tier.put(f"{n:064d}", value(n), ttl_s=60 + n / 1000, tags=(f"tag {n}",))
         taken, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -80,9 +63,9 @@ def test_a_value_that_holds_itself_is_measured():
     assert deep_size_bytes(knot) == sys.getsizeof(knot)
 
 
-def test_it_does_what_a_plain_model_of_it_does(clock):
+def test_it_does_what_a_plain_model_of_it_does():
     """A model with a list for the order, over many random steps."""
-    rng, size = random.Random(7), entry_bytes(b"v" * 10, "00")
+    rng, size, clock = random.Random(7), entry_bytes(b"v" * 10, "00"), Clock()
     tier = MemoryTier(8 * size, clock=clock)
     model: OrderedDict[str, float] = OrderedDict()
     for _ in range(5000):
@@ -122,32 +105,9 @@ def test_threads_do_not_upset_the_count():
             else:
                 tier.drop_tag(key[0])
 
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
 
     assert 0 <= tier.size_bytes() <= tier.max_bytes
     tier.clear()
     assert tier.size_bytes() == 0
-
-
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-@pytest.mark.parametrize("is_held", [False, True], ids=["at rest", "in the middle of a change"])
-def test_a_forked_child_goes_on_with_what_was_there_or_with_nothing(is_held):
-    tier = MemoryTier()
-    tier.put("a", b"v")
-    fork = multiprocessing.get_context("fork")
-    queue = fork.SimpleQueue()
-    child = fork.Process(target=lambda: queue.put((tier.get("a"), tier.put("b", b"w"), tier.get("b"))))
-
-    if is_held:
-        tier._lock.acquire()
-    child.start()
-    if is_held:
-        tier._lock.release()
-    seen = queue.get()
-    child.join()
-
-    assert seen == (None if is_held else b"v", True, b"w")

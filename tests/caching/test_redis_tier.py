@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -17,26 +15,30 @@ import redis
 from course_lib.caching.redis_tier import RedisTier
 from course_lib.caching.wire import NotOurs, decode, encode
 from course_lib.services import RedisServerError, Server
+from tests.caching.front_parts import until
 
 DEADLINE_S = 0.1
 SECRET = "hunter2"
 
 
 @pytest.fixture
+def server(own_redis: Server) -> Iterator[redis.Redis]:
+    """A client of a server of this test's own."""
+    with redis.Redis.from_url(own_redis.url) as client:
+        yield client
+
+
+@pytest.fixture
 def tier(own_redis: Server) -> Iterator[RedisTier]:
-    """A tier on a server of this test's own, with one entry."""
+    """A tier on that server, with one entry."""
     with closing(RedisTier(own_redis.url, deadline_s=DEADLINE_S, first_wait_s=0.02)) as tier:
         assert tier.put("a", b"v", ttl_s=60)
         yield tier
 
 
-def recovers(tier: RedisTier, limit_s: float = 5.0) -> bool:
-    give_up_at = time.monotonic() + limit_s
-    while time.monotonic() < give_up_at:
-        if tier.put("recovered", b"v", ttl_s=60) and tier.get("recovered") == b"v":
-            return tier.last_error == ""
-        time.sleep(0.01)
-    return False
+def recovers(tier: RedisTier) -> bool:
+    until(lambda: tier.put("recovered", b"v", ttl_s=60) and tier.get("recovered") == b"v")
+    return tier.last_error == ""
 
 
 @pytest.mark.parametrize("deed", ["kill", "stop", "hang"])
@@ -63,67 +65,54 @@ def test_a_server_that_is_gone_is_a_miss_until_it_is_back(own_redis, tier, deed)
 
 @pytest.mark.parametrize("writes", [True, False])
 def test_after_a_failure_it_is_not_asked_again_for_a_while(own_redis, writes):
+    tries = []
+
+    def work(client: redis.Redis) -> object:
+        tries.append(1)
+        return client.ping()
+
     with closing(RedisTier(own_redis.url, deadline_s=DEADLINE_S, first_wait_s=60)) as tier:
         own_redis.kill()
-        tries = []
-
-        def work(client: redis.Redis) -> object:
-            tries.append(1)
-            return client.ping()
-
         assert [tier.attempt(work, "away", writes=writes) for _ in range(1000)] == ["away"] * 1000
-        assert len(tries) == 1
+    assert len(tries) == 1
 
 
-def test_a_pause_costs_one_deadline_and_no_answer_comes_late_to_the_wrong_question(own_redis, tier):
+def test_a_pause_costs_one_deadline_and_no_answer_comes_late_to_the_wrong_question(server, tier):
     tier.put("b", b"w", ttl_s=60)
-    with redis.Redis.from_url(own_redis.url) as client:
-        client.execute_command("CLIENT", "PAUSE", "300", "ALL")
+    server.execute_command("CLIENT", "PAUSE", "300", "ALL")
     assert tier.get("a") is None
 
     assert recovers(tier)
     assert [tier.get(key) for key in "abab"] == [b"v", b"w", b"v", b"w"]
 
 
-def test_a_full_server_refuses_writes_and_is_read_all_the_same(own_redis):
-    with redis.Redis.from_url(own_redis.url) as client:
-        client.config_set("maxmemory", 4 * 2**20, "maxmemory-policy", "noeviction")
-    with closing(RedisTier(own_redis.url, first_wait_s=0.02)) as tier:
-        number = next(n for n in range(99) if not tier.put(str(n), b"v" * 100_000, ttl_s=60))
+def test_a_full_server_refuses_writes_and_is_read_all_the_same(server, tier):
+    server.config_set("maxmemory", 4 * 2**20, "maxmemory-policy", "noeviction")
+    number = next(n for n in range(99) if not tier.put(str(n), b"secret" * 16_000, ttl_s=60))
 
-        assert "refuses writes: command not allowed when used memory" in tier.last_error
-        assert all(tier.get(str(n)) for n in range(number))
-        assert tier.last_error
-        assert tier.put("x", b"v" * 100_000, ttl_s=60) is False
+    assert "refuses writes: command not allowed when used memory" in tier.last_error
+    assert "secret" not in tier.last_error
+    assert all(tier.get(str(n)) for n in range(number))
+    assert tier.put("b", b"v" * 100_000, ttl_s=60) is False
 
-        tier.delete(map(str, range(number)))
-        assert recovers(tier)
+    tier.delete(map(str, range(number)))
+    assert recovers(tier)
 
 
-def test_a_server_made_a_replica_is_left_at_once(own_redis, tier):
+def test_a_server_made_a_replica_is_left_at_once(server, tier):
     """What stands at the address may be another server by now: no connection to the old one goes on."""
-    with redis.Redis.from_url(own_redis.url) as client:
-        ours = {each["id"] for each in client.client_list()} - {str(client.client_id())}
-        client.config_set("replica-serve-stale-data", "yes")
-        client.replicaof("127.0.0.1", 1)
-        assert tier.put("b", b"v", ttl_s=60) is False
-        left = {each["id"] for each in client.client_list()}
-        assert "refuses writes" in tier.last_error
-        assert tier.get("a") == b"v"  # it can be read all the same
-        client.replicaof("NO", "ONE")
+    ours = {each["id"] for each in server.client_list()} - {str(server.client_id())}
+    server.config_set("replica-serve-stale-data", "yes")
+    server.replicaof("127.0.0.1", 1)
+    assert tier.put("b", b"v", ttl_s=60) is False
+    left = {each["id"] for each in server.client_list()}
+    assert "refuses writes" in tier.last_error
+    assert tier.get("a") == b"v"  # it can be read all the same
+    server.replicaof("NO", "ONE")
 
     assert ours
     assert not ours & left
     assert recovers(tier)
-
-
-def test_what_was_to_be_kept_is_never_told_in_an_error(own_redis, tier):
-    with redis.Redis.from_url(own_redis.url) as client:
-        client.config_set("maxmemory", 1, "maxmemory-policy", "noeviction")
-
-    assert tier.put("a", b"an answer with a secret", ttl_s=60) is False
-    assert "refuses writes" in tier.last_error
-    assert "secret" not in tier.last_error
 
 
 @pytest.mark.parametrize(
@@ -140,10 +129,9 @@ def test_what_was_to_be_kept_is_never_told_in_an_error(own_redis, tier):
     ],
     ids=["pickle", "ones", "our beginning", "nothing", "hash", "list", "stream", "30 MB"],
 )
-def test_foreign_values_are_misses_and_are_replaced(own_redis, tier, store):
-    with redis.Redis.from_url(own_redis.url) as client:
-        client.delete("course:e:a")
-        store(client, "course:e:a")
+def test_foreign_values_are_misses_and_are_replaced(server, tier, store):
+    server.delete("course:e:a")
+    store(server, "course:e:a")
 
     blob = tier.get("a")
     if blob is not None:
@@ -154,24 +142,27 @@ def test_foreign_values_are_misses_and_are_replaced(own_redis, tier, store):
     assert decode(tier.get("a"), key="a") == {"x": 1}
 
 
-def test_foreign_values_among_the_notes_of_tags_do_no_harm(own_redis, tier):
-    with redis.Redis.from_url(own_redis.url) as client:
-        client.set("course:t:t", "garbage")
-        client.set("session:1", "somebody else's")
-        client.sadd("course:t:u", "../../session:1", "session:1", b"\xff")
+def test_foreign_values_among_the_notes_of_tags_do_no_harm(server, tier):
+    server.set("course:t:t", "garbage")
+    server.set("session:1", "somebody else's")
+    server.sadd("course:t:u", "../../session:1", "session:1", b"\xff")
 
-        for _ in range(2):  # the first finds the foreign value and removes it
-            assert tier.put("b", b"v", ttl_s=60, tags=("t",))
-        assert tier.drop_tag("t") == 1
-        assert tier.drop_tag("u") == 0
-        assert (client.get("session:1"), tier.last_error) == (b"somebody else's", "")
+    for _ in range(2):  # the first finds the foreign value and removes it
+        assert tier.put("b", b"v", ttl_s=60, tags=("t",))
+    assert tier.drop_tag("t") == 1
+    assert tier.drop_tag("u") == 0
+    assert (server.get("session:1"), tier.last_error) == (b"somebody else's", "")
 
 
-def test_what_is_too_large_is_neither_kept_nor_read(own_redis):
-    with closing(RedisTier(own_redis.url, max_value_bytes=1000)) as tier:
-        assert tier.put("a", b"v" * 1000, ttl_s=60)
-        assert tier.put("a", b"v" * 1001, ttl_s=60) is False
-        assert (tier.get("a"), tier.last_error) == (None, "")
+def test_what_is_too_large_is_neither_kept_nor_read_and_two_prefixes_do_not_see_each_other(own_redis, tier):
+    with closing(RedisTier(own_redis.url, prefix="course:*", max_value_bytes=1000)) as other:
+        assert other.get("a") is None
+        assert other.put("a", b"v" * 1000, ttl_s=60)
+        assert other.put("a", b"v" * 1001, ttl_s=60) is False
+        assert (other.get("a"), other.last_error) == (None, "")
+        other.clear()
+
+    assert tier.get("a") == b"v"
 
 
 @pytest.mark.parametrize(
@@ -200,18 +191,8 @@ def test_a_server_of_another_kind_is_a_miss(said):
         thread.join()
 
 
-def test_two_prefixes_do_not_see_each_other(own_redis, tier):
-    with closing(RedisTier(own_redis.url, prefix="course:*")) as other:
-        assert other.get("a") is None
-        other.put("a", b"w", ttl_s=60)
-        other.clear()
-
-    assert tier.get("a") == b"v"
-
-
-def test_a_client_that_is_not_let_in_says_so_without_the_password(own_redis):
-    with redis.Redis.from_url(own_redis.url) as client:
-        client.config_set("requirepass", "right")
+def test_a_client_that_is_not_let_in_says_so_without_the_password(own_redis, server):
+    server.config_set("requirepass", "right")
     with closing(RedisTier(f"{own_redis.url}?password={SECRET}")) as tier:
         assert tier.get("a") is None
         assert "it refuses the login" in tier.last_error
@@ -232,32 +213,12 @@ def test_a_malformed_address_is_told_at_once_and_without_the_password(url):
     assert caught.value.__suppress_context__
 
 
-def test_who_may_only_read_reads(own_redis, tier):
-    with redis.Redis.from_url(own_redis.url) as client:
-        client.execute_command("ACL", "SETUSER", "reader", "on", ">pass", "~*", "+@read", "+ping")
+def test_who_may_only_read_reads(own_redis, server, tier):
+    server.execute_command("ACL", "SETUSER", "reader", "on", ">pass", "~*", "+@read", "+ping")
     with closing(RedisTier(f"{own_redis.url}?username=reader&password=pass")) as reader:
         assert reader.put("b", b"v", ttl_s=60) is False
         assert "refuses writes" in reader.last_error
         assert reader.get("a") == b"v"
-
-
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_child_and_its_parent_do_not_read_each_other_s_answers(own_redis, tier):
-    for n in range(50):
-        tier.put(str(n), str(n).encode(), ttl_s=60)
-
-    def read(queue: multiprocessing.SimpleQueue[object]) -> None:
-        queue.put(all(tier.get(str(n)) == str(n).encode() for _ in range(10) for n in range(50)))
-
-    fork = multiprocessing.get_context("fork")
-    queue = fork.SimpleQueue()
-    children = [fork.Process(target=read, args=(queue,)) for _ in range(2)]
-    for child in children:
-        child.start()
-    assert all(tier.get(str(n)) == str(n).encode() for _ in range(10) for n in range(50))
-    assert [queue.get() for _ in children] == [True, True]
-    for child in children:
-        child.join()
 
 
 def test_an_interrupt_while_waiting_leaves_no_answer_behind_for_the_next_question(own_redis, tier):

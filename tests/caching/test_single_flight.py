@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from course_lib.caching import SingleFlight, single_flight
-from tests.caching.front_parts import until
+from tests.caching.front_parts import until, waiters
 
 pytestmark = pytest.mark.anyio
 
@@ -51,78 +52,67 @@ class Work:
         return call
 
 
-def waiters(flight: SingleFlight, key: str = "k") -> int:
-    """Return how many wait for the call under way."""
-    future: Future[Any] = flight._calls[key].outcome
-    return len(future._condition._waiters) + len(future._done_callbacks)
-
-
 def outcomes(futures: list[Future[tuple[Any, bool]]]) -> list[Any]:
     """Return the value or the error of each."""
     return [future.exception() or future.result()[0] for future in futures]
+
+
+def many(work: Work, threads: int) -> tuple[SingleFlight, list[Future[tuple[Any, bool]]]]:
+    """Let so many threads ask for the same; the work ends when all others wait for it."""
+    flight = SingleFlight()
+    with ThreadPoolExecutor(threads) as pool:
+        answers = [pool.submit(flight.run, "k", work.in_thread) for _ in range(threads)]
+        until(lambda: work.calls == 1 and waiters(flight) == threads - 1)
+        work.may_end.set()
+    return flight, answers
+
+
+@contextmanager
+def under_way(flight: SingleFlight, work: Work) -> Iterator[tuple[ThreadPoolExecutor, Future[Any]]]:
+    """A pool, in which the work is under way."""
+    with ThreadPoolExecutor(8) as pool:
+        leader = pool.submit(flight.run, "k", work.in_thread)
+        assert work.begun.wait(20)
+        yield pool, leader
+
+
+class OddError(Exception):
+    """An error that cannot be copied."""
+
+    def __reduce__(self):
+        raise TypeError
 
 
 # -- threads -------------------------------------------------------------------------------------------
 
 
 def test_many_threads_make_one_call_and_each_is_told_whose_answer_it_has():
-    flight, work = SingleFlight(), Work()
-
-    with ThreadPoolExecutor(64) as pool:
-        answers = [pool.submit(flight.run, "k", work.in_thread) for _ in range(64)]
-        until(lambda: work.calls == 1 and waiters(flight) == 63)
-        work.may_end.set()
+    flight, answers = many(Work(), 64)
 
     assert sorted(answer.result() for answer in answers) == [(1, False), *[(1, True)] * 63]
     assert len(flight) == 0
 
 
-def test_each_waiter_gets_an_error_of_its_own_with_the_first_as_its_cause():
-    flight, work = SingleFlight(), Work(first := KeyError("gone"))
-
-    with ThreadPoolExecutor(4) as pool:
-        answers = [pool.submit(flight.run, "k", work.in_thread) for _ in range(4)]
-        until(lambda: work.calls == 1 and waiters(flight) == 3)
-        work.may_end.set()
+@pytest.mark.parametrize(
+    ("first", "apart"),
+    [(KeyError("gone"), 4), (TimeoutError("the provider's"), 4), (OddError(), 1)],
+    ids=repr,
+)
+def test_each_waiter_gets_an_error_of_its_own_with_the_first_as_its_cause(first: Exception, apart: int):
+    flight, answers = many(work := Work(first), 4)
     errors = outcomes(answers)
 
-    assert sum(error is first for error in errors) == 1
-    copies = [error for error in errors if error is not first]
-    assert all(type(error) is KeyError and error.__cause__ is first for error in copies)
-    assert len({id(error) for error in errors}) == 4
-    assert flight.run("k", lambda: "the next caller calls again") == ("the next caller calls again", False)
-
-
-def test_an_error_that_cannot_be_copied_is_given_as_it_is():
-    class OddError(Exception):
-        def __reduce__(self):
-            raise TypeError
-
-    flight, work = SingleFlight(), Work(first := OddError())
-    with ThreadPoolExecutor(2) as pool:
-        answers = [pool.submit(flight.run, "k", work.in_thread) for _ in range(2)]
-        until(lambda: work.calls == 1 and waiters(flight) == 1)
-        work.may_end.set()
-
-    assert outcomes(answers) == [first, first]
-
-
-def test_a_timeout_error_of_the_call_is_no_end_of_patience():
-    flight, work = SingleFlight(), Work(TimeoutError("the provider's"))
-    with ThreadPoolExecutor(3) as pool:
-        answers = [pool.submit(flight.run, "k", work.in_thread) for _ in range(3)]
-        until(lambda: work.calls == 1 and waiters(flight) == 2)
-        work.may_end.set()
-
-    assert {str(error) for error in outcomes(answers)} == {"the provider's"}
+    assert len({id(error) for error in errors}) == apart  # one that cannot be copied is given as it is
+    assert sum(error is first for error in errors) == 5 - apart
+    assert all(error is first or error.__cause__ is first for error in errors)
+    assert {(type(error), str(error)) for error in errors} == {(type(first), str(first))}
     assert work.calls == 1
+    assert flight.run("k", lambda: "the next caller calls again") == ("the next caller calls again", False)
 
 
 def test_an_interrupted_leader_lets_one_of_those_who_wait_lead():
     flight, hung, work = SingleFlight(), Work(KeyboardInterrupt()), Work()  # type: ignore[arg-type]
-    with ThreadPoolExecutor(6) as pool:
-        leader = pool.submit(flight.run, "k", hung.in_thread)
-        hung.begun.wait(20)
+    with under_way(flight, hung) as (pool, leader):
         rest = [pool.submit(flight.run, "k", work.in_thread) for _ in range(5)]
         until(lambda: waiters(flight) == 5)
         hung.may_end.set()
@@ -135,15 +125,10 @@ def test_an_interrupted_leader_lets_one_of_those_who_wait_lead():
 
 
 def test_a_call_that_takes_long_is_made_again_by_one_of_those_who_wait():
-    flight, hung, second = SingleFlight(max_wait_s=4), Work(), Work()
+    flight, hung, second = SingleFlight(max_wait_s=1), Work(), Work()
 
-    with ThreadPoolExecutor(7) as pool:
-        leader = pool.submit(flight.run, "k", hung.in_thread)
-        hung.begun.wait(20)
-        rest = [pool.submit(flight.run, "k", second.in_thread) for _ in range(5)]
-        until(lambda: waiters(flight) == 5)
-        flight._calls["k"].led_since_s -= 2  # half of max_wait_s ago
-        rest.append(pool.submit(flight.run, "k", second.in_thread))  # sees it at once
+    with under_way(flight, hung) as (pool, leader):
+        rest = [pool.submit(flight.run, "k", second.in_thread) for _ in range(6)]
         second.begun.wait(20)
         second.may_end.set()
         assert outcomes(rest) == [1] * 6
@@ -154,26 +139,18 @@ def test_a_call_that_takes_long_is_made_again_by_one_of_those_who_wait():
 
 def test_a_caller_waits_no_longer_than_max_wait_s():
     flight, hung = SingleFlight(), Work()
-    with ThreadPoolExecutor(3) as pool:
-        leader = pool.submit(flight.run, "k", hung.in_thread)
-        hung.begun.wait(20)
-        waiter = pool.submit(flight.run, "k", lambda: "never called")
-        until(lambda: waiters(flight) == 1)
-        flight._calls["k"].led_since_s += 60  # led by a newcomer, so that nobody takes its place
-
+    with under_way(flight, hung) as (_, leader):
         assert flight.run("k", lambda: "own", max_wait_s=0.02) == ("own", False)
         hung.may_end.set()
 
-    assert (leader.result(), waiter.result()) == ((1, False), (1, True))
+    assert leader.result() == (1, False)
 
 
 @pytest.mark.parametrize("ends_first", ["old", "new"])
 def test_the_first_answer_serves_all_and_the_error_of_a_leader_that_was_replaced_nobody(ends_first: str):
     old, new = Work(ValueError("late") if ends_first == "new" else None), Work()
     flight = SingleFlight(max_wait_s=20)
-    with ThreadPoolExecutor(3) as pool:
-        leader = pool.submit(flight.run, "k", old.in_thread)
-        old.begun.wait(20)
+    with under_way(flight, old) as (pool, leader):
         second = pool.submit(flight.run, "k", new.in_thread, max_wait_s=0.02)
         new.begun.wait(20)
         third = pool.submit(flight.run, "k", lambda: "never called")
@@ -196,9 +173,7 @@ def test_a_call_inside_a_leaders_call_does_not_wait_for_itself():
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # a fork beside threads is the point
 def test_a_forked_child_waits_for_no_leader_of_its_parent():
     flight, work = SingleFlight(), Work()
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(flight.run, "k", work.in_thread)
-        work.begun.wait(20)
+    with under_way(flight, work):
         child = os.fork()
         if child == 0:
             os._exit(0 if flight.run("k", lambda: 3) == (3, False) and len(flight) == 0 else 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 from inline_snapshot import snapshot
 
@@ -45,31 +45,19 @@ def test_the_table_has_headers_takes_no_colours_of_its_own_and_escapes():
     assert "&lt;no socket&gt;" in html
 
 
-def test_threads_lose_no_count():
+def test_threads_lose_no_count_and_errors_of_our_own_are_told_with_how_often():
     tally = Tally()
 
-    def work() -> None:
-        for _ in range(500):
-            tally.hit("memory", 2, 0.5)
-            tally.add("misses")
-            tally.add("not_kept", "empty")
-
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    stats = tally.snapshot(size_bytes={}, last_errors=())
-    assert (stats.hits, stats.misses, stats.not_kept) == ({"memory": 4000}, 4000, {"empty": 4000})
-    assert (stats.saved_tokens, stats.saved_cost_usd) == (8000, 2000.0)
-
-
-def test_errors_of_our_own_are_told_with_how_often():
-    tally = Tally()
-    for _ in range(3):
+    def work(_: int) -> None:
+        tally.hit("memory", 2, 0.5)
+        tally.add("misses")
+        tally.add("not_kept", "empty")
         tally.own_error(ValueError("odd"))
 
-    assert tally.snapshot(size_bytes={}, last_errors=()).last_errors == (
-        "the cache failed in ValueError: odd (3 times)",
-    )
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(2000)))
+
+    stats = tally.snapshot(size_bytes={}, last_errors=())
+    assert (stats.hits, stats.misses, stats.not_kept) == ({"memory": 2000}, 2000, {"empty": 2000})
+    assert (stats.saved_tokens, stats.saved_cost_usd) == (4000, 1000.0)
+    assert stats.last_errors == ("the cache failed in ValueError: odd (2000 times)",)

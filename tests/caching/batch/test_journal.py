@@ -68,24 +68,23 @@ def test_another_input_is_refused_after_the_items_before_it(model, ask, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("program", "settings", "words"),
     [
-        (lambda: (dspy.Predict("question -> answer: int"), {}), "other instructions, fields"),
-        (lambda: (dspy.ChainOfThought("question -> answer"), {}), "other program"),
-        (
-            lambda: (dspy.Predict("question -> answer"), {"adapter": dspy.JSONAdapter()}),
-            r"other .*adapter \(",
-        ),
-        (lambda: (dspy.Predict("question -> answer"), {"lm": dspy.LM("openai/other")}), "other model"),
+        ("question -> answer: int", dict, "other instructions, fields"),
+        (dspy.ChainOfThought("question -> answer"), dict, "other program"),
+        ("question -> answer", lambda: {"adapter": dspy.JSONAdapter()}, r"other .*adapter \("),
+        ("question -> answer", lambda: {"lm": dspy.LM("openai/other")}, "other model"),
     ],
     ids=["fields", "program", "adapter", "model"],
 )
-def test_another_program_is_refused_and_the_message_says_what_differs(model, ask, tmp_path, change, words):
+def test_another_program_is_refused_and_the_message_says_what_differs(
+    model, ask, tmp_path, program, settings, words
+):
     run(ask, tmp_path / "j", questions(2))
-    program, settings = change()
+    other = dspy.Predict(program) if isinstance(program, str) else program
 
-    with dspy.context(**settings), pytest.raises(OtherBatchError, match=words):
-        run(program, tmp_path / "j", questions(2))
+    with dspy.context(**settings()), pytest.raises(OtherBatchError, match=words):
+        run(other, tmp_path / "j", questions(2))
     assert model.asked.total() == 2
 
 
@@ -154,20 +153,19 @@ def disk_of(size_bytes: int) -> Iterator[None]:
 
 
 def test_a_full_disk_ends_the_batch_with_a_clear_error_and_loses_nothing(model, ask, tmp_path):
-    inputs = [{"question": f"q{n} " + "x" * 2_000} for n in range(300)]
+    inputs = [{"question": f"q{n} " + "x" * 2_000} for n in range(150)]
     batch = BatchProcessor(ask, journal=tmp_path / "j", concurrency=4).run(inputs)
 
-    with disk_of(200_000), pytest.raises(JournalError, match=r"written: .*What it holds is kept") as full:
+    with disk_of(100_000), pytest.raises(JournalError, match=r"written: .*What it holds is kept") as full:
         list(batch)
-    handed_out = batch.totals.done
-    asked = model.asked.total()
+    handed_out, asked = batch.totals.done, model.asked.total()
     resumed = run(ask, tmp_path / "j", inputs)
     written = sum(item.resumed for item in resumed)
 
-    assert 0 < handed_out < 300
+    assert 0 < handed_out < 150
     assert written + len(full.value.unsaved) == asked  # each answer is in the journal or in your hands
     assert all(item.resumed for item in resumed[:handed_out])
-    assert model.asked.total() - asked == 300 - written
+    assert model.asked.total() - asked == 150 - written
 
 
 # -- types ---------------------------------------------------------------------------------------------
@@ -256,18 +254,17 @@ def test_a_result_that_cannot_be_kept_ends_the_batch_and_is_handed_over(result, 
     assert [item.result for item in error.value.unsaved] == [result]
 
 
-def test_inputs_are_recognised_in_another_process_and_what_cannot_be_is_an_error(tmp_path):
+def takes(*args, **kwargs):
+    return len(args)
+
+
+def test_inputs_are_recognised_again_and_what_cannot_be_is_an_error(tmp_path):
     inputs = [(PARCEL, {"b", "a", "c"}, "half \udc80"), dspy.Example(parcel=[PARCEL]).with_inputs("parcel")]
-    first = run(takes, tmp_path / "j", inputs)
-    again = run(takes, tmp_path / "j", inputs)
+    first, again = (run(takes, tmp_path / "j", inputs) for _ in range(2))
 
     assert [item.resumed for item in first + again] == [False, False, True, True]
     with pytest.raises(JournalError, match="cannot be recognised again"):
         run(str, tmp_path / "other", [object()])
-
-
-def takes(*args, **kwargs):
-    return len(args)
 
 
 def test_a_message_that_is_no_unicode_is_kept_and_a_key_that_is_none_is_an_error(tmp_path):

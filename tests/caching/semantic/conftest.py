@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from tests.caching.front_parts import Clock
+
 WORDS = ("norway", "shipping", "refund", "tent", "lamp", "password", "how", "long", "much")
 
 
@@ -16,16 +18,6 @@ def bag(texts: Sequence[str]) -> np.ndarray:
     return np.array(rows, np.float32) * 3 + 0.01
 
 
-class ManualClock:
-    """Seconds that pass when told to."""
-
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
+def clock() -> Clock:
+    return Clock()

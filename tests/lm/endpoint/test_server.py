@@ -49,53 +49,50 @@ def to(model: str) -> bytes:
     return json.dumps({"model": model, "messages": MESSAGES}).encode()
 
 
+def final_choice(served: Served, model: str, *, stream: bool, **options: Any) -> Any:
+    """Return the answer's one choice, of a stream put together by the client."""
+    if not stream:
+        return ask(served, model, **options).choices[0]
+    with (
+        client(served) as ai,
+        ai.chat.completions.stream(model=model, messages=MESSAGES, **options) as events,
+    ):
+        try:
+            return events.get_final_completion().choices[0]
+        except openai.LengthFinishReasonError as error:
+            return error.completion.choices[0]
+
+
 # -- the official client ------------------------------------------------------------------------------
 
 
 def test_a_chat_completion(echo: Served) -> None:
     answer = ask(echo)
+    several = ask(echo, n=3, temperature=1)
 
-    assert answer.choices[0].message.content == "one two three"
     assert (answer.model, answer.choices[0].finish_reason) == ("sim-large", "stop")
     usage = answer.usage
     assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (7, 3, 10)
+    texts = [choice.message.content for choice in [*answer.choices, *several.choices]]
+    assert texts == ["one two three", "one two three", "one two three #1", "one two three #2"]
 
 
-def test_a_stream_with_usage(echo: Served) -> None:
-    chunks = ask(echo, stream=True, stream_options={"include_usage": True})
+@pytest.mark.parametrize("options", [{}, {"stream_options": {"include_usage": True}}], ids=["plain", "usage"])
+def test_a_stream_has_usage_if_it_was_asked_for(echo: Served, options: dict[str, Any]) -> None:
+    chunks = ask(echo, stream=True, **options)
 
     texts = [c.choices[0].delta.content for c in chunks if c.choices and c.choices[0].delta.content]
     assert texts == ["one", " two", " three"]
-    assert chunks[-1].usage.total_tokens == 10
-
-
-def test_a_stream_without_usage_has_no_usage_chunk(echo: Served) -> None:
-    assert all(chunk.choices for chunk in ask(echo, stream=True))
+    assert [c.usage.total_tokens for c in chunks if not c.choices] == [10] * len(options)
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_tool_calls(echo: Served, stream: bool) -> None:
-    with client(echo) as ai:
-        if stream:
-            with ai.chat.completions.stream(model="sim-large", messages=MESSAGES, tools=[TOOL]) as events:
-                choice = events.get_final_completion().choices[0]
-        else:
-            choice = ai.chat.completions.create(model="sim-large", messages=MESSAGES, tools=[TOOL]).choices[0]
+    choice = final_choice(echo, "sim-large", stream=stream, tools=[TOOL])
 
-    calls = choice.message.tool_calls
+    arguments = [json.loads(call.function.arguments) for call in choice.message.tool_calls]
     assert choice.finish_reason == "tool_calls"
-    assert [json.loads(call.function.arguments) for call in calls] == [
-        {"text": "one two three"},
-        {"text": "again"},
-    ]
-
-
-def test_several_choices(echo: Served) -> None:
-    answer = ask(echo, n=3, temperature=1)
-
-    assert [choice.message.content for choice in answer.choices] == ["one two three"] + [
-        f"one two three #{n}" for n in (1, 2)
-    ]
+    assert arguments == [{"text": "one two three"}, {"text": "again"}]
 
 
 def test_models_are_listed_and_found_by_name(echo: Served) -> None:
@@ -116,14 +113,6 @@ def test_embeddings_in_both_encodings(echo: Served) -> None:
     assert len(packed.data) == 2
     assert packed.data[0].embedding == pytest.approx(plain.data[0].embedding, abs=1e-6)
     assert packed.usage.prompt_tokens == 4
-
-
-@pytest.mark.parametrize("bad", [[], 5, [5], None])
-def test_embeddings_of_nothing_are_refused(echo: Served, bad: Any) -> None:
-    with echo.http() as http:
-        answer = http.post("/v1/embeddings", json={"model": "sim-embed", "input": bad})
-
-    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "input")
 
 
 @pytest.mark.parametrize(
@@ -169,6 +158,44 @@ def test_what_cannot_be_answered_says_why(
     assert ledger(echo)["statuses"] == {str(status): 1}
 
 
+EMBEDDING_OF_NOTHING = [
+    ("POST", "/v1/embeddings", {"model": "sim-embed", "input": bad}, 400, "input")
+    for bad in ([], 5, [5], None)
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "message"),
+    [
+        *EMBEDDING_OF_NOTHING,
+        (
+            "GET",
+            "/v1/chat/completions",
+            None,
+            404,
+            "nothing answers GET /v1/chat/completions; known: ",
+        ),
+        ("POST", "/v1/responses", None, 404, "nothing answers POST /v1/responses; known: /v1/chat"),
+        *(
+            ("GET", f"/course/ledger?since={since}", None, 400, "it should be a request's number")
+            for since in ("x", "1.5", "9" * 5000)
+        ),
+        ("POST", "/course/profiles", {"name": "x", "rate": 1}, 400, "unknown field 'rate'"),
+        ("POST", "/course/profiles", {"name": "X Y"}, 400, "not usable after an @"),
+        ("POST", "/course/profiles", {"name": "x", "error_rate": 2}, 400, "a share from 0 to 1"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_other_requests_that_are_refused_say_why(
+    echo: Served, method: str, path: str, body: Any, status: int, message: str
+) -> None:
+    with echo.http() as http:
+        answer = http.request(method, path, json=body)
+
+    assert answer.status_code == status
+    assert message in f"{answer.json()['error']}"
+
+
 def test_an_engine_that_breaks_is_a_500_that_names_the_error(
     echo: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -179,24 +206,6 @@ def test_an_engine_that_breaks_is_a_500_that_names_the_error(
         ai.chat.completions.create(model="sim-large", messages=[{"role": "user", "content": "break"}])
 
     assert ask(echo).choices
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "status", "message"),
-    [
-        ("GET", "/v1/chat/completions", 404, "nothing answers GET /v1/chat/completions; known: /v1/chat"),
-        ("POST", "/v1/responses", 404, "nothing answers POST /v1/responses; known: /v1/chat"),
-        *(("GET", f"/course/ledger?since={n}", 400, "a request's number") for n in ("x", "1.5", "9" * 5000)),
-    ],
-)
-def test_a_wrong_path_or_number_is_refused_with_what_would_be_right(
-    echo: Served, method: str, path: str, status: int, message: str
-) -> None:
-    with echo.http() as http:
-        answer = http.request(method, path)
-
-    assert answer.status_code == status
-    assert message in answer.json()["error"]["message"]
 
 
 def test_a_body_too_large_is_413(echo: Served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,43 +220,34 @@ def test_a_body_too_large_is_413(echo: Served, monkeypatch: pytest.MonkeyPatch) 
 # -- keys ---------------------------------------------------------------------------------------------
 
 
-def test_two_keys_have_two_ledgers(echo: Served) -> None:
+def test_two_keys_have_two_ledgers_and_two_sets_of_profiles(echo: Served) -> None:
+    define(echo, "mine", error_rate=1)
     ask(echo)
     with client(echo, "other") as ai:
-        ai.chat.completions.create(model="sim-small", messages=MESSAGES)
-        ai.chat.completions.create(model="sim-small", messages=MESSAGES)
+        for _ in range(2):
+            ai.chat.completions.create(model="sim-small", messages=MESSAGES)
 
-    assert ledger(echo)["requests"] == 1
-    assert ledger(echo, "other")["requests"] == 2
-    assert {call["model"] for call in ledger(echo, "other")["calls"]} == {"sim-small"}
-
-
-def test_one_clients_profile_and_sequence_are_not_anothers(echo: Served) -> None:
-    define(echo, "mine", error_rate=1)
-
-    with client(echo, "other") as ai, pytest.raises(openai.NotFoundError, match="no profile named 'mine'"):
-        ai.chat.completions.create(model="sim-large@mine", messages=MESSAGES)
+        assert ledger(echo)["requests"] == 1
+        assert {call["model"] for call in ledger(echo, "other")["calls"]} == {"sim-small"}
+        assert ledger(echo, "other")["requests"] == 2
+        with pytest.raises(openai.NotFoundError, match="no profile named 'mine'"):
+            ai.chat.completions.create(model="sim-large@mine", messages=MESSAGES)
 
 
-def test_a_workshop_lets_only_its_keys_in(serve: Callable[[Endpoint], Served]) -> None:
-    served = serve(Endpoint(Echo(), keys=["anna"]))
+def test_a_workshop_lets_only_its_keys_in_and_only_its_owner_spend_money(
+    serve: Callable[[Endpoint], Served],
+) -> None:
+    served = serve(Endpoint(Echo(), keys=["anna"], owner="someone"))
 
     with client(served, "anna") as ai:
         assert ai.chat.completions.create(model="sim-large", messages=MESSAGES).choices
-    with (
-        client(served, "eve") as ai,
-        pytest.raises(openai.AuthenticationError, match="an unknown key was sent"),
-    ):
+        with pytest.raises(openai.AuthenticationError, match="may cost money"):
+            ai.chat.completions.create(model="openai/gpt-4o-mini", messages=MESSAGES)
+    eve = client(served, "eve")
+    with eve as ai, pytest.raises(openai.AuthenticationError, match="an unknown key was sent"):
         ai.models.list()
     assert httpx.get(f"{served.url}/models").status_code == 401
     assert httpx.get(served.url.replace("/v1", "/course/health")).json()["status"] == "ok"
-
-
-def test_a_paid_model_is_for_the_owner_only(serve: Callable[[Endpoint], Served]) -> None:
-    served = serve(Endpoint(Echo(), owner="someone"))
-
-    with client(served) as ai, pytest.raises(openai.AuthenticationError, match="may cost money"):
-        ai.chat.completions.create(model="openai/gpt-4o-mini", messages=MESSAGES)
 
 
 # -- faults -------------------------------------------------------------------------------------------
@@ -274,25 +274,23 @@ def test_a_cut_before_the_answer_leaves_the_client_with_nothing(echo: Served, st
     assert ledger(echo)["calls"][0]["status"] == 0
 
 
-def test_a_stream_cut_midway_has_begun_and_does_not_end(echo: Served) -> None:
+def test_an_answer_cut_midway_has_begun_and_does_not_end(echo: Served) -> None:
     define(echo, "cut", cut_midway_rate=1)
-    body = {"model": "sim-large@cut", "messages": MESSAGES, "stream": True}
+    body = {"model": "sim-large@cut", "messages": MESSAGES}
     seen = []
 
-    with echo.http() as http, http.stream("POST", "/v1/chat/completions", json=body) as answer:  # noqa: SIM117
-        with pytest.raises(httpx.RemoteProtocolError):
+    with echo.http() as http:
+        with (
+            http.stream("POST", "/v1/chat/completions", json=body | {"stream": True}) as answer,
+            pytest.raises(httpx.RemoteProtocolError),
+        ):
             seen += answer.iter_lines()
+        with pytest.raises(httpx.RemoteProtocolError, match="peer closed connection"):
+            http.post("/v1/chat/completions", json=body)  # shorter than announced
 
     assert answer.status_code == 200
     assert any("one" in line or "assistant" in line for line in seen)
     assert "data: [DONE]" not in seen
-
-
-def test_a_whole_answer_cut_midway_is_shorter_than_announced(echo: Served) -> None:
-    define(echo, "cut", cut_midway_rate=1)
-
-    with echo.http() as http, pytest.raises(httpx.RemoteProtocolError, match="peer closed connection"):
-        http.post("/v1/chat/completions", json={"model": "sim-large@cut", "messages": MESSAGES})
 
 
 @pytest.mark.parametrize(
@@ -326,15 +324,7 @@ def wait_for_calls(served: Served, count: int) -> list[dict[str, Any]]:
 def test_malformed_answers_arrive_whole(echo: Served, kind: str, stream: bool) -> None:
     define(echo, "odd", **{f"{kind}_rate": 1})
 
-    with client(echo) as ai:
-        if stream:
-            with ai.chat.completions.stream(model="sim-large@odd", messages=MESSAGES) as events:
-                try:
-                    choice = events.get_final_completion().choices[0]
-                except openai.LengthFinishReasonError as error:
-                    choice = error.completion.choices[0]
-        else:
-            choice = ai.chat.completions.create(model="sim-large@odd", messages=MESSAGES).choices[0]
+    choice = final_choice(echo, "sim-large@odd", stream=stream)
 
     assert choice.message.content != "one two three"
     assert choice.finish_reason == ("length" if kind == "cut_by_length" else "stop")
@@ -408,22 +398,6 @@ def test_a_timeline_counts_from_the_first_use(serve: Callable[[Endpoint], Served
     ask(served, "sim-large@mine")
     with pytest.raises(openai.InternalServerError):
         ask(served, "sim-large@mine")
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"name": "x", "rate": 1}, "unknown field 'rate'"),
-        ({"name": "X Y"}, "not usable after an @"),
-        ({"name": "x", "error_rate": 2}, "a share from 0 to 1"),
-    ],
-)
-def test_a_bad_profile_is_refused_over_http_too(echo: Served, fields: dict[str, Any], message: str) -> None:
-    with echo.http() as http:
-        answer = http.post("/course/profiles", json=fields)
-
-    assert answer.status_code == 400
-    assert message in answer.json()["error"]["message"]
 
 
 # -- samples and the ledger ---------------------------------------------------------------------------
