@@ -2333,10 +2333,13 @@ import pstats
 with cProfile.Profile() as profile:
     for _ in range(200):
         triage(ticket=ticket)
-took = {f"{Path(place[0]).name}:{place[2]}": row[3] for place, row in pstats.Stats(profile).stats.items()}
-whole = took["programs.py:forward"]
-for name in ("base.py:format", "tiered.py:get", "base.py:_call_postprocess"):
-    print(f"{name:26} {took.get(name, 0) / whole:.0%}")
+took = {
+    f"{Path(file).parent.name}/{Path(file).name}:{function}": row[3]
+    for (file, _, function), row in pstats.Stats(profile).stats.items()
+}
+whole = took["desk/programs.py:forward"]
+for name in ("adapters/base.py:format", "caching/cache.py:get", "adapters/base.py:_call_postprocess"):
+    print(f"{name:36} {took[name] / whole:.0%}")
 
 # %% [markdown]
 # The largest part is writing the prompt: even a hit needs it, since the prompt is the key. What a cache can do there is little;
