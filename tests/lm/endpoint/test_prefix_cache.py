@@ -139,10 +139,6 @@ def test_the_reply_and_the_ledger_show_what_was_cached_and_it_is_cheaper(echo: S
     assert saved_usd == pytest.approx(1408 * (2.50 - 1.25) / 1e6)
 
 
-def test_a_short_prompt_has_the_usage_it_always_had(echo: Served) -> None:
-    assert ask(echo).usage.prompt_tokens_details is None
-
-
 def cached(answer: Any) -> int:
     return int(answer.usage.prompt_tokens_details.cached_tokens)
 
@@ -161,21 +157,17 @@ def test_every_answer_shows_what_was_cached(echo: Served, model: str, options: d
     assert cached(say(echo, "Where is my tent?", model, **options)) == 1408
 
 
-def test_each_key_has_a_cache_of_its_own_and_a_reset_empties_it(echo: Served) -> None:
-    say(echo, "Where is my tent?")
-
-    assert cached(say(echo, "Where is my tent?", key="other")) == 0
-    with echo.http() as http:
-        http.post("/course/reset")
-    assert cached(say(echo, "Where is my tent?")) == 0
-
-
-def test_a_request_that_failed_early_leaves_nothing_in_the_cache(echo: Served) -> None:
+def test_each_key_has_a_cache_of_its_own_which_failures_do_not_fill_and_a_reset_empties(echo: Served) -> None:
     define(echo, "down", unavailable_rate=1)
     with pytest.raises(openai.InternalServerError):
         say(echo, "Where is my tent?", "sim-large@down")
 
     assert cached(say(echo, "Where is my tent?")) == 0
+    assert cached(say(echo, "Where is my tent?", key="other")) == 0
+    with echo.http() as http:
+        http.post("/course/reset")
+    assert cached(say(echo, "Where is my tent?")) == 0
+    assert ask(echo).usage.prompt_tokens_details is None  # a short prompt's usage is as it always was
 
 
 def test_a_cached_beginning_shortens_the_wait_for_the_first_token() -> None:
