@@ -18,8 +18,8 @@ from course_lib.adapters.tools.limits import LimitedTool, ToolRefused, limited
 
 LENGTH = 500
 """Characters of an expression."""
-DEPTH = 100
-"""Operations or brackets within one another."""
+DEPTH = LENGTH // 2
+"""Operations or brackets within one another; a sum of many numbers is as deep as it is long."""
 DIGITS = 50
 """Significant digits that are kept; a number with more before the dot is refused, not rounded."""
 EXPONENT = 1000

@@ -16,8 +16,9 @@ import asyncio
 import contextvars
 import functools
 import inspect
+import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -63,8 +64,8 @@ class LimitedTool(dspy.Tool):
     """A dspy.Tool that keeps its limits however it is called: `tool(...)`, `acall`, `tool.func`.
 
     A plain function runs in a thread of its own, with the caller's context, so it never blocks an event loop.
-    An `async` function runs on the caller's loop, or, called synchronously, on a new one. `func` is async
-    exactly if the wrapped function is.
+    An `async` function runs on the caller's loop, or, called synchronously, on one kept for that. `func` is
+    async exactly if the wrapped function is.
     """
 
     _guard: _Guard = pydantic.PrivateAttr()
@@ -150,11 +151,11 @@ class _Guard:
     def as_function(self) -> Callable[..., Any]:
         """Return the limits as a plain function, async exactly if the wrapped one is: the tool's `func`."""
 
-        async def call_async(**kwargs: Any) -> str:
-            return await self.run_async(kwargs)
+        async def call_async(*args: Any, **kwargs: Any) -> str:
+            return await self.run_async({**dict(zip(self.inner.args, args, strict=False)), **kwargs})
 
-        def call(**kwargs: Any) -> str:
-            return self.run(kwargs)
+        def call(*args: Any, **kwargs: Any) -> str:
+            return self.run({**dict(zip(self.inner.args, args, strict=False)), **kwargs})
 
         func = self.inner.func
         target = func if inspect.isroutine(func) else func.__call__  # what DSPy reads the hints of
@@ -162,11 +163,12 @@ class _Guard:
 
     def run(self, kwargs: dict[str, Any]) -> str:
         """Do `run_async` from synchronous code, which may itself run on a loop; never raises an Exception."""
-        work = in_thread(lambda: asyncio.run(self.run_async(kwargs)), name="tool-loop")
+        work = on_kept_loop(self.run_async(kwargs))
         try:
             return work.result(self.deadline_s + GRACE_S)
         except TimeoutError:
             self._leave_behind(work)
+            _kept_loop.cache_clear()  # an async tool that never yields holds it; the next call gets another
             return self._line(_DeadlinePassed())
         except Exception as error:  # border: a tool's error is an observation, not an exception
             return self._line(error)
@@ -288,13 +290,48 @@ def in_thread(work: Callable[[], T], *, name: str) -> Future[T]:
         try:
             outcome.set_result(work())
         except BaseException as error:  # border: the thread's; whoever waits gets it
-            outcome.set_exception(
-                error if isinstance(error, Exception) else RuntimeError(type(error).__name__)
-            )
+            # a StopIteration cannot pass through a coroutine that waits for this
+            is_told = isinstance(error, Exception) and not isinstance(error, StopIteration)
+            outcome.set_exception(error if is_told else RuntimeError(type(error).__name__))
 
     context = contextvars.copy_context()
     threading.Thread(target=context.run, args=(body,), name=name, daemon=True).start()
     return outcome
+
+
+def on_kept_loop(work: Coroutine[Any, Any, T]) -> Future[T]:
+    """Start `work` on the loop kept for tools that synchronous code calls, with the caller's context.
+
+    One loop for all calls: what an async tool keeps between them, a connection pool say, stays on its loop.
+    """
+    outcome: Future[T] = Future()
+
+    async def fill() -> None:
+        try:
+            outcome.set_result(await work)
+        except BaseException as error:  # border: the loop's; whoever waits gets it
+            outcome.set_exception(error if isinstance(error, Exception) else RuntimeError("it was cancelled"))
+
+    def begin() -> None:
+        task = loop.create_task(fill())
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+
+    loop, under_way = _kept_loop()
+    loop.call_soon_threadsafe(begin, context=contextvars.copy_context())
+    return outcome
+
+
+@functools.cache
+def _kept_loop() -> tuple[asyncio.AbstractEventLoop, set[asyncio.Task[Any]]]:
+    """Return the loop, running in a daemon thread, and the tasks on it (a loop holds them only weakly)."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="tool-loop", daemon=True).start()
+    return loop, set()
+
+
+# A forked child has no threads: it starts a loop of its own when it needs one.
+os.register_at_fork(after_in_child=_kept_loop.cache_clear)
 
 
 def _words(error: Exception) -> str:

@@ -21,9 +21,16 @@ from pydantic_core import PydanticSerializationError
 from course_lib.caching.batch.inputs import digest_of
 from course_lib.caching.batch.items import JournalError
 
-_UNNAMED = {kind.__name__: TypeAdapter(kind) for kind in (object, tuple)}
-"""Tried after the type that the program names: what JSON itself has, and tuples of it."""
-_REFUSALS = (TypeError, ValueError, RecursionError, PydanticUserError, PydanticSerializationError)
+_UNNAMED = {"object": TypeAdapter(object)}
+"""Tried after the type that the program names; after that, collections are written with their types."""
+_REFUSALS = (
+    LookupError,
+    TypeError,
+    ValueError,
+    RecursionError,
+    PydanticUserError,
+    PydanticSerializationError,
+)
 _WITHOUT_EFFECT = re.compile("key|api_|base|timeout|retries|rollout")
 """Parts of names of a model's options that do not change its answers."""
 
@@ -53,20 +60,56 @@ class Codec:
             try:
                 plain = adapter.dump_python(value, mode="json", by_alias=False, warnings="error")
                 again = self._decode(name, kind, json.loads(json.dumps(plain)))
-                if again == value or repr(again) == repr(value):  # the latter for NaN, which equals nothing
+                if _is_same(again, value):
                     return kind, plain
             except _REFUSALS:
                 continue
+        with suppress(*_REFUSALS):
+            plain = _with_types(value)
+            if _is_same(_of_types(json.loads(json.dumps(plain))), value):
+                return "types", plain
         raise JournalError(
             f"{name} = {value!r:.80} is a {type(value).__qualname__} that a journal cannot give back. "
             "Name its type in the signature (of a function: as its return type), or return plain data"
         )
 
     def _decode(self, name: str, kind: str, plain: Any) -> Any:
+        if kind == "types":
+            return _of_types(plain)
         adapters = self._adapters.get(name, _UNNAMED)
         if kind not in adapters:
             raise ValueError(f"the program no longer names a type for {name} = {plain!r:.80}")
         return adapters[kind].validate_python(plain, by_alias=False, by_name=True)
+
+
+_COLLECTIONS = {kind.__name__: kind for kind in (list, tuple, dict)}
+
+
+def _with_types(value: Any) -> Any:
+    """Return collections as their type's name and their parts; anything else as it is."""
+    if type(value) not in _COLLECTIONS.values():
+        return value
+    parts = value.items() if isinstance(value, dict) else value
+    return {type(value).__name__: [_with_types(part) for part in parts]}
+
+
+def _of_types(plain: Any) -> Any:
+    """Return what _with_types was given."""
+    if not isinstance(plain, dict):
+        return plain
+    ((kind, parts),) = plain.items()
+    return _COLLECTIONS[kind](_of_types(part) for part in parts)
+
+
+def _is_same(again: Any, value: Any) -> bool:
+    """Return whether two values are equal and of the same types throughout: "a" is not a StrEnum's "a"."""
+    if type(again) is not type(value):
+        return False
+    if isinstance(value, dict):
+        return _is_same(list(again.items()), list(value.items()))
+    if isinstance(value, (list, tuple)):
+        return len(again) == len(value) and all(map(_is_same, again, value))
+    return bool(again == value) or repr(again) == repr(value)  # the latter for NaN, which equals nothing
 
 
 def _named_types(program: Any) -> dict[str, Any]:

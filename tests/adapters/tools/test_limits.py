@@ -316,6 +316,30 @@ def test_an_async_tool_can_be_called_synchronously_even_in_a_running_loop():
     assert asyncio.run(notebook_cell()) == "rested"
 
 
+def test_an_async_tool_called_synchronously_keeps_its_event_loop():
+    loops = []
+
+    async def note(x: int) -> str:
+        loops.append(asyncio.get_running_loop())
+        return "ok"
+
+    tool = limited(note)
+
+    assert [tool(x=1), tool(x=2)] == ["ok", "ok"]
+    assert loops[0] is loops[1]
+
+
+def test_func_takes_arguments_by_place_and_a_stop_iteration_is_a_line_at_once():
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    def first(x: int) -> int:
+        return next(iter([]))
+
+    assert limited(add).func(1, 2) == "3"
+    assert limited(first)(x=1).startswith("failed: ")
+
+
 def test_callbacks_see_the_call():
     class Seen(dspy.utils.BaseCallback):
         def on_tool_start(self, call_id, instance, inputs):

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import enum
+import math
 import os
 import resource
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -175,6 +177,10 @@ class Size(enum.Enum):
     SMALL = "s"
 
 
+class Letter(enum.StrEnum):
+    A = "a"
+
+
 class Parcel(pydantic.BaseModel):
     town: str = pydantic.Field(alias="place")
     size: Size
@@ -246,7 +252,26 @@ def test_a_type_that_cannot_be_read_again_is_refused_before_the_first_call(tmp_p
     assert calls == []
 
 
-@pytest.mark.parametrize("result", [PARCEL, {1, 2}], ids=["model", "set"])
+@pytest.mark.parametrize(
+    "result", [[(1, 2)], {"spans": [(0, 4)], 1: "one"}, [math.nan, math.inf]], ids=["tuples", "keys", "nan"]
+)
+def test_plain_data_that_json_does_not_tell_apart_comes_back_without_a_named_type(result, tmp_path):
+    def program(number):
+        return result
+
+    run(program, tmp_path / "j", [1])
+
+    (again,) = run(program, tmp_path / "j", [1])
+
+    assert again.resumed
+    assert repr(again.result) == repr(result)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [PARCEL, {1, 2}, Letter.A, [Letter.A], Counter("aab")],
+    ids=["model", "set", "enum", "in", "dict"],
+)
 def test_a_result_that_cannot_be_kept_ends_the_batch_and_is_handed_over(result, tmp_path):
     with pytest.raises(JournalError, match="a journal cannot give back") as error:
         run(lambda number: result, tmp_path / "j", [1])
