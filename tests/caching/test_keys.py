@@ -91,7 +91,7 @@ def test_what_is_different_has_another_key(other):
         ([Customer(name="Ada")], [Supplier(name="Ada")]),
         (Customer, Supplier.model_construct(name="Customer")),
     ],
-    ids=repr,
+    ids=["sets", "bytes", "functions", "models", "classes of models", "a class and a model"],
 )
 def test_values_of_other_types_are_keyed_by_class_and_content(value, other):
     assert key_of({"x": value}) == key_of({"x": copy.copy(value)}) != key_of({"x": other})
