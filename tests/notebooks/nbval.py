@@ -60,10 +60,13 @@ def run(notebooks: list[Path], scratch: Path) -> int:
         copies[-1].parent.mkdir(exist_ok=True)
         nbformat.write(doubled(notebook) if path.parent == NOTEBOOKS else notebook, copies[-1])
     # "loadfile" tells files apart by their place below rootdir
-    place = ["-c", os.devnull, "--rootdir", str(scratch), "-n", str(min(AT_ONCE, len(copies))), "--dist", "loadfile"]
-    options = ["--nbval-lax", "--nbval-kernel-name", kernel.NAME, "--nbval-cell-timeout", str(CELL_DEADLINE_S)]
-    pytest_here = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.notebooks.nbval"]
-    environment = {**isolated(scratch), SCRATCH: str(scratch)}
+    place = ["-c", os.devnull, "--rootdir", str(scratch), "--dist", "loadfile"]
+    place += ["-n", str(min(AT_ONCE, len(copies)))]
+    options = ["--nbval-lax", "--nbval-kernel-name", kernel.NAME, f"--nbval-cell-timeout={CELL_DEADLINE_S}"]
+    pytest_here = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-ptests.notebooks.nbval"]
+    temporary = scratch / "tmp"  # what a lesson makes in the temporary folder goes with the rest
+    temporary.mkdir()
+    environment = {**isolated(scratch), SCRATCH: str(scratch), "TMPDIR": str(temporary)}
     command = [*pytest_here, *place, *options, *map(str, copies)]
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 
@@ -80,7 +83,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def main() -> int:
     """Run the notebooks named on the command line, or all, and return nbval's exit code."""
     notebooks = [Path(name).resolve() for name in sys.argv[1:]] or [*shipped.LEARNER, *shipped.SOLVED]
-    with tempfile.TemporaryDirectory(prefix="course-nbval-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="course-nbval-", ignore_cleanup_errors=True) as scratch:
         return run(notebooks, Path(scratch))
 
 
