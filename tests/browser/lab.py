@@ -57,7 +57,7 @@ class Lab:
 @contextlib.contextmanager
 def lab(folder: Path, state: Path, *, theme: str = "light") -> Iterator[Lab]:
     """Run JupyterLab on `folder`, with settings, caches and log below `state`, and stop it at the end."""
-    port, token = free_port(8888), secrets.token_hex(16)
+    port, token = free_port(0), secrets.token_hex(16)  # two workers asking from 8888 up could get the same
     places = {variable: str(state / name) for variable, name in PLACES.items()}
     for place in places.values():
         Path(place).mkdir(parents=True, exist_ok=True)
