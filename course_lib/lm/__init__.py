@@ -9,13 +9,14 @@ Names, with the part of a lesson that uses each first:
 - `PROFILES`, `Profile`, `profile`: a model's bad days: slow, limited, failing (00, part 3)
 - `embed`: vectors without a model (00, part 2)
 - `url`, `key`, `stop`: the endpoint's address, this client's key, and its end (02, part 2: DSPy's own cache)
+- `is_answering`: whether the endpoint answers at all (no lesson: the checks ask)
 - `reset`: an empty ledger, every fault sequence from its start (02, part 5: what the provider caches)
 
 Rooms: `endpoint` (the server), `simulator` (the model); the files beside them are the client's side.
 """
 
 from course_lib.lm.calls import Call, Ledger
-from course_lib.lm.client import embed, ledger, profile, reset
+from course_lib.lm.client import embed, is_answering, ledger, profile, reset
 from course_lib.lm.connection import connect
 from course_lib.lm.process import key, stop, url
 from course_lib.lm.profiles import PROFILES, Profile
@@ -27,6 +28,7 @@ __all__ = [
     "Profile",
     "connect",
     "embed",
+    "is_answering",
     "key",
     "ledger",
     "profile",

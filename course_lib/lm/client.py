@@ -75,7 +75,16 @@ def embed(texts: Sequence[str], *, model: str = "sim-embed") -> list[list[float]
     return [row["embedding"] for row in answer["data"]]
 
 
-def call(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+def is_answering(*, within_s: float) -> bool:
+    """Say whether the endpoint answers within this time, and not later or never."""
+    try:
+        call("GET", "/course/health", wait_s=within_s)
+    except EndpointError:
+        return False
+    return True
+
+
+def call(method: str, path: str, body: Mapping[str, Any] | None = None, *, wait_s: float = _WAIT_S) -> Any:
     """Ask the endpoint something and return its JSON.
 
     Raises:
@@ -96,7 +105,7 @@ def call(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
     is_near = base.startswith(("http://127.", "http://localhost", "http://[::1]"))
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({} if is_near else None))
     try:
-        with opener.open(request, timeout=_WAIT_S) as response:
+        with opener.open(request, timeout=wait_s) as response:
             return json.loads(response.read())
     except urllib.error.HTTPError as error:
         with error:

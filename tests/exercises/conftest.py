@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from course_lib.exercises.engine import registry
-from course_lib.exercises.engine.checks import expect, expect_equal, run
+from course_lib.exercises.engine.checks import expect, expect_equal, run, without_error
 from course_lib.exercises.engine.registry import Exercise
 
 
@@ -44,6 +44,11 @@ def _is_even(double) -> None:
     expect(double(2) % 2 == 0, observed=double(2), expected="an even number")
 
 
+def _takes_any_number(double) -> None:
+    """Nothing is refused."""
+    without_error(lambda: double(0), "double(0)")
+
+
 def _exercise(exercise_id: str, *checks, **changes) -> Exercise:
     described = {
         "title": f"Sample {exercise_id}",
@@ -64,6 +69,7 @@ SAMPLES = (
     _exercise("99.3", _doubles, deadline_s=0.3),
     _exercise("99.4", _adds),
     _exercise("99.5", _is_even),
+    _exercise("99.6", _takes_any_number),
 )
 
 

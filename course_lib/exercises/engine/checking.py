@@ -1,6 +1,6 @@
 """check("0.1", thing): runs an exercise's checks on what the learner made.
 
-Main path: is it still the stub? -> each check in order, each with a time limit -> line, card, event.
+Main path: did its cell run? is it still the stub? -> each check, with a time limit -> card, event.
 """
 
 from __future__ import annotations
@@ -8,24 +8,24 @@ from __future__ import annotations
 import contextvars
 import ctypes
 import inspect
+import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from textwrap import shorten
 from typing import Literal
 
 from course_lib.exercises.engine import progress, registry
 from course_lib.exercises.engine.cards import Card, say, show_card
-from course_lib.exercises.engine.checks import CheckFailed
+from course_lib.exercises.engine.checks import CheckFailed, strays
 from course_lib.exercises.engine.registry import Exercise
-from course_lib.exercises.engine.sources import crash_line, source_of
+from course_lib.exercises.engine.sources import cell_that_failed, crash_line, source_of
 
-Outcome = Literal["passed", "failed", "crashed", "not attempted"]
+Outcome = Literal["passed", "failed", "crashed", "not attempted", "not checked"]
+"""Only the first three are attempts; "not checked" says that nothing can be said about the answer."""
 Rows = tuple[tuple[str, str], ...]
 
-LONGEST_LINE_CHARS = 240
 SLACK_S = 30.0
 """Added to the sum of an exercise's limits before a check without an end counts as interrupted."""
 
@@ -37,15 +37,15 @@ class Result:
     exercise: str
     outcome: Outcome
     message: str
-    """One line, as printed after "0.1 failed: "."""
+    """What was seen, in one line."""
     card: Card
-    """What was shown below the line."""
+    """What was shown."""
     checked: str = ""
     """Title of the check that failed or crashed."""
 
     @property
     def line(self) -> str:
-        """The plain line that was printed."""
+        """The verdict in one line."""
         return f"{self.exercise} {self.outcome}: {self.message}"
 
     @property
@@ -57,11 +57,15 @@ class Result:
         return f"<{self.line}>"
 
     def _ipython_display_(self) -> None:
-        """Show nothing: the line and the card have been shown."""
+        """Show nothing: the card has been shown."""
 
 
-def check(exercise_id: str, *things: object) -> Result:
-    """Check an exercise: print one line, show one card, remember the outcome.
+class _NotChecked(Exception):  # noqa: N818  not an error: the check could not be made
+    """A check came to no verdict, for a reason that is not in the answer."""
+
+
+def check(exercise_id: object = None, *things: object) -> Result:
+    """Check an exercise: show one card, remember the outcome.
 
     Args:
         exercise_id: the exercise's id, for instance "0.1".
@@ -77,19 +81,43 @@ def check(exercise_id: str, *things: object) -> Result:
     exercise = registry.get(exercise_id)
     for each in progress.close_interrupted():
         say(f"the last check of {each} was interrupted (kernel stopped?); run it again")
-    limit_s = exercise.deadline_s * len(exercise.checks) + SLACK_S
-    started_s = time.monotonic()
     try:
-        with progress.checking(exercise_id, source=source_of(things), limit_s=limit_s) as end:
-            result = judge(exercise, *things)
-            end |= {"outcome": result.outcome, "message": result.message, "checked": result.checked}
-            end["seconds"] = round(time.monotonic() - started_s, 3)
+        result = _prevented(exercise, things) or _recorded(exercise, things)
     except KeyboardInterrupt:
-        say(f"{exercise_id} stopped: you interrupted the check, so it does not count; run the cell again.")
+        say(f"{exercise.id} stopped: you interrupted the check, so it does not count; run the cell again.")
         raise
-    say(shorten(result.line, LONGEST_LINE_CHARS, placeholder=" ... (see the card)"))
+    except _NotChecked as reason:
+        result = _not_checked(exercise, str(reason))
     show_card(result.card)
     say(*progress.notes())
+    return result
+
+
+def _prevented(exercise: Exercise, things: tuple[object, ...]) -> Result | None:
+    """Return why there is nothing to check, None if there is."""
+    if found := cell_that_failed():
+        name, error = found
+        message = (
+            f"the cell that makes {name} did not run ({error}); mend it, run it, then run this one again"
+        )
+        return _not_checked(exercise, message)
+    if len(things) != exercise.count:
+        wanted = "one thing" if exercise.count == 1 else f"{exercise.count} things"
+        message = (
+            f'check("{exercise.id}", ...) takes {wanted}, it got {len(things)}; run the cell as it was given'
+        )
+        return _not_checked(exercise, message)
+    return None
+
+
+def _recorded(exercise: Exercise, things: tuple[object, ...]) -> Result:
+    """Judge, and record that the check starts and how it ends."""
+    limit_s = exercise.deadline_s * len(exercise.checks) + SLACK_S
+    started_s = time.monotonic()
+    with progress.checking(exercise.id, source=source_of(things), limit_s=limit_s) as end:
+        result = judge(exercise, *things)
+        end |= {"outcome": result.outcome, "message": result.message, "checked": result.checked}
+        end["seconds"] = round(time.monotonic() - started_s, 3)
     return result
 
 
@@ -101,7 +129,9 @@ def judge(exercise: Exercise, *things: object) -> Result:
     if any(untouched):
         what = f"part {untouched.index(True) + 1} of {count} is still as it was given"
         missing = CheckFailed(what, observed="a stub", expected=f"all {count} parts filled in")
-        return _not_passed(exercise, "failed", "all parts are filled in", *_failed("", missing))
+        return _not_passed(
+            exercise, "failed", "all parts are filled in", *_failed(exercise.checks[0], "", missing)
+        )
     for number, one in enumerate(exercise.checks):
         if result := _problem(exercise, number, one, things):
             return result
@@ -121,13 +151,13 @@ def _problem(
 ) -> Result | None:
     """Run one check; return what is wrong, None if nothing is."""
     title = _title(one)
-    try:
-        _call_within(exercise.deadline_s, one, *things)
-    except CheckFailed as failure:
-        return _not_passed(exercise, "failed", title, *_failed(title, failure), before=number)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # border: the learner's code may raise anything
+    with strays() as unseen:
+        error = _call_within(exercise.deadline_s, one, *things)
+    if isinstance(error, CheckFailed):
+        error = next((stray for stray in unseen if _line_of(one, stray)), error)
+    if isinstance(error, CheckFailed):
+        return _not_passed(exercise, "failed", title, *_failed(one, title, error), before=number)
+    if error is not None:
         return _not_passed(exercise, "crashed", title, *_crashed(one, error), before=number)
     return None
 
@@ -145,12 +175,14 @@ def _stop(thread: threading.Thread) -> None:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_Stopped))
 
 
-def _call_within(deadline_s: float, call: Callable[..., object], *args: object) -> None:
+def _call_within(deadline_s: float, call: Callable[..., object], *args: object) -> BaseException | None:
     """Call `call(*args)` in a thread of its own, with a copy of this one's context variables.
 
+    Returns:
+        What it raised, CheckFailed if it did not end within `deadline_s`, else None.
+
     Raises:
-        CheckFailed: it did not end within `deadline_s`.
-        BaseException: whatever it raised.
+        _NotChecked: it did not end, and the model's endpoint does not answer.
     """
     ended, context = Future[object](), contextvars.copy_context()
 
@@ -167,21 +199,38 @@ def _call_within(deadline_s: float, call: Callable[..., object], *args: object) 
     finally:
         if is_late := not ended.done():
             _stop(thread)
+    if is_late and not _endpoint_answers():
+        raise _NotChecked(
+            "the model's endpoint does not answer, so the check had to wait; restart the kernel for a new "
+            "endpoint, run the cells above, then run this one again"
+        )
     if is_late:
-        raise CheckFailed(
+        return CheckFailed(
             "",
             observed=f"more than {deadline_s:g} s; it was stopped",
             expected=f"an end within {deadline_s:g} s",
             hint="A loop that never ends, or a wait for something that never comes?",
         )
-    ended.result()
+    return ended.exception()
 
 
-def _failed(title: str, failure: CheckFailed) -> tuple[str, Rows]:
+def _endpoint_answers() -> bool:
+    lm = sys.modules.get("course_lib.lm")  # not imported for this: where nobody did, nothing waits for it
+    return lm is None or bool(lm.is_answering(within_s=2.0))
+
+
+def _failed(one: Callable[..., object], title: str, failure: CheckFailed) -> tuple[str, Rows]:
     what = failure.what or title[:1].lower() + title[1:]
     hint = (("Think about", failure.hint),) if failure.hint else ()
-    rows = (("Checked", what), ("Observed", failure.observed), ("Expected", failure.expected), *hint)
+    line = _line_of(one, failure.__cause__)
+    where = (("Where", line),) if line else ()
+    rows = (("Checked", what), ("Observed", failure.observed), *where, ("Expected", failure.expected), *hint)
     return f"{what}; expected {failure.expected}, got {failure.observed}", rows
+
+
+def _line_of(one: Callable[..., object], error: BaseException | None) -> str:
+    """Return the innermost line of the learner's code in an error's traceback, "" if there is none."""
+    return crash_line(error.__traceback__, check_file=inspect.getfile(one)) if error else ""
 
 
 def _crashed(one: Callable[..., object], error: BaseException) -> tuple[str, Rows]:
@@ -190,7 +239,7 @@ def _crashed(one: Callable[..., object], error: BaseException) -> tuple[str, Row
     except Exception:  # border: the learner's own __str__
         words = "(its message could not be read)"
     raised = type(error).__name__ + (f": {words}" if words else "")
-    line = crash_line(error.__traceback__, check_file=inspect.getfile(one))
+    line = _line_of(one, error)
     where = line or "at the call itself; no line of your code was running"
     rows = (("Checked", _title(one)), ("Observed", raised), ("Where", where), ("Expected", "no exception"))
     return raised + (f" ({line})" if line else ""), rows
@@ -206,9 +255,7 @@ def _not_passed(
 
 
 def _next_steps(exercise: Exercise) -> tuple[str, str]:
-    count = len(exercise.hints)
-    hints = "1 hint" if count == 1 else f"{count} hints"
-    return "Stuck?", f'hint("{exercise.id}") gives the next of {hints}.'
+    return "Stuck?", f'hint("{exercise.id}") helps, in steps: {len(exercise.hints)} in all.'
 
 
 def _not_attempted(exercise: Exercise) -> Result:
@@ -218,6 +265,11 @@ def _not_attempted(exercise: Exercise) -> Result:
     return _result(exercise, "not attempted", message, rows)
 
 
+def _not_checked(exercise: Exercise, message: str) -> Result:
+    rows = (("Why", f"{message[:1].upper()}{message[1:]}."),)
+    return _result(exercise, "not checked", message, rows)
+
+
 def _result(exercise: Exercise, outcome: Outcome, message: str, rows: Rows, checked: str = "") -> Result:
-    card = Card(f"{exercise.id} {exercise.title}: {outcome}", rows, outcome=outcome)
+    card = Card(f"{exercise.id} {outcome}: {exercise.title}", rows, outcome=outcome)
     return Result(exercise.id, outcome, message, card, checked)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Coroutine
+import threading
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from course_lib.errors import CourseError
@@ -80,13 +82,14 @@ def expect_error(error_class: type[E], call: Callable[[], object], what: str, *,
     Raises:
         CheckFailed: nothing was raised, or another error.
     """
+    other: Exception | None = None
     try:
         observed = f"it returned {show(call())}"
     except error_class as error:
         return error
     except Exception as error:  # border: the learner's code may raise anything
-        observed = f"it raised {type(error).__name__}: {error}"
-    raise CheckFailed(what, observed=observed, expected=error_class.__name__, hint=hint)
+        observed, other = f"it raised {type(error).__name__}: {error}", error
+    raise CheckFailed(what, observed=observed, expected=error_class.__name__, hint=hint) from other
 
 
 def without_error(
@@ -111,8 +114,28 @@ def without_error(
         raise CheckFailed(what, observed=observed, expected=expected, hint=hint) from error
 
 
+_unseen: list[BaseException] = []
+
+
+@contextmanager
+def strays() -> Iterator[list[BaseException]]:
+    """Collect the errors that end a thread or a task of this block and that nobody awaits."""
+    _unseen.clear()
+    before, threading.excepthook = threading.excepthook, lambda ended: _note(ended.exc_value)
+    try:
+        yield _unseen
+    finally:
+        threading.excepthook = before
+
+
+def _note(error: BaseException | None) -> None:
+    if error is not None:
+        _unseen.append(error)
+
+
 async def _waking(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Await a coroutine, and wake up now and then meanwhile."""
+    """Await a coroutine, and wake up now and then meanwhile; note errors that nobody awaits."""
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: _note(context.get("exception")))
     task = asyncio.ensure_future(coroutine)
     while not task.done():
         await asyncio.wait([task], timeout=_WAKE_S)

@@ -70,13 +70,13 @@ def metadata_of(cell: Cell) -> dict[str, Any]:
     return metadata if isinstance(metadata, dict) else {}
 
 
-def answers(notebook: Notebook, exercise_id: str) -> list[Cell]:
-    """Return the cells in which an exercise is answered, in order."""
+def cells_of(notebook: Notebook, exercise_id: str, *tags: str) -> list[Cell]:
+    """Return the cells of an exercise that carry one of these tags, in order; cells without an id too."""
     known = ((cell, metadata_of(cell)) for cell in notebook["cells"])
     return [
         cell
         for cell, metadata in known
-        if metadata.get("exercise") == exercise_id and "exercise" in (metadata.get("tags") or ())
+        if metadata.get("exercise") == exercise_id and set(tags) & set(metadata.get("tags") or ())
     ]
 
 
@@ -87,7 +87,7 @@ def solution(lesson: str, exercise_id: str) -> list[Cell]:
         NotebookFileError: the solved notebook is missing, unreadable, or without this exercise.
     """
     path = paths.SOLUTIONS / f"{lesson}.ipynb"
-    found = answers(read(path, remedy=BUILD), exercise_id)
+    found = cells_of(read(path, remedy=BUILD), exercise_id, "exercise")
     if not found:
         raise NotebookFileError(f"{path} holds no cell for exercise {exercise_id}; {BUILD}")
     return found

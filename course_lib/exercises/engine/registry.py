@@ -96,7 +96,7 @@ def stub_methods(*names: str) -> Callable[[object], bool]:
 
 
 class UnknownExerciseError(CourseError):
-    """No exercise has this id."""
+    """No exercise has this id, or none was given."""
 
     def _render_traceback_(self) -> list[str]:
         """Show the message alone in a notebook: the mistake is in the cell, not in our files."""
@@ -125,6 +125,11 @@ class Exercise:
     """Time that each check may take."""
     is_stub: Callable[[Any], bool] = is_stub
     """Tells whether one of the things handed to `check` is still as it was given out."""
+
+    @property
+    def count(self) -> int:
+        """How many things `check` takes for it."""
+        return len(inspect.signature(self.checks[0]).parameters)
 
 
 _registered: dict[str, Exercise] = {}
@@ -161,19 +166,23 @@ def exercises() -> list[Exercise]:
     return [get(exercise_id) for exercise_id in known()]
 
 
-def get(exercise_id: str) -> Exercise:
+def get(exercise_id: object) -> Exercise:
     """Return the exercise with this id; imports the module of that exercise and no other.
 
     Raises:
         UnknownExerciseError: there is none; the message lists those that exist.
     """
+    if not isinstance(exercise_id, str):
+        given = "" if exercise_id is None else f", not {type(exercise_id).__name__}"
+        raise UnknownExerciseError(
+            f'the exercise\'s id comes first, as text{given}: check("0.1", ...), hint("0.1"). '
+            f"Known: {', '.join(known())}."
+        )
     if exercise_id in _registered:
         return _registered[exercise_id]
-    section = str(exercise_id).split(".")[0]
+    section = exercise_id.split(".")[0]
     module = _modules(section).get(exercise_id) if section in SECTIONS else None
     if module is None:
-        raise UnknownExerciseError(
-            f'no exercise {exercise_id!r}; known: {", ".join(known())}. Ids are strings: check("0.1", ...).'
-        )
+        raise UnknownExerciseError(f"no exercise {exercise_id!r}; known: {', '.join(known())}.")
     register(import_module(module).EXERCISE)
     return _registered[exercise_id]

@@ -10,49 +10,60 @@ from course_lib.exercises.engine.cards import Card, say, show_card
 from course_lib.exercises.engine.notebookfile import NotebookFileError
 
 
-def hint(exercise_id: str) -> None:
+def hint(exercise_id: object = None) -> None:
     """Show the next hint of an exercise, and how many there are.
 
     Raises:
         UnknownExerciseError: there is no exercise of this id.
     """
     exercise = registry.get(exercise_id)
-    taken, count = progress.standing(progress.read(), exercise_id).hints, len(exercise.hints)
+    taken, count = progress.standing(progress.read(), exercise.id).hints, len(exercise.hints)
     if taken < count:
-        progress.record(exercise_id, "hint", outcome=str(taken + 1))
+        progress.record(exercise.id, "hint", outcome=str(taken + 1))
     shown = exercise.hints[: taken + 1]
     rows = tuple((f"Hint {number} of {count}", text) for number, text in enumerate(shown, start=1))
     if len(shown) == count:
-        rows += (("After that", f'This was the last hint. solution("{exercise_id}") shows ours.'),)
+        rows += (("After that", f'This was the last hint. solution("{exercise.id}") shows ours.'),)
     title = f"hint {len(shown)} of {count}" if taken < count else f"no more hints ({count} of {count} taken)"
-    show_card(Card(f"{exercise_id} {exercise.title}: {title}", rows))
+    show_card(Card(f"{exercise.id} {exercise.title}: {title}", rows))
     say(*progress.notes())
 
 
-def solution(exercise_id: str) -> None:
+def not_yet(exercise_id: str, *, again: str) -> str:
+    """Return why our solution is not shown now, "" if it is: after a pass, or on asking twice.
+
+    Args:
+        exercise_id: the exercise's id.
+        again: how to ask a second time.
+    """
+    exercise, now = registry.get(exercise_id), progress.standing(progress.read(), exercise_id)
+    if now.state == "passed" or now.solution_asked:
+        return ""
+    progress.record(exercise_id, "solution", outcome="asked")
+    left = len(exercise.hints) - now.hints
+    hints = f'hint("{exercise_id}") has {left} more for you' if left else "you have taken all its hints"
+    return f"{exercise_id} is not passed yet; {hints}. To see our solution anyway, ask again: {again}."
+
+
+def solution(exercise_id: object = None) -> None:
     """Show our solution beside the learner's, with the reason: after a pass, or on asking twice.
 
     Raises:
         UnknownExerciseError: there is no exercise of this id.
     """
     exercise = registry.get(exercise_id)
-    events = progress.read()
-    now = progress.standing(events, exercise_id)
-    if now.state != "passed" and not now.solution_asked:
-        progress.record(exercise_id, "solution", outcome="asked")
-        left = len(exercise.hints) - now.hints
-        hints = f'hint("{exercise_id}") has {left} more for you' if left else "you have taken all its hints"
-        again = f'To see our solution anyway, ask again: solution("{exercise_id}").'
-        say(f"{exercise_id} is not passed yet; {hints}. {again}", *progress.notes())
+    if refusal := not_yet(exercise.id, again=f'solution("{exercise.id}")'):
+        say(refusal, *progress.notes())
         return
     try:
-        cells = notebookfile.solution(exercise.lesson, exercise_id)
+        cells = notebookfile.solution(exercise.lesson, exercise.id)
     except NotebookFileError as error:
-        say(f"{exercise_id} solution: {error}", *progress.notes())
+        say(f"{exercise.id} solution: {error}", *progress.notes())
         return
-    progress.record(exercise_id, "solution", outcome="shown")
+    progress.record(exercise.id, "solution", outcome="shown")
     ours = "\n\n".join(map(notebookfile.source_of, cells))
-    yours = progress.last_source(events, exercise_id) or "(nothing yet: it is kept when you run the check)"
-    title = f"{exercise_id} {exercise.title}: solution"
+    kept = progress.last_source(progress.read(), exercise.id)
+    yours = kept or "(nothing yet: it is kept when you run the check)"
+    title = f"{exercise.id} {exercise.title}: solution"
     show_card(Card(title, (("Why", exercise.why),), (("Yours, as last checked", yours), ("Ours", ours))))
     say(*progress.notes())

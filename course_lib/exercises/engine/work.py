@@ -13,18 +13,20 @@ from pathlib import Path
 
 from course_lib import paths
 from course_lib.errors import CourseError
-from course_lib.exercises.engine import notebookfile, progress, registry
+from course_lib.exercises.engine import notebookfile, progress, registry, reveal
 from course_lib.exercises.engine.notebookfile import (
     BUILD,
     KEPT,
     Cell,
     Notebook,
     NotebookFileError,
+    cells_of,
     keyed,
     merge,
+    metadata_of,
     place,
     source_of,
-)  # fmt: skip
+)
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.files import write_whole
 
@@ -46,6 +48,12 @@ def _shipped() -> list[Path]:
 
 def _base_path(name: str) -> Path:
     return paths.work_dir() / ".shipped" / name
+
+
+def _former(name: str) -> list[Path]:
+    """Return the paths of what was shipped before, newest first."""
+    former = _base_path(name).parent / "former"
+    return sorted(former.glob(f"{Path(name).stem}-*.ipynb"), reverse=True)
 
 
 def _copy(shipped: Path) -> Path:
@@ -83,17 +91,32 @@ def _read_both(exercise: Exercise) -> tuple[Path, Notebook, Notebook]:
     return copy, mine, notebookfile.read(paths.NOTEBOOKS / name, remedy=BUILD)
 
 
-def _with_stubs(mine: Notebook, new: Notebook, stubs: list[Cell]) -> Notebook:
-    """Return the learner's notebook with these cells put back, each in its place."""
-    cells, guide = keyed(mine["cells"]), list(keyed(new["cells"]))
-    missing = {stub["id"] for stub in stubs} - set(cells)
-    order = place(list(cells), missing, guide, known=set(guide))
-    cells |= {stub["id"]: stub for stub in stubs}
-    return {**mine, "cells": [cells[key] for key in order]}
+def _copies_of(given: Cell, notebook: Notebook) -> list[Cell]:
+    """Return the cells that were made from `given`: by its id, or by its metadata where ids were lost."""
+    exercise, tags = metadata_of(given)["exercise"], metadata_of(given)["tags"]
+    alike = {id(cell) for cell in cells_of(notebook, exercise, *tags)}
+    return [cell for cell in notebook["cells"] if cell.get("id") == given["id"] or id(cell) in alike]
+
+
+def _put_back(mine: Notebook, new: Notebook, given: Cell) -> Notebook:
+    """Return the learner's notebook with one cell as given out, in place of every copy of it."""
+    old, own = {id(cell) for cell in _copies_of(given, mine)}, list[Cell]()
+    for cell in mine["cells"]:
+        if id(cell) not in old:
+            own.append(cell)
+        elif given not in own:
+            own.append(given)
+    if given not in own:
+        cells, guide = keyed(own), list(keyed(new["cells"]))
+        order = place(list(cells), {given["id"]}, guide, known=set(guide))
+        own = [(cells | {given["id"]: given})[key] for key in order]
+    if (mine.get("nbformat", 4), mine.get("nbformat_minor", 5)) < (4, 5):  # its cells have no ids
+        own = [{name: value for name, value in cell.items() if name != "id"} for cell in own]
+    return {**mine, "cells": own}
 
 
 def reset(exercise_id: str) -> str:
-    """Put the stub of one exercise back into the learner's notebook; return what was done.
+    """Put one exercise's stub and its check back into the learner's notebook; return what was done.
 
     The learner's answer is kept in `.attempts/` first.
 
@@ -102,26 +125,30 @@ def reset(exercise_id: str) -> str:
         CourseError: a notebook is missing, unreadable or cannot be written; nothing was changed.
     """
     copy, mine, new = _read_both(registry.get(exercise_id))
-    stubs = notebookfile.answers(new, exercise_id)
-    if not stubs:
+    given = cells_of(new, exercise_id, "exercise", "check")
+    if not cells_of(new, exercise_id, "exercise"):
         raise WorkError(f"{copy.name} as shipped holds no cell for exercise {exercise_id}; {BUILD}.")
-    own = {key: source_of(cell) for key, cell in keyed(mine["cells"]).items()}
-    changed = [stub for stub in stubs if own.get(stub["id"]) != source_of(stub)]
+    changed = [
+        cell for cell in given if [source_of(one) for one in _copies_of(cell, mine)] != [source_of(cell)]
+    ]
     if not changed:
         return f"{exercise_id} is already as it was given out; nothing was changed."
-    answer = "\n\n".join(own[stub["id"]] for stub in changed if stub["id"] in own)
+    own = [source_of(one) for cell in changed for one in _copies_of(cell, mine)]
+    answer = "\n\n".join(text for text in own if text not in map(source_of, given))
     kept = ""
     if answer:
         attempt = _unused(paths.work_dir() / ".attempts", exercise_id, ".py")
         write_whole(attempt, answer + "\n")
         kept = f" Your answer is kept in {attempt}."
-    notebookfile.write(copy, _with_stubs(mine, new, changed))
+    for cell in changed:
+        mine = _put_back(mine, new, cell)
+    notebookfile.write(copy, mine)
     progress.record(exercise_id, "reset")
     return "\n".join([f"{exercise_id} is as it was given out again.{kept} {RELOAD}", *progress.notes()])
 
 
 def diff(exercise_id: str) -> str:
-    """Return a unified diff from the learner's answer to ours.
+    """Return a unified diff from the learner's answer to ours: after a pass, or on asking twice.
 
     Raises:
         UnknownExerciseError: there is no exercise of this id.
@@ -129,12 +156,13 @@ def diff(exercise_id: str) -> str:
     """
     copy, mine, _ = _read_both(registry.get(exercise_id))
     ours = notebookfile.solution(copy.stem, exercise_id)
-    wanted = {cell.get("id") for cell in ours}
-    yours = [cell for cell in mine["cells"] if cell.get("id") in wanted]
+    yours = [cell for given in ours for cell in _copies_of(given, mine)]
     if not yours:
         raise WorkError(
             f"{copy} has no cell for exercise {exercise_id} any more; `course reset {exercise_id}`."
         )
+    if refusal := reveal.not_yet(exercise_id, again=f"course diff {exercise_id}"):
+        return refusal
     before, after = ("\n\n".join(map(source_of, cells)).splitlines() for cells in (yours, ours))
     lines = list(difflib.unified_diff(before, after, "yours", "ours", lineterm=""))
     return "\n".join(lines) or f"your answer to {exercise_id} is the same as ours, letter by letter."
@@ -154,9 +182,7 @@ def _update(shipped: Path) -> list[str]:
     ids = {cell.get("id") for cell in new["cells"]}  # cells are told apart by them; old programs drop them
     if mine["cells"] and not any(cell.get("id") in ids for cell in mine["cells"]):
         return [f"{name}: left alone (its cells have lost their ids; move it away and update for a new copy)"]
-    base: Notebook = {"cells": []}  # then every cell that differs counts as the learner's
-    with suppress(NotebookFileError):
-        base = notebookfile.read(base_path, remedy="")
+    base = _base_of(mine, name)
     merged, changes = merge(base, mine, new)
     details = [f"  {kind}: {', '.join(labels)}" for kind, labels in changes.items() if labels]
     lines = [f"{name}: up to date", *(details if changes[KEPT] else ())]
@@ -166,8 +192,28 @@ def _update(shipped: Path) -> list[str]:
         notebookfile.write(copy, merged)
         lines = [f"{name}: updated (the old one is {backup})", *details, RELOAD]
     if base != new:
+        if base_path.exists():
+            former = _unused(base_path.parent / "former", copy.stem, ".ipynb")
+            write_whole(former, base_path.read_text(encoding="utf-8"))
         notebookfile.write(base_path, new)
     return lines
+
+
+def _base_of(mine: Notebook, name: str) -> Notebook:
+    """Return what the copy was made from: of all that were shipped, the one that shares most cells with it.
+
+    That is the newest one, unless a tab with an older one was saved over an update. Without any, every cell
+    that differs counts as the learner's.
+    """
+    bases: list[Notebook] = []
+    for path in (_base_path(name), *_former(name)):
+        with suppress(NotebookFileError):
+            bases.append(notebookfile.read(path, remedy=""))
+    return max(bases, key=lambda base: len(_texts(base) & _texts(mine)), default={"cells": []})
+
+
+def _texts(notebook: Notebook) -> set[tuple[str, str]]:
+    return {(key, source_of(cell)) for key, cell in keyed(notebook["cells"]).items()}
 
 
 def update() -> str:

@@ -13,7 +13,8 @@ from course_lib.exercises.engine.notebookfile import keyed, merge, source_of
 
 
 def cell(cell_id, source, **metadata):
-    return {"id": cell_id, "cell_type": "code", "metadata": metadata, "source": source, "outputs": []}
+    empty = {"outputs": [], "execution_count": None}
+    return {"id": cell_id, "cell_type": "code", "metadata": metadata, "source": source, **empty}
 
 
 def notebook(*cells, **metadata):

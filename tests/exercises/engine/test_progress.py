@@ -186,11 +186,15 @@ def damaged(whole, damage):
     at = {
         "a byte of a text": whole.rindex(b"Two becomes"),
         "a byte of the schema": whole.index(b"exercise TEXT"),
+        "the format's version": 18,
     }
     return bytes(byte ^ 0xFF if number == at[damage] else byte for number, byte in enumerate(whole))
 
 
-@pytest.mark.parametrize("damage", ["not a database", "torn", "a byte of a text", "a byte of the schema"])
+DAMAGES = ["not a database", "torn", "a byte of a text", "a byte of the schema", "the format's version"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_moved_aside_and_never_deleted(work, capsys, damage):
     check("99.2", None)
     check("99.1", lambda value: 5)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import nbformat
 import pytest
 
 from course_lib import paths
@@ -153,9 +154,10 @@ def test_a_shipped_notebook_that_is_missing_or_empty_is_told(work):
         copies.reset("99.1")
 
 
-def test_diff_goes_from_the_learners_answer_to_ours(work):
+def test_diff_goes_from_the_learners_answer_to_ours_on_asking_twice(work):
     copies.make_copies()
     write_answer(work)
+    assert "2 * value" not in copies.diff("99.1")
     assert copies.diff("99.1").splitlines() == [
         "--- yours", "+++ ours", "@@ -1,2 +1,2 @@", " def double(value):", "-    return value + value",
         "+    return 2 * value",
@@ -182,6 +184,64 @@ def test_diff_without_a_solution_or_without_the_cell_is_told(work, folder, conte
 
     with pytest.raises(CourseError, match=message):
         copies.diff("99.1")
+
+
+def _in_an_old_program(mine):
+    """A copy that went through a program without cell ids."""
+    for one in mine["cells"]:
+        del one["id"]
+    return mine | {"nbformat_minor": 4}
+
+
+def _twice(mine):
+    return mine | {"cells": [*mine["cells"], mine["cells"][1]]}
+
+
+def _pasted(mine):
+    return mine | {"cells": [mine["cells"][0], mine["cells"][1] | {"id": "pasted"}, mine["cells"][2]]}
+
+
+@pytest.mark.parametrize("change", [_in_an_old_program, _twice, _pasted], ids=["no ids", "twice", "pasted"])
+def test_an_answer_is_found_in_whatever_cells_carry_it(work, change):
+    copies.make_copies()
+    write_answer(work)
+    (work / NAME).write_text(json.dumps(change(json.loads((work / NAME).read_text()))))
+    copies.diff("99.1")
+    assert "-    return value + value" in copies.diff("99.1")
+
+    copies.reset("99.1")
+
+    assert sources(work / NAME) == ["x = 1", STUB, "check('99.1', double)"]
+    assert MINE in next((work / ".attempts").iterdir()).read_text()
+    nbformat.validate(nbformat.reader.reads((work / NAME).read_text()))
+
+
+@pytest.mark.parametrize("text", [None, "print('mine')"], ids=["deleted", "overwritten"])
+def test_reset_brings_back_a_check_that_is_gone(work, text):
+    copies.make_copies()
+    mine = json.loads((work / NAME).read_text())
+    mine["cells"][2:] = [mine["cells"][2] | {"source": text}] if text else []
+    (work / NAME).write_text(json.dumps(mine))
+
+    copies.reset("99.1")
+
+    assert sources(work / NAME) == ["x = 1", STUB, "check('99.1', double)"]
+
+
+def test_an_old_tab_saved_over_an_update_is_brought_up_to_date_again(work):
+    copies.make_copies()
+    write_answer(work)
+    tab = (work / NAME).read_bytes()
+    new = sample(STUB, text="x = 2")
+    new["cells"].insert(1, cell("added", "y = 3"))
+    ship(new)
+    copies.update()
+    (work / NAME).write_bytes(tab)
+
+    assert f"{NAME}: updated" in copies.update()
+
+    assert sources(work / NAME) == ["x = 2", "y = 3", MINE, "check('99.1', double)"]
+    assert copies.update() == f"{NAME}: up to date"
 
 
 def test_update_takes_the_new_keeps_the_learners_and_backs_up_the_old(work):
