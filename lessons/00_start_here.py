@@ -1,17 +1,29 @@
 # %% [markdown] name="title"
 # # Start here
 #
-# In twenty minutes you will have a language model that answers, a first checked exercise behind you, and a map of everything
-# that stands between a DSPy program and production.
+# A DSPy program that works in a notebook is not yet a service that people depend on. Between the two stand bottlenecks (one answer
+# takes seconds and costs money), integrations (databases, files, other people's APIs), users who will not wait for a whole answer,
+# failures that nobody can explain afterwards, and traffic that grows. This course, *Advanced Topics*, is about that distance.
 #
-# You need Python, and the basics of DSPy: what a signature and a module are. No API key, no account, no network. Run a cell with
-# Shift+Enter. Everything runs from top to bottom even if you solve nothing.
+# **At its end you will be able to**
+#
+# - connect a program to data and tools with adapters of your own, safely;
+# - cache answers in several tiers, and know what each is worth;
+# - write asynchronous programs that stream, and that survive limits and outages;
+# - find out from traces why an answer was wrong, slow or expensive;
+# - deploy, watch, scale and roll back a service, and say how reliable and how maintainable it is.
+#
+# **In this notebook** you check your machine, get a first answer from a language model, measure what makes its answers better, solve a
+# first exercise, and see the map of everything that follows.
+#
+# **You need** Python with `async`, and the basics of DSPy: what a signature and a module are. No API key, no account, no network. Run a
+# cell with Shift+Enter. Everything runs from top to bottom even if you solve nothing.
 #
 # | part | minutes |
 # | --- | --- |
 # | 1. Check the machine | 2 |
-# | 2. A first prediction, and what the model's server saw | 4 |
-# | 3. Choosing a model, and giving it a bad day | 4 |
+# | 2. A first prediction, and what makes it better | 5 |
+# | 3. Choosing a model, and a model that fails | 3 |
 # | 4. Exercises, hints and progress: exercise 0.1 | 5 |
 # | 5. The map of a production system | 3 |
 # | 6. Are you ready? | 2 |
@@ -35,16 +47,16 @@ print("DSPy", dspy.__version__, "talks to", model.model)
 # %% [markdown]
 # ## 1. Check the machine
 #
-# When something is missing, an error from deep inside a library is a bad messenger. `doctor()` looks first, and prints the exact
-# remedy for each thing that is wrong. It also writes `doctor.txt` beside your notebooks, free of secrets, to show to someone
-# who helps you.
+# When something is missing, an error from deep inside a library says little about the cause. `doctor()` looks first, and prints the
+# remedy for each thing that is wrong. It also writes `doctor.txt` beside your notebooks, without secrets, to show to someone who helps
+# you.
 
 # %% name="doctor"
 from course_lib.doctor import doctor
 
 doctor()
 # %% [markdown]
-# ## 2. A first prediction
+# ## 2. A first prediction, and what makes it better
 #
 # The running example of this course is **Lantern**, a shop for camping gear, and its support desk. Here is one of its tickets:
 # written for this course and its people invented, but as awkward as real ones.
@@ -62,6 +74,15 @@ triage = desk.Triage()
 triage(ticket=ticket.text)
 
 # %% [markdown]
+# Is that right? The people who labelled the tickets said this:
+
+# %% name="first-label"
+ticket.category, ticket.urgency
+
+# %% [markdown]
+# So this first answer is wrong. It is shown on purpose: nothing in the prompt told the model how *this* shop sorts its tickets. How often
+# it is wrong, and what helps, is measured below.
+#
 # Who answered, and from what? DSPy's *adapter* wrote signature and ticket into messages. This is what the model's server received;
 # nothing else reached it, so from nothing else can the answer come.
 
@@ -71,15 +92,22 @@ from course_lib.labs import show_messages
 show_messages(lm.ledger().calls[-1])
 
 # %% [markdown]
-# The server keeps a **ledger** of what it saw from this notebook. Unless you choose another, the model behind it is a *simulator*:
-# no neural network, but a program that reads the prompt, learns from the examples in it, and answers in the format asked for. Its
-# tokens are counted and priced by a stated list, so the cost is real arithmetic on made-up money.
+# Unless you choose another, the model behind that server is a *simulator*: no neural network, but a program that reads the prompt and
+# answers from it.
+#
+# | what you can rely on | what it cannot show you |
+# | --- | --- |
+# | It is a real HTTP server with real tokens, streams, rate limits and errors: what your program does with them is what it would do with any provider. | Its prices are a stated list and its speed is a setting: they are arithmetic, not a measurement of a provider. |
+# | It answers from the prompt alone, and gets better with better instructions and examples in it: an improvement that you measure is one. | It knows nothing of the world and understands little language. A large model would sort most of these tickets without an example. |
+# | Same request, same answer: a notebook can promise a result, and a test can hold it to the promise. | Real models vary. Part 3 shows how to choose one. |
+#
+# The server keeps a **ledger** of what it saw from this notebook.
 
 # %% name="ledger" tags=["nbval-check-output"]
 lm.ledger()
 
 # %% [markdown]
-# Same request, same answer. That is what lets a notebook promise a result, and a test hold it to the promise.
+# Is it really the same answer each time? Five calls, and no cache in between:
 
 # %% name="same-answer" tags=["nbval-check-output"]
 answers = {repr(triage(ticket=ticket.text).toDict()) for _ in range(5)}
@@ -97,8 +125,8 @@ meter.on()
 # %% [markdown]
 # ### It learns from what the prompt shows
 #
-# A canned answer would not care what stands in the prompt. This model does, and you can measure it: the share of 50 labelled test
-# tickets that get the right category. First with no examples (*demos*) in the prompt.
+# A program with fixed answers would not depend on what stands in the prompt. This model does, and you can measure it: the share of 50
+# labelled test tickets that get the right category. First with no examples (*demos*) in the prompt.
 
 # %% name="accuracy"
 import logging
@@ -176,40 +204,40 @@ print("Bars:", ", ".join(f"{name} {score:.0f} %" for name, score in scores.items
 
 # %% [markdown]
 # The figures on your screen were measured just now, and every run gives the same ones. On 50 tickets a difference of a few points
-# means little; the large ones are the lesson: **the prompt decides**.
+# means little; the large ones count: what stands in the prompt moves the accuracy up or down, and can be measured before a user sees it.
 #
-# ## 3. Choosing a model, and giving it a bad day
+# ## 3. Choosing a model, and a model that fails
 #
 # One environment variable, set before JupyterLab starts, changes who answers in every notebook; not a line of code does.
 #
 # | `COURSE_LM` | who answers |
 # | --- | --- |
 # | unset, or `sim` | the simulator, `sim-large` |
-# | `sim-small` | its cheaper and sloppier sister |
+# | `sim-small` | a cheaper and less accurate one |
 # | `local` | a model file of yours through llama.cpp |
 # | `openai/...`, `anthropic/...`, any DSPy model string | that provider, with the key from its usual variable |
 #
-# Within a notebook, `lm.connect(name)` does the same for one model. Is the cheaper sister good enough? That is a question to
-# measure, not to answer by taste.
+# Within a notebook, `lm.connect(name)` does the same for one model. Is the cheaper one good enough? Measure both on the same tickets.
+# `lm.reset()` empties the ledger and makes the server forget which long prompts it has seen, so that each model pays the full price.
 
 # %% name="two-models"
 from course_lib.labs import table
 
 rows = []
 for name in ("sim-large", "sim-small"):
-    before = lm.ledger()
+    lm.reset()
     with dspy.context(lm=lm.connect(name, cache=False)):
         score = evaluate(NearestTriage()).score
-    spent = lm.ledger().cost_usd - before.cost_usd
+    spent = lm.ledger().cost_usd
     rows.append({"model": name, "right": f"{score:.0f} %", "cost of 50 tickets": f"${spent:.4f}"})
 table(rows, caption="The same program on two models")
 
 # %% [markdown]
 # ### What breaks in production
 #
-# Providers have bad days: they answer slowly, refuse, or fail. Waiting for one would make a poor lesson, so faults come by name here:
-# `sim-large@rough` is the same model behind a service that fails as this **profile** says. The sequence of faults is seeded, so
-# your bad day is the same as ours, and the same again tomorrow.
+# Providers answer slowly at times, refuse, or fail. Here you need not wait for that: faults come by name. `sim-large@rough` is the same
+# model behind a service that fails as this **profile** says. The sequence of faults is seeded, so you see the same failures as we do,
+# and the same again tomorrow.
 
 # %% name="rough-profile"
 logging.getLogger("dspy.utils.parallelizer").setLevel(logging.CRITICAL)  # one long line per failed ticket
@@ -239,13 +267,14 @@ print(f"{got} of {len(tickets)} answered, with {requests} requests in {seconds:.
 
 # %% [markdown]
 # Every ticket is answered now, for more requests and seconds of waiting: retries turn failures into latency. When they help, when
-# they make an outage worse, and what to put in their place is the subject of notebook 03.
+# they make an outage worse, and what to put in their place is the subject of section 3.
 #
 # ## 4. Exercises, hints and progress
 #
 # An exercise is a cell for you to fill in, followed by a cell that checks it. The check runs what you made and looks at what it does.
 # It ends in one of four ways: *passed*, *failed* (with what was observed and what was expected), *crashed* (your code raised an
-# error), or *not attempted*. It never stops the notebook. Your progress is kept in a file beside your notebooks, through restarts
+# error), or *not attempted*. Where it could not be made, for instance because your cell did not run, it says *not checked*. It never
+# stops the notebook. Your progress is kept in a file beside your notebooks, through restarts
 # and updates. The board shows it, and follows along while you work.
 
 # %% name="board"
@@ -319,8 +348,8 @@ def sort_ticket(text):
 check("0.1", sort_ticket)
 
 # %% [markdown]
-# Stuck? Take the mark off one of these lines and run the cell: `hint` gives the next hint and says how many there are; `solution`
-# shows ours beside yours, once you have passed or asked twice.
+# Stuck? Remove the `#` in front of one of these lines and run the cell: `hint` gives the next hint and says how many there are;
+# `solution` shows ours beside yours, once you have passed or asked twice.
 
 # %% name="help-0-1"
 # hint("0.1")
@@ -334,7 +363,7 @@ check("0.1", sort_ticket)
 #
 # A DSPy program is the small box in the middle. Around it stands what production asks for, and each of those boxes is built in one
 # of the notebooks. Choose a box, with the mouse or with Tab and Enter, to see what it does, what breaks without it, and where it is
-# built.
+# built. Notebooks 01 and 02 are here; those marked *in preparation* follow.
 
 # %% name="architecture"
 from course_lib.labs import architecture
@@ -353,15 +382,40 @@ from course_lib.labs import names_table
 names_table()
 
 # %% [markdown]
+# ### An index of the chapter
+#
+# What books list under *advanced topics*, and where each is measured or built here. *Section 3* (async and streaming), *4* (debugging
+# and tracing), *5* (deployment) and *6* (the flight test) are in preparation.
+#
+# | topic | | where |
+# | --- | --- | --- |
+# | **Performance metrics** | latency, percentiles | [02, part 1](02_caching.ipynb#1.-Where-the-time-and-the-money-go) |
+# | | throughput, resource use, error rate | [02, part 7](02_caching.ipynb#7.-Cheaper-without-getting-worse); under load: section 3 |
+# | | scalability | section 5 |
+# | **Optimisation** | better prompts (the algorithm of a prompt) | [part 2 here](#It-learns-from-what-the-prompt-shows); optimizers: section 4 |
+# | | caching | [02, part 2](02_caching.ipynb#2.-DSPy's-own-cache) and [part 3](02_caching.ipynb#3.-A-shared-tier) |
+# | | batching | [02, part 6](02_caching.ipynb#6.-Batches) |
+# | | a cheaper model | [02, part 7](02_caching.ipynb#7.-Cheaper-without-getting-worse) |
+# | | parallel and asynchronous calls | section 3 |
+# | **Security** | validation of input and of arguments | [01, part 4](01_adapters.ipynb#4.-Tools) |
+# | | access to data, injection | [01, part 5](01_adapters.ipynb#5.-Data-adapters) |
+# | | privacy, tenants | [02, part 8](02_caching.ipynb#8.-What-breaks-in-production) |
+# | | rate limits, roles, audit log | section 5 |
+# | **Compliance** | GDPR, SOC 2, HIPAA, PCI DSS | section 5 |
+# | **Testing** | unit, integration, performance, chaos, security tests | section 4 |
+# | | failures on purpose | [part 3 here](#What-breaks-in-production), and in every notebook under *What breaks in production* |
+# | **Quality** | coverage, reliability of tests, benchmarks, security scores | section 4; all together: section 6 |
+# | **Four phases** | design, implement, test, deploy | below; used at the end of every notebook |
+#
 # ### The workflow
 #
-# Every notebook follows the same four steps, and asks the same questions in each.
+# Every notebook follows the same four phases, and asks the same questions in each.
 #
-# | step | what you do | questions to ask |
+# | phase | what you do | questions to ask |
 # | --- | --- | --- |
-# | design | write the signature and the metric | What may the answer be? How will I know that it is right? What may it cost? |
+# | design | write the signature and the metric; say what is needed; choose parts and limits | What may the answer be? How will I know that it is right? What may it cost? |
 # | implement | build the module, run it on real input | What did the server see? What does one answer cost, in time and money? |
-# | test | break it on purpose | What happens on a 503, a bad parse, a second tenant, a cancelled request? Which test would notice? |
+# | test | break it on purpose, measure it under load | What happens on a 503, a bad parse, a second tenant, a cancelled request? Which test would notice? |
 # | deploy | release, watch, roll back | Which number says that it is getting worse? Who sees it first? How do I undo it? |
 #
 # ## 6. Are you ready?
@@ -377,10 +431,13 @@ self_test()
 # %% [markdown]
 # ## Summary
 #
-# - The model is a server on your machine. It answers from the prompt alone, so better prompts and demos can be measured.
-# - `lm.ledger()` says what the server saw; the meter says what a cell cost.
-# - `lm.connect("sim-large@profile")` flies the same program through bad weather, repeatably.
-# - `check`, `hint` and `solution` work the same in every notebook; your progress survives restarts and updates.
-# - DSPy is the middle of the map. The rest of the course builds what stands around it.
+# What you set out to do, and where you did it:
+#
+# - *Check the machine:* `doctor()` says what is missing and what to do about it.
+# - *Get an answer:* the model is a server on your machine; `lm.ledger()` says what it saw, the meter says what a cell cost.
+# - *Measure what makes it better:* examples in the prompt moved the accuracy, shuffled labels moved it down; a cheaper model cost a tenth
+#   and was right less often; retries answered every ticket, for more requests and more time.
+# - *Solve an exercise:* `check`, `hint` and `solution` work the same in every notebook; your progress survives restarts and updates.
+# - *See the map:* DSPy is in its middle, and the course builds what stands around it.
 #
 # **Next:** notebook 01, *Adapters and tools*: what exactly DSPy writes into a prompt, and what it does when the answer does not fit.

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from course_lib import paths
+
 
 @dataclass(frozen=True, slots=True)
 class Chapter:
@@ -42,9 +44,10 @@ def link(number: str, *, folder: Path | None = None) -> str | None:
 
 
 def label(number: str) -> str:
-    """Return a notebook's number and title, as prose names it.
+    """Return a notebook's number and title, as prose names it, and whether the course has it yet.
 
     >>> label("02")
     '02 Caching and performance'
     """
-    return f"{number} {CHAPTERS[number].title}"
+    to_come = "" if link(number, folder=paths.NOTEBOOKS) else " (in preparation)"
+    return f"{number} {CHAPTERS[number].title}{to_come}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import nbformat
 import pytest
 
@@ -21,3 +23,35 @@ def test_a_learner_s_notebook_has_good_form(path):
     findings = readable.form_findings(nbformat.read(path, as_version=4))
 
     assert "\n".join(map(str, findings)) == ""
+
+
+LINK = re.compile(r"\]\(([\w-]*(?:\.ipynb)?)#([^)]+)\)")
+CELLS = {path.name: nbformat.read(path, as_version=4).cells for path in shipped.LEARNER}
+
+
+def anchors(name):
+    """Return what JupyterLab lets one link to: each heading, with hyphens for blanks."""
+    texts = [cell.source for cell in CELLS.get(name, ()) if cell.cell_type == "markdown"]
+    return {
+        line.lstrip("#").strip().replace(" ", "-")
+        for text in texts
+        for line in text.split("\n")
+        if line[:1] == "#"
+    }
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_each_link_to_a_heading_leads_there(name):
+    links = [
+        found for cell in CELLS[name] if cell.cell_type == "markdown" for found in LINK.findall(cell.source)
+    ]
+
+    assert [link for link in links if link[1] not in anchors(link[0] or name)] == []
+
+
+def test_the_index_of_the_chapter_leads_to_every_notebook_that_is_there():
+    (index,) = [
+        cell.source for cell in CELLS["00_start_here.ipynb"] if "### An index of the chapter" in cell.source
+    ]
+
+    assert {target for target, _ in LINK.findall(index)} - {""} == set(CELLS) - {"00_start_here.ipynb"}
