@@ -91,4 +91,4 @@ def test_a_notebook_beside_this_one_is_linked_and_a_missing_one_is_not(tmp_path,
     boxes = architecture().boxes
 
     assert boxes["cache"]["notebooks"] == [["02 Caching and performance", "02_caching.ipynb"]]
-    assert boxes["auth"]["notebooks"] == [["05 Deployment", ""]]
+    assert boxes["auth"]["notebooks"] == [["05 Deployment (in preparation)", ""]]
