@@ -218,7 +218,8 @@ print("Bars:", ", ".join(f"{name} {score:.0f} %" for name, score in scores.items
 # | `openai/...`, `anthropic/...`, any DSPy model string | that provider, with the key from its usual variable |
 #
 # Within a notebook, `lm.connect(name)` does the same for one model. Is the cheaper one good enough? Measure both on the same tickets.
-# `lm.reset()` empties the ledger and makes the server forget which long prompts it has seen, so that each model pays the full price.
+# `lm.reset()` empties the ledger and makes the server forget which long prompts it has seen, so that each model pays the full price. (The line under the cell counts
+# from the last reset.)
 
 # %% name="two-models"
 from course_lib.labs import table
@@ -435,8 +436,8 @@ self_test()
 #
 # - *Check the machine:* `doctor()` says what is missing and what to do about it.
 # - *Get an answer:* the model is a server on your machine; `lm.ledger()` says what it saw, the meter says what a cell cost.
-# - *Measure what makes it better:* examples in the prompt moved the accuracy, shuffled labels moved it down; a cheaper model cost a tenth
-#   and was right less often; retries answered every ticket, for more requests and more time.
+# - *Measure what makes it better:* examples in the prompt moved the accuracy, shuffled labels moved it down; the cheaper model was right
+#   less often, for a small part of the price; retries answered every ticket, for more requests and more time.
 # - *Solve an exercise:* `check`, `hint` and `solution` work the same in every notebook; your progress survives restarts and updates.
 # - *See the map:* DSPy is in its middle, and the course builds what stands around it.
 #
