@@ -18,6 +18,9 @@ RECORD = "_dspy_format"
 _NEEDED = frozenset({"responses", "outputs", "cost", "response_model"})
 """Fields without which DSPy cannot read a record."""
 
+DEEPEST = 100
+"""Levels of lists and dicts in a record that leaves the process: whoever reads it may use recursion."""
+
 _UNFINISHED = {
     "length": "cut off at max_tokens",
     "incomplete": "cut off at max_tokens",  # the word of OpenAI's Responses API
@@ -66,8 +69,8 @@ def _texts(value: Any) -> Iterator[bool]:
         yield bool(str(text or "").strip() or _get(message, "tool_calls"))
 
 
-def is_plain(value: Any) -> bool:
-    """Return whether a value comes back from JSON as it was: same types, same numbers.
+def is_plain(value: Any, levels: int = DEEPEST) -> bool:
+    """Return whether a value comes back from JSON as it was, and is nested in no more than so many levels.
 
     >>> is_plain({"a": [1, None, "x"]}), is_plain((1, 2)), is_plain({1: 2}), is_plain(float("nan"))
     (True, False, False, False)
@@ -80,8 +83,9 @@ def is_plain(value: Any) -> bool:
     if kind is float:
         return math.isfinite(value)
     if kind is list:
-        return all(map(is_plain, value))
-    return kind is dict and all(type(name) is str and is_plain(part) for name, part in value.items())
+        return levels > 0 and all(is_plain(part, levels - 1) for part in value)
+    is_named = kind is dict and levels > 0 and all(type(name) is str for name in value)
+    return is_named and all(is_plain(part, levels - 1) for part in value.values())
 
 
 def cost_of(value: Any) -> tuple[int, float]:

@@ -9,20 +9,24 @@ the model's call, so nothing that goes wrong in here leaves it: it is counted, a
 from __future__ import annotations
 
 import math
+import os
 import random
+import threading
 import time
-from collections.abc import Iterable, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import dspy
+from cachetools import TTLCache
 from dspy.clients.cache import Cache
 
 from course_lib.caching.answers import cost_of, refusal
 from course_lib.caching.disk import DiskTier
 from course_lib.caching.front import CachedLM, fronted
-from course_lib.caching.invalidation import Invalidations, OpenQuestions, Stamp
+from course_lib.caching.invalidation import NOTHING_KNOWN, Invalidations, Stamp
 from course_lib.caching.keys import (
     Scope,
     UnkeyableError,
@@ -32,18 +36,20 @@ from course_lib.caching.keys import (
     tag_of,
     tags_of,
 )
-from course_lib.caching.lease import Leases
 from course_lib.caching.memory import MemoryTier
 from course_lib.caching.redis_tier import RedisTier
 from course_lib.caching.single_flight import SingleFlight
 from course_lib.caching.stats import Stats, Tally
 from course_lib.caching.tiers import Clock, Tier
 from course_lib.caching.watcher import CacheWatcher
-from course_lib.caching.wire import COMPRESS_OVER_BYTES, Entry, NotPlain, decoded, encoded
+from course_lib.caching.wire import Entry, NotPlain, unpacked
 from course_lib.errors import CourseError
+
+T = TypeVar("T")
 
 MIB = 1024 * 1024
 DAY_S = 86_400.0
+_MOST_OPEN, _LONGEST_OPEN_S = 10_000, 600.0
 
 
 class CacheMisuseError(CourseError):
@@ -63,7 +69,6 @@ class TieredCache(Cache):
         namespace: keeps apart caches in one Redis; part of every key.
         signing_key: with it, only those who know it can put an answer into Redis or the file.
         require_tenant: cache nothing for a call without a tenant in its scope.
-        compress_over_bytes: longer answers are compressed outside memory.
         lag_s: how long an invalidation by another process may go unseen while Redis can be reached.
         clock: seconds since 1970, for trials; answers carry the time at which they were kept.
 
@@ -83,25 +88,27 @@ class TieredCache(Cache):
         namespace: str = "course",
         signing_key: bytes | None = None,
         require_tenant: bool = False,
-        compress_over_bytes: int = COMPRESS_OVER_BYTES,
         lag_s: float = 0.5,
         clock: Clock | None = None,
     ) -> None:
-        _check_settings(locals())
+        self._settings = {
+            name: value for name, value in locals().items() if name not in {"self", "__class__"}
+        }
+        _check(self._settings)
         super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
         self.namespace, self.require_tenant = namespace, require_tenant
+        self._ttl_s, self._jitter_share, self._clock = ttl_s, ttl_jitter_share, clock or time.time
+        self._signing_key = signing_key
         self.memory = MemoryTier(memory_bytes, clock=clock or time.monotonic)
         self.shared = RedisTier(redis_url, prefix=f"{namespace}:") if redis_url else None
         self.disk = DiskTier(Path(disk_path), max_bytes=disk_bytes) if disk_path else None
-        self.single_flight = SingleFlight()
-        self.leases = Leases(self.shared)
         self._lower: tuple[Tier, ...] = tuple(tier for tier in (self.shared, self.disk) if tier is not None)
-        self._ttl_s, self._jitter_share, self._clock = ttl_s, ttl_jitter_share, clock or time.time
-        self._signing_key = signing_key
-        self._encoding = {"signing_key": signing_key, "compress_over_bytes": compress_over_bytes}
+        self.single_flight = SingleFlight()
         self._invalidations = Invalidations(self.shared, lag_s=lag_s)
-        self._asked = OpenQuestions()
+        self._asked: TTLCache[str, list[Any]] = TTLCache(_MOST_OPEN, _LONGEST_OPEN_S)
+        self._asking = threading.Lock()
         self._tally = Tally()
+        _open_caches.add(self)
 
     # -- what DSPy calls -------------------------------------------------------------------------------
 
@@ -118,21 +125,16 @@ class TieredCache(Cache):
 
     def get(self, request: dict[str, Any], ignored_args_for_cache_key: list[str] | None = None) -> Any:
         """Return the answer to a request, an object of the caller's own, or None."""
-        try:
-            key = self.cache_key(request, ignored_args_for_cache_key)
-        except UnkeyableError as error:
-            self._tally.add("misses")
-            self._tally.add("unkeyable", error.reason)
-            return None
-        except Exception as error:  # border: an error in here would end the model's call
-            self._tally.own_error(error)
+        key = self._safely(self.cache_key, request, ignored_args_for_cache_key)
+        if key is None:
             self._tally.add("misses")
             return None
         value, call = self.lookup(key), current_call.get()
         if call is not None and call.is_open:
             call.key, call.stamp = key, self.stamp
         elif value is None:
-            self._asked.note(key, self.stamp)
+            with self._asking:
+                self._asked.setdefault(key, [self.stamp, 0])[1] += 1
         return value
 
     def put(
@@ -149,11 +151,11 @@ class TieredCache(Cache):
             return
         call = current_call.get()
         stamp = call.stamp if call is not None and call.key == key else None
-        self.keep(key, value, stamp or self._asked.answered(key), in_memory=enable_memory_cache)
+        self.keep(key, value, stamp or self._earliest_stamp(key), in_memory=enable_memory_cache)
 
     def __contains__(self, key: str) -> bool:
         """Return whether a tier has this key; counts nothing."""
-        return self._find(key) is not None
+        return self._find(key, at_once=False) is not None
 
     def reset_memory_cache(self) -> None:
         """Empty the memory tier; Redis and disk keep what they have."""
@@ -179,33 +181,22 @@ class TieredCache(Cache):
         """Whether lookup() and keep() may wait for Redis or a disk, so that a task calls them in a thread."""
         return bool(self._lower)
 
-    def lookup(self, key: str, *, counts_miss: bool = True) -> Any:
-        """Return the answer under a key from the fastest tier that has it, and fill the faster; counted."""
-        try:
-            found = self._find(key)
-            if found is not None:
-                name, entry, answer = found
-                self._tally.hit(name, entry.tokens, entry.cost_usd)
-                return answer
-        except Exception as error:  # border: an error in here would end the model's call
-            self._tally.own_error(error)
-        if counts_miss:
-            self._tally.add("misses")
-        return None
+    def lookup(self, key: str, *, at_once: bool = False, counts_miss: bool = True) -> Any:
+        """Return the answer under a key from the fastest tier that has it, and fill the faster; counted.
 
-    def peek(self, key: str) -> Any:
-        """Return the answer under a key if memory has it, at once; a hit is counted, a miss is not.
-
-        None also when it might have been dropped by another process and Redis has not been looked at for
-        `lag_s`: lookup() does.
+        Args:
+            key: what keep() was given.
+            at_once: look in memory alone, and count no miss; None also when the answer might have been
+                dropped by another process and Redis has not been looked at for `lag_s`.
+            counts_miss: False if the caller is going to look again.
         """
-        try:
-            entry = self.memory.get(key)
-            if entry is not None and (not entry.tags or self._invalidations.is_fresh) and self._counts(entry):
-                self._tally.hit("memory", entry.tokens, entry.cost_usd)
-                return entry.answer()
-        except Exception as error:  # border: an error in here would end the model's call
-            self._tally.own_error(error)
+        found = self._safely(self._find, key, at_once)
+        if found is not None:
+            name, entry, answer = found
+            self._tally.hit(name, entry.tokens, entry.cost_usd)
+            return answer
+        if counts_miss and not at_once:
+            self._tally.add("misses")
         return None
 
     def keep(self, key: str, value: Any, stamp: Stamp, *, in_memory: bool = True) -> bool:
@@ -217,11 +208,7 @@ class TieredCache(Cache):
             stamp: what `stamp` was when the question was asked.
             in_memory: False leaves it to the slower tiers.
         """
-        try:
-            return self._keep(key, value, stamp, in_memory=in_memory)
-        except Exception as error:  # border: an error in here would end the model's call
-            self._tally.own_error(error)
-            return False
+        return bool(self._safely(self._keep, key, value, stamp, in_memory))
 
     def count_shared(self, value: Any) -> None:
         """Count an answer that a caller was given by another call under way."""
@@ -280,25 +267,52 @@ class TieredCache(Cache):
 
     def close(self) -> None:
         """Give back connections and files. The cache may still be asked, and misses."""
+        _open_caches.discard(self)
         for tier in (self.memory, *self._lower):
             tier.close()
 
     # -- inside ----------------------------------------------------------------------------------------
 
-    def _find(self, key: str) -> tuple[str, Entry, Any] | None:
+    def _safely(self, work: Callable[..., T], *arguments: Any) -> T | None:
+        """Return work()'s value; None after an error, which would end the model's call."""
+        try:
+            return work(*arguments)
+        except UnkeyableError as error:
+            self._tally.add("unkeyable", error.reason)
+        except Exception as error:  # border: DSPy lets an error in here end the call
+            self._tally.own_error(error)
+        return None
+
+    def _earliest_stamp(self, key: str) -> Stamp:
+        """Return what was known when the first of those who now ask for this key did; nothing, if forgotten.
+
+        DSPy's get() and put() do not say which belong together, so where no call of an LM is noted, the
+        answers of all who ask the same at once count as asked with the first.
+        """
+        with self._asking:
+            stamp, callers = self._asked.get(key, (NOTHING_KNOWN, 0))
+            if callers > 1:
+                self._asked[key][1] -= 1
+            else:
+                self._asked.pop(key, None)
+            return stamp
+
+    def _find(self, key: str, at_once: bool) -> tuple[str, Entry, Any] | None:
         """Return the fastest tier that has a valid entry, the entry, and its answer as the caller's own."""
         entry = self.memory.get(key)
+        if at_once and (entry is None or (entry.tags and not self._invalidations.is_fresh)):
+            return None
         if entry is None or entry.tags:
             self._invalidations.look()
         if entry is not None:
             if self._counts(entry):
                 return "memory", entry, entry.answer()
             self.memory.delete([key])
-        for depth, tier in enumerate(self._lower):
+        for depth, tier in enumerate(() if at_once else self._lower):
             blob = tier.get(key)
             if blob is None:
                 continue
-            entry, answer = self._decoded(tier, key, blob)
+            entry, answer = self._unpacked(tier, key, blob)
             if entry is None or (left_s := entry.left_s(self._clock())) == 0:
                 continue
             self.memory.put(key, entry, ttl_s=left_s, tags=entry.tags, size_bytes=entry.size_bytes)
@@ -311,9 +325,9 @@ class TieredCache(Cache):
         is_valid = self._invalidations.is_valid(entry.tags, entry.stamp)
         return is_valid and entry.left_s(self._clock()) != 0
 
-    def _decoded(self, tier: Tier, key: str, blob: bytes) -> tuple[Entry | None, Any]:
+    def _unpacked(self, tier: Tier, key: str, blob: bytes) -> tuple[Entry | None, Any]:
         """Return entry and answer, if they are ours, whole and not from before an invalidation."""
-        entry, answer = decoded(blob, key, signing_key=self._signing_key)
+        entry, answer = unpacked(blob, key, self._signing_key)
         if entry is not None and entry.tags and not self._invalidations.is_known:
             return None, None
         if entry is not None and self._invalidations.is_valid(entry.tags, entry.stamp):
@@ -323,7 +337,7 @@ class TieredCache(Cache):
             tier.delete([key])
         return None, None
 
-    def _keep(self, key: str, value: Any, stamp: Stamp, *, in_memory: bool) -> bool:
+    def _keep(self, key: str, value: Any, stamp: Stamp, in_memory: bool) -> bool:
         scope = current_scope()
         tags, reason = tags_of(scope), refusal(value)
         if tags and reason is None:
@@ -349,7 +363,7 @@ class TieredCache(Cache):
             self._tally.add("not_kept", f"only in memory, being no plain JSON ({type(entry.body).__name__})")
             return
         try:
-            blob = encoded(entry, key, **self._encoding)
+            blob = entry.packed(key, self._signing_key)
         except NotPlain:
             self._tally.add("not_kept", "only in memory, being too large")
             return
@@ -357,26 +371,43 @@ class TieredCache(Cache):
             tier.put(key, blob, ttl_s=entry.ttl_s, tags=entry.tags)
 
 
-def _check_settings(given: Mapping[str, Any]) -> None:
+def _check(settings: Mapping[str, Any]) -> None:
     """Refuse what keeps nothing, keeps nothing apart, or lets anybody sign.
 
     Raises:
         CacheMisuseError: a size or a time is no positive number, the jitter no share, or the key is empty.
     """
-    for name in ("memory_bytes", "disk_bytes", "ttl_s"):
-        value = given[name]
-        if not (value is None and name == "ttl_s") and not (_is_number(value) and value > 0):
+    sizes = {name: settings[name] for name in ("memory_bytes", "disk_bytes", "ttl_s")}
+    for name, value in sizes.items():
+        if value is not None and not 0 < _number(value) < math.inf:
             raise CacheMisuseError(f"{name}={value!r} keeps nothing; give a number above 0")
-    share = given["ttl_jitter_share"]
-    if not (_is_number(share) and 0 <= share < 1):
+    share, key, namespace = (settings[name] for name in ("ttl_jitter_share", "signing_key", "namespace"))
+    if not 0 <= _number(share) < 1:
         raise CacheMisuseError(f"ttl_jitter_share={share!r} is no share; give a number from 0 to below 1")
-    key = given["signing_key"]
-    if key is not None and (not isinstance(key, bytes) or not key):  # the value is a secret
+    if key is not None and not (isinstance(key, bytes) and key):  # the value is a secret
         what = f"a {type(key).__name__}" if key else "nothing, with which anybody could sign"
         raise CacheMisuseError(f"signing_key takes bytes, not {what}")
-    if not isinstance(given["namespace"], str) or not given["namespace"]:
-        raise CacheMisuseError(f"namespace={given['namespace']!r} keeps nothing apart; give a text")
+    if not isinstance(namespace, str) or not namespace:
+        raise CacheMisuseError(f"namespace={namespace!r} keeps nothing apart; give a text")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _number(value: Any) -> float:
+    """Return a number as it is, and anything else as NaN, which is never within bounds."""
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+
+
+_open_caches: weakref.WeakSet[TieredCache] = weakref.WeakSet()
+_of_the_parent: list[Any] = []
+
+
+def _begin_anew() -> None:
+    """Give each cache new locks, connections and files, as a forked child must; the parent's are left alone.
+
+    A thread of the parent may hold the locks, and SQLite forbids even closing what a parent has opened.
+    """
+    for cache in tuple(_open_caches):
+        _of_the_parent.append(dict(vars(cache)))
+        TieredCache.__init__(cache, **cache._settings)  # noqa: SLF001
+
+
+os.register_at_fork(after_in_child=_begin_anew)

@@ -17,17 +17,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import dspy
 from dspy.clients import execution
-from dspy.clients.backend_selection import CLIENT_KEYS
 from dspy.clients.call_result import CACHE_FORMAT, CallResult
 from dspy.utils.callback import with_callbacks
 
 from course_lib.caching import keys, replay
+from course_lib.caching.lease import held
 from course_lib.caching.single_flight import IN_THREAD, InTask, InThread, run_blocking
 from course_lib.caching.wire import copied
 from course_lib.errors import CourseError
@@ -40,28 +40,12 @@ class CannotFrontError(CourseError):
     """An LM that would not go through DSPy's cache, so that there is nothing to share."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Answered:
-    """What a leader found or the model answered, for itself and for those who wait."""
-
-    record: Any
-    """As the cache keeps it."""
-    result: CallResult | None = None
-    """What the model answered; None when the record was in the cache."""
-
-
 class CachedLM(dspy.LM):
     """A dspy.LM whose identical calls share one request; see cache.front(lm).
 
     Calls with `cache=False` are never shared. Callers of other tenants, endpoints or rollouts have other keys
     and never wait for each other. A waiter or a hit uses no tokens, so usage trackers count nothing, and its
     history entry has empty usage.
-    """
-
-    max_wait_s: float | None = None
-    """How long a caller waits for another one's answer before it asks for itself; None: 120 s.
-
-    After half of it, one of those who wait asks in any case.
     """
 
     @with_callbacks
@@ -80,23 +64,6 @@ class CachedLM(dspy.LM):
         result = await self._answer(call, kwargs, InTask())
         return execution.finalize(self, call, result)
 
-    @property
-    def engine(self) -> Any:
-        """What dspy.LM says ("auto"), as an object that also knows what the model supports.
-
-        In every call an adapter asks that. For an engine named by a word DSPy derives it anew, in 0.13 ms
-        and for acall in another thread; of an engine object it reads attributes (capabilities.py).
-        """
-        selection = super().engine
-        if not isinstance(selection, str):
-            return selection
-        clients = tuple((name, repr(self.kwargs[name])) for name in sorted(CLIENT_KEYS & self.kwargs.keys()))
-        setting = (selection, self.model, self.model_type, clients)
-        known = self.__dict__.setdefault("_supported", {})  # shared with copies
-        if setting not in known:
-            known[setting] = _Supported(self, selection)
-        return known[setting]
-
     def dump_state(self) -> dict[str, Any]:
         """Return the state of an ordinary dspy.LM: the front belongs to this process, like dspy.cache."""
         return {**super().dump_state(), _CLASS_KEY: _SAVED_AS}
@@ -112,42 +79,47 @@ class CachedLM(dspy.LM):
             except Exception:  # border: what has no key is not shared; the cache counts it when DSPy asks it
                 return await self._execute(call, waits)
             under_way.key = key
-            record = cache.peek(key)
+            record = cache.lookup(key, at_once=True)
             if record is not None:
                 return await self._shown(_result_of(self, call, record), waits)
 
-            async def ask() -> _Answered:
+            async def ask() -> tuple[Any, CallResult | None]:
                 return await self._ask(call, cache, key, waits)
 
-            answered, is_shared = await cache.single_flight.run_with(
-                waits, self._coalescing_key(cache, key, kwargs), ask, max_wait_s=self.max_wait_s
+            (record, result), is_shared = await cache.single_flight.run_with(
+                waits, self._coalescing_key(cache, key, kwargs), ask
             )
         if is_shared:
-            cache.count_shared(answered.record)
-        elif answered.result is not None:
-            return answered.result
-        record = copied(answered.record) if is_shared else answered.record
+            cache.count_shared(record)
+            record = copied(record)
+        elif result is not None:
+            return result
         return await self._shown(_result_of(self, call, record), waits)
 
-    async def _ask(self, call: Any, cache: Any, key: str, waits: InThread | InTask) -> _Answered:
-        """Look in all tiers; then, with the lease among processes, let DSPy ask the model."""
+    async def _ask(
+        self, call: Any, cache: Any, key: str, waits: InThread | InTask
+    ) -> tuple[Any, CallResult | None]:
+        """Look in all tiers; then, with the lease among processes, let DSPy ask the model.
+
+        Returns the record, as the cache keeps it, and what the model answered (None: it was in the cache).
+        """
 
         async def do(work: Callable[[], Any]) -> Any:
             return work() if waits.loop is None or not cache.is_slow else await waits.call(work)
 
         record = await do(lambda: cache.lookup(key, counts_miss=cache.shared is None))
         if record is not None:
-            return _Answered(record)
-        async with cache.leases.held(key, waits):
+            return record, None
+        async with held(cache.shared, key, waits):
             if cache.shared is not None:  # another process may have answered since
                 record = await do(lambda: cache.lookup(key))
                 if record is not None:
-                    return _Answered(record)
+                    return record, None
             stamp = cache.stamp
             result = await self._execute(replace(call, cache=False), waits)
             record = result.dump() if result.responses or result.raw is None else result.raw
             await do(lambda: cache.keep(key, record, stamp))
-        return _Answered(record, result)
+        return record, result
 
     async def _execute(self, call: Any, waits: InThread | InTask) -> CallResult:
         """Let DSPy ask the model."""
@@ -173,28 +145,6 @@ class CachedLM(dspy.LM):
         return key, cache.stamp, payer, self.num_retries, engine
 
 
-_HINTS = ("supports_function_calling", "supports_reasoning", "supports_response_schema", "supported_params")
-
-
-class _Supported:
-    """What a model supports; equal to, and shown as, the word for the engine that it stands for."""
-
-    def __init__(self, lm: dspy.LM, selection: str) -> None:
-        self.selection = selection
-        plain = dspy.LM.__new__(dspy.LM)
-        plain.__dict__.update(lm.__dict__)
-        vars(self).update({name: getattr(plain, name) for name in _HINTS})
-
-    def __eq__(self, other: object) -> bool:
-        return bool(self.selection == getattr(other, "selection", other))
-
-    def __hash__(self) -> int:
-        return hash(self.selection)
-
-    def __repr__(self) -> str:
-        return repr(self.selection)
-
-
 def _result_of(model: dspy.LM, call: Any, record: Any) -> CallResult:
     """Return a record of the cache as DSPy reads it (execution._cached)."""
     if isinstance(record, dict) and record.get("_dspy_format") == CACHE_FORMAT:
@@ -216,5 +166,5 @@ def fronted(lm: dspy.LM) -> CachedLM:
             "cache. Pass a dspy.LM, with engine=... for a model of your own"
         )
     new = CachedLM.__new__(CachedLM)
-    new.__dict__.update(lm.copy().__dict__, _supported={})
+    new.__dict__.update(lm.copy().__dict__)
     return new

@@ -15,15 +15,14 @@ once what other processes hold, though it is never served again and leaves with 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 import redis
-from cachetools import TTLCache
 
-from course_lib.caching.forks import renewed_lock
 from course_lib.caching.redis_tier import RedisTier
 
 Stamp = tuple[int, int]
@@ -70,7 +69,7 @@ class Invalidations:
         self._times: OrderedDict[str, Stamp] = OrderedDict()
         self._complete_since: Stamp = NOTHING_KNOWN
         self._unsent: dict[str, Stamp] = {}
-        self._changing, self._looking = renewed_lock(), renewed_lock()
+        self._changing, self._looking = threading.Lock(), threading.Lock()
 
     @property
     def is_known(self) -> bool:
@@ -185,32 +184,3 @@ def _read_since(client: redis.Redis, name: str, time_us: int) -> list[tuple[str,
         return []
     found: dict[Any, float] = {b"": since, **dict(pair for one in ranges for pair in one)}
     return sorted(((tag.decode(), int(at)) for tag, at in found.items()), key=lambda pair: pair[1])
-
-
-class OpenQuestions:
-    """Which questions are under way, and what was known when each key's earliest was asked.
-
-    DSPy's get() and put() do not say which belong together, so where no LM's call is noted (see keys.LMCall),
-    and several ask the same, all of their answers count as asked with the earliest.
-    """
-
-    def __init__(
-        self, *, most: int = 10_000, longest_s: float = 600.0, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._open: TTLCache[str, list[Any]] = TTLCache(most, longest_s, timer=clock)
-        self._lock = renewed_lock()
-
-    def note(self, key: str, stamp: Stamp) -> None:
-        """Remember that this key is being asked for."""
-        with self._lock:
-            self._open.setdefault(key, [stamp, 0])[1] += 1
-
-    def answered(self, key: str) -> Stamp:
-        """Return what the key's earliest question knew: nothing at all, if that is forgotten."""
-        with self._lock:
-            question = self._open.get(key, [NOTHING_KNOWN, 1])
-            question[1] -= 1
-            if question[1] == 0:
-                self._open.pop(key, None)
-            stamp: Stamp = question[0]
-            return stamp

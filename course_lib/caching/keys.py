@@ -8,7 +8,6 @@ keys leave out the endpoint, keep sync and async apart, and fail without a word 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -151,22 +150,12 @@ def tags_of(scope: Scope) -> tuple[str, ...]:
     return tuple(tag_of(Scope(**{name: parts[name] for name in way})) for way in ways)
 
 
-def version_of(program: dspy.Module) -> str:
-    """Return a digest of what a program is made of: its signatures, instructions, demos and models.
-
-    It changes when the program is compiled or edited: `scope(version=version_of(program))`, and later
-    `cache.invalidate(version=...)` drops what the former one left behind.
-    """
-    state = orjson.dumps(program.dump_state(), default=repr, option=orjson.OPT_SORT_KEYS)
-    return hashlib.blake2b(state, digest_size=6).hexdigest()
-
-
 # -- the call under way --------------------------------------------------------------------------------
 
 
 @dataclass(slots=True, eq=False)
 class LMCall:
-    """The call of an LM that is under way in this context, or was the last one.
+    """A call of an LM.
 
     It is changed in place: in `acall` DSPy runs get() and put() in worker threads, each with a copy of the
     caller's context, where setting a context variable would not be seen outside.
@@ -291,19 +280,8 @@ def _plain(value: Any) -> Any:
 
 
 def _named_function(function: Any) -> list[str]:
-    """Return name and source of a function that its name leads to.
-
-    DSPy takes the source text alone, which two closures share, and two methods of different objects.
-    """
-    found: Any = None
-    if "<" not in function.__qualname__:
-        try:
-            found = importlib.import_module(function.__module__)
-            for part in function.__qualname__.split("."):
-                found = getattr(found, part)
-        except (ImportError, AttributeError):
-            found = None
-    if found is not function:
+    """Return name and source of a function; DSPy takes the source alone, which two closures share."""
+    if "<" in function.__qualname__ or function.__closure__:
         raise UnkeyableError(f"a function that is no module's own ({function.__qualname__})")
     try:
         return [_name(function), inspect.getsource(function)]

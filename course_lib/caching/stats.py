@@ -5,12 +5,11 @@ Main path: TieredCache.stats() -> Stats, which prints as lines and shows as a ta
 
 from __future__ import annotations
 
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
-
-from course_lib.caching.forks import renewed_lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,7 @@ class Tally:
     """The counters behind Stats; threads may share it."""
 
     def __init__(self) -> None:
-        self._lock = renewed_lock()
+        self._lock = threading.Lock()
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._tokens, self._cost_usd = 0, 0.0
 

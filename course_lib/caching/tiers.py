@@ -6,6 +6,7 @@ Main path: a Tier stores bytes under a key; a Guard calls what may fail, through
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Protocol, TypeVar
 
 from course_lib.resilience.breaker import CircuitBreaker
@@ -16,6 +17,10 @@ Clock = Callable[[], float]
 
 UTF_8 = ("utf-8", "surrogatepass")
 """How names are encoded; half a character, which JSON can smuggle in, is no reason to fail."""
+
+LARGEST_BYTES = 2 * 1024 * 1024
+"""No larger answer leaves the process or is read, compressed or not: JSON of that size, made to be as
+wasteful as it can be, takes 50 MB when it is read."""
 
 _LONGEST_WAIT = 8  # in first waits
 
@@ -66,45 +71,35 @@ class Guard:
     Args:
         name: of the store.
         first_wait_s: how long the store is left alone after a failure; doubles up to eight times that.
+        note: gets the error of a call and whether it was to write; records it with failed() or refused(), or
+            not at all.
     """
 
-    def __init__(self, name: str, *, first_wait_s: float) -> None:
-        self.calls, self.writes = (
-            CircuitBreaker(
-                each, threshold=1, first_wait_s=first_wait_s, longest_wait_s=_LONGEST_WAIT * first_wait_s
-            )
-            for each in (name, f"writing to {name}")
-        )
+    def __init__(self, name: str, *, first_wait_s: float, note: Callable[[Exception, bool], None]) -> None:
+        longest_wait_s = _LONGEST_WAIT * first_wait_s
+        begin = partial(CircuitBreaker, threshold=1, first_wait_s=first_wait_s, longest_wait_s=longest_wait_s)
+        self.calls, self.writes = begin(name), begin(f"writing to {name}")
+        self._note = note
 
     @property
     def last_error(self) -> str:
         """What is wrong, in one line; empty when nothing is."""
         return self.calls.last_error or self.writes.last_error
 
-    def attempt(
-        self, work: Callable[[], T], otherwise: T, *, writes: bool, note: Callable[[Exception, bool], None]
-    ) -> T:
-        """Return work()'s value; `otherwise` while a breaker is open, and when it raises an error.
-
-        Args:
-            work: what to do with the store.
-            otherwise: returned when it cannot be done.
-            writes: whether it is left while the store refuses writes, though it can be read.
-            note: gets the error and `writes`, and records it with refused() or failed(), or not at all.
-        """
-        if self.calls.last_error and not self.calls.allows():
-            return otherwise
-        if writes and self.writes.last_error and not self.writes.allows():
-            return otherwise
+    def attempt(self, work: Callable[[], T], otherwise: T, *, writes: bool = False) -> T:
+        """Return work()'s value; `otherwise` while a breaker is open, and when it raises an error."""
+        breakers = (self.calls, self.writes) if writes else (self.calls,)
+        for breaker in breakers:
+            if breaker.last_error and not breaker.allows():
+                return otherwise
         try:
             result = work()
         except Exception as error:  # border: a store that fails must not fail the call that it was to spare
-            note(error, writes)
+            self._note(error, writes)
             return otherwise
-        if self.calls.last_error:
-            self.calls.record_success()
-        if writes and self.writes.last_error:
-            self.writes.record_success()
+        for breaker in breakers:
+            if breaker.last_error:
+                breaker.record_success()
         return result
 
     def failed(self, line: str) -> None:

@@ -146,7 +146,7 @@ def test_an_answer_signed_with_another_key_is_a_miss_and_is_counted(make, redis_
 
 def test_long_answers_are_compressed_outside_memory(make, redis_url):
     long = record("word " * 4000)
-    cache = make(redis_url=redis_url, compress_over_bytes=1000)
+    cache = make(redis_url=redis_url)
     ask(cache, long)
 
     assert len(cache.shared.get(cache.cache_key(request()))) < 2000
@@ -155,23 +155,22 @@ def test_long_answers_are_compressed_outside_memory(make, redis_url):
 
 
 @pytest.mark.parametrize(
-    "text",
+    "value",
     [
-        b"",
-        b'{"record": 1}',
-        b"[]\n{}",
-        b"[null, 0, 0.0, null, 0, 0.0]\n{}",
-        b'[[], "x", 0.0, null, 0, 0.0]\n{}',
-        b'[[], 0, 0.0, "soon", 0, 0.0]\n{}',
-        b"[[], 0, 0.0, null, 0, 0.0]\n{",
-        b'[[], 0, 0.0, null, 0, 0.0]\n{"_dspy_format": "dspy-lm15-result-v1"}',
+        None,
+        {"record": 1},
+        [[], 0, 0.0, None, 0, 0.0],
+        [None, 0, 0.0, None, 0, 0.0, {}],
+        [[], "x", 0.0, None, 0, 0.0, {}],
+        [[], 0, 0.0, "soon", 0, 0.0, {}],
+        [[], 0, 0.0, None, 0, 0.0, {"_dspy_format": "dspy-lm15-result-v1"}],
     ],
     ids=str,
 )
-def test_what_is_well_packed_but_no_answer_of_ours_is_refused_and_counted(make, redis_url, text):
+def test_what_is_well_packed_but_no_answer_of_ours_is_refused_and_counted(make, redis_url, value):
     cache = make(redis_url=redis_url)
     key = cache.cache_key(request())
-    cache.shared.put(key, wire.pack(text, key=key), ttl_s=None)
+    cache.shared.put(key, wire.encode(value, key=key), ttl_s=None)
 
     assert cache.get(request()) is None
     assert cache.stats().refused == {"redis": 1}
@@ -332,23 +331,22 @@ def test_no_secret_reaches_redis_or_the_file(make, redis_url, tmp_path):
 # -- by key --------------------------------------------------------------------------------------------
 
 
-def test_peek_looks_in_memory_alone_and_counts_its_hits(make, redis_url):
+def test_a_lookup_at_once_is_in_memory_alone(make, redis_url):
     cache = make(redis_url=redis_url)
     ask(cache)
     key = cache.cache_key(request())
 
-    assert cache.peek(key) == record()
+    assert cache.lookup(key, at_once=True) == record()
     cache.memory.clear()
-    assert cache.peek(key) is None
+    assert cache.lookup(key, at_once=True) is None
     assert (cache.stats().hits, cache.stats().misses) == ({"memory": 1}, 1)
 
 
-def test_peek_gives_nothing_that_could_have_been_dropped_since_redis_was_looked_at(make, redis_url):
+def test_at_once_nothing_is_given_that_could_have_been_dropped_since_redis_was_looked_at(make, redis_url):
     cache = make(redis_url=redis_url, lag_s=0)
     with scope(tenant="acme"):
         ask(cache)
-        ask_free = cache.peek(cache.cache_key(request()))
-        assert ask_free is None
+        assert cache.lookup(cache.cache_key(request()), at_once=True) is None
         assert ask(cache) == record()
 
 

@@ -228,15 +228,3 @@ def test_a_scope_reaches_tasks_asyncify_and_parallel_but_no_plain_thread_pool():
         assert pool.submit(tenant).result() is None
 
     assert seen == ["acme"] * 5
-
-
-def test_a_version_changes_with_what_the_program_is_made_of():
-    program = dspy.ChainOfThought("question -> answer")
-    before = keys.version_of(program)
-    assert keys.version_of(program.deepcopy()) == before
-
-    program.predict.demos = [dspy.Example(question="a", answer="b").with_inputs("question")]
-
-    assert keys.version_of(program) != before
-    with scope(version=before) as inner:
-        assert tags_of(inner)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,25 +99,3 @@ def test_strange_names_are_names_like_others(tier: Tier):
 
     tier.put("\ud800", b"v", ttl_s=60, tags=("\ud800",))  # half a character does no harm
     assert tier.put("a", b"v", ttl_s=60)
-
-
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_forked_children_and_their_parent_do_not_read_each_other_s_answers(tier: Tier):
-    for n in range(50):
-        tier.put(str(n), str(n).encode(), ttl_s=60)
-
-    def reads_right() -> bool:
-        return all(tier.get(str(n)) == str(n).encode() for _ in range(10) for n in range(50))
-
-    fork = multiprocessing.get_context("fork")
-    queue = fork.SimpleQueue()
-    children = [
-        fork.Process(target=lambda: queue.put((reads_right(), tier.put("new", b"v", ttl_s=60))))
-        for _ in range(2)
-    ]
-    for child in children:
-        child.start()
-    assert reads_right()
-    assert [queue.get() for _ in children] == [(True, True)] * 2
-    for child in children:
-        child.join()
