@@ -24,24 +24,16 @@ from cachetools import TTLCache
 from dspy.clients.cache import Cache
 
 from course_lib.caching.answers import cost_of, refusal
+from course_lib.caching.calls import CacheWatcher, current_call
 from course_lib.caching.disk import DiskTier
 from course_lib.caching.front import CachedLM, fronted
 from course_lib.caching.invalidation import NOTHING_KNOWN, Invalidations, Stamp
-from course_lib.caching.keys import (
-    Scope,
-    UnkeyableError,
-    current_call,
-    current_scope,
-    key_of,
-    tag_of,
-    tags_of,
-)
+from course_lib.caching.keys import Scope, UnkeyableError, current_scope, key_of, tags_of
 from course_lib.caching.memory import MemoryTier
 from course_lib.caching.redis_tier import RedisTier
 from course_lib.caching.single_flight import SingleFlight
 from course_lib.caching.stats import Stats, Tally
-from course_lib.caching.tiers import Clock, Tier
-from course_lib.caching.watcher import CacheWatcher
+from course_lib.caching.tiers import Clock
 from course_lib.caching.wire import Entry, NotPlain, unpacked
 from course_lib.errors import CourseError
 
@@ -64,7 +56,7 @@ class TieredCache(Cache):
         redis_url: a Redis to share answers through; None for none.
         disk_path: a SQLite file for answers that outlive the process; None for none.
         disk_bytes: room in that file.
-        ttl_s: how long an answer counts, where its scope says nothing; None: as long as there is room.
+        ttl_s: how long an answer counts; None: as long as there is room.
         ttl_jitter_share: up to this share of `ttl_s` is taken off at random: not all expires at once.
         namespace: keeps apart caches in one Redis; part of every key.
         signing_key: with it, only those who know it can put an answer into Redis or the file.
@@ -102,7 +94,9 @@ class TieredCache(Cache):
         self.memory = MemoryTier(memory_bytes, clock=clock or time.monotonic)
         self.shared = RedisTier(redis_url, prefix=f"{namespace}:") if redis_url else None
         self.disk = DiskTier(Path(disk_path), max_bytes=disk_bytes) if disk_path else None
-        self._lower: tuple[Tier, ...] = tuple(tier for tier in (self.shared, self.disk) if tier is not None)
+        self._lower = tuple(tier for tier in (self.shared, self.disk) if tier is not None)
+        self.is_slow = bool(self._lower)
+        """Whether lookup() and keep() may wait for Redis or a disk, so that a task calls them in a thread."""
         self.single_flight = SingleFlight()
         self._invalidations = Invalidations(self.shared, lag_s=lag_s)
         self._asked: TTLCache[str, list[Any]] = TTLCache(_MOST_OPEN, _LONGEST_OPEN_S)
@@ -176,19 +170,11 @@ class TieredCache(Cache):
         """Which invalidations a question asked now knows; it changes with every one that is made or read."""
         return self._invalidations.stamp
 
-    @property
-    def is_slow(self) -> bool:
-        """Whether lookup() and keep() may wait for Redis or a disk, so that a task calls them in a thread."""
-        return bool(self._lower)
-
     def lookup(self, key: str, *, at_once: bool = False, counts_miss: bool = True) -> Any:
         """Return the answer under a key from the fastest tier that has it, and fill the faster; counted.
 
-        Args:
-            key: what keep() was given.
-            at_once: look in memory alone, and count no miss; None also when the answer might have been
-                dropped by another process and Redis has not been looked at for `lag_s`.
-            counts_miss: False if the caller is going to look again.
+        `at_once` looks in memory alone and counts no miss; it finds nothing that might have been dropped by
+        another process, if Redis has not been looked at for `lag_s`.
         """
         found = self._safely(self._find, key, at_once)
         if found is not None:
@@ -202,11 +188,8 @@ class TieredCache(Cache):
     def keep(self, key: str, value: Any, stamp: Stamp, *, in_memory: bool = True) -> bool:
         """Put an answer into every tier, for the current scope, if it is worth keeping; counted.
 
-        Args:
-            key: what lookup() will be asked for.
-            value: the answer, as DSPy records it.
-            stamp: what `stamp` was when the question was asked.
-            in_memory: False leaves it to the slower tiers.
+        `stamp` is what the cache's stamp was when the question was asked; `in_memory=False` leaves the answer
+        to the slower tiers.
         """
         return bool(self._safely(self._keep, key, value, stamp, in_memory))
 
@@ -236,10 +219,10 @@ class TieredCache(Cache):
         Raises:
             CacheMisuseError: nothing is named.
         """
-        named = Scope(tenant, customer, version)
-        if not tags_of(named):
+        tags = tags_of(Scope(tenant, customer, version))
+        if not tags:
             raise CacheMisuseError("invalidate() drops nothing: name a tenant, a customer or a version")
-        tag = tag_of(named)
+        tag = tags[-1]  # of all that is named
         self._invalidations.add(tag)
         return max(tier.drop_tag(tag) for tier in (self.memory, *self._lower))
 
@@ -256,7 +239,7 @@ class TieredCache(Cache):
 
     def stats(self) -> Stats:
         """Return what the cache did so far, and what is wrong now."""
-        tiers: tuple[Tier, ...] = (self.memory, *self._lower)
+        tiers = (self.memory, *self._lower)
         errors = [tier.last_error for tier in tiers] + [self._invalidations.last_error]
         if self.disk is not None and not self._invalidations.is_known:
             errors.append("what is on disk for a tenant is not served until Redis tells what was invalidated")
@@ -284,10 +267,9 @@ class TieredCache(Cache):
         return None
 
     def _earliest_stamp(self, key: str) -> Stamp:
-        """Return what was known when the first of those who now ask for this key did; nothing, if forgotten.
+        """Return what was known when the first of those who now ask for this key did.
 
-        DSPy's get() and put() do not say which belong together, so where no call of an LM is noted, the
-        answers of all who ask the same at once count as asked with the first.
+        DSPy's get() and put() do not say which belong together where no call of an LM is noted.
         """
         with self._asking:
             stamp, callers = self._asked.get(key, (NOTHING_KNOWN, 0))
@@ -315,7 +297,7 @@ class TieredCache(Cache):
             entry, answer = self._unpacked(tier, key, blob)
             if entry is None or (left_s := entry.left_s(self._clock())) == 0:
                 continue
-            self.memory.put(key, entry, ttl_s=left_s, tags=entry.tags, size_bytes=entry.size_bytes)
+            self.memory.put(key, entry, ttl_s=left_s, tags=entry.tags)
             for faster in self._lower[:depth]:
                 faster.put(key, blob, ttl_s=left_s, tags=entry.tags)
             return tier.name, entry, answer
@@ -325,7 +307,7 @@ class TieredCache(Cache):
         is_valid = self._invalidations.is_valid(entry.tags, entry.stamp)
         return is_valid and entry.left_s(self._clock()) != 0
 
-    def _unpacked(self, tier: Tier, key: str, blob: bytes) -> tuple[Entry | None, Any]:
+    def _unpacked(self, tier: RedisTier | DiskTier, key: str, blob: bytes) -> tuple[Entry | None, Any]:
         """Return entry and answer, if they are ours, whole and not from before an invalidation."""
         entry, answer = unpacked(blob, key, self._signing_key)
         if entry is not None and entry.tags and not self._invalidations.is_known:
@@ -347,12 +329,12 @@ class TieredCache(Cache):
         if reason is not None:
             self._tally.add("not_kept", reason)
             return False
-        ttl_s = scope.ttl_s or self._ttl_s
+        ttl_s = self._ttl_s
         if ttl_s is not None:
             ttl_s *= 1 - self._jitter_share * random.random()
         entry = Entry.of(value, tags=tags, stamp=stamp, kept_s=self._clock(), ttl_s=ttl_s)
         if in_memory:
-            self.memory.put(key, entry, ttl_s=ttl_s, tags=tags, size_bytes=entry.size_bytes)
+            self.memory.put(key, entry, ttl_s=ttl_s, tags=tags)
         if self._lower:
             self._keep_lower(key, entry)
         self._tally.add("puts")
@@ -377,23 +359,20 @@ def _check(settings: Mapping[str, Any]) -> None:
     Raises:
         CacheMisuseError: a size or a time is no positive number, the jitter no share, or the key is empty.
     """
-    sizes = {name: settings[name] for name in ("memory_bytes", "disk_bytes", "ttl_s")}
-    for name, value in sizes.items():
-        if value is not None and not 0 < _number(value) < math.inf:
-            raise CacheMisuseError(f"{name}={value!r} keeps nothing; give a number above 0")
-    share, key, namespace = (settings[name] for name in ("ttl_jitter_share", "signing_key", "namespace"))
-    if not 0 <= _number(share) < 1:
-        raise CacheMisuseError(f"ttl_jitter_share={share!r} is no share; give a number from 0 to below 1")
+    for name in ("memory_bytes", "disk_bytes", "ttl_s", "ttl_jitter_share"):
+        value, is_share = settings[name], name == "ttl_jitter_share"
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        is_right = is_number and (0 <= value < 1 if is_share else value > 0)
+        if not is_right and not (value is None and name == "ttl_s"):
+            raise CacheMisuseError(
+                f"{name}={value!r} cannot be; give a number {'from 0 to below 1' if is_share else 'above 0'}"
+            )
+    key, namespace = settings["signing_key"], settings["namespace"]
     if key is not None and not (isinstance(key, bytes) and key):  # the value is a secret
         what = f"a {type(key).__name__}" if key else "nothing, with which anybody could sign"
         raise CacheMisuseError(f"signing_key takes bytes, not {what}")
     if not isinstance(namespace, str) or not namespace:
         raise CacheMisuseError(f"namespace={namespace!r} keeps nothing apart; give a text")
-
-
-def _number(value: Any) -> float:
-    """Return a number as it is, and anything else as NaN, which is never within bounds."""
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
 
 
 _open_caches: weakref.WeakSet[TieredCache] = weakref.WeakSet()

@@ -29,21 +29,18 @@ _OURS = 0x41444333
 _PAGE_BYTES = 4096
 _FEWEST_PAGES = 64
 _BUSY_S = 0.25
-_USE_GRAIN_S = 10.0
-"""A use is noted when the last one is longer ago, so that a hit is seldom a write."""
 _ROOM_SHARES = (0.0, 0.1, 0.5)
-"""Which share of the entries leaves when the file is full: the longest unused, after those that have
-expired."""
+"""Which share of the entries leaves when the file is full: the oldest, after those that have expired."""
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _NO_WRITES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY)
 _SCHEMA = (
-    "CREATE TABLE entry (key BLOB PRIMARY KEY, tags TEXT, expires_at REAL, used_at REAL, value BLOB)",
-    "CREATE INDEX entry_used ON entry (used_at)",
+    "CREATE TABLE entry (key BLOB PRIMARY KEY, tags TEXT, kept_at REAL, expires_at REAL, value BLOB)",
+    "CREATE INDEX entry_kept ON entry (kept_at)",
     "CREATE INDEX entry_tags ON entry (tags)",
     f"PRAGMA application_id = {_OURS}",
 )
-_READ = "SELECT value, used_at FROM entry WHERE key = ? AND (expires_at IS NULL OR expires_at > ?)"
-_DROP_OLDEST = "DELETE FROM entry WHERE rowid IN (SELECT rowid FROM entry ORDER BY used_at LIMIT ?)"
+_READ = "SELECT value FROM entry WHERE key = ? AND (expires_at IS NULL OR expires_at > ?)"
+_DROP_OLDEST = "DELETE FROM entry WHERE rowid IN (SELECT rowid FROM entry ORDER BY kept_at LIMIT ?)"
 
 
 class DiskTier:
@@ -52,12 +49,7 @@ class DiskTier:
     name = "disk"
 
     def __init__(
-        self,
-        path: Path | str,
-        max_bytes: int = 512 * 1024 * 1024,
-        *,
-        clock: Clock = time.time,
-        first_wait_s: float = 1.0,
+        self, path: Path | str, max_bytes: int, *, clock: Clock = time.time, first_wait_s: float = 1.0
     ) -> None:
         """Open the file, or make it, readable by its owner alone.
 
@@ -65,8 +57,7 @@ class DiskTier:
             path: the file; its folder is made.
             max_bytes: the file never grows beyond this (its log, beside it, may take some MB for a while).
             clock: seconds that go on while no process runs.
-            first_wait_s: how long the file is left alone after a first failure; doubles up to eight times
-            that.
+            first_wait_s: how long the file is left alone after a failure; doubles up to eight times that.
         """
         self.path, self.max_bytes = Path(path).absolute(), max_bytes
         self._clock, self._most_pages = clock, max(_FEWEST_PAGES, max_bytes // _PAGE_BYTES)
@@ -77,9 +68,6 @@ class DiskTier:
         self._lock = threading.Lock()
         self._attempt(lambda _: None, None)
 
-    def __repr__(self) -> str:
-        return f"DiskTier({str(self.path)!r}{', in error' if self._guard.last_error else ''})"
-
     @property
     def last_error(self) -> str:
         """What is wrong, or was set aside, in one line; empty when nothing is."""
@@ -87,14 +75,9 @@ class DiskTier:
 
     def get(self, key: str) -> bytes | None:
         """Return the value; None when it is not there, has expired, or the file cannot be read."""
-        name, now = key.encode(*UTF_8), self._clock()
-        value, used_at = self._attempt(
-            lambda db: db.execute(_READ, (name, now)).fetchone() or (None, now), (None, now)
-        )
-        if now - used_at > _USE_GRAIN_S:
-            statement = "UPDATE entry SET used_at = ? WHERE key = ?"
-            self._attempt(lambda db: db.execute(statement, (now, name)), None, writes=True)
-        return value if isinstance(value, bytes) else None
+        asked = (key.encode(*UTF_8), self._clock())
+        row = self._attempt(lambda db: db.execute(_READ, asked).fetchone(), None)
+        return row[0] if row and isinstance(row[0], bytes) else None
 
     def put(self, key: str, value: bytes, *, ttl_s: float | None, tags: tuple[str, ...] = ()) -> bool:
         """Store a value for `ttl_s` seconds; None leaves it there until it is crowded out."""
@@ -102,7 +85,7 @@ class DiskTier:
         if len(value) > self.max_bytes // 2 or (ttl_s is not None and ttl_s <= 0):
             self.delete([key])  # what was there before must not outlive what was to replace it
             return False
-        row = (name, json.dumps(tags), None if ttl_s is None else now + ttl_s, now, value)
+        row = (name, json.dumps(tags), now, None if ttl_s is None else now + ttl_s, value)
         return self._attempt(lambda db: self._insert(db, row), False, writes=True)
 
     def delete(self, keys: Iterable[str]) -> int:
@@ -133,7 +116,7 @@ class DiskTier:
             self._disconnect()
 
     def _insert(self, db: sqlite3.Connection, row: tuple[object, ...]) -> bool:
-        """Write a row; when the file is full, after dropping what has expired or is least used."""
+        """Write a row; when the file is full, after dropping what has expired or is oldest."""
         for share in _ROOM_SHARES:
             try:
                 with db:
@@ -172,14 +155,11 @@ class DiskTier:
             if _pragma(db, "application_id") != _OURS:
                 raise OSError(f"{self.path} is another program's database; name another file")
             log_pages = min(1000, self._most_pages // 2)
-            for setting in (
-                "journal_mode = WAL",
-                "synchronous = OFF",  # kills lose nothing; a power cut may cost the file
-                f"max_page_count = {self._most_pages}",
-                f"wal_autocheckpoint = {log_pages}",
-                f"journal_size_limit = {log_pages * _PAGE_BYTES}",
-            ):
-                db.execute(f"PRAGMA {setting}")
+            db.executescript(
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;"  # only a power cut may cost the file
+                f"PRAGMA max_page_count = {self._most_pages}; PRAGMA wal_autocheckpoint = {log_pages};"
+                f"PRAGMA journal_size_limit = {log_pages * _PAGE_BYTES}"
+            )
         except BaseException:
             db.close()
             raise

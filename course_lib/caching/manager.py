@@ -19,9 +19,8 @@ from course_lib.services import running_redis
 class CacheManager:
     """Puts a TieredCache under DSPy, and takes it away again.
 
-    It is the process's cache while it is attached: dspy.cache is one for all threads. The watcher is set with
-    dspy.configure, so attach where you configure DSPy, and not inside a `with dspy.context`, which would not
-    see it.
+    dspy.cache is one for all threads. The watcher is set with dspy.configure: attach where you configure
+    DSPy, and not inside a `with dspy.context`, which would not see it.
     """
 
     def __init__(self, *, redis: bool = True, redis_url: str | None = None, **options: Any) -> None:

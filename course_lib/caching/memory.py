@@ -44,9 +44,6 @@ class MemoryTier:
         self._lock = threading.Lock()
         self.clear()
 
-    def __repr__(self) -> str:
-        return f"MemoryTier({len(self)} entries, {self.size_bytes()} of {self.max_bytes} bytes)"
-
     def __len__(self) -> int:
         return len(self._entries)
 

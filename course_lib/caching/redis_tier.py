@@ -2,6 +2,7 @@
 
 Main path: get(key) -> one GETRANGE within `deadline_s`; put(...) -> one transaction: the value with its
 time to live, and its key in a set per tag. An error is a miss; then Redis is left alone for a moment.
+async with lease(key, waits) -> single-flight among processes: one calls, the others wait for its answer.
 Source: redis-py 8.1; any server that speaks Redis 5 or later, but no cluster (a transaction has several
 keys).
 
@@ -14,14 +15,20 @@ set of keys that is gone lets the entries of its tag stay until they expire, tho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import NoPermissionError, OutOfMemoryError
+from redis.exceptions import LockError, NoPermissionError, OutOfMemoryError
+from redis.lock import Lock
 from redis.retry import Retry
 
+from course_lib.caching.single_flight import InTask, InThread
 from course_lib.caching.tiers import LARGEST_BYTES, UTF_8, Guard
 from course_lib.services import RedisServerError, shown
 
@@ -29,6 +36,9 @@ T = TypeVar("T")
 
 TAG_TTL_S = 30 * 86_400
 """How long the keys of a tag are remembered after its last put."""
+LEASE_S = 5.0
+LONGEST_LEASE_S = 60.0
+_POLL_S = 0.02
 _CHUNK = 500
 _FOR_EVER_S = 10 * 365 * 86_400
 _REFUSALS = (OutOfMemoryError, redis.ReadOnlyError, NoPermissionError)
@@ -59,21 +69,15 @@ class RedisTier:
         self._url, self._deadline_s = url, deadline_s
         self.client = self._connect()
 
-    def __repr__(self) -> str:
-        return f"RedisTier({self.address!r}, prefix={self.prefix!r}{', in error' if self.last_error else ''})"
-
     @property
     def last_error(self) -> str:
         """What is wrong, in one line; empty when nothing is."""
         return self._guard.last_error
 
     def attempt(self, work: Callable[[redis.Redis], T], otherwise: T, *, writes: bool = False) -> T:
-        """Return what `work` does with the client; `otherwise` while Redis is away, or when it fails.
+        """Return what `work` does with the client; `otherwise` when it fails, or Redis is not asked now.
 
-        Args:
-            work: uses the client in few and short steps: the deadline holds for each answer.
-            otherwise: returned when it cannot be done.
-            writes: leave it while Redis refuses writes, though it can be read.
+        `writes` leaves it while Redis refuses writes, though it can be read.
         """
         if self._is_closed:
             return otherwise
@@ -134,6 +138,22 @@ class RedisTier:
         self._is_closed = True
         self.client.close()
 
+    @asynccontextmanager
+    async def lease(self, key: str, waits: InThread | InTask) -> AsyncIterator[None]:
+        """Wait until no other process holds the lease of `key`, and hold it in this block.
+
+        A process that was killed is waited for LEASE_S, one that lives LONGEST_LEASE_S.
+        """
+        lease, end_s = _Lease(self, key), time.monotonic() + LONGEST_LEASE_S
+        try:
+            while not await waits.call(lease.take) and time.monotonic() < end_s:
+                await waits.done(Future(), _POLL_S)
+            yield
+        finally:
+            lease.is_over.set()
+            if waits.loop is None and lease.is_alive():
+                lease.join()
+
     def _connect(self) -> redis.Redis:
         waits = {"socket_timeout": self._deadline_s, "socket_connect_timeout": self._deadline_s}
         try:
@@ -151,8 +171,8 @@ class RedisTier:
 
     def _note(self, error: Exception, writes: bool) -> None:
         words = " ".join(str(error).rpartition("caused error: ")[2].split())  # before it stands the value
-        if words.startswith("WRONGTYPE"):
-            return  # somebody else's value under our name: a miss
+        if words.startswith("WRONGTYPE") or isinstance(error, LockError):
+            return  # somebody else's value under our name: a miss; or somebody else's lease by now
         if isinstance(error, redis.ReadOnlyError):  # another server may stand at the address by now
             former, self.client = self.client, self._connect()
             former.connection_pool.disconnect(inuse_connections=False)  # those in use end after their answer
@@ -167,6 +187,32 @@ class RedisTier:
     def _unlink(self, names: list[bytes]) -> int:
         chunks = [names[n : n + _CHUNK] for n in range(0, len(names), _CHUNK)]
         return sum(self.attempt(lambda client: int(client.unlink(*chunk)), 0) for chunk in chunks)  # noqa: B023
+
+
+class _Lease(threading.Thread):
+    """A lock of redis-py, and the thread that renews it and gives it back, whatever became of the caller."""
+
+    def __init__(self, shared: RedisTier, key: str) -> None:
+        super().__init__(daemon=True)
+        self.is_over = threading.Event()
+        self._shared = shared
+        self._lock = Lock(shared.client, f"{shared.prefix}lease:{key}", timeout=LEASE_S, thread_local=False)
+
+    def take(self) -> bool:
+        """Try to take it; False while another caller holds it. With Redis away everybody has it."""
+        is_taken = self._shared.attempt(lambda _: bool(self._lock.acquire(blocking=False)), True, writes=True)
+        if self._lock.local.token is not None:
+            with suppress(RuntimeError):  # no room for a thread: then it runs out by itself
+                self.start()
+        return is_taken
+
+    def run(self) -> None:
+        """Renew it until its time is over, then give it back."""
+        end_s = time.monotonic() + LONGEST_LEASE_S
+        while not self.is_over.wait(LEASE_S / 3) and time.monotonic() < end_s:
+            self._shared.attempt(lambda _: self._lock.reacquire(), False)
+        self.is_over.wait()
+        self._shared.attempt(lambda _: self._lock.release(), None)
 
 
 def _reason(error: Exception) -> str:

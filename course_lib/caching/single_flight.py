@@ -87,9 +87,7 @@ def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
     coroutine.close()
-    raise RuntimeError(
-        "the coroutine waits for an event loop; run_blocking() takes only one that waits InThread"
-    )
+    raise RuntimeError("the coroutine waits for an event loop; run_blocking() takes one that waits InThread")
 
 
 # -- the calls under way -------------------------------------------------------------------------------

@@ -38,28 +38,22 @@ class Stats:
     last_errors: tuple[str, ...]
     """One line for each thing that is wrong now."""
 
-    @property
-    def asked(self) -> int:
-        """How many questions came."""
-        return sum(self.hits.values()) + self.misses
-
-    @property
-    def hit_share(self) -> float:
-        """Hits among the questions, 0 to 1; 0 before the first."""
-        return sum(self.hits.values()) / self.asked if self.asked else 0.0
-
     def rows(self) -> list[tuple[str, str]]:
         """Return the figures as (label, text), in the order shown."""
-        by_tier = ", ".join(f"{tier} {count}" for tier, count in self.hits.items())
+        hits = sum(self.hits.values())
+        asked = hits + self.misses
         room = ", ".join(f"{tier} {_size(taken)}" for tier, taken in self.size_bytes.items())
+        counts = {"not kept": self.not_kept, "no key": self.unkeyable, "refused": self.refused}
         return [
-            ("asked", f"{self.asked}, answered by the cache: {self.hit_share:.0%}"),
-            ("hits", by_tier or "none"),
+            ("asked", f"{asked}, answered by the cache: {hits / max(1, asked):.0%}"),
+            ("hits", ", ".join(f"{tier} {count}" for tier, count in self.hits.items()) or "none"),
             ("misses", str(self.misses)),
             ("kept", str(self.puts)),
-            *((("not kept", _listed(self.not_kept)),) if self.not_kept else ()),
-            *((("no key", _listed(self.unkeyable)),) if self.unkeyable else ()),
-            *((("refused", _listed(self.refused)),) if self.refused else ()),
+            *(
+                (kind, ", ".join(f"{why}: {n}" for why, n in each.items()))
+                for kind, each in counts.items()
+                if each
+            ),
             ("saved", f"{self.saved_tokens} tokens, ${self.saved_cost_usd:.6f}"),
             ("room taken", room or "none"),
             *(("last error", line) for line in self.last_errors),
@@ -119,10 +113,6 @@ class Tally:
                 last_errors=last_errors + own,
                 **{kind: dict(counts[kind]) for kind in ("hits", "not_kept", "unkeyable", "refused")},
             )
-
-
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{reason}: {count}" for reason, count in counts.items())
 
 
 def _size(size_bytes: int) -> str:

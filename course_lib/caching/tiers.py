@@ -1,13 +1,14 @@
-"""What every tier of the cache can do, and how one that fails is left alone for a while.
+"""What the tiers of the cache share: how names are encoded, and how a store that fails is left alone.
 
-Main path: a Tier stores bytes under a key; a Guard calls what may fail, through two circuit breakers.
+Main path: a tier has get, put, delete, drop_tag, clear, size_bytes, close and last_error, none of which
+raises because the store is gone, slow or full; its Guard calls the store through two circuit breakers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from course_lib.resilience.breaker import CircuitBreaker
 
@@ -23,46 +24,6 @@ LARGEST_BYTES = 2 * 1024 * 1024
 wasteful as it can be, takes 50 MB when it is read."""
 
 _LONGEST_WAIT = 8  # in first waits
-
-
-class Tier(Protocol):
-    """A place for answers. No method raises because the place is gone, slow or full: that is a miss."""
-
-    name: str
-    """One word for tables: memory, redis, disk."""
-
-    @property
-    def last_error(self) -> str:
-        """What is wrong, in one line; empty when nothing is."""
-        ...
-
-    def get(self, key: str) -> bytes | None:
-        """Return the value, None when it is not there, has expired, or cannot be had in time."""
-        ...
-
-    def put(self, key: str, value: bytes, *, ttl_s: float | None, tags: tuple[str, ...] = ()) -> bool:
-        """Store a value for `ttl_s` seconds (None: until it is crowded out); False when it was not kept."""
-        ...
-
-    def delete(self, keys: Iterable[str]) -> int:
-        """Drop these keys; returns how many were there."""
-        ...
-
-    def drop_tag(self, tag: str) -> int:
-        """Drop all that was put with this tag; returns how many were there."""
-        ...
-
-    def clear(self) -> None:
-        """Drop everything that this tier stored."""
-        ...
-
-    def size_bytes(self) -> int:
-        """Return the room taken; 0 when that cannot be had."""
-        ...
-
-    def close(self) -> None:
-        """Give back connections and files; after that every get is a miss."""
-        ...
 
 
 class Guard:

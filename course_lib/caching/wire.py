@@ -1,8 +1,7 @@
 """An answer with what must travel beside it, and how it looks outside: JSON that can be checked, no pickle.
 
 Main path: encode(record, key=...) -> bytes for Redis or a file; decode(blob, key=...) -> the record.
-Entry.of(record, ...) -> memory keeps the entry; entry.packed(key) and unpacked(bytes, key) are the same with
-all that an entry holds; entry.answer() -> an object of the caller's own.
+Entry.of(record, ...) -> entry.packed(key) -> unpacked(bytes, key) -> entry.answer(), the caller's own.
 
 Layout: 4 bytes that name the format and its version, 1 byte of flags, 16 bytes of BLAKE2b, the JSON (by zlib
 when long). The checksum covers the key too: a value cut short, edited, or copied to another key is refused.
@@ -13,7 +12,6 @@ tells accidents, not forgeries. Neither hides the text: whoever can read the sto
 from __future__ import annotations
 
 import copy
-import sys
 import zlib
 from hashlib import blake2b
 from hmac import compare_digest
@@ -21,9 +19,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from course_lib.caching.answers import cost_of, is_plain, is_readable
+from course_lib.caching.answers import as_json, cost_of, is_readable
 from course_lib.caching.invalidation import Stamp
-from course_lib.caching.memory import deep_size_bytes
 from course_lib.caching.tiers import LARGEST_BYTES, UTF_8
 from course_lib.errors import CourseError
 
@@ -35,8 +32,6 @@ _ZLIB, _SIGNED = 1, 2
 _SUM_BYTES = 16
 _HEAD_BYTES = len(_MAGIC) + 1 + _SUM_BYTES
 _ZLIB_LEVEL = 1  # answers shrink to about half at any level; 1 costs a third of the time of 6
-_ENTRY_BYTES = 320
-"""What an Entry takes beside its body: its own fields, their numbers and tuples."""
 
 
 class NotOurs(CourseError):  # noqa: N818  an everyday finding in a shared store, not a mistake
@@ -51,8 +46,7 @@ class Entry(NamedTuple):
     """One answer that the cache keeps."""
 
     body: Any
-    """JSON as bytes, decoded for each caller: that takes a seventh of the time of a deep copy. Or an
-    object."""
+    """JSON, decoded for each caller (a seventh of the time of a deep copy), or an object."""
     is_json: bool
     tags: tuple[str, ...]
     """Names under which it is dropped."""
@@ -71,9 +65,9 @@ class Entry(NamedTuple):
         cls, value: Any, *, tags: tuple[str, ...], stamp: Stamp, kept_s: float, ttl_s: float | None
     ) -> Entry:
         """Return the entry of an answer, independent of the object given."""
-        is_json = is_plain(value)
-        body = orjson.dumps(value) if is_json else copy.deepcopy(value)
-        return cls(body, is_json, tags, stamp, kept_s, ttl_s, *cost_of(value))
+        text = as_json(value)
+        body = copy.deepcopy(value) if text is None else text
+        return cls(body, text is not None, tags, stamp, kept_s, ttl_s, *cost_of(value))
 
     def answer(self) -> Any:
         """Return the answer as an object of the caller's own, marked as a hit as DSPy marks it."""
@@ -89,21 +83,14 @@ class Entry(NamedTuple):
         age_s = now_s - self.kept_s
         return max(0.0, self.ttl_s - age_s) if age_s > -CLOCKS_DIFFER_S else 0.0
 
-    @property
-    def size_bytes(self) -> int:
-        """What memory needs for it."""
-        if self.is_json:
-            return _ENTRY_BYTES + sys.getsizeof(self.body)
-        return _ENTRY_BYTES + int(getattr(self.body, "nbytes", 0)) + deep_size_bytes(self.body)
-
     def packed(self, key: str, signing_key: bytes | None) -> bytes:
         """Return the bytes that stand for an entry of JSON under this key and no other.
 
         Raises:
-            NotPlain: it is too large, or nested too deeply.
+            NotPlain: it is too large.
         """
-        head = [self.tags, self.stamp[0], *self[4:]]
-        return _packed([*head, orjson.Fragment(self.body)], key, signing_key)
+        parts = [self.tags, self.stamp[0], *self[4:], orjson.Fragment(self.body)]
+        return _packed(orjson.dumps(parts), key, signing_key)
 
 
 def unpacked(blob: bytes, key: str, signing_key: bytes | None = None) -> tuple[Entry | None, Any]:
@@ -138,9 +125,12 @@ def encode(record: Any, *, key: str, signing_key: bytes | None = None) -> bytes:
     Raises:
         NotPlain: it holds something that JSON has no form for or would change, or is too large.
     """
-    if not is_plain(record):
-        raise NotPlain("the record holds a value that JSON lacks or would change (a tuple, NaN, an enum)")
-    return _packed(record, key, signing_key)
+    body = as_json(record)
+    if body is None:
+        raise NotPlain(
+            "the record holds what JSON lacks or would change (a tuple, NaN), or is nested too deeply"
+        )
+    return _packed(body, key, signing_key)
 
 
 def decode(blob: bytes, *, key: str, signing_key: bytes | None = None) -> Any:
@@ -163,11 +153,7 @@ def decode(blob: bytes, *, key: str, signing_key: bytes | None = None) -> Any:
         raise NotOurs(f"the value is no JSON: {error!s:.200}") from None
 
 
-def _packed(record: Any, key: str, signing_key: bytes | None) -> bytes:
-    try:
-        body = orjson.dumps(record)
-    except TypeError as error:  # half a character, or nested too deeply
-        raise NotPlain(f"the record cannot be written as JSON: {error!s:.200}") from None
+def _packed(body: bytes, key: str, signing_key: bytes | None) -> bytes:
     if len(body) > LARGEST_BYTES:
         raise NotPlain(f"the record takes {len(body)} bytes; at most {LARGEST_BYTES} are kept")
     flags = _SIGNED if signing_key else 0

@@ -62,8 +62,8 @@ def test_a_thousand_callers_in_two_processes_make_one_call(redis_url: str, cache
 def test_when_the_leading_process_is_killed_another_takes_over(redis_url: str, cache: TieredCache) -> None:
     model = cache.front(slow_model())
     code = """
-        from course_lib.caching import lease
-        lease.TTL_S = 0.5
+        from course_lib.caching import redis_tier
+        redis_tier.LEASE_S = 0.5
         class Hangs:
             def complete(self, request):
                 print("called", flush=True)
