@@ -2,8 +2,8 @@
 """A cache of tiers under every dspy.LM call: memory, then Redis, then disk, fastest first.
 
 Main path: dspy.cache = TieredCache(...); get -> the first tier that has it -> the faster ones are filled.
-Source: dspy.clients.cache.Cache, the contract of get and put (DSPy 3.4.1). DSPy lets an error of either end
-the model's call, so nothing that goes wrong in here leaves it: it is counted, and stats() says it.
+Source: dspy.clients.cache.Cache (DSPy 3.4.1). DSPy lets an error of get() or put() end the model's call, so
+nothing that goes wrong in here leaves it: it is counted, and stats() says it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ from course_lib.caching.wire import Entry, NotPlain, unpacked
 from course_lib.errors import CourseError
 
 T = TypeVar("T")
-
 MIB = 1024 * 1024
 DAY_S = 86_400.0
 _MOST_OPEN, _LONGEST_OPEN_S = 10_000, 600.0
@@ -83,9 +82,7 @@ class TieredCache(Cache):
         lag_s: float = 0.5,
         clock: Clock | None = None,
     ) -> None:
-        self._settings = {
-            name: value for name, value in locals().items() if name not in {"self", "__class__"}
-        }
+        self._settings = {k: v for k, v in locals().items() if k not in {"self", "__class__"}}
         _check(self._settings)
         super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
         self.namespace, self.require_tenant = namespace, require_tenant
@@ -157,9 +154,7 @@ class TieredCache(Cache):
 
     def save_memory_cache(self, filepath: str, allow_pickle: bool = False) -> None:  # noqa: ARG002
         """Refuse: DSPy's file is a pickle, which runs code when it is read."""
-        raise CacheMisuseError(
-            f"{filepath} would be a pickle; TieredCache(disk_path=...) keeps answers, warm() takes records"
-        )
+        raise CacheMisuseError(f"{filepath} would be a pickle; use TieredCache(disk_path=...), or warm()")
 
     load_memory_cache = save_memory_cache
 
@@ -197,10 +192,10 @@ class TieredCache(Cache):
         """Count an answer that a caller was given by another call under way."""
         self._tally.hit("in flight", *cost_of(value))
 
-    def forget(self, key: str, *, because: str | None = None) -> bool:
+    def forget(self, key: str, *, because: str = "dropped by its key") -> bool:
         """Drop an answer here, in Redis and on disk (not in other processes' memory); counted `because`."""
         dropped = sum([tier.delete([key]) for tier in (self.memory, *self._lower)]) > 0
-        if dropped and because is not None:
+        if dropped:
             self._tally.add("not_kept", because)
         return dropped
 
@@ -263,7 +258,7 @@ class TieredCache(Cache):
         except UnkeyableError as error:
             self._tally.add("unkeyable", error.reason)
         except Exception as error:  # border: DSPy lets an error in here end the call
-            self._tally.own_error(error)
+            self._tally.add("own_errors", f"the cache failed in {type(error).__name__}: {error!s:.120}")
         return None
 
     def _earliest_stamp(self, key: str) -> Stamp:
@@ -292,27 +287,25 @@ class TieredCache(Cache):
             self.memory.delete([key])
         for depth, tier in enumerate(() if at_once else self._lower):
             blob = tier.get(key)
-            if blob is None:
-                continue
-            entry, answer = self._unpacked(tier, key, blob)
-            if entry is None or (left_s := entry.left_s(self._clock())) == 0:
-                continue
-            self.memory.put(key, entry, ttl_s=left_s, tags=entry.tags)
-            for faster in self._lower[:depth]:
-                faster.put(key, blob, ttl_s=left_s, tags=entry.tags)
-            return tier.name, entry, answer
+            entry, answer = (None, None) if blob is None else self._checked(tier, key, blob)
+            if blob is not None and entry is not None:
+                left_s = entry.left_s(self._clock())
+                self.memory.put(key, entry, ttl_s=left_s, tags=entry.tags)
+                for faster in self._lower[:depth]:
+                    faster.put(key, blob, ttl_s=left_s, tags=entry.tags)
+                return tier.name, entry, answer
         return None
 
     def _counts(self, entry: Entry) -> bool:
         is_valid = self._invalidations.is_valid(entry.tags, entry.stamp)
         return is_valid and entry.left_s(self._clock()) != 0
 
-    def _unpacked(self, tier: RedisTier | DiskTier, key: str, blob: bytes) -> tuple[Entry | None, Any]:
-        """Return entry and answer, if they are ours, whole and not from before an invalidation."""
+    def _checked(self, tier: RedisTier | DiskTier, key: str, blob: bytes) -> tuple[Entry | None, Any]:
+        """Return entry and answer, if they are ours, whole, in time and not from before an invalidation."""
         entry, answer = unpacked(blob, key, self._signing_key)
         if entry is not None and entry.tags and not self._invalidations.is_known:
             return None, None
-        if entry is not None and self._invalidations.is_valid(entry.tags, entry.stamp):
+        if entry is not None and self._counts(entry):
             return entry, answer
         self._tally.add("refused", tier.name)
         if entry is not None:
@@ -320,8 +313,7 @@ class TieredCache(Cache):
         return None, None
 
     def _keep(self, key: str, value: Any, stamp: Stamp, in_memory: bool) -> bool:
-        scope = current_scope()
-        tags, reason = tags_of(scope), refusal(value)
+        tags, reason = tags_of(current_scope()), refusal(value)
         if tags and reason is None:
             self._invalidations.look(now=True)
             if not self._invalidations.is_valid(tags, stamp):
@@ -335,38 +327,26 @@ class TieredCache(Cache):
         entry = Entry.of(value, tags=tags, stamp=stamp, kept_s=self._clock(), ttl_s=ttl_s)
         if in_memory:
             self.memory.put(key, entry, ttl_s=ttl_s, tags=tags)
-        if self._lower:
-            self._keep_lower(key, entry)
         self._tally.add("puts")
+        if self._lower:
+            try:
+                blob = entry.packed(key, self._signing_key)
+            except NotPlain as error:
+                self._tally.add("not_kept", f"only in memory: {error}")
+                return True
+            for tier in self._lower:
+                tier.put(key, blob, ttl_s=ttl_s, tags=tags)
         return True
-
-    def _keep_lower(self, key: str, entry: Entry) -> None:
-        if not entry.is_json:
-            self._tally.add("not_kept", f"only in memory, being no plain JSON ({type(entry.body).__name__})")
-            return
-        try:
-            blob = entry.packed(key, self._signing_key)
-        except NotPlain:
-            self._tally.add("not_kept", "only in memory, being too large")
-            return
-        for tier in self._lower:
-            tier.put(key, blob, ttl_s=entry.ttl_s, tags=entry.tags)
 
 
 def _check(settings: Mapping[str, Any]) -> None:
-    """Refuse what keeps nothing, keeps nothing apart, or lets anybody sign.
-
-    Raises:
-        CacheMisuseError: a size or a time is no positive number, the jitter no share, or the key is empty.
-    """
+    """Refuse, with a CacheMisuseError, what keeps nothing, keeps nothing apart, or lets anybody sign."""
     for name in ("memory_bytes", "disk_bytes", "ttl_s", "ttl_jitter_share"):
-        value, is_share = settings[name], name == "ttl_jitter_share"
+        value, bounds = settings[name], "from 0 to below 1" if name == "ttl_jitter_share" else "above 0"
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        is_right = is_number and (0 <= value < 1 if is_share else value > 0)
+        is_right = is_number and (value > 0 if bounds == "above 0" else 0 <= value < 1)
         if not is_right and not (value is None and name == "ttl_s"):
-            raise CacheMisuseError(
-                f"{name}={value!r} cannot be; give a number {'from 0 to below 1' if is_share else 'above 0'}"
-            )
+            raise CacheMisuseError(f"{name}={value!r} cannot be; give a number {bounds}")
     key, namespace = settings["signing_key"], settings["namespace"]
     if key is not None and not (isinstance(key, bytes) and key):  # the value is a secret
         what = f"a {type(key).__name__}" if key else "nothing, with which anybody could sign"
@@ -380,9 +360,9 @@ _of_the_parent: list[Any] = []
 
 
 def _begin_anew() -> None:
-    """Give each cache new locks, connections and files, as a forked child must; the parent's are left alone.
+    """Begin each cache anew in a forked child; what it had is only kept.
 
-    A thread of the parent may hold the locks, and SQLite forbids even closing what a parent has opened.
+    A thread of the parent may hold its locks, and SQLite forbids even closing what a parent has opened.
     """
     for cache in tuple(_open_caches):
         _of_the_parent.append(dict(vars(cache)))

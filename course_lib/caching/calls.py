@@ -26,7 +26,7 @@ class LMCall:
     """A call of an LM, changed in place: DSPy's `acall` runs get() and put() in copies of the context."""
 
     lm: Any
-    endpoint: str | None
+    endpoint: str | None = None
     """DSPy puts it into the request of an ordinary call, but not into that of a typed `lm15.Request`."""
     key: str | None = None
     """Of the entry that the call is about."""
@@ -40,14 +40,12 @@ current_call: ContextVar[LMCall | None] = ContextVar("course_cache_call", defaul
 
 
 @contextmanager
-def calling(lm: Any, options: Mapping[str, Any] | None = None) -> Iterator[LMCall]:
-    """Yield the call of `lm` under way: the one that begin_call() noted, or one for this block."""
-    endpoint, call = endpoint_of({**getattr(lm, "kwargs", {}), **(options or {})}), current_call.get()
-    if call is not None and call.is_open and call.lm is lm:
-        call.endpoint = endpoint
-        yield call
-        return
-    call = LMCall(lm, endpoint)
+def calling(lm: Any, options: Mapping[str, Any]) -> Iterator[LMCall]:
+    """Yield the call of `lm` under way: the one that the watcher noted, or one for this block."""
+    call = current_call.get()
+    if call is None or not call.is_open or call.lm is not lm:
+        call = LMCall(lm)
+    call.endpoint = endpoint_of({**lm.kwargs, **options})
     token = current_call.set(call)
     try:
         yield call

@@ -23,7 +23,6 @@ from typing import TypeVar
 from course_lib.caching.tiers import UTF_8, Clock, Guard
 
 T = TypeVar("T")
-
 _OURS = 0x41444333
 """In the file's head (SQLite's application_id), so that no other program's database is taken for a cache."""
 _PAGE_BYTES = 4096
@@ -51,17 +50,17 @@ class DiskTier:
     def __init__(
         self, path: Path | str, max_bytes: int, *, clock: Clock = time.time, first_wait_s: float = 1.0
     ) -> None:
-        """Open the file, or make it, readable by its owner alone.
+        """Open the file, or make it and its folder, readable by its owner alone.
 
         Args:
-            path: the file; its folder is made.
+            path: the file.
             max_bytes: the file never grows beyond this (its log, beside it, may take some MB for a while).
             clock: seconds that go on while no process runs.
             first_wait_s: how long the file is left alone after a failure; doubles up to eight times that.
         """
         self.path, self.max_bytes = Path(path).absolute(), max_bytes
         self._clock, self._most_pages = clock, max(_FEWEST_PAGES, max_bytes // _PAGE_BYTES)
-        self._guard = Guard(str(self.path), first_wait_s=first_wait_s, note=self._note)
+        self._guard = Guard(str(self.path), first_wait_s=first_wait_s, diagnose=self._diagnose)
         self._notice = ""
         self._is_closed = False
         self._db: sqlite3.Connection | None = None
@@ -147,10 +146,10 @@ class DiskTier:
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite gives its log the same rights
         db = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
         try:
-            if not _has_tables(db):
+            if _pragma(db, "schema_version") == 0:
                 with db:
                     db.execute("BEGIN IMMEDIATE")  # another process may be beginning it too
-                    for statement in () if _has_tables(db) else _SCHEMA:
+                    for statement in () if _pragma(db, "schema_version") else _SCHEMA:
                         db.execute(statement)
             if _pragma(db, "application_id") != _OURS:
                 raise OSError(f"{self.path} is another program's database; name another file")
@@ -165,37 +164,32 @@ class DiskTier:
             raise
         return db
 
-    def _note(self, error: Exception, _: bool) -> None:
+    def _diagnose(self, error: Exception, _: bool) -> tuple[str, bool]:
         code, words = _code(error), " ".join(str(error).split())
         if code in _NO_WRITES:
-            self._guard.refused(f"{self.path} takes no writes: {words}")
-            return
+            return f"{self.path} takes no writes: {words}", True
         self._disconnect()
         if code in _DAMAGED:
-            self._set_aside()
-        else:
-            self._guard.failed(words if str(self.path) in words else f"{self.path}: {words}")
+            return self._set_aside(), False
+        return words if str(self.path) in words else f"{self.path}: {words}", False
 
-    def _set_aside(self) -> None:
+    def _set_aside(self) -> str:
+        """Rename a damaged file, so that a new one is begun; returns what is wrong with that."""
         aside = self.path.with_name(f"{self.path.name}.damaged")
         try:
             self.path.replace(aside)
             for ending in ("-wal", "-shm"):
                 self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
         except OSError as error:
-            self._guard.failed(f"{self.path} is damaged and cannot be set aside: {error.strerror}")
-        else:
-            self._notice = f"{self.path} was damaged; it is now {aside.name}, and a new one was begun"
+            return f"{self.path} is damaged and cannot be set aside: {error.strerror}"
+        self._notice = f"{self.path} was damaged; it is now {aside.name}, and a new one was begun"
+        return ""
 
     def _disconnect(self) -> None:
         db, self._db = self._db, None
         if db is not None:
             with contextlib.suppress(sqlite3.Error):
                 db.close()
-
-
-def _has_tables(db: sqlite3.Connection) -> bool:
-    return bool(db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
 
 
 def _pragma(db: sqlite3.Connection, name: str) -> int:

@@ -44,9 +44,8 @@ class CannotFrontError(CourseError):
 class CachedLM(dspy.LM):
     """A dspy.LM whose identical calls share one request; see cache.front(lm).
 
-    Calls with `cache=False` are never shared. Callers of other tenants, endpoints or rollouts have other keys
-    and never wait for each other. A waiter or a hit uses no tokens, so usage trackers count nothing, and its
-    history entry has empty usage.
+    Calls with `cache=False`, or of other tenants, endpoints or rollouts, are never shared. A waiter or a hit
+    uses no tokens: usage trackers count nothing, and its history entry has empty usage.
     """
 
     @with_callbacks

@@ -28,8 +28,7 @@ Stamp = tuple[int, int]
 how many were made here since then that Redis does not know."""
 
 NOTHING_KNOWN: Stamp = (0, 0)
-MOST_TAGS = 5000
-"""Tags whose times are remembered; an answer that is older than all of these is refused."""
+MOST_TAGS = 5000  # whose times are remembered; an answer that is older than all of these is refused
 
 _ADD = """
 local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2] or 0

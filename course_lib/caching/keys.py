@@ -72,7 +72,6 @@ class Scope:
 
 
 NOBODY = Scope()
-_SETTING = "cache_scope"
 
 
 @contextmanager
@@ -83,8 +82,7 @@ def scope(
 
     Another tenant forgets the customer of the block around. The scope travels where dspy.context travels:
     tasks, asyncify, dspy.Parallel and batch, but not into a plain thread or ThreadPoolExecutor, which
-    ask without any scope (TieredCache(require_tenant=True) then caches nothing). And as in dspy.context, what
-    dspy.configure sets inside is seen only after it.
+    ask without any scope (TieredCache(require_tenant=True) then caches nothing).
 
     Raises:
         ScopeError: an empty name, which is most often an id that was not there.
@@ -96,13 +94,13 @@ def scope(
     if tenant is not None and tenant != outer.tenant:
         outer = replace(outer, customer=None)
     inner = Scope(tenant or outer.tenant, customer or outer.customer, version or outer.version)
-    with dspy.context(**{_SETTING: inner}):
+    with dspy.context(cache_scope=inner):
         yield inner
 
 
 def current_scope() -> Scope:
     """Return the scope of the block we are in; without one, a Scope of three Nones."""
-    found = dspy.settings.get(_SETTING)
+    found = dspy.settings.get("cache_scope")
     return found if isinstance(found, Scope) else NOBODY
 
 

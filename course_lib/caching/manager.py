@@ -36,17 +36,12 @@ class CacheManager:
             CacheMisuseError: `redis` is something else than True or False.
         """
         if not isinstance(redis, bool):  # its value may hold a password
-            raise CacheMisuseError(
-                f"redis= takes True or False, not a {type(redis).__name__}; an address goes into redis_url="
-            )
+            raise CacheMisuseError("redis= takes True or False; an address goes into redis_url=")
         if redis and redis_url is None:
             redis_url = running_redis().url
         self.cache = TieredCache(redis_url=redis_url if redis else None, **options)
         self._former: Any = None
         self.is_attached = False
-
-    def __enter__(self) -> CacheManager:
-        return self.attach()
 
     def __exit__(self, *error: object) -> None:
         self.close()
@@ -64,6 +59,8 @@ class CacheManager:
         dspy.cache = self.cache
         self.is_attached = True
         return self
+
+    __enter__ = attach
 
     def detach(self) -> None:
         """Give DSPy its former cache and callbacks back; what others have put in their place stays."""

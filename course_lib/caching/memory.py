@@ -68,12 +68,8 @@ class MemoryTier:
     ) -> bool:
         """Keep `value`; False when it alone is larger than the tier, or its time is over already.
 
-        Args:
-            key: what get() will be asked for.
-            value: anything; bytes are measured, and so is whatever JSON can hold.
-            ttl_s: how long it counts; None: until it is crowded out.
-            tags: names under which drop_tag() finds it.
-            size_bytes: what the value takes, for those who know better than deep_size_bytes().
+        Without `ttl_s` it stays until it is crowded out; `size_bytes` is for those who know better than
+        deep_size_bytes() what the value takes.
         """
         size = deep_size_bytes(value) if size_bytes is None else size_bytes
         size += sys.getsizeof(key) + sys.getsizeof(tags) + sum(map(sys.getsizeof, tags)) + ENTRY_BYTES

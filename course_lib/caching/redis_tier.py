@@ -6,11 +6,10 @@ async with lease(key, waits) -> single-flight among processes: one calls, the ot
 Source: redis-py 8.1; any server that speaks Redis 5 or later, but no cluster (a transaction has several
 keys).
 
-What Redis may do, and what comes of it. Down, restarted, stopped or slow: one deadline lost, then misses
-without delay and a try now and then. Full and refusing writes: reads go on. Made a replica: the connections
-are dropped, so that the next one reaches whoever now stands at the address. Evicting: an entry is a miss; a
-set of keys that is gone lets the entries of its tag stay until they expire, though they are never served
-(see invalidation.py).
+Down, restarted or slow: one deadline lost, then misses without delay and a try now and then. Full, and so
+refusing writes: reads go on. Made a replica: the connections are dropped, so that the next one reaches who
+now stands at the address. Evicting: an entry is a miss; the entries of a set of keys that is gone stay until
+they expire, though they are never served (see invalidation.py).
 """
 
 from __future__ import annotations
@@ -33,7 +32,6 @@ from course_lib.caching.tiers import LARGEST_BYTES, UTF_8, Guard
 from course_lib.services import RedisServerError, shown
 
 T = TypeVar("T")
-
 TAG_TTL_S = 30 * 86_400
 """How long the keys of a tag are remembered after its last put."""
 LEASE_S = 5.0
@@ -64,7 +62,7 @@ class RedisTier:
             RedisServerError: the address is malformed.
         """
         self.prefix, self.address = prefix, shown(url)
-        self._guard = Guard(f"Redis at {self.address}", first_wait_s=first_wait_s, note=self._note)
+        self._guard = Guard(f"Redis at {self.address}", first_wait_s=first_wait_s, diagnose=self._diagnose)
         self._is_closed = False
         self._url, self._deadline_s = url, deadline_s
         self.client = self._connect()
@@ -169,17 +167,16 @@ class RedisTier:
             ) from None
         return client
 
-    def _note(self, error: Exception, writes: bool) -> None:
+    def _diagnose(self, error: Exception, writes: bool) -> tuple[str, bool]:
         words = " ".join(str(error).rpartition("caused error: ")[2].split())  # before it stands the value
         if words.startswith("WRONGTYPE") or isinstance(error, LockError):
-            return  # somebody else's value under our name: a miss; or somebody else's lease by now
+            return "", False  # somebody else's value under our name: a miss; or somebody else's lease by now
         if isinstance(error, redis.ReadOnlyError):  # another server may stand at the address by now
             former, self.client = self.client, self._connect()
             former.connection_pool.disconnect(inuse_connections=False)  # those in use end after their answer
         if isinstance(error, _REFUSALS) or (writes and isinstance(error, redis.ResponseError)):
-            self._guard.refused(f"Redis at {self.address} refuses writes: {words:.120}")
-        else:
-            self._guard.failed(f"Redis at {self.address}: {_reason(error)}: {words:.120}")
+            return f"Redis at {self.address} refuses writes: {words:.120}", True
+        return f"Redis at {self.address}: {_reason(error)}: {words:.120}", False
 
     def _name(self, part: str, text: str) -> bytes:
         return (self.prefix + part + text).encode(*UTF_8)

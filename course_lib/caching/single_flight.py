@@ -1,24 +1,19 @@
 """Single-flight: of many callers who ask the same thing at once, one calls and the others take its answer.
 
 Main path: SingleFlight().run(key, call), or await run_async(key, call): the first caller of a key leads and
-calls; the rest wait, each in its own thread or task, and get (value, True). Threads and tasks of any number
-of event loops share one table: a dict of futures. Both forms are one coroutine, in which only the ways to
-wait differ.
+calls; the rest wait, each in its own thread or task, and get (value, True). Threads and tasks of any event
+loop share one dict of futures. Both forms are one coroutine, in which only the ways to wait differ.
 
-What happens when things go wrong, decided once:
-- the call raises an Exception: all who wait get that error, as a copy with the first as its cause.
-  Calling again for each of them would be the stampede that this module is there to prevent;
-- the leader is cancelled or interrupted: its answer is not coming, so one of those who wait leads;
-- the call takes long: after half of `max_wait_s` one of those who wait calls too, and the first answer serves
-  all; after POOL_PATIENCE_S already if it waits in a thread of asyncio's pool for a task, which may need one
-  of those threads. After `max_wait_s` a caller calls for itself.
+- The call raises an Exception: all who wait get that error, as a copy with the first as its cause.
+- The leader is cancelled or interrupted: one of those who wait leads.
+- The call takes longer than `max_wait_s`: one of those who wait calls too, and the first answer serves all;
+  after POOL_PATIENCE_S already if it waits in asyncio's thread pool for a task, which may need that thread.
 """
 
 from __future__ import annotations
 
 import asyncio
 import copy
-import math
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterator
@@ -30,7 +25,7 @@ from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
 
-MAX_WAIT_S = 120.0
+MAX_WAIT_S = 60.0
 POOL_PATIENCE_S = 5.0
 
 _is_leading: ContextVar[bool] = ContextVar("course_is_leading", default=False)
@@ -95,14 +90,12 @@ def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
 
 @dataclass(eq=False, slots=True)
 class _InFlight:
-    """A call under way."""
+    """A call under way; its outcome is a value, or else an error."""
 
     outcome: Future[tuple[Any, Exception | None]]
-    """The value, or else the error."""
     leader: object
     led_since_s: float
-    is_task: bool
-    """Whether the leader is one."""
+    is_led_by_task: bool
 
 
 class SingleFlight:
@@ -119,8 +112,8 @@ class SingleFlight:
     def run(self, key: Hashable, call: Callable[[], T]) -> tuple[T, bool]:
         """Return call()'s value, or that of the caller who is already calling, and whether it is another's.
 
-        On the thread of a running event loop it never waits, since the loop would stand still and with it,
-        perhaps, the leader; nor does it wait inside a leader's call, where two could wait for each other.
+        It never waits on the thread of a running event loop, which would stand still and perhaps the leader
+        with it; nor inside a leader's call, where two could wait for each other.
         """
 
         async def asynchronous() -> T:
@@ -136,15 +129,15 @@ class SingleFlight:
         self, waits: InThread | InTask, key: Hashable, call: Callable[[], Awaitable[T]]
     ) -> tuple[T, bool]:
         """Do as run(), in the given way of waiting."""
-        me, deadline_s = object(), time.monotonic() + self.max_wait_s
+        me = object()
         may_wait = not _is_leading.get() and not (waits.loop is None and on_event_loop())
         while True:
             in_flight = self._join(key, me, is_task=waits.loop is not None)
             while in_flight.leader is not me:
-                if not may_wait or time.monotonic() >= deadline_s:
+                if not may_wait:
                     return await call(), False
-                until_s = min(deadline_s, self._overdue_s(in_flight, waits))
-                if await waits.done(in_flight.outcome, max(0.0, until_s - time.monotonic())):
+                left_s = self._overdue_s(in_flight, waits) - time.monotonic()
+                if await waits.done(in_flight.outcome, max(0.0, left_s)):
                     break
                 self._take_over(in_flight, me, waits)
             if in_flight.leader is me:
@@ -170,8 +163,8 @@ class SingleFlight:
     def _overdue_s(self, in_flight: _InFlight, waits: InThread | InTask) -> float:
         """Return when one who waits in this way is to call too."""
         in_pool = waits.loop is None and threading.current_thread().name.startswith("asyncio_")
-        patience_s = POOL_PATIENCE_S if in_pool and in_flight.is_task else math.inf
-        return in_flight.led_since_s + min(patience_s, self.max_wait_s / 2)
+        patience_s = POOL_PATIENCE_S if in_pool and in_flight.is_led_by_task else self.max_wait_s
+        return in_flight.led_since_s + min(patience_s, self.max_wait_s)
 
     def _take_over(self, in_flight: _InFlight, me: object, waits: InThread | InTask) -> None:
         """Become the leader, if the present one has taken too long."""
@@ -179,7 +172,7 @@ class SingleFlight:
             now_s = time.monotonic()
             if now_s >= self._overdue_s(in_flight, waits):
                 in_flight.leader, in_flight.led_since_s = me, now_s
-                in_flight.is_task = waits.loop is not None
+                in_flight.is_led_by_task = waits.loop is not None
 
     @contextmanager
     def _leading(self, key: Hashable, in_flight: _InFlight, me: object) -> Iterator[None]:

@@ -14,11 +14,10 @@ from html import escape
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """A cache's figures since it was made (or since its counters were reset)."""
+    """A cache's figures since it was made."""
 
     hits: dict[str, int]
-    """By tier: memory, redis, disk; `in flight` is an answer shared with a call that was already under
-    way."""
+    """By tier: memory, redis, disk; `in flight` is an answer shared with a call that was under way."""
     misses: int
     """Questions that had to be asked, those without a key included."""
     puts: int
@@ -28,7 +27,7 @@ class Stats:
     unkeyable: dict[str, int]
     """Questions that could not be given a key, by reason with the type named."""
     refused: dict[str, int]
-    """By tier: values under our keys that were not ours, damaged, or from before an invalidation."""
+    """By tier: values that were not ours, damaged, over, or from before an invalidation."""
     saved_tokens: int
     """Tokens that the hits cost when they were asked."""
     saved_cost_usd: float
@@ -49,11 +48,7 @@ class Stats:
             ("hits", ", ".join(f"{tier} {count}" for tier, count in self.hits.items()) or "none"),
             ("misses", str(self.misses)),
             ("kept", str(self.puts)),
-            *(
-                (kind, ", ".join(f"{why}: {n}" for why, n in each.items()))
-                for kind, each in counts.items()
-                if each
-            ),
+            *((label, _listed(each)) for label, each in counts.items() if each),
             ("saved", f"{self.saved_tokens} tokens, ${self.saved_cost_usd:.6f}"),
             ("room taken", room or "none"),
             *(("last error", line) for line in self.last_errors),
@@ -95,10 +90,6 @@ class Tally:
             self._tokens += tokens
             self._cost_usd += cost_usd
 
-    def own_error(self, error: BaseException) -> None:
-        """Count an error of the cache itself, which no caller ever sees."""
-        self.add("own_errors", f"the cache failed in {type(error).__name__}: {error!s:.120}")
-
     def snapshot(self, *, size_bytes: Mapping[str, int], last_errors: tuple[str, ...]) -> Stats:
         """Return the figures of now."""
         with self._lock:
@@ -113,6 +104,10 @@ class Tally:
                 last_errors=last_errors + own,
                 **{kind: dict(counts[kind]) for kind in ("hits", "not_kept", "unkeyable", "refused")},
             )
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason}: {count}" for reason, count in counts.items())
 
 
 def _size(size_bytes: int) -> str:

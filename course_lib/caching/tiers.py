@@ -32,15 +32,17 @@ class Guard:
     Args:
         name: of the store.
         first_wait_s: how long the store is left alone after a failure; doubles up to eight times that.
-        note: gets the error of a call and whether it was to write; records it with failed() or refused(), or
-            not at all.
+        diagnose: gets the error of a call and whether it was to write; returns what is wrong (nothing, if the
+            text is empty), and whether that concerns writing alone.
     """
 
-    def __init__(self, name: str, *, first_wait_s: float, note: Callable[[Exception, bool], None]) -> None:
+    def __init__(
+        self, name: str, *, first_wait_s: float, diagnose: Callable[[Exception, bool], tuple[str, bool]]
+    ) -> None:
         longest_wait_s = _LONGEST_WAIT * first_wait_s
         begin = partial(CircuitBreaker, threshold=1, first_wait_s=first_wait_s, longest_wait_s=longest_wait_s)
         self.calls, self.writes = begin(name), begin(f"writing to {name}")
-        self._note = note
+        self._diagnose = diagnose
 
     @property
     def last_error(self) -> str:
@@ -56,18 +58,13 @@ class Guard:
         try:
             result = work()
         except Exception as error:  # border: a store that fails must not fail the call that it was to spare
-            self._note(error, writes)
+            line, is_of_writes = self._diagnose(error, writes)
+            if is_of_writes:
+                self.calls.record_success()
+            if line:
+                (self.writes if is_of_writes else self.calls).record_failure(line)
             return otherwise
         for breaker in breakers:
             if breaker.last_error:
                 breaker.record_success()
         return result
-
-    def failed(self, line: str) -> None:
-        """Record that the store cannot be used."""
-        self.calls.record_failure(line)
-
-    def refused(self, line: str) -> None:
-        """Record that the store can be read and takes no writes."""
-        self.calls.record_success()
-        self.writes.record_failure(line)

@@ -3,10 +3,9 @@
 Main path: encode(record, key=...) -> bytes for Redis or a file; decode(blob, key=...) -> the record.
 Entry.of(record, ...) -> entry.packed(key) -> unpacked(bytes, key) -> entry.answer(), the caller's own.
 
-Layout: 4 bytes that name the format and its version, 1 byte of flags, 16 bytes of BLAKE2b, the JSON (by zlib
-when long). The checksum covers the key too: a value cut short, edited, or copied to another key is refused.
-With a signing key only those who know that key can make a value that is accepted; without one the checksum
-tells accidents, not forgeries. Neither hides the text: whoever can read the store reads the answers.
+Layout: 4 bytes that name format and version, 1 byte of flags, 16 bytes of BLAKE2b, the JSON (by zlib when
+long). The checksum covers the key too: a value cut short, edited, or copied to another key is refused.
+Without a signing key it tells accidents, not forgeries. Nothing hides the text from readers of the store.
 """
 
 from __future__ import annotations
@@ -25,13 +24,11 @@ from course_lib.caching.tiers import LARGEST_BYTES, UTF_8
 from course_lib.errors import CourseError
 
 _COMPRESS_OVER_BYTES = 4096
-CLOCKS_DIFFER_S = 60.0
-"""By so much may the clocks of two machines differ."""
+CLOCKS_DIFFER_S = 60.0  # at most, between two machines
 _MAGIC = b"ADC\x02"
 _ZLIB, _SIGNED = 1, 2
 _SUM_BYTES = 16
 _HEAD_BYTES = len(_MAGIC) + 1 + _SUM_BYTES
-_ZLIB_LEVEL = 1  # answers shrink to about half at any level; 1 costs a third of the time of 6
 
 
 class NotOurs(CourseError):  # noqa: N818  an everyday finding in a shared store, not a mistake
@@ -87,8 +84,10 @@ class Entry(NamedTuple):
         """Return the bytes that stand for an entry of JSON under this key and no other.
 
         Raises:
-            NotPlain: it is too large.
+            NotPlain: it is no JSON, or too large.
         """
+        if not self.is_json:
+            raise NotPlain(f"a {type(self.body).__name__} is no plain JSON")
         parts = [self.tags, self.stamp[0], *self[4:], orjson.Fragment(self.body)]
         return _packed(orjson.dumps(parts), key, signing_key)
 
@@ -120,16 +119,14 @@ def encode(record: Any, *, key: str, signing_key: bytes | None = None) -> bytes:
     Args:
         record: what JSON can hold: dicts with text keys, lists, texts, numbers, True, False, None.
         key: the cache key it will be stored under.
-        signing_key: a secret shared by all who may write; None leaves it out.
+        signing_key: a secret shared by all who may write.
 
     Raises:
         NotPlain: it holds something that JSON has no form for or would change, or is too large.
     """
     body = as_json(record)
     if body is None:
-        raise NotPlain(
-            "the record holds what JSON lacks or would change (a tuple, NaN), or is nested too deeply"
-        )
+        raise NotPlain("JSON lacks, or would change, what the record holds (a tuple, NaN), or it is too deep")
     return _packed(body, key, signing_key)
 
 
@@ -155,11 +152,11 @@ def decode(blob: bytes, *, key: str, signing_key: bytes | None = None) -> Any:
 
 def _packed(body: bytes, key: str, signing_key: bytes | None) -> bytes:
     if len(body) > LARGEST_BYTES:
-        raise NotPlain(f"the record takes {len(body)} bytes; at most {LARGEST_BYTES} are kept")
+        raise NotPlain(f"more than {LARGEST_BYTES} bytes of JSON")
     flags = _SIGNED if signing_key else 0
     if len(body) > _COMPRESS_OVER_BYTES:
         flags |= _ZLIB
-        body = zlib.compress(body, _ZLIB_LEVEL)
+        body = zlib.compress(body, 1)  # to about half, as at any level, in a third of the time of 6
     return b"".join((_MAGIC, bytes((flags,)), _sum(body, flags, key, signing_key), body))
 
 

@@ -168,7 +168,7 @@ def test_an_answer_too_large_to_be_shared_stays_in_memory(make, redis_url, monke
     ask(cache, record("word " * 1000))
 
     assert ask(cache) == record("word " * 1000)
-    assert cache.stats().not_kept == {"only in memory, being too large": 1}
+    assert cache.stats().not_kept == {"only in memory: more than 1000 bytes of JSON": 1}
 
 
 # -- what the caller gets --------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ def test_arrays_and_other_objects_stay_in_memory_and_are_copied(make, redis_url,
     assert second.tolist() == third.tolist() == [[1.0], [2.0]]
     assert len(embed_texts.calls) == 1
     assert cache.stats().hits == {"memory": 2}
-    assert cache.stats().not_kept == {"only in memory, being no plain JSON (ndarray)": 1}
+    assert cache.stats().not_kept == {"only in memory: a ndarray is no plain JSON": 1}
 
 
 @pytest.mark.parametrize("value", [(1, 2), {1: "a"}, {"a": (1,)}, float("inf"), 2.5, "text", [1.5, None], 0])

@@ -168,7 +168,7 @@ def test_a_typed_call_has_the_endpoint_that_is_noted_and_others_do_not_mind():
     lms = [dspy.LM("openai/m", api_base=f"https://{name}/v1", api_key="k") for name in "ab"]
     typed, plain = set(), set()
     for lm in lms:
-        with calls.calling(lm):
+        with calls.calling(lm, {}):
             typed.add(key_of(TYPED))
             plain.add(key_of(REQUEST))
 
