@@ -12,7 +12,7 @@ The parts are those of `lessons/02_caching.py`. Names are loaded when first used
 | encode, decode, NotOurs | an answer as bytes that can be checked, and back | 3 |
 | TieredCache, CacheMisuseError | memory, Redis and disk under every `dspy.LM` call | 3 |
 | CacheManager | sets a TieredCache up under DSPy, and takes it away again | 3 |
-| scope, current_scope, version_of | for whom, and by which version of a program, a call is made | 3 |
+| scope, current_scope | for whom, and by which version of a program, a call is made | 3 |
 | SingleFlight | one call for all who ask the same at once (exercise 2.4) | 3 |
 | CachedLM | an LM whose identical calls share a request, and whose hits stream | 3 |
 | MiniLM, SemanticCache | questions that mean the same (exercise 2.5); more in `caching.semantic` | 4 |
@@ -44,7 +44,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "context_budget": ["AnswerWithin"],
         "disk": ["DiskTier"],
         "front": ["CachedLM"],
-        "keys": ["current_scope", "scope", "version_of"],
+        "keys": ["current_scope", "scope"],
         "latency": ["draw_latency_budget", "latency_budget"],
         "manager": ["CacheManager"],
         "memory": ["MemoryTier", "deep_size_bytes"],

@@ -1,22 +1,22 @@
 """What a finished answer is to a cache: worth keeping or not, plain JSON or not, and what it cost.
 
-Main path: refusal(value) -> None or why not; is_plain(value); cost_of(value) -> tokens and dollars.
+Main path: refusal(value) -> None or why not; as_json(value); cost_of(value) -> tokens and dollars.
 Source: dspy.clients.call_result.CallResult.dump (DSPy 3.4.1), the record that most answers come as.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from course_lib.lm import prices
+import orjson
 
-RECORD = "_dspy_format"
-"""The field by which a record of DSPy's native engines is known."""
+from course_lib.lm import prices
 
 _NEEDED = frozenset({"responses", "outputs", "cost", "response_model"})
 """Fields without which DSPy cannot read a record."""
+
+_AS_IS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 
 _UNFINISHED = {
     "length": "cut off at max_tokens",
@@ -28,7 +28,7 @@ _UNFINISHED = {
 
 def is_record(value: Any) -> bool:
     """Return whether this is an answer as DSPy's own engines record it."""
-    return isinstance(value, dict) and RECORD in value
+    return isinstance(value, dict) and "_dspy_format" in value
 
 
 def is_readable(value: Any) -> bool:
@@ -47,41 +47,33 @@ def refusal(value: Any) -> str | None:
 def _ends(value: Any) -> Iterator[str]:
     """Yield how each response ended, in the words of whichever interface it came from."""
     for response in value["responses"] or () if is_record(value) else (value,):
-        yield str(_get(response, "finish_reason"))
-        yield str(_get(response, "status"))
-        for choice in _listed(_get(response, "choices")):
-            yield str(_get(choice, "finish_reason"))
+        for part in (response, *_listed(_get(response, "choices"))):
+            yield str(_get(part, "finish_reason"))
+            yield str(_get(part, "status"))
 
 
 def _texts(value: Any) -> Iterator[bool]:
     """Yield for each candidate whether it says or calls anything."""
     if is_record(value):
-        for output in _listed(value.get("outputs")) or [""]:
-            text = output.get("text") if isinstance(output, Mapping) else output
-            yield bool(str(text or "").strip() or (isinstance(output, Mapping) and output.get("tool_calls")))
-        return
-    for choice in _listed(_get(value, "choices")):
-        message = _get(choice, "message")
-        text = _get(choice, "text") if message is None else _get(message, "content")
-        yield bool(str(text or "").strip() or _get(message, "tool_calls"))
+        messages = _listed(value.get("outputs")) or [""]
+    else:
+        messages = [_get(choice, "message") or choice for choice in _listed(_get(value, "choices"))]
+    for each in messages:
+        text = each if isinstance(each, str) else _get(each, "content") or _get(each, "text")
+        yield bool(str(text or "").strip() or _get(each, "tool_calls"))
 
 
-def is_plain(value: Any) -> bool:
-    """Return whether a value comes back from JSON as it was: same types, same numbers.
+def as_json(value: Any) -> bytes | None:
+    """Return JSON from which the value comes back as it was; None if there is none.
 
-    >>> is_plain({"a": [1, None, "x"]}), is_plain((1, 2)), is_plain({1: 2}), is_plain(float("nan"))
-    (True, False, False, False)
+    >>> as_json({"a": [1, None, "x"]}), as_json((1, 2)), as_json({1: 2}), as_json(float("nan"))
+    (b'{"a":[1,null,"x"]}', None, None, None)
     """
-    kind = type(value)
-    if kind is str or value is None or kind is bool:
-        return True
-    if kind is int:
-        return bool(-(2**63) <= value < 2**64)
-    if kind is float:
-        return math.isfinite(value)
-    if kind is list:
-        return all(map(is_plain, value))
-    return kind is dict and all(type(name) is str and is_plain(part) for name, part in value.items())
+    try:
+        text = orjson.dumps(value, option=_AS_IS)
+        return text if orjson.loads(text) == value else None
+    except (TypeError, RecursionError):
+        return None
 
 
 def cost_of(value: Any) -> tuple[int, float]:

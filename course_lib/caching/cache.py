@@ -2,48 +2,45 @@
 """A cache of tiers under every dspy.LM call: memory, then Redis, then disk, fastest first.
 
 Main path: dspy.cache = TieredCache(...); get -> the first tier that has it -> the faster ones are filled.
-Source: dspy.clients.cache.Cache, the contract of get and put (DSPy 3.4.1). DSPy lets an error of either end
-the model's call, so nothing that goes wrong in here leaves it: it is counted, and stats() says it.
+Source: dspy.clients.cache.Cache (DSPy 3.4.1). DSPy lets an error of get() or put() end the model's call, so
+nothing that goes wrong in here leaves it: it is counted, and stats() says it.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import random
+import threading
 import time
-from collections.abc import Iterable, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import dspy
+from cachetools import TTLCache
 from dspy.clients.cache import Cache
 
 from course_lib.caching.answers import cost_of, refusal
+from course_lib.caching.calls import CacheWatcher, current_call
 from course_lib.caching.disk import DiskTier
 from course_lib.caching.front import CachedLM, fronted
-from course_lib.caching.invalidation import Invalidations, OpenQuestions, Stamp
-from course_lib.caching.keys import (
-    Scope,
-    UnkeyableError,
-    current_call,
-    current_scope,
-    key_of,
-    tag_of,
-    tags_of,
-)
-from course_lib.caching.lease import Leases
+from course_lib.caching.invalidation import NOTHING_KNOWN, Invalidations, Stamp
+from course_lib.caching.keys import Scope, UnkeyableError, current_scope, key_of, tags_of
 from course_lib.caching.memory import MemoryTier
 from course_lib.caching.redis_tier import RedisTier
 from course_lib.caching.single_flight import SingleFlight
 from course_lib.caching.stats import Stats, Tally
-from course_lib.caching.tiers import Clock, Tier
-from course_lib.caching.watcher import CacheWatcher
-from course_lib.caching.wire import COMPRESS_OVER_BYTES, Entry, NotPlain, decoded, encoded
+from course_lib.caching.tiers import Clock
+from course_lib.caching.wire import Entry, NotPlain, unpacked
 from course_lib.errors import CourseError
 
+T = TypeVar("T")
 MIB = 1024 * 1024
 DAY_S = 86_400.0
+_MOST_OPEN, _LONGEST_OPEN_S = 10_000, 600.0
 
 
 class CacheMisuseError(CourseError):
@@ -58,12 +55,11 @@ class TieredCache(Cache):
         redis_url: a Redis to share answers through; None for none.
         disk_path: a SQLite file for answers that outlive the process; None for none.
         disk_bytes: room in that file.
-        ttl_s: how long an answer counts, where its scope says nothing; None: as long as there is room.
+        ttl_s: how long an answer counts; None: as long as there is room.
         ttl_jitter_share: up to this share of `ttl_s` is taken off at random: not all expires at once.
         namespace: keeps apart caches in one Redis; part of every key.
         signing_key: with it, only those who know it can put an answer into Redis or the file.
         require_tenant: cache nothing for a call without a tenant in its scope.
-        compress_over_bytes: longer answers are compressed outside memory.
         lag_s: how long an invalidation by another process may go unseen while Redis can be reached.
         clock: seconds since 1970, for trials; answers carry the time at which they were kept.
 
@@ -83,25 +79,27 @@ class TieredCache(Cache):
         namespace: str = "course",
         signing_key: bytes | None = None,
         require_tenant: bool = False,
-        compress_over_bytes: int = COMPRESS_OVER_BYTES,
         lag_s: float = 0.5,
         clock: Clock | None = None,
     ) -> None:
-        _check_settings(locals())
+        self._settings = {k: v for k, v in locals().items() if k not in {"self", "__class__"}}
+        _check(self._settings)
         super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
         self.namespace, self.require_tenant = namespace, require_tenant
+        self._ttl_s, self._jitter_share, self._clock = ttl_s, ttl_jitter_share, clock or time.time
+        self._signing_key = signing_key
         self.memory = MemoryTier(memory_bytes, clock=clock or time.monotonic)
         self.shared = RedisTier(redis_url, prefix=f"{namespace}:") if redis_url else None
         self.disk = DiskTier(Path(disk_path), max_bytes=disk_bytes) if disk_path else None
+        self._lower = tuple(tier for tier in (self.shared, self.disk) if tier is not None)
+        self.is_slow = bool(self._lower)
+        """Whether lookup() and keep() may wait for Redis or a disk, so that a task calls them in a thread."""
         self.single_flight = SingleFlight()
-        self.leases = Leases(self.shared)
-        self._lower: tuple[Tier, ...] = tuple(tier for tier in (self.shared, self.disk) if tier is not None)
-        self._ttl_s, self._jitter_share, self._clock = ttl_s, ttl_jitter_share, clock or time.time
-        self._signing_key = signing_key
-        self._encoding = {"signing_key": signing_key, "compress_over_bytes": compress_over_bytes}
         self._invalidations = Invalidations(self.shared, lag_s=lag_s)
-        self._asked = OpenQuestions()
+        self._asked: TTLCache[str, list[Any]] = TTLCache(_MOST_OPEN, _LONGEST_OPEN_S)
+        self._asking = threading.Lock()
         self._tally = Tally()
+        _open_caches.add(self)
 
     # -- what DSPy calls -------------------------------------------------------------------------------
 
@@ -118,21 +116,16 @@ class TieredCache(Cache):
 
     def get(self, request: dict[str, Any], ignored_args_for_cache_key: list[str] | None = None) -> Any:
         """Return the answer to a request, an object of the caller's own, or None."""
-        try:
-            key = self.cache_key(request, ignored_args_for_cache_key)
-        except UnkeyableError as error:
-            self._tally.add("misses")
-            self._tally.add("unkeyable", error.reason)
-            return None
-        except Exception as error:  # border: an error in here would end the model's call
-            self._tally.own_error(error)
+        key = self._safely(self.cache_key, request, ignored_args_for_cache_key)
+        if key is None:
             self._tally.add("misses")
             return None
         value, call = self.lookup(key), current_call.get()
         if call is not None and call.is_open:
             call.key, call.stamp = key, self.stamp
         elif value is None:
-            self._asked.note(key, self.stamp)
+            with self._asking:
+                self._asked.setdefault(key, [self.stamp, 0])[1] += 1
         return value
 
     def put(
@@ -149,11 +142,11 @@ class TieredCache(Cache):
             return
         call = current_call.get()
         stamp = call.stamp if call is not None and call.key == key else None
-        self.keep(key, value, stamp or self._asked.answered(key), in_memory=enable_memory_cache)
+        self.keep(key, value, stamp or self._earliest_stamp(key), in_memory=enable_memory_cache)
 
     def __contains__(self, key: str) -> bool:
         """Return whether a tier has this key; counts nothing."""
-        return self._find(key) is not None
+        return self._find(key, at_once=False) is not None
 
     def reset_memory_cache(self) -> None:
         """Empty the memory tier; Redis and disk keep what they have."""
@@ -161,9 +154,7 @@ class TieredCache(Cache):
 
     def save_memory_cache(self, filepath: str, allow_pickle: bool = False) -> None:  # noqa: ARG002
         """Refuse: DSPy's file is a pickle, which runs code when it is read."""
-        raise CacheMisuseError(
-            f"{filepath} would be a pickle; TieredCache(disk_path=...) keeps answers, warm() takes records"
-        )
+        raise CacheMisuseError(f"{filepath} would be a pickle; use TieredCache(disk_path=...), or warm()")
 
     load_memory_cache = save_memory_cache
 
@@ -174,63 +165,37 @@ class TieredCache(Cache):
         """Which invalidations a question asked now knows; it changes with every one that is made or read."""
         return self._invalidations.stamp
 
-    @property
-    def is_slow(self) -> bool:
-        """Whether lookup() and keep() may wait for Redis or a disk, so that a task calls them in a thread."""
-        return bool(self._lower)
+    def lookup(self, key: str, *, at_once: bool = False, counts_miss: bool = True) -> Any:
+        """Return the answer under a key from the fastest tier that has it, and fill the faster; counted.
 
-    def lookup(self, key: str, *, counts_miss: bool = True) -> Any:
-        """Return the answer under a key from the fastest tier that has it, and fill the faster; counted."""
-        try:
-            found = self._find(key)
-            if found is not None:
-                name, entry, answer = found
-                self._tally.hit(name, entry.tokens, entry.cost_usd)
-                return answer
-        except Exception as error:  # border: an error in here would end the model's call
-            self._tally.own_error(error)
-        if counts_miss:
-            self._tally.add("misses")
-        return None
-
-    def peek(self, key: str) -> Any:
-        """Return the answer under a key if memory has it, at once; a hit is counted, a miss is not.
-
-        None also when it might have been dropped by another process and Redis has not been looked at for
-        `lag_s`: lookup() does.
+        `at_once` looks in memory alone and counts no miss; it finds nothing that might have been dropped by
+        another process, if Redis has not been looked at for `lag_s`.
         """
-        try:
-            entry = self.memory.get(key)
-            if entry is not None and (not entry.tags or self._invalidations.is_fresh) and self._counts(entry):
-                self._tally.hit("memory", entry.tokens, entry.cost_usd)
-                return entry.answer()
-        except Exception as error:  # border: an error in here would end the model's call
-            self._tally.own_error(error)
+        found = self._safely(self._find, key, at_once)
+        if found is not None:
+            name, entry, answer = found
+            self._tally.hit(name, entry.tokens, entry.cost_usd)
+            return answer
+        if counts_miss and not at_once:
+            self._tally.add("misses")
         return None
 
     def keep(self, key: str, value: Any, stamp: Stamp, *, in_memory: bool = True) -> bool:
         """Put an answer into every tier, for the current scope, if it is worth keeping; counted.
 
-        Args:
-            key: what lookup() will be asked for.
-            value: the answer, as DSPy records it.
-            stamp: what `stamp` was when the question was asked.
-            in_memory: False leaves it to the slower tiers.
+        `stamp` is what the cache's stamp was when the question was asked; `in_memory=False` leaves the answer
+        to the slower tiers.
         """
-        try:
-            return self._keep(key, value, stamp, in_memory=in_memory)
-        except Exception as error:  # border: an error in here would end the model's call
-            self._tally.own_error(error)
-            return False
+        return bool(self._safely(self._keep, key, value, stamp, in_memory))
 
     def count_shared(self, value: Any) -> None:
         """Count an answer that a caller was given by another call under way."""
         self._tally.hit("in flight", *cost_of(value))
 
-    def forget(self, key: str, *, because: str | None = None) -> bool:
+    def forget(self, key: str, *, because: str = "dropped by its key") -> bool:
         """Drop an answer here, in Redis and on disk (not in other processes' memory); counted `because`."""
         dropped = sum([tier.delete([key]) for tier in (self.memory, *self._lower)]) > 0
-        if dropped and because is not None:
+        if dropped:
             self._tally.add("not_kept", because)
         return dropped
 
@@ -249,10 +214,10 @@ class TieredCache(Cache):
         Raises:
             CacheMisuseError: nothing is named.
         """
-        named = Scope(tenant, customer, version)
-        if not tags_of(named):
+        tags = tags_of(Scope(tenant, customer, version))
+        if not tags:
             raise CacheMisuseError("invalidate() drops nothing: name a tenant, a customer or a version")
-        tag = tag_of(named)
+        tag = tags[-1]  # of all that is named
         self._invalidations.add(tag)
         return max(tier.drop_tag(tag) for tier in (self.memory, *self._lower))
 
@@ -269,7 +234,7 @@ class TieredCache(Cache):
 
     def stats(self) -> Stats:
         """Return what the cache did so far, and what is wrong now."""
-        tiers: tuple[Tier, ...] = (self.memory, *self._lower)
+        tiers = (self.memory, *self._lower)
         errors = [tier.last_error for tier in tiers] + [self._invalidations.last_error]
         if self.disk is not None and not self._invalidations.is_known:
             errors.append("what is on disk for a tenant is not served until Redis tells what was invalidated")
@@ -280,52 +245,75 @@ class TieredCache(Cache):
 
     def close(self) -> None:
         """Give back connections and files. The cache may still be asked, and misses."""
+        _open_caches.discard(self)
         for tier in (self.memory, *self._lower):
             tier.close()
 
     # -- inside ----------------------------------------------------------------------------------------
 
-    def _find(self, key: str) -> tuple[str, Entry, Any] | None:
+    def _safely(self, work: Callable[..., T], *arguments: Any) -> T | None:
+        """Return work()'s value; None after an error, which would end the model's call."""
+        try:
+            return work(*arguments)
+        except UnkeyableError as error:
+            self._tally.add("unkeyable", error.reason)
+        except Exception as error:  # border: DSPy lets an error in here end the call
+            self._tally.add("own_errors", f"the cache failed in {type(error).__name__}: {error!s:.120}")
+        return None
+
+    def _earliest_stamp(self, key: str) -> Stamp:
+        """Return what was known when the first of those who now ask for this key did.
+
+        DSPy's get() and put() do not say which belong together where no call of an LM is noted.
+        """
+        with self._asking:
+            stamp, callers = self._asked.get(key, (NOTHING_KNOWN, 0))
+            if callers > 1:
+                self._asked[key][1] -= 1
+            else:
+                self._asked.pop(key, None)
+            return stamp
+
+    def _find(self, key: str, at_once: bool) -> tuple[str, Entry, Any] | None:
         """Return the fastest tier that has a valid entry, the entry, and its answer as the caller's own."""
         entry = self.memory.get(key)
+        if at_once and (entry is None or (entry.tags and not self._invalidations.is_fresh)):
+            return None
         if entry is None or entry.tags:
             self._invalidations.look()
         if entry is not None:
             if self._counts(entry):
                 return "memory", entry, entry.answer()
             self.memory.delete([key])
-        for depth, tier in enumerate(self._lower):
+        for depth, tier in enumerate(() if at_once else self._lower):
             blob = tier.get(key)
-            if blob is None:
-                continue
-            entry, answer = self._decoded(tier, key, blob)
-            if entry is None or (left_s := entry.left_s(self._clock())) == 0:
-                continue
-            self.memory.put(key, entry, ttl_s=left_s, tags=entry.tags, size_bytes=entry.size_bytes)
-            for faster in self._lower[:depth]:
-                faster.put(key, blob, ttl_s=left_s, tags=entry.tags)
-            return tier.name, entry, answer
+            entry, answer = (None, None) if blob is None else self._checked(tier, key, blob)
+            if blob is not None and entry is not None:
+                left_s = entry.left_s(self._clock())
+                self.memory.put(key, entry, ttl_s=left_s, tags=entry.tags)
+                for faster in self._lower[:depth]:
+                    faster.put(key, blob, ttl_s=left_s, tags=entry.tags)
+                return tier.name, entry, answer
         return None
 
     def _counts(self, entry: Entry) -> bool:
         is_valid = self._invalidations.is_valid(entry.tags, entry.stamp)
         return is_valid and entry.left_s(self._clock()) != 0
 
-    def _decoded(self, tier: Tier, key: str, blob: bytes) -> tuple[Entry | None, Any]:
-        """Return entry and answer, if they are ours, whole and not from before an invalidation."""
-        entry, answer = decoded(blob, key, signing_key=self._signing_key)
+    def _checked(self, tier: RedisTier | DiskTier, key: str, blob: bytes) -> tuple[Entry | None, Any]:
+        """Return entry and answer, if they are ours, whole, in time and not from before an invalidation."""
+        entry, answer = unpacked(blob, key, self._signing_key)
         if entry is not None and entry.tags and not self._invalidations.is_known:
             return None, None
-        if entry is not None and self._invalidations.is_valid(entry.tags, entry.stamp):
+        if entry is not None and self._counts(entry):
             return entry, answer
         self._tally.add("refused", tier.name)
         if entry is not None:
             tier.delete([key])
         return None, None
 
-    def _keep(self, key: str, value: Any, stamp: Stamp, *, in_memory: bool) -> bool:
-        scope = current_scope()
-        tags, reason = tags_of(scope), refusal(value)
+    def _keep(self, key: str, value: Any, stamp: Stamp, in_memory: bool) -> bool:
+        tags, reason = tags_of(current_scope()), refusal(value)
         if tags and reason is None:
             self._invalidations.look(now=True)
             if not self._invalidations.is_valid(tags, stamp):
@@ -333,50 +321,52 @@ class TieredCache(Cache):
         if reason is not None:
             self._tally.add("not_kept", reason)
             return False
-        ttl_s = scope.ttl_s or self._ttl_s
+        ttl_s = self._ttl_s
         if ttl_s is not None:
             ttl_s *= 1 - self._jitter_share * random.random()
         entry = Entry.of(value, tags=tags, stamp=stamp, kept_s=self._clock(), ttl_s=ttl_s)
         if in_memory:
-            self.memory.put(key, entry, ttl_s=ttl_s, tags=tags, size_bytes=entry.size_bytes)
-        if self._lower:
-            self._keep_lower(key, entry)
+            self.memory.put(key, entry, ttl_s=ttl_s, tags=tags)
         self._tally.add("puts")
+        if self._lower:
+            try:
+                blob = entry.packed(key, self._signing_key)
+            except NotPlain as error:
+                self._tally.add("not_kept", f"only in memory: {error}")
+                return True
+            for tier in self._lower:
+                tier.put(key, blob, ttl_s=ttl_s, tags=tags)
         return True
 
-    def _keep_lower(self, key: str, entry: Entry) -> None:
-        if not entry.is_json:
-            self._tally.add("not_kept", f"only in memory, being no plain JSON ({type(entry.body).__name__})")
-            return
-        try:
-            blob = encoded(entry, key, **self._encoding)
-        except NotPlain:
-            self._tally.add("not_kept", "only in memory, being too large")
-            return
-        for tier in self._lower:
-            tier.put(key, blob, ttl_s=entry.ttl_s, tags=entry.tags)
 
-
-def _check_settings(given: Mapping[str, Any]) -> None:
-    """Refuse what keeps nothing, keeps nothing apart, or lets anybody sign.
-
-    Raises:
-        CacheMisuseError: a size or a time is no positive number, the jitter no share, or the key is empty.
-    """
-    for name in ("memory_bytes", "disk_bytes", "ttl_s"):
-        value = given[name]
-        if not (value is None and name == "ttl_s") and not (_is_number(value) and value > 0):
-            raise CacheMisuseError(f"{name}={value!r} keeps nothing; give a number above 0")
-    share = given["ttl_jitter_share"]
-    if not (_is_number(share) and 0 <= share < 1):
-        raise CacheMisuseError(f"ttl_jitter_share={share!r} is no share; give a number from 0 to below 1")
-    key = given["signing_key"]
-    if key is not None and (not isinstance(key, bytes) or not key):  # the value is a secret
+def _check(settings: Mapping[str, Any]) -> None:
+    """Refuse, with a CacheMisuseError, what keeps nothing, keeps nothing apart, or lets anybody sign."""
+    for name in ("memory_bytes", "disk_bytes", "ttl_s", "ttl_jitter_share"):
+        value, bounds = settings[name], "from 0 to below 1" if name == "ttl_jitter_share" else "above 0"
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        is_right = is_number and (value > 0 if bounds == "above 0" else 0 <= value < 1)
+        if not is_right and not (value is None and name == "ttl_s"):
+            raise CacheMisuseError(f"{name}={value!r} cannot be; give a number {bounds}")
+    key, namespace = settings["signing_key"], settings["namespace"]
+    if key is not None and not (isinstance(key, bytes) and key):  # the value is a secret
         what = f"a {type(key).__name__}" if key else "nothing, with which anybody could sign"
         raise CacheMisuseError(f"signing_key takes bytes, not {what}")
-    if not isinstance(given["namespace"], str) or not given["namespace"]:
-        raise CacheMisuseError(f"namespace={given['namespace']!r} keeps nothing apart; give a text")
+    if not isinstance(namespace, str) or not namespace:
+        raise CacheMisuseError(f"namespace={namespace!r} keeps nothing apart; give a text")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+_open_caches: weakref.WeakSet[TieredCache] = weakref.WeakSet()
+_of_the_parent: list[Any] = []
+
+
+def _begin_anew() -> None:
+    """Begin each cache anew in a forked child; what it had is only kept.
+
+    A thread of the parent may hold its locks, and SQLite forbids even closing what a parent has opened.
+    """
+    for cache in tuple(_open_caches):
+        _of_the_parent.append(dict(vars(cache)))
+        TieredCache.__init__(cache, **cache._settings)  # noqa: SLF001
+
+
+os.register_at_fork(after_in_child=_begin_anew)

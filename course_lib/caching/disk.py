@@ -11,84 +11,61 @@ alone, with a try now and then. `last_error` says so.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from course_lib.caching.forks import renew_in_children
 from course_lib.caching.tiers import UTF_8, Clock, Guard
 
 T = TypeVar("T")
-
-MAX_BYTES = 512 * 1024 * 1024
-_OURS = 0x41444332
+_OURS = 0x41444333
 """In the file's head (SQLite's application_id), so that no other program's database is taken for a cache."""
 _PAGE_BYTES = 4096
 _FEWEST_PAGES = 64
 _BUSY_S = 0.25
-_BUSY_DROPPING_S = 5.0
-_USE_GRAIN_S = 10.0
-"""A use is noted when the last one is longer ago, so that a hit is seldom a write."""
 _ROOM_SHARES = (0.0, 0.1, 0.5)
-"""Which share of the entries leaves when the file is full: the longest unused, after those that have
-expired."""
+"""Which share of the entries leaves when the file is full: the oldest, after those that have expired."""
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _NO_WRITES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY)
 _SCHEMA = (
-    "CREATE TABLE entry (key BLOB PRIMARY KEY, expires_at REAL, used_at REAL, value BLOB)",
-    "CREATE INDEX entry_used ON entry (used_at)",
-    "CREATE TABLE tag (tag BLOB, key BLOB, PRIMARY KEY (tag, key)) WITHOUT ROWID",
-    "CREATE INDEX tag_key ON tag (key)",
-    "CREATE TRIGGER entry_out AFTER DELETE ON entry BEGIN DELETE FROM tag WHERE key = old.key; END",
+    "CREATE TABLE entry (key BLOB PRIMARY KEY, tags TEXT, kept_at REAL, expires_at REAL, value BLOB)",
+    "CREATE INDEX entry_kept ON entry (kept_at)",
+    "CREATE INDEX entry_tags ON entry (tags)",
     f"PRAGMA application_id = {_OURS}",
 )
-
-_READ = """
-SELECT value, used_at FROM entry
-WHERE key = ? AND (expires_at IS NULL OR expires_at > ?) AND typeof(value) = 'blob'
-"""
-_DROP_TAG = "DELETE FROM entry WHERE key IN (SELECT key FROM tag WHERE tag = ?)"
-_DROP_OLDEST = "DELETE FROM entry WHERE rowid IN (SELECT rowid FROM entry ORDER BY used_at LIMIT ?)"
+_READ = "SELECT value FROM entry WHERE key = ? AND (expires_at IS NULL OR expires_at > ?)"
+_DROP_OLDEST = "DELETE FROM entry WHERE rowid IN (SELECT rowid FROM entry ORDER BY kept_at LIMIT ?)"
 
 
 class DiskTier:
-    """Answers in a file. Threads and processes may share it, and a forked child opens it anew."""
+    """Answers in a file. Threads and processes may share it."""
 
     name = "disk"
 
     def __init__(
-        self,
-        path: Path | str,
-        max_bytes: int = MAX_BYTES,
-        *,
-        clock: Clock = time.time,
-        first_wait_s: float = 1.0,
+        self, path: Path | str, max_bytes: int, *, clock: Clock = time.time, first_wait_s: float = 1.0
     ) -> None:
-        """Open the file, or make it, readable by its owner alone.
+        """Open the file, or make it and its folder, readable by its owner alone.
 
         Args:
-            path: the file; its folder is made.
+            path: the file.
             max_bytes: the file never grows beyond this (its log, beside it, may take some MB for a while).
             clock: seconds that go on while no process runs.
-            first_wait_s: how long the file is left alone after a first failure; doubles up to eight times
-            that.
+            first_wait_s: how long the file is left alone after a failure; doubles up to eight times that.
         """
         self.path, self.max_bytes = Path(path).absolute(), max_bytes
-        self._clock = clock
-        self._guard = Guard(str(self.path), first_wait_s=first_wait_s)
+        self._clock, self._most_pages = clock, max(_FEWEST_PAGES, max_bytes // _PAGE_BYTES)
+        self._guard = Guard(str(self.path), first_wait_s=first_wait_s, diagnose=self._diagnose)
         self._notice = ""
         self._is_closed = False
         self._db: sqlite3.Connection | None = None
         self._lock = threading.Lock()
-        renew_in_children(self)
         self._attempt(lambda _: None, None)
-
-    def __repr__(self) -> str:
-        return f"DiskTier({str(self.path)!r}{', in error' if self._guard.last_error else ''})"
 
     @property
     def last_error(self) -> str:
@@ -97,13 +74,9 @@ class DiskTier:
 
     def get(self, key: str) -> bytes | None:
         """Return the value; None when it is not there, has expired, or the file cannot be read."""
-        name, now = key.encode(*UTF_8), self._clock()
-
-        row: Any = self._attempt(lambda db: db.execute(_READ, (name, now)).fetchone(), None)
-        if row is not None and now - row[1] > _USE_GRAIN_S:
-            statement = "UPDATE entry SET used_at = ? WHERE key = ?"
-            self._attempt(lambda db: db.execute(statement, (now, name)), None, writes=True)
-        return row[0] if row is not None else None
+        asked = (key.encode(*UTF_8), self._clock())
+        row = self._attempt(lambda db: db.execute(_READ, asked).fetchone(), None)
+        return row[0] if row and isinstance(row[0], bytes) else None
 
     def put(self, key: str, value: bytes, *, ttl_s: float | None, tags: tuple[str, ...] = ()) -> bool:
         """Store a value for `ttl_s` seconds; None leaves it there until it is crowded out."""
@@ -111,15 +84,8 @@ class DiskTier:
         if len(value) > self.max_bytes // 2 or (ttl_s is not None and ttl_s <= 0):
             self.delete([key])  # what was there before must not outlive what was to replace it
             return False
-        row = (name, None if ttl_s is None else now + ttl_s, now, value)
-        marks = [(tag.encode(*UTF_8), name) for tag in tags]
-
-        def write(db: sqlite3.Connection) -> None:
-            db.execute("DELETE FROM entry WHERE key = ?", (name,))  # a REPLACE would leave its tags
-            db.execute("INSERT INTO entry VALUES (?, ?, ?, ?)", row)
-            db.executemany("INSERT OR IGNORE INTO tag VALUES (?, ?)", marks)
-
-        return self._attempt(lambda db: self._with_room(db, write), False, writes=True)
+        row = (name, json.dumps(tags), now, None if ttl_s is None else now + ttl_s, value)
+        return self._attempt(lambda db: self._insert(db, row), False, writes=True)
 
     def delete(self, keys: Iterable[str]) -> int:
         """Drop these keys; returns how many were there."""
@@ -127,24 +93,14 @@ class DiskTier:
         return self._attempt(lambda db: db.executemany("DELETE FROM entry WHERE key = ?", wanted).rowcount, 0)
 
     def drop_tag(self, tag: str) -> int:
-        """Drop all that was put with this tag; returns how many were there.
-
-        It waits longer than others for a process that is writing: this is asked for seldom, and by somebody.
-        """
-
-        def drop(db: sqlite3.Connection) -> int:
-            db.execute(f"PRAGMA busy_timeout = {int(1000 * _BUSY_DROPPING_S)}")
-            try:
-                return db.execute(_DROP_TAG, (tag.encode(*UTF_8),)).rowcount
-            finally:
-                db.execute(f"PRAGMA busy_timeout = {int(1000 * _BUSY_S)}")
-
-        return self._attempt(drop, 0)
+        """Drop all that was put with this tag (looks through all tags); returns how many were there."""
+        statement, quoted = "DELETE FROM entry WHERE instr(tags, ?)", json.dumps(tag)
+        return self._attempt(lambda db: db.execute(statement, (quoted,)).rowcount, 0)
 
     def clear(self) -> None:
         """Drop everything, and give the room back to the disk."""
-        self._attempt(lambda db: db.execute("DELETE FROM entry"), None, writes=True)
-        self._attempt(lambda db: db.execute("VACUUM"), None, writes=True)
+        for statement in ("DELETE FROM entry", "VACUUM"):
+            self._attempt(lambda db: db.execute(statement), None, writes=True)  # noqa: B023
 
     def size_bytes(self) -> int:
         """Return what the entries take in the file; 0 when it cannot be read."""
@@ -158,34 +114,23 @@ class DiskTier:
         with self._lock:
             self._disconnect()
 
-    def renew(self) -> None:
-        """Open the file anew, as a forked child must (see forks.py)."""
-        if self._db is not None:
-            _former.append(self._db)  # SQLite forbids using, or closing, in a child what its parent opened
-        self._db, self._lock = None, threading.Lock()
-
-    def _with_room(self, db: sqlite3.Connection, write: Callable[[sqlite3.Connection], None]) -> bool:
-        """Write in a transaction; when the file is full, after dropping what has expired or is least used."""
+    def _insert(self, db: sqlite3.Connection, row: tuple[object, ...]) -> bool:
+        """Write a row; when the file is full, after dropping what has expired or is oldest."""
         for share in _ROOM_SHARES:
             try:
-                with _transaction(db):
+                with db:
+                    db.execute("BEGIN IMMEDIATE")
                     if share:
                         db.execute("DELETE FROM entry WHERE expires_at <= ?", (self._clock(),))
                         (count,) = db.execute("SELECT count(*) FROM entry").fetchone()
                         db.execute(_DROP_OLDEST, (1 + int(share * count),))
-                    write(db)
+                    db.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?)", row)
                 return True
             except sqlite3.OperationalError as error:
-                if _code(error) != sqlite3.SQLITE_FULL or not self._is_at_its_limit(db):
+                is_our_limit = _pragma(db, "page_count") >= self._most_pages - _FEWEST_PAGES  # or the disk's
+                if _code(error) != sqlite3.SQLITE_FULL or not is_our_limit:
                     raise
         return False
-
-    def _is_at_its_limit(self, db: sqlite3.Connection) -> bool:
-        """Return whether it is our own limit that is reached, and not the disk's."""
-        return _pragma(db, "page_count") >= self._most_pages() - _FEWEST_PAGES
-
-    def _most_pages(self) -> int:
-        return max(_FEWEST_PAGES, self.max_bytes // _PAGE_BYTES)
 
     def _attempt(self, work: Callable[[sqlite3.Connection], T], otherwise: T, *, writes: bool = False) -> T:
         def with_file() -> T:
@@ -194,78 +139,57 @@ class DiskTier:
             return work(self._db)
 
         with self._lock:
-            if self._is_closed:
-                return otherwise
-            return self._guard.attempt(with_file, otherwise, writes=writes, note=self._note)
+            return otherwise if self._is_closed else self._guard.attempt(with_file, otherwise, writes=writes)
 
     def _connect(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite gives its log the same rights
         db = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
         try:
-            if not _has_tables(db):
-                with _transaction(db):  # another process may be beginning it too
-                    for statement in () if _has_tables(db) else _SCHEMA:
+            if _pragma(db, "schema_version") == 0:
+                with db:
+                    db.execute("BEGIN IMMEDIATE")  # another process may be beginning it too
+                    for statement in () if _pragma(db, "schema_version") else _SCHEMA:
                         db.execute(statement)
             if _pragma(db, "application_id") != _OURS:
                 raise OSError(f"{self.path} is another program's database; name another file")
-            log_pages = min(1000, self._most_pages() // 2)
-            for setting in (
-                "journal_mode = WAL",
-                "synchronous = OFF",  # kills lose nothing; a power cut may cost the file
-                f"max_page_count = {self._most_pages()}",
-                f"wal_autocheckpoint = {log_pages}",
-                f"journal_size_limit = {log_pages * _PAGE_BYTES}",
-            ):
-                db.execute(f"PRAGMA {setting}")
+            log_pages = min(1000, self._most_pages // 2)
+            db.executescript(
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;"  # only a power cut may cost the file
+                f"PRAGMA max_page_count = {self._most_pages}; PRAGMA wal_autocheckpoint = {log_pages};"
+                f"PRAGMA journal_size_limit = {log_pages * _PAGE_BYTES}"
+            )
         except BaseException:
             db.close()
             raise
         return db
 
-    def _note(self, error: Exception, _: bool) -> None:
+    def _diagnose(self, error: Exception, _: bool) -> tuple[str, bool]:
         code, words = _code(error), " ".join(str(error).split())
         if code in _NO_WRITES:
-            self._guard.refused(f"{self.path} takes no writes: {words}")
-            return
+            return f"{self.path} takes no writes: {words}", True
         self._disconnect()
         if code in _DAMAGED:
-            self._set_aside()
-        else:
-            self._guard.failed(words if str(self.path) in words else f"{self.path}: {words}")
+            return self._set_aside(), False
+        return words if str(self.path) in words else f"{self.path}: {words}", False
 
-    def _set_aside(self) -> None:
+    def _set_aside(self) -> str:
+        """Rename a damaged file, so that a new one is begun; returns what is wrong with that."""
         aside = self.path.with_name(f"{self.path.name}.damaged")
         try:
             self.path.replace(aside)
             for ending in ("-wal", "-shm"):
                 self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
         except OSError as error:
-            self._guard.failed(f"{self.path} is damaged and cannot be set aside: {error.strerror}")
-        else:
-            self._notice = f"{self.path} was damaged; it is now {aside.name}, and a new one was begun"
+            return f"{self.path} is damaged and cannot be set aside: {error.strerror}"
+        self._notice = f"{self.path} was damaged; it is now {aside.name}, and a new one was begun"
+        return ""
 
     def _disconnect(self) -> None:
         db, self._db = self._db, None
         if db is not None:
             with contextlib.suppress(sqlite3.Error):
                 db.close()
-
-
-@contextlib.contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
-
-
-def _has_tables(db: sqlite3.Connection) -> bool:
-    return bool(db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
 
 
 def _pragma(db: sqlite3.Connection, name: str) -> int:
@@ -275,6 +199,3 @@ def _pragma(db: sqlite3.Connection, name: str) -> int:
 def _code(error: Exception) -> int:
     """Return SQLite's primary code of an error; 0 when it is not SQLite's."""
     return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
-
-
-_former: list[sqlite3.Connection] = []

@@ -8,22 +8,19 @@ of Redis: an answer is refused if one of its tags was dropped later than its sta
 however late. Redis holds one sorted set: each tag with its time, and "" with the time from which on the set
 is complete. If Redis lost it, or older times were trimmed, answers with an older stamp are refused.
 
-What this cannot do: reach a process that cannot reach Redis, which goes on with what it holds until it can or
-the time of an answer is over; call back an answer already on its way to the caller who asked for it; erase at
-once what other processes hold, though it is never served again and leaves with its time to live.
+What this cannot do: reach a process that cannot reach Redis; call back an answer that is on its way to a
+caller; erase at once what other processes hold, though it is never served again.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Any
 
 import redis
-from cachetools import TTLCache
 
-from course_lib.caching.forks import renewed_lock
 from course_lib.caching.redis_tier import RedisTier
 
 Stamp = tuple[int, int]
@@ -31,8 +28,7 @@ Stamp = tuple[int, int]
 how many were made here since then that Redis does not know."""
 
 NOTHING_KNOWN: Stamp = (0, 0)
-MOST_TAGS = 5000
-"""Tags whose times are remembered; an answer that is older than all of these is refused."""
+MOST_TAGS = 5000  # whose times are remembered; an answer that is older than all of these is refused
 
 _ADD = """
 local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2] or 0
@@ -54,23 +50,18 @@ anew."""
 class Invalidations:
     """When each tag was last dropped, as far as this process knows.
 
-    Args:
-        shared: the Redis tier, or None: then drops reach this process alone.
-        lag_s: how long this process may go without looking.
-        clock: seconds, for `lag_s`.
+    Without a Redis tier, drops reach this process alone; with one, it may go `lag_s` without looking.
     """
 
-    def __init__(
-        self, shared: RedisTier | None, *, lag_s: float = 0.5, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, shared: RedisTier | None, *, lag_s: float = 0.5) -> None:
         self.stamp: Stamp = NOTHING_KNOWN
         """What a question asked now knows; reading it waits for nobody, so that an event loop may."""
-        self._shared, self._lag_s, self._clock = shared, lag_s, clock
+        self._shared, self._lag_s = shared, lag_s
         self._looked_s = float("-inf")
         self._times: OrderedDict[str, Stamp] = OrderedDict()
         self._complete_since: Stamp = NOTHING_KNOWN
         self._unsent: dict[str, Stamp] = {}
-        self._changing, self._looking = renewed_lock(), renewed_lock()
+        self._changing, self._looking = threading.Lock(), threading.Lock()
 
     @property
     def is_known(self) -> bool:
@@ -80,14 +71,13 @@ class Invalidations:
     @property
     def is_fresh(self) -> bool:
         """Whether Redis was looked at no longer than `lag_s` ago, or need not be."""
-        return self._shared is None or self._clock() - self._looked_s < self._lag_s
+        return self._shared is None or time.monotonic() - self._looked_s < self._lag_s
 
     @property
     def last_error(self) -> str:
         """One line while other processes do not know of an invalidation; else empty."""
-        count = len(self._unsent)
-        line = f"{count} invalidations wait until Redis answers; other processes know nothing of them"
-        return line if count else ""
+        line = f"{len(self._unsent)} invalidations wait until Redis answers; other processes do not know them"
+        return line if self._unsent else ""
 
     def is_valid(self, tags: tuple[str, ...], stamp: Stamp) -> bool:
         """Return whether nothing that would drop an answer with these tags is known since its question."""
@@ -117,7 +107,7 @@ class Invalidations:
             return
         try:
             if now or not self.is_fresh:
-                self._looked_s = self._clock()  # also when it fails: the circuit breaker decides on the next
+                self._looked_s = time.monotonic()  # also when it fails: the breaker decides on the next
                 self._exchange(self._shared)
         finally:
             self._looking.release()
@@ -132,16 +122,16 @@ class Invalidations:
                 if self._unsent[tag] == made:  # not dropped again meanwhile
                     del self._unsent[tag]
         known = self.stamp[0]
-        found = shared.attempt(lambda client: _read_since(client, _name(shared), known), None)
+        found = shared.attempt(lambda client: _read_since(client, f"{shared.prefix}invalidated", known), None)
         if found is not None and (not found or found[-1][1] < known):  # the set is gone, or as it was earlier
             if self._send(shared, "") is None:
                 return
-            found = shared.attempt(lambda client: _read_since(client, _name(shared), 0), None)
+            found = shared.attempt(lambda client: _read_since(client, f"{shared.prefix}invalidated", 0), None)
         if found:
             self._take_in(found)
 
     def _send(self, shared: RedisTier, tag: str) -> int | None:
-        arguments = (_name(shared), tag, self.stamp[0], MOST_TAGS)
+        arguments = (f"{shared.prefix}invalidated", tag, self.stamp[0], MOST_TAGS)
         time_us: Any = shared.attempt(lambda client: client.eval(_ADD, 1, *arguments), None, writes=True)
         return None if time_us is None else int(time_us)
 
@@ -166,10 +156,6 @@ class Invalidations:
             self._times.popitem(last=False)
 
 
-def _name(shared: RedisTier) -> str:
-    return f"{shared.prefix}invalidated"
-
-
 def _read_since(client: redis.Redis, name: str, time_us: int) -> list[tuple[str, int]]:
     """Return the tags dropped since a time and "", the newest last; nothing if there is no set."""
     pipe = client.pipeline(transaction=True)
@@ -185,32 +171,3 @@ def _read_since(client: redis.Redis, name: str, time_us: int) -> list[tuple[str,
         return []
     found: dict[Any, float] = {b"": since, **dict(pair for one in ranges for pair in one)}
     return sorted(((tag.decode(), int(at)) for tag, at in found.items()), key=lambda pair: pair[1])
-
-
-class OpenQuestions:
-    """Which questions are under way, and what was known when each key's earliest was asked.
-
-    DSPy's get() and put() do not say which belong together, so where no LM's call is noted (see keys.LMCall),
-    and several ask the same, all of their answers count as asked with the earliest.
-    """
-
-    def __init__(
-        self, *, most: int = 10_000, longest_s: float = 600.0, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._open: TTLCache[str, list[Any]] = TTLCache(most, longest_s, timer=clock)
-        self._lock = renewed_lock()
-
-    def note(self, key: str, stamp: Stamp) -> None:
-        """Remember that this key is being asked for."""
-        with self._lock:
-            self._open.setdefault(key, [stamp, 0])[1] += 1
-
-    def answered(self, key: str) -> Stamp:
-        """Return what the key's earliest question knew: nothing at all, if that is forgotten."""
-        with self._lock:
-            question = self._open.get(key, [NOTHING_KNOWN, 1])
-            question[1] -= 1
-            if question[1] == 0:
-                self._open.pop(key, None)
-            stamp: Stamp = question[0]
-            return stamp

@@ -8,11 +8,9 @@ keys leave out the endpoint, keep sync and async apart, and fail without a word 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
@@ -23,6 +21,7 @@ import orjson
 import pydantic
 from dspy.clients.call_result import CACHE_FORMAT
 
+from course_lib.caching.calls import current_call, endpoint_of
 from course_lib.errors import CourseError
 
 FORMAT = f"course-key-1 {CACHE_FORMAT}"
@@ -41,20 +40,8 @@ _CREDENTIALS = frozenset(
 )
 """Never part of a key. The scope says who may see an answer, not the key that paid for it."""
 
-_ENDPOINTS = ("api_base", "base_url")
-
-_CLIENTS = "dspy.clients."
-_TYPED = f"{_CLIENTS}lm15.complete"
+_TYPED = "dspy.clients.lm15.complete"
 """What DSPy calls the entry of calls with an lm15.Request; no function has this name."""
-
-_SYNC_ENTRIES = {
-    "dspy.clients.lm.alitellm_completion": "dspy.clients.lm.litellm_completion",
-    "dspy.clients.lm.alitellm_text_completion": "dspy.clients.lm.litellm_text_completion",
-    "dspy.clients.lm.alitellm_responses_completion": "dspy.clients.lm.litellm_responses_completion",
-    f"{_TYPED}.async": _TYPED,
-    "dspy.clients.embedding._cached_acompute_embeddings": "dspy.clients.embedding._cached_compute_embeddings",
-}
-"""Async entries that DSPy names apart from the sync ones, though both send the same request."""
 
 
 class UnkeyableError(CourseError):
@@ -82,146 +69,62 @@ class Scope:
     """One customer of the tenant."""
     version: str | None = None
     """The program's version, so that all of its answers can be dropped at once."""
-    ttl_s: float | None = None
-    """How long an answer kept here counts, instead of the cache's own time; not part of the key."""
 
 
 NOBODY = Scope()
-_SETTING = "cache_scope"
 
 
 @contextmanager
 def scope(
-    *,
-    tenant: str | None = None,
-    customer: str | None = None,
-    version: str | None = None,
-    ttl_s: float | None = None,
+    *, tenant: str | None = None, customer: str | None = None, version: str | None = None
 ) -> Iterator[Scope]:
     """Say for whom the calls in this block are made; what is None stays as the block around has it.
 
     Another tenant forgets the customer of the block around. The scope travels where dspy.context travels:
     tasks, asyncify, dspy.Parallel and batch, but not into a plain thread or ThreadPoolExecutor, which
-    ask without any scope (TieredCache(require_tenant=True) then caches nothing). And as in dspy.context, what
-    dspy.configure sets inside is seen only after it.
+    ask without any scope (TieredCache(require_tenant=True) then caches nothing).
 
     Raises:
-        ScopeError: an empty name, which is most often an id that was not there; or no time at all.
+        ScopeError: an empty name, which is most often an id that was not there.
     """
-    if ttl_s is not None and not ttl_s > 0:
-        raise ScopeError(f"ttl_s={ttl_s!r} keeps nothing; give seconds above 0, or ask with cache=False")
-    named = {"tenant": tenant, "customer": customer, "version": version}
-    for name, value in named.items():
+    for name, value in (("tenant", tenant), ("customer", customer), ("version", version)):
         if value is not None and not (isinstance(value, str) and value):
             raise ScopeError(f"{name}={value!r} names nobody; give a non-empty text, or leave it out")
     outer = current_scope()
     if tenant is not None and tenant != outer.tenant:
         outer = replace(outer, customer=None)
-    inner = Scope(
-        tenant or outer.tenant, customer or outer.customer, version or outer.version, ttl_s or outer.ttl_s
-    )
-    with dspy.context(**{_SETTING: inner}):
+    inner = Scope(tenant or outer.tenant, customer or outer.customer, version or outer.version)
+    with dspy.context(cache_scope=inner):
         yield inner
 
 
 def current_scope() -> Scope:
     """Return the scope of the block we are in; without one, a Scope of three Nones."""
-    found = dspy.settings.get(_SETTING)
+    found = dspy.settings.get("cache_scope")
     return found if isinstance(found, Scope) else NOBODY
-
-
-def tag_of(scope: Scope) -> str:
-    """Return the tag of everything that has these parts of a scope, as a digest: names stay in the process.
-
-    >>> tag_of(Scope(tenant="acme")) == tag_of(Scope(tenant="acme", version="2"))
-    False
-    """
-    return hashlib.blake2b(_framed(scope.tenant, scope.customer, scope.version), digest_size=10).hexdigest()
 
 
 @lru_cache(maxsize=4096)
 def tags_of(scope: Scope) -> tuple[str, ...]:
-    """Return a tag for each way of naming an entry of this scope, so that each way can drop it.
+    """Return a tag for each way of naming an entry of this scope, the whole scope's last.
+
+    A tag is a digest, so that names stay in the process.
 
     >>> len(tags_of(Scope())), len(tags_of(Scope(tenant="a"))), len(tags_of(Scope("a", "c", "v")))
     (0, 1, 7)
     """
-    parts = {name: getattr(scope, name) for name in ("tenant", "customer", "version") if getattr(scope, name)}
-    ways = [some for size in range(1, len(parts) + 1) for some in combinations(parts, size)]
-    return tuple(tag_of(Scope(**{name: parts[name] for name in way})) for way in ways)
-
-
-def version_of(program: dspy.Module) -> str:
-    """Return a digest of what a program is made of: its signatures, instructions, demos and models.
-
-    It changes when the program is compiled or edited: `scope(version=version_of(program))`, and later
-    `cache.invalidate(version=...)` drops what the former one left behind.
-    """
-    state = orjson.dumps(program.dump_state(), default=repr, option=orjson.OPT_SORT_KEYS)
-    return hashlib.blake2b(state, digest_size=6).hexdigest()
-
-
-# -- the call under way --------------------------------------------------------------------------------
-
-
-@dataclass(slots=True, eq=False)
-class LMCall:
-    """The call of an LM that is under way in this context, or was the last one.
-
-    It is changed in place: in `acall` DSPy runs get() and put() in worker threads, each with a copy of the
-    caller's context, where setting a context variable would not be seen outside.
-    """
-
-    lm: Any
-    endpoint: str | None
-    """DSPy puts it into the request of an ordinary call, but not into that of a typed `lm15.Request`."""
-    key: str | None = None
-    """Of the entry that the call is about."""
-    stamp: tuple[int, int] | None = None
-    """Which invalidations were known when it was asked."""
-    is_open: bool = True
-
-
-current_call: ContextVar[LMCall | None] = ContextVar("course_cache_call", default=None)
-"""The call of an LM that is under way in this context, or was the last one."""
-
-
-def begin_call(lm: Any) -> None:
-    """Note that a call of `lm` begins in this context."""
-    current_call.set(LMCall(lm, endpoint_of(getattr(lm, "kwargs", {}))))
-
-
-@contextmanager
-def calling(lm: Any, options: Mapping[str, Any] | None = None) -> Iterator[LMCall]:
-    """Yield the call of `lm` under way: the one that begin_call() noted, or one for this block."""
-    endpoint, call = endpoint_of({**getattr(lm, "kwargs", {}), **(options or {})}), current_call.get()
-    if call is not None and call.is_open and call.lm is lm:
-        call.endpoint = endpoint
-        yield call
-        return
-    call = LMCall(lm, endpoint)
-    token = current_call.set(call)
-    try:
-        yield call
-    finally:
-        current_call.reset(token)
-
-
-def endpoint_of(options: Mapping[str, Any]) -> str | None:
-    """Return the address that the options of a call name, or None: the provider's own."""
-    url = options.get("api_base") or options.get("base_url")
-    return str(url).rstrip("/") if url else None
+    parts = (scope.tenant, scope.customer, scope.version)
+    named = [place for place, part in enumerate(parts) if part]
+    ways = [way for size in range(1, len(named) + 1) for way in combinations(named, size)]
+    rows = [_framed(*(part if place in way else None for place, part in enumerate(parts))) for way in ways]
+    return tuple(hashlib.blake2b(row, digest_size=10).hexdigest() for row in rows)
 
 
 # -- keys ----------------------------------------------------------------------------------------------
 
 
 def key_of(
-    request: Mapping[str, Any],
-    scope: Scope = NOBODY,
-    *,
-    namespace: str = "course",
-    ignored: Collection[str] = (),
+    request: Mapping[str, Any], scope: Scope = NOBODY, *, namespace: str = "", ignored: Collection[str] = ()
 ) -> str:
     """Return the key of a request as DSPy hands it to its cache: 64 hex digits.
 
@@ -232,16 +135,26 @@ def key_of(
         UnkeyableError: a value has no stable form (its type and the field are named).
     """
     params = {name: value for name, value in request.items() if name not in _CREDENTIALS}
-    entry = params.get("_fn_identifier")
-    if entry in _SYNC_ENTRIES:
-        params["_fn_identifier"] = entry = _SYNC_ENTRIES[entry]
-    call = current_call.get() if entry == _TYPED else None
+    if "_fn_identifier" in params:
+        params["_fn_identifier"] = _sync_entry(str(params["_fn_identifier"]))
+    call = current_call.get() if params.get("_fn_identifier") == _TYPED else None
     url = call.endpoint if call is not None else endpoint_of(params)
-    for name in (*ignored, *_ENDPOINTS):
+    for name in (*ignored, "api_base", "base_url"):
         params.pop(name, None)
     digest = _started(namespace, scope, url).copy()
-    digest.update(_canonical(params))
+    try:
+        digest.update(orjson.dumps(params, default=_plain, option=orjson.OPT_SORT_KEYS))
+    except TypeError:  # a value of no known kind, or one that orjson refuses: look at it field by field
+        digest.update(b"".join(_field(name, params[name]) for name in sorted(params)))
     return str(digest.hexdigest())
+
+
+@lru_cache(maxsize=1024)
+def _sync_entry(name: str) -> str:
+    """Return what DSPy calls the sync form of an entry: both send the same request."""
+    if not name.startswith("dspy.clients."):
+        return name
+    return name.replace(".alitellm_", ".litellm_").replace("._cached_a", "._cached_").removesuffix(".async")
 
 
 @lru_cache(maxsize=1024)
@@ -255,18 +168,10 @@ def _framed(*parts: str | None) -> bytes:
     return orjson.dumps(parts) + b"\n"
 
 
-def _canonical(params: dict[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(params, default=_plain, option=orjson.OPT_SORT_KEYS)
-    except TypeError:  # a value of no known kind, or one that orjson refuses: look at it field by field
-        return b"".join(_field(name, params[name]) for name in sorted(params))
-
-
 def _field(name: str, value: Any) -> bytes:
+    option = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
     try:
-        return orjson.dumps(
-            [name, value], default=_plain, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
-        )
+        return orjson.dumps([name, value], default=_plain, option=option)
     except TypeError as error:
         cause = error.__cause__ if isinstance(error.__cause__, UnkeyableError) else None
         raise UnkeyableError(f"{cause.reason if cause else error} in {name!r}") from None
@@ -291,19 +196,8 @@ def _plain(value: Any) -> Any:
 
 
 def _named_function(function: Any) -> list[str]:
-    """Return name and source of a function that its name leads to.
-
-    DSPy takes the source text alone, which two closures share, and two methods of different objects.
-    """
-    found: Any = None
-    if "<" not in function.__qualname__:
-        try:
-            found = importlib.import_module(function.__module__)
-            for part in function.__qualname__.split("."):
-                found = getattr(found, part)
-        except (ImportError, AttributeError):
-            found = None
-    if found is not function:
+    """Return name and source of a function; DSPy takes the source alone, which two closures share."""
+    if "<" in function.__qualname__ or function.__closure__:
         raise UnkeyableError(f"a function that is no module's own ({function.__qualname__})")
     try:
         return [_name(function), inspect.getsource(function)]

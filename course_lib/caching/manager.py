@@ -19,9 +19,8 @@ from course_lib.services import running_redis
 class CacheManager:
     """Puts a TieredCache under DSPy, and takes it away again.
 
-    It is the process's cache while it is attached: dspy.cache is one for all threads. The watcher is set with
-    dspy.configure, so attach where you configure DSPy, and not inside a `with dspy.context`, which would not
-    see it.
+    dspy.cache is one for all threads. The watcher is set with dspy.configure: attach where you configure
+    DSPy, and not inside a `with dspy.context`, which would not see it.
     """
 
     def __init__(self, *, redis: bool = True, redis_url: str | None = None, **options: Any) -> None:
@@ -37,17 +36,12 @@ class CacheManager:
             CacheMisuseError: `redis` is something else than True or False.
         """
         if not isinstance(redis, bool):  # its value may hold a password
-            raise CacheMisuseError(
-                f"redis= takes True or False, not a {type(redis).__name__}; an address goes into redis_url="
-            )
+            raise CacheMisuseError("redis= takes True or False; an address goes into redis_url=")
         if redis and redis_url is None:
             redis_url = running_redis().url
         self.cache = TieredCache(redis_url=redis_url if redis else None, **options)
         self._former: Any = None
         self.is_attached = False
-
-    def __enter__(self) -> CacheManager:
-        return self.attach()
 
     def __exit__(self, *error: object) -> None:
         self.close()
@@ -65,6 +59,8 @@ class CacheManager:
         dspy.cache = self.cache
         self.is_attached = True
         return self
+
+    __enter__ = attach
 
     def detach(self) -> None:
         """Give DSPy its former cache and callbacks back; what others have put in their place stays."""

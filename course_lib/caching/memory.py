@@ -13,12 +13,11 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from cachetools import TLRUCache
 
-from course_lib.caching.forks import renew_in_children
 from course_lib.caching.tiers import Clock
 
 ENTRY_BYTES = 600
@@ -35,25 +34,15 @@ class _Entry(NamedTuple):
 
 
 class MemoryTier:
-    """Answers in this process. Threads may share it; a forked child starts with what was there, or empty."""
+    """Answers in this process. Threads may share it."""
 
     name = "memory"
     last_error = ""
 
     def __init__(self, max_bytes: int = 64 * 1024 * 1024, *, clock: Clock = time.monotonic) -> None:
-        self.max_bytes = max_bytes
+        self.max_bytes, self._clock = max_bytes, clock
         self._lock = threading.Lock()
-        self._make: Callable[[], TLRUCache[str, _Entry]] = lambda: TLRUCache(
-            max_bytes,
-            ttu=lambda _, entry, now: now + entry.ttl_s,
-            timer=clock,
-            getsizeof=lambda entry: entry.size_bytes,
-        )
-        self._entries = self._make()
-        renew_in_children(self)
-
-    def __repr__(self) -> str:
-        return f"MemoryTier({len(self)} entries, {self.size_bytes()} of {self.max_bytes} bytes)"
+        self.clear()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -79,12 +68,8 @@ class MemoryTier:
     ) -> bool:
         """Keep `value`; False when it alone is larger than the tier, or its time is over already.
 
-        Args:
-            key: what get() will be asked for.
-            value: anything; bytes are measured, and so is whatever JSON can hold.
-            ttl_s: how long it counts; None: until it is crowded out.
-            tags: names under which drop_tag() finds it.
-            size_bytes: what the value takes, for those who know better than deep_size_bytes().
+        Without `ttl_s` it stays until it is crowded out; `size_bytes` is for those who know better than
+        deep_size_bytes() what the value takes.
         """
         size = deep_size_bytes(value) if size_bytes is None else size_bytes
         size += sys.getsizeof(key) + sys.getsizeof(tags) + sum(map(sys.getsizeof, tags)) + ENTRY_BYTES
@@ -108,25 +93,22 @@ class MemoryTier:
         return self.delete(tagged)
 
     def clear(self) -> None:
-        """Drop everything."""
+        """Drop everything; the tier can be used again."""
         with self._lock:
-            self._entries = self._make()
+            self._entries: TLRUCache[str, _Entry] = TLRUCache(
+                self.max_bytes,
+                ttu=lambda _, entry, now: now + entry.ttl_s,
+                timer=self._clock,
+                getsizeof=lambda entry: entry.size_bytes,
+            )
+
+    close = clear
 
     def size_bytes(self) -> int:
         """Return the bytes of all entries that still count, with what keeping them takes."""
         with self._lock:
             self._entries.expire()
             return int(self._entries.currsize)
-
-    def close(self) -> None:
-        """Drop everything; the tier can be used again."""
-        self.clear()
-
-    def renew(self) -> None:
-        """Start with a new lock, and empty if a thread of the parent was in the middle of a change."""
-        if self._lock.locked():
-            self._entries = self._make()
-        self._lock = threading.Lock()
 
 
 def deep_size_bytes(value: Any) -> int:

@@ -5,21 +5,19 @@ Main path: TieredCache.stats() -> Stats, which prints as lines and shows as a ta
 
 from __future__ import annotations
 
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 
-from course_lib.caching.forks import renewed_lock
-
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """A cache's figures since it was made (or since its counters were reset)."""
+    """A cache's figures since it was made."""
 
     hits: dict[str, int]
-    """By tier: memory, redis, disk; `in flight` is an answer shared with a call that was already under
-    way."""
+    """By tier: memory, redis, disk; `in flight` is an answer shared with a call that was under way."""
     misses: int
     """Questions that had to be asked, those without a key included."""
     puts: int
@@ -29,7 +27,7 @@ class Stats:
     unkeyable: dict[str, int]
     """Questions that could not be given a key, by reason with the type named."""
     refused: dict[str, int]
-    """By tier: values under our keys that were not ours, damaged, or from before an invalidation."""
+    """By tier: values that were not ours, damaged, over, or from before an invalidation."""
     saved_tokens: int
     """Tokens that the hits cost when they were asked."""
     saved_cost_usd: float
@@ -39,28 +37,18 @@ class Stats:
     last_errors: tuple[str, ...]
     """One line for each thing that is wrong now."""
 
-    @property
-    def asked(self) -> int:
-        """How many questions came."""
-        return sum(self.hits.values()) + self.misses
-
-    @property
-    def hit_share(self) -> float:
-        """Hits among the questions, 0 to 1; 0 before the first."""
-        return sum(self.hits.values()) / self.asked if self.asked else 0.0
-
     def rows(self) -> list[tuple[str, str]]:
         """Return the figures as (label, text), in the order shown."""
-        by_tier = ", ".join(f"{tier} {count}" for tier, count in self.hits.items())
+        hits = sum(self.hits.values())
+        asked = hits + self.misses
         room = ", ".join(f"{tier} {_size(taken)}" for tier, taken in self.size_bytes.items())
+        counts = {"not kept": self.not_kept, "no key": self.unkeyable, "refused": self.refused}
         return [
-            ("asked", f"{self.asked}, answered by the cache: {self.hit_share:.0%}"),
-            ("hits", by_tier or "none"),
+            ("asked", f"{asked}, answered by the cache: {hits / max(1, asked):.0%}"),
+            ("hits", ", ".join(f"{tier} {count}" for tier, count in self.hits.items()) or "none"),
             ("misses", str(self.misses)),
             ("kept", str(self.puts)),
-            *((("not kept", _listed(self.not_kept)),) if self.not_kept else ()),
-            *((("no key", _listed(self.unkeyable)),) if self.unkeyable else ()),
-            *((("refused", _listed(self.refused)),) if self.refused else ()),
+            *((label, _listed(each)) for label, each in counts.items() if each),
             ("saved", f"{self.saved_tokens} tokens, ${self.saved_cost_usd:.6f}"),
             ("room taken", room or "none"),
             *(("last error", line) for line in self.last_errors),
@@ -86,7 +74,7 @@ class Tally:
     """The counters behind Stats; threads may share it."""
 
     def __init__(self) -> None:
-        self._lock = renewed_lock()
+        self._lock = threading.Lock()
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._tokens, self._cost_usd = 0, 0.0
 
@@ -101,10 +89,6 @@ class Tally:
             self._counts["hits"][tier] += 1
             self._tokens += tokens
             self._cost_usd += cost_usd
-
-    def own_error(self, error: BaseException) -> None:
-        """Count an error of the cache itself, which no caller ever sees."""
-        self.add("own_errors", f"the cache failed in {type(error).__name__}: {error!s:.120}")
 
     def snapshot(self, *, size_bytes: Mapping[str, int], last_errors: tuple[str, ...]) -> Stats:
         """Return the figures of now."""

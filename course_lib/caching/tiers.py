@@ -1,12 +1,14 @@
-"""What every tier of the cache can do, and how one that fails is left alone for a while.
+"""What the tiers of the cache share: how names are encoded, and how a store that fails is left alone.
 
-Main path: a Tier stores bytes under a key; a Guard calls what may fail, through two circuit breakers.
+Main path: a tier has get, put, delete, drop_tag, clear, size_bytes, close and last_error, none of which
+raises because the store is gone, slow or full; its Guard calls the store through two circuit breakers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Protocol, TypeVar
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 from course_lib.resilience.breaker import CircuitBreaker
 
@@ -17,47 +19,11 @@ Clock = Callable[[], float]
 UTF_8 = ("utf-8", "surrogatepass")
 """How names are encoded; half a character, which JSON can smuggle in, is no reason to fail."""
 
+LARGEST_BYTES = 2 * 1024 * 1024
+"""No larger answer leaves the process or is read, compressed or not: JSON of that size, made to be as
+wasteful as it can be, takes 50 MB when it is read."""
+
 _LONGEST_WAIT = 8  # in first waits
-
-
-class Tier(Protocol):
-    """A place for answers. No method raises because the place is gone, slow or full: that is a miss."""
-
-    name: str
-    """One word for tables: memory, redis, disk."""
-
-    @property
-    def last_error(self) -> str:
-        """What is wrong, in one line; empty when nothing is."""
-        ...
-
-    def get(self, key: str) -> bytes | None:
-        """Return the value, None when it is not there, has expired, or cannot be had in time."""
-        ...
-
-    def put(self, key: str, value: bytes, *, ttl_s: float | None, tags: tuple[str, ...] = ()) -> bool:
-        """Store a value for `ttl_s` seconds (None: until it is crowded out); False when it was not kept."""
-        ...
-
-    def delete(self, keys: Iterable[str]) -> int:
-        """Drop these keys; returns how many were there."""
-        ...
-
-    def drop_tag(self, tag: str) -> int:
-        """Drop all that was put with this tag; returns how many were there."""
-        ...
-
-    def clear(self) -> None:
-        """Drop everything that this tier stored."""
-        ...
-
-    def size_bytes(self) -> int:
-        """Return the room taken; 0 when that cannot be had."""
-        ...
-
-    def close(self) -> None:
-        """Give back connections and files; after that every get is a miss."""
-        ...
 
 
 class Guard:
@@ -66,52 +32,39 @@ class Guard:
     Args:
         name: of the store.
         first_wait_s: how long the store is left alone after a failure; doubles up to eight times that.
+        diagnose: gets the error of a call and whether it was to write; returns what is wrong (nothing, if the
+            text is empty), and whether that concerns writing alone.
     """
 
-    def __init__(self, name: str, *, first_wait_s: float) -> None:
-        self.calls, self.writes = (
-            CircuitBreaker(
-                each, threshold=1, first_wait_s=first_wait_s, longest_wait_s=_LONGEST_WAIT * first_wait_s
-            )
-            for each in (name, f"writing to {name}")
-        )
+    def __init__(
+        self, name: str, *, first_wait_s: float, diagnose: Callable[[Exception, bool], tuple[str, bool]]
+    ) -> None:
+        longest_wait_s = _LONGEST_WAIT * first_wait_s
+        begin = partial(CircuitBreaker, threshold=1, first_wait_s=first_wait_s, longest_wait_s=longest_wait_s)
+        self.calls, self.writes = begin(name), begin(f"writing to {name}")
+        self._diagnose = diagnose
 
     @property
     def last_error(self) -> str:
         """What is wrong, in one line; empty when nothing is."""
         return self.calls.last_error or self.writes.last_error
 
-    def attempt(
-        self, work: Callable[[], T], otherwise: T, *, writes: bool, note: Callable[[Exception, bool], None]
-    ) -> T:
-        """Return work()'s value; `otherwise` while a breaker is open, and when it raises an error.
-
-        Args:
-            work: what to do with the store.
-            otherwise: returned when it cannot be done.
-            writes: whether it is left while the store refuses writes, though it can be read.
-            note: gets the error and `writes`, and records it with refused() or failed(), or not at all.
-        """
-        if self.calls.last_error and not self.calls.allows():
-            return otherwise
-        if writes and self.writes.last_error and not self.writes.allows():
-            return otherwise
+    def attempt(self, work: Callable[[], T], otherwise: T, *, writes: bool = False) -> T:
+        """Return work()'s value; `otherwise` while a breaker is open, and when it raises an error."""
+        breakers = (self.calls, self.writes) if writes else (self.calls,)
+        for breaker in breakers:
+            if breaker.last_error and not breaker.allows():
+                return otherwise
         try:
             result = work()
         except Exception as error:  # border: a store that fails must not fail the call that it was to spare
-            note(error, writes)
+            line, is_of_writes = self._diagnose(error, writes)
+            if is_of_writes:
+                self.calls.record_success()
+            if line:
+                (self.writes if is_of_writes else self.calls).record_failure(line)
             return otherwise
-        if self.calls.last_error:
-            self.calls.record_success()
-        if writes and self.writes.last_error:
-            self.writes.record_success()
+        for breaker in breakers:
+            if breaker.last_error:
+                breaker.record_success()
         return result
-
-    def failed(self, line: str) -> None:
-        """Record that the store cannot be used."""
-        self.calls.record_failure(line)
-
-    def refused(self, line: str) -> None:
-        """Record that the store can be read and takes no writes."""
-        self.calls.record_success()
-        self.writes.record_failure(line)

@@ -1,19 +1,16 @@
 """An answer with what must travel beside it, and how it looks outside: JSON that can be checked, no pickle.
 
 Main path: encode(record, key=...) -> bytes for Redis or a file; decode(blob, key=...) -> the record.
-Entry.of(record, ...) -> memory keeps the entry; encoded(entry, key) and decoded(bytes, key) are the same with
-all that an entry holds; entry.answer() -> an object of the caller's own.
+Entry.of(record, ...) -> entry.packed(key) -> unpacked(bytes, key) -> entry.answer(), the caller's own.
 
-Layout: 4 bytes that name the format and its version, 1 byte of flags, 16 bytes of BLAKE2b, the JSON (by zlib
-when long). The checksum covers the key too: a value cut short, edited, or copied to another key is refused.
-With a signing key only those who know that key can make a value that is accepted; without one the checksum
-tells accidents, not forgeries. Neither hides the text: whoever can read the store reads the answers.
+Layout: 4 bytes that name format and version, 1 byte of flags, 16 bytes of BLAKE2b, the JSON (by zlib when
+long). The checksum covers the key too: a value cut short, edited, or copied to another key is refused.
+Without a signing key it tells accidents, not forgeries. Nothing hides the text from readers of the store.
 """
 
 from __future__ import annotations
 
 import copy
-import sys
 import zlib
 from hashlib import blake2b
 from hmac import compare_digest
@@ -21,26 +18,17 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from course_lib.caching.answers import cost_of, is_plain, is_readable
+from course_lib.caching.answers import as_json, cost_of, is_readable
 from course_lib.caching.invalidation import Stamp
-from course_lib.caching.memory import deep_size_bytes
-from course_lib.caching.tiers import UTF_8
+from course_lib.caching.tiers import LARGEST_BYTES, UTF_8
 from course_lib.errors import CourseError
 
-COMPRESS_OVER_BYTES = 4096
-LARGEST_BYTES = 8 * 1024 * 1024
-"""No more JSON than this is written, and a compressed value that would grow beyond it is refused before it
-does."""
-
-_MAGIC = b"ADC\x01"
+_COMPRESS_OVER_BYTES = 4096
+CLOCKS_DIFFER_S = 60.0  # at most, between two machines
+_MAGIC = b"ADC\x02"
 _ZLIB, _SIGNED = 1, 2
 _SUM_BYTES = 16
 _HEAD_BYTES = len(_MAGIC) + 1 + _SUM_BYTES
-_ZLIB_LEVEL = 1  # answers shrink to about half at any level; 1 costs a third of the time of 6
-_ENTRY_BYTES = 320
-"""What an Entry takes beside its body: its own fields, their numbers and tuples."""
-CLOCKS_DIFFER_S = 60.0
-"""By so much may the clocks of two machines differ."""
 
 
 class NotOurs(CourseError):  # noqa: N818  an everyday finding in a shared store, not a mistake
@@ -55,8 +43,7 @@ class Entry(NamedTuple):
     """One answer that the cache keeps."""
 
     body: Any
-    """JSON as bytes, decoded for each caller: that takes a seventh of the time of a deep copy. Or an
-    object."""
+    """JSON, decoded for each caller (a seventh of the time of a deep copy), or an object."""
     is_json: bool
     tags: tuple[str, ...]
     """Names under which it is dropped."""
@@ -75,9 +62,9 @@ class Entry(NamedTuple):
         cls, value: Any, *, tags: tuple[str, ...], stamp: Stamp, kept_s: float, ttl_s: float | None
     ) -> Entry:
         """Return the entry of an answer, independent of the object given."""
-        is_json = is_plain(value)
-        body = orjson.dumps(value) if is_json else copy.deepcopy(value)
-        return cls(body, is_json, tags, stamp, kept_s, ttl_s, *cost_of(value))
+        text = as_json(value)
+        body = copy.deepcopy(value) if text is None else text
+        return cls(body, text is not None, tags, stamp, kept_s, ttl_s, *cost_of(value))
 
     def answer(self) -> Any:
         """Return the answer as an object of the caller's own, marked as a hit as DSPy marks it."""
@@ -93,12 +80,28 @@ class Entry(NamedTuple):
         age_s = now_s - self.kept_s
         return max(0.0, self.ttl_s - age_s) if age_s > -CLOCKS_DIFFER_S else 0.0
 
-    @property
-    def size_bytes(self) -> int:
-        """What memory needs for it."""
-        if self.is_json:
-            return _ENTRY_BYTES + sys.getsizeof(self.body)
-        return _ENTRY_BYTES + int(getattr(self.body, "nbytes", 0)) + deep_size_bytes(self.body)
+    def packed(self, key: str, signing_key: bytes | None) -> bytes:
+        """Return the bytes that stand for an entry of JSON under this key and no other.
+
+        Raises:
+            NotPlain: it is no JSON, or too large.
+        """
+        if not self.is_json:
+            raise NotPlain(f"a {type(self.body).__name__} is no plain JSON")
+        parts = [self.tags, self.stamp[0], *self[4:], orjson.Fragment(self.body)]
+        return _packed(orjson.dumps(parts), key, signing_key)
+
+
+def unpacked(blob: bytes, key: str, signing_key: bytes | None = None) -> tuple[Entry | None, Any]:
+    """Return the entry and its answer; None for bytes that are damaged, not ours, or unreadable for DSPy."""
+    try:
+        tags, known, kept_s, ttl_s, tokens, cost_usd, record = decode(blob, key=key, signing_key=signing_key)
+        body, tags = orjson.dumps(record), tuple(map(str, tags))
+        ttl_s = None if ttl_s is None else float(ttl_s)
+        entry = Entry(body, True, tags, (int(known), 0), float(kept_s), ttl_s, int(tokens), float(cost_usd))
+    except (NotOurs, TypeError, ValueError):
+        return None, None
+    return (entry, record) if is_readable(record) else (None, None)
 
 
 def copied(value: Any) -> Any:
@@ -110,77 +113,21 @@ def copied(value: Any) -> Any:
     return value
 
 
-def encoded(entry: Entry, key: str, **options: Any) -> bytes:
-    """Return the bytes that stand for an entry of JSON under this key and no other.
-
-    Raises:
-        NotPlain: it is too large.
-    """
-    head = [entry.tags, entry.stamp[0], entry.kept_s, entry.ttl_s, entry.tokens, entry.cost_usd]
-    return pack(orjson.dumps(head) + b"\n" + entry.body, key=key, **options)  # JSON has no bare line breaks
-
-
-def decoded(blob: bytes, key: str, *, signing_key: bytes | None = None) -> tuple[Entry | None, Any]:
-    """Return the entry and its answer; None for bytes that are damaged, not ours, or unreadable for DSPy."""
-    try:
-        head, _, body = unpack(blob, key=key, signing_key=signing_key).partition(b"\n")
-        tags, known, kept_s, ttl_s, tokens, cost_usd = orjson.loads(head)
-        record = orjson.loads(body)
-        stamp, ttl_s = (int(known), 0), None if ttl_s is None else float(ttl_s)
-        entry = Entry(
-            body, True, tuple(map(str, tags)), stamp, float(kept_s), ttl_s, int(tokens), float(cost_usd)
-        )
-    except (NotOurs, TypeError, ValueError):
-        return None, None
-    return (entry, record) if is_readable(record) else (None, None)
-
-
-def encode(
-    record: Any,
-    *,
-    key: str,
-    signing_key: bytes | None = None,
-    compress_over_bytes: int = COMPRESS_OVER_BYTES,
-) -> bytes:
+def encode(record: Any, *, key: str, signing_key: bytes | None = None) -> bytes:
     """Return the record as bytes that only decode() with the same key accepts.
 
     Args:
         record: what JSON can hold: dicts with text keys, lists, texts, numbers, True, False, None.
         key: the cache key it will be stored under.
-        signing_key: a secret shared by all who may write; None leaves it out.
-        compress_over_bytes: JSON longer than this is compressed.
+        signing_key: a secret shared by all who may write.
 
     Raises:
         NotPlain: it holds something that JSON has no form for or would change, or is too large.
     """
-    try:
-        body = orjson.dumps(record) if is_plain(record) else b""
-    except (TypeError, RecursionError) as error:  # half a character, or nested without end
-        raise NotPlain(f"the record cannot be written as JSON: {error!s:.200}") from None
-    if not body:
-        raise NotPlain("the record holds a value that JSON lacks or would change (a tuple, NaN, an enum)")
-    return pack(body, key=key, signing_key=signing_key, compress_over_bytes=compress_over_bytes)
-
-
-def pack(
-    body: bytes,
-    *,
-    key: str,
-    signing_key: bytes | None = None,
-    compress_over_bytes: int = COMPRESS_OVER_BYTES,
-) -> bytes:
-    """Return what encode() does, for a text that is at hand as bytes.
-
-    Raises:
-        NotPlain: it is longer than LARGEST_BYTES.
-    """
-    if len(body) > LARGEST_BYTES:
-        raise NotPlain(f"the record takes {len(body)} bytes; at most {LARGEST_BYTES} are kept")
-    flags = _SIGNED if signing_key else 0
-    if len(body) > compress_over_bytes:
-        flags |= _ZLIB
-        body = zlib.compress(body, _ZLIB_LEVEL)
-    return b"".join((_MAGIC, bytes((flags,)), _sum(body, flags, key, signing_key), body))
+    body = as_json(record)
+    if body is None:
+        raise NotPlain("JSON lacks, or would change, what the record holds (a tuple, NaN), or it is too deep")
+    return _packed(body, key, signing_key)
 
 
 def decode(blob: bytes, *, key: str, signing_key: bytes | None = None) -> Any:
@@ -190,18 +137,6 @@ def decode(blob: bytes, *, key: str, signing_key: bytes | None = None) -> Any:
         NotOurs: anything else: another format or version, damaged, moved from another key, unsigned or signed
             with another key.
     """
-    try:
-        return orjson.loads(unpack(blob, key=key, signing_key=signing_key))
-    except ValueError as error:
-        raise NotOurs(f"the value is no JSON: {error!s:.200}") from None
-
-
-def unpack(blob: bytes, *, key: str, signing_key: bytes | None = None) -> bytes:
-    """Return the bytes that pack() was given under this key.
-
-    Raises:
-        NotOurs: as for decode().
-    """
     if len(blob) < _HEAD_BYTES or not blob.startswith(_MAGIC):
         raise NotOurs(f"not a value of this cache: {len(blob)} bytes that begin with {bytes(blob[:8])!r}")
     flags, body = blob[4], blob[_HEAD_BYTES:]
@@ -209,7 +144,20 @@ def unpack(blob: bytes, *, key: str, signing_key: bytes | None = None) -> bytes:
         raise NotOurs("the value is signed" if flags & _SIGNED else "the value is not signed")
     if not compare_digest(blob[5:_HEAD_BYTES], _sum(body, flags, key, signing_key)):
         raise NotOurs("the checksum does not fit: the value is damaged, forged, or of another key")
-    return _inflate(body) if flags & _ZLIB else body
+    try:
+        return orjson.loads(_inflated(body) if flags & _ZLIB else body)
+    except ValueError as error:
+        raise NotOurs(f"the value is no JSON: {error!s:.200}") from None
+
+
+def _packed(body: bytes, key: str, signing_key: bytes | None) -> bytes:
+    if len(body) > LARGEST_BYTES:
+        raise NotPlain(f"more than {LARGEST_BYTES} bytes of JSON")
+    flags = _SIGNED if signing_key else 0
+    if len(body) > _COMPRESS_OVER_BYTES:
+        flags |= _ZLIB
+        body = zlib.compress(body, 1)  # to about half, as at any level, in a third of the time of 6
+    return b"".join((_MAGIC, bytes((flags,)), _sum(body, flags, key, signing_key), body))
 
 
 def _sum(body: bytes, flags: int, key: str, signing_key: bytes | None) -> bytes:
@@ -221,7 +169,7 @@ def _sum(body: bytes, flags: int, key: str, signing_key: bytes | None) -> bytes:
     return digest.digest()
 
 
-def _inflate(body: bytes) -> bytes:
+def _inflated(body: bytes) -> bytes:
     unpacker = zlib.decompressobj()
     try:
         plain = unpacker.decompress(body, LARGEST_BYTES)

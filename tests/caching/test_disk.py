@@ -27,24 +27,24 @@ def path(tmp_path: Path) -> Path:
 
 
 def write(path: Path, *, entries: int = 20) -> None:
-    with closing(DiskTier(path)) as tier:
+    with closing(DiskTier(path, 64 * MIB)) as tier:
         for n in range(entries):
             tier.put(str(n), b"v" * 1000, ttl_s=60)
 
 
 def test_answers_outlive_the_process_and_so_does_their_time(path):
     now_s = [1000.0]
-    with closing(DiskTier(path, clock=lambda: now_s[0])) as tier:
+    with closing(DiskTier(path, 64 * MIB, clock=lambda: now_s[0])) as tier:
         tier.put("a", b"v", ttl_s=10, tags=("t",))
         tier.put("b", b"v", ttl_s=100, tags=("t",))
     now_s[0] = 1010.0
-    with closing(DiskTier(path, clock=lambda: now_s[0])) as tier:
+    with closing(DiskTier(path, 64 * MIB, clock=lambda: now_s[0])) as tier:
         assert (tier.get("a"), tier.get("b")) == (None, b"v")
         assert tier.drop_tag("t") == 2
 
 
 def test_only_its_owner_can_read_the_file(path):
-    with closing(DiskTier(path)) as tier:
+    with closing(DiskTier(path, 64 * MIB)) as tier:
         tier.put("a", b"v", ttl_s=60)
         files = list(path.parent.iterdir())
 
@@ -68,21 +68,20 @@ def test_the_file_never_outgrows_its_limit(path, size):
         assert tier.size_bytes() <= limit
 
 
-def test_the_longest_unused_leave_first_and_before_them_what_has_run_out(path):
+def test_the_oldest_leave_first_and_before_them_what_has_run_out(path):
     now_s = itertools.count()
     with closing(DiskTier(path, MIB, clock=lambda: next(now_s))) as tier:
-        tier.put("unused", b"v" * 1000, ttl_s=None)
+        tier.put("oldest", b"v" * 1000, ttl_s=None)
         for n in range(400):
             tier.put(f"short {n}", b"v" * 1000, ttl_s=5)
         for n in range(400):
             tier.put(str(n), b"v" * 1000, ttl_s=None)
-        assert tier.get("unused") is not None
+        assert tier.get("oldest") is not None
 
         for n in range(400, 1400):
             tier.put(str(n), b"v" * 1000, ttl_s=None)
-            tier.get("unused")
-        assert tier.get("unused") is not None
-        assert tier.get("0") is None
+        assert (tier.get("oldest"), tier.get("0")) == (None, None)
+        assert tier.get("1399") is not None
         assert tier.put("a", b"v" * MIB, ttl_s=60) is False  # as large as the file
         assert (tier.get("a"), tier.last_error) == (None, "")
 
@@ -92,7 +91,7 @@ def test_a_damaged_file_is_set_aside_and_a_new_one_begun(path, at):
     write(path)
     blob = path.read_bytes()
     path.write_bytes(blob[:at] + b"garbage " * ((len(blob) - at) // 8))
-    with closing(DiskTier(path)) as tier:
+    with closing(DiskTier(path, 64 * MIB)) as tier:
         got = [tier.get(str(n)) for n in range(20)]
         tier.put("a", b"v", ttl_s=60)
 
@@ -104,7 +103,7 @@ def test_a_damaged_file_is_set_aside_and_a_new_one_begun(path, at):
 
 
 def test_a_file_that_is_damaged_while_in_use_does_no_harm(path):
-    with closing(DiskTier(path)) as tier:
+    with closing(DiskTier(path, 64 * MIB)) as tier:
         for n in range(200):
             tier.put(str(n), b"v" * 1000, ttl_s=60)
         path.write_bytes(b"garbage " * 1000)
@@ -120,7 +119,7 @@ def test_another_program_s_database_is_not_touched(tmp_path):
         db.execute("CREATE TABLE orders (id)")
         db.commit()
     before = path.read_bytes()
-    with closing(DiskTier(path)) as tier:
+    with closing(DiskTier(path, 64 * MIB)) as tier:
         assert tier.put("a", b"v", ttl_s=60) is False
         assert tier.get("a") is None
         assert tier.last_error == f"{path} is another program's database; name another file"
@@ -131,7 +130,7 @@ def test_another_program_s_database_is_not_touched(tmp_path):
 
 def test_a_place_where_no_file_can_be_turns_it_off_and_says_so(tmp_path):
     (tmp_path / "file").write_text("")
-    with closing(DiskTier(tmp_path / "file" / "cache.db")) as tier:
+    with closing(DiskTier(tmp_path / "file" / "cache.db", 64 * MIB)) as tier:
         assert (tier.put("a", b"v", ttl_s=60), tier.get("a")) == (False, None)
         assert "cache.db" in tier.last_error
 
@@ -154,7 +153,7 @@ def test_a_full_disk_refuses_writes_and_goes_on_reading(path):
 
 
 def test_a_writer_that_holds_the_file_costs_one_short_wait(path):
-    with closing(DiskTier(path)) as tier, closing(sqlite3.connect(path)) as other:
+    with closing(DiskTier(path, 64 * MIB)) as tier, closing(sqlite3.connect(path)) as other:
         tier.put("a", b"v", ttl_s=60)
         other.execute("BEGIN IMMEDIATE")
 

@@ -334,16 +334,3 @@ def test_a_caller_that_arrives_after_an_invalidation_starts_a_new_call(
         before.result(), after.result()
 
     assert lm.ledger().requests == 2
-
-
-def test_it_knows_what_the_model_supports_and_of_a_copy_what_its_model_does(model: CachedLM) -> None:
-    plain = lm.connect("sim-large@late")
-    other = model.copy(model="openai/none-such")
-    engine = type("Engine", (), {"complete": lambda *_: None, "supports_function_calling": False})()
-
-    assert model.supports_function_calling is plain.supports_function_calling is True
-    assert model.supported_params == plain.supported_params != other.supported_params
-    assert other.supported_params == dspy.LM("openai/none-such").supported_params
-    assert (model.engine, repr(model.engine)) == ("auto", "'auto'")
-    assert model.copy(engine=engine).engine is engine
-    assert model.copy(engine=engine).supports_function_calling is False

@@ -62,7 +62,8 @@ def test_a_thousand_callers_in_two_processes_make_one_call(redis_url: str, cache
 def test_when_the_leading_process_is_killed_another_takes_over(redis_url: str, cache: TieredCache) -> None:
     model = cache.front(slow_model())
     code = """
-        cache.leases.ttl_s = 0.5
+        from course_lib.caching import redis_tier
+        redis_tier.LEASE_S = 0.5
         class Hangs:
             def complete(self, request):
                 print("called", flush=True)
@@ -76,7 +77,7 @@ def test_when_the_leading_process_is_killed_another_takes_over(redis_url: str, c
             assert other.stdout is not None
             assert other.stdout.readline() == "called\n"
             ours = pool.submit(model, "Killed?")
-            time.sleep(0.7)  # longer than the lease, which is renewed
+            time.sleep(0.8)  # longer than the lease, which is renewed
             assert not ours.done()
         finally:
             other.kill()
@@ -127,4 +128,4 @@ def test_a_leader_that_fails_gives_its_lease_back(cache: TieredCache) -> None:
     for call in (model, lambda question: asyncio.run(model.acall(question))):
         with pytest.raises(dspy.LMServerError):
             call("Down?")
-        assert leases(cache) == []
+        until(lambda: leases(cache) == [], "no lease is left")

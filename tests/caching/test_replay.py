@@ -12,7 +12,7 @@ from dspy.clients.call_result import CallResult
 from dspy.lm15 import Message, Response, TextPart, ThinkingPart, ToolCallPart, Usage
 
 from course_lib import lm
-from course_lib.caching import CachedLM, TieredCache, replay
+from course_lib.caching import CachedLM, TieredCache, front
 from tests.caching.front_parts import caching, history_of, slow_model, waiting
 
 ADAPTERS = [dspy.ChatAdapter(), dspy.JSONAdapter(), dspy.XMLAdapter()]
@@ -147,11 +147,11 @@ def test_every_kind_of_part_is_shown_or_left_out() -> None:
     message = Message.assistant([ThinkingPart("Let me think."), TextPart("It is [[ here ]]."), call])
     response = Response(id="r", model="m", message=message, finish_reason="tool_call", usage=Usage())
 
-    chunks = list(replay.pieces_of(CallResult.native(response), "m"))
+    chunks = list(front.pieces_of(CallResult.native(response), "m"))
     deltas = [chunk.choices[0].delta for chunk in chunks]
 
     assert "".join(delta.get("reasoning_content") or "" for delta in deltas) == "Let me think."
     assert "".join(delta.content or "" for delta in deltas) == "It is [[ here ]]."
     assert [delta.tool_calls[0].function.name for delta in deltas if "tool_calls" in delta] == ["look"]
     assert chunks[-1].choices[0].finish_reason == "tool_calls"
-    assert list(replay.pieces_of(CallResult(outputs=["LiteLLM's"]), "m")) == []
+    assert list(front.pieces_of(CallResult(outputs=["LiteLLM's"]), "m")) == []

@@ -138,9 +138,9 @@ def test_a_call_that_takes_long_is_made_again_by_one_of_those_who_wait():
 
 
 def test_a_caller_waits_no_longer_than_max_wait_s():
-    flight, hung = SingleFlight(), Work()
+    flight, hung = SingleFlight(max_wait_s=0.02), Work()
     with under_way(flight, hung) as (_, leader):
-        assert flight.run("k", lambda: "own", max_wait_s=0.02) == ("own", False)
+        assert flight.run("k", lambda: "own") == ("own", False)
         hung.may_end.set()
 
     assert leader.result() == (1, False)
@@ -149,10 +149,11 @@ def test_a_caller_waits_no_longer_than_max_wait_s():
 @pytest.mark.parametrize("ends_first", ["old", "new"])
 def test_the_first_answer_serves_all_and_the_error_of_a_leader_that_was_replaced_nobody(ends_first: str):
     old, new = Work(ValueError("late") if ends_first == "new" else None), Work()
-    flight = SingleFlight(max_wait_s=20)
+    flight = SingleFlight(max_wait_s=0.02)
     with under_way(flight, old) as (pool, leader):
-        second = pool.submit(flight.run, "k", new.in_thread, max_wait_s=0.02)
+        second = pool.submit(flight.run, "k", new.in_thread)
         new.begun.wait(20)
+        flight.max_wait_s = 20
         third = pool.submit(flight.run, "k", lambda: "never called")
         until(lambda: waiters(flight) == 1)
         old.may_end.set()
@@ -168,18 +169,6 @@ def test_a_call_inside_a_leaders_call_does_not_wait_for_itself():
 
     assert flight.run("k", lambda: flight.run("k", lambda: "inner")) == (("inner", False), False)
     assert len(flight) == 0
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # a fork beside threads is the point
-def test_a_forked_child_waits_for_no_leader_of_its_parent():
-    flight, work = SingleFlight(), Work()
-    with under_way(flight, work):
-        child = os.fork()
-        if child == 0:
-            os._exit(0 if flight.run("k", lambda: 3) == (3, False) and len(flight) == 0 else 1)
-        work.may_end.set()
-
-    assert os.waitpid(child, 0)[1] == 0
 
 
 # -- tasks ---------------------------------------------------------------------------------------------

@@ -23,10 +23,11 @@ JSON = st.recursive(
 
 
 @settings(max_examples=50, deadline=None)
-@given(record=JSON, key=st.text(), limit=st.sampled_from([0, 20, 10**6]))
-def test_json_comes_back_as_it_was(record, key, limit):
+@given(record=JSON, key=st.text(), repeats=st.sampled_from([1, 1000]))
+def test_json_comes_back_as_it_was(record, key, repeats):
+    record = [record] * repeats
     try:
-        blob = encode(record, key=key, compress_over_bytes=limit)
+        blob = encode(record, key=key)
     except NotPlain:  # an infinite number, or half a character
         return
 
@@ -53,9 +54,9 @@ def test_what_json_would_change_is_refused(value):
         encode({"value": value}, key="k")
 
 
-@given(at=st.integers(0), to=st.integers(0, 255), limit=st.sampled_from([0, 10**6]))
-def test_one_changed_byte_is_found(at, to, limit):
-    blob = bytearray(encode(RECORD, key="k", compress_over_bytes=limit))
+@given(at=st.integers(0), to=st.integers(0, 255), repeats=st.sampled_from([1, 100]))
+def test_one_changed_byte_is_found(at, to, repeats):
+    blob = bytearray(encode([RECORD] * repeats, key="k"))
     at %= len(blob)
     if blob[at] == to:
         return
@@ -68,7 +69,7 @@ def test_one_changed_byte_is_found(at, to, limit):
 @given(blob=st.binary(max_size=200))
 def test_foreign_bytes_are_refused(blob):
     pickled, compressed, plain = b"\x80\x04", zlib.compress(b"{}"), orjson.dumps(RECORD)
-    for beginning in (b"", b"ADC\x01", b"ADC\x01\x00", pickled, compressed, plain):
+    for beginning in (b"", b"ADC\x02", b"ADC\x02\x00", pickled, compressed, plain):
         with pytest.raises(NotOurs):
             decode(beginning + blob, key="k")
 
@@ -103,7 +104,7 @@ def test_long_answers_are_compressed_but_a_bomb_is_not_unpacked(monkeypatch):
     assert orjson.dumps({"text": "short"}) in encode({"text": "short"}, key="k")
 
     monkeypatch.setattr("course_lib.caching.wire.LARGEST_BYTES", 100_000)
-    with pytest.raises(NotPlain, match="at most 100000"):
+    with pytest.raises(NotPlain, match="more than 100000 bytes"):
         encode({"text": "0" * 200_000}, key="k")
     with pytest.raises(NotOurs, match="grows beyond"):
         decode(bomb, key="k")
