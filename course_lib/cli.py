@@ -118,7 +118,7 @@ def proof(
     as_json: Annotated[bool, typer.Option("--json", help="a list of objects instead of lines")] = False,
     only: Annotated[list[str] | None, typer.Argument(help="exercises to prove; all if none is named")] = None,
 ) -> None:
-    """Prove every exercise from three sides: untouched stub, solution, wrong answers.
+    """Prove every exercise from four sides: stub, solution, other right answers, wrong answers.
 
     Example: course proof --json
     """

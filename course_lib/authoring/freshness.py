@@ -17,7 +17,7 @@ from pathlib import Path
 from course_lib.authoring import regions
 from course_lib.authoring.imports import PACKAGE, Library, imported
 from course_lib.authoring.lesson import Lesson
-from course_lib.authoring.rules import parse
+from course_lib.authoring.rules import FOR_THE_PROOF, parse
 from course_lib.paths import ROOT
 
 CODE = (".py", ".pyi", ".pyc", ".md")
@@ -43,7 +43,7 @@ def _roots(lesson: Lesson, library: Library) -> set[str]:
     section = f"{PACKAGE}.exercises.{lesson.name.partition('_')[2]}"
     names = {module for module in library.paths if f"{module}.".startswith(f"{section}.")}
     for cell in lesson.cells:
-        if cell.kind == "code" and not cell.has("wrong"):
+        if cell.kind == "code" and FOR_THE_PROOF.isdisjoint(cell.tags):
             names |= {name for _, name in imported(parse(regions.solved(cell.source)), lesson.name)}
     return library.modules_of(names)
 

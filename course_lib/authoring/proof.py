@@ -1,4 +1,4 @@
-"""The three-sided proof: untouched stub, solution, and each wrong answer with its own message.
+"""The proof of each exercise from four sides: stub, solution, other right answers, wrong answers.
 
 Main path: prove() -> a Proof per exercise, each from a process of its own; report(proofs) -> lines to read.
 """
@@ -35,11 +35,12 @@ class UnknownExercisesError(AuthoringError):
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What the three sides of one exercise showed."""
+    """What the four sides of one exercise showed."""
 
     id: str
     stub: Verdict
     solution: Verdict
+    right: tuple[Verdict, ...]
     wrong: tuple[Verdict, ...]
     problems: tuple[str, ...]
     """What does not hold, each with its file and line; empty for a proved exercise."""
@@ -48,18 +49,17 @@ class Proof:
 
     @property
     def holds(self) -> bool:
-        """Whether all three sides are as they should be."""
+        """Whether all four sides are as they should be."""
         return not self.problems
 
     def as_dict(self) -> dict[str, object]:
         """Return the proof as `course proof --json` prints it."""
-        wrong = [{"outcome": each.outcome, "message": each.message} for each in self.wrong]
-        return {
-            "id": self.id,
-            "stub": self.stub.outcome,
-            "solution": self.solution.outcome,
-            "wrong": wrong,
+        sides = {"right": self.right, "wrong": self.wrong}
+        told = {
+            side: [{"outcome": each.outcome, "message": each.message} for each in verdicts]
+            for side, verdicts in sides.items()
         }
+        return {"id": self.id, "stub": self.stub.outcome, "solution": self.solution.outcome, **told}
 
 
 def prove(
@@ -89,24 +89,24 @@ def prove(
 
 def prove_one(lesson: Lesson, exercise: str) -> Proof:
     """Prove one exercise of a lesson in a process and a work folder of its own."""
-    wrong = lesson.cells_of(exercise, "wrong")
-    verdicts = _try(plan(lesson, exercise))
-    stub, solution, *rest = verdicts
+    own, right, wrong = (lesson.cells_of(exercise, part) for part in ("exercise", "right", "wrong"))
+    stub, solution, *answers = _try(plan(lesson, exercise))
+    passed, refused = answers[: len(right)], answers[len(right) :]
     problems = [
-        *_side(lesson.cells_of(exercise, "exercise")[0], "the stub", stub, "not attempted"),
-        *_side(lesson.cells_of(exercise, "exercise")[0], "the solution", solution, "passed"),
-        *_enough(lesson.cells_of(exercise, "exercise")[0], len(wrong)),
+        *_side(own[0], "the stub", stub, "not attempted"),
+        *_side(own[0], "the solution", solution, "passed"),
+        *_enough(own[0], len(wrong)),
     ]
-    for cell, verdict in zip(wrong, rest, strict=True):
+    for cell, verdict in zip(right, passed, strict=True):
+        problems += _side(cell, "the right answer", verdict, "passed")
+    for cell, verdict in zip(wrong, refused, strict=True):
         problems += _side(cell, "the wrong answer", verdict, cell.outcome or "", cell.message or "")
-    where = f"lessons/{lesson.path.name}:"
-    return Proof(
-        exercise, stub, solution, tuple(rest), tuple(where + each for each in problems), _advice(rest)
-    )
+    located = tuple(f"lessons/{lesson.path.name}:{each}" for each in problems)
+    return Proof(exercise, stub, solution, tuple(passed), tuple(refused), located, _advice(refused))
 
 
 def plan(lesson: Lesson, exercise: str) -> Plan:
-    """Return what must run to prove one exercise: stub, solution, then each wrong answer."""
+    """Return what must run to prove one exercise: stub, solution, right answers, wrong answers."""
     own = lesson.cells_of(exercise, "exercise")
     checks = lesson.cells_of(exercise, "check")
     needs = [
@@ -116,9 +116,9 @@ def plan(lesson: Lesson, exercise: str) -> Plan:
     ]
     solved = {cell.id: regions.solved(cell.source) for cell in own}
     attempts = [{cell.id: regions.learner(cell.source) for cell in own}, solved]
-    for wrong in lesson.cells_of(exercise, "wrong"):
-        replaced = [cell for cell in own if cell.line < wrong.line][-1]
-        attempts.append({**solved, replaced.id: wrong.source})
+    for answer in [*lesson.cells_of(exercise, "right"), *lesson.cells_of(exercise, "wrong")]:
+        replaced = [cell for cell in own if cell.line < answer.line][-1]
+        attempts.append({**solved, replaced.id: answer.source})
     return Plan(
         needs=tuple(regions.solved(cell.source) for cell in needs),
         attempts=tuple(Attempt(tuple(each.values())) for each in attempts),
@@ -190,7 +190,7 @@ def _advice(wrong: Sequence[Verdict]) -> tuple[str, ...]:
 def _unset(exercise: str) -> Proof:
     words = f"exercise {exercise} is registered, but no lesson sets it"
     verdict = Verdict("crashed", words, words, raised=True)
-    return Proof(exercise, verdict, verdict, (), (f"{words}; add its cells to a lesson",))
+    return Proof(exercise, verdict, verdict, (), (), (f"{words}; add its cells to a lesson",))
 
 
 def report(proofs: Sequence[Proof]) -> str:
@@ -199,15 +199,17 @@ def report(proofs: Sequence[Proof]) -> str:
     for proof in proofs:
         state = "proved" if proof.holds else "NOT proved"
         sides = f"stub {proof.stub.outcome}, solution {proof.solution.outcome}"
-        lines.append(f"{proof.id:<5} {state}: {sides}, {len(proof.wrong)} wrong answers")
+        answers = f"{len(proof.right)} right and {len(proof.wrong)} wrong answers"
+        lines.append(f"{proof.id:<5} {state}: {sides}, {answers}")
         lines += [f"      {problem}" for problem in proof.problems]
         lines += [f"      advice: {advice}" for advice in proof.advice]
     held = sum(proof.holds for proof in proofs)
     stubs = sum(proof.stub.outcome == "not attempted" for proof in proofs)
     solutions = sum(proof.solution.outcome == "passed" for proof in proofs)
+    right = sum(len(proof.right) for proof in proofs)
     wrong = sum(len(proof.wrong) for proof in proofs)
     lines.append(
         f"exercises proved: {held} of {len(proofs)}; stubs not attempted: {stubs}, "
-        f"solutions passed: {solutions}, wrong answers tried: {wrong}"
+        f"solutions passed: {solutions}, other right answers tried: {right}, wrong answers tried: {wrong}"
     )
     return "\n".join(lines)

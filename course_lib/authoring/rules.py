@@ -16,12 +16,15 @@ from course_lib.authoring import regions
 from course_lib.authoring.errors import Problem
 from course_lib.authoring.lesson import Cell
 
-PARTS = ("exercise", "check", "wrong")
+PARTS = ("exercise", "check", "right", "wrong")
+FOR_THE_PROOF = {"right", "wrong"}
+"""Answers that are in no notebook."""
 WRONG_OUTCOMES = ("failed", "crashed", "not attempted")
 COMPARED = "nbval-check-output"
 TAGS = {
     "exercise": "the learner writes the solution region of this cell",
     "check": "calls check() on what the exercise cell defines",
+    "right": "another right answer, in another style, for the proof only",
     "wrong": "a plausible wrong answer, for the proof only",
     "needs": "the proof runs this cell before the exercises below it",
     "solution-only": "in the solved notebook only",
@@ -44,7 +47,7 @@ def problems_of(cells: Sequence[Cell], path: Path, known: Collection[str] | None
     for cell in cells:
         problems += _syntax(cell, path) if cell.kind == "code" else []
     for exercise in dict.fromkeys(cell.exercise for cell in cells if cell.exercise):
-        problems += _three_sides(exercise, [cell for cell in cells if cell.exercise == exercise], path)
+        problems += _sides(exercise, [cell for cell in cells if cell.exercise == exercise], path)
     return problems
 
 
@@ -156,7 +159,7 @@ def checked_exercise(source: str) -> str | None:
     return str(call.args[0].value) if name == "check" else None
 
 
-def _three_sides(exercise: str, cells: Sequence[Cell], path: Path) -> Iterator[Problem]:
+def _sides(exercise: str, cells: Sequence[Cell], path: Path) -> Iterator[Problem]:
     found = {part: [cell for cell in cells if cell.has(part)] for part in PARTS}
     first = min((cell.line for part in found.values() for cell in part), default=None)
     if first is None:
@@ -175,7 +178,7 @@ def _three_sides(exercise: str, cells: Sequence[Cell], path: Path) -> Iterator[P
             what = f'the check cell of exercise {exercise} does not end in check("{exercise}", ...)'
             yield Problem(path, cell.line, what, "Make that call its last line")
     top = found["exercise"][0].line if found["exercise"] else 0
-    for cell in [*found["check"], *found["wrong"]]:
+    for cell in [*found["check"], *found["right"], *found["wrong"]]:
         if cell.line < top:
             what = f"a cell of exercise {exercise} stands before its exercise cell"
             yield Problem(path, cell.line, what, f"Move it below line {top}")

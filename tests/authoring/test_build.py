@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import nbformat
@@ -75,13 +76,13 @@ def test_deleted_notebooks_come_back_the_same(course):
     assert files(course) == before
 
 
-def test_no_line_of_the_solution_reaches_the_learner_and_no_wrong_answer_anyone(built):
+def test_no_line_of_the_solution_reaches_the_learner_and_no_answer_of_the_proof_anyone(built):
     learner, solved = (json.dumps(cells_of(built, folder)) for folder in ("notebooks", "solutions"))
     lines = [line for cell in read(SAMPLE).cells for line in regions.solution_lines(cell.source)]
 
     assert lines
     assert [line for line in lines if json.dumps(line)[1:-1] in learner] == []
-    assert "priority" not in learner + solved
+    assert not {"priority", "itemgetter"} & set(re.findall(r"\w+", learner + solved))
 
 
 def test_both_notebooks_share_the_ids_and_the_tags_of_shared_cells(built):

@@ -20,7 +20,7 @@ def prove_source(folder: Path, source: str) -> Proof:
     return found
 
 
-def test_a_good_exercise_is_proved_on_all_three_sides():
+def test_a_good_exercise_is_proved_from_all_four_sides():
     (found,) = prove(lessons=DATA / "proof", known=["9.1"])
 
     assert found.holds, found.problems
@@ -29,6 +29,7 @@ def test_a_good_exercise_is_proved_on_all_three_sides():
         "id": "9.1",
         "stub": "not attempted",
         "solution": "passed",
+        "right": [{"outcome": "passed", "message": found.right[0].message}],
         "wrong": [
             {"outcome": "failed", "message": "three is doubled; expected 6, got 9"},
             {"outcome": "crashed", "message": found.wrong[1].message},
@@ -46,14 +47,25 @@ def test_a_good_exercise_is_proved_on_all_three_sides():
             ":37: the stub should be 'not attempted', it is 'passed'",
         ),
         ("return FACTOR * x", "return FACTOR + x", ":37: the solution should be 'passed', it is 'failed'"),
-        ("return x * x", "return x + x", ":47: the wrong answer should be 'failed', it is 'passed'"),
-        ('message="expected 6, got 9"', 'message="got 10"', ":47: the wrong answer should be told 'got 10'"),
+        ("x + x", "x + 1", ":47: the right answer should be 'passed', it is 'failed': three is doubled"),
+        ("return x * x", "return x + x", ":51: the wrong answer should be 'failed', it is 'passed'"),
+        ('message="expected 6, got 9"', 'message="got 10"', ":51: the wrong answer should be told 'got 10'"),
         ("FACTOR = 2", "FACTOR = 1 / 0", "the exercise's cell raised ZeroDivisionError"),
         ("await asyncio.sleep(0)", "import gone", "a set-up cell raised ModuleNotFoundError"),
         ('check("9.1", double)', 'oops\ncheck("9.1", double)', "the check's cell raised NameError"),
         ("await asyncio.sleep(0)", "import os; os._exit(3)", "its process ended with exit code 3"),
     ],
-    ids=["easy stub", "solution", "right answer", "message", "cell", "set-up", "check cell", "dead process"],
+    ids=[
+        "easy stub",
+        "solution",
+        "refused right answer",
+        "accepted wrong answer",
+        "message",
+        "cell",
+        "set-up",
+        "check cell",
+        "dead process",
+    ],
 )
 def test_a_side_that_does_not_hold_is_named(tmp_path, old, new, problem):
     assert old in SOURCE
@@ -108,12 +120,13 @@ def test_an_unknown_exercise_is_refused():
 
 
 def test_the_report_counts_and_names_what_does_not_hold():
-    good = Proof("9.1", Verdict("not attempted", "", ""), PASSED, (Verdict("failed", "", ""),), ())
-    bad = Proof("9.2", PASSED, PASSED, (), ("lessons/09.py:3: the stub should be ...",))
+    good = Proof("9.1", Verdict("not attempted", "", ""), PASSED, (PASSED,), (Verdict("failed", "", ""),), ())
+    bad = Proof("9.2", PASSED, PASSED, (), (), ("lessons/09.py:3: the stub should be ...",))
 
     assert report([good, bad]).splitlines() == [
-        "9.1   proved: stub not attempted, solution passed, 1 wrong answers",
-        "9.2   NOT proved: stub passed, solution passed, 0 wrong answers",
+        "9.1   proved: stub not attempted, solution passed, 1 right and 1 wrong answers",
+        "9.2   NOT proved: stub passed, solution passed, 0 right and 0 wrong answers",
         "      lessons/09.py:3: the stub should be ...",
-        "exercises proved: 1 of 2; stubs not attempted: 1, solutions passed: 2, wrong answers tried: 1",
+        "exercises proved: 1 of 2; stubs not attempted: 1, solutions passed: 2, "
+        "other right answers tried: 1, wrong answers tried: 1",
     ]

@@ -43,3 +43,10 @@ check("0.9", by_urgency)
 
 # %%
 RANKS
+
+# %% exercise="0.9" tags=["right"]
+from operator import itemgetter
+
+
+def by_urgency(tickets):
+    return [ticket for rank in (2, 1, 0) for ticket in tickets if RANKS[itemgetter("urgency")(ticket)] == rank]
