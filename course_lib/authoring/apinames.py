@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from course_lib.authoring.errors import Problem
 from course_lib.authoring.imports import imported
 from course_lib.authoring.installed import deprecation, missing
+from course_lib.authoring.lesson import Problem
 from course_lib.authoring.reading import read
 from course_lib.authoring.rules import parse
 

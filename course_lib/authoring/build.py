@@ -16,8 +16,7 @@ import nbformat
 
 from course_lib.authoring import freshness
 from course_lib.authoring import notebook as notebooks
-from course_lib.authoring.errors import StrayNotebookError
-from course_lib.authoring.lesson import Lesson
+from course_lib.authoring.lesson import AuthoringError, Lesson
 from course_lib.authoring.notebook import Notebook
 from course_lib.authoring.reading import read_all
 from course_lib.files import write_whole
@@ -69,8 +68,7 @@ def build(
 
     Raises:
         BrokenLessonError: a lesson's source is wrong; nothing was written.
-        FailedNotebookError: a solution does not run; nothing was written.
-        StrayNotebookError: a notebook stands where no lesson put it; nothing was written.
+        AuthoringError: a solution does not run, or no lesson makes a notebook; nothing was written.
     """
     wanted = plan(root, known=known)
     for each in wanted if execute else []:
@@ -87,7 +85,7 @@ def check(root: Path = ROOT, *, known: Collection[str] | None = None) -> list[Pa
 
     Raises:
         BrokenLessonError: a lesson's source is wrong.
-        StrayNotebookError: a notebook stands where no lesson put it.
+        AuthoringError: a notebook stands where no lesson put it.
     """
     return [each.path for each in plan(root, known=known) if each.differs or each.is_stale]
 
@@ -136,7 +134,7 @@ def _refuse_strays(root: Path, wanted: list[Built]) -> None:
     found = sorted([*(root / "notebooks").glob("*.ipynb"), *(root / "solutions").glob("*.ipynb")])
     strays = [str(path.relative_to(root)) for path in found if path not in paths]
     if strays:
-        raise StrayNotebookError(
+        raise AuthoringError(
             f"no lesson makes {', '.join(strays)}; keep notebooks of your own in work/, "
             "and delete what a removed lesson left behind"
         )

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from course_lib.authoring.errors import FailedNotebookError
-from course_lib.authoring.isolation import isolated
-from course_lib.authoring.kernel import NAME, install
+from course_lib.authoring.kernel import NAME, install, isolated
+from course_lib.authoring.lesson import AuthoringError
 from course_lib.authoring.notebook import Notebook
 from course_lib.paths import ROOT
 
@@ -32,7 +31,7 @@ def execute(notebook: Notebook, *, name: str) -> Notebook:
     """Run a notebook from top to bottom in a kernel of its own, in a work folder as `make setup` leaves it.
 
     Raises:
-        FailedNotebookError: a cell raised or ran out of time; the message names the cell.
+        AuthoringError: a cell raised or ran out of time; the message names the cell.
     """
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -57,7 +56,7 @@ def execute(notebook: Notebook, *, name: str) -> Notebook:
         try:
             done = client.execute()
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-            raise FailedNotebookError(
+            raise AuthoringError(
                 f"solutions/{name} does not run: {COLOUR.sub('', str(error))}\n"
                 "Correct its lesson, then run: make build"
             ) from None

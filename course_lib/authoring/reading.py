@@ -12,8 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from course_lib.authoring.errors import BrokenLessonError, Problem
-from course_lib.authoring.lesson import Cell, Lesson
+from course_lib.authoring.lesson import BrokenLessonError, Cell, Lesson, Problem
 from course_lib.authoring.rules import PARTS, problems_of
 from course_lib.paths import ROOT
 

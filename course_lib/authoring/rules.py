@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.authoring import regions
-from course_lib.authoring.errors import Problem
-from course_lib.authoring.lesson import Cell
+from course_lib.authoring.lesson import Cell, Problem
 
 PARTS = ("exercise", "check", "right", "wrong")
 FOR_THE_PROOF = {"right", "wrong"}

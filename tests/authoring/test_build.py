@@ -10,8 +10,8 @@ from nbformat.v4 import new_output
 
 from course_lib.authoring import regions
 from course_lib.authoring.build import build, check
-from course_lib.authoring.errors import BrokenLessonError, StrayNotebookError
 from course_lib.authoring.freshness import digests
+from course_lib.authoring.lesson import AuthoringError, BrokenLessonError
 from course_lib.authoring.notebook import DIGEST
 from course_lib.authoring.reading import read
 from tests.authoring.conftest import SAMPLE
@@ -147,7 +147,7 @@ def test_a_notebook_without_a_lesson_is_refused_not_deleted(built):
     mine = built / "notebooks" / "mine.ipynb"
     mine.write_text("{}", "utf-8")
 
-    with pytest.raises(StrayNotebookError, match=r"notebooks/mine.ipynb; keep notebooks .* in work/"):
+    with pytest.raises(AuthoringError, match=r"notebooks/mine.ipynb; keep notebooks .* in work/"):
         build(built, known=KNOWN)
 
     assert mine.exists()

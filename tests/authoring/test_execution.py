@@ -4,8 +4,8 @@ import nbformat
 import pytest
 
 from course_lib.authoring.build import build, check
-from course_lib.authoring.errors import FailedNotebookError
 from course_lib.authoring.execution import WIDGET_TEXT, WIDGET_VIEW, scrubbed
+from course_lib.authoring.lesson import AuthoringError
 
 LESSON = """# %% [markdown]
 # # Outputs
@@ -52,7 +52,7 @@ def test_a_solution_that_does_not_run_changes_no_file(course):
     (course / "lessons" / "00_sample.py").write_text("# %%\nlen(3)\n", "utf-8")
 
     with pytest.raises(
-        FailedNotebookError, match=r"(?s)solutions/00_sample.ipynb does not run: .*len\(3\).*make build"
+        AuthoringError, match=r"(?s)solutions/00_sample.ipynb does not run: .*len\(3\).*make build"
     ):
         build(course, execute=True, known=[])
 

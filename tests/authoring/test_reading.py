@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from course_lib.authoring.errors import BrokenLessonError
+from course_lib.authoring.lesson import BrokenLessonError
 from course_lib.authoring.reading import read, read_all
 from tests.authoring.conftest import SAMPLE
 
@@ -45,7 +45,7 @@ STUB, CHECK, CALL = (
 WRONG = GOOD[GOOD.index('# %% exercise="0.9" tags=["wrong"]') : GOOD.index(f"# %% {CHECK}")]
 BROKEN = {
     "unclosed region": ("    ### END SOLUTION\n", "", "never closed", 21),
-    "duplicate name": ("# %%\nRANKS", '# %% name="setup"\nRANKS', "is named 'setup', as is", 44),
+    "duplicate name": ("# %%\nRANKS", '# %% name="setup"\nRANKS', "is named 'setup', as is", 51),
     "unknown exercise": ('exercise="0.9"', 'exercise="7.7"', "'7.7' is not registered", 18),
     "no check cell": (CHECK, "", "exercise 0.9 has no check cell", 18),
     "another's check": (CALL, 'check("0.8", by_urgency)', "does not end in check", 38),

@@ -20,7 +20,7 @@ import nbformat
 import pytest
 
 from course_lib.authoring import kernel
-from course_lib.authoring.isolation import isolated
+from course_lib.authoring.kernel import isolated
 from course_lib.paths import NOTEBOOKS, ROOT
 from tests.notebooks import shipped
 
