@@ -67,7 +67,7 @@ def read_all(folder: Path, *, known: Collection[str] | None = None) -> list[Less
 def _cells(path: Path, shown: Path) -> Iterator[Cell]:
     import jupytext  # half a second: only a build pays it
 
-    text = _text(path, shown)
+    text = path.read_text("utf-8")
     marks = [(number, line) for number, line in enumerate(text.split("\n"), 1) if MARKER.match(line)]
     bad = [
         Problem(shown, number, f"the cell's line reads {line!r}", MARKER_REMEDY)
@@ -97,12 +97,3 @@ def _cells(path: Path, shown: Path) -> Iterator[Cell]:
 def _part(tags: tuple[str, ...], exercise: str | None) -> str | None:
     part = next((part for part in PARTS if part in tags), None)
     return f"{part}-{exercise.replace('.', '-')}" if part and exercise else None
-
-
-def _text(path: Path, shown: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        what = f"not UTF-8 text ({error.reason})"
-        raise BrokenLessonError([Problem(shown, line, what, "Save the file as UTF-8")]) from None
