@@ -65,7 +65,7 @@ BROKEN = {
     "bad name": ('name="setup"', 'name="set up!"', "cannot be a cell id", 6),
     "marker in a string": ("RANKS = {", 'TEXT = """\n# %%\n"""\nRANKS = {', "lines start a cell", 1),
     "no cell": (GOOD, "", "the lesson has no cell", 1),
-    "no wrong answer": (WRONG, "", "exercise 0.9 has no wrong answer", 18),
+    "no wrong answer": (WRONG, "", "exercise 0.9 has no wrong cell", 18),
 }
 
 
