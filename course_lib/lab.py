@@ -34,7 +34,7 @@ class LabError(CourseError):
 def start(folder: Path, notebook: str, *, port: int, wants_browser: bool) -> None:
     """Run JupyterLab on `folder`, opened on `notebook`, until Ctrl-C or SIGTERM.
 
-    If one runs there already, its address is printed instead. A port in use means the next free one.
+    If one runs there already, its address is printed instead. A port in use means another one.
 
     Raises:
         LabError: the server ended or stayed silent; the end of its log is in the message.
@@ -68,11 +68,7 @@ def serving(
     notebook: str = "",
     options: Sequence[str] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run JupyterLab on `folder`, wait until it answers, and stop it at the end, or at SIGTERM.
-
-    Raises:
-        LabError: the server ended or stayed silent; the end of its log is in the message.
-    """
+    """Run JupyterLab on `folder`, wait until it answers, and stop it at the end, or at SIGTERM."""
     with log.open("w", encoding="utf-8") as output:
         server = subprocess.Popen(  # noqa: S603 - our own command line
             [*_command(folder, notebook, port), *options],
@@ -112,13 +108,10 @@ def _command(folder: Path, notebook: str, port: int) -> list[str]:
         "--ServerApp.port_retries=0",
         f"--ServerApp.root_dir={folder}",
         f"--LabApp.default_url=/lab/tree/{notebook}",
-        "--LabApp.news_url=",
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         "--LabApp.extension_manager=readonly",
     ]
-    if os.geteuid() == 0:
-        options.append("--ServerApp.allow_root=True")
-    return [sys.executable, "-m", "jupyterlab", *options]
+    root = ["--ServerApp.allow_root=True"] if os.geteuid() == 0 else []
+    return [sys.executable, "-m", "jupyterlab", *options, *root]
 
 
 def _running(folder: Path) -> dict[str, str] | None:
@@ -152,9 +145,7 @@ def _wait_until_ready(server: subprocess.Popen[bytes], url: str, log: Path) -> N
         if server.poll() is not None:
             raise LabError(f"JupyterLab did not start; the end of {log}:\n{_end_of(log)}")
         if time.monotonic() > deadline:
-            raise LabError(
-                f"JupyterLab did not answer within {START_DEADLINE_S:.0f} s; see {log}, then try again"
-            )
+            raise LabError(f"JupyterLab gave no answer in {START_DEADLINE_S:.0f} s; see {log}, try again")
         time.sleep(0.1)
 
 
@@ -163,15 +154,13 @@ def _end_of(log: Path) -> str:
 
 
 def free_port(wanted: int) -> int:
-    """Return the first free port from `wanted` up."""
-    for port in (*range(wanted, wanted + 50), 0):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise LabError(f"no free port from {wanted} up; stop another server, or: course lab --port 9000")
+    """Return `wanted`, or another port where that one is taken."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _has_screen() -> bool:
