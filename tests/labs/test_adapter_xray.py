@@ -74,7 +74,7 @@ def test_the_lab_opens_with_a_first_look_and_has_a_text_for_viewers_without_widg
 
     assert "== Chat" in data["text/plain"]
     assert "== JSON" in data["text/plain"]
-    assert data["text/html"].startswith("<pre>")
+    assert data["text/html"] == lab.rendered.html
     assert 'role="status"' in lab._status.value
     assert "ChatAdapter, left" in lab._out.value
 
