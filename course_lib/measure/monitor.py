@@ -82,7 +82,6 @@ class PerformanceMonitor(BaseCallback):
         self._lock = threading.Lock()
         self._open: dict[str, _Call] = {}
         self._rows: dict[tuple[str, str], Row] = {}
-        self._in_flight = self._most_in_flight = 0
         self._first: tuple[float, float] | None = None
         self._last = 0.0, 0.0
         self._context: Any = None
@@ -117,8 +116,6 @@ class PerformanceMonitor(BaseCallback):
                 models=[row for (kind, _), row in rows.items() if kind == _LM],
                 programs=[row for (kind, _), row in rows.items() if kind == _MODULE],
                 span_s=max(0.0, span_s),
-                most_in_flight=self._most_in_flight,
-                under_way=self._in_flight,
                 cpu_share=(self._last[1] - first_cpu_s) / span_s if span_s > 0 else 0.0,
                 memory_bytes=psutil.Process().memory_info().rss,
             )
@@ -166,14 +163,11 @@ class PerformanceMonitor(BaseCallback):
             self._open[call_id] = call
             if call.is_counted:
                 self._first = self._first or (call.begun_s, time.process_time())
-                self._in_flight += kind == _LM
-                self._most_in_flight = max(self._most_in_flight, self._in_flight)
         return call
 
     def _enter(self, call: _Call, exception: BaseException | None) -> None:
         now_s = time.perf_counter()
         self._last = now_s, time.process_time()
-        self._in_flight -= call.kind == _LM
         row = self._rows.setdefault((call.kind, call.name), Row(call.name))
         row.usage += call.usage or Usage()
         if call.first_token_s is not None:

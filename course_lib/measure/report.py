@@ -72,10 +72,6 @@ class Report:
     programs: list[Row]
     span_s: float
     """From the first call's beginning to the last one's end."""
-    most_in_flight: int
-    """Most model calls under way at the same moment, those waiting for a retry included."""
-    under_way: int
-    """Model calls that have not ended."""
     cpu_share: float
     """Share of one core that this process used in the span; the endpoint is a process of its own."""
     memory_bytes: int
@@ -114,11 +110,9 @@ class Report:
         counts = [row.answered for row in rows]
         notes = [
             f"{self.throughput_per_s:,.1f} answers/s over {self.span_s:.2f} s; "
-            f"at most {self.most_in_flight} model calls in flight",
-            f"{usage.prompt_tokens:,} + {usage.completion_tokens:,} tokens, ${usage.cost_usd:.6f}; "
             f"CPU {self.cpu_share:.0%} of one core; memory {self.memory_bytes / 1e6:,.0f} MB",
+            f"{usage.prompt_tokens:,} + {usage.completion_tokens:,} tokens, ${usage.cost_usd:.6f}",
             errors and "errors: " + ", ".join(f"{name} {count}" for name, count in errors.most_common()),
-            self.under_way and f"still under way: {self.under_way}",
             usage.unpriced_calls
             and f"{usage.unpriced_calls} calls of a model without a listed price are not in the cost",
             any(0 < count < FEW for count in counts)
