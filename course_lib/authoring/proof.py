@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from course_lib.authoring import regions
-from course_lib.authoring.build import registered
 from course_lib.authoring.kernel import isolated
 from course_lib.authoring.lesson import AuthoringError, Cell, Lesson
 from course_lib.authoring.reading import read_all
@@ -56,17 +55,14 @@ class Proof:
         return {"id": self.id, **sides, "right": right, "wrong": wrong}
 
 
-def prove(
-    only: Collection[str] | None = None, *, lessons: Path = LESSONS, known: Collection[str] | None = None
-) -> list[Proof]:
+def prove(only: Collection[str] | None = None, *, lessons: Path = LESSONS) -> list[Proof]:
     """Prove the exercises of every lesson, or those named, in the order of the course.
 
     Raises:
         BrokenLessonError: a lesson's source is wrong.
         AuthoringError: an exercise named is in no lesson.
     """
-    read = read_all(lessons, known=registered() if known is None else known)
-    found = {exercise: lesson for lesson in read for exercise in lesson.exercise_ids()}
+    found = {exercise: lesson for lesson in read_all(lessons) for exercise in lesson.exercise_ids()}
     if unknown := [exercise for exercise in only or () if exercise not in found]:
         raise AuthoringError(f"no lesson sets exercise {', '.join(unknown)}; known: {', '.join(found)}")
     wanted = [exercise for exercise in found if not only or exercise in only]

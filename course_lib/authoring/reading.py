@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from course_lib.authoring.lesson import BrokenLessonError, Cell, Lesson, Problem
@@ -26,29 +26,27 @@ MARKER_REMEDY = (
 )
 
 
-def read(path: Path, *, known: Collection[str] | None = None) -> Lesson:
+def read(path: Path) -> Lesson:
     """Read one lesson.
-
-    `known` holds the registered exercise ids; None leaves them unchecked.
 
     Raises:
         BrokenLessonError: with every problem found, each with its line and remedy.
     """
     shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
     cells = tuple(_cells(path, shown))
-    problems = problems_of(cells, shown, known)
+    problems = problems_of(cells, shown)
     if problems:
         raise BrokenLessonError(sorted(problems, key=lambda problem: problem.line))
     return Lesson(path.stem, path, cells)
 
 
-def read_all(folder: Path, *, known: Collection[str] | None = None) -> list[Lesson]:
+def read_all(folder: Path) -> list[Lesson]:
     """Read every lesson of a folder, by name; raise the problems of all broken ones together."""
     lessons: list[Lesson] = []
     problems: list[Problem] = []
     for path in sorted(folder.glob("*.py")):
         try:
-            lessons.append(read(path, known=known))
+            lessons.append(read(path))
         except BrokenLessonError as error:
             problems += error.problems
     owners: dict[str, Lesson] = {}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,11 +40,11 @@ Fault = tuple[int, str, str]
 """Line in the lesson, what is wrong, what to do."""
 
 
-def problems_of(cells: Sequence[Cell], path: Path, known: Collection[str] | None) -> list[Problem]:
-    """Return every problem of a lesson; `known` holds the registered exercise ids, None allows any."""
+def problems_of(cells: Sequence[Cell], path: Path) -> list[Problem]:
+    """Return every problem of a lesson."""
     found = list(_naming(cells))
     for cell in cells:
-        found += [*_tagging(cell, known), *_regions(cell)]
+        found += [*_tagging(cell), *_regions(cell)]
     if not found:  # what follows reads the cells as well-formed
         for cell in cells:
             found += _syntax(cell)
@@ -68,7 +68,7 @@ def _naming(cells: Sequence[Cell]) -> Iterator[Fault]:
             yield cell.line, what, "Give each cell a name of its own"
 
 
-def _tagging(cell: Cell, known: Collection[str] | None) -> Iterator[Fault]:
+def _tagging(cell: Cell) -> Iterator[Fault]:
     for tag in cell.tags:
         if tag not in TAGS:
             yield cell.line, f"unknown tag {tag!r}", f"Known: {', '.join(TAGS)}"
@@ -79,9 +79,6 @@ def _tagging(cell: Cell, known: Collection[str] | None) -> Iterator[Fault]:
         yield cell.line, f"a cell tagged {parts[0]!r} names no exercise", 'Add exercise="0.1"'
     if parts and cell.kind != "code":
         yield cell.line, f"a {cell.kind} cell is tagged {parts[0]!r}", "Make it a code cell"
-    if cell.exercise and known is not None and cell.exercise not in known:
-        what = f"exercise {cell.exercise!r} is not registered; known: {', '.join(known) or 'none'}"
-        yield cell.line, what, "Add it to course_lib/exercises, or correct the id"
     if cell.has("wrong") and cell.outcome not in WRONG_OUTCOMES:
         what = f"the wrong answer declares outcome {cell.outcome!r}"
         yield cell.line, what, f'Write outcome="..." with one of: {", ".join(WRONG_OUTCOMES)}'

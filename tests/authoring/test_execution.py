@@ -36,14 +36,14 @@ def test_a_solution_runs_once_and_keeps_its_scrubbed_outputs(course):
         lesson.unlink()
     (course / "lessons" / "01_outputs.py").write_text(LESSON, "utf-8")
 
-    first = build(course, execute=True, known=[])
-    again = build(course, execute=True, known=[])
+    first = build(course, execute=True)
+    again = build(course, execute=True)
 
     solution = nbformat.read(course / "solutions" / "01_outputs.ipynb", as_version=4)
-    third = build(course, execute=True, fresh=True, known=[])
+    third = build(course, execute=True, fresh=True)
     assert len(first) == 2
     assert third == []  # run anew, with the same outputs
-    assert again == check(course, known=[]) == []
+    assert again == check(course) == []
     assert solution.cells[1].outputs[0].text == "<object object at 0x...> work work\n"
     assert "execution" not in solution.cells[1].metadata
 
@@ -54,7 +54,7 @@ def test_a_solution_that_does_not_run_changes_no_file(course):
     with pytest.raises(
         AuthoringError, match=r"(?s)solutions/00_sample.ipynb does not run: .*len\(3\).*make build"
     ):
-        build(course, execute=True, known=[])
+        build(course, execute=True)
 
     assert list(course.glob("*/*.ipynb")) == []
 

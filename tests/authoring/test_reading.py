@@ -18,7 +18,7 @@ def lesson_at(folder: Path, text: str, name: str = "00_sample.py") -> Path:
 
 
 def test_a_lesson_knows_its_exercises_and_its_cells_their_lines_and_ids():
-    lesson = read(SAMPLE, known=["0.9"])
+    lesson = read(SAMPLE)
     lines = GOOD.split("\n")
 
     assert lesson.exercise_ids() == ["0.9"]
@@ -46,7 +46,6 @@ WRONG = GOOD[GOOD.index('# %% exercise="0.9" tags=["wrong"]') : GOOD.index(f"# %
 BROKEN = {
     "unclosed region": ("    ### END SOLUTION\n", "", "never closed", 21),
     "duplicate name": ("# %%\nRANKS", '# %% name="setup"\nRANKS', "is named 'setup', as is", 51),
-    "unknown exercise": ('exercise="0.9"', 'exercise="7.7"', "'7.7' is not registered", 18),
     "no check cell": (CHECK, "", "exercise 0.9 has no check cell", 18),
     "another's check": (CALL, 'check("0.8", by_urgency)', "does not end in check", 38),
     "check is not last": (CALL, f"{CALL}\n1", "does not end in check", 38),
@@ -75,7 +74,7 @@ def test_a_broken_lesson_names_file_line_fault_and_remedy(tmp_path, old, new, wh
     path = lesson_at(tmp_path, GOOD.replace(old, new))
 
     with pytest.raises(BrokenLessonError) as error:
-        read(path, known=["0.9"])
+        read(path)
 
     found = [problem for problem in error.value.problems if what in problem.what]
     assert [problem.line for problem in found][:1] == [line], str(error.value)
