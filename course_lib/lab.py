@@ -24,7 +24,11 @@ from course_lib.errors import CourseError
 from course_lib.files import FileError, write_whole
 
 START_DEADLINE_S = 60.0
-NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+SETTINGS = {
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": True},
+}
+"""No question about news at the first start; a lab reopened without its kernel shows what it last showed."""
 
 
 class LabError(CourseError):
@@ -43,7 +47,7 @@ def start(folder: Path, notebook: str, *, port: int, wants_browser: bool) -> Non
         print(f"JupyterLab already runs on your notebooks:\n\n    {_address(running, notebook)}\n")
         return
     port, token = free_port(port), secrets.token_urlsafe(24)
-    _decline_news()
+    _settle()
     log = folder / ".jupyterlab.log"  # hidden: what lies among the notebooks is the learner's
     address = _address({"url": f"http://127.0.0.1:{port}/", "token": token}, notebook)
     try:
@@ -92,12 +96,12 @@ def serving(
             server.wait()
 
 
-def _decline_news() -> None:
-    """Answer JupyterLab's question about its news, asked at the first start; settings that are there stay."""
+def _settle() -> None:
+    """Write SETTINGS where this environment's JupyterLab looks for them; settings that are there stay."""
     settings = Path(sys.prefix) / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
     if not settings.exists():
-        with contextlib.suppress(FileError):  # a read-only environment: then it asks
-            write_whole(settings, json.dumps(NO_NEWS, indent=1) + "\n")
+        with contextlib.suppress(FileError):  # a read-only environment: then JupyterLab has its own
+            write_whole(settings, json.dumps(SETTINGS, indent=1) + "\n")
 
 
 def _command(folder: Path, notebook: str, port: int) -> list[str]:

@@ -16,7 +16,7 @@ from unittest import mock
 
 from course_lib.authoring.kernel import NAME, install, isolated
 from course_lib.authoring.lesson import AuthoringError
-from course_lib.authoring.notebook import Notebook
+from course_lib.authoring.notebook import METADATA, Notebook
 from course_lib.paths import ROOT
 
 CELL_DEADLINE_S = 300
@@ -73,7 +73,7 @@ def _places(scratch: Path) -> dict[str, str]:
 def scrubbed(notebook: Notebook, places: dict[str, str]) -> Notebook:
     """Remove what differs from run to run: widget state, addresses, and `places` (path -> plain name)."""
     notebook.metadata.pop("widgets", None)
-    notebook.metadata["language_info"] = {"name": "python"}
+    notebook.metadata["language_info"] = METADATA["language_info"]
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         for output in cell.get("outputs", []):

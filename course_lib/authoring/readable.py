@@ -17,6 +17,7 @@ from markdown_it.token import Token
 
 VAGUE = frozenset(("", "here", "click here", "this", "this link", "this page", "link", "more", "read more"))
 IMAGES = {"image/png", "image/jpeg", "image/svg+xml"}
+IMG = re.compile(r'<img\b(?:[^>]*?\balt="([^"]*)")?')
 WORDS_FOR_AN_IMAGE = 5
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 
@@ -108,11 +109,12 @@ def _links(cell: Any) -> Iterator[Finding]:
 
 def _plots(cell: Any) -> Iterator[Finding]:
     bundles = [output.data for output in cell.outputs if "data" in output]
-    words = [output.text for output in cell.outputs if output.output_type == "stream"]
-    words += [re.sub(r"<[^>]*>", " ", bundle.get("text/html", "")) for bundle in bundles]
-    has_image = any(IMAGES & bundle.keys() for bundle in bundles)
-    if has_image and len(" ".join(words).split()) < WORDS_FOR_AN_IMAGE:
-        remedy = f"Print a sentence of at least {WORDS_FOR_AN_IMAGE} words that says what it shows"
+    printed = "".join(output.text for output in cell.outputs if output.output_type == "stream")
+    is_bare = any(IMAGES & bundle.keys() for bundle in bundles)
+    words = [printed] if is_bare else []
+    words += [alt for bundle in bundles for alt in IMG.findall(bundle.get("text/html", ""))]
+    if any(len(each.split()) < WORDS_FOR_AN_IMAGE for each in words):
+        remedy = f"Use plot(figure, alt), and say in {WORDS_FOR_AN_IMAGE} words or more what it shows"
         yield Finding("text alternative", "a plot comes without words", remedy, cell.id)
 
 

@@ -16,6 +16,8 @@ from course_lib.authoring.lesson import BrokenLessonError, Cell, Lesson, Problem
 from course_lib.authoring.rules import PARTS, problems_of
 from course_lib.paths import ROOT
 
+FORMAT = {"extension": ".py", "format_name": "percent", "comment_magics": False}
+"""A comment such as `# %d items` stays one; a magic is written as in a notebook."""
 MARKER = re.compile(r"^# ?%%(\s|$)")
 KEYS = ("name", "exercise", "outcome", "message")
 MARKER_LINE = re.compile(
@@ -74,7 +76,7 @@ def _cells(path: Path, shown: Path) -> Iterator[Cell]:
     ]
     if bad:
         raise BrokenLessonError(bad)
-    raw = jupytext.reads(text, fmt="py:percent").cells
+    raw = jupytext.reads(text, fmt=FORMAT).cells
     if len(marks) != len(raw):
         what = f"{len(marks)} lines start a cell with '# %%', but {len(raw)} cells were found"
         remedy = "Start the first cell on line 1, and write '# %%' only where a cell starts"

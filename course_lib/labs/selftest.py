@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 
+from course_lib.labs import chapters
 from course_lib.labs.reading import INK, PRE, STATIC, Rendered
 
 ASK = "What does this print?"
@@ -75,15 +76,21 @@ def _shown(number: int, question: Question) -> str:
         for choice in question.choices
     )
     return (
-        f'<p style="margin:14px 0 4px"><strong>{number}. {question.topic}. {ASK}</strong></p>'
-        f'<pre style="{PRE}">{escape(question.code.strip())}</pre>{choices}'
+        f'<details{" open" * (number == 1)} style="margin:8px 0"><summary style="cursor:pointer">'
+        f"<strong>{number}. {question.topic}. {ASK}</strong></summary>"
+        f'<pre style="{PRE}">{escape(question.code.strip())}</pre>{choices}</details>'
     )
 
 
 def _verdict(question: Question, choice: Choice) -> str:
     verdict = "Right." if choice.is_right else "Not right."
-    more = "" if choice.is_right else f" Read: {question.read}."
+    more = "" if choice.is_right else f" Read: {_named(question.read)}."
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(f"{verdict} {choice.reason}{more}"))
+
+
+def _named(read: str) -> str:
+    """Write `notebook 03` with its title, and whether it is still to come."""
+    return re.sub(r"notebook (\d\d)", lambda found: f"notebook {chapters.label(found[1])}", read)
 
 
 def _text() -> str:
@@ -92,5 +99,7 @@ def _text() -> str:
     for number, question in enumerate(QUESTIONS, 1):
         choices = "\n".join(f"   - {choice.text}" for choice in question.choices)
         programs.append(f"{number}. {question.topic}. {ASK}\n\n{question.code}\n\n{choices}")
-        answers.append(f"{number}. {question.right.text}: {question.right.reason} Read: {question.read}.")
+        answers.append(
+            f"{number}. {question.right.text}: {question.right.reason} Read: {_named(question.read)}."
+        )
     return "\n\n".join([*programs, "Answers", *answers])

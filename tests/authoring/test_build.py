@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbconvert import ScriptExporter
 from nbformat.v4 import new_output
 
 from course_lib.authoring import regions
@@ -89,6 +90,14 @@ def test_both_notebooks_share_the_ids_and_the_tags_of_shared_cells(built):
     assert [cell_id for cell_id in solved if cell_id in learner] == list(learner)
     assert len(solved) == len(learner) + 1  # the solution-only cell
     assert learner["exercise-0-9"].metadata == {"exercise": "0.9", "tags": ["exercise"]}
+
+
+def test_both_notebooks_export_as_a_python_script(course):
+    build(course)
+
+    for folder in ("notebooks", "solutions"):
+        _, resources = ScriptExporter().from_filename(str(solution(course, folder)))
+        assert resources["output_extension"] == ".py"
 
 
 def test_only_the_solution_asks_nbval_to_compare_outputs(course):

@@ -22,6 +22,10 @@ def plot(*more):
     return code("x", shown, *more)
 
 
+def shown(html: str):
+    return code("x", v4.new_output("execute_result", data={"text/html": html, "text/plain": "x"}))
+
+
 def printed(text: str):
     return v4.new_output("stream", text=text)
 
@@ -33,6 +37,7 @@ GOOD = {
     "a comment for the checks": "<!-- invented names -->",
     "a described diagram": "```mermaid\nflowchart LR\n  accDescr: a request goes out\n  A --> B\n```",
     "a link that says where": "[the caching notebook](02_caching.ipynb)",
+    "a plot with an alternative text": shown('<img src="p.png" alt="the hit rate rises to 80 %">'),
     "a plot with a sentence": plot(printed("Hit rate rises from 20 % to 80 %.\n")),
 }
 
@@ -47,6 +52,8 @@ BAD = {
     "diagram": ("```mermaid\nflowchart LR\n  A --> B\n```", "text alternative"),
     "link here": ("Read it [here](a.md).", "links say where they go"),
     "empty link": ("[](a.md)", "links say where they go"),
+    "plot with two words": (shown('<img class="p" alt="a plot" src="p.png">'), "text alternative"),
+    "plot with no alternative": (shown('<img class="p" src="p.png">'), "text alternative"),
     "plot without words": (plot(), "text alternative"),
 }
 

@@ -37,6 +37,14 @@ def test_an_inserted_cell_moves_no_other_id(tmp_path):
     assert after[1:] == before
 
 
+def test_a_comment_that_looks_like_a_magic_stays_a_comment(tmp_path):
+    comments = "# %s of it\n# !sure\n# ls of the folder\n# cd to it\n# ?what"
+
+    (cell,) = read(lesson_at(tmp_path, f"# %%\n{comments}\nx = 1\n")).cells
+
+    assert cell.source == f"{comments}\nx = 1"
+
+
 STUB, CHECK, CALL = (
     "### STUB: ...  # your code here",
     'exercise="0.9" tags=["check"]',

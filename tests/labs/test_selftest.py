@@ -46,7 +46,7 @@ def test_all_three_prerequisites_are_asked_about_and_the_right_choice_changes_it
 def test_each_choice_opens_with_its_verdict_and_a_wrong_one_says_where_to_read():
     html = self_test().html
 
-    assert html.count("<details") == sum(len(question.choices) for question in QUESTIONS)
+    assert html.count("<details") == len(QUESTIONS) + sum(len(question.choices) for question in QUESTIONS)
     assert html.count("Right. ") == len(QUESTIONS)
     assert (
         "Not right. That is the type of <code>context</code>; each field has its own. Read: dspy.ai" in html
