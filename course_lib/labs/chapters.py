@@ -28,10 +28,10 @@ def link(number: str) -> str | None:
 
 
 def label(number: str) -> str:
-    """Return a notebook's number and title, and whether it is still to come.
+    """Return a notebook's number and title, and whether the course has it yet.
 
     >>> label("02")
     '02 Caching and performance'
     """
     file, title = CHAPTERS[number]
-    return f"{number} {title}" + ("" if (NOTEBOOKS / file).exists() else " (to come)")
+    return f"{number} {title}" + ("" if (NOTEBOOKS / file).exists() else " (in preparation)")

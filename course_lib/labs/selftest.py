@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 
-from course_lib.labs import chapters
 from course_lib.labs.reading import INK, PRE, STATIC, Rendered
 
 ASK = "What does this print?"
@@ -84,13 +83,8 @@ def _shown(number: int, question: Question) -> str:
 
 def _verdict(question: Question, choice: Choice) -> str:
     verdict = "Right." if choice.is_right else "Not right."
-    more = "" if choice.is_right else f" Read: {_named(question.read)}."
+    more = "" if choice.is_right else f" Read: {question.read}."
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(f"{verdict} {choice.reason}{more}"))
-
-
-def _named(read: str) -> str:
-    """Write `notebook 03` with its title, and whether it is still to come."""
-    return re.sub(r"notebook (\d\d)", lambda found: f"notebook {chapters.label(found[1])}", read)
 
 
 def _text() -> str:
@@ -99,7 +93,5 @@ def _text() -> str:
     for number, question in enumerate(QUESTIONS, 1):
         choices = "\n".join(f"   - {choice.text}" for choice in question.choices)
         programs.append(f"{number}. {question.topic}. {ASK}\n\n{question.code}\n\n{choices}")
-        answers.append(
-            f"{number}. {question.right.text}: {question.right.reason} Read: {_named(question.read)}."
-        )
+        answers.append(f"{number}. {question.right.text}: {question.right.reason} Read: {question.read}.")
     return "\n\n".join([*programs, "Answers", *answers])
