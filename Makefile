@@ -70,7 +70,7 @@ format: setup ## let ruff mend what it can: layout, order of imports, simple fin
 bench: setup ## speed, as ratios to peers measured in the same run
 	@$(PY) -m bench
 
-proof: setup ## the three-sided proof of every exercise
+proof: setup ## the proof of every exercise from four sides
 	@$(PY) -m course_lib.cli proof
 
 lines: setup ## the rooms of the library: budgets and today's lines

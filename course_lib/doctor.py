@@ -20,6 +20,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from course_lib.errors import CourseError
 from course_lib.files import FileError, write_whole
 from course_lib.paths import NOTEBOOKS, ROOT, work_dir
@@ -39,43 +42,32 @@ class Finding:
     remedy: str = ""
     """The next thing to type or do; empty when all is fine."""
 
-    @property
-    def is_fine(self) -> bool:
-        """True when nothing needs a remedy."""
-        return not self.remedy
-
     def __str__(self) -> str:
         remedy = f"\n     {'':<18} do: {self.remedy}" if self.remedy else ""
-        return f"{'ok ' if self.is_fine else 'FIX'}  {self.name:<18} {self.found}{remedy}"
+        return f"{'FIX' if self.remedy else 'ok '}  {self.name:<18} {self.found}{remedy}"
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """All findings, in the order they were made."""
-
-    findings: tuple[Finding, ...]
-
-    @property
-    def is_fine(self) -> bool:
-        """True when nothing needs a remedy."""
-        return all(finding.is_fine for finding in self.findings)
-
-    def __str__(self) -> str:
-        """One line a finding, the remedy below the ones that need it, then the verdict."""
-        wrong = sum(not finding.is_fine for finding in self.findings)
-        verdict = f"{wrong} {'thing needs' if wrong == 1 else 'things need'} a remedy, given above."
-        return "\n".join([*map(str, self.findings), verdict if wrong else "Everything is ready."])
-
-
-def doctor() -> Report:
+def doctor() -> None:
     """Check machine and set-up, print what was found, and write `doctor.txt` into the learner's folder.
 
     Takes about two seconds, most of it a real call to the language model's endpoint.
     """
-    report = Report(tuple(_guarded(check) for check in CHECKS))
+    examine()
+
+
+def examine() -> bool:
+    """Do what `doctor` does, and return whether nothing needs a remedy."""
+    findings = [_guarded(check) for check in CHECKS]
+    wrong = sum(bool(finding.remedy) for finding in findings)
+    verdict = f"{wrong} of {len(findings)} need a remedy: see the lines that begin with FIX."
+    report = "\n".join([*map(str, findings), verdict if wrong else "Everything is ready."])
     print(report)
-    _write(report)
-    return report
+    head = f"{time.strftime('%Y-%m-%d %H:%M')} {platform.platform()} Python {platform.python_version()}\n"
+    try:
+        write_whole(work_dir() / "doctor.txt", without_secrets(head + report) + "\n")
+    except FileError as error:
+        print(f"(no report written: {without_secrets(str(error))})")
+    return not wrong
 
 
 def _guarded(check: Callable[[], Finding]) -> Finding:
@@ -85,14 +77,6 @@ def _guarded(check: Callable[[], Finding]) -> Finding:
         name = check.__name__.removeprefix("check_").replace("_", " ")
         found = without_secrets(f"the check itself failed: {type(error).__name__}: {error}")
         return Finding(name, found, "make setup; if it stays, report it with work/doctor.txt")
-
-
-def _write(report: Report) -> None:
-    head = f"{time.strftime('%Y-%m-%d %H:%M')} {platform.platform()} Python {platform.python_version()}\n"
-    try:
-        write_whole(work_dir() / "doctor.txt", without_secrets(head + str(report)) + "\n")
-    except FileError as error:
-        print(f"(no report written: {without_secrets(str(error))})")
 
 
 def without_secrets(text: str) -> str:
@@ -120,23 +104,18 @@ def check_python() -> Finding:
 def check_packages() -> Finding:
     """The installed packages are the locked ones."""
     locked = locked_versions()
-    installed = {name: _installed(name) for name in locked}
+    installed: dict[str, str] = {
+        canonicalize_name(each.name): each.version for each in metadata.distributions()
+    }
     wrong = [
-        f"{name} {installed[name]} (locked: {locked[name]})"
-        for name in locked
-        if installed[name] != locked[name]
+        f"{name} {installed.get(name, 'missing')} (locked: {version})"
+        for name, version in locked.items()
+        if installed.get(name) != version
     ]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         return Finding("packages", ", ".join(wrong[:3]) + more, "make clean && make setup")
     return Finding("packages", f"{len(locked)} as locked, dspy {locked['dspy']} among them")
-
-
-def _installed(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "missing"
 
 
 def locked_versions() -> dict[str, str]:
@@ -145,8 +124,6 @@ def locked_versions() -> dict[str, str]:
     Raises:
         CourseError: the lock file is not where it belongs.
     """
-    from packaging.requirements import Requirement
-
     path = ROOT / "requirements.lock"
     if not path.exists():
         raise CourseError(f"{path} is missing; the course runs from a checkout: clone it again")
@@ -170,14 +147,6 @@ def check_kernel() -> Finding:
     if Path(command).parent != Path(sys.executable).parent:
         return Finding("kernel", f"{KERNEL!r} runs {command}, not {sys.executable}", "make setup")
     return Finding("kernel", KERNEL)
-
-
-def check_import_speed() -> Finding:
-    """A package that makes every `import dspy` one to two seconds slower is absent."""
-    if _installed("rfc3987-syntax") == "missing":
-        return Finding("import speed", "no slow optional import in the way")
-    remedy = "python -m pip uninstall rfc3987-syntax (the course does not need it)"
-    return Finding("import speed", "rfc3987-syntax is installed and slows `import dspy`", remedy)
 
 
 def check_work_folder() -> Finding:
@@ -280,11 +249,10 @@ def check_embeddings() -> Finding:
     return Finding("embeddings", f"MiniLM, {size_mb:.0f} MB, hash as published")
 
 
-CHECKS: tuple[Callable[[], Finding], ...] = (
+CHECKS = (
     check_python,
     check_packages,
     check_kernel,
-    check_import_speed,
     check_work_folder,
     check_notebooks,
     check_progress,

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from course_lib.authoring.errors import FailedNotebookError
-from course_lib.authoring.isolation import isolated
-from course_lib.authoring.kernel import NAME, install
-from course_lib.authoring.notebook import Notebook
+from course_lib.authoring.kernel import NAME, install, isolated
+from course_lib.authoring.lesson import AuthoringError
+from course_lib.authoring.notebook import METADATA, Notebook
 from course_lib.paths import ROOT
 
 CELL_DEADLINE_S = 300
@@ -32,7 +31,7 @@ def execute(notebook: Notebook, *, name: str) -> Notebook:
     """Run a notebook from top to bottom in a kernel of its own, in a work folder as `make setup` leaves it.
 
     Raises:
-        FailedNotebookError: a cell raised or ran out of time; the message names the cell.
+        AuthoringError: a cell raised or ran out of time; the message names the cell.
     """
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -57,7 +56,7 @@ def execute(notebook: Notebook, *, name: str) -> Notebook:
         try:
             done = client.execute()
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-            raise FailedNotebookError(
+            raise AuthoringError(
                 f"solutions/{name} does not run: {COLOUR.sub('', str(error))}\n"
                 "Correct its lesson, then run: make build"
             ) from None
@@ -74,7 +73,7 @@ def _places(scratch: Path) -> dict[str, str]:
 def scrubbed(notebook: Notebook, places: dict[str, str]) -> Notebook:
     """Remove what differs from run to run: widget state, addresses, and `places` (path -> plain name)."""
     notebook.metadata.pop("widgets", None)
-    notebook.metadata["language_info"] = {"name": "python"}
+    notebook.metadata["language_info"] = METADATA["language_info"]
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         for output in cell.get("outputs", []):

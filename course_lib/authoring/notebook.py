@@ -13,11 +13,11 @@ import nbformat
 from course_lib.authoring import regions
 from course_lib.authoring.kernel import DISPLAY_NAME, NAME
 from course_lib.authoring.lesson import Cell, Lesson
-from course_lib.authoring.rules import COMPARED
+from course_lib.authoring.rules import COMPARED, FOR_THE_PROOF
 
 METADATA = {
     "kernelspec": {"display_name": DISPLAY_NAME, "language": "python", "name": NAME},
-    "language_info": {"name": "python"},
+    "language_info": {"name": "python", "file_extension": ".py", "mimetype": "text/x-python"},
 }
 DIGEST = "library_digest"
 """Where a solution keeps the digest of the library's code that it ran (see freshness.py)."""
@@ -26,13 +26,13 @@ Notebook = Any
 
 
 def learner(lesson: Lesson) -> Notebook:
-    """Return the learner's notebook: stubs for solutions, no wrong answers, no outputs."""
-    return _notebook(lesson, regions.learner, without={"wrong", "solution-only"}, drops={COMPARED})
+    """Return the learner's notebook: stubs for solutions, none of the proof's answers, no outputs."""
+    return _notebook(lesson, regions.learner, without=FOR_THE_PROOF | {"solution-only"}, drops={COMPARED})
 
 
 def solved(lesson: Lesson) -> Notebook:
     """Return the solved notebook, not yet executed."""
-    return _notebook(lesson, regions.solved, without={"wrong", "learner-only"}, drops=set())
+    return _notebook(lesson, regions.solved, without=FOR_THE_PROOF | {"learner-only"}, drops=set())
 
 
 def _notebook(lesson: Lesson, shown: Callable[[str], str], *, without: set[str], drops: set[str]) -> Notebook:

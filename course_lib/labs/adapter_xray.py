@@ -16,7 +16,17 @@ from typing import Any
 
 from course_lib import desk, lm
 from course_lib.errors import CourseError
-from course_lib.labs.reading import INK, Rendered, choice, paragraph, show_messages, status, table, with_still
+from course_lib.labs.reading import (
+    INK,
+    PRE,
+    Rendered,
+    choice,
+    paragraph,
+    show_messages,
+    status,
+    table,
+    with_still,
+)
 
 MODELS = ("sim-large", "sim-small", "sim-large@sloppy", "sim-small@sloppy")
 ADAPTERS = ("Chat", "JSON", "XML", "TwoStep", "BAML", "Custom")
@@ -188,11 +198,10 @@ def _column(side: str, picture: Picture) -> str:
         inside.append("<p>No request was made.</p>")
     verdict = "what the program got" if picture.is_read else "the program got an error"
     border = "2px solid var(--jp-brand-color1, #1976d2)" if picture.is_read else "2px dashed currentColor"
-    pre = "white-space:pre-wrap;overflow-wrap:anywhere;margin:4px 0 0;color:inherit;background:transparent"
     inside.append(
         f'<div style="border:{border};border-radius:6px;margin:6px 0;padding:6px 12px">'
         f"<strong>{verdict}</strong>"
-        f'<pre style="{pre}">{escape(picture.outcome)}</pre></div>'
+        f'<pre style="{PRE}">{escape(picture.outcome)}</pre></div>'
     )
     return (
         f'<section aria-label="{escape(label)}, {side}" style="flex:1 1 22em;min-width:0;line-height:1.5">'
@@ -289,7 +298,7 @@ def _widget_class() -> type[Any]:
 
         def _repr_mimebundle_(self, **options: Any) -> Any:
             """Add the pictures as text, for viewers that run no widgets."""
-            return with_still(super()._repr_mimebundle_(**options), text=self.rendered.text)
+            return with_still(super()._repr_mimebundle_(**options), self.rendered)
 
     return XRay
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from course_lib.authoring import proof
-from course_lib.authoring.proof import Proof, UnknownExercisesError, prove, report
+from course_lib.authoring.lesson import AuthoringError
+from course_lib.authoring.proof import Proof, prove, report
 from course_lib.authoring.trial import Verdict
 from tests.authoring.conftest import DATA
 
@@ -16,19 +17,19 @@ PASSED = Verdict("passed", "1 of 1 checks", "9.1 passed")
 
 def prove_source(folder: Path, source: str) -> Proof:
     (folder / "09_proof.py").write_text(source, "utf-8")
-    (found,) = prove(lessons=folder, known=["9.1"])
+    (found,) = prove(lessons=folder)
     return found
 
 
-def test_a_good_exercise_is_proved_on_all_three_sides():
-    (found,) = prove(lessons=DATA / "proof", known=["9.1"])
+def test_a_good_exercise_is_proved_from_all_four_sides():
+    (found,) = prove(lessons=DATA / "proof")
 
     assert found.holds, found.problems
-    assert found.advice == ()
     assert found.as_dict() == {
         "id": "9.1",
         "stub": "not attempted",
         "solution": "passed",
+        "right": [{"outcome": "passed", "message": found.right[0].message}],
         "wrong": [
             {"outcome": "failed", "message": "three is doubled; expected 6, got 9"},
             {"outcome": "crashed", "message": found.wrong[1].message},
@@ -46,14 +47,25 @@ def test_a_good_exercise_is_proved_on_all_three_sides():
             ":37: the stub should be 'not attempted', it is 'passed'",
         ),
         ("return FACTOR * x", "return FACTOR + x", ":37: the solution should be 'passed', it is 'failed'"),
-        ("return x * x", "return x + x", ":47: the wrong answer should be 'failed', it is 'passed'"),
-        ('message="expected 6, got 9"', 'message="got 10"', ":47: the wrong answer should be told 'got 10'"),
+        ("x + x", "x + 1", ":47: the right answer should be 'passed', it is 'failed': three is doubled"),
+        ("return x * x", "return x + x", ":51: the wrong answer should be 'failed', it is 'passed'"),
+        ('message="expected 6, got 9"', 'message="got 10"', ":51: the wrong answer should be told 'got 10'"),
         ("FACTOR = 2", "FACTOR = 1 / 0", "the exercise's cell raised ZeroDivisionError"),
         ("await asyncio.sleep(0)", "import gone", "a set-up cell raised ModuleNotFoundError"),
         ('check("9.1", double)', 'oops\ncheck("9.1", double)', "the check's cell raised NameError"),
         ("await asyncio.sleep(0)", "import os; os._exit(3)", "its process ended with exit code 3"),
     ],
-    ids=["easy stub", "solution", "right answer", "message", "cell", "set-up", "check cell", "dead process"],
+    ids=[
+        "easy stub",
+        "solution",
+        "refused right answer",
+        "accepted wrong answer",
+        "message",
+        "cell",
+        "set-up",
+        "check cell",
+        "dead process",
+    ],
 )
 def test_a_side_that_does_not_hold_is_named(tmp_path, old, new, problem):
     assert old in SOURCE
@@ -84,36 +96,31 @@ def test_one_attempt_does_not_see_the_names_of_another(tmp_path):
     assert found.holds, found.problems  # FACTOR is defined by the solution's cell alone
 
 
-def test_too_few_wrong_answers_are_refused_and_indistinct_ones_are_told(tmp_path):
+def test_too_few_wrong_answers_are_refused_and_so_are_indistinct_ones(tmp_path):
     start, end = SOURCE.index(FIRST_WRONG), SOURCE.index('# %% exercise="9.1" tags=["check"]')
     answer = FIRST_WRONG + "async def double(x):\n    return 9\n\n"
 
     found = prove_source(tmp_path, SOURCE[:start] + 2 * answer + SOURCE[end:])
 
-    (problem,) = found.problems
-    assert problem == "lessons/09_proof.py:37: 2 wrong answers are shipped; at least 3 are needed"
-    assert found.advice == ("two wrong answers get the same message",)
-
-
-def test_a_registered_exercise_in_no_lesson_is_not_proved():
-    found = prove(lessons=DATA / "nothing", known=["9.1"])
-
-    assert [each.holds for each in found] == [False]
-    assert "no lesson sets it" in found[0].problems[0]
+    assert found.problems == (
+        "lessons/09_proof.py:37: 2 wrong answers are shipped; at least 3 are needed",
+        "lessons/09_proof.py:37: two wrong answers get the same card",
+    )
 
 
 def test_an_unknown_exercise_is_refused():
-    with pytest.raises(UnknownExercisesError, match=r"no lesson sets exercise 5.5; known: 9.1"):
-        prove(["5.5"], lessons=DATA / "proof", known=["9.1"])
+    with pytest.raises(AuthoringError, match=r"no lesson sets exercise 5.5; known: 9.1"):
+        prove(["5.5"], lessons=DATA / "proof")
 
 
 def test_the_report_counts_and_names_what_does_not_hold():
-    good = Proof("9.1", Verdict("not attempted", "", ""), PASSED, (Verdict("failed", "", ""),), ())
-    bad = Proof("9.2", PASSED, PASSED, (), ("lessons/09.py:3: the stub should be ...",))
+    good = Proof("9.1", Verdict("not attempted", "", ""), PASSED, (PASSED,), (Verdict("failed", "", ""),), ())
+    bad = Proof("9.2", PASSED, PASSED, (), (), ("lessons/09.py:3: the stub should be ...",))
 
     assert report([good, bad]).splitlines() == [
-        "9.1   proved: stub not attempted, solution passed, 1 wrong answers",
-        "9.2   NOT proved: stub passed, solution passed, 0 wrong answers",
+        "9.1   proved: stub not attempted, solution passed, 1 right and 1 wrong answers",
+        "9.2   NOT proved: stub passed, solution passed, 0 right and 0 wrong answers",
         "      lessons/09.py:3: the stub should be ...",
-        "exercises proved: 1 of 2; stubs not attempted: 1, solutions passed: 2, wrong answers tried: 1",
+        "exercises proved: 1 of 2; stubs not attempted: 1, solutions passed: 2, "
+        "other right answers tried: 1, wrong answers tried: 1",
     ]
