@@ -115,7 +115,7 @@ def check_packages() -> Finding:
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         return Finding("packages", ", ".join(wrong[:3]) + more, "make clean && make setup")
-    return Finding("packages", f"{len(locked)} as locked, dspy {locked['dspy']} among them")
+    return Finding("packages", f"all {len(locked)} in the course's versions, dspy {locked['dspy']}")
 
 
 def locked_versions() -> dict[str, str]:
@@ -178,7 +178,7 @@ def check_progress() -> Finding:
     """The progress file can be read, and is whole."""
     path = work_dir() / "progress.sqlite3"
     if not path.exists():
-        return Finding("progress", "none yet")
+        return Finding("progress", "nothing saved yet")
     try:
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as connection:
             verdict = connection.execute("pragma quick_check").fetchone()[0]
@@ -199,8 +199,8 @@ def check_loopback() -> Finding:
         return Finding("loopback", f"cannot listen on 127.0.0.1: {error.strerror}", remedy)
     if urllib.request.getproxies() and not urllib.request.proxy_bypass("127.0.0.1"):
         remedy = "export NO_PROXY=127.0.0.1,localhost and restart JupyterLab from that shell"
-        return Finding("loopback", "a proxy would be asked for 127.0.0.1", remedy)
-    return Finding("loopback", "free, no proxy in between")
+        return Finding("loopback", "a proxy would be asked for servers on this machine", remedy)
+    return Finding("loopback", "servers can listen on 127.0.0.1, no proxy in between")
 
 
 def check_language_model() -> Finding:
@@ -246,7 +246,7 @@ def check_embeddings() -> Finding:
         size_mb = weights.find().weights.stat().st_size / 1e6
     except CourseError as error:
         return Finding("embeddings", without_secrets(str(error)), "course setup, or: make setup")
-    return Finding("embeddings", f"MiniLM, {size_mb:.0f} MB, hash as published")
+    return Finding("embeddings", f"MiniLM, {size_mb:.0f} MB, the published file")
 
 
 CHECKS = (

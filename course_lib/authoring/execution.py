@@ -21,7 +21,6 @@ from course_lib.paths import ROOT
 
 CELL_DEADLINE_S = 300
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-WIDGET_TEXT = "(interactive: run this cell to use it)"
 ADDRESS = re.compile(r"\bat 0x[0-9a-f]{6,}")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 CELL_FILE = re.compile(r"\S*ipykernel_\d+/\d+\.py")
@@ -92,9 +91,8 @@ def _scrub(output: Any, places: dict[str, str]) -> None:
 
 
 def _scrub_bundle(data: Any, places: dict[str, str]) -> None:
-    """Replace a widget, which a stored notebook cannot show, by words, unless it brings its own."""
-    if data.pop(WIDGET_VIEW, None) is not None and not data.keys() & {"text/html", "text/markdown"}:
-        data["text/plain"] = WIDGET_TEXT
+    """Drop a widget, which a stored notebook cannot show: what else it brings stands there."""
+    data.pop(WIDGET_VIEW, None)
     for kind, content in data.items():
         if kind.startswith("text/") and isinstance(content, str):
             data[kind] = _plain(content, places)
