@@ -1,6 +1,7 @@
 """Is this machine ready for the course? Each check says what it found and, if need be, the exact remedy.
 
 Main path: doctor() runs every check in CHECKS, prints one line each, and writes a report without secrets.
+A check returns what it found, or raises WrongError; any other error is a finding too.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from jupyter_client.kernelspec import KernelSpecManager
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -36,7 +38,7 @@ class Finding:
     """What one check saw."""
 
     name: str
-    """What was looked at, in two or three words."""
+    """What was looked at, in one or two words."""
     found: str
     """What was there, without secrets."""
     remedy: str = ""
@@ -45,6 +47,14 @@ class Finding:
     def __str__(self) -> str:
         remedy = f"\n     {'':<18} do: {self.remedy}" if self.remedy else ""
         return f"{'FIX' if self.remedy else 'ok '}  {self.name:<18} {self.found}{remedy}"
+
+
+class WrongError(Exception):
+    """What a check found is not as it should be; `remedy` where it is another one than the table's."""
+
+    def __init__(self, found: str, remedy: str = "") -> None:
+        super().__init__(found)
+        self.remedy = remedy
 
 
 def doctor() -> None:
@@ -57,7 +67,7 @@ def doctor() -> None:
 
 def examine() -> bool:
     """Do what `doctor` does, and return whether nothing needs a remedy."""
-    findings = [_guarded(check) for check in CHECKS]
+    findings = [run(check) for check in CHECKS]
     wrong = sum(bool(finding.remedy) for finding in findings)
     verdict = f"{wrong} of {len(findings)} need a remedy: see the lines that begin with FIX."
     report = "\n".join([*map(str, findings), verdict if wrong else "Everything is ready."])
@@ -70,13 +80,16 @@ def examine() -> bool:
     return not wrong
 
 
-def _guarded(check: Callable[[], Finding]) -> Finding:
+def run(check: Callable[[], str]) -> Finding:
+    """Run one check of CHECKS."""
+    name = check.__name__.replace("_", " ")
     try:
-        return check()
+        return Finding(name, check())
+    except WrongError as error:
+        return Finding(name, without_secrets(str(error)), error.remedy or CHECKS[check])
     except Exception as error:  # border: one broken check must not hide the others
-        name = check.__name__.removeprefix("check_").replace("_", " ")
-        found = without_secrets(f"the check itself failed: {type(error).__name__}: {error}")
-        return Finding(name, found, "make setup; if it stays, report it with work/doctor.txt")
+        found = without_secrets(f"{type(error).__name__}: {error}")
+        return Finding(name, found, f"{CHECKS[check]}; if it stays, report it with work/doctor.txt")
 
 
 def without_secrets(text: str) -> str:
@@ -94,14 +107,15 @@ def without_secrets(text: str) -> str:
     return text.replace(home, "~") if len(home) > 1 else text
 
 
-def check_python() -> Finding:
+def python() -> str:
     """Python 3.11 to 3.13, in the course's own environment."""
-    is_fine = (3, 11) <= sys.version_info[:2] <= (3, 13)
-    remedy = "" if is_fine else "install Python 3.12, then: make clean && make PYTHON=python3.12 setup"
-    return Finding("Python", f"{platform.python_version()} in {sys.prefix}", remedy)
+    found = f"{platform.python_version()} in {sys.prefix}"
+    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+        raise WrongError(found)
+    return found
 
 
-def check_packages() -> Finding:
+def packages() -> str:
     """The installed packages are the locked ones."""
     locked = locked_versions()
     installed: dict[str, str] = {
@@ -113,9 +127,8 @@ def check_packages() -> Finding:
         if installed.get(name) != version
     ]
     if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        return Finding("packages", ", ".join(wrong[:3]) + more, "make clean && make setup")
-    return Finding("packages", f"{len(locked)} as locked, dspy {locked['dspy']} among them")
+        raise WrongError(", ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""))
+    return f"all {len(locked)} in the course's versions, dspy {locked['dspy']}"
 
 
 def locked_versions() -> dict[str, str]:
@@ -136,91 +149,73 @@ def locked_versions() -> dict[str, str]:
     }
 
 
-def check_kernel() -> Finding:
+def kernel() -> str:
     """Jupyter knows the course's kernel, and it is this Python."""
-    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
-
-    try:
-        command = KernelSpecManager().get_kernel_spec(KERNEL).argv[0]
-    except NoSuchKernel:
-        return Finding("kernel", f"no kernel named {KERNEL!r}", "make setup")
+    command = KernelSpecManager().get_kernel_spec(KERNEL).argv[0]
     if Path(command).parent != Path(sys.executable).parent:
-        return Finding("kernel", f"{KERNEL!r} runs {command}, not {sys.executable}", "make setup")
-    return Finding("kernel", KERNEL)
+        raise WrongError(f"{KERNEL!r} runs {command}, not {sys.executable}")
+    return KERNEL
 
 
-def check_work_folder() -> Finding:
+def work_folder() -> str:
     """The learner's folder can be written and has room."""
     folder = work_dir()
     try:
         write_whole(folder / ".doctor", "ok")
         (folder / ".doctor").unlink()
     except (FileError, OSError) as error:
-        remedy = "make it writable (chmod u+w), or set COURSE_WORK to a folder that is"
-        return Finding("work folder", f"{folder}: {error.__cause__ or error}", remedy)
+        raise WrongError(f"{folder}: {error.__cause__ or error}") from error
     free_bytes = shutil.disk_usage(folder).free
     if free_bytes < NEEDED_DISK_BYTES:
         remedy = "free some space, or set COURSE_WORK to a folder on another disk"
-        return Finding("work folder", f"{folder}: {free_bytes / 1e6:.0f} MB free, 500 needed", remedy)
-    return Finding("work folder", f"{folder}, {free_bytes / 1e9:.0f} GB free")
+        raise WrongError(f"{folder}: {free_bytes / 1e6:.0f} MB free, 500 needed", remedy)
+    return f"{folder}, {free_bytes / 1e9:.0f} GB free"
 
 
-def check_notebooks() -> Finding:
+def your_copies() -> str:
     """The learner has a copy of every notebook."""
     shipped = {path.name for path in NOTEBOOKS.glob("*.ipynb")}
-    missing = sorted(name for name in shipped if not (work_dir() / name).exists())
-    if missing:
-        return Finding("your copies", f"missing: {', '.join(missing)}", "make setup (it never overwrites)")
-    return Finding("your copies", f"{len(shipped)} in the work folder")
+    if missing := sorted(name for name in shipped if not (work_dir() / name).exists()):
+        raise WrongError(f"missing: {', '.join(missing)}")
+    return f"{len(shipped)} in the work folder"
 
 
-def check_progress() -> Finding:
+def progress() -> str:
     """The progress file can be read, and is whole."""
     path = work_dir() / "progress.sqlite3"
     if not path.exists():
-        return Finding("progress", "none yet")
+        return "nothing saved yet"
     try:
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as connection:
             verdict = connection.execute("pragma quick_check").fetchone()[0]
     except sqlite3.Error as error:
         verdict = str(error)
     if verdict != "ok":
-        return Finding("progress", f"{path}: {verdict}", f"mv {path} {path}.broken (checks begin a new one)")
-    return Finding("progress", "readable and whole")
+        raise WrongError(f"{path}: {verdict}", f"mv {path} {path}.broken (checks begin a new one)")
+    return "readable and whole"
 
 
-def check_loopback() -> Finding:
+def loopback() -> str:
     """Servers can listen on loopback, and no proxy stands in between."""
-    try:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-    except OSError as error:
-        remedy = "allow listening on 127.0.0.1 (firewall, sandbox or container settings)"
-        return Finding("loopback", f"cannot listen on 127.0.0.1: {error.strerror}", remedy)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
     if urllib.request.getproxies() and not urllib.request.proxy_bypass("127.0.0.1"):
         remedy = "export NO_PROXY=127.0.0.1,localhost and restart JupyterLab from that shell"
-        return Finding("loopback", "a proxy would be asked for 127.0.0.1", remedy)
-    return Finding("loopback", "free, no proxy in between")
+        raise WrongError("a proxy would be asked for servers on this machine", remedy)
+    return "servers can listen on 127.0.0.1, no proxy in between"
 
 
-def check_language_model() -> Finding:
+def language_model() -> str:
     """The endpoint starts and answers a real request."""
-    import dspy
-
     from course_lib import lm
 
     started = time.perf_counter()
-    try:
-        model = lm.connect(cache=False, num_retries=0)
-        model("Say hello.")
-    except (CourseError, dspy.DSPyError) as error:
-        found = without_secrets(f"COURSE_LM={os.environ.get('COURSE_LM') or 'sim'}: {error}")
-        remedy = "unset COURSE_LM (the simulator needs no key), or mend it as the message says"
-        return Finding("language model", found, remedy)
-    return Finding("language model", f"{model.model} answered in {time.perf_counter() - started:.1f} s")
+    model = lm.connect(cache=False, num_retries=0)
+    model("Say hello.")
+    return f"{model.model} answered in {time.perf_counter() - started:.1f} s"
 
 
-def check_redis_server() -> Finding:
+def redis_server() -> str:
     """A Redis-protocol server starts and answers, or the one that REDIS_URL names does."""
     import redis
 
@@ -231,33 +226,30 @@ def check_redis_server() -> Finding:
         with running_redis() as server:
             found = redis.Redis.from_url(server.url, socket_timeout=2).info("server")
     except (CourseError, redis.RedisError) as error:
-        remedy = "make clean && make setup" if is_own else "unset REDIS_URL, or mend it"
-        return Finding("Redis server", without_secrets(str(error)), remedy)
-    where = "the course's own" if is_own else "REDIS_URL"
+        raise WrongError(str(error), "" if is_own else "unset REDIS_URL, or mend it") from error
     name = f"Valkey {found['valkey_version']}" if "valkey_version" in found else found["redis_version"]
-    return Finding("Redis server", f"{name}, {where}")
+    where = "the course's own" if is_own else "REDIS_URL"
+    return f"{name}, {where}"
 
 
-def check_embeddings() -> Finding:
+def embeddings() -> str:
     """The weights of the sentence embeddings are the published ones."""
     from course_lib.caching.semantic import weights
 
-    try:
-        size_mb = weights.find().weights.stat().st_size / 1e6
-    except CourseError as error:
-        return Finding("embeddings", without_secrets(str(error)), "course setup, or: make setup")
-    return Finding("embeddings", f"MiniLM, {size_mb:.0f} MB, hash as published")
+    size_mb = weights.find().weights.stat().st_size / 1e6
+    return f"MiniLM, {size_mb:.0f} MB, the published file"
 
 
-CHECKS = (
-    check_python,
-    check_packages,
-    check_kernel,
-    check_work_folder,
-    check_notebooks,
-    check_progress,
-    check_loopback,
-    check_language_model,
-    check_redis_server,
-    check_embeddings,
-)
+CHECKS: dict[Callable[[], str], str] = {
+    python: "install Python 3.12, then: make clean && make PYTHON=python3.12 setup",
+    packages: "make clean && make setup",
+    kernel: "make setup",
+    work_folder: "make it writable (chmod u+w), or set COURSE_WORK to a folder that is",
+    your_copies: "make setup (it never overwrites)",
+    progress: "make setup",
+    loopback: "allow listening on 127.0.0.1 (firewall, sandbox or container settings)",
+    language_model: "unset COURSE_LM (the simulator needs no key), or mend it as the message says",
+    redis_server: "make clean && make setup",
+    embeddings: "course setup, or: make setup",
+}
+"""Each check with the remedy where it fails."""

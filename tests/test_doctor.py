@@ -39,12 +39,12 @@ def redis_that_is_gone(work: Path, patch: pytest.MonkeyPatch) -> None:
 
 
 FAULTS = [
-    (without_copies, doctors.check_notebooks, "00_start_here.ipynb", "make setup"),
-    (damaged_progress, doctors.check_progress, "", "mv "),
-    (file_for_a_folder, doctors.check_work_folder, "", "COURSE_WORK"),
-    (proxy, doctors.check_loopback, "", "NO_PROXY=127.0.0.1"),
-    (hosted_model_without_key, doctors.check_language_model, "OPENAI_API_KEY", ""),
-    (redis_that_is_gone, doctors.check_redis_server, "", "unset REDIS_URL"),
+    (without_copies, doctors.your_copies, "00_start_here.ipynb", "make setup"),
+    (damaged_progress, doctors.progress, "", "mv "),
+    (file_for_a_folder, doctors.work_folder, "", "COURSE_WORK"),
+    (proxy, doctors.loopback, "", "NO_PROXY=127.0.0.1"),
+    (hosted_model_without_key, doctors.language_model, "OPENAI_API_KEY", ""),
+    (redis_that_is_gone, doctors.redis_server, "", "unset REDIS_URL"),
 ]
 
 
@@ -54,7 +54,7 @@ FAULTS = [
 def test_a_fault_is_found_with_its_remedy(work: Path, monkeypatch, fault, check, found, remedy):
     fault(work, monkeypatch)
 
-    finding = check()
+    finding = doctors.run(check)
 
     assert found in finding.found
     assert finding.remedy
@@ -66,18 +66,17 @@ def test_what_is_whole_is_fine(work: Path):
     work.mkdir()
     sqlite3.connect(work / "progress.sqlite3").execute("create table t (x)").connection.close()
 
-    redis = doctors.check_redis_server()
-
-    assert [doctors.check_progress().remedy, doctors.check_embeddings().remedy, redis.remedy] == [""] * 3
-    assert redis.found.endswith("the course's own")
+    assert doctors.progress() == "readable and whole"
+    assert doctors.embeddings().startswith("MiniLM")
+    assert doctors.redis_server().endswith("the course's own")
 
 
 def test_a_check_that_breaks_hides_neither_the_others_nor_tells_secrets(work: Path, monkeypatch, capsys):
-    def check_broken() -> doctors.Finding:
+    def broken() -> str:
         raise RuntimeError("key very-secret-value-1")
 
     monkeypatch.setenv("SOME_API_KEY", "very-secret-value-1")
-    monkeypatch.setattr(doctors, "CHECKS", (check_broken, doctors.check_loopback))
+    monkeypatch.setattr(doctors, "CHECKS", {broken: "mend it", doctors.loopback: "allow it"})
 
     assert doctors.doctor() is None, "a cell shows what is printed, and nothing twice"
     printed = capsys.readouterr().out

@@ -20,8 +20,8 @@ def test_every_adapter_is_seen_with_its_prompt_its_raw_reply_and_what_it_took(ad
     assert len(picture.calls) == lm.ledger().requests == (2 if adapter == "TwoStep" else 1)
     assert desk.tickets("dev")[0].text in str(picture)
     assert picture.calls[0].reply in str(picture).replace("\n      ", "\n")
-    assert picture.prompt_tokens > 100
-    assert picture.cost_usd > 0
+    assert picture.ledger.prompt_tokens > 100
+    assert picture.ledger.cost_usd > 0
     assert picture.duration_ms > 0
 
 
