@@ -20,7 +20,7 @@ from course_lib.exercises.engine import progress, registry
 from course_lib.exercises.engine.cards import Card, say, show_card
 from course_lib.exercises.engine.checks import CheckFailed, strays
 from course_lib.exercises.engine.registry import Exercise
-from course_lib.exercises.engine.sources import cell_that_failed, crash_line, source_of
+from course_lib.exercises.engine.sources import cell_that_failed, crash_line, source_now
 
 Outcome = Literal["passed", "failed", "crashed", "not attempted", "not checked"]
 """Only the first three are attempts; "not checked" says that nothing can be said about the answer."""
@@ -114,7 +114,7 @@ def _recorded(exercise: Exercise, things: tuple[object, ...]) -> Result:
     """Judge, and record that the check starts and how it ends."""
     limit_s = exercise.deadline_s * len(exercise.checks) + SLACK_S
     started_s = time.monotonic()
-    with progress.checking(exercise.id, source=source_of(things), limit_s=limit_s) as end:
+    with progress.checking(exercise.id, source=source_now(), limit_s=limit_s) as end:
         result = judge(exercise, *things)
         end |= {"outcome": result.outcome, "message": result.message, "checked": result.checked}
         end["seconds"] = round(time.monotonic() - started_s, 3)

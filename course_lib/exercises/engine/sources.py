@@ -1,12 +1,11 @@
 """Finds the learner's code: the cell that made a thing, the one that failed to, the line of a crash.
 
-Main path: source_of(things) -> text of the cell; crash_line(error) -> "line 3 of fill: return 1 / 0".
+Main path: source_now() -> text of the cell; crash_line(error) -> "line 3 of fill: return 1 / 0".
 """
 
 from __future__ import annotations
 
 import ast
-import inspect
 import linecache
 import re
 import sys
@@ -45,11 +44,11 @@ def _bound_names(cell: str) -> set[str]:
 
 
 class _Cells:
-    """Which names the notebook's cells should have bound and did not, since a cell failed."""
+    """The notebook's cells by the names that they bind, and what went wrong in the latest."""
 
     def __init__(self, running: Any) -> None:
-        self.errors: dict[str, str] = {}
-        """What the cell raised, by the name that is missing or still means what it meant before."""
+        self.texts, self.errors = dict[str, str](), dict[str, str]()
+        """The cell that made a thing; what a later one raised that should have made it anew: by name."""
         self._namespace, self._before = running.user_ns, dict[str, object]()
         running.events.register("pre_run_cell", self._begin)
         running.events.register("post_run_cell", self._end)
@@ -60,10 +59,17 @@ class _Cells:
     def _end(self, result: Any) -> None:
         error = result.error_before_exec or result.error_in_exec
         for name, value in self._before.items():
-            self.errors.pop(name, None)
             if error is not None and self._namespace.get(name) is value:
                 self.errors[name] = _in_words(error)
+            else:
+                self.errors.pop(name, None)
+                self.texts[name] = result.info.raw_cell.strip("\n")
         self._before = {}
+
+    def used(self, found: dict[str, str]) -> dict[str, str]:
+        """Return what was found under the names that the running cell uses."""
+        now = self._namespace["In"][-1]
+        return {name: text for name, text in found.items() if re.search(rf"\b{re.escape(name)}\b", now)}
 
 
 def _in_words(error: BaseException) -> str:
@@ -76,40 +82,13 @@ _cells = _Cells(shell()) if shell() is not None else None  # from here on: a che
 
 def cell_that_failed() -> tuple[str, str] | None:
     """Return a name that the running cell uses and what its own cell raised; None if all cells ran."""
-    running = shell()
-    if _cells is None or running is None or not _cells.errors:
-        return None
-    now = running.history_manager.input_hist_raw[-1]
-    used = {name for name in _cells.errors if re.search(rf"\b{re.escape(name)}\b", now)}
-    return next(((name, _cells.errors[name]) for name in sorted(used)), None)
+    return next(iter(_cells.used(_cells.errors).items()), None) if _cells else None
 
 
-def _cell_that_made(thing: object, running: Any) -> str | None:
-    """Return the latest cell that binds a name under which the notebook knows `thing`."""
-    names = {name for name, value in running.user_ns.items() if value is thing and not name.startswith("_")}
-    if not names:
-        return None
-    cells: list[str] = running.history_manager.input_hist_raw
-    return next((cell for cell in reversed(cells) if names & _bound_names(cell)), None)
-
-
-def _source(thing: object) -> str | None:
-    running = shell()
-    if running is not None and (cell := _cell_that_made(thing, running)):
-        return cell
-    target: Any = thing if isinstance(thing, type) or inspect.isroutine(thing) else type(thing)
-    if str(getattr(target, "__module__", "")).split(".")[0] in ("builtins", "dspy", "course_lib"):
-        return None
-    try:
-        return inspect.getsource(target)
-    except (OSError, TypeError):
-        return None
-
-
-def source_of(things: tuple[object, ...]) -> str | None:
-    """Return the code that made these things, each cell once; None if it cannot be found."""
-    found = [source for thing in things if (source := _source(thing))]
-    return "\n\n".join(dict.fromkeys(text.strip("\n") for text in found))[:LONGEST_SOURCE_CHARS] or None
+def source_now() -> str | None:
+    """Return the cells that made what the running cell uses, each once; None outside of a notebook."""
+    found = _cells.used(_cells.texts).values() if _cells else ()
+    return "\n\n".join(dict.fromkeys(found))[:LONGEST_SOURCE_CHARS] or None
 
 
 def _is_learners(filename: str) -> bool:

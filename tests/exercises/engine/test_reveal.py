@@ -63,7 +63,7 @@ def test_the_solution_before_a_pass_comes_on_asking_twice(solved, capsys):
 
 
 def test_after_a_pass_the_solution_stands_beside_the_learners_own_with_the_reason(solved, capsys):
-    check("99.1", double)
+    progress.record("99.1", "finished", outcome="passed", source="def double(value):\n    return value * 2")
     capsys.readouterr()
 
     solution("99.1")
