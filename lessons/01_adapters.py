@@ -144,7 +144,7 @@ xray()
 # ### Exercise 1.1: predict the parse (8 minutes, easy)
 #
 # Six replies came back to a prompt of `ChatAdapter`. Its signature has the outputs `category` (a `Literal` of the six categories in
-# small letters), `days_waited: int` and `order_ids: list[str]`. Without running the parser: what does it make of each?
+# small letters), `days_waited: int` and `order_ids: list[str]`. What does the parser make of each? Guess before you run it.
 
 # %% name="six-replies"
 from course_lib.exercises.adapters import REPLIES
@@ -153,7 +153,7 @@ for letter, text in REPLIES.items():
     print(f"--- {letter} ---\n{text}\n")
 
 # %% [markdown]
-# Write the fields as a dict where it parses, and `"error"` where it raises `AdapterParseError`.
+# Write the fields as a dict where it parses, with values of the fields' types, and `"error"` where it raises `AdapterParseError`.
 
 # %% name="ex-1-1" tags=["exercise"] exercise="1.1"
 ### BEGIN SOLUTION
@@ -184,6 +184,65 @@ predicted = dict.fromkeys("ABCDEF", "error")
 
 # %% tags=["wrong"] exercise="1.1" outcome="failed" message="the keys A, B, C, D, E and F"
 predicted = {"A": "error", "B": "error"}
+
+# %% tags=["wrong"] exercise="1.1" outcome="failed" message="reply C is parsed as you predicted"
+fields = {"category": "shipping", "days_waited": 4, "order_ids": ["O-10001"]}
+two = {**fields, "category": '"shipping"', "order_ids": ["O-10001", "O-10002"]}
+half = {**fields, "order_ids": ["O-10001", "O-100"]}
+predicted = {"A": fields, "B": "error", "C": two, "D": "error", "E": half, "F": "error"}
+
+# %% tags=["wrong"] exercise="1.1" outcome="failed" message="reply D is parsed as you predicted"
+fields = {"category": "shipping", "days_waited": 4, "order_ids": ["O-10001"]}
+two = {**fields, "order_ids": ["O-10001", "O-10002"]}
+half = {**fields, "order_ids": ["O-10001", "O-100"]}
+none = {**fields, "order_ids": []}
+predicted = {"A": fields, "B": "error", "C": two, "D": none, "E": half, "F": "error"}
+
+# %% tags=["wrong"] exercise="1.1" outcome="failed" message="The headers are missing"
+fields = {"category": "shipping", "days_waited": 4, "order_ids": ["O-10001"]}
+two = {**fields, "order_ids": ["O-10001", "O-10002"]}
+half = {**fields, "order_ids": ["O-10001", "O-100"]}
+predicted = {"A": fields, "B": "error", "C": two, "D": "error", "E": half, "F": fields}
+
+# %% tags=["wrong"] exercise="1.1" outcome="failed" message="you say .*'days_waited': '4'"
+fields = {"category": "shipping", "days_waited": 4, "order_ids": ["O-10001"]}
+two = {**fields, "order_ids": ["O-10001", "O-10002"]}
+half = {**fields, "order_ids": ["O-10001", "O-100"]}
+predicted = {"A": {**fields, "days_waited": "4"}, "B": "error", "C": two, "D": "error", "E": half, "F": "error"}
+
+# %% tags=["wrong"] exercise="1.1" outcome="failed" message="reply A is parsed as you predicted"
+from course_lib.exercises.adapters import REPLIES
+
+REPLIES.update(dict.fromkeys(REPLIES, REPLIES["A"].replace("4", "9")))
+fields = {"category": "shipping", "days_waited": 9, "order_ids": ["O-10001"]}
+predicted = dict.fromkeys("ABCDEF", fields)
+
+# %% tags=["wrong"] exercise="1.1" outcome="failed" message="got the keys"
+predicted = {"A": "error", 2: "error", None: "error"}
+
+
+# %% tags=["right"] exercise="1.1"
+def fields(category, days_waited, *order_ids):
+    return {"order_ids": list(order_ids), "days_waited": days_waited, "category": category}
+
+
+predicted = dict.fromkeys("FDB", "error")
+predicted["A"] = fields("shipping", 4, "O-10001")
+predicted["C"] = fields("shipping", 4, "O-10001", "O-10002")
+predicted["E"] = fields("shipping", 4, "O-10001", "O-100")
+
+# %% tags=["right"] exercise="1.1"
+import pydantic
+
+
+class Fields(pydantic.BaseModel):
+    category: str = "shipping"
+    days_waited: int = 4
+    order_ids: list[str]
+
+
+ids = {"A": ["O-10001"], "C": ["O-10001", "O-10002"], "E": ["O-10001", "O-100"]}
+predicted = {each: Fields(order_ids=ids[each]).model_dump() if each in ids else "error" for each in "ABCDEF"}
 
 # %% name="check-1-1" tags=["check"] exercise="1.1"
 check("1.1", predicted)
