@@ -733,7 +733,8 @@ class LinePrompt(dspy.ChatAdapter):
 
 # %% [markdown]
 # Write the two methods that mirror each other: one writes the outputs of a demo as such lines, the other reads such lines from a
-# reply into values of the fields' types. A text may run over several lines.
+# reply, in any order, into values of the fields' types. A text may run over several lines. In a demo, one of them may even look
+# like a line of the format, and must come back all the same. A demo may lack some of the fields, a reply may not.
 
 # %% name="ex-1-3" tags=["exercise"] exercise="1.3"
 import re
@@ -751,7 +752,7 @@ class LineAdapter(LinePrompt):
             name: format_field_value(field, outputs.get(name, missing_field_message))
             for name, field in fields
         }
-        return "\n".join(f"{name}: {value}" for name, value in values.items())
+        return "\n".join(f"{name}: {value}".replace("\n", "\n  ") for name, value in values.items())
         ### END SOLUTION
 
     def parse(self, signature, completion):
@@ -759,7 +760,8 @@ class LineAdapter(LinePrompt):
         ### STUB: ...
         names = "|".join(map(re.escape, signature.output_fields))
         _, *parts = re.split(rf"^({names}):[ \t]*", completion, flags=re.MULTILINE)
-        said = dict(zip(parts[::2], (part.strip() for part in parts[1::2]), strict=True))
+        texts = (part.strip().replace("\n  ", "\n") for part in parts[1::2])
+        said = dict(zip(parts[::2], texts, strict=True))
         try:
             return {
                 name: parse_value(said[name], field.annotation)
@@ -779,75 +781,352 @@ written = LineAdapter().format_assistant_message_content(ReadMessage, demo)
 print(written)
 written and LineAdapter().parse(ReadMessage, written)
 
-# %% tags=["wrong"] exercise="1.3" outcome="failed" message="a text of two lines"
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="a text of two lines come back"
 import re
 
 from dspy.adapters.utils import format_field_value, parse_value
+from dspy.utils.exceptions import AdapterParseError
 
 
 class LineAdapter(LinePrompt):
     def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
-        return "\n".join(
-            f"{n}: {format_field_value(f, outputs[n])}" for n, f in signature.output_fields.items()
-        )
+        texts = {
+            name: format_field_value(field, outputs.get(name, missing_field_message))
+            for name, field in signature.output_fields.items()
+        }
+        return "\n".join(f"{name}: {text}".replace("\n", "\n  ") for name, text in texts.items())
 
     def parse(self, signature, completion):
         said = dict(line.split(": ", 1) for line in completion.splitlines() if ": " in line)
-        return {n: parse_value(said[n], f.annotation) for n, f in signature.output_fields.items()}
+        try:
+            return {
+                name: parse_value(said[name], f.annotation) for name, f in signature.output_fields.items()
+            }
+        except (KeyError, ValueError) as error:
+            raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
 
 
 # %% tags=["wrong"] exercise="1.3" outcome="failed" message="it raised KeyError"
 import re
 
 from dspy.adapters.utils import format_field_value, parse_value
+from dspy.utils.exceptions import AdapterParseError
 
 
 class LineAdapter(LinePrompt):
     def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
-        return "\n".join(
-            f"{n}: {format_field_value(f, outputs[n])}" for n, f in signature.output_fields.items()
-        )
+        texts = {
+            name: format_field_value(field, outputs.get(name, missing_field_message))
+            for name, field in signature.output_fields.items()
+        }
+        return "\n".join(f"{name}: {text}".replace("\n", "\n  ") for name, text in texts.items())
 
     def parse(self, signature, completion):
         names = "|".join(signature.output_fields)
         _, *parts = re.split(rf"^({names}): *", completion, flags=re.MULTILINE)
-        said = dict(zip(parts[::2], (part.strip() for part in parts[1::2]), strict=True))
-        return {n: parse_value(said[n], f.annotation) for n, f in signature.output_fields.items()}
+        said = {name: text.strip().replace("\n  ", "\n") for name, text in zip(parts[::2], parts[1::2])}
+        try:
+            return {
+                name: parse_value(said[name], f.annotation) for name, f in signature.output_fields.items()
+            }
+        except ValueError as error:
+            raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
+
+
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="a label that is not allowed raises AdapterParseError"
+import re
+
+from dspy.adapters.utils import format_field_value, parse_value
+from dspy.utils.exceptions import AdapterParseError
+
+
+class LineAdapter(LinePrompt):
+    def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
+        texts = {
+            name: format_field_value(field, outputs.get(name, missing_field_message))
+            for name, field in signature.output_fields.items()
+        }
+        return "\n".join(f"{name}: {text}".replace("\n", "\n  ") for name, text in texts.items())
+
+    def parse(self, signature, completion):
+        names = "|".join(signature.output_fields)
+        _, *parts = re.split(rf"^({names}): *", completion, flags=re.MULTILINE)
+        said = {name: text.strip().replace("\n  ", "\n") for name, text in zip(parts[::2], parts[1::2])}
+        try:
+            return {
+                name: parse_value(said[name], f.annotation) for name, f in signature.output_fields.items()
+            }
+        except KeyError as error:
+            raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
 
 
 # %% tags=["wrong"] exercise="1.3" outcome="failed" message="plain values come back as they were"
 import re
 
 from dspy.adapters.utils import format_field_value, parse_value
+from dspy.utils.exceptions import AdapterParseError
 
 
 class LineAdapter(LinePrompt):
     def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
-        return "\n".join(f"{n}: {outputs[n]}" for n in signature.output_fields)
+        texts = {
+            name: format_field_value(field, outputs.get(name, missing_field_message))
+            for name, field in signature.output_fields.items()
+        }
+        return "\n".join(f"{name}: {text}".replace("\n", "\n  ") for name, text in texts.items())
 
     def parse(self, signature, completion):
-        return dict(line.split(": ", 1) for line in completion.splitlines())
+        said = dict(re.findall(r"^(\w+): ((?:.|\n(?!\w+: ))*)", completion, flags=re.MULTILINE))
+        if said.keys() != signature.output_fields.keys():
+            raise AdapterParseError("LineAdapter", signature, completion)
+        return said
 
 
-# %% tags=["wrong"] exercise="1.3" outcome="failed" message="it returned"
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="without the field note raises AdapterParseError; expected AdapterParseError, got it returned"
 import re
 
 from dspy.adapters.utils import format_field_value, parse_value
+from dspy.utils.exceptions import AdapterParseError
+
+
+class LineAdapter(LinePrompt):
+    def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
+        texts = {
+            name: format_field_value(field, outputs.get(name, missing_field_message))
+            for name, field in signature.output_fields.items()
+        }
+        return "\n".join(f"{name}: {text}".replace("\n", "\n  ") for name, text in texts.items())
+
+    def parse(self, signature, completion):
+        names = "|".join(signature.output_fields)
+        _, *parts = re.split(rf"^({names}): *", completion, flags=re.MULTILINE)
+        said = {name: text.strip().replace("\n  ", "\n") for name, text in zip(parts[::2], parts[1::2])}
+        try:
+            return {
+                name: parse_value(said.get(name, ""), f.annotation)
+                for name, f in signature.output_fields.items()
+                if name in said
+            }
+        except (KeyError, ValueError) as error:
+            raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
+
+
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="names a field in the middle of a line come back"
+import re
+
+from dspy.adapters.utils import format_field_value, parse_value
+from dspy.utils.exceptions import AdapterParseError
+
+
+class LineAdapter(LinePrompt):
+    def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
+        texts = {
+            name: format_field_value(field, outputs.get(name, missing_field_message))
+            for name, field in signature.output_fields.items()
+        }
+        return "\n".join(f"{name}: {text}".replace("\n", "\n  ") for name, text in texts.items())
+
+    def parse(self, signature, completion):
+        names = "|".join(signature.output_fields)
+        _, *parts = re.split(rf"({names}): *", completion)
+        said = {name: text.strip().replace("\n  ", "\n") for name, text in zip(parts[::2], parts[1::2])}
+        try:
+            return {
+                name: parse_value(said[name], f.annotation) for name, f in signature.output_fields.items()
+            }
+        except (KeyError, ValueError) as error:
+            raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
+
+
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="a line like one of the format come back"
+import re
+
+from dspy.adapters.utils import format_field_value, parse_value
+from dspy.utils.exceptions import AdapterParseError
+
+
+class LineAdapter(LinePrompt):
+    def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
+        texts = {
+            name: format_field_value(field, outputs.get(name, missing_field_message))
+            for name, field in signature.output_fields.items()
+        }
+        return "\n".join(f"{name}: {text}" for name, text in texts.items())
+
+    def parse(self, signature, completion):
+        names = "|".join(signature.output_fields)
+        _, *parts = re.split(rf"^({names}): *", completion, flags=re.MULTILINE)
+        said = {name: text.strip().replace("\n  ", "\n") for name, text in zip(parts[::2], parts[1::2])}
+        try:
+            return {
+                name: parse_value(said[name], f.annotation) for name, f in signature.output_fields.items()
+            }
+        except (KeyError, ValueError) as error:
+            raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
+
+
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="a demo that lacks fields is written all the same"
+import re
+
+from dspy.adapters.utils import format_field_value, parse_value
+from dspy.utils.exceptions import AdapterParseError
+
+
+class LineAdapter(LinePrompt):
+    def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
+        texts = {
+            name: format_field_value(field, outputs[name]) for name, field in signature.output_fields.items()
+        }
+        return "\n".join(f"{name}: {text}".replace("\n", "\n  ") for name, text in texts.items())
+
+    def parse(self, signature, completion):
+        names = "|".join(signature.output_fields)
+        _, *parts = re.split(rf"^({names}): *", completion, flags=re.MULTILINE)
+        said = {name: text.strip().replace("\n  ", "\n") for name, text in zip(parts[::2], parts[1::2])}
+        try:
+            return {
+                name: parse_value(said[name], f.annotation) for name, f in signature.output_fields.items()
+            }
+        except (KeyError, ValueError) as error:
+            raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
+
+
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="plain values come back as they were"
+import re
+
+from dspy.adapters.utils import format_field_value, parse_value
+from dspy.utils.exceptions import AdapterParseError
+
+
+class LineAdapter(LinePrompt):
+    def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
+        texts = {
+            name: format_field_value(field, outputs.get(name, missing_field_message))
+            for name, field in signature.output_fields.items()
+        }
+        return "\n".join(f"{name}: {text}".replace("\n", "\n  ") for name, text in texts.items())
+
+    def parse(self, signature, completion):
+        names = "|".join(signature.output_fields)
+        _, *parts = re.split(rf"^({names}): *", completion, flags=re.MULTILINE)
+        said = {name: text.strip().replace("\n  ", "\n") for name, text in zip(parts[::2], parts[1::2])}
+        try:
+            return {
+                name: said[name] if f.annotation in (str, float) else parse_value(said[name], f.annotation)
+                for name, f in signature.output_fields.items()
+            }
+        except (KeyError, ValueError) as error:
+            raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
+
+
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="with its lines in another order is read"
+import re
+
+from dspy.adapters.utils import format_field_value, parse_value
+from dspy.utils.exceptions import AdapterParseError
+
+
+class LineAdapter(LinePrompt):
+    def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
+        texts = {
+            name: format_field_value(field, outputs.get(name, missing_field_message))
+            for name, field in signature.output_fields.items()
+        }
+        return "\n".join(f"{name}: {text}".replace("\n", "\n  ") for name, text in texts.items())
+
+    def parse(self, signature, completion):
+        pattern = r"\n".join(rf"{name}: *(.*)" for name in signature.output_fields)
+        match = re.fullmatch(pattern, completion.strip(), flags=re.DOTALL)
+        if match is None:
+            raise AdapterParseError("LineAdapter", signature, completion)
+        said = {n: text.replace("\n  ", "\n") for n, text in zip(signature.output_fields, match.groups())}
+        try:
+            return {
+                name: parse_value(said[name], f.annotation) for name, f in signature.output_fields.items()
+            }
+        except (KeyError, ValueError) as error:
+            raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
+
+
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="the demo as the server saw it"
+import json
+import re
+
+from dspy.adapters.utils import parse_value
+from dspy.utils.exceptions import AdapterParseError
+
+
+def unquoted(text):
+    return str(json.loads(text)) if text.startswith('"') else text
 
 
 class LineAdapter(LinePrompt):
     def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
         return "\n".join(
-            f"{n}: {format_field_value(f, outputs[n])}" for n, f in signature.output_fields.items()
+            f"{name}: {json.dumps(outputs.get(name, missing_field_message))}"
+            for name in signature.output_fields
         )
 
     def parse(self, signature, completion):
         names = "|".join(signature.output_fields)
         _, *parts = re.split(rf"^({names}): *", completion, flags=re.MULTILINE)
-        return {
-            n: parse_value(v.strip(), signature.output_fields[n].annotation)
-            for n, v in zip(parts[::2], parts[1::2], strict=True)
-        }
+        said = {name: unquoted(text.strip()) for name, text in zip(parts[::2], parts[1::2])}
+        try:
+            return {
+                name: parse_value(said[name], f.annotation) for name, f in signature.output_fields.items()
+            }
+        except (KeyError, ValueError) as error:
+            raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
+
+
+# %% tags=["right"] exercise="1.3"
+import re
+
+from dspy.adapters.utils import format_field_value, parse_value
+from dspy.utils.exceptions import AdapterParseError
+
+
+class LineAdapter(LinePrompt):
+    def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
+        lines = []
+        for name, field in signature.output_fields.items():
+            if name in outputs or missing_field_message:
+                text = format_field_value(field, outputs.get(name, missing_field_message))
+                lines.append(f"{name}: " + text.replace("\\", "\\\\").replace("\n", "\\n"))
+        return "\n".join(lines)
+
+    def parse(self, signature, completion):
+        said, current = {}, None
+        for line in completion.splitlines():
+            name, colon, text = line.partition(":")
+            if colon and name in signature.output_fields:
+                current, said[name] = name, [text.strip()]
+            elif current:
+                said[current].append(line)
+        values = {}
+        for name, field in signature.output_fields.items():
+            if name not in said:
+                raise AdapterParseError("LineAdapter", signature, completion, message=f"no line for {name}")
+            text = re.sub(r"\\(.)", lambda m: "\n" if m[1] == "n" else m[1], "\n".join(said[name]))
+            try:
+                values[name] = parse_value(text, field.annotation)
+            except ValueError as error:
+                raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
+        return values
+
+
+# %% tags=["right"] exercise="1.3"
+from course_lib.adapters import CustomAdapter
+
+
+class LineAdapter(CustomAdapter):
+    """The library's own, whose two methods do the same."""
+
+    def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
+        return super().format_assistant_message_content(signature, outputs, missing_field_message)
+
+    def parse(self, signature, completion):
+        return super().parse(signature, completion)
 
 
 # %% name="check-1-3" tags=["check"] exercise="1.3"

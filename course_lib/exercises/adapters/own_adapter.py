@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from course_lib import desk, lm
-from course_lib.exercises.engine.checks import expect, expect_equal, expect_error, run
+from course_lib.exercises.engine.checks import expect, expect_equal, expect_error, run, without_error
 from course_lib.exercises.engine.registry import Exercise, stub_methods
 from course_lib.exercises.engine.seen import counted
 
@@ -21,44 +21,105 @@ SIX = "Literal['shipping', 'returns', 'billing', 'account', 'product', 'warranty
 def _order_signature() -> Any:
     import dspy
 
-    return dspy.Signature("ticket -> note: str, days: int, parts: list[str], topic: Literal['tent', 'stove']")
+    fields = (
+        "note, days: int, price: float, sure: bool, part, parts: list[str], topic: Literal['tent', 'stove']"
+    )
+    return dspy.Signature(f"ticket -> {fields}")
 
 
-_VALUES: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("plain values", {"note": "call back", "days": 3, "parts": ["pole", "peg"], "topic": "tent"}),
-    ("a text with a colon", {"note": "ask: when?", "days": 0, "parts": [], "topic": "stove"}),
-    ("a text of two lines", {"note": "first line\nsecond line", "days": 12, "parts": ["a"], "topic": "tent"}),
-)
+def _values(**changes: Any) -> dict[str, Any]:
+    plain = {"note": "call back", "days": 3, "price": 19.5, "sure": True, "part": "pole"}
+    return {**plain, "parts": ["pole", "peg"], "topic": "tent", **changes}
+
+
+_NOTES = {
+    "plain values": "call back",
+    "a text with a colon": "ask: when?",
+    "a text that names a field in the middle of a line": "she asks about part: the pole, and topic: stove",
+    "a text that looks like a number": "0049",
+    "a text of two lines": "first line\nsecond line",
+    "a text of two paragraphs": "She waits.\n\nHe does not: call him.",
+    "a text with a line like one of the format": "On the form:\ntopic: stove\ndays: 9\nSo it is.",
+}
+
+
+def _expect_values(adapter: Any, text: str, values: dict[str, Any], what: str, hint: str) -> None:
+    """Fail unless `text` is read as these values, of the same types."""
+    from dspy.utils.exceptions import AdapterParseError
+
+    parse = partial(adapter.parse, _order_signature(), text)
+    got = without_error(parse, what, expected=f"{values!r}", hint=hint, errors=AdapterParseError)
+    typed = {name: type(value) for name, value in got.items()} if isinstance(got, dict) else {}
+    same_types = typed == {name: type(value) for name, value in values.items()}
+    expect(got == values and same_types, what, observed=got, expected=f"{values!r}", hint=hint)
 
 
 def reads_what_it_writes(adapter_class: Callable[[], Any]) -> None:
     """Parsing what the adapter itself writes for a demo gives the same values, of the same types."""
     adapter, signature = adapter_class(), _order_signature()
-    for what, values in _VALUES:
-        text = adapter.format_assistant_message_content(signature, values)
+    for what, note in _NOTES.items():
+        values = _values(note=note, price=20.0, sure=False, parts=[])
+        text = adapter.format_assistant_message_content(signature, dict(values))
         expect(isinstance(text, str), "a demo is written as text", observed=text, expected="a str")
         hint = f"Demos teach the model this format. The adapter wrote: {text!r}"
-        expect_equal(adapter.parse(signature, text), values, f"{what} come back as they were", hint=hint)
+        _expect_values(adapter, text, values, f"{what} come back as they were", hint)
 
 
-_BAD = {
-    "a reply without the field days": "note: call back\nparts: []\ntopic: tent",
-    "a label that is not allowed": "note: call back\ndays: 1\nparts: []\ntopic: kayak",
-    "prose": "I would call the customer back.",
-    "an empty reply": "",
+def writes_a_demo_that_lacks_fields(adapter_class: Callable[[], Any]) -> None:
+    """A demo that lacks fields is written all the same, with those that it has."""
+    for more in ({}, {"missing_field_message": "Not supplied."}):
+        text = without_error(
+            partial(
+                adapter_class().format_assistant_message_content, _order_signature(), {"note": "call"}, **more
+            ),
+            "a demo that lacks fields is written all the same",
+            hint="Bootstrapped demos may hold some of the outputs only; outputs.get(name) finds what is there.",
+        )
+        expect("call" in str(text), observed=text, expected="a text with the note that it has")
+
+
+_LINES = {
+    "note": "note: She waits.\nShe will not wait: call her",
+    "days": "days: 12",
+    "price": "price: 7.25",
+    "sure": "sure: False",
+    "part": "part: the peg, not parts: all",
+    "parts": 'parts: ["peg"]',
+    "topic": "topic: stove",
 }
+_SAID = {"days": 12, "price": 7.25, "sure": False, "part": "the peg, not parts: all", "parts": ["peg"]}
+
+
+def reads_a_reply(adapter_class: Callable[[], Any]) -> None:
+    """A reply is read whatever the order of its lines, also where a text goes on below its own line."""
+    values = {"note": "She waits.\nShe will not wait: call her", **_SAID, "topic": "stove"}
+    for what, names in (("as asked for", list(_LINES)), ("in another order", sorted(_LINES, reverse=True))):
+        text = "\n".join(_LINES[name] for name in names)
+        hint = f"The reply was {text!r}"
+        _expect_values(adapter_class(), text, values, f"a reply with its lines {what} is read", hint)
+
+
+def _bad_replies() -> dict[str, str]:
+    good = _LINES | {"note": "note: call back"}
+    changed = {
+        "a label that is not allowed": good | {"topic": "topic: kayak"},
+        "a word where a number should be": good | {"days": "days: soon"},
+        "a price in words": good | {"price": "price: cheap"},
+        **{f"a reply without the field {name}": good | {name: ""} for name in good},
+    }
+    told = {what: "\n".join(filter(None, lines.values())) for what, lines in changed.items()}
+    return {**told, "prose": "I would call the customer back.", "an empty reply": ""}
 
 
 def refuses_with_a_parse_error(adapter_class: Callable[[], Any]) -> None:
     """A reply that does not fit raises AdapterParseError, and nothing else."""
     from dspy.utils.exceptions import AdapterParseError
 
-    adapter, signature = adapter_class(), _order_signature()
     hint = "Only AdapterParseError is understood by agents, retries and fallbacks."
-    for what, text in _BAD.items():
+    for what, text in _bad_replies().items():
         expect_error(
             AdapterParseError,
-            partial(adapter.parse, signature, text),
+            partial(adapter_class().parse, _order_signature(), text),
             f"{what} raises AdapterParseError",
             hint=hint,
         )
@@ -92,12 +153,19 @@ EXERCISE = Exercise(
     hints=(
         "The two methods mirror each other: what one writes for a demo, the other reads from a reply. "
         "dspy.adapters.utils has format_field_value and parse_value for the values themselves.",
-        "A value may run over several lines and hold colons. It ends where a line begins with the name "
-        "of another output field; re.split with the names in a group cuts there.",
+        "A value may run over several lines. It ends where a line begins with the name of an output field "
+        "and a colon; re.split with the names in a group cuts there. Indent the further lines of a text "
+        "when you write it, and no line of it can be taken for a field.",
         "parse_value raises ValueError, a missing name raises KeyError: catch both and raise "
         "AdapterParseError(adapter_name=..., signature=..., lm_response=..., message=...) from them.",
     ),
-    checks=(reads_what_it_writes, refuses_with_a_parse_error, works_in_programs),
+    checks=(
+        reads_what_it_writes,
+        writes_a_demo_that_lacks_fields,
+        reads_a_reply,
+        refuses_with_a_parse_error,
+        works_in_programs,
+    ),
     is_stub=stub_methods("format_assistant_message_content", "parse"),
     why="Reading what it writes is the heart of an adapter, since demos are written by it and teach the "
     "model. Types come for free from parse_value. And a refusal has one name, AdapterParseError: "
