@@ -1463,8 +1463,9 @@ print(f"limited:   the loop stood still for {await longest_stall_ms(limited(slow
 # ### Exercise 1.5: a tool that says no well (10 minutes, medium)
 #
 # Write `order_status`. For an order of `desk.orders()` it returns a text with the status. For anything else it raises `ToolRefused`
-# with one line from which a model can learn: what is not an order number gets told how one looks, and a number that no order
-# has is called unknown. The check lets a careless agent loose on it, who writes `10014` for `O-10014`.
+# with one line from which a model can learn: what is not an order number, such as `10014`, gets told how one looks, and a number that
+# no order has is called unknown. Neither line lists other orders: one example is enough. The check lets a careless agent loose on
+# it, who writes `10014` for `O-10014`.
 
 # %% name="ex-1-5" tags=["exercise"] exercise="1.5"
 import re
@@ -1494,36 +1495,205 @@ def order_status(order_id: str) -> str:
     return {order.id: order.status for order in desk.orders()}[order_id]
 
 
-# %% tags=["wrong"] exercise="1.5" outcome="failed" message="it returned"
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="it returned 'error: unknown order'"
 def order_status(order_id: str) -> str:
     return {order.id: order.status for order in desk.orders()}.get(order_id, "error: unknown order")
 
 
 # %% tags=["wrong"] exercise="1.5" outcome="failed" message="the refusal shows how an order number looks"
+import re
+
 from course_lib.adapters.tools import ToolRefused
 
 
 def order_status(order_id: str) -> str:
     found = {order.id: order.status for order in desk.orders()}
+    if not re.fullmatch(r"O-\d{5}", order_id):
+        raise ToolRefused(f"{order_id!r} is not an order number")
     if order_id not in found:
-        raise ToolRefused(f"invalid order {order_id}")
+        raise ToolRefused(f"there is no order {order_id}")
     return found[order_id]
 
 
 # %% tags=["wrong"] exercise="1.5" outcome="failed" message="does not name orders that nobody asked about"
+import re
+
 from course_lib.adapters.tools import ToolRefused
 
 
 def order_status(order_id: str) -> str:
     found = {order.id: order.status for order in desk.orders()}
+    if not re.fullmatch(r"O-\d{5}", order_id):
+        raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
     if order_id not in found:
         raise ToolRefused(f"no order {order_id}; known are {', '.join(found)}")
     return found[order_id]
 
 
-# %% tags=["wrong"] exercise="1.5" outcome="failed" message="the tool tells the status of an order"
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="a text with 'delivered'"
+import re
+
+from course_lib.adapters.tools import ToolRefused
+
+
 def order_status(order_id: str) -> str:
-    return f"order {order_id} is fine"
+    found = {order.id for order in desk.orders()}
+    if not re.fullmatch(r"O-\d{5}", order_id):
+        raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
+    if order_id not in found:
+        raise ToolRefused(f"there is no order {order_id}")
+    return f"{order_id} is on its way"
+
+
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="not with every status that there is"
+import re
+
+from course_lib.adapters.tools import ToolRefused
+
+
+def order_status(order_id: str) -> str:
+    found = {order.id: order.status for order in desk.orders()}
+    if not re.fullmatch(r"O-\d{5}", order_id):
+        raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
+    if order_id not in found:
+        raise ToolRefused(f"there is no order {order_id}")
+    return f"one of {sorted(set(found.values()))}"
+
+
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="'10001' is refused with ToolRefused; expected ToolRefused, got it returned"
+import re
+
+from course_lib.adapters.tools import ToolRefused
+
+
+def order_status(order_id: str) -> str:
+    found = {order.id: order.status for order in desk.orders()}
+    if order_id.isdigit():
+        order_id = f"O-{order_id}"
+    if not re.fullmatch(r"O-\d{5}", order_id):
+        raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
+    if order_id not in found:
+        raise ToolRefused(f"there is no order {order_id}")
+    return found[order_id]
+
+
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="the refusal shows how an order number looks.*there is no order"
+import re
+
+from course_lib.adapters.tools import ToolRefused
+
+
+def order_status(order_id: str) -> str:
+    found = {order.id: order.status for order in desk.orders()}
+    if not re.match(r"O-\d{5}", order_id):
+        raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
+    if order_id not in found:
+        raise ToolRefused(f"there is no order {order_id}")
+    return found[order_id]
+
+
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="is refused in one line"
+import re
+
+from course_lib.adapters.tools import ToolRefused
+
+
+def order_status(order_id: str) -> str:
+    found = {order.id: order.status for order in desk.orders()}
+    if not re.fullmatch(r"O-\d{5}", order_id):
+        raise ToolRefused(f"{order_id!r} is not an order number.\nOne looks like O-10001.")
+    if order_id not in found:
+        raise ToolRefused(f"there is no order {order_id}")
+    return found[order_id]
+
+
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="is refused in one line.*answer"
+import re
+
+from course_lib.adapters.tools import ToolRefused
+
+
+def order_status(order_id: str) -> str:
+    found = {order.id: order.status for order in desk.orders()}
+    if not re.fullmatch(r"O-\d{5}", order_id):
+        raise ToolRefused(f"{order_id} is not an order number; one looks like O-10001")
+    if order_id not in found:
+        raise ToolRefused(f"there is no order {order_id}")
+    return found[order_id]
+
+
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="a number that no order has is called unknown"
+import re
+
+from course_lib.adapters.tools import ToolRefused
+
+
+def order_status(order_id: str) -> str:
+    found = {order.id: order.status for order in desk.orders()}
+    if not re.fullmatch(r"O-\d{5}", order_id):
+        raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
+    if order_id not in found:
+        raise ToolRefused("this did not work; try again later")
+    return found[order_id]
+
+
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="get lines that differ"
+from course_lib.adapters.tools import ToolRefused
+
+
+def order_status(order_id: str) -> str:
+    found = {order.id: order.status for order in desk.orders()}
+    if order_id not in found:
+        raise ToolRefused(f"{order_id!r} is unknown; an order number looks like O-10001")
+    return found[order_id]
+
+
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="it raised ValueError"
+import re
+
+
+def order_status(order_id: str) -> str:
+    found = {order.id: order.status for order in desk.orders()}
+    if not re.fullmatch(r"O-\d{5}", order_id):
+        raise ValueError(f"{order_id!r} is not an order number; one looks like O-10001")
+    if order_id not in found:
+        raise ValueError(f"there is no order {order_id}")
+    return found[order_id]
+
+
+# %% tags=["right"] exercise="1.5"
+from course_lib.adapters.tools import ToolRefused
+
+
+def order_status(order_id: str) -> str:
+    if not (order_id.startswith("O-") and len(order_id) == 7 and order_id[2:].isdecimal()):
+        raise ToolRefused(
+            "this is not how order numbers look: a capital letter O, a dash, and a 5-digit number"
+        )
+    for order in desk.orders():
+        if order.id == order_id:
+            return f"Order {order.id}, placed on {order.placed:%d %B %Y}: {order.status}"
+    raise ToolRefused("nobody has ever placed that order")
+
+
+# %% tags=["right"] exercise="1.5"
+from typing import Annotated
+
+import pydantic
+
+from course_lib.adapters.tools import ToolRefused
+
+ORDER_ID = pydantic.TypeAdapter(Annotated[str, pydantic.StringConstraints(pattern=r"^O-[0-9]{5}$")])
+STATUS = {order.id: order.status for order in desk.orders()}
+
+
+async def order_status(order_id: str) -> str:
+    try:
+        return STATUS[ORDER_ID.validate_python(order_id)]
+    except pydantic.ValidationError:
+        raise ToolRefused(f"got {order_id!r}, wanted the form O-NNNNN") from None
+    except KeyError:
+        raise ToolRefused(f"{order_id} does not exist") from None
 
 
 # %% name="check-1-5" tags=["check"] exercise="1.5"
