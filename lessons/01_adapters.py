@@ -1844,14 +1844,17 @@ print((await database.get_prediction(key)).outputs)
 # %% [markdown]
 # ### Exercise 1.6: predictions in PostgreSQL (20 minutes, hard)
 #
-# Build the core of it yourself: three methods over a pool from `psycopg_pool`. The table `my_predictions` is there, with the columns
-# `key` (text, primary key), `inputs` and `outputs` (jsonb).
+# Build the core of it yourself: three methods over a pool from `psycopg_pool`. The check makes the table `my_predictions` for you, in a
+# schema of its own, with the columns `key` (text, primary key), `inputs` and `outputs` (jsonb).
 #
-# - `store_prediction(key, inputs, outputs)`: two dicts; storing a key again changes nothing and is no error.
-# - `get_prediction(key)`: the outputs, or None.
-# - `search_predictions(text, limit=5)`: keys of rows whose inputs or outputs contain the text, whatever its case.
+# - `store_prediction(key, inputs, outputs)`: two dicts. Storing a key again changes nothing and is no error, also when another program
+#   stores it at the same moment.
+# - `get_prediction(key)`: the outputs, which may be empty, or None where there is no such key.
+# - `search_predictions(text, limit=5)`: a list of at most `limit` keys of rows whose inputs or outputs contain the text, whatever its
+#   case. Each character stands for itself, `%` and `_` too.
 #
-# The check cuts all of the pool's connections. A call after that must still work, and store one row, not two.
+# Every call gives its connection back, also one that fails. The check cuts all of the pool's connections before each method: a
+# call after that must still work, and store one row, not two. Any other error of the database reaches the caller.
 
 # %% name="ex-1-6" tags=["exercise"] exercise="1.6"
 import psycopg
@@ -1940,7 +1943,108 @@ class MyDatabaseAdapter:
 
 
 # %% tags=["wrong"] exercise="1.6" outcome="failed" message="UniqueViolation"
+import psycopg
 from psycopg.types.json import Jsonb
+
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
+
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    def run(self, statement, *values):
+        for attempt in range(5):
+            try:
+                with self.pool.connection() as connection:
+                    cursor = connection.execute(statement, values)
+                    return cursor.fetchall() if cursor.description else []
+            except psycopg.OperationalError:
+                if attempt == 4:
+                    raise
+
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s)"
+        self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
+
+    def get_prediction(self, key):
+        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return rows[0][0] if rows else None
+
+    def search_predictions(self, text, limit=5):
+        return [key for (key,) in self.run(FOUND, text, limit)]
+
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions..%..; expected"
+import psycopg
+from psycopg.types.json import Jsonb
+
+FOUND = "SELECT key FROM my_predictions WHERE inputs::text || outputs::text ILIKE %s LIMIT %s"
+
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    def run(self, statement, *values):
+        for attempt in range(5):
+            try:
+                with self.pool.connection() as connection:
+                    cursor = connection.execute(statement, values)
+                    return cursor.fetchall() if cursor.description else []
+            except psycopg.OperationalError:
+                if attempt == 4:
+                    raise
+
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+        self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
+
+    def get_prediction(self, key):
+        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return rows[0][0] if rows else None
+
+    def search_predictions(self, text, limit=5):
+        return [key for (key,) in self.run(FOUND, f"%{text}%", limit)]
+
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions..0_..; expected"
+import psycopg
+from psycopg.types.json import Jsonb
+
+FOUND = "SELECT key FROM my_predictions WHERE inputs::text || outputs::text ILIKE %s LIMIT %s"
+
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    def run(self, statement, *values):
+        for attempt in range(5):
+            try:
+                with self.pool.connection() as connection:
+                    cursor = connection.execute(statement, values)
+                    return cursor.fetchall() if cursor.description else []
+            except psycopg.OperationalError:
+                if attempt == 4:
+                    raise
+
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+        self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
+
+    def get_prediction(self, key):
+        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return rows[0][0] if rows else None
+
+    def search_predictions(self, text, limit=5):
+        return [key for (key,) in self.run(FOUND, "%" + text.replace("%", r"\%") + "%", limit)]
+
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="store_prediction still works after the lines were cut"
+from psycopg.types.json import Jsonb
+
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
 
 
 class MyDatabaseAdapter:
@@ -1953,18 +2057,227 @@ class MyDatabaseAdapter:
             return cursor.fetchall() if cursor.description else []
 
     def store_prediction(self, key, inputs, outputs):
-        self.run("INSERT INTO my_predictions VALUES (%s, %s, %s)", key, Jsonb(inputs), Jsonb(outputs))
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+        self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
 
     def get_prediction(self, key):
         rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
         return rows[0][0] if rows else None
 
     def search_predictions(self, text, limit=5):
+        return [key for (key,) in self.run(FOUND, text, limit)]
+
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="get_prediction still works after the lines were cut"
+import psycopg
+from psycopg.types.json import Jsonb
+
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
+
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    def run(self, statement, *values):
+        with self.pool.connection() as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def again(self, *arguments):
+        for attempt in range(5):
+            try:
+                return self.run(*arguments)
+            except psycopg.OperationalError:
+                if attempt == 4:
+                    raise
+
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+        self.again(insert, key, Jsonb(inputs), Jsonb(outputs))
+
+    def get_prediction(self, key):
+        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return rows[0][0] if rows else None
+
+    def search_predictions(self, text, limit=5):
+        return [key for (key,) in self.run(FOUND, text, limit)]
+
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="the rows after storing a key again, with other values"
+import psycopg
+from psycopg.types.json import Jsonb
+
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
+
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    def run(self, statement, *values):
+        for attempt in range(5):
+            try:
+                with self.pool.connection() as connection:
+                    cursor = connection.execute(statement, values)
+                    return cursor.fetchall() if cursor.description else []
+            except psycopg.OperationalError:
+                if attempt == 4:
+                    raise
+
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT (key) DO UPDATE SET inputs = EXCLUDED.inputs, outputs = EXCLUDED.outputs"
+        self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
+
+    def get_prediction(self, key):
+        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return rows[0][0] if rows else None
+
+    def search_predictions(self, text, limit=5):
+        return [key for (key,) in self.run(FOUND, text, limit)]
+
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="storing beside another program is no error"
+import psycopg
+from psycopg.types.json import Jsonb
+
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
+
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    def run(self, statement, *values):
+        for attempt in range(5):
+            try:
+                with self.pool.connection() as connection:
+                    cursor = connection.execute(statement, values)
+                    return cursor.fetchall() if cursor.description else []
+            except psycopg.OperationalError:
+                if attempt == 4:
+                    raise
+
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s)"
+        if not self.run("SELECT 1 FROM my_predictions WHERE key = %s", key):
+            self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
+
+    def get_prediction(self, key):
+        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return rows[0][0] if rows else None
+
+    def search_predictions(self, text, limit=5):
+        return [key for (key,) in self.run(FOUND, text, limit)]
+
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="got None"
+import psycopg
+from psycopg.types.json import Jsonb
+
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
+
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    def run(self, statement, *values):
+        for attempt in range(5):
+            try:
+                with self.pool.connection() as connection:
+                    cursor = connection.execute(statement, values)
+                    return cursor.fetchall() if cursor.description else []
+            except psycopg.OperationalError:
+                if attempt == 4:
+                    raise
+
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+        self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
+
+    def get_prediction(self, key):
+        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return (rows and rows[0][0]) or None
+
+    def search_predictions(self, text, limit=5):
+        return [key for (key,) in self.run(FOUND, text, limit)]
+
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="connections come back to the pool"
+import psycopg
+from psycopg.types.json import Jsonb
+
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
+
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    def run(self, statement, *values):
+        for attempt in range(5):
+            try:
+                connection = self.pool.getconn()
+                cursor = connection.execute(statement, values)
+                rows = cursor.fetchall() if cursor.description else []
+                connection.commit()
+                self.pool.putconn(connection)
+                return rows
+            except psycopg.OperationalError:
+                if attempt == 4:
+                    raise
+
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+        self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
+
+    def get_prediction(self, key):
+        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return rows[0][0] if rows else None
+
+    def search_predictions(self, text, limit=5):
+        return [key for (key,) in self.run(FOUND, text, limit)]
+
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="store_prediction without a table raises"
+import psycopg
+from psycopg.types.json import Jsonb
+
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
+
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    def run(self, statement, *values):
+        for attempt in range(5):
+            try:
+                with self.pool.connection() as connection:
+                    cursor = connection.execute(statement, values)
+                    return cursor.fetchall() if cursor.description else []
+            except psycopg.Error:
+                continue
         return []
 
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+        self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="a search for a percent sign"
+    def get_prediction(self, key):
+        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return rows[0][0] if rows else None
+
+    def search_predictions(self, text, limit=5):
+        return [key for (key,) in self.run(FOUND, text, limit)]
+
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions..rain.."
+import psycopg
 from psycopg.types.json import Jsonb
+
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text), lower(%s)) > 0 LIMIT %s"
 
 
 class MyDatabaseAdapter:
@@ -1972,9 +2285,14 @@ class MyDatabaseAdapter:
         self.pool = pool
 
     def run(self, statement, *values):
-        with self.pool.connection() as connection:
-            cursor = connection.execute(statement, values)
-            return cursor.fetchall() if cursor.description else []
+        for attempt in range(5):
+            try:
+                with self.pool.connection() as connection:
+                    cursor = connection.execute(statement, values)
+                    return cursor.fetchall() if cursor.description else []
+            except psycopg.OperationalError:
+                if attempt == 4:
+                    raise
 
     def store_prediction(self, key, inputs, outputs):
         insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
@@ -1985,12 +2303,14 @@ class MyDatabaseAdapter:
         return rows[0][0] if rows else None
 
     def search_predictions(self, text, limit=5):
-        like = "SELECT key FROM my_predictions WHERE inputs::text || outputs::text ILIKE %s LIMIT %s"
-        return [key for (key,) in self.run(like, f"%{text}%", limit)]
+        return [key for (key,) in self.run(FOUND, text, limit)]
 
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="a call after the lines were cut still works"
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions..PARCEL.."
+import psycopg
 from psycopg.types.json import Jsonb
+
+FOUND = "SELECT key FROM my_predictions WHERE strpos(inputs::text || outputs::text, %s) > 0 LIMIT %s"
 
 
 class MyDatabaseAdapter:
@@ -1998,9 +2318,14 @@ class MyDatabaseAdapter:
         self.pool = pool
 
     def run(self, statement, *values):
-        with self.pool.connection() as connection:
-            cursor = connection.execute(statement, values)
-            return cursor.fetchall() if cursor.description else []
+        for attempt in range(5):
+            try:
+                with self.pool.connection() as connection:
+                    cursor = connection.execute(statement, values)
+                    return cursor.fetchall() if cursor.description else []
+            except psycopg.OperationalError:
+                if attempt == 4:
+                    raise
 
     def store_prediction(self, key, inputs, outputs):
         insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
@@ -2011,8 +2336,117 @@ class MyDatabaseAdapter:
         return rows[0][0] if rows else None
 
     def search_predictions(self, text, limit=5):
-        found = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
-        return [key for (key,) in self.run(found, text, limit)]
+        return [key for (key,) in self.run(FOUND, text, limit)]
+
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="keys found with the usual limit"
+import psycopg
+from psycopg.types.json import Jsonb
+
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0"
+
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    def run(self, statement, *values):
+        for attempt in range(5):
+            try:
+                with self.pool.connection() as connection:
+                    cursor = connection.execute(statement, values)
+                    return cursor.fetchall() if cursor.description else []
+            except psycopg.OperationalError:
+                if attempt == 4:
+                    raise
+
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+        self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
+
+    def get_prediction(self, key):
+        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return rows[0][0] if rows else None
+
+    def search_predictions(self, text, limit=5):
+        return [key for (key,) in self.run(FOUND, text)]
+
+
+# %% tags=["right"] exercise="1.6"
+import json
+
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+
+class MyDatabaseAdapter:
+    """Looks at the pool's connections before each call, and searches in Python."""
+
+    def __init__(self, pool):
+        self.pool = pool
+
+    def cursor(self):
+        self.pool.check()
+        return self.pool.connection()
+
+    def store_prediction(self, key, inputs, outputs):
+        statement = "INSERT INTO my_predictions (outputs, inputs, key) VALUES (%(o)s, %(i)s, %(k)s) ON CONFLICT DO NOTHING"
+        with self.cursor() as connection:
+            connection.execute(statement, {"k": key, "i": Jsonb(inputs), "o": Jsonb(outputs)})
+
+    def get_prediction(self, key):
+        with self.cursor() as connection, connection.cursor(row_factory=dict_row) as cursor:
+            row = cursor.execute("SELECT * FROM my_predictions WHERE key = %s", [key]).fetchone()
+        return None if row is None else row["outputs"]
+
+    def search_predictions(self, text, limit=5):
+        with self.cursor() as connection:
+            rows = connection.execute("SELECT key, inputs, outputs FROM my_predictions").fetchall()
+        texts = {key: [json.dumps(each, ensure_ascii=False).casefold() for each in row] for key, *row in rows}
+        return sorted(key for key, row in texts.items() if any(text.casefold() in each for each in row))[
+            :limit
+        ]
+
+
+# %% tags=["right"] exercise="1.6"
+import json
+
+import psycopg
+import stamina
+
+LIKE = "inputs::text ILIKE %s OR outputs::text ILIKE %s"
+
+
+@stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.1)
+def asked(pool, statement, *values):
+    connection = pool.getconn()
+    try:
+        with connection.transaction():
+            return list(connection.execute(statement, values))
+    finally:
+        pool.putconn(connection)
+
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) RETURNING key"
+        try:
+            asked(self.pool, insert, key, json.dumps(inputs), json.dumps(outputs))
+        except psycopg.errors.UniqueViolation:
+            pass
+
+    def get_prediction(self, key):
+        for (outputs,) in asked(self.pool, "SELECT outputs FROM my_predictions WHERE key = %s", key):
+            return outputs
+
+    def search_predictions(self, text, limit=5):
+        for special in (chr(92), "%", "_"):
+            text = text.replace(special, chr(92) + special)
+        rows = asked(self.pool, f"SELECT key FROM my_predictions WHERE {LIKE}", *[f"%{text}%"] * 2)
+        return [key for (key,) in rows][:limit]
 
 
 # %% name="check-1-6" tags=["check"] exercise="1.6"
