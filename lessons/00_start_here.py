@@ -291,7 +291,7 @@ sort_ticket = dspy.Predict(
 )
 
 
-# %% tags=["wrong"] exercise="0.1" outcome="failed" message="0 requests, none with the text of ticket"
+# %% tags=["wrong"] exercise="0.1" outcome="failed" message="0 requests, none with the text"
 def sort_ticket(ticket):
     return dspy.Prediction(category="returns" if "refund" in ticket else "shipping")
 
@@ -347,7 +347,7 @@ def sort_ticket(ticket):
     return dspy.Prediction(category="product")
 
 
-# %% tags=["wrong"] exercise="0.1" outcome="failed" message="1 requests, none with the text of ticket"
+# %% tags=["wrong"] exercise="0.1" outcome="failed" message="1 requests, none with the text"
 SIX = "ticket -> category: Literal['shipping', 'returns', 'billing', 'account', 'product', 'warranty']"
 
 

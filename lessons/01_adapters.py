@@ -524,7 +524,7 @@ Urgency = enum.StrEnum("Urgency", {name.upper(): name for name in desk.URGENCIES
 SturdyTicket = ShakyTicket.with_updated_fields("category", type_=Category)
 SturdyTicket = SturdyTicket.with_updated_fields("urgency", type_=Urgency)
 
-# %% tags=["wrong"] exercise="1.2" outcome="failed" message="no category 'account'"
+# %% tags=["wrong"] exercise="1.2" outcome="failed" message="category 'account' is read"
 import enum
 
 Category = enum.StrEnum("Category", {name.upper(): name for name in desk.CATEGORIES if name != "account"})
@@ -540,7 +540,7 @@ class SturdyTicket(dspy.Signature):
     note: str = dspy.OutputField()
 
 
-# %% tags=["wrong"] exercise="1.2" outcome="failed" message="category 'product' from a reply with category 'kayak'"
+# %% tags=["wrong"] exercise="1.2" outcome="failed" message="a reply that says 'kayak' for the field category is refused"
 from pydantic_core import core_schema
 
 
@@ -576,7 +576,7 @@ class SturdyTicket(dspy.Signature):
     note: str = dspy.OutputField()
 
 
-# %% tags=["wrong"] exercise="1.2" outcome="failed" message="note '' from a reply without note"
+# %% tags=["wrong"] exercise="1.2" outcome="failed" message="a reply without the field note is refused"
 import enum
 
 Category = enum.StrEnum("Category", {name.upper(): name for name in desk.CATEGORIES})
@@ -592,7 +592,7 @@ class SturdyTicket(dspy.Signature):
     note: str = dspy.OutputField(default="")
 
 
-# %% tags=["wrong"] exercise="1.2" outcome="failed" message="category 'product' from a reply without category"
+# %% tags=["wrong"] exercise="1.2" outcome="failed" message="a reply without the field category is refused"
 import enum
 
 Category = enum.StrEnum("Category", {name.upper(): name for name in desk.CATEGORIES})
@@ -1242,7 +1242,7 @@ class Transcript(dspy.Type):
         return "a conversation, one line per turn"
 
 
-# %% tags=["wrong"] exercise="1.4" outcome="failed" message="got customer: word0 .*, for a turn of 900 words"
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="got customer: word100 .*, for a turn of 900 words"
 class Transcript(dspy.Type):
     turns: list[tuple[str, str]]
 

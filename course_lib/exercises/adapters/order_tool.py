@@ -18,7 +18,7 @@ from course_lib.exercises.engine.registry import Exercise
 OrderStatus = Callable[[str], Any]
 
 _FORM = re.compile(
-    r"\bO-?\W?(\d{5}|([a-z#?*_])\2{4}|d\{5\}|0-9\]\{5\})|\b(5|five)\b\W*(\w+ )?(digit|number|numeral|figure)s?\b",
+    r"\bO-?\W?(\d{5}|([a-z#?*_])\2{4}|d\{5\}|0-9\]\{5\})|\b(5|five)\b\W*(\w+ )?(digit|number|numeral|figure)",
     re.IGNORECASE,
 )
 """How a line can show the form of an order number: O-10001, O-NNNNN, a pattern, or "five digits"."""
@@ -29,7 +29,8 @@ _UNKNOWN = re.compile(
 )
 """How a line can say that there is no such order: in its own words, but not without a word for it."""
 _MISLEADS = re.compile(
-    r"later|temporar|unavailable|busy|time(d )?out|malformed|invalid|not an? (valid )?order (number|id)", re.I
+    r"later|temporar|unavailable|busy|time(d )?out|malformed|invalid|not an? (valid )?order (number|id)",
+    re.IGNORECASE,
 )
 _WANTED = 13
 """Which order of the data the careless model asks for."""
@@ -77,10 +78,7 @@ def _refusal(order_status: OrderStatus, order_id: str) -> str:
     """Return the line with which the tool refuses, without the number that it was asked for."""
     from course_lib.adapters.tools.limits import ToolRefused
 
-    what, hint = (
-        f"{order_id!r} is refused with ToolRefused",
-        "Raise ToolRefused with a line for the model to read.",
-    )
+    what, hint = f"{order_id!r} is refused with ToolRefused", "Raise it with a line for the model to read."
     line = str(expect_error(ToolRefused, lambda: _answer(order_status, order_id), what, hint=hint))
     expect(
         len(line.splitlines()) == 1,
@@ -104,14 +102,11 @@ def refuses_what_is_no_order_number(order_status: OrderStatus) -> None:
     """What is not an order number is refused, in one line that shows how one looks."""
     for bad in _bad_ids():
         line = _refusal(order_status, bad)
-        is_digits = bad.isdigit()
         expect(
-            _FORM.search(line) and (_LETTER.search(line) or not is_digits),
+            _FORM.search(line) and (_LETTER.search(line) or not bad.isdigit()),
             "the refusal shows how an order number looks",
             observed=f"{line:.200} (for {bad!r})",
-            expected="one line that says what is before the digits"
-            if is_digits
-            else "one line with the form",
+            expected="one line with the form, the letter included",
             hint="The reader of this line is a model that wants to do better. What does it need to know?",
         )
 
@@ -128,12 +123,11 @@ def tells_unknown_from_malformed(order_status: OrderStatus) -> None:
             expected="a line that says that there is no such order",
             hint="Neither another form nor another try will help; the model should tell the customer.",
         )
-        expect(
-            line != malformed,
-            "a number that no order has and what is no number get lines that differ",
-            observed=f"{line:.200} for both",
-            expected="two lines: the model can mend the form, but not a number that does not exist",
+        what, wanted = (
+            "what is unknown and what is no number get lines that differ",
+            "the model can mend one of them",
         )
+        expect(line != malformed, what, observed=f"{line:.200} for both", expected=f"two lines: {wanted}")
 
 
 def _written(**fields: str) -> str:

@@ -68,46 +68,47 @@ def reads_what_it_writes(adapter_class: Callable[[], Any]) -> None:
 def writes_a_demo_that_lacks_fields(adapter_class: Callable[[], Any]) -> None:
     """A demo that lacks fields is written all the same, with those that it has."""
     for more in ({}, {"missing_field_message": "Not supplied."}):
-        text = without_error(
-            partial(
-                adapter_class().format_assistant_message_content, _order_signature(), {"note": "call"}, **more
-            ),
-            "a demo that lacks fields is written all the same",
-            hint="Bootstrapped demos may hold some of the outputs only; outputs.get(name) finds what is there.",
+        write = partial(
+            adapter_class().format_assistant_message_content, _order_signature(), {"note": "call"}
         )
-        expect("call" in str(text), observed=text, expected="a text with the note that it has")
+        what = "a demo that lacks fields is written all the same"
+        text = without_error(partial(write, **more), what, hint="outputs.get(name) finds what is there.")
+        expect("call" in str(text), what, observed=text, expected="a text with the note that it has")
 
 
-_LINES = {
-    "note": "note: She waits.\nShe will not wait: call her",
-    "days": "days: 12",
-    "price": "price: 7.25",
-    "sure": "sure: False",
-    "part": "part: the peg, not parts: all",
-    "parts": 'parts: ["peg"]',
-    "topic": "topic: stove",
-}
-_SAID = {"days": 12, "price": 7.25, "sure": False, "part": "the peg, not parts: all", "parts": ["peg"]}
+def _lines(**changes: str) -> dict[str, str]:
+    """Return a reply's lines, by field."""
+    two = "note: She waits.\nShe will not wait: call her"
+    more = {
+        "days": "days: 12",
+        "price": "price: 7.25",
+        "sure": "sure: False",
+        "part": "part: peg, not parts: all",
+    }
+    return {"note": two, **more, "parts": 'parts: ["peg"]', "topic": "topic: stove", **changes}
 
 
 def reads_a_reply(adapter_class: Callable[[], Any]) -> None:
     """A reply is read whatever the order of its lines, also where a text goes on below its own line."""
-    values = {"note": "She waits.\nShe will not wait: call her", **_SAID, "topic": "stove"}
-    for what, names in (("as asked for", list(_LINES)), ("in another order", sorted(_LINES, reverse=True))):
-        text = "\n".join(_LINES[name] for name in names)
+    said = {"days": 12, "price": 7.25, "sure": False, "part": "peg, not parts: all", "parts": ["peg"]}
+    values = {"note": "She waits.\nShe will not wait: call her", **said, "topic": "stove"}
+    for what, names in (
+        ("as asked for", list(_lines())),
+        ("in another order", sorted(_lines(), reverse=True)),
+    ):
+        text = "\n".join(_lines()[name] for name in names)
         hint = f"The reply was {text!r}"
         _expect_values(adapter_class(), text, values, f"a reply with its lines {what} is read", hint)
 
 
 def _bad_replies() -> dict[str, str]:
-    good = _LINES | {"note": "note: call back"}
     changed = {
-        "a label that is not allowed": good | {"topic": "topic: kayak"},
-        "a word where a number should be": good | {"days": "days: soon"},
-        "a price in words": good | {"price": "price: cheap"},
-        **{f"a reply without the field {name}": good | {name: ""} for name in good},
+        "a label that is not allowed": {"topic": "topic: kayak"},
+        "a word where a number should be": {"days": "days: soon"},
+        "a price in words": {"price": "price: cheap"},
+        **{f"a reply without the field {name}": {name: ""} for name in _lines()},
     }
-    told = {what: "\n".join(filter(None, lines.values())) for what, lines in changed.items()}
+    told = {what: "\n".join(filter(None, _lines(**lines).values())) for what, lines in changed.items()}
     return {**told, "prose": "I would call the customer back.", "an empty reply": ""}
 
 
@@ -117,12 +118,8 @@ def refuses_with_a_parse_error(adapter_class: Callable[[], Any]) -> None:
 
     hint = "Only AdapterParseError is understood by agents, retries and fallbacks."
     for what, text in _bad_replies().items():
-        expect_error(
-            AdapterParseError,
-            partial(adapter_class().parse, _order_signature(), text),
-            f"{what} raises AdapterParseError",
-            hint=hint,
-        )
+        parse = partial(adapter_class().parse, _order_signature(), text)
+        expect_error(AdapterParseError, parse, f"{what} raises AdapterParseError", hint=hint)
 
 
 def works_in_programs(adapter_class: Callable[[], Any]) -> None:

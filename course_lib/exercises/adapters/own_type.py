@@ -69,7 +69,7 @@ def lets_nobody_speak_for_another(transcript_class: Any) -> None:
 
 def keeps_every_word(transcript_class: Any) -> None:
     """Nothing that was said is lost, however long the turn or the conversation."""
-    words = tuple(f"word{number}" for number in range(900))
+    words = tuple(f"word{number}" for number in range(100, 1000))
     _expect_whole(_seen(transcript_class, (("customer", " ".join(words)),)), words, "a turn of 900 words")
     turns = tuple(("customer", f"Part {number} is missing.") for number in range(60))
     lines = _seen(transcript_class, turns)
@@ -77,22 +77,11 @@ def keeps_every_word(transcript_class: Any) -> None:
     expect(not lost, observed=f"60 turns, of which {len(lost)} are lost: {lost[:3]}", expected="all 60 turns")
 
 
-def _holds(line: str, words: tuple[str, ...]) -> bool:
-    """Say whether the words stand in the line, in this order."""
-    end = 0
-    for word in words:
-        start = line.find(word, end)
-        if start < 0:
-            return False
-        end = start + len(word)
-    return True
-
-
 def _expect_whole(lines: list[str], words: tuple[str, ...], what: str) -> None:
     """Fail unless a line of the customer holds all these words, in order."""
     spoken = [line for line in lines if line.startswith("customer:")]
     expect(
-        any(_holds(line, words) for line in spoken),
+        any(all(word in line for word in words) for line in spoken),
         "nothing that was said is lost",
         observed=f"{' / '.join(spoken) or 'no line of the customer'}"[:200] + f", for {what}",
         expected="all of the customer's words on one line",
@@ -119,8 +108,8 @@ EXERCISE = Exercise(
     concepts=("dspy.Type", "format", "untrusted text"),
     hints=(
         "format() returns a text: one line for each turn, the speaker, a colon, the words.",
-        "A customer may type a line break, and there are more kinds of it than \\n. ' '.join(words.split()) puts "
-        "any text on one line.",
+        "A customer may type a line break, and there are more kinds of it than \\n. ' '.join(words.split()) "
+        "puts any text on one line.",
         "description() is a class method that returns a sentence; DSPy puts it beside the field's name.",
     ),
     checks=(shows_a_line_per_turn, lets_nobody_speak_for_another, keeps_every_word, says_what_it_is),

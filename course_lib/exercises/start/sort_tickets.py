@@ -1,7 +1,7 @@
 """Exercise 0.1, a program that sorts tickets: what it returns, and what the model's server saw of it.
 
-Main path: EXERCISE -> engine.registry. Checks call the simulator, whichever model the learner chose. Each call
-has a text of its own, so that a program that remembers answers, or whose model does, asks like any other.
+Main path: EXERCISE -> engine.registry. Checks call the simulator, whichever model the learner chose. Each
+call has a text of its own, so that a program that remembers answers, or whose model does, asks all the same.
 Source: dspy.ChatAdapter (DSPy 3.4.1). DSPy is imported when a check runs.
 """
 
@@ -25,22 +25,18 @@ _FOREIGN = ("other", "kayak", "None", "unknown", "general", "shipping and return
 """Answers of a model that keeps to no list."""
 
 
-def _texts() -> dict[str, str]:
-    """Return the text of the first development ticket of each category, made unlike all before, by its id."""
-    first = {ticket.category: ticket for ticket in reversed(desk.tickets("dev"))}
-    return {first[name].id: f"{first[name].text.strip()}\n(message {uuid4().hex})" for name in _NAMES}
+def _texts() -> list[str]:
+    """Return the first development ticket of each category, made unlike all texts before."""
+    first = {ticket.category: ticket.text.strip() for ticket in reversed(desk.tickets("dev"))}
+    return [f"{first[name]}\n(message {uuid4().hex})" for name in _NAMES]
 
 
 def _sorted(sort_ticket: SortTicket, text: str, **settings: Any) -> tuple[Any, list[lm.Call]]:
-    """Return the prediction for a text, and the requests that it cost."""
+    """Return the category that a text gets (of an enum's member, its value), and what was asked for it."""
     import dspy
 
     with dspy.context(lm=lm.connect("sim-large", cache=False), **settings):
-        return counted(lambda: sort_ticket(ticket=text))
-
-
-def _label(prediction: Any) -> Any:
-    """Return the category of a prediction; that of an enum's member is its value."""
+        prediction, calls = counted(lambda: sort_ticket(ticket=text))
     fields = list(prediction.keys()) if hasattr(prediction, "keys") else []
     expect(
         "category" in fields,
@@ -49,11 +45,15 @@ def _label(prediction: Any) -> Any:
         expected="a prediction with the field 'category'",
         hint="The name of the signature's output field is the name you read from the prediction.",
     )
-    return getattr(prediction["category"], "value", prediction["category"])
+    return getattr(prediction["category"], "value", prediction["category"]), calls
 
 
-def gives_a_category(sort_ticket: SortTicket) -> None:
-    """Each ticket gets a prediction with a field `category`, one of the six, letter for letter."""
+def _prompts(calls: list[lm.Call]) -> str:
+    return "\n".join(str(message.get("content", "")) for call in calls for message in call.messages)
+
+
+def answers_what_the_model_says(sort_ticket: SortTicket) -> None:
+    """For each ticket the model is asked, and its answer, one of the six, is the program's."""
     expect(
         callable(sort_ticket) and not isinstance(sort_ticket, type),
         "sort_ticket is a program",
@@ -61,43 +61,33 @@ def gives_a_category(sort_ticket: SortTicket) -> None:
         expected="something to call with ticket=..., such as dspy.Predict of your signature",
         hint="A signature says what goes in and out; a module such as dspy.Predict does the asking.",
     )
-    for ticket_id, text in _texts().items():
-        label = _label(_sorted(sort_ticket, text)[0])
+    for text in _texts():
+        label, calls = _sorted(sort_ticket, text)
         expect(
             isinstance(label, str) and label in _NAMES,
             "every answer is one of the six categories, letter for letter",
-            observed=f"{label!r} for ticket {ticket_id}",
+            observed=label,
             expected=f"one of {_SIX}",
             hint="A type can say which answers there are: Literal[...] binds the model and the parser.",
         )
-
-
-def asks_the_model(sort_ticket: SortTicket) -> None:
-    """The model's server saw the text of each ticket, and its reply is what the program answers."""
-    for ticket_id, text in _texts().items():
-        prediction, calls = _sorted(sort_ticket, text)
-        prompts = [str(message.get("content", "")) for call in calls for message in call.messages]
         expect(
-            any(text in prompt for prompt in prompts),
+            text in _prompts(calls),
             "the model's server saw the text of each ticket",
-            observed=f"{len(calls)} requests, none with the text of ticket {ticket_id}",
+            observed=f"{len(calls)} requests, none with the text {text!r:.60}...",
             expected="a request with the ticket's text for each ticket",
             hint="Let a module ask the model: dspy.Predict(YourSignature), called with ticket=...",
         )
-        label, replies = _label(prediction), [call.reply or "" for call in calls]
         expect(
-            any(re.search(rf"\b{re.escape(str(label))}\b", reply) for reply in replies),
+            any(label in (call.reply or "") for call in calls),
             "the program answers what the model said",
-            observed=f"{label!r} for ticket {ticket_id}, where the model's reply was {replies[-1]!r:.200}",
+            observed=f"{label!r}, where the model's reply was {calls[-1].reply!r:.200}",
             expected="the category that stands in the reply",
         )
 
 
 def offers_all_six(sort_ticket: SortTicket) -> None:
     """The prompt that the server saw offers all six categories."""
-    text = "Ohne Worte."
-    _, calls = _sorted(sort_ticket, f"{text} {uuid4().hex}")
-    prompts = "\n".join(str(message.get("content", "")) for call in calls for message in call.messages)
+    prompts = _prompts(_sorted(sort_ticket, f"Ohne Worte. {uuid4().hex}")[1])
     missing = [name for name in _NAMES if not re.search(rf"\b{name}\b", prompts)]
     expect(
         not missing,
@@ -124,13 +114,12 @@ def _careless(foreign: str) -> Any:
 
 def lets_nothing_else_through(sort_ticket: SortTicket) -> None:
     """An answer that is none of the six does not come out as a category, whatever the model says."""
-    text = next(iter(_texts().values()))
     for foreign in _FOREIGN:
+        text = f"My tent has no poles. {uuid4().hex}"
         try:
-            prediction, _ = _sorted(sort_ticket, f"{text} {foreign}", adapter=_careless(foreign))
+            label, _ = _sorted(sort_ticket, text, adapter=_careless(foreign))
         except Exception:  # border: how a program refuses an answer is its own affair  # noqa: S112
             continue
-        label = _label(prediction)
         expect(
             isinstance(label, str) and label in _NAMES,
             observed=f"category {label!r}, when the model said {foreign!r}",
@@ -152,7 +141,7 @@ EXERCISE = Exercise(
         "look at how desk.Triage does it, in the prompt shown above.",
         "dspy.Predict makes a program from a signature: that object is what you hand to check().",
     ),
-    checks=(gives_a_category, asks_the_model, offers_all_six, lets_nothing_else_through),
+    checks=(answers_what_the_model_says, offers_all_six, lets_nothing_else_through),
     why="The type is the contract. DSPy's adapter writes a Literal's values into the prompt, so that the "
     "model knows its choices; and it refuses any other answer, so that the program behind can rely on "
     "them. A plain str would do neither.",
