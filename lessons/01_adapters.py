@@ -824,7 +824,10 @@ class LineAdapter(LinePrompt):
     def parse(self, signature, completion):
         names = "|".join(signature.output_fields)
         _, *parts = re.split(rf"^({names}): *", completion, flags=re.MULTILINE)
-        said = {name: text.strip().replace("\n  ", "\n") for name, text in zip(parts[::2], parts[1::2])}
+        said = {
+            name: text.strip().replace("\n  ", "\n")
+            for name, text in zip(parts[::2], parts[1::2], strict=True)
+        }
         try:
             return {
                 name: parse_value(said[name], f.annotation) for name, f in signature.output_fields.items()
@@ -851,7 +854,10 @@ class LineAdapter(LinePrompt):
     def parse(self, signature, completion):
         names = "|".join(signature.output_fields)
         _, *parts = re.split(rf"^({names}): *", completion, flags=re.MULTILINE)
-        said = {name: text.strip().replace("\n  ", "\n") for name, text in zip(parts[::2], parts[1::2])}
+        said = {
+            name: text.strip().replace("\n  ", "\n")
+            for name, text in zip(parts[::2], parts[1::2], strict=True)
+        }
         try:
             return {
                 name: parse_value(said[name], f.annotation) for name, f in signature.output_fields.items()
@@ -900,7 +906,10 @@ class LineAdapter(LinePrompt):
     def parse(self, signature, completion):
         names = "|".join(signature.output_fields)
         _, *parts = re.split(rf"^({names}): *", completion, flags=re.MULTILINE)
-        said = {name: text.strip().replace("\n  ", "\n") for name, text in zip(parts[::2], parts[1::2])}
+        said = {
+            name: text.strip().replace("\n  ", "\n")
+            for name, text in zip(parts[::2], parts[1::2], strict=True)
+        }
         try:
             return {
                 name: parse_value(said.get(name, ""), f.annotation)
@@ -929,7 +938,10 @@ class LineAdapter(LinePrompt):
     def parse(self, signature, completion):
         names = "|".join(signature.output_fields)
         _, *parts = re.split(rf"({names}): *", completion)
-        said = {name: text.strip().replace("\n  ", "\n") for name, text in zip(parts[::2], parts[1::2])}
+        said = {
+            name: text.strip().replace("\n  ", "\n")
+            for name, text in zip(parts[::2], parts[1::2], strict=True)
+        }
         try:
             return {
                 name: parse_value(said[name], f.annotation) for name, f in signature.output_fields.items()
@@ -956,7 +968,10 @@ class LineAdapter(LinePrompt):
     def parse(self, signature, completion):
         names = "|".join(signature.output_fields)
         _, *parts = re.split(rf"^({names}): *", completion, flags=re.MULTILINE)
-        said = {name: text.strip().replace("\n  ", "\n") for name, text in zip(parts[::2], parts[1::2])}
+        said = {
+            name: text.strip().replace("\n  ", "\n")
+            for name, text in zip(parts[::2], parts[1::2], strict=True)
+        }
         try:
             return {
                 name: parse_value(said[name], f.annotation) for name, f in signature.output_fields.items()
@@ -982,7 +997,10 @@ class LineAdapter(LinePrompt):
     def parse(self, signature, completion):
         names = "|".join(signature.output_fields)
         _, *parts = re.split(rf"^({names}): *", completion, flags=re.MULTILINE)
-        said = {name: text.strip().replace("\n  ", "\n") for name, text in zip(parts[::2], parts[1::2])}
+        said = {
+            name: text.strip().replace("\n  ", "\n")
+            for name, text in zip(parts[::2], parts[1::2], strict=True)
+        }
         try:
             return {
                 name: parse_value(said[name], f.annotation) for name, f in signature.output_fields.items()
@@ -1009,7 +1027,10 @@ class LineAdapter(LinePrompt):
     def parse(self, signature, completion):
         names = "|".join(signature.output_fields)
         _, *parts = re.split(rf"^({names}): *", completion, flags=re.MULTILINE)
-        said = {name: text.strip().replace("\n  ", "\n") for name, text in zip(parts[::2], parts[1::2])}
+        said = {
+            name: text.strip().replace("\n  ", "\n")
+            for name, text in zip(parts[::2], parts[1::2], strict=True)
+        }
         try:
             return {
                 name: said[name] if f.annotation in (str, float) else parse_value(said[name], f.annotation)
@@ -1039,7 +1060,10 @@ class LineAdapter(LinePrompt):
         match = re.fullmatch(pattern, completion.strip(), flags=re.DOTALL)
         if match is None:
             raise AdapterParseError("LineAdapter", signature, completion)
-        said = {n: text.replace("\n  ", "\n") for n, text in zip(signature.output_fields, match.groups())}
+        said = {
+            n: text.replace("\n  ", "\n")
+            for n, text in zip(signature.output_fields, match.groups(), strict=True)
+        }
         try:
             return {
                 name: parse_value(said[name], f.annotation) for name, f in signature.output_fields.items()
@@ -1070,7 +1094,7 @@ class LineAdapter(LinePrompt):
     def parse(self, signature, completion):
         names = "|".join(signature.output_fields)
         _, *parts = re.split(rf"^({names}): *", completion, flags=re.MULTILINE)
-        said = {name: unquoted(text.strip()) for name, text in zip(parts[::2], parts[1::2])}
+        said = {name: unquoted(text.strip()) for name, text in zip(parts[::2], parts[1::2], strict=True)}
         try:
             return {
                 name: parse_value(said[name], f.annotation) for name, f in signature.output_fields.items()
@@ -1218,7 +1242,7 @@ class Transcript(dspy.Type):
         return "a conversation, one line per turn"
 
 
-# %% tags=["wrong"] exercise="1.4" outcome="failed" message="no line that begins with customer: or desk:"
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="speaker first; expected .*, got \[\]"
 class Transcript(dspy.Type):
     turns: list[tuple[str, str]]
 
@@ -1254,7 +1278,7 @@ class Transcript(dspy.Type):
         return "a conversation, one line per turn"
 
 
-# %% tags=["wrong"] exercise="1.4" outcome="failed" message="60 turns, of which 40 are lost"
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="turns, of 60, that are lost"
 class Transcript(dspy.Type):
     turns: list[tuple[str, str]]
 
@@ -1266,7 +1290,7 @@ class Transcript(dspy.Type):
         return "a conversation, one line per turn"
 
 
-# %% tags=["wrong"] exercise="1.4" outcome="failed" message="got customer: ok / desk: I ask"
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="got \['customer: ok', 'desk: I ask"
 class Transcript(dspy.Type):
     turns: list[tuple[str, str]]
 
@@ -1944,8 +1968,10 @@ class MyDatabaseAdapter:
 
 # %% tags=["wrong"] exercise="1.6" outcome="failed" message="UniqueViolation"
 import psycopg
+import stamina
 from psycopg.types.json import Jsonb
 
+AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
 FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
 
 
@@ -1953,15 +1979,11 @@ class MyDatabaseAdapter:
     def __init__(self, pool):
         self.pool = pool
 
+    @AGAIN
     def run(self, statement, *values):
-        for attempt in range(5):
-            try:
-                with self.pool.connection() as connection:
-                    cursor = connection.execute(statement, values)
-                    return cursor.fetchall() if cursor.description else []
-            except psycopg.OperationalError:
-                if attempt == 4:
-                    raise
+        with self.pool.connection() as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
 
     def store_prediction(self, key, inputs, outputs):
         insert = "INSERT INTO my_predictions VALUES (%s, %s, %s)"
@@ -1977,8 +1999,10 @@ class MyDatabaseAdapter:
 
 # %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions..%..; expected"
 import psycopg
+import stamina
 from psycopg.types.json import Jsonb
 
+AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
 FOUND = "SELECT key FROM my_predictions WHERE inputs::text || outputs::text ILIKE %s LIMIT %s"
 
 
@@ -1986,15 +2010,11 @@ class MyDatabaseAdapter:
     def __init__(self, pool):
         self.pool = pool
 
+    @AGAIN
     def run(self, statement, *values):
-        for attempt in range(5):
-            try:
-                with self.pool.connection() as connection:
-                    cursor = connection.execute(statement, values)
-                    return cursor.fetchall() if cursor.description else []
-            except psycopg.OperationalError:
-                if attempt == 4:
-                    raise
+        with self.pool.connection() as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
 
     def store_prediction(self, key, inputs, outputs):
         insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
@@ -2010,8 +2030,10 @@ class MyDatabaseAdapter:
 
 # %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions..0_..; expected"
 import psycopg
+import stamina
 from psycopg.types.json import Jsonb
 
+AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
 FOUND = "SELECT key FROM my_predictions WHERE inputs::text || outputs::text ILIKE %s LIMIT %s"
 
 
@@ -2019,15 +2041,11 @@ class MyDatabaseAdapter:
     def __init__(self, pool):
         self.pool = pool
 
+    @AGAIN
     def run(self, statement, *values):
-        for attempt in range(5):
-            try:
-                with self.pool.connection() as connection:
-                    cursor = connection.execute(statement, values)
-                    return cursor.fetchall() if cursor.description else []
-            except psycopg.OperationalError:
-                if attempt == 4:
-                    raise
+        with self.pool.connection() as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
 
     def store_prediction(self, key, inputs, outputs):
         insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
@@ -2041,7 +2059,7 @@ class MyDatabaseAdapter:
         return [key for (key,) in self.run(FOUND, "%" + text.replace("%", r"\%") + "%", limit)]
 
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="store_prediction still works after the lines were cut"
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="store_prediction still works after all 3 lines were cut"
 from psycopg.types.json import Jsonb
 
 FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
@@ -2068,10 +2086,12 @@ class MyDatabaseAdapter:
         return [key for (key,) in self.run(FOUND, text, limit)]
 
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="get_prediction still works after the lines were cut"
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="get_prediction still works after all 3 lines were cut"
 import psycopg
+import stamina
 from psycopg.types.json import Jsonb
 
+AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
 FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
 
 
@@ -2084,13 +2104,7 @@ class MyDatabaseAdapter:
             cursor = connection.execute(statement, values)
             return cursor.fetchall() if cursor.description else []
 
-    def again(self, *arguments):
-        for attempt in range(5):
-            try:
-                return self.run(*arguments)
-            except psycopg.OperationalError:
-                if attempt == 4:
-                    raise
+    again = AGAIN(run)
 
     def store_prediction(self, key, inputs, outputs):
         insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
@@ -2106,8 +2120,10 @@ class MyDatabaseAdapter:
 
 # %% tags=["wrong"] exercise="1.6" outcome="failed" message="the rows after storing a key again, with other values"
 import psycopg
+import stamina
 from psycopg.types.json import Jsonb
 
+AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
 FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
 
 
@@ -2115,15 +2131,11 @@ class MyDatabaseAdapter:
     def __init__(self, pool):
         self.pool = pool
 
+    @AGAIN
     def run(self, statement, *values):
-        for attempt in range(5):
-            try:
-                with self.pool.connection() as connection:
-                    cursor = connection.execute(statement, values)
-                    return cursor.fetchall() if cursor.description else []
-            except psycopg.OperationalError:
-                if attempt == 4:
-                    raise
+        with self.pool.connection() as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
 
     def store_prediction(self, key, inputs, outputs):
         insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT (key) DO UPDATE SET inputs = EXCLUDED.inputs, outputs = EXCLUDED.outputs"
@@ -2139,8 +2151,10 @@ class MyDatabaseAdapter:
 
 # %% tags=["wrong"] exercise="1.6" outcome="failed" message="storing beside another program is no error"
 import psycopg
+import stamina
 from psycopg.types.json import Jsonb
 
+AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
 FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
 
 
@@ -2148,15 +2162,11 @@ class MyDatabaseAdapter:
     def __init__(self, pool):
         self.pool = pool
 
+    @AGAIN
     def run(self, statement, *values):
-        for attempt in range(5):
-            try:
-                with self.pool.connection() as connection:
-                    cursor = connection.execute(statement, values)
-                    return cursor.fetchall() if cursor.description else []
-            except psycopg.OperationalError:
-                if attempt == 4:
-                    raise
+        with self.pool.connection() as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
 
     def store_prediction(self, key, inputs, outputs):
         insert = "INSERT INTO my_predictions VALUES (%s, %s, %s)"
@@ -2173,8 +2183,10 @@ class MyDatabaseAdapter:
 
 # %% tags=["wrong"] exercise="1.6" outcome="failed" message="got None"
 import psycopg
+import stamina
 from psycopg.types.json import Jsonb
 
+AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
 FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
 
 
@@ -2182,15 +2194,11 @@ class MyDatabaseAdapter:
     def __init__(self, pool):
         self.pool = pool
 
+    @AGAIN
     def run(self, statement, *values):
-        for attempt in range(5):
-            try:
-                with self.pool.connection() as connection:
-                    cursor = connection.execute(statement, values)
-                    return cursor.fetchall() if cursor.description else []
-            except psycopg.OperationalError:
-                if attempt == 4:
-                    raise
+        with self.pool.connection() as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
 
     def store_prediction(self, key, inputs, outputs):
         insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
@@ -2206,8 +2214,10 @@ class MyDatabaseAdapter:
 
 # %% tags=["wrong"] exercise="1.6" outcome="failed" message="connections come back to the pool"
 import psycopg
+import stamina
 from psycopg.types.json import Jsonb
 
+AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
 FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
 
 
@@ -2215,18 +2225,14 @@ class MyDatabaseAdapter:
     def __init__(self, pool):
         self.pool = pool
 
+    @AGAIN
     def run(self, statement, *values):
-        for attempt in range(5):
-            try:
-                connection = self.pool.getconn()
-                cursor = connection.execute(statement, values)
-                rows = cursor.fetchall() if cursor.description else []
-                connection.commit()
-                self.pool.putconn(connection)
-                return rows
-            except psycopg.OperationalError:
-                if attempt == 4:
-                    raise
+        connection = self.pool.getconn()
+        cursor = connection.execute(statement, values)
+        rows = cursor.fetchall() if cursor.description else []
+        connection.commit()
+        self.pool.putconn(connection)
+        return rows
 
     def store_prediction(self, key, inputs, outputs):
         insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
@@ -2252,7 +2258,7 @@ class MyDatabaseAdapter:
         self.pool = pool
 
     def run(self, statement, *values):
-        for attempt in range(5):
+        for _ in range(5):
             try:
                 with self.pool.connection() as connection:
                     cursor = connection.execute(statement, values)
@@ -2275,8 +2281,10 @@ class MyDatabaseAdapter:
 
 # %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions..rain.."
 import psycopg
+import stamina
 from psycopg.types.json import Jsonb
 
+AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
 FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text), lower(%s)) > 0 LIMIT %s"
 
 
@@ -2284,15 +2292,11 @@ class MyDatabaseAdapter:
     def __init__(self, pool):
         self.pool = pool
 
+    @AGAIN
     def run(self, statement, *values):
-        for attempt in range(5):
-            try:
-                with self.pool.connection() as connection:
-                    cursor = connection.execute(statement, values)
-                    return cursor.fetchall() if cursor.description else []
-            except psycopg.OperationalError:
-                if attempt == 4:
-                    raise
+        with self.pool.connection() as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
 
     def store_prediction(self, key, inputs, outputs):
         insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
@@ -2308,8 +2312,10 @@ class MyDatabaseAdapter:
 
 # %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions..PARCEL.."
 import psycopg
+import stamina
 from psycopg.types.json import Jsonb
 
+AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
 FOUND = "SELECT key FROM my_predictions WHERE strpos(inputs::text || outputs::text, %s) > 0 LIMIT %s"
 
 
@@ -2317,15 +2323,11 @@ class MyDatabaseAdapter:
     def __init__(self, pool):
         self.pool = pool
 
+    @AGAIN
     def run(self, statement, *values):
-        for attempt in range(5):
-            try:
-                with self.pool.connection() as connection:
-                    cursor = connection.execute(statement, values)
-                    return cursor.fetchall() if cursor.description else []
-            except psycopg.OperationalError:
-                if attempt == 4:
-                    raise
+        with self.pool.connection() as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
 
     def store_prediction(self, key, inputs, outputs):
         insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
@@ -2341,8 +2343,10 @@ class MyDatabaseAdapter:
 
 # %% tags=["wrong"] exercise="1.6" outcome="failed" message="keys found with the usual limit"
 import psycopg
+import stamina
 from psycopg.types.json import Jsonb
 
+AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
 FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0"
 
 
@@ -2350,15 +2354,11 @@ class MyDatabaseAdapter:
     def __init__(self, pool):
         self.pool = pool
 
+    @AGAIN
     def run(self, statement, *values):
-        for attempt in range(5):
-            try:
-                with self.pool.connection() as connection:
-                    cursor = connection.execute(statement, values)
-                    return cursor.fetchall() if cursor.description else []
-            except psycopg.OperationalError:
-                if attempt == 4:
-                    raise
+        with self.pool.connection() as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
 
     def store_prediction(self, key, inputs, outputs):
         insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
@@ -2409,6 +2409,7 @@ class MyDatabaseAdapter:
 
 
 # %% tags=["right"] exercise="1.6"
+import contextlib
 import json
 
 import psycopg
@@ -2433,14 +2434,12 @@ class MyDatabaseAdapter:
 
     def store_prediction(self, key, inputs, outputs):
         insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) RETURNING key"
-        try:
+        with contextlib.suppress(psycopg.errors.UniqueViolation):
             asked(self.pool, insert, key, json.dumps(inputs), json.dumps(outputs))
-        except psycopg.errors.UniqueViolation:
-            pass
 
     def get_prediction(self, key):
-        for (outputs,) in asked(self.pool, "SELECT outputs FROM my_predictions WHERE key = %s", key):
-            return outputs
+        rows = asked(self.pool, "SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return rows[0][0] if rows else None
 
     def search_predictions(self, text, limit=5):
         for special in (chr(92), "%", "_"):

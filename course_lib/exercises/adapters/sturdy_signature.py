@@ -112,17 +112,12 @@ def _read(signature: Any, name: str, said: Any) -> Any:
         return "an error"
 
 
-def reads_capitals(signature: Any) -> None:
-    """Each allowed label is read, in small letters and in capitals, and comes out in small ones."""
-    for name, labels in _ALLOWED.items():
-        for label, letters in product(labels, (str.lower, str.upper)):
-            what = f"{name} {letters(label)!r} is read"
-            hint = "An Enum is read by its members' values and by their names."
-            expect_equal(_read(signature, name, letters(label)), repr(label), what, hint=hint)
-
-
-def makes_nothing_up(signature: Any) -> None:
-    """A reply with another word for a label, or without a field, stays an error."""
+def reads_labels_and_no_more(signature: Any) -> None:
+    """A label is read in small letters and in capitals; another word, or a field left out, stays an error."""
+    labels = [(name, label) for name, allowed in _ALLOWED.items() for label in allowed]
+    for (name, label), letters in product(labels, (str.lower, str.upper)):
+        what, hint = f"{name} {letters(label)!r} is read", "An Enum is read by its members' values and names."
+        expect_equal(_read(signature, name, letters(label)), repr(label), what, hint=hint)
     for name, said in [*product(_ALLOWED, ("kayak", "", "s", "h", None, ...)), ("note", ...)]:
         what = (
             f"a reply {'without' if said is ... else f'that says {said!r} for'} the field {name} is refused"
@@ -149,8 +144,7 @@ EXERCISE = Exercise(
         keeps_the_fields,
         parses_nearly_always,
         says_what_the_model_said,
-        reads_capitals,
-        makes_nothing_up,
+        reads_labels_and_no_more,
     ),
     why="The fields that the program acts on come first and the free text last, where a cut does no "
     "harm. The enum accepts what is clearly meant and still hands on one spelling. Annotated validators "
