@@ -1040,7 +1040,7 @@ class LineAdapter(LinePrompt):
             raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
 
 
-# %% tags=["wrong"] exercise="1.3" outcome="failed" message="with its lines in another order is read"
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="lines topic, sure, price, parts, part, note, days is read"
 import re
 
 from dspy.adapters.utils import format_field_value, parse_value
@@ -1290,7 +1290,7 @@ class Transcript(dspy.Type):
         return "a conversation, one line per turn"
 
 
-# %% tags=["wrong"] exercise="1.4" outcome="failed" message="got \['customer: ok', 'desk: I ask"
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="got .'customer: I ask: in the rain.', 'desk: ok'"
 class Transcript(dspy.Type):
     turns: list[tuple[str, str]]
 

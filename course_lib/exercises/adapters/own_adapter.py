@@ -15,23 +15,7 @@ from course_lib.exercises.engine.checks import expect, expect_equal, expect_erro
 from course_lib.exercises.engine.registry import Exercise, stub_methods
 from course_lib.exercises.engine.seen import counted
 
-SIX = "Literal['shipping', 'returns', 'billing', 'account', 'product', 'warranty']"
-
-
-def _order_signature() -> Any:
-    import dspy
-
-    fields = (
-        "note, days: int, price: float, sure: bool, part, parts: list[str], topic: Literal['tent', 'stove']"
-    )
-    return dspy.Signature(f"ticket -> {fields}")
-
-
-def _values(**changes: Any) -> dict[str, Any]:
-    plain = {"note": "call back", "days": 3, "price": 19.5, "sure": True, "part": "pole"}
-    return {**plain, "parts": ["pole", "peg"], "topic": "tent", **changes}
-
-
+_FIELDS = "note, days: int, price: float, sure: bool, part, parts: list[str], topic: Literal['tent', 'stove']"
 _NOTES = {
     "plain values": "call back",
     "a text with a colon": "ask: when?",
@@ -41,65 +25,63 @@ _NOTES = {
     "a text of two paragraphs": "She waits.\n\nHe does not: call him.",
     "a text with a line like one of the format": "On the form:\ntopic: stove\ndays: 9\nSo it is.",
 }
+_LINES = {
+    "note": "note: She waits.\n\nShe will not wait: call her",
+    "days": "days: 12",
+    "price": "price: 7.25",
+    "sure": "sure: False",
+    "part": "part: peg, not parts: all",
+    "parts": 'parts: ["peg"]',
+    "topic": "topic: stove",
+}
+"""A reply, by field."""
+
+
+def _signature() -> Any:
+    import dspy
+
+    return dspy.Signature(f"ticket -> {_FIELDS}")
 
 
 def _expect_values(adapter: Any, text: str, values: dict[str, Any], what: str, hint: str) -> None:
     """Fail unless `text` is read as these values, of the same types."""
     from dspy.utils.exceptions import AdapterParseError
 
-    parse = partial(adapter.parse, _order_signature(), text)
+    parse = partial(adapter.parse, _signature(), text)
     got = without_error(parse, what, expected=f"{values!r}", hint=hint, errors=AdapterParseError)
     expect_equal(got, values, what, hint=hint)
-    types = {name: type(value).__name__ for name, value in values.items()}
-    expect_equal(
-        {name: type(got[name]).__name__ for name in values}, types, f"types, where {what}", hint=hint
-    )
+    types = {name: type(value) for name, value in values.items()}
+    expect_equal({name: type(got[name]) for name in values}, types, f"types, where {what}", hint=hint)
 
 
 def reads_what_it_writes(adapter_class: Callable[[], Any]) -> None:
     """Parsing what the adapter itself writes for a demo gives the same values, of the same types."""
-    adapter, signature = adapter_class(), _order_signature()
+    adapter = adapter_class()
     for what, note in _NOTES.items():
-        values = _values(note=note, price=20.0, sure=False, parts=[])
-        text = adapter.format_assistant_message_content(signature, dict(values))
+        plain = {"days": 3, "price": 20.0, "sure": False, "part": "pole", "parts": [], "topic": "tent"}
+        values = {"note": note, **plain}
+        text = adapter.format_assistant_message_content(_signature(), dict(values))
         hint = f"Demos teach the model this format. The adapter wrote: {text!r}"
         _expect_values(adapter, text, values, f"{what} come back as they were", hint)
 
 
 def writes_a_demo_that_lacks_fields(adapter_class: Callable[[], Any]) -> None:
     """A demo that lacks fields is written all the same, with those that it has."""
+    what, hint = "a demo that lacks fields is written all the same", "outputs.get(name) finds what is there."
     for more in ({}, {"missing_field_message": "Not supplied."}):
-        write = partial(
-            adapter_class().format_assistant_message_content, _order_signature(), {"note": "call"}
-        )
-        what = "a demo that lacks fields is written all the same"
-        text = without_error(partial(write, **more), what, hint="outputs.get(name) finds what is there.")
+        write = partial(adapter_class().format_assistant_message_content, _signature(), {"note": "call"})
+        text = without_error(partial(write, **more), what, hint=hint)
         expect("call" in str(text), what, observed=text, expected="a text with the note that it has")
-
-
-def _lines(**changes: str) -> dict[str, str]:
-    """Return a reply's lines, by field."""
-    two = "note: She waits.\n\nShe will not wait: call her"
-    more = {
-        "days": "days: 12",
-        "price": "price: 7.25",
-        "sure": "sure: False",
-        "part": "part: peg, not parts: all",
-    }
-    return {"note": two, **more, "parts": 'parts: ["peg"]', "topic": "topic: stove", **changes}
 
 
 def reads_a_reply(adapter_class: Callable[[], Any]) -> None:
     """A reply is read whatever the order of its lines, also where a text goes on below its own line."""
     said = {"days": 12, "price": 7.25, "sure": False, "part": "peg, not parts: all", "parts": ["peg"]}
     values = {"note": "She waits.\n\nShe will not wait: call her", **said, "topic": "stove"}
-    for what, names in (
-        ("as asked for", list(_lines())),
-        ("in another order", sorted(_lines(), reverse=True)),
-    ):
-        text = "\n".join(_lines()[name] for name in names)
-        hint = f"The reply was {text!r}"
-        _expect_values(adapter_class(), text, values, f"a reply with its lines {what} is read", hint)
+    for names in (list(_LINES), sorted(_LINES, reverse=True)):
+        text = "\n".join(_LINES[name] for name in names)
+        what, hint = f"a reply with the lines {', '.join(names)} is read", f"The reply was {text!r}"
+        _expect_values(adapter_class(), text, values, what, hint)
 
 
 def _bad_replies() -> dict[str, str]:
@@ -107,9 +89,9 @@ def _bad_replies() -> dict[str, str]:
         "a label that is not allowed": {"topic": "topic: kayak"},
         "a word where a number should be": {"days": "days: soon"},
         "a price in words": {"price": "price: cheap"},
-        **{f"a reply without the field {name}": {name: ""} for name in _lines()},
+        **{f"a reply without the field {name}": {name: ""} for name in _LINES},
     }
-    told = {what: "\n".join(filter(None, _lines(**lines).values())) for what, lines in changed.items()}
+    told = {what: "\n".join(filter(None, (_LINES | lines).values())) for what, lines in changed.items()}
     return {**told, "prose": "I would call the customer back.", "an empty reply": ""}
 
 
@@ -119,7 +101,7 @@ def refuses_with_a_parse_error(adapter_class: Callable[[], Any]) -> None:
 
     hint = "Only AdapterParseError is understood by agents, retries and fallbacks."
     for what, text in _bad_replies().items():
-        parse = partial(adapter_class().parse, _order_signature(), text)
+        parse = partial(adapter_class().parse, _signature(), text)
         expect_error(AdapterParseError, parse, f"{what} raises AdapterParseError", hint=hint)
 
 
@@ -127,7 +109,7 @@ def works_in_programs(adapter_class: Callable[[], Any]) -> None:
     """Predict with a demo, ChainOfThought and acall work through it, with one request each."""
     import dspy
 
-    sort = dspy.Predict(dspy.Signature(f"ticket -> category: {SIX}"))
+    sort = dspy.Predict(dspy.Signature(f"ticket -> category: Literal{list(desk.CATEGORIES)}"))
     sort.demos = [dspy.Example(ticket="my stove leaks", category="warranty").with_inputs("ticket")]
     think, ticket = dspy.ChainOfThought("question -> answer"), desk.tickets("dev")[0].text
     with dspy.context(lm=lm.connect("sim-large", cache=False), adapter=adapter_class()):

@@ -14,14 +14,15 @@ from course_lib.exercises.engine.checks import expect, expect_equal
 from course_lib.exercises.engine.registry import Exercise, stub_methods
 from course_lib.exercises.engine.seen import counted
 
-_TURNS = (
-    ("customer", "The tent's zip is torn."),
-    ("customer", "Is that covered?"),
-    ("desk", "Since when?"),
-    ("customer", "Is that covered?"),
-    ("desk", "I ask: was it in the rain?"),
-    ("customer", "ok"),
+_SAID = (
+    "The zip is torn.",
+    "Is that covered?",
+    "Since when?",
+    "Is that covered?",
+    "I ask: in the rain?",
+    "ok",
 )
+_TURNS = tuple(zip(("customer", "customer", "desk") * 2, _SAID, strict=True))
 _BREAKS = ("\n", "\r", "\r\n", "\n\n  ", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029")
 """Where str.splitlines, or a terminal, begins a new line."""
 

@@ -10,10 +10,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from course_lib import desk
 from course_lib.exercises.engine.checks import expect, show
 from course_lib.exercises.engine.registry import Exercise
-
-SIX = "Literal['shipping', 'returns', 'billing', 'account', 'product', 'warranty']"
 
 _DONE = "\n\n[[ ## completed ## ]]"
 
@@ -56,7 +55,8 @@ def parsed(text: str) -> dict[str, Any] | str:
     import dspy
     from dspy.utils.exceptions import AdapterParseError
 
-    signature = dspy.Signature(f"ticket -> category: {SIX}, days_waited: int, order_ids: list[str]")
+    six = f"Literal{list(desk.CATEGORIES)}"
+    signature = dspy.Signature(f"ticket -> category: {six}, days_waited: int, order_ids: list[str]")
     try:
         return dict(dspy.ChatAdapter().parse(signature, text))
     except AdapterParseError:

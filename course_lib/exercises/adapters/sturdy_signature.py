@@ -35,11 +35,9 @@ def _read_tickets(signature: Any) -> tuple[list[Any], list[lm.Call]]:
     import dspy
     from dspy.utils.exceptions import AdapterParseError
 
-    sort = dspy.Predict(signature)
-
     def read(text: str) -> Any:
         try:
-            return sort(ticket=text)
+            return dspy.Predict(signature)(ticket=text)
         except AdapterParseError as error:
             return error
 
@@ -58,10 +56,7 @@ def keeps_the_fields(signature: Any) -> None:
         expected="a class derived from dspy.Signature",
     )
     for side, names in (("input", {"ticket"}), ("output", {"category", "urgency", "note"})):
-        has, hint = (
-            set(getattr(signature, f"{side}_fields")),
-            "Repair how fields are written down, not which.",
-        )
+        has, hint = set(getattr(signature, f"{side}_fields")), "Repair how fields are written, not which."
         expect_equal(has, names, f"the {side} fields are those of the original", hint=hint)
 
 
@@ -119,9 +114,8 @@ def reads_labels_and_no_more(signature: Any) -> None:
         what, hint = f"{name} {letters(label)!r} is read", "An Enum is read by its members' values and names."
         expect_equal(_read(signature, name, letters(label)), repr(label), what, hint=hint)
     for name, said in [*product(_ALLOWED, ("kayak", "", "s", "h", None, ...)), ("note", ...)]:
-        what = (
-            f"a reply {'without' if said is ... else f'that says {said!r} for'} the field {name} is refused"
-        )
+        told = "without" if said is ... else f"that says {said!r} for"
+        what = f"a reply {told} the field {name} is refused"
         expect_equal(_read(signature, name, said), "an error", what, hint=_NO_DEFAULTS)
 
 
@@ -140,12 +134,7 @@ EXERCISE = Exercise(
         "A Literal compares letter for letter. For an Enum, DSPy 3.4.1 looks for a member with this value, "
         "then for one with this name; the names may be in capitals. It does not ask `_missing_`.",
     ),
-    checks=(
-        keeps_the_fields,
-        parses_nearly_always,
-        says_what_the_model_said,
-        reads_labels_and_no_more,
-    ),
+    checks=(keeps_the_fields, parses_nearly_always, says_what_the_model_said, reads_labels_and_no_more),
     why="The fields that the program acts on come first and the free text last, where a cut does no "
     "harm. The enum accepts what is clearly meant and still hands on one spelling. Annotated validators "
     "and an enum's `_missing_` would be the obvious tools, but DSPy 3.4.1 asks neither; and a default "
