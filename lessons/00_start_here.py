@@ -285,7 +285,7 @@ sort_ticket = dspy.Predict(SortTicket)
 # %% tags=["wrong"] exercise="0.1" outcome="failed" message="one of the six categories, letter for letter"
 sort_ticket = dspy.Predict("ticket -> category")
 
-# %% tags=["wrong"] exercise="0.1" outcome="failed" message="a prompt without warranty"
+# %% tags=["wrong"] exercise="0.1" outcome="failed" message="the prompt does not offer; expected .., got .'warranty'."
 sort_ticket = dspy.Predict(
     dspy.Signature("ticket: str -> category: Literal['shipping', 'returns', 'billing', 'account', 'product']")
 )

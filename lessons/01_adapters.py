@@ -224,7 +224,7 @@ REPLIES.update(dict.fromkeys(REPLIES, REPLIES["A"].replace("4", "9")))
 fields = {"category": "shipping", "days_waited": 9, "order_ids": ["O-10001"]}
 predicted = dict.fromkeys("ABCDEF", fields)
 
-# %% tags=["wrong"] exercise="1.1" outcome="failed" message="got the keys"
+# %% tags=["wrong"] exercise="1.1" outcome="failed" message="F, got .*A.*2.*None"
 predicted = {"A": "error", 2: "error", None: "error"}
 
 

@@ -64,7 +64,6 @@ def answers_for_an_order(order_status: OrderStatus) -> None:
             status in named and len(named) <= 1 + len(one_of_each) // 3,
             observed=f"{said!r:.200} for {order_id}",
             expected=f"a text with {status!r}, and not with every status that there is",
-            hint="desk.orders() has them all; each has an id and a status.",
         )
 
 
@@ -83,7 +82,7 @@ def _refusal(order_status: OrderStatus, order_id: str) -> str:
     return re.sub(rf"(?<![\w-]){re.escape(order_id)}(?![\w-])", "", line) if order_id else line
 
 
-def refuses_what_is_no_order_number(order_status: OrderStatus) -> None:
+def refuses_what_is_no_number(order_status: OrderStatus) -> None:
     """What is not an order number is refused, in one line that shows how one looks."""
     for bad in _bad_ids():
         line = _refusal(order_status, bad)
@@ -112,7 +111,7 @@ def tells_unknown_from_malformed(order_status: OrderStatus) -> None:
         expect(line != malformed, what, observed=f"{line:.200} for both", expected=f"two lines: {wanted}")
 
 
-def lets_an_agent_recover(order_status: OrderStatus) -> None:
+def teaches_an_agent(order_status: OrderStatus) -> None:
     """An agent that passes the bare digits learns the right form from the refusal, and gets its answer."""
     from course_lib.adapters.tools.limits import limited
 
@@ -139,12 +138,7 @@ EXERCISE = Exercise(
         "For the second case say that there is no such order, and nothing else; a list of known orders would "
         "be a leak. What was asked for may hold line breaks: {order_id!r} has none.",
     ),
-    checks=(
-        answers_for_an_order,
-        refuses_what_is_no_order_number,
-        tells_unknown_from_malformed,
-        lets_an_agent_recover,
-    ),
+    checks=(answers_for_an_order, refuses_what_is_no_number, tells_unknown_from_malformed, teaches_an_agent),
     why="The reader of a tool's error is the next prompt. A line that says what a right argument looks "
     "like is worth a retry; a traceback is noise at best and a leak at worst; and 'unknown' must not "
     "sound like 'malformed', or the model tries other spellings for ever.",

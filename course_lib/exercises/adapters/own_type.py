@@ -75,7 +75,7 @@ def _expect_whole(lines: list[str], words: tuple[str, ...], what: str) -> None:
     expect(
         any(all(word in line for word in words) for line in spoken),
         "nothing that was said is lost",
-        observed=f"{' / '.join(spoken) or 'no line of the customer'}"[:200] + f", for {what}",
+        observed=f"{' / '.join(spoken):.200}, for {what}" if spoken else "no line of the customer",
         expected="all of the customer's words on one line",
     )
 

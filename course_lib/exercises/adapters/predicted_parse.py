@@ -14,10 +14,8 @@ from course_lib import desk
 from course_lib.exercises.engine.checks import expect, show
 from course_lib.exercises.engine.registry import Exercise
 
-_DONE = "\n\n[[ ## completed ## ]]"
 
-
-def _reply(category: str, days: str, order_ids: str, end: str = _DONE) -> str:
+def _reply(category: str, days: str, order_ids: str, end: str = "\n\n[[ ## completed ## ]]") -> str:
     fields = {"category": category, "days_waited": days, "order_ids": order_ids}
     return "\n\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in fields.items()) + end
 
@@ -65,13 +63,10 @@ def parsed(text: str) -> dict[str, Any] | str:
 
 def says_something_of_each_reply(predicted: Any) -> None:
     """Each of the six replies has a prediction: a dict of three fields, or "error"."""
-    is_mapping = isinstance(predicted, Mapping)
-    expect(
-        is_mapping and set(predicted) == set(_replies()),
-        "predicted is a dict with the six letters",
-        observed=f"the keys {list(predicted)}" if is_mapping else predicted,
-        expected="the keys A, B, C, D, E and F",
-    )
+    said = list(predicted) if isinstance(predicted, Mapping) else predicted
+    is_right = isinstance(predicted, Mapping) and set(predicted) == set(_replies())
+    what, wanted = "predicted is a dict with the six letters", "the keys A, B, C, D, E and F"
+    expect(is_right, what, observed=f"{show(said)}", expected=wanted)
 
 
 def _written(said: Any) -> str:

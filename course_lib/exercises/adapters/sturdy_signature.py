@@ -28,10 +28,7 @@ def _plain(label: Any) -> Any:
 
 @lru_cache(maxsize=1)
 def _read_tickets(signature: Any) -> tuple[list[Any], list[lm.Call]]:
-    """Return a prediction, or the parse error, per training ticket, and what the server saw.
-
-    The checks of one run share them: a signature cannot change in between.
-    """
+    """Return a prediction, or the parse error, per training ticket, and what the server saw."""
     import dspy
     from dspy.utils.exceptions import AdapterParseError
 
@@ -83,7 +80,6 @@ def says_what_the_model_said(signature: Any) -> None:
                 "every label is one of the allowed, letter for letter",
                 observed=f"{name} {label!r}",
                 expected=f"one of {', '.join(labels)}",
-                hint="Parsing everything is easy for a str; the program behind still needs one spelling.",
             )
             expect(
                 f'"{label}' in (call.reply or "").lower(),
