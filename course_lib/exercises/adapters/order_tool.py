@@ -72,7 +72,7 @@ def _refusal(order_status: OrderStatus, order_id: str) -> str:
     from course_lib.adapters.tools.limits import ToolRefused
 
     what, hint = f"{order_id!r} is refused with ToolRefused", "Raise it with a line for the model to read."
-    line = str(expect_error(ToolRefused, lambda: _answer(order_status, order_id), what, hint=hint))
+    line = str(expect_error(ToolRefused, lambda: _answer(order_status, order_id), what, hint=hint)).strip()
     hint = "A second line may look like a part of the prompt. What was asked for may hold line breaks."
     expect_equal(line.splitlines(), [line], f"{order_id!r} is refused in one line", hint=hint)
     numbers = set(re.findall(r"\d{5}", line)) - set(re.findall(r"\d{5}", order_id))
@@ -119,9 +119,8 @@ def teaches_an_agent(order_status: OrderStatus) -> None:
     digits = order.id.removeprefix("O-")
     first = tool(order_id=digits)
     second = tool(order_id=order.id if _LETTER.search(first) else digits)
-    hint = "The model asked with the bare digits. Does your line say what is wrong with them?"
-    wanted = f"an observation with {order.status!r}"
-    expect(order.status in second, observed=f"{first} / {second}", expected=wanted, hint=hint)
+    wanted = f"an observation with {order.status!r}, for a line that says what is wrong with {digits!r}"
+    expect(order.status in second, observed=f"{first} / {second}", expected=wanted)
 
 
 EXERCISE = Exercise(

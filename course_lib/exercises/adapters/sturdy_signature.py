@@ -66,7 +66,6 @@ def parses_nearly_always(signature: Any) -> None:
         good >= PARSED_SHARE * len(got),
         observed=f"{good} of {len(got)}; the first that did not: {errors[0]!s:.160}" if errors else "all",
         expected=f"at least {math.ceil(PARSED_SHARE * len(got))} of {len(got)}",
-        hint="Which field does the error name, and what does the reply say there?",
     )
 
 

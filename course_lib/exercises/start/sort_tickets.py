@@ -17,8 +17,6 @@ from course_lib.exercises.engine.checks import expect, expect_equal
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.engine.seen import counted
 
-SortTicket = Callable[..., Any]
-
 _NAMES, _SIX = desk.CATEGORIES, ", ".join(desk.CATEGORIES)
 _FOREIGN = ("other", "kayak", "None", "unknown", "general", "shipping and returns", "")
 """Answers of a model that keeps to no list."""
@@ -30,7 +28,7 @@ def _texts() -> list[str]:
     return [f"{first[name]}\n(message {uuid4().hex})" for name in _NAMES]
 
 
-def _sorted(sort_ticket: SortTicket, text: str, **settings: Any) -> tuple[Any, list[lm.Call]]:
+def _sorted(sort_ticket: Callable[..., Any], text: str, **settings: Any) -> tuple[Any, list[lm.Call]]:
     """Return the category that a text gets (of an enum's member, its value), and what was asked for it."""
     import dspy
 
@@ -51,7 +49,7 @@ def _prompts(calls: list[lm.Call]) -> str:
     return "\n".join(str(message.get("content", "")) for call in calls for message in call.messages)
 
 
-def answers_what_the_model_says(sort_ticket: SortTicket) -> None:
+def answers_what_the_model_says(sort_ticket: Callable[..., Any]) -> None:
     """For each ticket the model is asked, and its answer, one of the six, is the program's."""
     expect(
         callable(sort_ticket) and not isinstance(sort_ticket, type),
@@ -82,7 +80,7 @@ def answers_what_the_model_says(sort_ticket: SortTicket) -> None:
         )
 
 
-def offers_all_six(sort_ticket: SortTicket) -> None:
+def offers_all_six(sort_ticket: Callable[..., Any]) -> None:
     """The prompt that the server saw offers all six categories."""
     prompts = _prompts(_sorted(sort_ticket, f"Ohne Worte. {uuid4().hex}")[1])
     missing = [name for name in _NAMES if not re.search(rf"\b{name}\b", prompts)]
@@ -103,7 +101,7 @@ def _careless(foreign: str) -> Any:
     return Careless(use_json_adapter_fallback=False)
 
 
-def lets_nothing_else_through(sort_ticket: SortTicket) -> None:
+def lets_nothing_else_through(sort_ticket: Callable[..., Any]) -> None:
     """An answer that is none of the six does not come out as a category, whatever the model says."""
     for foreign in _FOREIGN:
         text = f"My tent has no poles. {uuid4().hex}"
