@@ -33,7 +33,6 @@ _LINES = {
     "parts": 'parts: ["peg"]',
     "topic": "topic: stove",
 }
-"""A reply, by field."""
 
 
 def _signature() -> Any:

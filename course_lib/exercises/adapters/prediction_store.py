@@ -31,7 +31,7 @@ def _given() -> list[Row]:
     """Return rows to store, made anew."""
     return [
         ("t-1", {"ticket": "Where's my parcel? It isn't here."}, {"category": "shipping"}),
-        ("t-2", {"ticket": "the zip is torn'); DROP TABLE my_predictions; --"}, {"category": "warranty"}),
+        ("t-2'", {"ticket": "the zip is torn'); DROP TABLE my_predictions; --"}, {"category": "warranty"}),
         ("t-3", {"ticket": "Zelt läßt Wasser durch, 100% naß"}, {"category": "warranty", "tags": ["rain"]}),
         ("t-4", {"order": {"lines": [1, 2.5, None]}}, {}),
     ]
@@ -95,29 +95,28 @@ def keeps_rows(store_class: StoreClass) -> None:
 
 def stores_once(store_class: StoreClass) -> None:
     """Storing a key again changes nothing and is no error, also while another program stores it."""
-    first, second, *_ = _given()
+    first, second, _, fourth = _given()
     with _stand(store_class) as (store, ours, _), ThreadPoolExecutor(1) as thread:
         _stored(store, "storing a key again is no error", first, first, (first[0], *second[1:]))
         expect_equal(_rows(ours), [first], "the rows after storing a key again, with other values")
         with ours.transaction():
-            ours.execute("INSERT INTO my_predictions VALUES ('t-2', '{}', '{}')")
-            storing = thread.submit(_stored, store, "storing beside another program is no error", second)
+            ours.execute("INSERT INTO my_predictions VALUES ('t-4', '{}', '{}')")
+            storing = thread.submit(_stored, store, "storing beside another program is no error", fourth)
             for _ in range(500):  # at most five seconds
                 if storing.done() or ours.execute(_AWAITED).fetchone() != (0,):
                     break
                 time.sleep(0.01)
         storing.result()
-        expect_equal(_rows(ours), [first, ("t-2", {}, {})], "the rows after both have stored")
+        expect_equal(_rows(ours), [first, ("t-4", {}, {})], "the rows after both have stored")
 
 
 def finds_texts(store_class: StoreClass) -> None:
     """A search finds what stands in inputs or outputs, takes each character as it is, keeps its limit."""
-    where = {"PARCEL": "t-1", "rain": "t-3", "WarrantY": "t-2 t-3", "läßt": "t-3", "torn'": "t-2", "%": "t-3"}
-    nowhere = ("kayak", "' OR 1=1 --", "0_", "p.rcel", "t-1")
+    where = {"PARCEL": "t-1", "rain": "t-3", "WarrantY": "t-2' t-3", "läßt": "t-3", "%": "t-3"}
     hint = "In LIKE % and _ stand for anything; strpos(lower(...), lower(...)) takes them as they are."
     with _stand(store_class) as (store, _, _):
         _stored(store, "texts with quotes are stored", *_given())
-        for text in (*where, *nowhere):
+        for text in (*where, "kayak", "' OR 1=1 --", "0_", "p.rcel", "t-1"):
             found, keys = sorted(store.search_predictions(text)), where.get(text, "").split()
             expect_equal(found, keys, f"search_predictions({text!r})", hint=hint)
         _stored(store, "more rows are stored", *((f"u-{n}", {"ticket": "a tent"}, {}) for n in range(8)))
@@ -135,7 +134,7 @@ def returns_connections(store_class: StoreClass) -> None:
             for call in _calls(store).values():
                 call()
             with suppress(Exception):  # how the store refuses what JSON cannot hold is its own affair
-                store.store_prediction("t-2", {}, {"category": object()})
+                store.store_prediction("t-4", {}, {"category": object()})
 
     what, hint = "connections come back to the pool", "`with pool.connection()` always gives it back."
     with _stand(store_class) as (store, _, _):
