@@ -50,7 +50,7 @@ def setup() -> None:
 
 @app.command()
 def lab(
-    port: Annotated[int, typer.Option(help="the port to ask for; the next free one is taken")] = 8888,
+    port: Annotated[int, typer.Option(help="the port to ask for; another where it is taken")] = 8888,
     browser: Annotated[bool, typer.Option(help="open a browser window, where there is a screen")] = True,
 ) -> None:
     """Start JupyterLab on "Start here" and print its address; stop it with Ctrl-C.
@@ -69,9 +69,9 @@ def doctor() -> None:
 
     Example: course doctor
     """
-    from course_lib.doctor import doctor as examine
+    from course_lib.doctor import examine
 
-    if not examine().is_fine:
+    if not examine():
         raise typer.Exit(1)
 
 
@@ -166,7 +166,7 @@ def update() -> None:
 
 @app.command()
 def export(
-    to: Annotated[Path, typer.Argument(help="the file to write")] = Path("progress.json"),
+    to: Annotated[Path | None, typer.Argument(help="the file; else progress.json in work/")] = None,
 ) -> None:
     """Write your progress as one small file without a name, for an instructor.
 
@@ -174,8 +174,9 @@ def export(
     """
     from course_lib.exercises.engine.progress import export as exported
 
+    to = (to or work_dir() / "progress.json").absolute()
     write_whole(to, json.dumps(exported(), indent=2) + "\n")
-    typer.echo(f"Wrote {_shown(to.absolute())}: no name, no path and no code of yours is in it.")
+    typer.echo(f"Wrote {_shown(to)}: no name, no path and no code of yours is in it.")
 
 
 def _shown(path: Path) -> str:

@@ -24,7 +24,11 @@ from course_lib.errors import CourseError
 from course_lib.files import FileError, write_whole
 
 START_DEADLINE_S = 60.0
-NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+SETTINGS = {
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": True},
+}
+"""No question about news at the first start; a lab reopened without its kernel shows what it last showed."""
 
 
 class LabError(CourseError):
@@ -34,7 +38,7 @@ class LabError(CourseError):
 def start(folder: Path, notebook: str, *, port: int, wants_browser: bool) -> None:
     """Run JupyterLab on `folder`, opened on `notebook`, until Ctrl-C or SIGTERM.
 
-    If one runs there already, its address is printed instead. A port in use means the next free one.
+    If one runs there already, its address is printed instead. A port in use means another one.
 
     Raises:
         LabError: the server ended or stayed silent; the end of its log is in the message.
@@ -43,7 +47,7 @@ def start(folder: Path, notebook: str, *, port: int, wants_browser: bool) -> Non
         print(f"JupyterLab already runs on your notebooks:\n\n    {_address(running, notebook)}\n")
         return
     port, token = free_port(port), secrets.token_urlsafe(24)
-    _decline_news()
+    _settle()
     log = folder / ".jupyterlab.log"  # hidden: what lies among the notebooks is the learner's
     address = _address({"url": f"http://127.0.0.1:{port}/", "token": token}, notebook)
     try:
@@ -68,11 +72,7 @@ def serving(
     notebook: str = "",
     options: Sequence[str] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run JupyterLab on `folder`, wait until it answers, and stop it at the end, or at SIGTERM.
-
-    Raises:
-        LabError: the server ended or stayed silent; the end of its log is in the message.
-    """
+    """Run JupyterLab on `folder`, wait until it answers, and stop it at the end, or at SIGTERM."""
     with log.open("w", encoding="utf-8") as output:
         server = subprocess.Popen(  # noqa: S603 - our own command line
             [*_command(folder, notebook, port), *options],
@@ -96,12 +96,12 @@ def serving(
             server.wait()
 
 
-def _decline_news() -> None:
-    """Answer JupyterLab's question about its news, asked at the first start; settings that are there stay."""
+def _settle() -> None:
+    """Write SETTINGS where this environment's JupyterLab looks for them; settings that are there stay."""
     settings = Path(sys.prefix) / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
     if not settings.exists():
-        with contextlib.suppress(FileError):  # a read-only environment: then it asks
-            write_whole(settings, json.dumps(NO_NEWS, indent=1) + "\n")
+        with contextlib.suppress(FileError):  # a read-only environment: then JupyterLab has its own
+            write_whole(settings, json.dumps(SETTINGS, indent=1) + "\n")
 
 
 def _command(folder: Path, notebook: str, port: int) -> list[str]:
@@ -112,13 +112,10 @@ def _command(folder: Path, notebook: str, port: int) -> list[str]:
         "--ServerApp.port_retries=0",
         f"--ServerApp.root_dir={folder}",
         f"--LabApp.default_url=/lab/tree/{notebook}",
-        "--LabApp.news_url=",
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         "--LabApp.extension_manager=readonly",
     ]
-    if os.geteuid() == 0:
-        options.append("--ServerApp.allow_root=True")
-    return [sys.executable, "-m", "jupyterlab", *options]
+    root = ["--ServerApp.allow_root=True"] if os.geteuid() == 0 else []
+    return [sys.executable, "-m", "jupyterlab", *options, *root]
 
 
 def _running(folder: Path) -> dict[str, str] | None:
@@ -152,9 +149,7 @@ def _wait_until_ready(server: subprocess.Popen[bytes], url: str, log: Path) -> N
         if server.poll() is not None:
             raise LabError(f"JupyterLab did not start; the end of {log}:\n{_end_of(log)}")
         if time.monotonic() > deadline:
-            raise LabError(
-                f"JupyterLab did not answer within {START_DEADLINE_S:.0f} s; see {log}, then try again"
-            )
+            raise LabError(f"JupyterLab gave no answer in {START_DEADLINE_S:.0f} s; see {log}, try again")
         time.sleep(0.1)
 
 
@@ -163,15 +158,13 @@ def _end_of(log: Path) -> str:
 
 
 def free_port(wanted: int) -> int:
-    """Return the first free port from `wanted` up."""
-    for port in (*range(wanted, wanted + 50), 0):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise LabError(f"no free port from {wanted} up; stop another server, or: course lab --port 9000")
+    """Return `wanted`, or another port where that one is taken."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _has_screen() -> bool:

@@ -166,13 +166,14 @@ scores
 # %% name="accuracy-plot" tags=["nbval-check-output"]
 import matplotlib.pyplot as plt
 
+from course_lib.labs import plot
+
 figure, axes = plt.subplots(figsize=(7, 2.6))
 bars = axes.barh(list(scores), list(scores.values()), color="#3b6ea5")
 axes.bar_label(bars, fmt="%.0f %%", padding=3)
 axes.set(xlim=(0, 100), xlabel="right category on 50 test tickets (%)")
 axes.invert_yaxis()
-plt.show()
-print("Bars:", ", ".join(f"{name} {score:.0f} %" for name, score in scores.items()))
+plot(figure, "Bars: " + ", ".join(f"{name} {score:.0f} %" for name, score in scores.items()))
 
 # %% [markdown]
 # The figures on your screen were measured just now, and every run gives the same ones. On 50 tickets a difference of a few points

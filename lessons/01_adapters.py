@@ -133,7 +133,8 @@ chat.parse(ReadMessage, reply)
 # ### Lab: adapter X-ray
 #
 # Choose a signature, two adapters and a model, and compare what goes out, what comes back, what is read from it and what it costs.
-# Hidden second requests are in the picture. Try `sim-small@sloppy`.
+# Hidden second requests are in the picture: choose `sim-large@sloppy` and press *Look*. Where the first reply could not be read,
+# `ChatAdapter` asks a second time. Some replies are good even on a bad day, so press again to see both.
 
 # %% name="xray"
 from course_lib.labs import xray
@@ -310,6 +311,8 @@ table([row for row in measured if row.signature == "nested"], caption="Nested si
 # %% name="measure-plot" tags=["nbval-check-output"]
 import matplotlib.pyplot as plt
 
+from course_lib.labs import plot
+
 names = list(dict.fromkeys(row.adapter for row in measured))
 found = {(row.adapter, row.signature, row.model): row for row in measured}
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), sharey=True)
@@ -324,11 +327,8 @@ left.set(yticks=range(len(names)), yticklabels=names, xlim=(0, 110), xlabel="fir
 right.set(xlim=(0, 750), xlabel="prompt tokens per answer, calm")
 left.invert_yaxis()
 right.legend(fontsize=8)
-plt.show()
-print(
-    "Nested, in this order:",
-    ", ".join(f"{n} {r:.0f} % for {c:.0f} tokens" for n, r, c in zip(names, read, cost, strict=True)),
-)
+told = (f"{n} {r:.0f} % for {c:.0f} tokens" for n, r, c in zip(names, read, cost, strict=True))
+plot(figure, f"Two bar charts. Nested, in this order: {', '.join(told)}")
 
 # %% [markdown] name="measure-words"
 # No adapter makes a careless model careful. What differs is what happens after a bad reply (`calls_per_answer`, `answered_share`), and what

@@ -60,19 +60,17 @@ triage, tickets = desk.Triage(), [ticket.text for ticket in desk.tickets("train"
 # when it is asked for the first time, and when DSPy's cache has the answer?
 
 # %% name="latency-budget"
-import matplotlib.pyplot as plt
-
 from course_lib.caching import draw_latency_budget, latency_budget
+from course_lib.labs import plot
 
 answer = desk.Answer()
 answer(question="Are you there?")  # a first call does what later ones need not
 with dspy.context(lm=lm.connect("sim-large@weekday")):
     asked = {"question": "What does shipping to Norway cost?"}
     budgets = {name: latency_budget(answer, **asked) for name in ("asked for the first time", "asked again")}
-draw_latency_budget(budgets)
-plt.show()
 for name, budget in budgets.items():
     print(f"{name}:\n{budget}\n")
+plot(draw_latency_budget(budgets), "Two stacked bars, of the parts that are listed above")
 
 # %% [markdown]
 # The model is nearly all of it; a faster parser would buy nothing. That is the first use of a budget: it says what is *not*
@@ -1565,11 +1563,11 @@ table(shown, caption="The nearest near-misses and the farthest paraphrases")
 from course_lib.caching.semantic import draw_similarities, draw_tradeoff
 
 chosen = calibrate(rows, max_false_share=0.05)
-draw_similarities(rows, chosen.threshold)
-plt.show()
+told = []
 for label in ("paraphrase", "near-miss", "unrelated"):
     near = [row.similarity for row in rows if row.pair.label == label]
-    print(f"{label}: {len(near)} pairs, half of them above {statistics.median(near):.2f}")
+    told.append(f"{label}: {len(near)} pairs, half of them above {statistics.median(near):.2f}")
+plot(draw_similarities(rows, chosen.threshold), "Three histograms. " + "; ".join(told))
 
 # %% [markdown]
 # Unrelated questions are far away, and any threshold tells them apart. Near-misses lie where the paraphrases lie. "Turn the
@@ -1582,13 +1580,11 @@ for label in ("paraphrase", "near-miss", "unrelated"):
 # rings are the threshold chosen.
 
 # %% name="tradeoff" tags=["nbval-check-output"]
-draw_tradeoff(rows, chosen.threshold)
-plt.show()
+told = []
 for limit in (chosen.threshold, 0.9):
-    alone, guarded = (report(rows, limit, is_guarded=is_guarded) for is_guarded in (False, True))
-    print(
-        f"threshold {limit:.2f}: {alone.precision:.0%} of what is served is right without guards, {guarded.precision:.0%} with"
-    )
+    alone, guarded = (report(rows, limit, is_guarded=is_guarded).precision for is_guarded in (False, True))
+    told.append(f"at {limit:.2f}, {alone:.0%} of what is served is right without guards, {guarded:.0%} with")
+plot(draw_tradeoff(rows, chosen.threshold), "Two curves over the threshold: " + "; ".join(told))
 
 # %% [markdown]
 # That was on the pairs from which the threshold was chosen, and for which the guards were written. What counts is the other
@@ -2241,13 +2237,11 @@ seen = ask_both(small, large, tuning, accepts=search_agrees, metric=desk.categor
 
 # %% name="pareto" tags=["nbval-check-output"]
 points = [*each_alone(seen), *(cascade_at(seen, threshold) for threshold in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0))]
-draw_pareto(points, title="Right category, 70 tickets of train and dev")
-plt.show()
+told = []
 for point in points:
     quality = f"{point.quality_score:.0%} ± {point.error_score:.0%} right"
-    print(
-        f"{point.name:12} {quality}, {point.cost_usd_per_1000:.2f} dollars per 1,000, {point.kept_share:.0%} kept"
-    )
+    told.append(f"{point.name} {quality} for {point.cost_usd_per_1000:.2f} dollars per 1,000")
+plot(draw_pareto(points, title="Right category, 70 tickets of train and dev"), "; ".join(told))
 
 # %% [markdown]
 # A rule for choosing, made before looking at the test tickets: the cheapest threshold that is no worse than the large model.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from course_lib.authoring.isolation import CHOICES
+from course_lib.authoring.kernel import CHOICES
 from course_lib.services.server import close_all
 from tests import leftovers
 from tests.servers import (  # noqa: F401  # fixtures

@@ -31,14 +31,14 @@ def test_help_does_not_pay_for_importing_dspy():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_progress_is_exported_without_a_name_or_a_path(work: Path, tmp_path: Path):
-    to = tmp_path / "mine.json"
-
-    ended = course("export", str(to))
+def test_progress_is_exported_to_the_learner_s_folder_without_a_name_or_a_path(work: Path):
+    ended = course("export")
 
     assert ended.returncode == 0, ended.stderr
-    assert isinstance(json.loads(to.read_text()), dict)
-    assert str(Path.home()) not in to.read_text()
+    exported = (work / "progress.json").read_text()
+    assert str(work / "progress.json") in ended.stdout
+    assert isinstance(json.loads(exported), dict)
+    assert str(Path.home()) not in exported
 
 
 def test_an_error_of_ours_is_one_line_with_what_and_remedy(work: Path, tmp_path: Path):

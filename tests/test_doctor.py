@@ -39,12 +39,12 @@ def redis_that_is_gone(work: Path, patch: pytest.MonkeyPatch) -> None:
 
 
 FAULTS = [
-    (without_copies, doctors.check_notebooks, "00_start_here.ipynb", "make setup"),
-    (damaged_progress, doctors.check_progress, "", "mv "),
-    (file_for_a_folder, doctors.check_work_folder, "", "COURSE_WORK"),
-    (proxy, doctors.check_loopback, "", "NO_PROXY=127.0.0.1"),
-    (hosted_model_without_key, doctors.check_language_model, "OPENAI_API_KEY", ""),
-    (redis_that_is_gone, doctors.check_redis_server, "", "unset REDIS_URL"),
+    (without_copies, doctors.your_copies, "00_start_here.ipynb", "make setup"),
+    (damaged_progress, doctors.progress, "", "mv "),
+    (file_for_a_folder, doctors.work_folder, "", "COURSE_WORK"),
+    (proxy, doctors.loopback, "", "NO_PROXY=127.0.0.1"),
+    (hosted_model_without_key, doctors.language_model, "OPENAI_API_KEY", ""),
+    (redis_that_is_gone, doctors.redis_server, "", "unset REDIS_URL"),
 ]
 
 
@@ -54,10 +54,10 @@ FAULTS = [
 def test_a_fault_is_found_with_its_remedy(work: Path, monkeypatch, fault, check, found, remedy):
     fault(work, monkeypatch)
 
-    finding = check()
+    finding = doctors.run(check)
 
-    assert not finding.is_fine
     assert found in finding.found
+    assert finding.remedy
     assert remedy in finding.remedy
     assert "pa55word" not in str(finding)
 
@@ -66,25 +66,25 @@ def test_what_is_whole_is_fine(work: Path):
     work.mkdir()
     sqlite3.connect(work / "progress.sqlite3").execute("create table t (x)").connection.close()
 
-    redis = doctors.check_redis_server()
-
-    assert doctors.check_progress().is_fine
-    assert doctors.check_embeddings().is_fine
-    assert redis.is_fine
-    assert redis.found.endswith("the course's own")
+    assert doctors.progress() == "readable and whole"
+    assert doctors.embeddings().startswith("MiniLM")
+    assert doctors.redis_server().endswith("the course's own")
 
 
 def test_a_check_that_breaks_hides_neither_the_others_nor_tells_secrets(work: Path, monkeypatch, capsys):
-    def check_broken() -> doctors.Finding:
+    def broken() -> str:
         raise RuntimeError("key very-secret-value-1")
 
     monkeypatch.setenv("SOME_API_KEY", "very-secret-value-1")
-    monkeypatch.setattr(doctors, "CHECKS", (check_broken, doctors.check_loopback))
+    monkeypatch.setattr(doctors, "CHECKS", {broken: "mend it", doctors.loopback: "allow it"})
 
-    report, printed = doctors.doctor(), capsys.readouterr().out
+    assert doctors.doctor() is None, "a cell shows what is printed, and nothing twice"
+    printed = capsys.readouterr().out
 
-    assert not report.findings[0].is_fine
-    assert [finding.name for finding in report.findings] == ["broken", "loopback"]
-    assert "FIX  broken" in printed
+    assert [line.split()[:2] for line in printed.splitlines() if line[:1].strip()] == [
+        ["FIX", "broken"],
+        ["ok", "loopback"],
+        ["1", "of"],
+    ]
     assert "RuntimeError: key ***" in printed
     assert "very-secret-value-1" not in (work / "doctor.txt").read_text()

@@ -11,19 +11,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from course_lib.authoring.errors import Problem
 from course_lib.authoring.imports import imported
 from course_lib.authoring.installed import deprecation, missing
+from course_lib.authoring.lesson import Problem
 from course_lib.authoring.reading import read
 from course_lib.authoring.rules import parse
 
 NAME = re.compile(r"(?<![\w./-])dspy(?:\.[A-Za-z_]\w*)++(?!/)")
 INVENTED, REAL_AGAIN = "<!-- invented names -->", "<!-- end of invented names -->"
 WEB_SITE = "dspy.ai"
-NOT_AS_A_BASE = {
-    "dspy.BaseLM": "pass an engine with complete(Request) -> Response to dspy.LM(engine=...)",
-}
-"""Classes that warn when a subclass of them is used (dspy/clients/base_lm.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +29,6 @@ class Mention:
     path: Path
     line: int
     name: str
-    is_base: bool = False
-    """Whether a class is derived from it here."""
     paragraph: str = ""
     """In prose: the paragraph around it, which may say that the name is deprecated."""
 
@@ -72,32 +66,30 @@ def _in_prose(path: Path, text: str, first: int) -> Iterator[Mention]:
 
 
 def _in_code(path: Path, text: str, first: int) -> Iterator[Mention]:
-    used = [Mention(path, line + first - 1, name, is_base) for line, name, is_base in _uses(parse(text))]
+    used = [Mention(path, line + first - 1, name) for line, name in _uses(parse(text))]
     yield from used
     for mention in _in_prose(path, text, first):
         if not any(use.line == mention.line and use.name.startswith(mention.name) for use in used):
             yield mention
 
 
-def _uses(tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
-    """Yield line and name of what code imports or names, and whether a class is derived from it."""
-    yield from ((line, name, False) for line, name in imported(tree, "") if name.startswith("dspy."))
-    bases = {id(base) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for base in node.bases}
-    inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    whole = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and id(node) not in inner)
-    for node in whole:
-        if chain := NAME.fullmatch(ast.unparse(node)):
-            yield node.lineno, chain[0], id(node) in bases
+def _uses(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield line and name of what code imports or names."""
+    yield from ((line, name) for line, name in imported(tree, "") if name.startswith("dspy."))
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    inner = {id(node.value) for node in attributes}
+    for node in attributes:
+        chain = NAME.fullmatch(ast.unparse(node)) if id(node) not in inner else None
+        if chain:
+            yield node.lineno, chain[0]
 
 
 def _judge(mention: Mention) -> Iterator[Problem]:
-    name, words = mention.name, deprecation(mention.name)
-    if problem := missing(name):
+    if problem := missing(mention.name):
         remedy = "Write a name that exists, or mark the place as showing invented names"
         yield Problem(mention.path, mention.line, problem, remedy)
         return
-    if mention.is_base and name in NOT_AS_A_BASE:
-        words = f"a subclass of {name} is deprecated; {NOT_AS_A_BASE[name]}"
+    words = deprecation(mention.name)
     if words and "deprecat" not in mention.paragraph.lower():
         remedy = "Use its successor, or say that it is deprecated"
-        yield Problem(mention.path, mention.line, f"{name} is deprecated: {words}", remedy)
+        yield Problem(mention.path, mention.line, f"{mention.name} is deprecated: {words}", remedy)

@@ -6,8 +6,6 @@ All notebooks are made in memory first: a broken lesson changes no file.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,7 @@ import nbformat
 
 from course_lib.authoring import freshness
 from course_lib.authoring import notebook as notebooks
-from course_lib.authoring.errors import StrayNotebookError
-from course_lib.authoring.lesson import Lesson
+from course_lib.authoring.lesson import AuthoringError, Lesson
 from course_lib.authoring.notebook import Notebook
 from course_lib.authoring.reading import read_all
 from course_lib.files import write_whole
@@ -48,20 +45,7 @@ class Built:
         return not self.path.exists() or self.path.read_bytes() != text
 
 
-def registered() -> list[str]:
-    """Return the ids of the exercises that course_lib.exercises knows."""
-    from course_lib.exercises.engine.registry import exercises
-
-    return [exercise.id for exercise in exercises()]
-
-
-def build(
-    root: Path = ROOT,
-    *,
-    execute: bool = False,
-    fresh: bool = False,
-    known: Collection[str] | None = None,
-) -> list[Path]:
+def build(root: Path = ROOT, *, execute: bool = False, fresh: bool = False) -> list[Path]:
     """Build every lesson of `root` and return the files that changed.
 
     A solution keeps its outputs as long as its code is unchanged, whatever its words. `execute` runs those
@@ -69,10 +53,9 @@ def build(
 
     Raises:
         BrokenLessonError: a lesson's source is wrong; nothing was written.
-        FailedNotebookError: a solution does not run; nothing was written.
-        StrayNotebookError: a notebook stands where no lesson put it; nothing was written.
+        AuthoringError: a solution does not run, or no lesson makes a notebook; nothing was written.
     """
-    wanted = plan(root, known=known)
+    wanted = plan(root)
     for each in wanted if execute else []:
         if each.is_stale or (fresh and each.digest is not None):
             _execute(each)
@@ -82,19 +65,19 @@ def build(
     return [each.path for each in changed]
 
 
-def check(root: Path = ROOT, *, known: Collection[str] | None = None) -> list[Path]:
+def check(root: Path = ROOT) -> list[Path]:
     """Return the notebooks that `build(execute=True)` would change: missing, edited, or run on other code.
 
     Raises:
         BrokenLessonError: a lesson's source is wrong.
-        StrayNotebookError: a notebook stands where no lesson put it.
+        AuthoringError: a notebook stands where no lesson put it.
     """
-    return [each.path for each in plan(root, known=known) if each.differs or each.is_stale]
+    return [each.path for each in plan(root) if each.differs or each.is_stale]
 
 
-def plan(root: Path = ROOT, *, known: Collection[str] | None = None) -> list[Built]:
+def plan(root: Path = ROOT) -> list[Built]:
     """Return every notebook as it should be; a solution has the outputs that its file still rightly holds."""
-    lessons = read_all(root / "lessons", known=registered() if known is None else known)
+    lessons = read_all(root / "lessons")
     digests = freshness.digests(lessons)
     wanted = [built for lesson in lessons for built in _pair(lesson, root, digests[lesson.name])]
     _refuse_strays(root, wanted)
@@ -115,11 +98,10 @@ def _pair(lesson: Lesson, root: Path, digest: str) -> list[Built]:
 
 def _read(path: Path) -> Notebook | None:
     """Return the notebook in a file, None where there is none or it is damaged."""
-    damages = (AttributeError, KeyError, TypeError, nbformat.ValidationError, nbformat.reader.NotJSONError)
     try:
         found: Any = nbformat.reads(path.read_text("utf-8"), as_version=4)
         nbformat.validate(found)
-    except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError, *damages):
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, nbformat.ValidationError):
         return None
     return found
 
@@ -136,7 +118,7 @@ def _refuse_strays(root: Path, wanted: list[Built]) -> None:
     found = sorted([*(root / "notebooks").glob("*.ipynb"), *(root / "solutions").glob("*.ipynb")])
     strays = [str(path.relative_to(root)) for path in found if path not in paths]
     if strays:
-        raise StrayNotebookError(
+        raise AuthoringError(
             f"no lesson makes {', '.join(strays)}; keep notebooks of your own in work/, "
             "and delete what a removed lesson left behind"
         )

@@ -6,33 +6,33 @@ Source: nbclient 0.11 (record_timing, coalesce_streams, store_widget_state).
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
-from course_lib.authoring.errors import FailedNotebookError
-from course_lib.authoring.isolation import isolated
-from course_lib.authoring.kernel import NAME, install
-from course_lib.authoring.notebook import Notebook
+import nbformat
+
+from course_lib.authoring.kernel import NAME, install, isolated
+from course_lib.authoring.lesson import AuthoringError
+from course_lib.authoring.notebook import METADATA, Notebook
 from course_lib.paths import ROOT
 
 CELL_DEADLINE_S = 300
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-WIDGET_TEXT = "(interactive: run this cell to use it)"
-ADDRESS = re.compile(r"\bat 0x[0-9a-f]{6,}")
+ADDRESS = re.compile(r"(?<![A-Z_a-z])at 0x[0-9a-f]{6,}")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-CELL_FILE = re.compile(r"\S*ipykernel_\d+/\d+\.py")
+CELL_FILE = re.compile(r'[^\s"\\]*ipykernel_\d+/\d+\.py')
 
 
 def execute(notebook: Notebook, *, name: str) -> Notebook:
     """Run a notebook from top to bottom in a kernel of its own, in a work folder as `make setup` leaves it.
 
     Raises:
-        FailedNotebookError: a cell raised or ran out of time; the message names the cell.
+        AuthoringError: a cell raised or ran out of time; the message names the cell.
     """
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -57,7 +57,7 @@ def execute(notebook: Notebook, *, name: str) -> Notebook:
         try:
             done = client.execute()
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-            raise FailedNotebookError(
+            raise AuthoringError(
                 f"solutions/{name} does not run: {COLOUR.sub('', str(error))}\n"
                 "Correct its lesson, then run: make build"
             ) from None
@@ -72,33 +72,21 @@ def _places(scratch: Path) -> dict[str, str]:
 
 
 def scrubbed(notebook: Notebook, places: dict[str, str]) -> Notebook:
-    """Remove what differs from run to run: widget state, addresses, and `places` (path -> plain name)."""
+    """Remove what differs from run to run: widgets, addresses, and `places` (path -> plain name).
+
+    A widget is nothing that a stored notebook can show: what else it brings stands there.
+    """
     notebook.metadata.pop("widgets", None)
-    notebook.metadata["language_info"] = {"name": "python"}
+    notebook.metadata["language_info"] = METADATA["language_info"]
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         for output in cell.get("outputs", []):
-            _scrub(output, places)
+            output.get("data", {}).pop(WIDGET_VIEW, None)
+        if "outputs" in cell:
+            cell.outputs = nbformat.from_dict(
+                json.loads(_plain(json.dumps(cell.outputs, ensure_ascii=False), places))
+            )
     return notebook
-
-
-def _scrub(output: Any, places: dict[str, str]) -> None:
-    if output.output_type == "stream":
-        output.text = _plain(output.text, places)
-    elif output.output_type == "error":
-        output.evalue = _plain(output.evalue, places)
-        output.traceback = [_plain(line, places) for line in output.traceback]
-    else:
-        _scrub_bundle(output.data, places)
-
-
-def _scrub_bundle(data: Any, places: dict[str, str]) -> None:
-    """Replace a widget, which a stored notebook cannot show, by words, unless it brings its own."""
-    if data.pop(WIDGET_VIEW, None) is not None and not data.keys() & {"text/html", "text/markdown"}:
-        data["text/plain"] = WIDGET_TEXT
-    for kind, content in data.items():
-        if kind.startswith("text/") and isinstance(content, str):
-            data[kind] = _plain(content, places)
 
 
 def _plain(text: str, places: dict[str, str]) -> str:

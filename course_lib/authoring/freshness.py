@@ -33,7 +33,7 @@ def digests(lessons: Iterable[Lesson], root: Path = ROOT) -> dict[str, str]:
     found = {}
     for lesson in lessons:
         modules = library.reached(_roots(lesson, library))
-        parts = [*map(code, sorted(modules)), *map(_content, sorted(_data(library, modules))), *pinned]
+        parts = [*map(code, sorted(modules)), *_data(library, modules), *pinned]
         found[lesson.name] = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     return found
 
@@ -74,19 +74,9 @@ def _is_docstring(node: object) -> bool:
     return is_constant and isinstance(node.value.value, str)  # type: ignore[attr-defined]
 
 
-def _data(library: Library, modules: set[str]) -> Iterator[Path]:
-    """Yield the files beside these modules that are no code: tables, texts, scripts of widgets."""
-    for folder in {library.paths[module].parent for module in modules}:
-        for path in folder.rglob("*"):
-            is_beside = path.parent == folder or not _is_in_a_package(path, folder)
-            is_code = path.suffix in CODE or "__pycache__" in path.parts
-            if is_beside and not is_code and path.is_file():
-                yield path
-
-
-def _is_in_a_package(path: Path, folder: Path) -> bool:
-    return (folder / path.relative_to(folder).parts[0] / "__init__.py").exists()
-
-
-def _content(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _data(library: Library, modules: set[str]) -> list[str]:
+    """Return a digest of each file beside and below these modules that is no code: tables, texts, scripts."""
+    folders = {library.paths[module].parent for module in modules} - {library.paths[PACKAGE].parent}
+    paths = {path for folder in folders for path in folder.rglob("*") if path.is_file()}
+    data = [path for path in paths if path.suffix not in CODE and "__pycache__" not in path.parts]
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(data)]

@@ -31,14 +31,6 @@ class Library:
         }
 
     @cached_property
-    def starts(self) -> dict[str, frozenset[str]]:
-        """The modules that each module names in full as a text: what it starts as a process of its own."""
-        return {
-            module: frozenset(text for text in _texts(tree) if text in self.paths)
-            for module, tree in self.trees.items()
-        }
-
-    @cached_property
     def trees(self) -> dict[str, ast.Module]:
         """The syntax tree of each module."""
         return {module: ast.parse(path.read_text("utf-8")) for module, path in self.paths.items()}
@@ -80,14 +72,17 @@ class Library:
         return found & self.paths.keys() - {PACKAGE}
 
     def reached(self, modules: Iterable[str]) -> set[str]:
-        """Return these modules, the packages around them, and all that they import or start, at any depth."""
+        """Return these modules, the packages around them, and all that they import or start, at any depth.
+
+        What a module starts as a process of its own, it names in full as a text.
+        """
         reached: set[str] = set()
         waiting = list(modules)
         while waiting:
             module = waiting.pop()
             if module in self.paths and module not in reached:
                 reached.add(module)
-                waiting += [*self.imports[module], *self.starts[module], module.rpartition(".")[0]]
+                waiting += [*self.imports[module], *_texts(self.trees[module]), module.rpartition(".")[0]]
         return reached
 
     def cycle(self) -> list[str]:

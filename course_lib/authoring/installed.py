@@ -6,7 +6,6 @@ Source: DSPy 3.4.1; deprecations are read from its docstrings and its own warnin
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import importlib
 import inspect
@@ -17,6 +16,9 @@ import warnings
 from difflib import get_close_matches
 from functools import cache
 from typing import Any
+
+_DECLARED = object()
+"""Stands for a member that only instances have, or whose value is None: nothing in it can be looked up."""
 
 
 @cache
@@ -38,7 +40,9 @@ def deprecation(name: str) -> str | None:
     documented = (inspect.getdoc(found) or "") if callable(found) else ""
     if note := re.search(r"^(Deprecated|\.\. deprecated::).*(\n {2,}.*)*", documented, re.MULTILINE):
         return " ".join(note[0].split())
-    return _warns(inspect.unwrap(target)) if target is not None and callable(target) else None
+    source = _source(inspect.unwrap(target)) if callable(target) else ""
+    warns = re.search(r'^    warnings\.warn\(\s*"([^"]*)', source, re.MULTILINE)  # whenever it is called
+    return warns[1] if warns and "DeprecationWarning" in source else None
 
 
 def _walk(name: str) -> tuple[Any, str]:
@@ -49,6 +53,8 @@ def _walk(name: str) -> tuple[Any, str]:
         inside = _member(found, part, reached)
         if inside is None:
             break
+        if inside is _DECLARED:
+            return None, name
         found, reached = inside, f"{reached}.{part}"
     return found, reached
 
@@ -68,18 +74,6 @@ def _member(holder: Any, part: str, reached: str) -> Any:
     return _DECLARED if value is None else value
 
 
-class _Declared:
-    """Stands for a member that only instances have, or whose value is None."""
-
-    def __getattr__(self, name: str) -> _Declared:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return self
-
-
-_DECLARED = _Declared()
-
-
 def _declares(cls: type, part: str) -> bool:
     """Whether instances have this member: a field, an annotation, or assigned to self in a method."""
     for one in cls.__mro__:
@@ -88,24 +82,6 @@ def _declares(cls: type, part: str) -> bool:
         if one.__module__.startswith("dspy") and re.search(rf"\bself\.{part}\b\s*[:=]", _source(one)):
             return True
     return False
-
-
-def _warns(function: Any, depth: int = 3) -> str | None:
-    """Return the text of the DeprecationWarning that a function of DSPy gives whenever it is called."""
-    if not str(getattr(function, "__module__", "")).startswith("dspy") or not depth:
-        return None
-    (definition, *_) = ast.parse(_source(function) or "pass").body
-    for statement in getattr(definition, "body", []):
-        call = statement.value if isinstance(statement, ast.Expr) else None
-        if isinstance(call, ast.Call):
-            called = function.__globals__.get(getattr(call.func, "id", ""))
-            is_warning = any(getattr(each, "id", "") == "DeprecationWarning" for each in call.args)
-            if is_warning or ("warn" in getattr(called, "__name__", "") and _warns(called, depth - 1)):
-                first = call.args[0] if call.args else None
-                return (
-                    str(first.value) if isinstance(first, ast.Constant) else "it gives a DeprecationWarning"
-                )
-    return None
 
 
 def _source(thing: Any) -> str:

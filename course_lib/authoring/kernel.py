@@ -1,16 +1,17 @@
 """The course's kernel: this environment's Python, under a name that every notebook carries.
 
-Main path: install() -> a kernelspec in the environment's own share/jupyter, for JupyterLab to list.
+Main path: install() -> a kernelspec in the environment's own share/jupyter, for JupyterLab to list;
+isolated(scratch) -> the variables for a trial that touches nothing of the reader's.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
-from course_lib.authoring.errors import KernelSetupError
-from course_lib.files import FileError, write_whole
+from course_lib.files import write_whole
 
 NAME = "advanced-dspy"
 DISPLAY_NAME = "Advanced DSPy"
@@ -18,6 +19,15 @@ ENVIRONMENT = {
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # no debugger's warning about Python's frozen modules
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # no price list from the network
 }
+CHOICES = (
+    "COURSE_LM",
+    "COURSE_LM_URL",
+    "COURSE_LM_KEY",
+    "COURSE_LM_CAP_USD",
+    "DATABASE_URL",
+    "REDIS_URL",
+)
+"""What a reader may have set to choose a model or a server; a trial runs on the course's own."""
 
 
 def spec() -> dict[str, object]:
@@ -35,16 +45,21 @@ def install(prefix: Path | None = None) -> Path:
     """Write the kernelspec below `prefix` (default: this environment), unless it is there; return its folder.
 
     Raises:
-        KernelSetupError: the environment is read-only.
+        FileError: the environment is read-only.
     """
     folder = (prefix or Path(sys.prefix)) / "share" / "jupyter" / "kernels" / NAME
     file, text = folder / "kernel.json", json.dumps(spec(), indent=1) + "\n"
-    try:
-        if not file.exists() or file.read_text("utf-8") != text:
-            write_whole(file, text)
-    except (FileError, OSError) as error:
-        raise KernelSetupError(
-            f"could not install the kernel {NAME!r}: {error}. "
-            f"Make {folder.parent} writable, then run: make setup"
-        ) from error
+    if not file.exists() or file.read_text("utf-8") != text:
+        write_whole(file, text)
     return folder
+
+
+def isolated(scratch: Path) -> dict[str, str]:
+    """Return this process's environment: files below `scratch`, the default model and servers."""
+    kept = {name: value for name, value in os.environ.items() if name not in CHOICES}
+    return {
+        **kept,
+        "COURSE_WORK": str(scratch / "work"),
+        "DSPY_CACHEDIR": str(scratch / "dspy_cache"),
+        "IPYTHONDIR": str(scratch / "ipython"),
+    }

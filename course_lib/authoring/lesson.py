@@ -1,12 +1,44 @@
-"""What a lesson is: its cells, each knowing its part in an exercise.
+"""What a lesson is: its cells, each knowing its part in an exercise; and what can be wrong with it.
 
-Main path: reading.read(path) -> Lesson.
+Main path: reading.read(path) -> Lesson, or a BrokenLessonError that holds every Problem.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from course_lib.errors import CourseError
+
+
+class AuthoringError(CourseError):
+    """A lesson, a notebook built from one, or the kernel needs its author's attention."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a lesson's source."""
+
+    path: Path
+    """The lesson's file."""
+    line: int
+    """Line in that file, counted from 1."""
+    what: str
+    """What is wrong, with the value found."""
+    remedy: str
+    """What to do next."""
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.what}. {self.remedy}."
+
+
+class BrokenLessonError(AuthoringError):
+    """A lesson's source breaks the rules; `problems` holds all of them, in the order of the file."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, problems)))
 
 
 @dataclass(frozen=True, slots=True)

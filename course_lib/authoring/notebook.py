@@ -17,7 +17,7 @@ from course_lib.authoring.rules import COMPARED, FOR_THE_PROOF
 
 METADATA = {
     "kernelspec": {"display_name": DISPLAY_NAME, "language": "python", "name": NAME},
-    "language_info": {"name": "python"},
+    "language_info": {"name": "python", "file_extension": ".py", "mimetype": "text/x-python"},
 }
 DIGEST = "library_digest"
 """Where a solution keeps the digest of the library's code that it ran (see freshness.py)."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from course_lib.authoring.errors import BrokenLessonError, Problem
-from course_lib.authoring.lesson import Cell, Lesson
+from course_lib.authoring.lesson import BrokenLessonError, Cell, Lesson, Problem
 from course_lib.authoring.rules import PARTS, problems_of
 from course_lib.paths import ROOT
 
+FORMAT = {"extension": ".py", "format_name": "percent", "comment_magics": False}
+"""A comment such as `# %d items` stays one; a magic is written as in a notebook."""
 MARKER = re.compile(r"^# ?%%(\s|$)")
 KEYS = ("name", "exercise", "outcome", "message")
 MARKER_LINE = re.compile(
@@ -27,29 +28,27 @@ MARKER_REMEDY = (
 )
 
 
-def read(path: Path, *, known: Collection[str] | None = None) -> Lesson:
+def read(path: Path) -> Lesson:
     """Read one lesson.
-
-    `known` holds the registered exercise ids; None leaves them unchecked.
 
     Raises:
         BrokenLessonError: with every problem found, each with its line and remedy.
     """
     shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
     cells = tuple(_cells(path, shown))
-    problems = problems_of(cells, shown, known)
+    problems = problems_of(cells, shown)
     if problems:
         raise BrokenLessonError(sorted(problems, key=lambda problem: problem.line))
     return Lesson(path.stem, path, cells)
 
 
-def read_all(folder: Path, *, known: Collection[str] | None = None) -> list[Lesson]:
+def read_all(folder: Path) -> list[Lesson]:
     """Read every lesson of a folder, by name; raise the problems of all broken ones together."""
     lessons: list[Lesson] = []
     problems: list[Problem] = []
     for path in sorted(folder.glob("*.py")):
         try:
-            lessons.append(read(path, known=known))
+            lessons.append(read(path))
         except BrokenLessonError as error:
             problems += error.problems
     owners: dict[str, Lesson] = {}
@@ -68,7 +67,7 @@ def read_all(folder: Path, *, known: Collection[str] | None = None) -> list[Less
 def _cells(path: Path, shown: Path) -> Iterator[Cell]:
     import jupytext  # half a second: only a build pays it
 
-    text = _text(path, shown)
+    text = path.read_text("utf-8")
     marks = [(number, line) for number, line in enumerate(text.split("\n"), 1) if MARKER.match(line)]
     bad = [
         Problem(shown, number, f"the cell's line reads {line!r}", MARKER_REMEDY)
@@ -77,7 +76,7 @@ def _cells(path: Path, shown: Path) -> Iterator[Cell]:
     ]
     if bad:
         raise BrokenLessonError(bad)
-    raw = jupytext.reads(text, fmt="py:percent").cells
+    raw = jupytext.reads(text, fmt=FORMAT).cells
     if len(marks) != len(raw):
         what = f"{len(marks)} lines start a cell with '# %%', but {len(raw)} cells were found"
         remedy = "Start the first cell on line 1, and write '# %%' only where a cell starts"
@@ -98,12 +97,3 @@ def _cells(path: Path, shown: Path) -> Iterator[Cell]:
 def _part(tags: tuple[str, ...], exercise: str | None) -> str | None:
     part = next((part for part in PARTS if part in tags), None)
     return f"{part}-{exercise.replace('.', '-')}" if part and exercise else None
-
-
-def _text(path: Path, shown: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        what = f"not UTF-8 text ({error.reason})"
-        raise BrokenLessonError([Problem(shown, line, what, "Save the file as UTF-8")]) from None

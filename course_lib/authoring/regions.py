@@ -50,13 +50,11 @@ def split(source: str) -> list[str | Region]:
         mark = line.strip()
         if mark == BEGIN:
             if region:
-                what = f"{BEGIN!r} inside a solution region"
-                raise BadRegionError(offset, what, f"Close the first with {END!r}")
+                raise BadRegionError(offset, f"{BEGIN!r} inside a region", f"Close the first with {END!r}")
             region = Region(offset, line[: -len(line.lstrip())])
         elif region is None:
             if mark == END or mark.startswith(STUB):
-                what = f"{mark!r} stands outside a solution region"
-                raise BadRegionError(offset, what, f"Open it with {BEGIN!r}")
+                raise BadRegionError(offset, f"{mark!r} stands outside a region", f"Open it with {BEGIN!r}")
             parts.append(line)
         elif mark == END:
             parts.append(_whole(region))
@@ -66,18 +64,15 @@ def split(source: str) -> list[str | Region]:
         else:
             region.solution.append(line)
     if region:
-        what = f"{BEGIN!r} is never closed"
-        raise BadRegionError(region.offset, what, f"Add {END!r} where the solution ends")
+        raise BadRegionError(region.offset, f"{BEGIN!r} is never closed", f"Add {END!r} below the solution")
     return parts
 
 
 def _whole(region: Region) -> Region:
     if not region.stub:
-        what = "the solution region has no stub"
-        raise BadRegionError(region.offset, what, f"Add lines such as '{STUB} ...'")
+        raise BadRegionError(region.offset, "the region has no stub", f"Add lines such as '{STUB} ...'")
     if not any(map(str.strip, region.solution)):
-        what = "the solution region has no solution"
-        raise BadRegionError(region.offset, what, "Write the solution below the stub")
+        raise BadRegionError(region.offset, "the region has no solution", "Write it below the stub")
     return region
 
 
@@ -91,17 +86,11 @@ def learner(source: str) -> str:
 
 
 def solved(source: str) -> str:
-    r"""Return the cell as the solution notebook shows it: without markers and stubs.
-
-    >>> solved("a = 1\n### BEGIN SOLUTION\n### STUB: b = ...\nb = 2\n### END SOLUTION")
-    'a = 1\nb = 2'
-    """
+    """Return the cell as the solution notebook shows it: without markers and stubs."""
     return "\n".join("\n".join(part.solution) if isinstance(part, Region) else part for part in split(source))
 
 
 def solution_lines(source: str) -> list[str]:
     """Return the lines that only the solution may show, stripped, without blanks and lines of the stub."""
-    regions = [part for part in split(source) if isinstance(part, Region)]
-    shown = {line.strip() for line in learner(source).split("\n")}
-    lines = (line.strip() for region in regions for line in region.solution)
+    lines, shown = ({line.strip(): None for line in of(source).split("\n")} for of in (solved, learner))
     return [line for line in lines if line and line not in shown]

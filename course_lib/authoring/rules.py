@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from course_lib.authoring import regions
-from course_lib.authoring.errors import Problem
-from course_lib.authoring.lesson import Cell
+from course_lib.authoring.lesson import Cell, Problem
 
 PARTS = ("exercise", "check", "right", "wrong")
 FOR_THE_PROOF = {"right", "wrong"}
@@ -33,88 +32,79 @@ TAGS = {
     "raises-exception": "an error in this cell does not stop Run All",
     COMPARED: "nbval holds the solution's stored output against a new run",
 }
+NEEDED = {"exercise": "", "check": "", "wrong": ' outcome="failed" message="..."'}
+"""Cells that each exercise has, with what stands beside their tag."""
 CELL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
+Fault = tuple[int, str, str]
+"""Line in the lesson, what is wrong, what to do."""
 
-def problems_of(cells: Sequence[Cell], path: Path, known: Collection[str] | None) -> list[Problem]:
-    """Return every problem of a lesson; `known` holds the registered exercise ids, None allows any."""
-    problems = list(_naming(cells, path))
+
+def problems_of(cells: Sequence[Cell], path: Path) -> list[Problem]:
+    """Return every problem of a lesson."""
+    found = list(_naming(cells))
     for cell in cells:
-        problems += _tagging(cell, path, known)
-        problems += _regions(cell, path)
-    if problems:
-        return problems  # what follows reads the cells as well-formed
-    for cell in cells:
-        problems += _syntax(cell, path) if cell.kind == "code" else []
-    for exercise in dict.fromkeys(cell.exercise for cell in cells if cell.exercise):
-        problems += _sides(exercise, [cell for cell in cells if cell.exercise == exercise], path)
-    return problems
+        found += [*_tagging(cell), *_regions(cell)]
+    if not found:  # what follows reads the cells as well-formed
+        for cell in cells:
+            found += _syntax(cell)
+        for exercise in dict.fromkeys(cell.exercise for cell in cells if cell.exercise):
+            found += _sides(exercise, [cell for cell in cells if cell.exercise == exercise])
+    return [Problem(path, *each) for each in found]
 
 
-def _naming(cells: Sequence[Cell], path: Path) -> Iterator[Problem]:
+def _naming(cells: Sequence[Cell]) -> Iterator[Fault]:
     if not cells:
-        yield Problem(path, 1, "the lesson has no cell", "Start one with '# %% [markdown]' or '# %%'")
+        yield 1, "the lesson has no cell", "Start one with '# %% [markdown]' or '# %%'"
     lines: dict[str, int] = {}
     for cell in cells:
-        if cell.name is not None and not CELL_ID.fullmatch(cell.name):
-            what = f"the name {cell.name!r} cannot be a cell id"
-            yield Problem(path, cell.line, what, "Use 1 to 64 letters, digits, '-' and '_'")
-        first = lines.setdefault(cell.name or cell.id, cell.line)
+        name = cell.name or cell.id
+        if not CELL_ID.fullmatch(name):
+            what = f"the name {name!r} cannot be a cell id"
+            yield cell.line, what, "Use 1 to 64 letters, digits, '-' and '_'"
+        first = lines.setdefault(name, cell.line)
         if first != cell.line:
-            what = f"the cell is named {cell.name or cell.id!r}, as is the one at line {first}"
-            yield Problem(path, cell.line, what, "Give each cell a name of its own")
+            what = f"the cell is named {name!r}, as is the one at line {first}"
+            yield cell.line, what, "Give each cell a name of its own"
 
 
-def _tagging(cell: Cell, path: Path, known: Collection[str] | None) -> Iterator[Problem]:
+def _tagging(cell: Cell) -> Iterator[Fault]:
     for tag in cell.tags:
         if tag not in TAGS:
-            yield Problem(path, cell.line, f"unknown tag {tag!r}", f"Known: {', '.join(TAGS)}")
+            yield cell.line, f"unknown tag {tag!r}", f"Known: {', '.join(TAGS)}"
     parts = [tag for tag in PARTS if cell.has(tag)]
     if len(parts) > 1:
-        yield Problem(path, cell.line, f"the cell is tagged {' and '.join(parts)}", "Make it one of them")
+        yield cell.line, f"the cell is tagged {' and '.join(parts)}", "Make it one of them"
     if parts and not cell.exercise:
-        yield Problem(path, cell.line, f"a cell tagged {parts[0]!r} names no exercise", 'Add exercise="0.1"')
+        yield cell.line, f"a cell tagged {parts[0]!r} names no exercise", 'Add exercise="0.1"'
     if parts and cell.kind != "code":
-        yield Problem(path, cell.line, f"a {cell.kind} cell is tagged {parts[0]!r}", "Make it a code cell")
-    if cell.exercise and known is not None and cell.exercise not in known:
-        what = f"exercise {cell.exercise!r} is not registered; known: {', '.join(known) or 'none'}"
-        yield Problem(path, cell.line, what, "Add it to course_lib/exercises, or correct the id")
-    if cell.has("wrong"):
-        yield from _wrong_answer(cell, path)
-    elif cell.outcome is not None or cell.message is not None:
-        what = "only a cell tagged 'wrong' says outcome or message"
-        yield Problem(path, cell.line, what, "Tag the cell, or drop both")
-
-
-def _wrong_answer(cell: Cell, path: Path) -> Iterator[Problem]:
-    if cell.outcome not in WRONG_OUTCOMES:
+        yield cell.line, f"a {cell.kind} cell is tagged {parts[0]!r}", "Make it a code cell"
+    if cell.has("wrong") and cell.outcome not in WRONG_OUTCOMES:
         what = f"the wrong answer declares outcome {cell.outcome!r}"
-        yield Problem(path, cell.line, what, f'Write outcome="..." with one of: {", ".join(WRONG_OUTCOMES)}')
-    if not (cell.message or "").strip():
+        yield cell.line, what, f'Write outcome="..." with one of: {", ".join(WRONG_OUTCOMES)}'
+    if cell.has("wrong") and not (cell.message or "").strip():
         what = "the wrong answer does not say which message it must get"
-        yield Problem(path, cell.line, what, 'Add message="text or regular expression"')
+        yield cell.line, what, 'Add message="text or regular expression"'
+    if not cell.has("wrong") and (cell.outcome or cell.message):
+        yield cell.line, "only a cell tagged 'wrong' says outcome or message", "Tag the cell, or drop both"
 
 
-def _regions(cell: Cell, path: Path) -> Iterator[Problem]:
+def _regions(cell: Cell) -> Iterator[Fault]:
     try:
         found = [part for part in regions.split(cell.source) if isinstance(part, regions.Region)]
     except regions.BadRegionError as error:
-        yield Problem(path, _line(cell, error.offset), error.what, error.remedy)
+        yield cell.line + 1 + error.offset, error.what, error.remedy
         return
     if found and not cell.has("exercise"):
-        what, remedy = "a solution region in a cell that is no exercise", 'exercise="0.1" tags=["exercise"]'
-        yield Problem(path, _line(cell, found[0].offset), what, f"Tag the cell: {remedy}")
+        line, remedy = cell.line + 1 + found[0].offset, 'exercise="0.1" tags=["exercise"]'
+        yield line, "a solution region in a cell that is no exercise", f"Tag the cell: {remedy}"
     if cell.has("exercise") and not found:
         remedy = f"Put the solution between {regions.BEGIN!r} and {regions.END!r}"
-        yield Problem(path, cell.line, "the exercise cell has no solution region", remedy)
+        yield cell.line, "the exercise cell has no solution region", remedy
 
 
-def _line(cell: Cell, offset: int) -> int:
-    return cell.line + 1 + offset
-
-
-def _syntax(cell: Cell, path: Path) -> Iterator[Problem]:
-    sides = {"": cell.source}
+def _syntax(cell: Cell) -> Iterator[Fault]:
+    sides = {"": cell.source} if cell.kind == "code" else {}
     if cell.has("exercise"):
         solved, learner = regions.solved(cell.source), regions.learner(cell.source)
         sides = {" with the solution": solved, " with the stub": learner}
@@ -122,9 +112,9 @@ def _syntax(cell: Cell, path: Path) -> Iterator[Problem]:
         try:
             parse(source)
         except SyntaxError as error:
-            line = _line(cell, (error.lineno or 1) - 1) if not side else cell.line
+            line = cell.line if side else cell.line + (error.lineno or 1)
             what = f"the cell{side} is not valid Python: {error.msg} in {(error.text or '').strip()!r}"
-            yield Problem(path, line, what, "Correct the cell; magics and top-level await are allowed")
+            yield line, what, "Correct the cell; magics and top-level await are allowed"
 
 
 @cache
@@ -159,26 +149,21 @@ def checked_exercise(source: str) -> str | None:
     return str(call.args[0].value) if name == "check" else None
 
 
-def _sides(exercise: str, cells: Sequence[Cell], path: Path) -> Iterator[Problem]:
+def _sides(exercise: str, cells: Sequence[Cell]) -> Iterator[Fault]:
     found = {part: [cell for cell in cells if cell.has(part)] for part in PARTS}
     first = min((cell.line for part in found.values() for cell in part), default=None)
     if first is None:
         return
-    begin = f'Add a cell: # %% exercise="{exercise}" tags='
-    sides = {
-        "exercise": ("exercise cell", f'{begin}["exercise"]'),
-        "check": ("check cell", f'{begin}["check"], with check("{exercise}", ...)'),
-        "wrong": ("wrong answer", f'{begin}["wrong"] outcome="failed" message="..."'),
-    }
-    for part, (name, remedy) in sides.items():
+    for part, options in NEEDED.items():
         if not found[part]:
-            yield Problem(path, first, f"exercise {exercise} has no {name}", remedy)
+            remedy = f'Add a cell: # %% exercise="{exercise}" tags=["{part}"]{options}'
+            yield first, f"exercise {exercise} has no {part} cell", remedy
     for cell in found["check"]:
         if checked_exercise(cell.source) != exercise:
             what = f'the check cell of exercise {exercise} does not end in check("{exercise}", ...)'
-            yield Problem(path, cell.line, what, "Make that call its last line")
+            yield cell.line, what, "Make that call its last line"
     top = found["exercise"][0].line if found["exercise"] else 0
-    for cell in [*found["check"], *found["right"], *found["wrong"]]:
-        if cell.line < top:
+    for cell in cells:
+        if cell.line < top and cell not in found["exercise"]:
             what = f"a cell of exercise {exercise} stands before its exercise cell"
-            yield Problem(path, cell.line, what, f"Move it below line {top}")
+            yield cell.line, what, f"Move it below line {top}"

@@ -15,31 +15,13 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """One answer to an exercise."""
-
-    cells: tuple[str, ...]
-    """The exercise's cells with this answer in them."""
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
     """What to run: set-up once, then from that state each attempt and the checks after it."""
 
-    needs: tuple[str, ...]
-    attempts: tuple[Attempt, ...]
-    checks: tuple[str, ...]
-
-    def to_json(self) -> str:
-        """Return the plan as text."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Plan:
-        """Return the plan that `to_json` wrote."""
-        found = json.loads(text)
-        attempts = tuple(Attempt(tuple(each["cells"])) for each in found["attempts"])
-        return cls(tuple(found["needs"]), attempts, tuple(found["checks"]))
+    needs: list[str]
+    attempts: list[list[str]]
+    """For each answer, the exercise's cells with that answer in them."""
+    checks: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +29,14 @@ class Verdict:
     """What the checks said of one attempt."""
 
     outcome: str
-    """`passed`, `failed`, `crashed` or `not attempted`: the first that is not `passed`."""
+    """`passed`, `failed`, `crashed` or `not attempted`: the first that is not `passed`.
+
+    `raised` where a cell raised into the notebook, which no check should let happen.
+    """
     message: str
     """The check's line."""
     text: str
     """All that the learner sees, the card included."""
-    raised: bool = False
-    """A cell raised into the notebook, which no check should let happen."""
 
 
 class _CellRaisedError(Exception):
@@ -70,13 +53,13 @@ async def _run(shell: Any, source: str, what: str) -> Any:
     return result.result
 
 
-async def _attempt(shell: Any, cells: tuple[str, ...], checks: tuple[str, ...]) -> Verdict:
+async def _attempt(shell: Any, cells: list[str], checks: list[str]) -> Verdict:
     try:
         for cell in cells:
             await _run(shell, cell, "the exercise's cell")
         results = [await _run(shell, check, "the check's cell") for check in checks]
     except _CellRaisedError as error:
-        return Verdict("crashed", str(error), str(error), raised=True)
+        return Verdict("raised", str(error), str(error))
     result = next((result for result in results if result.outcome != "passed"), results[-1])
     return Verdict(result.outcome, result.message, result.text)
 
@@ -90,13 +73,13 @@ async def run(plan: Plan) -> list[Verdict]:
         for cell in plan.needs:
             await _run(shell, cell, "a set-up cell")
     except _CellRaisedError as error:
-        return [Verdict("crashed", str(error), str(error), raised=True)] * len(plan.attempts)
+        return [Verdict("raised", str(error), str(error))] * len(plan.attempts)
     ready = dict(shell.user_ns)
     verdicts = []
     for attempt in plan.attempts:
         shell.user_ns.clear()
         shell.user_ns.update(ready)
-        verdicts.append(await _attempt(shell, attempt.cells, plan.checks))
+        verdicts.append(await _attempt(shell, attempt, plan.checks))
     return verdicts
 
 
@@ -104,7 +87,7 @@ def main() -> None:
     """Answer the plan on standard input; whatever the cells print goes to standard error."""
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    verdicts = asyncio.run(run(Plan.from_json(sys.stdin.read())))
+    verdicts = asyncio.run(run(Plan(**json.load(sys.stdin))))
     with answer:
         json.dump([asdict(verdict) for verdict in verdicts], answer)
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import tempfile
 from importlib import metadata
-from pathlib import Path
 
 from course_lib.errors import CourseError
 from course_lib.paths import ROOT
@@ -49,14 +47,11 @@ def locked(name: str) -> str:
 
 
 def _install(requirements: str) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "requirements.txt"
-        file.write_text(requirements, encoding="utf-8")
-        options = ["--quiet", "--no-input", "--no-deps", "--require-hashes", "--disable-pip-version-check"]
-        command = [sys.executable, "-m", "pip", "install", *options, "--requirement", str(file)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  (our own)
+    options = ["--quiet", "--no-input", "--no-deps", "--require-hashes", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "install", *options, "--requirement", "/dev/stdin"]
+    done = subprocess.run(command, input=requirements, capture_output=True, text=True, check=False)  # noqa: S603  (our own)
     if done.returncode:
-        said = (done.stderr.strip() or "nothing").splitlines()[-1]
+        last = (done.stderr.strip() or "nothing").splitlines()[-1]
         raise CourseError(
-            f"pip could not install {requirements.split()[0]}: {said}; see the connection, try again"
+            f"pip could not install {requirements.split()[0]}: {last}; see the connection, try again"
         )

@@ -1,6 +1,7 @@
 """The interactive views of the notebooks; each is loaded when it is first used.
 
 - `table`, `show_messages`: rows, or what a model saw and replied, to be read (00, part 2)
+- `plot`: a matplotlib figure with a text for those who cannot see it (00, part 3; 01 and 02)
 - `meter`: a line under each cell: calls, cached, failed, tokens, money, time (00, part 2)
 - `board`: every exercise and how far the learner is with it (00, part 4)
 - `architecture`: the map of a production system; its boxes answer (00, part 5; 01 and 02, part 1)
@@ -20,7 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "cache_explorer_view": ["cache_explorer"],
         "names": ["names_table"],
         "progress_board": ["board"],
-        "reading": ["show_messages", "table"],
+        "reading": ["plot", "show_messages", "table"],
         "selftest": ["self_test"],
         "usage_meter": ["meter"],
     },

@@ -16,7 +16,17 @@ from typing import Any
 
 from course_lib import desk, lm
 from course_lib.errors import CourseError
-from course_lib.labs.reading import INK, Rendered, choice, paragraph, show_messages, status, table, with_still
+from course_lib.labs.reading import (
+    INK,
+    PRE,
+    Rendered,
+    choice,
+    paragraph,
+    show_messages,
+    status,
+    table,
+    with_still,
+)
 
 MODELS = ("sim-large", "sim-small", "sim-large@sloppy", "sim-small@sloppy")
 ADAPTERS = ("Chat", "JSON", "XML", "TwoStep", "BAML", "Custom")
@@ -37,16 +47,18 @@ class Picture:
     """One adapter at work on one request."""
 
     adapter: str
-    calls: tuple[Any, ...]
-    """The requests as the endpoint saw them, first to last."""
+    ledger: lm.Ledger
+    """The requests as the endpoint saw them."""
     outcome: str
     """What the program got: fields and values, or the error."""
     is_read: bool
     """Whether there was an answer in the end."""
-    prompt_tokens: int
-    completion_tokens: int
-    cost_usd: float
     duration_ms: float
+
+    @property
+    def calls(self) -> Sequence[lm.Call]:
+        """The requests, first to last."""
+        return self.ledger.calls
 
     def row(self) -> dict[str, Any]:
         """Return the figures, as table() shows them."""
@@ -54,9 +66,9 @@ class Picture:
             "adapter": self.adapter,
             "result": "read" if self.is_read else "not read",
             "requests": len(self.calls),
-            "prompt tokens": self.prompt_tokens,
-            "completion tokens": self.completion_tokens,
-            "cost": f"${self.cost_usd:.6f}",
+            "prompt tokens": self.ledger.prompt_tokens,
+            "completion tokens": self.ledger.completion_tokens,
+            "cost": f"${self.ledger.cost_usd:.6f}",
             "time": f"{self.duration_ms:.0f} ms",
         }
 
@@ -140,17 +152,7 @@ def look(
     except Exception as error:  # border: whatever the adapter or the model raises belongs in the picture
         outcome, is_read = f"{type(error).__name__}: {str(error).strip()}", False
     duration_ms = (time.perf_counter() - begun) * 1000
-    ledger = lm.ledger(since=since)
-    return Picture(
-        adapter=adapter,
-        calls=tuple(ledger.calls),
-        outcome=outcome,
-        is_read=is_read,
-        prompt_tokens=ledger.prompt_tokens,
-        completion_tokens=ledger.completion_tokens,
-        cost_usd=ledger.cost_usd,
-        duration_ms=duration_ms,
-    )
+    return Picture(adapter, lm.ledger(since=since), outcome, is_read, duration_ms)
 
 
 def sample(signature: str) -> str:
@@ -188,11 +190,10 @@ def _column(side: str, picture: Picture) -> str:
         inside.append("<p>No request was made.</p>")
     verdict = "what the program got" if picture.is_read else "the program got an error"
     border = "2px solid var(--jp-brand-color1, #1976d2)" if picture.is_read else "2px dashed currentColor"
-    pre = "white-space:pre-wrap;overflow-wrap:anywhere;margin:4px 0 0;color:inherit;background:transparent"
     inside.append(
         f'<div style="border:{border};border-radius:6px;margin:6px 0;padding:6px 12px">'
         f"<strong>{verdict}</strong>"
-        f'<pre style="{pre}">{escape(picture.outcome)}</pre></div>'
+        f'<pre style="{PRE}">{escape(picture.outcome)}</pre></div>'
     )
     return (
         f'<section aria-label="{escape(label)}, {side}" style="flex:1 1 22em;min-width:0;line-height:1.5">'
@@ -223,36 +224,19 @@ def _widget_class() -> type[Any]:
         """The lab in the notebook; `rendered` is what it shows now."""
 
         def __init__(self, signature: str, left: str, right: str, model: str) -> None:
-            self.signature, self.left, self.right, self.model = (
+            rows = self.signature, self.left, self.right, self.model = [
                 choice(label, {name: name for name in offered}, given, label_width="6em")
                 for label, given, offered in _choices(signature, left, right, model)
-            )
-            wide = {"width": "49em", "max_width": "100%"}
-            style = {"description_width": "6em"}
-            self.own = widgets.Text(
-                description=OWN, value="ticket -> product, is_angry: bool", layout=wide, style=style
-            )
-            self.text = widgets.Textarea(
-                description="input", value=sample(signature), rows=3, layout=wide, style=style
-            )
+            ]
+            looks = {"layout": {"width": "49em", "max_width": "100%"}, "style": {"description_width": "6em"}}
+            self.own = widgets.Text(description=OWN, value="ticket -> product, is_angry: bool", **looks)
+            self.text = widgets.Textarea(description="input", value=sample(signature), rows=3, **looks)
             self.button = widgets.Button(description="Look", tooltip="Ask the model through both adapters")
             self._status, self._out = widgets.HTML(), widgets.HTML()
             self.signature.observe(self._changed, "value")
             self.button.on_click(lambda _: self.look())
-            super().__init__(
-                [
-                    widgets.HTML(paragraph(_INTRO)),
-                    self.signature,
-                    self.own,
-                    self.left,
-                    self.right,
-                    self.model,
-                    self.text,
-                    self.button,
-                    self._status,
-                    self._out,
-                ]
-            )
+            asked = [rows[0], self.own, *rows[1:], self.text, self.button]
+            super().__init__([widgets.HTML(paragraph(_INTRO)), *asked, self._status, self._out])
             self._changed()
             self.look()
 
@@ -289,7 +273,7 @@ def _widget_class() -> type[Any]:
 
         def _repr_mimebundle_(self, **options: Any) -> Any:
             """Add the pictures as text, for viewers that run no widgets."""
-            return with_still(super()._repr_mimebundle_(**options), text=self.rendered.text)
+            return with_still(super()._repr_mimebundle_(**options), self.rendered)
 
     return XRay
 

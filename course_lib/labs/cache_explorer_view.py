@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from html import escape
-from math import log10
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy as np
 from course_lib.caching import traffic
 from course_lib.caching.traffic import Traffic
 from course_lib.errors import CourseError
-from course_lib.labs.reading import INK, Rendered, choice, paragraph, status, table, with_still
+from course_lib.labs.reading import INK, Rendered, choice, paragraph, plot, status, table, with_still
 from course_lib.lm import prices
 
 SKEWS = (0.6, 0.8, 1.0, 1.2)
@@ -35,7 +34,6 @@ _CALL_USD = prices.cost_usd(MODEL, PROMPT_TOKENS, COMPLETION_TOKENS)
 _DAY_S = 86_400
 _FIRST_SHARE = 0.02  # where the drawing begins
 
-_PAPER = "var(--jp-layout-color0, #ffffff)"
 _INTRO = (
     "How much of your traffic a cache can answer depends on how alike the questions are, how much room "
     "there is, and how long an answer counts. Choose; the line is predicted, the dots are measured on the "
@@ -124,7 +122,7 @@ def show(explored: Explored, share: float = 0.1) -> Rendered:
     figures, summary = _figures(explored), _summary(explored, explored.at(share))
     html = (
         f'<div style="{INK};line-height:1.5"><p style="margin:6px 0;max-width:80ch">{escape(summary)}</p>'
-        f"{_drawing(explored, share)}{figures.html}</div>"
+        f"{_drawing(explored, share).html}{figures.html}</div>"
     )
     return Rendered(html, f"{summary}\n\n{figures.text}")
 
@@ -166,57 +164,26 @@ def _bytes(size: float) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
 
-_LEFT, _TOP, _RIGHT, _BOTTOM = 56, 36, 616, 276
-_BLUE = 'stroke="var(--jp-brand-color1, #1976d2)" stroke-width="2.5"'
+def _drawing(explored: Explored, share: float) -> Rendered:
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import PercentFormatter
 
-
-def _drawing(explored: Explored, share: float) -> str:
-    """Return the chart as SVG, in the colours of the page it stands in."""
-    marked, whole = explored.at(share), explored.points[-1].cache_bytes
-
-    def x(size: float) -> float:
-        return _RIGHT - (_RIGHT - _LEFT) * log10(whole / size) / log10(1 / _FIRST_SHARE)
-
-    def y(hit_share: float) -> float:
-        return _BOTTOM - (_BOTTOM - _TOP) * hit_share
-
-    parts = []
-    for hit in (0.0, 0.25, 0.5, 0.75, 1.0):
-        parts.append(_line(_LEFT, y(hit), _RIGHT, y(hit), 'stroke="currentColor" stroke-opacity="0.2"'))
-        parts.append(_text(_LEFT - 8, y(hit) + 4, f"{hit:.0%}", 'text-anchor="end"'))
-    at = x(marked.cache_bytes)
-    parts.append(_line(at, _TOP, at, _BOTTOM, 'stroke="currentColor" stroke-dasharray="4 4"'))
-    curve = " ".join(f"{x(size):.1f},{y(hit):.1f}" for size, hit in explored.line)
-    parts.append(f'<polyline points="{curve}" fill="none" {_BLUE}/>')
-    for point in explored.points:
-        radius, fill = (7, "currentColor") if point is marked else (5, _PAPER)
-        parts.append(_dot(x(point.cache_bytes), y(point.measured_share), radius, fill))
-        parts.append(_text(x(point.cache_bytes), _BOTTOM + 18, _bytes(point.cache_bytes)))
-    parts += [_line(_LEFT, 12, _LEFT + 26, 12, _BLUE), _dot(_LEFT + 170, 12, 5, "none")]
-    parts.append(_text(_LEFT + 34, 16, "predicted (Che)", 'text-anchor="start"'))
-    parts.append(_text(_LEFT + 182, 16, "measured (MemoryTier)", 'text-anchor="start"'))
-    parts.append(_text((_LEFT + _RIGHT) / 2, _BOTTOM + 38, "size of the cache (logarithmic)"))
-    middle = (_TOP + _BOTTOM) / 2
-    parts.append(_text(14, middle, "hit rate", f'text-anchor="middle" transform="rotate(-90 14 {middle})"'))
-    summary = _summary(explored, marked)
-    label = escape(f"Chart: predicted and measured hit rate over the size of the cache. {summary}")
-    return (
-        f'<svg role="img" aria-label="{label}" viewBox="0 0 {_RIGHT + 44} {_BOTTOM + 48}" '
-        f'style="max-width:46em;width:100%;{INK}">{"".join(parts)}</svg>'
+    marked, points = explored.at(share), explored.points
+    figure, axes = plt.subplots(figsize=(7.5, 3.4), layout="constrained")
+    axes.plot(*zip(*explored.line, strict=True), color="#3b6ea5", linewidth=2, label="predicted (Che)")
+    sizes, measured = zip(*[(point.cache_bytes, point.measured_share) for point in points], strict=True)
+    dots = {"color": "#222222", "markerfacecolor": "white", "markersize": 7}
+    axes.plot(sizes, measured, "o", **dots, label="measured (MemoryTier)")
+    axes.plot(marked.cache_bytes, marked.measured_share, "o", color="#222222", markersize=10)
+    axes.axvline(marked.cache_bytes, color="#222222", linestyle=":")
+    axes.set(xscale="log", xlabel="size of the cache (logarithmic)", ylabel="hit rate", ylim=(0, 1.02))
+    axes.set_xticks(sizes, [_bytes(size) for size in sizes], minor=False)
+    axes.minorticks_off()
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.legend(loc="lower right")
+    return plot(
+        figure, f"Predicted and measured hit rate over the size of the cache. {_summary(explored, marked)}"
     )
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" {style}/>'
-
-
-def _dot(x: float, y: float, radius: int, fill: str) -> str:
-    style = f'fill="{fill}" stroke="currentColor" stroke-width="2"'
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" {style}/>'
-
-
-def _text(x: float, y: float, text: str, style: str = 'text-anchor="middle"') -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" fill="currentColor" font-size="12" {style}>{text}</text>'
 
 
 # -- the widget ----------------------------------------------------------------------------------------
@@ -231,19 +198,16 @@ def _widget_class() -> type[Any]:
         """The lab in the notebook; `rendered` is what it shows now."""
 
         def __init__(self, skew: float, answers: int, ttl: str, rate_per_s: int, share: float) -> None:
-            controls = [
-                choice("skew of traffic", {str(value): value for value in SKEWS}, skew, label_width="9em"),
-                choice("answers", {f"{value:,}": value for value in ANSWERS}, answers, label_width="9em"),
-                choice("cache size", {f"{value:.0%}": value for value in SHARES}, share, label_width="9em"),
-                choice("time to live", {name: name for name in TTLS_S}, ttl, label_width="9em"),
-                choice(
-                    "requests per s",
-                    {str(value): value for value in RATES_PER_S},
-                    rate_per_s,
-                    label_width="9em",
-                ),
+            self.skew, self.answers, self.share, self.ttl, self.rate = controls = [
+                choice(label, {name.format(value): value for value in offered}, given, label_width="9em")
+                for label, name, offered, given in (
+                    ("skew of traffic", "{}", SKEWS, skew),
+                    ("answers", "{:,}", ANSWERS, answers),
+                    ("cache size", "{:.0%}", SHARES, share),
+                    ("time to live", "{}", TTLS_S, ttl),
+                    ("requests per s", "{}", RATES_PER_S, rate_per_s),
+                )
             ]
-            self.skew, self.answers, self.share, self.ttl, self.rate = controls
             self._status, self._out = widgets.HTML(), widgets.HTML()
             for control in controls:
                 control.observe(lambda _: self.draw(), "value")
@@ -252,20 +216,17 @@ def _widget_class() -> type[Any]:
 
         def draw(self) -> None:
             """Predict, measure and show what is chosen now; a traffic seen before is shown at once."""
-            self._report("Computing …")
+            self._status.value = status("Computing …")
             explored = explore(self.skew.value, self.answers.value, self.ttl.value, self.rate.value)
             self.rendered = show(explored, self.share.value)
             self._out.value = self.rendered.html
             worst = max(abs(point.measured_share - point.predicted_share) for point in explored.points)
-            self._report(f"Done: prediction and measurement differ by {100 * worst:.1f} points at most.")
-
-        def _report(self, words: str) -> None:
+            words = f"Done: prediction and measurement differ by {100 * worst:.1f} points at most."
             self._status.value = status(words)
 
         def _repr_mimebundle_(self, **options: Any) -> Any:
             """Add the drawing and the figures, for viewers that run no widgets."""
-            bundle = super()._repr_mimebundle_(**options)
-            return with_still(bundle, text=self.rendered.text, html=self.rendered.html)
+            return with_still(super()._repr_mimebundle_(**options), self.rendered)
 
     return CacheExplorer
 

@@ -1,50 +1,37 @@
-"""The course's notebooks by number: their titles, and how to link to one from another.
+"""The course's notebooks by number: how prose names one, and how to link to it.
 
-Main path: link("02") gives the file name when the notebook stands beside the running one.
+Main path: label("02") names it; link("02") gives its file where it stands beside the running notebook.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
-
-@dataclass(frozen=True, slots=True)
-class Chapter:
-    """One notebook of the course."""
-
-    number: str
-    """Two digits, as at the head of the file's name."""
-    name: str
-    """The file's name without its suffix."""
-    title: str
-    """As printed at the top of the notebook."""
-
+from course_lib.paths import NOTEBOOKS
 
 CHAPTERS = {
-    chapter.number: chapter
-    for chapter in (
-        Chapter("00", "00_start_here", "Start here"),
-        Chapter("01", "01_adapters", "Adapters and tools"),
-        Chapter("02", "02_caching", "Caching and performance"),
-        Chapter("03", "03_async", "Async and streaming"),
-        Chapter("04", "04_debugging", "Debugging and tracing"),
-        Chapter("05", "05_deployment", "Deployment"),
-        Chapter("06", "06_exercises", "The flight test"),
-    )
+    "00": ("00_start_here.ipynb", "Start here"),
+    "01": ("01_adapters.ipynb", "Adapters and tools"),
+    "02": ("02_caching.ipynb", "Caching and performance"),
+    "03": ("03_async.ipynb", "Async and streaming"),
+    "04": ("04_debugging.ipynb", "Debugging and tracing"),
+    "05": ("05_deployment.ipynb", "Deployment"),
+    "06": ("06_exercises.ipynb", "The flight test"),
 }
+"""File and title of each."""
 
 
-def link(number: str, *, folder: Path | None = None) -> str | None:
-    """Return the file name of a notebook that lies in `folder` (default: where the kernel runs), or None."""
-    file_name = f"{CHAPTERS[number].name}.ipynb"
-    return file_name if ((folder or Path.cwd()) / file_name).is_file() else None
+def link(number: str) -> str | None:
+    """Return the file of a notebook that lies where the kernel runs, or None."""
+    file = CHAPTERS[number][0]
+    return file if Path(file).is_file() else None
 
 
 def label(number: str) -> str:
-    """Return a notebook's number and title, as prose names it.
+    """Return a notebook's number and title, and whether the course has it yet.
 
     >>> label("02")
     '02 Caching and performance'
     """
-    return f"{number} {CHAPTERS[number].title}"
+    file, title = CHAPTERS[number]
+    return f"{number} {title}" + ("" if (NOTEBOOKS / file).exists() else " (in preparation)")

@@ -5,6 +5,7 @@ Main path: draw() puts frames, arrows and boxes together; PLACES says where ever
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from html import escape
 from typing import NamedTuple, Protocol
@@ -56,13 +57,7 @@ PLACES = {
 FRAMES = ("gateway", "application", "services", "observability")
 """Boxes that hold others: drawn as a frame, clicked at their title."""
 
-ARROWS = (
-    "M100 157 H128",
-    "M248 157 H278",
-    "M440 157 H472",
-    "M634 122 H666",
-    "M634 263 H666",
-)
+ARROWS = ("M100 157 H128", "M248 157 H278", "M440 157 H472", "M634 122 H666", "M634 263 H666")
 WATCHING = ("M189 189 V334", "M360 289 V334", "M554 289 V334", "M759 289 V334")
 TITLE = "Architecture of a production DSPy system"
 DESCRIPTION = (
@@ -105,16 +100,14 @@ def _shapes(key: str, box: Named, *, is_highlighted: bool) -> str:
     return drawn + _words(middle_x, middle_y + 12, "this notebook", style=f"font-size:11px;{weight}")
 
 
-def _box(key: str, box: Named, *, is_highlighted: bool, is_clickable: bool) -> str:
-    drawn = _shapes(key, box, is_highlighted=is_highlighted)
-    if not is_clickable:
-        return f"<g>{drawn}</g>"
+def _box(key: str, box: Named, *, is_highlighted: bool) -> str:
     within = f", in {box.group}" if box.group else ""
     here = ", this notebook" if is_highlighted else ""
     label = escape(f"{box.name}{within}{here}: read about it", quote=True)
     return (
-        f'<g class="arch-button" data-key="{key}" role="button" tabindex="0" aria-expanded="false" '
-        f'aria-controls="" aria-label="{label}">{drawn}</g>'
+        f'<g class="arch-button" data-key="{key}" role="button" tabindex="0" '
+        f'aria-expanded="{str(is_highlighted).lower()}" aria-label="{label}">'
+        f"{_shapes(key, box, is_highlighted=is_highlighted)}</g>"
     )
 
 
@@ -126,32 +119,24 @@ def _line(path: str, *, is_dashed: bool) -> str:
 
 def _head(path: str) -> str:
     """Return the arrow head at the end of a line that runs right or down."""
-    start, end = path.removeprefix("M").rsplit(" ", 1)
-    x, y = start.split()
-    if end.startswith("H"):
-        tip = int(end[1:])
-        return f"M{tip - 7} {int(y) - 4} L{tip} {y} L{tip - 7} {int(y) + 4} Z"
-    tip = int(end[1:])
-    return f"M{int(x) - 4} {tip - 7} L{x} {tip} L{int(x) + 4} {tip - 7} Z"
+    x, y, tip = (int(number) for number in re.findall(r"\d+", path))
+    if "H" in path:
+        return f"M{tip - 7} {y - 4} L{tip} {y} L{tip - 7} {y + 4} Z"
+    return f"M{x - 4} {tip - 7} L{x} {tip} L{x + 4} {tip - 7} Z"
 
 
-def draw(boxes: Mapping[str, Named], *, highlight: str | None = None, is_clickable: bool) -> str:
-    """Return the picture as SVG markup; clickable boxes are buttons, a still picture is one image."""
+def draw(boxes: Mapping[str, Named], *, highlight: str | None = None) -> str:
+    """Return the picture as SVG markup, in which each box is a button."""
     frames = "".join(
         _rect(PLACES[key], kind="arch-frame", style=f"fill:{_FRAME};stroke:{_FAINT}") for key in FRAMES
     )
-    lines = "".join(_line(path, is_dashed=False) for path in ARROWS)
-    lines += "".join(_line(path, is_dashed=True) for path in WATCHING)
-    drawn = "".join(
-        _box(key, box, is_highlighted=key == highlight, is_clickable=is_clickable)
-        for key, box in boxes.items()
-    )
-    role = "group" if is_clickable else "img"
+    lines = "".join(_line(path, is_dashed=path in WATCHING) for path in (*ARROWS, *WATCHING))
+    drawn = "".join(_box(key, box, is_highlighted=key == highlight) for key, box in boxes.items())
+    label = escape(f"{TITLE}. {DESCRIPTION}", quote=True)
+    style = f"width:100%;max-width:{WIDTH}px;height:auto;background:{_PAPER}"
+    font = "font-family:var(--jp-ui-font-family, system-ui, sans-serif);font-size:13px"
     return (
         f'<svg class="arch-picture" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        f'role="{role}" '
-        f'aria-label="{escape(f"{TITLE}. {DESCRIPTION}", quote=True)}" '
-        f'style="width:100%;max-width:{WIDTH}px;height:auto;background:{_PAPER};'
-        'font-family:var(--jp-ui-font-family, system-ui, sans-serif);font-size:13px">'
+        f'role="group" aria-label="{label}" style="{style};{font}">'
         f'<g aria-hidden="true">{frames}{lines}</g>{drawn}</svg>'
     )

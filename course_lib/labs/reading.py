@@ -1,15 +1,17 @@
-"""What a lesson shows to be read: tables, and the messages a model saw; as HTML, and as plain text beside it.
+"""What a lesson shows to be read: tables, messages, plots; as HTML, and as plain text beside it.
 
-Main path: table() and show_messages() return a Rendered, which Jupyter displays and print() writes.
-Beside them, what the other labs share: paragraphs, buttons to choose with, files, and still forms.
+Main path: table(), show_messages() and plot() return a Rendered, which Jupyter displays and print() writes.
+Beside them, what the other labs share: paragraphs, buttons to choose with, and still forms.
 """
 
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from html import escape
+from io import BytesIO
 from pathlib import Path
 from textwrap import indent, shorten
 from typing import Any
@@ -19,6 +21,15 @@ from course_lib.errors import CourseError
 INK = "color:var(--jp-content-font-color1, #1f2328);background:var(--jp-layout-color0, #ffffff)"
 _EDGE = "1px solid var(--jp-border-color1, #bdbdbd)"
 _CELL = f"text-align:left;vertical-align:top;white-space:normal;padding:4px 10px;border-bottom:{_EDGE}"
+PRE = (
+    "color:inherit;background:transparent;margin:4px 0 0;font-family:var(--jp-code-font-family, monospace);"
+    "font-size:var(--jp-code-font-size, 13px);line-height:1.4;"
+    "white-space:pre-wrap;word-break:normal;overflow-wrap:break-word"
+)
+"""Code and prompts: JupyterLab would break lines inside words."""
+_IN_THE_DARK = (
+    '<style>[data-jp-theme-light="false"] .course-plot{filter:invert(.93) hue-rotate(180deg)}</style>'
+)
 _TEXT_WIDTH = 60
 STATIC = Path(__file__).parent / "static"
 
@@ -129,14 +140,25 @@ def show_messages(call: Any) -> Rendered:
     pairs = _messages(call)
     text = "\n\n".join(f"{role}:\n{indent(words, '    ')}" for role, words in pairs)
     block = f"border:{_EDGE};border-radius:6px;margin:6px 0;padding:6px 12px;{INK}"
-    pre = "white-space:pre-wrap;overflow-wrap:anywhere;margin:4px 0 0;color:inherit;background:transparent"
-    pre += ";font-family:var(--jp-code-font-family, monospace);font-size:var(--jp-code-font-size, 13px)"
     html = "".join(
         f'<div role="group" aria-label="{escape(role, quote=True)} message" style="{block}">'
-        f'<strong>{escape(role)}</strong><pre style="{pre}">{escape(words)}</pre></div>'
+        f'<strong>{escape(role)}</strong><pre style="{PRE}">{escape(words)}</pre></div>'
         for role, words in pairs
     )
     return Rendered(html, text)
+
+
+def plot(figure: Any, alt: str) -> Rendered:
+    """Show a matplotlib figure with `alt`, the text that says what it shows; it follows the dark theme."""
+    import matplotlib.pyplot as plt
+
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=144, bbox_inches="tight")
+    plt.close(figure)
+    image = f"data:image/png;base64,{b64encode(buffer.getvalue()).decode()}"
+    size = f'style="max-width:100%" width="{96 * figure.get_figwidth():.0f}"'
+    html = f'{_IN_THE_DARK}<img class="course-plot" {size} alt="{escape(alt, quote=True)}" src="{image}">'
+    return Rendered(html, alt)
 
 
 # -- for the other labs ----------------------------------------------------------------------------------
@@ -165,14 +187,7 @@ def choice(label: str, options: Mapping[str, Any], value: Any, *, label_width: s
     )
 
 
-def front_end(name: str) -> tuple[str, str]:
-    """Return the script and the style sheet of an anywidget."""
-    script, style = (STATIC / f"{name}.{suffix}" for suffix in ("js", "css"))
-    return script.read_text(encoding="utf-8"), style.read_text(encoding="utf-8")
-
-
-def with_still(bundle: Any, *, text: str, html: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
-    """Add to a widget's bundle what viewers that run no widgets show: text, or that and HTML."""
+def with_still(bundle: Any, still: Rendered) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Add to a widget's bundle what viewers that run no widgets show."""
     data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
-    still = {"text/plain": text, "text/html": html or f"<pre>{escape(text)}</pre>"}
-    return {**data, **still}, metadata
+    return {**data, "text/plain": still.text, "text/html": still.html}, metadata

@@ -3,23 +3,14 @@
 Names, with the part of lesson 02 that uses each:
 
 - `PerformanceMonitor`: a DSPy callback that counts calls, errors, latencies, tokens, cost (part 7)
-- `Report`, `Row`, `Latencies`: what it counted, a row per model and per program (part 7)
-- `MonitorError`: a monitor was entered twice
+- `Report`, `Row`: what it counted, a row per model and per program (part 7)
+- `percentile`: of durations
 - `UsageTracker`: for `dspy.context(usage_tracker=...)`; loses nothing in threads (part 6)
 - `Usage`, `usage_of`: calls, tokens and dollars, summed over calls (part 6)
 """
 
-from course_lib.measure.monitor import MonitorError, PerformanceMonitor
-from course_lib.measure.report import Latencies, Report, Row
+from course_lib.measure.monitor import PerformanceMonitor
+from course_lib.measure.report import Report, Row, percentile
 from course_lib.measure.usage import Usage, UsageTracker, usage_of
 
-__all__ = [
-    "Latencies",
-    "MonitorError",
-    "PerformanceMonitor",
-    "Report",
-    "Row",
-    "Usage",
-    "UsageTracker",
-    "usage_of",
-]
+__all__ = ["PerformanceMonitor", "Report", "Row", "Usage", "UsageTracker", "percentile", "usage_of"]

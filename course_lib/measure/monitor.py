@@ -2,8 +2,8 @@
 
 Main path: `with PerformanceMonitor() as monitor: ...` then print(monitor.report()).
 Source: dspy.utils.callback.BaseCallback and ACTIVE_CALL_ID; the settings `usage_tracker` and `send_stream` as
-dspy/clients/execution.py uses them (DSPy 3.4.1). For the time of one model call both are replaced through
-dspy.context by proxies that pass on all they get, so that a tracker or stream of the program's own goes on.
+dspy/clients/execution.py uses them (DSPy 3.4.1). For the time of one model call the call stands for both, and
+passes on all it gets, so that a tracker or stream of the program's own goes on.
 """
 
 # mypy: allow-subclassing-any
@@ -14,9 +14,8 @@ import asyncio
 import copy
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from typing import Any, Self
 
 import dspy
@@ -24,35 +23,54 @@ import psutil
 from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
 
 from course_lib.errors import CourseError
-from course_lib.measure.report import ProcessUse, Report, Row
-from course_lib.measure.usage import CallTracker, Usage
+from course_lib.measure.report import Report, Row
+from course_lib.measure.usage import Usage, UsageTracker, usage_of
 
-_MEMORY_EVERY_S = 0.05  # memory is looked at this often at most, when a call begins or ends
 _LM, _MODULE, _OTHER = "lm", "module", "other"
 _CANCELLED = asyncio.CancelledError | KeyboardInterrupt | GeneratorExit
 
 
-class MonitorError(CourseError):
-    """The monitor was entered twice."""
+class _Call(UsageTracker):
+    """A call under way; while a model is called, DSPy reports usage and sends a stream's chunks to it."""
 
+    def __init__(self, kind: str, name: str, around: frozenset[str]) -> None:
+        super().__init__()
+        self.kind, self.name, self.around = kind, name, around
+        self.is_counted = kind != _OTHER and kind not in around
+        """Of calls of a kind within one another, only the outermost is counted."""
+        self.begun_s = time.perf_counter()
+        self.first_token_s: float | None = None
+        self.usage: Usage | None = None
+        """What a model reported; None when a cache answered."""
+        self.context = ExitStack()
 
-@dataclass(slots=True)
-class _Call:
-    """A call under way."""
+    def listen(self, call_id: str) -> None:
+        """Take the place of the usage tracker and of the stream of this context, until `context` closes."""
+        self._call_id, settings = call_id, dspy.settings
+        self._tracker, self._stream = settings.get("usage_tracker"), settings.get("send_stream")
+        if self._tracker is not None:
+            self.usage_data = (
+                self._tracker.usage_data
+            )  # a track_usage() within the call adds its entries here
+        stream = None if self._stream is None else self
+        self.context.enter_context(dspy.context(usage_tracker=self, send_stream=stream))
 
-    kind: str
-    name: str
-    begun_s: float
-    is_counted: bool
-    """False for a model called by a model, or a module by a module: the outermost one is counted."""
-    is_within_module: bool
-    tracker: CallTracker | None = None
-    first_token_s: float | None = None
-    context: ExitStack = field(default_factory=ExitStack)
+    def add_usage(self, lm: str, usage_entry: Mapping[str, Any]) -> None:
+        """Take a report; that of a model which this model calls is only passed on."""
+        if self._call_id == ACTIVE_CALL_ID.get():
+            self.usage = (self.usage or Usage()) + usage_of([(lm, usage_entry)])
+        if self._tracker is not None:
+            self._tracker.add_usage(lm, usage_entry)
+
+    async def send(self, chunk: Any) -> None:
+        """Note when the first text of the stream left, and pass all on."""
+        if self.first_token_s is None and _has_text(chunk):
+            self.first_token_s = time.perf_counter()
+        await self._stream.send(chunk)
 
 
 class PerformanceMonitor(BaseCallback):
-    """Counts calls, errors, latencies, tokens, cost, cache hits, CPU and memory, in bounded memory.
+    """Counts calls, errors, latencies, tokens, cost and cache hits, in bounded memory.
 
     As a context manager it hears everything that runs below the block: DSPy carries the context to the
     threads of dspy.Parallel, batch, Evaluate and asyncify, Python to tasks and asyncio.to_thread. Threads of
@@ -60,20 +78,13 @@ class PerformanceMonitor(BaseCallback):
     `dspy.configure(callbacks=[monitor])`.
     """
 
-    def __init__(self, *, clock: Callable[[], float] = time.perf_counter) -> None:
-        """Count from now on; `clock` returns seconds."""
-        self._clock = clock
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open: dict[str, _Call] = {}
         self._rows: dict[tuple[str, str], Row] = {}
-        self._in_flight = self._most_in_flight = 0
-        self._first_s = self._last_s = 0.0
-        self._context: ExitStack | None = None
-        self._process = psutil.Process()
-        self._memory_at_s = 0.0
-        self._rss_most_bytes = 0
-        self._begin = self._now()
-        self._end: tuple[float, float, int] | None = None
+        self._first: tuple[float, float] | None = None
+        self._last = 0.0, 0.0
+        self._context: Any = None
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
         return self  # a program copied by an optimizer still reports here
@@ -82,138 +93,94 @@ class PerformanceMonitor(BaseCallback):
         """Begin to listen in this context; what was counted before stays.
 
         Raises:
-            MonitorError: this monitor is already listening.
+            CourseError: this monitor is already listening.
         """
         if self._context is not None:
-            raise MonitorError("this monitor is already listening; make another one for a block within it")
-        self._begin, self._end = self._now(), None
-        self._context = ExitStack()
-        self._context.enter_context(dspy.context(callbacks=[*dspy.settings.callbacks, self]))
+            raise CourseError("this monitor is already listening; make another one for a block within it")
+        self._context = dspy.context(callbacks=[*dspy.settings.callbacks, self])
+        self._context.__enter__()
         return self
 
-    def __exit__(self, *_error: object) -> None:
+    def __exit__(self, *error: object) -> None:
         """Stop listening; calls of the block that are still under way are counted when they end."""
-        assert self._context is not None
-        self._context.close()
+        self._context.__exit__(*error)
         self._context = None
-        self._end = self._now()
-
-    def _now(self) -> tuple[float, float, int]:
-        """Return wall seconds, CPU seconds and bytes of memory."""
-        times = self._process.cpu_times()
-        return self._clock(), times.user + times.system, self._process.memory_info().rss
 
     def report(self) -> Report:
         """Return what was counted so far; print it, or show it in a notebook."""
-        (began_s, cpu_before_s, _), (now_s, cpu_s, rss_bytes) = self._begin, self._end or self._now()
         with self._lock:
-            most_bytes = max(self._rss_most_bytes, rss_bytes)
-            use = ProcessUse(now_s - began_s, cpu_s - cpu_before_s, rss_bytes, most_bytes)
             rows = copy.deepcopy(self._rows)
-            models, programs = (
-                [row for (of, _), row in rows.items() if of == kind] for kind in (_LM, _MODULE)
+            first_s, first_cpu_s = self._first or self._last
+            span_s = self._last[0] - first_s
+            return Report(
+                models=[row for (kind, _), row in rows.items() if kind == _LM],
+                programs=[row for (kind, _), row in rows.items() if kind == _MODULE],
+                span_s=max(0.0, span_s),
+                cpu_share=(self._last[1] - first_cpu_s) / span_s if span_s > 0 else 0.0,
+                memory_bytes=psutil.Process().memory_info().rss,
             )
-            span_s = max(0.0, self._last_s - self._first_s)
-            return Report(models, programs, span_s, self._most_in_flight, self._in_flight, use)
 
     def __repr__(self) -> str:
         return str(self.report())
 
-    def _repr_html_(self) -> str:
-        return self.report()._repr_html_()
-
     # -- what DSPy calls, on the thread or task of the call ------------------------------------------
 
     def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002
-        """Open a model's call, with proxies for the usage tracker and the stream of its context."""
-        call = self._open_call(call_id, _LM, str(getattr(instance, "model", type(instance).__name__)))
-        if call is None or not call.is_counted:
-            return
-        settings = dspy.settings
-        call.tracker = CallTracker(call_id, settings.get("usage_tracker"))
-        replaced: dict[str, Any] = {"usage_tracker": call.tracker}
-        if (stream := settings.get("send_stream")) is not None:
-            replaced["send_stream"] = _StreamProxy(call, stream, self._clock)
-        call.context.enter_context(dspy.context(**replaced))
+        """Open a model's call."""
+        call = self._begin(call_id, _LM, str(getattr(instance, "model", type(instance).__name__)))
+        if call and call.is_counted:
+            call.listen(call_id)
 
     def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002
         """Open the call of a module; of a tool or an evaluation, only to link the calls around and within."""
-        kind = _MODULE if isinstance(instance, dspy.Module) else _OTHER
-        self._open_call(call_id, kind, type(instance).__name__)
+        self._begin(
+            call_id, _MODULE if isinstance(instance, dspy.Module) else _OTHER, type(instance).__name__
+        )
 
     on_tool_start = on_evaluate_start = on_module_start
 
     def on_lm_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:  # noqa: ARG002
         """Close a call and enter it in its row."""
-        now_s = self._clock()
         with self._lock:
             call = self._open.pop(call_id, None)
             if call is None:
                 return
-            self._look_at_memory(now_s)
             if call.is_counted:
-                self._enter(call, now_s, exception)
+                self._enter(call, exception)
         # A coroutine thrown away while suspended ends in another context: nothing to put back there.
         with suppress(ValueError):
             call.context.close()
 
     on_module_end = on_tool_end = on_evaluate_end = on_lm_end
 
-    def _open_call(self, call_id: str, kind: str, name: str) -> _Call | None:
+    def _begin(self, call_id: str, kind: str, name: str) -> _Call | None:
         """Open a call; None if it is open already (a callback installed twice is called twice)."""
-        now_s = self._clock()
         with self._lock:
             if call_id in self._open:
                 return None
             outer = self._open.get(ACTIVE_CALL_ID.get() or "")
-            is_within_module = outer is not None and (outer.kind == _MODULE or outer.is_within_module)
-            is_within_model = outer is not None and outer.kind == _LM
-            is_counted = {_LM: not is_within_model, _MODULE: not is_within_module, _OTHER: False}[kind]
-            call = self._open[call_id] = _Call(kind, name, now_s, is_counted, is_within_module)
-            if is_counted:
-                self._first_s = self._first_s or now_s
-                self._in_flight += kind == _LM
-                self._most_in_flight = max(self._most_in_flight, self._in_flight)
-            self._look_at_memory(now_s)
+            call = _Call(kind, name, outer.around | {outer.kind} if outer else frozenset())
+            self._open[call_id] = call
+            if call.is_counted:
+                self._first = self._first or (call.begun_s, time.process_time())
         return call
 
-    def _enter(self, call: _Call, now_s: float, exception: BaseException | None) -> None:
+    def _enter(self, call: _Call, exception: BaseException | None) -> None:
+        now_s = time.perf_counter()
+        self._last = now_s, time.process_time()
         row = self._rows.setdefault((call.kind, call.name), Row(call.name))
-        self._last_s = max(self._last_s, now_s)
-        is_hit = False
-        if call.tracker is not None:
-            self._in_flight -= 1
-            is_hit = call.tracker.usage is None
-            row.usage += call.tracker.usage or Usage()
+        row.usage += call.usage or Usage()
         if call.first_token_s is not None:
-            row.first_token.add((call.first_token_s - call.begun_s) * 1000)
+            row.first_token_ms.append((call.first_token_s - call.begun_s) * 1000)
         if isinstance(exception, _CANCELLED):
             row.cancelled += 1
         elif exception is not None:
             row.errors[type(exception).__name__] += 1
+        elif call.kind == _LM and call.usage is None:
+            row.cached += 1
         else:
-            (row.cached_latency if is_hit else row.latency).add((now_s - call.begun_s) * 1000)
-
-    def _look_at_memory(self, now_s: float) -> None:
-        if now_s - self._memory_at_s >= _MEMORY_EVERY_S:
-            self._memory_at_s = now_s
-            self._rss_most_bytes = max(self._rss_most_bytes, self._process.memory_info().rss)
-
-
-class _StreamProxy:
-    """Stands where DSPy sends a stream's chunks: notes when the first text left, and passes all on."""
-
-    def __init__(self, call: _Call, stream: Any, clock: Callable[[], float]) -> None:
-        self._call, self._stream, self._clock = call, stream, clock
-
-    async def send(self, chunk: Any) -> None:
-        """Send one chunk."""
-        if self._call.first_token_s is None and _has_text(chunk):
-            self._call.first_token_s = self._clock()
-        await self._stream.send(chunk)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+            row.answered += 1
+            row.latency_ms.append((now_s - call.begun_s) * 1000)
 
 
 def _has_text(chunk: Any) -> bool:

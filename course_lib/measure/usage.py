@@ -16,7 +16,6 @@ from dataclasses import astuple, dataclass
 from operator import add
 from typing import Any, Self
 
-from dspy.utils.callback import ACTIVE_CALL_ID
 from dspy.utils.usage_tracker import UsageTracker as DspyTracker
 
 from course_lib.lm import prices
@@ -32,9 +31,7 @@ class Usage:
     calls: int = 0
     """Calls that a model answered; hits of a cache are not among them."""
     prompt_tokens: int = 0
-    """Tokens sent."""
     completion_tokens: int = 0
-    """Tokens written."""
     cost_usd: float = 0.0
     """Price of the calls whose model is in the price list."""
     unpriced_calls: int = 0
@@ -87,22 +84,3 @@ class UsageTracker(DspyTracker):
         """What was reported so far, model by model."""
         with self._lock:
             return [(model, entry) for model, entries in self.usage_data.items() for entry in entries]
-
-
-class CallTracker(UsageTracker):
-    """Stands before another tracker for the time of one model call: keeps its usage, and passes all on."""
-
-    def __init__(self, call_id: str, outer: Any) -> None:
-        super().__init__()
-        self.usage: Usage | None = None
-        """What this call reported; None when a cache answered."""
-        self._call_id, self._outer = call_id, outer
-        if outer is not None:
-            self.usage_data = outer.usage_data  # where a track_usage() within the call adds its entries
-
-    def add_usage(self, lm: str, usage_entry: Mapping[str, Any]) -> None:
-        """Take a report; that of a model which this model calls is only passed on."""
-        if self._call_id == ACTIVE_CALL_ID.get():
-            self.usage = (self.usage or Usage()) + usage_of([(lm, usage_entry)])
-        if self._outer is not None:
-            self._outer.add_usage(lm, usage_entry)

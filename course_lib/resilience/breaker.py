@@ -1,6 +1,6 @@
 """A circuit breaker: stop asking a service that fails, and find out with one trial call when it works again.
 
-Main path: with breaker: call(); or allows(), then record_success() or record_failure(error).
+Main path: with breaker: call(), or an await; else allows(), then record_success() or record_failure(error).
 """
 
 from __future__ import annotations
@@ -102,19 +102,6 @@ class CircuitBreaker:
         elif self.state == "half-open":  # cancelled or interrupted, so the next call is the trial
             self._until_s = self._clock()
 
-    async def __aenter__(self) -> Self:
-        return self.__enter__()
 
-    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self.__exit__(kind, error, trace)
-
-
-_lock = threading.Lock()  # of all breakers, so that it is renewed in one place; held for a microsecond
-
-
-def _after_fork() -> None:
-    global _lock
-    _lock = threading.Lock()  # another thread may have held it when this process was forked
-
-
-os.register_at_fork(after_in_child=_after_fork)
+_lock = threading.Lock()  # of all breakers; held for a microsecond, and never while the process forks
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)

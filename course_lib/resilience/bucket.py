@@ -1,6 +1,6 @@
 """A token bucket: a steady rate with a burst, fair in the order of arrival.
 
-Main path: await bucket.acquire(); try_acquire() never waits.
+Main path: await bucket.acquire(); wait_s() and charge() for callers that may not wait.
 The bucket may go into debt: a caller takes its tokens at once and waits until the debt is paid. So each wait
 is computed once, nobody polls, and who came first goes first.
 """
@@ -26,14 +26,6 @@ class TokenBucket:
         self._tokens = capacity
         self._counted_at = clock()
         self._lock = threading.Lock()
-
-    def try_acquire(self, tokens: float = 1.0) -> bool:
-        """Take the tokens if they are there now, and return whether they were."""
-        with self._lock:
-            if self._refilled() < tokens:
-                return False
-            self._tokens -= tokens
-            return True
 
     def wait_s(self, tokens: float = 1.0) -> float:
         """Return the seconds until the tokens are there, 0 if they are; nothing is taken."""

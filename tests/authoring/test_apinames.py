@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dspy
 import pytest
 
 from course_lib.authoring import apinames
@@ -13,7 +12,6 @@ FOUND = {
     "bad.py": [
         (1, "dspy.performance.Cache"),
         (4, "dspy.clients.NoSuchClient"),
-        (7, "dspy.BaseLM"),
         (11, "dspy.ChainOfThougt"),
         (13, "dspy.ProgramOfThought"),
         (14, "dspy.Image.from_PIL"),
@@ -51,8 +49,3 @@ def test_a_near_name_is_offered():
 
 def test_what_dspy_imports_is_not_dspy_s():
     assert missing("dspy.threading") is not None
-
-
-def test_the_classes_not_to_derive_from_are_still_deprecated_by_dspy():
-    for name in apinames.NOT_AS_A_BASE:
-        assert "deprecated" in getattr(dspy, name.removeprefix("dspy.")).__doc__, f"drop the row of {name}"

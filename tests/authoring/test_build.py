@@ -6,23 +6,22 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbconvert import ScriptExporter
 from nbformat.v4 import new_output
 
 from course_lib.authoring import regions
 from course_lib.authoring.build import build, check
-from course_lib.authoring.errors import BrokenLessonError, StrayNotebookError
 from course_lib.authoring.freshness import digests
+from course_lib.authoring.lesson import AuthoringError, BrokenLessonError
 from course_lib.authoring.notebook import DIGEST
 from course_lib.authoring.reading import read
 from tests.authoring.conftest import SAMPLE
-
-KNOWN = ["0.9"]
 
 
 @pytest.fixture
 def built(course: Path) -> Path:
     """The sample course with its notebooks built, the solution with outputs as after a run."""
-    assert build(course, known=KNOWN) == [solution(course, "notebooks"), solution(course)]
+    assert build(course) == [solution(course, "notebooks"), solution(course)]
     edit_notebook(course, run)
     return course
 
@@ -61,17 +60,17 @@ def files(course: Path) -> dict[Path, bytes]:
 def test_what_is_fresh_is_not_written_again(built):
     before = files(built)
 
-    assert check(built, known=KNOWN) == build(built, known=KNOWN) == []
+    assert check(built) == build(built) == []
     assert files(built) == before
 
 
 def test_deleted_notebooks_come_back_the_same(course):
-    build(course, known=KNOWN)
+    build(course)
     before = files(course)
     for path in before:
         path.unlink()
 
-    build(course, known=KNOWN)
+    build(course)
 
     assert files(course) == before
 
@@ -93,9 +92,17 @@ def test_both_notebooks_share_the_ids_and_the_tags_of_shared_cells(built):
     assert learner["exercise-0-9"].metadata == {"exercise": "0.9", "tags": ["exercise"]}
 
 
+def test_both_notebooks_export_as_a_python_script(course):
+    build(course)
+
+    for folder in ("notebooks", "solutions"):
+        _, resources = ScriptExporter().from_filename(str(solution(course, folder)))
+        assert resources["output_extension"] == ".py"
+
+
 def test_only_the_solution_asks_nbval_to_compare_outputs(course):
     edit_lesson(course, "# %%\nRANKS", '# %% name="ranks" tags=["nbval-check-output"]\nRANKS')
-    build(course, known=KNOWN)
+    build(course)
 
     tags = [cells_of(course, each)["ranks"].metadata.get("tags") for each in ("notebooks", "solutions")]
 
@@ -110,11 +117,11 @@ def test_only_the_solution_asks_nbval_to_compare_outputs(course):
 def test_outputs_stay_while_only_words_change(built, old, new, is_kept):
     edit_lesson(built, old, new)
 
-    assert solution(built) in build(built, known=KNOWN)
+    assert solution(built) in build(built)
 
     cells = cells_of(built, "solutions").values()
     assert any(cell.get("outputs") for cell in cells) is is_kept
-    assert check(built, known=KNOWN) == ([] if is_kept else [solution(built)])
+    assert check(built) == ([] if is_kept else [solution(built)])
 
 
 EDITS = {
@@ -133,22 +140,22 @@ EDITS = {
 def test_check_names_a_notebook_that_was_edited_or_not_run_on_this_code(built, folder, edit):
     edit_notebook(built, edit, folder)
 
-    assert check(built, known=KNOWN) == [solution(built, folder)]
+    assert check(built) == [solution(built, folder)]
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"cells": 3}', "null"])
 def test_a_damaged_notebook_is_stale_and_mended(built, damage):
     solution(built).write_text(damage, "utf-8")
 
-    assert check(built, known=KNOWN) == build(built, known=KNOWN) == [solution(built)]
+    assert check(built) == build(built) == [solution(built)]
 
 
 def test_a_notebook_without_a_lesson_is_refused_not_deleted(built):
     mine = built / "notebooks" / "mine.ipynb"
     mine.write_text("{}", "utf-8")
 
-    with pytest.raises(StrayNotebookError, match=r"notebooks/mine.ipynb; keep notebooks .* in work/"):
-        build(built, known=KNOWN)
+    with pytest.raises(AuthoringError, match=r"notebooks/mine.ipynb; keep notebooks .* in work/"):
+        build(built)
 
     assert mine.exists()
 
@@ -159,6 +166,6 @@ def test_a_broken_lesson_changes_no_file(built):
     edit_lesson(built, "# # A sample lesson", "# # Another title")
 
     with pytest.raises(BrokenLessonError, match=r"01_broken.py:2: .*was never closed"):
-        build(built, known=KNOWN)
+        build(built)
 
     assert files(built) == before

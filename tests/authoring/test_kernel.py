@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from course_lib.authoring import kernel
-from course_lib.authoring.errors import KernelSetupError
+from course_lib.files import FileError
 
 
 def test_the_kernel_runs_this_python_under_the_course_s_name_and_is_written_once(tmp_path):
@@ -27,5 +27,5 @@ def test_the_kernel_runs_this_python_under_the_course_s_name_and_is_written_once
 def test_a_place_that_cannot_be_written_names_the_remedy(tmp_path):
     (tmp_path / "share").write_text("a file where a folder should be", "utf-8")
 
-    with pytest.raises(KernelSetupError, match=r"kernel 'advanced-dspy'.*then run: make setup"):
+    with pytest.raises(FileError, match=r"advanced-dspy/kernel.json: .* make the folder writable"):
         kernel.install(tmp_path)

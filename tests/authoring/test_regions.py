@@ -32,7 +32,7 @@ def test_solution_lines_leave_out_what_the_stub_shows_too():
     ("cell", "offset", "what"),
     [
         ("a = 1\n### BEGIN SOLUTION\n### STUB: ...\nb = 2", 1, "never closed"),
-        ("### BEGIN SOLUTION\n### BEGIN SOLUTION\n", 1, "inside a solution region"),
+        ("### BEGIN SOLUTION\n### BEGIN SOLUTION\n", 1, "inside a region"),
         ("a = 1\n### END SOLUTION", 1, "stands outside"),
         ("### STUB: ...", 0, "stands outside"),
         ("### BEGIN SOLUTION\nb = 2\n### END SOLUTION", 0, "no stub"),

@@ -13,15 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from course_lib.files import write_whole
+from course_lib.lab import SETTINGS as COURSE_SETTINGS
 from course_lib.lab import free_port, serving
 
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 SETTINGS = {
-    "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {
-        "fetchNews": "false",
-        "checkForUpdates": False,
-        "doNotDisturbMode": True,
-    },
+    **{f"{name.replace(':', '/')}.jupyterlab-settings": value for name, value in COURSE_SETTINGS.items()},
     # every cell is in the page, seen or not, so that a test can find it
     "@jupyterlab/notebook-extension/tracker.jupyterlab-settings": {
         "windowingMode": "none",

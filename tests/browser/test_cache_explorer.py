@@ -26,7 +26,7 @@ def test_the_explorer_is_used_with_the_keyboard_alone(write, opened, shots):
 
     output.get_by_role("button", name="40%", exact=True).press("Enter")
     expect(output).to_contain_text("(40% of all answers)")
-    expect(output.locator("svg polyline")).to_have_count(1)
+    expect(output.get_by_role("img", name="(40% of all answers)")).to_have_count(1)
 
     notebook.shoot(shots, "explorer")
     assert watch.problems() == []

@@ -20,8 +20,8 @@ def test_every_adapter_is_seen_with_its_prompt_its_raw_reply_and_what_it_took(ad
     assert len(picture.calls) == lm.ledger().requests == (2 if adapter == "TwoStep" else 1)
     assert desk.tickets("dev")[0].text in str(picture)
     assert picture.calls[0].reply in str(picture).replace("\n      ", "\n")
-    assert picture.prompt_tokens > 100
-    assert picture.cost_usd > 0
+    assert picture.ledger.prompt_tokens > 100
+    assert picture.ledger.cost_usd > 0
     assert picture.duration_ms > 0
 
 
@@ -69,12 +69,22 @@ def test_an_own_signature_is_asked_with_an_own_text_which_is_no_markup():
     assert "<script>" in shown.text
 
 
+def test_what_the_lesson_tells_to_try_shows_a_second_request_at_the_first_press(lab):
+    lm.reset()
+    lab.model.value = "sim-large@sloppy"
+    lab.button.click()
+
+    assert "Chat: read, requests: 2" in lab._status.value
+    assert "request 2 of 2" in lab._out.value
+    lab.model.value = "sim-large"
+
+
 def test_the_lab_opens_with_a_first_look_and_has_a_text_for_viewers_without_widgets(lab):
     data, _ = lab._repr_mimebundle_()
 
     assert "== Chat" in data["text/plain"]
     assert "== JSON" in data["text/plain"]
-    assert data["text/html"].startswith("<pre>")
+    assert data["text/html"] == lab.rendered.html
     assert 'role="status"' in lab._status.value
     assert "ChatAdapter, left" in lab._out.value
 

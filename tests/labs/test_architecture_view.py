@@ -5,14 +5,11 @@ from itertools import combinations
 
 import pytest
 
+from course_lib.errors import CourseError
 from course_lib.labs import chapters, picture
-from course_lib.labs.architecture_view import BOXES, UnknownBoxError, architecture, as_list, as_text
+from course_lib.labs.architecture_view import BOXES, architecture
 
 SVG = "{http://www.w3.org/2000/svg}"
-
-
-def _picture(**options):
-    return ElementTree.fromstring(picture.draw(BOXES, **options))
 
 
 def test_every_part_of_the_syllabus_has_a_box_and_a_place():
@@ -30,7 +27,6 @@ def test_a_box_says_all_that_is_asked_of_it(box):
     assert box.asks.endswith("?")
     assert box.without.endswith(".")
     assert box.notebooks
-    assert set(box.notebooks) <= set(chapters.CHAPTERS)
     assert not box.group or box.group in picture.FRAMES
 
 
@@ -50,45 +46,45 @@ def test_no_two_boxes_overlap():
         assert is_beside or a.y + a.height <= b.y or b.y + b.height <= a.y, (a, b)
 
 
-def test_clickable_boxes_are_labelled_buttons_in_tab_order():
-    buttons = [
-        group for group in _picture(is_clickable=True).iter(f"{SVG}g") if group.get("role") == "button"
-    ]
+def test_boxes_are_labelled_buttons_in_tab_order():
+    drawn = ElementTree.fromstring(picture.draw(BOXES))
+    buttons = [group for group in drawn.iter(f"{SVG}g") if group.get("role") == "button"]
 
     assert [button.get("data-key") for button in buttons] == list(BOXES)
     assert all(button.get("tabindex") == "0" and button.get("aria-label") for button in buttons)
 
 
 @pytest.mark.parametrize("key", ["cache", "gateway"], ids=["a box", "a frame"])
-def test_a_highlighted_box_is_outlined_and_named(key):
-    svg = picture.draw(BOXES, highlight=key, is_clickable=True)
+def test_a_highlighted_box_is_outlined_named_and_told_from_the_start(key):
+    svg = picture.draw(BOXES, highlight=key)
 
-    assert svg.count("arch-here") == 1
-    assert svg.count("this notebook</text>") == 1
+    assert (svg.count("arch-here"), svg.count("this notebook</text>")) == (1, 1)
+    assert (
+        architecture(highlight=key).html.count(f"{BOXES[key].name} (this notebook)") == 2
+    )  # and in the list
 
 
 def test_an_unknown_box_is_refused_with_the_names_of_all():
-    with pytest.raises(UnknownBoxError, match=r"no box 'redis'.*limiter"):
+    with pytest.raises(CourseError, match=r"no box 'redis'.*limiter"):
         architecture(highlight="redis")
 
 
-def test_viewers_without_widgets_get_a_picture_a_list_and_text():
-    data, _ = architecture(highlight="cache")._repr_mimebundle_()
+def test_it_stands_without_a_kernel_and_where_no_script_may_run_the_list_is_open():
+    shown = architecture()
 
-    assert set(data) == {"application/vnd.jupyter.widget-view+json", "text/html", "text/plain"}
-    assert data["text/plain"] == as_text("cache")
-    assert all(box.name in data["text/plain"] for box in BOXES.values())
-    assert "Cache (this notebook)" in data["text/plain"]
-    assert 'role="img"' in data["text/html"]
-    assert "tabindex" not in data["text/html"]
-    assert data["text/html"].endswith(as_list("cache"))
+    assert not hasattr(shown, "_repr_mimebundle_"), "no widget"
+    assert "<details open>" in shown.html
+    assert all(shown.html.count(f'data-of="{key}"') == 1 for key in BOXES)
+    assert all(f"- {box.name}: {box.does}" in repr(shown) for box in BOXES.values())
 
 
-def test_a_notebook_beside_this_one_is_linked_and_a_missing_one_is_not(tmp_path, monkeypatch):
+def test_a_notebook_beside_this_one_is_linked_and_one_in_preparation_is_said_to_be(tmp_path, monkeypatch):
     (tmp_path / "02_caching.ipynb").touch()
     monkeypatch.chdir(tmp_path)
 
-    boxes = architecture().boxes
+    html = architecture().html
 
-    assert boxes["cache"]["notebooks"] == [["02 Caching and performance", "02_caching.ipynb"]]
-    assert boxes["auth"]["notebooks"] == [["05 Deployment", ""]]
+    assert '<a href="02_caching.ipynb">02 Caching and performance</a>' in html
+    assert '"05_deployment.ipynb"' not in html
+    assert chapters.label("02") == "02 Caching and performance"
+    assert "05 Deployment (in preparation)" in html or (chapters.NOTEBOOKS / "05_deployment.ipynb").exists()

@@ -29,23 +29,23 @@ def _places(name: str, book: str) -> set[str]:
     return {f"dspy.{book}", *(f"dspy.{home}{bare}" for home in homes)}
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name.book], ids=lambda name: name.name)
+@pytest.mark.parametrize("name", [name for name in NAMES if name["book"]], ids=lambda name: name["name"])
 def test_a_name_from_books_is_nowhere_in_dspy(name):
-    for path in _places(name.name, name.book):
+    for path in _places(name["name"], name["book"]):
         with pytest.raises((AttributeError, ModuleNotFoundError)):
             _find(path)
 
 
-@pytest.mark.parametrize("point", sorted({point for name in NAMES for point in name.points}))
+@pytest.mark.parametrize("point", sorted({point for name in NAMES for point in name["points"].split()}))
 def test_an_extension_point_exists_in_dspy(point):
     assert _find(point) is not None
 
 
 def test_every_name_of_the_syllabus_is_listed_once_and_built_in_a_notebook():
-    named = [name.name.partition("(")[0] for name in NAMES]
+    named = [name["name"].partition("(")[0] for name in NAMES]
 
     assert len(named) == len(set(named)) == 22
-    assert {name.notebook for name in NAMES} <= set(chapters.CHAPTERS)
+    assert {name["notebook"] for name in NAMES} <= set(chapters.CHAPTERS)
     assert "performance_monitoring" not in dspy.settings.copy(), "the one that is a setting"
 
 
@@ -57,7 +57,8 @@ def test_the_table_can_be_asked_for_one_notebook():
 
 
 @pytest.mark.parametrize(
-    "path", sorted({path for name in NAMES for path in re.findall(r"\b(?:adapters|caching)\.\w+", name.here)})
+    "path",
+    sorted({path for name in NAMES for path in re.findall(r"\b(?:adapters|caching)\.\w+", name["here"])}),
 )
 def test_what_a_name_is_here_can_be_imported(path):
     assert _find(f"course_lib.{path}") is not None

@@ -8,7 +8,7 @@ import io
 
 import pytest
 
-from course_lib.labs.selftest import QUESTIONS, as_text, in_words, self_test
+from course_lib.labs.selftest import QUESTIONS, self_test
 
 
 def _printed(code: str) -> str:
@@ -43,54 +43,19 @@ def test_all_three_prerequisites_are_asked_about_and_the_right_choice_changes_it
     assert max(places.count(place) for place in set(places)) <= len(QUESTIONS) // 2
 
 
-def _texts(test) -> list[str]:
-    return [button.description for button in test._choices.children]
+def test_each_choice_opens_with_its_verdict_and_a_wrong_one_says_where_to_read():
+    html = self_test().html
+
+    assert html.count("<details") == len(QUESTIONS) + sum(len(question.choices) for question in QUESTIONS)
+    assert html.count("Right. ") == len(QUESTIONS)
+    assert (
+        "Not right. That is the type of <code>context</code>; each field has its own. Read: dspy.ai" in html
+    )
+    assert ".." not in html.replace("...", "")
 
 
-def test_a_wrong_choice_tells_why_and_counts_though_others_may_be_tried():
-    test = self_test()
+def test_it_stands_without_a_kernel_and_reads_as_text():
+    shown = self_test()
 
-    test._choices.children[1].click()
-    assert _texts(test)[1] == "Not right: list"
-    assert "each field has its own" in test._verdict.value
-    assert "page Signatures" in test._verdict.value
-
-    test._choices.children[0].click()
-    assert _texts(test)[0] == "Right: str"
-    test._next.click()
-    test._back.click()
-    assert _texts(test)[1] == "Not right: list"
-    assert test.first == {0: 1}
-
-
-def test_a_walk_to_the_end_sums_up_in_words():
-    test = self_test()
-    for question in QUESTIONS:
-        test.choose(question.choices.index(question.right))
-        test._next.click()
-
-    assert f"right at once in {len(QUESTIONS)} of {len(QUESTIONS)}" in test._head.value
-    assert "go on" in test._head.value
-    assert test._next.description == "From the start"
-
-
-@pytest.mark.parametrize(
-    ("first", "advice"),
-    [
-        ({0: 1}, "before you go on"),
-        ({}, "10 not answered yet."),
-        ({0: 0}, "Nothing wrong so far."),
-        ({0: 1, 1: 0, 3: 1}, "Signatures: 1 of 3."),
-        ({0: 1, 1: 0, 3: 1}, "when you meet it:\n- dspy.ai, page Signatures, on types in inline"),
-    ],
-)
-def test_the_summary_advises_by_what_was_answered(first, advice):
-    assert advice in in_words(first)
-
-
-def test_viewers_without_widgets_get_the_test_as_text():
-    data, _ = self_test()._repr_mimebundle_()
-
-    assert data["text/plain"] == as_text()
-    assert "coroutine: Calling an async function runs nothing" in data["text/plain"]
-    assert "application/vnd.jupyter.widget-view+json" in data
+    assert not hasattr(shown, "_repr_mimebundle_"), "no widget"
+    assert "coroutine: Calling an async function runs nothing" in repr(shown)

@@ -140,26 +140,16 @@ def test_a_dummy_is_not_the_model_and_a_block_that_raises_is_still_read(meter, c
     assert capsys.readouterr().out.startswith("0 calls ")
 
 
-def test_a_cell_that_used_the_model_gets_a_line_and_others_do_not(shell, capsys):
-    assert _run(shell, "meter.on()", capsys) == ""
-    assert LINE.search(_run(shell, "ask(question='Which cell?'); ask(question='Which cell?')", capsys))
-    assert _run(shell, "x = 1", capsys) == ""
+def test_a_cell_that_used_the_model_gets_one_line_and_others_get_none(shell, ask, capsys):
+    assert _run(shell, "meter.on(); meter.on()", capsys) == ""
+    line = _run(shell, "ask(question='Which cell?'); await ask.acall(question='Which other?')", capsys)
+    assert len(LINE.findall(line)) == 1
     assert "(1 cached) · 0 tokens · $0 ·" in _run(shell, "_ = ask(question='Which cell?')", capsys)
 
-
-def test_on_twice_prints_once_and_off_ends_the_lines(shell, capsys):
-    _run(shell, "meter.on(); meter.on()", capsys)
-
-    assert len(LINE.findall(_run(shell, "_ = await ask.acall(question='Twice?')", capsys))) == 1
-    assert _run(shell, "meter.off(); _ = ask(question='Off?')", capsys) == ""
-
-
-def test_calls_between_cells_belong_to_no_cell(shell, ask, capsys):
-    _run(shell, "meter.on()", capsys)
-    ask(question="From a button?")
-
+    ask(question="From a button, between two cells?")
     assert _run(shell, "x = 1", capsys) == ""
     assert _run(shell, "_ = ask(question='From a cell?')", capsys).startswith("1 call ")
+    assert _run(shell, "meter.off(); _ = ask(question='Off?')", capsys) == ""
 
 
 def test_a_stopped_endpoint_is_not_started_by_the_meter(shell, capsys):

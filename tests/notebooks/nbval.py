@@ -20,7 +20,7 @@ import nbformat
 import pytest
 
 from course_lib.authoring import kernel
-from course_lib.authoring.isolation import isolated
+from course_lib.authoring.kernel import isolated
 from course_lib.paths import NOTEBOOKS, ROOT
 from tests.notebooks import shipped
 
@@ -62,7 +62,8 @@ def run(notebooks: list[Path], scratch: Path) -> int:
     # "loadfile" tells files apart by their place below rootdir
     place = ["-c", os.devnull, "--rootdir", str(scratch), "--dist", "loadfile"]
     place += ["-n", str(min(AT_ONCE, len(copies)))]
-    options = ["--nbval-lax", "--nbval-kernel-name", kernel.NAME, f"--nbval-cell-timeout={CELL_DEADLINE_S}"]
+    options = ["--nbval-lax", "--nbval-sanitize-with", str(ROOT / "tests" / "notebooks" / "sanitize.cfg")]
+    options += ["--nbval-kernel-name", kernel.NAME, f"--nbval-cell-timeout={CELL_DEADLINE_S}"]
     pytest_here = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-ptests.notebooks.nbval"]
     temporary = scratch / "tmp"  # what a lesson makes in the temporary folder goes with the rest
     temporary.mkdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -62,41 +63,27 @@ def test_each_failed_trial_call_doubles_the_wait_up_to_the_longest(opened, clock
         opened.record_failure("still down")
 
 
-def test_late_news_of_calls_from_before_it_opened_changes_nothing(opened, clock):
+def test_late_news_changes_nothing_and_a_trial_call_never_heard_of_is_followed_by_another(opened, clock):
     clock.advance(5)
     opened.record_failure("late")
     opened.record_success()
     assert opened.state == "open"
 
-    clock.advance(5)
-    assert opened.allows()
-
-
-def test_a_trial_call_that_is_never_heard_of_is_followed_by_another(opened, clock):
-    clock.advance(10)
-    assert opened.allows()
-    assert not opened.allows()
-
-    clock.advance(10)
-    assert opened.allows()
+    for wait_s in (5, 10):
+        clock.advance(wait_s)
+        assert [opened.allows(), opened.allows()] == [True, False]
 
 
 def test_exactly_one_of_many_threads_makes_the_trial_call(opened, clock):
     clock.advance(10)
-    allowed: list[bool] = []
     barrier = threading.Barrier(16)
 
-    def ask() -> None:
+    def ask(_number: int) -> bool:
         barrier.wait()
-        allowed.append(opened.allows())
+        return opened.allows()
 
-    threads = [threading.Thread(target=ask) for _ in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert sum(allowed) == 1
+    with ThreadPoolExecutor(16) as pool:
+        assert sum(pool.map(ask, range(16))) == 1
 
 
 def test_a_cancelled_trial_call_leaves_the_trial_to_the_next(opened, clock):
@@ -109,7 +96,7 @@ def test_a_cancelled_trial_call_leaves_the_trial_to_the_next(opened, clock):
 
 def test_tasks_use_the_same_breaker(breaker):
     async def ask() -> None:
-        async with breaker:
+        with breaker:
             await asyncio.sleep(0)
             raise OSError("down")
 

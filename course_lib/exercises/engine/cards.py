@@ -25,10 +25,10 @@ MARKS = {
 _OWN_COLUMN = "float:none;width:auto"
 """JupyterLab floats the terms of a list in a fifth of the width; the card's grid places them."""
 _TERM = f"{_OWN_COLUMN};font-weight:600;white-space:nowrap"
-_TOLD = f"{_OWN_COLUMN};margin:0;white-space:pre-wrap;overflow-wrap:anywhere"
-_ROWS = "display:grid;grid-template-columns:max-content 1fr;gap:.25em 1em;margin:0"
+_TOLD = f"{_OWN_COLUMN};margin:0;white-space:pre-wrap;word-break:normal;overflow-wrap:break-word"
+_ROWS = "display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.25em 1em;margin:0"
 _PRE = (
-    "margin:0;padding:.5em;white-space:pre-wrap;overflow-wrap:anywhere;"
+    "margin:0;padding:.5em;white-space:pre-wrap;word-break:normal;overflow-wrap:break-word;"
     f"background:var(--jp-layout-color2,#eeeeee);{TEXT};font-family:var(--jp-code-font-family,monospace)"
 )
 

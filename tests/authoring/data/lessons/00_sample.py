@@ -41,12 +41,12 @@ check("0.9", by_urgency)
 # %% [markdown] tags=["solution-only"]
 # Sorting is stable, so tickets of the same urgency keep their order.
 
-# %%
-RANKS
-
 # %% exercise="0.9" tags=["right"]
 from operator import itemgetter
 
 
 def by_urgency(tickets):
     return [ticket for rank in (2, 1, 0) for ticket in tickets if RANKS[itemgetter("urgency")(ticket)] == rank]
+
+# %%
+RANKS
