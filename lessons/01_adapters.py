@@ -1874,8 +1874,8 @@ print((await database.get_prediction(key)).outputs)
 # - `store_prediction(key, inputs, outputs)`: two dicts. Storing a key again changes nothing and is no error, also when another program
 #   stores it at the same moment.
 # - `get_prediction(key)`: the outputs, which may be empty, or None where there is no such key.
-# - `search_predictions(text, limit=5)`: a list of at most `limit` keys of rows whose inputs or outputs contain the text, whatever its
-#   case. Each character stands for itself, `%` and `_` too.
+# - `search_predictions(text, limit=5)`: a list of at most `limit` keys of rows whose inputs or outputs, as PostgreSQL writes them
+#   (`inputs::text`), contain the text, whatever its case. `%` and `_` stand for themselves.
 #
 # Every call gives its connection back, also one that fails. The check cuts all of the pool's connections before each method: a
 # call after that must still work, and store one row, not two. Any other error of the database reaches the caller.
@@ -2213,11 +2213,8 @@ class MyDatabaseAdapter:
 
 
 # %% tags=["wrong"] exercise="1.6" outcome="failed" message="connections come back to the pool"
-import psycopg
-import stamina
 from psycopg.types.json import Jsonb
 
-AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
 FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
 
 
@@ -2225,7 +2222,6 @@ class MyDatabaseAdapter:
     def __init__(self, pool):
         self.pool = pool
 
-    @AGAIN
     def run(self, statement, *values):
         connection = self.pool.getconn()
         cursor = connection.execute(statement, values)

@@ -52,7 +52,7 @@ def _stand(store_class: StoreClass) -> Iterator[tuple[Any, Any, Callable[[], obj
             ours.execute(statement)
         cut = partial(ours.execute, _CUT, [name])
         try:
-            with ConnectionPool(url, min_size=_POOL_SIZE, timeout=3, kwargs=named, open=True) as pool:
+            with ConnectionPool(url, min_size=_POOL_SIZE, timeout=5, kwargs=named, open=True) as pool:
                 pool.wait()
                 yield store_class(pool), ours, cut
         finally:
