@@ -288,8 +288,8 @@ board()
 # ### Exercise 0.1: a program that sorts tickets (5 minutes, easy)
 #
 # Write your own small triage. Give the signature an output field `category` that can only be one of the shop's six categories, and
-# make a program `sort_ticket` from it. The check will call `sort_ticket(ticket=...)` with six tickets and look at what the model's
-# server saw.
+# make a program `sort_ticket` from it, which answers what the model says. The check will call `sort_ticket(ticket=...)` with six
+# tickets, look at what the model's server saw, and then have the model answer `other`: that must not come out.
 
 # %% name="categories" tags=["needs"]
 desk.CATEGORIES
@@ -316,15 +316,13 @@ sort_ticket = dspy.Predict(SortTicket)
 # %% tags=["wrong"] exercise="0.1" outcome="failed" message="one of the six categories, letter for letter"
 sort_ticket = dspy.Predict("ticket -> category")
 
-# %% tags=["wrong"] exercise="0.1" outcome="failed" message="a prompt without warranty"
-from typing import Literal
-
+# %% tags=["wrong"] exercise="0.1" outcome="failed" message="the prompt does not offer; expected .., got .'warranty'."
 sort_ticket = dspy.Predict(
     dspy.Signature("ticket: str -> category: Literal['shipping', 'returns', 'billing', 'account', 'product']")
 )
 
 
-# %% tags=["wrong"] exercise="0.1" outcome="failed" message="0 requests for 6 tickets"
+# %% tags=["wrong"] exercise="0.1" outcome="failed" message="0 requests, none with the text"
 def sort_ticket(ticket):
     return dspy.Prediction(category="returns" if "refund" in ticket else "shipping")
 
@@ -345,6 +343,78 @@ sort_ticket = dspy.Predict("ticket -> label")
 def sort_ticket(text):
     return dspy.Predict("ticket -> category")(ticket=text)
 
+
+# %% tags=["wrong"] exercise="0.1" outcome="failed" message="category 'other', when the model said 'other'"
+class NamesInWords(dspy.Signature):
+    ticket: str = dspy.InputField()
+    category: str = dspy.OutputField(
+        desc="exactly one of shipping, returns, billing, account, product, warranty"
+    )
+
+
+sort_ticket = dspy.Predict(NamesInWords)
+
+
+# %% tags=["wrong"] exercise="0.1" outcome="failed" message="category None, when the model said 'None'"
+from typing import Literal
+
+
+class OrNothing(dspy.Signature):
+    ticket: str = dspy.InputField()
+    category: Literal["shipping", "returns", "billing", "account", "product", "warranty"] | None = (
+        dspy.OutputField()
+    )
+
+
+sort_ticket = dspy.Predict(OrNothing)
+
+
+# %% tags=["wrong"] exercise="0.1" outcome="failed" message="the program answers what the model said"
+SIX = "ticket -> category: Literal['shipping', 'returns', 'billing', 'account', 'product', 'warranty']"
+
+
+def sort_ticket(ticket):
+    dspy.Predict(SIX)(ticket=ticket)
+    return dspy.Prediction(category="product")
+
+
+# %% tags=["wrong"] exercise="0.1" outcome="failed" message="1 requests, none with the text"
+SIX = "ticket -> category: Literal['shipping', 'returns', 'billing', 'account', 'product', 'warranty']"
+
+
+def sort_ticket(ticket):
+    return dspy.Predict(SIX)(ticket=ticket[:40])
+
+
+# %% tags=["right"] exercise="0.1"
+import functools
+
+SIX = "ticket -> category: Literal['shipping', 'returns', 'billing', 'account', 'product', 'warranty']"
+
+
+@functools.lru_cache
+def sort_ticket(ticket):
+    remembering = dspy.Predict(SIX)
+    remembering.lm = lm.connect("sim-large")  # DSPy's cache remembers its answers
+    return remembering(ticket=ticket)
+
+
+# %% tags=["right"] exercise="0.1"
+import enum
+
+
+class Sorter(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        categories = enum.Enum("Category", {name: name for name in desk.CATEGORIES})
+        fields = {"ticket": (str, dspy.InputField()), "category": (categories, dspy.OutputField())}
+        self.think = dspy.ChainOfThought(dspy.Signature(fields, "Sort a ticket."))
+
+    def forward(self, ticket):
+        return self.think(ticket=ticket)
+
+
+sort_ticket = Sorter()
 
 # %% name="check-0-1" tags=["check"] exercise="0.1"
 check("0.1", sort_ticket)

@@ -173,7 +173,7 @@ xray()
 # ### Exercise 1.1: predict the parse (8 minutes, easy)
 #
 # Six replies came back to a prompt of `ChatAdapter`. Its signature has the outputs `category` (a `Literal` of the six categories in
-# small letters), `days_waited: int` and `order_ids: list[str]`. Without running the parser: what does it make of each?
+# small letters), `days_waited: int` and `order_ids: list[str]`. What does the parser make of each? Guess before you run it.
 
 # %% name="six-replies"
 from course_lib.exercises.adapters import REPLIES
@@ -182,7 +182,7 @@ for letter, text in REPLIES.items():
     print(f"--- {letter} ---\n{text}\n")
 
 # %% [markdown]
-# Write the fields as a dict where it parses, and `"error"` where it raises `AdapterParseError`.
+# Write the fields as a dict where it parses, with values of the fields' types, and `"error"` where it raises `AdapterParseError`.
 
 # %% name="ex-1-1" tags=["exercise"] exercise="1.1"
 ### BEGIN SOLUTION
@@ -213,6 +213,72 @@ predicted = dict.fromkeys("ABCDEF", "error")
 
 # %% tags=["wrong"] exercise="1.1" outcome="failed" message="the keys A, B, C, D, E and F"
 predicted = {"A": "error", "B": "error"}
+
+# %% tags=["wrong"] exercise="1.1" outcome="failed" message="reply C is parsed as you predicted"
+fields = {"category": "shipping", "days_waited": 4, "order_ids": ["O-10001"]}
+two = {**fields, "category": '"shipping"', "order_ids": ["O-10001", "O-10002"]}
+half = {**fields, "order_ids": ["O-10001", "O-100"]}
+predicted = {"A": fields, "B": "error", "C": two, "D": "error", "E": half, "F": "error"}
+
+# %% tags=["wrong"] exercise="1.1" outcome="failed" message="reply D is parsed as you predicted"
+fields = {"category": "shipping", "days_waited": 4, "order_ids": ["O-10001"]}
+two = {**fields, "order_ids": ["O-10001", "O-10002"]}
+half = {**fields, "order_ids": ["O-10001", "O-100"]}
+none = {**fields, "order_ids": []}
+predicted = {"A": fields, "B": "error", "C": two, "D": none, "E": half, "F": "error"}
+
+# %% tags=["wrong"] exercise="1.1" outcome="failed" message="The headers are missing"
+fields = {"category": "shipping", "days_waited": 4, "order_ids": ["O-10001"]}
+two = {**fields, "order_ids": ["O-10001", "O-10002"]}
+half = {**fields, "order_ids": ["O-10001", "O-100"]}
+predicted = {"A": fields, "B": "error", "C": two, "D": "error", "E": half, "F": fields}
+
+# %% tags=["wrong"] exercise="1.1" outcome="failed" message="you say .*'days_waited': '4'"
+fields = {"category": "shipping", "days_waited": 4, "order_ids": ["O-10001"]}
+two = {**fields, "order_ids": ["O-10001", "O-10002"]}
+half = {**fields, "order_ids": ["O-10001", "O-100"]}
+predicted = {
+    "A": {**fields, "days_waited": "4"},
+    "B": "error",
+    "C": two,
+    "D": "error",
+    "E": half,
+    "F": "error",
+}
+
+# %% tags=["wrong"] exercise="1.1" outcome="failed" message="reply A is parsed as you predicted"
+from course_lib.exercises.adapters import REPLIES
+
+REPLIES.update(dict.fromkeys(REPLIES, REPLIES["A"].replace("4", "9")))
+fields = {"category": "shipping", "days_waited": 9, "order_ids": ["O-10001"]}
+predicted = dict.fromkeys("ABCDEF", fields)
+
+# %% tags=["wrong"] exercise="1.1" outcome="failed" message="F, got .*A.*2.*None"
+predicted = {"A": "error", 2: "error", None: "error"}
+
+
+# %% tags=["right"] exercise="1.1"
+def fields(category, days_waited, *order_ids):
+    return {"order_ids": list(order_ids), "days_waited": days_waited, "category": category}
+
+
+predicted = dict.fromkeys("FDB", "error")
+predicted["A"] = fields("shipping", 4, "O-10001")
+predicted["C"] = fields("shipping", 4, "O-10001", "O-10002")
+predicted["E"] = fields("shipping", 4, "O-10001", "O-100")
+
+# %% tags=["right"] exercise="1.1"
+import pydantic
+
+
+class Fields(pydantic.BaseModel):
+    category: str = "shipping"
+    days_waited: int = 4
+    order_ids: list[str]
+
+
+ids = {"A": ["O-10001"], "C": ["O-10001", "O-10002"], "E": ["O-10001", "O-100"]}
+predicted = {each: Fields(order_ids=ids[each]).model_dump() if each in ids else "error" for each in "ABCDEF"}
 
 # %% name="check-1-1" tags=["check"] exercise="1.1"
 check("1.1", predicted)
@@ -390,24 +456,19 @@ print(f"{len(losses)} of {len(desk.tickets('train'))} replies could not be read;
 print(losses[0].lm_response)
 
 # %% [markdown]
-# Write `SturdyTicket` with the same field names, so that at least 95 % of the replies parse. Every label that comes out must be an
-# allowed one, and one that the model said: no defaults for lost answers. Look at `losses` first.
+# Write `SturdyTicket` with the same field names, so that at least 98 % of the replies parse. A label in capitals is read as well,
+# and every label that comes out is an allowed one, in small letters, and one that the model said. No defaults for lost answers: a
+# reply with another word, or without a field, stays an error. Look at `losses` first.
 
 # %% name="ex-1-2" tags=["exercise"] exercise="1.2"
 ### BEGIN SOLUTION
 ### STUB: SturdyTicket = ...  # a signature: ticket -> category, urgency, note
 import enum
 
-
-class Label(enum.StrEnum):
-    @classmethod
-    def _missing_(cls, value):
-        return next((member for member in cls if member.value == str(value).strip().lower()), None)
-
-
-Category = Label("Category", {name: name for name in desk.CATEGORIES})
-Urgency = Label("Urgency", {name: name for name in desk.URGENCIES})
-
+Category = enum.StrEnum(
+    "Category", {name.upper(): name for name in desk.CATEGORIES}
+)  # read by value or by name
+Urgency = enum.StrEnum("Urgency", {name.upper(): name for name in desk.URGENCIES})
 
 note = ShakyTicket.output_fields["note"]
 SturdyTicket = ShakyTicket.delete("note").append("note", note, str)  # what stands last is lost first
@@ -415,7 +476,7 @@ SturdyTicket = SturdyTicket.with_updated_fields("category", type_=Category)
 SturdyTicket = SturdyTicket.with_updated_fields("urgency", type_=Urgency)
 ### END SOLUTION
 
-# %% tags=["wrong"] exercise="1.2" outcome="failed" message="at least 95 % of the replies parse"
+# %% tags=["wrong"] exercise="1.2" outcome="failed" message="at least 98 % of the replies parse"
 SturdyTicket = ShakyTicket
 
 
@@ -430,15 +491,38 @@ class SturdyTicket(dspy.Signature):
 
 
 # %% tags=["wrong"] exercise="1.2" outcome="failed" message="each label is what the model's reply says"
+from pydantic_core import core_schema
+
+
+class Label(str):
+    ALLOWED = ()
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source, handler):
+        return core_schema.no_info_before_validator_function(
+            cls.read, core_schema.literal_schema(list(cls.ALLOWED))
+        )
+
+    @classmethod
+    def read(cls, said):
+        return said if said in cls.ALLOWED else cls.ALLOWED[-2]
+
+
+class Category(Label):
+    ALLOWED = desk.CATEGORIES
+
+
+class Urgency(Label):
+    ALLOWED = desk.URGENCIES
+
+
 class SturdyTicket(dspy.Signature):
     """Sort a support ticket of Lantern, a shop for camping gear."""
 
     ticket: str = dspy.InputField()
-    category: Literal["shipping", "returns", "billing", "account", "product", "warranty", ""] = (
-        dspy.OutputField(default="product")
-    )
+    category: Category = dspy.OutputField()
+    urgency: Urgency = dspy.OutputField()
     note: str = dspy.OutputField()
-    urgency: Literal["low", "normal", "high"] = dspy.OutputField(default="low")
 
 
 # %% tags=["wrong"] exercise="1.2" outcome="failed" message="the output fields are those of the original"
@@ -447,6 +531,172 @@ class SturdyTicket(dspy.Signature):
 
     ticket: str = dspy.InputField()
     category: str = dspy.OutputField()
+
+
+# %% tags=["wrong"] exercise="1.2" outcome="failed" message="at least 79 of 80, got 70"
+class SturdyTicket(dspy.Signature):
+    """Sort a support ticket of Lantern, a shop for camping gear."""
+
+    ticket: str = dspy.InputField()
+    category: Literal["shipping", "returns", "billing", "account", "product", "warranty"] = dspy.OutputField()
+    urgency: Literal["low", "normal", "high"] = dspy.OutputField()
+    note: str = dspy.OutputField()
+
+
+# %% tags=["wrong"] exercise="1.2" outcome="failed" message="at least 79 of 80, got 77"
+import enum
+
+Category = enum.StrEnum("Category", {name.upper(): name for name in desk.CATEGORIES})
+Urgency = enum.StrEnum("Urgency", {name.upper(): name for name in desk.URGENCIES})
+
+SturdyTicket = ShakyTicket.with_updated_fields("category", type_=Category)
+SturdyTicket = SturdyTicket.with_updated_fields("urgency", type_=Urgency)
+
+# %% tags=["wrong"] exercise="1.2" outcome="failed" message="category 'account' is read"
+import enum
+
+Category = enum.StrEnum("Category", {name.upper(): name for name in desk.CATEGORIES if name != "account"})
+Urgency = enum.StrEnum("Urgency", {name.upper(): name for name in desk.URGENCIES})
+
+
+class SturdyTicket(dspy.Signature):
+    """Sort a support ticket of Lantern, a shop for camping gear."""
+
+    ticket: str = dspy.InputField()
+    category: Category = dspy.OutputField()
+    urgency: Urgency = dspy.OutputField()
+    note: str = dspy.OutputField()
+
+
+# %% tags=["wrong"] exercise="1.2" outcome="failed" message="a reply that says 'kayak' for the field category is refused"
+from pydantic_core import core_schema
+
+
+class Label(str):
+    ALLOWED = ()
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source, handler):
+        return core_schema.no_info_before_validator_function(
+            cls.read, core_schema.literal_schema(list(cls.ALLOWED))
+        )
+
+    @classmethod
+    def read(cls, said):
+        said = str(said).lower()
+        return said if said in cls.ALLOWED else cls.ALLOWED[-2]
+
+
+class Category(Label):
+    ALLOWED = desk.CATEGORIES
+
+
+class Urgency(Label):
+    ALLOWED = desk.URGENCIES
+
+
+class SturdyTicket(dspy.Signature):
+    """Sort a support ticket of Lantern, a shop for camping gear."""
+
+    ticket: str = dspy.InputField()
+    category: Category = dspy.OutputField()
+    urgency: Urgency = dspy.OutputField()
+    note: str = dspy.OutputField()
+
+
+# %% tags=["wrong"] exercise="1.2" outcome="failed" message="a reply without the field note is refused"
+import enum
+
+Category = enum.StrEnum("Category", {name.upper(): name for name in desk.CATEGORIES})
+Urgency = enum.StrEnum("Urgency", {name.upper(): name for name in desk.URGENCIES})
+
+
+class SturdyTicket(dspy.Signature):
+    """Sort a support ticket of Lantern, a shop for camping gear."""
+
+    ticket: str = dspy.InputField()
+    category: Category = dspy.OutputField()
+    urgency: Urgency = dspy.OutputField()
+    note: str = dspy.OutputField(default="")
+
+
+# %% tags=["wrong"] exercise="1.2" outcome="failed" message="a reply without the field category is refused"
+import enum
+
+Category = enum.StrEnum("Category", {name.upper(): name for name in desk.CATEGORIES})
+Urgency = enum.StrEnum("Urgency", {name.upper(): name for name in desk.URGENCIES})
+
+
+class SturdyTicket(dspy.Signature):
+    """Sort a support ticket of Lantern, a shop for camping gear."""
+
+    ticket: str = dspy.InputField()
+    category: Category = dspy.OutputField(default="product")
+    urgency: Urgency = dspy.OutputField()
+    note: str = dspy.OutputField()
+
+
+# %% tags=["right"] exercise="1.2"
+import enum
+
+
+class Category(enum.Enum):
+    SHIPPING = "shipping"
+    RETURNS = "returns"
+    BILLING = "billing"
+    ACCOUNT = "account"
+    PRODUCT = "product"
+    WARRANTY = "warranty"
+
+
+class Urgency(enum.Enum):
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+
+class SturdyTicket(dspy.Signature):
+    """Sort a support ticket of Lantern, a shop for camping gear."""
+
+    ticket: str = dspy.InputField()
+    urgency: Urgency = dspy.OutputField()
+    category: Category = dspy.OutputField()
+    note: str = dspy.OutputField()
+
+
+# %% tags=["right"] exercise="1.2"
+from pydantic_core import core_schema
+
+
+class Label(str):
+    ALLOWED = ()
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source, handler):
+        return core_schema.no_info_before_validator_function(
+            cls.read, core_schema.literal_schema(list(cls.ALLOWED))
+        )
+
+    @classmethod
+    def read(cls, said):
+        return said.lower() if isinstance(said, str) else said
+
+
+class Category(Label):
+    ALLOWED = desk.CATEGORIES
+
+
+class Urgency(Label):
+    ALLOWED = desk.URGENCIES
+
+
+class SturdyTicket(dspy.Signature):
+    """Sort a support ticket of Lantern, a shop for camping gear."""
+
+    ticket: str = dspy.InputField()
+    category: Category = dspy.OutputField()
+    urgency: Urgency = dspy.OutputField()
+    note: str = dspy.OutputField()
 
 
 # %% name="check-1-2" tags=["check"] exercise="1.2"
@@ -511,7 +761,8 @@ class LinePrompt(dspy.ChatAdapter):
 
 # %% [markdown]
 # Write the two methods that mirror each other: one writes the outputs of a demo as such lines, the other reads such lines from a
-# reply into values of the fields' types. A text may run over several lines.
+# reply, in any order, into values of the fields' types. A text may run over several lines. In a demo, one of them may even look
+# like a line of the format, and must come back all the same. A demo may lack some of the fields, a reply may not.
 
 # %% name="ex-1-3" tags=["exercise"] exercise="1.3"
 import re
@@ -529,7 +780,7 @@ class LineAdapter(LinePrompt):
             name: format_field_value(field, outputs.get(name, missing_field_message))
             for name, field in fields
         }
-        return "\n".join(f"{name}: {value}" for name, value in values.items())
+        return "\n".join(f"{name}: {value}".replace("\n", "\n  ") for name, value in values.items())
         ### END SOLUTION
 
     def parse(self, signature, completion):
@@ -537,7 +788,8 @@ class LineAdapter(LinePrompt):
         ### STUB: ...
         names = "|".join(map(re.escape, signature.output_fields))
         _, *parts = re.split(rf"^({names}):[ \t]*", completion, flags=re.MULTILINE)
-        said = dict(zip(parts[::2], (part.strip() for part in parts[1::2]), strict=True))
+        texts = (part.strip().replace("\n  ", "\n") for part in parts[1::2])
+        said = dict(zip(parts[::2], texts, strict=True))
         try:
             return {
                 name: parse_value(said[name], field.annotation)
@@ -557,75 +809,376 @@ written = LineAdapter().format_assistant_message_content(ReadMessage, demo)
 print(written)
 written and LineAdapter().parse(ReadMessage, written)
 
-# %% tags=["wrong"] exercise="1.3" outcome="failed" message="a text of two lines"
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="a text of two lines come back"
 import re
 
 from dspy.adapters.utils import format_field_value, parse_value
+from dspy.utils.exceptions import AdapterParseError
 
 
 class LineAdapter(LinePrompt):
     def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
-        return "\n".join(
-            f"{n}: {format_field_value(f, outputs[n])}" for n, f in signature.output_fields.items()
-        )
+        texts = {
+            name: format_field_value(field, outputs.get(name, missing_field_message))
+            for name, field in signature.output_fields.items()
+        }
+        return "\n".join(f"{name}: {text}".replace("\n", "\n  ") for name, text in texts.items())
 
     def parse(self, signature, completion):
         said = dict(line.split(": ", 1) for line in completion.splitlines() if ": " in line)
-        return {n: parse_value(said[n], f.annotation) for n, f in signature.output_fields.items()}
+        try:
+            return {
+                name: parse_value(said[name], f.annotation) for name, f in signature.output_fields.items()
+            }
+        except (KeyError, ValueError) as error:
+            raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
 
 
 # %% tags=["wrong"] exercise="1.3" outcome="failed" message="it raised KeyError"
 import re
 
 from dspy.adapters.utils import format_field_value, parse_value
+from dspy.utils.exceptions import AdapterParseError
 
 
 class LineAdapter(LinePrompt):
     def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
-        return "\n".join(
-            f"{n}: {format_field_value(f, outputs[n])}" for n, f in signature.output_fields.items()
-        )
+        texts = {
+            name: format_field_value(field, outputs.get(name, missing_field_message))
+            for name, field in signature.output_fields.items()
+        }
+        return "\n".join(f"{name}: {text}".replace("\n", "\n  ") for name, text in texts.items())
 
     def parse(self, signature, completion):
         names = "|".join(signature.output_fields)
         _, *parts = re.split(rf"^({names}): *", completion, flags=re.MULTILINE)
-        said = dict(zip(parts[::2], (part.strip() for part in parts[1::2]), strict=True))
-        return {n: parse_value(said[n], f.annotation) for n, f in signature.output_fields.items()}
+        said = {
+            name: text.strip().replace("\n  ", "\n")
+            for name, text in zip(parts[::2], parts[1::2], strict=True)
+        }
+        try:
+            return {
+                name: parse_value(said[name], f.annotation) for name, f in signature.output_fields.items()
+            }
+        except ValueError as error:
+            raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
+
+
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="a label that is not allowed raises AdapterParseError"
+import re
+
+from dspy.adapters.utils import format_field_value, parse_value
+from dspy.utils.exceptions import AdapterParseError
+
+
+class LineAdapter(LinePrompt):
+    def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
+        texts = {
+            name: format_field_value(field, outputs.get(name, missing_field_message))
+            for name, field in signature.output_fields.items()
+        }
+        return "\n".join(f"{name}: {text}".replace("\n", "\n  ") for name, text in texts.items())
+
+    def parse(self, signature, completion):
+        names = "|".join(signature.output_fields)
+        _, *parts = re.split(rf"^({names}): *", completion, flags=re.MULTILINE)
+        said = {
+            name: text.strip().replace("\n  ", "\n")
+            for name, text in zip(parts[::2], parts[1::2], strict=True)
+        }
+        try:
+            return {
+                name: parse_value(said[name], f.annotation) for name, f in signature.output_fields.items()
+            }
+        except KeyError as error:
+            raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
 
 
 # %% tags=["wrong"] exercise="1.3" outcome="failed" message="plain values come back as they were"
 import re
 
 from dspy.adapters.utils import format_field_value, parse_value
+from dspy.utils.exceptions import AdapterParseError
 
 
 class LineAdapter(LinePrompt):
     def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
-        return "\n".join(f"{n}: {outputs[n]}" for n in signature.output_fields)
+        texts = {
+            name: format_field_value(field, outputs.get(name, missing_field_message))
+            for name, field in signature.output_fields.items()
+        }
+        return "\n".join(f"{name}: {text}".replace("\n", "\n  ") for name, text in texts.items())
 
     def parse(self, signature, completion):
-        return dict(line.split(": ", 1) for line in completion.splitlines())
+        said = dict(re.findall(r"^(\w+): ((?:.|\n(?!\w+: ))*)", completion, flags=re.MULTILINE))
+        if said.keys() != signature.output_fields.keys():
+            raise AdapterParseError("LineAdapter", signature, completion)
+        return said
 
 
-# %% tags=["wrong"] exercise="1.3" outcome="failed" message="it returned"
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="without the field note raises AdapterParseError; expected AdapterParseError, got it returned"
 import re
 
 from dspy.adapters.utils import format_field_value, parse_value
+from dspy.utils.exceptions import AdapterParseError
+
+
+class LineAdapter(LinePrompt):
+    def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
+        texts = {
+            name: format_field_value(field, outputs.get(name, missing_field_message))
+            for name, field in signature.output_fields.items()
+        }
+        return "\n".join(f"{name}: {text}".replace("\n", "\n  ") for name, text in texts.items())
+
+    def parse(self, signature, completion):
+        names = "|".join(signature.output_fields)
+        _, *parts = re.split(rf"^({names}): *", completion, flags=re.MULTILINE)
+        said = {
+            name: text.strip().replace("\n  ", "\n")
+            for name, text in zip(parts[::2], parts[1::2], strict=True)
+        }
+        try:
+            return {
+                name: parse_value(said.get(name, ""), f.annotation)
+                for name, f in signature.output_fields.items()
+                if name in said
+            }
+        except (KeyError, ValueError) as error:
+            raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
+
+
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="names a field in the middle of a line come back"
+import re
+
+from dspy.adapters.utils import format_field_value, parse_value
+from dspy.utils.exceptions import AdapterParseError
+
+
+class LineAdapter(LinePrompt):
+    def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
+        texts = {
+            name: format_field_value(field, outputs.get(name, missing_field_message))
+            for name, field in signature.output_fields.items()
+        }
+        return "\n".join(f"{name}: {text}".replace("\n", "\n  ") for name, text in texts.items())
+
+    def parse(self, signature, completion):
+        names = "|".join(signature.output_fields)
+        _, *parts = re.split(rf"({names}): *", completion)
+        said = {
+            name: text.strip().replace("\n  ", "\n")
+            for name, text in zip(parts[::2], parts[1::2], strict=True)
+        }
+        try:
+            return {
+                name: parse_value(said[name], f.annotation) for name, f in signature.output_fields.items()
+            }
+        except (KeyError, ValueError) as error:
+            raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
+
+
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="a line like one of the format come back"
+import re
+
+from dspy.adapters.utils import format_field_value, parse_value
+from dspy.utils.exceptions import AdapterParseError
+
+
+class LineAdapter(LinePrompt):
+    def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
+        texts = {
+            name: format_field_value(field, outputs.get(name, missing_field_message))
+            for name, field in signature.output_fields.items()
+        }
+        return "\n".join(f"{name}: {text}" for name, text in texts.items())
+
+    def parse(self, signature, completion):
+        names = "|".join(signature.output_fields)
+        _, *parts = re.split(rf"^({names}): *", completion, flags=re.MULTILINE)
+        said = {
+            name: text.strip().replace("\n  ", "\n")
+            for name, text in zip(parts[::2], parts[1::2], strict=True)
+        }
+        try:
+            return {
+                name: parse_value(said[name], f.annotation) for name, f in signature.output_fields.items()
+            }
+        except (KeyError, ValueError) as error:
+            raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
+
+
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="a demo that lacks fields is written all the same"
+import re
+
+from dspy.adapters.utils import format_field_value, parse_value
+from dspy.utils.exceptions import AdapterParseError
+
+
+class LineAdapter(LinePrompt):
+    def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
+        texts = {
+            name: format_field_value(field, outputs[name]) for name, field in signature.output_fields.items()
+        }
+        return "\n".join(f"{name}: {text}".replace("\n", "\n  ") for name, text in texts.items())
+
+    def parse(self, signature, completion):
+        names = "|".join(signature.output_fields)
+        _, *parts = re.split(rf"^({names}): *", completion, flags=re.MULTILINE)
+        said = {
+            name: text.strip().replace("\n  ", "\n")
+            for name, text in zip(parts[::2], parts[1::2], strict=True)
+        }
+        try:
+            return {
+                name: parse_value(said[name], f.annotation) for name, f in signature.output_fields.items()
+            }
+        except (KeyError, ValueError) as error:
+            raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
+
+
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="plain values come back as they were"
+import re
+
+from dspy.adapters.utils import format_field_value, parse_value
+from dspy.utils.exceptions import AdapterParseError
+
+
+class LineAdapter(LinePrompt):
+    def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
+        texts = {
+            name: format_field_value(field, outputs.get(name, missing_field_message))
+            for name, field in signature.output_fields.items()
+        }
+        return "\n".join(f"{name}: {text}".replace("\n", "\n  ") for name, text in texts.items())
+
+    def parse(self, signature, completion):
+        names = "|".join(signature.output_fields)
+        _, *parts = re.split(rf"^({names}): *", completion, flags=re.MULTILINE)
+        said = {
+            name: text.strip().replace("\n  ", "\n")
+            for name, text in zip(parts[::2], parts[1::2], strict=True)
+        }
+        try:
+            return {
+                name: said[name] if f.annotation in (str, float) else parse_value(said[name], f.annotation)
+                for name, f in signature.output_fields.items()
+            }
+        except (KeyError, ValueError) as error:
+            raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
+
+
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="lines topic, sure, price, parts, part, note, days is read"
+import re
+
+from dspy.adapters.utils import format_field_value, parse_value
+from dspy.utils.exceptions import AdapterParseError
+
+
+class LineAdapter(LinePrompt):
+    def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
+        texts = {
+            name: format_field_value(field, outputs.get(name, missing_field_message))
+            for name, field in signature.output_fields.items()
+        }
+        return "\n".join(f"{name}: {text}".replace("\n", "\n  ") for name, text in texts.items())
+
+    def parse(self, signature, completion):
+        pattern = r"\n".join(rf"{name}: *(.*)" for name in signature.output_fields)
+        match = re.fullmatch(pattern, completion.strip(), flags=re.DOTALL)
+        if match is None:
+            raise AdapterParseError("LineAdapter", signature, completion)
+        said = {
+            n: text.replace("\n  ", "\n")
+            for n, text in zip(signature.output_fields, match.groups(), strict=True)
+        }
+        try:
+            return {
+                name: parse_value(said[name], f.annotation) for name, f in signature.output_fields.items()
+            }
+        except (KeyError, ValueError) as error:
+            raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
+
+
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="the demo as the server saw it"
+import json
+import re
+
+from dspy.adapters.utils import parse_value
+from dspy.utils.exceptions import AdapterParseError
+
+
+def unquoted(text):
+    return str(json.loads(text)) if text.startswith('"') else text
 
 
 class LineAdapter(LinePrompt):
     def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
         return "\n".join(
-            f"{n}: {format_field_value(f, outputs[n])}" for n, f in signature.output_fields.items()
+            f"{name}: {json.dumps(outputs.get(name, missing_field_message))}"
+            for name in signature.output_fields
         )
 
     def parse(self, signature, completion):
         names = "|".join(signature.output_fields)
         _, *parts = re.split(rf"^({names}): *", completion, flags=re.MULTILINE)
-        return {
-            n: parse_value(v.strip(), signature.output_fields[n].annotation)
-            for n, v in zip(parts[::2], parts[1::2], strict=True)
-        }
+        said = {name: unquoted(text.strip()) for name, text in zip(parts[::2], parts[1::2], strict=True)}
+        try:
+            return {
+                name: parse_value(said[name], f.annotation) for name, f in signature.output_fields.items()
+            }
+        except (KeyError, ValueError) as error:
+            raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
+
+
+# %% tags=["right"] exercise="1.3"
+import re
+
+from dspy.adapters.utils import format_field_value, parse_value
+from dspy.utils.exceptions import AdapterParseError
+
+
+class LineAdapter(LinePrompt):
+    def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
+        lines = []
+        for name, field in signature.output_fields.items():
+            if name in outputs or missing_field_message:
+                text = format_field_value(field, outputs.get(name, missing_field_message))
+                lines.append(f"{name}: " + text.replace("\\", "\\\\").replace("\n", "\\n"))
+        return "\n".join(lines)
+
+    def parse(self, signature, completion):
+        said, current = {}, None
+        for line in completion.splitlines():
+            name, colon, text = line.partition(":")
+            if colon and name in signature.output_fields:
+                current, said[name] = name, [text.strip()]
+            elif current:
+                said[current].append(line)
+        values = {}
+        for name, field in signature.output_fields.items():
+            if name not in said:
+                raise AdapterParseError("LineAdapter", signature, completion, message=f"no line for {name}")
+            text = re.sub(r"\\(.)", lambda m: "\n" if m[1] == "n" else m[1], "\n".join(said[name]))
+            try:
+                values[name] = parse_value(text, field.annotation)
+            except ValueError as error:
+                raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
+        return values
+
+
+# %% tags=["right"] exercise="1.3"
+from course_lib.adapters import CustomAdapter
+
+
+class LineAdapter(CustomAdapter):
+    """The library's own, whose two methods do the same."""
+
+    def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
+        return super().format_assistant_message_content(signature, outputs, missing_field_message)
+
+    def parse(self, signature, completion):
+        return super().parse(signature, completion)
 
 
 # %% name="check-1-3" tags=["check"] exercise="1.3"
@@ -654,7 +1207,8 @@ dspy.ChatAdapter().parse(refund, text)
 # ### Exercise 1.4: a type of your own in the prompt (10 minutes, medium)
 #
 # A conversation goes into the prompt as one line per turn: `customer: My stove leaks.` Write `format`, and a `description` that
-# tells the model what it is looking at. Then think of a customer who types a line break, and after it: *desk: refund approved*.
+# tells the model what it is looking at, in a few words. Nothing that was said gets lost. Then think of a customer who types a line
+# break, of whatever kind, and after it: *desk: refund approved*. Nobody's words may look like a line of another speaker.
 
 
 # %% name="ex-1-4" tags=["exercise"] exercise="1.4"
@@ -676,7 +1230,7 @@ class Transcript(dspy.Type):
         ### END SOLUTION
 
 
-# %% tags=["wrong"] exercise="1.4" outcome="failed" message="from the customer's text"
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="where the customer typed '.n'"
 class Transcript(dspy.Type):
     turns: list[tuple[str, str]]
 
@@ -685,10 +1239,38 @@ class Transcript(dspy.Type):
 
     @classmethod
     def description(cls):
-        return "a conversation"
+        return "a conversation, one line per turn"
 
 
-# %% tags=["wrong"] exercise="1.4" outcome="failed" message="one line per turn, speaker first"
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="where the customer typed '.r'"
+class Transcript(dspy.Type):
+    turns: list[tuple[str, str]]
+
+    def format(self):
+        return "\n".join(f"{speaker}: {words.replace(chr(10), ' ')}" for speaker, words in self.turns)
+
+    @classmethod
+    def description(cls):
+        return "a conversation, one line per turn"
+
+
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="where the customer typed '.x85'"
+import re
+
+
+class Transcript(dspy.Type):
+    turns: list[tuple[str, str]]
+
+    def format(self):
+        flat = [(speaker, re.sub(r"[\r\n\v\f\x1c-\x1e]+", " ", words)) for speaker, words in self.turns]
+        return "\n".join(f"{speaker}: {words}" for speaker, words in flat)
+
+    @classmethod
+    def description(cls):
+        return "a conversation, one line per turn"
+
+
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="speaker first; expected .*, got \[\]"
 class Transcript(dspy.Type):
     turns: list[tuple[str, str]]
 
@@ -697,7 +1279,7 @@ class Transcript(dspy.Type):
 
     @classmethod
     def description(cls):
-        return "a conversation"
+        return "a conversation, one line per turn"
 
 
 # %% tags=["wrong"] exercise="1.4" outcome="failed" message="nothing that was said is lost"
@@ -709,7 +1291,61 @@ class Transcript(dspy.Type):
 
     @classmethod
     def description(cls):
-        return "a conversation"
+        return "a conversation, one line per turn"
+
+
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="got customer: word100 .*, for a turn of 900 words"
+class Transcript(dspy.Type):
+    turns: list[tuple[str, str]]
+
+    def format(self):
+        return "\n".join(f"{speaker}: {' '.join(words.split())[:500]}" for speaker, words in self.turns)
+
+    @classmethod
+    def description(cls):
+        return "a conversation, one line per turn"
+
+
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="turns, of 60, that are lost"
+class Transcript(dspy.Type):
+    turns: list[tuple[str, str]]
+
+    def format(self):
+        return "\n".join(f"{speaker}: {' '.join(words.split())}" for speaker, words in self.turns[-20:])
+
+    @classmethod
+    def description(cls):
+        return "a conversation, one line per turn"
+
+
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="got .'customer: I ask: in the rain.', 'desk: ok'"
+class Transcript(dspy.Type):
+    turns: list[tuple[str, str]]
+
+    def format(self):
+        return "\n".join(
+            f"{speaker}: {' '.join(words.split())}" for speaker, words in dict(self.turns).items()
+        )
+
+    @classmethod
+    def description(cls):
+        return "a conversation, one line per turn"
+
+
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="one line per turn, speaker first"
+import itertools
+
+
+class Transcript(dspy.Type):
+    turns: list[tuple[str, str]]
+
+    def format(self):
+        joined = itertools.groupby(self.turns, key=lambda turn: turn[0])
+        return "\n".join(f"{who}: {' '.join(' '.join(w.split()) for _, w in said)}" for who, said in joined)
+
+    @classmethod
+    def description(cls):
+        return "a conversation, one line per turn"
 
 
 # %% tags=["wrong"] exercise="1.4" outcome="failed" message="the description stands in the prompt"
@@ -718,6 +1354,49 @@ class Transcript(dspy.Type):
 
     def format(self):
         return "\n".join(f"{speaker}: {' '.join(words.split())}" for speaker, words in self.turns)
+
+
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="description.. returns '.'"
+class Transcript(dspy.Type):
+    turns: list[tuple[str, str]]
+
+    def format(self):
+        return "\n".join(f"{speaker}: {' '.join(words.split())}" for speaker, words in self.turns)
+
+    @classmethod
+    def description(cls):
+        return "."
+
+
+# %% tags=["right"] exercise="1.4"
+import json
+
+
+class Transcript(dspy.Type):
+    turns: list[tuple[str, str]]
+
+    def format(self):
+        return "\n".join(f"{speaker}: {json.dumps(words)[1:-1]}" for speaker, words in self.turns)
+
+    @classmethod
+    def description(cls):
+        return "a conversation, one line per turn"
+
+
+# %% tags=["right"] exercise="1.4"
+class Transcript(dspy.Type):
+    turns: list[tuple[str, str]]
+
+    def format(self):
+        lines = []
+        for speaker, words in self.turns:
+            pieces = (piece.strip() for piece in words.splitlines())
+            lines.append(f"{speaker}: " + " | ".join(piece for piece in pieces if piece))
+        return [{"type": "text", "text": "\n".join(lines)}]
+
+    @classmethod
+    def description(cls):
+        return "Conversation transcript"
 
 
 # %% name="check-1-4" tags=["check"] exercise="1.4"
@@ -836,8 +1515,9 @@ print(f"limited:   the loop stood still for {await longest_stall_ms(limited(slow
 # ### Exercise 1.5: a tool that says no well (10 minutes, medium)
 #
 # Write `order_status`. For an order of `desk.orders()` it returns a text with the status. For anything else it raises `ToolRefused`
-# with one line from which a model can learn: what is not an order number gets told how one looks, and a number that no order
-# has is called unknown. The check lets a careless agent loose on it, who writes `10014` for `O-10014`.
+# with one line from which a model can learn: what is not an order number, such as `10014`, gets told how one looks, and a number that
+# no order has is called unknown. Neither line lists other orders: one example is enough. The check lets a careless agent loose on
+# it, who writes `10014` for `O-10014`.
 
 # %% name="ex-1-5" tags=["exercise"] exercise="1.5"
 import re
@@ -867,36 +1547,205 @@ def order_status(order_id: str) -> str:
     return {order.id: order.status for order in desk.orders()}[order_id]
 
 
-# %% tags=["wrong"] exercise="1.5" outcome="failed" message="it returned"
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="it returned 'error: unknown order'"
 def order_status(order_id: str) -> str:
     return {order.id: order.status for order in desk.orders()}.get(order_id, "error: unknown order")
 
 
 # %% tags=["wrong"] exercise="1.5" outcome="failed" message="the refusal shows how an order number looks"
+import re
+
 from course_lib.adapters.tools import ToolRefused
 
 
 def order_status(order_id: str) -> str:
     found = {order.id: order.status for order in desk.orders()}
+    if not re.fullmatch(r"O-\d{5}", order_id):
+        raise ToolRefused(f"{order_id!r} is not an order number")
     if order_id not in found:
-        raise ToolRefused(f"invalid order {order_id}")
+        raise ToolRefused(f"there is no order {order_id}")
     return found[order_id]
 
 
 # %% tags=["wrong"] exercise="1.5" outcome="failed" message="does not name orders that nobody asked about"
+import re
+
 from course_lib.adapters.tools import ToolRefused
 
 
 def order_status(order_id: str) -> str:
     found = {order.id: order.status for order in desk.orders()}
+    if not re.fullmatch(r"O-\d{5}", order_id):
+        raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
     if order_id not in found:
         raise ToolRefused(f"no order {order_id}; known are {', '.join(found)}")
     return found[order_id]
 
 
-# %% tags=["wrong"] exercise="1.5" outcome="failed" message="the tool tells the status of an order"
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="a text with 'delivered'"
+import re
+
+from course_lib.adapters.tools import ToolRefused
+
+
 def order_status(order_id: str) -> str:
-    return f"order {order_id} is fine"
+    found = {order.id for order in desk.orders()}
+    if not re.fullmatch(r"O-\d{5}", order_id):
+        raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
+    if order_id not in found:
+        raise ToolRefused(f"there is no order {order_id}")
+    return f"{order_id} is on its way"
+
+
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="not with every status that there is"
+import re
+
+from course_lib.adapters.tools import ToolRefused
+
+
+def order_status(order_id: str) -> str:
+    found = {order.id: order.status for order in desk.orders()}
+    if not re.fullmatch(r"O-\d{5}", order_id):
+        raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
+    if order_id not in found:
+        raise ToolRefused(f"there is no order {order_id}")
+    return f"one of {sorted(set(found.values()))}"
+
+
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="'10001' is refused with ToolRefused; expected ToolRefused, got it returned"
+import re
+
+from course_lib.adapters.tools import ToolRefused
+
+
+def order_status(order_id: str) -> str:
+    found = {order.id: order.status for order in desk.orders()}
+    if order_id.isdigit():
+        order_id = f"O-{order_id}"
+    if not re.fullmatch(r"O-\d{5}", order_id):
+        raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
+    if order_id not in found:
+        raise ToolRefused(f"there is no order {order_id}")
+    return found[order_id]
+
+
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="the refusal shows how an order number looks.*there is no order"
+import re
+
+from course_lib.adapters.tools import ToolRefused
+
+
+def order_status(order_id: str) -> str:
+    found = {order.id: order.status for order in desk.orders()}
+    if not re.match(r"O-\d{5}", order_id):
+        raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
+    if order_id not in found:
+        raise ToolRefused(f"there is no order {order_id}")
+    return found[order_id]
+
+
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="is refused in one line"
+import re
+
+from course_lib.adapters.tools import ToolRefused
+
+
+def order_status(order_id: str) -> str:
+    found = {order.id: order.status for order in desk.orders()}
+    if not re.fullmatch(r"O-\d{5}", order_id):
+        raise ToolRefused(f"{order_id!r} is not an order number.\nOne looks like O-10001.")
+    if order_id not in found:
+        raise ToolRefused(f"there is no order {order_id}")
+    return found[order_id]
+
+
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="is refused in one line.*answer"
+import re
+
+from course_lib.adapters.tools import ToolRefused
+
+
+def order_status(order_id: str) -> str:
+    found = {order.id: order.status for order in desk.orders()}
+    if not re.fullmatch(r"O-\d{5}", order_id):
+        raise ToolRefused(f"{order_id} is not an order number; one looks like O-10001")
+    if order_id not in found:
+        raise ToolRefused(f"there is no order {order_id}")
+    return found[order_id]
+
+
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="a number that no order has is called unknown"
+import re
+
+from course_lib.adapters.tools import ToolRefused
+
+
+def order_status(order_id: str) -> str:
+    found = {order.id: order.status for order in desk.orders()}
+    if not re.fullmatch(r"O-\d{5}", order_id):
+        raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
+    if order_id not in found:
+        raise ToolRefused("this did not work; try again later")
+    return found[order_id]
+
+
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="get lines that differ"
+from course_lib.adapters.tools import ToolRefused
+
+
+def order_status(order_id: str) -> str:
+    found = {order.id: order.status for order in desk.orders()}
+    if order_id not in found:
+        raise ToolRefused(f"{order_id!r} is unknown; an order number looks like O-10001")
+    return found[order_id]
+
+
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="it raised ValueError"
+import re
+
+
+def order_status(order_id: str) -> str:
+    found = {order.id: order.status for order in desk.orders()}
+    if not re.fullmatch(r"O-\d{5}", order_id):
+        raise ValueError(f"{order_id!r} is not an order number; one looks like O-10001")
+    if order_id not in found:
+        raise ValueError(f"there is no order {order_id}")
+    return found[order_id]
+
+
+# %% tags=["right"] exercise="1.5"
+from course_lib.adapters.tools import ToolRefused
+
+
+def order_status(order_id: str) -> str:
+    if not (order_id.startswith("O-") and len(order_id) == 7 and order_id[2:].isdecimal()):
+        raise ToolRefused(
+            "this is not how order numbers look: a capital letter O, a dash, and a 5-digit number"
+        )
+    for order in desk.orders():
+        if order.id == order_id:
+            return f"Order {order.id}, placed on {order.placed:%d %B %Y}: {order.status}"
+    raise ToolRefused("nobody has ever placed that order")
+
+
+# %% tags=["right"] exercise="1.5"
+from typing import Annotated
+
+import pydantic
+
+from course_lib.adapters.tools import ToolRefused
+
+ORDER_ID = pydantic.TypeAdapter(Annotated[str, pydantic.StringConstraints(pattern=r"^O-[0-9]{5}$")])
+STATUS = {order.id: order.status for order in desk.orders()}
+
+
+async def order_status(order_id: str) -> str:
+    try:
+        return STATUS[ORDER_ID.validate_python(order_id)]
+    except pydantic.ValidationError:
+        raise ToolRefused(f"got {order_id!r}, wanted the form O-NNNNN") from None
+    except KeyError:
+        raise ToolRefused(f"{order_id} does not exist") from None
 
 
 # %% name="check-1-5" tags=["check"] exercise="1.5"
@@ -1047,14 +1896,17 @@ print((await database.get_prediction(key)).outputs)
 # %% [markdown]
 # ### Exercise 1.6: predictions in PostgreSQL (20 minutes, hard)
 #
-# Build the core of it yourself: three methods over a pool from `psycopg_pool`. The table `my_predictions` is there, with the columns
-# `key` (text, primary key), `inputs` and `outputs` (jsonb).
+# Build the core of it yourself: three methods over a pool from `psycopg_pool`. The check makes the table `my_predictions` for you, in a
+# schema of its own, with the columns `key` (text, primary key), `inputs` and `outputs` (jsonb).
 #
-# - `store_prediction(key, inputs, outputs)`: two dicts; storing a key again changes nothing and is no error.
-# - `get_prediction(key)`: the outputs, or None.
-# - `search_predictions(text, limit=5)`: keys of rows whose inputs or outputs contain the text, whatever its case.
+# - `store_prediction(key, inputs, outputs)`: two dicts. Storing a key again changes nothing and is no error, also when another program
+#   stores it at the same moment.
+# - `get_prediction(key)`: the outputs, which may be empty, or None where there is no such key.
+# - `search_predictions(text, limit=5)`: a list of at most `limit` keys of rows whose inputs or outputs, as PostgreSQL writes them
+#   (`inputs::text`), contain the text, whatever its case. `%` and `_` stand for themselves.
 #
-# The check cuts all of the pool's connections. A call after that must still work, and store one row, not two.
+# Every call gives its connection back, also one that fails. The check cuts all of the pool's connections before each method: a
+# call after that must still work, and store one row, not two. Any other error of the database reaches the caller.
 
 # %% name="ex-1-6" tags=["exercise"] exercise="1.6"
 import psycopg
@@ -1143,7 +1995,102 @@ class MyDatabaseAdapter:
 
 
 # %% tags=["wrong"] exercise="1.6" outcome="failed" message="UniqueViolation"
+import psycopg
+import stamina
 from psycopg.types.json import Jsonb
+
+AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
+
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    @AGAIN
+    def run(self, statement, *values):
+        with self.pool.connection() as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s)"
+        self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
+
+    def get_prediction(self, key):
+        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return rows[0][0] if rows else None
+
+    def search_predictions(self, text, limit=5):
+        return [key for (key,) in self.run(FOUND, text, limit)]
+
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions..%..; expected"
+import psycopg
+import stamina
+from psycopg.types.json import Jsonb
+
+AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
+FOUND = "SELECT key FROM my_predictions WHERE inputs::text || outputs::text ILIKE %s LIMIT %s"
+
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    @AGAIN
+    def run(self, statement, *values):
+        with self.pool.connection() as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+        self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
+
+    def get_prediction(self, key):
+        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return rows[0][0] if rows else None
+
+    def search_predictions(self, text, limit=5):
+        return [key for (key,) in self.run(FOUND, f"%{text}%", limit)]
+
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions..0_..; expected"
+import psycopg
+import stamina
+from psycopg.types.json import Jsonb
+
+AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
+FOUND = "SELECT key FROM my_predictions WHERE inputs::text || outputs::text ILIKE %s LIMIT %s"
+
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    @AGAIN
+    def run(self, statement, *values):
+        with self.pool.connection() as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+        self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
+
+    def get_prediction(self, key):
+        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return rows[0][0] if rows else None
+
+    def search_predictions(self, text, limit=5):
+        return [key for (key,) in self.run(FOUND, "%" + text.replace("%", r"\%") + "%", limit)]
+
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="store_prediction still works after all 3 lines were cut"
+from psycopg.types.json import Jsonb
+
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
 
 
 class MyDatabaseAdapter:
@@ -1156,24 +2103,220 @@ class MyDatabaseAdapter:
             return cursor.fetchall() if cursor.description else []
 
     def store_prediction(self, key, inputs, outputs):
-        self.run("INSERT INTO my_predictions VALUES (%s, %s, %s)", key, Jsonb(inputs), Jsonb(outputs))
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+        self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
 
     def get_prediction(self, key):
         rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
         return rows[0][0] if rows else None
 
     def search_predictions(self, text, limit=5):
+        return [key for (key,) in self.run(FOUND, text, limit)]
+
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="get_prediction still works after all 3 lines were cut"
+import psycopg
+import stamina
+from psycopg.types.json import Jsonb
+
+AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
+
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    def run(self, statement, *values):
+        with self.pool.connection() as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    again = AGAIN(run)
+
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+        self.again(insert, key, Jsonb(inputs), Jsonb(outputs))
+
+    def get_prediction(self, key):
+        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return rows[0][0] if rows else None
+
+    def search_predictions(self, text, limit=5):
+        return [key for (key,) in self.run(FOUND, text, limit)]
+
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="the rows after storing a key again, with other values"
+import psycopg
+import stamina
+from psycopg.types.json import Jsonb
+
+AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
+
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    @AGAIN
+    def run(self, statement, *values):
+        with self.pool.connection() as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT (key) DO UPDATE SET inputs = EXCLUDED.inputs, outputs = EXCLUDED.outputs"
+        self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
+
+    def get_prediction(self, key):
+        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return rows[0][0] if rows else None
+
+    def search_predictions(self, text, limit=5):
+        return [key for (key,) in self.run(FOUND, text, limit)]
+
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="storing beside another program is no error"
+import psycopg
+import stamina
+from psycopg.types.json import Jsonb
+
+AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
+
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    @AGAIN
+    def run(self, statement, *values):
+        with self.pool.connection() as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s)"
+        if not self.run("SELECT 1 FROM my_predictions WHERE key = %s", key):
+            self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
+
+    def get_prediction(self, key):
+        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return rows[0][0] if rows else None
+
+    def search_predictions(self, text, limit=5):
+        return [key for (key,) in self.run(FOUND, text, limit)]
+
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="got None"
+import psycopg
+import stamina
+from psycopg.types.json import Jsonb
+
+AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
+
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    @AGAIN
+    def run(self, statement, *values):
+        with self.pool.connection() as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+        self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
+
+    def get_prediction(self, key):
+        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return (rows and rows[0][0]) or None
+
+    def search_predictions(self, text, limit=5):
+        return [key for (key,) in self.run(FOUND, text, limit)]
+
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="connections come back to the pool"
+from psycopg.types.json import Jsonb
+
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
+
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    def run(self, statement, *values):
+        connection = self.pool.getconn()
+        cursor = connection.execute(statement, values)
+        rows = cursor.fetchall() if cursor.description else []
+        connection.commit()
+        self.pool.putconn(connection)
+        return rows
+
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+        self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
+
+    def get_prediction(self, key):
+        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return rows[0][0] if rows else None
+
+    def search_predictions(self, text, limit=5):
+        return [key for (key,) in self.run(FOUND, text, limit)]
+
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="store_prediction without a table raises"
+import psycopg
+from psycopg.types.json import Jsonb
+
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
+
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    def run(self, statement, *values):
+        for _ in range(5):
+            try:
+                with self.pool.connection() as connection:
+                    cursor = connection.execute(statement, values)
+                    return cursor.fetchall() if cursor.description else []
+            except psycopg.Error:
+                continue
         return []
 
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+        self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="a search for a percent sign"
+    def get_prediction(self, key):
+        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return rows[0][0] if rows else None
+
+    def search_predictions(self, text, limit=5):
+        return [key for (key,) in self.run(FOUND, text, limit)]
+
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions..rain.."
+import psycopg
+import stamina
 from psycopg.types.json import Jsonb
+
+AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text), lower(%s)) > 0 LIMIT %s"
 
 
 class MyDatabaseAdapter:
     def __init__(self, pool):
         self.pool = pool
 
+    @AGAIN
     def run(self, statement, *values):
         with self.pool.connection() as connection:
             cursor = connection.execute(statement, values)
@@ -1188,18 +2331,23 @@ class MyDatabaseAdapter:
         return rows[0][0] if rows else None
 
     def search_predictions(self, text, limit=5):
-        like = "SELECT key FROM my_predictions WHERE inputs::text || outputs::text ILIKE %s LIMIT %s"
-        return [key for (key,) in self.run(like, f"%{text}%", limit)]
+        return [key for (key,) in self.run(FOUND, text, limit)]
 
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="a call after the lines were cut still works"
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions..PARCEL.."
+import psycopg
+import stamina
 from psycopg.types.json import Jsonb
+
+AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
+FOUND = "SELECT key FROM my_predictions WHERE strpos(inputs::text || outputs::text, %s) > 0 LIMIT %s"
 
 
 class MyDatabaseAdapter:
     def __init__(self, pool):
         self.pool = pool
 
+    @AGAIN
     def run(self, statement, *values):
         with self.pool.connection() as connection:
             cursor = connection.execute(statement, values)
@@ -1214,8 +2362,114 @@ class MyDatabaseAdapter:
         return rows[0][0] if rows else None
 
     def search_predictions(self, text, limit=5):
-        found = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
-        return [key for (key,) in self.run(found, text, limit)]
+        return [key for (key,) in self.run(FOUND, text, limit)]
+
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="keys found with the usual limit"
+import psycopg
+import stamina
+from psycopg.types.json import Jsonb
+
+AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0"
+
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    @AGAIN
+    def run(self, statement, *values):
+        with self.pool.connection() as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+        self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
+
+    def get_prediction(self, key):
+        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return rows[0][0] if rows else None
+
+    def search_predictions(self, text, limit=5):
+        return [key for (key,) in self.run(FOUND, text)]
+
+
+# %% tags=["right"] exercise="1.6"
+import json
+
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+
+class MyDatabaseAdapter:
+    """Looks at the pool's connections before each call, and searches in Python."""
+
+    def __init__(self, pool):
+        self.pool = pool
+
+    def cursor(self):
+        self.pool.check()
+        return self.pool.connection()
+
+    def store_prediction(self, key, inputs, outputs):
+        statement = "INSERT INTO my_predictions (outputs, inputs, key) VALUES (%(o)s, %(i)s, %(k)s) ON CONFLICT DO NOTHING"
+        with self.cursor() as connection:
+            connection.execute(statement, {"k": key, "i": Jsonb(inputs), "o": Jsonb(outputs)})
+
+    def get_prediction(self, key):
+        with self.cursor() as connection, connection.cursor(row_factory=dict_row) as cursor:
+            row = cursor.execute("SELECT * FROM my_predictions WHERE key = %s", [key]).fetchone()
+        return None if row is None else row["outputs"]
+
+    def search_predictions(self, text, limit=5):
+        with self.cursor() as connection:
+            rows = connection.execute("SELECT key, inputs, outputs FROM my_predictions").fetchall()
+        texts = {key: [json.dumps(each, ensure_ascii=False).casefold() for each in row] for key, *row in rows}
+        return sorted(key for key, row in texts.items() if any(text.casefold() in each for each in row))[
+            :limit
+        ]
+
+
+# %% tags=["right"] exercise="1.6"
+import contextlib
+import json
+
+import psycopg
+import stamina
+
+LIKE = "inputs::text ILIKE %s OR outputs::text ILIKE %s"
+
+
+@stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.1)
+def asked(pool, statement, *values):
+    connection = pool.getconn()
+    try:
+        with connection.transaction():
+            return list(connection.execute(statement, values))
+    finally:
+        pool.putconn(connection)
+
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) RETURNING key"
+        with contextlib.suppress(psycopg.errors.UniqueViolation):
+            asked(self.pool, insert, key, json.dumps(inputs), json.dumps(outputs))
+
+    def get_prediction(self, key):
+        rows = asked(self.pool, "SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return rows[0][0] if rows else None
+
+    def search_predictions(self, text, limit=5):
+        for special in (chr(92), "%", "_"):
+            text = text.replace(special, chr(92) + special)
+        rows = asked(self.pool, f"SELECT key FROM my_predictions WHERE {LIKE}", *[f"%{text}%"] * 2)
+        return [key for (key,) in rows][:limit]
 
 
 # %% name="check-1-6" tags=["check"] exercise="1.6"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import dspy
@@ -23,7 +24,9 @@ def order_status(order_id: str) -> str:
     found = {order.id: order.status for order in desk.orders()}
     if order_id in found:
         return found[order_id]
-    raise ToolRefused(f"{order_id} cannot be looked up; a number looks like O-10001")
+    if re.fullmatch(r"O-\d{5}", order_id):
+        raise ToolRefused(f"{order_id} is on no list of ours")
+    raise ToolRefused(f"{order_id!r} cannot be looked up; a number looks like O-10001")
 
 
 class CountedByBytes:

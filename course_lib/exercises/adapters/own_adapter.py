@@ -11,64 +11,103 @@ from functools import partial
 from typing import Any
 
 from course_lib import desk, lm
-from course_lib.exercises.engine.checks import expect, expect_equal, expect_error, run
+from course_lib.exercises.engine.checks import expect, expect_equal, expect_error, run, without_error
 from course_lib.exercises.engine.registry import Exercise, stub_methods
 from course_lib.exercises.engine.seen import counted
 
-SIX = "Literal['shipping', 'returns', 'billing', 'account', 'product', 'warranty']"
+_FIELDS = "note, days: int, price: float, sure: bool, part, parts: list[str], topic: Literal['tent', 'stove']"
+_NOTES = {
+    "plain values": "call back",
+    "a text that names a field in the middle of a line": "she asks about part: the pole, and topic: stove",
+    "a text that looks like a number": "0049",
+    "a text of two lines": "first line\nsecond line",
+    "a text of two paragraphs": "She waits.\n\nHe does not: call him.",
+    "a text with a line like one of the format": "On the form:\ntopic: stove\ndays: 9\nSo it is.",
+}
+_LINES = {
+    "note": "note: She waits.\n\nShe will not wait: call her",
+    "days": "days: 12",
+    "price": "price: 7.25",
+    "sure": "sure: False",
+    "part": "part: peg, not parts: all",
+    "parts": 'parts: ["peg"]',
+    "topic": "topic: stove",
+}
 
 
-def _order_signature() -> Any:
+def _signature() -> Any:
     import dspy
 
-    return dspy.Signature("ticket -> note: str, days: int, parts: list[str], topic: Literal['tent', 'stove']")
+    return dspy.Signature(f"ticket -> {_FIELDS}")
 
 
-_VALUES: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("plain values", {"note": "call back", "days": 3, "parts": ["pole", "peg"], "topic": "tent"}),
-    ("a text with a colon", {"note": "ask: when?", "days": 0, "parts": [], "topic": "stove"}),
-    ("a text of two lines", {"note": "first line\nsecond line", "days": 12, "parts": ["a"], "topic": "tent"}),
-)
+def _expect_values(adapter: Any, text: str, values: dict[str, Any], what: str, hint: str) -> None:
+    """Fail unless `text` is read as these values, of the same types."""
+    from dspy.utils.exceptions import AdapterParseError
+
+    parse = partial(adapter.parse, _signature(), text)
+    got = without_error(parse, what, expected=f"{values!r}", hint=hint, errors=AdapterParseError)
+    expect_equal(got, values, what, hint=hint)
+    types = {name: type(value) for name, value in values.items()}
+    expect_equal({name: type(got[name]) for name in values}, types, f"types, where {what}", hint=hint)
 
 
 def reads_what_it_writes(adapter_class: Callable[[], Any]) -> None:
     """Parsing what the adapter itself writes for a demo gives the same values, of the same types."""
-    adapter, signature = adapter_class(), _order_signature()
-    for what, values in _VALUES:
-        text = adapter.format_assistant_message_content(signature, values)
-        expect(isinstance(text, str), "a demo is written as text", observed=text, expected="a str")
+    adapter = adapter_class()
+    for what, note in _NOTES.items():
+        plain = {"days": 3, "price": 20.0, "sure": False, "part": "pole", "parts": [], "topic": "tent"}
+        values = {"note": note, **plain}
+        text = adapter.format_assistant_message_content(_signature(), dict(values))
         hint = f"Demos teach the model this format. The adapter wrote: {text!r}"
-        expect_equal(adapter.parse(signature, text), values, f"{what} come back as they were", hint=hint)
+        _expect_values(adapter, text, values, f"{what} come back as they were", hint)
 
 
-_BAD = {
-    "a reply without the field days": "note: call back\nparts: []\ntopic: tent",
-    "a label that is not allowed": "note: call back\ndays: 1\nparts: []\ntopic: kayak",
-    "prose": "I would call the customer back.",
-    "an empty reply": "",
-}
+def writes_half_a_demo(adapter_class: Callable[[], Any]) -> None:
+    """A demo that lacks fields is written all the same, with those that it has."""
+    what, hint = "a demo that lacks fields is written all the same", "outputs.get(name) finds what is there."
+    for more in ({}, {"missing_field_message": "Not supplied."}):
+        write = partial(adapter_class().format_assistant_message_content, _signature(), {"note": "call"})
+        text = without_error(partial(write, **more), what, hint=hint)
+        expect("call" in str(text), what, observed=text, expected="a text with the note that it has")
 
 
-def refuses_with_a_parse_error(adapter_class: Callable[[], Any]) -> None:
+def reads_a_reply(adapter_class: Callable[[], Any]) -> None:
+    """A reply is read whatever the order of its lines, also where a text goes on below its own line."""
+    said = {"days": 12, "price": 7.25, "sure": False, "part": "peg, not parts: all", "parts": ["peg"]}
+    values = {"note": "She waits.\n\nShe will not wait: call her", **said, "topic": "stove"}
+    for names in (list(_LINES), sorted(_LINES, reverse=True)):
+        text = "\n".join(_LINES[name] for name in names)
+        what, hint = f"a reply with the lines {', '.join(names)} is read", f"The reply was {text!r}"
+        _expect_values(adapter_class(), text, values, what, hint)
+
+
+def _bad_replies() -> dict[str, str]:
+    changed = {
+        "a label that is not allowed": {"topic": "topic: kayak"},
+        "a word where a number should be": {"days": "days: soon"},
+        "a price in words": {"price": "price: cheap"},
+        **{f"a reply without the field {name}": {name: ""} for name in _LINES},
+    }
+    told = {what: "\n".join(filter(None, (_LINES | lines).values())) for what, lines in changed.items()}
+    return {**told, "prose": "I would call the customer back.", "an empty reply": ""}
+
+
+def refuses_in_one_way(adapter_class: Callable[[], Any]) -> None:
     """A reply that does not fit raises AdapterParseError, and nothing else."""
     from dspy.utils.exceptions import AdapterParseError
 
-    adapter, signature = adapter_class(), _order_signature()
     hint = "Only AdapterParseError is understood by agents, retries and fallbacks."
-    for what, text in _BAD.items():
-        expect_error(
-            AdapterParseError,
-            partial(adapter.parse, signature, text),
-            f"{what} raises AdapterParseError",
-            hint=hint,
-        )
+    for what, text in _bad_replies().items():
+        parse = partial(adapter_class().parse, _signature(), text)
+        expect_error(AdapterParseError, parse, f"{what} raises AdapterParseError", hint=hint)
 
 
 def works_in_programs(adapter_class: Callable[[], Any]) -> None:
     """Predict with a demo, ChainOfThought and acall work through it, with one request each."""
     import dspy
 
-    sort = dspy.Predict(dspy.Signature(f"ticket -> category: {SIX}"))
+    sort = dspy.Predict(dspy.Signature(f"ticket -> category: Literal{list(desk.CATEGORIES)}"))
     sort.demos = [dspy.Example(ticket="my stove leaks", category="warranty").with_inputs("ticket")]
     think, ticket = dspy.ChainOfThought("question -> answer"), desk.tickets("dev")[0].text
     with dspy.context(lm=lm.connect("sim-large", cache=False), adapter=adapter_class()):
@@ -92,12 +131,13 @@ EXERCISE = Exercise(
     hints=(
         "The two methods mirror each other: what one writes for a demo, the other reads from a reply. "
         "dspy.adapters.utils has format_field_value and parse_value for the values themselves.",
-        "A value may run over several lines and hold colons. It ends where a line begins with the name "
-        "of another output field; re.split with the names in a group cuts there.",
+        "A value may run over several lines. It ends where a line begins with the name of an output field "
+        "and a colon; re.split with the names in a group cuts there. Indent the further lines of a text "
+        "when you write it, and no line of it can be taken for a field.",
         "parse_value raises ValueError, a missing name raises KeyError: catch both and raise "
         "AdapterParseError(adapter_name=..., signature=..., lm_response=..., message=...) from them.",
     ),
-    checks=(reads_what_it_writes, refuses_with_a_parse_error, works_in_programs),
+    checks=(reads_what_it_writes, writes_half_a_demo, reads_a_reply, refuses_in_one_way, works_in_programs),
     is_stub=stub_methods("format_assistant_message_content", "parse"),
     why="Reading what it writes is the heart of an adapter, since demos are written by it and teach the "
     "model. Types come for free from parse_value. And a refusal has one name, AdapterParseError: "

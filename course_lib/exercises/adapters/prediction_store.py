@@ -1,140 +1,168 @@
 """Exercise 1.6, predictions in PostgreSQL: the rows that it holds, also after connections were cut.
 
-Main path: EXERCISE -> engine.registry; each check makes an empty table and a connection pool of its own.
+Main path: EXERCISE -> engine.registry; each check has a schema, an empty table and a pool of its own, so that
+neither a learner's open SELECT nor a second kernel is in its way.
 Source: psycopg 3.3, psycopg_pool 3.3. Both are imported when a check runs.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
+from uuid import uuid4
 
-from course_lib.exercises.engine.checks import expect_equal, without_error
+from course_lib.exercises.engine.checks import expect_equal, expect_error, without_error
 from course_lib.exercises.engine.registry import Exercise, stub_methods
 
-TABLE = "my_predictions"
-MAKE_TABLE = f"""
-CREATE TABLE IF NOT EXISTS {TABLE} (key text PRIMARY KEY, inputs jsonb NOT NULL, outputs jsonb NOT NULL)
-"""
-"""The table that the exercise stores into."""
-
-_ALL = f"SELECT key, inputs, outputs FROM {TABLE} ORDER BY key"  # noqa: S608  (a name of our own)
+_TABLE = "CREATE TABLE my_predictions (key text PRIMARY KEY, inputs jsonb NOT NULL, outputs jsonb NOT NULL)"
 _POOL_SIZE = 3
-_CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'exercise-1-6'"
-_ROWS: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
-    ("t-1", {"ticket": "Where's my parcel? It isn't here."}, {"category": "shipping"}),
-    ("t-2", {"ticket": "the zip is torn'); DROP TABLE my_predictions; --"}, {"category": "warranty"}),
-    ("t-3", {"ticket": "Zelt läßt Wasser durch, 100% naß"}, {"category": "warranty", "tags": ["rain"]}),
-)
+_CUT = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = %s"
+_AWAITED = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
 
 StoreClass = Callable[[Any], Any]
+Row = tuple[str, dict[str, Any], dict[str, Any]]
+
+
+def _given() -> list[Row]:
+    """Return rows to store, made anew."""
+    return [
+        ("t-1", {"ticket": "Where's my parcel? It isn't here."}, {"category": "shipping"}),
+        ("t-2'", {"ticket": "the zip is torn'); DROP TABLE my_predictions; --"}, {"category": "warranty"}),
+        ("t-3", {"ticket": "Zelt läßt Wasser durch, 100% naß"}, {"category": "warranty", "tags": ["rain"]}),
+        ("t-4", {"order": {"lines": [1, 2.5, None]}}, {}),
+    ]
 
 
 @contextmanager
-def _stand(store_class: StoreClass) -> Iterator[tuple[Any, Any]]:
-    """Give a store on an empty table, and a connection of our own to look behind it."""
+def _stand(store_class: StoreClass) -> Iterator[tuple[Any, Any, Callable[[], object]]]:
+    """Give a store on an empty table, a connection of ours to that table, and what cuts the store's."""
     import psycopg
     from psycopg_pool import ConnectionPool
 
     from course_lib.services import running_postgres
 
-    url = running_postgres().url
+    url, name = running_postgres().url, f"exercise_1_6_{uuid4().hex}"
+    named = {"application_name": name, "options": f"-c search_path={name}"}
     with psycopg.connect(url, autocommit=True) as ours:
-        ours.execute("SET client_min_messages = warning")
-        ours.execute(MAKE_TABLE)
-        ours.execute(f"TRUNCATE {TABLE}")
-        named = {"application_name": "exercise-1-6"}
-        with ConnectionPool(
-            url, min_size=_POOL_SIZE, max_size=_POOL_SIZE, timeout=3, kwargs=named, open=True
-        ) as pool:
-            pool.wait()
-            yield store_class(pool), ours
+        for statement in (f"CREATE SCHEMA {name}", f"SET search_path TO {name}", _TABLE):
+            ours.execute(statement)
+        cut = partial(ours.execute, _CUT, [name])
+        try:
+            with ConnectionPool(url, min_size=_POOL_SIZE, timeout=5, kwargs=named, open=True) as pool:
+                pool.wait()
+                yield store_class(pool), ours, cut
+        finally:
+            cut()
+            ours.execute(f"SET client_min_messages = warning; DROP SCHEMA {name} CASCADE")
 
 
 def _rows(ours: Any) -> list[Any]:
-    return list(ours.execute(_ALL))
+    return list(ours.execute("SELECT key, inputs, outputs FROM my_predictions ORDER BY key"))
 
 
-def _stored(store: Any, what: str, *rows: tuple[str, dict[str, Any], dict[str, Any]]) -> None:
+def _stored(store: Any, what: str, *rows: Row) -> None:
     import psycopg
 
-    without_error(
-        lambda: [store.store_prediction(*row) for row in rows],
-        what,
-        hint="Values go to the database as parameters (%s), never into the text of the statement.",
-        errors=psycopg.Error,
-    )
+    def work() -> None:
+        for row in rows:
+            store.store_prediction(*row)
+
+    hint = "Values go to the database as parameters (%s), never into the text of the statement."
+    without_error(work, what, hint=hint, errors=psycopg.Error)
 
 
-def keeps_what_it_is_given(store_class: StoreClass) -> None:
-    """PostgreSQL holds each stored prediction as it was, quotes and umlauts included."""
-    with _stand(store_class) as (store, ours):
-        _stored(store, "texts with quotes are stored", *_ROWS)
-        expect_equal(_rows(ours), list(_ROWS), "the rows that PostgreSQL holds")
-        for key, _, outputs in _ROWS:
-            expect_equal(store.get_prediction(key), outputs, f"get_prediction({key!r})")
-        expect_equal(store.get_prediction("t-999"), None, "get_prediction of a key that is not there")
-
-
-def stores_a_key_once(store_class: StoreClass) -> None:
-    """Storing the same prediction again changes nothing, and is no error."""
-    with _stand(store_class) as (store, ours):
-        _stored(store, "storing the same again is no error", _ROWS[0], _ROWS[0])
-        expect_equal(len(_rows(ours)), 1, "rows after storing one prediction twice")
-
-
-def finds_by_text(store_class: StoreClass) -> None:
-    """A search finds what stands in inputs or outputs, takes each character as it is, keeps its limit."""
-    wanted = {
-        "parcel": ["t-1"],
-        "rain": ["t-3"],
-        "WARRANTY": ["t-2", "t-3"],
-        "100%": ["t-3"],
-        "kayak": [],
-        "' OR 1=1 --": [],
+def _calls(store: Any) -> dict[str, Callable[[], Any]]:
+    """Return a call of each method, all about the first row."""
+    return {
+        "store_prediction": lambda: store.store_prediction(*_given()[0]),
+        "get_prediction": lambda: store.get_prediction("t-1"),
+        "search_predictions": lambda: list(store.search_predictions("parcel")),
     }
-    with _stand(store_class) as (store, _):
-        _stored(store, "texts with quotes are stored", *_ROWS)
-        for text, keys in wanted.items():
-            expect_equal(sorted(store.search_predictions(text)), keys, f"search_predictions({text!r})")
-        expect_equal(
-            len(store.search_predictions("%")),
-            1,
-            "a search for a percent sign finds the one text that has one",
-            hint="In LIKE a percent sign stands for anything; strpos(lower(...), lower(...)) has none.",
-        )
-        expect_equal(len(store.search_predictions("a", limit=2)), 2, "results of a search with limit=2")
 
 
-def goes_on_after_dropped_lines(store_class: StoreClass) -> None:
+def keeps_rows(store_class: StoreClass) -> None:
+    """PostgreSQL holds each stored prediction as it was, quotes and umlauts included."""
+    with _stand(store_class) as (store, ours, _):
+        _stored(store, "texts with quotes are stored", *_given())
+        expect_equal(_rows(ours), _given(), "the rows that PostgreSQL holds")
+        for key, _, outputs in [*_given(), ("t-999", None, None)]:
+            expect_equal(store.get_prediction(key), outputs, f"get_prediction({key!r})")
+
+
+def stores_once(store_class: StoreClass) -> None:
+    """Storing a key again changes nothing and is no error, also while another program stores it."""
+    first, second, _, fourth = _given()
+    with _stand(store_class) as (store, ours, _), ThreadPoolExecutor(1) as thread:
+        _stored(store, "storing a key again is no error", first, first, (first[0], *second[1:]))
+        expect_equal(_rows(ours), [first], "the rows after storing a key again, with other values")
+        with ours.transaction():
+            ours.execute("INSERT INTO my_predictions VALUES ('t-4', '{}', '{}')")
+            storing = thread.submit(_stored, store, "storing beside another program is no error", fourth)
+            for _ in range(500):  # at most five seconds
+                if storing.done() or ours.execute(_AWAITED).fetchone() != (0,):
+                    break
+                time.sleep(0.01)
+        storing.result()
+        expect_equal(_rows(ours), [first, ("t-4", {}, {})], "the rows after both have stored")
+
+
+def finds_texts(store_class: StoreClass) -> None:
+    """A search finds what stands in inputs or outputs, takes each character as it is, keeps its limit."""
+    where = {"PARCEL": "t-1", "rain": "t-3", "WarrantY": "t-2' t-3", "läßt": "t-3", "%": "t-3"}
+    hint = "In LIKE % and _ stand for anything; strpos(lower(...), lower(...)) takes them as they are."
+    with _stand(store_class) as (store, _, _):
+        _stored(store, "texts with quotes are stored", *_given())
+        for text in (*where, "kayak", "' OR 1=1 --", "0_", "p.rcel", "t-1"):
+            found, keys = sorted(store.search_predictions(text)), where.get(text, "").split()
+            expect_equal(found, keys, f"search_predictions({text!r})", hint=hint)
+        _stored(store, "more rows are stored", *((f"u-{n}", {"ticket": "a tent"}, {}) for n in range(8)))
+        for limits, count in (({}, 5), ({"limit": 2}, 2), ({"limit": 7}, 7)):
+            several = set(store.search_predictions("tent", **limits))
+            expect_equal(len(several), count, f"keys found with {limits or 'the usual limit'}")
+
+
+def returns_connections(store_class: StoreClass) -> None:
+    """Every call gives its connection back to the pool, also one that ends in an error."""
+    from psycopg_pool import PoolTimeout
+
+    def many(store: Any) -> None:
+        for _ in range(2 * _POOL_SIZE):
+            for call in _calls(store).values():
+                call()
+            with suppress(Exception):  # how the store refuses what JSON cannot hold is its own affair
+                store.store_prediction("t-4", {}, {"category": object()})
+
+    what, hint = "connections come back to the pool", "`with pool.connection()` always gives it back."
+    with _stand(store_class) as (store, _, _):
+        without_error(lambda: many(store), what, hint=hint, errors=PoolTimeout)
+
+
+def survives_cuts(store_class: StoreClass) -> None:
     """When all connections of the pool are cut, the next call still works, and stores one row."""
     import psycopg
 
-    with _stand(store_class) as (store, ours):
-        ours.execute(_CUT)
-        without_error(
-            lambda: store.store_prediction(*_ROWS[0]),
-            "a call after the lines were cut still works",
-            expected="the work tried again on another connection",
-            hint=f"The pool has {_POOL_SIZE} connections, and each of them was cut.",
-            errors=psycopg.OperationalError,
-        )
-        expect_equal(_rows(ours), [_ROWS[0]], "the rows after the lines were cut")
+    row = _given()[0]
+    with _stand(store_class) as (store, ours, cut):
+        results, again = [], "the work tried again on another connection"
+        for name, call in _calls(store).items():
+            cut()
+            what = f"{name} still works after all {_POOL_SIZE} lines were cut"
+            results.append(without_error(call, what, expected=again, errors=psycopg.OperationalError))
+        expect_equal(results[1:], [row[2], [row[0]]], "what is got and found after the lines were cut")
+        expect_equal(_rows(ours), [row], "the rows after the lines were cut")
 
 
-def gives_connections_back(store_class: StoreClass) -> None:
-    """Every call gives its connection back to the pool."""
-    from psycopg_pool import PoolTimeout
-
-    with _stand(store_class) as (store, _):
-        without_error(
-            lambda: [store.get_prediction("t-1") for _ in range(3 * _POOL_SIZE)],
-            "connections come back to the pool",
-            expected="as many calls as one likes",
-            hint="`with pool.connection() as connection:` gives it back, whatever happens inside.",
-            errors=PoolTimeout,
-        )
+def tells_errors(store_class: StoreClass) -> None:
+    """An error of another kind, such as a table that is not there, reaches the caller."""
+    hint = "An error that nobody hears of is a prediction lost, or a 'not there' that is not true."
+    with _stand(store_class) as (store, ours, _):
+        ours.execute("ALTER TABLE my_predictions RENAME TO gone")
+        for name, call in _calls(store).items():
+            expect_error(Exception, call, f"{name} without a table raises", hint=hint)
 
 
 EXERCISE = Exercise(
@@ -152,13 +180,7 @@ EXERCISE = Exercise(
         "Catch psycopg.OperationalError around the whole `with`, and try once more than the pool has "
         "connections. JSON in PostgreSQL keeps umlauts as they are.",
     ),
-    checks=(
-        keeps_what_it_is_given,
-        stores_a_key_once,
-        finds_by_text,
-        gives_connections_back,
-        goes_on_after_dropped_lines,
-    ),
+    checks=(keeps_rows, stores_once, finds_texts, returns_connections, survives_cuts, tells_errors),
     deadline_s=30.0,
     is_stub=stub_methods("store_prediction", "get_prediction", "search_predictions"),
     why="Values travel as parameters, so no text can become a statement. Storing is idempotent, so "

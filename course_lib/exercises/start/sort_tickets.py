@@ -1,103 +1,122 @@
 """Exercise 0.1, a program that sorts tickets: what it returns, and what the model's server saw of it.
 
-Main path: EXERCISE -> engine.registry. Checks call the simulator, whichever model the learner chose.
+Main path: EXERCISE -> engine.registry. Checks call the simulator, whichever model the learner chose. Each
+call has a text of its own, so that a program that remembers answers, or whose model does, asks all the same.
+Source: dspy.ChatAdapter (DSPy 3.4.1). DSPy is imported when a check runs.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import cache
 from typing import Any
+from uuid import uuid4
 
 from course_lib import desk, lm
-from course_lib.exercises.engine.checks import expect
+from course_lib.exercises.engine.checks import expect, expect_equal
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.engine.seen import counted
 
-SortTicket = Callable[..., Any]
+_NAMES, _SIX = desk.CATEGORIES, ", ".join(desk.CATEGORIES)
+_FOREIGN = ("other", "kayak", "None", "unknown", "general", "shipping and returns", "")
+"""Answers of a model that keeps to no list."""
 
 
-def _six() -> str:
-    return ", ".join(desk.CATEGORIES)
+def _texts() -> list[str]:
+    """Return the first development ticket of each category, made unlike all texts before."""
+    first = {ticket.category: ticket.text.strip() for ticket in reversed(desk.tickets("dev"))}
+    return [f"{first[name]}\n(message {uuid4().hex})" for name in _NAMES]
 
 
-@cache
-def _tickets() -> tuple[desk.Ticket, ...]:
-    """Return the first development ticket of each category."""
-    first = {ticket.category: ticket for ticket in reversed(desk.tickets("dev"))}
-    return tuple(first[category] for category in desk.CATEGORIES)
-
-
-def _sorted(sort_ticket: SortTicket) -> tuple[list[Any], list[lm.Call]]:
-    """Return the predictions for the tickets, and the requests that they cost."""
+def _sorted(sort_ticket: Callable[..., Any], text: str, **settings: Any) -> tuple[Any, list[lm.Call]]:
+    """Return the category that a text gets (of an enum's member, its value), and what was asked for it."""
     import dspy
 
-    with dspy.context(lm=lm.connect("sim-large", cache=False)):
-        return counted(lambda: [sort_ticket(ticket=ticket.text) for ticket in _tickets()])
+    with dspy.context(**{"lm": lm.connect("sim-large", cache=False), **settings}):
+        prediction, calls = counted(lambda: sort_ticket(ticket=text))
+    fields = list(prediction.keys()) if hasattr(prediction, "keys") else []
+    expect(
+        "category" in fields,
+        "the prediction has a field `category`",
+        observed=f"fields {fields}" if fields else prediction,
+        expected="a prediction with the field 'category'",
+    )
+    return getattr(prediction["category"], "value", prediction["category"]), calls
 
 
-def _prompt(call: lm.Call) -> str:
-    return "\n".join(str(message.get("content", "")) for message in call.messages)
+def _prompts(calls: list[lm.Call]) -> str:
+    return "\n".join(str(message.get("content", "")) for call in calls for message in call.messages)
 
 
-def gives_a_category(sort_ticket: SortTicket) -> None:
-    """Each ticket gets a prediction with a field `category`."""
+def answers_what_the_model_says(sort_ticket: Callable[..., Any]) -> None:
+    """For each ticket the model is asked, and its answer, one of the six, is the program's."""
     expect(
         callable(sort_ticket) and not isinstance(sort_ticket, type),
         "sort_ticket is a program",
         observed=sort_ticket,
         expected="something to call with ticket=..., such as dspy.Predict of your signature",
-        hint="A signature says what goes in and out; a module such as dspy.Predict does the asking.",
     )
-    predictions, _ = _sorted(sort_ticket)
-    for prediction in predictions:
-        fields = list(prediction.keys()) if hasattr(prediction, "keys") else []
+    for text in _texts():
+        label, calls = _sorted(sort_ticket, text)
         expect(
-            "category" in fields,
-            "the prediction has a field `category`",
-            observed=f"fields {fields}" if fields else prediction,
-            expected="a prediction with the field 'category'",
-            hint="The name of the signature's output field is the name you read from the prediction.",
+            isinstance(label, str) and label in _NAMES,
+            "every answer is one of the six categories, letter for letter",
+            observed=label,
+            expected=f"one of {_SIX}",
+        )
+        expect(
+            text in _prompts(calls),
+            "the model's server saw the text of each ticket",
+            observed=f"{len(calls)} requests, none with the text {text!r:.60}...",
+            expected="a request with the ticket's text for each ticket",
+        )
+        expect(
+            any(label in (call.reply or "") for call in calls),
+            "the program answers what the model said",
+            observed=f"{label!r}, where the model's reply was {calls[-1].reply!r:.200}",
+            expected="the category that stands in the reply",
         )
 
 
-def asks_the_model(sort_ticket: SortTicket) -> None:
-    """The model's server saw the text of each ticket."""
-    _, calls = _sorted(sort_ticket)
-    prompts = [_prompt(call) for call in calls]
-    unseen = [ticket.id for ticket in _tickets() if not any(ticket.text.strip() in text for text in prompts)]
-    expect(
-        not unseen,
-        observed=f"{len(calls)} requests for {len(_tickets())} tickets; in none of them: {', '.join(unseen)}",
-        expected="a request with the ticket's text for each ticket",
-        hint="Let a module ask the model: dspy.Predict(YourSignature), called with ticket=...",
-    )
-
-
-def answers_with_one_of_six(sort_ticket: SortTicket) -> None:
-    """Every answer is one of the six categories, letter for letter."""
-    predictions, _ = _sorted(sort_ticket)
-    for ticket, prediction in zip(_tickets(), predictions, strict=True):
-        expect(
-            prediction.category in desk.CATEGORIES,
-            observed=f"{prediction.category!r} for ticket {ticket.id}",
-            expected=f"one of {_six()}",
-            hint="A type can say which answers there are: Literal[...] binds the model and the parser.",
-        )
-
-
-def offers_all_six(sort_ticket: SortTicket) -> None:
+def offers_all_six(sort_ticket: Callable[..., Any]) -> None:
     """The prompt that the server saw offers all six categories."""
-    _, calls = _sorted(sort_ticket)
-    prompt = _prompt(calls[0]).replace(_tickets()[0].text.strip(), "")
-    missing = [name for name in desk.CATEGORIES if not re.search(rf"\b{name}\b", prompt)]
-    expect(
-        not missing,
-        observed=f"a prompt without {', '.join(missing)}",
-        expected=f"a prompt that names {_six()}",
-        hint="The model can only choose what the prompt shows. Compare your Literal with desk.CATEGORIES.",
-    )
+    prompts = _prompts(_sorted(sort_ticket, f"Ohne Worte. {uuid4().hex}")[1])
+    missing = [name for name in _NAMES if not re.search(rf"\b{name}\b", prompts)]
+    hint = "The model can only choose what the prompt shows. Compare your Literal with desk.CATEGORIES."
+    expect_equal(missing, [], "categories that the prompt does not offer", hint=hint)
+
+
+def _careless(foreign: str) -> Any:
+    """Return an adapter that finds `foreign` where the model wrote a category, and asks only once."""
+    import dspy
+
+    class Careless(dspy.ChatAdapter):  # type: ignore[misc]  # DSPy has no types
+        def parse(self, signature: Any, completion: str) -> Any:
+            said = super().parse(signature, completion)
+            told = {**said, "category": foreign} if "category" in said else said
+            return super().parse(signature, self.format_assistant_message_content(signature, told))
+
+    return Careless(use_json_adapter_fallback=False)
+
+
+def lets_nothing_else_through(sort_ticket: Callable[..., Any]) -> None:
+    """An answer that is none of the six does not come out as a category, whatever the model says."""
+    from course_lib.adapters.prompt import scripted
+
+    said, calls = _sorted(sort_ticket, _texts()[0])
+    for foreign in _FOREIGN:
+        model, _ = scripted([(calls[-1].reply or "").replace(str(said), foreign)])
+        mine = {"lm": model, "adapter": _careless(foreign)}  # a program has an adapter or a model of its own
+        try:
+            label, _ = _sorted(sort_ticket, _texts()[0], **mine)
+        except Exception:  # border: how a program refuses an answer is its own affair  # noqa: S112
+            continue
+        expect(
+            isinstance(label, str) and label in _NAMES,
+            observed=f"category {label!r}, when the model said {foreign!r}",
+            expected=f"an error, or one of {_SIX}",
+            hint="A description asks the model; a type also refuses what comes back.",
+        )
 
 
 EXERCISE = Exercise(
@@ -113,7 +132,7 @@ EXERCISE = Exercise(
         "look at how desk.Triage does it, in the prompt shown above.",
         "dspy.Predict makes a program from a signature: that object is what you hand to check().",
     ),
-    checks=(gives_a_category, asks_the_model, answers_with_one_of_six, offers_all_six),
+    checks=(answers_what_the_model_says, offers_all_six, lets_nothing_else_through),
     why="The type is the contract. DSPy's adapter writes a Literal's values into the prompt, so that the "
     "model knows its choices; and it refuses any other answer, so that the program behind can rely on "
     "them. A plain str would do neither.",

@@ -1,0 +1,146 @@
+"""Exercises 0.1 to 1.6: what the proof of the lessons' own answers does not show of their checks."""
+
+from __future__ import annotations
+
+import enum
+import functools
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import dspy
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+
+from course_lib import desk, lm
+from course_lib.adapters.tools.limits import ToolRefused
+from course_lib.exercises.engine import registry
+from course_lib.exercises.engine.checking import judge
+from course_lib.services import running_postgres
+
+
+def judged(exercise, thing):
+    return judge(registry.get(exercise), thing)
+
+
+CAPITALS = enum.StrEnum("Capitals", {name.upper(): name for name in desk.CATEGORIES})
+SIGNATURE = dspy.Signature({"ticket": (str, dspy.InputField()), "category": (CAPITALS, dspy.OutputField())})
+
+
+@functools.cache
+def remembering(ticket):
+    sort = dspy.Predict(SIGNATURE)
+    sort.lm = lm.connect("sim-large")
+    return sort(ticket=ticket)
+
+
+def test_a_program_that_remembers_passes_each_time():
+    assert [judged("0.1", remembering).outcome for _ in range(2)] == ["passed", "passed"]
+
+
+def test_a_name_that_only_the_description_forbids_is_not_let_through():
+    words = dspy.OutputField(desc=f"exactly one of {', '.join(desk.CATEGORIES)}")
+    sort = dspy.Predict(dspy.Signature({"ticket": (str, dspy.InputField()), "category": (str, words)}))
+
+    result = judged("0.1", sort)
+
+    assert "does not come out as a category" in result.text, result.text
+
+
+def tool(form, unknown="no order has this number"):
+    def order_status(order_id: str) -> str:
+        found = {order.id: order.status for order in desk.orders()}
+        if not re.fullmatch(r"O-[0-9]{5}", order_id):
+            raise ToolRefused(form)
+        if order_id not in found:
+            raise ToolRefused(unknown)
+        return found[order_id]
+
+    return order_status
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "write O-12345",
+        "an order number has the form O-xxxxx, all digits",
+        "expected ^O-\\d{5}$",
+        "a capital O, a hyphen, then exactly five (5) digits",
+        "O- and a 5-digit number",
+    ],
+)
+def test_a_form_may_be_told_in_any_words(form):
+    assert judged("1.5", tool(form)).outcome == "passed"
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (tool("five digits, of course"), "how an order number looks"),
+        (tool("this is wrong"), "how an order number looks"),
+        (tool("write O-12345", "please come back later, no order system today"), "is called unknown"),
+        (tool("write O-12345", "error 17"), "is called unknown"),
+        (tool("write O-12345", "there is no order like O-12345\u2028"), "passed"),
+        (tool("write O-12345", "there is none.\u2028Sorry."), "in one line"),
+        (tool("no, write O-12345", "no, write O-12345"), "get lines that differ"),
+    ],
+)
+def test_a_line_that_teaches_nothing_is_refused(answer, told):
+    result = judged("1.5", answer)
+
+    assert told in f"{result.outcome} {result.message}"
+
+
+class Store:
+    def __init__(self, pool):
+        self.pool = pool
+
+    def run(self, statement, *values):
+        for _ in range(self.pool.max_size):
+            try:
+                return self.once(statement, values)
+            except psycopg.OperationalError:
+                self.pool.check()
+        return self.once(statement, values)
+
+    def once(self, statement, values):
+        with self.pool.connection() as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+        self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
+
+    def get_prediction(self, key):
+        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return rows[0][0] if rows else None
+
+    def search_predictions(self, text, limit=5):
+        has = "position(lower(%s) IN lower(inputs::text || outputs::text)) > 0"
+        return [
+            key for (key,) in self.run(f"SELECT key FROM my_predictions WHERE {has} LIMIT %s", text, limit)
+        ]
+
+
+def test_two_checks_of_one_server_and_an_open_transaction_are_not_in_each_others_way():
+    with psycopg.connect(running_postgres().url) as mine, ThreadPoolExecutor(2) as threads:
+        mine.execute("CREATE TABLE my_predictions (key text)")
+        both = list(threads.map(lambda _: judged("1.6", Store), range(2)))
+        schemas = mine.execute("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'exercise%'").fetchone()
+        mine.rollback()
+
+    assert ([result.line for result in both if result.outcome != "passed"], schemas) == ([], (0,))
+
+
+class Hasty(Store):
+    def store_prediction(self, key, inputs, outputs):
+        insert = (
+            "INSERT INTO my_predictions SELECT %s, %s, %s "
+            "WHERE NOT EXISTS (SELECT FROM my_predictions WHERE key = %s)"
+        )
+        self.run(insert, key, Jsonb(inputs), Jsonb(outputs), key)
+
+
+def test_looking_before_storing_is_not_enough():
+    assert "storing beside another program" in judged("1.6", Hasty).message
