@@ -12,8 +12,7 @@ import hashlib
 import json
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,10 +38,10 @@ class Job:
     inputs: Any
     digest: str = ""
     """A fingerprint of what the program is given, equal in every process; empty without a journal."""
-    future: Future[Item] = field(default_factory=Future)
-    """Resolved when the item is written; or holds the error that ends the batch."""
     begun_s: float = 0.0
     """When it began to run, by time.monotonic(); 0 before."""
+    item: Item | None = None
+    """How it ended, once that is known."""
 
 
 def jobs_of(items: Iterable[Any], key: Callable[[Any], str] | None, *, is_journaled: bool) -> Iterator[Job]:

@@ -70,7 +70,7 @@ class Journal:
             )
         try:
             result, error = (self._codec.decode(value), None) if ok else (None, Failure(*json.loads(value)))
-        except (TypeError, ValueError) as problem:
+        except (LookupError, TypeError, ValueError) as problem:
             raise JournalError(
                 f"item {job.index} (key {job.key!r}) in {self._path} is not what the program's types take "
                 f"today: {problem}. Begin with a journal of another name"
