@@ -28,7 +28,7 @@ import numpy as np
 
 from course_lib.caching.keys import current_scope
 from course_lib.caching.semantic.guards import GUARDS, Guard, Refusal, refusal
-from course_lib.caching.semantic.minilm import Vectors, one_blas_thread, shared, unit
+from course_lib.caching.semantic.minilm import Vectors, shared, unit
 from course_lib.caching.semantic.private import private_mark
 from course_lib.errors import CourseError
 
@@ -258,8 +258,8 @@ class _Partition:
 
     def near(self, vector: Vectors, threshold: float) -> list[tuple[_Entry, float]]:
         """Return (entry, similarity) at or over the threshold, best first."""
-        with one_blas_thread():
-            similarities = self._vectors[: len(self._entries)] @ vector
+        # einsum keeps to one thread: those of BLAS wait for each other when the cores are busy.
+        similarities = np.einsum("ij,j->i", self._vectors[: len(self._entries)], vector)
         rows = np.flatnonzero(similarities >= threshold - _ROUNDING)
         best_first = rows[np.argsort(-similarities[rows], kind="stable")]
         return [(self._entries[row], float(similarities[row])) for row in best_first]
