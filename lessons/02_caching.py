@@ -71,8 +71,9 @@ with dspy.context(lm=lm.connect("sim-large@weekday")):
     budgets = {name: latency_budget(answer, **asked) for name in ("asked for the first time", "asked again")}
 draw_latency_budget(budgets)
 plt.show()
-for name, budget in budgets.items():
-    print(f"{name}:\n{budget}\n")
+parts = dict.fromkeys(part for budget in budgets.values() for part in budget)
+by_name = {part: {name: f"{ms.get(part, 0):.2f} ms" for name, ms in budgets.items()} for part in parts}
+table([{"part": part} | times for part, times in by_name.items()])
 
 # %% [markdown]
 # The model is nearly all of it; a faster parser would buy nothing. That is the first use of a budget: it says what is *not*
@@ -1840,7 +1841,7 @@ check("2.5", MySemanticCache)
 # here is the rule, not anybody's hardware.
 #
 # So order decides. In this program the ticket, which always changes, stands before the policies, which never do.
-# `shared_prefixes` says how much of two prompts is common, and what breaks it; `changing_last` moves the field to the end and
+# `shared_prefixes` says how much of two prompts is common, and up to which words; `changing_last` moves the field to the end and
 # leaves the rest as it was.
 
 
@@ -2220,7 +2221,7 @@ check("2.6", resumable)
 # article of the same category?
 
 # %% name="cascade"
-from course_lib.caching import ask_both, cascade_at, cascade_gain, draw_pareto, each_alone, search_agrees
+from course_lib.caching import ask_both, cascade_at, draw_pareto, each_alone, search_agrees
 
 
 def triage_with(demos, name):
@@ -2256,8 +2257,8 @@ for point in points:
 # %% name="cascade-test" tags=["nbval-check-output"]
 best = next(point for point in points[2:] if point.quality_score >= points[1].quality_score)
 seen = ask_both(small, large, test, accepts=search_agrees, metric=desk.category_match)
-won = cascade_gain(seen, best.threshold)
-print(f"threshold {best.threshold}: {won.quality_score:+.0%} ± {won.error_score:.0%} in quality,", end=" ")
+won = cascade_at(seen, best.threshold)
+print(f"threshold {won.threshold}: {won.gain_score:+.0%} ± {won.gain_error_score:.0%} in quality,", end=" ")
 print(f"{won.saved_share:.0%} of the cost saved")
 
 category_of = {each.article: each.category for each in desk.tickets("train")}

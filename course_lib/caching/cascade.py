@@ -2,7 +2,7 @@
 
 Main path: Cascade(small, large, accepts=search_agrees, threshold=0.6)(ticket=...) -> answer, and who gave it.
 To choose the threshold: ask_both(small, large, examples, accepts=..., metric=...) -> outcomes; each_alone and
-cascade_at -> points; draw_pareto(points) -> a figure; cascade_gain(outcomes, threshold) -> what it changes.
+cascade_at -> points; draw_pareto(points) -> a figure.
 Source: dspy.Module (DSPy 3.4.1); the idea is that of FrugalGPT (Chen, Zaharia and Zou 2023).
 """
 
@@ -98,29 +98,23 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One way to answer, measured."""
+    """One way to answer, measured; shares and scores from 0 to 1."""
 
     name: str
     quality_score: float
-    """Mean of the metric, 0 to 1."""
+    """Mean of the metric."""
     cost_usd_per_1000: float
     """For a thousand answers."""
     error_score: float
     """Standard error of the quality."""
+    threshold: float | None = None
     kept_share: float = 0.0
     """Answers that were the small program's."""
-    threshold: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Gain:
-    """What a cascade changes against the large program alone, on the same examples."""
-
-    quality_score: float
-    """Its mean score less that of the large program; below 0 it is worse."""
-    error_score: float
-    """Standard error of that difference: pairs vary less than the two scores do."""
-    saved_share: float
+    gain_score: float = 0.0
+    """The quality less that of the large program alone; below 0 it is worse."""
+    gain_error_score: float = 0.0
+    """Standard error of the gain: pairs of answers vary less than the two scores do."""
+    saved_share: float = 0.0
     """Share of the large program's cost that it saves."""
 
 
@@ -141,8 +135,7 @@ def ask_both(
         inputs = dict(example.inputs())
         (first, small_usd), (second, large_usd) = (_paid(program, inputs) for program in (small, large))
         small_score, large_score = (float(metric(example, each)) if each else 0.0 for each in (first, second))
-        confidence = _confidence(accepts, inputs, first)
-        return Outcome(confidence, small_score, large_score, small_usd, large_usd)
+        return Outcome(_confidence(accepts, inputs, first), small_score, large_score, small_usd, large_usd)
 
     return [judged(example) for example in examples]
 
@@ -156,35 +149,34 @@ def _paid(program: dspy.Module, inputs: Mapping[str, Any]) -> tuple[dspy.Predict
 
 def each_alone(seen: Sequence[Outcome]) -> tuple[Point, Point]:
     """Return the small program alone and the large one alone."""
-    small, large = ([each.small_score for each in seen], [each.large_score for each in seen])
-    return (
-        Point("small alone", *_means(small, [each.small_usd for each in seen]), kept_share=1.0),
-        Point("large alone", *_means(large, [each.large_usd for each in seen])),
-    )
+    large = [(each.large_score, each.large_usd) for each in seen]
+    small = [(each.small_score, each.small_usd) for each in seen]
+    return _point("small alone", seen, small, kept_share=1.0), _point("large alone", seen, large)
 
 
 def cascade_at(seen: Sequence[Outcome], threshold: float) -> Point:
     """Return what a cascade over these outcomes scores and costs at a threshold."""
     kept = [each.confidence >= threshold for each in seen]
-    pairs = list(zip(seen, kept, strict=True))
-    scores = [each.small_score if is_kept else each.large_score for each, is_kept in pairs]
-    costs_usd = [each.small_usd + (0.0 if is_kept else each.large_usd) for each, is_kept in pairs]
-    name, share = f"cascade {threshold:.2g}", sum(kept) / len(kept)
-    return Point(name, *_means(scores, costs_usd), kept_share=share, threshold=threshold)
+    answers = [
+        (each.small_score, each.small_usd) if is_kept else (each.large_score, each.small_usd + each.large_usd)
+        for each, is_kept in zip(seen, kept, strict=True)
+    ]
+    share = sum(kept) / len(kept)
+    return _point(f"cascade {threshold:.2g}", seen, answers, kept_share=share, threshold=threshold)
 
 
-def cascade_gain(seen: Sequence[Outcome], threshold: float) -> Gain:
-    """Compare a cascade at `threshold` with the large program, answer by answer."""
-    (_, large), cascade = each_alone(seen), cascade_at(seen, threshold)
-    changes = [each.small_score - each.large_score if each.confidence >= threshold else 0.0 for each in seen]
-    quality, _, error = _means(changes, [0.0])
-    return Gain(quality, error, 1 - cascade.cost_usd_per_1000 / large.cost_usd_per_1000)
+def _point(name: str, seen: Sequence[Outcome], answers: Sequence[tuple[float, float]], **more: Any) -> Point:
+    """Return the point of some answers, each a score and its cost, beside those of the large program."""
+    scores, costs_usd = np.array(answers).T
+    gains = scores - [each.large_score for each in seen]
+    saved_share = 1 - costs_usd.mean() / np.mean([each.large_usd for each in seen])
+    gained = {"gain_score": gains.mean(), "gain_error_score": _error(gains), "saved_share": saved_share}
+    return Point(name, scores.mean(), 1000 * costs_usd.mean(), _error(scores), **gained, **more)
 
 
-def _means(scores: Sequence[float], costs_usd: Sequence[float]) -> tuple[float, float, float]:
-    """Return the mean score, the cost of a thousand answers, and the standard error of the mean score."""
-    error = np.std(scores, ddof=min(1, len(scores) - 1)) / len(scores) ** 0.5
-    return float(np.mean(scores)), float(1000 * np.mean(costs_usd)), float(error)
+def _error(scores: Any) -> Any:
+    """Return the standard error of a mean."""
+    return np.std(scores, ddof=min(1, len(scores) - 1)) / len(scores) ** 0.5
 
 
 def pareto(points: Iterable[Point]) -> list[Point]:
@@ -206,20 +198,26 @@ def draw_pareto(points: Sequence[Point], *, title: str) -> Any:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
-    front, all_points = (
-        np.array([(each.cost_usd_per_1000, 100 * each.quality_score) for each in some])
-        for some in (pareto(points), points)
-    )
+    front = pareto(points)
+    axes.plot(*_places(front), color="#d9a441", linewidth=2.5, label="nothing beats these", zorder=1)
     errors = [100 * point.error_score for point in points]
-    axes.plot(*front.T, color="#d9a441", linewidth=2.5, label="nothing beats these", zorder=1)
-    axes.errorbar(*all_points.T, yerr=errors, fmt="o", color="#3b6ea5", ecolor="#9db7d2", capsize=3, zorder=2)
-    named = [point for point in points if point in pareto(points) or point.threshold is None]
-    for at, point in enumerate(sorted(named, key=lambda point: point.cost_usd_per_1000)):
+    axes.errorbar(
+        *_places(points), yerr=errors, fmt="o", color="#3b6ea5", ecolor="#9db7d2", capsize=3, zorder=2
+    )
+    named = [point for point in points if point in front or point.threshold is None]
+    for at, (point, x, y) in enumerate(
+        sorted(zip(named, *_places(named), strict=True), key=lambda each: each[1])
+    ):
         side, va = (1, "bottom") if at % 2 else (-1, "top")  # in turn, so that names do not overlap
-        end = (point.cost_usd_per_1000, 100 * (point.quality_score + side * point.error_score))
-        look = {"textcoords": "offset points", "ha": "center", "va": va, "fontsize": 8}
-        axes.annotate(point.name, end, xytext=(0, 4 * side), **look)
+        end = (x, y + side * 100 * point.error_score)
+        axes.annotate(
+            point.name, end, (0, 4 * side), textcoords="offset points", ha="center", va=va, fontsize=8
+        )
     axes.set(xlabel="dollars per 1,000 answers", ylabel="right answers (%)", title=title)
     axes.margins(x=0.08, y=0.15)
     axes.legend(fontsize=8, loc="lower right")
     return figure
+
+
+def _places(points: Sequence[Point]) -> tuple[list[float], list[float]]:
+    return [each.cost_usd_per_1000 for each in points], [100 * each.quality_score for each in points]

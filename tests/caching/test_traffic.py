@@ -46,9 +46,9 @@ def test_a_cache_with_room_for_all_is_bounded_by_time_alone_and_one_too_small_ho
     alive = rates @ (rates * 60 / (1 + rates * 60))
 
     assert predict(rates, one, cache_bytes=100, ttl_s=60) == pytest.approx(alive)
-    assert predict(rates, one, cache_bytes=100, ttl_s=None) == pytest.approx(1.0)
-    assert predict(np.ones(2), np.array([10.0, 1000.0]), cache_bytes=100, ttl_s=None) == 0.5
-    assert predict(np.ones(2), np.array([1000.0, 1000.0]), cache_bytes=100, ttl_s=None) == 0
+    assert predict(rates, one, cache_bytes=100) == pytest.approx(1.0)
+    assert predict(np.ones(2), np.array([10.0, 1000.0]), cache_bytes=100) == 0.5
+    assert predict(np.ones(2), np.array([1000.0, 1000.0]), cache_bytes=100) == 0
 
 
 def test_a_shorter_life_and_a_smaller_cache_never_help():
