@@ -23,7 +23,7 @@ REFUSED = {
     "other way round": ("How many euros per point?", "How many points per euro?", "order"),
     "to and from": ("Do parcels go to Lisbon?", "Are parcels sent from Lisbon?", "order"),
     "time and price": ("How long does a repair take?", "What is the price of a repair?", "terms"),
-    "one word": ("Does the tent come with a rainfly?", "Does the tent come with a mallet?", "one_change"),
+    "one word": ("Does the tent come with a rainfly?", "Does the tent come with a mallet?", "same_words"),
 }
 ALLOWED = {
     "two weeks are 14 days": ("Is a return fine within two weeks?", "Can I return it in 14 days?"),
