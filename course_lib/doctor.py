@@ -274,7 +274,7 @@ def check_embeddings() -> Finding:
     from course_lib.caching.semantic import weights
 
     try:
-        size_mb = weights.find().weights.stat().st_size / 1e6
+        size_mb = weights.find()[0].stat().st_size / 1e6
     except CourseError as error:
         return Finding("embeddings", without_secrets(str(error)), "course setup, or: make setup")
     return Finding("embeddings", f"MiniLM, {size_mb:.0f} MB, hash as published")

@@ -12,10 +12,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 from course_lib.caching.semantic.guards import refusal
 from course_lib.caching.semantic.minilm import shared
-from course_lib.caching.semantic.pairs import LABELS, Label, Pair
+from course_lib.caching.semantic.pairs import Label, Pair
 from course_lib.errors import CourseError
 
 
@@ -25,12 +26,21 @@ class CalibrationError(CourseError):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A pair, how near its questions are, and which guard refuses it."""
+    """A pair, how near its questions are, and what one cache that holds all the pairs would serve."""
 
     pair: Pair
     similarity: float
+    nearest: str
+    """The nearest of all cached questions to the one asked."""
+    nearest_similarity: float
     refused_by: str
-    """Name of the guard, or empty."""
+    """Name of the guard that refuses the nearest one, or empty."""
+    is_right: bool
+    """Whether the nearest one's answer would be right: they are labelled a paraphrase."""
+
+    def is_served(self, threshold: float, *, is_guarded: bool = True) -> bool:
+        """Return whether the nearest question's answer would be served."""
+        return self.nearest_similarity >= threshold and not (is_guarded and self.refused_by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +80,16 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a threshold does to labelled pairs."""
+    """What a threshold does to labelled pairs, all of whose cached questions are in one cache."""
 
     threshold: float
     is_guarded: bool
     hits: Share
-    """Paraphrases that are served."""
+    """Paraphrases that get the right answer."""
     false_hits: Share
-    """Near-misses that are served: the wrong answer, given with confidence."""
+    """Near-misses that get an answer, given with confidence: the wrong one."""
     unrelated_hits: Share
+    """Questions of paraphrases and unrelated pairs that get a wrong answer."""
 
     @property
     def precision(self) -> float:
@@ -90,32 +101,43 @@ class Report:
         guards = "with guards" if self.is_guarded else "without guards"
         return (
             f"threshold {self.threshold:.3f}, {guards}\n"
-            f"  paraphrases served: {self.hits}\n"
-            f"  near-misses served: {self.false_hits}\n"
-            f"  unrelated served:   {self.unrelated_hits}"
+            f"  paraphrases answered rightly: {self.hits}\n"
+            f"  near-misses answered:         {self.false_hits}\n"
+            f"  others answered wrongly:      {self.unrelated_hits}"
         )
 
 
 def measured(pairs: Sequence[Pair]) -> list[Row]:
-    """Return each pair with the cosine of its questions and the guard that refuses it."""
-    vectors = shared()([text for pair in pairs for text in (pair.asked, pair.cached)])
-    near = (vectors[0::2] * vectors[1::2]).sum(axis=1)
-    refusals = [refusal(pair.asked, pair.cached) for pair in pairs]
-    return [
-        Row(pair, similarity, refused.guard if refused else "")
-        for pair, similarity, refused in zip(pairs, near.tolist(), refusals, strict=True)
-    ]
+    """Return each pair beside what one cache that holds all the cached questions makes of the one asked."""
+    cached = sorted({pair.cached for pair in pairs})
+    near = shared()([pair.asked for pair in pairs]) @ shared()(cached).T
+    right = {(pair.asked, pair.cached) for pair in pairs if pair.is_same}
+
+    def row(pair: Pair, similarities: Any) -> Row:
+        nearest = cached[similarities.argmax()]
+        refused = refusal(pair.asked, nearest)
+        return Row(
+            pair,
+            float(similarities[cached.index(pair.cached)]),
+            nearest,
+            float(similarities.max()),
+            refused.guard if refused else "",
+            (pair.asked, nearest) in right,
+        )
+
+    return [row(pair, similarities) for pair, similarities in zip(pairs, near, strict=True)]
 
 
 def report(rows: Sequence[Row], threshold: float, *, is_guarded: bool = True) -> Report:
     """Count what would be served at this threshold, with guards or without."""
 
-    def served(label: Label) -> Share:
-        own = [row for row in rows if row.pair.label == label]
-        count = sum(row.similarity >= threshold and not (is_guarded and row.refused_by) for row in own)
-        return Share(count, len(own))
+    def share(labels: Sequence[Label], *, is_right: bool) -> Share:
+        own = [row for row in rows if row.pair.label in labels]
+        served = [row for row in own if row.is_served(threshold, is_guarded=is_guarded)]
+        return Share(sum(row.is_right == is_right for row in served), len(own))
 
-    return Report(threshold, is_guarded, *map(served, LABELS))
+    hits, false_hits = share(["paraphrase"], is_right=True), share(["near-miss"], is_right=False)
+    return Report(threshold, is_guarded, hits, false_hits, share(["paraphrase", "unrelated"], is_right=False))
 
 
 def calibrate(rows: Sequence[Row], *, max_false_share: float) -> Report:
@@ -135,7 +157,7 @@ def calibrate(rows: Sequence[Row], *, max_false_share: float) -> Report:
     near_misses = sum(row.pair.label == "near-miss" for row in rows)
     if not near_misses or not any(row.pair.is_same for row in rows):
         raise CalibrationError("calibrating needs paraphrases and near-misses; one of them is missing")
-    for threshold in sorted({math.floor(row.similarity * 1000) / 1000 for row in rows if row.similarity > 0}):
+    for threshold in sorted({math.floor(row.nearest_similarity * 1000) / 1000 for row in rows}):
         found = report(rows, threshold)
         is_bound_kept = found.false_hits.upper_bound() <= max_false_share
         if found.hits.count and not found.unrelated_hits.count and is_bound_kept:

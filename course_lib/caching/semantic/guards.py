@@ -44,9 +44,21 @@ def refusal(asked: str, cached: str, *, guards: Sequence[Guard] | None = None) -
 
 # -- words ----------------------------------------------------------------------------------------------
 
-_ROLES = {"me": "i", "my": "i", "your": "you"}
-_NEGATIONS = frozenset("not no never nothing none neither nor nobody without except unless".split())
-_DIRECTIONS = {word: word for word in "to from before after until since by over under".split()} | {"into": "to"}
+_ROLES = {"me": "i", "my": "i", "your": "you", "into": "to"}
+_NEGATIONS = {
+    "not",
+    "no",
+    "never",
+    "nothing",
+    "none",
+    "neither",
+    "nor",
+    "nobody",
+    "without",
+    "except",
+    "unless",
+}
+_DIRECTIONS = {"to", "into", "from", "before", "after", "until", "since", "by", "over", "under"}
 _LONGEST_CHANGE_WORDS = 4
 _ALIKE_SHARE = 0.8
 """Of the words of both questions, so many in common make them the same sentence."""
@@ -71,7 +83,9 @@ def _finder(meanings: Mapping[str, str]) -> Callable[[str], list[str]]:
 _KINDS = _READ["strict"] | _READ["names"]
 _NAMED = {kind: _finder(_spellings(lines)) for kind, lines in _KINDS.items()}
 _MEANINGS = _spellings(line for kind, lines in _KINDS.items() for line in lines if kind != "negation")
-_KNOWN_NAMES = set(" ".join(line for lines in _READ["strict"].values() for line in lines).replace(",", "").split())
+_KNOWN_NAMES = set(
+    " ".join(line for lines in _READ["strict"].values() for line in lines).replace(",", "").split()
+)
 _OPPOSITES = [_finder(_spellings(lines)) for lines in _READ["opposites"]]
 _ASKS = _finder({each: what for what, lines in _READ["asks"].items() for each in _spellings(lines)})
 
@@ -92,7 +106,9 @@ def _names(text: str) -> dict[str, list[str]]:
 @lru_cache(maxsize=4096)
 def _words(text: str) -> list[str]:
     """Return the words, numbers and signs of a text, in order: their meaning where it is known, or stem."""
-    words = re.findall(r"[^\W\d_]+(?:'[a-z]+)?|\d+(?:[.,]\d+)?|[^\w\s.,;:!?'\"()\u2018-\u201d-]", _plain(text))
+    words = re.findall(
+        r"[^\W\d_]+(?:'[a-z]+)?|\d+(?:[.,]\d+)?|[^\w\s.,;:!?'\"()\u2018-\u201d-]", _plain(text)
+    )
     return [_stem(_MEANINGS.get(word, word)) for word in words]
 
 
@@ -156,7 +172,9 @@ def _counted(text: str) -> dict[str, str]:
     words = _words(text)
     amounts = {at: str(_READ["number_words"].get(word, word)) for at, word in enumerate(words)}
     amounts |= {at: "1" for at, word in enumerate(words) if word in ("one", "singl")}
-    return {_after(words, at): amount for at, amount in amounts.items() if amount.isdigit() and _after(words, at)}
+    return {
+        _after(words, at): amount for at, amount in amounts.items() if amount.isdigit() and _after(words, at)
+    }
 
 
 def terms(asked: str, cached: str) -> str:
@@ -187,7 +205,9 @@ def names(asked: str, cached: str) -> str:
 
 def _capitals(text: str) -> set[str]:
     """Return the names of a text that the vocabulary does not know."""
-    found = [] if text.isupper() else [name for name in _NAME.findall(text) if name.lower() not in _KNOWN_NAMES]
+    found = (
+        [] if text.isupper() else [name for name in _NAME.findall(text) if name.lower() not in _KNOWN_NAMES]
+    )
     return set(_topic(_words(" ".join(found))))
 
 
@@ -223,7 +243,7 @@ def order(asked: str, cached: str) -> str:
 
 def _directed(words: Sequence[str]) -> dict[str, str]:
     """Return what stands behind a word of direction or time: {"norway": "to", "friday": "before"}."""
-    return {_after(words, at): _DIRECTIONS[word] for at, word in enumerate(words) if word in _DIRECTIONS}
+    return {_after(words, at): _ROLES.get(word, word) for at, word in enumerate(words) if word in _DIRECTIONS}
 
 
 def same_words(asked: str, cached: str) -> str:

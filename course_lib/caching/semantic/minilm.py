@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import threading
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -45,9 +46,9 @@ class MiniLM:
     def __init__(self) -> None:
         from tokenizers import Tokenizer
 
-        files = weights.find()
-        self._weights = _mapped(files.weights)
-        self._tokenizer = Tokenizer.from_file(str(files.tokenizer))
+        weights_file, tokenizer_file = weights.find()
+        self._weights = _mapped(weights_file)
+        self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(_LONGEST_TOKENS)
         self._known: LRUCache[str, Vectors] = LRUCache(_REMEMBERED)
@@ -59,6 +60,17 @@ class MiniLM:
             known.update(self._embedded([text for text, vector in known.items() if vector is None]))
             self._known.update(known)
         return np.array([known[text] for text in texts], np.float32).reshape(-1, _DIMENSIONS)
+
+    def sees(self, text: str) -> bool:
+        """Return whether all of a text is read. What is not read makes different texts alike.
+
+        Not read are texts without a word, parts behind 256 tokens, and what the model has no word for: emoji,
+        and letters other than Latin ones, of which it knows a few but not what they say.
+        """
+        read = self._tokenizer.encode(text)
+        letters = [char for char in text if char.isalpha()]
+        is_latin = all(unicodedata.name(char, "").startswith("LATIN") for char in letters)
+        return bool(letters) and is_latin and "[UNK]" not in read.tokens and not read.overflowing
 
     def _embedded(self, texts: Sequence[str]) -> Iterator[tuple[str, Vectors]]:
         """Yield texts with their vectors, computed together for texts of the same length."""
