@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import dspy
 import numpy as np
@@ -45,24 +44,23 @@ class Cascade(dspy.Module):
 
     def forward(self, **inputs: Any) -> dspy.Prediction:
         """Answer."""
-        prediction, answered_by = _parsed(self.small, inputs), "small"
-        confidence = _confidence(self.accepts, inputs, prediction)
+        prediction, confidence = _trusted(self.small, inputs, self.accepts)
+        answered_by = "small"
         if prediction is None or confidence < self.threshold:
             prediction, answered_by = self.large(**inputs), "large"
         prediction.answered_by, prediction.confidence = answered_by, confidence
         return prediction
 
 
-def _parsed(program: dspy.Module, inputs: Mapping[str, Any]) -> dspy.Prediction | None:
-    """Return a program's prediction, or None if the model's reply could not be parsed."""
+def _trusted(
+    program: dspy.Module, inputs: Mapping[str, Any], accepts: Accepts
+) -> tuple[dspy.Prediction | None, float]:
+    """Return a prediction and how far to trust it; None and 0 for a reply that cannot be parsed."""
     try:
-        return program(**inputs)
+        prediction = program(**inputs)
     except AdapterParseError:
-        return None
-
-
-def _confidence(accepts: Accepts, inputs: Mapping[str, Any], prediction: dspy.Prediction | None) -> float:
-    return 0.0 if prediction is None else float(accepts(inputs, prediction))
+        return None, 0.0
+    return prediction, float(accepts(inputs, prediction))
 
 
 def search_agrees(inputs: Mapping[str, Any], prediction: dspy.Prediction) -> float:
@@ -70,30 +68,23 @@ def search_agrees(inputs: Mapping[str, Any], prediction: dspy.Prediction) -> flo
 
     Returns the best score of an article of that category over the best score of any article.
     """
-    hits, known = search_articles(inputs["ticket"]), _categories()
-    of_category = [hit.score for hit in hits if known.get(hit.article.id) == prediction.category]
+    hits = search_articles(inputs["ticket"])
+    categories = {ticket.article: ticket.category for ticket in desk.tickets("train")}
+    of_category = [hit.score for hit in hits if categories.get(hit.article.id) == prediction.category]
     return max(of_category) / hits[0].score if of_category else 0.0
 
 
-@cache
-def _categories() -> dict[str, str]:
-    """Return each article's category, as the train tickets that it answers have it."""
-    return {ticket.article: ticket.category for ticket in desk.tickets("train") if ticket.article}
+class Answer(NamedTuple):
+    """What a program made of one example."""
 
-
-# -- quality against cost -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What both programs made of one example, so that any threshold can be judged without asking again."""
-
+    score: float
+    cost_usd: float
     confidence: float
-    """In the small program's answer; 0 when it could not be parsed."""
-    small_score: float
-    large_score: float
-    small_usd: float
-    large_usd: float
+    """How far `accepts` trusts it; 0 when it could not be parsed."""
+
+
+Outcome = tuple[Answer, Answer]
+"""Of the small and of the large program, so that any threshold can be judged without asking again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,19 +94,19 @@ class Point:
     name: str
     quality_score: float
     """Mean of the metric."""
-    cost_usd_per_1000: float
-    """For a thousand answers."""
     error_score: float
     """Standard error of the quality."""
-    threshold: float | None = None
+    cost_usd_per_1000: float
+    """For a thousand answers."""
+    gain_score: float
+    """The quality less that of the large program alone; below 0 it is worse."""
+    gain_error_score: float
+    """Standard error of the gain: pairs of answers vary less than the two scores do."""
+    saved_share: float
+    """Share of the large program's cost that it saves."""
     kept_share: float = 0.0
     """Answers that were the small program's."""
-    gain_score: float = 0.0
-    """The quality less that of the large program alone; below 0 it is worse."""
-    gain_error_score: float = 0.0
-    """Standard error of the gain: pairs of answers vary less than the two scores do."""
-    saved_share: float = 0.0
-    """Share of the large program's cost that it saves."""
+    threshold: float | None = None
 
 
 def ask_both(
@@ -131,47 +122,39 @@ def ask_both(
     An answer that cannot be parsed scores 0, is not trusted, and is paid for.
     """
 
-    def judged(example: dspy.Example) -> Outcome:
-        inputs = dict(example.inputs())
-        (first, small_usd), (second, large_usd) = (_paid(program, inputs) for program in (small, large))
-        small_score, large_score = (float(metric(example, each)) if each else 0.0 for each in (first, second))
-        return Outcome(_confidence(accepts, inputs, first), small_score, large_score, small_usd, large_usd)
+    def judged(program: dspy.Module, example: dspy.Example) -> Answer:
+        with PerformanceMonitor() as monitor:
+            prediction, confidence = _trusted(program, dict(example.inputs()), accepts)
+        score = float(metric(example, prediction)) if prediction else 0.0
+        return Answer(score, monitor.report().usage.cost_usd, confidence)
 
-    return [judged(example) for example in examples]
-
-
-def _paid(program: dspy.Module, inputs: Mapping[str, Any]) -> tuple[dspy.Prediction | None, float]:
-    """Return the prediction, None if the reply could not be parsed, and what it cost in dollars."""
-    with PerformanceMonitor() as monitor:
-        prediction = _parsed(program, inputs)
-    return prediction, monitor.report().usage.cost_usd
+    return [(judged(small, example), judged(large, example)) for example in examples]
 
 
 def each_alone(seen: Sequence[Outcome]) -> tuple[Point, Point]:
     """Return the small program alone and the large one alone."""
-    large = [(each.large_score, each.large_usd) for each in seen]
-    small = [(each.small_score, each.small_usd) for each in seen]
-    return _point("small alone", seen, small, kept_share=1.0), _point("large alone", seen, large)
+    small, large = zip(*seen, strict=True)
+    return _point("small alone", small, large, kept_share=1.0), _point("large alone", large, large)
 
 
 def cascade_at(seen: Sequence[Outcome], threshold: float) -> Point:
     """Return what a cascade over these outcomes scores and costs at a threshold."""
-    kept = [each.confidence >= threshold for each in seen]
+    kept = [small.confidence >= threshold for small, _ in seen]
     answers = [
-        (each.small_score, each.small_usd) if is_kept else (each.large_score, each.small_usd + each.large_usd)
-        for each, is_kept in zip(seen, kept, strict=True)
+        small if is_kept else large._replace(cost_usd=small.cost_usd + large.cost_usd)
+        for is_kept, (small, large) in zip(kept, seen, strict=True)
     ]
-    share = sum(kept) / len(kept)
-    return _point(f"cascade {threshold:.2g}", seen, answers, kept_share=share, threshold=threshold)
+    share, large = sum(kept) / len(kept), [large for _, large in seen]
+    return _point(f"cascade {threshold:.2g}", answers, large, kept_share=share, threshold=threshold)
 
 
-def _point(name: str, seen: Sequence[Outcome], answers: Sequence[tuple[float, float]], **more: Any) -> Point:
-    """Return the point of some answers, each a score and its cost, beside those of the large program."""
-    scores, costs_usd = np.array(answers).T
-    gains = scores - [each.large_score for each in seen]
-    saved_share = 1 - costs_usd.mean() / np.mean([each.large_usd for each in seen])
-    gained = {"gain_score": gains.mean(), "gain_error_score": _error(gains), "saved_share": saved_share}
-    return Point(name, scores.mean(), 1000 * costs_usd.mean(), _error(scores), **gained, **more)
+def _point(name: str, answers: Sequence[Answer], large: Sequence[Answer], **more: Any) -> Point:
+    """Return the point of some answers, beside those of the large program."""
+    scores, costs_usd, _ = np.array(answers).T
+    large_scores, large_usd, _ = np.array(large).T
+    quality, gain = ((x.mean(), _error(x)) for x in (scores, scores - large_scores))
+    saved_share = 1 - costs_usd.mean() / large_usd.mean()
+    return Point(name, *quality, 1000 * costs_usd.mean(), *gain, saved_share, **more)
 
 
 def _error(scores: Any) -> Any:
@@ -180,12 +163,7 @@ def _error(scores: Any) -> Any:
 
 
 def pareto(points: Iterable[Point]) -> list[Point]:
-    """Return the points that no other beats in both, from the cheapest up.
-
-    >>> cheap, good, bad = Point("a", 0.5, 1, 0), Point("b", 0.8, 3, 0), Point("c", 0.7, 4, 0)
-    >>> [point.name for point in pareto([bad, good, cheap])]
-    ['a', 'b']
-    """
+    """Return the points that no other beats in both, from the cheapest up."""
     front: list[Point] = []
     for point in sorted(points, key=lambda point: (point.cost_usd_per_1000, -point.quality_score)):
         if not front or point.quality_score > front[-1].quality_score:

@@ -44,21 +44,7 @@ def refusal(asked: str, cached: str, *, guards: Sequence[Guard] | None = None) -
 
 # -- words ----------------------------------------------------------------------------------------------
 
-_ROLES = {"me": "i", "my": "i", "your": "you", "into": "to"}
-_NEGATIONS = {
-    "not",
-    "no",
-    "never",
-    "nothing",
-    "none",
-    "neither",
-    "nor",
-    "nobody",
-    "without",
-    "except",
-    "unless",
-}
-_DIRECTIONS = {"to", "into", "from", "before", "after", "until", "since", "by", "over", "under"}
+_PERSONS = {"i": "i", "me": "i", "my": "i", "you": "you", "your": "you"}
 _LONGEST_CHANGE_WORDS = 4
 _ALIKE_SHARE = 0.8
 """Of the words of both questions, so many in common make them the same sentence."""
@@ -83,11 +69,16 @@ def _finder(meanings: Mapping[str, str]) -> Callable[[str], list[str]]:
 _KINDS = _READ["strict"] | _READ["names"]
 _NAMED = {kind: _finder(_spellings(lines)) for kind, lines in _KINDS.items()}
 _MEANINGS = _spellings(line for kind, lines in _KINDS.items() for line in lines if kind != "negation")
-_KNOWN_NAMES = set(
-    " ".join(line for lines in _READ["strict"].values() for line in lines).replace(",", "").split()
-)
+_STRICT = {word for lines in _READ["strict"].values() for name in _spellings(lines) for word in name.split()}
 _OPPOSITES = [_finder(_spellings(lines)) for lines in _READ["opposites"]]
 _ASKS = _finder({each: what for what, lines in _READ["asks"].items() for each in _spellings(lines)})
+_NUMBERS = (
+    {str(number): str(number) for number in range(1000)} | _READ["marks"]["numbers"] | _READ["number_words"]
+)
+_DIRECTIONS, _NEGATIONS = _READ["marks"]["directions"], _READ["marks"]["negations"]
+
+
+_THINGS = {line.split(", ")[0] for kind, lines in _KINDS.items() for line in lines if kind != "act"}
 
 
 @lru_cache(maxsize=4096)
@@ -98,18 +89,12 @@ def _plain(text: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _names(text: str) -> dict[str, list[str]]:
-    """Return what a text names, by kind, each in the text's order."""
-    return {kind: named(_plain(text)) for kind, named in _NAMED.items()}
-
-
-@lru_cache(maxsize=4096)
 def _words(text: str) -> list[str]:
     """Return the words, numbers and signs of a text, in order: their meaning where it is known, or stem."""
     words = re.findall(
         r"[^\W\d_]+(?:'[a-z]+)?|\d+(?:[.,]\d+)?|[^\w\s.,;:!?'\"()\u2018-\u201d-]", _plain(text)
     )
-    return [_stem(_MEANINGS.get(word, word)) for word in words]
+    return [_MEANINGS.get(word) or _stem(word) for word in words]
 
 
 def _stem(word: str) -> str:
@@ -122,11 +107,6 @@ def _stem(word: str) -> str:
 def _topic(words: Iterable[str]) -> list[str]:
     """Return the words that say what a text is about, in order."""
     return [word for word in words if word not in _FUNCTION_WORDS]
-
-
-def _after(words: Sequence[str], place: int) -> str:
-    """Return the first word of the topic behind a place, or an empty text."""
-    return next(iter(_topic(words[place + 1 :])), "")
 
 
 def _differ(asked: Iterable[str], cached: Iterable[str], what: str) -> str:
@@ -156,9 +136,6 @@ def numbers(asked: str, cached: str) -> str:
     here, there = (set(_IDENTIFIER.findall(_plain(text))) for text in (asked, cached))
     if here != there:
         return _differ(here, there, "numbers of things")
-    counted, others = _counted(asked), _counted(cached)
-    if turned := {thing for thing in counted.keys() & others.keys() if counted[thing] != others[thing]}:
-        return f"how many: {', '.join(sorted(turned))}"
     one, other = _quantities(asked), _quantities(cached)
     has_digits_or_units = any(map(str.isdigit, asked + cached)) or any(unit for _, unit in one | other)
     if one == other or not (has_digits_or_units or (one and other)):
@@ -167,19 +144,9 @@ def numbers(asked: str, cached: str) -> str:
     return _differ(here, there, "amounts")
 
 
-def _counted(text: str) -> dict[str, str]:
-    """Return how many there are of what: {"cod": "2", "order": "1"}."""
-    words = _words(text)
-    amounts = {at: str(_READ["number_words"].get(word, word)) for at, word in enumerate(words)}
-    amounts |= {at: "1" for at, word in enumerate(words) if word in ("one", "singl")}
-    return {
-        _after(words, at): amount for at, amount in amounts.items() if amount.isdigit() and _after(words, at)
-    }
-
-
 def terms(asked: str, cached: str) -> str:
     """Refuse another country, product, act, ...; a "not" more; the opposite word; a price for a time."""
-    one, other = _names(asked), _names(cached)
+    one, other = ({kind: named(_plain(text)) for kind, named in _NAMED.items()} for text in (asked, cached))
     for kind in _READ["strict"]:
         if set(one[kind]) != set(other[kind]):
             return _differ(one[kind], other[kind], kind)
@@ -204,46 +171,40 @@ def names(asked: str, cached: str) -> str:
 
 
 def _capitals(text: str) -> set[str]:
-    """Return the names of a text that the vocabulary does not know."""
-    found = (
-        [] if text.isupper() else [name for name in _NAME.findall(text) if name.lower() not in _KNOWN_NAMES]
-    )
+    """Return the names of a text that the vocabulary does not know; in capitals throughout, it has none."""
+    found = [name for name in _NAME.findall(text) if name.lower() not in _STRICT and not text.isupper()]
     return set(_topic(_words(" ".join(found))))
 
 
-def negation(asked: str, cached: str) -> str:
-    """Refuse what is negated here and said plainly there: "not changed", "changed, but not by me"."""
-    here, there = (_negated(_words(text)) for text in (asked, cached))
-    turned = (here - there) & set(_words(cached)) | (there - here) & set(_words(asked))
-    return f"negated in one only: {', '.join(sorted(turned))}" if turned else ""
-
-
-def _negated(words: Sequence[str]) -> set[str]:
-    return {_after(words, at) for at, word in enumerate(words) if word in _NEGATIONS}
-
-
-def order(asked: str, cached: str) -> str:
-    """Refuse the same words the other way round: points for euros, from Norway, what you send to me."""
+def marks(asked: str, cached: str) -> str:
+    """Refuse what is counted, directed or negated otherwise: from Norway; changed, but not by me."""
     one, other = _words(asked), _words(cached)
-    if sorted(_topic(one)) == sorted(_topic(other)):
-        for what in (set(_topic(one)), _RELATIONS, {"i", "you"}):
-            here, there = ([_ROLES.get(word, word) for word in words] for words in (one, other))
-            here, there = [word for word in here if word in what], [word for word in there if word in what]
-            if here != there and (what != {"i", "you"} or sorted(here) == sorted(there)):
-                return f"order: asked {' '.join(here)}, cached {' '.join(there)}"
-    here, there = _directed(one), _directed(other)
-    if turned := {thing for thing in here.keys() & there.keys() if here[thing] != there[thing]}:
-        return f"to or from: {', '.join(sorted(turned))}"
-    for kind in _NAMED:
-        here, there = _names(asked)[kind], _names(cached)[kind]
-        if kind != "act" and here != there and sorted(here) == sorted(there):
-            return f"order: asked {' before '.join(here)}, cached {' before '.join(there)}"
+    for meanings in (_NUMBERS, _DIRECTIONS, _NEGATIONS):
+        here, there = _marked(one, meanings), _marked(other, meanings)
+        shared = set(one) & set(other) if meanings is _NEGATIONS else here.keys() & there.keys()
+        if turned := {thing for thing in shared if here.get(thing) != there.get(thing)}:
+            return _differ(
+                *([f"{marked.get(thing, '')} {thing}" for thing in turned] for marked in (here, there)),
+                "marks",
+            )
     return ""
 
 
-def _directed(words: Sequence[str]) -> dict[str, str]:
-    """Return what stands behind a word of direction or time: {"norway": "to", "friday": "before"}."""
-    return {_after(words, at): _ROLES.get(word, word) for at, word in enumerate(words) if word in _DIRECTIONS}
+def _marked(words: Sequence[str], meanings: Mapping[str, str]) -> dict[str, str]:
+    """Return the word of the topic behind each mark, with its mark: {"norway": "to"}."""
+    behind = {at: [*_topic(words[at + 1 :]), ""][0] for at, word in enumerate(words) if word in meanings}
+    return {thing: str(meanings[words[at]]) for at, thing in behind.items()}
+
+
+def order(asked: str, cached: str) -> str:
+    """Refuse the same words the other way round: points for euros, the Alder before the Dovre, you to me."""
+    one, other = _words(asked), _words(cached)
+    is_same_topic = sorted(_topic(one)) == sorted(_topic(other))
+    for kept in (_THINGS, set(_topic(one)), _RELATIONS, _PERSONS) if is_same_topic else (_THINGS,):
+        here, there = ([_PERSONS.get(word, word) for word in words if word in kept] for words in (one, other))
+        if here != there and (kept is _RELATIONS or sorted(here) == sorted(there)):
+            return f"order: asked {' '.join(here)}, cached {' '.join(there)}"
+    return ""
 
 
 def same_words(asked: str, cached: str) -> str:
@@ -267,5 +228,5 @@ def _common(one: Sequence[str], other: Sequence[str]) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
-GUARDS: tuple[Guard, ...] = (numbers, names, terms, negation, order, same_words)
+GUARDS: tuple[Guard, ...] = (numbers, names, terms, marks, order, same_words)
 """All guards, the surest reasons first."""

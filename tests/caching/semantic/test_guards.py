@@ -21,7 +21,7 @@ REFUSED = {
     "off and on": ("Where do I switch off the alerts?", "How can I turn on alerts?", "terms"),
     "before and after": ("Must I pay before it leaves?", "Is the money due after it has left?", "terms"),
     "other way round": ("How many euros per point?", "How many points per euro?", "order"),
-    "to and from": ("Do parcels go to Lisbon?", "Are parcels sent from Lisbon?", "order"),
+    "to and from": ("Do parcels go to Lisbon?", "Are parcels sent from Lisbon?", "marks"),
     "time and price": ("How long does a repair take?", "What is the price of a repair?", "terms"),
     "one word": ("Does the tent come with a rainfly?", "Does the tent come with a mallet?", "same_words"),
 }
