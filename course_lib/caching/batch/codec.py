@@ -11,29 +11,27 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from ast import literal_eval
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Union, get_type_hints
 
 import dspy
 from pydantic import PydanticUserError, TypeAdapter
-from pydantic_core import PydanticSerializationError
 
 from course_lib.caching.batch.inputs import digest_of
 from course_lib.caching.batch.items import JournalError
 
-_REFUSALS = (
-    LookupError,
-    TypeError,
-    ValueError,
-    RecursionError,
-    PydanticUserError,
-    PydanticSerializationError,
-)
+_REFUSALS = (SyntaxError, LookupError, TypeError, ValueError, RecursionError, PydanticUserError)
 _WITHOUT_EFFECT = re.compile("key|api_|base|timeout|retries|rollout")
 """Parts of names of a model's options that do not change its answers."""
 Form = tuple[Callable[[Any], Any], Callable[[Any], Any]]
 """A value -> what JSON can hold, and back."""
+_UNNAMED: dict[str, Form] = {
+    "json": (lambda value: value, lambda plain: plain),
+    "literal": (repr, literal_eval),
+}
+"""Plain data: what JSON gives back as it was, then tuples, sets and bytes, written as Python writes them."""
 
 
 class Codec:
@@ -55,16 +53,17 @@ class Codec:
         return dspy.Prediction(**fields) if is_prediction else fields["return"]
 
     def _forms(self, name: str) -> dict[str, Form]:
-        """Return the type that the program names, and the collections, for what it does not name."""
-        named = {"named": self._named[name]} if name in self._named else {}
-        return {**named, "collections": (_parts, _whole)}
+        """Return the type that the program names, and those for what it does not name."""
+        return ({"named": self._named[name]} if name in self._named else {}) | _UNNAMED
 
     def _encode(self, name: str, value: Any) -> tuple[str, Any]:
         """Return the first form that gives an equal value back, and the value in it."""
         for form, (dump, load) in self._forms(name).items():
             with suppress(*_REFUSALS):
                 plain = dump(value)
-                if _is_same(load(json.loads(json.dumps(plain))), value):
+                again = load(json.loads(json.dumps(plain)))
+                is_same = repr(again) == repr(value) or (form == "named" and again == value)  # NaN is not NaN
+                if is_same and type(again) is type(value):
                     return form, plain
         raise JournalError(
             f"{name} = {value!r:.80} is a {type(value).__qualname__} that a journal cannot give back. "
@@ -87,62 +86,32 @@ def _form_of(name: str, kind: Any) -> Form:
     )
 
 
-_COLLECTIONS = {kind.__name__: kind for kind in (list, tuple, dict)}
-
-
-def _parts(value: Any) -> Any:
-    """Return collections as their type's name and their parts; anything else as it is."""
-    if type(value) not in _COLLECTIONS.values():
-        return value
-    parts = value.items() if isinstance(value, dict) else value
-    return {type(value).__name__: [_parts(part) for part in parts]}
-
-
-def _whole(plain: Any) -> Any:
-    """Return what _parts was given."""
-    if not isinstance(plain, dict):
-        return plain
-    ((kind, parts),) = plain.items()
-    return _COLLECTIONS[kind](map(_whole, parts))
-
-
-def _is_same(again: Any, value: Any) -> bool:
-    """Return whether two values are equal and of the same types throughout: "a" is not a StrEnum's "a"."""
-    if type(again) is not type(value):
-        return False
-    if isinstance(value, dict):
-        return _is_same(list(again.items()), list(value.items()))
-    if isinstance(value, list | tuple):
-        return len(again) == len(value) and all(map(_is_same, again, value))
-    return bool(again == value) or repr(again) == repr(value)  # the latter for NaN, which equals nothing
-
-
 def _named_types(program: Any) -> dict[str, Any]:
     """Return the types of the output fields of the program's predictors, and "return": what it returns."""
     named: dict[str, Any] = {}
     for _, predictor in program.named_predictors() if isinstance(program, dspy.Module) else ():
         for name, field in predictor.signature.output_fields.items():
             named[name] = Union[named.get(name, field.annotation), field.annotation]  # noqa: UP007
-    is_function = hasattr(program, "__qualname__")
-    call = program if is_function else getattr(type(program), "forward", type(program).__call__)
-    try:
+    call = program if _is_function(program) else getattr(type(program), "forward", type(program).__call__)
+    with suppress(NameError, TypeError, KeyError):  # no annotation, or a name that only a type checker knows
         returned = get_type_hints(call)["return"]
-    except (NameError, TypeError, KeyError):  # no annotation, or a name that only a type checker knows
-        return named
-    return named if returned is dspy.Prediction else {**named, "return": returned}
+        named |= {"return": returned} if returned is not dspy.Prediction else {}
+    return named
+
+
+def _is_function(program: Any) -> bool:
+    return hasattr(program, "__qualname__")
 
 
 def fingerprint(program: Any, *, version: str | None, has_keys: bool) -> dict[str, str]:
     """Return what tells this program, with its model and adapter, from others; `version` replaces it."""
-    thing: Any = program if hasattr(program, "__qualname__") else type(program)
+    thing: Any = program if _is_function(program) else type(program)
     parts = {"program": f"{thing.__module__}.{thing.__qualname__}", "keys": "own" if has_keys else "place"}
     if version is not None:
         return {**parts, "version": version}
     if isinstance(program, dspy.Module):
-        named = [(name, predictor.signature.fields) for name, predictor in program.named_predictors()]
-        types = [f"{name}.{field}: {fields[field].annotation}" for name, fields in named for field in fields]
-        state = digest_of([program.dump_state(), types], str)  # dump_state leaves the types out
-        parts["instructions, fields and demos"] = state
+        fields = [str(predictor.signature.fields) for _, predictor in program.named_predictors()]
+        parts["instructions, fields and demos"] = digest_of([program.dump_state(), fields], str)
     lm = dspy.settings.lm
     if isinstance(lm, dspy.BaseLM):
         options = {name: value for name, value in lm.kwargs.items() if not _WITHOUT_EFFECT.search(name)}

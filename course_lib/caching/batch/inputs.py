@@ -37,7 +37,7 @@ class Job:
     key: str
     inputs: Any
     digest: str = ""
-    """A fingerprint of what the program is given, equal in every process; empty without a journal."""
+    """A fingerprint of what the program is given; empty without a journal."""
     begun_s: float = 0.0
     """When it began to run, by time.monotonic(); 0 before."""
     item: Item | None = None

@@ -253,7 +253,7 @@ def test_a_type_that_cannot_be_read_again_is_refused_before_the_first_call(tmp_p
 
 
 @pytest.mark.parametrize(
-    "result", [[(1, 2)], {"spans": [(0, 4)], 1: "one"}, [math.nan, math.inf]], ids=["tuples", "keys", "nan"]
+    "result", [[(1, 2)], {"spans": {(0, 4)}, 1: b"one"}, [math.nan, math.inf]], ids=["tuples", "keys", "nan"]
 )
 def test_plain_data_that_json_does_not_tell_apart_comes_back_without_a_named_type(result, tmp_path):
     def program(number):
@@ -269,8 +269,8 @@ def test_plain_data_that_json_does_not_tell_apart_comes_back_without_a_named_typ
 
 @pytest.mark.parametrize(
     "result",
-    [PARCEL, {1, 2}, Letter.A, [Letter.A], Counter("aab")],
-    ids=["model", "set", "enum", "in", "dict"],
+    [PARCEL, Letter.A, [Letter.A], Counter("aab")],
+    ids=["model", "enum", "in", "dict"],
 )
 def test_a_result_that_cannot_be_kept_ends_the_batch_and_is_handed_over(result, tmp_path):
     with pytest.raises(JournalError, match="a journal cannot give back") as error:
