@@ -62,7 +62,7 @@ class Codec:
             with suppress(*_REFUSALS):
                 plain = dump(value)
                 again = load(json.loads(json.dumps(plain)))
-                is_same = repr(again) == repr(value) or (form == "named" and again == value)  # NaN is not NaN
+                is_same = again == value if form == "named" else repr(again) == repr(value)  # NaN is not NaN
                 if is_same and type(again) is type(value):
                     return form, plain
         raise JournalError(
@@ -80,9 +80,10 @@ def _form_of(name: str, kind: Any) -> Form:
             f"{name} is a {kind!r:.80}, which a journal could not read again: {str(error).splitlines()[0]}. "
             "Use a pydantic model, an enum, a dataclass or plain data"
         ) from error
+    options = {"mode": "json", "by_alias": False, "round_trip": True, "warnings": "error"}
     return (
-        lambda value: adapter.dump_python(value, mode="json", by_alias=False, warnings="error"),
-        lambda plain: adapter.validate_python(plain, by_alias=False, by_name=True),
+        lambda value: adapter.dump_python(value, **options),
+        lambda plain: adapter.validate_json(json.dumps(plain), by_alias=False, by_name=True),
     )
 
 
