@@ -8,7 +8,6 @@ Source: dspy.Module.dump_state (demos, instructions, fields; no keys), dspy.sett
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 from ast import literal_eval
@@ -104,12 +103,10 @@ def _is_function(program: Any) -> bool:
     return hasattr(program, "__qualname__")
 
 
-def fingerprint(program: Any, *, version: str | None, has_keys: bool) -> dict[str, str]:
-    """Return what tells this program, with its model and adapter, from others; `version` replaces it."""
+def fingerprint(program: Any) -> dict[str, str]:
+    """Return what tells this program, with its model and adapter, from others; its code is not compared."""
     thing: Any = program if _is_function(program) else type(program)
-    parts = {"program": f"{thing.__module__}.{thing.__qualname__}", "keys": "own" if has_keys else "place"}
-    if version is not None:
-        return {**parts, "version": version}
+    parts = {"program": f"{thing.__module__}.{thing.__qualname__}"}
     if isinstance(program, dspy.Module):
         fields = [str(predictor.signature.fields) for _, predictor in program.named_predictors()]
         parts["instructions, fields and demos"] = digest_of([program.dump_state(), fields], str)
@@ -117,6 +114,4 @@ def fingerprint(program: Any, *, version: str | None, has_keys: bool) -> dict[st
     if isinstance(lm, dspy.BaseLM):
         options = {name: value for name, value in lm.kwargs.items() if not _WITHOUT_EFFECT.search(name)}
         parts["model and its settings"] = f"{lm.model} {digest_of(options, str)}"
-    with suppress(OSError, TypeError):  # typed at a prompt, or built in: its name must do
-        parts["code"] = digest_of(inspect.getsource(thing), str)
     return {**parts, "adapter": type(dspy.settings.adapter).__qualname__}

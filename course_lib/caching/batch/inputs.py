@@ -1,7 +1,6 @@
 """The input of a batch, one item at a time: read, run, and recognised again.
 
-Main path: jobs_of(items or rows_of(path)) -> a Job for each item; run_one(program, inputs) -> Outcome, in a
-thread here or in a worker of dask.
+Main path: rows_of(path) -> items; run_one(program, inputs) -> Outcome, in a thread or in a worker of dask.
 Source: dspy.Example.inputs, dspy.context, settings.trace and settings.disable_history (DSPy 3.4.1).
 """
 
@@ -11,7 +10,7 @@ import asyncio
 import hashlib
 import json
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +33,6 @@ class Job:
     """One item of the input on its way."""
 
     index: int
-    key: str
     inputs: Any
     digest: str = ""
     """A fingerprint of what the program is given; empty without a journal."""
@@ -42,13 +40,6 @@ class Job:
     """When it began to run, by time.monotonic(); 0 before."""
     item: Item | None = None
     """How it ended, once that is known."""
-
-
-def jobs_of(items: Iterable[Any], key: Callable[[Any], str] | None, *, is_journaled: bool) -> Iterator[Job]:
-    """Return a job for each item; JournalError for one that a journal could not recognise again."""
-    for index, item in enumerate(items):
-        name = str(index if key is None else key(item))
-        yield Job(index, name, item, _digest(item) if is_journaled else "")
 
 
 def arguments(item: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -108,7 +99,8 @@ def digest_of(value: Any, default: Callable[[Any], Any]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def _digest(item: Any) -> str:
+def fingerprint_of(item: Any) -> str:
+    """Return what an item is recognised by; JournalError if no other process could."""
     try:
         return digest_of(arguments(item), _stable)
     except (TypeError, ValueError, RecursionError) as error:

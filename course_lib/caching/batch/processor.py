@@ -28,7 +28,7 @@ from pydantic.dataclasses import dataclass
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from course_lib.caching.batch.codec import Codec, fingerprint
-from course_lib.caching.batch.inputs import FAILURES, Job, Outcome, jobs_of, rows_of, run_one
+from course_lib.caching.batch.inputs import FAILURES, Job, Outcome, fingerprint_of, rows_of, run_one
 from course_lib.caching.batch.items import BatchError, BatchStoppedError, Failure, Item, Totals
 from course_lib.caching.batch.journal import Journal
 from course_lib.caching.batch.on_dask import remote_call
@@ -67,8 +67,6 @@ class BatchProcessor:
     program returns, so give the model a timeout too."""
     progress: bool = True
     """Show a bar where someone looks."""
-    version: str | None = None
-    """Ties the journal to this name instead of the program's code, state, model and adapter."""
     client: Any = None
     """A distributed.Client: items run on its workers instead (see on_dask.py)."""
 
@@ -79,15 +77,14 @@ class BatchProcessor:
         if has_no_forward or inspect.iscoroutinefunction(call):
             raise BatchError(f"program {self.program!r:.60} is async; threads run dspy.syncify(program)")
 
-    def run(self, items: Iterable[Any] | Path, key: Callable[[Any], str] | None = None) -> BatchRun:
+    def run(self, items: Iterable[Any] | Path) -> BatchRun:
         """Start the batch; iterate over what is returned.
 
         Settings of dspy.context that hold here hold for every item (on dask: model, adapter, cache scope).
 
         Args:
-            items: any iterable, of any length, or the Path of a JSONL file of objects.
-            key: returns an item's own name; keys must differ. Then the input of a later run may have more
-                items, or another order. Without it items go by their place.
+            items: any iterable, of any length, or the Path of a JSONL file of objects. A later run with the
+                same journal is given the same ones, and may be given more behind them.
 
         Raises:
             BatchError: `items` is a text.
@@ -99,10 +96,8 @@ class BatchProcessor:
         inputs = iter(rows_of(items) if isinstance(items, Path) else items)
         call, journal = self._call(), None
         if self.journal is not None:
-            belongs_to = fingerprint(self.program, version=self.version, has_keys=key is not None)
-            journal = Journal(self.journal, belongs_to, Codec(self.program))
-        jobs = jobs_of(inputs, key, is_journaled=journal is not None)
-        return BatchRun(self, jobs, call, journal, length)
+            journal = Journal(self.journal, fingerprint(self.program), Codec(self.program))
+        return BatchRun(self, enumerate(inputs), call, journal, length)
 
     def _call(self) -> Callable[[Any], Outcome]:
         if self.client is not None:
@@ -120,14 +115,14 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
     def __init__(
         self,
         processor: BatchProcessor,
-        jobs: Iterator[Job],
+        inputs: Iterator[tuple[int, Any]],
         call: Callable[[Any], Outcome],
         journal: Journal | None,
         length: int | None,
     ) -> None:
         self.totals = Totals()
         """What was handed out so far, and what it cost."""
-        self._jobs, self._call, self._journal = jobs, call, journal
+        self._inputs, self._call, self._journal = inputs, call, journal
         self._deadline_s, self._stops = processor.deadline_s, processor.on_error == "stop"
         self._size = _AHEAD * processor.concurrency
         self._window: deque[tuple[Job, Future[Item]]] = deque()
@@ -166,7 +161,7 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
     def close(self) -> None:
         """Start nothing more. What runs is paid for, so it ends and is written, or reaches its deadline."""
         self._ended = self._ended or BatchError("the batch was closed")
-        self._jobs = iter(())
+        self._inputs = iter(())
         self._pool.shutdown(wait=False, cancel_futures=True)
         try:
             for job, future in self._window:
@@ -186,20 +181,18 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
     def _fill(self) -> None:
         """Start one job more, and others until the window is full or an item ready: the input may be slow."""
         try:
-            for job in self._jobs:
+            for index, inputs in self._inputs:
+                job = Job(index, inputs, fingerprint_of(inputs) if self._journal is not None else "")
                 self._window.append((job, self._start(job)))
                 if len(self._window) >= self._size or self._window[0][1].done():
                     return
         except Exception as error:  # border: the caller's own input; raised when the items before it are out
-            self._jobs, refused = iter(()), Future[Item]()
+            self._inputs, refused = iter(()), Future[Item]()
             refused.set_exception(error)
-            self._window.append((Job(-1, "", None), refused))
+            self._window.append((Job(-1, None), refused))
 
     def _start(self, job: Job) -> Future[Item]:
         """Run a job, or take its item from the journal."""
-        for other, _ in self._window:
-            if other.key == job.key:
-                raise BatchError(f"items {other.index} and {job.index} have the same key {job.key!r}")
         found = self._journal.find(job) if self._journal is not None else None
         if found is None or (self._stops and not found.ok):
             return self._pool.submit(self._run, job)
@@ -260,4 +253,4 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
         for model, entry in entries if self._tracker is not None else ():
             self._tracker.add_usage(model, entry)
         duration_ms = (time.monotonic() - job.begun_s) * 1e3
-        return Item(job.index, job.key, job.inputs, result, error, usage_of(entries), duration_ms)
+        return Item(job.index, job.inputs, result, error, usage_of(entries), duration_ms)

@@ -73,7 +73,7 @@ def test_a_failed_item_is_a_value_with_its_place_and_the_class_of_its_error(mode
     items = list(BatchProcessor(ask).run([*questions(2), {"question": "bad"}, *questions(1)]))
 
     assert [item.ok for item in items] == [True, True, False, True]
-    assert (items[2].index, items[2].key, items[2].error.kind) == (2, "2", "AdapterParseError")
+    assert (items[2].index, items[2].error.kind) == (2, "AdapterParseError")
     assert items[2].error.exception is not None
     assert items[2].usage.calls == 2  # the second is the adapter's own attempt in JSON
 
@@ -198,30 +198,6 @@ def test_ctrl_c_ends_the_batch_and_what_was_running_is_kept(ctrl_c, tmp_path):
 
     assert [item.resumed for item in batch.run(paid)] == [True] * len(paid)
     assert sorted(calls) == paid == list(range(len(paid)))
-
-
-@pytest.mark.parametrize("has_journal", [True, False])
-def test_two_items_with_one_key_are_an_error_and_nothing_behind_them_is_run(has_journal, tmp_path):
-    free, calls = threading.Event(), []
-
-    def feed():
-        try:
-            yield from ["a", "a", "b"]
-        finally:
-            free.set()
-
-    def program(name):
-        calls.append(name)
-        return free.wait(30)
-
-    batch = BatchProcessor(program, journal=tmp_path / "j" if has_journal else None)
-    with pytest.raises(BatchError, match="items 0 and 1 have the same key 'a'"):
-        list(batch.run(feed(), key=str))
-    assert calls == ["a"]
-
-    if has_journal:  # which knows also what was done long before
-        with pytest.raises(BatchError, match="items 0 and 40 have the same key '0'"):
-            list(BatchProcessor(str, journal=tmp_path / "k", concurrency=1).run([*range(40), 0], key=str))
 
 
 @pytest.mark.parametrize("wrong", [{"concurrency": 0}, {"on_error": "ignore"}, {"deadline_s": 0}], ids=str)
