@@ -7,6 +7,7 @@ Source: dspy.Example.inputs, dspy.context, settings.trace and settings.disable_h
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import hashlib
 import json
 from codecs import BOM_UTF8
@@ -19,7 +20,7 @@ import dspy
 from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
-from course_lib.caching.batch.items import BatchError, Failure, Item, JournalError
+from course_lib.caching.batch.items import Failure, InputError, Item, JournalError
 from course_lib.measure import UsageTracker
 from course_lib.measure.usage import Entry
 
@@ -80,6 +81,12 @@ def run_one(program: Any, inputs: Any) -> Outcome:
     return Outcome(result, error, tracker.entries)
 
 
+def local_call(program: Any) -> Callable[[Any], Outcome]:
+    """Return what runs an item in a thread, each in a copy of the caller's context."""
+    context = contextvars.copy_context()
+    return lambda inputs: context.copy().run(run_one, program, inputs)
+
+
 def rows_of(path: Path) -> Iterator[dict[str, Any]]:
     """Read a JSONL file in UTF-8, with or without a byte order mark, one object at a time."""
     where = str(path)
@@ -87,10 +94,10 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 where = f"line {number} of {path}"
-                if line.strip():
-                    yield _ROW.validate_json(line.removeprefix(BOM_UTF8))
+                if row := line.removeprefix(BOM_UTF8).strip():
+                    yield _ROW.validate_json(row)
     except (OSError, ValueError) as error:
-        raise BatchError(f"{where} cannot be read; a line is a JSON object in UTF-8: {error}") from error
+        raise InputError(f"{where} cannot be read; a line is a JSON object in UTF-8: {error}") from error
 
 
 def digest_of(value: Any, default: Callable[[Any], Any]) -> str:

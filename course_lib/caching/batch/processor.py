@@ -10,7 +10,6 @@ that is slow a second time, give None for an error, and lose what their threads 
 
 from __future__ import annotations
 
-import contextvars
 import inspect
 import threading
 import time
@@ -28,7 +27,7 @@ from pydantic.dataclasses import dataclass
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from course_lib.caching.batch.codec import Codec, fingerprint
-from course_lib.caching.batch.inputs import FAILURES, Job, Outcome, fingerprint_of, rows_of, run_one
+from course_lib.caching.batch.inputs import FAILURES, Job, Outcome, fingerprint_of, local_call, rows_of
 from course_lib.caching.batch.items import BatchError, BatchStoppedError, Failure, Item, Totals
 from course_lib.caching.batch.journal import Journal
 from course_lib.caching.batch.on_dask import remote_call
@@ -92,18 +91,7 @@ class BatchProcessor:
         """
         if isinstance(items, str | bytes):
             raise BatchError(f"items {items!r:.60} is a text; give a list, a generator or a file's Path")
-        length = len(items) if isinstance(items, Sized) else None
-        inputs = iter(rows_of(items) if isinstance(items, Path) else items)
-        call, journal = self._call(), None
-        if self.journal is not None:
-            journal = Journal(self.journal, fingerprint(self.program), Codec(self.program))
-        return BatchRun(self, enumerate(inputs), call, journal, length)
-
-    def _call(self) -> Callable[[Any], Outcome]:
-        if self.client is not None:
-            return remote_call(self.program, self.client)
-        context = contextvars.copy_context()  # each item runs in a copy: what one sets, no other sees
-        return lambda inputs: context.copy().run(run_one, self.program, inputs)
+        return BatchRun(self, items)
 
 
 class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
@@ -112,17 +100,14 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
     It closes itself at its end and at an error; `with processor.run(items) as run:` closes it in any case.
     """
 
-    def __init__(
-        self,
-        processor: BatchProcessor,
-        inputs: Iterator[tuple[int, Any]],
-        call: Callable[[Any], Outcome],
-        journal: Journal | None,
-        length: int | None,
-    ) -> None:
+    def __init__(self, processor: BatchProcessor, items: Iterable[Any] | Path) -> None:
+        program, length = processor.program, len(items) if isinstance(items, Sized) else None
+        self._inputs = enumerate(rows_of(items) if isinstance(items, Path) else items)
+        call = local_call(program) if processor.client is None else remote_call(program, processor.client)
+        self._call, path = call, processor.journal
+        self._journal = Journal(path, fingerprint(program), Codec(program)) if path is not None else None
         self.totals = Totals()
         """What was handed out so far, and what it cost."""
-        self._inputs, self._call, self._journal = inputs, call, journal
         self._deadline_s, self._stops = processor.deadline_s, processor.on_error == "stop"
         self._size = _AHEAD * processor.concurrency
         self._window: deque[tuple[Job, Future[Item]]] = deque()
@@ -161,7 +146,7 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
     def close(self) -> None:
         """Start nothing more. What runs is paid for, so it ends and is written, or reaches its deadline."""
         self._ended = self._ended or BatchError("the batch was closed")
-        self._inputs = iter(())
+        self._inputs = enumerate(())
         self._pool.shutdown(wait=False, cancel_futures=True)
         try:
             for job, future in self._window:
@@ -187,7 +172,7 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
                 if len(self._window) >= self._size or self._window[0][1].done():
                     return
         except Exception as error:  # border: the caller's own input; raised when the items before it are out
-            self._inputs, refused = iter(()), Future[Item]()
+            self._inputs, refused = enumerate(()), Future[Item]()
             refused.set_exception(error)
             self._window.append((Job(-1, None), refused))
 

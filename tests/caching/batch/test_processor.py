@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from course_lib import lm
 from course_lib.caching import BatchProcessor
-from course_lib.caching.batch import BatchError, BatchStoppedError
+from course_lib.caching.batch import BatchError, BatchStoppedError, InputError
 from tests.caching.batch.conftest import questions
 
 
@@ -159,7 +159,7 @@ def test_a_line_that_cannot_be_read_is_named_after_the_items_before_it(line, tmp
     run = BatchProcessor(lambda name: name).run(path)
 
     assert next(run).result == "a"
-    with pytest.raises(BatchError, match=r"line 2 of .*in\.jsonl .*UTF-8"):
+    with pytest.raises(InputError, match=r"line 2 of .*in\.jsonl .*UTF-8"):
         next(run)
 
 
