@@ -23,13 +23,6 @@ def simulator():
         yield
 
 
-def test_what_fits_is_untouched():
-    fitted = fit(FOUND, budget_tokens=10_000, question=QUESTION)
-
-    assert (fitted.context, fitted.dropped) == (FOUND, {})
-    assert fitted.tokens == sum(map(tokens.count, [*FOUND, QUESTION]))
-
-
 @settings(max_examples=40, deadline=None)
 @given(budget=st.integers(min_value=8, max_value=1600))
 def test_no_budget_is_overspent_and_only_whole_sentences_are_kept_in_their_order(budget):

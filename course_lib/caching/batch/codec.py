@@ -79,11 +79,11 @@ def _form_of(name: str, kind: Any) -> Form:
             f"{name} is a {kind!r:.80}, which a journal could not read again: {str(error).splitlines()[0]}. "
             "Use a pydantic model, an enum, a dataclass or plain data"
         ) from error
-    options = {"mode": "json", "by_alias": False, "round_trip": True, "warnings": "error"}
-    return (
-        lambda value: adapter.dump_python(value, **options),
-        lambda plain: adapter.validate_json(json.dumps(plain), by_alias=False, by_name=True),
-    )
+
+    def dump(value: Any) -> Any:
+        return json.loads(adapter.dump_json(value, by_alias=False, round_trip=True, warnings="error"))
+
+    return dump, lambda plain: adapter.validate_json(json.dumps(plain), by_alias=False, by_name=True)
 
 
 def _named_types(program: Any) -> dict[str, Any]:

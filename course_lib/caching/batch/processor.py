@@ -126,9 +126,7 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
             self._fill()
             if not self._window:
                 raise StopIteration
-            job, future = self._window[0]
-            self._wait(job, future)
-            item = future.result() if future.done() else job.item
+            item = self._wait(*self._window[0]) or self._window[0][1].result()
             self._window.popleft()
         except BaseException as error:  # border: whatever ends the loop, nothing may go on behind it
             self.close()
@@ -185,13 +183,13 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
         resumed.set_result(found)
         return resumed
 
-    def _wait(self, job: Job, future: Future[Item]) -> None:
-        """Wait until the job has ended; past its deadline it is given up, and has failed."""
+    def _wait(self, job: Job, future: Future[Item]) -> Item | None:
+        """Wait until the future is done; past its deadline, give the job up and return its failed item."""
         while not (future.done() or wait([future], self._left_s(job)).done):
             if self._left_s(job) == 0:
                 self._gave_up = True
-                self._complete(job, Outcome())
-                return
+                return self._complete(job, Outcome())
+        return None
 
     def _left_s(self, job: Job) -> float | None:
         if self._deadline_s is None or not job.begun_s:

@@ -22,7 +22,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -97,11 +97,12 @@ class SemanticCache:
     def get(self, question: str, *, tenant: str | None = None, version: str = "") -> Match | None:
         """Return the answer to a question of this partition that means the same; None if there is none."""
         key = _partition_key(tenant, version)
-        entry, match = self._nearest(question, key)
+        match = self._nearest(question, key)
         if match is not None and match.refused_by:
             self._count(f"refused by {match.refused_by}")
-        elif match is not None and self._use(key, entry):
-            return replace(match, answer=copy.deepcopy(match.answer))
+        elif match is not None and self._is_still_there(match, key):
+            self._count("hits")
+            return copy.deepcopy(match)
         self._count("misses")
         return None
 
@@ -119,7 +120,7 @@ class SemanticCache:
 
     def explain(self, question: str, *, tenant: str | None = None, version: str = "") -> Match | None:
         """Return the nearest question if it is near enough, and the guard that refuses it."""
-        return self._nearest(question, _partition_key(tenant, version))[1]
+        return copy.deepcopy(self._nearest(question, _partition_key(tenant, version)))
 
     def forget(
         self, *, tenant: str | None = None, version: str | None = None, customer: str | None = None
@@ -141,7 +142,7 @@ class SemanticCache:
         with self._lock:
             return sum(len(partition.rows) for partition in self._partitions.values())
 
-    def _nearest(self, question: str, key: tuple[str, ...]) -> tuple[_Entry, Match] | tuple[None, None]:
+    def _nearest(self, question: str, key: tuple[str, ...]) -> Match | None:
         """Return the nearest question, if it is near enough, with what the guards say of it.
 
         Only that one: where a guard refuses it, the question is a near-miss, and a farther one is no better.
@@ -150,23 +151,21 @@ class SemanticCache:
         with self._lock:
             partition = self._partitions.get(key)
             if vector is None or partition is None:
-                return None, None
+                return None
             entry, similarity = partition.nearest(vector, self._clock() - self._ttl_s)
         if entry is None or similarity < self.threshold - _ROUNDING:
-            return None, None
+            return None
         try:
             refused = refusal(question, entry.question, guards=self.guards)
         except Exception as error:  # border: a judge that is down costs a hit, not the customer's answer
             refused = Refusal("error", repr(error))
-        return entry, Match(entry.question, entry.answer, similarity, *(refused or ()))
+        return Match(entry.question, entry.answer, similarity, *(refused or ()))
 
-    def _use(self, key: tuple[str, ...], entry: _Entry) -> bool:
-        """Count a hit, unless the entry was dropped or replaced while a guard was at work."""
+    def _is_still_there(self, match: Match, key: tuple[str, ...]) -> bool:
+        """Return False if the entry was dropped or replaced while a guard was at work."""
         with self._lock:
             partition = self._partitions.get(key)
-            is_there = partition is not None and partition.touch(entry)
-            self._counts["hits"] += is_there
-            return is_there
+            return partition is not None and partition.use(match.question, match.answer)
 
     def _vector(self, question: str, answer: Any = "") -> Vectors | None:
         """Return the question's vector; None for what is kept out, or if a service of embeddings is down."""
@@ -190,7 +189,7 @@ class SemanticCache:
 
 
 def _partition_key(tenant: str | None, version: str) -> tuple[str, ...]:
-    """Return tenant, version and customer: compared part by part, so that no part can run into the next."""
+    """Return tenant, version and customer."""
     scope = current_scope()
     owner = tenant if tenant is not None else scope.tenant
     if not isinstance(owner, str) or not owner:
@@ -230,10 +229,10 @@ class _Partition:
         self._vectors[row] = vector
         self._entries[row : row + 1] = [entry]
 
-    def touch(self, entry: _Entry) -> bool:
-        """Make an entry the most recently used; return False if it was dropped or replaced."""
-        row = self.rows.get(entry.question)
-        return row is not None and self._entries[row] is entry
+    def use(self, question: str, answer: Any) -> bool:
+        """Make a question the most recently used; return False if this is no longer its answer."""
+        row = self.rows.get(question)
+        return row is not None and self._entries[row].answer is answer
 
     def nearest(self, vector: Vectors, stored_after_s: float) -> tuple[_Entry | None, float]:
         """Return the nearest entry that is not too old, and its similarity."""

@@ -182,11 +182,9 @@ def marks(asked: str, cached: str) -> str:
     for meanings in (_NUMBERS, _DIRECTIONS, _NEGATIONS):
         here, there = _marked(one, meanings), _marked(other, meanings)
         shared = set(one) & set(other) if meanings is _NEGATIONS else here.keys() & there.keys()
-        if turned := {thing for thing in shared if here.get(thing) != there.get(thing)}:
-            return _differ(
-                *([f"{marked.get(thing, '')} {thing}" for thing in turned] for marked in (here, there)),
-                "marks",
-            )
+        for thing in shared:
+            if here.get(thing) != there.get(thing):
+                return f"{thing}: asked {here.get(thing, '-')}, cached {there.get(thing, '-')}"
     return ""
 
 

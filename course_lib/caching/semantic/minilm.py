@@ -56,8 +56,8 @@ class MiniLM:
     def __call__(self, texts: Sequence[str]) -> Vectors:
         """Return one row of 384 numbers per text."""
         with _computing, _blas().limit(limits=1):  # its threads wait for each other on busy cores
-            known = {text: self._known.get(text) for text in texts}
-            known.update(self._embedded([text for text, vector in known.items() if vector is None]))
+            known = {text: self._known[text] for text in texts if text in self._known}
+            known.update(self._embedded([text for text in dict.fromkeys(texts) if text not in known]))
             self._known.update(known)
         return np.array([known[text] for text in texts], np.float32).reshape(-1, _DIMENSIONS)
 
