@@ -44,28 +44,13 @@ def test_with_the_changing_field_last_the_endpoint_gives_just_what_was_promised(
 class Varying(dspy.Module):
     """Builds its predictor anew for each call."""
 
-    def forward(self, *, signature=Reply, demos=(), **more):
-        return dspy.Predict(signature)(**inputs() | more, demos=list(demos))
-
-
-def demo(ticket):
-    return dspy.Example(ticket=ticket, policies=["a"], answer="Yes.")
-
-
-class Talk(Reply):
-    history: dspy.History = dspy.InputField()
-
-
-def said(text):
-    return {"signature": changing_last(Talk, "ticket"), "history": dspy.History(messages=[{"ticket": text}])}
+    def forward(self, *, signature=Reply, **more):
+        return dspy.Predict(signature)(**inputs() | more)
 
 
 VARIANTS = {
     "Today is ": [{"signature": Reply.with_instructions(f"Today is {day}.")} for day in ("Mo", "Fr")],
-    "(str): ": [{"signature": Reply.with_updated_fields("answer", desc=desc)} for desc in ("a", "long")],
-    "[[ ## ticket ## ]]\n": [{"demos": [demo("Hi"), demo(word)]} for word in ("lamp", "tent")],
-    "A ": [said("A lamp?"), said("A tent?")],
-    "[[ ## ticket ## ]]\n\t": [{"ticket": "\tWhere is it?"}, {"ticket": "\tIt is lost"}],
+    "[[ ## ticket ## ]]\nIt is ": [{"ticket": "It is gone"}, {"ticket": "It is late"}],
     "`[[ ## completed ## ]]`.": [{}, {}],
 }
 

@@ -15,8 +15,6 @@ def test_the_real_tier_hits_as_often_as_predicted(ttl_s, skew):
     assert measured(chosen, room) == pytest.approx(predicted(chosen, room), abs=0.02)
 
 
-
-
 def test_the_cache_is_warm_from_the_first_request_on():
     chosen = Traffic(1.0, 300, 10.0, 60.0)
     room = int(entry_bytes(300, 0).sum())

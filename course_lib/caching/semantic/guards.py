@@ -46,7 +46,7 @@ def refusal(asked: str, cached: str, *, guards: Sequence[Guard] | None = None) -
 
 _PERSONS = {"i": "i", "me": "i", "my": "i", "you": "you", "your": "you"}
 _LONGEST_CHANGE_WORDS = 4
-_ALIKE_SHARE = 0.8
+_ALIKE_SHARE = 0.7
 """Of the words of both questions, so many in common make them the same sentence."""
 
 _READ = tomllib.loads((Path(__file__).parent / "data" / "vocabulary.toml").read_text("utf-8"))

@@ -274,15 +274,6 @@ def test_inputs_are_recognised_again_and_what_cannot_be_is_an_error(tmp_path):
         run(str, tmp_path / "other", [object()])
 
 
-def test_a_message_that_is_no_unicode_is_kept(tmp_path):
-    def broken(text):
-        raise ValueError(text)
-
-    run(broken, tmp_path / "j", ["no \udc80"])
-
-    assert run(broken, tmp_path / "j", ["no \udc80"])[0].error.message == "no \udc80"
-
-
 def test_a_type_that_has_changed_is_an_error(tmp_path):
     run(reads(Parcel, PARCEL), tmp_path / "j", ["Leeds"])
 

@@ -234,17 +234,6 @@ def test_totals_are_the_sum_of_the_items_and_reach_a_tracker_of_the_caller(model
     assert items[1].result.get_lm_usage()["course/sim-large"]["total_tokens"] == 110
 
 
-def test_usage_inside_dspy_parallel_counts_for_the_item_that_uses_it(model, ask):
-    def both(question):
-        pairs = [(ask, {"question": question + half}) for half in ("a", "b")]
-        return dspy.Parallel(num_threads=2, disable_progress_bar=True)(pairs)
-
-    # One at a time: two dspy.Parallel at once may raise KeyError (each empties tqdm's list of bars).
-    items = list(BatchProcessor(both, concurrency=1).run(questions(3)))
-
-    assert [item.usage.calls for item in items] == [2, 2, 2]
-
-
 def test_a_cached_answer_costs_its_item_nothing_and_no_history_is_kept(ask):
     cached = lm.connect("sim-small", cache=True)
     with dspy.context(lm=cached):

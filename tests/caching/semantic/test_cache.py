@@ -43,15 +43,6 @@ def test_a_guard_stops_what_the_vectors_would_serve():
     assert seen.similarity > 0.6
 
 
-@pytest.mark.parametrize(("threshold", "near"), [(0.99, "tent tent tent tent"), (1.0, "tent")])
-def test_vectors_of_any_length_are_compared_by_direction(threshold, near):
-    cache = cache_of(threshold=threshold)
-    cache.put("tent", "a", tenant="t")
-
-    assert cache.get(near, tenant="t") is not None
-    assert cache.get("tent lamp lamp lamp lamp lamp", tenant="t") is None
-
-
 # -- partitions -----------------------------------------------------------------------------------------
 
 
@@ -235,8 +226,6 @@ def test_a_tenant_that_writes_much_does_not_crowd_out_another_but_unused_partiti
 
     found = [tenant for tenant in ("loud", "quiet", "third") if cache.get("tent", tenant=tenant)]
     assert found == ["quiet", "third"]
-
-
 
 
 # -- guards that judge ----------------------------------------------------------------------------------

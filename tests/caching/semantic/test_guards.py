@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 
 import pytest
 
 from course_lib import desk
-from course_lib.caching.semantic import labelled_pairs, refusal
+from course_lib.caching.semantic import SemanticCache, labelled_pairs, refusal
 from course_lib.paths import ROOT
 
 REFUSED = {
@@ -49,6 +50,21 @@ def test_a_pair_with_another_answer_is_refused_both_ways(asked, cached, guard):
 @pytest.mark.parametrize(("asked", "cached"), ALLOWED.values(), ids=ALLOWED)
 def test_a_pair_that_says_the_same_is_let_through(asked, cached):
     assert refusal(asked, cached) is None
+
+
+def test_of_each_kind_of_near_miss_at_most_one_in_twenty_is_answered_with_all_questions_in_one_cache():
+    lines = (ROOT / "tests/caching/semantic/near_misses.txt").read_text("utf-8").splitlines()
+    groups = [line.split(" | ") for line in lines]
+    cache = SemanticCache(threshold=0.684)
+    for _, cached, *_ in groups:
+        cache.put(cached, cached, tenant="t")
+
+    served = Counter(kind for kind, *_, near_miss in groups if cache.get(near_miss, tenant="t"))
+    hits = [cache.get(same, tenant="t") for *_, same, _ in groups]
+    right = [bool(hit) and hit.answer == cached for hit, (_, cached, *_) in zip(hits, groups, strict=True)]
+
+    assert {kind: count for kind, count in served.items() if count > 1} == {}  # of 20
+    assert sum(right) >= 0.6 * len(groups)
 
 
 def test_no_question_is_refused_for_itself():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from threadpoolctl import ThreadpoolController
 
-from course_lib.caching.semantic import MiniLM, WeightsError, minilm, shared, weights
+from course_lib.caching.semantic import MiniLM, WeightsError, shared, weights
 
 STANDARD = ("The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium.")
 
