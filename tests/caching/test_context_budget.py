@@ -49,13 +49,6 @@ def test_the_sentence_that_the_question_asks_for_is_kept():
     assert "[...]" in fitted.context[0]
 
 
-def test_better_texts_are_served_first_and_losses_are_named():
-    fitted = fit(FOUND, budget_tokens=tokens.count(QUESTION) + tokens.count(FOUND[0]), question=QUESTION)
-
-    assert fitted.context == FOUND[:1]
-    assert fitted.dropped == {text.partition("\n")[0]: tokens.count(text) for text in FOUND[1:]}
-
-
 def test_a_question_over_the_budget_is_refused_not_cut():
     with pytest.raises(BudgetError, match="never cut"):
         fit(FOUND, budget_tokens=3, question=QUESTION)

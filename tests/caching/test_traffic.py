@@ -1,8 +1,6 @@
 import numpy as np
 import pytest
 
-from course_lib.caching import traffic
-from course_lib.caching.memory import MemoryTier
 from course_lib.caching.traffic import Traffic, entry_bytes, measured, predict, predicted, zipf
 
 
@@ -22,15 +20,6 @@ def test_the_cache_is_warm_from_the_first_request_on():
     at_once, later = measured(chosen, room, warm_up=0), measured(chosen, room, warm_up=4000)
 
     assert at_once == pytest.approx(later, abs=0.015)
-
-
-def test_sizes_are_those_that_the_tier_counts():
-    keys, values = traffic._answers(50, 0)
-    tier = MemoryTier()
-    for key, value in zip(keys, values, strict=True):
-        tier.put(key, value)
-
-    assert tier.size_bytes() == entry_bytes(50, 0).sum()
 
 
 def test_a_cache_with_room_for_all_is_bounded_by_time_alone_and_one_too_small_holds_nothing():

@@ -173,13 +173,28 @@ class Spot:
     row: int
 
 
+class Bills(pydantic.RootModel[dict[date, Money]]):
+    pass
+
+
+class Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(strict=True, extra="forbid")
+    due: date
+
+    @pydantic.computed_field
+    @property
+    def year(self) -> int:
+        return self.due.year
+
+
 PARCEL = Parcel(place="Leeds", size=Size.SMALL)
 KINDS: list[tuple[Any, Any]] = [
     (list[Parcel], [PARCEL]),
     (Size | None, Size.SMALL),
-    (Money, Money(amount=Decimal("12.50"), currency="EUR")),
     (dict[str, Spot], {"a": Spot(1)}),
     (tuple[int, date], (1, date(2025, 3, 1))),
+    (Bills, Bills({date(2025, 3, 1): Money(amount=Decimal("12.50"), currency="EUR")})),
+    (Strict, Strict(due=date(2025, 3, 1))),
     (str, "half \udc80"),
     (float, float("nan")),
     (dspy.Code, dspy.Code(code="x = 1")),

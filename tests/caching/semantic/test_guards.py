@@ -11,20 +11,14 @@ from course_lib.paths import ROOT
 
 REFUSED = {
     "another order": ("Where is order O-10154?", "Where is order O-10145?", "numbers"),
-    "another amount": ("Can I return it after 30 days?", "Is a return fine after 14 days?", "numbers"),
-    "another unit": ("Is a 200 g cartridge allowed?", "May I bring 200 kg of cartridge?", "numbers"),
     "another country": ("Is delivery to Norway possible?", "Do you ship to Sweden?", "terms"),
     "a country more": ("What is the postage to Norway?", "How much is shipping?", "terms"),
     "another product": ("May the Glow Max get wet?", "Is the Glow waterproof?", "terms"),
-    "another act": ("How do I swap an item?", "I want to return what I bought, how?", "terms"),
-    "another colour": ("Is the red tent in stock?", "Do you have the green tent?", "terms"),
     "not": ("My parcel did not come.", "The parcel has come.", "terms"),
     "off and on": ("Where do I switch off the alerts?", "How can I turn on alerts?", "terms"),
-    "before and after": ("Must I pay before it leaves?", "Is the money due after it has left?", "terms"),
     "other way round": ("How many euros per point?", "How many points per euro?", "order"),
     "to and from": ("Do parcels go to Lisbon?", "Are parcels sent from Lisbon?", "marks"),
     "time and price": ("How long does a repair take?", "What is the price of a repair?", "terms"),
-    "one word": ("Does the tent come with a rainfly?", "Does the tent come with a mallet?", "same_words"),
 }
 ALLOWED = {
     "two weeks are 14 days": ("Is a return fine within two weeks?", "Can I return it in 14 days?"),
