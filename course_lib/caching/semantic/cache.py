@@ -57,6 +57,8 @@ class Match:
 class SemanticCache:
     """Answers a question with the answer to one that means the same.
 
+    Guards are not sure: of near-misses in wholly other words some are answered, wrongly (see data/README.md).
+
     Args:
         embed: texts -> one vector per text, of any length; None for MiniLM. While it fails, nothing is a hit.
             If it has a method `sees(text)`, a text of which that is False is neither looked up nor kept.

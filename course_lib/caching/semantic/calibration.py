@@ -2,8 +2,9 @@
 
 Main path: measured(pairs) -> rows; calibrate(rows, max_false_share=...) -> Report; report(rows, threshold).
 
-A share seen in few cases is not the share. Intervals are Wilson's (1927). Calibrate and report on different
-pairs: a threshold chosen for these pairs looks better on them than it is.
+What is counted is what one cache that holds all the cached questions would answer. Single pairs show less: a
+near-miss of one question may be near to a third. A share seen in few cases is not the share; intervals are
+Wilson's (1927). A threshold chosen for these pairs looks better on them than it is: report on other pairs.
 """
 
 from __future__ import annotations
