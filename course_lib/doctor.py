@@ -236,7 +236,7 @@ def embeddings() -> str:
     """The weights of the sentence embeddings are the published ones."""
     from course_lib.caching.semantic import weights
 
-    size_mb = weights.find().weights.stat().st_size / 1e6
+    size_mb = weights.find()[0].stat().st_size / 1e6
     return f"MiniLM, {size_mb:.0f} MB, the published file"
 
 

@@ -19,7 +19,7 @@ The parts are those of `lessons/02_caching.py`. Names are loaded when first used
 | changing_last, shared_prefixes | prompts that a provider's own cache can use | 5 |
 | BatchProcessor | many items, each paid for once (exercise 2.6); more in `caching.batch` | 6 |
 | Cascade, search_agrees | the cheap model first, the dear one when it has to be | 7 |
-| ask_both, each_alone, cascade_at, cascade_gain, draw_pareto | what a cascade costs and gets right | 7 |
+| ask_both, each_alone, cascade_at, draw_pareto | what a cascade costs and gets right | 7 |
 | AnswerWithin | the part of a context that fits a budget | 7 |
 """
 
@@ -32,15 +32,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "batch.processor": ["BatchProcessor"],
         "cache": ["CacheMisuseError", "TieredCache"],
-        "cascade": [
-            "Cascade",
-            "ask_both",
-            "cascade_at",
-            "cascade_gain",
-            "draw_pareto",
-            "each_alone",
-            "search_agrees",
-        ],
+        "cascade": ["Cascade", "ask_both", "cascade_at", "draw_pareto", "each_alone", "search_agrees"],
         "context_budget": ["AnswerWithin"],
         "disk": ["DiskTier"],
         "front": ["CachedLM"],

@@ -2,7 +2,7 @@
 
 Main path: Cascade(small, large, accepts=search_agrees, threshold=0.6)(ticket=...) -> answer, and who gave it.
 To choose the threshold: ask_both(small, large, examples, accepts=..., metric=...) -> outcomes; each_alone and
-cascade_at -> points; draw_pareto(points) -> a figure; cascade_gain(outcomes, threshold) -> what it changes.
+cascade_at -> points; draw_pareto(points) -> a figure.
 Source: dspy.Module (DSPy 3.4.1); the idea is that of FrugalGPT (Chen, Zaharia and Zou 2023).
 """
 
@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import dspy
 import numpy as np
@@ -45,24 +44,23 @@ class Cascade(dspy.Module):
 
     def forward(self, **inputs: Any) -> dspy.Prediction:
         """Answer."""
-        prediction, answered_by = _parsed(self.small, inputs), "small"
-        confidence = _confidence(self.accepts, inputs, prediction)
+        prediction, confidence = _trusted(self.small, inputs, self.accepts)
+        answered_by = "small"
         if prediction is None or confidence < self.threshold:
             prediction, answered_by = self.large(**inputs), "large"
         prediction.answered_by, prediction.confidence = answered_by, confidence
         return prediction
 
 
-def _parsed(program: dspy.Module, inputs: Mapping[str, Any]) -> dspy.Prediction | None:
-    """Return a program's prediction, or None if the model's reply could not be parsed."""
+def _trusted(
+    program: dspy.Module, inputs: Mapping[str, Any], accepts: Accepts
+) -> tuple[dspy.Prediction | None, float]:
+    """Return a prediction and how far to trust it; None and 0 for a reply that cannot be parsed."""
     try:
-        return program(**inputs)
+        prediction = program(**inputs)
     except AdapterParseError:
-        return None
-
-
-def _confidence(accepts: Accepts, inputs: Mapping[str, Any], prediction: dspy.Prediction | None) -> float:
-    return 0.0 if prediction is None else float(accepts(inputs, prediction))
+        return None, 0.0
+    return prediction, float(accepts(inputs, prediction))
 
 
 def search_agrees(inputs: Mapping[str, Any], prediction: dspy.Prediction) -> float:
@@ -70,58 +68,45 @@ def search_agrees(inputs: Mapping[str, Any], prediction: dspy.Prediction) -> flo
 
     Returns the best score of an article of that category over the best score of any article.
     """
-    hits, known = search_articles(inputs["ticket"]), _categories()
-    of_category = [hit.score for hit in hits if known.get(hit.article.id) == prediction.category]
+    hits = search_articles(inputs["ticket"])
+    categories = {ticket.article: ticket.category for ticket in desk.tickets("train")}
+    of_category = [hit.score for hit in hits if categories.get(hit.article.id) == prediction.category]
     return max(of_category) / hits[0].score if of_category else 0.0
 
 
-@cache
-def _categories() -> dict[str, str]:
-    """Return each article's category, as the train tickets that it answers have it."""
-    return {ticket.article: ticket.category for ticket in desk.tickets("train") if ticket.article}
+class Answer(NamedTuple):
+    """What a program made of one example."""
 
-
-# -- quality against cost -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What both programs made of one example, so that any threshold can be judged without asking again."""
-
+    score: float
+    cost_usd: float
     confidence: float
-    """In the small program's answer; 0 when it could not be parsed."""
-    small_score: float
-    large_score: float
-    small_usd: float
-    large_usd: float
+    """How far `accepts` trusts it; 0 when it could not be parsed."""
+
+
+Outcome = tuple[Answer, Answer]
+"""Of the small and of the large program, so that any threshold can be judged without asking again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One way to answer, measured."""
+    """One way to answer, measured; shares and scores from 0 to 1."""
 
     name: str
     quality_score: float
-    """Mean of the metric, 0 to 1."""
-    cost_usd_per_1000: float
-    """For a thousand answers."""
+    """Mean of the metric."""
     error_score: float
     """Standard error of the quality."""
+    cost_usd_per_1000: float
+    """For a thousand answers."""
+    gain_score: float
+    """The quality less that of the large program alone; below 0 it is worse."""
+    gain_error_score: float
+    """Standard error of the gain: pairs of answers vary less than the two scores do."""
+    saved_share: float
+    """Share of the large program's cost that it saves."""
     kept_share: float = 0.0
     """Answers that were the small program's."""
     threshold: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Gain:
-    """What a cascade changes against the large program alone, on the same examples."""
-
-    quality_score: float
-    """Its mean score less that of the large program; below 0 it is worse."""
-    error_score: float
-    """Standard error of that difference: pairs vary less than the two scores do."""
-    saved_share: float
-    """Share of the large program's cost that it saves."""
 
 
 def ask_both(
@@ -137,63 +122,48 @@ def ask_both(
     An answer that cannot be parsed scores 0, is not trusted, and is paid for.
     """
 
-    def judged(example: dspy.Example) -> Outcome:
-        inputs = dict(example.inputs())
-        (first, small_usd), (second, large_usd) = (_paid(program, inputs) for program in (small, large))
-        small_score, large_score = (float(metric(example, each)) if each else 0.0 for each in (first, second))
-        confidence = _confidence(accepts, inputs, first)
-        return Outcome(confidence, small_score, large_score, small_usd, large_usd)
+    def judged(program: dspy.Module, example: dspy.Example) -> Answer:
+        with PerformanceMonitor() as monitor:
+            prediction, confidence = _trusted(program, dict(example.inputs()), accepts)
+        score = float(metric(example, prediction)) if prediction else 0.0
+        return Answer(score, monitor.report().usage.cost_usd, confidence)
 
-    return [judged(example) for example in examples]
-
-
-def _paid(program: dspy.Module, inputs: Mapping[str, Any]) -> tuple[dspy.Prediction | None, float]:
-    """Return the prediction, None if the reply could not be parsed, and what it cost in dollars."""
-    with PerformanceMonitor() as monitor:
-        prediction = _parsed(program, inputs)
-    return prediction, monitor.report().usage.cost_usd
+    return [(judged(small, example), judged(large, example)) for example in examples]
 
 
 def each_alone(seen: Sequence[Outcome]) -> tuple[Point, Point]:
     """Return the small program alone and the large one alone."""
-    small, large = ([each.small_score for each in seen], [each.large_score for each in seen])
-    return (
-        Point("small alone", *_means(small, [each.small_usd for each in seen]), kept_share=1.0),
-        Point("large alone", *_means(large, [each.large_usd for each in seen])),
-    )
+    small, large = zip(*seen, strict=True)
+    return _point("small alone", small, large, kept_share=1.0), _point("large alone", large, large)
 
 
 def cascade_at(seen: Sequence[Outcome], threshold: float) -> Point:
     """Return what a cascade over these outcomes scores and costs at a threshold."""
-    kept = [each.confidence >= threshold for each in seen]
-    pairs = list(zip(seen, kept, strict=True))
-    scores = [each.small_score if is_kept else each.large_score for each, is_kept in pairs]
-    costs_usd = [each.small_usd + (0.0 if is_kept else each.large_usd) for each, is_kept in pairs]
-    name, share = f"cascade {threshold:.2g}", sum(kept) / len(kept)
-    return Point(name, *_means(scores, costs_usd), kept_share=share, threshold=threshold)
+    kept = [small.confidence >= threshold for small, _ in seen]
+    answers = [
+        small if is_kept else large._replace(cost_usd=small.cost_usd + large.cost_usd)
+        for is_kept, (small, large) in zip(kept, seen, strict=True)
+    ]
+    share, large = sum(kept) / len(kept), [large for _, large in seen]
+    return _point(f"cascade {threshold:.2g}", answers, large, kept_share=share, threshold=threshold)
 
 
-def cascade_gain(seen: Sequence[Outcome], threshold: float) -> Gain:
-    """Compare a cascade at `threshold` with the large program, answer by answer."""
-    (_, large), cascade = each_alone(seen), cascade_at(seen, threshold)
-    changes = [each.small_score - each.large_score if each.confidence >= threshold else 0.0 for each in seen]
-    quality, _, error = _means(changes, [0.0])
-    return Gain(quality, error, 1 - cascade.cost_usd_per_1000 / large.cost_usd_per_1000)
+def _point(name: str, answers: Sequence[Answer], large: Sequence[Answer], **more: Any) -> Point:
+    """Return the point of some answers, beside those of the large program."""
+    scores, costs_usd, _ = np.array(answers).T
+    large_scores, large_usd, _ = np.array(large).T
+    quality, gain = ((x.mean(), _error(x)) for x in (scores, scores - large_scores))
+    saved_share = 1 - costs_usd.mean() / large_usd.mean()
+    return Point(name, *quality, 1000 * costs_usd.mean(), *gain, saved_share, **more)
 
 
-def _means(scores: Sequence[float], costs_usd: Sequence[float]) -> tuple[float, float, float]:
-    """Return the mean score, the cost of a thousand answers, and the standard error of the mean score."""
-    error = np.std(scores, ddof=min(1, len(scores) - 1)) / len(scores) ** 0.5
-    return float(np.mean(scores)), float(1000 * np.mean(costs_usd)), float(error)
+def _error(scores: Any) -> Any:
+    """Return the standard error of a mean."""
+    return np.std(scores, ddof=min(1, len(scores) - 1)) / len(scores) ** 0.5
 
 
 def pareto(points: Iterable[Point]) -> list[Point]:
-    """Return the points that no other beats in both, from the cheapest up.
-
-    >>> cheap, good, bad = Point("a", 0.5, 1, 0), Point("b", 0.8, 3, 0), Point("c", 0.7, 4, 0)
-    >>> [point.name for point in pareto([bad, good, cheap])]
-    ['a', 'b']
-    """
+    """Return the points that no other beats in both, from the cheapest up."""
     front: list[Point] = []
     for point in sorted(points, key=lambda point: (point.cost_usd_per_1000, -point.quality_score)):
         if not front or point.quality_score > front[-1].quality_score:
@@ -206,20 +176,26 @@ def draw_pareto(points: Sequence[Point], *, title: str) -> Any:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
-    front, all_points = (
-        np.array([(each.cost_usd_per_1000, 100 * each.quality_score) for each in some])
-        for some in (pareto(points), points)
-    )
+    front = pareto(points)
+    axes.plot(*_places(front), color="#d9a441", linewidth=2.5, label="nothing beats these", zorder=1)
     errors = [100 * point.error_score for point in points]
-    axes.plot(*front.T, color="#d9a441", linewidth=2.5, label="nothing beats these", zorder=1)
-    axes.errorbar(*all_points.T, yerr=errors, fmt="o", color="#3b6ea5", ecolor="#9db7d2", capsize=3, zorder=2)
-    named = [point for point in points if point in pareto(points) or point.threshold is None]
-    for at, point in enumerate(sorted(named, key=lambda point: point.cost_usd_per_1000)):
+    axes.errorbar(
+        *_places(points), yerr=errors, fmt="o", color="#3b6ea5", ecolor="#9db7d2", capsize=3, zorder=2
+    )
+    named = [point for point in points if point in front or point.threshold is None]
+    for at, (point, x, y) in enumerate(
+        sorted(zip(named, *_places(named), strict=True), key=lambda each: each[1])
+    ):
         side, va = (1, "bottom") if at % 2 else (-1, "top")  # in turn, so that names do not overlap
-        end = (point.cost_usd_per_1000, 100 * (point.quality_score + side * point.error_score))
-        look = {"textcoords": "offset points", "ha": "center", "va": va, "fontsize": 8}
-        axes.annotate(point.name, end, xytext=(0, 4 * side), **look)
+        end = (x, y + side * 100 * point.error_score)
+        axes.annotate(
+            point.name, end, (0, 4 * side), textcoords="offset points", ha="center", va=va, fontsize=8
+        )
     axes.set(xlabel="dollars per 1,000 answers", ylabel="right answers (%)", title=title)
     axes.margins(x=0.08, y=0.15)
     axes.legend(fontsize=8, loc="lower right")
     return figure
+
+
+def _places(points: Sequence[Point]) -> tuple[list[float], list[float]]:
+    return [each.cost_usd_per_1000 for each in points], [100 * each.quality_score for each in points]

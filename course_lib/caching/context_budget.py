@@ -33,7 +33,7 @@ class Fitted:
     """Texts that fit."""
 
     context: list[str]
-    """In the order given; shortened ones are marked with `[...]` where something is missing."""
+    """In the order given; shortened ones end with `[...]`."""
     dropped: dict[str, int]
     """First line of each text that lost something -> how many of its tokens were left out."""
     tokens: int
@@ -58,8 +58,7 @@ def fit(context: Sequence[str], *, budget_tokens: int, question: str) -> Fitted:
         size = tokens.count(text)
         part = text if size <= left else _shortened(text, left, question)
         left -= tokens.count(part)
-        if part:
-            kept.append(part)
+        kept += [part] if part else []
         if part != text:
             dropped[text.partition("\n")[0]] = size - tokens.count(part)
     return Fitted(kept, dropped, budget_tokens - left)
@@ -70,24 +69,14 @@ def _shortened(text: str, room: int, question: str) -> str:
     wanted = set(terms(question))
     head, _, body = text.partition("\n")
     sentences = [part.strip() for part in _SENTENCE_END.split(body) if part.strip()]
-    chosen: set[int] = set()
+    chosen: set[str] = set()
     best = ""
-    for at in sorted(range(len(sentences)), key=lambda at: -len(wanted & set(terms(sentences[at])))):
-        candidate = _joined(head, sentences, chosen | {at})
+    for sentence in sorted(sentences, key=lambda sentence: -len(wanted & set(terms(sentence)))):
+        tried = chosen | {sentence}
+        candidate = "\n".join([head, *(each for each in sentences if each in tried), _GAP])
         if tokens.count(candidate) <= room:
-            chosen.add(at)
-            best = candidate
+            chosen, best = tried, candidate
     return best
-
-
-def _joined(head: str, sentences: Sequence[str], chosen: set[int]) -> str:
-    lines = [head]
-    for at, sentence in enumerate(sentences):
-        if at in chosen:
-            lines.append(sentence)
-        elif lines[-1] != _GAP:
-            lines.append(_GAP)
-    return "\n".join(lines)
 
 
 class AnswerWithin(dspy.Module):

@@ -1,4 +1,4 @@
-"""Prompts that begin alike: what a provider's prompt cache can give a program, and which field spoils it.
+"""Prompts that begin alike: what a provider's prompt cache can give a program, and what spoils it.
 
 Main path: shared_prefixes(program, first, second), one for each prompt; changing_last(signature, "ticket").
 
@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import dspy
@@ -38,41 +39,27 @@ class SharedPrefix:
     """Tokens from its beginning that are the same in the first."""
     cached_tokens: int
     """How many of them a prompt cache gives: none below 1,024, then whole steps of 128."""
-    broken_by: str
-    """What differs first: an input field, a demo, the instructions."""
+    parted_after: str
+    """The last words that they share: where the text stands that spoils the rest."""
 
     def __str__(self) -> str:
         return (
             f"{self.shared_tokens} of {self.prompt_tokens} tokens shared, {self.cached_tokens} of them from "
-            f"the cache; broken by {self.broken_by}"
+            f"the cache; alike up to {self.parted_after!r}"
         )
 
 
 class _Recorder(BaseCallback):
-    """Keeps the prompts of a program's run: what is sent, and its parts by name in the order written."""
+    """Keeps the prompts of a program's run, as bodies of requests."""
 
     def __init__(self) -> None:
-        self.prompts: list[tuple[dict[str, Any], dict[str, Any]]] = []
-        self._parts: dict[str, Any] = {}
-
-    def on_adapter_format_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002
-        signature, demos = inputs["signature"], inputs.get("demos") or ()
-        self._parts = {"the instructions": signature.instructions}
-        self._parts["the description of the fields"] = [str(field) for field in signature.fields.values()]
-        for number, demo in enumerate(demos, 1):
-            self._parts |= {f"demo {number}, field `{name}`": value for name, value in demo.items()}
-        # A history becomes messages, which stand before all other fields.
-        fields = signature.input_fields
-        for name in sorted(fields, key=lambda name: fields[name].annotation is not dspy.History):
-            self._parts[f"input field `{name}`"] = inputs["inputs"].get(name)
+        self.prompts: list[dict[str, Any]] = []
 
     def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002
         messages = inputs.get("messages") or [{"role": "user", "content": inputs.get("prompt") or ""}]
         options = {**inputs, **(inputs.get("kwargs") or {})}
         sent = {name: options[name] for name in ("tools", "response_format") if options.get(name) is not None}
-        body = {name: _plain(value) for name, value in sent.items()} | {"messages": messages}
-        self.prompts.append((body, self._parts | body))
-        self._parts = {}
+        self.prompts.append({name: _plain(value) for name, value in sent.items()} | {"messages": messages})
 
 
 def _plain(value: Any) -> Any:
@@ -88,22 +75,24 @@ def shared_prefixes(program: Any, first: Mapping[str, Any], second: Mapping[str,
 
     The program runs as always, with the model that is configured, so on a paid model this costs two runs.
     """
-    runs = []
-    for inputs in (first, second):
-        recorder = _Recorder()
+    recorders = _Recorder(), _Recorder()
+    for recorder, inputs in zip(recorders, (first, second), strict=True):
         with dspy.context(callbacks=[*dspy.settings.callbacks, recorder]):
             program(**inputs)
-        runs.append(recorder.prompts)
-    return [_compared(*one, *other) for one, other in zip(*runs, strict=False)]
+    return [_compared(*pair) for pair in zip(*(recorder.prompts for recorder in recorders), strict=False)]
 
 
-def _compared(
-    first: dict[str, Any], one: dict[str, Any], second: dict[str, Any], other: dict[str, Any]
-) -> SharedPrefix:
-    names = max(one, other, key=len)  # by the longer one's order, so that a demo more is found
-    broken_by = next((name for name in names if one.get(name) != other.get(name)), "nothing")
+def _compared(first: dict[str, Any], second: dict[str, Any]) -> SharedPrefix:
     shared_tokens, prompt_tokens = (prefixes.shared_tokens(body, second) for body in (first, second))
-    return SharedPrefix(prompt_tokens, shared_tokens, prefixes.cacheable_tokens(shared_tokens), broken_by)
+    pairs = takewhile(lambda pair: pair[0] == pair[1], zip(_text(first), _text(second), strict=False))
+    alike = "".join(character for character, _ in pairs)
+    return SharedPrefix(prompt_tokens, shared_tokens, prefixes.cacheable_tokens(shared_tokens), alike[-40:])
+
+
+def _text(body: dict[str, Any]) -> str:
+    """Return a prompt as one text, tools and schema first, as a provider reads it."""
+    before = [json.dumps(body[name]) for name in ("tools", "response_format") if name in body]
+    return "\n".join([*before, *(str(message["content"]) for message in body["messages"])])
 
 
 def changing_last(signature: Any, *names: str) -> Any:

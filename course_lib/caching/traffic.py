@@ -2,28 +2,25 @@
 
 Main path: Traffic(skew=1.0, answers=1000, ...) -> measured(traffic, cache_bytes) beside predicted(...).
 
-Measured: requests are Poisson, answers are picked by Zipf's law, sizes are log-normal and have nothing to do
-with popularity. Nothing sleeps: the clock jumps from request to request of a real MemoryTier.
+Measured: requests are Poisson, answers are picked by Zipf's law, sizes are log-normal. Nothing sleeps: the
+clock jumps from request to request of a real MemoryTier.
 
 Predicted: in a large cache, the time from an answer's last use until it is crowded out is nearly the same for
 all, the characteristic time T. An answer asked for at rate r is then in the cache with probability
 1 - exp(-r T), and T is the time at which the expected bytes just fill the cache.
 
-With a time to live D counted from insertion, a stay ends at the first gap longer than T or at age D. With M
-hits to one miss, the share of hits is M / (1 + M). Without T, M is r D; without D, it is exp(r T) - 1. With
-both, hits come at rate r up to age T; of those that would come later, 1 - exp(-a (age - T)) have come by an
-age, where a follows from the rate r (1 - exp(-r T)) just after T: within half a point of the exact value.
-Source: H. Che, Y. Tung, Z. Wang, "Hierarchical Web caching systems", IEEE JSAC 20(7), 2002 (the idea);
-C. Fricker, P. Robert, J. Roberts, "A versatile and accurate approximation for LRU cache performance", ITC 24,
-2012 (why it works, and sizes); D. Berger, P. Gland, S. Singla, F. Ciucu, "Exact analysis of TTL cache
-networks", Performance Evaluation 79, 2014 (the exact value with both).
+With a time to live D from insertion and M hits to one miss, the share of hits is M / (1 + M). Without T, M is
+r D; without D, exp(r T) - 1. With both, hits come at rate r up to age T; of those that would come later,
+1 - exp(-a (age - T)) have come by an age, where a is r (1 - exp(-r T)): half a point off at most.
+Source: H. Che, Y. Tung, Z. Wang, "Hierarchical Web caching systems", IEEE JSAC 20(7), 2002; C. Fricker,
+P. Robert, J. Roberts, "A versatile and accurate approximation for LRU cache performance", ITC 24, 2012.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import exp, inf, log
+from math import exp, inf
 from types import SimpleNamespace
 
 import numpy as np
@@ -32,7 +29,6 @@ import numpy.typing as npt
 from course_lib.caching.memory import MemoryTier
 
 Floats = npt.NDArray[np.float64]
-_MAX_EXPONENT = 600.0
 SIZE_MEDIAN_BYTES, SIZE_SPREAD = 900, 0.6
 """Of an answer; the spread is the standard deviation of the logarithm."""
 
@@ -58,8 +54,8 @@ class Traffic:
 
 def predicted(traffic: Traffic, cache_bytes: float) -> float:
     """Return the share of hits by Che's approximation."""
-    sizes = entry_bytes(traffic.answers, traffic.seed)
-    return predict(traffic.rates_per_s(), sizes, cache_bytes=cache_bytes, ttl_s=traffic.ttl_s)
+    sizes, life_s = entry_bytes(traffic.answers, traffic.seed), traffic.ttl_s or inf
+    return predict(traffic.rates_per_s(), sizes, cache_bytes=cache_bytes, ttl_s=life_s)
 
 
 def measured(traffic: Traffic, cache_bytes: int, *, requests: int = 6_000, warm_up: int = 2_000) -> float:
@@ -70,7 +66,7 @@ def measured(traffic: Traffic, cache_bytes: int, *, requests: int = 6_000, warm_
     clock = SimpleNamespace(now_s=0.0)  # which nothing but the traffic moves
     tier = MemoryTier(cache_bytes, clock=lambda: float(clock.now_s))
     keys, values = _answers(traffic.answers, traffic.seed)
-    _fill(tier, clock, traffic, cache_bytes)
+    _fill(tier, clock, traffic)
     hits = 0
     for number, (at_s, answer) in enumerate(_requests(traffic, warm_up + requests)):
         clock.now_s = at_s
@@ -107,26 +103,21 @@ def _requests(traffic: Traffic, count: int) -> list[tuple[float, int]]:
     return list(zip(seconds.tolist(), answers.tolist(), strict=True))
 
 
-def _fill(tier: MemoryTier, clock: SimpleNamespace, traffic: Traffic, cache_bytes: int) -> None:
-    """Bring the tier to what traffic without end would have left, had there been room for all.
+def _fill(tier: MemoryTier, clock: SimpleNamespace, traffic: Traffic) -> None:
+    """Bring the tier to what traffic without end would have left.
 
     Each answer's last request and last insertion are drawn from their exact joint distribution; then all are
-    put in the order of their last requests. What would be crowded out again is left out from the start.
+    put in the order of their last requests.
     """
     rng = np.random.default_rng([traffic.seed, 2])
-    rates = traffic.rates_per_s()
-    used_s, left_s = rng.exponential(1 / rates), np.full(traffic.answers, np.inf)
-    if traffic.ttl_s is not None:
-        age_s = rng.random(traffic.answers) * traffic.ttl_s
-        is_there = rng.random(traffic.answers) < rates * traffic.ttl_s / (1 + rates * traffic.ttl_s)
-        used_s, left_s = np.minimum(used_s, age_s), np.where(is_there, traffic.ttl_s - age_s, -1.0)
+    rates, life_s = traffic.rates_per_s(), traffic.ttl_s or inf
+    used_s, age_s = rng.exponential(1 / rates), rng.random(traffic.answers) * life_s
+    is_there = rng.random(traffic.answers) * (1 + 1 / (rates * life_s)) < 1
+    used_s = np.minimum(used_s, age_s)
     keys, values = _answers(traffic.answers, traffic.seed)
-    latest_first = np.argsort(used_s)
-    latest_first = latest_first[left_s[latest_first] > 0]
-    before = entry_bytes(traffic.answers, traffic.seed)[latest_first].cumsum()
-    for answer in latest_first[before <= cache_bytes][::-1].tolist():
+    for answer in [each for each in np.argsort(-used_s).tolist() if is_there[each]]:
         clock.now_s = -float(used_s[answer])
-        ttl_s = None if traffic.ttl_s is None else float(left_s[answer] + used_s[answer])
+        ttl_s = None if traffic.ttl_s is None else life_s - float(age_s[answer] - used_s[answer])
         tier.put(keys[answer], values[answer], ttl_s=ttl_s)
 
 
@@ -144,47 +135,35 @@ def zipf(count: int, skew: float) -> Floats:
     return shares
 
 
-def predict(rates_per_s: Floats, sizes_bytes: Floats, *, cache_bytes: float, ttl_s: float | None) -> float:
+def predict(rates_per_s: Floats, sizes_bytes: Floats, *, cache_bytes: float, ttl_s: float = inf) -> float:
     """Predict the hit rate of an LRU cache: the share of requests that find their answer, from 0 to 1.
 
-    `rates_per_s` and `sizes_bytes` have a number for each answer; `ttl_s` counts from insertion, None: none.
+    `rates_per_s` and `sizes_bytes` have a number for each answer; `ttl_s` counts from insertion.
     """
-    life_s = inf if ttl_s is None else ttl_s
     fits = sizes_bytes <= cache_bytes  # what is larger than the cache is never kept
     rates, sizes = rates_per_s[fits], sizes_bytes[fits]
-    time_s = _characteristic_s(rates, sizes, cache_bytes, life_s)
-    return float(rates @ _hit_shares(rates, time_s, life_s) / rates_per_s.sum())
+    time_s = _characteristic_s(rates, sizes, cache_bytes, ttl_s)
+    return float(rates @ _hit_shares(rates, time_s, ttl_s) / rates_per_s.sum())
 
 
 def _hit_shares(rates: Floats, time_s: float, ttl_s: float) -> Floats:
-    hits = np.minimum(_hits_per_stay(rates, time_s, ttl_s), 1e300)
-    return np.asarray(hits / (1 + hits))
-
-
-def _hits_per_stay(rates: Floats, time_s: float, ttl_s: float) -> Floats:
-    """Return M of the module's description: the expected hits between two misses of each answer."""
+    """Return M / (1 + M) of the module's description for each answer."""
     if ttl_s <= time_s:
-        return rates * ttl_s
-    per_time = np.minimum(rates * time_s, _MAX_EXPONENT)
+        hits = np.minimum(rates * ttl_s, 1e300)
+        return np.asarray(hits / (1 + hits))
+    per_time = np.minimum(rates * time_s, 600.0)  # beyond it, exp is infinite
     later = np.expm1(per_time) - per_time  # hits after T, were there no time to live
     rate_per_s = -rates * np.expm1(-per_time)
     is_within = -np.expm1(-rate_per_s * (ttl_s - time_s) / np.maximum(later, 1e-300))
-    return np.asarray(per_time + later * is_within)
+    hits = per_time + later * is_within
+    return np.asarray(hits / (1 + hits))
 
 
 def _characteristic_s(rates: Floats, sizes: Floats, cache_bytes: float, ttl_s: float) -> float:
     """Find the T at which the expected live bytes fill the cache, by halving an interval of its logarithm."""
-
-    def fills(time_s: float) -> bool:
-        return bool(sizes @ _hit_shares(rates, time_s, ttl_s) > cache_bytes)
-
-    if not fills(inf):
-        return inf
-    low = log(cache_bytes / float(rates @ sizes))  # nothing is in there more often than it is asked for
-    high = low + 1.0
-    while not fills(exp(high)):
-        high += 1.0
-    for _ in range(40):
+    low, high = -50.0, 50.0
+    for _ in range(60):
         middle = (low + high) / 2
-        low, high = (low, middle) if fills(exp(middle)) else (middle, high)
+        fills = sizes @ _hit_shares(rates, exp(middle), ttl_s) > cache_bytes
+        low, high = (low, middle) if fills else (middle, high)
     return exp(low)

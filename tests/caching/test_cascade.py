@@ -13,12 +13,11 @@ from course_lib.caching import (
     Cascade,
     ask_both,
     cascade_at,
-    cascade_gain,
     draw_pareto,
     each_alone,
     search_agrees,
 )
-from course_lib.caching.cascade import Outcome, Point, pareto
+from course_lib.caching.cascade import Answer, Point, pareto
 
 BILL = "I was charged twice for order O-10012, please refund the double charge."
 
@@ -66,11 +65,11 @@ def test_a_reply_nobody_can_read_goes_to_the_large_model_scores_nothing_and_is_p
 
     answer = asyncio.run(dspy.asyncify(cascade)(ticket=BILL))
     one = desk.examples("train")[:1]
-    (seen,) = ask_both(small, large, one, accepts=lambda *_: 1.0, metric=desk.category_match)
+    ((first, _),) = ask_both(small, large, one, accepts=lambda *_: 1.0, metric=desk.category_match)
 
     assert (answer.answered_by, answer.confidence) == ("large", 0.0)
-    assert (seen.confidence, seen.small_score) == (0.0, 0.0)
-    assert seen.small_usd > 0
+    assert (first.confidence, first.score) == (0.0, 0.0)
+    assert first.cost_usd > 0
 
 
 def test_an_outage_of_the_small_model_is_not_hidden():
@@ -106,30 +105,30 @@ def test_outcomes_cost_what_the_ledger_says_and_foretell_the_cascade():
     cascade = Cascade(small, large, accepts=search_agrees, threshold=0.6)
     right = [desk.category_match(example, cascade(**example.inputs())) for example in examples]
 
-    assert sum(each.small_usd + each.large_usd for each in seen) == pytest.approx(paid_usd)
+    assert sum(first.cost_usd + second.cost_usd for first, second in seen) == pytest.approx(paid_usd)
     assert foretold.quality_score == pytest.approx(sum(right) / 12)
     assert foretold.cost_usd_per_1000 == pytest.approx(lm.ledger().cost_usd / 12 * 1000)
 
 
 SEEN = [
-    Outcome(confidence, small, large, small_usd=0.001, large_usd=0.01)
+    (Answer(small, 0.001, confidence), Answer(large, 0.01, 0.0))
     for confidence, small, large in ((1.0, 1, 1), (0.8, 1, 0), (0.5, 0, 1), (0.0, 0, 0))
 ]
 
 
 def test_a_curve_runs_from_the_small_model_alone_to_the_large_one_plus_the_small():
     points = [*each_alone(SEEN), *(cascade_at(SEEN, threshold) for threshold in (0, 0.8, 1.1))]
-    won = cascade_gain(SEEN, 0.8)
+    won = points[3]
 
     assert [point.quality_score for point in points] == [0.5, 0.5, 0.5, 0.75, 0.5]
     assert [point.cost_usd_per_1000 for point in points] == pytest.approx([1, 10, 1, 6, 11])
     assert points[3].kept_share == 0.5
-    assert (won.quality_score, won.saved_share, won.error_score) == pytest.approx((0.25, 0.4, 0.25))
+    assert (won.gain_score, won.saved_share, won.gain_error_score) == pytest.approx((0.25, 0.4, 0.25))
 
 
 def test_the_front_has_no_point_that_another_beats_and_is_drawn():
     measured = [(3, 0.7), (1, 0.5), (2, 0.5), (4, 0.7)]
-    points = [Point(f"{cost}", quality, cost, 0.1) for cost, quality in measured]
+    points = [Point(f"{cost}", quality, 0.1, cost, 0.0, 0.0, 0.0) for cost, quality in measured]
     with mpl.rc_context({"backend": "agg"}):
         (axes,) = draw_pareto(points, title="All").axes
         mpl.pyplot.close("all")

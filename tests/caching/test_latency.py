@@ -45,14 +45,13 @@ def test_each_part_is_the_one_that_we_slowed_down_and_the_whole_is_no_more_than_
     passed_ms = 1000 * (time.perf_counter() - begun_s)
 
     (call,) = lm.ledger().calls
-    assert sum(budget.parts_ms.values()) == pytest.approx(budget.total_ms)
-    assert budget.total_ms <= passed_ms
-    assert min(budget.parts_ms.values()) >= 0
-    assert budget.parts_ms[latency.FIRST] == pytest.approx(call.ttft_ms)
-    assert budget.parts_ms[latency.FIRST] > 115
-    assert 0 < budget.parts_ms[latency.WRITING] < call.duration_ms - call.ttft_ms + 0.001
-    assert budget.parts_ms[latency.LOOK_UP] >= 30
-    assert next(iter(budget.parts_ms)) == "FindArticles"
+    assert sum(budget.values()) <= passed_ms
+    assert min(budget.values()) >= 0
+    assert budget[latency.FIRST] == pytest.approx(call.ttft_ms)
+    assert budget[latency.FIRST] > 115
+    assert 0 < budget[latency.WRITING] < call.duration_ms - call.ttft_ms + 0.001
+    assert budget[latency.LOOK_UP] >= 30
+    assert next(iter(budget)) == "FindArticles"
 
 
 @pytest.mark.parametrize("adapter", [dspy.ChatAdapter, dspy.JSONAdapter, dspy.XMLAdapter])
@@ -61,8 +60,8 @@ def test_an_answer_of_the_cache_spends_nothing_at_the_model(adapter):
     with dspy.context(adapter=adapter()):
         first, again = (latency_budget(desk.Triage(), ticket=TICKET) for _ in range(2))
 
-    assert min(first.parts_ms.values()) >= 0
-    assert again.parts_ms[latency.FIRST] == again.parts_ms[latency.WRITING] == 0
+    assert min(first.values()) >= 0
+    assert again[latency.FIRST] == again[latency.WRITING] == 0
 
 
 def test_the_cache_that_was_there_is_put_back():
@@ -100,16 +99,16 @@ def test_a_program_that_returns_something_else_is_measured_too_also_in_a_running
     async def cell():
         return latency_budget(Plain(), ticket=TICKET)
 
-    assert asyncio.run(cell()).parts_ms[latency.FIRST] > 115
+    assert asyncio.run(cell())[latency.FIRST] > 115
 
 
-def test_it_prints_and_draws():
-    budget = latency.Budget({latency.FIRST: 75.0, latency.REST: 25.0})
+def test_a_bar_is_drawn_for_each_budget_with_its_sum():
+    budget = {latency.FIRST: 75.0, latency.REST: 25.0}
 
     with mpl.rc_context({"backend": "agg"}):
         (axes,) = draw_latency_budget({"one": budget, "two": budget}).axes
         mpl.pyplot.close("all")
 
-    assert str(budget).splitlines()[0].split() == [*latency.FIRST.split(), "75.00", "ms", "75.0%"]
     assert axes.get_xlabel() == "milliseconds"
     assert len(axes.patches) == 4
+    assert [text.get_text() for text in axes.texts] == ["100 ms"] * 2

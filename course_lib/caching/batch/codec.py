@@ -1,46 +1,43 @@
 """What a journal must know of a program: its results as JSON and back, and what it is told from others by.
 
 Main path: Codec(program).encode(result) -> text; .decode(text) -> an equal result; fingerprint(program).
-Results are read by the types that the program's signatures name, or by built-in ones. Nothing is imported by
-a name that a journal holds.
+Results are read by the types that the program's signatures name. Nothing is imported by a name that a journal
+holds.
 Source: dspy.Module.dump_state (demos, instructions, fields; no keys), dspy.settings (DSPy 3.4.1).
 """
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
+from ast import literal_eval
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Union, get_type_hints
 
 import dspy
 from pydantic import PydanticUserError, TypeAdapter
-from pydantic_core import PydanticSerializationError
 
 from course_lib.caching.batch.inputs import digest_of
 from course_lib.caching.batch.items import JournalError
 
-_UNNAMED = {"object": TypeAdapter(object)}
-"""Tried after the type that the program names; after that, collections are written with their types."""
-_REFUSALS = (
-    LookupError,
-    TypeError,
-    ValueError,
-    RecursionError,
-    PydanticUserError,
-    PydanticSerializationError,
-)
+_REFUSALS = (SyntaxError, LookupError, TypeError, ValueError, RecursionError, PydanticUserError)
 _WITHOUT_EFFECT = re.compile("key|api_|base|timeout|retries|rollout")
 """Parts of names of a model's options that do not change its answers."""
+Form = tuple[Callable[[Any], Any], Callable[[Any], Any]]
+"""A value -> what JSON can hold, and back."""
+_UNNAMED: dict[str, Form] = {
+    "json": (lambda value: value, lambda plain: plain),
+    "literal": (repr, literal_eval),
+}
+"""Plain data: what JSON gives back as it was, then tuples, sets and bytes, written as Python writes them."""
 
 
 class Codec:
     """Writes results of one program as JSON, and reads them back; JournalError for types it cannot read."""
 
     def __init__(self, program: Any) -> None:
-        types = _named_types(program).items()
-        self._adapters = {name: {"named": _adapter(name, kind), **_UNNAMED} for name, kind in types}
+        self._named = {name: _form_of(name, kind) for name, kind in _named_types(program).items()}
 
     def encode(self, result: Any) -> str:
         """Return `result` as JSON; JournalError if what would be read again is not equal to it."""
@@ -51,83 +48,29 @@ class Codec:
     def decode(self, text: str) -> Any:
         """Return what was encoded; ValueError if the program's types have changed and do not take it."""
         is_prediction, encoded = json.loads(text)
-        fields = {name: self._decode(name, *part) for name, part in encoded.items()}
+        fields = {name: self._forms(name)[form][1](plain) for name, (form, plain) in encoded.items()}
         return dspy.Prediction(**fields) if is_prediction else fields["return"]
 
+    def _forms(self, name: str) -> dict[str, Form]:
+        """Return the type that the program names, and those for what it does not name."""
+        return ({"named": self._named[name]} if name in self._named else {}) | _UNNAMED
+
     def _encode(self, name: str, value: Any) -> tuple[str, Any]:
-        """Return the first type that gives an equal value back, and the value as it writes it."""
-        for kind, adapter in self._adapters.get(name, _UNNAMED).items():
-            try:
-                plain = adapter.dump_python(value, mode="json", by_alias=False, warnings="error")
-                again = self._decode(name, kind, json.loads(json.dumps(plain)))
-                if _is_same(again, value):
-                    return kind, plain
-            except _REFUSALS:
-                continue
-        with suppress(*_REFUSALS):
-            plain = _with_types(value)
-            if _is_same(_of_types(json.loads(json.dumps(plain))), value):
-                return "types", plain
+        """Return the first form that gives an equal value back, and the value in it."""
+        for form, (dump, load) in self._forms(name).items():
+            with suppress(*_REFUSALS):
+                plain = dump(value)
+                again = load(json.loads(json.dumps(plain)))
+                is_same = again == value if form == "named" else repr(again) == repr(value)  # NaN is not NaN
+                if is_same and type(again) is type(value):
+                    return form, plain
         raise JournalError(
             f"{name} = {value!r:.80} is a {type(value).__qualname__} that a journal cannot give back. "
             "Name its type in the signature (of a function: as its return type), or return plain data"
         )
 
-    def _decode(self, name: str, kind: str, plain: Any) -> Any:
-        if kind == "types":
-            return _of_types(plain)
-        adapters = self._adapters.get(name, _UNNAMED)
-        if kind not in adapters:
-            raise ValueError(f"the program no longer names a type for {name} = {plain!r:.80}")
-        return adapters[kind].validate_python(plain, by_alias=False, by_name=True)
 
-
-_COLLECTIONS = {kind.__name__: kind for kind in (list, tuple, dict)}
-
-
-def _with_types(value: Any) -> Any:
-    """Return collections as their type's name and their parts; anything else as it is."""
-    if type(value) not in _COLLECTIONS.values():
-        return value
-    parts = value.items() if isinstance(value, dict) else value
-    return {type(value).__name__: [_with_types(part) for part in parts]}
-
-
-def _of_types(plain: Any) -> Any:
-    """Return what _with_types was given."""
-    if not isinstance(plain, dict):
-        return plain
-    ((kind, parts),) = plain.items()
-    return _COLLECTIONS[kind](_of_types(part) for part in parts)
-
-
-def _is_same(again: Any, value: Any) -> bool:
-    """Return whether two values are equal and of the same types throughout: "a" is not a StrEnum's "a"."""
-    if type(again) is not type(value):
-        return False
-    if isinstance(value, dict):
-        return _is_same(list(again.items()), list(value.items()))
-    if isinstance(value, (list, tuple)):
-        return len(again) == len(value) and all(map(_is_same, again, value))
-    return bool(again == value) or repr(again) == repr(value)  # the latter for NaN, which equals nothing
-
-
-def _named_types(program: Any) -> dict[str, Any]:
-    """Return the types of the output fields of the program's predictors, and "return": what it returns."""
-    named: dict[str, Any] = {}
-    for _, predictor in program.named_predictors() if isinstance(program, dspy.Module) else ():
-        for name, field in predictor.signature.output_fields.items():
-            named[name] = Union[named.get(name, field.annotation), field.annotation]  # noqa: UP007
-    is_function = hasattr(program, "__qualname__")
-    call = program if is_function else getattr(type(program), "forward", type(program).__call__)
-    try:
-        returned = get_type_hints(call)["return"]
-    except (NameError, TypeError, KeyError):  # no annotation, or a name that only a type checker knows
-        return named
-    return named if returned is dspy.Prediction else {**named, "return": returned}
-
-
-def _adapter(name: str, kind: Any) -> TypeAdapter[Any]:
+def _form_of(name: str, kind: Any) -> Form:
     try:
         adapter = TypeAdapter(kind)
         adapter.json_schema(mode="serialization")
@@ -136,24 +79,39 @@ def _adapter(name: str, kind: Any) -> TypeAdapter[Any]:
             f"{name} is a {kind!r:.80}, which a journal could not read again: {str(error).splitlines()[0]}. "
             "Use a pydantic model, an enum, a dataclass or plain data"
         ) from error
-    return adapter
+
+    def dump(value: Any) -> Any:
+        return json.loads(adapter.dump_json(value, by_alias=False, round_trip=True, warnings="error"))
+
+    return dump, lambda plain: adapter.validate_json(json.dumps(plain), by_alias=False, by_name=True)
 
 
-def fingerprint(program: Any, *, version: str | None, has_keys: bool) -> dict[str, str]:
-    """Return what tells this program, with its model and adapter, from others; `version` replaces it."""
-    thing: Any = program if hasattr(program, "__qualname__") else type(program)
-    parts = {"program": f"{thing.__module__}.{thing.__qualname__}", "keys": "own" if has_keys else "place"}
-    if version is not None:
-        return {**parts, "version": version}
+def _named_types(program: Any) -> dict[str, Any]:
+    """Return the types of the output fields of the program's predictors, and "return": what it returns."""
+    named: dict[str, Any] = {}
+    for _, predictor in program.named_predictors() if isinstance(program, dspy.Module) else ():
+        for name, field in predictor.signature.output_fields.items():
+            named[name] = Union[named.get(name, field.annotation), field.annotation]  # noqa: UP007
+    call = program if _is_function(program) else getattr(type(program), "forward", type(program).__call__)
+    with suppress(NameError, TypeError, KeyError):  # no annotation, or a name that only a type checker knows
+        returned = get_type_hints(call)["return"]
+        named |= {"return": returned} if returned is not dspy.Prediction else {}
+    return named
+
+
+def _is_function(program: Any) -> bool:
+    return hasattr(program, "__qualname__")
+
+
+def fingerprint(program: Any) -> dict[str, str]:
+    """Return what tells this program, with its model and adapter, from others; its code is not compared."""
+    thing: Any = program if _is_function(program) else type(program)
+    parts = {"program": f"{thing.__module__}.{thing.__qualname__}"}
     if isinstance(program, dspy.Module):
-        named = [(name, predictor.signature.fields) for name, predictor in program.named_predictors()]
-        types = [f"{name}.{field}: {fields[field].annotation}" for name, fields in named for field in fields]
-        state = digest_of([program.dump_state(), types], str)  # dump_state leaves the types out
-        parts["instructions, fields and demos"] = state
+        fields = [str(predictor.signature.fields) for _, predictor in program.named_predictors()]
+        parts["instructions, fields and demos"] = digest_of([program.dump_state(), fields], str)
     lm = dspy.settings.lm
     if isinstance(lm, dspy.BaseLM):
         options = {name: value for name, value in lm.kwargs.items() if not _WITHOUT_EFFECT.search(name)}
         parts["model and its settings"] = f"{lm.model} {digest_of(options, str)}"
-    with suppress(OSError, TypeError):  # typed at a prompt, or built in: its name must do
-        parts["code"] = digest_of(inspect.getsource(thing), str)
     return {**parts, "adapter": type(dspy.settings.adapter).__qualname__}

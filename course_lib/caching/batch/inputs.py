@@ -1,19 +1,18 @@
 """The input of a batch, one item at a time: read, run, and recognised again.
 
-Main path: jobs_of(items or rows_of(path)) -> a Job for each item; run_one(program, inputs) -> Outcome, in a
-thread here or in a worker of dask.
+Main path: rows_of(path) -> items; run_one(program, inputs) -> Outcome, in a thread or in a worker of dask.
 Source: dspy.Example.inputs, dspy.context, settings.trace and settings.disable_history (DSPy 3.4.1).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import hashlib
 import json
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ import dspy
 from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
-from course_lib.caching.batch.items import BatchError, Failure, Item, JournalError
+from course_lib.caching.batch.items import Failure, InputError, Item, JournalError
 from course_lib.measure import UsageTracker
 from course_lib.measure.usage import Entry
 
@@ -35,21 +34,13 @@ class Job:
     """One item of the input on its way."""
 
     index: int
-    key: str
     inputs: Any
     digest: str = ""
-    """A fingerprint of what the program is given, equal in every process; empty without a journal."""
-    future: Future[Item] = field(default_factory=Future)
-    """Resolved when the item is written; or holds the error that ends the batch."""
+    """A fingerprint of what the program is given; empty without a journal."""
     begun_s: float = 0.0
     """When it began to run, by time.monotonic(); 0 before."""
-
-
-def jobs_of(items: Iterable[Any], key: Callable[[Any], str] | None, *, is_journaled: bool) -> Iterator[Job]:
-    """Return a job for each item; JournalError for one that a journal could not recognise again."""
-    for index, item in enumerate(items):
-        name = str(index if key is None else key(item))
-        yield Job(index, name, item, _digest(item) if is_journaled else "")
+    item: Item | None = None
+    """How it ended, once that is known."""
 
 
 def arguments(item: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -90,6 +81,12 @@ def run_one(program: Any, inputs: Any) -> Outcome:
     return Outcome(result, error, tracker.entries)
 
 
+def local_call(program: Any) -> Callable[[Any], Outcome]:
+    """Return what runs an item in a thread, each in a copy of the caller's context."""
+    context = contextvars.copy_context()
+    return lambda inputs: context.copy().run(run_one, program, inputs)
+
+
 def rows_of(path: Path) -> Iterator[dict[str, Any]]:
     """Read a JSONL file in UTF-8, with or without a byte order mark, one object at a time."""
     where = str(path)
@@ -97,10 +94,10 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 where = f"line {number} of {path}"
-                if line.strip():
-                    yield _ROW.validate_json(line.removeprefix(BOM_UTF8))
+                if row := line.removeprefix(BOM_UTF8).strip():
+                    yield _ROW.validate_json(row)
     except (OSError, ValueError) as error:
-        raise BatchError(f"{where} cannot be read; a line is a JSON object in UTF-8: {error}") from error
+        raise InputError(f"{where} cannot be read; a line is a JSON object in UTF-8: {error}") from error
 
 
 def digest_of(value: Any, default: Callable[[Any], Any]) -> str:
@@ -109,7 +106,8 @@ def digest_of(value: Any, default: Callable[[Any], Any]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def _digest(item: Any) -> str:
+def fingerprint_of(item: Any) -> str:
+    """Return what an item is recognised by; JournalError if no other process could."""
     try:
         return digest_of(arguments(item), _stable)
     except (TypeError, ValueError, RecursionError) as error:

@@ -11,18 +11,17 @@ import contextlib
 import json
 import sqlite3
 import threading
-import uuid
 from collections.abc import Iterator
 from dataclasses import astuple
 from pathlib import Path
 
 from course_lib.caching.batch.codec import Codec
 from course_lib.caching.batch.inputs import Job
-from course_lib.caching.batch.items import BatchError, Failure, Item, JournalError, OtherBatchError
+from course_lib.caching.batch.items import Failure, Item, JournalError, OtherBatchError
 from course_lib.measure import Usage
 
 _BATCH = "CREATE TABLE batch (belongs_to)"
-_ITEMS = "CREATE TABLE items (key TEXT PRIMARY KEY, place, run, input, ok, value, usage, duration_ms)"
+_ITEMS = "CREATE TABLE items (place INTEGER PRIMARY KEY, input, ok, value, usage, duration_ms)"
 _ADVICE = {
     "locked": "another run is using it. Wait for that one to end, or name another journal",
     "malformed": "it is damaged. Restore it from a copy, or move it away and pay for the items again",
@@ -41,51 +40,45 @@ class Journal:
     """
 
     def __init__(self, path: Path, belongs_to: dict[str, str], codec: Codec) -> None:
-        self._path, self._codec, self._run = path, codec, uuid.uuid4().hex
+        self._path, self._codec = path, codec
         self._lock = threading.Lock()
-        self._goes_by_place = belongs_to["keys"] == "place"
         with contextlib.ExitStack() as at_an_error, self._guarded("opened"):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=0.3, isolation_level=None, check_same_thread=False)
             at_an_error.callback(self.close)
             self._open(belongs_to)
-            [(self._last_place,)] = self._db.execute("SELECT coalesce(max(place), -1) FROM items")
             at_an_error.pop_all()
 
     def find(self, job: Job) -> Item | None:
-        """Return the item as an earlier run wrote it, or None; another input, or a key twice, is refused."""
-        if self._goes_by_place and job.index > self._last_place:
-            return None  # asking SQLite yields to other threads, which costs more than the rest of an item
+        """Return the item as an earlier run wrote it, or None; another input is refused."""
         with self._guarded("read"):
-            row = self._db.execute("SELECT * FROM items WHERE key = ?", (job.key,)).fetchone()
+            row = self._db.execute("SELECT * FROM items WHERE place = ?", (job.index,)).fetchone()
         if row is None:
             return None
-        _, was_place, run, was_digest, ok, value, usage, duration_ms = row
-        if run == self._run:
-            raise BatchError(f"items {was_place} and {job.index} have the same key {job.key!r}")
+        _, was_digest, ok, value, usage, duration_ms = row
         if was_digest != job.digest:
             raise OtherBatchError(
-                f"item {job.index} (key {job.key!r}) is not what it was when {self._path} was begun. "
+                f"item {job.index} is not what it was when {self._path} was begun. "
                 "Give the same input, or begin with a journal of another name"
             )
         try:
             result, error = (self._codec.decode(value), None) if ok else (None, Failure(*json.loads(value)))
-        except (TypeError, ValueError) as problem:
+        except (LookupError, TypeError, ValueError) as problem:
             raise JournalError(
-                f"item {job.index} (key {job.key!r}) in {self._path} is not what the program's types take "
+                f"item {job.index} in {self._path} is not what the program's types take "
                 f"today: {problem}. Begin with a journal of another name"
             ) from problem
         used = Usage(*json.loads(usage))
-        return Item(job.index, job.key, job.inputs, result, error, used, duration_ms, resumed=True)
+        return Item(job.index, job.inputs, result, error, used, duration_ms, resumed=True)
 
     def write(self, item: Item, digest: str) -> None:
-        """Keep how an item ended, with the digest of its input; a row of its key is replaced."""
+        """Keep how an item ended, with the digest of its input; the row of an earlier run is replaced."""
         error = item.error
         value = self._codec.encode(item.result) if error is None else json.dumps([error.kind, error.message])
         usage = json.dumps(astuple(item.usage))
-        row = (item.key, item.index, self._run, digest, item.ok, value, usage, item.duration_ms)
+        row = (item.index, digest, item.ok, value, usage, item.duration_ms)
         with self._guarded("written"):
-            self._db.execute("INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+            self._db.execute("INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def close(self) -> None:
         """Give the file free. What was written stays written even if this fails."""
@@ -100,8 +93,8 @@ class Journal:
         began = belongs_to if is_new else json.loads(sql("SELECT belongs_to FROM batch").fetchone()[0])
         if sql("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("malformed")
-        for setting in ("journal_mode = WAL", "synchronous = NORMAL", "cache_size = -2048"):
-            sql(f"PRAGMA {setting}")
+        sql("PRAGMA journal_mode = WAL")
+        sql("PRAGMA synchronous = NORMAL")
         if is_new:
             sql("BEGIN IMMEDIATE")  # all of it or nothing, as a kill may come between
             sql(_BATCH)
@@ -113,7 +106,7 @@ class Journal:
             words = [f"{name} ({began.get(name)!r} then, {belongs_to.get(name)!r} now)" for name in changed]
             raise OtherBatchError(
                 f"{self._path} belongs to another batch, of other {', '.join(words)}. Go on with the program "
-                "that began it, begin with a journal of another name, or tie journals to version=... instead"
+                "that began it, or begin with a journal of another name"
             )
 
     @contextlib.contextmanager
@@ -121,7 +114,7 @@ class Journal:
         try:
             with self._lock:
                 yield
-        except (sqlite3.Error, OSError, UnicodeEncodeError) as error:  # the last: a key that is no Unicode
+        except (sqlite3.Error, OSError) as error:
             rest = f"{error}. What it holds is kept: make room or make it writable, and run the batch again"
             advice = next((advice for word, advice in _ADVICE.items() if word in str(error)), rest)
             raise JournalError(f"the journal {self._path} could not be {done}: {advice}") from error

@@ -10,14 +10,12 @@ that is slow a second time, give None for an error, and lose what their threads 
 
 from __future__ import annotations
 
-import contextvars
 import inspect
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, suppress
 from dataclasses import KW_ONLY
 from pathlib import Path
@@ -29,7 +27,7 @@ from pydantic.dataclasses import dataclass
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from course_lib.caching.batch.codec import Codec, fingerprint
-from course_lib.caching.batch.inputs import FAILURES, Job, Outcome, jobs_of, rows_of, run_one
+from course_lib.caching.batch.inputs import FAILURES, Job, Outcome, fingerprint_of, local_call, rows_of
 from course_lib.caching.batch.items import BatchError, BatchStoppedError, Failure, Item, Totals
 from course_lib.caching.batch.journal import Journal
 from course_lib.caching.batch.on_dask import remote_call
@@ -68,8 +66,6 @@ class BatchProcessor:
     program returns, so give the model a timeout too."""
     progress: bool = True
     """Show a bar where someone looks."""
-    version: str | None = None
-    """Ties the journal to this name instead of the program's code, state, model and adapter."""
     client: Any = None
     """A distributed.Client: items run on its workers instead (see on_dask.py)."""
 
@@ -80,15 +76,14 @@ class BatchProcessor:
         if has_no_forward or inspect.iscoroutinefunction(call):
             raise BatchError(f"program {self.program!r:.60} is async; threads run dspy.syncify(program)")
 
-    def run(self, items: Iterable[Any] | Path, key: Callable[[Any], str] | None = None) -> BatchRun:
+    def run(self, items: Iterable[Any] | Path) -> BatchRun:
         """Start the batch; iterate over what is returned.
 
         Settings of dspy.context that hold here hold for every item (on dask: model, adapter, cache scope).
 
         Args:
-            items: any iterable, of any length, or the Path of a JSONL file of objects.
-            key: returns an item's own name; keys must differ. Then the input of a later run may have more
-                items, or another order. Without it items go by their place.
+            items: any iterable, of any length, or the Path of a JSONL file of objects. A later run with the
+                same journal is given the same ones, and may be given more behind them.
 
         Raises:
             BatchError: `items` is a text.
@@ -96,20 +91,7 @@ class BatchProcessor:
         """
         if isinstance(items, str | bytes):
             raise BatchError(f"items {items!r:.60} is a text; give a list, a generator or a file's Path")
-        length = len(items) if isinstance(items, Sized) else None
-        inputs = iter(rows_of(items) if isinstance(items, Path) else items)
-        call, journal = self._call(), None
-        if self.journal is not None:
-            belongs_to = fingerprint(self.program, version=self.version, has_keys=key is not None)
-            journal = Journal(self.journal, belongs_to, Codec(self.program))
-        jobs = jobs_of(inputs, key, is_journaled=journal is not None)
-        return BatchRun(self, jobs, call, journal, length)
-
-    def _call(self) -> Callable[[Any], Outcome]:
-        if self.client is not None:
-            return remote_call(self.program, self.client)
-        context = contextvars.copy_context()  # each item runs in a copy: what one sets, no other sees
-        return lambda inputs: context.copy().run(run_one, self.program, inputs)
+        return BatchRun(self, items)
 
 
 class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
@@ -118,29 +100,24 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
     It closes itself at its end and at an error; `with processor.run(items) as run:` closes it in any case.
     """
 
-    def __init__(
-        self,
-        processor: BatchProcessor,
-        jobs: Iterator[Job],
-        call: Callable[[Any], Outcome],
-        journal: Journal | None,
-        length: int | None,
-    ) -> None:
+    def __init__(self, processor: BatchProcessor, items: Iterable[Any] | Path) -> None:
+        program, length = processor.program, len(items) if isinstance(items, Sized) else None
+        self._inputs = enumerate(rows_of(items) if isinstance(items, Path) else items)
+        call = local_call(program) if processor.client is None else remote_call(program, processor.client)
+        self._call, path = call, processor.journal
+        self._journal = Journal(path, fingerprint(program), Codec(program)) if path is not None else None
         self.totals = Totals()
         """What was handed out so far, and what it cost."""
-        self._jobs, self._call, self._journal = jobs, call, journal
         self._deadline_s, self._stops = processor.deadline_s, processor.on_error == "stop"
         self._size = _AHEAD * processor.concurrency
-        self._window: deque[Job] = deque()
+        self._window: deque[tuple[Job, Future[Item]]] = deque()
         self._pool = ThreadPoolExecutor(processor.concurrency, thread_name_prefix="course-batch")
         self._tracker = dspy.settings.usage_tracker  # the caller's own, which dspy.Parallel would not reach
         self._completing = threading.Lock()
         self._ended: BaseException | None = None  # why nothing more may start
         self._unsaved: list[Item] = []
         self._gave_up = False
-        ipython = sys.modules.get("IPython")
-        is_notebook = ipython is not None and ipython.get_ipython() is not None
-        is_hidden = not processor.progress or (False if is_notebook else None)  # None: where no terminal is
+        is_hidden = None if processor.progress else True  # None: where no terminal is
         self._bar = tqdm(total=length, unit="item", dynamic_ncols=True, disable=is_hidden)
 
     def __next__(self) -> Item:
@@ -149,8 +126,8 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
             self._fill()
             if not self._window:
                 raise StopIteration
-            self._wait(self._window[0])
-            item = self._window.popleft().future.result()
+            item = self._wait(*self._window[0]) or self._window[0][1].result()
+            self._window.popleft()
         except BaseException as error:  # border: whatever ends the loop, nothing may go on behind it
             self.close()
             if isinstance(error, BatchError) and self._unsaved:
@@ -167,14 +144,15 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
     def close(self) -> None:
         """Start nothing more. What runs is paid for, so it ends and is written, or reaches its deadline."""
         self._ended = self._ended or BatchError("the batch was closed")
-        self._jobs = iter(())
+        self._inputs = enumerate(())
+        self._pool.shutdown(wait=False, cancel_futures=True)
         try:
-            while self._window:
-                job = self._window.popleft()
-                if job.begun_s:  # else it never will be: see _run
-                    self._wait(job)
-            self._pool.shutdown(wait=not self._gave_up, cancel_futures=True)
+            for job, future in self._window:
+                with suppress(BatchError):  # of an item behind the one that ended the batch
+                    self._wait(job, future)
+            self._pool.shutdown(wait=not self._gave_up)
         finally:
+            self._window.clear()
             if self._journal is not None:
                 self._journal.close()
             with suppress(KeyError):  # dspy.Parallel empties tqdm's list of bars wherever it starts
@@ -186,72 +164,69 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
     def _fill(self) -> None:
         """Start one job more, and others until the window is full or an item ready: the input may be slow."""
         try:
-            for job in self._jobs:
-                self._start(job)
-                self._window.append(job)
-                if len(self._window) >= self._size or self._window[0].future.done():
+            for index, inputs in self._inputs:
+                job = Job(index, inputs, fingerprint_of(inputs) if self._journal is not None else "")
+                self._window.append((job, self._start(job)))
+                if len(self._window) >= self._size or self._window[0][1].done():
                     return
         except Exception as error:  # border: the caller's own input; raised when the items before it are out
-            self._jobs, refused = iter(()), Job(-1, "", None)
-            refused.future.set_exception(error)
-            self._window.append(refused)
+            self._inputs, refused = enumerate(()), Future[Item]()
+            refused.set_exception(error)
+            self._window.append((Job(-1, None), refused))
 
-    def _start(self, job: Job) -> None:
+    def _start(self, job: Job) -> Future[Item]:
         """Run a job, or take its item from the journal."""
-        for other in self._window:
-            if other.key == job.key:
-                raise BatchError(f"items {other.index} and {job.index} have the same key {job.key!r}")
         found = self._journal.find(job) if self._journal is not None else None
-        if found is not None and (found.ok or not self._stops):
-            job.future.set_result(found)
-        else:
-            self._pool.submit(self._run, job)
+        if found is None or (self._stops and not found.ok):
+            return self._pool.submit(self._run, job)
+        resumed = Future[Item]()
+        resumed.set_result(found)
+        return resumed
 
-    def _wait(self, job: Job) -> None:
-        """Wait until the job's future is done; past its deadline the job is given up, and has failed."""
-        while not job.future.done():
-            left_s = self._left_s(job)
-            if left_s == 0:
+    def _wait(self, job: Job, future: Future[Item]) -> Item | None:
+        """Wait until the future is done; past its deadline, give the job up and return its failed item."""
+        while not (future.done() or wait([future], self._left_s(job)).done):
+            if self._left_s(job) == 0:
                 self._gave_up = True
-                self._complete(job, Outcome())
-            with suppress(TimeoutError):
-                job.future.exception(left_s)
+                return self._complete(job, Outcome())
+        return None
 
     def _left_s(self, job: Job) -> float | None:
         if self._deadline_s is None or not job.begun_s:
             return self._deadline_s
         return max(0.0, job.begun_s + self._deadline_s - time.monotonic())
 
-    def _run(self, job: Job) -> None:
-        job.begun_s = time.monotonic()  # before the look at _ended: close() looks the other way round
+    def _run(self, job: Job) -> Item:
         if self._ended is not None:
-            job.future.set_exception(self._ended)
-            return
+            raise self._ended
+        job.begun_s = time.monotonic()
         try:
             try:
                 outcome = self._call(job.inputs)
             except FAILURES as error:  # border: the cluster's own, such as KilledWorker, is this item's
                 outcome = Outcome(error=Failure.of(error))
-            self._complete(job, outcome)
-        except BaseException as error:  # border: our own failure must reach the consumer, not hang it
-            self._end(job, error)
+            return self._complete(job, outcome)
+        except BaseException as error:  # border: our own failure must start nothing more
+            self._ended = self._ended or error
+            raise
 
-    def _complete(self, job: Job, outcome: Outcome) -> None:
-        """Write how a job ended, then resolve its future; the late answer of one given up is dropped."""
+    def _complete(self, job: Job, outcome: Outcome) -> Item:
+        """Write how a job ended, and return it; the late answer of one given up is dropped."""
         with self._completing:
-            if job.future.done():
-                return
-            item = self._item(job, outcome)
-            try:
-                if self._stops and item.error is not None:
-                    raise BatchStoppedError(item, item.error)
+            if job.item is None:
+                job.item = self._item(job, outcome)
+                if self._stops and job.item.error is not None:
+                    raise BatchStoppedError(job.item, job.item.error)
                 if self._journal is not None:
-                    self._journal.write(item, job.digest)
-            except BatchError as error:
-                self._unsaved += [] if isinstance(error, BatchStoppedError) else [item]
-                self._end(job, error)
-            else:
-                job.future.set_result(item)
+                    self._write(self._journal, job.item, job.digest)
+            return job.item
+
+    def _write(self, journal: Journal, item: Item, digest: str) -> None:
+        try:
+            journal.write(item, digest)
+        except BatchError:
+            self._unsaved.append(item)
+            raise
 
     def _item(self, job: Job, outcome: Outcome) -> Item:
         result, error, entries = outcome
@@ -261,8 +236,4 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
         for model, entry in entries if self._tracker is not None else ():
             self._tracker.add_usage(model, entry)
         duration_ms = (time.monotonic() - job.begun_s) * 1e3
-        return Item(job.index, job.key, job.inputs, result, error, usage_of(entries), duration_ms)
-
-    def _end(self, job: Job, error: BaseException) -> None:
-        self._ended = self._ended or error
-        job.future.set_exception(error)
+        return Item(job.index, job.inputs, result, error, usage_of(entries), duration_ms)

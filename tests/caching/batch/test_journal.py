@@ -65,7 +65,7 @@ def test_another_input_is_refused_after_the_items_before_it(model, ask, tmp_path
     batch = BatchProcessor(ask, journal=tmp_path / "j").run([*questions(1), {"question": "something else"}])
 
     assert next(batch).resumed
-    with pytest.raises(OtherBatchError, match=r"item 1 \(key '1'\) is not what it was"):
+    with pytest.raises(OtherBatchError, match=r"item 1 is not what it was"):
         next(batch)
 
 
@@ -88,24 +88,6 @@ def test_another_program_is_refused_and_the_message_says_what_differs(
     with dspy.context(**settings()), pytest.raises(OtherBatchError, match=words):
         run(other, tmp_path / "j", questions(2))
     assert model.asked.total() == 2
-
-
-def test_a_version_stands_for_the_program_whatever_its_model(model, ask, tmp_path):
-    run(ask, tmp_path / "j", questions(2), version="1")
-
-    with dspy.context(lm=dspy.LM("openai/other")):
-        assert all(item.resumed for item in run(ask, tmp_path / "j", questions(2), version="1"))
-    with pytest.raises(OtherBatchError, match="other version"):
-        run(ask, tmp_path / "j", questions(2), version="2")
-
-
-def test_with_keys_the_input_may_grow_in_front(model, ask, tmp_path):
-    batch = BatchProcessor(ask, journal=tmp_path / "j")
-    list(batch.run(questions(3), key=lambda item: item["question"]))
-    items = list(batch.run([{"question": "new"}, *questions(3)], key=lambda item: item["question"]))
-
-    assert [(item.index, item.key) for item in items] == [(0, "new"), (1, "q0"), (2, "q1"), (3, "q2")]
-    assert [item.resumed for item in items] == [False, True, True, True]
 
 
 def test_a_journal_in_use_is_refused(model, ask, tmp_path):
@@ -191,13 +173,28 @@ class Spot:
     row: int
 
 
+class Bills(pydantic.RootModel[dict[date, Money]]):
+    pass
+
+
+class Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(strict=True, extra="forbid")
+    due: date
+
+    @pydantic.computed_field
+    @property
+    def year(self) -> int:
+        return self.due.year
+
+
 PARCEL = Parcel(place="Leeds", size=Size.SMALL)
 KINDS: list[tuple[Any, Any]] = [
     (list[Parcel], [PARCEL]),
     (Size | None, Size.SMALL),
-    (Money, Money(amount=Decimal("12.50"), currency="EUR")),
     (dict[str, Spot], {"a": Spot(1)}),
     (tuple[int, date], (1, date(2025, 3, 1))),
+    (Bills, Bills({date(2025, 3, 1): Money(amount=Decimal("12.50"), currency="EUR")})),
+    (Strict, Strict(due=date(2025, 3, 1))),
     (str, "half \udc80"),
     (float, float("nan")),
     (dspy.Code, dspy.Code(code="x = 1")),
@@ -253,7 +250,7 @@ def test_a_type_that_cannot_be_read_again_is_refused_before_the_first_call(tmp_p
 
 
 @pytest.mark.parametrize(
-    "result", [[(1, 2)], {"spans": [(0, 4)], 1: "one"}, [math.nan, math.inf]], ids=["tuples", "keys", "nan"]
+    "result", [[(1, 2)], {"spans": {(0, 4)}, 1: b"one"}, [math.nan, math.inf]], ids=["tuples", "keys", "nan"]
 )
 def test_plain_data_that_json_does_not_tell_apart_comes_back_without_a_named_type(result, tmp_path):
     def program(number):
@@ -269,8 +266,8 @@ def test_plain_data_that_json_does_not_tell_apart_comes_back_without_a_named_typ
 
 @pytest.mark.parametrize(
     "result",
-    [PARCEL, {1, 2}, Letter.A, [Letter.A], Counter("aab")],
-    ids=["model", "set", "enum", "in", "dict"],
+    [PARCEL, Letter.A, [Letter.A], Counter("aab")],
+    ids=["model", "enum", "in", "dict"],
 )
 def test_a_result_that_cannot_be_kept_ends_the_batch_and_is_handed_over(result, tmp_path):
     with pytest.raises(JournalError, match="a journal cannot give back") as error:
@@ -292,19 +289,8 @@ def test_inputs_are_recognised_again_and_what_cannot_be_is_an_error(tmp_path):
         run(str, tmp_path / "other", [object()])
 
 
-def test_a_message_that_is_no_unicode_is_kept_and_a_key_that_is_none_is_an_error(tmp_path):
-    def broken(text):
-        raise ValueError(text)
-
-    run(broken, tmp_path / "j", ["no \udc80"])
-
-    assert run(broken, tmp_path / "j", ["no \udc80"])[0].error.message == "no \udc80"
-    with pytest.raises(JournalError, match="could not be"):
-        list(BatchProcessor(str, journal=tmp_path / "other").run(["\udc80"], key=str))
-
-
 def test_a_type_that_has_changed_is_an_error(tmp_path):
-    run(Reads(Parcel, PARCEL), tmp_path / "j", ["Leeds"], version="1")
+    run(reads(Parcel, PARCEL), tmp_path / "j", ["Leeds"])
 
-    with pytest.raises(JournalError, match=r"item 0 \(key '0'\) .* not what the program's types take today"):
-        run(Reads(Spot, PARCEL), tmp_path / "j", ["Leeds"], version="1")
+    with pytest.raises(JournalError, match=r"item 0 .* not what the program's types take today"):
+        run(reads(Spot, PARCEL), tmp_path / "j", ["Leeds"])

@@ -28,14 +28,14 @@ def pays(number):
     return {"answer": number}
 
 def batch():
-    run = BatchProcessor(pays, journal=journal, version="1", concurrency=concurrency).run(iter(range(count)))
+    run = BatchProcessor(pays, journal=journal, concurrency=concurrency).run(iter(range(count)))
     return [item.result["answer"] for item in run], run.totals.resumed
 
 def written():
     with closing(sqlite3.connect(journal)) as rows:
         if not rows.execute("SELECT 1 FROM sqlite_master WHERE name = 'items'").fetchone():
             return []
-        return [int(key) for key, in rows.execute("SELECT key FROM items")]
+        return [int(key) for key, in rows.execute("SELECT place FROM items")]
 
 moments, marks, died = random.Random(7), [], 0
 for _ in range(kills):

@@ -38,18 +38,9 @@ def test_a_guard_stops_what_the_vectors_would_serve():
 
     assert cache.get("Do you ship to Iceland?", tenant="lantern") is None
     assert counted(cache, "refused by terms", "misses") == [1, 1]
-    (seen,) = cache.explain("Do you ship to Iceland?", tenant="lantern")
+    seen = cache.explain("Do you ship to Iceland?", tenant="lantern")
     assert (seen.question, seen.refused_by) == ("Do you ship to Norway?", "terms")
     assert seen.similarity > 0.6
-
-
-@pytest.mark.parametrize(("threshold", "near"), [(0.99, "tent tent tent tent"), (1.0, "tent")])
-def test_vectors_of_any_length_are_compared_by_direction(threshold, near):
-    cache = cache_of(threshold=threshold)
-    cache.put("tent", "a", tenant="t")
-
-    assert cache.get(near, tenant="t") is not None
-    assert cache.get("tent lamp lamp lamp lamp lamp", tenant="t") is None
 
 
 # -- partitions -----------------------------------------------------------------------------------------
@@ -64,7 +55,7 @@ def test_another_partition_gets_nothing_however_low_the_threshold(other):
 
     assert cache.get("tent", **own) is not None
     assert cache.get("tent", **(own | other)) is None
-    assert cache.explain("tent", **(own | other)) == []
+    assert cache.explain("tent", **(own | other)) is None
 
 
 @pytest.mark.parametrize("where", [{}, {"tenant": ""}, {"tenant": 7}], ids=str)
@@ -237,33 +228,63 @@ def test_a_tenant_that_writes_much_does_not_crowd_out_another_but_unused_partiti
     assert found == ["quiet", "third"]
 
 
-@pytest.mark.parametrize("wrong", [{"threshold": 0}, {"threshold": 1.2}, {"max_entries": 0}], ids=str)
-def test_limits_that_make_no_sense_are_refused(wrong):
-    with pytest.raises(SemanticCacheError):
-        cache_of(**wrong)
-
-
 # -- guards that judge ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("guard", "answer"),
+    "guard",
     [
-        (lambda asked, cached, cache: "no lamps" if "lamp" in cached else "", "right"),
-        (lambda asked, cached, cache: 1 / 0, None),
-        (lambda asked, cached, cache: cache.forget() and "", None),
+        lambda asked, cached, cache: "no lamps" if "lamp" in cached else "",
+        lambda asked, cached, cache: 1 / 0,
+        lambda asked, cached, cache: cache.forget() and "",
     ],
-    ids=["the second best is tried", "one that fails costs a hit", "forgotten while it is at work"],
+    ids=[
+        "one that refuses the nearest, though another is near",
+        "one that fails",
+        "forgotten while it works",
+    ],
 )
-def test_a_guard_decides_what_is_served(guard, answer):
+def test_a_guard_decides_what_is_served(guard):
     cache = cache_of(threshold=0.7, guards=(lambda asked, cached: guard(asked, cached, cache),))
     cache.put("tent lamp shipping", "a lamp's answer", tenant="t")
-    cache.put("tent shipping", "right", tenant="t")
+    cache.put("tent shipping", "a tent's answer", tenant="t")
 
-    hit = cache.get("tent lamp shipping!", tenant="t")
-
-    assert (hit and hit.answer) == answer
-    assert counted(cache, "hits", "misses") == ([1, 0] if answer else [0, 1])
+    assert cache.get("tent lamp shipping!", tenant="t") is None
+    assert counted(cache, "hits", "misses") == [0, 1]
 
 
-# -- guards that judge ----------------------------------------------------------------------------------
+# -- what the embedding does not read ---------------------------------------------------------------------
+
+LONG = "Our tour goes from hut to hut. " * 40
+UNREAD = {
+    "signs": ("\U0001f600", "\U0001f622"),
+    "a sign in a sentence": ("The tent \U0001f44d?", "The tent \U0001f44e?"),
+    "another script": (
+        "\u0435\u0441\u0442\u044c \u043b\u0430\u043c\u043f\u0430?",
+        "\u0433\u0434\u0435 \u043b\u0430\u043c\u043f\u0430?",
+    ),
+    "Thai": (
+        "\u0e2a\u0e48\u0e07\u0e44\u0e14\u0e49\u0e44\u0e2b\u0e21",
+        "\u0e04\u0e37\u0e19\u0e44\u0e14\u0e49\u0e44\u0e2b\u0e21",
+    ),
+    "nothing": ("", " \n"),
+    "marks": ("?", "!"),
+    "the end of a long one": (f"{LONG} May we bring a dog?", f"{LONG} Is there a stove?"),
+}
+
+
+@pytest.mark.parametrize(("asked", "cached"), UNREAD.values(), ids=UNREAD)
+def test_what_the_embedding_does_not_read_is_neither_kept_nor_looked_up(asked, cached):
+    cache = SemanticCache(threshold=0.5, guards=())
+
+    assert not cache.put(cached, "x", tenant="t")
+    assert cache.get(asked, tenant="t") is None
+    assert counted(cache, "kept out: not read by the embedding", "misses", "puts") == [2, 1, 0]
+
+
+def test_other_latin_letters_and_a_broken_text_do_no_harm():
+    cache = SemanticCache(threshold=0.5)
+
+    assert cache.put("Do you ship to Troms\u00f8?", "yes", tenant="t")
+    assert cache.get("Do you ship to Troms\u00f8?", tenant="t") is not None
+    assert cache.get("Where is \udc80?", tenant="t") is None

@@ -1,29 +1,24 @@
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 
 import pytest
 
 from course_lib import desk
-from course_lib.caching.semantic import labelled_pairs, refusal
+from course_lib.caching.semantic import SemanticCache, labelled_pairs, refusal
 from course_lib.paths import ROOT
 
 REFUSED = {
     "another order": ("Where is order O-10154?", "Where is order O-10145?", "numbers"),
-    "another amount": ("Can I return it after 30 days?", "Is a return fine after 14 days?", "numbers"),
-    "another unit": ("Is a 200 g cartridge allowed?", "May I bring 200 kg of cartridge?", "numbers"),
     "another country": ("Is delivery to Norway possible?", "Do you ship to Sweden?", "terms"),
     "a country more": ("What is the postage to Norway?", "How much is shipping?", "terms"),
     "another product": ("May the Glow Max get wet?", "Is the Glow waterproof?", "terms"),
-    "another act": ("How do I swap an item?", "I want to return what I bought, how?", "terms"),
-    "another colour": ("Is the red tent in stock?", "Do you have the green tent?", "terms"),
     "not": ("My parcel did not come.", "The parcel has come.", "terms"),
     "off and on": ("Where do I switch off the alerts?", "How can I turn on alerts?", "terms"),
-    "before and after": ("Must I pay before it leaves?", "Is the money due after it has left?", "terms"),
     "other way round": ("How many euros per point?", "How many points per euro?", "order"),
-    "to and from": ("Do parcels go to Lisbon?", "Are parcels sent from Lisbon?", "order"),
+    "to and from": ("Do parcels go to Lisbon?", "Are parcels sent from Lisbon?", "marks"),
     "time and price": ("How long does a repair take?", "What is the price of a repair?", "terms"),
-    "one word": ("Does the tent come with a rainfly?", "Does the tent come with a mallet?", "one_change"),
 }
 ALLOWED = {
     "two weeks are 14 days": ("Is a return fine within two weeks?", "Can I return it in 14 days?"),
@@ -49,6 +44,21 @@ def test_a_pair_with_another_answer_is_refused_both_ways(asked, cached, guard):
 @pytest.mark.parametrize(("asked", "cached"), ALLOWED.values(), ids=ALLOWED)
 def test_a_pair_that_says_the_same_is_let_through(asked, cached):
     assert refusal(asked, cached) is None
+
+
+def test_of_each_kind_of_near_miss_at_most_one_in_twenty_is_answered_with_all_questions_in_one_cache():
+    lines = (ROOT / "tests/caching/semantic/near_misses.txt").read_text("utf-8").splitlines()
+    groups = [line.split(" | ") for line in lines]
+    cache = SemanticCache(threshold=0.684)
+    for _, cached, *_ in groups:
+        cache.put(cached, cached, tenant="t")
+
+    served = Counter(kind for kind, *_, near_miss in groups if cache.get(near_miss, tenant="t"))
+    hits = [cache.get(same, tenant="t") for *_, same, _ in groups]
+    right = [bool(hit) and hit.answer == cached for hit, (_, cached, *_) in zip(hits, groups, strict=True)]
+
+    assert {kind: count for kind, count in served.items() if count > 1} == {}  # of 20
+    assert sum(right) >= 0.6 * len(groups)
 
 
 def test_no_question_is_refused_for_itself():
