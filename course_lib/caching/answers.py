@@ -10,11 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
+from dspy.clients.call_result import CallResult
 
 from course_lib.lm import prices
-
-_NEEDED = frozenset({"responses", "outputs", "cost", "response_model"})
-"""Fields without which DSPy cannot read a record."""
 
 _AS_IS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 
@@ -32,8 +30,11 @@ def is_record(value: Any) -> bool:
 
 
 def is_readable(value: Any) -> bool:
-    """Return whether DSPy could read this; what is no record of DSPy's is not examined."""
-    return not is_record(value) or value.keys() >= _NEEDED
+    """Return whether DSPy can read this; what is no record of DSPy's is not examined."""
+    try:
+        return not is_record(value) or bool(CallResult.load(value))
+    except Exception:  # border: whatever DSPy's reader makes of a record that somebody else made up
+        return False
 
 
 def refusal(value: Any) -> str | None:
@@ -71,7 +72,7 @@ def as_json(value: Any) -> bytes | None:
     """
     try:
         text = orjson.dumps(value, option=_AS_IS)
-        return text if orjson.loads(text) == value else None
+        return bytes(memoryview(text)) if orjson.loads(text) == value else None  # orjson's own fills 4 KB
     except (TypeError, RecursionError):
         return None
 
