@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
-from dspy.clients.call_result import CallResult
 
 from course_lib.lm import prices
 
@@ -30,11 +29,10 @@ def is_record(value: Any) -> bool:
 
 
 def is_readable(value: Any) -> bool:
-    """Return whether DSPy can read this; what is no record of DSPy's is not examined."""
-    try:
-        return not is_record(value) or bool(CallResult.load(value))
-    except Exception:  # border: whatever DSPy's reader makes of a record that somebody else made up
-        return False
+    """Return whether this has the form that DSPy reads; what is no record of DSPy's is not examined."""
+    lists = [_get(value, "responses"), _get(value, "outputs")]
+    has_all = isinstance(value, dict) and {"cost", "response_model"} <= value.keys()
+    return not is_record(value) or (has_all and all(isinstance(each, list) for each in lists))
 
 
 def refusal(value: Any) -> str | None:

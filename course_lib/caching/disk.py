@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from course_lib.caching.tiers import CLOCKS_DIFFER_S, UTF_8, Clock, Guard
+from course_lib.caching.tiers import UTF_8, Clock, Guard
 
 T = TypeVar("T")
 _OURS = 0x41444333
@@ -38,10 +38,7 @@ _SCHEMA = (
     "CREATE INDEX entry_tags ON entry (tags)",
     f"PRAGMA application_id = {_OURS}",
 )
-_READ = """
-SELECT value FROM entry
-WHERE key = ?1 AND kept_at <= ?2 + ?3 AND (expires_at IS NULL OR expires_at > ?2)
-"""
+_READ = "SELECT value FROM entry WHERE key = ? AND (expires_at IS NULL OR expires_at > ?)"
 _DROP_OLDEST = "DELETE FROM entry WHERE rowid IN (SELECT rowid FROM entry ORDER BY kept_at LIMIT ?)"
 
 
@@ -77,7 +74,7 @@ class DiskTier:
 
     def get(self, key: str) -> bytes | None:
         """Return the value; None when it is not there, has expired, or the file cannot be read."""
-        asked = (key.encode(*UTF_8), self._clock(), CLOCKS_DIFFER_S)
+        asked = (key.encode(*UTF_8), self._clock())
         row = self._attempt(lambda db: db.execute(_READ, asked).fetchone(), None)
         return row[0] if row and isinstance(row[0], bytes) else None
 

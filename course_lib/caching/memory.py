@@ -126,5 +126,6 @@ def deep_size_bytes(value: Any) -> int:
             continue
         seen.add(id(part))
         total += sys.getsizeof(part)
-        left += gc.get_referents(part, getattr(part, "__dict__", None))
+        left += gc.get_referents(part)
+        left += [vars(part)] if hasattr(part, "__dict__") else []
     return total
