@@ -85,8 +85,9 @@ def scope(
 
     Another tenant forgets the customer of the block around. The scope travels where dspy.context travels:
     tasks, asyncify, dspy.Parallel and batch, and a stream of dspy.streamify keeps that of the place where it
-    was made. It does not reach a thread or pool of your own: while a scope is open anywhere, a call in such a
-    thread that has none is not cached, with a warning (`with scope():` says that it is for nobody).
+    was made. A coroutine belongs to the place where it is awaited. A thread or pool of your own is not
+    reached: while a scope is open anywhere, a call in a thread that has none is not cached, with a warning
+    (`with scope():` says that it is for nobody).
 
     Raises:
         ScopeError: an empty name, which is most often an id that was not there; or the block is in a

@@ -39,9 +39,6 @@ def model(cache: TieredCache) -> CachedLM:
     return cache.front(slow_model())
 
 
-# One call for many.
-
-
 def test_threads_that_ask_the_same_make_one_call(model: CachedLM, cache: TieredCache) -> None:
     with ThreadPoolExecutor(50) as pool:
         answers = list(pool.map(lambda _: model("Where is my parcel?"), range(50)))
@@ -107,9 +104,6 @@ def test_who_differs_in_what_may_fail_does_not_share_the_error(
         errors = [first.exception(), second.exception()]
 
     assert errors[1].__cause__ is not errors[0]
-
-
-# Hits.
 
 
 def test_a_hit_of_acall_makes_no_change_of_threads(model: CachedLM, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,6 @@ def settings(served, cache, **adapter_options):
 
 
 predict = dspy.Predict("question -> answer: int")
-ask = predict
 
 
 @pytest.mark.parametrize("is_async", [False, True])
@@ -55,9 +54,9 @@ def test_it_is_dropped_also_when_the_fallback_then_reads_another(script, cache):
     served = script(BAD, '{"answer": 4}', GOOD)
 
     with settings(served, cache, use_json_adapter_fallback=True):
-        assert ask(question="2 + 2?").answer == 4
+        assert predict(question="2 + 2?").answer == 4
         assert len(cache.memory) == 1  # the answer in JSON
-        assert ask(question="2 + 2?").answer == 4
+        assert predict(question="2 + 2?").answer == 4
 
     assert len(served.bodies) == 3
 
@@ -73,10 +72,10 @@ def test_another_call_between_the_model_and_the_parser_is_not_blamed(script, cac
             return super().parse(signature, completion)
 
     with settings(served, cache):
-        ask(question="first")
+        predict(question="first")
         with dspy.context(adapter=Nosy(use_json_adapter_fallback=False)), pytest.raises(AdapterParseError):
-            ask(question="second")
-        ask(question="first")
+            predict(question="second")
+        predict(question="first")
 
     assert len(served.bodies) == 2
 
