@@ -142,14 +142,18 @@ def _refuse_generators(frame: Any) -> None:
         )
 
 
+_dspy_streamify = dspy.streamify
+
+
+@functools.wraps(_dspy_streamify)
 def _scoped_streamify(*arguments: Any, **options: Any) -> Any:
     """Do as dspy.streamify; the stream keeps the scope of the place where it was made."""
     make = _dspy_streamify(*arguments, **options)
 
     @functools.wraps(make)
     def stream_of(*args: Any, **kwargs: Any) -> Any:
-        read = _read_sync if options.get("async_streaming") is False else _read
-        return read(make(*args, **kwargs), current_scope())
+        stream = make(*args, **kwargs)
+        return (_read if hasattr(stream, "__anext__") else _read_sync)(stream, current_scope())
 
     return stream_of
 
@@ -173,8 +177,8 @@ def _read_sync(stream: Any, scope: Scope) -> Any:
 
 
 _END: Any = object()
-_dspy_streamify = dspy.streamify
-setattr(dspy, "streamify", _scoped_streamify)  # noqa: B010  (for mypy it is no variable)
+for _place in (dspy, dspy.streaming):  # the scope is ours, so DSPy cannot know that a stream is to keep it
+    setattr(_place, "streamify", _scoped_streamify)  # noqa: B010  (for mypy it is no variable)
 
 
 @functools.lru_cache(maxsize=4096)

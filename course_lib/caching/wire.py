@@ -102,12 +102,12 @@ def unpacked(blob: bytes, key: str, signing_key: bytes | None = None) -> tuple[E
     """Return the entry and its answer; None for bytes that are damaged, not ours, or unreadable for DSPy."""
     try:
         tags, known, kept_s, ttl_s, tokens, cost_usd, record = decode(blob, key=key, signing_key=signing_key)
-        body, tags = as_json(record), tuple(map(str, tags))
+        body, tags = bytes(memoryview(orjson.dumps(record))), tuple(map(str, tags))
         ttl_s = None if ttl_s is None else float(ttl_s)
         entry = Entry(body, True, tags, (int(known), 0), float(kept_s), ttl_s, int(tokens), float(cost_usd))
     except (NotOurs, TypeError, ValueError):
         return None, None
-    return (entry, record) if body is not None and is_readable(record) else (None, None)
+    return (entry, record) if is_readable(record) else (None, None)
 
 
 def copied(value: Any) -> Any:

@@ -50,7 +50,8 @@ def test_a_stream_is_asked_for_by_the_tenant_for_whom_it_was_made(cache, is_asyn
 def test_so_is_a_stream_that_is_read_without_a_loop_or_left_early(cache):
     with scope(tenant="acme"):
         stream, left = (
-            dspy.streamify(program, async_streaming=False)(question=each) for each in ("Whose?", "Left?")
+            dspy.streaming.streamify(program, None, None, True, False, False)(question=each)
+            for each in ("Whose?", "Left?")
         )
         next(left)
     left.close()
