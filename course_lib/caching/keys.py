@@ -43,7 +43,8 @@ _CREDENTIALS = frozenset(
 )
 """Never part of a key. The scope says who may see an answer, not the key that paid for it."""
 
-_TYPED = "dspy.clients.lm15.complete"
+_CLIENTS = "dspy.clients."
+_TYPED = f"{_CLIENTS}lm15.complete"
 """What DSPy calls the entry of calls with an lm15.Request; no function has this name."""
 
 
@@ -229,7 +230,7 @@ def key_of(
 @functools.lru_cache(maxsize=1024)
 def _sync_entry(name: str) -> str:
     """Return what DSPy calls the sync form of an entry: both send the same request."""
-    if not name.startswith("dspy.clients."):
+    if not name.startswith(_CLIENTS):
         return name
     return name.replace(".alitellm_", ".litellm_").replace("._cached_a", "._cached_").removesuffix(".async")
 
