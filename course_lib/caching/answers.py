@@ -13,9 +13,6 @@ import orjson
 
 from course_lib.lm import prices
 
-_NEEDED = frozenset({"responses", "outputs", "cost", "response_model"})
-"""Fields without which DSPy cannot read a record."""
-
 _AS_IS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 
 _UNFINISHED = {
@@ -32,8 +29,10 @@ def is_record(value: Any) -> bool:
 
 
 def is_readable(value: Any) -> bool:
-    """Return whether DSPy could read this; what is no record of DSPy's is not examined."""
-    return not is_record(value) or value.keys() >= _NEEDED
+    """Return whether this has the form that DSPy reads; what is no record of DSPy's is not examined."""
+    lists = [_get(value, "responses"), _get(value, "outputs")]
+    has_all = isinstance(value, dict) and {"cost", "response_model"} <= value.keys()
+    return not is_record(value) or (has_all and all(isinstance(each, list) for each in lists))
 
 
 def refusal(value: Any) -> str | None:
@@ -71,7 +70,7 @@ def as_json(value: Any) -> bytes | None:
     """
     try:
         text = orjson.dumps(value, option=_AS_IS)
-        return text if orjson.loads(text) == value else None
+        return bytes(memoryview(text)) if orjson.loads(text) == value else None  # orjson's own fills 4 KB
     except (TypeError, RecursionError):
         return None
 

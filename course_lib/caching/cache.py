@@ -13,6 +13,7 @@ import os
 import random
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
@@ -28,7 +29,7 @@ from course_lib.caching.calls import CacheWatcher, current_call
 from course_lib.caching.disk import DiskTier
 from course_lib.caching.front import CachedLM, fronted
 from course_lib.caching.invalidation import NOTHING_KNOWN, Invalidations, Stamp
-from course_lib.caching.keys import Scope, UnkeyableError, current_scope, key_of, tags_of
+from course_lib.caching.keys import Scope, UnkeyableError, current_scope, is_lost, key_of, tags_of
 from course_lib.caching.memory import MemoryTier
 from course_lib.caching.redis_tier import RedisTier
 from course_lib.caching.single_flight import SingleFlight
@@ -41,6 +42,10 @@ T = TypeVar("T")
 MIB = 1024 * 1024
 DAY_S = 86_400.0
 _MOST_OPEN, _LONGEST_OPEN_S = 10_000, 600.0
+
+
+_LOST = """this thread has no scope while others have one, so its calls are not cached: use dspy.Parallel,
+start it with contextvars.copy_context().run, or say `with scope():` in it"""
 
 
 class CacheMisuseError(CourseError):
@@ -110,6 +115,9 @@ class TieredCache(Cache):
             UnkeyableError: it holds a value without a stable form, or has no tenant where one is required.
         """
         scope = current_scope()
+        if is_lost():
+            warnings.warn(_LOST, RuntimeWarning, stacklevel=2)
+            raise UnkeyableError("a thread without a scope, while others have one")
         if self.require_tenant and scope.tenant is None:
             raise UnkeyableError("no tenant in its scope, and require_tenant is set")
         return key_of(request, scope, namespace=self.namespace, ignored=ignored_args_for_cache_key or ())
@@ -290,7 +298,7 @@ class TieredCache(Cache):
             entry, answer = (None, None) if blob is None else self._checked(tier, key, blob)
             if blob is not None and entry is not None:
                 left_s = entry.left_s(self._clock())
-                self.memory.put(key, entry, ttl_s=left_s, tags=entry.tags)
+                self.memory.put(key, entry, ttl_s=left_s, tags=entry.tags, size_bytes=entry.size_bytes)
                 for faster in self._lower[:depth]:
                     faster.put(key, blob, ttl_s=left_s, tags=entry.tags)
                 return tier.name, entry, answer
@@ -326,7 +334,7 @@ class TieredCache(Cache):
             ttl_s *= 1 - self._jitter_share * random.random()
         entry = Entry.of(value, tags=tags, stamp=stamp, kept_s=self._clock(), ttl_s=ttl_s)
         if in_memory:
-            self.memory.put(key, entry, ttl_s=ttl_s, tags=tags)
+            self.memory.put(key, entry, ttl_s=ttl_s, tags=tags, size_bytes=entry.size_bytes)
         self._tally.add("puts")
         if self._lower:
             try:

@@ -7,12 +7,15 @@ keys leave out the endpoint, keep sync and async apart, and fail without a word 
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import inspect
+import sys
+import threading
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import combinations
 from typing import Any
 
@@ -40,7 +43,8 @@ _CREDENTIALS = frozenset(
 )
 """Never part of a key. The scope says who may see an answer, not the key that paid for it."""
 
-_TYPED = "dspy.clients.lm15.complete"
+_CLIENTS = "dspy.clients."
+_TYPED = f"{_CLIENTS}lm15.complete"
 """What DSPy calls the entry of calls with an lm15.Request; no function has this name."""
 
 
@@ -74,19 +78,23 @@ class Scope:
 NOBODY = Scope()
 
 
-@contextmanager
+@contextlib.contextmanager
 def scope(
     *, tenant: str | None = None, customer: str | None = None, version: str | None = None
 ) -> Iterator[Scope]:
     """Say for whom the calls in this block are made; what is None stays as the block around has it.
 
     Another tenant forgets the customer of the block around. The scope travels where dspy.context travels:
-    tasks, asyncify, dspy.Parallel and batch, but not into a plain thread or ThreadPoolExecutor, which
-    ask without any scope (TieredCache(require_tenant=True) then caches nothing).
+    tasks, asyncify, dspy.Parallel and batch, and a stream of dspy.streamify keeps that of the place where it
+    was made. A coroutine belongs to the place where it is awaited. A thread or pool of your own is not
+    reached: while a scope is open anywhere, a call in a thread that has none is not cached, with a warning
+    (`with scope():` says that it is for nobody).
 
     Raises:
-        ScopeError: an empty name, which is most often an id that was not there.
+        ScopeError: an empty name, which is most often an id that was not there; or the block is in a
+            generator, and would stay open for its reader.
     """
+    _refuse_generators(sys._getframe(2))  # noqa: SLF001
     for name, value in (("tenant", tenant), ("customer", customer), ("version", version)):
         if value is not None and not (isinstance(value, str) and value):
             raise ScopeError(f"{name}={value!r} names nobody; give a non-empty text, or leave it out")
@@ -94,8 +102,12 @@ def scope(
     if tenant is not None and tenant != outer.tenant:
         outer = replace(outer, customer=None)
     inner = Scope(tenant or outer.tenant, customer or outer.customer, version or outer.version)
-    with dspy.context(cache_scope=inner):
-        yield inner
+    _open.append(inner)
+    try:
+        with dspy.context(cache_scope=inner):
+            yield inner
+    finally:
+        _open.remove(inner)
 
 
 def current_scope() -> Scope:
@@ -104,7 +116,73 @@ def current_scope() -> Scope:
     return found if isinstance(found, Scope) else NOBODY
 
 
-@lru_cache(maxsize=4096)
+def is_lost() -> bool:
+    """Return whether this is a thread without any scope, in which a call was made while others had theirs."""
+    if not _open and not _is_lost.get():
+        return False
+    if dspy.settings.get("cache_scope") is not None or threading.current_thread() is threading.main_thread():
+        return False
+    if any(each != NOBODY for each in tuple(_open)):
+        _is_lost.set(True)  # it stays so: the scopes may have been closed when the answer comes
+    return _is_lost.get()
+
+
+_open: list[Scope] = []
+_is_lost: ContextVar[bool] = ContextVar("course_scope_is_lost", default=False)
+
+
+def _refuse_generators(frame: Any) -> None:
+    """Refuse a block in a generator, unless contextlib makes a context manager of it."""
+    if frame.f_code.co_name == "enter_context":  # of an ExitStack
+        frame = frame.f_back
+    is_generator = frame.f_code.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR)
+    if is_generator and (frame.f_back or frame).f_code.co_filename != contextlib.__file__:
+        raise ScopeError(
+            f"a scope in the generator {frame.f_code.co_name}() would stay open for whoever reads it; open "
+            "it in a function that the generator calls, or around the place that reads"
+        )
+
+
+_dspy_streamify = dspy.streamify
+
+
+@functools.wraps(_dspy_streamify)
+def _scoped_streamify(*arguments: Any, **options: Any) -> Any:
+    """Do as dspy.streamify; the stream keeps the scope of the place where it was made."""
+    make = _dspy_streamify(*arguments, **options)
+
+    @functools.wraps(make)
+    def stream_of(*args: Any, **kwargs: Any) -> Any:
+        stream = make(*args, **kwargs)
+        return (_read if hasattr(stream, "__anext__") else _read_sync)(stream, current_scope())
+
+    return stream_of
+
+
+async def _read(stream: Any, scope: Scope) -> Any:
+    async with contextlib.aclosing(stream):
+        with dspy.context(cache_scope=scope):  # the program starts with the first step
+            first = await anext(stream, _END)
+        if first is not _END:
+            yield first
+            async for value in stream:
+                yield value
+
+
+def _read_sync(stream: Any, scope: Scope) -> Any:
+    with dspy.context(cache_scope=scope):
+        first = next(stream, _END)
+    if first is not _END:
+        yield first
+        yield from stream
+
+
+_END: Any = object()
+for _place in (dspy, dspy.streaming):  # the scope is ours, so DSPy cannot know that a stream is to keep it
+    setattr(_place, "streamify", _scoped_streamify)  # noqa: B010  (for mypy it is no variable)
+
+
+@functools.lru_cache(maxsize=4096)
 def tags_of(scope: Scope) -> tuple[str, ...]:
     """Return a tag for each way of naming an entry of this scope, the whole scope's last.
 
@@ -149,15 +227,15 @@ def key_of(
     return str(digest.hexdigest())
 
 
-@lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=1024)
 def _sync_entry(name: str) -> str:
     """Return what DSPy calls the sync form of an entry: both send the same request."""
-    if not name.startswith("dspy.clients."):
+    if not name.startswith(_CLIENTS):
         return name
     return name.replace(".alitellm_", ".litellm_").replace("._cached_a", "._cached_").removesuffix(".async")
 
 
-@lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=1024)
 def _started(namespace: str, scope: Scope, url: str | None) -> Any:
     """Return a hash that has already read all but the request."""
     return hashlib.sha256(_framed(FORMAT, namespace, scope.tenant, scope.customer, scope.version, url))

@@ -9,11 +9,13 @@ It keeps any object, not only bytes, so that a hit need not decode; whoever puts
 
 from __future__ import annotations
 
+import gc
 import math
 import sys
 import threading
 import time
 from collections.abc import Iterable
+from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from cachetools import TLRUCache
@@ -112,7 +114,7 @@ class MemoryTier:
 
 
 def deep_size_bytes(value: Any) -> int:
-    """Return what a value of JSON's kinds takes in memory, each part counted.
+    """Return what a value takes in memory with all that it refers to, each part counted once.
 
     >>> deep_size_bytes(b"x" * 1000) - deep_size_bytes(b"")
     1000
@@ -120,14 +122,10 @@ def deep_size_bytes(value: Any) -> int:
     total, seen, left = 0, set(), [value]
     while left:
         part = left.pop()
-        if id(part) in seen:
+        if id(part) in seen or isinstance(part, (type, ModuleType, FunctionType)):
             continue
         seen.add(id(part))
         total += sys.getsizeof(part)
-        if isinstance(part, dict):
-            left += [*part, *part.values()]
-        elif isinstance(part, (list, tuple, set, frozenset)):
-            left += part
-        elif hasattr(part, "__dict__"):
-            left.append(vars(part))
+        left += gc.get_referents(part)
+        left += [vars(part)] if hasattr(part, "__dict__") else []
     return total

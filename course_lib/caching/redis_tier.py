@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import LockError, NoPermissionError, OutOfMemoryError
+from redis.exceptions import LockError, MasterDownError, NoPermissionError, OutOfMemoryError
 from redis.lock import Lock
 from redis.retry import Retry
 
@@ -77,9 +77,16 @@ class RedisTier:
 
         `writes` leaves it while Redis refuses writes, though it can be read.
         """
-        if self._is_closed:
-            return otherwise
-        return self._guard.attempt(lambda: work(self.client), otherwise, writes=writes)
+
+        def work_here() -> T:
+            try:
+                return work(self.client)
+            except (redis.ReadOnlyError, MasterDownError):  # another server may stand at the address by now
+                former, self.client = self.client, self._connect()
+                former.connection_pool.disconnect(inuse_connections=False)  # others end after their answer
+                return work(self.client)
+
+        return otherwise if self._is_closed else self._guard.attempt(work_here, otherwise, writes=writes)
 
     def get(self, key: str) -> bytes | None:
         """Return the value; None when it is not there, has expired, or Redis does not give it in time."""
@@ -171,9 +178,6 @@ class RedisTier:
         words = " ".join(str(error).rpartition("caused error: ")[2].split())  # before it stands the value
         if words.startswith("WRONGTYPE") or isinstance(error, LockError):
             return "", False  # somebody else's value under our name: a miss; or somebody else's lease by now
-        if isinstance(error, redis.ReadOnlyError):  # another server may stand at the address by now
-            former, self.client = self.client, self._connect()
-            former.connection_pool.disconnect(inuse_connections=False)  # those in use end after their answer
         if isinstance(error, _REFUSALS) or (writes and isinstance(error, redis.ResponseError)):
             return f"Redis at {self.address} refuses writes: {words:.120}", True
         return f"Redis at {self.address}: {_reason(error)}: {words:.120}", False

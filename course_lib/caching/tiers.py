@@ -23,6 +23,9 @@ LARGEST_BYTES = 2 * 1024 * 1024
 """No larger answer leaves the process or is read, compressed or not: JSON of that size, made to be as
 wasteful as it can be, takes 50 MB when it is read."""
 
+CLOCKS_DIFFER_S = 60.0
+"""At most, between two machines; what was kept later than that from now on is no longer served."""
+
 _LONGEST_WAIT = 8  # in first waits
 
 

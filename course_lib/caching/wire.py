@@ -11,6 +11,7 @@ Without a signing key it tells accidents, not forgeries. Nothing hides the text 
 from __future__ import annotations
 
 import copy
+import sys
 import zlib
 from hashlib import blake2b
 from hmac import compare_digest
@@ -20,11 +21,11 @@ import orjson
 
 from course_lib.caching.answers import as_json, cost_of, is_readable
 from course_lib.caching.invalidation import Stamp
-from course_lib.caching.tiers import LARGEST_BYTES, UTF_8
+from course_lib.caching.memory import deep_size_bytes
+from course_lib.caching.tiers import CLOCKS_DIFFER_S, LARGEST_BYTES, UTF_8
 from course_lib.errors import CourseError
 
 _COMPRESS_OVER_BYTES = 4096
-CLOCKS_DIFFER_S = 60.0  # at most, between two machines
 _MAGIC = b"ADC\x02"
 _ZLIB, _SIGNED = 1, 2
 _SUM_BYTES = 16
@@ -75,10 +76,15 @@ class Entry(NamedTuple):
 
         A clock that was set back would prolong its life: what seems to come from the future is over.
         """
-        if self.ttl_s is None:
-            return None
         age_s = now_s - self.kept_s
-        return max(0.0, self.ttl_s - age_s) if age_s > -CLOCKS_DIFFER_S else 0.0
+        if age_s < -CLOCKS_DIFFER_S:
+            return 0.0
+        return None if self.ttl_s is None else max(0.0, self.ttl_s - max(0.0, age_s))
+
+    @property
+    def size_bytes(self) -> int:
+        """What memory needs for it, its tags left out."""
+        return 320 + (sys.getsizeof(self.body) if self.is_json else deep_size_bytes(self.body))
 
     def packed(self, key: str, signing_key: bytes | None) -> bytes:
         """Return the bytes that stand for an entry of JSON under this key and no other.
@@ -96,7 +102,7 @@ def unpacked(blob: bytes, key: str, signing_key: bytes | None = None) -> tuple[E
     """Return the entry and its answer; None for bytes that are damaged, not ours, or unreadable for DSPy."""
     try:
         tags, known, kept_s, ttl_s, tokens, cost_usd, record = decode(blob, key=key, signing_key=signing_key)
-        body, tags = orjson.dumps(record), tuple(map(str, tags))
+        body, tags = bytes(memoryview(orjson.dumps(record))), tuple(map(str, tags))
         ttl_s = None if ttl_s is None else float(ttl_s)
         entry = Entry(body, True, tags, (int(known), 0), float(kept_s), ttl_s, int(tokens), float(cost_usd))
     except (NotOurs, TypeError, ValueError):

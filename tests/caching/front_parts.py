@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
@@ -55,12 +55,7 @@ def until(holds: Callable[[], bool], what: str = "", *, deadline_s: float = 20.0
         time.sleep(0.005)
 
 
-def waiters_of(cache: TieredCache) -> int:
-    """Return how many callers wait for a leader."""
-    return sum(waiters(cache.single_flight, key) for key in list(cache.single_flight._calls))
-
-
-def waiters(flight: SingleFlight, key: str = "k") -> int:
+def waiters(flight: SingleFlight, key: Hashable = "k") -> int:
     """Return how many callers wait for the call of that key."""
     in_flight = flight._calls.get(key)
     outcome: Any = in_flight.outcome if in_flight else Future()
@@ -69,7 +64,8 @@ def waiters(flight: SingleFlight, key: str = "k") -> int:
 
 def waiting(cache: TieredCache, callers: int) -> None:
     """Wait until that many callers wait for a leader."""
-    until(lambda: waiters_of(cache) >= callers, "they wait")
+    flight = cache.single_flight
+    until(lambda: sum(waiters(flight, key) for key in list(flight._calls)) >= callers, "they wait")
 
 
 def under_way(cache: TieredCache) -> None:

@@ -102,17 +102,6 @@ def test_a_damaged_file_is_set_aside_and_a_new_one_begun(path, at):
     assert b"garbage" in path.with_name("cache.db.damaged").read_bytes()
 
 
-def test_a_file_that_is_damaged_while_in_use_does_no_harm(path):
-    with closing(DiskTier(path, 64 * MIB)) as tier:
-        for n in range(200):
-            tier.put(str(n), b"v" * 1000, ttl_s=60)
-        path.write_bytes(b"garbage " * 1000)
-        path.with_name("cache.db-wal").write_bytes(b"garbage " * 1000)
-        for n in range(200):
-            assert tier.get(str(n)) in (None, b"v" * 1000)
-            tier.put(str(n), b"v" * 1000, ttl_s=60)
-
-
 def test_another_program_s_database_is_not_touched(tmp_path):
     path = tmp_path / "orders.db"
     with closing(sqlite3.connect(path)) as db:
@@ -126,13 +115,6 @@ def test_another_program_s_database_is_not_touched(tmp_path):
 
     assert path.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == ["orders.db"]
-
-
-def test_a_place_where_no_file_can_be_turns_it_off_and_says_so(tmp_path):
-    (tmp_path / "file").write_text("")
-    with closing(DiskTier(tmp_path / "file" / "cache.db", 64 * MIB)) as tier:
-        assert (tier.put("a", b"v", ttl_s=60), tier.get("a")) == (False, None)
-        assert "cache.db" in tier.last_error
 
 
 def test_a_full_disk_refuses_writes_and_goes_on_reading(path):

@@ -13,12 +13,11 @@ import dspy
 import pytest
 from dspy import lm15
 from dspy.utils.callback import BaseCallback
-from dspy.utils.exceptions import AdapterParseError
 
 from course_lib import lm
 from course_lib.caching import CachedLM, TieredCache, scope, single_flight
 from course_lib.caching.front import CannotFrontError, fronted
-from tests.caching.front_parts import caching, history_of, slow_model, under_way, until, waiters_of
+from tests.caching.front_parts import caching, history_of, slow_model, under_way
 
 pytestmark = pytest.mark.anyio
 ASK = "question -> answer"
@@ -40,23 +39,12 @@ def model(cache: TieredCache) -> CachedLM:
     return cache.front(slow_model())
 
 
-# One call for many.
-
-
 def test_threads_that_ask_the_same_make_one_call(model: CachedLM, cache: TieredCache) -> None:
     with ThreadPoolExecutor(50) as pool:
         answers = list(pool.map(lambda _: model("Where is my parcel?"), range(50)))
 
     assert (lm.ledger().requests, len({str(answer) for answer in answers})) == (1, 1)
     assert len(cache.single_flight) == 0
-
-
-async def test_tasks_that_ask_the_same_make_one_call(model: CachedLM) -> None:
-    program = dspy.Predict(ASK)
-    with dspy.context(lm=model):
-        answers = await asyncio.gather(*(program.acall(question="Where is it?") for _ in range(100)))
-
-    assert (lm.ledger().requests, len({answer.answer for answer in answers})) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -80,17 +68,6 @@ def test_what_is_shared(model: CachedLM, options: dict[str, Any], calls: int) ->
 
     assert lm.ledger().requests == calls
     assert {len(answer) for answer in answers} == {options.get("n", 1)}
-
-
-def test_tenants_never_wait_for_each_other(model: CachedLM) -> None:
-    def ask(tenant: str) -> Any:
-        with scope(tenant=tenant):
-            return model("Whose is it?")
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(ask, ["a", "b"] * 4))
-
-    assert (lm.ledger().requests, lm.ledger().most_at_once) == (2, 2)
 
 
 # When the leader goes wrong.
@@ -129,19 +106,6 @@ def test_who_differs_in_what_may_fail_does_not_share_the_error(
     assert errors[1].__cause__ is not errors[0]
 
 
-def test_truncated_answers_are_not_kept_but_shared(cache: TieredCache) -> None:
-    model = cache.front(slow_model())
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: model("Tell me all about tents.", max_tokens=3), range(8)))
-    model("Tell me all about tents.", max_tokens=3)
-
-    assert lm.ledger().requests == 2
-
-
-# Hits.
-
-
 def test_a_hit_of_acall_makes_no_change_of_threads(model: CachedLM, monkeypatch: pytest.MonkeyPatch) -> None:
     model("Warm.")
 
@@ -152,24 +116,6 @@ def test_a_hit_of_acall_makes_no_change_of_threads(model: CachedLM, monkeypatch:
 
     assert asyncio.run(ask()) == model("Warm.")
     assert lm.ledger().requests == 1
-
-
-def test_sync_and_async_warm_each_other(model: CachedLM) -> None:
-    asyncio.run(model.acall("First async."))
-    model("First async.")
-    model("First sync.")
-    asyncio.run(model.acall("First sync."))
-
-    assert lm.ledger().requests == 2
-
-
-def test_only_the_leader_has_used_tokens(model: CachedLM) -> None:
-    with dspy.track_usage() as tracker, dspy.context(lm=model):
-        for _ in range(3):
-            dspy.Predict(ASK)(question="Tokens?")
-
-    assert tracker.get_total_tokens()[model.model]["completion_tokens"] == lm.ledger().completion_tokens
-    assert [bool(usage) for usage in history_of(model)] == [True, False, False]
 
 
 def test_a_waiter_has_used_none_and_has_its_own_history_entry(model: CachedLM, cache: TieredCache) -> None:
@@ -264,46 +210,6 @@ def test_it_stands_only_before_an_lm_that_asks_the_cache() -> None:
 
     with pytest.raises(CannotFrontError, match="cannot put a front before"):
         fronted(Own("course/sim-large"))
-
-
-def test_a_fronted_model_with_an_engine_of_its_own_is_shared(cache: TieredCache) -> None:
-    calls = []
-
-    class Canned:
-        def complete(self, request: lm15.Request) -> lm15.Response:
-            calls.append(request)
-            until(lambda: waiters_of(cache) == 3)
-            message = lm15.Message.assistant([lm15.TextPart("canned")])
-            usage = lm15.Usage(input_tokens=1, output_tokens=1, total_tokens=2)
-            return lm15.Response(
-                id="1", model=request.model, message=message, finish_reason="stop", usage=usage
-            )
-
-    model = cache.front(dspy.LM("own/canned", engine=Canned()))
-    with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda _: model("Engine?"), range(4)))
-
-    assert answers == [["canned"]] * 4
-    assert len(calls) == 1
-
-
-def test_an_answer_that_cannot_be_read_is_shared_but_not_kept(cache: TieredCache) -> None:
-    slow_model()
-    lm.profile("chatty", ttft_p50_ms=150, ttft_p99_ms=151, missing_field_rate=1.0)
-    strict = dspy.ChatAdapter(use_json_adapter_fallback=False)
-    settings = {"lm": cache.front(lm.connect("sim-large@chatty")), "adapter": strict}
-
-    def ask() -> Any:
-        with dspy.context(**settings, callbacks=[cache.watcher]), pytest.raises(AdapterParseError):
-            dspy.Predict("question -> reasoning, answer")(question="Unreadable?")
-
-    with ThreadPoolExecutor(8) as pool:
-        for one in [pool.submit(ask) for _ in range(8)]:
-            one.result()
-    shared = lm.ledger().requests
-    ask()
-
-    assert (shared, lm.ledger().requests) == (1, 2)
 
 
 async def test_sync_calls_in_asyncios_thread_pool_do_not_stop_a_leading_task(

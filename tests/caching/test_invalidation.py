@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -68,18 +67,6 @@ def test_what_fits_all_that_is_named_goes_from_every_tier(make, redis_url, named
 def two(make, redis_url) -> tuple[TieredCache, TieredCache]:
     """Two processes, as it were, of which the second has a disk; both look at Redis before each answer."""
     return make(redis_url=redis_url, lag_s=0), make(redis_url=redis_url, disk=True, lag_s=0)
-
-
-def test_another_process_drops_it_from_memory_when_it_next_looks(two):
-    here, there = two
-    for cache in two:
-        asked_as(cache, tenant="acme")
-        asked_as(cache, tenant="bolt")
-
-    here.invalidate(tenant="acme")
-
-    assert asked_as(there, tenant="bolt") == record()
-    assert asked_as(there, tenant="acme") is None
 
 
 def test_between_looks_a_process_may_serve_it_for_the_lag_and_no_longer(make, redis_url):
@@ -240,22 +227,6 @@ def test_a_redis_that_is_as_it_was_earlier_drops_what_it_may_have_forgotten(two,
     assert asked_as(there, tenant="bolt") is None
 
 
-def test_what_redis_could_not_be_told_counts_as_later_than_all_it_tells(two, monkeypatch):
-    here, there = two
-    asked_as(here, tenant="acme", question="other")
-    attempt = here.shared.attempt
-    reads_only = lambda work, otherwise, writes=False: otherwise if writes else attempt(work, otherwise)  # noqa: E731
-    monkeypatch.setattr(here.shared, "attempt", reads_only)
-    there.invalidate(tenant="bolt")
-    with scope(tenant="acme"):
-        there.get(request())
-        here.invalidate(tenant="acme")
-        there.put(request(), record("old"))
-
-        assert here.get(request()) is None
-    assert "1 invalidations wait" in here.stats().last_errors[-1]
-
-
 def test_times_of_invalidations_grow_though_the_clock_of_redis_goes_back(make, redis_url):
     cache = make(redis_url=redis_url, lag_s=0)
     with redis.Redis.from_url(redis_url) as client:
@@ -307,59 +278,3 @@ def test_whoever_reaches_redis_serves_nothing_that_was_dropped(make, redis_url, 
                     client.flushall()
 
     assert served > 5
-
-
-def test_many_invalidations_take_bounded_memory(make, monkeypatch):
-    monkeypatch.setattr(module, "MOST_TAGS", 10)
-    cache = make()
-    with scope(tenant="acme"):
-        cache.get(request())
-    for n in range(50):
-        cache.invalidate(tenant=str(n))
-
-    with scope(tenant="acme"):
-        cache.put(request(), record())
-        assert cache.get(request()) is None  # it may have been dropped: nobody remembers
-
-
-@pytest.mark.parametrize("with_redis", [False, True])
-def test_under_load_nobody_gets_an_answer_from_before_an_invalidation_that_is_over(
-    make, redis_url, with_redis
-):
-    cache = make(memory_bytes=20_000, redis_url=redis_url if with_redis else None)
-    world, over, stale = {"acme": 0, "bolt": 0}, threading.Event(), []
-    settled = dict(world)
-    hits = Counter()
-
-    def work(seed: int) -> None:
-        dice = random.Random(seed)
-        while not over.is_set():
-            tenant, question = dice.choice(list(world)), str(dice.randrange(8))
-            least = settled[tenant]
-            with scope(tenant=tenant):
-                found = cache.get(request(question))
-                if found is None:
-                    now = world[tenant]
-                    time.sleep(dice.random() / 500)
-                    cache.put(request(question), record(str(now)))
-                else:
-                    hits[tenant] += 1
-                    if int(found["outputs"][0]) < least:
-                        stale.append((tenant, found["outputs"], least))
-
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
-    for thread in threads:
-        thread.start()
-    for n in range(40):
-        tenant = ("acme", "bolt")[n % 2]
-        world[tenant] += 1
-        cache.invalidate(tenant=tenant)
-        settled[tenant] = world[tenant]
-        time.sleep(0.01)
-    over.set()
-    for thread in threads:
-        thread.join(20)
-
-    assert stale == []
-    assert min(hits.values()) > 0
-    assert cache.stats().last_errors == ()

@@ -14,7 +14,6 @@ import pytest
 
 from course_lib import lm
 from course_lib.caching import TieredCache
-from course_lib.services import Server
 from tests.caching.front_parts import begin, caching, second_process, slow_model, until
 
 
@@ -106,18 +105,6 @@ def test_a_cancelled_leader_leaves_no_lease_behind(cache: TieredCache) -> None:
     for n in range(12):
         asyncio.run(cancel_after(n * 0.002))
     until(lambda: leases(cache) == [], "no lease is left")
-
-
-def test_with_redis_gone_a_process_still_makes_one_call(own_redis: Server) -> None:
-    with caching(TieredCache(redis_url=own_redis.url)) as cache:
-        model = cache.front(slow_model())
-        own_redis.kill()
-
-        with ThreadPoolExecutor(20) as pool:
-            answers = list(pool.map(lambda _: model("Gone?"), range(20)))
-
-    assert len({str(answer) for answer in answers}) == 1
-    assert lm.ledger().requests == 1
 
 
 def test_a_leader_that_fails_gives_its_lease_back(cache: TieredCache) -> None:

@@ -79,15 +79,6 @@ def test_a_whole_program_on_it(model, redis_url):
     assert lm.ledger().requests == 6
 
 
-def test_a_server_is_started_for_it(monkeypatch):
-    monkeypatch.delenv("REDIS_URL", raising=False)
-
-    with CacheManager() as manager:
-        assert manager.cache.shared.last_error == ""
-        manager.cache.put({"question": 1}, {"answer": 2})
-        assert manager.cache.stats().last_errors == ()
-
-
 def test_an_address_that_is_malformed_or_in_the_wrong_place_is_refused_without_being_shown():
     with pytest.raises(RedisServerError, match="not of the form"):
         CacheManager(redis_url="redis//localhost")

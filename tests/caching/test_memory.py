@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
-import random
 import sys
 import tracemalloc
-from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import orjson
 import pytest
 
 from course_lib.caching.memory import MemoryTier, deep_size_bytes
-from tests.caching.front_parts import Clock
 
 
 def entry_bytes(value: object = b"v", key: str = "a") -> int:
@@ -61,53 +57,3 @@ def test_a_value_that_holds_itself_is_measured():
     knot.append(knot)
 
     assert deep_size_bytes(knot) == sys.getsizeof(knot)
-
-
-def test_it_does_what_a_plain_model_of_it_does():
-    """A model with a list for the order, over many random steps."""
-    rng, size, clock = random.Random(7), entry_bytes(b"v" * 10, "00"), Clock()
-    tier = MemoryTier(8 * size, clock=clock)
-    model: OrderedDict[str, float] = OrderedDict()
-    for _ in range(5000):
-        clock.now_s += rng.random()
-        key = f"{rng.randrange(20):02d}"
-        alive = key in model and model[key] > clock.now_s
-        if rng.random() < 0.5:
-            assert (tier.get(key) is not None) == alive
-            if alive:
-                model.move_to_end(key)
-            else:
-                model.pop(key, None)
-        else:
-            model.pop(key, None)
-            if len(model) == 8:
-                soonest = min(model, key=model.__getitem__)
-                model.pop(soonest if model[soonest] <= clock.now_s else next(iter(model)))
-            ttl_s = rng.choice([2.0, 5.0, 50.0])
-            tier.put(key, b"v" * 10, ttl_s=ttl_s)
-            model[key] = clock.now_s + ttl_s
-        live = {key for key, until_s in model.items() if until_s > clock.now_s}
-        assert {key for key in model if key in tier} == live
-        assert tier.size_bytes() == len(live) * size
-
-
-def test_threads_do_not_upset_the_count():
-    tier = MemoryTier(50 * entry_bytes(b"v" * 20, "00"))
-
-    def work(seed: int) -> None:
-        rng = random.Random(seed)
-        for _ in range(2000):
-            key = f"{rng.randrange(99):02d}"
-            if rng.random() < 0.5:
-                tier.put(key, b"v" * rng.randrange(30), ttl_s=rng.random(), tags=(key[0],))
-            elif rng.random() < 0.9:
-                tier.get(key)
-            else:
-                tier.drop_tag(key[0])
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(work, range(4)))
-
-    assert 0 <= tier.size_bytes() <= tier.max_bytes
-    tier.clear()
-    assert tier.size_bytes() == 0

@@ -13,7 +13,7 @@ from dspy.lm15 import Message, Response, TextPart, ThinkingPart, ToolCallPart, U
 
 from course_lib import lm
 from course_lib.caching import CachedLM, TieredCache, front
-from tests.caching.front_parts import caching, history_of, slow_model, waiting
+from tests.caching.front_parts import caching, slow_model, waiting
 
 ADAPTERS = [dspy.ChatAdapter(), dspy.JSONAdapter(), dspy.XMLAdapter()]
 FIELDS = "question -> reasoning, answer"
@@ -82,14 +82,6 @@ def test_without_listeners_the_raw_chunks_come_in_tokens(model: CachedLM) -> Non
     assert prediction.answer
 
 
-def test_a_hit_in_a_stream_used_no_tokens(model: CachedLM) -> None:
-    with dspy.context(lm=model, track_usage=True):
-        live, again = (streamed("Usage?")[-1] for _ in range(2))
-
-    assert [bool(each.get_lm_usage()) for each in (live, again)] == [True, False]
-    assert [bool(usage) for usage in history_of(model)] == [True, False]
-
-
 def test_a_waiter_of_a_streaming_leader_waits_and_then_streams(model: CachedLM, cache: TieredCache) -> None:
     async def crowd() -> list[list[Any]]:
         streams = [asyncio.create_task(stream_of("Crowd?", fields=("answer",))) for _ in range(5)]
@@ -102,24 +94,6 @@ def test_a_waiter_of_a_streaming_leader_waits_and_then_streams(model: CachedLM, 
     assert lm.ledger().requests == 1
     assert len({texts(values)["answer"] for values in crowds}) == 1
     assert all(len(values) > 2 for values in crowds)
-
-
-def test_a_reader_who_leaves_the_leading_stream_leaves_no_waiter_behind(
-    model: CachedLM, cache: TieredCache
-) -> None:
-    async def one_leaves() -> list[Any]:
-        leader = asyncio.create_task(stream_of("Leaving?", fields=("answer",)))
-        await asyncio.sleep(0.08)
-        waiter = asyncio.create_task(stream_of("Leaving?", fields=("answer",)))
-        await asyncio.to_thread(waiting, cache, 1)
-        leader.cancel()
-        return await waiter
-
-    with dspy.context(lm=model):
-        values = asyncio.run(one_leaves())
-
-    assert values[-1].answer
-    assert len(cache.single_flight) == 0
 
 
 def test_in_threads_of_parallel_a_hit_is_answered_though_it_cannot_be_shown(model: CachedLM) -> None:

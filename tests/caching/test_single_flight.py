@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from course_lib.caching import SingleFlight, single_flight
+from course_lib.caching import SingleFlight
 from tests.caching.front_parts import until, waiters
 
 pytestmark = pytest.mark.anyio
@@ -137,15 +136,6 @@ def test_a_call_that_takes_long_is_made_again_by_one_of_those_who_wait():
     assert (leader.result(), second.calls, len(flight)) == ((1, False), 1, 0)
 
 
-def test_a_caller_waits_no_longer_than_max_wait_s():
-    flight, hung = SingleFlight(max_wait_s=0.02), Work()
-    with under_way(flight, hung) as (_, leader):
-        assert flight.run("k", lambda: "own") == ("own", False)
-        hung.may_end.set()
-
-    assert leader.result() == (1, False)
-
-
 @pytest.mark.parametrize("ends_first", ["old", "new"])
 def test_the_first_answer_serves_all_and_the_error_of_a_leader_that_was_replaced_nobody(ends_first: str):
     old, new = Work(ValueError("late") if ends_first == "new" else None), Work()
@@ -201,18 +191,6 @@ async def test_who_is_cancelled_takes_nobody_along(leaver: int, calls: int):
     assert (work.calls, len(flight)) == (calls, 0)
 
 
-async def test_when_all_are_cancelled_the_key_is_free():
-    flight, work = SingleFlight(), Work()
-    tasks = [asyncio.create_task(flight.run_async("k", work.in_task)) for _ in range(5)]
-    await asyncio.sleep(0)
-
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-    assert len(flight) == 0
-
-
 async def test_a_sync_call_on_the_loops_own_thread_does_not_wait_for_a_task_of_that_loop():
     flight, work = SingleFlight(), Work()
     leader = asyncio.create_task(flight.run_async("k", work.in_task))
@@ -221,18 +199,6 @@ async def test_a_sync_call_on_the_loops_own_thread_does_not_wait_for_a_task_of_t
     assert flight.run("k", lambda: "own") == ("own", False)
     work.may_end.set()
     assert await leader == (1, False)
-
-
-async def test_distinct_keys_are_called_side_by_side():
-    flight, all_there = SingleFlight(), asyncio.Barrier(20)
-
-    async def call() -> int:
-        await all_there.wait()  # for ever, if they came one after the other
-        return 1
-
-    calls = (flight.run_async(key, call) for key in range(20))
-
-    assert len(await asyncio.wait_for(asyncio.gather(*calls), 20)) == 20
 
 
 def test_threads_and_tasks_of_several_loops_meet():
@@ -270,32 +236,3 @@ def test_a_loop_that_ends_under_its_leader_lets_the_others_go_on():
 
         assert mine.result() == ("mine", False)
         loop.result()
-
-
-async def test_callers_in_the_thread_pool_do_not_keep_a_leading_task_from_its_thread(
-    monkeypatch: pytest.MonkeyPatch,
-):
-    monkeypatch.setattr(single_flight, "POOL_PATIENCE_S", 0.1)
-    flight, calls, size = SingleFlight(), [], min(32, (os.cpu_count() or 1) + 4)
-
-    async def call() -> str:
-        await wait_for(lambda: waiters(flight) == size)  # meanwhile the pool fills
-        await asyncio.to_thread(calls.append, "task")
-        return "task"
-
-    def call_in_thread() -> str:
-        calls.append("thread")
-        return "thread"
-
-    leader = asyncio.create_task(flight.run_async("k", call))
-    await asyncio.sleep(0)
-    threads = [asyncio.to_thread(flight.run, "k", call_in_thread) for _ in range(size)]
-    answers = await asyncio.wait_for(asyncio.gather(leader, *threads), 20)
-
-    assert {value for value, _ in answers} == {"task", "thread"}
-    assert sorted(calls) == ["task", "thread"]
-
-
-def test_a_coroutine_that_waits_for_a_loop_cannot_be_run_without_one():
-    with pytest.raises(RuntimeError, match="waits for an event loop"):
-        single_flight.run_blocking(asyncio.sleep(0))

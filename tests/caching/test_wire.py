@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from course_lib.caching import wire
 from course_lib.caching.wire import NotOurs, NotPlain, decode, encode
 
 RECORD = {"outputs": ["Ihr Zelt läßt Wasser durch"], "usage": {"prompt_tokens": 3}, "cost": 0.01, "raw": None}
@@ -74,14 +75,6 @@ def test_foreign_bytes_are_refused(blob):
             decode(beginning + blob, key="k")
 
 
-def test_every_shortened_value_is_refused():
-    blob = encode(RECORD, key="k")
-
-    for length in range(len(blob)):
-        with pytest.raises(NotOurs):
-            decode(blob[:length], key="k")
-
-
 def test_a_value_copied_to_another_key_is_refused():
     with pytest.raises(NotOurs, match="another key"):
         decode(encode(RECORD, key="tenant A"), key="tenant B")
@@ -108,3 +101,20 @@ def test_long_answers_are_compressed_but_a_bomb_is_not_unpacked(monkeypatch):
         encode({"text": "0" * 200_000}, key="k")
     with pytest.raises(NotOurs, match="grows beyond"):
         decode(bomb, key="k")
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":', b'{"a":['], ids=str)
+def test_a_small_value_that_is_nested_or_grows_without_end_costs_little(opening):
+    for text in (opening * 300, opening * 50_000, b" " * 100_000_000 + opening):
+        blob = b"ADC\x02\x01" + wire._sum(packed := zlib.compress(text), 1, "k", None) + packed
+
+        assert wire.unpacked(blob, "k") == (None, None)
+
+
+def test_what_is_nested_too_deeply_is_not_written():
+    deep: list[object] = []
+    for _ in range(300):
+        deep = [deep]
+
+    with pytest.raises(NotPlain):
+        encode(deep, key="k")
