@@ -56,10 +56,6 @@ class ToolError(str):
     __slots__ = ()
 
 
-class _DeadlinePassed(Exception):  # noqa: N818 - never leaves this module
-    """The deadline has passed."""
-
-
 class LimitedTool(dspy.Tool):
     """A dspy.Tool that keeps its limits however it is called: `tool(...)`, `acall`, `tool.func`.
 
@@ -87,11 +83,9 @@ class LimitedTool(dspy.Tool):
         """Call the tool without blocking the event loop."""
         return await self._guard.run_async(kwargs)
 
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> LimitedTool:
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Any:
         # A program's copy may change the wording it shows; what the tool does, and its budget, are shared.
-        copied = self.model_copy(update={"args": dict(self.args)})
-        assert isinstance(copied, LimitedTool)
-        return copied
+        return self.model_copy(update={"args": dict(self.args)})
 
 
 def limited(
@@ -169,25 +163,21 @@ class _Guard:
         except TimeoutError:
             self._leave_behind(work)
             _kept_loop.cache_clear()  # an async tool that never yields holds it; the next call gets another
-            return self._line(_DeadlinePassed())
+            return self._late()
         except Exception as error:  # border: a tool's error is an observation, not an exception
             return self._line(error)
 
     async def run_async(self, kwargs: dict[str, Any]) -> str:
         """Call the function from a coroutine; only cancellation is raised."""
+        limit = asyncio.timeout(self.deadline_s)
         try:
             arguments = self._admit(kwargs)
-            try:
-                async with asyncio.timeout(self.deadline_s) as limit:
-                    if self.is_async:
-                        return self._text(await self.inner.func(**arguments))
-                    return await self._in_thread(arguments)
-            except TimeoutError:
-                if limit.expired():
-                    raise _DeadlinePassed from None
-                raise
-        except Exception as error:  # border: a tool's error is an observation, not an exception
-            return self._line(error)
+            async with limit:
+                if self.is_async:
+                    return self._text(await self.inner.func(**arguments))
+                return await self._in_thread(arguments)
+        except (Exception, SystemExit) as error:  # border: a tool's error is an observation, not an exception
+            return self._late() if limit.expired() else self._line(error)
 
     # What happens before the call
 
@@ -265,16 +255,14 @@ class _Guard:
             return text
         return f"{text[: self.output_chars]}\n[cut: {self.output_chars} of {full} characters shown]"
 
-    def _line(self, error: Exception) -> ToolError:
-        kind, words = FAILED, _words(error)
-        if isinstance(error, ToolRefused):
-            kind = REFUSED
-        elif isinstance(error, _DeadlinePassed):
-            kind, late = TIMEOUT, f"{self.inner.name} gave no answer within {self.deadline_s:g} s"
-            words = f"{late}. Ask for less, or do without"
-        elif isinstance(error, TimeoutError):
-            kind = TIMEOUT
-        return ToolError(f"{kind}: {one_line(words, self.known)}")
+    def _late(self) -> ToolError:
+        late = f"{self.inner.name} gave no answer within {self.deadline_s:g} s"
+        return self._line(TimeoutError(f"{late}. Ask for less, or do without"))
+
+    def _line(self, error: BaseException) -> ToolError:
+        kinds = {ToolRefused: REFUSED, TimeoutError: TIMEOUT}
+        kind = next((kind for type_, kind in kinds.items() if isinstance(error, type_)), FAILED)
+        return ToolError(f"{kind}: {one_line(_words(error), self.known)}")
 
 
 def in_thread(work: Callable[[], T], *, name: str) -> Future[T]:
@@ -304,37 +292,22 @@ def on_kept_loop(work: Coroutine[Any, Any, T]) -> Future[T]:
 
     One loop for all calls: what an async tool keeps between them, a connection pool say, stays on its loop.
     """
-    outcome: Future[T] = Future()
-
-    async def fill() -> None:
-        try:
-            outcome.set_result(await work)
-        except BaseException as error:  # border: the loop's; whoever waits gets it
-            outcome.set_exception(error if isinstance(error, Exception) else RuntimeError("it was cancelled"))
-
-    def begin() -> None:
-        task = loop.create_task(fill())
-        under_way.add(task)
-        task.add_done_callback(under_way.discard)
-
-    loop, under_way = _kept_loop()
-    loop.call_soon_threadsafe(begin, context=contextvars.copy_context())
-    return outcome
+    return asyncio.run_coroutine_threadsafe(work, _kept_loop())
 
 
 @functools.cache
-def _kept_loop() -> tuple[asyncio.AbstractEventLoop, set[asyncio.Task[Any]]]:
-    """Return the loop, running in a daemon thread, and the tasks on it (a loop holds them only weakly)."""
+def _kept_loop() -> asyncio.AbstractEventLoop:
+    """Return the loop, running in a daemon thread."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="tool-loop", daemon=True).start()
-    return loop, set()
+    return loop
 
 
 # A forked child has no threads: it starts a loop of its own when it needs one.
 os.register_at_fork(after_in_child=_kept_loop.cache_clear)
 
 
-def _words(error: Exception) -> str:
+def _words(error: BaseException) -> str:
     """Return what an error says, without what it carries: an OSError's file names stay out."""
     if isinstance(error, OSError) and error.strerror:
         return f"{type(error).__name__}: {error.strerror}"
