@@ -218,7 +218,7 @@ with dspy.context(lm=sloppy, adapter=dspy.ChatAdapter()), count_fallbacks() as f
 answered = sum(answer is not None for answer in answers)
 print(f"{answered} of {len(tickets)} answered, with {lm.ledger().requests - before} requests")
 print(len(fallbacks), "needed a second request:")
-for row in fallbacks.rows[:5]:
+for row in fallbacks[:5]:
     print(f"  {row.outcome:8} because {' '.join(row.reason.split())[:90]}")
 
 # %% [markdown]

@@ -22,6 +22,7 @@ from dspy.utils.exceptions import AdapterParseError
 from course_lib import desk, lm
 from course_lib.adapters.prompt.fallbacks import count_fallbacks
 from course_lib.adapters.prompt.lines import CustomAdapter
+from course_lib.adapters.prompt.reask import ReAsk
 from course_lib.adapters.prompt.script import quiet_dspy
 from course_lib.desk.programs import SortTicket
 from course_lib.desk.records import Category
@@ -111,13 +112,14 @@ def _answer(program: Any, ticket: str) -> tuple[bool, bool, float]:
             program(ticket=ticket)
         except (AdapterParseError, dspy.LMError):
             is_answered = False
-    is_first_read = is_answered and not fallbacks.rows and _re_asked() == before
+    is_first_read = is_answered and not fallbacks and _re_asked() == before
     return is_first_read, is_answered, (time.perf_counter() - begun) * 1000
 
 
 def _re_asked() -> int:
     """Return how often the adapter in use has re-asked, if it is one that does."""
-    return getattr(getattr(dspy.settings.adapter, "counts", None), "asked_again", 0)
+    adapter = dspy.settings.adapter
+    return adapter.counts["asked_again"] if isinstance(adapter, ReAsk) else 0
 
 
 def _row(name: str, shape: str, model: str, answers: list[tuple[bool, bool, float]], usage: Any) -> Measured:

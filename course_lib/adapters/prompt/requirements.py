@@ -18,7 +18,7 @@ import pydantic
 from dspy.utils.callback import BaseCallback
 from dspy.utils.exceptions import AdapterParseError
 
-from course_lib.adapters.prompt.script import Run, Stand, awaited, scripted, text_of
+from course_lib.adapters.prompt.script import Run, Stand, finished, scripted, text_of
 from course_lib.adapters.prompt.types import Money
 from course_lib.errors import CourseError
 
@@ -44,22 +44,8 @@ class _Size(enum.Enum):
     LARGE = 2
 
 
-class Sort(dspy.Signature):
-    """Sort a ticket."""
-
-    ticket: str = dspy.InputField()
-    label: Literal["billing", "returns"] = dspy.OutputField()
-    note: str = dspy.OutputField()
-
-
-class Ask(dspy.Signature):
-    """Answer the question."""
-
-    question: str = dspy.InputField()
-    answer: str = dspy.OutputField()
-    score: int = dspy.OutputField()
-
-
+Sort = dspy.Signature('ticket -> label: Literal["billing", "returns"], note', "Sort a ticket.")
+Ask = dspy.Signature("question -> answer, score: int", "Answer the question.")
 TICKET = {"ticket": "My lamp is broken."}
 SORTED = {"label": "returns", "note": "The lamp came broken."}
 QUESTION, ANSWER = {"question": "?"}, {"answer": "Yes.", "score": 3}
@@ -70,10 +56,6 @@ _CHARGED = {"label": "billing", "note": "Charged twice."}
 _PEG, _POLE = Part(name="peg", count=3), Part(name="pole: long", count=1)
 _PROSE = "I would rather not say."
 _BAD = (_PROSE, "{", "[" * 5000, "[[ ## answer ## ]]", "<answer>", "answer:", '{"answer": ')
-
-
-def _signature(fields: str, **types: Any) -> Any:
-    return dspy.Signature(fields, custom_types=types)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +105,7 @@ def _value(annotation: Any, value: Any) -> Case:
 _PREDICT = Case(Sort, SORTED, TICKET, shown=((0, Sort.instructions), (-1, TICKET["ticket"])))
 _DEMO = replace(_PREDICT, demos=({"ticket": "Twice on my card!", **_CHARGED},), turns=2)
 _HISTORY = Case(
-    _signature("history: dspy.History, question -> answer"),
+    dspy.Signature("history: dspy.History, question -> answer"),
     {"answer": "Yes."},
     {"history": dspy.History(messages=[dict(_TURN)])} | QUESTION,
     turns=2,
@@ -207,7 +189,7 @@ def _stream(stand: Stand, listeners: Any) -> list[Any]:
 
     lm, _ = scripted([stand.written(Ask, ANSWER)])
     with dspy.context(lm=lm, adapter=stand.prepared(Ask, ANSWER)):
-        return list(awaited(collect))
+        return finished(collect())
 
 
 def _streaming(stand: Stand) -> str:
@@ -269,22 +251,22 @@ def _nothing_is_changed(stand: Stand) -> str:
 
 class _Recorder(BaseCallback):
     def __init__(self) -> None:
-        self.format = self.parse = 0
+        self.seen: list[str] = []
 
     def on_adapter_format_start(self, call_id: str, instance: Any, inputs: Any) -> None:  # noqa: ARG002
-        self.format += 1
+        self.seen.append("format")
 
     def on_adapter_parse_end(self, call_id: str, outputs: Any, exception: Any = None) -> None:  # noqa: ARG002
-        self.parse += 1
+        self.seen.append("parse")
 
 
 def _callbacks(stand: Stand) -> str:
     recorder = _Recorder()
     adapter = stand.prepared(Ask, ANSWER, callbacks=[recorder])
     stand.run(dspy.Predict(Ask), ANSWER, QUESTION, adapter=adapter)
-    assert recorder.format, "format was reported 0 times"
-    assert recorder.parse, "parse was reported 0 times"
-    return f"format reported {recorder.format}x, parse {recorder.parse}x"
+    counts = {event: recorder.seen.count(event) for event in ("format", "parse")}
+    assert all(counts.values()), f"reported: {counts}; expected each at least once"
+    return f"format reported {counts['format']}x, parse {counts['parse']}x"
 
 
 def answers_a_model(adapter: Any, lm: Any) -> str:
@@ -292,7 +274,7 @@ def answers_a_model(adapter: Any, lm: Any) -> str:
     before = len(lm.history)
     with dspy.context(lm=lm, adapter=adapter):
         label = dspy.Predict(Sort)(ticket="I was charged twice for my tent.").label
-        nested = dspy.Predict(_signature("text -> parts: list[Part]", Part=Part))
+        nested = dspy.Predict(dspy.Signature("text -> parts: list[Part]", custom_types={"Part": Part}))
         parts = nested(text="Three pegs and a pole.").parts
     return f"label {label!r}, {len(parts)} parts, {len(lm.history) - before} calls of the model for 2 answers"
 
@@ -314,7 +296,7 @@ REQUIREMENTS: dict[str, Callable[[Stand], str]] = {
     ),
     "history": _history,
     "custom types": Case(
-        _signature("budget: Money, bill -> total: Money", Money=Money),
+        dspy.Signature("budget: Money, bill -> total: Money", custom_types={"Money": Money}),
         {"total": Money.model_validate("12.50 EUR")},
         {"budget": Money.model_validate("99 EUR"), "bill": "€12,50"},
         shown=((-1, "99.00 EUR"), (0, Money.description())),
@@ -334,7 +316,9 @@ REQUIREMENTS: dict[str, Callable[[Stand], str]] = {
     "nothing (None)": _value(int | None, None),
     "number or text": _value(int | str, "5"),
     "a model used twice": Case(
-        _signature("text -> front: Part, back: Part, crates: list[_Pair]", Part=Part, _Pair=_Pair),
+        dspy.Signature(
+            "text -> front: Part, back: Part, crates: list[Pair]", custom_types={"Part": Part, "Pair": _Pair}
+        ),
         {"front": _PEG, "back": _POLE, "crates": [_Pair(left=_PEG, right=_POLE)]},
         {"text": "3 pegs in front, a pole behind"},
     ),

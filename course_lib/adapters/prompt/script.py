@@ -9,20 +9,20 @@ of its own (dspy/utils/logging_utils.py); DSPy 3.4.1.
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import dspy
 from dspy.lm15 import Message, Request, Response, TextPart, ToolCallPart, Usage, response_to_events
 
-from course_lib.adapters.tools.limits import in_thread
+from course_lib.adapters.tools.limits import on_kept_loop
 from course_lib.lm import tokens
 
+T = TypeVar("T")
 Reply = str | Mapping[str, Any]
 """A text, or a call of the tool `name` with `args`."""
 
@@ -158,14 +158,14 @@ class Stand:
         adapter = adapter or self.prepared(signature, expected)
         lm, script = scripted([self.written(signature, expected) if reply is None else reply])
         with dspy.context(lm=lm, adapter=adapter):
-            prediction = awaited(lambda: program.acall(**inputs)) if use_acall else program(**inputs)
+            prediction = finished(program.acall(**inputs)) if use_acall else program(**inputs)
         entry = lm.history[0]
         return Run(prediction, entry["messages"], entry["kwargs"], script.requests)
 
 
-def awaited(make: Any) -> Any:
-    """Run the coroutine that `make` returns to its end in another thread: a notebook's loop is running."""
-    return in_thread(lambda: asyncio.run(make()), name="conformance").result()
+def finished(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end on another thread's loop: in a notebook, this thread's loop is running."""
+    return on_kept_loop(work).result()
 
 
 def text_of(message: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ def test_a_fallback_is_seen_with_its_reason_and_the_reply_that_was_thrown_away(a
     with count_fallbacks() as fallbacks:
         script = ask("Yes, surely.", JSON, adapter=adapter())
 
-    (row,) = fallbacks.rows
+    (row,) = fallbacks
     assert script.requests == 2
     assert (row.adapter, row.reply, row.outcome) == (adapter.__name__, "Yes, surely.", "read")
     assert row.reason
@@ -45,14 +45,14 @@ def test_an_empty_first_reply_counts_too():
     with count_fallbacks() as fallbacks:
         ask("", JSON, adapter=dspy.ChatAdapter())
 
-    assert [row.reason for row in fallbacks.rows] == ["the reply was empty"]
+    assert [row.reason for row in fallbacks] == ["the reply was empty"]
 
 
 def test_a_second_reply_that_cannot_be_read_either_is_told():
     with count_fallbacks() as fallbacks, pytest.raises(AdapterParseError):
         ask("Yes.", adapter=dspy.ChatAdapter())
 
-    assert [row.outcome for row in fallbacks.rows] == ["not read"]
+    assert [row.outcome for row in fallbacks] == ["not read"]
 
 
 def test_the_extraction_within_a_two_step_adapter_is_a_part_of_its_answer():
