@@ -447,7 +447,7 @@ show_messages(lm.ledger().calls[-1])
 # %% name="conformance"
 from course_lib.adapters import conformance
 
-table(conformance(CustomAdapter(), lm=model).rows, caption="CustomAdapter, held to the conformance suite")
+table(conformance(CustomAdapter()).rows, caption="CustomAdapter, held to the conformance suite")
 
 # %% [markdown]
 # DSPy's own adapters do not pass all of it. Here is what fails in each; one of them is a trap of its own: `BAMLAdapter` takes a

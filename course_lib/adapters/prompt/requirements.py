@@ -116,7 +116,7 @@ _HISTORY = Case(
 def _demos(stand: Stand) -> str:
     run = _DEMO.run(stand)
     assert "Twice on my card!" in text_of(run.messages[1]), "the demo's input is not in its user message"
-    outputs = stand.parse(Sort, text_of(run.messages[2]), _CHARGED)
+    outputs = stand.parse(Sort, text_of(run.messages[2]))
     _demand_equal(outputs, _CHARGED, "the demo, read by the adapter itself")
     return "a demo is written as the reply is read"
 
@@ -188,7 +188,7 @@ def _stream(stand: Stand, listeners: Any) -> list[Any]:
         return [part async for part in program(**QUESTION)]
 
     lm, _ = scripted([stand.written(Ask, ANSWER)])
-    with dspy.context(lm=lm, adapter=stand.prepared(Ask, ANSWER)):
+    with dspy.context(lm=lm, adapter=stand.adapter()):
         return finished(collect())
 
 
@@ -212,8 +212,6 @@ def _field_listeners(stand: Stand) -> str:
 
 
 def _bad_replies(stand: Stand) -> str:
-    if stand.has_extractor:
-        raise NotClaimedError("reads any prose, by asking a second model")
     good = stand.written(Ask, ANSWER)
     for reply in (*_BAD, good.replace("3", "three"), good[: len(good) // 3]):
         try:
@@ -229,9 +227,8 @@ def _bad_replies(stand: Stand) -> str:
 
 def _bad_reply_requests(stand: Stand) -> str:
     lm, script = scripted([_PROSE])
-    adapter = stand.adapter(**({"extraction_model": lm} if stand.has_extractor else {}))
     try:
-        with dspy.context(lm=lm, adapter=adapter):
+        with dspy.context(lm=lm, adapter=stand.adapter()):
             dspy.Predict(Ask)(**QUESTION)
     except AdapterParseError:
         if script.requests > 1:
@@ -262,21 +259,10 @@ class _Recorder(BaseCallback):
 
 def _callbacks(stand: Stand) -> str:
     recorder = _Recorder()
-    adapter = stand.prepared(Ask, ANSWER, callbacks=[recorder])
-    stand.run(dspy.Predict(Ask), ANSWER, QUESTION, adapter=adapter)
+    stand.run(dspy.Predict(Ask), ANSWER, QUESTION, adapter=stand.adapter(callbacks=[recorder]))
     counts = {event: recorder.seen.count(event) for event in ("format", "parse")}
     assert all(counts.values()), f"reported: {counts}; expected each at least once"
     return f"format reported {counts['format']}x, parse {counts['parse']}x"
-
-
-def answers_a_model(adapter: Any, lm: Any) -> str:
-    """Ask a real model for a flat and for a nested signature."""
-    before = len(lm.history)
-    with dspy.context(lm=lm, adapter=adapter):
-        label = dspy.Predict(Sort)(ticket="I was charged twice for my tent.").label
-        nested = dspy.Predict(dspy.Signature("text -> parts: list[Part]", custom_types={"Part": Part}))
-        parts = nested(text="Three pegs and a pole.").parts
-    return f"label {label!r}, {len(parts)} parts, {len(lm.history) - before} calls of the model for 2 answers"
 
 
 REQUIREMENTS: dict[str, Callable[[Stand], str]] = {

@@ -118,7 +118,6 @@ class Stand:
 
     def __init__(self, adapter: Any) -> None:
         self._adapter = adapter
-        self.has_extractor = hasattr(adapter, "extraction_model")
 
     def adapter(self, **changes: Any) -> Any:
         """Return a copy of the adapter with attributes changed."""
@@ -127,21 +126,13 @@ class Stand:
             setattr(changed, name, value)
         return changed
 
-    def prepared(self, signature: Any, expected: Any, **changes: Any) -> Any:
-        """Return a copy whose extraction model, if it has one, finds `expected`."""
-        if self.has_extractor:
-            text = dspy.ChatAdapter().format_assistant_message_content(signature, expected)
-            changes["extraction_model"] = scripted([text])[0]
-        return self.adapter(**changes)
-
     def written(self, signature: Any, outputs: Any) -> str:
         """Return a reply that holds the outputs, as the adapter itself writes them in a demo."""
         return str(self._adapter.format_assistant_message_content(signature, outputs))
 
-    def parse(self, signature: Any, text: str, expected: Any = None) -> dict[str, Any]:
+    def parse(self, signature: Any, text: str) -> dict[str, Any]:
         """Parse a text."""
-        adapter = self.adapter() if expected is None else self.prepared(signature, expected)
-        return dict(adapter.parse(signature, text))
+        return dict(self.adapter().parse(signature, text))
 
     def run(
         self,
@@ -155,9 +146,8 @@ class Stand:
     ) -> Run:
         """Call a program whose model replies `expected` as the adapter writes it, or `reply` as it stands."""
         signature = program.predictors()[0].signature
-        adapter = adapter or self.prepared(signature, expected)
         lm, script = scripted([self.written(signature, expected) if reply is None else reply])
-        with dspy.context(lm=lm, adapter=adapter):
+        with dspy.context(lm=lm, adapter=adapter or self.adapter()):
             prediction = finished(program.acall(**inputs)) if use_acall else program(**inputs)
         entry = lm.history[0]
         return Run(prediction, entry["messages"], entry["kwargs"], script.requests)

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from course_lib.adapters.prompt.requirements import REQUIREMENTS, NotClaimedError, answers_a_model
+import dspy
+
+from course_lib.adapters.prompt.requirements import REQUIREMENTS, NotClaimedError
 from course_lib.adapters.prompt.script import Stand, quiet_dspy
 
 
@@ -50,19 +52,19 @@ class Report:
     __repr__ = __str__
 
 
-def conformance(adapter: Any, lm: Any = None) -> Report:
+def conformance(adapter: Any) -> Report:
     """Hold an adapter to the contract of dspy.Adapter, feature by feature.
 
     Args:
-        adapter: any dspy.Adapter; it is copied, not changed. If it has an `extraction_model`, as
-            TwoStepAdapter has, that model is scripted as well.
-        lm: a dspy.LM that is also called, for a last row about answers from a model. Default: none.
+        adapter: any dspy.Adapter that reads what it writes; it is copied, not changed.
+
+    Raises:
+        TypeError: it is a TwoStepAdapter, which has prose read by a second model.
     """
-    checks: dict[str, Callable[[Stand], str]] = dict(REQUIREMENTS)
-    if lm is not None:
-        checks["answers from a model"] = lambda _: answers_a_model(adapter, lm)
+    if isinstance(adapter, dspy.TwoStepAdapter):
+        raise TypeError("a TwoStepAdapter has prose read by a second model; hold that model's adapter to it")
     with quiet_dspy():
-        rows = [_row(feature, check, Stand(adapter)) for feature, check in checks.items()]
+        rows = [_row(feature, check, Stand(adapter)) for feature, check in REQUIREMENTS.items()]
     return Report(type(adapter).__name__, tuple(rows))
 
 

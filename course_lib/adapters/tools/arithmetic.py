@@ -12,7 +12,7 @@ import ast
 import operator
 from collections.abc import Callable, Mapping
 from decimal import ROUND_HALF_UP, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
-from types import MappingProxyType
+from fractions import Fraction
 
 from course_lib.adapters.tools.limits import LimitedTool, ToolRefused, limited
 
@@ -28,10 +28,6 @@ _EXACT = Context(prec=DIGITS, Emin=-999, Emax=999, traps=[InvalidOperation, Divi
 _ALPHABET = frozenset("0123456789.+-*/%()_, abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
-class CalculationError(ToolRefused):
-    """An expression cannot be worked out; the message says which part and what would be right."""
-
-
 def calculate(expression: str) -> str:
     """Work out an arithmetic expression, such as (2 * 79.90 + 4.95) * 1.19 or round(100 / 3, 2).
 
@@ -39,7 +35,7 @@ def calculate(expression: str) -> str:
     '0.3'
 
     Raises:
-        CalculationError: it is not arithmetic, is too long or deep, or has no value.
+        ToolRefused: it is not arithmetic, is too long or deep, or has no value.
     """
     source = " ".join(expression.split())
     tree = _parsed(source)
@@ -56,21 +52,21 @@ def calculator() -> LimitedTool:
 def _parsed(source: str) -> ast.expr:
     """Parse an expression with Python's own parser; its tree is only looked at, never run."""
     if not source:
-        raise CalculationError("the expression is empty; write one such as 2 * (3 + 4)")
+        raise ToolRefused("the expression is empty; write one such as 2 * (3 + 4)")
     if len(source) > LENGTH:
-        raise CalculationError(f"the expression has {len(source)} characters; at most {LENGTH} are read")
+        raise ToolRefused(f"the expression has {len(source)} characters; at most {LENGTH} are read")
     if bad := sorted(set(source) - _ALPHABET):
-        raise CalculationError(f"{bad[0]!r} is not arithmetic; use digits, + - * / // % **, brackets, a dot")
+        raise ToolRefused(f"{bad[0]!r} is not arithmetic; use digits, + - * / // % **, brackets, a dot")
     try:
         return ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise CalculationError(f"{source[:60]!r} is not complete arithmetic; check its brackets") from None
+        raise ToolRefused(f"{source[:60]!r} is not complete arithmetic; check its brackets") from None
 
 
 def _value(node: ast.expr, source: str, depth: int = 0) -> Decimal:
     """Return the value of a part of the tree."""
     if depth > DEPTH:
-        raise CalculationError("the expression is too deep; work it out in steps")
+        raise ToolRefused("the expression is too deep; work it out in steps")
     match node:
         case ast.Constant(value=int() | float()) if not isinstance(node.value, bool):
             # read from the text, as the parser's float keeps only 17 digits
@@ -86,54 +82,52 @@ def _value(node: ast.expr, source: str, depth: int = 0) -> Decimal:
             return _applied(_FUNCTIONS[name], *(_value(arg, source, depth + 1) for arg in args), name=name)
         case ast.Call(func=ast.Name(id=name)) | ast.Name(id=name):
             known = ", ".join(_FUNCTIONS)
-            raise CalculationError(f"{name!r} is not known; there are only numbers and {known}")
+            raise ToolRefused(f"{name!r} is not known; there are only numbers and {known}")
         case ast.Tuple():
-            raise CalculationError("a comma stands between numbers; write 1234.50, not 1,234.50")
+            raise ToolRefused("a comma stands between numbers; write 1234.50, not 1,234.50")
         case _:
-            raise CalculationError("this has something else in it than numbers, + - * / // % ** and brackets")
+            raise ToolRefused("this has something else in it than numbers, + - * / // % ** and brackets")
 
 
 def _applied(work: Callable[..., Decimal], *values: Decimal | str, name: str = "") -> Decimal:
     """Return the result of an operation; every way in which it has none is an error that says why."""
     try:
         value = work(*values)
-    except DivisionByZero:
-        raise CalculationError("division by zero has no value") from None
+    except ZeroDivisionError:
+        raise ToolRefused("division by zero has no value") from None
     except Overflow:
-        raise CalculationError("the result is too large") from None
+        raise ToolRefused("the result is too large") from None
     except (InvalidOperation, ValueError):
         where = name or " and ".join(str(value)[:30] for value in values)
-        raise CalculationError(f"there is no value of {where}; check the numbers") from None
+        raise ToolRefused(f"there is no value of {where}; check the numbers") from None
     except TypeError:
-        raise CalculationError(f"{name} does not take {len(values)} numbers") from None
+        raise ToolRefused(f"{name} does not take {len(values)} numbers") from None
     if abs(value) >= Decimal(10) ** DIGITS:
-        raise CalculationError(f"a number here needs more than {DIGITS} digits")
+        raise ToolRefused(f"a number here needs more than {DIGITS} digits")
     return value
 
 
 def _floor(left: Decimal, right: Decimal) -> Decimal:
-    """Divide and round down, as Python's // does for whole numbers of either sign."""
-    return (left - _modulo(left, right)) / right
+    """Divide and round down, as Python's // does: a decimal's own rounds towards zero."""
+    return Decimal(Fraction(left) // Fraction(right))
 
 
 def _modulo(left: Decimal, right: Decimal) -> Decimal:
-    """Return the rest with the sign of the divisor, as Python's % does for whole numbers."""
-    if right == 0:
-        raise DivisionByZero
-    rest = left % right
-    return rest if rest == 0 or (rest < 0) == (right < 0) else rest + right
+    """Return the rest with the sign of the divisor, as Python's % does."""
+    rest = Fraction(left) % Fraction(right)
+    return Decimal(rest.numerator) / rest.denominator
 
 
 def _power(base: Decimal, exponent: Decimal) -> Decimal:
     if abs(exponent) > EXPONENT:
-        raise CalculationError(f"the power {_written(exponent)} is too large; at most {EXPONENT}")
+        raise ToolRefused(f"the power {_written(exponent)} is too large; at most {EXPONENT}")
     return base**exponent
 
 
 def _round(value: Decimal, places: Decimal = Decimal(0)) -> Decimal:
     """Round as a shop does: a half goes up, away from zero."""
     if places != places.to_integral_value() or not 0 <= places <= DIGITS:
-        raise CalculationError(f"round takes 0 to {DIGITS} places")
+        raise ToolRefused(f"round takes 0 to {DIGITS} places")
     return value.quantize(Decimal(1).scaleb(-int(places)), ROUND_HALF_UP)
 
 
@@ -146,23 +140,19 @@ def _written(value: Decimal) -> str:
     return text if len(text) <= 2 * DIGITS else format(value, "E")
 
 
-_OPERATORS: Mapping[type[ast.operator], Callable[..., Decimal]] = MappingProxyType(
-    {
-        ast.Add: operator.add,
-        ast.Sub: operator.sub,
-        ast.Mult: operator.mul,
-        ast.Div: operator.truediv,
-        ast.FloorDiv: _floor,
-        ast.Mod: _modulo,
-        ast.Pow: _power,
-    }
-)
-_FUNCTIONS: Mapping[str, Callable[..., Decimal]] = MappingProxyType(
-    {
-        "abs": abs,
-        "round": _round,
-        "min": lambda first, *others: min((first, *others)),
-        "max": lambda first, *others: max((first, *others)),
-        "sqrt": Decimal.sqrt,
-    }
-)
+_OPERATORS: Mapping[type[ast.operator], Callable[..., Decimal]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: _floor,
+    ast.Mod: _modulo,
+    ast.Pow: _power,
+}
+_FUNCTIONS: Mapping[str, Callable[..., Decimal]] = {
+    "abs": abs,
+    "round": _round,
+    "min": lambda first, *others: min((first, *others)),
+    "max": lambda first, *others: max((first, *others)),
+    "sqrt": Decimal.sqrt,
+}

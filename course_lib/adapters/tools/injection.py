@@ -60,8 +60,6 @@ _SIGNS: Mapping[str, str] = {
     r"\b(passwords?|keys?|tokens?|prompt|address|history)\b|!\[[^\]]{0,80}\]\(",
 }
 """The commonest forms, in English only, by the reason that is logged."""
-_WITHOUT_GLYPH = frozenset({"Cf", "Cc", "Co", "Cs", "Cn"})
-"""Unicode categories: format (zero width, text direction, tags), control, private, surrogate, unassigned."""
 
 
 def neutralise(text: str) -> str:
@@ -130,12 +128,8 @@ def visible(text: str) -> str:
 
     Unicode's own separators of lines and paragraphs, line ends to some readers only, become blanks.
     """
-    kept: list[str] = []
-    for char in text:
-        category = "" if char in "\n\t" else unicodedata.category(char)
-        if category not in _WITHOUT_GLYPH:
-            kept.append(" " if category in ("Zl", "Zp") else char)
-    return "".join(kept)
+    text = re.sub("[\u2028\u2029]", " ", text)
+    return "".join(char for char in text if char in "\n\t" or not unicodedata.category(char).startswith("C"))
 
 
 def _reason(line: str) -> str | None:

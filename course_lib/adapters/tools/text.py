@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 from email_validator import EmailNotValidError, validate_email
@@ -25,18 +24,16 @@ NUMBER = r"(?:[1-9]\d{0,2}(?:[.,' ]\d{3}){1,4}|\d{1,12})(?:[.,]\d{1,2})?"
 
 Kind: TypeAlias = Literal["email", "order", "customer", "ticket", "amount", "date"]
 _EURO = r"(?:€|EUR|euros?)"
-PATTERNS: Mapping[str, re.Pattern[str]] = MappingProxyType(
-    {
-        "email": re.compile(r"(?<![^\s<>()\[\],;:\"])[^\s<>()\[\],;:\"@]{1,64}@[^\s<>()\[\],;:\"@]{1,255}"),
-        "order": re.compile(r"(?<![\w-])O-[0-9]{5}(?![\w-])"),
-        "customer": re.compile(r"(?<![\w-])C-[0-9]{3}(?![\w-])"),
-        "ticket": re.compile(r"(?<![\w-])T-[0-9]{4}(?![\w-])"),
-        "amount": re.compile(
-            rf"(?<![\w.,])(?:(?:€|EUR) ?{NUMBER}|{NUMBER} ?{_EURO})(?![\w']|[.,]\d| \d{{3}}(?!\d))", re.ASCII
-        ),
-        "date": re.compile(r"(?<![\w-])[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])(?![\w-])"),
-    }
-)
+PATTERNS: Mapping[str, re.Pattern[str]] = {
+    "email": re.compile(r"(?<![^\s<>()\[\],;:\"])[^\s<>()\[\],;:\"@]{1,64}@[^\s<>()\[\],;:\"@]{1,255}"),
+    "order": re.compile(r"(?<![\w-])O-[0-9]{5}(?![\w-])"),
+    "customer": re.compile(r"(?<![\w-])C-[0-9]{3}(?![\w-])"),
+    "ticket": re.compile(r"(?<![\w-])T-[0-9]{4}(?![\w-])"),
+    "amount": re.compile(
+        rf"(?<![\w.,])(?:(?:€|EUR) ?{NUMBER}|{NUMBER} ?{_EURO})(?![\w']|[.,]\d| \d{{3}}(?!\d))", re.ASCII
+    ),
+    "date": re.compile(r"(?<![\w-])[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])(?![\w-])"),
+}
 """What can be extracted, and the shape of it; an e-mail address is then checked as a whole."""
 
 _SENTENCE_END = re.compile(r"[.!?…][\"')\]]?(?=\s)")

@@ -12,7 +12,6 @@ import datetime
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 import phonenumbers
@@ -84,10 +83,7 @@ def _order(value: str) -> str:
 def _date(value: str) -> str:
     if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
         raise ValueError(f"{value!r} is not a date; write year-month-day, such as 2026-05-31")
-    try:
-        return datetime.date.fromisoformat(value).isoformat()
-    except ValueError as error:
-        raise ValueError(f"{value} is not in the calendar: {error}") from None
+    return datetime.date.fromisoformat(value).isoformat()
 
 
 def _phone(value: str) -> str:
@@ -107,7 +103,11 @@ def _phone(value: str) -> str:
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
-_CHECKS: Mapping[str, Callable[[str], str]] = MappingProxyType(
-    {"iban": _iban, "email": _email, "order": _order, "date": _date, "phone": _phone}
-)
+_CHECKS: Mapping[str, Callable[[str], str]] = {
+    "iban": _iban,
+    "email": _email,
+    "order": _order,
+    "date": _date,
+    "phone": _phone,
+}
 """Each check returns the normal form of a value, or raises ValueError with the reason."""
