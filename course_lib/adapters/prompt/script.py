@@ -1,7 +1,7 @@
 """A language model that replies with given texts, so that a test of an adapter depends on the adapter alone.
 
 Main path: lm, script = scripted(["answer: yes"]); dspy.context(lm=lm); script.requests counts what was sent.
-Stand(adapter).run(program, expected, inputs) runs an adapter with it for the conformance suite.
+run(adapter, program, inputs, reply) calls a program with it for the conformance suite.
 quiet_dspy() keeps DSPy's warnings off the screen where the caller shows what they warn of.
 Source: the engine contract of dspy.LM (dspy/clients/engines/base.py), the logger `dspy`, which has a handler
 of its own (dspy/utils/logging_utils.py); DSPy 3.4.1.
@@ -9,12 +9,11 @@ of its own (dspy/utils/logging_utils.py); DSPy 3.4.1.
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
 
 import dspy
 from dspy.lm15 import Message, Request, Response, TextPart, ToolCallPart, Usage, response_to_events
@@ -102,8 +101,7 @@ def quiet_dspy() -> Iterator[None]:
         logger.setLevel(before)
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """One call of a program with the scripted model."""
 
     prediction: Any
@@ -113,44 +111,15 @@ class Run:
     requests: int
 
 
-class Stand:
-    """An adapter under test; every run gets a copy of it and a new script."""
-
-    def __init__(self, adapter: Any) -> None:
-        self._adapter = adapter
-
-    def adapter(self, **changes: Any) -> Any:
-        """Return a copy of the adapter with attributes changed."""
-        changed = copy.copy(self._adapter)
-        for name, value in changes.items():
-            setattr(changed, name, value)
-        return changed
-
-    def written(self, signature: Any, outputs: Any) -> str:
-        """Return a reply that holds the outputs, as the adapter itself writes them in a demo."""
-        return str(self._adapter.format_assistant_message_content(signature, outputs))
-
-    def parse(self, signature: Any, text: str) -> dict[str, Any]:
-        """Parse a text."""
-        return dict(self.adapter().parse(signature, text))
-
-    def run(
-        self,
-        program: Any,
-        expected: Any,
-        inputs: Any,
-        *,
-        reply: Any = None,
-        adapter: Any = None,
-        use_acall: bool = False,
-    ) -> Run:
-        """Call a program whose model replies `expected` as the adapter writes it, or `reply` as it stands."""
-        signature = program.predictors()[0].signature
-        lm, script = scripted([self.written(signature, expected) if reply is None else reply])
-        with dspy.context(lm=lm, adapter=adapter or self.adapter()):
-            prediction = finished(program.acall(**inputs)) if use_acall else program(**inputs)
-        entry = lm.history[0]
-        return Run(prediction, entry["messages"], entry["kwargs"], script.requests)
+def run(adapter: Any, program: Any, inputs: Any, reply: Any, *, use_acall: bool = False) -> Run:
+    """Call a program whose model gives `reply`; outputs of the program are written as the adapter does."""
+    if isinstance(reply, dict) and "args" not in reply:
+        reply = adapter.format_assistant_message_content(program.predictors()[0].signature, reply)
+    lm, script = scripted([reply])
+    with dspy.context(lm=lm, adapter=adapter):
+        prediction = finished(program.acall(**inputs)) if use_acall else program(**inputs)
+    entry = lm.history[0]
+    return Run(prediction, entry["messages"], entry["kwargs"], script.requests)
 
 
 def finished(work: Coroutine[Any, Any, T]) -> T:

@@ -7,6 +7,7 @@ own format, so that a row depends on the adapter alone. The features are in requ
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from typing import Any, Literal
 import dspy
 
 from course_lib.adapters.prompt.requirements import REQUIREMENTS, NotClaimedError
-from course_lib.adapters.prompt.script import Stand, quiet_dspy
+from course_lib.adapters.prompt.script import quiet_dspy
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +65,13 @@ def conformance(adapter: Any) -> Report:
     if isinstance(adapter, dspy.TwoStepAdapter):
         raise TypeError("a TwoStepAdapter has prose read by a second model; hold that model's adapter to it")
     with quiet_dspy():
-        rows = [_row(feature, check, Stand(adapter)) for feature, check in REQUIREMENTS.items()]
+        rows = [_row(feature, check, copy.copy(adapter)) for feature, check in REQUIREMENTS.items()]
     return Report(type(adapter).__name__, tuple(rows))
 
 
-def _row(feature: str, check: Callable[[Stand], str], stand: Stand) -> Row:
+def _row(feature: str, check: Callable[[Any], str], adapter: Any) -> Row:
     try:
-        return Row(feature, "passed", check(stand))
+        return Row(feature, "passed", check(adapter))
     except NotClaimedError as reason:
         return Row(feature, "not claimed", str(reason))
     except Exception as error:  # border: an unknown adapter may raise anything
