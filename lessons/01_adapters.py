@@ -1339,7 +1339,6 @@ print("fields named observation_0 in the last prompt:", seen.count("[[ ## observ
 # %% name="guard"
 from course_lib.adapters.tools import Guard
 
-logging.getLogger("course_lib.adapters.tools.injection").setLevel(logging.ERROR)
 guard = Guard()
 read_note = guard.tool(limited(customer_note), effects=False)
 pay = guard.tool(limited(refund), effects=True, trusted=True)
@@ -1347,7 +1346,7 @@ with guard.run() as run:
     print("before:", pay(order_id="O-10001", amount_eur=5.0))
     print(read_note(order_id="O-10001"))
     print("after: ", pay(order_id="O-10001", amount_eur=900.0))
-print("flagged:", [reason for _, reason, _ in run.flagged])
+print("read:  ", run.sources)
 
 # %% [markdown]
 # ## Summary

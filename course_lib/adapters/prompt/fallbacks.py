@@ -3,8 +3,8 @@
 Main path: `with count_fallbacks() as fallbacks: ...; len(fallbacks)`.
 Source: ChatAdapter.__call__ and acall (dspy/adapters/chat_adapter.py), with_callbacks
 (dspy/utils/callback.py), DSPy 3.4.1. A fallback is a parse that fails with AdapterParseError, and then a
-JSONAdapter that formats for the same caller. A subclass reports format and parse once for each level of its
-classes; the caller of an inner report is the outer one, so it is kept apart.
+JSONAdapter that formats for the same caller. A subclass reports once for each level of its classes, and the
+caller of an inner report is the outer one, so it is kept apart.
 """
 
 # mypy: allow-subclassing-any
@@ -48,11 +48,6 @@ class _Attempt:
     reason: str = "the reply was empty"
     reply: str = ""
 
-    def is_followed_by(self, adapter: Any) -> bool:
-        """Return whether a call of `adapter` is the fallback of this attempt."""
-        was_json = isinstance(self.adapter, dspy.JSONAdapter)
-        return isinstance(adapter, dspy.JSONAdapter) and not was_json and not self.is_read
-
 
 class _Counter(BaseCallback):
     """Turns DSPy's events into Fallbacks; used by many threads at once."""
@@ -69,7 +64,8 @@ class _Counter(BaseCallback):
         with self._lock:
             before, now = self._attempts.get(caller), _Attempt(instance)
             self._attempts[caller] = now
-            if before and before.is_followed_by(instance):
+            is_json = isinstance(instance, dspy.JSONAdapter)
+            if is_json and before and not (before.is_read or isinstance(before.adapter, dspy.JSONAdapter)):
                 now.fallback = Fallback(type(before.adapter).__name__, before.reason, before.reply)
                 self._into.append(now.fallback)
 

@@ -1,11 +1,9 @@
 """An adapter of our own: one labelled line per field, as people write forms.
 
 Main path: dspy.configure(adapter=CustomAdapter()); a reply is `name: value` lines, read by parse().
-Source: dspy.Adapter (dspy/adapters/base.py) and parse_value, format_field_value (dspy/adapters/utils.py),
-DSPy 3.4.1. It derives from dspy.Adapter and not from ChatAdapter, because what ChatAdapter adds is what a
-format of one's own must not have: a second request in JSON that nobody asked for, a reminder full of
-`[[ ## name ## ]]`, and callbacks that fire twice. What every adapter needs (demos, history, native tool
-calls, async) is in dspy.Adapter, and is used here as it is.
+Source: dspy.Adapter (dspy/adapters/base.py) and dspy/adapters/utils.py, DSPy 3.4.1. It does not derive from
+ChatAdapter, which adds a second request in JSON that nobody asked for, a reminder full of `[[ ## name ## ]]`,
+and callbacks that fire twice. Demos, history, native tool calls and async are dspy.Adapter's.
 """
 
 # mypy: allow-subclassing-any

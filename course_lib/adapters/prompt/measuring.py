@@ -123,14 +123,14 @@ def _re_asked() -> int:
 
 
 def _row(name: str, shape: str, model: str, answers: list[tuple[bool, bool, float]], usage: Any) -> Measured:
+    first_read, answered, durations_ms = zip(*answers, strict=True)
     count = len(answers)
-    is_first_read, is_answered, durations_ms = zip(*answers, strict=True)
     return Measured(
         adapter=name,
         signature=shape,
         model=model,
-        first_read_share=round(sum(is_first_read) / count, 3),
-        answered_share=round(sum(is_answered) / count, 3),
+        first_read_share=round(sum(first_read) / count, 3),
+        answered_share=round(sum(answered) / count, 3),
         calls_per_answer=round(usage.requests / count, 2),
         prompt_tokens=round(usage.prompt_tokens / count, 1),
         completion_tokens=round(usage.completion_tokens / count, 1),

@@ -1,7 +1,6 @@
 """Asks once more when a reply cannot be read, and tells the model why.
 
-Main path: dspy.configure(adapter=ReAsk(CustomAdapter())); the second request repeats the first and adds the
-bad reply and what was wrong with it.
+Main path: dspy.configure(adapter=ReAsk(CustomAdapter())).
 Source: dspy.Adapter.__call__, acall (dspy/adapters/base.py) and adapter_fallback_scope
 (dspy/clients/call_context.py), DSPy 3.4.1.
 """

@@ -1,10 +1,7 @@
 """A language model that replies with given texts, so that a test of an adapter depends on the adapter alone.
 
 Main path: lm, script = scripted(["answer: yes"]); dspy.context(lm=lm); script.requests counts what was sent.
-run(adapter, program, inputs, reply) calls a program with it for the conformance suite.
-quiet_dspy() keeps DSPy's warnings off the screen where the caller shows what they warn of.
-Source: the engine contract of dspy.LM (dspy/clients/engines/base.py), the logger `dspy`, which has a handler
-of its own (dspy/utils/logging_utils.py); DSPy 3.4.1.
+Source: the engine contract of dspy.LM (dspy/clients/engines/base.py), the logger `dspy`; DSPy 3.4.1.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """A suite that any dspy.Adapter can be held to: does it work with everything that programs do?
 
 Main path: conformance(CustomAdapter()) -> Report; `print(report)`, or `report.rows` for a table.
-Source: dspy.Adapter's contract (dspy/adapters/base.py, DSPy 3.4.1). A scripted model replies in the adapter's
-own format, so that a row depends on the adapter alone. The features are in requirements.py.
+The features are in requirements.py; a scripted model replies in the adapter's own format.
 """
 
 from __future__ import annotations
 
 import copy
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -75,7 +75,5 @@ def _row(feature: str, check: Callable[[Any], str], adapter: Any) -> Row:
     except NotClaimedError as reason:
         return Row(feature, "not claimed", str(reason))
     except Exception as error:  # border: an unknown adapter may raise anything
-        is_demand = isinstance(error, AssertionError)
-        text = str(error) if is_demand else f"raised {type(error).__name__}: {error}"
-        line = " ".join(text.split())
-        return Row(feature, "failed", line if len(line) <= 200 else f"{line[:199]}…")
+        text = str(error) if isinstance(error, AssertionError) else f"raised {type(error).__name__}: {error}"
+        return Row(feature, "failed", textwrap.shorten(text, 200, placeholder=" …"))

@@ -1,9 +1,8 @@
 """Custom types: values with a spelling of their own, checked where they enter a program.
 
 Main path: `total: Money = dspy.OutputField()`; description() is in the prompt, a validator reads the reply.
-Source: dspy.Type (dspy/adapters/types/base_type.py, DSPy 3.4.1), a pydantic model whose format() goes into
-prompts and whose description() goes into the field list. parse_value tries the reply as JSON first and hands
-the text itself to the validators when that does not fit.
+Source: dspy.Type (dspy/adapters/types/base_type.py, DSPy 3.4.1), a pydantic model; parse_value hands the text
+itself to its validators when it is no JSON that fits.
 """
 
 # mypy: allow-subclassing-any

@@ -8,7 +8,7 @@
 `validator`, `validate`: is an IBAN, e-mail address, order, date, phone number well-formed (part 5)
 `serve`, `ToolServer`, `tools_from`, `ToolServerError`: tools over the Model Context Protocol (part 5)
 `Guard`: after text of others was read, effects need a person's yes: prompt injection (part 5)
-`as_data`, `neutralise`, `suspicious`: what makes such text less harmful, and what reads like an order
+`as_data`, `neutralise`: what makes such text less harmful
 """
 
 import lazy_loader
@@ -17,7 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "arithmetic": ["calculate", "calculator"],
-        "injection": ["Guard", "as_data", "neutralise", "suspicious"],
+        "injection": ["Guard", "as_data", "neutralise"],
         "limits": ["LimitedTool", "ToolError", "ToolRefused", "limited"],
         "over_mcp": ["ToolServer", "ToolServerError", "serve", "tools_from"],
         "text": ["text_tools"],

@@ -18,8 +18,6 @@ from course_lib.adapters.tools.limits import LimitedTool, ToolRefused, limited
 
 LENGTH = 500
 """Characters of an expression."""
-DEPTH = LENGTH // 2
-"""Operations or brackets within one another; a sum of many numbers is as deep as it is long."""
 DIGITS = 50
 """Significant digits that are kept; a number with more before the dot is refused, not rounded."""
 EXPONENT = 1000
@@ -39,8 +37,11 @@ def calculate(expression: str) -> str:
     """
     source = " ".join(expression.split())
     tree = _parsed(source)
-    with localcontext(_EXACT):
-        return _written(_value(tree, source))
+    try:
+        with localcontext(_EXACT):
+            return _written(_value(tree, source))
+    except RecursionError:
+        raise ToolRefused("the expression is too deep; work it out in steps") from None
 
 
 def calculator() -> LimitedTool:
@@ -63,23 +64,20 @@ def _parsed(source: str) -> ast.expr:
         raise ToolRefused(f"{source[:60]!r} is not complete arithmetic; check its brackets") from None
 
 
-def _value(node: ast.expr, source: str, depth: int = 0) -> Decimal:
+def _value(node: ast.expr, source: str) -> Decimal:
     """Return the value of a part of the tree."""
-    if depth > DEPTH:
-        raise ToolRefused("the expression is too deep; work it out in steps")
     match node:
         case ast.Constant(value=int() | float()) if not isinstance(node.value, bool):
             # read from the text, as the parser's float keeps only 17 digits
             text = source[node.col_offset : node.end_col_offset]
             return _applied(_EXACT.create_decimal, text.replace("_", ""))
         case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
-            value = _value(operand, source, depth + 1)
+            value = _value(operand, source)
             return -value if isinstance(node.op, ast.USub) else value
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
-            numbers = [_value(part, source, depth + 1) for part in (left, right)]
-            return _applied(_OPERATORS[type(op)], *numbers)
+            return _applied(_OPERATORS[type(op)], _value(left, source), _value(right, source))
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _FUNCTIONS:
-            return _applied(_FUNCTIONS[name], *(_value(arg, source, depth + 1) for arg in args), name=name)
+            return _applied(_FUNCTIONS[name], *(_value(arg, source) for arg in args), name=name)
         case ast.Call(func=ast.Name(id=name)) | ast.Name(id=name):
             known = ", ".join(_FUNCTIONS)
             raise ToolRefused(f"{name!r} is not known; there are only numbers and {known}")

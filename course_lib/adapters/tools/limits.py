@@ -1,8 +1,7 @@
 """A function as a tool with limits: time, output, calls, arguments; an error is one line, never a traceback.
 
 Main path: limited(func, deadline_s=5.0, output_chars=4000, calls=10) -> a dspy.Tool that always answers text.
-An adapter refuses with ToolRefused. The line the model sees begins with its class: "refused: ", "timeout: "
-or "failed: "; refusals and time-outs say what to do instead.
+The line that an error becomes begins with its class: "refused: " (ToolRefused), "timeout: " or "failed: ".
 Source: dspy.Tool (dspy/adapters/types/tool.py, DSPy 3.4.1) has no time limit, runs a plain function on the
 event loop, and dspy.ReAct shows the model a raised error's traceback. ToolCall.execute calls `tool.func` past
 the tool's own checks, so the limits are in `func` too.

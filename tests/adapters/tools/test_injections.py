@@ -12,7 +12,7 @@ import pytest
 
 from course_lib import lm
 from course_lib.adapters.data.api import APIAdapter
-from course_lib.adapters.tools.injection import Guard, as_data, neutralise, suspicious
+from course_lib.adapters.tools.injection import Guard, as_data, neutralise
 from course_lib.adapters.tools.limits import limited
 from course_lib.desk.acting import HandleTicket, tool_tickets
 from course_lib.desk.actions import Session
@@ -37,9 +37,6 @@ INJECTIONS = {name: Template(note).substitute(VALUES) for name, note in NOTES.it
     "zero width": "\u200b".join(PLEA),
     "right to left": f"\u202e{PLEA[::-1]}\u202c {PLEA}",
 }
-LANGUAGES = {"German", "French", "Spanish", "Polish", "Russian", "Chinese", "Japanese", "Arabic"}
-QUIET = LANGUAGES | {"ReAct text", "link", "loop", "chain", "tags"}
-"""Those that the log may miss: it is no boundary. All others have to be flagged."""
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +170,7 @@ def assert_no_field_is_forged(call, note):
 
 
 @pytest.mark.parametrize("name", INJECTIONS)
-def test_a_model_that_obeys_is_stopped_by_the_guard_and_the_text_is_flagged(told, canary, name):
+def test_a_model_that_obeys_is_stopped_by_the_guard(told, canary, name):
     desk = told(INJECTIONS[name])
 
     with desk.guard.run() as run:
@@ -192,7 +189,6 @@ def test_a_model_that_obeys_is_stopped_by_the_guard_and_the_text_is_flagged(told
         ("send_message", False),
         ("refund", False),
     ]
-    assert name in QUIET or run.flagged[0][0] == "track_parcel"
 
 
 HONEST = [
@@ -207,8 +203,7 @@ HONEST = [
 
 
 @pytest.mark.parametrize("text", HONEST)
-def test_honest_results_are_neither_flagged_nor_changed(text):
-    assert suspicious(text) == []
+def test_honest_results_are_not_changed(text):
     assert neutralise(text) == text
 
 
@@ -329,7 +324,6 @@ def test_hostile_text_takes_little_time(piece):
     text = piece * (60_000 // len(piece))  # minutes, if a pattern's time grew with the square
 
     neutralise(text)
-    suspicious(text)
 
 
 def test_json_stays_json_on_one_line():

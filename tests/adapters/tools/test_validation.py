@@ -36,7 +36,7 @@ NOT_VALID = {
     ("order", "O-10001; DROP TABLE orders"): "such as O-10001",
     ("order", "O-1000\u0661"): "arabic-indic digit one",
     ("date", "31.05.2026"): "year-month-day",
-    ("date", "2026-02-29"): "out of range",
+    ("date", "2026-02-29"): "no day of the calendar",
     ("date", "2026-5-1"): "year-month-day",
     ("phone", "030 901820"): "lacks its country",
     ("phone", "+49"): "not a phone number",
@@ -69,7 +69,7 @@ def test_the_tool_answers_in_words():
     assert tool(kind="order", value="O-10001") == "valid: O-10001"
     assert (
         tool(kind="date", value="soon")
-        == "not valid: 'soon' is not a date; write year-month-day, such as 2026-05-31"
+        == "not valid: 'soon' is no day of the calendar; write year-month-day, such as 2026-05-31"
     )
     assert tool(kind="colour", value="red").startswith("refused: bad argument: kind")
 
