@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -106,20 +107,16 @@ def measure(
 
 def _answer(program: Any, ticket: str) -> tuple[bool, bool, float]:
     """Return whether the first reply was read, whether there was an answer, and the milliseconds it took."""
-    begun, before, is_answered = time.perf_counter(), _re_asked(), True
+    adapter = dspy.settings.adapter
+    counts: Counter[str] = adapter.counts if isinstance(adapter, ReAsk) else Counter()
+    begun, before, is_answered = time.perf_counter(), counts["asked_again"], True
     with count_fallbacks() as fallbacks:
         try:
             program(ticket=ticket)
         except (AdapterParseError, dspy.LMError):
             is_answered = False
-    is_first_read = is_answered and not fallbacks and _re_asked() == before
+    is_first_read = is_answered and not fallbacks and counts["asked_again"] == before
     return is_first_read, is_answered, (time.perf_counter() - begun) * 1000
-
-
-def _re_asked() -> int:
-    """Return how often the adapter in use has re-asked, if it is one that does."""
-    adapter = dspy.settings.adapter
-    return adapter.counts["asked_again"] if isinstance(adapter, ReAsk) else 0
 
 
 def _row(name: str, shape: str, model: str, answers: list[tuple[bool, bool, float]], usage: Any) -> Measured:
