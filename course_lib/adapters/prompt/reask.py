@@ -18,12 +18,10 @@ import dspy
 from dspy.clients.call_context import adapter_fallback_scope
 from dspy.utils.exceptions import AdapterParseError
 
-_NOT_A_REASON = "\n\nAdapter "
-
 
 def reason(error: AdapterParseError) -> str:
     """Return why a reply could not be read, in words that a model can act upon."""
-    words, separator, _ = str(error).partition(_NOT_A_REASON)
+    words, separator, _ = str(error).partition("\n\nAdapter ")
     if separator and words:
         return words.strip()
     missing = [name for name in error.signature.output_fields if name not in (error.parsed_result or ())]

@@ -114,9 +114,6 @@ class Action:
     """Where the text that was read before came from."""
 
 
-Confirm = Callable[[Action], bool | Awaitable[bool]]
-
-
 @dataclass(slots=True)
 class Run:
     """What happened in one run of an agent."""
@@ -135,7 +132,7 @@ class Guard:
             that one call. None: such calls are refused.
     """
 
-    def __init__(self, *, confirm: Confirm | None = None) -> None:
+    def __init__(self, *, confirm: Callable[[Action], bool | Awaitable[bool]] | None = None) -> None:
         self._confirm = confirm
         self._outside = Run()
         self._current: ContextVar[Run | None] = ContextVar("run", default=None)
