@@ -20,12 +20,13 @@ import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import cachetools
 import dspy
 import pydantic
 from dspy.utils.callback import with_callbacks
+from jsonschema import Draft202012Validator, exceptions  # type: ignore[import-untyped]
 from pydantic_core import to_json
 
 from course_lib.adapters.tools.redaction import hide, one_line
@@ -72,14 +73,21 @@ class LimitedTool(dspy.Tool):
         self.has_kwargs = inner.has_kwargs
         self._guard = guard
 
-    @with_callbacks  # type: ignore[untyped-decorator]
-    def __call__(self, **kwargs: Any) -> str:
+    def __call__(self, /, **kwargs: Any) -> str:
         """Call the tool and wait; the function itself runs in another thread."""
+        return cast(str, self._run(kwargs))
+
+    async def acall(self, /, **kwargs: Any) -> str:
+        """Call the tool without blocking the event loop."""
+        return cast(str, await self._run_async(kwargs))
+
+    # with_callbacks has names of its own, which an argument may have too
+    @with_callbacks  # type: ignore[untyped-decorator]
+    def _run(self, kwargs: dict[str, Any]) -> Any:
         return self._guard.run(kwargs)
 
     @with_callbacks  # type: ignore[untyped-decorator]
-    async def acall(self, **kwargs: Any) -> str:
-        """Call the tool without blocking the event loop."""
+    async def _run_async(self, kwargs: dict[str, Any]) -> Any:
         return await self._guard.run_async(kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Any:
@@ -105,7 +113,7 @@ def limited(
         desc: the description, if not the docstring.
         deadline_s: seconds after which the model reads "timeout: ...". A plain function cannot be stopped and
             goes on in its thread; at most LEFT_BEHIND such calls may be left before further ones are refused.
-        output_chars: characters of the answer; the rest is cut, and the answer says so.
+        output_chars: characters of the answer; the rest is cut, and one more line says so.
         calls: calls allowed within one run of a program (one call of the module that uses the tool), or,
             outside any program, over the tool's life. None: no limit.
         redact: values that must never appear in an answer or an error, such as a password.
@@ -194,15 +202,21 @@ class _Guard:
                 raise ToolRefused(f"no argument named {unknown[0]!r}; {takes}")
             if missing := [one for one in schemas if one not in kwargs and "default" not in schemas[one]]:
                 raise ToolRefused(f"argument {missing[0]!r} is missing; {takes}")
+        return {argument: self._checked(argument, value) for argument, value in kwargs.items()}
+
+    def _checked(self, argument: str, value: Any) -> Any:
+        """Return an argument as the function's type; its schema allows less than the type does."""
+        schema = self.inner.args.get(argument, {})
+        if schema.get("type", "Any") != "Any":
+            plain = value.model_dump() if isinstance(value, pydantic.BaseModel) else value
+            if error := exceptions.best_match(Draft202012Validator(schema).iter_errors(plain)):
+                raise ToolRefused(f"bad argument: {argument} is invalid: {error.message}")
         try:
-            parsed: dict[str, Any] = self.inner._validate_and_parse_args(**kwargs)  # noqa: SLF001 - DSPy's own check
+            return pydantic.TypeAdapter(self.inner.arg_types.get(argument, Any)).validate_python(value)
         except pydantic.ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(part) for part in first["loc"][1:])
-            raise ToolRefused(f"bad argument: {where}{': ' if where else ''}{first['msg']}") from None
-        except ValueError as error:
-            raise ToolRefused(f"bad argument: {str(error).removeprefix('Arg ')}") from None
-        return parsed
+            where = ".".join(map(str, (argument, *first["loc"])))
+            raise ToolRefused(f"bad argument: {where}: {first['msg']}") from None
 
     def _count(self) -> None:
         """Count a call against this run's budget."""
@@ -250,7 +264,7 @@ class _Guard:
         full = len(text)
         text = hide(text[: self.output_chars + 1000], self.known)  # a value may begin before the cut
         text = text.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
-        if full <= self.output_chars:
+        if max(full, len(text)) <= self.output_chars:
             return text
         return f"{text[: self.output_chars]}\n[cut: {self.output_chars} of {full} characters shown]"
 

@@ -361,6 +361,22 @@ def test_callbacks_see_the_call():
     ]
 
 
+@pytest.mark.parametrize("name", ["self", "instance", "func", "kwargs", "args"])
+def test_an_argument_may_have_any_name(name):
+    scope: dict[str, Any] = {}
+    exec(f"def echo({name}: str) -> str: return {name}", scope)
+
+    with dspy.context(callbacks=[dspy.utils.BaseCallback()]):
+        assert both_ways(limited(scope["echo"]), **{name: "x"}) == "x"
+        assert limited(scope["echo"])(**{name: 5}).startswith(f"refused: bad argument: {name} is invalid")
+
+
+def test_an_answer_grown_by_what_was_hidden_is_cut_too():
+    tool = limited(lambda: "ab" * 10, name="long", output_chars=20, redact=["ab"])
+
+    assert both_ways(tool) == "[hidden]" * 2 + "[hid\n[cut: 20 of 20 characters shown]"
+
+
 def test_limits_must_be_positive():
     for bad in ({"deadline_s": 0}, {"output_chars": 0}, {"calls": 0}):
         with pytest.raises(ValueError, match="limits must be positive"):
