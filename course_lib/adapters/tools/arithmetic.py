@@ -2,7 +2,7 @@
 
 Main path: calculate("3 * 12.50 + 4.95") -> "42.45"; calculator() is the same as a limited tool.
 Many tutorials evaluate what the model wrote as Python, which hands it the process. Here Python's parser reads
-the expression, and only numbers, + - * / // % **, brackets and a few functions are worked out.
+the expression, and only numbers, + - * / **, brackets and a few functions are worked out.
 Money stays exact: 0.1 + 0.2 is 0.3, since numbers are decimals of DIGITS digits.
 """
 
@@ -12,7 +12,6 @@ import ast
 import operator
 from collections.abc import Callable, Mapping
 from decimal import ROUND_HALF_UP, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
-from fractions import Fraction
 
 from course_lib.adapters.tools.limits import LimitedTool, ToolRefused, limited
 
@@ -23,7 +22,7 @@ DIGITS = 50
 EXPONENT = 1000
 """The largest power, up or down: what limits the time that a power takes."""
 _EXACT = Context(prec=DIGITS, Emin=-999, Emax=999, traps=[InvalidOperation, DivisionByZero, Overflow])
-_ALPHABET = frozenset("0123456789.+-*/%()_, abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_ALPHABET = frozenset("0123456789.+-*/()_, abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
 def calculate(expression: str) -> str:
@@ -46,7 +45,7 @@ def calculate(expression: str) -> str:
 
 def calculator() -> LimitedTool:
     """Return `calculate` as a limited tool."""
-    desc = f"Work out arithmetic exactly. It knows + - * / // % **, brackets, and {', '.join(_FUNCTIONS)}."
+    desc = f"Work out arithmetic exactly. It knows + - * / **, brackets, and {', '.join(_FUNCTIONS)}."
     return limited(calculate, name="calculate", desc=desc, deadline_s=2.0, output_chars=200)
 
 
@@ -57,7 +56,7 @@ def _parsed(source: str) -> ast.expr:
     if len(source) > LENGTH:
         raise ToolRefused(f"the expression has {len(source)} characters; at most {LENGTH} are read")
     if bad := sorted(set(source) - _ALPHABET):
-        raise ToolRefused(f"{bad[0]!r} is not arithmetic; use digits, + - * / // % **, brackets, a dot")
+        raise ToolRefused(f"{bad[0]!r} is not arithmetic; use digits, + - * / **, brackets, a dot")
     try:
         return ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -84,7 +83,7 @@ def _value(node: ast.expr, source: str) -> Decimal:
         case ast.Tuple():
             raise ToolRefused("a comma stands between numbers; write 1234.50, not 1,234.50")
         case _:
-            raise ToolRefused("this has something else in it than numbers, + - * / // % ** and brackets")
+            raise ToolRefused("this has something else in it than numbers, + - * / ** and brackets")
 
 
 def _applied(work: Callable[..., Decimal], *values: Decimal | str, name: str = "") -> Decimal:
@@ -103,17 +102,6 @@ def _applied(work: Callable[..., Decimal], *values: Decimal | str, name: str = "
     if abs(value) >= Decimal(10) ** DIGITS:
         raise ToolRefused(f"a number here needs more than {DIGITS} digits")
     return value
-
-
-def _floor(left: Decimal, right: Decimal) -> Decimal:
-    """Divide and round down, as Python's // does: a decimal's own rounds towards zero."""
-    return Decimal(Fraction(left) // Fraction(right))
-
-
-def _modulo(left: Decimal, right: Decimal) -> Decimal:
-    """Return the rest with the sign of the divisor, as Python's % does."""
-    rest = Fraction(left) % Fraction(right)
-    return Decimal(rest.numerator) / rest.denominator
 
 
 def _power(base: Decimal, exponent: Decimal) -> Decimal:
@@ -143,8 +131,6 @@ _OPERATORS: Mapping[type[ast.operator], Callable[..., Decimal]] = {
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
-    ast.FloorDiv: _floor,
-    ast.Mod: _modulo,
     ast.Pow: _power,
 }
 _FUNCTIONS: Mapping[str, Callable[..., Decimal]] = {
