@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import json
+import logging
 import secrets
 import socket
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import cachetools
 import dspy
 import httpx2
 import mcp_types
@@ -27,11 +30,13 @@ import uvicorn
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 from mcp.server.lowlevel import Server
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from course_lib.adapters.tools.limits import (
     FAILED,
     REFUSED,
+    RUNS_KEPT,
     TIMEOUT,
     LimitedTool,
     ToolError,
@@ -40,15 +45,23 @@ from course_lib.adapters.tools.limits import (
 )
 from course_lib.errors import CourseError
 
+logger = logging.getLogger(__name__)
+
 HOST = "127.0.0.1"
 BODY_BYTES = 200_000
 """The largest request the server reads."""
+ANSWER_BYTES = 2_000_000
+"""The largest answer the client reads."""
 CONNECT_S = 5.0
 """Seconds for connecting to a server and reading what it offers."""
-TOOLS = 100
-"""Tools that a client takes from a server at most."""
+TOOLS, PAGES = 100, 50
+"""Tools that a client takes from a server at most, and pages of its list that it reads."""
+REFERENCES = 20
+"""References in the schema of a tool; written out, each may double its length."""
 DESCRIPTION_CHARS = 1000
 """Characters of a description that are shown to a model: it is text from elsewhere."""
+CLIENT_HEADER = "x-tool-client"
+"""Names a client, so that each has a budget of calls of its own."""
 
 
 class ToolServerError(CourseError):
@@ -73,7 +86,7 @@ async def serve(tools: Sequence[LimitedTool]) -> AsyncIterator[ToolServer]:
         json_response=True, stateless_http=True, host=HOST, max_request_body_size=BODY_BYTES
     )
     with socket.create_server((HOST, 0)) as listener:  # listens at once: an early client waits
-        config = uvicorn.Config(_Guarded(app, token), log_level="error", access_log=False, lifespan="on")
+        config = uvicorn.Config(_guarded(app, token), log_level="error", access_log=False, lifespan="on")
         server = _Uvicorn(config)
         running = asyncio.create_task(server.serve(sockets=[listener]))
         try:
@@ -97,7 +110,7 @@ async def tools_from(
     Args:
         url: the server's address.
         token: what it asks for, if anything.
-        allow: names of the tools to take; None takes all, up to TOOLS. Name them if the server is not yours.
+        allow: names of the tools to take; None takes the first TOOLS. Name them if the server is not yours.
         deadline_s: seconds for one call, and for connecting if that is more than CONNECT_S.
         limits: further limits of each tool, as `limited` takes them.
 
@@ -105,32 +118,55 @@ async def tools_from(
         ToolServerError: there is no such server, it refuses the token, or it lacks a tool of `allow`.
     """
     headers = {"authorization": f"Bearer {token}"} if token else {}
+    headers |= {CLIENT_HEADER: secrets.token_hex(8), "accept-encoding": "identity"}
     # A call's end is the session's business: an HTTP read that timed out would end the session with it.
     connect_s = max(deadline_s, CONNECT_S)
     timeout = httpx2.Timeout(connect_s, read=None)
-    async with httpx2.AsyncClient(headers=headers, timeout=timeout, trust_env=False) as http:
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=timeout, trust_env=False, transport=_Bounded()) as http,
+        AsyncExitStack() as stack,
+    ):
         client = Client(streamable_http_client(url, http_client=http), read_timeout_seconds=connect_s)
-        with _connecting(url):
-            await client.__aenter__()
         try:
-            with _connecting(url):
-                offered = {tool.name: tool for tool in (await client.list_tools()).tools[:TOOLS]}
-            if missing := sorted(set(allow or ()) - set(offered)):
-                raise ToolServerError(
-                    f"the server has no tool {missing[0]!r}; it offers: {', '.join(sorted(offered))}"
-                )
-            taken = [tool for name, tool in offered.items() if allow is None or name in allow]
-            session, limits = _Session(client), {"deadline_s": deadline_s, "calls": 30} | limits
-            yield [
-                limited(
-                    dspy.Tool.from_mcp_tool(session, tool),
-                    desc=(tool.description or "")[:DESCRIPTION_CHARS],
-                    **limits,
-                )
-                for tool in taken
-            ]
-        finally:
-            await client.__aexit__(None, None, None)
+            await client.__aenter__()
+            stack.push_async_callback(client.__aexit__, None, None, None)
+            async with asyncio.timeout(connect_s):
+                taken = await _listed(client, allow)
+        except (MCPError, TimeoutError, ExceptionGroup) as error:
+            raise ToolServerError(
+                f"no tool server answers at {url}; check that it runs, its address and its token"
+            ) from error
+        session, limits = _Session(client), {"deadline_s": deadline_s, "calls": 30} | limits
+        yield [limited(tool, **limits) for tool in _readable(session, taken)]
+
+
+async def _listed(client: Client, allow: Collection[str] | None) -> list[mcp_types.Tool]:
+    """Return the tools to take, from as many pages as that needs."""
+    taken: dict[str, mcp_types.Tool] = {}
+    names: list[str] = []
+    cursor, most = None, TOOLS if allow is None else len(set(allow))
+    for _ in range(PAGES):
+        page = await client.list_tools(cursor=cursor)
+        names += [tool.name[:60] for tool in page.tools[: TOOLS - len(names)]]
+        taken |= {tool.name: tool for tool in page.tools[:TOOLS] if allow is None or tool.name in allow}
+        cursor = page.next_cursor
+        if len(taken) >= most or not cursor:
+            break
+    if missing := sorted(set(allow or ()) - set(taken)):
+        raise ToolServerError(f"the server has no tool {missing[0]!r}; it offers: {', '.join(sorted(names))}")
+    return list(taken.values())[:most]
+
+
+def _readable(session: _Session, tools: Iterable[mcp_types.Tool]) -> Iterator[dspy.Tool]:
+    """Yield those tools whose schema can be written out for a model; the others are named in the log."""
+    for tool in tools:
+        try:
+            if json.dumps(tool.input_schema).count('"$ref"') > REFERENCES:
+                raise RecursionError
+            text = " ".join((tool.description or "").split())[:DESCRIPTION_CHARS]
+            yield dspy.Tool.from_mcp_tool(session, tool.model_copy(update={"description": text}))
+        except (RecursionError, LookupError, AttributeError, TypeError):
+            logger.warning("tool %.60r is left out: its schema refers to itself, or is not one", tool.name)
 
 
 def _server(tools: Sequence[LimitedTool]) -> Server[Any]:
@@ -171,16 +207,52 @@ class _Session:
             ToolRefused, TimeoutError or CourseError: as the tool's answer begins.
         """
         call = self._client.call_tool(name, arguments)
-        if asyncio.get_running_loop() is self._loop:
-            result = await call
-        else:  # a synchronous program in another thread: the connection stays on its loop
-            result = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, self._loop))
+        try:
+            if asyncio.get_running_loop() is self._loop:
+                result = await call
+            else:  # a synchronous program in another thread: the connection stays on its loop
+                result = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, self._loop))
+        except MCPError as error:
+            raise ToolServerError(error.message) from None
+        if not result.content and result.structured_content is not None:
+            text = mcp_types.TextContent(type="text", text=json.dumps(result.structured_content))
+            result = result.model_copy(update={"content": [text]})
         if not result.is_error:
             return result
         texts = [part.text for part in result.content if isinstance(part, mcp_types.TextContent)]
         kind, _, words = " ".join(texts).partition(": ")
         errors: dict[str, type[Exception]] = {REFUSED: ToolRefused, TIMEOUT: TimeoutError}
         raise errors.get(kind, CourseError)(words if kind in (*errors, FAILED) else " ".join(texts))
+
+
+class _Bounded(httpx2.AsyncHTTPTransport):
+    """Reads answers up to ANSWER_BYTES; what cannot be read is an answer too, so that the session goes on."""
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request; an event stream is left to the client, which bounds each event."""
+        try:
+            response = await super().handle_async_request(request)
+            headers = {name: response.headers.get(name, "") for name in ("content-type", "mcp-session-id")}
+            if "content-encoding" in response.headers:
+                await response.aclose()
+                return _failure("the tool server packed its answer, unasked")
+            if headers["content-type"].startswith("text/event-stream"):
+                return response
+            body = bytearray()
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > ANSWER_BYTES:
+                    await response.aclose()
+                    return _failure(f"the tool server's answer is longer than {ANSWER_BYTES} bytes")
+        except httpx2.TransportError as error:
+            kind = type(error).__name__
+            return _failure(f"the tool server does not answer ({kind}); start it, then open tools_from again")
+        return httpx2.Response(response.status_code, headers=headers, content=bytes(body))
+
+
+def _failure(message: str) -> httpx2.Response:
+    error = {"jsonrpc": "2.0", "id": None, "error": {"code": -32000, "message": message}}
+    return httpx2.Response(502, json=error)
 
 
 class _Uvicorn(uvicorn.Server):
@@ -192,26 +264,19 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-class _Guarded:
+def _guarded(app: ASGIApp, token: str) -> ASGIApp:
     """Let a request through if it carries the token; the app behind checks Host and Origin."""
+    expected, header = f"Bearer {token}".encode(), CLIENT_HEADER.encode()
+    runs: cachetools.LRUCache[bytes, list[Any]] = cachetools.LRUCache(RUNS_KEPT)
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._app, self._expected = app, f"Bearer {token}".encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        given = dict(scope.get("headers", ())).get(b"authorization", b"")
-        if scope["type"] == "lifespan" or hmac.compare_digest(given, self._expected):
-            await self._app(scope, receive, send)
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope.get("headers", ()))
+        is_known = hmac.compare_digest(headers.get(b"authorization", b""), expected)
+        if scope["type"] != "lifespan" and not is_known:
+            await Response(status_code=401)(scope, receive, send)
             return
-        await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"0")]})
-        await send({"type": "http.response.body", "body": b""})
+        # The calls of one client are one run of a program, to the tools' budgets.
+        with dspy.context(caller_modules=runs.setdefault(headers.get(header, b""), [])):
+            await app(scope, receive, send)
 
-
-@contextmanager
-def _connecting(url: str) -> Iterator[None]:
-    try:
-        yield
-    except (MCPError, httpx2.HTTPError, TimeoutError, ExceptionGroup) as error:
-        raise ToolServerError(
-            f"no tool server answers at {url}; check that it runs, its address and its token"
-        ) from error
+    return guarded

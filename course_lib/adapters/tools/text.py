@@ -50,7 +50,9 @@ PATTERNS: Mapping[str, re.Pattern[str]] = {
         rf"{_NO_PART_BEFORE}(?P<before>(?:€|EUR){_BLANK}?)?[-+\u2212]?{NUMBER}"
         rf"(?P<after>{_BLANK}?(?:€|EUR|[Ee]uros?))?{_NO_PART_AFTER}"
     ),
-    "date": re.compile(r"(?<![\w-])[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])(?![\w-]|[.,/:][0-9])"),
+    "date": re.compile(
+        r"(?<![\w-])[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])(?![\w-]|[.,/:][0-9])"
+    ),
 }
 """What can be extracted, and the shape of it; an e-mail address is then checked as a whole."""
 

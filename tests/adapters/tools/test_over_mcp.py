@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import AsyncExitStack
 
 import dspy
 import httpx
+import mcp_types
 import pytest
+from mcp.server.lowlevel import Server
 
 from course_lib import lm
 from course_lib.adapters.data.files import FileSystemAdapter
+from course_lib.adapters.tools import over_mcp as over_mcp_module
 from course_lib.adapters.tools.arithmetic import calculator
 from course_lib.adapters.tools.limits import ToolError, ToolRefused, limited
 from course_lib.adapters.tools.over_mcp import ToolServerError, serve, tools_from
@@ -112,6 +116,97 @@ def test_only_the_tools_that_are_allowed_are_taken():
     assert over_mcp(work, *both, allow=["calculate"]) == ["calculate"]
     with pytest.raises(ToolServerError, match="no tool 'drop_table'; it offers: calculate, look_up"):
         over_mcp(work, *both, allow=["drop_table"])
+
+
+def test_each_client_has_the_servers_budget_of_calls_to_itself():
+    async def run():
+        async with serve([limited(look_up, calls=2)]) as server:
+            return [await three_calls(server) for _ in range(2)]
+
+    async def three_calls(server):
+        async with tools_from(server.url, token=server.token) as (tool,):
+            return [(await tool.acall(order_id="O-1")).partition(":")[0] for _ in range(3)]
+
+    assert asyncio.run(run()) == [["O-1", "O-1", "refused"]] * 2
+
+
+NODE = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}}}
+LOOP = {"type": "object", "properties": {"node": {"$ref": "#/$defs/Node"}}, "$defs": {"Node": NODE}}
+DOUBLED = {f"N{n}": {"properties": {side: {"$ref": f"#/$defs/N{n + 1}"} for side in "ab"}} for n in range(60)}
+BOMB = {"type": "object", "properties": {"a": {"$ref": "#/$defs/N0"}}, "$defs": {**DOUBLED, "N60": {}}}
+ANSWERS = {
+    "long": {"content": [{"type": "text", "text": "x" * 5_000_000}]},
+    "structured": {"content": [], "structuredContent": {"order": "O-1", "lines": [1, 2]}},
+}
+
+
+def hostile(pages, schema=None):
+    """A server whose list has so many pages of three tools, and which answers as ANSWERS say."""
+
+    async def offer(_context, request):
+        number = int((request and request.cursor) or 0)
+        names = [f"tool_{number}_{i}" for i in range(3)] if number else [*ANSWERS, "odd"]
+        tools = [{"name": name, "inputSchema": {"type": "object"}} for name in names]
+        tools[-1]["inputSchema"] = schema or {"type": "object"}
+        cursor = str(number + 1) if number + 1 < pages else None
+        return mcp_types.ListToolsResult.model_validate({"tools": tools, "nextCursor": cursor})
+
+    async def call(_context, request):
+        return mcp_types.CallToolResult.model_validate(ANSWERS[request.name])
+
+    return Server("hostile", on_list_tools=offer, on_call_tool=call)
+
+
+async def sorted_names(tools):
+    return sorted(tools)
+
+
+@pytest.mark.parametrize(("pages", "count"), [(1, 3), (7, 21), (10**9, 100)])
+def test_all_pages_of_a_list_are_read_but_no_endless_ones(monkeypatch, pages, count):
+    monkeypatch.setattr(over_mcp_module, "_server", lambda _: hostile(pages))
+
+    assert len(over_mcp(sorted_names)) == count
+    if pages > 1:
+        assert over_mcp(sorted_names, allow=["tool_6_1"]) == ["tool_6_1"]
+    with pytest.raises(ToolServerError, match="no tool 'mine'"):
+        over_mcp(sorted_names, allow=["mine"])
+
+
+@pytest.mark.parametrize(
+    "schema", [LOOP, BOMB, {"type": "object", "properties": {"a": 5}}], ids=["loop", "bomb", "5"]
+)
+def test_a_schema_that_cannot_be_written_out_leaves_out_its_tool_alone(monkeypatch, caplog, schema):
+    monkeypatch.setattr(over_mcp_module, "_server", lambda _: hostile(1, schema))
+
+    assert over_mcp(sorted_names) == ["long", "structured"]
+    assert "'odd' is left out" in caplog.text
+
+
+def test_a_long_answer_is_one_line_and_structured_content_is_its_text(monkeypatch):
+    monkeypatch.setattr(over_mcp_module, "_server", lambda _: hostile(1))
+
+    async def work(tools):
+        return [await tools[name].acall() for name in (*ANSWERS, "structured")]
+
+    assert over_mcp(work) == [
+        "failed: the tool server's answer is longer than 2000000 bytes",
+        *['{"order": "O-1", "lines": [1, 2]}'] * 2,
+    ]
+
+
+def test_a_server_that_goes_away_is_one_line_for_each_call():
+    async def run():
+        async with AsyncExitStack() as client:
+            async with serve([calculator()]) as server:
+                (tool,) = await client.enter_async_context(tools_from(server.url, token=server.token))
+                first = await tool.acall(expression="1 + 1")
+            return first, [await tool.acall(expression="1 + 1") for _ in range(3)]
+
+    first, later = asyncio.run(run())
+
+    assert first == "2"
+    assert len(set(later)) == 1
+    assert later[0].startswith("failed: the tool server does not answer (ConnectError)")
 
 
 HEADERS = {
