@@ -24,7 +24,6 @@ from dspy.adapters.utils import (
     annotation_allows_none,
     apply_output_field_defaults,
     format_field_value,
-    get_field_description_string,
     parse_value,
 )
 from dspy.utils.exceptions import AdapterParseError
@@ -64,12 +63,7 @@ class CustomAdapter(dspy.Adapter):
     {'answer': 'Yes,\nit floats.', 'sure': True}
     """
 
-    def format_field_description(self, signature: Any) -> str:
-        """List the fields with their types, as DSPy's own adapters do."""
-        return (
-            f"Your input fields are:\n{get_field_description_string(signature.input_fields)}\n"
-            f"Your output fields are:\n{get_field_description_string(signature.output_fields)}"
-        )
+    format_field_description = dspy.ChatAdapter.format_field_description  # the fields with their types
 
     def format_field_structure(self, signature: Any) -> str:
         """Say the rule of the format, and show the schema of each field that is written as JSON."""

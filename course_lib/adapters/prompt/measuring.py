@@ -87,8 +87,8 @@ def measure(
     """Ask for `n` answers in every combination, one after the other, past DSPy's cache.
 
     Args:
-        adapters: name -> dspy.Adapter, or what makes one for a dspy.LM. Default: ADAPTERS.
-        signatures: name -> signature with the one input `ticket`. Default: SIGNATURES.
+        adapters: by name, a dspy.Adapter or what makes one for a dspy.LM. Default: ADAPTERS.
+        signatures: by name, each with the one input `ticket`. Default: SIGNATURES.
         models: model strings, as `lm.connect` takes them.
         n: answers per combination, each about another ticket.
     """

@@ -159,8 +159,6 @@ def _native_tools(adapter: Any) -> str:
         """Look an order up."""
         return order
 
-    if not hasattr(adapter, "use_native_function_calling"):
-        raise NotClaimedError("no native tool calls")
     adapter.use_native_function_calling = True
     program = dspy.Predict("question, tools: list[dspy.Tool] -> answer: str, calls: dspy.ToolCalls")
     inputs = {"question": "Where is O-10001?", "tools": [dspy.Tool(look_up)]}

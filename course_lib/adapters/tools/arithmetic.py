@@ -2,8 +2,7 @@
 
 Main path: calculate("3 * 12.50 + 4.95") -> "42.45"; calculator() is the same as a limited tool.
 Many tutorials evaluate what the model wrote as Python, which hands it the process. Here Python's parser reads
-the expression, and only numbers, + - * / **, brackets and a few functions are worked out.
-Money stays exact: 0.1 + 0.2 is 0.3, since numbers are decimals of DIGITS digits.
+the expression, and only numbers, + - * / **, brackets and a few functions are worked out, with DIGITS digits.
 """
 
 from __future__ import annotations

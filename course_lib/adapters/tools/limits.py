@@ -145,7 +145,8 @@ class _Guard:
         default_factory=lambda: cachetools.LRUCache(RUNS_KEPT)
     )
     """Runs of programs by id, each kept alive so that its id stays its own, with the calls it has made."""
-    running_late: int = 0
+    late: set[Future[Any]] = field(default_factory=set)
+    """Calls that go on after their deadline, until they end."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -172,7 +173,7 @@ class _Guard:
         try:
             return work.result(self.deadline_s + GRACE_S)
         except TimeoutError:
-            self._leave_behind(work)
+            self.leave_behind(work)
             _kept_loop.cache_clear()  # an async tool that never yields holds it; the next call gets another
             return self._late()
         except Exception as error:  # border: a tool's error is an observation, not an exception
@@ -190,14 +191,18 @@ class _Guard:
         except (Exception, SystemExit) as error:  # border: a tool's error is an observation, not an exception
             return self._late() if limit.expired() else self._line(error)
 
+    def leave_behind(self, work: Future[Any]) -> None:
+        self.late.add(work)
+        work.add_done_callback(self.late.discard)  # at once, if it is done
+
     # What happens before the call
 
     def _admit(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments as the function's types, or refuse; counts the call."""
         self._count()
         name, schemas = self.inner.name, self.inner.args
-        if self.running_late >= LEFT_BEHIND:
-            raise ToolRefused(f"{name} is busy: {self.running_late} earlier calls still run. Do without it")
+        if (late := len(self.late)) >= LEFT_BEHIND:
+            raise ToolRefused(f"{name} is busy: {late} earlier calls still run. Do without it")
         if (size := len(repr(kwargs))) > ARGUMENT_CHARS:
             raise ToolRefused(f"the arguments have {size} characters; at most {ARGUMENT_CHARS} are taken")
         takes = f"{name} takes: {', '.join(schemas) or 'none'}"
@@ -244,18 +249,7 @@ class _Guard:
         try:
             return await asyncio.wrap_future(work)
         finally:
-            if not work.done():
-                self._leave_behind(work)
-
-    def _leave_behind(self, work: Future[Any]) -> None:
-        """Count a call that goes on after its deadline, until it ends."""
-
-        def count(by: int) -> None:
-            with self.lock:
-                self.running_late += by
-
-        count(1)
-        work.add_done_callback(lambda _: count(-1))
+            self.leave_behind(work)
 
     # What comes out
 

@@ -1,11 +1,9 @@
 """An adapter's tools over the Model Context Protocol: a server on loopback, a client that gives tools back.
 
 Main path: async with serve(adapter.tools()) as server, tools_from(server.url, token=server.token) as tools.
-Both ends keep limits: the server's tools have their own, and the client wraps what it is offered, since
-another's server may be slow, answer at length, or describe its tools at length.
-The server listens on 127.0.0.1 only, wants a token, and refuses requests that a web page could send (their
-Host or Origin is not loopback). It runs on the caller's loop, where a connection pool stays on its own. Call
-the tools with `acall`, as dspy.ReAct's `acall` does: a synchronous call would wait for a server it holds up.
+Both ends keep limits: another's server may be slow, answer at length, or describe its tools at length.
+The server listens on 127.0.0.1 only, wants a token, and refuses requests that a web page could send. It runs
+on the caller's loop: call the tools with `acall`, a synchronous call would wait for a server it holds up.
 Source: mcp 2.3 (mcp.server.lowlevel.Server, mcp.Client); dspy.Tool.from_mcp_tool (DSPy 3.4.1).
 """
 
@@ -174,7 +172,12 @@ def _server(tools: Sequence[LimitedTool]) -> Server[Any]:
     known = {tool.name: tool for tool in tools}
 
     async def offer(_context: Any, _request: Any) -> mcp_types.ListToolsResult:
-        return mcp_types.ListToolsResult(tools=[_described(tool) for tool in known.values()])
+        functions = [tool.format_as_litellm_function_call()["function"] for tool in tools]
+        described = [
+            mcp_types.Tool(name=one["name"], description=one["description"], input_schema=one["parameters"])
+            for one in functions
+        ]
+        return mcp_types.ListToolsResult(tools=described)
 
     async def call(_context: Any, request: mcp_types.CallToolRequestParams) -> mcp_types.CallToolResult:
         answer: str = ToolError(f"{REFUSED}: no such tool")
@@ -186,13 +189,6 @@ def _server(tools: Sequence[LimitedTool]) -> Server[Any]:
     return Server("lantern", on_list_tools=offer, on_call_tool=call)
 
 
-def _described(tool: LimitedTool) -> mcp_types.Tool:
-    function = tool.format_as_litellm_function_call()["function"]
-    return mcp_types.Tool(
-        name=function["name"], description=function["description"], input_schema=function["parameters"]
-    )
-
-
 class _Session:
     """The part of a client that dspy.Tool.from_mcp_tool calls; an error of a tool keeps its class."""
 
@@ -201,11 +197,6 @@ class _Session:
         self._loop = asyncio.get_running_loop()
 
     async def call_tool(self, name: str, arguments: dict[str, Any] | None = None) -> mcp_types.CallToolResult:
-        """Call a tool.
-
-        Raises:
-            ToolRefused, TimeoutError or CourseError: as the tool's answer begins.
-        """
         call = self._client.call_tool(name, arguments)
         try:
             if asyncio.get_running_loop() is self._loop:

@@ -1,9 +1,9 @@
 """One safe line out of any error text: no password, key, connection string, file path or traceback.
 
 Main path: one_line(text, known=(...)); hide(text, known) replaces only values that are known to be secret, in
-any encoding; redact() also what looks like a secret. The patterns err on the side of hiding. They are a net
-below the adapters, which should not put secrets in their messages in the first place.
-Source: the shapes of keys are those that GitHub's secret scanning and detect-secrets look for.
+any encoding; redact() also what looks like a secret, and errs on the side of hiding: it is a net below the
+adapters, which should not put secrets in their messages in the first place.
+Source: the shapes of keys that GitHub's secret scanning and detect-secrets look for.
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
 """Text tools for a model: extract, cut; time grows with the length only, whatever the text.
 
 Main path: text_tools(), or e.g. extract(text, "email"), cut_at_sentence(text, 200).
-Every pattern has bounded repeats and no two that can match the same characters in two ways, so that no text
-makes one slow; and a text longer than TEXT_CHARS is refused.
+Every pattern has bounded repeats, so that no text makes one slow; a text of more than TEXT_CHARS is refused.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Literal, TypeAlias
 
@@ -27,12 +26,12 @@ NUMBER = (
 )
 """An amount as people write it, in groups of three digits or without, to the cent."""
 _NO_PART_BEFORE = (
-    r"(?<![\w.,'\u2019%$£¥+\u2212\u2013-])(?<![0-9][:/])"
-    rf"(?:(?<![0-9]{_BLANK})|(?![0-9]{{3}}(?![0-9])))"
+    r"(?<![\w.,'\u2019%€$£¥+\u2212\u2013-])(?<![0-9][:/])"
+    rf"(?<!(?:EUR|USD|GBP|CHF){_BLANK})(?<![€$£¥]{_BLANK})(?:(?<![0-9]{_BLANK})|(?![0-9]{{3}}(?![0-9])))"
 )
 _NO_PART_AFTER = (
     rf"(?![\w€'\u2019%]|[.,:/\u2212\u2013-][0-9]|{_BLANK}[0-9]{{3}}(?![0-9])"
-    rf"|{_BLANK}?(?:USD|GBP|CHF|[$£¥]|(?i:thousand|million|billion|mio|mrd|tsd)\b))"
+    rf"|{_BLANK}?(?:EUR|USD|GBP|CHF|[€$£¥]|(?i:thousand|million|billion|mio|mrd|tsd)\b))"
 )
 """What would make an amount a part of something longer, which is then no amount."""
 
@@ -48,7 +47,7 @@ PATTERNS: Mapping[str, re.Pattern[str]] = {
     "ticket": re.compile(r"(?<![\w-])T-[0-9]{4}(?![\w-]|[.,/:][0-9])"),
     "amount": re.compile(
         rf"{_NO_PART_BEFORE}(?P<before>(?:€|EUR){_BLANK}?)?[-+\u2212]?{NUMBER}"
-        rf"(?P<after>{_BLANK}?(?:€|EUR|[Ee]uros?))?{_NO_PART_AFTER}"
+        rf"(?(before)|{_BLANK}?(?:€|EUR|[Ee]uros?)){_NO_PART_AFTER}"
     ),
     "date": re.compile(
         r"(?<![\w-])[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])(?![\w-]|[.,/:][0-9])"
@@ -68,8 +67,8 @@ def extract(text: str, kind: Kind) -> list[str]:
     if kind not in PATTERNS:
         raise ToolRefused(f"{kind!r} cannot be extracted; choose one of {', '.join(PATTERNS)}")
     matches = PATTERNS[kind].finditer(_sized(text))
-    results = dict.fromkeys(filter(None, map(_CHECKS.get(kind, re.Match.group), matches)))
-    return list(results)[:MOST_RESULTS]
+    results = map(_address if kind == "email" else re.Match.group, matches)
+    return list(dict.fromkeys(filter(None, results)))[:MOST_RESULTS]
 
 
 def _address(match: re.Match[str]) -> str | None:
@@ -78,13 +77,6 @@ def _address(match: re.Match[str]) -> str | None:
         validate_email(address, check_deliverability=False)
         return address
     return None
-
-
-def _amount(match: re.Match[str]) -> str | None:
-    return match[0] if bool(match["before"]) != bool(match["after"]) else None
-
-
-_CHECKS: Mapping[str, Callable[[re.Match[str]], str | None]] = {"email": _address, "amount": _amount}
 
 
 def cut_at_sentence(text: str, characters: int) -> str:

@@ -49,10 +49,8 @@ def _plain(value: str) -> str:
     """Return a value without blanks around it; letters that only look like ASCII are no honest spelling."""
     if len(value) > VALUE_CHARS:
         raise ValueError(f"it is longer than {VALUE_CHARS} characters")
-    for character in value:
-        if not (character.isascii() and character.isprintable()):
-            name = unicodedata.name(character, "an invisible character").lower()
-            raise ValueError(f"it contains {name}")
+    if odd := [character for character in value if not (character.isascii() and character.isprintable())]:
+        raise ValueError(f"it contains {unicodedata.name(odd[0], 'an invisible character').lower()}")
     if not value.strip():
         raise ValueError("it is empty")
     return value.strip()
