@@ -38,7 +38,7 @@ _BREAK = r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]"
 _FENCE = re.compile(r"^(?:```|~~~)", re.MULTILINE)
 _TAG = r"(?:think(?:ing)?|thought|reasoning)"
 _THOUGHT = re.compile(
-    rf"(?:\A\s*|^)[<\[]({_TAG})[>\]].*?[<\[]/\1[>\]]"
+    rf"(?:\A\s*|^)[<\[]({_TAG})[>\]](?:(?!^[<\[]{_TAG}).)*?[<\[]/\1[>\]]"
     rf"|\A\s*[<\[]{_TAG}[>\]].*"  # cut off before its end, so no answer follows
     rf"|\A(?:(?!^[<\[]{_TAG}).)*?^[<\[]/{_TAG}[>\]]",  # opened in the prompt, by the model's template
     re.DOTALL | re.MULTILINE | re.IGNORECASE,
@@ -126,8 +126,8 @@ def _line(name: str, text: str) -> str:
 def _as_text(field: Any, value: Any) -> str:
     """Write an output; a text that would not come back as it stands is quoted as JSON."""
     text: str = format_field_value(field, value)
-    is_text = _is_text(field.annotation)
-    is_quoted = _needs_quotes(text) if is_text else isinstance(value, str) and _json(text) != text
+    is_json = not _is_text(field.annotation) and _json(text) != text
+    is_quoted = isinstance(value, str | Reasoning) and (is_json or _needs_quotes(text))
     return json.dumps(text, ensure_ascii=False) if is_quoted else text
 
 

@@ -113,6 +113,7 @@ def test_any_text_is_read_as_it_was_written(text):
         (int | str, "12"),
         (int | str, 12),
         (int | str | None, 12),
+        (int | str, "a\r"),
         (Literal["1", "a b"], "1"),
         (tuple[int, ...], (1, 2)),
         (dict, {"text: a": ["label: no"]}),
@@ -188,7 +189,7 @@ class Moody(pydantic.BaseModel):
         raise KeyError(name)
 
 
-@pytest.mark.parametrize("text", ["[" * 20_000, '{"name": "x"}', "x"])
+@pytest.mark.parametrize("text", ["[" * 20_000, '{"name": "x"}', "x\n" + "<think>\n" * 9999])
 def test_nothing_but_a_parse_error_leaves_parse_whatever_a_type_does(text):
     with pytest.raises(AdapterParseError):
         read(Moody, text)
