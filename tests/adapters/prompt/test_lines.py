@@ -204,17 +204,14 @@ def test_a_model_sees_what_an_enum_and_a_tuple_may_hold(annotation, value):
 def test_the_simulator_answers_flat_nested_and_cited_signatures_in_one_request_each():
     with dspy.context(lm=lm.connect(cache=False), adapter=ADAPTER):
         lm.reset()
-        sorted_ticket = desk.Triage()(ticket="I was charged twice for my tent.")
         answer = desk.Answer()(question="How many days do I have to return an item?")
         ticket = dspy.Predict(ReadTicket)(ticket="The 2 lamps came broken.\nOrder O-10001.")
         thought = dspy.ChainOfThought("question -> answer: int")(question="How much is 3 + 4?")
 
-    assert sorted_ticket.category in desk.CATEGORIES
     assert answer.citations == ["return-policy"]
-    assert all(item.quantity >= 0 for item in ticket.products)
-    assert thought.answer == 7
-    assert thought.reasoning
-    assert lm.ledger().requests == 4
+    assert ticket.category in desk.CATEGORIES
+    assert (thought.answer, bool(thought.reasoning)) == (7, True)
+    assert lm.ledger().requests == 3
 
 
 def track(order_id: str) -> str:

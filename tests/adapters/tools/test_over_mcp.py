@@ -53,15 +53,14 @@ def over_mcp(work, *tools, **options):
 
 def test_a_tool_keeps_its_name_its_description_and_its_schema():
     async def work(tools):
-        return tools["look_up"]
+        return tools["look_up"].format_as_litellm_function_call()
 
-    local, served = limited(look_up), over_mcp(work, limited(look_up))
+    shown = over_mcp(work, limited(look_up))["function"]
 
-    assert (served.name, served.desc) == ("look_up", "Look up an order.")
-    assert served.args["order_id"]["type"] == "string"
-    assert served.args["lines"]["default"] == local.args["lines"]["default"] == 1
-    required = served.format_as_litellm_function_call()["function"]["parameters"]["required"]
-    assert required == ["order_id"]
+    assert (shown["name"], shown["description"]) == ("look_up", "Look up an order.")
+    assert shown["parameters"]["properties"]["order_id"]["type"] == "string"
+    assert shown["parameters"]["properties"]["lines"]["default"] == 1
+    assert shown["parameters"]["required"] == ["order_id"]
 
 
 def test_answers_and_errors_come_through_as_they_are():
