@@ -109,15 +109,9 @@ def test_a_model_that_obeys_is_stopped_by_the_guard(name):
     assert asked == [("refund", False), ("send_message", False), ("refund", False)]
 
 
-HONEST = [
-    "handed to the recipient",
-    "status 404: no parcel has the number NP000000000; it is known after its first scan",
-    '{"order_id": "O-10166", "total_eur": 513.95, "items": [{"name": "Halden 2", "quantity": 1}]}',
-]
+def test_honest_results_are_not_changed():
+    text = '{"order_id": "O-10166", "total_eur": 513.95}\nstatus 404: no parcel has the number NP000000000'
 
-
-@pytest.mark.parametrize("text", HONEST)
-def test_honest_results_are_not_changed(text):
     assert neutralise(text) == text
 
 

@@ -14,7 +14,6 @@ import pytest
 
 from course_lib.adapters.tools import limits
 from course_lib.adapters.tools.limits import ToolError, ToolRefused, limited
-from course_lib.errors import CourseError
 
 WHERE = contextvars.ContextVar("WHERE", default="nowhere")
 
@@ -41,14 +40,11 @@ class MuteError(Exception):
 
 ERRORS: dict[str, BaseException] = {
     "refused": ToolRefused("only orders\nof this customer"),
-    "own": CourseError("the shop is closed"),
     "value": ValueError("count must not be 0"),
     "os": FileNotFoundError(2, "No such file or directory", "/srv/shop/secret.db"),
     "timeout": TimeoutError("the carrier did not answer"),
     "mute": MuteError(),
-    "empty": KeyError(),
     "exit": SystemExit(3),
-    "long": RuntimeError("x" * 5000),
 }
 
 
@@ -99,14 +95,11 @@ def test_arguments_are_checked_before_anything_runs_whichever_way(arguments, lin
 
 LINES = {
     "refused": "refused: only orders of this customer",
-    "own": "failed: the shop is closed",
     "value": "failed: ValueError: count must not be 0",
     "os": "failed: FileNotFoundError: No such file or directory",
     "timeout": "timeout: the carrier did not answer",
     "mute": "failed: MuteError",
-    "empty": "failed: KeyError",
     "exit": "failed: RuntimeError: SystemExit",
-    "long": "failed: RuntimeError: " + "x" * 285 + "…",
 }
 
 
@@ -290,14 +283,8 @@ def test_an_async_tool_called_synchronously_keeps_its_event_loop_even_in_a_runni
 
 
 def test_func_takes_arguments_by_place_and_a_stop_iteration_is_a_line_at_once():
-    def add(a: int, b: int) -> int:
-        return a + b
-
-    def first(x: int) -> int:
-        return next(iter([]))
-
-    assert limited(add).func(1, 2) == "3"
-    assert limited(first)(x=1).startswith("failed: ")
+    assert limited(price).func("a", 2) == '{"sku":"a","cents":200}'
+    assert limited(lambda: next(iter([])), name="first")().startswith("failed: ")
 
 
 def test_callbacks_see_the_call():
@@ -331,7 +318,7 @@ def test_an_argument_may_have_any_name(name):
         assert limited(scope["echo"])(**{name: 5}).startswith(f"refused: bad argument: {name} is invalid")
 
 
-def test_limits_must_be_positive():
-    for bad in ({"deadline_s": 0}, {"output_chars": 0}, {"calls": 0}):
-        with pytest.raises(ValueError, match="limits must be positive"):
-            limited(price, **bad)
+@pytest.mark.parametrize("bad", [{"deadline_s": 0}, {"output_chars": 0}, {"calls": 0}], ids=str)
+def test_limits_must_be_positive(bad):
+    with pytest.raises(ValueError, match="limits must be positive"):
+        limited(price, **bad)
