@@ -13,6 +13,7 @@ import enum
 import json
 import re
 import textwrap
+from bisect import bisect
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Literal, get_args, get_origin
@@ -194,18 +195,13 @@ def _sections(completion: str, names: tuple[str, ...]) -> dict[str, str]:
     labels = list(pattern.finditer(completion))
     texts: dict[str, str] = {}
     ends = [*(label.start() for label in labels[1:]), len(completion)]
-    fence = _end_of_fence(completion, labels[0].start()) if labels else 0
+    fences = [fence.start() for fence in _FENCE.finditer(completion)]
     for label, end in zip(labels, ends, strict=False):
-        text = completion[label.end() : fence if label.end() <= fence < end else end].strip()
+        opened = bisect(fences, label.start())
+        is_fenced = opened % 2 == 1 and opened < len(fences)
+        text = completion[label.end() : min(end, fences[opened]) if is_fenced else end].strip()
         texts.setdefault(spelled[label.group(1)], re.sub(f"({_BREAK}){_INDENT}", r"\1", text))
     return texts
-
-
-def _end_of_fence(completion: str, place: int) -> int:
-    """Return where the fence ends that this place is in; the end of all if it is in none."""
-    fences = [fence.start() for fence in _FENCE.finditer(completion)]
-    before = sum(fence < place for fence in fences)
-    return fences[before] if before % 2 and before < len(fences) else len(completion)
 
 
 def _json(text: str) -> Any:

@@ -138,6 +138,7 @@ def test_a_value_is_read_as_it_was_written(annotation, value):
         ("text: a\nlabel: no\ntext: b", "a field twice: the first counts"),
         ("text:\n  a\nlabel:\n  no", "value on the next line"),
         ("Here you are:\n```yaml\ntext: a\nlabel: no\n```\nBye.", "a fence between talk"),
+        ("```\ntext: a\n```\n```\nlabel: no\n```", "a fence for each"),
         ("<think>\nlabel: yes\ntext: z\n</think>\ntext: a\nlabel: no", "a draft in thoughts"),
         ("Perhaps:\nlabel: yes\n</think>\n\ntext: a\nlabel: no", "thoughts opened by the template"),
     ],
