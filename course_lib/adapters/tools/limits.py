@@ -26,7 +26,7 @@ import cachetools
 import dspy
 import pydantic
 from dspy.utils.callback import with_callbacks
-from jsonschema import Draft202012Validator, exceptions, validators  # type: ignore[import-untyped]
+from jsonschema import Draft202012Validator, exceptions  # type: ignore[import-untyped]
 from pydantic_core import to_json
 
 from course_lib.adapters.tools.redaction import hide, one_line
@@ -42,10 +42,6 @@ GRACE_S = 1.0
 """How long synchronous code waits beyond the deadline for a tool that cannot be stopped."""
 RUNS_KEPT = 512
 """Program runs whose calls are remembered at once; the oldest is forgotten first."""
-
-# A schema may come from elsewhere, and Python's patterns may take for ever: whoever made it checks them.
-_UNCHECKED = dict.fromkeys(("pattern", "patternProperties"), lambda *_: None)
-_Validator = validators.extend(Draft202012Validator, _UNCHECKED)
 
 REFUSED, TIMEOUT, FAILED = "refused", "timeout", "failed"
 
@@ -218,7 +214,7 @@ class _Guard:
         schema = self.inner.args.get(argument, {})
         if schema.get("type", "Any") != "Any":
             plain = value.model_dump() if isinstance(value, pydantic.BaseModel) else value
-            if error := exceptions.best_match(_Validator(schema).iter_errors(plain)):
+            if error := exceptions.best_match(Draft202012Validator(schema).iter_errors(plain)):
                 raise ToolRefused(f"bad argument: {argument} is invalid: {error.message}")
         try:
             return pydantic.TypeAdapter(self.inner.arg_types.get(argument, Any)).validate_python(value)

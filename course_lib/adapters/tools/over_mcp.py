@@ -103,7 +103,7 @@ async def tools_from(
     deadline_s: float = 5.0,
     **limits: Any,
 ) -> AsyncIterator[list[LimitedTool]]:
-    """Give the tools of an MCP server as limited tools, while the block runs.
+    """Give the tools of an MCP server as limited tools, but for any whose schema refers to itself.
 
     Args:
         url: the server's address.
@@ -159,12 +159,19 @@ def _readable(session: _Session, tools: Iterable[mcp_types.Tool]) -> Iterator[ds
     """Yield those tools whose schema can be written out for a model; the others are named in the log."""
     for tool in tools:
         try:
-            if json.dumps(tool.input_schema).count('"$ref"') > REFERENCES:
+            if (schema := json.dumps(tool.input_schema)).count('"$ref"') > REFERENCES:
                 raise RecursionError
+            plain = json.loads(schema, object_hook=_without_pattern)
             text = " ".join((tool.description or "").split())[:DESCRIPTION_CHARS]
-            yield dspy.Tool.from_mcp_tool(session, tool.model_copy(update={"description": text}))
+            update = {"description": text, "input_schema": plain}
+            yield dspy.Tool.from_mcp_tool(session, tool.model_copy(update=update))
         except (RecursionError, LookupError, AttributeError, TypeError):
             logger.warning("tool %.60r is left out: its schema refers to itself, or is not one", tool.name)
+
+
+def _without_pattern(part: dict[str, Any]) -> dict[str, Any]:
+    """Leave a pattern to the server: another's may take Python for ever."""
+    return {name: value for name, value in part.items() if name != "pattern" or isinstance(value, dict)}
 
 
 def _server(tools: Sequence[LimitedTool]) -> Server[Any]:

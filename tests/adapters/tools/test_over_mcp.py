@@ -107,16 +107,6 @@ def test_a_call_ends_at_the_clients_deadline_and_the_next_one_still_works():
     assert next_one == "O-10001: shipped\n"
 
 
-def test_only_the_tools_that_are_allowed_are_taken():
-    async def work(tools):
-        return sorted(tools)
-
-    both = (limited(look_up), calculator())
-    assert over_mcp(work, *both, allow=["calculate"]) == ["calculate"]
-    with pytest.raises(ToolServerError, match="no tool 'drop_table'; it offers: calculate, look_up"):
-        over_mcp(work, *both, allow=["drop_table"])
-
-
 def test_each_client_has_the_servers_budget_of_calls_to_itself():
     async def run():
         async with serve([limited(look_up, calls=2)]) as server:
@@ -132,6 +122,7 @@ def test_each_client_has_the_servers_budget_of_calls_to_itself():
 NODE = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}}}
 LOOP = {"type": "object", "properties": {"node": {"$ref": "#/$defs/Node"}}, "$defs": {"Node": NODE}}
 DOUBLED = {f"N{n}": {"properties": {side: {"$ref": f"#/$defs/N{n + 1}"} for side in "ab"}} for n in range(60)}
+PATTERNED = {"type": "object", "properties": {"pattern": {"type": "string", "pattern": "^(a+)+$"}}}
 BOMB = {"type": "object", "properties": {"a": {"$ref": "#/$defs/N0"}}, "$defs": {**DOUBLED, "N60": {}}}
 ANSWERS = {
     "long": {"content": [{"type": "text", "text": "x" * 5_000_000}]},
@@ -167,7 +158,7 @@ def test_all_pages_of_a_list_are_read_but_no_endless_ones(monkeypatch, pages, co
     assert len(over_mcp(sorted_names)) == count
     if pages > 1:
         assert over_mcp(sorted_names, allow=["tool_6_1"]) == ["tool_6_1"]
-    with pytest.raises(ToolServerError, match="no tool 'mine'"):
+    with pytest.raises(ToolServerError, match="no tool 'mine'; it offers: long, odd, structured"):
         over_mcp(sorted_names, allow=["mine"])
 
 
@@ -179,6 +170,16 @@ def test_a_schema_that_cannot_be_written_out_leaves_out_its_tool_alone(monkeypat
 
     assert over_mcp(sorted_names) == ["long", "structured"]
     assert "'odd' is left out" in caplog.text
+
+
+def test_a_pattern_of_another_s_schema_is_left_to_its_server(monkeypatch):
+    monkeypatch.setattr(over_mcp_module, "_server", lambda _: hostile(1, PATTERNED))
+    monkeypatch.setitem(ANSWERS, "odd", ANSWERS["structured"])
+
+    async def work(tools):
+        return await tools["odd"].acall(pattern="a" * 40 + "!")  # years, if it were matched here
+
+    assert over_mcp(work, allow=["odd"]) == '{"order": "O-1", "lines": [1, 2]}'
 
 
 def test_a_long_answer_is_one_line_and_structured_content_is_its_text(monkeypatch):

@@ -59,7 +59,6 @@ PLAIN = [
     "429 Too Many Requests from https://api.example/v1/parcels",
     "and/or 3/4 of 50 km/h, at 12:30",
     "expected 'key' in the answer",
-    "count must be 1, 2 or 3, not 5",
 ]
 
 
