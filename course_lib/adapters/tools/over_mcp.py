@@ -46,16 +46,14 @@ from course_lib.errors import CourseError
 logger = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
-BODY_BYTES = 200_000
-"""The largest request the server reads."""
-ANSWER_BYTES = 2_000_000
-"""The largest answer the client reads."""
+BODY_BYTES, ANSWER_BYTES = 200_000, 2_000_000
+"""The largest request that the server reads, and the largest answer that the client reads."""
 CONNECT_S = 5.0
 """Seconds for connecting to a server and reading what it offers."""
 TOOLS, PAGES = 100, 50
 """Tools that a client takes from a server at most, and pages of its list that it reads."""
-REFERENCES = 20
-"""References in the schema of a tool; written out, each may double its length."""
+SCHEMA_CHARS, REFERENCES = 20_000, 20
+"""Characters of a tool's schema, and references in it: written out, each may double its length."""
 DESCRIPTION_CHARS = 1000
 """Characters of a description that are shown to a model: it is text from elsewhere."""
 CLIENT_HEADER = "x-tool-client"
@@ -146,7 +144,7 @@ async def _listed(client: Client, allow: Collection[str] | None) -> list[mcp_typ
     for _ in range(PAGES):
         page = await client.list_tools(cursor=cursor)
         names += [tool.name[:60] for tool in page.tools[: TOOLS - len(names)]]
-        taken |= {tool.name: tool for tool in page.tools[:TOOLS] if allow is None or tool.name in allow}
+        taken |= {tool.name: tool for tool in page.tools if allow is None or tool.name in allow}
         cursor = page.next_cursor
         if len(taken) >= most or not cursor:
             break
@@ -157,16 +155,17 @@ async def _listed(client: Client, allow: Collection[str] | None) -> list[mcp_typ
 
 def _readable(session: _Session, tools: Iterable[mcp_types.Tool]) -> Iterator[dspy.Tool]:
     """Yield those tools whose schema can be written out for a model; the others are named in the log."""
-    for tool in tools:
+    for offered in tools:
         try:
-            if (schema := json.dumps(tool.input_schema)).count('"$ref"') > REFERENCES:
+            schema = json.dumps(offered.input_schema)
+            if len(schema) > SCHEMA_CHARS or schema.count('"$ref"') > REFERENCES:
                 raise RecursionError
             plain = json.loads(schema, object_hook=_without_pattern)
-            text = " ".join((tool.description or "").split())[:DESCRIPTION_CHARS]
-            update = {"description": text, "input_schema": plain}
-            yield dspy.Tool.from_mcp_tool(session, tool.model_copy(update=update))
+            text = " ".join((offered.description or "").split())[:DESCRIPTION_CHARS]
+            tool = offered.model_copy(update={"description": text, "input_schema": plain})
+            yield dspy.Tool.from_mcp_tool(session, tool)
         except (RecursionError, LookupError, AttributeError, TypeError):
-            logger.warning("tool %.60r is left out: its schema refers to itself, or is not one", tool.name)
+            logger.warning("tool %.60r is left out: its schema has no end, or is not one", offered.name)
 
 
 def _without_pattern(part: dict[str, Any]) -> dict[str, Any]:

@@ -123,6 +123,7 @@ NODE = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}}}
 LOOP = {"type": "object", "properties": {"node": {"$ref": "#/$defs/Node"}}, "$defs": {"Node": NODE}}
 DOUBLED = {f"N{n}": {"properties": {side: {"$ref": f"#/$defs/N{n + 1}"} for side in "ab"}} for n in range(60)}
 PATTERNED = {"type": "object", "properties": {"pattern": {"type": "string", "pattern": "^(a+)+$"}}}
+LONG = {"type": "object", "properties": {"a": {"enum": ["x" * 30_000]}}}
 BOMB = {"type": "object", "properties": {"a": {"$ref": "#/$defs/N0"}}, "$defs": {**DOUBLED, "N60": {}}}
 ANSWERS = {
     "long": {"content": [{"type": "text", "text": "x" * 5_000_000}]},
@@ -163,7 +164,9 @@ def test_all_pages_of_a_list_are_read_but_no_endless_ones(monkeypatch, pages, co
 
 
 @pytest.mark.parametrize(
-    "schema", [LOOP, BOMB, {"type": "object", "properties": {"a": 5}}], ids=["loop", "bomb", "5"]
+    "schema",
+    [LOOP, BOMB, LONG, {"type": "object", "properties": {"a": 5}}],
+    ids=["loop", "bomb", "long", "5"],
 )
 def test_a_schema_that_cannot_be_written_out_leaves_out_its_tool_alone(monkeypatch, caplog, schema):
     monkeypatch.setattr(over_mcp_module, "_server", lambda _: hostile(1, schema))

@@ -27,11 +27,9 @@ NOT_VALID = {
     ("email", "ann..b@shop.de"): "looks like name@",
     ("email", "a@shop.de\nbcc: b@shop.de"): "invisible character",
     ("email", f"{'a' * 65}@shop.de"): "too long",
-    ("order", "O-10001; DROP TABLE orders"): "such as O-10001",
     ("order", "O-1000\u0661"): "arabic-indic digit one",
     ("date", "2026-02-29"): "no day of the calendar",
     ("phone", "030 901820"): "lacks its country",
-    ("phone", "+49 30"): "check its digits",
     ("phone", "+49 30 901820 ext. 5"): "only digits",
     ("order", "x" * 500): "longer than 200",
 }
