@@ -91,8 +91,8 @@ def hide(text: str, known: Iterable[str]) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _forms(value: str) -> frozenset[str]:
-    once = {encode(value) for encode in _ENCODERS}
-    return frozenset(encode(form) for form in once for encode in _ENCODERS)
+    once = {encode(value.encode(errors="replace").decode()) for encode in _ENCODERS}
+    return frozenset({value} | {encode(form) for form in once for encode in _ENCODERS})
 
 
 def one_line(text: str, known: Iterable[str] = ()) -> str:
