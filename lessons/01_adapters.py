@@ -313,7 +313,7 @@ with dspy.context(lm=sloppy, adapter=dspy.ChatAdapter()), count_fallbacks() as f
 answered = sum(answer is not None for answer in answers)
 print(f"{answered} of {len(tickets)} answered, with {lm.ledger().requests - before} requests")
 print(len(fallbacks), "needed a second request:")
-for row in fallbacks.rows[:5]:
+for row in fallbacks[:5]:
     print(f"  {row.outcome:8} because {' '.join(row.reason.split())[:90]}")
 
 # %% [markdown]
@@ -725,7 +725,7 @@ show_messages(lm.ledger().calls[-1])
 # %% name="conformance"
 from course_lib.adapters import conformance
 
-table(conformance(CustomAdapter(), lm=model).rows, caption="CustomAdapter, held to the conformance suite")
+table(conformance(CustomAdapter()).rows, caption="CustomAdapter, held to the conformance suite")
 
 # %% [markdown]
 # DSPy's own adapters do not pass all of it. Here is what fails in each; one of them is a trap of its own: `BAMLAdapter` takes a
@@ -2514,7 +2514,6 @@ print("fields named observation_0 in the last prompt:", seen.count("[[ ## observ
 # %% name="guard"
 from course_lib.adapters.tools import Guard
 
-logging.getLogger("course_lib.adapters.tools.injection").setLevel(logging.ERROR)
 guard = Guard()
 read_note = guard.tool(limited(customer_note), effects=False)
 pay = guard.tool(limited(refund), effects=True, trusted=True)
@@ -2522,7 +2521,7 @@ with guard.run() as run:
     print("before:", pay(order_id="O-10001", amount_eur=5.0))
     print(read_note(order_id="O-10001"))
     print("after: ", pay(order_id="O-10001", amount_eur=900.0))
-print("flagged:", [reason for _, reason, _ in run.flagged])
+print("read:  ", run.sources)
 
 # %% [markdown]
 # ## 6. Deeper: somebody else's API, files, MCP, small tools

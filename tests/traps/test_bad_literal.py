@@ -41,4 +41,4 @@ def test_re_asking_keeps_the_format_and_says_what_was_wrong(script):
     assert "JSON object" not in served.prompts[1]
     assert "parcels" in served.prompts[1]
     assert "cannot be read" in served.prompts[1]
-    assert (adapter.counts.asked_again, adapter.counts.mended) == (1, 1)
+    assert adapter.counts["mended"] == 1

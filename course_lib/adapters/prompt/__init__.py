@@ -15,10 +15,10 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "fallbacks": ["Fallback", "Fallbacks", "count_fallbacks"],
+        "fallbacks": ["Fallback", "count_fallbacks"],
         "lines": ["CustomAdapter"],
         "measuring": ["ADAPTERS", "SIGNATURES", "Measured", "measure"],
-        "reask": ["ReAsk", "ReAskCounts"],
+        "reask": ["ReAsk"],
         "script": ["scripted"],
         "suite": ["Report", "conformance"],
         "types": ["Money", "OrderId"],

@@ -1,10 +1,10 @@
 """Makes a hidden request visible: ChatAdapter and XMLAdapter ask again in JSON when they cannot read a reply.
 
-Main path: `with count_fallbacks() as fallbacks: ...; fallbacks.rows`.
+Main path: `with count_fallbacks() as fallbacks: ...; len(fallbacks)`.
 Source: ChatAdapter.__call__ and acall (dspy/adapters/chat_adapter.py), with_callbacks
 (dspy/utils/callback.py), DSPy 3.4.1. A fallback is a parse that fails with AdapterParseError, and then a
-JSONAdapter that formats for the same caller. A subclass reports format and parse once for each level of its
-classes; the caller of an inner report is the outer one, so it is kept apart.
+JSONAdapter that formats for the same caller. A subclass reports once for each level of its classes, and the
+caller of an inner report is the outer one, so it is kept apart.
 """
 
 # mypy: allow-subclassing-any
@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import dspy
@@ -38,16 +38,6 @@ class Fallback:
 
 
 @dataclass(slots=True)
-class Fallbacks:
-    """The fallbacks of a block, in the order in which they began."""
-
-    rows: list[Fallback] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-
-@dataclass(slots=True)
 class _Attempt:
     """The adapter that works for a caller, and what it has read."""
 
@@ -58,16 +48,11 @@ class _Attempt:
     reason: str = "the reply was empty"
     reply: str = ""
 
-    def is_followed_by(self, adapter: Any) -> bool:
-        """Return whether a call of `adapter` is the fallback of this attempt."""
-        was_json = isinstance(self.adapter, dspy.JSONAdapter)
-        return isinstance(adapter, dspy.JSONAdapter) and not was_json and not self.is_read
-
 
 class _Counter(BaseCallback):
     """Turns DSPy's events into Fallbacks; used by many threads at once."""
 
-    def __init__(self, into: Fallbacks) -> None:
+    def __init__(self, into: list[Fallback]) -> None:
         self._into = into
         self._lock = threading.Lock()
         self._attempts: dict[str, _Attempt] = {}
@@ -79,9 +64,10 @@ class _Counter(BaseCallback):
         with self._lock:
             before, now = self._attempts.get(caller), _Attempt(instance)
             self._attempts[caller] = now
-            if before and before.is_followed_by(instance):
+            is_json = isinstance(instance, dspy.JSONAdapter)
+            if is_json and before and not (before.is_read or isinstance(before.adapter, dspy.JSONAdapter)):
                 now.fallback = Fallback(type(before.adapter).__name__, before.reason, before.reply)
-                self._into.rows.append(now.fallback)
+                self._into.append(now.fallback)
 
     def on_adapter_parse_end(self, call_id: str, outputs: Any, exception: Any = None) -> None:
         self._forget(call_id, outputs)
@@ -101,12 +87,12 @@ class _Counter(BaseCallback):
 
 
 @contextmanager
-def count_fallbacks() -> Iterator[Fallbacks]:
-    """Count the fallbacks to JSON of a block, sync and async, in its threads and tasks.
+def count_fallbacks() -> Iterator[list[Fallback]]:
+    """List the fallbacks to JSON of a block as they begin, sync and async, in its threads and tasks.
 
     Other callbacks of DSPy's settings stay in place. DSPy reports to a block's callbacks only what runs in
     the block's context, so work that began elsewhere is not counted.
     """
-    fallbacks = Fallbacks()
+    fallbacks: list[Fallback] = []
     with dspy.context(callbacks=[*dspy.settings.callbacks, _Counter(fallbacks)]):
         yield fallbacks

@@ -1,11 +1,9 @@
 """An adapter of our own: one labelled line per field, as people write forms.
 
 Main path: dspy.configure(adapter=CustomAdapter()); a reply is `name: value` lines, read by parse().
-Source: dspy.Adapter (dspy/adapters/base.py) and parse_value, format_field_value (dspy/adapters/utils.py),
-DSPy 3.4.1. It derives from dspy.Adapter and not from ChatAdapter, because what ChatAdapter adds is what a
-format of one's own must not have: a second request in JSON that nobody asked for, a reminder full of
-`[[ ## name ## ]]`, and callbacks that fire twice. What every adapter needs (demos, history, native tool
-calls, async) is in dspy.Adapter, and is used here as it is.
+Source: dspy.Adapter (dspy/adapters/base.py) and dspy/adapters/utils.py, DSPy 3.4.1. It does not derive from
+ChatAdapter, which adds a second request in JSON that nobody asked for, a reminder full of `[[ ## name ## ]]`,
+and callbacks that fire twice. Demos, history, native tool calls and async are dspy.Adapter's.
 """
 
 # mypy: allow-subclassing-any
@@ -15,6 +13,8 @@ import enum
 import json
 import re
 import textwrap
+from bisect import bisect
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Literal, get_args, get_origin
 
@@ -25,7 +25,6 @@ from dspy.adapters.utils import (
     annotation_allows_none,
     apply_output_field_defaults,
     format_field_value,
-    get_field_description_string,
     parse_value,
 )
 from dspy.utils.exceptions import AdapterParseError
@@ -35,8 +34,18 @@ _RULE = (
     "`name: value`; further lines of a text indented by two spaces; lists and objects as JSON on one line."
 )
 _INDENT = "  "
-_FENCED = re.compile(r"\s*```\w*\n(.*?)\n?```\s*", re.DOTALL)
+_BREAK = r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]"
+"""What ends a line for one reader or another."""
+_FENCE = re.compile(r"^(?:```|~~~)", re.MULTILINE)
+_TAG = r"(?:think(?:ing)?|thought|reasoning)"
+_THOUGHT = re.compile(
+    rf"(?:\A\s*|^)[<\[]({_TAG})[>\]](?:(?!^[<\[]{_TAG}).)*?[<\[]/\1[>\]]"
+    rf"|\A\s*[<\[]{_TAG}[>\]].*"  # cut off before its end, so no answer follows
+    rf"|\A(?:(?!^[<\[]{_TAG}).)*?^[<\[]/{_TAG}[>\]]",  # opened in the prompt, by the model's template
+    re.DOTALL | re.MULTILINE | re.IGNORECASE,
+)
 _PLAIN = (str, int, float, bool, Reasoning)
+_SHOWN_AS_SCHEMA = {"$defs", "$ref", "properties", "enum"}
 
 
 class CustomAdapter(dspy.Adapter):
@@ -44,8 +53,9 @@ class CustomAdapter(dspy.Adapter):
 
     Works with every field type that JSON can hold, demos, `dspy.History`, custom types, native tool calls,
     async and streams of raw chunks. DSPy's field listeners serve three adapters by the name of their class
-    and refuse this one. Blanks at both ends of a text are not kept. A model that goes on talking below the
-    last field adds to it if it is a text; for any other type the talk is left out.
+    and refuse this one. Any text is read as it was written: one with blanks at its ends stands in JSON's
+    quotes. Thoughts in `<think>`, and what stands around a fence, are left out. A model that goes on talking
+    below the last field adds to it if it is a text; for any other type the talk is left out.
 
     Raises `AdapterParseError`, and nothing else, for a reply that cannot be read; makes no second request.
 
@@ -54,12 +64,7 @@ class CustomAdapter(dspy.Adapter):
     {'answer': 'Yes,\nit floats.', 'sure': True}
     """
 
-    def format_field_description(self, signature: Any) -> str:
-        """List the fields with their types, as DSPy's own adapters do."""
-        return (
-            f"Your input fields are:\n{get_field_description_string(signature.input_fields)}\n"
-            f"Your output fields are:\n{get_field_description_string(signature.output_fields)}"
-        )
+    format_field_description = dspy.ChatAdapter.format_field_description  # the fields with their types
 
     def format_field_structure(self, signature: Any) -> str:
         """Say the rule of the format, and show the schema of each field that is written as JSON."""
@@ -89,7 +94,7 @@ class CustomAdapter(dspy.Adapter):
         for name, field in signature.output_fields.items():
             value = outputs.get(name, missing_field_message)
             if value is not None or not annotation_allows_none(field.annotation):
-                lines.append(_line(name, _as_text(field, value)))
+                lines.append(_line(name, _as_text(field, value) if name in outputs else str(value)))
         return "\n".join(lines)
 
     def parse(self, signature: Any, completion: str) -> dict[str, Any]:
@@ -115,30 +120,32 @@ class CustomAdapter(dspy.Adapter):
 
 
 def _line(name: str, text: str) -> str:
-    first, *more = text.split("\n")
-    return "\n".join([f"{name}: {first}", *(f"{_INDENT}{line}" if line else "" for line in more)])
+    """Write a field; after whatever may end a line the text goes on indented, so that it is no label."""
+    return f"{name}: " + re.sub(rf"({_BREAK})(?!{_BREAK}|\Z)", rf"\1{_INDENT}", text)
 
 
 def _as_text(field: Any, value: Any) -> str:
-    """Write an output; a text that would be read as JSON in its place (`int | str`) is quoted."""
+    """Write an output; a text that would not come back as it stands is quoted as JSON."""
     text: str = format_field_value(field, value)
-    if isinstance(value, str) and not _takes_text(field.annotation) and _json(text) is not _NOT_JSON:
-        return json.dumps(text, ensure_ascii=False)
-    return text
+    is_json = not _is_text(field.annotation) and _json(text) != text
+    is_quoted = isinstance(value, str | Reasoning) and (is_json or _needs_quotes(text))
+    return json.dumps(text, ensure_ascii=False) if is_quoted else text
 
 
-def _takes_text(annotation: Any) -> bool:
-    """Whether a text of this type is always read as it stands."""
-    return (
-        annotation in (str, Reasoning)
-        or get_origin(annotation) is Literal
-        or isinstance(annotation, enum.EnumMeta)
-        or _is_optional_text(annotation)
-    )
+def _is_text(annotation: Any) -> bool:
+    """Whether any text is a value of this type as it stands."""
+    return annotation in (str, Reasoning) or set(get_args(annotation)) == {str, type(None)}
 
 
-def _is_optional_text(annotation: Any) -> bool:
-    return str in get_args(annotation) and type(None) in get_args(annotation)
+def _needs_quotes(text: str) -> bool:
+    """Whether a text has blanks at its ends, or is the quoted form of one that has."""
+    return text != text.strip() or (_unquoted(text) != text)
+
+
+def _unquoted(text: str) -> str:
+    """Return what a quoted text holds, if it had to be quoted; other quotes are the text's own."""
+    inner = _json(text) if text.startswith('"') else text
+    return inner if isinstance(inner, str) and inner != text and _needs_quotes(inner) else text
 
 
 def _reminder(signature: Any) -> str:
@@ -151,13 +158,9 @@ def _schema_lines(signature: Any) -> list[str]:
     """Return a line for each output whose type the field list cannot show whole."""
     lines = []
     for name, field in signature.output_fields.items():
-        if isinstance(field.annotation, enum.EnumMeta):
-            members: list[Any] = list(field.annotation)
-            choices = "; ".join(str(member.value) for member in members)
-            lines.append(f"`{name}` must be one of: {choices}")
-        elif field.annotation not in _PLAIN and get_origin(field.annotation) is not Literal:
+        if field.annotation not in _PLAIN and get_origin(field.annotation) is not Literal:
             schema = _untitled(pydantic.TypeAdapter(field.annotation).json_schema())
-            if not schema.keys().isdisjoint({"$defs", "properties", "$ref"}):
+            if get_origin(field.annotation) is tuple or not schema.keys().isdisjoint(_SHOWN_AS_SCHEMA):
                 as_json = json.dumps(schema, ensure_ascii=False)
                 lines.append(f"`{name}` must be JSON of this JSON schema: {as_json}")
     return lines
@@ -185,34 +188,34 @@ def _labels(names: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str, str]]:
 
 def _sections(completion: str, names: tuple[str, ...]) -> dict[str, str]:
     """Return the text of each labelled field; the first label of a name counts, indented ones never do."""
-    if fenced := _FENCED.fullmatch(completion):
-        completion = fenced.group(1)
     if not names:
         return {}
+    completion = _THOUGHT.sub("", completion)
     pattern, spelled = _labels(names)
     labels = list(pattern.finditer(completion))
     texts: dict[str, str] = {}
     ends = [*(label.start() for label in labels[1:]), len(completion)]
+    fences = [fence.start() for fence in _FENCE.finditer(completion)]
     for label, end in zip(labels, ends, strict=False):
-        text = completion[label.end() : end].replace(f"\n{_INDENT}", "\n").strip()
-        texts.setdefault(spelled[label.group(1)], text)
+        opened = bisect(fences, label.start())
+        is_fenced = opened % 2 == 1 and opened < len(fences)
+        text = completion[label.end() : min(end, fences[opened]) if is_fenced else end].strip()
+        texts.setdefault(spelled[label.group(1)], re.sub(f"({_BREAK}){_INDENT}", r"\1", text))
     return texts
 
 
-_NOT_JSON = object()
-
-
 def _json(text: str) -> Any:
+    """Return the value of a text that is JSON, and any other text as it is."""
     try:
         return json.loads(text)
-    except ValueError:
-        return _NOT_JSON
+    except (ValueError, RecursionError):
+        return text
 
 
 def _read(text: str, annotation: Any) -> Any:
     """Return `text` as a value of the type; of what is not text, the first paragraph may do."""
-    if annotation is str or _is_optional_text(annotation):
-        return parse_value(text, annotation)
+    if _is_text(annotation):
+        return pydantic.TypeAdapter(annotation).validate_python(_unquoted(text))
     head = text.partition("\n\n")[0].rstrip()
     try:
         return _typed(text, annotation)
@@ -229,18 +232,11 @@ def _typed(text: str, annotation: Any) -> Any:
         for member in annotation:
             if text in (str(member.value), member.name):
                 return member
-    if get_origin(annotation) is Literal:
-        return parse_value(text, annotation)
     adapter = pydantic.TypeAdapter(annotation)
-    if (plain := _json(text)) is not _NOT_JSON:
-        try:
-            return adapter.validate_python(plain)
-        except pydantic.ValidationError:
-            pass
-    try:
-        return adapter.validate_python(text)
-    except pydantic.ValidationError:
-        return parse_value(text, annotation)
+    for candidate in (_json(text), text):
+        with suppress(pydantic.ValidationError):
+            return adapter.validate_python(candidate)
+    return parse_value(text, annotation)
 
 
 def _reason(error: Exception) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -22,6 +23,7 @@ from dspy.utils.exceptions import AdapterParseError
 from course_lib import desk, lm
 from course_lib.adapters.prompt.fallbacks import count_fallbacks
 from course_lib.adapters.prompt.lines import CustomAdapter
+from course_lib.adapters.prompt.reask import ReAsk
 from course_lib.adapters.prompt.script import quiet_dspy
 from course_lib.desk.programs import SortTicket
 from course_lib.desk.records import Category
@@ -85,8 +87,8 @@ def measure(
     """Ask for `n` answers in every combination, one after the other, past DSPy's cache.
 
     Args:
-        adapters: name -> dspy.Adapter, or what makes one for a dspy.LM. Default: ADAPTERS.
-        signatures: name -> signature with the one input `ticket`. Default: SIGNATURES.
+        adapters: by name, a dspy.Adapter or what makes one for a dspy.LM. Default: ADAPTERS.
+        signatures: by name, each with the one input `ticket`. Default: SIGNATURES.
         models: model strings, as `lm.connect` takes them.
         n: answers per combination, each about another ticket.
     """
@@ -105,30 +107,27 @@ def measure(
 
 def _answer(program: Any, ticket: str) -> tuple[bool, bool, float]:
     """Return whether the first reply was read, whether there was an answer, and the milliseconds it took."""
-    begun, before, is_answered = time.perf_counter(), _re_asked(), True
+    adapter = dspy.settings.adapter
+    counts: Counter[str] = adapter.counts if isinstance(adapter, ReAsk) else Counter()
+    begun, before, is_answered = time.perf_counter(), counts["asked_again"], True
     with count_fallbacks() as fallbacks:
         try:
             program(ticket=ticket)
         except (AdapterParseError, dspy.LMError):
             is_answered = False
-    is_first_read = is_answered and not fallbacks.rows and _re_asked() == before
+    is_first_read = is_answered and not fallbacks and counts["asked_again"] == before
     return is_first_read, is_answered, (time.perf_counter() - begun) * 1000
 
 
-def _re_asked() -> int:
-    """Return how often the adapter in use has re-asked, if it is one that does."""
-    return getattr(getattr(dspy.settings.adapter, "counts", None), "asked_again", 0)
-
-
 def _row(name: str, shape: str, model: str, answers: list[tuple[bool, bool, float]], usage: Any) -> Measured:
+    first_read, answered, durations_ms = zip(*answers, strict=True)
     count = len(answers)
-    is_first_read, is_answered, durations_ms = zip(*answers, strict=True)
     return Measured(
         adapter=name,
         signature=shape,
         model=model,
-        first_read_share=round(sum(is_first_read) / count, 3),
-        answered_share=round(sum(is_answered) / count, 3),
+        first_read_share=round(sum(first_read) / count, 3),
+        answered_share=round(sum(answered) / count, 3),
         calls_per_answer=round(usage.requests / count, 2),
         prompt_tokens=round(usage.prompt_tokens / count, 1),
         completion_tokens=round(usage.completion_tokens / count, 1),

@@ -1,7 +1,6 @@
 """Asks once more when a reply cannot be read, and tells the model why.
 
-Main path: dspy.configure(adapter=ReAsk(CustomAdapter())); the second request repeats the first and adds the
-bad reply and what was wrong with it.
+Main path: dspy.configure(adapter=ReAsk(CustomAdapter())).
 Source: dspy.Adapter.__call__, acall (dspy/adapters/base.py) and adapter_fallback_scope
 (dspy/clients/call_context.py), DSPy 3.4.1.
 """
@@ -11,32 +10,18 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any
 
 import dspy
 from dspy.clients.call_context import adapter_fallback_scope
 from dspy.utils.exceptions import AdapterParseError
 
-_NOT_A_REASON = "\n\nAdapter "
-
-
-@dataclass(slots=True)
-class ReAskCounts:
-    """What became of the calls so far."""
-
-    calls: int = 0
-    """Answers asked for."""
-    asked_again: int = 0
-    """Of these, how many needed a second request."""
-    mended: int = 0
-    """Of those, how many were then answered well."""
-
 
 def reason(error: AdapterParseError) -> str:
     """Return why a reply could not be read, in words that a model can act upon."""
-    words, separator, _ = str(error).partition(_NOT_A_REASON)
+    words, separator, _ = str(error).partition("\n\nAdapter ")
     if separator and words:
         return words.strip()
     missing = [name for name in error.signature.output_fields if name not in (error.parsed_result or ())]
@@ -48,7 +33,8 @@ class ReAsk(dspy.Adapter):
 
     Works around any adapter, sync and async. The inner adapter's own fallback to JSON is switched off: the
     one extra request is this one. Errors of the model (rate limits, outages, time-outs) pass untouched, and
-    nothing is asked again once parts of the bad reply were streamed to a reader. `counts` says how often.
+    nothing is asked again once parts of the bad reply were streamed to a reader. `counts` says how many
+    `calls` there were, how many of these were `asked_again`, and how many of those were `mended`.
     """
 
     def __init__(self, adapter: Any = None) -> None:
@@ -56,7 +42,7 @@ class ReAsk(dspy.Adapter):
         if hasattr(inner, "use_json_adapter_fallback"):
             inner.use_json_adapter_fallback = False
         self.inner = inner  # settings such as callbacks are the inner adapter's, so no super().__init__()
-        self.counts = ReAskCounts()
+        self.counts: Counter[str] = Counter()
         self._counting = threading.Lock()
 
     def __call__(self, lm: Any, lm_kwargs: Any, signature: Any, demos: Any, inputs: Any) -> list[Any]:
@@ -93,7 +79,7 @@ class ReAsk(dspy.Adapter):
 
     def _count(self, what: str) -> None:
         with self._counting:
-            setattr(self.counts, what, getattr(self.counts, what) + 1)
+            self.counts[what] += 1
 
 
 def _finished(work: Coroutine[Any, Any, list[Any]]) -> list[Any]:

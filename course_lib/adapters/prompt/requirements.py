@@ -1,6 +1,6 @@
 """What an adapter must do, feature by feature: cases, and functions for what a case cannot express.
 
-Main path: REQUIREMENTS[feature](stand) returns what was observed; it asserts, or raises NotClaimedError.
+Main path: REQUIREMENTS[feature](adapter) returns what was observed; it asserts, or raises NotClaimedError.
 Source: the contract of dspy.Adapter and what Predict, ChainOfThought and streamify rely on (DSPy 3.4.1).
 """
 
@@ -18,7 +18,7 @@ import pydantic
 from dspy.utils.callback import BaseCallback
 from dspy.utils.exceptions import AdapterParseError
 
-from course_lib.adapters.prompt.script import Run, Stand, awaited, scripted, text_of
+from course_lib.adapters.prompt.script import Run, finished, run, scripted, text_of
 from course_lib.adapters.prompt.types import Money
 from course_lib.errors import CourseError
 
@@ -44,22 +44,8 @@ class _Size(enum.Enum):
     LARGE = 2
 
 
-class Sort(dspy.Signature):
-    """Sort a ticket."""
-
-    ticket: str = dspy.InputField()
-    label: Literal["billing", "returns"] = dspy.OutputField()
-    note: str = dspy.OutputField()
-
-
-class Ask(dspy.Signature):
-    """Answer the question."""
-
-    question: str = dspy.InputField()
-    answer: str = dspy.OutputField()
-    score: int = dspy.OutputField()
-
-
+Sort = dspy.Signature('ticket -> label: Literal["billing", "returns"], note', "Sort a ticket.")
+Ask = dspy.Signature("question -> answer, score: int", "Answer the question.")
 TICKET = {"ticket": "My lamp is broken."}
 SORTED = {"label": "returns", "note": "The lamp came broken."}
 QUESTION, ANSWER = {"question": "?"}, {"answer": "Yes.", "score": 3}
@@ -70,10 +56,6 @@ _CHARGED = {"label": "billing", "note": "Charged twice."}
 _PEG, _POLE = Part(name="peg", count=3), Part(name="pole: long", count=1)
 _PROSE = "I would rather not say."
 _BAD = (_PROSE, "{", "[" * 5000, "[[ ## answer ## ]]", "<answer>", "answer:", '{"answer": ')
-
-
-def _signature(fields: str, **types: Any) -> Any:
-    return dspy.Signature(fields, custom_types=types)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,25 +73,27 @@ class Case:
     """Texts that must stand in the prompt, each with the index of its message."""
     observed: str = "1 request"
 
-    def __call__(self, stand: Stand) -> str:
+    def __call__(self, adapter: Any) -> str:
         """Run the case, and return what was observed."""
-        self.run(stand)
+        self.run(adapter)
         return self.observed
 
-    def run(self, stand: Stand) -> Run:
+    def run(self, adapter: Any) -> Run:
         """Run the case, and assert what it demands."""
         program = self.module(self.signature)
         program.predictors()[0].demos = [dspy.Example(**demo) for demo in self.demos]
-        run = stand.run(program, self.outputs, self.inputs)
+        result = run(adapter, program, self.inputs, dict(self.outputs))
         if self.turns:
             roles = ["system", *["user", "assistant"] * (self.turns - 1), "user"]
-            _demand_equal([message["role"] for message in run.messages], roles, "roles")
+            _demand_equal([message["role"] for message in result.messages], roles, "roles")
         for name, value in self.outputs.items():
-            _demand_equal(run.prediction[name], value, name)
+            _demand_equal(result.prediction[name], value, name)
         for index, text in self.shown:
-            assert text in text_of(run.messages[index]), f"message {index} of the prompt lacks {text!r:.90}"
-        assert run.requests == 1, f"{run.requests} requests for one good reply; expected 1"
-        return run
+            assert text in text_of(result.messages[index]), (
+                f"message {index} of the prompt lacks {text!r:.90}"
+            )
+        assert result.requests == 1, f"{result.requests} requests for one good reply; expected 1"
+        return result
 
 
 def _demand_equal(result: Any, expected: Any, what: str = "outputs") -> None:
@@ -123,7 +107,7 @@ def _value(annotation: Any, value: Any) -> Case:
 _PREDICT = Case(Sort, SORTED, TICKET, shown=((0, Sort.instructions), (-1, TICKET["ticket"])))
 _DEMO = replace(_PREDICT, demos=({"ticket": "Twice on my card!", **_CHARGED},), turns=2)
 _HISTORY = Case(
-    _signature("history: dspy.History, question -> answer"),
+    dspy.Signature("history: dspy.History, question -> answer"),
     {"answer": "Yes."},
     {"history": dspy.History(messages=[dict(_TURN)])} | QUESTION,
     turns=2,
@@ -131,95 +115,90 @@ _HISTORY = Case(
 )
 
 
-def _demos(stand: Stand) -> str:
-    run = _DEMO.run(stand)
-    assert "Twice on my card!" in text_of(run.messages[1]), "the demo's input is not in its user message"
-    outputs = stand.parse(Sort, text_of(run.messages[2]), _CHARGED)
+def _demos(adapter: Any) -> str:
+    result = _DEMO.run(adapter)
+    assert "Twice on my card!" in text_of(result.messages[1]), "the demo's input is not in its user message"
+    outputs = adapter.parse(Sort, text_of(result.messages[2]))
     _demand_equal(outputs, _CHARGED, "the demo, read by the adapter itself")
     return "a demo is written as the reply is read"
 
 
-def _history(stand: Stand) -> str:
-    run = _HISTORY.run(stand)
-    assert "float" not in text_of(run.messages[3]), "the history is repeated in the request"
+def _history(adapter: Any) -> str:
+    result = _HISTORY.run(adapter)
+    assert "float" not in text_of(result.messages[3]), "the history is repeated in the request"
     _demand_equal(_HISTORY.inputs["history"].messages, [_TURN], "the caller's history")
     return "earlier turns as user and assistant messages"
 
 
-def _types_made_of_parts(stand: Stand) -> str:
+def _types_made_of_parts(adapter: Any) -> str:
     picture = dspy.Image("data:image/gif;base64,R0lGODlhAQABAAAAACw=")
     look = dspy.Predict("picture: dspy.Image -> answer")
-    parts = stand.run(look, {"answer": "a dot"}, {"picture": picture}).messages[-1]["content"]
+    parts = run(adapter, look, {"picture": picture}, {"answer": "a dot"}).messages[-1]["content"]
     assert isinstance(parts, list), "the message is one text; expected a list of parts with the picture in it"
     kinds = [part.get("type") for part in parts]
     assert "image_url" in kinds, f"no image among the message's parts {kinds}"
     return "a type's parts reach the model as parts"
 
 
-def _defaults(stand: Stand) -> str:
+def _defaults(adapter: Any) -> str:
     signature = Ask.append("source", dspy.OutputField(default="none given"), str)
-    expected = {**ANSWER, "source": "none given"}
-    run = stand.run(dspy.Predict(signature), expected, QUESTION, reply=stand.written(Ask, ANSWER))
-    _demand_equal(run.prediction.source, "none given", "source")
+    reply = adapter.format_assistant_message_content(Ask, ANSWER)
+    source = run(adapter, dspy.Predict(signature), QUESTION, reply).prediction.source
+    _demand_equal(source, "none given", "source")
     return "a field with a default may be missing"
 
 
-def _quoted_format(stand: Stand) -> str:
-    quoted = stand.written(Ask, {"answer": "No.", "score": 1})
-    Case(Ask, {"answer": f"They wrote:\n{quoted}\nand left.", "score": 3}, QUESTION).run(stand)
+def _quoted_format(adapter: Any) -> str:
+    quoted = adapter.format_assistant_message_content(Ask, {"answer": "No.", "score": 1})
+    Case(Ask, {"answer": f"They wrote:\n{quoted}\nand left.", "score": 3}, QUESTION).run(adapter)
     return "a text that quotes the format stays a text"
 
 
-def _native_tools(stand: Stand) -> str:
+def _native_tools(adapter: Any) -> str:
     def look_up(order: str) -> str:
         """Look an order up."""
         return order
 
-    if not hasattr(stand.adapter(), "use_native_function_calling"):
-        raise NotClaimedError("no native tool calls")
-    run = stand.run(
-        dspy.Predict("question, tools: list[dspy.Tool] -> answer: str, calls: dspy.ToolCalls"),
-        {},
-        {"question": "Where is O-10001?", "tools": [dspy.Tool(look_up)]},
-        reply={"name": "look_up", "args": {"order": "O-10001"}},
-        adapter=stand.adapter(use_native_function_calling=True),
-    )
-    names = [tool["function"]["name"] for tool in run.options.get("tools", ())]
+    adapter.use_native_function_calling = True
+    program = dspy.Predict("question, tools: list[dspy.Tool] -> answer: str, calls: dspy.ToolCalls")
+    inputs = {"question": "Where is O-10001?", "tools": [dspy.Tool(look_up)]}
+    result = run(adapter, program, inputs, {"name": "look_up", "args": {"order": "O-10001"}})
+    names = [tool["function"]["name"] for tool in result.options.get("tools", ())]
     _demand_equal(names, ["look_up"], "tools sent")
-    (call,) = run.prediction.calls.tool_calls
+    (call,) = result.prediction.calls.tool_calls
     _demand_equal((call.name, call.args), ("look_up", {"order": "O-10001"}), "tool call")
     return "tools sent beside the prompt, the call read back"
 
 
-def _async_equals_sync(stand: Stand) -> str:
-    awaited_run = stand.run(dspy.Predict(Sort), SORTED, TICKET, use_acall=True)
-    called_run = stand.run(dspy.Predict(Sort), SORTED, TICKET)
+def _async_equals_sync(adapter: Any) -> str:
+    awaited_run = run(adapter, dspy.Predict(Sort), TICKET, SORTED, use_acall=True)
+    called_run = run(adapter, dspy.Predict(Sort), TICKET, SORTED)
     _demand_equal(awaited_run.prediction.toDict(), called_run.prediction.toDict(), "acall")
     _demand_equal(awaited_run.messages, called_run.messages, "messages of acall")
     return f"{awaited_run.requests} request"
 
 
-def _stream(stand: Stand, listeners: Any) -> list[Any]:
+def _stream(adapter: Any, listeners: Any) -> list[Any]:
     program = dspy.streamify(dspy.Predict(Ask), stream_listeners=listeners, is_async_program=True)
 
     async def collect() -> list[Any]:
         return [part async for part in program(**QUESTION)]
 
-    lm, _ = scripted([stand.written(Ask, ANSWER)])
-    with dspy.context(lm=lm, adapter=stand.prepared(Ask, ANSWER)):
-        return list(awaited(collect))
+    lm, _ = scripted([adapter.format_assistant_message_content(Ask, ANSWER)])
+    with dspy.context(lm=lm, adapter=adapter):
+        return finished(collect())
 
 
-def _streaming(stand: Stand) -> str:
-    *chunks, last = _stream(stand, None)
+def _streaming(adapter: Any) -> str:
+    *chunks, last = _stream(adapter, None)
     assert chunks, "no chunk before the prediction"
     _demand_equal(last.toDict(), ANSWER, "the prediction at the end")
     return "raw chunks, then the prediction"
 
 
-def _field_listeners(stand: Stand) -> str:
+def _field_listeners(adapter: Any) -> str:
     try:
-        parts = _stream(stand, [dspy.streaming.StreamListener(signature_field_name="answer")])
+        parts = _stream(adapter, [dspy.streaming.StreamListener(signature_field_name="answer")])
     except ValueError as error:
         if "Unsupported adapter" not in str(error):
             raise
@@ -229,13 +208,11 @@ def _field_listeners(stand: Stand) -> str:
     return "a field's text as it comes" if text == "Yes." else f"a field's text as it comes, raw: {text!r}"
 
 
-def _bad_replies(stand: Stand) -> str:
-    if stand.has_extractor:
-        raise NotClaimedError("reads any prose, by asking a second model")
-    good = stand.written(Ask, ANSWER)
+def _bad_replies(adapter: Any) -> str:
+    good = adapter.format_assistant_message_content(Ask, ANSWER)
     for reply in (*_BAD, good.replace("3", "three"), good[: len(good) // 3]):
         try:
-            outputs = stand.parse(Ask, reply)
+            outputs = adapter.parse(Ask, reply)
         except AdapterParseError:
             continue
         except Exception as error:  # border: any other class of error is the finding
@@ -245,9 +222,8 @@ def _bad_replies(stand: Stand) -> str:
     return f"AdapterParseError, {len(_BAD) + 2} times"
 
 
-def _bad_reply_requests(stand: Stand) -> str:
+def _bad_reply_requests(adapter: Any) -> str:
     lm, script = scripted([_PROSE])
-    adapter = stand.adapter(**({"extraction_model": lm} if stand.has_extractor else {}))
     try:
         with dspy.context(lm=lm, adapter=adapter):
             dspy.Predict(Ask)(**QUESTION)
@@ -258,10 +234,10 @@ def _bad_reply_requests(stand: Stand) -> str:
     raise AssertionError("a reply that cannot be read gave a prediction")
 
 
-def _nothing_is_changed(stand: Stand) -> str:
+def _nothing_is_changed(adapter: Any) -> str:
     inputs, demos = {"ticket": "a", "extra": ["b"]}, [dict(_WHOLE), dict(_HALF)]
     before = copy.deepcopy((inputs, demos, Sort.instructions, list(Sort.fields)))
-    stand.adapter().format(Sort, demos, inputs)
+    adapter.format(Sort, demos, inputs)
     after = (inputs, demos, Sort.instructions, list(Sort.fields))
     _demand_equal(after, before, "inputs and demos after format()")
     return "inputs and demos are left as they were"
@@ -269,35 +245,25 @@ def _nothing_is_changed(stand: Stand) -> str:
 
 class _Recorder(BaseCallback):
     def __init__(self) -> None:
-        self.format = self.parse = 0
+        self.seen: list[str] = []
 
     def on_adapter_format_start(self, call_id: str, instance: Any, inputs: Any) -> None:  # noqa: ARG002
-        self.format += 1
+        self.seen.append("format")
 
     def on_adapter_parse_end(self, call_id: str, outputs: Any, exception: Any = None) -> None:  # noqa: ARG002
-        self.parse += 1
+        self.seen.append("parse")
 
 
-def _callbacks(stand: Stand) -> str:
+def _callbacks(adapter: Any) -> str:
     recorder = _Recorder()
-    adapter = stand.prepared(Ask, ANSWER, callbacks=[recorder])
-    stand.run(dspy.Predict(Ask), ANSWER, QUESTION, adapter=adapter)
-    assert recorder.format, "format was reported 0 times"
-    assert recorder.parse, "parse was reported 0 times"
-    return f"format reported {recorder.format}x, parse {recorder.parse}x"
+    adapter.callbacks = [recorder]
+    run(adapter, dspy.Predict(Ask), QUESTION, ANSWER)
+    counts = {event: recorder.seen.count(event) for event in ("format", "parse")}
+    assert all(counts.values()), f"reported: {counts}; expected each at least once"
+    return f"format reported {counts['format']}x, parse {counts['parse']}x"
 
 
-def answers_a_model(adapter: Any, lm: Any) -> str:
-    """Ask a real model for a flat and for a nested signature."""
-    before = len(lm.history)
-    with dspy.context(lm=lm, adapter=adapter):
-        label = dspy.Predict(Sort)(ticket="I was charged twice for my tent.").label
-        nested = dspy.Predict(_signature("text -> parts: list[Part]", Part=Part))
-        parts = nested(text="Three pegs and a pole.").parts
-    return f"label {label!r}, {len(parts)} parts, {len(lm.history) - before} calls of the model for 2 answers"
-
-
-REQUIREMENTS: dict[str, Callable[[Stand], str]] = {
+REQUIREMENTS: dict[str, Callable[[Any], str]] = {
     "Predict": _PREDICT,
     "ChainOfThought": replace(
         _PREDICT,
@@ -314,7 +280,7 @@ REQUIREMENTS: dict[str, Callable[[Stand], str]] = {
     ),
     "history": _history,
     "custom types": Case(
-        _signature("budget: Money, bill -> total: Money", Money=Money),
+        dspy.Signature("budget: Money, bill -> total: Money", custom_types={"Money": Money}),
         {"total": Money.model_validate("12.50 EUR")},
         {"budget": Money.model_validate("99 EUR"), "bill": "€12,50"},
         shown=((-1, "99.00 EUR"), (0, Money.description())),
@@ -334,7 +300,9 @@ REQUIREMENTS: dict[str, Callable[[Stand], str]] = {
     "nothing (None)": _value(int | None, None),
     "number or text": _value(int | str, "5"),
     "a model used twice": Case(
-        _signature("text -> front: Part, back: Part, crates: list[_Pair]", Part=Part, _Pair=_Pair),
+        dspy.Signature(
+            "text -> front: Part, back: Part, crates: list[Pair]", custom_types={"Part": Part, "Pair": _Pair}
+        ),
         {"front": _PEG, "back": _POLE, "crates": [_Pair(left=_PEG, right=_POLE)]},
         {"text": "3 pegs in front, a pole behind"},
     ),
@@ -348,4 +316,4 @@ REQUIREMENTS: dict[str, Callable[[Stand], str]] = {
     "nothing is changed": _nothing_is_changed,
     "callbacks": _callbacks,
 }
-"""Features in the order of a report, each with its check."""
+"""Features in the order of a report, each with its check; a check may change the adapter it is given."""

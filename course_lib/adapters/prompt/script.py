@@ -1,28 +1,24 @@
 """A language model that replies with given texts, so that a test of an adapter depends on the adapter alone.
 
 Main path: lm, script = scripted(["answer: yes"]); dspy.context(lm=lm); script.requests counts what was sent.
-Stand(adapter).run(program, expected, inputs) runs an adapter with it for the conformance suite.
-quiet_dspy() keeps DSPy's warnings off the screen where the caller shows what they warn of.
-Source: the engine contract of dspy.LM (dspy/clients/engines/base.py), the logger `dspy`, which has a handler
-of its own (dspy/utils/logging_utils.py); DSPy 3.4.1.
+Source: the engine contract of dspy.LM (dspy/clients/engines/base.py), the logger `dspy`; DSPy 3.4.1.
 """
 
 from __future__ import annotations
 
-import asyncio
-import copy
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
 
 import dspy
 from dspy.lm15 import Message, Request, Response, TextPart, ToolCallPart, Usage, response_to_events
 
-from course_lib.adapters.tools.limits import in_thread
+from course_lib.adapters.tools.limits import on_kept_loop
 from course_lib.lm import tokens
 
+T = TypeVar("T")
 Reply = str | Mapping[str, Any]
 """A text, or a call of the tool `name` with `args`."""
 
@@ -102,8 +98,7 @@ def quiet_dspy() -> Iterator[None]:
         logger.setLevel(before)
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """One call of a program with the scripted model."""
 
     prediction: Any
@@ -113,59 +108,20 @@ class Run:
     requests: int
 
 
-class Stand:
-    """An adapter under test; every run gets a copy of it and a new script."""
-
-    def __init__(self, adapter: Any) -> None:
-        self._adapter = adapter
-        self.has_extractor = hasattr(adapter, "extraction_model")
-
-    def adapter(self, **changes: Any) -> Any:
-        """Return a copy of the adapter with attributes changed."""
-        changed = copy.copy(self._adapter)
-        for name, value in changes.items():
-            setattr(changed, name, value)
-        return changed
-
-    def prepared(self, signature: Any, expected: Any, **changes: Any) -> Any:
-        """Return a copy whose extraction model, if it has one, finds `expected`."""
-        if self.has_extractor:
-            text = dspy.ChatAdapter().format_assistant_message_content(signature, expected)
-            changes["extraction_model"] = scripted([text])[0]
-        return self.adapter(**changes)
-
-    def written(self, signature: Any, outputs: Any) -> str:
-        """Return a reply that holds the outputs, as the adapter itself writes them in a demo."""
-        return str(self._adapter.format_assistant_message_content(signature, outputs))
-
-    def parse(self, signature: Any, text: str, expected: Any = None) -> dict[str, Any]:
-        """Parse a text."""
-        adapter = self.adapter() if expected is None else self.prepared(signature, expected)
-        return dict(adapter.parse(signature, text))
-
-    def run(
-        self,
-        program: Any,
-        expected: Any,
-        inputs: Any,
-        *,
-        reply: Any = None,
-        adapter: Any = None,
-        use_acall: bool = False,
-    ) -> Run:
-        """Call a program whose model replies `expected` as the adapter writes it, or `reply` as it stands."""
-        signature = program.predictors()[0].signature
-        adapter = adapter or self.prepared(signature, expected)
-        lm, script = scripted([self.written(signature, expected) if reply is None else reply])
-        with dspy.context(lm=lm, adapter=adapter):
-            prediction = awaited(lambda: program.acall(**inputs)) if use_acall else program(**inputs)
-        entry = lm.history[0]
-        return Run(prediction, entry["messages"], entry["kwargs"], script.requests)
+def run(adapter: Any, program: Any, inputs: Any, reply: Any, *, use_acall: bool = False) -> Run:
+    """Call a program whose model gives `reply`; outputs of the program are written as the adapter does."""
+    if isinstance(reply, dict) and "args" not in reply:
+        reply = adapter.format_assistant_message_content(program.predictors()[0].signature, reply)
+    lm, script = scripted([reply])
+    with dspy.context(lm=lm, adapter=adapter):
+        prediction = finished(program.acall(**inputs)) if use_acall else program(**inputs)
+    entry = lm.history[0]
+    return Run(prediction, entry["messages"], entry["kwargs"], script.requests)
 
 
-def awaited(make: Any) -> Any:
-    """Run the coroutine that `make` returns to its end in another thread: a notebook's loop is running."""
-    return in_thread(lambda: asyncio.run(make()), name="conformance").result()
+def finished(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end on another thread's loop: in a notebook, this thread's loop is running."""
+    return on_kept_loop(work).result()
 
 
 def text_of(message: dict[str, Any]) -> str:

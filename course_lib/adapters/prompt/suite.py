@@ -1,18 +1,21 @@
 """A suite that any dspy.Adapter can be held to: does it work with everything that programs do?
 
 Main path: conformance(CustomAdapter()) -> Report; `print(report)`, or `report.rows` for a table.
-Source: dspy.Adapter's contract (dspy/adapters/base.py, DSPy 3.4.1). A scripted model replies in the adapter's
-own format, so that a row depends on the adapter alone. The features are in requirements.py.
+The features are in requirements.py; a scripted model replies in the adapter's own format.
 """
 
 from __future__ import annotations
 
+import copy
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from course_lib.adapters.prompt.requirements import REQUIREMENTS, NotClaimedError, answers_a_model
-from course_lib.adapters.prompt.script import Stand, quiet_dspy
+import dspy
+
+from course_lib.adapters.prompt.requirements import REQUIREMENTS, NotClaimedError
+from course_lib.adapters.prompt.script import quiet_dspy
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,29 +53,27 @@ class Report:
     __repr__ = __str__
 
 
-def conformance(adapter: Any, lm: Any = None) -> Report:
+def conformance(adapter: Any) -> Report:
     """Hold an adapter to the contract of dspy.Adapter, feature by feature.
 
     Args:
-        adapter: any dspy.Adapter; it is copied, not changed. If it has an `extraction_model`, as
-            TwoStepAdapter has, that model is scripted as well.
-        lm: a dspy.LM that is also called, for a last row about answers from a model. Default: none.
+        adapter: any dspy.Adapter that reads what it writes; it is copied, not changed.
+
+    Raises:
+        TypeError: it is a TwoStepAdapter, which has prose read by a second model.
     """
-    checks: dict[str, Callable[[Stand], str]] = dict(REQUIREMENTS)
-    if lm is not None:
-        checks["answers from a model"] = lambda _: answers_a_model(adapter, lm)
+    if isinstance(adapter, dspy.TwoStepAdapter):
+        raise TypeError("a TwoStepAdapter has prose read by a second model; hold that model's adapter to it")
     with quiet_dspy():
-        rows = [_row(feature, check, Stand(adapter)) for feature, check in checks.items()]
+        rows = [_row(feature, check, copy.copy(adapter)) for feature, check in REQUIREMENTS.items()]
     return Report(type(adapter).__name__, tuple(rows))
 
 
-def _row(feature: str, check: Callable[[Stand], str], stand: Stand) -> Row:
+def _row(feature: str, check: Callable[[Any], str], adapter: Any) -> Row:
     try:
-        return Row(feature, "passed", check(stand))
+        return Row(feature, "passed", check(adapter))
     except NotClaimedError as reason:
         return Row(feature, "not claimed", str(reason))
     except Exception as error:  # border: an unknown adapter may raise anything
-        is_demand = isinstance(error, AssertionError)
-        text = str(error) if is_demand else f"raised {type(error).__name__}: {error}"
-        line = " ".join(text.split())
-        return Row(feature, "failed", line if len(line) <= 200 else f"{line[:199]}…")
+        text = str(error) if isinstance(error, AssertionError) else f"raised {type(error).__name__}: {error}"
+        return Row(feature, "failed", textwrap.shorten(text, 200, placeholder=" …"))

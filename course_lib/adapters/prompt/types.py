@@ -1,9 +1,8 @@
 """Custom types: values with a spelling of their own, checked where they enter a program.
 
 Main path: `total: Money = dspy.OutputField()`; description() is in the prompt, a validator reads the reply.
-Source: dspy.Type (dspy/adapters/types/base_type.py, DSPy 3.4.1), a pydantic model whose format() goes into
-prompts and whose description() goes into the field list. parse_value tries the reply as JSON first and hands
-the text itself to the validators when that does not fit.
+Source: dspy.Type (dspy/adapters/types/base_type.py, DSPy 3.4.1), a pydantic model; parse_value hands the text
+itself to its validators when it is no JSON that fits.
 """
 
 # mypy: allow-subclassing-any
@@ -21,9 +20,7 @@ from course_lib.adapters.tools.text import NUMBER
 
 _CODES = {"€": "EUR", "$": "USD", "£": "GBP"}
 _CURRENCY = r"[A-Za-z]{3}|[€$£]"
-_AMOUNT = re.compile(
-    rf"\s*(?P<before>{_CURRENCY})?\s*(?P<sign>[-+]?)(?P<number>{NUMBER})\s*(?P<after>{_CURRENCY})?\s*"
-)
+_AMOUNT = re.compile(rf"\s*(?P<before>{_CURRENCY})?\s*(?P<sign>[-+]?){NUMBER}\s*(?P<after>{_CURRENCY})?\s*")
 _UNCLEAR = re.compile(r"\d{1,3}\.\d{3}")
 _ORDER = re.compile(r"\s*#?\s*[Oo](?:rder)?[- ]?(\d{5})\s*")
 
@@ -57,14 +54,14 @@ class Money(dspy.Type):
     def _from_text(cls, given: Any) -> Any:
         if not isinstance(given, str):
             return given
-        match = _AMOUNT.fullmatch(given)
+        match = _AMOUNT.fullmatch(given.replace("\u2212", "-"))
         currency = (match["before"] or match["after"]) if match else None
         if not match or not currency or (match["before"] and match["after"]):
             raise ValueError(f"{given!r:.60} is not an amount with one currency, such as '12.50 EUR'")
         if _UNCLEAR.fullmatch(match["number"]):
             raise ValueError(f"{given!r:.60} may mean two amounts; write it as '1250.00 EUR' or '1.25 EUR'")
-        amount = match["sign"] + str(Price.fromstring(match["number"].replace("'", "")).amount)
-        return {"amount": amount, "currency": _CODES.get(currency, currency.upper())}
+        number = Price.fromstring(re.sub(r"['\u2019\s]", "", match["number"])).amount
+        return {"amount": f"{match['sign']}{number}", "currency": _CODES.get(currency, currency.upper())}
 
 
 class OrderId(dspy.Type):

@@ -3,12 +3,12 @@
 `limited`, `LimitedTool`: a function as a tool, limited in time, output and calls (lesson 01, part 4)
 `ToolRefused`: what a tool raises to say no (part 4; exercise 1.5)
 `ToolError`: the one line that the model then reads
-`calculator`, `calculate`, `CalculationError`: arithmetic without `eval` (part 5)
+`calculator`, `calculate`: arithmetic without `eval` (part 5)
 `text_tools`: extract and cut (part 5)
-`validator`, `validate`, `Verdict`: is an IBAN, e-mail address, order, date, phone number well-formed (part 5)
+`validator`, `validate`: is an IBAN, e-mail address, order, date, phone number well-formed (part 5)
 `serve`, `ToolServer`, `tools_from`, `ToolServerError`: tools over the Model Context Protocol (part 5)
 `Guard`: after text of others was read, effects need a person's yes: prompt injection (part 5)
-`as_data`, `neutralise`, `suspicious`: what makes such text less harmful, and what reads like an order
+`as_data`, `neutralise`: what makes such text less harmful
 """
 
 import lazy_loader
@@ -16,8 +16,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "arithmetic": ["CalculationError", "calculate", "calculator"],
-        "injection": ["Guard", "as_data", "neutralise", "suspicious"],
+        "arithmetic": ["calculate", "calculator"],
+        "injection": ["Guard", "as_data", "neutralise"],
         "limits": ["LimitedTool", "ToolError", "ToolRefused", "limited"],
         "over_mcp": ["ToolServer", "ToolServerError", "serve", "tools_from"],
         "text": ["text_tools"],

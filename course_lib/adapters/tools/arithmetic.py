@@ -2,8 +2,7 @@
 
 Main path: calculate("3 * 12.50 + 4.95") -> "42.45"; calculator() is the same as a limited tool.
 Many tutorials evaluate what the model wrote as Python, which hands it the process. Here Python's parser reads
-the expression, and only numbers, + - * / // % **, brackets and a few functions are worked out.
-Money stays exact: 0.1 + 0.2 is 0.3, since numbers are decimals of DIGITS digits.
+the expression, and only numbers, + - * / **, brackets and a few functions are worked out, with DIGITS digits.
 """
 
 from __future__ import annotations
@@ -12,24 +11,17 @@ import ast
 import operator
 from collections.abc import Callable, Mapping
 from decimal import ROUND_HALF_UP, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
-from types import MappingProxyType
 
 from course_lib.adapters.tools.limits import LimitedTool, ToolRefused, limited
 
 LENGTH = 500
 """Characters of an expression."""
-DEPTH = LENGTH // 2
-"""Operations or brackets within one another; a sum of many numbers is as deep as it is long."""
 DIGITS = 50
 """Significant digits that are kept; a number with more before the dot is refused, not rounded."""
 EXPONENT = 1000
 """The largest power, up or down: what limits the time that a power takes."""
 _EXACT = Context(prec=DIGITS, Emin=-999, Emax=999, traps=[InvalidOperation, DivisionByZero, Overflow])
-_ALPHABET = frozenset("0123456789.+-*/%()_, abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-
-
-class CalculationError(ToolRefused):
-    """An expression cannot be worked out; the message says which part and what would be right."""
+_ALPHABET = frozenset("0123456789.+-*/()_, abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
 def calculate(expression: str) -> str:
@@ -39,101 +31,88 @@ def calculate(expression: str) -> str:
     '0.3'
 
     Raises:
-        CalculationError: it is not arithmetic, is too long or deep, or has no value.
+        ToolRefused: it is not arithmetic, is too long or deep, or has no value.
     """
     source = " ".join(expression.split())
     tree = _parsed(source)
-    with localcontext(_EXACT):
-        return _written(_value(tree, source))
+    try:
+        with localcontext(_EXACT):
+            return _written(_value(tree, source))
+    except RecursionError:
+        raise ToolRefused("the expression is too deep; work it out in steps") from None
 
 
 def calculator() -> LimitedTool:
     """Return `calculate` as a limited tool."""
-    desc = f"Work out arithmetic exactly. It knows + - * / // % **, brackets, and {', '.join(_FUNCTIONS)}."
+    desc = f"Work out arithmetic exactly. It knows + - * / **, brackets, and {', '.join(_FUNCTIONS)}."
     return limited(calculate, name="calculate", desc=desc, deadline_s=2.0, output_chars=200)
 
 
 def _parsed(source: str) -> ast.expr:
     """Parse an expression with Python's own parser; its tree is only looked at, never run."""
     if not source:
-        raise CalculationError("the expression is empty; write one such as 2 * (3 + 4)")
+        raise ToolRefused("the expression is empty; write one such as 2 * (3 + 4)")
     if len(source) > LENGTH:
-        raise CalculationError(f"the expression has {len(source)} characters; at most {LENGTH} are read")
+        raise ToolRefused(f"the expression has {len(source)} characters; at most {LENGTH} are read")
     if bad := sorted(set(source) - _ALPHABET):
-        raise CalculationError(f"{bad[0]!r} is not arithmetic; use digits, + - * / // % **, brackets, a dot")
+        raise ToolRefused(f"{bad[0]!r} is not arithmetic; use digits, + - * / **, brackets, a dot")
     try:
         return ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise CalculationError(f"{source[:60]!r} is not complete arithmetic; check its brackets") from None
+        raise ToolRefused(f"{source[:60]!r} is not complete arithmetic; check its brackets") from None
 
 
-def _value(node: ast.expr, source: str, depth: int = 0) -> Decimal:
+def _value(node: ast.expr, source: str) -> Decimal:
     """Return the value of a part of the tree."""
-    if depth > DEPTH:
-        raise CalculationError("the expression is too deep; work it out in steps")
     match node:
         case ast.Constant(value=int() | float()) if not isinstance(node.value, bool):
             # read from the text, as the parser's float keeps only 17 digits
             text = source[node.col_offset : node.end_col_offset]
             return _applied(_EXACT.create_decimal, text.replace("_", ""))
         case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
-            value = _value(operand, source, depth + 1)
+            value = _value(operand, source)
             return -value if isinstance(node.op, ast.USub) else value
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
-            numbers = [_value(part, source, depth + 1) for part in (left, right)]
-            return _applied(_OPERATORS[type(op)], *numbers)
+            return _applied(_OPERATORS[type(op)], _value(left, source), _value(right, source))
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _FUNCTIONS:
-            return _applied(_FUNCTIONS[name], *(_value(arg, source, depth + 1) for arg in args), name=name)
+            return _applied(_FUNCTIONS[name], *(_value(arg, source) for arg in args), name=name)
         case ast.Call(func=ast.Name(id=name)) | ast.Name(id=name):
             known = ", ".join(_FUNCTIONS)
-            raise CalculationError(f"{name!r} is not known; there are only numbers and {known}")
+            raise ToolRefused(f"{name!r} is not known; there are only numbers and {known}")
         case ast.Tuple():
-            raise CalculationError("a comma stands between numbers; write 1234.50, not 1,234.50")
+            raise ToolRefused("a comma stands between numbers; write 1234.50, not 1,234.50")
         case _:
-            raise CalculationError("this has something else in it than numbers, + - * / // % ** and brackets")
+            raise ToolRefused("this has something else in it than numbers, + - * / ** and brackets")
 
 
 def _applied(work: Callable[..., Decimal], *values: Decimal | str, name: str = "") -> Decimal:
     """Return the result of an operation; every way in which it has none is an error that says why."""
     try:
         value = work(*values)
-    except DivisionByZero:
-        raise CalculationError("division by zero has no value") from None
+    except ZeroDivisionError:
+        raise ToolRefused("division by zero has no value") from None
     except Overflow:
-        raise CalculationError("the result is too large") from None
+        raise ToolRefused("the result is too large") from None
     except (InvalidOperation, ValueError):
         where = name or " and ".join(str(value)[:30] for value in values)
-        raise CalculationError(f"there is no value of {where}; check the numbers") from None
+        raise ToolRefused(f"there is no value of {where}; check the numbers") from None
     except TypeError:
-        raise CalculationError(f"{name} does not take {len(values)} numbers") from None
+        raise ToolRefused(f"{name} does not take {len(values)} numbers") from None
     if abs(value) >= Decimal(10) ** DIGITS:
-        raise CalculationError(f"a number here needs more than {DIGITS} digits")
+        raise ToolRefused(f"a number here needs more than {DIGITS} digits")
     return value
-
-
-def _floor(left: Decimal, right: Decimal) -> Decimal:
-    """Divide and round down, as Python's // does for whole numbers of either sign."""
-    return (left - _modulo(left, right)) / right
-
-
-def _modulo(left: Decimal, right: Decimal) -> Decimal:
-    """Return the rest with the sign of the divisor, as Python's % does for whole numbers."""
-    if right == 0:
-        raise DivisionByZero
-    rest = left % right
-    return rest if rest == 0 or (rest < 0) == (right < 0) else rest + right
 
 
 def _power(base: Decimal, exponent: Decimal) -> Decimal:
     if abs(exponent) > EXPONENT:
-        raise CalculationError(f"the power {_written(exponent)} is too large; at most {EXPONENT}")
+        raise ToolRefused(f"the power {_written(exponent)} is too large; at most {EXPONENT}")
     return base**exponent
 
 
 def _round(value: Decimal, places: Decimal = Decimal(0)) -> Decimal:
     """Round as a shop does: a half goes up, away from zero."""
     if places != places.to_integral_value() or not 0 <= places <= DIGITS:
-        raise CalculationError(f"round takes 0 to {DIGITS} places")
+        raise ToolRefused(f"round takes 0 to {DIGITS} places")
     return value.quantize(Decimal(1).scaleb(-int(places)), ROUND_HALF_UP)
 
 
@@ -146,23 +125,17 @@ def _written(value: Decimal) -> str:
     return text if len(text) <= 2 * DIGITS else format(value, "E")
 
 
-_OPERATORS: Mapping[type[ast.operator], Callable[..., Decimal]] = MappingProxyType(
-    {
-        ast.Add: operator.add,
-        ast.Sub: operator.sub,
-        ast.Mult: operator.mul,
-        ast.Div: operator.truediv,
-        ast.FloorDiv: _floor,
-        ast.Mod: _modulo,
-        ast.Pow: _power,
-    }
-)
-_FUNCTIONS: Mapping[str, Callable[..., Decimal]] = MappingProxyType(
-    {
-        "abs": abs,
-        "round": _round,
-        "min": lambda first, *others: min((first, *others)),
-        "max": lambda first, *others: max((first, *others)),
-        "sqrt": Decimal.sqrt,
-    }
-)
+_OPERATORS: Mapping[type[ast.operator], Callable[..., Decimal]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: _power,
+}
+_FUNCTIONS: Mapping[str, Callable[..., Decimal]] = {
+    "abs": abs,
+    "round": _round,
+    "min": lambda first, *others: min((first, *others)),
+    "max": lambda first, *others: max((first, *others)),
+    "sqrt": Decimal.sqrt,
+}

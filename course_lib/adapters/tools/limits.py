@@ -1,8 +1,7 @@
 """A function as a tool with limits: time, output, calls, arguments; an error is one line, never a traceback.
 
 Main path: limited(func, deadline_s=5.0, output_chars=4000, calls=10) -> a dspy.Tool that always answers text.
-An adapter refuses with ToolRefused. The line the model sees begins with its class: "refused: ", "timeout: "
-or "failed: "; refusals and time-outs say what to do instead.
+The line that an error becomes begins with its class: "refused: " (ToolRefused), "timeout: " or "failed: ".
 Source: dspy.Tool (dspy/adapters/types/tool.py, DSPy 3.4.1) has no time limit, runs a plain function on the
 event loop, and dspy.ReAct shows the model a raised error's traceback. ToolCall.execute calls `tool.func` past
 the tool's own checks, so the limits are in `func` too.
@@ -21,12 +20,13 @@ import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import cachetools
 import dspy
 import pydantic
 from dspy.utils.callback import with_callbacks
+from jsonschema import Draft202012Validator, exceptions  # type: ignore[import-untyped]
 from pydantic_core import to_json
 
 from course_lib.adapters.tools.redaction import hide, one_line
@@ -56,10 +56,6 @@ class ToolError(str):
     __slots__ = ()
 
 
-class _DeadlinePassed(Exception):  # noqa: N818 - never leaves this module
-    """The deadline has passed."""
-
-
 class LimitedTool(dspy.Tool):
     """A dspy.Tool that keeps its limits however it is called: `tool(...)`, `acall`, `tool.func`.
 
@@ -77,21 +73,26 @@ class LimitedTool(dspy.Tool):
         self.has_kwargs = inner.has_kwargs
         self._guard = guard
 
-    @with_callbacks  # type: ignore[untyped-decorator]
-    def __call__(self, **kwargs: Any) -> str:
+    def __call__(self, /, **kwargs: Any) -> str:
         """Call the tool and wait; the function itself runs in another thread."""
+        return cast(str, self._run(kwargs))
+
+    async def acall(self, /, **kwargs: Any) -> str:
+        """Call the tool without blocking the event loop."""
+        return cast(str, await self._run_async(kwargs))
+
+    # with_callbacks has names of its own, which an argument may have too
+    @with_callbacks  # type: ignore[untyped-decorator]
+    def _run(self, kwargs: dict[str, Any]) -> Any:
         return self._guard.run(kwargs)
 
     @with_callbacks  # type: ignore[untyped-decorator]
-    async def acall(self, **kwargs: Any) -> str:
-        """Call the tool without blocking the event loop."""
+    async def _run_async(self, kwargs: dict[str, Any]) -> Any:
         return await self._guard.run_async(kwargs)
 
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> LimitedTool:
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Any:
         # A program's copy may change the wording it shows; what the tool does, and its budget, are shared.
-        copied = self.model_copy(update={"args": dict(self.args)})
-        assert isinstance(copied, LimitedTool)
-        return copied
+        return self.model_copy(update={"args": dict(self.args)})
 
 
 def limited(
@@ -112,7 +113,7 @@ def limited(
         desc: the description, if not the docstring.
         deadline_s: seconds after which the model reads "timeout: ...". A plain function cannot be stopped and
             goes on in its thread; at most LEFT_BEHIND such calls may be left before further ones are refused.
-        output_chars: characters of the answer; the rest is cut, and the answer says so.
+        output_chars: characters of the answer; the rest is cut, and one more line says so.
         calls: calls allowed within one run of a program (one call of the module that uses the tool), or,
             outside any program, over the tool's life. None: no limit.
         redact: values that must never appear in an answer or an error, such as a password.
@@ -140,7 +141,8 @@ class _Guard:
         default_factory=lambda: cachetools.LRUCache(RUNS_KEPT)
     )
     """Runs of programs by id, each kept alive so that its id stays its own, with the calls it has made."""
-    running_late: int = 0
+    late: set[Future[Any]] = field(default_factory=set)
+    """Calls that go on after their deadline, until they end."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -167,27 +169,27 @@ class _Guard:
         try:
             return work.result(self.deadline_s + GRACE_S)
         except TimeoutError:
-            self._leave_behind(work)
+            self.leave_behind(work)
             _kept_loop.cache_clear()  # an async tool that never yields holds it; the next call gets another
-            return self._line(_DeadlinePassed())
+            return self._late()
         except Exception as error:  # border: a tool's error is an observation, not an exception
             return self._line(error)
 
     async def run_async(self, kwargs: dict[str, Any]) -> str:
         """Call the function from a coroutine; only cancellation is raised."""
+        limit = asyncio.timeout(self.deadline_s)
         try:
             arguments = self._admit(kwargs)
-            try:
-                async with asyncio.timeout(self.deadline_s) as limit:
-                    if self.is_async:
-                        return self._text(await self.inner.func(**arguments))
-                    return await self._in_thread(arguments)
-            except TimeoutError:
-                if limit.expired():
-                    raise _DeadlinePassed from None
-                raise
-        except Exception as error:  # border: a tool's error is an observation, not an exception
-            return self._line(error)
+            async with limit:
+                if self.is_async:
+                    return self._text(await self.inner.func(**arguments))
+                return await self._in_thread(arguments)
+        except (Exception, SystemExit) as error:  # border: a tool's error is an observation, not an exception
+            return self._late() if limit.expired() else self._line(error)
+
+    def leave_behind(self, work: Future[Any]) -> None:
+        self.late.add(work)
+        work.add_done_callback(self.late.discard)  # at once, if it is done
 
     # What happens before the call
 
@@ -195,8 +197,8 @@ class _Guard:
         """Return the arguments as the function's types, or refuse; counts the call."""
         self._count()
         name, schemas = self.inner.name, self.inner.args
-        if self.running_late >= LEFT_BEHIND:
-            raise ToolRefused(f"{name} is busy: {self.running_late} earlier calls still run. Do without it")
+        if (late := len(self.late)) >= LEFT_BEHIND:
+            raise ToolRefused(f"{name} is busy: {late} earlier calls still run. Do without it")
         if (size := len(repr(kwargs))) > ARGUMENT_CHARS:
             raise ToolRefused(f"the arguments have {size} characters; at most {ARGUMENT_CHARS} are taken")
         takes = f"{name} takes: {', '.join(schemas) or 'none'}"
@@ -205,15 +207,21 @@ class _Guard:
                 raise ToolRefused(f"no argument named {unknown[0]!r}; {takes}")
             if missing := [one for one in schemas if one not in kwargs and "default" not in schemas[one]]:
                 raise ToolRefused(f"argument {missing[0]!r} is missing; {takes}")
+        return {argument: self._checked(argument, value) for argument, value in kwargs.items()}
+
+    def _checked(self, argument: str, value: Any) -> Any:
+        """Return an argument as the function's type; its schema allows less than the type does."""
+        schema = self.inner.args.get(argument, {})
+        if schema.get("type", "Any") != "Any":
+            plain = value.model_dump() if isinstance(value, pydantic.BaseModel) else value
+            if error := exceptions.best_match(Draft202012Validator(schema).iter_errors(plain)):
+                raise ToolRefused(f"bad argument: {argument} is invalid: {error.message}")
         try:
-            parsed: dict[str, Any] = self.inner._validate_and_parse_args(**kwargs)  # noqa: SLF001 - DSPy's own check
+            return pydantic.TypeAdapter(self.inner.arg_types.get(argument, Any)).validate_python(value)
         except pydantic.ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(part) for part in first["loc"][1:])
-            raise ToolRefused(f"bad argument: {where}{': ' if where else ''}{first['msg']}") from None
-        except ValueError as error:
-            raise ToolRefused(f"bad argument: {str(error).removeprefix('Arg ')}") from None
-        return parsed
+            where = ".".join(map(str, (argument, *first["loc"])))
+            raise ToolRefused(f"bad argument: {where}: {first['msg']}") from None
 
     def _count(self) -> None:
         """Count a call against this run's budget."""
@@ -237,18 +245,7 @@ class _Guard:
         try:
             return await asyncio.wrap_future(work)
         finally:
-            if not work.done():
-                self._leave_behind(work)
-
-    def _leave_behind(self, work: Future[Any]) -> None:
-        """Count a call that goes on after its deadline, until it ends."""
-
-        def count(by: int) -> None:
-            with self.lock:
-                self.running_late += by
-
-        count(1)
-        work.add_done_callback(lambda _: count(-1))
+            self.leave_behind(work)
 
     # What comes out
 
@@ -261,20 +258,18 @@ class _Guard:
         full = len(text)
         text = hide(text[: self.output_chars + 1000], self.known)  # a value may begin before the cut
         text = text.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
-        if full <= self.output_chars:
+        if max(full, len(text)) <= self.output_chars:
             return text
         return f"{text[: self.output_chars]}\n[cut: {self.output_chars} of {full} characters shown]"
 
-    def _line(self, error: Exception) -> ToolError:
-        kind, words = FAILED, _words(error)
-        if isinstance(error, ToolRefused):
-            kind = REFUSED
-        elif isinstance(error, _DeadlinePassed):
-            kind, late = TIMEOUT, f"{self.inner.name} gave no answer within {self.deadline_s:g} s"
-            words = f"{late}. Ask for less, or do without"
-        elif isinstance(error, TimeoutError):
-            kind = TIMEOUT
-        return ToolError(f"{kind}: {one_line(words, self.known)}")
+    def _late(self) -> ToolError:
+        late = f"{self.inner.name} gave no answer within {self.deadline_s:g} s"
+        return self._line(TimeoutError(f"{late}. Ask for less, or do without"))
+
+    def _line(self, error: BaseException) -> ToolError:
+        kinds = {ToolRefused: REFUSED, TimeoutError: TIMEOUT}
+        kind = next((kind for type_, kind in kinds.items() if isinstance(error, type_)), FAILED)
+        return ToolError(f"{kind}: {one_line(_words(error), self.known)}")
 
 
 def in_thread(work: Callable[[], T], *, name: str) -> Future[T]:
@@ -304,37 +299,22 @@ def on_kept_loop(work: Coroutine[Any, Any, T]) -> Future[T]:
 
     One loop for all calls: what an async tool keeps between them, a connection pool say, stays on its loop.
     """
-    outcome: Future[T] = Future()
-
-    async def fill() -> None:
-        try:
-            outcome.set_result(await work)
-        except BaseException as error:  # border: the loop's; whoever waits gets it
-            outcome.set_exception(error if isinstance(error, Exception) else RuntimeError("it was cancelled"))
-
-    def begin() -> None:
-        task = loop.create_task(fill())
-        under_way.add(task)
-        task.add_done_callback(under_way.discard)
-
-    loop, under_way = _kept_loop()
-    loop.call_soon_threadsafe(begin, context=contextvars.copy_context())
-    return outcome
+    return asyncio.run_coroutine_threadsafe(work, _kept_loop())
 
 
 @functools.cache
-def _kept_loop() -> tuple[asyncio.AbstractEventLoop, set[asyncio.Task[Any]]]:
-    """Return the loop, running in a daemon thread, and the tasks on it (a loop holds them only weakly)."""
+def _kept_loop() -> asyncio.AbstractEventLoop:
+    """Return the loop, running in a daemon thread."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="tool-loop", daemon=True).start()
-    return loop, set()
+    return loop
 
 
 # A forked child has no threads: it starts a loop of its own when it needs one.
 os.register_at_fork(after_in_child=_kept_loop.cache_clear)
 
 
-def _words(error: Exception) -> str:
+def _words(error: BaseException) -> str:
     """Return what an error says, without what it carries: an OSError's file names stay out."""
     if isinstance(error, OSError) and error.strerror:
         return f"{type(error).__name__}: {error.strerror}"

@@ -1,11 +1,9 @@
 """An adapter's tools over the Model Context Protocol: a server on loopback, a client that gives tools back.
 
 Main path: async with serve(adapter.tools()) as server, tools_from(server.url, token=server.token) as tools.
-Both ends keep limits: the server's tools have their own, and the client wraps what it is offered, since
-another's server may be slow, answer at length, or describe its tools at length.
-The server listens on 127.0.0.1 only, wants a token, and refuses requests that a web page could send (their
-Host or Origin is not loopback). It runs on the caller's loop, where a connection pool stays on its own. Call
-the tools with `acall`, as dspy.ReAct's `acall` does: a synchronous call would wait for a server it holds up.
+Both ends keep limits: another's server may be slow, answer at length, or describe its tools at length.
+The server listens on 127.0.0.1 only, wants a token, and refuses requests that a web page could send. It runs
+on the caller's loop: call the tools with `acall`, a synchronous call would wait for a server it holds up.
 Source: mcp 2.3 (mcp.server.lowlevel.Server, mcp.Client); dspy.Tool.from_mcp_tool (DSPy 3.4.1).
 """
 
@@ -13,13 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import json
+import logging
 import secrets
 import socket
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import cachetools
 import dspy
 import httpx2
 import mcp_types
@@ -27,11 +28,13 @@ import uvicorn
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 from mcp.server.lowlevel import Server
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from course_lib.adapters.tools.limits import (
     FAILED,
     REFUSED,
+    RUNS_KEPT,
     TIMEOUT,
     LimitedTool,
     ToolError,
@@ -40,15 +43,21 @@ from course_lib.adapters.tools.limits import (
 )
 from course_lib.errors import CourseError
 
+logger = logging.getLogger(__name__)
+
 HOST = "127.0.0.1"
-BODY_BYTES = 200_000
-"""The largest request the server reads."""
+BODY_BYTES, ANSWER_BYTES = 200_000, 2_000_000
+"""The largest request that the server reads, and the largest answer that the client reads."""
 CONNECT_S = 5.0
 """Seconds for connecting to a server and reading what it offers."""
-TOOLS = 100
-"""Tools that a client takes from a server at most."""
+TOOLS, PAGES = 100, 50
+"""Tools that a client takes from a server at most, and pages of its list that it reads."""
+SCHEMA_CHARS, REFERENCES = 20_000, 20
+"""Characters of a tool's schema, and references in it: written out, each may double its length."""
 DESCRIPTION_CHARS = 1000
 """Characters of a description that are shown to a model: it is text from elsewhere."""
+CLIENT_HEADER = "x-tool-client"
+"""Names a client, so that each has a budget of calls of its own."""
 
 
 class ToolServerError(CourseError):
@@ -73,7 +82,7 @@ async def serve(tools: Sequence[LimitedTool]) -> AsyncIterator[ToolServer]:
         json_response=True, stateless_http=True, host=HOST, max_request_body_size=BODY_BYTES
     )
     with socket.create_server((HOST, 0)) as listener:  # listens at once: an early client waits
-        config = uvicorn.Config(_Guarded(app, token), log_level="error", access_log=False, lifespan="on")
+        config = uvicorn.Config(_guarded(app, token), log_level="error", access_log=False, lifespan="on")
         server = _Uvicorn(config)
         running = asyncio.create_task(server.serve(sockets=[listener]))
         try:
@@ -92,12 +101,12 @@ async def tools_from(
     deadline_s: float = 5.0,
     **limits: Any,
 ) -> AsyncIterator[list[LimitedTool]]:
-    """Give the tools of an MCP server as limited tools, while the block runs.
+    """Give the tools of an MCP server as limited tools, but for any whose schema refers to itself.
 
     Args:
         url: the server's address.
         token: what it asks for, if anything.
-        allow: names of the tools to take; None takes all, up to TOOLS. Name them if the server is not yours.
+        allow: names of the tools to take; None takes the first TOOLS. Name them if the server is not yours.
         deadline_s: seconds for one call, and for connecting if that is more than CONNECT_S.
         limits: further limits of each tool, as `limited` takes them.
 
@@ -105,32 +114,63 @@ async def tools_from(
         ToolServerError: there is no such server, it refuses the token, or it lacks a tool of `allow`.
     """
     headers = {"authorization": f"Bearer {token}"} if token else {}
+    headers |= {CLIENT_HEADER: secrets.token_hex(8), "accept-encoding": "identity"}
     # A call's end is the session's business: an HTTP read that timed out would end the session with it.
     connect_s = max(deadline_s, CONNECT_S)
     timeout = httpx2.Timeout(connect_s, read=None)
-    async with httpx2.AsyncClient(headers=headers, timeout=timeout, trust_env=False) as http:
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=timeout, trust_env=False, transport=_Bounded()) as http,
+        AsyncExitStack() as stack,
+    ):
         client = Client(streamable_http_client(url, http_client=http), read_timeout_seconds=connect_s)
-        with _connecting(url):
-            await client.__aenter__()
         try:
-            with _connecting(url):
-                offered = {tool.name: tool for tool in (await client.list_tools()).tools[:TOOLS]}
-            if missing := sorted(set(allow or ()) - set(offered)):
-                raise ToolServerError(
-                    f"the server has no tool {missing[0]!r}; it offers: {', '.join(sorted(offered))}"
-                )
-            taken = [tool for name, tool in offered.items() if allow is None or name in allow]
-            session, limits = _Session(client), {"deadline_s": deadline_s, "calls": 30} | limits
-            yield [
-                limited(
-                    dspy.Tool.from_mcp_tool(session, tool),
-                    desc=(tool.description or "")[:DESCRIPTION_CHARS],
-                    **limits,
-                )
-                for tool in taken
-            ]
-        finally:
-            await client.__aexit__(None, None, None)
+            await client.__aenter__()
+            stack.push_async_callback(client.__aexit__, None, None, None)
+            async with asyncio.timeout(connect_s):
+                taken = await _listed(client, allow)
+        except (MCPError, TimeoutError, ExceptionGroup) as error:
+            raise ToolServerError(
+                f"no tool server answers at {url}; check that it runs, its address and its token"
+            ) from error
+        session, limits = _Session(client), {"deadline_s": deadline_s, "calls": 30} | limits
+        yield [limited(tool, **limits) for tool in _readable(session, taken)]
+
+
+async def _listed(client: Client, allow: Collection[str] | None) -> list[mcp_types.Tool]:
+    """Return the tools to take, from as many pages as that needs."""
+    taken: dict[str, mcp_types.Tool] = {}
+    names: list[str] = []
+    cursor, most = None, TOOLS if allow is None else len(set(allow))
+    for _ in range(PAGES):
+        page = await client.list_tools(cursor=cursor)
+        names += [tool.name[:60] for tool in page.tools[: TOOLS - len(names)]]
+        taken |= {tool.name: tool for tool in page.tools if allow is None or tool.name in allow}
+        cursor = page.next_cursor
+        if len(taken) >= most or not cursor:
+            break
+    if missing := sorted(set(allow or ()) - set(taken)):
+        raise ToolServerError(f"the server has no tool {missing[0]!r}; it offers: {', '.join(sorted(names))}")
+    return list(taken.values())[:most]
+
+
+def _readable(session: _Session, tools: Iterable[mcp_types.Tool]) -> Iterator[dspy.Tool]:
+    """Yield those tools whose schema can be written out for a model; the others are named in the log."""
+    for offered in tools:
+        try:
+            schema = json.dumps(offered.input_schema)
+            if len(schema) > SCHEMA_CHARS or schema.count('"$ref"') > REFERENCES:
+                raise RecursionError
+            plain = json.loads(schema, object_hook=_without_pattern)
+            text = " ".join((offered.description or "").split())[:DESCRIPTION_CHARS]
+            tool = offered.model_copy(update={"description": text, "input_schema": plain})
+            yield dspy.Tool.from_mcp_tool(session, tool)
+        except (RecursionError, LookupError, AttributeError, TypeError):
+            logger.warning("tool %.60r is left out: its schema has no end, or is not one", offered.name)
+
+
+def _without_pattern(part: dict[str, Any]) -> dict[str, Any]:
+    """Leave a pattern to the server: another's may take Python for ever."""
+    return {name: value for name, value in part.items() if name != "pattern" or isinstance(value, dict)}
 
 
 def _server(tools: Sequence[LimitedTool]) -> Server[Any]:
@@ -138,7 +178,12 @@ def _server(tools: Sequence[LimitedTool]) -> Server[Any]:
     known = {tool.name: tool for tool in tools}
 
     async def offer(_context: Any, _request: Any) -> mcp_types.ListToolsResult:
-        return mcp_types.ListToolsResult(tools=[_described(tool) for tool in known.values()])
+        functions = [tool.format_as_litellm_function_call()["function"] for tool in tools]
+        described = [
+            mcp_types.Tool(name=one["name"], description=one["description"], input_schema=one["parameters"])
+            for one in functions
+        ]
+        return mcp_types.ListToolsResult(tools=described)
 
     async def call(_context: Any, request: mcp_types.CallToolRequestParams) -> mcp_types.CallToolResult:
         answer: str = ToolError(f"{REFUSED}: no such tool")
@@ -150,13 +195,6 @@ def _server(tools: Sequence[LimitedTool]) -> Server[Any]:
     return Server("lantern", on_list_tools=offer, on_call_tool=call)
 
 
-def _described(tool: LimitedTool) -> mcp_types.Tool:
-    function = tool.format_as_litellm_function_call()["function"]
-    return mcp_types.Tool(
-        name=function["name"], description=function["description"], input_schema=function["parameters"]
-    )
-
-
 class _Session:
     """The part of a client that dspy.Tool.from_mcp_tool calls; an error of a tool keeps its class."""
 
@@ -165,22 +203,53 @@ class _Session:
         self._loop = asyncio.get_running_loop()
 
     async def call_tool(self, name: str, arguments: dict[str, Any] | None = None) -> mcp_types.CallToolResult:
-        """Call a tool.
-
-        Raises:
-            ToolRefused, TimeoutError or CourseError: as the tool's answer begins.
-        """
         call = self._client.call_tool(name, arguments)
-        if asyncio.get_running_loop() is self._loop:
-            result = await call
-        else:  # a synchronous program in another thread: the connection stays on its loop
-            result = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, self._loop))
+        try:
+            if asyncio.get_running_loop() is self._loop:
+                result = await call
+            else:  # a synchronous program in another thread: the connection stays on its loop
+                result = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, self._loop))
+        except MCPError as error:
+            raise ToolServerError(error.message) from None
+        if not result.content and result.structured_content is not None:
+            text = mcp_types.TextContent(type="text", text=json.dumps(result.structured_content))
+            result = result.model_copy(update={"content": [text]})
         if not result.is_error:
             return result
         texts = [part.text for part in result.content if isinstance(part, mcp_types.TextContent)]
         kind, _, words = " ".join(texts).partition(": ")
         errors: dict[str, type[Exception]] = {REFUSED: ToolRefused, TIMEOUT: TimeoutError}
         raise errors.get(kind, CourseError)(words if kind in (*errors, FAILED) else " ".join(texts))
+
+
+class _Bounded(httpx2.AsyncHTTPTransport):
+    """Reads answers up to ANSWER_BYTES; what cannot be read is an answer too, so that the session goes on."""
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request; an event stream is left to the client, which bounds each event."""
+        try:
+            response = await super().handle_async_request(request)
+            headers = {name: response.headers.get(name, "") for name in ("content-type", "mcp-session-id")}
+            if "content-encoding" in response.headers:
+                await response.aclose()
+                return _failure("the tool server packed its answer, unasked")
+            if headers["content-type"].startswith("text/event-stream"):
+                return response
+            body = bytearray()
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > ANSWER_BYTES:
+                    await response.aclose()
+                    return _failure(f"the tool server's answer is longer than {ANSWER_BYTES} bytes")
+        except httpx2.TransportError as error:
+            kind = type(error).__name__
+            return _failure(f"the tool server does not answer ({kind}); start it, then open tools_from again")
+        return httpx2.Response(response.status_code, headers=headers, content=bytes(body))
+
+
+def _failure(message: str) -> httpx2.Response:
+    error = {"jsonrpc": "2.0", "id": None, "error": {"code": -32000, "message": message}}
+    return httpx2.Response(502, json=error)
 
 
 class _Uvicorn(uvicorn.Server):
@@ -192,26 +261,19 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-class _Guarded:
+def _guarded(app: ASGIApp, token: str) -> ASGIApp:
     """Let a request through if it carries the token; the app behind checks Host and Origin."""
+    expected, header = f"Bearer {token}".encode(), CLIENT_HEADER.encode()
+    runs: cachetools.LRUCache[bytes, list[Any]] = cachetools.LRUCache(RUNS_KEPT)
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._app, self._expected = app, f"Bearer {token}".encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        given = dict(scope.get("headers", ())).get(b"authorization", b"")
-        if scope["type"] == "lifespan" or hmac.compare_digest(given, self._expected):
-            await self._app(scope, receive, send)
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope.get("headers", ()))
+        is_known = hmac.compare_digest(headers.get(b"authorization", b""), expected)
+        if scope["type"] != "lifespan" and not is_known:
+            await Response(status_code=401)(scope, receive, send)
             return
-        await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"0")]})
-        await send({"type": "http.response.body", "body": b""})
+        # The calls of one client are one run of a program, to the tools' budgets.
+        with dspy.context(caller_modules=runs.setdefault(headers.get(header, b""), [])):
+            await app(scope, receive, send)
 
-
-@contextmanager
-def _connecting(url: str) -> Iterator[None]:
-    try:
-        yield
-    except (MCPError, httpx2.HTTPError, TimeoutError, ExceptionGroup) as error:
-        raise ToolServerError(
-            f"no tool server answers at {url}; check that it runs, its address and its token"
-        ) from error
+    return guarded

@@ -1,52 +1,76 @@
 """One safe line out of any error text: no password, key, connection string, file path or traceback.
 
-Main path: one_line(text, known=(...)); redact() leaves the line breaks alone.
-The patterns err on the side of hiding. They are a net below the adapters, which should not put secrets in
-their messages in the first place; a value that is known to be secret is named in `known`.
+Main path: one_line(text, known=(...)); hide(text, known) replaces only values that are known to be secret, in
+any encoding; redact() also what looks like a secret, and errs on the side of hiding: it is a net below the
+adapters, which should not put secrets in their messages in the first place.
+Source: the shapes of keys that GitHub's secret scanning and detect-secrets look for.
 """
 
 from __future__ import annotations
 
+import base64
+import functools
+import html
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from urllib.parse import quote, quote_plus, unquote
 
 LINE_CHARS = 300
 """How much of an error's text a model is shown."""
 READ_CHARS = 5000
 """How much of it is looked at: more cannot matter to a line, and patterns take time."""
 
-_NAMES = (
-    r"\w{0,30}(?:pass(?:word|wd|phrase)?|pwd|secret|token|credentials?|dsn)"
-    r"|(?:\w{1,30}[_-])?(?:api|access|private)?key"
+_NAME = (
+    r"[\w.-]{0,30}"
+    r"(?:pass(?:word|wd|phrase|code)?|pwd|secret|token|credentials?|dsn|key|jwt|sig(?:nature)?(?==|%))"
 )
-_VALUE = r"""(?:"[^"]*"|'[^']*'|(?:bearer|basic)\s+[^\s,;&]+|[^\s,;&"')\]}]+)"""
-
-PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (
-        re.compile(r"-----BEGIN [A-Z ]{0,40}KEY-----.*?(?:-----END [A-Z ]{0,40}KEY-----|\Z)", re.DOTALL),
-        "[key]",
-    ),
-    (re.compile(r"\b[a-z][a-z0-9+.-]{1,30}://[^\s\"'<>]*@[^\s\"'<>]*", re.IGNORECASE), "[address]"),
-    (re.compile(r"\bfile:/[^\s\"'<>]*", re.IGNORECASE), "[path]"),
-    (
-        re.compile(rf"(?i)([\"']?\b(?:{_NAMES})[\"']?\s{{0,3}}[:=]\s{{0,3}}){_VALUE}"),
-        r"\1[hidden]",
-    ),
-    (
-        re.compile(r"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie)([\"']?\s{0,3}[:=]\s{0,3})[^\r\n,;}]+"),
-        r"\1\2[hidden]",
-    ),
-    (re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE), r"\1 [hidden]"),
-    (re.compile(r"\beyJ[\w-]{4,}\.[\w-]{4,}(?:\.[\w-]*)?"), "[token]"),
-    (re.compile(r"\b(?:sk|pk|rk|ghp|gho|ghs|glpat|github_pat|xox[abpr]|hf|pypi)[-_][\w-]{8,}"), "[key]"),
-    (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b"), "[key]"),
-    (re.compile(r"\b(user|role|database) \"[^\"]*\""), r"\1 [hidden]"),
-    (re.compile(r"\"(?:/|~/|[A-Za-z]:[\\/]|\\\\)[^\"\n]*\"|'(?:/|~/|[A-Za-z]:[\\/]|\\\\)[^'\n]*'"), "[path]"),
-    (re.compile(r"(?<![\w/:.<])~?/[\w.~@%+-][^\s\"',;:)>\]]*"), "[path]"),
-    (re.compile(r"(?<!\w)(?:[A-Za-z]:[\\/]|\\\\)[^\s\"',;)>\]]+"), "[path]"),
-    (re.compile(r",? line \d+(?:, in \S+)?"), ""),
+_QUOTE = r"(?:\\{0,4}[\"']|&(?:quot|apos|#34|#39|#x22|#x27);|%2[27])"
+_IS = r"\s{0,3}(?:=>|[:=]|%3[ad]|&#61;)\s{0,3}"
+_VALUE = (
+    r"(?:\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'"
+    rf"|{_QUOTE}.{{0,500}}?{_QUOTE}|(?:bearer|basic)\s+[^\s,;&]+|[^\s,;&\"')\]}}]+)"
 )
+_KEY = (
+    r"(?<![A-Za-z0-9])(?:(?:sk|pk|rk|whsec|gh[opsur]|github_pat|gl(?:pat|dt|rt)|xox[a-z]|xapp|hf|pypi|npm|gsk|xai"
+    r"|r8|nvapi|pplx|tvly|do[opr]_v1|shp[a-z]{2}|sq0[a-z]{3}|lin_api|dapi|figd|ntn|GOCSPX|sntrys|dckr_pat|PMAK)"
+    r"[-_][\w-]{8,}|A(?:KIA|SIA|BIA|CCA)[A-Z0-9]{12,}|AIza[\w-]{30,}|ya29\.[\w.-]{10,}|SK[0-9a-f]{32}"
+    r"|SG\.[\w-]{10,}\.[\w-]{10,}|[0-9]{8,10}:[\w-]{35}|[MNO][\w-]{23,}\.[\w-]{6}\.[\w-]{27,})"
+)
+_REPLACED = {
+    r"(?s)-----BEGIN [A-Z ]{0,40}KEY-----.*?(?:-----END [A-Z ]{0,40}KEY-----|\Z)": "[key]",
+    r"(?i)\b[a-z][a-z0-9+.-]{1,30}://\S*@[^\s\"'<>]*": "[address]",
+    r"(?i)\bfile:/[^\s\"'<>]*": "[path]",
+    rf"(?i)({_QUOTE}?\b{_NAME}{_QUOTE}?{_IS}){_VALUE}": r"\1[hidden]",
+    rf"(?i)(--{_NAME}\s){_VALUE}": r"\1[hidden]",
+    rf"(?i)(<(?:\w{{1,30}}:)?{_NAME}\b[^<>]{{0,100}}>)[^<]+": r"\1[hidden]",
+    rf"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie)({_QUOTE}?{_IS})[^\r\n}}]+": r"\1\2[hidden]",
+    r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}": r"\1 [hidden]",
+    r"\beyJ[\w-]{4,}\.[\w-]{4,}(?:\.[\w-]*)?": "[token]",
+    _KEY: "[key]",
+    r"\b(hooks\.slack\.com/services/|discord(?:app)?\.com/api/webhooks/)[\w/-]+": r"\1[hidden]",
+    r"\b(user|role|database) \"[^\"]*\"": r"\1 [hidden]",
+    r"\"(?:/|~/|[A-Za-z]:[\\/]|\\\\)[^\"\n]*\"|'(?:/|~/|[A-Za-z]:[\\/]|\\\\)[^'\n]*'": "[path]",
+    r"(?<![\w/:.<])~?/[\w.~@%+-][^\s\"',;:)>\]]*": "[path]",
+    r"(?<!\w)(?:[A-Za-z]:[\\/]|\\\\)[^\s\"',;)>\]]+": "[path]",
+    r",? line \d+(?:, in \S+)?": "",
+}
+PATTERNS = tuple((re.compile(pattern), instead) for pattern, instead in _REPLACED.items())
 """What is replaced, in this order: whole keys and addresses before the words inside them."""
+
+_ENCODERS: tuple[Callable[[str], str], ...] = (
+    *(str, html.escape, quote, quote_plus, unquote, lambda text: quote(text, safe="")),
+    *(lambda text: json.dumps(text)[1:-1], lambda text: json.dumps(text, ensure_ascii=False)[1:-1]),
+    lambda text: (
+        json.dumps(text)[1:-1].replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
+    ),
+    lambda text: text.replace("/", r"\/"),
+    lambda text: re.sub("%..", lambda code: code[0].lower(), quote(text, safe="")),
+    *(lambda text: html.escape(text, quote=False), lambda text: html.escape(text).replace("&#x27;", "&#39;")),
+    *(lambda text: repr(text)[1:-1], lambda text: repr(text.encode(errors="replace"))[2:-1]),
+    lambda text: base64.b64encode(text.encode(errors="replace")).decode().rstrip("="),
+)
+"""What JSON, HTML, URLs, Python and HTTP make of a text; one may stand within another."""
 
 
 def redact(text: str, known: Iterable[str] = ()) -> str:
@@ -58,10 +82,17 @@ def redact(text: str, known: Iterable[str] = ()) -> str:
 
 
 def hide(text: str, known: Iterable[str]) -> str:
-    """Replace only the values in `known`, the longest first."""
-    for value in sorted((value for value in known if value), key=len, reverse=True):
-        text = text.replace(value, "[hidden]")
+    """Replace only the values in `known`, the longest first, also as JSON, HTML, a URL or base64 has them."""
+    forms = {form for value in known if value for form in _forms(value) if form.strip()}
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, "[hidden]")
     return text
+
+
+@functools.lru_cache(maxsize=256)
+def _forms(value: str) -> frozenset[str]:
+    once = {encode(value.encode(errors="replace").decode()) for encode in _ENCODERS}
+    return frozenset({value} | {encode(form) for form in once for encode in _ENCODERS})
 
 
 def one_line(text: str, known: Iterable[str] = ()) -> str:

@@ -1,15 +1,14 @@
 """Text tools for a model: extract, cut; time grows with the length only, whatever the text.
 
 Main path: text_tools(), or e.g. extract(text, "email"), cut_at_sentence(text, 200).
-Every pattern has bounded repeats and no two that can match the same characters in two ways, so that no text
-makes one slow; and a text longer than TEXT_CHARS is refused.
+Every pattern has bounded repeats, so that no text makes one slow; a text of more than TEXT_CHARS is refused.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Literal, TypeAlias
 
 from email_validator import EmailNotValidError, validate_email
@@ -20,27 +19,43 @@ TEXT_CHARS = 100_000
 """A longer text is refused."""
 MOST_RESULTS = 100
 """Things that one extraction returns at most."""
-NUMBER = r"(?:[1-9]\d{0,2}(?:[.,' ]\d{3}){1,4}|\d{1,12})(?:[.,]\d{1,2})?"
+_BLANK = r"[ \u00a0\u2009\u202f]"
+NUMBER = (
+    r"(?P<number>[1-9][0-9]{0,2}(?P<group>[.,'\u2019 \u00a0\u2009\u202f])[0-9]{3}"
+    r"(?:(?P=group)[0-9]{3}){0,3}(?:(?!(?P=group))[.,][0-9]{1,2})?|[0-9]{1,12}(?:[.,][0-9]{1,2})?)"
+)
 """An amount as people write it, in groups of three digits or without, to the cent."""
+_NO_PART_BEFORE = (
+    r"(?<![\w.,'\u2019%€$£¥+\u2212\u2013-])(?<![0-9][:/])"
+    rf"(?<!(?:EUR|USD|GBP|CHF){_BLANK})(?<![€$£¥]{_BLANK})(?:(?<![0-9]{_BLANK})|(?![0-9]{{3}}(?![0-9])))"
+)
+_NO_PART_AFTER = (
+    rf"(?![\w€'\u2019%]|[.,:/\u2212\u2013-][0-9]|{_BLANK}[0-9]{{3}}(?![0-9])"
+    rf"|{_BLANK}?(?:EUR|USD|GBP|CHF|[€$£¥]|(?i:thousand|million|billion|mio|mrd|tsd)\b))"
+)
+"""What would make an amount a part of something longer, which is then no amount."""
 
 Kind: TypeAlias = Literal["email", "order", "customer", "ticket", "amount", "date"]
-_EURO = r"(?:€|EUR|euros?)"
-PATTERNS: Mapping[str, re.Pattern[str]] = MappingProxyType(
-    {
-        "email": re.compile(r"(?<![^\s<>()\[\],;:\"])[^\s<>()\[\],;:\"@]{1,64}@[^\s<>()\[\],;:\"@]{1,255}"),
-        "order": re.compile(r"(?<![\w-])O-[0-9]{5}(?![\w-])"),
-        "customer": re.compile(r"(?<![\w-])C-[0-9]{3}(?![\w-])"),
-        "ticket": re.compile(r"(?<![\w-])T-[0-9]{4}(?![\w-])"),
-        "amount": re.compile(
-            rf"(?<![\w.,])(?:(?:€|EUR) ?{NUMBER}|{NUMBER} ?{_EURO})(?![\w']|[.,]\d| \d{{3}}(?!\d))", re.ASCII
-        ),
-        "date": re.compile(r"(?<![\w-])[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])(?![\w-])"),
-    }
-)
+_BETWEEN = r"\s<>()\[\],;:\"“”„«»…"
+"""What stands between e-mail addresses, and never in one."""
+PATTERNS: Mapping[str, re.Pattern[str]] = {
+    "email": re.compile(
+        rf"(?<![^{_BETWEEN}])[^@{_BETWEEN}]{{1,64}}@[^@{_BETWEEN}]{{1,255}}(?![^{_BETWEEN}])"
+    ),
+    "order": re.compile(r"(?<![\w-])O-[0-9]{5}(?![\w-]|[.,/:][0-9])"),
+    "customer": re.compile(r"(?<![\w-])C-[0-9]{3}(?![\w-]|[.,/:][0-9])"),
+    "ticket": re.compile(r"(?<![\w-])T-[0-9]{4}(?![\w-]|[.,/:][0-9])"),
+    "amount": re.compile(
+        rf"{_NO_PART_BEFORE}(?P<before>(?:€|EUR){_BLANK}?)?[-+\u2212]?{NUMBER}"
+        rf"(?(before)|{_BLANK}?(?:€|EUR|[Ee]uros?)){_NO_PART_AFTER}"
+    ),
+    "date": re.compile(
+        r"(?<![\w-])[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])(?![\w-]|[.,/:][0-9])"
+    ),
+}
 """What can be extracted, and the shape of it; an e-mail address is then checked as a whole."""
 
-_SENTENCE_END = re.compile(r"[.!?…][\"')\]]?(?=\s)")
-_ABBREVIATIONS = "e.g. i.e. mr. mrs. ms. dr. no. st. approx. incl. vs. etc."
+_SENTENCE_END = re.compile(r"\w\w[.!?…][\"')\]]?(?=\s)")  # not after a single letter: an initial, "e.g."
 
 
 def extract(text: str, kind: Kind) -> list[str]:
@@ -51,19 +66,17 @@ def extract(text: str, kind: Kind) -> list[str]:
     """
     if kind not in PATTERNS:
         raise ToolRefused(f"{kind!r} cannot be extracted; choose one of {', '.join(PATTERNS)}")
-    matches = (match[0] for match in PATTERNS[kind].finditer(_sized(text)))
-    results = dict.fromkeys(_addresses(matches) if kind == "email" else matches)
-    return list(results)[:MOST_RESULTS]
+    matches = PATTERNS[kind].finditer(_sized(text))
+    results = map(_address if kind == "email" else re.Match.group, matches)
+    return list(dict.fromkeys(filter(None, results)))[:MOST_RESULTS]
 
 
-def _addresses(words: Iterator[str]) -> Iterator[str]:
-    for word in words:
-        address = word.strip(".'!?")
-        try:
-            validate_email(address, check_deliverability=False)
-        except EmailNotValidError:
-            continue
-        yield address
+def _address(match: re.Match[str]) -> str | None:
+    address = re.sub(r"^(['*`|_]+)(.+)\1$", r"\2", match[0].rstrip(".!?")).rstrip(".!?")
+    with suppress(EmailNotValidError):
+        validate_email(address, check_deliverability=False)
+        return address
+    return None
 
 
 def cut_at_sentence(text: str, characters: int) -> str:
@@ -74,8 +87,7 @@ def cut_at_sentence(text: str, characters: int) -> str:
     if len(text) <= characters:
         return text
     head = text[: characters + 1]  # one more, to see whether a sentence ends exactly there
-    ends = [match.end() for match in _SENTENCE_END.finditer(head) if not _abbreviated(head[: match.end()])]
-    if ends:
+    if ends := [match.end() for match in _SENTENCE_END.finditer(head)]:
         return head[: ends[-1]]
     head = text[: max(characters - 1, 0)]
     space = max(head.rfind(" "), head.rfind("\n"))
@@ -91,9 +103,3 @@ def _sized(text: str) -> str:
     if len(text) > TEXT_CHARS:
         raise ToolRefused(f"the text has {len(text)} characters; at most {TEXT_CHARS} are taken")
     return text
-
-
-def _abbreviated(head: str) -> bool:
-    """Whether a text ends in an abbreviation or a single initial, not a sentence."""
-    word = head[-20:].split()[-1].casefold()
-    return word in _ABBREVIATIONS.split() or (len(word) == 2 and word[0].isalpha() and word[1] == ".")

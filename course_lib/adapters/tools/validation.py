@@ -1,9 +1,8 @@
 """Checks of what somebody wrote down: an IBAN, e-mail, order, date or phone, with the reason if it is wrong.
 
-Main path: validate("iban", "DE89 3704 0044 0532 0130 00") -> "valid: DE89370400440532013000"; validator() is
-the same as a limited tool. A reason says what would be right, so that an agent can mend it.
-IBANs are checked by python-stdnum, addresses by email-validator, phone numbers by phonenumbers. A check of
-form only: that an address is well-formed does not mean that anybody reads mail there.
+Main path: validate("iban", "DE89 3704 0044 0532 0130 00") -> "valid: DE89370400440532013000".
+Source: python-stdnum, email-validator and phonenumbers. A check of form only: that an address is well-formed
+does not mean that anybody reads mail there.
 """
 
 from __future__ import annotations
@@ -11,8 +10,7 @@ from __future__ import annotations
 import datetime
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from contextlib import suppress
 from typing import Literal, TypeAlias
 
 import phonenumbers
@@ -51,10 +49,8 @@ def _plain(value: str) -> str:
     """Return a value without blanks around it; letters that only look like ASCII are no honest spelling."""
     if len(value) > VALUE_CHARS:
         raise ValueError(f"it is longer than {VALUE_CHARS} characters")
-    for character in value:
-        if not (character.isascii() and character.isprintable()):
-            name = unicodedata.name(character, "an invisible character").lower()
-            raise ValueError(f"it contains {name}")
+    if odd := [character for character in value if not (character.isascii() and character.isprintable())]:
+        raise ValueError(f"it contains {unicodedata.name(odd[0], 'an invisible character').lower()}")
     if not value.strip():
         raise ValueError("it is empty")
     return value.strip()
@@ -82,12 +78,10 @@ def _order(value: str) -> str:
 
 
 def _date(value: str) -> str:
-    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
-        raise ValueError(f"{value!r} is not a date; write year-month-day, such as 2026-05-31")
-    try:
-        return datetime.date.fromisoformat(value).isoformat()
-    except ValueError as error:
-        raise ValueError(f"{value} is not in the calendar: {error}") from None
+    with suppress(ValueError):
+        if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+            return datetime.date.fromisoformat(value).isoformat()
+    raise ValueError(f"{value!r} is no day of the calendar; write year-month-day, such as 2026-05-31")
 
 
 def _phone(value: str) -> str:
@@ -107,7 +101,5 @@ def _phone(value: str) -> str:
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
-_CHECKS: Mapping[str, Callable[[str], str]] = MappingProxyType(
-    {"iban": _iban, "email": _email, "order": _order, "date": _date, "phone": _phone}
-)
+_CHECKS = {"iban": _iban, "email": _email, "order": _order, "date": _date, "phone": _phone}
 """Each check returns the normal form of a value, or raises ValueError with the reason."""

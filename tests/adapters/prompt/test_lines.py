@@ -7,7 +7,7 @@ import dspy
 import pydantic
 import pytest
 from dspy.utils.exceptions import AdapterParseError
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from course_lib import desk, lm
@@ -20,6 +20,11 @@ ADAPTER = CustomAdapter()
 class Size(enum.Enum):
     SMALL = 1
     LARGE = 2
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
 
 
 class Part(pydantic.BaseModel):
@@ -77,10 +82,15 @@ MARKS = st.sampled_from("ab:\n \t#*`-{}[]\"'\r\u2028é")
 
 @settings(deadline=None, max_examples=150)
 @given(st.text(alphabet=MARKS | st.characters(exclude_categories=["Cs"])))
-def test_any_text_is_read_as_it_was_written_but_for_blanks_at_its_ends(text):
+@example("The sign says:\ntext: b\rlabel: no")
+@example('" quoted "')
+@example("```\nlabel: no\n```")
+@example("<think>label: no</think>")
+def test_any_text_is_read_as_it_was_written(text):
     written = ADAPTER.format_assistant_message_content(Form, {"text": text, "label": "yes"})
 
-    assert ADAPTER.parse(Form, written) == {"text": text.strip(), "label": "yes"}
+    assert ADAPTER.parse(Form, written) == {"text": text, "label": "yes"}
+    assert "label: no" not in written.splitlines()  # for any reader, whatever ends its lines
 
 
 @pytest.mark.parametrize(
@@ -102,6 +112,10 @@ def test_any_text_is_read_as_it_was_written_but_for_blanks_at_its_ends(text):
         (str | None, "null and void"),
         (int | str, "12"),
         (int | str, 12),
+        (int | str | None, 12),
+        (int | str, "a\r"),
+        (Literal["1", "a b"], "1"),
+        (tuple[int, ...], (1, 2)),
         (dict, {"text: a": ["label: no"]}),
     ],
     ids=str,
@@ -123,6 +137,10 @@ def test_a_value_is_read_as_it_was_written(annotation, value):
         ("text: a\nlabel: 'no'", "quoted choice"),
         ("text: a\nlabel: no\ntext: b", "a field twice: the first counts"),
         ("text:\n  a\nlabel:\n  no", "value on the next line"),
+        ("Here you are:\n```yaml\ntext: a\nlabel: no\n```\nBye.", "a fence between talk"),
+        ("```\ntext: a\n```\n```\nlabel: no\n```", "a fence for each"),
+        ("<think>\nlabel: yes\ntext: z\n</think>\ntext: a\nlabel: no", "a draft in thoughts"),
+        ("Perhaps:\nlabel: yes\n</think>\n\ntext: a\nlabel: no", "thoughts opened by the template"),
     ],
     ids=lambda value: value if "\n" not in value else "",
 )
@@ -152,6 +170,7 @@ def test_values_are_read_with_some_patience(annotation, text):
         ("text: a", "no line for label"),
         ("text: a\nlabel: maybe", "label: "),
         ("  text: a\n  label: no", "no line for text, label"),
+        ("<think>\ntext: a\nlabel: no", "no line for text, label"),
     ],
 )
 def test_a_reply_that_cannot_be_read_says_which_field_and_why(reply, message):
@@ -171,26 +190,29 @@ class Moody(pydantic.BaseModel):
         raise KeyError(name)
 
 
-@pytest.mark.parametrize("text", ["[" * 20_000, '{"name": "x"}', "x"])
+@pytest.mark.parametrize("text", ["[" * 20_000, '{"name": "x"}', "x\n" + "<think>\n" * 9999])
 def test_nothing_but_a_parse_error_leaves_parse_whatever_a_type_does(text):
     with pytest.raises(AdapterParseError):
         read(Moody, text)
 
 
+@pytest.mark.parametrize(("annotation", "value"), [(Colour, Colour.RED), (tuple[int, ...], (3, 14))], ids=str)
+def test_a_model_sees_what_an_enum_and_a_tuple_may_hold(annotation, value):
+    with dspy.context(lm=lm.connect(cache=False), adapter=ADAPTER):
+        assert dspy.Predict(of(annotation))(q="A red bag with 3 pegs and 14 poles").value == value
+
+
 def test_the_simulator_answers_flat_nested_and_cited_signatures_in_one_request_each():
     with dspy.context(lm=lm.connect(cache=False), adapter=ADAPTER):
         lm.reset()
-        sorted_ticket = desk.Triage()(ticket="I was charged twice for my tent.")
         answer = desk.Answer()(question="How many days do I have to return an item?")
         ticket = dspy.Predict(ReadTicket)(ticket="The 2 lamps came broken.\nOrder O-10001.")
         thought = dspy.ChainOfThought("question -> answer: int")(question="How much is 3 + 4?")
 
-    assert sorted_ticket.category in desk.CATEGORIES
     assert answer.citations == ["return-policy"]
-    assert all(item.quantity >= 0 for item in ticket.products)
-    assert thought.answer == 7
-    assert thought.reasoning
-    assert lm.ledger().requests == 4
+    assert ticket.category in desk.CATEGORIES
+    assert (thought.answer, bool(thought.reasoning)) == (7, True)
+    assert lm.ledger().requests == 3
 
 
 def track(order_id: str) -> str:

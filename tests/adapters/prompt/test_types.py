@@ -2,10 +2,8 @@ import dspy
 import pydantic
 import pytest
 from dspy.adapters.baml_adapter import BAMLAdapter
-from dspy.utils.exceptions import AdapterParseError
 
 from course_lib.adapters import CustomAdapter, Money, OrderId
-from course_lib.adapters.prompt.script import scripted
 
 
 class Bill(dspy.Signature):
@@ -46,7 +44,7 @@ def test_money_is_read_in_its_usual_spellings(text, shown):
     ],
 )
 def test_what_is_not_one_amount_in_one_currency_is_refused(text):
-    with pytest.raises(pydantic.ValidationError):
+    with pytest.raises(pydantic.ValidationError, match=r"such as '12\.50 EUR'|may mean two|decimal|required"):
         Money.model_validate(text)
 
 
@@ -73,14 +71,3 @@ def test_a_demo_of_a_custom_type_is_read_back_by_the_adapter_that_wrote_it(adapt
 
     assert "12.50 EUR" in written
     assert adapter().parse(Bill, written) == expected
-
-
-def test_a_bad_value_is_a_parse_error_that_says_how_to_write_it():
-    model, _ = scripted(["order: O-10001\ntotal: twelve"])
-    with (
-        dspy.context(lm=model, adapter=CustomAdapter()),
-        pytest.raises(AdapterParseError) as caught,
-    ):
-        dspy.Predict(Bill)(text="?")
-
-    assert "'twelve' is not an amount with one currency, such as '12.50 EUR'" in str(caught.value)

@@ -2,97 +2,47 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from decimal import Decimal
-from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_lib.adapters.tools.arithmetic import CalculationError, calculate, calculator
+from course_lib.adapters.tools.arithmetic import calculate, calculator
 from course_lib.adapters.tools.limits import ToolRefused
 
 VALUES = {
-    "2 + 3 * 4": "14",
-    "(2 + 3) * 4": "20",
     "0.1 + 0.2": "0.3",
-    "3 * 12.50 + 4.95": "42.45",
+    "(2 * 79.90 + 4.95) * 1.19": "196.0525",
     "-2 ** 2": "-4",
-    "-7 // 2": "-4",
-    "-7 % 3": "2",
-    "7 % -3": "-2",
     "2 ** -2": "0.25",
-    "2 ** 0.5 ** 2": "1.1892071150027210667174999705604759152929720924638",
     "round(100 / 3, 2)": "33.33",
-    "round(2.5)": "3",
     "round(0.125, 2)": "0.13",
-    "max(3, 5, 4) - min(2)": "3",
+    "max(3, 5, 4) - min(2) + abs(-3)": "6",
     "sqrt(2.25)": "1.5",
-    "abs(-3)": "3",
     "-0": "0",
     "1_000 * 2": "2000",
     "1e3": "1000",
     "1234567890123456.78 + 0.01": "1234567890123456.79",
     " 1 +\n 1 ": "2",
     "2 ** 100": "1267650600228229401496703205376",
-    "123456789012345678901234567890 + 1": "123456789012345678901234567891",
 }
 REFUSED = {
-    "": "empty",
-    "   ": "empty",
-    "1 / 0": "division by zero",
-    "0 / 0": "no value",
-    "0 ** 0": "no value",
-    "0 ** -1": "more than 50 digits",
-    "1 // 0": "division by zero",
-    "1 % 0.0": "division by zero",
-    "1 +": "not complete",
-    "(1": "not complete",
-    "1)": "not complete",
-    "1) + (1": "not complete",
-    "1,234.50": "comma",
-    "9 ** 9 ** 9": "too large",
-    "(9 ** 999) ** 999": "more than 50 digits",
-    "1e999999": "too large",
-    "9" * 400 + " + 1": "more than 50 digits",
-    "2 ** 1000": "more than 50 digits",
-    "sqrt(-1)": "no value",
-    "(-8) ** 0.5": "no value",
-    "round(1, 2, 3)": "does not take 3",
-    "round(1, 0.5)": "places",
-    "round(10 ** 20, 49)": "no value",
-    "min()": "does not take 0",
-    "(" * 240 + "1" + ")" * 240: "not complete",
-    "-" * 450 + "1": "deep",
-    "1 + " * 200 + "1": "characters",
-    "__import__('os').system('id')": "is not arithmetic",
-    "().__class__": "something else",
-    "(1).real": "something else",
-    "-8 ** 0.5 + (-8) ** 0.5": "no value of -8 and 0.5",
-    "open": "not known",
-    "exec(1)": "not known",
-    "round(number=1)": "is not arithmetic",
-    "round(*x)": "something else",
-    "lambda x: x": "is not arithmetic",
-    "[x for x in y]": "is not arithmetic",
-    "1 if 1 else 2": "something else",
-    "True": "something else",
-    "True + 1": "something else",
-    "None": "something else",
-    "1 and 2": "something else",
-    "1j * 2": "something else",
-    "~1": "is not arithmetic",
-    "1 << 9": "is not arithmetic",
-    "1 == 1": "is not arithmetic",
-    "(x := 5)": "is not arithmetic",
-    "0x1F": "no value",
-    "yield 1": "not complete",
-    "await 1": "something else",
-    "not 1": "something else",
-    "\u0664 + 1": "is not arithmetic",
-    "1 \0": "is not arithmetic",
+    "empty": ["", "   "],
+    "division by zero": ["1 / 0"],
+    "no value": ["0 / 0", "0 ** 0", "sqrt(-1)", "(-8) ** 0.5", "round(10 ** 20, 49)", "0x1F"],
+    "no value of -8 and 0.5": ["-8 ** 0.5 + (-8) ** 0.5"],
+    "not complete": ["1 +", "(1", "1) + (1", "(" * 240 + "1" + ")" * 240, "yield 1"],
+    "comma": ["1,234.50"],
+    "too large": ["9 ** 9 ** 9", "1e999999"],
+    "more than 50 digits": ["(9 ** 999) ** 999", "9" * 400 + " + 1", "2 ** 1000", "0 ** -1"],
+    "does not take": ["round(1, 2, 3)", "min()"],
+    "places": ["round(1, 0.5)"],
+    "characters": ["1 + " * 200 + "1"],
+    "not known": ["open", "exec(1)"],
+    "is not arithmetic": ["__import__('os')", "lambda x: x", "7 % 2", "(x := 5)", "\u0664 + 1", "1 \0"],
+    "something else": ["().__class__", "round(*x)", "1 if 1 else 2", "True + 1", "1j * 2", "7 // 2"],
 }
 
 
@@ -101,9 +51,11 @@ def test_arithmetic_is_exact(expression, value):
     assert calculate(expression) == value
 
 
-@pytest.mark.parametrize(("expression", "words"), REFUSED.items())
+@pytest.mark.parametrize(
+    ("expression", "words"), [(one, why) for why, all_ in REFUSED.items() for one in all_]
+)
 def test_anything_else_is_refused_and_says_why(expression, words):
-    with pytest.raises(CalculationError, match=words):
+    with pytest.raises(ToolRefused, match=words):
         calculate(expression)
 
 
@@ -116,57 +68,24 @@ def test_a_refusal_reaches_the_model_as_one_line():
     assert tool(expression=5).startswith("refused: bad argument: expression is invalid")
 
 
-numbers = st.one_of(
-    st.integers(-(10**6), 10**6).map(str), st.decimals(-9999, 9999, places=2).map(str).map(lambda n: f"({n})")
-)
-sums = st.recursive(
-    numbers,
-    lambda inner: st.one_of(
-        st.tuples(inner, st.sampled_from(["+", "-", "*"]), inner).map(lambda t: f"({t[0]} {t[1]} {t[2]})"),
-        inner.map(lambda e: f"-({e})"),
-        inner.map(lambda e: f"abs({e})"),
-    ),
-    max_leaves=6,
-)
-soup = st.text("0123456789.+-*/%()_, ejx\n" + "abcdefgilmnopqrstuvwyz[]{}'\"\\:=<>!@#~^&|", max_size=60)
 PIECES = "0 1 2 9 99 1e9 1e-9 . + - * / // % ** ( ) , round( sqrt( max( min( abs( 1_0 x"
 near = st.lists(st.sampled_from(PIECES.split()), max_size=40).map(" ".join)
 
 
+amounts = st.decimals(-9999, 9999, places=2)
+
+
 @settings(max_examples=60, deadline=None)
-@given(sums)
-def test_sums_and_products_agree_with_exact_fractions(expression):
-    text = calculate(expression)
-
-    assert Fraction(text) == exact(expression)
-
-
-def exact(expression: str) -> Fraction:
-    return eval(
-        re.sub(r"\d+(?:\.\d+)?", lambda n: f"Fraction('{n[0]}')", expression),
-        {"Fraction": Fraction, "abs": abs},
-    )
-
-
-ANYTHING = given(st.one_of(soup, near, st.text(max_size=40)))
-
-
-def assert_a_number_or_a_refusal(expression):
-    with suppress(ToolRefused):
-        Decimal(calculate(expression))
+@given(amounts, amounts, amounts)
+def test_sums_and_products_are_exact(a, b, c):
+    assert Decimal(calculate(f"({a}) * ({b}) - abs({c})")) == a * b - abs(c)
 
 
 @settings(max_examples=120, deadline=None)
-@ANYTHING
+@given(near | st.text(max_size=40))
 def test_whatever_is_written_it_ends_in_a_number_or_a_refusal(expression):
-    assert_a_number_or_a_refusal(expression)
-
-
-@pytest.mark.soak
-@settings(max_examples=5000, deadline=None)
-@ANYTHING
-def test_the_same_in_thousands_of_tries(expression):
-    assert_a_number_or_a_refusal(expression)
+    with suppress(ToolRefused):
+        Decimal(calculate(expression))
 
 
 @pytest.mark.parametrize(
@@ -174,5 +93,5 @@ def test_the_same_in_thousands_of_tries(expression):
     ["9 ** 999", "1e900 ** 0.999", "0.9999999999 ** 1000 ** 1", "2 ** 999.5", "+".join(["9 ** 37.5"] * 40)],
 )
 def test_the_dearest_powers_end(expression):
-    with suppress(CalculationError):
+    with suppress(ToolRefused):
         calculate(expression)  # a power without a bound would not end

@@ -14,7 +14,6 @@ import pytest
 
 from course_lib.adapters.tools import limits
 from course_lib.adapters.tools.limits import ToolError, ToolRefused, limited
-from course_lib.errors import CourseError
 
 WHERE = contextvars.ContextVar("WHERE", default="nowhere")
 
@@ -41,14 +40,11 @@ class MuteError(Exception):
 
 ERRORS: dict[str, BaseException] = {
     "refused": ToolRefused("only orders\nof this customer"),
-    "own": CourseError("the shop is closed"),
     "value": ValueError("count must not be 0"),
     "os": FileNotFoundError(2, "No such file or directory", "/srv/shop/secret.db"),
     "timeout": TimeoutError("the carrier did not answer"),
     "mute": MuteError(),
-    "empty": KeyError(),
     "exit": SystemExit(3),
-    "long": RuntimeError("x" * 5000),
 }
 
 
@@ -73,33 +69,18 @@ def test_a_tool_answers_text_whichever_way_it_is_called(func):
     assert both_ways(limited(func), sku="tent", count=2) == '{"sku":"tent","cents":200}'
 
 
-@pytest.mark.parametrize("func", [price, price_async])
-def test_it_is_a_dspy_tool_with_the_functions_schema(func):
-    tool = limited(func, name="quote", desc="Quote a price.")
+def test_it_is_a_dspy_tool_with_the_functions_schema():
+    shown = limited(price, name="quote", desc="Quote a price.").format_as_litellm_function_call()["function"]
 
-    assert isinstance(tool, dspy.Tool)
-    assert tool.format_as_litellm_function_call() == {
-        "type": "function",
-        "function": {
-            "name": "quote",
-            "description": "Quote a price.",
-            "parameters": {
-                "type": "object",
-                "properties": {"sku": {"type": "string"}, "count": {"type": "integer", "default": 1}},
-                "required": ["sku"],
-            },
-        },
-    }
+    assert (shown["name"], shown["description"]) == ("quote", "Quote a price.")
+    assert shown["parameters"]["required"] == ["sku"]
+    assert shown["parameters"]["properties"]["count"] == {"type": "integer", "default": 1}
 
 
 WRONG = {
     "missing": ({}, "refused: argument 'sku' is missing; price takes: sku, count"),
     "unknown": ({"sku": "a", "colour": 1}, "refused: no argument named 'colour'; price takes: sku, count"),
     "wrong type": ({"sku": 5}, "refused: bad argument: sku is invalid: 5 is not of type 'string'"),
-    "no lax numbers": (
-        {"sku": "a", "count": "2"},
-        "refused: bad argument: count is invalid: '2' is not of type 'integer'",
-    ),
     "too long": (
         {"sku": "a" * 30_000},
         "refused: the arguments have 30011 characters; at most 20000 are taken",
@@ -114,14 +95,11 @@ def test_arguments_are_checked_before_anything_runs_whichever_way(arguments, lin
 
 LINES = {
     "refused": "refused: only orders of this customer",
-    "own": "failed: the shop is closed",
     "value": "failed: ValueError: count must not be 0",
     "os": "failed: FileNotFoundError: No such file or directory",
     "timeout": "timeout: the carrier did not answer",
     "mute": "failed: MuteError",
-    "empty": "failed: KeyError",
     "exit": "failed: RuntimeError: SystemExit",
-    "long": "failed: RuntimeError: " + "x" * 285 + "…",
 }
 
 
@@ -156,32 +134,11 @@ def hang() -> str:
     return "ended"
 
 
-async def rest() -> str:
-    """Rest for a moment."""
-    await asyncio.sleep(0)
-    return "rested"
-
-
 @pytest.mark.parametrize("func", [hang, hang_async])
 def test_a_call_ends_at_its_deadline(func):
     answer = both_ways(limited(func, deadline_s=0.1))
 
     assert answer == f"timeout: {func.__name__} gave no answer within 0.1 s. Ask for less, or do without"
-
-
-def test_a_plain_function_does_not_block_the_loop():
-    is_free = threading.Event()
-
-    def wait() -> bool:
-        return is_free.wait(10)
-
-    async def run():
-        task = asyncio.create_task(limited(wait, deadline_s=20).acall())
-        await asyncio.sleep(0)
-        is_free.set()  # runs only if the loop is free while the function waits
-        return await task
-
-    assert asyncio.run(run()) == "true"
 
 
 def test_more_plain_functions_run_at_once_than_an_executor_has_threads():
@@ -232,10 +189,15 @@ def test_the_callers_context_goes_along(kind):
         assert both_ways(limited(plain if kind == "plain" else coroutine, name="where")) == "here set"
 
 
-def test_output_is_cut_and_says_so():
-    tool = limited(lambda: "x" * 100, name="long", output_chars=10)
-
-    assert both_ways(tool) == "xxxxxxxxxx\n[cut: 10 of 100 characters shown]"
+@pytest.mark.parametrize(
+    ("text", "hidden", "answer"),
+    [
+        ("x" * 100, "", "x" * 10 + "\n[cut: 10 of 100 characters shown]"),
+        ("abab", "ab", "[hidden][h\n[cut: 10 of 4 characters shown]"),
+    ],
+)
+def test_output_is_cut_and_says_so(text, hidden, answer):
+    assert both_ways(limited(lambda: text, name="long", output_chars=10, redact=[hidden])) == answer
 
 
 def test_a_known_secret_is_hidden_in_answers_and_errors():
@@ -248,14 +210,6 @@ def test_a_known_secret_is_hidden_in_answers_and_errors():
 
     assert both_ways(tool, fails=False) == "xxxxxxxx[hid\n[cut: 12 of 15 characters shown]"
     assert both_ways(tool, fails=True) == "failed: RuntimeError: with [hidden]"
-
-
-def test_outside_a_program_calls_are_counted_over_the_tools_life():
-    tool = limited(price, calls=2)
-
-    answers = [tool(sku="a"), asyncio.run(tool.acall(sku="a")), tool.func(sku="a")]
-
-    assert answers[2].startswith("refused: price may be called 2 times in a run, and has been")
 
 
 class Buyer(dspy.Module):
@@ -272,14 +226,19 @@ class Buyer(dspy.Module):
         return [await self.tool.acall(sku="tent") for _ in range(self.times)]
 
 
-def test_in_a_program_each_run_has_its_own_budget():
+def test_each_run_of_a_program_has_its_own_budget_and_all_calls_outside_have_one():
     program = Buyer(limited(price, calls=2), times=3)
 
     async def at_once():
         return await asyncio.gather(*(program.acall() for _ in range(20)))
 
-    for run in [program(), program(), *asyncio.run(at_once())]:
-        assert [answer.startswith("refused: ") for answer in run] == [False, False, True]
+    outside = [program.tool(sku="a"), program.tool.func(sku="a"), asyncio.run(program.tool.acall(sku="a"))]
+    for run in [program(), program(), *asyncio.run(at_once()), outside]:
+        assert [answer.startswith("refused: price may be called 2 times") for answer in run] == [
+            False,
+            False,
+            True,
+        ]
 
 
 def test_a_copy_of_a_program_keeps_working_tools():
@@ -309,35 +268,23 @@ def test_methods_callables_and_tools_can_be_limited():
     assert both_ways(limited(dspy.Tool(price, name="p")), sku="a").endswith("100}")
 
 
-def test_an_async_tool_can_be_called_synchronously_even_in_a_running_loop():
-    async def notebook_cell():
-        return limited(rest)()
-
-    assert asyncio.run(notebook_cell()) == "rested"
-
-
-def test_an_async_tool_called_synchronously_keeps_its_event_loop():
+def test_an_async_tool_called_synchronously_keeps_its_event_loop_even_in_a_running_one():
     loops = []
 
     async def note(x: int) -> str:
         loops.append(asyncio.get_running_loop())
         return "ok"
 
-    tool = limited(note)
+    async def notebook_cell():
+        return [limited(note)(x=1), limited(note)(x=2)]
 
-    assert [tool(x=1), tool(x=2)] == ["ok", "ok"]
+    assert asyncio.run(notebook_cell()) == ["ok", "ok"]
     assert loops[0] is loops[1]
 
 
 def test_func_takes_arguments_by_place_and_a_stop_iteration_is_a_line_at_once():
-    def add(a: int, b: int) -> int:
-        return a + b
-
-    def first(x: int) -> int:
-        return next(iter([]))
-
-    assert limited(add).func(1, 2) == "3"
-    assert limited(first)(x=1).startswith("failed: ")
+    assert limited(price).func("a", 2) == '{"sku":"a","cents":200}'
+    assert limited(lambda: next(iter([])), name="first")().startswith("failed: ")
 
 
 def test_callbacks_see_the_call():
@@ -361,7 +308,17 @@ def test_callbacks_see_the_call():
     ]
 
 
-def test_limits_must_be_positive():
-    for bad in ({"deadline_s": 0}, {"output_chars": 0}, {"calls": 0}):
-        with pytest.raises(ValueError, match="limits must be positive"):
-            limited(price, **bad)
+@pytest.mark.parametrize("name", ["self", "instance", "func", "kwargs", "args"])
+def test_an_argument_may_have_any_name(name):
+    scope: dict[str, Any] = {}
+    exec(f"def echo({name}: str) -> str: return {name}", scope)
+
+    with dspy.context(callbacks=[dspy.utils.BaseCallback()]):
+        assert both_ways(limited(scope["echo"]), **{name: "x"}) == "x"
+        assert limited(scope["echo"])(**{name: 5}).startswith(f"refused: bad argument: {name} is invalid")
+
+
+@pytest.mark.parametrize("bad", [{"deadline_s": 0}, {"output_chars": 0}, {"calls": 0}], ids=str)
+def test_limits_must_be_positive(bad):
+    with pytest.raises(ValueError, match="limits must be positive"):
+        limited(price, **bad)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import AsyncExitStack
 
 import dspy
 import httpx
+import mcp_types
 import pytest
+from mcp.server.lowlevel import Server
 
 from course_lib import lm
 from course_lib.adapters.data.files import FileSystemAdapter
+from course_lib.adapters.tools import over_mcp as over_mcp_module
 from course_lib.adapters.tools.arithmetic import calculator
 from course_lib.adapters.tools.limits import ToolError, ToolRefused, limited
 from course_lib.adapters.tools.over_mcp import ToolServerError, serve, tools_from
@@ -49,15 +53,14 @@ def over_mcp(work, *tools, **options):
 
 def test_a_tool_keeps_its_name_its_description_and_its_schema():
     async def work(tools):
-        return tools["look_up"]
+        return tools["look_up"].format_as_litellm_function_call()
 
-    local, served = limited(look_up), over_mcp(work, limited(look_up))
+    shown = over_mcp(work, limited(look_up))["function"]
 
-    assert (served.name, served.desc) == ("look_up", "Look up an order.")
-    assert served.args["order_id"]["type"] == "string"
-    assert served.args["lines"]["default"] == local.args["lines"]["default"] == 1
-    required = served.format_as_litellm_function_call()["function"]["parameters"]["required"]
-    assert required == ["order_id"]
+    assert (shown["name"], shown["description"]) == ("look_up", "Look up an order.")
+    assert shown["parameters"]["properties"]["order_id"]["type"] == "string"
+    assert shown["parameters"]["properties"]["lines"]["default"] == 1
+    assert shown["parameters"]["required"] == ["order_id"]
 
 
 def test_answers_and_errors_come_through_as_they_are():
@@ -104,14 +107,109 @@ def test_a_call_ends_at_the_clients_deadline_and_the_next_one_still_works():
     assert next_one == "O-10001: shipped\n"
 
 
-def test_only_the_tools_that_are_allowed_are_taken():
-    async def work(tools):
-        return sorted(tools)
+def test_each_client_has_the_servers_budget_of_calls_to_itself():
+    async def run():
+        async with serve([limited(look_up, calls=2)]) as server:
+            return [await three_calls(server) for _ in range(2)]
 
-    both = (limited(look_up), calculator())
-    assert over_mcp(work, *both, allow=["calculate"]) == ["calculate"]
-    with pytest.raises(ToolServerError, match="no tool 'drop_table'; it offers: calculate, look_up"):
-        over_mcp(work, *both, allow=["drop_table"])
+    async def three_calls(server):
+        async with tools_from(server.url, token=server.token) as (tool,):
+            return [(await tool.acall(order_id="O-1")).partition(":")[0] for _ in range(3)]
+
+    assert asyncio.run(run()) == [["O-1", "O-1", "refused"]] * 2
+
+
+NODE = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}}}
+LOOP = {"type": "object", "properties": {"node": {"$ref": "#/$defs/Node"}}, "$defs": {"Node": NODE}}
+DOUBLED = {f"N{n}": {"properties": {side: {"$ref": f"#/$defs/N{n + 1}"} for side in "ab"}} for n in range(60)}
+PATTERNED = {"type": "object", "properties": {"pattern": {"type": "string", "pattern": "^(a+)+$"}}}
+LONG = {"type": "object", "properties": {"a": {"enum": ["x" * 30_000]}}}
+BOMB = {"type": "object", "properties": {"a": {"$ref": "#/$defs/N0"}}, "$defs": {**DOUBLED, "N60": {}}}
+ANSWERS = {
+    "long": {"content": [{"type": "text", "text": "x" * 5_000_000}]},
+    "structured": {"content": [], "structuredContent": {"order": "O-1", "lines": [1, 2]}},
+}
+
+
+def hostile(pages, schema=None):
+    """A server whose list has so many pages of three tools, and which answers as ANSWERS say."""
+
+    async def offer(_context, request):
+        number = int((request and request.cursor) or 0)
+        names = [f"tool_{number}_{i}" for i in range(3)] if number else [*ANSWERS, "odd"]
+        tools = [{"name": name, "inputSchema": {"type": "object"}} for name in names]
+        tools[-1]["inputSchema"] = schema or {"type": "object"}
+        cursor = str(number + 1) if number + 1 < pages else None
+        return mcp_types.ListToolsResult.model_validate({"tools": tools, "nextCursor": cursor})
+
+    async def call(_context, request):
+        return mcp_types.CallToolResult.model_validate(ANSWERS[request.name])
+
+    return Server("hostile", on_list_tools=offer, on_call_tool=call)
+
+
+async def sorted_names(tools):
+    return sorted(tools)
+
+
+@pytest.mark.parametrize(("pages", "count"), [(1, 3), (7, 21), (10**9, 100)])
+def test_all_pages_of_a_list_are_read_but_no_endless_ones(monkeypatch, pages, count):
+    monkeypatch.setattr(over_mcp_module, "_server", lambda _: hostile(pages))
+
+    assert len(over_mcp(sorted_names)) == count
+    if pages > 1:
+        assert over_mcp(sorted_names, allow=["tool_6_1"]) == ["tool_6_1"]
+    with pytest.raises(ToolServerError, match="no tool 'mine'; it offers: long, odd, structured"):
+        over_mcp(sorted_names, allow=["mine"])
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [LOOP, BOMB, LONG, {"type": "object", "properties": {"a": 5}}],
+    ids=["loop", "bomb", "long", "5"],
+)
+def test_a_schema_that_cannot_be_written_out_leaves_out_its_tool_alone(monkeypatch, caplog, schema):
+    monkeypatch.setattr(over_mcp_module, "_server", lambda _: hostile(1, schema))
+
+    assert over_mcp(sorted_names) == ["long", "structured"]
+    assert "'odd' is left out" in caplog.text
+
+
+def test_a_pattern_of_another_s_schema_is_left_to_its_server(monkeypatch):
+    monkeypatch.setattr(over_mcp_module, "_server", lambda _: hostile(1, PATTERNED))
+    monkeypatch.setitem(ANSWERS, "odd", ANSWERS["structured"])
+
+    async def work(tools):
+        return await tools["odd"].acall(pattern="a" * 40 + "!")  # years, if it were matched here
+
+    assert over_mcp(work, allow=["odd"]) == '{"order": "O-1", "lines": [1, 2]}'
+
+
+def test_a_long_answer_is_one_line_and_structured_content_is_its_text(monkeypatch):
+    monkeypatch.setattr(over_mcp_module, "_server", lambda _: hostile(1))
+
+    async def work(tools):
+        return [await tools[name].acall() for name in (*ANSWERS, "structured")]
+
+    assert over_mcp(work) == [
+        "failed: the tool server's answer is longer than 2000000 bytes",
+        *['{"order": "O-1", "lines": [1, 2]}'] * 2,
+    ]
+
+
+def test_a_server_that_goes_away_is_one_line_for_each_call():
+    async def run():
+        async with AsyncExitStack() as client:
+            async with serve([calculator()]) as server:
+                (tool,) = await client.enter_async_context(tools_from(server.url, token=server.token))
+                first = await tool.acall(expression="1 + 1")
+            return first, [await tool.acall(expression="1 + 1") for _ in range(3)]
+
+    first, later = asyncio.run(run())
+
+    assert first == "2"
+    assert len(set(later)) == 1
+    assert later[0].startswith("failed: the tool server does not answer (ConnectError)")
 
 
 HEADERS = {
@@ -140,20 +238,14 @@ def test_a_request_from_elsewhere_is_turned_away(headers, status):
     assert asyncio.run(run()).status_code == status
 
 
-def test_a_client_says_when_there_is_no_server_or_the_token_is_wrong():
-    async def wrong():
-        async with serve([calculator()]) as server, tools_from(server.url, token="guessed"):
+@pytest.mark.parametrize("token", ["guessed", ""])
+def test_a_client_says_when_it_is_not_let_in(token):
+    async def run():
+        async with serve([calculator()]) as server, tools_from(server.url, token=token):
             pass
 
-    async def gone():
-        async with serve([calculator()]) as server:
-            pass
-        async with tools_from(server.url, token=server.token):
-            pass
-
-    for work in (wrong, gone):
-        with pytest.raises(ToolServerError, match="no tool server answers at http://127"):
-            asyncio.run(work())
+    with pytest.raises(ToolServerError, match="no tool server answers at http://127"):
+        asyncio.run(run())
 
 
 @pytest.mark.parametrize("agent", ["ReAct", "ReActV2 native"])

@@ -19,12 +19,22 @@ EXTRACTED = {
         "Write ann.b+shop@mail.lantern.example, <x@y.de> or o'brien@shop.example; not a@b, @c.de, x@@y.de.",
         ["ann.b+shop@mail.lantern.example", "x@y.de", "o'brien@shop.example"],
     ),
+    "email at its edges": (
+        "'a@x.de' *b@x.de* “c@x.de”; .d@x.de e@x.de's f@xy@z.de a*g@x.de",
+        ["a@x.de", "b@x.de", "c@x.de", "a*g@x.de"],
+    ),
     "order": ("O-10001 and (O-10002), not O-1, XO-10003, O-100044 or O-10001", ["O-10001", "O-10002"]),
     "customer": ("C-001, C-0011, c-002", ["C-001"]),
     "ticket": ("T-0001? T-00012", ["T-0001"]),
     "amount": ("79.90 EUR, €12, 5 euros and 1,50 €; not 12 kg", ["79.90 EUR", "€12", "5 euros", "1,50 €"]),
     "amount with groups": ("It was €1,250.00, then 1.250,00 €.", ["€1,250.00", "1.250,00 €"]),
-    "amount in part": ("0,125 EUR, €1,25,000 and 1.2345 EUR", []),
+    "amount with other blanks": ("€1\u202f250,50 or 1\u00a0250 EUR", ["€1\u202f250,50", "1\u00a0250 EUR"]),
+    "amount below nothing": ("-5 EUR, \u22127 EUR and €-3", ["-5 EUR", "\u22127 EUR", "€-3"]),
+    "amount in part": (
+        "0,125 EUR, €1,25,000, 1.2345 EUR, 1,250,00 EUR, 10001 250 EUR, 2x12 EUR, €1.250.00",
+        [],
+    ),
+    "amount of another kind": ("5-10 EUR, €5-10, 1/2 EUR, €5 million, €12:50, EUR 12 USD, €12€, 12%EUR", []),
     "date": ("from 2026-05-31 to 2026-13-01", ["2026-05-31"]),
 }
 
