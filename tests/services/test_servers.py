@@ -44,14 +44,6 @@ def server(request) -> Server:
     return request.getfixturevalue(request.param)
 
 
-@pytest.fixture
-def kept(postgres: Server) -> Server:
-    """PostgreSQL, with a table that was committed."""
-    with psycopg.connect(postgres.url) as connection:
-        connection.execute("DROP TABLE IF EXISTS kept; CREATE TABLE kept AS SELECT 42 AS n")
-    return postgres
-
-
 # -- whose it is -----------------------------------------------------------------------------------------
 
 
@@ -147,32 +139,21 @@ def test_it_starts_again_under_the_same_address(server, end):
     assert ping(server)
 
 
-def test_postgres_starts_again_with_what_was_committed_and_redis_with_nothing(kept, own_redis):
-    connection, client = psycopg.connect(kept.url), redis.Redis.from_url(own_redis.url)
+def test_postgres_starts_again_with_what_was_committed_and_redis_with_nothing(postgres, own_redis):
+    connection, client = psycopg.connect(postgres.url), redis.Redis.from_url(own_redis.url)
+    connection.execute("DROP TABLE IF EXISTS kept; CREATE TABLE kept AS SELECT 42 AS n; COMMIT")
     connection.execute("INSERT INTO kept VALUES (43)")  # and never committed
     client.set("a", "b")
-    for server in (kept, own_redis):
+    for server in (postgres, own_redis):
         server.kill()
         assert server.pid == 0
         server.stop()
         server.start()
     connection.close()
 
-    assert sql(kept, "SELECT sum(n) FROM kept") == 42
+    assert sql(postgres, "SELECT sum(n) FROM kept") == 42
     assert client.get("a") is None
     client.close()
-
-
-def test_a_paused_server_goes_on_at_start_and_ends_at_stop(server):
-    pid = server.pid
-    os.kill(pid, signal.SIGSTOP)
-    server.start()
-    assert (ping(server), server.pid) == (True, pid)
-
-    os.kill(pid, signal.SIGSTOP)
-    server.stop()
-    assert not is_alive(pid)
-    server.start()
 
 
 def test_a_server_whose_files_were_swept_away_is_started_anew(server):
