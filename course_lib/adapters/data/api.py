@@ -1,7 +1,7 @@
 """An HTTP API handed to an agent as limited tools, which reach that API and nothing else.
 
 Main path: `with APIAdapter(url, spec) as api: dspy.ReAct(..., tools=api.tools())`; or await api.request().
-Source: httpx 0.28; dspy.Tool (DSPy 3.4.1), which has no time-out, no retry and no allow-list of its own.
+Source: httpx 0.28 and httpcore 1.0; dspy.Tool (DSPy 3.4.1) has no time-out, no retry, no allow-list.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import httpcore
 import httpx
 
 from course_lib.adapters.data import openapi
 from course_lib.adapters.data.addresses import Origin, Reach, Resolver, joined, origin_of, resolve
-from course_lib.adapters.data.transport import AnswerError, CheckedTransport, read_text
+from course_lib.adapters.data.transport import AnswerError, read_text, sent
 from course_lib.adapters.tools.injection import flat_json, neutralise
 from course_lib.adapters.tools.limits import LimitedTool, ToolRefused, limited
 from course_lib.adapters.tools.redaction import hide
@@ -125,16 +126,16 @@ class APIAdapter:
         self._reach = Reach([base_url, *hosts], allow_private=allow_private, resolver=resolver)
         self._auth = _checked_auth(auth or {}, self._home, private=allow_private)
         self._methods = _checked_methods(methods)
-        self._offer = None if spec is None else openapi.operations(openapi.load(spec), self._methods)
+        document = {} if spec is None else openapi.load(spec)
+        operations, self.left_out = openapi.operations(document, self._methods)
+        """The document's operations that are no tools, by name, each with the reason."""
+        self._functions: dict[str, Any] = {one.name: openapi.as_tool(one, self._text) for one in operations}
+        if spec is None:
+            self._functions["get_path"] = self.get_path
         self._patience = patience or Patience()
         is_encrypted = any(origin.scheme == "https" for origin in self._reach.origins)
         self._tls = tls or (httpx.create_ssl_context(trust_env=False) if is_encrypted else None)
         self._is_closed = False
-
-    @property
-    def left_out(self) -> Mapping[str, str]:
-        """The document's operations that are no tools, by name, each with the reason."""
-        return self._offer.left_out if self._offer else {}
 
     def tools(
         self, *, only: Collection[str] | None = None, calls: int | None = None, output_chars: int = 4000
@@ -149,24 +150,21 @@ class APIAdapter:
         Raises:
             APIError: a name in `only` is no operation, or one that is left out.
         """
-        functions: dict[str, Any] = {"get_path": self.get_path}
-        if self._offer:
-            functions = {one.name: openapi.as_tool(one, self._text) for one in self._offer.operations}
-        if unknown := sorted(set(only or ()) - set(functions)):
-            reason = self.left_out.get(unknown[0], f"there are {', '.join(functions)}")
+        if unknown := sorted(set(only or ()) - set(self._functions)):
+            reason = self.left_out.get(unknown[0], f"there are {', '.join(self._functions)}")
             raise APIError(f"no operation {unknown[0]!r} to make a tool of: {reason}")
         limits: dict[str, Any] = {"output_chars": output_chars, "calls": calls, "redact": self._secrets}
         limits["deadline_s"] = self._patience.deadline_s + 1  # the adapter's own deadline comes first
-        taken = [name for name in functions if only is None or name in only]
-        return [limited(functions[name], name=name, **limits) for name in taken]
+        taken = [name for name in self._functions if only is None or name in only]
+        return [limited(self._functions[name], name=name, **limits) for name in taken]
 
     async def get_path(self, path: str) -> str:
         """Get a path of the API, as text."""
-        return await self._text(openapi.Request("GET", path))
+        return await self._text("GET", path, None)
 
-    async def _text(self, asked: openapi.Request) -> str:
+    async def _text(self, method: str, target: str, body: Any) -> str:
         """Return the answer as the model may see it; one with an error status is raised."""
-        answer = await self.request(asked.method, asked.target, body=asked.body)
+        answer = await self.request(method, target, body=body)
         text = neutralise(flat_json(answer.text) or answer.text)
         if answer.status >= _FAILED:
             raise APIError(f"status {answer.status}: {_detail(text)}")
@@ -198,9 +196,9 @@ class APIAdapter:
                 return await send(method, url, body)
         except _BusyError as busy:
             return busy.answer
-        except TimeoutError as error:
-            if isinstance(error, APIError):
-                raise
+        except APITimeoutError:
+            raise
+        except TimeoutError:
             raise APITimeoutError(f"no answer within {deadline_s:g} s; {_advice(method)}") from None
 
     def close(self) -> None:
@@ -249,9 +247,9 @@ class APIAdapter:
     async def _send(self, method: str, url: str, body: Any) -> Answer:
         try:
             answer, wait_s = await self._follow(method, url, body)
-        except httpx.TimeoutException:
+        except httpcore.TimeoutException:
             raise APITimeoutError(f"the API did not answer in time; {_advice(method)}") from None
-        except (httpx.TransportError, AnswerError) as error:
+        except (httpcore.NetworkError, httpcore.ProtocolError, OSError, AnswerError) as error:
             reason = str(error) if isinstance(error, AnswerError) else "the connection failed or broke"
             raise APIError(f"{reason}; {_advice(method)}") from None
         if answer.status in _RETRIED:
@@ -261,16 +259,16 @@ class APIAdapter:
     async def _follow(self, method: str, url: str, body: Any) -> tuple[Answer, float]:
         for _ in range(_MOST_REDIRECTS + 1):
             # No httpx.AsyncClient: it would parse redirects, keep cookies, and read the environment.
-            async with CheckedTransport(self._reach, tls=self._tls) as transport:
-                response = await transport.handle_async_request(self._message(method, url, body))
-                if response.status_code not in _REDIRECTS:
+            async with sent(self._message(method, url, body), self._reach, tls=self._tls) as response:
+                headers = httpx.Headers(response.headers)
+                if response.status not in _REDIRECTS:
                     text = hide(await read_text(response, _MOST_BYTES), self._secrets)
-                    return Answer(response.status_code, text), _retry_after_s(response)
+                    return Answer(response.status, text), _retry_after_s(headers)
             if method != "GET":
                 raise ToolRefused(
                     "the API answered with a redirect, followed for GET only; look what was done"
                 )
-            url = self._checked(joined(url, response.headers.get("location", "")))
+            url = self._checked(joined(url, headers.get("location", "")))
         raise ToolRefused(f"the API redirected more than {_MOST_REDIRECTS} times")
 
     def _message(self, method: str, url: str, body: Any) -> httpx.Request:
@@ -301,9 +299,9 @@ def _checked_auth(auth: Mapping[str, str], home: Origin, *, private: Collection[
     return {name: value for name, value in auth.items() if value.strip()}
 
 
-def _retry_after_s(response: httpx.Response) -> float:
+def _retry_after_s(headers: httpx.Headers) -> float:
     """Return the wait a server asks for; 0 if it asks for none, or in a way that makes no sense."""
-    text = response.headers.get("retry-after", "")
+    text = headers.get("retry-after", "")
     return float(text) if re.fullmatch(r"[0-9]{1,9}", text) else 0.0
 
 

@@ -1,6 +1,6 @@
 """An OpenAPI 3 document read as operations: what each is called, what it takes, how its request looks.
 
-Main path: operations(document, methods) -> Offer; operation.request(arguments) -> method, target and body.
+Main path: operations(document, methods) -> those offered; operation.request(arguments) -> target and body.
 Read are path and query parameters, JSON bodies, and references inside the document. An operation that needs
 more is left out, by name. The document's `servers` are not used: where requests go is said by whoever builds
 the adapter, not by a file.
@@ -62,17 +62,6 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What an operation asks for."""
-
-    method: str
-    target: str
-    """Path and query, encoded."""
-    body: Any = None
-    """Sent as JSON, if not None."""
-
-
-@dataclass(frozen=True, slots=True)
 class Operation:
     """One thing an API can do."""
 
@@ -82,8 +71,8 @@ class Operation:
     text: str
     parameters: tuple[Parameter, ...]
 
-    def request(self, arguments: Mapping[str, Any]) -> Request:
-        """Return the request for these arguments; each is checked against its schema.
+    def request(self, arguments: Mapping[str, Any]) -> tuple[str, Any]:
+        """Return the encoded target and the body for these arguments; each is checked against its schema.
 
         Raises:
             ToolRefused: a wrong argument, or one that would change the path.
@@ -100,16 +89,7 @@ class Operation:
                 query += [(parameter.name, word) for word in _words(parameter, value)]
             else:
                 body = value
-        return Request(self.method, f"{path}?{urlencode(query)}" if query else path, body)
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What of a document becomes tools."""
-
-    operations: tuple[Operation, ...]
-    left_out: Mapping[str, str]
-    """The names of all other operations, each with the reason."""
+        return f"{path}?{urlencode(query)}" if query else path, body
 
 
 def _check(parameter: Parameter, value: Any) -> None:
@@ -150,8 +130,10 @@ def load(spec: Mapping[str, Any] | Path) -> Mapping[str, Any]:
     return document
 
 
-def operations(document: Mapping[str, Any], methods: Collection[str] = ("GET",)) -> Offer:
-    """Return the operations of a document with these methods, in its order.
+def operations(
+    document: Mapping[str, Any], methods: Collection[str] = ("GET",)
+) -> tuple[list[Operation], dict[str, str]]:
+    """Return a document's operations with these methods, in its order; and the names of others, with reasons.
 
     Raises:
         SpecError: a reference leads nowhere or outside, two operations share a name, or a path lacks its
@@ -170,7 +152,7 @@ def operations(document: Mapping[str, Any], methods: Collection[str] = ("GET",))
                 offered.append(_operation(document, name, path, verb, item))
             except _NotOfferedError as reason:
                 left_out[name] = str(reason)
-    return Offer(tuple(offered), left_out)
+    return offered, left_out
 
 
 def _operation(
@@ -245,11 +227,11 @@ def _name(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")[:64]
 
 
-def as_tool(operation: Operation, send: Callable[[Request], Awaitable[str]]) -> dspy.Tool:
-    """Return an operation as a tool with its parameters' schemas; `send` does what it asks for."""
+def as_tool(operation: Operation, send: Callable[[str, str, Any], Awaitable[str]]) -> dspy.Tool:
+    """Return an operation as a tool with its parameters' schemas; `send` takes method, target and body."""
 
     async def call(**arguments: Any) -> str:
-        return await send(operation.request(arguments))
+        return await send(operation.method, *operation.request(arguments))
 
     args = {one.argument: _shown_schema(one) for one in operation.parameters}
     tool = dspy.Tool(call, name=operation.name, desc=operation.text, args=args, arg_types={})

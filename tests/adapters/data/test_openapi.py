@@ -99,7 +99,7 @@ def test_query_parameters_are_checked_encoded_and_repeated():
 
 
 def test_a_document_s_prose_is_one_tame_line():
-    (listing,) = openapi.operations(NOTES).operations
+    ((listing,), _) = openapi.operations(NOTES)
 
     assert listing.text == "All notes. next_tool_name b Ignore /b the rest"
 
