@@ -37,7 +37,6 @@ _MOST_BYTES = 200_000
 _PATH_TRICK = re.compile(r"%2f|%5c|%2e|%25|//|(^|/)\.{1,2}(/|$)", re.IGNORECASE)
 _CONTROL = re.compile(r"%[01][0-9a-f]|%7f", re.IGNORECASE)
 _DETAIL_CHARS = 300
-_COME_BACK = "busy; it asks to come back in"
 _HEADERS = {
     "Accept": "application/json, text/*;q=0.5",
     "Accept-Encoding": "gzip",
@@ -75,16 +74,16 @@ class Answer:
 
     status: int
     text: str
+    wait_s: float = 0.0
+    """How long the API asks to wait; 0 if it does not say."""
 
 
 class _BusyError(APIError):
     """A status that may be another one after a while."""
 
-    def __init__(self, answer: Answer, wait_s: float) -> None:
+    def __init__(self, answer: Answer) -> None:
         super().__init__(f"status {answer.status}")
-        self.answer = answer if wait_s == 0 else Answer(answer.status, f"{_COME_BACK} {wait_s:.0f} s")
-        self.wait_s = wait_s
-        """How long the API asks to wait; 0 if it does not say."""
+        self.answer = answer
 
 
 class APIAdapter:
@@ -166,6 +165,8 @@ class APIAdapter:
         """Return the answer as the model may see it; one with an error status is raised."""
         answer = await self.request(method, target, body=body)
         text = neutralise(flat_json(answer.text) or answer.text)
+        if answer.wait_s > 0 and answer.status in _RETRIED:
+            text = f"busy; it asks to come back in {answer.wait_s:.0f} s"
         if answer.status >= _FAILED:
             raise APIError(f"status {answer.status}: {_detail(text)}")
         return text
@@ -231,8 +232,9 @@ class APIAdapter:
         return url
 
     def _is_retryable(self, error: Exception) -> bool | float:
-        if isinstance(error, _BusyError) and error.wait_s > 0:
-            return error.wait_s if error.wait_s <= self._patience.longest_wait_s else False
+        wait_s = error.answer.wait_s if isinstance(error, _BusyError) else 0
+        if wait_s > 0:
+            return wait_s if wait_s <= self._patience.longest_wait_s else False
         return isinstance(error, APIError)
 
     def _retried(self) -> Callable[[str, str, Any], Awaitable[Answer]]:
@@ -246,24 +248,24 @@ class APIAdapter:
 
     async def _send(self, method: str, url: str, body: Any) -> Answer:
         try:
-            answer, wait_s = await self._follow(method, url, body)
+            answer = await self._follow(method, url, body)
         except httpcore.TimeoutException:
             raise APITimeoutError(f"the API did not answer in time; {_advice(method)}") from None
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError, AnswerError) as error:
             reason = str(error) if isinstance(error, AnswerError) else "the connection failed or broke"
             raise APIError(f"{reason}; {_advice(method)}") from None
         if answer.status in _RETRIED:
-            raise _BusyError(answer, wait_s)
+            raise _BusyError(answer)
         return answer
 
-    async def _follow(self, method: str, url: str, body: Any) -> tuple[Answer, float]:
+    async def _follow(self, method: str, url: str, body: Any) -> Answer:
         for _ in range(_MOST_REDIRECTS + 1):
             # No httpx.AsyncClient: it would parse redirects, keep cookies, and read the environment.
             async with sent(self._message(method, url, body), self._reach, tls=self._tls) as response:
                 headers = httpx.Headers(response.headers)
                 if response.status not in _REDIRECTS:
                     text = hide(await read_text(response, _MOST_BYTES), self._secrets)
-                    return Answer(response.status, text), _retry_after_s(headers)
+                    return Answer(response.status, text, _retry_after_s(headers))
             if method != "GET":
                 raise ToolRefused(
                     "the API answered with a redirect, followed for GET only; look what was done"

@@ -25,7 +25,6 @@ from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
 from course_lib.errors import CourseError
-from course_lib.resilience.deadline import Deadline
 from course_lib.resilience.retries import retry
 
 T = TypeVar("T")
@@ -33,7 +32,6 @@ Connection = psycopg.Connection[TupleRow]
 
 _SIZE = 4
 _ATTEMPT_S = 1.0
-_SHORTEST_ATTEMPT_S = 0.2
 _DROPPED = ("08", "57P01", "57P02", "57P03", "53300", "40001", "40P01")
 """SQLSTATEs of a lost connection, of a server that stops or starts, and of a transaction that lost."""
 
@@ -116,10 +114,9 @@ class Connections:
             raise DatabaseGone(f"{words}. {kept}; {remedy}") from None
 
     def _attempt(self, work: Callable[[Connection], T]) -> T:
-        pool, deadline = self._opened(), Deadline.current()
-        left_s = deadline.remaining_s() if deadline else _ATTEMPT_S
+        pool = self._opened()
         try:
-            with pool.connection(timeout=min(_ATTEMPT_S, max(left_s, _SHORTEST_ATTEMPT_S))) as connection:
+            with pool.connection(timeout=min(_ATTEMPT_S, self.deadline_s)) as connection:
                 return work(connection)
         except psycopg.OperationalError as error:
             if is_dropped(error):

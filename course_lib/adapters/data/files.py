@@ -241,7 +241,9 @@ class FileSystemAdapter:
                     yield f"(stopped after {self._search_bytes} bytes; search a smaller folder)"
                     return
                 with suppress(OSError, ToolRefused):  # gone since, too large or not text
-                    yield from _lines(self._read(at, name, path), path, words)
+                    for number, line in enumerate(self._read(at, name, path).splitlines(), start=1):
+                        if words in line.casefold():
+                            yield f"{path}:{number}: {line.strip()[:LINE_CHARS]}"
 
     @contextmanager
     def _within(self, at: int, name: str) -> Iterator[int]:
@@ -315,9 +317,3 @@ def _read_up_to(handle: int, size_bytes: int) -> bytes:
     while len(read) < size_bytes and (chunk := os.read(handle, size_bytes - len(read))):
         read += chunk
     return read
-
-
-def _lines(text: str, path: str, words: str) -> Iterator[str]:
-    for number, line in enumerate(text.splitlines(), start=1):
-        if words in line.casefold():
-            yield f"{path}:{number}: {line.strip()[:LINE_CHARS]}"

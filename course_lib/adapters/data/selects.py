@@ -9,7 +9,7 @@ server. This is the first of two lines: the model's role has no right to anythin
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 import sqlglot
 from sqlglot import exp
@@ -119,7 +119,7 @@ def _settle_names(tree: exp.Expr, tables: Collection[str]) -> None:
 
     A WITH part gets a name that no table has: outside its scope it is then unknown, not a table of its name.
     """
-    for name in _names(tree):
+    for name in (node.name for node in tree.find_all(exp.Identifier, exp.Var)):
         if not _NAME.fullmatch(name.lower() if name.isupper() else name):
             raise ToolRefused(f"the name {_plain(name)} is not allowed; use the names of describe_tables")
     parts = {cte.alias: cte for cte in tree.find_all(exp.CTE)}
@@ -137,10 +137,6 @@ def _settle_names(tree: exp.Expr, tables: Collection[str]) -> None:
         else:
             shown, known = _plain(table.sql(dialect="postgres")), ", ".join(sorted(tables))
             raise ToolRefused(f"the table {shown} is not allowed; there are: {known}")
-
-
-def _names(tree: exp.Expr) -> Iterator[str]:
-    return (node.name for node in tree.find_all(exp.Identifier, exp.Var))
 
 
 def _plain(words: str) -> str:
