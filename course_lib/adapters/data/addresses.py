@@ -56,14 +56,10 @@ class Origin:
     host: str
     port: int
 
-    @property
-    def netloc(self) -> str:
-        """Host and port as a URL spells them; the port only if it is not the scheme's own."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
-
     def __str__(self) -> str:
-        return f"{self.scheme}://{self.netloc}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = "" if self.port == _PORTS[self.scheme] else f":{self.port}"
+        return f"{self.scheme}://{host}{port}"
 
 
 def origin_of(url: str) -> Origin:

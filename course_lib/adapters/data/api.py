@@ -10,7 +10,7 @@ import asyncio
 import json
 import re
 import ssl
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -124,9 +124,12 @@ class APIAdapter:
         self._root = httpx.URL(self._base).path.rstrip("/")
         self._reach = Reach([base_url, *hosts], allow_private=allow_private, resolver=resolver)
         self._auth = _checked_auth(auth or {}, self._home, private=allow_private)
-        self._methods = _checked_methods(methods)
+        self._methods = frozenset(methods)
+        if unknown := sorted(self._methods - openapi.METHODS):
+            raise APIError(f"the method {unknown[0]!r} is none of {', '.join(sorted(openapi.METHODS))}")
         document = {} if spec is None else openapi.load(spec)
-        operations, self.left_out = openapi.operations(document, self._methods)
+        operations, left_out = openapi.operations(document, self._methods)
+        self.left_out: Mapping[str, str] = left_out
         """The document's operations that are no tools, by name, each with the reason."""
         self._functions: dict[str, Any] = {one.name: openapi.as_tool(one, self._text) for one in operations}
         if spec is None:
@@ -134,6 +137,13 @@ class APIAdapter:
         self._patience = patience or Patience()
         is_encrypted = any(origin.scheme == "https" for origin in self._reach.origins)
         self._tls = tls or (httpx.create_ssl_context(trust_env=False) if is_encrypted else None)
+        self._send_again = retry(
+            is_retryable=self._is_retryable,
+            attempts=self._patience.retries + 1,
+            deadline_s=self._patience.deadline_s,
+            first_wait_s=self._patience.first_wait_s,
+            longest_wait_s=self._patience.longest_wait_s,
+        )(self._send)
         self._is_closed = False
 
     def tools(
@@ -191,7 +201,7 @@ class APIAdapter:
             raise ToolRefused(f"the method {method!r} is not allowed, only {allowed}")
         url = self._checked(self._base + target if target.startswith("/") else target)
         deadline_s = self._patience.deadline_s
-        send = self._retried() if method in _IDEMPOTENT else self._send
+        send = self._send_again if method in _IDEMPOTENT else self._send
         try:
             async with asyncio.timeout(deadline_s):
                 return await send(method, url, body)
@@ -211,9 +221,6 @@ class APIAdapter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def __repr__(self) -> str:
-        return f"APIAdapter({self._base!r})"
 
     @property
     def _secrets(self) -> tuple[str, ...]:
@@ -236,15 +243,6 @@ class APIAdapter:
         if wait_s > 0:
             return wait_s if wait_s <= self._patience.longest_wait_s else False
         return isinstance(error, APIError)
-
-    def _retried(self) -> Callable[[str, str, Any], Awaitable[Answer]]:
-        return retry(
-            is_retryable=self._is_retryable,
-            attempts=self._patience.retries + 1,
-            deadline_s=self._patience.deadline_s,
-            first_wait_s=self._patience.first_wait_s,
-            longest_wait_s=self._patience.longest_wait_s,
-        )(self._send)
 
     async def _send(self, method: str, url: str, body: Any) -> Answer:
         try:
@@ -284,12 +282,6 @@ def _advice(method: str) -> str:
     if method in _IDEMPOTENT:
         return "try again later"
     return "it may have been carried out all the same, so look before you send it again"
-
-
-def _checked_methods(methods: Collection[str]) -> frozenset[str]:
-    if unknown := sorted(set(methods) - openapi.METHODS):
-        raise APIError(f"the method {unknown[0]!r} is none of {', '.join(sorted(openapi.METHODS))}")
-    return frozenset(methods)
 
 
 def _checked_auth(auth: Mapping[str, str], home: Origin, *, private: Collection[str]) -> dict[str, str]:

@@ -1,10 +1,9 @@
 """Pools of database connections that outlive the server's restarts, and the role that a model's may have.
 
 Main path: Connections(url).run(work) -> what `work` returns, in one transaction; repeated after a lost
-connection. grant(connection, readable) makes or mends the role that a model's statements run under; it can
-read the granted tables, and nothing else. url_for(owner_url) is its own address: it logs in by itself, since
-a role that is only put on (SET ROLE) could be put off again by a statement it limits. What a role may set for
-itself, such as statement_timeout, limits honest statements; its rights limit others.
+connection. grant(connection, readable) makes the role that a model's statements run under; url_for(owner_url)
+is its own address, since a role that is only put on (SET ROLE) could be put off again by a statement.
+What a role may set for itself, such as statement_timeout, limits honest statements; its rights limit others.
 Source: psycopg 3.3 and psycopg_pool 3.3. A pool's own reconnecting doubles its pauses up to minutes, so here
 it gives up at once, and each call connects anew.
 """
@@ -78,19 +77,17 @@ class DatabaseGone(DatabaseError):  # noqa: N818  (it says what happened)
 class Connections:
     """A few connections to one database, made when needed, tested before use."""
 
-    def __init__(self, url: str, *, deadline_s: float, read_only: bool = False) -> None:
+    def __init__(self, url: str, *, deadline_s: float) -> None:
         self.url = url
         self.deadline_s = deadline_s
         """Seconds for which a call is tried again while the database does not answer."""
-        self._read_only = read_only
         self._lock = threading.Lock()
         self._pool: ConnectionPool[Connection] | None = None
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """Return what `work` makes of a connection: all of it in one transaction, or none.
 
-        `work` may be called more than once, so it must be safe to repeat: a connection may drop after the
-        commit.
+        `work` must be safe to repeat: a connection may drop after the commit.
 
         Raises:
             DatabaseGone: the database has not answered within the deadline.
@@ -141,14 +138,10 @@ class Connections:
                     max_idle=60.0,
                     reconnect_timeout=_ATTEMPT_S / 4,
                     kwargs={"connect_timeout": 2, "application_name": "advanced-dspy"},
-                    configure=self._configure,
                     check=ConnectionPool.check_connection,
                     open=True,
                 )
             return self._pool
-
-    def _configure(self, connection: Connection) -> None:
-        connection.read_only = self._read_only
 
 
 def is_dropped(error: Exception) -> bool:
@@ -166,11 +159,9 @@ def first_line(error: psycopg.Error) -> str:
 def grant(connection: Connection, readable: Sequence[str]) -> None:
     """Make the role or mend it, and let it read `readable` and nothing else.
 
-    The connection has to be an administrator's: it also closes the functions that PostgreSQL opens to every
-    role. The caller's transaction holds all of this, or none.
+    The connection has to be an administrator's, who also closes what PostgreSQL opens to every role.
     """
     password = _password(connection.info.password)
-    connection.execute("SELECT pg_advisory_xact_lock(20260316)")  # two openers at once would collide
     if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [NAME]).fetchone():
         connection.execute(f"CREATE ROLE {NAME}")
     connection.execute(sql.SQL(f"ALTER ROLE {NAME} {_FLAGS} PASSWORD {{}}").format(sql.Literal(password)))

@@ -2,8 +2,8 @@
 
 Main path: DatabaseAdapter(running_postgres().url); await store_prediction(...); tools() for an agent.
 The program's own statements are fixed text with parameters, against SQL injection. A model's statement is
-parsed as one SELECT over allowed tables (selects.py), then run by a role that can do no more than that
-(grant), in a read-only transaction, through a cursor, with limits on time, rows and size.
+parsed as one SELECT over allowed tables (selects.py), then run by a role that can do no more (grant), with
+limits on time, rows and size.
 The methods are async and run psycopg's blocking pool in threads: one adapter serves every event loop and
 thread of the process, as notebooks and dspy.Parallel need; an async pool belongs to one loop.
 """
@@ -58,7 +58,7 @@ class DatabaseAdapter:
 
     def __init__(self, url: str, *, deadline_s: float = 3.0) -> None:
         self._own = Connections(url, deadline_s=deadline_s)
-        self._models = Connections(url_for(url), deadline_s=deadline_s, read_only=True)
+        self._models = Connections(url_for(url), deadline_s=deadline_s)
         self._readable: tuple[str, ...] = ()
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="database")
         self._lock = threading.RLock()
@@ -123,8 +123,7 @@ class DatabaseAdapter:
             program: the module's name, such as "Triage".
 
         Raises:
-            DatabaseGone: the database does not answer; nothing was stored, or, if the connection dropped
-                after the commit, all of it: storing again changes nothing.
+            DatabaseGone: the database does not answer; storing again is safe, it changes nothing.
             DatabaseError: a value is no JSON.
         """
         row = predictions.as_row(prediction, inputs, program=program)
@@ -188,21 +187,18 @@ class DatabaseAdapter:
             raise DatabaseError(f"the database cannot be set up: {first_line(error)}. {needs}") from error
 
     def _fetch(self, checked: str) -> list[str]:
-        self.open()
-        try:
-            return self._models.run(lambda connection: self._fetched(connection, checked))
-        except psycopg.errors.QueryCanceled:
-            raise ToolRefused("the statement took more than 2 s and was stopped; ask for less") from None
-        except psycopg.Error as error:
-            hint = f" ({error.diag.message_hint})" if error.diag.message_hint else ""
-            raise ToolRefused(f"the database did not take it: {first_line(error)}{hint}") from None
-
-    def _fetched(self, connection: Connection, checked: str) -> list[str]:
         """Fetch rows as JSON, cut on the server: no more than this ever comes over."""
         statement = (
             f"SELECT left(row_to_json(answer)::text, {_LONGEST_ROW + 1}) "  # noqa: S608  (checked)
             f"FROM ({checked}) AS answer LIMIT {MOST_ROWS + 1}"
         )
-        with connection.cursor(name="answer") as cursor:  # DECLARE takes one SELECT, and none that writes
-            cursor.execute(statement.encode())
-            return [row[0] for row in cursor.fetchall()]
+        self.open()
+        try:
+            # binary: so it goes by the protocol that takes one statement, in parentheses none that writes
+            rows = self._models.run(lambda line: line.execute(statement.encode(), binary=True).fetchall())
+        except psycopg.errors.QueryCanceled:
+            raise ToolRefused("the statement took more than 2 s and was stopped; ask for less") from None
+        except psycopg.Error as error:
+            hint = f" ({error.diag.message_hint})" if error.diag.message_hint else ""
+            raise ToolRefused(f"the database did not take it: {first_line(error)}{hint}") from None
+        return [row[0] for row in rows]

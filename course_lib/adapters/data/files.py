@@ -3,8 +3,6 @@
 Main path: FileSystemAdapter(root).tools() -> limited tools; with write_file if `writable=True`.
 A path is walked name by name from a descriptor of the root (openat), following no link, so that there is no
 moment between the check and the use of a path in which a folder could be swapped for a link.
-Refused: absolute paths, `..`, backslashes, hidden names, invisible characters, links of both kinds, devices,
-pipes, other file systems mounted inside, anything too large or not text.
 """
 
 from __future__ import annotations
@@ -160,35 +158,31 @@ class FileSystemAdapter:
                 with suppress(OSError, ToolRefused):  # gone since, or not to be seen
                     split_path(entry.name)
                     about = entry.stat(follow_symlinks=False)
-                    if stat.S_ISDIR(about.st_mode) or self._reason(about) is None:
-                        visible.append((entry.name, stat.S_ISDIR(about.st_mode), about.st_size))
+                    is_folder = stat.S_ISDIR(about.st_mode)
+                    if not is_folder:
+                        self._admit(about, entry.name)
+                    visible.append((entry.name, is_folder, about.st_size))
         return sorted(visible)
 
-    def _reason(self, about: os.stat_result) -> str | None:
-        """Return why a file is not served, or None."""
-        if stat.S_ISLNK(about.st_mode):
-            return "is a link; links are not followed"
-        if stat.S_ISDIR(about.st_mode):
-            return "is a folder, not a file"
-        if not stat.S_ISREG(about.st_mode):
-            return "is not a regular file"
-        if about.st_nlink != 1:
-            return "is one file under several names (a hard link), which may lie outside"
-        if about.st_dev != self._device:
-            return "is on another file system"
-        return None
-
     def _admit(self, about: os.stat_result, path: str) -> None:
-        if reason := self._reason(about):
+        """Refuse what is no file, or not of this folder alone."""
+        reasons = {
+            "is a link; links are not followed": stat.S_ISLNK(about.st_mode),
+            "is a folder, not a file": stat.S_ISDIR(about.st_mode),
+            "is not a regular file": not stat.S_ISREG(about.st_mode),
+            "is one file under several names (a hard link), which may lie outside": about.st_nlink != 1,
+            "is on another file system": about.st_dev != self._device,
+        }
+        for reason in (reason for reason, is_so in reasons.items() if is_so):
             raise ToolRefused(f"{path!r} {reason}")
 
     def _read(self, at: int, name: str, path: str) -> str:
         # Asked before it is opened, since opening a device can do something; asked again of what was opened.
         self._admit(os.stat(name, dir_fd=at, follow_symlinks=False), path)
         handle = os.open(name, _READ, dir_fd=at)
-        with open(handle, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor, not a path
+        with open(handle, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
             self._admit(os.fstat(handle), path)
-            data = _read_up_to(file.fileno(), self._file_bytes + 1)
+            data = file.read(self._file_bytes + 1)  # it may be longer than it said
         if len(data) > self._file_bytes:
             raise ToolRefused(f"{path!r} has more than {self._file_bytes} bytes, the most that is read")
         try:
@@ -309,11 +303,3 @@ def _refusals(path: str) -> Iterator[None]:
         if reason is None:
             raise
         raise ToolRefused(f"{path!r} {reason}") from None
-
-
-def _read_up_to(handle: int, size_bytes: int) -> bytes:
-    """Read until the end, or `size_bytes`: a file may be longer than it said."""
-    read = b""
-    while len(read) < size_bytes and (chunk := os.read(handle, size_bytes - len(read))):
-        read += chunk
-    return read

@@ -19,6 +19,9 @@ from urllib.parse import quote, urlencode
 
 import dspy
 import jsonschema  # type: ignore[import-untyped]
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
 
 from course_lib.adapters.tools.limits import ToolRefused
 from course_lib.errors import CourseError
@@ -33,10 +36,12 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST_VALUE_CHARS = 500
 _LONGEST_TEXT_CHARS = 300
 _DEEPEST = 20
+Lookup = Callable[[str], Any]
+"""Finds what a reference within a document leads to."""
 
 
 class SpecError(CourseError):
-    """An OpenAPI document that cannot be used, and where in it."""
+    """An OpenAPI document that cannot be used."""
 
 
 class _NotOfferedError(CourseError):
@@ -135,57 +140,55 @@ def operations(
 ) -> tuple[list[Operation], dict[str, str]]:
     """Return a document's operations with these methods, in its order; and the names of others, with reasons.
 
-    Raises:
-        SpecError: a reference leads nowhere or outside, two operations share a name, or a path lacks its
-            parameter.
+    The second of two operations with one name is named by its method and path.
     """
-    offered: list[Operation] = []
+    lookup = Registry().resolver_with_root(DRAFT202012.create_resource(document)).lookup
+    offered: dict[str, Operation] = {}
     left_out: dict[str, str] = {}
     for path, item in document.get("paths", {}).items():
         for verb in (verb for verb in _VERBS if verb in item):
             name = _name(item[verb].get("operationId") or f"{verb} {path}")
-            if name in left_out or name in {operation.name for operation in offered}:
-                raise SpecError(f"two operations are called {name!r}; give each its own operationId")
             try:
                 if verb.upper() not in methods:
                     raise _NotOfferedError(f"its method {verb.upper()} is not allowed")
-                offered.append(_operation(document, name, path, verb, item))
+                if name in offered:
+                    name, taken = f"{verb.upper()} {path}", name
+                    raise _NotOfferedError(f"another operation is called {taken!r}")
+                offered[name] = _operation(lookup, name, path, verb, item)
             except _NotOfferedError as reason:
                 left_out[name] = str(reason)
-    return offered, left_out
+    return [*offered.values()], left_out
 
 
-def _operation(
-    document: Mapping[str, Any], name: str, path: str, verb: str, item: Mapping[str, Any]
-) -> Operation:
+def _operation(lookup: Lookup, name: str, path: str, verb: str, item: Mapping[str, Any]) -> Operation:
     raw = item[verb]
     by_key: dict[tuple[str, str], Parameter] = {}
     for entry in [*item.get("parameters", []), *raw.get("parameters", [])]:
-        parameter = _parameter(document, _resolved(document, entry))
+        parameter = _parameter(_resolved(lookup, entry))
         if parameter:
             by_key[parameter.place, parameter.name] = parameter
-    parameters = (*by_key.values(), *_body(document, raw.get("requestBody")))
+    parameters = (*by_key.values(), *_body(lookup, raw.get("requestBody")))
     in_path = {parameter.name for parameter in parameters if parameter.place == "path"}
     if set(re.findall(r"\{([^{}]+)\}", path)) != in_path:
-        raise SpecError(f"{name}: the path {path!r} and its path parameters {sorted(in_path)} differ")
+        raise _NotOfferedError(f"the path {path!r} and its path parameters {sorted(in_path)} differ")
     if len({parameter.argument for parameter in parameters}) < len(parameters):
         raise _NotOfferedError("two of its parameters share a name")
     text = one_line(f"{raw.get('summary', '')}. {raw.get('description', '')}".strip(". ")) or name
     return Operation(name, verb.upper(), path, text, parameters)
 
 
-def _parameter(document: Mapping[str, Any], raw: Mapping[str, Any]) -> Parameter | None:
+def _parameter(raw: Mapping[str, Any]) -> Parameter | None:
     place, is_required = raw.get("in"), bool(raw.get("required"))
     if place not in ("path", "query"):
         if is_required:
             raise _NotOfferedError(f"it requires a parameter in the {place}, which is not supported")
         return None
-    schema = _resolved(document, raw.get("schema", {"type": "string"}))
+    schema = raw.get("schema", {"type": "string"})
     return Parameter(raw["name"], place, schema, is_required, one_line(raw.get("description", "")))
 
 
-def _body(document: Mapping[str, Any], node: Any) -> list[Parameter]:
-    body = _resolved(document, node) or {}
+def _body(lookup: Lookup, node: Any) -> list[Parameter]:
+    body = _resolved(lookup, node) or {}
     is_required = bool(body.get("required"))
     content = body.get("content", {})
     if _JSON in content:
@@ -196,29 +199,21 @@ def _body(document: Mapping[str, Any], node: Any) -> list[Parameter]:
     return []
 
 
-def _resolved(document: Mapping[str, Any], node: Any, depth: int = 0) -> Any:
+def _resolved(lookup: Lookup, node: Any, depth: int = 0) -> Any:
     """Return a copy of a node with the references inside the document put in their place."""
     if depth > _DEEPEST:
         raise _NotOfferedError(f"its references go deeper than {_DEEPEST}, perhaps in a circle")
     if isinstance(node, list):
-        return [_resolved(document, one, depth + 1) for one in node]
+        return [_resolved(lookup, one, depth + 1) for one in node]
     if not isinstance(node, Mapping):
         return node
     if "$ref" in node:
-        return _resolved(document, _target(document, node["$ref"]), depth + 1)
-    return {key: _resolved(document, value, depth + 1) for key, value in node.items()}
-
-
-def _target(document: Mapping[str, Any], reference: Any) -> Any:
-    if not isinstance(reference, str) or not reference.startswith("#/"):
-        raise SpecError(f"the reference {reference!r} leads out of the document; only '#/...' is followed")
-    node: Any = document
-    for part in reference[2:].split("/"):
-        key = part.replace("~1", "/").replace("~0", "~")
-        if not isinstance(node, Mapping) or key not in node:
-            raise SpecError(f"the reference {reference!r} leads nowhere")
-        node = node[key]
-    return node
+        try:
+            target = lookup(str(node["$ref"])).contents
+        except (Unresolvable, TypeError) as error:
+            raise _NotOfferedError(f"nowhere within the document is {node['$ref']!r}") from error
+        return _resolved(lookup, target, depth + 1)
+    return {key: _resolved(lookup, value, depth + 1) for key, value in node.items()}
 
 
 def _name(text: str) -> str:

@@ -2,8 +2,8 @@
 
 Main path: one_select(sql, tables) -> the statement, written anew from what was understood.
 Source: sqlglot 30's PostgreSQL dialect. Every kind of node must be on a list below; what is not, is refused.
-What is sent is generated from the tree that was checked, so nothing that the parser passed over reaches the
-server. This is the first of two lines: the model's role has no right to anything that is refused here.
+What is sent is generated from the tree that was checked. This is the first of two lines: the model's role has
+no right to anything that is refused here.
 """
 
 from __future__ import annotations

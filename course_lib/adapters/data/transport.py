@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ssl
 import zlib
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -55,8 +55,7 @@ async def sent(
 ) -> AsyncIterator[httpcore.Response]:
     """Send one request, over a connection of its own that ends with the `with`; yield the answer, unread.
 
-    No connection is kept for the next request: a tool's call is rare next to the model's, and what is not
-    kept needs neither closing nor a second check, and works from any event loop.
+    No connection is kept for the next request, so each is checked, and it works from any event loop.
 
     Raises:
         ToolRefused: the origin or one of its addresses is not allowed.
@@ -84,36 +83,27 @@ async def read_text(response: httpcore.Response, size_bytes: int) -> str:
     headers = httpx.Headers(response.headers)
     kind = headers.get("content-type", "text/plain").partition(";")[0].strip().lower()
     if not (kind.startswith("text/") or kind.endswith(("json", "xml", "yaml")) or kind == ""):
-        raise ToolRefused(f"the answer is no text but {_word(kind)}; it was not read")
-    encoding = headers.get("content-encoding", "identity").strip().lower()
-    body = bytearray()
-    async for piece in _plain(response.aiter_stream(), encoding, size_bytes):
-        body += piece
+        raise ToolRefused(f"the answer is no text but {kind[:40]!r}; it was not read")
+    encoding = headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity", "gzip"):
+        raise ToolRefused(f"the answer is compressed as {encoding[:40]!r}, which was not asked for")
+    expander = zlib.decompressobj(16 + zlib.MAX_WBITS) if encoding == "gzip" else None
+    body, is_empty = bytearray(), True
+    async for piece in response.aiter_stream():
+        is_empty = False
+        body += _expanded(piece, expander, size_bytes) if expander else piece
         if len(body) > size_bytes:
             raise ToolRefused(f"the answer is larger than {size_bytes} bytes; ask for less of it")
+    if expander and not expander.eof and not is_empty:  # an answer without a body is no bad gzip
+        raise AnswerError("the answer was cut short")
     return body.decode("utf-8", "replace")
 
 
-async def _plain(pieces: AsyncIterable[bytes], encoding: str, size_bytes: int) -> AsyncIterator[bytes]:
-    if encoding in ("identity", ""):
-        async for piece in pieces:
-            yield piece
-        return
-    if encoding != "gzip":
-        raise ToolRefused(f"the answer is compressed as {_word(encoding)}, which was not asked for")
-    expander, is_empty = zlib.decompressobj(16 + zlib.MAX_WBITS), True
+def _expanded(piece: bytes, expander: zlib._Decompress, size_bytes: int) -> bytes:
     try:
-        async for piece in pieces:
-            is_empty = False
-            yield expander.decompress(piece, size_bytes + 1)  # never more in memory than is allowed, plus one
-            if expander.unused_data:
-                raise AnswerError("there is something after the end of the compressed answer")
+        expanded = expander.decompress(piece, size_bytes + 1)  # never more in memory than this
     except zlib.error as error:
-        raise AnswerError(f"the answer is not {encoding}, as it claims to be") from error
-    if not expander.eof and not is_empty:  # an answer without a body is no bad gzip
-        raise AnswerError("the answer was cut short")
-
-
-def _word(text: str) -> str:
-    """Show a few safe characters of what a server wrote."""
-    return repr("".join(char for char in text[:40] if char.isalnum() or char in "/+.-"))
+        raise AnswerError("the answer is not gzip, as it claims to be") from error
+    if expander.unused_data:
+        raise AnswerError("there is something after the end of the compressed answer")
+    return expanded

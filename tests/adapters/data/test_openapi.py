@@ -112,6 +112,8 @@ def broken(change):
 
 FORM = {"required": True, "content": {"multipart/form-data": {"schema": {}}}}
 BODY_IN_QUERY = [{"name": "body", "in": "query"}]
+OUTSIDE, NOWHERE = {"$ref": "http://x.test/y"}, {"$ref": "#/components/y"}
+AGAIN = {"get": {"operationId": "listNotes"}}
 
 
 @pytest.mark.parametrize(
@@ -122,8 +124,20 @@ BODY_IN_QUERY = [{"name": "body", "in": "query"}]
         (lambda path, _: path["post"].update(parameters=[IN_HEADER]), "add_note", "in the header"),
         (lambda _, whole: whole["components"].update(requestBodies=CIRCLE), "add_note", "deeper than 20"),
         (lambda path, _: path.update(head={}), "head_notes", "its method HEAD is not allowed"),
+        (
+            lambda path, _: path["post"].update(parameters=[OUTSIDE]),
+            "add_note",
+            "nowhere within",
+        ),
+        (
+            lambda path, _: path["post"].update(parameters=[NOWHERE]),
+            "add_note",
+            "nowhere within",
+        ),
+        (lambda _, whole: whole["paths"].update({"/x": AGAIN}), "GET /x", "another operation is called"),
+        (lambda _, whole: whole["paths"].update({"/x/{id}": {"get": {}}}), "get_x_id", "path parameters"),
     ],
-    ids=["form", "name", "header", "circle", "method"],
+    ids=["form", "name", "header", "circle", "method", "outside", "nowhere", "twice", "no parameter"],
 )
 def test_an_operation_that_cannot_be_offered_is_left_out_by_name_and_others_are_not(change, name, reason):
     api = APIAdapter("https://api.test", broken(change), methods=["GET", "POST"])
@@ -141,21 +155,11 @@ def test_an_optional_body_of_another_kind_is_not_sent():
         assert (add(), web.asked[0].body) == ("{}", b"")
 
 
-TWICE = broken(lambda path, whole: whole["paths"].update({"/again": path}))
-OUTSIDE = broken(lambda path, _: path["get"]["parameters"].append({"$ref": "http://x.test/y"}))
-NOWHERE = broken(lambda path, _: path["get"]["parameters"].append({"$ref": "#/components/y"}))
-NO_PARAMETER = broken(lambda _, whole: whole["paths"].update({"/x/{id}": {"get": {}}}))
-
-
 @pytest.mark.parametrize(
     ("document", "message"),
     [
         ({"swagger": "2.0"}, "no OpenAPI 3 document"),
         (carrier.CARRIER_OPENAPI.parent / "missing.json", "cannot be read"),
-        (OUTSIDE, "leads out of the document"),
-        (NOWHERE, "leads nowhere"),
-        (TWICE, "two operations are called 'list_notes'"),
-        (NO_PARAMETER, "path parameters"),
     ],
 )
 def test_a_document_that_cannot_be_used_says_why(document, message):

@@ -52,7 +52,7 @@ def test_an_answer_without_a_body_is_empty():
     ("body", "headers", "message"),
     [
         (b"x", {"content_encoding": "br"}, "compressed as 'br', which was not asked for"),
-        (b"x", {"content_encoding": "gzip, gzip"}, "compressed as 'gzipgzip'"),
+        (b"x", {"content_encoding": "gzip, gzip"}, "compressed as 'gzip, gzip'"),
         (b"\x89PNG", {"content_type": "image/png"}, "no text but 'image/png'"),
         (b"plain", {"content_encoding": "gzip"}, "is not gzip, as it claims"),
         (gzip.compress(b"x" * 99)[:-6], {"content_encoding": "gzip"}, "cut short"),
