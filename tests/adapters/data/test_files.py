@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import os
@@ -156,11 +155,3 @@ def test_an_adapter_that_nobody_closes_goes_with_its_tools(folder):
     gc.collect()
 
     assert _open_on(folder) == 0
-
-
-def test_the_tools_work_on_an_event_loop(adapter):
-    tools = {tool.name: tool for tool in adapter.tools()}
-
-    answer = asyncio.run(tools["read_file"].acall(path="readme.txt", first_line=3))
-
-    assert answer == "Lamps\n"
