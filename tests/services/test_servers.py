@@ -256,5 +256,5 @@ def test_a_wrong_password_is_reported_without_it(own_redis, monkeypatch):
     with redis.Redis.from_url(own_redis.url) as client:
         client.config_set("requirepass", "right")
 
-    with pytest.raises(RedisServerError, match="(?s)^(?!.*hunter2).*AuthenticationError"):
+    with pytest.raises(RedisServerError, match=r"(?s)^(?!.*hunter2).*AuthenticationError"):
         running_redis()
