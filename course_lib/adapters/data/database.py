@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import dspy
 import psycopg
+from psycopg.rows import TupleRow
 
 from course_lib.adapters.data import predictions
 from course_lib.adapters.data.connections import (
@@ -38,8 +39,15 @@ T = TypeVar("T")
 MOST_ROWS = 50
 """Rows that an answer to the model may have."""
 _LONGEST_ROW = 2_000
+_LONGEST_WAIT_S = 3
+_BEYOND_LIMITS = (
+    *(psycopg.errors.QueryCanceled, psycopg.errors.OutOfMemory),
+    psycopg.errors.ConfigurationLimitExceeded,  # of temporary files
+)
+_BUSY = "the database is busy with other questions; ask again in a few seconds"
 _COLUMNS = """
-SELECT table_name, string_agg(column_name || ' ' || data_type, ', ' ORDER BY ordinal_position)
+SELECT quote_ident(table_name),
+    string_agg(quote_ident(column_name) || ' ' || data_type, ', ' ORDER BY ordinal_position)
 FROM information_schema.columns WHERE table_schema = 'public' AND table_name = ANY(%s)
 GROUP BY table_name ORDER BY table_name
 """
@@ -58,10 +66,11 @@ class DatabaseAdapter:
 
     def __init__(self, url: str, *, deadline_s: float = 3.0) -> None:
         self._own = Connections(url, deadline_s=deadline_s)
-        self._models = Connections(url_for(url), deadline_s=deadline_s)
+        self._models = Connections(url_for(url), deadline_s=deadline_s, most=1)
         self._readable: tuple[str, ...] = ()
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="database")
         self._lock = threading.RLock()
+        self._asking = threading.Lock()
         self._is_open = False
 
     def __enter__(self) -> DatabaseAdapter:
@@ -193,12 +202,25 @@ class DatabaseAdapter:
             f"FROM ({checked}) AS answer LIMIT {MOST_ROWS + 1}"
         )
         self.open()
+        if not self._asking.acquire(timeout=_LONGEST_WAIT_S):
+            raise ToolRefused(_BUSY)
         try:
-            # binary: so it goes by the protocol that takes one statement, in parentheses none that writes
-            rows = self._models.run(lambda line: line.execute(statement.encode(), binary=True).fetchall())
-        except psycopg.errors.QueryCanceled:
-            raise ToolRefused("the statement took more than 2 s and was stopped; ask for less") from None
+            return [row[0] for row in self._own.run(lambda own: self._one_at_a_time(own, statement))]
+        except psycopg.errors.LockNotAvailable:
+            raise ToolRefused(_BUSY) from None
+        except _BEYOND_LIMITS:
+            raise ToolRefused(
+                "the statement took more than 1.5 s, or too much memory, and was stopped; ask for less"
+            ) from None
         except psycopg.Error as error:
             hint = f" ({error.diag.message_hint})" if error.diag.message_hint else ""
             raise ToolRefused(f"the database did not take it: {first_line(error)}{hint}") from None
-        return [row[0] for row in rows]
+        finally:
+            self._asking.release()
+
+    def _one_at_a_time(self, own: Connection, statement: str) -> list[TupleRow]:
+        """Run a model's statement while no other model's runs in this database, so that memory is bounded."""
+        own.execute(f"SET LOCAL lock_timeout = '{_LONGEST_WAIT_S}s'")
+        own.execute("SELECT pg_advisory_xact_lock(20260317)")
+        # binary: so it goes by the protocol that takes one statement, in parentheses none that writes
+        return self._models.run(lambda line: line.execute(statement.encode(), binary=True).fetchall())
