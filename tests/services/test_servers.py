@@ -178,11 +178,11 @@ def test_programs_that_others_cannot_reach_are_copied_not_opened(monkeypatch):
     monkeypatch.setattr(postgres_module, "is_open", lambda file: False)
     one = postgres_module._Postgres(None)
 
-    (_, command) = one.commands()
+    (command, _) = one.commands()
 
     assert command[0].startswith(str(one.folder))
     version = subprocess.run([command[0], "--version"], user="nobody", capture_output=True, text=True)
-    assert version.stdout.startswith("postgres (PostgreSQL) 18."), version.stderr
+    assert version.stdout.startswith("initdb (PostgreSQL) 18."), version.stderr
     one.close()
 
 
