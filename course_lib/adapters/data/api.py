@@ -37,6 +37,9 @@ _MOST_BYTES = 200_000
 _PATH_TRICK = re.compile(r"%2f|%5c|%2e|%25|//|(^|/)\.{1,2}(/|$)", re.IGNORECASE)
 _CONTROL = re.compile(r"%[01][0-9a-f]|%7f", re.IGNORECASE)
 _DETAIL_CHARS = 300
+_JSON = "application/json"
+Body = tuple[str, Any] | None
+"""Media type, and what is sent as JSON."""
 _HEADERS = {
     "Accept": "application/json, text/*;q=0.5",
     "Accept-Encoding": "gzip",
@@ -169,11 +172,11 @@ class APIAdapter:
 
     async def get_path(self, path: str) -> str:
         """Get a path of the API, as text."""
-        return await self._text("GET", path, None)
+        return await self._text("GET", path)
 
-    async def _text(self, method: str, target: str, body: Any) -> str:
+    async def _text(self, method: str, target: str, body: Any = None, body_kind: str = _JSON) -> str:
         """Return the answer as the model may see it; one with an error status is raised."""
-        answer = await self.request(method, target, body=body)
+        answer = await self.request(method, target, body=body, body_kind=body_kind)
         text = neutralise(flat_json(answer.text) or answer.text)
         if answer.wait_s > 0 and answer.status in _RETRIED:
             text = f"busy; it asks to come back in {answer.wait_s:.0f} s"
@@ -181,13 +184,14 @@ class APIAdapter:
             raise APIError(f"status {answer.status}: {_detail(text)}")
         return text
 
-    async def request(self, method: str, target: str, *, body: Any = None) -> Answer:
+    async def request(self, method: str, target: str, *, body: Any = None, body_kind: str = _JSON) -> Answer:
         """Send one request, with retries if it is idempotent, and return the answer whatever its status.
 
         Args:
             method: GET or another one that is allowed.
             target: a path below base_url ("/v1/health"), or a whole web address that is allowed.
             body: sent as JSON, if not None.
+            body_kind: the media type to send it as.
 
         Raises:
             ToolRefused: the method or target is not allowed, or the answer is too large or leads elsewhere.
@@ -204,7 +208,7 @@ class APIAdapter:
         send = self._send_again if method in _IDEMPOTENT else self._send
         try:
             async with asyncio.timeout(deadline_s):
-                return await send(method, url, body)
+                return await send(method, url, None if body is None else (body_kind, body))
         except _BusyError as busy:
             return busy.answer
         except APITimeoutError:
@@ -244,7 +248,7 @@ class APIAdapter:
             return wait_s if wait_s <= self._patience.longest_wait_s else False
         return isinstance(error, APIError)
 
-    async def _send(self, method: str, url: str, body: Any) -> Answer:
+    async def _send(self, method: str, url: str, body: Body) -> Answer:
         try:
             answer = await self._follow(method, url, body)
         except httpcore.TimeoutException:
@@ -256,7 +260,7 @@ class APIAdapter:
             raise _BusyError(answer)
         return answer
 
-    async def _follow(self, method: str, url: str, body: Any) -> Answer:
+    async def _follow(self, method: str, url: str, body: Body) -> Answer:
         for _ in range(_MOST_REDIRECTS + 1):
             # No httpx.AsyncClient: it would parse redirects, keep cookies, and read the environment.
             async with sent(self._message(method, url, body), self._reach, tls=self._tls) as response:
@@ -271,10 +275,12 @@ class APIAdapter:
             url = self._checked(joined(url, headers.get("location", "")))
         raise ToolRefused(f"the API redirected more than {_MOST_REDIRECTS} times")
 
-    def _message(self, method: str, url: str, body: Any) -> httpx.Request:
+    def _message(self, method: str, url: str, body: Body) -> httpx.Request:
         secrets = self._auth if origin_of(url) == self._home else {}
         timeouts = {"timeout": httpx.Timeout(self._patience.attempt_s).as_dict()}
-        return httpx.Request(method, url, headers={**_HEADERS, **secrets}, json=body, extensions=timeouts)
+        kind, content = body or (None, None)
+        headers = {**_HEADERS, **({"Content-Type": kind} if kind else {}), **secrets}
+        return httpx.Request(method, url, headers=headers, json=content, extensions=timeouts)
 
 
 def _advice(method: str) -> str:

@@ -13,16 +13,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-import threading
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolClosed
 
+from course_lib.adapters.tools.redaction import redact
 from course_lib.errors import CourseError
 from course_lib.resilience.retries import retry
 
@@ -81,9 +81,17 @@ class Connections:
         self.url = url
         self.deadline_s = deadline_s
         """Seconds for which a call is tried again while the database does not answer."""
-        self._most = most
-        self._lock = threading.Lock()
-        self._pool: ConnectionPool[Connection] | None = None
+        self._pool: ConnectionPool[Connection] = ConnectionPool(
+            make_conninfo("", **_parts(url)),
+            min_size=0,
+            max_size=most,
+            max_waiting=64,
+            max_idle=60.0,
+            reconnect_timeout=_ATTEMPT_S / 4,
+            kwargs={"connect_timeout": 2, "application_name": "advanced-dspy"},
+            check=ConnectionPool.check_connection,
+            open=False,
+        )
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """Return what `work` makes of a connection: all of it in one transaction, or none.
@@ -106,45 +114,26 @@ class Connections:
         except psycopg.OperationalError as error:
             if not is_dropped(error):
                 raise
-            words = f"the database does not answer after {self.deadline_s:g} s: {first_line(error)}"
+            words = f"the database does not answer after {self.deadline_s:g} s: {redact(first_line(error))}"
             kept = "What was under way is kept whole or not at all"
-            remedy = (
-                f"start it again (running_postgres().start()), or do less at once than {self._most} calls"
-            )
+            remedy = "start it again (running_postgres().start()), or ask for less at once"
             raise DatabaseGone(f"{words}. {kept}; {remedy}") from None
 
     def _attempt(self, work: Callable[[Connection], T]) -> T:
-        pool = self._opened()
         try:
-            with pool.connection(timeout=min(_ATTEMPT_S, self.deadline_s)) as connection:
+            self._pool.open()
+            with self._pool.connection(timeout=min(_ATTEMPT_S, self.deadline_s)) as connection:
                 return work(connection)
+        except PoolClosed:
+            raise DatabaseError("the adapter is closed; make a new one") from None
         except psycopg.OperationalError as error:
             if is_dropped(error):
-                pool.check()  # other connections may have been lost with this one
+                self._pool.check()  # other connections may have been lost with this one
             raise
 
     def close(self) -> None:
-        """Close all connections; the next call opens new ones."""
-        with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.close()
-
-    def _opened(self) -> ConnectionPool[Connection]:
-        with self._lock:
-            if self._pool is None:
-                self._pool = ConnectionPool(
-                    self.url,
-                    min_size=0,
-                    max_size=self._most,
-                    max_waiting=64,
-                    max_idle=60.0,
-                    reconnect_timeout=_ATTEMPT_S / 4,
-                    kwargs={"connect_timeout": 2, "application_name": "advanced-dspy"},
-                    check=ConnectionPool.check_connection,
-                    open=True,
-                )
-            return self._pool
+        """Close all connections, for good."""
+        self._pool.close()
 
 
 def is_dropped(error: Exception) -> bool:
@@ -188,10 +177,31 @@ def _grant_tables(connection: Connection, readable: Sequence[str]) -> None:
 
 
 def url_for(owner_url: str) -> str:
-    """Return the address at which the model's role logs in to the same database."""
-    parts = conninfo_to_dict(owner_url)
+    """Return the address at which the model's role logs in to the same database.
+
+    Raises:
+        DatabaseError: the address cannot be read; the message has nothing of it.
+    """
+    parts = _parts(owner_url)
     parts |= {"user": NAME, "password": _password(str(parts.get("password") or ""))}
     return make_conninfo("", **parts)
+
+
+def _parts(url: str) -> dict[str, Any]:
+    """Return an address's parts, if no piece of its password can have been taken for another part."""
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        parts = {"host": "@"}
+    ports = str(parts.get("port") or "").replace(",", "")
+    if (ports and not ports.isdigit()) or any(
+        "@" in str(parts[key]) for key in {*parts} - {"user", "password"}
+    ):
+        raise DatabaseError(
+            "the database's address cannot be read; write postgresql://user:password@host:port/name, and "
+            "percent-encode what is neither letter nor digit in the password"
+        )
+    return parts
 
 
 def _password(owners: str) -> str | None:

@@ -11,10 +11,8 @@ thread of the process, as notebooks and dspy.Parallel need; an async pool belong
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import dspy
@@ -68,7 +66,6 @@ class DatabaseAdapter:
         self._own = Connections(url, deadline_s=deadline_s)
         self._models = Connections(url_for(url), deadline_s=deadline_s, most=1)
         self._readable: tuple[str, ...] = ()
-        self._threads = ThreadPoolExecutor(8, thread_name_prefix="database")
         self._lock = threading.RLock()
         self._asking = threading.Lock()
         self._is_open = False
@@ -93,11 +90,9 @@ class DatabaseAdapter:
                 self._is_open = True
 
     def close(self) -> None:
-        """Close all connections; a later call opens the adapter again."""
-        with self._lock:
-            self._own.close()
-            self._models.close()
-            self._is_open = False
+        """Close all connections; the adapter refuses from then on."""
+        self._own.close()
+        self._models.close()
 
     def allow(self, *tables: str) -> None:
         """Let the model read further tables of the schema `public`."""
@@ -153,9 +148,7 @@ class DatabaseAdapter:
         return await self._in_thread(lambda connection: predictions.search(connection, text, limit))
 
     async def _in_thread(self, work: Callable[[Connection], T]) -> T:
-        """Do `write` off the loop; there are few threads, and a crowd waits in line for them."""
-        context = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, self.write, work)
+        return await asyncio.to_thread(self.write, work)
 
     # What a model may do
 

@@ -2,8 +2,8 @@
 
 Main path: operations(document, methods) -> those offered; operation.request(arguments) -> target and body.
 Read are path and query parameters, JSON bodies, and references inside the document. An operation that needs
-more is left out, by name. The document's `servers` are not used: where requests go is said by whoever builds
-the adapter, not by a file.
+more is left out, by name. A pattern that Python cannot run, or not in a short time, is not checked. The
+document's `servers` are not used: where requests go is said by whoever builds the adapter, not by a file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, quote_plus
 
 import dspy
 import jsonschema  # type: ignore[import-untyped]
@@ -30,14 +30,16 @@ METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 """Methods that operations can be offered for."""
 _VERBS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 _BODY = "body"
-_JSON = "application/json"
+_JSON = re.compile(r"(application|text)/([\w.-]+\+)?json( *;[\w =.;-]*)?", re.ASCII | re.IGNORECASE)
+_SEPARATORS = {"form": ",", "simple": ",", "spaceDelimited": "%20", "pipeDelimited": "%7C"}
+"""What stands between the values of a list, by the parameter's style."""
 _FORBIDDEN_IN_PATH = re.compile(r"[/\\%?#;\x00-\x1f\x7f]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST_VALUE_CHARS = 500
 _LONGEST_TEXT_CHARS = 300
-_DEEPEST = 20
-Lookup = Callable[[str], Any]
-"""Finds what a reference within a document leads to."""
+_LONGEST_DOCUMENT_BYTES = 20_000_000
+_MOST_NODES = 900
+"""Of the schemas of one operation, references followed; so nothing nests too deep for Python either."""
 
 
 class SpecError(CourseError):
@@ -58,6 +60,8 @@ class Parameter:
     schema: Mapping[str, Any]
     is_required: bool
     text: str
+    separator: str | None = None
+    """Between the values of a list; None for a pair of name and value each."""
 
     @property
     def argument(self) -> str:
@@ -75,6 +79,8 @@ class Operation:
     path: str
     text: str
     parameters: tuple[Parameter, ...]
+    body_kind: str
+    """Media type of the body."""
 
     def request(self, arguments: Mapping[str, Any]) -> tuple[str, Any]:
         """Return the encoded target and the body for these arguments; each is checked against its schema.
@@ -82,7 +88,7 @@ class Operation:
         Raises:
             ToolRefused: a wrong argument, or one that would change the path.
         """
-        path, query, body = self.path, list[tuple[str, str]](), None
+        path, query, body = self.path, list[str](), None
         for parameter in self.parameters:
             if parameter.argument not in arguments:
                 continue
@@ -91,10 +97,10 @@ class Operation:
             if parameter.place == "path":
                 path = path.replace("{" + parameter.name + "}", _segment(parameter, value))
             elif parameter.place == "query":
-                query += [(parameter.name, word) for word in _words(parameter, value)]
+                query += _pairs(parameter, value)
             else:
                 body = value
-        return f"{path}?{urlencode(query)}" if query else path, body
+        return f"{path}?{'&'.join(query)}" if query else path, body
 
 
 def _check(parameter: Parameter, value: Any) -> None:
@@ -113,20 +119,29 @@ def _words(parameter: Parameter, value: Any) -> Iterator[str]:
         yield word
 
 
+def _pairs(parameter: Parameter, value: Any) -> list[str]:
+    name, words = quote_plus(parameter.name), [quote_plus(word) for word in _words(parameter, value)]
+    if parameter.separator is not None and words:
+        words = [parameter.separator.join(words)]
+    return [f"{name}={word}" for word in words]
+
+
 def _segment(parameter: Parameter, value: Any) -> str:
-    (word,) = [*_words(parameter, value)] if not isinstance(value, list) else [""]
-    if word in ("", ".", "..") or _FORBIDDEN_IN_PATH.search(word):
+    words = [*_words(parameter, value)]
+    if any(word in ("", ".", "..") or _FORBIDDEN_IN_PATH.search(word) for word in words or [""]):
         raise ToolRefused(f"{parameter.name}: a value that would change the path is not allowed")
-    return quote(word, safe="")
+    return ",".join(quote(word, safe="") for word in words)
 
 
 def load(spec: Mapping[str, Any] | Path) -> Mapping[str, Any]:
     """Return an OpenAPI 3 document given as such, or as the path of a JSON file.
 
     Raises:
-        SpecError: it cannot be read, or is not OpenAPI 3.
+        SpecError: it cannot be read, is too large, or is not OpenAPI 3.
     """
     try:
+        if isinstance(spec, Path) and spec.stat().st_size > _LONGEST_DOCUMENT_BYTES:
+            raise SpecError(f"the OpenAPI document has more than {_LONGEST_DOCUMENT_BYTES} bytes; shorten it")
         document: Any = json.loads(spec.read_text("utf-8")) if isinstance(spec, Path) else spec
     except (OSError, ValueError) as error:
         raise SpecError(f"the OpenAPI document cannot be read ({error}); give JSON") from error
@@ -142,7 +157,6 @@ def operations(
 
     The second of two operations with one name is named by its method and path.
     """
-    lookup = Registry().resolver_with_root(DRAFT202012.create_resource(document)).lookup
     offered: dict[str, Operation] = {}
     left_out: dict[str, str] = {}
     for path, item in document.get("paths", {}).items():
@@ -154,66 +168,125 @@ def operations(
                 if name in offered:
                     name, taken = f"{verb.upper()} {path}", name
                     raise _NotOfferedError(f"another operation is called {taken!r}")
-                offered[name] = _operation(lookup, name, path, verb, item)
+                offered[name] = _operation(_Document(document), name, path, verb, item)
             except _NotOfferedError as reason:
                 left_out[name] = str(reason)
+            except (LookupError, TypeError, ValueError, AttributeError):
+                left_out[name] = "it is not written as OpenAPI 3 says"
     return [*offered.values()], left_out
 
 
-def _operation(lookup: Lookup, name: str, path: str, verb: str, item: Mapping[str, Any]) -> Operation:
+def _operation(document: _Document, name: str, path: str, verb: str, item: Mapping[str, Any]) -> Operation:
     raw = item[verb]
-    by_key: dict[tuple[str, str], Parameter] = {}
-    for entry in [*item.get("parameters", []), *raw.get("parameters", [])]:
-        parameter = _parameter(_resolved(lookup, entry))
-        if parameter:
-            by_key[parameter.place, parameter.name] = parameter
-    parameters = (*by_key.values(), *_body(lookup, raw.get("requestBody")))
+    entries = [document.target(entry) for entry in [*item.get("parameters", []), *raw.get("parameters", [])]]
+    by_key = {(entry["in"], entry["name"]): _parameter(document, entry) for entry in entries}
+    text = one_line(f"{raw.get('summary', '')}. {raw.get('description', '')}".strip(". ")) or name
+    kind, by_key["", _BODY] = _body(document, raw.get("requestBody"))
+    if kind and not by_key["", _BODY]:
+        text += f" (without its body of {one_line(kind)})"
+    parameters = tuple(parameter for parameter in by_key.values() if parameter)
     in_path = {parameter.name for parameter in parameters if parameter.place == "path"}
     if set(re.findall(r"\{([^{}]+)\}", path)) != in_path:
         raise _NotOfferedError(f"the path {path!r} and its path parameters {sorted(in_path)} differ")
     if len({parameter.argument for parameter in parameters}) < len(parameters):
         raise _NotOfferedError("two of its parameters share a name")
-    text = one_line(f"{raw.get('summary', '')}. {raw.get('description', '')}".strip(". ")) or name
-    return Operation(name, verb.upper(), path, text, parameters)
+    return Operation(name, verb.upper(), path, text, parameters, kind)
 
 
-def _parameter(raw: Mapping[str, Any]) -> Parameter | None:
-    place, is_required = raw.get("in"), bool(raw.get("required"))
-    if place not in ("path", "query"):
+def _parameter(document: _Document, raw: Mapping[str, Any]) -> Parameter | None:
+    place, name, is_required = raw["in"], raw["name"], bool(raw.get("required"))
+    style = raw.get("style", "form" if place == "query" else "simple")
+    schema = document.schema(raw.get("schema", {"type": "string"}))
+    is_plain = place in ("path", "query") and "content" not in raw and schema.get("type") != "object"
+    if not is_plain or style not in _SEPARATORS:
         if is_required:
-            raise _NotOfferedError(f"it requires a parameter in the {place}, which is not supported")
+            raise _NotOfferedError(f"it requires {name!r} in the {place}, in a form that is not supported")
         return None
-    schema = raw.get("schema", {"type": "string"})
-    return Parameter(raw["name"], place, schema, is_required, one_line(raw.get("description", "")))
+    separator = None if raw.get("explode", style == "form") else _SEPARATORS[style]
+    return Parameter(name, place, schema, is_required, one_line(raw.get("description", "")), separator)
 
 
-def _body(lookup: Lookup, node: Any) -> list[Parameter]:
-    body = _resolved(lookup, node) or {}
-    is_required = bool(body.get("required"))
+def _body(document: _Document, node: Any) -> tuple[str, Parameter | None]:
+    """Return the media type of an operation's body, and the argument for it if it is JSON."""
+    body = document.target(node) or {}
     content = body.get("content", {})
-    if _JSON in content:
-        text = one_line(body.get("description", "The JSON body."))
-        return [Parameter(_BODY, _BODY, content[_JSON].get("schema", {}), is_required, text)]
-    if is_required:
-        raise _NotOfferedError(f"it requires a body that is not {_JSON}")
-    return []
+    for kind in filter(_JSON.fullmatch, content):
+        text, schema = one_line(body.get("description", "The JSON body.")), content[kind].get("schema", {})
+        return kind, Parameter(_BODY, _BODY, document.schema(schema), bool(body.get("required")), text)
+    if body.get("required"):
+        raise _NotOfferedError(f"it requires a body that is not JSON but {', '.join(content) or 'unnamed'}")
+    return ", ".join(content), None
 
 
-def _resolved(lookup: Lookup, node: Any, depth: int = 0) -> Any:
-    """Return a copy of a node with the references inside the document put in their place."""
-    if depth > _DEEPEST:
-        raise _NotOfferedError(f"its references go deeper than {_DEEPEST}, perhaps in a circle")
-    if isinstance(node, list):
-        return [_resolved(lookup, one, depth + 1) for one in node]
-    if not isinstance(node, Mapping):
+class _Document:
+    """A document whose references one operation follows, up to a number of nodes."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self._lookup = Registry().resolver_with_root(DRAFT202012.create_resource(document)).lookup
+        self._nodes_left = _MOST_NODES
+
+    def target(self, node: Any) -> Any:
+        """Return a node, or what it refers to."""
+        while isinstance(node, Mapping) and isinstance(node.get("$ref"), str):
+            self._count()
+            try:
+                node = self._lookup(node["$ref"]).contents
+            except (Unresolvable, TypeError) as error:
+                raise _NotOfferedError(f"nowhere within the document is {node['$ref']!r}") from error
         return node
-    if "$ref" in node:
+
+    def schema(self, node: Any) -> dict[str, Any]:
+        """Return a schema as JSON Schema 2020-12, with what it refers to in place of references."""
+        schema = self._resolved(node)
         try:
-            target = lookup(str(node["$ref"])).contents
-        except (Unresolvable, TypeError) as error:
-            raise _NotOfferedError(f"nowhere within the document is {node['$ref']!r}") from error
-        return _resolved(lookup, target, depth + 1)
-    return {key: _resolved(lookup, value, depth + 1) for key, value in node.items()}
+            jsonschema.Draft202012Validator.check_schema(schema)
+        except jsonschema.SchemaError as error:
+            raise _NotOfferedError(f"its schema is no JSON Schema: {one_line(error.message)}") from error
+        return schema if isinstance(schema, dict) else {}
+
+    def _resolved(self, node: Any) -> Any:
+        self._count()
+        node = self.target(node)
+        if isinstance(node, list):
+            return [self._resolved(one) for one in node]
+        if isinstance(node, Mapping):
+            return _modern({key: self._resolved(value) for key, value in node.items()})
+        return node
+
+    def _count(self) -> None:
+        self._nodes_left -= 1
+        if self._nodes_left < 0:
+            raise _NotOfferedError("its schema is too large, or refers to itself")
+
+
+def _modern(schema: dict[str, Any]) -> dict[str, Any]:
+    """Say in JSON Schema 2020-12 what OpenAPI 3.0 says otherwise, without a pattern that cannot be run."""
+    for bound, strict in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+        if isinstance(schema.get(strict), bool) and schema.pop(strict) and bound in schema:
+            schema[strict] = schema.pop(bound)
+    if schema.get("nullable") is True and isinstance(schema.get("type"), str):
+        schema["type"] = [schema["type"], "null"]
+        schema |= {"enum": [*schema["enum"], None]} if "enum" in schema else {}
+    if isinstance(schema.get("pattern"), str) and not _is_runnable(schema["pattern"]):
+        del schema["pattern"]
+    if isinstance(schema.get("patternProperties"), dict):
+        del schema["patternProperties"]
+    return schema
+
+
+def _is_runnable(pattern: str) -> bool:
+    """Tell whether Python can run a pattern, in a time that grows with the text alone.
+
+    Such has no repeated group, few choices, and at most one repetition, from the start of the text on.
+    """
+    try:
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError):
+        return False
+    plain = re.sub(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", "x", pattern).replace("(?:", "(")
+    repetitions, choices = re.findall(r"[*+]|\{\d*,", plain), re.findall(r"[|?]", plain)
+    is_anchored = plain.startswith("^") and "|" not in plain
+    return not re.search(r"\)[*+{]", plain) and len(choices) <= 6 and len(repetitions) <= is_anchored
 
 
 def _name(text: str) -> str:
@@ -222,11 +295,11 @@ def _name(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")[:64]
 
 
-def as_tool(operation: Operation, send: Callable[[str, str, Any], Awaitable[str]]) -> dspy.Tool:
-    """Return an operation as a tool with its parameters' schemas; `send` takes method, target and body."""
+def as_tool(operation: Operation, send: Callable[[str, str, Any, str], Awaitable[str]]) -> dspy.Tool:
+    """Return an operation as a tool; `send` takes method, target, body and the body's media type."""
 
     async def call(**arguments: Any) -> str:
-        return await send(operation.method, *operation.request(arguments))
+        return await send(operation.method, *operation.request(arguments), operation.body_kind)
 
     args = {one.argument: _shown_schema(one) for one in operation.parameters}
     tool = dspy.Tool(call, name=operation.name, desc=operation.text, args=args, arg_types={})

@@ -51,7 +51,7 @@ _CALLS = frozenset({"jsonb_array_length"})
 _TYPES = frozenset(
     {"TEXT", "VARCHAR", "INT", "BIGINT", "DECIMAL", "DOUBLE", "BOOLEAN", "DATE", "TIMESTAMP", "TIMESTAMPTZ"}
 )
-_MOST_TABLES, _MOST_COPIES, _MOST_COPIES_AS_NUMBER, _MOST_PRODUCTS = 8, 5_000, 100, 16
+_MOST_TABLES, _MOST_COPIES, _MOST_AS_NUMBER, _MOST_PRODUCTS = 8, 5_000, 100, 16
 _LONG_NUMBER = re.compile(r"\d{31}")
 _PART = "part_"
 _ODD = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\\$]")
@@ -124,12 +124,10 @@ def _check_size(tree: exp.Expr) -> None:
     The server puts SELECTs into each other, so a value stands in the result as often as the product of their
     numbers of columns says: ten levels of x || x || x || x are a million. Numbers grow by multiplying.
     """
-    columns = math.prod(max(1, count) for count in _by_select(tree, exp.Column, exp.Star))
+    columns = math.prod(_by_select(tree, exp.Column, exp.Star))
     products = math.prod(1 + count for count in _by_select(tree, exp.Mul))
-    has_numbers = any(cast.to.is_type("decimal") for cast in tree.find_all(exp.Cast))
-    is_text_as_number = has_numbers and tree.find(exp.DPipe, exp.Concat, exp.TimeToStr)
-    most = _MOST_COPIES_AS_NUMBER if is_text_as_number else _MOST_COPIES
-    if columns > most or products > _MOST_PRODUCTS:
+    is_text_as_number = tree.find(exp.Mul) and tree.find(exp.DPipe, exp.Concat, exp.TimeToStr)
+    if columns > (_MOST_AS_NUMBER if is_text_as_number else _MOST_COPIES) or products > _MOST_PRODUCTS:
         raise ToolRefused("its SELECTs within each other use too many columns or products; ask in steps")
     if len(list(tree.find_all(exp.Table))) > _MOST_TABLES:
         raise ToolRefused(f"at most {_MOST_TABLES} tables may be read at once; ask for less")

@@ -119,10 +119,14 @@ AGAIN = {"get": {"operationId": "listNotes"}}
 @pytest.mark.parametrize(
     ("change", "name", "reason"),
     [
-        (lambda path, _: path["post"].update(requestBody=FORM), "add_note", "is not application/json"),
+        (
+            lambda path, _: path["post"].update(requestBody=FORM),
+            "add_note",
+            "not JSON but multipart/form-data",
+        ),
         (lambda path, _: path["post"].update(parameters=BODY_IN_QUERY), "add_note", "share a name"),
         (lambda path, _: path["post"].update(parameters=[IN_HEADER]), "add_note", "in the header"),
-        (lambda _, whole: whole["components"].update(requestBodies=CIRCLE), "add_note", "deeper than 20"),
+        (lambda _, whole: whole["components"].update(requestBodies=CIRCLE), "add_note", "refers to itself"),
         (lambda path, _: path.update(head={}), "head_notes", "its method HEAD is not allowed"),
         (
             lambda path, _: path["post"].update(parameters=[OUTSIDE]),
