@@ -152,12 +152,7 @@ class APIAdapter:
     def tools(
         self, *, only: Collection[str] | None = None, calls: int | None = None, output_chars: int = 4000
     ) -> list[LimitedTool]:
-        """Return one limited tool for each operation.
-
-        Args:
-            only: names of the operations wanted; None for all.
-            calls: how often each may be called.
-            output_chars: the longest answer shown to the model.
+        """Return one limited tool for each operation, or for those named in `only`.
 
         Raises:
             APIError: a name in `only` is no operation, or one that is left out.
@@ -191,7 +186,7 @@ class APIAdapter:
             method: GET or another one that is allowed.
             target: a path below base_url ("/v1/health"), or a whole web address that is allowed.
             body: sent as JSON, if not None.
-            body_kind: the media type to send it as.
+            body_kind: its media type.
 
         Raises:
             ToolRefused: the method or target is not allowed, or the answer is too large or leads elsewhere.

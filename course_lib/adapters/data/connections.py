@@ -14,7 +14,7 @@ import hashlib
 import hmac
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import psycopg
 from psycopg import sql
@@ -82,7 +82,7 @@ class Connections:
         self.deadline_s = deadline_s
         """Seconds for which a call is tried again while the database does not answer."""
         self._pool: ConnectionPool[Connection] = ConnectionPool(
-            make_conninfo("", **_parts(url)),
+            url,
             min_size=0,
             max_size=most,
             max_waiting=64,
@@ -116,8 +116,7 @@ class Connections:
                 raise
             words = f"the database does not answer after {self.deadline_s:g} s: {redact(first_line(error))}"
             kept = "What was under way is kept whole or not at all"
-            remedy = "start it again (running_postgres().start()), or ask for less at once"
-            raise DatabaseGone(f"{words}. {kept}; {remedy}") from None
+            raise DatabaseGone(f"{words}. {kept}; start it again, or ask for less at once") from None
 
     def _attempt(self, work: Callable[[Connection], T]) -> T:
         try:
@@ -180,28 +179,20 @@ def url_for(owner_url: str) -> str:
     """Return the address at which the model's role logs in to the same database.
 
     Raises:
-        DatabaseError: the address cannot be read; the message has nothing of it.
+        DatabaseError: a piece of the password may have been taken for another part; none is in the message.
     """
-    parts = _parts(owner_url)
-    parts |= {"user": NAME, "password": _password(str(parts.get("password") or ""))}
-    return make_conninfo("", **parts)
-
-
-def _parts(url: str) -> dict[str, Any]:
-    """Return an address's parts, if no piece of its password can have been taken for another part."""
     try:
-        parts = conninfo_to_dict(url)
+        parts = conninfo_to_dict(owner_url)
     except psycopg.ProgrammingError:
         parts = {"host": "@"}
-    ports = str(parts.get("port") or "").replace(",", "")
-    if (ports and not ports.isdigit()) or any(
-        "@" in str(parts[key]) for key in {*parts} - {"user", "password"}
-    ):
+    others = "".join(str(value) for key, value in parts.items() if key not in ("user", "password"))
+    if "@" in others or not str(parts.get("port") or "0").replace(",", "").isdigit():
         raise DatabaseError(
             "the database's address cannot be read; write postgresql://user:password@host:port/name, and "
             "percent-encode what is neither letter nor digit in the password"
         )
-    return parts
+    parts |= {"user": NAME, "password": _password(str(parts.get("password") or ""))}
+    return make_conninfo("", **parts)
 
 
 def _password(owners: str) -> str | None:

@@ -19,15 +19,8 @@ import dspy
 import psycopg
 from psycopg.rows import TupleRow
 
-from course_lib.adapters.data import predictions
-from course_lib.adapters.data.connections import (
-    Connection,
-    Connections,
-    DatabaseError,
-    first_line,
-    grant,
-    url_for,
-)
+from course_lib.adapters.data import connections, predictions
+from course_lib.adapters.data.connections import Connection, Connections, DatabaseError, first_line
 from course_lib.adapters.data.predictions import StoredPrediction
 from course_lib.adapters.data.selects import one_select
 from course_lib.adapters.tools.limits import LimitedTool, ToolRefused, limited
@@ -38,11 +31,10 @@ MOST_ROWS = 50
 """Rows that an answer to the model may have."""
 _LONGEST_ROW = 2_000
 _LONGEST_WAIT_S = 3
-_BEYOND_LIMITS = (
-    *(psycopg.errors.QueryCanceled, psycopg.errors.OutOfMemory),
-    psycopg.errors.ConfigurationLimitExceeded,  # of temporary files
-)
+_BEYOND_LIMITS = "the statement took more than 1.5 s, or too much memory, and was stopped; ask for less"
 _BUSY = "the database is busy with other questions; ask again in a few seconds"
+_REFUSALS = {**dict.fromkeys(("57014", "53200", "53400"), _BEYOND_LIMITS), "55P03": _BUSY}
+"""By SQLSTATE: a statement canceled, out of memory or of temporary files, and a lock that was not free."""
 _COLUMNS = """
 SELECT quote_ident(table_name),
     string_agg(quote_ident(column_name) || ' ' || data_type, ', ' ORDER BY ordinal_position)
@@ -64,7 +56,7 @@ class DatabaseAdapter:
 
     def __init__(self, url: str, *, deadline_s: float = 3.0) -> None:
         self._own = Connections(url, deadline_s=deadline_s)
-        self._models = Connections(url_for(url), deadline_s=deadline_s, most=1)
+        self._models = Connections(connections.url_for(url), deadline_s=deadline_s, most=1)
         self._readable: tuple[str, ...] = ()
         self._lock = threading.RLock()
         self._asking = threading.Lock()
@@ -119,15 +111,11 @@ class DatabaseAdapter:
     async def store_prediction(
         self, prediction: dspy.Prediction, *, inputs: Mapping[str, Any], program: str = ""
     ) -> str:
-        """Store a prediction with its inputs and token counts, whole or not at all, and return its key.
+        """Store what a module returned for these inputs, with its token counts, and return its key.
 
-        Args:
-            prediction: what a module returned.
-            inputs: what the module was called with.
-            program: the module's name, such as "Triage".
+        Storing it again is safe and changes nothing.
 
         Raises:
-            DatabaseGone: the database does not answer; storing again is safe, it changes nothing.
             DatabaseError: a value is no JSON.
         """
         row = predictions.as_row(prediction, inputs, program=program)
@@ -139,11 +127,9 @@ class DatabaseAdapter:
         return await self._in_thread(lambda connection: predictions.get(connection, key))
 
     async def search_predictions(self, text: str, *, limit: int = 5) -> list[StoredPrediction]:
-        """Return predictions whose inputs or outputs hold the words of `text`, best first.
+        """Return at most `limit` predictions whose inputs or outputs hold the words of `text`, best first.
 
-        Args:
-            text: words, as for a search engine: `"lost parcel" -refund` or `tent OR stove`.
-            limit: how many at most.
+        The words are as for a search engine: `"lost parcel" -refund` or `tent OR stove`.
         """
         return await self._in_thread(lambda connection: predictions.search(connection, text, limit))
 
@@ -183,7 +169,7 @@ class DatabaseAdapter:
             connection.execute("SET LOCAL client_min_messages = warning")  # "already exists, skipping"
             connection.execute("SELECT pg_advisory_xact_lock(20260315)")  # two openers at once would collide
             connection.execute(predictions.TABLES)
-            grant(connection, self._readable)
+            connections.grant(connection, self._readable)
         except psycopg.ProgrammingError as error:
             needs = "The account has to be an administrator's, and every table of allow() has to be there"
             raise DatabaseError(f"the database cannot be set up: {first_line(error)}. {needs}") from error
@@ -199,15 +185,10 @@ class DatabaseAdapter:
             raise ToolRefused(_BUSY)
         try:
             return [row[0] for row in self._own.run(lambda own: self._one_at_a_time(own, statement))]
-        except psycopg.errors.LockNotAvailable:
-            raise ToolRefused(_BUSY) from None
-        except _BEYOND_LIMITS:
-            raise ToolRefused(
-                "the statement took more than 1.5 s, or too much memory, and was stopped; ask for less"
-            ) from None
         except psycopg.Error as error:
             hint = f" ({error.diag.message_hint})" if error.diag.message_hint else ""
-            raise ToolRefused(f"the database did not take it: {first_line(error)}{hint}") from None
+            words = f"the database did not take it: {first_line(error)}{hint}"
+            raise ToolRefused(_REFUSALS.get(error.sqlstate or "", words)) from None
         finally:
             self._asking.release()
 

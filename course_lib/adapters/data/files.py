@@ -101,16 +101,17 @@ class FileSystemAdapter:
     def list_files(self, folder: str = ".") -> str:
         """List a folder: one name per line, folders with a slash, files with their size in bytes."""
         with _refusals(folder), self._entered(split_path(folder, folder=True)) as at:
-            entries = self._scan(at)
+            notes: list[str] = []
+            entries = self._scan(at, notes)
         lines = [f"{name}/" if is_folder else f"{name} ({size})" for name, is_folder, size in entries]
         more = [f"and {len(lines) - self._entries} more"] if len(lines) > self._entries else []
-        return "\n".join(lines[: self._entries] + more) or "(empty)"
+        return "\n".join(lines[: self._entries] + more + notes) or "(empty)"
 
     def read_file(self, path: str, first_line: int = 1) -> str:
         """Read a text file, from the given line on."""
         *above, name = split_path(path)
         with _refusals(path), self._entered(above) as at:
-            text = self._read(at, name, path)
+            text = self._read(at, _stored(at, name), path)
         return text if first_line <= 1 else "".join(text.splitlines(keepends=True)[first_line - 1 :])
 
     def search_files(self, text: str, folder: str = ".") -> str:
@@ -118,10 +119,13 @@ class FileSystemAdapter:
         if not text.strip() or len(text) > LINE_CHARS:
             raise ToolRefused(f"search for 1 to {LINE_CHARS} characters, not {len(text)}")
         parts = split_path(folder, folder=True)
+        notes: list[str] = []
         with _refusals(folder), self._entered(parts) as at:
-            found = self._search(at, "/".join(parts), text.casefold(), [self._search_bytes])
-            lines = list(itertools.islice(found, self._entries))
-        return "\n".join(lines) or "(no line has it)"
+            found = self._search(at, "/".join(parts), _folded(text), notes)
+            lines = list(itertools.islice(found, self._entries + 1))
+        if len(lines) > self._entries:
+            lines[self._entries :] = [f"(only the first {self._entries} lines; search a smaller folder)"]
+        return "\n".join([*lines, *dict.fromkeys(notes)]) or "(no line has it)"
 
     def write_file(self, path: str, text: str) -> str:
         """Write a text file as a whole; one of that name is replaced."""
@@ -132,7 +136,7 @@ class FileSystemAdapter:
         if len(data) > self._file_bytes:
             raise ToolRefused(f"the text has {len(data)} bytes; at most {self._file_bytes} are written")
         with _refusals(path), self._entered(above) as at:
-            self._replace(at, name, data, path)
+            self._replace(at, _stored(at, name), data, path)
         return f"wrote {len(data)} bytes to {path}"
 
     # Below the root
@@ -147,10 +151,10 @@ class FileSystemAdapter:
         with ExitStack() as opened:
             opened.callback(os.close, at)
             for part in parts:
-                at = opened.enter_context(self._within(at, part))
+                at = opened.enter_context(self._within(at, _stored(at, part)))
             yield at
 
-    def _scan(self, at: int) -> list[tuple[str, bool, int]]:
+    def _scan(self, at: int, notes: list[str]) -> list[tuple[str, bool, int]]:
         """Return name, whether a folder, and size of what may be seen in a folder, by name."""
         visible = []
         with os.scandir(at) as entries:
@@ -162,6 +166,10 @@ class FileSystemAdapter:
                     if not is_folder:
                         self._admit(about, entry.name)
                     visible.append((entry.name, is_folder, about.st_size))
+            if next(entries, None):
+                notes.append(
+                    f"(a folder has more than {ENTRIES_SCANNED} entries; the rest was not looked at)"
+                )
         return sorted(visible)
 
     def _admit(self, about: os.stat_result, path: str) -> None:
@@ -220,24 +228,34 @@ class FileSystemAdapter:
             raise
         os.fsync(at)  # the new name too outlives a power cut
 
-    def _search(self, at: int, above: str, words: str, left: list[int]) -> Iterator[str]:
-        """Yield the lines with these words in a folder and below; `left` holds the bytes still to be read."""
-        for name, is_folder, size in self._scan(at):
-            path = f"{above}/{name}" if above else name
-            if left[0] < 0:
+    def _search(self, at: int, above: str, words: str, notes: list[str]) -> Iterator[str]:
+        """Yield the lines with these words in a folder and below; what is not searched is told in `notes`."""
+        left_bytes = self._search_bytes
+        for folder, name, path, size in self._files(at, above, notes):
+            left_bytes -= size
+            if left_bytes < 0:
+                notes.append(f"(stopped after {self._search_bytes} bytes; search a smaller folder)")
                 return
-            if is_folder and path.count("/") < DEPTH:
+            try:
+                lines = self._read(folder, name, path).splitlines()
+            except (OSError, ToolRefused):  # too large, not text, or gone since
+                notes.append("(files that are too large or no text were not searched)")
+                continue
+            for number, line in enumerate(lines, start=1):
+                if words in _folded(line):
+                    yield f"{path}:{number}: {line.strip()[:LINE_CHARS]}"
+
+    def _files(self, at: int, above: str, notes: list[str]) -> Iterator[tuple[int, str, str, int]]:
+        """Yield the files in a folder and below: the descriptor of each one's folder, name, path, size."""
+        for name, is_folder, size in self._scan(at, notes):
+            path = f"{above}/{name}" if above else name
+            if not is_folder:
+                yield at, name, path, size
+            elif path.count("/") >= DEPTH:
+                notes.append(f"(what is more than {DEPTH} folders deep was not searched)")
+            else:
                 with suppress(OSError, ToolRefused), self._within(at, name) as below:  # swapped since
-                    yield from self._search(below, path, words, left)
-            elif not is_folder:
-                left[0] -= size
-                if left[0] < 0:
-                    yield f"(stopped after {self._search_bytes} bytes; search a smaller folder)"
-                    return
-                with suppress(OSError, ToolRefused):  # gone since, too large or not text
-                    for number, line in enumerate(self._read(at, name, path).splitlines(), start=1):
-                        if words in line.casefold():
-                            yield f"{path}:{number}: {line.strip()[:LINE_CHARS]}"
+                    yield from self._files(below, path, notes)
 
     @contextmanager
     def _within(self, at: int, name: str) -> Iterator[int]:
@@ -291,6 +309,21 @@ def _bad_name(name: str) -> str | None:
     if name != name.strip() or name.endswith("."):
         return "has a name that begins or ends with a space, or ends with a dot"
     return None
+
+
+def _stored(at: int, name: str) -> str:
+    """Return a name as the folder has it: a letter and its mark may be one character there, or two."""
+    if name.isascii():
+        return name
+    with os.scandir(at) as entries:
+        names = [entry.name for entry in itertools.islice(entries, ENTRIES_SCANNED)]
+    alike = (one for one in names if unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", name))
+    return name if name in names else next(alike, name)
+
+
+def _folded(text: str) -> str:
+    """Return text in which capitals, and how letters with marks are written, make no difference."""
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", text).casefold())
 
 
 @contextmanager

@@ -8,6 +8,7 @@ DNS that changes in between changes nothing. The Host header and TLS keep the na
 
 from __future__ import annotations
 
+import re
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Iterable
@@ -20,6 +21,9 @@ import httpx
 from course_lib.adapters.data.addresses import Reach
 from course_lib.adapters.tools.limits import ToolRefused
 from course_lib.errors import CourseError
+
+_CHARSET = re.compile(r"(ascii|big5|cp|euc|gb|iso|koi8|latin|shift|us|utf|windows)[\w-]*", re.IGNORECASE)
+"""Charsets of texts; some others that Python has are slow, or are no texts."""
 
 
 class AnswerError(CourseError):
@@ -42,12 +46,6 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
         addresses = await self._reach.vet(host, port)
         return await self._real.connect_tcp(addresses[0], port, timeout, local_address, socket_options)
 
-    async def connect_unix_socket(self, *_: object, **__: object) -> httpcore.AsyncNetworkStream:
-        raise ToolRefused("unix sockets are not allowed")
-
-    async def sleep(self, seconds: float) -> None:
-        await self._real.sleep(seconds)
-
 
 @asynccontextmanager
 async def sent(
@@ -59,8 +57,7 @@ async def sent(
 
     Raises:
         ToolRefused: the origin or one of its addresses is not allowed.
-        httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError: no connection, or it broke.
-        OSError: the name was not found.
+        httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, OSError: no connection.
     """
     url = request.url
     reach.check(str(url))  # whoever built the request
@@ -96,7 +93,11 @@ async def read_text(response: httpcore.Response, size_bytes: int) -> str:
             raise ToolRefused(f"the answer is larger than {size_bytes} bytes; ask for less of it")
     if expander and not expander.eof and not is_empty:  # an answer without a body is no bad gzip
         raise AnswerError("the answer was cut short")
-    return body.decode("utf-8", "replace")
+    charset = httpx.Response(200, headers=headers).charset_encoding or "utf-8"
+    try:
+        return body.decode(charset if _CHARSET.fullmatch(charset) else "?", "replace")
+    except LookupError:
+        raise ToolRefused(f"the answer is in the charset {charset[:40]!r}, which is not read") from None
 
 
 def _expanded(piece: bytes, expander: zlib._Decompress, size_bytes: int) -> bytes:

@@ -128,7 +128,7 @@ def test_links_hidden_files_pipes_and_devices_are_not_listed(site):
         assert adapter.list_files().split() == [
             "binary.bin", "(4)", "large.txt", "(300000)", "notes/"
         ]  # fmt: skip
-        assert adapter.search_files("canary") == "(no line has it)"
+        assert adapter.search_files("canary") == "(files that are too large or no text were not searched)"
 
 
 def test_a_socket_is_not_a_file(site, monkeypatch):
