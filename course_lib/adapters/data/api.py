@@ -11,6 +11,7 @@ import json
 import re
 import ssl
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -30,7 +31,6 @@ from course_lib.resilience.retries import retry
 _IDEMPOTENT = frozenset({"GET", "PUT", "DELETE"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RETRIED = frozenset({429, 502, 503, 504})
-_FAILED = 400
 _MOST_REDIRECTS = 2
 _MOST_BYTES = 200_000
 """Of an answer, after decompression."""
@@ -38,8 +38,6 @@ _PATH_TRICK = re.compile(r"%2f|%5c|%2e|%25|//|(^|/)\.{1,2}(/|$)", re.IGNORECASE)
 _CONTROL = re.compile(r"%[01][0-9a-f]|%7f", re.IGNORECASE)
 _DETAIL_CHARS = 300
 _JSON = "application/json"
-Body = tuple[str, Any] | None
-"""Media type, and what is sent as JSON."""
 _HEADERS = {
     "Accept": "application/json, text/*;q=0.5",
     "Accept-Encoding": "gzip",
@@ -175,7 +173,7 @@ class APIAdapter:
         text = neutralise(flat_json(answer.text) or answer.text)
         if answer.wait_s > 0 and answer.status in _RETRIED:
             text = f"busy; it asks to come back in {answer.wait_s:.0f} s"
-        if answer.status >= _FAILED:
+        if httpx.codes.is_error(answer.status):
             raise APIError(f"status {answer.status}: {_detail(text)}")
         return text
 
@@ -243,7 +241,8 @@ class APIAdapter:
             return wait_s if wait_s <= self._patience.longest_wait_s else False
         return isinstance(error, APIError)
 
-    async def _send(self, method: str, url: str, body: Body) -> Answer:
+    async def _send(self, method: str, url: str, body: Any) -> Answer:
+        """Send a request once; the body is None, or its media type and what is sent as JSON."""
         try:
             answer = await self._follow(method, url, body)
         except httpcore.TimeoutException:
@@ -255,7 +254,7 @@ class APIAdapter:
             raise _BusyError(answer)
         return answer
 
-    async def _follow(self, method: str, url: str, body: Body) -> Answer:
+    async def _follow(self, method: str, url: str, body: Any) -> Answer:
         for _ in range(_MOST_REDIRECTS + 1):
             # No httpx.AsyncClient: it would parse redirects, keep cookies, and read the environment.
             async with sent(self._message(method, url, body), self._reach, tls=self._tls) as response:
@@ -270,7 +269,7 @@ class APIAdapter:
             url = self._checked(joined(url, headers.get("location", "")))
         raise ToolRefused(f"the API redirected more than {_MOST_REDIRECTS} times")
 
-    def _message(self, method: str, url: str, body: Body) -> httpx.Request:
+    def _message(self, method: str, url: str, body: Any) -> httpx.Request:
         secrets = self._auth if origin_of(url) == self._home else {}
         timeouts = {"timeout": httpx.Timeout(self._patience.attempt_s).as_dict()}
         kind, content = body or (None, None)
@@ -302,9 +301,8 @@ def _retry_after_s(headers: httpx.Headers) -> float:
 
 def _detail(text: str) -> str:
     """Return the sentence of a problem document (RFC 9457), or the start of any other text."""
-    try:
+    problem: Any = None
+    with suppress(ValueError, RecursionError):
         problem = json.loads(text)
-    except (ValueError, RecursionError):
-        problem = None
     sentence = problem.get("detail") or problem.get("title") if isinstance(problem, dict) else None
     return " ".join(str(sentence or text).split())[:_DETAIL_CHARS] or "no explanation"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import keyword
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,14 @@ _VERBS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 _BODY = "body"
 _JSON = re.compile(r"(application|text)/([\w.-]+\+)?json( *;[\w =.;-]*)?", re.ASCII | re.IGNORECASE)
 _SEPARATORS = {"form": ",", "simple": ",", "spaceDelimited": "%20", "pipeDelimited": "%7C"}
-"""What stands between the values of a list, by the parameter's style."""
+"""Between the values of a list, by the parameter's style."""
 _FORBIDDEN_IN_PATH = re.compile(r"[/\\%?#;\x00-\x1f\x7f]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST_VALUE_CHARS = 500
 _LONGEST_TEXT_CHARS = 300
 _LONGEST_DOCUMENT_BYTES = 20_000_000
-_MOST_NODES = 900
-"""Of the schemas of one operation, references followed; so nothing nests too deep for Python either."""
+_MOST_NODES = 5_000
+_TOO_LARGE = "its schema is too large, or refers to itself"
 
 
 class SpecError(CourseError):
@@ -89,48 +89,39 @@ class Operation:
             ToolRefused: a wrong argument, or one that would change the path.
         """
         path, query, body = self.path, list[str](), None
-        for parameter in self.parameters:
-            if parameter.argument not in arguments:
-                continue
-            value = arguments[parameter.argument]
-            _check(parameter, value)
+        for parameter in (one for one in self.parameters if one.argument in arguments):
+            value = _checked(parameter, arguments[parameter.argument])
             if parameter.place == "path":
-                path = path.replace("{" + parameter.name + "}", _segment(parameter, value))
+                path = path.replace("{" + parameter.name + "}", ",".join(_words(parameter, value)))
             elif parameter.place == "query":
-                query += _pairs(parameter, value)
+                words, name = _words(parameter, value), quote_plus(parameter.name)
+                joined = words if parameter.separator is None else [parameter.separator.join(words)]
+                query += [f"{name}={word}" for word in joined if words]
             else:
                 body = value
         return f"{path}?{'&'.join(query)}" if query else path, body
 
 
-def _check(parameter: Parameter, value: Any) -> None:
+def _checked(parameter: Parameter, value: Any) -> Any:
     try:
         jsonschema.Draft202012Validator(parameter.schema).validate(value)
     except jsonschema.ValidationError as error:
         raise ToolRefused(f"{parameter.name}: {' '.join(error.message.split())[:200]}") from None
+    return value
 
 
-def _words(parameter: Parameter, value: Any) -> Iterator[str]:
-    for one in value if isinstance(value, list) else [value]:
+def _words(parameter: Parameter, value: Any) -> list[str]:
+    """Return a value, or each one of a list, encoded; in a path it is nothing that would change the path."""
+    is_path, words = parameter.place == "path", list[str]()
+    for one in value if isinstance(value, list) and (value or not is_path) else [value]:
         word = json.dumps(one) if isinstance(one, bool) else str(one)
         if isinstance(one, dict | list) or len(word) > _LONGEST_VALUE_CHARS or _CONTROL.search(word):
             limit = f"of at most {_LONGEST_VALUE_CHARS} characters"
             raise ToolRefused(f"{parameter.name}: only plain values without control characters, {limit}")
-        yield word
-
-
-def _pairs(parameter: Parameter, value: Any) -> list[str]:
-    name, words = quote_plus(parameter.name), [quote_plus(word) for word in _words(parameter, value)]
-    if parameter.separator is not None and words:
-        words = [parameter.separator.join(words)]
-    return [f"{name}={word}" for word in words]
-
-
-def _segment(parameter: Parameter, value: Any) -> str:
-    words = [*_words(parameter, value)]
-    if any(word in ("", ".", "..") or _FORBIDDEN_IN_PATH.search(word) for word in words or [""]):
-        raise ToolRefused(f"{parameter.name}: a value that would change the path is not allowed")
-    return ",".join(quote(word, safe="") for word in words)
+        if is_path and (word in ("", ".", "..") or _FORBIDDEN_IN_PATH.search(word)):
+            raise ToolRefused(f"{parameter.name}: a value that would change the path is not allowed")
+        words.append(quote(word, safe="") if is_path else quote_plus(word))
+    return words
 
 
 def load(spec: Mapping[str, Any] | Path) -> Mapping[str, Any]:
@@ -159,16 +150,20 @@ def operations(
     """
     offered: dict[str, Operation] = {}
     left_out: dict[str, str] = {}
+    references = _References(document)
     for path, item in document.get("paths", {}).items():
-        for verb in (verb for verb in _VERBS if verb in item):
-            name = _name(item[verb].get("operationId") or f"{verb} {path}")
+        if "$ref" in (item or {}):
+            left_out[path] = "a path that is a reference is not read"
+        for verb in (verb for verb in _VERBS if verb in (item or {})):
+            name = f"{verb.upper()} {path}"
             try:
+                called = _name(item[verb].get("operationId", "")) or _name(name)
+                if called in offered:
+                    raise _NotOfferedError(f"another operation is called {called!r}")
+                name = called
                 if verb.upper() not in methods:
                     raise _NotOfferedError(f"its method {verb.upper()} is not allowed")
-                if name in offered:
-                    name, taken = f"{verb.upper()} {path}", name
-                    raise _NotOfferedError(f"another operation is called {taken!r}")
-                offered[name] = _operation(_Document(document), name, path, verb, item)
+                offered[name] = _operation(references, name, path, verb, item)
             except _NotOfferedError as reason:
                 left_out[name] = str(reason)
             except (LookupError, TypeError, ValueError, AttributeError):
@@ -176,27 +171,30 @@ def operations(
     return [*offered.values()], left_out
 
 
-def _operation(document: _Document, name: str, path: str, verb: str, item: Mapping[str, Any]) -> Operation:
-    raw = item[verb]
-    entries = [document.target(entry) for entry in [*item.get("parameters", []), *raw.get("parameters", [])]]
-    by_key = {(entry["in"], entry["name"]): _parameter(document, entry) for entry in entries}
-    text = one_line(f"{raw.get('summary', '')}. {raw.get('description', '')}".strip(". ")) or name
-    kind, by_key["", _BODY] = _body(document, raw.get("requestBody"))
-    if kind and not by_key["", _BODY]:
-        text += f" (without its body of {one_line(kind)})"
+def _operation(
+    references: _References, name: str, path: str, verb: str, item: Mapping[str, Any]
+) -> Operation:
+    raw, references.nodes_left = item[verb], _MOST_NODES
+    entries = map(references.target, [*item.get("parameters", []), *raw.get("parameters", [])])
+    by_key = {(entry["in"], entry["name"]): _parameter(references, entry) for entry in entries}
+    without = [key for (place, key), one in by_key.items() if place == "query" and not one]
+    kind, by_key["", _BODY] = _body(references, raw.get("requestBody"))
+    without += [f"its body of {kind}"] if kind and not by_key["", _BODY] else []
     parameters = tuple(parameter for parameter in by_key.values() if parameter)
     in_path = {parameter.name for parameter in parameters if parameter.place == "path"}
     if set(re.findall(r"\{([^{}]+)\}", path)) != in_path:
         raise _NotOfferedError(f"the path {path!r} and its path parameters {sorted(in_path)} differ")
     if len({parameter.argument for parameter in parameters}) < len(parameters):
         raise _NotOfferedError("two of its parameters share a name")
+    text = one_line(f"{raw.get('summary', '')}. {raw.get('description', '')}".strip(". ")) or name
+    text += " " + one_line(f"(without {', '.join(without)})") if without else ""
     return Operation(name, verb.upper(), path, text, parameters, kind)
 
 
-def _parameter(document: _Document, raw: Mapping[str, Any]) -> Parameter | None:
+def _parameter(references: _References, raw: Mapping[str, Any]) -> Parameter | None:
     place, name, is_required = raw["in"], raw["name"], bool(raw.get("required"))
     style = raw.get("style", "form" if place == "query" else "simple")
-    schema = document.schema(raw.get("schema", {"type": "string"}))
+    schema = references.schema(raw.get("schema", {"type": "string"}))
     is_plain = place in ("path", "query") and "content" not in raw and schema.get("type") != "object"
     if not is_plain or style not in _SEPARATORS:
         if is_required:
@@ -206,24 +204,24 @@ def _parameter(document: _Document, raw: Mapping[str, Any]) -> Parameter | None:
     return Parameter(name, place, schema, is_required, one_line(raw.get("description", "")), separator)
 
 
-def _body(document: _Document, node: Any) -> tuple[str, Parameter | None]:
+def _body(references: _References, node: Any) -> tuple[str, Parameter | None]:
     """Return the media type of an operation's body, and the argument for it if it is JSON."""
-    body = document.target(node) or {}
+    body = references.target(node) or {}
     content = body.get("content", {})
     for kind in filter(_JSON.fullmatch, content):
         text, schema = one_line(body.get("description", "The JSON body.")), content[kind].get("schema", {})
-        return kind, Parameter(_BODY, _BODY, document.schema(schema), bool(body.get("required")), text)
+        return kind, Parameter(_BODY, _BODY, references.schema(schema), bool(body.get("required")), text)
     if body.get("required"):
         raise _NotOfferedError(f"it requires a body that is not JSON but {', '.join(content) or 'unnamed'}")
     return ", ".join(content), None
 
 
-class _Document:
-    """A document whose references one operation follows, up to a number of nodes."""
+class _References:
+    """The references of a document, which one operation may follow up to a number of nodes."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self._lookup = Registry().resolver_with_root(DRAFT202012.create_resource(document)).lookup
-        self._nodes_left = _MOST_NODES
+        self.nodes_left = 0
 
     def target(self, node: Any) -> Any:
         """Return a node, or what it refers to."""
@@ -237,9 +235,11 @@ class _Document:
 
     def schema(self, node: Any) -> dict[str, Any]:
         """Return a schema as JSON Schema 2020-12, with what it refers to in place of references."""
-        schema = self._resolved(node)
         try:
+            schema = self._resolved(node)
             jsonschema.Draft202012Validator.check_schema(schema)
+        except RecursionError:
+            raise _NotOfferedError(_TOO_LARGE) from None
         except jsonschema.SchemaError as error:
             raise _NotOfferedError(f"its schema is no JSON Schema: {one_line(error.message)}") from error
         return schema if isinstance(schema, dict) else {}
@@ -254,9 +254,9 @@ class _Document:
         return node
 
     def _count(self) -> None:
-        self._nodes_left -= 1
-        if self._nodes_left < 0:
-            raise _NotOfferedError("its schema is too large, or refers to itself")
+        self.nodes_left -= 1
+        if self.nodes_left < 0:
+            raise _NotOfferedError(_TOO_LARGE)
 
 
 def _modern(schema: dict[str, Any]) -> dict[str, Any]:
