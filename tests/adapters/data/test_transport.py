@@ -64,6 +64,24 @@ def test_an_answer_that_is_no_plain_text_is_not_read(body, headers, message):
         get(adapter(web, patience=Patience(retries=0)))
 
 
+@pytest.mark.parametrize(
+    ("charset", "body"),
+    [("iso-8859-15", b"5 \xa4"), ("Windows-1252", b"5 \x80"), ('"utf-16le"', "5 €".encode("utf-16le"))],
+)
+def test_text_is_decoded_as_declared(charset, body):
+    with serving(lambda *_: reply(body, content_type=f"text/plain; charset={charset}")) as web:
+        assert get(adapter(web)).text == "5 €"
+
+
+@pytest.mark.parametrize("charset", ["rot13", "utf-99", "punycode"])
+def test_a_charset_that_is_none_is_refused(charset):
+    with (
+        serving(lambda *_: reply(b"5", content_type=f"text/plain; charset={charset}")) as web,
+        pytest.raises(ToolRefused, match=f"in the charset '{charset}', which is not read"),
+    ):
+        get(adapter(web))
+
+
 def certificate(folder, name):
     """A certificate that signs itself, for one name, and its key."""
     from cryptography import x509
