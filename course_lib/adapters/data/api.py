@@ -125,6 +125,7 @@ class APIAdapter:
         self._root = httpx.URL(self._base).path.rstrip("/")
         self._reach = Reach([base_url, *hosts], allow_private=allow_private, resolver=resolver)
         self._auth = _checked_auth(auth or {}, self._home, private=allow_private)
+        self._secrets = {word for value in self._auth.values() for word in (value, value.split()[-1])}
         self._methods = frozenset(methods)
         if unknown := sorted(self._methods - openapi.METHODS):
             raise APIError(f"the method {unknown[0]!r} is none of {', '.join(sorted(openapi.METHODS))}")
@@ -147,9 +148,7 @@ class APIAdapter:
         )(self._send)
         self._is_closed = False
 
-    def tools(
-        self, *, only: Collection[str] | None = None, calls: int | None = None, output_chars: int = 4000
-    ) -> list[LimitedTool]:
+    def tools(self, *, only: Collection[str] | None = None) -> list[LimitedTool]:
         """Return one limited tool for each operation, or for those named in `only`.
 
         Raises:
@@ -158,10 +157,12 @@ class APIAdapter:
         if unknown := sorted(set(only or ()) - set(self._functions)):
             reason = self.left_out.get(unknown[0], f"there are {', '.join(self._functions)}")
             raise APIError(f"no operation {unknown[0]!r} to make a tool of: {reason}")
-        limits: dict[str, Any] = {"output_chars": output_chars, "calls": calls, "redact": self._secrets}
-        limits["deadline_s"] = self._patience.deadline_s + 1  # the adapter's own deadline comes first
-        taken = [name for name in self._functions if only is None or name in only]
-        return [limited(self._functions[name], name=name, **limits) for name in taken]
+        deadline_s = self._patience.deadline_s + 1  # the adapter's own deadline comes first
+        return [
+            limited(function, name=name, deadline_s=deadline_s, redact=[*self._secrets])
+            for name, function in self._functions.items()
+            if only is None or name in only
+        ]
 
     async def get_path(self, path: str) -> str:
         """Get a path of the API, as text."""
@@ -219,10 +220,6 @@ class APIAdapter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
-    def _secrets(self) -> tuple[str, ...]:
-        return tuple({word for value in self._auth.values() for word in (value, value.split()[-1])})
-
     def _checked(self, url: str) -> str:
         """Return an address that may be asked: its origin is allowed, its path plain and below base_url."""
         origin = self._reach.check(url)
@@ -261,11 +258,11 @@ class APIAdapter:
                 headers = httpx.Headers(response.headers)
                 if response.status not in _REDIRECTS:
                     text = hide(await read_text(response, _MOST_BYTES), self._secrets)
-                    return Answer(response.status, text, _retry_after_s(headers))
+                    wait = headers.get("retry-after", "")
+                    wait_s = float(wait) if re.fullmatch(r"[0-9]{1,9}", wait) else 0.0
+                    return Answer(response.status, text, wait_s)
             if method != "GET":
-                raise ToolRefused(
-                    "the API answered with a redirect, followed for GET only; look what was done"
-                )
+                raise ToolRefused("the API redirects, which is followed for GET only; look what was done")
             url = self._checked(joined(url, headers.get("location", "")))
         raise ToolRefused(f"the API redirected more than {_MOST_REDIRECTS} times")
 
@@ -291,12 +288,6 @@ def _checked_auth(auth: Mapping[str, str], home: Origin, *, private: Collection[
     if auth and home.scheme != "https" and home not in {origin_of(url) for url in private}:
         raise APIError(f"{home} is not encrypted, so no secret is sent to it; use https")
     return {name: value for name, value in auth.items() if value.strip()}
-
-
-def _retry_after_s(headers: httpx.Headers) -> float:
-    """Return the wait a server asks for; 0 if it asks for none, or in a way that makes no sense."""
-    text = headers.get("retry-after", "")
-    return float(text) if re.fullmatch(r"[0-9]{1,9}", text) else 0.0
 
 
 def _detail(text: str) -> str:

@@ -4,8 +4,7 @@ Main path: Connections(url).run(work) -> what `work` returns, in one transaction
 connection. grant(connection, readable) makes the role that a model's statements run under; url_for(owner_url)
 is its own address, since a role that is only put on (SET ROLE) could be put off again by a statement.
 What a role may set for itself, such as statement_timeout, limits honest statements; its rights limit others.
-Source: psycopg 3.3 and psycopg_pool 3.3. A pool's own reconnecting doubles its pauses up to minutes, so here
-it gives up at once, and each call connects anew.
+Source: psycopg_pool 3.3, whose own reconnecting doubles its pauses up to minutes: here it gives up at once.
 """
 
 from __future__ import annotations
@@ -42,7 +41,6 @@ _SETTINGS = {
     "lock_timeout": "500ms",
     "transaction_timeout": "10s",
     "idle_in_transaction_session_timeout": "5s",
-    "idle_session_timeout": "0",
     "work_mem": "4MB",
     "hash_mem_multiplier": "1",
     "max_parallel_workers_per_gather": "0",

@@ -4,8 +4,7 @@ Main path: DatabaseAdapter(running_postgres().url); await store_prediction(...);
 The program's own statements are fixed text with parameters, against SQL injection. A model's statement is
 parsed as one SELECT over allowed tables (selects.py), then run by a role that can do no more (grant), with
 limits on time, rows and size.
-The methods are async and run psycopg's blocking pool in threads: one adapter serves every event loop and
-thread of the process, as notebooks and dspy.Parallel need; an async pool belongs to one loop.
+The async methods run psycopg's blocking pool in threads, so that one adapter serves every event loop.
 """
 
 from __future__ import annotations
@@ -119,22 +118,21 @@ class DatabaseAdapter:
             DatabaseError: a value is no JSON.
         """
         row = predictions.as_row(prediction, inputs, program=program)
-        await self._in_thread(lambda connection: predictions.store(connection, row))
+        await asyncio.to_thread(self.write, lambda connection: predictions.store(connection, row))
         return row[0]
 
     async def get_prediction(self, key: str) -> StoredPrediction | None:
         """Return the prediction stored under `key`, or None."""
-        return await self._in_thread(lambda connection: predictions.get(connection, key))
+        return await asyncio.to_thread(self.write, lambda connection: predictions.get(connection, key))
 
     async def search_predictions(self, text: str, *, limit: int = 5) -> list[StoredPrediction]:
         """Return at most `limit` predictions whose inputs or outputs hold the words of `text`, best first.
 
         The words are as for a search engine: `"lost parcel" -refund` or `tent OR stove`.
         """
-        return await self._in_thread(lambda connection: predictions.search(connection, text, limit))
-
-    async def _in_thread(self, work: Callable[[Connection], T]) -> T:
-        return await asyncio.to_thread(self.write, work)
+        return await asyncio.to_thread(
+            self.write, lambda connection: predictions.search(connection, text, limit)
+        )
 
     # What a model may do
 
@@ -142,8 +140,7 @@ class DatabaseAdapter:
         """Answer one SQL SELECT (PostgreSQL), read-only; see describe_tables for what there is."""
         lines = self._fetch(one_select(sql, self._readable))
         if any(len(line) > _LONGEST_ROW for line in lines):
-            remedy = "ask for fewer columns, or left(column, 200)"
-            raise ToolRefused(f"a row is longer than {_LONGEST_ROW} characters; {remedy}")
+            raise ToolRefused(f"a row is longer than {_LONGEST_ROW} characters; ask for left(column, 200)")
         if len(lines) > MOST_ROWS:
             lines[MOST_ROWS:] = [f"(only the first {MOST_ROWS} rows; narrow the question, or count)"]
         return "\n".join(lines) or "no rows"

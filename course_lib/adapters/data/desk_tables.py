@@ -54,11 +54,7 @@ def _attributes(records: Iterable[Any], columns: str) -> Iterable[tuple[Any, ...
 
 
 def load_desk(database: DatabaseAdapter) -> None:
-    """Fill the tables anew, all of them or none, and let the model read those in READABLE.
-
-    Raises:
-        DatabaseGone: the database does not answer; the tables are as they were.
-    """
+    """Fill the tables anew, all of them or none, and let the model read those in READABLE."""
     database.write(_load)
     database.allow(*READABLE)
 

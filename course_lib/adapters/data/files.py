@@ -68,9 +68,7 @@ class FileSystemAdapter:
     ) -> None:
         folder = Path(root).resolve()
         if not folder.is_dir() or folder == Path(folder.anchor):
-            raise ToolRefused(
-                f"{str(root)!r} cannot be the root: name an existing folder below the system's own"
-            )
+            raise ToolRefused(f"{str(root)!r} cannot be the root; name a folder below the system's own")
         self._is_writable, self._file_bytes = writable, file_bytes
         self._entries, self._search_bytes = entries, search_bytes
         self._root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -89,12 +87,12 @@ class FileSystemAdapter:
         with self._lock:
             self._closer()
 
-    def tools(self, *, deadline_s: float = 5.0, calls: int | None = 30) -> list[LimitedTool]:
+    def tools(self, *, calls: int | None = 30) -> list[LimitedTool]:
         """Return the folder as limited tools: list_files, read_file, search_files and maybe write_file."""
         methods: list[Callable[..., str]] = [self.list_files, self.read_file, self.search_files]
         if self._is_writable:
             methods.append(self.write_file)
-        return [limited(method, deadline_s=deadline_s, calls=calls) for method in methods]
+        return [limited(method, calls=calls) for method in methods]
 
     # The tools
 
@@ -167,9 +165,7 @@ class FileSystemAdapter:
                         self._admit(about, entry.name)
                     visible.append((entry.name, is_folder, about.st_size))
             if next(entries, None):
-                notes.append(
-                    f"(a folder has more than {ENTRIES_SCANNED} entries; the rest was not looked at)"
-                )
+                notes.append(f"(only {ENTRIES_SCANNED} entries of a folder were looked at)")
         return sorted(visible)
 
     def _admit(self, about: os.stat_result, path: str) -> None:

@@ -166,6 +166,8 @@ def operations(
                 offered[name] = _operation(references, name, path, verb, item)
             except _NotOfferedError as reason:
                 left_out[name] = str(reason)
+            except RecursionError:
+                left_out[name] = _TOO_LARGE
             except (LookupError, TypeError, ValueError, AttributeError):
                 left_out[name] = "it is not written as OpenAPI 3 says"
     return [*offered.values()], left_out
@@ -192,7 +194,7 @@ def _operation(
 
 
 def _parameter(references: _References, raw: Mapping[str, Any]) -> Parameter | None:
-    place, name, is_required = raw["in"], raw["name"], bool(raw.get("required"))
+    place, name, is_required = raw["in"], raw["name"], bool(raw.get("required")) or raw["in"] == "path"
     style = raw.get("style", "form" if place == "query" else "simple")
     schema = references.schema(raw.get("schema", {"type": "string"}))
     is_plain = place in ("path", "query") and "content" not in raw and schema.get("type") != "object"
@@ -225,38 +227,33 @@ class _References:
 
     def target(self, node: Any) -> Any:
         """Return a node, or what it refers to."""
-        while isinstance(node, Mapping) and isinstance(node.get("$ref"), str):
-            self._count()
-            try:
-                node = self._lookup(node["$ref"]).contents
-            except (Unresolvable, TypeError) as error:
-                raise _NotOfferedError(f"nowhere within the document is {node['$ref']!r}") from error
-        return node
+        self.nodes_left -= 1
+        if self.nodes_left < 0:
+            raise _NotOfferedError(_TOO_LARGE)
+        if not (isinstance(node, Mapping) and isinstance(node.get("$ref"), str)):
+            return node
+        try:
+            found = self._lookup(node["$ref"]).contents
+        except (Unresolvable, TypeError) as error:
+            raise _NotOfferedError(f"nowhere within the document is {node['$ref']!r}") from error
+        return self.target(found)
 
     def schema(self, node: Any) -> dict[str, Any]:
         """Return a schema as JSON Schema 2020-12, with what it refers to in place of references."""
         try:
             schema = self._resolved(node)
             jsonschema.Draft202012Validator.check_schema(schema)
-        except RecursionError:
-            raise _NotOfferedError(_TOO_LARGE) from None
         except jsonschema.SchemaError as error:
             raise _NotOfferedError(f"its schema is no JSON Schema: {one_line(error.message)}") from error
         return schema if isinstance(schema, dict) else {}
 
     def _resolved(self, node: Any) -> Any:
-        self._count()
         node = self.target(node)
         if isinstance(node, list):
             return [self._resolved(one) for one in node]
         if isinstance(node, Mapping):
             return _modern({key: self._resolved(value) for key, value in node.items()})
         return node
-
-    def _count(self) -> None:
-        self.nodes_left -= 1
-        if self.nodes_left < 0:
-            raise _NotOfferedError(_TOO_LARGE)
 
 
 def _modern(schema: dict[str, Any]) -> dict[str, Any]:

@@ -57,7 +57,6 @@ async def sent(
 
     Raises:
         ToolRefused: the origin or one of its addresses is not allowed.
-        httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, OSError: no connection.
     """
     url = request.url
     reach.check(str(url))  # whoever built the request
@@ -86,11 +85,16 @@ async def read_text(response: httpcore.Response, size_bytes: int) -> str:
         raise ToolRefused(f"the answer is compressed as {encoding[:40]!r}, which was not asked for")
     expander = zlib.decompressobj(16 + zlib.MAX_WBITS) if encoding == "gzip" else None
     body, is_empty = bytearray(), True
-    async for piece in response.aiter_stream():
-        is_empty = False
-        body += _expanded(piece, expander, size_bytes) if expander else piece
-        if len(body) > size_bytes:
-            raise ToolRefused(f"the answer is larger than {size_bytes} bytes; ask for less of it")
+    try:
+        async for piece in response.aiter_stream():
+            is_empty = False
+            body += expander.decompress(piece, size_bytes + 1) if expander else piece
+            if len(body) > size_bytes:
+                raise ToolRefused(f"the answer is larger than {size_bytes} bytes; ask for less of it")
+            if expander and expander.unused_data:
+                raise AnswerError("there is something after the end of the compressed answer")
+    except zlib.error as error:
+        raise AnswerError("the answer is not gzip, as it claims to be") from error
     if expander and not expander.eof and not is_empty:  # an answer without a body is no bad gzip
         raise AnswerError("the answer was cut short")
     charset = httpx.Response(200, headers=headers).charset_encoding or "utf-8"
@@ -98,13 +102,3 @@ async def read_text(response: httpcore.Response, size_bytes: int) -> str:
         return body.decode(charset if _CHARSET.fullmatch(charset) else "?", "replace")
     except LookupError:
         raise ToolRefused(f"the answer is in the charset {charset[:40]!r}, which is not read") from None
-
-
-def _expanded(piece: bytes, expander: zlib._Decompress, size_bytes: int) -> bytes:
-    try:
-        expanded = expander.decompress(piece, size_bytes + 1)  # never more in memory than this
-    except zlib.error as error:
-        raise AnswerError("the answer is not gzip, as it claims to be") from error
-    if expander.unused_data:
-        raise AnswerError("there is something after the end of the compressed answer")
-    return expanded

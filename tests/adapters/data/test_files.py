@@ -93,7 +93,7 @@ def test_a_folder_with_too_many_entries_is_said_to_have_more(folder, monkeypatch
     monkeypatch.setattr(files, "ENTRIES_SCANNED", 1)
 
     with FileSystemAdapter(folder) as adapter:
-        note = "(a folder has more than 1 entries; the rest was not looked at)"
+        note = "(only 1 entries of a folder were looked at)"
         assert adapter.list_files().splitlines()[-1] == adapter.search_files("yak") == note
 
 

@@ -218,20 +218,6 @@ AGAIN = {"get": {"operationId": "listNotes"}}
         (lambda _, whole: whole["paths"].update({"/x": AGAIN}), "GET /x", "another operation is called"),
         (lambda _, whole: whole["paths"].update({"/x/{id}": {"get": {}}}), "get_x_id", "path parameters"),
     ],
-    ids=[
-        "form",
-        "name",
-        "header",
-        "circle",
-        "tree",
-        "any kind",
-        "malformed",
-        "method",
-        "outside",
-        "nowhere",
-        "twice",
-        "no parameter",
-    ],
 )
 def test_an_operation_that_cannot_be_offered_is_left_out_by_name_and_others_are_not(change, name, reason):
     api = APIAdapter("https://api.test", broken(change), methods=["GET", "POST"])
