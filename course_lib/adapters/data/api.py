@@ -32,8 +32,7 @@ _IDEMPOTENT = frozenset({"GET", "PUT", "DELETE"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RETRIED = frozenset({429, 502, 503, 504})
 _MOST_REDIRECTS = 2
-_MOST_BYTES = 200_000
-"""Of an answer, after decompression."""
+_MOST_BYTES = 200_000  # of an answer, after decompression
 _PATH_TRICK = re.compile(r"%2f|%5c|%2e|%25|//|(^|/)\.{1,2}(/|$)", re.IGNORECASE)
 _CONTROL = re.compile(r"%[01][0-9a-f]|%7f", re.IGNORECASE)
 _DETAIL_CHARS = 300
@@ -129,8 +128,7 @@ class APIAdapter:
         self._methods = frozenset(methods)
         if unknown := sorted(self._methods - openapi.METHODS):
             raise APIError(f"the method {unknown[0]!r} is none of {', '.join(sorted(openapi.METHODS))}")
-        document = {} if spec is None else openapi.load(spec)
-        operations, left_out = openapi.operations(document, self._methods)
+        operations, left_out = openapi.operations(openapi.load(spec) if spec else {}, self._methods)
         self.left_out: Mapping[str, str] = left_out
         """The document's operations that are no tools, by name, each with the reason."""
         self._functions: dict[str, Any] = {one.name: openapi.as_tool(one, self._text) for one in operations}
@@ -195,8 +193,9 @@ class APIAdapter:
         if self._is_closed:
             raise APIError("the adapter is closed; make a new one")
         if method not in self._methods:
-            allowed = ", ".join(sorted(self._methods))
-            raise ToolRefused(f"the method {method!r} is not allowed, only {allowed}")
+            raise ToolRefused(
+                f"the method {method!r} is not allowed, only {', '.join(sorted(self._methods))}"
+            )
         url = self._checked(self._base + target if target.startswith("/") else target)
         deadline_s = self._patience.deadline_s
         send = self._send_again if method in _IDEMPOTENT else self._send
@@ -226,8 +225,9 @@ class APIAdapter:
         path = url.partition("//")[2].partition("?")[0]
         path = path[path.find("/") :] if "/" in path else "/"
         if _PATH_TRICK.search(path) or _CONTROL.search(url):
-            tricks = "dots, double or encoded slashes or control characters"
-            raise ToolRefused(f"a path with {tricks} is not allowed")
+            raise ToolRefused(
+                "no dots, double or encoded slashes or control characters are allowed in a path"
+            )
         if origin == self._home and not f"{path}/".startswith(f"{self._root}/"):
             raise ToolRefused(f"only paths below {self._base} may be asked")
         return url

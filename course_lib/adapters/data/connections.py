@@ -3,7 +3,6 @@
 Main path: Connections(url).run(work) -> what `work` returns, in one transaction; repeated after a lost
 connection. grant(connection, readable) makes the role that a model's statements run under; url_for(owner_url)
 is its own address, since a role that is only put on (SET ROLE) could be put off again by a statement.
-What a role may set for itself, such as statement_timeout, limits honest statements; its rights limit others.
 Source: psycopg_pool 3.3, whose own reconnecting doubles its pauses up to minutes: here it gives up at once.
 """
 
@@ -78,7 +77,6 @@ class Connections:
     def __init__(self, url: str, *, deadline_s: float, most: int = 4) -> None:
         self.url = url
         self.deadline_s = deadline_s
-        """Seconds for which a call is tried again while the database does not answer."""
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             url,
             min_size=0,
@@ -189,8 +187,8 @@ def url_for(owner_url: str) -> str:
             "the database's address cannot be read; write postgresql://user:password@host:port/name, and "
             "percent-encode what is neither letter nor digit in the password"
         )
-    parts |= {"user": NAME, "password": _password(str(parts.get("password") or ""))}
-    return make_conninfo("", **parts)
+    password = _password(str(parts.get("password") or ""))
+    return make_conninfo("", **parts | {"user": NAME, "password": password})
 
 
 def _password(owners: str) -> str | None:

@@ -118,21 +118,16 @@ class DatabaseAdapter:
             DatabaseError: a value is no JSON.
         """
         row = predictions.as_row(prediction, inputs, program=program)
-        await asyncio.to_thread(self.write, lambda connection: predictions.store(connection, row))
+        await asyncio.to_thread(self.write, lambda line: predictions.store(line, row))
         return row[0]
 
     async def get_prediction(self, key: str) -> StoredPrediction | None:
         """Return the prediction stored under `key`, or None."""
-        return await asyncio.to_thread(self.write, lambda connection: predictions.get(connection, key))
+        return await asyncio.to_thread(self.write, lambda line: predictions.get(line, key))
 
     async def search_predictions(self, text: str, *, limit: int = 5) -> list[StoredPrediction]:
-        """Return at most `limit` predictions whose inputs or outputs hold the words of `text`, best first.
-
-        The words are as for a search engine: `"lost parcel" -refund` or `tent OR stove`.
-        """
-        return await asyncio.to_thread(
-            self.write, lambda connection: predictions.search(connection, text, limit)
-        )
+        """Return predictions by words, as in `"lost parcel" OR tent -refund`, best first, at most `limit`."""
+        return await asyncio.to_thread(self.write, lambda line: predictions.search(line, text, limit))
 
     # What a model may do
 
@@ -168,8 +163,8 @@ class DatabaseAdapter:
             connection.execute(predictions.TABLES)
             connections.grant(connection, self._readable)
         except psycopg.ProgrammingError as error:
-            needs = "The account has to be an administrator's, and every table of allow() has to be there"
-            raise DatabaseError(f"the database cannot be set up: {first_line(error)}. {needs}") from error
+            needs = "it needs an administrator's account and every table of allow()"
+            raise DatabaseError(f"the database cannot be set up: {first_line(error)}; {needs}") from error
 
     def _fetch(self, checked: str) -> list[str]:
         """Fetch rows as JSON, cut on the server: no more than this ever comes over."""

@@ -90,11 +90,8 @@ class FileSystemAdapter:
     def tools(self, *, calls: int | None = 30) -> list[LimitedTool]:
         """Return the folder as limited tools: list_files, read_file, search_files and maybe write_file."""
         methods: list[Callable[..., str]] = [self.list_files, self.read_file, self.search_files]
-        if self._is_writable:
-            methods.append(self.write_file)
+        methods += [self.write_file] if self._is_writable else []
         return [limited(method, calls=calls) for method in methods]
-
-    # The tools
 
     def list_files(self, folder: str = ".") -> str:
         """List a folder: one name per line, folders with a slash, files with their size in bytes."""
@@ -136,8 +133,6 @@ class FileSystemAdapter:
         with _refusals(path), self._entered(above) as at:
             self._replace(at, _stored(at, name), data, path)
         return f"wrote {len(data)} bytes to {path}"
-
-    # Below the root
 
     @contextmanager
     def _entered(self, parts: Sequence[str]) -> Iterator[int]:
@@ -200,8 +195,7 @@ class FileSystemAdapter:
     def _replace(self, at: int, name: str, data: bytes, path: str) -> None:
         """Write beside the file and rename: whoever reads sees the old text or the new, never half of it.
 
-        Not files.write_whole, which takes a path. A link that appears under the name after it was looked at
-        is itself replaced; nothing is followed.
+        A link that appears under the name after it was looked at is itself replaced; nothing is followed.
         """
         mode = None
         with suppress(FileNotFoundError):

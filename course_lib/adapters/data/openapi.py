@@ -58,8 +58,7 @@ class Parameter:
     place: str
     """path, query or body."""
     schema: Mapping[str, Any]
-    is_required: bool
-    text: str
+    """With a description, and with a default exactly if the argument may be left out."""
     separator: str | None = None
     """Between the values of a list; None for a pair of name and value each."""
 
@@ -173,9 +172,7 @@ def operations(
     return [*offered.values()], left_out
 
 
-def _operation(
-    references: _References, name: str, path: str, verb: str, item: Mapping[str, Any]
-) -> Operation:
+def _operation(references: _References, name: str, path: str, verb: str, item: Any) -> Operation:
     raw, references.nodes_left = item[verb], _MOST_NODES
     entries = map(references.target, [*item.get("parameters", []), *raw.get("parameters", [])])
     by_key = {(entry["in"], entry["name"]): _parameter(references, entry) for entry in entries}
@@ -203,7 +200,7 @@ def _parameter(references: _References, raw: Mapping[str, Any]) -> Parameter | N
             raise _NotOfferedError(f"it requires {name!r} in the {place}, in a form that is not supported")
         return None
     separator = None if raw.get("explode", style == "form") else _SEPARATORS[style]
-    return Parameter(name, place, schema, is_required, one_line(raw.get("description", "")), separator)
+    return Parameter(name, place, _shown(schema, raw, is_required=is_required), separator)
 
 
 def _body(references: _References, node: Any) -> tuple[str, Parameter | None]:
@@ -211,8 +208,8 @@ def _body(references: _References, node: Any) -> tuple[str, Parameter | None]:
     body = references.target(node) or {}
     content = body.get("content", {})
     for kind in filter(_JSON.fullmatch, content):
-        text, schema = one_line(body.get("description", "The JSON body.")), content[kind].get("schema", {})
-        return kind, Parameter(_BODY, _BODY, references.schema(schema), bool(body.get("required")), text)
+        schema = references.schema(content[kind].get("schema", {}))
+        return kind, Parameter(_BODY, _BODY, _shown(schema, body, is_required=bool(body.get("required"))))
     if body.get("required"):
         raise _NotOfferedError(f"it requires a body that is not JSON but {', '.join(content) or 'unnamed'}")
     return ", ".join(content), None
@@ -298,16 +295,16 @@ def as_tool(operation: Operation, send: Callable[[str, str, Any, str], Awaitable
     async def call(**arguments: Any) -> str:
         return await send(operation.method, *operation.request(arguments), operation.body_kind)
 
-    args = {one.argument: _shown_schema(one) for one in operation.parameters}
+    args = {one.argument: dict(one.schema) for one in operation.parameters}
     tool = dspy.Tool(call, name=operation.name, desc=operation.text, args=args, arg_types={})
     tool.has_kwargs = False  # it takes what the document says, and nothing else
     return tool
 
 
-def _shown_schema(parameter: Parameter) -> dict[str, Any]:
-    text = {"description": parameter.text} if parameter.text else {}
-    default = {} if parameter.is_required else {"default": parameter.schema.get("default")}
-    return {**parameter.schema, **text, **default}
+def _shown(schema: Mapping[str, Any], raw: Mapping[str, Any], *, is_required: bool) -> dict[str, Any]:
+    default = {} if is_required else {"default": schema.get("default")}
+    text = one_line(raw.get("description", ""))
+    return {**schema, **({"description": text} if text else {}), **default}
 
 
 def one_line(text: str) -> str:

@@ -61,8 +61,7 @@ class StoredPrediction:
     stored: datetime
 
 
-Row = tuple[str, str, Jsonb, Jsonb, Jsonb]
-"""Key, program, inputs, outputs and usage, as they are written."""
+Row = tuple[str, str, Jsonb, Jsonb, Jsonb]  # key, program, inputs, outputs and usage
 
 
 def as_row(prediction: dspy.Prediction, inputs: Mapping[str, Any], *, program: str) -> Row:
@@ -98,8 +97,7 @@ def _json(values: Any, what: str) -> Any:
     try:
         return _clean(to_jsonable_python(values, inf_nan_mode="constants"))
     except (PydanticSerializationError, ValueError) as error:
-        remedy = "Store texts, numbers, lists, dictionaries, dates and pydantic models"
-        raise DatabaseError(f"the {what} cannot be written as JSON: {error}. {remedy}") from None
+        raise DatabaseError(f"the {what} cannot be written as JSON: {error}; store plain values") from None
 
 
 def _clean(value: Any) -> Any:

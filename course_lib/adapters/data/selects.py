@@ -46,8 +46,7 @@ _FUNCTIONS = (
     exp.Concat,
 )
 _ALLOWED = frozenset((*_CLAUSES, *_VALUES, *_OPERATORS, *_FUNCTIONS))
-_CALLS = frozenset({"jsonb_array_length"})
-"""Functions that sqlglot has no class for."""
+_CALLS = frozenset({"jsonb_array_length"})  # functions that sqlglot has no class for
 _TYPES = frozenset(
     {"TEXT", "VARCHAR", "INT", "BIGINT", "DECIMAL", "DOUBLE", "BOOLEAN", "DATE", "TIMESTAMP", "TIMESTAMPTZ"}
 )

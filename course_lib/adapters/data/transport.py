@@ -70,8 +70,6 @@ async def sent(
 async def read_text(response: httpcore.Response, size_bytes: int) -> str:
     """Read a body as text, piece by piece, and stop at a size counted after decompression.
 
-    httpx decompresses a whole piece at once, however large it becomes; so this decompresses by itself.
-
     Raises:
         ToolRefused: it is larger than `size_bytes`, not text, or compressed in another way than gzip.
         AnswerError: it is cut short or damaged.
