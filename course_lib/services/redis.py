@@ -48,6 +48,8 @@ class _Redis(Server):
     error = RedisServerError
     socket = "s"
     url_form = "unix://{folder}/s"
+    probe = b"PING\r\n"
+    ready = b"+PONG"
     chosen_form = "redis://:password@host:port/0"
 
     def commands(self) -> list[list[str]]:

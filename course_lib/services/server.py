@@ -13,6 +13,7 @@ import pwd
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -52,6 +53,8 @@ class Server:
     socket: ClassVar[str]  # below the folder
     url_form: ClassVar[str]  # with {folder} in it
     chosen_form: ClassVar[str]  # of the address in `variable`
+    probe: ClassVar[bytes]  # what to send to it
+    ready: ClassVar[bytes]  # how its answer begins when it is ready
     stop_signals: ClassVar[tuple[signal.Signals, ...]] = ()  # politest first; SIGKILL follows
     leftover: ClassVar[str] = ""  # what it writes when workers of a killed one are not gone yet: try again
     refuses_root: ClassVar[bool] = False
@@ -169,9 +172,13 @@ class Server:
         assert self._child is not None
         give_up_at = time.monotonic() + _START_S
         while time.monotonic() < give_up_at and not self._child.ends_within(_LOOK_EVERY_S):
-            with contextlib.suppress(Exception):  # border: each client library has errors of its own
-                self.ping(self.url)
-                return True
+            # Not ping(), which does as variables of the environment (PGOPTIONS, PGTZ) tell the library.
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as line:
+                line.settimeout(1.0)
+                line.connect(str(self.folder / self.socket))
+                line.sendall(self.probe)
+                if line.recv(16).startswith(self.ready):
+                    return True
         return False
 
     def _why_not(self) -> str:
