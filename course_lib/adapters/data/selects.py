@@ -50,7 +50,7 @@ _CALLS = frozenset({"jsonb_array_length"})  # functions that sqlglot has no clas
 _TYPES = frozenset(
     {"TEXT", "VARCHAR", "INT", "BIGINT", "DECIMAL", "DOUBLE", "BOOLEAN", "DATE", "TIMESTAMP", "TIMESTAMPTZ"}
 )
-_MOST_TABLES, _MOST_COPIES, _MOST_AS_NUMBER, _MOST_PRODUCTS = 8, 5_000, 100, 16
+_MOST_TABLES, _MOST_COPIES, _MOST_AS_NUMBER, _MOST_PRODUCTS = 8, 10_000, 100, 16
 _LONG_NUMBER = re.compile(r"\d{31}")
 _PART = "part_"
 _ODD = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\\$]")
