@@ -225,9 +225,8 @@ class APIAdapter:
         path = url.partition("//")[2].partition("?")[0]
         path = path[path.find("/") :] if "/" in path else "/"
         if _PATH_TRICK.search(path) or _CONTROL.search(url):
-            raise ToolRefused(
-                "no dots, double or encoded slashes or control characters are allowed in a path"
-            )
+            tricks = "dots, double or encoded slashes or control characters"
+            raise ToolRefused(f"a path with {tricks} is not allowed")
         if origin == self._home and not f"{path}/".startswith(f"{self._root}/"):
             raise ToolRefused(f"only paths below {self._base} may be asked")
         return url
