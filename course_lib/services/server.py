@@ -44,8 +44,7 @@ class ServerError(CourseError):
 class Server:
     """A server; at most one process of it runs at a time, and ends with the process that started it.
 
-    One in a folder that was named can be used in a `with`, and ends there. The one that all callers share,
-    which has no such folder, runs on until the process ends.
+    One in a named folder ends with its `with`. The one that all callers share runs until the process ends.
     """
 
     name: ClassVar[str]
@@ -64,6 +63,7 @@ class Server:
         self.account = pwd.getpwnam("nobody") if self.refuses_root and os.geteuid() == 0 else None
         self._chosen = chosen
         self._parent = parent
+        self.is_shared = parent is None
         self._owner = os.getpid()
         self._pid = 0
         self._child: child.Child | None = None
@@ -83,7 +83,7 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._parent and self._owner == os.getpid():
+        if not self.is_shared and self._owner == os.getpid():
             self.close()
 
     def __repr__(self) -> str:
@@ -109,7 +109,7 @@ class Server:
             _check(type(self), self._chosen)
             return
         with _lock:
-            if self._goes_on():
+            if self.pid and (self.folder / self.socket).exists() and self._is_ready():
                 return
             self.stop()
             _started.add(self)
@@ -138,9 +138,6 @@ class Server:
         self.stop()
         _started.discard(self)
         shutil.rmtree(self.folder, ignore_errors=True)
-        if self._parent:
-            with contextlib.suppress(OSError):  # somebody else's files are in it
-                self._parent.rmdir()
 
     def _end(self, word: bytes) -> None:
         """End server and supervisor, if they run and are ours."""
@@ -151,15 +148,6 @@ class Server:
             ending, self._child, self._pid = self._child, None, 0
             if ending is not None:
                 ending.stop(word)
-
-    def _goes_on(self) -> bool:
-        """Let a paused server go on; return whether it runs and answers."""
-        pid = self.pid
-        if pid == 0:
-            return False
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
-        return (self.folder / self.socket).exists() and self._answers()
 
     def _launch(self) -> bool:
         """Start the supervisor; return whether the server is ready, and has not ended."""
@@ -177,19 +165,19 @@ class Server:
         assert self._child.process.stdout is not None
         with self._child.process.stdout as line:
             self._pid = int(line.readline() or 0)
-        return self._pid > 0 and self._answers(self.ready)
+        return self._pid > 0 and self._is_ready()
 
-    def _answers(self, start: bytes = b"") -> bool:
-        """Return whether the server answers, and in this way, before it ends; a slow one is waited for."""
+    def _is_ready(self) -> bool:
+        """Return whether the server answers before it ends; a slow one is waited for."""
         assert self._child is not None
         give_up_at = time.monotonic() + _START_S
         while time.monotonic() < give_up_at and not self._child.ends_within(_LOOK_EVERY_S):
+            # Not ping(), which does as variables of the environment (PGOPTIONS, PGTZ) tell the library.
             with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as line:
                 line.settimeout(1.0)
                 line.connect(str(self.folder / self.socket))
                 line.sendall(self.probe)
-                answer = line.recv(16)
-                if answer and answer.startswith(start):
+                if line.recv(16).startswith(self.ready):
                     return True
         return False
 
@@ -197,9 +185,8 @@ class Server:
         assert self._child is not None
         if not self._child.ends_within(1.0):
             return f"{self.name} in {self.folder} is not ready after {_START_S:.0f} s"
-        lines = (self.folder / "log").read_text(errors="replace").strip().splitlines()[-4:]
-        wrote = " | ".join(lines) or "nothing"
-        return f"{self.name} ended with code {self._child.process.returncode}; it wrote: {wrote}"
+        lines = (self.folder / "log").read_text(errors="replace").strip().splitlines()[-4:] or ["nothing"]
+        return f"{self.name} ended with code {self._child.process.returncode}; it wrote: {' | '.join(lines)}"
 
     def _new_folder(self) -> Path:
         """Make a private folder: where it was asked for, else in the temporary folder or one that will do."""
@@ -227,27 +214,16 @@ class Server:
 
 _lock = threading.RLock()
 _started: set[Server] = set()
-_shared: dict[type[Server], Server] = {}
 
 
 def share(kind: type[Server], folder: Path | None = None) -> Server:
     """Return this process's server, or one for a named folder, started; or the one that was chosen."""
-    chosen = os.environ.get(kind.variable, "")
-    if chosen and folder is None:
-        _check(kind, chosen)
-        return kind(None, chosen=chosen)
+    chosen = "" if folder else os.environ.get(kind.variable, "")
     with _lock:
-        if folder is None and kind in _shared:
-            _shared[kind].start()
-            return _shared[kind]
-        server = kind(folder and folder.absolute())
-        try:
-            server.start()
-        except BaseException:
-            server.close()
-            raise
-        if folder is None:
-            _shared[kind] = server
+        shared = (one for one in _started if type(one) is kind and one.is_shared)
+        found = None if folder or chosen else next(shared, None)
+        server = found or kind(folder and folder.absolute(), chosen=chosen)
+        server.start()
         return server
 
 
@@ -255,11 +231,9 @@ def _check(kind: type[Server], url: str) -> None:
     """Make sure that a chosen server answers; only such words are told of an error as hold no password."""
     try:
         kind.ping(url)
-    except Exception as error:  # border: each library has errors of its own
-        problem = type(error).__name__
-        if isinstance(error, (ValueError, TypeError)) or not _ADDRESS.fullmatch(url):
-            problem = f"it is not of the form {kind.chosen_form}"
-        elif problem == "OperationalError":  # of libpq, with host and port
+    except Exception as error:  # border: each client library has errors of its own
+        problem = f"{type(error).__name__}, or it is not of the form {kind.chosen_form}"
+        if type(error).__name__ == "OperationalError" and _ADDRESS.fullmatch(url):  # has host and port
             problem = str(error).partition("\n")[0]
         raise kind.error(
             f"the server that {kind.variable} names ({shown(url)}) does not answer: {problem}; "
@@ -292,7 +266,6 @@ def _after_fork() -> None:
     global _lock
     _lock = threading.RLock()  # another thread may have held it when this process was forked
     _started.clear()  # these are its parent's
-    _shared.clear()
 
 
 atexit.register(close_all)

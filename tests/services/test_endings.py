@@ -78,6 +78,7 @@ else:
 print("pong", flush=True)
 """
 LOCALES = {"LANG": "de_DE.UTF-8", "LC_CTYPE": "xx_XX.UTF-8", "PGPORT": "6543"}
+ODD = {"PGOPTIONS": "-c nonsense=1", "PGTZ": "Nowhere", "LC_ALL": "de_DE.UTF-8", "TMPDIR": "/proc"}
 
 
 @BOTH
@@ -87,6 +88,14 @@ def test_it_starts_in_unusual_places(kind, name, short_folder):
     (short_folder / name).mkdir(mode=0o700, exist_ok=True)
     with user_of(kind, PING, env={"TMPDIR": str(short_folder / name)} if name else LOCALES) as user:
         assert user.line() == "pong"
+        user.leave()
+
+        assert user.has_left_nothing()
+
+
+@BOTH
+def test_it_starts_whatever_the_environment_tells_its_client(kind):
+    with user_of(kind, env=ODD) as user:
         user.leave()
 
         assert user.has_left_nothing()

@@ -33,23 +33,12 @@ def sql(server: Server, statement: str) -> object:
 
 
 def ping(server: Server) -> bool:
-    if server.url.startswith("postgresql"):
-        return sql(server, "SELECT 1") == 1
-    with redis.Redis.from_url(server.url) as client:
-        return bool(client.ping())
+    return server.ping(server.url) is None  # else it raises
 
 
 @pytest.fixture(params=["own_redis", "postgres"])
 def server(request) -> Server:
     return request.getfixturevalue(request.param)
-
-
-@pytest.fixture
-def kept(postgres: Server) -> Server:
-    """PostgreSQL, with a table that was committed."""
-    with psycopg.connect(postgres.url) as connection:
-        connection.execute("DROP TABLE IF EXISTS kept; CREATE TABLE kept AS SELECT 42 AS n")
-    return postgres
 
 
 # -- whose it is -----------------------------------------------------------------------------------------
@@ -61,8 +50,7 @@ def test_redis_listens_on_a_socket_that_only_its_owner_can_reach(own_redis):
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
     with redis.Redis.from_url(own_redis.url) as client:
-        seen = client.config_get("port", "save", "maxmemory-policy", "maxmemory")
-    assert seen == {"port": "0", "save": "", "maxmemory-policy": "allkeys-lru", "maxmemory": str(64 * 2**20)}
+        assert client.config_get("port", "maxmemory") == {"port": "0", "maxmemory": str(1 << 26)}
 
 
 def test_postgres_listens_on_no_port_and_is_never_root_s(postgres):
@@ -128,13 +116,7 @@ def crash(server: Server) -> None:
     os.kill(server.pid, signal.SIGKILL)
 
 
-def crash_of_the_supervisor(server: Server) -> None:
-    pid = server.pid
-    os.kill(int(process_field(pid, "ppid")), signal.SIGKILL)
-    assert happens(lambda: not is_alive(pid))
-
-
-@pytest.mark.parametrize("end", [Server.stop, Server.kill, crash, crash_of_the_supervisor])
+@pytest.mark.parametrize("end", [Server.stop, Server.kill, crash])
 def test_it_starts_again_under_the_same_address(server, end):
     url, pid = server.url, server.pid
 
@@ -147,32 +129,21 @@ def test_it_starts_again_under_the_same_address(server, end):
     assert ping(server)
 
 
-def test_postgres_starts_again_with_what_was_committed_and_redis_with_nothing(kept, own_redis):
-    connection, client = psycopg.connect(kept.url), redis.Redis.from_url(own_redis.url)
+def test_postgres_starts_again_with_what_was_committed_and_redis_with_nothing(postgres, own_redis):
+    connection, client = psycopg.connect(postgres.url), redis.Redis.from_url(own_redis.url)
+    connection.execute("DROP TABLE IF EXISTS kept; CREATE TABLE kept AS SELECT 42 AS n; COMMIT")
     connection.execute("INSERT INTO kept VALUES (43)")  # and never committed
     client.set("a", "b")
-    for server in (kept, own_redis):
+    for server in (postgres, own_redis):
         server.kill()
         assert server.pid == 0
         server.stop()
         server.start()
     connection.close()
 
-    assert sql(kept, "SELECT sum(n) FROM kept") == 42
+    assert sql(postgres, "SELECT sum(n) FROM kept") == 42
     assert client.get("a") is None
     client.close()
-
-
-def test_a_paused_server_goes_on_at_start_and_ends_at_stop(server):
-    pid = server.pid
-    os.kill(pid, signal.SIGSTOP)
-    server.start()
-    assert (ping(server), server.pid) == (True, pid)
-
-    os.kill(pid, signal.SIGSTOP)
-    server.stop()
-    assert not is_alive(pid)
-    server.start()
 
 
 def test_a_server_whose_files_were_swept_away_is_started_anew(server):
@@ -207,11 +178,11 @@ def test_programs_that_others_cannot_reach_are_copied_not_opened(monkeypatch):
     monkeypatch.setattr(postgres_module, "is_open", lambda file: False)
     one = postgres_module._Postgres(None)
 
-    (_, command) = one.commands()
+    (command, _) = one.commands()
 
     assert command[0].startswith(str(one.folder))
     version = subprocess.run([command[0], "--version"], user="nobody", capture_output=True, text=True)
-    assert version.stdout.startswith("postgres (PostgreSQL) 18."), version.stderr
+    assert version.stdout.startswith("initdb (PostgreSQL) 18."), version.stderr
     one.close()
 
 
@@ -281,11 +252,9 @@ def test_a_server_that_cannot_be_reached_is_reported_without_the_password(kind, 
 
 
 def test_a_wrong_password_is_reported_without_it(own_redis, monkeypatch):
+    monkeypatch.setenv("REDIS_URL", f"{own_redis.url}?password=hunter2")
     with redis.Redis.from_url(own_redis.url) as client:
         client.config_set("requirepass", "right")
-    monkeypatch.setenv("REDIS_URL", f"{own_redis.url}?password=hunter2")
 
-    with pytest.raises(RedisServerError, match="AuthenticationError") as caught:
+    with pytest.raises(RedisServerError, match=r"(?s)^(?!.*hunter2).*AuthenticationError"):
         running_redis()
-
-    assert "hunter2" not in str(caught.value)

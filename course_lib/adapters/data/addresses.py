@@ -22,7 +22,6 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 """Gives the IP addresses of a name, as text."""
 
 _PORTS = {"http": 80, "https": 443}
-_HIGHEST_PORT = 65535
 _LONGEST_URL_CHARS = 2048
 _URL = re.compile(
     r"(?P<scheme>[a-z]+)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>[1-9][0-9]{0,4}))?"
@@ -56,14 +55,10 @@ class Origin:
     host: str
     port: int
 
-    @property
-    def netloc(self) -> str:
-        """Host and port as a URL spells them; the port only if it is not the scheme's own."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
-
     def __str__(self) -> str:
-        return f"{self.scheme}://{self.netloc}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = "" if self.port == _PORTS[self.scheme] else f":{self.port}"
+        return f"{self.scheme}://{host}{port}"
 
 
 def origin_of(url: str) -> Origin:
@@ -83,7 +78,7 @@ def origin_of(url: str) -> Origin:
     if scheme not in _PORTS:
         raise ToolRefused(f"the scheme {scheme!r} is not allowed; use https or http")
     port = int(match["port"] or _PORTS[scheme])
-    if port > _HIGHEST_PORT:
+    if port > 65535:
         raise ToolRefused("the port is not a correct one")
     return Origin(scheme, _plain_host(match["host"].lower()), port)
 

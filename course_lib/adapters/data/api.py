@@ -1,7 +1,7 @@
 """An HTTP API handed to an agent as limited tools, which reach that API and nothing else.
 
 Main path: `with APIAdapter(url, spec) as api: dspy.ReAct(..., tools=api.tools())`; or await api.request().
-Source: httpx 0.28; dspy.Tool (DSPy 3.4.1), which has no time-out, no retry and no allow-list of its own.
+Source: httpx 0.28 and httpcore 1.0; dspy.Tool (DSPy 3.4.1) has no time-out, no retry, no allow-list.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ import asyncio
 import json
 import re
 import ssl
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import httpcore
 import httpx
 
 from course_lib.adapters.data import openapi
 from course_lib.adapters.data.addresses import Origin, Reach, Resolver, joined, origin_of, resolve
-from course_lib.adapters.data.transport import AnswerError, CheckedTransport, read_text
+from course_lib.adapters.data.transport import AnswerError, read_text, sent
 from course_lib.adapters.tools.injection import flat_json, neutralise
 from course_lib.adapters.tools.limits import LimitedTool, ToolRefused, limited
 from course_lib.adapters.tools.redaction import hide
@@ -29,14 +31,12 @@ from course_lib.resilience.retries import retry
 _IDEMPOTENT = frozenset({"GET", "PUT", "DELETE"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RETRIED = frozenset({429, 502, 503, 504})
-_FAILED = 400
 _MOST_REDIRECTS = 2
-_MOST_BYTES = 200_000
-"""Of an answer, after decompression."""
+_MOST_BYTES = 200_000  # of an answer, after decompression
 _PATH_TRICK = re.compile(r"%2f|%5c|%2e|%25|//|(^|/)\.{1,2}(/|$)", re.IGNORECASE)
 _CONTROL = re.compile(r"%[01][0-9a-f]|%7f", re.IGNORECASE)
 _DETAIL_CHARS = 300
-_COME_BACK = "busy; it asks to come back in"
+_JSON = "application/json"
 _HEADERS = {
     "Accept": "application/json, text/*;q=0.5",
     "Accept-Encoding": "gzip",
@@ -74,16 +74,16 @@ class Answer:
 
     status: int
     text: str
+    wait_s: float = 0.0
+    """How long the API asks to wait; 0 if it does not say."""
 
 
 class _BusyError(APIError):
     """A status that may be another one after a while."""
 
-    def __init__(self, answer: Answer, wait_s: float) -> None:
+    def __init__(self, answer: Answer) -> None:
         super().__init__(f"status {answer.status}")
-        self.answer = answer if wait_s == 0 else Answer(answer.status, f"{_COME_BACK} {wait_s:.0f} s")
-        self.wait_s = wait_s
-        """How long the API asks to wait; 0 if it does not say."""
+        self.answer = answer
 
 
 class APIAdapter:
@@ -124,61 +124,66 @@ class APIAdapter:
         self._root = httpx.URL(self._base).path.rstrip("/")
         self._reach = Reach([base_url, *hosts], allow_private=allow_private, resolver=resolver)
         self._auth = _checked_auth(auth or {}, self._home, private=allow_private)
-        self._methods = _checked_methods(methods)
-        self._offer = None if spec is None else openapi.operations(openapi.load(spec), self._methods)
+        self._secrets = {word for value in self._auth.values() for word in (value, value.split()[-1])}
+        self._methods = frozenset(methods)
+        if unknown := sorted(self._methods - openapi.METHODS):
+            raise APIError(f"the method {unknown[0]!r} is none of {', '.join(sorted(openapi.METHODS))}")
+        operations, left_out = openapi.operations(openapi.load(spec) if spec else {}, self._methods)
+        self.left_out: Mapping[str, str] = left_out
+        """The document's operations that are no tools, by name, each with the reason."""
+        self._functions: dict[str, Any] = {one.name: openapi.as_tool(one, self._text) for one in operations}
+        if spec is None:
+            self._functions["get_path"] = self.get_path
         self._patience = patience or Patience()
         is_encrypted = any(origin.scheme == "https" for origin in self._reach.origins)
         self._tls = tls or (httpx.create_ssl_context(trust_env=False) if is_encrypted else None)
+        self._send_again = retry(
+            is_retryable=self._is_retryable,
+            attempts=self._patience.retries + 1,
+            deadline_s=self._patience.deadline_s,
+            first_wait_s=self._patience.first_wait_s,
+            longest_wait_s=self._patience.longest_wait_s,
+        )(self._send)
         self._is_closed = False
 
-    @property
-    def left_out(self) -> Mapping[str, str]:
-        """The document's operations that are no tools, by name, each with the reason."""
-        return self._offer.left_out if self._offer else {}
-
-    def tools(
-        self, *, only: Collection[str] | None = None, calls: int | None = None, output_chars: int = 4000
-    ) -> list[LimitedTool]:
-        """Return one limited tool for each operation.
-
-        Args:
-            only: names of the operations wanted; None for all.
-            calls: how often each may be called.
-            output_chars: the longest answer shown to the model.
+    def tools(self, *, only: Collection[str] | None = None) -> list[LimitedTool]:
+        """Return one limited tool for each operation, or for those named in `only`.
 
         Raises:
             APIError: a name in `only` is no operation, or one that is left out.
         """
-        functions: dict[str, Any] = {"get_path": self.get_path}
-        if self._offer:
-            functions = {one.name: openapi.as_tool(one, self._text) for one in self._offer.operations}
-        if unknown := sorted(set(only or ()) - set(functions)):
-            reason = self.left_out.get(unknown[0], f"there are {', '.join(functions)}")
+        if unknown := sorted(set(only or ()) - set(self._functions)):
+            reason = self.left_out.get(unknown[0], f"there are {', '.join(self._functions)}")
             raise APIError(f"no operation {unknown[0]!r} to make a tool of: {reason}")
-        limits: dict[str, Any] = {"output_chars": output_chars, "calls": calls, "redact": self._secrets}
-        limits["deadline_s"] = self._patience.deadline_s + 1  # the adapter's own deadline comes first
-        taken = [name for name in functions if only is None or name in only]
-        return [limited(functions[name], name=name, **limits) for name in taken]
+        deadline_s = self._patience.deadline_s + 1  # the adapter's own deadline comes first
+        return [
+            limited(function, name=name, deadline_s=deadline_s, redact=[*self._secrets])
+            for name, function in self._functions.items()
+            if only is None or name in only
+        ]
 
     async def get_path(self, path: str) -> str:
         """Get a path of the API, as text."""
-        return await self._text(openapi.Request("GET", path))
+        return await self._text("GET", path)
 
-    async def _text(self, asked: openapi.Request) -> str:
+    async def _text(self, method: str, target: str, body: Any = None, body_kind: str = _JSON) -> str:
         """Return the answer as the model may see it; one with an error status is raised."""
-        answer = await self.request(asked.method, asked.target, body=asked.body)
+        answer = await self.request(method, target, body=body, body_kind=body_kind)
         text = neutralise(flat_json(answer.text) or answer.text)
-        if answer.status >= _FAILED:
+        if answer.wait_s > 0 and answer.status in _RETRIED:
+            text = f"busy; it asks to come back in {answer.wait_s:.0f} s"
+        if httpx.codes.is_error(answer.status):
             raise APIError(f"status {answer.status}: {_detail(text)}")
         return text
 
-    async def request(self, method: str, target: str, *, body: Any = None) -> Answer:
+    async def request(self, method: str, target: str, *, body: Any = None, body_kind: str = _JSON) -> Answer:
         """Send one request, with retries if it is idempotent, and return the answer whatever its status.
 
         Args:
             method: GET or another one that is allowed.
             target: a path below base_url ("/v1/health"), or a whole web address that is allowed.
             body: sent as JSON, if not None.
+            body_kind: its media type.
 
         Raises:
             ToolRefused: the method or target is not allowed, or the answer is too large or leads elsewhere.
@@ -188,19 +193,20 @@ class APIAdapter:
         if self._is_closed:
             raise APIError("the adapter is closed; make a new one")
         if method not in self._methods:
-            allowed = ", ".join(sorted(self._methods))
-            raise ToolRefused(f"the method {method!r} is not allowed, only {allowed}")
+            raise ToolRefused(
+                f"the method {method!r} is not allowed, only {', '.join(sorted(self._methods))}"
+            )
         url = self._checked(self._base + target if target.startswith("/") else target)
         deadline_s = self._patience.deadline_s
-        send = self._retried() if method in _IDEMPOTENT else self._send
+        send = self._send_again if method in _IDEMPOTENT else self._send
         try:
             async with asyncio.timeout(deadline_s):
-                return await send(method, url, body)
+                return await send(method, url, None if body is None else (body_kind, body))
         except _BusyError as busy:
             return busy.answer
-        except TimeoutError as error:
-            if isinstance(error, APIError):
-                raise
+        except APITimeoutError:
+            raise
+        except TimeoutError:
             raise APITimeoutError(f"no answer within {deadline_s:g} s; {_advice(method)}") from None
 
     def close(self) -> None:
@@ -212,13 +218,6 @@ class APIAdapter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def __repr__(self) -> str:
-        return f"APIAdapter({self._base!r})"
-
-    @property
-    def _secrets(self) -> tuple[str, ...]:
-        return tuple({word for value in self._auth.values() for word in (value, value.split()[-1])})
 
     def _checked(self, url: str) -> str:
         """Return an address that may be asked: its origin is allowed, its path plain and below base_url."""
@@ -233,50 +232,45 @@ class APIAdapter:
         return url
 
     def _is_retryable(self, error: Exception) -> bool | float:
-        if isinstance(error, _BusyError) and error.wait_s > 0:
-            return error.wait_s if error.wait_s <= self._patience.longest_wait_s else False
+        wait_s = error.answer.wait_s if isinstance(error, _BusyError) else 0
+        if wait_s > 0:
+            return wait_s if wait_s <= self._patience.longest_wait_s else False
         return isinstance(error, APIError)
 
-    def _retried(self) -> Callable[[str, str, Any], Awaitable[Answer]]:
-        return retry(
-            is_retryable=self._is_retryable,
-            attempts=self._patience.retries + 1,
-            deadline_s=self._patience.deadline_s,
-            first_wait_s=self._patience.first_wait_s,
-            longest_wait_s=self._patience.longest_wait_s,
-        )(self._send)
-
     async def _send(self, method: str, url: str, body: Any) -> Answer:
+        """Send a request once; the body is None, or its media type and what is sent as JSON."""
         try:
-            answer, wait_s = await self._follow(method, url, body)
-        except httpx.TimeoutException:
+            answer = await self._follow(method, url, body)
+        except httpcore.TimeoutException:
             raise APITimeoutError(f"the API did not answer in time; {_advice(method)}") from None
-        except (httpx.TransportError, AnswerError) as error:
+        except (httpcore.NetworkError, httpcore.ProtocolError, OSError, AnswerError) as error:
             reason = str(error) if isinstance(error, AnswerError) else "the connection failed or broke"
             raise APIError(f"{reason}; {_advice(method)}") from None
         if answer.status in _RETRIED:
-            raise _BusyError(answer, wait_s)
+            raise _BusyError(answer)
         return answer
 
-    async def _follow(self, method: str, url: str, body: Any) -> tuple[Answer, float]:
+    async def _follow(self, method: str, url: str, body: Any) -> Answer:
         for _ in range(_MOST_REDIRECTS + 1):
             # No httpx.AsyncClient: it would parse redirects, keep cookies, and read the environment.
-            async with CheckedTransport(self._reach, tls=self._tls) as transport:
-                response = await transport.handle_async_request(self._message(method, url, body))
-                if response.status_code not in _REDIRECTS:
+            async with sent(self._message(method, url, body), self._reach, tls=self._tls) as response:
+                headers = httpx.Headers(response.headers)
+                if response.status not in _REDIRECTS:
                     text = hide(await read_text(response, _MOST_BYTES), self._secrets)
-                    return Answer(response.status_code, text), _retry_after_s(response)
+                    wait = headers.get("retry-after", "")
+                    wait_s = float(wait) if re.fullmatch(r"[0-9]{1,9}", wait) else 0.0
+                    return Answer(response.status, text, wait_s)
             if method != "GET":
-                raise ToolRefused(
-                    "the API answered with a redirect, followed for GET only; look what was done"
-                )
-            url = self._checked(joined(url, response.headers.get("location", "")))
+                raise ToolRefused("the API redirects, which is followed for GET only; look what was done")
+            url = self._checked(joined(url, headers.get("location", "")))
         raise ToolRefused(f"the API redirected more than {_MOST_REDIRECTS} times")
 
     def _message(self, method: str, url: str, body: Any) -> httpx.Request:
         secrets = self._auth if origin_of(url) == self._home else {}
         timeouts = {"timeout": httpx.Timeout(self._patience.attempt_s).as_dict()}
-        return httpx.Request(method, url, headers={**_HEADERS, **secrets}, json=body, extensions=timeouts)
+        kind, content = body or (None, None)
+        headers = {**_HEADERS, **({"Content-Type": kind} if kind else {}), **secrets}
+        return httpx.Request(method, url, headers=headers, json=content, extensions=timeouts)
 
 
 def _advice(method: str) -> str:
@@ -284,12 +278,6 @@ def _advice(method: str) -> str:
     if method in _IDEMPOTENT:
         return "try again later"
     return "it may have been carried out all the same, so look before you send it again"
-
-
-def _checked_methods(methods: Collection[str]) -> frozenset[str]:
-    if unknown := sorted(set(methods) - openapi.METHODS):
-        raise APIError(f"the method {unknown[0]!r} is none of {', '.join(sorted(openapi.METHODS))}")
-    return frozenset(methods)
 
 
 def _checked_auth(auth: Mapping[str, str], home: Origin, *, private: Collection[str]) -> dict[str, str]:
@@ -301,17 +289,10 @@ def _checked_auth(auth: Mapping[str, str], home: Origin, *, private: Collection[
     return {name: value for name, value in auth.items() if value.strip()}
 
 
-def _retry_after_s(response: httpx.Response) -> float:
-    """Return the wait a server asks for; 0 if it asks for none, or in a way that makes no sense."""
-    text = response.headers.get("retry-after", "")
-    return float(text) if re.fullmatch(r"[0-9]{1,9}", text) else 0.0
-
-
 def _detail(text: str) -> str:
     """Return the sentence of a problem document (RFC 9457), or the start of any other text."""
-    try:
+    problem: Any = None
+    with suppress(ValueError, RecursionError):
         problem = json.loads(text)
-    except (ValueError, RecursionError):
-        problem = None
     sentence = problem.get("detail") or problem.get("title") if isinstance(problem, dict) else None
     return " ".join(str(sentence or text).split())[:_DETAIL_CHARS] or "no explanation"

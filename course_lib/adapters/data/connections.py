@@ -1,12 +1,9 @@
 """Pools of database connections that outlive the server's restarts, and the role that a model's may have.
 
 Main path: Connections(url).run(work) -> what `work` returns, in one transaction; repeated after a lost
-connection. grant(connection, readable) makes or mends the role that a model's statements run under; it can
-read the granted tables, and nothing else. url_for(owner_url) is its own address: it logs in by itself, since
-a role that is only put on (SET ROLE) could be put off again by a statement it limits. What a role may set for
-itself, such as statement_timeout, limits honest statements; its rights limit others.
-Source: psycopg 3.3 and psycopg_pool 3.3. A pool's own reconnecting doubles its pauses up to minutes, so here
-it gives up at once, and each call connects anew.
+connection. grant(connection, readable) makes the role that a model's statements run under; url_for(owner_url)
+is its own address, since a role that is only put on (SET ROLE) could be put off again by a statement.
+Source: psycopg_pool 3.3, whose own reconnecting doubles its pauses up to minutes: here it gives up at once.
 """
 
 from __future__ import annotations
@@ -14,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -22,18 +18,16 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolClosed
 
+from course_lib.adapters.tools.redaction import redact
 from course_lib.errors import CourseError
-from course_lib.resilience.deadline import Deadline
 from course_lib.resilience.retries import retry
 
 T = TypeVar("T")
 Connection = psycopg.Connection[TupleRow]
 
-_SIZE = 4
 _ATTEMPT_S = 1.0
-_SHORTEST_ATTEMPT_S = 0.2
 _DROPPED = ("08", "57P01", "57P02", "57P03", "53300", "40001", "40P01")
 """SQLSTATEs of a lost connection, of a server that stops or starts, and of a transaction that lost."""
 
@@ -42,12 +36,12 @@ NAME = "course_model"
 _FLAGS = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT NOREPLICATION NOBYPASSRLS CONNECTION LIMIT 16"
 _SETTINGS = {
     "default_transaction_read_only": "on",
-    "statement_timeout": "2s",
+    "statement_timeout": "1500ms",
     "lock_timeout": "500ms",
     "transaction_timeout": "10s",
     "idle_in_transaction_session_timeout": "5s",
-    "idle_session_timeout": "0",
     "work_mem": "4MB",
+    "hash_mem_multiplier": "1",
     "max_parallel_workers_per_gather": "0",
     "search_path": "public",
     "temp_file_limit": "64MB",
@@ -80,19 +74,25 @@ class DatabaseGone(DatabaseError):  # noqa: N818  (it says what happened)
 class Connections:
     """A few connections to one database, made when needed, tested before use."""
 
-    def __init__(self, url: str, *, deadline_s: float, read_only: bool = False) -> None:
+    def __init__(self, url: str, *, deadline_s: float, most: int = 4) -> None:
         self.url = url
         self.deadline_s = deadline_s
-        """Seconds for which a call is tried again while the database does not answer."""
-        self._read_only = read_only
-        self._lock = threading.Lock()
-        self._pool: ConnectionPool[Connection] | None = None
+        self._pool: ConnectionPool[Connection] = ConnectionPool(
+            url,
+            min_size=0,
+            max_size=most,
+            max_waiting=64,
+            max_idle=60.0,
+            reconnect_timeout=_ATTEMPT_S / 4,
+            kwargs={"connect_timeout": 2, "application_name": "advanced-dspy"},
+            check=ConnectionPool.check_connection,
+            open=False,
+        )
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """Return what `work` makes of a connection: all of it in one transaction, or none.
 
-        `work` may be called more than once, so it must be safe to repeat: a connection may drop after the
-        commit.
+        `work` must be safe to repeat: a connection may drop after the commit.
 
         Raises:
             DatabaseGone: the database has not answered within the deadline.
@@ -110,48 +110,25 @@ class Connections:
         except psycopg.OperationalError as error:
             if not is_dropped(error):
                 raise
-            words = f"the database does not answer after {self.deadline_s:g} s: {first_line(error)}"
+            words = f"the database does not answer after {self.deadline_s:g} s: {redact(first_line(error))}"
             kept = "What was under way is kept whole or not at all"
-            remedy = f"start it again (running_postgres().start()), or do less at once than {_SIZE} calls"
-            raise DatabaseGone(f"{words}. {kept}; {remedy}") from None
+            raise DatabaseGone(f"{words}. {kept}; start it again, or ask for less at once") from None
 
     def _attempt(self, work: Callable[[Connection], T]) -> T:
-        pool, deadline = self._opened(), Deadline.current()
-        left_s = deadline.remaining_s() if deadline else _ATTEMPT_S
         try:
-            with pool.connection(timeout=min(_ATTEMPT_S, max(left_s, _SHORTEST_ATTEMPT_S))) as connection:
+            self._pool.open()
+            with self._pool.connection(timeout=min(_ATTEMPT_S, self.deadline_s)) as connection:
                 return work(connection)
+        except PoolClosed:
+            raise DatabaseError("the adapter is closed; make a new one") from None
         except psycopg.OperationalError as error:
             if is_dropped(error):
-                pool.check()  # other connections may have been lost with this one
+                self._pool.check()  # other connections may have been lost with this one
             raise
 
     def close(self) -> None:
-        """Close all connections; the next call opens new ones."""
-        with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.close()
-
-    def _opened(self) -> ConnectionPool[Connection]:
-        with self._lock:
-            if self._pool is None:
-                self._pool = ConnectionPool(
-                    self.url,
-                    min_size=0,
-                    max_size=_SIZE,
-                    max_waiting=64,
-                    max_idle=60.0,
-                    reconnect_timeout=_ATTEMPT_S / 4,
-                    kwargs={"connect_timeout": 2, "application_name": "advanced-dspy"},
-                    configure=self._configure,
-                    check=ConnectionPool.check_connection,
-                    open=True,
-                )
-            return self._pool
-
-    def _configure(self, connection: Connection) -> None:
-        connection.read_only = self._read_only
+        """Close all connections, for good."""
+        self._pool.close()
 
 
 def is_dropped(error: Exception) -> bool:
@@ -169,11 +146,9 @@ def first_line(error: psycopg.Error) -> str:
 def grant(connection: Connection, readable: Sequence[str]) -> None:
     """Make the role or mend it, and let it read `readable` and nothing else.
 
-    The connection has to be an administrator's: it also closes the functions that PostgreSQL opens to every
-    role. The caller's transaction holds all of this, or none.
+    The connection has to be an administrator's, who also closes what PostgreSQL opens to every role.
     """
     password = _password(connection.info.password)
-    connection.execute("SELECT pg_advisory_xact_lock(20260316)")  # two openers at once would collide
     if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [NAME]).fetchone():
         connection.execute(f"CREATE ROLE {NAME}")
     connection.execute(sql.SQL(f"ALTER ROLE {NAME} {_FLAGS} PASSWORD {{}}").format(sql.Literal(password)))
@@ -197,10 +172,23 @@ def _grant_tables(connection: Connection, readable: Sequence[str]) -> None:
 
 
 def url_for(owner_url: str) -> str:
-    """Return the address at which the model's role logs in to the same database."""
-    parts = conninfo_to_dict(owner_url)
-    parts |= {"user": NAME, "password": _password(str(parts.get("password") or ""))}
-    return make_conninfo("", **parts)
+    """Return the address at which the model's role logs in to the same database.
+
+    Raises:
+        DatabaseError: a piece of the password may have been taken for another part; none is in the message.
+    """
+    try:
+        parts = conninfo_to_dict(owner_url)
+    except psycopg.ProgrammingError:
+        parts = {"host": "@"}
+    others = "".join(str(value) for key, value in parts.items() if key not in ("user", "password"))
+    if "@" in others or not str(parts.get("port") or "0").replace(",", "").isdigit():
+        raise DatabaseError(
+            "the database's address cannot be read; write postgresql://user:password@host:port/name, and "
+            "percent-encode what is neither letter nor digit in the password"
+        )
+    password = _password(str(parts.get("password") or ""))
+    return make_conninfo("", **parts | {"user": NAME, "password": password})
 
 
 def _password(owners: str) -> str | None:

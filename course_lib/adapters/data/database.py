@@ -2,33 +2,24 @@
 
 Main path: DatabaseAdapter(running_postgres().url); await store_prediction(...); tools() for an agent.
 The program's own statements are fixed text with parameters, against SQL injection. A model's statement is
-parsed as one SELECT over allowed tables (selects.py), then run by a role that can do no more than that
-(grant), in a read-only transaction, through a cursor, with limits on time, rows and size.
-The methods are async and run psycopg's blocking pool in threads: one adapter serves every event loop and
-thread of the process, as notebooks and dspy.Parallel need; an async pool belongs to one loop.
+parsed as one SELECT over allowed tables (selects.py), then run by a role that can do no more (grant), with
+limits on time, rows and size.
+The async methods run psycopg's blocking pool in threads, so that one adapter serves every event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import dspy
 import psycopg
+from psycopg.rows import TupleRow
 
-from course_lib.adapters.data import predictions
-from course_lib.adapters.data.connections import (
-    Connection,
-    Connections,
-    DatabaseError,
-    first_line,
-    grant,
-    url_for,
-)
+from course_lib.adapters.data import connections, predictions
+from course_lib.adapters.data.connections import Connection, Connections, DatabaseError, first_line
 from course_lib.adapters.data.predictions import StoredPrediction
 from course_lib.adapters.data.selects import one_select
 from course_lib.adapters.tools.limits import LimitedTool, ToolRefused, limited
@@ -38,8 +29,14 @@ T = TypeVar("T")
 MOST_ROWS = 50
 """Rows that an answer to the model may have."""
 _LONGEST_ROW = 2_000
+_LONGEST_WAIT_S = 3
+_BEYOND_LIMITS = "the statement took more than 1.5 s, or too much memory, and was stopped; ask for less"
+_BUSY = "the database is busy with other questions; ask again in a few seconds"
+_REFUSALS = {**dict.fromkeys(("57014", "53200", "53400"), _BEYOND_LIMITS), "55P03": _BUSY}
+"""By SQLSTATE: a statement canceled, out of memory or of temporary files, and a lock that was not free."""
 _COLUMNS = """
-SELECT table_name, string_agg(column_name || ' ' || data_type, ', ' ORDER BY ordinal_position)
+SELECT quote_ident(table_name),
+    string_agg(quote_ident(column_name) || ' ' || data_type, ', ' ORDER BY ordinal_position)
 FROM information_schema.columns WHERE table_schema = 'public' AND table_name = ANY(%s)
 GROUP BY table_name ORDER BY table_name
 """
@@ -58,10 +55,10 @@ class DatabaseAdapter:
 
     def __init__(self, url: str, *, deadline_s: float = 3.0) -> None:
         self._own = Connections(url, deadline_s=deadline_s)
-        self._models = Connections(url_for(url), deadline_s=deadline_s, read_only=True)
+        self._models = Connections(connections.url_for(url), deadline_s=deadline_s, most=1)
         self._readable: tuple[str, ...] = ()
-        self._threads = ThreadPoolExecutor(8, thread_name_prefix="database")
         self._lock = threading.RLock()
+        self._asking = threading.Lock()
         self._is_open = False
 
     def __enter__(self) -> DatabaseAdapter:
@@ -84,11 +81,9 @@ class DatabaseAdapter:
                 self._is_open = True
 
     def close(self) -> None:
-        """Close all connections; a later call opens the adapter again."""
-        with self._lock:
-            self._own.close()
-            self._models.close()
-            self._is_open = False
+        """Close all connections; the adapter refuses from then on."""
+        self._own.close()
+        self._models.close()
 
     def allow(self, *tables: str) -> None:
         """Let the model read further tables of the schema `public`."""
@@ -115,39 +110,24 @@ class DatabaseAdapter:
     async def store_prediction(
         self, prediction: dspy.Prediction, *, inputs: Mapping[str, Any], program: str = ""
     ) -> str:
-        """Store a prediction with its inputs and token counts, whole or not at all, and return its key.
+        """Store what a module returned for these inputs, with its token counts, and return its key.
 
-        Args:
-            prediction: what a module returned.
-            inputs: what the module was called with.
-            program: the module's name, such as "Triage".
+        Storing it again is safe and changes nothing.
 
         Raises:
-            DatabaseGone: the database does not answer; nothing was stored, or, if the connection dropped
-                after the commit, all of it: storing again changes nothing.
             DatabaseError: a value is no JSON.
         """
         row = predictions.as_row(prediction, inputs, program=program)
-        await self._in_thread(lambda connection: predictions.store(connection, row))
+        await asyncio.to_thread(self.write, lambda line: predictions.store(line, row))
         return row[0]
 
     async def get_prediction(self, key: str) -> StoredPrediction | None:
         """Return the prediction stored under `key`, or None."""
-        return await self._in_thread(lambda connection: predictions.get(connection, key))
+        return await asyncio.to_thread(self.write, lambda line: predictions.get(line, key))
 
     async def search_predictions(self, text: str, *, limit: int = 5) -> list[StoredPrediction]:
-        """Return predictions whose inputs or outputs hold the words of `text`, best first.
-
-        Args:
-            text: words, as for a search engine: `"lost parcel" -refund` or `tent OR stove`.
-            limit: how many at most.
-        """
-        return await self._in_thread(lambda connection: predictions.search(connection, text, limit))
-
-    async def _in_thread(self, work: Callable[[Connection], T]) -> T:
-        """Do `write` off the loop; there are few threads, and a crowd waits in line for them."""
-        context = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, self.write, work)
+        """Return predictions by words, as in `"lost parcel" OR tent -refund`, best first, at most `limit`."""
+        return await asyncio.to_thread(self.write, lambda line: predictions.search(line, text, limit))
 
     # What a model may do
 
@@ -155,8 +135,7 @@ class DatabaseAdapter:
         """Answer one SQL SELECT (PostgreSQL), read-only; see describe_tables for what there is."""
         lines = self._fetch(one_select(sql, self._readable))
         if any(len(line) > _LONGEST_ROW for line in lines):
-            remedy = "ask for fewer columns, or left(column, 200)"
-            raise ToolRefused(f"a row is longer than {_LONGEST_ROW} characters; {remedy}")
+            raise ToolRefused(f"a row is longer than {_LONGEST_ROW} characters; ask for left(column, 200)")
         if len(lines) > MOST_ROWS:
             lines[MOST_ROWS:] = [f"(only the first {MOST_ROWS} rows; narrow the question, or count)"]
         return "\n".join(lines) or "no rows"
@@ -182,27 +161,32 @@ class DatabaseAdapter:
             connection.execute("SET LOCAL client_min_messages = warning")  # "already exists, skipping"
             connection.execute("SELECT pg_advisory_xact_lock(20260315)")  # two openers at once would collide
             connection.execute(predictions.TABLES)
-            grant(connection, self._readable)
+            connections.grant(connection, self._readable)
         except psycopg.ProgrammingError as error:
-            needs = "The account has to be an administrator's, and every table of allow() has to be there"
-            raise DatabaseError(f"the database cannot be set up: {first_line(error)}. {needs}") from error
+            needs = "it needs an administrator's account and every table of allow()"
+            raise DatabaseError(f"the database cannot be set up: {first_line(error)}; {needs}") from error
 
     def _fetch(self, checked: str) -> list[str]:
-        self.open()
-        try:
-            return self._models.run(lambda connection: self._fetched(connection, checked))
-        except psycopg.errors.QueryCanceled:
-            raise ToolRefused("the statement took more than 2 s and was stopped; ask for less") from None
-        except psycopg.Error as error:
-            hint = f" ({error.diag.message_hint})" if error.diag.message_hint else ""
-            raise ToolRefused(f"the database did not take it: {first_line(error)}{hint}") from None
-
-    def _fetched(self, connection: Connection, checked: str) -> list[str]:
         """Fetch rows as JSON, cut on the server: no more than this ever comes over."""
         statement = (
             f"SELECT left(row_to_json(answer)::text, {_LONGEST_ROW + 1}) "  # noqa: S608  (checked)
             f"FROM ({checked}) AS answer LIMIT {MOST_ROWS + 1}"
         )
-        with connection.cursor(name="answer") as cursor:  # DECLARE takes one SELECT, and none that writes
-            cursor.execute(statement.encode())
-            return [row[0] for row in cursor.fetchall()]
+        self.open()
+        if not self._asking.acquire(timeout=_LONGEST_WAIT_S):
+            raise ToolRefused(_BUSY)
+        try:
+            return [row[0] for row in self._own.run(lambda own: self._one_at_a_time(own, statement))]
+        except psycopg.Error as error:
+            hint = f" ({error.diag.message_hint})" if error.diag.message_hint else ""
+            words = f"the database did not take it: {first_line(error)}{hint}"
+            raise ToolRefused(_REFUSALS.get(error.sqlstate or "", words)) from None
+        finally:
+            self._asking.release()
+
+    def _one_at_a_time(self, own: Connection, statement: str) -> list[TupleRow]:
+        """Run a model's statement while no other model's runs in this database, so that memory is bounded."""
+        own.execute(f"SET LOCAL lock_timeout = '{_LONGEST_WAIT_S}s'")
+        own.execute("SELECT pg_advisory_xact_lock(20260317)")
+        # binary: so it goes by the protocol that takes one statement, in parentheses none that writes
+        return self._models.run(lambda line: line.execute(statement.encode(), binary=True).fetchall())

@@ -6,7 +6,7 @@ Names, e-mail addresses and postal addresses are in customer_contacts, which it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from operator import attrgetter
 from typing import Any
 
@@ -31,17 +31,21 @@ _COLUMNS = {
 }
 
 
-def _order_items() -> Iterable[tuple[Any, ...]]:
-    names = {product.sku: product.name for product in desk.products()}
-    for order in desk.orders():
-        for item in order.items:
-            yield order.id, item.sku, names.get(item.sku), item.quantity, item.unit_price_cents
-
-
-def _shipments() -> Iterable[tuple[Any, ...]]:
-    for order in desk.orders():
-        for parcel in order.shipments:
-            yield order.id, parcel.tracking_number, parcel.carrier, parcel.status, parcel.events[-1].at
+def _rows() -> dict[str, Iterable[tuple[Any, ...]]]:
+    """Return the rows of each table, their values in the order of its columns."""
+    orders, names = desk.orders(), {product.sku: product.name for product in desk.products()}
+    items = ((order.id, names.get(item.sku), item) for order in orders for item in order.items)
+    parcels = ((order.id, parcel) for order in orders for parcel in order.shipments)
+    return {
+        "customers": _attributes(desk.customers(), _COLUMNS["customers"]),
+        "customer_contacts": _attributes(desk.customers(), "id, name, email, street, postcode, city"),
+        "orders": _attributes(orders, _COLUMNS["orders"]),
+        "order_items": ((key, it.sku, name, it.quantity, it.unit_price_cents) for key, name, it in items),
+        "shipments": (
+            (key, it.tracking_number, it.carrier, it.status, it.events[-1].at) for key, it in parcels
+        ),
+        "tickets": _attributes(desk.tickets(), _COLUMNS["tickets"]),
+    }
 
 
 def _attributes(records: Iterable[Any], columns: str) -> Iterable[tuple[Any, ...]]:
@@ -49,30 +53,17 @@ def _attributes(records: Iterable[Any], columns: str) -> Iterable[tuple[Any, ...
     return map(attrgetter(*(column.split()[0] for column in columns.split(", "))), records)
 
 
-_ROWS: Mapping[str, Callable[[], Iterable[tuple[Any, ...]]]] = {
-    "customers": lambda: _attributes(desk.customers(), _COLUMNS["customers"]),
-    "customer_contacts": lambda: _attributes(desk.customers(), "id, name, email, street, postcode, city"),
-    "orders": lambda: _attributes(desk.orders(), _COLUMNS["orders"]),
-    "order_items": _order_items,
-    "shipments": _shipments,
-    "tickets": lambda: _attributes(desk.tickets(), _COLUMNS["tickets"]),
-}
-
-
 def load_desk(database: DatabaseAdapter) -> None:
-    """Fill the tables anew, all of them or none, and let the model read those in READABLE.
-
-    Raises:
-        DatabaseGone: the database does not answer; the tables are as they were.
-    """
+    """Fill the tables anew, all of them or none, and let the model read those in READABLE."""
     database.write(_load)
     database.allow(*READABLE)
 
 
 def _load(connection: Connection) -> None:
     connection.execute("SET LOCAL client_min_messages = warning")
-    for table, columns in _COLUMNS.items():
-        connection.execute(f"DROP TABLE IF EXISTS {table}; CREATE TABLE {table} ({columns})".encode())
+    for table, rows in _rows().items():
+        create = f"DROP TABLE IF EXISTS {table}; CREATE TABLE {table} ({_COLUMNS[table]})"
+        connection.execute(create.encode())
         with connection.cursor() as cursor, cursor.copy(f"COPY {table} FROM STDIN") as copy:
-            for row in _ROWS[table]():
+            for row in rows:
                 copy.write_row(row)

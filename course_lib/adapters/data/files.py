@@ -3,8 +3,6 @@
 Main path: FileSystemAdapter(root).tools() -> limited tools; with write_file if `writable=True`.
 A path is walked name by name from a descriptor of the root (openat), following no link, so that there is no
 moment between the check and the use of a path in which a folder could be swapped for a link.
-Refused: absolute paths, `..`, backslashes, hidden names, invisible characters, links of both kinds, devices,
-pipes, other file systems mounted inside, anything too large or not text.
 """
 
 from __future__ import annotations
@@ -70,9 +68,7 @@ class FileSystemAdapter:
     ) -> None:
         folder = Path(root).resolve()
         if not folder.is_dir() or folder == Path(folder.anchor):
-            raise ToolRefused(
-                f"{str(root)!r} cannot be the root: name an existing folder below the system's own"
-            )
+            raise ToolRefused(f"{str(root)!r} cannot be the root; name a folder below the system's own")
         self._is_writable, self._file_bytes = writable, file_bytes
         self._entries, self._search_bytes = entries, search_bytes
         self._root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -91,28 +87,26 @@ class FileSystemAdapter:
         with self._lock:
             self._closer()
 
-    def tools(self, *, deadline_s: float = 5.0, calls: int | None = 30) -> list[LimitedTool]:
+    def tools(self, *, calls: int | None = 30) -> list[LimitedTool]:
         """Return the folder as limited tools: list_files, read_file, search_files and maybe write_file."""
         methods: list[Callable[..., str]] = [self.list_files, self.read_file, self.search_files]
-        if self._is_writable:
-            methods.append(self.write_file)
-        return [limited(method, deadline_s=deadline_s, calls=calls) for method in methods]
-
-    # The tools
+        methods += [self.write_file] if self._is_writable else []
+        return [limited(method, calls=calls) for method in methods]
 
     def list_files(self, folder: str = ".") -> str:
         """List a folder: one name per line, folders with a slash, files with their size in bytes."""
         with _refusals(folder), self._entered(split_path(folder, folder=True)) as at:
-            entries = self._scan(at)
+            notes: list[str] = []
+            entries = self._scan(at, notes)
         lines = [f"{name}/" if is_folder else f"{name} ({size})" for name, is_folder, size in entries]
         more = [f"and {len(lines) - self._entries} more"] if len(lines) > self._entries else []
-        return "\n".join(lines[: self._entries] + more) or "(empty)"
+        return "\n".join(lines[: self._entries] + more + notes) or "(empty)"
 
     def read_file(self, path: str, first_line: int = 1) -> str:
         """Read a text file, from the given line on."""
         *above, name = split_path(path)
         with _refusals(path), self._entered(above) as at:
-            text = self._read(at, name, path)
+            text = self._read(at, _stored(at, name), path)
         return text if first_line <= 1 else "".join(text.splitlines(keepends=True)[first_line - 1 :])
 
     def search_files(self, text: str, folder: str = ".") -> str:
@@ -120,10 +114,13 @@ class FileSystemAdapter:
         if not text.strip() or len(text) > LINE_CHARS:
             raise ToolRefused(f"search for 1 to {LINE_CHARS} characters, not {len(text)}")
         parts = split_path(folder, folder=True)
+        notes: list[str] = []
         with _refusals(folder), self._entered(parts) as at:
-            found = self._search(at, "/".join(parts), text.casefold(), [self._search_bytes])
-            lines = list(itertools.islice(found, self._entries))
-        return "\n".join(lines) or "(no line has it)"
+            found = self._search(at, "/".join(parts), _folded(text), notes)
+            lines = list(itertools.islice(found, self._entries + 1))
+        if len(lines) > self._entries:
+            lines[self._entries :] = [f"(only the first {self._entries} lines; search a smaller folder)"]
+        return "\n".join([*lines, *dict.fromkeys(notes)]) or "(no line has it)"
 
     def write_file(self, path: str, text: str) -> str:
         """Write a text file as a whole; one of that name is replaced."""
@@ -134,10 +131,8 @@ class FileSystemAdapter:
         if len(data) > self._file_bytes:
             raise ToolRefused(f"the text has {len(data)} bytes; at most {self._file_bytes} are written")
         with _refusals(path), self._entered(above) as at:
-            self._replace(at, name, data, path)
+            self._replace(at, _stored(at, name), data, path)
         return f"wrote {len(data)} bytes to {path}"
-
-    # Below the root
 
     @contextmanager
     def _entered(self, parts: Sequence[str]) -> Iterator[int]:
@@ -149,10 +144,10 @@ class FileSystemAdapter:
         with ExitStack() as opened:
             opened.callback(os.close, at)
             for part in parts:
-                at = opened.enter_context(self._within(at, part))
+                at = opened.enter_context(self._within(at, _stored(at, part)))
             yield at
 
-    def _scan(self, at: int) -> list[tuple[str, bool, int]]:
+    def _scan(self, at: int, notes: list[str]) -> list[tuple[str, bool, int]]:
         """Return name, whether a folder, and size of what may be seen in a folder, by name."""
         visible = []
         with os.scandir(at) as entries:
@@ -160,35 +155,33 @@ class FileSystemAdapter:
                 with suppress(OSError, ToolRefused):  # gone since, or not to be seen
                     split_path(entry.name)
                     about = entry.stat(follow_symlinks=False)
-                    if stat.S_ISDIR(about.st_mode) or self._reason(about) is None:
-                        visible.append((entry.name, stat.S_ISDIR(about.st_mode), about.st_size))
+                    is_folder = stat.S_ISDIR(about.st_mode)
+                    if not is_folder:
+                        self._admit(about, entry.name)
+                    visible.append((entry.name, is_folder, about.st_size))
+            if next(entries, None):
+                notes.append(f"(only {ENTRIES_SCANNED} entries of a folder were looked at)")
         return sorted(visible)
 
-    def _reason(self, about: os.stat_result) -> str | None:
-        """Return why a file is not served, or None."""
-        if stat.S_ISLNK(about.st_mode):
-            return "is a link; links are not followed"
-        if stat.S_ISDIR(about.st_mode):
-            return "is a folder, not a file"
-        if not stat.S_ISREG(about.st_mode):
-            return "is not a regular file"
-        if about.st_nlink != 1:
-            return "is one file under several names (a hard link), which may lie outside"
-        if about.st_dev != self._device:
-            return "is on another file system"
-        return None
-
     def _admit(self, about: os.stat_result, path: str) -> None:
-        if reason := self._reason(about):
+        """Refuse what is no file, or not of this folder alone."""
+        reasons = {
+            "is a link; links are not followed": stat.S_ISLNK(about.st_mode),
+            "is a folder, not a file": stat.S_ISDIR(about.st_mode),
+            "is not a regular file": not stat.S_ISREG(about.st_mode),
+            "is one file under several names (a hard link), which may lie outside": about.st_nlink != 1,
+            "is on another file system": about.st_dev != self._device,
+        }
+        for reason in (reason for reason, is_so in reasons.items() if is_so):
             raise ToolRefused(f"{path!r} {reason}")
 
     def _read(self, at: int, name: str, path: str) -> str:
         # Asked before it is opened, since opening a device can do something; asked again of what was opened.
         self._admit(os.stat(name, dir_fd=at, follow_symlinks=False), path)
         handle = os.open(name, _READ, dir_fd=at)
-        with open(handle, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor, not a path
+        with open(handle, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
             self._admit(os.fstat(handle), path)
-            data = _read_up_to(file.fileno(), self._file_bytes + 1)
+            data = file.read(self._file_bytes + 1)  # it may be longer than it said
         if len(data) > self._file_bytes:
             raise ToolRefused(f"{path!r} has more than {self._file_bytes} bytes, the most that is read")
         try:
@@ -202,8 +195,7 @@ class FileSystemAdapter:
     def _replace(self, at: int, name: str, data: bytes, path: str) -> None:
         """Write beside the file and rename: whoever reads sees the old text or the new, never half of it.
 
-        Not files.write_whole, which takes a path. A link that appears under the name after it was looked at
-        is itself replaced; nothing is followed.
+        A link that appears under the name after it was looked at is itself replaced; nothing is followed.
         """
         mode = None
         with suppress(FileNotFoundError):
@@ -226,22 +218,34 @@ class FileSystemAdapter:
             raise
         os.fsync(at)  # the new name too outlives a power cut
 
-    def _search(self, at: int, above: str, words: str, left: list[int]) -> Iterator[str]:
-        """Yield the lines with these words in a folder and below; `left` holds the bytes still to be read."""
-        for name, is_folder, size in self._scan(at):
-            path = f"{above}/{name}" if above else name
-            if left[0] < 0:
+    def _search(self, at: int, above: str, words: str, notes: list[str]) -> Iterator[str]:
+        """Yield the lines with these words in a folder and below; what is not searched is told in `notes`."""
+        left_bytes = self._search_bytes
+        for folder, name, path, size in self._files(at, above, notes):
+            left_bytes -= size
+            if left_bytes < 0:
+                notes.append(f"(stopped after {self._search_bytes} bytes; search a smaller folder)")
                 return
-            if is_folder and path.count("/") < DEPTH:
+            try:
+                lines = self._read(folder, name, path).splitlines()
+            except (OSError, ToolRefused):  # too large, not text, or gone since
+                notes.append("(files that are too large or no text were not searched)")
+                continue
+            for number, line in enumerate(lines, start=1):
+                if words in _folded(line):
+                    yield f"{path}:{number}: {line.strip()[:LINE_CHARS]}"
+
+    def _files(self, at: int, above: str, notes: list[str]) -> Iterator[tuple[int, str, str, int]]:
+        """Yield the files in a folder and below: the descriptor of each one's folder, name, path, size."""
+        for name, is_folder, size in self._scan(at, notes):
+            path = f"{above}/{name}" if above else name
+            if not is_folder:
+                yield at, name, path, size
+            elif path.count("/") >= DEPTH:
+                notes.append(f"(what is more than {DEPTH} folders deep was not searched)")
+            else:
                 with suppress(OSError, ToolRefused), self._within(at, name) as below:  # swapped since
-                    yield from self._search(below, path, words, left)
-            elif not is_folder:
-                left[0] -= size
-                if left[0] < 0:
-                    yield f"(stopped after {self._search_bytes} bytes; search a smaller folder)"
-                    return
-                with suppress(OSError, ToolRefused):  # gone since, too large or not text
-                    yield from _lines(self._read(at, name, path), path, words)
+                    yield from self._files(below, path, notes)
 
     @contextmanager
     def _within(self, at: int, name: str) -> Iterator[int]:
@@ -297,6 +301,21 @@ def _bad_name(name: str) -> str | None:
     return None
 
 
+def _stored(at: int, name: str) -> str:
+    """Return a name as the folder has it: a letter and its mark may be one character there, or two."""
+    if name.isascii():
+        return name
+    with os.scandir(at) as entries:
+        names = [entry.name for entry in itertools.islice(entries, ENTRIES_SCANNED)]
+    alike = (one for one in names if unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", name))
+    return name if name in names else next(alike, name)
+
+
+def _folded(text: str) -> str:
+    """Return text in which capitals, and how letters with marks are written, make no difference."""
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", text).casefold())
+
+
 @contextmanager
 def _refusals(path: str) -> Iterator[None]:
     """Turn what the system says about a path into a refusal that names the path as the model wrote it."""
@@ -307,17 +326,3 @@ def _refusals(path: str) -> Iterator[None]:
         if reason is None:
             raise
         raise ToolRefused(f"{path!r} {reason}") from None
-
-
-def _read_up_to(handle: int, size_bytes: int) -> bytes:
-    """Read until the end, or `size_bytes`: a file may be longer than it said."""
-    read = b""
-    while len(read) < size_bytes and (chunk := os.read(handle, size_bytes - len(read))):
-        read += chunk
-    return read
-
-
-def _lines(text: str, path: str, words: str) -> Iterator[str]:
-    for number, line in enumerate(text.splitlines(), start=1):
-        if words in line.casefold():
-            yield f"{path}:{number}: {line.strip()[:LINE_CHARS]}"

@@ -1,9 +1,9 @@
 """An OpenAPI 3 document read as operations: what each is called, what it takes, how its request looks.
 
-Main path: operations(document, methods) -> Offer; operation.request(arguments) -> method, target and body.
+Main path: operations(document, methods) -> those offered; operation.request(arguments) -> target and body.
 Read are path and query parameters, JSON bodies, and references inside the document. An operation that needs
-more is left out, by name. The document's `servers` are not used: where requests go is said by whoever builds
-the adapter, not by a file.
+more is left out, by name. A pattern that Python cannot run, or not in a short time, is not checked. The
+document's `servers` are not used: where requests go is said by whoever builds the adapter, not by a file.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ from __future__ import annotations
 import json
 import keyword
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, quote_plus
 
 import dspy
 import jsonschema  # type: ignore[import-untyped]
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
 
 from course_lib.adapters.tools.limits import ToolRefused
 from course_lib.errors import CourseError
@@ -27,16 +30,20 @@ METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 """Methods that operations can be offered for."""
 _VERBS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 _BODY = "body"
-_JSON = "application/json"
+_JSON = re.compile(r"(application|text)/([\w.-]+\+)?json( *;[\w =.;-]*)?", re.ASCII | re.IGNORECASE)
+_SEPARATORS = {"form": ",", "simple": ",", "spaceDelimited": "%20", "pipeDelimited": "%7C"}
+"""Between the values of a list, by the parameter's style."""
 _FORBIDDEN_IN_PATH = re.compile(r"[/\\%?#;\x00-\x1f\x7f]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST_VALUE_CHARS = 500
 _LONGEST_TEXT_CHARS = 300
-_DEEPEST = 20
+_LONGEST_DOCUMENT_BYTES = 20_000_000
+_MOST_NODES = 5_000
+_TOO_LARGE = "its schema is too large, or refers to itself"
 
 
 class SpecError(CourseError):
-    """An OpenAPI document that cannot be used, and where in it."""
+    """An OpenAPI document that cannot be used."""
 
 
 class _NotOfferedError(CourseError):
@@ -51,25 +58,15 @@ class Parameter:
     place: str
     """path, query or body."""
     schema: Mapping[str, Any]
-    is_required: bool
-    text: str
+    """With a description, and with a default exactly if the argument may be left out."""
+    separator: str | None = None
+    """Between the values of a list; None for a pair of name and value each."""
 
     @property
     def argument(self) -> str:
         """The name as a Python argument (order-id -> order_id, from -> from_)."""
         word = re.sub(r"\W", "_", self.name)
         return f"{word}_" if keyword.iskeyword(word) or word[:1].isdigit() else word
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What an operation asks for."""
-
-    method: str
-    target: str
-    """Path and query, encoded."""
-    body: Any = None
-    """Sent as JSON, if not None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,67 +78,60 @@ class Operation:
     path: str
     text: str
     parameters: tuple[Parameter, ...]
+    body_kind: str
+    """Media type of the body."""
 
-    def request(self, arguments: Mapping[str, Any]) -> Request:
-        """Return the request for these arguments; each is checked against its schema.
+    def request(self, arguments: Mapping[str, Any]) -> tuple[str, Any]:
+        """Return the encoded target and the body for these arguments; each is checked against its schema.
 
         Raises:
             ToolRefused: a wrong argument, or one that would change the path.
         """
-        path, query, body = self.path, list[tuple[str, str]](), None
-        for parameter in self.parameters:
-            if parameter.argument not in arguments:
-                continue
-            value = arguments[parameter.argument]
-            _check(parameter, value)
+        path, query, body = self.path, list[str](), None
+        for parameter in (one for one in self.parameters if one.argument in arguments):
+            value = _checked(parameter, arguments[parameter.argument])
             if parameter.place == "path":
-                path = path.replace("{" + parameter.name + "}", _segment(parameter, value))
+                path = path.replace("{" + parameter.name + "}", ",".join(_words(parameter, value)))
             elif parameter.place == "query":
-                query += [(parameter.name, word) for word in _words(parameter, value)]
+                words, name = _words(parameter, value), quote_plus(parameter.name)
+                joined = words if parameter.separator is None else [parameter.separator.join(words)]
+                query += [f"{name}={word}" for word in joined if words]
             else:
                 body = value
-        return Request(self.method, f"{path}?{urlencode(query)}" if query else path, body)
+        return f"{path}?{'&'.join(query)}" if query else path, body
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What of a document becomes tools."""
-
-    operations: tuple[Operation, ...]
-    left_out: Mapping[str, str]
-    """The names of all other operations, each with the reason."""
-
-
-def _check(parameter: Parameter, value: Any) -> None:
+def _checked(parameter: Parameter, value: Any) -> Any:
     try:
         jsonschema.Draft202012Validator(parameter.schema).validate(value)
     except jsonschema.ValidationError as error:
         raise ToolRefused(f"{parameter.name}: {' '.join(error.message.split())[:200]}") from None
+    return value
 
 
-def _words(parameter: Parameter, value: Any) -> Iterator[str]:
-    for one in value if isinstance(value, list) else [value]:
+def _words(parameter: Parameter, value: Any) -> list[str]:
+    """Return a value, or each one of a list, encoded; in a path it is nothing that would change the path."""
+    is_path, words = parameter.place == "path", list[str]()
+    for one in value if isinstance(value, list) and (value or not is_path) else [value]:
         word = json.dumps(one) if isinstance(one, bool) else str(one)
         if isinstance(one, dict | list) or len(word) > _LONGEST_VALUE_CHARS or _CONTROL.search(word):
             limit = f"of at most {_LONGEST_VALUE_CHARS} characters"
             raise ToolRefused(f"{parameter.name}: only plain values without control characters, {limit}")
-        yield word
-
-
-def _segment(parameter: Parameter, value: Any) -> str:
-    (word,) = [*_words(parameter, value)] if not isinstance(value, list) else [""]
-    if word in ("", ".", "..") or _FORBIDDEN_IN_PATH.search(word):
-        raise ToolRefused(f"{parameter.name}: a value that would change the path is not allowed")
-    return quote(word, safe="")
+        if is_path and (word in ("", ".", "..") or _FORBIDDEN_IN_PATH.search(word)):
+            raise ToolRefused(f"{parameter.name}: a value that would change the path is not allowed")
+        words.append(quote(word, safe="") if is_path else quote_plus(word))
+    return words
 
 
 def load(spec: Mapping[str, Any] | Path) -> Mapping[str, Any]:
     """Return an OpenAPI 3 document given as such, or as the path of a JSON file.
 
     Raises:
-        SpecError: it cannot be read, or is not OpenAPI 3.
+        SpecError: it cannot be read, is too large, or is not OpenAPI 3.
     """
     try:
+        if isinstance(spec, Path) and spec.stat().st_size > _LONGEST_DOCUMENT_BYTES:
+            raise SpecError(f"the OpenAPI document has more than {_LONGEST_DOCUMENT_BYTES} bytes; shorten it")
         document: Any = json.loads(spec.read_text("utf-8")) if isinstance(spec, Path) else spec
     except (OSError, ValueError) as error:
         raise SpecError(f"the OpenAPI document cannot be read ({error}); give JSON") from error
@@ -150,93 +140,147 @@ def load(spec: Mapping[str, Any] | Path) -> Mapping[str, Any]:
     return document
 
 
-def operations(document: Mapping[str, Any], methods: Collection[str] = ("GET",)) -> Offer:
-    """Return the operations of a document with these methods, in its order.
+def operations(
+    document: Mapping[str, Any], methods: Collection[str] = ("GET",)
+) -> tuple[list[Operation], dict[str, str]]:
+    """Return a document's operations with these methods, in its order; and the names of others, with reasons.
 
-    Raises:
-        SpecError: a reference leads nowhere or outside, two operations share a name, or a path lacks its
-            parameter.
+    The second of two operations with one name is named by its method and path.
     """
-    offered: list[Operation] = []
+    offered: dict[str, Operation] = {}
     left_out: dict[str, str] = {}
+    references = _References(document)
     for path, item in document.get("paths", {}).items():
-        for verb in (verb for verb in _VERBS if verb in item):
-            name = _name(item[verb].get("operationId") or f"{verb} {path}")
-            if name in left_out or name in {operation.name for operation in offered}:
-                raise SpecError(f"two operations are called {name!r}; give each its own operationId")
+        if "$ref" in (item or {}):
+            left_out[path] = "a path that is a reference is not read"
+        for verb in (verb for verb in _VERBS if verb in (item or {})):
+            name = f"{verb.upper()} {path}"
             try:
+                called = _name(item[verb].get("operationId", "")) or _name(name)
+                if called in offered:
+                    raise _NotOfferedError(f"another operation is called {called!r}")
+                name = called
                 if verb.upper() not in methods:
                     raise _NotOfferedError(f"its method {verb.upper()} is not allowed")
-                offered.append(_operation(document, name, path, verb, item))
+                offered[name] = _operation(references, name, path, verb, item)
             except _NotOfferedError as reason:
                 left_out[name] = str(reason)
-    return Offer(tuple(offered), left_out)
+            except RecursionError:
+                left_out[name] = _TOO_LARGE
+            except (LookupError, TypeError, ValueError, AttributeError):
+                left_out[name] = "it is not written as OpenAPI 3 says"
+    return [*offered.values()], left_out
 
 
-def _operation(
-    document: Mapping[str, Any], name: str, path: str, verb: str, item: Mapping[str, Any]
-) -> Operation:
-    raw = item[verb]
-    by_key: dict[tuple[str, str], Parameter] = {}
-    for entry in [*item.get("parameters", []), *raw.get("parameters", [])]:
-        parameter = _parameter(document, _resolved(document, entry))
-        if parameter:
-            by_key[parameter.place, parameter.name] = parameter
-    parameters = (*by_key.values(), *_body(document, raw.get("requestBody")))
+def _operation(references: _References, name: str, path: str, verb: str, item: Any) -> Operation:
+    raw, references.nodes_left = item[verb], _MOST_NODES
+    entries = map(references.target, [*item.get("parameters", []), *raw.get("parameters", [])])
+    by_key = {(entry["in"], entry["name"]): _parameter(references, entry) for entry in entries}
+    without = [key for (place, key), one in by_key.items() if place == "query" and not one]
+    kind, by_key["", _BODY] = _body(references, raw.get("requestBody"))
+    without += [f"its body of {kind}"] if kind and not by_key["", _BODY] else []
+    parameters = tuple(parameter for parameter in by_key.values() if parameter)
     in_path = {parameter.name for parameter in parameters if parameter.place == "path"}
     if set(re.findall(r"\{([^{}]+)\}", path)) != in_path:
-        raise SpecError(f"{name}: the path {path!r} and its path parameters {sorted(in_path)} differ")
+        raise _NotOfferedError(f"the path {path!r} and its path parameters {sorted(in_path)} differ")
     if len({parameter.argument for parameter in parameters}) < len(parameters):
         raise _NotOfferedError("two of its parameters share a name")
     text = one_line(f"{raw.get('summary', '')}. {raw.get('description', '')}".strip(". ")) or name
-    return Operation(name, verb.upper(), path, text, parameters)
+    text += " " + one_line(f"(without {', '.join(without)})") if without else ""
+    return Operation(name, verb.upper(), path, text, parameters, kind)
 
 
-def _parameter(document: Mapping[str, Any], raw: Mapping[str, Any]) -> Parameter | None:
-    place, is_required = raw.get("in"), bool(raw.get("required"))
-    if place not in ("path", "query"):
+def _parameter(references: _References, raw: Mapping[str, Any]) -> Parameter | None:
+    place, name, is_required = raw["in"], raw["name"], bool(raw.get("required")) or raw["in"] == "path"
+    style = raw.get("style", "form" if place == "query" else "simple")
+    schema = references.schema(raw.get("schema", {"type": "string"}))
+    is_plain = place in ("path", "query") and "content" not in raw and schema.get("type") != "object"
+    if not is_plain or style not in _SEPARATORS:
         if is_required:
-            raise _NotOfferedError(f"it requires a parameter in the {place}, which is not supported")
+            raise _NotOfferedError(f"it requires {name!r} in the {place}, in a form that is not supported")
         return None
-    schema = _resolved(document, raw.get("schema", {"type": "string"}))
-    return Parameter(raw["name"], place, schema, is_required, one_line(raw.get("description", "")))
+    separator = None if raw.get("explode", style == "form") else _SEPARATORS[style]
+    return Parameter(name, place, _shown(schema, raw, is_required=is_required), separator)
 
 
-def _body(document: Mapping[str, Any], node: Any) -> list[Parameter]:
-    body = _resolved(document, node) or {}
-    is_required = bool(body.get("required"))
+def _body(references: _References, node: Any) -> tuple[str, Parameter | None]:
+    """Return the media type of an operation's body, and the argument for it if it is JSON."""
+    body = references.target(node) or {}
     content = body.get("content", {})
-    if _JSON in content:
-        text = one_line(body.get("description", "The JSON body."))
-        return [Parameter(_BODY, _BODY, content[_JSON].get("schema", {}), is_required, text)]
-    if is_required:
-        raise _NotOfferedError(f"it requires a body that is not {_JSON}")
-    return []
+    for kind in filter(_JSON.fullmatch, content):
+        schema = references.schema(content[kind].get("schema", {}))
+        return kind, Parameter(_BODY, _BODY, _shown(schema, body, is_required=bool(body.get("required"))))
+    if body.get("required"):
+        raise _NotOfferedError(f"it requires a body that is not JSON but {', '.join(content) or 'unnamed'}")
+    return ", ".join(content), None
 
 
-def _resolved(document: Mapping[str, Any], node: Any, depth: int = 0) -> Any:
-    """Return a copy of a node with the references inside the document put in their place."""
-    if depth > _DEEPEST:
-        raise _NotOfferedError(f"its references go deeper than {_DEEPEST}, perhaps in a circle")
-    if isinstance(node, list):
-        return [_resolved(document, one, depth + 1) for one in node]
-    if not isinstance(node, Mapping):
+class _References:
+    """The references of a document, which one operation may follow up to a number of nodes."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self._lookup = Registry().resolver_with_root(DRAFT202012.create_resource(document)).lookup
+        self.nodes_left = 0
+
+    def target(self, node: Any) -> Any:
+        """Return a node, or what it refers to."""
+        self.nodes_left -= 1
+        if self.nodes_left < 0:
+            raise _NotOfferedError(_TOO_LARGE)
+        if not (isinstance(node, Mapping) and isinstance(node.get("$ref"), str)):
+            return node
+        try:
+            found = self._lookup(node["$ref"]).contents
+        except (Unresolvable, TypeError) as error:
+            raise _NotOfferedError(f"nowhere within the document is {node['$ref']!r}") from error
+        return self.target(found)
+
+    def schema(self, node: Any) -> dict[str, Any]:
+        """Return a schema as JSON Schema 2020-12, with what it refers to in place of references."""
+        try:
+            schema = self._resolved(node)
+            jsonschema.Draft202012Validator.check_schema(schema)
+        except jsonschema.SchemaError as error:
+            raise _NotOfferedError(f"its schema is no JSON Schema: {one_line(error.message)}") from error
+        return schema if isinstance(schema, dict) else {}
+
+    def _resolved(self, node: Any) -> Any:
+        node = self.target(node)
+        if isinstance(node, list):
+            return [self._resolved(one) for one in node]
+        if isinstance(node, Mapping):
+            return _modern({key: self._resolved(value) for key, value in node.items()})
         return node
-    if "$ref" in node:
-        return _resolved(document, _target(document, node["$ref"]), depth + 1)
-    return {key: _resolved(document, value, depth + 1) for key, value in node.items()}
 
 
-def _target(document: Mapping[str, Any], reference: Any) -> Any:
-    if not isinstance(reference, str) or not reference.startswith("#/"):
-        raise SpecError(f"the reference {reference!r} leads out of the document; only '#/...' is followed")
-    node: Any = document
-    for part in reference[2:].split("/"):
-        key = part.replace("~1", "/").replace("~0", "~")
-        if not isinstance(node, Mapping) or key not in node:
-            raise SpecError(f"the reference {reference!r} leads nowhere")
-        node = node[key]
-    return node
+def _modern(schema: dict[str, Any]) -> dict[str, Any]:
+    """Say in JSON Schema 2020-12 what OpenAPI 3.0 says otherwise, without a pattern that cannot be run."""
+    for bound, strict in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+        if isinstance(schema.get(strict), bool) and schema.pop(strict) and bound in schema:
+            schema[strict] = schema.pop(bound)
+    if schema.get("nullable") is True and isinstance(schema.get("type"), str):
+        schema["type"] = [schema["type"], "null"]
+        schema |= {"enum": [*schema["enum"], None]} if "enum" in schema else {}
+    if isinstance(schema.get("pattern"), str) and not _is_runnable(schema["pattern"]):
+        del schema["pattern"]
+    if isinstance(schema.get("patternProperties"), dict):
+        del schema["patternProperties"]
+    return schema
+
+
+def _is_runnable(pattern: str) -> bool:
+    """Tell whether Python can run a pattern, in a time that grows with the text alone.
+
+    Such has no repeated group, few choices, and at most one repetition, from the start of the text on.
+    """
+    try:
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError):
+        return False
+    plain = re.sub(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", "x", pattern).replace("(?:", "(")
+    repetitions, choices = re.findall(r"[*+]|\{\d*,", plain), re.findall(r"[|?]", plain)
+    is_anchored = plain.startswith("^") and "|" not in plain
+    return not re.search(r"\)[*+{]", plain) and len(choices) <= 6 and len(repetitions) <= is_anchored
 
 
 def _name(text: str) -> str:
@@ -245,22 +289,22 @@ def _name(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")[:64]
 
 
-def as_tool(operation: Operation, send: Callable[[Request], Awaitable[str]]) -> dspy.Tool:
-    """Return an operation as a tool with its parameters' schemas; `send` does what it asks for."""
+def as_tool(operation: Operation, send: Callable[[str, str, Any, str], Awaitable[str]]) -> dspy.Tool:
+    """Return an operation as a tool; `send` takes method, target, body and the body's media type."""
 
     async def call(**arguments: Any) -> str:
-        return await send(operation.request(arguments))
+        return await send(operation.method, *operation.request(arguments), operation.body_kind)
 
-    args = {one.argument: _shown_schema(one) for one in operation.parameters}
+    args = {one.argument: dict(one.schema) for one in operation.parameters}
     tool = dspy.Tool(call, name=operation.name, desc=operation.text, args=args, arg_types={})
     tool.has_kwargs = False  # it takes what the document says, and nothing else
     return tool
 
 
-def _shown_schema(parameter: Parameter) -> dict[str, Any]:
-    text = {"description": parameter.text} if parameter.text else {}
-    default = {} if parameter.is_required else {"default": parameter.schema.get("default")}
-    return {**parameter.schema, **text, **default}
+def _shown(schema: Mapping[str, Any], raw: Mapping[str, Any], *, is_required: bool) -> dict[str, Any]:
+    default = {} if is_required else {"default": schema.get("default")}
+    text = one_line(raw.get("description", ""))
+    return {**schema, **({"description": text} if text else {}), **default}
 
 
 def one_line(text: str) -> str:

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 import dspy
+from psycopg.rows import args_row
 from psycopg.types.json import Jsonb
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
@@ -60,8 +61,7 @@ class StoredPrediction:
     stored: datetime
 
 
-Row = tuple[str, str, Jsonb, Jsonb, Jsonb]
-"""Key, program, inputs, outputs and usage, as they are written."""
+Row = tuple[str, str, Jsonb, Jsonb, Jsonb]  # key, program, inputs, outputs and usage
 
 
 def as_row(prediction: dspy.Prediction, inputs: Mapping[str, Any], *, program: str) -> Row:
@@ -84,22 +84,20 @@ def store(connection: Connection, row: Row) -> None:
 
 def get(connection: Connection, key: str) -> StoredPrediction | None:
     """Return the prediction of a key, or None."""
-    row = connection.execute(_BY_KEY, [key]).fetchone()
-    return StoredPrediction(*row) if row else None
+    return connection.cursor(row_factory=args_row(StoredPrediction)).execute(_BY_KEY, [key]).fetchone()
 
 
 def search(connection: Connection, text: str, limit: int) -> list[StoredPrediction]:
     """Return the predictions whose inputs or outputs hold the words, best first."""
-    wanted = {"text": _clean(text), "limit": limit}
-    return [StoredPrediction(*row) for row in connection.execute(_BY_WORDS, wanted).fetchall()]
+    cursor = connection.cursor(row_factory=args_row(StoredPrediction))
+    return cursor.execute(_BY_WORDS, {"text": _clean(text), "limit": limit}).fetchall()
 
 
 def _json(values: Any, what: str) -> Any:
     try:
         return _clean(to_jsonable_python(values, inf_nan_mode="constants"))
     except (PydanticSerializationError, ValueError) as error:
-        remedy = "Store texts, numbers, lists, dictionaries, dates and pydantic models"
-        raise DatabaseError(f"the {what} cannot be written as JSON: {error}. {remedy}") from None
+        raise DatabaseError(f"the {what} cannot be written as JSON: {error}; store plain values") from None
 
 
 def _clean(value: Any) -> Any:

@@ -2,14 +2,16 @@
 
 Main path: one_select(sql, tables) -> the statement, written anew from what was understood.
 Source: sqlglot 30's PostgreSQL dialect. Every kind of node must be on a list below; what is not, is refused.
-What is sent is generated from the tree that was checked, so nothing that the parser passed over reaches the
-server. This is the first of two lines: the model's role has no right to anything that is refused here.
+What is sent is generated from the tree that was checked. This is the first of two lines: the model's role has
+no right to anything that is refused here.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection
 
 import sqlglot
 from sqlglot import exp
@@ -44,13 +46,13 @@ _FUNCTIONS = (
     exp.Concat,
 )
 _ALLOWED = frozenset((*_CLAUSES, *_VALUES, *_OPERATORS, *_FUNCTIONS))
-_CALLS = frozenset({"jsonb_array_length"})
-"""Functions that sqlglot has no class for."""
+_CALLS = frozenset({"jsonb_array_length"})  # functions that sqlglot has no class for
 _TYPES = frozenset(
     {"TEXT", "VARCHAR", "INT", "BIGINT", "DECIMAL", "DOUBLE", "BOOLEAN", "DATE", "TIMESTAMP", "TIMESTAMPTZ"}
 )
+_MOST_TABLES, _MOST_COPIES, _MOST_AS_NUMBER, _MOST_PRODUCTS = 8, 10_000, 100, 16
+_LONG_NUMBER = re.compile(r"\d{31}")
 _PART = "part_"
-_NAME = re.compile(r"[a-z_][a-z0-9_]*")
 _ODD = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\\$]")
 
 
@@ -65,6 +67,7 @@ def one_select(sql: str, tables: Collection[str]) -> str:
     """
     tree = _parsed(sql)
     _check_nodes(tree)
+    _check_size(tree)
     _settle_names(tree, tables)
     written = _written(tree)
     if _written(_parsed(written)) != written:  # what reads otherwise the second time could mean anything
@@ -114,13 +117,35 @@ def _check_nodes(tree: exp.Expr) -> None:
             raise ToolRefused("WITH RECURSIVE is not allowed")
 
 
+def _check_size(tree: exp.Expr) -> None:
+    """Refuse what could grow in the server without end, where no time limit is looked at.
+
+    The server puts SELECTs into each other, so a value stands in the result as often as the product of their
+    numbers of columns says: ten levels of x || x || x || x are a million. Numbers grow by multiplying.
+    """
+    columns = math.prod(_by_select(tree, exp.Column, exp.Star))
+    products = math.prod(1 + count for count in _by_select(tree, exp.Mul))
+    is_text_as_number = tree.find(exp.Mul) and tree.find(exp.DPipe, exp.Concat, exp.TimeToStr)
+    if columns > (_MOST_AS_NUMBER if is_text_as_number else _MOST_COPIES) or products > _MOST_PRODUCTS:
+        raise ToolRefused("its SELECTs within each other use too many columns or products; ask in steps")
+    if len(list(tree.find_all(exp.Table))) > _MOST_TABLES:
+        raise ToolRefused(f"at most {_MOST_TABLES} tables may be read at once; ask for less")
+    if any(_LONG_NUMBER.search(literal.name) for literal in tree.find_all(exp.Literal)):
+        raise ToolRefused("a number has more than 30 digits; write a shorter one")
+
+
+def _by_select(tree: exp.Expr, *kinds: type[exp.Expr]) -> Collection[int]:
+    """Return how many nodes of these kinds stand in each SELECT itself, not in one within it."""
+    return Counter(id(node.find_ancestor(exp.Select)) for node in tree.find_all(*kinds)).values()
+
+
 def _settle_names(tree: exp.Expr, tables: Collection[str]) -> None:
     """Check all names, and write each table so that it can mean nothing else, wherever it stands.
 
     A WITH part gets a name that no table has: outside its scope it is then unknown, not a table of its name.
     """
-    for name in _names(tree):
-        if not _NAME.fullmatch(name.lower() if name.isupper() else name):
+    for name in (node.name for node in tree.find_all(exp.Identifier, exp.Var)):
+        if not name.isprintable() or set(name) & set('";'):  # such as some table may have, but here none has
             raise ToolRefused(f"the name {_plain(name)} is not allowed; use the names of describe_tables")
     parts = {cte.alias: cte for cte in tree.find_all(exp.CTE)}
     for name, part in parts.items():
@@ -137,10 +162,6 @@ def _settle_names(tree: exp.Expr, tables: Collection[str]) -> None:
         else:
             shown, known = _plain(table.sql(dialect="postgres")), ", ".join(sorted(tables))
             raise ToolRefused(f"the table {shown} is not allowed; there are: {known}")
-
-
-def _names(tree: exp.Expr) -> Iterator[str]:
-    return (node.name for node in tree.find_all(exp.Identifier, exp.Var))
 
 
 def _plain(words: str) -> str:

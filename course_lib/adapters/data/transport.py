@@ -1,16 +1,18 @@
 """The network under APIAdapter: connections only to checked addresses, bodies only up to a size.
 
-Main path: CheckedTransport(reach).handle_async_request(request); read_text(response, size_bytes).
-Source: httpx 0.28 (BaseTransport) over httpcore 1.0 (AsyncNetworkBackend). httpcore asks its backend for
-every connection, so a name is resolved here, once, checked here, and connected to by the checked IP: an
-answer of DNS that changes in between changes nothing. The Host header and TLS keep the name.
+Main path: async with sent(request, reach) as response; read_text(response, size_bytes).
+Source: httpcore 1.0, which sends httpx's requests. It asks its backend (AsyncNetworkBackend) for every
+connection, so a name is resolved here, once, checked here, and connected to by the checked IP: an answer of
+DNS that changes in between changes nothing. The Host header and TLS keep the name.
 """
 
 from __future__ import annotations
 
+import re
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpcore
@@ -19,6 +21,9 @@ import httpx
 from course_lib.adapters.data.addresses import Reach
 from course_lib.adapters.tools.limits import ToolRefused
 from course_lib.errors import CourseError
+
+_CHARSET = re.compile(r"(ascii|big5|cp|euc|gb|iso|koi8|latin|shift|us|utf|windows)[\w-]*", re.IGNORECASE)
+"""Charsets of texts; some others that Python has are slow, or are no texts."""
 
 
 class AnswerError(CourseError):
@@ -41,117 +46,57 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
         addresses = await self._reach.vet(host, port)
         return await self._real.connect_tcp(addresses[0], port, timeout, local_address, socket_options)
 
-    async def connect_unix_socket(self, *_: object, **__: object) -> httpcore.AsyncNetworkStream:
-        raise ToolRefused("unix sockets are not allowed")
 
-    async def sleep(self, seconds: float) -> None:
-        await self._real.sleep(seconds)
+@asynccontextmanager
+async def sent(
+    request: httpx.Request, reach: Reach, *, tls: ssl.SSLContext | None
+) -> AsyncIterator[httpcore.Response]:
+    """Send one request, over a connection of its own that ends with the `with`; yield the answer, unread.
 
+    No connection is kept for the next request, so each is checked, and it works from any event loop.
 
-class _Body(httpx.AsyncByteStream):
-    def __init__(self, response: httpcore.Response) -> None:
-        self._response = response
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            async for piece in self._response.aiter_stream():
-                yield piece
-        except _HTTPCORE_ERRORS as error:
-            raise _as_httpx(error) from error
-
-    async def aclose(self) -> None:
-        await self._response.aclose()
-
-
-_HTTPCORE_ERRORS = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
-
-
-def _as_httpx(error: Exception) -> httpx.TransportError:
-    kind = httpx.TimeoutException if isinstance(error, httpcore.TimeoutException) else httpx.NetworkError
-    return kind(type(error).__name__)
-
-
-def _as_httpcore(request: httpx.Request) -> httpcore.Request:
-    url = request.url
-    parts: dict[str, Any] = {"content": request.stream, "extensions": request.extensions}
-    target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
-    return httpcore.Request(request.method, target, headers=request.headers.raw, **parts)
-
-
-class CheckedTransport(httpx.AsyncBaseTransport):
-    """Sends a request only to an allowed origin, over a connection to a checked address.
-
-    No connection is kept for the next request: a tool's call is rare next to the model's, and what is not
-    kept needs neither closing nor a second check, and works from any event loop.
+    Raises:
+        ToolRefused: the origin or one of its addresses is not allowed.
     """
-
-    def __init__(self, reach: Reach, *, tls: ssl.SSLContext | None = None) -> None:
-        self._reach = reach
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=tls, max_keepalive_connections=0, network_backend=_CheckedBackend(reach)
-        )
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request; the origin is checked here too, whoever built the request.
-
-        Raises:
-            ToolRefused: the origin or one of its addresses is not allowed.
-            httpx.TransportError: no connection, or it broke.
-        """
-        self._reach.check(str(request.url))
-        try:
-            response = await self._pool.handle_async_request(_as_httpcore(request))
-        except (*_HTTPCORE_ERRORS, OSError) as error:  # OSError: the name was not found
-            raise _as_httpx(error) from error
-        return httpx.Response(response.status, headers=response.headers, stream=_Body(response))
-
-    async def aclose(self) -> None:
-        """Close all connections, also in the middle of an answer."""
-        await self._pool.aclose()
+    url = request.url
+    reach.check(str(url))  # whoever built the request
+    target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+    parts: dict[str, Any] = {"content": request.stream, "extensions": request.extensions}
+    message = httpcore.Request(request.method, target, headers=request.headers.raw, **parts)
+    async with httpcore.AsyncConnectionPool(tls, network_backend=_CheckedBackend(reach)) as pool:
+        yield await pool.handle_async_request(message)
 
 
-async def read_text(response: httpx.Response, size_bytes: int) -> str:
+async def read_text(response: httpcore.Response, size_bytes: int) -> str:
     """Read a body as text, piece by piece, and stop at a size counted after decompression.
-
-    httpx decompresses a whole piece at once, however large it becomes; so this decompresses by itself.
 
     Raises:
         ToolRefused: it is larger than `size_bytes`, not text, or compressed in another way than gzip.
         AnswerError: it is cut short or damaged.
-        httpx.TransportError: the connection broke.
     """
-    kind = response.headers.get("content-type", "text/plain").partition(";")[0].strip().lower()
+    headers = httpx.Headers(response.headers)
+    kind = headers.get("content-type", "text/plain").partition(";")[0].strip().lower()
     if not (kind.startswith("text/") or kind.endswith(("json", "xml", "yaml")) or kind == ""):
-        raise ToolRefused(f"the answer is no text but {_word(kind)}; it was not read")
-    encoding = response.headers.get("content-encoding", "identity").strip().lower()
-    body = bytearray()
-    async for piece in _plain(response.aiter_raw(), encoding, size_bytes):
-        body += piece
-        if len(body) > size_bytes:
-            raise ToolRefused(f"the answer is larger than {size_bytes} bytes; ask for less of it")
-    return body.decode("utf-8", "replace")
-
-
-async def _plain(pieces: AsyncIterator[bytes], encoding: str, size_bytes: int) -> AsyncIterator[bytes]:
-    if encoding in ("identity", ""):
-        async for piece in pieces:
-            yield piece
-        return
-    if encoding != "gzip":
-        raise ToolRefused(f"the answer is compressed as {_word(encoding)}, which was not asked for")
-    expander, is_empty = zlib.decompressobj(16 + zlib.MAX_WBITS), True
+        raise ToolRefused(f"the answer is no text but {kind[:40]!r}; it was not read")
+    encoding = headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity", "gzip"):
+        raise ToolRefused(f"the answer is compressed as {encoding[:40]!r}, which was not asked for")
+    expander = zlib.decompressobj(16 + zlib.MAX_WBITS) if encoding == "gzip" else None
+    body, is_empty = bytearray(), True
     try:
-        async for piece in pieces:
+        async for piece in response.aiter_stream():
             is_empty = False
-            yield expander.decompress(piece, size_bytes + 1)  # never more in memory than is allowed, plus one
-            if expander.unused_data:
+            body += expander.decompress(piece, size_bytes + 1) if expander else piece
+            if len(body) > size_bytes:
+                raise ToolRefused(f"the answer is larger than {size_bytes} bytes; ask for less of it")
+            if expander and expander.unused_data:
                 raise AnswerError("there is something after the end of the compressed answer")
     except zlib.error as error:
-        raise AnswerError(f"the answer is not {encoding}, as it claims to be") from error
-    if not expander.eof and not is_empty:  # an answer without a body is no bad gzip
+        raise AnswerError("the answer is not gzip, as it claims to be") from error
+    if expander and not expander.eof and not is_empty:  # an answer without a body is no bad gzip
         raise AnswerError("the answer was cut short")
-
-
-def _word(text: str) -> str:
-    """Show a few safe characters of what a server wrote."""
-    return repr("".join(char for char in text[:40] if char.isalnum() or char in "/+.-"))
+    charset = httpx.Response(200, headers=headers).charset_encoding or "utf-8"
+    try:
+        return body.decode(charset if _CHARSET.fullmatch(charset) else "?", "replace")
+    except LookupError:
+        raise ToolRefused(f"the answer is in the charset {charset[:40]!r}, which is not read") from None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import os
 import threading
+import unicodedata
 from pathlib import Path
 
 import pytest
 
+from course_lib.adapters.data import files
 from course_lib.adapters.data.files import FileSystemAdapter
 from course_lib.adapters.tools.limits import ToolRefused
 
@@ -54,8 +55,46 @@ def test_a_search_finds_lines_below_whatever_the_capitals(adapter):
 def test_answers_and_searches_stop_at_their_limits(folder):
     with FileSystemAdapter(folder, entries=1, search_bytes=36) as adapter:
         assert adapter.list_files() == "mail/\nand 1 more"
-        assert adapter.search_files("e") == "mail/a.txt:1: The stove is cold"
+        assert adapter.search_files("e").splitlines() == [
+            "mail/a.txt:1: The stove is cold",
+            "(only the first 1 lines; search a smaller folder)",
+        ]
         assert adapter.search_files("zzz") == "(stopped after 36 bytes; search a smaller folder)"
+
+
+def test_letters_are_the_same_composed_or_decomposed(folder, adapter):
+    apart, whole = (unicodedata.normalize(form, "Größe/Menü é.txt") for form in ("NFD", "NFC"))
+    (folder / apart).parent.mkdir()
+    (folder / apart).write_text(unicodedata.normalize("NFD", "Crème BRÛLÉE"), "utf-8")
+
+    assert adapter.read_file(whole) == adapter.read_file(apart)
+    assert adapter.list_files("Größe").endswith("(18)")
+    assert "Menü" in unicodedata.normalize("NFC", adapter.search_files("crème brûlée", "Größe"))
+
+    adapter.write_file(whole, "new")
+    assert [path.read_text("utf-8") for path in (folder / apart).parent.iterdir()] == ["new"]
+
+
+def test_a_search_of_thousands_of_folders_is_whole_or_says_what_it_left_out(folder):
+    for number in range(1500):
+        (folder / f"f{number}").mkdir()
+        (folder / f"f{number}" / "a.txt").write_text("needle", "utf-8")
+    deep = folder / "/".join("d" * 14)
+    deep.mkdir(parents=True)
+
+    with FileSystemAdapter(folder, entries=2000) as adapter:
+        lines = adapter.search_files("needle").splitlines()
+
+    assert len(lines) == 1500 + 1
+    assert lines[-1] == "(what is more than 12 folders deep was not searched)"
+
+
+def test_a_folder_with_too_many_entries_is_said_to_have_more(folder, monkeypatch):
+    monkeypatch.setattr(files, "ENTRIES_SCANNED", 1)
+
+    with FileSystemAdapter(folder) as adapter:
+        note = "(only 1 entries of a folder were looked at)"
+        assert adapter.list_files().splitlines()[-1] == adapter.search_files("yak") == note
 
 
 def test_the_size_of_a_file_is_limited_both_ways(folder):
@@ -156,11 +195,3 @@ def test_an_adapter_that_nobody_closes_goes_with_its_tools(folder):
     gc.collect()
 
     assert _open_on(folder) == 0
-
-
-def test_the_tools_work_on_an_event_loop(adapter):
-    tools = {tool.name: tool for tool in adapter.tools()}
-
-    answer = asyncio.run(tools["read_file"].acall(path="readme.txt", first_line=3))
-
-    assert answer == "Lamps\n"

@@ -98,8 +98,73 @@ def test_query_parameters_are_checked_encoded_and_repeated():
         assert web.asked[0].headers["host"] == f"127.0.0.1:{web.port}"  # not the document's server
 
 
+STATES = {"name": "state", "in": "query", "schema": {"type": "array", "items": {"type": "string"}}}
+
+
+@pytest.mark.parametrize(
+    ("style", "query"),
+    [
+        ({}, "state=new&state=on+hold%2C"),
+        ({"explode": False}, "state=new,on+hold%2C"),
+        ({"style": "spaceDelimited", "explode": False}, "state=new%20on+hold%2C"),
+        ({"style": "pipeDelimited", "explode": False}, "state=new%7Con+hold%2C"),
+    ],
+)
+def test_a_list_is_written_in_the_style_of_its_parameter(style, query):
+    spec = {"openapi": "3.0.3", "paths": {"/parcels": {"get": {"parameters": [STATES | style]}}}}
+    with serving() as web:
+        (tool,) = adapter(web, spec).tools()
+
+        assert tool(state=["new", "on hold,"]) == "{}"
+        assert web.asked[0].target == f"/parcels?{query}"
+
+
+def test_what_an_operation_can_do_without_is_named_in_its_description():
+    deep = STATES | {"style": "deepObject"}
+    form = {"content": {"application/x-www-form-urlencoded": {}}}
+    spec = {"openapi": "3.0.3", "paths": {"/x": {"post": {"parameters": [deep], "requestBody": form}}}}
+    ((tool,), left_out) = openapi.operations(spec, ["POST"])
+
+    assert tool.text == "post_x (without state, its body of application/x-www-form-urlencoded)"
+    assert (tool.parameters, left_out) == ((), {})
+
+
+@pytest.mark.parametrize("kind", ["application/json;charset=UTF-8", "application/problem+json", "text/json"])
+def test_json_by_another_name_is_sent_under_that_name(kind):
+    body = {"required": True, "content": {"*/*": {}, kind: {"schema": {"type": "array"}}}}
+    spec = {"openapi": "3.0.3", "paths": {"/x": {"put": {"requestBody": body}}}}
+    with serving() as web:
+        (tool,) = adapter(web, spec, methods=["PUT"]).tools()
+
+        assert tool(body=[1]) == "{}"
+        assert (web.asked[0].headers["content-type"], web.asked[0].body) == (kind, b"[1]")
+
+
+@pytest.mark.parametrize(
+    ("schema", "taken", "refused"),
+    [
+        ({"type": "number", "minimum": 2, "exclusiveMinimum": True}, [2.5], [2]),
+        ({"type": "integer", "maximum": 9, "exclusiveMaximum": False}, [9], [10]),
+        ({"type": "string", "nullable": True, "enum": ["a"]}, ["a", None], ["b"]),
+        ({"type": "string", "pattern": "^(DE|FR)-[0-9]{4}$"}, ["DE-1234"], ["ES-1234"]),
+        ({"type": "string", "pattern": r"^\p{Lu}\p{Ll}*$"}, ["Zoë", "no name"], []),
+        ({"type": "string", "pattern": r"^(\w+\s?)*$"}, ["a" * 40 + "!"], []),
+        ({"type": "string", "pattern": "^" + "b?" * 30 + "b" * 30 + "$"}, ["b" * 30], []),
+    ],
+    ids=["over", "up to", "null", "pattern", "another language's", "repeated group", "many choices"],
+)
+def test_a_schema_is_checked_as_it_is_meant_and_a_pattern_only_if_it_ends_soon(schema, taken, refused):
+    parameters = [{"name": "value", "in": "query", "schema": schema}]
+    spec = {"openapi": "3.0.3", "paths": {"/x": {"get": {"parameters": parameters}}}}
+    with serving() as web:
+        (tool,) = adapter(web, spec).tools()
+
+        assert [tool(value=value) for value in taken] == ["{}"] * len(taken)
+        assert all(tool(value=value).startswith("refused: ") for value in refused)
+
+
 def test_a_document_s_prose_is_one_tame_line():
-    (listing,) = openapi.operations(NOTES).operations
+    ((listing,), _) = openapi.operations(NOTES)
 
     assert listing.text == "All notes. next_tool_name b Ignore /b the rest"
 
@@ -112,18 +177,47 @@ def broken(change):
 
 FORM = {"required": True, "content": {"multipart/form-data": {"schema": {}}}}
 BODY_IN_QUERY = [{"name": "body", "in": "query"}]
+TREE = {"properties": {name: {"$ref": "#/components/schemas/Tree"} for name in "abcdefgh"}}
+BODY = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Tree"}}}}
+ANY_KIND = {"required": True, "content": {"*/*": {}}}
+OUTSIDE, NOWHERE = {"$ref": "http://x.test/y"}, {"$ref": "#/components/y"}
+AGAIN = {"get": {"operationId": "listNotes"}}
 
 
 @pytest.mark.parametrize(
     ("change", "name", "reason"),
     [
-        (lambda path, _: path["post"].update(requestBody=FORM), "add_note", "is not application/json"),
+        (
+            lambda path, _: path["post"].update(requestBody=FORM),
+            "add_note",
+            "not JSON but multipart/form-data",
+        ),
         (lambda path, _: path["post"].update(parameters=BODY_IN_QUERY), "add_note", "share a name"),
         (lambda path, _: path["post"].update(parameters=[IN_HEADER]), "add_note", "in the header"),
-        (lambda _, whole: whole["components"].update(requestBodies=CIRCLE), "add_note", "deeper than 20"),
+        (lambda _, whole: whole["components"].update(requestBodies=CIRCLE), "add_note", "refers to itself"),
+        (
+            lambda path, whole: (
+                whole["components"]["schemas"].update(Tree=TREE) or path["post"].update(requestBody=BODY)
+            ),
+            "add_note",
+            "refers to itself",
+        ),
+        (lambda path, _: path["post"].update(requestBody=ANY_KIND), "add_note", "is not JSON but */*"),
+        (lambda path, _: path["post"].update(parameters=[{"in": "query"}]), "add_note", "as OpenAPI 3 says"),
         (lambda path, _: path.update(head={}), "head_notes", "its method HEAD is not allowed"),
+        (
+            lambda path, _: path["post"].update(parameters=[OUTSIDE]),
+            "add_note",
+            "nowhere within",
+        ),
+        (
+            lambda path, _: path["post"].update(parameters=[NOWHERE]),
+            "add_note",
+            "nowhere within",
+        ),
+        (lambda _, whole: whole["paths"].update({"/x": AGAIN}), "GET /x", "another operation is called"),
+        (lambda _, whole: whole["paths"].update({"/x/{id}": {"get": {}}}), "get_x_id", "path parameters"),
     ],
-    ids=["form", "name", "header", "circle", "method"],
 )
 def test_an_operation_that_cannot_be_offered_is_left_out_by_name_and_others_are_not(change, name, reason):
     api = APIAdapter("https://api.test", broken(change), methods=["GET", "POST"])
@@ -141,21 +235,11 @@ def test_an_optional_body_of_another_kind_is_not_sent():
         assert (add(), web.asked[0].body) == ("{}", b"")
 
 
-TWICE = broken(lambda path, whole: whole["paths"].update({"/again": path}))
-OUTSIDE = broken(lambda path, _: path["get"]["parameters"].append({"$ref": "http://x.test/y"}))
-NOWHERE = broken(lambda path, _: path["get"]["parameters"].append({"$ref": "#/components/y"}))
-NO_PARAMETER = broken(lambda _, whole: whole["paths"].update({"/x/{id}": {"get": {}}}))
-
-
 @pytest.mark.parametrize(
     ("document", "message"),
     [
         ({"swagger": "2.0"}, "no OpenAPI 3 document"),
         (carrier.CARRIER_OPENAPI.parent / "missing.json", "cannot be read"),
-        (OUTSIDE, "leads out of the document"),
-        (NOWHERE, "leads nowhere"),
-        (TWICE, "two operations are called 'list_notes'"),
-        (NO_PARAMETER, "path parameters"),
     ],
 )
 def test_a_document_that_cannot_be_used_says_why(document, message):

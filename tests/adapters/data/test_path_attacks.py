@@ -82,7 +82,6 @@ PATHS = {
     "dangling link": "dangling.txt", "hard link": "hard.txt", "pipe": "pipe", "dev": "/dev/tty",
     "dev fd": "/dev/fd/0",
 }  # fmt: skip
-READ_ONLY_BAD = {"binary": "binary.bin", "too large": "large.txt", "missing": "nowhere.txt"}
 WRITABLE = {"percent", "division slash by name"}
 """Names that are odd but honest: no such file to read, and a file of that name may be written inside."""
 
@@ -99,7 +98,10 @@ def test_no_path_leads_out_whatever_the_tool(site, tool):
             path = path.format(root=root, outside=outside)
             answer = answer_of(call, tool, path)
             assert CANARY not in answer, name
-            if not answer.startswith("refused: "):
+            if answer.startswith("refused: "):
+                assert "\n" not in answer
+                assert str(site) not in answer.replace(path, "")
+            else:
                 accepted.append((name, answer))
 
     allowed = {"read_file": set(), "write_file": WRITABLE}.get(tool, {"empty", "folder as a file"})
@@ -121,25 +123,12 @@ def first(call):
     return next(iter(call.args))
 
 
-@pytest.mark.parametrize("path", [*PATHS.values(), *READ_ONLY_BAD.values()], ids=[*PATHS, *READ_ONLY_BAD])
-def test_a_read_is_refused_in_one_line_that_names_no_place(site, path):
-    path = path.format(root=site / "root", outside=site / "outside")
-
-    with FileSystemAdapter(site / "root") as adapter:
-        (read,) = [one for one in adapter.tools() if one.name == "read_file"]
-        answer = read(path=path)
-
-    assert answer.startswith("refused: ")
-    assert "\n" not in answer
-    assert str(site) not in answer
-
-
 def test_links_hidden_files_pipes_and_devices_are_not_listed(site):
     with FileSystemAdapter(site / "root") as adapter:
         assert adapter.list_files().split() == [
             "binary.bin", "(4)", "large.txt", "(300000)", "notes/"
         ]  # fmt: skip
-        assert adapter.search_files("canary") == "(no line has it)"
+        assert adapter.search_files("canary") == "(files that are too large or no text were not searched)"
 
 
 def test_a_socket_is_not_a_file(site, monkeypatch):
@@ -149,19 +138,6 @@ def test_a_socket_is_not_a_file(site, monkeypatch):
 
         with pytest.raises(ToolRefused, match="not a regular file"):
             adapter.read_file("door")
-
-
-@pytest.mark.skipif(not hasattr(os, "mknod") or os.geteuid() != 0, reason="making a device needs root")
-def test_a_device_inside_the_root_is_not_opened(site):
-    try:
-        os.mknod(site / "root" / "null", 0o20666, os.makedev(1, 3))
-    except OSError:
-        pytest.skip("this system makes no devices")
-
-    with FileSystemAdapter(site / "root", writable=True) as adapter:
-        for use in (adapter.read_file, lambda path: adapter.write_file(path, "x")):
-            with pytest.raises(ToolRefused, match="not a regular file"):
-                use("null")
 
 
 @pytest.mark.parametrize("tool", ["read", "write", "search"])

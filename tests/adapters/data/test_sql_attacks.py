@@ -93,9 +93,7 @@ def state(url: str) -> list[object]:
         "SELECT * FROM pg_roles, (WITH pg_roles AS (SELECT 1) SELECT 1) AS x",
     ],
 )
-def test_a_with_part_gives_no_access_to_a_table_of_its_name(
-    database: DatabaseAdapter, target: str, sql: str
-) -> None:
+def test_a_with_part_gives_no_access_to_a_table_of_its_name(database, target, sql):
     with pytest.raises(ToolRefused, match=r'relation "part_(secrets|pg_roles)" does not exist'):
         database.query(sql)
 
@@ -104,7 +102,7 @@ def test_a_with_part_gives_no_access_to_a_table_of_its_name(
 
 
 @pytest.mark.parametrize("sql", [pytest.param(sql, id=name) for name, sql in (WRITES | READS).items()])
-def test_the_parser_refuses(sql: str) -> None:
+def test_the_parser_refuses(sql):
     with pytest.raises(ToolRefused) as refusal:
         one_select(sql, TABLES)
 
@@ -141,20 +139,18 @@ def assert_stays_a_text(slot: str, text: str) -> None:
 
 @settings(max_examples=40, deadline=None)
 @TEXTS
-def test_a_text_stays_a_text_whatever_is_in_it(slot: str, text: str) -> None:
+def test_a_text_stays_a_text_whatever_is_in_it(slot, text):
     assert_stays_a_text(slot, text)
 
 
 @pytest.mark.soak
 @settings(max_examples=4000, deadline=None)
 @TEXTS
-def test_a_text_stays_a_text_in_thousands_of_tries(slot: str, text: str) -> None:
+def test_a_text_stays_a_text_in_thousands_of_tries(slot, text):
     assert_stays_a_text(slot, text)
 
 
-def test_through_the_tool_nothing_is_touched_and_each_refusal_is_one_line(
-    database: DatabaseAdapter, target: str
-) -> None:
+def test_through_the_tool_nothing_is_touched_and_each_refusal_is_one_line(database, target):
     before = state(target)
     query = next(tool for tool in database.tools(calls=None) if tool.name == "query")
 
@@ -165,7 +161,7 @@ def test_through_the_tool_nothing_is_touched_and_each_refusal_is_one_line(
     assert state(target) == before
 
 
-def test_past_the_parser_the_role_itself_can_change_nothing(database: DatabaseAdapter, target: str) -> None:
+def test_past_the_parser_the_role_itself_can_change_nothing(database, target):
     before = state(target)
     survived = set()
 
