@@ -6,12 +6,12 @@ Source: nbclient 0.11 (record_timing, coalesce_streams, store_widget_state).
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import nbformat
@@ -23,9 +23,9 @@ from course_lib.paths import ROOT
 
 CELL_DEADLINE_S = 300
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-ADDRESS = re.compile(r"(?<![A-Z_a-z])at 0x[0-9a-f]{6,}")
+ADDRESS = re.compile(r"\bat 0x[0-9a-f]{6,}")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-CELL_FILE = re.compile(r'[^\s"\\]*ipykernel_\d+/\d+\.py')
+CELL_FILE = re.compile(r"(?<!\S)\S*ipykernel_\d+/\d+\.py")
 
 
 def execute(notebook: Notebook, *, name: str) -> Notebook:
@@ -83,14 +83,18 @@ def scrubbed(notebook: Notebook, places: dict[str, str]) -> Notebook:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET_VIEW, None)
         if "outputs" in cell:
-            cell.outputs = nbformat.from_dict(
-                json.loads(_plain(json.dumps(cell.outputs, ensure_ascii=False), places))
-            )
+            cell.outputs = nbformat.from_dict(_plain(cell.outputs, places))
     return notebook
 
 
-def _plain(text: str, places: dict[str, str]) -> str:
-    text = CELL_FILE.sub("<cell>", ADDRESS.sub("at 0x...", text))
-    for path, word in places.items():
-        text = text.replace(path, word)
-    return text
+def _plain(value: Any, places: dict[str, str]) -> Any:
+    """Return a value with every text in it, at any depth, made plain."""
+    if isinstance(value, dict):
+        return {name: _plain(inner, places) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner, places) for inner in value]
+    if isinstance(value, str):
+        value = CELL_FILE.sub("<cell>", ADDRESS.sub("at 0x...", value))
+        for path, word in places.items():
+            value = value.replace(path, word)
+    return value

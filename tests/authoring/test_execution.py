@@ -63,11 +63,13 @@ def printed(text: str) -> nbformat.NotebookNode:
     return with_output(nbformat.v4.new_output("stream", name="stderr", text=text))
 
 
+PICTURE = f'<img alt="" src="data:image/png;base64,{"iVBOR" * 40_000}">'
 SCRUBBED = {
     "a widget leaves its HTML": (
         data(plain="Board()", html="<p>1 of 1 passed</p>", view="."),
         {"text/plain": "Board()", "text/html": "<p>1 of 1 passed</p>"},
     ),
+    "a large picture in HTML stays, and is read once": (data(html=PICTURE), {"text/html": PICTURE}),
     "a path gets a plain name": (data(plain="'/home/me/course/lessons'"), {"text/plain": "'./lessons'"}),
     "a warning's place is the cell": (printed("/tmp/ipykernel_42/123.py:1: W"), "<cell>:1: W"),
 }
