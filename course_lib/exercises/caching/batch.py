@@ -79,7 +79,9 @@ def _ran(
         expected="the other items",
         hint="Catch Exception around ask(text) alone. And which lines of the journal can be trusted?",
     )
-    expect_equal([key for key, _ in got], [key for key, _ in items], f"the keys that come out after {after}")
+    hint = "The items say what comes out, and in which order; the journal only knows answers."
+    keys = [key for key, _ in items]
+    expect_equal([key for key, _ in got], keys, f"the keys that come out after {after}", hint=hint)
     return got
 
 
@@ -93,7 +95,8 @@ def answers_in_order(resumable: Resumable) -> None:
         expect_equal([answer for _, answer in got], wanted, "the answers that come out", hint=hint)
         model = _Model()
         _ran(resumable, ITEMS, path.with_name("another"), "another batch", model)
-        expect_equal(model.calls, len(ITEMS), "calls of a batch with another journal")
+        hint = "The journal is the file at `path`, and no other."
+        expect_equal(model.calls, len(ITEMS), "calls of a batch with another journal", hint=hint)
 
 
 def can_be_interrupted(resumable: Resumable) -> None:
@@ -144,16 +147,19 @@ def pays_once(resumable: Resumable) -> None:
         kill = partial(in_another_process, run_until_killed, resumable, path, exit_code=-signal.SIGKILL)
         _, paid = counted(partial(kill, what=what, expected=expected))
         got, again = counted(partial(_ran, resumable, ITEMS, path, "a kill", ask_model))
+    hint = (
+        "Write, then flush, then yield: a line that waits in a buffer, for the next item or for the end of "
+    )
+    hint += "the batch, dies with the process. And write the answer, or it is lost."
     expect(
         len(again) <= len(ITEMS) - 5,
         "what was answered before the kill is not paid for again",
         observed=f"{len(paid)} calls before the kill, {len(again)} after it",
         expected=f"{len(ITEMS) - 5} after it: for the items that had not come out",
-        hint="Write, then flush, then yield: a line that waits in a buffer, for the next item or for the end "
-        "of the batch, dies with the process.",
+        hint=hint,
     )
     foreign = [key for (key, text), (_, answer) in zip(ITEMS, got, strict=True) if text not in str(answer)]
-    expect_equal(foreign, [], "items that have no answer of their own after the kill")
+    expect_equal(foreign, [], "items that have no answer of their own after the kill", hint=hint)
 
 
 def cuts_half_a_line(resumable: Resumable) -> None:
@@ -171,7 +177,7 @@ def cuts_half_a_line(resumable: Resumable) -> None:
             got = _ran(resumable, ITEMS[2:], path, after, model)
             hint = "Half a line is no answer, and what is appended to it is lost with it: cut it off first."
             expect_equal(model.calls, calls, f"calls after {after}", hint=hint)
-            expect_equal(got[:3], first[:3], f"the pairs before it, after {after}")
+            expect_equal(got[:3], first[:3], f"the pairs before it, after {after}", hint=hint)
 
 
 def goes_by_keys(resumable: Resumable) -> None:
@@ -206,7 +212,7 @@ EXERCISE = Exercise(
         "A line counts if it ends in a line break. Cut the rest off before you append: "
         "`with path.open('r+b') as journal: journal.truncate(length of the whole lines in bytes)`.",
     ),
-    checks=(answers_in_order, can_be_interrupted, reads_as_needed, pays_once, cuts_half_a_line, goes_by_keys),
+    checks=(answers_in_order, can_be_interrupted, reads_as_needed, goes_by_keys, pays_once, cuts_half_a_line),
     why="A journal is true if each line was written after its answer came, and before anyone saw it. Then a "
     "kill costs what was under way and nothing else. Keys, not counts, say whose line it is; and half a line "
     "is cut off, for what is appended to it would be lost with it. BatchProcessor keeps the same rules with "

@@ -28,7 +28,7 @@ class Colleague:
     """Five pairs of calls. Each was meant to ask the model once; each asks it twice."""
 
     async def a(self, sort: Any, ticket: str) -> Any:
-        """The night job has sorted the ticket; the service, which is async, sorts it again."""
+        """The night job has sorted the ticket; the service, whose event loop must not block, asks anew."""
         return sort(ticket=ticket), await sort.acall(ticket=ticket)
 
     def b(self, sort: Any, ticket: str) -> Any:
@@ -119,7 +119,9 @@ _THINK = {
 def explains_the_misses(why: Any, again: Any) -> None:  # noqa: ARG001  every check gets both things
     """Each reason is what is different between the two requests that DSPy made."""
     given = sorted(why, key=str) if isinstance(why, Mapping) else why
-    expect_equal(given, list(REASONS), "the letters of the dict why")
+    expect_equal(
+        given, list(REASONS), "the letters of the dict why", hint="One reason for each of the five pairs."
+    )
     for letter, reason in REASONS.items():
         expect(
             why[letter] == reason,
@@ -166,7 +168,11 @@ def _repaired(letter: str, again: Callable[[], Any], ticket: str) -> None:
         first = list(asked)
         _, later = counted(lambda: _answers(getattr(again(), letter), ticket))
     made = len(first), len(answers)
-    expect_equal(made, (2, 2), f"calls of pair {letter} that ask the cache, and its answers")
+    what, hint = (
+        f"calls of pair {letter} that ask the cache, and its answers",
+        "The cache makes the second call cheap.",
+    )
+    expect_equal(made, (2, 2), what, hint=hint)
     asks = all(ticket in request["messages"][-1]["content"] for request, _ in first)
     purpose, hint = _PURPOSES[letter]
     for is_so, does in ((asks, "asks about the ticket"), (_serves(letter, first), purpose)):
@@ -174,7 +180,7 @@ def _repaired(letter: str, again: Callable[[], Any], ticket: str) -> None:
         expect(is_so, f"pair {letter} still {does}", **told)
     expect_equal(len(calls), 1, f"requests of pair {letter}", hint=_THINK[letter])
     expect_equal(len(later), 0, f"requests of pair {letter} when it runs once more", hint=_THINK[letter])
-    expect_equal(answers[1].category, answers[0].category, f"the second answer of pair {letter}")
+    expect_equal(answers[1].category, answers[0].category, f"the second answer of pair {letter}", hint=hint)
 
 
 def pays_once(why: Any, again: Callable[[], Any]) -> None:  # noqa: ARG001

@@ -63,7 +63,7 @@ def asks_once(cache_class: CacheClass) -> None:
         for what, each in (("the second call", cache), ("a call through a new cache on the same Redis", new)):
             again, calls = counted(partial(_ask, each))
             expect_equal(len(calls), 0, f"requests of {what}", hint=hint)
-            expect_equal(again, answer, f"the answer of {what}")
+            expect_equal(again, answer, f"the answer of {what}", hint=hint)
         hint = "All that the model is asked belongs in the key: self.cache_key(request, ...) sees to that."
         for other in ({"question": "And to Iceland?"}, {"temperature": 0.5}, {"model": "sim-small"}):
             what = f"requests with another {next(iter(other))}"
@@ -177,7 +177,7 @@ def is_shared(cache_class: CacheClass) -> None:
         again, calls = counted(partial(ask, what=what, expected=expected))
     hint = "Does the key depend on something that differs between processes, such as hash()?"
     expect_equal(len(calls), 0, "requests of another process that asks the same", hint=hint)
-    expect_equal(again, answer, "the answer in another process")
+    expect_equal(again, answer, "the answer in another process", hint=hint)
 
 
 def answer_through(cache_class: CacheClass, url: str) -> Any:

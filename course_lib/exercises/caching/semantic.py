@@ -69,6 +69,8 @@ def _answer(question: str) -> str:
 def serves_the_nearest(cache_class: CacheClass) -> None:
     """A question gets the answer put last for the nearest question, and None on another topic."""
     cache = _holding(cache_class, _AGAIN)
+    hint = "What stands in the class body belongs to all objects; __init__ makes each its own."
+    expect_equal(cache_class(embed).get("lantern", _AGAIN), None, "what another object gets", hint=hint)
     hint = "Which part said no, the threshold or your guard? Print both for this question."
     for asked in (_AGAIN, _AGAIN.upper()):
         what = f"the answer to {asked!r} after {_AGAIN!r} was put"
@@ -101,8 +103,6 @@ def keeps_tenants_apart(cache_class: CacheClass) -> None:
     for tenant in tenants:
         want = f"the answer of {tenant!r}"
         expect_equal(cache.get(tenant, _AGAIN), want, f"the answer for tenant {tenant!r}", hint=hint)
-    hint = "What stands in the class body belongs to all objects; __init__ makes each its own."
-    expect_equal(cache_class(embed).get("lantern", _AGAIN), None, "what another object gets", hint=hint)
 
 
 def serves_no_near_miss(cache_class: CacheClass) -> None:
