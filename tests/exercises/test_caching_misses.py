@@ -5,6 +5,7 @@ from __future__ import annotations
 import dspy
 import pytest
 
+from course_lib.exercises.caching import misses
 from course_lib.exercises.caching.misses import EXERCISE, REASONS, Colleague, requests_of_pair
 from course_lib.exercises.engine.checking import judge
 
@@ -36,6 +37,20 @@ def test_each_pair_pays_twice_and_each_wrong_reason_and_each_pair_left_is_told_a
     assert requests_of_pair(getattr(Colleague(), letter)) == 2
     assert f"pair {letter} misses for the reason" in judge(EXERCISE, REASONS | {letter: wrong}, Again).message
     assert f"requests of pair {letter}" in judge(EXERCISE, REASONS, left).message
+
+
+@pytest.mark.parametrize("letter", REASONS)
+def test_each_reason_is_what_differs_between_the_two_requests(letter):
+    with misses._watching() as asked:
+        misses._answers(getattr(Colleague(), letter), "Where is my parcel?")
+    (first, _), (second, _) = asked
+
+    different = {name for name in first if first[name] != second.get(name)}
+    if not different:
+        with pytest.raises(TypeError):
+            dspy.cache.cache_key(first)
+
+    assert (different or {"no key"}) == {REASONS[letter]}
 
 
 def without_the_ticket(self, sort, ticket):

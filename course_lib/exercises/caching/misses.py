@@ -173,12 +173,12 @@ def _repaired(letter: str, again: Callable[[], Any], ticket: str) -> None:
         "The cache makes the second call cheap.",
     )
     expect_equal(made, (2, 2), what, hint=hint)
+    expect_equal(len(calls), 1, f"requests of pair {letter}", hint=_THINK[letter])
     asks = all(ticket in request["messages"][-1]["content"] for request, _ in first)
     purpose, hint = _PURPOSES[letter]
     for is_so, does in ((asks, "asks about the ticket"), (_serves(letter, first), purpose)):
         told = {"observed": "it does not", "expected": "its purpose kept", "hint": hint}
         expect(is_so, f"pair {letter} still {does}", **told)
-    expect_equal(len(calls), 1, f"requests of pair {letter}", hint=_THINK[letter])
     expect_equal(len(later), 0, f"requests of pair {letter} when it runs once more", hint=_THINK[letter])
     expect_equal(answers[1].category, answers[0].category, f"the second answer of pair {letter}", hint=hint)
 

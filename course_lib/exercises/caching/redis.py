@@ -140,7 +140,8 @@ def is_careful(cache_class: CacheClass) -> None:
 
 def survives_a_kill(cache_class: CacheClass) -> None:
     """With Redis killed the model answers all the same, and with Redis back answers are kept again."""
-    with _filled(cache_class) as (server, _, cache, answer):
+    with _filled(cache_class) as (server, _, _, answer):
+        cache = cache_class(server.url, ttl_s=TTL_S)
         server.kill()
         _survives("a Redis that is down", partial(_ask, cache), answer)
         server.start()
@@ -153,7 +154,8 @@ def survives_a_kill(cache_class: CacheClass) -> None:
 
 def does_not_hang(cache_class: CacheClass) -> None:
     """With Redis stopped in its tracks, the model's call comes back within a few seconds."""
-    with _filled(cache_class) as (server, _, cache, _), ThreadPoolExecutor(1) as thread:
+    with _filled(cache_class) as (server, _, _, _), ThreadPoolExecutor(1) as thread:
+        cache = cache_class(server.url, ttl_s=TTL_S)
         os.kill(server.pid, signal.SIGSTOP)
         asking = thread.submit(_ask, cache)
         is_late = not wait([asking], timeout=_SOON_S).done
