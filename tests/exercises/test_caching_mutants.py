@@ -68,6 +68,12 @@ def judged(exercise, *changes):
         ),
         ("2.2", "that a get found too old", [("                del self.entries[key]\n", "")]),
         (
+            "2.2",
+            "four threads",
+            [("def get(self, key):\n        with self.lock:", "def get(self, key):\n        if 1:")],
+        ),
+        ("2.2", "four threads", [("with self.lock:", "with threading.Lock():")]),
+        (
             "2.3",
             "in which the model's api_key",
             [("json.dumps(value)", 'json.dumps({**value, "asked": request})')],

@@ -65,7 +65,12 @@ def asks_once(cache_class: CacheClass) -> None:
             expect_equal(len(calls), 0, f"requests of {what}", hint=hint)
             expect_equal(again, answer, f"the answer of {what}", hint=hint)
         hint = "All that the model is asked belongs in the key: self.cache_key(request, ...) sees to that."
-        for other in ({"question": "And to Iceland?"}, {"temperature": 0.5}, {"model": "sim-small"}):
+        for other in (
+            {"question": "And to Iceland?"},
+            {"temperature": 0.5},
+            {"stop": ["#"]},
+            {"model": "sim-small"},
+        ):
             what = f"requests with another {next(iter(other))}"
             expect_requests(1, partial(_ask, cache, **other), what, hint=hint)
 
@@ -98,7 +103,7 @@ def _is_pickle(value: bytes) -> bool:
 def keeps_secrets(cache_class: CacheClass) -> None:
     """Redis holds no pickle, and nowhere the account's key."""
     with _filled(cache_class) as (_, ours, _, _):
-        keys, values = list(ours.scan_iter()), _contents(ours)
+        keys, values = [form for key in ours.scan_iter() for form in _forms(key)], _contents(ours)
     hint = "request holds the api_key; self.cache_key(request, ignored_args_for_cache_key) leaves it out."
     for part, texts in (("keys", keys), ("values", values)):
         leaks = sum(lm.key().encode() in text for text in texts)

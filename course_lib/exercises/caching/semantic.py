@@ -85,9 +85,11 @@ def serves_the_nearest(cache_class: CacheClass) -> None:
     for asked, cached in ((asked_near, near), (asked_far, far)):
         what = f"the answer to {asked!r}, which is nearer to {cached!r}"
         expect_equal(cache.get("lantern", asked), _answer(cached), what, hint=hint)
-    cache.put("lantern", near, "a new answer")
+    cache.put("lantern", near, "! a new answer")
     hint = "A question that is put again takes the place of its old entry."
-    expect_equal(cache.get("lantern", near), "a new answer", "the answer to a question put again", hint=hint)
+    expect_equal(
+        cache.get("lantern", near), "! a new answer", "the answer to a question put again", hint=hint
+    )
 
 
 def keeps_tenants_apart(cache_class: CacheClass) -> None:
