@@ -3527,7 +3527,7 @@ def resumable(items, ask, path):
             yield key, done[key]
 
 
-# %% tags=["wrong"] exercise="2.6" outcome="failed" message="the answers that come out"
+# %% tags=["wrong"] exercise="2.6" outcome="failed" message="different answers"
 # Two items with one text are one: the journal goes by texts.
 import json
 
@@ -3667,7 +3667,7 @@ def resumable(items, ask, path):
                 yield key, done[key]
 
 
-# %% tags=["wrong"] exercise="2.6" outcome="failed" message="calls after an interrupt"
+# %% tags=["wrong"] exercise="2.6" outcome="failed" message="whether the item whose call was interrupted is asked again"
 # Writes down what it is going to ask, not what was answered.
 import json
 

@@ -79,7 +79,7 @@ def judged(exercise, *changes):
             [("json.dumps(value)", 'json.dumps({**value, "asked": request})')],
         ),
         ("2.3", "a list of Redis", [("redis.RedisError", "redis.ConnectionError, redis.TimeoutError")]),
-        ("2.3", "another model", [(KEY, "str(request['messages']) + str(request.get('temperature'))")]),
+        ("2.3", "another stop", [(KEY, "str(request['messages']) + str(request.get('temperature'))")]),
         (
             "2.4",
             "what the 32 callers",

@@ -19,24 +19,14 @@ _THREADS = 4
 _TURNS = 30
 
 
-class _Clock:
-    """Stands still until it is turned."""
-
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 def _expect_left(lru: Any, room: int, steps: str, left: str, *, hint: str) -> None:
     """Play steps as "put a, get a, wait 5"; fail unless these keys are left, each with its last value."""
-    clock = _Clock()
-    cache, values = lru(max_entries=room, ttl_s=60, clock=clock), {}
+    now_s = 1000.0
+    cache, values = lru(max_entries=room, ttl_s=60, clock=lambda: now_s), {}
     for number, step in enumerate(steps.split(", ")):
         name, argument = step.split()
         if name == "wait":
-            clock.now_s += float(argument)
+            now_s += float(argument)
         elif name == "put":
             values[argument] = f"value {number}"
             cache.put(argument, values[argument])
@@ -49,7 +39,7 @@ def _expect_left(lru: Any, room: int, steps: str, left: str, *, hint: str) -> No
 
 def gives_back(lru: Any) -> None:
     """A value comes back as it was, also an empty one; a key that was never put gives None."""
-    cache, other = (lru(max_entries=10, ttl_s=60, clock=_Clock()) for _ in range(2))
+    cache, other = (lru(max_entries=10, ttl_s=60, clock=lambda: 1000.0) for _ in range(2))
     given = {"a": "shipping", "b": "", "c": 0, "d": [], 1: "one", "1": "text"}
     for key, value in given.items():
         cache.put(key, value)
@@ -88,15 +78,16 @@ def keeps_nothing(lru: Any) -> None:
     """Nothing stays of an entry that was evicted or found too old, nor of a key that was never put."""
 
     def play(room: int, steps: str, what: str) -> None:
-        clock = _Clock()
-        cache = lru(max_entries=room, ttl_s=60, clock=clock)
+        now_s = 1000.0
+        cache = lru(max_entries=room, ttl_s=60, clock=lambda: now_s)
 
         def use(numbers: range) -> None:
+            nonlocal now_s
             for number in numbers:
                 if "put" in steps:
                     cache.put(f"key number {number}", "x" * 900 + str(number))
                 if "wait" in steps:
-                    clock.now_s += 61
+                    now_s += 61
                 if "get" in steps:
                     cache.get(f"key number {number}")
 
@@ -119,7 +110,7 @@ def _yield_often(frame: Any, event: str, argument: object) -> Any:  # noqa: ARG0
 
 def is_thread_safe(lru: Any) -> None:
     """Four threads use the cache at once without an error, an answer of another key or too many entries."""
-    cache = lru(max_entries=3, ttl_s=60, clock=_Clock())
+    cache = lru(max_entries=3, ttl_s=60, clock=lambda: 1000.0)
     problems: list[str] = []
 
     def use(seed: int) -> None:

@@ -12,11 +12,6 @@ _ROUND = 300
 _LIMIT_BYTES = 6 * _ROUND  # less than a place in a list for each
 
 
-def _used_bytes() -> int:
-    gc.collect()
-    return tracemalloc.get_traced_memory()[0]
-
-
 def expect_nothing_kept(use: Callable[[range], object], what: str, *, hint: str) -> None:
     """Fail the check if memory grows with the numbers that `use` is called for, each time after the first.
 
@@ -29,7 +24,8 @@ def expect_nothing_kept(use: Callable[[range], object], what: str, *, hint: str)
     try:
         for first in range(0, 3 * _ROUND, _ROUND):
             use(range(first, first + _ROUND))
-            used.append(_used_bytes())
+            gc.collect()
+            used.append(tracemalloc.get_traced_memory()[0])
     finally:
         if not was_tracing:
             tracemalloc.stop()

@@ -51,12 +51,10 @@ class Colleague:
         return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
 
-_PAIRS = {letter: vars(Colleague)[letter] for letter in REASONS}
-"""The pairs as they were written, whatever is done to the class."""
+_PAIRS = {letter: vars(Colleague)[letter] for letter in REASONS}  # as written, whatever becomes of the class
 Asked = tuple[dict[str, Any], bool]
 """A request that the cache was asked for, and whether a blocking call asked inside an event loop."""
-_TICKETS = "Where is my parcel? I ordered a tent in May.", "I cannot log in since the update."
-"""The checks' own; no digit stands in them."""
+_TICKETS = "Where is my parcel? I ordered a tent in May.", "I cannot log in since the update."  # no digits
 
 
 def requests_of_pair(pair: Callable[..., Any]) -> int:
@@ -77,7 +75,6 @@ def _watching() -> Iterator[list[Asked]]:
         """DSPy's cache, with a list of what it was asked."""
 
         def get(self, request: dict[str, Any], ignored_args_for_cache_key: Any = None) -> Any:
-            """Note the request, and look."""
             asked.append((request, ".alitellm" not in request["_fn_identifier"] and _is_in_loop()))
             return super().get(request, ignored_args_for_cache_key)
 
@@ -119,9 +116,7 @@ _THINK = {
 def explains_the_misses(why: Any, again: Any) -> None:  # noqa: ARG001  every check gets both things
     """Each reason is what is different between the two requests that DSPy made."""
     given = sorted(why, key=str) if isinstance(why, Mapping) else why
-    expect_equal(
-        given, list(REASONS), "the letters of the dict why", hint="One reason for each of the five pairs."
-    )
+    expect_equal(given, list(REASONS), "the letters of the dict why", hint="One reason for each pair.")
     for letter, reason in REASONS.items():
         expect(
             why[letter] == reason,
@@ -141,10 +136,6 @@ _PURPOSES = {
 }
 
 
-def _is_sample(request: dict[str, Any]) -> bool:
-    return request.get("rollout_id") is not None and request.get("temperature") == 1
-
-
 def _serves(letter: str, asked: Sequence[Asked]) -> bool:
     """Say whether what a repaired pair asked the cache for still serves the pair's purpose."""
     requests = [request for request, _ in asked]
@@ -156,7 +147,7 @@ def _serves(letter: str, asked: Sequence[Asked]) -> bool:
         case "c":
             return not any(re.search(r"\d", str(request["messages"][-1])) for request in requests)
         case "d":
-            return all(_is_sample(request) for request in requests)
+            return all(r.get("rollout_id") is not None and r.get("temperature") == 1 for r in requests)
         case _:
             return all(sorted(request.get("stop") or ()) == ["###", "<end>"] for request in requests)
 
@@ -167,12 +158,8 @@ def _repaired(letter: str, again: Callable[[], Any], ticket: str) -> None:
         answers, calls = counted(lambda: _answers(getattr(again(), letter), ticket))
         first = list(asked)
         _, later = counted(lambda: _answers(getattr(again(), letter), ticket))
-    made = len(first), len(answers)
-    what, hint = (
-        f"calls of pair {letter} that ask the cache, and its answers",
-        "The cache makes the second call cheap.",
-    )
-    expect_equal(made, (2, 2), what, hint=hint)
+    hint, made = "The cache makes the second call cheap.", (len(first), len(answers))
+    expect_equal(made, (2, 2), f"calls of pair {letter} that ask the cache, and its answers", hint=hint)
     expect_equal(len(calls), 1, f"requests of pair {letter}", hint=_THINK[letter])
     asks = all(ticket in request["messages"][-1]["content"] for request, _ in first)
     purpose, hint = _PURPOSES[letter]

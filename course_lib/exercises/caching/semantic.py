@@ -12,9 +12,6 @@ from course_lib.caching.semantic import Pair, labelled_pairs
 from course_lib.exercises.engine.checks import expect, expect_equal
 from course_lib.exercises.engine.registry import Exercise, stub_methods
 
-HIT_SHARE, OTHER_HIT_SHARE = 0.6, 0.4
-"""Of the given paraphrases and of others, so many must be served."""
-
 _IDS = """
 P-001 P-002 N-001 N-003 P-007 P-008 N-010 N-012 P-019 P-020 N-028 N-029 N-030 P-041 P-042 N-062 P-049 P-050
 N-074 N-075 P-101 P-102 N-151 P-115 P-116 N-172 N-173 P-123 P-124 N-184 N-186 P-125 P-126 N-187 N-189 P-129
@@ -26,10 +23,7 @@ PAIRS: tuple[Pair, ...] = tuple(_BY_ID[each] for each in _IDS.split())
 
 CacheClass = Callable[[Any], Any]
 _AGAIN = "How do I reset my password?"
-_LONG = (
-    "How do I keep my children warm when we walk from hut to hut for nine days in July, and how do I dry our "
-    "sleeping bags on the way, if it rains as much as it did last year when we had to give up?"
-)
+_LONG = "How do I keep the children warm when we walk from hut to hut for nine days in the rain of July? " * 2
 _OTHER_NUMBERS = (
     ("How much is 700 points worth?", "How much is 200 points worth?"),
     ("Which buckle fits the Vidda 30?", "Which buckle fits the Vidda 80?"),
@@ -87,14 +81,13 @@ def serves_the_nearest(cache_class: CacheClass) -> None:
         expect_equal(cache.get("lantern", asked), _answer(cached), what, hint=hint)
     cache.put("lantern", near, "! a new answer")
     hint = "A question that is put again takes the place of its old entry."
-    expect_equal(
-        cache.get("lantern", near), "! a new answer", "the answer to a question put again", hint=hint
-    )
+    what = "the answer to a question put again"
+    expect_equal(cache.get("lantern", near), "! a new answer", what, hint=hint)
 
 
 def keeps_tenants_apart(cache_class: CacheClass) -> None:
     """Each tenant gets its own answers, and nothing of another's."""
-    cache, tenants = cache_class(embed), ("lantern", "lantern-2", "lan", "Lantern")
+    cache, tenants = cache_class(embed), ("lantern", "summit", "lantern-2", "lan", "Lantern")
     cache.put(tenants[0], _AGAIN, "the answer of 'lantern'")
     hint = "Choose the tenant's own entries first, by equality, and only then compare vectors."
     for other in tenants[1:]:
@@ -130,11 +123,11 @@ def serves_most_paraphrases(cache_class: CacheClass) -> None:
     """At least 60 % of the given paraphrases are served with the right answer, and 40 % of others."""
     same = [pair for pair in labelled_pairs("calibrate") if pair.is_same]
     for name, share, pairs in (
-        ("given", HIT_SHARE, [pair for pair in same if pair in PAIRS]),
-        ("other", OTHER_HIT_SHARE, [pair for pair in same if pair not in PAIRS][::4]),
+        ("given", 0.6, [pair for pair in same if pair in PAIRS]),
+        ("other", 0.4, [pair for pair in same if pair not in PAIRS][::4]),
     ):
         embed([text for pair in pairs for text in (pair.asked, pair.cached)])  # at once: half the time
-        cache = _holding(cache_class, *{pair.cached for pair in pairs})
+        cache = _holding(cache_class, *dict.fromkeys(pair.cached for pair in pairs))
         right = [cache.get("lantern", pair.asked) == _answer(pair.cached) for pair in pairs]
         missed = next((pair.asked for pair, is_right in zip(pairs, right, strict=True) if not is_right), "")
         expect(

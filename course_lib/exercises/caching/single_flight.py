@@ -17,10 +17,7 @@ from course_lib.exercises.engine.checks import expect, expect_equal, run
 from course_lib.exercises.engine.registry import Exercise, stub_methods
 
 _ROUND_S = 0.05
-_QUIET_ROUNDS = 20
-"""For how many rounds callers may wait when no call does: nothing is left that could wake them."""
-
-Callers = list[asyncio.Future[Any]]
+_QUIET_ROUNDS = 20  # so long may callers wait when no call does: nothing is left that could wake them
 
 
 class _ModelDown(Exception):  # noqa: N818  it plays a model's error
@@ -47,14 +44,14 @@ class _Call:
         return self._answer
 
 
-async def _ask(flight: Any, call: _Call, *keys: object) -> Callers:
+async def _ask(flight: Any, call: _Call, *keys: object) -> list[Any]:
     """Let a caller come for each key, and all of them begin."""
     callers = [asyncio.ensure_future(flight.run(key, call)) for key in keys]
     await asyncio.sleep(_ROUND_S)
     return callers
 
 
-async def _told(callers: Callers, *calls: _Call) -> dict[str, int]:
+async def _told(callers: list[Any], *calls: _Call) -> dict[str, int]:
     """Let the calls end; return what the callers are told, and how many of them."""
     for call in calls:
         call.may_end.set()
@@ -199,7 +196,6 @@ EXERCISE = Exercise(
     checks=(shares_a_call, keeps_keys_apart, lets_a_failure_pass, survives_cancelling, keeps_nothing),
     is_stub=stub_methods("run"),
     why="Nothing is awaited between looking and writing down, so in one event loop no lock is needed. The "
-    "call belongs to no caller, so none can take the others along; and its end, whatever it is, takes the "
-    "key out. The library adds threads, several loops and processes, a call that hangs, and one that nobody "
-    "waits for any more (here it runs to its end, and is paid for).",
+    "call belongs to no caller, and its end, whatever it is, takes the key out. The library adds threads, "
+    "several loops and processes, calls that hang, and those that nobody waits for any more.",
 )
