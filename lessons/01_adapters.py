@@ -170,7 +170,7 @@ from course_lib.labs import xray
 xray()
 
 # %% [markdown]
-# ### Exercise 1.1: predict the parse (8 minutes, easy)
+# ### Exercise 1.1: predict the parse (6 minutes, easy)
 #
 # Six replies came back to a prompt of `ChatAdapter`. Its signature has the outputs `category` (a `Literal` of the six categories in
 # small letters), `days_waited: int` and `order_ids: list[str]`. What does the parser make of each? Guess before you run it.
@@ -427,7 +427,7 @@ print(
 # another key in the cache.
 
 # %% [markdown]
-# ### Exercise 1.2: a signature that a sloppy model can fill (12 minutes, medium)
+# ### Exercise 1.2: a signature that a sloppy model can fill (10 minutes, medium)
 #
 # `sim-small` costs a sixteenth of `sim-large`, and gets sloppy in its own ways. Through `JSONAdapter`, which never asks twice, this
 # signature loses more replies than a shop can live with.
@@ -740,7 +740,7 @@ for name, report in reports.items():
 # Two rules decide about an adapter of your own, and both are easy to break: what it writes for a demo it must be able to read back,
 # and a reply that does not fit raises `AdapterParseError` and nothing else.
 #
-# ### Exercise 1.3: a custom adapter (20 minutes, hard)
+# ### Exercise 1.3: a custom adapter (15 minutes, hard)
 #
 # The prompt's half is done, in `LinePrompt`: it asks for lines of the form `name: value`.
 
@@ -1204,7 +1204,7 @@ text = "[[ ## amount ## ]]\n€12,50\n\n[[ ## order ## ]]\norder 10001\n\n[[ ## 
 dspy.ChatAdapter().parse(refund, text)
 
 # %% [markdown]
-# ### Exercise 1.4: a type of your own in the prompt (10 minutes, medium)
+# ### Exercise 1.4: a type of your own in the prompt (8 minutes, medium)
 #
 # A conversation goes into the prompt as one line per turn: `customer: My stove leaks.` Write `format`, and a `description` that
 # tells the model what it is looking at, in a few words. Nothing that was said gets lost. Then think of a customer who types a line
@@ -1512,7 +1512,7 @@ print(f"dspy.Tool: the loop stood still for {await longest_stall_ms(dspy.Tool(sl
 print(f"limited:   the loop stood still for {await longest_stall_ms(limited(slow_lookup)):.0f} ms")
 
 # %% [markdown]
-# ### Exercise 1.5: a tool that says no well (10 minutes, medium)
+# ### Exercise 1.5: a tool that says no well (8 minutes, medium)
 #
 # Write `order_status`. For an order of `desk.orders()` it returns a text with the status. For anything else it raises `ToolRefused`
 # with one line from which a model can learn: what is not an order number, such as `10014`, gets told how one looks, and a number that
@@ -1894,7 +1894,7 @@ with psycopg.connect(server.url, autocommit=True) as other:
 print((await database.get_prediction(key)).outputs)
 
 # %% [markdown]
-# ### Exercise 1.6: predictions in PostgreSQL (20 minutes, hard)
+# ### Exercise 1.6: predictions in PostgreSQL (15 minutes, hard)
 #
 # Build the core of it yourself: three methods over a pool from `psycopg_pool`. The check makes the table `my_predictions` for you, in a
 # schema of its own, with the columns `key` (text, primary key), `inputs` and `outputs` (jsonb).

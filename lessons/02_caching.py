@@ -373,10 +373,12 @@ print("called 3 times, ran", three_times(order))
 # Making the key raises an error, the error is swallowed (it is logged at level DEBUG), and the call goes on without a cache. It looks like
 # any other miss. You would only see it on the bill.
 #
-# ### Exercise 2.1: explain five misses (12 minutes, easy)
+# ### Exercise 2.1: explain five misses (8 minutes, easy)
 #
 # A colleague wrote five pairs of calls. Each pair was meant to ask the model once and be answered from DSPy's own cache the
-# second time. Each pays twice. Say why, and repair them; what each pair is there for must still hold.
+# second time. Each pays twice. Say why, and repair them: a pair still makes its two calls about the ticket, returns both answers,
+# asks the model once, and not again when it is run again. What each pair is there for must still hold. (In `c`, support can read
+# the time in your log as well; a prompt with a time in it is a new one soon.)
 
 # %% name="five-misses" tags=["needs"]
 import inspect
@@ -421,25 +423,137 @@ class Again(Colleague):
 
 ### END SOLUTION
 
+# %% tags=["right"] exercise="2.1"
+# Repairs in a mixin, lists for tuples, and a plain def that returns a coroutine.
+why = {"e": "no key", "d": "rollout_id", "c": "messages", "b": "temperature", "a": "_fn_identifier"}
+
+
+async def both(sort, ticket):
+    return [await sort.acall(ticket=ticket), await sort.acall(ticket=ticket)]
+
+
+class Repairs:
+    def a(self, sort, ticket):
+        return both(sort, ticket)
+
+    def b(self, sort, ticket):
+        return [sort(ticket=ticket, config={"temperature": 0.0}) for _ in range(2)]
+
+    def c(self, sort, ticket):
+        print("sorted at", time.time())
+        return [sort(ticket=ticket) for _ in range(2)]
+
+    def d(self, sort, ticket):
+        return [sort(ticket=ticket, config={"temperature": 1, "rollout_id": 0}) for _ in range(2)]
+
+    def e(self, sort, ticket):
+        return [sort(ticket=ticket, config={"stop": sorted({"<end>", "###"})}) for _ in range(2)]
+
+
+class Again(Repairs, Colleague):
+    pass
+
+
+# %% tags=["right"] exercise="2.1"
+# A class of its own, one function for all pairs, threads for the service.
+import asyncio
+
+why = {"a": "_fn_identifier", "b": "temperature", "c": "messages", "d": "rollout_id", "e": "no key"}
+
+
+def twice(**config):
+    def pair(self, sort, ticket):
+        return sort(ticket=ticket, config=dict(config)), sort(ticket=ticket, config=dict(config))
+
+    return pair
+
+
+class Again:
+    b = c = twice()
+    d = twice(temperature=1.0, rollout_id=2)
+    e = twice(stop=("<end>", "###"))
+
+    async def a(self, sort, ticket):
+        first = await asyncio.to_thread(sort, ticket=ticket)
+        return first, await asyncio.to_thread(sort, ticket=ticket)
+
+
 # %% tags=["wrong"] exercise="2.1" outcome="failed" message="pair a misses for the reason that you give"
+# What is sent is the same for sync and async.
 why = {"a": "messages", "b": "temperature", "c": "messages", "d": "rollout_id", "e": "no key"}
 
 
 class Again(Colleague):
+    async def a(self, sort, ticket):
+        return sort(ticket=ticket), await dspy.asyncify(sort)(ticket=ticket)
+
     def b(self, sort, ticket):
         return sort(ticket=ticket), sort(ticket=ticket)
 
+    def c(self, sort, ticket):
+        return sort(ticket=ticket), sort(ticket=ticket)
 
-# %% tags=["wrong"] exercise="2.1" outcome="failed" message="pair a is still async"
+    def d(self, sort, ticket):
+        config = {"temperature": 1.0, "rollout_id": 1}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
+
+    def e(self, sort, ticket):
+        config = {"stop": ["###", "<end>"]}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
+
+
+# %% tags=["wrong"] exercise="2.1" outcome="failed" message="pair e misses for the reason that you give"
+# A set is no other message: it cannot be written at all.
+why = {"a": "_fn_identifier", "b": "temperature", "c": "messages", "d": "rollout_id", "e": "messages"}
+
+
+class Again(Colleague):
+    async def a(self, sort, ticket):
+        return sort(ticket=ticket), await dspy.asyncify(sort)(ticket=ticket)
+
+    def b(self, sort, ticket):
+        return sort(ticket=ticket), sort(ticket=ticket)
+
+    def c(self, sort, ticket):
+        return sort(ticket=ticket), sort(ticket=ticket)
+
+    def d(self, sort, ticket):
+        config = {"temperature": 1.0, "rollout_id": 1}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
+
+    def e(self, sort, ticket):
+        config = {"stop": ["###", "<end>"]}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
+
+
+# %% tags=["wrong"] exercise="2.1" outcome="failed" message="pair a still leaves the service's event loop free"
+# Async in name: both calls block the loop.
 why = {"a": "_fn_identifier", "b": "temperature", "c": "messages", "d": "rollout_id", "e": "no key"}
 
 
 class Again(Colleague):
-    def a(self, sort, ticket):
+    async def a(self, sort, ticket):
         return sort(ticket=ticket), sort(ticket=ticket)
 
+    def b(self, sort, ticket):
+        return sort(ticket=ticket), sort(ticket=ticket)
 
-# %% tags=["wrong"] exercise="2.1" outcome="failed" message="pair d still draws a sample of its own"
+    def c(self, sort, ticket):
+        return sort(ticket=ticket), sort(ticket=ticket)
+
+    def d(self, sort, ticket):
+        config = {"temperature": 1.0, "rollout_id": 1}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
+
+    def e(self, sort, ticket):
+        config = {"stop": ["###", "<end>"]}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
+
+
+# %% tags=["wrong"] exercise="2.1" outcome="failed" message="pair c still keeps the time out of the prompt"
+# One time for both calls: the next pair pays again.
+import time
+
 why = {"a": "_fn_identifier", "b": "temperature", "c": "messages", "d": "rollout_id", "e": "no key"}
 
 
@@ -450,16 +564,140 @@ class Again(Colleague):
     def b(self, sort, ticket):
         return sort(ticket=ticket), sort(ticket=ticket)
 
-    c = d = e = b
+    def c(self, sort, ticket):
+        dated = f"[{time.time()}] {ticket}"
+        return sort(ticket=dated), sort(ticket=dated)
+
+    def d(self, sort, ticket):
+        config = {"temperature": 1.0, "rollout_id": 1}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
+
+    def e(self, sort, ticket):
+        config = {"stop": ["###", "<end>"]}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
 
-# %% tags=["wrong"] exercise="2.1" outcome="failed" message="pair e misses for the reason that you give"
-why = {"a": "_fn_identifier", "b": "temperature", "c": "messages", "d": "rollout_id", "e": "messages"}
+# %% tags=["wrong"] exercise="2.1" outcome="failed" message="pair c still asks about the ticket"
+# Cached well, and about another ticket.
+why = {"a": "_fn_identifier", "b": "temperature", "c": "messages", "d": "rollout_id", "e": "no key"}
 
 
 class Again(Colleague):
+    async def a(self, sort, ticket):
+        return sort(ticket=ticket), await dspy.asyncify(sort)(ticket=ticket)
+
     def b(self, sort, ticket):
         return sort(ticket=ticket), sort(ticket=ticket)
+
+    def c(self, sort, ticket):
+        return sort(ticket="a ticket"), sort(ticket="a ticket")
+
+    def d(self, sort, ticket):
+        config = {"temperature": 1.0, "rollout_id": 1}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
+
+    def e(self, sort, ticket):
+        config = {"stop": ["###", "<end>"]}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
+
+
+# %% tags=["wrong"] exercise="2.1" outcome="failed" message="calls of pair c that ask the cache"
+# One call, whose answer is given out twice.
+why = {"a": "_fn_identifier", "b": "temperature", "c": "messages", "d": "rollout_id", "e": "no key"}
+
+
+class Again(Colleague):
+    async def a(self, sort, ticket):
+        return sort(ticket=ticket), await dspy.asyncify(sort)(ticket=ticket)
+
+    def b(self, sort, ticket):
+        return sort(ticket=ticket), sort(ticket=ticket)
+
+    def c(self, sort, ticket):
+        answer = sort(ticket=ticket)
+        return answer, answer
+
+    def d(self, sort, ticket):
+        config = {"temperature": 1.0, "rollout_id": 1}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
+
+    def e(self, sort, ticket):
+        config = {"stop": ["###", "<end>"]}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
+
+
+# %% tags=["wrong"] exercise="2.1" outcome="failed" message="pair d still draws a sample of its own"
+# Without a number it is the first opinion again.
+why = {"a": "_fn_identifier", "b": "temperature", "c": "messages", "d": "rollout_id", "e": "no key"}
+
+
+class Again(Colleague):
+    async def a(self, sort, ticket):
+        return sort(ticket=ticket), await dspy.asyncify(sort)(ticket=ticket)
+
+    def b(self, sort, ticket):
+        return sort(ticket=ticket), sort(ticket=ticket)
+
+    def c(self, sort, ticket):
+        return sort(ticket=ticket), sort(ticket=ticket)
+
+    def d(self, sort, ticket):
+        config = {"temperature": 1.0}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
+
+    def e(self, sort, ticket):
+        config = {"stop": ["###", "<end>"]}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
+
+
+# %% tags=["wrong"] exercise="2.1" outcome="failed" message="requests of pair d when it runs once more"
+# One number for both calls, and another one tomorrow.
+import random
+
+why = {"a": "_fn_identifier", "b": "temperature", "c": "messages", "d": "rollout_id", "e": "no key"}
+
+
+class Again(Colleague):
+    async def a(self, sort, ticket):
+        return sort(ticket=ticket), await dspy.asyncify(sort)(ticket=ticket)
+
+    def b(self, sort, ticket):
+        return sort(ticket=ticket), sort(ticket=ticket)
+
+    def c(self, sort, ticket):
+        return sort(ticket=ticket), sort(ticket=ticket)
+
+    def d(self, sort, ticket):
+        config = {"temperature": 1.0, "rollout_id": random.randrange(10**9)}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
+
+    def e(self, sort, ticket):
+        config = {"stop": ["###", "<end>"]}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
+
+
+# %% tags=["wrong"] exercise="2.1" outcome="failed" message="pair e still stops at both marks"
+# A mark is gone.
+why = {"a": "_fn_identifier", "b": "temperature", "c": "messages", "d": "rollout_id", "e": "no key"}
+
+
+class Again(Colleague):
+    async def a(self, sort, ticket):
+        return sort(ticket=ticket), await dspy.asyncify(sort)(ticket=ticket)
+
+    def b(self, sort, ticket):
+        return sort(ticket=ticket), sort(ticket=ticket)
+
+    def c(self, sort, ticket):
+        return sort(ticket=ticket), sort(ticket=ticket)
+
+    def d(self, sort, ticket):
+        config = {"temperature": 1.0, "rollout_id": 1}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
+
+    def e(self, sort, ticket):
+        config = {"stop": ["###"]}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
 
 # %% name="check-2-1" tags=["check"] exercise="2.1"
@@ -568,13 +806,15 @@ dspy.cache = SmallCache(server.url, prefix)
 #
 # The rest of this part builds these, some by you.
 #
-# ### Exercise 2.2: a cache that forgets (15 minutes, medium)
+# ### Exercise 2.2: a cache that forgets (8 minutes, medium)
 #
 # The fastest tier is a dictionary that knows what to forget. Write one: `LRU(max_entries, ttl_s, clock)`.
 #
-# - `put(key, value)` keeps the value; when there is no room, the entry leaves that was longest not used. A `get` is use, and so is a `put`.
+# - `put(key, value)` keeps any value; when there is no room for a new key, the entry leaves that was longest not used. A `get` is use, and so is a `put`.
 # - `get(key)` returns the value, or None; an entry counts for `ttl_s` seconds after it was put, by `clock()`. Reading does not prolong that.
-# - Putting a key again starts its time anew. Nothing of an entry that is gone stays behind, and threads may share the cache.
+# - Putting a key again replaces its value and starts its time anew.
+# - Nothing stays behind of an entry that was evicted, or that a `get` found too old, nor of a key that was never put.
+# - Threads may share a cache; two caches share nothing.
 
 # %% name="ex-2-2" tags=["exercise"] exercise="2.2"
 import threading
@@ -615,144 +855,407 @@ class LRU:
         ### END SOLUTION
 
 
-# %% tags=["wrong"] exercise="2.2" outcome="failed" message="what is left after put a, b, c, get a, put b again, put d"
+# %% tags=["right"] exercise="2.2"
+# cachetools, with a lock around it.
 import threading
 import time
-from collections import OrderedDict
+
+from cachetools import TTLCache
 
 
 class LRU:
-    """First in, first out: reading does not count as use."""
-
     def __init__(self, max_entries, ttl_s, clock=time.monotonic):
-        self.max_entries, self.ttl_s, self.clock = max_entries, ttl_s, clock
-        self.entries = {}
+        self.kept = TTLCache(max_entries, ttl_s, timer=clock)
+        self.lock = threading.RLock()
 
     def get(self, key):
-        value, ends_at = self.entries.get(key, (None, float("inf")))
-        return value if self.clock() < ends_at else None
+        with self.lock:
+            return self.kept.get(key)
 
     def put(self, key, value):
-        self.entries[key] = value, self.clock() + self.ttl_s
-        if len(self.entries) > self.max_entries:
-            del self.entries[next(iter(self.entries))]
+        with self.lock:
+            self.kept[key] = value
 
 
-# %% tags=["wrong"] exercise="2.2" outcome="failed" message="get after 60 seconds; expected None"
+# %% tags=["right"] exercise="2.2"
+# Three plain dictionaries that are kept in step, and the smallest number of a use.
+import itertools
+import threading
+import time
+
+giant = threading.Lock()
+
+
+class LRU:
+    def __init__(self, max_entries, ttl_s, clock=time.monotonic):
+        self.values, self.ends, self.uses = {}, {}, {}
+        self.max_entries, self.ttl_s, self.clock = max_entries, ttl_s, clock
+        self.numbers = itertools.count()
+
+    def drop(self, key):
+        for each in (self.values, self.ends, self.uses):
+            each.pop(key, None)
+
+    def get(self, key):
+        with giant:
+            if key in self.ends and self.ends[key] < self.clock():
+                self.drop(key)
+            if key not in self.values:
+                return None
+            self.uses[key] = next(self.numbers)
+            return self.values[key]
+
+    def put(self, key, value):
+        with giant:
+            if key not in self.values and len(self.values) >= self.max_entries:
+                self.drop(min(self.uses, key=self.uses.get))
+            self.values[key], self.ends[key] = value, self.clock() + self.ttl_s
+            self.uses[key] = next(self.numbers)
+
+
+# %% tags=["wrong"] exercise="2.2" outcome="failed" message="what is left in a cache of 3 for 60 s after put a, put b, put c, get a, put d"
+# Reading is no use here: first in, first out.
 import threading
 import time
 from collections import OrderedDict
 
 
 class LRU:
-    """Each get starts the time anew, so a popular answer never runs out."""
-
     def __init__(self, max_entries, ttl_s, clock=time.monotonic):
-        self.max_entries, self.ttl_s, self.clock = max_entries, ttl_s, clock
+        self.max_entries = max_entries
+        self.ttl_s = ttl_s
+        self.clock = clock
         self.entries = OrderedDict()
-
-    def get(self, key):
-        if key not in self.entries:
-            return None
-        value, ends_at = self.entries.pop(key)
-        if self.clock() >= ends_at:
-            return None
-        self.put(key, value)
-        return value
-
-    def put(self, key, value):
-        self.entries.pop(key, None)
-        while len(self.entries) >= self.max_entries:
-            self.entries.popitem(last=False)
-        self.entries[key] = value, self.clock() + self.ttl_s
-
-
-# %% tags=["wrong"] exercise="2.2" outcome="failed" message="get after put('b', '')"
-import threading
-import time
-from collections import OrderedDict
-
-
-class LRU:
-    """An empty answer is an answer, too."""
-
-    def __init__(self, max_entries, ttl_s, clock=time.monotonic):
-        self.max_entries, self.ttl_s, self.clock = max_entries, ttl_s, clock
-        self.entries = OrderedDict()
-
-    def get(self, key):
-        value, ends_at = self.entries.get(key, (None, 0))
-        if not value or self.clock() >= ends_at:
-            self.entries.pop(key, None)
-            return None
-        self.entries.move_to_end(key)
-        return value
-
-    def put(self, key, value):
-        self.entries[key] = value, self.clock() + self.ttl_s
-        self.entries.move_to_end(key)
-        if len(self.entries) > self.max_entries:
-            self.entries.popitem(last=False)
-
-
-# %% tags=["wrong"] exercise="2.2" outcome="failed" message="what the cache holds on to after 2,000 puts"
-import threading
-import time
-from collections import OrderedDict
-
-
-class LRU:
-    """The times are kept beside the entries, and stay when these leave."""
-
-    def __init__(self, max_entries, ttl_s, clock=time.monotonic):
-        self.max_entries, self.ttl_s, self.clock = max_entries, ttl_s, clock
-        self.entries, self.put_at = OrderedDict(), {}
         self.lock = threading.Lock()
 
     def get(self, key):
         with self.lock:
-            if key not in self.entries or self.clock() - self.put_at[key] >= self.ttl_s:
+            value, ends_at = self.entries.get(key, (None, 0.0))
+            if key not in self.entries:
                 return None
-            self.entries.move_to_end(key)
-            return self.entries[key]
+            if self.clock() >= ends_at:
+                del self.entries[key]
+                return None
+            return value
 
     def put(self, key, value):
         with self.lock:
-            self.entries[key] = value
-            self.entries.move_to_end(key)
-            self.put_at[key] = self.clock()
-            if len(self.entries) > self.max_entries:
+            self.entries.pop(key, None)
+            while len(self.entries) >= self.max_entries:
                 self.entries.popitem(last=False)
+            self.entries[key] = value, self.clock() + self.ttl_s
 
 
-# %% tags=["wrong"] exercise="2.2" outcome="failed" message="eight threads use the cache at once"
+# %% tags=["wrong"] exercise="2.2" outcome="failed" message="what is left in a cache of 3 for 60 s after put a, put b, put c, put a, put d"
+# Putting again is no use here: the entry keeps its old place.
 import threading
 import time
 from collections import OrderedDict
 
 
 class LRU:
-    """Right for one thread: without a lock, another one acts between looking and changing."""
-
     def __init__(self, max_entries, ttl_s, clock=time.monotonic):
-        self.max_entries, self.ttl_s, self.clock = max_entries, ttl_s, clock
+        self.max_entries = max_entries
+        self.ttl_s = ttl_s
+        self.clock = clock
         self.entries = OrderedDict()
+        self.lock = threading.Lock()
 
     def get(self, key):
-        if key not in self.entries:
-            return None
-        value, ends_at = self.entries[key]
-        if self.clock() >= ends_at:
-            del self.entries[key]
-            return None
-        self.entries.move_to_end(key)
-        return value
+        with self.lock:
+            value, ends_at = self.entries.get(key, (None, 0.0))
+            if key not in self.entries:
+                return None
+            if self.clock() >= ends_at:
+                del self.entries[key]
+                return None
+            self.entries.move_to_end(key)
+            return value
 
     def put(self, key, value):
-        self.entries.pop(key, None)
-        while len(self.entries) >= self.max_entries:
-            self.entries.popitem(last=False)
-        self.entries[key] = value, self.clock() + self.ttl_s
+        with self.lock:
+            if key in self.entries:
+                self.entries[key] = value, self.clock() + self.ttl_s
+                return
+            while len(self.entries) >= self.max_entries:
+                self.entries.popitem(last=False)
+            self.entries[key] = value, self.clock() + self.ttl_s
+
+
+# %% tags=["wrong"] exercise="2.2" outcome="failed" message="what is left in a cache of 3 for 60 s after put a, wait 59, get a, wait 2"
+# Each get starts the time anew, so a popular answer never runs out.
+import threading
+import time
+from collections import OrderedDict
+
+
+class LRU:
+    def __init__(self, max_entries, ttl_s, clock=time.monotonic):
+        self.max_entries = max_entries
+        self.ttl_s = ttl_s
+        self.clock = clock
+        self.entries = OrderedDict()
+        self.lock = threading.Lock()
+
+    def get(self, key):
+        with self.lock:
+            value, ends_at = self.entries.get(key, (None, 0.0))
+            if key not in self.entries:
+                return None
+            if self.clock() >= ends_at:
+                del self.entries[key]
+                return None
+            self.entries.move_to_end(key)
+            self.entries[key] = value, self.clock() + self.ttl_s
+            return value
+
+    def put(self, key, value):
+        with self.lock:
+            self.entries.pop(key, None)
+            while len(self.entries) >= self.max_entries:
+                self.entries.popitem(last=False)
+            self.entries[key] = value, self.clock() + self.ttl_s
+
+
+# %% tags=["wrong"] exercise="2.2" outcome="failed" message="what is left in a cache of 3 for 60 s after put a, wait 30, put b, wait 31"
+# The machine's time, not clock().
+import threading
+import time
+from collections import OrderedDict
+
+
+class LRU:
+    def __init__(self, max_entries, ttl_s, clock=time.monotonic):
+        self.max_entries = max_entries
+        self.ttl_s = ttl_s
+        self.clock = clock
+        self.entries = OrderedDict()
+        self.lock = threading.Lock()
+
+    def get(self, key):
+        with self.lock:
+            value, ends_at = self.entries.get(key, (None, 0.0))
+            if key not in self.entries:
+                return None
+            if time.monotonic() >= ends_at:
+                del self.entries[key]
+                return None
+            self.entries.move_to_end(key)
+            return value
+
+    def put(self, key, value):
+        with self.lock:
+            self.entries.pop(key, None)
+            while len(self.entries) >= self.max_entries:
+                self.entries.popitem(last=False)
+            self.entries[key] = value, time.monotonic() + self.ttl_s
+
+
+# %% tags=["wrong"] exercise="2.2" outcome="failed" message="what is left in a cache of 2 for 60 s after put a, wait 50, put a, wait 50"
+# Putting again keeps the old end.
+import threading
+import time
+from collections import OrderedDict
+
+
+class LRU:
+    def __init__(self, max_entries, ttl_s, clock=time.monotonic):
+        self.max_entries = max_entries
+        self.ttl_s = ttl_s
+        self.clock = clock
+        self.entries = OrderedDict()
+        self.lock = threading.Lock()
+
+    def get(self, key):
+        with self.lock:
+            value, ends_at = self.entries.get(key, (None, 0.0))
+            if key not in self.entries:
+                return None
+            if self.clock() >= ends_at:
+                del self.entries[key]
+                return None
+            self.entries.move_to_end(key)
+            return value
+
+    def put(self, key, value):
+        with self.lock:
+            _, ends_at = self.entries.pop(key, (None, self.clock() + self.ttl_s))
+            while len(self.entries) >= self.max_entries:
+                self.entries.popitem(last=False)
+            self.entries[key] = value, ends_at
+
+
+# %% tags=["wrong"] exercise="2.2" outcome="failed" message="get('b') after put('b', '')"
+# An empty answer is an answer, too.
+import threading
+import time
+from collections import OrderedDict
+
+
+class LRU:
+    def __init__(self, max_entries, ttl_s, clock=time.monotonic):
+        self.max_entries = max_entries
+        self.ttl_s = ttl_s
+        self.clock = clock
+        self.entries = OrderedDict()
+        self.lock = threading.Lock()
+
+    def get(self, key):
+        with self.lock:
+            value, ends_at = self.entries.get(key, (None, 0.0))
+            if not value:
+                return None
+            if self.clock() >= ends_at:
+                del self.entries[key]
+                return None
+            self.entries.move_to_end(key)
+            return value
+
+    def put(self, key, value):
+        with self.lock:
+            self.entries.pop(key, None)
+            while len(self.entries) >= self.max_entries:
+                self.entries.popitem(last=False)
+            self.entries[key] = value, self.clock() + self.ttl_s
+
+
+# %% tags=["wrong"] exercise="2.2" outcome="failed" message="nothing is kept of entries that others took the place of"
+# The times stay when the entries leave.
+import threading
+import time
+from collections import OrderedDict
+
+
+class LRU:
+    def __init__(self, max_entries, ttl_s, clock=time.monotonic):
+        self.max_entries = max_entries
+        self.ttl_s = ttl_s
+        self.clock = clock
+        self.entries = OrderedDict()
+        self.put_at = {}
+        self.lock = threading.Lock()
+
+    def get(self, key):
+        with self.lock:
+            value, ends_at = self.entries.get(key, (None, 0.0))
+            if key not in self.entries:
+                return None
+            if self.clock() >= ends_at:
+                del self.entries[key]
+                return None
+            self.entries.move_to_end(key)
+            return value
+
+    def put(self, key, value):
+        with self.lock:
+            self.entries.pop(key, None)
+            while len(self.entries) >= self.max_entries:
+                self.entries.popitem(last=False)
+            self.put_at[hash(key)] = self.clock()
+            self.entries[key] = value, self.clock() + self.ttl_s
+
+
+# %% tags=["wrong"] exercise="2.2" outcome="failed" message="nothing is kept of entries that a get found too old"
+# Too old to be served, and kept.
+import threading
+import time
+from collections import OrderedDict
+
+
+class LRU:
+    def __init__(self, max_entries, ttl_s, clock=time.monotonic):
+        self.max_entries = max_entries
+        self.ttl_s = ttl_s
+        self.clock = clock
+        self.entries = OrderedDict()
+        self.lock = threading.Lock()
+
+    def get(self, key):
+        with self.lock:
+            value, ends_at = self.entries.get(key, (None, 0.0))
+            if key not in self.entries:
+                return None
+            if self.clock() >= ends_at:
+                return None
+            self.entries.move_to_end(key)
+            return value
+
+    def put(self, key, value):
+        with self.lock:
+            self.entries.pop(key, None)
+            while len(self.entries) >= self.max_entries:
+                self.entries.popitem(last=False)
+            self.entries[key] = value, self.clock() + self.ttl_s
+
+
+# %% tags=["wrong"] exercise="2.2" outcome="failed" message="nothing is kept of keys that were never put"
+# Counts each miss, by key.
+import threading
+import time
+from collections import OrderedDict
+
+
+class LRU:
+    def __init__(self, max_entries, ttl_s, clock=time.monotonic):
+        self.max_entries = max_entries
+        self.ttl_s = ttl_s
+        self.clock = clock
+        self.entries = OrderedDict()
+        self.missed = {}
+        self.lock = threading.Lock()
+
+    def get(self, key):
+        with self.lock:
+            value, ends_at = self.entries.get(key, (None, 0.0))
+            if key not in self.entries:
+                self.missed[key] = self.missed.get(key, 0) + 1
+                return None
+            if self.clock() >= ends_at:
+                del self.entries[key]
+                return None
+            self.entries.move_to_end(key)
+            return value
+
+    def put(self, key, value):
+        with self.lock:
+            self.entries.pop(key, None)
+            while len(self.entries) >= self.max_entries:
+                self.entries.popitem(last=False)
+            self.entries[key] = value, self.clock() + self.ttl_s
+
+
+# %% tags=["wrong"] exercise="2.2" outcome="failed" message="four threads use the cache at once"
+# Without a lock another thread acts between looking and changing.
+import contextlib
+import time
+from collections import OrderedDict
+
+
+class LRU:
+    def __init__(self, max_entries, ttl_s, clock=time.monotonic):
+        self.max_entries = max_entries
+        self.ttl_s = ttl_s
+        self.clock = clock
+        self.entries = OrderedDict()
+        self.lock = contextlib.nullcontext()
+
+    def get(self, key):
+        with self.lock:
+            value, ends_at = self.entries.get(key, (None, 0.0))
+            if key not in self.entries:
+                return None
+            if self.clock() >= ends_at:
+                del self.entries[key]
+                return None
+            self.entries.move_to_end(key)
+            return value
+
+    def put(self, key, value):
+        with self.lock:
+            self.entries.pop(key, None)
+            while len(self.entries) >= self.max_entries:
+                self.entries.popitem(last=False)
+            self.entries[key] = value, self.clock() + self.ttl_s
 
 
 # %% name="check-2-2" tags=["check"] exercise="2.2"
@@ -763,14 +1266,17 @@ check("2.2", LRU)
 # solution("2.2")
 
 # %% [markdown]
-# ### Exercise 2.3: the Redis tier (20 minutes, hard)
+# ### Exercise 2.3: the Redis tier (15 minutes, hard)
 #
 # `dspy.cache` is asked under every call of a `dspy.LM`: `get` before it, `put` after it. Put Redis there, so that no second
 # call reaches the model, in whichever process it is made.
 #
-# - `put` stores the value (a dict that JSON can hold) for `ttl_s` seconds; `get` returns it, or None.
-# - No pickle in Redis, and no `api_key`: `request` holds one.
-# - Redis may be down, hang, or hold what is not yours. The model's call goes on in each case, and soon.
+# - `put` stores the value (a dict that JSON can hold) for `ttl_s` seconds; `get` returns it, or None. After that time it is served no
+#   longer, and is no longer in Redis.
+# - Another question, model or temperature is another request.
+# - No pickle in Redis, however it is packed, and no `api_key`: `request` holds one.
+# - Redis may be down, hang, or hold under your key what is no JSON object; a request may hold what no key can be made of. The
+#   model's call goes on in each case, within 3 seconds. When Redis is back, answers are kept again, 3 seconds later at the latest.
 #
 # The check has a Redis of its own that it kills and stops, starts a second process, and counts on `lm.ledger()`.
 
@@ -815,7 +1321,94 @@ class RedisCache(Cache):
         ### END SOLUTION
 
 
+# %% tags=["right"] exercise="2.3"
+# A hash for each answer, compressed JSON in it, and a lock of the notebook around the client.
+import json
+import threading
+import zlib
+
+import redis
+from dspy.clients import Cache
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+lock = threading.Lock()
+TROUBLE = (redis.RedisError, TypeError, ValueError, AttributeError, zlib.error)
+
+
+class RedisCache(Cache):
+    def __init__(self, url, ttl_s=3600):
+        super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
+        self.ttl_s = ttl_s
+        self.redis = redis.Redis.from_url(
+            url, socket_timeout=0.3, socket_connect_timeout=0.3, retry=Retry(NoBackoff(), 0)
+        )
+
+    def get(self, request, ignored_args_for_cache_key=None):
+        try:
+            with lock:
+                found = self.redis.hget(self.cache_key(request, ignored_args_for_cache_key), "answer")
+            return dict(json.loads(zlib.decompress(found))) if found else None
+        except TROUBLE:
+            return None
+
+    def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
+        try:
+            key = self.cache_key(request, ignored_args_for_cache_key)
+            packed = zlib.compress(json.dumps(value).encode())
+            with lock, self.redis.pipeline() as both:
+                both.delete(key).hset(key, "answer", packed).expire(key, self.ttl_s).execute()
+        except TROUBLE:
+            pass
+
+
+# %% tags=["right"] exercise="2.3"
+# Leaves Redis alone for a second after a failure, and wraps what it stores.
+import hashlib
+import json
+import time
+
+import redis
+from dspy.clients import Cache
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+
+class RedisCache(Cache):
+    def __init__(self, url, ttl_s=3600):
+        super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
+        self.redis = redis.Redis.from_url(url, socket_timeout=0.5, retry=Retry(NoBackoff(), 0))
+        self.ttl_s, self.pause_ends_at = ttl_s, 0.0
+
+    def key(self, request):
+        public = {name: value for name, value in request.items() if name != "api_key"}
+        return hashlib.sha256(json.dumps(public, sort_keys=True).encode()).hexdigest()
+
+    def carefully(self, command, *args, **options):
+        if time.monotonic() < self.pause_ends_at:
+            return None
+        try:
+            return command(*args, **options)
+        except redis.RedisError:
+            self.pause_ends_at = time.monotonic() + 1
+            return None
+
+    def get(self, request, ignored_args_for_cache_key=None):
+        try:
+            return json.loads(self.carefully(self.redis.get, self.key(request)) or "{}").get("answer")
+        except Exception:
+            return None
+
+    def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
+        try:
+            record = json.dumps({"answer": value})
+            self.carefully(self.redis.set, self.key(request), record, px=1000 * self.ttl_s)
+        except (TypeError, ValueError):
+            pass
+
+
 # %% tags=["wrong"] exercise="2.3" outcome="failed" message="requests of a call through a new cache on the same Redis"
+# A key of its own for each object: nobody else finds it.
 import json
 
 import redis
@@ -825,21 +1418,66 @@ from redis.retry import Retry
 
 
 class RedisCache(Cache):
-    """A dictionary: fast, and nobody else sees it."""
-
     def __init__(self, url, ttl_s=3600):
         super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
-        self.records = {}
+        self.ttl_s = ttl_s
+        patience = {"socket_timeout": 0.25, "socket_connect_timeout": 0.25, "retry": Retry(NoBackoff(), 0)}
+        self.redis = redis.Redis.from_url(url, **patience)
 
     def get(self, request, ignored_args_for_cache_key=None):
-        return self.records.get(self.cache_key(request, ignored_args_for_cache_key))
+        try:
+            value = self.redis.get(
+                "mine:" + f"{id(self)}" + self.cache_key(request, ignored_args_for_cache_key)
+            )
+            record = json.loads(value) if value else None
+        except (redis.RedisError, TypeError, ValueError):
+            return None
+        return record if isinstance(record, dict) else None
 
     def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
-        self.records[self.cache_key(request, ignored_args_for_cache_key)] = value
+        try:
+            key = "mine:" + f"{id(self)}" + self.cache_key(request, ignored_args_for_cache_key)
+            self.redis.set(key, json.dumps(value), ex=self.ttl_s)
+        except (redis.RedisError, TypeError, ValueError):
+            pass
 
 
-# %% tags=["wrong"] exercise="2.3" outcome="failed" message="no value in Redis is a pickle"
+# %% tags=["wrong"] exercise="2.3" outcome="failed" message="requests with another temperature"
+# The messages alone are the key.
+import hashlib
 import json
+
+import redis
+from dspy.clients import Cache
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+
+class RedisCache(Cache):
+    def __init__(self, url, ttl_s=3600):
+        super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
+        self.ttl_s = ttl_s
+        patience = {"socket_timeout": 0.25, "socket_connect_timeout": 0.25, "retry": Retry(NoBackoff(), 0)}
+        self.redis = redis.Redis.from_url(url, **patience)
+
+    def get(self, request, ignored_args_for_cache_key=None):
+        try:
+            value = self.redis.get("mine:" + hashlib.sha256(str(request["messages"]).encode()).hexdigest())
+            record = json.loads(value) if value else None
+        except (redis.RedisError, TypeError, ValueError):
+            return None
+        return record if isinstance(record, dict) else None
+
+    def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
+        try:
+            key = "mine:" + hashlib.sha256(str(request["messages"]).encode()).hexdigest()
+            self.redis.set(key, json.dumps(value), ex=self.ttl_s)
+        except (redis.RedisError, TypeError, ValueError):
+            pass
+
+
+# %% tags=["wrong"] exercise="2.3" outcome="failed" message="values in Redis that are pickles"
+# Whoever can write to this Redis can run code here.
 import pickle
 
 import redis
@@ -849,100 +1487,231 @@ from redis.retry import Retry
 
 
 class RedisCache(Cache):
-    """Whoever can write to this Redis can run code here."""
-
     def __init__(self, url, ttl_s=3600):
         super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
-        self.redis, self.ttl_s = redis.Redis.from_url(url), ttl_s
-
-    def get(self, request, ignored_args_for_cache_key=None):
-        value = self.redis.get(self.cache_key(request, ignored_args_for_cache_key))
-        return pickle.loads(value) if value else None
-
-    def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
-        key = self.cache_key(request, ignored_args_for_cache_key)
-        self.redis.set(key, pickle.dumps(value), ex=self.ttl_s)
-
-
-# %% tags=["wrong"] exercise="2.3" outcome="failed" message="the model's api_key is nowhere in Redis"
-import json
-
-import redis
-from dspy.clients import Cache
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
-
-class RedisCache(Cache):
-    """The whole request as the key: readable, and so is the account's key in it."""
-
-    def __init__(self, url, ttl_s=3600):
-        super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
-        self.redis, self.ttl_s = redis.Redis.from_url(url), ttl_s
-
-    def get(self, request, ignored_args_for_cache_key=None):
-        value = self.redis.get(json.dumps(request, sort_keys=True))
-        return json.loads(value) if value else None
-
-    def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
-        self.redis.set(json.dumps(request, sort_keys=True), json.dumps(value), ex=self.ttl_s)
-
-
-# %% tags=["wrong"] exercise="2.3" outcome="failed" message="never runs out"
-import json
-
-import redis
-from dspy.clients import Cache
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
-
-class RedisCache(Cache):
-    """Nothing ever leaves: last year's answers, and a full Redis."""
-
-    def __init__(self, url, ttl_s=3600):
-        super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
-        self.redis, self.ttl_s = redis.Redis.from_url(url), ttl_s
-
-    def get(self, request, ignored_args_for_cache_key=None):
-        value = self.redis.get(self.cache_key(request, ignored_args_for_cache_key))
-        return json.loads(value) if value else None
-
-    def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
-        self.redis.set(self.cache_key(request, ignored_args_for_cache_key), json.dumps(value))
-
-
-# %% tags=["wrong"] exercise="2.3" outcome="failed" message="the model's call survives a value in Redis that is not yours"
-import contextlib
-import json
-
-import redis
-from dspy.clients import Cache
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
-
-class RedisCache(Cache):
-    """Trusts whatever is in Redis to be JSON."""
-
-    def __init__(self, url, ttl_s=3600):
-        super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
-        self.redis, self.ttl_s = redis.Redis.from_url(url, socket_timeout=0.25), ttl_s
+        self.ttl_s = ttl_s
+        patience = {"socket_timeout": 0.25, "socket_connect_timeout": 0.25, "retry": Retry(NoBackoff(), 0)}
+        self.redis = redis.Redis.from_url(url, **patience)
 
     def get(self, request, ignored_args_for_cache_key=None):
         try:
-            value = self.redis.get(self.cache_key(request, ignored_args_for_cache_key))
-        except redis.RedisError:
+            value = self.redis.get("mine:" + self.cache_key(request, ignored_args_for_cache_key))
+            record = pickle.loads(value) if value else None
+        except Exception:
             return None
-        return json.loads(value) if value else None
+        return record if isinstance(record, dict) else None
 
     def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
-        with contextlib.suppress(redis.RedisError):
-            name = self.cache_key(request, ignored_args_for_cache_key)
-            self.redis.set(name, json.dumps(value), ex=self.ttl_s)
+        try:
+            key = "mine:" + self.cache_key(request, ignored_args_for_cache_key)
+            self.redis.set(key, pickle.dumps(value), ex=self.ttl_s)
+        except Exception:
+            pass
+
+
+# %% tags=["wrong"] exercise="2.3" outcome="failed" message="keys in Redis in which the model's api_key stands"
+# The whole request as the key, and the account's key in it.
+import json
+
+import redis
+from dspy.clients import Cache
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+
+class RedisCache(Cache):
+    def __init__(self, url, ttl_s=3600):
+        super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
+        self.ttl_s = ttl_s
+        patience = {"socket_timeout": 0.25, "socket_connect_timeout": 0.25, "retry": Retry(NoBackoff(), 0)}
+        self.redis = redis.Redis.from_url(url, **patience)
+
+    def get(self, request, ignored_args_for_cache_key=None):
+        try:
+            value = self.redis.get("mine:" + json.dumps(request, sort_keys=True))
+            record = json.loads(value) if value else None
+        except (redis.RedisError, TypeError, ValueError):
+            return None
+        return record if isinstance(record, dict) else None
+
+    def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
+        try:
+            key = "mine:" + json.dumps(request, sort_keys=True)
+            self.redis.set(key, json.dumps(value), ex=self.ttl_s)
+        except (redis.RedisError, TypeError, ValueError):
+            pass
+
+
+# %% tags=["wrong"] exercise="2.3" outcome="failed" message="answers in Redis after ttl_s seconds"
+# Nothing ever leaves: last year's answers, and a full Redis.
+import json
+
+import redis
+from dspy.clients import Cache
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+
+class RedisCache(Cache):
+    def __init__(self, url, ttl_s=3600):
+        super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
+        self.ttl_s = ttl_s
+        patience = {"socket_timeout": 0.25, "socket_connect_timeout": 0.25, "retry": Retry(NoBackoff(), 0)}
+        self.redis = redis.Redis.from_url(url, **patience)
+
+    def get(self, request, ignored_args_for_cache_key=None):
+        try:
+            value = self.redis.get("mine:" + self.cache_key(request, ignored_args_for_cache_key))
+            record = json.loads(value) if value else None
+        except (redis.RedisError, TypeError, ValueError):
+            return None
+        return record if isinstance(record, dict) else None
+
+    def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
+        try:
+            key = "mine:" + self.cache_key(request, ignored_args_for_cache_key)
+            self.redis.set(key, json.dumps(value))
+        except (redis.RedisError, TypeError, ValueError):
+            pass
+
+
+# %% tags=["wrong"] exercise="2.3" outcome="failed" message="requests after ttl_s seconds"
+# A dictionary in front, which forgets nothing.
+import json
+
+import redis
+from dspy.clients import Cache
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+
+class RedisCache(Cache):
+    def __init__(self, url, ttl_s=3600):
+        super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
+        self.ttl_s, self.front = ttl_s, {}
+        patience = {"socket_timeout": 0.25, "socket_connect_timeout": 0.25, "retry": Retry(NoBackoff(), 0)}
+        self.redis = redis.Redis.from_url(url, **patience)
+
+    def get(self, request, ignored_args_for_cache_key=None):
+        try:
+            if (name := self.cache_key(request, ignored_args_for_cache_key)) in self.front:
+                return self.front[name]
+            value = self.redis.get("mine:" + self.cache_key(request, ignored_args_for_cache_key))
+            record = json.loads(value) if value else None
+        except (redis.RedisError, TypeError, ValueError):
+            return None
+        return record if isinstance(record, dict) else None
+
+    def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
+        try:
+            self.front[self.cache_key(request, ignored_args_for_cache_key)] = value
+            key = "mine:" + self.cache_key(request, ignored_args_for_cache_key)
+            self.redis.set(key, json.dumps(value), ex=self.ttl_s)
+        except (redis.RedisError, TypeError, ValueError):
+            pass
+
+
+# %% tags=["wrong"] exercise="2.3" outcome="failed" message="a value in Redis that is not yours (b'\\x80"
+# Trusts whatever is in Redis to be JSON.
+import json
+
+import redis
+from dspy.clients import Cache
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+
+class RedisCache(Cache):
+    def __init__(self, url, ttl_s=3600):
+        super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
+        self.ttl_s = ttl_s
+        patience = {"socket_timeout": 0.25, "socket_connect_timeout": 0.25, "retry": Retry(NoBackoff(), 0)}
+        self.redis = redis.Redis.from_url(url, **patience)
+
+    def get(self, request, ignored_args_for_cache_key=None):
+        try:
+            value = self.redis.get("mine:" + self.cache_key(request, ignored_args_for_cache_key))
+            record = json.loads(value) if value else None
+        except (redis.RedisError, TypeError):
+            return None
+        return record if isinstance(record, dict) else None
+
+    def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
+        try:
+            key = "mine:" + self.cache_key(request, ignored_args_for_cache_key)
+            self.redis.set(key, json.dumps(value), ex=self.ttl_s)
+        except (redis.RedisError, TypeError, ValueError):
+            pass
+
+
+# %% tags=["wrong"] exercise="2.3" outcome="failed" message="a value in Redis that is not yours (b'[1, 2]')"
+# Trusts whatever is JSON to be an answer.
+import json
+
+import redis
+from dspy.clients import Cache
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+
+class RedisCache(Cache):
+    def __init__(self, url, ttl_s=3600):
+        super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
+        self.ttl_s = ttl_s
+        patience = {"socket_timeout": 0.25, "socket_connect_timeout": 0.25, "retry": Retry(NoBackoff(), 0)}
+        self.redis = redis.Redis.from_url(url, **patience)
+
+    def get(self, request, ignored_args_for_cache_key=None):
+        try:
+            value = self.redis.get("mine:" + self.cache_key(request, ignored_args_for_cache_key))
+            record = json.loads(value) if value else None
+        except (redis.RedisError, TypeError, ValueError):
+            return None
+        return record
+
+    def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
+        try:
+            key = "mine:" + self.cache_key(request, ignored_args_for_cache_key)
+            self.redis.set(key, json.dumps(value), ex=self.ttl_s)
+        except (redis.RedisError, TypeError, ValueError):
+            pass
+
+
+# %% tags=["wrong"] exercise="2.3" outcome="failed" message="the model's call survives a request that holds a set"
+# A request without a key ends the call.
+import json
+
+import redis
+from dspy.clients import Cache
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+
+class RedisCache(Cache):
+    def __init__(self, url, ttl_s=3600):
+        super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
+        self.ttl_s = ttl_s
+        patience = {"socket_timeout": 0.25, "socket_connect_timeout": 0.25, "retry": Retry(NoBackoff(), 0)}
+        self.redis = redis.Redis.from_url(url, **patience)
+
+    def get(self, request, ignored_args_for_cache_key=None):
+        try:
+            value = self.redis.get("mine:" + self.cache_key(request, ignored_args_for_cache_key))
+            record = json.loads(value) if value else None
+        except (redis.RedisError, ValueError):
+            return None
+        return record if isinstance(record, dict) else None
+
+    def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
+        try:
+            key = "mine:" + self.cache_key(request, ignored_args_for_cache_key)
+            self.redis.set(key, json.dumps(value), ex=self.ttl_s)
+        except (redis.RedisError, ValueError):
+            pass
 
 
 # %% tags=["wrong"] exercise="2.3" outcome="failed" message="the model's call survives a Redis that is down"
+# Reading is careful; writing is not.
 import json
 
 import redis
@@ -952,26 +1721,99 @@ from redis.retry import Retry
 
 
 class RedisCache(Cache):
-    """Reading is careful; writing is not."""
-
     def __init__(self, url, ttl_s=3600):
         super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
+        self.ttl_s = ttl_s
         patience = {"socket_timeout": 0.25, "socket_connect_timeout": 0.25, "retry": Retry(NoBackoff(), 0)}
-        self.redis, self.ttl_s = redis.Redis.from_url(url, **patience), ttl_s
+        self.redis = redis.Redis.from_url(url, **patience)
 
     def get(self, request, ignored_args_for_cache_key=None):
         try:
-            return json.loads(self.redis.get(self.cache_key(request, ignored_args_for_cache_key)) or b"null")
-        except (redis.RedisError, ValueError):
+            value = self.redis.get("mine:" + self.cache_key(request, ignored_args_for_cache_key))
+            record = json.loads(value) if value else None
+        except (redis.RedisError, TypeError, ValueError):
             return None
+        return record if isinstance(record, dict) else None
 
     def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
-        key = self.cache_key(request, ignored_args_for_cache_key)
-        self.redis.set(key, json.dumps(value), ex=self.ttl_s)
+        try:
+            key = "mine:" + self.cache_key(request, ignored_args_for_cache_key)
+            self.redis.set(key, json.dumps(value), ex=self.ttl_s)
+        except (TypeError, ValueError):
+            pass
+
+
+# %% tags=["wrong"] exercise="2.3" outcome="failed" message="requests of a call 3 s after Redis came back"
+# Once down, down for good.
+import json
+
+import redis
+from dspy.clients import Cache
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+
+class RedisCache(Cache):
+    def __init__(self, url, ttl_s=3600):
+        super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
+        self.ttl_s = ttl_s
+        patience = {"socket_timeout": 0.25, "socket_connect_timeout": 0.25, "retry": Retry(NoBackoff(), 0)}
+        self.redis = redis.Redis.from_url(url, **patience)
+
+    def get(self, request, ignored_args_for_cache_key=None):
+        try:
+            value = self.redis.get("mine:" + self.cache_key(request, ignored_args_for_cache_key))
+            record = json.loads(value) if value else None
+        except (TypeError, ValueError):
+            return None
+        except redis.RedisError:
+            self.redis = redis.Redis(port=1)
+            return None
+        return record if isinstance(record, dict) else None
+
+    def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
+        try:
+            key = "mine:" + self.cache_key(request, ignored_args_for_cache_key)
+            self.redis.set(key, json.dumps(value), ex=self.ttl_s)
+        except (redis.RedisError, TypeError, ValueError):
+            pass
+
+
+# %% tags=["wrong"] exercise="2.3" outcome="failed" message="the model's call comes back within a few seconds"
+# As patient as redis-py is.
+import json
+
+import redis
+from dspy.clients import Cache
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+
+class RedisCache(Cache):
+    def __init__(self, url, ttl_s=3600):
+        super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
+        self.ttl_s = ttl_s
+        patience = {}
+        self.redis = redis.Redis.from_url(url, **patience)
+
+    def get(self, request, ignored_args_for_cache_key=None):
+        try:
+            value = self.redis.get("mine:" + self.cache_key(request, ignored_args_for_cache_key))
+            record = json.loads(value) if value else None
+        except (redis.RedisError, TypeError, ValueError):
+            return None
+        return record if isinstance(record, dict) else None
+
+    def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
+        try:
+            key = "mine:" + self.cache_key(request, ignored_args_for_cache_key)
+            self.redis.set(key, json.dumps(value), ex=self.ttl_s)
+        except (redis.RedisError, TypeError, ValueError):
+            pass
 
 
 # %% tags=["wrong"] exercise="2.3" outcome="failed" message="requests of another process that asks the same"
-import contextlib
+# Python's hash() of a text is another number in every process.
 import json
 
 import redis
@@ -981,22 +1823,26 @@ from redis.retry import Retry
 
 
 class RedisCache(Cache):
-    """Python's hash() of a text is another number in every process."""
-
     def __init__(self, url, ttl_s=3600):
         super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
+        self.ttl_s = ttl_s
         patience = {"socket_timeout": 0.25, "socket_connect_timeout": 0.25, "retry": Retry(NoBackoff(), 0)}
-        self.redis, self.ttl_s = redis.Redis.from_url(url, **patience), ttl_s
+        self.redis = redis.Redis.from_url(url, **patience)
 
     def get(self, request, ignored_args_for_cache_key=None):
         try:
-            return json.loads(self.redis.get(str(hash(str(request)))) or b"null")
-        except (redis.RedisError, ValueError):
+            value = self.redis.get("mine:" + str(hash(self.cache_key(request, ignored_args_for_cache_key))))
+            record = json.loads(value) if value else None
+        except (redis.RedisError, TypeError, ValueError):
             return None
+        return record if isinstance(record, dict) else None
 
     def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
-        with contextlib.suppress(redis.RedisError):
-            self.redis.set(str(hash(str(request))), json.dumps(value), ex=self.ttl_s)
+        try:
+            key = "mine:" + str(hash(self.cache_key(request, ignored_args_for_cache_key)))
+            self.redis.set(key, json.dumps(value), ex=self.ttl_s)
+        except (redis.RedisError, TypeError, ValueError):
+            pass
 
 
 # %% name="check-2-3" tags=["check"] exercise="2.3"
@@ -1113,11 +1959,16 @@ print("not kept:", cache.stats().not_kept)
 # **32 calls for 32 identical questions.** What is left is the stampede, and there no cache under the model call can help: it is asked 32
 # times before the first answer is there. Somebody has to know that a call is in flight. Build it once, then use ours.
 #
-# ### Exercise 2.4: single-flight (15 minutes, hard)
+# ### Exercise 2.4: single-flight (10 minutes, hard)
 #
-# Write the heart of it for one event loop. `call` is an async function without arguments; `run` returns its answer, and of all
-# the tasks that are in `run` with an equal key at one time, only one calls. Different keys do not wait for each other, an error
-# reaches everyone who waits, a caller that is cancelled takes nobody with it, and once the call has ended nothing is kept.
+# Write the heart of it for one event loop. `call` is an async function without arguments; `run` returns its answer.
+#
+# - Of all the tasks that are in one object's `run` with an equal key at one time, only one calls. Different keys and different
+#   objects do not wait for each other, and share nothing.
+# - An error is raised for everyone who waits.
+# - A caller that is cancelled leaves at once and takes nobody with it. If the call ends with that caller, one of the others calls
+#   again; if it goes on, who comes later joins it.
+# - Once the call has ended, well or not, nothing is kept: whoever comes then calls anew.
 
 
 # %% name="ex-2-4" tags=["exercise"] exercise="2.4"
@@ -1139,37 +1990,62 @@ class SingleFlight:
         ### END SOLUTION
 
 
-# %% tags=["wrong"] exercise="2.4" outcome="failed" message="32 identical questions at once are one request"
+# %% tags=["right"] exercise="2.4"
+# Without a task for the call: who waits looks again when the caller in front was cancelled.
 import asyncio
 
 
 class SingleFlight:
     def __init__(self):
-        self.answers = {}
+        self.calls = {}
 
     async def run(self, key, call):
-        if key not in self.answers:
-            self.answers[key] = await call()
-        return self.answers.pop(key, None)
+        while key in self.calls:
+            future = self.calls[key]
+            await asyncio.wait([future])
+            if not future.cancelled():
+                return future.result()
+        future = self.calls[key] = asyncio.get_running_loop().create_future()
+        try:
+            future.set_result(await call())
+        except Exception as error:
+            future.set_exception(error)
+            future.exception()
+            raise
+        finally:
+            del self.calls[key]
+            future.cancel()
+        return future.result()
 
 
-# %% tags=["wrong"] exercise="2.4" outcome="failed" message="different questions do not wait for each other"
+# %% tags=["right"] exercise="2.4"
+# The task takes its own key out, and each caller waits by asyncio.wait, which cancels nothing.
 import asyncio
+
+begins = asyncio.Lock()
 
 
 class SingleFlight:
     def __init__(self):
-        self.lock = asyncio.Lock()
-        self.answers = {}
+        self.under_way = {}
+
+    async def lead(self, key, call):
+        try:
+            return await call()
+        finally:
+            self.under_way.pop(key, None)
 
     async def run(self, key, call):
-        async with self.lock:
-            if key not in self.answers:
-                self.answers[key] = await call()
-            return self.answers[key]
+        async with begins:
+            if key not in self.under_way:
+                self.under_way[key] = asyncio.ensure_future(self.lead(key, call))
+            task = self.under_way[key]
+        await asyncio.wait({task})
+        return task.result()
 
 
-# %% tags=["wrong"] exercise="2.4" outcome="failed" message="after a failure the key is not poisoned"
+# %% tags=["wrong"] exercise="2.4" outcome="failed" message="calls for 32 equal keys"
+# An await between looking and writing down.
 import asyncio
 
 
@@ -1178,12 +2054,185 @@ class SingleFlight:
         self.flights = {}
 
     async def run(self, key, call):
-        if key not in self.flights:
-            self.flights[key] = asyncio.create_task(call())
-        return await asyncio.shield(self.flights[key])
+        task = self.flights.get(key)
+        await asyncio.sleep(0)
+        if task is None:
+            task = self.flights[key] = asyncio.create_task(call())
+            task.add_done_callback(lambda _: self.flights.pop(key))
+        return await asyncio.shield(task)
 
 
-# %% tags=["wrong"] exercise="2.4" outcome="failed" message="everybody hears of a failure"
+# %% tags=["wrong"] exercise="2.4" outcome="failed" message="calls for 32 equal keys"
+# Equal keys may have different texts.
+import asyncio
+
+
+class SingleFlight:
+    def __init__(self):
+        self.flights = {}
+
+    async def run(self, key, call):
+        key = str(key)
+        task = self.flights.get(key)
+        if task is None:
+            task = self.flights[key] = asyncio.create_task(call())
+            task.add_done_callback(lambda _: self.flights.pop(key))
+        return await asyncio.shield(task)
+
+
+# %% tags=["wrong"] exercise="2.4" outcome="failed" message="calls under way at once for the keys"
+# Different keys may have one hash.
+import asyncio
+
+
+class SingleFlight:
+    def __init__(self):
+        self.flights = {}
+
+    async def run(self, key, call):
+        key = hash(key)
+        task = self.flights.get(key)
+        if task is None:
+            task = self.flights[key] = asyncio.create_task(call())
+            task.add_done_callback(lambda _: self.flights.pop(key))
+        return await asyncio.shield(task)
+
+
+# %% tags=["wrong"] exercise="2.4" outcome="failed" message="calls under way at once for the keys"
+# One lock for all keys: everybody waits.
+import asyncio
+
+
+class SingleFlight:
+    def __init__(self):
+        self.flights = {}
+        self.lock = asyncio.Lock()
+
+    async def alone(self, call):
+        async with self.lock:
+            return await call()
+
+    async def run(self, key, call):
+        task = self.flights.get(key)
+        if task is None:
+            task = self.flights[key] = asyncio.create_task(self.alone(call))
+            task.add_done_callback(lambda _: self.flights.pop(key))
+        return await asyncio.shield(task)
+
+
+# %% tags=["wrong"] exercise="2.4" outcome="failed" message="what five callers are told of a failure"
+# The error is handed out like an answer.
+import asyncio
+
+
+class SingleFlight:
+    def __init__(self):
+        self.flights = {}
+
+    async def run(self, key, call):
+        task = self.flights.get(key)
+        if task is None:
+            task = self.flights[key] = asyncio.create_task(call())
+            task.add_done_callback(lambda _: self.flights.pop(key))
+        return (await asyncio.gather(asyncio.shield(task), return_exceptions=True))[0]
+
+
+# %% tags=["wrong"] exercise="2.4" outcome="failed" message="what a caller after the failure is told"
+# A call that failed stays.
+import asyncio
+
+
+class SingleFlight:
+    def __init__(self):
+        self.flights = {}
+
+    async def run(self, key, call):
+        task = self.flights.get(key)
+        if task is None:
+            task = self.flights[key] = asyncio.create_task(call())
+            task.add_done_callback(lambda task: task.exception() or self.flights.pop(key))
+        return await asyncio.shield(task)
+
+
+# %% tags=["wrong"] exercise="2.4" outcome="failed" message="what the others are told"
+# A caller that is cancelled cancels the call.
+import asyncio
+
+
+class SingleFlight:
+    def __init__(self):
+        self.flights = {}
+
+    async def run(self, key, call):
+        task = self.flights.get(key)
+        if task is None:
+            task = self.flights[key] = asyncio.create_task(call())
+            task.add_done_callback(lambda _: self.flights.pop(key))
+        return await task
+
+
+# %% tags=["wrong"] exercise="2.4" outcome="failed" message="a new one joins the call under way"
+# The key leaves with the first caller, however it leaves.
+import asyncio
+
+
+class SingleFlight:
+    def __init__(self):
+        self.flights = {}
+
+    async def run(self, key, call):
+        task = self.flights.get(key)
+        if task is None:
+            task = self.flights[key] = asyncio.create_task(call())
+        try:
+            return await asyncio.shield(task)
+        finally:
+            self.flights.pop(key, None)
+
+
+# %% tags=["wrong"] exercise="2.4" outcome="failed" message="what it is told during the call"
+# A caller that wants to go is kept until the call has ended.
+import asyncio
+import contextlib
+
+
+class SingleFlight:
+    def __init__(self):
+        self.flights = {}
+
+    async def run(self, key, call):
+        task = self.flights.get(key)
+        if task is None:
+            task = self.flights[key] = asyncio.create_task(call())
+            task.add_done_callback(lambda _: self.flights.pop(key))
+        while not task.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(task)
+        return task.result()
+
+
+# %% tags=["wrong"] exercise="2.4" outcome="failed" message="each asked three times"
+# Keeps the answer: a cache without an end.
+import asyncio
+
+
+class SingleFlight:
+    def __init__(self):
+        self.flights = {}
+
+    async def run(self, key, call):
+        task = self.flights.get(key)
+        if task is None:
+            task = self.flights[key] = asyncio.create_task(call())
+        try:
+            return await asyncio.shield(task)
+        except Exception:
+            self.flights.pop(key, None)
+            raise
+
+
+# %% tags=["wrong"] exercise="2.4" outcome="failed" message="what five callers are told of a failure"
+# Nobody tells those who wait that the call failed.
 import asyncio
 
 
@@ -1193,66 +2242,11 @@ class SingleFlight:
 
     async def run(self, key, call):
         if key in self.flights:
-            return await self.flights[key]
+            return await asyncio.shield(self.flights[key])
         self.flights[key] = asyncio.get_running_loop().create_future()
         answer = await call()
         self.flights.pop(key).set_result(answer)
         return answer
-
-
-# %% tags=["wrong"] exercise="2.4" outcome="failed" message="when the first of four callers is cancelled, the others hear of it"
-import asyncio
-
-
-class SingleFlight:
-    def __init__(self):
-        self.flights = {}
-
-    async def run(self, key, call):
-        if key in self.flights:
-            return await asyncio.shield(self.flights[key])
-        future = self.flights[key] = asyncio.get_running_loop().create_future()
-        try:
-            answer = await call()
-        except Exception as error:
-            self.flights.pop(key).set_exception(error)
-            future.exception()  # somebody has looked at it
-            raise
-        self.flights.pop(key).set_result(answer)
-        return answer
-
-
-# %% tags=["wrong"] exercise="2.4" outcome="failed" message="when the first of four callers is cancelled, the others get the answer"
-import asyncio
-
-
-class SingleFlight:
-    def __init__(self):
-        self.flights = {}
-
-    async def run(self, key, call):
-        if key not in self.flights:
-            self.flights[key] = asyncio.create_task(call())
-            self.flights[key].add_done_callback(lambda _: self.flights.pop(key))
-        return await self.flights[key]
-
-
-# %% tags=["wrong"] exercise="2.4" outcome="failed" message="a question that comes after the answer is asked anew"
-import asyncio
-
-
-class SingleFlight:
-    def __init__(self):
-        self.flights = {}
-
-    async def run(self, key, call):
-        if key not in self.flights:
-            self.flights[key] = asyncio.create_task(call())
-        try:
-            return await asyncio.shield(self.flights[key])
-        except Exception:
-            self.flights.pop(key, None)
-            raise
 
 
 # %% name="check-2-4" tags=["check"] exercise="2.4"
@@ -1526,7 +2520,7 @@ for name, lookup in lookups.items():
 # answer costs more than a model call. Where the same few hundred questions come in a thousand wordings, it pays. Measure on
 # your own pairs before, and keep watching the false hits after: the threshold above is right for this desk and this embedding.
 #
-# ### Exercise 2.5: a semantic cache (20 minutes, medium)
+# ### Exercise 2.5: a semantic cache (12 minutes, medium)
 #
 # Write one yourself. `embed(texts)` gives a row of numbers per text; rows of nearby meaning point the same way, and a longer
 # text has a longer row. `PAIRS` holds 28 paraphrases and 25 near-misses from the calibrate half.
@@ -1538,9 +2532,12 @@ for pair in [*PAIRS[:4], *PAIRS[-3:]]:
     print("same " if pair.is_same else "other", "|", pair.asked, "|", pair.cached)
 
 # %% [markdown]
-# `get` returns the answer put for the nearest question of this tenant, or `None`. Serve at least 60 % of the paraphrases and
-# not one of the near-misses, and keep tenants apart. `refuses` is your guard: it says whether two questions cannot have the
-# same answer.
+# `get` returns the answer that was put last for the nearest question of this tenant, or `None` when nothing is on the topic.
+# Nearest by cosine, among those that `refuses` lets through: your guard, which says whether two questions cannot have the same
+# answer. Tenants share nothing, nor do two caches.
+#
+# Serve at least 60 % of the paraphrases, and 40 % of others that are not in `PAIRS`; serve none of the near-misses, whichever of
+# the two was put first, nor the same with other numbers.
 
 
 # %% name="ex-2-5" tags=["exercise"] exercise="2.5"
@@ -1599,113 +2596,468 @@ class MySemanticCache:
         ### END SOLUTION
 
 
-# %% tags=["wrong"] exercise="2.5" outcome="failed" message="no given near-miss is served"
+# %% tags=["right"] exercise="2.5"
+# A matrix for each tenant, and a guard that compares the words that one question has alone.
+import re
+
 import numpy as np
+
+EXCLUSIVE = [
+    "germany greece norway finland denmark",
+    "tent bag mats lamps boots shoes stove stoves cartridges",
+    "zip pole",
+    "password mail newsletter alerts",
+    "before after",
+    "subscribe unsubscribe",
+]
 
 
 class MySemanticCache:
     def __init__(self, embed):
-        self.embed = embed
-        self.entries = {}
+        self.embed, self.questions, self.answers, self.matrices = embed, {}, {}, {}
 
     def unit(self, question):
-        (vector,) = self.embed([question])
+        vector = np.asarray(self.embed([question]), float)
         return vector / np.linalg.norm(vector)
 
     def put(self, tenant, question, answer):
-        self.entries.setdefault(tenant, []).append((self.unit(question), answer))
+        answers = self.answers.setdefault(tenant, {})
+        if question not in answers:
+            self.questions.setdefault(tenant, []).append(question)
+            rows = [self.matrices[tenant]] if tenant in self.matrices else []
+            self.matrices[tenant] = np.vstack([*rows, self.unit(question)])
+        answers[question] = answer
 
     def get(self, tenant, question):
-        vector = self.unit(question)
-        near = [(float(vector @ other), answer) for other, answer in self.entries.get(tenant, [])]
-        return max(near)[1] if near and max(near)[0] >= 0.8 else None
+        if tenant not in self.matrices:
+            return None
+        cosines = self.matrices[tenant] @ self.unit(question)[0]
+        for row in np.argsort(-cosines):
+            cached = self.questions[tenant][row]
+            if cosines[row] >= 0.62 and not self.refuses(question, cached):
+                return self.answers[tenant][cached]
+        return None
+
+    def refuses(self, asked, cached):
+        asked, cached = (re.findall(r"[a-z]+|[0-9]+", text.casefold()) for text in (asked, cached))
+        if [word for word in asked if word.isdigit()] != [word for word in cached if word.isdigit()]:
+            return True
+        alone, other = set(asked) - set(cached), set(cached) - set(asked)
+        return any(alone & set(words.split()) and other & set(words.split()) for words in EXCLUSIVE)
 
 
-# %% tags=["wrong"] exercise="2.5" outcome="failed" message="a tenant that has put nothing gets nothing"
+# %% tags=["right"] exercise="2.5"
+# The library's cache and its guards, in the form that the exercise asks for.
+from course_lib.caching.semantic import SemanticCache
+
+
+class MySemanticCache:
+    def __init__(self, embed):
+        self.cache = SemanticCache(embed, threshold=0.6)
+
+    def put(self, tenant, question, answer):
+        self.cache.put(question, answer, tenant=tenant)
+
+    def get(self, tenant, question):
+        hit = self.cache.get(question, tenant=tenant)
+        return hit.answer if hit else None
+
+    def refuses(self, asked, cached):
+        return any(guard(asked, cached) for guard in self.cache.guards)
+
+
+# %% tags=["wrong"] exercise="2.5" outcome="failed" message="got the answer to"
+# A threshold alone.
+import re
+
 import numpy as np
 
 
 class MySemanticCache:
+    threshold = 0.6
+    groups = (
+        {"germany", "greece", "norway", "finland", "denmark"},
+        {"tent", "bag", "mats", "lamps", "boots", "shoes", "stove", "stoves", "cartridges"},
+        {"zip", "pole"},
+        {"password", "mail", "newsletter", "alerts"},
+        {"before", "after"},
+        {"subscribe", "unsubscribe"},
+    )
+
     def __init__(self, embed):
         self.embed = embed
-        self.entries = []
-
-    def unit(self, question):
-        (vector,) = self.embed([question])
-        return vector / np.linalg.norm(vector)
-
-    def put(self, tenant, question, answer):
-        self.entries.append((self.unit(f"{question}"), answer))
-
-    def get(self, tenant, question):
-        vector = self.unit(question)
-        near = [(float(vector @ other), answer) for other, answer in self.entries]
-        return max(near)[1] if near and max(near)[0] >= 0.6 else None
-
-
-# %% tags=["wrong"] exercise="2.5" outcome="failed" message="at least 60 % of the paraphrases are served"
-class MySemanticCache:
-    def __init__(self, embed):
         self.entries = {}
 
-    def plain(self, question):
-        words = question.lower().replace("hello,", "").replace("thanks", "")
-        return words.strip(" ?.!")
-
     def put(self, tenant, question, answer):
-        self.entries[tenant, self.plain(question)] = answer
+        (vector,) = self.embed([question])
+        own = self.entries.setdefault(tenant, {})
+        own[question] = vector / np.linalg.norm(vector), answer
 
     def get(self, tenant, question):
-        return self.entries.get((tenant, self.plain(question)))
+        (vector,) = self.embed([question])
+        vector = vector / np.linalg.norm(vector)
+        near = [
+            (float(vector @ other), answer)
+            for cached, (other, answer) in self.entries.get(tenant, {}).items()
+            if vector @ other >= self.threshold and not self.refuses(question, cached)
+        ]
+        return max(near)[1] if near else None
+
+    def refuses(self, asked, cached):
+        return False
 
 
-# %% tags=["wrong"] exercise="2.5" outcome="failed" message="a long question on another topic gets no answer"
+# %% tags=["wrong"] exercise="2.5" outcome="failed" message="'How much is 700 points worth?' got the answer"
+# The near-misses by heart, either way round.
+import numpy as np
+
+from course_lib.exercises.caching import PAIRS
+
+
+class MySemanticCache:
+    threshold = 0.6
+    groups = (
+        {"germany", "greece", "norway", "finland", "denmark"},
+        {"tent", "bag", "mats", "lamps", "boots", "shoes", "stove", "stoves", "cartridges"},
+        {"zip", "pole"},
+        {"password", "mail", "newsletter", "alerts"},
+        {"before", "after"},
+        {"subscribe", "unsubscribe"},
+    )
+
+    def __init__(self, embed):
+        self.embed = embed
+        self.entries = {}
+
+    def put(self, tenant, question, answer):
+        (vector,) = self.embed([question])
+        own = self.entries.setdefault(tenant, {})
+        own[question] = vector / np.linalg.norm(vector), answer
+
+    def get(self, tenant, question):
+        (vector,) = self.embed([question])
+        vector = vector / np.linalg.norm(vector)
+        near = [
+            (float(vector @ other), answer)
+            for cached, (other, answer) in self.entries.get(tenant, {}).items()
+            if vector @ other >= self.threshold and not self.refuses(question, cached)
+        ]
+        return max(near)[1] if near else None
+
+    def refuses(self, asked, cached):
+        return any({asked, cached} == {pair.asked, pair.cached} for pair in PAIRS if not pair.is_same)
+
+
+# %% tags=["wrong"] exercise="2.5" outcome="failed" message="the other paraphrases"
+# The paraphrases by heart.
+import re
+
+import numpy as np
+
+from course_lib.exercises.caching import PAIRS
+
+
+class MySemanticCache:
+    threshold = 0.6
+    groups = (
+        {"germany", "greece", "norway", "finland", "denmark"},
+        {"tent", "bag", "mats", "lamps", "boots", "shoes", "stove", "stoves", "cartridges"},
+        {"zip", "pole"},
+        {"password", "mail", "newsletter", "alerts"},
+        {"before", "after"},
+        {"subscribe", "unsubscribe"},
+    )
+
+    def __init__(self, embed):
+        self.embed = embed
+        self.entries = {}
+
+    def put(self, tenant, question, answer):
+        (vector,) = self.embed([question])
+        own = self.entries.setdefault(tenant, {})
+        own[question] = vector / np.linalg.norm(vector), answer
+
+    def get(self, tenant, question):
+        (vector,) = self.embed([question])
+        vector = vector / np.linalg.norm(vector)
+        near = [
+            (float(vector @ other), answer)
+            for cached, (other, answer) in self.entries.get(tenant, {}).items()
+            if vector @ other >= self.threshold and not self.refuses(question, cached)
+        ]
+        given = {(pair.asked, pair.cached) for pair in PAIRS if pair.is_same}
+        own = self.entries.get(tenant, {})
+        if len(own) > 5:
+            return next((own[old][1] for old in own if (question, old) in given), None)
+        return max(near)[1] if near else None
+
+    def refuses(self, asked, cached):
+        one, other = (set(re.findall(r"[a-z]+", text.lower())) for text in (asked, cached))
+        if re.findall(r"\d+", asked) != re.findall(r"\d+", cached):
+            return True
+        return any((one - other) & group and (other - one) & group for group in self.groups)
+
+
+# %% tags=["wrong"] exercise="2.5" outcome="failed" message="a long question on another topic"
+# A dot product, not a cosine: long questions are near to everything.
+import re
+
 import numpy as np
 
 
 class MySemanticCache:
+    threshold = 0.6
+    groups = (
+        {"germany", "greece", "norway", "finland", "denmark"},
+        {"tent", "bag", "mats", "lamps", "boots", "shoes", "stove", "stoves", "cartridges"},
+        {"zip", "pole"},
+        {"password", "mail", "newsletter", "alerts"},
+        {"before", "after"},
+        {"subscribe", "unsubscribe"},
+    )
+
     def __init__(self, embed):
         self.embed = embed
         self.entries = {}
 
     def put(self, tenant, question, answer):
-        self.entries.setdefault(tenant, []).append((self.embed([question])[0], answer))
+        (vector,) = self.embed([question])
+        own = self.entries.setdefault(tenant, {})
+        own[question] = vector, answer
 
     def get(self, tenant, question):
         (vector,) = self.embed([question])
-        near = [(float(vector @ other), answer) for other, answer in self.entries.get(tenant, [])]
-        return max(near)[1] if near and max(near)[0] >= 0.6 else None
+        vector = vector
+        near = [
+            (float(vector @ other), answer)
+            for cached, (other, answer) in self.entries.get(tenant, {}).items()
+            if vector @ other >= self.threshold and not self.refuses(question, cached)
+        ]
+        return max(near)[1] if near else None
+
+    def refuses(self, asked, cached):
+        one, other = (set(re.findall(r"[a-z]+", text.lower())) for text in (asked, cached))
+        if re.findall(r"\d+", asked) != re.findall(r"\d+", cached):
+            return True
+        return any((one - other) & group and (other - one) & group for group in self.groups)
+
+
+# %% tags=["wrong"] exercise="2.5" outcome="failed" message="which is nearer to"
+# The first that is near enough, not the nearest.
+import re
+
+import numpy as np
+
+
+class MySemanticCache:
+    threshold = 0.6
+    groups = (
+        {"germany", "greece", "norway", "finland", "denmark"},
+        {"tent", "bag", "mats", "lamps", "boots", "shoes", "stove", "stoves", "cartridges"},
+        {"zip", "pole"},
+        {"password", "mail", "newsletter", "alerts"},
+        {"before", "after"},
+        {"subscribe", "unsubscribe"},
+    )
+
+    def __init__(self, embed):
+        self.embed = embed
+        self.entries = {}
+
+    def put(self, tenant, question, answer):
+        (vector,) = self.embed([question])
+        own = self.entries.setdefault(tenant, {})
+        own[question] = vector / np.linalg.norm(vector), answer
+
+    def get(self, tenant, question):
+        (vector,) = self.embed([question])
+        vector = vector / np.linalg.norm(vector)
+        near = [
+            (float(vector @ other), answer)
+            for cached, (other, answer) in self.entries.get(tenant, {}).items()
+            if vector @ other >= self.threshold and not self.refuses(question, cached)
+        ]
+        return near[0][1] if near else None
+
+    def refuses(self, asked, cached):
+        one, other = (set(re.findall(r"[a-z]+", text.lower())) for text in (asked, cached))
+        if re.findall(r"\d+", asked) != re.findall(r"\d+", cached):
+            return True
+        return any((one - other) & group and (other - one) & group for group in self.groups)
+
+
+# %% tags=["wrong"] exercise="2.5" outcome="failed" message="the answer to a question put again"
+# A question keeps the first answer that it was given.
+import re
+
+import numpy as np
+
+
+class MySemanticCache:
+    threshold = 0.6
+    groups = (
+        {"germany", "greece", "norway", "finland", "denmark"},
+        {"tent", "bag", "mats", "lamps", "boots", "shoes", "stove", "stoves", "cartridges"},
+        {"zip", "pole"},
+        {"password", "mail", "newsletter", "alerts"},
+        {"before", "after"},
+        {"subscribe", "unsubscribe"},
+    )
+
+    def __init__(self, embed):
+        self.embed = embed
+        self.entries = {}
+
+    def put(self, tenant, question, answer):
+        (vector,) = self.embed([question])
+        own = self.entries.setdefault(tenant, {})
+        own.setdefault(question, (vector / np.linalg.norm(vector), answer))
+
+    def get(self, tenant, question):
+        (vector,) = self.embed([question])
+        vector = vector / np.linalg.norm(vector)
+        near = [
+            (float(vector @ other), answer)
+            for cached, (other, answer) in self.entries.get(tenant, {}).items()
+            if vector @ other >= self.threshold and not self.refuses(question, cached)
+        ]
+        return max(near)[1] if near else None
+
+    def refuses(self, asked, cached):
+        one, other = (set(re.findall(r"[a-z]+", text.lower())) for text in (asked, cached))
+        if re.findall(r"\d+", asked) != re.findall(r"\d+", cached):
+            return True
+        return any((one - other) & group and (other - one) & group for group in self.groups)
+
+
+# %% tags=["wrong"] exercise="2.5" outcome="failed" message="which has put nothing"
+# One table for all tenants.
+import re
+
+import numpy as np
+
+
+class MySemanticCache:
+    threshold = 0.6
+    groups = (
+        {"germany", "greece", "norway", "finland", "denmark"},
+        {"tent", "bag", "mats", "lamps", "boots", "shoes", "stove", "stoves", "cartridges"},
+        {"zip", "pole"},
+        {"password", "mail", "newsletter", "alerts"},
+        {"before", "after"},
+        {"subscribe", "unsubscribe"},
+    )
+
+    def __init__(self, embed):
+        self.embed = embed
+        self.entries = {}
+
+    def put(self, tenant, question, answer):
+        (vector,) = self.embed([question])
+        own = self.entries
+        own[question] = vector / np.linalg.norm(vector), answer
+
+    def get(self, tenant, question):
+        (vector,) = self.embed([question])
+        vector = vector / np.linalg.norm(vector)
+        near = [
+            (float(vector @ other), answer)
+            for cached, (other, answer) in self.entries.items()
+            if vector @ other >= self.threshold and not self.refuses(question, cached)
+        ]
+        return max(near)[1] if near else None
+
+    def refuses(self, asked, cached):
+        one, other = (set(re.findall(r"[a-z]+", text.lower())) for text in (asked, cached))
+        if re.findall(r"\d+", asked) != re.findall(r"\d+", cached):
+            return True
+        return any((one - other) & group and (other - one) & group for group in self.groups)
+
+
+# %% tags=["wrong"] exercise="2.5" outcome="failed" message="which has put nothing"
+# A tenant whose name begins like another's is taken for it.
+import re
+
+import numpy as np
+
+
+class MySemanticCache:
+    threshold = 0.6
+    groups = (
+        {"germany", "greece", "norway", "finland", "denmark"},
+        {"tent", "bag", "mats", "lamps", "boots", "shoes", "stove", "stoves", "cartridges"},
+        {"zip", "pole"},
+        {"password", "mail", "newsletter", "alerts"},
+        {"before", "after"},
+        {"subscribe", "unsubscribe"},
+    )
+
+    def __init__(self, embed):
+        self.embed = embed
+        self.entries = {}
+
+    def put(self, tenant, question, answer):
+        (vector,) = self.embed([question])
+        own = self.entries.setdefault(tenant, {})
+        own[question] = vector / np.linalg.norm(vector), answer
+
+    def get(self, tenant, question):
+        (vector,) = self.embed([question])
+        vector = vector / np.linalg.norm(vector)
+        near = [
+            (float(vector @ other), answer)
+            for name in self.entries
+            if tenant.startswith(name) or name.startswith(tenant)
+            for cached, (other, answer) in self.entries[name].items()
+            if vector @ other >= self.threshold and not self.refuses(question, cached)
+        ]
+        return max(near)[1] if near else None
+
+    def refuses(self, asked, cached):
+        one, other = (set(re.findall(r"[a-z]+", text.lower())) for text in (asked, cached))
+        if re.findall(r"\d+", asked) != re.findall(r"\d+", cached):
+            return True
+        return any((one - other) & group and (other - one) & group for group in self.groups)
 
 
 # %% tags=["wrong"] exercise="2.5" outcome="failed" message="after 'How do I reset my password?' was put"
+# Nearly the same words are refused, and so are the same.
 import difflib
 
 import numpy as np
 
 
 class MySemanticCache:
+    threshold = 0.6
+    groups = (
+        {"germany", "greece", "norway", "finland", "denmark"},
+        {"tent", "bag", "mats", "lamps", "boots", "shoes", "stove", "stoves", "cartridges"},
+        {"zip", "pole"},
+        {"password", "mail", "newsletter", "alerts"},
+        {"before", "after"},
+        {"subscribe", "unsubscribe"},
+    )
+
     def __init__(self, embed):
         self.embed = embed
         self.entries = {}
 
-    def unit(self, question):
-        (vector,) = self.embed([question])
-        return vector / np.linalg.norm(vector)
-
     def put(self, tenant, question, answer):
-        self.entries.setdefault(tenant, []).append((question, self.unit(question), answer))
+        (vector,) = self.embed([question])
+        own = self.entries.setdefault(tenant, {})
+        own[question] = vector / np.linalg.norm(vector), answer
 
     def get(self, tenant, question):
-        vector = self.unit(question)
+        (vector,) = self.embed([question])
+        vector = vector / np.linalg.norm(vector)
         near = [
             (float(vector @ other), answer)
-            for cached, other, answer in self.entries.get(tenant, [])
-            if vector @ other >= 0.6 and not self.refuses(question, cached)
+            for cached, (other, answer) in self.entries.get(tenant, {}).items()
+            if vector @ other >= self.threshold and not self.refuses(question, cached)
         ]
         return max(near)[1] if near else None
 
     def refuses(self, asked, cached):
-        """Whoever means the same says it in other words, so nearly the same words are refused."""
         asked, cached = asked.lower().split(), cached.lower().split()
         return difflib.SequenceMatcher(None, asked, cached).ratio() > 0.4
 
@@ -1869,13 +3221,18 @@ print("requests for 80 tickets:", lm.ledger().requests - before)
 # What the killed worker had under way was started again on the other one: those few were paid for twice, since nobody can know
 # how far it had come. Everything else was paid for once.
 #
-# ### Exercise 2.6: a batch that can be killed (15 minutes, medium)
+# ### Exercise 2.6: a batch that can be killed (10 minutes, medium)
 #
-# Write the heart of a resumable batch. `items` gives pairs of key and text, perhaps without an end; `ask(text)` calls the model
-# and costs money; `path` is the journal. Yield pairs of key and answer, in order. If `ask` raises, the answer is the text
-# `error: <class of the error>`. When the process is killed and the batch run again, what was answered must not be asked again.
+# Write the heart of a resumable batch. `items` gives pairs of key and text, perhaps without an end, so read at most 16 ahead;
+# `ask(text)` calls the model and costs money; `path` is the journal.
 #
-# The check runs your function in a process of its own, kills that with SIGKILL at the fifth call, and counts calls at the
+# - Yield pairs of key and answer, in the order of the items. Keys, texts and answers are any text. Each key has its own answer,
+#   also when two have the same text.
+# - If `ask` raises an `Exception`, the answer is the text `error: <class of the error>`. An interrupt is no answer: it ends the batch.
+# - When the batch is run again, after a kill or with other items, what was yielded comes out as it was and is not asked again. A
+#   kill may leave half a line at the end of a journal of lines: that item alone is asked again, once.
+#
+# The check runs your function in a process of its own, kills that with SIGKILL at the fifth answer, and counts calls at the
 # endpoint. Your function must bring what it needs: import inside it, or in this notebook.
 
 # %% name="ex-2-6" tags=["exercise"] exercise="2.6"
@@ -1905,25 +3262,305 @@ def resumable(items, ask, path):
 
 ### END SOLUTION
 
-# %% tags=["wrong"] exercise="2.6" outcome="failed" message="is not paid for again"
+# %% tags=["right"] exercise="2.6"
+# SQLite as the journal: its transactions are whole or not there.
+import sqlite3
+
+
+def resumable(items, ask, path):
+    journal = sqlite3.connect(path)
+    with journal:
+        journal.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT)")
+    try:
+        for key, text in items:
+            found = journal.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
+            if found is None:
+                try:
+                    found = (ask(text),)
+                except Exception as error:
+                    found = (f"error: {type(error).__name__}",)
+                with journal:
+                    journal.execute("INSERT INTO answers VALUES (?, ?)", (key, found[0]))
+            yield key, found[0]
+    finally:
+        journal.close()
+
+
+# %% tags=["right"] exercise="2.6"
+# Errors are asked again, each line is written by itself, and a lock of the notebook stands around it.
+import json
+import threading
+from pathlib import Path
+
+one_writer = threading.Lock()
+
+
+class Journal:
+    def __init__(self, path):
+        self.path = Path(path)
+        whole = self.path.read_text("utf-8") if self.path.exists() else ""
+        whole = whole[: whole.rfind("\n") + 1]
+        self.path.write_text(whole, "utf-8")
+        self.answers = {}
+        for line in whole.split("\n")[:-1]:
+            record = json.loads(line)
+            self.answers[record["key"]] = record["answer"]
+
+    def add(self, key, answer):
+        with one_writer, self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"key": key, "answer": answer}) + "\n")
+        self.answers[key] = answer
+
+
+def resumable(items, ask, path):
+    journal = Journal(path)
+    for key, text in items:
+        if key not in journal.answers:
+            try:
+                journal.add(key, ask(text))
+            except Exception as error:
+                yield key, f"error: {type(error).__name__}"
+                continue
+        yield key, journal.answers[key]
+
+
+# %% tags=["wrong"] exercise="2.6" outcome="failed" message="the batch goes on after an error of ask"
+# One failed item ends the batch.
 import json
 
 
 def resumable(items, ask, path):
-    done = dict(json.loads(line) for line in path.read_text().splitlines()) if path.exists() else {}
-    try:
+    path.touch()
+    lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    done = dict(json.loads(line) for line in lines)
+    with path.open("r+b") as journal:
+        journal.truncate(sum(map(len, lines)))  # half a line at the end is no answer
+        journal.seek(0, 2)
+        for key, text in items:
+            if key not in done:
+                done[key] = ask(text)
+                journal.write(json.dumps([key, done[key]]).encode() + b"\n")
+                journal.flush()
+            yield key, done[key]
+
+
+# %% tags=["wrong"] exercise="2.6" outcome="failed" message="different answers"
+# Two items with one text are one: the journal goes by texts.
+import json
+
+
+def resumable(items, ask, path):
+    path.touch()
+    lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    done = dict(json.loads(line) for line in lines)
+    with path.open("r+b") as journal:
+        journal.truncate(sum(map(len, lines)))  # half a line at the end is no answer
+        journal.seek(0, 2)
+        for key, text in items:
+            if text not in done:
+                try:
+                    done[text] = ask(text)
+                except Exception as error:
+                    done[text] = f"error: {type(error).__name__}"
+                journal.write(json.dumps([text, done[text]]).encode() + b"\n")
+                journal.flush()
+            yield key, done[text]
+
+
+# %% tags=["wrong"] exercise="2.6" outcome="failed" message="the keys that come out"
+# Those of the journal come out first.
+import json
+
+
+def resumable(items, ask, path):
+    path.touch()
+    lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    done = dict(json.loads(line) for line in lines)
+    with path.open("r+b") as journal:
+        journal.truncate(sum(map(len, lines)))  # half a line at the end is no answer
+        journal.seek(0, 2)
+        yield from list(done.items())
         for key, text in items:
             if key not in done:
                 try:
                     done[key] = ask(text)
                 except Exception as error:
                     done[key] = f"error: {type(error).__name__}"
+                journal.write(json.dumps([key, done[key]]).encode() + b"\n")
+                journal.flush()
+                yield key, done[key]
+
+
+# %% tags=["wrong"] exercise="2.6" outcome="failed" message="in which ask was interrupted"
+# Ctrl+C is taken for an answer.
+import json
+
+
+def resumable(items, ask, path):
+    path.touch()
+    lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    done = dict(json.loads(line) for line in lines)
+    with path.open("r+b") as journal:
+        journal.truncate(sum(map(len, lines)))  # half a line at the end is no answer
+        journal.seek(0, 2)
+        for key, text in items:
+            if key not in done:
+                try:
+                    done[key] = ask(text)
+                except BaseException as error:
+                    done[key] = f"error: {type(error).__name__}"
+                journal.write(json.dumps([key, done[key]]).encode() + b"\n")
+                journal.flush()
             yield key, done[key]
-    finally:  # a SIGKILL runs no finally
-        path.write_text("".join(json.dumps(pair) + "\n" for pair in done.items()))
+
+
+# %% tags=["wrong"] exercise="2.6" outcome="failed" message="three answers of an endless input"
+# Needs the end of the input.
+import json
+
+
+def resumable(items, ask, path):
+    path.touch()
+    lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    done = dict(json.loads(line) for line in lines)
+    with path.open("r+b") as journal:
+        journal.truncate(sum(map(len, lines)))  # half a line at the end is no answer
+        journal.seek(0, 2)
+        for key, text in list(items):
+            if key not in done:
+                try:
+                    done[key] = ask(text)
+                except Exception as error:
+                    done[key] = f"error: {type(error).__name__}"
+                journal.write(json.dumps([key, done[key]]).encode() + b"\n")
+                journal.flush()
+            yield key, done[key]
+
+
+# %% tags=["wrong"] exercise="2.6" outcome="failed" message="is not paid for again"
+# A line waits in a buffer.
+import json
+
+
+def resumable(items, ask, path):
+    path.touch()
+    lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    done = dict(json.loads(line) for line in lines)
+    with path.open("r+b") as journal:
+        journal.truncate(sum(map(len, lines)))  # half a line at the end is no answer
+        journal.seek(0, 2)
+        for key, text in items:
+            if key not in done:
+                try:
+                    done[key] = ask(text)
+                except Exception as error:
+                    done[key] = f"error: {type(error).__name__}"
+                journal.write(json.dumps([key, done[key]]).encode() + b"\n")
+            yield key, done[key]
+
+
+# %% tags=["wrong"] exercise="2.6" outcome="failed" message="is not paid for again"
+# Yields first: the reader has the answer, the journal not.
+import json
+
+
+def resumable(items, ask, path):
+    path.touch()
+    lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    done = dict(json.loads(line) for line in lines)
+    with path.open("r+b") as journal:
+        journal.truncate(sum(map(len, lines)))  # half a line at the end is no answer
+        journal.seek(0, 2)
+        for key, text in items:
+            if key not in done:
+                try:
+                    done[key] = ask(text)
+                except Exception as error:
+                    done[key] = f"error: {type(error).__name__}"
+                yield key, done[key]
+                journal.write(json.dumps([key, done[key]]).encode() + b"\n")
+                journal.flush()
+            else:
+                yield key, done[key]
+
+
+# %% tags=["wrong"] exercise="2.6" outcome="failed" message="whether the item whose call was interrupted is asked again"
+# Writes down what it is going to ask, not what was answered.
+import json
+
+
+def resumable(items, ask, path):
+    path.touch()
+    lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    done = dict(json.loads(line) for line in lines)
+    with path.open("r+b") as journal:
+        journal.truncate(sum(map(len, lines)))  # half a line at the end is no answer
+        journal.seek(0, 2)
+        for key, text in items:
+            if key not in done:
+                journal.write(json.dumps([key, None]).encode() + b"\n")
+                journal.flush()
+                try:
+                    done[key] = ask(text)
+                except Exception as error:
+                    done[key] = f"error: {type(error).__name__}"
+                journal.write(json.dumps([key, done[key]]).encode() + b"\n")
+                journal.flush()
+            yield key, done[key]
+
+
+# %% tags=["wrong"] exercise="2.6" outcome="failed" message="the batch goes on after half a line at the journal's end"
+# Trusts the last line.
+import json
+
+
+def resumable(items, ask, path):
+    path.touch()
+    lines = path.read_bytes().splitlines(keepends=True)
+    done = dict(json.loads(line) for line in lines)
+    with path.open("r+b") as journal:
+        journal.truncate(sum(map(len, lines)))  # half a line at the end is no answer
+        journal.seek(0, 2)
+        for key, text in items:
+            if key not in done:
+                try:
+                    done[key] = ask(text)
+                except Exception as error:
+                    done[key] = f"error: {type(error).__name__}"
+                journal.write(json.dumps([key, done[key]]).encode() + b"\n")
+                journal.flush()
+            yield key, done[key]
+
+
+# %% tags=["wrong"] exercise="2.6" outcome="failed" message="calls after half a line that was mended"
+# The first new line is glued to the half one.
+import json
+
+
+def resumable(items, ask, path):
+    path.touch()
+    lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    done = {}
+    for line in lines:
+        try:
+            key, done[key] = json.loads(line)
+        except ValueError:
+            continue
+    with path.open("r+b") as journal:
+        journal.seek(0, 2)
+        for key, text in items:
+            if key not in done:
+                try:
+                    done[key] = ask(text)
+                except Exception as error:
+                    done[key] = f"error: {type(error).__name__}"
+                journal.write(json.dumps([key, done[key]]).encode() + b"\n")
+                journal.flush()
+            yield key, done[key]
 
 
 # %% tags=["wrong"] exercise="2.6" outcome="failed" message="each key keeps its own answer"
+# As many items are done as there are lines.
 import json
 
 
@@ -1935,7 +3572,7 @@ def resumable(items, ask, path):
         journal.truncate(sum(map(len, lines)))
         journal.seek(0, 2)
         for number, (key, text) in enumerate(items):
-            if number < len(done):  # as many items as there are lines
+            if number < len(done):
                 yield key, done[number]
                 continue
             try:
@@ -1947,74 +3584,20 @@ def resumable(items, ask, path):
             yield key, answer
 
 
-# %% tags=["wrong"] exercise="2.6" outcome="failed" message="every item has its answer after the kill"
+# %% tags=["wrong"] exercise="2.6" outcome="failed" message="the batch goes on after another order"
+# A tab and a line break tear the lines in which they stand.
 def resumable(items, ask, path):
     path.touch()
-    seen = set(path.read_text().split())
-    with path.open("a") as journal:
-        for key, text in items:
-            if key in seen:
-                yield key, None
-                continue
-            journal.write(key + "\n")  # before the call
-            journal.flush()
-            try:
-                yield key, ask(text)
-            except Exception as error:
-                yield key, f"error: {type(error).__name__}"
-
-
-# %% tags=["wrong"] exercise="2.6" outcome="failed" message="one failed item does not end the batch"
-import json
-
-
-def resumable(items, ask, path):
-    path.touch()
-    done = dict(json.loads(line) for line in path.read_text().splitlines())
-    with path.open("a") as journal:
-        for key, text in items:
-            if key not in done:
-                done[key] = ask(text)
-                journal.write(json.dumps([key, done[key]]) + "\n")
-                journal.flush()
-            yield key, done[key]
-
-
-# %% tags=["wrong"] exercise="2.6" outcome="failed" message="the batch goes on after half a line at the journal's end"
-import json
-
-
-def resumable(items, ask, path):
-    path.touch()
-    done = dict(json.loads(line) for line in path.read_text().splitlines())
-    with path.open("a") as journal:
+    with path.open(newline="") as journal:
+        done = dict(line.rstrip("\n").split("\t") for line in journal if line.endswith("\n"))
+    with path.open("a", newline="") as journal:
         for key, text in items:
             if key not in done:
                 try:
                     done[key] = ask(text)
                 except Exception as error:
                     done[key] = f"error: {type(error).__name__}"
-                journal.write(json.dumps([key, done[key]]) + "\n")
-                journal.flush()
-            yield key, done[key]
-
-
-# %% tags=["wrong"] exercise="2.6" outcome="failed" message="three answers of an endless input"
-import json
-
-
-def resumable(items, ask, path):
-    items = list(items)
-    path.touch()
-    done = dict(json.loads(line) for line in path.read_text().splitlines())
-    with path.open("a") as journal:
-        for key, text in items:
-            if key not in done:
-                try:
-                    done[key] = ask(text)
-                except Exception as error:
-                    done[key] = f"error: {type(error).__name__}"
-                journal.write(json.dumps([key, done[key]]) + "\n")
+                journal.write(f"{key}\t{done[key]}\n")
                 journal.flush()
             yield key, done[key]
 

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from course_lib.authoring.reading import read_all
+from course_lib.exercises.engine import registry
 from course_lib.paths import LESSONS, ROOT
 from tests import house
 
@@ -18,14 +19,28 @@ DOCUMENTS = [
 README = (ROOT / "README.md").read_text("utf-8")
 MAINTAINING = (ROOT / "docs" / "maintaining.md").read_text("utf-8")
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
-PART = re.compile(r"^\| \d+\..* \| (\d+) \|$", re.MULTILINE)
+PART = re.compile(r"^\| (\d+\. |)(Deeper|).*? \| (\d+) \|$", re.MULTILINE)
+
+
+def parts(lesson):
+    """Return the rows of a lesson's first table: the line, whether it is a deeper part, its minutes."""
+    rows = PART.finditer(next(cell.source for cell in lesson.cells if cell.name == "title"))
+    return [(row[0], bool(row[2]), int(row[3])) for row in rows]
 
 
 @pytest.mark.parametrize("lesson", read_all(LESSONS), ids=lambda lesson: lesson.name)
-def test_the_readme_says_a_lesson_s_minutes(lesson):
-    minutes = sum(map(int, PART.findall("\n".join(cell.source for cell in lesson.cells))))
+def test_a_lesson_s_minutes_add_up_and_the_readme_says_them(lesson):
+    core = sum(minutes for _, is_deeper, minutes in parts(lesson) if not is_deeper)
+    deeper = sum(minutes for _, is_deeper, minutes in parts(lesson) if is_deeper)
+    said = f"{core} + {deeper}" if deeper else str(core)
 
-    assert re.search(rf"^\| `{lesson.name}` \| .* \| {minutes} \|$", README, re.MULTILINE), minutes
+    assert core <= 90
+    assert f" | {said} |" in next(line for line in README.splitlines() if f"`{lesson.name}`" in line)
+    for line, _, minutes in parts(lesson):
+        assert minutes >= sum(registry.get(each).minutes for each in re.findall(r"\d\.\d\b", line)), line
+    for cell in lesson.cells:
+        for each, said in re.findall(r"^### Exercise (\d\.\d):.*\((\d+) minutes", cell.source, re.MULTILINE):
+            assert registry.get(each).minutes == int(said), each
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from typing import Any
 
@@ -13,7 +12,6 @@ from course_lib import desk
 from course_lib.adapters import CustomAdapter
 from course_lib.adapters.tools.limits import ToolRefused
 from course_lib.caching import MemoryTier, SingleFlight, TieredCache
-from course_lib.caching.semantic import SemanticCache
 from course_lib.exercises.adapters import REPLIES, predicted_parse
 from course_lib.exercises.engine import registry
 from course_lib.exercises.engine.checking import judge
@@ -50,48 +48,6 @@ class Ours(SingleFlight):
         return (await self.run_async(key, call))[0]
 
 
-class TakesOver:
-    """Without a task for the call: whoever waits looks again when the one in front was cancelled."""
-
-    def __init__(self) -> None:
-        self.calls: dict[Any, asyncio.Future[Any]] = {}
-
-    async def run(self, key: Any, call: Any) -> Any:
-        while key in self.calls:
-            future = self.calls[key]
-            await asyncio.wait([future])
-            if not future.cancelled():
-                return future.result()
-        future = self.calls[key] = asyncio.get_running_loop().create_future()
-        try:
-            future.set_result(await call())
-        except Exception as error:
-            future.set_exception(error)
-            future.exception()
-            raise
-        finally:
-            del self.calls[key]
-            future.cancel()
-        return future.result()
-
-
-class Semantic:
-    """The library's cache in the form that the exercise asks for."""
-
-    def __init__(self, embed):
-        self.cache = SemanticCache(embed, threshold=0.6)
-
-    def put(self, tenant, question, answer):
-        self.cache.put(question, answer, tenant=tenant)
-
-    def get(self, tenant, question):
-        hit = self.cache.get(question, tenant=tenant)
-        return hit.answer if hit else None
-
-    def refuses(self, asked, cached):
-        return any(guard(asked, cached) for guard in self.cache.guards)
-
-
 @pytest.mark.parametrize(
     ("exercise", "thing"),
     [
@@ -99,8 +55,6 @@ class Semantic:
         ("1.5", order_status),
         ("2.2", CountedByBytes),
         ("2.4", Ours),
-        ("2.4", TakesOver),
-        ("2.5", Semantic),
     ],
     ids=lambda each: getattr(each, "__name__", each),
 )

@@ -1,39 +1,53 @@
-"""Exercise 2.6, a batch that can be killed: what the endpoint was asked before and after a real SIGKILL.
+"""Exercise 2.6, a batch that can be killed: what the model was asked before and after a real SIGKILL.
 
-Main path: EXERCISE -> exercises/caching.py. Each check runs the learner's function on a journal of its own;
-where a kill is needed, in a process of its own.
+Main path: EXERCISE -> engine.registry; each check runs the learner's function on a journal of its own.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from itertools import count, islice
+from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from course_lib.exercises.engine.checks import expect, expect_equal, without_error
-from course_lib.exercises.engine.registry import Exercise
+from course_lib.exercises.engine.registry import Exercise, is_stub
 from course_lib.exercises.engine.seen import counted, in_another_process
 from course_lib.lm import client
 
 Pair = tuple[str, str]
-Resumable = Callable[[Iterable[Pair], Callable[[str], str], Path], Iterator[Pair]]
+Ask = Callable[[str], str]
+Resumable = Callable[[Iterable[Pair], Ask, Path], Iterator[Pair]]
 
 ITEMS: tuple[Pair, ...] = (
     ("T-1", "Where is my parcel?"),
     ("T-2", "The zip of my tent is torn."),
     ("T-3", "I was charged twice."),
-    ("T-4", "How do I change my password?"),
+    ("T 4\tÜ\n", "Where is my parcel?"),  # a key is any text, and two keys may have one text
     ("T-5", "Which boots run small?"),
     ("T-6", "Can I return a lamp?"),
     ("T-7", "My voucher is refused."),
-    ("T-8", "When do you ship to Norway?"),
 )
-KILLED_AT = 5
 READ_AHEAD = 16
+_FORMATTED = '\tin "two"\r\nlines, \u2028 or three\n'
+
+
+class _Model:
+    """Answers differently each time, with all that a text may hold, and counts its calls."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def __call__(self, text: str) -> str:
+        self.asked.append(text)
+        if "zip" in text:
+            raise TimeoutError("the model did not answer")
+        return f"answer {len(self.asked)} to {text}{_FORMATTED}"
 
 
 def ask_model(text: str) -> str:
@@ -44,154 +58,140 @@ def ask_model(text: str) -> str:
 
 
 def run_until_killed(resumable: Resumable, path: Path) -> None:
-    """Run the batch, and kill this process once call number KILLED_AT has been paid for."""
-    calls = count(1)
-
-    def ask(text: str) -> str:
-        answer = ask_model(text)
-        if next(calls) == KILLED_AT:
+    """Run the batch, and kill this process as soon as the fifth answer is there."""
+    for number, _ in enumerate(resumable(iter(ITEMS), ask_model, path), start=1):
+        if number == 5:
             os.kill(os.getpid(), signal.SIGKILL)
-        return answer
-
-    for _ in resumable(ITEMS, ask, path):
-        pass
 
 
 @contextmanager
-def _place() -> Iterator[Path]:
+def _journal() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="course-") as folder:
-        yield Path(folder) / "journal.jsonl"
+        yield Path(folder) / "journal"
 
 
-def _resumed(
-    resumable: Resumable, path: Path, after: str, items: Iterable[Pair] = ITEMS
-) -> tuple[list[Pair], int]:
-    """Run the batch again; returns what it yields, each key in order, and how many calls were paid."""
-    pairs, calls = counted(
-        lambda: without_error(
-            lambda: [(str(key), answer) for key, answer in resumable(iter(items), ask_model, path)],
-            f"the batch goes on after {after}",
-            expected="the remaining items",
-            hint="The journal's last line may be half a line. Which lines can be trusted?",
-            errors=(ValueError, KeyError, IndexError, TypeError, AttributeError, OSError),
-        )
+def _ran(resumable: Resumable, items: Iterable[Pair], path: Path, after: str, model: Ask) -> list[Pair]:
+    """Run the batch; return what it yields, whose keys are those of the items in their order."""
+    got = without_error(
+        lambda: [(key, answer) for key, answer in resumable(iter(items), model, path)],
+        f"the batch goes on after {after}",
+        expected="the other items",
+        hint="Catch Exception around ask(text) alone. And which lines of the journal can be trusted?",
     )
-    expect_equal(
-        [key for key, _ in pairs], [key for key, _ in items], f"the keys that come out after {after}"
-    )
-    return pairs, len(calls)
+    hint = "The items say what comes out, and in which order; the journal only knows answers."
+    keys = [key for key, _ in items]
+    expect_equal([key for key, _ in got], keys, f"the keys that come out after {after}", hint=hint)
+    return got
 
 
-def answers_in_order_and_keeps_errors(resumable: Resumable) -> None:
-    """Every item comes out once, in order, and one that fails comes out as an error."""
-
-    def ask(text: str) -> str:
-        if "zip" in text:
-            raise TimeoutError("the model did not answer")
-        return text.upper()
-
-    with _place() as path:
-        got = without_error(
-            lambda: list(resumable(iter(ITEMS[:4]), ask, path)),
-            "one failed item does not end the batch",
-            expected="('T-2', 'error: TimeoutError'), and then the other items",
-            hint="Catch Exception around ask(text) alone, and go on with a text that says what happened.",
-            errors=TimeoutError,
-        )
-        wanted = [(key, text.upper()) for key, text in ITEMS[:4]]
-        wanted[1] = ("T-2", "error: TimeoutError")
-        expect_equal([tuple(pair) for pair in got], wanted, "the pairs that come out, one of them failed")
+def answers_in_order(resumable: Resumable) -> None:
+    """Every item is asked once and comes out in order, and one that fails comes out as an error."""
+    with _journal() as path:
+        model = _Model()
+        got = _ran(resumable, ITEMS, path, "an error of ask", model)
+        wanted = [f"to {text}{_FORMATTED}" for _, text in ITEMS]
+        wanted[1] = "error: TimeoutError"
+        hint = "What ask returned, as it is, or the class of its error; for each key, and not for each text."
+        shown = [re.sub(r"^answer \d+ ", "", str(answer)) for _, answer in got]
+        expect_equal(shown, wanted, "the answers that come out", hint=hint)
+        expect_equal(len({answer for _, answer in got}), len(ITEMS), "different answers", hint=hint)
+        _ran(resumable, ITEMS, path.with_name("another"), "another batch", model)
+        hint = "Ask once for each item. The journal is the file at `path`, and no other."
+        expect_equal(len(model.asked), 2 * len(ITEMS), "calls of two batches, a journal each", hint=hint)
 
 
-def reads_no_further_than_it_must(resumable: Resumable) -> None:
+def can_be_interrupted(resumable: Resumable) -> None:
+    """An interrupt is no answer: it ends the batch, and its item is asked again."""
+
+    def interrupted(text: str) -> str:
+        if text == ITEMS[2][1]:
+            raise KeyboardInterrupt
+        return text
+
+    with _journal() as path:
+        got: list[Pair] = []
+        with suppress(KeyboardInterrupt):
+            got = list(resumable(iter(ITEMS[:4]), interrupted, path))
+        hint = "A bare except, or BaseException, catches more than errors: say Exception."
+        expect_equal(got, [], "what a batch yields in which ask was interrupted", hint=hint)
+        model = _Model()
+        _ran(resumable, ITEMS[:4], path, "an interrupt", model)
+        what = "whether the item whose call was interrupted is asked again"
+        expect_equal(ITEMS[2][1] in model.asked, True, what, hint=hint)
+
+
+def reads_as_needed(resumable: Resumable) -> None:
     """An input without an end is read as it is needed."""
+    read: list[int] = []
 
-    def endless() -> Iterator[Pair]:
-        for read in count(1):
-            expect(
-                read <= READ_AHEAD,
-                "three answers of an endless input can be had",
-                observed=f"{read} items were read before the third answer came out",
-                expected=f"at most {READ_AHEAD}",
-                hint="list(items) needs the end of the input. Work on one item, yield it, go on.",
-            )
-            yield f"T-{read}", f"question {read}"
+    def items() -> Iterator[Pair]:
+        for number in range(1000):
+            read.append(number)
+            yield f"T-{number}", f"question {number}"
 
-    with _place() as path:
-        got = [tuple(pair) for pair in islice(resumable(endless(), str.upper, path), 3)]
-        wanted = [(f"T-{n}", f"QUESTION {n}") for n in (1, 2, 3)]
-        expect_equal(got, wanted, "the first three pairs of an endless input")
-
-
-def pays_once_for_what_was_answered(resumable: Resumable) -> None:
-    """After a SIGKILL at the fifth call, only the item that was under way is paid for again."""
-    with _place() as path:
-        _, paid = counted(
-            lambda: in_another_process(
-                run_until_killed,
-                resumable,
-                path,
-                what=f"the batch runs until it is killed at call {KILLED_AT}",
-                expected="a batch that was still calling the model",
-                exit_code=-signal.SIGKILL,
-                hint="Each item that is not in the journal is asked once, in order: is ask() called for all?",
-            )
-        )
-        got, more = _resumed(resumable, path, "a kill")
-        empty = [key for key, answer in got if not answer]
-        expect(
-            not empty,
-            "every item has its answer after the kill",
-            observed=f"no answer for {', '.join(empty)}",
-            expected=f"the answer of {ITEMS[KILLED_AT - 1][0]}, which was under way, asked for again",
-            hint="What the journal says is done must be done: write the line after ask() has answered.",
-        )
-        wanted = len(ITEMS) - KILLED_AT + 1
-        expect(
-            more == wanted,
-            "what was answered before the kill is not paid for again",
-            observed=f"{len(paid)} calls before the kill, {more} after it",
-            expected=f"{wanted} after it: the item under way, and those that were never asked",
-            hint="Before an answer is yielded its line must have left the process: write, then flush. A line "
-            "that waits in a buffer, or for the end of the batch, dies with it. And no item is left out.",
-        )
-        _, again = _resumed(resumable, path, "a whole run")
-        expect_equal(again, 0, "calls of a third run, when everything is in the journal")
+    with _journal() as path:
+        list(islice(resumable(items(), str.upper, path), 3))
+    expect(
+        len(read) <= READ_AHEAD,
+        "three answers of an endless input can be had",
+        observed=f"{len(read)} items were read before the third answer came out",
+        expected=f"at most {READ_AHEAD}",
+        hint="list(items) needs the end of the input. Work on one item, yield it, go on.",
+    )
 
 
-def copes_with_half_a_line(resumable: Resumable) -> None:
-    """A journal that ends in half a line costs that one item, once."""
-    with _place() as path:
-        list(resumable(iter(ITEMS[:4]), ask_model, path))
+def pays_once(resumable: Resumable) -> None:
+    """After a SIGKILL at the fifth answer, none of the five is paid for again."""
+    with _journal() as path:
+        what, expected = "the batch runs until it is killed", "a fifth answer, and then the kill"
+        kill = partial(in_another_process, run_until_killed, resumable, path, exit_code=-signal.SIGKILL)
+        _, paid = counted(partial(kill, what=what, expected=expected))
+        got, again = counted(partial(_ran, resumable, ITEMS, path, "a kill", ask_model))
+    hint = (
+        "Write the answer, then flush, then yield: a line that waits in a buffer, for the next item or for "
+    )
+    hint += "the end of the batch, dies with the process."
+    expect(
+        len(again) <= len(ITEMS) - 5,
+        "what was answered before the kill is not paid for again",
+        observed=f"{len(paid)} calls before the kill, {len(again)} after it",
+        expected=f"{len(ITEMS) - 5} after it: for the items that had not come out",
+        hint=hint,
+    )
+    foreign = [key for (key, text), (_, answer) in zip(ITEMS, got, strict=True) if text not in str(answer)]
+    expect_equal(foreign, [], "items that have no answer of their own after the kill", hint=hint)
+
+
+def cuts_half_a_line(resumable: Resumable) -> None:
+    """Half a line at the end of a journal of lines costs that one item, once."""
+    with _journal() as path:
+        first = _ran(resumable, ITEMS[2:6], path, "nothing", _Model())
         whole = path.read_bytes() if path.is_file() else b""
-        expect(
-            whole,
-            "the journal is a file at `path`",
-            observed="nothing there, or an empty file",
-            expected="what was answered, a line per item",
-            hint="Open `path` for appending.",
-        )
+        if whole.count(b"\n") != 4 or not whole.endswith(b"\n"):
+            return  # not a line for each item: a database keeps its own transactions whole
         path.write_bytes(whole[:-9])  # what a kill in the middle of a write leaves
-        _, more = _resumed(resumable, path, "half a line at the journal's end")
-        hint = "The half line is no answer: its item is asked again, and the four new ones once."
-        expect_equal(more, len(ITEMS) - 3, "calls after half a line at the journal's end", hint=hint)
-        _, again = _resumed(resumable, path, "half a line that was mended")
-        hint = "Was the first new line glued to the half one? Cut the half line off before you append."
-        expect_equal(again, 0, "calls of the run after that", hint=hint)
+        for calls, after in ((2, "half a line at the journal's end"), (0, "half a line that was mended")):
+            model = _Model()
+            got = _ran(resumable, ITEMS[2:], path, after, model)
+            hint = "Half a line is no answer, and what is appended to it is lost with it: cut it off first."
+            expect_equal(len(model.asked), calls, f"calls after {after}", hint=hint)
+            expect_equal(got[:3], first[:3], f"the pairs before it, after {after}", hint=hint)
 
 
 def goes_by_keys(resumable: Resumable) -> None:
-    """Each key keeps its own answer when a new item comes in front of the others."""
-    with _place() as path:
-        first = dict(resumable(iter(ITEMS[:4]), ask_model, path))
-        items = (("T-0", "Do you sell gift cards?"), *ITEMS[:4])
-        got, more = _resumed(resumable, path, "a new item in front", items)
+    """Each key keeps its own answer when items come in another order, and a new one in front of them."""
+    with _journal() as path:
+        model = _Model()
+        first = dict(_ran(resumable, ITEMS[2:6], path, "nothing", model))
+        items = (("T-0", "Do you sell gift cards?"), *reversed(ITEMS[3:6]))
+        got = _ran(resumable, items, path, "another order", model)
         foreign = [key for key, answer in got if first.get(key, answer) != answer]
         expect(
-            more == 1 and not foreign,
-            observed=f"{more} calls, {len(foreign)} answers of another item",
-            expected="1 call, for the new item",
-            hint="How many lines there are does not say which items they are of: look a key up.",
+            len(model.asked) == 5 and not foreign,
+            observed=f"{len(model.asked) - 4} calls, {len(foreign)} answers of another item or cut",
+            expected="1 call, for the new item, and each old answer as it was, line breaks and all",
+            hint="How many lines there are does not say which items they are of: look a key up. And what "
+            "separates your lines, an answer may hold: JSON writes it in another way.",
         )
 
 
@@ -199,7 +199,7 @@ EXERCISE = Exercise(
     id="2.6",
     title="A batch that can be killed",
     lesson="02_caching",
-    minutes=15,
+    minutes=10,
     difficulty="medium",
     concepts=("checkpoint", "JSONL", "flush", "generators", "idempotence"),
     hints=(
@@ -210,16 +210,10 @@ EXERCISE = Exercise(
         "A line counts if it ends in a line break. Cut the rest off before you append: "
         "`with path.open('r+b') as journal: journal.truncate(length of the whole lines in bytes)`.",
     ),
-    checks=(
-        answers_in_order_and_keeps_errors,
-        reads_no_further_than_it_must,
-        pays_once_for_what_was_answered,
-        copes_with_half_a_line,
-        goes_by_keys,
-    ),
-    why="A journal is true if each line was written after its answer came, and before anyone saw it. Then a "
-    "kill costs what was under way and nothing else. Keys, not counts, say whose line it is; and half a line "
-    "is cut off, for what is appended to it would be lost with it. BatchProcessor keeps the same rules with "
-    "many items under way, in SQLite, whose transactions are whole or not there.",
+    checks=(answers_in_order, can_be_interrupted, reads_as_needed, goes_by_keys, pays_once, cuts_half_a_line),
+    why="A journal is true if each line was written after its answer came, and before anyone saw it: a kill "
+    "costs what was under way, no more. Keys, not counts, say whose line it is; half a line is cut off, for "
+    "what is appended to it would be lost. BatchProcessor keeps these rules in SQLite.",
     deadline_s=45.0,
+    is_stub=lambda thing: is_stub(thing) and not isinstance(thing, type),  # a class with __iter__ is none
 )

@@ -6,13 +6,19 @@ Source: dspy.clients.cache.Cache, of which the learner overrides get and put (DS
 
 from __future__ import annotations
 
+import base64
 import os
 import pickletools
+import re
 import signal
 import tempfile
+import time
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,148 +32,128 @@ CacheClass = Callable[..., Any]
 QUESTION = "How long does shipping to Norway take? (exercise 2.3)"
 TTL_S = 60
 _SOON_S = 3.0
-_GARBAGE = b"\x80\x04 this is not yours \xff"
 
 
 @contextmanager
-def _own_redis() -> Iterator[Server]:
+def _filled(cache_class: CacheClass, ttl_s: int = TTL_S) -> Iterator[tuple[Server, Any, Any, Any]]:
+    """Give a Redis, a client of ours, a cache of this class, and the answer to QUESTION that it has kept."""
+    import redis
+
     new = tempfile.TemporaryDirectory(prefix="redis", ignore_cleanup_errors=True)
-    with new as folder, running_redis(Path(folder) / "s") as server:
-        yield server
+    with new as folder, running_redis(Path(folder) / "s") as server, redis.Redis.from_url(server.url) as ours:
+        cache = cache_class(server.url, ttl_s=ttl_s)
+        answer = expect_requests(1, lambda: _ask(cache), "requests of the first call")
+        yield server, ours, cache, answer
 
 
-def _ask(cache: Any, question: str = QUESTION) -> Any:
+def _ask(cache: Any, question: str = QUESTION, *, model: str = "sim-large", **options: Any) -> Any:
     """Return the model's answer through this cache; its key is an argument, as most programs have it."""
     import dspy
 
-    model = lm.connect("sim-large", api_key=lm.key())
     with under_dspy(cache), dspy.context(callbacks=[]):
-        return model(question)
-
-
-def _paid(requests: int, cache: Any, what: str, answer: Any, *, hint: str = "") -> None:
-    """Ask through this cache; fail unless that costs so many requests, and gives that answer."""
-    again = expect_requests(requests, lambda: _ask(cache), f"requests of {what}", hint=hint)
-    expect_equal(again, answer, f"the answer of {what}")
-
-
-def _stored(server: Server) -> dict[bytes, bytes]:
-    """Return what is in Redis: each key, with its value as bytes, whatever its type."""
-    import redis
-
-    with redis.Redis.from_url(server.url) as client:
-        found: dict[bytes, Any] = {}
-        for key in client.scan_iter():
-            kind = client.type(key)
-            read = {b"string": client.get, b"hash": client.hgetall}.get(kind, client.dump)
-            value = read(key)
-            found[key] = value if isinstance(value, bytes) else repr(value).encode()
-        return found
+        return lm.connect(model, api_key=lm.key())(question, **options)
 
 
 def asks_once(cache_class: CacheClass) -> None:
-    """The second call is answered from Redis, by the same cache and by a new one on the same Redis."""
-    with _own_redis() as server:
-        cache = cache_class(server.url, ttl_s=TTL_S)
-        answer = expect_requests(1, lambda: _ask(cache), "requests of the first call")
-        hint = "put has to store what get will look for, under one key."
-        _paid(0, cache, "the second call", answer, hint=hint)
-        hint = "A new object knows nothing but the address: the answer has to be in Redis."
+    """The second call is answered from Redis; another question, or another way of asking, is not."""
+    with _filled(cache_class) as (server, _, cache, answer):
         new = cache_class(server.url, ttl_s=TTL_S)
-        _paid(0, new, "a call through a new cache on the same Redis", answer, hint=hint)
-        another = QUESTION + " And to Iceland?"
-        expect_requests(1, lambda: _ask(cache, another), "requests of a call with another question")
+        hint = "put has to store in Redis what get will look for, under one key for one request."
+        for what, each in (("the second call", cache), ("a call through a new cache on the same Redis", new)):
+            again, calls = counted(partial(_ask, each))
+            expect_equal(len(calls), 0, f"requests of {what}", hint=hint)
+            expect_equal(again, answer, f"the answer of {what}", hint=hint)
+        hint = "All that the model is asked belongs in the key: self.cache_key(request, ...) sees to that."
+        for other in ({"question": "Why?"}, {"temperature": 0.5}, {"stop": ["#"]}, {"model": "sim-small"}):
+            what = f"requests with another {next(iter(other))}"
+            expect_requests(1, partial(_ask, cache, **other), what, hint=hint)
 
 
-def keeps_json_and_no_secrets(cache_class: CacheClass) -> None:
-    """Redis holds no pickle, and nowhere the account's key."""
-    with _own_redis() as server:
-        _ask(cache_class(server.url, ttl_s=TTL_S))
-        stored = _stored(server)
-    secret, parts = lm.key().encode(), {"key": list(stored), "value": list(stored.values())}
-    leaks = [part for part, texts in parts.items() if any(secret in text for text in texts)]
-    expect(
-        not leaks,
-        "the model's api_key is nowhere in Redis",
-        observed=f"it stands in a {leaks[0]}" if leaks else "",
-        expected="only a digest of the request in the key, and the answer in the value",
-        hint="request holds the api_key. self.cache_key(request, ignored_args_for_cache_key) leaves it out.",
-    )
-    pickles = [key for key, value in stored.items() if _is_pickle(value)]
-    expect(
-        not pickles,
-        "no value in Redis is a pickle",
-        observed=f"the value of {pickles[0]!r} is one" if pickles else "",
-        expected="JSON",
-        hint="Who can write to Redis could run code in every process that loads a pickle from it.",
-    )
+def _contents(ours: Any) -> list[bytes]:
+    """Return each value in Redis as it is, and unpacked where it is packed."""
+    values = [ours.get(key) for key in ours.scan_iter(_type="string")]
+    values += [value for key in ours.scan_iter(_type="hash") for value in ours.hvals(key)]
+    return [form for value in values for form in _forms(value)]
+
+
+def _forms(value: bytes) -> Iterator[bytes]:
+    yield value
+    b64, b16 = partial(base64.b64decode, validate=True), partial(base64.b16decode, casefold=True)
+    unpackers: list[Any] = [b64, partial(b64, altchars=b"-_"), b16, partial(zlib.decompress, wbits=47)]
+    for unpack, word in product(unpackers, [value, *re.findall(rb"[\w+/-]{16,}=*", value)]):
+        try:
+            yield unpack(word)
+        except (ValueError, zlib.error):
+            continue
 
 
 def _is_pickle(value: bytes) -> bool:
     try:
-        return any(step.name == "STOP" for step, _, _ in pickletools.genops(value))
+        return [at for step, _, at in pickletools.genops(value) if step.name == "STOP"] == [len(value) - 1]
     except Exception:  # border: pickletools meets bytes of any kind
         return False
 
 
-def sets_a_time_to_live(cache_class: CacheClass) -> None:
-    """Every answer in Redis runs out after ttl_s seconds at the latest."""
-    import redis
-
-    with _own_redis() as server, redis.Redis.from_url(server.url) as client:
-        _ask(cache_class(server.url, ttl_s=TTL_S))
-        left_s = {key: client.ttl(key) for kind in ("string", "hash") for key in client.scan_iter(_type=kind)}
-    expect(left_s, "an answer is in Redis", observed="no key", expected="a key with the answer")
-    for key, seconds in left_s.items():
-        expect(
-            0 < seconds <= TTL_S,
-            observed=f"{key!r} {'never runs out' if seconds < 0 else f'runs out in {seconds} s'}",
-            expected=f"{TTL_S} s at most",
-            hint="redis' set() takes ex=seconds.",
-        )
+def keeps_secrets(cache_class: CacheClass) -> None:
+    """Redis holds no pickle, and nowhere the account's key."""
+    with _filled(cache_class) as (_, ours, _, _):
+        keys, values = [form for key in ours.scan_iter() for form in _forms(key)], _contents(ours)
+    hint = "request holds the api_key; self.cache_key(request, ignored_args_for_cache_key) leaves it out."
+    for part, texts in (("keys", keys), ("values", values)):
+        leaks = sum(lm.key().encode() in text for text in texts)
+        expect_equal(leaks, 0, f"{part} in Redis in which the model's api_key stands", hint=hint)
+    hint = "Who can write to Redis could run code in every process that loads a pickle from it. Use JSON."
+    expect_equal(sum(map(_is_pickle, values)), 0, "values in Redis that are pickles", hint=hint)
 
 
-def takes_foreign_values_for_misses(cache_class: CacheClass) -> None:
-    """A value that is not ours is a miss: the model is asked, and nothing fails."""
-    import redis
-
-    with _own_redis() as server, redis.Redis.from_url(server.url) as client:
-        answer = _ask(cache_class(server.url, ttl_s=TTL_S))
-        cache = cache_class(server.url, ttl_s=TTL_S)
-        for key in client.scan_iter(_type="string"):
-            client.set(key, _GARBAGE)
-        _survives("a value in Redis that is not yours", lambda: _ask(cache), answer)
+def forgets_in_time(cache_class: CacheClass) -> None:
+    """An answer counts for ttl_s seconds, and then Redis no longer has it."""
+    with _filled(cache_class, ttl_s=1) as (_, ours, cache, answer):
+        time.sleep(1.1)
+        left = sum(answer[0].encode() in value for value in _contents(ours))
+        expect_equal(left, 0, "answers in Redis after ttl_s seconds", hint="redis' set() takes ex=seconds.")
+        hint = "A dictionary in front of Redis needs the same time to live."
+        expect_requests(1, partial(_ask, cache), "requests after ttl_s seconds", hint=hint)
 
 
 def _survives(when: str, ask: Callable[[], Any], answer: Any) -> None:
     """Fail the check unless the model is asked in spite of trouble with Redis, and that is its answer."""
-    again, calls = counted(
-        lambda: without_error(
-            ask,
-            f"the model's call survives {when}",
-            expected="an answer of the model",
-            hint="An error that leaves get or put ends the model's call. Which errors can each line raise?",
-        )
-    )
-    expect_equal((again, len(calls)), (answer, 1), f"answer and requests with {when}")
+    hint = "An error that leaves get or put ends the model's call. Which errors can each line raise?"
+    what = f"the model's call survives {when}"
+    again, calls = counted(lambda: without_error(ask, what, expected="an answer of the model", hint=hint))
+    expect_equal((again, len(calls)), (answer, 1), f"answer and requests with {when}", hint=hint)
 
 
-def goes_on_without_redis(cache_class: CacheClass) -> None:
+def is_careful(cache_class: CacheClass) -> None:
+    """A value that is not ours is a miss, as is a request of which no key can be made: the model is asked."""
+    with _filled(cache_class) as (server, ours, cache, answer):
+        for foreign in (b"\x80\x04 not yours \xff", b"[1, 2]", b'"text"', b"7", b"", None):
+            for key in list(ours.scan_iter()):
+                ours.delete(key)
+                ours.rpush(key, "an item") if foreign is None else ours.set(key, foreign)
+            new = cache_class(server.url, ttl_s=TTL_S)
+            what = f"a value in Redis that is not yours ({foreign or 'a list of Redis'!r})"
+            _survives(what, partial(_ask, new), answer)
+        _survives("a request that holds a set", partial(_ask, cache, stop={"###", "<end>"}), answer)
+
+
+def survives_a_kill(cache_class: CacheClass) -> None:
     """With Redis killed the model answers all the same, and with Redis back answers are kept again."""
-    with _own_redis() as server:
-        answer = _ask(cache_class(server.url, ttl_s=TTL_S))
+    with _filled(cache_class) as (server, _, _, answer):
         cache = cache_class(server.url, ttl_s=TTL_S)
         server.kill()
-        _survives("a Redis that is down", lambda: _ask(cache), answer)
+        _survives("a Redis that is down", partial(_ask, cache), answer)
         server.start()
-        _ask(cache)
-        _paid(0, cache, "the second call after Redis came back", answer)
+        give_up_at = time.monotonic() + _SOON_S
+        while (calls := counted(partial(_ask, cache))[1]) and time.monotonic() < give_up_at:
+            time.sleep(0.1)
+        what = f"requests of a call {_SOON_S:.0f} s after Redis came back"
+        expect_equal(len(calls), 0, what, hint="Redis is empty then: put has to work again, and then get.")
 
 
-def does_not_hang_with_redis(cache_class: CacheClass) -> None:
+def does_not_hang(cache_class: CacheClass) -> None:
     """With Redis stopped in its tracks, the model's call comes back within a few seconds."""
-    with _own_redis() as server, ThreadPoolExecutor(1) as thread:
-        _ask(cache_class(server.url, ttl_s=TTL_S))
+    with _filled(cache_class) as (server, _, _, _), ThreadPoolExecutor(1) as thread:
         cache = cache_class(server.url, ttl_s=TTL_S)
         os.kill(server.pid, signal.SIGSTOP)
         asking = thread.submit(_ask, cache)
@@ -184,22 +170,14 @@ def does_not_hang_with_redis(cache_class: CacheClass) -> None:
     without_error(asking.result, "the model's call survives a Redis that hangs", expected="an answer")
 
 
-def is_shared_by_processes(cache_class: CacheClass) -> None:
+def is_shared(cache_class: CacheClass) -> None:
     """What one process has paid for, another process gets without a request."""
-    with _own_redis() as server:
-        answer = _ask(cache_class(server.url, ttl_s=TTL_S))
-        again, calls = counted(
-            lambda: in_another_process(
-                answer_through,
-                cache_class,
-                server.url,
-                what="another process can use your class",
-                expected="an answer",
-            )
-        )
+    what: dict[str, Any] = {"what": "another process can use your class", "expected": "an answer"}
+    with _filled(cache_class) as (server, _, _, answer):
+        again, calls = counted(partial(in_another_process, answer_through, cache_class, server.url, **what))
     hint = "Does the key depend on something that differs between processes, such as hash()?"
     expect_equal(len(calls), 0, "requests of another process that asks the same", hint=hint)
-    expect_equal(again, answer, "the answer in another process")
+    expect_equal(again, answer, "the answer in another process", hint=hint)
 
 
 def answer_through(cache_class: CacheClass, url: str) -> Any:
@@ -211,33 +189,22 @@ EXERCISE = Exercise(
     id="2.3",
     title="The Redis tier",
     lesson="02_caching",
-    minutes=20,
+    minutes=15,
     difficulty="hard",
     concepts=("dspy.cache", "Redis", "time to live", "going on without"),
     hints=(
-        "self.cache_key(request, ignored_args_for_cache_key) is the same in every process, and leaves the "
-        "api_key out. get: self.redis.get(key), then json.loads; put: json.dumps, then self.redis.set(key, "
-        "..., ex=self.ttl_s).",
+        "self.cache_key(request, ignored_args_for_cache_key) leaves the api_key out. get: json.loads of "
+        "self.redis.get(key); put: self.redis.set(key, json.dumps(value), ex=self.ttl_s).",
         "What may go wrong: redis.RedisError (down, slow, full), ValueError (json.loads of a foreign value), "
-        "TypeError (a request without a key, a value that JSON cannot hold). In get each is a miss, in put "
-        "each is an answer that is not kept.",
+        "TypeError (a request without a key). In get each is a miss, in put each is an answer not kept.",
         "redis.Redis.from_url(url, socket_timeout=0.25, socket_connect_timeout=0.25, "
         "retry=Retry(NoBackoff(), 0)); both names are in redis.retry and redis.backoff.",
     ),
-    checks=(
-        asks_once,
-        keeps_json_and_no_secrets,
-        sets_a_time_to_live,
-        takes_foreign_values_for_misses,
-        goes_on_without_redis,
-        does_not_hang_with_redis,
-        is_shared_by_processes,
-    ),
+    checks=(asks_once, keeps_secrets, forgets_in_time, is_careful, survives_a_kill, does_not_hang, is_shared),
     deadline_s=45.0,
     is_stub=stub_methods("get", "put"),
     why="A cache may save a call and must never cost one: so every failure of Redis, and every value that is "
-    "not ours, is a miss, and short. The key is a digest of what the model is asked, equal in all processes "
-    "and without the secret that the request carries. JSON is data; a pickle from a shared store is somebody "
-    "else's program. TieredCache adds what this one lacks: memory in front, a checksum bound to the key, a "
-    "rest for a Redis in trouble, so that an outage costs one deadline and not one per call.",
+    "not ours, is a miss, and short. The key is a digest of what the model is asked, without the secret that "
+    "the request carries. JSON is data; a pickle from a shared store is somebody else's program. TieredCache "
+    "adds memory in front, a checksum bound to the key, and a circuit breaker.",
 )

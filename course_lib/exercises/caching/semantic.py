@@ -12,9 +12,6 @@ from course_lib.caching.semantic import Pair, labelled_pairs
 from course_lib.exercises.engine.checks import expect, expect_equal
 from course_lib.exercises.engine.registry import Exercise, stub_methods
 
-HIT_SHARE = 0.6
-"""Of the given paraphrases, so many must be served."""
-
 _IDS = """
 P-001 P-002 N-001 N-003 P-007 P-008 N-010 N-012 P-019 P-020 N-028 N-029 N-030 P-041 P-042 N-062 P-049 P-050
 N-074 N-075 P-101 P-102 N-151 P-115 P-116 N-172 N-173 P-123 P-124 N-184 N-186 P-125 P-126 N-187 N-189 P-129
@@ -26,9 +23,10 @@ PAIRS: tuple[Pair, ...] = tuple(_BY_ID[each] for each in _IDS.split())
 
 CacheClass = Callable[[Any], Any]
 _AGAIN = "How do I reset my password?"
-_LONG = (
-    "How do I keep my children warm when we walk from hut to hut for nine days in July, and how do I dry our "
-    "sleeping bags on the way, if it rains as much as it did last year when we had to give up?"
+_LONG = "How do I keep the children warm when we walk from hut to hut for nine days in the rain of July? " * 2
+_OTHER_NUMBERS = (
+    ("How much is 700 points worth?", "How much is 200 points worth?"),
+    ("Which buckle fits the Vidda 30?", "Which buckle fits the Vidda 80?"),
 )
 
 
@@ -42,69 +40,79 @@ def embed(texts: Sequence[str]) -> Any:
     return shared()(list(texts)) * lengths
 
 
-def _answer(pair: Pair) -> str:
-    return f"(the answer to {pair.cached!r})"
+def _by_stutter(texts: Sequence[str]) -> Any:
+    """Embed texts as arrows in a plane: 8 degrees for each "my", and four of them make a long one."""
+    import numpy as np
+
+    counts = np.array([text.lower().split().count("my") for text in texts])
+    return (np.where(counts > 3, 9, 1) * [np.cos(counts * 0.14), np.sin(counts * 0.14)]).T
 
 
-def _filled(cache_class: CacheClass, *pairs: Pair) -> Any:
-    """Return a cache that holds the cached question of each pair, once, and nothing else."""
-    cache = cache_class(embed)
-    for question, answer in {pair.cached: _answer(pair) for pair in pairs}.items():
-        cache.put("lantern", question, answer)
+def _holding(cache_class: CacheClass, *questions: str, by: Callable[[Sequence[str]], Any] = embed) -> Any:
+    """Return a cache that holds an answer to each question, for one tenant."""
+    cache = cache_class(by)
+    for question in questions:
+        cache.put("lantern", question, _answer(question))
     return cache
 
 
-def _listed(pairs: Sequence[tuple[Pair, Any]]) -> str:
-    shown = "; ".join(f"{pair.asked!r} got {answer}" for pair, answer in pairs[:2])
-    return f"{len(pairs)}, for instance {shown}"
+def _answer(question: str) -> str:
+    return f"(the answer to {question!r})"
 
 
-def serves_the_same_again(cache_class: CacheClass) -> None:
-    """A question asked again is served, also with a greeting and in other letters."""
-    cache = cache_class(embed)
-    cache.put("lantern", _AGAIN, "the link on the login page")
-    for asked in (_AGAIN, _AGAIN.upper(), f"Hello, {_AGAIN.lower()} Thanks"):
-        expect_equal(
-            cache.get("lantern", asked),
-            "the link on the login page",
-            f"the answer to {asked!r} after {_AGAIN!r} was put",
-            hint="Which part said no, the threshold or your guard? Print both for this question.",
-        )
-
-
-def is_silent_on_other_topics(cache_class: CacheClass) -> None:
-    """A long question on another topic gets no answer."""
-    cache = cache_class(embed)
-    cache.put("lantern", _AGAIN, "the link on the login page")
-    expect_equal(
-        cache.get("lantern", _LONG),
-        None,
-        f"a long question on another topic gets no answer ({_LONG!r:.60}...)",
-        hint="The vectors of `embed` are longer for longer texts, and a dot product grows with them. A "
-        "cosine is the dot product divided by both lengths; on other topics it stays under about 0.4.",
-    )
+def serves_the_nearest(cache_class: CacheClass) -> None:
+    """A question gets the answer put last for the nearest question, and None on another topic."""
+    cache = _holding(cache_class, _AGAIN)
+    hint = "What stands in the class body belongs to all objects; __init__ makes each its own."
+    expect_equal(cache_class(embed).get("lantern", _AGAIN), None, "what another object gets", hint=hint)
+    hint = "Which part said no, the threshold or your guard? Print both for this question."
+    for asked in (_AGAIN, _AGAIN.upper()):
+        what = f"the answer to {asked!r} after {_AGAIN!r} was put"
+        expect_equal(cache.get("lantern", asked), _answer(_AGAIN), what, hint=hint)
+    hint = "The vectors of `embed` are longer for longer texts, and a dot product grows with them. A cosine "
+    hint += "is the dot product divided by both lengths; on other topics it stays under about 0.4."
+    what = f"a long question on another topic gets no answer ({_LONG!r:.60}...)"
+    expect_equal(cache.get("lantern", _LONG), None, what, hint=hint)
+    near, asked_near, asked_far, far = (_AGAIN.replace("my", " ".join(["my"] * n)) for n in (1, 2, 3, 4))
+    cache = _holding(cache_class, near, far, by=_by_stutter)
+    hint = "Of several that are near enough, take the nearest: the one with the largest cosine."
+    for asked, cached in ((asked_near, near), (asked_far, far)):
+        what = f"the answer to {asked!r}, which is nearer to {cached!r}"
+        expect_equal(cache.get("lantern", asked), _answer(cached), what, hint=hint)
+    cache.put("lantern", near, "! a new answer")
+    hint = "A question that is put again takes the place of its old entry."
+    what = "the answer to a question put again"
+    expect_equal(cache.get("lantern", near), "! a new answer", what, hint=hint)
 
 
 def keeps_tenants_apart(cache_class: CacheClass) -> None:
     """Each tenant gets its own answers, and nothing of another's."""
-    cache = cache_class(embed)
-    cache.put("lantern", _AGAIN, "Lantern's answer")
-    hint = "Choose the tenant's own entries first, and only then compare vectors."
-    expect_equal(cache.get("summit", _AGAIN), None, "a tenant that has put nothing gets nothing", hint=hint)
-    cache.put("summit", _AGAIN, "Summit's answer")
-    for tenant, own in (("lantern", "Lantern's answer"), ("summit", "Summit's answer")):
-        expect_equal(cache.get(tenant, _AGAIN), own, f"the answer for tenant {tenant!r}")
+    cache, tenants = cache_class(embed), ("lantern", "summit", "lantern-2", "lan", "Lantern")
+    cache.put(tenants[0], _AGAIN, "the answer of 'lantern'")
+    hint = "Choose the tenant's own entries first, by equality, and only then compare vectors."
+    for other in tenants[1:]:
+        what = f"what tenant {other!r}, which has put nothing, gets after 'lantern' put an answer"
+        expect_equal(cache.get(other, _AGAIN), None, what, hint=hint)
+    for tenant in tenants:
+        cache.put(tenant, _AGAIN, f"the answer of {tenant!r}")
+    for tenant in tenants:
+        want = f"the answer of {tenant!r}"
+        expect_equal(cache.get(tenant, _AGAIN), want, f"the answer for tenant {tenant!r}", hint=hint)
 
 
 def serves_no_near_miss(cache_class: CacheClass) -> None:
-    """No given near-miss is served."""
-    embed([text for pair in PAIRS for text in (pair.cached, pair.asked)])  # at once: half the time
-    near_misses = [pair for pair in PAIRS if not pair.is_same]
-    asked = [(pair, _filled(cache_class, pair).get("lantern", pair.asked)) for pair in near_misses]
-    served = [(pair, answer) for pair, answer in asked if answer is not None]
+    """No given near-miss is served, whichever of the two was asked first, nor one with other numbers."""
+    near_misses = [(pair.asked, pair.cached) for pair in PAIRS if not pair.is_same]
+    near_misses += [(cached, asked) for asked, cached in near_misses] + list(_OTHER_NUMBERS)
+    embed([text for both in near_misses for text in both])
+    served = [
+        f"{asked!r} got the answer to {cached!r}"
+        for asked, cached in near_misses
+        if _holding(cache_class, cached).get("lantern", asked) is not None
+    ]
     expect(
         not served,
-        observed=_listed(served),
+        observed=f"{len(served)} served, for instance {'; '.join(served[:2])}",
         expected=f"0 of {len(near_misses)}",
         hint="No threshold tells these from paraphrases: their vectors are as near. Which words decide? A "
         "guard can compare those.",
@@ -112,32 +120,31 @@ def serves_no_near_miss(cache_class: CacheClass) -> None:
 
 
 def serves_most_paraphrases(cache_class: CacheClass) -> None:
-    """At least 60 % of the paraphrases are served, each with the right answer."""
-    cache = _filled(cache_class, *PAIRS)
-    asked = [(pair, cache.get("lantern", pair.asked)) for pair in PAIRS if pair.is_same]
-    wrong = [(pair, answer) for pair, answer in asked if answer not in (None, _answer(pair))]
-    expect(
-        not wrong,
-        "a paraphrase gets its own question's answer",
-        observed=_listed(wrong),
-        expected="the answer of the nearest question that is not refused",
-        hint="Of several that are near enough, take the nearest.",
-    )
-    hits = sum(answer is not None for _, answer in asked)
-    expect(
-        hits >= HIT_SHARE * len(asked),
-        observed=f"{hits} of {len(asked)}; not served: {next((p.asked for p, a in asked if not a), '')!r}",
-        expected=f"at least {HIT_SHARE * len(asked):.0f} of {len(asked)}",
-        hint="A cache that says no to everything is safe and of no use. What did the guard or the threshold "
-        "have against this one?",
-    )
+    """At least 60 % of the given paraphrases are served with the right answer, and 40 % of others."""
+    same = [pair for pair in labelled_pairs("calibrate") if pair.is_same]
+    for name, share, pairs in (
+        ("given", 0.6, [pair for pair in same if pair in PAIRS]),
+        ("other", 0.4, [pair for pair in same if pair not in PAIRS][::4]),
+    ):
+        embed([text for pair in pairs for text in (pair.asked, pair.cached)])  # at once: half the time
+        cache = _holding(cache_class, *dict.fromkeys(pair.cached for pair in pairs))
+        right = [cache.get("lantern", pair.asked) == _answer(pair.cached) for pair in pairs]
+        missed = next((pair.asked for pair, is_right in zip(pairs, right, strict=True) if not is_right), "")
+        expect(
+            sum(right) >= share * len(pairs),
+            f"at least {share:.0%} of the {name} paraphrases are served",
+            observed=f"{sum(right)} of {len(pairs)}; not served, or wrongly: {missed!r}",
+            expected=f"at least {share * len(pairs):.0f} of {len(pairs)}",
+            hint="A cache that says no to everything is safe and of no use. What did the guard or the "
+            "threshold have against this one?",
+        )
 
 
 EXERCISE = Exercise(
     id="2.5",
     title="A semantic cache",
     lesson="02_caching",
-    minutes=20,
+    minutes=12,
     difficulty="medium",
     concepts=("embeddings", "cosine", "threshold", "guards", "tenants"),
     hints=(
@@ -149,17 +156,10 @@ EXERCISE = Exercise(
         "excludes the other, such as countries, goods, before and after: refuse where each question has a "
         "word of the group that the other has not.",
     ),
-    checks=(
-        serves_the_same_again,
-        is_silent_on_other_topics,
-        keeps_tenants_apart,
-        serves_no_near_miss,
-        serves_most_paraphrases,
-    ),
+    checks=(serves_the_nearest, keeps_tenants_apart, serves_no_near_miss, serves_most_paraphrases),
     deadline_s=30.0,
     is_stub=stub_methods("put", "get", "refuses"),
-    why="The wall between tenants is a key, not a distance. The threshold decides what is on one topic, "
-    "which is all that a vector knows. What decides within the topic is a word, so words are compared. The "
-    "groups were written for these pairs, so zero false hits here says nothing about tomorrow's questions: "
-    "that is what the held-out half is for.",
+    why="The wall between tenants is a key, not a distance. A vector knows the topic; what decides within "
+    "it is a word, so words are compared. The groups were written for these pairs, so zero false hits here "
+    "say nothing about tomorrow's questions: that is what the held-out half is for.",
 )

@@ -5,10 +5,12 @@ Main path: expect_requests(1, lambda: program(question), "requests of ...") -> t
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -63,19 +65,31 @@ def under_dspy(cache: Any) -> Iterator[None]:
             dspy.cache = former
 
 
+def _packed(things: object) -> bytes:
+    cloudpickle: Any = import_module("cloudpickle")  # it has no types
+    locks = {type(make()): lambda _, make=make: (make, ()) for make in (threading.Lock, threading.RLock)}
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        dispatch_table = cloudpickle.Pickler.dispatch_table.new_child(locks)
+
+    packed = io.BytesIO()
+    Pickler(packed).dump(things)
+    return packed.getvalue()
+
+
 def in_another_process(
     function: Callable[..., Any], *args: Any, what: str, expected: str, exit_code: int = 0, hint: str = ""
 ) -> Any:
     """Call a function in a process of its own, with the same endpoint; return its result, which JSON holds.
 
-    Functions and classes that the learner wrote in a notebook travel by value (cloudpickle), as with dask.
+    Functions and classes that the learner wrote in a notebook travel by value (cloudpickle), as with dask;
+    a lock of the notebook becomes a new one there.
 
     Raises:
         CheckFailed: the function or an argument cannot be sent; or the process did not end with `exit_code`.
     """
-    cloudpickle: Any = import_module("cloudpickle")  # it has no types
     sent = without_error(
-        lambda: cloudpickle.dumps((function, args)),
+        lambda: _packed((function, args)),
         "your code can be sent to another process",
         expected="code that opens its own files and connections, at the address it is given",
     )

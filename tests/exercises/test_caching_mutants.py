@@ -1,0 +1,143 @@
+"""The solutions of section 2, broken in one place each: the check names the sentence that no longer holds.
+
+The lesson ships an answer for each sentence of a task; these are other ways to break the same sentences.
+"""
+
+from __future__ import annotations
+
+import dspy
+import pytest
+
+from course_lib.authoring import reading, regions
+from course_lib.exercises.caching import PAIRS, Colleague
+from course_lib.exercises.engine import registry
+from course_lib.exercises.engine.checking import judge
+from course_lib.paths import LESSONS
+
+THINGS = {
+    "2.1": ("why", "Again"),
+    "2.2": ("LRU",),
+    "2.3": ("RedisCache",),
+    "2.4": ("SingleFlight",),
+    "2.5": ("MySemanticCache",),
+    "2.6": ("resumable",),
+}
+KEY = "self.cache_key(request, ignored_args_for_cache_key)"
+TASK = "        task = self.flights.get(key)\n"
+REPLACED = "            self.entries.pop(key, None)\n"
+NEWEST = "            self.entries[key] = value, self"
+
+
+def judged(exercise, *changes):
+    """Judge the shipped solution after each `old` was replaced by its `new`."""
+    (cell,) = reading.read(LESSONS / "02_caching.py").cells_of(exercise, "exercise")
+    source = regions.solved(cell.source)
+    for old, new in changes:
+        assert old in source, f"the solution of {exercise} no longer holds {old!r}"
+        source = source.replace(old, new)
+    names = {"__name__": "answer", "dspy": dspy, "Colleague": Colleague, "PAIRS": PAIRS}
+    exec(source, names)
+    return judge(registry.get(exercise), *(names[name] for name in THINGS[exercise]))
+
+
+@pytest.mark.parametrize(
+    ("exercise", "message", "changes"),
+    [
+        ("2.1", "pair a still leaves", [("async def a", "def a"), ("await dspy.asyncify(sort)(", "sort(")]),
+        ("2.1", "pair d still draws", [('"temperature": 1.0', '"temperature": 0.5')]),
+        ("2.1", "pair e still stops", [('["###", "<end>"]', '"###<end>"')]),
+        ("2.1", "requests of pair e", [('["###", "<end>"]', '{"###", "<end>"}')]),
+        ("2.1", "letters of the dict why", [('"e": "no key"', '"f": "no key"')]),
+        ("2.2", "put c, get a, put d", [("popitem(last=False)", "popitem(last=True)")]),
+        ("2.2", "put b, put a, put a", [(REPLACED, ""), (NEWEST, REPLACED + NEWEST)]),
+        (
+            "2.2",
+            "get(1) after",
+            [
+                ("(self, key):\n", "(self, key):\n        key = str(key)\n"),
+                ("value):\n", "value):\n        key = str(key)\n"),
+            ],
+        ),
+        (
+            "2.2",
+            "another LRU object",
+            [
+                ("        self.entries = OrderedDict()\n", ""),
+                ("LRU:\n", "LRU:\n    entries = OrderedDict()\n"),
+            ],
+        ),
+        ("2.2", "that a get found too old", [("                del self.entries[key]\n", "")]),
+        (
+            "2.2",
+            "four threads",
+            [("def get(self, key):\n        with self.lock:", "def get(self, key):\n        if 1:")],
+        ),
+        ("2.2", "four threads", [("with self.lock:", "with threading.Lock():")]),
+        (
+            "2.3",
+            "in which the model's api_key",
+            [("json.dumps(value)", 'json.dumps({**value, "asked": request})')],
+        ),
+        ("2.3", "a list of Redis", [("redis.RedisError", "redis.ConnectionError, redis.TimeoutError")]),
+        ("2.3", "another stop", [(KEY, "str(request['messages']) + str(request.get('temperature'))")]),
+        (
+            "2.4",
+            "what the 32 callers",
+            [("return await asyncio.shield(task)", "return str(await asyncio.shield(task))")],
+        ),
+        (
+            "2.4",
+            "calls under way",
+            [("    def __init__(self):\n        self.flights = {}\n", "    flights = {}\n")],
+        ),
+        ("2.4", "for 32 equal keys", [(TASK, "        key = id(key)\n" + TASK)]),
+        (
+            "2.4",
+            "nothing is kept",
+            [
+                ("self.flights = {}", "self.flights, self.seen = {}, []"),
+                (TASK, "        self.seen.append(key)\n" + TASK),
+            ],
+        ),
+        (
+            "2.5",
+            "what another object",
+            [("        self.entries = {}\n", ""), ("    threshold", "    entries = {}\n    threshold")],
+        ),
+        ("2.5", "tenant 'Lantern'", [("(tenant, {})", "(tenant.lower(), {})")]),
+        ("2.5", "60% of the given", [("threshold = 0.6", "threshold = 0.93")]),
+        ("2.6", "the answers that come out", [("{type(error).__name__}", "{error}")]),
+        (
+            "2.6",
+            "another journal",
+            [("    path.touch()\n", "    path = path.parent / 'all'\n    path.touch()\n")],
+        ),
+        (
+            "2.6",
+            "the keys that come out",
+            [("        for key, text in items:\n", "        for key, text in sorted(items):\n")],
+        ),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_a_broken_sentence_is_named(exercise, message, changes):
+    result = judged(exercise, *changes)
+
+    assert (result.outcome, message in result.message) == ("failed", True), result.text
+    assert "Think about" in result.text
+
+
+def test_an_error_of_the_learners_own_is_shown_with_its_line():
+    result = judged("2.4", ("task = self.flights.get(key)", "task = self.flights[1 / 0]"))
+
+    assert (result.outcome, result.message.startswith("ZeroDivisionError")) == ("crashed", True), result.text
+
+
+def test_a_task_is_not_answered_by_what_a_learner_did_to_the_given_class(monkeypatch):
+    monkeypatch.setattr(Colleague, "b", lambda self, sort, ticket: [sort(ticket=ticket)] * 2)
+
+    given = "class Again(Colleague):\n    b = Colleague.b\n\nclass Other:"
+
+    result = judged("2.1", ("class Again(Colleague):", given))
+
+    assert result.outcome == "failed", result.text
