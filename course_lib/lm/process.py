@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.errors import CourseError
-from course_lib.lm.keys import client_of
+from course_lib.lm.calls import client_of
 from course_lib.services.child import Child, next_word
 
 _ROOT = Path(__file__).resolve().parents[2]

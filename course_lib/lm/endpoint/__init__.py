@@ -7,7 +7,7 @@ native tools, JSON schemas, several choices), embeddings, models; no images, aud
 - `routes`: the ASGI application: which path leads where
 - `server`: one request from its body to the ledger: who is asking, limits, fault, answer
 - `wire`: OpenAI's format: what a request must look like, completions, chunks and errors
-- `channel`, `sending`: how an answer leaves: late, slowly, malformed, in part, or not at all
+- `sending`: how an answer leaves: late, slowly, malformed, in part, or not at all
 - `faults`: what a profile does to one request, drawn from its seed
 - `accounts`, `prefixes`: what is kept of each client: ledger, fault sequences, the simulated prompt cache
 - `embeddings`: vectors without a model

@@ -10,7 +10,7 @@ import asyncio
 import importlib
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
@@ -66,7 +66,7 @@ class Upstream:
         self._afford(request)
         body = request.unstreamed
         if _passes_through(request.model):
-            answer = await self._post(request.model, body)
+            answer = await self._post(body)
         else:
             answer = (await self._litellm(body)).model_dump(exclude_none=True)
         answer.setdefault("usage", _estimate(request, answer))
@@ -82,7 +82,7 @@ class Upstream:
         self._afford(request)
         body = {**request.body, "stream": True, "stream_options": {"include_usage": True}}
         passes = _passes_through(request.model)
-        chunks = self._lines(request.model, body) if passes else self._litellm_stream(body)
+        chunks = self._lines(body) if passes else self._litellm_stream(body)
         used: dict[str, Any] | None = None
         text: list[str] = []
         try:
@@ -110,17 +110,18 @@ class Upstream:
 
     # -- OpenAI's format, passed through ----------------------------------------------------------------
 
-    async def _post(self, model: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        async with await self._request(model, body) as response:
+    async def _post(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        async with self._posted(body) as response:
             raw = await response.aread()
         try:
             answer: dict[str, Any] = orjson.loads(raw)
         except orjson.JSONDecodeError:
-            raise ApiError(502, "bad_upstream", f"{model} answered with something that is not JSON") from None
+            message = f"{body['model']} answered with something that is not JSON"
+            raise ApiError(502, "bad_upstream", message) from None
         return answer
 
-    async def _lines(self, model: str, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        async with await self._request(model, body) as response:
+    async def _lines(self, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        async with self._posted(body) as response:
             async for line in response.aiter_lines():
                 data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
                 if data == "[DONE]":
@@ -128,21 +129,39 @@ class Upstream:
                 if data:
                     chunk = orjson.loads(data)
                     if "error" in chunk:
-                        raise ApiError(502, "bad_upstream", f"{model}: {chunk['error'].get('message')}")
+                        message = f"{body['model']}: {chunk['error'].get('message')}"
+                        raise ApiError(502, "bad_upstream", message)
                     yield chunk
 
-    async def _request(self, model: str, body: Mapping[str, Any]) -> AbstractAsyncContextManager[Any]:
+    @asynccontextmanager
+    async def _posted(self, body: Mapping[str, Any]) -> AsyncIterator[Any]:
+        """Yield the provider's open response to a chat request, or raise ApiError."""
         import httpx
 
         if self._client is None:
             self._client = httpx.AsyncClient(timeout=httpx.Timeout(_WAIT_S, connect=20.0))
+        model = body["model"]
+        base, key, name = await self._way_out(model)
+        url, content = f"{base.rstrip('/')}/chat/completions", orjson.dumps({**body, "model": name})
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        try:
+            async with self._client.stream("POST", url, content=content, headers=headers) as response:
+                if response.status_code >= 400:
+                    raise _refusal(response, await response.aread(), key, model)
+                yield response
+        except httpx.TimeoutException as error:
+            message = f"{model} did not answer in time ({error!r})"
+            raise ApiError(504, "upstream_timeout", message) from None
+        except httpx.HTTPError as error:
+            raise ApiError(502, "bad_upstream", f"{model} cannot be reached ({error!r})") from None
+
+    async def _way_out(self, model: str) -> tuple[str, str, str]:
+        """Return the provider's address, the key to it, and the model's name there."""
         provider, _, name = model.partition("/")
         if provider == "local":
-            base = await asyncio.to_thread(local.url, self._environ)  # takes seconds the first time
-            return _posted(self._client, base, "", body, model)
+            return await asyncio.to_thread(local.url, self._environ), "", model  # seconds, the first time
         named = self._environ.get("OPENAI_API_BASE") or self._environ.get("OPENAI_BASE_URL")
-        key = self._environ.get(KEY_VARIABLES[provider], "")
-        return _posted(self._client, named or _OPENAI, key, {**body, "model": name}, model)
+        return named or _OPENAI, self._environ.get(KEY_VARIABLES[provider], ""), name
 
     # -- everything else, through LiteLLM ---------------------------------------------------------------
 
@@ -163,26 +182,6 @@ class Upstream:
     async def _litellm_stream(self, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
         async for chunk in await self._litellm(body):
             yield chunk.model_dump(exclude_none=True)
-
-
-@asynccontextmanager
-async def _posted(
-    client: Any, base: str, key: str, body: Mapping[str, Any], model: str
-) -> AsyncIterator[Any]:
-    """Yield the provider's open response to a chat request, or raise ApiError."""
-    import httpx
-
-    url, content = f"{base.rstrip('/')}/chat/completions", orjson.dumps(body)
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-    try:
-        async with client.stream("POST", url, content=content, headers=headers) as response:
-            if response.status_code >= 400:
-                raise _refusal(response, await response.aread(), key, model)
-            yield response
-    except httpx.TimeoutException as error:
-        raise ApiError(504, "upstream_timeout", f"{model} did not answer in time ({error!r})") from None
-    except httpx.HTTPError as error:
-        raise ApiError(502, "bad_upstream", f"{model} cannot be reached ({error!r})") from None
 
 
 def _refusal(response: Any, raw: bytes, key: str, model: str) -> ApiError:

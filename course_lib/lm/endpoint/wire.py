@@ -5,6 +5,7 @@ Main path: parse(bytes) -> ChatRequest; completion(request, replies) -> body; ch
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -66,18 +67,6 @@ class ChatRequest:
     model: str
     profile: str
     prompt_tokens: int
-    size_chars: int
-
-    @property
-    def messages(self) -> list[dict[str, Any]]:
-        """The conversation so far."""
-        messages: list[dict[str, Any]] = self.body["messages"]
-        return messages
-
-    @property
-    def choices(self) -> int:
-        """How many answers are asked for."""
-        return int(self.body.get("n", 1))
 
     @property
     def is_stream(self) -> bool:
@@ -116,8 +105,7 @@ def parse(raw: bytes) -> ChatRequest:
         if name in body and not is_right(body[name]):
             raise _bad(name, body[name], right)
     chosen, profile = split_model(model)
-    prompt_tokens = count_prompt(body)
-    return ChatRequest({**body, "model": chosen}, model, chosen, profile, prompt_tokens, len(raw))
+    return ChatRequest({**body, "model": chosen}, model, chosen, profile, count_prompt(body))
 
 
 def read_object(raw: bytes) -> dict[str, Any]:
@@ -164,12 +152,8 @@ def _check_message(at: int, message: Any) -> None:
         raise _bad(f"{where}.content", content, "text, or a list of parts")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _is_in(low: float, high: float, *kinds: type) -> Callable[[Any], bool]:
+    return lambda value: type(value) in kinds and low <= value <= high
 
 
 def _is_stop(value: Any) -> bool:
@@ -188,11 +172,11 @@ def _is_tools(value: Any) -> bool:
 _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "stream": (lambda v: isinstance(v, bool), "true or false"),
     "stream_options": (lambda v: isinstance(v, dict), 'an object such as {"include_usage": true}'),
-    "temperature": (lambda v: _is_number(v) and 0 <= v <= 2, "a number from 0 to 2"),
-    "top_p": (lambda v: _is_number(v) and 0 <= v <= 1, "a number from 0 to 1"),
-    "n": (lambda v: _is_count(v) and v <= 128, "a whole number from 1 to 128"),
-    "max_tokens": (_is_count, "a whole number, 1 or more"),
-    "max_completion_tokens": (_is_count, "a whole number, 1 or more"),
+    "temperature": (_is_in(0, 2, int, float), "a number from 0 to 2"),
+    "top_p": (_is_in(0, 1, int, float), "a number from 0 to 1"),
+    "n": (_is_in(1, 128, int), "a whole number from 1 to 128"),
+    "max_tokens": (_is_in(1, math.inf, int), "a whole number, 1 or more"),
+    "max_completion_tokens": (_is_in(1, math.inf, int), "a whole number, 1 or more"),
     "stop": (_is_stop, "a text or a list of texts"),
     "tools": (_is_tools, 'a list such as [{"type": "function", "function": {"name": "search", ...}}]'),
     "response_format": (
@@ -216,31 +200,25 @@ def _kind_of(value: Any) -> str:
 
 # -- counting ------------------------------------------------------------------------------------------
 
-_MESSAGE_TOKENS = 4  # role and separators, as OpenAI counts them
+MESSAGE_TOKENS = 4  # role and separators, as OpenAI counts them
+PART_TOKENS = 85  # an image, or another part that is not text
 
 
 def count_prompt(body: Mapping[str, Any]) -> int:
     """Return the tokens of the messages, the tools and the response schema."""
-    total = sum(
-        _MESSAGE_TOKENS + _count_content(m.get("content")) + _count_extra(m) for m in body["messages"]
-    )
-    for name in ("tools", "response_format"):
-        if name in body:
-            total += tokens.count(orjson.dumps(body[name]).decode())
-    return total
+    messages = body["messages"]
+    total = sum(MESSAGE_TOKENS + _count_content(message.get("content")) for message in messages)
+    counted = [body.get("tools"), body.get("response_format"), *(m.get("tool_calls") for m in messages)]
+    return total + sum(tokens.count(orjson.dumps(part).decode()) for part in counted if part)
 
 
 def _count_content(content: Any) -> int:
     if isinstance(content, str):
         return tokens.count(content)
     if isinstance(content, list):
-        return sum(tokens.count(p["text"]) if isinstance(p.get("text"), str) else 85 for p in content)
+        texts = (part.get("text") for part in content)
+        return sum(tokens.count(text) if isinstance(text, str) else PART_TOKENS for text in texts)
     return 0
-
-
-def _count_extra(message: Mapping[str, Any]) -> int:
-    calls = message.get("tool_calls")
-    return tokens.count(orjson.dumps(calls).decode()) if calls else 0
 
 
 # -- answers -------------------------------------------------------------------------------------------

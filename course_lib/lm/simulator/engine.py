@@ -14,7 +14,7 @@ from typing import Any
 
 from course_lib.lm.reply import Reply
 from course_lib.lm.simulator import formats
-from course_lib.lm.simulator.format_errors import write_with_errors
+from course_lib.lm.simulator.formats import write_with_errors
 from course_lib.lm.simulator.prompts import read
 from course_lib.lm.simulator.prompts.episode import read_episode
 from course_lib.lm.simulator.skills import Work, reply, solve_all
