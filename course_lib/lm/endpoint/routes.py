@@ -106,7 +106,7 @@ def _reset(_endpoint: Endpoint, account: Account, _query: Query, _raw: bytes) ->
 
 
 def _profiles(_endpoint: Endpoint, account: Account, _query: Query, _raw: bytes) -> object:
-    return {name: as_values(profile) for name, profile in (PROFILES | account.profiles).items()}
+    return {name: as_values(profile) for name, profile in {**PROFILES, **account.profiles}.items()}
 
 
 def _add_profile(_endpoint: Endpoint, account: Account, _query: Query, raw: bytes) -> object:
