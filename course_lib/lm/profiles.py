@@ -117,8 +117,7 @@ def build(name: str, values: Mapping[str, Any]) -> Profile:
             "beginning with a letter"
         )
     try:
-        _check_names(values, sorted(_READERS))
-        profile = Profile(name=name, **{key: _READERS[key](key, value) for key, value in values.items()})
+        profile = Profile(name=name, **_read(values, sorted([*_NUMBERS, *_READERS])))
         for window in (Window(0, 0), *profile.timeline):
             _check(replace(profile, timeline=(), **window.fields))
     except ProfileError as error:
@@ -145,34 +144,29 @@ def split_model(model: str) -> tuple[str, str]:
     return (head, tail) if at and head and _NAME.fullmatch(tail) else (model, "calm")
 
 
-def _check_names(values: Mapping[str, Any], known: Sequence[str], where: str = "") -> None:
+def _read(values: Mapping[str, Any], known: Sequence[str], where: str = "") -> dict[str, Any]:
+    """Return the fields of a profile or of a window, each checked for itself."""
     if unknown := sorted(set(values) - set(known)):
         raise ProfileError(f"unknown field {unknown[0]!r}{where}; known: {', '.join(known)}")
+    return {key: _READERS.get(key, _number)(key, value) for key, value in values.items()}
 
 
 def _number(key: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+    if type(value) not in (int, float) or not 0 <= value < float("inf"):
         raise ProfileError(f"{key} is a number, 0 or more, not {value!r}")
     return float(value)
 
 
 def _seed(_key: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
+    if type(value) is not int:
         raise ProfileError(f"seed is a whole number, not {value!r}")
-    return value
+    return int(value)
 
 
 def _timeline(_key: str, entries: Any) -> tuple[Window, ...]:
     if not isinstance(entries, Sequence) or isinstance(entries, str):
         raise ProfileError(f"timeline is a list, not {entries!r}")
     return tuple(_window(entry) for entry in entries)
-
-
-_READERS: dict[str, Callable[[str, Any], Any]] = {
-    **dict.fromkeys(_NUMBERS, _number),
-    "seed": _seed,
-    "timeline": _timeline,
-}
 
 
 def _window(entry: Any) -> Window:
@@ -183,8 +177,10 @@ def _window(entry: Any) -> Window:
     from_s, until_s = (_number("a time in the timeline", second) for second in entry[:2])
     if until_s <= from_s:
         raise ProfileError(f"a timeline entry ends ({until_s} s) before it begins ({from_s} s)")
-    _check_names(entry[2], _NUMBERS, " in the timeline")
-    return Window(from_s, until_s, {key: _number(key, value) for key, value in entry[2].items()})
+    return Window(from_s, until_s, _read(entry[2], _NUMBERS, " in the timeline"))
+
+
+_READERS: dict[str, Callable[[str, Any], Any]] = {"seed": _seed, "timeline": _timeline}
 
 
 def _check(profile: Profile) -> None:
@@ -193,9 +189,8 @@ def _check(profile: Profile) -> None:
         if rate > 1:
             raise ProfileError(f"{key} is a share from 0 to 1, not {rate}")
     if (total := sum(rates.values())) > 1 + 1e-9:
-        raise ProfileError(
-            f"the rates sum to {total:.3g}, above 1; a request has one fault at most, so lower some"
-        )
+        message = f"the rates sum to {total:.3g}, above 1; a request has one fault at most, so lower some"
+        raise ProfileError(message)
     for low, high in (("ttft_p50_ms", "ttft_p99_ms"), ("speed_p50_tokens_per_s", "speed_p99_tokens_per_s")):
         p50, p99 = getattr(profile, low), getattr(profile, high)
         if p99 and p99 < p50:

@@ -7,26 +7,16 @@ Source: uvicorn's HttpToolsProtocol (0.40 to 0.54), whose transport the faults c
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from course_lib.lm.endpoint.routes import app
 from course_lib.lm.endpoint.server import Endpoint
-from course_lib.lm.reply import Reply
 from course_lib.lm.simulator.engine import answer
 
 _KEEP_ALIVE_S = 3600  # closing idle connections races with clients that reuse them
-
-
-class Simulator:
-    """The simulator as an engine."""
-
-    async def complete(self, body: Mapping[str, Any], *, sample: int) -> Reply:
-        """Answer a chat body."""
-        return answer(body, sample=sample)
 
 
 class _Protocol(HttpToolsProtocol):
@@ -39,7 +29,7 @@ class _Protocol(HttpToolsProtocol):
 
 def run(listener: socket.socket, *, keys: Collection[str] = (), owner: str = "") -> None:
     """Serve the simulator on `listener` until a signal ends it; `keys` and `owner` as for Endpoint."""
-    server(Endpoint(Simulator(), keys=keys, owner=owner)).run(sockets=[listener])
+    server(Endpoint(answer, keys=keys, owner=owner)).run(sockets=[listener])
 
 
 def server(endpoint: Endpoint) -> uvicorn.Server:

@@ -150,7 +150,7 @@ class Endpoint:
                     request.model, request.body, request.prompt_tokens, exchange.begun_s
                 )
                 plan = faults.sooner(plan, cached / request.prompt_tokens)
-            body = await self._simulate(request, account, cached)
+            body = self._simulate(request, account, cached)
         elif request.is_stream and plan.fault is None:
             await self._relay(request, usage, plan, exchange, channel)
             return
@@ -209,16 +209,12 @@ class Endpoint:
         exchange.fault = plan.fault
         return usage, plan
 
-    async def _simulate(
-        self, request: ChatRequest, account: Account, cached_tokens: int | None
-    ) -> dict[str, Any]:
+    def _simulate(self, request: ChatRequest, account: Account, cached_tokens: int | None) -> dict[str, Any]:
         choices, first = request.body.get("n", 1), 0
         is_drawn = bool(request.body.get("temperature"))
         if is_drawn:
             first = account.sample(request.identity(), choices)
-        replies = [
-            await self._engine.complete(request.body, sample=is_drawn * (first + n)) for n in range(choices)
-        ]
+        replies = [self._engine(request.body, sample=is_drawn * (first + n)) for n in range(choices)]
         return wire.completion(request, replies, cached_tokens=cached_tokens)
 
     async def _relay(

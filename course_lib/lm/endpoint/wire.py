@@ -6,6 +6,7 @@ Main path: parse(bytes) -> ChatRequest; completion(request, replies) -> body; ch
 from __future__ import annotations
 
 import math
+import reprlib
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -95,8 +96,9 @@ def parse(raw: bytes) -> ChatRequest:
         ApiError: 400, naming the field, what was found and what would be right.
     """
     body = read_object(raw)
-    model = _model(body)
-    messages = body.get("messages")
+    model, messages = body.get("model"), body.get("messages")
+    if not isinstance(model, str) or not model:
+        raise _bad("model", model, 'a name such as "sim-large" or "sim-large@storm"')
     if not isinstance(messages, list) or not messages:
         raise _bad("messages", messages, 'a list such as [{"role": "user", "content": "Hello"}]')
     for at, message in enumerate(messages):
@@ -119,16 +121,9 @@ def read_object(raw: bytes) -> dict[str, Any]:
         )
         raise ApiError(400, "invalid_json", message) from None
     if not isinstance(body, dict):
-        message = f"the body is JSON, but a {_kind_of(body)}; send one JSON object, {{...}}"
+        message = f"the body is JSON, but {reprlib.repr(body)}; send one JSON object, {{...}}"
         raise ApiError(400, "invalid_json", message)
     return {key: value for key, value in body.items() if value is not None}
-
-
-def _model(body: Mapping[str, Any]) -> str:
-    model = body.get("model")
-    if not isinstance(model, str) or not model:
-        raise _bad("model", model, 'a name such as "sim-large" or "sim-large@storm"')
-    return model
 
 
 _ROLES = ("assistant", "developer", "function", "system", "tool", "user")
@@ -141,15 +136,13 @@ def _check_message(at: int, message: Any) -> None:
     if message.get("role") not in _ROLES:
         raise _bad(f"{where}.role", message.get("role"), f"one of {', '.join(_ROLES)}")
     content = message.get("content")
-    if isinstance(content, list):
-        if not all(isinstance(part, dict) and isinstance(part.get("type"), str) for part in content):
-            right = 'text, or parts such as {"type": "text", "text": "Hello"}'
-            raise _bad(f"{where}.content", content, right)
-    elif content is None:
-        if message["role"] != "assistant":
-            raise _bad(f"{where}.content", content, "text; only an assistant's message may do without")
-    elif not isinstance(content, str):
-        raise _bad(f"{where}.content", content, "text, or a list of parts")
+    if content is None and message["role"] != "assistant":
+        raise _bad(f"{where}.content", content, "text; only an assistant's message may do without")
+    parts = content if isinstance(content, list) else []
+    is_right = all(isinstance(part, dict) and isinstance(part.get("type"), str) for part in parts)
+    if not is_right or not isinstance(content, str | list | None):
+        right = 'text, or parts such as {"type": "text", "text": "Hello"}'
+        raise _bad(f"{where}.content", content, right)
 
 
 def _is_in(low: float, high: float, *kinds: type) -> Callable[[Any], bool]:
@@ -189,13 +182,9 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 def _bad(name: str, value: Any, right: str) -> ApiError:
     if value is None:
         return ApiError(400, "missing_field", f"{name} is missing; it should be {right}", param=name)
-    text = repr(value)
-    text = text if len(text) <= 60 else f"{text[:57]}..."
-    return ApiError(400, "invalid_value", f"{name} is {text}; it should be {right}", param=name)
-
-
-def _kind_of(value: Any) -> str:
-    return {list: "list", str: "text", bool: "truth value", type(None): "null"}.get(type(value), "number")
+    return ApiError(
+        400, "invalid_value", f"{name} is {reprlib.repr(value)}; it should be {right}", param=name
+    )
 
 
 # -- counting ------------------------------------------------------------------------------------------

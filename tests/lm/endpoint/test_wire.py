@@ -20,7 +20,7 @@ BAD = {
     "not JSON": (b"{model:", "the body is not JSON .* send one JSON object, for instance"),
     "empty": (b"", "the body is not JSON"),
     "not UTF-8": (b'{"model": "\xff"}', "the body is not JSON"),
-    "a list": (b"[]", "the body is JSON, but a list; send one JSON object"),
+    "a list": (b"[]", r"the body is JSON, but \[\]; send one JSON object"),
     "no model": ({"messages": [HELLO]}, 'model is missing; it should be a name such as "sim-large"'),
     "model a number": ({"model": 5, "messages": [HELLO]}, "model is 5; it should be a name"),
     "no messages": ({"model": "m"}, r"messages is missing; it should be a list such as \[\{"),

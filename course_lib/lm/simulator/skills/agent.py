@@ -20,7 +20,7 @@ from course_lib.lm.simulator.skills.intents import Goal, clauses, is_final
 from course_lib.lm.simulator.skills.observed import Leaf, Seen, is_command, plain_sentences
 from course_lib.lm.simulator.skills.quotation import bearing
 from course_lib.lm.simulator.skills.shape import extract
-from course_lib.lm.simulator.skills.tools import Call, Move, as_json, decide, fill_any, looked_back
+from course_lib.lm.simulator.skills.tools import Call, Move, decide, fill_any, looked_back
 from course_lib.lm.simulator.skills.work import Work, is_free_text, is_reasoning
 
 MOST_FACTS = 6
@@ -82,8 +82,10 @@ def generate(move: Move, request: str) -> str:
 DECLINES = re.compile(r"\bI (?:cannot|could not)\b")
 
 
-def last_thought(move: Move, request: str) -> str:
-    """Return the thought before finishing; a task that was not done is remembered in it."""
+def _thought(move: Move, request: str) -> str:
+    """Return the thought before a call or before finishing; a task that was not done is remembered in it."""
+    if move.thought:
+        return move.thought
     answer = generate(move, request)
     return answer if DECLINES.search(answer) else "The observations say what was asked, so I am done."
 
@@ -259,9 +261,13 @@ def values(episode: Episode, task: Task) -> dict[str, Any]:
     move = decide(episode)
     if episode.form == "react":
         name, args = move.calls[0] if move.calls else ("finish", {})
-        step = {"next_thought": _thought(move, episode), "next_tool_name": name, "next_tool_args": args}
+        step = {
+            "next_thought": _thought(move, episode.request),
+            "next_tool_name": name,
+            "next_tool_args": args,
+        }
         return _with_rest(step, move, task, episode)
-    calls = [as_json(call) for call in move.calls or _closing(episode, move)]
+    calls = [{"name": name, "args": args} for name, args in move.calls or _closing(episode, move)]
     return _with_rest({episode.calls_field: {"tool_calls": calls}}, move, task, episode)
 
 
@@ -317,16 +323,12 @@ def _extracted(episode: Episode, task: Task) -> dict[str, Any]:
     return filled
 
 
-def _thought(move: Move, episode: Episode) -> str:
-    return move.thought or last_thought(move, episode.request)
-
-
 def _with_rest(done: dict[str, Any], move: Move, task: Task, episode: Episode) -> dict[str, Any]:
-    return {
-        field.name: done[field.name]
-        if field.name in done
-        else _thought(move, episode)
-        if "thought" in field.name
-        else value(field, move, episode.request)
-        for field in task.spec.outputs
+    """Return all outputs: those that are done, and the others filled."""
+    request = episode.request
+    others = [field for field in task.spec.outputs if field.name not in done]
+    rest = {
+        field.name: _thought(move, request) if "thought" in field.name else value(field, move, request)
+        for field in others
     }
+    return {field.name: (done | rest)[field.name] for field in task.spec.outputs}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -174,8 +174,3 @@ def fill_any(tool: ToolSpec, request: str, seen: Sequence[Seen]) -> dict[str, An
             values = values or arguments.from_observations(param, request, seen)
             filled[param.name] = values[0] if values else fallback(param.schema, param.name, {})
     return filled
-
-
-def as_json(call: Call) -> Mapping[str, Any]:
-    """Return a call as DSPy's ToolCalls spells it."""
-    return {"name": call[0], "args": call[1]}
