@@ -117,7 +117,7 @@ def build(name: str, values: Mapping[str, Any]) -> Profile:
             "beginning with a letter"
         )
     try:
-        profile = Profile(name=name, **_read(values, sorted([*_NUMBERS, *_READERS])))
+        profile = Profile(name=name, **_read(values, sorted(_READERS)))
         for window in (Window(0, 0), *profile.timeline):
             _check(replace(profile, timeline=(), **window.fields))
     except ProfileError as error:
@@ -148,7 +148,7 @@ def _read(values: Mapping[str, Any], known: Sequence[str], where: str = "") -> d
     """Return the fields of a profile or of a window, each checked for itself."""
     if unknown := sorted(set(values) - set(known)):
         raise ProfileError(f"unknown field {unknown[0]!r}{where}; known: {', '.join(known)}")
-    return {key: _READERS.get(key, _number)(key, value) for key, value in values.items()}
+    return {key: _READERS[key](key, value) for key, value in values.items()}
 
 
 def _number(key: str, value: Any) -> float:
@@ -180,7 +180,11 @@ def _window(entry: Any) -> Window:
     return Window(from_s, until_s, _read(entry[2], _NUMBERS, " in the timeline"))
 
 
-_READERS: dict[str, Callable[[str, Any], Any]] = {"seed": _seed, "timeline": _timeline}
+_READERS: dict[str, Callable[[str, Any], Any]] = {
+    **dict.fromkeys(_NUMBERS, _number),
+    "seed": _seed,
+    "timeline": _timeline,
+}
 
 
 def _check(profile: Profile) -> None:

@@ -35,6 +35,6 @@ class Reply:
 class Engine(Protocol):
     """Whatever answers a chat body: the simulator's `answer`, or a test's own function."""
 
-    def __call__(self, body: Mapping[str, Any], *, sample: int) -> Reply:
+    def __call__(self, body: Mapping[str, Any], /, *, sample: int) -> Reply:
         """Answer `body`; `sample` is 0 at temperature 0, else the n-th draw for this identical request."""
         ...

@@ -82,18 +82,13 @@ class Channel:
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
-    async def json(self, status: int, body: bytes, headers: Headers = ()) -> None:
-        """Send a whole answer."""
+    async def json(self, status: int, body: bytes, headers: Headers = (), *, share: float = 1.0) -> None:
+        """Send an answer, or a share of it; then cut the line."""
         await self._start(status, b"application/json", ((b"content-length", b"%d" % len(body)), *headers))
-        await self._send({"type": "http.response.body", "body": body})
-
-    async def json_cut(self, body: bytes, share: float) -> None:
-        """Send a share of an answer, then cut the line."""
-        await self._start(200, b"application/json", ((b"content-length", b"%d" % len(body)),))
-        await self._send(
-            {"type": "http.response.body", "body": body[: int(len(body) * share)], "more_body": True}
-        )
-        await self.cut()
+        sent, is_cut = body[: int(len(body) * share)], share < 1
+        await self._send({"type": "http.response.body", "body": sent, "more_body": is_cut})
+        if is_cut:
+            await self.cut()
 
     async def error(self, error: ApiError) -> None:
         """Send an error body, or an error event if the answer has begun."""
@@ -198,10 +193,8 @@ async def whole(body: dict[str, Any], plan: Plan, exchange: Exchange, channel: C
     """Send the answer in one piece, when the last token would be written."""
     writing_s = exchange.completion_tokens / plan.tokens_per_s if plan.tokens_per_s else 0.0
     await channel.pause_until(exchange.begun_s + plan.ttft_s + writing_s)
-    if plan.fault == "cut_midway":
-        await channel.json_cut(orjson.dumps(body), plan.spot)
-    else:
-        await channel.json(200, orjson.dumps(body))
+    share = plan.spot if plan.fault == "cut_midway" else 1.0
+    await channel.json(200, orjson.dumps(body), share=share)
 
 
 async def stream(

@@ -90,16 +90,12 @@ def _xml(spec: Spec, values: Values) -> str:
 
 
 def _element(field: Field, value: Any) -> str:
-    if isinstance(value, list | dict) and not _wants_json(field):
+    # XMLAdapter shows sets and tuples as a JSON schema, other containers as nested tags.
+    as_json = {"uniqueItems", "prefixItems"} & field.schema.keys() or field.type_name.startswith("tuple")
+    if isinstance(value, list | dict) and not as_json:
         return _nested(value, field.name)
     text = "" if value is None else escape(_NOT_XML.sub("", plain(value)))
     return f"<{field.name}>\n{text}\n</{field.name}>"
-
-
-def _wants_json(field: Field) -> bool:
-    """Say whether XMLAdapter shows this container as a JSON schema, not as nested tags."""
-    is_set = field.schema.get("uniqueItems", False)
-    return is_set or "prefixItems" in field.schema or field.type_name.startswith("tuple")
 
 
 def _nested(value: Any, tag: str, key: str | None = None) -> str:
@@ -109,14 +105,14 @@ def _nested(value: Any, tag: str, key: str | None = None) -> str:
     if isinstance(value, list):
         inside = "".join(_nested(item, "item") for item in value)
     elif isinstance(value, dict):
-        inside = "".join(_entry(str(name), child) for name, child in value.items())
+        is_tag = re.compile(r"[A-Za-z_][\w.-]*").fullmatch
+        inside = "".join(
+            _nested(child, str(name)) if is_tag(str(name)) else _nested(child, "entry", str(name))
+            for name, child in value.items()
+        )
     else:
         inside = escape(_NOT_XML.sub("", str(value)))
     return f"<{tag}{attribute}>{inside}</{tag}>"
-
-
-def _entry(name: str, child: Any) -> str:
-    return _nested(child, name) if re.fullmatch(r"[A-Za-z_][\w.-]*", name) else _nested(child, "entry", name)
 
 
 def label(layout: Layout, name: str) -> str:
@@ -163,9 +159,10 @@ WRONG_LABEL_SHARE = 0.08
 def write_with_errors(task: Task, values: Mapping[str, Any], rng: random.Random) -> str:
     """Write `values` in the format of the prompt, or nearly so."""
     values = _misjudged(task, dict(values), rng)
+    text = write(task.spec, values)
     if rng.random() >= ERROR_SHARE:
-        return write(task.spec, values)
-    return rng.choice(_ERRORS[task.spec.layout.kind])(task, values)
+        return text
+    return rng.choice(_ERRORS[task.spec.layout.kind])(text, task, values)
 
 
 def _misjudged(task: Task, values: dict[str, Any], rng: random.Random) -> dict[str, Any]:
@@ -177,42 +174,40 @@ def _misjudged(task: Task, values: dict[str, Any], rng: random.Random) -> dict[s
     return values
 
 
-def _unfinished(task: Task, values: dict[str, Any]) -> str:
+def _unfinished(text: str, _task: Task, _values: Values) -> str:
     """Forget the closing marker: readers that only look for headers do not mind."""
-    return write(task.spec, values).removesuffix("[[ ## completed ## ]]").rstrip()
+    return text.removesuffix("[[ ## completed ## ]]").rstrip()
 
 
-def _talkative(task: Task, values: dict[str, Any]) -> str:
+def _talkative(text: str, _task: Task, _values: Values) -> str:
     """Put prose around the answer."""
-    return f"Sure! Here is the answer:\n\n{write(task.spec, values)}\n\nLet me know if you need more."
+    return f"Sure! Here is the answer:\n\n{text}\n\nLet me know if you need more."
 
 
-def _fenced(task: Task, values: dict[str, Any]) -> str:
+def _fenced(text: str, task: Task, _values: Values) -> str:
     """Put the answer in a code fence."""
-    return f"```{task.spec.layout.kind}\n{write(task.spec, values)}\n```"
+    return f"```{task.spec.layout.kind}\n{text}\n```"
 
 
-def _miscased(task: Task, values: dict[str, Any]) -> str:
+def _miscased(text: str, task: Task, values: Values) -> str:
     """Write a label in capitals, which a strict reader refuses."""
     for field in task.spec.outputs:
         if "enum" in field.schema and isinstance(values[field.name], str):
-            values = {**values, field.name: values[field.name].upper()}
-            break
-    return write(task.spec, values)
+            return write(task.spec, {**values, field.name: values[field.name].upper()})
+    return text
 
 
-def _headless(_task: Task, values: dict[str, Any]) -> str:
+def _headless(_text: str, _task: Task, values: Values) -> str:
     """Answer in prose, without a field in sight."""
     return "\n".join(plain(value) for value in values.values())
 
 
-def _cut(task: Task, values: dict[str, Any]) -> str:
+def _cut(text: str, _task: Task, _values: Values) -> str:
     """Stop in the last tenth."""
-    text = write(task.spec, values)
     return text[: max(1, len(text) - max(2, len(text) // 10))]
 
 
-FormatError = Callable[[Task, dict[str, Any]], str]
+FormatError = Callable[[str, Task, Values], str]
 
 _ERRORS: dict[str, tuple[FormatError, ...]] = {
     "markers": (_unfinished, _talkative, _miscased, _headless),

@@ -101,7 +101,9 @@ def _printed_types(text: str, names: list[str]) -> dict[str, Schema]:
     start = text.find(STRUCTURE)
     block = text[max(start, 0) :]
     if "Outputs will be a JSON object with the following fields." in block:
-        return _from_json_block(block)
+        shown = first_object(block[block.index("Outputs will be a JSON object") :]) or {}
+        notes = {name: types.from_note(str(value)) for name, value in shown.items()}
+        return {name: note for name, note in notes.items() if note}
     types_by_name: dict[str, Schema] = {}
     markers = list(_MARKER.finditer(block))
     for marker, section in sections(markers, block):
@@ -115,12 +117,6 @@ def _printed_types(text: str, names: list[str]) -> dict[str, Schema]:
         if printed := _from_tag(block, name):
             types_by_name[name] = printed
     return types_by_name
-
-
-def _from_json_block(block: str) -> dict[str, Schema]:
-    printed = first_object(block[block.index("Outputs will be a JSON object") :]) or {}
-    notes = {name: types.from_note(str(value)) for name, value in printed.items()}
-    return {name: note for name, note in notes.items() if note}
 
 
 def _from_tag(block: str, name: str) -> Schema | None:

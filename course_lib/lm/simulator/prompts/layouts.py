@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
-from course_lib.lm.simulator.prompts.task import Field, Layout
+from course_lib.lm.simulator.prompts.task import Case, Field, Layout
 from course_lib.lm.simulator.prompts.values import label_pattern, labelled, read_json
 
 MARKERS = Layout("markers")
@@ -59,16 +58,10 @@ def _of_answer(answer: str, names: tuple[str, ...]) -> Layout | None:
     if len(labels) > 1:
         gap = answer[: labels[1].start()]
         between = gap[len(gap.rstrip()) :] or "\n"
-    before, case = first.group("before"), _case(first.group("name"), names)
+    before, written = first.group("before"), first.group("name")
+    case: Case = "NAME" if written.isupper() else "Na me" if " " in written else "Name"
+    case = "name" if written in names else case
     return Layout("labelled", before=before, after=after, case=case, between=between, fenced=fenced)
-
-
-def _case(written: str, names: tuple[str, ...]) -> Literal["name", "Name", "NAME", "Na me"]:
-    if written in names:
-        return "name"
-    if written.isupper():
-        return "NAME"
-    return "Na me" if " " in written else "Name"
 
 
 def _of_words(system: str, last: str, names: tuple[str, ...]) -> Layout:

@@ -198,12 +198,16 @@ def _of_list(one: Seen, question: str) -> str:
         return f"There are {len(plain)}: {', '.join(plain[:MOST_RECORDS])}." if plain else "There is nothing."
     records = data
     if re.search(r"\b(?:last|latest|newest|most recent)\b", question, re.IGNORECASE):
-        records = _newest(data)
+        records = [max(data, key=_day)]
     elif named := [entry for entry in data if _is_named(entry, question)]:
         records = named
-    lines = [
-        ", ".join(written(key, value) for key, value in entry.items() if _is_plain(value))
+    shown = [
+        {key: one for key, one in entry.items() if one is not None and not isinstance(one, dict | list)}
         for entry in records
+    ]
+    lines = [
+        ", ".join(written(key, one) for key, one in entry.items() if not is_command(str(one)))
+        for entry in shown
     ]
     head = f"There are {len(records)}: " if len(records) > 1 else ""
     return _sentence(head + "; ".join(lines[:MOST_RECORDS]))
@@ -215,15 +219,8 @@ def _is_named(entry: dict[str, Any], question: str) -> bool:
     return any(stems & set(words.stems(str(state).replace("_", " "))) for state in states)
 
 
-def _newest(data: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    def day(entry: dict[str, Any]) -> str:
-        return max((str(value) for value in entry.values() if _DATE.match(str(value))), default="")
-
-    return [max(data, key=day)]
-
-
-def _is_plain(value: Any) -> bool:
-    return value is not None and not isinstance(value, dict | list) and not is_command(str(value))
+def _day(entry: dict[str, Any]) -> str:
+    return max((str(value) for value in entry.values() if _DATE.match(str(value))), default="")
 
 
 # -- fields -----------------------------------------------------------------------------------------------

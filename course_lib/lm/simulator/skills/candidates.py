@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from calendar import monthrange
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.knowledge import places
@@ -52,15 +52,10 @@ class Candidates:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._by_kind: dict[str, tuple[str, ...]] = {}
+        self.of = cache(self._of)
 
-    def of(self, kind: str) -> tuple[str, ...]:
+    def _of(self, kind: str) -> tuple[str, ...]:
         """Return the pieces of `kind` in order of appearance, each once."""
-        if kind not in self._by_kind:
-            self._by_kind[kind] = self._find(kind)
-        return self._by_kind[kind]
-
-    def _find(self, kind: str) -> tuple[str, ...]:
         if kind == "date":
             return self.dates
         if kind == "name":

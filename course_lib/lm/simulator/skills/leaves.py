@@ -30,7 +30,8 @@ def text_leaf(schema: Schema, name: str, desc: str, text: str, *, must: bool = F
     """Return the text that the field wants, in the format of the schema; None if it is not there."""
     if wanted := schema.get("format"):
         result = _formatted(wanted, text)
-        return result or (_format_fallback(wanted, name) if must else None)
+        plainest = str(uuid.UUID(bytes=sha256(name.encode()).digest()[:16], version=4))
+        return result or (_FORMATS.get(wanted, plainest if "uuid" in wanted else _UNSTATED) if must else None)
     if pattern := schema.get("pattern"):
         return _matching(pattern, text, must=must)
     result = _wanted(name, desc, text)
@@ -64,12 +65,6 @@ def _formatted(wanted: str, text: str) -> str | None:
         return time.zfill(5) if time and len(time) < 6 else time
     kind = {"email": "email", "uri": "url"}.get(wanted)
     return next(iter(pieces.of(kind)), None) if kind else None
-
-
-def _format_fallback(wanted: str, name: str) -> str:
-    if wanted in ("uuid", "uuid4"):
-        return str(uuid.UUID(bytes=sha256(name.encode()).digest()[:16], version=4))
-    return _FORMATS.get(wanted, _UNSTATED)
 
 
 def _matching(pattern: str, text: str, *, must: bool) -> str | None:

@@ -124,13 +124,9 @@ def _alternative(options: Sequence[Schema], name: str, desc: str, source: Source
         return None
     for option in real:
         value = _fill(option, name, desc, source)
-        if value is not _MISSING and not (nullable and _is_hollow(value)):
+        if value is not _MISSING and not (nullable and value in ([], {}, "")):
             return value
     return None if nullable else _MISSING
-
-
-def _is_hollow(value: Any) -> bool:
-    return value in ([], {}, "")
 
 
 def _record(schema: Schema, source: Source) -> Any:
