@@ -11,5 +11,5 @@ native tools, JSON schemas, several choices), embeddings, models; no images, aud
 - `faults`: what a profile does to one request, drawn from its seed
 - `accounts`, `prefixes`: what is kept of each client: ledger, fault sequences, the simulated prompt cache
 - `embeddings`: vectors without a model
-- `upstream`, `local`: real models behind the endpoint: hosted ones, and one on this machine
+- `upstream`: real models behind the endpoint: hosted ones, and one on this machine
 """

@@ -9,8 +9,8 @@ from __future__ import annotations
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.skills.answers import answer_question, reply, summarise
 from course_lib.lm.simulator.skills.arithmetic import aggregate
+from course_lib.lm.simulator.skills.candidates import within
 from course_lib.lm.simulator.skills.choice import classify
-from course_lib.lm.simulator.skills.leaves import within
 from course_lib.lm.simulator.skills.quotation import judge, quote
 from course_lib.lm.simulator.skills.shape import extract
 from course_lib.lm.simulator.skills.work import Result, Skill, Work, is_free_text, is_reasoning

@@ -12,8 +12,8 @@ from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.prompts.values import labelled
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.arithmetic import work_out
+from course_lib.lm.simulator.skills.candidates import first_number, limited
 from course_lib.lm.simulator.skills.knowledge import recall
-from course_lib.lm.simulator.skills.leaves import first_number, limited
 from course_lib.lm.simulator.skills.quotation import QUESTION, bearing
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text
 

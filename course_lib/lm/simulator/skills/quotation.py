@@ -16,8 +16,7 @@ from functools import lru_cache
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.reading import parsed
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.candidates import candidates
-from course_lib.lm.simulator.skills.leaves import number_leaf, text_leaf
+from course_lib.lm.simulator.skills.candidates import candidates, number_leaf, text_leaf
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text
 
 CONTEXT = re.compile(

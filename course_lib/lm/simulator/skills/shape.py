@@ -17,9 +17,8 @@ from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.prompts.schema import Schema
 from course_lib.lm.simulator.prompts.values import labelled
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.candidates import candidates, kinds_of
+from course_lib.lm.simulator.skills.candidates import candidates, kinds_of, number_leaf, text_leaf
 from course_lib.lm.simulator.skills.choice import choose
-from course_lib.lm.simulator.skills.leaves import number_leaf, text_leaf
 from course_lib.lm.simulator.skills.work import Result, Work
 
 DEEPEST = 4  # nested deeper than this, optional parts stay empty
