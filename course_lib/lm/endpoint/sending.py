@@ -25,7 +25,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = Iterable[tuple[bytes, bytes]]
 
-MAX_BODY_BYTES = 32 * 1024 * 1024
+MAX_BODY_BYTES = 1024 * 1024
 _WATCHED_PAUSE_S = 0.02
 """Shorter pauses do not look whether the client is still there; looking costs more than the pause."""
 
@@ -204,8 +204,10 @@ async def stream(
     events = list(wire.chunks(body, with_usage=wants_usage))
     cut_at = max(1, int(len(events) * plan.spot)) if plan.fault == "cut_midway" else None
     due_s = exchange.begun_s + plan.ttft_s
-    for event in events[:cut_at]:
+    for number, event in enumerate(events[:cut_at]):
         await channel.pause_until(due_s)
+        if number % 64 == 0:
+            await asyncio.sleep(0)  # a long answer keeps nobody waiting
         await channel.event(event)
         due_s += 1 / plan.tokens_per_s if plan.tokens_per_s else 0.0
     if cut_at is not None:

@@ -5,6 +5,7 @@ Main path: Endpoint.chat: parse, admit (model, profile, limits), draw the fault,
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection
@@ -126,6 +127,10 @@ class Endpoint:
         except ApiError as error:
             exchange.status = error.status
             await channel.error(error)
+        except (RecursionError, MemoryError):
+            exchange.status = 400
+            message = "the request is nested too deep, or asks for too much; make it smaller"
+            await channel.error(ApiError(400, "request_too_large", message))
         except ClientGoneError:
             exchange.status = 499 if exchange.fault != "cut_before" else 0
         except Exception as error:  # border: a fault of ours must not take the endpoint down
@@ -150,7 +155,7 @@ class Endpoint:
                     request.model, request.body, request.prompt_tokens, exchange.begun_s
                 )
                 plan = faults.sooner(plan, cached / request.prompt_tokens)
-            body = self._simulate(request, account, cached)
+            body = await self._simulate(request, account, cached)
         elif request.is_stream and plan.fault is None:
             await self._relay(request, usage, plan, exchange, channel)
             return
@@ -169,23 +174,20 @@ class Endpoint:
 
     async def embed(self, raw: bytes, account: Account, exchange: Exchange, channel: Channel) -> None:
         """Answer one embeddings request."""
-        body = wire.read_object(raw)
-        model, profile = split_model(str(body.get("model", EMBEDDING)))
-        texts = body.get("input")
-        texts = [texts] if isinstance(texts, str) else texts
-        if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-            raise ApiError(400, "invalid_value", "input should be a text or a list of texts", param="input")
+        body = wire.parse_embeddings(raw, EMBEDDING, embeddings.DIMENSIONS)
+        model, profile = split_model(body["model"])
         if model != EMBEDDING:
             raise unknown_model(f"no embedding model named {model!r}; known: {EMBEDDING}")
         usage, plan = self._admit(account, exchange, model, profile)
         await sending.fail_early(plan, exchange, channel)
-        encode = embeddings.as_base64 if body.get("encoding_format") == "base64" else list
-        data = [
-            {"object": "embedding", "index": at, "embedding": encode(embeddings.vector(text))}
-            for at, text in enumerate(texts)
-        ]
-        count = sum(map(tokens.count, texts))
-        answer = {"object": "list", "data": data, "model": body.get("model", EMBEDDING)}
+        encode = embeddings.as_base64 if body["encoding_format"] == "base64" else list
+        data = []
+        for at, text in enumerate(body["input"]):
+            vector = encode(embeddings.vector(text, body["dimensions"]))
+            data.append({"object": "embedding", "index": at, "embedding": vector})
+            await asyncio.sleep(0)  # a long list keeps nobody waiting
+        count = sum(map(tokens.count, body["input"]))
+        answer = {"object": "list", "data": data, "model": body["model"]}
         answer["usage"] = {"prompt_tokens": count, "total_tokens": count}
         sending.bill(exchange, usage, answer["usage"])
         await sending.whole(answer, plan, exchange, channel)
@@ -209,12 +211,18 @@ class Endpoint:
         exchange.fault = plan.fault
         return usage, plan
 
-    def _simulate(self, request: ChatRequest, account: Account, cached_tokens: int | None) -> dict[str, Any]:
-        choices, first = request.body.get("n", 1), 0
-        is_drawn = bool(request.body.get("temperature"))
-        if is_drawn:
+    async def _simulate(
+        self, request: ChatRequest, account: Account, cached_tokens: int | None
+    ) -> dict[str, Any]:
+        choices, samples = request.body.get("n", 1), [0]
+        if request.body.get("temperature"):
             first = account.sample(request.identity(), choices)
-        replies = [self._engine(request.body, sample=is_drawn * (first + n)) for n in range(choices)]
+            samples = list(range(first, first + choices))
+        replies = []
+        for sample in samples:
+            await asyncio.sleep(0)  # many samples keep nobody waiting
+            replies.append(self._engine(request.body, sample=sample))
+        replies *= choices // len(samples)  # without a temperature all are alike
         return wire.completion(request, replies, cached_tokens=cached_tokens)
 
     async def _relay(

@@ -5,6 +5,7 @@ Main path: parse(bytes) -> ChatRequest; completion(request, replies) -> body; ch
 
 from __future__ import annotations
 
+import hashlib
 import math
 import reprlib
 import secrets
@@ -21,6 +22,12 @@ from course_lib.lm.profiles import split_model
 from course_lib.lm.reply import Reply
 
 DONE = b"data: [DONE]\n\n"
+MAX_DEPTH = 100
+MAX_NAME = 200
+MAX_TEXTS, MAX_TEXT_TOKENS = 2048, 8192
+MAX_PROMPT_TOKENS = 128_000
+MAX_REPLY_CHARS = 256_000
+"""Of all choices together; what is beyond it is cut off."""
 
 
 class ApiError(CourseError):
@@ -97,7 +104,7 @@ def parse(raw: bytes) -> ChatRequest:
     """
     body = read_object(raw)
     model, messages = body.get("model"), body.get("messages")
-    if not isinstance(model, str) or not model:
+    if not isinstance(model, str) or not 0 < len(model) <= MAX_NAME:
         raise _bad("model", model, 'a name such as "sim-large" or "sim-large@storm"')
     if not isinstance(messages, list) or not messages:
         raise _bad("messages", messages, 'a list such as [{"role": "user", "content": "Hello"}]')
@@ -107,7 +114,33 @@ def parse(raw: bytes) -> ChatRequest:
         if name in body and not is_right(body[name]):
             raise _bad(name, body[name], right)
     chosen, profile = split_model(model)
-    return ChatRequest({**body, "model": chosen}, model, chosen, profile, count_prompt(body))
+    prompt_tokens = count_prompt(body)
+    if prompt_tokens > MAX_PROMPT_TOKENS:
+        message = f"the prompt has {prompt_tokens} tokens, more than {MAX_PROMPT_TOKENS}; send less context"
+        raise ApiError(400, "context_length_exceeded", message, param="messages")
+    return ChatRequest({**body, "model": chosen}, model, chosen, profile, prompt_tokens)
+
+
+def parse_embeddings(raw: bytes, model: str, dimensions: int) -> dict[str, Any]:
+    """Read and check a request for embeddings of up to so many dimensions; `input` is made a list.
+
+    Raises:
+        ApiError: as in `parse`.
+    """
+    body = {"model": model, "dimensions": dimensions, "encoding_format": "float", **read_object(raw)}
+    texts = [body["input"]] if isinstance(body.get("input"), str) else body.get("input")
+    if not isinstance(texts, list) or not 0 < len(texts) <= MAX_TEXTS or not all(map(_is_short, texts)):
+        right = f"a text or a list of up to {MAX_TEXTS} texts, none of more than {MAX_TEXT_TOKENS} tokens"
+        raise _bad("input", texts, right)
+    if not isinstance(body["model"], str) or len(body["model"]) > MAX_NAME:
+        raise _bad("model", body["model"], f'a name such as "{model}"')
+    if not _is_in(1, dimensions, int)(body["dimensions"]):
+        raise _bad("dimensions", body["dimensions"], f"a whole number from 1 to {dimensions}")
+    return {**body, "input": texts}
+
+
+def _is_short(text: Any) -> bool:
+    return isinstance(text, str) and tokens.count(text) <= MAX_TEXT_TOKENS
 
 
 def read_object(raw: bytes) -> dict[str, Any]:
@@ -123,7 +156,18 @@ def read_object(raw: bytes) -> dict[str, Any]:
     if not isinstance(body, dict):
         message = f"the body is JSON, but {reprlib.repr(body)}; send one JSON object, {{...}}"
         raise ApiError(400, "invalid_json", message)
+    if _is_deeper_than(MAX_DEPTH, body):
+        message = f"the body is nested more than {MAX_DEPTH} deep; send it flatter"
+        raise ApiError(400, "invalid_json", message)
     return {key: value for key, value in body.items() if value is not None}
+
+
+def _is_deeper_than(most: int, body: Any) -> bool:
+    level = [body]
+    for _ in range(most):
+        inner = [one.values() if isinstance(one, dict) else one for one in level]
+        level = [one for part in inner for one in part if isinstance(one, dict | list)]
+    return bool(level)
 
 
 _ROLES = ("assistant", "developer", "function", "system", "tool", "user")
@@ -150,11 +194,13 @@ def _is_in(low: float, high: float, *kinds: type) -> Callable[[Any], bool]:
 
 
 def _is_stop(value: Any) -> bool:
-    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(s, str) for s in value))
+    stops = value if isinstance(value, list) else [value]
+    return len(stops) <= 4 and all(isinstance(stop, str) for stop in stops)
 
 
 def _is_tools(value: Any) -> bool:
-    return isinstance(value, list) and all(
+    is_short_list = isinstance(value, list) and len(value) <= 128
+    return is_short_list and all(
         isinstance(t, dict)
         and isinstance(t.get("function"), dict)
         and isinstance(t["function"].get("name"), str)
@@ -170,8 +216,8 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "n": (_is_in(1, 128, int), "a whole number from 1 to 128"),
     "max_tokens": (_is_in(1, math.inf, int), "a whole number, 1 or more"),
     "max_completion_tokens": (_is_in(1, math.inf, int), "a whole number, 1 or more"),
-    "stop": (_is_stop, "a text or a list of texts"),
-    "tools": (_is_tools, 'a list such as [{"type": "function", "function": {"name": "search", ...}}]'),
+    "stop": (_is_stop, "a text or a list of up to 4 texts"),
+    "tools": (_is_tools, 'up to 128, such as [{"type": "function", "function": {"name": "search", ...}}]'),
     "response_format": (
         lambda v: isinstance(v, dict) and "type" in v,
         'an object such as {"type": "json_object"}',
@@ -223,7 +269,11 @@ def completion(
     limit = request.body.get("max_completion_tokens") or request.body.get("max_tokens")
     stop = request.body.get("stop", ())
     stops = (stop,) if isinstance(stop, str) else tuple(stop)
-    choices = [_choice(index, reply, limit, stops) for index, reply in enumerate(replies)]
+    most = MAX_REPLY_CHARS // max(1, len(replies))
+    choices = [_choice(index, reply, limit, stops, most) for index, reply in enumerate(replies)]
+    for at, call in enumerate(call for one in choices for call in one["message"].get("tool_calls", ())):
+        seed = b"%d %s %s" % (at, orjson.dumps(call["function"]), request.identity())
+        call["id"] = f"call_{hashlib.blake2b(seed, digest_size=8).hexdigest()}"
     written = sum(count_message(choice["message"]) for choice in choices)
     used: dict[str, Any] = usage(request.prompt_tokens, written)
     if cached_tokens is not None:
@@ -261,14 +311,18 @@ def count_message(message: Mapping[str, Any]) -> int:
     )
 
 
-def _choice(index: int, reply: Reply, limit: int | None, stops: Sequence[str]) -> dict[str, Any]:
+def _choice(
+    index: int, reply: Reply, limit: int | None, stops: Sequence[str], most_chars: int
+) -> dict[str, Any]:
     text, reason = reply.text, reply.finish_reason
+    if text is not None and len(text) > most_chars:
+        text, reason = text[:most_chars], "length"
     message: dict[str, Any] = {"role": "assistant", "content": text}
     if reply.tool_calls:
         reason = "tool_calls"
         message["tool_calls"] = [
             {
-                "id": f"call_{secrets.token_hex(8)}",
+                "id": "",
                 "type": "function",
                 "function": {"name": call.name, "arguments": orjson.dumps(call.arguments).decode()},
             }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
@@ -45,6 +46,14 @@ def answer(body: Mapping[str, Any], *, sample: int = 0) -> Reply:
     # The word in the seed is older than its name: another one would change every answer of sim-small.
     rng = random.Random(_seed(body, f"slip {sample if draw else 0}"))
     return Reply(write_with_errors(task, values, rng))
+
+
+def forget() -> None:
+    """Empty what the simulator keeps in mind of texts that it has read; answers are the same without."""
+    for name, module in list(sys.modules.items()):
+        for kept in vars(module).values() if name.startswith(__package__) else ():
+            if hasattr(kept, "cache_clear"):
+                kept.cache_clear()
 
 
 def _seed(body: Mapping[str, Any], purpose: str) -> int:

@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from course_lib.lm.simulator.prompts import message_text
+from course_lib.lm.simulator.prompts.schema import clean
 from course_lib.lm.simulator.prompts.task import Field, Task
 from course_lib.lm.simulator.prompts.values import read_inputs, strip_reminder
 from course_lib.lm.simulator.reading import first_object, parsed
@@ -136,7 +137,7 @@ def _tool(name: str, desc: str, properties: Mapping[str, Any], required: Sequenc
     description, own = _of_args(desc, tuple(properties))
     params = []
     for key, given in properties.items():
-        schema = given if isinstance(given, dict) else {}
+        schema = clean(given)
         about = str(schema.get("description") or own.get(key, ""))
         params.append(Field(key, schema, about, required=key in required))
     return ToolSpec(name, description, tuple(params))

@@ -111,7 +111,7 @@ def _printed_types(text: str, names: list[str]) -> dict[str, Schema]:
         if printed := types.from_baml(baml.group(1).strip()) if baml else types.from_note(section):
             types_by_name[marker.group(1)] = printed
     for line in _SCHEMA_LINE.finditer(block):
-        if printed := first_object(block[line.end() :]):
+        if printed := types.clean(first_object(block[line.end() :])):
             types_by_name[line.group(1)] = printed
     for name in names if not markers else ():
         if printed := _from_tag(block, name):
@@ -133,12 +133,9 @@ def _from_tag(block: str, name: str) -> Schema | None:
 def from_response_format(wanted: Any) -> tuple[Field, ...]:
     """Return the output fields that an OpenAI `response_format` with a JSON schema lays down."""
     holder = wanted.get("json_schema") if isinstance(wanted, Mapping) else None
-    schema = holder.get("schema") if isinstance(holder, Mapping) else None
-    if not isinstance(schema, Mapping) or not isinstance(schema.get("properties"), Mapping):
-        return ()
-    shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+    schema = types.clean(holder.get("schema") if isinstance(holder, Mapping) else None)
+    shared: Schema = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
     return tuple(
-        Field(name=name, schema={**shared, **part}, desc=str(part.get("description", "")), type_name="")
-        for name, part in schema["properties"].items()
-        if isinstance(part, Mapping)
+        Field(name=name, schema={**shared, **part}, desc=part.get("description", ""), type_name="")
+        for name, part in schema.get("properties", {}).items()
     )

@@ -41,6 +41,46 @@ _PLAIN: dict[str, Schema] = {
 }
 
 
+MOST = 1_000  # of items and of a pattern's repetitions; of letters ten times that
+_COUNTS = {
+    "minItems": MOST,
+    "maxItems": MOST,
+    "minProperties": MOST,
+    "minLength": 10 * MOST,
+    "maxLength": 1e15,
+}
+_BOUNDS = frozenset(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"))
+_TEXTS = frozenset(("pattern", "format", "$ref", "description"))
+
+
+def clean(schema: Any) -> Schema:
+    """Return a JSON schema without keywords that say what no schema can say, and with bounded counts."""
+    kept = schema.items() if isinstance(schema, dict) else ()
+    return {key: value for key, given in kept if (value := _keyword(key, given)) is not None}
+
+
+def _keyword(key: str, value: Any) -> Any:
+    """Return the value of a keyword as it can be used, or None."""
+    if key in ("properties", "$defs", "definitions"):
+        return {str(name): clean(part) for name, part in value.items()} if isinstance(value, dict) else None
+    if key in ("items", "additionalProperties"):
+        return clean(value) if isinstance(value, dict) else None
+    if key in ("anyOf", "oneOf", "allOf", "prefixItems", "enum", "examples"):
+        parts = value if isinstance(value, list) else []
+        is_open = key in ("enum", "examples")
+        return [
+            part if is_open else clean(part) for part in parts if is_open != isinstance(part, dict | list)
+        ] or None
+    if key in _COUNTS:
+        return min(value, _COUNTS[key]) if type(value) is int and value >= 0 else None
+    if key in _BOUNDS:
+        is_bound = type(value) in (int, float) and abs(value) < 1e15 and (key != "multipleOf" or value > 0)
+        return value if is_bound else None
+    if key == "type" and isinstance(value, list):
+        return [kind for kind in value if isinstance(kind, str)] or None
+    return value if isinstance(value, str) or key not in (*_TEXTS, "type") else None
+
+
 def any_of(options: list[Schema]) -> Schema:
     """Join alternatives; a single one stands for itself."""
     return options[0] if len(options) == 1 else {"anyOf": options}
@@ -118,7 +158,7 @@ def from_note(text: str) -> Schema | None:
         return None
     note = match.group(1).strip()
     if "must adhere to the JSON schema:" in note:
-        return first_object(note)
+        return clean(first_object(note))
     if note.startswith("must be True or False"):
         return {"type": "boolean"}
     if single := re.match(r"must be a single (\w+) value", note):
@@ -157,7 +197,7 @@ def limits(line: str) -> Schema:
     for part in split_top(line):
         phrase, _, value = part.rpartition(":")
         keyword, number = _LIMITS.get(phrase.strip()), literal(value.strip())
-        if keyword and isinstance(number, int | float):
+        if keyword and isinstance(number, int | float) and abs(number) < 1e15:
             limits[keyword] = number
     return limits
 

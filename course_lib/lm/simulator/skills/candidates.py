@@ -13,7 +13,7 @@ from calendar import monthrange
 from functools import cache, cached_property, lru_cache
 from hashlib import sha256
 
-from course_lib.lm.simulator.prompts.schema import Schema
+from course_lib.lm.simulator.prompts.schema import MOST, Schema
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.knowledge import places
 
@@ -227,7 +227,7 @@ def _built(pattern: str) -> str:
     token = re.compile(r"(\\.|\[[^\]]*\]|\([^()]*\)|.)(\{(\d+)(?:,\d*)?\}|[+*?])?")
     for part in token.finditer(pattern.strip("^$")):
         unit, counted, least = part.groups()
-        times = int(least) if least else 0 if counted in ("*", "?") else 1
+        times = min(int(least[:9]), MOST) if least else 0 if counted in ("*", "?") else 1
         out.append(_unit(unit) * times)
     return "".join(out)
 
