@@ -25,7 +25,7 @@ def test_a_profile_survives_the_way_over_json(name: str) -> None:
         ({"error_rate": 0.6, "hang_rate": 0.6}, "the rates sum to 1.2, above 1"),
         ({"ttft_p50_ms": 100, "ttft_p99_ms": 50}, r"ttft_p99_ms \(50.0\) is below ttft_p50_ms \(100.0\)"),
         ({"speed_p99_tokens_per_s": 50}, "speed_p99_tokens_per_s is set, but not speed_p50_tokens_per_s"),
-        ({"seed": 1.5}, "seed is a whole number, not 1.5"),
+        ({"seed": 1.5}, "seed is a whole number of up to 63 bits, not 1.5"),
         ({"timeline": [(5, 2, {})]}, "ends .* before it begins"),
         ({"timeline": [(1, 2, {"rate": 1})]}, "unknown field 'rate' in the timeline"),
         ({"timeline": [(1, 2)]}, "a timeline entry is"),

@@ -39,7 +39,7 @@ def answer(body: Mapping[str, Any], *, sample: int = 0) -> Reply:
     if episode and episode.form == "native":
         return act(episode, task)
     if not task.spec.outputs:
-        return Reply(reply(task.plain.strip(), work))
+        return Reply(formats.bare(task.spec, reply(task.plain.strip(), work)))
     values = agent_values(episode, task) if episode else solve_all(work)
     if not weak:
         return Reply(formats.write(task.spec, values))

@@ -29,6 +29,11 @@ def write(spec: Spec, values: Values) -> str:
     return f"```{'json' if spec.layout.kind == 'json' else ''}\n{text}\n```" if spec.layout.fenced else text
 
 
+def bare(spec: Spec, text: str) -> str:
+    """Return an answer that no field asks for: as it is, or in an object where JSON is asked for."""
+    return json.dumps({"answer": text}, ensure_ascii=False) if spec.layout.kind == "json" else text
+
+
 def plain(value: Any) -> str:
     """Return a value as text: as is, `True`, `3`, or JSON for lists and records.
 

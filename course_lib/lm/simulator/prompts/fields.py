@@ -84,6 +84,9 @@ def _complete(field: Field, printed: Schema | None) -> Field:
     if not printed:
         return field
     listed = field.schema
+    if listed.get("type") == "array" and "x-baml" in printed and "anyOf" in printed:
+        *others, last = printed["anyOf"]  # a list of alternatives is written "A or B[]"
+        printed = {"type": "array", "items": types.any_of([*others, last.get("items", last)]), "x-baml": True}
     if "enum" in listed or listed.get("type") in ("string", "integer", "number", "boolean"):
         merged = {**printed, **listed} if "x-printed" not in printed else listed
     elif "x-baml" in printed and "x-class" not in json.dumps(listed):
@@ -91,7 +94,7 @@ def _complete(field: Field, printed: Schema | None) -> Field:
     elif "x-template" in printed:
         merged = types.fill_classes(listed, printed["x-template"])
     else:
-        limits = {key: value for key, value in listed.items() if key.startswith(("min", "max", "ex"))}
+        limits = {key: value for key, value in listed.items() if key.startswith(("min", "max", "ex", "prop"))}
         merged = printed | limits
     return Field(name=field.name, schema=merged, desc=field.desc, type_name=field.type_name)
 

@@ -275,7 +275,7 @@ def act(episode: Episode, task: Task) -> Reply:
     text = formats.write(task.spec, _with_rest({}, move, task, episode)) if task.spec.outputs else None
     if calls:
         return Reply(text, tuple(ToolCall(name, args) for name, args in calls), "tool_calls")
-    return Reply(generate(move, episode.request) if text is None else text)
+    return Reply(formats.bare(task.spec, generate(move, episode.request)) if text is None else text)
 
 
 def _chosen(episode: Episode, move: Move) -> tuple[Call, ...]:
