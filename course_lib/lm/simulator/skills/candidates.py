@@ -21,7 +21,7 @@ _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct",
 _MONTH = rf"(?:{'|'.join(_MONTHS)})[a-z]*\.?"
 
 _PATTERNS = {
-    "email": re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
+    "email": re.compile(r"(?<![\w.+-])[\w.+-]++@[\w-]+(?:\.[\w-]+)+"),
     "url": re.compile(r"https?://[^\s<>\"')\]]+"),
     "phone": re.compile(r"(?<![\w-])\+?\d[\d ()/-]{7,}\d(?![\w-])"),
     "id": re.compile(r"\b[A-Z]{1,6}-?\d{2,}(?:-\w+)*\b|#\d+\b|\b(?=\w*\d)(?=\w*[A-Z])[A-Z0-9]{6,}\b"),
@@ -30,7 +30,7 @@ _PATTERNS = {
         r"|\b\d[\d,]*(?:\.\d+)?\s?(?:[€£$]|(?:EUR|USD|GBP|CHF|euros?|dollars?|pounds?|cents)\b)",
         re.IGNORECASE,
     ),
-    "percent": re.compile(r"-?\d+(?:\.\d+)?\s?(?:%|percent\b)"),
+    "percent": re.compile(r"(?:-|(?<!\d))\d+(?:\.\d+)?\s?(?:%|percent\b)"),
     "time": re.compile(r"\b\d{1,2}:\d{2}(?::\d{2})?\b(?:\s?[ap]m\b)?", re.IGNORECASE),
     "number": re.compile(r"(?<![\w.-])-?\d[\d,]*(?:\.\d+)?(?![\w-])"),
     "quoted": re.compile(r"[\"“]([^\"”\n]{1,80})[\"”]"),

@@ -196,8 +196,8 @@ def _another(item: Schema, name: str, have: Sequence[Any], definitions: Mapping[
 
 
 def _items(item: Schema, name: str, desc: str, source: Source) -> list[Any]:
-    if is_only_named(item):
-        return []
+    if is_only_named(item) and item.get("x-class", "Annotated") == "Annotated":
+        return []  # of alternatives, of which the prompt shows nothing
     if "enum" in item:
         return _named(item["enum"], source.text) or [source.choose(name, desc, item["enum"])]
     kind = item.get("type")
