@@ -20,7 +20,7 @@ from course_lib.lm.endpoint.wire import ApiError
 from course_lib.lm.profiles import Profile
 from course_lib.resilience import TokenBucket
 
-MAX_CLIENTS = 200
+MAX_CLIENTS = 600
 FORGOTTEN_AFTER_S = 24 * 3600.0
 MAX_CALLS = 300
 """Calls kept with messages and reply, per client."""
@@ -30,8 +30,8 @@ MAX_BYTES = 4_000_000
 """Size of both per client; the oldest go first, messages and replies before figures."""
 MAX_BYTES_OF_ALL = 100_000_000
 """Size of all clients' ledgers; when it is reached, nobody keeps more than an equal share of it."""
-MAX_SAMPLES = 5_000
-MAX_USAGES = 1_000
+MAX_SAMPLES = 2_000
+MAX_USAGES = 200
 MAX_PROFILES = 100
 
 Clock = Callable[[], float]
@@ -242,7 +242,7 @@ class Accounts:
         """Return the account of `client` (a hash of its key), opened if new.
 
         Raises:
-            ApiError: 503 when there are MAX_CLIENTS others.
+            ApiError: 429 when there are MAX_CLIENTS others.
         """
         if client not in self._of:
             self._of[client] = Account(self._clock, client, self._kept)
@@ -259,4 +259,4 @@ class Accounts:
                 return
         del self._of[newest]
         message = f"{MAX_CLIENTS} keys are in use, and a new one has no place; use one of them, or lm.stop()"
-        raise ApiError(503, "too_many_clients", message)
+        raise ApiError(429, "too_many_clients", message)
