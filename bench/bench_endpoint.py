@@ -27,12 +27,9 @@ ROUNDS = 7
 AT_LEAST = 0.5
 
 
-class Constant:
-    """An engine that does not think."""
-
-    async def complete(self, _body: Mapping[str, Any], *, sample: int) -> Reply:  # noqa: ARG002
-        """Answer the same to everything."""
-        return Reply("[[ ## category ## ]]\nshipping\n\n[[ ## urgency ## ]]\nnormal\n\n[[ ## completed ## ]]")
+def constant(_body: Mapping[str, Any], *, sample: int) -> Reply:  # noqa: ARG001
+    """Answer the same to everything: an engine that does not think."""
+    return Reply("[[ ## category ## ]]\nshipping\n\n[[ ## urgency ## ]]\nnormal\n\n[[ ## completed ## ]]")
 
 
 def bodies(begin: int, *, distinct: bool) -> list[bytes]:
@@ -60,8 +57,9 @@ def pin(core: int) -> None:
 
 def serve(engine: str, fd: int) -> None:
     """Serve one engine on an inherited socket; the server's own main."""
-    from course_lib.lm.endpoint.running import Simulator, server
+    from course_lib.lm.endpoint.running import server
     from course_lib.lm.endpoint.server import Endpoint
+    from course_lib.lm.simulator.engine import answer
 
     def tell() -> None:
         for _ in sys.stdin:
@@ -70,7 +68,7 @@ def serve(engine: str, fd: int) -> None:
     pin(0)
     threading.Thread(target=tell, daemon=True).start()
     listener = socket.socket(fileno=fd)
-    server(Endpoint(Constant() if engine == "constant" else Simulator())).run(sockets=[listener])
+    server(Endpoint(constant if engine == "constant" else answer)).run(sockets=[listener])
 
 
 def load(port: int, begin: int, *, distinct: bool) -> None:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from functools import lru_cache
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import dspy
@@ -20,7 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from course_lib.desk import records
 from course_lib.desk.actions import Session
-from course_lib.desk.rows import STRICT, Text, read_records
+from course_lib.desk.records import STRICT, Text, read_records
 
 Kind = Literal["look-up", "tracking", "refund", "impossible"]
 ToolSplit = Literal["dev", "test"]
@@ -59,43 +57,33 @@ class Act(dspy.Module):
         super().__init__()
         self.calls = calls
         agent = dspy.ReAct if calls == "text" else dspy.ReActV2
-        self.agent = agent(
-            HandleTicket, tools=[_OffLoop(tool) for tool in session.tools()], max_iters=MOST_STEPS
-        )
+        tools = [_OffLoop(tool) for tool in session.tools()]
+        self.agent = agent(HandleTicket, tools=tools, max_iters=MOST_STEPS)
 
     def forward(self, ticket: str) -> dspy.Prediction:
         """Handle one ticket."""
         with dspy.context(**self._settings()):
-            return _with_actions(self.agent(ticket=ticket))
+            pred = self.agent(ticket=ticket)
+        return dspy.Prediction(answer=pred.answer, actions=_actions(pred))
 
     async def aforward(self, ticket: str) -> dspy.Prediction:
         """Handle one ticket without blocking the event loop."""
         with dspy.context(**self._settings()):
-            return _with_actions(await self.agent.acall(ticket=ticket))
+            pred = await self.agent.acall(ticket=ticket)
+        return dspy.Prediction(answer=pred.answer, actions=_actions(pred))
 
     def _settings(self) -> dict[str, Any]:
-        if self.calls == "text":
-            return {}
-        return {"adapter": dspy.ChatAdapter(use_native_function_calling=True)}
-
-
-def _with_actions(pred: dspy.Prediction) -> dspy.Prediction:
-    return dspy.Prediction(answer=pred.answer, actions=_actions(pred))
+        is_native = self.calls == "native"
+        return {"adapter": dspy.ChatAdapter(use_native_function_calling=True)} if is_native else {}
 
 
 def _actions(pred: dspy.Prediction) -> list[dict[str, Any]]:
     """Return the calls made, in order, without the one that ends the task."""
     if "trajectory" in pred:
         steps = pred.trajectory
+        parts = {"tool": "tool_name", "args": "tool_args", "result": "observation"}
         numbers = [key.rsplit("_", 1)[1] for key in steps if key.startswith("tool_name_")]
-        made = [
-            {
-                "tool": steps[f"tool_name_{n}"],
-                "args": steps[f"tool_args_{n}"],
-                "result": steps[f"observation_{n}"],
-            }
-            for n in numbers
-        ]
+        made = [{name: steps[f"{part}_{n}"] for name, part in parts.items()} for n in numbers]
     else:
         made = [
             {"tool": call.name, "args": call.args, "result": result.value}
@@ -139,13 +127,8 @@ def tool_tickets(split: ToolSplit | None = None) -> list[ToolTicket]:
     Raises:
         RecordError: when the data file is missing or wrong; it names file and line.
     """
-    tickets = _tool_tickets(records.DATA / "tool_tickets.jsonl")
+    tickets = read_records(records.DATA / "tool_tickets.jsonl", ToolTicket)
     return [ticket for ticket in tickets if split in (None, ticket.split)]
-
-
-@lru_cache(maxsize=2)
-def _tool_tickets(path: Path) -> tuple[ToolTicket, ...]:
-    return read_records(path, ToolTicket, key="id")
 
 
 _DECLINES = re.compile(r"\b(?:cannot|can't|could not|couldn't|unable|not able|not possible)\b", re.IGNORECASE)

@@ -10,12 +10,12 @@ import functools
 import json
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 
@@ -29,7 +29,6 @@ LONGER_SINCE = date(2026, 2, 1)
 TRACKING_DEADLINE_S = 5.0
 
 Tool = Callable[..., Any]
-T = TypeVar("T")
 
 
 class RefusedError(CourseError):
@@ -82,16 +81,8 @@ class Session:
 
     def tools(self) -> list[Tool]:
         """Return the tools as functions; a refusal is a line `refused: ...`, not an exception."""
-        return [
-            _with_refusals_as_text(tool)
-            for tool in (
-                self.look_up_order,
-                self.look_up_customer,
-                self.orders_of_customer,
-                self.track_parcel,
-                self.refund,
-            )
-        ]
+        look_ups = (self.look_up_order, self.look_up_customer, self.orders_of_customer, self.track_parcel)
+        return [_with_refusals_as_text(tool) for tool in (*look_ups, self.refund)]
 
     def look_up_order(self, order_id: str) -> dict[str, Any]:
         """Look up an order: status, date, items and prices, payment, address, total and refundable amount.
@@ -109,11 +100,7 @@ class Session:
             "status": order.status,
             "placed": order.placed.date().isoformat(),
             "items": [
-                {
-                    "name": names.get(item.sku, item.sku),
-                    "quantity": item.quantity,
-                    "price_eur": item.quantity * item.unit_price_cents / 100,
-                }
+                {"name": names[item.sku], "quantity": item.quantity, "price_eur": item.cents / 100}
                 for item in order.items
             ],
             "shipping_eur": order.shipping_cents / 100,
@@ -137,13 +124,10 @@ class Session:
             customer: the e-mail address, or the customer id such as C-001
         """
         record = _customer(customer)
+        told = {name: getattr(record, name) for name in ("name", "email", "city", "country", "language")}
         return {
             "customer_id": record.id,
-            "name": record.name,
-            "email": record.email,
-            "city": record.city,
-            "country": record.country,
-            "language": record.language,
+            **told,
             "joined": record.joined.isoformat(),
             "loyalty_points": record.loyalty_points,
         }
@@ -155,11 +139,7 @@ class Session:
             customer: the e-mail address, or the customer id such as C-001
         """
         customer_id = _customer(customer).id
-        own = sorted(
-            (order for order in records.orders() if order.customer_id == customer_id),
-            key=lambda order: order.placed,
-            reverse=True,
-        )
+        own = [order for order in reversed(records.orders()) if order.customer_id == customer_id]
         return [
             {
                 "order_id": order.id,
@@ -276,23 +256,18 @@ def _with_refusals_as_text(tool: Tool) -> Tool:
 
 def _order(order_id: str) -> records.Order:
     wanted = order_id.strip().upper()
-    return _only(
-        (order for order in records.orders() if order.id == wanted), f"there is no order {order_id!r}"
-    )
+    for order in records.orders():
+        if order.id == wanted:
+            return order
+    raise RefusedError(f"there is no order {order_id!r}")
 
 
 def _customer(customer: str) -> records.Customer:
     wanted = customer.strip().casefold()
-    return _only(
-        (one for one in records.customers() if wanted in (one.id.casefold(), one.email.casefold())),
-        f"there is no customer {customer!r}",
-    )
-
-
-def _only(records_found: Iterable[T], missing: str) -> T:
-    for record in records_found:
-        return record
-    raise RefusedError(missing)
+    for one in records.customers():
+        if wanted in (one.id.casefold(), one.email.casefold()):
+            return one
+    raise RefusedError(f"there is no customer {customer!r}")
 
 
 def _cents(amount_eur: float) -> int:

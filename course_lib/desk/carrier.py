@@ -86,9 +86,8 @@ def _render(order: records.Order, parcel: records.Shipment) -> dict[str, Any]:
 async def _track(request: Request) -> Response:
     number = request.path_params["number"]
     if not NUMBER.fullmatch(number):
-        raise HTTPException(
-            400, f"{number!r} is not a tracking number; one is NP and nine digits, as in NP400213517"
-        )
+        detail = f"{number!r} is not a tracking number; one is NP and nine digits, as in NP400213517"
+        raise HTTPException(400, detail)
     if number not in _parcels():
         raise HTTPException(404, f"no parcel has the number {number}; it is known after its first scan")
     return JSONResponse(_render(*_parcels()[number]))
@@ -139,18 +138,14 @@ def running_carrier(port: int = 0) -> Iterator[str]:
     """
     import uvicorn  # here, since the app alone does not need it
 
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise CarrierError(
-                f"port {port} cannot be used ({error.strerror}); take another, or 0 for any"
-            ) from error
-        listener.listen()  # from here on callers are queued, so nobody has to wait for the thread
-        server = uvicorn.Server(
-            uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none")
-        )
+    try:
+        listener = socket.create_server(("127.0.0.1", port))  # callers are queued until the thread is there
+    except OSError as error:
+        message = f"port {port} cannot be used ({error.strerror}); take another, or 0 for any"
+        raise CarrierError(message) from error
+    with listener:
+        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none")
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],), name="carrier", daemon=True)
         thread.start()
         try:

@@ -99,15 +99,10 @@ class Answer(dspy.Module):
 
 def examples(split: records.Split) -> list[dspy.Example]:
     """Return a split's tickets as examples: input `ticket`, two labels, `article` and `id` beside them."""
+    kept = ("category", "urgency", "article", "id")
     return [
-        dspy.Example(
-            ticket=ticket.text,
-            category=ticket.category,
-            urgency=ticket.urgency,
-            article=ticket.article,
-            id=ticket.id,
-        ).with_inputs("ticket")
-        for ticket in records.tickets(split)
+        dspy.Example(ticket=one.text, **{name: getattr(one, name) for name in kept}).with_inputs("ticket")
+        for one in records.tickets(split)
     ]
 
 

@@ -1,25 +1,20 @@
 """What Lantern knows: its products, customers, orders and support tickets, read strictly from desk/data.
 
 Main path: tickets("train"), customers(), orders(), products() -> lists of frozen records, in order of id.
-
-How a ticket's urgency was decided, in this order:
-- high: danger to someone; money already taken wrongly; access blocked with a deadline; any deadline
-  within about 3 days.
-- low: nothing has to be done soon (feedback, general questions before buying, newsletter).
-- normal: the rest, however angry it sounds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import Field, NaiveDatetime
+from pydantic import ConfigDict, Field, NaiveDatetime, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from course_lib.desk.rows import STRICT, RecordError, Text, read_records
+from course_lib.errors import CourseError
 
 Category = Literal["shipping", "returns", "billing", "account", "product", "warranty"]
 Urgency = Literal["low", "normal", "high"]
@@ -47,10 +42,19 @@ TODAY = date(2026, 3, 16)
 
 DATA = Path(__file__).resolve().parent / "data"
 
+T = TypeVar("T")
 CustomerId = Annotated[str, Field(pattern=r"^C-\d{3}$")]
 OrderId = Annotated[str, Field(pattern=r"^O-\d{5}$")]
 Sku = Annotated[str, Field(pattern=r"^[A-Z]{2}-\d{3}$")]
 Count = Annotated[int, Field(ge=0)]
+STRICT = ConfigDict(strict=True, extra="forbid")
+"""For record classes: no conversion, no field beside those that are known."""
+Text = Annotated[str, Field(pattern=r"(?s)^\S(.*\S)?$")]
+"""A text that is not empty, without spaces around it."""
+
+
+class RecordError(CourseError):
+    """A record of the desk's data that cannot be used."""
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
@@ -97,6 +101,11 @@ class Item:
     quantity: Annotated[int, Field(ge=1)]
     unit_price_cents: Count
     """Price of one when it was ordered, in euro cents."""
+
+    @property
+    def cents(self) -> int:
+        """The price of all of them."""
+        return self.quantity * self.unit_price_cents
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
@@ -160,7 +169,7 @@ class Order:
     @property
     def goods_cents(self) -> int:
         """The items at their prices, before discount and shipping."""
-        return sum(item.quantity * item.unit_price_cents for item in self.items)
+        return sum(item.cents for item in self.items)
 
     def __post_init__(self) -> None:
         due_cents = self.goods_cents + self.shipping_cents - self.discount_cents
@@ -205,30 +214,18 @@ def euros(cents: int) -> str:
 
 
 def products() -> list[Product]:
-    """Return the catalogue.
-
-    Raises:
-        RecordError: when the data file is missing or wrong; it names file and line.
-    """
-    return list(_products(DATA / "products.json"))
+    """Return the catalogue. Like all of these it raises RecordError, with file and line, for a wrong file."""
+    return list(read_records(DATA / "products.json", Product, key="sku"))
 
 
 def customers() -> list[Customer]:
-    """Return all customers.
-
-    Raises:
-        RecordError: when the data file is missing or wrong; it names file and line.
-    """
-    return list(_customers(DATA / "customers.json"))
+    """Return all customers."""
+    return list(read_records(DATA / "customers.json", Customer))
 
 
 def orders() -> list[Order]:
-    """Return all orders, oldest first.
-
-    Raises:
-        RecordError: when the data file is missing or wrong; it names file and line.
-    """
-    return list(_orders(DATA / "orders.json"))
+    """Return all orders, oldest first."""
+    return list(read_records(DATA / "orders.json", Order))
 
 
 def tickets(split: Split | None = None) -> list[Ticket]:
@@ -242,24 +239,54 @@ def tickets(split: Split | None = None) -> list[Ticket]:
     """
     if split is not None and split not in SPLITS:
         raise RecordError(f"no split of the tickets is called {split!r}; choose one of {', '.join(SPLITS)}")
-    return [ticket for ticket in _tickets(DATA / "tickets.jsonl") if split in (None, ticket.split)]
+    return [one for one in read_records(DATA / "tickets.jsonl", Ticket) if split in (None, one.split)]
 
 
-@lru_cache(maxsize=4)
-def _products(path: Path) -> tuple[Product, ...]:
-    return read_records(path, Product, key="sku")
+# -- data files -------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=4)
-def _customers(path: Path) -> tuple[Customer, ...]:
-    return read_records(path, Customer, key="id")
+@lru_cache(maxsize=8)
+def read_records(path: Path, kind: type[T], *, key: str = "id") -> tuple[T, ...]:
+    """Return the records of a data file, in order of the field `key`, which no two may share.
+
+    The file has one JSON object per line. Both `.jsonl` files and `.json` arrays serve: brackets on lines of
+    their own and commas at line ends are passed over.
+
+    Raises:
+        RecordError: when the file cannot be read, is empty, or has a record that is no `kind` or a second one
+            with the same key; the message names file and line.
+    """
+    adapter = TypeAdapter(kind)
+    records: dict[str, T] = {}
+    for place, line in _lines(path):
+        try:
+            record = adapter.validate_json(line)
+        except ValidationError as error:
+            raise _wrong(place, "; ".join(map(_problem, error.errors()))) from None
+        name = getattr(record, key)
+        if name in records:
+            raise _wrong(place, f"{name!r} is there already, on an earlier line")
+        records[name] = record
+    if not records:
+        raise RecordError(f"{path.name} holds no records; restore it from the repository")
+    return tuple(records[name] for name in sorted(records))
 
 
-@lru_cache(maxsize=4)
-def _orders(path: Path) -> tuple[Order, ...]:
-    return read_records(path, Order, key="id")
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path.name} cannot be read: {error}; restore it from the repository") from error
+    for number, line in enumerate(content.split("\n"), 1):
+        record = line.strip().removesuffix(",")
+        if record not in ("", "[", "]"):
+            yield f"{path.name} line {number}", record
 
 
-@lru_cache(maxsize=4)
-def _tickets(path: Path) -> tuple[Ticket, ...]:
-    return read_records(path, Ticket, key="id")
+def _wrong(place: str, problem: str) -> RecordError:
+    return RecordError(f"{place}: {problem}; correct that line of course_lib/desk/data, or restore the file")
+
+
+def _problem(details: Mapping[str, Any]) -> str:
+    field = ".".join(map(str, details["loc"]))
+    return f"{field} is {details['input']!r:.60}: {details['msg']}" if field else str(details["msg"])

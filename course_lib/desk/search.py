@@ -72,17 +72,16 @@ def terms(text: str) -> list[str]:
     return [stem(word) for word in words if word not in _STOP_WORDS]
 
 
-def _weighted_terms(page: Article) -> Counter[str]:
-    head = f"{page.title} {' '.join(page.keywords)}"
-    return Counter(terms(head) * HEAD_WEIGHT + terms(page.body))
-
-
 class Index:
     """The articles, counted once, ready to be searched."""
 
     def __init__(self, pages: Iterable[Article]) -> None:
         self._pages = sorted(pages, key=lambda page: page.id)
-        self._counts = [_weighted_terms(page) for page in self._pages]
+        heads = [f"{page.title} {' '.join(page.keywords)}" for page in self._pages]
+        self._counts = [
+            Counter(terms(head) * HEAD_WEIGHT + terms(page.body))
+            for head, page in zip(heads, self._pages, strict=True)
+        ]
         lengths = [counts.total() for counts in self._counts]
         mean = sum(lengths) / len(lengths) if lengths else 1.0
         self._length_norms = [K1 * (1 - B + B * length / mean) for length in lengths]

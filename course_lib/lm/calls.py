@@ -5,6 +5,7 @@ Main path: lm.ledger() -> Ledger; its `calls` are the last few hundred requests 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -94,3 +95,8 @@ class Ledger:
             f"tokens, ${self.cost_usd:.6f}, statuses {self.statuses}, faults {self.faults}, "
             f"at most {self.most_at_once} at once)"
         )
+
+
+def client_of(key: str) -> str:
+    """Return the name under which a key's account is kept; the key itself is kept nowhere."""
+    return hashlib.sha256(key.encode()).hexdigest()[:24]

@@ -16,7 +16,7 @@ from course_lib.lm.profiles import Profile
 
 _WAIT_S = 30.0
 _ENDING_S = 1.0  # a child that closes connections may be on its way out
-_own: dict[str, Profile] = {}
+own_profiles: dict[str, Profile] = {}
 """This process's profiles, sent again to an endpoint that had to be restarted."""
 _sent: set[tuple[str, int, str]] = set()
 
@@ -48,13 +48,13 @@ def profile(name: str, **values: Any) -> Profile:
     """
     made = profiles.build(name, values)
     _send(made)
-    _own[name] = made
+    own_profiles[name] = made
     return made
 
 
 def restore_profiles() -> None:
     """Send the endpoint the profiles that it does not know; a restarted one knows none."""
-    for name, made in _own.items():
+    for name, made in own_profiles.items():
         if (process.url(), process.starts(), name) not in _sent:
             _send(made)
 
@@ -62,11 +62,6 @@ def restore_profiles() -> None:
 def _send(made: Profile) -> None:
     call("POST", "/course/profiles", {"name": made.name, **profiles.as_values(made)})
     _sent.add((process.url(), process.starts(), made.name))
-
-
-def knows_profile(name: str) -> bool:
-    """Return whether `name` is a shipped profile or one that this process defined."""
-    return name in profiles.PROFILES or name in _own
 
 
 def embed(texts: Sequence[str], *, model: str = "sim-embed") -> list[list[float]]:

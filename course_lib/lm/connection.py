@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from course_lib.errors import CourseError
 from course_lib.lm import client, process
-from course_lib.lm.profiles import split_model
+from course_lib.lm.profiles import PROFILES, split_model
 
 if TYPE_CHECKING:
     import dspy
@@ -67,7 +67,7 @@ def full_name(model: str | None) -> str:
 def _check(name: str) -> None:
     model, profile = split_model(name)
     is_own = not os.environ.get("COURSE_LM_URL")
-    if is_own and model in _SIMULATED and client.knows_profile(profile):
+    if is_own and model in _SIMULATED and profile in (*PROFILES, *client.own_profiles):
         return  # nothing to ask, so nothing to wait for
     try:
         client.call("GET", f"/course/check?model={quote(name, safe='')}")

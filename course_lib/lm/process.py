@@ -17,14 +17,13 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 from course_lib.errors import CourseError
-from course_lib.lm.keys import client_of
-from course_lib.services.child import Child, next_word
+from course_lib.lm.calls import client_of
+from course_lib.paths import ROOT
+from course_lib.services.child import STOP, Child, next_word
 
-_ROOT = Path(__file__).resolve().parents[2]
 _CHILD = (
     "import sys; sys.path.insert(0, {root!r}); "
     "from course_lib.lm.process import run_child; run_child({fd}, owner={owner})"
@@ -42,7 +41,7 @@ class EndpointError(CourseError):
     """The endpoint cannot be started or reached."""
 
 
-class _Endpoint:
+class _Endpoint(Child):
     """The endpoint's process, as its parent sees it."""
 
     def __init__(self, port: int) -> None:
@@ -55,8 +54,8 @@ class _Endpoint:
         self._is_stopping = False
         with listener:
             fd = listener.fileno()
-            code = _CHILD.format(root=str(_ROOT), fd=fd, owner=os.getpid())
-            self.child = Child(
+            code = _CHILD.format(root=str(ROOT), fd=fd, owner=os.getpid())
+            super().__init__(
                 [sys.executable, "-P", "-c", code],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -68,10 +67,10 @@ class _Endpoint:
 
     def _watch(self) -> None:
         """Keep the last lines that the child writes; report its end when nobody asked for that."""
-        assert self.child.process.stderr is not None
-        with self.child.process.stderr as lines:
+        assert self.process.stderr is not None
+        with self.process.stderr as lines:
             self._last_lines.extend(line.decode(errors="replace").rstrip() for line in lines)
-        self.child.process.wait()
+        self.process.wait()
         if not self._is_stopping:
             sys.stderr.write(f"{self.report()}\n")
 
@@ -79,16 +78,17 @@ class _Endpoint:
         """Return why the child ended, with the last lines that it wrote."""
         if threading.current_thread() is not self._watcher:
             self._watcher.join(_STOP_S)
-        code = self.child.process.returncode
+        code = self.process.returncode
         head = f"the model's endpoint ended with code {code}; lm.connect() starts a new one"
         wrote = "".join(f"\n    {line}" for line in self._last_lines)
         return f"{head}; it wrote:{wrote}" if wrote else head
 
-    def stop(self) -> None:
+    def stop(self, word: bytes = STOP) -> bool:
         """End the child; in a forked copy of its parent, do nothing."""
-        self._is_stopping = self.child.is_running()  # one that died by itself is still to be reported
-        if self.child.stop():
+        self._is_stopping = self.is_running()  # one that died by itself is still to be reported
+        if is_ours := super().stop(word):
             self._watcher.join(_STOP_S)
+        return is_ours
 
 
 def key() -> str:
@@ -116,7 +116,7 @@ def url() -> str:
 def _ensure() -> _Endpoint:
     global _endpoint, _starts, _last_port
     with _lock:
-        if _endpoint is None or not _endpoint.child.is_running():
+        if _endpoint is None or not _endpoint.is_running():
             if _endpoint is not None:
                 _endpoint.stop()
             _endpoint = _Endpoint(_last_port)
@@ -131,7 +131,7 @@ def check_alive(*, grace_s: float = 0.0) -> None:
     Raises:
         EndpointError: with what it said, when it has ended.
     """
-    if _endpoint is not None and _endpoint.child.ends_within(grace_s):
+    if _endpoint is not None and _endpoint.ends_within(grace_s):
         raise EndpointError(_endpoint.report())
 
 
@@ -203,10 +203,9 @@ def serve(*, port: int = 0, host: str = "127.0.0.1", keys: Collection[str] = ())
 
 
 def _why_not(error: OSError, host: str, port: int) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"port {port} on {host} is in use; choose another, or 0 for a free one: course lm --port 0"
-    if error.errno == errno.EACCES:
-        return f"port {port} needs administrator rights; choose one from 1024 up, or 0 for a free one"
+    if error.errno in (errno.EADDRINUSE, errno.EACCES):
+        why = "is in use" if error.errno == errno.EADDRINUSE else "needs administrator rights"
+        return f"port {port} on {host} {why}; choose another, or 0 for a free one: course lm --port 0"
     return f"cannot listen on {host}:{port} ({error.strerror or error}); the usual host is 127.0.0.1"
 
 
@@ -221,5 +220,5 @@ def describe() -> dict[str, Any]:
     return {
         "shared": os.environ.get("COURSE_LM_URL"),
         "port": _endpoint.port if _endpoint else None,
-        "running": _endpoint.child.is_running() if _endpoint else False,
+        "running": _endpoint.is_running() if _endpoint else False,
     }

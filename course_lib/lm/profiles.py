@@ -6,6 +6,7 @@ Main path: PROFILES["storm"], or build("mine", {"error_rate": 0.3}); `sim-large@
 from __future__ import annotations
 
 import re
+import reprlib
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -27,9 +28,12 @@ FAULTS = (
 )
 """Kinds of fault that are drawn at random, in the order of the draw; each has a field `<kind>_rate`."""
 
+MAX_WINDOWS = 20
+
 MALFORMED = frozenset({"missing_field", "broken_json", "prose_around", "cut_by_length"})
 """Faults of the text: the answer arrives, but is not what was asked for."""
 
+_LEAST, _MOST = 1e-6, 1e9
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 
 
@@ -113,12 +117,11 @@ def build(name: str, values: Mapping[str, Any]) -> Profile:
     """
     if not _NAME.fullmatch(name):
         raise ProfileError(
-            f"profile name {name!r} is not usable after an @; use up to 40 small letters, digits, _ and -, "
-            "beginning with a letter"
+            f"profile name {reprlib.repr(name)} is not usable after an @; use up to 40 small letters, "
+            "digits, _ and -, beginning with a letter"
         )
     try:
-        _check_names(values, sorted(_READERS))
-        profile = Profile(name=name, **{key: _READERS[key](key, value) for key, value in values.items()})
+        profile = Profile(name=name, **_read(values, sorted(_READERS)))
         for window in (Window(0, 0), *profile.timeline):
             _check(replace(profile, timeline=(), **window.fields))
     except ProfileError as error:
@@ -145,27 +148,42 @@ def split_model(model: str) -> tuple[str, str]:
     return (head, tail) if at and head and _NAME.fullmatch(tail) else (model, "calm")
 
 
-def _check_names(values: Mapping[str, Any], known: Sequence[str], where: str = "") -> None:
+def _read(values: Mapping[str, Any], known: Sequence[str], where: str = "") -> dict[str, Any]:
+    """Return the fields of a profile or of a window, each checked for itself."""
     if unknown := sorted(set(values) - set(known)):
         raise ProfileError(f"unknown field {unknown[0]!r}{where}; known: {', '.join(known)}")
+    return {key: _READERS[key](key, value) for key, value in values.items()}
 
 
 def _number(key: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise ProfileError(f"{key} is a number, 0 or more, not {value!r}")
+    if type(value) not in (int, float) or not (value == 0 or _LEAST <= value <= _MOST):
+        raise ProfileError(f"{key} is 0, or a number from {_LEAST} to {_MOST:.0e}, not {reprlib.repr(value)}")
     return float(value)
 
 
 def _seed(_key: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ProfileError(f"seed is a whole number, not {value!r}")
-    return value
+    if type(value) is not int or abs(value) > 2**63:
+        raise ProfileError(f"seed is a whole number of up to 63 bits, not {reprlib.repr(value)}")
+    return int(value)
 
 
 def _timeline(_key: str, entries: Any) -> tuple[Window, ...]:
-    if not isinstance(entries, Sequence) or isinstance(entries, str):
-        raise ProfileError(f"timeline is a list, not {entries!r}")
+    if not isinstance(entries, Sequence) or isinstance(entries, str) or len(entries) > MAX_WINDOWS:
+        raise ProfileError(f"timeline is a list of up to {MAX_WINDOWS} entries, not {reprlib.repr(entries)}")
     return tuple(_window(entry) for entry in entries)
+
+
+def _window(entry: Any) -> Window:
+    if isinstance(entry, Window):
+        entry = (entry.from_s, entry.until_s, entry.fields)
+    if not isinstance(entry, Sequence) or len(entry) != 3 or not isinstance(entry[2], Mapping):
+        raise ProfileError(
+            f"a timeline entry is (from_s, until_s, {{field: value}}), not {reprlib.repr(entry)}"
+        )
+    from_s, until_s = (_number("a time in the timeline", second) for second in entry[:2])
+    if until_s <= from_s:
+        raise ProfileError(f"a timeline entry ends ({until_s} s) before it begins ({from_s} s)")
+    return Window(from_s, until_s, _read(entry[2], _NUMBERS, " in the timeline"))
 
 
 _READERS: dict[str, Callable[[str, Any], Any]] = {
@@ -175,27 +193,14 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
 }
 
 
-def _window(entry: Any) -> Window:
-    if isinstance(entry, Window):
-        entry = (entry.from_s, entry.until_s, entry.fields)
-    if not isinstance(entry, Sequence) or len(entry) != 3 or not isinstance(entry[2], Mapping):
-        raise ProfileError(f"a timeline entry is (from_s, until_s, {{field: value}}), not {entry!r}")
-    from_s, until_s = (_number("a time in the timeline", second) for second in entry[:2])
-    if until_s <= from_s:
-        raise ProfileError(f"a timeline entry ends ({until_s} s) before it begins ({from_s} s)")
-    _check_names(entry[2], _NUMBERS, " in the timeline")
-    return Window(from_s, until_s, {key: _number(key, value) for key, value in entry[2].items()})
-
-
 def _check(profile: Profile) -> None:
     rates = {f"{kind}_rate": getattr(profile, f"{kind}_rate") for kind in FAULTS}
     for key, rate in rates.items():
         if rate > 1:
             raise ProfileError(f"{key} is a share from 0 to 1, not {rate}")
     if (total := sum(rates.values())) > 1 + 1e-9:
-        raise ProfileError(
-            f"the rates sum to {total:.3g}, above 1; a request has one fault at most, so lower some"
-        )
+        message = f"the rates sum to {total:.3g}, above 1; a request has one fault at most, so lower some"
+        raise ProfileError(message)
     for low, high in (("ttft_p50_ms", "ttft_p99_ms"), ("speed_p50_tokens_per_s", "speed_p99_tokens_per_s")):
         p50, p99 = getattr(profile, low), getattr(profile, high)
         if p99 and p99 < p50:

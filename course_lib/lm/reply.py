@@ -1,6 +1,6 @@
 """What an engine answers with, before the wire gives it ids, choices and chunks.
 
-Main path: Engine.complete(body, sample=n) -> Reply.
+Main path: an engine is called with (body, sample=n) -> Reply.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Reply:
 
 
 class Engine(Protocol):
-    """Whatever answers a chat body: the simulator, or a test's own echo."""
+    """Whatever answers a chat body: the simulator's `answer`, or a test's own function."""
 
-    async def complete(self, body: Mapping[str, Any], *, sample: int) -> Reply:
+    def __call__(self, body: Mapping[str, Any], /, *, sample: int) -> Reply:
         """Answer `body`; `sample` is 0 at temperature 0, else the n-th draw for this identical request."""
         ...

@@ -126,7 +126,7 @@ def _copy(tmp_path: Path, name: str, line: int, **changes: Any) -> Path:
     return path
 
 
-TICKETS, ORDERS = ("tickets.jsonl", records._tickets), ("orders.json", records._orders)
+TICKETS, ORDERS = ("tickets.jsonl", records.Ticket), ("orders.json", records.Order)
 WRONG: list[tuple[Any, dict[str, Any], str]] = [
     (TICKETS, {"category": "refunds"}, "category is 'refunds'"),
     (TICKETS, {"text": "  "}, "text is '  '"),
@@ -144,10 +144,10 @@ WRONG: list[tuple[Any, dict[str, Any], str]] = [
 def test_a_wrong_record_is_named_with_its_line(
     tmp_path: Path, file: Any, changes: dict[str, Any], message: str
 ) -> None:
-    name, read = file
+    name, kind = file
 
     with pytest.raises(records.RecordError, match=f"{name} line 5: .*{re.escape(message)}"):
-        read(_copy(tmp_path, name, 5, **changes))
+        records.read_records(_copy(tmp_path, name, 5, **changes), kind)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_the_events_of_a_parcel_must_lead_to_its_status(tmp_path: Path, change: 
     path = _copy(tmp_path, "orders.json", 5, shipments=[parcel | {"events": change(parcel["events"])}])
 
     with pytest.raises(records.RecordError, match=message):
-        records._orders(path)
+        records.read_records(path, records.Order)
 
 
 def test_a_broken_line_an_empty_file_and_a_missing_file_are_told_apart(tmp_path: Path) -> None:
@@ -172,8 +172,8 @@ def test_a_broken_line_an_empty_file_and_a_missing_file_are_told_apart(tmp_path:
     empty.write_text("[\n]\n", encoding="utf-8")
 
     with pytest.raises(records.RecordError, match=r"products.json line 2: .*JSON"):
-        records._products(broken)
+        records.read_records(broken, records.Product)
     with pytest.raises(records.RecordError, match=r"empty.json holds no records"):
-        records._products(empty)
+        records.read_records(empty, records.Product)
     with pytest.raises(records.RecordError, match=r"gone.json cannot be read"):
-        records._products(tmp_path / "gone.json")
+        records.read_records(tmp_path / "gone.json", records.Product)

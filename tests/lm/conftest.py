@@ -20,7 +20,7 @@ MESSAGES = [{"role": "user", "content": "one two three"}]
 class Echo:
     """Answers with the last message, the sample's number behind it; calls the first tool if there is one."""
 
-    async def complete(self, body: Mapping[str, Any], *, sample: int) -> Reply:
+    def __call__(self, body: Mapping[str, Any], *, sample: int) -> Reply:
         text = str(body["messages"][-1]["content"])
         if text == "break":
             raise ZeroDivisionError("the engine broke")

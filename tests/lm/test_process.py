@@ -91,8 +91,8 @@ def test_an_endpoint_that_died_is_replaced_on_the_same_port_with_the_same_profil
     url, endpoint = lm.url(), process._endpoint
     assert endpoint
 
-    os.kill(endpoint.child.process.pid, signal.SIGKILL)
-    endpoint.child.process.wait()
+    os.kill(endpoint.process.pid, signal.SIGKILL)
+    endpoint.process.wait()
 
     assert lm.url() == url
     client.restore_profiles()

@@ -45,7 +45,7 @@ class Script:
         self.bodies: list[Mapping[str, Any]] = []
         self.url = ""
 
-    async def complete(self, body: Mapping[str, Any], *, sample: int) -> Reply:
+    def __call__(self, body: Mapping[str, Any], *, sample: int) -> Reply:
         self.bodies.append(body)
         return Reply(self.replies[min(len(self.bodies), len(self.replies)) - 1])
 

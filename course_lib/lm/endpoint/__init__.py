@@ -2,14 +2,16 @@
 
 It runs in a process of its own; notebooks reach it through course_lib.lm. Range: chat completions (streams,
 native tools, JSON schemas, several choices), embeddings, models; no images, audio, files or Responses API.
+A body has at most 1 MB and 100 levels, a prompt 128,000 tokens, a request 4 stops and 128 tools. What takes the
+simulator more than half a second of processor time is refused, since everybody else waits meanwhile.
 
 - `running`: the process: the simulator behind the application, uvicorn around it
 - `routes`: the ASGI application: which path leads where
 - `server`: one request from its body to the ledger: who is asking, limits, fault, answer
 - `wire`: OpenAI's format: what a request must look like, completions, chunks and errors
-- `channel`, `sending`: how an answer leaves: late, slowly, malformed, in part, or not at all
+- `sending`: how an answer leaves: late, slowly, malformed, in part, or not at all
 - `faults`: what a profile does to one request, drawn from its seed
 - `accounts`, `prefixes`: what is kept of each client: ledger, fault sequences, the simulated prompt cache
 - `embeddings`: vectors without a model
-- `upstream`, `local`: real models behind the endpoint: hosted ones, and one on this machine
+- `upstream`: real models behind the endpoint: hosted ones, and one on this machine
 """

@@ -8,28 +8,35 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
+
+import orjson
 
 from course_lib.lm.endpoint.prefixes import Prefixes
+from course_lib.lm.endpoint.wire import ApiError
 from course_lib.lm.profiles import Profile
 from course_lib.resilience import TokenBucket
 
-MAX_CLIENTS = 500
+MAX_CLIENTS = 600
+FORGOTTEN_AFTER_S = 24 * 3600.0
 MAX_CALLS = 300
 """Calls kept with messages and reply, per client."""
-MAX_CALL_CHARS = 4_000_000
-"""And their size at most; older calls go first."""
 MAX_LINES = 5_000
 """Calls kept as bare figures, for totals since a given request."""
-MAX_SAMPLES = 10_000
+MAX_BYTES = 4_000_000
+"""Size of both per client; the oldest go first, messages and replies before figures."""
+MAX_BYTES_OF_ALL = 100_000_000
+"""Size of all clients' ledgers; when it is reached, nobody keeps more than an equal share of it."""
+MAX_SAMPLES = 2_000
+MAX_USAGES = 200
 MAX_PROFILES = 100
 
 Clock = Callable[[], float]
-Line = dict[str, Any]
-"""One request of the ledger: the fields of lm.Call, without its texts."""
-
+K = TypeVar("K")
+V = TypeVar("V")
 _SUMMED = ("prompt_tokens", "cached_tokens", "completion_tokens", "cost_usd")
 _FIGURES = ("model", "profile", "status", "fault", *_SUMMED, "stream", "at_once")
 _TEXTS = ("messages", "reply", "tools", "tool_calls")
@@ -40,7 +47,6 @@ class Exchange:
     """One request while it is under way; the handler fills it in."""
 
     begun_s: float
-    client: str = ""
     at_once: int = 0
     resets: int = 0
     model: str = ""
@@ -57,7 +63,6 @@ class Exchange:
     reply: str | None = None
     tools: list[str] = field(default_factory=list)
     tool_calls: list[dict[str, Any]] = field(default_factory=list)
-    size_chars: int = 0
 
 
 @dataclass(slots=True)
@@ -67,87 +72,77 @@ class Usage:
     since_s: float
     clock: Clock
     number: int = 0
-    buckets: dict[str, tuple[float, TokenBucket]] = field(default_factory=dict)
-    """By what they limit, with their rate."""
+    buckets: dict[tuple[str, float], TokenBucket] = field(default_factory=dict)
+    """By what they limit and their rate; another rate, as from a timeline, begins with a full one."""
 
     def limit_wait_s(self, profile: Profile) -> float:
         """Charge one request against the profile's limits; returns seconds to wait if it is too much."""
-        limits = (
-            self._bucket("requests", profile.limit_requests_per_s),
-            self._bucket("tokens", profile.limit_tokens_per_s),
-        )
-        wait_s = max((bucket.wait_s() for bucket in limits if bucket), default=0.0)
+        limits = {"requests": profile.limit_requests_per_s, "tokens": profile.limit_tokens_per_s}
+        for limit in limits.items():
+            if limit[1] and limit not in self.buckets:
+                self.buckets[limit] = TokenBucket(limit[1], max(1.0, limit[1]), clock=self.clock)
+        held = (bucket for limit, bucket in self.buckets.items() if limit in limits.items())
+        wait_s = max((bucket.wait_s() for bucket in held), default=0.0)
         if wait_s == 0:
             self.charge("requests", 1)
         return wait_s
 
     def charge(self, limit: str, amount: float) -> None:
         """Charge requests or tokens against their limit, if there is one."""
-        if limit in self.buckets:
-            self.buckets[limit][1].charge(amount)
+        for (limited, _), bucket in self.buckets.items():
+            if limited == limit:
+                bucket.charge(amount)
 
     def next(self) -> int:
         """Return this request's place in the fault sequence, from 0."""
         self.number += 1
         return self.number - 1
 
-    def _bucket(self, limit: str, per_s: float) -> TokenBucket | None:
-        """Return the bucket of a limit; another rate, as from a timeline, begins with a full one."""
-        if not per_s:
-            self.buckets.pop(limit, None)
-            return None
-        if limit not in self.buckets or self.buckets[limit][0] != per_s:
-            self.buckets[limit] = per_s, TokenBucket(per_s, max(1.0, per_s), clock=self.clock)
-        return self.buckets[limit][1]
 
-
+@dataclass(slots=True)
 class _Totals:
     """Sums over lines of the ledger."""
 
-    def __init__(self, lines: Iterable[Line] = ()) -> None:
-        self.requests = self.most_at_once = 0
-        self._statuses: Counter[str] = Counter()
-        self._faults: Counter[str] = Counter()
-        self._sums = dict.fromkeys(_SUMMED, 0) | {"cost_usd": 0.0}
-        for line in lines:
-            self.add(line)
+    requests: int = 0
+    most_at_once: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float = 0.0
+    statuses: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
 
-    def add(self, line: Line) -> None:
+    def add(self, line: Mapping[str, Any]) -> None:
         self.requests += 1
         self.most_at_once = max(self.most_at_once, line["at_once"])
-        self._statuses[str(line["status"])] += 1
+        self.statuses[str(line["status"])] += 1
         if line["fault"]:
-            self._faults[line["fault"]] += 1
+            self.faults[line["fault"]] += 1
         for name in _SUMMED:
-            self._sums[name] += line[name]
-
-    def as_values(self) -> dict[str, Any]:
-        return {
-            "requests": self.requests,
-            "most_at_once": self.most_at_once,
-            "statuses": dict(sorted(self._statuses.items())),
-            "faults": dict(sorted(self._faults.items())),
-            **self._sums,
-        }
+            setattr(self, name, getattr(self, name) + line[name])
 
 
 class Account:
     """One client's state at the endpoint."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, client: str = "", kept: Counter[str] | None = None) -> None:
+        """Open it; `kept` counts the bytes in all clients' ledgers."""
+        self.client = client
         self._clock = clock
+        self._kept = Counter() if kept is None else kept
         self._resets = 0
+        self.seen_s = clock()
         self.under_way = 0
         self.profiles: dict[str, Profile] = {}
         self._clear()
 
     def _clear(self) -> None:
+        self._kept["bytes"] -= self._kept.pop(self.client, 0)
         self.prefixes = Prefixes()
         self._totals = _Totals()
-        self._lines: deque[Line] = deque(maxlen=MAX_LINES)
-        self._texts: deque[tuple[int, int, dict[str, Any]]] = deque()  # number, size in characters, texts
-        self._chars = 0
-        self._usages: dict[str, Usage] = {}
+        self._lines: deque[bytes] = deque()  # of the latest requests, the figures as JSON
+        self._texts: deque[bytes] = deque()  # of the latest among these, messages and reply as JSON
+        self._usages: OrderedDict[str, Usage] = OrderedDict()
         self._samples: OrderedDict[bytes, int] = OrderedDict()
 
     def reset(self) -> None:
@@ -155,12 +150,14 @@ class Account:
         self._resets += 1  # requests still under way end outside the new ledger
         self._clear()
 
+    def may_go(self, now_s: float) -> bool:
+        """Return whether nothing is in this account, or nobody has asked for it for a day."""
+        is_blank = not (self.profiles or self._totals.requests)
+        return self.under_way == 0 and (is_blank or now_s - self.seen_s > FORGOTTEN_AFTER_S)
+
     def usage(self, model: str, profile: str, now_s: float) -> Usage:
         """Return the client's use of `model@profile`, begun now if it is new."""
-        name = f"{model}@{profile}"
-        if name not in self._usages:
-            self._usages[name] = Usage(now_s, self._clock)
-        return self._usages[name]
+        return _latest(self._usages, f"{model}@{profile}", Usage(now_s, self._clock), MAX_USAGES)
 
     def forget_usage(self, profile: str) -> None:
         """Begin the fault sequence and timeline of `profile` anew; it has been redefined."""
@@ -170,10 +167,8 @@ class Account:
     def sample(self, request: bytes, choices: int) -> int:
         """Return how often this identical request was answered before, and count `choices` more."""
         digest = hashlib.blake2b(request, digest_size=16).digest()
-        before = self._samples.pop(digest, 0)
+        before = _latest(self._samples, digest, 0, MAX_SAMPLES)
         self._samples[digest] = before + choices
-        if len(self._samples) > MAX_SAMPLES:
-            self._samples.popitem(last=False)
         return before
 
     def begin(self, exchange: Exchange) -> None:
@@ -192,41 +187,76 @@ class Account:
         line["ttft_ms"] = ((exchange.first_byte_s or now_s) - begun_s) * 1000
         line["duration_ms"] = (now_s - begun_s) * 1000
         self._totals.add(line)
-        self._lines.append(line)
-        texts = {name: getattr(exchange, name) for name in _TEXTS}
-        self._texts.append((self._totals.requests, exchange.size_chars, texts))
-        self._chars += exchange.size_chars
-        while len(self._texts) > MAX_CALLS or self._chars > MAX_CALL_CHARS:
-            self._chars -= self._texts.popleft()[1]
+        self._lines.append(orjson.dumps(line))
+        self._texts.append(orjson.dumps({name: getattr(exchange, name) for name in _TEXTS}))
+        self._count(len(self._lines[-1]) + len(self._texts[-1]))
+        is_full = self._kept["bytes"] > MAX_BYTES_OF_ALL
+        most = MAX_BYTES_OF_ALL // MAX_CLIENTS if is_full else MAX_BYTES
+        for kept, most_kept in ((self._texts, MAX_CALLS), (self._lines, MAX_LINES)):
+            while kept and (len(kept) > most_kept or self._kept[self.client] > most):
+                self._count(-len(kept.popleft()))
+
+    def _count(self, size_bytes: int) -> None:
+        self._kept[self.client] += size_bytes
+        self._kept["bytes"] += size_bytes
 
     def view(self, since: int) -> dict[str, Any]:
         """Return the ledger as plain values: everything, or what ended after request number `since`."""
-        lines = [line for line in self._lines if line["number"] > since]
-        texts = {number: texts for number, _, texts in self._texts if number > since}
-        totals = self._totals if since <= 0 else _Totals(lines)
+        gone = self._totals.requests - len(self._lines)
+        lines = [orjson.loads(line) for line in islice(self._lines, max(0, since - gone), None)]
+        totals = self._totals
+        if since > 0:
+            totals = _Totals()
+            for line in lines:
+                totals.add(line)
+        texts = list(self._texts)[-len(lines) :] if lines else []
+        itemised = zip(lines[len(lines) - len(texts) :], texts, strict=True)
         return {
-            **totals.as_values(),
+            **{name: getattr(totals, name) for name in _Totals.__slots__},
+            "statuses": dict(sorted(totals.statuses.items())),
+            "faults": dict(sorted(totals.faults.items())),
             "under_way": self.under_way,
             "resets": self._resets,
-            "is_complete": since <= 0 or len(lines) == max(0, self._totals.requests - since),
-            "calls": [{**line, **texts[line["number"]]} for line in lines if line["number"] in texts],
+            "is_complete": since <= 0 or since >= gone,
+            "calls": [line | orjson.loads(text) for line, text in itemised],
         }
 
 
+def _latest(kept: OrderedDict[K, V], key: K, new: V, most: int) -> V:
+    """Return the value of a key, or a new one; the key longest unused goes when there are too many."""
+    value = kept[key] = kept.pop(key, new)
+    if len(kept) > most:
+        kept.popitem(last=False)
+    return value
+
+
 class Accounts:
-    """All clients of an endpoint; the one longest unseen is dropped when there are too many."""
+    """All clients of an endpoint. None takes another's place, unless that has not been seen for a day."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
-        self._of: OrderedDict[str, Account] = OrderedDict()
+        self._kept: Counter[str] = Counter()
+        self._of: dict[str, Account] = {}
 
     def of(self, client: str) -> Account:
-        """Return the account of `client` (a hash of its key), opened if new."""
-        account = self._of.get(client)
-        if account is None:
-            account = self._of[client] = Account(self._clock)
+        """Return the account of `client` (a hash of its key), opened if new.
+
+        Raises:
+            ApiError: 429 when there are MAX_CLIENTS others.
+        """
+        if client not in self._of:
+            self._of[client] = Account(self._clock, client, self._kept)
             if len(self._of) > MAX_CLIENTS:
-                self._of.popitem(last=False)
-        else:
-            self._of.move_to_end(client)
-        return account
+                self._make_room()
+        self._of[client].seen_s = self._clock()
+        return self._of[client]
+
+    def _make_room(self) -> None:
+        *others, newest = self._of
+        for name in others:
+            if self._of[name].may_go(self._clock()):
+                self._of.pop(name).reset()
+                return
+        del self._of[newest]
+        message = f"{MAX_CLIENTS} keys are in use, and a new one has no place; use one of them, or lm.stop()"
+        raise ApiError(429, "too_many_clients", message)

@@ -14,16 +14,17 @@ import struct
 from functools import lru_cache
 
 DIMENSIONS = 256
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(r"\w{1,40}")  # longer words in pieces
 _WHOLE_WORD, _PART = 1.0, 0.35
 
 
-def vector(text: str) -> list[float]:
-    """Embed `text`; the empty text gives the zero vector."""
+def vector(text: str, dimensions: int = DIMENSIONS) -> list[float]:
+    """Embed `text`, in the first of all dimensions; a text without words gives the zero vector."""
     sums = [0.0] * DIMENSIONS
     for word in _WORD.findall(text.lower()):
         for place, weight in _features(word):
             sums[place] += weight
+    del sums[dimensions:]
     length = math.sqrt(math.fsum(x * x for x in sums))
     return [x / length for x in sums] if length else sums
 

@@ -19,6 +19,7 @@ from typing import Any
 import orjson
 
 from course_lib.lm import tokens
+from course_lib.lm.endpoint.wire import MESSAGE_TOKENS, PART_TOKENS
 
 MIN_TOKENS = 1024
 """Shorter prompts are never cached."""
@@ -32,8 +33,6 @@ MAX_MARKS = 4_000
 
 _MAX_PIECES = MIN_TOKENS + STEP_TOKENS * (MAX_MARKS // 2)
 """Of a prompt, what lies behind is not remembered."""
-_MESSAGE_TOKENS = 4  # as wire.count_prompt counts them
-_OTHER_TOKENS = 85
 
 
 class Prefixes:
@@ -95,12 +94,10 @@ def _pieces(body: Mapping[str, Any]) -> Iterator[str]:
             yield from tokens.split(orjson.dumps(body[name]).decode())
     for message in body["messages"]:
         yield f"\n<{message['role']}>"
-        yield from ("",) * (_MESSAGE_TOKENS - 1)
-        content = message.get("content")
-        if isinstance(content, str):
-            yield from tokens.split(content)
-        elif content:
-            yield from chain.from_iterable(map(_part, content))
+        yield from ("",) * (MESSAGE_TOKENS - 1)
+        content = message.get("content") or ()
+        parts = [{"text": content}] if isinstance(content, str) else content
+        yield from chain.from_iterable(map(_part, parts))
         if message.get("tool_calls"):
             yield from tokens.split(orjson.dumps(message["tool_calls"]).decode())
 
@@ -109,7 +106,7 @@ def _part(part: Mapping[str, Any]) -> list[str]:
     """Return the tokens of a content part; an image counts as a fixed number."""
     if isinstance(part.get("text"), str):
         return tokens.split(part["text"])
-    return [orjson.dumps(part).decode(), *[""] * (_OTHER_TOKENS - 1)]
+    return [orjson.dumps(part).decode(), *[""] * (PART_TOKENS - 1)]
 
 
 def _marks(model: str, body: Mapping[str, Any]) -> Iterator[tuple[int, bytes]]:

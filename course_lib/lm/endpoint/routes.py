@@ -1,131 +1,116 @@
 """Every route of the endpoint: chat and embeddings, models and health, and each client's ledger and profiles.
 
 Main path: app(endpoint) -> the ASGI application; lm/client.py calls what begins with /course.
+Written without a framework, since the faults have to reach the connection under a request.
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import partial
+from collections.abc import Awaitable, Callable, Mapping
+from urllib.parse import parse_qsl
 
 import orjson
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Mount, Route
 
 from course_lib.lm import profiles
 from course_lib.lm.endpoint.accounts import MAX_PROFILES, Account, Exchange
-from course_lib.lm.endpoint.channel import Channel, Receive, Scope, Send
-from course_lib.lm.endpoint.server import Endpoint, Handler
+from course_lib.lm.endpoint.sending import Channel, ClientGoneError, Receive, Scope, Send, read_body
+from course_lib.lm.endpoint.server import MODELS, Endpoint
 from course_lib.lm.endpoint.wire import ApiError, read_object
 from course_lib.lm.profiles import PROFILES, ProfileError, as_values, split_model
 
 _STARTED = int(time.time())
+_ONE_MODEL = "/v1/models/"
+Query = Mapping[str, str]
 
 
-def app(endpoint: Endpoint) -> Starlette:
+def app(endpoint: Endpoint) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
     """Return the ASGI application around `endpoint`."""
+    exchanges = {"/v1/chat/completions": endpoint.chat, "/v1/embeddings": endpoint.embed}
 
-    @contextlib.asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        yield
-        await endpoint.aclose()
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _live(endpoint, receive, send)
+        elif scope["method"] == "POST" and scope["path"] in exchanges:
+            await endpoint.route(exchanges[scope["path"]], scope, receive, send)
+        else:
+            await _control(endpoint, Channel(scope, receive, send, Exchange(0.0)), scope, receive)
 
-    return Starlette(
-        lifespan=lifespan,
-        routes=[
-            Route("/v1/chat/completions", _Exchange(endpoint, endpoint.chat), methods=["POST"]),
-            Route("/v1/embeddings", _Exchange(endpoint, endpoint.embed), methods=["POST"]),
-            *(
-                Route(path, partial(_answer, endpoint, handler), methods=[method])
-                for path, method, handler in _CONTROLS
-            ),
-            Mount("/", _no_route),
-        ],
-    )
+    return application
 
 
-class _Exchange:
-    """A route without Starlette's Request and Response, which the faults could not reach through."""
-
-    def __init__(self, endpoint: Endpoint, handler: Handler) -> None:
-        self._endpoint, self._handler = endpoint, handler
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._endpoint.route(self._handler, scope, receive, send)
+async def _live(endpoint: Endpoint, receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await endpoint.aclose()
+    await send({"type": "lifespan.shutdown.complete"})
 
 
-async def _no_route(scope: Scope, receive: Receive, send: Send) -> None:
-    known = "/v1/chat/completions, /v1/embeddings, /v1/models"
-    error = ApiError(404, "not_found", f"nothing answers {scope['method']} {scope['path']}; known: {known}")
-    await Channel(scope, receive, send, Exchange(begun_s=time.monotonic())).error(error)
-
-
-_Control = Callable[[Endpoint, Request], Awaitable[object]]
-
-
-async def _answer(endpoint: Endpoint, handler: _Control, request: Request) -> Response:
+async def _control(endpoint: Endpoint, channel: Channel, scope: Scope, receive: Receive) -> None:
+    """Answer what is not entered in the ledger."""
+    path, query = scope["path"], dict(parse_qsl(scope["query_string"].decode("latin-1")))
+    if path.startswith(_ONE_MODEL):
+        path, query = _ONE_MODEL, {"model": path.removeprefix(_ONE_MODEL)}
+    handler = _CONTROLS.get((scope["method"], path))
     try:
-        body, status = orjson.dumps(await handler(endpoint, request)), 200
+        if path == "/course/health":
+            answer: object = {"status": "ok", "models": MODELS}
+        elif handler is None:
+            known = "/v1/chat/completions, /v1/embeddings, /v1/models"
+            message = f"nothing answers {scope['method']} {path:.200}; known: {known}"
+            raise ApiError(404, "not_found", message)
+        else:
+            account = endpoint.accounts.of(endpoint.client(scope))
+            answer = handler(endpoint, account, query, await read_body(receive))
+        await channel.json(200, orjson.dumps(answer))
     except ApiError as error:
-        body, status = error.body(), error.status
-    return Response(body, status, media_type="application/json")
+        await channel.error(error)
+    except ClientGoneError:
+        return
 
 
-async def _models(endpoint: Endpoint, request: Request) -> object:
-    endpoint.client(request.scope)
-    return {"object": "list", "data": [_entry(name) for name in endpoint.models()]}
+_Control = Callable[[Endpoint, Account, Query, bytes], object]
 
 
-async def _model(endpoint: Endpoint, request: Request) -> object:
-    named = request.path_params["model"]
-    model, profile = split_model(named)
-    client = endpoint.client(request.scope)
-    endpoint.profile(endpoint.accounts.of(client), profile)
-    if model not in endpoint.models():
-        endpoint.check_model(client, model)
-    return _entry(named)
+def _models(_endpoint: Endpoint, _account: Account, _query: Query, _raw: bytes) -> object:
+    return {"object": "list", "data": [_entry(name) for name in MODELS]}
 
 
-async def _health(endpoint: Endpoint, _request: Request) -> object:
-    return {"status": "ok", "models": endpoint.models()}
+def _model(endpoint: Endpoint, account: Account, query: Query, _raw: bytes) -> object:
+    if query["model"] not in MODELS:
+        _check(endpoint, account, query, _raw)
+    return _entry(query["model"])
 
 
-async def _check(endpoint: Endpoint, request: Request) -> object:
+def _check(endpoint: Endpoint, account: Account, query: Query, _raw: bytes) -> object:
     """Say whether a model string could be used, without using it."""
-    client = endpoint.client(request.scope)
-    model, profile = split_model(request.query_params.get("model", ""))
-    endpoint.profile(endpoint.accounts.of(client), profile)
-    endpoint.check_model(client, model)
+    model, profile = split_model(query.get("model", ""))
+    endpoint.profile(account, profile)
+    endpoint.check_model(account, model)
     return {"status": "ok"}
 
 
-async def _ledger(endpoint: Endpoint, request: Request) -> object:
-    since = request.query_params.get("since", "0")
+def _ledger(_endpoint: Endpoint, account: Account, query: Query, _raw: bytes) -> object:
+    since = query.get("since", "0")
     try:
-        number = int(since)
+        return account.view(int(since))
     except ValueError:
         message = f"since is {since[:40]!r}; it should be a request's number"
         raise ApiError(400, "invalid_value", message, param="since") from None
-    return _account(endpoint, request).view(number)
 
 
-async def _reset(endpoint: Endpoint, request: Request) -> object:
-    _account(endpoint, request).reset()
+def _reset(_endpoint: Endpoint, account: Account, _query: Query, _raw: bytes) -> object:
+    account.reset()
     return {"status": "ok"}
 
 
-async def _profiles(endpoint: Endpoint, request: Request) -> object:
-    known = {**PROFILES, **_account(endpoint, request).profiles}
-    return {name: as_values(profile) for name, profile in known.items()}
+def _profiles(_endpoint: Endpoint, account: Account, _query: Query, _raw: bytes) -> object:
+    return {name: as_values(profile) for name, profile in {**PROFILES, **account.profiles}.items()}
 
 
-async def _add_profile(endpoint: Endpoint, request: Request) -> object:
-    account = _account(endpoint, request)
-    values = read_object(await request.body())
+def _add_profile(_endpoint: Endpoint, account: Account, _query: Query, raw: bytes) -> object:
+    values = read_object(raw)
     name = str(values.pop("name", ""))
     if name not in account.profiles and len(account.profiles) >= MAX_PROFILES:
         raise ApiError(400, "too_many_profiles", f"{MAX_PROFILES} profiles are enough; reuse a name")
@@ -137,21 +122,16 @@ async def _add_profile(endpoint: Endpoint, request: Request) -> object:
     return {"status": "ok"}
 
 
-def _account(endpoint: Endpoint, request: Request) -> Account:
-    return endpoint.accounts.of(endpoint.client(request.scope))
-
-
 def _entry(name: str) -> dict[str, object]:
     return {"id": name, "object": "model", "created": _STARTED, "owned_by": "course"}
 
 
-_CONTROLS: tuple[tuple[str, str, _Control], ...] = (
-    ("/v1/models", "GET", _models),
-    ("/v1/models/{model:path}", "GET", _model),
-    ("/course/health", "GET", _health),
-    ("/course/check", "GET", _check),
-    ("/course/ledger", "GET", _ledger),
-    ("/course/reset", "POST", _reset),
-    ("/course/profiles", "GET", _profiles),
-    ("/course/profiles", "POST", _add_profile),
-)
+_CONTROLS: dict[tuple[str, str], _Control] = {
+    ("GET", "/v1/models"): _models,
+    ("GET", _ONE_MODEL): _model,
+    ("GET", "/course/check"): _check,
+    ("GET", "/course/ledger"): _ledger,
+    ("POST", "/course/reset"): _reset,
+    ("GET", "/course/profiles"): _profiles,
+    ("POST", "/course/profiles"): _add_profile,
+}

@@ -1,20 +1,147 @@
 """How an answer leaves the endpoint, as its plan says: late, slowly, malformed, in part, or not at all.
 
-Main path: fail_early(plan, ...), then corrupt(body, plan, ...), then whole(body, ...) or stream(body, ...).
+Main path: fail_early(plan, ...), then whole(body, ...) or stream(body, ...), over the request's Channel.
 """
 
 from __future__ import annotations
 
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 import orjson
 
+from course_lib.errors import CourseError
 from course_lib.lm import prices
 from course_lib.lm.endpoint import faults, wire
 from course_lib.lm.endpoint.accounts import Exchange, Usage
-from course_lib.lm.endpoint.channel import Channel, ClientGoneError
 from course_lib.lm.endpoint.faults import Plan
-from course_lib.lm.endpoint.wire import ApiError
+from course_lib.lm.endpoint.wire import DONE, ApiError
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = Iterable[tuple[bytes, bytes]]
+
+MAX_BODY_BYTES = 1024 * 1024
+_WATCHED_PAUSE_S = 0.02
+"""Shorter pauses do not look whether the client is still there; looking costs more than the pause."""
+
+
+class ClientGoneError(CourseError):
+    """The client closed the connection before it had its answer, or the endpoint cut it."""
+
+
+class Channel:
+    """The connection under one request."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._exchange = exchange
+        self.is_started = False
+
+    async def pause_until(self, due_s: float) -> None:
+        """Wait until the clock shows `due_s`.
+
+        Raises:
+            ClientGoneError: when the client leaves meanwhile.
+        """
+        wait_s = due_s - time.monotonic()
+        if wait_s <= 0:
+            return
+        if wait_s < _WATCHED_PAUSE_S:
+            await asyncio.sleep(wait_s)
+        elif await self._leaves_within(wait_s):
+            raise ClientGoneError("the client left before its answer was due")
+
+    async def hang(self, limit_s: float) -> None:
+        """Say nothing until the client gives up; cut the line if it has not after `limit_s`."""
+        if not await self._leaves_within(limit_s):
+            await self.cut()
+        raise ClientGoneError("the client gave up")
+
+    async def _leaves_within(self, limit_s: float) -> bool:
+        async def gone() -> None:
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+
+        try:
+            await asyncio.wait_for(gone(), limit_s)
+        except TimeoutError:
+            return False
+        return True
+
+    async def cut(self) -> None:
+        """Close the connection as a failing network would, after what has been sent so far."""
+        transport = self._scope["course.transport"]
+        transport.close()
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def json(self, status: int, body: bytes, headers: Headers = (), *, share: float = 1.0) -> None:
+        """Send an answer, or a share of it; then cut the line."""
+        await self._start(status, b"application/json", ((b"content-length", b"%d" % len(body)), *headers))
+        sent, is_cut = body[: int(len(body) * share)], share < 1
+        await self._send({"type": "http.response.body", "body": sent, "more_body": is_cut})
+        if is_cut:
+            await self.cut()
+
+    async def error(self, error: ApiError) -> None:
+        """Send an error body, or an error event if the answer has begun."""
+        if self.is_started:
+            await self.event(b"data: " + error.body() + b"\n\n")
+            await self.end()
+        else:
+            headers: list[tuple[bytes, bytes]] = []
+            if error.retry_after_s is not None:  # the header counts in whole seconds
+                headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
+            await self.json(error.status, error.body(), headers)
+
+    async def event(self, data: bytes) -> None:
+        """Send one server-sent event."""
+        if not self.is_started:
+            await self._start(200, b"text/event-stream", ((b"cache-control", b"no-cache"),))
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end(self) -> None:
+        """End the stream as OpenAI does."""
+        await self._send({"type": "http.response.body", "body": DONE})
+
+    async def _start(self, status: int, kind: bytes, headers: Headers) -> None:
+        self.is_started = True
+        self._exchange.status = status
+        self._exchange.first_byte_s = time.monotonic()
+        await self._send(
+            {"type": "http.response.start", "status": status, "headers": [(b"content-type", kind), *headers]}
+        )
+
+
+async def read_body(receive: Receive) -> bytes:
+    """Read the whole request body.
+
+    Raises:
+        ApiError: 413 when it is larger than MAX_BODY_BYTES.
+        ClientGoneError: when the client leaves before it is complete.
+    """
+    parts: list[bytes] = []
+    size_bytes = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError("the client left while sending its request")
+        part = message.get("body", b"")
+        size_bytes += len(part)
+        if size_bytes > MAX_BODY_BYTES:
+            too_large = f"the body is larger than {MAX_BODY_BYTES >> 20} MB; send less context"
+            raise ApiError(413, "body_too_large", too_large)
+        parts.append(part)
+        if not message.get("more_body"):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
 
 HANG_LIMIT_S = 120.0
 """A hanging request is cut after this long, as a load balancer would; most clients wait longer by default."""
@@ -66,10 +193,8 @@ async def whole(body: dict[str, Any], plan: Plan, exchange: Exchange, channel: C
     """Send the answer in one piece, when the last token would be written."""
     writing_s = exchange.completion_tokens / plan.tokens_per_s if plan.tokens_per_s else 0.0
     await channel.pause_until(exchange.begun_s + plan.ttft_s + writing_s)
-    if plan.fault == "cut_midway":
-        await channel.json_cut(orjson.dumps(body), plan.spot)
-    else:
-        await channel.json(200, orjson.dumps(body))
+    share = plan.spot if plan.fault == "cut_midway" else 1.0
+    await channel.json(200, orjson.dumps(body), share=share)
 
 
 async def stream(
@@ -79,8 +204,10 @@ async def stream(
     events = list(wire.chunks(body, with_usage=wants_usage))
     cut_at = max(1, int(len(events) * plan.spot)) if plan.fault == "cut_midway" else None
     due_s = exchange.begun_s + plan.ttft_s
-    for event in events[:cut_at]:
+    for number, event in enumerate(events[:cut_at]):
         await channel.pause_until(due_s)
+        if number % 64 == 0:
+            await asyncio.sleep(0)  # a long answer keeps nobody waiting
         await channel.event(event)
         due_s += 1 / plan.tokens_per_s if plan.tokens_per_s else 0.0
     if cut_at is not None:

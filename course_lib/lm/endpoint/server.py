@@ -5,6 +5,7 @@ Main path: Endpoint.chat: parse, admit (model, profile, limits), draw the fault,
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection
@@ -13,19 +14,21 @@ from typing import Any
 import orjson
 
 from course_lib.lm import tokens
+from course_lib.lm.calls import client_of
 from course_lib.lm.endpoint import embeddings, faults, sending, wire
 from course_lib.lm.endpoint.accounts import Account, Accounts, Clock, Exchange, Usage
-from course_lib.lm.endpoint.channel import Channel, ClientGoneError, Receive, Scope, Send, read_body
 from course_lib.lm.endpoint.faults import Plan
 from course_lib.lm.endpoint.prefixes import MIN_TOKENS
+from course_lib.lm.endpoint.sending import Channel, ClientGoneError, Receive, Scope, Send, read_body
 from course_lib.lm.endpoint.upstream import Upstream
 from course_lib.lm.endpoint.wire import ApiError, ChatRequest, unknown_model
-from course_lib.lm.keys import client_of
 from course_lib.lm.profiles import MALFORMED, PROFILES, Profile, split_model
 from course_lib.lm.reply import Engine
 
 SIMULATED = ("sim-large", "sim-small")
 EMBEDDING = "sim-embed"
+MODELS = (*SIMULATED, EMBEDDING)
+"""Models that need no key."""
 
 _log = logging.getLogger("course_lib.lm")
 Handler = Callable[[bytes, Account, Exchange, Channel], Awaitable[None]]
@@ -86,8 +89,8 @@ class Endpoint:
             )
         return profile
 
-    def check_model(self, client: str, model: str) -> None:
-        """Make sure that `model` (without profile) can be served to `client`.
+    def check_model(self, account: Account, model: str) -> None:
+        """Make sure that `model` (without profile) can be served to a client.
 
         Raises:
             ApiError: 404 for an unknown model, 401 for a provider's key that is missing.
@@ -99,14 +102,10 @@ class Endpoint:
                 f"no model named {model!r}; known: {', '.join(SIMULATED)}, local, "
                 'or a hosted one as provider/model, such as "openai/gpt-4o-mini"'
             )
-        if self._owner and client != self._owner:
+        if self._owner and account.client != self._owner:
             message = f"{model} may cost money, so only the notebook that started this endpoint may use it"
             raise ApiError(401, "invalid_api_key", message)
         self._upstream.check(model)
-
-    def models(self) -> list[str]:
-        """Return the models that need no key."""
-        return [*SIMULATED, EMBEDDING]
 
     # -- routes --------------------------------------------------------------------------------------
 
@@ -115,9 +114,8 @@ class Endpoint:
         exchange = Exchange(begun_s=self._clock())
         channel = Channel(scope, receive, send, exchange)
         try:
-            exchange.client = self.client(scope)
-            account = self.accounts.of(exchange.client)
-            raw = await read_body(receive)
+            client, raw = self.client(scope), await read_body(receive)
+            account = self.accounts.of(client)
         except ApiError as error:
             await channel.error(error)
             return
@@ -129,6 +127,10 @@ class Endpoint:
         except ApiError as error:
             exchange.status = error.status
             await channel.error(error)
+        except (RecursionError, MemoryError):
+            exchange.status = 400
+            message = "the request is nested too deep, or asks for too much; make it smaller"
+            await channel.error(ApiError(400, "request_too_large", message))
         except ClientGoneError:
             exchange.status = 499 if exchange.fault != "cut_before" else 0
         except Exception as error:  # border: a fault of ours must not take the endpoint down
@@ -142,8 +144,7 @@ class Endpoint:
     async def chat(self, raw: bytes, account: Account, exchange: Exchange, channel: Channel) -> None:
         """Answer one chat completion, as the profile in its model name says."""
         request = wire.parse(raw)
-        exchange.stream, exchange.messages = request.is_stream, request.messages
-        exchange.size_chars = request.size_chars
+        exchange.stream, exchange.messages = request.is_stream, request.body["messages"]
         exchange.tools = [tool["function"]["name"] for tool in request.body.get("tools", ())]
         usage, plan = self._admit(account, exchange, request.model, request.profile)
         await sending.fail_early(plan, exchange, channel)
@@ -166,7 +167,6 @@ class Endpoint:
         message = body["choices"][0]["message"]
         exchange.reply = message.get("content")
         exchange.tool_calls = [call["function"] for call in message.get("tool_calls") or ()]
-        exchange.size_chars += len(exchange.reply or "")
         if request.is_stream:
             await sending.stream(body, request.wants_usage, plan, exchange, channel)
         else:
@@ -174,24 +174,20 @@ class Endpoint:
 
     async def embed(self, raw: bytes, account: Account, exchange: Exchange, channel: Channel) -> None:
         """Answer one embeddings request."""
-        body = wire.read_object(raw)
-        model, profile = split_model(str(body.get("model", EMBEDDING)))
-        texts = body.get("input")
-        texts = [texts] if isinstance(texts, str) else texts
-        if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-            raise ApiError(400, "invalid_value", "input should be a text or a list of texts", param="input")
+        body = wire.parse_embeddings(raw, EMBEDDING, embeddings.DIMENSIONS)
+        model, profile = split_model(body["model"])
         if model != EMBEDDING:
             raise unknown_model(f"no embedding model named {model!r}; known: {EMBEDDING}")
-        exchange.size_chars = len(raw)
         usage, plan = self._admit(account, exchange, model, profile)
         await sending.fail_early(plan, exchange, channel)
-        encode = embeddings.as_base64 if body.get("encoding_format") == "base64" else list
-        data = [
-            {"object": "embedding", "index": at, "embedding": encode(embeddings.vector(text))}
-            for at, text in enumerate(texts)
-        ]
-        count = sum(map(tokens.count, texts))
-        answer = {"object": "list", "data": data, "model": body.get("model", EMBEDDING)}
+        encode = embeddings.as_base64 if body["encoding_format"] == "base64" else list
+        data = []
+        for at, text in enumerate(body["input"]):
+            vector = encode(embeddings.vector(text, body["dimensions"]))
+            data.append({"object": "embedding", "index": at, "embedding": vector})
+            await asyncio.sleep(0)  # a long list keeps nobody waiting
+        count = sum(map(tokens.count, body["input"]))
+        answer = {"object": "list", "data": data, "model": body["model"]}
         answer["usage"] = {"prompt_tokens": count, "total_tokens": count}
         sending.bill(exchange, usage, answer["usage"])
         await sending.whole(answer, plan, exchange, channel)
@@ -203,7 +199,7 @@ class Endpoint:
         exchange.model, exchange.profile = model, profile_name
         profile = self.profile(account, profile_name)
         if model != EMBEDDING:
-            self.check_model(exchange.client, model)
+            self.check_model(account, model)
         usage = account.usage(model, profile_name, exchange.begun_s)
         profile = profile.at(exchange.begun_s - usage.since_s)
         wait_s = usage.limit_wait_s(profile)
@@ -218,11 +214,15 @@ class Endpoint:
     async def _simulate(
         self, request: ChatRequest, account: Account, cached_tokens: int | None
     ) -> dict[str, Any]:
-        samples = [0] * request.choices
+        choices, samples = request.body.get("n", 1), [0]
         if request.body.get("temperature"):
-            first = account.sample(request.identity(), request.choices)
-            samples = list(range(first, first + request.choices))
-        replies = [await self._engine.complete(request.body, sample=n) for n in samples]
+            first = account.sample(request.identity(), choices)
+            samples = list(range(first, first + choices))
+        replies = []
+        for sample in samples:
+            await asyncio.sleep(0)  # many samples keep nobody waiting
+            replies.append(self._engine(request.body, sample=sample))
+        replies *= choices // len(samples)  # without a temperature all are alike
         return wire.completion(request, replies, cached_tokens=cached_tokens)
 
     async def _relay(

@@ -2,23 +2,30 @@
 
 Main path: Upstream.complete(request) -> completion body; Upstream.stream(request) -> chunks.
 OpenAI's own format is passed through; other DSPy model strings go through LiteLLM, imported when needed.
+A local model is served by a process of its own on loopback, which ends with this one.
+Source: xllamacpp 2026.10 (CommonParams, Server).
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
+import importlib.util
 import os
+import subprocess
+import sys
+import tempfile
+import threading
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import orjson
 
 from course_lib.errors import CourseError
 from course_lib.lm import prices, tokens
-from course_lib.lm.endpoint import local, wire
-from course_lib.lm.endpoint.wire import ApiError, ChatRequest
+from course_lib.lm.endpoint import wire
+from course_lib.lm.endpoint.wire import ApiError, ChatRequest, unknown_model
 
 _PROVIDERS = "openai anthropic gemini groq mistral deepseek openrouter xai fireworks_ai"
 KEY_VARIABLES = {name: f"{name.upper()}_API_KEY" for name in _PROVIDERS.split()}
@@ -49,7 +56,7 @@ class Upstream:
             ApiError: 401 for a missing key, 404 for a local model that is not installed.
         """
         if model == "local":
-            local.check(self._environ)
+            local_file(self._environ)
             return
         variable = KEY_VARIABLES.get(model.partition("/")[0])
         if variable and not self._environ.get(variable):
@@ -66,7 +73,7 @@ class Upstream:
         self._afford(request)
         body = request.unstreamed
         if _passes_through(request.model):
-            answer = await self._post(request.model, body)
+            answer = await self._post(body)
         else:
             answer = (await self._litellm(body)).model_dump(exclude_none=True)
         answer.setdefault("usage", _estimate(request, answer))
@@ -82,7 +89,7 @@ class Upstream:
         self._afford(request)
         body = {**request.body, "stream": True, "stream_options": {"include_usage": True}}
         passes = _passes_through(request.model)
-        chunks = self._lines(request.model, body) if passes else self._litellm_stream(body)
+        chunks = self._lines(body) if passes else self._litellm_stream(body)
         used: dict[str, Any] | None = None
         text: list[str] = []
         try:
@@ -110,17 +117,18 @@ class Upstream:
 
     # -- OpenAI's format, passed through ----------------------------------------------------------------
 
-    async def _post(self, model: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        async with await self._request(model, body) as response:
+    async def _post(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        async with self._posted(body) as response:
             raw = await response.aread()
         try:
             answer: dict[str, Any] = orjson.loads(raw)
         except orjson.JSONDecodeError:
-            raise ApiError(502, "bad_upstream", f"{model} answered with something that is not JSON") from None
+            message = f"{body['model']} answered with something that is not JSON"
+            raise ApiError(502, "bad_upstream", message) from None
         return answer
 
-    async def _lines(self, model: str, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        async with await self._request(model, body) as response:
+    async def _lines(self, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        async with self._posted(body) as response:
             async for line in response.aiter_lines():
                 data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
                 if data == "[DONE]":
@@ -128,21 +136,39 @@ class Upstream:
                 if data:
                     chunk = orjson.loads(data)
                     if "error" in chunk:
-                        raise ApiError(502, "bad_upstream", f"{model}: {chunk['error'].get('message')}")
+                        message = f"{body['model']}: {chunk['error'].get('message')}"
+                        raise ApiError(502, "bad_upstream", message)
                     yield chunk
 
-    async def _request(self, model: str, body: Mapping[str, Any]) -> AbstractAsyncContextManager[Any]:
+    @asynccontextmanager
+    async def _posted(self, body: Mapping[str, Any]) -> AsyncIterator[Any]:
+        """Yield the provider's open response to a chat request, or raise ApiError."""
         import httpx
 
         if self._client is None:
             self._client = httpx.AsyncClient(timeout=httpx.Timeout(_WAIT_S, connect=20.0))
+        model = body["model"]
+        base, key, name = await self._way_out(model)
+        url, content = f"{base.rstrip('/')}/chat/completions", orjson.dumps({**body, "model": name})
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        try:
+            async with self._client.stream("POST", url, content=content, headers=headers) as response:
+                if response.status_code >= 400:
+                    raise _refusal(response, await response.aread(), key, model)
+                yield response
+        except httpx.TimeoutException as error:
+            message = f"{model} did not answer in time ({error!r})"
+            raise ApiError(504, "upstream_timeout", message) from None
+        except httpx.HTTPError as error:
+            raise ApiError(502, "bad_upstream", f"{model} cannot be reached ({error!r})") from None
+
+    async def _way_out(self, model: str) -> tuple[str, str, str]:
+        """Return the provider's address, the key to it, and the model's name there."""
         provider, _, name = model.partition("/")
         if provider == "local":
-            base = await asyncio.to_thread(local.url, self._environ)  # takes seconds the first time
-            return _posted(self._client, base, "", body, model)
+            return await asyncio.to_thread(local_url, self._environ), "", model  # seconds, the first time
         named = self._environ.get("OPENAI_API_BASE") or self._environ.get("OPENAI_BASE_URL")
-        key = self._environ.get(KEY_VARIABLES[provider], "")
-        return _posted(self._client, named or _OPENAI, key, {**body, "model": name}, model)
+        return named or _OPENAI, self._environ.get(KEY_VARIABLES[provider], ""), name
 
     # -- everything else, through LiteLLM ---------------------------------------------------------------
 
@@ -163,26 +189,6 @@ class Upstream:
     async def _litellm_stream(self, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
         async for chunk in await self._litellm(body):
             yield chunk.model_dump(exclude_none=True)
-
-
-@asynccontextmanager
-async def _posted(
-    client: Any, base: str, key: str, body: Mapping[str, Any], model: str
-) -> AsyncIterator[Any]:
-    """Yield the provider's open response to a chat request, or raise ApiError."""
-    import httpx
-
-    url, content = f"{base.rstrip('/')}/chat/completions", orjson.dumps(body)
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-    try:
-        async with client.stream("POST", url, content=content, headers=headers) as response:
-            if response.status_code >= 400:
-                raise _refusal(response, await response.aread(), key, model)
-            yield response
-    except httpx.TimeoutException as error:
-        raise ApiError(504, "upstream_timeout", f"{model} did not answer in time ({error!r})") from None
-    except httpx.HTTPError as error:
-        raise ApiError(502, "bad_upstream", f"{model} cannot be reached ({error!r})") from None
 
 
 def _refusal(response: Any, raw: bytes, key: str, model: str) -> ApiError:
@@ -218,3 +224,67 @@ def _cap_usd(text: str) -> float | None:
     if not cap >= 0:  # nan is neither
         raise CapError(f"COURSE_LM_CAP_USD is {text!r}; it should be an amount in dollars, such as 2.50")
     return cap
+
+
+# -- a small real model on this machine, through llama.cpp's own server (the optional package xllamacpp) ---
+
+_SERVE = """
+import os, sys, xllamacpp
+p = xllamacpp.CommonParams()
+p.model.path, p.port = sys.argv[1], 0                     # on 127.0.0.1, its default, at a free port
+p.n_ctx, p.n_parallel, p.use_jinja = 8192, 1, True
+p.cpuparams.n_threads = p.cpuparams_batch.n_threads = 1   # on a shared machine two are slower than one
+server = xllamacpp.Server(p)
+print(server.listening_address, flush=True)
+while os.read(0, 4096): pass                              # the endpoint ended, however it did
+os._exit(0)
+"""
+
+_lock = threading.Lock()
+_running: subprocess.Popen[str] | None = None
+_address = ""
+
+
+def local_file(environ: Mapping[str, str]) -> Path:
+    """Return the model file.
+
+    Raises:
+        ApiError: 404 when llama.cpp or the file is missing, with the remedy.
+    """
+    if importlib.util.find_spec("xllamacpp") is None:
+        raise _missing("the package xllamacpp is not installed; install it with: pip install xllamacpp")
+    named = environ.get("COURSE_LM_MODEL_FILE", "")
+    if not named:
+        raise _missing("COURSE_LM_MODEL_FILE is not set; let it name a GGUF file")
+    file = Path(named).expanduser()
+    if not file.is_file():
+        raise _missing(f"COURSE_LM_MODEL_FILE names {named!r}, which is not a file; let it name a GGUF file")
+    return file
+
+
+def local_url(environ: Mapping[str, str]) -> str:
+    """Return the address of the local model's server; starts it if it is not running, which takes seconds.
+
+    Raises:
+        ApiError: 404 as in `local_file`, 503 when llama.cpp could not load the file.
+    """
+    global _running, _address
+    file = local_file(environ)
+    with _lock, tempfile.TemporaryFile("w+") as log:
+        if _running is None or _running.poll() is not None:
+            command = [sys.executable, "-P", "-c", _SERVE, str(file)]
+            pipe = subprocess.PIPE
+            _running = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True)  # noqa: S603
+            assert _running.stdout is not None
+            _address = _running.stdout.readline().strip()
+            if not _address:
+                log.seek(0)
+                message = " / ".join(log.read().strip().splitlines()[-3:])
+                raise ApiError(
+                    503, "local_model_failed", f"llama.cpp could not load {str(file)!r}: {message}"
+                )
+    return f"{_address if '://' in _address else f'http://{_address}'}/v1"
+
+
+def _missing(why: str) -> ApiError:
+    return unknown_model(f"the local model is not available: {why}, or use COURSE_LM=sim")

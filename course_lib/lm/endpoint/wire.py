@@ -5,6 +5,9 @@ Main path: parse(bytes) -> ChatRequest; completion(request, replies) -> body; ch
 
 from __future__ import annotations
 
+import hashlib
+import math
+import reprlib
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +22,12 @@ from course_lib.lm.profiles import split_model
 from course_lib.lm.reply import Reply
 
 DONE = b"data: [DONE]\n\n"
+MAX_DEPTH = 100
+MAX_NAME = 200
+MAX_TEXTS, MAX_TEXT_TOKENS = 2048, 8192
+MAX_PROMPT_TOKENS = 128_000
+MAX_REPLY_CHARS = 256_000
+"""Of all choices together; what is beyond it is cut off."""
 
 
 class ApiError(CourseError):
@@ -66,18 +75,6 @@ class ChatRequest:
     model: str
     profile: str
     prompt_tokens: int
-    size_chars: int
-
-    @property
-    def messages(self) -> list[dict[str, Any]]:
-        """The conversation so far."""
-        messages: list[dict[str, Any]] = self.body["messages"]
-        return messages
-
-    @property
-    def choices(self) -> int:
-        """How many answers are asked for."""
-        return int(self.body.get("n", 1))
 
     @property
     def is_stream(self) -> bool:
@@ -106,8 +103,9 @@ def parse(raw: bytes) -> ChatRequest:
         ApiError: 400, naming the field, what was found and what would be right.
     """
     body = read_object(raw)
-    model = _model(body)
-    messages = body.get("messages")
+    model, messages = body.get("model"), body.get("messages")
+    if not isinstance(model, str) or not 0 < len(model) <= MAX_NAME:
+        raise _bad("model", model, 'a name such as "sim-large" or "sim-large@storm"')
     if not isinstance(messages, list) or not messages:
         raise _bad("messages", messages, 'a list such as [{"role": "user", "content": "Hello"}]')
     for at, message in enumerate(messages):
@@ -117,7 +115,32 @@ def parse(raw: bytes) -> ChatRequest:
             raise _bad(name, body[name], right)
     chosen, profile = split_model(model)
     prompt_tokens = count_prompt(body)
-    return ChatRequest({**body, "model": chosen}, model, chosen, profile, prompt_tokens, len(raw))
+    if prompt_tokens > MAX_PROMPT_TOKENS:
+        message = f"the prompt has {prompt_tokens} tokens, more than {MAX_PROMPT_TOKENS}; send less context"
+        raise ApiError(400, "context_length_exceeded", message, param="messages")
+    return ChatRequest({**body, "model": chosen}, model, chosen, profile, prompt_tokens)
+
+
+def parse_embeddings(raw: bytes, model: str, dimensions: int) -> dict[str, Any]:
+    """Read and check a request for embeddings of up to so many dimensions; `input` is made a list.
+
+    Raises:
+        ApiError: as in `parse`.
+    """
+    body = {"model": model, "dimensions": dimensions, "encoding_format": "float", **read_object(raw)}
+    texts = [body["input"]] if isinstance(body.get("input"), str) else body.get("input")
+    if not isinstance(texts, list) or not 0 < len(texts) <= MAX_TEXTS or not all(map(_is_short, texts)):
+        right = f"a text or a list of up to {MAX_TEXTS} texts, none of more than {MAX_TEXT_TOKENS} tokens"
+        raise _bad("input", texts, right)
+    if not isinstance(body["model"], str) or len(body["model"]) > MAX_NAME:
+        raise _bad("model", body["model"], f'a name such as "{model}"')
+    if not _is_in(1, dimensions, int)(body["dimensions"]):
+        raise _bad("dimensions", body["dimensions"], f"a whole number from 1 to {dimensions}")
+    return {**body, "input": texts}
+
+
+def _is_short(text: Any) -> bool:
+    return isinstance(text, str) and tokens.count(text) <= MAX_TEXT_TOKENS
 
 
 def read_object(raw: bytes) -> dict[str, Any]:
@@ -131,16 +154,20 @@ def read_object(raw: bytes) -> dict[str, Any]:
         )
         raise ApiError(400, "invalid_json", message) from None
     if not isinstance(body, dict):
-        message = f"the body is JSON, but a {_kind_of(body)}; send one JSON object, {{...}}"
+        message = f"the body is JSON, but {reprlib.repr(body)}; send one JSON object, {{...}}"
+        raise ApiError(400, "invalid_json", message)
+    if _is_deeper_than(MAX_DEPTH, body):
+        message = f"the body is nested more than {MAX_DEPTH} deep; send it flatter"
         raise ApiError(400, "invalid_json", message)
     return {key: value for key, value in body.items() if value is not None}
 
 
-def _model(body: Mapping[str, Any]) -> str:
-    model = body.get("model")
-    if not isinstance(model, str) or not model:
-        raise _bad("model", model, 'a name such as "sim-large" or "sim-large@storm"')
-    return model
+def _is_deeper_than(most: int, body: Any) -> bool:
+    level = [body]
+    for _ in range(most):
+        inner = [one.values() if isinstance(one, dict) else one for one in level]
+        level = [one for part in inner for one in part if isinstance(one, dict | list)]
+    return bool(level)
 
 
 _ROLES = ("assistant", "developer", "function", "system", "tool", "user")
@@ -153,31 +180,27 @@ def _check_message(at: int, message: Any) -> None:
     if message.get("role") not in _ROLES:
         raise _bad(f"{where}.role", message.get("role"), f"one of {', '.join(_ROLES)}")
     content = message.get("content")
-    if isinstance(content, list):
-        if not all(isinstance(part, dict) and isinstance(part.get("type"), str) for part in content):
-            right = 'text, or parts such as {"type": "text", "text": "Hello"}'
-            raise _bad(f"{where}.content", content, right)
-    elif content is None:
-        if message["role"] != "assistant":
-            raise _bad(f"{where}.content", content, "text; only an assistant's message may do without")
-    elif not isinstance(content, str):
-        raise _bad(f"{where}.content", content, "text, or a list of parts")
+    if content is None and message["role"] != "assistant":
+        raise _bad(f"{where}.content", content, "text; only an assistant's message may do without")
+    parts = content if isinstance(content, list) else []
+    is_right = all(isinstance(part, dict) and isinstance(part.get("type"), str) for part in parts)
+    if not is_right or not isinstance(content, str | list | None):
+        right = 'text, or parts such as {"type": "text", "text": "Hello"}'
+        raise _bad(f"{where}.content", content, right)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _is_in(low: float, high: float, *kinds: type) -> Callable[[Any], bool]:
+    return lambda value: type(value) in kinds and low <= value <= high
 
 
 def _is_stop(value: Any) -> bool:
-    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(s, str) for s in value))
+    stops = value if isinstance(value, list) else [value]
+    return len(stops) <= 4 and all(isinstance(stop, str) for stop in stops)
 
 
 def _is_tools(value: Any) -> bool:
-    return isinstance(value, list) and all(
+    is_short_list = isinstance(value, list) and len(value) <= 128
+    return is_short_list and all(
         isinstance(t, dict)
         and isinstance(t.get("function"), dict)
         and isinstance(t["function"].get("name"), str)
@@ -188,13 +211,13 @@ def _is_tools(value: Any) -> bool:
 _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "stream": (lambda v: isinstance(v, bool), "true or false"),
     "stream_options": (lambda v: isinstance(v, dict), 'an object such as {"include_usage": true}'),
-    "temperature": (lambda v: _is_number(v) and 0 <= v <= 2, "a number from 0 to 2"),
-    "top_p": (lambda v: _is_number(v) and 0 <= v <= 1, "a number from 0 to 1"),
-    "n": (lambda v: _is_count(v) and v <= 128, "a whole number from 1 to 128"),
-    "max_tokens": (_is_count, "a whole number, 1 or more"),
-    "max_completion_tokens": (_is_count, "a whole number, 1 or more"),
-    "stop": (_is_stop, "a text or a list of texts"),
-    "tools": (_is_tools, 'a list such as [{"type": "function", "function": {"name": "search", ...}}]'),
+    "temperature": (_is_in(0, 2, int, float), "a number from 0 to 2"),
+    "top_p": (_is_in(0, 1, int, float), "a number from 0 to 1"),
+    "n": (_is_in(1, 128, int), "a whole number from 1 to 128"),
+    "max_tokens": (_is_in(1, math.inf, int), "a whole number, 1 or more"),
+    "max_completion_tokens": (_is_in(1, math.inf, int), "a whole number, 1 or more"),
+    "stop": (_is_stop, "a text or a list of up to 4 texts"),
+    "tools": (_is_tools, 'up to 128, such as [{"type": "function", "function": {"name": "search", ...}}]'),
     "response_format": (
         lambda v: isinstance(v, dict) and "type" in v,
         'an object such as {"type": "json_object"}',
@@ -205,42 +228,32 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 def _bad(name: str, value: Any, right: str) -> ApiError:
     if value is None:
         return ApiError(400, "missing_field", f"{name} is missing; it should be {right}", param=name)
-    text = repr(value)
-    text = text if len(text) <= 60 else f"{text[:57]}..."
-    return ApiError(400, "invalid_value", f"{name} is {text}; it should be {right}", param=name)
-
-
-def _kind_of(value: Any) -> str:
-    return {list: "list", str: "text", bool: "truth value", type(None): "null"}.get(type(value), "number")
+    return ApiError(
+        400, "invalid_value", f"{name} is {reprlib.repr(value)}; it should be {right}", param=name
+    )
 
 
 # -- counting ------------------------------------------------------------------------------------------
 
-_MESSAGE_TOKENS = 4  # role and separators, as OpenAI counts them
+MESSAGE_TOKENS = 4  # role and separators, as OpenAI counts them
+PART_TOKENS = 85  # an image, or another part that is not text
 
 
 def count_prompt(body: Mapping[str, Any]) -> int:
     """Return the tokens of the messages, the tools and the response schema."""
-    total = sum(
-        _MESSAGE_TOKENS + _count_content(m.get("content")) + _count_extra(m) for m in body["messages"]
-    )
-    for name in ("tools", "response_format"):
-        if name in body:
-            total += tokens.count(orjson.dumps(body[name]).decode())
-    return total
+    messages = body["messages"]
+    total = sum(MESSAGE_TOKENS + _count_content(message.get("content")) for message in messages)
+    counted = [body.get("tools"), body.get("response_format"), *(m.get("tool_calls") for m in messages)]
+    return total + sum(tokens.count(orjson.dumps(part).decode()) for part in counted if part)
 
 
 def _count_content(content: Any) -> int:
     if isinstance(content, str):
         return tokens.count(content)
     if isinstance(content, list):
-        return sum(tokens.count(p["text"]) if isinstance(p.get("text"), str) else 85 for p in content)
+        texts = (part.get("text") for part in content)
+        return sum(tokens.count(text) if isinstance(text, str) else PART_TOKENS for text in texts)
     return 0
-
-
-def _count_extra(message: Mapping[str, Any]) -> int:
-    calls = message.get("tool_calls")
-    return tokens.count(orjson.dumps(calls).decode()) if calls else 0
 
 
 # -- answers -------------------------------------------------------------------------------------------
@@ -256,7 +269,11 @@ def completion(
     limit = request.body.get("max_completion_tokens") or request.body.get("max_tokens")
     stop = request.body.get("stop", ())
     stops = (stop,) if isinstance(stop, str) else tuple(stop)
-    choices = [_choice(index, reply, limit, stops) for index, reply in enumerate(replies)]
+    most = MAX_REPLY_CHARS // max(1, len(replies))
+    choices = [_choice(index, reply, limit, stops, most) for index, reply in enumerate(replies)]
+    for at, call in enumerate(call for one in choices for call in one["message"].get("tool_calls", ())):
+        seed = b"%d %s %s" % (at, orjson.dumps(call["function"]), request.identity())
+        call["id"] = f"call_{hashlib.blake2b(seed, digest_size=8).hexdigest()}"
     written = sum(count_message(choice["message"]) for choice in choices)
     used: dict[str, Any] = usage(request.prompt_tokens, written)
     if cached_tokens is not None:
@@ -294,14 +311,18 @@ def count_message(message: Mapping[str, Any]) -> int:
     )
 
 
-def _choice(index: int, reply: Reply, limit: int | None, stops: Sequence[str]) -> dict[str, Any]:
+def _choice(
+    index: int, reply: Reply, limit: int | None, stops: Sequence[str], most_chars: int
+) -> dict[str, Any]:
     text, reason = reply.text, reply.finish_reason
+    if text is not None and len(text) > most_chars:
+        text, reason = text[:most_chars], "length"
     message: dict[str, Any] = {"role": "assistant", "content": text}
     if reply.tool_calls:
         reason = "tool_calls"
         message["tool_calls"] = [
             {
-                "id": f"call_{secrets.token_hex(8)}",
+                "id": "",
                 "type": "function",
                 "function": {"name": call.name, "arguments": orjson.dumps(call.arguments).decode()},
             }

@@ -8,5 +8,5 @@ patterns, writes nothing new, and says so when the prompt does not hold the answ
 - `engine`: answer(body, sample=n) -> Reply, the same in every process
 - `prompts`: reads a request into fields, types, demos and format
 - `skills`: a file for each thing it can do, and the table that says which answers what
-- `formats`, `format_errors`: writes the reply, for sim-small at times nearly as asked
+- `formats`: writes the reply, for sim-small at times nearly as asked
 """

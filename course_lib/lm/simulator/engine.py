@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
 from course_lib.lm.reply import Reply
 from course_lib.lm.simulator import formats
-from course_lib.lm.simulator.format_errors import write_with_errors
+from course_lib.lm.simulator.formats import write_with_errors
 from course_lib.lm.simulator.prompts import read
 from course_lib.lm.simulator.prompts.episode import read_episode
 from course_lib.lm.simulator.skills import Work, reply, solve_all
@@ -38,13 +39,21 @@ def answer(body: Mapping[str, Any], *, sample: int = 0) -> Reply:
     if episode and episode.form == "native":
         return act(episode, task)
     if not task.spec.outputs:
-        return Reply(reply(task.plain.strip(), work))
+        return Reply(formats.bare(task.spec, reply(task.plain.strip(), work)))
     values = agent_values(episode, task) if episode else solve_all(work)
     if not weak:
         return Reply(formats.write(task.spec, values))
     # The word in the seed is older than its name: another one would change every answer of sim-small.
     rng = random.Random(_seed(body, f"slip {sample if draw else 0}"))
     return Reply(write_with_errors(task, values, rng))
+
+
+def forget() -> None:
+    """Empty what the simulator keeps in mind of texts that it has read; answers are the same without."""
+    for name, module in list(sys.modules.items()):
+        for kept in vars(module).values() if name.startswith(__package__) else ():
+            if hasattr(kept, "cache_clear"):
+                kept.cache_clear()
 
 
 def _seed(body: Mapping[str, Any], purpose: str) -> int:

@@ -1,19 +1,21 @@
-"""Writes field values in the format a prompt asks for.
+"""Writes field values in the format a prompt asks for; sim-small at times only nearly so.
 
-Main path: write(spec, values) -> text. Values are JSON values; how they are spelled is decided here.
+Main path: write(spec, values) -> text, or write_with_errors(task, values, rng), of which ERROR_SHARE are not
+clean, always the same ones. Values are JSON values; how they are spelled is decided here.
 Source: the parsers of DSPy's adapters (dspy/adapters/*_adapter.py, utils.parse_value, DSPy 3.4.1).
 """
 
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 from course_lib.lm.simulator.prompts.schema import literal
-from course_lib.lm.simulator.prompts.task import Field, Layout, Spec
+from course_lib.lm.simulator.prompts.task import Field, Layout, Spec, Task
 
 Values = Mapping[str, Any]
 
@@ -25,6 +27,11 @@ def write(spec: Spec, values: Values) -> str:
     safe = {field.name: _unlike_json(field, values[field.name]) for field in spec.outputs}
     text = _WRITERS[spec.layout.kind](spec, safe)
     return f"```{'json' if spec.layout.kind == 'json' else ''}\n{text}\n```" if spec.layout.fenced else text
+
+
+def bare(spec: Spec, text: str) -> str:
+    """Return an answer that no field asks for: as it is, or in an object where JSON is asked for."""
+    return json.dumps({"answer": text}, ensure_ascii=False) if spec.layout.kind == "json" else text
 
 
 def plain(value: Any) -> str:
@@ -88,16 +95,12 @@ def _xml(spec: Spec, values: Values) -> str:
 
 
 def _element(field: Field, value: Any) -> str:
-    if isinstance(value, list | dict) and not _wants_json(field):
+    # XMLAdapter shows sets and tuples as a JSON schema, other containers as nested tags.
+    as_json = {"uniqueItems", "prefixItems"} & field.schema.keys() or field.type_name.startswith("tuple")
+    if isinstance(value, list | dict) and not as_json:
         return _nested(value, field.name)
     text = "" if value is None else escape(_NOT_XML.sub("", plain(value)))
     return f"<{field.name}>\n{text}\n</{field.name}>"
-
-
-def _wants_json(field: Field) -> bool:
-    """Say whether XMLAdapter shows this container as a JSON schema, not as nested tags."""
-    is_set = field.schema.get("uniqueItems", False)
-    return is_set or "prefixItems" in field.schema or field.type_name.startswith("tuple")
 
 
 def _nested(value: Any, tag: str, key: str | None = None) -> str:
@@ -107,14 +110,14 @@ def _nested(value: Any, tag: str, key: str | None = None) -> str:
     if isinstance(value, list):
         inside = "".join(_nested(item, "item") for item in value)
     elif isinstance(value, dict):
-        inside = "".join(_entry(str(name), child) for name, child in value.items())
+        is_tag = re.compile(r"[A-Za-z_][\w.-]*").fullmatch
+        inside = "".join(
+            _nested(child, str(name)) if is_tag(str(name)) else _nested(child, "entry", str(name))
+            for name, child in value.items()
+        )
     else:
         inside = escape(_NOT_XML.sub("", str(value)))
     return f"<{tag}{attribute}>{inside}</{tag}>"
-
-
-def _entry(name: str, child: Any) -> str:
-    return _nested(child, name) if re.fullmatch(r"[A-Za-z_][\w.-]*", name) else _nested(child, "entry", name)
 
 
 def label(layout: Layout, name: str) -> str:
@@ -151,4 +154,71 @@ _WRITERS: dict[str, Callable[[Spec, Values], str]] = {
     "labelled": _labelled,
     "template": _template,
     "prose": _prose,
+}
+
+
+ERROR_SHARE = 0.15
+WRONG_LABEL_SHARE = 0.08
+
+
+def write_with_errors(task: Task, values: Mapping[str, Any], rng: random.Random) -> str:
+    """Write `values` in the format of the prompt, or nearly so."""
+    values = _misjudged(task, dict(values), rng)
+    text = write(task.spec, values)
+    if rng.random() >= ERROR_SHARE:
+        return text
+    return rng.choice(_ERRORS[task.spec.layout.kind])(text, task, values)
+
+
+def _misjudged(task: Task, values: dict[str, Any], rng: random.Random) -> dict[str, Any]:
+    """Take another label now and then."""
+    for field in task.spec.outputs:
+        others = [label for label in field.schema.get("enum", ()) if label != values[field.name]]
+        if others and rng.random() < WRONG_LABEL_SHARE:
+            values[field.name] = rng.choice(others)
+    return values
+
+
+def _unfinished(text: str, _task: Task, _values: Values) -> str:
+    """Forget the closing marker: readers that only look for headers do not mind."""
+    return text.removesuffix("[[ ## completed ## ]]").rstrip()
+
+
+def _talkative(text: str, _task: Task, _values: Values) -> str:
+    """Put prose around the answer."""
+    return f"Sure! Here is the answer:\n\n{text}\n\nLet me know if you need more."
+
+
+def _fenced(text: str, task: Task, _values: Values) -> str:
+    """Put the answer in a code fence."""
+    return f"```{task.spec.layout.kind}\n{text}\n```"
+
+
+def _miscased(text: str, task: Task, values: Values) -> str:
+    """Write a label in capitals, which a strict reader refuses."""
+    for field in task.spec.outputs:
+        if "enum" in field.schema and isinstance(values[field.name], str):
+            return write(task.spec, {**values, field.name: values[field.name].upper()})
+    return text
+
+
+def _headless(_text: str, _task: Task, values: Values) -> str:
+    """Answer in prose, without a field in sight."""
+    return "\n".join(plain(value) for value in values.values())
+
+
+def _cut(text: str, _task: Task, _values: Values) -> str:
+    """Stop in the last tenth."""
+    return text[: max(1, len(text) - max(2, len(text) // 10))]
+
+
+FormatError = Callable[[str, Task, Values], str]
+
+_ERRORS: dict[str, tuple[FormatError, ...]] = {
+    "markers": (_unfinished, _talkative, _miscased, _headless),
+    "json": (_fenced, _talkative, _miscased, _cut),
+    "xml": (_talkative, _fenced, _miscased, _cut),
+    "labelled": (_talkative, _miscased, _headless),
+    "template": (_talkative, _miscased, _headless),
+    "prose": (_talkative,),
 }

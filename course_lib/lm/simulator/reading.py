@@ -16,7 +16,7 @@ def parsed(text: str, default: Any = None) -> Any:
     """Return the JSON value that `text` is, or `default` if it is none."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return default
 
 
@@ -24,7 +24,7 @@ def first_object(text: str) -> dict[str, Any] | None:
     """Return the JSON object that begins at the first brace of `text`, or None."""
     try:
         values, _ = json.JSONDecoder().raw_decode(text[text.index("{") :])
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return dict(values)
 

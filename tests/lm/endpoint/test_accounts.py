@@ -2,10 +2,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from course_lib.lm.calls import Ledger
+from course_lib.lm.calls import Ledger, client_of
 from course_lib.lm.endpoint import accounts
 from course_lib.lm.endpoint.accounts import Account, Accounts, Exchange
-from course_lib.lm.keys import client_of
+from course_lib.lm.endpoint.wire import ApiError
 from course_lib.lm.profiles import build
 
 
@@ -66,7 +66,7 @@ def test_the_ledger_stays_small_however_many_requests_there_are() -> None:
     account = Account(ManualClock())
 
     for n in range(accounts.MAX_LINES + 500):
-        ended(account, reply=str(n), size_chars=10)
+        ended(account, reply=str(n))
 
     ledger = Ledger.from_json(account.view(0))
     assert ledger.requests == accounts.MAX_LINES + 500
@@ -80,11 +80,11 @@ def test_long_messages_push_older_ones_out() -> None:
     account = Account(ManualClock())
 
     for _ in range(10):
-        ended(account, size_chars=accounts.MAX_CALL_CHARS // 4)
+        ended(account, reply="x" * (accounts.MAX_BYTES // 5))
 
-    assert len(account._texts) == 4
-    ended(account, size_chars=accounts.MAX_CALL_CHARS * 2)
-    assert not account._texts
+    assert len(account.view(0)["calls"]) == 4
+    ended(account, reply="x" * accounts.MAX_BYTES * 2)
+    assert not account.view(0)["calls"]
 
 
 def test_a_reset_forgets_all_but_the_profiles() -> None:
@@ -143,15 +143,41 @@ def test_tokens_beyond_their_limit_are_waited_for() -> None:
     assert usage.limit_wait_s(profile) == pytest.approx(2.1)
 
 
-def test_clients_are_bounded_and_the_longest_unseen_goes() -> None:
-    kept = Accounts(ManualClock())
-    first = kept.of("first")
-
+def test_new_keys_take_no_ledger_from_another_key_before_a_day_has_passed() -> None:
+    clock = ManualClock()
+    kept = Accounts(clock)
     for n in range(accounts.MAX_CLIENTS):
+        ended(kept.of(str(n)))
+
+    with pytest.raises(ApiError, match="keys are in use") as caught:
+        kept.of("one more")
+    assert caught.value.status == 429
+    assert kept.of("0").view(0)["requests"] == 1
+
+    clock.now_s += accounts.FORGOTTEN_AFTER_S + 1
+    kept.of("0")
+    assert kept.of("one more").view(0)["requests"] == 0
+    assert kept.of("0").view(0)["requests"] == 1
+
+
+def test_an_account_in_which_nothing_is_makes_room() -> None:
+    kept = Accounts(ManualClock())
+
+    for n in range(accounts.MAX_CLIENTS * 2):
         kept.of(str(n))
-        assert kept.of("first") is first
 
     assert len(kept._of) == accounts.MAX_CLIENTS
+
+
+def test_the_ledgers_of_all_clients_together_are_bounded() -> None:
+    kept = Accounts(ManualClock())
+
+    for n in range(accounts.MAX_CLIENTS):
+        for _ in range(3):
+            ended(kept.of(str(n)), reply="x" * (accounts.MAX_BYTES // 16))
+
+    assert kept._kept["bytes"] < 1.1 * accounts.MAX_BYTES_OF_ALL
+    assert kept.of("0").view(0)["requests"] == 3
 
 
 def test_a_clients_name_does_not_show_its_key() -> None:

@@ -209,7 +209,7 @@ def test_an_engine_that_breaks_is_a_500_that_names_the_error(
 
 
 def test_a_body_too_large_is_413(echo: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("course_lib.lm.endpoint.channel.MAX_BODY_BYTES", 1000)
+    monkeypatch.setattr("course_lib.lm.endpoint.sending.MAX_BODY_BYTES", 1000)
 
     with echo.http() as http:
         answer = http.post("/v1/chat/completions", content=b" " * 2000)

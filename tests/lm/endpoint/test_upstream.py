@@ -11,7 +11,7 @@ from typing import Any
 import openai
 import pytest
 
-from course_lib.lm.endpoint import local
+from course_lib.lm.endpoint import upstream
 from course_lib.lm.endpoint.server import Endpoint
 from course_lib.lm.endpoint.upstream import CapError, Upstream
 from tests.lm.conftest import Echo, Served
@@ -196,7 +196,7 @@ def test_a_local_model_answers_from_a_process_of_its_own(chain: Chain, llama: Ca
     assert [ask(front, "local").choices[0].message.content for _ in range(2)] == ["ONE TWO THREE"] * 2
 
     assert ledger(front)["cost_usd"] == 0
-    with local._running as child:  # ends when its stdin does
+    with upstream._running as child:  # ends when its stdin does
         pass
     assert child.returncode == 0
 

@@ -20,7 +20,7 @@ BAD = {
     "not JSON": (b"{model:", "the body is not JSON .* send one JSON object, for instance"),
     "empty": (b"", "the body is not JSON"),
     "not UTF-8": (b'{"model": "\xff"}', "the body is not JSON"),
-    "a list": (b"[]", "the body is JSON, but a list; send one JSON object"),
+    "a list": (b"[]", r"the body is JSON, but \[\]; send one JSON object"),
     "no model": ({"messages": [HELLO]}, 'model is missing; it should be a name such as "sim-large"'),
     "model a number": ({"model": 5, "messages": [HELLO]}, "model is 5; it should be a name"),
     "no messages": ({"model": "m"}, r"messages is missing; it should be a list such as \[\{"),
@@ -105,15 +105,19 @@ def test_stop_and_the_token_limit_cut_the_answer(fields: dict[str, object], text
     assert body["usage"]["completion_tokens"] == len(text.split())
 
 
-def test_tool_calls_get_ids_and_arguments_as_json() -> None:
+def test_tool_calls_get_ids_of_their_request_and_arguments_as_json() -> None:
     reply = Reply(None, (ToolCall("search", {"query": "tent"}), ToolCall("submit", {})))
 
     choice = wire.completion(asked(), [reply])["choices"][0]
+    again = wire.completion(asked(stream=True), [reply])["choices"][0]
+    other = wire.completion(asked(temperature=1), [reply])["choices"][0]
 
     calls = choice["message"]["tool_calls"]
     assert choice["finish_reason"] == "tool_calls"
     assert [json.loads(call["function"]["arguments"]) for call in calls] == [{"query": "tent"}, {}]
-    assert len({call["id"] for call in calls}) == 2
+    assert again == choice
+    ids = {call["id"] for each in (choice, other) for call in each["message"]["tool_calls"]}
+    assert len(ids) == 4
 
 
 def events(chunks: list[bytes]) -> list[dict[str, object]]:

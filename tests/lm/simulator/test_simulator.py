@@ -114,6 +114,24 @@ def test_plain_chat_is_answered_in_plain_words(said: str, heard: str) -> None:
     assert heard in _chat(said)
 
 
+@pytest.mark.parametrize("said", ["What is 2 + 3?", "hi", "Tell me a story.", "[1, 2]"])
+@pytest.mark.parametrize("tools", [{}, {"tools": [{"type": "function", "function": {"name": "look_up"}}]}])
+def test_a_json_object_is_what_it_is_asked_for(said: str, tools: dict[str, Any]) -> None:
+    reply = _chat(said, response_format={"type": "json_object"}, **tools)
+
+    assert isinstance(json.loads(reply), dict)
+
+
+def test_a_bare_schema_is_filled_with_what_the_text_is_about() -> None:
+    kinds = {"name": "string", "visitors": "integer", "tags": "array"}
+    schema = {"properties": {name: {"type": kind} for name, kind in kinds.items()}}
+    wanted = {"type": "json_schema", "json_schema": {"schema": schema}}
+
+    reply = _chat("Extract: Porto has 1200 visitors; tags: river, wine", response_format=wanted)
+
+    assert json.loads(reply) == {"name": "Porto", "visitors": 1200, "tags": ["river", "wine"]}
+
+
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [

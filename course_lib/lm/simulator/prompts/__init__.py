@@ -16,7 +16,7 @@ from typing import Any
 from course_lib.lm.simulator.prompts import layouts
 from course_lib.lm.simulator.prompts import schema as types
 from course_lib.lm.simulator.prompts.fields import from_response_format, read_fields
-from course_lib.lm.simulator.prompts.loose import loose_outputs
+from course_lib.lm.simulator.prompts.layouts import loose_outputs
 from course_lib.lm.simulator.prompts.task import Field, Layout, Spec, Task, Turn
 from course_lib.lm.simulator.prompts.values import read_inputs, read_outputs
 

@@ -16,22 +16,12 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from course_lib.lm.simulator.prompts import message_text
-from course_lib.lm.simulator.prompts.schema import Schema
-from course_lib.lm.simulator.prompts.task import Task
+from course_lib.lm.simulator.prompts.schema import clean
+from course_lib.lm.simulator.prompts.task import Field, Task
 from course_lib.lm.simulator.prompts.values import read_inputs, strip_reminder
 from course_lib.lm.simulator.reading import first_object, parsed
 
 Form = Literal["react", "extract", "calls", "native"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Param:
-    """One argument of a tool."""
-
-    name: str
-    schema: Schema
-    desc: str
-    required: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +31,7 @@ class ToolSpec:
     name: str
     desc: str
     """What it says of itself, without what it says of its arguments."""
-    params: tuple[Param, ...]
+    params: tuple[Field, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,12 +135,12 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _tool(name: str, desc: str, properties: Mapping[str, Any], required: Sequence[str]) -> ToolSpec:
     description, own = _of_args(desc, tuple(properties))
-    schemas = {key: schema if isinstance(schema, dict) else {} for key, schema in properties.items()}
-    params = tuple(
-        Param(key, schema, str(schema.get("description") or own.get(key, "")), key in required)
-        for key, schema in schemas.items()
-    )
-    return ToolSpec(name, description, params)
+    params = []
+    for key, given in properties.items():
+        schema = clean(given)
+        about = str(schema.get("description") or own.get(key, ""))
+        params.append(Field(key, schema, about, required=key in required))
+    return ToolSpec(name, description, tuple(params))
 
 
 def _of_args(desc: str, names: tuple[str, ...]) -> tuple[str, dict[str, str]]:
@@ -172,9 +162,8 @@ def _of_args(desc: str, names: tuple[str, ...]) -> tuple[str, dict[str, str]]:
 # -- steps ------------------------------------------------------------------------------------------------
 
 _PART = re.compile(
-    r"^(?:\[\[ ## (?P<marked>thought|tool_name|tool_args|observation)_(?P<n>\d+) ## \]\]"
-    r"|<(?P<tagged>thought|tool_name|tool_args|observation)_(?P<m>\d+)>)[ \t]*$"
-    r"|^(?:  )?(?P<labelled>thought|tool_name|tool_args|observation)_(?P<l>\d+):(?:[ \t]|$)",
+    r"^(?:\[\[ ## |<|  )?(thought|tool_name|tool_args|observation)_(\d+)"
+    r"(?:(?: ## \]\]|>)[ \t]*$|:(?:[ \t]|$))",
     re.MULTILINE,
 )
 
@@ -202,22 +191,17 @@ def _parts(text: str) -> dict[str, str]:
     parts: dict[str, str] = {}
     name, start, expected, number = "", 0, 0, None
     for mark in _PART.finditer(text):
-        kind = mark.group("marked") or mark.group("tagged") or mark.group("labelled")
-        at = int(mark.group("n") or mark.group("m") or mark.group("l"))
+        kind, at = mark.group(1), int(mark.group(2))
         number = at if number is None else number  # an old step may have been cut off
         if kind != _ORDER[expected % 4] or at != number:
             continue
         if name:
-            parts[name] = _clean(text[start : mark.start()], name)
+            parts[name] = text[start : mark.start()]
         name, start, expected = f"{kind}_{at}", mark.end(), expected + 1
         number += kind == "observation"
     if name:
-        parts[name] = _clean(text[start:], name)
-    return parts
-
-
-def _clean(text: str, name: str) -> str:
-    return text.strip().removesuffix(f"</{name}>").strip()
+        parts[name] = text[start:]
+    return {name: part.strip().removesuffix(f"</{name}>").strip() for name, part in parts.items()}
 
 
 def _conversation(messages: Sequence[Any], task: Task) -> tuple[str, tuple[Step, ...]]:
@@ -241,12 +225,9 @@ def _conversation(messages: Sequence[Any], task: Task) -> tuple[str, tuple[Step,
                 in_order += reported
             elif new := _new_request(text, names):
                 request, called, results, in_order = new, [], {}, []
-    steps = []
-    for at, (call_id, tool, args) in enumerate(called):
-        if call_id in results:
-            steps.append(Step(tool, args, results[call_id]))
-        elif at < len(in_order):
-            steps.append(Step(tool, args, in_order[at]))
+    for (call_id, _, _), result in zip(called, in_order, strict=False):
+        results.setdefault(call_id, result)
+    steps = (Step(tool, args, results[id_]) for id_, tool, args in called if id_ in results)
     return request, tuple(steps)
 
 

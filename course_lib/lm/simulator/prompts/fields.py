@@ -84,6 +84,9 @@ def _complete(field: Field, printed: Schema | None) -> Field:
     if not printed:
         return field
     listed = field.schema
+    if listed.get("type") == "array" and "x-baml" in printed and "anyOf" in printed:
+        *others, last = printed["anyOf"]  # a list of alternatives is written "A or B[]"
+        printed = {"type": "array", "items": types.any_of([*others, last.get("items", last)]), "x-baml": True}
     if "enum" in listed or listed.get("type") in ("string", "integer", "number", "boolean"):
         merged = {**printed, **listed} if "x-printed" not in printed else listed
     elif "x-baml" in printed and "x-class" not in json.dumps(listed):
@@ -91,7 +94,7 @@ def _complete(field: Field, printed: Schema | None) -> Field:
     elif "x-template" in printed:
         merged = types.fill_classes(listed, printed["x-template"])
     else:
-        limits = {key: value for key, value in listed.items() if key.startswith(("min", "max", "ex"))}
+        limits = {key: value for key, value in listed.items() if key.startswith(("min", "max", "ex", "prop"))}
         merged = printed | limits
     return Field(name=field.name, schema=merged, desc=field.desc, type_name=field.type_name)
 
@@ -101,7 +104,9 @@ def _printed_types(text: str, names: list[str]) -> dict[str, Schema]:
     start = text.find(STRUCTURE)
     block = text[max(start, 0) :]
     if "Outputs will be a JSON object with the following fields." in block:
-        return _from_json_block(block)
+        shown = first_object(block[block.index("Outputs will be a JSON object") :]) or {}
+        notes = {name: types.from_note(str(value)) for name, value in shown.items()}
+        return {name: note for name, note in notes.items() if note}
     types_by_name: dict[str, Schema] = {}
     markers = list(_MARKER.finditer(block))
     for marker, section in sections(markers, block):
@@ -109,18 +114,12 @@ def _printed_types(text: str, names: list[str]) -> dict[str, Schema]:
         if printed := types.from_baml(baml.group(1).strip()) if baml else types.from_note(section):
             types_by_name[marker.group(1)] = printed
     for line in _SCHEMA_LINE.finditer(block):
-        if printed := first_object(block[line.end() :]):
+        if printed := types.clean(first_object(block[line.end() :])):
             types_by_name[line.group(1)] = printed
     for name in names if not markers else ():
         if printed := _from_tag(block, name):
             types_by_name[name] = printed
     return types_by_name
-
-
-def _from_json_block(block: str) -> dict[str, Schema]:
-    printed = first_object(block[block.index("Outputs will be a JSON object") :]) or {}
-    notes = {name: types.from_note(str(value)) for name, value in printed.items()}
-    return {name: note for name, note in notes.items() if note}
 
 
 def _from_tag(block: str, name: str) -> Schema | None:
@@ -137,12 +136,9 @@ def _from_tag(block: str, name: str) -> Schema | None:
 def from_response_format(wanted: Any) -> tuple[Field, ...]:
     """Return the output fields that an OpenAI `response_format` with a JSON schema lays down."""
     holder = wanted.get("json_schema") if isinstance(wanted, Mapping) else None
-    schema = holder.get("schema") if isinstance(holder, Mapping) else None
-    if not isinstance(schema, Mapping) or not isinstance(schema.get("properties"), Mapping):
-        return ()
-    shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+    schema = types.clean(holder.get("schema") if isinstance(holder, Mapping) else None)
+    shared: Schema = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
     return tuple(
-        Field(name=name, schema={**shared, **part}, desc=str(part.get("description", "")), type_name="")
-        for name, part in schema["properties"].items()
-        if isinstance(part, Mapping)
+        Field(name=name, schema={**shared, **part}, desc=part.get("description", ""), type_name="")
+        for name, part in schema.get("properties", {}).items()
     )

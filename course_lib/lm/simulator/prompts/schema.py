@@ -41,6 +41,46 @@ _PLAIN: dict[str, Schema] = {
 }
 
 
+MOST = 1_000  # of items and of a pattern's repetitions; of letters ten times that
+_COUNTS = {
+    "minItems": MOST,
+    "maxItems": MOST,
+    "minProperties": MOST,
+    "minLength": 10 * MOST,
+    "maxLength": 1e15,
+}
+_BOUNDS = frozenset(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"))
+_TEXTS = frozenset(("pattern", "format", "$ref", "description"))
+
+
+def clean(schema: Any) -> Schema:
+    """Return a JSON schema without keywords that say what no schema can say, and with bounded counts."""
+    kept = schema.items() if isinstance(schema, dict) else ()
+    return {key: value for key, given in kept if (value := _keyword(key, given)) is not None}
+
+
+def _keyword(key: str, value: Any) -> Any:
+    """Return the value of a keyword as it can be used, or None."""
+    if key in ("properties", "$defs", "definitions"):
+        return {str(name): clean(part) for name, part in value.items()} if isinstance(value, dict) else None
+    if key in ("items", "additionalProperties", "propertyNames"):
+        return clean(value) if isinstance(value, dict) else False if value is False else None
+    if key in ("anyOf", "oneOf", "allOf", "prefixItems", "enum", "examples"):
+        parts = value if isinstance(value, list) else []
+        is_open = key in ("enum", "examples")
+        return [
+            part if is_open else clean(part) for part in parts if is_open != isinstance(part, dict | list)
+        ] or None
+    if key in _COUNTS:
+        return min(value, _COUNTS[key]) if type(value) is int and value >= 0 else None
+    if key in _BOUNDS:
+        is_bound = type(value) in (int, float) and abs(value) < 1e15 and (key != "multipleOf" or value > 0)
+        return value if is_bound else None
+    if key == "type" and isinstance(value, list):
+        return [kind for kind in value if isinstance(kind, str)] or None
+    return value if isinstance(value, str) or key not in (*_TEXTS, "type") else None
+
+
 def any_of(options: list[Schema]) -> Schema:
     """Join alternatives; a single one stands for itself."""
     return options[0] if len(options) == 1 else {"anyOf": options}
@@ -97,8 +137,7 @@ def _generic(head: str, parts: list[str]) -> Schema:
     if head == "Union":
         return any_of([from_annotation(part) for part in parts])
     if head in ("dict", "Dict", "Mapping", "MutableMapping", "defaultdict"):
-        value = from_annotation(parts[1]) if len(parts) > 1 else {}
-        return {"type": "object", "additionalProperties": value}
+        return _mapping(from_annotation(parts[0]), from_annotation(parts[1]) if len(parts) > 1 else {})
     if head in ("tuple", "Tuple") and "..." not in parts:
         items = [from_annotation(part) for part in parts]
         return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
@@ -106,6 +145,11 @@ def _generic(head: str, parts: list[str]) -> Schema:
         return from_annotation(parts[0])
     item: Schema = {"type": "array", "items": from_annotation(parts[0]) if parts else {}}
     return {**item, "uniqueItems": True} if head in ("set", "frozenset", "Set", "FrozenSet") else item
+
+
+def _mapping(names: Schema, values: Schema) -> Schema:
+    keys = {} if names == {"type": "string"} else {"propertyNames": names}
+    return {"type": "object", "additionalProperties": values, **keys}
 
 
 _NOTE = re.compile(r"#\s*note: the value you produce (.*)", re.DOTALL)
@@ -118,7 +162,7 @@ def from_note(text: str) -> Schema | None:
         return None
     note = match.group(1).strip()
     if "must adhere to the JSON schema:" in note:
-        return first_object(note)
+        return clean(first_object(note))
     if note.startswith("must be True or False"):
         return {"type": "boolean"}
     if single := re.match(r"must be a single (\w+) value", note):
@@ -157,7 +201,7 @@ def limits(line: str) -> Schema:
     for part in split_top(line):
         phrase, _, value = part.rpartition(":")
         keyword, number = _LIMITS.get(phrase.strip()), literal(value.strip())
-        if keyword and isinstance(number, int | float):
+        if keyword and isinstance(number, int | float) and abs(number) < 1e15:
             limits[keyword] = number
     return limits
 
@@ -189,7 +233,7 @@ def _baml(text: str) -> Schema:
     if text[:1] == '"' or re.fullmatch(r"-?\d+", text):
         return {"enum": [literal(text)]}
     if text.startswith("dict[") and text.endswith("]") and len(parts := split_top(text[5:-1])) == 2:
-        return {"type": "object", "additionalProperties": _baml(parts[1])}
+        return _mapping(_baml(parts[0]), _baml(parts[1]))
     return from_annotation(text)
 
 
@@ -216,10 +260,16 @@ def _xml_node(children: dict[str, Schema]) -> Schema:
     return {"type": "object", "properties": children, "required": list(children)}
 
 
+def is_only_named(schema: Schema) -> bool:
+    """Say whether the prompt names a class, or several, and shows nothing of them."""
+    options = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
+    return all("x-class" in one and "type" not in one for one in options)
+
+
 def fill_classes(schema: Schema, shape: Schema) -> Schema:
     """Put `shape`, read elsewhere, where `schema` only names a class."""
     if "x-class" in schema and "type" not in schema:
-        return shape or schema
+        return schema if "x-opaque" in shape else shape or schema
     if schema.get("type") == "array" and "items" in schema and "items" in shape:
         return {**schema, "items": fill_classes(schema["items"], shape["items"])}
     if "anyOf" in schema:

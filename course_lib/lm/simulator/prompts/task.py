@@ -12,11 +12,12 @@ from typing import Any, Literal
 from course_lib.lm.simulator.prompts.schema import Schema
 
 Kind = Literal["markers", "json", "xml", "labelled", "template", "prose"]
+Case = Literal["name", "Name", "NAME", "Na me"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Field:
-    """One input or output field of the program that wrote the prompt."""
+    """One input or output field of the program that wrote the prompt, or one argument of a tool."""
 
     name: str
     schema: Schema = field(default_factory=lambda: {"type": "string"})
@@ -25,6 +26,8 @@ class Field:
     """The author's description, if the prompt shows one."""
     type_name: str = "str"
     """The type as the prompt names it."""
+    required: bool = True
+    """False for an argument that may be left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class Layout:
     """Labelled: what stands before a name, such as `**` or `## `."""
     after: str = ": "
     """Labelled: what stands between a name and its value."""
-    case: Literal["name", "Name", "NAME", "Na me"] = "name"
+    case: Case = "name"
     """Labelled: how the field name is written."""
     between: str = "\n"
     """Labelled: what stands between two fields."""

@@ -7,13 +7,12 @@ To add a skill, write (field, work) -> Result | None in a file of its own and gi
 from __future__ import annotations
 
 from course_lib.lm.simulator.prompts import Field
-from course_lib.lm.simulator.skills.answers import answer_question, reply
+from course_lib.lm.simulator.skills.answers import answer_question, reply, summarise
 from course_lib.lm.simulator.skills.arithmetic import aggregate
+from course_lib.lm.simulator.skills.candidates import within
 from course_lib.lm.simulator.skills.choice import classify
-from course_lib.lm.simulator.skills.leaves import within
 from course_lib.lm.simulator.skills.quotation import judge, quote
 from course_lib.lm.simulator.skills.shape import extract
-from course_lib.lm.simulator.skills.summary import summarise
 from course_lib.lm.simulator.skills.work import Result, Skill, Work, is_free_text, is_reasoning
 
 __all__ = ["SKILLS", "Result", "Skill", "Work", "reply", "solve_all"]

@@ -1,21 +1,254 @@
-"""Replies of a model that has tools, in each form in which a prompt may want them.
+"""Replies of a model that has tools: calls in the form that the prompt wants, or the answer at the end.
 
-Main path: act(episode, task, body) -> Reply, or None where the request is no agent's.
+Main path: act(episode, task) -> Reply; values(episode, task) -> fields; generate(move, request) -> answer.
+Texts of observations that speak to the model are left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from course_lib.lm.reply import Reply, ToolCall
 from course_lib.lm.simulator import formats
-from course_lib.lm.simulator.prompts import Field, Task
+from course_lib.lm.simulator.prompts import Field, Spec, Task
 from course_lib.lm.simulator.prompts.episode import Episode, ToolSpec
-from course_lib.lm.simulator.skills import answer_generation
-from course_lib.lm.simulator.skills.intents import is_final
-from course_lib.lm.simulator.skills.tools import Call, Move, as_json, decide, fill_any, looked_back
-from course_lib.lm.simulator.skills.work import is_free_text, is_reasoning
+from course_lib.lm.simulator.prompts.layouts import PROSE
+from course_lib.lm.simulator.skills import words
+from course_lib.lm.simulator.skills.intents import Goal, clauses, is_final
+from course_lib.lm.simulator.skills.observed import Leaf, Seen, is_command, plain_sentences
+from course_lib.lm.simulator.skills.quotation import bearing
+from course_lib.lm.simulator.skills.shape import extract
+from course_lib.lm.simulator.skills.tools import Call, Move, decide, fill_any, looked_back
+from course_lib.lm.simulator.skills.work import Work, is_free_text, is_reasoning
+
+MOST_FACTS = 6
+MOST_RECORDS = 8
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_ASKS_FOR = (
+    (
+        r"where|track|location|whereabouts|parcel|package",
+        r"status|place|destination|location|city|arriv|eta|scan|note",
+    ),
+    (
+        r"when|date|day|arriv\w*|long|how soon|expect\w*|overdue|late",
+        r"date|arriv|eta|placed|day|scan|time|status|joined|return",
+    ),
+    (
+        r"how much|amount|cost|price|total|paid|pay|worth|sum|euros?|refund\w*|money",
+        r"eur|total|amount|price|cost|usd|paid|refund",
+    ),
+    (
+        r"why|going on|wrong|problem|happen\w*|stuck|moves?|moving|news|held|says?",
+        r"note|reason|message|comment|detail|status|place",
+    ),
+    (r"who|whose|name", r"name|email|customer"),
+    (
+        r"status|state|happen\w*|news|arrived|delivered|shipped|sent|cancell?ed",
+        r"status|state|place|arriv|eta",
+    ),
+    (r"how many|count|points?|number", r"points?|(?:^|_)counts?$|quantity|number"),
+    (r"items?|products?|what did|what was|bought|contain\w*|in (?:it|the order)", r"^name$|quantity|item"),
+    (
+        r"address|street|(?:deliver|sen[dt]|ship|go)\w*\b[^.?!]{0,30}\bto",
+        r"address|ship_to|street|destination",
+    ),
+)
+"""Words of a question, and the keys of a record that answer it."""
+_KINDS_WANTED = tuple(
+    (re.compile(rf"\b(?:{asks})\b", re.IGNORECASE), re.compile(keys)) for asks, keys in _ASKS_FOR
+)
+_SUBJECT = re.compile(r"(?:^|_)(?:id|number|reference|key)$")
+
+
+def generate(move: Move, request: str) -> str:
+    """Return the answer to the request."""
+    good, bad = _sorted_out(move)
+    refused = [goal for goal in move.goals if goal.tool is None]
+    question = " ".join(clauses(request)) or request
+    parts = [_of_tool(one, question) for one in good]
+    if bad and (not good or _is_goal(bad[-1], move.goals)):
+        parts = parts if _has_goal(good, move.goals) else []
+        parts.append(f"I could not do this: {bad[-1].error.rstrip('.')}.")
+    for goal in refused:
+        parts.append(f"I cannot do this: none of my tools can {goal.verb} anything here.")
+    if not parts or (not bad and not refused and not _has_goal(good, move.goals) and move.missing):
+        parts.append(_not_known(move))
+    return " ".join(part for part in parts if part)
+
+
+DECLINES = re.compile(r"\bI (?:cannot|could not)\b")
+
+
+def _thought(move: Move, request: str) -> str:
+    """Return the thought before a call or before finishing; a task that was not done is remembered in it."""
+    if move.thought:
+        return move.thought
+    answer = generate(move, request)
+    return answer if DECLINES.search(answer) else "The observations say what was asked, so I am done."
+
+
+def _not_known(move: Move) -> str:
+    if move.missing:
+        return f"I could not do this: I do not have the {move.missing}, and no tool tells it."
+    return "I cannot help with this: none of my tools tells anything about it."
+
+
+def _sorted_out(move: Move) -> tuple[list[Seen], list[Seen]]:
+    """Return the observations that matter and the errors that were not overcome."""
+    fine = [one for one in move.seen if not one.error]
+    last: dict[str, Seen] = {}
+    for one in move.seen:
+        last[f"{one.step.tool} {sorted(one.step.args.items())}"] = one
+    bad = [one for one in last.values() if one.error]
+    served = [one for one in fine if _is_goal(one, move.goals)]
+    if served:
+        return served, bad
+    has_unmet = any(goal.tool for goal in move.goals)
+    return ([] if has_unmet and (bad or move.missing) else fine[-1:]), bad
+
+
+def _is_goal(one: Seen, wanted: Sequence[Goal]) -> bool:
+    return any(goal.tool and goal.tool.name == one.step.tool for goal in wanted)
+
+
+def _has_goal(good: Sequence[Seen], wanted: Sequence[Goal]) -> bool:
+    return any(_is_goal(one, wanted) for one in good)
+
+
+# -- one observation --------------------------------------------------------------------------------------
+
+
+def _of_tool(one: Seen, question: str) -> str:
+    if one.data is None:
+        return _of_text(one.text, question)
+    if isinstance(one.data, list) and len(one.data) != 1:
+        return _of_list(one, question)
+    facts = chosen(one, question)
+    if not facts:
+        return "There is nothing." if not one.leaves else _phrase(list(one.leaves)[:MOST_FACTS])
+    return _phrase(facts)
+
+
+def _of_text(text: str, question: str) -> str:
+    kept = plain_sentences(text)
+    plain = "\n".join(kept)
+    if len(plain) <= 300:
+        return _sentence(" ".join(kept)) if kept else "The tool returned nothing of use."
+    quote = bearing(plain, question)
+    return " ".join(quote.sentences or kept[:2])
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def chosen(one: Seen, question: str) -> list[Leaf]:
+    """Return the values of an observation that bear on the question, in their order; subject first."""
+    leaves = [leaf for leaf in one.leaves if not (isinstance(leaf.value, str) and is_command(leaf.value))]
+    wanted = [kind for asks, kind in _KINDS_WANTED if asks.search(question)]
+    stems = set(words.stems(question))
+    scores = []
+    for leaf in leaves:
+        key = leaf.key.lower()
+        score = sum(1.0 for kind in wanted if kind.search(key))
+        score += 1.5 * len(stems & set(words.stems(key.replace("_", " "))))
+        score += 1.0 * bool(stems & set(words.stems(leaf.named)))
+        score += 0.5 * (key == "status") - 0.6 * (leaf.record > 0 and not wanted)
+        scores.append(score)
+    order = sorted(range(len(leaves)), key=lambda at: (-scores[at], at))
+    kept = {at for at in order[:MOST_FACTS] if scores[at] > 0}
+    if not kept:
+        kept = set(range(min(MOST_FACTS, len(leaves))))
+    subject = {at for at, leaf in enumerate(leaves) if leaf.record == 0 and _SUBJECT.search(leaf.key)}
+    return [leaf for at, leaf in enumerate(leaves) if at in kept or at in sorted(subject)[:1]]
+
+
+def _phrase(facts: Sequence[Leaf]) -> str:
+    text = "; ".join(dict.fromkeys(_fact(leaf) for leaf in facts))
+    return _sentence(text[:1].upper() + text[1:])
+
+
+def _fact(leaf: Leaf) -> str:
+    key = leaf.key.lower()
+    value = written(key, leaf.value)
+    label = re.sub(r"_(?:eur|usd)$", "", key).replace("_", " ")
+    if leaf.named and str(leaf.value) != leaf.named and leaf.record > 0:
+        return f"{leaf.named}: {label} {value}"
+    return f"{label} {value}"
+
+
+def written(key: str, value: Any) -> str:
+    """Write a value as a person would: amounts with their currency, states without underscores."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float) and (unit := re.search(r"_(eur|usd|gbp)$", key)):
+        return f"{unit.group(1).upper()} {value:.2f}"
+    if isinstance(value, str) and re.fullmatch(r"[a-z]+(?:_[a-z]+)+", value):
+        return value.replace("_", " ")
+    return str(value)
+
+
+def _of_list(one: Seen, question: str) -> str:
+    data = [entry for entry in one.data if isinstance(entry, dict)]
+    if not data:
+        plain = [str(entry) for entry in one.data if not is_command(str(entry))]
+        return f"There are {len(plain)}: {', '.join(plain[:MOST_RECORDS])}." if plain else "There is nothing."
+    records = data
+    if re.search(r"\b(?:last|latest|newest|most recent)\b", question, re.IGNORECASE):
+        records = [max(data, key=_day)]
+    elif named := [entry for entry in data if _is_named(entry, question)]:
+        records = named
+    shown = [
+        {key: one for key, one in entry.items() if one is not None and not isinstance(one, dict | list)}
+        for entry in records
+    ]
+    lines = [
+        ", ".join(written(key, one) for key, one in entry.items() if not is_command(str(one)))
+        for entry in shown
+    ]
+    head = f"There are {len(records)}: " if len(records) > 1 else ""
+    return _sentence(head + "; ".join(lines[:MOST_RECORDS]))
+
+
+def _is_named(entry: dict[str, Any], question: str) -> bool:
+    stems = set(words.stems(question))
+    states = [value for key, value in entry.items() if key in ("status", "state", "kind", "category")]
+    return any(stems & set(words.stems(str(state).replace("_", " "))) for state in states)
+
+
+def _day(entry: dict[str, Any]) -> str:
+    return max((str(value) for value in entry.values() if _DATE.match(str(value))), default="")
+
+
+# -- fields -----------------------------------------------------------------------------------------------
+
+
+def value(field: Field, move: Move, request: str) -> Any:
+    """Return what an output field of the program should hold."""
+    if is_reasoning(field):
+        return reasons(move)
+    good, _ = _sorted_out(move)
+    if is_free_text(field):
+        same = [leaf.value for one in good for leaf in one.leaves if leaf.key.lower() == field.name.lower()]
+        return str(same[0]) if same else generate(move, request)
+    facts = "\n".join(
+        f"{leaf.key}: {leaf.value}" for one in good for leaf in one.leaves if not is_command(str(leaf.value))
+    )
+    facts = facts or "\n".join(one.text for one in good) or generate(move, request)
+    spec = Spec((), (field,), "", PROSE)
+    return extract(field, Work(Task(spec, {"facts": facts}))).value
+
+
+def reasons(move: Move) -> str:
+    """Return what the answer rests on."""
+    used = list(dict.fromkeys(one.step.tool for one in move.seen if not one.error))
+    failed = list(dict.fromkeys(one.step.tool for one in move.seen if one.error))
+    rests = f"The answer rests on what {' and '.join(used)} returned."
+    text = rests if used else "No tool returned anything of use."
+    return text + (f" {' and '.join(failed)} refused or failed." if failed else "")
 
 
 def values(episode: Episode, task: Task) -> dict[str, Any]:
@@ -25,9 +258,13 @@ def values(episode: Episode, task: Task) -> dict[str, Any]:
     move = decide(episode)
     if episode.form == "react":
         name, args = move.calls[0] if move.calls else ("finish", {})
-        step = {"next_thought": _thought(move, episode), "next_tool_name": name, "next_tool_args": args}
+        step = {
+            "next_thought": _thought(move, episode.request),
+            "next_tool_name": name,
+            "next_tool_args": args,
+        }
         return _with_rest(step, move, task, episode)
-    calls = [as_json(call) for call in move.calls or _closing(episode, move)]
+    calls = [{"name": name, "args": args} for name, args in move.calls or _closing(episode, move)]
     return _with_rest({episode.calls_field: {"tool_calls": calls}}, move, task, episode)
 
 
@@ -38,7 +275,7 @@ def act(episode: Episode, task: Task) -> Reply:
     text = formats.write(task.spec, _with_rest({}, move, task, episode)) if task.spec.outputs else None
     if calls:
         return Reply(text, tuple(ToolCall(name, args) for name, args in calls), "tool_calls")
-    return Reply(answer_generation.generate(move, episode.request) if text is None else text)
+    return Reply(formats.bare(task.spec, generate(move, episode.request)) if text is None else text)
 
 
 def _chosen(episode: Episode, move: Move) -> tuple[Call, ...]:
@@ -70,29 +307,25 @@ def _forced(tool: ToolSpec, episode: Episode, move: Move) -> Call:
     if not is_final(tool):
         return tool.name, fill_any(tool, episode.request, move.seen)
     fields = [Field(param.name, param.schema or {"type": "string"}, param.desc) for param in tool.params]
-    return tool.name, {field.name: answer_generation.value(field, move, episode.request) for field in fields}
+    return tool.name, {field.name: value(field, move, episode.request) for field in fields}
 
 
 def _extracted(episode: Episode, task: Task) -> dict[str, Any]:
     """Fill the program's own outputs from the whole trajectory."""
     move = looked_back(episode)
     last = episode.steps[-1].thought
-    values = {f.name: answer_generation.value(f, move, episode.request) for f in task.spec.outputs}
-    if answer_generation.DECLINES.search(last):
-        values |= {f.name: last for f in task.spec.outputs if is_free_text(f) and not is_reasoning(f)}
-    return values
-
-
-def _thought(move: Move, episode: Episode) -> str:
-    return move.thought or answer_generation.last_thought(move, episode.request)
+    filled = {f.name: value(f, move, episode.request) for f in task.spec.outputs}
+    if DECLINES.search(last):
+        filled |= {f.name: last for f in task.spec.outputs if is_free_text(f) and not is_reasoning(f)}
+    return filled
 
 
 def _with_rest(done: dict[str, Any], move: Move, task: Task, episode: Episode) -> dict[str, Any]:
-    return {
-        field.name: done[field.name]
-        if field.name in done
-        else _thought(move, episode)
-        if "thought" in field.name
-        else answer_generation.value(field, move, episode.request)
-        for field in task.spec.outputs
+    """Return all outputs: those that are done, and the others filled."""
+    request = episode.request
+    others = [field for field in task.spec.outputs if field.name not in done]
+    rest = {
+        field.name: _thought(move, request) if "thought" in field.name else value(field, move, request)
+        for field in others
     }
+    return {field.name: (done | rest)[field.name] for field in task.spec.outputs}

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from course_lib.lm.simulator.prompts.episode import Param
+from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.skills import words
 from course_lib.lm.simulator.skills.arithmetic import work_out
-from course_lib.lm.simulator.skills.candidates import candidates, kinds_of
-from course_lib.lm.simulator.skills.leaves import limited
+from course_lib.lm.simulator.skills.candidates import candidates, kinds_of, limited
 from course_lib.lm.simulator.skills.observed import Leaf, Seen, is_command
 
 _EXAMPLE = re.compile(
@@ -43,7 +42,7 @@ _ALL = re.compile(r"\b(?:whole|full|fully|entire|all of|complete|everything|the 
 _STRICT = ("email", "url", "phone", "id", "date", "percent", "time")
 
 
-def from_request(param: Param, clause: str, request: str) -> list[Any]:
+def from_request(param: Field, clause: str, request: str) -> list[Any]:
     """Return the values that the request offers for an argument: those of the asking clause first."""
     values = _offered(param, clause)
     if not values and request != clause:
@@ -52,20 +51,22 @@ def from_request(param: Param, clause: str, request: str) -> list[Any]:
     return list(dict.fromkeys(values)) if is_plain else values
 
 
-def is_shaped(param: Param) -> bool:
+def is_shaped(param: Field) -> bool:
     """Say whether only pieces of a certain form will do."""
     return bool(_shapes(param)) or bool(_MAIL.search(f"{param.name} {param.desc}"))
 
 
-def _offered(param: Param, text: str) -> list[Any]:
+def _offered(param: Field, text: str) -> list[Any]:
     schema = param.schema
     if "enum" in schema or "const" in schema:
         return _listed(schema.get("enum") or [schema["const"]], text)
     kind = _kind(schema)
     if kind in ("integer", "number"):
-        return _numbers(param, text)
+        is_money = "money" in kinds_of(param.name, param.desc)
+        numbers = _amounts(text) if is_money else candidates(text).numbers
+        return [limited(schema, number) for number in numbers]
     if kind == "array":
-        inner = Param(param.name.removesuffix("s"), schema.get("items") or {}, param.desc, required=True)
+        inner = Field(param.name.removesuffix("s"), schema.get("items") or {}, param.desc)
         values = _offered(inner, text)
         return [values] if values else []
     return [] if kind in ("boolean", "object") else _texts(param, text)
@@ -94,11 +95,6 @@ def _listed(labels: Sequence[Any], text: str) -> list[Any]:
     return [labels[best]] if scores[best] > 0 else []
 
 
-def _numbers(param: Param, text: str) -> list[Any]:
-    is_money = "money" in kinds_of(param.name, param.desc)
-    return [limited(param.schema, one) for one in (_amounts(text) if is_money else candidates(text).numbers)]
-
-
 def _amounts(text: str) -> list[float]:
     return [_amount(first or second) for first, second in _MONEY.findall(text)]
 
@@ -115,7 +111,7 @@ def _amount(written: str) -> float:
     return float(f"{whole}.{decimals.group(1) if decimals else 0}")
 
 
-def _texts(param: Param, text: str) -> list[Any]:
+def _texts(param: Field, text: str) -> list[Any]:
     values: list[Any] = []
     for shape, prefix, bare in _shapes(param):
         hits = [hit.group() for hit in re.finditer(shape, text, re.IGNORECASE)]
@@ -174,7 +170,7 @@ def _shapes_of(desc: str, pattern: str) -> tuple[tuple[str, str, str], ...]:
     return tuple(values)
 
 
-def _shapes(param: Param) -> tuple[tuple[str, str, str], ...]:
+def _shapes(param: Field) -> tuple[tuple[str, str, str], ...]:
     if _kind(param.schema) != "string":
         return ()
     examples = [str(one) for one in param.schema.get("examples") or ()]
@@ -186,7 +182,7 @@ def _shapes(param: Param) -> tuple[tuple[str, str, str], ...]:
 
 
 def from_observations(
-    param: Param, request: str, seen: Sequence[Seen], tool: str = "", about: str = ""
+    param: Field, request: str, seen: Sequence[Seen], tool: str = "", about: str = ""
 ) -> list[Any]:
     """Return the values that observations offer for an argument, best first; those as good stay in order.
 
@@ -203,7 +199,7 @@ def from_observations(
     return [value for at, value in enumerate(values) if value not in values[:at]]
 
 
-def _fits(param: Param, leaf: Leaf, request: str, tool: str) -> float:
+def _fits(param: Field, leaf: Leaf, request: str, tool: str) -> float:
     kind = _kind(param.schema)
     if kind in ("integer", "number"):
         is_number = isinstance(leaf.value, int | float) and not isinstance(leaf.value, bool)
@@ -217,7 +213,7 @@ def _fits(param: Param, leaf: Leaf, request: str, tool: str) -> float:
     return _fits_key(param, leaf, request, tool) if len(leaf.value) <= 80 else 0.0
 
 
-def _fits_key(param: Param, leaf: Leaf, request: str, tool: str) -> float:
+def _fits_key(param: Field, leaf: Leaf, request: str, tool: str) -> float:
     key, name = leaf.key.lower(), param.name.lower()
     if key == name:
         return 4.0
@@ -255,6 +251,6 @@ def _hinted(leaf: Leaf, request: str) -> float:
     return bonus
 
 
-def takes_any(param: Param) -> bool:
+def takes_any(param: Field) -> bool:
     """Say whether the argument takes a question or search words as they stand."""
     return _kind(param.schema) == "string" and not is_shaped(param) and bool(_WHOLE.fullmatch(param.name))

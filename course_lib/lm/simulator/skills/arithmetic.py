@@ -18,7 +18,7 @@ from typing import Any
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.reading import parsed
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.leaves import limited
+from course_lib.lm.simulator.skills.candidates import limited
 from course_lib.lm.simulator.skills.work import Result, Work
 
 MOST = 1e15  # larger results are not worked out

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from course_lib.lm.simulator.prompts.episode import Param, ToolSpec
+from course_lib.lm.simulator.prompts import Field
+from course_lib.lm.simulator.prompts.episode import ToolSpec
 from course_lib.lm.simulator.skills import arguments, words
 from course_lib.lm.simulator.skills.arithmetic import work_out
 
@@ -226,7 +227,7 @@ def _in_hand(tool: ToolSpec, clause: str, request: str) -> float:
 _IDLE = frozenset({"number", "id", "cod", "eur", "nam", "valu"})
 
 
-def promise(tool: ToolSpec, param: Param) -> float:
+def promise(tool: ToolSpec, param: Field) -> float:
     """Return how much a tool's description speaks of an argument of another."""
     says = set(words.stems(tool.desc))
     named = [root for root in words.stems(param.name.replace("_", " ")) if root not in _IDLE]

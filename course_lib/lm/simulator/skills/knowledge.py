@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import chain
 
 from course_lib.lm.simulator.skills import words
 
@@ -16,18 +17,13 @@ _SMALL = frozenset(words.ENGLISH["small"].split())
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """An answer, as a word or two and as a sentence."""
+    """An answer, as a word or two and as a sentence, and what it answers."""
 
     short: str
     sentence: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    kind: str
-    asks: tuple[tuple[str, ...], ...]
-    subject: tuple[str, ...]
-    fact: Fact
+    kind: str = ""
+    asks: tuple[tuple[str, ...], ...] = ()
+    subject: tuple[str, ...] = ()
 
 
 def _roots(text: str) -> tuple[str, ...]:
@@ -35,15 +31,15 @@ def _roots(text: str) -> tuple[str, ...]:
 
 
 @cache
-def _rows() -> dict[str, list[_Row]]:
+def _rows() -> dict[str, list[Fact]]:
     """Return the rows by the first word of their subject, the longest subjects first."""
-    rows: dict[str, list[_Row]] = {}
+    rows: dict[str, list[Fact]] = {}
     for kind, part in words.data("facts.json").items():
         asks = tuple(_roots(ask) for ask in part["ask"])
         for line in part["rows"].split("; "):
             subject, _, answer = line.partition("=")
             sentence = part["say"].format(s=subject, o=answer)
-            row = _Row(kind, asks, _roots(subject), Fact(answer, sentence[:1].upper() + sentence[1:]))
+            row = Fact(answer, sentence[:1].upper() + sentence[1:], kind, asks, _roots(subject))
             rows.setdefault(row.subject[0], []).append(row)
     for same_start in rows.values():
         same_start.sort(key=lambda row: -len(row.subject))
@@ -54,7 +50,7 @@ def _rows() -> dict[str, list[_Row]]:
 def places(kind: str) -> frozenset[str]:
     """Return the cities or the countries that the facts name, in lower case."""
     rows = (row for same_start in _rows().values() for row in same_start if row.kind == "capital")
-    sentences = (row.fact.sentence for row in rows)
+    sentences = (row.sentence for row in rows)
     pairs = (re.fullmatch(r"The capital of (?:the )?(.+) is (.+)\.", sentence) for sentence in sentences)
     return frozenset(pair.group(2 if kind == "city" else 1).lower() for pair in pairs if pair)
 
@@ -66,16 +62,18 @@ def recall(question: str) -> Fact | None:
         return None
     roots = _roots(question)
     have = set(roots)
-    best: _Row | None = None
+    named: list[Fact] = []
     for root in roots:
         for row in _rows().get(root, ()):
             is_asked_for = not row.asks or any(have.issuperset(ask) for ask in row.asks)
-            if is_asked_for and _names(roots, have, row) and (best is None or _rank(row) > _rank(best)):
-                best = row
-    return best.fact if best else _reverse(question, have)
+            if is_asked_for and _names(roots, have, row):
+                named.append(row)
+    if not named:
+        return _reverse(question, have)
+    return max(named, key=lambda row: 2 * len(row.subject) + bool(row.asks))
 
 
-def _names(roots: tuple[str, ...], have: set[str], row: _Row) -> bool:
+def _names(roots: tuple[str, ...], have: set[str], row: Fact) -> bool:
     """Say whether the question names the row's subject and little else."""
     if not have.issuperset(row.subject):
         return False
@@ -84,20 +82,13 @@ def _names(roots: tuple[str, ...], have: set[str], row: _Row) -> bool:
     return len(left) <= (2 if row.asks else 3)
 
 
-def _rank(row: _Row) -> int:
-    return 2 * len(row.subject) + bool(row.asks)
-
-
 def _reverse(question: str, have: set[str]) -> Fact | None:
     """Answer `Paris is the capital of which country?` from the same rows."""
     if not re.search(r"\b(which|what) (country|element|book|novel|play)\b", question, re.IGNORECASE):
         return None
-    for rows in _rows().values():
-        for row in rows:
-            answer = set(_roots(row.fact.short))
-            is_asked_for = any(have.issuperset(ask) for ask in row.asks)
-            if is_asked_for and answer and have.issuperset(answer):
-                subject = row.fact.sentence
-                named = re.search(r"of (?:the )?([\w ]+?) is", subject)
-                return Fact(named.group(1) if named else subject, subject)
+    for row in chain.from_iterable(_rows().values()):
+        answer = set(_roots(row.short))
+        if answer and have.issuperset(answer) and any(have.issuperset(ask) for ask in row.asks):
+            named = re.search(r"of (?:the )?([\w ]+?) is", row.sentence)
+            return Fact(named.group(1) if named else row.sentence, row.sentence)
     return None

@@ -16,8 +16,7 @@ from functools import lru_cache
 from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.reading import parsed
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.candidates import candidates
-from course_lib.lm.simulator.skills.leaves import number_leaf, text_leaf
+from course_lib.lm.simulator.skills.candidates import candidates, number_leaf, text_leaf
 from course_lib.lm.simulator.skills.work import Result, Work, is_free_text
 
 CONTEXT = re.compile(
@@ -83,7 +82,8 @@ def quote(field: Field, work: Work) -> Result | None:
     kind = field.schema.get("type")
     if not held or kind not in ("string", "array", "integer", "number"):
         return None
-    quoted = find(work, held)
+    context, question = _halves(work, held)
+    quoted = bearing(context, question)
     if is_citation(field):
         return _cited(field, quoted)
     if kind == "array":
@@ -96,7 +96,7 @@ def quote(field: Field, work: Work) -> Result | None:
     where = f" in {quoted.ids[0]}" if quoted.ids else ""
     because = f"the context speaks of {shared}{where}"
     if wants_short(field, work):
-        return Result(span(work.notes["question"], quoted.sentences[0]), because)
+        return Result(span(question, quoted.sentences[0]), because)
     lengths = range(len(quoted.sentences), 0, -1)
     return Result(work.vary([" ".join(quoted.sentences[:length]) for length in lengths]), because)
 
@@ -111,13 +111,10 @@ def judge(field: Field, work: Work) -> Result | None:
     if field.schema.get("type") != "boolean" or not _SUPPORTED.fullmatch(field.name):
         return None
     held = context_names(work)
-    if not held:
-        return None
-    if any(field.name in turn.outputs for turn in work.task.demos):
-        return None  # the demos say what counts
-    statement = "\n".join(value for name, value in work.task.inputs.items() if name not in held)
-    claim = set(words.stems(statement))
-    passages = chunks("\n\n".join(work.task.inputs[name] for name in held if name in work.task.inputs))
+    if not held or any(field.name in turn.outputs for turn in work.task.demos):
+        return None  # without a context, or where the demos say what counts
+    context, statement = _halves(work, held)
+    claim, passages = set(words.stems(statement)), chunks(context)
     most = max((len(claim.intersection(words.stems(chunk.text))) for chunk in passages), default=0)
     holds = most >= SUPPORTED_SHARE * len(claim) > 0
     return Result(holds, f"the context has {most} of the {len(claim)} words that matter in the claim")
@@ -174,16 +171,11 @@ def span(question: str, sentence: str) -> str:
     return wanted[0] if wanted else sentence
 
 
-def find(work: Work, held: Sequence[str]) -> Quote:
-    """Return the sentences of the context fields that bear on the other inputs; kept for the next field."""
-    if "quote" not in work.notes:
-        inputs = work.task.inputs
-        question = "\n".join(value for name, value in inputs.items() if name not in held)
-        context = "\n\n".join(inputs[name] for name in held if name in inputs)
-        work.notes["question"] = question
-        work.notes["quote"] = bearing(context, question)
-    quoted: Quote = work.notes["quote"]
-    return quoted
+def _halves(work: Work, held: Sequence[str]) -> tuple[str, str]:
+    """Return the context fields and the other inputs, each as one text."""
+    inputs = work.task.inputs
+    context = "\n\n".join(inputs[name] for name in held if name in inputs)
+    return context, "\n".join(value for name, value in inputs.items() if name not in held)
 
 
 @lru_cache(maxsize=512)

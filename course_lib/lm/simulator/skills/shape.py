@@ -14,12 +14,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from course_lib.lm.simulator.prompts import Field
-from course_lib.lm.simulator.prompts.schema import Schema
+from course_lib.lm.simulator.prompts.schema import Schema, is_only_named
 from course_lib.lm.simulator.prompts.values import labelled
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.candidates import candidates, kinds_of
+from course_lib.lm.simulator.skills.candidates import candidates, kinds_of, number_leaf, text_leaf
 from course_lib.lm.simulator.skills.choice import choose
-from course_lib.lm.simulator.skills.leaves import number_leaf, text_leaf
 from course_lib.lm.simulator.skills.work import Result, Work
 
 DEEPEST = 4  # nested deeper than this, optional parts stay empty
@@ -49,6 +48,8 @@ def extract(field: Field, work: Work) -> Result:
     """Fill the field's type from the input; the last skill of all, since it fills any type."""
     definitions = {**field.schema.get("definitions", {}), **field.schema.get("$defs", {})}
     text = labelled(work.task.text, (field.name,)).get(field.name) or work.task.text
+    if beside := re.search(rf"[;.]\s*{re.escape(field.name)}\s*:\s*([^;\n]+)", text, re.IGNORECASE):
+        text = beside.group(1)
     value = fill(field.schema, field.name, field.desc, Source(text, work, definitions))
     is_plain = isinstance(value, str | int | float)
     return Result(value, f"the input gives {value!r} for {field.name.replace('_', ' ')}" if is_plain else "")
@@ -124,13 +125,9 @@ def _alternative(options: Sequence[Schema], name: str, desc: str, source: Source
         return None
     for option in real:
         value = _fill(option, name, desc, source)
-        if value is not _MISSING and not (nullable and _is_hollow(value)):
+        if value is not _MISSING and not (nullable and value in ([], {}, "")):
             return value
     return None if nullable else _MISSING
-
-
-def _is_hollow(value: Any) -> bool:
-    return value in ([], {}, "")
 
 
 def _record(schema: Schema, source: Source) -> Any:
@@ -148,16 +145,26 @@ _PAIR = re.compile(r"^[ \t*-]*([A-Za-z][\w ]{0,30}?)[ \t]*[:=][ \t]*(\S[^\n;]*)"
 
 
 def _mapping(schema: Schema, source: Source) -> dict[str, Any]:
-    """Fill an open mapping from `key: value` lines, or from the kinds of piece that the text holds."""
+    """Fill an open mapping from `key: value` lines, or from the kinds of piece that the text holds.
+
+    It stays empty where the prompt does not show what its keys or values may be.
+    """
     wanted = schema.get("additionalProperties", {})
-    wanted = wanted if isinstance(wanted, dict) else {}
+    names = resolve(schema.get("propertyNames") or {}, source.definitions)
+    are_texts = names.get("type", "string") == "string" and "format" not in names
+    if wanted is False or is_only_named(wanted) or is_only_named(names) or not are_texts:
+        return {}
     pairs = {key.strip().lower().replace(" ", "_"): value for key, value in _PAIR.findall(source.text)}
-    if not pairs:
+    if labels := names.get("enum"):
+        named = _named(labels, source.text)
+        values = {label: pairs.get(str(label).lower().replace(" ", "_"), source.text) for label in labels}
+        pairs = {label: values[label] for label in labels if label in named and isinstance(label, str)}
+    elif not pairs:
         found = {kind: candidates(source.text).of(kind) for kind in ("email", "id", "date", "money", "name")}
         pairs = {kind: pieces[0] for kind, pieces in found.items() if pieces}
     most = 8 if source.depth < DEEPEST else 0
     filled = {key: fill(wanted, key, "", source.on(value)) for key, value in list(pairs.items())[:most]}
-    is_enough = len(filled) >= schema.get("minProperties", 0)
+    is_enough = labels or len(filled) >= schema.get("minProperties", 0)
     return filled if is_enough else {"value": fill(wanted, "value", "", source)}
 
 
@@ -189,10 +196,10 @@ def _another(item: Schema, name: str, have: Sequence[Any], definitions: Mapping[
 
 
 def _items(item: Schema, name: str, desc: str, source: Source) -> list[Any]:
+    if is_only_named(item) and item.get("x-class", "Annotated") == "Annotated":
+        return []  # of alternatives, of which the prompt shows nothing
     if "enum" in item:
-        spelled = {label: rf"\b{re.escape(str(label))}\b" for label in item["enum"]}
-        named = [label for label in item["enum"] if re.search(spelled[label], source.text, re.IGNORECASE)]
-        return named or [source.choose(name, desc, item["enum"])]
+        return _named(item["enum"], source.text) or [source.choose(name, desc, item["enum"])]
     kind = item.get("type")
     if kind == "object" or "properties" in item:
         # Deeper down one part is enough: a model that holds itself would multiply.
@@ -201,7 +208,7 @@ def _items(item: Schema, name: str, desc: str, source: Source) -> list[Any]:
     if kind in ("integer", "number"):
         numbers = (number_leaf(item, name, desc, piece) for piece in candidates(source.text).of("number"))
         return [number for number in numbers if number is not None]
-    if kind == "array" or "anyOf" in item or kind == "boolean":
+    if kind in ("array", "boolean") or {"anyOf", "oneOf"} & item.keys():
         return [fill(item, name, desc, source.on(source.text))]
     singular = name.removesuffix("s")
     for wanted in kinds_of(singular, desc) or kinds_of(name, desc):
@@ -212,6 +219,11 @@ def _items(item: Schema, name: str, desc: str, source: Source) -> list[Any]:
         texts = (text_leaf(item, name, desc, piece) for piece in candidates(source.text).dates)
         return [text for text in texts if text is not None]
     return [text for text in _phrases(name, source.text) if text_leaf(item, "", "", text) is not None]
+
+
+def _named(labels: Sequence[Any], text: str) -> list[Any]:
+    """Return those of the labels that a text holds as words."""
+    return [one for one in labels if re.search(rf"\b{re.escape(str(one))}\b", text, re.IGNORECASE)]
 
 
 def _parts(item: Schema, text: str) -> list[str]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from course_lib.lm.simulator.prompts.episode import Episode, Param, ToolSpec
+from course_lib.lm.simulator.prompts import Field
+from course_lib.lm.simulator.prompts.episode import Episode, ToolSpec
 from course_lib.lm.simulator.skills import arguments
 from course_lib.lm.simulator.skills.intents import PROMISES, Goal, clauses, goals, is_final, promise, verb_of
 from course_lib.lm.simulator.skills.observed import Seen, observe
@@ -97,7 +98,7 @@ def pursue(
     return tuple(calls)
 
 
-def _values(param: Param, tool: ToolSpec, clause: str, hands: Hands, *, is_goal: bool) -> list[Any]:
+def _values(param: Field, tool: ToolSpec, clause: str, hands: Hands, *, is_goal: bool) -> list[Any]:
     if not param.required and not arguments.is_shaped(param):
         return []
     values = arguments.from_request(param, clause, hands.request)
@@ -115,7 +116,7 @@ def _values(param: Param, tool: ToolSpec, clause: str, hands: Hands, *, is_goal:
 _POINTS = re.compile(r"\b(?:it|them|this|that|these|those|one)\b", re.IGNORECASE)
 
 
-def _combined(params: Sequence[Param], offered: Sequence[list[Any]]) -> list[dict[str, Any]]:
+def _combined(params: Sequence[Field], offered: Sequence[list[Any]]) -> list[dict[str, Any]]:
     """Return one set of arguments for each value of the argument that has several."""
     most = max((len(values) for values in offered), default=1) or 1
     sets = []
@@ -130,7 +131,7 @@ def _combined(params: Sequence[Param], offered: Sequence[list[Any]]) -> list[dic
     return sets
 
 
-def _provide(param: Param, clause: str, hands: Hands, depth: int, above: tuple[str, ...]) -> tuple[Call, ...]:
+def _provide(param: Field, clause: str, hands: Hands, depth: int, above: tuple[str, ...]) -> tuple[Call, ...]:
     """Call a tool whose description promises the missing argument."""
     others = [
         other
@@ -174,8 +175,3 @@ def fill_any(tool: ToolSpec, request: str, seen: Sequence[Seen]) -> dict[str, An
             values = values or arguments.from_observations(param, request, seen)
             filled[param.name] = values[0] if values else fallback(param.schema, param.name, {})
     return filled
-
-
-def as_json(call: Call) -> Mapping[str, Any]:
-    """Return a call as DSPy's ToolCalls spells it."""
-    return {"name": call[0], "args": call[1]}

@@ -109,43 +109,22 @@ def _of_word(word: str) -> tuple[str, tuple[tuple[str, float], ...]]:
     return root, ((root, 1.0), *ideas, *((part, PARTS / len(parts)) for part in parts))
 
 
-_CAPITALS, _SHOUTED = re.compile(r"[A-Z][A-Z][A-Z][A-Z]").search, re.compile(r"\b[A-Z]{4,}\b").search
-_DIGIT, _CASE = re.compile(r"\d").search, re.compile(r"[A-Z]-\d{2,}\b|#\d{2,}").search
-_ORDINAL = re.compile(r"\d(?:st|nd|rd|th)\b").search
-_ISO_DATE = re.compile(r"\b\d{4}-\d{2}-\d{2}\b").search
-_PRICE = re.compile(r"[$€£]\s?\d|\d[.,]\d{2}\b").search
-
-
-MANNERS = frozenset(("@asks", "@exclaims", "@insists", "@names a case", "@dates", "@counts money"))
+_MANNERS = {
+    "@asks": re.compile(r"\?"),
+    "@exclaims": re.compile("!"),
+    "@insists": re.compile(r"[!?]{2}|\b[A-Z]{4,}\b"),
+    "@names a case": re.compile(r"[A-Z]-\d{2,}\b|#\d{2,}"),
+    "@dates": re.compile(r"\d(?:st|nd|rd|th)\b|\b\d{4}-\d{2}-\d{2}\b"),
+    "@counts money": re.compile(r"[$€£]\s?\d|\d[.,]\d{2}\b"),
+}
+MANNERS = _MANNERS.keys()
 """The features that tell how a text is written, not what it is about."""
-
-
-def _manners_of(text: str) -> list[str]:
-    """Return which of MANNERS hold; cheap signs are looked for before patterns, as most texts lack them."""
-    found = []
-    if "?" in text:
-        found.append("@asks")
-    if "!" in text:
-        found.append("@exclaims")
-    if any(marks in text for marks in ("!!", "!?", "?!", "??")) or (_CAPITALS(text) and _SHOUTED(text)):
-        found.append("@insists")
-    if not _DIGIT(text):
-        return found
-    if ("-" in text or "#" in text) and _CASE(text):
-        found.append("@names a case")
-    if _ORDINAL(text) or ("-" in text and _ISO_DATE(text)):
-        found.append("@dates")
-    if _PRICE(text):
-        found.append("@counts money")
-    return found
 
 
 @lru_cache(maxsize=4_096)
 def features(text: str, *, parts: bool = True) -> dict[str, float]:
     """Return the features of `text` and their weights; `parts=False` leaves the parts of words out."""
-    weights: dict[str, float] = {}
-    for manner in _manners_of(text):
-        weights[manner] = MANNER
+    weights = {manner: MANNER for manner, pattern in _MANNERS.items() if pattern.search(text)}
     weight_so_far = weights.get
     known = list(map(_of_word, words(text)))
     for _, of_word in known:
@@ -161,9 +140,7 @@ def features(text: str, *, parts: bool = True) -> dict[str, float]:
     for feature, weight in weights.items():
         if weight > 1.0:  # the tenth mention of a word says less than the first
             weights[feature] = weight**0.5
-    if parts:
-        return weights
-    return {feature: weight for feature, weight in weights.items() if feature[0] != "~"}
+    return weights if parts else {f: weight for f, weight in weights.items() if f[0] != "~"}
 
 
 @lru_cache(maxsize=4_096)

@@ -36,8 +36,6 @@ class Work:
     """sim-small: fewer features, a shorter memory for demos."""
     results: dict[str, Result] = field(default_factory=dict)
     """Results so far, by field name."""
-    notes: dict[str, Any] = field(default_factory=dict)
-    """What one skill leaves for another, such as the chunks an answer was quoted from."""
 
     def pick(self, scores: Mapping[Any, float]) -> Any:
         """Return the key with the highest score; with a temperature, draw by softmax. First wins a tie."""
