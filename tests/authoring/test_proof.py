@@ -11,6 +11,7 @@ from course_lib.authoring.trial import Verdict
 from tests.authoring.conftest import DATA
 
 SOURCE = (DATA / "proof" / "09_proof.py").read_text("utf-8")
+FIRST_RIGHT = '# %% exercise="9.1" tags=["right"]\n'
 FIRST_WRONG = '# %% exercise="9.1" tags=["wrong"] outcome="failed" message="expected 6, got 9"\n'
 PASSED = Verdict("passed", "1 of 1 checks", "9.1 passed")
 
@@ -25,17 +26,11 @@ def test_a_good_exercise_is_proved_from_all_four_sides():
     (found,) = prove(lessons=DATA / "proof")
 
     assert found.holds, found.problems
-    assert found.as_dict() == {
-        "id": "9.1",
-        "stub": "not attempted",
-        "solution": "passed",
-        "right": [{"outcome": "passed", "message": found.right[0].message}],
-        "wrong": [
-            {"outcome": "failed", "message": "three is doubled; expected 6, got 9"},
-            {"outcome": "crashed", "message": found.wrong[1].message},
-            {"outcome": "failed", "message": "three is doubled; expected 6, got 3"},
-        ],
-    }
+    as_json = found.as_dict()
+    assert (as_json["id"], as_json["stub"], as_json["solution"]) == ("9.1", "not attempted", "passed")
+    assert [each["outcome"] for each in as_json["right"]] == ["passed"] * 2
+    assert [each["outcome"] for each in as_json["wrong"]] == ["failed", "crashed", *["failed"] * 4]
+    assert as_json["wrong"][0]["message"] == "three is doubled; expected 6, got 9"
 
 
 @pytest.mark.parametrize(
@@ -48,8 +43,8 @@ def test_a_good_exercise_is_proved_from_all_four_sides():
         ),
         ("return FACTOR * x", "return FACTOR + x", ":37: the solution should be 'passed', it is 'failed'"),
         ("x + x", "x + 1", ":47: the right answer should be 'passed', it is 'failed': three is doubled"),
-        ("return x * x", "return x + x", ":51: the wrong answer should be 'failed', it is 'passed'"),
-        ('message="expected 6, got 9"', 'message="got 10"', ":51: the wrong answer should be told 'got 10'"),
+        ("return x * x", "return x + x", ":55: the wrong answer should be 'failed', it is 'passed'"),
+        ('message="expected 6, got 9"', 'message="got 10"', ":55: the wrong answer should be told 'got 10'"),
         ("FACTOR = 2", "FACTOR = 1 / 0", "the exercise's cell raised ZeroDivisionError"),
         ("await asyncio.sleep(0)", "import gone", "a set-up cell raised ModuleNotFoundError"),
         ('check("9.1", double)', 'oops\ncheck("9.1", double)', "the check's cell raised NameError"),
@@ -96,14 +91,15 @@ def test_one_attempt_does_not_see_the_names_of_another(tmp_path):
     assert found.holds, found.problems  # FACTOR is defined by the solution's cell alone
 
 
-def test_too_few_wrong_answers_are_refused_and_so_are_indistinct_ones(tmp_path):
-    start, end = SOURCE.index(FIRST_WRONG), SOURCE.index('# %% exercise="9.1" tags=["check"]')
+def test_too_few_answers_are_refused_and_so_are_indistinct_ones(tmp_path):
+    start, end = SOURCE.index(FIRST_RIGHT), SOURCE.index('# %% exercise="9.1" tags=["check"]')
     answer = FIRST_WRONG + "async def double(x):\n    return 9\n\n"
 
     found = prove_source(tmp_path, SOURCE[:start] + 2 * answer + SOURCE[end:])
 
     assert found.problems == (
-        "lessons/09_proof.py:37: 2 wrong answers are shipped; at least 3 are needed",
+        "lessons/09_proof.py:37: 2 wrong answers are shipped; at least 6 are needed",
+        "lessons/09_proof.py:37: 0 right answers are shipped; at least 2 are needed",
         "lessons/09_proof.py:37: two wrong answers get the same card",
     )
 

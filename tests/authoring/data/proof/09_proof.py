@@ -48,6 +48,10 @@ async def double(x):
 async def double(x):
     return x + x
 
+# %% exercise="9.1" tags=["right"]
+def double(x):
+    return asyncio.sleep(0, result=2 * x)
+
 # %% exercise="9.1" tags=["wrong"] outcome="failed" message="expected 6, got 9"
 async def double(x):
     return x * x
@@ -59,6 +63,18 @@ async def double(x):
 # %% exercise="9.1" tags=["wrong"] outcome="failed" message="got 3\\b"
 async def double(x):
     return x
+
+# %% exercise="9.1" tags=["wrong"] outcome="failed" message="got 9.0"
+async def double(x):
+    return 3.0 * x
+
+# %% exercise="9.1" tags=["wrong"] outcome="failed" message="got None"
+async def double(x):
+    2 * x
+
+# %% exercise="9.1" tags=["wrong"] outcome="failed" message="got '33'"
+async def double(x):
+    return str(x) * 2
 
 # %% exercise="9.1" tags=["check"]
 check("9.1", double)
