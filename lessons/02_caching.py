@@ -73,8 +73,10 @@ with dspy.context(lm=lm.connect("sim-large@weekday")):
     budgets = {name: latency_budget(answer, **asked) for name in ("asked for the first time", "asked again")}
 parts = dict.fromkeys(part for budget in budgets.values() for part in budget)
 by_name = {part: {name: f"{ms.get(part, 0):.2f} ms" for name, ms in budgets.items()} for part in parts}
-plot(draw_latency_budget(budgets), "Two stacked bars, of the parts that the table lists")
 table([{"part": part} | times for part, times in by_name.items()])
+
+# %% name="latency-plot"
+plot(draw_latency_budget(budgets), "Two stacked bars, of the parts that the table lists")
 
 # %% [markdown]
 # The model is nearly all of it; a faster parser would buy nothing. That is the first use of a budget: it says what is *not* worth your
