@@ -109,7 +109,7 @@ def judged(exercise, *changes):
         ("2.6", "the answers that come out", [("{type(error).__name__}", "{error}")]),
         (
             "2.6",
-            "another journal",
+            "a journal each",
             [("    path.touch()\n", "    path = path.parent / 'all'\n    path.touch()\n")],
         ),
         (
