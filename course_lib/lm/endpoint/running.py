@@ -32,7 +32,7 @@ class _Protocol(HttpToolsProtocol):
         self.scope["course.transport"] = self.transport  # type: ignore[typeddict-unknown-key]
 
 
-MAX_S = 0.5
+MAX_S = 0.35
 """Seconds of processor time that one answer may take, since others wait meanwhile."""
 MAX_CACHED_CHARS = 20_000_000
 _state = {"is_thinking": False, "cached_chars": 0}

@@ -1,12 +1,10 @@
-import base64
 import math
-import struct
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.lm.endpoint.embeddings import DIMENSIONS, as_base64, vector
+from course_lib.lm.endpoint.embeddings import DIMENSIONS, vector
 
 
 def near(left: str, right: str) -> float:
@@ -32,11 +30,3 @@ def test_vectors_are_the_same_on_every_machine() -> None:
     places = [at for at, value in enumerate(vector("tent")) if value]
 
     assert places == [20, 33, 35, 95, 181, 188, 195, 255]
-
-
-def test_base64_is_little_endian_floats() -> None:
-    values = vector("tent")
-
-    unpacked = struct.unpack(f"<{DIMENSIONS}f", base64.b64decode(as_base64(values)))
-
-    assert unpacked == pytest.approx(values, abs=1e-6)

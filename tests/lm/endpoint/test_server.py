@@ -208,15 +208,6 @@ def test_an_engine_that_breaks_is_a_500_that_names_the_error(
     assert ask(echo).choices
 
 
-def test_a_body_too_large_is_413(echo: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("course_lib.lm.endpoint.sending.MAX_BODY_BYTES", 1000)
-
-    with echo.http() as http:
-        answer = http.post("/v1/chat/completions", content=b" " * 2000)
-
-    assert answer.status_code == 413
-
-
 # -- keys ---------------------------------------------------------------------------------------------
 
 
