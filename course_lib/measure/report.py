@@ -9,6 +9,8 @@ import math
 from collections import Counter, deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 
 import numpy as np
 
@@ -106,7 +108,7 @@ class Report:
 
     def _notes(self) -> list[str]:
         rows, usage = [*self.models, *self.programs], self.usage
-        errors = sum((row.errors for row in rows), Counter[str]())
+        errors = reduce(or_, (row.errors for row in rows), Counter[str]())  # a model's are its program's too
         counts = [row.answered for row in rows]
         notes = [
             f"{self.throughput_per_s:,.1f} answers/s over {self.span_s:.2f} s; "
