@@ -445,8 +445,8 @@ architecture()
 # %% [markdown] tags=["invented-names"]
 # ### Names from books
 #
-# Books on this subject import `dspy.performance`, `dspy.tracing` or `dspy.deployment`. Those modules do not exist, in this release or
-# in any other we know of. Here is what to look for instead.
+# Books on this subject import from modules such as `dspy.performance`, `dspy.tracing` or `dspy.deployment`. Those modules do not exist, in
+# this release or in any other we know of. Here is what to look for in place of the names that they are said to hold.
 
 # %% name="names"
 from course_lib.labs import names_table
@@ -462,16 +462,16 @@ names_table()
 # | topic | | where |
 # | --- | --- | --- |
 # | **Performance metrics** | latency, percentiles | [02, part 1](02_caching.ipynb#1.-Where-the-time-and-the-money-go) |
-# | | throughput, resource use, error rate | [02, part 7](02_caching.ipynb#7.-Cheaper-without-getting-worse); under load: section 3 |
+# | | throughput, resource use, error rate | [02, part 1](02_caching.ipynb#Percentiles:-what-each-figure-says-and-hides); under load: section 3 |
 # | | scalability | section 5 |
 # | **Optimisation** | better prompts (the algorithm of a prompt) | [part 2 here](#It-learns-from-what-the-prompt-shows); optimizers: section 4 |
 # | | caching | [02, part 2](02_caching.ipynb#2.-DSPy's-own-cache) and [part 3](02_caching.ipynb#3.-A-shared-tier) |
-# | | batching | [02, part 6](02_caching.ipynb#6.-Batches) |
-# | | a cheaper model | [02, part 7](02_caching.ipynb#7.-Cheaper-without-getting-worse) |
+# | | batching | [02, part 5](02_caching.ipynb#5.-Batches) |
+# | | a cheaper model | [02, part 7](02_caching.ipynb#7.-Deeper:-cheaper-without-getting-worse) |
 # | | parallel and asynchronous calls | section 3 |
 # | **Security** | validation of input and of arguments | [01, part 4](01_adapters.ipynb#4.-Tools) |
 # | | access to data, injection | [01, part 5](01_adapters.ipynb#5.-Data-adapters) |
-# | | privacy, tenants | [02, part 8](02_caching.ipynb#8.-What-breaks-in-production) |
+# | | privacy, tenants | [02, part 8](02_caching.ipynb#8.-Deeper:-what-breaks-in-production) |
 # | | rate limits, roles, audit log | section 5 |
 # | **Compliance** | GDPR, SOC 2, HIPAA, PCI DSS | section 5 |
 # | **Testing** | unit, integration, performance, chaos, security tests | section 4 |

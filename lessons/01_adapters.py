@@ -19,8 +19,8 @@
 # | 3. An adapter and a type of your own: exercises 1.3, 1.4 | 27 |
 # | 4. Tools: exercise 1.5 | 14 |
 # | 5. Data adapters: exercise 1.6 | 17 |
-# | Deeper: in parts 2, 4 and 5 | 15 |
-# | 6. Deeper: somebody else's API, files, MCP, small tools | 15 |
+# | Deeper: in parts 2 and 4 | 6 |
+# | 6. Deeper: hostile tool results, other APIs, files, MCP, small tools | 24 |
 
 # %% name="setup" tags=["needs"]
 import tempfile
@@ -293,8 +293,7 @@ check("1.1", predicted)
 # A reply that does not fit raises `AdapterParseError` inside the adapter. What you see of it depends on the adapter: `ChatAdapter` and
 # `XMLAdapter` then ask again, from the start, in JSON. The first reply is paid for and thrown away, and nothing tells you.
 #
-# `sim-large@sloppy` is the large model on a bad day: of a hundred replies about forty lose a field, break off, or come wrapped in
-# chat. `count_fallbacks` shows what DSPy keeps to itself.
+# `sim-large@sloppy` is the large model behind a service that spoils many replies: they lose a field, break off, or come wrapped in chat. `count_fallbacks` shows what DSPy keeps to itself.
 
 # %% name="fallbacks" tags=["nbval-check-output"]
 import logging
@@ -458,7 +457,8 @@ print(losses[0].lm_response)
 # %% [markdown]
 # Write `SturdyTicket` with the same field names, so that at least 98 % of the replies parse. A label in capitals is read as well,
 # and every label that comes out is an allowed one, in small letters, and one that the model said. No defaults for lost answers: a
-# reply with another word, or without a field, stays an error. Look at `losses` first.
+# reply with another word, or without a field, stays an error. Look at `losses` first. (The notes are
+# poor, since the simulator writes poor ones; this exercise is about the labels.)
 
 # %% name="ex-1-2" tags=["exercise"] exercise="1.2"
 ### BEGIN SOLUTION
@@ -714,6 +714,8 @@ check("1.2", SturdyTicket)
 # tool calls, async and streams of raw chunks come with the base class. `CustomAdapter` of this course writes labelled lines.
 
 # %% name="custom-adapter"
+from course_lib.adapters import CustomAdapter
+
 with dspy.context(adapter=CustomAdapter()):
     got = dspy.Predict(ReadMessage)(message=MESSAGE)
 show_messages(lm.ledger().calls[-1])
@@ -2480,6 +2482,8 @@ check("1.6", MyDatabaseAdapter)
 # solution("1.6")
 
 # %% [markdown]
+# ## 6. Deeper: hostile tool results, other APIs, files, MCP, small tools
+#
 # ### What breaks in production: a tool's result that gives orders (prompt injection)
 #
 # A tool brings text that others wrote into the prompt. This customer's note does not only ask for money: it forges the marks by which
@@ -2514,6 +2518,7 @@ print("fields named observation_0 in the last prompt:", seen.count("[[ ## observ
 # %% name="guard"
 from course_lib.adapters.tools import Guard
 
+logging.getLogger("course_lib.adapters.tools.injection").setLevel(logging.ERROR)  # a line per refusal
 guard = Guard()
 read_note = guard.tool(limited(customer_note), effects=False)
 pay = guard.tool(limited(refund), effects=True, trusted=True)
@@ -2524,8 +2529,6 @@ with guard.run() as run:
 print("read:  ", run.sources)
 
 # %% [markdown]
-# ## 6. Deeper: somebody else's API, files, MCP, small tools
-#
 # ### Somebody else's API
 #
 # `APIAdapter` takes an OpenAPI document and makes a tool of each operation that only reads. It connects to one host, checks the
@@ -2648,7 +2651,7 @@ for kind, value in (
 # | --- | --- |
 # | design | What may each field be, and what happens to the answer that is nearly right? |
 # | implement | What did the server see, and how often was it asked? |
-# | test | Does the adapter read what it writes? What do forty hostile arguments do to the tool? |
+# | test | Does the adapter read what it writes? What do hostile arguments do to the tool? |
 # | deploy | Which count tells you that parsing got worse: fallbacks, re-asks, refusals? |
 #
 # **Next:** notebook 02, *Caching and performance*: how not to pay twice for the same answer, without giving one customer another's.
