@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -31,20 +30,13 @@ _running: set[str] = set()
 _notes: dict[str, str] = {}
 
 
-@cache
-def _store(folder: Path) -> Store:
-    return Store(folder)
+_store_of = cache(Store)
+"""The one store of each folder: it holds what could not be saved yet."""
 
 
-def current() -> Store:
-    """Return the store of the learner's folder."""
-    return _store(work_dir())
-
-
-def subscribe(observer: Callable[[], None]) -> Callable[[], None]:
-    """Have `observer` called after each event of this kernel; return the call that ends it."""
+def subscribe(observer: Callable[[], None]) -> None:
+    """Have `observer` called after each event of this kernel."""
     _observers.append(observer)
-    return lambda: _observers.remove(observer)
 
 
 def record(exercise_id: str, kind: Kind, **details: Any) -> None:
@@ -52,7 +44,7 @@ def record(exercise_id: str, kind: Kind, **details: Any) -> None:
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
     event = Event(id=uuid.uuid4().hex, at=at, exercise=exercise_id, kind=kind, pid=os.getpid(), **details)
     with _noted("saving"):
-        current().append(event)
+        _store_of(work_dir()).append(event)
     for observer in tuple(_observers):
         try:
             observer()
@@ -62,10 +54,11 @@ def record(exercise_id: str, kind: Kind, **details: Any) -> None:
 
 def read() -> list[Event]:
     """Return all events; where the file cannot be read, those in memory. Never raises: see `notes`."""
-    events = current().unsaved
+    store = _store_of(work_dir())
+    events = list(store.unsaved)
     with _noted("reading"):
-        events = current().events()
-    return list(events)
+        events = store.events()
+    return events
 
 
 @contextmanager
@@ -82,8 +75,9 @@ def _noted(doing: str) -> Iterator[None]:
 def notes() -> list[str]:
     """Return what the learner should be told about the progress file, once."""
     trouble = _notes.get("saving") or _notes.get("reading")  # one of them says it all
-    messages = [*current().notices, trouble, _notes.get("redrawing")]
-    current().notices.clear()
+    notices = _store_of(work_dir()).notices
+    messages = [*notices, trouble, _notes.get("redrawing")]
+    notices.clear()
     _notes.clear()
     return [message for message in messages if message]
 
@@ -188,7 +182,7 @@ def export() -> dict[str, Any]:
     Raises:
         ProgressError: the progress file cannot be read.
     """
-    events = current().events()
+    events = _store_of(work_dir()).events()
     rows = {exercise_id: asdict(standing(events, exercise_id)) for exercise_id in registry.known()}
     for row in rows.values():
         del row["solution_asked"]

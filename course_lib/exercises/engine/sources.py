@@ -60,7 +60,7 @@ class _Cells:
         error = result.error_before_exec or result.error_in_exec
         for name, value in self._before.items():
             if error is not None and self._namespace.get(name) is value:
-                self.errors[name] = _in_words(error)
+                self.errors[name] = in_words(error)
             else:
                 self.errors.pop(name, None)
                 self.texts[name] = result.info.raw_cell.strip("\n")
@@ -72,9 +72,13 @@ class _Cells:
         return {name: text for name, text in found.items() if re.search(rf"\b{re.escape(name)}\b", now)}
 
 
-def _in_words(error: BaseException) -> str:
-    text = f"{error.msg}, line {error.lineno}" if isinstance(error, SyntaxError) else str(error)
-    return f"{type(error).__name__}: {text}"
+def in_words(error: BaseException) -> str:
+    """Return an error's class and message in one text."""
+    try:
+        words = f"{error.msg}, line {error.lineno}" if isinstance(error, SyntaxError) else str(error)
+    except Exception:  # border: the learner's own __str__
+        words = "(its message could not be read)"
+    return type(error).__name__ + (f": {words}" if words else "")
 
 
 _cells = _Cells(shell()) if shell() is not None else None  # from here on: a check cannot look back

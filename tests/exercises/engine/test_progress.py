@@ -138,7 +138,7 @@ def test_a_read_only_folder_is_told_with_the_remedy(read_only_folder, capsys):
 
 def test_a_read_only_file_is_told_and_still_read(work, capsys, monkeypatch):
     check("99.1", double)
-    monkeypatch.setattr(store, "PRAGMAS", ("query_only=ON",))
+    monkeypatch.setattr(store, "PRAGMAS", ("PRAGMA query_only=ON",))
 
     check("99.2", lambda: 3)
 
@@ -160,7 +160,7 @@ def test_a_folder_that_cannot_exist_is_told(tmp_path, monkeypatch, capsys):
 
 def test_with_a_full_disk_events_wait_in_memory_and_are_saved_later(work, capsys, monkeypatch):
     check("99.2", None)
-    monkeypatch.setattr(store, "PRAGMAS", ("max_page_count=1",))  # SQLite then reports a full disk
+    monkeypatch.setattr(store, "PRAGMAS", ("PRAGMA max_page_count=1",))  # SQLite then reports a full disk
     source = "x = 1\n" * 2000
     progress.record("99.1", "finished", outcome="failed", source=source)
     check("99.1", double)
@@ -216,7 +216,7 @@ def test_a_damaged_file_is_moved_aside_and_never_deleted(work, capsys, damage):
 
 
 def test_wherever_a_byte_is_flipped_progress_goes_on(work, monkeypatch):
-    monkeypatch.setattr(store, "PRAGMAS", ("synchronous=OFF",))
+    monkeypatch.setattr(store, "PRAGMAS", ("PRAGMA synchronous=OFF",))
     for _ in range(3):
         progress.record("99.1", "finished", outcome="failed", checked="Two becomes four", source="x" * 900)
     whole = (work / FILE_NAME).read_bytes()
@@ -265,36 +265,36 @@ def test_the_export_is_small_and_names_nobody(work):
     assert not [word for word in ("Ada", "secret", str(work), "tmp", "def ") if word in json.dumps(exported)]
 
 
-def test_observers_hear_of_every_event_until_they_leave(capsys):
+@pytest.fixture
+def observe(monkeypatch):
+    monkeypatch.setattr(progress, "_observers", [])
+    return progress.subscribe
+
+
+def test_observers_hear_of_every_event(observe):
     heard = []
-    leave = progress.subscribe(lambda: heard.append(1))
-    check("99.1", double)
-    leave()
+    observe(lambda: heard.append(1))
     check("99.1", double)
 
     assert len(heard) == 2
 
 
-def test_a_board_that_reads_well_does_not_hide_that_saving_failed(work, capsys, monkeypatch):
-    leave = progress.subscribe(progress.read)
-    monkeypatch.setattr(store, "PRAGMAS", ("query_only=ON",))
+def test_a_board_that_reads_well_does_not_hide_that_saving_failed(work, capsys, monkeypatch, observe):
+    observe(progress.read)
+    monkeypatch.setattr(store, "PRAGMAS", ("PRAGMA query_only=ON",))
     check("99.2", None)
     monkeypatch.setattr(store, "PRAGMAS", ())
     progress.record("99.2", "hint", outcome="1")
-    monkeypatch.setattr(store, "PRAGMAS", ("query_only=ON",))
+    monkeypatch.setattr(store, "PRAGMAS", ("PRAGMA query_only=ON",))
     capsys.readouterr()
 
     check("99.1", double)
-    leave()
 
     assert "the folder is read-only" in capsys.readouterr().out
 
 
-def test_a_broken_observer_does_not_break_a_check(capsys):
-    leave = progress.subscribe(lambda: 1 / 0)
-    try:
-        assert check("99.1", double).outcome == "passed"
-    finally:
-        leave()
+def test_a_broken_observer_does_not_break_a_check(capsys, observe):
+    observe(lambda: 1 / 0)
 
+    assert check("99.1", double).outcome == "passed"
     assert "a progress board could not be redrawn: ZeroDivisionError" in capsys.readouterr().out

@@ -64,7 +64,6 @@ def files(folder):
 def test_copies_are_made_once_and_never_overwritten(work):
     assert copies.make_copies() == [work / NAME]
     assert (work / NAME).read_bytes() == (paths.NOTEBOOKS / NAME).read_bytes()
-    assert (work / ".shipped" / NAME).exists()
 
     write_answer(work)
     before = files(work)
@@ -277,7 +276,7 @@ def test_updating_twice_changes_nothing(work):
 def test_update_makes_a_missing_copy_and_needs_no_base(work):
     assert str(copies.update()) == f"{NAME}: new"
     write_answer(work)
-    (work / ".shipped" / NAME).write_text("{")
+    next((work / ".shipped").iterdir()).write_text("{")
     ship(sample(STUB, text="x = 2"))
 
     report = str(copies.update())
