@@ -208,8 +208,7 @@ def _endpoint_answers() -> bool:
 
 
 def _line_of(exercise: Exercise, error: BaseException | None) -> str:
-    """Return the innermost line of the learner's code in an error's traceback, "" if there is none."""
-    return crash_line(error.__traceback__, check_file=inspect.getfile(exercise.checks[0])) if error else ""
+    return crash_line(error, check_file=inspect.getfile(exercise.checks[0]))
 
 
 def _not_passed(exercise: Exercise, title: str, error: BaseException, *, before: int = 0) -> Result:

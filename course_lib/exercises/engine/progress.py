@@ -55,10 +55,10 @@ def record(exercise_id: str, kind: Kind, **details: Any) -> None:
 def read() -> list[Event]:
     """Return all events; where the file cannot be read, those in memory. Never raises: see `notes`."""
     store = _store_of(work_dir())
-    events = list(store.unsaved)
+    events = store.unsaved
     with _noted("reading"):
         events = store.events()
-    return events
+    return list(events)
 
 
 @contextmanager
@@ -142,31 +142,29 @@ class Standing:
 
 
 def _state(checks: list[Event], cut_off: list[Event]) -> str:
-    if any(event.kind == "finished" and event.outcome == "passed" for event in checks):
+    if any(event.outcome == "passed" for event in checks):
         return "passed"
     if not checks:
         return "not attempted"
     last = checks[-1]
     if last.kind == "interrupted" or last in cut_off:
         return "interrupted"
-    return last.outcome if last.kind == "finished" else "checking now"
+    return last.outcome or "checking now"
 
 
 def standing(events: list[Event], exercise_id: str) -> Standing:
     """Work out one exercise's standing from all events."""
     own = [event for event in events if event.exercise == exercise_id]
-    cut_off = interrupted(own)
-    finished = [event for event in own if event.kind == "finished"]
-    solutions = [event for event in own if event.kind == "solution"]
+    cut_off, kinds = interrupted(own), Counter(event.kind for event in own)
     return Standing(
-        state=_state([e for e in own if e.kind in ("started", "finished", "interrupted")], cut_off),
-        attempts=sum(event.outcome in ATTEMPTS for event in finished),
+        state=_state([event for event in own if event.kind not in ("hint", "solution", "reset")], cut_off),
+        attempts=sum(event.outcome in ATTEMPTS for event in own),
         hints=len({event.outcome for event in own if event.kind == "hint"}),
-        solution_asked=len(solutions),
-        solution_shown=any(event.outcome == "shown" for event in solutions),
-        interrupted=len(cut_off) + sum(event.kind == "interrupted" for event in own),
-        resets=sum(event.kind == "reset" for event in own),
-        stuck_on=dict(Counter(event.checked for event in finished if event.checked)),
+        solution_asked=kinds["solution"],
+        solution_shown=any(event.outcome == "shown" for event in own),
+        interrupted=len(cut_off) + kinds["interrupted"],
+        resets=kinds["reset"],
+        stuck_on=dict(Counter(event.checked for event in own if event.checked)),
     )
 
 

@@ -52,7 +52,8 @@ def _stub_shapes() -> frozenset[Shape]:
 def _shape_of(member: object) -> Shape | None:
     """Return the shape of a function, method or property; None for anything else."""
     function: Any = member.fget if isinstance(member, property) else member
-    code = getattr(inspect.unwrap(function), "__code__", None) if isinstance(function, _FUNCTIONS) else None
+    is_one = isinstance(function, _FUNCTIONS)
+    code = getattr(inspect.unwrap(function), "__code__", None) if is_one else None
     return _shape(code) if isinstance(code, CodeType) else None
 
 

@@ -6,12 +6,11 @@ Main path: source_now() -> text of the cell; crash_line(error) -> "line 3 of fil
 from __future__ import annotations
 
 import ast
-import linecache
 import re
 import sys
 import sysconfig
+import traceback
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 LONGEST_SOURCE_CHARS = 20_000
@@ -99,19 +98,14 @@ def _is_learners(filename: str) -> bool:
     return not filename.startswith(("<frozen", _OURS, *_LIBRARY_FOLDERS))
 
 
-def crash_line(traceback: TracebackType | None, *, check_file: str) -> str:
-    """Return the innermost line of the learner's own code in a traceback, "" if there is none.
+def crash_line(error: BaseException | None, *, check_file: str) -> str:
+    """Return the innermost line of the learner's own code in an error's traceback, "" if there is none.
 
     A line of `check_file`, where the check is written, is not the learner's.
     """
-    line = ""
-    while traceback is not None:
-        code = traceback.tb_frame.f_code
-        if code.co_filename != check_file and _is_learners(code.co_filename):
-            text = linecache.getline(
-                code.co_filename, traceback.tb_lineno, traceback.tb_frame.f_globals
-            ).strip()
-            where = "" if code.co_name.startswith("<") else f" of {code.co_name}"
-            line = f"line {traceback.tb_lineno}{where}" + (f": {text}" if text else "")
-        traceback = traceback.tb_next
-    return line
+    frames = traceback.extract_tb(error.__traceback__) if error else ()
+    own = [each for each in frames if each.filename != check_file and _is_learners(each.filename)]
+    if not own:
+        return ""
+    where = "" if own[-1].name.startswith("<") else f" of {own[-1].name}"
+    return f"line {own[-1].lineno}{where}" + (f": {own[-1].line}" if own[-1].line else "")
