@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -74,9 +73,6 @@ SAMPLES = (
 
 
 @pytest.fixture(autouse=True)
-def sample_section(work) -> Iterator[None]:
+def sample_section(work, monkeypatch) -> None:
     """Every test here has the samples and a learner's folder of its own."""
-    registry.register(*SAMPLES)
-    yield
-    for sample in SAMPLES:
-        registry.unregister(sample.id)
+    monkeypatch.setattr(registry, "_registered", {sample.id: sample for sample in SAMPLES})

@@ -115,13 +115,9 @@ def keyed(cells: Sequence[Cell]) -> dict[str, Cell]:
 def place(
     order: list[str], arrivals: Collection[str], guide: Sequence[str], *, known: Collection[str]
 ) -> list[str]:
-    """Put each arrival behind its predecessor in `guide`, and behind what follows that and is not `known`.
+    """Put each arrival into `order` behind its predecessor in `guide`, which holds all arrivals.
 
-    Args:
-        order: the keys so far.
-        arrivals: keys to put in.
-        guide: an order that holds all arrivals.
-        known: keys that an arrival goes in front of; others, the learner's own, stay where they were.
+    What follows the predecessor and is not `known`, the learner's own, stays behind it.
     """
     placed, at = list(order), 0
     for key in guide:

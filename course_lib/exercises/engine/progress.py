@@ -6,7 +6,6 @@ Main path: record(...) -> Store.append -> the boards are told; read() -> standin
 from __future__ import annotations
 
 import os
-import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,7 +21,6 @@ from course_lib.exercises.engine import registry
 from course_lib.exercises.engine.store import Event, Kind, ProgressError, Store
 from course_lib.paths import work_dir
 
-EXPORT_VERSION = 1
 ATTEMPTS = ("passed", "failed", "crashed")
 
 _observers: list[Callable[[], None]] = []
@@ -83,17 +81,16 @@ def notes() -> list[str]:
 
 
 @contextmanager
-def checking(exercise_id: str, *, source: str | None, limit_s: float) -> Iterator[dict[str, Any]]:
-    """Record that a check starts and how it ends; a block that is left by an exception was interrupted.
+def checking(exercise_id: str, *, source: str | None) -> Iterator[dict[str, Any]]:
+    """Record that a check starts and how it ends: interrupted, if the block is left by an exception.
 
-    Yields:
-        A dict for the fields of the "finished" event: outcome, message and the like.
+    The block puts the fields of the "finished" event into the dict that it is given.
     """
     run, end = uuid.uuid4().hex, dict[str, Any]()
     _running.add(run)
     kind: Kind = "interrupted"
     try:
-        record(exercise_id, "started", run=run, source=source, limit_s=limit_s)
+        record(exercise_id, "started", run=run, source=source)
         yield end
         kind = "finished"
     finally:
@@ -118,9 +115,14 @@ def interrupted(events: list[Event]) -> list[Event]:
 
 
 def _is_over(started: Event) -> bool:
-    """Say whether a check without an end, which does not run in this kernel, can no longer be running."""
-    age_s = time.time() - datetime.fromisoformat(started.at).timestamp()
-    return started.pid == os.getpid() or age_s > started.limit_s or not psutil.pid_exists(started.pid)
+    """Say whether the kernel of a check without an end, which does not run in this one, has stopped."""
+    at_s = datetime.fromisoformat(started.at).timestamp()
+    try:
+        process = psutil.Process(started.pid)
+        is_another = process.create_time() > at_s or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return True
+    return is_another or started.pid == os.getpid()
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,4 +186,4 @@ def export() -> dict[str, Any]:
     rows = {exercise_id: asdict(standing(events, exercise_id)) for exercise_id in registry.known()}
     for row in rows.values():
         del row["solution_asked"]
-    return {"schema": EXPORT_VERSION, "exercises": rows}
+    return {"schema": 1, "exercises": rows}

@@ -18,8 +18,6 @@ from typing import Any, Literal
 
 from course_lib.errors import CourseError
 
-Difficulty = Literal["easy", "medium", "hard"]
-
 SECTIONS = ("start", "adapters", "caching")
 """Packages whose EXERCISES maps each id to the name of its module, which holds EXERCISE."""
 
@@ -97,7 +95,7 @@ class Exercise:
     lesson: str
     """The lesson's id, which is also its file name: "02_caching"."""
     minutes: int
-    difficulty: Difficulty
+    difficulty: Literal["easy", "medium", "hard"]
     concepts: tuple[str, ...]
     hints: tuple[str, ...]
     """One to three, each saying more than the one before."""
@@ -124,11 +122,6 @@ def register(*exercises: Exercise) -> None:
     _registered.update({exercise.id: exercise for exercise in exercises})
 
 
-def unregister(exercise_id: str) -> None:
-    """Take an exercise out again: for an instructor's trial, and for tests."""
-    _registered.pop(exercise_id, None)
-
-
 @cache
 def _modules() -> dict[str, str]:
     """Return the full module name of each exercise, by id; none of these modules is imported."""
@@ -136,14 +129,9 @@ def _modules() -> dict[str, str]:
     return {key: f"{each.__name__}.{module}" for each in packages for key, module in each.EXERCISES.items()}
 
 
-def _order(exercise_id: str) -> tuple[int, int]:
-    section, number = exercise_id.split(".")
-    return int(section), int(number)
-
-
 def known() -> list[str]:
     """Return the id of every exercise, in the order of the course."""
-    return sorted({*_registered, *_modules()}, key=_order)
+    return sorted({*_registered, *_modules()}, key=lambda each: [int(number) for number in each.split(".")])
 
 
 def exercises() -> list[Exercise]:

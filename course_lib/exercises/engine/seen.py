@@ -11,8 +11,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from typing import Any, TypeVar
+
+import cloudpickle  # type: ignore[import-untyped]
 
 from course_lib import lm
 from course_lib.exercises.engine.checks import expect, expect_equal, without_error
@@ -37,11 +38,7 @@ def counted(call: Callable[[], T]) -> tuple[T, list[lm.Call]]:
 
 
 def expect_requests(count: int, call: Callable[[], T], what: str, *, hint: str = "") -> T:
-    """Return what `call` returns; fail the check unless it costs so many requests.
-
-    Raises:
-        CheckFailed: it costs more or fewer.
-    """
+    """Return what `call` returns; fail the check unless it costs so many requests."""
     result, calls = counted(call)
     expect_equal(len(calls), count, what, hint=hint)
     return result
@@ -69,11 +66,8 @@ def in_another_process(
     """Call a function in a process of its own, with the same endpoint; return its result, which JSON holds.
 
     Functions and classes that the learner wrote in a notebook travel by value (cloudpickle), as with dask.
-
-    Raises:
-        CheckFailed: the function or an argument cannot be sent; or the process did not end with `exit_code`.
+    The check fails if they cannot be sent, or if the process does not end with `exit_code`.
     """
-    cloudpickle: Any = import_module("cloudpickle")  # it has no types
     sent = without_error(
         lambda: cloudpickle.dumps((function, args)),
         "your code can be sent to another process",

@@ -32,7 +32,7 @@ CREATE TABLE IF NOT EXISTS events (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE, at TEXT NOT NULL, exercise TEXT NOT NULL, kind TEXT NOT NULL,
     run TEXT NOT NULL, outcome TEXT NOT NULL, checked TEXT NOT NULL,
-    source TEXT, pid INTEGER NOT NULL, limit_s REAL NOT NULL
+    source TEXT, pid INTEGER NOT NULL
 )
 """
 
@@ -64,19 +64,13 @@ class Event:
     source: str | None = None
     """The learner's code, as it was when checked."""
     pid: int = 0
-    limit_s: float = 0.0
-    """A started check that has not ended after this time was interrupted."""
 
     def __post_init__(self) -> None:
-        """Refuse what only a damaged file can hold: everything that a `Standing` is worked out from.
-
-        Raises:
-            ValueError, TypeError: a field is not what it should be.
-        """
+        """Refuse what only a damaged file can hold, in all that a `Standing` is worked out from."""
         datetime.fromisoformat(self.at)
         texts = (self.id, self.exercise, self.run, self.outcome, self.checked, self.source or "")
         is_sound = all(isinstance(text, str) for text in texts) and self.kind in get_args(Kind)
-        if not is_sound or self.pid not in range(2**31) or not isinstance(self.limit_s, float):
+        if not is_sound or self.pid not in range(2**31):
             raise ValueError(f"an event of kind {self.kind!r} cannot be read")
 
 

@@ -114,15 +114,14 @@ def reset(exercise_id: str) -> str:
         CourseError: a notebook is missing, unreadable or cannot be written; nothing was changed.
     """
     copy, mine, new = _read_both(registry.get(exercise_id))
-    given = cells_of(new, exercise_id, "exercise", "check")
     if not cells_of(new, exercise_id, "exercise"):
         raise WorkError(f"{copy.name} as shipped holds no cell for exercise {exercise_id}; {BUILD}.")
-    changed = [
-        cell for cell in given if [source_of(one) for one in _copies_of(cell, mine)] != [source_of(cell)]
-    ]
+    given = cells_of(new, exercise_id, "exercise", "check")
+    texts = {cell["id"]: [source_of(one) for one in _copies_of(cell, mine)] for cell in given}
+    changed = [cell for cell in given if texts[cell["id"]] != [source_of(cell)]]
     if not changed:
         return f"{exercise_id} is already as it was given out; nothing was changed."
-    own = [source_of(one) for cell in changed for one in _copies_of(cell, mine)]
+    own = [text for cell in changed for text in texts[cell["id"]]]
     answer = "\n\n".join(text for text in own if text not in map(source_of, given))
     kept = ""
     if answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -104,10 +105,17 @@ def test_a_check_running_in_another_kernel_is_not_called_interrupted(work, capsy
     assert standing().state == "failed"
 
 
-def test_a_check_older_than_its_limit_is_interrupted_even_if_its_process_number_is_in_use(work):
-    progress.record("99.1", "started", run="a", limit_s=-1.0)
+def test_a_check_is_interrupted_even_if_a_younger_process_has_its_kernel_s_number(work):
+    progress.record("99.1", "started", run="a")
+    (event,) = progress.read()
+    young = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, text=True)
+    old = dataclasses.replace(event, pid=young.pid, at="2026-01-01T00:00:00+00:00")
+    now = dataclasses.replace(event, pid=young.pid, at="2126-01-01T00:00:00+00:00")
 
-    assert [event.run for event in progress.interrupted(progress.read())] == ["a"]
+    try:
+        assert progress.interrupted([old, now]) == [old]
+    finally:
+        young.communicate("")
 
 
 @pytest.fixture
