@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -67,6 +67,12 @@ def expect_equal(got: object, want: object, what: str, *, hint: str = "") -> Non
     except Exception:  # border: the learner's own __eq__, or an array without one truth value
         equal = False
     expect(equal, what, observed=show(got), expected=show(want), hint=hint)
+
+
+def expect_one_of(got: object, allowed: Collection[object], what: str, *, hint: str = "") -> None:
+    """Fail the check unless `got` is one of `allowed`, which are shown."""
+    is_one = any(isinstance(got, type(each)) and got == each for each in allowed)
+    expect(is_one, what, observed=show(got), expected=f"one of {', '.join(map(str, allowed))}", hint=hint)
 
 
 def expect_error(error_class: type[E], call: Callable[[], object], what: str, *, hint: str = "") -> E:
