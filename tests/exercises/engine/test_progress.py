@@ -5,14 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
@@ -55,13 +52,6 @@ def test_each_check_is_two_events_none_is_ever_changed_and_a_pass_stays(work):
     assert before == [("99.1", "started", ""), ("99.1", "finished", "passed")]
     assert stored(work) == [*before, ("99.1", "started", ""), ("99.1", "finished", "failed")]
     assert (standing().state, standing().attempts) == ("passed", 2)
-
-
-def test_progress_made_in_another_kernel_is_here(work):
-    kernel = in_another_kernel(work, "check('99.1', lambda value: value * 2)")
-
-    assert kernel.communicate()[0].startswith("99.1 passed")
-    assert standing().state == "passed"
 
 
 def test_two_kernels_writing_at_once_lose_nothing(work):
@@ -118,32 +108,6 @@ def test_a_check_is_interrupted_even_if_a_younger_process_has_its_kernel_s_numbe
         young.communicate("")
 
 
-@pytest.fixture
-def read_only_folder(monkeypatch):
-    """A folder that this process may not write to, also where the tests run as root."""
-    folder = Path(tempfile.mkdtemp())
-    monkeypatch.setenv("COURSE_WORK", str(folder / "work"))
-    folder.chmod(0o555)
-    was_root = os.geteuid() == 0
-    if was_root:
-        os.seteuid(65534)
-    yield folder
-    if was_root:
-        os.seteuid(0)
-    folder.chmod(0o755)
-    shutil.rmtree(folder)
-
-
-def test_a_read_only_folder_is_told_with_the_remedy(read_only_folder, capsys):
-    result = check("99.1", double)
-
-    out = capsys.readouterr().out
-    assert result.outcome == "passed"
-    assert "Permission denied: allow writing there, or set COURSE_WORK to a folder of yours" in out
-    assert "saved with your next check (2 waiting)" in out
-    assert out.count("could not be saved") == 1
-
-
 def test_a_read_only_file_is_told_and_still_read(work, capsys, monkeypatch):
     check("99.1", double)
     monkeypatch.setattr(store, "PRAGMAS", ("PRAGMA query_only=ON",))
@@ -154,16 +118,17 @@ def test_a_read_only_file_is_told_and_still_read(work, capsys, monkeypatch):
     assert standing().state == "passed"
 
 
-def test_a_folder_that_cannot_exist_is_told(tmp_path, monkeypatch, capsys):
+def test_a_folder_that_cannot_exist_is_told_once_with_the_remedy(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("COURSE_WORK", str(tmp_path / "file" / "work"))
 
     assert check("99.1", double).outcome == "passed"
-    hint("99.1")
 
-    assert "set COURSE_WORK to a folder of yours" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "allow writing there, or set COURSE_WORK to a folder of yours" in out
+    assert "saved with your next check (2 waiting)" in out
+    assert out.count("could not be saved") == 1
     assert standing().state == "passed"
-    assert standing().hints == 1
 
 
 def test_with_a_full_disk_events_wait_in_memory_and_are_saved_later(work, capsys, monkeypatch):
@@ -186,41 +151,34 @@ def test_with_a_full_disk_events_wait_in_memory_and_are_saved_later(work, capsys
     assert progress.last_source(progress.read(), "99.1")
 
 
-def damaged(whole, damage):
-    if damage == "not a database":
-        return b"this is not a database" * 300
-    if damage == "torn":
-        return whole[:4096] + b"\xff" * 8192
-    at = {
-        "a byte of a text": whole.rindex(b"Two becomes"),
-        "a byte of the schema": whole.index(b"exercise TEXT"),
-        "the format's version": 18,
-    }
-    return bytes(byte ^ 0xFF if number == at[damage] else byte for number, byte in enumerate(whole))
+def damaged(whole, at):
+    return bytes(byte ^ 0xFF if number == at else byte for number, byte in enumerate(whole))
 
 
-DAMAGES = ["not a database", "torn", "a byte of a text", "a byte of the schema", "the format's version"]
+DAMAGES = {
+    "not a database": lambda whole: b"this is not a database" * 300,
+    "torn": lambda whole: whole[:4096] + b"\xff" * 8192,
+    "a byte of a text": lambda whole: damaged(whole, whole.rindex(b"Two becomes")),
+    "a byte of the schema": lambda whole: damaged(whole, whole.index(b"exercise TEXT")),
+    "the format's version": lambda whole: damaged(whole, 18),
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_moved_aside_and_never_deleted(work, capsys, damage):
     check("99.2", None)
     check("99.1", lambda value: 5)
-    before = damaged((work / FILE_NAME).read_bytes(), damage)
+    before = DAMAGES[damage]((work / FILE_NAME).read_bytes())
     (work / FILE_NAME).write_bytes(before)
 
     check("99.1", double)
 
     (aside,) = work.glob(f"{FILE_NAME}.damaged-*")
     assert aside.read_bytes()[:100] == before[:100]
-    assert (
-        f"the progress file was damaged; it is kept as {aside}, and a new one was begun"
-        in capsys.readouterr().out
-    )
+    assert f"was damaged; it is kept as {aside}, and a new one was begun" in capsys.readouterr().out
     assert standing().state == "passed"
-    assert ("99.2", "started", "") in stored(work) or damage != "a byte of a text", (
-        "the rest was not taken over"
-    )
+    if damage == "a byte of a text":
+        assert ("99.2", "started", "") in stored(work), "the rest was not taken over"
 
 
 def test_wherever_a_byte_is_flipped_progress_goes_on(work, monkeypatch):
@@ -229,8 +187,7 @@ def test_wherever_a_byte_is_flipped_progress_goes_on(work, monkeypatch):
         progress.record("99.1", "finished", outcome="failed", checked="Two becomes four", source="x" * 900)
     whole = (work / FILE_NAME).read_bytes()
     for at in range(0, len(whole), 211):
-        flipped = bytes([*whole[:at], whole[at] ^ 0xFF, *whole[at + 1 :]])
-        (work / FILE_NAME).write_bytes(flipped)
+        (work / FILE_NAME).write_bytes(damaged(whole, at))
 
         progress.record("99.2", "hint", outcome="1")
         progress.export()
@@ -279,12 +236,14 @@ def observe(monkeypatch):
     return progress.subscribe
 
 
-def test_observers_hear_of_every_event(observe):
+def test_observers_hear_of_every_event_and_a_broken_one_breaks_no_check(capsys, observe):
     heard = []
+    observe(lambda: 1 / 0)
     observe(lambda: heard.append(1))
-    check("99.1", double)
 
+    assert check("99.1", double).outcome == "passed"
     assert len(heard) == 2
+    assert "a progress board could not be redrawn: ZeroDivisionError" in capsys.readouterr().out
 
 
 def test_a_board_that_reads_well_does_not_hide_that_saving_failed(work, capsys, monkeypatch, observe):
@@ -299,10 +258,3 @@ def test_a_board_that_reads_well_does_not_hide_that_saving_failed(work, capsys, 
     check("99.1", double)
 
     assert "the folder is read-only" in capsys.readouterr().out
-
-
-def test_a_broken_observer_does_not_break_a_check(capsys, observe):
-    observe(lambda: 1 / 0)
-
-    assert check("99.1", double).outcome == "passed"
-    assert "a progress board could not be redrawn: ZeroDivisionError" in capsys.readouterr().out
