@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import Any
 
 import dspy
 import pytest
 
-from course_lib import desk
 from course_lib.adapters import CustomAdapter
-from course_lib.adapters.tools.limits import ToolRefused
 from course_lib.caching import MemoryTier, SingleFlight, TieredCache
 from course_lib.caching.semantic import SemanticCache
 from course_lib.exercises.adapters import REPLIES, predicted_parse
 from course_lib.exercises.engine import registry
 from course_lib.exercises.engine.checking import judge
-
-
-def order_status(order_id: str) -> str:
-    """Refuse with an example that begins with the bad id."""
-    found = {order.id: order.status for order in desk.orders()}
-    if order_id in found:
-        return found[order_id]
-    if re.fullmatch(r"O-\d{5}", order_id):
-        raise ToolRefused(f"{order_id} is on no list of ours")
-    raise ToolRefused(f"{order_id!r} cannot be looked up; a number looks like O-10001")
 
 
 class CountedByBytes:
@@ -96,7 +83,6 @@ class Semantic:
     ("exercise", "thing"),
     [
         ("1.3", CustomAdapter),
-        ("1.5", order_status),
         ("2.2", CountedByBytes),
         ("2.4", Ours),
         ("2.4", TakesOver),
