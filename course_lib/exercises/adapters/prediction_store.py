@@ -64,12 +64,9 @@ def _rows(ours: Any) -> list[Any]:
 
 
 def _stored(store: Any, what: str, *rows: Row) -> None:
-    def work() -> None:
-        for row in rows:
-            store.store_prediction(*row)
-
     hint = "Values go to the database as parameters (%s), never into the text of the statement."
-    without_error(work, what, hint=hint, errors=psycopg.Error)
+    for row in rows:
+        without_error(partial(store.store_prediction, *row), what, hint=hint, errors=psycopg.Error)
 
 
 def _calls(store: Any) -> dict[str, Callable[[], Any]]:
@@ -124,17 +121,13 @@ def finds_texts(store_class: StoreClass) -> None:
 
 def returns_connections(store_class: StoreClass) -> None:
     """Every call gives its connection back to the pool, also one that ends in an error."""
-
-    def many(store: Any) -> None:
-        for _ in range(2 * _POOL_SIZE):
-            for call in _calls(store).values():
-                call()
-            with suppress(Exception):  # how the store refuses what JSON cannot hold is its own affair
-                store.store_prediction("t-4", {}, {"category": object()})
-
     what, hint = "connections come back to the pool", "`with pool.connection()` always gives it back."
     with _stand(store_class) as (store, _, _):
-        without_error(lambda: many(store), what, hint=hint, errors=PoolTimeout)
+        for _ in range(2 * _POOL_SIZE):
+            for call in _calls(store).values():
+                without_error(call, what, hint=hint, errors=PoolTimeout)
+            with suppress(Exception):  # how the store refuses what JSON cannot hold is its own affair
+                store.store_prediction("t-4", {}, {"category": object()})
 
 
 def survives_cuts(store_class: StoreClass) -> None:

@@ -128,7 +128,10 @@ def judge(exercise: Exercise, *things: object) -> Result:
 
 def _checked(exercise: Exercise, things: tuple[object, ...]) -> Result:
     """Run the checks in order, up to the first that does not pass."""
-    titles, count = [_title(check) for check in exercise.checks], len(exercise.checks)
+    count = len(exercise.checks)
+    titles = [
+        (check.__doc__ or check.__name__).strip().splitlines()[0].rstrip(".") for check in exercise.checks
+    ]
     for before, check in enumerate(exercise.checks):
         with strays() as unseen:
             error = _call_within(exercise.deadline_s, check, *things)
@@ -139,11 +142,6 @@ def _checked(exercise: Exercise, things: tuple[object, ...]) -> Result:
     after = f'solution("{exercise.id}") shows ours beside yours, with the reason.'
     rows = (("Checked", "\n".join(f"{title}." for title in titles)), ("Next", after))
     return _result(exercise, "passed", f"{count} of {count} checks", rows)
-
-
-def _title(check: Callable[..., object]) -> str:
-    """Return what a check looks at: line 1 of its docstring, without the full stop."""
-    return (check.__doc__ or check.__name__).strip().splitlines()[0].rstrip(".")
 
 
 class _Stopped(SystemExit):
@@ -179,24 +177,22 @@ def _call_within(deadline_s: float, call: Callable[..., object], *args: object) 
     finally:
         if is_late := not ended.done():
             _stop(thread)
-    if is_late and not _endpoint_answers():
+    return _without_end(deadline_s) if is_late else ended.exception()
+
+
+def _without_end(deadline_s: float) -> CheckFailed:
+    lm = sys.modules.get("course_lib.lm")  # not imported for this: where nobody did, nothing waits for it
+    if lm and not lm.is_answering(within_s=2.0):
         raise _NotChecked(
             "the model's endpoint does not answer, so the check had to wait; restart the kernel for a new "
             "endpoint, run the cells above, then run this one again"
         )
-    if is_late:
-        return CheckFailed(
-            "",
-            observed=f"more than {deadline_s:g} s; it was stopped",
-            expected=f"an end within {deadline_s:g} s",
-            hint="A loop that never ends, or a wait for something that never comes?",
-        )
-    return ended.exception()
-
-
-def _endpoint_answers() -> bool:
-    lm = sys.modules.get("course_lib.lm")  # not imported for this: where nobody did, nothing waits for it
-    return lm is None or bool(lm.is_answering(within_s=2.0))
+    return CheckFailed(
+        "",
+        observed=f"more than {deadline_s:g} s; it was stopped",
+        expected=f"an end within {deadline_s:g} s",
+        hint="A loop that never ends, or a wait for something that never comes?",
+    )
 
 
 def _line_of(exercise: Exercise, error: BaseException | None) -> str:

@@ -134,22 +134,19 @@ class Standing:
     attempts: int
     hints: int
     """How many hints were taken."""
-    solution_asked: int
-    """How often the solution was asked for, shown or not."""
+    solution_asked: bool
     solution_shown: bool
-    interrupted: int
-    resets: int
     stuck_on: dict[str, int]
     """Title of the check that failed or crashed: how often."""
 
 
-def _state(checks: list[Event], cut_off: list[Event]) -> str:
+def _state(checks: list[Event]) -> str:
     if any(event.outcome == "passed" for event in checks):
         return "passed"
     if not checks:
         return "not attempted"
     last = checks[-1]
-    if last.kind == "interrupted" or last in cut_off:
+    if last.kind == "interrupted" or last in interrupted(checks):
         return "interrupted"
     return last.outcome or "checking now"
 
@@ -157,15 +154,13 @@ def _state(checks: list[Event], cut_off: list[Event]) -> str:
 def standing(events: list[Event], exercise_id: str) -> Standing:
     """Work out one exercise's standing from all events."""
     own = [event for event in events if event.exercise == exercise_id]
-    cut_off, kinds = interrupted(own), Counter(event.kind for event in own)
+    checks = [event for event in own if event.kind in ("started", "finished", "interrupted")]
     return Standing(
-        state=_state([event for event in own if event.kind not in ("hint", "solution", "reset")], cut_off),
+        state=_state(checks),
         attempts=sum(event.outcome in ATTEMPTS for event in own),
         hints=len({event.outcome for event in own if event.kind == "hint"}),
-        solution_asked=kinds["solution"],
+        solution_asked=any(event.kind == "solution" for event in own),
         solution_shown=any(event.outcome == "shown" for event in own),
-        interrupted=len(cut_off) + kinds["interrupted"],
-        resets=kinds["reset"],
         stuck_on=dict(Counter(event.checked for event in own if event.checked)),
     )
 
@@ -183,7 +178,4 @@ def export() -> dict[str, Any]:
         ProgressError: the progress file cannot be read.
     """
     events = _store_of(work_dir()).events()
-    rows = {exercise_id: asdict(standing(events, exercise_id)) for exercise_id in registry.known()}
-    for row in rows.values():
-        del row["solution_asked"]
-    return {"schema": 1, "exercises": rows}
+    return {"schema": 1, "exercises": {each: asdict(standing(events, each)) for each in registry.known()}}

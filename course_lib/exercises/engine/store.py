@@ -19,7 +19,7 @@ from typing import Literal, TypeVar, get_args
 
 from course_lib.errors import CourseError
 
-Kind = Literal["started", "finished", "interrupted", "hint", "solution", "reset"]
+Kind = Literal["started", "finished", "interrupted", "hint", "solution"]
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from course_lib import paths
 from course_lib.errors import CourseError
-from course_lib.exercises.engine import notebookfile, progress, registry, reveal
+from course_lib.exercises.engine import notebookfile, registry, reveal
 from course_lib.exercises.engine.notebookfile import (
     BUILD,
     KEPT,
@@ -131,8 +131,7 @@ def reset(exercise_id: str) -> str:
     for cell in changed:
         mine = _put_back(mine, new, cell)
     notebookfile.write(copy, mine)
-    progress.record(exercise_id, "reset")
-    return "\n".join([f"{exercise_id} is as it was given out again.{kept} {RELOAD}", *progress.notes()])
+    return f"{exercise_id} is as it was given out again.{kept} {RELOAD}"
 
 
 def diff(exercise_id: str) -> str:
@@ -190,16 +189,16 @@ def _base_of(mine: Notebook, stem: str) -> Notebook:
     That is the newest one, unless a tab with an older one was saved over an update. Without any, every cell
     that differs counts as the learner's.
     """
+
+    def texts(notebook: Notebook) -> set[tuple[str, str]]:
+        return {(key, source_of(cell)) for key, cell in keyed(notebook["cells"]).items()}
+
     bases: list[Notebook] = []
     kept = (paths.work_dir() / ".shipped").glob(f"{stem}*.ipynb")
     for path in sorted(kept, key=lambda path: path.stem, reverse=True):
         with suppress(NotebookFileError):
             bases.append(notebookfile.read(path, remedy=""))
-    return max(bases, key=lambda base: len(_texts(base) & _texts(mine)), default={"cells": []})
-
-
-def _texts(notebook: Notebook) -> set[tuple[str, str]]:
-    return {(key, source_of(cell)) for key, cell in keyed(notebook["cells"]).items()}
+    return max(bases, key=lambda base: len(texts(base) & texts(mine)), default={"cells": []})
 
 
 def update() -> str:
