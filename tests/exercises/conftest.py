@@ -48,6 +48,11 @@ def _takes_any_number(double) -> None:
     without_error(lambda: double(0), "double(0)")
 
 
+def double(value):
+    """An answer that passes, also in tests of other files."""
+    return value * 2
+
+
 def _exercise(exercise_id: str, *checks, **changes) -> Exercise:
     described = {
         "title": f"Sample {exercise_id}",
@@ -61,6 +66,13 @@ def _exercise(exercise_id: str, *checks, **changes) -> Exercise:
     }
     return Exercise(id=exercise_id, checks=checks, **(described | changes))
 
+
+REGISTERED = (
+    "from course_lib.exercises import check, hint, solution\n"
+    "from course_lib.exercises.engine import progress, registry\n"
+    "from tests.exercises.conftest import SAMPLES\nregistry.register(*SAMPLES)\n"
+)
+"""What another kernel runs first, so that it has the samples too."""
 
 SAMPLES = (
     _exercise("99.1", _doubles, _keeps_text),

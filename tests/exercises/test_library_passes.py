@@ -11,7 +11,6 @@ import pytest
 from course_lib.adapters import CustomAdapter
 from course_lib.caching import MemoryTier, SingleFlight, TieredCache
 from course_lib.caching.semantic import SemanticCache
-from course_lib.exercises.adapters import REPLIES, predicted_parse
 from course_lib.exercises.engine import registry
 from course_lib.exercises.engine.checking import judge
 
@@ -107,14 +106,3 @@ def test_the_tiered_cache_passes_each_check_of_the_redis_tier(check):
 
 def test_chat_adapter_is_refused_for_it_does_not_write_labelled_lines():
     assert judge(registry.get("1.3"), dspy.ChatAdapter).outcome == "failed"
-
-
-@pytest.mark.parametrize("letter", REPLIES)
-def test_each_wrong_guess_about_a_reply_is_told_apart(letter):
-    right = {each: predicted_parse.parsed(text) for each, text in REPLIES.items()}
-    fields = {"category": "billing", "days_waited": 0, "order_ids": []}
-    guess = right | {letter: fields if right[letter] == "error" else "error"}
-
-    result = judge(registry.get("1.1"), guess)
-
-    assert f"reply {letter} is parsed as you predicted" in result.message

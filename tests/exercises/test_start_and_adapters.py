@@ -114,16 +114,3 @@ def test_two_checks_of_one_server_and_an_open_transaction_are_not_in_each_others
         mine.rollback()
 
     assert ([result.line for result in both if result.outcome != "passed"], schemas) == ([], (0,))
-
-
-class Hasty(Store):
-    def store_prediction(self, key, inputs, outputs):
-        insert = (
-            "INSERT INTO my_predictions SELECT %s, %s, %s "
-            "WHERE NOT EXISTS (SELECT FROM my_predictions WHERE key = %s)"
-        )
-        self.run(insert, key, Jsonb(inputs), Jsonb(outputs), key)
-
-
-def test_looking_before_storing_is_not_enough():
-    assert "storing beside another program" in judged("1.6", Hasty).message

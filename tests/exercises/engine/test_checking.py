@@ -17,10 +17,7 @@ from course_lib.exercises import check, hint, solution
 from course_lib.exercises.engine import progress
 from course_lib.exercises.engine.checks import CheckFailed, expect, expect_equal, run, show
 from course_lib.exercises.engine.registry import UnknownExerciseError
-
-
-def double(value):
-    return value * 2
+from tests.exercises.conftest import double
 
 
 def test_a_pass_is_said_once_and_lists_what_was_checked(capsys):

@@ -9,11 +9,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-SETUP = (
-    "from course_lib.exercises import check, hint, solution\n"
-    "from course_lib.exercises.engine import progress, registry\n"
-    "from tests.exercises.conftest import SAMPLES\nregistry.register(*SAMPLES)"
-)
+from tests.exercises.conftest import REGISTERED
+
 LAST_SOURCE = "print(progress.last_source(progress.read(), '99.1'))"
 
 
@@ -24,7 +21,7 @@ def outputs(monkeypatch):
 
     def run(*cells):
         notebook = nbformat.v4.new_notebook(
-            cells=[nbformat.v4.new_code_cell(cell) for cell in (SETUP, *cells)]
+            cells=[nbformat.v4.new_code_cell(cell) for cell in (REGISTERED, *cells)]
         )
         NotebookClient(notebook, kernel_name="python3", timeout=60, allow_errors=True).execute()
         return [cell.outputs for cell in notebook.cells[1:]]

@@ -16,10 +16,7 @@ import pytest
 from course_lib.exercises import check, hint, solution
 from course_lib.exercises.engine import progress, store
 from course_lib.exercises.engine.store import FILE_NAME, ProgressError
-
-
-def double(value):
-    return value * 2
+from tests.exercises.conftest import REGISTERED, double
 
 
 def standing(exercise_id="99.1"):
@@ -33,13 +30,9 @@ def stored(work):
 
 def in_another_kernel(work, code, **options):
     """Run code in a process of its own, with the sample exercises."""
-    start = (
-        "from course_lib.exercises import check\nfrom course_lib.exercises.engine import progress, registry\n"
-        "from tests.exercises.conftest import SAMPLES\nregistry.register(*SAMPLES)\n"
-    )
     environment = os.environ | {"COURSE_WORK": str(work), "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.Popen(
-        [sys.executable, "-c", start + code], env=environment, text=True,
+        [sys.executable, "-c", REGISTERED + code], env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options,
     )  # fmt: skip
 

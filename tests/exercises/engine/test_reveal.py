@@ -9,6 +9,7 @@ import pytest
 from course_lib import paths
 from course_lib.exercises import check, hint, solution
 from course_lib.exercises.engine import progress
+from tests.exercises.conftest import double
 from tests.exercises.engine.test_merge import cell, notebook
 
 
@@ -20,10 +21,6 @@ def solved(tmp_path, monkeypatch):
     path = tmp_path / "99_sample.ipynb"
     path.write_text(json.dumps(notebook(cell("a", "# Sample"), ours, cell("c", "check()", exercise="99.1"))))
     return path
-
-
-def double(value):
-    return value * 2
 
 
 def test_hints_come_one_at_a_time_with_their_number(capsys):
