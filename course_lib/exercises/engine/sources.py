@@ -15,10 +15,10 @@ from typing import Any
 
 LONGEST_SOURCE_CHARS = 20_000
 
-_LIBRARY_FOLDERS = tuple(
-    {str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-)
-_OURS = str(Path(__file__).resolve().parents[2])
+_FOLDERS = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+_OURS = Path(__file__).parents[2]
+_NOT_THEIRS = ("<frozen", *(str(folder.resolve()) for folder in (*_FOLDERS, _OURS)))
+"""How the name of a file begins that the learner did not write."""
 _ASSIGNED = re.compile(r"^(?:(?:async +)?def|class) +(\w+)|^(\w+) *(?::[^=\n]+)?=(?!=)", re.MULTILINE)
 """What a cell that is not Python (yet) would bind at its top level."""
 
@@ -94,17 +94,13 @@ def source_now() -> str | None:
     return "\n\n".join(dict.fromkeys(found))[:LONGEST_SOURCE_CHARS] or None
 
 
-def _is_learners(filename: str) -> bool:
-    return not filename.startswith(("<frozen", _OURS, *_LIBRARY_FOLDERS))
-
-
 def crash_line(error: BaseException | None, *, check_file: str) -> str:
     """Return the innermost line of the learner's own code in an error's traceback, "" if there is none.
 
     A line of `check_file`, where the check is written, is not the learner's.
     """
     frames = traceback.extract_tb(error.__traceback__) if error else ()
-    own = [each for each in frames if each.filename != check_file and _is_learners(each.filename)]
+    own = [each for each in frames if not each.filename.startswith((check_file, *_NOT_THEIRS))]
     if not own:
         return ""
     where = "" if own[-1].name.startswith("<") else f" of {own[-1].name}"
