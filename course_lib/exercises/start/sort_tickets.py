@@ -98,10 +98,10 @@ def lets_nothing_else_through(sort_ticket: Callable[..., Any]) -> None:
     said, calls = _sorted(sort_ticket, _texts()[0])
     for foreign in _FOREIGN:
         model, _ = scripted([(calls[-1].reply or "").replace(said, foreign)])
-        mine = {"lm": model, "adapter": _careless(said, foreign)}  # a program has one of its own, not both
+        both = {"lm": model, "adapter": _careless(said, foreign)}  # a program may have one of its own
         label: Any = said
         with suppress(Exception):  # border: how a program refuses an answer is its own affair
-            label, _ = _sorted(sort_ticket, _texts()[0], **mine)
+            label, _ = _sorted(sort_ticket, _texts()[0], **both)
         expect(
             isinstance(label, str) and label in _NAMES,
             observed=f"category {label!r}, when the model said {foreign!r}",
