@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import dspy
 import pytest
 
-from course_lib import desk
 from course_lib.adapters import CustomAdapter
-from course_lib.adapters.tools.limits import ToolRefused
 from course_lib.caching import MemoryTier, SingleFlight, TieredCache
-from course_lib.exercises.adapters import REPLIES, predicted_parse
 from course_lib.exercises.engine import registry
 from course_lib.exercises.engine.checking import judge
-
-
-def order_status(order_id: str) -> str:
-    """Refuse with an example that begins with the bad id."""
-    found = {order.id: order.status for order in desk.orders()}
-    if order_id in found:
-        return found[order_id]
-    if re.fullmatch(r"O-\d{5}", order_id):
-        raise ToolRefused(f"{order_id} is on no list of ours")
-    raise ToolRefused(f"{order_id!r} cannot be looked up; a number looks like O-10001")
 
 
 class CountedByBytes:
@@ -52,7 +38,6 @@ class Ours(SingleFlight):
     ("exercise", "thing"),
     [
         ("1.3", CustomAdapter),
-        ("1.5", order_status),
         ("2.2", CountedByBytes),
         ("2.4", Ours),
     ],
@@ -75,14 +60,3 @@ def test_the_tiered_cache_passes_each_check_of_the_redis_tier(check):
 
 def test_chat_adapter_is_refused_for_it_does_not_write_labelled_lines():
     assert judge(registry.get("1.3"), dspy.ChatAdapter).outcome == "failed"
-
-
-@pytest.mark.parametrize("letter", REPLIES)
-def test_each_wrong_guess_about_a_reply_is_told_apart(letter):
-    right = {each: predicted_parse.parsed(text) for each, text in REPLIES.items()}
-    fields = {"category": "billing", "days_waited": 0, "order_ids": []}
-    guess = right | {letter: fields if right[letter] == "error" else "error"}
-
-    result = judge(registry.get("1.1"), guess)
-
-    assert f"reply {letter} is parsed as you predicted" in result.message

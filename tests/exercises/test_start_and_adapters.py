@@ -38,44 +38,27 @@ def test_a_program_that_remembers_passes_each_time():
     assert [judged("0.1", remembering).outcome for _ in range(2)] == ["passed", "passed"]
 
 
-def test_a_name_that_only_the_description_forbids_is_not_let_through():
-    words = dspy.OutputField(desc=f"exactly one of {', '.join(desk.CATEGORIES)}")
-    sort = dspy.Predict(dspy.Signature({"ticket": (str, dspy.InputField()), "category": (str, words)}))
-
-    result = judged("0.1", sort)
-
-    assert "does not come out as a category" in result.text, result.text
-
-
 def tool(form, unknown="no order has this number"):
     def order_status(order_id: str) -> str:
         found = {order.id: order.status for order in desk.orders()}
         if not re.fullmatch(r"O-[0-9]{5}", order_id):
-            raise ToolRefused(form)
+            raise ToolRefused(form.format(order_id))
         if order_id not in found:
-            raise ToolRefused(unknown)
+            raise ToolRefused(unknown.format(order_id))
         return found[order_id]
 
     return order_status
 
 
 @pytest.mark.parametrize(
-    "form",
-    [
-        "write O-12345",
-        "an order number has the form O-xxxxx, all digits",
-        "expected ^O-\\d{5}$",
-        "a capital O, a hyphen, then exactly five (5) digits",
-        "O- and a 5-digit number",
-    ],
-)
-def test_a_form_may_be_told_in_any_words(form):
-    assert judged("1.5", tool(form)).outcome == "passed"
-
-
-@pytest.mark.parametrize(
     ("answer", "told"),
     [
+        (tool("write O-12345"), "passed"),
+        (tool("an order number has the form O-xxxxx, all digits"), "passed"),
+        (tool("expected ^O-\\d{{5}}$"), "passed"),
+        (tool("a capital O, a hyphen, then exactly five (5) digits"), "passed"),
+        (tool("O- and a 5-digit number"), "passed"),
+        (tool("{!r} cannot be looked up; a number looks like O-10001", "{} is on no list of ours"), "passed"),
         (tool("five digits, of course"), "how an order number looks"),
         (tool("this is wrong"), "how an order number looks"),
         (tool("write O-12345", "please come back later, no order system today"), "is called unknown"),
@@ -85,7 +68,7 @@ def test_a_form_may_be_told_in_any_words(form):
         (tool("no, write O-12345", "no, write O-12345"), "get lines that differ"),
     ],
 )
-def test_a_line_that_teaches_nothing_is_refused(answer, told):
+def test_a_line_may_teach_in_any_words_but_has_to_teach(answer, told):
     result = judged("1.5", answer)
 
     assert told in f"{result.outcome} {result.message}"
@@ -131,16 +114,3 @@ def test_two_checks_of_one_server_and_an_open_transaction_are_not_in_each_others
         mine.rollback()
 
     assert ([result.line for result in both if result.outcome != "passed"], schemas) == ([], (0,))
-
-
-class Hasty(Store):
-    def store_prediction(self, key, inputs, outputs):
-        insert = (
-            "INSERT INTO my_predictions SELECT %s, %s, %s "
-            "WHERE NOT EXISTS (SELECT FROM my_predictions WHERE key = %s)"
-        )
-        self.run(insert, key, Jsonb(inputs), Jsonb(outputs), key)
-
-
-def test_looking_before_storing_is_not_enough():
-    assert "storing beside another program" in judged("1.6", Hasty).message

@@ -1,7 +1,7 @@
 """Exercise 1.5, a tool that says no well: what it answers and refuses, and whether an agent can go on.
 
 Main path: EXERCISE -> engine.registry.
-The task asks for words, so a check looks for any that say it. DSPy is imported when a check runs.
+The task asks for words, so a check looks for any that say it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from course_lib import desk
+from course_lib.adapters.tools.limits import ToolRefused, limited
 from course_lib.exercises.engine.checks import expect, expect_equal, expect_error, run
 from course_lib.exercises.engine.registry import Exercise
 
@@ -69,8 +70,6 @@ def answers_for_an_order(order_status: OrderStatus) -> None:
 
 def _refusal(order_status: OrderStatus, order_id: str) -> str:
     """Return the line with which the tool refuses, without the number that it was asked for."""
-    from course_lib.adapters.tools.limits import ToolRefused
-
     what, hint = f"{order_id!r} is refused with ToolRefused", "Raise it with a line for the model to read."
     line = str(expect_error(ToolRefused, lambda: _answer(order_status, order_id), what, hint=hint)).strip()
     hint = "A second line may look like a part of the prompt. What was asked for may hold line breaks."
@@ -113,8 +112,6 @@ def tells_unknown_from_malformed(order_status: OrderStatus) -> None:
 
 def teaches_an_agent(order_status: OrderStatus) -> None:
     """An agent that passes the bare digits learns the right form from the refusal, and gets its answer."""
-    from course_lib.adapters.tools.limits import limited
-
     order, tool = desk.orders()[13], limited(order_status, name="order_status")
     digits = order.id.removeprefix("O-")
     first = tool(order_id=digits)

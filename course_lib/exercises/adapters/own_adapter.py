@@ -1,14 +1,18 @@
 """Exercise 1.3, a custom adapter: it reads what it writes, refuses in one way, and works in programs.
 
 Main path: EXERCISE -> engine.registry.
-Source: dspy.Adapter (DSPy 3.4.1). DSPy is imported when a check runs.
+Source: dspy.Adapter (DSPy 3.4.1).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+
+import dspy
+from dspy.utils.exceptions import AdapterParseError
 
 from course_lib import desk, lm
 from course_lib.exercises.engine.checks import expect, expect_equal, expect_error, run, without_error
@@ -16,6 +20,7 @@ from course_lib.exercises.engine.registry import Exercise, stub_methods
 from course_lib.exercises.engine.seen import counted
 
 _FIELDS = "note, days: int, price: float, sure: bool, part, parts: list[str], topic: Literal['tent', 'stove']"
+_SIGNATURE: Any = dspy.Signature(f"ticket -> {_FIELDS}")
 _NOTES = {
     "plain values": "call back",
     "a text that names a field in the middle of a line": "she asks about part: the pole, and topic: stove",
@@ -24,28 +29,21 @@ _NOTES = {
     "a text of two paragraphs": "She waits.\n\nHe does not: call him.",
     "a text with a line like one of the format": "On the form:\ntopic: stove\ndays: 9\nSo it is.",
 }
-_LINES = {
-    "note": "note: She waits.\n\nShe will not wait: call her",
-    "days": "days: 12",
-    "price": "price: 7.25",
-    "sure": "sure: False",
-    "part": "part: peg, not parts: all",
-    "parts": 'parts: ["peg"]',
-    "topic": "topic: stove",
+_SAID = {
+    "note": "She waits.\n\nShe will not wait: call her",
+    "days": 12,
+    "price": 7.25,
+    "sure": False,
+    "part": "peg, not parts: all",
+    "parts": ["peg"],
+    "topic": "stove",
 }
-
-
-def _signature() -> Any:
-    import dspy
-
-    return dspy.Signature(f"ticket -> {_FIELDS}")
+_LINES = {name: f"{name}: {json.dumps(said) if name == 'parts' else said}" for name, said in _SAID.items()}
 
 
 def _expect_values(adapter: Any, text: str, values: dict[str, Any], what: str, hint: str) -> None:
     """Fail unless `text` is read as these values, of the same types."""
-    from dspy.utils.exceptions import AdapterParseError
-
-    parse = partial(adapter.parse, _signature(), text)
+    parse = partial(adapter.parse, _SIGNATURE, text)
     got = without_error(parse, what, expected=f"{values!r}", hint=hint, errors=AdapterParseError)
     expect_equal(got, values, what, hint=hint)
     types = {name: type(value) for name, value in values.items()}
@@ -56,9 +54,8 @@ def reads_what_it_writes(adapter_class: Callable[[], Any]) -> None:
     """Parsing what the adapter itself writes for a demo gives the same values, of the same types."""
     adapter = adapter_class()
     for what, note in _NOTES.items():
-        plain = {"days": 3, "price": 20.0, "sure": False, "part": "pole", "parts": [], "topic": "tent"}
-        values = {"note": note, **plain}
-        text = adapter.format_assistant_message_content(_signature(), dict(values))
+        values = _SAID | {"note": note, "price": 20.0, "part": "pole", "parts": []}
+        text = adapter.format_assistant_message_content(_SIGNATURE, dict(values))
         hint = f"Demos teach the model this format. The adapter wrote: {text!r}"
         _expect_values(adapter, text, values, f"{what} come back as they were", hint)
 
@@ -67,19 +64,17 @@ def writes_half_a_demo(adapter_class: Callable[[], Any]) -> None:
     """A demo that lacks fields is written all the same, with those that it has."""
     what, hint = "a demo that lacks fields is written all the same", "outputs.get(name) finds what is there."
     for more in ({}, {"missing_field_message": "Not supplied."}):
-        write = partial(adapter_class().format_assistant_message_content, _signature(), {"note": "call"})
+        write = partial(adapter_class().format_assistant_message_content, _SIGNATURE, {"note": "call"})
         text = without_error(partial(write, **more), what, hint=hint)
         expect("call" in str(text), what, observed=text, expected="a text with the note that it has")
 
 
 def reads_a_reply(adapter_class: Callable[[], Any]) -> None:
     """A reply is read whatever the order of its lines, also where a text goes on below its own line."""
-    said = {"days": 12, "price": 7.25, "sure": False, "part": "peg, not parts: all", "parts": ["peg"]}
-    values = {"note": "She waits.\n\nShe will not wait: call her", **said, "topic": "stove"}
     for names in (list(_LINES), sorted(_LINES, reverse=True)):
         text = "\n".join(_LINES[name] for name in names)
         what, hint = f"a reply with the lines {', '.join(names)} is read", f"The reply was {text!r}"
-        _expect_values(adapter_class(), text, values, what, hint)
+        _expect_values(adapter_class(), text, _SAID, what, hint)
 
 
 def _bad_replies() -> dict[str, str]:
@@ -95,18 +90,14 @@ def _bad_replies() -> dict[str, str]:
 
 def refuses_in_one_way(adapter_class: Callable[[], Any]) -> None:
     """A reply that does not fit raises AdapterParseError, and nothing else."""
-    from dspy.utils.exceptions import AdapterParseError
-
     hint = "Only AdapterParseError is understood by agents, retries and fallbacks."
     for what, text in _bad_replies().items():
-        parse = partial(adapter_class().parse, _signature(), text)
+        parse = partial(adapter_class().parse, _SIGNATURE, text)
         expect_error(AdapterParseError, parse, f"{what} raises AdapterParseError", hint=hint)
 
 
 def works_in_programs(adapter_class: Callable[[], Any]) -> None:
     """Predict with a demo, ChainOfThought and acall work through it, with one request each."""
-    import dspy
-
     sort = dspy.Predict(dspy.Signature(f"ticket -> category: Literal{list(desk.CATEGORIES)}"))
     sort.demos = [dspy.Example(ticket="my stove leaks", category="warranty").with_inputs("ticket")]
     think, ticket = dspy.ChainOfThought("question -> answer"), desk.tickets("dev")[0].text

@@ -1,13 +1,15 @@
 """Exercise 1.4, a type of your own in the prompt: what the model's server saw of a conversation.
 
 Main path: EXERCISE -> engine.registry.
-Source: dspy.Type.format (DSPy 3.4.1). DSPy is imported when a check runs.
+Source: dspy.Type.format (DSPy 3.4.1).
 """
 
 from __future__ import annotations
 
 import re
 from typing import Any
+
+import dspy
 
 from course_lib import lm
 from course_lib.exercises.engine.checks import expect, expect_equal
@@ -29,8 +31,6 @@ _BREAKS = ("\n", "\r", "\r\n", "\n\n  ", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e",
 
 def _seen(transcript_class: Any, turns: tuple[tuple[str, str], ...]) -> list[str]:
     """Return the lines that the model's server saw when a program got the transcript, blanks made even."""
-    import dspy
-
     fields = {"talk": (transcript_class, dspy.InputField()), "category": (str, dspy.OutputField())}
     sort = dspy.Predict(dspy.Signature(fields, "Sort a conversation."))
     with dspy.context(lm=lm.connect("sim-large", cache=False), adapter=dspy.ChatAdapter()):

@@ -1,7 +1,7 @@
 """Exercise 1.1, predict the parse: six replies of a model, and what ChatAdapter makes of each.
 
 Main path: EXERCISE -> engine.registry; REPLIES is what the notebook shows.
-Source: dspy.ChatAdapter.parse (DSPy 3.4.1). DSPy is imported when a check runs.
+Source: dspy.ChatAdapter.parse (DSPy 3.4.1).
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from typing import Any
+
+import dspy
+from dspy.utils.exceptions import AdapterParseError
 
 from course_lib import desk
 from course_lib.exercises.engine.checks import expect, show
@@ -20,22 +23,18 @@ def _reply(category: str, days: str, order_ids: str, end: str = "\n\n[[ ## compl
     return "\n\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in fields.items()) + end
 
 
-def _replies() -> dict[str, str]:
-    """Return the six replies, made anew."""
-    return {
-        "A": "Sure! Here is what you asked for.\n\n" + _reply("shipping", "4", '["O-10001"]'),
-        "B": _reply("Shipping", "4", '["O-10001"]'),
-        "C": _reply('"shipping"', "4.0", "['O-10001', 'O-10002']"),
-        "D": _reply("shipping", "4 days", "[]"),
-        "E": _reply("shipping", "4", '["O-10001", "O-100', end=""),
-        "F": '{"category": "shipping", "days_waited": 4, "order_ids": ["O-10001"]}',
-    }
-
-
-REPLIES = _replies()
+_GIVEN = {
+    "A": "Sure! Here is what you asked for.\n\n" + _reply("shipping", "4", '["O-10001"]'),
+    "B": _reply("Shipping", "4", '["O-10001"]'),
+    "C": _reply('"shipping"', "4.0", "['O-10001', 'O-10002']"),
+    "D": _reply("shipping", "4 days", "[]"),
+    "E": _reply("shipping", "4", '["O-10001", "O-100', end=""),
+    "F": '{"category": "shipping", "days_waited": 4, "order_ids": ["O-10001"]}',
+}
+REPLIES = dict(_GIVEN)
 """Six replies to a prompt of ChatAdapter for `ticket -> category, days_waited: int, order_ids: list[str]`.
 
-The notebook shows them; the check makes its own.
+The notebook shows them; the check keeps its own.
 """
 
 _REPLY_HINTS = {
@@ -50,9 +49,6 @@ _REPLY_HINTS = {
 
 def parsed(text: str) -> dict[str, Any] | str:
     """Return what ChatAdapter makes of a reply: its fields, or the word error."""
-    import dspy
-    from dspy.utils.exceptions import AdapterParseError
-
     six = f"Literal{list(desk.CATEGORIES)}"
     signature = dspy.Signature(f"ticket -> category: {six}, days_waited: int, order_ids: list[str]")
     try:
@@ -64,9 +60,9 @@ def parsed(text: str) -> dict[str, Any] | str:
 def says_something_of_each_reply(predicted: Any) -> None:
     """Each of the six replies has a prediction: a dict of three fields, or "error"."""
     said = list(predicted) if isinstance(predicted, Mapping) else predicted
-    is_right = isinstance(predicted, Mapping) and set(predicted) == set(_replies())
+    is_right = isinstance(predicted, Mapping) and set(predicted) == set(_GIVEN)
     what, wanted = "predicted is a dict with the six letters", "the keys A, B, C, D, E and F"
-    expect(is_right, what, observed=f"{show(said)}", expected=wanted)
+    expect(is_right, what, observed=said, expected=wanted)
 
 
 def _written(said: Any) -> str:
@@ -79,7 +75,7 @@ def _written(said: Any) -> str:
 
 def predicts_the_parse(predicted: Mapping[str, Any]) -> None:
     """Each prediction is what ChatAdapter's parse really does."""
-    for letter, text in _replies().items():
+    for letter, text in _GIVEN.items():
         expect(
             _written(predicted[letter]) == _written(parsed(text)),
             f"reply {letter} is parsed as you predicted",

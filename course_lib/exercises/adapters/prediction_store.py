@@ -2,7 +2,7 @@
 
 Main path: EXERCISE -> engine.registry; each check has a schema, an empty table and a pool of its own, so that
 neither a learner's open SELECT nor a second kernel is in its way.
-Source: psycopg 3.3, psycopg_pool 3.3. Both are imported when a check runs.
+Source: psycopg 3.3, psycopg_pool 3.3.
 """
 
 from __future__ import annotations
@@ -15,8 +15,12 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
+import psycopg
+from psycopg_pool import ConnectionPool, PoolTimeout
+
 from course_lib.exercises.engine.checks import expect_equal, expect_error, without_error
 from course_lib.exercises.engine.registry import Exercise, stub_methods
+from course_lib.services import running_postgres
 
 _TABLE = "CREATE TABLE my_predictions (key text PRIMARY KEY, inputs jsonb NOT NULL, outputs jsonb NOT NULL)"
 _POOL_SIZE = 3
@@ -40,11 +44,6 @@ def _given() -> list[Row]:
 @contextmanager
 def _stand(store_class: StoreClass) -> Iterator[tuple[Any, Any, Callable[[], object]]]:
     """Give a store on an empty table, a connection of ours to that table, and what cuts the store's."""
-    import psycopg
-    from psycopg_pool import ConnectionPool
-
-    from course_lib.services import running_postgres
-
     url, name = running_postgres().url, f"exercise_1_6_{uuid4().hex}"
     named = {"application_name": name, "options": f"-c search_path={name}"}
     with psycopg.connect(url, autocommit=True) as ours:
@@ -65,14 +64,9 @@ def _rows(ours: Any) -> list[Any]:
 
 
 def _stored(store: Any, what: str, *rows: Row) -> None:
-    import psycopg
-
-    def work() -> None:
-        for row in rows:
-            store.store_prediction(*row)
-
     hint = "Values go to the database as parameters (%s), never into the text of the statement."
-    without_error(work, what, hint=hint, errors=psycopg.Error)
+    for row in rows:
+        without_error(partial(store.store_prediction, *row), what, hint=hint, errors=psycopg.Error)
 
 
 def _calls(store: Any) -> dict[str, Callable[[], Any]]:
@@ -127,24 +121,17 @@ def finds_texts(store_class: StoreClass) -> None:
 
 def returns_connections(store_class: StoreClass) -> None:
     """Every call gives its connection back to the pool, also one that ends in an error."""
-    from psycopg_pool import PoolTimeout
-
-    def many(store: Any) -> None:
-        for _ in range(2 * _POOL_SIZE):
-            for call in _calls(store).values():
-                call()
-            with suppress(Exception):  # how the store refuses what JSON cannot hold is its own affair
-                store.store_prediction("t-4", {}, {"category": object()})
-
     what, hint = "connections come back to the pool", "`with pool.connection()` always gives it back."
     with _stand(store_class) as (store, _, _):
-        without_error(lambda: many(store), what, hint=hint, errors=PoolTimeout)
+        for _ in range(2 * _POOL_SIZE):
+            for call in _calls(store).values():
+                without_error(call, what, hint=hint, errors=PoolTimeout)
+            with suppress(Exception):  # how the store refuses what JSON cannot hold is its own affair
+                store.store_prediction("t-4", {}, {"category": object()})
 
 
 def survives_cuts(store_class: StoreClass) -> None:
     """When all connections of the pool are cut, the next call still works, and stores one row."""
-    import psycopg
-
     row = _given()[0]
     with _stand(store_class) as (store, ours, cut):
         results, again = [], "the work tried again on another connection"

@@ -1,7 +1,7 @@
 """Exercise 1.2, a signature that a sloppy model can fill: what parses of its replies, and what was in them.
 
 Main path: EXERCISE -> engine.registry.
-Source: dspy.JSONAdapter (DSPy 3.4.1). DSPy is imported when a check runs.
+Source: dspy.JSONAdapter (DSPy 3.4.1).
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from functools import lru_cache
 from itertools import product
 from typing import Any
 
+import dspy
+from dspy.utils.exceptions import AdapterParseError
+
 from course_lib import desk, lm
-from course_lib.exercises.engine.checks import expect, expect_equal
+from course_lib.exercises.engine.checks import expect, expect_equal, expect_one_of
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.engine.seen import counted
 
@@ -29,8 +32,6 @@ def _plain(label: Any) -> Any:
 @lru_cache(maxsize=1)
 def _read_tickets(signature: Any) -> tuple[list[Any], list[lm.Call]]:
     """Return a prediction, or the parse error, per training ticket, and what the server saw."""
-    import dspy
-    from dspy.utils.exceptions import AdapterParseError
 
     def read(text: str) -> Any:
         try:
@@ -44,8 +45,6 @@ def _read_tickets(signature: Any) -> tuple[list[Any], list[lm.Call]]:
 
 def keeps_the_fields(signature: Any) -> None:
     """The signature still reads a ticket into category, urgency and note."""
-    import dspy
-
     expect(
         isinstance(signature, type) and issubclass(signature, dspy.Signature),
         "SturdyTicket is a signature",
@@ -74,12 +73,7 @@ def says_what_the_model_said(signature: Any) -> None:
     for prediction, call in zip(*_read_tickets(signature), strict=True):
         for name, labels in _ALLOWED.items() if not isinstance(prediction, Exception) else ():
             label = _plain(getattr(prediction, name))
-            expect(
-                label in labels,
-                "every label is one of the allowed, letter for letter",
-                observed=f"{name} {label!r}",
-                expected=f"one of {', '.join(labels)}",
-            )
+            expect_one_of(label, labels, f"every label is one of the allowed, letter for letter: {name}")
             expect(
                 f'"{label}' in (call.reply or "").lower(),
                 "each label is what the model's reply says",
@@ -91,9 +85,6 @@ def says_what_the_model_said(signature: Any) -> None:
 
 def _read(signature: Any, name: str, said: Any) -> Any:
     """Return how a field of a reply is read, if the reply says this of it; `...`: it leaves the field out."""
-    import dspy
-    from dspy.utils.exceptions import AdapterParseError
-
     values = {"category": "billing", "urgency": "normal", "note": "Charged twice for a tent.", name: said}
     reply = {each: values[each] for each in signature.output_fields if values[each] is not ...}
     try:

@@ -25,12 +25,11 @@ MARKS = {
 _OWN_COLUMN = "float:none;width:auto"
 """JupyterLab floats the terms of a list in a fifth of the width; the card's grid places them."""
 _TERM = f"{_OWN_COLUMN};font-weight:600;white-space:nowrap"
-_TOLD = f"{_OWN_COLUMN};margin:0;white-space:pre-wrap;word-break:normal;overflow-wrap:break-word"
+_WRAPPED = "white-space:pre-wrap;word-break:normal;overflow-wrap:break-word"
+_TOLD = f"{_OWN_COLUMN};margin:0;{_WRAPPED}"
 _ROWS = "display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.25em 1em;margin:0"
-_PRE = (
-    "margin:0;padding:.5em;white-space:pre-wrap;word-break:normal;overflow-wrap:break-word;"
-    f"background:var(--jp-layout-color2,#eeeeee);{TEXT};font-family:var(--jp-code-font-family,monospace)"
-)
+_FONT = "font-family:var(--jp-code-font-family,monospace)"
+_PRE = f"margin:0;padding:.5em;{_WRAPPED};background:var(--jp-layout-color2,#eeeeee);{TEXT};{_FONT}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ import ctypes
 import inspect
 import sys
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
@@ -20,14 +19,11 @@ from course_lib.exercises.engine import progress, registry
 from course_lib.exercises.engine.cards import Card, say, show_card
 from course_lib.exercises.engine.checks import CheckFailed, strays
 from course_lib.exercises.engine.registry import Exercise
-from course_lib.exercises.engine.sources import cell_that_failed, crash_line, source_now
+from course_lib.exercises.engine.sources import cell_that_failed, crash_line, in_words, source_now
 
 Outcome = Literal["passed", "failed", "crashed", "not attempted", "not checked"]
 """Only the first three are attempts; "not checked" says that nothing can be said about the answer."""
 Rows = tuple[tuple[str, str], ...]
-
-SLACK_S = 30.0
-"""Added to the sum of an exercise's limits before a check without an end counts as interrupted."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -82,84 +78,71 @@ def check(exercise_id: object = None, *things: object) -> Result:
     for each in progress.close_interrupted():
         say(f"the last check of {each} was interrupted (kernel stopped?); run it again")
     try:
-        result = _prevented(exercise, things) or _recorded(exercise, things)
+        _expect_something_to_check(exercise, things)
+        result = _recorded(exercise, things)
     except KeyboardInterrupt:
         say(f"{exercise.id} stopped: you interrupted the check, so it does not count; run the cell again.")
         raise
     except _NotChecked as reason:
-        result = _not_checked(exercise, str(reason))
+        result = _result(exercise, "not checked", str(reason), (("Why", _sentence(str(reason))),))
     show_card(result.card)
     say(*progress.notes())
     return result
 
 
-def _prevented(exercise: Exercise, things: tuple[object, ...]) -> Result | None:
-    """Return why there is nothing to check, None if there is."""
+def _expect_something_to_check(exercise: Exercise, things: tuple[object, ...]) -> None:
     if found := cell_that_failed():
         name, error = found
-        message = (
+        raise _NotChecked(
             f"the cell that makes {name} did not run ({error}); mend it, run it, then run this one again"
         )
-        return _not_checked(exercise, message)
     if len(things) != exercise.count:
         wanted = "one thing" if exercise.count == 1 else f"{exercise.count} things"
-        message = (
-            f'check("{exercise.id}", ...) takes {wanted}, it got {len(things)}; run the cell as it was given'
+        raise _NotChecked(
+            f'it takes {wanted} and got {len(things)}: check("{exercise.id}", ...) as the cell was given'
         )
-        return _not_checked(exercise, message)
-    return None
 
 
 def _recorded(exercise: Exercise, things: tuple[object, ...]) -> Result:
     """Judge, and record that the check starts and how it ends."""
-    limit_s = exercise.deadline_s * len(exercise.checks) + SLACK_S
-    started_s = time.monotonic()
-    with progress.checking(exercise.id, source=source_now(), limit_s=limit_s) as end:
+    with progress.checking(exercise.id, source=source_now()) as end:
         result = judge(exercise, *things)
-        end |= {"outcome": result.outcome, "message": result.message, "checked": result.checked}
-        end["seconds"] = round(time.monotonic() - started_s, 3)
+        end |= {"outcome": result.outcome, "checked": result.checked}
     return result
 
 
 def judge(exercise: Exercise, *things: object) -> Result:
     """Run an exercise's checks and return the outcome, without showing or remembering anything."""
-    count, untouched = len(things), [exercise.is_stub(thing) for thing in things]
+    untouched = [exercise.is_stub(thing) for thing in things]
     if all(untouched):
-        return _not_attempted(exercise)
+        message = "it is still as it was given; fill in the exercise's cell, run it, then run this one again"
+        about = f"{exercise.minutes} minutes, {exercise.difficulty}; {', '.join(exercise.concepts)}."
+        rows = (("State", _sentence(message)), ("About", about), _stuck(exercise))
+        return _result(exercise, "not attempted", message, rows)
     if any(untouched):
-        what = f"part {untouched.index(True) + 1} of {count} is still as it was given"
-        missing = CheckFailed(what, observed="a stub", expected=f"all {count} parts filled in")
-        return _not_passed(
-            exercise, "failed", "all parts are filled in", *_failed(exercise.checks[0], "", missing)
-        )
-    for number, one in enumerate(exercise.checks):
-        if result := _problem(exercise, number, one, things):
-            return result
-    titles = "\n".join(f"{_title(one)}." for one in exercise.checks)
-    after = f'solution("{exercise.id}") shows ours beside yours, with the reason.'
+        what = f"part {untouched.index(True) + 1} of {len(things)} is still as it was given"
+        missing = CheckFailed(what, observed="a stub", expected=f"all {len(things)} parts filled in")
+        return _not_passed(exercise, "all parts are filled in", missing)
+    return _checked(exercise, things)
+
+
+def _checked(exercise: Exercise, things: tuple[object, ...]) -> Result:
+    """Run the checks in order, up to the first that does not pass."""
     count = len(exercise.checks)
-    return _result(exercise, "passed", f"{count} of {count} checks", (("Checked", titles), ("Next", after)))
-
-
-def _title(check: Callable[..., object]) -> str:
-    """Return what a check looks at: line 1 of its docstring, without the full stop."""
-    return (check.__doc__ or check.__name__).strip().splitlines()[0].rstrip(".")
-
-
-def _problem(
-    exercise: Exercise, number: int, one: Callable[..., object], things: tuple[object, ...]
-) -> Result | None:
-    """Run one check; return what is wrong, None if nothing is."""
-    title = _title(one)
-    with strays() as unseen:
-        error = _call_within(exercise.deadline_s, one, *things)
-    if isinstance(error, CheckFailed):
-        error = next((stray for stray in unseen if _line_of(one, stray)), error)
-    if isinstance(error, CheckFailed):
-        return _not_passed(exercise, "failed", title, *_failed(one, title, error), before=number)
-    if error is not None:
-        return _not_passed(exercise, "crashed", title, *_crashed(one, error), before=number)
-    return None
+    titles = [
+        (check.__doc__ or check.__name__).strip().splitlines()[0].rstrip(".") for check in exercise.checks
+    ]
+    for before, check in enumerate(exercise.checks):
+        with strays() as unseen:
+            error = _call_within(exercise.deadline_s, check, *things)
+        if isinstance(error, CheckFailed):
+            stray = next((stray for stray in unseen if _line_of(exercise, stray)), None)
+            error.__cause__ = error.__cause__ or stray
+        if error is not None:
+            return _not_passed(exercise, titles[before], error, before=before)
+    after = f'solution("{exercise.id}") shows ours beside yours, with the reason.'
+    rows = (("Checked", "\n".join(f"{title}." for title in titles)), ("Next", after))
+    return _result(exercise, "passed", f"{count} of {count} checks", rows)
 
 
 class _Stopped(SystemExit):
@@ -178,11 +161,7 @@ def _stop(thread: threading.Thread) -> None:
 def _call_within(deadline_s: float, call: Callable[..., object], *args: object) -> BaseException | None:
     """Call `call(*args)` in a thread of its own, with a copy of this one's context variables.
 
-    Returns:
-        What it raised, CheckFailed if it did not end within `deadline_s`, else None.
-
-    Raises:
-        _NotChecked: it did not end, and the model's endpoint does not answer.
+    Return what it raised, CheckFailed if it did not end within `deadline_s`, else None.
     """
     ended, context = Future[object](), contextvars.copy_context()
 
@@ -199,77 +178,69 @@ def _call_within(deadline_s: float, call: Callable[..., object], *args: object) 
     finally:
         if is_late := not ended.done():
             _stop(thread)
-    if is_late and not _endpoint_answers():
+    return _without_end(deadline_s) if is_late else ended.exception()
+
+
+def _without_end(deadline_s: float) -> CheckFailed:
+    lm = sys.modules.get("course_lib.lm")  # not imported for this: where nobody did, nothing waits for it
+    if lm and not lm.is_answering(within_s=2.0):
         raise _NotChecked(
             "the model's endpoint does not answer, so the check had to wait; restart the kernel for a new "
             "endpoint, run the cells above, then run this one again"
         )
-    if is_late:
-        return CheckFailed(
-            "",
-            observed=f"more than {deadline_s:g} s; it was stopped",
-            expected=f"an end within {deadline_s:g} s",
-            hint="A loop that never ends, or a wait for something that never comes?",
-        )
-    return ended.exception()
+    return CheckFailed(
+        "",
+        observed=f"more than {deadline_s:g} s; it was stopped",
+        expected=f"an end within {deadline_s:g} s",
+        hint="A loop that never ends, or a wait for something that never comes?",
+    )
 
 
-def _endpoint_answers() -> bool:
-    lm = sys.modules.get("course_lib.lm")  # not imported for this: where nobody did, nothing waits for it
-    return lm is None or bool(lm.is_answering(within_s=2.0))
+def _line_of(exercise: Exercise, error: BaseException | None) -> str:
+    return crash_line(error, check_file=inspect.getfile(exercise.checks[0]))
 
 
-def _failed(one: Callable[..., object], title: str, failure: CheckFailed) -> tuple[str, Rows]:
-    what = failure.what or title[:1].lower() + title[1:]
-    hint = (("Think about", failure.hint),) if failure.hint else ()
-    line = _line_of(one, failure.__cause__)
-    where = (("Where", line),) if line else ()
-    rows = (("Checked", what), ("Observed", failure.observed), *where, ("Expected", failure.expected), *hint)
-    return f"{what}; expected {failure.expected}, got {failure.observed}", rows
-
-
-def _line_of(one: Callable[..., object], error: BaseException | None) -> str:
-    """Return the innermost line of the learner's code in an error's traceback, "" if there is none."""
-    return crash_line(error.__traceback__, check_file=inspect.getfile(one)) if error else ""
-
-
-def _crashed(one: Callable[..., object], error: BaseException) -> tuple[str, Rows]:
-    try:
-        words = str(error)
-    except Exception:  # border: the learner's own __str__
-        words = "(its message could not be read)"
-    raised = type(error).__name__ + (f": {words}" if words else "")
-    line = _line_of(one, error)
-    where = line or "at the call itself; no line of your code was running"
-    rows = (("Checked", _title(one)), ("Observed", raised), ("Where", where), ("Expected", "no exception"))
-    return raised + (f" ({line})" if line else ""), rows
-
-
-def _not_passed(
-    exercise: Exercise, outcome: Outcome, title: str, message: str, rows: Rows, *, before: int = 0
-) -> Result:
-    """Return the result of a check of this title; `before` is how many checks passed before it."""
-    passed = (("Before it", f"{before} of {len(exercise.checks)} checks passed"),) if before else ()
-    rows = (*rows, *passed, _next_steps(exercise))
+def _not_passed(exercise: Exercise, title: str, error: BaseException, *, before: int = 0) -> Result:
+    """Return the result of the check of this title; `before` is how many checks passed before it."""
+    if isinstance(error, CheckFailed):
+        outcome, message, rows = _failed(exercise, title, error)
+    else:
+        outcome, message, rows = _crashed(exercise, title, error)
+    passed = f"{before} of {len(exercise.checks)} checks passed" if before else ""
+    rows = (*rows, ("Before it", passed), _stuck(exercise))
     return _result(exercise, outcome, " ".join(message.split()), rows, title)
 
 
-def _next_steps(exercise: Exercise) -> tuple[str, str]:
+def _failed(exercise: Exercise, title: str, failure: CheckFailed) -> tuple[Outcome, str, Rows]:
+    what = failure.what or title[:1].lower() + title[1:]
+    cause, line = failure.__cause__, _line_of(exercise, failure.__cause__)
+    rows = (
+        ("Checked", what),
+        ("Observed", failure.observed or "an empty text"),
+        ("Raised", f"{in_words(cause)} ({line})" if cause and line else ""),
+        ("Expected", failure.expected),
+        ("Think about", failure.hint),
+    )
+    return "failed", f"{what}; expected {failure.expected}, got {failure.observed}", rows
+
+
+def _crashed(exercise: Exercise, title: str, error: BaseException) -> tuple[Outcome, str, Rows]:
+    raised, line = in_words(error), _line_of(exercise, error)
+    where = line or "at the call itself; no line of your code was running"
+    rows = (("Checked", title), ("Observed", raised), ("Where", where), ("Expected", "no exception"))
+    return "crashed", raised + (f" ({line})" if line else ""), rows
+
+
+def _stuck(exercise: Exercise) -> tuple[str, str]:
     return "Stuck?", f'hint("{exercise.id}") helps, in steps: {len(exercise.hints)} in all.'
 
 
-def _not_attempted(exercise: Exercise) -> Result:
-    message = "it is still as it was given; fill in the exercise's cell, run it, then run this one again"
-    about = f"{exercise.minutes} minutes, {exercise.difficulty}; {', '.join(exercise.concepts)}."
-    rows = (("State", f"{message[:1].upper()}{message[1:]}."), ("About", about), _next_steps(exercise))
-    return _result(exercise, "not attempted", message, rows)
-
-
-def _not_checked(exercise: Exercise, message: str) -> Result:
-    rows = (("Why", f"{message[:1].upper()}{message[1:]}."),)
-    return _result(exercise, "not checked", message, rows)
+def _sentence(message: str) -> str:
+    return f"{message[:1].upper()}{message[1:]}."
 
 
 def _result(exercise: Exercise, outcome: Outcome, message: str, rows: Rows, checked: str = "") -> Result:
-    card = Card(f"{exercise.id} {outcome}: {exercise.title}", rows, outcome=outcome)
+    """Return a result and its card, on which a row without text is left out."""
+    shown = tuple((label, text) for label, text in rows if text)
+    card = Card(f"{exercise.id} {outcome}: {exercise.title}", shown, outcome=outcome)
     return Result(exercise.id, outcome, message, card, checked)

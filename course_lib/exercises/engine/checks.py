@@ -1,6 +1,7 @@
 """What a check says: `expect`, `expect_equal`, `expect_error`, `without_error`; and `run` for coroutines.
 
 Main path: expect(...) -> CheckFailed with what was checked, observed and expected -> a card.
+To "fail the check" is to raise CheckFailed.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -50,25 +51,17 @@ def expect(condition: object, what: str = "", *, observed: object, expected: str
 
     Args:
         condition: anything with a truth value.
-        what: what was checked, a fixed sentence ("a hit in the slow tier fills the fast tier"); without it,
-            line 1 of the check's docstring.
+        what: a fixed sentence ("a hit in the slow tier fills the fast tier"); else line 1 of the docstring.
         observed: what the learner's thing did; a string is shown as it is, anything else by its repr.
         expected: what it should have done, in words.
         hint: one sentence for exactly this mistake, shown on the card.
-
-    Raises:
-        CheckFailed: `condition` is false.
     """
     if not condition:
         raise CheckFailed(what, observed=observed, expected=expected, hint=hint)
 
 
 def expect_equal(got: object, want: object, what: str, *, hint: str = "") -> None:
-    """Fail the check unless `got == want`; both are shown by their repr.
-
-    Raises:
-        CheckFailed: they differ, or cannot be compared.
-    """
+    """Fail the check unless `got == want`; both are shown by their repr."""
     try:
         equal = bool(got == want)
     except Exception:  # border: the learner's own __eq__, or an array without one truth value
@@ -76,12 +69,14 @@ def expect_equal(got: object, want: object, what: str, *, hint: str = "") -> Non
     expect(equal, what, observed=show(got), expected=show(want), hint=hint)
 
 
-def expect_error(error_class: type[E], call: Callable[[], object], what: str, *, hint: str = "") -> E:
-    """Return the error that `call` raises; fail the check unless it is one of this class.
+def expect_one_of(got: object, allowed: Collection[object], what: str, *, hint: str = "") -> None:
+    """Fail the check unless `got` is one of `allowed`, which are shown."""
+    is_one = any(isinstance(got, type(each)) and got == each for each in allowed)
+    expect(is_one, what, observed=show(got), expected=f"one of {', '.join(map(str, allowed))}", hint=hint)
 
-    Raises:
-        CheckFailed: nothing was raised, or another error.
-    """
+
+def expect_error(error_class: type[E], call: Callable[[], object], what: str, *, hint: str = "") -> E:
+    """Return the error that `call` raises; fail the check unless it is one of this class."""
     other: Exception | None = None
     try:
         observed = f"it returned {show(call())}"
@@ -100,11 +95,7 @@ def without_error(
     hint: str = "",
     errors: type[Exception] | tuple[type[Exception], ...] = Exception,
 ) -> T:
-    """Return what `call` returns; an error of these classes fails the check.
-
-    Raises:
-        CheckFailed: one of `errors` was raised; its class and message are what was observed.
-    """
+    """Return what `call` returns; fail the check if it raises one of `errors`."""
     try:
         return call()
     except CheckFailed:

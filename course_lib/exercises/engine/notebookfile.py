@@ -115,23 +115,18 @@ def keyed(cells: Sequence[Cell]) -> dict[str, Cell]:
 def place(
     order: list[str], arrivals: Collection[str], guide: Sequence[str], *, known: Collection[str]
 ) -> list[str]:
-    """Put each arrival behind its predecessor in `guide`, and behind what follows that and is not `known`.
+    """Put each arrival into `order` behind its predecessor in `guide`, which holds all arrivals.
 
-    Args:
-        order: the keys so far.
-        arrivals: keys to put in.
-        guide: an order that holds all arrivals.
-        known: keys that an arrival goes in front of; others, the learner's own, stay where they were.
+    What follows the predecessor and is not `known`, the learner's own, stays behind it.
     """
-    placed = list(order)
-    for number, key in enumerate(guide):
-        if key not in arrivals:
-            continue
-        before = next((one for one in reversed(guide[:number]) if one in placed), None)
-        at = placed.index(before) + 1 if before is not None else 0
-        while before is not None and at < len(placed) and placed[at] not in known:
-            at += 1
-        placed.insert(at, key)
+    placed, at = list(order), 0
+    for key in guide:
+        if key in arrivals:
+            placed.insert(at, key)
+        if key in placed:
+            at = placed.index(key) + 1
+            while at < len(placed) and placed[at] not in known:
+                at += 1
     return placed
 
 

@@ -6,7 +6,6 @@ Main path: record(...) -> Store.append -> the boards are told; read() -> standin
 from __future__ import annotations
 
 import os
-import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -23,7 +21,6 @@ from course_lib.exercises.engine import registry
 from course_lib.exercises.engine.store import Event, Kind, ProgressError, Store
 from course_lib.paths import work_dir
 
-EXPORT_VERSION = 1
 ATTEMPTS = ("passed", "failed", "crashed")
 
 _observers: list[Callable[[], None]] = []
@@ -31,20 +28,13 @@ _running: set[str] = set()
 _notes: dict[str, str] = {}
 
 
-@cache
-def _store(folder: Path) -> Store:
-    return Store(folder)
+_store_of = cache(Store)
+"""The one store of each folder: it holds what could not be saved yet."""
 
 
-def current() -> Store:
-    """Return the store of the learner's folder."""
-    return _store(work_dir())
-
-
-def subscribe(observer: Callable[[], None]) -> Callable[[], None]:
-    """Have `observer` called after each event of this kernel; return the call that ends it."""
+def subscribe(observer: Callable[[], None]) -> None:
+    """Have `observer` called after each event of this kernel."""
     _observers.append(observer)
-    return lambda: _observers.remove(observer)
 
 
 def record(exercise_id: str, kind: Kind, **details: Any) -> None:
@@ -52,7 +42,7 @@ def record(exercise_id: str, kind: Kind, **details: Any) -> None:
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
     event = Event(id=uuid.uuid4().hex, at=at, exercise=exercise_id, kind=kind, pid=os.getpid(), **details)
     with _noted("saving"):
-        current().append(event)
+        _store_of(work_dir()).append(event)
     for observer in tuple(_observers):
         try:
             observer()
@@ -62,9 +52,10 @@ def record(exercise_id: str, kind: Kind, **details: Any) -> None:
 
 def read() -> list[Event]:
     """Return all events; where the file cannot be read, those in memory. Never raises: see `notes`."""
-    events = current().unsaved
+    store = _store_of(work_dir())
+    events = store.unsaved
     with _noted("reading"):
-        events = current().events()
+        events = store.events()
     return list(events)
 
 
@@ -82,24 +73,24 @@ def _noted(doing: str) -> Iterator[None]:
 def notes() -> list[str]:
     """Return what the learner should be told about the progress file, once."""
     trouble = _notes.get("saving") or _notes.get("reading")  # one of them says it all
-    messages = [*current().notices, trouble, _notes.get("redrawing")]
-    current().notices.clear()
+    notices = _store_of(work_dir()).notices
+    messages = [*notices, trouble, _notes.get("redrawing")]
+    notices.clear()
     _notes.clear()
     return [message for message in messages if message]
 
 
 @contextmanager
-def checking(exercise_id: str, *, source: str | None, limit_s: float) -> Iterator[dict[str, Any]]:
-    """Record that a check starts and how it ends; a block that is left by an exception was interrupted.
+def checking(exercise_id: str, *, source: str | None) -> Iterator[dict[str, Any]]:
+    """Record that a check starts and how it ends: interrupted, if the block is left by an exception.
 
-    Yields:
-        A dict for the fields of the "finished" event: outcome, message and the like.
+    The block puts the fields of the "finished" event into the dict that it is given.
     """
     run, end = uuid.uuid4().hex, dict[str, Any]()
     _running.add(run)
     kind: Kind = "interrupted"
     try:
-        record(exercise_id, "started", run=run, source=source, limit_s=limit_s)
+        record(exercise_id, "started", run=run, source=source)
         yield end
         kind = "finished"
     finally:
@@ -124,9 +115,14 @@ def interrupted(events: list[Event]) -> list[Event]:
 
 
 def _is_over(started: Event) -> bool:
-    """Say whether a check without an end, which does not run in this kernel, can no longer be running."""
-    age_s = time.time() - datetime.fromisoformat(started.at).timestamp()
-    return started.pid == os.getpid() or age_s > started.limit_s or not psutil.pid_exists(started.pid)
+    """Say whether the kernel of a check without an end, which does not run in this one, has stopped."""
+    at_s = datetime.fromisoformat(started.at).timestamp()
+    try:
+        process = psutil.Process(started.pid)
+        is_another = process.create_time() > at_s or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return True
+    return is_another or started.pid == os.getpid()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,48 +134,42 @@ class Standing:
     attempts: int
     hints: int
     """How many hints were taken."""
-    solution_asked: int
-    """How often the solution was asked for, shown or not."""
+    solution_asked: bool
     solution_shown: bool
-    interrupted: int
-    resets: int
     stuck_on: dict[str, int]
     """Title of the check that failed or crashed: how often."""
 
 
-def _state(checks: list[Event], cut_off: list[Event]) -> str:
-    if any(event.kind == "finished" and event.outcome == "passed" for event in checks):
+def _state(checks: list[Event]) -> str:
+    if any(event.outcome == "passed" for event in checks):
         return "passed"
     if not checks:
         return "not attempted"
     last = checks[-1]
-    if last.kind == "interrupted" or last in cut_off:
+    if last.kind == "interrupted" or last in interrupted(checks):
         return "interrupted"
-    return last.outcome if last.kind == "finished" else "checking now"
+    return last.outcome or "checking now"
 
 
 def standing(events: list[Event], exercise_id: str) -> Standing:
     """Work out one exercise's standing from all events."""
     own = [event for event in events if event.exercise == exercise_id]
-    cut_off = interrupted(own)
-    finished = [event for event in own if event.kind == "finished"]
-    solutions = [event for event in own if event.kind == "solution"]
+    checks = [event for event in own if event.kind in ("started", "finished", "interrupted")]
     return Standing(
-        state=_state([e for e in own if e.kind in ("started", "finished", "interrupted")], cut_off),
-        attempts=sum(event.outcome in ATTEMPTS for event in finished),
+        state=_state(checks),
+        attempts=sum(event.outcome in ATTEMPTS for event in own),
         hints=len({event.outcome for event in own if event.kind == "hint"}),
-        solution_asked=len(solutions),
-        solution_shown=any(event.outcome == "shown" for event in solutions),
-        interrupted=len(cut_off) + sum(event.kind == "interrupted" for event in own),
-        resets=sum(event.kind == "reset" for event in own),
-        stuck_on=dict(Counter(event.checked for event in finished if event.checked)),
+        solution_asked=any(event.kind == "solution" for event in own),
+        solution_shown=any(event.outcome == "shown" for event in own),
+        stuck_on=dict(Counter(event.checked for event in own if event.checked)),
     )
 
 
 def last_source(events: list[Event], exercise_id: str) -> str | None:
-    """Return the learner's code as it was at the latest check that knew it."""
-    sources = [event.source for event in events if event.exercise == exercise_id and event.source]
-    return sources[-1] if sources else None
+    """Return the learner's code as it was at the latest check that knew it, the untouched stub apart."""
+    stubs = {event.run for event in events if event.outcome == "not attempted"}
+    own = [event for event in events if event.exercise == exercise_id and event.run not in stubs]
+    return next((event.source for event in reversed(own) if event.source), None)
 
 
 def export() -> dict[str, Any]:
@@ -188,8 +178,5 @@ def export() -> dict[str, Any]:
     Raises:
         ProgressError: the progress file cannot be read.
     """
-    events = current().events()
-    rows = {exercise_id: asdict(standing(events, exercise_id)) for exercise_id in registry.known()}
-    for row in rows.values():
-        del row["solution_asked"]
-    return {"schema": EXPORT_VERSION, "exercises": rows}
+    events = _store_of(work_dir()).events()
+    return {"schema": 1, "exercises": {each: asdict(standing(events, each)) for each in registry.known()}}

@@ -1,6 +1,6 @@
 """Every exercise of the course: what it asks, how long it takes, what checks it, when it is still a stub.
 
-Main path: get("2.3") -> section "2" is caching -> caching.EXERCISES names the module `redis` -> its EXERCISE.
+Main path: get("2.3") -> EXERCISES of the section `caching` names the module `redis` -> its EXERCISE.
 Only that module is imported; `known()` lists the ids without importing any. `is_stub` compares what code
 does, instruction by instruction, never its text.
 """
@@ -13,24 +13,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MethodType
 from typing import Any, Literal
 
 from course_lib.errors import CourseError
 
-Difficulty = Literal["easy", "medium", "hard"]
-
-SECTIONS = {"0": "start", "1": "adapters", "2": "caching"}
-"""What an id begins with, and the package of that section's exercises.
-
-The package's EXERCISES maps each id to the name of its module, which holds EXERCISE.
-"""
+SECTIONS = ("start", "adapters", "caching")
+"""Packages whose EXERCISES maps each id to the name of its module, which holds EXERCISE."""
 
 Shape = tuple[tuple[str, object], ...]
 
 _BODIES = ("...", "return ...", "raise NotImplementedError", "raise NotImplementedError()",
            "raise NotImplementedError('words')")  # fmt: skip
 _GIVEN_BY_PYDANTIC = frozenset({"model_config", "_abc_impl"})
+_FUNCTIONS = (FunctionType, MethodType, staticmethod, classmethod)
 _SILENT = {"RESUME", "NOP", "CACHE", "EXTENDED_ARG", "PRECALL", "PUSH_NULL"}
 
 
@@ -51,46 +47,32 @@ def _stub_shapes() -> frozenset[Shape]:
     return frozenset(_shape(code) for code in constants if isinstance(code, CodeType))
 
 
-def _is_stub_function(function: Callable[..., object]) -> bool:
-    """Say whether a function's body is only `...`, `pass`, a docstring or `raise NotImplementedError`."""
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    return isinstance(code, CodeType) and _shape(code) in _stub_shapes()
-
-
-def _plain(member: object) -> FunctionType | None:
-    """Return the function inside a method, property, static or class method; None for anything else."""
-    if isinstance(member, property):
-        member = member.fget
-    member = getattr(member, "__func__", member)
-    return member if isinstance(member, FunctionType) else None
-
-
-def _adds_nothing(cls: type) -> bool:
-    """Say whether a class body is only `...`, `pass` or a docstring."""
-    own = (name for name in vars(cls) if not name.startswith("__") and name not in _GIVEN_BY_PYDANTIC)
-    return next(own, None) is None and not vars(cls).get("__annotations__")
+def _shape_of(member: object) -> Shape | None:
+    """Return the shape of a function, method or property; None for anything else."""
+    function: Any = member.fget if isinstance(member, property) else member
+    is_one = isinstance(function, _FUNCTIONS)
+    code = getattr(inspect.unwrap(function), "__code__", None) if is_one else None
+    return _shape(code) if isinstance(code, CodeType) else None
 
 
 def is_stub(thing: object) -> bool:
-    """Say whether `thing` is `...`, None, or a function or class that nobody has filled in.
+    """Say whether `thing` is `...`, None, or a function or class with nothing in it but a docstring.
 
     A class whose methods are given out as stubs needs `stub_methods`.
     """
-    if thing is None or thing is ...:
-        return True
-    if (function := _plain(thing)) is not None:
-        return _is_stub_function(function)
-    return isinstance(thing, type) and _adds_nothing(thing)
+    if isinstance(thing, type):
+        own = {name for name in vars(thing) if not name.startswith("__")} - _GIVEN_BY_PYDANTIC
+        return not own and not vars(thing).get("__annotations__")
+    return thing is None or thing is ... or _shape_of(thing) in _stub_shapes()
 
 
 def stub_methods(*names: str) -> Callable[[object], bool]:
     """Return an `is_stub` for a class of which only these methods are left to the learner."""
 
     def untouched(thing: object) -> bool:
-        cls = thing if isinstance(thing, type) else type(thing)
-        functions = [_plain(vars(cls).get(name)) for name in names]
-        is_as_given = all(function is None or _is_stub_function(function) for function in functions)
-        return thing is None or thing is ... or (any(functions) and is_as_given)
+        members = vars(thing if isinstance(thing, type) else type(thing))
+        shapes = {_shape_of(members.get(name)) for name in names} - {None}
+        return thing is None or thing is ... or (bool(shapes) and shapes <= _stub_shapes())
 
     return untouched
 
@@ -113,7 +95,7 @@ class Exercise:
     lesson: str
     """The lesson's id, which is also its file name: "02_caching"."""
     minutes: int
-    difficulty: Difficulty
+    difficulty: Literal["easy", "medium", "hard"]
     concepts: tuple[str, ...]
     hints: tuple[str, ...]
     """One to three, each saying more than the one before."""
@@ -140,25 +122,16 @@ def register(*exercises: Exercise) -> None:
     _registered.update({exercise.id: exercise for exercise in exercises})
 
 
-def unregister(exercise_id: str) -> None:
-    """Take an exercise out again: for an instructor's trial, and for tests."""
-    _registered.pop(exercise_id, None)
-
-
-def _modules(section: str) -> dict[str, str]:
-    """Return the full module name of each exercise of a section, by id; no module is imported."""
-    package = f"course_lib.exercises.{SECTIONS[section]}"
-    return {key: f"{package}.{module}" for key, module in import_module(package).EXERCISES.items()}
-
-
-def _order(exercise_id: str) -> tuple[int, int]:
-    section, number = exercise_id.split(".")
-    return int(section), int(number)
+@cache
+def _modules() -> dict[str, str]:
+    """Return the full module name of each exercise, by id; none of these modules is imported."""
+    packages = (import_module(f"course_lib.exercises.{section}") for section in SECTIONS)
+    return {key: f"{each.__name__}.{module}" for each in packages for key, module in each.EXERCISES.items()}
 
 
 def known() -> list[str]:
     """Return the id of every exercise, in the order of the course."""
-    return sorted({*_registered, *(key for section in SECTIONS for key in _modules(section))}, key=_order)
+    return sorted({*_registered, *_modules()}, key=lambda each: [int(number) for number in each.split(".")])
 
 
 def exercises() -> list[Exercise]:
@@ -178,11 +151,8 @@ def get(exercise_id: object) -> Exercise:
             f'the exercise\'s id comes first, as text{given}: check("0.1", ...), hint("0.1"). '
             f"Known: {', '.join(known())}."
         )
-    if exercise_id in _registered:
-        return _registered[exercise_id]
-    section = exercise_id.split(".")[0]
-    module = _modules(section).get(exercise_id) if section in SECTIONS else None
-    if module is None:
-        raise UnknownExerciseError(f"no exercise {exercise_id!r}; known: {', '.join(known())}.")
-    register(import_module(module).EXERCISE)
+    if exercise_id not in _registered:
+        if exercise_id not in _modules():
+            raise UnknownExerciseError(f"no exercise {exercise_id!r}; known: {', '.join(known())}.")
+        register(import_module(_modules()[exercise_id]).EXERCISE)
     return _registered[exercise_id]

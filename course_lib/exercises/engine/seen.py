@@ -13,8 +13,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from typing import Any, TypeVar
+
+import cloudpickle  # type: ignore[import-untyped]
 
 from course_lib import lm
 from course_lib.exercises.engine.checks import expect, expect_equal, without_error
@@ -39,11 +40,7 @@ def counted(call: Callable[[], T]) -> tuple[T, list[lm.Call]]:
 
 
 def expect_requests(count: int, call: Callable[[], T], what: str, *, hint: str = "") -> T:
-    """Return what `call` returns; fail the check unless it costs so many requests.
-
-    Raises:
-        CheckFailed: it costs more or fewer.
-    """
+    """Return what `call` returns; fail the check unless it costs so many requests."""
     result, calls = counted(call)
     expect_equal(len(calls), count, what, hint=hint)
     return result
@@ -66,7 +63,6 @@ def under_dspy(cache: Any) -> Iterator[None]:
 
 
 def _packed(things: object) -> bytes:
-    cloudpickle: Any = import_module("cloudpickle")  # it has no types
     locks = {type(make()): lambda _, make=make: (make, ()) for make in (threading.Lock, threading.RLock)}
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -83,10 +79,8 @@ def in_another_process(
     """Call a function in a process of its own, with the same endpoint; return its result, which JSON holds.
 
     Functions and classes that the learner wrote in a notebook travel by value (cloudpickle), as with dask;
-    a lock of the notebook becomes a new one there.
-
-    Raises:
-        CheckFailed: the function or an argument cannot be sent; or the process did not end with `exit_code`.
+    a lock of the notebook becomes a new one there. The check fails if they cannot be sent, or if the process
+    does not end with `exit_code`.
     """
     sent = without_error(
         lambda: _packed((function, args)),

@@ -6,20 +6,19 @@ Main path: source_now() -> text of the cell; crash_line(error) -> "line 3 of fil
 from __future__ import annotations
 
 import ast
-import linecache
 import re
 import sys
 import sysconfig
+import traceback
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 LONGEST_SOURCE_CHARS = 20_000
 
-_LIBRARY_FOLDERS = tuple(
-    {str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-)
-_OURS = str(Path(__file__).resolve().parents[2])
+_FOLDERS = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+_OURS = Path(__file__).parents[2]
+_NOT_THEIRS = ("<frozen", *(str(place) for one in (*_FOLDERS, _OURS) for place in (one, one.resolve())))
+"""How the name of a file begins that the learner did not write."""
 _ASSIGNED = re.compile(r"^(?:(?:async +)?def|class) +(\w+)|^(\w+) *(?::[^=\n]+)?=(?!=)", re.MULTILINE)
 """What a cell that is not Python (yet) would bind at its top level."""
 
@@ -30,11 +29,27 @@ def shell() -> Any | None:
     return ipython.get_ipython() if ipython else None
 
 
+def _parsed(cell: str) -> ast.Module | None:
+    try:
+        module: ast.Module = compile(
+            cell, "<cell>", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        )
+    except (SyntaxError, ValueError):
+        return None
+    return module
+
+
+def _checked_names(cell: str) -> list[str]:
+    """Return the names that a cell hands to check()."""
+    calls = [node for node in ast.walk(_parsed(cell) or ast.Module([], [])) if isinstance(node, ast.Call)]
+    handed = [arg for call in calls if ast.unparse(call.func).endswith("check") for arg in call.args]
+    return [node.id for arg in handed for node in ast.walk(arg) if isinstance(node, ast.Name)]
+
+
 def _bound_names(cell: str) -> set[str]:
     """Return the names that a cell's top level binds, or would bind if it were plain Python."""
-    try:
-        module = compile(cell, "<cell>", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    except (SyntaxError, ValueError):
+    module = _parsed(cell)
+    if module is None:
         return {first or second for first, second in _ASSIGNED.findall(cell)}
     names = {
         node.id for node in ast.walk(module) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
@@ -49,65 +64,67 @@ class _Cells:
     def __init__(self, running: Any) -> None:
         self.texts, self.errors = dict[str, str](), dict[str, str]()
         """The cell that made a thing; what a later one raised that should have made it anew: by name."""
-        self._namespace, self._before = running.user_ns, dict[str, object]()
+        self._namespace, self._before, self._now = running.user_ns, dict[str, object](), ""
         running.events.register("pre_run_cell", self._begin)
         running.events.register("post_run_cell", self._end)
 
     def _begin(self, info: Any) -> None:
-        self._before = {name: self._namespace.get(name) for name in _bound_names(info.raw_cell or "")}
+        self._now = (info.raw_cell or "").strip("\n")
+        self._before = {name: self._namespace.get(name) for name in _bound_names(self._now)}
+        for name in self._before:
+            self.errors.pop(name, None)
 
     def _end(self, result: Any) -> None:
         error = result.error_before_exec or result.error_in_exec
         for name, value in self._before.items():
             if error is not None and self._namespace.get(name) is value:
-                self.errors[name] = _in_words(error)
+                self.errors[name] = in_words(error)
             else:
-                self.errors.pop(name, None)
-                self.texts[name] = result.info.raw_cell.strip("\n")
-        self._before = {}
+                self.texts[name] = self._now
 
-    def used(self, found: dict[str, str]) -> dict[str, str]:
-        """Return what was found under the names that the running cell uses."""
-        now = self._namespace["In"][-1]
-        return {name: text for name, text in found.items() if re.search(rf"\b{re.escape(name)}\b", now)}
+    def failed(self) -> tuple[str, str] | None:
+        """Return a name that the running cell checks, and what its own cell raised."""
+        return next(
+            ((name, self.errors[name]) for name in _checked_names(self._now) if name in self.errors), None
+        )
+
+    def sources(self) -> list[str]:
+        """Return the cells that made what the running cell checks; it may be that cell itself."""
+        texts = self.texts | dict.fromkeys(self._before, self._now)
+        return [texts[name] for name in _checked_names(self._now) if name in texts]
 
 
-def _in_words(error: BaseException) -> str:
-    text = f"{error.msg}, line {error.lineno}" if isinstance(error, SyntaxError) else str(error)
-    return f"{type(error).__name__}: {text}"
+def in_words(error: BaseException) -> str:
+    """Return an error's class and message in one text."""
+    try:
+        words = f"{error.msg}, line {error.lineno}" if isinstance(error, SyntaxError) else str(error)
+    except Exception:  # border: the learner's own __str__
+        words = "(its message could not be read)"
+    return type(error).__name__ + (f": {words}" if words else "")
 
 
 _cells = _Cells(shell()) if shell() is not None else None  # from here on: a check cannot look back
 
 
 def cell_that_failed() -> tuple[str, str] | None:
-    """Return a name that the running cell uses and what its own cell raised; None if all cells ran."""
-    return next(iter(_cells.used(_cells.errors).items()), None) if _cells else None
+    """Return a name that the running cell checks and what its own cell raised; None if all cells ran."""
+    return _cells.failed() if _cells else None
 
 
 def source_now() -> str | None:
-    """Return the cells that made what the running cell uses, each once; None outside of a notebook."""
-    found = _cells.used(_cells.texts).values() if _cells else ()
+    """Return the cells that made what the running cell checks, each once; None outside of a notebook."""
+    found = _cells.sources() if _cells else ()
     return "\n\n".join(dict.fromkeys(found))[:LONGEST_SOURCE_CHARS] or None
 
 
-def _is_learners(filename: str) -> bool:
-    return not filename.startswith(("<frozen", _OURS, *_LIBRARY_FOLDERS))
-
-
-def crash_line(traceback: TracebackType | None, *, check_file: str) -> str:
-    """Return the innermost line of the learner's own code in a traceback, "" if there is none.
+def crash_line(error: BaseException | None, *, check_file: str) -> str:
+    """Return the innermost line of the learner's own code in an error's traceback, "" if there is none.
 
     A line of `check_file`, where the check is written, is not the learner's.
     """
-    line = ""
-    while traceback is not None:
-        code = traceback.tb_frame.f_code
-        if code.co_filename != check_file and _is_learners(code.co_filename):
-            text = linecache.getline(
-                code.co_filename, traceback.tb_lineno, traceback.tb_frame.f_globals
-            ).strip()
-            where = "" if code.co_name.startswith("<") else f" of {code.co_name}"
-            line = f"line {traceback.tb_lineno}{where}" + (f": {text}" if text else "")
-        traceback = traceback.tb_next
-    return line
+    frames = traceback.extract_tb(error.__traceback__) if error else ()
+    own = [each for each in frames if not each.filename.startswith((check_file, *_NOT_THEIRS))]
+    if not own:
+        return ""
+    where = "" if own[-1].name.startswith("<") else f" of {own[-1].name}"
+    return f"line {own[-1].lineno}{where}" + (f": {own[-1].line}" if own[-1].line else "")

@@ -19,20 +19,20 @@ from typing import Literal, TypeVar, get_args
 
 from course_lib.errors import CourseError
 
-Kind = Literal["started", "finished", "interrupted", "hint", "solution", "reset"]
+Kind = Literal["started", "finished", "interrupted", "hint", "solution"]
 
 T = TypeVar("T")
 
 BUSY_WAIT_S = 10.0
-PRAGMAS: tuple[str, ...] = ("synchronous=FULL",)
+PRAGMAS: tuple[str, ...] = ("PRAGMA synchronous=FULL",)
 FILE_NAME = "progress.sqlite3"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE, at TEXT NOT NULL, exercise TEXT NOT NULL, kind TEXT NOT NULL,
-    run TEXT NOT NULL, outcome TEXT NOT NULL, checked TEXT NOT NULL, message TEXT NOT NULL,
-    seconds REAL, source TEXT, pid INTEGER NOT NULL, limit_s REAL NOT NULL
+    run TEXT NOT NULL, outcome TEXT NOT NULL, checked TEXT NOT NULL,
+    source TEXT, pid INTEGER NOT NULL
 )
 """
 
@@ -61,24 +61,16 @@ class Event:
     """passed, failed, crashed, not attempted; for a hint its number; for a solution "asked" or "shown"."""
     checked: str = ""
     """Title of the check that failed or crashed: our words only, so it may leave the machine."""
-    message: str = ""
-    seconds: float | None = None
     source: str | None = None
     """The learner's code, as it was when checked."""
     pid: int = 0
-    limit_s: float = 0.0
-    """A started check that has not ended after this time was interrupted."""
 
     def __post_init__(self) -> None:
-        """Refuse what only a damaged file can hold: everything that a `Standing` is worked out from.
-
-        Raises:
-            ValueError, TypeError: a field is not what it should be.
-        """
+        """Refuse what only a damaged file can hold, in all that a `Standing` is worked out from."""
         datetime.fromisoformat(self.at)
         texts = (self.id, self.exercise, self.run, self.outcome, self.checked, self.source or "")
         is_sound = all(isinstance(text, str) for text in texts) and self.kind in get_args(Kind)
-        if not is_sound or self.pid not in range(2**31) or not isinstance(self.limit_s, float):
+        if not is_sound or self.pid not in range(2**31):
             raise ValueError(f"an event of kind {self.kind!r} cannot be read")
 
 
@@ -120,8 +112,7 @@ class Store:
         """
         with self._lock:
             self.unsaved.append(event)
-            self._do(self._insert_unsaved)
-            self.unsaved.clear()
+            self._do(self._save)
 
     def events(self) -> list[Event]:
         """Return all events, oldest first, unsaved ones too.
@@ -133,10 +124,10 @@ class Store:
             stored = self._do(_select) if self.path.exists() else []
             return stored + self.unsaved
 
-    def _insert_unsaved(self, connection: sqlite3.Connection) -> None:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.executemany(_INSERT, [astuple(event) for event in self.unsaved])
-        connection.execute("COMMIT")
+    def _save(self, connection: sqlite3.Connection) -> None:
+        with connection:
+            connection.executemany(_INSERT, [astuple(event) for event in self.unsaved])
+        self.unsaved.clear()
 
     def _do(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """Run one operation on a connection of its own; where the file is damaged, on a new file."""
@@ -150,10 +141,9 @@ class Store:
 
     def _connected(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         try:
-            with closing(sqlite3.connect(self.path, timeout=BUSY_WAIT_S, isolation_level=None)) as connection:
-                for pragma in PRAGMAS:
-                    connection.execute(f"PRAGMA {pragma}")
-                connection.execute(_SCHEMA)
+            with closing(sqlite3.connect(self.path, timeout=BUSY_WAIT_S)) as connection:
+                for statement in (*PRAGMAS, _SCHEMA):
+                    connection.execute(statement)
                 return operation(connection)
         except (sqlite3.Error, ValueError, TypeError) as error:
             code = int(getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
@@ -175,17 +165,15 @@ class Store:
                 return self._connected(operation)  # another kernel has begun a new file meanwhile
             aside = self.path.with_name(f"{FILE_NAME}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S%f}Z")
             self.path.rename(aside)
-            journal = self.path.with_name(f"{FILE_NAME}-journal")
-            if journal.exists():  # it must not be taken for the new file's
-                journal.rename(aside.with_name(f"{aside.name}-journal"))
+            with suppress(FileNotFoundError):  # a journal must not be taken for the new file's
+                self.path.with_name(f"{FILE_NAME}-journal").rename(f"{aside}-journal")
             known = {event.id for event in self.unsaved}
             self.unsaved[:0] = [event for event in _readable(aside) if event.id not in known]
             self.notices.append(
                 f"the progress file was damaged; it is kept as {aside}, and a new one was begun with what "
                 "can be read of it. Your notebooks are not affected: run a check again where one is missing."
             )
-            self._connected(self._insert_unsaved)
-            self.unsaved.clear()
+            self._connected(self._save)
             return self._connected(operation)
 
     def _explain(self, reason: str) -> str:

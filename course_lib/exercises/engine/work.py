@@ -1,7 +1,7 @@
 """The learner's copies of the notebooks: made, reset, compared and brought up to date, never overwritten.
 
 Main path: make_copies() at set-up; update() after `git pull`; reset("0.1") and diff("0.1") for one exercise.
-Beside the copies, `.shipped/` holds what each was made from, `.backup/` and `.attempts/` what was replaced.
+Beside the copies, `.shipped/` holds all that was shipped, `.backup/` and `.attempts/` what was replaced.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from course_lib import paths
 from course_lib.errors import CourseError
-from course_lib.exercises.engine import notebookfile, progress, registry, reveal
+from course_lib.exercises.engine import notebookfile, registry, reveal
 from course_lib.exercises.engine.notebookfile import (
     BUILD,
     KEPT,
@@ -46,21 +46,14 @@ def _shipped() -> list[Path]:
     return sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 
 
-def _base_path(name: str) -> Path:
-    return paths.work_dir() / ".shipped" / name
-
-
-def _former(name: str) -> list[Path]:
-    """Return the paths of what was shipped before, newest first."""
-    former = _base_path(name).parent / "former"
-    return sorted(former.glob(f"{Path(name).stem}-*.ipynb"), reverse=True)
+def _keep_base(name: str, shipped: Notebook) -> None:
+    notebookfile.write(_unused(paths.work_dir() / ".shipped", Path(name).stem, ".ipynb"), shipped)
 
 
 def _copy(shipped: Path) -> Path:
     """Copy one notebook, its base first: a copy without its base could not be updated."""
-    notebook = notebookfile.read(shipped, remedy=BUILD)
-    notebookfile.write(_base_path(shipped.name), notebook)
-    copy = paths.work_dir() / shipped.name
+    notebook, copy = notebookfile.read(shipped, remedy=BUILD), paths.work_dir() / shipped.name
+    _keep_base(shipped.name, notebook)
     notebookfile.write(copy, notebook)
     return copy
 
@@ -93,20 +86,16 @@ def _read_both(exercise: Exercise) -> tuple[Path, Notebook, Notebook]:
 
 def _copies_of(given: Cell, notebook: Notebook) -> list[Cell]:
     """Return the cells that were made from `given`: by its id, or by its metadata where ids were lost."""
-    exercise, tags = metadata_of(given)["exercise"], metadata_of(given)["tags"]
-    alike = {id(cell) for cell in cells_of(notebook, exercise, *tags)}
-    return [cell for cell in notebook["cells"] if cell.get("id") == given["id"] or id(cell) in alike]
+    alike = cells_of(notebook, metadata_of(given)["exercise"], *metadata_of(given)["tags"])
+    return [cell for cell in notebook["cells"] if cell.get("id") == given["id"] or cell in alike]
 
 
 def _put_back(mine: Notebook, new: Notebook, given: Cell) -> Notebook:
     """Return the learner's notebook with one cell as given out, in place of every copy of it."""
-    old, own = {id(cell) for cell in _copies_of(given, mine)}, list[Cell]()
-    for cell in mine["cells"]:
-        if id(cell) not in old:
-            own.append(cell)
-        elif given not in own:
-            own.append(given)
-    if given not in own:
+    old = _copies_of(given, mine)
+    left = [cell for cell in mine["cells"] if not any(cell is one for one in old[1:])]
+    own = [given if any(cell is one for one in old) else cell for cell in left]
+    if not old:
         cells, guide = keyed(own), list(keyed(new["cells"]))
         order = place(list(cells), {given["id"]}, guide, known=set(guide))
         own = [(cells | {given["id"]: given})[key] for key in order]
@@ -125,15 +114,14 @@ def reset(exercise_id: str) -> str:
         CourseError: a notebook is missing, unreadable or cannot be written; nothing was changed.
     """
     copy, mine, new = _read_both(registry.get(exercise_id))
-    given = cells_of(new, exercise_id, "exercise", "check")
     if not cells_of(new, exercise_id, "exercise"):
         raise WorkError(f"{copy.name} as shipped holds no cell for exercise {exercise_id}; {BUILD}.")
-    changed = [
-        cell for cell in given if [source_of(one) for one in _copies_of(cell, mine)] != [source_of(cell)]
-    ]
+    given = cells_of(new, exercise_id, "exercise", "check")
+    texts = {cell["id"]: [source_of(one) for one in _copies_of(cell, mine)] for cell in given}
+    changed = [cell for cell in given if texts[cell["id"]] != [source_of(cell)]]
     if not changed:
         return f"{exercise_id} is already as it was given out; nothing was changed."
-    own = [source_of(one) for cell in changed for one in _copies_of(cell, mine)]
+    own = [text for cell in changed for text in texts[cell["id"]]]
     answer = "\n\n".join(text for text in own if text not in map(source_of, given))
     kept = ""
     if answer:
@@ -143,8 +131,7 @@ def reset(exercise_id: str) -> str:
     for cell in changed:
         mine = _put_back(mine, new, cell)
     notebookfile.write(copy, mine)
-    progress.record(exercise_id, "reset")
-    return "\n".join([f"{exercise_id} is as it was given out again.{kept} {RELOAD}", *progress.notes()])
+    return f"{exercise_id} is as it was given out again.{kept} {RELOAD}"
 
 
 def diff(exercise_id: str) -> str:
@@ -170,7 +157,7 @@ def diff(exercise_id: str) -> str:
 
 def _update(shipped: Path) -> list[str]:
     """Bring one copy up to date; return what was done, in lines."""
-    name, copy, base_path = shipped.name, paths.work_dir() / shipped.name, _base_path(shipped.name)
+    name, copy = shipped.name, paths.work_dir() / shipped.name
     if not copy.exists():
         _copy(shipped)
         return [f"{name}: new"]
@@ -182,7 +169,7 @@ def _update(shipped: Path) -> list[str]:
     ids = {cell.get("id") for cell in new["cells"]}  # cells are told apart by them; old programs drop them
     if mine["cells"] and not any(cell.get("id") in ids for cell in mine["cells"]):
         return [f"{name}: left alone (its cells have lost their ids; move it away and update for a new copy)"]
-    base = _base_of(mine, name)
+    base = _base_of(mine, copy.stem)
     merged, changes = merge(base, mine, new)
     details = [f"  {kind}: {', '.join(labels)}" for kind, labels in changes.items() if labels]
     lines = [f"{name}: up to date", *(details if changes[KEPT] else ())]
@@ -192,28 +179,26 @@ def _update(shipped: Path) -> list[str]:
         notebookfile.write(copy, merged)
         lines = [f"{name}: updated (the old one is {backup})", *details, RELOAD]
     if base != new:
-        if base_path.exists():
-            former = _unused(base_path.parent / "former", copy.stem, ".ipynb")
-            write_whole(former, base_path.read_text(encoding="utf-8"))
-        notebookfile.write(base_path, new)
+        _keep_base(name, new)
     return lines
 
 
-def _base_of(mine: Notebook, name: str) -> Notebook:
+def _base_of(mine: Notebook, stem: str) -> Notebook:
     """Return what the copy was made from: of all that were shipped, the one that shares most cells with it.
 
     That is the newest one, unless a tab with an older one was saved over an update. Without any, every cell
     that differs counts as the learner's.
     """
+
+    def texts(notebook: Notebook) -> set[tuple[str, str]]:
+        return {(key, source_of(cell)) for key, cell in keyed(notebook["cells"]).items()}
+
     bases: list[Notebook] = []
-    for path in (_base_path(name), *_former(name)):
+    kept = (paths.work_dir() / ".shipped").glob(f"{stem}*.ipynb")
+    for path in sorted(kept, key=lambda path: path.stem, reverse=True):
         with suppress(NotebookFileError):
             bases.append(notebookfile.read(path, remedy=""))
-    return max(bases, key=lambda base: len(_texts(base) & _texts(mine)), default={"cells": []})
-
-
-def _texts(notebook: Notebook) -> set[tuple[str, str]]:
-    return {(key, source_of(cell)) for key, cell in keyed(notebook["cells"]).items()}
+    return max(bases, key=lambda base: len(texts(base) & texts(mine)), default={"cells": []})
 
 
 def update() -> str:

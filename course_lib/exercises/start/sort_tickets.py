@@ -2,22 +2,26 @@
 
 Main path: EXERCISE -> engine.registry. Checks call the simulator, whichever model the learner chose. Each
 call has a text of its own, so that a program that remembers answers, or whose model does, asks all the same.
-Source: dspy.ChatAdapter (DSPy 3.4.1). DSPy is imported when a check runs.
+Source: dspy.ChatAdapter (DSPy 3.4.1).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
+import dspy
+
 from course_lib import desk, lm
-from course_lib.exercises.engine.checks import expect, expect_equal
+from course_lib.adapters.prompt import scripted
+from course_lib.exercises.engine.checks import expect, expect_equal, expect_one_of
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.engine.seen import counted
 
-_NAMES, _SIX = desk.CATEGORIES, ", ".join(desk.CATEGORIES)
+_NAMES = desk.CATEGORIES
 _FOREIGN = ("other", "kayak", "None", "unknown", "general", "shipping and returns", "")
 """Answers of a model that keeps to no list."""
 
@@ -30,8 +34,6 @@ def _texts() -> list[str]:
 
 def _sorted(sort_ticket: Callable[..., Any], text: str, **settings: Any) -> tuple[Any, list[lm.Call]]:
     """Return the category that a text gets (of an enum's member, its value), and what was asked for it."""
-    import dspy
-
     with dspy.context(**{"lm": lm.connect("sim-large", cache=False), **settings}):
         prediction, calls = counted(lambda: sort_ticket(ticket=text))
     fields = list(prediction.keys()) if hasattr(prediction, "keys") else []
@@ -58,12 +60,7 @@ def answers_what_the_model_says(sort_ticket: Callable[..., Any]) -> None:
     )
     for text in _texts():
         label, calls = _sorted(sort_ticket, text)
-        expect(
-            isinstance(label, str) and label in _NAMES,
-            "every answer is one of the six categories, letter for letter",
-            observed=label,
-            expected=f"one of {_SIX}",
-        )
+        expect_one_of(label, _NAMES, "every answer is one of the six categories, letter for letter")
         expect(
             text in _prompts(calls),
             "the model's server saw the text of each ticket",
@@ -86,35 +83,29 @@ def offers_all_six(sort_ticket: Callable[..., Any]) -> None:
     expect_equal(missing, [], "categories that the prompt does not offer", hint=hint)
 
 
-def _careless(foreign: str) -> Any:
-    """Return an adapter that finds `foreign` where the model wrote a category, and asks only once."""
-    import dspy
+def _careless(said: str, foreign: str) -> Any:
+    """Return an adapter that reads `foreign` where the model said `said`, and asks only once."""
 
     class Careless(dspy.ChatAdapter):  # type: ignore[misc]  # DSPy has no types
         def parse(self, signature: Any, completion: str) -> Any:
-            said = super().parse(signature, completion)
-            told = {**said, "category": foreign} if "category" in said else said
-            return super().parse(signature, self.format_assistant_message_content(signature, told))
+            return super().parse(signature, completion.replace(said, foreign))
 
     return Careless(use_json_adapter_fallback=False)
 
 
 def lets_nothing_else_through(sort_ticket: Callable[..., Any]) -> None:
     """An answer that is none of the six does not come out as a category, whatever the model says."""
-    from course_lib.adapters.prompt import scripted
-
     said, calls = _sorted(sort_ticket, _texts()[0])
     for foreign in _FOREIGN:
-        model, _ = scripted([(calls[-1].reply or "").replace(str(said), foreign)])
-        mine = {"lm": model, "adapter": _careless(foreign)}  # a program has an adapter or a model of its own
-        try:
-            label, _ = _sorted(sort_ticket, _texts()[0], **mine)
-        except Exception:  # border: how a program refuses an answer is its own affair  # noqa: S112
-            continue
+        model, _ = scripted([(calls[-1].reply or "").replace(said, foreign)])
+        both = {"lm": model, "adapter": _careless(said, foreign)}  # a program may have one of its own
+        label: Any = said
+        with suppress(Exception):  # border: how a program refuses an answer is its own affair
+            label, _ = _sorted(sort_ticket, _texts()[0], **both)
         expect(
             isinstance(label, str) and label in _NAMES,
             observed=f"category {label!r}, when the model said {foreign!r}",
-            expected=f"an error, or one of {_SIX}",
+            expected=f"an error, or one of {', '.join(_NAMES)}",
             hint="A description asks the model; a type also refuses what comes back.",
         )
 

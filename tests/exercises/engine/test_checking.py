@@ -12,20 +12,19 @@ import time
 
 import pytest
 
+from course_lib import lm  # noqa: F401  a check asks the endpoint only where a learner has it
 from course_lib.exercises import check, hint, solution
 from course_lib.exercises.engine import progress
 from course_lib.exercises.engine.checks import CheckFailed, expect, expect_equal, run, show
 from course_lib.exercises.engine.registry import UnknownExerciseError
-
-
-def double(value):
-    return value * 2
+from tests.exercises.conftest import double
 
 
 def test_a_pass_is_said_once_and_lists_what_was_checked(capsys):
     result = check("99.1", double)
 
-    assert result.line == "99.1 passed: 2 of 2 checks"
+    assert repr(result) == "<99.1 passed: 2 of 2 checks>"
+    assert result._ipython_display_() is None, "quiet as a cell's last value"
     assert capsys.readouterr().out.splitlines() == [
         "99.1 passed: Sample 99.1",
         "  Checked: Two becomes four.",
@@ -49,10 +48,9 @@ def test_a_failure_says_what_was_checked_observed_and_expected(capsys):
 
 
 def test_a_later_failure_says_how_many_checks_passed_before():
-    result = check("99.1", lambda value: 4)
-
-    assert "Before it: 1 of 2 checks passed" in result.text
-    assert "Observed: 4" in result.text
+    assert (
+        "Observed: 4\n  Expected: the text twice\n  Before it: 1 of 2" in check("99.1", lambda value: 4).text
+    )
 
 
 def test_a_failure_without_a_sentence_of_its_own_says_the_check_s():
@@ -61,16 +59,18 @@ def test_a_failure_without_a_sentence_of_its_own_says_the_check_s():
     assert result.line == "99.5 failed: four is even; expected an even number, got 5"
 
 
-def test_a_crash_shows_the_learners_line_and_no_traceback(capsys):
-    def broken(value):
-        return value / 0
+def broken(value):
+    return value / 0
 
-    result = check("99.1", broken)
 
-    assert result.outcome == "crashed"
+@pytest.mark.parametrize(("exercise", "outcome"), [("99.1", "crashed"), ("99.6", "failed")])
+def test_an_error_is_shown_with_the_learners_line_and_without_a_traceback(capsys, exercise, outcome):
+    result = check(exercise, broken)
+
+    assert result.outcome == outcome
     assert "ZeroDivisionError: division by zero" in result.message
-    assert "of broken: return value / 0" in result.message
     out = capsys.readouterr()
+    assert "of broken: return value / 0" in out.out
     assert "Traceback" not in out.out + out.err
     assert "checking.py" not in out.out
 
@@ -107,15 +107,14 @@ def test_something_that_cannot_be_called_crashes_without_a_line():
     assert "no line of your code was running" in check("99.1", 3).text
 
 
-def test_an_untouched_stub_is_not_attempted_and_counts_no_attempt(capsys):
+def test_an_untouched_stub_is_not_attempted():
     def stub(value): ...
 
     result = check("99.1", stub)
 
     assert result.outcome == "not attempted"
-    assert "State: It is still as it was given" in capsys.readouterr().out
+    assert "State: It is still as it was given" in result.text
     assert "3 minutes, easy; sampling." in result.text
-    assert progress.standing(progress.read(), "99.1").attempts == 0
 
 
 def test_one_of_two_parts_left_untouched_fails_by_name():
@@ -128,12 +127,10 @@ def test_one_of_two_parts_left_untouched_fails_by_name():
 
 @pytest.mark.parametrize("things", [(), (double,), (double, double, double)], ids=len)
 def test_one_thing_too_many_or_too_few_is_told_and_counts_no_attempt(things):
-    result = check("99.4", *things)
+    told = f'99.4 not checked: it takes 2 things and got {len(things)}: check("99.4", ...)'
 
-    assert result.line == (
-        f'99.4 not checked: check("99.4", ...) takes 2 things, it got {len(things)}; '
-        "run the cell as it was given"
-    )
+    assert check("99.4", *things).line.startswith(told)
+    assert check("99.4", ..., ...).outcome == "not attempted"
     assert progress.standing(progress.read(), "99.4").attempts == 0
 
 
@@ -145,36 +142,25 @@ def test_without_an_id_the_call_says_how_to_give_one(given):
 
 
 def _in_a_thread(value):
-    thread = threading.Thread(target=lambda: value / 0)
+    thread = threading.Thread(target=broken, args=[value])
     thread.start()
     thread.join()
 
 
 def _in_a_task(value):
     async def forgets():
-        asyncio.create_task(_divides(value))  # noqa: RUF006  nobody keeps it
-        await asyncio.sleep(0.01)
+        asyncio.create_task(asyncio.to_thread(broken, value))  # noqa: RUF006  nobody keeps it
+        await asyncio.sleep(0.05)
 
     run(forgets())
-
-
-async def _divides(value):
-    return value / 0
 
 
 @pytest.mark.parametrize("answer", [_in_a_thread, _in_a_task], ids=["thread", "task"])
 def test_an_error_that_ends_a_thread_or_a_task_of_the_learner_is_shown_as_theirs(answer):
     result = check("99.1", answer)
 
-    assert result.outcome == "crashed"
-    assert "ZeroDivisionError: division by zero" in result.message
-
-
-def test_an_error_where_none_was_expected_is_shown_with_its_line():
-    def broken(value):
-        return value / 0
-
-    assert "of broken: return value / 0" in check("99.6", broken).text
+    assert result.outcome == "failed"
+    assert "Raised: ZeroDivisionError: division by zero (line " in result.text
 
 
 def test_an_endpoint_that_does_not_answer_is_no_failure_of_the_answer(monkeypatch):
@@ -187,64 +173,50 @@ def test_an_endpoint_that_does_not_answer_is_no_failure_of_the_answer(monkeypatc
     assert progress.standing(progress.read(), "99.3").attempts == 0
 
 
-def test_a_loop_without_end_fails_and_is_stopped():
-    def endless(value):
-        while True:
-            pass
+def _loops(value):
+    while True:
+        pass
 
+
+_cancelled = threading.Event()
+
+
+def _waits(value):
+    async def forever():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            _cancelled.set()
+
+    return run(forever())
+
+
+@pytest.mark.parametrize("endless", [_loops, _waits])
+def test_what_has_no_end_fails_and_is_stopped(endless):
     result = check("99.3", endless)
 
     assert result.line.startswith("99.3 failed: two becomes four; expected an end within 0.3 s")
     _wait_until(lambda: not _check_threads())
+    assert endless is _loops or _cancelled.is_set()
 
 
-def test_a_coroutine_without_end_fails_and_is_cancelled():
-    ended = threading.Event()
-
-    def waits(value):
-        async def forever():
-            try:
-                await asyncio.sleep(60)
-            finally:
-                ended.set()
-
-        return run(forever())
-
-    result = check("99.3", waits)
-
-    assert result.outcome == "failed"
-    assert ended.wait(2)
-    _wait_until(lambda: not _check_threads())
-
-
-def test_async_answers_are_checked_while_a_loop_is_running():
-    async def fetch():
-        await asyncio.sleep(0.01)
-        return "x"
-
-    async def notebook():
-        return check("99.2", fetch)
-
-    assert asyncio.run(notebook()).outcome == "passed"
-    assert check("99.2", fetch).outcome == "passed"
-
-
-async def _give(value):
-    return value
+async def _fetch():
+    await asyncio.sleep(0.01)
+    return "x"
 
 
 async def _fail():
     raise ValueError("inside")
 
 
-def test_run_works_inside_a_running_loop_and_carries_errors():
+def test_run_and_check_work_inside_a_running_loop_and_carry_errors():
     async def notebook():
         with pytest.raises(ValueError, match="inside"):
             run(_fail())
-        return run(_give(3))
+        return run(_fetch()), check("99.2", _fetch).outcome
 
-    assert asyncio.run(notebook()) == 3
-    assert run(_give(4)) == 4
+    assert asyncio.run(notebook()) == ("x", "passed")
+    assert (run(_fetch()), check("99.2", _fetch).outcome) == ("x", "passed")
 
 
 def test_context_variables_of_the_cell_hold_in_the_check():
@@ -271,16 +243,14 @@ def _ctrl_c_interrupts():
 def test_ctrl_c_stops_the_check_and_what_it_ran_and_is_recorded_and_passed_on(capsys):
     def endless(value):
         os.kill(os.getpid(), signal.SIGINT)
-        while True:
-            pass
+        _loops(value)
 
     with pytest.raises(KeyboardInterrupt):
         check("99.1", endless)
 
     _wait_until(lambda: not _check_threads())
     assert "99.1 stopped: you interrupted the check" in capsys.readouterr().out
-    now = progress.standing(progress.read(), "99.1")
-    assert (now.state, now.interrupted) == ("interrupted", 1)
+    assert progress.standing(progress.read(), "99.1").state == "interrupted"
 
 
 def test_values_that_cannot_be_shown_or_compared_are_no_obstacle():
@@ -299,13 +269,6 @@ def test_values_that_cannot_be_shown_or_compared_are_no_obstacle():
     assert failed.value.observed == "<Odd, whose repr raised ValueError>"
     assert show("x" * 5000).endswith("... (5002 characters)")
     expect(True, "what holds", observed="-", expected="-")
-
-
-def test_a_result_shows_nothing_when_it_is_a_cells_last_value():
-    result = check("99.1", double)
-
-    assert result._ipython_display_() is None
-    assert repr(result) == "<99.1 passed: 2 of 2 checks>"
 
 
 def _check_threads():

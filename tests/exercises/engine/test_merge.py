@@ -49,29 +49,26 @@ CASES = {
 @pytest.mark.parametrize(("versions", "result", "lists"), CASES.values(), ids=CASES)
 def test_merging(versions, result, lists):
     """Versions are base, mine and new."""
-    merged, changes = merge(*(simple(version) for version in versions.split(" | ")))
+    base, mine, new = (simple(version) for version in versions.split(" | "))
+    for one in mine["cells"]:
+        one["outputs"] = [{"output_type": "stream"}]
 
+    merged, changes = merge(base, mine, new)
+
+    without = {one["id"] for one in merged["cells"] if not one["outputs"]}
+    assert without == {*changes[merging.TOOK], *changes[merging.ADDED]}, "outputs of other cells stay"
     assert " ".join(one["id"] + source_of(one) for one in merged["cells"]) == result
     assert {kind: changes[kind] for kind in lists} == lists
 
 
-def test_cells_without_ids_are_kept():
-    mine = notebook(
-        cell("a", "1"), {"cell_type": "code", "source": "mine"}, {"cell_type": "code", "source": "too"}
+def test_cells_without_ids_are_kept_and_a_source_may_be_stored_as_lines():
+    own = ({"cell_type": "code", "source": text} for text in ("mine", "too"))
+
+    merged, changes = merge(
+        notebook(cell("a", "x\ny")), notebook(cell("a", ["x\n", "y"]), *own), simple("a2 b1")
     )
 
-    merged, _ = merge(simple("a1"), mine, simple("a2 b1"))
-
-    assert [(one["id"], source_of(one)) for one in merged["cells"]] == [
-        ("a", "2"), ("own", "mine"), ("own-2", "too"), ("b", "1"),
-    ]  # fmt: skip
-
-
-def test_a_source_stored_as_lines_is_the_same_source():
-    mine = notebook(cell("a", ["x\n", "y"]))
-
-    _, changes = merge(notebook(cell("a", "x\ny")), mine, notebook(cell("a", "z")))
-
+    assert " ".join(one["id"] + source_of(one) for one in merged["cells"]) == "a2 ownmine own-2too b1"
     assert changes[merging.TOOK] == ["a"]
 
 
@@ -88,16 +85,6 @@ def test_the_courses_metadata_comes_in_and_the_learners_stays():
     assert one["metadata"] == {"exercise": "1.2", "tags": ["exercise", "long"], "collapsed": True}
     assert merged["metadata"] == {"kernelspec": "new", "own": 1}
     assert changes[merging.KEPT] == ["a (exercise 1.2)"]
-
-
-def test_outputs_of_cells_that_did_not_change_stay():
-    mine = simple("a1 b1")
-    for one in mine["cells"]:
-        one["outputs"] = [{"output_type": "stream"}]
-
-    merged, _ = merge(simple("a1 b1"), mine, simple("a1 b2"))
-
-    assert [len(one["outputs"]) for one in merged["cells"]] == [1, 0]
 
 
 versions = st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("12X")), max_size=7)

@@ -9,29 +9,18 @@ import pytest
 from course_lib import paths
 from course_lib.exercises import check, hint, solution
 from course_lib.exercises.engine import progress
+from tests.exercises.conftest import double
+from tests.exercises.engine.test_merge import cell, notebook
 
 
 @pytest.fixture
 def solved(tmp_path, monkeypatch):
     """A solved notebook for the sample lesson."""
-    folder = tmp_path / "solutions"
-    folder.mkdir()
-    monkeypatch.setattr(paths, "SOLUTIONS", folder)
-    metadata = {"exercise": "99.1", "tags": ["exercise"]}
-    cells = [
-        {"cell_type": "markdown", "id": "a", "metadata": {}, "source": "# Sample"},
-        {"cell_type": "code", "id": "b", "metadata": metadata, "source": [
-            "def double(value):\n", "    return 2 * value",
-        ]},
-        {"cell_type": "code", "id": "c", "metadata": {"exercise": "99.1"}, "source": "check()"},
-    ]  # fmt: skip
-    path = folder / "99_sample.ipynb"
-    path.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    monkeypatch.setattr(paths, "SOLUTIONS", tmp_path)
+    ours = cell("b", ["def double(value):\n", "    return 2 * value"], exercise="99.1", tags=["exercise"])
+    path = tmp_path / "99_sample.ipynb"
+    path.write_text(json.dumps(notebook(cell("a", "# Sample"), ours, cell("c", "check()", exercise="99.1"))))
     return path
-
-
-def double(value):
-    return value * 2
 
 
 def test_hints_come_one_at_a_time_with_their_number(capsys):
@@ -59,7 +48,9 @@ def test_the_solution_before_a_pass_comes_on_asking_twice(solved, capsys):
     assert "2 * value" not in out
 
     solution("99.1")
-    assert "2 * value" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "(nothing yet: it is kept when you run the check)" in out
+    assert "2 * value" in out
 
 
 def test_after_a_pass_the_solution_stands_beside_the_learners_own_with_the_reason(solved, capsys):
@@ -74,13 +65,6 @@ def test_after_a_pass_the_solution_stands_beside_the_learners_own_with_the_reaso
     assert "return value * 2" in yours
     assert "return 2 * value" in ours
     assert progress.standing(progress.read(), "99.1").solution_shown
-
-
-def test_without_a_check_there_is_nothing_to_put_beside(solved, capsys):
-    solution("99.1")
-    solution("99.1")
-
-    assert "(nothing yet: it is kept when you run the check)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import subprocess
-import sys
 
 import nbformat
 import pytest
 
 from course_lib import paths
 from course_lib.errors import CourseError
-from course_lib.exercises.engine import notebookfile, progress
+from course_lib.exercises.engine import notebookfile
 from course_lib.exercises.engine import work as copies
 from course_lib.exercises.engine.registry import UnknownExerciseError
+from course_lib.files import FileError
 from tests.exercises.engine.test_merge import cell, notebook
 
 NAME = "99_sample.ipynb"
@@ -46,11 +46,23 @@ def ship(content):
     notebookfile.write(paths.NOTEBOOKS / NAME, content)
 
 
-def write_answer(work, answer=MINE):
+def change(work, edit):
+    """Have `edit` change the copy, or return a new one, as a learner or another program does."""
     mine = json.loads((work / NAME).read_text())
-    mine["cells"][1]["source"] = answer.splitlines(keepends=True)
-    mine["cells"][1]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "4"}]
-    (work / NAME).write_text(json.dumps(mine))
+    (work / NAME).write_text(json.dumps(edit(mine) or mine))
+
+
+def write_answer(work, answer=MINE):
+    outputs = [{"output_type": "stream", "name": "stdout", "text": "4"}]
+    own = {"source": answer.splitlines(keepends=True), "outputs": outputs}
+    change(work, lambda mine: mine["cells"][1].update(own))
+
+
+def without_ids(mine):
+    """Drop what a program that knows no ids drops."""
+    for one in mine["cells"]:
+        del one["id"]
+    return mine | {"nbformat_minor": 4}
 
 
 def sources(path):
@@ -64,18 +76,13 @@ def files(folder):
 def test_copies_are_made_once_and_never_overwritten(work):
     assert copies.make_copies() == [work / NAME]
     assert (work / NAME).read_bytes() == (paths.NOTEBOOKS / NAME).read_bytes()
-    assert (work / ".shipped" / NAME).exists()
 
     write_answer(work)
     before = files(work)
     assert copies.make_copies() == []
     assert files(work) == before
 
-
-def test_a_copy_that_was_cut_off_before_its_notebook_was_written_is_made_anew(work):
-    copies.make_copies()
-    (work / NAME).unlink()
-
+    (work / NAME).unlink()  # as if cut off before the notebook was written
     assert copies.make_copies() == [work / NAME]
 
 
@@ -91,7 +98,6 @@ def test_reset_puts_the_stub_back_and_keeps_the_answer(work):
     assert "Reload Notebook from Disk" in said
     assert sources(work / NAME) == ["x = 1", STUB, "check('99.1', double)"]
     assert json.loads((work / NAME).read_text())["cells"][1]["outputs"] == []
-    assert progress.standing(progress.read(), "99.1").resets == 1
 
 
 def test_resetting_twice_in_a_second_keeps_both_answers(work):
@@ -103,23 +109,30 @@ def test_resetting_twice_in_a_second_keeps_both_answers(work):
     assert {path.read_text() for path in (work / ".attempts").iterdir()} == {"one = 1\n", "two = 2\n"}
 
 
+GONE = {
+    "the answer": lambda _, check: [check],
+    "the check": lambda answer, _: [answer],
+    "the check's text": lambda answer, check: [answer, check | {"source": "print('mine')"}],
+}
+
+
+@pytest.mark.parametrize("gone", GONE)
+def test_reset_brings_back_what_is_gone_to_its_place(work, gone):
+    copies.make_copies()
+    own = [cell("own", "y = 2"), cell("own", "z = 3")]
+    change(work, lambda mine: mine | {"cells": [mine["cells"][0], *own, *GONE[gone](*mine["cells"][1:])]})
+
+    copies.reset("99.1")
+
+    assert sources(work / NAME) == ["x = 1", "y = 2", "z = 3", STUB, "check('99.1', double)"]
+
+
 def test_reset_of_an_untouched_exercise_changes_nothing(work):
     copies.make_copies()
     before = files(work)
 
     assert copies.reset("99.1") == "99.1 is already as it was given out; nothing was changed."
     assert files(work) == before
-
-
-def test_reset_brings_a_deleted_cell_back_to_its_place(work):
-    copies.make_copies()
-    mine = json.loads((work / NAME).read_text())
-    mine["cells"] = [mine["cells"][0], cell("own", "y = 2"), cell("own", "z = 3"), mine["cells"][2]]
-    (work / NAME).write_text(json.dumps(mine))
-
-    copies.reset("99.1")
-
-    assert sources(work / NAME) == ["x = 1", "y = 2", "z = 3", STUB, "check('99.1', double)"]
 
 
 def test_reset_of_an_unknown_exercise_or_without_a_copy_is_told(work):
@@ -186,26 +199,18 @@ def test_diff_without_a_solution_or_without_the_cell_is_told(work, folder, conte
         copies.diff("99.1")
 
 
-def _in_an_old_program(mine):
-    """A copy that went through a program without cell ids."""
-    for one in mine["cells"]:
-        del one["id"]
-    return mine | {"nbformat_minor": 4}
+CHANGED = {
+    "no ids": without_ids,
+    "twice": lambda mine: mine | {"cells": [*mine["cells"], mine["cells"][1]]},
+    "pasted": lambda mine: mine["cells"][1].update(id="pasted"),
+}
 
 
-def _twice(mine):
-    return mine | {"cells": [*mine["cells"], mine["cells"][1]]}
-
-
-def _pasted(mine):
-    return mine | {"cells": [mine["cells"][0], mine["cells"][1] | {"id": "pasted"}, mine["cells"][2]]}
-
-
-@pytest.mark.parametrize("change", [_in_an_old_program, _twice, _pasted], ids=["no ids", "twice", "pasted"])
-def test_an_answer_is_found_in_whatever_cells_carry_it(work, change):
+@pytest.mark.parametrize("changed", CHANGED)
+def test_an_answer_is_found_in_whatever_cells_carry_it(work, changed):
     copies.make_copies()
     write_answer(work)
-    (work / NAME).write_text(json.dumps(change(json.loads((work / NAME).read_text()))))
+    change(work, CHANGED[changed])
     copies.diff("99.1")
     assert "-    return value + value" in copies.diff("99.1")
 
@@ -214,18 +219,6 @@ def test_an_answer_is_found_in_whatever_cells_carry_it(work, change):
     assert sources(work / NAME) == ["x = 1", STUB, "check('99.1', double)"]
     assert MINE in next((work / ".attempts").iterdir()).read_text()
     nbformat.validate(nbformat.reader.reads((work / NAME).read_text()))
-
-
-@pytest.mark.parametrize("text", [None, "print('mine')"], ids=["deleted", "overwritten"])
-def test_reset_brings_back_a_check_that_is_gone(work, text):
-    copies.make_copies()
-    mine = json.loads((work / NAME).read_text())
-    mine["cells"][2:] = [mine["cells"][2] | {"source": text}] if text else []
-    (work / NAME).write_text(json.dumps(mine))
-
-    copies.reset("99.1")
-
-    assert sources(work / NAME) == ["x = 1", STUB, "check('99.1', double)"]
 
 
 def test_an_old_tab_saved_over_an_update_is_brought_up_to_date_again(work):
@@ -261,23 +254,15 @@ def test_update_takes_the_new_keeps_the_learners_and_backs_up_the_old(work):
         "  changed by you and by the course, kept as you wrote it: ex (exercise 99.1)",
         copies.RELOAD,
     ]
-
-
-def test_updating_twice_changes_nothing(work):
-    copies.make_copies()
-    write_answer(work)
-    ship(sample("def double(value): pass", text="x = 2"))
-    copies.update()
     before = files(work)
-
-    assert str(copies.update()) == f"{NAME}: up to date"
+    assert copies.update() == f"{NAME}: up to date"
     assert files(work) == before
 
 
 def test_update_makes_a_missing_copy_and_needs_no_base(work):
     assert str(copies.update()) == f"{NAME}: new"
     write_answer(work)
-    (work / ".shipped" / NAME).write_text("{")
+    next((work / ".shipped").iterdir()).write_text("{")
     ship(sample(STUB, text="x = 2"))
 
     report = str(copies.update())
@@ -288,10 +273,7 @@ def test_update_makes_a_missing_copy_and_needs_no_base(work):
 
 def test_a_copy_whose_cells_lost_their_ids_is_left_alone(work):
     copies.make_copies()
-    mine = json.loads((work / NAME).read_text())
-    for one in mine["cells"]:
-        del one["id"]
-    (work / NAME).write_text(json.dumps(mine))
+    change(work, without_ids)
     before = files(work)
     ship(sample(STUB, text="x = 2"))
 
@@ -305,26 +287,18 @@ def test_update_without_notebooks_says_how_to_build_them(work):
     assert "`make build` makes it" in str(copies.update())
 
 
-def test_a_disk_that_fills_up_leaves_every_file_whole(work, course):
+def test_a_disk_that_fills_up_leaves_every_file_whole(work, monkeypatch):
     copies.make_copies()
     write_answer(work)
-    ship(sample(STUB, text="x = 2\n" * 2000))
-    before = files(work)
-    code = (
-        "import resource, signal, sys\nfrom pathlib import Path\nfrom course_lib import paths\n"
-        "from course_lib.exercises.engine import work\nfrom course_lib.files import FileError\n"
-        "paths.NOTEBOOKS = Path(sys.argv[1])\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
-        "try:\n    work.update()\nexcept FileError as error:\n    print(error)\n"
-    )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(paths.NOTEBOOKS)],
-        env=environment, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    ship(sample(STUB, text="x = 2"))
+    before, writes = files(work), iter([True])  # there is room for the backup, not for the notebook
 
-    assert "could not write" in done.stdout
-    assert "Free some space" in done.stdout
-    after = files(work)
-    assert {path: content for path, content in after.items() if ".backup" not in path.parts} == before
-    assert not [path for path in after if path.name.startswith(f".{NAME}.")]
+    def full(_):
+        if not next(writes, False):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(FileError, match=r"No space left on device; nothing was changed\. Free some space"):
+        copies.update()
+
+    assert {path: whole for path, whole in files(work).items() if ".backup" not in path.parts} == before
