@@ -14,6 +14,7 @@ from typing import Any, Literal, Optional, Union
 
 import dspy
 import pydantic
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 NAMES = """
@@ -43,6 +44,14 @@ TEXTS = [
     "name: Ann\ncity: Bern\ncount: 4",
 ]
 _texts = st.text(max_size=80) | st.sampled_from(TEXTS)
+
+
+def drawn(count: int) -> settings:
+    """The same examples in every run, however long each takes."""
+    health = list(HealthCheck)
+    return settings(
+        max_examples=count, derandomize=True, deadline=None, database=None, suppress_health_check=health
+    )
 
 
 def _enum(values: tuple[Any, ...], serial: int) -> type[enum.Enum]:

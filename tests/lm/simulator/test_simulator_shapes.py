@@ -11,12 +11,12 @@ import dspy
 import pydantic
 import pytest
 from dspy.adapters.baml_adapter import BAMLAdapter
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from course_lib.lm.simulator.engine import answer
-from tests.lm.signatures import programs
+from tests.lm.signatures import drawn, programs
 from tests.lm.wire import body_for
 
 Program = tuple[type[dspy.Signature], dict[str, Any]]
@@ -36,13 +36,7 @@ WAYS: dict[str, tuple[dspy.Adapter, st.SearchStrategy[Program], bool]] = {
 def test_the_answer_to_every_signature_parses_and_its_values_validate(way: str, count: int) -> None:
     adapter, strategy, has_schema = WAYS[way]
 
-    @settings(
-        max_examples=count,
-        derandomize=True,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    @drawn(count)
     @given(strategy)
     def holds(program: Program) -> None:
         signature, inputs = program
