@@ -22,13 +22,6 @@ def test_every_kind_of_fault_comes_at_its_rate(name: str) -> None:
         assert drawn.count(kind) / DRAWS == pytest.approx(rate, abs=error), kind
 
 
-@pytest.mark.parametrize("kind", FAULTS)
-def test_a_rate_of_one_strikes_always(kind: str) -> None:
-    profile = build("always", {f"{kind}_rate": 1})
-
-    assert {draw(profile, "sim-large", n).fault for n in range(500)} == {kind}
-
-
 def test_the_same_seed_repeats_and_another_does_not() -> None:
     def sequence(seed: int, model: str) -> list[object]:
         return [draw(build("mine", {"error_rate": 0.5, "seed": seed}), model, n) for n in range(50)]
@@ -52,10 +45,10 @@ def test_latencies_hold_the_percentiles_of_the_profile() -> None:
     ttft_ms = sorted(plan.ttft_s * 1000 for plan in plans)
     speed = sorted(plan.tokens_per_s for plan in plans)
 
-    assert ttft_ms[DRAWS // 2] == pytest.approx(PROFILES["storm"].ttft_p50_ms, rel=0.1)
-    assert ttft_ms[DRAWS * 99 // 100] == pytest.approx(PROFILES["storm"].ttft_p99_ms, rel=0.1)
-    assert speed[DRAWS // 2] == pytest.approx(PROFILES["storm"].speed_p50_tokens_per_s, rel=0.1)
-    assert speed[DRAWS * 99 // 100] == pytest.approx(PROFILES["storm"].speed_p99_tokens_per_s, rel=0.1)
+    storm, p50, p99 = PROFILES["storm"], DRAWS // 2, DRAWS * 99 // 100
+    assert [ttft_ms[p50], ttft_ms[p99]] == pytest.approx([storm.ttft_p50_ms, storm.ttft_p99_ms], rel=0.1)
+    expected = [storm.speed_p50_tokens_per_s, storm.speed_p99_tokens_per_s]
+    assert [speed[p50], speed[p99]] == pytest.approx(expected, rel=0.1)
 
 
 STORM_BEGINS = [(at, "unavailable") for at in (0, 3, 13, 15, 17, 23)]
@@ -101,10 +94,8 @@ def test_broken_json_damages_a_mark_in_other_formats(form: str) -> None:
 
 
 def test_prose_around_keeps_the_answer_whole() -> None:
-    corrupted = corrupt(ANSWERS["json"], "prose_around", 0.5)
-
-    assert corrupted.startswith("Sure!")
-    assert ANSWERS["json"] in corrupted
+    assert corrupt("Paris", "prose_around", 0.5).startswith("Sure!")
+    assert "Paris" in corrupt("Paris", "prose_around", 0.5)
 
 
 @given(st.text(min_size=1), st.sampled_from(sorted(MALFORMED)), st.floats(0.2, 0.8))

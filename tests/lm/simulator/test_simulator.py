@@ -142,6 +142,12 @@ def test_a_format_of_ones_own_is_followed_from_a_demo(demo: str, expected: str |
     assert reply == expected or (expected is None and "shipping" in reply and "high" in reply)
 
 
+def test_a_prompt_without_a_field_list_is_answered_in_the_keys_it_names() -> None:
+    reply = _chat("Where is my parcel?", system="Reply with JSON, key `kind` (shipping, returns or billing).")
+
+    assert json.loads(reply) == {"kind": "shipping"}
+
+
 def test_an_answer_program_answers_from_its_context_or_says_that_it_does_not_know() -> None:
     question = "How many days do I have to return a tent?"
     chunks = [desk.article(name).chunk for name in ("return-policy", "tent-care")]
