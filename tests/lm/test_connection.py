@@ -186,7 +186,6 @@ def test_the_profile_is_in_the_model_string_so_dspys_cache_keeps_them_apart() ->
     [
         ("gpt-9", r"cannot connect to 'gpt-9': no model named 'gpt-9'; known: sim-large, sim-small, local"),
         ("sim@nope", r"cannot connect to 'sim-large@nope': no profile named 'nope'; known: "),
-        ("openai/gpt-9", r"openai/gpt-9 needs OPENAI_API_KEY, which the endpoint does not have"),
         ("local", r"the package xllamacpp is not installed; install it with: pip install xllamacpp"),
     ],
 )

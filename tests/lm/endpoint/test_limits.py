@@ -15,7 +15,7 @@ import pytest
 from course_lib import lm
 from course_lib.lm.endpoint import running, wire
 from course_lib.lm.simulator import engine
-from tests.lm.conftest import MESSAGES, Served
+from tests.lm.conftest import MESSAGES
 
 LISTED = "Your output fields are:\n"
 
@@ -117,13 +117,3 @@ def test_what_the_simulator_keeps_in_mind_is_bounded(monkeypatch: pytest.MonkeyP
 
     assert len(forgotten) == 2
     assert texts == [f"3 + {n} = {3 + n}" for n in range(8)]
-
-
-@pytest.mark.parametrize("dimensions", [1, 8, 100, 256])
-def test_embeddings_have_as_many_dimensions_as_asked_for(echo: Served, dimensions: int) -> None:
-    with echo.http() as http:
-        answer = http.post("/v1/embeddings", json={"input": "a green tent", "dimensions": dimensions}).json()
-
-    vector = answer["data"][0]["embedding"]
-    assert len(vector) == dimensions
-    assert sum(value * value for value in vector) == pytest.approx(1) or not any(vector)

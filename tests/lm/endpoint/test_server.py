@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 import socket
 import struct
 import time
@@ -112,14 +113,17 @@ def test_models_are_listed_and_found_by_name(echo: Served) -> None:
             ai.models.retrieve("gpt-9")
 
 
-def test_embeddings_in_both_encodings(echo: Served) -> None:
+def test_embeddings_in_both_encodings_and_as_many_dimensions_as_asked_for(echo: Served) -> None:
     with client(echo) as ai:  # which asks for base64
         packed = ai.embeddings.create(model="sim-embed", input=["a tent", "a lamp"])
         plain = ai.embeddings.create(model="sim-embed", input="a tent", encoding_format="float")
+        short = ai.embeddings.create(model="sim-embed", input="a tent", dimensions=100)
 
     assert len(packed.data) == 2
     assert packed.data[0].embedding == pytest.approx(plain.data[0].embedding, abs=1e-6)
     assert packed.usage.prompt_tokens == 4
+    assert len(short.data[0].embedding) == 100
+    assert math.hypot(*short.data[0].embedding) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

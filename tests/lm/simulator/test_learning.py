@@ -16,11 +16,10 @@ from typing import Any
 import dspy
 import pytest
 
-from course_lib import desk
+from course_lib import desk, lm
 from course_lib.desk.programs import SortTicket
 from course_lib.lm.simulator.engine import answer
 from course_lib.lm.simulator.skills import words
-from tests.lm.engines import simulated
 from tests.lm.wire import body_for
 
 Demos = list[dict[str, Any]]
@@ -101,7 +100,7 @@ def test_bootstrap_few_shot_improves_on_no_demos(demos: int) -> None:
         max_bootstrapped_demos=demos,
         max_labeled_demos=demos,
     )
-    with dspy.context(lm=simulated()):
+    with dspy.context(lm=lm.connect(cache=False)):
         compiled = optimizer.compile(dspy.Predict(SortTicket), trainset=desk.examples("train"))
         right = [compiled(ticket=t.text).category == t.category for t in desk.tickets("test")]
 

@@ -12,7 +12,6 @@ from dspy.adapters.baml_adapter import BAMLAdapter
 
 from course_lib.lm.simulator import prompts
 from course_lib.lm.simulator.prompts import schema as types
-from tests.lm.engines import simulated
 from tests.lm.wire import body_for
 
 
@@ -48,7 +47,7 @@ ADAPTERS = [
     dspy.JSONAdapter(),
     dspy.XMLAdapter(),
     BAMLAdapter(),
-    dspy.TwoStepAdapter(simulated()),
+    dspy.TwoStepAdapter(dspy.LM("openai/not-asked")),
 ]
 ids = [type(adapter).__name__ for adapter in ADAPTERS]
 
@@ -88,16 +87,10 @@ def test_an_incomplete_demo_lacks_what_it_does_not_supply(adapter: dspy.Adapter)
 
 
 def test_earlier_turns_are_history_and_not_demos() -> None:
-    class Talk(dspy.Signature):
-        """Chat."""
-
-        history: dspy.History = dspy.InputField()
-        question: str = dspy.InputField()
-        answer: str = dspy.OutputField()
-
+    talk = dspy.Signature("history: dspy.History, question -> answer")
     history = dspy.History(messages=[{"question": "h1", "answer": "r1"}])
 
-    task = prompts.read(body_for(dspy.ChatAdapter(), Talk, {"history": history, "question": "now"}))
+    task = prompts.read(body_for(dspy.ChatAdapter(), talk, {"history": history, "question": "now"}))
 
     assert task.demos == ()
     assert task.history[0].outputs == {"answer": "r1"}

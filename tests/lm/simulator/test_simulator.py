@@ -16,10 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib import desk
+from course_lib import desk, lm
 from course_lib.desk.programs import AnswerFromArticles, SortTicket
 from course_lib.lm.simulator.engine import answer
-from tests.lm.engines import simulated
 from tests.lm.signatures import drawn
 from tests.lm.wire import body_for
 
@@ -152,7 +151,7 @@ def test_an_answer_program_answers_from_its_context_or_says_that_it_does_not_kno
     question = "How many days do I have to return a tent?"
     chunks = [desk.article(name).chunk for name in ("return-policy", "tent-care")]
     beside = ["[stove-safety] Stoves\nNever light a stove indoors."]
-    with dspy.context(lm=simulated()):
+    with dspy.context(lm=lm.connect(cache=False)):
         program = dspy.Predict(AnswerFromArticles)
         grounded, *others = [program(context=each, question=question) for each in (chunks, [], beside)]
 
@@ -162,7 +161,7 @@ def test_an_answer_program_answers_from_its_context_or_says_that_it_does_not_kno
 
 
 def test_reasoning_names_what_the_answer_rests_on() -> None:
-    with dspy.context(lm=simulated()):
+    with dspy.context(lm=lm.connect(cache=False)):
         told = dspy.ChainOfThought("question -> answer: float")(question="What is 12.5 plus 7?")
 
     assert told.answer == 19.5
@@ -171,7 +170,8 @@ def test_reasoning_names_what_the_answer_rests_on() -> None:
 
 def test_two_steps_extract_what_the_first_one_wrote() -> None:
     fields = "customer, order_id, amount: float, kind: Literal['refund', 'question']"
-    with dspy.context(lm=simulated(), adapter=dspy.TwoStepAdapter(simulated())):
+    model = lm.connect(cache=False)
+    with dspy.context(lm=model, adapter=dspy.TwoStepAdapter(model)):
         got = dspy.Predict(f"note -> {fields}")(
             note="My name is Ann Bell, I want a refund: order O-10003 cost 35.50 EUR."
         )

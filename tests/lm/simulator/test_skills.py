@@ -9,7 +9,7 @@ import dspy
 import pytest
 
 from course_lib.lm.simulator.engine import answer
-from course_lib.lm.simulator.skills import arithmetic, knowledge, quotation, words
+from course_lib.lm.simulator.skills import arithmetic, knowledge, quotation
 from course_lib.lm.simulator.skills.candidates import candidates
 from tests.lm.wire import body_for
 
@@ -113,13 +113,6 @@ def test_a_text_field_whose_demos_repeat_a_few_words_is_a_closed_set() -> None:
     assert ask("text -> kind", demos, text="c d z") == {"kind": "odd"}
 
 
-def test_a_question_beside_the_context_is_not_answered() -> None:
-    result = ask(CITED, context=CHUNKS, question="Who discovered radium?")
-
-    assert "I don't know" in result["answer"]
-    assert result["citations"] == []
-
-
 @pytest.mark.parametrize(
     ("context", "ids"),
     [
@@ -138,7 +131,6 @@ def test_chunks_are_told_apart_however_the_context_is_written(context: str, ids:
 @pytest.mark.parametrize(
     ("question", "short"),
     [
-        ("What is the capital of Australia?", "Canberra"),
         ("Paris is the capital of which country?", "France"),
         ("Who wrote Hamlet?", "William Shakespeare"),
         ("What is the chemical symbol for gold?", "Au"),
@@ -171,20 +163,14 @@ def test_what_is_not_known_is_said_not_to_be(question: str) -> None:
         ("10 / 4", "2.5"),
         ("the square root of 144", "12"),
         ("How many r's are in strawberry?", "3"),
+        *[(text, None) for text in ("on 2026-01-03", "call 030 23125-4", "order O-10001", "12 items")],
+        *[(text, None) for text in ("1 / 0", "9 ^ 9 ^ 9", "(((")],
     ],
 )
-def test_arithmetic_is_worked_out(text: str, result: str) -> None:
+def test_arithmetic_is_worked_out_and_what_is_none_is_left_alone(text: str, result: str | None) -> None:
     worked = arithmetic.work_out(text)
 
-    assert worked is not None
-    assert worked.text == result
-
-
-@pytest.mark.parametrize(
-    "text", ["on 2026-01-03", "call 030 23125-4", "order O-10001", "1 / 0", "9 ^ 9 ^ 9", "(((", "12 items"]
-)
-def test_what_is_no_arithmetic_is_left_alone(text: str) -> None:
-    assert arithmetic.work_out(text) is None
+    assert (worked and worked.text) == result
 
 
 class Order(dspy.Signature):
@@ -232,15 +218,3 @@ def test_lists_of_names_are_told_apart_by_what_is_known_of_them() -> None:
 
     assert "Tom Reed" in result["people"]
     assert result["cities"] == ["Berlin", "Paris"]
-
-
-@pytest.mark.parametrize(
-    ("text", "idea"),
-    [
-        ("the courier", "@parcels"),
-        ("your package", "@parcels"),
-        ("I want to send it all back", "@give_back"),  # a phrase, with words between
-    ],
-)
-def test_words_and_phrases_of_one_idea_share_a_feature(text: str, idea: str) -> None:
-    assert idea in words.features(text)

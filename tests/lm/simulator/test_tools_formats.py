@@ -76,23 +76,6 @@ def test_react_looks_up_finishes_and_answers_from_the_observation(adapter: Any) 
     assert lm.ledger().requests == 3
 
 
-def test_react_calls_each_tool_that_a_question_needs_once() -> None:
-    pred = dspy.ReAct("question -> answer", tools=TOOLS)(
-        question="Please refund EUR 12.50 on order O-10001 because it leaks."
-    )
-
-    assert paid == [("O-10001", 12.5)]
-    assert "12.50" in pred.answer
-
-
-def test_a_question_that_no_tool_serves_is_declined_without_a_call() -> None:
-    pred = dspy.ReAct("question -> answer", tools=[look_up_order])(question="Please cancel order O-10001.")
-
-    assert [key for key in pred.trajectory if key.startswith("tool_name")] == ["tool_name_0"]
-    assert pred.trajectory["tool_name_0"] == "finish"
-    assert "cannot" in pred.answer
-
-
 def test_a_tool_that_raises_is_not_called_again_and_again() -> None:
     calls = []
 
@@ -234,9 +217,12 @@ def search_articles(question: str) -> list[str]:
         ("Read the file stock.txt. How many tents do we have?", "read_file", "14 tents"),
         ("Which files are there?", "list_files", "notes/todo.md"),
         ("How many days do I have to return boots?", "search_articles", "30 days"),
+        ("Please cancel order O-10001.", "finish", "cannot"),
     ],
 )
-def test_tools_are_chosen_by_what_they_say_of_themselves(question: str, tool: str, answer: str) -> None:
+def test_tools_are_chosen_by_what_they_say_of_themselves_or_none_is_called(
+    question: str, tool: str, answer: str
+) -> None:
     tools = [search_articles, calculate, read_file, list_files]
 
     pred = dspy.ReAct("question -> answer", tools=tools)(question=question)
