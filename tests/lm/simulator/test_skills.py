@@ -6,6 +6,7 @@ import datetime
 from typing import Any, Literal
 
 import dspy
+import pydantic
 import pytest
 
 from course_lib.lm.simulator.engine import answer
@@ -50,6 +51,15 @@ class Route(dspy.Signature):
     route: Literal["alpha", "beta"] = dspy.OutputField()
 
 
+class Item(pydantic.BaseModel):
+    product: str
+    quantity: int
+
+
+ITEMS = dspy.Signature("text -> items: list[Item]", custom_types={"Item": Item})
+RECORDS = [Item(product="2 tents", quantity=2), Item(product="3 lamps", quantity=3)]
+
+
 class Short(dspy.Signature):
     """Answer from the context."""
 
@@ -80,13 +90,9 @@ SHOWN = [
     ("two inputs", "a: int, b: int -> total: int, difference: int", {"a": 3, "b": 5}, [8, -2]),
     ("letters", "word -> length: int", {"word": "elephant"}, [8]),
     ("items", "items: list[str] -> count: int", {"items": ["a", "b"]}, [2]),
-    # summing up
-    (
-        "a summary",
-        "text -> summary",
-        {"text": LEAKS},
-        ["The tent pole broke, so the tent leaks by the pole."],
-    ),
+    # extracting and summing up
+    ("records, part by part", ITEMS, {"text": "- 2 tents\n- 3 lamps"}, [RECORDS]),
+    ("a summary", "text -> summary", {"text": LEAKS}, [LEAKS.split(". ")[1] + "."]),
 ]
 
 
