@@ -245,7 +245,7 @@ def test_a_cut_before_the_answer_leaves_the_client_with_nothing(echo: Served, st
     with pytest.raises(openai.APIConnectionError):
         ask(echo, "sim-large@cut", stream=stream)
 
-    assert ledger(echo)["calls"][0]["status"] == 0
+    assert wait_for_calls(echo, 1)[0]["status"] == 0
 
 
 def test_an_answer_cut_midway_has_begun_and_does_not_end(echo: Served) -> None:

@@ -57,6 +57,7 @@ class Item(pydantic.BaseModel):
 
 
 ITEMS = dspy.Signature("text -> items: list[Item]", custom_types={"Item": Item})
+RATED = {"text": (str, dspy.InputField()), "stars": (int, dspy.OutputField(ge=1, le=5))}
 RECORDS = [Item(product="2 tents", quantity=2), Item(product="3 lamps", quantity=3)]
 
 
@@ -92,6 +93,7 @@ SHOWN = [
     ("items", "items: list[str] -> count: int", {"items": ["a", "b"]}, [2]),
     # extracting and summing up
     ("records, part by part", ITEMS, {"text": "- 2 tents\n- 3 lamps"}, [RECORDS]),
+    ("a number within its limits", dspy.make_signature(RATED), {"text": "I give it 900 points"}, [5]),
     ("a summary", "text -> summary", {"text": LEAKS}, [LEAKS.split(". ")[1] + "."]),
 ]
 
