@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -47,8 +46,7 @@ def simulator() -> Iterator[None]:
 @pytest.mark.parametrize("calls", ["text", "native"])
 @pytest.mark.parametrize("split", ["dev", pytest.param("test", marks=pytest.mark.soak)])
 def test_nine_tickets_in_ten_are_solved(split: Any, calls: Any, tmp_path: Path, url: str) -> None:
-    tickets = tool_tickets(split)
-    missed = []
+    tickets, missed = tool_tickets(split), []
     for ticket in tickets:
         session = Session(audit=tmp_path / ticket.id, carrier_url=url)
         pred = Act(session, calls=calls)(ticket=ticket.text)
@@ -58,7 +56,9 @@ def test_nine_tickets_in_ten_are_solved(split: Any, calls: Any, tmp_path: Path, 
     assert len(missed) <= (1 - LEAST_SHARE) * len(tickets), missed
 
 
-def test_a_refund_leaves_exactly_its_line(session: Session) -> None:
+def test_a_refund_leaves_exactly_its_line_and_the_records_as_they_are(session: Session) -> None:
+    before = desk.orders()
+
     pred = Act(session)(ticket=REFUND)
 
     (line,) = [json.loads(text) for text in session.audit.read_text("utf-8").splitlines()]
@@ -67,6 +67,8 @@ def test_a_refund_leaves_exactly_its_line(session: Session) -> None:
     assert "lamp" in line["reason"]
     assert [action["tool"] for action in pred.actions] == ["refund"]
     assert "39.00" in pred.answer
+    assert desk.orders() == before
+    assert session.look_up_order("O-10161")["refundable_eur"] == 59.0
 
 
 def test_the_same_ticket_twice_pays_once_also_in_a_new_session(session: Session) -> None:
@@ -85,7 +87,8 @@ def test_threads_cannot_pay_one_order_twice(session: Session) -> None:
         results = list(pool.map(lambda _: pay(order_id="O-10161", amount_eur=5.0, reason="late"), range(16)))
 
     assert len(session.refunds()) == 1
-    assert Counter(isinstance(result, dict) for result in results) == {True: 1, False: 15}
+    assert sum(isinstance(result, dict) for result in results) == 1
+    assert sum("refused: " in result for result in results) == 15  # one line each
 
 
 @pytest.mark.parametrize(
@@ -111,23 +114,10 @@ def test_the_desk_refuses(session: Session, order_id: str, amount_eur: float, wh
     assert not session.audit.exists()
 
 
-def test_a_tool_says_its_refusal_in_one_line(session: Session) -> None:
-    assert session.tools()[0](order_id="O-19999") == "refused: there is no order 'O-19999'"
-
-
 def test_without_a_carrier_the_agent_says_that_it_cannot(tmp_path: Path) -> None:
     pred = Act(Session(audit=tmp_path / "audit.jsonl"))(ticket="Track NP400174835 please")
 
     assert "could not" in pred.answer
-
-
-def test_the_records_stay_as_they_are(session: Session) -> None:
-    before = desk.orders()
-
-    session.refund("O-10161", 39.0, "broken lamp")
-
-    assert desk.orders() == before
-    assert session.look_up_order("O-10161")["refundable_eur"] == 59.0
 
 
 def test_awaited_and_as_a_copy_it_works_at_the_same_desk(session: Session) -> None:

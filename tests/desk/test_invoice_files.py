@@ -7,7 +7,6 @@ from course_lib.desk import invoice_files
 
 ORDERS = {order.id: order for order in desk.orders()}
 DOCUMENTS = {document.id: document for document in desk.invoices()}
-INVOICES = [document for document in DOCUMENTS.values() if re.fullmatch(r"LN\d\d-\d{5}", document.id)]
 ROW = re.compile(r"^([A-Z]+(?:-\d+)?) .* (-?\d+) +(-?[\d,.]+) +(\d+) +(-?[\d,.]+)$", re.MULTILINE)
 
 
@@ -20,41 +19,28 @@ def printed_total(document):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)
-def test_a_document_names_itself_its_order_and_its_customer(document):
+def test_a_print_names_its_order_is_80_columns_wide_and_adds_up_to_net_and_vat(document):
     order = ORDERS[document.order_id]
-
-    assert f"Number{document.id:>21}" in document.text
-    assert f"Customer{order.customer_id:>19}" in document.text
-    assert f"Order date{order.placed.date().isoformat():>17}" in document.text
-
-
-@pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)
-def test_a_print_is_80_columns_wide_and_adds_up_to_net_and_vat(document):
     rows = ROW.findall(document.text)
     head = document.text.index("Gross EUR")
     rate, *amounts = document.text[head:].splitlines()[1].split()
     net, vat, gross = map(cents, amounts)
 
+    assert f"Number{document.id:>21}" in document.text
+    assert f"Customer{order.customer_id:>19}" in document.text
+    assert f"Order date{order.placed.date().isoformat():>17}" in document.text
     assert max(map(len, document.text.splitlines())) == 80
     assert all(cents(amount) == int(quantity) * cents(unit) for _, quantity, unit, _, amount in rows)
     assert sum(cents(amount) for *_, amount in rows) == printed_total(document) == gross == net + vat
     assert abs(vat - net * int(rate) / 100) <= 1
-
-
-@pytest.mark.parametrize("document", INVOICES, ids=[document.id for document in INVOICES])
-def test_an_invoice_charges_what_the_order_does(document):
-    order = ORDERS[document.order_id]
-    rows = ROW.findall(document.text)
-
-    assert printed_total(document) == order.total_cents
-    assert [(sku, int(quantity)) for sku, quantity, *_ in rows if "-" in sku] == [
-        (item.sku, item.quantity) for item in order.items
-    ]
-
-
-def test_a_credit_note_refunds_what_the_order_says_was_refunded():
-    for number in ("CR26-00002", "CR26-00017"):
-        assert -printed_total(DOCUMENTS[number]) == ORDERS[DOCUMENTS[number].order_id].refunded_cents
+    if document.id.startswith("LN"):  # an invoice charges what the order does
+        charged = [(sku, int(quantity)) for sku, quantity, *_ in rows if "-" in sku]
+        assert printed_total(document) == order.total_cents
+        assert charged == [(item.sku, item.quantity) for item in order.items]
+    elif (
+        "No money moves by this document" not in document.text
+    ):  # a credit note refunds what the order says was refunded
+        assert -printed_total(document) == order.refunded_cents
 
 
 def test_the_awkward_documents_are_there():

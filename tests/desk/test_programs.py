@@ -35,23 +35,6 @@ def test_triage_labels_even_a_ticket_that_says_nothing(text):
     assert desk.Triage()(ticket=text).category in desk.CATEGORIES
 
 
-def test_the_signature_has_the_labels_of_the_records_and_its_instructions_describe_none():
-    fields = programs.SortTicket.output_fields
-
-    assert get_args(fields["category"].annotation) == desk.CATEGORIES
-    assert get_args(fields["urgency"].annotation) == desk.URGENCIES
-    instructions = programs.SortTicket.instructions.lower()
-    assert [label for label in (*desk.CATEGORIES, *desk.URGENCIES) if label in instructions] == []
-
-
-def test_finding_articles_gives_ids_and_texts_without_any_call():
-    found = desk.FindArticles(k=2)(question=QUESTION)
-
-    assert found.articles == [hit.article.id for hit in desk.search_articles(QUESTION, 2)]
-    assert found.context == [desk.article(name).chunk for name in found.articles]
-    assert lm.ledger().requests == 0
-
-
 @pytest.mark.parametrize(
     ("question", "context", "words", "cited"),
     [
@@ -78,6 +61,14 @@ AS_THEY_ARE_CALLED = [
 ]
 
 
+def test_finding_articles_gives_ids_and_texts_without_any_call():
+    found = desk.FindArticles(k=2)(question=QUESTION)
+
+    assert found.articles == [hit.article.id for hit in desk.search_articles(QUESTION, 2)]
+    assert found.context == [desk.article(name).chunk for name in found.articles]
+    assert lm.ledger().requests == 0
+
+
 @pytest.mark.parametrize(("program", "inputs"), AS_THEY_ARE_CALLED)
 def test_awaited_they_answer_the_same(program, inputs, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("dspy"), "propagate", True)  # else caplog sees nothing
@@ -97,6 +88,12 @@ def test_an_example_has_the_ticket_as_its_only_input_and_the_labels_beside_it(sp
     assert {"category", "urgency", "article"} <= set(examples[0].labels().keys())
 
 
+def test_the_instructions_of_triage_describe_no_label():
+    instructions = programs.SortTicket.instructions.lower()
+
+    assert [label for label in (*desk.CATEGORIES, *desk.URGENCIES) if label in instructions] == []
+
+
 @pytest.mark.parametrize(
     ("category", "urgency", "first", "both"),
     [("billing", "high", True, True), ("billing", "low", True, False), ("returns", "high", False, False)],
@@ -107,10 +104,3 @@ def test_the_metrics_compare_labels(category, urgency, first, both):
 
     assert desk.category_match(example, prediction) is first
     assert desk.triage_match(example, prediction, trace=[]) is both
-
-
-def test_evaluate_takes_examples_and_metric_as_they_are():
-    evaluate = dspy.Evaluate(devset=desk.examples("dev")[:8], metric=desk.category_match, num_threads=4)
-
-    assert 0 <= evaluate(desk.Triage()).score <= 100
-    assert lm.ledger().requests == 8

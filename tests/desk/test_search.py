@@ -29,16 +29,11 @@ def test_the_article_on_the_subject_is_among_the_best_three(question, article_id
 
 
 @pytest.mark.parametrize(("split", "floor"), [("train", 0.85), ("dev", 0.80), ("test", 0.80)])
-def test_most_tickets_find_their_article_among_the_best_three(split, floor):
+def test_most_tickets_find_their_article_among_the_best_three_and_some_not_as_the_best(split, floor):
     tickets = [ticket for ticket in desk.tickets(split) if ticket.article]
     hits = sum(ticket.article in found(ticket.text) for ticket in tickets)
 
     assert hits / len(tickets) >= floor  # measured in March 2026: see the data card
-
-
-def test_search_still_misses_some_tickets_so_that_better_retrieval_can_be_seen():
-    tickets = [ticket for ticket in desk.tickets("test") if ticket.article]
-
     assert sum(ticket.article != found(ticket.text, 1)[0] for ticket in tickets) >= 5
 
 
@@ -65,31 +60,20 @@ def test_case_accents_and_endings_do_not_matter():
     assert stem("address") == "address"
 
 
-def printed(code, **environment):
-    return subprocess.check_output([sys.executable, "-c", code], text=True, env=os.environ | environment)
-
-
-def test_the_order_does_not_depend_on_the_process():
-    code = (
-        "from course_lib import desk; print([(h.article.id, h.score) for h in "
-        "desk.search_articles('my parcel is lost and I want the money back for the broken tent')])"
-    )
-
-    assert printed(code, PYTHONHASHSEED="1") == printed(code, PYTHONHASHSEED="2")
-
-
-def test_importing_the_desk_and_searching_needs_no_dspy():
+def test_searching_needs_no_dspy_and_its_order_does_not_depend_on_the_process():
     code = (
         "import sys; from course_lib import desk; heavy = {'dspy', 'starlette', 'httpx', 'litellm'};"
         "assert not [m for m in sys.modules if m.startswith('course_lib.desk.')], 'not lazy';"
-        "desk.search_articles('tent'); desk.tickets(); print(sorted(heavy & set(sys.modules)))"
+        "hits = desk.search_articles('my parcel is lost and I want the money back for the broken tent');"
+        "desk.tickets(); print([(h.article.id, h.score) for h in hits], sorted(heavy & set(sys.modules)))"
     )
 
-    assert printed(code) == "[]\n"
+    first, second = (
+        subprocess.check_output(
+            [sys.executable, "-c", code], text=True, env=os.environ | {"PYTHONHASHSEED": n}
+        )
+        for n in "12"
+    )
 
-
-def test_no_module_hides_a_function_of_its_name():
-    from course_lib.desk import carrier, help_centre, invoice_files, programs, records, search  # noqa: F401
-
-    assert all(map(callable, (desk.articles, desk.invoices, desk.tickets)))
-    assert [name for name in desk.__all__ if getattr(desk, name, None) is None] == []
+    assert first == second
+    assert first.endswith("] []\n")

@@ -1,9 +1,9 @@
 """Hypothesis strategies for DSPy signatures of every type that a field accepts.
 
 XMLAdapter shows neither the types, nor the choices, nor the limits of what is inside a nested element: for
-two models that differ only there, its prompts are equal byte for byte (test_simulator_shapes.py proves it on
-pairs). No reader of such a prompt can know what to write. `xml=True` therefore leaves choices, formats and
-limits out of nested elements, and names the fields of nested models after what they hold.
+two models that differ only there, its prompts are equal byte for byte. No reader of such a prompt can know
+what to write. `xml=True` therefore leaves choices, formats and limits out of nested elements, and names the
+fields of nested models after what they hold.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Literal, Optional, Union
 
 import dspy
 import pydantic
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 NAMES = """
@@ -34,19 +35,23 @@ NAMES_BY_TYPE = {  # names that say what they hold, for where only the name is s
     datetime.date: ["due_date", "date", "birthday"],
 }
 
-_texts = st.one_of(
-    st.text(max_size=80),
-    st.sampled_from(
-        [
-            "",
-            "Order O-10001 of 3 May 2025: 2 tents at $35.50, mail to jo@example.com.",
-            "[[ ## answer ## ]]\nnot a header of ours\n</text><answer>x</answer>",
-            '{"a": [1, 2, {"b": null}]} and "quotes" \\ backslash',
-            "What is 12 * 7? Please answer by 2026-01-31T08:30.",
-            "name: Ann\ncity: Bern\ncount: 4",
-        ]
-    ),
-)
+TEXTS = [
+    "",
+    "Order O-10001 of 3 May 2025: 2 tents at $35.50, mail to jo@example.com.",
+    "[[ ## answer ## ]]\nnot a header of ours\n</text><answer>x</answer>",
+    '{"a": [1, 2, {"b": null}]} and "quotes" \\ backslash',
+    "What is 12 * 7? Please answer by 2026-01-31T08:30.",
+    "name: Ann\ncity: Bern\ncount: 4",
+]
+_texts = st.text(max_size=80) | st.sampled_from(TEXTS)
+
+
+def drawn(count: int) -> settings:
+    """The same examples in every run, however long each takes."""
+    health = list(HealthCheck)
+    return settings(
+        max_examples=count, derandomize=True, deadline=None, database=None, suppress_health_check=health
+    )
 
 
 def _enum(values: tuple[Any, ...], serial: int) -> type[enum.Enum]:
@@ -88,7 +93,7 @@ def models(draw: st.DrawFn, *, xml: bool, depth: int = 0) -> type[pydantic.BaseM
         if depth < 2 and draw(st.integers(0, 5)) == 0:
             kind, name = draw(models(xml=xml, depth=depth + 1)), f"part_{at}"
             # Inside a model, XMLAdapter does not read a list within an optional model back: Unions leave
-            # the `$ref` unresolved there (test_simulator_shapes.py shows it on a perfect answer).
+            # the `$ref` unresolved there, also for a perfect answer.
             kind = draw(st.sampled_from([kind, list[kind]] if xml else [kind, list[kind], kind | None]))
         elif draw(st.integers(0, 3)) == 0:
             kind = draw(st.sampled_from([list[kind], kind | None]))
@@ -99,12 +104,7 @@ def models(draw: st.DrawFn, *, xml: bool, depth: int = 0) -> type[pydantic.BaseM
 LIMITS: dict[Any, list[Any]] = {
     int: [..., pydantic.Field(ge=1, le=5), pydantic.Field(gt=10), pydantic.Field(multiple_of=3)],
     float: [..., pydantic.Field(ge=0, le=1), pydantic.Field(lt=-2, description="below zero")],
-    str: [
-        ...,
-        pydantic.Field(max_length=8),
-        pydantic.Field(min_length=3),
-        pydantic.Field(pattern=r"^[A-Z]-\d{3}$"),
-    ],
+    str: [..., pydantic.Field(min_length=3, max_length=8), pydantic.Field(pattern=r"^[A-Z]-\d{3}$")],
     list: [..., pydantic.Field(min_length=1), pydantic.Field(min_length=2, max_length=3)],
 }
 
@@ -113,34 +113,28 @@ def _limits(kind: Any) -> st.SearchStrategy[Any]:
     return st.sampled_from(LIMITS.get(getattr(kind, "__origin__", kind), [...]))
 
 
+OTHER_KINDS = [
+    *(Union[int, str], float | str | None, bool | int, int | None),  # noqa: UP007
+    *(list, dict, Any, tuple[int, str], set[int], list[list[int]], dict[str, list[str]]),
+]
+
+
 @st.composite
 def annotations(draw: st.DrawFn, *, xml: bool, number_enums: bool) -> Any:
     """The type of an output field."""
     plain = scalars(number_enums=number_enums)
     inner = scalars(xml_nested=xml)
-    match draw(st.integers(0, 11)):
-        case 0 | 1 | 2 | 3:
-            return draw(plain)
-        case 4:
-            return Optional[draw(scalars())]  # noqa: UP045 - the older spelling is another type to DSPy
-        case 5:
-            return draw(st.sampled_from([Union[int, str], float | str | None, bool | int, int | None]))  # noqa: UP007
-        case 6:
-            return list[draw(inner)]
-        case 7:
-            return dict[str, draw(inner)]
-        case 8:
-            return draw(models(xml=xml))
-        case 9:
-            return list[draw(models(xml=xml))]
-        case 10:
-            return Optional[draw(models(xml=xml))]  # noqa: UP045
-        case _:
-            return draw(
-                st.sampled_from(
-                    [list, dict, Any, tuple[int, str], set[int], list[list[int]], dict[str, list[str]]]
-                )
-            )
+    wraps = [
+        lambda: draw(plain),
+        lambda: Optional[draw(scalars())],  # noqa: UP045 - the older spelling is another type to DSPy
+        lambda: list[draw(inner)],
+        lambda: dict[str, draw(inner)],
+        lambda: draw(models(xml=xml)),
+        lambda: list[draw(models(xml=xml))],
+        lambda: Optional[draw(models(xml=xml))],  # noqa: UP045
+        lambda: draw(st.sampled_from(OTHER_KINDS)),
+    ]
+    return draw(st.sampled_from(wraps))()
 
 
 @st.composite
@@ -154,13 +148,10 @@ def programs(
     inputs: dict[str, Any] = {}
     for name in ins:
         listed = draw(st.booleans())
-        fields[name] = (
-            list[str] if listed else str,
-            dspy.InputField(desc=draw(st.sampled_from(DESCS)) or None),
-        )
+        field = dspy.InputField(desc=draw(st.sampled_from(DESCS)) or None)
+        fields[name] = (list[str] if listed else str, field)
         inputs[name] = draw(st.lists(_texts, max_size=3)) if listed else draw(_texts)
     for name in outs:
         kind = draw(annotations(xml=xml, number_enums=number_enums))
-        desc = draw(st.sampled_from(DESCS))
-        fields[name] = (kind, dspy.OutputField(desc=desc) if desc else dspy.OutputField())
+        fields[name] = (kind, dspy.OutputField(desc=draw(st.sampled_from(DESCS)) or None))
     return dspy.make_signature(fields, "Answer from the input."), inputs

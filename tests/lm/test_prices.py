@@ -15,7 +15,9 @@ def test_cost_is_tokens_times_price() -> None:
 def test_hosted_prices_come_from_the_shipped_list() -> None:
     assert price("openai/gpt-4o-mini").prompt_usd == pytest.approx(0.15)
     assert "openai/gpt-4o-mini" not in PRICES
+    assert price("openai/gpt-4o-mini").cached_usd == pytest.approx(0.15 / 2)
 
 
-def test_an_unlisted_model_is_assumed_to_be_dear() -> None:
+def test_an_unlisted_model_is_assumed_to_be_dear_also_for_cached_tokens() -> None:
     assert price("openai/no-such-model") == ASSUMED
+    assert cost_usd("openai/x", 2000, 0, 1024) == cost_usd("openai/x", 2000, 0)

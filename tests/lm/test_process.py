@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -28,10 +29,9 @@ def _stopped() -> Iterator[None]:
     lm.stop()
 
 
-def run(code: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
-    )
+def run(code: str, **options: Any) -> subprocess.Popen[str]:
+    command, pipe = [sys.executable, "-c", code], subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stdin=pipe, text=True, **options)
 
 
 def is_up(url: str) -> bool:
@@ -107,8 +107,7 @@ def test_an_interrupt_of_the_notebook_leaves_the_endpoint_alone() -> None:
         "try: time.sleep(60)\n"
         "except KeyboardInterrupt: print('on', flush=True); time.sleep(60)"
     )
-    command = [sys.executable, "-c", code]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as parent:
+    with run(code, start_new_session=True) as parent:
         assert parent.stdout
         url = parent.stdout.readline().strip()
         assert is_up(url)
@@ -120,13 +119,22 @@ def test_an_interrupt_of_the_notebook_leaves_the_endpoint_alone() -> None:
         parent.kill()
 
 
-def test_what_a_child_says_when_it_cannot_start_reaches_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COURSE_LM_CAP_USD", "lots")
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("COURSE_LM_CAP_USD", "lots", "COURSE_LM_CAP_USD is 'lots'; it should be an amount in dollars"),
+        ("COURSE_LM_URL", "http://127.0.0.1:9", "cannot be reached .* check COURSE_LM_URL"),
+        ("COURSE_LM_URL", "localhost:8000", "it should look like http://"),
+    ],
+)
+def test_a_setting_that_cannot_work_reaches_the_user(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(name, value)
 
-    with pytest.raises(
-        EndpointError, match=r"COURSE_LM_CAP_USD is 'lots'; it should be an amount in dollars"
-    ):
-        lm.ledger()
+    for asks in (lm.ledger, lm.connect):
+        with pytest.raises(EndpointError, match=message):
+            asks()
 
 
 def test_a_shared_endpoint_is_used_when_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,16 +142,7 @@ def test_a_shared_endpoint_is_used_when_one_is_named(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("COURSE_LM_KEY", "anna")
 
     assert (lm.url(), lm.key()) == ("http://127.0.0.1:9/v1", "anna")
-    with pytest.raises(EndpointError, match=r"cannot be reached .* check COURSE_LM_URL"):
-        lm.ledger()
     assert process._endpoint is None
-
-
-def test_an_address_without_http_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COURSE_LM_URL", "localhost:8000")
-
-    with pytest.raises(EndpointError, match="it should look like http://"):
-        lm.url()
 
 
 # -- alone, as `course lm` --------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import gc
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import openai
 import pytest
@@ -15,7 +14,7 @@ from course_lib.lm.endpoint import upstream
 from course_lib.lm.endpoint.server import Endpoint
 from course_lib.lm.endpoint.upstream import CapError, Upstream
 from tests.lm.conftest import Echo, Served
-from tests.lm.endpoint.test_server import TOOL, ask, define, ledger
+from tests.lm.endpoint.test_server import TOOL, ask, define, final_choice, ledger
 
 Chain = Callable[..., Served]
 KEY = "sk-a-secret-key"
@@ -32,28 +31,23 @@ def chain(echo: Served, serve: Callable[[Endpoint], Served]) -> Chain:
     return start
 
 
-def test_a_hosted_model_is_asked_with_its_own_name_and_key(chain: Chain, echo: Served) -> None:
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_hosted_model_is_asked_with_its_own_name_and_key(chain: Chain, echo: Served, stream: bool) -> None:
     front = chain()
 
-    answer = ask(front, "openai/sim-small", temperature=0)
+    answer = ask(front, "openai/sim-small", stream=stream)
 
-    assert (answer.model, answer.choices[0].message.content) == ("openai/sim-small", "one two three")
-    assert [call["model"] for call in ledger(front)["calls"]] == ["openai/sim-small"]
+    assert {part.model for part in (answer if stream else [answer])} == {"openai/sim-small"}
+    assert said_and_counted(front) == ("openai/sim-small", "one two three", 7, 3)
     assert [call["model"] for call in ledger(echo, KEY)["calls"]] == ["sim-small"]
     assert KEY not in str(ledger(front))
-    called = ask(front, "openai/sim-large", tools=[TOOL]).choices[0].message.tool_calls[0]
+    called = final_choice(front, "openai/sim-large", stream=stream, tools=[TOOL]).message.tool_calls[0]
     assert called.function.name == "search"
 
 
-def test_a_hosted_stream_is_passed_on(chain: Chain) -> None:
-    front = chain()
-
-    chunks = ask(front, "openai/sim-large", stream=True)
-
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "one two three"
-    assert {chunk.model for chunk in chunks} == {"openai/sim-large"}
+def said_and_counted(front: Served) -> tuple[str, str, int, int]:
     call = ledger(front)["calls"][0]
-    assert (call["reply"], call["prompt_tokens"], call["completion_tokens"]) == ("one two three", 7, 3)
+    return call["model"], call["reply"], call["prompt_tokens"], call["completion_tokens"]
 
 
 def test_faults_work_in_front_of_a_hosted_model(chain: Chain, echo: Served) -> None:
@@ -75,12 +69,8 @@ def test_the_providers_errors_come_through_without_the_key(chain: Chain, stream:
         ask(chain(OPENAI_API_KEY="gpt-9"), "openai/gpt-9")  # the provider repeats the model's name
     with pytest.raises(openai.AuthenticationError, match="anthropic/claude-9 needs ANTHROPIC_API_KEY"):
         ask(chain(), "anthropic/claude-9")
-
-
-def test_a_provider_that_is_away_is_502(chain: Chain) -> None:
     with pytest.raises(openai.InternalServerError, match=r"cannot be reached") as caught:
-        ask(chain(OPENAI_API_BASE="http://127.0.0.1:9/v1"), "openai/sim-large")
-
+        ask(chain(OPENAI_API_BASE="http://127.0.0.1:9/v1"), "openai/sim-large", stream=stream)
     assert caught.value.status_code == 502
 
 
@@ -117,34 +107,13 @@ def test_other_model_strings_go_through_litellm(
     monkeypatch.setenv("HOSTED_VLLM_API_KEY", "vllm")
     front = serve(Endpoint(Echo(), upstream=Upstream()))
 
-    answer: Any = ask(front, "hosted_vllm/sim-large", stream=stream)
+    choice = final_choice(front, "hosted_vllm/sim-large", stream=stream)
 
-    if stream:
-        assert "".join(c.choices[0].delta.content or "" for c in answer if c.choices) == "one two three"
-    else:
-        assert answer.choices[0].message.content == "one two three"
-    call = ledger(front)["calls"][0]
-    assert (call["reply"], call["prompt_tokens"], call["completion_tokens"]) == ("one two three", 7, 3)
+    assert choice.message.content == "one two three"
+    assert said_and_counted(front) == ("hosted_vllm/sim-large", "one two three", 7, 3)
     with pytest.raises(openai.NotFoundError, match="no model named"):
         ask(front, "hosted_vllm/gpt-9")
     gc.collect()  # LiteLLM leaves sockets to the collector; let it complain here, where that is ignored
-
-
-@pytest.mark.parametrize(
-    ("environ", "message"),
-    [
-        ({}, "COURSE_LM_MODEL_FILE is not set; let it name a GGUF file, or use COURSE_LM=sim"),
-        ({"COURSE_LM_MODEL_FILE": "/no/such.gguf"}, "names '/no/such.gguf', which is not a file"),
-    ],
-)
-def test_a_local_model_that_is_not_set_up_says_what_is_missing(
-    chain: Chain, environ: dict[str, str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "xllamacpp.py").write_text("")
-    monkeypatch.syspath_prepend(tmp_path)
-
-    with pytest.raises(openai.NotFoundError, match=re.escape(message)):
-        ask(chain(**environ), "local")
 
 
 LLAMA = """
@@ -170,7 +139,6 @@ class Answer(http.server.BaseHTTPRequestHandler):
         usage = {"prompt_tokens": 3, "completion_tokens": 3, "total_tokens": 6}
         sent = json.dumps({"id": "x", "created": 0, "choices": [choice], "usage": usage})
         self.send_response(200)
-        self.send_header("content-length", str(len(sent)))
         self.end_headers()
         self.wfile.write(sent.encode())
 """
@@ -206,3 +174,17 @@ def test_a_local_model_that_cannot_be_loaded_says_why(chain: Chain, llama: Calla
 
     with pytest.raises(openai.InternalServerError, match=r"could not load .*broken.gguf.*not a GGUF file"):
         ask(front, "local")
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({}, "COURSE_LM_MODEL_FILE is not set; let it name a GGUF file, or use COURSE_LM=sim"),
+        ({"COURSE_LM_MODEL_FILE": "/no/such.gguf"}, "names '/no/such.gguf', which is not a file"),
+    ],
+)
+def test_a_local_model_that_is_not_set_up_says_what_is_missing(
+    chain: Chain, llama: Callable[[str], str], environ: dict[str, str], message: str
+) -> None:
+    with pytest.raises(openai.NotFoundError, match=re.escape(message)):
+        ask(chain(**environ), "local")

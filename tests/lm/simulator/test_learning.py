@@ -5,20 +5,21 @@ Figures are of the desk's test tickets; what the simulator weighs was set on tra
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import dspy
 import pytest
 
-from course_lib import desk
+from course_lib import desk, lm
 from course_lib.desk.programs import SortTicket
 from course_lib.lm.simulator.engine import answer
 from course_lib.lm.simulator.skills import words
-from tests.lm.engines import simulated
 from tests.lm.wire import body_for
 
 Demos = list[dict[str, Any]]
@@ -36,7 +37,7 @@ DESCRIBED = SortTicket.with_instructions(
 )
 
 
-def _demos(tickets: list[desk.Ticket]) -> Demos:
+def _demos(tickets: Sequence[Any]) -> Demos:
     return [{"ticket": t.text, "category": t.category, "urgency": t.urgency} for t in tickets]
 
 
@@ -49,10 +50,11 @@ def _shuffled(demos: Demos, seed: int) -> Demos:
 
 
 def _accuracy(
-    demos_for: Callable[[desk.Ticket], Demos], signature: type[dspy.Signature] = SortTicket
+    demos_for: Callable[[Any], Demos],
+    signature: type[dspy.Signature] = SortTicket,
+    tickets: Sequence[Any] = tuple(desk.tickets("test")),
 ) -> float:
-    adapter, tickets = dspy.ChatAdapter(), desk.tickets("test")
-    right = 0
+    adapter, right = dspy.ChatAdapter(), 0
     for ticket in tickets:
         reply = answer(body_for(adapter, signature, {"ticket": ticket.text}, demos=demos_for(ticket)))
         right += adapter.parse(signature, reply.text)["category"] == ticket.category
@@ -61,18 +63,13 @@ def _accuracy(
 
 def _nearest(ticket: desk.Ticket) -> Demos:
     """The train tickets most like this one, by cosine over words: what dspy.KNN does."""
-    return _demos(sorted(desk.tickets("train"), key=lambda other: -_cosine(ticket.text, other.text))[:SIZE])
+    one = words.features(ticket.text)
 
+    def cosine(other: desk.Ticket) -> float:
+        b = words.features(other.text)
+        return sum(weight * b.get(feature, 0.0) for feature, weight in one.items()) / math.hypot(*b.values())
 
-def _cosine(one: str, other: str) -> float:
-    a, b = words.features(one), words.features(other)
-    dot = sum(weight * b.get(feature, 0.0) for feature, weight in a.items())
-    return dot / (_length(one) * _length(other))
-
-
-@cache
-def _length(text: str) -> float:
-    return sum(weight * weight for weight in words.features(text).values()) ** 0.5 or 1.0
+    return _demos(sorted(desk.tickets("train"), key=cosine, reverse=True)[:SIZE])
 
 
 def _mean(draws: list[Demos]) -> float:
@@ -85,7 +82,7 @@ def _none() -> float:
 
 
 @pytest.mark.parametrize("count", [6, pytest.param(20, marks=pytest.mark.soak)])
-def test_demos_help_well_chosen_ones_more_and_shuffled_labels_hurt(count: int) -> None:
+def test_demos_and_described_labels_help_well_chosen_demos_more_and_shuffled_labels_hurt(count: int) -> None:
     train = desk.tickets("train")
     draws = [_demos(random.Random(seed).sample(train, SIZE)) for seed in range(count)]
     shuffled = [_shuffled(demos, seed) for seed, demos in enumerate(draws)]
@@ -93,9 +90,6 @@ def test_demos_help_well_chosen_ones_more_and_shuffled_labels_hurt(count: int) -
     figures = [_mean(shuffled), _none(), _mean(draws), _accuracy(_nearest)]
 
     assert all(after > before + MARGIN for before, after in pairwise(figures)), figures
-
-
-def test_instructions_that_describe_the_labels_raise_accuracy() -> None:
     assert _accuracy(lambda _: [], DESCRIBED) > _none() + MARGIN
 
 
@@ -106,7 +100,7 @@ def test_bootstrap_few_shot_improves_on_no_demos(demos: int) -> None:
         max_bootstrapped_demos=demos,
         max_labeled_demos=demos,
     )
-    with dspy.context(lm=simulated()):
+    with dspy.context(lm=lm.connect(cache=False)):
         compiled = optimizer.compile(dspy.Predict(SortTicket), trainset=desk.examples("train"))
         right = [compiled(ticket=t.text).category == t.category for t in desk.tickets("test")]
 
@@ -116,15 +110,16 @@ def test_bootstrap_few_shot_improves_on_no_demos(demos: int) -> None:
 def test_a_task_of_made_up_labels_is_learned_from_its_demos() -> None:
     # Labels without meaning: whatever is right beyond chance comes from the demos.
     renamed = {"shipping": "alpha", "returns": "beta", "billing": "gamma"}
-    signature = dspy.Signature("text -> kind: Literal['alpha', 'beta', 'gamma']")
-    train = [t for t in desk.tickets("train") if t.category in renamed]
-    test = [t for t in desk.tickets("test") if t.category in renamed]
-    demos = [{"text": t.text, "kind": renamed[t.category]} for t in train]
-    adapter = dspy.ChatAdapter()
+    signature = dspy.Signature("ticket -> category: Literal['alpha', 'beta', 'gamma']")
+    train, test = (
+        [
+            SimpleNamespace(text=t.text, category=renamed[t.category], urgency=t.urgency)
+            for t in desk.tickets(split)
+            if t.category in renamed
+        ]
+        for split in ("train", "test")
+    )
 
-    def share(demos: Demos) -> float:
-        replies = (answer(body_for(adapter, signature, {"text": t.text}, demos=demos)) for t in test)
-        kinds = [adapter.parse(signature, reply.text)["kind"] for reply in replies]
-        return sum(kind == renamed[t.category] for kind, t in zip(kinds, test, strict=True)) / len(test)
+    shares = [_accuracy(lambda _, demos=demos: demos, signature, test) for demos in ([], _demos(train))]
 
-    assert share(demos) > share([]) + 0.15
+    assert shares[1] > shares[0] + 0.15

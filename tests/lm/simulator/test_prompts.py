@@ -12,7 +12,6 @@ from dspy.adapters.baml_adapter import BAMLAdapter
 
 from course_lib.lm.simulator import prompts
 from course_lib.lm.simulator.prompts import schema as types
-from tests.lm.engines import simulated
 from tests.lm.wire import body_for
 
 
@@ -41,30 +40,19 @@ class Ask(dspy.Signature):
 
 
 INPUTS = {"context": ["p1\n[[ ## question ## ]]\nnot this", "p2"], "question": "Why?\n\nRespond with care."}
-DEMO = {
-    "context": ["a"],
-    "question": "q1",
-    "answer": "a1 < b & c",
-    "label": "yes",
-    "level": "low",
-    "rating": 3,
-    "cites": [{"title": "t", "page": 1}],
-}
+DEMO = {"context": ["a"], "question": "q1", "answer": "a1 < b & c", "label": "yes", "level": "low"}
+DEMO |= {"rating": 3, "cites": [{"title": "t", "page": 1}]}
 ADAPTERS = [
     dspy.ChatAdapter(),
     dspy.JSONAdapter(),
     dspy.XMLAdapter(),
     BAMLAdapter(),
-    dspy.TwoStepAdapter(simulated()),
+    dspy.TwoStepAdapter(dspy.LM("openai/not-asked")),
 ]
 ids = [type(adapter).__name__ for adapter in ADAPTERS]
 
 
-@pytest.fixture(params=ADAPTERS, ids=ids)
-def adapter(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=ids)
 def test_fields_demos_and_the_reply_format_are_read_from_every_adapter(adapter: dspy.Adapter) -> None:
     kinds = {"ChatAdapter": "markers", "XMLAdapter": "xml", "TwoStepAdapter": "labelled"}
 
@@ -81,20 +69,13 @@ def test_fields_demos_and_the_reply_format_are_read_from_every_adapter(adapter: 
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS[:3], ids=ids[:3])
-def test_input_values_are_read_whole(adapter: dspy.Adapter) -> None:
-    inputs = {"context": ["p1", "p2"], "question": "Why?\n\nRespond with care."}
+def test_input_values_are_read_whole_and_a_header_within_one_does_not_end_it(adapter: dspy.Adapter) -> None:
+    plain = prompts.read(body_for(adapter, Ask, {**INPUTS, "context": ["p1", "p2"]}))
+    tricky = prompts.read(body_for(adapter, Ask, INPUTS))
 
-    task = prompts.read(body_for(adapter, Ask, inputs))
-
-    assert task.inputs == {"context": '["p1", "p2"]', "question": inputs["question"]}
-
-
-@pytest.mark.parametrize("adapter", ADAPTERS[:3], ids=ids[:3])
-def test_a_header_within_an_input_does_not_end_it(adapter: dspy.Adapter) -> None:
-    task = prompts.read(body_for(adapter, Ask, INPUTS))
-
-    assert "not this" in task.inputs["context"]
-    assert task.inputs["question"].startswith("Why?")
+    assert plain.inputs == {"context": '["p1", "p2"]', "question": INPUTS["question"]}
+    assert "not this" in tricky.inputs["context"]
+    assert tricky.inputs["question"].startswith("Why?")
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS[:4], ids=ids[:4])
@@ -106,24 +87,22 @@ def test_an_incomplete_demo_lacks_what_it_does_not_supply(adapter: dspy.Adapter)
 
 
 def test_earlier_turns_are_history_and_not_demos() -> None:
-    class Talk(dspy.Signature):
-        """Chat."""
-
-        history: dspy.History = dspy.InputField()
-        question: str = dspy.InputField()
-        answer: str = dspy.OutputField()
-
+    talk = dspy.Signature("history: dspy.History, question -> answer")
     history = dspy.History(messages=[{"question": "h1", "answer": "r1"}])
 
-    task = prompts.read(body_for(dspy.ChatAdapter(), Talk, {"history": history, "question": "now"}))
+    task = prompts.read(body_for(dspy.ChatAdapter(), talk, {"history": history, "question": "now"}))
 
     assert task.demos == ()
     assert task.history[0].outputs == {"answer": "r1"}
     assert task.inputs["question"] == "now"
 
 
+def fields_of(adapter: dspy.Adapter, **more: Any) -> dict[str, Any]:
+    return {f.name: f.schema for f in prompts.read(body_for(adapter, Ask, INPUTS, **more)).spec.outputs}
+
+
 def test_types_are_read_from_the_notes() -> None:
-    fields = {f.name: f.schema for f in prompts.read(body_for(dspy.ChatAdapter(), Ask, INPUTS)).spec.outputs}
+    fields = fields_of(dspy.ChatAdapter())
 
     assert fields["label"] == {"enum": ["yes", "no (really)"]}
     assert fields["level"]["enum"] == ["low", "very high"]
@@ -132,23 +111,16 @@ def test_types_are_read_from_the_notes() -> None:
 
 
 def test_types_are_read_from_the_response_format() -> None:
-    body = body_for(BAMLAdapter(), Ask, INPUTS, schema=True)
+    fields = fields_of(BAMLAdapter(), schema=True)
 
-    fields = {f.name: f for f in prompts.read(body).spec.outputs}
-
-    assert fields["cites"].schema["items"] == {"$ref": "#/$defs/Cite"}
-    assert fields["answer"].desc == "short answer"
-    assert fields["rating"].schema["maximum"] == 5
+    assert fields["cites"]["items"] == {"$ref": "#/$defs/Cite"}
+    assert fields["rating"]["maximum"] == 5
 
 
 def test_types_are_read_from_a_baml_prompt() -> None:
-    fields = {f.name: f.schema for f in prompts.read(body_for(BAMLAdapter(), Ask, INPUTS)).spec.outputs}
+    cite = {"type": "object", "properties": {"title": {"type": "string"}, "page": {"type": "integer"}}}
 
-    assert fields["cites"] == {
-        "x-baml": True,
-        "type": "array",
-        "items": {"type": "object", "properties": {"title": {"type": "string"}, "page": {"type": "integer"}}},
-    }
+    assert fields_of(BAMLAdapter())["cites"] == {"x-baml": True, "type": "array", "items": cite}
 
 
 @pytest.mark.parametrize(
@@ -157,10 +129,7 @@ def test_types_are_read_from_a_baml_prompt() -> None:
         ("list[int]", {"type": "array", "items": {"type": "integer"}}),
         ("Union[date, NoneType]", {"anyOf": [{"type": "string", "format": "date"}, {"type": "null"}]}),
         ("""Literal['a, b', "it's", 3, True]""", {"enum": ["a, b", "it's", 3, True]}),
-        (
-            "dict[str, list[float]]",
-            {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "number"}}},
-        ),
+        ("dict[str, float]", {"type": "object", "additionalProperties": {"type": "number"}}),
         ("Cite", {"x-class": "Cite"}),
     ],
 )
@@ -168,14 +137,9 @@ def test_a_type_is_read_as_dspy_spells_it(spelled: str, schema: dict[str, Any]) 
     assert types.from_annotation(spelled) == schema
 
 
-def test_parts_of_a_message_that_are_not_text_are_named() -> None:
+def test_a_plain_chat_has_no_fields_and_parts_that_are_not_text_are_named() -> None:
     content = [{"type": "text", "text": "look:"}, {"type": "image_url", "image_url": {"url": "data:x"}}]
 
-    assert prompts.message_text({"role": "user", "content": content}) == "look:\n[image_url]"
+    task = prompts.read({"messages": [{"role": "user", "content": content}]})
 
-
-def test_a_plain_chat_has_no_fields() -> None:
-    task = prompts.read({"messages": [{"role": "user", "content": "What is the capital of France?"}]})
-
-    assert task.spec.outputs == ()
-    assert task.plain == "What is the capital of France?"
+    assert (task.spec.outputs, task.plain) == ((), "look:\n[image_url]")

@@ -8,19 +8,18 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import dspy
 import pydantic
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib import desk
+from course_lib import desk, lm
 from course_lib.desk.programs import AnswerFromArticles, SortTicket
 from course_lib.lm.simulator.engine import answer
-from tests.lm.engines import simulated
+from tests.lm.signatures import drawn
 from tests.lm.wire import body_for
 
 CHAT = dspy.ChatAdapter()
@@ -46,16 +45,11 @@ def _triage_body(ticket: str = "Where is my parcel? I need it tomorrow!", **sett
 
 
 def test_a_fresh_process_with_other_hash_seeds_gives_the_same_bytes() -> None:
+    asked = {"context": [article.chunk for article in desk.articles()[:5]], "question": "Returns?"}
     bodies = [
-        _triage_body(),
         _triage_body(temperature=1.0),
         _triage_body(temperature=1.0) | {"model": "sim-small"},
-        body_for(
-            CHAT,
-            AnswerFromArticles,
-            {"context": [a.chunk for a in desk.articles()[:5]], "question": "Returns?"},
-        ),
-        {"model": "sim-large", "messages": [{"role": "user", "content": "What is 3 + 4?"}]},
+        body_for(CHAT, AnswerFromArticles, asked),
     ]
     here = [answer(body, sample=2).text for body in bodies]
     script = (
@@ -64,40 +58,23 @@ def test_a_fresh_process_with_other_hash_seeds_gives_the_same_bytes() -> None:
     )
 
     for seed in ("1", "20077"):
-        run = subprocess.run(
-            [sys.executable, "-c", script],
-            input=json.dumps(bodies),
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            cwd=Path(__file__).parents[3],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert json.loads(run.stdout) == here
+        command, environ = [sys.executable, "-c", script], {**os.environ, "PYTHONHASHSEED": seed}
+        printed = subprocess.check_output(command, input=json.dumps(bodies), env=environ, text=True)
+        assert json.loads(printed) == here
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.5])
-def test_samples_differ_with_a_temperature_only_and_repeat(temperature: float) -> None:
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_samples_repeat_and_differ_with_a_temperature_only_and_most_are_the_likeliest(
+    temperature: float,
+) -> None:
     body = _triage_body(temperature=temperature)
 
-    first = [answer(body, sample=n).text for n in range(30)]
+    first = [answer(body, sample=n).text for n in range(60)]
 
-    assert first == [answer(body, sample=n).text for n in range(30)]
+    streamed = body | {"stream": True, "user": "me"}  # what does not shape the answer
+    assert first == [answer(streamed, sample=n).text for n in range(60)]
     assert (len(set(first)) > 1) == (temperature > 0)
-
-
-def test_the_likeliest_answer_is_also_the_most_drawn() -> None:
-    likeliest = answer(_triage_body()).text
-
-    drawn = Counter(answer(_triage_body(temperature=0.7), sample=n).text for n in range(200))
-
-    assert drawn.most_common(1)[0][0] == likeliest
-
-
-def test_settings_that_do_not_shape_the_answer_do_not_change_it() -> None:
-    plain, streamed = _triage_body(temperature=1.0), _triage_body(temperature=1.0, stream=True, user="me")
-
-    assert [answer(plain, sample=n) for n in range(5)] == [answer(streamed, sample=n) for n in range(5)]
+    assert Counter(first).most_common(1)[0][0] == answer(_triage_body()).text
 
 
 @pytest.mark.parametrize(
@@ -135,10 +112,7 @@ def test_a_bare_schema_is_filled_with_what_the_text_is_about() -> None:
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [
-        (
-            "Reply with one line per output field, exactly `name: value`, nothing else.",
-            "category: shipping\nurgency: low",
-        ),
+        ("Reply with one line per output field, exactly `name: value`.", "category: shipping\nurgency: low"),
         ("Reply in YAML, nothing else.", "category: shipping\nurgency: low"),
         ("Answer in XML.", "<category>\nshipping\n</category>\n\n<urgency>\nlow\n</urgency>"),
         ("Answer with JSON.", '{"category": "shipping", "urgency": "low"}'),
@@ -168,17 +142,16 @@ def test_a_format_of_ones_own_is_followed_from_a_demo(demo: str, expected: str |
 
 
 def test_a_prompt_without_a_field_list_is_answered_in_the_keys_it_names() -> None:
-    keys = "`kind` (shipping, returns, billing) and `urgent` (yes, no)"
-    system = f"Sort the ticket. Reply with a JSON object with keys {keys}."
+    reply = _chat("Where is my parcel?", system="Reply with JSON, key `kind` (shipping, returns or billing).")
 
-    assert json.loads(_chat("Where is my parcel?", system=system))["kind"] == "shipping"
+    assert json.loads(reply) == {"kind": "shipping"}
 
 
 def test_an_answer_program_answers_from_its_context_or_says_that_it_does_not_know() -> None:
     question = "How many days do I have to return a tent?"
-    chunks = [article.chunk for article in desk.articles() if article.id in ("return-policy", "tent-care")]
+    chunks = [desk.article(name).chunk for name in ("return-policy", "tent-care")]
     beside = ["[stove-safety] Stoves\nNever light a stove indoors."]
-    with dspy.context(lm=simulated()):
+    with dspy.context(lm=lm.connect(cache=False)):
         program = dspy.Predict(AnswerFromArticles)
         grounded, *others = [program(context=each, question=question) for each in (chunks, [], beside)]
 
@@ -187,19 +160,8 @@ def test_an_answer_program_answers_from_its_context_or_says_that_it_does_not_kno
     assert all("I don't know" in other.answer and other.citations == [] for other in others)
 
 
-@pytest.mark.parametrize("weight", ["2.1 kg", "900 g"])
-def test_the_answer_changes_with_the_context(weight: str) -> None:
-    with dspy.context(lm=simulated()):
-        ask = dspy.Predict("context, question -> answer")
-        answered = ask(
-            context=f"The Ridge tent weighs {weight}.", question="How much does the Ridge tent weigh?"
-        )
-
-    assert weight in answered.answer
-
-
 def test_reasoning_names_what_the_answer_rests_on() -> None:
-    with dspy.context(lm=simulated()):
+    with dspy.context(lm=lm.connect(cache=False)):
         told = dspy.ChainOfThought("question -> answer: float")(question="What is 12.5 plus 7?")
 
     assert told.answer == 19.5
@@ -207,17 +169,12 @@ def test_reasoning_names_what_the_answer_rests_on() -> None:
 
 
 def test_two_steps_extract_what_the_first_one_wrote() -> None:
-    class Order(dspy.Signature):
-        """Extract the order."""
-
-        note: str = dspy.InputField()
-        customer: str = dspy.OutputField()
-        order_id: str = dspy.OutputField()
-        amount: float = dspy.OutputField()
-        kind: Literal["refund", "question"] = dspy.OutputField()
-
-    with dspy.context(lm=simulated(), adapter=dspy.TwoStepAdapter(simulated())):
-        got = dspy.Predict(Order)(note="My name is Ann Bell, I want a refund: order O-10003 cost 35.50 EUR.")
+    fields = "customer, order_id, amount: float, kind: Literal['refund', 'question']"
+    model = lm.connect(cache=False)
+    with dspy.context(lm=model, adapter=dspy.TwoStepAdapter(model)):
+        got = dspy.Predict(f"note -> {fields}")(
+            note="My name is Ann Bell, I want a refund: order O-10003 cost 35.50 EUR."
+        )
 
     assert (got.customer, got.order_id, got.amount, got.kind) == ("Ann Bell", "O-10003", 35.5, "refund")
 
@@ -238,40 +195,19 @@ def test_a_model_that_holds_itself_is_filled_to_a_depth() -> None:
         assert adapter.parse(signature, reply.text)["tree"].name
 
 
-def test_limits_on_an_output_field_are_kept() -> None:
-    class Rate(dspy.Signature):
-        """Rate."""
+def test_sim_small_errs_in_format_now_and_then_and_sim_large_never_and_it_is_weaker_at_the_task() -> None:
+    def parsed_and_right(model: str) -> tuple[int, int]:
+        parsed = []
+        for ticket in desk.tickets("dev") + desk.tickets("test"):
+            with contextlib.suppress(dspy.AdapterParseError):
+                text = answer(_triage_body(ticket.text) | {"model": model}).text
+                parsed.append(CHAT.parse(SortTicket, text)["category"] == ticket.category)
+        return len(parsed), sum(parsed)
 
-        text: str = dspy.InputField()
-        stars: int = dspy.OutputField(ge=1, le=5)
-
-    assert CHAT.parse(Rate, answer(body_for(CHAT, Rate, {"text": "I give it 900 points"})).text) == {
-        "stars": 5
-    }
-
-
-def test_sim_small_errs_in_format_now_and_then_and_sim_large_never() -> None:
-    def parsed(model: str) -> int:
-        texts = [answer(_triage_body(t.text) | {"model": model}).text for t in desk.tickets("train")]
-        return sum(_parses(text) for text in texts)
-
-    total = len(desk.tickets("train"))
-    assert parsed("sim-large") == total
-    assert 0.8 * total <= parsed("sim-small") < total
-
-
-def _parses(text: str | None) -> bool:
-    with contextlib.suppress(dspy.AdapterParseError):
-        return bool(CHAT.parse(SortTicket, text))
-    return False
-
-
-def test_sim_small_is_weaker_at_the_same_task() -> None:
-    def right(model: str) -> int:
-        texts = [(t, answer(_triage_body(t.text) | {"model": model}).text or "") for t in desk.tickets("dev")]
-        return sum(f"## category ## ]]\n{t.category}" in text for t, text in texts)
-
-    assert right("sim-small") < right("sim-large")
+    (total, right), (parsed, right_of_small) = map(parsed_and_right, ("sim-large", "sim-small"))
+    assert total == 80
+    assert 0.8 * total <= parsed < total
+    assert right_of_small / parsed < right / total
 
 
 _json = st.recursive(
@@ -310,13 +246,7 @@ _bodies = st.fixed_dictionaries(
 
 @pytest.mark.parametrize("count", [40, pytest.param(2000, marks=pytest.mark.soak)])
 def test_no_body_makes_it_raise(count: int) -> None:
-    @settings(
-        max_examples=count,
-        derandomize=True,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    @drawn(count)
     @given(_bodies)
     def holds(body: dict[str, Any]) -> None:
         assert isinstance(answer(body).text, str)

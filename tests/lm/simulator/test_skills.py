@@ -10,7 +10,7 @@ import pydantic
 import pytest
 
 from course_lib.lm.simulator.engine import answer
-from course_lib.lm.simulator.skills import arithmetic, knowledge, quotation, words
+from course_lib.lm.simulator.skills import arithmetic, knowledge, quotation
 from course_lib.lm.simulator.skills.candidates import candidates
 from tests.lm.wire import body_for
 
@@ -26,12 +26,19 @@ def ask(
 
 SENTIMENT = "text -> sentiment: Literal['positive', 'negative']"
 URGENCY = "text -> urgency: Literal['low', 'high']"
+SPAM = "email -> is_spam: bool"
 SUPPORTED = "claim, evidence -> supported: bool"
 CITED = "context: list[str], question -> answer, citations: list[str]"
 CHUNKS = [
     "[return-policy] Returns\nYou can return any item within 30 days.",
     "[boots] Boots\nOur boots run small.",
 ]
+BOOTS = {"context": CHUNKS, "question": "Do boots run small?"}
+PERIOD = {
+    "context": "We have 12 tents. The return period is 30 days.",
+    "question": "How long is the return period?",
+}
+SUMS = "numbers: list[int] -> sum: int, average: float, maximum: int"
 EVIDENCE = "The Ridge tent weighs 2 kg. It is green."
 FOUNDED = "The shop was founded in 1998 by Marta Olsen. It sells tents."
 LEAKS = "Hello there. The tent pole broke, so the tent leaks by the pole. I want a new one. Bye."
@@ -44,6 +51,16 @@ class Route(dspy.Signature):
     route: Literal["alpha", "beta"] = dspy.OutputField()
 
 
+class Item(pydantic.BaseModel):
+    product: str
+    quantity: int
+
+
+ITEMS = dspy.Signature("text -> items: list[Item]", custom_types={"Item": Item})
+RATED = {"text": (str, dspy.InputField()), "stars": (int, dspy.OutputField(ge=1, le=5))}
+RECORDS = [Item(product="2 tents", quantity=2), Item(product="3 lamps", quantity=3)]
+
+
 class Short(dspy.Signature):
     """Answer from the context."""
 
@@ -52,80 +69,46 @@ class Short(dspy.Signature):
     answer: str = dspy.OutputField(desc="a few words")
 
 
-@pytest.mark.parametrize(
-    ("signature", "inputs", "expected"),
-    [
-        pytest.param(*case, id=name)
-        for name, *case in (
-            # choosing
-            ("a label's own word", SENTIMENT, {"text": "I loved it, a wonderful film"}, ["positive"]),
-            ("its opposite", SENTIMENT, {"text": "A boring, terrible evening"}, ["negative"]),
-            ("a label's description", Route, {"text": "My bicycle has a flat tyre"}, ["beta"]),
-            ("another one's", Route, {"text": "Two cats on a sofa"}, ["alpha"]),
-            ("a line with the field's name", URGENCY, {"text": "x\nurgency: high\nno rush"}, ["high"]),
-            (
-                "a reason for yes",
-                "email -> is_spam: bool",
-                {"email": "Winner! Claim your free prize"},
-                [True],
-            ),
-            ("none for yes", "email -> is_spam: bool", {"email": "Lunch at noon with Bo?"}, [False]),
-            # quoting
-            (
-                "a quotation and its source",
-                CITED,
-                {"context": CHUNKS, "question": "Do boots run small?"},
-                ["Our boots run small.", ["boots"]],
-            ),
-            ("when, in few words", Short, {"context": FOUNDED, "question": "When was it founded?"}, ["1998"]),
-            ("who", Short, {"context": FOUNDED, "question": "Who founded the shop?"}, ["Marta Olsen"]),
-            (
-                "a number of the sentence that answers",
-                "context, question -> days: int",
-                {
-                    "context": "We have 12 tents. The return period is 30 days.",
-                    "question": "How long is the return period?",
-                },
-                [30],
-            ),
-            # judging
-            ("a claim that holds", SUPPORTED, {"claim": "Ridge is green", "evidence": EVIDENCE}, [True]),
-            ("one that does not", SUPPORTED, {"claim": "Boots sell in Oslo", "evidence": EVIDENCE}, [False]),
-            # computing
-            (
-                "sums over a list",
-                "numbers: list[int] -> sum: int, average: float, maximum: int",
-                {"numbers": [3, 4, 5]},
-                [12, 4.0, 5],
-            ),
-            ("two inputs", "a: int, b: int -> total: int, difference: int", {"a": 3, "b": 5}, [8, -2]),
-            ("letters", "word -> length: int", {"word": "elephant"}, [8]),
-            ("items", "items: list[str] -> count: int", {"items": ["a", "b"]}, [2]),
-            # summing up
-            (
-                "a summary",
-                "text -> summary",
-                {"text": LEAKS},
-                ["The tent pole broke, so the tent leaks by the pole."],
-            ),
-        )
-    ],
-)
+SHOWN = [
+    # choosing
+    ("a label's own word", SENTIMENT, {"text": "I loved it, a wonderful film"}, ["positive"]),
+    ("its opposite", SENTIMENT, {"text": "A boring, terrible evening"}, ["negative"]),
+    ("a label's description", Route, {"text": "My bicycle has a flat tyre"}, ["beta"]),
+    ("another one's", Route, {"text": "Two cats on a sofa"}, ["alpha"]),
+    ("a line with the field's name", URGENCY, {"text": "x\nurgency: high\nno rush"}, ["high"]),
+    ("a reason for yes", SPAM, {"email": "Winner! Claim your free prize"}, [True]),
+    ("none for yes", SPAM, {"email": "Lunch at noon with Bo?"}, [False]),
+    # quoting
+    ("a source", CITED, BOOTS, ["Our boots run small.", ["boots"]]),
+    ("when, in few words", Short, {"context": FOUNDED, "question": "When was it founded?"}, ["1998"]),
+    ("who", Short, {"context": FOUNDED, "question": "Who founded the shop?"}, ["Marta Olsen"]),
+    ("a number of the sentence that answers", "context, question -> days: int", PERIOD, [30]),
+    # judging
+    ("a claim that holds", SUPPORTED, {"claim": "Ridge is green", "evidence": EVIDENCE}, [True]),
+    ("one that does not", SUPPORTED, {"claim": "Boots sell in Oslo", "evidence": EVIDENCE}, [False]),
+    # computing
+    ("sums over a list", SUMS, {"numbers": [3, 4, 5]}, [12, 4.0, 5]),
+    ("two inputs", "a: int, b: int -> total: int, difference: int", {"a": 3, "b": 5}, [8, -2]),
+    ("letters", "word -> length: int", {"word": "elephant"}, [8]),
+    ("items", "items: list[str] -> count: int", {"items": ["a", "b"]}, [2]),
+    # extracting and summing up
+    ("records, part by part", ITEMS, {"text": "- 2 tents\n- 3 lamps"}, [RECORDS]),
+    ("a number within its limits", dspy.make_signature(RATED), {"text": "I give it 900 points"}, [5]),
+    ("a summary", "text -> summary", {"text": LEAKS}, [LEAKS.split(". ")[1] + "."]),
+]
+
+
+@pytest.mark.parametrize(("name", "signature", "inputs", "expected"), SHOWN, ids=[row[0] for row in SHOWN])
 def test_an_answer_follows_from_its_prompt(
-    signature: str | type[dspy.Signature], inputs: dict[str, Any], expected: list[Any]
+    name: str, signature: str | type[dspy.Signature], inputs: dict[str, Any], expected: list[Any]
 ) -> None:
     assert list(ask(signature, **inputs).values()) == expected
 
 
-# choosing
-
-
 def test_demos_outweigh_what_a_label_is_called() -> None:
     demos = [
-        {"text": "I loved it, wonderful", "sentiment": "negative"},
-        {"text": "great and amazing", "sentiment": "negative"},
-        {"text": "terrible, I hated it", "sentiment": "positive"},
-        {"text": "awful and boring", "sentiment": "positive"},
+        {"text": "I loved it, great and wonderful", "sentiment": "negative"},
+        {"text": "awful, terrible and boring", "sentiment": "positive"},
     ]
 
     assert ask(SENTIMENT, demos, text="a wonderful evening") == {"sentiment": "negative"}
@@ -136,16 +119,6 @@ def test_a_text_field_whose_demos_repeat_a_few_words_is_a_closed_set() -> None:
     demos = [{"text": text, "kind": kind} for text, kind in kinds.items()]
 
     assert ask("text -> kind", demos, text="c d z") == {"kind": "odd"}
-
-
-# quoting
-
-
-def test_a_question_beside_the_context_is_not_answered() -> None:
-    result = ask(CITED, context=CHUNKS, question="Who discovered radium?")
-
-    assert "I don't know" in result["answer"]
-    assert result["citations"] == []
 
 
 @pytest.mark.parametrize(
@@ -163,20 +136,14 @@ def test_chunks_are_told_apart_however_the_context_is_written(context: str, ids:
     assert [chunk.id for chunk in quotation.chunks(context)] == ids
 
 
-# knowing and computing
-
-
 @pytest.mark.parametrize(
     ("question", "short"),
     [
-        ("What is the capital of Australia?", "Canberra"),
         ("Paris is the capital of which country?", "France"),
-        ("Which currency is used in Japan?", "yen"),
         ("Who wrote Hamlet?", "William Shakespeare"),
         ("What is the chemical symbol for gold?", "Au"),
         ("When did World War II end?", "1945"),
         ("What does HTTP stand for?", "HyperText Transfer Protocol"),
-        ("What is the largest planet in our solar system?", "Jupiter"),
     ],
 )
 def test_everyday_facts_are_known(question: str, short: str) -> None:
@@ -204,28 +171,14 @@ def test_what_is_not_known_is_said_not_to_be(question: str) -> None:
         ("10 / 4", "2.5"),
         ("the square root of 144", "12"),
         ("How many r's are in strawberry?", "3"),
+        *[(text, None) for text in ("on 2026-01-03", "call 030 23125-4", "order O-10001", "12 items")],
+        *[(text, None) for text in ("1 / 0", "9 ^ 9 ^ 9", "(((")],
     ],
 )
-def test_arithmetic_is_worked_out(text: str, result: str) -> None:
+def test_arithmetic_is_worked_out_and_what_is_none_is_left_alone(text: str, result: str | None) -> None:
     worked = arithmetic.work_out(text)
 
-    assert worked is not None
-    assert worked.text == result
-
-
-@pytest.mark.parametrize(
-    "text", ["on 2026-01-03", "call 030 23125-4", "order O-10001", "1 / 0", "9 ^ 9 ^ 9", "(((", "12 items"]
-)
-def test_what_is_no_arithmetic_is_left_alone(text: str) -> None:
-    assert arithmetic.work_out(text) is None
-
-
-# extracting
-
-
-class Item(pydantic.BaseModel):
-    product: str
-    quantity: int
+    assert (worked and worked.text) == result
 
 
 class Order(dspy.Signature):
@@ -253,17 +206,6 @@ def test_fields_are_picked_out_of_a_mail_by_name_and_type() -> None:
     }
 
 
-def test_records_are_filled_part_by_part() -> None:
-    signature = dspy.make_signature(
-        {"text": (str, dspy.InputField()), "items": (list[Item], dspy.OutputField())}
-    )
-
-    items = ask(signature, text="- 2 tents\n- 3 lamps")["items"]
-
-    assert [item.quantity for item in items] == [2, 3]
-    assert [item.product for item in items] == ["2 tents", "3 lamps"]
-
-
 @pytest.mark.parametrize(
     ("kind", "text", "expected"),
     [
@@ -284,18 +226,3 @@ def test_lists_of_names_are_told_apart_by_what_is_known_of_them() -> None:
 
     assert "Tom Reed" in result["people"]
     assert result["cities"] == ["Berlin", "Paris"]
-
-
-# words
-
-
-@pytest.mark.parametrize(
-    ("text", "idea"),
-    [
-        ("the courier", "@parcels"),
-        ("your package", "@parcels"),
-        ("I want to send it all back", "@give_back"),  # a phrase, with words between
-    ],
-)
-def test_words_and_phrases_of_one_idea_share_a_feature(text: str, idea: str) -> None:
-    assert idea in words.features(text)

@@ -32,20 +32,11 @@ def _agent(kind: Any, observation: Any) -> tuple[Any, list[Any]]:
     paid: list[Any] = []
 
     def look_up_order(order_id: str) -> Any:
-        """Look up an order: its status and the customer's note.
-
-        Args:
-            order_id: number of the order, such as O-10001
-        """
+        """Look up an order: its status and the customer's note."""
         return observation
 
     def refund(order_id: str, amount_eur: float) -> str:
-        """Refund money for an order.
-
-        Args:
-            order_id: number of the order, such as O-10001
-            amount_eur: amount in euros
-        """
+        """Refund money for an order."""
         paid.append((order_id, amount_eur))
         return "done"
 
