@@ -15,7 +15,7 @@ from typing import Any
 import dspy
 
 from course_lib import lm
-from course_lib.caching import CachedLM, SingleFlight, TieredCache
+from course_lib.caching import SingleFlight, TieredCache
 
 
 class Clock:
@@ -73,11 +73,6 @@ def under_way(cache: TieredCache) -> None:
     until(lambda: len(cache.single_flight) > 0, "somebody leads")
 
 
-def history_of(model: CachedLM) -> list[dict[str, Any]]:
-    """Return the usage of each history entry of the model."""
-    return [entry["usage"] for entry in model.history]
-
-
 PREAMBLE = """
 import asyncio, os, sys, time
 import dspy
@@ -90,18 +85,22 @@ model = cache.front(lm.connect("sim-large@late"))
 
 def second_process(redis_url: str, code: str) -> subprocess.Popen[str]:
     """Start a Python on the same endpoint and Redis, with `model` and `cache`; begin() lets it go on."""
-    environment = os.environ | {"COURSE_LM_URL": lm.url(), "COURSE_LM_KEY": lm.key()}
     program = PREAMBLE + "print('ready', flush=True)\nsys.stdin.readline()\n" + textwrap.dedent(code)
     started = subprocess.Popen(
         [sys.executable, "-c", program, redis_url],
-        env=environment,
+        env=os.environ | {"COURSE_LM_URL": lm.url(), "COURSE_LM_KEY": lm.key()},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert started.stdout is not None
-    assert started.stdout.readline() == "ready\n"
+    assert read_line(started) == "ready"
     return started
+
+
+def read_line(process: subprocess.Popen[str]) -> str:
+    """Return the next line that a second process writes."""
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
 
 
 def begin(process: subprocess.Popen[str]) -> None:
