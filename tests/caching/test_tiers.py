@@ -38,29 +38,27 @@ def test_a_value_comes_back_as_it_was(tier: Any):
 
 
 def test_a_value_runs_out(tier: Any):
-    lives_s = {"short": 0.05, "long": 60, "endless": None, "as good as endless": float("inf")}
-    for name, ttl_s in lives_s.items():
-        tier.put(name, b"v", ttl_s=ttl_s)
+    tier.put("replaced", b"old", ttl_s=60)
+    lives_s = {"replaced": 0, "over": -5.0, "short": 0.05, "endless": None, "long": float("inf")}
+    kept = [tier.put(name, b"v", ttl_s=ttl_s) for name, ttl_s in lives_s.items()]
     time.sleep(0.06)
 
-    assert [tier.get(name) for name in lives_s] == [None, *[b"v"] * 3]
+    assert kept == [False, False, True, True, True]
+    assert [tier.get(name) for name in lives_s] == [None] * 3 + [b"v"] * 2
 
 
-@pytest.mark.parametrize("ttl_s", [0, -5.0])
-def test_what_is_over_already_is_not_kept_and_neither_is_what_it_replaces(tier: Any, ttl_s: float):
-    tier.put("a", b"old", ttl_s=60)
-
-    assert tier.put("a", b"new", ttl_s=ttl_s) is False
-    assert tier.get("a") is None
-
-
-def test_deleting_drops_these_and_no_others(tier: Any):
+def test_deleting_drops_these_and_clearing_everything(tier: Any):
     for key in "abc":
-        tier.put(key, b"v", ttl_s=60)
+        tier.put(key, b"v" * 200_000, ttl_s=60, tags=("t",))
+    full = tier.size_bytes()
 
     assert tier.delete(["a", "b", "none"]) == 2
     assert tier.delete([]) == 0
-    assert [tier.get(key) for key in "abc"] == [None, None, b"v"]
+    assert [tier.get(key) is None for key in "abc"] == [True, True, False]
+    tier.clear()
+    assert tier.get("c") is None
+    assert 0 <= tier.size_bytes() < full
+    assert tier.drop_tag("t") == 0
 
 
 def test_a_tag_drops_what_was_put_with_it(tier: Any):
@@ -77,17 +75,6 @@ def test_a_tag_drops_what_was_put_with_it(tier: Any):
     tier.put("other", b"w", ttl_s=60, tags=("new",))
     assert tier.drop_tag("new") == 1
     assert tier.get("other") is None
-
-
-def test_clearing_drops_everything(tier: Any):
-    for key in "abc":
-        tier.put(key, b"v" * 200_000, ttl_s=60, tags=("t",))
-    full = tier.size_bytes()
-    tier.clear()
-
-    assert [tier.get(key) for key in "abc"] == [None] * 3
-    assert 0 <= tier.size_bytes() < full
-    assert tier.drop_tag("t") == 0
 
 
 def test_strange_names_are_names_like_others(tier: Any):

@@ -11,23 +11,19 @@ from dspy.utils.exceptions import AdapterParseError
 from course_lib.caching import TieredCache
 from tests.traps import conftest
 
-script = conftest.script
+script, give_dspy, reply = conftest.script, conftest.give_dspy, conftest.reply
 
-GOOD = "[[ ## answer ## ]]\n4\n\n[[ ## completed ## ]]"
-BAD = "I would say four."
+GOOD, BAD = reply("4"), "I would say four."
 
 
 @pytest.fixture
-def cache(monkeypatch):
-    monkeypatch.setitem(vars(dspy), "cache", cache := TieredCache())
-    return cache
+def cache(give_dspy):
+    return give_dspy(TieredCache())
 
 
-def settings(served, cache, **adapter_options):
-    options = {"use_json_adapter_fallback": False} | adapter_options
-    return dspy.context(
-        lm=served.plain_lm(cache=True), adapter=dspy.ChatAdapter(**options), callbacks=[cache.watcher]
-    )
+def settings(served, cache, **options):
+    adapter = dspy.ChatAdapter(**{"use_json_adapter_fallback": False} | options)
+    return dspy.context(lm=served.plain_lm(cache=True), adapter=adapter, callbacks=[cache.watcher])
 
 
 predict = dspy.Predict("question -> answer: int")
@@ -82,10 +78,7 @@ def test_another_call_between_the_model_and_the_parser_is_not_blamed(script, cac
 
 def test_a_typed_call_gets_its_endpoint_from_the_watcher(script, cache):
     one, other = script(GOOD), script(BAD)
-    request = dspy.lm15.Request(
-        model="openai/sim-large",
-        messages=(dspy.lm15.Message(role="user", parts=(dspy.lm15.TextPart("hi"),)),),
-    )
+    request = dspy.lm15.Request(model="openai/sim-large", messages=(dspy.lm15.Message.user("hi"),))
 
     texts = []
     for served in (one, other, one, other):
