@@ -17,7 +17,7 @@ import pytest
 
 from course_lib import lm
 from course_lib.caching import CacheMisuseError, TieredCache, scope, wire
-from tests.caching.front_parts import Clock
+from tests.caching.conftest import Clock
 
 
 def request(question: str = "Where is my parcel?", **options: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from dspy.lm15 import Message, Request, Response, Usage
 
 from course_lib.caching import TieredCache, keys, scope
 from course_lib.services import Server
-from tests.caching.front_parts import until
+from tests.caching.conftest import until
 
 QUESTIONS = 60
 TENANTS = ("acme", "bolt")
@@ -80,13 +80,12 @@ class Load:
 
 
 @pytest.fixture
-def under_load(monkeypatch):
+def under_load(give_dspy):
     """Give DSPy a cache on a server, with too little memory to do without Redis, and begin to ask."""
     loads: list[Load] = []
 
     def begin(server: Server) -> tuple[TieredCache, Load]:
-        cache = TieredCache(10_000, redis_url=server.url, lag_s=0.05)
-        monkeypatch.setitem(vars(dspy), "cache", cache)
+        cache = give_dspy(TieredCache(10_000, redis_url=server.url, lag_s=0.05))
         loads.append(Load())
         until(lambda: cache.stats().hits.get("redis", 0) > 20, "Redis is used")
         return cache, loads[-1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,26 +16,9 @@ from dspy.utils.callback import BaseCallback
 from course_lib import lm
 from course_lib.caching import CachedLM, TieredCache, scope, single_flight
 from course_lib.caching.front import CannotFrontError, fronted
-from tests.caching.front_parts import caching, slow_model, under_way
+from tests.caching.conftest import slow_model, under_way
 
-pytestmark = pytest.mark.anyio
 ASK = "question -> answer"
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-def cache() -> Iterator[TieredCache]:
-    with caching(TieredCache()) as cache:
-        yield cache
-
-
-@pytest.fixture
-def model(cache: TieredCache) -> CachedLM:
-    return cache.front(slow_model())
 
 
 @pytest.mark.parametrize(
@@ -59,36 +41,25 @@ def test_what_is_shared(model: CachedLM, cache: TieredCache, options: dict[str, 
     assert len(cache.single_flight) == 0
 
 
-@pytest.fixture
-def down(cache: TieredCache) -> CachedLM:
-    """A model that fails, a moment late."""
+@pytest.mark.parametrize("difference", [{}, {"api_key": "another"}, {"num_retries": 1}], ids=str)
+def test_an_error_is_everybodys_who_does_not_differ_in_what_may_fail_and_is_not_kept(
+    cache: TieredCache, difference: dict[str, Any]
+) -> None:
     slow_model()
     lm.profile("down", ttft_p50_ms=150, ttft_p99_ms=151, unavailable_rate=1.0)
-    return cache.front(lm.connect("sim-large@down", num_retries=0))
-
-
-def test_an_error_is_everybodys_and_is_not_kept(down: CachedLM) -> None:
-    with ThreadPoolExecutor(10) as pool:
-        errors = [future.exception() for future in [pool.submit(down, "Anybody there?") for _ in range(10)]]
-
-    assert {type(error) for error in errors} == {dspy.LMServerError}
-    assert lm.ledger().requests == 1
-    with pytest.raises(dspy.LMServerError):
-        down("Anybody there?")
-    assert lm.ledger().requests == 2
-
-
-@pytest.mark.parametrize("difference", [{"api_key": "another"}, {"num_retries": 1}], ids=str)
-def test_who_differs_in_what_may_fail_does_not_share_the_error(
-    down: CachedLM, cache: TieredCache, difference: dict[str, Any]
-) -> None:
+    down = cache.front(lm.connect("sim-large@down", num_retries=0))
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(down, "Anybody there?")
         under_way(cache)
         second = pool.submit(down.copy(**difference), "Anybody there?")
         errors = [first.exception(), second.exception()]
 
-    assert errors[1].__cause__ is not errors[0]
+    assert isinstance(errors[0], dspy.LMServerError)
+    assert (errors[1].__cause__ is errors[0]) is (difference == {})
+    lm.reset()
+    with pytest.raises(dspy.LMServerError):
+        down("Anybody there?")
+    assert lm.ledger().requests == 1
 
 
 def test_a_hit_of_acall_makes_no_change_of_threads(model: CachedLM, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,16 +157,16 @@ def test_it_stands_only_before_an_lm_that_asks_the_cache() -> None:
         fronted(Own("course/sim-large"))
 
 
-async def test_sync_calls_in_asyncios_thread_pool_do_not_stop_a_leading_task(
+def test_sync_calls_in_asyncios_thread_pool_do_not_stop_a_leading_task(
     model: CachedLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(single_flight, "POOL_PATIENCE_S", 0.1)
-    tasks = [asyncio.create_task(model.acall("Pool?")) for _ in range(20)]
-    threads = [asyncio.to_thread(model, "Pool?") for _ in range(40)]
 
-    answers = await asyncio.wait_for(asyncio.gather(*tasks, *threads), 20)
+    async def crowd() -> list[Any]:
+        tasks = [asyncio.create_task(model.acall("Pool?")) for _ in range(20)]
+        return await asyncio.gather(*tasks, *(asyncio.to_thread(model, "Pool?") for _ in range(40)))
 
-    assert len({str(answer) for answer in answers}) == 1
+    assert len({str(answer) for answer in asyncio.run(crowd())}) == 1
     assert lm.ledger().requests <= 2  # the task's that was held up, and the thread's that overtook it
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,13 +12,12 @@ import pytest
 
 from course_lib import lm
 from course_lib.caching import CachedLM, TieredCache
-from tests.caching.front_parts import begin, caching, read_line, second_process, slow_model, until
+from tests.caching.conftest import begin, read_line, second_process, slow_model, until
 
 
 @pytest.fixture
-def cache(redis_url: str) -> Iterator[TieredCache]:
-    with caching(TieredCache(redis_url=redis_url)) as cache:
-        yield cache
+def cache(redis_url: str, give_dspy: Any) -> TieredCache:
+    return give_dspy(TieredCache(redis_url=redis_url))
 
 
 CROWD = """

@@ -14,7 +14,7 @@ from course_lib.caching.redis_tier import RedisTier
 from course_lib.caching.tiers import LARGEST_BYTES
 from course_lib.caching.wire import NotOurs, decode, encode
 from course_lib.services import Server
-from tests.caching.front_parts import until
+from tests.caching.conftest import until
 
 DEADLINE_S = 0.1
 SECRET = "hunter2"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from course_lib.caching import SingleFlight
-from tests.caching.front_parts import until, waiters
+from tests.caching.conftest import until, waiters
 
 pytestmark = pytest.mark.anyio
 

@@ -8,17 +8,11 @@ import dspy
 import pytest
 from dspy.utils.exceptions import AdapterParseError
 
-from course_lib.caching import TieredCache
 from tests.traps import conftest
 
-script, give_dspy, reply = conftest.script, conftest.give_dspy, conftest.reply
+script, reply = conftest.script, conftest.reply
 
 GOOD, BAD = reply("4"), "I would say four."
-
-
-@pytest.fixture
-def cache(give_dspy):
-    return give_dspy(TieredCache())
 
 
 def settings(served, cache, **options):

@@ -1,4 +1,4 @@
-"""What the tests of the front share: a slow model, a cache for one test, crowds, and a second process."""
+"""What the tests of the cache share: a slow model, a cache for one test, crowds, and a second process."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import textwrap
 import time
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import dspy
+import pytest
 
 from course_lib import lm
-from course_lib.caching import SingleFlight, TieredCache
+from course_lib.caching import CachedLM, SingleFlight, TieredCache
 
 
 class Clock:
@@ -36,15 +37,29 @@ def slow_model(late_ms: float = 150) -> dspy.LM:
     return lm.connect("sim-large@late")
 
 
-@contextmanager
-def caching(cache: TieredCache) -> Iterator[TieredCache]:
-    """Have DSPy use `cache` for one test."""
-    former, dspy.cache = dspy.cache, cache
-    try:
-        yield cache
-    finally:
-        dspy.cache = former
-        cache.close()
+@pytest.fixture
+def give_dspy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[TieredCache], TieredCache]]:
+    """Put a cache under DSPy for one test; it is closed at the end."""
+    with ExitStack() as ends:
+
+        def give(cache: TieredCache) -> TieredCache:
+            ends.callback(cache.close)
+            monkeypatch.setitem(vars(dspy), "cache", cache)
+            return cache
+
+        yield give
+
+
+@pytest.fixture
+def cache(give_dspy: Callable[[TieredCache], TieredCache]) -> TieredCache:
+    """A cache in memory, under DSPy."""
+    return give_dspy(TieredCache())
+
+
+@pytest.fixture
+def model(cache: TieredCache) -> CachedLM:
+    """A slow model with a front."""
+    return cache.front(slow_model())
 
 
 def until(holds: Callable[[], bool], what: str = "", *, deadline_s: float = 20.0) -> None:
