@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import threading
+from collections.abc import Callable
 
 import dspy
 import pytest
@@ -97,35 +98,26 @@ def under_load(give_dspy):
         assert load.asked > 100
 
 
-def goes_on(load: Load, cache: TieredCache, error: str) -> None:
-    """See that answers keep coming, and that the cache says what is wrong."""
+FAULTS: dict[str, tuple[Callable[[Server], None], Callable[[Server], None]]] = {
+    "cannot be reached": (Server.kill, Server.start),
+    "does not answer in time": (
+        lambda server: os.kill(server.pid, signal.SIGSTOP),
+        lambda server: os.kill(server.pid, signal.SIGCONT),
+    ),
+}
+
+
+@pytest.mark.parametrize("error", FAULTS)
+def test_calls_go_on_without_redis_and_use_it_again_when_it_is_back(own_redis, under_load, error):
+    cache, load = under_load(own_redis)
+    begin, end = FAULTS[error]
+
+    begin(own_redis)
+    until(lambda: any(error in line for line in cache.stats().last_errors), "the error is told")
     before = load.asked
-    until(lambda: any(error in line for line in cache.stats().last_errors), f"the error {error!r} is told")
     until(lambda: load.asked > before + 30, "calls go on")
+    end(own_redis)
 
-
-def recovers(load: Load, cache: TieredCache) -> None:
-    """See that Redis is in use again, by itself."""
-    before = cache.stats().hits.get("redis", 0)
-    until(lambda: cache.stats().hits.get("redis", 0) > before + 20, "Redis is used again")
+    hits = cache.stats().hits["redis"]
+    until(lambda: cache.stats().hits["redis"] > hits + 20, "Redis is used again")
     until(lambda: cache.stats().last_errors == (), "no error is left")
-
-
-def test_killed_and_restarted(own_redis, under_load):
-    cache, load = under_load(own_redis)
-
-    own_redis.kill()
-    goes_on(load, cache, "cannot be reached")
-    own_redis.start()
-
-    recovers(load, cache)
-
-
-def test_stopped_and_let_go_on(own_redis, under_load):
-    cache, load = under_load(own_redis)
-
-    os.kill(own_redis.pid, signal.SIGSTOP)
-    goes_on(load, cache, "does not answer in time")
-    os.kill(own_redis.pid, signal.SIGCONT)
-
-    recovers(load, cache)

@@ -133,24 +133,13 @@ def test_an_empty_name_is_refused(name):
         pass
 
 
-def test_a_scope_reaches_tasks_asyncify_and_parallel_but_no_plain_thread_pool():
+def test_a_scope_reaches_asyncify_and_parallel_but_no_plain_thread_pool():
     def tenant() -> str | None:
         return keys.current_scope().tenant
 
-    class Ask(dspy.Module):
-        def forward(self) -> str | None:
-            return tenant()
-
-    async def in_a_task() -> str | None:
-        return tenant()
-
-    async def main() -> list[str | None]:
-        task = asyncio.create_task(in_a_task())
-        return [await task, await dspy.asyncify(tenant)(), await asyncio.to_thread(tenant)]
-
+    parallel = dspy.Parallel(num_threads=2, disable_progress_bar=True)
     with scope(tenant="acme"), ThreadPoolExecutor(1) as pool:
-        seen = asyncio.run(main())
-        seen += dspy.Parallel(num_threads=2, disable_progress_bar=True)([(Ask(), {}), (Ask(), {})])
+        seen = [asyncio.run(dspy.asyncify(tenant)()), *parallel([(tenant, {})] * 2)]
         assert pool.submit(tenant).result() is None
 
-    assert seen == ["acme"] * 5
+    assert seen == ["acme"] * 3

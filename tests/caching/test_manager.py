@@ -15,26 +15,18 @@ from course_lib.services import RedisServerError
 predict = dspy.Predict("question -> answer")
 
 
-@pytest.fixture(autouse=True)
-def _as_before():
-    """Compare DSPy's cache and callbacks before and after each test."""
-    callbacks = [BaseCallback()]
-    former = dspy.settings.callbacks
-    dspy.configure(callbacks=callbacks)
-    cache = vars(dspy).get("cache")
-    yield
-    assert vars(dspy).get("cache") is cache
-    assert dspy.settings.callbacks == callbacks
-    dspy.configure(callbacks=former)
-
-
-def test_in_the_block_the_cache_and_its_watcher_are_dspys_also_if_it_fails():
+def test_in_the_block_the_cache_and_its_watcher_are_dspys_and_no_longer_afterwards_also_if_it_fails():
+    there, former, before = BaseCallback(), dspy.settings.callbacks, vars(dspy).get("cache")
+    dspy.configure(callbacks=[there])
     with contextlib.suppress(ZeroDivisionError), CacheManager(redis=False) as manager:
         assert dspy.cache is manager.cache
-        assert dspy.settings.callbacks[1:] == [manager.cache.watcher]
+        assert dspy.settings.callbacks == [there, manager.cache.watcher]
         with pytest.raises(CacheMisuseError, match="attached already"):
             manager.attach()
         raise ZeroDivisionError
+
+    assert (dspy.settings.callbacks, vars(dspy).get("cache")) == ([there], before)
+    dspy.configure(callbacks=former)
 
 
 def test_dspys_own_cache_is_not_made_only_to_be_put_aside(monkeypatch):

@@ -19,8 +19,7 @@ program = dspy.Predict("question -> answer")
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "fronted"])
-def cache(request, monkeypatch):
-    monkeypatch.setitem(vars(dspy), "cache", cache := TieredCache())
+def cache(request, cache):
     model = lm.connect("sim-large")
     lm.reset()
     former = dspy.settings.lm
