@@ -74,16 +74,6 @@ def test_a_hit_of_acall_makes_no_change_of_threads(model: CachedLM, monkeypatch:
     assert lm.ledger().requests == 1
 
 
-def test_a_waiter_has_used_none_and_has_its_own_history_entry(model: CachedLM, cache: TieredCache) -> None:
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(model, ["History?"] * 4))
-
-    assert sorted(bool(entry["usage"]) for entry in model.history) == [False, False, False, True]
-    assert len({entry["uuid"] for entry in model.history}) == 4
-    assert len({id(entry["outputs"]) for entry in model.history}) == 4
-    assert sum(cache.stats().hits.values()) == 3
-
-
 def test_a_typed_request_is_answered_from_the_cache(model: CachedLM) -> None:
     request = lm15.Request(model=model.model, messages=(lm15.Message.user("Typed?"),))
 
@@ -114,16 +104,22 @@ class Seen(BaseCallback):
         self.ends += 1
 
 
-def test_callbacks_run_once_for_each_call(model: CachedLM) -> None:
+def test_a_waiter_has_used_none_and_has_callbacks_and_a_history_entry_of_its_own(
+    model: CachedLM, cache: TieredCache
+) -> None:
     seen = Seen()
     model = model.copy(callbacks=[seen])
 
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(model, ["Callbacks?"] * 4))
-    asyncio.run(model.acall("Callbacks?"))
+        list(pool.map(model, ["Whose?"] * 4))
+    asyncio.run(model.acall("Whose?"))
 
     assert seen.inputs == [{"prompt", "messages", "kwargs"}] * 5
     assert seen.ends == 5
+    assert sorted(bool(entry["usage"]) for entry in model.history) == [False] * 4 + [True]
+    assert len({entry["uuid"] for entry in model.history}) == 5
+    assert len({id(entry["outputs"]) for entry in model.history}) == 5
+    assert sum(cache.stats().hits.values()) == 4
 
 
 def test_copies_share_the_calls_and_have_their_own_history(model: CachedLM) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -20,12 +20,6 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-async def wait_for(holds: Callable[[], bool]) -> None:
-    """Wait in a task, holding no thread, until something holds."""
-    while not holds():  # noqa: ASYNC110  (it is set by threads)
-        await asyncio.sleep(0.001)
 
 
 class Work:
@@ -47,7 +41,8 @@ class Work:
         self.calls += 1
         call = self.calls
         self.begun.set()
-        await wait_for(self.may_end.is_set)
+        while not self.may_end.is_set():  # noqa: ASYNC110  (it is set by threads)
+            await asyncio.sleep(0.001)
         return call
 
 
