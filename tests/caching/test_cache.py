@@ -13,6 +13,7 @@ from typing import Any
 import dspy
 import numpy as np
 import pytest
+import redis
 
 from course_lib import lm
 from course_lib.caching import CacheMisuseError, TieredCache, scope, wire
@@ -89,8 +90,8 @@ def test_an_answer_runs_out_everywhere_and_neither_a_tier_nor_a_clock_prolongs_i
     cache = make(redis_url=redis_url, disk=True, ttl_s=60, ttl_jitter_share=0, clock=clock)
     ask(cache)
     for seconds in passed_s:
-        assert cache.get(request()) == record()
         cache.memory.clear()
+        assert cache.get(request()) == record()
         clock.now_s += seconds
 
     assert ask(cache) is None
@@ -252,8 +253,6 @@ def test_pickles_are_refused(make, tmp_path):
 
 
 def test_no_secret_reaches_redis_or_the_file(make, redis_url, tmp_path):
-    import redis
-
     cache = make(redis_url=redis_url, disk=True)
     with scope(tenant="acme-secret", customer="ada-secret"):
         ask(cache, api_key="key-secret", api_base="https://user:pw-secret@host/v1")

@@ -1,4 +1,4 @@
-"""Redis killed, restarted and too slow, while threads and tasks ask.
+"""Redis killed, restarted and too slow, while threads ask.
 
 In each case: no wrong answer, no error to any caller, and Redis in use again by itself. Each takes one to
 three seconds: a server starts, and calls have to go on before, during and after the fault.
@@ -6,7 +6,6 @@ three seconds: a server starts, and calls have to go on before, during and after
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import signal
@@ -39,20 +38,15 @@ class Oracle:
         return Response(id="1", model=request.model, message=message, finish_reason="stop", usage=usage)
 
 
-class AsyncOracle(Oracle):
-    async def complete(self, request: Request) -> Response:
-        return super().complete(request)
-
-
 class Load:
-    """Threads and tasks that ask again and again, and what went wrong."""
+    """Threads that ask again and again, and what went wrong."""
 
     def __init__(self) -> None:
-        self.lm = dspy.LM("oracle", engine=Oracle(), async_engine=AsyncOracle())
+        self.lm = dspy.LM("oracle", engine=Oracle())
         self.wrong: list[str] = []
         self.asked = 0
         self.over = threading.Event()
-        self.threads = [threading.Thread(target=asyncio.run, args=(self._crowd(n),)) for n in (0, 0, 0, 8)]
+        self.threads = [threading.Thread(target=self._asks) for _ in range(8)]
         for thread in self.threads:
             thread.start()
 
@@ -61,18 +55,12 @@ class Load:
         for thread in self.threads:
             thread.join()
 
-    async def _crowd(self, tasks: int) -> None:
-        """Ask in so many tasks; with none, in this thread."""
-        with dspy.context(disable_history=True):
-            await asyncio.gather(*(self._asks(is_async=tasks > 0) for _ in range(max(1, tasks))))
-
-    async def _asks(self, *, is_async: bool) -> None:
+    def _asks(self) -> None:
         while not self.over.is_set():
             number, tenant = random.randrange(QUESTIONS), random.choice(TENANTS)
             try:
-                with scope(tenant=tenant):
-                    question = f"number {number}"
-                    outputs = await self.lm.acall(question) if is_async else self.lm(question)
+                with scope(tenant=tenant), dspy.context(disable_history=True):
+                    outputs = self.lm(f"number {number}")
                     if outputs != [answer(number)]:
                         self.wrong.append(f"{tenant} {number}: {outputs!r:.80}")
             except Exception as error:

@@ -46,7 +46,6 @@ SAME = {
     "base_url": (REQUEST | {"api_base": "https://a/v1"}, REQUEST | {"base_url": "https://a/v1/"}),
     "credentials": (REQUEST, REQUEST | {"api_key": "hunter2", "aws_secret_access_key": "hunter2"}),
     "numbers as keys": ({"logit_bias": {50256: -100}}, {"logit_bias": {50256: -100}}),
-    "models": ({"x": [Customer(name="Ada")]}, {"x": [Customer(name="Ada")]}),
 }
 
 
