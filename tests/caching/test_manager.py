@@ -31,9 +31,7 @@ def test_in_the_block_the_cache_and_its_watcher_are_dspys_and_no_longer_afterwar
 
 def test_dspys_own_cache_is_not_made_only_to_be_put_aside(monkeypatch):
     monkeypatch.delitem(vars(dspy), "cache", raising=False)
-
-    with CacheManager(redis=False):
-        pass
+    CacheManager(redis=False).attach().close()
 
     assert "cache" not in vars(dspy)
 

@@ -82,31 +82,22 @@ def test_each_waiter_gets_an_error_of_its_own_with_the_first_as_its_cause(first:
     assert flight.run("k", lambda: "the next caller calls again") == ("the next caller calls again", False)
 
 
-def test_an_interrupted_leader_lets_one_of_those_who_wait_lead():
-    flight, hung, work = SingleFlight(), Work(KeyboardInterrupt()), Work()  # type: ignore[arg-type]
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), None], ids=["interrupted", "takes long"])
+def test_a_leader_that_is_interrupted_or_takes_long_is_followed_by_one_of_those_who_wait(error: Any):
+    flight, hung, second = SingleFlight(max_wait_s=20 if error else 1), Work(error), Work()
     with under_way(flight, hung) as (pool, leader):
-        rest = [pool.submit(flight.run, "k", work.in_thread) for _ in range(5)]
-        until(lambda: waiters(flight) == 5)
-        hung.may_end.set()
-        until(lambda: work.calls == 1 and waiters(flight) == 4)
-        work.may_end.set()
-
-    assert isinstance(leader.exception(), KeyboardInterrupt)
-    assert [each.result()[0] for each in rest] == [1] * 5
-    assert work.calls == 1
-
-
-def test_a_call_that_takes_long_is_made_again_by_one_of_those_who_wait():
-    flight, hung, second = SingleFlight(max_wait_s=1), Work(), Work()
-
-    with under_way(flight, hung) as (pool, leader):
-        rest = [pool.submit(flight.run, "k", second.in_thread) for _ in range(6)]
-        second.begun.wait(20)
+        rest = [pool.submit(flight.run, "k", second.in_thread) for _ in range(5)]
+        if error:
+            until(lambda: waiters(flight) == 5)
+            hung.may_end.set()
+            until(lambda: second.calls == 1 and waiters(flight) == 4)
+        assert second.begun.wait(20)
         second.may_end.set()
-        assert [each.result()[0] for each in rest] == [1] * 6
+        assert [each.result()[0] for each in rest] == [1] * 5
         hung.may_end.set()
 
-    assert (leader.result(), second.calls, len(flight)) == ((1, False), 1, 0)
+    assert leader.exception() is error
+    assert (second.calls, len(flight)) == (1, 0)
 
 
 @pytest.mark.parametrize("ends_first", ["old", "new"])

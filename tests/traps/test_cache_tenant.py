@@ -8,12 +8,10 @@ import pytest
 from course_lib.caching import TieredCache, scope
 from tests.traps.conftest import SOLVED, Script, plain_cache, reply
 
-ask = dspy.Predict("question -> answer")
-
 
 def answers(*calls: tuple[Script, str]) -> list[str]:
     """Ask each server for its tenant."""
-    found = []
+    ask, found = dspy.Predict("question -> answer"), []
     for served, tenant in calls:
         with dspy.context(lm=served.plain_lm(cache=True)), scope(tenant=tenant):
             found.append(ask(question="What is our discount?").answer)
