@@ -16,9 +16,6 @@ from course_lib.caching.wire import unpacked
 from course_lib.services import Server
 from tests.caching.conftest import until
 
-DEADLINE_S = 0.1
-SECRET = "hunter2"
-
 
 @pytest.fixture
 def server(own_redis: Server) -> Iterator[redis.Redis]:
@@ -30,7 +27,7 @@ def server(own_redis: Server) -> Iterator[redis.Redis]:
 @pytest.fixture
 def tier(own_redis: Server) -> Iterator[RedisTier]:
     """A tier on that server, with one entry."""
-    with closing(RedisTier(own_redis.url, deadline_s=DEADLINE_S, first_wait_s=0.02)) as tier:
+    with closing(RedisTier(own_redis.url, deadline_s=0.1, first_wait_s=0.02)) as tier:
         assert tier.put("a", b"v", ttl_s=60)
         yield tier
 
@@ -145,9 +142,9 @@ def test_what_is_too_large_is_not_kept_and_two_prefixes_do_not_see_each_other(ow
 
 def test_a_client_that_is_not_let_in_says_so_without_the_password(own_redis, server):
     server.config_set("requirepass", "right")
-    with closing(RedisTier(f"{own_redis.url}?password={SECRET}")) as tier:
+    with closing(RedisTier(f"{own_redis.url}?password=hunter2")) as tier:
         assert tier.get("a") is None
         assert "it refuses the login" in tier.last_error
-        assert SECRET not in f"{tier.last_error} {tier!r} {tier.address} {tier.client!r}"
+        assert "hunter2" not in f"{tier.last_error} {tier!r} {tier.address} {tier.client!r}"
     with closing(RedisTier(f"{own_redis.url}?password=right")) as tier:
         assert tier.put("a", b"v", ttl_s=60)
