@@ -15,8 +15,8 @@ script, reply = conftest.script, conftest.reply
 GOOD, BAD = reply("4"), "I would say four."
 
 
-def settings(served, cache, **options):
-    adapter = dspy.ChatAdapter(**{"use_json_adapter_fallback": False} | options)
+def settings(served, cache):
+    adapter = dspy.ChatAdapter(use_json_adapter_fallback=False)
     return dspy.context(lm=served.plain_lm(cache=True), adapter=adapter, callbacks=[cache.watcher])
 
 
@@ -38,17 +38,6 @@ def test_an_unreadable_reply_is_asked_for_again(script, cache, is_async):
     assert answers == [4, 4, 4]
     assert len(served.bodies) == 2
     assert cache.stats().not_kept == {"could not be parsed": 1}
-
-
-def test_it_is_dropped_also_when_the_fallback_then_reads_another(script, cache):
-    served = script(BAD, '{"answer": 4}', GOOD)
-
-    with settings(served, cache, use_json_adapter_fallback=True):
-        assert predict(question="2 + 2?").answer == 4
-        assert len(cache.memory) == 1  # the answer in JSON
-        assert predict(question="2 + 2?").answer == 4
-
-    assert len(served.bodies) == 3
 
 
 def test_another_call_between_the_model_and_the_parser_is_not_blamed(script, cache):
