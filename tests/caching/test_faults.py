@@ -19,9 +19,6 @@ from course_lib.caching import TieredCache, keys, scope
 from course_lib.services import Server
 from tests.caching.conftest import until
 
-QUESTIONS = 60
-TENANTS = ("acme", "bolt")
-
 
 def answer(number: int) -> str:
     """What is right for this question and the tenant of this scope."""
@@ -59,7 +56,7 @@ class Load:
 
     def _asks(self) -> None:
         while not self._over.is_set():
-            number, tenant = random.randrange(QUESTIONS), random.choice(TENANTS)
+            number, tenant = random.randrange(60), random.choice(["acme", "bolt"])
             try:
                 with scope(tenant=tenant), dspy.context(disable_history=True):
                     outputs = self.lm(f"number {number}")
