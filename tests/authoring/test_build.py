@@ -64,17 +64,6 @@ def test_what_is_fresh_is_not_written_again(built):
     assert files(built) == before
 
 
-def test_deleted_notebooks_come_back_the_same(course):
-    build(course)
-    before = files(course)
-    for path in before:
-        path.unlink()
-
-    build(course)
-
-    assert files(course) == before
-
-
 def test_no_line_of_the_solution_reaches_the_learner_and_no_answer_of_the_proof_anyone(built):
     learner, solved = (json.dumps(cells_of(built, folder)) for folder in ("notebooks", "solutions"))
     lines = [line for cell in read(SAMPLE).cells for line in regions.solution_lines(cell.source)]
@@ -143,11 +132,15 @@ def test_check_names_a_notebook_that_was_edited_or_not_run_on_this_code(built, f
     assert check(built) == [solution(built, folder)]
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"cells": 3}', "null"])
-def test_a_damaged_notebook_is_stale_and_mended(built, damage):
-    solution(built).write_text(damage, "utf-8")
+@pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"cells": 3}', "null", None])
+def test_a_damaged_or_deleted_notebook_is_stale_and_comes_back_the_same(built, damage):
+    before, path = files(built), solution(built, "notebooks")
+    path.unlink()
+    if damage is not None:
+        path.write_text(damage, "utf-8")
 
-    assert check(built) == build(built) == [solution(built)]
+    assert check(built) == build(built) == [path]
+    assert files(built) == before
 
 
 def test_a_notebook_without_a_lesson_is_refused_not_deleted(built):

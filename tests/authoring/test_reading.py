@@ -57,8 +57,6 @@ BROKEN = {
     "no check cell": (CHECK, "", "exercise 0.9 has no check cell", 18),
     "another's check": (CALL, 'check("0.8", by_urgency)', "does not end in check", 38),
     "check is not last": (CALL, f"{CALL}\n1", "does not end in check", 38),
-    "no stub": (f"    {STUB}\n", "", "has no stub", 21),
-    "no solution region": (f"### BEGIN SOLUTION\n    {STUB}\n", "\n", "outside a region", 24),
     "syntax error": ('RANKS = {"low": 0,', 'RANKS = "low": 0,', "not valid Python: unmatched", 9),
     "syntax error in the stub": (STUB, "### STUB: return (", "with the stub", 18),
     "unknown tag": ('tags=["needs"]', 'tags=["neeeds"]', "unknown tag 'neeeds'", 6),

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
-import signal
 import sqlite3
-import stat
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -26,76 +23,52 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "folder" / "cache.db"
 
 
-def write(path: Path, *, entries: int = 20) -> None:
-    with closing(DiskTier(path, 64 * MIB)) as tier:
-        for n in range(entries):
-            tier.put(str(n), b"v" * 1000, ttl_s=60)
-
-
-def test_answers_outlive_the_process_and_so_does_their_time(path):
-    now_s = [1000.0]
-    with closing(DiskTier(path, 64 * MIB, clock=lambda: now_s[0])) as tier:
-        tier.put("a", b"v", ttl_s=10, tags=("t",))
-        tier.put("b", b"v", ttl_s=100, tags=("t",))
-    now_s[0] = 1010.0
-    with closing(DiskTier(path, 64 * MIB, clock=lambda: now_s[0])) as tier:
-        assert (tier.get("a"), tier.get("b")) == (None, b"v")
-        assert tier.drop_tag("t") == 2
-
-
 def test_only_its_owner_can_read_the_file(path):
     with closing(DiskTier(path, 64 * MIB)) as tier:
         tier.put("a", b"v", ttl_s=60)
-        files = list(path.parent.iterdir())
 
-        assert len(files) == 3
-        assert {stat.S_IMODE(file.stat().st_mode) & 0o077 for file in files} == {0}
+        assert [file.stat().st_mode & 0o077 for file in path.parent.iterdir()] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("size", [100, 1100, 60_000], ids=lambda size: f"{size} B")
 def test_the_file_never_outgrows_its_limit(path, size):
     limit = MIB // 2
+    number = max(20, 3 * limit // 2 // (size + 300))
     with closing(DiskTier(path, limit)) as tier:
-        number = max(20, 3 * limit // 2 // (size + 300))
-        kept = [tier.put(f"{n:064d}", os.urandom(size), ttl_s=60, tags=("t",)) for n in range(number)]
-        there = sum(tier.get(f"{n:064d}") is not None for n in range(number))
-        last = tier.get(f"{number - 1:064d}")
+        assert all(tier.put(f"{n:064d}", os.urandom(size), ttl_s=60, tags=("t",)) for n in range(number))
+        there = [tier.get(f"{n:064d}") is not None for n in range(number)]
 
-        assert all(kept)
-        assert last is not None
-        assert there * (size + 300) > 0.4 * limit
-        assert path.stat().st_size <= limit
-        assert tier.size_bytes() <= limit
+        assert there[-1]
+        assert sum(there) * (size + 300) > 0.4 * limit
+        assert max(path.stat().st_size, tier.size_bytes()) <= limit
+        assert tier.put("as large as the file", b"v" * limit, ttl_s=60) is False
 
 
 def test_the_oldest_leave_first_and_before_them_what_has_run_out(path):
     now_s = itertools.count()
     with closing(DiskTier(path, MIB, clock=lambda: next(now_s))) as tier:
         tier.put("oldest", b"v" * 1000, ttl_s=None)
-        for n in range(400):
-            tier.put(f"short {n}", b"v" * 1000, ttl_s=5)
-        for n in range(400):
-            tier.put(str(n), b"v" * 1000, ttl_s=None)
+        for n in range(800):
+            tier.put(str(n), b"v" * 1000, ttl_s=5 if n < 400 else None)
         assert tier.get("oldest") is not None
 
-        for n in range(400, 1400):
+        for n in range(800, 1800):
             tier.put(str(n), b"v" * 1000, ttl_s=None)
-        assert (tier.get("oldest"), tier.get("0")) == (None, None)
-        assert tier.get("1399") is not None
-        assert tier.put("a", b"v" * MIB, ttl_s=60) is False  # as large as the file
-        assert (tier.get("a"), tier.last_error) == (None, "")
+        assert (tier.get("oldest"), tier.get("400")) == (None, None)
+        assert tier.get("1799") is not None
 
 
 @pytest.mark.parametrize("at", [0, 100, 4096, 20_000], ids=lambda at: f"from byte {at}")
 def test_a_damaged_file_is_set_aside_and_a_new_one_begun(path, at):
-    write(path)
+    with closing(DiskTier(path, 64 * MIB)) as tier:
+        for n in range(20):
+            tier.put(str(n), b"v" * 1000, ttl_s=60)
     blob = path.read_bytes()
     path.write_bytes(blob[:at] + b"garbage " * ((len(blob) - at) // 8))
     with closing(DiskTier(path, 64 * MIB)) as tier:
-        got = [tier.get(str(n)) for n in range(20)]
+        assert {tier.get(str(n)) for n in range(20)} <= {None, b"v" * 1000}
         tier.put("a", b"v", ttl_s=60)
 
-        assert set(got) <= {None, b"v" * 1000}
         assert tier.put("a", b"v", ttl_s=60)
         assert tier.get("a") == b"v"
         assert "cache.db was damaged; it is now cache.db.damaged" in tier.last_error
@@ -106,32 +79,25 @@ def test_another_program_s_database_is_not_touched(tmp_path):
     path = tmp_path / "orders.db"
     with closing(sqlite3.connect(path)) as db:
         db.execute("CREATE TABLE orders (id)")
-        db.commit()
     before = path.read_bytes()
     with closing(DiskTier(path, 64 * MIB)) as tier:
         assert tier.put("a", b"v", ttl_s=60) is False
         assert tier.get("a") is None
-        assert tier.last_error == f"{path} is another program's database; name another file"
+        assert "another program's database" in tier.last_error
 
     assert path.read_bytes() == before
-    assert [each.name for each in tmp_path.iterdir()] == ["orders.db"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_full_disk_refuses_writes_and_goes_on_reading(path):
     """The limit of SQLite's pages stands in for the disk's."""
-    with closing(DiskTier(path, 100 * MIB, first_wait_s=0.01)) as tier:
+    with closing(DiskTier(path, 100 * MIB)) as tier:
         tier.put("a", b"v", ttl_s=60)
-        pages = tier._db.execute("PRAGMA page_count").fetchone()[0]
-        tier._db.execute(f"PRAGMA max_page_count = {pages}")
+        tier._db.execute("PRAGMA max_page_count = 1")  # SQLite takes the present number instead
 
         assert tier.put("b", b"v" * 50_000, ttl_s=60) is False
         assert "takes no writes: database or disk is full" in tier.last_error
         assert tier.get("a") == b"v"
-
-        tier._db.execute("PRAGMA max_page_count = 100000")
-        while not tier.put("b", b"v" * 50_000, ttl_s=60):
-            time.sleep(0.01)
-        assert tier.last_error == ""
 
 
 def test_a_writer_that_holds_the_file_costs_one_short_wait(path):
@@ -154,13 +120,11 @@ def test_a_process_killed_while_it_writes_leaves_a_sound_file(path):
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT) as writer:
         assert writer.stdout is not None
         writer.stdout.readline()
-        writer.send_signal(signal.SIGKILL)
-    with closing(DiskTier(path, MIB)) as tier:
+        writer.kill()
+    with closing(DiskTier(path, MIB)) as tier, closing(sqlite3.connect(path)) as db:
         values = {n: tier.get(str(n)) for n in range(2000)}
 
         assert all(value in (None, str(n).encode() * 500) for n, value in values.items())
         assert any(values.values())
         assert tier.put("a", b"v", ttl_s=60)
-        assert tier.last_error == ""
-    with closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)

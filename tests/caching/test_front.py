@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,93 +16,50 @@ from dspy.utils.callback import BaseCallback
 from course_lib import lm
 from course_lib.caching import CachedLM, TieredCache, scope, single_flight
 from course_lib.caching.front import CannotFrontError, fronted
-from tests.caching.front_parts import caching, history_of, slow_model, under_way
+from tests.caching.conftest import slow_model, under_way
 
-pytestmark = pytest.mark.anyio
 ASK = "question -> answer"
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-def cache() -> Iterator[TieredCache]:
-    with caching(TieredCache()) as cache:
-        yield cache
-
-
-@pytest.fixture
-def model(cache: TieredCache) -> CachedLM:
-    return cache.front(slow_model())
-
-
-def test_threads_that_ask_the_same_make_one_call(model: CachedLM, cache: TieredCache) -> None:
-    with ThreadPoolExecutor(50) as pool:
-        answers = list(pool.map(lambda _: model("Where is my parcel?"), range(50)))
-
-    assert (lm.ledger().requests, len({str(answer) for answer in answers})) == (1, 1)
-    assert len(cache.single_flight) == 0
 
 
 @pytest.mark.parametrize(
     ("options", "calls"),
     [
+        ({"rollout_id": None}, 1),
         ({"cache": False}, 4),
         ({"rollout_id": 1, "temperature": 1.0}, 1),
         ({"temperature": 1.0}, 4),
         ({"rollout_id": 1, "n": 2, "temperature": 1.0}, 2),
     ],
-    ids=[
-        "cache=False never",
-        "one rollout",
-        "each rollout for itself",
-        "n=2: DSPy asks twice",
-    ],
+    ids=["plain", "cache=False", "one rollout", "each rollout for itself", "n=2: DSPy asks twice"],
 )
-def test_what_is_shared(model: CachedLM, options: dict[str, Any], calls: int) -> None:
+def test_what_is_shared(model: CachedLM, cache: TieredCache, options: dict[str, Any], calls: int) -> None:
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda n: model("Which?", **{"rollout_id": n} | options), range(4)))
 
     assert lm.ledger().requests == calls
     assert {len(answer) for answer in answers} == {options.get("n", 1)}
+    assert len(cache.single_flight) == 0
 
 
-# When the leader goes wrong.
-
-
-@pytest.fixture
-def down(cache: TieredCache) -> CachedLM:
-    """A model that fails, a moment late."""
+@pytest.mark.parametrize("difference", [{}, {"api_key": "another"}, {"num_retries": 1}], ids=str)
+def test_an_error_is_everybodys_who_does_not_differ_in_what_may_fail_and_is_not_kept(
+    cache: TieredCache, difference: dict[str, Any]
+) -> None:
     slow_model()
     lm.profile("down", ttft_p50_ms=150, ttft_p99_ms=151, unavailable_rate=1.0)
-    return cache.front(lm.connect("sim-large@down", num_retries=0))
-
-
-def test_an_error_is_everybodys_and_is_not_kept(down: CachedLM) -> None:
-    with ThreadPoolExecutor(10) as pool:
-        errors = [future.exception() for future in [pool.submit(down, "Anybody there?") for _ in range(10)]]
-
-    assert all(isinstance(error, dspy.LMServerError) for error in errors)
-    assert len({id(error) for error in errors}) == 10
-    assert lm.ledger().requests == 1
-    with pytest.raises(dspy.LMServerError):
-        down("Anybody there?")
-    assert lm.ledger().requests == 2
-
-
-@pytest.mark.parametrize("difference", [{"api_key": "another"}, {"num_retries": 1}], ids=str)
-def test_who_differs_in_what_may_fail_does_not_share_the_error(
-    down: CachedLM, cache: TieredCache, difference: dict[str, Any]
-) -> None:
+    down = cache.front(lm.connect("sim-large@down", num_retries=0))
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(down, "Anybody there?")
         under_way(cache)
         second = pool.submit(down.copy(**difference), "Anybody there?")
         errors = [first.exception(), second.exception()]
 
-    assert errors[1].__cause__ is not errors[0]
+    assert isinstance(errors[0], dspy.LMServerError)
+    assert (errors[1].__cause__ is errors[0]) is (difference == {})
+    lm.reset()
+    with pytest.raises(dspy.LMServerError):
+        down("Anybody there?")
+    assert lm.ledger().requests == 1
 
 
 def test_a_hit_of_acall_makes_no_change_of_threads(model: CachedLM, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,18 +74,7 @@ def test_a_hit_of_acall_makes_no_change_of_threads(model: CachedLM, monkeypatch:
     assert lm.ledger().requests == 1
 
 
-def test_a_waiter_has_used_none_and_has_its_own_history_entry(model: CachedLM, cache: TieredCache) -> None:
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: model("History?"), range(4)))
-
-    assert sorted(bool(usage) for usage in history_of(model)) == [False, False, False, True]
-    assert len({entry["uuid"] for entry in model.history}) == 4
-    assert len({id(entry["outputs"]) for entry in model.history}) == 4
-    hits = cache.stats().hits
-    assert hits.get("in flight", 0) + hits.get("memory", 0) == 3
-
-
-def test_messages_of_an_adapter_and_typed_requests_are_answered_from_the_cache(model: CachedLM) -> None:
+def test_a_typed_request_is_answered_from_the_cache(model: CachedLM) -> None:
     request = lm15.Request(model=model.model, messages=(lm15.Message.user("Typed?"),))
 
     first, second = model(request), asyncio.run(model.acall(request))
@@ -138,47 +83,43 @@ def test_messages_of_an_adapter_and_typed_requests_are_answered_from_the_cache(m
     assert lm.ledger().requests == 1
 
 
-def test_under_another_cache_it_is_an_ordinary_lm(model: CachedLM) -> None:
-    former, dspy.cache = dspy.cache, dspy.clients.Cache(False, True, None)
-    try:
-        assert model("Ordinary?") == model("Ordinary?")
-    finally:
-        dspy.cache = former
+def test_under_another_cache_it_is_an_ordinary_lm(model: CachedLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dspy, "cache", dspy.clients.Cache(False, True, None))
 
+    assert model("Ordinary?") == model("Ordinary?")
     assert lm.ledger().requests == 1
-
-
-# All that an ordinary dspy.LM does.
 
 
 class Seen(BaseCallback):
     """Notes the starts and ends of LM calls."""
 
     def __init__(self) -> None:
-        self.starts: list[dict[str, Any]] = []
-        self.ends: list[Any] = []
+        self.inputs: list[frozenset[str]] = []
+        self.ends = 0
 
     def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
-        self.starts.append(inputs)
+        self.inputs.append(frozenset(inputs))
 
     def on_lm_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
-        self.ends.append(outputs)
+        self.ends += 1
 
 
-def test_callbacks_run_once_for_each_call(model: CachedLM) -> None:
+def test_a_waiter_has_used_none_and_has_callbacks_and_a_history_entry_of_its_own(
+    model: CachedLM, cache: TieredCache
+) -> None:
     seen = Seen()
-
-    def ask(_: int) -> Any:
-        with dspy.context(callbacks=[seen]):
-            return model("Callbacks?")
+    model = model.copy(callbacks=[seen])
 
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(ask, range(4)))
-    with dspy.context(callbacks=[seen]):
-        asyncio.run(model.acall("Callbacks?"))
+        list(pool.map(model, ["Whose?"] * 4))
+    asyncio.run(model.acall("Whose?"))
 
-    assert (len(seen.starts), len(seen.ends)) == (5, 5)
-    assert {frozenset(inputs) for inputs in seen.starts} == {frozenset({"prompt", "messages", "kwargs"})}
+    assert seen.inputs == [{"prompt", "messages", "kwargs"}] * 5
+    assert seen.ends == 5
+    assert sorted(bool(entry["usage"]) for entry in model.history) == [False] * 4 + [True]
+    assert len({entry["uuid"] for entry in model.history}) == 5
+    assert len({id(entry["outputs"]) for entry in model.history}) == 5
+    assert sum(cache.stats().hits.values()) == 4
 
 
 def test_copies_share_the_calls_and_have_their_own_history(model: CachedLM) -> None:
@@ -212,16 +153,16 @@ def test_it_stands_only_before_an_lm_that_asks_the_cache() -> None:
         fronted(Own("course/sim-large"))
 
 
-async def test_sync_calls_in_asyncios_thread_pool_do_not_stop_a_leading_task(
+def test_sync_calls_in_asyncios_thread_pool_do_not_stop_a_leading_task(
     model: CachedLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(single_flight, "POOL_PATIENCE_S", 0.1)
-    tasks = [asyncio.create_task(model.acall("Pool?")) for _ in range(20)]
-    threads = [asyncio.to_thread(model, "Pool?") for _ in range(40)]
 
-    answers = await asyncio.wait_for(asyncio.gather(*tasks, *threads), 20)
+    async def crowd() -> list[Any]:
+        tasks = [asyncio.create_task(model.acall("Pool?")) for _ in range(20)]
+        return await asyncio.gather(*tasks, *(asyncio.to_thread(model, "Pool?") for _ in range(40)))
 
-    assert len({str(answer) for answer in answers}) == 1
+    assert len({str(answer) for answer in asyncio.run(crowd())}) == 1
     assert lm.ledger().requests <= 2  # the task's that was held up, and the thread's that overtook it
 
 

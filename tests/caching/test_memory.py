@@ -7,44 +7,40 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 
-import orjson
 import pytest
 
+from course_lib.caching import TieredCache
 from course_lib.caching.memory import MemoryTier, deep_size_bytes
 
 
-def entry_bytes(value: object = b"v", key: str = "a") -> int:
-    tier = MemoryTier(10**6)
-    tier.put(key, value)
-    return tier.size_bytes()
-
-
 def test_a_value_larger_than_the_tier_is_not_kept_and_pushes_nobody_out():
-    tier, record = MemoryTier(2 * entry_bytes({"outputs": ["x"]})), {"outputs": ["x"]}
+    tier, record = MemoryTier(2000), {"outputs": ["x"]}
     tier.put("a", record)
 
     assert tier.put("b", b"v" * 5000) is False
     assert tier.get("a") is record
 
 
-@pytest.mark.parametrize(
-    ("times", "count", "value"),
-    [
-        (1, 2740, lambda n: os.urandom(20)),
-        (2, 2740, lambda n: os.urandom(20)),
-        (1, 5000, lambda n: os.urandom(20)),
-        (1, 3000, lambda n: orjson.loads(b'{"outputs": ["%d"], "n": [1.5]}' % n)),
-    ],
-    ids=["once", "twice", "many more than fit", "records"],
-)
-def test_the_bound_is_true(times: int, count: int, value: Callable[[int], object]):
-    """Small entries, where what keeping them takes is most of it, and the tables at their worst."""
+def full_tier(bound: int) -> MemoryTier:
+    """Small entries put twice, when the tables have just grown and the heap holds the former ones too."""
+    tier = MemoryTier(bound)
+    for n in [*range(2740)] * 2:
+        tier.put(f"{n:064d}", os.urandom(20), ttl_s=60 + n / 1000, tags=(f"tag {n}",))
+    return tier
+
+
+def full_cache(bound: int) -> MemoryTier:
+    cache = TieredCache(bound)
+    cache.warm((f"{n:064d}", {"text": str(n)}) for n in range(5470))
+    return cache.memory
+
+
+@pytest.mark.parametrize("filled", [full_tier, full_cache])
+def test_the_bound_is_true_for_small_entries_too(filled: Callable[[int], MemoryTier]):
     bound = 3 * 2**20
     tracemalloc.start()
     try:
-        tier = MemoryTier(bound)
-        for n in [*range(count)] * times:
-            tier.put(f"{n:064d}", value(n), ttl_s=60 + n / 1000, tags=(f"tag {n}",))
+        tier = filled(bound)
         taken, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

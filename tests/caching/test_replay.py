@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import dspy
@@ -13,32 +12,18 @@ from dspy.lm15 import Message, Response, TextPart, ThinkingPart, ToolCallPart, U
 
 from course_lib import lm
 from course_lib.caching import CachedLM, TieredCache, front
-from tests.caching.front_parts import caching, slow_model, waiting
+from tests.caching.conftest import waiting
 
 ADAPTERS = [dspy.ChatAdapter(), dspy.JSONAdapter(), dspy.XMLAdapter()]
 FIELDS = "question -> reasoning, answer"
-
-
-@pytest.fixture
-def cache() -> Iterator[TieredCache]:
-    with caching(TieredCache()) as cache:
-        yield cache
-
-
-@pytest.fixture
-def model(cache: TieredCache) -> CachedLM:
-    return cache.front(slow_model())
 
 
 async def stream_of(
     question: str, *, is_async: bool = True, fields: tuple[str, ...] = ("reasoning", "answer")
 ) -> list[Any]:
     """Return all that a stream of a fresh program yields."""
-    program = dspy.streamify(
-        dspy.Predict(FIELDS),
-        stream_listeners=[dspy.streaming.StreamListener(name) for name in fields],
-        is_async_program=is_async,
-    )
+    listeners = [dspy.streaming.StreamListener(name) for name in fields]
+    program = dspy.streamify(dspy.Predict(FIELDS), stream_listeners=listeners, is_async_program=is_async)
     return [value async for value in program(question=question)]
 
 
@@ -71,17 +56,6 @@ def test_a_hit_streams_just_as_the_model_did(model: CachedLM, adapter: dspy.Adap
     assert texts(other)["answer"].strip(' "') == other[-1].answer == answer.answer  # in JSON, with its quotes
 
 
-def test_without_listeners_the_raw_chunks_come_in_tokens(model: CachedLM) -> None:
-    with dspy.context(lm=model):
-        dspy.Predict(FIELDS)(question="Raw?")
-        *chunks, prediction = streamed("Raw?", fields=())
-
-    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
-    assert text == model.history[0]["outputs"][0]
-    assert chunks[-1].choices[0].finish_reason == "stop"
-    assert prediction.answer
-
-
 def test_a_waiter_of_a_streaming_leader_waits_and_then_streams(model: CachedLM, cache: TieredCache) -> None:
     async def crowd() -> list[list[Any]]:
         streams = [asyncio.create_task(stream_of("Crowd?", fields=("answer",))) for _ in range(5)]
@@ -98,19 +72,13 @@ def test_a_waiter_of_a_streaming_leader_waits_and_then_streams(model: CachedLM, 
 
 def test_in_threads_of_parallel_a_hit_is_answered_though_it_cannot_be_shown(model: CachedLM) -> None:
     class Batch(dspy.Module):
-        def __init__(self) -> None:
-            self.predict = dspy.Predict(FIELDS)
-
         def forward(self) -> dspy.Prediction:
-            examples = [dspy.Example(question="Parallel?").with_inputs("question")] * 3
-            return dspy.Prediction(all=self.predict.batch(examples, num_threads=2, disable_progress_bar=True))
-
-    async def stream() -> list[Any]:
-        return [value async for value in dspy.streamify(Batch())()]
+            pairs = [(dspy.Predict(FIELDS), {"question": "Parallel?"})] * 3
+            return dspy.Prediction(all=dspy.Parallel(num_threads=2, disable_progress_bar=True)(pairs))
 
     with dspy.context(lm=model):
         dspy.Predict(FIELDS)(question="Parallel?")
-        values = asyncio.run(stream())
+        values = list(dspy.streamify(Batch(), async_streaming=False)())
 
     assert len(values[-1].all) == 3
     assert lm.ledger().requests == 1

@@ -12,15 +12,14 @@ import dspy
 import pytest
 
 from course_lib import lm
-from course_lib.caching import TieredCache, current_scope, scope
+from course_lib.caching import current_scope, scope
 from course_lib.caching.keys import ScopeError
 
 program = dspy.Predict("question -> answer")
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "fronted"])
-def cache(request, monkeypatch):
-    monkeypatch.setitem(vars(dspy), "cache", cache := TieredCache())
+def cache(request, cache):
     model = lm.connect("sim-large")
     lm.reset()
     former = dspy.settings.lm
@@ -29,35 +28,23 @@ def cache(request, monkeypatch):
     dspy.configure(lm=former)
 
 
-def kept_for(cache: TieredCache) -> dict[str, int]:
-    return {tenant: cache.invalidate(tenant=tenant) for tenant in ("acme", "bolt")}
+@pytest.mark.parametrize("reads", ["a sync program", "an async program", "without a loop"])
+def test_a_stream_is_asked_for_by_the_tenant_for_whom_it_was_made(cache, reads):
+    options = {"is_async_program": reads == "an async program", "async_streaming": reads != "without a loop"}
 
+    async def read(stream: Any) -> list[Any]:
+        values = [value async for value in stream]
+        assert current_scope().tenant == "bolt"
+        return values
 
-@pytest.mark.parametrize("is_async", [False, True])
-def test_a_stream_is_asked_for_by_the_tenant_for_whom_it_was_made(cache, is_async):
-    async def read() -> Any:
-        with scope(tenant="acme"):
-            stream = dspy.streamify(program, is_async_program=is_async)(question="Whose?")
-        with scope(tenant="bolt"):
-            values = [value async for value in stream]
-            assert current_scope().tenant == "bolt"
-        return values[-1].answer
-
-    assert asyncio.run(read())
-    assert kept_for(cache) == {"acme": 1, "bolt": 0}
-
-
-def test_so_is_a_stream_that_is_read_without_a_loop_or_left_early(cache):
     with scope(tenant="acme"):
-        stream, left = (
-            dspy.streaming.streamify(program, None, None, True, False, False)(question=each)
-            for each in ("Whose?", "Left?")
-        )
-        next(left)
-    left.close()
+        stream = dspy.streamify(program, **options)(question="Whose?")
+    with scope(tenant="bolt"):
+        values = asyncio.run(read(stream)) if options["async_streaming"] else list(stream)
+        assert current_scope().tenant == "bolt"
 
-    assert list(stream)[-1].answer
-    assert kept_for(cache)["acme"] >= 1
+    assert values[-1].answer
+    assert (cache.invalidate(tenant="acme"), cache.invalidate(tenant="bolt")) == (1, 0)
 
 
 def generator():

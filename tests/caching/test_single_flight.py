@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from course_lib.caching import SingleFlight
-from tests.caching.front_parts import until, waiters
+from tests.caching.conftest import until, waiters
 
 pytestmark = pytest.mark.anyio
 
@@ -20,12 +20,6 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-async def wait_for(holds: Callable[[], bool]) -> None:
-    """Wait in a task, holding no thread, until something holds."""
-    while not holds():  # noqa: ASYNC110  (it is set by threads)
-        await asyncio.sleep(0.001)
 
 
 class Work:
@@ -47,23 +41,9 @@ class Work:
         self.calls += 1
         call = self.calls
         self.begun.set()
-        await wait_for(self.may_end.is_set)
+        while not self.may_end.is_set():  # noqa: ASYNC110  (it is set by threads)
+            await asyncio.sleep(0.001)
         return call
-
-
-def outcomes(futures: list[Future[tuple[Any, bool]]]) -> list[Any]:
-    """Return the value or the error of each."""
-    return [future.exception() or future.result()[0] for future in futures]
-
-
-def many(work: Work, threads: int) -> tuple[SingleFlight, list[Future[tuple[Any, bool]]]]:
-    """Let so many threads ask for the same; the work ends when all others wait for it."""
-    flight = SingleFlight()
-    with ThreadPoolExecutor(threads) as pool:
-        answers = [pool.submit(flight.run, "k", work.in_thread) for _ in range(threads)]
-        until(lambda: work.calls == 1 and waiters(flight) == threads - 1)
-        work.may_end.set()
-    return flight, answers
 
 
 @contextmanager
@@ -82,58 +62,42 @@ class OddError(Exception):
         raise TypeError
 
 
-# -- threads -------------------------------------------------------------------------------------------
-
-
-def test_many_threads_make_one_call_and_each_is_told_whose_answer_it_has():
-    flight, answers = many(Work(), 64)
-
-    assert sorted(answer.result() for answer in answers) == [(1, False), *[(1, True)] * 63]
-    assert len(flight) == 0
-
-
 @pytest.mark.parametrize(
     ("first", "apart"),
     [(KeyError("gone"), 4), (TimeoutError("the provider's"), 4), (OddError(), 1)],
     ids=repr,
 )
 def test_each_waiter_gets_an_error_of_its_own_with_the_first_as_its_cause(first: Exception, apart: int):
-    flight, answers = many(work := Work(first), 4)
-    errors = outcomes(answers)
+    flight, work = SingleFlight(), Work(first)
+    with under_way(flight, work) as (pool, leader):
+        callers = [leader, *(pool.submit(flight.run, "k", work.in_thread) for _ in range(3))]
+        until(lambda: waiters(flight) == 3)
+        work.may_end.set()
+    errors = [caller.exception() for caller in callers]
 
     assert len({id(error) for error in errors}) == apart  # one that cannot be copied is given as it is
-    assert sum(error is first for error in errors) == 5 - apart
     assert all(error is first or error.__cause__ is first for error in errors)
     assert {(type(error), str(error)) for error in errors} == {(type(first), str(first))}
     assert work.calls == 1
     assert flight.run("k", lambda: "the next caller calls again") == ("the next caller calls again", False)
 
 
-def test_an_interrupted_leader_lets_one_of_those_who_wait_lead():
-    flight, hung, work = SingleFlight(), Work(KeyboardInterrupt()), Work()  # type: ignore[arg-type]
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), None], ids=["interrupted", "takes long"])
+def test_a_leader_that_is_interrupted_or_takes_long_is_followed_by_one_of_those_who_wait(error: Any):
+    flight, hung, second = SingleFlight(max_wait_s=20 if error else 1), Work(error), Work()
     with under_way(flight, hung) as (pool, leader):
-        rest = [pool.submit(flight.run, "k", work.in_thread) for _ in range(5)]
-        until(lambda: waiters(flight) == 5)
-        hung.may_end.set()
-        until(lambda: work.calls == 1 and waiters(flight) == 4)
-        work.may_end.set()
-
-    assert isinstance(leader.exception(), KeyboardInterrupt)
-    assert outcomes(rest) == [1] * 5
-    assert work.calls == 1
-
-
-def test_a_call_that_takes_long_is_made_again_by_one_of_those_who_wait():
-    flight, hung, second = SingleFlight(max_wait_s=1), Work(), Work()
-
-    with under_way(flight, hung) as (pool, leader):
-        rest = [pool.submit(flight.run, "k", second.in_thread) for _ in range(6)]
-        second.begun.wait(20)
+        rest = [pool.submit(flight.run, "k", second.in_thread) for _ in range(5)]
+        if error:
+            until(lambda: waiters(flight) == 5)
+            hung.may_end.set()
+            until(lambda: second.calls == 1 and waiters(flight) == 4)
+        assert second.begun.wait(20)
         second.may_end.set()
-        assert outcomes(rest) == [1] * 6
+        assert [each.result()[0] for each in rest] == [1] * 5
         hung.may_end.set()
 
-    assert (leader.result(), second.calls, len(flight)) == ((1, False), 1, 0)
+    assert leader.exception() is error
+    assert (second.calls, len(flight)) == (1, 0)
 
 
 @pytest.mark.parametrize("ends_first", ["old", "new"])
@@ -159,9 +123,6 @@ def test_a_call_inside_a_leaders_call_does_not_wait_for_itself():
 
     assert flight.run("k", lambda: flight.run("k", lambda: "inner")) == (("inner", False), False)
     assert len(flight) == 0
-
-
-# -- tasks ---------------------------------------------------------------------------------------------
 
 
 async def test_a_thousand_tasks_make_one_call_and_hold_no_thread():
@@ -201,7 +162,7 @@ async def test_a_sync_call_on_the_loops_own_thread_does_not_wait_for_a_task_of_t
     assert await leader == (1, False)
 
 
-def test_threads_and_tasks_of_several_loops_meet():
+def test_threads_and_tasks_of_several_loops_make_one_call_and_are_told_whose_answer_they_have():
     flight, work = SingleFlight(), Work()
 
     async def crowd() -> list[Any]:
@@ -215,24 +176,5 @@ def test_threads_and_tasks_of_several_loops_meet():
         work.may_end.set()
         answers = [answer for loop in loops for answer in loop.result()] + [each.result() for each in threads]
 
-    assert [value for value, _ in answers] == [1] * 100
+    assert sorted(answers) == [(1, False), *[(1, True)] * 99]
     assert work.calls == 1
-
-
-def test_a_loop_that_ends_under_its_leader_lets_the_others_go_on():
-    flight, work, may_leave = SingleFlight(), Work(), threading.Event()
-
-    async def give_up() -> None:
-        task = asyncio.create_task(flight.run_async("k", work.in_task))
-        await asyncio.to_thread(may_leave.wait, 20)
-        assert not task.done()  # asyncio.run cancels it
-
-    with ThreadPoolExecutor(2) as pool:
-        loop = pool.submit(asyncio.run, give_up())
-        work.begun.wait(20)
-        mine = pool.submit(flight.run, "k", lambda: "mine")
-        until(lambda: waiters(flight) == 1)
-        may_leave.set()
-
-        assert mine.result() == ("mine", False)
-        loop.result()

@@ -38,56 +38,41 @@ def test_a_value_comes_back_as_it_was(tier: Any):
 
 
 def test_a_value_runs_out(tier: Any):
-    lives_s = {"short": 0.05, "long": 60, "endless": None, "as good as endless": float("inf")}
-    for name, ttl_s in lives_s.items():
-        tier.put(name, b"v", ttl_s=ttl_s)
+    tier.put("replaced", b"old", ttl_s=60)
+    lives_s = {"replaced": 0, "over": -5.0, "short": 0.05, "endless": None, "long": float("inf")}
+    kept = [tier.put(name, b"v", ttl_s=ttl_s) for name, ttl_s in lives_s.items()]
     time.sleep(0.06)
 
-    assert [tier.get(name) for name in lives_s] == [None, *[b"v"] * 3]
+    assert kept == [False, False, True, True, True]
+    assert [tier.get(name) for name in lives_s] == [None] * 3 + [b"v"] * 2
 
 
-@pytest.mark.parametrize("ttl_s", [0, -5.0])
-def test_what_is_over_already_is_not_kept_and_neither_is_what_it_replaces(tier: Any, ttl_s: float):
-    tier.put("a", b"old", ttl_s=60)
-
-    assert tier.put("a", b"new", ttl_s=ttl_s) is False
-    assert tier.get("a") is None
-
-
-def test_deleting_drops_these_and_no_others(tier: Any):
-    for key in "abc":
-        tier.put(key, b"v", ttl_s=60)
-
-    assert tier.delete(["a", "b", "none"]) == 2
-    assert tier.delete([]) == 0
-    assert [tier.get(key) for key in "abc"] == [None, None, b"v"]
-
-
-def test_a_tag_drops_what_was_put_with_it(tier: Any):
-    for n in range(1020):
-        tier.put(str(n), b"v", ttl_s=60, tags=("a", "b") if n % 2 else ("b",))
-    tier.put("other", b"v", ttl_s=60, tags=("c",))
-
-    assert tier.drop_tag("a") == 510
-    assert (tier.get("1"), tier.get("2")) == (None, b"v")
-    assert tier.drop_tag("a") == 0
-    assert tier.drop_tag("b") == 510
-    assert tier.get("other") == b"v"
-
-    tier.put("other", b"w", ttl_s=60, tags=("new",))
-    assert tier.drop_tag("new") == 1
-    assert tier.get("other") is None
-
-
-def test_clearing_drops_everything(tier: Any):
+def test_deleting_drops_these_and_clearing_everything(tier: Any):
     for key in "abc":
         tier.put(key, b"v" * 200_000, ttl_s=60, tags=("t",))
     full = tier.size_bytes()
-    tier.clear()
 
-    assert [tier.get(key) for key in "abc"] == [None] * 3
+    assert tier.delete(["a", "b", "none"]) == 2
+    assert tier.delete([]) == 0
+    assert [tier.get(key) is None for key in "abc"] == [True, True, False]
+    tier.clear()
+    assert tier.get("c") is None
     assert 0 <= tier.size_bytes() < full
     assert tier.drop_tag("t") == 0
+
+
+def test_a_tag_drops_what_was_put_with_it_last(tier: Any):
+    for n in range(1020):
+        tier.put(str(n), b"v", ttl_s=60, tags=("a", "b") if n % 2 else ("b",))
+    tier.put("other", b"v", ttl_s=60, tags=("c",))
+    tier.put("other", b"w", ttl_s=60, tags=("new",))
+
+    assert [tier.drop_tag(tag) for tag in ("a", "a")] == [510, 0]
+    assert (tier.get("1"), tier.get("2")) == (None, b"v")
+    assert tier.drop_tag("b") == 510
+    assert tier.get("other") == b"w"
+    assert tier.drop_tag("new") == 1
+    assert tier.get("other") is None
 
 
 def test_strange_names_are_names_like_others(tier: Any):

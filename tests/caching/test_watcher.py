@@ -8,26 +8,16 @@ import dspy
 import pytest
 from dspy.utils.exceptions import AdapterParseError
 
-from course_lib.caching import TieredCache
 from tests.traps import conftest
 
-script = conftest.script
+script, reply = conftest.script, conftest.reply
 
-GOOD = "[[ ## answer ## ]]\n4\n\n[[ ## completed ## ]]"
-BAD = "I would say four."
-
-
-@pytest.fixture
-def cache(monkeypatch):
-    monkeypatch.setitem(vars(dspy), "cache", cache := TieredCache())
-    return cache
+GOOD, BAD = reply("4"), "I would say four."
 
 
-def settings(served, cache, **adapter_options):
-    options = {"use_json_adapter_fallback": False} | adapter_options
-    return dspy.context(
-        lm=served.plain_lm(cache=True), adapter=dspy.ChatAdapter(**options), callbacks=[cache.watcher]
-    )
+def settings(served, cache):
+    adapter = dspy.ChatAdapter(use_json_adapter_fallback=False)
+    return dspy.context(lm=served.plain_lm(cache=True), adapter=adapter, callbacks=[cache.watcher])
 
 
 predict = dspy.Predict("question -> answer: int")
@@ -48,17 +38,6 @@ def test_an_unreadable_reply_is_asked_for_again(script, cache, is_async):
     assert answers == [4, 4, 4]
     assert len(served.bodies) == 2
     assert cache.stats().not_kept == {"could not be parsed": 1}
-
-
-def test_it_is_dropped_also_when_the_fallback_then_reads_another(script, cache):
-    served = script(BAD, '{"answer": 4}', GOOD)
-
-    with settings(served, cache, use_json_adapter_fallback=True):
-        assert predict(question="2 + 2?").answer == 4
-        assert len(cache.memory) == 1  # the answer in JSON
-        assert predict(question="2 + 2?").answer == 4
-
-    assert len(served.bodies) == 3
 
 
 def test_another_call_between_the_model_and_the_parser_is_not_blamed(script, cache):
@@ -82,10 +61,7 @@ def test_another_call_between_the_model_and_the_parser_is_not_blamed(script, cac
 
 def test_a_typed_call_gets_its_endpoint_from_the_watcher(script, cache):
     one, other = script(GOOD), script(BAD)
-    request = dspy.lm15.Request(
-        model="openai/sim-large",
-        messages=(dspy.lm15.Message(role="user", parts=(dspy.lm15.TextPart("hi"),)),),
-    )
+    request = dspy.lm15.Request(model="openai/sim-large", messages=(dspy.lm15.Message.user("hi"),))
 
     texts = []
     for served in (one, other, one, other):

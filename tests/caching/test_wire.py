@@ -6,6 +6,7 @@ import enum
 import math
 import zlib
 from datetime import UTC, datetime
+from functools import reduce
 
 import orjson
 import pytest
@@ -46,6 +47,7 @@ UNPLAIN = {
     "number as key": {1: 2},
     "huge": 2**70,
     "half a character": "\ud800",
+    "too deep": reduce(lambda inner, _: [inner], range(300), []),
 }
 
 
@@ -55,13 +57,10 @@ def test_what_json_would_change_is_refused(value):
         encode({"value": value}, key="k")
 
 
-@given(at=st.integers(0), to=st.integers(0, 255), repeats=st.sampled_from([1, 100]))
-def test_one_changed_byte_is_found(at, to, repeats):
+@given(at=st.integers(0), change=st.integers(1, 255), repeats=st.sampled_from([1, 100]))
+def test_one_changed_byte_is_found(at, change, repeats):
     blob = bytearray(encode([RECORD] * repeats, key="k"))
-    at %= len(blob)
-    if blob[at] == to:
-        return
-    blob[at] = to
+    blob[at % len(blob)] ^= change
 
     with pytest.raises(NotOurs):
         decode(bytes(blob), key="k")
@@ -75,20 +74,22 @@ def test_foreign_bytes_are_refused(blob):
             decode(beginning + blob, key="k")
 
 
-def test_a_value_copied_to_another_key_is_refused():
-    with pytest.raises(NotOurs, match="another key"):
-        decode(encode(RECORD, key="tenant A"), key="tenant B")
-
-
 @pytest.mark.parametrize(
-    ("writer", "reader", "said"),
-    [(None, b"s", "not signed"), (b"s", None, "is signed"), (b"s", b"t", "checksum")],
-    ids=["unsigned", "signed", "another signature"],
+    ("writer", "reader", "key", "said"),
+    [
+        (None, b"s", "k", "not signed"),
+        (b"s", None, "k", "is signed"),
+        (b"s", b"t", "k", "checksum"),
+        (None, None, "another", "another key"),
+    ],
+    ids=["unsigned", "signed", "another signature", "copied to another key"],
 )
-def test_only_who_knows_the_signing_key_is_believed(writer, reader, said):
+def test_only_who_knows_the_signing_key_is_believed_and_under_one_key(writer, reader, key, said):
+    blob = encode(RECORD, key="k", signing_key=writer)
+
     with pytest.raises(NotOurs, match=said):
-        decode(encode(RECORD, key="k", signing_key=writer), key="k", signing_key=reader)
-    assert decode(encode(RECORD, key="k", signing_key=writer), key="k", signing_key=writer) == RECORD
+        decode(blob, key=key, signing_key=reader)
+    assert decode(blob, key="k", signing_key=writer) == RECORD
 
 
 def test_long_answers_are_compressed_but_a_bomb_is_not_unpacked(monkeypatch):
@@ -109,12 +110,3 @@ def test_a_small_value_that_is_nested_or_grows_without_end_costs_little(opening)
         blob = b"ADC\x02\x01" + wire._sum(packed := zlib.compress(text), 1, "k", None) + packed
 
         assert wire.unpacked(blob, "k") == (None, None)
-
-
-def test_what_is_nested_too_deeply_is_not_written():
-    deep: list[object] = []
-    for _ in range(300):
-        deep = [deep]
-
-    with pytest.raises(NotPlain):
-        encode(deep, key="k")

@@ -1,26 +1,13 @@
 from __future__ import annotations
 
-import importlib
 import re
-from functools import reduce
+from pkgutil import resolve_name
 
 import dspy
 import pytest
 
 from course_lib.labs import chapters
 from course_lib.labs.names import NAMES, names_table
-
-
-def _find(path: str) -> object:
-    """Import as much of a dotted path as is a module, then take the rest as attributes."""
-    words = path.split(".")
-    for end in range(len(words), 0, -1):
-        try:
-            module = importlib.import_module(".".join(words[:end]))
-        except ModuleNotFoundError:
-            continue
-        return reduce(getattr, words[end:], module)
-    raise ModuleNotFoundError(path)
 
 
 def _places(name: str, book: str) -> set[str]:
@@ -33,12 +20,12 @@ def _places(name: str, book: str) -> set[str]:
 def test_a_name_from_books_is_nowhere_in_dspy(name):
     for path in _places(name["name"], name["book"]):
         with pytest.raises((AttributeError, ModuleNotFoundError)):
-            _find(path)
+            resolve_name(path)
 
 
 @pytest.mark.parametrize("point", sorted({point for name in NAMES for point in name["points"].split()}))
 def test_an_extension_point_exists_in_dspy(point):
-    assert _find(point) is not None
+    assert resolve_name(point) is not None
 
 
 def test_every_name_of_the_syllabus_is_listed_once_and_built_in_a_notebook():
@@ -61,4 +48,4 @@ def test_the_table_can_be_asked_for_one_notebook():
     sorted({path for name in NAMES for path in re.findall(r"\b(?:adapters|caching)\.\w+", name["here"])}),
 )
 def test_what_a_name_is_here_can_be_imported(path):
-    assert _find(f"course_lib.{path}") is not None
+    assert resolve_name(f"course_lib.{path}") is not None

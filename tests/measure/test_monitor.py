@@ -45,23 +45,13 @@ def assert_agrees_with_the_ledger(monitor):
 # -- wherever the calls run -------------------------------------------------------------------------------
 
 
-def serially(triage, tickets):
-    for ticket in tickets:
-        triage(ticket=ticket)
-
-
 def in_a_batch(triage, tickets):
     examples = [dspy.Example(ticket=ticket).with_inputs("ticket") for ticket in tickets]
-    triage.batch(examples, num_threads=4, disable_progress_bar=True)
+    triage.batch(examples, num_threads=40, disable_progress_bar=True)
 
 
 def in_parallel(triage, tickets):
     dspy.Parallel(num_threads=4, disable_progress_bar=True)([(triage, {"ticket": t}) for t in tickets])
-
-
-def in_an_evaluation(triage, tickets):
-    examples = [dspy.Example(ticket=ticket, category="").with_inputs("ticket") for ticket in tickets]
-    dspy.Evaluate(devset=examples, metric=desk.category_match, num_threads=2)(triage)
 
 
 def in_tasks(triage, tickets):
@@ -91,17 +81,15 @@ def in_own_threads(triage, tickets):
 
 
 @pytest.mark.parametrize(
-    "way",
-    [serially, in_a_batch, in_parallel, in_an_evaluation, in_tasks, in_asyncify, in_own_threads],
-    ids=lambda f: f.__name__,
+    "way", [in_a_batch, in_parallel, in_tasks, in_asyncify, in_own_threads], ids=lambda f: f.__name__
 )
 def test_tokens_cost_and_calls_are_those_of_the_ledger(way):
     with PerformanceMonitor() as monitor:
-        way(desk.Triage(), TICKETS[:12])
+        way(desk.Triage(), TICKETS[:40])
 
     assert_agrees_with_the_ledger(monitor)
     (program,) = monitor.report().programs
-    assert (program.name, program.calls) == ("Triage", 12)
+    assert (program.name, program.calls) == ("Triage", 40)
 
 
 def test_a_module_within_a_module_is_one_answer():
@@ -285,16 +273,6 @@ def test_hits_followers_and_replays_of_our_own_cache_are_hits():
     assert len(parts) > 2
     report = monitor.report()
     assert (report.calls, report.cached, lm.ledger().requests) == (23, 21, 2)
-    assert_agrees_with_the_ledger(monitor)
-
-
-def test_many_threads_lose_nothing():
-    examples = [dspy.Example(ticket=f"Where is parcel {n}?").with_inputs("ticket") for n in range(120)]
-
-    with PerformanceMonitor() as monitor:
-        desk.Triage().batch(examples, num_threads=40, disable_progress_bar=True)
-
-    assert monitor.report().programs[0].calls == 120
     assert_agrees_with_the_ledger(monitor)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import pickle
 
 import dspy
@@ -14,48 +13,19 @@ from course_lib.measure import Usage, UsageTracker, usage_of
 EXAMPLES = desk.examples("dev")[:6]
 
 
-@pytest.fixture(autouse=True)
-def simulator():
-    with dspy.context(lm=lm.connect("sim-large", cache=False)):
+def test_in_a_batch_a_stream_and_under_a_tracker_of_dspy_the_totals_are_those_of_the_ledger():
+    tracker, triage, inputs = UsageTracker(), desk.Triage(), EXAMPLES[0].inputs()
+    with dspy.context(lm=lm.connect("sim-large", cache=False), usage_tracker=tracker):
         lm.reset()
-        yield
-
-
-def in_a_batch(triage):
-    triage.batch(EXAMPLES, num_threads=3, disable_progress_bar=True)
-
-
-def in_tasks(triage):
-    async def gathered():
-        await asyncio.gather(*(triage.acall(**example.inputs()) for example in EXAMPLES))
-
-    asyncio.run(gathered())
-
-
-def in_a_stream(triage):
-    for example in EXAMPLES:
-        list(dspy.streamify(triage, async_streaming=False)(**example.inputs()))
-
-
-def under_trackers_of_dspy(triage):
-    for example in EXAMPLES:
+        triage.batch(EXAMPLES, num_threads=3, disable_progress_bar=True)
+        list(dspy.streamify(triage, async_streaming=False)(**inputs))
         with dspy.track_usage():
-            triage(**example.inputs())
-
-
-@pytest.mark.parametrize("run", [in_a_batch, in_tasks, in_a_stream, under_trackers_of_dspy])
-def test_the_totals_are_those_of_the_ledger(run):
-    tracker = UsageTracker()
-
-    with dspy.context(usage_tracker=tracker):
-        run(desk.Triage())
+            triage(**inputs)
 
     usage, ledger = usage_of(tracker.entries), lm.ledger()
-    assert (usage.calls, usage.prompt_tokens, usage.completion_tokens) == (
-        ledger.requests,
-        ledger.prompt_tokens,
-        ledger.completion_tokens,
-    )
+    assert usage.calls == ledger.requests == 8
+    assert usage.prompt_tokens == ledger.prompt_tokens
+    assert usage.completion_tokens == ledger.completion_tokens
     assert usage.cost_usd == pytest.approx(ledger.cost_usd)
     assert tracker.get_total_tokens()["course/sim-large"]["prompt_tokens"] == usage.prompt_tokens
 

@@ -92,16 +92,3 @@ def test_a_cancelled_trial_call_leaves_the_trial_to_the_next(opened, clock):
         raise asyncio.CancelledError
 
     assert opened.allows()
-
-
-def test_tasks_use_the_same_breaker(breaker):
-    async def ask() -> None:
-        with breaker:
-            await asyncio.sleep(0)
-            raise OSError("down")
-
-    async def main() -> list[BaseException | None]:
-        return await asyncio.gather(*[ask() for _ in range(3)], return_exceptions=True)
-
-    assert [type(error) for error in asyncio.run(main())] == [OSError] * 3
-    assert not breaker.allows()

@@ -5,19 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import dspy
-import pytest
 
 from course_lib import lm
 from course_lib.caching.cache import TieredCache
+from tests.caching.conftest import slow_model
 from tests.traps.conftest import SOLVED
-
-
-@pytest.fixture
-def slow_model() -> dspy.LM:
-    lm.connect()
-    lm.profile("late", ttft_p50_ms=150, ttft_p99_ms=151)
-    lm.reset()
-    return lm.connect("sim-large@late")
 
 
 async def crowd(model: dspy.LM, question: str) -> None:
@@ -26,15 +18,15 @@ async def crowd(model: dspy.LM, question: str) -> None:
         await asyncio.gather(*(ask.acall(question=question) for _ in range(32)))
 
 
-def test_plain_dspy_calls_the_model_for_each_of_them(slow_model: dspy.LM) -> None:
-    asyncio.run(crowd(slow_model, "A stampede?"))
+def test_plain_dspy_calls_the_model_for_each_of_them() -> None:
+    asyncio.run(crowd(slow_model(), "A stampede?"))
 
     assert lm.ledger().requests == 32, SOLVED.format("identical calls share a request")
 
 
-def test_with_a_front_one_calls_and_the_others_wait(slow_model: dspy.LM, give_dspy) -> None:
+def test_with_a_front_one_calls_and_the_others_wait(give_dspy) -> None:
     cache = give_dspy(TieredCache())
 
-    asyncio.run(crowd(cache.front(slow_model), "A queue?"))
+    asyncio.run(crowd(cache.front(slow_model()), "A queue?"))
 
     assert lm.ledger().requests == 1

@@ -8,60 +8,38 @@ import pytest
 from course_lib.caching import TieredCache, scope
 from tests.traps.conftest import SOLVED, Script, plain_cache, reply
 
-ask = dspy.Predict("question -> answer")
-
-
-@pytest.fixture
-def two_servers(script):
-    return script(reply("acme's answer")), script(reply("bolt's answer"))
-
-
-@pytest.fixture
-def one_server(script):
-    return script(reply("acme pays 40 euros"), reply("bolt pays 90 euros"))
-
 
 def answers(*calls: tuple[Script, str]) -> list[str]:
     """Ask each server for its tenant."""
-    found = []
+    ask, found = dspy.Predict("question -> answer"), []
     for served, tenant in calls:
         with dspy.context(lm=served.plain_lm(cache=True)), scope(tenant=tenant):
             found.append(ask(question="What is our discount?").answer)
     return found
 
 
-def test_plain_dspy_gives_tenant_b_what_the_server_of_tenant_a_said(two_servers, give_dspy):
-    give_dspy(plain_cache())
-    acme, bolt = two_servers
-
-    assert answers((acme, "x"), (bolt, "x"))[1] == "acme's answer", SOLVED.format(
-        "the endpoint is in its key"
-    )
-    assert len(bolt.bodies) == 0
+def two_servers(script) -> list[tuple[Script, str]]:
+    return [(script(reply(f"{tenant}'s answer")), "one tenant") for tenant in ("acme", "bolt")]
 
 
-def test_the_endpoint_is_part_of_our_key(two_servers, give_dspy):
-    give_dspy(TieredCache())
-    acme, bolt = two_servers
-
-    assert (
-        answers((acme, "x"), (bolt, "x"), (acme, "x"), (bolt, "x")) == ["acme's answer", "bolt's answer"] * 2
-    )
-    assert len(acme.bodies) == len(bolt.bodies) == 1
+def one_server(script) -> list[tuple[Script, str]]:
+    served = script(reply("acme's answer"), reply("bolt's answer"))
+    return [(served, "acme"), (served, "bolt")]
 
 
-def test_plain_dspy_shares_answers_between_tenants_of_one_endpoint(one_server, give_dspy):
+@pytest.mark.parametrize(
+    ("calls", "part"), [(two_servers, "the endpoint"), (one_server, "a tenant")], ids=["endpoint", "tenant"]
+)
+def test_plain_dspy_gives_bolt_the_answer_of_acme(script, give_dspy, calls, part):
     give_dspy(plain_cache())
 
-    shared = answers((one_server, "acme"), (one_server, "bolt"))
-
-    assert shared[1] == "acme pays 40 euros", SOLVED.format("a tenant is part of the cache's key")
+    assert answers(*calls(script)) == ["acme's answer"] * 2, SOLVED.format(f"{part} is part of its key")
 
 
-def test_a_scope_keeps_tenants_of_one_endpoint_apart(one_server, give_dspy):
+@pytest.mark.parametrize("calls", [two_servers, one_server])
+def test_endpoint_and_tenant_are_part_of_our_key(script, give_dspy, calls):
     give_dspy(TieredCache())
+    both = calls(script)
 
-    apart = answers(*[(one_server, tenant) for tenant in ("acme", "bolt", "acme", "bolt")])
-
-    assert apart == ["acme pays 40 euros", "bolt pays 90 euros"] * 2
-    assert len(one_server.bodies) == 2
+    assert answers(*both, *both) == ["acme's answer", "bolt's answer"] * 2
+    assert sum(len(served.bodies) for served in {served for served, _ in both}) == 2

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from tests.caching.front_parts import Clock
+from tests.caching.conftest import Clock
 
 WORDS = ("norway", "shipping", "refund", "tent", "lamp", "password", "how", "long", "much")
 

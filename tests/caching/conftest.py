@@ -1,4 +1,4 @@
-"""What the tests of the front share: a slow model, a cache for one test, crowds, and a second process."""
+"""What the tests of the cache share: a slow model, a cache for one test, crowds, and a second process."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import textwrap
 import time
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import dspy
+import pytest
 
 from course_lib import lm
 from course_lib.caching import CachedLM, SingleFlight, TieredCache
@@ -36,15 +37,29 @@ def slow_model(late_ms: float = 150) -> dspy.LM:
     return lm.connect("sim-large@late")
 
 
-@contextmanager
-def caching(cache: TieredCache) -> Iterator[TieredCache]:
-    """Have DSPy use `cache` for one test."""
-    former, dspy.cache = dspy.cache, cache
-    try:
-        yield cache
-    finally:
-        dspy.cache = former
-        cache.close()
+@pytest.fixture
+def give_dspy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[TieredCache], TieredCache]]:
+    """Put a cache under DSPy for one test; it is closed at the end."""
+    with ExitStack() as ends:
+
+        def give(cache: TieredCache) -> TieredCache:
+            ends.callback(cache.close)
+            monkeypatch.setitem(vars(dspy), "cache", cache)
+            return cache
+
+        yield give
+
+
+@pytest.fixture
+def cache(give_dspy: Callable[[TieredCache], TieredCache]) -> TieredCache:
+    """A cache in memory, under DSPy."""
+    return give_dspy(TieredCache())
+
+
+@pytest.fixture
+def model(cache: TieredCache) -> CachedLM:
+    """A slow model with a front."""
+    return cache.front(slow_model())
 
 
 def until(holds: Callable[[], bool], what: str = "", *, deadline_s: float = 20.0) -> None:
@@ -73,11 +88,6 @@ def under_way(cache: TieredCache) -> None:
     until(lambda: len(cache.single_flight) > 0, "somebody leads")
 
 
-def history_of(model: CachedLM) -> list[dict[str, Any]]:
-    """Return the usage of each history entry of the model."""
-    return [entry["usage"] for entry in model.history]
-
-
 PREAMBLE = """
 import asyncio, os, sys, time
 import dspy
@@ -90,18 +100,22 @@ model = cache.front(lm.connect("sim-large@late"))
 
 def second_process(redis_url: str, code: str) -> subprocess.Popen[str]:
     """Start a Python on the same endpoint and Redis, with `model` and `cache`; begin() lets it go on."""
-    environment = os.environ | {"COURSE_LM_URL": lm.url(), "COURSE_LM_KEY": lm.key()}
     program = PREAMBLE + "print('ready', flush=True)\nsys.stdin.readline()\n" + textwrap.dedent(code)
     started = subprocess.Popen(
         [sys.executable, "-c", program, redis_url],
-        env=environment,
+        env=os.environ | {"COURSE_LM_URL": lm.url(), "COURSE_LM_KEY": lm.key()},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert started.stdout is not None
-    assert started.stdout.readline() == "ready\n"
+    assert read_line(started) == "ready"
     return started
+
+
+def read_line(process: subprocess.Popen[str]) -> str:
+    """Return the next line that a second process writes."""
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
 
 
 def begin(process: subprocess.Popen[str]) -> None:
