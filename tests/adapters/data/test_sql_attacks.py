@@ -77,7 +77,7 @@ def state(url: str) -> list[object]:
         "SELECT extname FROM pg_extension ORDER BY 1",
         "SELECT oid FROM pg_largeobject_metadata",
         "SELECT objid FROM pg_locks WHERE locktype = 'advisory'",
-        "SELECT relid::text FROM pg_event_trigger, pg_stat_user_tables WHERE false",
+        "SELECT evtname FROM pg_event_trigger",
         "SELECT name, setting FROM pg_file_settings ORDER BY 1, seqno",
     )
     with psycopg.connect(url) as connection:
@@ -120,44 +120,32 @@ SLOTS = (
 
 
 FORGERIES = ["'", "''", '"', ";", "--", "/*", "*/", "DROP TABLE orders", "%s", "$$", "E"]
-TEXTS = given(
-    slot=st.sampled_from(SLOTS),
-    text=st.lists(st.one_of(st.sampled_from(FORGERIES), st.text()), max_size=8).map("".join),
-)
 
 
-def assert_stays_a_text(slot: str, text: str) -> None:
-    try:
-        written = one_select(slot.replace("{}", text.replace("'", "''")), TABLES)
-    except ToolRefused:
-        return
+@pytest.mark.parametrize("tries", [40, pytest.param(4000, marks=pytest.mark.soak)])
+def test_a_text_stays_a_text_whatever_is_in_it(tries):
+    @settings(max_examples=tries, deadline=None)
+    @given(st.sampled_from(SLOTS), st.lists(st.sampled_from(FORGERIES) | st.text(), max_size=8))
+    def stays_a_text(slot: str, pieces: list[str]) -> None:
+        try:
+            written = one_select(slot.replace("{}", "".join(pieces).replace("'", "''")), TABLES)
+        except ToolRefused:
+            return
 
-    assert one_select(written, TABLES) == written
-    tokens = sqlglot.tokenize(written, read="postgres")
-    assert not any(token.token_type.name in ("SEMICOLON", "DROP") or token.comments for token in tokens)
+        assert one_select(written, TABLES) == written
+        tokens = sqlglot.tokenize(written, read="postgres")
+        assert not any(token.token_type.name in ("SEMICOLON", "DROP") or token.comments for token in tokens)
 
-
-@settings(max_examples=40, deadline=None)
-@TEXTS
-def test_a_text_stays_a_text_whatever_is_in_it(slot, text):
-    assert_stays_a_text(slot, text)
-
-
-@pytest.mark.soak
-@settings(max_examples=4000, deadline=None)
-@TEXTS
-def test_a_text_stays_a_text_in_thousands_of_tries(slot, text):
-    assert_stays_a_text(slot, text)
+    stays_a_text()
 
 
-def test_through_the_tool_nothing_is_touched_and_each_refusal_is_one_line(database, target):
+def test_through_the_tool_each_is_refused_and_nothing_is_touched(database, target):
     before = state(target)
     query = next(tool for tool in database.tools(calls=None) if tool.name == "query")
 
     answers = {name: query(sql=sql) for name, sql in (WRITES | READS).items()}
 
     assert {name: line for name, line in answers.items() if not line.startswith("refused: ")} == {}
-    assert {name for name, line in answers.items() if "\n" in line or "Traceback" in line} == set()
     assert state(target) == before
 
 

@@ -1,6 +1,5 @@
 """Everything that would make an API tool reach another place is refused before any connection is made."""
 
-import asyncio
 import ipaddress
 
 import pytest
@@ -98,6 +97,7 @@ PATHS = [
     /@127.0.0.1/ x ?x
     """),
     *("/\\other.test", "/x y", "/x\r\nX-Other: 1"),
+    *words("{url}/v2/x {url}/v1x {url}/ {url}"),  # whole addresses, outside the base path
 ]
 
 
@@ -107,18 +107,7 @@ def test_no_path_leads_out_of_the_api_or_into_its_headers(path):
         api = APIAdapter(f"{web.url}/v1", allow_private=[web.url])
 
         with pytest.raises(ToolRefused):
-            get(api, path)
-
-        assert web.connections == 0
-
-
-def test_a_whole_address_outside_the_base_path_is_refused():
-    with serving() as web:
-        api = APIAdapter(f"{web.url}/v1", allow_private=[web.url])
-
-        for path in ("/v2/x", "/v1x", "/", ""):
-            with pytest.raises(ToolRefused):
-                get(api, f"{web.url}{path}")
+            get(api, path.replace("{url}", web.url))
         assert web.connections == 0
         assert get(api, f"{web.url}/v1/x?y=a%2Fb").status == 200
 
@@ -142,32 +131,23 @@ def test_a_name_that_resolves_to_a_place_inside_is_refused(canary, answer):
     assert canary.connections == 0
 
 
-def test_the_checked_address_is_the_one_connected_to_and_a_changed_answer_is_refused():
+def test_an_opened_address_is_connected_to_at_its_port_only_and_until_the_name_s_answer_changes(canary):
     with serving() as web:
-        resolver = resolving(["127.0.0.1"], ["::1"])
-        api = APIAdapter(f"http://api.test:{web.port}", allow_private=[web.url], resolver=resolver)
+        resolver = resolving(["127.0.0.1"], ["127.0.0.1"], ["::1"])
+        allowed = {"allow_private": [web.url], "resolver": resolver}
+        with pytest.raises(ToolRefused):
+            get(APIAdapter(f"http://api.test:{canary.port}", **allowed), "/")
+        api = APIAdapter(f"http://api.test:{web.port}", **allowed)
 
         assert get(api, "/first").status == 200
-        assert resolver.calls == 1
+        assert resolver.calls == 2
         with pytest.raises(ToolRefused):
             get(api, "/second")
 
-        assert [one.target for one in web.asked] == ["/first"]
-        assert web.asked[0].headers["host"] == f"api.test:{web.port}"
-
-
-def test_an_opened_address_is_opened_for_its_port_only(canary):
-    with serving() as web:
-        api = APIAdapter(
-            f"http://api.test:{canary.port}", allow_private=[web.url], resolver=resolving(["127.0.0.1"])
-        )
-
-        with pytest.raises(ToolRefused):
-            get(api, "/")
+        assert [(one.target, one.headers["host"]) for one in web.asked] == [
+            ("/first", f"api.test:{web.port}")
+        ]
         assert canary.connections == 0
-
-
-def test_a_name_cannot_be_opened():
     with pytest.raises(ToolRefused, match="'localhost' is a name; open an address"):
         APIAdapter("http://localhost:8080", allow_private=["http://localhost:8080"])
 
@@ -213,29 +193,20 @@ def test_no_redirect_leads_elsewhere_whatever_host_is_allowed(canary, location, 
 NUMBERS = ["a\\b", "a\r\nX: 1", "a\x00", "", *words("../health .. . a/b a?b=1 a#b %2e%2e a%2fb a;b")]
 
 
-def document(path, **parameter):
-    parameter["schema"] = {"type": "string"} | parameter.get("schema", {})
-    return {"openapi": "3.0.3", "paths": {path: {"get": {"operationId": "item", "parameters": [parameter]}}}}
-
-
-@pytest.mark.parametrize("value", NUMBERS, ids=ascii)
-def test_no_value_for_a_path_changes_the_path(value):
-    spec = document("/items/{id}", **{"name": "id", "in": "path", "required": True})
+@pytest.mark.parametrize(
+    ("path", "place", "schema", "value"),
+    [*(("/x/{id}", "path", {}, number) for number in NUMBERS), ("/x", "query", {"pattern": "^a$"}, "a\n")],
+    ids=ascii,
+)
+def test_no_value_changes_the_path_and_a_pattern_lets_no_line_end_through(path, place, schema, value):
+    parameter = {"name": "id", "in": place, "required": True, "schema": {"type": "string"} | schema}
+    spec = {"openapi": "3.0.3", "paths": {path: {"get": {"parameters": [parameter]}}}}
     with serving() as web:
         (tool,) = APIAdapter(web.url, spec, allow_private=[web.url]).tools()
 
-        assert asyncio.run(tool.acall(id=value)).startswith("refused: ")
+        assert tool(id=value).startswith("refused: ")
         assert web.connections == 0
-
-
-def test_a_pattern_does_not_let_a_line_end_through():
-    spec = document("/x", **{"name": "q", "in": "query", "schema": {"pattern": "^a$"}})
-    with serving() as web:
-        (tool,) = APIAdapter(web.url, spec, allow_private=[web.url]).tools()
-
-        assert asyncio.run(tool.acall(q="a\n")).startswith("refused: ")
-        assert asyncio.run(tool.acall(q="a")) == "{}"
-        assert [one.target for one in web.asked] == ["/x?q=a"]
+        assert tool(id="a") == "{}"
 
 
 @pytest.mark.parametrize(
