@@ -13,39 +13,25 @@ JSON = '{"answer": "Yes.", "sure": true}'
 CHAT = dspy.ChatAdapter().format_assistant_message_content(ASK, {"answer": "Yes.", "sure": True})
 
 
-def ask(*replies, adapter, program=None):
+def ask(*replies, adapter):
     model, script = scripted(replies)
     with dspy.context(lm=model, adapter=adapter):
-        (program or dspy.Predict(ASK))(question="?")
+        dspy.Predict(ASK)(question="?")
     return script
 
 
 @pytest.mark.parametrize("adapter", [dspy.ChatAdapter, dspy.XMLAdapter], ids=lambda c: c.__name__)
-def test_a_fallback_is_seen_with_its_reason_and_the_reply_that_was_thrown_away(adapter):
+def test_a_fallback_is_seen_with_its_reason_the_reply_that_was_thrown_away_and_its_outcome(adapter):
     with count_fallbacks() as fallbacks:
         script = ask("Yes, surely.", JSON, adapter=adapter())
+        with pytest.raises(AdapterParseError):
+            ask("", "Yes.", adapter=adapter())
 
-    (row,) = fallbacks
+    talk, empty = fallbacks
     assert script.requests == 2
-    assert (row.adapter, row.reply, row.outcome) == (adapter.__name__, "Yes, surely.", "read")
-    assert row.reason
-
-
-@pytest.mark.parametrize(
-    ("adapter", "reply"), [(dspy.ChatAdapter(), CHAT), (dspy.JSONAdapter(), JSON)], ids=["Chat", "JSON"]
-)
-def test_a_good_reply_is_an_answer_and_no_fallback(adapter, reply):
-    with count_fallbacks() as fallbacks:
-        ask(reply, adapter=adapter)
-
-    assert len(fallbacks) == 0
-
-
-def test_an_empty_first_reply_counts_too_and_a_second_one_that_cannot_be_read_is_told():
-    with count_fallbacks() as fallbacks, pytest.raises(AdapterParseError):
-        ask("", "Yes.", adapter=dspy.ChatAdapter())
-
-    assert [(row.reason, row.outcome) for row in fallbacks] == [("the reply was empty", "not read")]
+    assert (talk.adapter, talk.reply, talk.outcome) == (adapter.__name__, "Yes, surely.", "read")
+    assert talk.reason
+    assert (empty.reason, empty.outcome) == ("the reply was empty", "not read")
 
 
 @pytest.mark.parametrize("is_threaded", [True, False], ids=["threads", "tasks"])
@@ -69,16 +55,20 @@ def test_the_count_equals_the_requests_that_the_endpoint_saw_beyond_the_answers(
     assert lm.ledger().requests == 24 + len(fallbacks)
 
 
-def test_callbacks_that_were_set_before_still_hear():
-    class Heard(dspy.utils.BaseCallback):
-        count = 0
+class Heard(dspy.utils.BaseCallback):
+    count = 0
 
-        def on_lm_start(self, call_id, instance, inputs):
-            self.count += 1
+    def on_lm_start(self, call_id, instance, inputs):
+        self.count += 1
 
+
+@pytest.mark.parametrize(
+    ("adapter", "reply"), [(dspy.ChatAdapter(), CHAT), (dspy.JSONAdapter(), JSON)], ids=["Chat", "JSON"]
+)
+def test_a_good_reply_is_no_fallback_and_callbacks_that_were_set_before_still_hear(adapter, reply):
     heard = Heard()
     with dspy.context(callbacks=[heard]), count_fallbacks() as fallbacks:
-        ask(CHAT, adapter=dspy.ChatAdapter())
+        ask(reply, adapter=adapter)
 
     assert (heard.count, len(fallbacks)) == (1, 0)
     assert heard not in dspy.settings.callbacks
