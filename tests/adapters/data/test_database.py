@@ -82,7 +82,7 @@ def test_a_prediction_comes_back_as_it_was_stored(database):
     assert get(database, "none") is None
 
 
-def test_search_finds_words_in_inputs_and_outputs_best_first(database):
+def test_search_finds_words_in_inputs_and_outputs_best_first_and_takes_any_text(database):
     output = store(database, triaged(note="a tent"), inputs={"ticket": "wet"})
     asked = store(database, triaged(), inputs={"ticket": "my tents leak"})
     store(database, triaged(), inputs={"ticket": "stove"}, program="Answer")
@@ -94,11 +94,8 @@ def test_search_finds_words_in_inputs_and_outputs_best_first(database):
     assert search("tent -wet") == [asked]
     assert search('"tents leak" or stove') != []
     assert len(search("shipping", limit=2)) == 2
-
-
-@pytest.mark.parametrize("text", ["'; DROP TABLE predictions; --", "%s %(x)s", '"', "", "\0", "a & | ! b"])
-def test_any_text_can_be_searched_for(database, text):
-    assert asyncio.run(database.search_predictions(text)) == []
+    for text in ("'; DROP TABLE predictions; --", "%s %(x)s", '"', "", "\0", "a & | ! b"):
+        assert search(text) == []
 
 
 class Refund(pydantic.BaseModel):
@@ -166,20 +163,18 @@ def test_a_server_killed_during_a_store_has_it_whole_after_its_start(database, d
 
 
 def test_a_server_that_stays_away_is_one_clear_error_and_the_pool_recovers_by_itself(database_url, postgres):
+    gone_line = r"^the database does not answer after 0\.5 s: [^\n]*start[^\n]*$"
     with DatabaseAdapter(database_url, deadline_s=0.5) as database:
         key = store(database, triaged())
         database.query("SELECT 1")
         postgres.kill()
         try:
-            with pytest.raises(
-                DatabaseGone, match=r"^the database does not answer after 0\.5 s: .*start"
-            ) as gone:
+            with pytest.raises(DatabaseGone, match=gone_line):
                 store(database, triaged(), inputs={"other": 1})
             seen_by_model = tool(database, "query")(sql="SELECT 1")
         finally:
             postgres.start()
 
-        assert "\n" not in str(gone.value)
         assert seen_by_model.startswith("failed: the database does not answer")
         assert get(database, key) is not None
         assert database.query("SELECT 1 AS x") == '{"x":1}'
@@ -199,22 +194,21 @@ QUESTIONS = {
     "union": "select id from orders where id = 'O-10001' union all select 'Müller''s 100%'",
     "filter": "SELECT count(*) FILTER (WHERE status = 'refunded'), sum(total_cents)::numeric(10,2) "
     "FROM public.orders;",
-    "case": "select case when total_cents > 9000 then 'big' else 'small' end as size, left(id, 2) "
-    "from orders limit 1",
-    "exists": "select id from tickets t where exists (select 1 from orders o where o.id = t.order_id) "
-    "limit 1",
+    "case and exists": "select case when length(text) > 90 then 'long' else left(id, 2) end from tickets t "
+    "where exists (select 1 from orders o where o.id = t.order_id) order by id limit 3",
     "text": "select id from tickets where text ilike '%tent%' and urgency in ('high', 'low')",
 }
 
 
 @pytest.mark.parametrize("sql", QUESTIONS.values(), ids=QUESTIONS)
 def test_an_honest_question_is_answered_as_the_server_itself_would(lantern, sql):
-    rows = [json.loads(line) for line in lantern.query(sql).splitlines()[:20]]
+    rows = [[*json.loads(line).values()] for line in lantern.query(sql).splitlines()[:20]]
 
     with psycopg.connect(lantern._own.url) as connection:
         expected = connection.execute(sql.encode()).fetchmany(20)
-    assert [len(row) for row in rows] == [len(row) for row in expected]
-    assert [str(next(iter(row.values())))[:10] for row in rows] == [str(row[0])[:10] for row in expected]
+    assert [(len(row), str(row[0])[:10]) for row in rows] == [
+        (len(row), str(row[0])[:10]) for row in expected
+    ]
 
 
 def test_an_answer_is_cut_at_the_row_limit_and_says_so(lantern):
@@ -314,20 +308,11 @@ def test_the_model_sees_its_tables_and_no_others_and_the_servers_own_words(lante
 # Setting up
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "postgresql://bob:xyz@zy@127.0.0.1:1/db",
-        "postgresql://bob:xyz/zy@127.0.0.1:1/db",
-        "postgresql://bob:12/xyz@127.0.0.1:1/db",
-        "postgresql://bob:7?sslmode=xyz@127.0.0.1:1/db",
-        "postgresql://bob:xyz#zy@127.0.0.1:1/db",
-        "postgresql://bob:xyz%zz@127.0.0.1:1/db",
-        "postgresql://bob:xyz@127.0.0.1:1/db",
-        "host=127.0.0.1 port=1 password=a xyz",
-        "xyz",
-    ],
-)
+WORDS = ["xyz", "xyz@zy", "xyz/zy", "12/xyz", "7?sslmode=xyz", "xyz#zy", "xyz%zz"]
+URLS = [f"postgresql://bob:{word}@127.0.0.1:1/db" for word in WORDS]
+
+
+@pytest.mark.parametrize("url", [*URLS, "host=127.0.0.1 port=1 password=a xyz", "xyz"])
 def test_no_piece_of_a_password_is_in_a_message_whatever_the_address(url):
     with pytest.raises(DatabaseError) as refused, DatabaseAdapter(url, deadline_s=0.2) as adapter:
         adapter.query("select 1")

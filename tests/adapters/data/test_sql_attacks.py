@@ -33,7 +33,7 @@ READS: dict[str, str] = ATTACKS["reads"] | {
 
 
 @pytest.fixture(scope="module")
-def target(postgres: Server) -> Iterator[str]:
+def target(postgres: Server) -> str:
     """The owner's address of a database with something to lose."""
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE attacked")
@@ -41,13 +41,11 @@ def target(postgres: Server) -> Iterator[str]:
     with psycopg.connect(url) as connection:
         connection.execute(
             """
-            CREATE TABLE orders (id text, customer_id text, total int);
-            CREATE TABLE customers (id text, country text);
-            CREATE TABLE secrets (word text);
+            CREATE TABLE orders AS SELECT 'O-' || n AS id, 'C-1' AS customer_id, n AS total
+                FROM generate_series(1, 400) n;
+            CREATE TABLE customers AS SELECT 'C-1' AS id, 'DE' AS country;
+            CREATE TABLE secrets AS SELECT 'abracadabra' AS word;
             CREATE SEQUENCE numbers;
-            INSERT INTO orders SELECT 'O-' || n, 'C-1', n FROM generate_series(1, 400) n;
-            INSERT INTO customers VALUES ('C-1', 'DE');
-            INSERT INTO secrets VALUES ('abracadabra');
             CREATE FUNCTION wipe_now() RETURNS int LANGUAGE sql AS 'DELETE FROM orders; SELECT 1';
             CREATE PROCEDURE wipe() LANGUAGE sql AS 'DELETE FROM orders';
             """

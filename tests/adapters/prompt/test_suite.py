@@ -92,14 +92,11 @@ def test_a_broken_adapter_fails_the_row_of_what_is_broken_and_is_told_what(broke
     assert "\n" not in row.observed
 
 
-def test_an_adapter_whose_prose_a_second_model_reads_is_refused():
-    with pytest.raises(TypeError, match="second model"):
-        conformance(dspy.TwoStepAdapter(lm.connect()))
-
-
-def test_the_report_prints_a_line_per_feature_under_a_sum():
+def test_the_report_prints_a_line_per_feature_and_one_whose_prose_a_second_model_reads_is_refused():
     head, *lines = str(conformance(CustomAdapter())).splitlines()
 
     assert head == f"CustomAdapter: {len(REQUIREMENTS) - 1} passed, 0 failed, of {len(REQUIREMENTS)}"
     assert len(lines) == len(REQUIREMENTS)
     assert lines[0].split() == ["Predict", "passed", "1", "request"]
+    with pytest.raises(TypeError, match="second model"):
+        conformance(dspy.TwoStepAdapter(lm.connect()))
