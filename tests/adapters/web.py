@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socketserver
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -11,6 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from course_lib.adapters.data.api import Answer, APIAdapter, Patience
+
+ENDED = threading.Event()
+"""Set at the end of each test: whatever still hangs or says nothing may go."""
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import threading
 import time
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from course_lib.adapters.data.api import APIAdapter, APIError, APITimeoutError, Patience
 from course_lib.adapters.tools.limits import ToolRefused
 from course_lib.desk import CARRIER_OPENAPI, running_carrier
-from tests.adapters.web import adapter, get, reply, serving
+from tests.adapters.web import ENDED, adapter, get, reply, serving
 
 
 @pytest.fixture(scope="module")
@@ -121,25 +120,14 @@ def test_a_method_that_is_not_allowed_is_not_sent(method):
     assert web.connections == 0
 
 
-DONE = threading.Event()
-
-
-@pytest.fixture(autouse=True)
-def done():
-    """Set at the end of each test: servers that say nothing meanwhile may stop."""
-    DONE.clear()
-    yield
-    DONE.set()
-
-
 def silent(*_):
-    DONE.wait(60)
+    ENDED.wait(60)
     return reply()
 
 
 def dripping(*_):
     yield b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\n"
-    while not DONE.wait(0.05):
+    while not ENDED.wait(0.05):
         yield b"x"
 
 

@@ -80,17 +80,26 @@ def test_a_body_is_required_checked_and_sent_as_json():
         assert json.loads(one.body) == {"text": "é", "size": 5}
 
 
-@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
-def test_the_other_methods_are_offered_when_allowed_with_or_without_a_body(method):
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [
+        ("PUT", "application/json;charset=UTF-8"),
+        ("PATCH", "application/problem+json"),
+        ("DELETE", "text/json"),
+    ],
+)
+def test_other_methods_are_offered_when_allowed_without_a_body_or_with_json_by_any_name(method, kind):
     parameter = {"name": "id", "in": "path", "required": True}
-    item = {"parameters": [parameter], "requestBody": body("application/json", {"type": "array"})}
+    content = {"*/*": {}, kind: {"schema": {"type": "array"}}}
+    item = {"parameters": [parameter], "requestBody": {"content": content}}
     with serving() as web:
         (change,) = adapter(web, document(item, method.lower(), "/notes/{id}"), methods=[method]).tools()
 
         assert (change(id="7", body=[1]), change(id="8")) == ("{}", "{}")
 
-        assert {one.method for one in web.asked} == {method}
-        assert [(one.target, one.body) for one in web.asked] == [("/notes/7", b"[1]"), ("/notes/8", b"")]
+        assert [(one.method, one.target) for one in web.asked] == [(method, "/notes/7"), (method, "/notes/8")]
+        assert [one.body for one in web.asked] == [b"[1]", b""]
+        assert web.asked[0].headers["content-type"] == kind
 
 
 def test_query_parameters_are_checked_encoded_and_repeated():
@@ -132,17 +141,6 @@ def test_what_an_operation_can_do_without_is_named_in_its_description_and_not_se
 
         assert (tool.desc, tool.args) == ("post_x (without state, its body of multipart/form-data)", {})
         assert (tool(), web.asked[0].body) == ("{}", b"")
-
-
-@pytest.mark.parametrize("kind", ["application/json;charset=UTF-8", "application/problem+json", "text/json"])
-def test_json_by_another_name_is_sent_under_that_name(kind):
-    content = {"*/*": {}, kind: {"schema": {"type": "array"}}}
-    item = {"requestBody": {"required": True, "content": content}}
-    with serving() as web:
-        (tool,) = adapter(web, document(item, "put"), methods=["PUT"]).tools()
-
-        assert tool(body=[1]) == "{}"
-        assert (web.asked[0].headers["content-type"], web.asked[0].body) == (kind, b"[1]")
 
 
 @pytest.mark.parametrize(

@@ -31,9 +31,18 @@ def test_a_body_beyond_the_limit_is_given_up_in_the_middle_and_a_bomb_is_not_blo
     assert len(sent) < 500
 
 
-@pytest.mark.parametrize(("body", "text"), [(gzip.compress(b'"fine"'), '"fine"'), (b"", "")])
-def test_a_compressed_answer_is_read_also_one_without_a_body(body, text):
-    with serving(lambda *_: reply(body, content_encoding="gzip")) as web:
+@pytest.mark.parametrize(
+    ("body", "headers", "text"),
+    [
+        (gzip.compress(b'"fine"'), {"content_encoding": "gzip"}, '"fine"'),
+        (b"", {"content_encoding": "gzip"}, ""),
+        (b"5 \xa4", {"content_type": "text/plain; charset=iso-8859-15"}, "5 €"),
+        (b"5 \x80", {"content_type": "text/plain; charset=Windows-1252"}, "5 €"),
+        ("5 €".encode("utf-16le"), {"content_type": 'text/plain; charset="utf-16le"'}, "5 €"),
+    ],
+)
+def test_an_answer_is_expanded_and_decoded_as_declared(body, headers, text):
+    with serving(lambda *_: reply(body, **headers)) as web:
         assert get(adapter(web)).text == text
         assert web.asked[0].headers["accept-encoding"] == "gzip"
 
@@ -59,15 +68,6 @@ def test_an_answer_that_is_no_plain_text_is_not_read(body, headers, message):
         pytest.raises((ToolRefused, APIError), match=message),
     ):
         get(adapter(web, patience=Patience(retries=0)))
-
-
-@pytest.mark.parametrize(
-    ("charset", "body"),
-    [("iso-8859-15", b"5 \xa4"), ("Windows-1252", b"5 \x80"), ('"utf-16le"', "5 €".encode("utf-16le"))],
-)
-def test_text_is_decoded_as_declared(charset, body):
-    with serving(lambda *_: reply(body, content_type=f"text/plain; charset={charset}")) as web:
-        assert get(adapter(web)).text == "5 €"
 
 
 def certificate(file, name):

@@ -49,19 +49,8 @@ HOSTS = [
 ]
 
 
-@pytest.mark.parametrize("host", HOSTS, ids=ascii)
-def test_no_spelling_of_a_host_leads_to_the_canary(canary, host):
-    url = f"http://{host}:{canary.port}"
-    api = APIAdapter(f"http://api.test:{canary.port}", resolver=resolving(["127.0.0.1"]))
-
-    with pytest.raises(ToolRefused):
-        get(api, f"{url}/secret")
-    with pytest.raises(ToolRefused):  # nor when somebody made it the base, without opening the address
-        get(APIAdapter(url, resolver=resolving(["127.0.0.1"])), "/secret")
-    assert canary.connections == 0
-
-
 URLS = [
+    *(f"http://{host}:{{port}}/secret" for host in HOSTS),
     *words("""
     file:///etc/passwd gopher://127.0.0.1:{port}/_GET ftp://127.0.0.1:{port}/x dict://127.0.0.1:{port}/x
     ws://api.test:{port}/ https://api.test:{port}/ unix:///run/x.sock http+unix://%2Frun%2Fx.sock/
@@ -81,13 +70,17 @@ URLS = [
 
 
 @pytest.mark.parametrize("url", URLS, ids=lambda url: ascii(url)[:50])
-def test_no_other_form_of_a_web_address_is_asked(canary, url):
+def test_no_form_of_an_address_leads_to_the_canary(canary, url):
+    url = url.replace("{port}", str(canary.port))
     resolver = resolving(["127.0.0.1"])
     api = APIAdapter(f"http://api.test:{canary.port}/v1", resolver=resolver)
 
     with pytest.raises(ToolRefused):
-        get(api, url.replace("{port}", str(canary.port)))
-    assert (canary.connections, resolver.calls) == (0, 0)
+        get(api, url)
+    assert resolver.calls == 0
+    with pytest.raises(ToolRefused):  # nor when somebody made it the base, without opening the address
+        get(APIAdapter(url, resolver=resolver), "/secret")
+    assert canary.connections == 0
 
 
 PATHS = [

@@ -13,6 +13,7 @@ import pytest
 
 from course_lib.adapters.tools import limits
 from course_lib.adapters.tools.limits import ToolError, ToolRefused, limited
+from tests.adapters.web import ENDED
 
 WHERE = contextvars.ContextVar("WHERE", default="nowhere")
 
@@ -108,17 +109,6 @@ def test_an_error_is_one_line_with_a_class(how):
 
     assert answer == ERRORS[how][1]
     assert isinstance(answer, ToolError)
-
-
-ENDED = threading.Event()
-
-
-@pytest.fixture(autouse=True)
-def ended():
-    """Set at the end of each test: whatever still hangs may go."""
-    ENDED.clear()
-    yield
-    ENDED.set()
 
 
 async def hang_async() -> str:

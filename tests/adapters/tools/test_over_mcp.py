@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from contextlib import AsyncExitStack
 
 import dspy
@@ -18,16 +17,7 @@ from course_lib.adapters.tools import over_mcp as over_mcp_module
 from course_lib.adapters.tools.arithmetic import calculator
 from course_lib.adapters.tools.limits import ToolError, ToolRefused, limited
 from course_lib.adapters.tools.over_mcp import ToolServerError, serve, tools_from
-
-ENDED = threading.Event()
-"""Set when a test needs no more sleepers."""
-
-
-@pytest.fixture(autouse=True)
-def sleepers():
-    ENDED.clear()
-    yield
-    ENDED.set()
+from tests.adapters.web import ENDED
 
 
 def look_up(order_id: str, lines: int = 1) -> str:

@@ -57,15 +57,6 @@ def test_the_tool_answers_in_words():
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.integers(2, 21), st.sampled_from("0123456789"))
-def test_one_wrong_digit_in_an_iban_is_always_noticed(place, digit):
-    right = "DE89370400440532013000"
-    wrong = right[:place] + digit + right[place + 1 :]
-
-    assert validate("iban", wrong).startswith("valid: ") == (wrong == right)
-
-
-@settings(max_examples=50, deadline=None)
 @given(st.sampled_from(["iban", "email", "order", "date", "phone"]), st.text(max_size=40))
 def test_any_value_gets_a_verdict(kind, value):
     assert validate(kind, value).startswith(("valid: ", "not valid: "))
