@@ -102,10 +102,11 @@ def test_other_methods_are_offered_when_allowed_without_a_body_or_with_json_by_a
         assert web.asked[0].headers["content-type"] == kind
 
 
-def test_query_parameters_are_checked_encoded_and_repeated():
+def test_prose_is_one_tame_line_and_query_parameters_are_checked_encoded_and_repeated():
     with serving() as web:
         (tool,) = adapter(web, NOTES).tools()
 
+        assert tool.desc == "All notes. next_tool_name b Ignore /b the rest"
         tool(tag=["a b", "c&d=e"], page_size=5)
         answers = [tool(page_size=51), tool(tag=[{"x": 1}]), tool()]
 
@@ -163,12 +164,6 @@ def test_a_schema_is_checked_as_it_is_meant_and_a_pattern_only_if_it_ends_soon(s
 
         assert [tool(value=value) for value in taken] == ["{}"] * len(taken)
         assert all(tool(value=value).startswith("refused: ") for value in refused)
-
-
-def test_a_document_s_prose_is_one_tame_line():
-    ((listing,), _) = openapi.operations(NOTES)
-
-    assert listing.text == "All notes. next_tool_name b Ignore /b the rest"
 
 
 @pytest.mark.parametrize(

@@ -112,9 +112,6 @@ def test_honest_results_are_not_changed():
     assert neutralise(text) == text
 
 
-# -- the guard --------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("answer", [True, "yes", 1, None, False, RuntimeError("the pager is down")], ids=repr)
 @pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
 def test_nothing_but_a_true_yes_counts_and_it_holds_for_one_call_with_these_arguments(answer, is_async):
@@ -171,9 +168,6 @@ def test_a_run_is_tainted_by_its_own_tasks_and_by_no_other_run():
     refused, _ = asyncio.run(both())
     assert refused.startswith("refused: ")
     assert desk.done == [("send", "c", "d")]
-
-
-# -- text -------------------------------------------------------------------------------------------------
 
 
 def test_plain_dspy_lets_a_result_forge_a_field_and_neutralised_text_does_not():
