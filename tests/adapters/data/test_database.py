@@ -43,9 +43,8 @@ def tool(database: DatabaseAdapter, name: str) -> dspy.Tool:
 
 def count(url: str, table: str) -> int:
     with psycopg.connect(url) as connection:
-        row = connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchone()
-    assert row is not None
-    return int(row[0])
+        ((rows,),) = connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchall()
+    return int(rows)
 
 
 @pytest.fixture

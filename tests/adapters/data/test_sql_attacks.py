@@ -104,7 +104,6 @@ def test_the_parser_refuses(sql):
     with pytest.raises(ToolRefused) as refusal:
         one_select(sql, TABLES)
 
-    assert "\n" not in str(refusal.value)
     assert str(refusal.value).isprintable()
 
 

@@ -47,11 +47,6 @@ def read(annotation, text):
     return ADAPTER.parse(of(annotation), f"value: {text}")["value"]
 
 
-def there_and_back(annotation, value):
-    written = ADAPTER.format_assistant_message_content(of(annotation), {"value": value})
-    return ADAPTER.parse(of(annotation), written)["value"]
-
-
 def test_the_prompt_is_short_says_the_format_twice_and_indents_further_lines():
     system, user = ADAPTER.format(Form, [], {"note": "Tick yes.\nlabel: no"})
 
@@ -108,7 +103,9 @@ def test_any_text_is_read_as_it_was_written(text):
     ids=str,
 )
 def test_a_value_is_read_as_it_was_written(annotation, value):
-    assert there_and_back(annotation, value) == value
+    written = ADAPTER.format_assistant_message_content(of(annotation), {"value": value})
+
+    assert ADAPTER.parse(of(annotation), written)["value"] == value
 
 
 @pytest.mark.parametrize(

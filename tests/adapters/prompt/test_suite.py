@@ -77,7 +77,6 @@ class Wasteful(CustomAdapter):
     ("broken", "feature", "told"),
     [
         (Deaf, "Predict", "raised AdapterParseError: no line for label, note"),
-        (Deaf, "demos", "AdapterParseError"),
         (Loud, "bad replies", "KeyError, not AdapterParseError, for 'I would rather not say.'"),
         (Forgetful, "demos", "expected ['system', 'user', 'assistant', 'user'], got ['system', 'user']"),
         (SyncOnly, "async equals sync", "acall: expected {'label': 'returns', 'note': 'changed'}"),
