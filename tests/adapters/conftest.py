@@ -6,11 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from course_lib.adapters.data import api
 from tests.adapters.web import ENDED
 
 
 @pytest.fixture(autouse=True)
-def _ended() -> Iterator[None]:
+def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(api, "FIRST_WAIT_S", 0.01)
     ENDED.clear()
     yield
     ENDED.set()

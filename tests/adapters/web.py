@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from course_lib.adapters.data.api import Answer, APIAdapter, Patience
+from course_lib.adapters.data.api import Answer, APIAdapter
 
 ENDED = threading.Event()
 """Set at the end of each test: whatever still hangs or says nothing may go."""
@@ -70,12 +70,9 @@ def serving(answer: Callable[[Asked, int], Iterable[bytes]] = lambda *_: reply()
             server.shutdown()
 
 
-QUICK = Patience(deadline_s=1.5, attempt_s=0.5, first_wait_s=0.01, longest_wait_s=1.0)
-
-
 def adapter(web: Web, spec: Any = None, **options: Any) -> APIAdapter:
-    """Return an adapter that may reach this server and soon loses patience."""
-    return APIAdapter(web.url, spec, **{"allow_private": [web.url], "patience": QUICK, **options})
+    """Return an adapter that may reach this server."""
+    return APIAdapter(web.url, spec, **{"allow_private": [web.url], **options})
 
 
 def get(api: APIAdapter, target: str = "/x") -> Answer:

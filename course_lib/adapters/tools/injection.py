@@ -134,8 +134,8 @@ class Guard:
 
     def __init__(self, *, confirm: Callable[[Action], bool | Awaitable[bool]] | None = None) -> None:
         self._confirm = confirm
-        self._outside = Run()
-        self._current: ContextVar[Run | None] = ContextVar("run", default=None)
+        outside = Run()  # of all calls that are in no run()
+        self._current = ContextVar("run", default=outside)
 
     @contextmanager
     def run(self) -> Iterator[Run]:
@@ -166,14 +166,14 @@ class Guard:
             result = await inner.acall(**arguments)
             if trusted:
                 return result
-            (self._current.get() or self._outside).sources.append(inner.name)
+            self._current.get().sources.append(inner.name)
             return as_data(result, source=inner.name)
 
         schema = {name: getattr(inner, name) for name in ("name", "desc", "args", "arg_types")}
         return limited(dspy.Tool(guarded, **schema), deadline_s=_CONFIRM_S, output_chars=_MOST_CHARS)
 
     async def _permit(self, name: str, arguments: Mapping[str, Any]) -> None:
-        run = self._current.get() or self._outside
+        run = self._current.get()
         if not run.sources:
             return
         action = Action(name, json.loads(json.dumps(arguments, default=str)), tuple(run.sources))

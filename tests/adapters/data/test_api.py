@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from course_lib.adapters.data.api import APIAdapter, APIError, APITimeoutError, Patience
+from course_lib.adapters.data import api as module
+from course_lib.adapters.data.api import APIAdapter, APIError, APITimeoutError
 from course_lib.adapters.tools.limits import ToolRefused
 from course_lib.desk import CARRIER_OPENAPI, running_carrier
 from tests.adapters.web import ENDED, adapter, get, reply, serving
@@ -63,7 +64,7 @@ def test_a_429_is_tried_again_after_the_time_it_asks_for():
 
     with serving(busy_once) as web:
         started_s = time.monotonic()
-        answer = get(adapter(web, patience=Patience(deadline_s=60, first_wait_s=0.01)))
+        answer = get(adapter(web, deadline_s=60))
 
     assert (answer.text, len(web.asked)) == ('"ok"', 2)
     assert time.monotonic() - started_s >= 1  # a bound from below: no machine is too busy to wait
@@ -122,12 +123,13 @@ def dripping(*_):
         yield b"x"
 
 
-@pytest.mark.parametrize("fault", [silent, dripping])
-def test_everything_ends_at_the_deadline(fault):
-    patience = Patience(deadline_s=0.6, attempt_s=0.4)
+@pytest.mark.parametrize(("fault", "attempt_s"), [(silent, 9), (dripping, 9), (silent, 0.1)])
+def test_everything_ends_at_the_deadline_and_each_try_after_a_while(monkeypatch, fault, attempt_s):
+    monkeypatch.setattr(module, "ATTEMPT_S", attempt_s)
+    reason = "no answer within 0.6 s" if attempt_s == 9 else "the API did not answer in time"
 
-    with serving(fault) as web, pytest.raises(APITimeoutError, match="answer"):
-        get(adapter(web, patience=patience))
+    with serving(fault) as web, pytest.raises(APITimeoutError, match=reason):
+        get(adapter(web, deadline_s=0.6 if attempt_s == 9 else 60))
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])

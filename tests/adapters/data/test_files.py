@@ -47,7 +47,9 @@ def test_folders_are_listed_files_read_from_a_line_on_and_lines_found_whatever_t
 
 
 def test_answers_and_searches_stop_at_their_limits(folder, monkeypatch):
-    with FileSystemAdapter(folder, entries=1, search_bytes=36) as adapter:
+    monkeypatch.setattr(files, "ENTRIES", 1)
+    monkeypatch.setattr(files, "SEARCH_BYTES", 36)
+    with FileSystemAdapter(folder) as adapter:
         assert adapter.list_files() == "mail/\nand 1 more"
         assert adapter.search_files("e").splitlines() == [
             "mail/a.txt:1: The stove is cold",
@@ -73,22 +75,24 @@ def test_letters_are_the_same_composed_or_decomposed(folder, adapter):
     assert [path.read_text("utf-8") for path in (folder / apart).parent.iterdir()] == ["new"]
 
 
-def test_a_search_of_thousands_of_folders_is_whole_or_says_what_it_left_out(folder):
+def test_a_search_of_thousands_of_folders_is_whole_or_says_what_it_left_out(folder, monkeypatch):
     for number in range(1500):
         (folder / f"f{number}").mkdir()
         (folder / f"f{number}" / "a.txt").write_text("needle", "utf-8")
     deep = folder / "/".join("d" * 14)
     deep.mkdir(parents=True)
 
-    with FileSystemAdapter(folder, entries=2000) as adapter:
+    monkeypatch.setattr(files, "ENTRIES", 2000)
+    with FileSystemAdapter(folder) as adapter:
         lines = adapter.search_files("needle").splitlines()
 
     assert len(lines) == 1500 + 1
     assert lines[-1] == "(what is more than 12 folders deep was not searched)"
 
 
-def test_the_size_of_a_file_is_limited_both_ways_and_writing_is_to_be_allowed(folder):
-    with FileSystemAdapter(folder, writable=True, file_bytes=10) as adapter:
+def test_the_size_of_a_file_is_limited_both_ways_and_writing_is_to_be_allowed(folder, monkeypatch):
+    monkeypatch.setattr(files, "FILE_BYTES", 10)
+    with FileSystemAdapter(folder, writable=True) as adapter:
         with pytest.raises(ToolRefused, match="more than 10 bytes"):
             adapter.read_file("readme.txt")
         with pytest.raises(ToolRefused, match="12 bytes; at most 10"):
