@@ -11,10 +11,10 @@ import json
 import re
 import ssl
 from collections.abc import Collection, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import httpcore
 import httpx
@@ -72,11 +72,10 @@ class _BusyError(APIError):
     """A status that may be another one after a while."""
 
     def __init__(self, answer: Answer) -> None:
-        super().__init__(f"status {answer.status}")
         self.answer = answer
 
 
-class APIAdapter:
+class APIAdapter(AbstractContextManager["APIAdapter"]):
     """One HTTP API, asked by name through checked addresses only.
 
     Args:
@@ -201,9 +200,6 @@ class APIAdapter:
     def close(self) -> None:
         """Refuse all further requests; no connection outlives its request, so no more is to be done."""
         self._is_closed = True
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

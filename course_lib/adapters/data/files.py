@@ -16,7 +16,7 @@ import threading
 import unicodedata
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from course_lib.adapters.tools.limits import LimitedTool, ToolRefused, limited
@@ -47,7 +47,7 @@ _REASONS = {
 }
 
 
-class FileSystemAdapter:
+class FileSystemAdapter(AbstractContextManager["FileSystemAdapter"]):
     """One folder of text files, for a model to read and, if `writable`, to write.
 
     Args:
@@ -67,9 +67,6 @@ class FileSystemAdapter:
         self._device = os.fstat(self._root).st_dev
         self._lock = threading.Lock()
         self._closer = weakref.finalize(self, os.close, self._root)
-
-    def __enter__(self) -> FileSystemAdapter:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -286,19 +283,17 @@ def split_path(path: str, *, folder: bool = False) -> list[str]:
 def _bad_name(name: str) -> str | None:
     """Return why a name is not taken, or None."""
     alike = unicodedata.normalize("NFKC", name)
-    if not name:
-        return "has an empty name in it"
-    if ".." in (name, alike) or alike == ".":
-        return "must not go up or stand still with dots"
-    if alike.startswith("."):
-        return "names a hidden file"
-    if "/" in alike or "\\" in alike:
-        return "has a separator within a name"
-    if any(unicodedata.category(character)[0] == "C" for character in name):
-        return "has an invisible character in it"
-    if name != name.strip() or name.endswith("."):
-        return "has a name that begins or ends with a space, or ends with a dot"
-    return None
+    reasons = {
+        "has an empty name in it": not name,
+        "must not go up or stand still with dots": ".." in (name, alike) or alike == ".",
+        "names a hidden file": alike.startswith("."),
+        "has a separator within a name": "/" in alike or "\\" in alike,
+        "has an invisible character in it": any(unicodedata.category(sign)[0] == "C" for sign in name),
+        "has a name that begins or ends with a space, or ends with a dot": (
+            name != name.strip() or name.endswith(".")
+        ),
+    }
+    return next((reason for reason, is_so in reasons.items() if is_so), None)
 
 
 def _stored(at: int, name: str) -> str:

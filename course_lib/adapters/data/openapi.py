@@ -19,6 +19,7 @@ from urllib.parse import quote, quote_plus
 
 import dspy
 import jsonschema  # type: ignore[import-untyped]
+from jsonschema.exceptions import best_match  # type: ignore[import-untyped]
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
@@ -88,7 +89,9 @@ class Operation:
         """
         path, query, body = self.path, list[str](), None
         for parameter in (one for one in self.parameters if one.argument in arguments):
-            value = _checked(parameter, arguments[parameter.argument])
+            value = arguments[parameter.argument]
+            if error := best_match(jsonschema.Draft202012Validator(parameter.schema).iter_errors(value)):
+                raise ToolRefused(f"{parameter.name}: {' '.join(error.message.split())[:200]}")
             if parameter.place == "path":
                 path = path.replace("{" + parameter.name + "}", ",".join(_words(parameter, value)))
             elif parameter.place == "query":
@@ -98,14 +101,6 @@ class Operation:
             else:
                 body = value
         return f"{path}?{'&'.join(query)}" if query else path, body
-
-
-def _checked(parameter: Parameter, value: Any) -> Any:
-    try:
-        jsonschema.Draft202012Validator(parameter.schema).validate(value)
-    except jsonschema.ValidationError as error:
-        raise ToolRefused(f"{parameter.name}: {' '.join(error.message.split())[:200]}") from None
-    return value
 
 
 def _words(parameter: Parameter, value: Any) -> list[str]:

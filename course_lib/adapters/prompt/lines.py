@@ -13,6 +13,7 @@ import json
 import re
 import textwrap
 from bisect import bisect
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache, partial
 from typing import Any, Literal, get_args, get_origin
@@ -151,16 +152,13 @@ def _reminder(signature: Any) -> str:
     return f"{rule}: {names}." if names else ""
 
 
-def _schema_lines(signature: Any) -> list[str]:
-    """Return a line for each output whose type the field list cannot show whole."""
-    lines = []
+def _schema_lines(signature: Any) -> Iterator[str]:
+    """Yield a line for each output whose type the field list cannot show whole."""
     for name, field in signature.output_fields.items():
         if field.annotation not in _PLAIN and get_origin(field.annotation) is not Literal:
             schema = _untitled(pydantic.TypeAdapter(field.annotation).json_schema())
             if get_origin(field.annotation) is tuple or not schema.keys().isdisjoint(_SHOWN_AS_SCHEMA):
-                as_json = json.dumps(schema, ensure_ascii=False)
-                lines.append(f"`{name}` must be JSON of this JSON schema: {as_json}")
-    return lines
+                yield f"`{name}` must be JSON of this JSON schema: {json.dumps(schema, ensure_ascii=False)}"
 
 
 def _untitled(schema: Any) -> Any:

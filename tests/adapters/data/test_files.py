@@ -79,8 +79,7 @@ def test_a_search_of_thousands_of_folders_is_whole_or_says_what_it_left_out(fold
     for number in range(1500):
         (folder / f"f{number}").mkdir()
         (folder / f"f{number}" / "a.txt").write_text("needle", "utf-8")
-    deep = folder / "/".join("d" * 14)
-    deep.mkdir(parents=True)
+    (folder / "/".join("d" * 14)).mkdir(parents=True)
 
     monkeypatch.setattr(files, "ENTRIES", 2000)
     with FileSystemAdapter(folder) as adapter:
