@@ -6,11 +6,15 @@ import asyncio
 import socketserver
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from course_lib.adapters.data.api import Answer, APIAdapter, Patience
+from course_lib.adapters.data.api import Answer, APIAdapter
+
+ENDED = threading.Event()
+"""Set at the end of each test: whatever still hangs or says nothing may go."""
 
 
 @dataclass
@@ -44,39 +48,31 @@ def serving(answer: Callable[[Asked, int], Iterable[bytes]] = lambda *_: reply()
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             web.connections += 1
-            try:
+            with suppress(OSError, ValueError):  # the client left, or never spoke HTTP: it is counted
                 method, target, _ = self.rfile.readline().decode().split()
                 headers = dict(iter(lambda: self.rfile.readline().decode().strip().split(": ", 1), [""]))
                 asked = Asked(method, target, {name.lower(): value for name, value in headers.items()})
                 asked.body = self.rfile.read(int(asked.headers.get("content-length", 0)))
                 web.asked.append(asked)
-                for piece in answer(asked, len(web.asked)):
-                    self.wfile.write(piece)
-            except (OSError, ValueError):
-                pass  # the client left, or never spoke HTTP: the connection is counted
+                self.wfile.writelines(answer(asked, len(web.asked)))
 
     class Server(socketserver.ThreadingTCPServer):
         daemon_threads = True
         block_on_close = False
 
-    with Server(("127.0.0.1", 0), Handler) as server:
+    with Server(("127.0.0.1", 0), Handler) as server, ThreadPoolExecutor() as threads:
         port = server.server_address[1]
         web = Web(f"http://127.0.0.1:{port}", port)
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
+        threads.submit(server.serve_forever, 0.02)
         try:
             yield web
         finally:
             server.shutdown()
-            thread.join()
-
-
-QUICK = Patience(deadline_s=1.5, attempt_s=0.5, first_wait_s=0.01, longest_wait_s=1.0)
 
 
 def adapter(web: Web, spec: Any = None, **options: Any) -> APIAdapter:
-    """Return an adapter that may reach this server and soon loses patience."""
-    return APIAdapter(web.url, spec, **{"allow_private": [web.url], "patience": QUICK, **options})
+    """Return an adapter that may reach this server."""
+    return APIAdapter(web.url, spec, **{"allow_private": [web.url], **options})
 
 
 def get(api: APIAdapter, target: str = "/x") -> Answer:

@@ -2,13 +2,12 @@
 
 `DatabaseAdapter`: predictions kept and searched in PostgreSQL; SQL of a model, read-only (lesson 01, part 5;
     exercise 1.6 builds its core). Against SQL injection: a parser, a role, limits
-`StoredPrediction`, `Rows`: what the database answers
+`StoredPrediction`: a prediction as the database has it
 `load_desk`: fills the shop's tables, so that there is something to ask
 `DatabaseError`, `DatabaseGone`: the database refused, or did not answer
 `APIAdapter`: the operations of an OpenAPI document as tools, over checked addresses; `left_out` names those
     that are none, and why. Against SSRF
 `APIError`, `APITimeoutError`: the API cannot be used as asked, or did not answer in time
-`Patience`: how long to wait for an API, and how often to try
 `FileSystemAdapter`: one folder, read and, if `writable`, written; no way out of it. Against path traversal
 """
 
@@ -17,7 +16,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "api": ["APIAdapter", "APIError", "APITimeoutError", "Patience"],
+        "api": ["APIAdapter", "APIError", "APITimeoutError"],
         "connections": ["DatabaseError", "DatabaseGone"],
         "database": ["DatabaseAdapter"],
         "desk_tables": ["load_desk"],

@@ -11,10 +11,10 @@ import json
 import re
 import ssl
 from collections.abc import Collection, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import httpcore
 import httpx
@@ -31,6 +31,12 @@ from course_lib.resilience.retries import retry
 _IDEMPOTENT = frozenset({"GET", "PUT", "DELETE"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RETRIED = frozenset({429, 502, 503, 504})
+ATTEMPT_S, ATTEMPTS = 3.0, 3
+"""Seconds for each step of a try (connect, send, next piece), and tries of an idempotent request: after 429,
+502, 503, 504 or a broken connection there is another."""
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 2.0
+"""The wait before the second try, which doubles with each, and the longest: a Retry-After beyond it is told
+to the caller instead of being waited for."""
 _MOST_REDIRECTS = 2
 _MOST_BYTES = 200_000  # of an answer, after decompression
 _PATH_TRICK = re.compile(r"%2f|%5c|%2e|%25|//|(^|/)\.{1,2}(/|$)", re.IGNORECASE)
@@ -53,22 +59,6 @@ class APITimeoutError(APIError, TimeoutError):
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait for an API, and how often to try."""
-
-    deadline_s: float = 8.0
-    """For everything together: tries, waits between them, redirects, reading."""
-    attempt_s: float = 3.0
-    """For each step of a try (connect, send, next piece of the answer)."""
-    retries: int = 2
-    """Further tries of an idempotent request after 429, 502, 503, 504 or a broken connection."""
-    first_wait_s: float = 0.2
-    """Bound of the random wait before the first retry; it doubles with each."""
-    longest_wait_s: float = 2.0
-    """A Retry-After beyond this is told to the caller instead of being waited for."""
-
-
-@dataclass(frozen=True, slots=True)
 class Answer:
     """The API's answer."""
 
@@ -82,11 +72,10 @@ class _BusyError(APIError):
     """A status that may be another one after a while."""
 
     def __init__(self, answer: Answer) -> None:
-        super().__init__(f"status {answer.status}")
         self.answer = answer
 
 
-class APIAdapter:
+class APIAdapter(AbstractContextManager["APIAdapter"]):
     """One HTTP API, asked by name through checked addresses only.
 
     Args:
@@ -96,7 +85,7 @@ class APIAdapter:
         methods: what may be sent. All but GET change something, so each is to be allowed.
         allow_private: web addresses by IP ("http://127.0.0.1:8080") that may be used although not public.
         auth: headers with secrets. They go to base_url's origin only, and are cut out of every answer.
-        patience: time-outs and retries.
+        deadline_s: for everything together: tries, waits between them, redirects, reading.
         resolver: gives the IP addresses of a name, once per connection.
         tls: another trust than the usual certificate authorities.
 
@@ -115,7 +104,7 @@ class APIAdapter:
         methods: Collection[str] = ("GET",),
         allow_private: Collection[str] = (),
         auth: Mapping[str, str] | None = None,
-        patience: Patience | None = None,
+        deadline_s: float = 8.0,
         resolver: Resolver = resolve,
         tls: ssl.SSLContext | None = None,
     ) -> None:
@@ -134,15 +123,15 @@ class APIAdapter:
         self._functions: dict[str, Any] = {one.name: openapi.as_tool(one, self._text) for one in operations}
         if spec is None:
             self._functions["get_path"] = self.get_path
-        self._patience = patience or Patience()
+        self._deadline_s = deadline_s
         is_encrypted = any(origin.scheme == "https" for origin in self._reach.origins)
         self._tls = tls or (httpx.create_ssl_context(trust_env=False) if is_encrypted else None)
         self._send_again = retry(
-            is_retryable=self._is_retryable,
-            attempts=self._patience.retries + 1,
-            deadline_s=self._patience.deadline_s,
-            first_wait_s=self._patience.first_wait_s,
-            longest_wait_s=self._patience.longest_wait_s,
+            is_retryable=_is_retryable,
+            attempts=ATTEMPTS,
+            deadline_s=deadline_s,
+            first_wait_s=FIRST_WAIT_S,
+            longest_wait_s=LONGEST_WAIT_S,
         )(self._send)
         self._is_closed = False
 
@@ -155,7 +144,7 @@ class APIAdapter:
         if unknown := sorted(set(only or ()) - set(self._functions)):
             reason = self.left_out.get(unknown[0], f"there are {', '.join(self._functions)}")
             raise APIError(f"no operation {unknown[0]!r} to make a tool of: {reason}")
-        deadline_s = self._patience.deadline_s + 1  # the adapter's own deadline comes first
+        deadline_s = self._deadline_s + 1  # the adapter's own deadline comes first
         return [
             limited(function, name=name, deadline_s=deadline_s, redact=[*self._secrets])
             for name, function in self._functions.items()
@@ -197,24 +186,20 @@ class APIAdapter:
                 f"the method {method!r} is not allowed, only {', '.join(sorted(self._methods))}"
             )
         url = self._checked(self._base + target if target.startswith("/") else target)
-        deadline_s = self._patience.deadline_s
         send = self._send_again if method in _IDEMPOTENT else self._send
         try:
-            async with asyncio.timeout(deadline_s):
+            async with asyncio.timeout(self._deadline_s):
                 return await send(method, url, None if body is None else (body_kind, body))
         except _BusyError as busy:
             return busy.answer
         except APITimeoutError:
             raise
         except TimeoutError:
-            raise APITimeoutError(f"no answer within {deadline_s:g} s; {_advice(method)}") from None
+            raise APITimeoutError(f"no answer within {self._deadline_s:g} s; {_advice(method)}") from None
 
     def close(self) -> None:
         """Refuse all further requests; no connection outlives its request, so no more is to be done."""
         self._is_closed = True
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -230,12 +215,6 @@ class APIAdapter:
         if origin == self._home and not f"{path}/".startswith(f"{self._root}/"):
             raise ToolRefused(f"only paths below {self._base} may be asked")
         return url
-
-    def _is_retryable(self, error: Exception) -> bool | float:
-        wait_s = error.answer.wait_s if isinstance(error, _BusyError) else 0
-        if wait_s > 0:
-            return wait_s if wait_s <= self._patience.longest_wait_s else False
-        return isinstance(error, APIError)
 
     async def _send(self, method: str, url: str, body: Any) -> Answer:
         """Send a request once; the body is None, or its media type and what is sent as JSON."""
@@ -267,10 +246,17 @@ class APIAdapter:
 
     def _message(self, method: str, url: str, body: Any) -> httpx.Request:
         secrets = self._auth if origin_of(url) == self._home else {}
-        timeouts = {"timeout": httpx.Timeout(self._patience.attempt_s).as_dict()}
+        timeouts = {"timeout": httpx.Timeout(ATTEMPT_S).as_dict()}
         kind, content = body or (None, None)
         headers = {**_HEADERS, **({"Content-Type": kind} if kind else {}), **secrets}
         return httpx.Request(method, url, headers=headers, json=content, extensions=timeouts)
+
+
+def _is_retryable(error: Exception) -> bool | float:
+    """Return whether to try again; or after how many seconds, if the API says so."""
+    if isinstance(error, _BusyError) and error.answer.wait_s > 0:
+        return error.answer.wait_s if error.answer.wait_s <= LONGEST_WAIT_S else False
+    return isinstance(error, APIError)
 
 
 def _advice(method: str) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import dspy
@@ -42,7 +43,7 @@ GROUP BY table_name ORDER BY table_name
 """
 
 
-class DatabaseAdapter:
+class DatabaseAdapter(AbstractContextManager["DatabaseAdapter"]):
     """A PostgreSQL database of this application's own; opened with the first call, closed by close().
 
     Opening makes the tables of predictions and the model's role, and takes from the database's public what
@@ -60,10 +61,6 @@ class DatabaseAdapter:
         self._lock = threading.RLock()
         self._asking = threading.Lock()
         self._is_open = False
-
-    def __enter__(self) -> DatabaseAdapter:
-        self.open()
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -16,7 +16,7 @@ import threading
 import unicodedata
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from course_lib.adapters.tools.limits import LimitedTool, ToolRefused, limited
@@ -26,6 +26,10 @@ DEPTH = 12
 """Folders below the root that a path or a search may go down."""
 ENTRIES_SCANNED = 5000
 """Entries of one folder that are looked at."""
+FILE_BYTES, SEARCH_BYTES = 200_000, 5_000_000
+"""The largest file that is read or written, and how much one search reads, over all files."""
+ENTRIES = 100
+"""Files listed, or lines found, in one answer."""
 LINE_CHARS = 200
 """Characters shown of a line that a search has found."""
 
@@ -43,41 +47,26 @@ _REASONS = {
 }
 
 
-class FileSystemAdapter:
+class FileSystemAdapter(AbstractContextManager["FileSystemAdapter"]):
     """One folder of text files, for a model to read and, if `writable`, to write.
 
     Args:
         root: the folder; everything outside it is out of reach. It is opened once, here.
         writable: whether there is a tool to write files.
-        file_bytes: the largest file that is read or written.
-        entries: files listed, or lines found, in one answer.
-        search_bytes: how much one search reads at most, over all files.
 
     Raises:
         ToolRefused: `root` is not a folder, or is the root of the whole file system.
     """
 
-    def __init__(
-        self,
-        root: Path | str,
-        *,
-        writable: bool = False,
-        file_bytes: int = 200_000,
-        entries: int = 100,
-        search_bytes: int = 5_000_000,
-    ) -> None:
+    def __init__(self, root: Path | str, *, writable: bool = False) -> None:
         folder = Path(root).resolve()
         if not folder.is_dir() or folder == Path(folder.anchor):
             raise ToolRefused(f"{str(root)!r} cannot be the root; name a folder below the system's own")
-        self._is_writable, self._file_bytes = writable, file_bytes
-        self._entries, self._search_bytes = entries, search_bytes
+        self._is_writable = writable
         self._root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._device = os.fstat(self._root).st_dev
         self._lock = threading.Lock()
         self._closer = weakref.finalize(self, os.close, self._root)
-
-    def __enter__(self) -> FileSystemAdapter:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -95,17 +84,17 @@ class FileSystemAdapter:
 
     def list_files(self, folder: str = ".") -> str:
         """List a folder: one name per line, folders with a slash, files with their size in bytes."""
-        with _refusals(folder), self._entered(split_path(folder, folder=True)) as at:
+        with self._entered(split_path(folder, folder=True), folder) as at:
             notes: list[str] = []
             entries = self._scan(at, notes)
         lines = [f"{name}/" if is_folder else f"{name} ({size})" for name, is_folder, size in entries]
-        more = [f"and {len(lines) - self._entries} more"] if len(lines) > self._entries else []
-        return "\n".join(lines[: self._entries] + more + notes) or "(empty)"
+        more = [f"and {len(lines) - ENTRIES} more"] if len(lines) > ENTRIES else []
+        return "\n".join(lines[:ENTRIES] + more + notes) or "(empty)"
 
     def read_file(self, path: str, first_line: int = 1) -> str:
         """Read a text file, from the given line on."""
         *above, name = split_path(path)
-        with _refusals(path), self._entered(above) as at:
+        with self._entered(above, path) as at:
             text = self._read(at, _stored(at, name), path)
         return text if first_line <= 1 else "".join(text.splitlines(keepends=True)[first_line - 1 :])
 
@@ -115,11 +104,11 @@ class FileSystemAdapter:
             raise ToolRefused(f"search for 1 to {LINE_CHARS} characters, not {len(text)}")
         parts = split_path(folder, folder=True)
         notes: list[str] = []
-        with _refusals(folder), self._entered(parts) as at:
+        with self._entered(parts, folder) as at:
             found = self._search(at, "/".join(parts), _folded(text), notes)
-            lines = list(itertools.islice(found, self._entries + 1))
-        if len(lines) > self._entries:
-            lines[self._entries :] = [f"(only the first {self._entries} lines; search a smaller folder)"]
+            lines = list(itertools.islice(found, ENTRIES + 1))
+        if len(lines) > ENTRIES:
+            lines[ENTRIES:] = [f"(only the first {ENTRIES} lines; search a smaller folder)"]
         return "\n".join([*lines, *dict.fromkeys(notes)]) or "(no line has it)"
 
     def write_file(self, path: str, text: str) -> str:
@@ -128,24 +117,32 @@ class FileSystemAdapter:
             raise ToolRefused("the folder is read-only")
         *above, name = split_path(path)
         data = text.encode("utf-8", "replace")
-        if len(data) > self._file_bytes:
-            raise ToolRefused(f"the text has {len(data)} bytes; at most {self._file_bytes} are written")
-        with _refusals(path), self._entered(above) as at:
+        if len(data) > FILE_BYTES:
+            raise ToolRefused(f"the text has {len(data)} bytes; at most {FILE_BYTES} are written")
+        with self._entered(above, path) as at:
             self._replace(at, _stored(at, name), data, path)
         return f"wrote {len(data)} bytes to {path}"
 
     @contextmanager
-    def _entered(self, parts: Sequence[str]) -> Iterator[int]:
-        """Yield a descriptor of the folder, walked to from the root without following a link."""
+    def _entered(self, parts: Sequence[str], path: str) -> Iterator[int]:
+        """Yield a descriptor of a folder, walked to from the root without following a link.
+
+        What the system says of it is turned into a refusal that names the path as the model wrote it.
+        """
         with self._lock:
             if not self._closer.alive:
                 raise ToolRefused("the folder has been closed")
             at = os.dup(self._root)
-        with ExitStack() as opened:
-            opened.callback(os.close, at)
-            for part in parts:
-                at = opened.enter_context(self._within(at, _stored(at, part)))
-            yield at
+        try:
+            with ExitStack() as opened:
+                opened.callback(os.close, at)
+                for part in parts:
+                    at = opened.enter_context(self._within(at, _stored(at, part)))
+                yield at
+        except OSError as error:
+            if error.errno not in _REASONS:
+                raise
+            raise ToolRefused(f"{path!r} {_REASONS[error.errno]}") from None
 
     def _scan(self, at: int, notes: list[str]) -> list[tuple[str, bool, int]]:
         """Return name, whether a folder, and size of what may be seen in a folder, by name."""
@@ -181,9 +178,9 @@ class FileSystemAdapter:
         handle = os.open(name, _READ, dir_fd=at)
         with open(handle, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
             self._admit(os.fstat(handle), path)
-            data = file.read(self._file_bytes + 1)  # it may be longer than it said
-        if len(data) > self._file_bytes:
-            raise ToolRefused(f"{path!r} has more than {self._file_bytes} bytes, the most that is read")
+            data = file.read(FILE_BYTES + 1)  # it may be longer than it said
+        if len(data) > FILE_BYTES:
+            raise ToolRefused(f"{path!r} has more than {FILE_BYTES} bytes, the most that is read")
         try:
             text = data.decode("utf-8")
         except UnicodeDecodeError:
@@ -220,11 +217,11 @@ class FileSystemAdapter:
 
     def _search(self, at: int, above: str, words: str, notes: list[str]) -> Iterator[str]:
         """Yield the lines with these words in a folder and below; what is not searched is told in `notes`."""
-        left_bytes = self._search_bytes
+        left_bytes = SEARCH_BYTES
         for folder, name, path, size in self._files(at, above, notes):
             left_bytes -= size
             if left_bytes < 0:
-                notes.append(f"(stopped after {self._search_bytes} bytes; search a smaller folder)")
+                notes.append(f"(stopped after {SEARCH_BYTES} bytes; search a smaller folder)")
                 return
             try:
                 lines = self._read(folder, name, path).splitlines()
@@ -286,19 +283,17 @@ def split_path(path: str, *, folder: bool = False) -> list[str]:
 def _bad_name(name: str) -> str | None:
     """Return why a name is not taken, or None."""
     alike = unicodedata.normalize("NFKC", name)
-    if not name:
-        return "has an empty name in it"
-    if ".." in (name, alike) or alike == ".":
-        return "must not go up or stand still with dots"
-    if alike.startswith("."):
-        return "names a hidden file"
-    if "/" in alike or "\\" in alike:
-        return "has a separator within a name"
-    if any(unicodedata.category(character)[0] == "C" for character in name):
-        return "has an invisible character in it"
-    if name != name.strip() or name.endswith("."):
-        return "has a name that begins or ends with a space, or ends with a dot"
-    return None
+    reasons = {
+        "has an empty name in it": not name,
+        "must not go up or stand still with dots": ".." in (name, alike) or alike == ".",
+        "names a hidden file": alike.startswith("."),
+        "has a separator within a name": "/" in alike or "\\" in alike,
+        "has an invisible character in it": any(unicodedata.category(sign)[0] == "C" for sign in name),
+        "has a name that begins or ends with a space, or ends with a dot": (
+            name != name.strip() or name.endswith(".")
+        ),
+    }
+    return next((reason for reason, is_so in reasons.items() if is_so), None)
 
 
 def _stored(at: int, name: str) -> str:
@@ -314,15 +309,3 @@ def _stored(at: int, name: str) -> str:
 def _folded(text: str) -> str:
     """Return text in which capitals, and how letters with marks are written, make no difference."""
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", text).casefold())
-
-
-@contextmanager
-def _refusals(path: str) -> Iterator[None]:
-    """Turn what the system says about a path into a refusal that names the path as the model wrote it."""
-    try:
-        yield
-    except OSError as error:
-        reason = _REASONS.get(error.errno or 0)
-        if reason is None:
-            raise
-        raise ToolRefused(f"{path!r} {reason}") from None

@@ -19,6 +19,7 @@ from urllib.parse import quote, quote_plus
 
 import dspy
 import jsonschema  # type: ignore[import-untyped]
+from jsonschema.exceptions import best_match  # type: ignore[import-untyped]
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
@@ -37,7 +38,6 @@ _FORBIDDEN_IN_PATH = re.compile(r"[/\\%?#;\x00-\x1f\x7f]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST_VALUE_CHARS = 500
 _LONGEST_TEXT_CHARS = 300
-_LONGEST_DOCUMENT_BYTES = 20_000_000
 _MOST_NODES = 5_000
 _TOO_LARGE = "its schema is too large, or refers to itself"
 
@@ -89,7 +89,9 @@ class Operation:
         """
         path, query, body = self.path, list[str](), None
         for parameter in (one for one in self.parameters if one.argument in arguments):
-            value = _checked(parameter, arguments[parameter.argument])
+            value = arguments[parameter.argument]
+            if error := best_match(jsonschema.Draft202012Validator(parameter.schema).iter_errors(value)):
+                raise ToolRefused(f"{parameter.name}: {' '.join(error.message.split())[:200]}")
             if parameter.place == "path":
                 path = path.replace("{" + parameter.name + "}", ",".join(_words(parameter, value)))
             elif parameter.place == "query":
@@ -99,14 +101,6 @@ class Operation:
             else:
                 body = value
         return f"{path}?{'&'.join(query)}" if query else path, body
-
-
-def _checked(parameter: Parameter, value: Any) -> Any:
-    try:
-        jsonschema.Draft202012Validator(parameter.schema).validate(value)
-    except jsonschema.ValidationError as error:
-        raise ToolRefused(f"{parameter.name}: {' '.join(error.message.split())[:200]}") from None
-    return value
 
 
 def _words(parameter: Parameter, value: Any) -> list[str]:
@@ -127,11 +121,9 @@ def load(spec: Mapping[str, Any] | Path) -> Mapping[str, Any]:
     """Return an OpenAPI 3 document given as such, or as the path of a JSON file.
 
     Raises:
-        SpecError: it cannot be read, is too large, or is not OpenAPI 3.
+        SpecError: it cannot be read, or is not OpenAPI 3.
     """
     try:
-        if isinstance(spec, Path) and spec.stat().st_size > _LONGEST_DOCUMENT_BYTES:
-            raise SpecError(f"the OpenAPI document has more than {_LONGEST_DOCUMENT_BYTES} bytes; shorten it")
         document: Any = json.loads(spec.read_text("utf-8")) if isinstance(spec, Path) else spec
     except (OSError, ValueError) as error:
         raise SpecError(f"the OpenAPI document cannot be read ({error}); give JSON") from error

@@ -9,13 +9,13 @@ and callbacks that fire twice. Demos, history, native tool calls and async are d
 # mypy: allow-subclassing-any
 from __future__ import annotations
 
-import enum
 import json
 import re
 import textwrap
 from bisect import bisect
+from collections.abc import Iterator
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal, get_args, get_origin
 
 import dspy
@@ -105,17 +105,15 @@ class CustomAdapter(dspy.Adapter):
         """
         texts = _sections(completion, tuple(signature.output_fields))
         values: dict[str, Any] = {}
-        name = type(self).__name__
+        failed = partial(AdapterParseError, type(self).__name__, signature, completion)
         for field, text in texts.items():
             try:
                 values[field] = _read(text, signature.output_fields[field].annotation)
             except Exception as error:  # border: a type's own validator may raise anything
-                reason = f"{field}: {_reason(error)}"
-                raise AdapterParseError(name, signature, completion, reason, values) from error
+                raise failed(f"{field}: {_reason(error)}", values) from error
         values = apply_output_field_defaults(signature, values)
         if missing := [field for field in signature.output_fields if field not in values]:
-            reason = f"no line for {', '.join(missing)}"
-            raise AdapterParseError(name, signature, completion, reason, values)
+            raise failed(f"no line for {', '.join(missing)}", values)
         return values
 
 
@@ -154,16 +152,13 @@ def _reminder(signature: Any) -> str:
     return f"{rule}: {names}." if names else ""
 
 
-def _schema_lines(signature: Any) -> list[str]:
-    """Return a line for each output whose type the field list cannot show whole."""
-    lines = []
+def _schema_lines(signature: Any) -> Iterator[str]:
+    """Yield a line for each output whose type the field list cannot show whole."""
     for name, field in signature.output_fields.items():
         if field.annotation not in _PLAIN and get_origin(field.annotation) is not Literal:
             schema = _untitled(pydantic.TypeAdapter(field.annotation).json_schema())
             if get_origin(field.annotation) is tuple or not schema.keys().isdisjoint(_SHOWN_AS_SCHEMA):
-                as_json = json.dumps(schema, ensure_ascii=False)
-                lines.append(f"`{name}` must be JSON of this JSON schema: {as_json}")
-    return lines
+                yield f"`{name}` must be JSON of this JSON schema: {json.dumps(schema, ensure_ascii=False)}"
 
 
 def _untitled(schema: Any) -> Any:
@@ -227,11 +222,6 @@ def _read(text: str, annotation: Any) -> Any:
 
 def _typed(text: str, annotation: Any) -> Any:
     """Read as JSON, else as the text that the type itself understands, else as DSPy repairs it."""
-    if isinstance(annotation, enum.EnumMeta):
-        member: Any
-        for member in annotation:
-            if text in (str(member.value), member.name):
-                return member
     adapter = pydantic.TypeAdapter(annotation)
     for candidate in (_json(text), text):
         with suppress(pydantic.ValidationError):

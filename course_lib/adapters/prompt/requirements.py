@@ -134,8 +134,7 @@ def _types_made_of_parts(adapter: Any) -> str:
     picture = dspy.Image("data:image/gif;base64,R0lGODlhAQABAAAAACw=")
     look = dspy.Predict("picture: dspy.Image -> answer")
     parts = run(adapter, look, {"picture": picture}, {"answer": "a dot"}).messages[-1]["content"]
-    assert isinstance(parts, list), "the message is one text; expected a list of parts with the picture in it"
-    kinds = [part.get("type") for part in parts]
+    kinds = [part.get("type") for part in parts] if isinstance(parts, list) else ["one text"]
     assert "image_url" in kinds, f"no image among the message's parts {kinds}"
     return "a type's parts reach the model as parts"
 
@@ -235,30 +234,25 @@ def _bad_reply_requests(adapter: Any) -> str:
 
 
 def _nothing_is_changed(adapter: Any) -> str:
-    inputs, demos = {"ticket": "a", "extra": ["b"]}, [dict(_WHOLE), dict(_HALF)]
-    before = copy.deepcopy((inputs, demos, Sort.instructions, list(Sort.fields)))
-    adapter.format(Sort, demos, inputs)
-    after = (inputs, demos, Sort.instructions, list(Sort.fields))
-    _demand_equal(after, before, "inputs and demos after format()")
+    given = {"ticket": "a", "extra": ["b"]}, [dict(_WHOLE), dict(_HALF)], Sort.dump_state()
+    before = copy.deepcopy(given)
+    adapter.format(Sort, given[1], given[0])
+    _demand_equal((*given[:2], Sort.dump_state()), before, "inputs and demos after format()")
     return "inputs and demos are left as they were"
 
 
-class _Recorder(BaseCallback):
-    def __init__(self) -> None:
-        self.seen: list[str] = []
-
-    def on_adapter_format_start(self, call_id: str, instance: Any, inputs: Any) -> None:  # noqa: ARG002
-        self.seen.append("format")
-
-    def on_adapter_parse_end(self, call_id: str, outputs: Any, exception: Any = None) -> None:  # noqa: ARG002
-        self.seen.append("parse")
-
-
 def _callbacks(adapter: Any) -> str:
-    recorder = _Recorder()
-    adapter.callbacks = [recorder]
+    counts = {"format": 0, "parse": 0}
+
+    class Recorder(BaseCallback):
+        def on_adapter_format_start(self, *_: Any, **__: Any) -> None:
+            counts["format"] += 1
+
+        def on_adapter_parse_end(self, *_: Any, **__: Any) -> None:
+            counts["parse"] += 1
+
+    adapter.callbacks = [Recorder()]
     run(adapter, dspy.Predict(Ask), QUESTION, ANSWER)
-    counts = {event: recorder.seen.count(event) for event in ("format", "parse")}
     assert all(counts.values()), f"reported: {counts}; expected each at least once"
     return f"format reported {counts['format']}x, parse {counts['parse']}x"
 

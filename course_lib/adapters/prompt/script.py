@@ -27,8 +27,6 @@ class Script:
     """Gives the replies in turn, and the last one from then on."""
 
     supports_function_calling = True
-    supports_response_schema = False
-    supports_reasoning = False
     supported_params = frozenset({"tools", "tool_choice"})
 
     def __init__(self, replies: Sequence[Reply]) -> None:
@@ -74,16 +72,12 @@ class _AsyncScript:
         for event in self._script.stream(request):
             yield event
 
-    async def aclose(self) -> None:
-        """Nothing is open."""
-
 
 def scripted(replies: Sequence[Reply]) -> tuple[Any, Script]:
     """Return a dspy.LM that gives `replies`, and its script, which counts the requests."""
     script = Script(replies)
-    asynchronous = _AsyncScript(script)
-    lm = dspy.LM("script/replies", engine=script, async_engine=asynchronous, cache=False, num_retries=0)
-    return lm, script
+    engines = {"engine": script, "async_engine": _AsyncScript(script)}
+    return dspy.LM("script/replies", **engines, cache=False, num_retries=0), script
 
 
 @contextmanager
@@ -127,6 +121,5 @@ def finished(work: Coroutine[Any, Any, T]) -> T:
 def text_of(message: dict[str, Any]) -> str:
     """Return the text of a message, without its parts of other kinds."""
     content = message.get("content") or ""
-    if isinstance(content, str):
-        return content
-    return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    parts = [{"text": content}] if isinstance(content, str) else content
+    return "\n".join(str(part.get("text", "")) for part in parts if isinstance(part, dict))

@@ -229,10 +229,9 @@ class _Guard:
             return
         # DSPy makes a new list for every call of a module and hands it on in the context: the run's identity.
         run = dspy.settings.caller_modules
-        key = id(run) if run is not None else 0
         with self.lock:
-            used = self.used[key][1] if key in self.used else 0
-            self.used[key] = (run, used + 1)
+            _, used = self.used.get(id(run), (run, 0))
+            self.used[id(run)] = (run, used + 1)
         if used >= self.calls:
             limit = f"{self.inner.name} may be called {self.calls} times in a run, and has been"
             raise ToolRefused(f"{limit}. Answer with what is known")

@@ -186,11 +186,10 @@ def _server(tools: Sequence[LimitedTool]) -> Server[Any]:
         return mcp_types.ListToolsResult(tools=described)
 
     async def call(_context: Any, request: mcp_types.CallToolRequestParams) -> mcp_types.CallToolResult:
-        answer: str = ToolError(f"{REFUSED}: no such tool")
-        if request.name in known:
-            answer = await known[request.name].acall(**(request.arguments or {}))
-        content = [mcp_types.TextContent(type="text", text=str(answer))]
-        return mcp_types.CallToolResult(content=list(content), is_error=isinstance(answer, ToolError))
+        tool, missing = known.get(request.name), ToolError(f"{REFUSED}: no such tool")
+        answer = await tool.acall(**(request.arguments or {})) if tool else missing
+        text = mcp_types.TextContent(type="text", text=str(answer))
+        return mcp_types.CallToolResult(content=[text], is_error=isinstance(answer, ToolError))
 
     return Server("lantern", on_list_tools=offer, on_call_tool=call)
 

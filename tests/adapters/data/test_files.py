@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import threading
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -32,17 +32,11 @@ def adapter(folder):
         yield adapter
 
 
-def test_a_listing_names_folders_and_sizes(adapter):
+def test_folders_are_listed_files_read_from_a_line_on_and_lines_found_whatever_the_capitals(adapter):
     assert adapter.list_files() == "mail/\nreadme.txt (19)"
     assert adapter.list_files("mail/") == adapter.list_files("./mail") == "a.txt (33)\nold/"
-
-
-def test_a_file_is_read_whole_or_from_a_line_on(adapter):
     assert adapter.read_file("readme.txt") == "Tents\nStoves\nLamps\n"
     assert adapter.read_file("readme.txt", first_line=3) == "Lamps\n"
-
-
-def test_a_search_finds_lines_below_whatever_the_capitals(adapter):
     assert adapter.search_files("tent").splitlines() == [
         "mail/a.txt:2: the tent is wet",
         "mail/old/b.txt:1: no TENT here",
@@ -52,14 +46,20 @@ def test_a_search_finds_lines_below_whatever_the_capitals(adapter):
     assert adapter.search_files("yak") == "(no line has it)"
 
 
-def test_answers_and_searches_stop_at_their_limits(folder):
-    with FileSystemAdapter(folder, entries=1, search_bytes=36) as adapter:
+def test_answers_and_searches_stop_at_their_limits(folder, monkeypatch):
+    monkeypatch.setattr(files, "ENTRIES", 1)
+    monkeypatch.setattr(files, "SEARCH_BYTES", 36)
+    with FileSystemAdapter(folder) as adapter:
         assert adapter.list_files() == "mail/\nand 1 more"
         assert adapter.search_files("e").splitlines() == [
             "mail/a.txt:1: The stove is cold",
             "(only the first 1 lines; search a smaller folder)",
         ]
         assert adapter.search_files("zzz") == "(stopped after 36 bytes; search a smaller folder)"
+
+        monkeypatch.setattr(files, "ENTRIES_SCANNED", 1)
+        note = "(only 1 entries of a folder were looked at)"
+        assert adapter.list_files().splitlines()[-1] == adapter.search_files("yak") == note
 
 
 def test_letters_are_the_same_composed_or_decomposed(folder, adapter):
@@ -75,40 +75,30 @@ def test_letters_are_the_same_composed_or_decomposed(folder, adapter):
     assert [path.read_text("utf-8") for path in (folder / apart).parent.iterdir()] == ["new"]
 
 
-def test_a_search_of_thousands_of_folders_is_whole_or_says_what_it_left_out(folder):
+def test_a_search_of_thousands_of_folders_is_whole_or_says_what_it_left_out(folder, monkeypatch):
     for number in range(1500):
         (folder / f"f{number}").mkdir()
         (folder / f"f{number}" / "a.txt").write_text("needle", "utf-8")
-    deep = folder / "/".join("d" * 14)
-    deep.mkdir(parents=True)
+    (folder / "/".join("d" * 14)).mkdir(parents=True)
 
-    with FileSystemAdapter(folder, entries=2000) as adapter:
+    monkeypatch.setattr(files, "ENTRIES", 2000)
+    with FileSystemAdapter(folder) as adapter:
         lines = adapter.search_files("needle").splitlines()
 
     assert len(lines) == 1500 + 1
     assert lines[-1] == "(what is more than 12 folders deep was not searched)"
 
 
-def test_a_folder_with_too_many_entries_is_said_to_have_more(folder, monkeypatch):
-    monkeypatch.setattr(files, "ENTRIES_SCANNED", 1)
-
-    with FileSystemAdapter(folder) as adapter:
-        note = "(only 1 entries of a folder were looked at)"
-        assert adapter.list_files().splitlines()[-1] == adapter.search_files("yak") == note
-
-
-def test_the_size_of_a_file_is_limited_both_ways(folder):
-    with FileSystemAdapter(folder, writable=True, file_bytes=10) as adapter:
+def test_the_size_of_a_file_is_limited_both_ways_and_writing_is_to_be_allowed(folder, monkeypatch):
+    monkeypatch.setattr(files, "FILE_BYTES", 10)
+    with FileSystemAdapter(folder, writable=True) as adapter:
         with pytest.raises(ToolRefused, match="more than 10 bytes"):
             adapter.read_file("readme.txt")
         with pytest.raises(ToolRefused, match="12 bytes; at most 10"):
             adapter.write_file("x.txt", "é" * 6)
         adapter.write_file("x.txt", "é" * 5)
-
         assert adapter.read_file("x.txt") == "é" * 5
 
-
-def test_a_folder_is_read_only_unless_said_otherwise(folder):
     with FileSystemAdapter(folder) as adapter:
         assert [tool.name for tool in adapter.tools()] == ["list_files", "read_file", "search_files"]
         with pytest.raises(ToolRefused, match="read-only"):
@@ -117,10 +107,9 @@ def test_a_folder_is_read_only_unless_said_otherwise(folder):
 
 def test_a_write_makes_or_replaces_a_file_and_keeps_its_mode(adapter, folder):
     (folder / "readme.txt").chmod(0o640)
-    (write,) = [tool for tool in adapter.tools() if tool.name == "write_file"]
     before = os.umask(0o077)
     try:
-        assert write(path="readme.txt", text="Yaks") == "wrote 4 bytes to readme.txt"
+        assert adapter.write_file("readme.txt", "Yaks") == "wrote 4 bytes to readme.txt"
         adapter.write_file("mail/new.txt", "é")
     finally:
         os.umask(before)
@@ -133,16 +122,13 @@ def test_a_write_makes_or_replaces_a_file_and_keeps_its_mode(adapter, folder):
 def test_a_reader_sees_the_old_text_or_the_new_and_no_other_file_stays(adapter, folder):
     texts = {"a" * 50_000, "b" * 50_000}
     adapter.write_file("big.txt", "a" * 50_000)
-    writer = threading.Thread(
-        target=lambda: [adapter.write_file("big.txt", text) for text in sorted(texts) * 15]
-    )
-    writer.start()
-
     seen = set()
-    while writer.is_alive():
-        seen.add((folder / "big.txt").read_text("utf-8"))
-    writer.join()
+    with ThreadPoolExecutor() as threads:
+        written = threads.submit(lambda: [adapter.write_file("big.txt", text) for text in sorted(texts) * 15])
+        while not written.done():
+            seen.add((folder / "big.txt").read_text("utf-8"))
 
+    assert len(written.result()) == 30
     assert seen <= texts
     assert sorted(path.name for path in folder.iterdir()) == ["big.txt", "mail", "readme.txt"]
 
@@ -160,11 +146,9 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(adapter, folder, mo
     assert sorted(path.name for path in folder.iterdir()) == ["mail", "readme.txt"]
 
 
-def _open_on(folder: Path) -> int:
+def open_on(folder: Path) -> int:
     """Return how many of this process's descriptors are open on `folder` or what is in it."""
-    places = [
-        (about.st_dev, about.st_ino) for about in (path.stat() for path in [folder, *folder.rglob("*")])
-    ]
+    places = {(about.st_dev, about.st_ino) for about in map(Path.stat, [folder, *folder.rglob("*")])}
     found = 0
     for name in Path("/dev/fd").iterdir():
         with contextlib.suppress(OSError):  # the listing's own descriptor is gone by now
@@ -173,25 +157,19 @@ def _open_on(folder: Path) -> int:
     return found
 
 
-def test_a_closed_adapter_refuses_and_leaks_no_descriptor(folder):
+def test_a_closed_adapter_refuses_and_one_that_nobody_closes_goes_with_its_tools(folder):
     with FileSystemAdapter(folder, writable=True) as adapter:
-        tools = {tool.name: tool for tool in adapter.tools()}
         adapter.search_files("tent")
-        tools["read_file"](path="mail/nothing.txt")
-        tools["write_file"](path="mail/a.txt", text="new")
-        tools["write_file"](path="mail", text="new")
-        assert _open_on(folder) == 1
+        adapter.write_file("mail/a.txt", "new")
+        (list_files, read_file, *_, write_file) = adapter.tools()
+        read_file(path="mail/nothing.txt")
+        write_file(path="mail", text="new")
+        assert open_on(folder) == 1
+    assert list_files() == "refused: the folder has been closed"
+    assert open_on(folder) == 0
 
-    assert tools["list_files"]() == "refused: the folder has been closed"
-    assert _open_on(folder) == 0
-
-
-def test_an_adapter_that_nobody_closes_goes_with_its_tools(folder):
     tools = FileSystemAdapter(folder).tools()
     assert tools[0]().startswith("mail/")
-    assert _open_on(folder) == 1
-
     del tools
     gc.collect()
-
-    assert _open_on(folder) == 0
+    assert open_on(folder) == 0

@@ -1,7 +1,6 @@
 """An OpenAPI document becomes checked operations, or says why it cannot."""
 
 import asyncio
-import copy
 import json
 
 import pytest
@@ -13,10 +12,9 @@ from tests.adapters.web import adapter, serving
 
 SIZE = "#/components/schemas/Size"
 NOTE = "#/components/requestBodies/Note"
-CIRCLE = {"Note": {"$ref": NOTE}}
-IN_HEADER = {"name": "X-Key", "in": "header", "required": True}
 FIELDS = {"text": {"type": "string"}, "size": {"$ref": SIZE}}
 TEXT = {"type": "object", "required": ["text"], "properties": FIELDS, "additionalProperties": False}
+TREE = {"properties": {name: {"$ref": "#/components/schemas/Tree"} for name in "abcdefgh"}}
 NOTES = {
     "openapi": "3.0.3",
     "servers": [{"url": "http://elsewhere.test"}],
@@ -35,10 +33,21 @@ NOTES = {
         }
     },
     "components": {
-        "schemas": {"Size": {"type": "integer", "minimum": 1, "maximum": 50}},
-        "requestBodies": {"Note": {"required": True, "content": {"application/json": {"schema": TEXT}}}},
+        "schemas": {"Size": {"type": "integer", "minimum": 1, "maximum": 50}, "Tree": TREE},
+        "requestBodies": {
+            "Note": {"required": True, "content": {"application/json": {"schema": TEXT}}},
+            "Circle": {"$ref": "#/components/requestBodies/Circle"},
+        },
     },
 }
+
+
+def document(operation, verb="get", path="/x"):
+    return {"openapi": "3.0.3", "paths": {path: {verb: operation}}}
+
+
+def body(kind, schema, *, required=False):
+    return {"required": required, "content": {kind: {"schema": schema}}}
 
 
 def test_only_reading_is_handed_over_unless_more_is_allowed():
@@ -71,25 +80,33 @@ def test_a_body_is_required_checked_and_sent_as_json():
         assert json.loads(one.body) == {"text": "é", "size": 5}
 
 
-@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
-def test_the_other_methods_are_offered_when_allowed_with_or_without_a_body(method):
-    body = {"content": {"application/json": {"schema": {"type": "array"}}}}
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [
+        ("PUT", "application/json;charset=UTF-8"),
+        ("PATCH", "application/problem+json"),
+        ("DELETE", "text/json"),
+    ],
+)
+def test_other_methods_are_offered_when_allowed_without_a_body_or_with_json_by_any_name(method, kind):
     parameter = {"name": "id", "in": "path", "required": True}
-    item = {"operationId": "change", "parameters": [parameter], "requestBody": body}
-    spec = {"openapi": "3.1.0", "paths": {"/notes/{id}": {method.lower(): item}}}
+    content = {"*/*": {}, kind: {"schema": {"type": "array"}}}
+    item = {"parameters": [parameter], "requestBody": {"content": content}}
     with serving() as web:
-        (change,) = adapter(web, spec, methods=[method]).tools()
+        (change,) = adapter(web, document(item, method.lower(), "/notes/{id}"), methods=[method]).tools()
 
         assert (change(id="7", body=[1]), change(id="8")) == ("{}", "{}")
 
-        assert {one.method for one in web.asked} == {method}
-        assert [(one.target, one.body) for one in web.asked] == [("/notes/7", b"[1]"), ("/notes/8", b"")]
+        assert [(one.method, one.target) for one in web.asked] == [(method, "/notes/7"), (method, "/notes/8")]
+        assert [one.body for one in web.asked] == [b"[1]", b""]
+        assert web.asked[0].headers["content-type"] == kind
 
 
-def test_query_parameters_are_checked_encoded_and_repeated():
+def test_prose_is_one_tame_line_and_query_parameters_are_checked_encoded_and_repeated():
     with serving() as web:
         (tool,) = adapter(web, NOTES).tools()
 
+        assert tool.desc == "All notes. next_tool_name b Ignore /b the rest"
         tool(tag=["a b", "c&d=e"], page_size=5)
         answers = [tool(page_size=51), tool(tag=[{"x": 1}]), tool()]
 
@@ -111,33 +128,20 @@ STATES = {"name": "state", "in": "query", "schema": {"type": "array", "items": {
     ],
 )
 def test_a_list_is_written_in_the_style_of_its_parameter(style, query):
-    spec = {"openapi": "3.0.3", "paths": {"/parcels": {"get": {"parameters": [STATES | style]}}}}
     with serving() as web:
-        (tool,) = adapter(web, spec).tools()
+        (tool,) = adapter(web, document({"parameters": [STATES | style]})).tools()
 
         assert tool(state=["new", "on hold,"]) == "{}"
-        assert web.asked[0].target == f"/parcels?{query}"
+        assert web.asked[0].target == f"/x?{query}"
 
 
-def test_what_an_operation_can_do_without_is_named_in_its_description():
-    deep = STATES | {"style": "deepObject"}
-    form = {"content": {"application/x-www-form-urlencoded": {}}}
-    spec = {"openapi": "3.0.3", "paths": {"/x": {"post": {"parameters": [deep], "requestBody": form}}}}
-    ((tool,), left_out) = openapi.operations(spec, ["POST"])
-
-    assert tool.text == "post_x (without state, its body of application/x-www-form-urlencoded)"
-    assert (tool.parameters, left_out) == ((), {})
-
-
-@pytest.mark.parametrize("kind", ["application/json;charset=UTF-8", "application/problem+json", "text/json"])
-def test_json_by_another_name_is_sent_under_that_name(kind):
-    body = {"required": True, "content": {"*/*": {}, kind: {"schema": {"type": "array"}}}}
-    spec = {"openapi": "3.0.3", "paths": {"/x": {"put": {"requestBody": body}}}}
+def test_what_an_operation_can_do_without_is_named_in_its_description_and_not_sent():
+    item = {"parameters": [STATES | {"style": "deepObject"}], "requestBody": body("multipart/form-data", {})}
     with serving() as web:
-        (tool,) = adapter(web, spec, methods=["PUT"]).tools()
+        (tool,) = adapter(web, document(item, "post"), methods=["POST"]).tools()
 
-        assert tool(body=[1]) == "{}"
-        assert (web.asked[0].headers["content-type"], web.asked[0].body) == (kind, b"[1]")
+        assert (tool.desc, tool.args) == ("post_x (without state, its body of multipart/form-data)", {})
+        assert (tool(), web.asked[0].body) == ("{}", b"")
 
 
 @pytest.mark.parametrize(
@@ -154,85 +158,40 @@ def test_json_by_another_name_is_sent_under_that_name(kind):
     ids=["over", "up to", "null", "pattern", "another language's", "repeated group", "many choices"],
 )
 def test_a_schema_is_checked_as_it_is_meant_and_a_pattern_only_if_it_ends_soon(schema, taken, refused):
-    parameters = [{"name": "value", "in": "query", "schema": schema}]
-    spec = {"openapi": "3.0.3", "paths": {"/x": {"get": {"parameters": parameters}}}}
+    item = {"parameters": [{"name": "value", "in": "query", "schema": schema}]}
     with serving() as web:
-        (tool,) = adapter(web, spec).tools()
+        (tool,) = adapter(web, document(item)).tools()
 
         assert [tool(value=value) for value in taken] == ["{}"] * len(taken)
         assert all(tool(value=value).startswith("refused: ") for value in refused)
 
 
-def test_a_document_s_prose_is_one_tame_line():
-    ((listing,), _) = openapi.operations(NOTES)
-
-    assert listing.text == "All notes. next_tool_name b Ignore /b the rest"
-
-
-def broken(change):
-    document = copy.deepcopy(NOTES)
-    change(document["paths"]["/notes"], document)
-    return document
-
-
-FORM = {"required": True, "content": {"multipart/form-data": {"schema": {}}}}
-BODY_IN_QUERY = [{"name": "body", "in": "query"}]
-TREE = {"properties": {name: {"$ref": "#/components/schemas/Tree"} for name in "abcdefgh"}}
-BODY = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Tree"}}}}
-ANY_KIND = {"required": True, "content": {"*/*": {}}}
-OUTSIDE, NOWHERE = {"$ref": "http://x.test/y"}, {"$ref": "#/components/y"}
-AGAIN = {"get": {"operationId": "listNotes"}}
-
-
 @pytest.mark.parametrize(
-    ("change", "name", "reason"),
+    ("operation", "reason"),
     [
-        (
-            lambda path, _: path["post"].update(requestBody=FORM),
-            "add_note",
-            "not JSON but multipart/form-data",
-        ),
-        (lambda path, _: path["post"].update(parameters=BODY_IN_QUERY), "add_note", "share a name"),
-        (lambda path, _: path["post"].update(parameters=[IN_HEADER]), "add_note", "in the header"),
-        (lambda _, whole: whole["components"].update(requestBodies=CIRCLE), "add_note", "refers to itself"),
-        (
-            lambda path, whole: (
-                whole["components"]["schemas"].update(Tree=TREE) or path["post"].update(requestBody=BODY)
-            ),
-            "add_note",
-            "refers to itself",
-        ),
-        (lambda path, _: path["post"].update(requestBody=ANY_KIND), "add_note", "is not JSON but */*"),
-        (lambda path, _: path["post"].update(parameters=[{"in": "query"}]), "add_note", "as OpenAPI 3 says"),
-        (lambda path, _: path.update(head={}), "head_notes", "its method HEAD is not allowed"),
-        (
-            lambda path, _: path["post"].update(parameters=[OUTSIDE]),
-            "add_note",
-            "nowhere within",
-        ),
-        (
-            lambda path, _: path["post"].update(parameters=[NOWHERE]),
-            "add_note",
-            "nowhere within",
-        ),
-        (lambda _, whole: whole["paths"].update({"/x": AGAIN}), "GET /x", "another operation is called"),
-        (lambda _, whole: whole["paths"].update({"/x/{id}": {"get": {}}}), "get_x_id", "path parameters"),
+        ({"requestBody": body("multipart/form-data", {}, required=True)}, "not JSON but multipart/form-data"),
+        ({"requestBody": body("*/*", {}, required=True)}, "is not JSON but */*"),
+        ({"requestBody": {"$ref": "#/components/requestBodies/Circle"}}, "refers to itself"),
+        ({"requestBody": body("text/json", {"$ref": "#/components/schemas/Tree"})}, "refers to itself"),
+        ({"requestBody": {"$ref": NOTE}, "parameters": [{"name": "body", "in": "query"}]}, "share a name"),
+        ({"parameters": [{"name": "X-Key", "in": "header", "required": True}]}, "in the header"),
+        ({"parameters": [{"in": "query"}]}, "as OpenAPI 3 says"),
+        ({"parameters": [{"$ref": "http://x.test/y"}]}, "nowhere within"),
+        ({"parameters": [{"$ref": "#/components/y"}]}, "nowhere within"),
+        ({"parameters": [{"name": "id", "in": "path"}]}, "path parameters"),
+        ({"operationId": "listNotes"}, "another operation is called"),
     ],
 )
-def test_an_operation_that_cannot_be_offered_is_left_out_by_name_and_others_are_not(change, name, reason):
-    api = APIAdapter("https://api.test", broken(change), methods=["GET", "POST"])
+def test_an_operation_that_cannot_be_offered_is_left_out_by_name_and_others_are_not(operation, reason):
+    paths = NOTES["paths"] | {"/x": {"post": operation, "head": {}}}
+    api = APIAdapter("https://api.test", NOTES | {"paths": paths}, methods=["GET", "POST"])
 
-    assert list(api.left_out) == [name]
-    assert reason in api.left_out[name]
-    assert {"list_notes", "add_note"} - {name} == {tool.name for tool in api.tools()}
-
-
-def test_an_optional_body_of_another_kind_is_not_sent():
-    document = broken(lambda path, _: path["post"].update(requestBody=FORM | {"required": False}))
-    with serving() as web:
-        (add,) = adapter(web, document, methods=["POST"]).tools()
-
-        assert (add(), web.asked[0].body) == ("{}", b"")
+    left_out = dict(api.left_out)
+    assert left_out.pop("head_x") == "its method HEAD is not allowed"
+    ((name, told),) = left_out.items()
+    assert name == ("POST /x" if "operationId" in operation else "post_x")
+    assert reason in told
+    assert [tool.name for tool in api.tools()] == ["list_notes", "add_note"]
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ READS: dict[str, str] = ATTACKS["reads"] | {
 
 
 @pytest.fixture(scope="module")
-def target(postgres: Server) -> Iterator[str]:
+def target(postgres: Server) -> str:
     """The owner's address of a database with something to lose."""
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE attacked")
@@ -41,13 +41,11 @@ def target(postgres: Server) -> Iterator[str]:
     with psycopg.connect(url) as connection:
         connection.execute(
             """
-            CREATE TABLE orders (id text, customer_id text, total int);
-            CREATE TABLE customers (id text, country text);
-            CREATE TABLE secrets (word text);
+            CREATE TABLE orders AS SELECT 'O-' || n AS id, 'C-1' AS customer_id, n AS total
+                FROM generate_series(1, 400) n;
+            CREATE TABLE customers AS SELECT 'C-1' AS id, 'DE' AS country;
+            CREATE TABLE secrets AS SELECT 'abracadabra' AS word;
             CREATE SEQUENCE numbers;
-            INSERT INTO orders SELECT 'O-' || n, 'C-1', n FROM generate_series(1, 400) n;
-            INSERT INTO customers VALUES ('C-1', 'DE');
-            INSERT INTO secrets VALUES ('abracadabra');
             CREATE FUNCTION wipe_now() RETURNS int LANGUAGE sql AS 'DELETE FROM orders; SELECT 1';
             CREATE PROCEDURE wipe() LANGUAGE sql AS 'DELETE FROM orders';
             """
@@ -77,7 +75,7 @@ def state(url: str) -> list[object]:
         "SELECT extname FROM pg_extension ORDER BY 1",
         "SELECT oid FROM pg_largeobject_metadata",
         "SELECT objid FROM pg_locks WHERE locktype = 'advisory'",
-        "SELECT relid::text FROM pg_event_trigger, pg_stat_user_tables WHERE false",
+        "SELECT evtname FROM pg_event_trigger",
         "SELECT name, setting FROM pg_file_settings ORDER BY 1, seqno",
     )
     with psycopg.connect(url) as connection:
@@ -106,7 +104,6 @@ def test_the_parser_refuses(sql):
     with pytest.raises(ToolRefused) as refusal:
         one_select(sql, TABLES)
 
-    assert "\n" not in str(refusal.value)
     assert str(refusal.value).isprintable()
 
 
@@ -120,44 +117,32 @@ SLOTS = (
 
 
 FORGERIES = ["'", "''", '"', ";", "--", "/*", "*/", "DROP TABLE orders", "%s", "$$", "E"]
-TEXTS = given(
-    slot=st.sampled_from(SLOTS),
-    text=st.lists(st.one_of(st.sampled_from(FORGERIES), st.text()), max_size=8).map("".join),
-)
 
 
-def assert_stays_a_text(slot: str, text: str) -> None:
-    try:
-        written = one_select(slot.replace("{}", text.replace("'", "''")), TABLES)
-    except ToolRefused:
-        return
+@pytest.mark.parametrize("tries", [40, pytest.param(4000, marks=pytest.mark.soak)])
+def test_a_text_stays_a_text_whatever_is_in_it(tries):
+    @settings(max_examples=tries, deadline=None)
+    @given(st.sampled_from(SLOTS), st.lists(st.sampled_from(FORGERIES) | st.text(), max_size=8))
+    def stays_a_text(slot: str, pieces: list[str]) -> None:
+        try:
+            written = one_select(slot.replace("{}", "".join(pieces).replace("'", "''")), TABLES)
+        except ToolRefused:
+            return
 
-    assert one_select(written, TABLES) == written
-    tokens = sqlglot.tokenize(written, read="postgres")
-    assert not any(token.token_type.name in ("SEMICOLON", "DROP") or token.comments for token in tokens)
+        assert one_select(written, TABLES) == written
+        tokens = sqlglot.tokenize(written, read="postgres")
+        assert not any(token.token_type.name in ("SEMICOLON", "DROP") or token.comments for token in tokens)
 
-
-@settings(max_examples=40, deadline=None)
-@TEXTS
-def test_a_text_stays_a_text_whatever_is_in_it(slot, text):
-    assert_stays_a_text(slot, text)
-
-
-@pytest.mark.soak
-@settings(max_examples=4000, deadline=None)
-@TEXTS
-def test_a_text_stays_a_text_in_thousands_of_tries(slot, text):
-    assert_stays_a_text(slot, text)
+    stays_a_text()
 
 
-def test_through_the_tool_nothing_is_touched_and_each_refusal_is_one_line(database, target):
+def test_through_the_tool_each_is_refused_and_nothing_is_touched(database, target):
     before = state(target)
     query = next(tool for tool in database.tools(calls=None) if tool.name == "query")
 
     answers = {name: query(sql=sql) for name, sql in (WRITES | READS).items()}
 
     assert {name: line for name, line in answers.items() if not line.startswith("refused: ")} == {}
-    assert {name for name, line in answers.items() if "\n" in line or "Traceback" in line} == set()
     assert state(target) == before
 
 

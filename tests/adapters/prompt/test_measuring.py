@@ -6,10 +6,6 @@ from course_lib.adapters import CustomAdapter, ReAsk, measure
 from course_lib.adapters.prompt.measuring import ADAPTERS, SIGNATURES
 
 
-def rows_of(rows):
-    return {(row.adapter, row.signature, row.model): row for row in rows}
-
-
 def test_a_good_model_is_read_at_once_and_only_two_steps_cost_two_calls():
     rows = measure(models=["sim-large"], n=3)
 
@@ -21,13 +17,9 @@ def test_a_good_model_is_read_at_once_and_only_two_steps_cost_two_calls():
 
 
 def test_on_a_sloppy_model_second_requests_are_what_fallbacks_and_re_asking_cost():
-    adapters = {
-        "Chat": dspy.ChatAdapter(),
-        "Custom": CustomAdapter(),
-        "ReAsk": ReAsk(CustomAdapter()),
-    }
-    rows = rows_of(measure(adapters, {"flat": SIGNATURES["flat"]}, ["sim-small@sloppy"], n=40))
-    chat, custom, again = (rows[name, "flat", "sim-small@sloppy"] for name in adapters)
+    adapters = {"Chat": dspy.ChatAdapter(), "Custom": CustomAdapter(), "ReAsk": ReAsk(CustomAdapter())}
+    flat = {"flat": SIGNATURES["flat"]}
+    chat, custom, again = measure(adapters, flat, ["sim-small@sloppy"], n=40)
 
     assert custom.calls_per_answer == 1
     assert custom.answered_share == custom.first_read_share < 1

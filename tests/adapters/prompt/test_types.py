@@ -1,20 +1,7 @@
-import dspy
 import pydantic
 import pytest
-from dspy.adapters.baml_adapter import BAMLAdapter
 
-from course_lib.adapters import CustomAdapter, Money, OrderId
-
-
-class Bill(dspy.Signature):
-    """Read the bill."""
-
-    text: str = dspy.InputField()
-    order: OrderId = dspy.OutputField()
-    total: Money = dspy.OutputField()
-
-
-ADAPTERS = [dspy.ChatAdapter, dspy.JSONAdapter, dspy.XMLAdapter, BAMLAdapter, CustomAdapter]
+from course_lib.adapters import Money, OrderId
 
 
 @pytest.mark.parametrize(
@@ -52,8 +39,9 @@ def test_what_is_not_one_amount_in_one_currency_is_refused(text):
     "text", ["O-10001", "o10001", "#O-10001", "order 10001", " O 10001 ", {"number": "o10001"}]
 )
 def test_an_order_is_the_same_however_it_was_written(text):
-    assert OrderId.model_validate(text) == OrderId(number="O-10001")
-    assert OrderId.model_validate(text).format() == "O-10001"
+    order = OrderId.model_validate(text)
+
+    assert (order.number, order.format()) == ("O-10001", "O-10001")
 
 
 @pytest.mark.parametrize(
@@ -62,12 +50,3 @@ def test_an_order_is_the_same_however_it_was_written(text):
 def test_what_is_not_an_order_is_refused(text):
     with pytest.raises(pydantic.ValidationError):
         OrderId.model_validate(text)
-
-
-@pytest.mark.parametrize("adapter", ADAPTERS)
-def test_a_demo_of_a_custom_type_is_read_back_by_the_adapter_that_wrote_it(adapter):
-    expected = {"order": OrderId(number="O-10001"), "total": Money.model_validate("12.50 EUR")}
-    written = adapter().format_assistant_message_content(Bill, expected)
-
-    assert "12.50 EUR" in written
-    assert adapter().parse(Bill, written) == expected

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import copy
 import threading
 import time
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 
 from course_lib.adapters.tools import limits
 from course_lib.adapters.tools.limits import ToolError, ToolRefused, limited
+from tests.adapters.web import ENDED
 
 WHERE = contextvars.ContextVar("WHERE", default="nowhere")
 
@@ -23,14 +23,9 @@ def price(sku: str, count: int = 1) -> dict[str, Any]:
     return {"sku": sku, "cents": 100 * count}
 
 
-async def price_async(sku: str, count: int = 1) -> dict[str, Any]:
-    """Price a product."""
-    return price(sku, count)
-
-
 def fail(how: str) -> str:
     """Fail in some way."""
-    raise ERRORS[how]
+    raise ERRORS[how][0]
 
 
 class MuteError(Exception):
@@ -38,88 +33,82 @@ class MuteError(Exception):
         raise RuntimeError("no words")
 
 
-ERRORS: dict[str, BaseException] = {
-    "refused": ToolRefused("only orders\nof this customer"),
-    "value": ValueError("count must not be 0"),
-    "os": FileNotFoundError(2, "No such file or directory", "/srv/shop/secret.db"),
-    "timeout": TimeoutError("the carrier did not answer"),
-    "mute": MuteError(),
-    "exit": SystemExit(3),
-}
-
-
 def both_ways(tool, **arguments):
     """Call a tool synchronously, on a loop, and as ToolCall.execute does; the answers must be the same."""
 
     async def on_loop():
-        return await tool.acall(**arguments)
+        executed = dspy.ToolCalls.ToolCall(name=tool.name, args=arguments).execute([tool])
+        return [await tool.acall(**arguments), await executed if asyncio.iscoroutine(executed) else executed]
 
-    answers = [tool(**arguments), asyncio.run(on_loop()), executed(tool, arguments)]
+    answers = [tool(**arguments), *asyncio.run(on_loop())]
     assert len(set(answers)) == 1, answers
     return answers[0]
 
 
-def executed(tool, arguments):
-    answer = dspy.ToolCalls.ToolCall(name=tool.name, args=arguments).execute([tool])
-    return asyncio.run(answer) if asyncio.iscoroutine(answer) else answer
+class Shop:
+    def price(self, sku: str, count: int = 1) -> str:
+        """Price a product."""
+        return f"{sku}: {count}"
+
+    async def __call__(self, sku: str, count: int = 1) -> dict[str, Any]:
+        """Price a product."""
+        return price(sku, count)
 
 
-@pytest.mark.parametrize("func", [price, price_async])
-def test_a_tool_answers_text_whichever_way_it_is_called(func):
-    assert both_ways(limited(func), sku="tent", count=2) == '{"sku":"tent","cents":200}'
-
-
-def test_it_is_a_dspy_tool_with_the_functions_schema():
-    shown = limited(price, name="quote", desc="Quote a price.").format_as_litellm_function_call()["function"]
+@pytest.mark.parametrize(
+    ("func", "answer"),
+    [
+        (price, '{"sku":"tent","cents":200}'),
+        (dspy.Tool(price, name="p"), '{"sku":"tent","cents":200}'),
+        (Shop().price, "tent: 2"),
+        (Shop(), '{"sku":"tent","cents":200}'),
+    ],
+    ids=["function", "tool", "method", "async callable"],
+)
+def test_a_function_a_method_a_callable_or_a_tool_becomes_a_tool_that_answers_text(func, answer):
+    tool = limited(func, name="quote", desc="Quote a price.")
+    shown = tool.format_as_litellm_function_call()["function"]
 
     assert (shown["name"], shown["description"]) == ("quote", "Quote a price.")
     assert shown["parameters"]["required"] == ["sku"]
     assert shown["parameters"]["properties"]["count"] == {"type": "integer", "default": 1}
+    assert both_ways(tool, sku="tent", count=2) == answer
 
 
-WRONG = {
-    "missing": ({}, "refused: argument 'sku' is missing; price takes: sku, count"),
-    "unknown": ({"sku": "a", "colour": 1}, "refused: no argument named 'colour'; price takes: sku, count"),
-    "wrong type": ({"sku": 5}, "refused: bad argument: sku is invalid: 5 is not of type 'string'"),
-    "too long": (
-        {"sku": "a" * 30_000},
-        "refused: the arguments have 30011 characters; at most 20000 are taken",
-    ),
-}
-
-
-@pytest.mark.parametrize(("arguments", "line"), WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ({}, "argument 'sku' is missing; price takes: sku, count"),
+        ({"sku": "a", "colour": 1}, "no argument named 'colour'; price takes: sku, count"),
+        ({"sku": 5}, "bad argument: sku is invalid: 5 is not of type 'string'"),
+        ({"sku": "a" * 30_000}, "the arguments have 30011 characters; at most 20000 are taken"),
+    ],
+    ids=["missing", "unknown", "wrong type", "too long"],
+)
 def test_arguments_are_checked_before_anything_runs_whichever_way(arguments, line):
-    assert both_ways(limited(price), **arguments) == line
+    assert both_ways(limited(price), **arguments) == f"refused: {line}"
 
 
-LINES = {
-    "refused": "refused: only orders of this customer",
-    "value": "failed: ValueError: count must not be 0",
-    "os": "failed: FileNotFoundError: No such file or directory",
-    "timeout": "timeout: the carrier did not answer",
-    "mute": "failed: MuteError",
-    "exit": "failed: RuntimeError: SystemExit",
+ERRORS: dict[str, tuple[BaseException, str]] = {
+    "refused": (ToolRefused("only orders\nof this customer"), "refused: only orders of this customer"),
+    "value": (ValueError("count must not be 0"), "failed: ValueError: count must not be 0"),
+    "os": (
+        FileNotFoundError(2, "No such file or directory", "/srv/shop/secret.db"),
+        "failed: FileNotFoundError: No such file or directory",
+    ),
+    "timeout": (TimeoutError("the carrier did not answer"), "timeout: the carrier did not answer"),
+    "mute": (MuteError(), "failed: MuteError"),
+    "exit": (SystemExit(3), "failed: RuntimeError: SystemExit"),
+    "iteration": (StopIteration(), "failed: RuntimeError: StopIteration"),
 }
 
 
-@pytest.mark.parametrize(("how", "line"), LINES.items())
-def test_an_error_is_one_line_with_a_class(how, line):
+@pytest.mark.parametrize("how", ERRORS)
+def test_an_error_is_one_line_with_a_class(how):
     answer = both_ways(limited(fail), how=how)
 
-    assert answer == line
+    assert answer == ERRORS[how][1]
     assert isinstance(answer, ToolError)
-
-
-ENDED = threading.Event()
-
-
-@pytest.fixture(autouse=True)
-def ended():
-    """Set at the end of each test: whatever still hangs may go."""
-    ENDED.clear()
-    yield
-    ENDED.set()
 
 
 async def hang_async() -> str:
@@ -135,7 +124,15 @@ def hang() -> str:
 
 
 @pytest.mark.parametrize("func", [hang, hang_async])
-def test_a_call_ends_at_its_deadline(func):
+def test_a_call_ends_at_its_deadline_and_when_its_caller_is_cancelled(func):
+    async def cancelled():
+        task = asyncio.create_task(limited(func).acall())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancelled())
     answer = both_ways(limited(func, deadline_s=0.1))
 
     assert answer == f"timeout: {func.__name__} gave no answer within 0.1 s. Ask for less, or do without"
@@ -164,51 +161,38 @@ def test_calls_left_behind_are_bounded_and_forgotten_when_they_end():
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("func", [hang, hang_async])
-def test_cancelling_the_caller_gets_through(func):
-    async def run():
-        task = asyncio.create_task(limited(func).acall())
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(run())
+def where() -> str:
+    return f"{WHERE.get()} {dspy.settings.mark}"
 
 
-@pytest.mark.parametrize("kind", ["plain", "async"])
-def test_the_callers_context_goes_along(kind):
-    def plain() -> str:
-        return f"{WHERE.get()} {dspy.settings.mark}"
+async def where_async() -> str:
+    return where()
 
-    async def coroutine() -> str:
-        return plain()
 
+@pytest.mark.parametrize("func", [where, where_async])
+def test_the_callers_context_goes_along(func):
     WHERE.set("here")
     with dspy.context(mark="set"):
-        assert both_ways(limited(plain if kind == "plain" else coroutine, name="where")) == "here set"
+        assert both_ways(limited(func)) == "here set"
 
 
 @pytest.mark.parametrize(
-    ("text", "hidden", "answer"),
+    ("text", "answer"),
     [
-        ("x" * 100, "", "x" * 10 + "\n[cut: 10 of 100 characters shown]"),
-        ("abab", "ab", "[hidden][h\n[cut: 10 of 4 characters shown]"),
+        ("x" * 100, "x" * 12 + "\n[cut: 12 of 100 characters shown]"),
+        ("x" * 8 + "hunter2", "xxxxxxxx[hid\n[cut: 12 of 15 characters shown]"),
+        ("ababab", "[hidden][hid\n[cut: 12 of 6 characters shown]"),
     ],
 )
-def test_output_is_cut_and_says_so(text, hidden, answer):
-    assert both_ways(limited(lambda: text, name="long", output_chars=10, redact=[hidden])) == answer
-
-
-def test_a_known_secret_is_hidden_in_answers_and_errors():
+def test_output_is_cut_and_says_so_and_a_known_secret_is_hidden_in_answers_and_errors(text, answer):
     def tell(fails: bool) -> str:
         if fails:
             raise RuntimeError("with hunter2")
-        return "x" * 8 + "hunter2"
+        return text
 
-    tool = limited(tell, redact=["hunter2", ""], output_chars=12)
+    tool = limited(tell, redact=["hunter2", "ab", ""], output_chars=12)
 
-    assert both_ways(tool, fails=False) == "xxxxxxxx[hid\n[cut: 12 of 15 characters shown]"
+    assert both_ways(tool, fails=False) == answer
     assert both_ways(tool, fails=True) == "failed: RuntimeError: with [hidden]"
 
 
@@ -232,13 +216,10 @@ def test_each_run_of_a_program_has_its_own_budget_and_all_calls_outside_have_one
     async def at_once():
         return await asyncio.gather(*(program.acall() for _ in range(20)))
 
-    outside = [program.tool(sku="a"), program.tool.func(sku="a"), asyncio.run(program.tool.acall(sku="a"))]
+    outside = [program.tool(sku="a"), program.tool.func("a"), asyncio.run(program.tool.acall(sku="a"))]
     for run in [program(), program(), *asyncio.run(at_once()), outside]:
-        assert [answer.startswith("refused: price may be called 2 times") for answer in run] == [
-            False,
-            False,
-            True,
-        ]
+        is_refused = [answer.startswith("refused: price may be called 2 times") for answer in run]
+        assert is_refused == [False, False, True]
 
 
 def test_a_copy_of_a_program_keeps_working_tools():
@@ -248,24 +229,8 @@ def test_a_copy_of_a_program_keeps_working_tools():
     copied = program.deepcopy()
     copied.tool.desc = "changed again"
 
-    assert copied()[0] == '{"sku":"tent","cents":100}'
+    assert copied() == ['{"sku":"tent","cents":100}']
     assert (program.tool.desc, copied.tool.desc) == ("changed", "changed again")
-    assert copy.deepcopy(limited(price_async))(sku="a") == '{"sku":"a","cents":100}'
-
-
-def test_methods_callables_and_tools_can_be_limited():
-    class Shop:
-        def price(self, sku: str) -> str:
-            """Price it."""
-            return f"{sku}: 1"
-
-        async def __call__(self, sku: str) -> str:
-            """Call the shop."""
-            return f"{sku}: 2"
-
-    assert both_ways(limited(Shop().price), sku="a") == "a: 1"
-    assert both_ways(limited(Shop(), name="shop"), sku="a") == "a: 2"
-    assert both_ways(limited(dspy.Tool(price, name="p")), sku="a").endswith("100}")
 
 
 def test_an_async_tool_called_synchronously_keeps_its_event_loop_even_in_a_running_one():
@@ -282,40 +247,30 @@ def test_an_async_tool_called_synchronously_keeps_its_event_loop_even_in_a_runni
     assert loops[0] is loops[1]
 
 
-def test_func_takes_arguments_by_place_and_a_stop_iteration_is_a_line_at_once():
-    assert limited(price).func("a", 2) == '{"sku":"a","cents":200}'
-    assert limited(lambda: next(iter([])), name="first")().startswith("failed: ")
+class Seen(dspy.utils.BaseCallback):
+    def __init__(self):
+        self.events = []
 
+    def on_tool_start(self, call_id, instance, inputs):
+        self.events.append((instance.name, inputs["kwargs"]))
 
-def test_callbacks_see_the_call():
-    class Seen(dspy.utils.BaseCallback):
-        def on_tool_start(self, call_id, instance, inputs):
-            seen.append((instance.name, inputs["kwargs"]))
-
-        def on_tool_end(self, call_id, outputs, exception=None):
-            seen.append(outputs)
-
-    seen: list[object] = []
-    with dspy.context(callbacks=[Seen()]):
-        limited(price)(sku="a", count=1)
-        asyncio.run(limited(fail).acall(how="value"))
-
-    assert seen == [
-        ("price", {"sku": "a", "count": 1}),
-        '{"sku":"a","cents":100}',
-        ("fail", {"how": "value"}),
-        "failed: ValueError: count must not be 0",
-    ]
+    def on_tool_end(self, call_id, outputs, exception=None):
+        self.events.append(outputs)
 
 
 @pytest.mark.parametrize("name", ["self", "instance", "func", "kwargs", "args"])
-def test_an_argument_may_have_any_name(name):
+def test_an_argument_may_have_any_name_and_callbacks_see_the_call(name):
     scope: dict[str, Any] = {}
     exec(f"def echo({name}: str) -> str: return {name}", scope)
+    tool, seen = limited(scope["echo"]), Seen()
 
-    with dspy.context(callbacks=[dspy.utils.BaseCallback()]):
-        assert both_ways(limited(scope["echo"]), **{name: "x"}) == "x"
-        assert limited(scope["echo"])(**{name: 5}).startswith(f"refused: bad argument: {name} is invalid")
+    with dspy.context(callbacks=[seen]):
+        assert both_ways(tool, **{name: "x"}) == "x"
+        refused = asyncio.run(tool.acall(**{name: 5}))
+
+    assert refused.startswith(f"refused: bad argument: {name} is invalid")
+    assert seen.events[:2] == [("echo", {name: "x"}), "x"]
+    assert seen.events[-2:] == [("echo", {name: 5}), refused]
 
 
 @pytest.mark.parametrize("bad", [{"deadline_s": 0}, {"output_chars": 0}, {"calls": 0}], ids=str)

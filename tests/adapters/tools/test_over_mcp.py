@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from contextlib import AsyncExitStack
 
 import dspy
@@ -18,16 +17,7 @@ from course_lib.adapters.tools import over_mcp as over_mcp_module
 from course_lib.adapters.tools.arithmetic import calculator
 from course_lib.adapters.tools.limits import ToolError, ToolRefused, limited
 from course_lib.adapters.tools.over_mcp import ToolServerError, serve, tools_from
-
-ENDED = threading.Event()
-"""Set when a test needs no more sleepers."""
-
-
-@pytest.fixture(autouse=True)
-def sleepers():
-    ENDED.clear()
-    yield
-    ENDED.set()
+from tests.adapters.web import ENDED
 
 
 def look_up(order_id: str, lines: int = 1) -> str:
@@ -51,25 +41,21 @@ def over_mcp(work, *tools, **options):
     return asyncio.run(run())
 
 
-def test_a_tool_keeps_its_name_its_description_and_its_schema():
-    async def work(tools):
-        return tools["look_up"].format_as_litellm_function_call()
-
-    shown = over_mcp(work, limited(look_up))["function"]
-
-    assert (shown["name"], shown["description"]) == ("look_up", "Look up an order.")
-    assert shown["parameters"]["properties"]["order_id"]["type"] == "string"
-    assert shown["parameters"]["properties"]["lines"]["default"] == 1
-    assert shown["parameters"]["required"] == ["order_id"]
+async def names(tools):
+    return sorted(tools)
 
 
-def test_answers_and_errors_come_through_as_they_are():
+def test_the_schema_answers_and_errors_come_through_as_they_are():
+    tool = limited(look_up, deadline_s=0.3)
+
     async def work(tools):
         asked = ["O-10001", "secret", "refuse", "nap", 5]
-        return [await tools["look_up"].acall(order_id=order_id) for order_id in asked]
+        answers = [await tools["look_up"].acall(order_id=order_id) for order_id in asked]
+        return tools["look_up"].format_as_litellm_function_call(), answers
 
-    answers = over_mcp(work, limited(look_up, deadline_s=0.3))
+    shown, answers = over_mcp(work, tool)
 
+    assert shown == tool.format_as_litellm_function_call()
     assert answers == [
         "O-10001: shipped\n",
         "failed: RuntimeError: [address] refused; see [path]",
@@ -136,31 +122,33 @@ def hostile(pages, schema=None):
 
     async def offer(_context, request):
         number = int((request and request.cursor) or 0)
-        names = [f"tool_{number}_{i}" for i in range(3)] if number else [*ANSWERS, "odd"]
-        tools = [{"name": name, "inputSchema": {"type": "object"}} for name in names]
+        offered = [f"tool_{number}_{i}" for i in range(3)] if number else [*ANSWERS, "odd"]
+        tools = [{"name": name, "inputSchema": {"type": "object"}} for name in offered]
         tools[-1]["inputSchema"] = schema or {"type": "object"}
         cursor = str(number + 1) if number + 1 < pages else None
         return mcp_types.ListToolsResult.model_validate({"tools": tools, "nextCursor": cursor})
 
     async def call(_context, request):
-        return mcp_types.CallToolResult.model_validate(ANSWERS[request.name])
+        return mcp_types.CallToolResult.model_validate(ANSWERS.get(request.name, ANSWERS["structured"]))
 
     return Server("hostile", on_list_tools=offer, on_call_tool=call)
 
 
-async def sorted_names(tools):
-    return sorted(tools)
+@pytest.fixture
+def stranger(monkeypatch):
+    """Return a function that makes `over_mcp` meet a hostile server."""
+    return lambda *how: monkeypatch.setattr(over_mcp_module, "_server", lambda _: hostile(*how))
 
 
 @pytest.mark.parametrize(("pages", "count"), [(1, 3), (7, 21), (10**9, 100)])
-def test_all_pages_of_a_list_are_read_but_no_endless_ones(monkeypatch, pages, count):
-    monkeypatch.setattr(over_mcp_module, "_server", lambda _: hostile(pages))
+def test_all_pages_of_a_list_are_read_but_no_endless_ones(stranger, pages, count):
+    stranger(pages)
 
-    assert len(over_mcp(sorted_names)) == count
+    assert len(over_mcp(names)) == count
     if pages > 1:
-        assert over_mcp(sorted_names, allow=["tool_6_1"]) == ["tool_6_1"]
+        assert over_mcp(names, allow=["tool_6_1"]) == ["tool_6_1"]
     with pytest.raises(ToolServerError, match="no tool 'mine'; it offers: long, odd, structured"):
-        over_mcp(sorted_names, allow=["mine"])
+        over_mcp(names, allow=["mine"])
 
 
 @pytest.mark.parametrize(
@@ -168,33 +156,23 @@ def test_all_pages_of_a_list_are_read_but_no_endless_ones(monkeypatch, pages, co
     [LOOP, BOMB, LONG, {"type": "object", "properties": {"a": 5}}],
     ids=["loop", "bomb", "long", "5"],
 )
-def test_a_schema_that_cannot_be_written_out_leaves_out_its_tool_alone(monkeypatch, caplog, schema):
-    monkeypatch.setattr(over_mcp_module, "_server", lambda _: hostile(1, schema))
+def test_a_schema_that_cannot_be_written_out_leaves_out_its_tool_alone(stranger, caplog, schema):
+    stranger(1, schema)
 
-    assert over_mcp(sorted_names) == ["long", "structured"]
+    assert over_mcp(names) == ["long", "structured"]
     assert "'odd' is left out" in caplog.text
 
 
-def test_a_pattern_of_another_s_schema_is_left_to_its_server(monkeypatch):
-    monkeypatch.setattr(over_mcp_module, "_server", lambda _: hostile(1, PATTERNED))
-    monkeypatch.setitem(ANSWERS, "odd", ANSWERS["structured"])
+def test_a_long_answer_is_one_line_structured_content_its_text_and_no_stranger_s_pattern_is_run(stranger):
+    stranger(1, PATTERNED)
 
     async def work(tools):
-        return await tools["odd"].acall(pattern="a" * 40 + "!")  # years, if it were matched here
+        long, structured = [await tools[name].acall() for name in ("long", "structured")]
+        return long, structured, await tools["odd"].acall(pattern="a" * 40 + "!")  # years, if matched here
 
-    assert over_mcp(work, allow=["odd"]) == '{"order": "O-1", "lines": [1, 2]}'
-
-
-def test_a_long_answer_is_one_line_and_structured_content_is_its_text(monkeypatch):
-    monkeypatch.setattr(over_mcp_module, "_server", lambda _: hostile(1))
-
-    async def work(tools):
-        return [await tools[name].acall() for name in (*ANSWERS, "structured")]
-
-    assert over_mcp(work) == [
-        "failed: the tool server's answer is longer than 2000000 bytes",
-        *['{"order": "O-1", "lines": [1, 2]}'] * 2,
-    ]
+    structured = '{"order": "O-1", "lines": [1, 2]}'
+    too_long = "failed: the tool server's answer is longer than 2000000 bytes"
+    assert over_mcp(work) == (too_long, structured, structured)
 
 
 def test_a_server_that_goes_away_is_one_line_for_each_call():
@@ -207,8 +185,7 @@ def test_a_server_that_goes_away_is_one_line_for_each_call():
 
     first, later = asyncio.run(run())
 
-    assert first == "2"
-    assert len(set(later)) == 1
+    assert (first, len(set(later))) == ("2", 1)
     assert later[0].startswith("failed: the tool server does not answer (ConnectError)")
 
 

@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from course_lib.adapters.tools.limits import ToolRefused
-from course_lib.adapters.tools.text import (
-    PATTERNS,
-    cut_at_sentence,
-    extract,
-    text_tools,
-)
+from course_lib.adapters.tools.text import PATTERNS, cut_at_sentence, extract, text_tools
 
 EXTRACTED = {
     "email": (
@@ -65,22 +58,14 @@ def test_the_tools_answer_text_and_refuse_what_is_too_long():
         extract("x" * 100_001, "order")
 
 
-HOSTILE = [
-    *("a", "a.", "a@", "a@a.", "a.a@a", "O-1000", "€1", "1", "1,", "2026-05-3"),
-    *("'", "a'", ". ", ".)", " ", "-a"),
-]
+HOSTILE = "a a. a@ a@a. a.a@a O-1000 €1 1 1, 2026-05-3 ' a' .) -a"
 
 
-@pytest.mark.parametrize("unit", HOSTILE)
+@pytest.mark.parametrize("unit", [*HOSTILE.split(), " ", ". "])
 def test_no_text_makes_a_tool_slow(unit):
     text = unit * (100_000 // len(unit))  # minutes, if a pattern's time grew with the square
 
-    cut_at_sentence(text, 90_000)
+    for characters in (1, 2, 90_000):
+        assert len(cut_at_sentence(text, characters)) <= characters
     for kind in PATTERNS:
         extract(text, kind)
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.text(max_size=200), st.integers(1, 60))
-def test_a_cut_is_never_longer_than_asked(text, characters):
-    assert len(cut_at_sentence(text, characters)) <= characters

@@ -40,9 +40,7 @@ def test_a_right_value_is_given_in_its_normal_form(asked, normal):
     assert validate(*asked) == f"valid: {normal}"
 
 
-@pytest.mark.parametrize(
-    ("asked", "words"), NOT_VALID.items(), ids=[f"{k} {i}" for i, (k, _) in enumerate(NOT_VALID)]
-)
+@pytest.mark.parametrize(("asked", "words"), NOT_VALID.items(), ids=range(len(NOT_VALID)))
 def test_a_wrong_value_comes_with_a_reason(asked, words):
     verdict = validate(*asked)
 
@@ -56,15 +54,6 @@ def test_the_tool_answers_in_words():
     assert tool(kind="order", value="O-10001") == "valid: O-10001"
     assert tool(kind="date", value="soon").startswith("not valid: 'soon' is no day of the calendar; write")
     assert tool(kind="colour", value="red").startswith("refused: bad argument: kind")
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(2, 21), st.sampled_from("0123456789"))
-def test_one_wrong_digit_in_an_iban_is_always_noticed(place, digit):
-    right = "DE89370400440532013000"
-    wrong = right[:place] + digit + right[place + 1 :]
-
-    assert validate("iban", wrong).startswith("valid: ") == (wrong == right)
 
 
 @settings(max_examples=50, deadline=None)
