@@ -17,9 +17,9 @@ AT_MOST_POINTS = 3.0
 
 def settings() -> list[tuple[str, int]]:
     """Return (time to live, rate) without those that repeat another's product."""
-    kept: dict[float | None, tuple[str, int]] = {}
+    kept: dict[float, tuple[str, int]] = {}
     for (ttl, ttl_s), rate in product(TTLS_S.items(), RATES_PER_S):
-        kept.setdefault(None if ttl_s is None else ttl_s * rate, (ttl, rate))
+        kept.setdefault(ttl_s * rate, (ttl, rate))
     return list(kept.values())
 
 

@@ -1,7 +1,7 @@
 """Cache explorer: the hit rate that theory predicts, drawn over the one that a real cache tier measures.
 
 Main path: cache_explorer() shows it; explore(...) returns one picture, print() writes it.
-Source: caching/traffic.py predicts, and measures on MemoryTier; lm/prices.py has the money.
+Source: labs/traffic.py predicts, and measures on MemoryTier; lm/prices.py has the money.
 """
 
 from __future__ import annotations
@@ -10,21 +10,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from html import escape
+from math import inf
 from typing import Any
 
 import numpy as np
 
-from course_lib.caching import traffic
-from course_lib.caching.traffic import Traffic
 from course_lib.errors import CourseError
+from course_lib.labs import traffic
 from course_lib.labs.reading import INK, Rendered, choice, paragraph, plot, status, table, with_still
+from course_lib.labs.traffic import Traffic
 from course_lib.lm import prices
 
 SKEWS = (0.6, 0.8, 1.0, 1.2)
 ANSWERS = (300, 1000, 4000)
 SHARES = (0.03, 0.05, 0.1, 0.2, 0.4, 1.0)
 """Sizes of the cache, as shares of what all answers would take."""
-TTLS_S = {"10 s": 10.0, "1 min": 60.0, "10 min": 600.0, "1 h": 3600.0, "none": None}
+TTLS_S = {"10 s": 10.0, "1 min": 60.0, "10 min": 600.0, "1 h": 3600.0, "none": inf}
 RATES_PER_S = (1, 10, 100)
 
 MODEL = "sim-large"
@@ -94,7 +95,7 @@ def explore(
     """
     _check(skew=(skew, SKEWS), answers=(answers, ANSWERS), ttl=(ttl, TTLS_S), rate=(rate_per_s, RATES_PER_S))
     chosen = Traffic(skew, answers, float(rate_per_s), TTLS_S[ttl])
-    sizes = traffic.entry_bytes(answers, chosen.seed)
+    sizes = traffic.entry_bytes(answers)
     points = tuple(_point(chosen, share, int(share * sizes.sum()), requests) for share in SHARES)
     drawn_bytes = np.geomspace(_FIRST_SHARE * sizes.sum(), sizes.sum(), 30).tolist()
     line = tuple((size, traffic.predicted(chosen, size)) for size in drawn_bytes)

@@ -26,11 +26,13 @@ from types import SimpleNamespace
 import numpy as np
 import numpy.typing as npt
 
-from course_lib.caching.memory import MemoryTier
+from course_lib.caching import MemoryTier
 
 Floats = npt.NDArray[np.float64]
 SIZE_MEDIAN_BYTES, SIZE_SPREAD = 900, 0.6
 """Of an answer; the spread is the standard deviation of the logarithm."""
+_WARM_UP = 2_000
+"""Requests that go before those counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,60 +45,50 @@ class Traffic:
     """How many different ones are asked for."""
     rate_per_s: float
     """Requests per second, over all answers."""
-    ttl_s: float | None = None
-    """Time to live from insertion; None: none."""
-    seed: int = 0
+    ttl_s: float = inf
+    """Time to live from insertion."""
 
     def rates_per_s(self) -> Floats:
         """Return each answer's requests per second, the most popular first."""
         return zipf(self.answers, self.skew) * self.rate_per_s
 
 
-def predicted(traffic: Traffic, cache_bytes: float) -> float:
-    """Return the share of hits by Che's approximation."""
-    sizes, life_s = entry_bytes(traffic.answers, traffic.seed), traffic.ttl_s or inf
-    return predict(traffic.rates_per_s(), sizes, cache_bytes=cache_bytes, ttl_s=life_s)
-
-
-def measured(traffic: Traffic, cache_bytes: int, *, requests: int = 6_000, warm_up: int = 2_000) -> float:
-    """Send `requests` through a MemoryTier that has been in use for long; returns the share of hits.
-
-    `warm_up` requests go before them, uncounted.
-    """
+def measured(traffic: Traffic, cache_bytes: int, *, requests: int = 6_000) -> float:
+    """Send `requests` through a MemoryTier that has been in use for long; returns the share of hits."""
     clock = SimpleNamespace(now_s=0.0)  # which nothing but the traffic moves
     tier = MemoryTier(cache_bytes, clock=lambda: float(clock.now_s))
-    keys, values = _answers(traffic.answers, traffic.seed)
+    keys, values = _answers(traffic.answers)
     _fill(tier, clock, traffic)
     hits = 0
-    for number, (at_s, answer) in enumerate(_requests(traffic, warm_up + requests)):
+    for number, (at_s, answer) in enumerate(_requests(traffic, _WARM_UP + requests)):
         clock.now_s = at_s
         if tier.get(keys[answer]) is None:
             tier.put(keys[answer], values[answer], ttl_s=traffic.ttl_s)
-        elif number >= warm_up:
+        elif number >= _WARM_UP:
             hits += 1
     return hits / requests
 
 
 @lru_cache(maxsize=8)
-def entry_bytes(answers: int, seed: int) -> Floats:
+def entry_bytes(answers: int) -> Floats:
     """Return what each answer takes in a MemoryTier, the key and the table included."""
-    keys, values = _answers(answers, seed)
+    keys, values = _answers(answers)
     tier = MemoryTier(1 << 40)
     tier.put(keys[0], b"")  # what is taken beside the value is the same for all: keys are of one length
     return np.array([len(value) + tier.size_bytes() for value in values], dtype=np.float64)
 
 
 @lru_cache(maxsize=2)
-def _answers(answers: int, seed: int) -> tuple[list[str], list[bytes]]:
-    rng = np.random.default_rng([seed, answers])
-    sizes = rng.lognormal(np.log(SIZE_MEDIAN_BYTES), SIZE_SPREAD, answers).astype(int) + 1
-    return [f"answer-{number:08}" for number in range(answers)], [bytes(size) for size in sizes.tolist()]
+def _answers(count: int) -> tuple[list[str], list[bytes]]:
+    rng = np.random.default_rng([0, count])
+    sizes = rng.lognormal(np.log(SIZE_MEDIAN_BYTES), SIZE_SPREAD, count).astype(int) + 1
+    return [f"answer-{number:08}" for number in range(count)], [bytes(size) for size in sizes.tolist()]
 
 
 @lru_cache(maxsize=2)
 def _requests(traffic: Traffic, count: int) -> list[tuple[float, int]]:
     """Return (second, answer) of each request, the same for every cache that is measured under it."""
-    rng = np.random.default_rng([traffic.seed, 1])
+    rng = np.random.default_rng([0, 1])
     seconds = rng.exponential(1 / traffic.rate_per_s, count).cumsum()
     steps = zipf(traffic.answers, traffic.skew).cumsum()
     answers = np.minimum(steps.searchsorted(rng.random(count)), traffic.answers - 1)
@@ -109,16 +101,15 @@ def _fill(tier: MemoryTier, clock: SimpleNamespace, traffic: Traffic) -> None:
     Each answer's last request and last insertion are drawn from their exact joint distribution; then all are
     put in the order of their last requests.
     """
-    rng = np.random.default_rng([traffic.seed, 2])
-    rates, life_s = traffic.rates_per_s(), traffic.ttl_s or inf
+    rng = np.random.default_rng([0, 2])
+    rates, life_s = traffic.rates_per_s(), min(traffic.ttl_s, 1e300)  # inf times 0 would be no number
     used_s, age_s = rng.exponential(1 / rates), rng.random(traffic.answers) * life_s
     is_there = rng.random(traffic.answers) * (1 + 1 / (rates * life_s)) < 1
     used_s = np.minimum(used_s, age_s)
-    keys, values = _answers(traffic.answers, traffic.seed)
+    keys, values = _answers(traffic.answers)
     for answer in [each for each in np.argsort(-used_s).tolist() if is_there[each]]:
         clock.now_s = -float(used_s[answer])
-        ttl_s = None if traffic.ttl_s is None else life_s - float(age_s[answer] - used_s[answer])
-        tier.put(keys[answer], values[answer], ttl_s=ttl_s)
+        tier.put(keys[answer], values[answer], ttl_s=life_s - float(age_s[answer] - used_s[answer]))
 
 
 # -- Che's approximation ---------------------------------------------------------------------------------
@@ -135,21 +126,18 @@ def zipf(count: int, skew: float) -> Floats:
     return shares
 
 
-def predict(rates_per_s: Floats, sizes_bytes: Floats, *, cache_bytes: float, ttl_s: float = inf) -> float:
-    """Predict the hit rate of an LRU cache: the share of requests that find their answer, from 0 to 1.
-
-    `rates_per_s` and `sizes_bytes` have a number for each answer; `ttl_s` counts from insertion.
-    """
-    fits = sizes_bytes <= cache_bytes  # what is larger than the cache is never kept
-    rates, sizes = rates_per_s[fits], sizes_bytes[fits]
-    time_s = _characteristic_s(rates, sizes, cache_bytes, ttl_s)
-    return float(rates @ _hit_shares(rates, time_s, ttl_s) / rates_per_s.sum())
+def predicted(traffic: Traffic, cache_bytes: float) -> float:
+    """Return the share of requests that find their answer, 0 to 1, by Che's approximation."""
+    sizes, rates = entry_bytes(traffic.answers), traffic.rates_per_s()
+    fits = sizes <= cache_bytes  # what is larger than the cache is never kept
+    time_s = _characteristic_s(rates[fits], sizes[fits], cache_bytes, traffic.ttl_s)
+    return float(rates[fits] @ _hit_shares(rates[fits], time_s, traffic.ttl_s) / rates.sum())
 
 
 def _hit_shares(rates: Floats, time_s: float, ttl_s: float) -> Floats:
     """Return M / (1 + M) of the module's description for each answer."""
     if ttl_s <= time_s:
-        hits = np.minimum(rates * ttl_s, 1e300)
+        hits = rates * ttl_s
         return np.asarray(hits / (1 + hits))
     per_time = np.minimum(rates * time_s, 600.0)  # beyond it, exp is infinite
     later = np.expm1(per_time) - per_time  # hits after T, were there no time to live
