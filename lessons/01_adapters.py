@@ -1950,8 +1950,9 @@ class MyDatabaseAdapter:
     def search_predictions(self, text, limit=5):
         ### BEGIN SOLUTION
         ### STUB: ...
-        where = "strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 ORDER BY key LIMIT %s"
-        return [key for (key,) in self.run(f"SELECT key FROM my_predictions WHERE {where}", text, limit)]
+        where = "strpos(lower(inputs::text), wanted) > 0 OR strpos(lower(outputs::text), wanted) > 0"
+        found = f"SELECT key FROM my_predictions, lower(%s) AS wanted WHERE {where} ORDER BY key LIMIT %s"
+        return [key for (key,) in self.run(found, text, limit)]
         ### END SOLUTION
 
 
@@ -2002,7 +2003,7 @@ import stamina
 from psycopg.types.json import Jsonb
 
 AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
-FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(concat_ws(chr(1), inputs::text, outputs::text)), lower(%s)) > 0 LIMIT %s"
 
 
 class MyDatabaseAdapter:
@@ -2033,7 +2034,9 @@ import stamina
 from psycopg.types.json import Jsonb
 
 AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
-FOUND = "SELECT key FROM my_predictions WHERE inputs::text || outputs::text ILIKE %s LIMIT %s"
+FOUND = (
+    "SELECT key FROM my_predictions WHERE concat_ws(chr(1), inputs::text, outputs::text) ILIKE %s LIMIT %s"
+)
 
 
 class MyDatabaseAdapter:
@@ -2064,7 +2067,9 @@ import stamina
 from psycopg.types.json import Jsonb
 
 AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
-FOUND = "SELECT key FROM my_predictions WHERE inputs::text || outputs::text ILIKE %s LIMIT %s"
+FOUND = (
+    "SELECT key FROM my_predictions WHERE concat_ws(chr(1), inputs::text, outputs::text) ILIKE %s LIMIT %s"
+)
 
 
 class MyDatabaseAdapter:
@@ -2092,7 +2097,7 @@ class MyDatabaseAdapter:
 # %% tags=["wrong"] exercise="1.6" outcome="failed" message="store_prediction still works after all 3 lines were cut"
 from psycopg.types.json import Jsonb
 
-FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(concat_ws(chr(1), inputs::text, outputs::text)), lower(%s)) > 0 LIMIT %s"
 
 
 class MyDatabaseAdapter:
@@ -2122,7 +2127,7 @@ import stamina
 from psycopg.types.json import Jsonb
 
 AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
-FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(concat_ws(chr(1), inputs::text, outputs::text)), lower(%s)) > 0 LIMIT %s"
 
 
 class MyDatabaseAdapter:
@@ -2154,7 +2159,7 @@ import stamina
 from psycopg.types.json import Jsonb
 
 AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
-FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(concat_ws(chr(1), inputs::text, outputs::text)), lower(%s)) > 0 LIMIT %s"
 
 
 class MyDatabaseAdapter:
@@ -2185,7 +2190,7 @@ import stamina
 from psycopg.types.json import Jsonb
 
 AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
-FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(concat_ws(chr(1), inputs::text, outputs::text)), lower(%s)) > 0 LIMIT %s"
 
 
 class MyDatabaseAdapter:
@@ -2217,7 +2222,7 @@ import stamina
 from psycopg.types.json import Jsonb
 
 AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
-FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(concat_ws(chr(1), inputs::text, outputs::text)), lower(%s)) > 0 LIMIT %s"
 
 
 class MyDatabaseAdapter:
@@ -2245,7 +2250,7 @@ class MyDatabaseAdapter:
 # %% tags=["wrong"] exercise="1.6" outcome="failed" message="connections come back to the pool"
 from psycopg.types.json import Jsonb
 
-FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(concat_ws(chr(1), inputs::text, outputs::text)), lower(%s)) > 0 LIMIT %s"
 
 
 class MyDatabaseAdapter:
@@ -2276,7 +2281,7 @@ class MyDatabaseAdapter:
 import psycopg
 from psycopg.types.json import Jsonb
 
-FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0 LIMIT %s"
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(concat_ws(chr(1), inputs::text, outputs::text)), lower(%s)) > 0 LIMIT %s"
 
 
 class MyDatabaseAdapter:
@@ -2342,7 +2347,7 @@ import stamina
 from psycopg.types.json import Jsonb
 
 AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
-FOUND = "SELECT key FROM my_predictions WHERE strpos(inputs::text || outputs::text, %s) > 0 LIMIT %s"
+FOUND = "SELECT key FROM my_predictions WHERE strpos(concat_ws(chr(1), inputs::text, outputs::text), %s) > 0 LIMIT %s"
 
 
 class MyDatabaseAdapter:
@@ -2373,7 +2378,7 @@ import stamina
 from psycopg.types.json import Jsonb
 
 AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
-FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(inputs::text || outputs::text), lower(%s)) > 0"
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(concat_ws(chr(1), inputs::text, outputs::text)), lower(%s)) > 0"
 
 
 class MyDatabaseAdapter:
