@@ -43,9 +43,6 @@ def test_members_of_modules_classes_fields_and_objects_exist(name):
     assert deprecation(f"dspy.{name}") is None
 
 
-def test_a_near_name_is_offered():
+def test_a_near_name_is_offered_and_what_dspy_imports_is_not_dspy_s():
     assert "did you mean dspy.ChainOfThought?" in str(missing("dspy.ChainOfThougt"))
-
-
-def test_what_dspy_imports_is_not_dspy_s():
     assert missing("dspy.threading") is not None
