@@ -250,14 +250,7 @@ LONG = "Our tour goes from hut to hut. " * 40
 UNREAD = {
     "signs": ("\U0001f600", "\U0001f622"),
     "a sign in a sentence": ("The tent \U0001f44d?", "The tent \U0001f44e?"),
-    "another script": (
-        "\u0435\u0441\u0442\u044c \u043b\u0430\u043c\u043f\u0430?",
-        "\u0433\u0434\u0435 \u043b\u0430\u043c\u043f\u0430?",
-    ),
-    "Thai": (
-        "\u0e2a\u0e48\u0e07\u0e44\u0e14\u0e49\u0e44\u0e2b\u0e21",
-        "\u0e04\u0e37\u0e19\u0e44\u0e14\u0e49\u0e44\u0e2b\u0e21",
-    ),
+    "Thai": ("\u0e2a\u0e48\u0e07", "\u0e04\u0e37\u0e19"),
     "nothing": ("", " \n"),
     "marks": ("?", "!"),
     "the end of a long one": (f"{LONG} May we bring a dog?", f"{LONG} Is there a stove?"),
