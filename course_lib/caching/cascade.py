@@ -30,10 +30,9 @@ Metric = Callable[[dspy.Example, dspy.Prediction], float]
 class Cascade(dspy.Module):
     """Ask `small`; keep its answer if `accepts` trusts it enough, else ask `large`.
 
-    Both are programs with a model of their own (`program.set_lm(lm)`; on the cascade itself it would give
-    both the same), so that each has the demos that suit it. A reply of the small one that cannot be parsed
-    is not trusted; other errors are raised. The prediction also has `answered_by` ("small" or "large") and
-    `confidence`. In an event loop, call `dspy.asyncify(cascade)`.
+    Each is a program with a model of its own (`program.set_lm(lm)`) and the demos that suit it. A reply of
+    the small one that cannot be parsed is not trusted; other errors are raised. The prediction also has
+    `answered_by` ("small" or "large") and `confidence`. In an event loop, call `dspy.asyncify(cascade)`.
     """
 
     def __init__(self, small: dspy.Module, large: dspy.Module, *, accepts: Accepts, threshold: float) -> None:
@@ -104,8 +103,6 @@ class Point:
     """Standard error of the gain: pairs of answers vary less than the two scores do."""
     saved_share: float
     """Share of the large program's cost that it saves."""
-    kept_share: float = 0.0
-    """Answers that were the small program's."""
     threshold: float | None = None
 
 
@@ -134,32 +131,30 @@ def ask_both(
 def each_alone(seen: Sequence[Outcome]) -> tuple[Point, Point]:
     """Return the small program alone and the large one alone."""
     small, large = zip(*seen, strict=True)
-    return _point("small alone", small, large, kept_share=1.0), _point("large alone", large, large)
+    return _point("small alone", small, large), _point("large alone", large, large)
 
 
 def cascade_at(seen: Sequence[Outcome], threshold: float) -> Point:
     """Return what a cascade over these outcomes scores and costs at a threshold."""
-    kept = [small.confidence >= threshold for small, _ in seen]
     answers = [
-        small if is_kept else large._replace(cost_usd=small.cost_usd + large.cost_usd)
-        for is_kept, (small, large) in zip(kept, seen, strict=True)
+        small if small.confidence >= threshold else large._replace(cost_usd=small.cost_usd + large.cost_usd)
+        for small, large in seen
     ]
-    share, large = sum(kept) / len(kept), [large for _, large in seen]
-    return _point(f"cascade {threshold:.2g}", answers, large, kept_share=share, threshold=threshold)
+    return _point(f"cascade {threshold:.2g}", answers, [large for _, large in seen], threshold)
 
 
-def _point(name: str, answers: Sequence[Answer], large: Sequence[Answer], **more: Any) -> Point:
+def _point(
+    name: str, answers: Sequence[Answer], large: Sequence[Answer], threshold: float | None = None
+) -> Point:
     """Return the point of some answers, beside those of the large program."""
     scores, costs_usd, _ = np.array(answers).T
     large_scores, large_usd, _ = np.array(large).T
-    quality, gain = ((x.mean(), _error(x)) for x in (scores, scores - large_scores))
+    quality, gain = (
+        (x.mean(), np.std(x, ddof=min(1, len(x) - 1)) / len(x) ** 0.5)
+        for x in (scores, scores - large_scores)
+    )
     saved_share = 1 - costs_usd.mean() / large_usd.mean()
-    return Point(name, *quality, 1000 * costs_usd.mean(), *gain, saved_share, **more)
-
-
-def _error(scores: Any) -> Any:
-    """Return the standard error of a mean."""
-    return np.std(scores, ddof=min(1, len(scores) - 1)) / len(scores) ** 0.5
+    return Point(name, *quality, 1000 * costs_usd.mean(), *gain, saved_share, threshold)
 
 
 def pareto(points: Iterable[Point]) -> list[Point]:
@@ -179,18 +174,14 @@ def draw_pareto(points: Sequence[Point], *, title: str) -> Any:
     front = pareto(points)
     axes.plot(*_places(front), color="#d9a441", linewidth=2.5, label="nothing beats these", zorder=1)
     errors = [100 * point.error_score for point in points]
-    axes.errorbar(
-        *_places(points), yerr=errors, fmt="o", color="#3b6ea5", ecolor="#9db7d2", capsize=3, zorder=2
-    )
+    dots = {"fmt": "o", "color": "#3b6ea5", "ecolor": "#9db7d2", "capsize": 3}
+    axes.errorbar(*_places(points), yerr=errors, **dots, zorder=2)
     named = [point for point in points if point in front or point.threshold is None]
-    for at, (point, x, y) in enumerate(
-        sorted(zip(named, *_places(named), strict=True), key=lambda each: each[1])
-    ):
+    for at, point in enumerate(sorted(named, key=lambda point: point.cost_usd_per_1000)):
         side, va = (1, "bottom") if at % 2 else (-1, "top")  # in turn, so that names do not overlap
-        end = (x, y + side * 100 * point.error_score)
-        axes.annotate(
-            point.name, end, (0, 4 * side), textcoords="offset points", ha="center", va=va, fontsize=8
-        )
+        end = point.cost_usd_per_1000, 100 * (point.quality_score + side * point.error_score)
+        where = {"xytext": (0, 4 * side), "textcoords": "offset points", "ha": "center", "va": va}
+        axes.annotate(point.name, end, fontsize=8, **where)
     axes.set(xlabel="dollars per 1,000 answers", ylabel="right answers (%)", title=title)
     axes.margins(x=0.08, y=0.15)
     axes.legend(fontsize=8, loc="lower right")

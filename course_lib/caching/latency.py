@@ -12,7 +12,8 @@ tells the wait for the first token from the writing of the rest (DSPy 3.4.1).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partialmethod
 from itertools import cycle
 from typing import Any, NamedTuple
@@ -43,8 +44,7 @@ class LatencyError(CourseError):
 def latency_budget(program: dspy.Module, **inputs: Any) -> dict[str, float]:
     """Call `program` once, and return the milliseconds of each part, in the order in which they begin.
 
-    They sum to the whole: DSPy's own rest, the only part that is not measured, comes last. Measuring adds
-    about half a millisecond.
+    They sum to the whole: DSPy's own rest, the only part that is not measured, comes last.
 
     While it runs, `dspy.cache` has a stopwatch, for the whole process, and nothing else should use
     the course's endpoint: its ledger knows times, not callers.
@@ -56,7 +56,7 @@ def latency_budget(program: dspy.Module, **inputs: Any) -> dict[str, float]:
     before = lm.ledger().requests
     spans = _Spans()
     callbacks, cache = [*dspy.settings.callbacks, spans], dspy.cache
-    cache.get, cache.put = spans.timed(cache.get), spans.timed(cache.put)
+    cache.get, cache.put = spans.stopwatch()(cache.get), spans.stopwatch()(cache.put)
     try:
         with dspy.context(callbacks=callbacks), PerformanceMonitor() as monitor:
             list(dspy.streamify(_Wrapped(program), async_streaming=False)(**inputs))
@@ -125,9 +125,9 @@ class Span(NamedTuple):
 
 
 def _ms(spans: Sequence[Span]) -> float:
-    """Return how long at least one of the spans lasts; adapters report a format within a format."""
+    """Return how long at least one of these ordered spans lasts; adapters report a format within a format."""
     covered_s, until_s = 0.0, float("-inf")
-    for span in sorted(spans):
+    for span in spans:
         covered_s += max(0.0, span.end_s - max(span.begin_s, until_s))
         until_s = max(until_s, span.end_s)
     return covered_s * 1000
@@ -141,14 +141,14 @@ class _Spans(BaseCallback):
         self._spans: list[Span] = []
 
     def of(self, *kinds: str) -> list[Span]:
-        """Return the spans of these kinds."""
-        return [span for span in self._spans if span.kind in kinds]
+        """Return the spans of these kinds, in the order in which they began."""
+        return sorted(span for span in self._spans if span.kind in kinds)
 
     def steps_ms(self) -> dict[str, float]:
         """Return how long the modules and tools took in which no model is called, such as a search."""
-        asking = [*self.of("lm", "format", "parse"), min(self.of("module"))]
+        asking = [*self.of("lm", "format", "parse"), self.of("module")[0]]
         steps: dict[str, list[Span]] = {}
-        for span in sorted(self.of("module", "tool")):
+        for span in self.of("module", "tool"):
             if not any(each.is_within([span]) for each in asking):
                 steps.setdefault(span.name, []).append(span)
         return {name: _ms(spans) for name, spans in steps.items()}
@@ -167,23 +167,18 @@ class _Spans(BaseCallback):
     on_adapter_parse_start = partialmethod(_begin, "parse")
     on_module_end = on_tool_end = on_lm_end = on_adapter_format_end = on_adapter_parse_end = _end
 
-    def timed(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the method with a stopwatch."""
-
-        def call(*args: Any, **options: Any) -> Any:
-            begun_s = time.perf_counter()
-            try:
-                return method(*args, **options)
-            finally:
-                self._spans.append(Span(begun_s, time.perf_counter(), "cache", ""))
-
-        return call
+    @contextmanager
+    def stopwatch(self) -> Iterator[None]:
+        """Note how long each call of a function that this decorates takes."""
+        begun_s = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._spans.append(Span(begun_s, time.perf_counter(), "cache", ""))
 
 
-_LOOKS = (
-    *(("#3b6ea5", ""), ("#d9a441", "//"), ("#6b9e78", ""), ("#b5651d", "\\\\"), ("#7d7d7d", "")),
-    *(("#c9ced6", ".."), ("#8a5a83", ""), ("#e5c9a8", "xx")),
-)
+_COLOURS = ("#3b6ea5", "#d9a441", "#6b9e78", "#b5651d", "#7d7d7d", "#c9ced6", "#8a5a83", "#e5c9a8")
+_HATCHES = ("", "//", "", "\\\\", "", "..", "", "xx")
 
 
 def draw_latency_budget(budgets: Mapping[str, Mapping[str, float]]) -> Any:
@@ -193,11 +188,10 @@ def draw_latency_budget(budgets: Mapping[str, Mapping[str, float]]) -> Any:
     figure, axes = plt.subplots(figsize=(9, 1.3 + 0.55 * len(budgets)), layout="constrained")
     left_ms = np.zeros(len(budgets))
     names = dict.fromkeys(part for budget in budgets.values() for part in budget)
-    for name, (colour, hatch) in zip(names, cycle(_LOOKS), strict=False):
+    for name, colour, hatch in zip(names, cycle(_COLOURS), cycle(_HATCHES), strict=False):
         ms = np.array([max(0.0, budget.get(name, 0.0)) for budget in budgets.values()])
-        bars = axes.barh(
-            [*budgets], ms, left=left_ms, label=name, color=colour, hatch=hatch, edgecolor="white"
-        )
+        looks = {"color": colour, "hatch": hatch, "edgecolor": "white"}
+        bars = axes.barh([*budgets], ms, left=left_ms, label=name, **looks)
         left_ms += ms
     axes.bar_label(bars, [f"{whole:,.0f} ms" for whole in left_ms], padding=4)
     axes.invert_yaxis()

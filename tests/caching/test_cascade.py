@@ -122,7 +122,6 @@ def test_a_curve_runs_from_the_small_model_alone_to_the_large_one_plus_the_small
 
     assert [point.quality_score for point in points] == [0.5, 0.5, 0.5, 0.75, 0.5]
     assert [point.cost_usd_per_1000 for point in points] == pytest.approx([1, 10, 1, 6, 11])
-    assert points[3].kept_share == 0.5
     assert (won.gain_score, won.saved_share, won.gain_error_score) == pytest.approx((0.25, 0.4, 0.25))
 
 

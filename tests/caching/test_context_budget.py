@@ -49,15 +49,10 @@ def test_the_sentence_that_the_question_asks_for_is_kept():
     assert "[...]" in fitted.context[0]
 
 
-def test_a_question_over_the_budget_is_refused_not_cut():
-    with pytest.raises(BudgetError, match="never cut"):
-        fit(FOUND, budget_tokens=3, question=QUESTION)
-
-
 def test_the_desk_answers_within_its_budget(simulator):
-    program = AnswerWithin(200)
-
-    answer = program(question=QUESTION)
+    answer = AnswerWithin(200)(question=QUESTION)
+    with pytest.raises(BudgetError, match="never cut"):
+        AnswerWithin(3)(question=QUESTION)
 
     assert answer.citations
     assert answer.fitted.tokens <= 200

@@ -64,26 +64,23 @@ def test_an_answer_of_the_cache_spends_nothing_at_the_model(adapter):
     assert again[latency.FIRST] == again[latency.WRITING] == 0
 
 
-def test_the_cache_that_was_there_is_put_back():
-    class Broken(dspy.Module):
-        def forward(self):
-            return 1 / 0
-
-    before = dspy.cache.get, dspy.cache.put
-    with pytest.raises(ZeroDivisionError):
-        latency_budget(Broken())
-
-    assert (dspy.cache.get, dspy.cache.put) == before
+class Broken(dspy.Module):
+    def forward(self):
+        return 1 / 0
 
 
-def test_calls_that_overlap_or_go_elsewhere_are_refused_since_their_times_are_not_known():
+def test_calls_that_overlap_or_go_elsewhere_are_refused_and_the_cache_that_was_there_is_put_back():
     class Both(dspy.Module):
         def forward(self):
             both = dspy.Parallel(num_threads=2, disable_progress_bar=True)
             return both([(desk.Triage(), {"ticket": text}) for text in ("one", "two")])[0]
 
+    before = dspy.cache.get, dspy.cache.put
     with pytest.raises(LatencyError, match="at once"):
         latency_budget(Both())
+    with pytest.raises(ZeroDivisionError):
+        latency_budget(Broken())
+    assert (dspy.cache.get, dspy.cache.put) == before
 
     elsewhere = dspy.utils.DummyLM([{"category": "billing", "urgency": "low"}] * 2)
     message = "1 calls of a model, the course's endpoint saw 0"

@@ -1,8 +1,9 @@
 """What a batch has paid for, in one SQLite file: written before an item is handed out, read by the next run.
 
-Main path: Journal(path, belongs_to, codec) -> find(job) -> Item | None; write(item, digest).
+Main path: Journal(path, program) -> find(job) -> Item | None; write(item, digest).
 A row is one transaction, so a kill leaves it whole or not at all; a power cut may lose the last seconds
-(synchronous=NORMAL). The file is locked for one run at a time.
+(synchronous=NORMAL). The file is locked for one run at a time. Results are JSON, and read by the types that
+the program's signatures name (codec.py).
 """
 
 from __future__ import annotations
@@ -14,14 +15,13 @@ import threading
 from collections.abc import Iterator
 from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
-from course_lib.caching.batch.codec import Codec
+from course_lib.caching.batch.codec import Codec, fingerprint
 from course_lib.caching.batch.inputs import Job
 from course_lib.caching.batch.items import Failure, Item, JournalError, OtherBatchError
 from course_lib.measure import Usage
 
-_BATCH = "CREATE TABLE batch (belongs_to)"
-_ITEMS = "CREATE TABLE items (place INTEGER PRIMARY KEY, input, ok, value, usage, duration_ms)"
 _ADVICE = {
     "locked": "another run is using it. Wait for that one to end, or name another journal",
     "malformed": "it is damaged. Restore it from a copy, or move it away and pay for the items again",
@@ -39,14 +39,14 @@ class Journal:
         JournalError: it is damaged, in use, or cannot be written; or a result is none that JSON can hold.
     """
 
-    def __init__(self, path: Path, belongs_to: dict[str, str], codec: Codec) -> None:
-        self._path, self._codec = path, codec
+    def __init__(self, path: Path, program: Any) -> None:
+        self._path, self._codec = path, Codec(program)
         self._lock = threading.Lock()
         with contextlib.ExitStack() as at_an_error, self._guarded("opened"):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=0.3, isolation_level=None, check_same_thread=False)
             at_an_error.callback(self.close)
-            self._open(belongs_to)
+            self._open(fingerprint(program))
             at_an_error.pop_all()
 
     def find(self, job: Job) -> Item | None:
@@ -74,9 +74,8 @@ class Journal:
     def write(self, item: Item, digest: str) -> None:
         """Keep how an item ended, with the digest of its input; the row of an earlier run is replaced."""
         error = item.error
-        value = self._codec.encode(item.result) if error is None else json.dumps([error.kind, error.message])
-        usage = json.dumps(astuple(item.usage))
-        row = (item.index, digest, item.ok, value, usage, item.duration_ms)
+        value = json.dumps([error.kind, error.message]) if error else self._codec.encode(item.result)
+        row = item.index, digest, item.ok, value, json.dumps(astuple(item.usage)), item.duration_ms
         with self._guarded("written"):
             self._db.execute("INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?)", row)
 
@@ -97,8 +96,8 @@ class Journal:
         sql("PRAGMA synchronous = NORMAL")
         if is_new:
             sql("BEGIN IMMEDIATE")  # all of it or nothing, as a kill may come between
-            sql(_BATCH)
-            sql(_ITEMS)
+            sql("CREATE TABLE batch (belongs_to)")
+            sql("CREATE TABLE items (place INTEGER PRIMARY KEY, input, ok, value, usage, duration_ms)")
             sql("INSERT INTO batch VALUES (?)", (json.dumps(belongs_to),))
             sql("COMMIT")
         changed = [name for name in began | belongs_to if began.get(name) != belongs_to.get(name)]

@@ -58,8 +58,7 @@ def local_cluster(*, workers: int = 2, threads: int = 16) -> Iterator[Any]:
 def remote_call(program: Any, client: Any) -> Callable[[Any], Outcome]:
     """Return what runs an item on the client's workers; BatchError if the program cannot be pickled."""
     _check_address(client.scheduler.address)
-    model, settings = dspy.settings.lm, {"adapter": dspy.settings.adapter}
-    endpoint = None
+    model, settings, endpoint = dspy.settings.lm, {"adapter": dspy.settings.adapter}, None
     if str(getattr(model, "model", "")).startswith("course/"):  # a worker connects to this endpoint itself
         options = {option: value for option, value in model.kwargs.items() if value is not None}
         options |= {"model": model.model, "cache": model.cache, "num_retries": model.num_retries}

@@ -26,9 +26,8 @@ from pydantic import PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-from course_lib.caching.batch.codec import Codec, fingerprint
 from course_lib.caching.batch.inputs import FAILURES, Job, Outcome, fingerprint_of, local_call, rows_of
-from course_lib.caching.batch.items import BatchError, BatchStoppedError, Failure, Item, Totals
+from course_lib.caching.batch.items import BatchError, BatchStoppedError, Failure, Item, JournalError, Totals
 from course_lib.caching.batch.journal import Journal
 from course_lib.caching.batch.on_dask import remote_call
 from course_lib.measure import usage_of
@@ -101,11 +100,10 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
     """
 
     def __init__(self, processor: BatchProcessor, items: Iterable[Any] | Path) -> None:
-        program, length = processor.program, len(items) if isinstance(items, Sized) else None
+        program, path, client = processor.program, processor.journal, processor.client
         self._inputs = enumerate(rows_of(items) if isinstance(items, Path) else items)
-        call = local_call(program) if processor.client is None else remote_call(program, processor.client)
-        self._call, path = call, processor.journal
-        self._journal = Journal(path, fingerprint(program), Codec(program)) if path is not None else None
+        self._call = local_call(program) if client is None else remote_call(program, client)
+        self._journal = Journal(path, program) if path is not None else None
         self.totals = Totals()
         """What was handed out so far, and what it cost."""
         self._deadline_s, self._stops = processor.deadline_s, processor.on_error == "stop"
@@ -117,8 +115,9 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
         self._ended: BaseException | None = None  # why nothing more may start
         self._unsaved: list[Item] = []
         self._gave_up = False
-        is_hidden = None if processor.progress else True  # None: where no terminal is
-        self._bar = tqdm(total=length, unit="item", dynamic_ncols=True, disable=is_hidden)
+        is_hidden = not processor.progress or None  # None: where no terminal is
+        total = len(items) if isinstance(items, Sized) else None
+        self._bar = tqdm(total=total, unit="item", dynamic_ncols=True, disable=is_hidden)
 
     def __next__(self) -> Item:
         """Wait for the next item, in order."""
@@ -217,16 +216,13 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
                 job.item = self._item(job, outcome)
                 if self._stops and job.item.error is not None:
                     raise BatchStoppedError(job.item, job.item.error)
-                if self._journal is not None:
-                    self._write(self._journal, job.item, job.digest)
+                try:
+                    if self._journal is not None:
+                        self._journal.write(job.item, job.digest)
+                except JournalError:
+                    self._unsaved.append(job.item)
+                    raise
             return job.item
-
-    def _write(self, journal: Journal, item: Item, digest: str) -> None:
-        try:
-            journal.write(item, digest)
-        except BatchError:
-            self._unsaved.append(item)
-            raise
 
     def _item(self, job: Job, outcome: Outcome) -> Item:
         result, error, entries = outcome

@@ -5,7 +5,7 @@ Lesson 02, part 4, uses them in this order:
     shared              the process's MiniLM: texts -> vectors whose dot product is the cosine
     labelled_pairs      512 pairs of questions: paraphrases, near-misses, unrelated ones; each a `Pair`
     measured            pairs -> rows: what one cache that holds them all would serve
-    calibrate           rows -> the lowest threshold that keeps the bound on false hits, as a `Report`
+    calibrate           rows -> the lowest threshold that keeps the bound on false hits, as a report
     draw_similarities   a histogram of cosines per label
     draw_tradeoff       right answers over hits, with guards and without
     report              rows and a threshold -> what would be served, with Wilson's intervals
@@ -23,11 +23,17 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "cache": ["SemanticCache", "SemanticCacheError"],
-        "calibration": ["CalibrationError", "Report", "calibrate", "measured", "report"],
+        "calibration": [
+            "CalibrationError",
+            "calibrate",
+            "measured",
+            "report",
+            "draw_similarities",
+            "draw_tradeoff",
+        ],
         "guards": ["GUARDS", "Refusal", "refusal"],
         "minilm": ["MiniLM", "shared"],
         "pairs": ["Pair", "labelled_pairs"],
-        "plots": ["draw_similarities", "draw_tradeoff"],
         "weights": ["WeightsError"],
     },
 )

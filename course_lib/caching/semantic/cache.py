@@ -6,11 +6,11 @@ The partition is chosen first and by equality: tenant, program version and custo
 compared, so no threshold, however low, can reach another tenant's answer. What a call does not name is taken
 from `scope(tenant=..., customer=..., version=...)` of course_lib.caching.
 
-What private.py finds a mark of is not kept: a question or an answer that names an order, a parcel, an e-mail
-address or a card, and an answer that an agent made with tools, since it holds what the tools said then. Such
-a question is not looked up either. What is private without a mark ("where is my parcel?") is for the caller
-to keep apart: name the customer in the scope, or do not ask this cache. Nor is a question kept or looked up
-that the embedding does not read whole: see MiniLM.sees.
+What private_mark() finds a mark of is not kept: a question or an answer that names an order, a parcel, an
+e-mail address or a card, and an answer that an agent made with tools, since it holds what the tools said
+then. Such a question is not looked up either. What is private without a mark ("where is my parcel?") is for
+the caller to keep apart: name the customer in the scope, or do not ask this cache. Nor is a question kept or
+looked up that the embedding does not read whole: see MiniLM.sees.
 
 Identical questions at the same moment are each computed; joining a call in flight is CachedLM's work.
 """
@@ -18,10 +18,11 @@ Identical questions at the same moment are each computed; joining a call in flig
 from __future__ import annotations
 
 import copy
+import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +32,6 @@ from cachetools import LRUCache
 from course_lib.caching.keys import current_scope
 from course_lib.caching.semantic.guards import GUARDS, Guard, Refusal, refusal
 from course_lib.caching.semantic.minilm import Vectors, shared, unit
-from course_lib.caching.semantic.private import private_mark
 from course_lib.errors import CourseError
 
 Embed = Callable[[Sequence[str]], Any]
@@ -100,12 +100,13 @@ class SemanticCache:
         """Return the answer to a question of this partition that means the same; None if there is none."""
         key = _partition_key(tenant, version)
         match = self._nearest(question, key)
-        if match is not None and match.refused_by:
-            self._count(f"refused by {match.refused_by}")
-        elif match is not None and self._is_still_there(match, key):
-            self._count("hits")
-            return copy.deepcopy(match)
-        self._count("misses")
+        with self._lock:
+            if match is not None and match.refused_by:
+                self._counts[f"refused by {match.refused_by}"] += 1
+            elif match is not None and key in self._partitions and self._partitions[key].use(match):
+                self._counts["hits"] += 1
+                return copy.deepcopy(match)
+            self._counts["misses"] += 1
         return None
 
     def put(self, question: str, answer: Any, *, tenant: str | None = None, version: str = "") -> bool:
@@ -163,12 +164,6 @@ class SemanticCache:
             refused = Refusal("error", repr(error))
         return Match(entry.question, entry.answer, similarity, *(refused or ()))
 
-    def _is_still_there(self, match: Match, key: tuple[str, ...]) -> bool:
-        """Return False if the entry was dropped or replaced while a guard was at work."""
-        with self._lock:
-            partition = self._partitions.get(key)
-            return partition is not None and partition.use(match.question, match.answer)
-
     def _vector(self, question: str, answer: Any = "") -> Vectors | None:
         """Return the question's vector; None for what is kept out, or if a service of embeddings is down."""
         embed = self._embed or shared()
@@ -177,17 +172,14 @@ class SemanticCache:
             if not mark and getattr(embed, "sees", str.strip)(question):
                 vector: Vectors = unit(embed([question]))[0]
                 return vector
+            why = f"kept out: {mark or 'not read by the embedding'}"
         except CourseError:  # MiniLM is not installed: the message says how to get it
             raise
         except Exception:  # border: the caller's embedding; without it questions are computed, not lost
-            self._count("embedding failed")
-        else:
-            self._count(f"kept out: {mark or 'not read by the embedding'}")
-        return None
-
-    def _count(self, name: str) -> None:
+            why = "embedding failed"
         with self._lock:
-            self._counts[name] += 1
+            self._counts[why] += 1
+        return None
 
 
 def _partition_key(tenant: str | None, version: str) -> tuple[str, ...]:
@@ -231,10 +223,10 @@ class _Partition:
         self._vectors[row] = vector
         self._entries[row : row + 1] = [entry]
 
-    def use(self, question: str, answer: Any) -> bool:
-        """Make a question the most recently used; return False if this is no longer its answer."""
-        row = self.rows.get(question)
-        return row is not None and self._entries[row].answer is answer
+    def use(self, match: Match) -> bool:
+        """Make a question the most recently used; return False if it has been dropped or answered anew."""
+        row = self.rows.get(match.question)
+        return row is not None and self._entries[row].answer is match.answer
 
     def nearest(self, vector: Vectors, stored_after_s: float) -> tuple[_Entry | None, float]:
         """Return the nearest entry that is not too old, and its similarity."""
@@ -244,3 +236,45 @@ class _Partition:
             if self._entries[row].stored_s > stored_after_s:
                 return self._entries[row], float(similarities[row])
         return None, 0.0
+
+
+# -- what belongs to one customer or one moment ----------------------------------------------------------
+
+_PATTERNS = {
+    "order number": re.compile(r"\bO-?\d{5}\b", re.IGNORECASE),
+    "customer number": re.compile(r"\bC-\d{3}\b", re.IGNORECASE),
+    "repair number": re.compile(r"\bR-\d{4}\b", re.IGNORECASE),
+    "tracking number": re.compile(r"\bNP\d{9}\b", re.IGNORECASE),
+    "invoice number": re.compile(r"\b(?:LN|CR)\d\d-\d{5}", re.IGNORECASE),
+    "gift card code": re.compile(r"\bLG-\w{4,}", re.IGNORECASE),
+    "e-mail address": re.compile(r"[\w.+-]+@[\w-]+\.\w+"),
+    "card number": re.compile(r"\b(?:\d[ -]?){12,18}\d\b"),
+}
+_LEFT_BY_AGENTS = ("trajectory", "termination_reason", "actions")
+"""Fields of a Prediction that ReAct, CodeAct, RLM, ReActV2 or desk.Act made."""
+
+
+def private_mark(content: Any) -> str:
+    """Return what in a text, a Prediction or a dict belongs to one customer or one moment; else "".
+
+    >>> private_mark("Where is O-10154?"), private_mark("Do you ship to Norway?")
+    ('order number', '')
+    """
+    if any(name in _LEFT_BY_AGENTS and value for name, value in _fields(content).items()):
+        return "tools"
+    text = "\n".join(_texts(content))
+    return next((name for name, pattern in _PATTERNS.items() if pattern.search(text)), "")
+
+
+def _fields(content: Any) -> dict[str, Any]:
+    """Return the fields of a dict or a dspy.Prediction; none of anything else."""
+    return dict(content.items()) if callable(getattr(content, "items", None)) else {}
+
+
+def _texts(content: Any) -> Iterator[str]:
+    content = list(_fields(content).values()) or content
+    if isinstance(content, list | tuple | set | frozenset):
+        for value in content:
+            yield from _texts(value)
+    else:
+        yield str(content)

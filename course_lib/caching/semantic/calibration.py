@@ -1,6 +1,7 @@
 """Choosing the threshold of a semantic cache from labelled pairs, and saying how sure one can be of it.
 
-Main path: measured(pairs) -> rows; calibrate(rows, max_false_share=...) -> Report; report(rows, threshold).
+Main path: measured(pairs) -> rows; calibrate(rows, max_false_share=...) -> Report; report(rows, threshold);
+draw_similarities(rows, threshold) and draw_tradeoff(rows, threshold) -> figures.
 
 What is counted is what one cache that holds all the cached questions would answer. Single pairs show less: a
 near-miss of one question may be near to a third. A share seen in few cases is not the share; intervals are
@@ -13,6 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 from course_lib.caching.semantic.guards import refusal
 from course_lib.caching.semantic.minilm import shared
@@ -135,9 +137,6 @@ def calibrate(rows: Sequence[Row], *, max_false_share: float) -> Report:
         max_false_share: bound on the share of near-misses served, 0 to 1; held against the upper end of the
             one-sided 95 % interval, not against the share seen.
 
-    Returns:
-        The threshold, and what it does to these rows.
-
     Raises:
         CalibrationError: no threshold keeps the bound; the message says what would help.
     """
@@ -153,3 +152,55 @@ def calibrate(rows: Sequence[Row], *, max_false_share: float) -> Report:
         f"with {near_misses} near-misses {Share(0, near_misses).upper_bound():.1%} is the least to be shown. "
         "Add pairs, add guards, or allow more."
     )
+
+
+# -- drawings: labels differ in pattern as well as in colour ------------------------------------------------
+
+_LOOKS = {"paraphrase": ("#3b6ea5", ""), "near-miss": ("#d9a441", "//"), "unrelated": ("#9a9a9a", "..")}
+_BINS = [-0.2 + 0.05 * step for step in range(25)]
+_STEPS = [step / 200 for step in range(80, 200)]
+_NAMED = (0.6, 0.7, 0.8, 0.9)
+"""Thresholds that are written beside the curves."""
+
+
+def draw_similarities(rows: Sequence[Row], threshold: float) -> Any:
+    """Draw a histogram of cosines per label, one above the other, with the threshold as a line."""
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(3, 1, figsize=(8, 4.2), sharex=True, sharey=True, layout="constrained")
+    for axes, (label, (colour, hatch)) in zip(panels, _LOOKS.items(), strict=True):
+        near = [row.similarity for row in rows if row.pair.label == label]
+        served = sum(one >= threshold for one in near)
+        axes.hist(near, bins=_BINS, color=colour, hatch=hatch, edgecolor="white")
+        axes.axvline(threshold, color="#222222", linestyle="--", linewidth=1.2)
+        axes.set_title(f"{label}: {len(near)} pairs, {served} at or over the line", loc="left", fontsize=9)
+        axes.set(ylabel="pairs")
+    panels[-1].set(xlabel="cosine of the two questions", xlim=(-0.2, 1.0))
+    return figure
+
+
+def draw_tradeoff(rows: Sequence[Row], threshold: float) -> Any:
+    """Draw precision over hits, with and without guards, for every threshold; the chosen one as a ring."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 3.8), layout="constrained")
+    for is_guarded, colour, style, name in (
+        (True, "#3b6ea5", "-", "threshold and guards"),
+        (False, "#b5651d", "--", "threshold alone"),
+    ):
+        reports = {
+            limit: report(rows, limit, is_guarded=is_guarded) for limit in (*_STEPS, *_NAMED, threshold)
+        }
+        at = {limit: (100 * each.hits.share, 100 * each.precision) for limit, each in reports.items()}
+        curve = [at[limit] for limit in _STEPS if reports[limit].hits.count]
+        axes.plot(*zip(*curve, strict=True), color=colour, linestyle=style, linewidth=2, label=name)
+        for limit in _NAMED:
+            axes.plot(*at[limit], ".", color=colour, markersize=9)
+            axes.annotate(f"{limit:g}", at[limit], (4, -11), textcoords="offset points", fontsize=8)
+        ring = {"markersize": 12, "markerfacecolor": "none", "markeredgecolor": colour, "markeredgewidth": 2}
+        axes.plot(*at[threshold], "o", **ring)
+    axes.set(xlabel="paraphrases answered rightly (%)", ylabel="right among all served (%)")
+    axes.set(xlim=(0, 102), ylim=(0, 104))
+    title = f"numbers: thresholds\nring: threshold {threshold:.3f}"
+    axes.legend(fontsize=8, loc="lower right", title=title, title_fontsize=8)
+    return figure

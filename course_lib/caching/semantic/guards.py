@@ -59,11 +59,11 @@ def _spellings(lines: Iterable[str]) -> dict[str, str]:
     return {each: line.split(", ")[0] for line in lines for each in line.split(", ")}
 
 
-def _finder(meanings: Mapping[str, str]) -> Callable[[str], list[str]]:
-    """Return a function: plain text -> the meanings whose spellings it holds, each once, in its order."""
+def _finder(meanings: Mapping[str, str]) -> Callable[[str], set[str]]:
+    """Return a function: text -> the meanings whose spellings it holds."""
     longest_first = sorted(meanings, key=len, reverse=True)
     pattern = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, longest_first))})(?![\w-])")
-    return lambda text: list(dict.fromkeys(meanings[spelling] for spelling in pattern.findall(text)))
+    return lambda text: {meanings[spelling] for spelling in pattern.findall(_plain(text))}
 
 
 _KINDS = _READ["strict"] | _READ["names"]
@@ -76,8 +76,6 @@ _NUMBERS = (
     {str(number): str(number) for number in range(1000)} | _READ["marks"]["numbers"] | _READ["number_words"]
 )
 _DIRECTIONS, _NEGATIONS = _READ["marks"]["directions"], _READ["marks"]["negations"]
-
-
 _THINGS = {line.split(", ")[0] for kind, lines in _KINDS.items() for line in lines if kind != "act"}
 
 
@@ -146,18 +144,18 @@ def numbers(asked: str, cached: str) -> str:
 
 def terms(asked: str, cached: str) -> str:
     """Refuse another country, product, act, ...; a "not" more; the opposite word; a price for a time."""
-    one, other = ({kind: named(_plain(text)) for kind, named in _NAMED.items()} for text in (asked, cached))
+    one, other = ({kind: named(text) for kind, named in _NAMED.items()} for text in (asked, cached))
     for kind in _READ["strict"]:
-        if set(one[kind]) != set(other[kind]):
+        if one[kind] != other[kind]:
             return _differ(one[kind], other[kind], kind)
     here, there = (set().union(*named.values()) for named in (one, other))
     if here - there and there - here:
         return _differ(here - there, there - here, "names")
     for opposite in _OPPOSITES:
-        here, there = (set(opposite(_plain(text))) for text in (asked, cached))
+        here, there = opposite(asked), opposite(cached)
         if here - there and there - here:
             return _differ(here, there, "opposites")
-    here, there = (set(_ASKS(_plain(text))) for text in (asked, cached))
+    here, there = _ASKS(asked), _ASKS(cached)
     return _differ(here, there, "asks for") if here and there and not here & there else ""
 
 

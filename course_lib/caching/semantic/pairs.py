@@ -23,14 +23,6 @@ class Pair:
     label: Label
     asked: str
     cached: str
-    article: str
-    """Id of the help article that answers the cached question."""
-    decisive: str = ""
-    """Of a near-miss: the words that make the difference, asked last."""
-    kind: str = ""
-    """Of a near-miss: what kind of word it is."""
-    form: Literal["", "edited", "reworded"] = ""
-    """Of a near-miss: the cached question with a word or two exchanged, or another sentence."""
 
     @property
     def is_same(self) -> bool:
@@ -41,4 +33,5 @@ class Pair:
 def labelled_pairs(split: Half) -> list[Pair]:
     """Return the pairs of one half. No question stands in both halves."""
     lines = (Path(__file__).parent / "data" / "pairs.jsonl").read_text(encoding="utf-8").splitlines()
-    return [pair for line in lines if (pair := Pair(**json.loads(line))).split == split]
+    rows = [row for line in lines if (row := json.loads(line))["split"] == split]
+    return [Pair(**{name: row[name] for name in Pair.__slots__}) for row in rows]

@@ -198,6 +198,8 @@ KINDS: list[tuple[Any, Any]] = [
     (str, "half \udc80"),
     (float, float("nan")),
     (dspy.Code, dspy.Code(code="x = 1")),
+    (Any, {"spans": {(0, 4)}, 1: b"one", "pairs": [(1, 2)]}),
+    (Any, [math.nan, math.inf]),
 ]
 
 
@@ -210,7 +212,7 @@ class Reads(dspy.Module):
         self.read, self.value = dspy.Predict(dspy.Signature(fields)), value
 
     def forward(self, letter):
-        return dspy.Prediction(found=self.value, also=({"$odd": [None, 1.5]},))
+        return dspy.Prediction(found=self.value, also=({"$odd": [None, 1.5]}, {(0, 4)}))
 
 
 def reads(kind, value):
@@ -230,7 +232,7 @@ def test_what_a_signature_or_a_function_names_comes_back_equal(make, kind, value
     first, again = [run(program, tmp_path / "j", [{"letter": "a"}])[0] for _ in range(2)]
 
     assert again.resumed
-    assert again.result == first.result or repr(again.result) == repr(first.result)  # the latter for NaN
+    assert repr(again.result) == repr(first.result)  # NaN is not equal to itself
 
 
 class Opaque:
@@ -247,21 +249,6 @@ def test_a_type_that_cannot_be_read_again_is_refused_before_the_first_call(tmp_p
     with pytest.raises(JournalError, match=r"return is a .*Opaque"):
         run(program, tmp_path / "j", [1])
     assert calls == []
-
-
-@pytest.mark.parametrize(
-    "result", [[(1, 2)], {"spans": {(0, 4)}, 1: b"one"}, [math.nan, math.inf]], ids=["tuples", "keys", "nan"]
-)
-def test_plain_data_that_json_does_not_tell_apart_comes_back_without_a_named_type(result, tmp_path):
-    def program(number):
-        return result
-
-    run(program, tmp_path / "j", [1])
-
-    (again,) = run(program, tmp_path / "j", [1])
-
-    assert again.resumed
-    assert repr(again.result) == repr(result)
 
 
 @pytest.mark.parametrize(

@@ -53,19 +53,6 @@ def test_threads_may_embed_at_the_same_time_and_blas_gets_its_threads_back():
     assert [library["num_threads"] for library in blas.info()] == before
 
 
-def test_a_text_is_embedded_once_while_it_is_remembered(monkeypatch):
-    computed = []
-    vector = np.zeros(384)
-    monkeypatch.setattr(
-        shared(), "_embedded", lambda texts: [computed.append(t) or (t, vector) for t in texts]
-    )
-
-    shared()(["once a", "once b", "once a"])
-    shared()(["once b", "once a", "once c"])
-
-    assert computed == ["once a", "once b", "once c"]
-
-
 # -- weights --------------------------------------------------------------------------------------------
 
 
