@@ -1272,7 +1272,7 @@ class Transcript(dspy.Type):
         return "a conversation, one line per turn"
 
 
-# %% tags=["wrong"] exercise="1.4" outcome="failed" message="speaker first; expected .*, got \[\]"
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="speaker first"
 class Transcript(dspy.Type):
     turns: list[tuple[str, str]]
 
