@@ -31,17 +31,13 @@ SETTINGS = {
 """No question about news at the first start; a lab reopened without its kernel shows what it last showed."""
 
 
-class LabError(CourseError):
-    """JupyterLab did not come up."""
-
-
 def start(folder: Path, notebook: str, *, port: int, wants_browser: bool) -> None:
     """Run JupyterLab on `folder`, opened on `notebook`, until Ctrl-C or SIGTERM.
 
     If one runs there already, its address is printed instead. A port in use means another one.
 
     Raises:
-        LabError: the server ended or stayed silent; the end of its log is in the message.
+        CourseError: the server ended or stayed silent; the end of its log is in the message.
     """
     if running := _running(folder):
         print(f"JupyterLab already runs on your notebooks:\n\n    {_address(running, notebook)}\n")
@@ -57,7 +53,7 @@ def start(folder: Path, notebook: str, *, port: int, wants_browser: bool) -> Non
             if wants_browser and _has_screen():
                 webbrowser.open(address)
             if server.wait() not in (0, -signal.SIGTERM):
-                raise LabError(f"JupyterLab ended by itself; the end of {log}:\n{_end_of(log)}")
+                raise CourseError(f"JupyterLab ended by itself; the end of {log}:\n{_end_of(log)}")
     except KeyboardInterrupt:
         print("\nStopping JupyterLab; your notebooks are saved as you last saved them.")
 
@@ -147,9 +143,9 @@ def _wait_until_ready(server: subprocess.Popen[bytes], url: str, log: Path) -> N
     deadline = time.monotonic() + START_DEADLINE_S
     while not _answers(url):
         if server.poll() is not None:
-            raise LabError(f"JupyterLab did not start; the end of {log}:\n{_end_of(log)}")
+            raise CourseError(f"JupyterLab did not start; the end of {log}:\n{_end_of(log)}")
         if time.monotonic() > deadline:
-            raise LabError(f"JupyterLab gave no answer in {START_DEADLINE_S:.0f} s; see {log}, try again")
+            raise CourseError(f"JupyterLab gave no answer in {START_DEADLINE_S:.0f} s; see {log}, try again")
         time.sleep(0.1)
 
 
