@@ -47,7 +47,8 @@ def start(folder: Path, notebook: str, *, port: int, wants_browser: bool) -> Non
     log = folder / ".jupyterlab.log"  # hidden: what lies among the notebooks is the learner's
     address = _address({"url": f"http://127.0.0.1:{port}/", "token": token}, notebook)
     try:
-        with serving(folder, port, log, {"JUPYTER_TOKEN": token}, notebook=notebook) as server:
+        opened = f"--LabApp.default_url=/lab/tree/{notebook}"
+        with serving(folder, port, log, {"JUPYTER_TOKEN": token}, options=[opened]) as server:
             print(f"JupyterLab is ready, on Start here:\n\n    {address}\n")
             print(f"Stop it with Ctrl-C. Its log: {log}", flush=True)
             if wants_browser and _has_screen():
@@ -60,18 +61,12 @@ def start(folder: Path, notebook: str, *, port: int, wants_browser: bool) -> Non
 
 @contextlib.contextmanager
 def serving(
-    folder: Path,
-    port: int,
-    log: Path,
-    env: dict[str, str],
-    *,
-    notebook: str = "",
-    options: Sequence[str] = (),
+    folder: Path, port: int, log: Path, env: dict[str, str], *, options: Sequence[str] = ()
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run JupyterLab on `folder`, wait until it answers, and stop it at the end, or at SIGTERM."""
     with log.open("w", encoding="utf-8") as output:
         server = subprocess.Popen(  # noqa: S603 - our own command line
-            [*_command(folder, notebook, port), *options],
+            [*_command(folder, port), *options],
             env={**os.environ, **env},
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -100,14 +95,13 @@ def _settle() -> None:
             write_whole(settings, json.dumps(SETTINGS, indent=1) + "\n")
 
 
-def _command(folder: Path, notebook: str, port: int) -> list[str]:
+def _command(folder: Path, port: int) -> list[str]:
     options = [
         "--no-browser",
         "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.port={port}",
         "--ServerApp.port_retries=0",
         f"--ServerApp.root_dir={folder}",
-        f"--LabApp.default_url=/lab/tree/{notebook}",
         "--LabApp.extension_manager=readonly",
     ]
     root = ["--ServerApp.allow_root=True"] if os.geteuid() == 0 else []
