@@ -22,8 +22,8 @@ from course_lib.adapters.prompt.measuring import ADAPTERS, ReadTicket
 from course_lib.adapters.prompt.script import quiet_dspy
 from course_lib.desk.programs import AnswerFromArticles, SortTicket
 from course_lib.errors import CourseError
-from course_lib.labs.lab import Lab, choice
 from course_lib.labs.reading import INK, PRE, Rendered, show_messages, table
+from course_lib.labs.widget import Lab, choice
 
 MODELS = ("sim-large", "sim-small", "sim-large@sloppy", "sim-small@sloppy")
 SIGNATURES: Mapping[str, Any] = {

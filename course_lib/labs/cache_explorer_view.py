@@ -17,9 +17,9 @@ import numpy as np
 from matplotlib.ticker import PercentFormatter
 
 from course_lib.labs import traffic
-from course_lib.labs.lab import Lab, choice
 from course_lib.labs.reading import INK, Rendered, plot, table
 from course_lib.labs.traffic import Traffic
+from course_lib.labs.widget import Lab, choice
 from course_lib.lm import prices
 
 SKEWS = (0.6, 0.8, 1.0, 1.2)
