@@ -6,16 +6,12 @@ A check returns what it found, or raises WrongError; any other error is a findin
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import re
 import shutil
-import socket
-import sqlite3
 import sys
 import time
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -180,31 +176,6 @@ def your_copies() -> str:
     return f"{len(shipped)} in the work folder"
 
 
-def progress() -> str:
-    """The progress file can be read, and is whole."""
-    path = work_dir() / "progress.sqlite3"
-    if not path.exists():
-        return "nothing saved yet"
-    try:
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as connection:
-            verdict = connection.execute("pragma quick_check").fetchone()[0]
-    except sqlite3.Error as error:
-        verdict = str(error)
-    if verdict != "ok":
-        raise WrongError(f"{path}: {verdict}", f"mv {path} {path}.broken (checks begin a new one)")
-    return "readable and whole"
-
-
-def loopback() -> str:
-    """Servers can listen on loopback, and no proxy stands in between."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-    if urllib.request.getproxies() and not urllib.request.proxy_bypass("127.0.0.1"):
-        remedy = "export NO_PROXY=127.0.0.1,localhost and restart JupyterLab from that shell"
-        raise WrongError("a proxy would be asked for servers on this machine", remedy)
-    return "servers can listen on 127.0.0.1, no proxy in between"
-
-
 def language_model() -> str:
     """The endpoint starts and answers a real request."""
     from course_lib import lm
@@ -232,24 +203,13 @@ def redis_server() -> str:
     return f"{name}, {where}"
 
 
-def embeddings() -> str:
-    """The weights of the sentence embeddings are the published ones."""
-    from course_lib.caching.semantic import weights
-
-    size_mb = weights.find()[0].stat().st_size / 1e6
-    return f"MiniLM, {size_mb:.0f} MB, the published file"
-
-
 CHECKS: dict[Callable[[], str], str] = {
     python: "install Python 3.12, then: make clean && make PYTHON=python3.12 setup",
     packages: "make clean && make setup",
     kernel: "make setup",
     work_folder: "make it writable (chmod u+w), or set COURSE_WORK to a folder that is",
     your_copies: "make setup (it never overwrites)",
-    progress: "make setup",
-    loopback: "allow listening on 127.0.0.1 (firewall, sandbox or container settings)",
-    language_model: "unset COURSE_LM (the simulator needs no key), or mend it as the message says",
+    language_model: "unset COURSE_LM (the simulator needs no key; servers must be allowed on 127.0.0.1)",
     redis_server: "make clean && make setup",
-    embeddings: "course setup, or: make setup",
 }
 """Each check with the remedy where it fails."""

@@ -31,17 +31,13 @@ SETTINGS = {
 """No question about news at the first start; a lab reopened without its kernel shows what it last showed."""
 
 
-class LabError(CourseError):
-    """JupyterLab did not come up."""
-
-
 def start(folder: Path, notebook: str, *, port: int, wants_browser: bool) -> None:
     """Run JupyterLab on `folder`, opened on `notebook`, until Ctrl-C or SIGTERM.
 
     If one runs there already, its address is printed instead. A port in use means another one.
 
     Raises:
-        LabError: the server ended or stayed silent; the end of its log is in the message.
+        CourseError: the server ended or stayed silent; the end of its log is in the message.
     """
     if running := _running(folder):
         print(f"JupyterLab already runs on your notebooks:\n\n    {_address(running, notebook)}\n")
@@ -51,31 +47,26 @@ def start(folder: Path, notebook: str, *, port: int, wants_browser: bool) -> Non
     log = folder / ".jupyterlab.log"  # hidden: what lies among the notebooks is the learner's
     address = _address({"url": f"http://127.0.0.1:{port}/", "token": token}, notebook)
     try:
-        with serving(folder, port, log, {"JUPYTER_TOKEN": token}, notebook=notebook) as server:
+        opened = f"--LabApp.default_url=/lab/tree/{notebook}"
+        with serving(folder, port, log, {"JUPYTER_TOKEN": token}, options=[opened]) as server:
             print(f"JupyterLab is ready, on Start here:\n\n    {address}\n")
             print(f"Stop it with Ctrl-C. Its log: {log}", flush=True)
             if wants_browser and _has_screen():
                 webbrowser.open(address)
             if server.wait() not in (0, -signal.SIGTERM):
-                raise LabError(f"JupyterLab ended by itself; the end of {log}:\n{_end_of(log)}")
+                raise CourseError(f"JupyterLab ended by itself; the end of {log}:\n{_end_of(log)}")
     except KeyboardInterrupt:
         print("\nStopping JupyterLab; your notebooks are saved as you last saved them.")
 
 
 @contextlib.contextmanager
 def serving(
-    folder: Path,
-    port: int,
-    log: Path,
-    env: dict[str, str],
-    *,
-    notebook: str = "",
-    options: Sequence[str] = (),
+    folder: Path, port: int, log: Path, env: dict[str, str], *, options: Sequence[str] = ()
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run JupyterLab on `folder`, wait until it answers, and stop it at the end, or at SIGTERM."""
     with log.open("w", encoding="utf-8") as output:
         server = subprocess.Popen(  # noqa: S603 - our own command line
-            [*_command(folder, notebook, port), *options],
+            [*_command(folder, port), *options],
             env={**os.environ, **env},
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -104,14 +95,13 @@ def _settle() -> None:
             write_whole(settings, json.dumps(SETTINGS, indent=1) + "\n")
 
 
-def _command(folder: Path, notebook: str, port: int) -> list[str]:
+def _command(folder: Path, port: int) -> list[str]:
     options = [
         "--no-browser",
         "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.port={port}",
         "--ServerApp.port_retries=0",
         f"--ServerApp.root_dir={folder}",
-        f"--LabApp.default_url=/lab/tree/{notebook}",
         "--LabApp.extension_manager=readonly",
     ]
     root = ["--ServerApp.allow_root=True"] if os.geteuid() == 0 else []
@@ -147,9 +137,9 @@ def _wait_until_ready(server: subprocess.Popen[bytes], url: str, log: Path) -> N
     deadline = time.monotonic() + START_DEADLINE_S
     while not _answers(url):
         if server.poll() is not None:
-            raise LabError(f"JupyterLab did not start; the end of {log}:\n{_end_of(log)}")
+            raise CourseError(f"JupyterLab did not start; the end of {log}:\n{_end_of(log)}")
         if time.monotonic() > deadline:
-            raise LabError(f"JupyterLab gave no answer in {START_DEADLINE_S:.0f} s; see {log}, try again")
+            raise CourseError(f"JupyterLab gave no answer in {START_DEADLINE_S:.0f} s; see {log}, try again")
         time.sleep(0.1)
 
 

@@ -21,7 +21,7 @@ CONDA_PINS = dict(re.findall(r"^      - ([\w.-]+)(?:\[[\w,]+\])?==(\S+)", CONDA,
 
 def test_environment_yml_names_the_dependencies_of_pyproject_and_no_others():
     by_conda_itself = {"pip"}
-    by_course_setup = set(wheels.DATA_ONLY)
+    by_course_setup = {wheels.WEIGHTS}
 
     assert set(CONDA_PINS) | by_conda_itself | by_course_setup == {wanted.name for wanted in WANTED}
 

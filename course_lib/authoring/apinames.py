@@ -9,6 +9,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from course_lib.authoring.imports import imported
@@ -35,42 +36,34 @@ class Mention:
 
 def faults(paths: Iterable[Path], *, lessons: Path | None = None) -> list[Problem]:
     """Return the mentions in these files that do not hold; scripts in the folder `lessons` are lessons."""
-    return [
-        fault for path in paths for mention in mentions(path, lessons=lessons) for fault in _judge(mention)
-    ]
+    found = (fault for path in paths for each in mentions(path, lessons=lessons) for fault in _judge(each))
+    return list(dict.fromkeys(found))
 
 
 def mentions(path: Path, *, lessons: Path | None = None) -> list[Mention]:
     """Return every mention in a file, but for those in places marked as showing invented names."""
-    if path.parent != lessons:
-        inside = _in_prose if path.suffix == ".md" else _in_code
-        return list(inside(path, path.read_text("utf-8"), 1))
+    texts = [(path.suffix == ".md", 1, path.read_text("utf-8"))]
+    if path.parent == lessons:
+        cells = [cell for cell in read(path).cells if not cell.has("invented-names")]
+        texts = [(cell.kind == "markdown", cell.line + 1, cell.source) for cell in cells]
     found: list[Mention] = []
-    for cell in read(path).cells:
-        if not cell.has("invented-names"):
-            inside = _in_prose if cell.kind == "markdown" else _in_code
-            found += inside(path, cell.source, cell.line + 1)
+    for is_prose, first, text in texts:
+        uses = [] if is_prose else _uses(parse(text))
+        found += [Mention(path, line + first - 1, name) for line, name in uses]
+        found += _in_prose(path, text, first)  # in code too: its comments and docstrings
     return found
 
 
 def _in_prose(path: Path, text: str, first: int) -> Iterator[Mention]:
     is_invented = False
-    for paragraph in re.split(r"(\n\s*\n)", text):
-        for line in paragraph.split("\n"):
+    for _, group in groupby(enumerate(text.split("\n"), first), key=lambda each: bool(each[1].strip())):
+        lines = list(group)
+        paragraph = " ".join(line for _, line in lines)
+        for number, line in lines:
             is_invented = (is_invented or INVENTED in line) and REAL_AGAIN not in line
             for name in [] if is_invented else NAME.findall(line):
                 if name != WEB_SITE:
-                    yield Mention(path, first, name, paragraph=paragraph)
-            first += 1
-        first -= 1
-
-
-def _in_code(path: Path, text: str, first: int) -> Iterator[Mention]:
-    used = [Mention(path, line + first - 1, name) for line, name in _uses(parse(text))]
-    yield from used
-    for mention in _in_prose(path, text, first):
-        if not any(use.line == mention.line and use.name.startswith(mention.name) for use in used):
-            yield mention
+                    yield Mention(path, number, name, paragraph)
 
 
 def _uses(tree: ast.Module) -> Iterator[tuple[int, str]]:

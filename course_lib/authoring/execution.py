@@ -61,18 +61,12 @@ def execute(notebook: Notebook, *, name: str) -> Notebook:
                 f"solutions/{name} does not run: {COLOUR.sub('', str(error))}\n"
                 "Correct its lesson, then run: make build"
             ) from None
-        return scrubbed(done, _places(Path(scratch)))
-
-
-def _places(scratch: Path) -> dict[str, str]:
-    """Return the folders of this machine with their plain names, the innermost first."""
-    environment, home = Path(sys.prefix), Path.home()
-    named = {scratch.resolve(): "work", scratch: "work", environment: ".venv", ROOT: ".", home: "~"}
-    return {str(path): name for path, name in named.items()}
+        work = {str(Path(scratch).resolve()): "work", scratch: "work"}
+        return scrubbed(done, {**work, sys.prefix: ".venv", str(ROOT): ".", str(Path.home()): "~"})
 
 
 def scrubbed(notebook: Notebook, places: dict[str, str]) -> Notebook:
-    """Remove what differs from run to run: widgets, addresses, and `places` (path -> plain name).
+    """Remove what differs from run to run: widgets, addresses, and `places` (path -> name, innermost first).
 
     A widget is nothing that a stored notebook can show: what else it brings stands there.
     """

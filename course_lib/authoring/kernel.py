@@ -19,26 +19,9 @@ ENVIRONMENT = {
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # no debugger's warning about Python's frozen modules
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # no price list from the network
 }
-CHOICES = (
-    "COURSE_LM",
-    "COURSE_LM_URL",
-    "COURSE_LM_KEY",
-    "COURSE_LM_CAP_USD",
-    "DATABASE_URL",
-    "REDIS_URL",
-)
+_OF_THE_MODEL = ("COURSE_LM", "COURSE_LM_URL", "COURSE_LM_KEY", "COURSE_LM_CAP_USD")
+CHOICES = (*_OF_THE_MODEL, "DATABASE_URL", "REDIS_URL")
 """What a reader may have set to choose a model or a server; a trial runs on the course's own."""
-
-
-def spec() -> dict[str, object]:
-    """Return what kernel.json says."""
-    return {
-        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-        "display_name": DISPLAY_NAME,
-        "env": ENVIRONMENT,
-        "language": "python",
-        "metadata": {"debugger": True},
-    }
 
 
 def install(prefix: Path | None = None) -> Path:
@@ -47,8 +30,15 @@ def install(prefix: Path | None = None) -> Path:
     Raises:
         FileError: the environment is read-only.
     """
+    spec = {
+        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "display_name": DISPLAY_NAME,
+        "env": ENVIRONMENT,
+        "language": "python",
+        "metadata": {"debugger": True},
+    }
     folder = (prefix or Path(sys.prefix)) / "share" / "jupyter" / "kernels" / NAME
-    file, text = folder / "kernel.json", json.dumps(spec(), indent=1) + "\n"
+    file, text = folder / "kernel.json", json.dumps(spec, indent=1) + "\n"
     if not file.exists() or file.read_text("utf-8") != text:
         write_whole(file, text)
     return folder

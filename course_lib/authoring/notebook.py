@@ -27,16 +27,16 @@ Notebook = Any
 
 def learner(lesson: Lesson) -> Notebook:
     """Return the learner's notebook: stubs for solutions, none of the proof's answers, no outputs."""
-    return _notebook(lesson, regions.learner, without=FOR_THE_PROOF | {"solution-only"}, drops={COMPARED})
+    return _notebook(lesson, regions.learner, drops={COMPARED})
 
 
 def solved(lesson: Lesson) -> Notebook:
     """Return the solved notebook, not yet executed."""
-    return _notebook(lesson, regions.solved, without=FOR_THE_PROOF | {"learner-only"}, drops=set())
+    return _notebook(lesson, regions.solved, drops=set())
 
 
-def _notebook(lesson: Lesson, shown: Callable[[str], str], *, without: set[str], drops: set[str]) -> Notebook:
-    cells = [_cell(cell, shown, drops) for cell in lesson.cells if without.isdisjoint(cell.tags)]
+def _notebook(lesson: Lesson, shown: Callable[[str], str], *, drops: set[str]) -> Notebook:
+    cells = [_cell(cell, shown, drops) for cell in lesson.cells if FOR_THE_PROOF.isdisjoint(cell.tags)]
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=METADATA)
     nbformat.validate(notebook)
     return notebook

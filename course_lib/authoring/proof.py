@@ -24,8 +24,8 @@ from course_lib.paths import LESSONS
 
 EXERCISE_DEADLINE_S = 300.0
 AT_ONCE = 2
-WANTED = {"wrong": 6, "right": 2}
-"""How many answers of each kind an exercise ships at least."""
+LEAST_WRONG, LEAST_RIGHT = 6, 2
+"""How many answers an exercise ships at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +44,6 @@ class Proof:
     def holds(self) -> bool:
         """Whether all four sides are as they should be."""
         return not self.problems
-
-    def as_dict(self) -> dict[str, object]:
-        """Return the proof as `course proof --json` prints it."""
-        right, wrong = (
-            [{"outcome": each.outcome, "message": each.message} for each in side]
-            for side in (self.right, self.wrong)
-        )
-        sides = {"stub": self.stub.outcome, "solution": self.solution.outcome}
-        return {"id": self.id, **sides, "right": right, "wrong": wrong}
 
 
 def prove(only: Collection[str] | None = None, *, lessons: Path = LESSONS) -> list[Proof]:
@@ -86,7 +77,11 @@ def prove_one(lesson: Lesson, exercise: str) -> Proof:
         for problem in _side(cell, side, verdict, outcome)
     ]
     passed, refused = answers[: len(right)], answers[len(right) :]
-    problems += _counts(own[0], {"right": right, "wrong": wrong})
+    problems += [
+        f"{own[0].line}: {len(shipped)} {kind} answers are shipped; at least {wanted} are needed"
+        for kind, shipped, wanted in (("wrong", wrong, LEAST_WRONG), ("right", right, LEAST_RIGHT))
+        if len(shipped) < wanted
+    ]
     cards = [verdict.text for verdict in refused if verdict.outcome != "raised"]
     if len(set(cards)) < len(cards):
         problems.append(f"{own[0].line}: two wrong answers get the same card")
@@ -144,14 +139,6 @@ def _side(cell: Cell, side: str, verdict: Verdict, outcome: str | None) -> list[
     if cell.message and not says(told, cell.message):
         return [f"{cell.line}: {side} should be told {cell.message!r}, it is told {told!r}"]
     return []
-
-
-def _counts(cell: Cell, answers: dict[str, list[Cell]]) -> list[str]:
-    return [
-        f"{cell.line}: {len(answers[kind])} {kind} answers are shipped; at least {wanted} are needed"
-        for kind, wanted in WANTED.items()
-        if len(answers[kind]) < wanted
-    ]
 
 
 def says(text: str, message: str) -> bool:

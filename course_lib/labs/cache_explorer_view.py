@@ -1,24 +1,25 @@
 """Cache explorer: the hit rate that theory predicts, drawn over the one that a real cache tier measures.
 
-Main path: cache_explorer() shows it; explore(...) returns one picture, print() writes it.
+Main path: cache_explorer() shows it; explore(...) returns the figures, show(...) what is seen.
 Source: labs/traffic.py predicts, and measures on MemoryTier; lm/prices.py has the money.
 """
 
+# mypy: allow-subclassing-any
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from html import escape
 from math import inf
-from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import PercentFormatter
 
-from course_lib.errors import CourseError
 from course_lib.labs import traffic
-from course_lib.labs.reading import INK, Rendered, choice, paragraph, plot, status, table, with_still
+from course_lib.labs.reading import INK, Rendered, plot, table
 from course_lib.labs.traffic import Traffic
+from course_lib.labs.widget import Lab, choice
 from course_lib.lm import prices
 
 SKEWS = (0.6, 0.8, 1.0, 1.2)
@@ -42,10 +43,6 @@ _INTRO = (
 )
 
 
-class UnknownSettingError(CourseError):
-    """The lab does not offer this setting."""
-
-
 @dataclass(frozen=True, slots=True)
 class Point:
     """One size of the cache."""
@@ -55,8 +52,6 @@ class Point:
     cache_bytes: int
     predicted_share: float
     measured_share: float
-    saved_usd_per_day: float
-    """By the measured hits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +68,13 @@ class Explored:
         """Return the point of one size."""
         return next(point for point in self.points if point.share == share)
 
-    def __str__(self) -> str:
-        return _figures(self).text
+    def usd_per_day(self, share: float = 1.0) -> float:
+        """Return what a share of the requests would cost at the model."""
+        return share * self.traffic.rate_per_s * _DAY_S * _CALL_USD
 
 
 @lru_cache(maxsize=64)
-def explore(
-    skew: float = 0.8, answers: int = 1000, ttl: str = "10 min", rate_per_s: int = 10, requests: int = 6_000
-) -> Explored:
+def explore(skew: float = 0.8, answers: int = 1000, ttl: str = "10 min", rate_per_s: int = 10) -> Explored:
     """Predict and measure the hit rate at each of SHARES.
 
     Args:
@@ -88,31 +82,18 @@ def explore(
         answers: one of ANSWERS, how many different ones are asked for.
         ttl: one of TTLS_S.
         rate_per_s: one of RATES_PER_S, requests per second over all answers.
-        requests: how many are sent per size of the cache, after a warm-up.
-
-    Raises:
-        UnknownSettingError: for a value that is not on its list.
     """
-    _check(skew=(skew, SKEWS), answers=(answers, ANSWERS), ttl=(ttl, TTLS_S), rate=(rate_per_s, RATES_PER_S))
     chosen = Traffic(skew, answers, float(rate_per_s), TTLS_S[ttl])
     sizes = traffic.entry_bytes(answers)
-    points = tuple(_point(chosen, share, int(share * sizes.sum()), requests) for share in SHARES)
+    points = tuple(_point(chosen, share, int(share * sizes.sum())) for share in SHARES)
     drawn_bytes = np.geomspace(_FIRST_SHARE * sizes.sum(), sizes.sum(), 30).tolist()
     line = tuple((size, traffic.predicted(chosen, size)) for size in drawn_bytes)
     return Explored(chosen, ttl, points, line)
 
 
-def _point(chosen: Traffic, share: float, cache_bytes: int, requests: int) -> Point:
-    hit_share = traffic.measured(chosen, cache_bytes, requests=requests)
-    saved_usd = hit_share * chosen.rate_per_s * _DAY_S * _CALL_USD
-    return Point(share, cache_bytes, traffic.predicted(chosen, cache_bytes), hit_share, saved_usd)
-
-
-def _check(**settings: tuple[Any, Sequence[Any] | Mapping[str, Any]]) -> None:
-    for name, (given, offered) in settings.items():
-        if given not in offered:
-            listed = ", ".join(map(repr, offered))
-            raise UnknownSettingError(f"no {name} {given!r} in the lab; choose from {listed}")
+def _point(chosen: Traffic, share: float, cache_bytes: int) -> Point:
+    hit_share = traffic.measured(chosen, cache_bytes)
+    return Point(share, cache_bytes, traffic.predicted(chosen, cache_bytes), hit_share)
 
 
 # -- what is shown -------------------------------------------------------------------------------------
@@ -135,8 +116,8 @@ def _figures(explored: Explored) -> Rendered:
             "cache": f"{_bytes(point.cache_bytes)} ({point.share:.0%})",
             "predicted": f"{point.predicted_share:.1%}",
             "measured": f"{point.measured_share:.1%}",
-            "difference": _points(point.measured_share - point.predicted_share),
-            "saved per day": f"${point.saved_usd_per_day:,.0f}",
+            "difference": _points(100 * (point.measured_share - point.predicted_share)),
+            "saved per day": f"${explored.usd_per_day(point.measured_share):,.0f}",
         }
         for point in explored.points
     ]
@@ -148,17 +129,16 @@ def _figures(explored: Explored) -> Rendered:
 
 
 def _summary(explored: Explored, point: Point) -> str:
-    spent_usd = explored.traffic.rate_per_s * _DAY_S * _CALL_USD
     return (  # in words, because a notebook takes what stands between two dollar signs for mathematics
         f"A cache of {_bytes(point.cache_bytes)} ({point.share:.0%} of all answers) hits "
         f"{point.measured_share:.1%} of the requests (predicted: {point.predicted_share:.1%}) and saves "
-        f"{point.saved_usd_per_day:,.0f} of {spent_usd:,.0f} dollars a day, "
+        f"{explored.usd_per_day(point.measured_share):,.0f} of {explored.usd_per_day():,.0f} dollars a day, "
         f"at {100 * _CALL_USD:.3f} cents a call."
     )
 
 
-def _points(difference_share: float) -> str:
-    return f"{round(100 * difference_share, 1) + 0.0:+.1f} points"  # + 0.0: no minus before a zero
+def _points(difference: float) -> str:
+    return f"{round(difference, 1) + 0.0:+.1f} points"  # + 0.0: no minus before a zero
 
 
 def _bytes(size: float) -> str:
@@ -166,9 +146,6 @@ def _bytes(size: float) -> str:
 
 
 def _drawing(explored: Explored, share: float) -> Rendered:
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import PercentFormatter
-
     marked, points = explored.at(share), explored.points
     figure, axes = plt.subplots(figsize=(7.5, 3.4), layout="constrained")
     axes.plot(*zip(*explored.line, strict=True), color="#3b6ea5", linewidth=2, label="predicted (Che)")
@@ -190,56 +167,40 @@ def _drawing(explored: Explored, share: float) -> Rendered:
 # -- the widget ----------------------------------------------------------------------------------------
 
 
-@cache
-def _widget_class() -> type[Any]:
-    """Return the widget's class, made on first use so that importing this file stays cheap."""
-    import ipywidgets as widgets
+class CacheExplorer(Lab):
+    """The lab in the notebook."""
 
-    class CacheExplorer(widgets.VBox):  # type: ignore[misc]
-        """The lab in the notebook; `rendered` is what it shows now."""
+    def __init__(self, skew: float, answers: int, ttl: str, rate_per_s: int, share: float) -> None:
+        self.skew, self.answers, self.share, self.ttl, self.rate = controls = [
+            choice(label, {name.format(value): value for value in offered}, given, label_width="9em")
+            for label, name, offered, given in (
+                ("skew of traffic", "{}", SKEWS, skew),
+                ("answers", "{:,}", ANSWERS, answers),
+                ("cache size", "{:.0%}", SHARES, share),
+                ("time to live", "{}", TTLS_S, ttl),
+                ("requests per s", "{}", RATES_PER_S, rate_per_s),
+            )
+        ]
+        for control in controls:
+            control.observe(lambda _: self.draw(), "value")
+        super().__init__(_INTRO, controls)
+        self.draw()
 
-        def __init__(self, skew: float, answers: int, ttl: str, rate_per_s: int, share: float) -> None:
-            self.skew, self.answers, self.share, self.ttl, self.rate = controls = [
-                choice(label, {name.format(value): value for value in offered}, given, label_width="9em")
-                for label, name, offered, given in (
-                    ("skew of traffic", "{}", SKEWS, skew),
-                    ("answers", "{:,}", ANSWERS, answers),
-                    ("cache size", "{:.0%}", SHARES, share),
-                    ("time to live", "{}", TTLS_S, ttl),
-                    ("requests per s", "{}", RATES_PER_S, rate_per_s),
-                )
-            ]
-            self._status, self._out = widgets.HTML(), widgets.HTML()
-            for control in controls:
-                control.observe(lambda _: self.draw(), "value")
-            super().__init__([widgets.HTML(paragraph(_INTRO)), *controls, self._status, self._out])
-            self.draw()
-
-        def draw(self) -> None:
-            """Predict, measure and show what is chosen now; a traffic seen before is shown at once."""
-            self._status.value = status("Computing …")
-            explored = explore(self.skew.value, self.answers.value, self.ttl.value, self.rate.value)
-            self.rendered = show(explored, self.share.value)
-            self._out.value = self.rendered.html
-            worst = max(abs(point.measured_share - point.predicted_share) for point in explored.points)
-            words = f"Done: prediction and measurement differ by {100 * worst:.1f} points at most."
-            self._status.value = status(words)
-
-        def _repr_mimebundle_(self, **options: Any) -> Any:
-            """Add the drawing and the figures, for viewers that run no widgets."""
-            return with_still(super()._repr_mimebundle_(**options), self.rendered)
-
-    return CacheExplorer
+    def draw(self) -> None:
+        """Predict, measure and show what is chosen now; a traffic seen before is shown at once."""
+        self.say("Computing …")
+        explored = explore(self.skew.value, self.answers.value, self.ttl.value, self.rate.value)
+        self.show(show(explored, self.share.value))
+        worst = max(abs(point.measured_share - point.predicted_share) for point in explored.points)
+        self.say(f"Done: prediction and measurement differ by {100 * worst:.1f} points at most.")
 
 
 def cache_explorer(
     skew: float = 0.8, answers: int = 1000, ttl: str = "10 min", rate_per_s: int = 10, *, share: float = 0.1
-) -> Any:
+) -> CacheExplorer:
     """Show the lab; choose with the mouse, or with Tab and Enter.
 
     Raises:
-        UnknownSettingError: for a value that the lab does not offer.
+        CourseError: for a value that the lab does not offer.
     """
-    explore(skew, answers, ttl, rate_per_s)
-    _check(share=(share, SHARES))
-    return _widget_class()(skew, answers, ttl, rate_per_s, share)
+    return CacheExplorer(skew, answers, ttl, rate_per_s, share)

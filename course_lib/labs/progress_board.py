@@ -5,9 +5,9 @@ Main path: board() shows rows(); every event of this kernel redraws it, in whate
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 
 from IPython.core.getipython import get_ipython
 from IPython.display import display
@@ -21,57 +21,37 @@ STATES = {"interrupted": "interrupted: run the check again", "checking now": "be
 """States that need more words than progress has for them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One exercise on the board."""
-
-    id: str
-    title: str
-    notebook: str
-    """Number and title, as prose names it."""
-    minutes: int
-    difficulty: str
-    state: str
-    attempts: int
-    hints: str
-    """How many of how many."""
-
-
 def _notebook(name: str) -> str:
     number = name.split("_")[0]
     return chapters.label(number) if number in chapters.CHAPTERS else name
 
 
-def rows() -> list[Row]:
+def rows() -> list[dict[str, Any]]:
     """Return the board's rows as the progress file tells them now, in the order of the course."""
     events = progress.read()
-    listed = []
-    for exercise in registry.exercises():
-        now = progress.standing(events, exercise.id)
-        listed.append(
-            Row(
-                id=exercise.id,
-                title=exercise.title,
-                notebook=_notebook(exercise.lesson),
-                minutes=exercise.minutes,
-                difficulty=exercise.difficulty,
-                state=STATES.get(now.state, now.state),
-                attempts=now.attempts,
-                hints=f"{now.hints} of {len(exercise.hints)}",
-            )
-        )
-    return listed
+    return [_row(exercise, progress.standing(events, exercise.id)) for exercise in registry.exercises()]
 
 
-def in_words(listed: Sequence[Row]) -> str:
+def _row(exercise: registry.Exercise, now: progress.Standing) -> dict[str, Any]:
+    return {
+        "id": exercise.id,
+        "title": exercise.title,
+        "notebook": _notebook(exercise.lesson),
+        "minutes": exercise.minutes,
+        "difficulty": exercise.difficulty,
+        "state": STATES.get(now.state, now.state),
+        "attempts": now.attempts,
+        "hints": f"{now.hints} of {len(exercise.hints)}",
+    }
+
+
+def in_words(listed: Sequence[Mapping[str, Any]]) -> str:
     """Sum the board up in one line."""
-    passed = [row for row in listed if row.state == "passed"]
-    left_min = sum(row.minutes for row in listed if row.state != "passed")
-    parts = [f"{len(passed)} of {len(listed)} exercises passed"]
+    left_min = sum(row["minutes"] for row in listed if row["state"] != "passed")
+    parts = [f"{sum(row['state'] == 'passed' for row in listed)} of {len(listed)} exercises passed"]
     parts += [f"about {left_min} minutes of exercises left"] if left_min else []
-    parts += [
-        f"{row.id} was interrupted (kernel stopped?)" for row in listed if row.state == STATES["interrupted"]
-    ]
+    interrupted = [row["id"] for row in listed if row["state"] == STATES["interrupted"]]
+    parts += [f"{each} was interrupted (kernel stopped?)" for each in interrupted]
     return "; ".join(parts) + "."
 
 

@@ -1,7 +1,6 @@
 """What a lesson shows to be read: tables, messages, plots; as HTML, and as plain text beside it.
 
 Main path: table(), show_messages() and plot() return a Rendered, which Jupyter displays and print() writes.
-Beside them, what the other labs share: paragraphs, buttons to choose with, and still forms.
 """
 
 from __future__ import annotations
@@ -34,10 +33,6 @@ _TEXT_WIDTH = 60
 STATIC = Path(__file__).parent / "static"
 
 
-class NothingToShowError(CourseError):
-    """The thing handed over holds no rows or no messages."""
-
-
 @dataclass(frozen=True, slots=True)
 class Rendered:
     """Something to read: HTML for Jupyter, text for everything else."""
@@ -61,7 +56,7 @@ def _plain(value: object) -> str:
 def _as_rows(rows: Sequence[Any]) -> list[dict[str, str]]:
     listed = [asdict(row) if is_dataclass(row) and not isinstance(row, type) else row for row in rows]
     if not listed or not all(isinstance(row, Mapping) for row in listed):
-        raise NothingToShowError(f"table() shows a list of dicts or dataclasses, one a row; got {rows!r:.80}")
+        raise CourseError(f"table() shows a list of dicts or dataclasses, one a row; got {rows!r:.80}")
     columns = list(dict.fromkeys(column for row in listed for column in row))
     return [{str(column): _plain(row.get(column)) for column in columns} for row in listed]
 
@@ -79,7 +74,7 @@ def table(rows: Sequence[Any], *, caption: str = "") -> Rendered:
     """Show rows (dicts or dataclasses) under a caption; the first column names the row.
 
     Raises:
-        NothingToShowError: there is no row, or a row is neither dict nor dataclass.
+        CourseError: there is no row, or a row is neither dict nor dataclass.
     """
     plain = _as_rows(rows)
     heads = "".join(f'<th scope="col" style="{_CELL}">{escape(column)}</th>' for column in plain[0])
@@ -120,7 +115,7 @@ def _messages(call: Any) -> list[tuple[str, str]]:
             output if isinstance(output, str) else _plain(output.get("text")) for output in outputs
         )
     if not messages:
-        raise NothingToShowError(
+        raise CourseError(
             f"show_messages() takes a call of lm.ledger().calls, an entry of lm.history, "
             f"or a list of messages; got {call!r:.80}"
         )
@@ -135,7 +130,7 @@ def show_messages(call: Any) -> Rendered:
         call: one of `lm.ledger().calls`, an entry of a `dspy.LM`'s history, or a list of messages.
 
     Raises:
-        NothingToShowError: no message was found in it.
+        CourseError: no message was found in it.
     """
     pairs = _messages(call)
     text = "\n\n".join(f"{role}:\n{indent(words, '    ')}" for role, words in pairs)
@@ -161,33 +156,6 @@ def plot(figure: Any, alt: str) -> Rendered:
     return Rendered(html, alt)
 
 
-# -- for the other labs ----------------------------------------------------------------------------------
-
-
 def paragraph(words: str) -> str:
     """Return a paragraph as HTML."""
     return f'<p style="{INK};max-width:80ch;line-height:1.5">{escape(words)}</p>'
-
-
-def status(words: str) -> str:
-    """Return a line as HTML that is read out when it changes."""
-    return f'<p role="status" aria-live="polite" style="{INK}">{escape(words)}</p>'
-
-
-def choice(label: str, options: Mapping[str, Any], value: Any, *, label_width: str) -> Any:
-    """Return a row of buttons, of which one is chosen: JupyterLab keeps the arrow keys for itself."""
-    import ipywidgets as widgets
-
-    return widgets.ToggleButtons(
-        description=label,
-        options=list(options.items()),
-        value=value,
-        tooltips=[f"{label}: {name}" for name in options],
-        style={"description_width": label_width, "button_width": "auto"},
-    )
-
-
-def with_still(bundle: Any, still: Rendered) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Add to a widget's bundle what viewers that run no widgets show."""
-    data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
-    return {**data, "text/plain": still.text, "text/html": still.html}, metadata

@@ -24,40 +24,28 @@ _INTRO = (
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """One possible answer, and why it is right or wrong, told after it was chosen."""
-
-    text: str
-    reason: str
-    is_right: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Question:
-    """A program to read, and what it might print; the right choice is what it does print."""
+    """A program to read, and what it might print."""
 
     topic: str
     code: str
-    choices: tuple[Choice, ...]
+    choices: list[tuple[str, str]]
+    """Each a text and the reason why it is right or wrong, told after it was chosen."""
+    right: int
+    """Which choice it does print, counted from 1."""
     read: str
     """Where to read about it: in the documentation or in this course."""
 
-    @property
-    def right(self) -> Choice:
-        """The choice that is true."""
-        return next(choice for choice in self.choices if choice.is_right)
+    def told(self) -> Iterator[tuple[str, str]]:
+        """Yield each choice with what opening it says."""
+        for number, (text, reason) in enumerate(self.choices, 1):
+            is_right = number == self.right
+            yield text, f"Right. {reason}" if is_right else f"Not right. {reason} Read: {self.read}."
 
 
-def _questions() -> Iterator[Question]:
-    for told in tomllib.loads((STATIC / "questions.toml").read_text(encoding="utf-8"))["question"]:
-        choices = (
-            Choice(text, reason, number == told["right"])
-            for number, (text, reason) in enumerate(told["choices"], 1)
-        )
-        yield Question(told["topic"], told["code"], tuple(choices), told["read"])
-
-
-QUESTIONS = tuple(_questions())
+QUESTIONS = tuple(
+    Question(**told) for told in tomllib.loads((STATIC / "questions.toml").read_text("utf-8"))["question"]
+)
 
 
 def self_test() -> Rendered:
@@ -70,9 +58,9 @@ def self_test() -> Rendered:
 
 def _shown(number: int, question: Question) -> str:
     choices = "".join(
-        f'<details style="margin:2px 0"><summary style="cursor:pointer"><code>{escape(choice.text)}</code>'
-        f'</summary><p style="margin:2px 0 6px 1.2em">{_verdict(question, choice)}</p></details>'
-        for choice in question.choices
+        f'<details style="margin:2px 0"><summary style="cursor:pointer"><code>{escape(text)}</code></summary>'
+        f'<p style="margin:2px 0 6px 1.2em">{_with_code(told)}</p></details>'
+        for text, told in question.told()
     )
     return (
         f'<details{" open" * (number == 1)} style="margin:8px 0"><summary style="cursor:pointer">'
@@ -81,17 +69,16 @@ def _shown(number: int, question: Question) -> str:
     )
 
 
-def _verdict(question: Question, choice: Choice) -> str:
-    verdict = "Right." if choice.is_right else "Not right."
-    more = "" if choice.is_right else f" Read: {question.read}."
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(f"{verdict} {choice.reason}{more}"))
+def _with_code(words: str) -> str:
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(words))
 
 
 def _text() -> str:
     """Return the whole test as plain text, with the answers at the end."""
     programs, answers = [], []
     for number, question in enumerate(QUESTIONS, 1):
-        choices = "\n".join(f"   - {choice.text}" for choice in question.choices)
+        choices = "\n".join(f"   - {text}" for text, _ in question.choices)
         programs.append(f"{number}. {question.topic}. {ASK}\n\n{question.code}\n\n{choices}")
-        answers.append(f"{number}. {question.right.text}: {question.right.reason} Read: {question.read}.")
+        text, reason = question.choices[question.right - 1]
+        answers.append(f"{number}. {text}: {reason} Read: {question.read}.")
     return "\n\n".join([*programs, "Answers", *answers])

@@ -1,6 +1,6 @@
-"""What a piece of work cost: calls, cached, failed, tokens, money, time; one plain line.
+"""What a cell cost: calls, cached, failed, tokens, money, time; one plain line.
 
-Main path: `with meter(): ...` prints the line for a block, meter.on() for every cell that used the model.
+Main path: meter.on() prints the line under every cell that used the model.
 Source: counts and cost from the endpoint's ledger; cache hits, and models reached without the endpoint, from
 DSPy's history, where a hit has empty `usage` (dspy/clients/base_lm.py and call_result.py, DSPy 3.4.1).
 """
@@ -11,8 +11,6 @@ import itertools
 import math
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,13 +22,9 @@ _COURSE = "course/"
 _SETTLE_S, _SETTLE_TRIES = 0.005, 5  # a request is entered in the ledger just after its last byte
 
 
-class NoNotebookError(CourseError):
-    """The meter was switched on where there are no cells."""
-
-
 @dataclass(slots=True)
 class Reading:
-    """What the meter read; filled in when its block ends."""
+    """What the meter read of one cell."""
 
     calls: int = 0
     """Requests at the endpoint, retries included, and answers from DSPy's cache."""
@@ -79,23 +73,22 @@ class _Mark:
 
 def _mark(after: _Mark | None = None) -> _Mark:
     """Return where things stand; `after` is an earlier mark, from which the ledger is read on."""
+    ledger, history = _ledger(after), _history()
     count, requests = (0, 0), 0
-    if _is_up():
-        ledger = _ledger(after)
+    if ledger:
         count = process.starts(), ledger.resets
         requests = ledger.requests + (after.requests if after and after.count == count else 0)
-    history = _history()
     return _Mark(count, requests, history[-1] if history else None, time.perf_counter())
 
 
-def _is_up() -> bool:
-    """Return whether there is an endpoint to ask; asking one that is not there would start it."""
+def _ledger(after: _Mark | None) -> lm.Ledger | None:
+    """Return the ledger since a mark, or since its beginning if it was begun anew meanwhile.
+
+    Returns None where no endpoint runs: asking would start one.
+    """
     known = process.describe()
-    return bool(known["shared"] or known["running"])
-
-
-def _ledger(after: _Mark | None) -> lm.Ledger:
-    """Return the ledger since a mark, or since its beginning if it was begun anew meanwhile."""
+    if not (known["shared"] or known["running"]):
+        return None
     for _ in range(_SETTLE_TRIES):
         ledger = lm.ledger(since=after.requests if after else 0)
         if after and after.count != (process.starts(), ledger.resets):
@@ -112,59 +105,45 @@ def _history() -> list[dict[str, Any]]:
     return list(getattr(base, "GLOBAL_HISTORY", ()))
 
 
-def _read(mark: _Mark, *, into: Reading) -> None:
-    """Fill in what happened since the mark."""
-    into.duration_s = time.perf_counter() - mark.clock_s
-    if _is_up():
-        ledger = _ledger(mark)
-        into.calls = ledger.requests
-        into.failed = ledger.requests - ledger.statuses.get(200, 0)
-        into.tokens = ledger.prompt_tokens + ledger.completion_tokens
-        into.cost_usd = ledger.cost_usd
+def _read(mark: _Mark) -> Reading:
+    """Return what happened since the mark."""
+    reading = Reading(duration_s=time.perf_counter() - mark.clock_s)
+    if ledger := _ledger(mark):
+        reading.calls = ledger.requests
+        reading.failed = ledger.requests - ledger.statuses.get(200, 0)
+        reading.tokens = ledger.prompt_tokens + ledger.completion_tokens
+        reading.cost_usd = ledger.cost_usd
     # The history is bounded: when the mark has left it, all of it is newer.
     for entry in itertools.takewhile(lambda entry: entry is not mark.last, reversed(_history())):
         usage = entry["usage"] or {}
         if not str(entry["model"]).startswith(_COURSE):
-            into.calls += bool(usage.get("total_tokens"))  # dummies use no tokens, and are no model
-            into.tokens += usage.get("total_tokens") or 0
-            into.cost_usd += entry["cost"] or 0.0
+            reading.calls += bool(usage.get("total_tokens"))  # dummies use no tokens, and are no model
+            reading.tokens += usage.get("total_tokens") or 0
+            reading.cost_usd += entry["cost"] or 0.0
         elif not usage:
-            into.calls += 1
-            into.cached += 1
+            reading.calls += 1
+            reading.cached += 1
+    return reading
 
 
 class Meter:
-    """The meter itself: call it for a block, switch it on for a whole notebook."""
+    """The meter of a notebook: on or off."""
 
     def __init__(self) -> None:
         self._shell: Any = None
         self._mark: _Mark | None = None
 
-    @contextmanager
-    def __call__(self, *, is_quiet: bool = False) -> Iterator[Reading]:
-        """Measure a block and print the line at its end; the Reading keeps the figures.
-
-        Work that other threads or tasks do meanwhile is counted too: the ledger is kept per kernel.
-        """
-        mark, reading = _mark(), Reading()
-        try:
-            yield reading
-        finally:
-            _read(mark, into=reading)
-            if not is_quiet:
-                print(reading)
-
     def on(self) -> None:
         """Print the line under every cell that uses the model, from this cell on.
 
         Raises:
-            NoNotebookError: this is not a notebook.
+            CourseError: this is not a notebook.
         """
         from IPython.core.getipython import get_ipython
 
         shell = get_ipython()
         if shell is None:
-            raise NoNotebookError("meter.on() works in a notebook; in a script, use `with meter():`")
+            raise CourseError("meter.on() works in a notebook; in a script, read lm.ledger()")
         self.off()
         self._shell = shell
         shell.events.register("pre_run_cell", self._before_cell)
@@ -172,7 +151,7 @@ class Meter:
         self._before_cell()
 
     def off(self) -> None:
-        """Stop printing; a block of `with meter():` still works."""
+        """Stop printing."""
         if self._shell is not None:
             self._shell.events.unregister("pre_run_cell", self._before_cell)
             self._shell.events.unregister("post_run_cell", self._after_cell)
@@ -186,15 +165,12 @@ class Meter:
             self._mark = None
 
     def _after_cell(self, _result: Any = None) -> None:
-        if self._mark is None:
-            return
-        reading = Reading()
         try:
-            _read(self._mark, into=reading)
+            reading = _read(self._mark) if self._mark else None
         except CourseError as error:
             print(f"meter: {error}")  # a meter must not harm the cell it measures
             return
-        if reading.calls:
+        if reading and reading.calls:
             print(reading)
 
 

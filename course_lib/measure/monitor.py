@@ -48,10 +48,8 @@ class _Call(UsageTracker):
         """Take the place of the usage tracker and of the stream of this context, until `context` closes."""
         self._call_id, settings = call_id, dspy.settings
         self._tracker, self._stream = settings.get("usage_tracker"), settings.get("send_stream")
-        if self._tracker is not None:
-            self.usage_data = (
-                self._tracker.usage_data
-            )  # a track_usage() within the call adds its entries here
+        if self._tracker is not None:  # a track_usage() within the call adds its entries here
+            self.usage_data = self._tracker.usage_data
         stream = None if self._stream is None else self
         self.context.enter_context(dspy.context(usage_tracker=self, send_stream=stream))
 

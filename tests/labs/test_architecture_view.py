@@ -6,8 +6,9 @@ from itertools import combinations
 import pytest
 
 from course_lib.errors import CourseError
-from course_lib.labs import chapters, picture
-from course_lib.labs.architecture_view import BOXES, architecture
+from course_lib.labs import architecture_view as picture
+from course_lib.labs import chapters
+from course_lib.labs.architecture_view import BOXES, architecture, draw
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -44,7 +45,7 @@ def test_boxes_lie_inside_their_frames_and_inside_the_picture_and_do_not_overlap
 
 
 def test_boxes_are_labelled_buttons_in_tab_order():
-    drawn = ElementTree.fromstring(picture.draw(BOXES))
+    drawn = ElementTree.fromstring(draw())
     buttons = [group for group in drawn.iter(f"{SVG}g") if group.get("role") == "button"]
 
     assert [button.get("data-key") for button in buttons] == list(BOXES)
@@ -53,7 +54,7 @@ def test_boxes_are_labelled_buttons_in_tab_order():
 
 @pytest.mark.parametrize("key", ["cache", "gateway"], ids=["a box", "a frame"])
 def test_a_highlighted_box_is_outlined_named_and_told_from_the_start(key):
-    svg = picture.draw(BOXES, highlight=key)
+    svg = draw(key)
 
     assert (svg.count("arch-here"), svg.count("this notebook</text>")) == (1, 1)
     assert (

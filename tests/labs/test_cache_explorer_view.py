@@ -1,6 +1,7 @@
 import pytest
 
-from course_lib.labs.cache_explorer_view import SHARES, UnknownSettingError, cache_explorer, explore, show
+from course_lib.errors import CourseError
+from course_lib.labs.cache_explorer_view import SHARES, cache_explorer, explore, show
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +19,10 @@ def test_prediction_and_measurement_agree(setting):
 
 
 def test_money_saved_is_hits_times_the_price_of_a_call():
-    point = explore().at(0.1)
+    explored = explore()
 
-    assert point.saved_usd_per_day == pytest.approx(point.measured_share * 10 * 86_400 * 0.00255)
+    assert explored.usd_per_day(0.5) == pytest.approx(0.5 * 10 * 86_400 * 0.00255)
+    assert f"${explored.usd_per_day(explored.at(1.0).measured_share):,.0f}" in show(explored).text
 
 
 def test_the_plot_has_an_alternative_text_and_no_two_dollar_signs_which_a_notebook_would_typeset():
@@ -50,12 +52,12 @@ def test_viewers_without_widgets_get_the_plot_and_the_figures(lab):
 
     assert "<img" in data["text/html"]
     assert "predicted" in data["text/plain"]
-    assert str(explore()).startswith("Hit rate: skew 0.8, 1,000 answers, TTL 10 min, 10 requests/s")
+    assert "Hit rate: skew 0.8, 1,000 answers, TTL 10 min, 10 requests/s" in show(explore()).text
 
 
 @pytest.mark.parametrize(
     "setting", [{"skew": 2.0}, {"answers": 7}, {"ttl": "1 day"}, {"rate_per_s": 0}, {"share": 0.5}]
 )
 def test_a_setting_that_is_not_offered_lists_those_that_are(setting):
-    with pytest.raises(UnknownSettingError, match="choose from"):
+    with pytest.raises(CourseError, match="choose from"):
         cache_explorer(**setting)

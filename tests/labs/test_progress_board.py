@@ -25,17 +25,17 @@ def double(value):
 
 
 def row(exercise_id="99.1"):
-    return next(each for each in rows() if each.id == exercise_id)
+    return next(each for each in rows() if each["id"] == exercise_id)
 
 
 def test_a_row_tells_an_exercise_in_words():
     hint("99.1")
     check("99.1", lambda value: 1)
 
-    assert (row().state, row().attempts, row().hints) == ("failed", 1, "1 of 2")
-    assert row("99.2").state == "not attempted"
-    assert row("99.1").notebook == "99_sample"
-    assert row("0.1").notebook == "00 Start here"
+    assert (row()["state"], row()["attempts"], row()["hints"]) == ("failed", 1, "1 of 2")
+    assert row("99.2")["state"] == "not attempted"
+    assert row("99.1")["notebook"] == "99_sample"
+    assert row("0.1")["notebook"] == "00 Start here"
 
 
 def test_a_board_in_a_notebook_is_shown_once_and_redrawn_by_each_event(monkeypatch):
@@ -73,7 +73,7 @@ def test_the_text_form_holds_every_state_and_what_is_left():
 def test_an_interrupted_check_is_told():
     progress.record("99.1", "started", run="gone")
 
-    assert row().state == "interrupted: run the check again"
+    assert row()["state"] == "interrupted: run the check again"
     assert "99.1 was interrupted (kernel stopped?)" in in_words(rows())
 
 

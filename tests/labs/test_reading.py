@@ -7,9 +7,10 @@ import matplotlib.pyplot as plt
 import pytest
 from inline_snapshot import snapshot
 
+from course_lib.errors import CourseError
 from course_lib.exercises.engine.cards import Card
 from course_lib.labs import self_test
-from course_lib.labs.reading import NothingToShowError, plot, show_messages, table
+from course_lib.labs.reading import plot, show_messages, table
 
 
 @dataclass
@@ -42,7 +43,7 @@ def test_a_table_has_a_caption_and_header_cells_escapes_what_it_shows_and_may_mi
 
 @pytest.mark.parametrize("rows", [[], ["text"], [dict]], ids=["no rows", "words", "a type"])
 def test_a_table_of_nothing_says_what_it_takes(rows):
-    with pytest.raises(NothingToShowError, match="list of dicts or dataclasses"):
+    with pytest.raises(CourseError, match="list of dicts or dataclasses"):
         table(rows)
 
 
@@ -92,5 +93,5 @@ def test_parts_and_tool_calls_are_told_in_words():
 
 
 def test_something_without_messages_is_refused_with_what_would_do():
-    with pytest.raises(NothingToShowError, match=r"lm\.ledger\(\)\.calls"):
+    with pytest.raises(CourseError, match=r"lm\.ledger\(\)\.calls"):
         show_messages(42)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import re
 
 import dspy
@@ -12,7 +11,8 @@ from nbclient import NotebookClient
 from traitlets.config import Config
 
 from course_lib import lm
-from course_lib.labs.usage_meter import Meter, NoNotebookError, Reading
+from course_lib.errors import CourseError
+from course_lib.labs.usage_meter import Meter, Reading
 
 LINE = re.compile(r"^[\d,]+ calls?( \([\w ,]+\))? · [\d,]+ tokens? · \$[\d.]+ · [\d.]+ s$", re.MULTILINE)
 
@@ -43,11 +43,11 @@ def meter():
 
 @pytest.fixture
 def shell(ask, meter):
-    """A notebook's shell, with `ask`, `meter`, `lm` and `dspy` in it."""
+    """A notebook's shell, with `ask`, `meter`, `lm`, `dspy` and `DummyLM` in it."""
     config = Config()
     config.HistoryManager.enabled = False
     made = InteractiveShell.instance(config=config)
-    made.push({"ask": ask, "meter": meter, "lm": lm, "dspy": dspy})
+    made.push({"ask": ask, "meter": meter, "lm": lm, "dspy": dspy, "DummyLM": DummyLM})
     yield made
     meter.off()
     InteractiveShell.clear_instance()
@@ -72,49 +72,42 @@ def test_the_line_reads_plainly(line):
     assert str(LINES[line]) == line
 
 
-def test_a_block_counts_calls_cache_hits_tokens_and_cost_and_blocks_nest(ask, meter, capsys):
-    lm.reset()
-    with meter() as outer:
-        ask(question="What is the capital of Peru?")
-        with meter(is_quiet=True) as inner:
-            ask(question="What is the capital of Peru?")
+def test_a_line_tells_calls_cache_hits_tokens_and_cost_of_the_ledger(shell, capsys):
+    _run(shell, "lm.reset(); meter.on()", capsys)
+    line = _run(shell, "for _ in range(2): ask(question='What is the capital of Peru?')", capsys)
 
     ledger = lm.ledger()
-    assert (outer.calls, outer.cached, outer.failed) == (2, 1, 0)
-    assert (inner.calls, inner.cached) == (1, 1)
-    assert outer.tokens == ledger.prompt_tokens + ledger.completion_tokens
-    assert outer.cost_usd == pytest.approx(ledger.cost_usd)
-    assert LINE.match(capsys.readouterr().out)
+    tokens = ledger.prompt_tokens + ledger.completion_tokens
+    assert line.startswith(str(Reading(2, 1, 0, tokens, ledger.cost_usd)).rpartition(" · ")[0])
 
 
-def test_calls_in_threads_are_counted(ask, meter):
-    pairs = [(ask, {"question": f"How much is {n} + {n}?"}) for n in range(12)]
-    with meter(is_quiet=True) as reading:
-        for _ in range(2):
-            dspy.Parallel(num_threads=4, disable_progress_bar=True)(pairs)
-
-    assert (reading.calls, reading.cached) == (24, 12)
-
-
-def test_a_reset_within_the_block_loses_only_what_was_before_it(ask, meter):
-    with meter(is_quiet=True) as reading:
-        ask(question="Before?")
-        lm.reset()
-        ask(question="After one?")
-        ask(question="After two?")
-
-    assert reading.calls == 2
-    with meter(is_quiet=True) as reading:
-        ask(question="Later?")
-    assert reading.calls == 1
+CELLS = {
+    "threads": (
+        "pairs = [(ask, {'question': f'How much is {n} + {n}?'}) for n in range(12)]\n"
+        "for _ in range(2): dspy.Parallel(num_threads=4, disable_progress_bar=True)(pairs)",
+        "24 calls (12 cached) ",
+    ),
+    "a reset loses only what was before it": (
+        "ask(question='Before?'); lm.reset(); ask(question='After one?'); _ = ask(question='After two?')",
+        "2 calls ",
+    ),
+    "a cell that raises": ("ask(question='Raises?')\n1 / 0", "1 call "),
+}
 
 
-def test_a_dummy_is_not_the_model_and_a_block_that_raises_is_still_read(meter, capsys):
-    with contextlib.suppress(ZeroDivisionError), meter(), dspy.context(lm=DummyLM([{"answer": "a"}])):
-        dspy.Predict("question -> answer")(question="Who?")
-        raise ZeroDivisionError
+@pytest.mark.parametrize(("cell", "counted"), CELLS.values(), ids=CELLS.keys())
+def test_calls_are_counted_wherever_they_run(shell, capsys, cell, counted):
+    _run(shell, "meter.on()", capsys)
 
-    assert capsys.readouterr().out.startswith("0 calls ")
+    (line,) = LINE.finditer(_run(shell, cell, capsys))
+    assert line[0].startswith(counted)
+    assert _run(shell, "_ = ask(question='Later?')", capsys).startswith("1 call ")
+
+
+def test_a_dummy_is_not_the_model(shell, capsys):
+    _run(shell, "meter.on(); dummy = dspy.context(lm=DummyLM([{'answer': 'a'}]))", capsys)
+
+    assert _run(shell, "with dummy: _ = ask(question='Who?')", capsys) == ""
 
 
 def test_a_cell_that_used_the_model_gets_one_line_and_others_get_none(shell, ask, capsys):
@@ -137,7 +130,7 @@ def test_a_stopped_endpoint_is_not_started_by_the_meter(shell, capsys):
 
 
 def test_outside_a_notebook_it_says_what_to_use(meter):
-    with pytest.raises(NoNotebookError, match="with meter"):
+    with pytest.raises(CourseError, match=r"lm\.ledger"):
         meter.on()
 
 

@@ -38,9 +38,6 @@ def by_urgency(tickets):
 # %% exercise="0.9" tags=["check"]
 check("0.9", by_urgency)
 
-# %% [markdown] tags=["solution-only"]
-# Sorting is stable, so tickets of the same urgency keep their order.
-
 # %% exercise="0.9" tags=["right"]
 from operator import itemgetter
 
