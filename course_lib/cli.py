@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -126,7 +125,7 @@ def proof(
     from course_lib.authoring import proof as proving
 
     proofs = proving.prove(only or None)
-    typer.echo(json.dumps(list(map(asdict, proofs)), indent=2) if as_json else proving.report(proofs))
+    typer.echo(json.dumps([proof.as_dict() for proof in proofs], indent=2) if as_json else proving.report(proofs))
     if not all(each.holds for each in proofs):
         raise typer.Exit(1)
 

@@ -45,6 +45,14 @@ class Proof:
         """Whether all four sides are as they should be."""
         return not self.problems
 
+    def as_dict(self) -> dict[str, object]:
+        """Return the proof as `course proof --json` prints it: outcomes, and a message for each answer."""
+        answers = {
+            side: [{"outcome": each.outcome, "message": each.message} for each in verdicts]
+            for side, verdicts in (("right", self.right), ("wrong", self.wrong))
+        }
+        return {"id": self.id, "stub": self.stub.outcome, "solution": self.solution.outcome, **answers}
+
 
 def prove(only: Collection[str] | None = None, *, lessons: Path = LESSONS) -> list[Proof]:
     """Prove the exercises of every lesson, or those named, in the order of the course.

@@ -26,10 +26,11 @@ def test_a_good_exercise_is_proved_from_all_four_sides():
     (found,) = prove(lessons=DATA / "proof")
 
     assert found.holds, found.problems
-    assert (found.id, found.stub.outcome, found.solution.outcome) == ("9.1", "not attempted", "passed")
-    assert [each.outcome for each in found.right] == ["passed"] * 2
-    assert [each.outcome for each in found.wrong] == ["failed", "crashed", *["failed"] * 4]
-    assert found.wrong[0].message == "three is doubled; expected 6, got 9"
+    as_json = found.as_dict()
+    assert (as_json["id"], as_json["stub"], as_json["solution"]) == ("9.1", "not attempted", "passed")
+    assert [each["outcome"] for each in as_json["right"]] == ["passed"] * 2
+    assert [each["outcome"] for each in as_json["wrong"]] == ["failed", "crashed", *["failed"] * 4]
+    assert as_json["wrong"][0]["message"] == "three is doubled; expected 6, got 9"
 
 
 @pytest.mark.parametrize(
