@@ -125,7 +125,8 @@ def proof(
     from course_lib.authoring import proof as proving
 
     proofs = proving.prove(only or None)
-    typer.echo(json.dumps([proof.as_dict() for proof in proofs], indent=2) if as_json else proving.report(proofs))
+    found = [proof.as_dict() for proof in proofs]
+    typer.echo(json.dumps(found, indent=2) if as_json else proving.report(proofs))
     if not all(each.holds for each in proofs):
         raise typer.Exit(1)
 
@@ -171,11 +172,12 @@ def export(
 
     Example: course export mine.json
     """
-    from course_lib.exercises.engine.progress import export as exported
+    from course_lib.exercises.engine import progress
 
     to = (to or work_dir() / "progress.json").absolute()
-    write_whole(to, json.dumps(exported(), indent=2) + "\n")
-    typer.echo(f"Wrote {_shown(to)}: no name, no path and no code of yours is in it.")
+    write_whole(to, json.dumps(progress.export(), indent=2) + "\n")
+    notes = "\n".join(progress.notes())
+    typer.echo(f"Wrote {_shown(to)}: no name, no path and no code of yours is in it.\n{notes}".rstrip())
 
 
 def _shown(path: Path) -> str:

@@ -90,6 +90,9 @@ def _copies_of(given: Cell, notebook: Notebook) -> list[Cell]:
     return [cell for cell in notebook["cells"] if cell.get("id") == given["id"] or cell in alike]
 
 
+_MOVE_AWAY = "move it away and update for a new copy"
+
+
 def _put_back(mine: Notebook, new: Notebook, given: Cell) -> Notebook:
     """Return the learner's notebook with one cell as given out, in place of every copy of it."""
     old = _copies_of(given, mine)
@@ -97,6 +100,10 @@ def _put_back(mine: Notebook, new: Notebook, given: Cell) -> Notebook:
     own = [given if any(cell is one for one in old) else cell for cell in left]
     if not old:
         cells, guide = keyed(own), list(keyed(new["cells"]))
+        if not set(cells) & set(guide):
+            raise WorkError(
+                f"the copy's cells have lost their ids and marks, so nothing was changed; {_MOVE_AWAY}."
+            )
         order = place(list(cells), {given["id"]}, guide, known=set(guide))
         own = [(cells | {given["id"]: given})[key] for key in order]
     if (mine.get("nbformat", 4), mine.get("nbformat_minor", 5)) < (4, 5):  # its cells have no ids
@@ -168,7 +175,7 @@ def _update(shipped: Path) -> list[str]:
         return [f"{name}: left alone ({error})"]
     ids = {cell.get("id") for cell in new["cells"]}  # cells are told apart by them; old programs drop them
     if mine["cells"] and not any(cell.get("id") in ids for cell in mine["cells"]):
-        return [f"{name}: left alone (its cells have lost their ids; move it away and update for a new copy)"]
+        return [f"{name}: left alone (its cells have lost their ids; {_MOVE_AWAY})"]
     base = _base_of(mine, copy.stem)
     merged, changes = merge(base, mine, new)
     details = [f"  {kind}: {', '.join(labels)}" for kind, labels in changes.items() if labels]

@@ -281,6 +281,20 @@ def test_a_copy_whose_cells_lost_their_ids_is_left_alone(work):
     assert files(work) == before
 
 
+def test_reset_of_a_copy_without_ids_and_marks_is_refused(work):
+    copies.make_copies()
+    mine = json.loads((work / NAME).read_text())
+    mine["cells"] = [
+        {"cell_type": "markdown", "metadata": {}, "source": one["source"]} for one in mine["cells"]
+    ]
+    (work / NAME).write_text(json.dumps(mine))
+    before = files(work)
+
+    with pytest.raises(copies.WorkError, match="lost their ids and marks, so nothing was changed"):
+        copies.reset("99.1")
+    assert files(work) == before
+
+
 def test_update_without_notebooks_says_how_to_build_them(work):
     (paths.NOTEBOOKS / NAME).unlink()
 
