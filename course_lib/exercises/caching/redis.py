@@ -24,7 +24,7 @@ from typing import Any
 
 from course_lib import lm
 from course_lib.exercises.engine.checks import expect, expect_equal, without_error
-from course_lib.exercises.engine.registry import Exercise, stub_methods
+from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.engine.seen import counted, expect_requests, in_another_process, under_dspy
 from course_lib.services import Server, running_redis
 
@@ -202,7 +202,6 @@ EXERCISE = Exercise(
     ),
     checks=(asks_once, keeps_secrets, forgets_in_time, is_careful, survives_a_kill, does_not_hang, is_shared),
     deadline_s=45.0,
-    is_stub=stub_methods("get", "put"),
     why="A cache may save a call and must never cost one: so every failure of Redis, and every value that is "
     "not ours, is a miss, and short. The key is a digest of what the model is asked, without the secret that "
     "the request carries. JSON is data; a pickle from a shared store is somebody else's program. TieredCache "

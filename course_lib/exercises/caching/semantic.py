@@ -10,7 +10,7 @@ from typing import Any
 
 from course_lib.caching.semantic import Pair, labelled_pairs
 from course_lib.exercises.engine.checks import expect, expect_equal
-from course_lib.exercises.engine.registry import Exercise, stub_methods
+from course_lib.exercises.engine.registry import Exercise
 
 _IDS = """
 P-001 P-002 N-001 N-003 P-007 P-008 N-010 N-012 P-019 P-020 N-028 N-029 N-030 P-041 P-042 N-062 P-049 P-050
@@ -158,7 +158,6 @@ EXERCISE = Exercise(
     ),
     checks=(serves_the_nearest, keeps_tenants_apart, serves_no_near_miss, serves_most_paraphrases),
     deadline_s=30.0,
-    is_stub=stub_methods("put", "get", "refuses"),
     why="The wall between tenants is a key, not a distance. A vector knows the topic; what decides within "
     "it is a word, so words are compared. The groups were written for these pairs, so zero false hits here "
     "say nothing about tomorrow's questions: that is what the held-out half is for.",

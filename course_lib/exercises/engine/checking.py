@@ -17,7 +17,7 @@ from typing import Literal
 
 from course_lib.exercises.engine import progress, registry
 from course_lib.exercises.engine.cards import Card, say, show_card
-from course_lib.exercises.engine.checks import CheckFailed, strays
+from course_lib.exercises.engine.checks import CheckFailed, result_of, strays
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.engine.sources import cell_that_failed, crash_line, in_words, source_now
 
@@ -167,7 +167,7 @@ def _call_within(deadline_s: float, call: Callable[..., object], *args: object) 
 
     def work() -> None:
         try:
-            ended.set_result(context.run(call, *args))
+            ended.set_result(context.run(result_of, call, *args))
         except BaseException as error:  # border: carried to the calling thread, raised there
             ended.set_exception(error)
 

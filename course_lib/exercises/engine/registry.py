@@ -58,23 +58,16 @@ def _shape_of(member: object) -> Shape | None:
 def is_stub(thing: object) -> bool:
     """Say whether `thing` is `...`, None, or a function or class with nothing in it but a docstring.
 
-    A class whose methods are given out as stubs needs `stub_methods`.
+    A class, or an object of it, is judged by its methods if it has any besides `__init__`, which is given.
     """
-    if isinstance(thing, type):
-        own = {name for name in vars(thing) if not name.startswith("__")} - _GIVEN_BY_PYDANTIC
-        return not own and not vars(thing).get("__annotations__")
-    return thing is None or thing is ... or _shape_of(thing) in _stub_shapes()
-
-
-def stub_methods(*names: str) -> Callable[[object], bool]:
-    """Return an `is_stub` for a class of which only these methods are left to the learner."""
-
-    def untouched(thing: object) -> bool:
-        members = vars(thing if isinstance(thing, type) else type(thing))
-        shapes = {_shape_of(members.get(name)) for name in names} - {None}
-        return thing is None or thing is ... or (bool(shapes) and shapes <= _stub_shapes())
-
-    return untouched
+    if thing is None or thing is ... or _shape_of(thing) in _stub_shapes():
+        return True
+    members = vars(thing if isinstance(thing, type) else type(thing))
+    shapes = {_shape_of(member) for name, member in members.items() if name != "__init__"} - {None}
+    if shapes or not isinstance(thing, type):
+        return bool(shapes) and shapes <= _stub_shapes()
+    own = {name for name in members if not name.startswith("__")} - _GIVEN_BY_PYDANTIC
+    return not own and not members.get("__annotations__")
 
 
 class UnknownExerciseError(CourseError):
@@ -100,7 +93,7 @@ class Exercise:
     hints: tuple[str, ...]
     """One to three, each saying more than the one before."""
     checks: tuple[Callable[..., object], ...]
-    """Plain functions that take the learner's thing; line 1 of the docstring is shown as what was checked."""
+    """Functions, also async, of the learner's thing; line 1 of the docstring is shown as what was checked."""
     why: str
     """Why our solution is the way it is; shown with it."""
     deadline_s: float = 10.0
