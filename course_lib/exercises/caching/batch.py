@@ -122,19 +122,15 @@ def can_be_interrupted(resumable: Resumable) -> None:
 
 def reads_as_needed(resumable: Resumable) -> None:
     """An input without an end is read as it is needed."""
-    read: list[int] = []
-
-    def items() -> Iterator[Pair]:
-        for number in range(1000):
-            read.append(number)
-            yield f"T-{number}", f"question {number}"
-
+    numbers = iter(range(1000))
+    items = ((f"T-{number}", f"question {number}") for number in numbers)
     with _journal() as path:
-        list(islice(resumable(items(), str.upper, path), 3))
+        list(islice(resumable(items, str.upper, path), 3))
+    read = next(numbers, 1000)
     expect(
-        len(read) <= READ_AHEAD,
+        read <= READ_AHEAD,
         "three answers of an endless input can be had",
-        observed=f"{len(read)} items were read before the third answer came out",
+        observed=f"{read} items were read before the third answer came out",
         expected=f"at most {READ_AHEAD}",
         hint="list(items) needs the end of the input. Work on one item, yield it, go on.",
     )
@@ -149,8 +145,8 @@ def pays_once(resumable: Resumable) -> None:
         got, again = counted(partial(_ran, resumable, ITEMS, path, "a kill", ask_model))
     hint = (
         "Write the answer, then flush, then yield: a line that waits in a buffer, for the next item or for "
+        "the end of the batch, dies with the process."
     )
-    hint += "the end of the batch, dies with the process."
     expect(
         len(again) <= len(ITEMS) - 5,
         "what was answered before the kill is not paid for again",

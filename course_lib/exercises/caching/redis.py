@@ -22,6 +22,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import dspy
+import redis
+
 from course_lib import lm
 from course_lib.exercises.engine.checks import expect, expect_equal, without_error
 from course_lib.exercises.engine.registry import Exercise
@@ -37,8 +40,6 @@ _SOON_S = 3.0
 @contextmanager
 def _filled(cache_class: CacheClass, ttl_s: int = TTL_S) -> Iterator[tuple[Server, Any, Any, Any]]:
     """Give a Redis, a client of ours, a cache of this class, and the answer to QUESTION that it has kept."""
-    import redis
-
     new = tempfile.TemporaryDirectory(prefix="redis", ignore_cleanup_errors=True)
     with new as folder, running_redis(Path(folder) / "s") as server, redis.Redis.from_url(server.url) as ours:
         cache = cache_class(server.url, ttl_s=ttl_s)
@@ -48,8 +49,6 @@ def _filled(cache_class: CacheClass, ttl_s: int = TTL_S) -> Iterator[tuple[Serve
 
 def _ask(cache: Any, question: str = QUESTION, *, model: str = "sim-large", **options: Any) -> Any:
     """Return the model's answer through this cache; its key is an argument, as most programs have it."""
-    import dspy
-
     with under_dspy(cache), dspy.context(callbacks=[]):
         return lm.connect(model, api_key=lm.key())(question, **options)
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from course_lib.caching.semantic import Pair, labelled_pairs
+import numpy as np
+
+from course_lib.caching.semantic import Pair, labelled_pairs, shared
 from course_lib.exercises.engine.checks import expect, expect_equal
 from course_lib.exercises.engine.registry import Exercise
 
@@ -32,18 +34,12 @@ _OTHER_NUMBERS = (
 
 def embed(texts: Sequence[str]) -> Any:
     """Embed texts by MiniLM, as a service might: one row each, longer for a longer text."""
-    import numpy as np
-
-    from course_lib.caching.semantic import shared
-
     lengths = np.array([[1 + len(text.split()) / 4] for text in texts], np.float32)
     return shared()(list(texts)) * lengths
 
 
 def _by_stutter(texts: Sequence[str]) -> Any:
     """Embed texts as arrows in a plane: 8 degrees for each "my", and four of them make a long one."""
-    import numpy as np
-
     counts = np.array([text.lower().split().count("my") for text in texts])
     return (np.where(counts > 3, 9, 1) * [np.cos(counts * 0.14), np.sin(counts * 0.14)]).T
 

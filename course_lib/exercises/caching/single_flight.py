@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -151,9 +150,7 @@ def keeps_nothing(single_flight: Any) -> None:
         return sum(call.made for call in calls)
 
     async def all_asked(numbers: range) -> int:
-        """Ask, fifty at a time."""
-        parts = [numbers[start : start + 50] for start in range(0, len(numbers), 50)]
-        return sum([sum(await asyncio.gather(*map(asked, part))) for part in parts])
+        return sum(await asyncio.gather(*map(asked, numbers)))
 
     hint = "Keeping answers is the cache's work, which knows tenants, time to live and room."
     what = "calls for 20 questions, each asked three times, one after the other"

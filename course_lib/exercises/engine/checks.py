@@ -128,28 +128,25 @@ def expect_nothing_kept(use: Callable[[range], object], what: str, *, hint: str)
     expect(kept < _LIMIT_BYTES, f"nothing is kept of {what}", observed=observed, expected=wanted, hint=hint)
 
 
-_unseen: list[BaseException] = []
+_unseen: list[BaseException | None] = []
 
 
 @contextmanager
-def strays() -> Iterator[list[BaseException]]:
+def strays() -> Iterator[list[BaseException | None]]:
     """Collect the errors that end a thread or a task of this block and that nobody awaits."""
     _unseen.clear()
-    before, threading.excepthook = threading.excepthook, lambda ended: _note(ended.exc_value)
+    before, threading.excepthook = threading.excepthook, lambda ended: _unseen.append(ended.exc_value)
     try:
         yield _unseen
     finally:
         threading.excepthook = before
 
 
-def _note(error: BaseException | None) -> None:
-    if error is not None:
-        _unseen.append(error)
-
-
 async def _waking(coroutine: Coroutine[Any, Any, T]) -> T:
     """Await a coroutine, and wake up now and then meanwhile; note errors that nobody awaits."""
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: _note(context.get("exception")))
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: _unseen.append(context.get("exception"))
+    )
     task = asyncio.ensure_future(coroutine)
     while not task.done():
         await asyncio.wait([task], timeout=_WAKE_S)

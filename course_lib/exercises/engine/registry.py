@@ -62,12 +62,13 @@ def is_stub(thing: object) -> bool:
     """
     if thing is None or thing is ... or _shape_of(thing) in _stub_shapes():
         return True
-    members = vars(thing if isinstance(thing, type) else type(thing))
-    shapes = {_shape_of(member) for name, member in members.items() if name != "__init__"} - {None}
-    if shapes or not isinstance(thing, type):
+    made = thing if isinstance(thing, type) else type(thing)
+    shapes = {_shape_of(member) for name, member in vars(made).items() if name != "__init__"} - {None}
+    shapes -= {_shape_of(getattr(super(made, made), name, None)) for name in vars(made)} - _stub_shapes()
+    if shapes or made is not thing:  # what DSPy wraps anew in each class, such as an adapter's format, is out
         return bool(shapes) and shapes <= _stub_shapes()
-    own = {name for name in members if not name.startswith("__")} - _GIVEN_BY_PYDANTIC
-    return not own and not members.get("__annotations__")
+    own = {name for name in vars(made) if not name.startswith("__")} - _GIVEN_BY_PYDANTIC
+    return not own and not vars(made).get("__annotations__")
 
 
 class UnknownExerciseError(CourseError):
@@ -93,18 +94,13 @@ class Exercise:
     hints: tuple[str, ...]
     """One to three, each saying more than the one before."""
     checks: tuple[Callable[..., object], ...]
-    """Functions, also async, of the learner's thing; line 1 of the docstring is shown as what was checked."""
+    """Functions, also async, of what is handed to `check`; line 1 of the docstring says what was checked."""
     why: str
     """Why our solution is the way it is; shown with it."""
     deadline_s: float = 10.0
     """Time that each check may take."""
     is_stub: Callable[[Any], bool] = is_stub
     """Tells whether one of the things handed to `check` is still as it was given out."""
-
-    @property
-    def count(self) -> int:
-        """How many things `check` takes for it."""
-        return len(inspect.signature(self.checks[0]).parameters)
 
 
 _registered: dict[str, Exercise] = {}

@@ -30,12 +30,13 @@ def shell() -> Any | None:
     return ipython.get_ipython() if ipython else None
 
 
-def _checked_names(cell: str) -> list[str]:
-    """Return the names that a cell hands to check()."""
+def _checked_names() -> list[str]:
+    """Return the names that the running cell hands to check()."""
     try:
-        calls = [node for node in ast.walk(ast.parse(cell)) if isinstance(node, ast.Call)]
+        module = ast.parse(_cells.now if _cells else "")
     except (SyntaxError, ValueError):
         return []
+    calls = [node for node in ast.walk(module) if isinstance(node, ast.Call)]
     handed = [arg for call in calls if ast.unparse(call.func).endswith("check") for arg in call.args]
     return [node.id for arg in handed for node in ast.walk(arg) if isinstance(node, ast.Name)]
 
@@ -89,18 +90,14 @@ _cells = _Cells(shell()) if shell() is not None else None  # from here on: a che
 def cell_that_failed() -> tuple[str, str] | None:
     """Return a name that the running cell checks and what its own cell raised; None if all cells ran."""
     errors = _cells.errors if _cells else {}
-    return next(((name, errors[name]) for name in _checked_now() if name in errors), None)
+    return next(((name, errors[name]) for name in _checked_names() if name in errors), None)
 
 
 def source_now() -> str | None:
     """Return the cells that made what the running cell checks, each once; None outside of a notebook."""
     texts = _cells.texts | dict.fromkeys(_cells.bound, _cells.now) if _cells else {}
-    found = dict.fromkeys(texts[name] for name in _checked_now() if name in texts)
+    found = dict.fromkeys(texts[name] for name in _checked_names() if name in texts)
     return "\n\n".join(found)[:LONGEST_SOURCE_CHARS] or None
-
-
-def _checked_now() -> list[str]:
-    return _checked_names(_cells.now) if _cells else []
 
 
 def crash_line(error: BaseException | None, *, check_file: str) -> str:
