@@ -116,7 +116,6 @@ def teaches_an_agent(order_status: OrderStatus) -> None:
 EXERCISE = Exercise(
     id="1.5",
     title="A tool that says no well",
-    lesson="01_adapters",
     minutes=8,
     difficulty="medium",
     concepts=("dspy.Tool", "validation", "errors as observations"),

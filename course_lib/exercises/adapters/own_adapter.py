@@ -115,7 +115,6 @@ def works_in_programs(adapter_class: Callable[[], Any]) -> None:
 EXERCISE = Exercise(
     id="1.3",
     title="A custom adapter",
-    lesson="01_adapters",
     minutes=15,
     difficulty="hard",
     concepts=("Adapter", "demos", "parse", "AdapterParseError"),

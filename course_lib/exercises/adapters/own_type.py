@@ -94,7 +94,6 @@ def says_what_it_is(transcript_class: Any) -> None:
 EXERCISE = Exercise(
     id="1.4",
     title="A type of your own in the prompt",
-    lesson="01_adapters",
     minutes=8,
     difficulty="medium",
     concepts=("dspy.Type", "format", "untrusted text"),

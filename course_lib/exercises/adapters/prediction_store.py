@@ -155,7 +155,6 @@ def tells_errors(store_class: StoreClass) -> None:
 EXERCISE = Exercise(
     id="1.6",
     title="Predictions in PostgreSQL",
-    lesson="01_adapters",
     minutes=15,
     difficulty="hard",
     concepts=("psycopg", "connection pool", "parameters", "retry", "idempotence"),

@@ -194,7 +194,6 @@ def goes_by_keys(resumable: Resumable) -> None:
 EXERCISE = Exercise(
     id="2.6",
     title="A batch that can be killed",
-    lesson="02_caching",
     minutes=10,
     difficulty="medium",
     concepts=("checkpoint", "JSONL", "flush", "generators", "idempotence"),

@@ -143,7 +143,6 @@ def is_thread_safe(lru: Any) -> None:
 EXERCISE = Exercise(
     id="2.2",
     title="A cache that forgets",
-    lesson="02_caching",
     minutes=8,
     difficulty="medium",
     concepts=("LRU", "time to live", "injected clock", "lock"),

@@ -177,7 +177,6 @@ def pays_once(why: Any, again: Callable[[], Any]) -> None:  # noqa: ARG001
 EXERCISE = Exercise(
     id="2.1",
     title="Explain five misses",
-    lesson="02_caching",
     minutes=8,
     difficulty="easy",
     concepts=("cache key", "rollout_id", "sync and async"),

@@ -187,7 +187,6 @@ def answer_through(cache_class: CacheClass, url: str) -> Any:
 EXERCISE = Exercise(
     id="2.3",
     title="The Redis tier",
-    lesson="02_caching",
     minutes=15,
     difficulty="hard",
     concepts=("dspy.cache", "Redis", "time to live", "going on without"),

@@ -139,7 +139,6 @@ def serves_most_paraphrases(cache_class: CacheClass) -> None:
 EXERCISE = Exercise(
     id="2.5",
     title="A semantic cache",
-    lesson="02_caching",
     minutes=12,
     difficulty="medium",
     concepts=("embeddings", "cosine", "threshold", "guards", "tenants"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dis
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from types import CodeType, FunctionType, MethodType
@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 from course_lib.errors import CourseError
 
-SECTIONS = ("start", "adapters", "caching")
-"""Packages whose EXERCISES maps each id to the name of its module, which holds EXERCISE."""
+SECTIONS = {"start": "00_start_here", "adapters": "01_adapters", "caching": "02_caching"}
+"""The lesson of each package. Its EXERCISES maps an id to the name of the module that holds EXERCISE."""
 
 Shape = tuple[tuple[str, object], ...]
 
@@ -86,8 +86,6 @@ class Exercise:
     id: str
     """Section and number: "2.3"."""
     title: str
-    lesson: str
-    """The lesson's id, which is also its file name: "02_caching"."""
     minutes: int
     difficulty: Literal["easy", "medium", "hard"]
     concepts: tuple[str, ...]
@@ -97,6 +95,8 @@ class Exercise:
     """Functions, also async, of what is handed to `check`; line 1 of the docstring says what was checked."""
     why: str
     """Why our solution is the way it is; shown with it."""
+    lesson: str = ""
+    """The lesson's id, which is also its file name: "02_caching". `get` fills it in, from SECTIONS."""
     deadline_s: float = 10.0
     """Time that each check may take."""
     is_stub: Callable[[Any], bool] = is_stub
@@ -143,5 +143,6 @@ def get(exercise_id: object) -> Exercise:
     if exercise_id not in _registered:
         if exercise_id not in _modules():
             raise UnknownExerciseError(f"no exercise {exercise_id!r}; known: {', '.join(known())}.")
-        register(import_module(_modules()[exercise_id]).EXERCISE)
+        module = import_module(_modules()[exercise_id])
+        register(replace(module.EXERCISE, lesson=SECTIONS[module.__name__.split(".")[-2]]))
     return _registered[exercise_id]
