@@ -143,10 +143,7 @@ def pays_once(resumable: Resumable) -> None:
         kill = partial(in_another_process, run_until_killed, resumable, path, exit_code=-signal.SIGKILL)
         _, paid = counted(partial(kill, what=what, expected=expected))
         got, again = counted(partial(_ran, resumable, ITEMS, path, "a kill", ask_model))
-    hint = (
-        "Write the answer, then flush, then yield: a line that waits in a buffer, for the next item or for "
-        "the end of the batch, dies with the process."
-    )
+    hint = "Write the answer, then flush, then yield: a line that waits in a buffer dies with the process."
     expect(
         len(again) <= len(ITEMS) - 5,
         "what was answered before the kill is not paid for again",

@@ -1,4 +1,4 @@
-"""What a check says: `expect`, `expect_equal`, `expect_error`, `without_error`; and `run` for coroutines.
+"""What a check says: `expect` and its kin; `run` for coroutines, `result_of` for calls that may be async.
 
 Main path: expect(...) -> CheckFailed with what was checked, observed and expected -> a card.
 To "fail the check" is to raise CheckFailed.

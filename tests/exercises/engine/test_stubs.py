@@ -83,6 +83,8 @@ def test_untouched(text):
         MODULE + "thing = thing()",
         "import dspy\nthing = dspy.Predict('question -> answer')",
         "class thing:\n    limit = 3",
+        BEGUN.replace("thing", "other") + "class thing(other): ...",
+        "from collections import OrderedDict\nclass thing(OrderedDict): ...",
         "class thing:\n    def __iter__(self):\n        yield 1",
         "thing = lambda: 1",
         *(f"thing = {value}" for value in ("0", "''", "[]", "False", "{}", "print", "len", "dict")),
