@@ -6,14 +6,13 @@ The task asks for words, so a check looks for any that say it.
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable
 from typing import Any
 
 from course_lib import desk
 from course_lib.adapters.tools.limits import ToolRefused, limited
-from course_lib.exercises.engine.checks import expect, expect_equal, expect_error, run
+from course_lib.exercises.engine.checks import expect, expect_equal, expect_error, result_of
 from course_lib.exercises.engine.registry import Exercise
 
 OrderStatus = Callable[[str], Any]
@@ -48,18 +47,12 @@ def _bad_ids() -> list[str]:
     return ["my last order", "O-1", "NP400213517", "", "parcels", "0-10001", *digits, *longer, forged]
 
 
-def _answer(order_status: OrderStatus, order_id: str) -> Any:
-    """Return what the tool answers, also when it is written with `async def`."""
-    said = order_status(order_id)
-    return run(said) if inspect.iscoroutine(said) else said
-
-
 def answers_for_an_order(order_status: OrderStatus) -> None:
     """The tool tells the status of an order."""
     orders = _statuses()
     one_of_each = {status: order_id for order_id, status in orders.items()}
     for order_id in [*list(orders)[:5], *one_of_each.values()]:
-        said, status = _answer(order_status, order_id), orders[order_id]
+        said, status = result_of(order_status, order_id), orders[order_id]
         named = {each for each in one_of_each if isinstance(said, str) and re.search(rf"\b{each}\b", said)}
         expect(
             status in named and len(named) <= 1 + len(one_of_each) // 3,
@@ -71,7 +64,7 @@ def answers_for_an_order(order_status: OrderStatus) -> None:
 def _refusal(order_status: OrderStatus, order_id: str) -> str:
     """Return the line with which the tool refuses, without the number that it was asked for."""
     what, hint = f"{order_id!r} is refused with ToolRefused", "Raise it with a line for the model to read."
-    line = str(expect_error(ToolRefused, lambda: _answer(order_status, order_id), what, hint=hint)).strip()
+    line = str(expect_error(ToolRefused, lambda: result_of(order_status, order_id), what, hint=hint)).strip()
     hint = "A second line may look like a part of the prompt. What was asked for may hold line breaks."
     expect_equal(line.splitlines(), [line], f"{order_id!r} is refused in one line", hint=hint)
     numbers = set(re.findall(r"\d{5}", line)) - set(re.findall(r"\d{5}", order_id))
@@ -123,7 +116,6 @@ def teaches_an_agent(order_status: OrderStatus) -> None:
 EXERCISE = Exercise(
     id="1.5",
     title="A tool that says no well",
-    lesson="01_adapters",
     minutes=8,
     difficulty="medium",
     concepts=("dspy.Tool", "validation", "errors as observations"),

@@ -16,7 +16,7 @@ from dspy.utils.exceptions import AdapterParseError
 
 from course_lib import desk, lm
 from course_lib.exercises.engine.checks import expect, expect_equal, expect_error, run, without_error
-from course_lib.exercises.engine.registry import Exercise, stub_methods
+from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.engine.seen import counted
 
 _FIELDS = "note, days: int, price: float, sure: bool, part, parts: list[str], topic: Literal['tent', 'stove']"
@@ -115,7 +115,6 @@ def works_in_programs(adapter_class: Callable[[], Any]) -> None:
 EXERCISE = Exercise(
     id="1.3",
     title="A custom adapter",
-    lesson="01_adapters",
     minutes=15,
     difficulty="hard",
     concepts=("Adapter", "demos", "parse", "AdapterParseError"),
@@ -129,7 +128,6 @@ EXERCISE = Exercise(
         "AdapterParseError(adapter_name=..., signature=..., lm_response=..., message=...) from them.",
     ),
     checks=(reads_what_it_writes, writes_half_a_demo, reads_a_reply, refuses_in_one_way, works_in_programs),
-    is_stub=stub_methods("format_assistant_message_content", "parse"),
     why="Reading what it writes is the heart of an adapter, since demos are written by it and teach the "
     "model. Types come for free from parse_value. And a refusal has one name, AdapterParseError: "
     "fallbacks and agents catch that and nothing else.",

@@ -13,7 +13,7 @@ import dspy
 
 from course_lib import lm
 from course_lib.exercises.engine.checks import expect, expect_equal
-from course_lib.exercises.engine.registry import Exercise, stub_methods
+from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.engine.seen import counted
 
 _SAID = (
@@ -94,7 +94,6 @@ def says_what_it_is(transcript_class: Any) -> None:
 EXERCISE = Exercise(
     id="1.4",
     title="A type of your own in the prompt",
-    lesson="01_adapters",
     minutes=8,
     difficulty="medium",
     concepts=("dspy.Type", "format", "untrusted text"),
@@ -105,7 +104,6 @@ EXERCISE = Exercise(
         "description() is a class method that returns a sentence; DSPy puts it beside the field's name.",
     ),
     checks=(shows_a_line_per_turn, lets_nobody_speak_for_another, keeps_every_word, says_what_it_is),
-    is_stub=stub_methods("format", "description"),
     why="A type decides once, for every program, how its values look to the model. That is also where "
     "text from outside meets the prompt's own structure, so it is the place to keep the two apart.",
 )

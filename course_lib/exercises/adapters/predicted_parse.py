@@ -88,7 +88,6 @@ def predicts_the_parse(predicted: Mapping[str, Any]) -> None:
 EXERCISE = Exercise(
     id="1.1",
     title="Predict the parse",
-    lesson="01_adapters",
     minutes=6,
     difficulty="easy",
     concepts=("ChatAdapter", "parse", "AdapterParseError"),

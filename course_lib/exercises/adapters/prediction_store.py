@@ -19,7 +19,7 @@ import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from course_lib.exercises.engine.checks import expect_equal, expect_error, without_error
-from course_lib.exercises.engine.registry import Exercise, stub_methods
+from course_lib.exercises.engine.registry import Exercise
 from course_lib.services import running_postgres
 
 _TABLE = "CREATE TABLE my_predictions (key text PRIMARY KEY, inputs jsonb NOT NULL, outputs jsonb NOT NULL)"
@@ -155,7 +155,6 @@ def tells_errors(store_class: StoreClass) -> None:
 EXERCISE = Exercise(
     id="1.6",
     title="Predictions in PostgreSQL",
-    lesson="01_adapters",
     minutes=15,
     difficulty="hard",
     concepts=("psycopg", "connection pool", "parameters", "retry", "idempotence"),
@@ -169,7 +168,6 @@ EXERCISE = Exercise(
     ),
     checks=(keeps_rows, stores_once, finds_texts, returns_connections, survives_cuts, tells_errors),
     deadline_s=30.0,
-    is_stub=stub_methods("store_prediction", "get_prediction", "search_predictions"),
     why="Values travel as parameters, so no text can become a statement. Storing is idempotent, so "
     "trying again is safe, also when the line dropped just after the commit. And the pool is used "
     "through `with`, so that no error keeps a connection. DatabaseAdapter does the same with a deadline "

@@ -108,7 +108,6 @@ def reads_labels_and_no_more(signature: Any) -> None:
 EXERCISE = Exercise(
     id="1.2",
     title="A signature that a sloppy model can fill",
-    lesson="01_adapters",
     minutes=10,
     difficulty="medium",
     concepts=("signature design", "Literal", "Enum", "JSONAdapter"),

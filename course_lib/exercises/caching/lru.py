@@ -11,9 +11,8 @@ import threading
 import time
 from typing import Any
 
-from course_lib.exercises.caching.memory import expect_nothing_kept
-from course_lib.exercises.engine.checks import expect, expect_equal
-from course_lib.exercises.engine.registry import Exercise, stub_methods
+from course_lib.exercises.engine.checks import expect, expect_equal, expect_nothing_kept
+from course_lib.exercises.engine.registry import Exercise
 
 _THREADS = 4
 _TURNS = 30
@@ -144,7 +143,6 @@ def is_thread_safe(lru: Any) -> None:
 EXERCISE = Exercise(
     id="2.2",
     title="A cache that forgets",
-    lesson="02_caching",
     minutes=8,
     difficulty="medium",
     concepts=("LRU", "time to live", "injected clock", "lock"),
@@ -156,7 +154,6 @@ EXERCISE = Exercise(
         "`with self.lock:` around the whole body of both, with self.lock = threading.Lock().",
     ),
     checks=(gives_back, forgets_the_unused, forgets_the_old, keeps_nothing, is_thread_safe),
-    is_stub=stub_methods("get", "put"),
     why="One structure holds all that is known of an entry, so nothing can be left behind when it leaves. "
     "Reading moves an entry in the order of use and leaves its age alone: these are two different questions. "
     "The clock is an argument, so a test of an hour takes no time. MemoryTier does the same by bytes, since "

@@ -15,9 +15,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import dspy
+from dspy.clients.cache import Cache
+
 from course_lib import desk, lm
 from course_lib.exercises.engine.checks import expect, expect_equal, run
-from course_lib.exercises.engine.registry import Exercise
+from course_lib.exercises.engine.registry import Exercise, is_stub
 from course_lib.exercises.engine.seen import counted, under_dspy
 
 REASONS = {"a": "_fn_identifier", "b": "temperature", "c": "messages", "d": "rollout_id", "e": "no key"}
@@ -51,7 +54,6 @@ class Colleague:
         return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
 
-_PAIRS = {letter: vars(Colleague)[letter] for letter in REASONS}  # as written, whatever becomes of the class
 Asked = tuple[dict[str, Any], bool]
 """A request that the cache was asked for, and whether a blocking call asked inside an event loop."""
 _TICKETS = "Where is my parcel? I ordered a tent in May.", "I cannot log in since the update."  # no digits
@@ -66,9 +68,6 @@ def requests_of_pair(pair: Callable[..., Any]) -> int:
 @contextmanager
 def _watching() -> Iterator[list[Asked]]:
     """Have DSPy use an empty cache in this block, and list what it is asked for."""
-    import dspy
-    from dspy.clients.cache import Cache
-
     asked: list[Asked] = []
 
     class Watched(Cache):  # type: ignore[misc]
@@ -92,8 +91,6 @@ def _is_in_loop() -> bool:
 
 def _answers(pair: Callable[..., Any], ticket: str) -> Any:
     """Run a pair in an event loop, as the service would."""
-    import dspy
-
     labels = ", ".join(repr(category) for category in desk.CATEGORIES)
     sort = dspy.Predict(dspy.Signature(f"ticket -> category: Literal[{labels}]"))
 
@@ -177,16 +174,9 @@ def pays_once(why: Any, again: Callable[[], Any]) -> None:  # noqa: ARG001
             _repaired(letter, again, ticket)
 
 
-def _is_as_given(thing: object) -> bool:
-    if isinstance(thing, type):
-        return all(getattr(thing, letter, None) is _PAIRS[letter] for letter in REASONS)
-    return thing is ... or thing is None or thing == {}
-
-
 EXERCISE = Exercise(
     id="2.1",
     title="Explain five misses",
-    lesson="02_caching",
     minutes=8,
     difficulty="easy",
     concepts=("cache key", "rollout_id", "sync and async"),
@@ -199,7 +189,7 @@ EXERCISE = Exercise(
         "not in the prompt. d: a number that you choose. e: a sorted list.",
     ),
     checks=(explains_the_misses, pays_once),
-    is_stub=_is_as_given,
+    is_stub=lambda thing: is_stub(thing) or (isinstance(thing, dict) and not thing),
     why="A key is made of everything in the request, and of how it was called. So what should not matter has "
     "to stay out of it (the time), what does matter has to be the same each time (temperature, the sample's "
     "number), and what JSON cannot hold makes no key. TieredCache keys sets and models, and counts the rest.",

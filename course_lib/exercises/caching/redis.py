@@ -22,9 +22,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import dspy
+import redis
+
 from course_lib import lm
 from course_lib.exercises.engine.checks import expect, expect_equal, without_error
-from course_lib.exercises.engine.registry import Exercise, stub_methods
+from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.engine.seen import counted, expect_requests, in_another_process, under_dspy
 from course_lib.services import Server, running_redis
 
@@ -37,8 +40,6 @@ _SOON_S = 3.0
 @contextmanager
 def _filled(cache_class: CacheClass, ttl_s: int = TTL_S) -> Iterator[tuple[Server, Any, Any, Any]]:
     """Give a Redis, a client of ours, a cache of this class, and the answer to QUESTION that it has kept."""
-    import redis
-
     new = tempfile.TemporaryDirectory(prefix="redis", ignore_cleanup_errors=True)
     with new as folder, running_redis(Path(folder) / "s") as server, redis.Redis.from_url(server.url) as ours:
         cache = cache_class(server.url, ttl_s=ttl_s)
@@ -48,8 +49,6 @@ def _filled(cache_class: CacheClass, ttl_s: int = TTL_S) -> Iterator[tuple[Serve
 
 def _ask(cache: Any, question: str = QUESTION, *, model: str = "sim-large", **options: Any) -> Any:
     """Return the model's answer through this cache; its key is an argument, as most programs have it."""
-    import dspy
-
     with under_dspy(cache), dspy.context(callbacks=[]):
         return lm.connect(model, api_key=lm.key())(question, **options)
 
@@ -188,7 +187,6 @@ def answer_through(cache_class: CacheClass, url: str) -> Any:
 EXERCISE = Exercise(
     id="2.3",
     title="The Redis tier",
-    lesson="02_caching",
     minutes=15,
     difficulty="hard",
     concepts=("dspy.cache", "Redis", "time to live", "going on without"),
@@ -202,7 +200,6 @@ EXERCISE = Exercise(
     ),
     checks=(asks_once, keeps_secrets, forgets_in_time, is_careful, survives_a_kill, does_not_hang, is_shared),
     deadline_s=45.0,
-    is_stub=stub_methods("get", "put"),
     why="A cache may save a call and must never cost one: so every failure of Redis, and every value that is "
     "not ours, is a miss, and short. The key is a digest of what the model is asked, without the secret that "
     "the request carries. JSON is data; a pickle from a shared store is somebody else's program. TieredCache "

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from course_lib.caching.semantic import Pair, labelled_pairs
+import numpy as np
+
+from course_lib.caching.semantic import Pair, labelled_pairs, shared
 from course_lib.exercises.engine.checks import expect, expect_equal
-from course_lib.exercises.engine.registry import Exercise, stub_methods
+from course_lib.exercises.engine.registry import Exercise
 
 _IDS = """
 P-001 P-002 N-001 N-003 P-007 P-008 N-010 N-012 P-019 P-020 N-028 N-029 N-030 P-041 P-042 N-062 P-049 P-050
@@ -32,18 +34,12 @@ _OTHER_NUMBERS = (
 
 def embed(texts: Sequence[str]) -> Any:
     """Embed texts by MiniLM, as a service might: one row each, longer for a longer text."""
-    import numpy as np
-
-    from course_lib.caching.semantic import shared
-
     lengths = np.array([[1 + len(text.split()) / 4] for text in texts], np.float32)
     return shared()(list(texts)) * lengths
 
 
 def _by_stutter(texts: Sequence[str]) -> Any:
     """Embed texts as arrows in a plane: 8 degrees for each "my", and four of them make a long one."""
-    import numpy as np
-
     counts = np.array([text.lower().split().count("my") for text in texts])
     return (np.where(counts > 3, 9, 1) * [np.cos(counts * 0.14), np.sin(counts * 0.14)]).T
 
@@ -143,7 +139,6 @@ def serves_most_paraphrases(cache_class: CacheClass) -> None:
 EXERCISE = Exercise(
     id="2.5",
     title="A semantic cache",
-    lesson="02_caching",
     minutes=12,
     difficulty="medium",
     concepts=("embeddings", "cosine", "threshold", "guards", "tenants"),
@@ -158,7 +153,6 @@ EXERCISE = Exercise(
     ),
     checks=(serves_the_nearest, keeps_tenants_apart, serves_no_near_miss, serves_most_paraphrases),
     deadline_s=30.0,
-    is_stub=stub_methods("put", "get", "refuses"),
     why="The wall between tenants is a key, not a distance. A vector knows the topic; what decides within "
     "it is a word, so words are compared. The groups were written for these pairs, so zero false hits here "
     "say nothing about tomorrow's questions: that is what the held-out half is for.",

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine
 from fractions import Fraction
-from functools import wraps
 from typing import Any
 
-from course_lib.exercises.caching.memory import expect_nothing_kept
-from course_lib.exercises.engine.checks import expect, expect_equal, run
-from course_lib.exercises.engine.registry import Exercise, stub_methods
+from course_lib.exercises.engine.checks import expect, expect_equal, expect_nothing_kept, run
+from course_lib.exercises.engine.registry import Exercise
 
 _ROUND_S = 0.05
-_QUIET_ROUNDS = 20  # so long may callers wait when no call does: nothing is left that could wake them
+_QUIET_S = 1.0  # so long may callers wait when no call does: nothing is left that could wake them
 
 
 class _ModelDown(Exception):  # noqa: N818  it plays a model's error
@@ -55,9 +52,7 @@ async def _told(callers: list[Any], *calls: _Call) -> dict[str, int]:
     """Let the calls end; return what the callers are told, and how many of them."""
     for call in calls:
         call.may_end.set()
-    for _ in range(_QUIET_ROUNDS):
-        if not (await asyncio.wait(callers, timeout=_ROUND_S))[1]:
-            break
+    await asyncio.wait(callers, timeout=_QUIET_S)
     return dict(Counter(map(_outcome, callers)))
 
 
@@ -76,17 +71,6 @@ def _outcome(caller: asyncio.Future[Any]) -> str:
     return "raised the model's error"
 
 
-def _in_loop(check: Callable[[Any], Coroutine[Any, Any, None]]) -> Callable[[Any], None]:
-    """Return a check that runs this coroutine function in an event loop of its own."""
-
-    @wraps(check)
-    def checked(single_flight: Any) -> None:
-        run(check(single_flight))
-
-    return checked
-
-
-@_in_loop
 async def shares_a_call(single_flight: Any) -> None:
     """32 tasks that ask the same at once cost one call, and get its answer."""
     equal_keys = [1, 1.0, True, Fraction(1)] * 8
@@ -100,7 +84,6 @@ async def shares_a_call(single_flight: Any) -> None:
         expect_equal(told, {f"returned {answer!r}": 32}, "what the 32 callers are told", hint=hint)
 
 
-@_in_loop
 async def keeps_keys_apart(single_flight: Any) -> None:
     """Different keys are asked side by side, as are two objects, and each caller gets its own answer."""
     one, keys = single_flight(), (1, "1", -1, -2, ("1",), "('1',)")  # hash(-1) == hash(-2)
@@ -117,7 +100,6 @@ async def keeps_keys_apart(single_flight: Any) -> None:
     expect_equal(await _told(callers, *calls), own, "what the callers of different calls are told", hint=hint)
 
 
-@_in_loop
 async def lets_a_failure_pass(single_flight: Any) -> None:
     """When the model fails, those who wait are told, and the next caller asks again."""
     flight, broken, well = single_flight(), _Call(_ModelDown("503")), _Call()
@@ -130,7 +112,6 @@ async def lets_a_failure_pass(single_flight: Any) -> None:
     expect_equal(later, {"returned 'the answer'": 1}, "what a caller after the failure is told", hint=hint)
 
 
-@_in_loop
 async def survives_cancelling(single_flight: Any) -> None:
     """A caller that is cancelled leaves at once and takes nobody with it, whether it came first or later."""
     for leaver, who in enumerate(("first", "second", "third")):
@@ -138,7 +119,7 @@ async def survives_cancelling(single_flight: Any) -> None:
         callers = await _ask(flight, call, *["parcel"] * 4)
         gone = callers.pop(leaver)
         gone.cancel()
-        await asyncio.wait([gone], timeout=_QUIET_ROUNDS * _ROUND_S)
+        await asyncio.wait([gone], timeout=_QUIET_S)
         when = f"when the {who} of four callers is cancelled"
         hint = "Who swallows CancelledError keeps a caller that wants to go."
         expect_equal(_outcome(gone), "cancelled", f"{when}, what it is told during the call", hint=hint)
@@ -167,9 +148,7 @@ def keeps_nothing(single_flight: Any) -> None:
         return sum(call.made for call in calls)
 
     async def all_asked(numbers: range) -> int:
-        """Ask, fifty at a time."""
-        parts = [numbers[start : start + 50] for start in range(0, len(numbers), 50)]
-        return sum([sum(await asyncio.gather(*map(asked, part))) for part in parts])
+        return sum(await asyncio.gather(*map(asked, numbers)))
 
     hint = "Keeping answers is the cache's work, which knows tenants, time to live and room."
     what = "calls for 20 questions, each asked three times, one after the other"
@@ -181,7 +160,6 @@ def keeps_nothing(single_flight: Any) -> None:
 EXERCISE = Exercise(
     id="2.4",
     title="Single-flight",
-    lesson="02_caching",
     minutes=10,
     difficulty="hard",
     concepts=("stampede", "asyncio.Task", "shield", "cancellation"),
@@ -194,7 +172,6 @@ EXERCISE = Exercise(
         "cancel the task that the others wait for.",
     ),
     checks=(shares_a_call, keeps_keys_apart, lets_a_failure_pass, survives_cancelling, keeps_nothing),
-    is_stub=stub_methods("run"),
     why="Nothing is awaited between looking and writing down, so in one event loop no lock is needed. The "
     "call belongs to no caller, and its end, whatever it is, takes the key out. The library adds threads, "
     "several loops and processes, calls that hang, and those that nobody waits for any more.",

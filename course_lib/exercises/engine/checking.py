@@ -17,7 +17,7 @@ from typing import Literal
 
 from course_lib.exercises.engine import progress, registry
 from course_lib.exercises.engine.cards import Card, say, show_card
-from course_lib.exercises.engine.checks import CheckFailed, strays
+from course_lib.exercises.engine.checks import CheckFailed, result_of, strays
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.engine.sources import cell_that_failed, crash_line, in_words, source_now
 
@@ -79,7 +79,9 @@ def check(exercise_id: object = None, *things: object) -> Result:
         say(f"the last check of {each} was interrupted (kernel stopped?); run it again")
     try:
         _expect_something_to_check(exercise, things)
-        result = _recorded(exercise, things)
+        with progress.checking(exercise.id, source=source_now()) as end:
+            result = judge(exercise, *things)
+            end |= {"outcome": result.outcome, "checked": result.checked}
     except KeyboardInterrupt:
         say(f"{exercise.id} stopped: you interrupted the check, so it does not count; run the cell again.")
         raise
@@ -96,19 +98,12 @@ def _expect_something_to_check(exercise: Exercise, things: tuple[object, ...]) -
         raise _NotChecked(
             f"the cell that makes {name} did not run ({error}); mend it, run it, then run this one again"
         )
-    if len(things) != exercise.count:
-        wanted = "one thing" if exercise.count == 1 else f"{exercise.count} things"
+    count = len(inspect.signature(exercise.checks[0]).parameters)
+    if len(things) != count:
+        wanted = "one thing" if count == 1 else f"{count} things"
         raise _NotChecked(
             f'it takes {wanted} and got {len(things)}: check("{exercise.id}", ...) as the cell was given'
         )
-
-
-def _recorded(exercise: Exercise, things: tuple[object, ...]) -> Result:
-    """Judge, and record that the check starts and how it ends."""
-    with progress.checking(exercise.id, source=source_now()) as end:
-        result = judge(exercise, *things)
-        end |= {"outcome": result.outcome, "checked": result.checked}
-    return result
 
 
 def judge(exercise: Exercise, *things: object) -> Result:
@@ -167,7 +162,7 @@ def _call_within(deadline_s: float, call: Callable[..., object], *args: object) 
 
     def work() -> None:
         try:
-            ended.set_result(context.run(call, *args))
+            ended.set_result(context.run(result_of, call, *args))
         except BaseException as error:  # border: carried to the calling thread, raised there
             ended.set_exception(error)
 

@@ -1,4 +1,4 @@
-"""What a check says: `expect`, `expect_equal`, `expect_error`, `without_error`; and `run` for coroutines.
+"""What a check says: `expect` and its kin; `run` for coroutines, `result_of` for calls that may be async.
 
 Main path: expect(...) -> CheckFailed with what was checked, observed and expected -> a card.
 To "fail the check" is to raise CheckFailed.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import threading
+import tracemalloc
 from collections.abc import Callable, Collection, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +22,8 @@ T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
 
 LONGEST_SHOWN_CHARS = 600
+_ROUND = 300
+_LIMIT_BYTES = 6 * _ROUND  # less than a place in a list for each
 _WAKE_S = 0.05
 """How often a loop comes back to Python code, where a check that has run out of time can be stopped."""
 
@@ -105,32 +109,54 @@ def without_error(
         raise CheckFailed(what, observed=observed, expected=expected, hint=hint) from error
 
 
-_unseen: list[BaseException] = []
+def expect_nothing_kept(use: Callable[[range], object], what: str, *, hint: str) -> None:
+    """Fail the check if memory grows with the numbers that `use` is called for, each time after the first."""
+    was_tracing = tracemalloc.is_tracing()
+    tracemalloc.start()
+    used = []
+    try:
+        for first in range(0, 3 * _ROUND, _ROUND):
+            use(range(first, first + _ROUND))
+            gc.collect()
+            used.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        if not was_tracing:
+            tracemalloc.stop()
+    kept = min(used[1] - used[0], used[2] - used[1])
+    observed = f"{kept:,} bytes more after {_ROUND} more of them"
+    wanted = f"less than {_LIMIT_BYTES:,}"
+    expect(kept < _LIMIT_BYTES, f"nothing is kept of {what}", observed=observed, expected=wanted, hint=hint)
+
+
+_unseen: list[BaseException | None] = []
 
 
 @contextmanager
-def strays() -> Iterator[list[BaseException]]:
+def strays() -> Iterator[list[BaseException | None]]:
     """Collect the errors that end a thread or a task of this block and that nobody awaits."""
     _unseen.clear()
-    before, threading.excepthook = threading.excepthook, lambda ended: _note(ended.exc_value)
+    before, threading.excepthook = threading.excepthook, lambda ended: _unseen.append(ended.exc_value)
     try:
         yield _unseen
     finally:
         threading.excepthook = before
 
 
-def _note(error: BaseException | None) -> None:
-    if error is not None:
-        _unseen.append(error)
-
-
 async def _waking(coroutine: Coroutine[Any, Any, T]) -> T:
     """Await a coroutine, and wake up now and then meanwhile; note errors that nobody awaits."""
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: _note(context.get("exception")))
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: _unseen.append(context.get("exception"))
+    )
     task = asyncio.ensure_future(coroutine)
     while not task.done():
         await asyncio.wait([task], timeout=_WAKE_S)
     return task.result()
+
+
+def result_of(call: Callable[..., Any], *args: object) -> Any:
+    """Return what `call(*args)` returns, also when it is written with `async def`."""
+    result = call(*args)
+    return run(result) if asyncio.iscoroutine(result) else result
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dis
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from types import CodeType, FunctionType, MethodType
@@ -18,14 +18,15 @@ from typing import Any, Literal
 
 from course_lib.errors import CourseError
 
-SECTIONS = ("start", "adapters", "caching")
-"""Packages whose EXERCISES maps each id to the name of its module, which holds EXERCISE."""
+SECTIONS = {"start": "00_start_here", "adapters": "01_adapters", "caching": "02_caching"}
+"""The lesson of each package. Its EXERCISES maps an id to the name of the module that holds EXERCISE."""
 
 Shape = tuple[tuple[str, object], ...]
 
 _BODIES = ("...", "return ...", "raise NotImplementedError", "raise NotImplementedError()",
            "raise NotImplementedError('words')")  # fmt: skip
 _GIVEN_BY_PYDANTIC = frozenset({"model_config", "_abc_impl"})
+_BASES_GIVEN_OUT = {"builtins", "course_lib", "dspy"}
 _FUNCTIONS = (FunctionType, MethodType, staticmethod, classmethod)
 _SILENT = {"RESUME", "NOP", "CACHE", "EXTENDED_ARG", "PRECALL", "PUSH_NULL"}
 
@@ -58,23 +59,18 @@ def _shape_of(member: object) -> Shape | None:
 def is_stub(thing: object) -> bool:
     """Say whether `thing` is `...`, None, or a function or class with nothing in it but a docstring.
 
-    A class whose methods are given out as stubs needs `stub_methods`.
+    A class, or an object of it, is judged by its methods if it has any besides `__init__`, which is given.
     """
-    if isinstance(thing, type):
-        own = {name for name in vars(thing) if not name.startswith("__")} - _GIVEN_BY_PYDANTIC
-        return not own and not vars(thing).get("__annotations__")
-    return thing is None or thing is ... or _shape_of(thing) in _stub_shapes()
-
-
-def stub_methods(*names: str) -> Callable[[object], bool]:
-    """Return an `is_stub` for a class of which only these methods are left to the learner."""
-
-    def untouched(thing: object) -> bool:
-        members = vars(thing if isinstance(thing, type) else type(thing))
-        shapes = {_shape_of(members.get(name)) for name in names} - {None}
-        return thing is None or thing is ... or (bool(shapes) and shapes <= _stub_shapes())
-
-    return untouched
+    if thing is None or thing is ... or _shape_of(thing) in _stub_shapes():
+        return True
+    made = thing if isinstance(thing, type) else type(thing)
+    shapes = {_shape_of(member) for name, member in vars(made).items() if name != "__init__"} - {None}
+    shapes -= {_shape_of(getattr(super(made, made), name, None)) for name in vars(made)} - _stub_shapes()
+    if shapes or made is not thing:  # what DSPy wraps anew in each class, such as an adapter's format, is out
+        return bool(shapes) and shapes <= _stub_shapes()
+    own = {name for name in vars(made) if not name.startswith("__")} - _GIVEN_BY_PYDANTIC
+    bases = {base.__module__.split(".")[0] for base in made.__bases__}  # others may hold the learner's answer
+    return not own and not vars(made).get("__annotations__") and bases <= _BASES_GIVEN_OUT
 
 
 class UnknownExerciseError(CourseError):
@@ -92,26 +88,21 @@ class Exercise:
     id: str
     """Section and number: "2.3"."""
     title: str
-    lesson: str
-    """The lesson's id, which is also its file name: "02_caching"."""
     minutes: int
     difficulty: Literal["easy", "medium", "hard"]
     concepts: tuple[str, ...]
     hints: tuple[str, ...]
     """One to three, each saying more than the one before."""
     checks: tuple[Callable[..., object], ...]
-    """Plain functions that take the learner's thing; line 1 of the docstring is shown as what was checked."""
+    """Functions, also async, of what is handed to `check`; line 1 of the docstring says what was checked."""
     why: str
     """Why our solution is the way it is; shown with it."""
+    lesson: str = ""
+    """The lesson's id, which is also its file name: "02_caching". `get` fills it in, from SECTIONS."""
     deadline_s: float = 10.0
     """Time that each check may take."""
     is_stub: Callable[[Any], bool] = is_stub
     """Tells whether one of the things handed to `check` is still as it was given out."""
-
-    @property
-    def count(self) -> int:
-        """How many things `check` takes for it."""
-        return len(inspect.signature(self.checks[0]).parameters)
 
 
 _registered: dict[str, Exercise] = {}
@@ -154,5 +145,6 @@ def get(exercise_id: object) -> Exercise:
     if exercise_id not in _registered:
         if exercise_id not in _modules():
             raise UnknownExerciseError(f"no exercise {exercise_id!r}; known: {', '.join(known())}.")
-        register(import_module(_modules()[exercise_id]).EXERCISE)
+        module = import_module(_modules()[exercise_id])
+        register(replace(module.EXERCISE, lesson=SECTIONS[module.__name__.split(".")[-2]]))
     return _registered[exercise_id]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from course_lib.exercises.engine import notebookfile, progress, registry
 from course_lib.exercises.engine.cards import Card, say, show_card
-from course_lib.exercises.engine.notebookfile import NotebookFileError
 
 
 def hint(exercise_id: object = None) -> None:
@@ -30,12 +29,7 @@ def hint(exercise_id: object = None) -> None:
 
 
 def not_yet(exercise_id: str, *, again: str) -> str:
-    """Return why our solution is not shown now, "" if it is: after a pass, or on asking twice.
-
-    Args:
-        exercise_id: the exercise's id.
-        again: how to ask a second time.
-    """
+    """Return why our solution is not shown now, "" if it is; `again` is how to ask a second time."""
     exercise, now = registry.get(exercise_id), progress.standing(progress.read(), exercise_id)
     if now.state == "passed" or now.solution_asked:
         return ""
@@ -57,7 +51,7 @@ def solution(exercise_id: object = None) -> None:
         return
     try:
         cells = notebookfile.solution(exercise.lesson, exercise.id)
-    except NotebookFileError as error:
+    except notebookfile.NotebookFileError as error:
         say(f"{exercise.id} solution: {error}", *progress.notes())
         return
     progress.record(exercise.id, "solution", outcome="shown")

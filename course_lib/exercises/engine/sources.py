@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+import symtable
 import sys
 import sysconfig
 import traceback
@@ -29,33 +30,24 @@ def shell() -> Any | None:
     return ipython.get_ipython() if ipython else None
 
 
-def _parsed(cell: str) -> ast.Module | None:
+def _checked_names() -> list[str]:
+    """Return the names that the running cell hands to check()."""
     try:
-        module: ast.Module = compile(
-            cell, "<cell>", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-        )
+        module = ast.parse(_cells.now if _cells else "")
     except (SyntaxError, ValueError):
-        return None
-    return module
-
-
-def _checked_names(cell: str) -> list[str]:
-    """Return the names that a cell hands to check()."""
-    calls = [node for node in ast.walk(_parsed(cell) or ast.Module([], [])) if isinstance(node, ast.Call)]
+        return []
+    calls = [node for node in ast.walk(module) if isinstance(node, ast.Call)]
     handed = [arg for call in calls if ast.unparse(call.func).endswith("check") for arg in call.args]
     return [node.id for arg in handed for node in ast.walk(arg) if isinstance(node, ast.Name)]
 
 
 def _bound_names(cell: str) -> set[str]:
     """Return the names that a cell's top level binds, or would bind if it were plain Python."""
-    module = _parsed(cell)
-    if module is None:
+    try:
+        symbols = symtable.symtable(cell, "<cell>", "exec").get_symbols()
+    except (SyntaxError, ValueError):
         return {first or second for first, second in _ASSIGNED.findall(cell)}
-    names = {
-        node.id for node in ast.walk(module) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-    }
-    defined = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    return names | {node.name for node in module.body if isinstance(node, defined)}
+    return {symbol.get_name() for symbol in symbols if symbol.is_assigned()}
 
 
 class _Cells:
@@ -64,34 +56,23 @@ class _Cells:
     def __init__(self, running: Any) -> None:
         self.texts, self.errors = dict[str, str](), dict[str, str]()
         """The cell that made a thing; what a later one raised that should have made it anew: by name."""
-        self._namespace, self._before, self._now = running.user_ns, dict[str, object](), ""
+        self._namespace, self.bound, self.now = running.user_ns, dict[str, object](), ""
         running.events.register("pre_run_cell", self._begin)
         running.events.register("post_run_cell", self._end)
 
     def _begin(self, info: Any) -> None:
-        self._now = (info.raw_cell or "").strip("\n")
-        self._before = {name: self._namespace.get(name) for name in _bound_names(self._now)}
-        for name in self._before:
+        self.now = (info.raw_cell or "").strip("\n")
+        self.bound = {name: self._namespace.get(name) for name in _bound_names(self.now)}
+        for name in self.bound:
             self.errors.pop(name, None)
 
     def _end(self, result: Any) -> None:
         error = result.error_before_exec or result.error_in_exec
-        for name, value in self._before.items():
+        for name, value in self.bound.items():
             if error is not None and self._namespace.get(name) is value:
                 self.errors[name] = in_words(error)
             else:
-                self.texts[name] = self._now
-
-    def failed(self) -> tuple[str, str] | None:
-        """Return a name that the running cell checks, and what its own cell raised."""
-        return next(
-            ((name, self.errors[name]) for name in _checked_names(self._now) if name in self.errors), None
-        )
-
-    def sources(self) -> list[str]:
-        """Return the cells that made what the running cell checks; it may be that cell itself."""
-        texts = self.texts | dict.fromkeys(self._before, self._now)
-        return [texts[name] for name in _checked_names(self._now) if name in texts]
+                self.texts[name] = self.now
 
 
 def in_words(error: BaseException) -> str:
@@ -108,13 +89,15 @@ _cells = _Cells(shell()) if shell() is not None else None  # from here on: a che
 
 def cell_that_failed() -> tuple[str, str] | None:
     """Return a name that the running cell checks and what its own cell raised; None if all cells ran."""
-    return _cells.failed() if _cells else None
+    errors = _cells.errors if _cells else {}
+    return next(((name, errors[name]) for name in _checked_names() if name in errors), None)
 
 
 def source_now() -> str | None:
     """Return the cells that made what the running cell checks, each once; None outside of a notebook."""
-    found = _cells.sources() if _cells else ()
-    return "\n\n".join(dict.fromkeys(found))[:LONGEST_SOURCE_CHARS] or None
+    texts = _cells.texts | dict.fromkeys(_cells.bound, _cells.now) if _cells else {}
+    found = dict.fromkeys(texts[name] for name in _checked_names() if name in texts)
+    return "\n\n".join(found)[:LONGEST_SOURCE_CHARS] or None
 
 
 def crash_line(error: BaseException | None, *, check_file: str) -> str:

@@ -14,19 +14,7 @@ from pathlib import Path
 from course_lib import paths
 from course_lib.errors import CourseError
 from course_lib.exercises.engine import notebookfile, registry, reveal
-from course_lib.exercises.engine.notebookfile import (
-    BUILD,
-    KEPT,
-    Cell,
-    Notebook,
-    NotebookFileError,
-    cells_of,
-    keyed,
-    merge,
-    metadata_of,
-    place,
-    source_of,
-)
+from course_lib.exercises.engine.notebookfile import BUILD, Cell, Notebook, cells_of, keyed, source_of
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.files import write_whole
 
@@ -86,7 +74,7 @@ def _read_both(exercise: Exercise) -> tuple[Path, Notebook, Notebook]:
 
 def _copies_of(given: Cell, notebook: Notebook) -> list[Cell]:
     """Return the cells that were made from `given`: by its id, or by its metadata where ids were lost."""
-    alike = cells_of(notebook, metadata_of(given)["exercise"], *metadata_of(given)["tags"])
+    alike = cells_of(notebook, given["metadata"]["exercise"], *given["metadata"]["tags"])
     return [cell for cell in notebook["cells"] if cell.get("id") == given["id"] or cell in alike]
 
 
@@ -101,10 +89,8 @@ def _put_back(mine: Notebook, new: Notebook, given: Cell) -> Notebook:
     if not old:
         cells, guide = keyed(own), list(keyed(new["cells"]))
         if not set(cells) & set(guide):
-            raise WorkError(
-                f"the copy's cells have lost their ids and marks, so nothing was changed; {_MOVE_AWAY}."
-            )
-        order = place(list(cells), {given["id"]}, guide, known=set(guide))
+            raise WorkError(f"the copy's cells have lost their ids, so nothing was changed; {_MOVE_AWAY}.")
+        order = notebookfile.place(list(cells), {given["id"]}, guide, known=set(guide))
         own = [(cells | {given["id"]: given})[key] for key in order]
     if (mine.get("nbformat", 4), mine.get("nbformat_minor", 5)) < (4, 5):  # its cells have no ids
         own = [{name: value for name, value in cell.items() if name != "id"} for cell in own]
@@ -171,15 +157,15 @@ def _update(shipped: Path) -> list[str]:
     new = notebookfile.read(shipped, remedy=BUILD)
     try:
         mine = notebookfile.read(copy, remedy="repair it or move it away, then update again")
-    except NotebookFileError as error:
+    except notebookfile.NotebookFileError as error:
         return [f"{name}: left alone ({error})"]
     ids = {cell.get("id") for cell in new["cells"]}  # cells are told apart by them; old programs drop them
     if mine["cells"] and not any(cell.get("id") in ids for cell in mine["cells"]):
         return [f"{name}: left alone (its cells have lost their ids; {_MOVE_AWAY})"]
     base = _base_of(mine, copy.stem)
-    merged, changes = merge(base, mine, new)
+    merged, changes = notebookfile.merge(base, mine, new)
     details = [f"  {kind}: {', '.join(labels)}" for kind, labels in changes.items() if labels]
-    lines = [f"{name}: up to date", *(details if changes[KEPT] else ())]
+    lines = [f"{name}: up to date", *(details if changes[notebookfile.KEPT] else ())]
     if merged != mine:
         backup = _unused(paths.work_dir() / ".backup", copy.stem, ".ipynb")
         write_whole(backup, copy.read_text(encoding="utf-8"))
@@ -203,7 +189,7 @@ def _base_of(mine: Notebook, stem: str) -> Notebook:
     bases: list[Notebook] = []
     kept = (paths.work_dir() / ".shipped").glob(f"{stem}*.ipynb")
     for path in sorted(kept, key=lambda path: path.stem, reverse=True):
-        with suppress(NotebookFileError):
+        with suppress(notebookfile.NotebookFileError):
             bases.append(notebookfile.read(path, remedy=""))
     return max(bases, key=lambda base: len(texts(base) & texts(mine)), default={"cells": []})
 

@@ -113,7 +113,6 @@ def lets_nothing_else_through(sort_ticket: Callable[..., Any]) -> None:
 EXERCISE = Exercise(
     id="0.1",
     title="A program that sorts tickets",
-    lesson="00_start_here",
     minutes=5,
     difficulty="easy",
     concepts=("signature", "Literal output", "Predict"),

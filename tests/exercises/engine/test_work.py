@@ -290,7 +290,7 @@ def test_reset_of_a_copy_without_ids_and_marks_is_refused(work):
     (work / NAME).write_text(json.dumps(mine))
     before = files(work)
 
-    with pytest.raises(copies.WorkError, match="lost their ids and marks, so nothing was changed"):
+    with pytest.raises(copies.WorkError, match="lost their ids, so nothing was changed"):
         copies.reset("99.1")
     assert files(work) == before
 
