@@ -169,14 +169,14 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def run_child(fd: int, *, owner: int) -> None:
     """Serve on the listening socket `fd` until the process `owner` is gone; the child's own main."""
-    threading.Thread(target=_end_with, args=(owner,), daemon=True).start()
+
+    def end_with_owner() -> None:
+        while next_word(owner) is None:
+            pass
+        os._exit(0)
+
+    threading.Thread(target=end_with_owner, daemon=True).start()
     _run(socket.socket(fileno=fd), owner=os.environ.pop("COURSE_LM_OWNER", ""))
-
-
-def _end_with(owner: int) -> None:
-    while next_word(owner) is None:
-        pass
-    os._exit(0)
 
 
 def serve(*, port: int = 0, host: str = "127.0.0.1", keys: Collection[str] = ()) -> None:

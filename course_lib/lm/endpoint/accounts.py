@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
@@ -99,27 +99,23 @@ class Usage:
         return self.number - 1
 
 
-@dataclass(slots=True)
-class _Totals:
-    """Sums over lines of the ledger."""
+def _totals(lines: Iterable[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """Return the sums over lines of the ledger."""
+    totals: dict[str, Any] = {"requests": 0, "most_at_once": 0, **dict.fromkeys(_SUMMED, 0)}
+    totals |= {"cost_usd": 0.0, "statuses": Counter(), "faults": Counter()}
+    for line in lines:
+        _add(totals, line)
+    return totals
 
-    requests: int = 0
-    most_at_once: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    cost_usd: float = 0.0
-    statuses: Counter[str] = field(default_factory=Counter)
-    faults: Counter[str] = field(default_factory=Counter)
 
-    def add(self, line: Mapping[str, Any]) -> None:
-        self.requests += 1
-        self.most_at_once = max(self.most_at_once, line["at_once"])
-        self.statuses[str(line["status"])] += 1
-        if line["fault"]:
-            self.faults[line["fault"]] += 1
-        for name in _SUMMED:
-            setattr(self, name, getattr(self, name) + line[name])
+def _add(totals: dict[str, Any], line: Mapping[str, Any]) -> None:
+    totals["requests"] += 1
+    totals["most_at_once"] = max(totals["most_at_once"], line["at_once"])
+    totals["statuses"][str(line["status"])] += 1
+    if line["fault"]:
+        totals["faults"][line["fault"]] += 1
+    for name in _SUMMED:
+        totals[name] += line[name]
 
 
 class Account:
@@ -139,7 +135,7 @@ class Account:
     def _clear(self) -> None:
         self._kept["bytes"] -= self._kept.pop(self.client, 0)
         self.prefixes = Prefixes()
-        self._totals = _Totals()
+        self._totals = _totals()
         self._lines: deque[bytes] = deque()  # of the latest requests, the figures as JSON
         self._texts: deque[bytes] = deque()  # of the latest among these, messages and reply as JSON
         self._usages: OrderedDict[str, Usage] = OrderedDict()
@@ -152,7 +148,7 @@ class Account:
 
     def may_go(self, now_s: float) -> bool:
         """Return whether nothing is in this account, or nobody has asked for it for a day."""
-        is_blank = not (self.profiles or self._totals.requests)
+        is_blank = not (self.profiles or self._totals["requests"])
         return self.under_way == 0 and (is_blank or now_s - self.seen_s > FORGOTTEN_AFTER_S)
 
     def usage(self, model: str, profile: str, now_s: float) -> Usage:
@@ -174,7 +170,7 @@ class Account:
     def begin(self, exchange: Exchange) -> None:
         """Open a request."""
         self.under_way += 1
-        self._totals.most_at_once = max(self._totals.most_at_once, self.under_way)
+        self._totals["most_at_once"] = max(self._totals["most_at_once"], self.under_way)
         exchange.at_once, exchange.resets = self.under_way, self._resets
 
     def finish(self, exchange: Exchange) -> None:
@@ -183,10 +179,11 @@ class Account:
         if exchange.resets != self._resets:
             return
         now_s, begun_s = self._clock(), exchange.begun_s
-        line = {"number": self._totals.requests + 1, **{name: getattr(exchange, name) for name in _FIGURES}}
+        line = {name: getattr(exchange, name) for name in _FIGURES}
+        line["number"] = self._totals["requests"] + 1
         line["ttft_ms"] = ((exchange.first_byte_s or now_s) - begun_s) * 1000
         line["duration_ms"] = (now_s - begun_s) * 1000
-        self._totals.add(line)
+        _add(self._totals, line)
         self._lines.append(orjson.dumps(line))
         self._texts.append(orjson.dumps({name: getattr(exchange, name) for name in _TEXTS}))
         self._count(len(self._lines[-1]) + len(self._texts[-1]))
@@ -202,19 +199,15 @@ class Account:
 
     def view(self, since: int) -> dict[str, Any]:
         """Return the ledger as plain values: everything, or what ended after request number `since`."""
-        gone = self._totals.requests - len(self._lines)
+        gone = self._totals["requests"] - len(self._lines)
         lines = [orjson.loads(line) for line in islice(self._lines, max(0, since - gone), None)]
-        totals = self._totals
-        if since > 0:
-            totals = _Totals()
-            for line in lines:
-                totals.add(line)
+        totals = _totals(lines) if since > 0 else self._totals
         texts = list(self._texts)[-len(lines) :] if lines else []
         itemised = zip(lines[len(lines) - len(texts) :], texts, strict=True)
         return {
-            **{name: getattr(totals, name) for name in _Totals.__slots__},
-            "statuses": dict(sorted(totals.statuses.items())),
-            "faults": dict(sorted(totals.faults.items())),
+            **totals,
+            "statuses": dict(sorted(totals["statuses"].items())),
+            "faults": dict(sorted(totals["faults"].items())),
             "under_way": self.under_way,
             "resets": self._resets,
             "is_complete": since <= 0 or since >= gone,
