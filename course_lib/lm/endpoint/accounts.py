@@ -77,12 +77,12 @@ class Usage:
 
     def limit_wait_s(self, profile: Profile) -> float:
         """Charge one request against the profile's limits; returns seconds to wait if it is too much."""
-        limits = {"requests": profile.limit_requests_per_s, "tokens": profile.limit_tokens_per_s}
-        for limit in limits.items():
-            if limit[1] and limit not in self.buckets:
-                self.buckets[limit] = TokenBucket(limit[1], max(1.0, limit[1]), clock=self.clock)
-        held = (bucket for limit, bucket in self.buckets.items() if limit in limits.items())
-        wait_s = max((bucket.wait_s() for bucket in held), default=0.0)
+        limits = (("requests", profile.limit_requests_per_s), ("tokens", profile.limit_tokens_per_s))
+        wait_s = 0.0
+        for limited, rate in limits:
+            if rate:
+                full = TokenBucket(rate, max(1.0, rate), clock=self.clock)
+                wait_s = max(wait_s, self.buckets.setdefault((limited, rate), full).wait_s())
         if wait_s == 0:
             self.charge("requests", 1)
         return wait_s

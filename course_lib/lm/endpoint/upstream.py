@@ -76,7 +76,8 @@ class Upstream:
             answer = await self._post(body)
         else:
             answer = (await self._litellm(body)).model_dump(exclude_none=True)
-        answer.setdefault("usage", _estimate(request, answer))
+        written = sum(wire.count_message(choice["message"]) for choice in answer["choices"])
+        answer.setdefault("usage", wire.usage(request.prompt_tokens, written))
         self._spend(request.model, answer["usage"])
         return {**answer, "model": request.full_model}
 
@@ -106,7 +107,7 @@ class Upstream:
             await self._client.aclose()
 
     def _afford(self, request: ChatRequest) -> None:
-        if self._cap_usd is not None and self.spent_usd >= self._cap_usd and request.model != "local":
+        if self.spent_usd >= self._cap_usd and request.model != "local":
             reached = f"${self.spent_usd:.4f} of COURSE_LM_CAP_USD={self._cap_usd:g}"
             remedy = "raise the cap, call lm.stop() and connect again, or use sim-large"
             raise ApiError(429, "insufficient_quota", f"the spending cap is reached: {reached}; {remedy}")
@@ -209,16 +210,9 @@ def _passes_through(model: str) -> bool:
     return model == "local" or model.startswith("openai/")
 
 
-def _estimate(request: ChatRequest, answer: Mapping[str, Any]) -> dict[str, int]:
-    written = sum(wire.count_message(choice["message"]) for choice in answer["choices"])
-    return wire.usage(request.prompt_tokens, written)
-
-
-def _cap_usd(text: str) -> float | None:
-    if not text:
-        return None
+def _cap_usd(text: str) -> float:
     try:
-        cap = float(text)
+        cap = float(text or "inf")
     except ValueError:
         cap = -1.0
     if not cap >= 0:  # nan is neither
@@ -251,15 +245,16 @@ def local_file(environ: Mapping[str, str]) -> Path:
     Raises:
         ApiError: 404 when llama.cpp or the file is missing, with the remedy.
     """
-    if importlib.util.find_spec("xllamacpp") is None:
-        raise _missing("the package xllamacpp is not installed; install it with: pip install xllamacpp")
     named = environ.get("COURSE_LM_MODEL_FILE", "")
-    if not named:
-        raise _missing("COURSE_LM_MODEL_FILE is not set; let it name a GGUF file")
-    file = Path(named).expanduser()
-    if not file.is_file():
-        raise _missing(f"COURSE_LM_MODEL_FILE names {named!r}, which is not a file; let it name a GGUF file")
-    return file
+    if importlib.util.find_spec("xllamacpp") is None:
+        why = "the package xllamacpp is not installed; install it with: pip install xllamacpp"
+    elif not named:
+        why = "COURSE_LM_MODEL_FILE is not set; let it name a GGUF file"
+    elif not Path(named).expanduser().is_file():
+        why = f"COURSE_LM_MODEL_FILE names {named!r}, which is not a file; let it name a GGUF file"
+    else:
+        return Path(named).expanduser()
+    raise unknown_model(f"the local model is not available: {why}, or use COURSE_LM=sim")
 
 
 def local_url(environ: Mapping[str, str]) -> str:
@@ -284,7 +279,3 @@ def local_url(environ: Mapping[str, str]) -> str:
                     503, "local_model_failed", f"llama.cpp could not load {str(file)!r}: {message}"
                 )
     return f"{_address if '://' in _address else f'http://{_address}'}/v1"
-
-
-def _missing(why: str) -> ApiError:
-    return unknown_model(f"the local model is not available: {why}, or use COURSE_LM=sim")

@@ -78,7 +78,10 @@ def read_episode(body: Mapping[str, Any], task: Task) -> Episode | None:
     calls = next((one.name for one in task.spec.outputs if one.type_name == "ToolCalls"), "")
     if calls:
         request, steps = _conversation(body.get("messages") or (), task)
-        return Episode("calls", request, _given_tools(task.inputs.get("tools", "")), steps, calls_field=calls)
+        given = task.inputs.get("tools", "")  # a JSON list of lines, or the lines
+        lines = parsed(given)
+        tools = listed_tools("\n".join(map(str, lines)) if isinstance(lines, list) else given)
+        return Episode("calls", request, tools, steps, calls_field=calls)
     if "trajectory" in task.inputs and (steps := _trajectory(task.inputs["trajectory"])):
         return Episode("extract", _request(task.inputs), (), steps)
     return None
@@ -109,12 +112,6 @@ def listed_tools(text: str) -> tuple[ToolSpec, ...]:
         required = [key for key, schema in properties.items() if "default" not in schema]
         tools.append(_tool(name, desc, properties, required))
     return tuple(tools)
-
-
-def _given_tools(value: str) -> tuple[ToolSpec, ...]:
-    """Read the tools of an input field `tools`: a JSON list of such lines, or the lines."""
-    lines = parsed(value)
-    return listed_tools("\n".join(map(str, lines)) if isinstance(lines, list) else value)
 
 
 @lru_cache(maxsize=128)
@@ -252,13 +249,9 @@ def _results(text: str) -> list[str] | None:
     results = results.get("tool_call_results") if isinstance(results, dict) else results
     if not isinstance(results, list):
         return None
-    return [_result(one) for one in results if isinstance(one, dict)]
-
-
-def _result(one: Mapping[str, Any]) -> str:
-    value = one.get("value")
-    text = value if isinstance(value, str) else json.dumps(value)
-    return f"error: {text}" if one.get("is_error") else text
+    pairs = [(one.get("value"), one.get("is_error")) for one in results if isinstance(one, dict)]
+    texts = [(value if isinstance(value, str) else json.dumps(value), failed) for value, failed in pairs]
+    return [f"error: {text}" if failed else text for text, failed in texts]
 
 
 def _calls_in(message: Mapping[str, Any], text: str, so_far: int) -> list[tuple[str, str, dict[str, Any]]]:

@@ -75,7 +75,9 @@ def generate(move: Move, request: str) -> str:
     for goal in refused:
         parts.append(f"I cannot do this: none of my tools can {goal.verb} anything here.")
     if not parts or (not bad and not refused and not _has_goal(good, move.goals) and move.missing):
-        parts.append(_not_known(move))
+        no_way = f"I could not do this: I do not have the {move.missing}, and no tool tells it."
+        no_tool = "I cannot help with this: none of my tools tells anything about it."
+        parts.append(no_way if move.missing else no_tool)
     return " ".join(part for part in parts if part)
 
 
@@ -88,12 +90,6 @@ def _thought(move: Move, request: str) -> str:
         return move.thought
     answer = generate(move, request)
     return answer if DECLINES.search(answer) else "The observations say what was asked, so I am done."
-
-
-def _not_known(move: Move) -> str:
-    if move.missing:
-        return f"I could not do this: I do not have the {move.missing}, and no tool tells it."
-    return "I cannot help with this: none of my tools tells anything about it."
 
 
 def _sorted_out(move: Move) -> tuple[list[Seen], list[Seen]]:
@@ -201,13 +197,13 @@ def _of_list(one: Seen, question: str) -> str:
         records = [max(data, key=_day)]
     elif named := [entry for entry in data if _is_named(entry, question)]:
         records = named
-    shown = [
-        {key: one for key, one in entry.items() if one is not None and not isinstance(one, dict | list)}
-        for entry in records
-    ]
     lines = [
-        ", ".join(written(key, one) for key, one in entry.items() if not is_command(str(one)))
-        for entry in shown
+        ", ".join(
+            written(key, one)
+            for key, one in entry.items()
+            if one is not None and not isinstance(one, dict | list) and not is_command(str(one))
+        )
+        for entry in records
     ]
     head = f"There are {len(records)}: " if len(records) > 1 else ""
     return _sentence(head + "; ".join(lines[:MOST_RECORDS]))
@@ -258,11 +254,7 @@ def values(episode: Episode, task: Task) -> dict[str, Any]:
     move = decide(episode)
     if episode.form == "react":
         name, args = move.calls[0] if move.calls else ("finish", {})
-        step = {
-            "next_thought": _thought(move, episode.request),
-            "next_tool_name": name,
-            "next_tool_args": args,
-        }
+        step = {"next_tool_name": name, "next_tool_args": args}  # the thought as for any field of that name
         return _with_rest(step, move, task, episode)
     calls = [{"name": name, "args": args} for name, args in move.calls or _closing(episode, move)]
     return _with_rest({episode.calls_field: {"tool_calls": calls}}, move, task, episode)
@@ -323,9 +315,9 @@ def _extracted(episode: Episode, task: Task) -> dict[str, Any]:
 def _with_rest(done: dict[str, Any], move: Move, task: Task, episode: Episode) -> dict[str, Any]:
     """Return all outputs: those that are done, and the others filled."""
     request = episode.request
-    others = [field for field in task.spec.outputs if field.name not in done]
     rest = {
         field.name: _thought(move, request) if "thought" in field.name else value(field, move, request)
-        for field in others
+        for field in task.spec.outputs
+        if field.name not in done
     }
     return {field.name: (done | rest)[field.name] for field in task.spec.outputs}

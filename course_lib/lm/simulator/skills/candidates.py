@@ -111,10 +111,8 @@ def _iso(match: re.Match[str]) -> str | None:
     return f"{int(year):04}-{int(month):02}-{int(day):02}" + (f"T{clock}" if clock else "")
 
 
-@lru_cache(maxsize=256)
-def candidates(text: str) -> Candidates:
-    """Return the pieces of `text`, found once."""
-    return Candidates(text)
+candidates = lru_cache(maxsize=256)(Candidates)
+"""The pieces of a text, found once."""
 
 
 _KINDS: tuple[tuple[str, str], ...] = (

@@ -84,7 +84,7 @@ def quote(field: Field, work: Work) -> Result | None:
         return None
     context, question = _halves(work, held)
     quoted = bearing(context, question)
-    if is_citation(field):
+    if any(CITED.fullmatch(name) for name in (field.name, field.name.rsplit("_", 1)[-1])):
         return _cited(field, quoted)
     if kind == "array":
         return None
@@ -120,12 +120,8 @@ def judge(field: Field, work: Work) -> Result | None:
     return Result(holds, f"the context has {most} of the {len(claim)} words that matter in the claim")
 
 
-def is_citation(field: Field) -> bool:
-    """Say whether the field asks for the sources of an answer."""
-    return any(CITED.fullmatch(name) for name in (field.name, field.name.rsplit("_", 1)[-1]))
-
-
 def _cited(field: Field, quoted: Quote) -> Result | None:
+    """List the sources of an answer."""
     if field.schema.get("type") == "string":
         return Result(", ".join(quoted.ids))
     is_plain = field.schema.get("items", {}).get("type", "string") == "string"

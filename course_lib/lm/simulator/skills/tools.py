@@ -51,11 +51,6 @@ class Hands:
     seen: tuple[Seen, ...]
     missing: str = ""
 
-    @property
-    def request(self) -> str:
-        """What is asked."""
-        return self.episode.request
-
     def tried(self, call: Call) -> list[Seen]:
         """Return what came of the same call before."""
         key = _key(call)
@@ -101,14 +96,15 @@ def pursue(
 def _values(param: Field, tool: ToolSpec, clause: str, hands: Hands, *, is_goal: bool) -> list[Any]:
     if not param.required and not arguments.is_shaped(param):
         return []
-    values = arguments.from_request(param, clause, hands.request)
+    request = hands.episode.request
+    values = arguments.from_request(param, clause, request)
     acts = bool(verb_of(tool))
     if values:
         return values[:1] if acts else values[:MOST_AT_ONCE]
     if not param.required:
         return []
-    about = hands.request if _POINTS.search(clause) else clause
-    values = arguments.from_observations(param, hands.request, hands.seen, tool.name, about)
+    about = request if _POINTS.search(clause) else clause
+    values = arguments.from_observations(param, request, hands.seen, tool.name, about)
     several = is_goal and not acts and arguments.is_shaped(param) and len(values) <= 3
     return values if several else values[:1]
 
