@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
+from cachetools import LRUCache
 
 from course_lib.lm.endpoint.prefixes import Prefixes
 from course_lib.lm.endpoint.wire import ApiError
@@ -35,8 +36,6 @@ MAX_USAGES = 200
 MAX_PROFILES = 100
 
 Clock = Callable[[], float]
-K = TypeVar("K")
-V = TypeVar("V")
 _SUMMED = ("prompt_tokens", "cached_tokens", "completion_tokens", "cost_usd")
 _FIGURES = ("model", "profile", "status", "fault", *_SUMMED, "stream", "at_once")
 _TEXTS = ("messages", "reply", "tools", "tool_calls")
@@ -138,8 +137,8 @@ class Account:
         self._totals = _totals()
         self._lines: deque[bytes] = deque()  # of the latest requests, the figures as JSON
         self._texts: deque[bytes] = deque()  # of the latest among these, messages and reply as JSON
-        self._usages: OrderedDict[str, Usage] = OrderedDict()
-        self._samples: OrderedDict[bytes, int] = OrderedDict()
+        self._usages: LRUCache[str, Usage] = LRUCache(MAX_USAGES)
+        self._samples: LRUCache[bytes, int] = LRUCache(MAX_SAMPLES)
 
     def reset(self) -> None:
         """Forget ledger, fault sequences, sample counts and prompts seen; own profiles stay."""
@@ -153,7 +152,7 @@ class Account:
 
     def usage(self, model: str, profile: str, now_s: float) -> Usage:
         """Return the client's use of `model@profile`, begun now if it is new."""
-        return _latest(self._usages, f"{model}@{profile}", Usage(now_s, self._clock), MAX_USAGES)
+        return self._usages.setdefault(f"{model}@{profile}", Usage(now_s, self._clock))
 
     def forget_usage(self, profile: str) -> None:
         """Begin the fault sequence and timeline of `profile` anew; it has been redefined."""
@@ -163,7 +162,7 @@ class Account:
     def sample(self, request: bytes, choices: int) -> int:
         """Return how often this identical request was answered before, and count `choices` more."""
         digest = hashlib.blake2b(request, digest_size=16).digest()
-        before = _latest(self._samples, digest, 0, MAX_SAMPLES)
+        before = self._samples.get(digest, 0)
         self._samples[digest] = before + choices
         return before
 
@@ -213,14 +212,6 @@ class Account:
             "is_complete": since <= 0 or since >= gone,
             "calls": [line | orjson.loads(text) for line, text in itemised],
         }
-
-
-def _latest(kept: OrderedDict[K, V], key: K, new: V, most: int) -> V:
-    """Return the value of a key, or a new one; the key longest unused goes when there are too many."""
-    value = kept[key] = kept.pop(key, new)
-    if len(kept) > most:
-        kept.popitem(last=False)
-    return value
 
 
 class Accounts:

@@ -149,8 +149,13 @@ class Upstream:
         if self._client is None:
             self._client = httpx.AsyncClient(timeout=httpx.Timeout(_WAIT_S, connect=20.0))
         model = body["model"]
-        base, key, name = await self._way_out(model)
-        url, content = f"{base.rstrip('/')}/chat/completions", orjson.dumps({**body, "model": name})
+        provider, _, name = model.partition("/")
+        key = self._environ.get(KEY_VARIABLES.get(provider, ""), "")
+        base = self._environ.get("OPENAI_API_BASE") or self._environ.get("OPENAI_BASE_URL") or _OPENAI
+        if provider == "local":
+            base = await asyncio.to_thread(local_url, self._environ)  # seconds, the first time
+        url = f"{base.rstrip('/')}/chat/completions"
+        content = orjson.dumps({**body, "model": name or model})
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
         try:
             async with self._client.stream("POST", url, content=content, headers=headers) as response:
@@ -162,14 +167,6 @@ class Upstream:
             raise ApiError(504, "upstream_timeout", message) from None
         except httpx.HTTPError as error:
             raise ApiError(502, "bad_upstream", f"{model} cannot be reached ({error!r})") from None
-
-    async def _way_out(self, model: str) -> tuple[str, str, str]:
-        """Return the provider's address, the key to it, and the model's name there."""
-        provider, _, name = model.partition("/")
-        if provider == "local":
-            return await asyncio.to_thread(local_url, self._environ), "", model  # seconds, the first time
-        named = self._environ.get("OPENAI_API_BASE") or self._environ.get("OPENAI_BASE_URL")
-        return named or _OPENAI, self._environ.get(KEY_VARIABLES[provider], ""), name
 
     # -- everything else, through LiteLLM ---------------------------------------------------------------
 

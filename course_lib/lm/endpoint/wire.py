@@ -199,13 +199,10 @@ def _is_stop(value: Any) -> bool:
 
 
 def _is_tools(value: Any) -> bool:
-    is_short_list = isinstance(value, list) and len(value) <= 128
-    return is_short_list and all(
-        isinstance(t, dict)
-        and isinstance(t.get("function"), dict)
-        and isinstance(t["function"].get("name"), str)
-        for t in value
-    )
+    if not isinstance(value, list) or len(value) > 128:
+        return False
+    functions = [tool.get("function") if isinstance(tool, dict) else None for tool in value]
+    return all(isinstance(one, dict) and isinstance(one.get("name"), str) for one in functions)
 
 
 _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -320,14 +317,11 @@ def _choice(
     message: dict[str, Any] = {"role": "assistant", "content": text}
     if reply.tool_calls:
         reason = "tool_calls"
-        message["tool_calls"] = [
-            {
-                "id": "",
-                "type": "function",
-                "function": {"name": call.name, "arguments": orjson.dumps(call.arguments).decode()},
-            }
+        called = [
+            {"name": call.name, "arguments": orjson.dumps(call.arguments).decode()}
             for call in reply.tool_calls
         ]
+        message["tool_calls"] = [{"id": "", "type": "function", "function": one} for one in called]
     if text:
         ends = [at for at in (text.find(stop) for stop in stops if stop) if at >= 0]
         if ends:

@@ -119,8 +119,8 @@ def guess(name: str) -> Schema:
 
 
 def _alternative(options: Sequence[Schema], name: str, desc: str, source: Source) -> Any:
-    nullable = any(resolve(option, source.definitions).get("type") == "null" for option in options)
     real = [option for option in options if resolve(option, source.definitions).get("type") != "null"]
+    nullable = len(real) < len(options)
     if nullable and source.depth >= DEEPEST:
         return None
     for option in real:
