@@ -1,7 +1,8 @@
 """Real providers behind the endpoint, so that faults and the ledger work in front of them too.
 
 Main path: Upstream.complete(request) -> completion body; Upstream.stream(request) -> chunks.
-OpenAI's own format is passed through; other DSPy model strings go through LiteLLM, imported when needed.
+OpenAI's own format is passed through its client; other DSPy model strings go through LiteLLM. Both are
+imported when needed.
 A local model is served by a process of its own on loopback, which ends with this one.
 Source: xllamacpp 2026.10 (CommonParams, Server).
 """
@@ -10,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +73,8 @@ class Upstream:
             ApiError: what the provider answered instead, or why it could not be reached.
         """
         self._afford(request)
-        body = request.unstreamed
-        if _passes_through(request.model):
-            answer = await self._post(body)
-        else:
-            answer = (await self._litellm(body)).model_dump(exclude_none=True)
+        with self._reported(request.model):
+            answer = _plain(await self._ask(request.unstreamed))
         written = sum(wire.count_message(choice["message"]) for choice in answer["choices"])
         answer.setdefault("usage", wire.usage(request.prompt_tokens, written))
         self._spend(request.model, answer["usage"])
@@ -89,22 +88,22 @@ class Upstream:
         """
         self._afford(request)
         body = {**request.body, "stream": True, "stream_options": {"include_usage": True}}
-        passes = _passes_through(request.model)
-        chunks = self._lines(body) if passes else self._litellm_stream(body)
         used: dict[str, Any] | None = None
         text: list[str] = []
         try:
-            async for chunk in chunks:
-                used = chunk.get("usage") or used
-                text += [choice.get("delta", {}).get("content") or "" for choice in chunk.get("choices", ())]
-                yield chunk
+            with self._reported(request.model):
+                async for event in await self._ask(body):
+                    chunk = _plain(event)
+                    used, choices = chunk.get("usage") or used, chunk.get("choices", ())
+                    text += [choice.get("delta", {}).get("content") or "" for choice in choices]
+                    yield chunk
         finally:  # a stream that is left in the middle has been paid for as well
             self._spend(request.model, used or wire.usage(request.prompt_tokens, tokens.count("".join(text))))
 
     async def aclose(self) -> None:
         """Close the connections to providers."""
         if self._client is not None:
-            await self._client.aclose()
+            await self._client.close()
 
     def _afford(self, request: ChatRequest) -> None:
         if self.spent_usd >= self._cap_usd and request.model != "local":
@@ -116,95 +115,71 @@ class Upstream:
         prompt, completion = used.get("prompt_tokens") or 0, used.get("completion_tokens") or 0
         self.spent_usd += prices.cost_usd(model, prompt, completion, wire.cached_read(used))
 
-    # -- OpenAI's format, passed through ----------------------------------------------------------------
-
-    async def _post(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        async with self._posted(body) as response:
-            raw = await response.aread()
-        try:
-            answer: dict[str, Any] = orjson.loads(raw)
-        except orjson.JSONDecodeError:
-            message = f"{body['model']} answered with something that is not JSON"
-            raise ApiError(502, "bad_upstream", message) from None
-        return answer
-
-    async def _lines(self, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        async with self._posted(body) as response:
-            async for line in response.aiter_lines():
-                data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
-                if data == "[DONE]":
-                    return
-                if data:
-                    chunk = orjson.loads(data)
-                    if "error" in chunk:
-                        message = f"{body['model']}: {chunk['error'].get('message')}"
-                        raise ApiError(502, "bad_upstream", message)
-                    yield chunk
-
-    @asynccontextmanager
-    async def _posted(self, body: Mapping[str, Any]) -> AsyncIterator[Any]:
-        """Yield the provider's open response to a chat request, or raise ApiError."""
-        import httpx
-
+    async def _ask(self, body: dict[str, Any]) -> Any:
+        """Return what the provider answers, or for a stream what yields its chunks."""
+        provider, _, name = body["model"].partition("/")
+        if provider not in ("local", "openai"):
+            os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else it downloads its price list
+            litellm = await asyncio.to_thread(importlib.import_module, "litellm")
+            return await litellm.acompletion(**body, timeout=_WAIT_S, num_retries=0)
+        openai = await asyncio.to_thread(importlib.import_module, "openai")
         if self._client is None:
-            self._client = httpx.AsyncClient(timeout=httpx.Timeout(_WAIT_S, connect=20.0))
-        model = body["model"]
-        provider, _, name = model.partition("/")
-        key = self._environ.get(KEY_VARIABLES.get(provider, ""), "")
+            wait = openai.Timeout(_WAIT_S, connect=20.0)
+            self._client = openai.AsyncOpenAI(api_key="none", timeout=wait, max_retries=0)
         base = self._environ.get("OPENAI_API_BASE") or self._environ.get("OPENAI_BASE_URL") or _OPENAI
         if provider == "local":
             base = await asyncio.to_thread(local_url, self._environ)  # seconds, the first time
-        url = f"{base.rstrip('/')}/chat/completions"
-        content = orjson.dumps({**body, "model": name or model})
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-        try:
-            async with self._client.stream("POST", url, content=content, headers=headers) as response:
-                if response.status_code >= 400:
-                    raise _refusal(response, await response.aread(), key, model)
-                yield response
-        except httpx.TimeoutException as error:
-            message = f"{model} did not answer in time ({error!r})"
-            raise ApiError(504, "upstream_timeout", message) from None
-        except httpx.HTTPError as error:
-            raise ApiError(502, "bad_upstream", f"{model} cannot be reached ({error!r})") from None
+        return await self._client.with_options(base_url=base, api_key=self._key(provider) or "none").post(
+            "/chat/completions",
+            body={**body, "model": name or provider},
+            cast_to=dict[str, Any],  # as it comes, fields included that this client does not know
+            stream=body.get("stream", False),
+            stream_cls=openai.AsyncStream[dict[str, Any]],
+        )
 
-    # -- everything else, through LiteLLM ---------------------------------------------------------------
+    def _key(self, provider: str) -> str:
+        return self._environ.get(KEY_VARIABLES.get(provider, ""), "")
 
-    async def _litellm(self, body: Mapping[str, Any]) -> Any:
-        os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else it downloads its price list
+    @contextmanager
+    def _reported(self, model: str) -> Iterator[None]:
+        """Turn what a provider's client raises into ApiError."""
         try:
-            litellm = await asyncio.to_thread(importlib.import_module, "litellm")
+            yield
+        except ApiError:
+            raise
         except ImportError:
-            message = f"{body['model']} needs LiteLLM; install it with: pip install litellm"
+            message = f"{model} needs LiteLLM; install it with: pip install litellm"
             raise ApiError(404, "model_not_found", message) from None
-        try:
-            return await litellm.acompletion(**body, timeout=_WAIT_S, num_retries=0)
-        except Exception as error:  # border: LiteLLM raises its own classes for what the provider said
-            status = getattr(error, "status_code", None) or 502
-            code = getattr(error, "code", None) or "bad_upstream"
-            raise ApiError(int(status), str(code), f"{body['model']}: {error}") from error
-
-    async def _litellm_stream(self, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        async for chunk in await self._litellm(body):
-            yield chunk.model_dump(exclude_none=True)
+        except json.JSONDecodeError:
+            message = f"{model} answered with something that is not JSON"
+            raise ApiError(502, "bad_upstream", message) from None
+        except Exception as error:  # border: LiteLLM has classes of its own for what a provider said
+            raise _refusal(error, model, self._key(model.partition("/")[0])) from None
 
 
-def _refusal(response: Any, raw: bytes, key: str, model: str) -> ApiError:
+def _plain(answer: Any) -> dict[str, Any]:
+    if isinstance(answer, str):  # a server that does not say that it sends JSON
+        answer = orjson.loads(answer)
+    return dict(answer) if isinstance(answer, dict) else answer.model_dump(exclude_none=True)
+
+
+def _refusal(error: Exception, model: str, key: str) -> ApiError:
     """Return what a provider answered instead, without the key that was sent."""
-    try:
-        reason = orjson.loads(raw)["error"]
-        message, code = str(reason["message"]), str(reason.get("code") or reason.get("type"))
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        message, code = raw[:300].decode(errors="replace"), "bad_upstream"
+    import openai
+
+    if isinstance(error, openai.APITimeoutError):
+        return ApiError(504, "upstream_timeout", f"{model} did not answer in time ({error!r})")
+    status, body = getattr(error, "status_code", None), getattr(error, "body", None)
+    if isinstance(error, openai.APIConnectionError) and status is None:
+        return ApiError(502, "bad_upstream", f"{model} cannot be reached ({error.__cause__ or error!r})")
+    message = str(body.get("message") or error) if isinstance(body, dict) else str(error)
+    code = getattr(error, "code", None) or getattr(error, "type", None) or "bad_upstream"
     if key:
         message = message.replace(key, "(key)")
-    wait = response.headers.get("retry-after", "")
+    headers = getattr(getattr(error, "response", None), "headers", {})
+    wait = headers.get("retry-after", "")
     retry_after_s = float(wait) if wait.replace(".", "", 1).isdigit() else None
-    return ApiError(response.status_code, code, f"{model}: {message}", retry_after_s=retry_after_s)
-
-
-def _passes_through(model: str) -> bool:
-    return model == "local" or model.startswith("openai/")
+    return ApiError(int(status or 502), str(code), f"{model}: {message}", retry_after_s=retry_after_s)
 
 
 def _cap_usd(text: str) -> float:
