@@ -16,7 +16,7 @@ from course_lib.lm.simulator.prompts import Field, Spec, Task
 from course_lib.lm.simulator.prompts.episode import Episode, ToolSpec
 from course_lib.lm.simulator.prompts.layouts import PROSE
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.intents import Goal, clauses, is_final
+from course_lib.lm.simulator.skills.intents import clauses, is_final
 from course_lib.lm.simulator.skills.observed import Leaf, Seen, is_command, plain_sentences
 from course_lib.lm.simulator.skills.quotation import bearing
 from course_lib.lm.simulator.skills.shape import extract
@@ -69,12 +69,13 @@ def generate(move: Move, request: str) -> str:
     refused = [goal for goal in move.goals if goal.tool is None]
     question = " ".join(clauses(request)) or request
     parts = [_of_tool(one, question) for one in good]
-    if bad and (not good or _is_goal(bad[-1], move.goals)):
-        parts = parts if _has_goal(good, move.goals) else []
+    is_served = any(one.step.tool in move.wanted for one in good)
+    if bad and (not good or bad[-1].step.tool in move.wanted):
+        parts = parts if is_served else []
         parts.append(f"I could not do this: {bad[-1].error.rstrip('.')}.")
     for goal in refused:
         parts.append(f"I cannot do this: none of my tools can {goal.verb} anything here.")
-    if not parts or (not bad and not refused and not _has_goal(good, move.goals) and move.missing):
+    if not parts or (not bad and not refused and not is_served and move.missing):
         no_way = f"I could not do this: I do not have the {move.missing}, and no tool tells it."
         no_tool = "I cannot help with this: none of my tools tells anything about it."
         parts.append(no_way if move.missing else no_tool)
@@ -95,23 +96,11 @@ def _thought(move: Move, request: str) -> str:
 def _sorted_out(move: Move) -> tuple[list[Seen], list[Seen]]:
     """Return the observations that matter and the errors that were not overcome."""
     fine = [one for one in move.seen if not one.error]
-    last: dict[str, Seen] = {}
-    for one in move.seen:
-        last[f"{one.step.tool} {sorted(one.step.args.items())}"] = one
+    last = {f"{one.step.tool} {sorted(one.step.args.items())}": one for one in move.seen}
     bad = [one for one in last.values() if one.error]
-    served = [one for one in fine if _is_goal(one, move.goals)]
-    if served:
+    if served := [one for one in fine if one.step.tool in move.wanted]:
         return served, bad
-    has_unmet = any(goal.tool for goal in move.goals)
-    return ([] if has_unmet and (bad or move.missing) else fine[-1:]), bad
-
-
-def _is_goal(one: Seen, wanted: Sequence[Goal]) -> bool:
-    return any(goal.tool and goal.tool.name == one.step.tool for goal in wanted)
-
-
-def _has_goal(good: Sequence[Seen], wanted: Sequence[Goal]) -> bool:
-    return any(_is_goal(one, wanted) for one in good)
+    return ([] if move.wanted and (bad or move.missing) else fine[-1:]), bad
 
 
 # -- one observation --------------------------------------------------------------------------------------

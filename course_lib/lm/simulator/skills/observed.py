@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 from typing import Any
 
 from course_lib.lm.simulator.prompts.episode import Step
@@ -73,12 +74,7 @@ def is_command(text: str) -> bool:
 
 def plain_sentences(text: str) -> list[str]:
     """Return the sentences of a text, up to the first that speaks to the model."""
-    kept: list[str] = []
-    for sentence in words.sentences(text):
-        if is_command(sentence):
-            break
-        kept.append(sentence)
-    return kept
+    return list(takewhile(lambda sentence: not is_command(sentence), words.sentences(text)))
 
 
 def observe(step: Step) -> Seen:

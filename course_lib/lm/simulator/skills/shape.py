@@ -58,15 +58,13 @@ def extract(field: Field, work: Work) -> Result:
 def resolve(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
     """Follow `$ref` to the definition it names."""
     for _ in range(8):
-        ref = schema.get("$ref")
-        if ref is None:
-            parts = schema.get("allOf")
-            if not parts or len(parts) != 1:
-                return schema
-            schema = {**parts[0], **{key: value for key, value in schema.items() if key != "allOf"}}
-            continue
-        target = definitions.get(str(ref).rsplit("/", 1)[-1], {})
-        schema = {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
+        if "$ref" in schema:
+            keyword, target = "$ref", definitions.get(schema["$ref"].rsplit("/", 1)[-1], {})
+        elif len(schema.get("allOf", ())) == 1:
+            keyword, target = "allOf", schema["allOf"][0]
+        else:
+            return schema
+        schema = {**target, **{key: value for key, value in schema.items() if key != keyword}}
     return schema
 
 

@@ -42,6 +42,11 @@ class Move:
     missing: str = ""
     """What could not be found out, if a goal had to be given up."""
 
+    @property
+    def wanted(self) -> set[str]:
+        """The names of the tools that serve the goals."""
+        return {goal.tool.name for goal in self.goals if goal.tool}
+
 
 @dataclass(slots=True)
 class Hands:
