@@ -80,18 +80,12 @@ class _Mark:
 def _mark(after: _Mark | None = None) -> _Mark:
     """Return where things stand; `after` is an earlier mark, from which the ledger is read on."""
     count, requests = (0, 0), 0
-    if _is_up():
+    if process.is_up():
         ledger = _ledger(after)
         count = process.starts(), ledger.resets
         requests = ledger.requests + (after.requests if after and after.count == count else 0)
     history = _history()
     return _Mark(count, requests, history[-1] if history else None, time.perf_counter())
-
-
-def _is_up() -> bool:
-    """Return whether there is an endpoint to ask; asking one that is not there would start it."""
-    known = process.describe()
-    return bool(known["shared"] or known["running"])
 
 
 def _ledger(after: _Mark | None) -> lm.Ledger:
@@ -115,7 +109,7 @@ def _history() -> list[dict[str, Any]]:
 def _read(mark: _Mark, *, into: Reading) -> None:
     """Fill in what happened since the mark."""
     into.duration_s = time.perf_counter() - mark.clock_s
-    if _is_up():
+    if process.is_up():
         ledger = _ledger(mark)
         into.calls = ledger.requests
         into.failed = ledger.requests - ledger.statuses.get(200, 0)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import dspy
 
 PROVIDER = "course"
-_SHORT = {"sim": "sim-large"}
 _SIMULATED = frozenset({"sim-large", "sim-small"})
 _registering = threading.Lock()
 
@@ -61,7 +60,7 @@ def full_name(model: str | None) -> str:
     """
     name = (model or os.environ.get("COURSE_LM") or "sim").removeprefix(f"{PROVIDER}/")
     head, at, profile = name.partition("@")
-    return f"{_SHORT.get(head, head)}{at}{profile}"
+    return f"{'sim-large' if head == 'sim' else head}{at}{profile}"
 
 
 def _check(name: str) -> None:

@@ -17,7 +17,6 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Collection
-from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.lm.calls import client_of
@@ -215,10 +214,6 @@ def _run(listener: socket.socket, *, keys: Collection[str] = (), owner: str = ""
     running.run(listener, keys=keys, owner=owner)
 
 
-def describe() -> dict[str, Any]:
-    """Return the endpoint's whereabouts without starting it: `shared` address, own `port`, `running`."""
-    return {
-        "shared": os.environ.get("COURSE_LM_URL"),
-        "port": _endpoint.port if _endpoint else None,
-        "running": _endpoint.is_running() if _endpoint else False,
-    }
+def is_up() -> bool:
+    """Return whether there is an endpoint to ask, shared or own; asking for its address would start one."""
+    return bool(os.environ.get("COURSE_LM_URL")) or (_endpoint is not None and _endpoint.is_running())

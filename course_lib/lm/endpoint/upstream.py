@@ -246,8 +246,7 @@ def local_url(environ: Mapping[str, str]) -> str:
             _address = _running.stdout.readline().strip()
             if not _address:
                 log.seek(0)
-                message = " / ".join(log.read().strip().splitlines()[-3:])
-                raise ApiError(
-                    503, "local_model_failed", f"llama.cpp could not load {str(file)!r}: {message}"
-                )
+                said = " / ".join(log.read().strip().splitlines()[-3:])
+                message = f"llama.cpp could not load {str(file)!r}: {said}"
+                raise ApiError(503, "local_model_failed", message)
     return f"{_address if '://' in _address else f'http://{_address}'}/v1"

@@ -223,11 +223,8 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def _bad(name: str, value: Any, right: str) -> ApiError:
-    if value is None:
-        return ApiError(400, "missing_field", f"{name} is missing; it should be {right}", param=name)
-    return ApiError(
-        400, "invalid_value", f"{name} is {reprlib.repr(value)}; it should be {right}", param=name
-    )
+    code, found = ("missing_field", "missing") if value is None else ("invalid_value", reprlib.repr(value))
+    return ApiError(400, code, f"{name} is {found}; it should be {right}", param=name)
 
 
 # -- counting ------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from course_lib.lm.simulator.prompts import message_text
 from course_lib.lm.simulator.prompts.schema import clean
 from course_lib.lm.simulator.prompts.task import Field, Task
 from course_lib.lm.simulator.prompts.values import read_inputs, strip_reminder
-from course_lib.lm.simulator.reading import first_object, parsed
+from course_lib.lm.simulator.reading import first_object, parsed, sections
 
 Form = Literal["react", "extract", "calls", "native"]
 
@@ -146,13 +146,13 @@ def _of_args(desc: str, names: tuple[str, ...]) -> tuple[str, dict[str, str]]:
     if not marker:
         return " ".join(desc.split()), {}
     spelled = "|".join(re.escape(name) for name in names) or r"(?!)"
-    marks = list(re.finditer(rf"(?:^|\s)({spelled})(?: \([^)]*\))?:\s", rest))
-    own: dict[str, str] = {}
+    marks = re.finditer(rf"(?:^|\s)({spelled})(?: \([^)]*\))?:\s", rest)
     end = re.search(r"\b(?:Returns|Raises|Yields|Examples?):", rest)
     limit = end.start() if end else len(rest)
-    for at, mark in enumerate(marks):
-        stop = min(marks[at + 1].start() if at + 1 < len(marks) else len(rest), limit)
-        own[mark.group(1)] = " ".join(rest[mark.end() : max(stop, mark.end())].split())
+    own = {
+        mark.group(1): " ".join(said[: max(0, limit - mark.end())].split())
+        for mark, said in sections(marks, rest)
+    }
     return " ".join((head + " " + rest[limit:]).split()), own
 
 

@@ -183,7 +183,7 @@ def _of_list(one: Seen, question: str) -> str:
         return f"There are {len(plain)}: {', '.join(plain[:MOST_RECORDS])}." if plain else "There is nothing."
     records = data
     if re.search(r"\b(?:last|latest|newest|most recent)\b", question, re.IGNORECASE):
-        records = [max(data, key=_day)]
+        records = [max(data, key=lambda row: max(filter(_DATE.match, map(str, row.values())), default=""))]
     elif named := [entry for entry in data if _is_named(entry, question)]:
         records = named
     lines = [
@@ -202,10 +202,6 @@ def _is_named(entry: dict[str, Any], question: str) -> bool:
     stems = set(words.stems(question))
     states = [value for key, value in entry.items() if key in ("status", "state", "kind", "category")]
     return any(stems & set(words.stems(str(state).replace("_", " "))) for state in states)
-
-
-def _day(entry: dict[str, Any]) -> str:
-    return max((str(value) for value in entry.values() if _DATE.match(str(value))), default="")
 
 
 # -- fields -----------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ _ERROR = re.compile(
     r"|not found\b|unknown tool\b|traceback \(|invalid\b|\w+(?:Error|Exception)\b\s*:)",
     re.IGNORECASE,
 )
-_AGAIN = re.compile(r"time[sd]? ?out|try again|temporar|unavailable|does not answer|busy", re.IGNORECASE)
+MAY_PASS = re.compile(r"time[sd]? ?out|try again|temporar|unavailable|does not answer|busy", re.IGNORECASE)
 _COMMANDS = re.compile(
     r"\b(?:ignore|disregard|forget|override)\b[^.]{0,40}\b(?:instruction|previous|prior|above|rule|everything)"
     r"|\b(?:system|assistant|developer|admin)\s*(?:prompt|message|note|override)?\s*:"
@@ -60,11 +60,6 @@ class Seen:
     error: str = ""
     """In one line, if the tool failed or refused."""
     leaves: tuple[Leaf, ...] = ()
-
-    @property
-    def may_pass(self) -> bool:
-        """Say whether the error may be gone at a second try."""
-        return bool(_AGAIN.search(self.error))
 
 
 def is_command(text: str) -> bool:

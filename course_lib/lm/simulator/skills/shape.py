@@ -271,8 +271,6 @@ def fallback(schema: Schema, name: str, definitions: Mapping[str, Schema], depth
         return [_another(item, name, [], definitions) for _ in range(least)]
     if kind in ("integer", "number"):
         return number_leaf(schema, name, "", "0")
-    if kind == "boolean":
-        return False
-    if kind == "null":
-        return None
+    if kind in ("boolean", "null"):
+        return False if kind == "boolean" else None
     return text_leaf(schema, name, "", "", must=True)
