@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import dspy
 
 PROVIDER = "course"
-_SIMULATED = frozenset({"sim-large", "sim-small"})
 _registering = threading.Lock()
 
 
@@ -66,7 +65,7 @@ def full_name(model: str | None) -> str:
 def _check(name: str) -> None:
     model, profile = split_model(name)
     is_own = not os.environ.get("COURSE_LM_URL")
-    if is_own and model in _SIMULATED and profile in (*PROFILES, *client.own_profiles):
+    if is_own and model in ("sim-large", "sim-small") and profile in (*PROFILES, *client.own_profiles):
         return  # nothing to ask, so nothing to wait for
     try:
         client.call("GET", f"/course/check?model={quote(name, safe='')}")

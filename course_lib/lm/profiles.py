@@ -15,23 +15,13 @@ from typing import Any
 
 from course_lib.errors import CourseError
 
-FAULTS = (
-    "error",
-    "unavailable",
-    "hang",
-    "cut_before",
-    "cut_midway",
-    "missing_field",
-    "broken_json",
-    "prose_around",
-    "cut_by_length",
-)
+MALFORMED = ("missing_field", "broken_json", "prose_around", "cut_by_length")
+"""Faults of the text: the answer arrives, but is not what was asked for."""
+
+FAULTS = ("error", "unavailable", "hang", "cut_before", "cut_midway", *MALFORMED)
 """Kinds of fault that are drawn at random, in the order of the draw; each has a field `<kind>_rate`."""
 
 MAX_WINDOWS = 20
-
-MALFORMED = frozenset({"missing_field", "broken_json", "prose_around", "cut_by_length"})
-"""Faults of the text: the answer arrives, but is not what was asked for."""
 
 _LEAST, _MOST = 1e-6, 1e9
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")

@@ -185,11 +185,7 @@ def _value(node: ast.expr) -> float:
 
 _SIZES: tuple[tuple[str, type | tuple[type, ...], Callable[[Any], int]], ...] = (
     (r"(num_|number_of_)?words?(_count)?", str, lambda text: len(text.split())),
-    (
-        r"length|(num_|number_of_)?(characters|chars|letters)|(char|character|letter)_count",
-        (str, list),
-        len,
-    ),
+    (r"length|(num_|number_of_)?(characters|chars|letters)|(char|character|letter)_count", (str, list), len),
     (r"count|n|size|(num|number_of)_(items|elements|entries)", list, len),
 )
 

@@ -12,6 +12,7 @@ import uuid
 from calendar import monthrange
 from functools import cache, cached_property, lru_cache
 from hashlib import sha256
+from itertools import dropwhile
 
 from course_lib.lm.simulator.prompts.schema import MOST, Schema
 from course_lib.lm.simulator.skills import words
@@ -82,9 +83,7 @@ class Candidates:
         own = [match.group(1) for match in _SELF.finditer(self.text)]
         others = []
         for match in _NAME.finditer(self.text):
-            parts = match.group().split()
-            while parts and parts[0] in _NOT_NAMES:
-                parts = parts[1:]
+            parts = list(dropwhile(_NOT_NAMES.__contains__, match.group().split()))
             if parts and parts[0][0].isupper():
                 others.append(" ".join(parts))
         return tuple(dict.fromkeys(name for name in [*own, *others] if name not in _NOT_NAMES))

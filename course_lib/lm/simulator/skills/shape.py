@@ -266,8 +266,7 @@ def fallback(schema: Schema, name: str, definitions: Mapping[str, Schema], depth
     if kind == "array":
         if places := schema.get("prefixItems"):
             return [fallback(place, name, definitions, depth + 1) for place in places]
-        least = schema.get("minItems", 0)
-        item = schema.get("items") or {}
+        least, item = schema.get("minItems", 0), schema.get("items") or {}
         return [_another(item, name, [], definitions) for _ in range(least)]
     if kind in ("integer", "number"):
         return number_leaf(schema, name, "", "0")
