@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import orjson
@@ -70,7 +70,8 @@ class Usage:
 
     since_s: float
     clock: Clock
-    number: int = 0
+    numbers: Iterator[int] = field(default_factory=count)
+    """Places in the fault sequence, from 0: one for each request."""
     buckets: dict[tuple[str, float], TokenBucket] = field(default_factory=dict)
     """By what they limit and their rate; another rate, as from a timeline, begins with a full one."""
 
@@ -91,11 +92,6 @@ class Usage:
         for (limited, _), bucket in self.buckets.items():
             if limited == limit:
                 bucket.charge(amount)
-
-    def next(self) -> int:
-        """Return this request's place in the fault sequence, from 0."""
-        self.number += 1
-        return self.number - 1
 
 
 def _totals(lines: Iterable[Mapping[str, Any]] = ()) -> dict[str, Any]:

@@ -187,9 +187,9 @@ class Endpoint:
             data.append({"object": "embedding", "index": at, "embedding": vector})
             await asyncio.sleep(0)  # a long list keeps nobody waiting
         count = sum(map(tokens.count, body["input"]))
-        answer = {"object": "list", "data": data, "model": body["model"]}
-        answer["usage"] = {"prompt_tokens": count, "total_tokens": count}
-        sending.bill(exchange, usage, answer["usage"])
+        used = {"prompt_tokens": count, "total_tokens": count}
+        answer = {"object": "list", "data": data, "model": body["model"], "usage": used}
+        sending.bill(exchange, usage, used)
         await sending.whole(answer, plan, exchange, channel)
 
     def _admit(
@@ -207,7 +207,7 @@ class Endpoint:
             exchange.fault = "rate_limited"
             message = f"too many requests for {model}@{profile_name}; try again in {wait_s:.2f} s"
             raise ApiError(429, "rate_limit_exceeded", message, retry_after_s=wait_s)
-        plan = faults.draw(profile, model, usage.next())
+        plan = faults.draw(profile, model, next(usage.numbers))
         exchange.fault = plan.fault
         return usage, plan
 

@@ -176,8 +176,7 @@ def _refusal(error: Exception, model: str, key: str) -> ApiError:
     code = getattr(error, "code", None) or getattr(error, "type", None) or "bad_upstream"
     if key:
         message = message.replace(key, "(key)")
-    headers = getattr(getattr(error, "response", None), "headers", {})
-    wait = headers.get("retry-after", "")
+    wait = getattr(getattr(error, "response", None), "headers", {}).get("retry-after", "")
     retry_after_s = float(wait) if wait.replace(".", "", 1).isdigit() else None
     return ApiError(int(status or 502), str(code), f"{model}: {message}", retry_after_s=retry_after_s)
 

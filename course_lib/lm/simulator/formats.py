@@ -60,8 +60,7 @@ def _unlike_json(field: Field, value: Any) -> Any:
     if not options or not isinstance(value, str) or is_nullable_text(field):
         return value
     # A label must stay as it is; only the types around it are read as JSON.
-    is_free = any(option.get("type") == "string" and "enum" not in option for option in options)
-    if not is_free:
+    if not any(option.get("type") == "string" and "enum" not in option for option in options):
         return value
     text = re.sub(r"[\[\]{}\"]", "", value).strip()
     if text == "null":  # the reader would take the word for no value at all

@@ -249,8 +249,8 @@ def _results(text: str) -> list[str] | None:
     results = results.get("tool_call_results") if isinstance(results, dict) else results
     if not isinstance(results, list):
         return None
-    pairs = [(one.get("value"), one.get("is_error")) for one in results if isinstance(one, dict)]
-    texts = [(value if isinstance(value, str) else json.dumps(value), failed) for value, failed in pairs]
+    values = [(one.get("value"), one.get("is_error")) for one in results if isinstance(one, dict)]
+    texts = [(value if isinstance(value, str) else json.dumps(value), failed) for value, failed in values]
     return [f"error: {text}" if failed else text for text, failed in texts]
 
 

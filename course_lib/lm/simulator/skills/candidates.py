@@ -62,13 +62,10 @@ class Candidates:
 
     def _of(self, kind: str) -> tuple[str, ...]:
         """Return the pieces of `kind` in order of appearance, each once."""
-        if kind == "date":
-            return self.dates
-        if kind == "name":
-            return self.names
+        if kind in ("date", "name"):
+            return self.dates if kind == "date" else self.names
         if kind in ("city", "country"):
-            known = places(kind)
-            return tuple(name for name in self.names if name.lower() in known)
+            return tuple(name for name in self.names if name.lower() in places(kind))
         matches = (match.group(match.lastindex or 0) for match in _PATTERNS[kind].finditer(self.text))
         return tuple(dict.fromkeys(piece.strip() for piece in matches))
 
@@ -188,11 +185,11 @@ def within(schema: Schema, text: str) -> str:
 
 def _formatted(wanted: str, text: str) -> str | None:
     pieces = candidates(text)
+    if wanted in ("date", "date-time") and not pieces.dates:
+        return None
     if wanted == "date":
-        return pieces.dates[0][:10] if pieces.dates else None
+        return pieces.dates[0][:10]
     if wanted == "date-time":
-        if not pieces.dates:
-            return None
         first = pieces.dates[0]
         clock = next(iter(pieces.of("time")), "") if "T" not in first else ""
         clock = clock if re.fullmatch(r"[012]?\d:\d{2}(:\d{2})?", clock) else "00:00:00"

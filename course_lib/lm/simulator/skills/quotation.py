@@ -177,9 +177,8 @@ def _halves(work: Work, held: Sequence[str]) -> tuple[str, str]:
 @lru_cache(maxsize=512)
 def chunks(context: str) -> tuple[Chunk, ...]:
     """Cut a context into passages: a JSON list, DSPy's «» passages, `[id]` paragraphs, or one text."""
-    texts = _listed(context)
     passages = []
-    for number, text in enumerate(texts, 1):
+    for number, text in enumerate(_listed(context), 1):
         head = _ID.match(text)
         body = text[head.end() :] if head else text
         passages.append(Chunk(head.group(1) if head else str(number), body.strip("«» \n")))
