@@ -86,8 +86,7 @@ def _ledger(after: _Mark | None) -> lm.Ledger | None:
 
     Returns None where no endpoint runs: asking would start one.
     """
-    known = process.describe()
-    if not (known["shared"] or known["running"]):
+    if not process.is_up():
         return None
     for _ in range(_SETTLE_TRIES):
         ledger = lm.ledger(since=after.requests if after else 0)

@@ -6,6 +6,7 @@ Main path: ledger(), reset(), profile("mine", error_rate=0.3), embed(texts).
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -120,8 +121,6 @@ def _message(raw: bytes, status: int) -> str:
 
 
 def _remedy() -> str:
-    import os
-
     if os.environ.get("COURSE_LM_URL"):
         return "check COURSE_LM_URL, or unset it to use an endpoint of your own"
     return "call lm.stop() and lm.connect() for a new one"

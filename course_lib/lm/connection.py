@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     import dspy
 
 PROVIDER = "course"
-_SHORT = {"sim": "sim-large"}
-_SIMULATED = frozenset({"sim-large", "sim-small"})
 _registering = threading.Lock()
 
 
@@ -61,13 +59,13 @@ def full_name(model: str | None) -> str:
     """
     name = (model or os.environ.get("COURSE_LM") or "sim").removeprefix(f"{PROVIDER}/")
     head, at, profile = name.partition("@")
-    return f"{_SHORT.get(head, head)}{at}{profile}"
+    return f"{'sim-large' if head == 'sim' else head}{at}{profile}"
 
 
 def _check(name: str) -> None:
     model, profile = split_model(name)
     is_own = not os.environ.get("COURSE_LM_URL")
-    if is_own and model in _SIMULATED and profile in (*PROFILES, *client.own_profiles):
+    if is_own and model in ("sim-large", "sim-small") and profile in (*PROFILES, *client.own_profiles):
         return  # nothing to ask, so nothing to wait for
     try:
         client.call("GET", f"/course/check?model={quote(name, safe='')}")

@@ -17,7 +17,6 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Collection
-from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.lm.calls import client_of
@@ -169,14 +168,14 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def run_child(fd: int, *, owner: int) -> None:
     """Serve on the listening socket `fd` until the process `owner` is gone; the child's own main."""
-    threading.Thread(target=_end_with, args=(owner,), daemon=True).start()
+
+    def end_with_owner() -> None:
+        while next_word(owner) is None:
+            pass
+        os._exit(0)
+
+    threading.Thread(target=end_with_owner, daemon=True).start()
     _run(socket.socket(fileno=fd), owner=os.environ.pop("COURSE_LM_OWNER", ""))
-
-
-def _end_with(owner: int) -> None:
-    while next_word(owner) is None:
-        pass
-    os._exit(0)
 
 
 def serve(*, port: int = 0, host: str = "127.0.0.1", keys: Collection[str] = ()) -> None:
@@ -215,10 +214,6 @@ def _run(listener: socket.socket, *, keys: Collection[str] = (), owner: str = ""
     running.run(listener, keys=keys, owner=owner)
 
 
-def describe() -> dict[str, Any]:
-    """Return the endpoint's whereabouts without starting it: `shared` address, own `port`, `running`."""
-    return {
-        "shared": os.environ.get("COURSE_LM_URL"),
-        "port": _endpoint.port if _endpoint else None,
-        "running": _endpoint.is_running() if _endpoint else False,
-    }
+def is_up() -> bool:
+    """Return whether there is an endpoint to ask, shared or own; asking for its address would start one."""
+    return bool(os.environ.get("COURSE_LM_URL")) or (_endpoint is not None and _endpoint.is_running())

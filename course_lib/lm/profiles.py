@@ -9,32 +9,25 @@ import re
 import reprlib
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from course_lib.errors import CourseError
 
-FAULTS = (
-    "error",
-    "unavailable",
-    "hang",
-    "cut_before",
-    "cut_midway",
-    "missing_field",
-    "broken_json",
-    "prose_around",
-    "cut_by_length",
-)
+MALFORMED = ("missing_field", "broken_json", "prose_around", "cut_by_length")
+"""Faults of the text: the answer arrives, but is not what was asked for."""
+
+FAULTS = ("error", "unavailable", "hang", "cut_before", "cut_midway", *MALFORMED)
 """Kinds of fault that are drawn at random, in the order of the draw; each has a field `<kind>_rate`."""
 
 MAX_WINDOWS = 20
 
-MALFORMED = frozenset({"missing_field", "broken_json", "prose_around", "cut_by_length"})
-"""Faults of the text: the answer arrives, but is not what was asked for."""
-
 _LEAST, _MOST = 1e-6, 1e9
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+
+
+Window = tuple[float, float, Mapping[str, Any]]
 
 
 class ProfileError(CourseError):
@@ -80,28 +73,16 @@ class Profile:
     cut_by_length_rate: float = 0.0
     """Share cut off in the middle, with finish reason `length`."""
     timeline: tuple[Window, ...] = ()
-    """What else holds from second a to second b of a client's use of the profile."""
+    """(from_s, until_s, fields): what else holds between these seconds after the client's first request."""
     seed: int = 0
     """Another seed, another sequence of faults and times."""
 
     def at(self, second: float) -> Profile:
         """Return what holds `second` seconds after the client's first request; later windows win."""
-        for window in reversed(self.timeline):
-            if window.from_s <= second < window.until_s:
-                return replace(self, **window.fields)
+        for from_s, until_s, fields_then in reversed(self.timeline):
+            if from_s <= second < until_s:
+                return replace(self, **fields_then)
         return self
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A stretch of the timeline, and the fields that differ in it."""
-
-    from_s: float
-    """First second, counted from the client's first request on the profile."""
-    until_s: float
-    """Second at which it ends."""
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of Profile with their value during the window."""
 
 
 _NUMBERS = tuple(f.name for f in fields(Profile) if f.name not in {"name", "timeline", "seed"})
@@ -122,8 +103,8 @@ def build(name: str, values: Mapping[str, Any]) -> Profile:
         )
     try:
         profile = Profile(name=name, **_read(values, sorted(_READERS)))
-        for window in (Window(0, 0), *profile.timeline):
-            _check(replace(profile, timeline=(), **window.fields))
+        for _, _, fields_then in ((0, 0, {}), *profile.timeline):
+            _check(replace(profile, timeline=(), **fields_then))
     except ProfileError as error:
         raise ProfileError(f"profile {name!r}: {error}") from None
     return profile
@@ -131,11 +112,7 @@ def build(name: str, values: Mapping[str, Any]) -> Profile:
 
 def as_values(profile: Profile) -> dict[str, Any]:
     """Return the profile as plain values that `build` accepts again, without its name."""
-    values = {key: value for key, value in asdict(profile).items() if value}
-    del values["name"]
-    if profile.timeline:
-        values["timeline"] = [[w.from_s, w.until_s, dict(w.fields)] for w in profile.timeline]
-    return values
+    return {key: value for key, value in asdict(profile).items() if value and key != "name"}
 
 
 def split_model(model: str) -> tuple[str, str]:
@@ -174,8 +151,6 @@ def _timeline(_key: str, entries: Any) -> tuple[Window, ...]:
 
 
 def _window(entry: Any) -> Window:
-    if isinstance(entry, Window):
-        entry = (entry.from_s, entry.until_s, entry.fields)
     if not isinstance(entry, Sequence) or len(entry) != 3 or not isinstance(entry[2], Mapping):
         raise ProfileError(
             f"a timeline entry is (from_s, until_s, {{field: value}}), not {reprlib.repr(entry)}"
@@ -183,7 +158,7 @@ def _window(entry: Any) -> Window:
     from_s, until_s = (_number("a time in the timeline", second) for second in entry[:2])
     if until_s <= from_s:
         raise ProfileError(f"a timeline entry ends ({until_s} s) before it begins ({from_s} s)")
-    return Window(from_s, until_s, _read(entry[2], _NUMBERS, " in the timeline"))
+    return (from_s, until_s, _read(entry[2], _NUMBERS, " in the timeline"))
 
 
 _READERS: dict[str, Callable[[str, Any], Any]] = {

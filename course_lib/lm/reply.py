@@ -5,9 +5,9 @@ Main path: an engine is called with (body, sample=n) -> Reply.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,5 @@ class Reply:
     """OpenAI's word for why the answer ends: stop, length, tool_calls."""
 
 
-class Engine(Protocol):
-    """Whatever answers a chat body: the simulator's `answer`, or a test's own function."""
-
-    def __call__(self, body: Mapping[str, Any], /, *, sample: int) -> Reply:
-        """Answer `body`; `sample` is 0 at temperature 0, else the n-th draw for this identical request."""
-        ...
+Engine = Callable[..., Reply]
+"""Called with (body, sample=n), where n is 0 at temperature 0, else the n-th draw for this same request."""

@@ -126,7 +126,7 @@ def test_a_stopped_endpoint_is_not_started_by_the_meter(shell, capsys):
     _run(shell, "meter.on(); lm.stop()", capsys)
 
     assert _run(shell, "x = 1", capsys) == ""
-    assert not lm.process.describe()["running"]
+    assert not lm.process.is_up()
 
 
 def test_outside_a_notebook_it_says_what_to_use(meter):

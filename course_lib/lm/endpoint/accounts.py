@@ -5,15 +5,17 @@ Main path: Accounts.of(client) -> Account; account.begin(exchange) ... account.f
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
-from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, TypeVar
+from itertools import count, islice
+from typing import Any
 
 import orjson
+from cachetools import LRUCache
 
 from course_lib.lm.endpoint.prefixes import Prefixes
 from course_lib.lm.endpoint.wire import ApiError
@@ -35,8 +37,6 @@ MAX_USAGES = 200
 MAX_PROFILES = 100
 
 Clock = Callable[[], float]
-K = TypeVar("K")
-V = TypeVar("V")
 _SUMMED = ("prompt_tokens", "cached_tokens", "completion_tokens", "cost_usd")
 _FIGURES = ("model", "profile", "status", "fault", *_SUMMED, "stream", "at_once")
 _TEXTS = ("messages", "reply", "tools", "tool_calls")
@@ -71,18 +71,19 @@ class Usage:
 
     since_s: float
     clock: Clock
-    number: int = 0
+    numbers: Iterator[int] = field(default_factory=count)
+    """Places in the fault sequence, from 0: one for each request."""
     buckets: dict[tuple[str, float], TokenBucket] = field(default_factory=dict)
     """By what they limit and their rate; another rate, as from a timeline, begins with a full one."""
 
     def limit_wait_s(self, profile: Profile) -> float:
         """Charge one request against the profile's limits; returns seconds to wait if it is too much."""
-        limits = {"requests": profile.limit_requests_per_s, "tokens": profile.limit_tokens_per_s}
-        for limit in limits.items():
-            if limit[1] and limit not in self.buckets:
-                self.buckets[limit] = TokenBucket(limit[1], max(1.0, limit[1]), clock=self.clock)
-        held = (bucket for limit, bucket in self.buckets.items() if limit in limits.items())
-        wait_s = max((bucket.wait_s() for bucket in held), default=0.0)
+        limits = (("requests", profile.limit_requests_per_s), ("tokens", profile.limit_tokens_per_s))
+        wait_s = 0.0
+        for limited, rate in limits:
+            if rate:
+                full = TokenBucket(rate, max(1.0, rate), clock=self.clock)
+                wait_s = max(wait_s, self.buckets.setdefault((limited, rate), full).wait_s())
         if wait_s == 0:
             self.charge("requests", 1)
         return wait_s
@@ -93,33 +94,24 @@ class Usage:
             if limited == limit:
                 bucket.charge(amount)
 
-    def next(self) -> int:
-        """Return this request's place in the fault sequence, from 0."""
-        self.number += 1
-        return self.number - 1
+
+def _totals(lines: Iterable[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """Return the sums over lines of the ledger."""
+    totals: dict[str, Any] = {"requests": 0, "most_at_once": 0, **dict.fromkeys(_SUMMED, 0)}
+    totals |= {"cost_usd": 0.0, "statuses": Counter(), "faults": Counter()}
+    for line in lines:
+        _add(totals, line)
+    return totals
 
 
-@dataclass(slots=True)
-class _Totals:
-    """Sums over lines of the ledger."""
-
-    requests: int = 0
-    most_at_once: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    cost_usd: float = 0.0
-    statuses: Counter[str] = field(default_factory=Counter)
-    faults: Counter[str] = field(default_factory=Counter)
-
-    def add(self, line: Mapping[str, Any]) -> None:
-        self.requests += 1
-        self.most_at_once = max(self.most_at_once, line["at_once"])
-        self.statuses[str(line["status"])] += 1
-        if line["fault"]:
-            self.faults[line["fault"]] += 1
-        for name in _SUMMED:
-            setattr(self, name, getattr(self, name) + line[name])
+def _add(totals: dict[str, Any], line: Mapping[str, Any]) -> None:
+    totals["requests"] += 1
+    totals["most_at_once"] = max(totals["most_at_once"], line["at_once"])
+    totals["statuses"][str(line["status"])] += 1
+    if line["fault"]:
+        totals["faults"][line["fault"]] += 1
+    for name in _SUMMED:
+        totals[name] += line[name]
 
 
 class Account:
@@ -134,16 +126,17 @@ class Account:
         self.seen_s = clock()
         self.under_way = 0
         self.profiles: dict[str, Profile] = {}
+        self.turn = asyncio.Lock()  # for answers that take the simulator long
         self._clear()
 
     def _clear(self) -> None:
         self._kept["bytes"] -= self._kept.pop(self.client, 0)
         self.prefixes = Prefixes()
-        self._totals = _Totals()
+        self._totals = _totals()
         self._lines: deque[bytes] = deque()  # of the latest requests, the figures as JSON
         self._texts: deque[bytes] = deque()  # of the latest among these, messages and reply as JSON
-        self._usages: OrderedDict[str, Usage] = OrderedDict()
-        self._samples: OrderedDict[bytes, int] = OrderedDict()
+        self._usages: LRUCache[str, Usage] = LRUCache(MAX_USAGES)
+        self._samples: LRUCache[bytes, int] = LRUCache(MAX_SAMPLES)
 
     def reset(self) -> None:
         """Forget ledger, fault sequences, sample counts and prompts seen; own profiles stay."""
@@ -152,12 +145,12 @@ class Account:
 
     def may_go(self, now_s: float) -> bool:
         """Return whether nothing is in this account, or nobody has asked for it for a day."""
-        is_blank = not (self.profiles or self._totals.requests)
+        is_blank = not (self.profiles or self._totals["requests"])
         return self.under_way == 0 and (is_blank or now_s - self.seen_s > FORGOTTEN_AFTER_S)
 
     def usage(self, model: str, profile: str, now_s: float) -> Usage:
         """Return the client's use of `model@profile`, begun now if it is new."""
-        return _latest(self._usages, f"{model}@{profile}", Usage(now_s, self._clock), MAX_USAGES)
+        return self._usages.setdefault(f"{model}@{profile}", Usage(now_s, self._clock))
 
     def forget_usage(self, profile: str) -> None:
         """Begin the fault sequence and timeline of `profile` anew; it has been redefined."""
@@ -167,14 +160,14 @@ class Account:
     def sample(self, request: bytes, choices: int) -> int:
         """Return how often this identical request was answered before, and count `choices` more."""
         digest = hashlib.blake2b(request, digest_size=16).digest()
-        before = _latest(self._samples, digest, 0, MAX_SAMPLES)
+        before = self._samples.get(digest, 0)
         self._samples[digest] = before + choices
         return before
 
     def begin(self, exchange: Exchange) -> None:
         """Open a request."""
         self.under_way += 1
-        self._totals.most_at_once = max(self._totals.most_at_once, self.under_way)
+        self._totals["most_at_once"] = max(self._totals["most_at_once"], self.under_way)
         exchange.at_once, exchange.resets = self.under_way, self._resets
 
     def finish(self, exchange: Exchange) -> None:
@@ -183,10 +176,11 @@ class Account:
         if exchange.resets != self._resets:
             return
         now_s, begun_s = self._clock(), exchange.begun_s
-        line = {"number": self._totals.requests + 1, **{name: getattr(exchange, name) for name in _FIGURES}}
+        line = {name: getattr(exchange, name) for name in _FIGURES}
+        line["number"] = self._totals["requests"] + 1
         line["ttft_ms"] = ((exchange.first_byte_s or now_s) - begun_s) * 1000
         line["duration_ms"] = (now_s - begun_s) * 1000
-        self._totals.add(line)
+        _add(self._totals, line)
         self._lines.append(orjson.dumps(line))
         self._texts.append(orjson.dumps({name: getattr(exchange, name) for name in _TEXTS}))
         self._count(len(self._lines[-1]) + len(self._texts[-1]))
@@ -202,32 +196,20 @@ class Account:
 
     def view(self, since: int) -> dict[str, Any]:
         """Return the ledger as plain values: everything, or what ended after request number `since`."""
-        gone = self._totals.requests - len(self._lines)
+        gone = self._totals["requests"] - len(self._lines)
         lines = [orjson.loads(line) for line in islice(self._lines, max(0, since - gone), None)]
-        totals = self._totals
-        if since > 0:
-            totals = _Totals()
-            for line in lines:
-                totals.add(line)
+        totals = _totals(lines) if since > 0 else self._totals
         texts = list(self._texts)[-len(lines) :] if lines else []
         itemised = zip(lines[len(lines) - len(texts) :], texts, strict=True)
         return {
-            **{name: getattr(totals, name) for name in _Totals.__slots__},
-            "statuses": dict(sorted(totals.statuses.items())),
-            "faults": dict(sorted(totals.faults.items())),
+            **totals,
+            "statuses": dict(sorted(totals["statuses"].items())),
+            "faults": dict(sorted(totals["faults"].items())),
             "under_way": self.under_way,
             "resets": self._resets,
             "is_complete": since <= 0 or since >= gone,
             "calls": [line | orjson.loads(text) for line, text in itemised],
         }
-
-
-def _latest(kept: OrderedDict[K, V], key: K, new: V, most: int) -> V:
-    """Return the value of a key, or a new one; the key longest unused goes when there are too many."""
-    value = kept[key] = kept.pop(key, new)
-    if len(kept) > most:
-        kept.popitem(last=False)
-    return value
 
 
 class Accounts:

@@ -34,7 +34,6 @@ class Plan:
     """Where a cut falls, as a share of the answer (0.2 to 0.8)."""
 
 
-_NOTHING = Plan()
 TTFT_SAVED_SHARE = 0.8
 """Share of the time to the first token that a prompt does not wait whose whole beginning was cached."""
 
@@ -43,12 +42,13 @@ def draw(profile: Profile, model: str, number: int) -> Plan:
     """Draw the fate of a client's request `number` (from 0) to `model` under `profile`."""
     rates = [getattr(profile, f"{kind}_rate") for kind in FAULTS]
     if not (any(rates) or profile.ttft_p50_ms or profile.speed_p50_tokens_per_s):
-        return _NOTHING
+        return Plan()
     digest = hashlib.sha256(f"{profile.seed}\n{model}\n{number}".encode()).digest()
     rng = random.Random(int.from_bytes(digest[:8]))
     chance, slowness, speed, spot = rng.random(), rng.random(), rng.random(), rng.random()
+    edges = zip(FAULTS, accumulate(rates), strict=True)
     return Plan(
-        fault=_pick(rates, chance),
+        fault=next((kind for kind, edge in edges if chance < edge), None),
         ttft_s=_log_normal(profile.ttft_p50_ms, profile.ttft_p99_ms, slowness) / 1000,
         tokens_per_s=_log_normal(profile.speed_p50_tokens_per_s, profile.speed_p99_tokens_per_s, speed),
         spot=0.2 + 0.6 * spot,
@@ -58,11 +58,6 @@ def draw(profile: Profile, model: str, number: int) -> Plan:
 def sooner(plan: Plan, cached_share: float) -> Plan:
     """Return the plan with the shorter wait of a prompt of which a share was in the prompt cache."""
     return replace(plan, ttft_s=plan.ttft_s * (1 - TTFT_SAVED_SHARE * cached_share)) if plan.ttft_s else plan
-
-
-def _pick(rates: list[float], chance: float) -> str | None:
-    edges = zip(FAULTS, accumulate(rates), strict=True)
-    return next((kind for kind, edge in edges if chance < edge), None)
 
 
 def _log_normal(p50: float, p99: float, quantile: float) -> float:
@@ -85,28 +80,23 @@ def corrupt(text: str, kind: str, spot: float) -> str:
 
 
 def _missing_field(text: str, _spot: float) -> str:
-    keys = list(_top_level_keys(text))
-    if keys:
+    if keys := _top_level_keys(text):
         start = keys[-1].start()
         return text[:start].rstrip().removesuffix(",").rstrip() + ("}" if "{" in text[:start] else "")
-    marks = list(_MARK.finditer(text))
-    if marks:
+    if marks := list(_MARK.finditer(text)):
         done = text.find("[[ ## completed ## ]]", marks[-1].end())
         return text[: marks[-1].start()] + (text[done:] if done >= 0 else "")
-    tags = list(_TAG.finditer(text))
-    if tags:
+    if tags := list(_TAG.finditer(text)):
         return text[: tags[-1].start()] + text[tags[-1].end() :]
     labels = list(_LABEL.finditer(text))
     return text[: labels[-1].start()] if labels else ""
 
 
 def _broken_json(text: str, spot: float) -> str:
-    keys = list(_top_level_keys(text))
-    if keys:
+    if keys := _top_level_keys(text):
         return text[: keys[-1].start() + 1 + len(keys[-1].group()) // 3]
     for pattern, damaged in ((_MARK, " ## ]]"), (_TAG, ">"), (_LABEL, ":")):
-        matches = list(pattern.finditer(text))
-        if matches:
+        if matches := list(pattern.finditer(text)):
             at = text.index(damaged, matches[-1].start())
             return text[:at] + text[at + len(damaged) :]
     return _cut(text, spot)

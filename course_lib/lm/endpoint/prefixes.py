@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
 from typing import Any
 
 import orjson
@@ -50,11 +50,8 @@ class Prefixes:
             return 0
         marks = list(_marks(model, body))
         kept = self._forget_at_s
-        cached = 0
-        for tokens_so_far, mark in marks:
-            if kept.get(mark, 0.0) <= now_s:
-                break
-            cached = tokens_so_far
+        known = takewhile(lambda marked: kept.get(marked[1], 0.0) > now_s, marks)
+        cached = max((tokens_so_far for tokens_so_far, _ in known), default=0)
         idle_s = LONG_IDLE_S if body.get("prompt_cache_retention") == "24h" else IDLE_S
         for _, mark in reversed(marks):  # the shortest last, so that it is dropped last
             kept[mark] = max(kept.pop(mark, 0.0), now_s + idle_s)
@@ -70,12 +67,8 @@ def shared_tokens(first: Mapping[str, Any], second: Mapping[str, Any]) -> int:
     >>> shared_tokens(body, {"messages": [{"role": "user", "content": "Where is my tent?"}]})
     7
     """
-    count = 0
-    for one, other in zip(_pieces(first), _pieces(second), strict=False):
-        if one != other:
-            break
-        count += 1
-    return count
+    pairs = zip(_pieces(first), _pieces(second), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def cacheable_tokens(shared: int) -> int:

@@ -7,7 +7,7 @@ Written without a framework, since the faults have to reach the connection under
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qsl
 
 import orjson
@@ -20,8 +20,7 @@ from course_lib.lm.endpoint.wire import ApiError, read_object
 from course_lib.lm.profiles import PROFILES, ProfileError, as_values, split_model
 
 _STARTED = int(time.time())
-_ONE_MODEL = "/v1/models/"
-Query = Mapping[str, str]
+_OK = {"status": "ok"}
 
 
 def app(endpoint: Endpoint) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
@@ -49,50 +48,52 @@ async def _live(endpoint: Endpoint, receive: Receive, send: Send) -> None:
 
 async def _control(endpoint: Endpoint, channel: Channel, scope: Scope, receive: Receive) -> None:
     """Answer what is not entered in the ledger."""
-    path, query = scope["path"], dict(parse_qsl(scope["query_string"].decode("latin-1")))
-    if path.startswith(_ONE_MODEL):
-        path, query = _ONE_MODEL, {"model": path.removeprefix(_ONE_MODEL)}
-    handler = _CONTROLS.get((scope["method"], path))
     try:
-        if path == "/course/health":
-            answer: object = {"status": "ok", "models": MODELS}
-        elif handler is None:
-            known = "/v1/chat/completions, /v1/embeddings, /v1/models"
-            message = f"nothing answers {scope['method']} {path:.200}; known: {known}"
-            raise ApiError(404, "not_found", message)
-        else:
-            account = endpoint.accounts.of(endpoint.client(scope))
-            answer = handler(endpoint, account, query, await read_body(receive))
-        await channel.json(200, orjson.dumps(answer))
+        await channel.json(200, orjson.dumps(await _answer(endpoint, scope, receive)))
     except ApiError as error:
         await channel.error(error)
     except ClientGoneError:
         return
 
 
-_Control = Callable[[Endpoint, Account, Query, bytes], object]
+async def _answer(endpoint: Endpoint, scope: Scope, receive: Receive) -> object:
+    method, path = scope["method"], scope["path"]
+    if path == "/course/health":
+        return {"status": "ok", "models": MODELS}
+    account, raw = endpoint.accounts.of(endpoint.client(scope)), await read_body(receive)
+    query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+    match method, path:
+        case "GET", "/v1/models":
+            return {"object": "list", "data": [_entry(name) for name in MODELS]}
+        case "GET", "/course/ledger":
+            return _ledger(account, query.get("since", "0"))
+        case "GET", "/course/profiles":
+            return {name: as_values(kept) for name, kept in {**PROFILES, **account.profiles}.items()}
+        case "GET", "/course/check":
+            return _check(endpoint, account, query.get("model", ""))
+        case "POST", "/course/profiles":
+            return _add_profile(account, raw)
+        case "POST", "/course/reset":
+            account.reset()
+            return _OK
+    name = path.removeprefix("/v1/models/")
+    if method == "GET" and name != path:
+        if name not in MODELS:
+            _check(endpoint, account, name)
+        return _entry(name)
+    known = "/v1/chat/completions, /v1/embeddings, /v1/models"
+    raise ApiError(404, "not_found", f"nothing answers {method} {path:.200}; known: {known}")
 
 
-def _models(_endpoint: Endpoint, _account: Account, _query: Query, _raw: bytes) -> object:
-    return {"object": "list", "data": [_entry(name) for name in MODELS]}
-
-
-def _model(endpoint: Endpoint, account: Account, query: Query, _raw: bytes) -> object:
-    if query["model"] not in MODELS:
-        _check(endpoint, account, query, _raw)
-    return _entry(query["model"])
-
-
-def _check(endpoint: Endpoint, account: Account, query: Query, _raw: bytes) -> object:
+def _check(endpoint: Endpoint, account: Account, name: str) -> object:
     """Say whether a model string could be used, without using it."""
-    model, profile = split_model(query.get("model", ""))
+    model, profile = split_model(name)
     endpoint.profile(account, profile)
     endpoint.check_model(account, model)
-    return {"status": "ok"}
+    return _OK
 
 
-def _ledger(_endpoint: Endpoint, account: Account, query: Query, _raw: bytes) -> object:
-    since = query.get("since", "0")
+def _ledger(account: Account, since: str) -> object:
     try:
         return account.view(int(since))
     except ValueError:
@@ -100,16 +101,7 @@ def _ledger(_endpoint: Endpoint, account: Account, query: Query, _raw: bytes) ->
         raise ApiError(400, "invalid_value", message, param="since") from None
 
 
-def _reset(_endpoint: Endpoint, account: Account, _query: Query, _raw: bytes) -> object:
-    account.reset()
-    return {"status": "ok"}
-
-
-def _profiles(_endpoint: Endpoint, account: Account, _query: Query, _raw: bytes) -> object:
-    return {name: as_values(profile) for name, profile in {**PROFILES, **account.profiles}.items()}
-
-
-def _add_profile(_endpoint: Endpoint, account: Account, _query: Query, raw: bytes) -> object:
+def _add_profile(account: Account, raw: bytes) -> object:
     values = read_object(raw)
     name = str(values.pop("name", ""))
     if name not in account.profiles and len(account.profiles) >= MAX_PROFILES:
@@ -119,19 +111,8 @@ def _add_profile(_endpoint: Endpoint, account: Account, _query: Query, raw: byte
     except ProfileError as error:
         raise ApiError(400, "invalid_profile", str(error)) from None
     account.forget_usage(name)
-    return {"status": "ok"}
+    return _OK
 
 
 def _entry(name: str) -> dict[str, object]:
     return {"id": name, "object": "model", "created": _STARTED, "owned_by": "course"}
-
-
-_CONTROLS: dict[tuple[str, str], _Control] = {
-    ("GET", "/v1/models"): _models,
-    ("GET", _ONE_MODEL): _model,
-    ("GET", "/course/check"): _check,
-    ("GET", "/course/ledger"): _ledger,
-    ("POST", "/course/reset"): _reset,
-    ("GET", "/course/profiles"): _profiles,
-    ("POST", "/course/profiles"): _add_profile,
-}

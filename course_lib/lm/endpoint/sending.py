@@ -65,20 +65,18 @@ class Channel:
         raise ClientGoneError("the client gave up")
 
     async def _leaves_within(self, limit_s: float) -> bool:
-        async def gone() -> None:
-            while (await self._receive())["type"] != "http.disconnect":
-                pass
-
         try:
-            await asyncio.wait_for(gone(), limit_s)
+            await asyncio.wait_for(self._gone(), limit_s)
         except TimeoutError:
             return False
         return True
 
     async def cut(self) -> None:
         """Close the connection as a failing network would, after what has been sent so far."""
-        transport = self._scope["course.transport"]
-        transport.close()
+        self._scope["course.transport"].close()
+        await self._gone()
+
+    async def _gone(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
@@ -127,20 +125,17 @@ async def read_body(receive: Receive) -> bytes:
         ApiError: 413 when it is larger than MAX_BODY_BYTES.
         ClientGoneError: when the client leaves before it is complete.
     """
-    parts: list[bytes] = []
-    size_bytes = 0
+    body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGoneError("the client left while sending its request")
-        part = message.get("body", b"")
-        size_bytes += len(part)
-        if size_bytes > MAX_BODY_BYTES:
+        body += message.get("body", b"")
+        if len(body) > MAX_BODY_BYTES:
             too_large = f"the body is larger than {MAX_BODY_BYTES >> 20} MB; send less context"
             raise ApiError(413, "body_too_large", too_large)
-        parts.append(part)
         if not message.get("more_body"):
-            return parts[0] if len(parts) == 1 else b"".join(parts)
+            return bytes(body)
 
 
 HANG_LIMIT_S = 120.0

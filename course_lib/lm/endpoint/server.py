@@ -29,6 +29,8 @@ SIMULATED = ("sim-large", "sim-small")
 EMBEDDING = "sim-embed"
 MODELS = (*SIMULATED, EMBEDDING)
 """Models that need no key."""
+MAX_ALL_S, _FAST_S = 1.0, 0.02
+"""Seconds of processor time for all choices of a request; after how much other requests get a turn."""
 
 _log = logging.getLogger("course_lib.lm")
 Handler = Callable[[bytes, Account, Exchange, Channel], Awaitable[None]]
@@ -187,9 +189,9 @@ class Endpoint:
             data.append({"object": "embedding", "index": at, "embedding": vector})
             await asyncio.sleep(0)  # a long list keeps nobody waiting
         count = sum(map(tokens.count, body["input"]))
-        answer = {"object": "list", "data": data, "model": body["model"]}
-        answer["usage"] = {"prompt_tokens": count, "total_tokens": count}
-        sending.bill(exchange, usage, answer["usage"])
+        used = {"prompt_tokens": count, "total_tokens": count}
+        answer = {"object": "list", "data": data, "model": body["model"], "usage": used}
+        sending.bill(exchange, usage, used)
         await sending.whole(answer, plan, exchange, channel)
 
     def _admit(
@@ -207,7 +209,7 @@ class Endpoint:
             exchange.fault = "rate_limited"
             message = f"too many requests for {model}@{profile_name}; try again in {wait_s:.2f} s"
             raise ApiError(429, "rate_limit_exceeded", message, retry_after_s=wait_s)
-        plan = faults.draw(profile, model, usage.next())
+        plan = faults.draw(profile, model, next(usage.numbers))
         exchange.fault = plan.fault
         return usage, plan
 
@@ -218,10 +220,17 @@ class Endpoint:
         if request.body.get("temperature"):
             first = account.sample(request.identity(), choices)
             samples = list(range(first, first + choices))
-        replies = []
+        replies, spent_s = [], 0.0
         for sample in samples:
-            await asyncio.sleep(0)  # many samples keep nobody waiting
-            replies.append(self._engine(request.body, sample=sample))
+            async with account.turn:  # a client's slow answers are made one after the other
+                begun_s = time.process_time()
+                replies.append(self._engine(request.body, sample=sample))
+                spent_s += time.process_time() - begun_s
+                if spent_s > _FAST_S:
+                    await asyncio.sleep(0)
+            if spent_s > MAX_ALL_S:
+                message = f"{choices} choices take more than {MAX_ALL_S:g} s of processor time; ask for fewer"
+                raise ApiError(400, "request_too_large", message, param="n")
         replies *= choices // len(samples)  # without a temperature all are alike
         return wire.completion(request, replies, cached_tokens=cached_tokens)
 

@@ -1,7 +1,8 @@
 """Real providers behind the endpoint, so that faults and the ledger work in front of them too.
 
 Main path: Upstream.complete(request) -> completion body; Upstream.stream(request) -> chunks.
-OpenAI's own format is passed through; other DSPy model strings go through LiteLLM, imported when needed.
+OpenAI's own format is passed through its client; other DSPy model strings go through LiteLLM. Both are
+imported when needed.
 A local model is served by a process of its own on loopback, which ends with this one.
 Source: xllamacpp 2026.10 (CommonParams, Server).
 """
@@ -10,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +73,10 @@ class Upstream:
             ApiError: what the provider answered instead, or why it could not be reached.
         """
         self._afford(request)
-        body = request.unstreamed
-        if _passes_through(request.model):
-            answer = await self._post(body)
-        else:
-            answer = (await self._litellm(body)).model_dump(exclude_none=True)
-        answer.setdefault("usage", _estimate(request, answer))
+        with self._reported(request.model):
+            answer = _plain(await self._ask(request.unstreamed))
+        written = sum(wire.count_message(choice["message"]) for choice in answer["choices"])
+        answer.setdefault("usage", wire.usage(request.prompt_tokens, written))
         self._spend(request.model, answer["usage"])
         return {**answer, "model": request.full_model}
 
@@ -88,25 +88,25 @@ class Upstream:
         """
         self._afford(request)
         body = {**request.body, "stream": True, "stream_options": {"include_usage": True}}
-        passes = _passes_through(request.model)
-        chunks = self._lines(body) if passes else self._litellm_stream(body)
         used: dict[str, Any] | None = None
         text: list[str] = []
         try:
-            async for chunk in chunks:
-                used = chunk.get("usage") or used
-                text += [choice.get("delta", {}).get("content") or "" for choice in chunk.get("choices", ())]
-                yield chunk
+            with self._reported(request.model):
+                async for event in await self._ask(body):
+                    chunk = _plain(event)
+                    used, choices = chunk.get("usage") or used, chunk.get("choices", ())
+                    text += [choice.get("delta", {}).get("content") or "" for choice in choices]
+                    yield chunk
         finally:  # a stream that is left in the middle has been paid for as well
             self._spend(request.model, used or wire.usage(request.prompt_tokens, tokens.count("".join(text))))
 
     async def aclose(self) -> None:
         """Close the connections to providers."""
         if self._client is not None:
-            await self._client.aclose()
+            await self._client.close()
 
     def _afford(self, request: ChatRequest) -> None:
-        if self._cap_usd is not None and self.spent_usd >= self._cap_usd and request.model != "local":
+        if self.spent_usd >= self._cap_usd and request.model != "local":
             reached = f"${self.spent_usd:.4f} of COURSE_LM_CAP_USD={self._cap_usd:g}"
             remedy = "raise the cap, call lm.stop() and connect again, or use sim-large"
             raise ApiError(429, "insufficient_quota", f"the spending cap is reached: {reached}; {remedy}")
@@ -115,110 +115,75 @@ class Upstream:
         prompt, completion = used.get("prompt_tokens") or 0, used.get("completion_tokens") or 0
         self.spent_usd += prices.cost_usd(model, prompt, completion, wire.cached_read(used))
 
-    # -- OpenAI's format, passed through ----------------------------------------------------------------
-
-    async def _post(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        async with self._posted(body) as response:
-            raw = await response.aread()
-        try:
-            answer: dict[str, Any] = orjson.loads(raw)
-        except orjson.JSONDecodeError:
-            message = f"{body['model']} answered with something that is not JSON"
-            raise ApiError(502, "bad_upstream", message) from None
-        return answer
-
-    async def _lines(self, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        async with self._posted(body) as response:
-            async for line in response.aiter_lines():
-                data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
-                if data == "[DONE]":
-                    return
-                if data:
-                    chunk = orjson.loads(data)
-                    if "error" in chunk:
-                        message = f"{body['model']}: {chunk['error'].get('message')}"
-                        raise ApiError(502, "bad_upstream", message)
-                    yield chunk
-
-    @asynccontextmanager
-    async def _posted(self, body: Mapping[str, Any]) -> AsyncIterator[Any]:
-        """Yield the provider's open response to a chat request, or raise ApiError."""
-        import httpx
-
-        if self._client is None:
-            self._client = httpx.AsyncClient(timeout=httpx.Timeout(_WAIT_S, connect=20.0))
-        model = body["model"]
-        base, key, name = await self._way_out(model)
-        url, content = f"{base.rstrip('/')}/chat/completions", orjson.dumps({**body, "model": name})
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-        try:
-            async with self._client.stream("POST", url, content=content, headers=headers) as response:
-                if response.status_code >= 400:
-                    raise _refusal(response, await response.aread(), key, model)
-                yield response
-        except httpx.TimeoutException as error:
-            message = f"{model} did not answer in time ({error!r})"
-            raise ApiError(504, "upstream_timeout", message) from None
-        except httpx.HTTPError as error:
-            raise ApiError(502, "bad_upstream", f"{model} cannot be reached ({error!r})") from None
-
-    async def _way_out(self, model: str) -> tuple[str, str, str]:
-        """Return the provider's address, the key to it, and the model's name there."""
-        provider, _, name = model.partition("/")
-        if provider == "local":
-            return await asyncio.to_thread(local_url, self._environ), "", model  # seconds, the first time
-        named = self._environ.get("OPENAI_API_BASE") or self._environ.get("OPENAI_BASE_URL")
-        return named or _OPENAI, self._environ.get(KEY_VARIABLES[provider], ""), name
-
-    # -- everything else, through LiteLLM ---------------------------------------------------------------
-
-    async def _litellm(self, body: Mapping[str, Any]) -> Any:
-        os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else it downloads its price list
-        try:
+    async def _ask(self, body: dict[str, Any]) -> Any:
+        """Return what the provider answers, or for a stream what yields its chunks."""
+        provider, _, name = body["model"].partition("/")
+        if provider not in ("local", "openai"):
+            os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else it downloads its price list
             litellm = await asyncio.to_thread(importlib.import_module, "litellm")
-        except ImportError:
-            message = f"{body['model']} needs LiteLLM; install it with: pip install litellm"
-            raise ApiError(404, "model_not_found", message) from None
-        try:
             return await litellm.acompletion(**body, timeout=_WAIT_S, num_retries=0)
-        except Exception as error:  # border: LiteLLM raises its own classes for what the provider said
-            status = getattr(error, "status_code", None) or 502
-            code = getattr(error, "code", None) or "bad_upstream"
-            raise ApiError(int(status), str(code), f"{body['model']}: {error}") from error
+        openai = await asyncio.to_thread(importlib.import_module, "openai")
+        if self._client is None:
+            wait = openai.Timeout(_WAIT_S, connect=20.0)
+            self._client = openai.AsyncOpenAI(api_key="none", timeout=wait, max_retries=0)
+        base = self._environ.get("OPENAI_API_BASE") or self._environ.get("OPENAI_BASE_URL") or _OPENAI
+        if provider == "local":
+            base = await asyncio.to_thread(local_url, self._environ)  # seconds, the first time
+        return await self._client.with_options(base_url=base, api_key=self._key(provider) or "none").post(
+            "/chat/completions",
+            body={**body, "model": name or provider},
+            cast_to=dict[str, Any],  # as it comes, fields included that this client does not know
+            stream=body.get("stream", False),
+            stream_cls=openai.AsyncStream[dict[str, Any]],
+        )
 
-    async def _litellm_stream(self, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        async for chunk in await self._litellm(body):
-            yield chunk.model_dump(exclude_none=True)
+    def _key(self, provider: str) -> str:
+        return self._environ.get(KEY_VARIABLES.get(provider, ""), "")
+
+    @contextmanager
+    def _reported(self, model: str) -> Iterator[None]:
+        """Turn what a provider's client raises into ApiError."""
+        try:
+            yield
+        except ApiError:
+            raise
+        except ImportError:
+            message = f"{model} needs LiteLLM; install it with: pip install litellm"
+            raise ApiError(404, "model_not_found", message) from None
+        except json.JSONDecodeError:
+            message = f"{model} answered with something that is not JSON"
+            raise ApiError(502, "bad_upstream", message) from None
+        except Exception as error:  # border: LiteLLM has classes of its own for what a provider said
+            raise _refusal(error, model, self._key(model.partition("/")[0])) from None
 
 
-def _refusal(response: Any, raw: bytes, key: str, model: str) -> ApiError:
+def _plain(answer: Any) -> dict[str, Any]:
+    if isinstance(answer, str):  # a server that does not say that it sends JSON
+        answer = orjson.loads(answer)
+    return dict(answer) if isinstance(answer, dict) else answer.model_dump(exclude_none=True)
+
+
+def _refusal(error: Exception, model: str, key: str) -> ApiError:
     """Return what a provider answered instead, without the key that was sent."""
-    try:
-        reason = orjson.loads(raw)["error"]
-        message, code = str(reason["message"]), str(reason.get("code") or reason.get("type"))
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        message, code = raw[:300].decode(errors="replace"), "bad_upstream"
+    import openai
+
+    if isinstance(error, openai.APITimeoutError):
+        return ApiError(504, "upstream_timeout", f"{model} did not answer in time ({error!r})")
+    status, body = getattr(error, "status_code", None), getattr(error, "body", None)
+    if isinstance(error, openai.APIConnectionError) and status is None:
+        return ApiError(502, "bad_upstream", f"{model} cannot be reached ({error.__cause__ or error!r})")
+    message = str(body.get("message") or error) if isinstance(body, dict) else str(error)
+    code = getattr(error, "code", None) or getattr(error, "type", None) or "bad_upstream"
     if key:
         message = message.replace(key, "(key)")
-    wait = response.headers.get("retry-after", "")
+    wait = getattr(getattr(error, "response", None), "headers", {}).get("retry-after", "")
     retry_after_s = float(wait) if wait.replace(".", "", 1).isdigit() else None
-    return ApiError(response.status_code, code, f"{model}: {message}", retry_after_s=retry_after_s)
+    return ApiError(int(status or 502), str(code), f"{model}: {message}", retry_after_s=retry_after_s)
 
 
-def _passes_through(model: str) -> bool:
-    return model == "local" or model.startswith("openai/")
-
-
-def _estimate(request: ChatRequest, answer: Mapping[str, Any]) -> dict[str, int]:
-    written = sum(wire.count_message(choice["message"]) for choice in answer["choices"])
-    return wire.usage(request.prompt_tokens, written)
-
-
-def _cap_usd(text: str) -> float | None:
-    if not text:
-        return None
+def _cap_usd(text: str) -> float:
     try:
-        cap = float(text)
+        cap = float(text or "inf")
     except ValueError:
         cap = -1.0
     if not cap >= 0:  # nan is neither
@@ -251,15 +216,16 @@ def local_file(environ: Mapping[str, str]) -> Path:
     Raises:
         ApiError: 404 when llama.cpp or the file is missing, with the remedy.
     """
-    if importlib.util.find_spec("xllamacpp") is None:
-        raise _missing("the package xllamacpp is not installed; install it with: pip install xllamacpp")
     named = environ.get("COURSE_LM_MODEL_FILE", "")
-    if not named:
-        raise _missing("COURSE_LM_MODEL_FILE is not set; let it name a GGUF file")
-    file = Path(named).expanduser()
-    if not file.is_file():
-        raise _missing(f"COURSE_LM_MODEL_FILE names {named!r}, which is not a file; let it name a GGUF file")
-    return file
+    if importlib.util.find_spec("xllamacpp") is None:
+        why = "the package xllamacpp is not installed; install it with: pip install xllamacpp"
+    elif not named:
+        why = "COURSE_LM_MODEL_FILE is not set; let it name a GGUF file"
+    elif not Path(named).expanduser().is_file():
+        why = f"COURSE_LM_MODEL_FILE names {named!r}, which is not a file; let it name a GGUF file"
+    else:
+        return Path(named).expanduser()
+    raise unknown_model(f"the local model is not available: {why}, or use COURSE_LM=sim")
 
 
 def local_url(environ: Mapping[str, str]) -> str:
@@ -279,12 +245,7 @@ def local_url(environ: Mapping[str, str]) -> str:
             _address = _running.stdout.readline().strip()
             if not _address:
                 log.seek(0)
-                message = " / ".join(log.read().strip().splitlines()[-3:])
-                raise ApiError(
-                    503, "local_model_failed", f"llama.cpp could not load {str(file)!r}: {message}"
-                )
+                said = " / ".join(log.read().strip().splitlines()[-3:])
+                message = f"llama.cpp could not load {str(file)!r}: {said}"
+                raise ApiError(503, "local_model_failed", message)
     return f"{_address if '://' in _address else f'http://{_address}'}/v1"
-
-
-def _missing(why: str) -> ApiError:
-    return unknown_model(f"the local model is not available: {why}, or use COURSE_LM=sim")

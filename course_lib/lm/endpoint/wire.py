@@ -199,13 +199,15 @@ def _is_stop(value: Any) -> bool:
 
 
 def _is_tools(value: Any) -> bool:
-    is_short_list = isinstance(value, list) and len(value) <= 128
-    return is_short_list and all(
-        isinstance(t, dict)
-        and isinstance(t.get("function"), dict)
-        and isinstance(t["function"].get("name"), str)
-        for t in value
-    )
+    if not isinstance(value, list) or len(value) > 128:
+        return False
+    functions = [tool.get("function") if isinstance(tool, dict) else None for tool in value]
+    return all(isinstance(one, dict) and isinstance(one.get("name"), str) for one in functions)
+
+
+def _is_choice(value: Any) -> bool:
+    function = value.get("function") if isinstance(value, dict) else None
+    return value in ("none", "auto", "required") if isinstance(value, str) else isinstance(function, dict)
 
 
 _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -218,6 +220,10 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "max_completion_tokens": (_is_in(1, math.inf, int), "a whole number, 1 or more"),
     "stop": (_is_stop, "a text or a list of up to 4 texts"),
     "tools": (_is_tools, 'up to 128, such as [{"type": "function", "function": {"name": "search", ...}}]'),
+    "tool_choice": (
+        _is_choice,
+        'none, auto, required or {"type": "function", "function": {"name": "search"}}',
+    ),
     "response_format": (
         lambda v: isinstance(v, dict) and "type" in v,
         'an object such as {"type": "json_object"}',
@@ -226,11 +232,8 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def _bad(name: str, value: Any, right: str) -> ApiError:
-    if value is None:
-        return ApiError(400, "missing_field", f"{name} is missing; it should be {right}", param=name)
-    return ApiError(
-        400, "invalid_value", f"{name} is {reprlib.repr(value)}; it should be {right}", param=name
-    )
+    code, found = ("missing_field", "missing") if value is None else ("invalid_value", reprlib.repr(value))
+    return ApiError(400, code, f"{name} is {found}; it should be {right}", param=name)
 
 
 # -- counting ------------------------------------------------------------------------------------------
@@ -320,14 +323,11 @@ def _choice(
     message: dict[str, Any] = {"role": "assistant", "content": text}
     if reply.tool_calls:
         reason = "tool_calls"
-        message["tool_calls"] = [
-            {
-                "id": "",
-                "type": "function",
-                "function": {"name": call.name, "arguments": orjson.dumps(call.arguments).decode()},
-            }
+        called = [
+            {"name": call.name, "arguments": orjson.dumps(call.arguments).decode()}
             for call in reply.tool_calls
         ]
+        message["tool_calls"] = [{"id": "", "type": "function", "function": one} for one in called]
     if text:
         ends = [at for at in (text.find(stop) for stop in stops if stop) if at >= 0]
         if ends:

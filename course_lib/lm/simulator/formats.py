@@ -60,8 +60,7 @@ def _unlike_json(field: Field, value: Any) -> Any:
     if not options or not isinstance(value, str) or is_nullable_text(field):
         return value
     # A label must stay as it is; only the types around it are read as JSON.
-    is_free = any(option.get("type") == "string" and "enum" not in option for option in options)
-    if not is_free:
+    if not any(option.get("type") == "string" and "enum" not in option for option in options):
         return value
     text = re.sub(r"[\[\]{}\"]", "", value).strip()
     if text == "null":  # the reader would take the word for no value at all
@@ -84,14 +83,6 @@ def _unmarked(text: str) -> str:
     if "[[ ## " not in text:
         return text
     return re.sub(r"^(\s*)\[\[ ## (\w+) ## \]\]", r"\1(\2)", text, flags=re.MULTILINE)
-
-
-def _json(spec: Spec, values: Values) -> str:
-    return json.dumps({field.name: values[field.name] for field in spec.outputs}, ensure_ascii=False)
-
-
-def _xml(spec: Spec, values: Values) -> str:
-    return "\n\n".join(_element(field, values[field.name]) for field in spec.outputs)
 
 
 def _element(field: Field, value: Any) -> str:
@@ -128,12 +119,9 @@ def label(layout: Layout, name: str) -> str:
 
 
 def _labelled(spec: Spec, values: Values) -> str:
-    parts = [label(spec.layout, field.name) + _one_line(values[field.name]) for field in spec.outputs]
-    return spec.layout.between.join(parts)
-
-
-def _one_line(value: Any) -> str:
-    return "null" if value is None else re.sub(r"\s*\n\s*", " ", plain(value))
+    texts = {name: "null" if value is None else plain(value) for name, value in values.items()}
+    lines = {name: re.sub(r"\s*\n\s*", " ", text) for name, text in texts.items()}
+    return spec.layout.between.join(label(spec.layout, name) + lines[name] for name in lines)
 
 
 def _template(spec: Spec, values: Values) -> str:
@@ -143,17 +131,13 @@ def _template(spec: Spec, values: Values) -> str:
     return text
 
 
-def _prose(spec: Spec, values: Values) -> str:
-    return "\n\n".join(plain(values[field.name]) for field in spec.outputs)
-
-
 _WRITERS: dict[str, Callable[[Spec, Values], str]] = {
     "markers": _markers,
-    "json": _json,
-    "xml": _xml,
+    "json": lambda _, values: json.dumps(values, ensure_ascii=False),
+    "xml": lambda spec, values: "\n\n".join(_element(one, values[one.name]) for one in spec.outputs),
     "labelled": _labelled,
     "template": _template,
-    "prose": _prose,
+    "prose": lambda _, values: "\n\n".join(map(plain, values.values())),
 }
 
 

@@ -78,7 +78,7 @@ def test_long_messages_push_older_ones_out(account: Account) -> None:
 
 def test_a_reset_forgets_all_but_the_profiles(account: Account) -> None:
     ended(account, prompt_tokens=5)
-    account.usage("sim-large", "storm", 100.0).next()
+    next(account.usage("sim-large", "storm", 100.0).numbers)
     account.sample(b"request", 1)
     under_way = Exchange(100.0)
     account.begin(under_way)
@@ -87,7 +87,7 @@ def test_a_reset_forgets_all_but_the_profiles(account: Account) -> None:
     account.finish(under_way)
 
     assert account.view(0)["requests"] == 0
-    assert account.usage("sim-large", "storm", 100.0).number == 0
+    assert next(account.usage("sim-large", "storm", 100.0).numbers) == 0
     assert account.sample(b"request", 1) == 0
 
 

@@ -147,6 +147,7 @@ def test_above_a_limit_the_answer_is_429_with_the_wait(
 
 CHAT, PROFILES, EMBED = "POST /v1/chat/completions", "POST /course/profiles", "POST /v1/embeddings"
 DEEP = "[" * 200 + "]" * 200
+WORK = [{"role": "user", "content": "call f with 1 2 3 " * 3000}]
 TOO_LARGE = b" " * (sending.MAX_BODY_BYTES + 1)
 REFUSED: list[tuple[str, Any, int, str]] = [
     (CHAT, b"hello", 400, "the body is not JSON"),
@@ -156,6 +157,13 @@ REFUSED: list[tuple[str, Any, int, str]] = [
     (CHAT, to("sim-large", [{"role": "user", "content": "a b " * 70_000}]), 400, "context_length_exceeded"),
     (CHAT, to("sim-large", stop=["a", "b", "c", "d", "e"]), 400, "invalid_value"),
     (CHAT, to("sim-large", tools=[TOOL] * 129), 400, "invalid_value"),
+    (
+        CHAT,
+        to("sim-large", tools=[TOOL], tool_choice={"function": "f"}),
+        400,
+        "tool_choice is {'function': 'f'}",
+    ),
+    (CHAT, to("sim-large", WORK, n=128, temperature=1), 400, "ask for fewer"),
     (CHAT, b'{"model": "sim-large", "tools": %s}' % DEEP.encode(), 400, "invalid_json"),
     (CHAT, TOO_LARGE, 413, "larger than 1 MB"),
     (EMBED, TOO_LARGE, 413, "larger than 1 MB"),

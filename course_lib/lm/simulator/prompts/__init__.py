@@ -14,7 +14,6 @@ from itertools import pairwise
 from typing import Any
 
 from course_lib.lm.simulator.prompts import layouts
-from course_lib.lm.simulator.prompts import schema as types
 from course_lib.lm.simulator.prompts.fields import from_response_format, read_fields
 from course_lib.lm.simulator.prompts.layouts import loose_outputs
 from course_lib.lm.simulator.prompts.task import Field, Layout, Spec, Task, Turn
@@ -99,15 +98,12 @@ def _read_spec(system: str, tail: str, answers: tuple[str, ...], json_mode: bool
 def _with_schema(spec: Spec, laid_down: tuple[Field, ...]) -> Spec:
     """Take the types from the response format, and the descriptions from the prompt."""
     known = {field.name: field for field in (*laid_down, *spec.outputs)}
-    outputs = tuple(
-        replace(known[field.name], schema=field.schema | _limits_of(known[field.name])) for field in laid_down
-    )
-    return Spec(spec.inputs, outputs, spec.instructions, layouts.JSON)
-
-
-def _limits_of(field: Field) -> types.Schema:
-    limits = ("min", "max", "exclusive", "multiple")
-    return {key: value for key, value in field.schema.items() if key.startswith(limits)}
+    outputs = []
+    for field in laid_down:
+        shown, limits = known[field.name], ("min", "max", "exclusive", "multiple")
+        limited = {key: value for key, value in shown.schema.items() if key.startswith(limits)}
+        outputs.append(replace(shown, schema=field.schema | limited))
+    return Spec(spec.inputs, tuple(outputs), spec.instructions, layouts.JSON)
 
 
 @lru_cache(maxsize=512)

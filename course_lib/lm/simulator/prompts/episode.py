@@ -19,7 +19,7 @@ from course_lib.lm.simulator.prompts import message_text
 from course_lib.lm.simulator.prompts.schema import clean
 from course_lib.lm.simulator.prompts.task import Field, Task
 from course_lib.lm.simulator.prompts.values import read_inputs, strip_reminder
-from course_lib.lm.simulator.reading import first_object, parsed
+from course_lib.lm.simulator.reading import first_object, parsed, sections
 
 Form = Literal["react", "extract", "calls", "native"]
 
@@ -78,7 +78,10 @@ def read_episode(body: Mapping[str, Any], task: Task) -> Episode | None:
     calls = next((one.name for one in task.spec.outputs if one.type_name == "ToolCalls"), "")
     if calls:
         request, steps = _conversation(body.get("messages") or (), task)
-        return Episode("calls", request, _given_tools(task.inputs.get("tools", "")), steps, calls_field=calls)
+        given = task.inputs.get("tools", "")  # a JSON list of lines, or the lines
+        lines = parsed(given)
+        tools = listed_tools("\n".join(map(str, lines)) if isinstance(lines, list) else given)
+        return Episode("calls", request, tools, steps, calls_field=calls)
     if "trajectory" in task.inputs and (steps := _trajectory(task.inputs["trajectory"])):
         return Episode("extract", _request(task.inputs), (), steps)
     return None
@@ -109,12 +112,6 @@ def listed_tools(text: str) -> tuple[ToolSpec, ...]:
         required = [key for key, schema in properties.items() if "default" not in schema]
         tools.append(_tool(name, desc, properties, required))
     return tuple(tools)
-
-
-def _given_tools(value: str) -> tuple[ToolSpec, ...]:
-    """Read the tools of an input field `tools`: a JSON list of such lines, or the lines."""
-    lines = parsed(value)
-    return listed_tools("\n".join(map(str, lines)) if isinstance(lines, list) else value)
 
 
 @lru_cache(maxsize=128)
@@ -149,13 +146,13 @@ def _of_args(desc: str, names: tuple[str, ...]) -> tuple[str, dict[str, str]]:
     if not marker:
         return " ".join(desc.split()), {}
     spelled = "|".join(re.escape(name) for name in names) or r"(?!)"
-    marks = list(re.finditer(rf"(?:^|\s)({spelled})(?: \([^)]*\))?:\s", rest))
-    own: dict[str, str] = {}
+    marks = re.finditer(rf"(?:^|\s)({spelled})(?: \([^)]*\))?:\s", rest)
     end = re.search(r"\b(?:Returns|Raises|Yields|Examples?):", rest)
     limit = end.start() if end else len(rest)
-    for at, mark in enumerate(marks):
-        stop = min(marks[at + 1].start() if at + 1 < len(marks) else len(rest), limit)
-        own[mark.group(1)] = " ".join(rest[mark.end() : max(stop, mark.end())].split())
+    own = {
+        mark.group(1): " ".join(said[: max(0, limit - mark.end())].split())
+        for mark, said in sections(marks, rest)
+    }
     return " ".join((head + " " + rest[limit:]).split()), own
 
 
@@ -252,13 +249,9 @@ def _results(text: str) -> list[str] | None:
     results = results.get("tool_call_results") if isinstance(results, dict) else results
     if not isinstance(results, list):
         return None
-    return [_result(one) for one in results if isinstance(one, dict)]
-
-
-def _result(one: Mapping[str, Any]) -> str:
-    value = one.get("value")
-    text = value if isinstance(value, str) else json.dumps(value)
-    return f"error: {text}" if one.get("is_error") else text
+    values = [(one.get("value"), one.get("is_error")) for one in results if isinstance(one, dict)]
+    texts = [(value if isinstance(value, str) else json.dumps(value), failed) for value, failed in values]
+    return [f"error: {text}" if failed else text for text, failed in texts]
 
 
 def _calls_in(message: Mapping[str, Any], text: str, so_far: int) -> list[tuple[str, str, dict[str, Any]]]:

@@ -31,10 +31,8 @@ def sniff(
         return XML
     if not names:
         return PROSE
-    for answer in answers:
-        if layout := _of_answer(answer, names):
-            return layout
-    return _of_words(system, last, names)
+    shown = filter(None, (_of_answer(answer, names) for answer in answers))
+    return next(shown, None) or _of_words(system, last, names)
 
 
 def _of_answer(answer: str, names: tuple[str, ...]) -> Layout | None:
@@ -51,13 +49,9 @@ def _of_answer(answer: str, names: tuple[str, ...]) -> Layout | None:
     if not labels:
         return None if len(names) > 1 else PROSE
     first = labels[0]
-    after = first.group("after")
-    if answer[first.end() : first.end() + 1] == "\n":
-        after += "\n"
-    between = "\n"
-    if len(labels) > 1:
-        gap = answer[: labels[1].start()]
-        between = gap[len(gap.rstrip()) :] or "\n"
+    after = first.group("after") + ("\n" if answer.startswith("\n", first.end()) else "")
+    gap = answer[: labels[1].start()] if len(labels) > 1 else ""
+    between = gap[len(gap.rstrip()) :] or "\n"
     before, written = first.group("before"), first.group("name")
     case: Case = "NAME" if written.isupper() else "Na me" if " " in written else "Name"
     case = "name" if written in names else case
@@ -77,9 +71,7 @@ def _of_words(system: str, last: str, names: tuple[str, ...]) -> Layout:
         return LABELLED
     if "xml" in lowered or any(f"<{name}>" in prompt for name in names):
         return XML
-    if "[[ ## " in prompt:
-        return MARKERS
-    return LABELLED
+    return MARKERS if "[[ ## " in prompt else LABELLED
 
 
 def _template(prompt: str, names: tuple[str, ...]) -> Layout | None:

@@ -43,9 +43,7 @@ _PLAIN: dict[str, Schema] = {
 
 MOST = 1_000  # of items and of a pattern's repetitions; of letters ten times that
 _COUNTS = {
-    "minItems": MOST,
-    "maxItems": MOST,
-    "minProperties": MOST,
+    **dict.fromkeys(("minItems", "maxItems", "minProperties"), MOST),
     "minLength": 10 * MOST,
     "maxLength": 1e15,
 }

@@ -16,7 +16,7 @@ from course_lib.lm.simulator.prompts import Field, Spec, Task
 from course_lib.lm.simulator.prompts.episode import Episode, ToolSpec
 from course_lib.lm.simulator.prompts.layouts import PROSE
 from course_lib.lm.simulator.skills import words
-from course_lib.lm.simulator.skills.intents import Goal, clauses, is_final
+from course_lib.lm.simulator.skills.intents import clauses, is_final
 from course_lib.lm.simulator.skills.observed import Leaf, Seen, is_command, plain_sentences
 from course_lib.lm.simulator.skills.quotation import bearing
 from course_lib.lm.simulator.skills.shape import extract
@@ -69,13 +69,16 @@ def generate(move: Move, request: str) -> str:
     refused = [goal for goal in move.goals if goal.tool is None]
     question = " ".join(clauses(request)) or request
     parts = [_of_tool(one, question) for one in good]
-    if bad and (not good or _is_goal(bad[-1], move.goals)):
-        parts = parts if _has_goal(good, move.goals) else []
+    is_served = any(one.step.tool in move.wanted for one in good)
+    if bad and (not good or bad[-1].step.tool in move.wanted):
+        parts = parts if is_served else []
         parts.append(f"I could not do this: {bad[-1].error.rstrip('.')}.")
     for goal in refused:
         parts.append(f"I cannot do this: none of my tools can {goal.verb} anything here.")
-    if not parts or (not bad and not refused and not _has_goal(good, move.goals) and move.missing):
-        parts.append(_not_known(move))
+    if not parts or (not bad and not refused and not is_served and move.missing):
+        no_way = f"I could not do this: I do not have the {move.missing}, and no tool tells it."
+        no_tool = "I cannot help with this: none of my tools tells anything about it."
+        parts.append(no_way if move.missing else no_tool)
     return " ".join(part for part in parts if part)
 
 
@@ -90,32 +93,14 @@ def _thought(move: Move, request: str) -> str:
     return answer if DECLINES.search(answer) else "The observations say what was asked, so I am done."
 
 
-def _not_known(move: Move) -> str:
-    if move.missing:
-        return f"I could not do this: I do not have the {move.missing}, and no tool tells it."
-    return "I cannot help with this: none of my tools tells anything about it."
-
-
 def _sorted_out(move: Move) -> tuple[list[Seen], list[Seen]]:
     """Return the observations that matter and the errors that were not overcome."""
     fine = [one for one in move.seen if not one.error]
-    last: dict[str, Seen] = {}
-    for one in move.seen:
-        last[f"{one.step.tool} {sorted(one.step.args.items())}"] = one
+    last = {f"{one.step.tool} {sorted(one.step.args.items())}": one for one in move.seen}
     bad = [one for one in last.values() if one.error]
-    served = [one for one in fine if _is_goal(one, move.goals)]
-    if served:
+    if served := [one for one in fine if one.step.tool in move.wanted]:
         return served, bad
-    has_unmet = any(goal.tool for goal in move.goals)
-    return ([] if has_unmet and (bad or move.missing) else fine[-1:]), bad
-
-
-def _is_goal(one: Seen, wanted: Sequence[Goal]) -> bool:
-    return any(goal.tool and goal.tool.name == one.step.tool for goal in wanted)
-
-
-def _has_goal(good: Sequence[Seen], wanted: Sequence[Goal]) -> bool:
-    return any(_is_goal(one, wanted) for one in good)
+    return ([] if move.wanted and (bad or move.missing) else fine[-1:]), bad
 
 
 # -- one observation --------------------------------------------------------------------------------------
@@ -198,16 +183,16 @@ def _of_list(one: Seen, question: str) -> str:
         return f"There are {len(plain)}: {', '.join(plain[:MOST_RECORDS])}." if plain else "There is nothing."
     records = data
     if re.search(r"\b(?:last|latest|newest|most recent)\b", question, re.IGNORECASE):
-        records = [max(data, key=_day)]
+        records = [max(data, key=lambda row: max(filter(_DATE.match, map(str, row.values())), default=""))]
     elif named := [entry for entry in data if _is_named(entry, question)]:
         records = named
-    shown = [
-        {key: one for key, one in entry.items() if one is not None and not isinstance(one, dict | list)}
-        for entry in records
-    ]
     lines = [
-        ", ".join(written(key, one) for key, one in entry.items() if not is_command(str(one)))
-        for entry in shown
+        ", ".join(
+            written(key, one)
+            for key, one in entry.items()
+            if one is not None and not isinstance(one, dict | list) and not is_command(str(one))
+        )
+        for entry in records
     ]
     head = f"There are {len(records)}: " if len(records) > 1 else ""
     return _sentence(head + "; ".join(lines[:MOST_RECORDS]))
@@ -217,10 +202,6 @@ def _is_named(entry: dict[str, Any], question: str) -> bool:
     stems = set(words.stems(question))
     states = [value for key, value in entry.items() if key in ("status", "state", "kind", "category")]
     return any(stems & set(words.stems(str(state).replace("_", " "))) for state in states)
-
-
-def _day(entry: dict[str, Any]) -> str:
-    return max((str(value) for value in entry.values() if _DATE.match(str(value))), default="")
 
 
 # -- fields -----------------------------------------------------------------------------------------------
@@ -258,11 +239,7 @@ def values(episode: Episode, task: Task) -> dict[str, Any]:
     move = decide(episode)
     if episode.form == "react":
         name, args = move.calls[0] if move.calls else ("finish", {})
-        step = {
-            "next_thought": _thought(move, episode.request),
-            "next_tool_name": name,
-            "next_tool_args": args,
-        }
+        step = {"next_tool_name": name, "next_tool_args": args}  # the thought as for any field of that name
         return _with_rest(step, move, task, episode)
     calls = [{"name": name, "args": args} for name, args in move.calls or _closing(episode, move)]
     return _with_rest({episode.calls_field: {"tool_calls": calls}}, move, task, episode)
@@ -323,9 +300,9 @@ def _extracted(episode: Episode, task: Task) -> dict[str, Any]:
 def _with_rest(done: dict[str, Any], move: Move, task: Task, episode: Episode) -> dict[str, Any]:
     """Return all outputs: those that are done, and the others filled."""
     request = episode.request
-    others = [field for field in task.spec.outputs if field.name not in done]
     rest = {
         field.name: _thought(move, request) if "thought" in field.name else value(field, move, request)
-        for field in others
+        for field in task.spec.outputs
+        if field.name not in done
     }
     return {field.name: (done | rest)[field.name] for field in task.spec.outputs}

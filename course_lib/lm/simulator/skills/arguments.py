@@ -188,14 +188,10 @@ def from_observations(
 
     `about` is the part of the request that says which of several records is meant.
     """
-    ranked: list[tuple[float, int, Any]] = []
     leaves = [leaf for one in reversed(seen) if not one.error for leaf in one.leaves]
-    for at, leaf in enumerate(leaves):
-        score = _fits(param, leaf, about or request, tool)
-        if score > 0:
-            ranked.append((-score - _hinted(leaf, request), at, leaf.value))
-    ranked.sort(key=lambda one: one[:2])
-    values = [value for _, _, value in ranked]
+    scored = [(_fits(param, leaf, about or request, tool), leaf) for leaf in leaves]
+    fitting = [(score + _hinted(leaf, request), leaf.value) for score, leaf in scored if score > 0]
+    values = [value for _, value in sorted(fitting, key=lambda one: -one[0])]
     return [value for at, value in enumerate(values) if value not in values[:at]]
 
 

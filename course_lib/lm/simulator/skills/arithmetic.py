@@ -185,11 +185,7 @@ def _value(node: ast.expr) -> float:
 
 _SIZES: tuple[tuple[str, type | tuple[type, ...], Callable[[Any], int]], ...] = (
     (r"(num_|number_of_)?words?(_count)?", str, lambda text: len(text.split())),
-    (
-        r"length|(num_|number_of_)?(characters|chars|letters)|(char|character|letter)_count",
-        (str, list),
-        len,
-    ),
+    (r"length|(num_|number_of_)?(characters|chars|letters)|(char|character|letter)_count", (str, list), len),
     (r"count|n|size|(num|number_of)_(items|elements|entries)", list, len),
 )
 
@@ -207,13 +203,10 @@ def aggregate(field: Field, work: Work) -> Result | None:
     return Result(limited(field.schema, result), f"the {field.name.replace('_', ' ')} is {written(result)}")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST
-
-
 def _over_numbers(name: str, values: Sequence[Any]) -> float | None:
     flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
-    if not flat or not all(_is_number(item) for item in flat):
+    are_numbers = [type(item) in (int, float) and abs(item) < MOST for item in flat]
+    if not flat or not all(are_numbers):
         return None
     compute = _computed(name, r"(\w+_)?({})(_\w+)?")
     return float(compute([float(item) for item in flat])) if compute else None

@@ -12,6 +12,7 @@ import uuid
 from calendar import monthrange
 from functools import cache, cached_property, lru_cache
 from hashlib import sha256
+from itertools import dropwhile
 
 from course_lib.lm.simulator.prompts.schema import MOST, Schema
 from course_lib.lm.simulator.skills import words
@@ -61,13 +62,10 @@ class Candidates:
 
     def _of(self, kind: str) -> tuple[str, ...]:
         """Return the pieces of `kind` in order of appearance, each once."""
-        if kind == "date":
-            return self.dates
-        if kind == "name":
-            return self.names
+        if kind in ("date", "name"):
+            return self.dates if kind == "date" else self.names
         if kind in ("city", "country"):
-            known = places(kind)
-            return tuple(name for name in self.names if name.lower() in known)
+            return tuple(name for name in self.names if name.lower() in places(kind))
         matches = (match.group(match.lastindex or 0) for match in _PATTERNS[kind].finditer(self.text))
         return tuple(dict.fromkeys(piece.strip() for piece in matches))
 
@@ -82,9 +80,7 @@ class Candidates:
         own = [match.group(1) for match in _SELF.finditer(self.text)]
         others = []
         for match in _NAME.finditer(self.text):
-            parts = match.group().split()
-            while parts and parts[0] in _NOT_NAMES:
-                parts = parts[1:]
+            parts = list(dropwhile(_NOT_NAMES.__contains__, match.group().split()))
             if parts and parts[0][0].isupper():
                 others.append(" ".join(parts))
         return tuple(dict.fromkeys(name for name in [*own, *others] if name not in _NOT_NAMES))
@@ -111,10 +107,8 @@ def _iso(match: re.Match[str]) -> str | None:
     return f"{int(year):04}-{int(month):02}-{int(day):02}" + (f"T{clock}" if clock else "")
 
 
-@lru_cache(maxsize=256)
-def candidates(text: str) -> Candidates:
-    """Return the pieces of `text`, found once."""
-    return Candidates(text)
+candidates = lru_cache(maxsize=256)(Candidates)
+"""The pieces of a text, found once."""
 
 
 _KINDS: tuple[tuple[str, str], ...] = (
@@ -191,11 +185,11 @@ def within(schema: Schema, text: str) -> str:
 
 def _formatted(wanted: str, text: str) -> str | None:
     pieces = candidates(text)
+    if wanted in ("date", "date-time") and not pieces.dates:
+        return None
     if wanted == "date":
-        return pieces.dates[0][:10] if pieces.dates else None
+        return pieces.dates[0][:10]
     if wanted == "date-time":
-        if not pieces.dates:
-            return None
         first = pieces.dates[0]
         clock = next(iter(pieces.of("time")), "") if "T" not in first else ""
         clock = clock if re.fullmatch(r"[012]?\d:\d{2}(:\d{2})?", clock) else "00:00:00"

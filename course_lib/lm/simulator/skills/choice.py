@@ -1,8 +1,6 @@
-"""Choosing from a closed set: a vote of the demos nearest to the input, and the words of the labels.
+"""Choosing from a closed set: which labels a field has, and which of them the learner gives to the input.
 
-Main path: classify(field, work) -> Result. A demo votes for its label by its likeness to the input; a label
-speaks for itself through its name, its description in the prompt, and everyday associations. How far the
-labels' own words are trusted is learned from the demos: where they contradict them, the demos win.
+Main path: classify(field, work) -> Result; how demos and the labels' own words are weighed: learner.py.
 """
 
 from __future__ import annotations

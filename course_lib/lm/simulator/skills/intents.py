@@ -89,25 +89,19 @@ _CUT = re.compile(
 
 _MEANT = (
     (
-        re.compile(
-            r"\bwhere(?:'?s| is| are| was| did| my| our| the| it| they| this)\b"
-            r"(?!.{0,120}\b(?:pay|paid|buy|bought|live|street|to|address)\b)|\bon (?:its|the|their) way\b"
-            r"|\b(?:coming|arriv\w+|get here|turn up|show up|shows? up|due|on time|moved?|moving|stuck|lost"
-            r"|missing|whereabouts|last (?:seen|scan\w*)|(?:see|seen) it last|left the (?:depot|warehouse))\b"
-            r"|\bwhen (?:do|will|can|should|does|may) (?:i|we|it|they|you|the|my)\b"
-            r".{0,120}\b(?:get|have|receive|expect|come|be|deliver)\b"
-            r"|\b(?:when|day|how long|how soon)\b.{0,120}\b(?:here|arrive|deliver|come|get it|have it)\b",
-            re.IGNORECASE,
-        ),
+        r"\bwhere(?:'?s| is| are| was| did| my| our| the| it| they| this)\b"
+        r"(?!.{0,120}\b(?:pay|paid|buy|bought|live|street|to|address)\b)|\bon (?:its|the|their) way\b"
+        r"|\b(?:coming|arriv\w+|get here|turn up|show up|shows? up|due|on time|moved?|moving|stuck|lost"
+        r"|missing|whereabouts|last (?:seen|scan\w*)|(?:see|seen) it last|left the (?:depot|warehouse))\b"
+        r"|\bwhen (?:do|will|can|should|does|may) (?:i|we|it|they|you|the|my)\b"
+        r".{0,120}\b(?:get|have|receive|expect|come|be|deliver)\b"
+        r"|\b(?:when|day|how long|how soon)\b.{0,120}\b(?:here|arrive|deliver|come|get it|have it)\b",
         "track where parcel arrive",
     ),
     (
-        re.compile(
-            r"\b(?:pay|give|get|want|need|like|transfer|send|have)\b(?:[^.?!\n]|\.\d){0,60}\b(?:money|amount|price|sum|costs?|fee|euros?|eur"
-            r"|cents|\u20ac|\d)(?:[^.?!\n]|\.\d){0,40}\bback\b|\b(?:pay|give)\w*\b[^.?!\n]{0,20}\bback\b[^.?!\n]{0,30}"
-            r"(?:\d|\u20ac|money|costs?|fee|price)|\breimburs\w+|\bmoney back\b",
-            re.IGNORECASE,
-        ),
+        r"\b(?:pay|give|get|want|need|like|transfer|send|have)\b(?:[^.?!\n]|\.\d){0,60}\b(?:money|amount|price|sum|costs?|fee|euros?|eur"
+        r"|cents|\u20ac|\d)(?:[^.?!\n]|\.\d){0,40}\bback\b|\b(?:pay|give)\w*\b[^.?!\n]{0,20}\bback\b[^.?!\n]{0,30}"
+        r"(?:\d|\u20ac|money|costs?|fee|price)|\breimburs\w+|\bmoney back\b",
         "refund money back",
     ),
 )
@@ -117,7 +111,8 @@ _MEANT = (
 @lru_cache(maxsize=512)
 def meant(clause: str) -> str:
     """Return the clause with what it means in other words."""
-    return " ".join([clause, *(words_for for pattern, words_for in _MEANT if pattern.search(clause))])
+    others = [other for pattern, other in _MEANT if re.search(pattern, clause, re.IGNORECASE)]
+    return " ".join([clause, *others])
 
 
 def clauses(request: str) -> list[str]:

@@ -62,12 +62,9 @@ def recall(question: str) -> Fact | None:
         return None
     roots = _roots(question)
     have = set(roots)
-    named: list[Fact] = []
-    for root in roots:
-        for row in _rows().get(root, ()):
-            is_asked_for = not row.asks or any(have.issuperset(ask) for ask in row.asks)
-            if is_asked_for and _names(roots, have, row):
-                named.append(row)
+    rows = (row for root in roots for row in _rows().get(root, ()))
+    asked = (row for row in rows if not row.asks or any(have.issuperset(ask) for ask in row.asks))
+    named = [row for row in asked if _names(roots, have, row)]
     if not named:
         return _reverse(question, have)
     return max(named, key=lambda row: 2 * len(row.subject) + bool(row.asks))

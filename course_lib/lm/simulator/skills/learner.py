@@ -112,15 +112,14 @@ class Learner:
         wanted = [self.labels.index(label) for label in self.demo_labels]
         shown_labels = set(wanted)
         for _ in range(STEPS):
-            misses = []
-            for at, row in enumerate(kernel):
-                # A label that no demo shows is left to its own words, not taken for wrong.
-                misses.append(
-                    [
-                        (wanted[at] == label) - chance if label in shown_labels else 0.0
-                        for label, chance in enumerate(_softmax(self._joined(own[at], row)))
-                    ]
-                )
+            # A label that no demo shows is left to its own words, not taken for wrong.
+            misses = [
+                [
+                    (wanted[at] == label) - chance if label in shown_labels else 0.0
+                    for label, chance in enumerate(_softmax(self._joined(own[at], row)))
+                ]
+                for at, row in enumerate(kernel)
+            ]
             for label, column in enumerate(self.columns):
                 self.columns[label] = [
                     pull + RATE * miss[label] for pull, miss in zip(column, misses, strict=True)

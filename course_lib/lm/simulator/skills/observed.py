@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 from typing import Any
 
 from course_lib.lm.simulator.prompts.episode import Step
@@ -21,7 +22,7 @@ _ERROR = re.compile(
     r"|not found\b|unknown tool\b|traceback \(|invalid\b|\w+(?:Error|Exception)\b\s*:)",
     re.IGNORECASE,
 )
-_AGAIN = re.compile(r"time[sd]? ?out|try again|temporar|unavailable|does not answer|busy", re.IGNORECASE)
+MAY_PASS = re.compile(r"time[sd]? ?out|try again|temporar|unavailable|does not answer|busy", re.IGNORECASE)
 _COMMANDS = re.compile(
     r"\b(?:ignore|disregard|forget|override)\b[^.]{0,40}\b(?:instruction|previous|prior|above|rule|everything)"
     r"|\b(?:system|assistant|developer|admin)\s*(?:prompt|message|note|override)?\s*:"
@@ -60,11 +61,6 @@ class Seen:
     """In one line, if the tool failed or refused."""
     leaves: tuple[Leaf, ...] = ()
 
-    @property
-    def may_pass(self) -> bool:
-        """Say whether the error may be gone at a second try."""
-        return bool(_AGAIN.search(self.error))
-
 
 def is_command(text: str) -> bool:
     """Say whether a text in an observation speaks to the model instead of telling it something."""
@@ -73,12 +69,7 @@ def is_command(text: str) -> bool:
 
 def plain_sentences(text: str) -> list[str]:
     """Return the sentences of a text, up to the first that speaks to the model."""
-    kept: list[str] = []
-    for sentence in words.sentences(text):
-        if is_command(sentence):
-            break
-        kept.append(sentence)
-    return kept
+    return list(takewhile(lambda sentence: not is_command(sentence), words.sentences(text)))
 
 
 def observe(step: Step) -> Seen:

@@ -84,7 +84,7 @@ def quote(field: Field, work: Work) -> Result | None:
         return None
     context, question = _halves(work, held)
     quoted = bearing(context, question)
-    if is_citation(field):
+    if any(CITED.fullmatch(name) for name in (field.name, field.name.rsplit("_", 1)[-1])):
         return _cited(field, quoted)
     if kind == "array":
         return None
@@ -120,12 +120,8 @@ def judge(field: Field, work: Work) -> Result | None:
     return Result(holds, f"the context has {most} of the {len(claim)} words that matter in the claim")
 
 
-def is_citation(field: Field) -> bool:
-    """Say whether the field asks for the sources of an answer."""
-    return any(CITED.fullmatch(name) for name in (field.name, field.name.rsplit("_", 1)[-1]))
-
-
 def _cited(field: Field, quoted: Quote) -> Result | None:
+    """List the sources of an answer."""
     if field.schema.get("type") == "string":
         return Result(", ".join(quoted.ids))
     is_plain = field.schema.get("items", {}).get("type", "string") == "string"
@@ -181,9 +177,8 @@ def _halves(work: Work, held: Sequence[str]) -> tuple[str, str]:
 @lru_cache(maxsize=512)
 def chunks(context: str) -> tuple[Chunk, ...]:
     """Cut a context into passages: a JSON list, DSPy's «» passages, `[id]` paragraphs, or one text."""
-    texts = _listed(context)
     passages = []
-    for number, text in enumerate(texts, 1):
+    for number, text in enumerate(_listed(context), 1):
         head = _ID.match(text)
         body = text[head.end() :] if head else text
         passages.append(Chunk(head.group(1) if head else str(number), body.strip("«» \n")))

@@ -58,15 +58,13 @@ def extract(field: Field, work: Work) -> Result:
 def resolve(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
     """Follow `$ref` to the definition it names."""
     for _ in range(8):
-        ref = schema.get("$ref")
-        if ref is None:
-            parts = schema.get("allOf")
-            if not parts or len(parts) != 1:
-                return schema
-            schema = {**parts[0], **{key: value for key, value in schema.items() if key != "allOf"}}
-            continue
-        target = definitions.get(str(ref).rsplit("/", 1)[-1], {})
-        schema = {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
+        if "$ref" in schema:
+            keyword, target = "$ref", definitions.get(schema["$ref"].rsplit("/", 1)[-1], {})
+        elif len(schema.get("allOf", ())) == 1:
+            keyword, target = "allOf", schema["allOf"][0]
+        else:
+            return schema
+        schema = {**target, **{key: value for key, value in schema.items() if key != keyword}}
     return schema
 
 
@@ -119,8 +117,8 @@ def guess(name: str) -> Schema:
 
 
 def _alternative(options: Sequence[Schema], name: str, desc: str, source: Source) -> Any:
-    nullable = any(resolve(option, source.definitions).get("type") == "null" for option in options)
     real = [option for option in options if resolve(option, source.definitions).get("type") != "null"]
+    nullable = len(real) < len(options)
     if nullable and source.depth >= DEEPEST:
         return None
     for option in real:
@@ -268,13 +266,10 @@ def fallback(schema: Schema, name: str, definitions: Mapping[str, Schema], depth
     if kind == "array":
         if places := schema.get("prefixItems"):
             return [fallback(place, name, definitions, depth + 1) for place in places]
-        least = schema.get("minItems", 0)
-        item = schema.get("items") or {}
+        least, item = schema.get("minItems", 0), schema.get("items") or {}
         return [_another(item, name, [], definitions) for _ in range(least)]
     if kind in ("integer", "number"):
         return number_leaf(schema, name, "", "0")
-    if kind == "boolean":
-        return False
-    if kind == "null":
-        return None
+    if kind in ("boolean", "null"):
+        return False if kind == "boolean" else None
     return text_leaf(schema, name, "", "", must=True)

@@ -16,7 +16,7 @@ from course_lib.lm.simulator.prompts import Field
 from course_lib.lm.simulator.prompts.episode import Episode, ToolSpec
 from course_lib.lm.simulator.skills import arguments
 from course_lib.lm.simulator.skills.intents import PROMISES, Goal, clauses, goals, is_final, promise, verb_of
-from course_lib.lm.simulator.skills.observed import Seen, observe
+from course_lib.lm.simulator.skills.observed import MAY_PASS, Seen, observe
 from course_lib.lm.simulator.skills.shape import fallback
 
 MOST_STEPS = 10
@@ -42,6 +42,11 @@ class Move:
     missing: str = ""
     """What could not be found out, if a goal had to be given up."""
 
+    @property
+    def wanted(self) -> set[str]:
+        """The names of the tools that serve the goals."""
+        return {goal.tool.name for goal in self.goals if goal.tool}
+
 
 @dataclass(slots=True)
 class Hands:
@@ -50,11 +55,6 @@ class Hands:
     episode: Episode
     seen: tuple[Seen, ...]
     missing: str = ""
-
-    @property
-    def request(self) -> str:
-        """What is asked."""
-        return self.episode.request
 
     def tried(self, call: Call) -> list[Seen]:
         """Return what came of the same call before."""
@@ -91,7 +91,7 @@ def pursue(
     for args in _combined(tool.params, offered):
         call = (tool.name, args)
         tried = hands.tried(call)
-        if not tried or (len(tried) == 1 and tried[0].may_pass):
+        if not tried or (len(tried) == 1 and MAY_PASS.search(tried[0].error)):
             calls.append(call)
         if not is_goal:
             break
@@ -101,14 +101,15 @@ def pursue(
 def _values(param: Field, tool: ToolSpec, clause: str, hands: Hands, *, is_goal: bool) -> list[Any]:
     if not param.required and not arguments.is_shaped(param):
         return []
-    values = arguments.from_request(param, clause, hands.request)
+    request = hands.episode.request
+    values = arguments.from_request(param, clause, request)
     acts = bool(verb_of(tool))
     if values:
         return values[:1] if acts else values[:MOST_AT_ONCE]
     if not param.required:
         return []
-    about = hands.request if _POINTS.search(clause) else clause
-    values = arguments.from_observations(param, hands.request, hands.seen, tool.name, about)
+    about = request if _POINTS.search(clause) else clause
+    values = arguments.from_observations(param, request, hands.seen, tool.name, about)
     several = is_goal and not acts and arguments.is_shaped(param) and len(values) <= 3
     return values if several else values[:1]
 
