@@ -9,12 +9,14 @@ and callbacks that fire twice. Demos, history, native tool calls and async are d
 # mypy: allow-subclassing-any
 from __future__ import annotations
 
+import enum
 import json
 import re
 import textwrap
 from bisect import bisect
 from collections.abc import Iterator
 from contextlib import suppress
+from decimal import Decimal
 from functools import lru_cache, partial
 from typing import Any, Literal, get_args, get_origin
 
@@ -124,9 +126,12 @@ def _line(name: str, text: str) -> str:
 
 def _as_text(field: Any, value: Any) -> str:
     """Write an output; a text that would not come back as it stands is quoted as JSON."""
+    plain = value.value if isinstance(value, enum.Enum) else value
+    if isinstance(plain, bool | float) and field.annotation not in (bool, float):
+        return json.dumps(plain)  # in a union `True` would be a text
     text: str = format_field_value(field, value)
     is_json = not _is_text(field.annotation) and _json(text) != text
-    is_quoted = isinstance(value, str | Reasoning) and (is_json or _needs_quotes(text))
+    is_quoted = isinstance(plain, str | Reasoning) and (is_json or _needs_quotes(text))
     return json.dumps(text, ensure_ascii=False) if is_quoted else text
 
 
@@ -178,7 +183,8 @@ def _labels(names: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str, str]]:
     spelled = {variant: name for name in names for variant in (name.upper(), name.capitalize())}
     spelled |= {name: name for name in names}
     listed = "|".join(re.escape(word) for word in sorted(spelled, key=len, reverse=True))
-    return re.compile(rf"^(?:[-*#>]+[ \t]*)?[*`]*({listed})[*`]*[ \t]*:[*`]*[ \t]*", re.MULTILINE), spelled
+    # possessive (++, *+), so that a long run of marks is not divided between the first two in every way
+    return re.compile(rf"^(?:[-*#>]++[ \t]*+)?[*`]*+({listed})[*`]*[ \t]*:[*`]*[ \t]*", re.MULTILINE), spelled
 
 
 def _sections(completion: str, names: tuple[str, ...]) -> dict[str, str]:
@@ -199,10 +205,10 @@ def _sections(completion: str, names: tuple[str, ...]) -> dict[str, str]:
     return texts
 
 
-def _json(text: str) -> Any:
+def _json(text: str, number: type[float | Decimal] = float) -> Any:
     """Return the value of a text that is JSON, and any other text as it is."""
     try:
-        return json.loads(text)
+        return json.loads(text, parse_float=number)
     except (ValueError, RecursionError):
         return text
 
@@ -223,7 +229,8 @@ def _read(text: str, annotation: Any) -> Any:
 def _typed(text: str, annotation: Any) -> Any:
     """Read as JSON, else as the text that the type itself understands, else as DSPy repairs it."""
     adapter = pydantic.TypeAdapter(annotation)
-    for candidate in (_json(text), text):
+    number = Decimal if "'decimal'" in str(adapter.core_schema) else float  # a float would round
+    for candidate in (_json(text, number), text):
         with suppress(pydantic.ValidationError):
             return adapter.validate_python(candidate)
     return parse_value(text, annotation)
