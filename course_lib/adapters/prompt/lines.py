@@ -47,6 +47,8 @@ _THOUGHT = re.compile(
     re.DOTALL | re.MULTILINE | re.IGNORECASE,
 )
 _PLAIN = (str, int, float, bool, Reasoning)
+_MOST_REPAIRED = 400
+"""Brackets in a value that is no JSON and is repaired: the time for it grows with their square."""
 _SHOWN_AS_SCHEMA = {"$defs", "$ref", "properties", "enum"}
 
 
@@ -233,6 +235,8 @@ def _typed(text: str, annotation: Any) -> Any:
     for candidate in (_json(text, number), text):
         with suppress(pydantic.ValidationError):
             return adapter.validate_python(candidate)
+    if text.count("{") + text.count("[") > _MOST_REPAIRED:
+        raise ValueError(f"it is not JSON of this type, and has more than {_MOST_REPAIRED} brackets to repair")
     return parse_value(text, annotation)
 
 

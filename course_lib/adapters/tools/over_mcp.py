@@ -16,7 +16,7 @@ import logging
 import secrets
 import socket
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ import cachetools
 import dspy
 import httpx2
 import mcp_types
+import pydantic
 import uvicorn
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
@@ -31,6 +32,7 @@ from mcp.server.lowlevel import Server
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from course_lib.adapters.tools.injection import neutralise, neutralised_answer
 from course_lib.adapters.tools.limits import (
     FAILED,
     REFUSED,
@@ -48,6 +50,8 @@ logger = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 BODY_BYTES, ANSWER_BYTES = 200_000, 2_000_000
 """The largest request that the server reads, and the largest answer that the client reads."""
+PARTS = 1000
+"""Parts of an answer, or tools on a page, that the client reads: each takes its time on the caller's loop."""
 CONNECT_S = 5.0
 """Seconds for connecting to a server and reading what it offers."""
 TOOLS, PAGES = 100, 50
@@ -58,6 +62,8 @@ DESCRIPTION_CHARS = 1000
 """Characters of a description that are shown to a model: it is text from elsewhere."""
 CLIENT_HEADER = "x-tool-client"
 """Names a client, so that each has a budget of calls of its own."""
+
+_SLOW, _PROSE = ("pattern", "uniqueItems"), ("title", "description")
 
 
 class ToolServerError(CourseError):
@@ -101,7 +107,9 @@ async def tools_from(
     deadline_s: float = 5.0,
     **limits: Any,
 ) -> AsyncIterator[list[LimitedTool]]:
-    """Give the tools of an MCP server as limited tools, but for any whose schema refers to itself.
+    """Give the tools of an MCP server as limited tools, but for any whose schema cannot be written out.
+
+    Answers and descriptions are neutralised (see injection.py), as text of others.
 
     Args:
         url: the server's address.
@@ -111,7 +119,8 @@ async def tools_from(
         limits: further limits of each tool, as `limited` takes them.
 
     Raises:
-        ToolServerError: there is no such server, it refuses the token, or it lacks a tool of `allow`.
+        ToolServerError: there is no such server, it refuses the token, it lacks a tool of `allow`, or its list
+            of tools is not written as MCP says.
     """
     headers = {"authorization": f"Bearer {token}"} if token else {}
     headers |= {CLIENT_HEADER: secrets.token_hex(8), "accept-encoding": "identity"}
@@ -128,6 +137,13 @@ async def tools_from(
             stack.push_async_callback(client.__aexit__, None, None, None)
             async with asyncio.timeout(connect_s):
                 taken = await _listed(client, allow)
+        except pydantic.ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            raise ToolServerError(
+                f"the server at {url} answers otherwise than MCP says ({place[:100]}: {first['msg']}); "
+                "none of its tools can be used until that is corrected there"
+            ) from None
         except (MCPError, TimeoutError, ExceptionGroup) as error:
             raise ToolServerError(
                 f"no tool server answers at {url}; check that it runs, its address and its token"
@@ -160,17 +176,22 @@ def _readable(session: _Session, tools: Iterable[mcp_types.Tool]) -> Iterator[ds
             schema = json.dumps(offered.input_schema)
             if len(schema) > SCHEMA_CHARS or schema.count('"$ref"') > REFERENCES:
                 raise RecursionError
-            plain = json.loads(schema, object_hook=_without_pattern)
-            text = " ".join((offered.description or "").split())[:DESCRIPTION_CHARS]
-            tool = offered.model_copy(update={"description": text, "input_schema": plain})
-            yield dspy.Tool.from_mcp_tool(session, tool)
+            plain = json.loads(schema, object_hook=_shown)
+            text = " ".join(neutralise(offered.description or "").split())[:DESCRIPTION_CHARS]
+            offered_plain = offered.model_copy(update={"description": text, "input_schema": plain})
+            tool = dspy.Tool.from_mcp_tool(session, offered_plain)
+            if '"$ref"' in json.dumps(tool.args):  # DSPy writes out those to $defs alone
+                raise LookupError
+            yield tool
         except (RecursionError, LookupError, AttributeError, TypeError):
             logger.warning("tool %.60r is left out: its schema has no end, or is not one", offered.name)
 
 
-def _without_pattern(part: dict[str, Any]) -> dict[str, Any]:
-    """Leave a pattern to the server: another's may take Python for ever."""
-    return {name: value for name, value in part.items() if name != "pattern" or isinstance(value, dict)}
+def _shown(part: dict[str, Any]) -> dict[str, Any]:
+    """Neutralise a schema's prose, and leave to the server what may take Python for ever to check."""
+    checked = {name: value for name, value in part.items() if name not in _SLOW or isinstance(value, dict)}
+    prose = {name: neutralise(checked[name]) for name in _PROSE if isinstance(checked.get(name), str)}
+    return checked | prose
 
 
 def _server(tools: Sequence[LimitedTool]) -> Server[Any]:
@@ -210,15 +231,21 @@ class _Session:
                 result = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, self._loop))
         except MCPError as error:
             raise ToolServerError(error.message) from None
-        if not result.content and result.structured_content is not None:
-            text = mcp_types.TextContent(type="text", text=json.dumps(result.structured_content))
-            result = result.model_copy(update={"content": [text]})
+        texts = [neutralised_answer(text) for text in _texts(result)]
         if not result.is_error:
-            return result
-        texts = [part.text for part in result.content if isinstance(part, mcp_types.TextContent)]
+            content = [mcp_types.TextContent(type="text", text=text) for text in texts]
+            return mcp_types.CallToolResult(content=[*content])
         kind, _, words = " ".join(texts).partition(": ")
         errors: dict[str, type[Exception]] = {REFUSED: ToolRefused, TIMEOUT: TimeoutError}
         raise errors.get(kind, CourseError)(words if kind in (*errors, FAILED) else " ".join(texts))
+
+
+def _texts(result: mcp_types.CallToolResult) -> list[str]:
+    """Return the texts of an answer; one without any is shown as JSON."""
+    texts = [part.text for part in result.content if isinstance(part, mcp_types.TextContent)]
+    others = [part.model_dump(mode="json", by_alias=True, exclude_none=True) for part in result.content]
+    is_structured = not others and result.structured_content is not None
+    return texts or [json.dumps(result.structured_content if is_structured else others)]
 
 
 class _Bounded(httpx2.AsyncHTTPTransport):
@@ -243,7 +270,16 @@ class _Bounded(httpx2.AsyncHTTPTransport):
         except httpx2.TransportError as error:
             kind = type(error).__name__
             return _failure(f"the tool server does not answer ({kind}); start it, then open tools_from again")
+        if _parts(body) > PARTS:
+            return _failure(f"the tool server's answer has more than {PARTS} parts")
         return httpx2.Response(response.status_code, headers=headers, content=bytes(body))
+
+
+def _parts(body: bytearray) -> int:
+    """Return the length of the longest list of a result, which is its tools or the parts of an answer."""
+    with suppress(ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return max(len(value) for value in json.loads(body)["result"].values() if isinstance(value, list))
+    return 0  # no result: whoever reads it says so
 
 
 def _failure(message: str) -> httpx2.Response:

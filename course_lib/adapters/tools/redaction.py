@@ -23,7 +23,7 @@ READ_CHARS = 5000
 
 _NAME = (
     r"[\w.-]{0,30}"
-    r"(?:pass(?:word|wd|phrase|code)?|pwd|secret|token|credentials?|dsn|key|jwt|sig(?:nature)?(?==|%))"
+    r"(?:pass(?:word|wd|phrase|code)?|pwd|secret|token|credentials?|dsn|key|jwt|(?:sig(?:nature)?|auth)(?==|%))"
 )
 _QUOTE = r"(?:\\{0,4}[\"']|&(?:quot|apos|#34|#39|#x22|#x27);|%2[27])"
 _IS = r"\s{0,3}(?:=>|[:=]|%3[ad]|&#61;)\s{0,3}"
@@ -40,9 +40,13 @@ _KEY = (
 _REPLACED = {
     r"(?s)-----BEGIN [A-Z ]{0,40}KEY-----.*?(?:-----END [A-Z ]{0,40}KEY-----|\Z)": "[key]",
     r"(?i)\b[a-z][a-z0-9+.-]{1,30}://\S*@[^\s\"'<>]*": "[address]",
+    r"(?<![:/\w])//\S{1,200}@[^\s\"'<>]*": "[address]",
     r"(?i)\bfile:/[^\s\"'<>]*": "[path]",
     rf"(?i)({_QUOTE}?\b{_NAME}{_QUOTE}?{_IS}){_VALUE}": r"\1[hidden]",
     rf"(?i)(--{_NAME}\s){_VALUE}": r"\1[hidden]",
+    r"(?i)\b((?:password|identified by)\s{1,3})"
+    r"(?:[eu]?&?(?:'[^']*(?:'|\Z))+|\"[^\"]*\"|\$(\w*)\$.*?\$\2\$)": r"\1[hidden]",
+    rf"(?i)\b(x-{_NAME}\s{{1,3}})(?!(?:is|was|header)\b){_VALUE}": r"\1[hidden]",
     rf"(?i)(<(?:\w{{1,30}}:)?{_NAME}\b[^<>]{{0,100}}>)[^<]+": r"\1[hidden]",
     rf"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie)({_QUOTE}?{_IS})[^\r\n}}]+": r"\1\2[hidden]",
     r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}": r"\1 [hidden]",
@@ -58,6 +62,14 @@ _REPLACED = {
 PATTERNS = tuple((re.compile(pattern), instead) for pattern, instead in _REPLACED.items())
 """What is replaced, in this order: whole keys and addresses before the words inside them."""
 
+_SPELLED = ("&#{};", "&#x{:x};", r"\u{:04x}", r"\u{:04X}", r"\x{:02x}", "%{:02X}")
+
+
+def _spelled(form: str, text: str) -> str:
+    """Return every character of a text by its number."""
+    return "".join(form.format(ord(sign)) for sign in text)
+
+
 _ENCODERS: tuple[Callable[[str], str], ...] = (
     *(str, html.escape, quote, quote_plus, unquote, lambda text: quote(text, safe="")),
     *(lambda text: json.dumps(text)[1:-1], lambda text: json.dumps(text, ensure_ascii=False)[1:-1]),
@@ -69,8 +81,12 @@ _ENCODERS: tuple[Callable[[str], str], ...] = (
     *(lambda text: html.escape(text, quote=False), lambda text: html.escape(text).replace("&#x27;", "&#39;")),
     *(lambda text: repr(text)[1:-1], lambda text: repr(text.encode(errors="replace"))[2:-1]),
     lambda text: base64.b64encode(text.encode(errors="replace")).decode().rstrip("="),
+    *(lambda text: text.encode(errors="replace").hex(), lambda text: text.encode(errors="replace").hex().upper()),
+    *(functools.partial(_spelled, form) for form in _SPELLED),
 )
 """What JSON, HTML, URLs, Python and HTTP make of a text; one may stand within another."""
+_SHORTEST_WITHIN = 5
+"""Characters of a value that is looked for within base64: a shorter one is found in anything."""
 
 
 def redact(text: str, known: Iterable[str] = ()) -> str:
@@ -92,7 +108,14 @@ def hide(text: str, known: Iterable[str]) -> str:
 @functools.lru_cache(maxsize=256)
 def _forms(value: str) -> frozenset[str]:
     once = {encode(value.encode(errors="replace").decode()) for encode in _ENCODERS}
-    return frozenset({value} | {encode(form) for form in once for encode in _ENCODERS})
+    within = _within_base64(value.encode(errors="replace")) if len(value) >= _SHORTEST_WITHIN else set[str]()
+    return frozenset({value} | {encode(form) for form in once for encode in _ENCODERS} | within)
+
+
+def _within_base64(value: bytes) -> set[str]:
+    """Return what base64 makes of a value behind others, as of a password behind its user: by where it begins."""
+    coded = {n: base64.b64encode(bytes(n) + value).decode() for n in range(3)}
+    return {text[-(-n * 8 // 6) : (n + len(value)) * 8 // 6] for n, text in coded.items()}
 
 
 def one_line(text: str, known: Iterable[str] = ()) -> str:

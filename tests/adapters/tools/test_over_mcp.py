@@ -170,7 +170,7 @@ def test_a_long_answer_is_one_line_structured_content_its_text_and_no_stranger_s
         long, structured = [await tools[name].acall() for name in ("long", "structured")]
         return long, structured, await tools["odd"].acall(pattern="a" * 40 + "!")  # years, if matched here
 
-    structured = '{"order": "O-1", "lines": [1, 2]}'
+    structured = '{"order":"O-1","lines":[1,2]}'
     too_long = "failed: the tool server's answer is longer than 2000000 bytes"
     assert over_mcp(work) == (too_long, structured, structured)
 
