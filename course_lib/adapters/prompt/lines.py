@@ -236,7 +236,7 @@ def _typed(text: str, annotation: Any) -> Any:
         with suppress(pydantic.ValidationError):
             return adapter.validate_python(candidate)
     if text.count("{") + text.count("[") > _MOST_REPAIRED:
-        raise ValueError(f"it is not JSON of this type, and has more than {_MOST_REPAIRED} brackets to repair")
+        raise ValueError(f"it is not JSON of this type, and has over {_MOST_REPAIRED} brackets to repair")
     return parse_value(text, annotation)
 
 

@@ -62,7 +62,7 @@ def neutralise(text: str) -> str:
 
 
 def neutralised_answer(text: str) -> str:
-    """Return what a server of others answered neutralised; JSON on one line, its escaped letters written out."""
+    """Return another's answer neutralised; JSON becomes one line, its escaped letters written out."""
     return neutralise(flat_json(text) or text)
 
 

@@ -119,8 +119,8 @@ async def tools_from(
         limits: further limits of each tool, as `limited` takes them.
 
     Raises:
-        ToolServerError: there is no such server, it refuses the token, it lacks a tool of `allow`, or its list
-            of tools is not written as MCP says.
+        ToolServerError: there is no such server, it refuses the token, it lacks a tool of `allow`, or its
+            list of tools is not written as MCP says.
     """
     headers = {"authorization": f"Bearer {token}"} if token else {}
     headers |= {CLIENT_HEADER: secrets.token_hex(8), "accept-encoding": "identity"}
@@ -180,11 +180,12 @@ def _readable(session: _Session, tools: Iterable[mcp_types.Tool]) -> Iterator[ds
             text = " ".join(neutralise(offered.description or "").split())[:DESCRIPTION_CHARS]
             offered_plain = offered.model_copy(update={"description": text, "input_schema": plain})
             tool = dspy.Tool.from_mcp_tool(session, offered_plain)
-            if '"$ref"' in json.dumps(tool.args):  # DSPy writes out those to $defs alone
+            is_open = '"$ref"' in json.dumps(tool.args)  # DSPy writes out those to $defs alone
+            if is_open or any(neutralise(name) != name for name in (offered.name, *tool.args)):
                 raise LookupError
             yield tool
         except (RecursionError, LookupError, AttributeError, TypeError):
-            logger.warning("tool %.60r is left out: its schema has no end, or is not one", offered.name)
+            logger.warning("tool %.60r is left out: its names or schema cannot be shown", offered.name)
 
 
 def _shown(part: dict[str, Any]) -> dict[str, Any]:
@@ -252,7 +253,7 @@ class _Bounded(httpx2.AsyncHTTPTransport):
     """Reads answers up to ANSWER_BYTES; what cannot be read is an answer too, so that the session goes on."""
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send a request; an event stream is left to the client, which bounds each event."""
+        """Send a request; of an event stream the client bounds the length of each event."""
         try:
             response = await super().handle_async_request(request)
             headers = {name: response.headers.get(name, "") for name in ("content-type", "mcp-session-id")}
@@ -260,6 +261,8 @@ class _Bounded(httpx2.AsyncHTTPTransport):
                 await response.aclose()
                 return _failure("the tool server packed its answer, unasked")
             if headers["content-type"].startswith("text/event-stream"):
+                assert isinstance(response.stream, httpx2.AsyncByteStream)
+                response.stream = _Events(response.stream)
                 return response
             body = bytearray()
             async for chunk in response.aiter_raw():
@@ -273,6 +276,28 @@ class _Bounded(httpx2.AsyncHTTPTransport):
         if _parts(body) > PARTS:
             return _failure(f"the tool server's answer has more than {PARTS} parts")
         return httpx2.Response(response.status_code, headers=headers, content=bytes(body))
+
+
+class _Events(httpx2.AsyncByteStream):
+    """An event stream, which breaks off in an event of too many parts."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        parts = 0
+        async for chunk in self._stream:
+            *ended, last = chunk.replace(b"\r\n", b"\n").split(b"\n\n")
+            parts = last.count(b'"type"') + (0 if ended else parts)
+            if (
+                max([parts, *(event.count(b'"type"') for event in ended)]) > 5 * PARTS
+            ):  # each says its type, as schemas in it do
+                raise httpx2.ReadError("an event of too many parts")
+            yield chunk
+
+    async def aclose(self) -> None:
+        """Close the stream behind it."""
+        await self._stream.aclose()
 
 
 def _parts(body: bytearray) -> int:

@@ -81,7 +81,8 @@ _ENCODERS: tuple[Callable[[str], str], ...] = (
     *(lambda text: html.escape(text, quote=False), lambda text: html.escape(text).replace("&#x27;", "&#39;")),
     *(lambda text: repr(text)[1:-1], lambda text: repr(text.encode(errors="replace"))[2:-1]),
     lambda text: base64.b64encode(text.encode(errors="replace")).decode().rstrip("="),
-    *(lambda text: text.encode(errors="replace").hex(), lambda text: text.encode(errors="replace").hex().upper()),
+    lambda text: text.encode(errors="replace").hex(),
+    lambda text: text.encode(errors="replace").hex().upper(),
     *(functools.partial(_spelled, form) for form in _SPELLED),
 )
 """What JSON, HTML, URLs, Python and HTTP make of a text; one may stand within another."""
@@ -113,7 +114,7 @@ def _forms(value: str) -> frozenset[str]:
 
 
 def _within_base64(value: bytes) -> set[str]:
-    """Return what base64 makes of a value behind others, as of a password behind its user: by where it begins."""
+    """Return what base64 makes of a value behind other text, as of a password behind its user."""
     coded = {n: base64.b64encode(bytes(n) + value).decode() for n in range(3)}
     return {text[-(-n * 8 // 6) : (n + len(value)) * 8 // 6] for n, text in coded.items()}
 
