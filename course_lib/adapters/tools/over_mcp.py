@@ -16,7 +16,7 @@ import logging
 import secrets
 import socket
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,7 @@ from course_lib.adapters.tools.limits import (
     ToolRefused,
     limited,
 )
+from course_lib.adapters.tools.redaction import one_line
 from course_lib.errors import CourseError
 
 logger = logging.getLogger(__name__)
@@ -50,8 +51,8 @@ logger = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 BODY_BYTES, ANSWER_BYTES = 200_000, 2_000_000
 """The largest request that the server reads, and the largest answer that the client reads."""
-PARTS = 1000
-"""Parts of an answer, or tools on a page, that the client reads: each takes its time on the caller's loop."""
+TYPES = 3_000
+"""Times that an answer may say "type", as each part and schema in it does: each takes time on the loop."""
 CONNECT_S = 5.0
 """Seconds for connecting to a server and reading what it offers."""
 TOOLS, PAGES = 100, 50
@@ -138,11 +139,9 @@ async def tools_from(
             async with asyncio.timeout(connect_s):
                 taken = await _listed(client, allow)
         except pydantic.ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(map(str, first["loc"]))
+            message = one_line(str(error.errors(include_url=False, include_input=False)[0]))
             raise ToolServerError(
-                f"the server at {url} answers otherwise than MCP says ({place[:100]}: {first['msg']}); "
-                "none of its tools can be used until that is corrected there"
+                f"the server at {url} answers otherwise than MCP says; correct it there ({message})"
             ) from None
         except (MCPError, TimeoutError, ExceptionGroup) as error:
             raise ToolServerError(
@@ -273,8 +272,8 @@ class _Bounded(httpx2.AsyncHTTPTransport):
         except httpx2.TransportError as error:
             kind = type(error).__name__
             return _failure(f"the tool server does not answer ({kind}); start it, then open tools_from again")
-        if _parts(body) > PARTS:
-            return _failure(f"the tool server's answer has more than {PARTS} parts")
+        if body.count(b'"type"') > TYPES:
+            return _failure(f"the tool server's answer has more than {TYPES} parts")
         return httpx2.Response(response.status_code, headers=headers, content=bytes(body))
 
 
@@ -289,22 +288,13 @@ class _Events(httpx2.AsyncByteStream):
         async for chunk in self._stream:
             *ended, last = chunk.replace(b"\r\n", b"\n").split(b"\n\n")
             parts = last.count(b'"type"') + (0 if ended else parts)
-            if (
-                max([parts, *(event.count(b'"type"') for event in ended)]) > 5 * PARTS
-            ):  # each says its type, as schemas in it do
+            if max([parts, *(event.count(b'"type"') for event in ended)]) > TYPES:
                 raise httpx2.ReadError("an event of too many parts")
             yield chunk
 
     async def aclose(self) -> None:
         """Close the stream behind it."""
         await self._stream.aclose()
-
-
-def _parts(body: bytearray) -> int:
-    """Return the length of the longest list of a result, which is its tools or the parts of an answer."""
-    with suppress(ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        return max(len(value) for value in json.loads(body)["result"].values() if isinstance(value, list))
-    return 0  # no result: whoever reads it says so
 
 
 def _failure(message: str) -> httpx2.Response:

@@ -63,13 +63,6 @@ PATTERNS = tuple((re.compile(pattern), instead) for pattern, instead in _REPLACE
 """What is replaced, in this order: whole keys and addresses before the words inside them."""
 
 _SPELLED = ("&#{};", "&#x{:x};", r"\u{:04x}", r"\u{:04X}", r"\x{:02x}", "%{:02X}")
-
-
-def _spelled(form: str, text: str) -> str:
-    """Return every character of a text by its number."""
-    return "".join(form.format(ord(sign)) for sign in text)
-
-
 _ENCODERS: tuple[Callable[[str], str], ...] = (
     *(str, html.escape, quote, quote_plus, unquote, lambda text: quote(text, safe="")),
     *(lambda text: json.dumps(text)[1:-1], lambda text: json.dumps(text, ensure_ascii=False)[1:-1]),
@@ -81,13 +74,10 @@ _ENCODERS: tuple[Callable[[str], str], ...] = (
     *(lambda text: html.escape(text, quote=False), lambda text: html.escape(text).replace("&#x27;", "&#39;")),
     *(lambda text: repr(text)[1:-1], lambda text: repr(text.encode(errors="replace"))[2:-1]),
     lambda text: base64.b64encode(text.encode(errors="replace")).decode().rstrip("="),
-    lambda text: text.encode(errors="replace").hex(),
-    lambda text: text.encode(errors="replace").hex().upper(),
-    *(functools.partial(_spelled, form) for form in _SPELLED),
+    *(lambda text: text.encode().hex(), lambda text: text.encode().hex().upper()),
+    *(lambda text, form=form: "".join(form.format(ord(sign)) for sign in text) for form in _SPELLED),
 )
 """What JSON, HTML, URLs, Python and HTTP make of a text; one may stand within another."""
-_SHORTEST_WITHIN = 5
-"""Characters of a value that is looked for within base64: a shorter one is found in anything."""
 
 
 def redact(text: str, known: Iterable[str] = ()) -> str:
@@ -109,14 +99,11 @@ def hide(text: str, known: Iterable[str]) -> str:
 @functools.lru_cache(maxsize=256)
 def _forms(value: str) -> frozenset[str]:
     once = {encode(value.encode(errors="replace").decode()) for encode in _ENCODERS}
-    within = _within_base64(value.encode(errors="replace")) if len(value) >= _SHORTEST_WITHIN else set[str]()
-    return frozenset({value} | {encode(form) for form in once for encode in _ENCODERS} | within)
-
-
-def _within_base64(value: bytes) -> set[str]:
-    """Return what base64 makes of a value behind other text, as of a password behind its user."""
-    coded = {n: base64.b64encode(bytes(n) + value).decode() for n in range(3)}
-    return {text[-(-n * 8 // 6) : (n + len(value)) * 8 // 6] for n, text in coded.items()}
+    forms = {value} | {encode(form) for form in once for encode in _ENCODERS}
+    for before in range(3 if len(value) > 4 else 0):  # within base64, as a password behind its user
+        padded = bytes(before) + value.encode(errors="replace")
+        forms.add(base64.b64encode(padded).decode()[-(-before * 8 // 6) : len(padded) * 8 // 6])
+    return frozenset(forms)
 
 
 def one_line(text: str, known: Iterable[str] = ()) -> str:

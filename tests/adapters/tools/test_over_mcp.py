@@ -265,7 +265,7 @@ def test_what_a_server_says_cannot_pass_for_a_part_of_the_prompt(answered):
 @pytest.mark.parametrize(
     ("as_events", "message"),
     [
-        (False, "failed: the tool server's answer has more than 1000 parts"),
+        (False, "failed: the tool server's answer has more than 3000 parts"),
         (True, "failed: SSE stream ended"),
     ],
     ids=["json", "events"],
@@ -273,7 +273,7 @@ def test_what_a_server_says_cannot_pass_for_a_part_of_the_prompt(answered):
 def test_an_answer_of_very_many_parts_is_refused_before_it_is_read(as_events, message):
     part, tools = {"type": "text", "text": "x"}, {"tools": [offering()]}
 
-    few, _ = raw(tools, {"content": [part] * 900}, as_events=as_events)
+    few, _ = raw(tools, {"content": [part] * 2000}, as_events=as_events)
     many, _ = raw(tools, {"content": [part] * 20_000}, as_events=as_events)
 
     assert few["odd"].startswith('["x","x"')
