@@ -42,8 +42,7 @@ _LONGEST_TEXT_CHARS = 300
 _MOST_NODES = 5_000
 _BELOW = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
 """Keywords of a schema whose value is schemas by name."""
-_DATA = frozenset({"const", "enum", "default", "example", "examples"})
-"""Keywords whose value is data, whatever its keys are called."""
+_DATA = frozenset({"const", "enum", "default", "example", "examples"})  # data, whatever its keys are
 _NOT_WRITTEN = "it is not written as OpenAPI 3 says"
 _TOO_LARGE = "its schema is too large, or refers to itself"
 
@@ -255,12 +254,12 @@ class _References:
             return _modern({key: self._value(key, value) for key, value in node.items()})
         return node
 
-    def _value(self, keyword: str, value: Any) -> Any:
+    def _value(self, key: str, value: Any) -> Any:
         """Return the value of a keyword: data as it is, the schemas in any other resolved."""
-        if keyword in _DATA:
+        if key in _DATA:
             self.nodes_left -= len(str(value)) // 10
             return value
-        if keyword in _BELOW and isinstance(value, Mapping):
+        if key in _BELOW and isinstance(value, Mapping):
             return {name: self._resolved(schema) for name, schema in value.items()}
         return self._resolved(value)
 

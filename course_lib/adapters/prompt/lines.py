@@ -47,8 +47,7 @@ _THOUGHT = re.compile(
     re.DOTALL | re.MULTILINE | re.IGNORECASE,
 )
 _PLAIN = (str, int, float, bool, Reasoning)
-_MOST_REPAIRED = 400
-"""Brackets in a value that is no JSON and is repaired: the time for it grows with their square."""
+_MOST_REPAIRED = 400  # brackets in a value that is no JSON: the time to repair it grows with their square
 _SHOWN_AS_SCHEMA = {"$defs", "$ref", "properties", "enum"}
 
 
@@ -163,20 +162,15 @@ def _schema_lines(signature: Any) -> Iterator[str]:
     """Yield a line for each output whose type the field list cannot show whole."""
     for name, field in signature.output_fields.items():
         if field.annotation not in _PLAIN and get_origin(field.annotation) is not Literal:
-            schema = _untitled(pydantic.TypeAdapter(field.annotation).json_schema())
+            described = json.dumps(pydantic.TypeAdapter(field.annotation).json_schema())
+            schema = json.loads(described, object_hook=_untitled)
             if get_origin(field.annotation) is tuple or not schema.keys().isdisjoint(_SHOWN_AS_SCHEMA):
                 yield f"`{name}` must be JSON of this JSON schema: {json.dumps(schema, ensure_ascii=False)}"
 
 
-def _untitled(schema: Any) -> Any:
-    """Drop the titles that pydantic makes of the names that stand beside them."""
-    if isinstance(schema, list):
-        return [_untitled(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    return {
-        key: _untitled(part) for key, part in schema.items() if not (key == "title" and isinstance(part, str))
-    }
+def _untitled(part: dict[str, Any]) -> dict[str, Any]:
+    """Drop the title that pydantic makes of the name that stands beside it."""
+    return {key: value for key, value in part.items() if key != "title" or not isinstance(value, str)}
 
 
 @lru_cache(maxsize=256)

@@ -64,8 +64,6 @@ DESCRIPTION_CHARS = 1000
 CLIENT_HEADER = "x-tool-client"
 """Names a client, so that each has a budget of calls of its own."""
 
-_SLOW, _PROSE = ("pattern", "uniqueItems"), ("title", "description")
-
 
 class ToolServerError(CourseError):
     """A tool server could not be started or reached, or does not offer what was asked for."""
@@ -139,10 +137,8 @@ async def tools_from(
             async with asyncio.timeout(connect_s):
                 taken = await _listed(client, allow)
         except pydantic.ValidationError as error:
-            message = one_line(str(error.errors(include_url=False, include_input=False)[0]))
-            raise ToolServerError(
-                f"the server at {url} answers otherwise than MCP says; correct it there ({message})"
-            ) from None
+            odd = f"the server at {url} answers otherwise than MCP says; correct it there"
+            raise ToolServerError(f"{odd} ({one_line(str(error))})") from None
         except (MCPError, TimeoutError, ExceptionGroup) as error:
             raise ToolServerError(
                 f"no tool server answers at {url}; check that it runs, its address and its token"
@@ -175,10 +171,9 @@ def _readable(session: _Session, tools: Iterable[mcp_types.Tool]) -> Iterator[ds
             schema = json.dumps(offered.input_schema)
             if len(schema) > SCHEMA_CHARS or schema.count('"$ref"') > REFERENCES:
                 raise RecursionError
-            plain = json.loads(schema, object_hook=_shown)
             text = " ".join(neutralise(offered.description or "").split())[:DESCRIPTION_CHARS]
-            offered_plain = offered.model_copy(update={"description": text, "input_schema": plain})
-            tool = dspy.Tool.from_mcp_tool(session, offered_plain)
+            shown = {"description": text, "input_schema": json.loads(schema, object_hook=_shown)}
+            tool = dspy.Tool.from_mcp_tool(session, offered.model_copy(update=shown))
             is_open = '"$ref"' in json.dumps(tool.args)  # DSPy writes out those to $defs alone
             if is_open or any(neutralise(name) != name for name in (offered.name, *tool.args)):
                 raise LookupError
@@ -189,9 +184,10 @@ def _readable(session: _Session, tools: Iterable[mcp_types.Tool]) -> Iterator[ds
 
 def _shown(part: dict[str, Any]) -> dict[str, Any]:
     """Neutralise a schema's prose, and leave to the server what may take Python for ever to check."""
-    checked = {name: value for name, value in part.items() if name not in _SLOW or isinstance(value, dict)}
-    prose = {name: neutralise(checked[name]) for name in _PROSE if isinstance(checked.get(name), str)}
-    return checked | prose
+    slow, prose = ("pattern", "uniqueItems"), ("title", "description")
+    checked = {name: value for name, value in part.items() if name not in slow or isinstance(value, dict)}
+    texts = {name: neutralise(checked[name]) for name in prose if isinstance(checked.get(name), str)}
+    return checked | texts
 
 
 def _server(tools: Sequence[LimitedTool]) -> Server[Any]:
@@ -244,8 +240,7 @@ def _texts(result: mcp_types.CallToolResult) -> list[str]:
     """Return the texts of an answer; one without any is shown as JSON."""
     texts = [part.text for part in result.content if isinstance(part, mcp_types.TextContent)]
     others = [part.model_dump(mode="json", by_alias=True, exclude_none=True) for part in result.content]
-    is_structured = not others and result.structured_content is not None
-    return texts or [json.dumps(result.structured_content if is_structured else others)]
+    return texts or [json.dumps(others or result.structured_content or [])]
 
 
 class _Bounded(httpx2.AsyncHTTPTransport):
@@ -278,7 +273,7 @@ class _Bounded(httpx2.AsyncHTTPTransport):
 
 
 class _Events(httpx2.AsyncByteStream):
-    """An event stream, which breaks off in an event of too many parts."""
+    """An event stream, which breaks off after too many parts."""
 
     def __init__(self, stream: httpx2.AsyncByteStream) -> None:
         self._stream = stream
@@ -286,14 +281,12 @@ class _Events(httpx2.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         parts = 0
         async for chunk in self._stream:
-            *ended, last = chunk.replace(b"\r\n", b"\n").split(b"\n\n")
-            parts = last.count(b'"type"') + (0 if ended else parts)
-            if max([parts, *(event.count(b'"type"') for event in ended)]) > TYPES:
-                raise httpx2.ReadError("an event of too many parts")
+            parts += chunk.count(b'"type"')
+            if parts > TYPES:
+                raise httpx2.ReadError(f"more than {TYPES} parts")
             yield chunk
 
     async def aclose(self) -> None:
-        """Close the stream behind it."""
         await self._stream.aclose()
 
 

@@ -43,10 +43,9 @@ _REPLACED = {
     r"(?<![:/\w])//\S{1,200}@[^\s\"'<>]*": "[address]",
     r"(?i)\bfile:/[^\s\"'<>]*": "[path]",
     rf"(?i)({_QUOTE}?\b{_NAME}{_QUOTE}?{_IS}){_VALUE}": r"\1[hidden]",
-    rf"(?i)(--{_NAME}\s){_VALUE}": r"\1[hidden]",
     r"(?i)\b((?:password|identified by)\s{1,3})"
     r"(?:[eu]?&?(?:'[^']*(?:'|\Z))+|\"[^\"]*\"|\$(\w*)\$.*?\$\2\$)": r"\1[hidden]",
-    rf"(?i)\b(x-{_NAME}\s{{1,3}})(?!(?:is|was|header)\b){_VALUE}": r"\1[hidden]",
+    rf"(?i)((?:--|\bx-){_NAME}\s{{1,3}})(?!(?:is|was|header)\b){_VALUE}": r"\1[hidden]",
     rf"(?i)(<(?:\w{{1,30}}:)?{_NAME}\b[^<>]{{0,100}}>)[^<]+": r"\1[hidden]",
     rf"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie)({_QUOTE}?{_IS})[^\r\n}}]+": r"\1\2[hidden]",
     r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}": r"\1 [hidden]",
@@ -66,9 +65,7 @@ _SPELLED = ("&#{};", "&#x{:x};", r"\u{:04x}", r"\u{:04X}", r"\x{:02x}", "%{:02X}
 _ENCODERS: tuple[Callable[[str], str], ...] = (
     *(str, html.escape, quote, quote_plus, unquote, lambda text: quote(text, safe="")),
     *(lambda text: json.dumps(text)[1:-1], lambda text: json.dumps(text, ensure_ascii=False)[1:-1]),
-    lambda text: (
-        json.dumps(text)[1:-1].replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
-    ),
+    lambda text: re.sub("[<>&]", lambda sign: rf"\u{ord(sign[0]):04x}", json.dumps(text)[1:-1]),
     lambda text: text.replace("/", r"\/"),
     lambda text: re.sub("%..", lambda code: code[0].lower(), quote(text, safe="")),
     *(lambda text: html.escape(text, quote=False), lambda text: html.escape(text).replace("&#x27;", "&#39;")),
