@@ -48,11 +48,16 @@ def running_postgres() -> Server:
     """Return this process's PostgreSQL, started if need be, which takes about a second.
 
     All callers share one, which ends with the process, in whatever way that ends, and its data with it.
-    `DATABASE_URL` names another server to use instead.
+    `DATABASE_URL` names another server to use instead. Without it, the settings that the environment has for
+    PostgreSQL's clients (PGSERVICE, PGHOSTADDR, PGOPTIONS and so on) are taken out of this process's
+    environment: they are meant for some other server, and libpq would apply them to this one.
 
     Raises:
         PostgresError: it cannot be started or reached; the message says what to do.
     """
+    if not os.environ.get(_Postgres.variable):
+        for name in [name for name in os.environ if name.startswith("PG") and name.isalpha()]:
+            del os.environ[name]
     return share(_Postgres)
 
 

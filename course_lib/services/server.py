@@ -191,7 +191,8 @@ class Server:
     def _new_folder(self) -> Path:
         """Make a private folder: where it was asked for, else in the temporary folder or one that will do."""
         problems = []
-        for parent in [self._parent] if self._parent else [Path(tempfile.gettempdir()), Path("/tmp")]:  # noqa: S108
+        usual = [Path(tempfile.gettempdir()).absolute(), Path("/tmp")]  # noqa: S108
+        for parent in [self._parent] if self._parent else usual:
             try:
                 return self._folder_in(parent)
             except (OSError, ServerError) as error:

@@ -22,6 +22,7 @@ from course_lib.services import (
     shown,
 )
 from course_lib.services import postgres as postgres_module
+from course_lib.services import redis as redis_module
 from course_lib.services import server as server_module
 from tests.services.processes import happens, is_alive, process_field
 
@@ -107,6 +108,43 @@ def test_a_forked_child_uses_its_parent_s_server_and_cannot_end_it():
     assert "belongs to process" in message
     assert its_own != parents.pid
     assert ping(parents)
+
+
+LEARNERS = {
+    "PGSERVICE": "work",
+    "PGHOSTADDR": "192.0.2.1",
+    "PGREQUIREAUTH": "scram-sha-256",
+    "PGCHANNELBINDING": "require",
+    "PGGSSENCMODE": "require",
+    "PGCLIENTENCODING": "LATIN1",
+    "PGOPTIONS": "-c search_path=work",
+    "PGTZ": "nowhere",
+}
+
+
+def test_the_learner_s_settings_for_another_postgres_do_not_reach_the_course_s_own(monkeypatch):
+    for name, value in LEARNERS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PGADMIN_PORT", "5050")
+
+    shown = sql(running_postgres(), "SELECT concat_ws(' ', current_setting('client_encoding'), 'ä')")
+
+    assert shown == "UTF8 ä"
+    assert os.environ["PGADMIN_PORT"] == "5050"  # not a setting of the client's
+
+
+@pytest.mark.parametrize("kind", [redis_module._Redis, postgres_module._Postgres])
+def test_a_relative_temporary_folder_will_do(kind, short_folder, monkeypatch):
+    monkeypatch.chdir(short_folder)
+    monkeypatch.setattr(server_module.tempfile, "tempdir", ".")
+
+    one = kind(None)
+
+    assert one.folder.is_absolute()
+    one.start()
+    assert one.url
+    assert ping(one)
+    one.close()
 
 
 # -- ended, and started again ----------------------------------------------------------------------------

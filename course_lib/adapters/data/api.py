@@ -22,7 +22,7 @@ import httpx
 from course_lib.adapters.data import openapi
 from course_lib.adapters.data.addresses import Origin, Reach, Resolver, joined, origin_of, resolve
 from course_lib.adapters.data.transport import AnswerError, read_text, sent
-from course_lib.adapters.tools.injection import flat_json, neutralise
+from course_lib.adapters.tools.injection import neutralised_answer
 from course_lib.adapters.tools.limits import LimitedTool, ToolRefused, limited
 from course_lib.adapters.tools.redaction import hide
 from course_lib.errors import CourseError
@@ -117,7 +117,7 @@ class APIAdapter(AbstractContextManager["APIAdapter"]):
         self._methods = frozenset(methods)
         if unknown := sorted(self._methods - openapi.METHODS):
             raise APIError(f"the method {unknown[0]!r} is none of {', '.join(sorted(openapi.METHODS))}")
-        operations, left_out = openapi.operations(openapi.load(spec) if spec else {}, self._methods)
+        operations, left_out = openapi.operations({} if spec is None else openapi.load(spec), self._methods)
         self.left_out: Mapping[str, str] = left_out
         """The document's operations that are no tools, by name, each with the reason."""
         self._functions: dict[str, Any] = {one.name: openapi.as_tool(one, self._text) for one in operations}
@@ -158,7 +158,7 @@ class APIAdapter(AbstractContextManager["APIAdapter"]):
     async def _text(self, method: str, target: str, body: Any = None, body_kind: str = _JSON) -> str:
         """Return the answer as the model may see it; one with an error status is raised."""
         answer = await self.request(method, target, body=body, body_kind=body_kind)
-        text = neutralise(flat_json(answer.text) or answer.text)
+        text = neutralised_answer(answer.text)
         if answer.wait_s > 0 and answer.status in _RETRIED:
             text = f"busy; it asks to come back in {answer.wait_s:.0f} s"
         if httpx.codes.is_error(answer.status):

@@ -182,7 +182,7 @@ class FileSystemAdapter(AbstractContextManager["FileSystemAdapter"]):
         if len(data) > FILE_BYTES:
             raise ToolRefused(f"{path!r} has more than {FILE_BYTES} bytes, the most that is read")
         try:
-            text = data.decode("utf-8")
+            text = data.decode("utf-8-sig")  # without the mark of some editors
         except UnicodeDecodeError:
             text = "\0"
         if "\0" in text:

@@ -2,8 +2,9 @@
 
 Main path: operations(document, methods) -> those offered; operation.request(arguments) -> target and body.
 Read are path and query parameters, JSON bodies, and references inside the document. An operation that needs
-more is left out, by name. A pattern that Python cannot run, or not in a short time, is not checked. The
-document's `servers` are not used: where requests go is said by whoever builds the adapter, not by a file.
+more is left out, by name. Left to the API to check are a pattern that Python cannot run in a short time, and
+`uniqueItems` and a `multipleOf` with fractions, which take long or are inexact. The document's `servers` are
+not used: where requests go is said by whoever builds the adapter, not by a file.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 """Methods that operations can be offered for."""
 _VERBS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 _BODY = "body"
-_JSON = re.compile(r"(application|text)/([\w.-]+\+)?json( *;[\w =.;-]*)?", re.ASCII | re.IGNORECASE)
+_JSON = re.compile(r"(application|text)/([\w.-]+\+)?json( *;[ -~]*)?", re.ASCII | re.IGNORECASE)
 _SEPARATORS = {"form": ",", "simple": ",", "spaceDelimited": "%20", "pipeDelimited": "%7C"}
 """Between the values of a list, by the parameter's style."""
 _FORBIDDEN_IN_PATH = re.compile(r"[/\\%?#;\x00-\x1f\x7f]")
@@ -39,6 +40,10 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST_VALUE_CHARS = 500
 _LONGEST_TEXT_CHARS = 300
 _MOST_NODES = 5_000
+_BELOW = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
+"""Keywords of a schema whose value is schemas by name."""
+_DATA = frozenset({"const", "enum", "default", "example", "examples"})  # data, whatever its keys are
+_NOT_WRITTEN = "it is not written as OpenAPI 3 says"
 _TOO_LARGE = "its schema is too large, or refers to itself"
 
 
@@ -106,8 +111,10 @@ class Operation:
 def _words(parameter: Parameter, value: Any) -> list[str]:
     """Return a value, or each one of a list, encoded; in a path it is nothing that would change the path."""
     is_path, words = parameter.place == "path", list[str]()
-    for one in value if isinstance(value, list) and (value or not is_path) else [value]:
-        word = json.dumps(one) if isinstance(one, bool) else str(one)
+    values = [one for one in (value if isinstance(value, list) else [value]) if one is not None]
+    for one in values or ([""] if is_path else []):
+        is_whole = isinstance(one, float) and one.is_integer()  # 5.0 is an integer to JSON Schema
+        word = json.dumps(one) if isinstance(one, bool) else str(int(one) if is_whole else one)
         if isinstance(one, dict | list) or len(word) > _LONGEST_VALUE_CHARS or _CONTROL.search(word):
             limit = f"of at most {_LONGEST_VALUE_CHARS} characters"
             raise ToolRefused(f"{parameter.name}: only plain values without control characters, {limit}")
@@ -125,10 +132,12 @@ def load(spec: Mapping[str, Any] | Path) -> Mapping[str, Any]:
     """
     try:
         document: Any = json.loads(spec.read_text("utf-8")) if isinstance(spec, Path) else spec
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SpecError(f"the OpenAPI document cannot be read ({error}); give JSON") from error
     if not isinstance(document, Mapping) or not str(document.get("openapi", "")).startswith("3."):
         raise SpecError("this is no OpenAPI 3 document: its key 'openapi' should begin with '3.'")
+    if not isinstance(paths := document.get("paths", {}), Mapping):
+        raise SpecError(f"the document's 'paths' are {paths!r:.60}; they should be an object of paths")
     return document
 
 
@@ -143,9 +152,10 @@ def operations(
     left_out: dict[str, str] = {}
     references = _References(document)
     for path, item in document.get("paths", {}).items():
-        if "$ref" in (item or {}):
-            left_out[path] = "a path that is a reference is not read"
-        for verb in (verb for verb in _VERBS if verb in (item or {})):
+        if not isinstance(item, Mapping) or "$ref" in item:
+            is_reference = isinstance(item, Mapping)
+            left_out[path] = "a path that is a reference is not read" if is_reference else _NOT_WRITTEN
+        for verb in (verb for verb in _VERBS if isinstance(item, Mapping) and verb in item):
             name = f"{verb.upper()} {path}"
             try:
                 called = _name(item[verb].get("operationId", "")) or _name(name)
@@ -160,7 +170,7 @@ def operations(
             except RecursionError:
                 left_out[name] = _TOO_LARGE
             except (LookupError, TypeError, ValueError, AttributeError):
-                left_out[name] = "it is not written as OpenAPI 3 says"
+                left_out[name] = _NOT_WRITTEN
     return [*offered.values()], left_out
 
 
@@ -241,8 +251,17 @@ class _References:
         if isinstance(node, list):
             return [self._resolved(one) for one in node]
         if isinstance(node, Mapping):
-            return _modern({key: self._resolved(value) for key, value in node.items()})
+            return _modern({key: self._value(key, value) for key, value in node.items()})
         return node
+
+    def _value(self, key: str, value: Any) -> Any:
+        """Return the value of a keyword: data as it is, the schemas in any other resolved."""
+        if key in _DATA:
+            self.nodes_left -= len(str(value)) // 10
+            return value
+        if key in _BELOW and isinstance(value, Mapping):
+            return {name: self._resolved(schema) for name, schema in value.items()}
+        return self._resolved(value)
 
 
 def _modern(schema: dict[str, Any]) -> dict[str, Any]:
@@ -255,9 +274,9 @@ def _modern(schema: dict[str, Any]) -> dict[str, Any]:
         schema |= {"enum": [*schema["enum"], None]} if "enum" in schema else {}
     if isinstance(schema.get("pattern"), str) and not _is_runnable(schema["pattern"]):
         del schema["pattern"]
-    if isinstance(schema.get("patternProperties"), dict):
-        del schema["patternProperties"]
-    return schema
+    if isinstance(schema.get("multipleOf"), float) and not schema["multipleOf"].is_integer():
+        del schema["multipleOf"]
+    return {key: value for key, value in schema.items() if key not in ("patternProperties", "uniqueItems")}
 
 
 def _is_runnable(pattern: str) -> bool:

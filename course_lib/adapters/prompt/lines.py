@@ -9,12 +9,14 @@ and callbacks that fire twice. Demos, history, native tool calls and async are d
 # mypy: allow-subclassing-any
 from __future__ import annotations
 
+import enum
 import json
 import re
 import textwrap
 from bisect import bisect
 from collections.abc import Iterator
 from contextlib import suppress
+from decimal import Decimal
 from functools import lru_cache, partial
 from typing import Any, Literal, get_args, get_origin
 
@@ -45,6 +47,7 @@ _THOUGHT = re.compile(
     re.DOTALL | re.MULTILINE | re.IGNORECASE,
 )
 _PLAIN = (str, int, float, bool, Reasoning)
+_MOST_REPAIRED = 400  # brackets in a value that is no JSON: the time to repair it grows with their square
 _SHOWN_AS_SCHEMA = {"$defs", "$ref", "properties", "enum"}
 
 
@@ -124,9 +127,12 @@ def _line(name: str, text: str) -> str:
 
 def _as_text(field: Any, value: Any) -> str:
     """Write an output; a text that would not come back as it stands is quoted as JSON."""
+    plain = value.value if isinstance(value, enum.Enum) else value
+    if isinstance(plain, bool | float) and field.annotation not in (bool, float):
+        return json.dumps(plain)  # in a union `True` would be a text
     text: str = format_field_value(field, value)
     is_json = not _is_text(field.annotation) and _json(text) != text
-    is_quoted = isinstance(value, str | Reasoning) and (is_json or _needs_quotes(text))
+    is_quoted = isinstance(plain, str | Reasoning) and (is_json or _needs_quotes(text))
     return json.dumps(text, ensure_ascii=False) if is_quoted else text
 
 
@@ -156,20 +162,15 @@ def _schema_lines(signature: Any) -> Iterator[str]:
     """Yield a line for each output whose type the field list cannot show whole."""
     for name, field in signature.output_fields.items():
         if field.annotation not in _PLAIN and get_origin(field.annotation) is not Literal:
-            schema = _untitled(pydantic.TypeAdapter(field.annotation).json_schema())
+            described = json.dumps(pydantic.TypeAdapter(field.annotation).json_schema())
+            schema = json.loads(described, object_hook=_untitled)
             if get_origin(field.annotation) is tuple or not schema.keys().isdisjoint(_SHOWN_AS_SCHEMA):
                 yield f"`{name}` must be JSON of this JSON schema: {json.dumps(schema, ensure_ascii=False)}"
 
 
-def _untitled(schema: Any) -> Any:
-    """Drop the titles that pydantic makes of the names that stand beside them."""
-    if isinstance(schema, list):
-        return [_untitled(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    return {
-        key: _untitled(part) for key, part in schema.items() if not (key == "title" and isinstance(part, str))
-    }
+def _untitled(part: dict[str, Any]) -> dict[str, Any]:
+    """Drop the title that pydantic makes of the name that stands beside it."""
+    return {key: value for key, value in part.items() if key != "title" or not isinstance(value, str)}
 
 
 @lru_cache(maxsize=256)
@@ -178,7 +179,8 @@ def _labels(names: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str, str]]:
     spelled = {variant: name for name in names for variant in (name.upper(), name.capitalize())}
     spelled |= {name: name for name in names}
     listed = "|".join(re.escape(word) for word in sorted(spelled, key=len, reverse=True))
-    return re.compile(rf"^(?:[-*#>]+[ \t]*)?[*`]*({listed})[*`]*[ \t]*:[*`]*[ \t]*", re.MULTILINE), spelled
+    # possessive (++, *+), so that a long run of marks is not divided between the first two in every way
+    return re.compile(rf"^(?:[-*#>]++[ \t]*+)?[*`]*+({listed})[*`]*[ \t]*:[*`]*[ \t]*", re.MULTILINE), spelled
 
 
 def _sections(completion: str, names: tuple[str, ...]) -> dict[str, str]:
@@ -199,10 +201,10 @@ def _sections(completion: str, names: tuple[str, ...]) -> dict[str, str]:
     return texts
 
 
-def _json(text: str) -> Any:
+def _json(text: str, number: type[float | Decimal] = float) -> Any:
     """Return the value of a text that is JSON, and any other text as it is."""
     try:
-        return json.loads(text)
+        return json.loads(text, parse_float=number)
     except (ValueError, RecursionError):
         return text
 
@@ -223,9 +225,12 @@ def _read(text: str, annotation: Any) -> Any:
 def _typed(text: str, annotation: Any) -> Any:
     """Read as JSON, else as the text that the type itself understands, else as DSPy repairs it."""
     adapter = pydantic.TypeAdapter(annotation)
-    for candidate in (_json(text), text):
+    number = Decimal if "'decimal'" in str(adapter.core_schema) else float  # a float would round
+    for candidate in (_json(text, number), text):
         with suppress(pydantic.ValidationError):
             return adapter.validate_python(candidate)
+    if text.count("{") + text.count("[") > _MOST_REPAIRED:
+        raise ValueError(f"it is not JSON of this type, and has over {_MOST_REPAIRED} brackets to repair")
     return parse_value(text, annotation)
 
 

@@ -61,6 +61,11 @@ def neutralise(text: str) -> str:
     return _FRAME.sub(lambda found: found[0].replace("_", " "), text)
 
 
+def neutralised_answer(text: str) -> str:
+    """Return another's answer neutralised; JSON becomes one line, its escaped letters written out."""
+    return neutralise(flat_json(text) or text)
+
+
 def as_data(text: str, *, source: str) -> str:
     r"""Return a tool's answer neutralised, in a form that nothing inside it can end.
 

@@ -24,6 +24,7 @@ import cachetools
 import dspy
 import httpx2
 import mcp_types
+import pydantic
 import uvicorn
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
@@ -31,6 +32,7 @@ from mcp.server.lowlevel import Server
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from course_lib.adapters.tools.injection import neutralise, neutralised_answer
 from course_lib.adapters.tools.limits import (
     FAILED,
     REFUSED,
@@ -41,6 +43,7 @@ from course_lib.adapters.tools.limits import (
     ToolRefused,
     limited,
 )
+from course_lib.adapters.tools.redaction import one_line
 from course_lib.errors import CourseError
 
 logger = logging.getLogger(__name__)
@@ -48,6 +51,8 @@ logger = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 BODY_BYTES, ANSWER_BYTES = 200_000, 2_000_000
 """The largest request that the server reads, and the largest answer that the client reads."""
+TYPES = 3_000
+"""Times that an answer may say "type", as each part and schema in it does: each takes time on the loop."""
 CONNECT_S = 5.0
 """Seconds for connecting to a server and reading what it offers."""
 TOOLS, PAGES = 100, 50
@@ -101,7 +106,9 @@ async def tools_from(
     deadline_s: float = 5.0,
     **limits: Any,
 ) -> AsyncIterator[list[LimitedTool]]:
-    """Give the tools of an MCP server as limited tools, but for any whose schema refers to itself.
+    """Give the tools of an MCP server as limited tools, but for any whose schema cannot be written out.
+
+    Answers and descriptions are neutralised (see injection.py), as text of others.
 
     Args:
         url: the server's address.
@@ -111,7 +118,8 @@ async def tools_from(
         limits: further limits of each tool, as `limited` takes them.
 
     Raises:
-        ToolServerError: there is no such server, it refuses the token, or it lacks a tool of `allow`.
+        ToolServerError: there is no such server, it refuses the token, it lacks a tool of `allow`, or its
+            list of tools is not written as MCP says.
     """
     headers = {"authorization": f"Bearer {token}"} if token else {}
     headers |= {CLIENT_HEADER: secrets.token_hex(8), "accept-encoding": "identity"}
@@ -128,6 +136,9 @@ async def tools_from(
             stack.push_async_callback(client.__aexit__, None, None, None)
             async with asyncio.timeout(connect_s):
                 taken = await _listed(client, allow)
+        except pydantic.ValidationError as error:
+            odd = f"the server at {url} answers otherwise than MCP says; correct it there"
+            raise ToolServerError(f"{odd} ({one_line(str(error))})") from None
         except (MCPError, TimeoutError, ExceptionGroup) as error:
             raise ToolServerError(
                 f"no tool server answers at {url}; check that it runs, its address and its token"
@@ -160,17 +171,23 @@ def _readable(session: _Session, tools: Iterable[mcp_types.Tool]) -> Iterator[ds
             schema = json.dumps(offered.input_schema)
             if len(schema) > SCHEMA_CHARS or schema.count('"$ref"') > REFERENCES:
                 raise RecursionError
-            plain = json.loads(schema, object_hook=_without_pattern)
-            text = " ".join((offered.description or "").split())[:DESCRIPTION_CHARS]
-            tool = offered.model_copy(update={"description": text, "input_schema": plain})
-            yield dspy.Tool.from_mcp_tool(session, tool)
+            text = " ".join(neutralise(offered.description or "").split())[:DESCRIPTION_CHARS]
+            shown = {"description": text, "input_schema": json.loads(schema, object_hook=_shown)}
+            tool = dspy.Tool.from_mcp_tool(session, offered.model_copy(update=shown))
+            is_open = '"$ref"' in json.dumps(tool.args)  # DSPy writes out those to $defs alone
+            if is_open or any(neutralise(name) != name for name in (offered.name, *tool.args)):
+                raise LookupError
+            yield tool
         except (RecursionError, LookupError, AttributeError, TypeError):
-            logger.warning("tool %.60r is left out: its schema has no end, or is not one", offered.name)
+            logger.warning("tool %.60r is left out: its names or schema cannot be shown", offered.name)
 
 
-def _without_pattern(part: dict[str, Any]) -> dict[str, Any]:
-    """Leave a pattern to the server: another's may take Python for ever."""
-    return {name: value for name, value in part.items() if name != "pattern" or isinstance(value, dict)}
+def _shown(part: dict[str, Any]) -> dict[str, Any]:
+    """Neutralise a schema's prose, and leave to the server what may take Python for ever to check."""
+    slow, prose = ("pattern", "uniqueItems"), ("title", "description")
+    checked = {name: value for name, value in part.items() if name not in slow or isinstance(value, dict)}
+    texts = {name: neutralise(checked[name]) for name in prose if isinstance(checked.get(name), str)}
+    return checked | texts
 
 
 def _server(tools: Sequence[LimitedTool]) -> Server[Any]:
@@ -210,22 +227,27 @@ class _Session:
                 result = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, self._loop))
         except MCPError as error:
             raise ToolServerError(error.message) from None
-        if not result.content and result.structured_content is not None:
-            text = mcp_types.TextContent(type="text", text=json.dumps(result.structured_content))
-            result = result.model_copy(update={"content": [text]})
+        texts = [neutralised_answer(text) for text in _texts(result)]
         if not result.is_error:
-            return result
-        texts = [part.text for part in result.content if isinstance(part, mcp_types.TextContent)]
+            content = [mcp_types.TextContent(type="text", text=text) for text in texts]
+            return mcp_types.CallToolResult(content=[*content])
         kind, _, words = " ".join(texts).partition(": ")
         errors: dict[str, type[Exception]] = {REFUSED: ToolRefused, TIMEOUT: TimeoutError}
         raise errors.get(kind, CourseError)(words if kind in (*errors, FAILED) else " ".join(texts))
+
+
+def _texts(result: mcp_types.CallToolResult) -> list[str]:
+    """Return the texts of an answer; one without any is shown as JSON."""
+    texts = [part.text for part in result.content if isinstance(part, mcp_types.TextContent)]
+    others = [part.model_dump(mode="json", by_alias=True, exclude_none=True) for part in result.content]
+    return texts or [json.dumps(others or result.structured_content or [])]
 
 
 class _Bounded(httpx2.AsyncHTTPTransport):
     """Reads answers up to ANSWER_BYTES; what cannot be read is an answer too, so that the session goes on."""
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send a request; an event stream is left to the client, which bounds each event."""
+        """Send a request; of an event stream the client bounds the length of each event."""
         try:
             response = await super().handle_async_request(request)
             headers = {name: response.headers.get(name, "") for name in ("content-type", "mcp-session-id")}
@@ -233,6 +255,8 @@ class _Bounded(httpx2.AsyncHTTPTransport):
                 await response.aclose()
                 return _failure("the tool server packed its answer, unasked")
             if headers["content-type"].startswith("text/event-stream"):
+                assert isinstance(response.stream, httpx2.AsyncByteStream)
+                response.stream = _Events(response.stream)
                 return response
             body = bytearray()
             async for chunk in response.aiter_raw():
@@ -243,7 +267,27 @@ class _Bounded(httpx2.AsyncHTTPTransport):
         except httpx2.TransportError as error:
             kind = type(error).__name__
             return _failure(f"the tool server does not answer ({kind}); start it, then open tools_from again")
+        if body.count(b'"type"') > TYPES:
+            return _failure(f"the tool server's answer has more than {TYPES} parts")
         return httpx2.Response(response.status_code, headers=headers, content=bytes(body))
+
+
+class _Events(httpx2.AsyncByteStream):
+    """An event stream, which breaks off after too many parts."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        parts = 0
+        async for chunk in self._stream:
+            parts += chunk.count(b'"type"')
+            if parts > TYPES:
+                raise httpx2.ReadError(f"more than {TYPES} parts")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 def _failure(message: str) -> httpx2.Response:

@@ -23,7 +23,7 @@ READ_CHARS = 5000
 
 _NAME = (
     r"[\w.-]{0,30}"
-    r"(?:pass(?:word|wd|phrase|code)?|pwd|secret|token|credentials?|dsn|key|jwt|sig(?:nature)?(?==|%))"
+    r"(?:pass(?:word|wd|phrase|code)?|pwd|secret|token|credentials?|dsn|key|jwt|(?:sig(?:nature)?|auth)(?==|%))"
 )
 _QUOTE = r"(?:\\{0,4}[\"']|&(?:quot|apos|#34|#39|#x22|#x27);|%2[27])"
 _IS = r"\s{0,3}(?:=>|[:=]|%3[ad]|&#61;)\s{0,3}"
@@ -40,9 +40,12 @@ _KEY = (
 _REPLACED = {
     r"(?s)-----BEGIN [A-Z ]{0,40}KEY-----.*?(?:-----END [A-Z ]{0,40}KEY-----|\Z)": "[key]",
     r"(?i)\b[a-z][a-z0-9+.-]{1,30}://\S*@[^\s\"'<>]*": "[address]",
+    r"(?<![:/\w])//\S{1,200}@[^\s\"'<>]*": "[address]",
     r"(?i)\bfile:/[^\s\"'<>]*": "[path]",
     rf"(?i)({_QUOTE}?\b{_NAME}{_QUOTE}?{_IS}){_VALUE}": r"\1[hidden]",
-    rf"(?i)(--{_NAME}\s){_VALUE}": r"\1[hidden]",
+    r"(?i)\b((?:password|identified by)\s{1,3})"
+    r"(?:[eu]?&?(?:'[^']*(?:'|\Z))+|\"[^\"]*\"|\$(\w*)\$.*?\$\2\$)": r"\1[hidden]",
+    rf"(?i)((?:--|\bx-){_NAME}\s{{1,3}})(?!(?:is|was|header)\b){_VALUE}": r"\1[hidden]",
     rf"(?i)(<(?:\w{{1,30}}:)?{_NAME}\b[^<>]{{0,100}}>)[^<]+": r"\1[hidden]",
     rf"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie)({_QUOTE}?{_IS})[^\r\n}}]+": r"\1\2[hidden]",
     r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}": r"\1 [hidden]",
@@ -58,17 +61,18 @@ _REPLACED = {
 PATTERNS = tuple((re.compile(pattern), instead) for pattern, instead in _REPLACED.items())
 """What is replaced, in this order: whole keys and addresses before the words inside them."""
 
+_SPELLED = ("&#{};", "&#x{:x};", r"\u{:04x}", r"\u{:04X}", r"\x{:02x}", "%{:02X}")
 _ENCODERS: tuple[Callable[[str], str], ...] = (
     *(str, html.escape, quote, quote_plus, unquote, lambda text: quote(text, safe="")),
     *(lambda text: json.dumps(text)[1:-1], lambda text: json.dumps(text, ensure_ascii=False)[1:-1]),
-    lambda text: (
-        json.dumps(text)[1:-1].replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
-    ),
+    lambda text: re.sub("[<>&]", lambda sign: rf"\u{ord(sign[0]):04x}", json.dumps(text)[1:-1]),
     lambda text: text.replace("/", r"\/"),
     lambda text: re.sub("%..", lambda code: code[0].lower(), quote(text, safe="")),
     *(lambda text: html.escape(text, quote=False), lambda text: html.escape(text).replace("&#x27;", "&#39;")),
     *(lambda text: repr(text)[1:-1], lambda text: repr(text.encode(errors="replace"))[2:-1]),
     lambda text: base64.b64encode(text.encode(errors="replace")).decode().rstrip("="),
+    *(lambda text: text.encode().hex(), lambda text: text.encode().hex().upper()),
+    *(lambda text, form=form: "".join(form.format(ord(sign)) for sign in text) for form in _SPELLED),
 )
 """What JSON, HTML, URLs, Python and HTTP make of a text; one may stand within another."""
 
@@ -92,7 +96,11 @@ def hide(text: str, known: Iterable[str]) -> str:
 @functools.lru_cache(maxsize=256)
 def _forms(value: str) -> frozenset[str]:
     once = {encode(value.encode(errors="replace").decode()) for encode in _ENCODERS}
-    return frozenset({value} | {encode(form) for form in once for encode in _ENCODERS})
+    forms = {value} | {encode(form) for form in once for encode in _ENCODERS}
+    for before in range(3 if len(value) > 4 else 0):  # within base64, as a password behind its user
+        padded = bytes(before) + value.encode(errors="replace")
+        forms.add(base64.b64encode(padded).decode()[-(-before * 8 // 6) : len(padded) * 8 // 6])
+    return frozenset(forms)
 
 
 def one_line(text: str, known: Iterable[str] = ()) -> str:

@@ -41,8 +41,7 @@ def validate(kind: Kind, value: str) -> str:
 
 def validator() -> LimitedTool:
     """Return `validate` as a limited tool; it answers "valid: <normal form>" or "not valid: <reason>"."""
-    desc = "Check an iban, email, order id, date (year-month-day) or phone number that somebody wrote."
-    return limited(validate, desc=desc, deadline_s=2.0, output_chars=500)
+    return limited(validate, desc=str(validate.__doc__).partition("\n")[0], deadline_s=2.0, output_chars=500)
 
 
 def _plain(value: str) -> str:

@@ -32,6 +32,12 @@ def adapter(folder):
         yield adapter
 
 
+def test_the_mark_that_some_editors_put_before_a_text_is_not_part_of_it(adapter, folder):
+    (folder / "marked.txt").write_text("Pegs\n", "utf-8-sig")
+
+    assert adapter.read_file("marked.txt") == "Pegs\n"
+
+
 def test_folders_are_listed_files_read_from_a_line_on_and_lines_found_whatever_the_capitals(adapter):
     assert adapter.list_files() == "mail/\nreadme.txt (19)"
     assert adapter.list_files("mail/") == adapter.list_files("./mail") == "a.txt (33)\nold/"

@@ -7,6 +7,7 @@ import pytest
 
 from course_lib.adapters.data import openapi
 from course_lib.adapters.data.api import APIAdapter, APIError
+from course_lib.adapters.tools.limits import ToolRefused
 from course_lib.desk import carrier
 from tests.adapters.web import adapter, serving
 
@@ -150,12 +151,15 @@ def test_what_an_operation_can_do_without_is_named_in_its_description_and_not_se
         ({"type": "number", "minimum": 2, "exclusiveMinimum": True}, [2.5], [2]),
         ({"type": "integer", "maximum": 9, "exclusiveMaximum": False}, [9], [10]),
         ({"type": "string", "nullable": True, "enum": ["a"]}, ["a", None], ["b"]),
+        ({"type": "number", "multipleOf": 0.1, "maximum": 5}, [0.3, 4.7], [5.3]),
+        ({"type": "integer", "multipleOf": 5}, [15], [16]),
+        ({"type": "array", "uniqueItems": True, "maxItems": 2}, [["a", "a"]], [["a"] * 3]),
         ({"type": "string", "pattern": "^(DE|FR)-[0-9]{4}$"}, ["DE-1234"], ["ES-1234"]),
         ({"type": "string", "pattern": r"^\p{Lu}\p{Ll}*$"}, ["Zoë", "no name"], []),
         ({"type": "string", "pattern": r"^(\w+\s?)*$"}, ["a" * 40 + "!"], []),
         ({"type": "string", "pattern": "^" + "b?" * 30 + "b" * 30 + "$"}, ["b" * 30], []),
     ],
-    ids=["over", "up to", "null", "pattern", "another language's", "repeated group", "many choices"],
+    ids=str,
 )
 def test_a_schema_is_checked_as_it_is_meant_and_a_pattern_only_if_it_ends_soon(schema, taken, refused):
     item = {"parameters": [{"name": "value", "in": "query", "schema": schema}]}
@@ -164,6 +168,45 @@ def test_a_schema_is_checked_as_it_is_meant_and_a_pattern_only_if_it_ends_soon(s
 
         assert [tool(value=value) for value in taken] == ["{}"] * len(taken)
         assert all(tool(value=value).startswith("refused: ") for value in refused)
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "query"),
+    [
+        ({"type": "string", "nullable": True}, None, ""),
+        ({"type": ["integer", "null"]}, None, ""),
+        ({"type": "integer"}, 12.0, "?value=12"),
+        ({"type": "array", "items": {"type": ["number", "null"]}}, [None, 3.0, 2.5], "?value=3&value=2.5"),
+    ],
+)
+def test_null_is_not_sent_and_a_whole_number_is_sent_as_one(schema, value, query):
+    item = {"parameters": [{"name": "value", "in": "query", "schema": schema}]}
+    ((operation,), _) = openapi.operations(document(item))
+
+    assert operation.request({"value": value}) == (f"/x{query}", None)
+
+
+@pytest.mark.parametrize("value", [None, [], [None]])
+def test_nothing_in_a_path_is_refused(value):
+    item = {"parameters": [{"name": "id", "in": "path", "schema": {}}]}
+    ((operation,), _) = openapi.operations(document(item, path="/x/{id}"))
+
+    with pytest.raises(ToolRefused, match="would change the path"):
+        operation.request({"id": value})
+
+
+def test_data_within_a_schema_stays_as_it_is_and_a_property_may_be_called_as_a_keyword():
+    data = {"type": "integer", "nullable": True, "pattern": "(", "$ref": "#/none", "minimum": 1}
+    fields = {name: {"type": "string", "nullable": True} for name in ("enum", "default", "uniqueItems")}
+    schema = {"properties": fields, "const": data, "enum": [data], "default": data, "example": data}
+    item = {"requestBody": body('application/geo+json; profile="https://x.test/p"', schema)}
+    (((operation,), left_out)) = openapi.operations(document(item, "post"), ["POST"])
+
+    shown = operation.parameters[0].schema
+
+    assert left_out == {}
+    assert (shown["const"], shown["enum"], shown["default"], shown["example"]) == (data, [data], data, data)
+    assert [field["type"] for field in shown["properties"].values()] == [["string", "null"]] * 3
 
 
 @pytest.mark.parametrize(
@@ -194,13 +237,30 @@ def test_an_operation_that_cannot_be_offered_is_left_out_by_name_and_others_are_
     assert [tool.name for tool in api.tools()] == ["list_notes", "add_note"]
 
 
+def test_a_path_that_is_not_written_as_one_is_named():
+    paths = {"/a": [1], "/b": "get", "/c": 5, "/d": None, "/e": {"get": {}}}
+    offered, left_out = openapi.operations({"paths": paths})
+
+    assert [one.name for one in offered] == ["get_e"]
+    assert left_out == dict.fromkeys(["/a", "/b", "/c", "/d"], "it is not written as OpenAPI 3 says")
+
+
 @pytest.mark.parametrize(
     ("document", "message"),
     [
         ({"swagger": "2.0"}, "no OpenAPI 3 document"),
         (carrier.CARRIER_OPENAPI.parent / "missing.json", "cannot be read"),
+        ("[" * 100_000, r"cannot be read \(.*recursion"),
+        ({}, "no OpenAPI 3 document"),
+        ({"openapi": "3.1.0", "paths": None}, "'paths' are None"),
+        ({"openapi": "3.1.0", "paths": ["/x"]}, "should be an object of paths"),
     ],
+    ids=lambda value: str(value)[:30],
 )
-def test_a_document_that_cannot_be_used_says_why(document, message):
+def test_a_document_that_cannot_be_used_says_why(document, message, tmp_path):
+    if isinstance(document, str):
+        (tmp_path / "api.json").write_text(document)
+        document = tmp_path / "api.json"
+
     with pytest.raises(openapi.SpecError, match=message):
         APIAdapter("https://api.test", document)

@@ -1,3 +1,4 @@
+import contextlib
 import enum
 from datetime import date
 from decimal import Decimal
@@ -24,6 +25,16 @@ class Size(enum.Enum):
 class Colour(enum.Enum):
     RED = "red"
     BLUE = "blue"
+
+
+class Swapped(enum.Enum):
+    ON = "OFF"
+    OFF = "ON"
+
+
+class Alike(enum.Enum):
+    NUMBER = 7
+    DIGIT = "7"
 
 
 class Part(pydantic.BaseModel):
@@ -99,6 +110,15 @@ def test_any_text_is_read_as_it_was_written(text):
         (Literal["1", "a b"], "1"),
         (tuple[int, ...], (1, 2)),
         (dict, {"text: a": ["label: no"]}),
+        (Decimal, Decimal("70000000000000.07")),
+        (Decimal | None, Decimal("98765432109876543210.45")),
+        (bool | str, False),
+        (bool | str, "False"),
+        (float | str, float("inf")),
+        (Swapped, Swapped.ON),
+        (Swapped, Swapped.OFF),
+        (Alike, Alike.NUMBER),
+        (Alike, Alike.DIGIT),
     ],
     ids=str,
 )
@@ -140,10 +160,25 @@ def test_what_models_make_of_the_format_is_still_read(reply, why):
         (list[Part], '[{"name": "a", "count": 1'),
         (bool, "true"),
         (Size, "LARGE"),
+        (list[Decimal], "[70000000000000.07]"),
     ],
 )
 def test_values_are_read_with_some_patience(annotation, text):
-    assert read(annotation, text) in ([Part(name="a", count=1)], True, Size.LARGE)
+    expected = ([Part(name="a", count=1)], True, Size.LARGE, [Decimal("70000000000000.07")])
+    assert read(annotation, text) in expected
+
+
+UNITS = [*"*-#>`{[", "**- ", "{]", '{"', "> *", "text", "**text", "<think>\n", "```\n", '{"a":']
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("annotation", [str, list[Part]], ids=["text", "json"])
+def test_a_long_run_of_marks_takes_no_time(unit, annotation):
+    run = unit * (20_000 // len(unit))  # many seconds, if the time grew with the square
+
+    for reply in (f"{run}\nvalue: []", f"value: {run}"):
+        with contextlib.suppress(AdapterParseError):
+            ADAPTER.parse(of(annotation), reply)
 
 
 @pytest.mark.parametrize(

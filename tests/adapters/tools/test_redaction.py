@@ -43,6 +43,11 @@ TEXTS = {
     "path with a space": f"no such file: '/home/ann smith/{SECRET}.txt'",
     "windows": f"cannot read C:\\Users\\{SECRET}\\x.txt",
     "role": f'FATAL: password authentication failed for user "{SECRET}"',
+    "sql": f"ALTER ROLE ann WITH PASSWORD 'it''s {SECRET}'",
+    "sql between dollars": f"CREATE USER ann ENCRYPTED PASSWORD $a$ {SECRET} $a$ LOGIN",
+    "header without a colon": f"the header X-Shop-Token {SECRET} was refused",
+    "dsn without its scheme": f"cannot reach //ann:{SECRET}@db.internal/shop",
+    "query": f"no such page: ?page=1&auth={SECRET}&n=2",
     "frame": f'File "/srv/{SECRET}/app.py", line 3, in main',
 }
 
@@ -57,6 +62,7 @@ PLAIN = [
     "429 Too Many Requests from https://api.example/v1/parcels",
     "and/or 3/4 of 50 km/h, at 12:30",
     "expected 'key' in the answer",
+    "the header X-Api-Key is missing",
 ]
 
 
@@ -82,6 +88,9 @@ ENCODINGS = {
     "json in a url": lambda key: quote(json.dumps(key)[1:-1]).lower(),
     "python": lambda key: repr(key)[1:-1],
     "bytes": lambda key: repr(key.encode())[2:-1],
+    "hex": lambda key: key.encode().hex(),
+    "html by number": lambda key: "".join(f"&#{ord(sign)};" for sign in key),
+    "json by number": lambda key: "".join(f"\\u{ord(sign):04X}" for sign in key),
     "base64": lambda key: b64encode(key.encode()).decode().rstrip("="),
 }
 
@@ -94,9 +103,20 @@ def test_a_known_key_is_hidden_in_every_encoding(key, encode):
     assert hide(f"it is {encode(key)} indeed", [key]).replace("=", "") == "it is [hidden] indeed"
 
 
+@pytest.mark.parametrize("user", ["", "u", "me", "ann"])
+def test_a_known_key_is_hidden_in_the_base64_of_user_and_password(user):
+    sent = b64encode(f"{user}:{SECRET}".encode()).decode()
+
+    shown = hide(f"Basic {sent}", [SECRET])
+
+    assert "[hidden]" in shown
+    assert len(shown) <= len("Basic [hidden]") + len(b64encode(f"{user}:".encode())) + 3
+
+
 UNITS = [
     *("a", "/", "-----BEGIN ", "key:", "a://", "~/", "'/", '"', " ", "eyJaaaa.", "key_"),
     *("\\", "\\\\", "%5c", "&amp;", "\\\\a"),
+    *("//a", "password '", "x-key ", "$$"),
 ]
 
 
