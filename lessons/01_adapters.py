@@ -246,6 +246,12 @@ predicted = {
     "F": "error",
 }
 
+# %% tags=["wrong"] exercise="1.1" outcome="failed" message="you say .*'order_ids': .'O-10001', 'O-100'."
+fields = {"category": "shipping", "days_waited": 4, "order_ids": ["O-10001"]}
+two = {**fields, "order_ids": ["O-10001", "O-10002"]}
+half = {**fields, "order_ids": ("O-10001", "O-100")}
+predicted = {"A": fields, "B": "error", "C": two, "D": "error", "E": half, "F": "error"}
+
 # %% tags=["wrong"] exercise="1.1" outcome="failed" message="reply A is parsed as you predicted"
 from course_lib.exercises.adapters import REPLIES
 
