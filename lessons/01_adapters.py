@@ -1076,7 +1076,7 @@ class LineAdapter(LinePrompt):
             raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
 
 
-# %% tags=["wrong"] exercise="1.3" outcome="failed" message="lines topic, sure, price, parts, part, note, days is read"
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="lines topic, sure, price, parts, part, note, goods, days is read"
 import re
 
 from dspy.adapters.utils import format_field_value, parse_value
@@ -1123,7 +1123,7 @@ def unquoted(text):
 class LineAdapter(LinePrompt):
     def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
         return "\n".join(
-            f"{name}: {json.dumps(outputs.get(name, missing_field_message))}"
+            f"{name}: {json.dumps(outputs.get(name, missing_field_message), default=dict)}"
             for name in signature.output_fields
         )
 
@@ -1134,6 +1134,65 @@ class LineAdapter(LinePrompt):
         try:
             return {
                 name: parse_value(said[name], f.annotation) for name, f in signature.output_fields.items()
+            }
+        except (KeyError, ValueError) as error:
+            raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
+
+
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="a text with indented lines come back"
+import re
+
+from dspy.adapters.utils import format_field_value, parse_value
+from dspy.utils.exceptions import AdapterParseError
+
+
+class LineAdapter(LinePrompt):
+    def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
+        texts = {
+            name: format_field_value(field, outputs.get(name, missing_field_message))
+            for name, field in signature.output_fields.items()
+        }
+        return "\n".join(f"{name}: {text}".replace("\n", "\n  ") for name, text in texts.items())
+
+    def parse(self, signature, completion):
+        names = "|".join(signature.output_fields)
+        _, *parts = re.split(rf"^({names}):[ \t]*", completion, flags=re.MULTILINE)
+        texts = ("\n".join(line.strip() for line in part.strip().splitlines()) for part in parts[1::2])
+        said = dict(zip(parts[::2], texts, strict=True))
+        try:
+            return {
+                name: parse_value(said[name], f.annotation) for name, f in signature.output_fields.items()
+            }
+        except (KeyError, ValueError) as error:
+            raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
+
+
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="without the field note raises AdapterParseError; .*call her"
+import re
+
+from dspy.adapters.utils import format_field_value, parse_value
+from dspy.utils.exceptions import AdapterParseError
+
+
+SAID = {}
+
+
+class LineAdapter(LinePrompt):
+    def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
+        texts = {
+            name: format_field_value(field, outputs.get(name, missing_field_message))
+            for name, field in signature.output_fields.items()
+        }
+        return "\n".join(f"{name}: {text}".replace("\n", "\n  ") for name, text in texts.items())
+
+    def parse(self, signature, completion):
+        names = "|".join(signature.output_fields)
+        _, *parts = re.split(rf"^({names}):[ \t]*", completion, flags=re.MULTILINE)
+        texts = (part.strip().replace("\n  ", "\n") for part in parts[1::2])
+        SAID.update(zip(parts[::2], texts, strict=True))
+        try:
+            return {
+                name: parse_value(SAID[name], f.annotation) for name, f in signature.output_fields.items()
             }
         except (KeyError, ValueError) as error:
             raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
