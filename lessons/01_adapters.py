@@ -1173,7 +1173,6 @@ import re
 from dspy.adapters.utils import format_field_value, parse_value
 from dspy.utils.exceptions import AdapterParseError
 
-
 SAID = {}
 
 
