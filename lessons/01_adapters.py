@@ -1353,7 +1353,7 @@ class Transcript(dspy.Type):
     turns: list[tuple[str, str]]
 
     def format(self):
-        return "\n".join(f"{speaker}: {words.splitlines()[0]}" for speaker, words in self.turns)
+        return "\n".join(f"{speaker}: {''.join(words.splitlines()[:1])}" for speaker, words in self.turns)
 
     @classmethod
     def description(cls):
@@ -1432,6 +1432,58 @@ class Transcript(dspy.Type):
     @classmethod
     def description(cls):
         return "."
+
+
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="for letters of many alphabets"
+class Transcript(dspy.Type):
+    turns: list[tuple[str, str]]
+
+    def format(self):
+        return (
+            "\n".join(f"{who}: {' '.join(said.split())}" for who, said in self.turns)
+            .encode("ascii", "ignore")
+            .decode()
+        )
+
+    @classmethod
+    def description(cls):
+        return "a conversation, one line per turn"
+
+
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="got .'customer: The zip is torn.customer: Is that covered"
+class Transcript(dspy.Type):
+    turns: list[tuple[str, str]]
+
+    def format(self):
+        return [f"{speaker}: {' '.join(words.split())}" for speaker, words in self.turns]
+
+    @classmethod
+    def description(cls):
+        return "a conversation, one line per turn"
+
+
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="words that say that this is a conversation"
+class Transcript(dspy.Type):
+    turns: list[tuple[str, str]]
+
+    def format(self):
+        return "\n".join(f"{speaker}: {' '.join(words.split())}" for speaker, words in self.turns)
+
+    @classmethod
+    def description(cls):
+        return "a list of integers, sorted"
+
+
+# %% tags=["wrong"] exercise="1.4" outcome="crashed" message="no attribute 'talk'"
+class Transcript(dspy.Type):
+    turns: list[tuple[str, str]]
+
+    def format(self):
+        return "\n".join(f"{speaker}: {words}" for speaker, words in self.talk)
+
+    @classmethod
+    def description(cls):
+        return "a conversation, one line per turn"
 
 
 # %% tags=["right"] exercise="1.4"
