@@ -642,6 +642,56 @@ class SturdyTicket(dspy.Signature):
     note: str = dspy.OutputField()
 
 
+# %% tags=["wrong"] exercise="1.2" outcome="failed" message="a reply that says 'urgent' for the field urgency is refused"
+import enum
+
+Category = enum.StrEnum("Category", {name.upper(): name for name in desk.CATEGORIES})
+Urgency = enum.StrEnum(
+    "Urgency", {name.upper(): name for name in desk.URGENCIES} | {"URGENT": "high", "urgent": "high"}
+)
+
+note = ShakyTicket.output_fields["note"]
+SturdyTicket = ShakyTicket.delete("note").append("note", note, str)
+SturdyTicket = SturdyTicket.with_updated_fields("category", type_=Category)
+SturdyTicket = SturdyTicket.with_updated_fields("urgency", type_=Urgency)
+
+# %% tags=["wrong"] exercise="1.2" outcome="failed" message="a reply that says '[a-z]*' for the field category is refused"
+import difflib
+
+from pydantic_core import core_schema
+
+
+class Label(str):
+    ALLOWED = ()
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source, handler):
+        return core_schema.no_info_before_validator_function(
+            cls.read, core_schema.literal_schema(list(cls.ALLOWED))
+        )
+
+    @classmethod
+    def read(cls, said):
+        return (difflib.get_close_matches(str(said).lower(), cls.ALLOWED, 1, 0.8) or [said])[0]
+
+
+class Category(Label):
+    ALLOWED = desk.CATEGORIES
+
+
+class Urgency(Label):
+    ALLOWED = desk.URGENCIES
+
+
+class SturdyTicket(dspy.Signature):
+    """Sort a support ticket of Lantern, a shop for camping gear."""
+
+    ticket: str = dspy.InputField()
+    category: Category = dspy.OutputField()
+    urgency: Urgency = dspy.OutputField()
+    note: str = dspy.OutputField()
+
+
 # %% tags=["right"] exercise="1.2"
 import enum
 
@@ -1651,7 +1701,7 @@ def order_status(order_id: str) -> str:
     """
     ### BEGIN SOLUTION
     ### STUB: ...
-    if not re.fullmatch(r"O-\d{5}", order_id):
+    if not re.fullmatch(r"O-[0-9]{5}", order_id):
         raise ToolRefused(f"{order_id!r} is not an order number; one is O- and five digits, such as O-10001")
     found = {order.id: order for order in desk.orders()}.get(order_id)
     if found is None:
@@ -1730,7 +1780,7 @@ def order_status(order_id: str) -> str:
     return f"one of {sorted(set(found.values()))}"
 
 
-# %% tags=["wrong"] exercise="1.5" outcome="failed" message="'10001' is refused with ToolRefused; expected ToolRefused, got it returned"
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="'1[0-9]*' is refused with ToolRefused; expected ToolRefused, got it returned"
 import re
 
 from course_lib.adapters.tools import ToolRefused
@@ -1828,6 +1878,53 @@ def order_status(order_id: str) -> str:
         raise ValueError(f"{order_id!r} is not an order number; one looks like O-10001")
     if order_id not in found:
         raise ValueError(f"there is no order {order_id}")
+    return found[order_id]
+
+
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="is refused in one line.*there is no order .*ask the customer"
+import re
+
+from course_lib.adapters.tools import ToolRefused
+
+
+def order_status(order_id: str) -> str:
+    found = {order.id: order.status for order in desk.orders()}
+    if not re.match(r"O-[0-9]{5}$", order_id):
+        raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
+    if order_id not in found:
+        raise ToolRefused(f"there is no order {order_id}; ask the customer")
+    return found[order_id]
+
+
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="'o-[0-9]*' is refused with ToolRefused; expected ToolRefused, got it returned"
+import re
+
+from course_lib.adapters.tools import ToolRefused
+
+
+def order_status(order_id: str) -> str:
+    found = {order.id: order.status for order in desk.orders()}
+    order_id = order_id.upper()
+    if not re.fullmatch(r"O-[0-9]{5}", order_id):
+        raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
+    if order_id not in found:
+        raise ToolRefused(f"there is no order {order_id}")
+    return found[order_id]
+
+
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="'O-[^ -~]*' is refused with ToolRefused; expected ToolRefused, got it returned"
+import re
+
+from course_lib.adapters.tools import ToolRefused
+
+
+def order_status(order_id: str) -> str:
+    found = {order.id: order.status for order in desk.orders()}
+    if not re.fullmatch(r"O-\d{5}", order_id):
+        raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
+    order_id = f"O-{int(order_id[2:])}"
+    if order_id not in found:
+        raise ToolRefused(f"there is no order {order_id}")
     return found[order_id]
 
 
