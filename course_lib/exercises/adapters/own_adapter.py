@@ -81,8 +81,8 @@ def _expect_values(adapter: Any, text: str, values: dict[str, Any], what: str, h
 def reads_what_it_writes(adapter_class: Callable[[], Any]) -> None:
     """Parsing what the adapter itself writes for a demo gives the same values, of the same types."""
     adapter = adapter_class()
-    for (what, note), lists in product(_NOTES.items(), ({}, {"parts": [], "goods": []})):
-        values = _said() | {"note": note, "price": 20.0, "part": "pole"} | lists
+    for (what, note), empty in product(_NOTES.items(), ((), ("parts", "goods"))):
+        values = _said() | {"note": note, "price": 20.0, "part": "pole"} | {name: [] for name in empty}
         text = adapter.format_assistant_message_content(_SIGNATURE, dict(values))
         hint = f"Demos teach the model this format. The adapter wrote: {text!r}"
         _expect_values(adapter, text, values, f"{what} come back as they were", hint)
