@@ -2118,7 +2118,7 @@ print((await database.get_prediction(key)).outputs)
 #   stores it at the same moment.
 # - `get_prediction(key)`: the outputs, which may be empty, or None where there is no such key.
 # - `search_predictions(text, limit=5)`: a list of at most `limit` keys of rows whose inputs or outputs, as PostgreSQL writes them
-#   (`inputs::text`), contain the text, whatever its case. `%` and `_` stand for themselves.
+#   (`inputs::text`), contain the text, whatever its case. `%`, `_` and `\` stand for themselves.
 #
 # Every call gives its connection back, also one that fails. The check cuts all of the pool's connections before each method: a
 # call after that must still work, and store one row, not two. Any other error of the database reaches the caller.
@@ -2614,6 +2614,103 @@ class MyDatabaseAdapter:
 
     def search_predictions(self, text, limit=5):
         return [key for (key,) in self.run(FOUND, text)]
+
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions..order.."
+import psycopg
+import stamina
+from psycopg.types.json import Jsonb
+
+AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
+FOUND = "SELECT key FROM my_predictions WHERE strpos(concat_ws(chr(1), inputs::text, outputs::text), lower(%s)) > 0 LIMIT %s"
+
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    @AGAIN
+    def run(self, statement, *values):
+        with self.pool.connection() as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+        self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
+
+    def get_prediction(self, key):
+        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return rows[0][0] if rows else None
+
+    def search_predictions(self, text, limit=5):
+        return [key for (key,) in self.run(FOUND, text, limit)]
+
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions......; expected .'t-5'"
+import psycopg
+import stamina
+from psycopg.types.json import Jsonb
+
+AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
+FOUND = "SELECT key FROM my_predictions WHERE inputs::text ILIKE %s OR outputs::text ILIKE %s LIMIT %s"
+
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    @AGAIN
+    def run(self, statement, *values):
+        with self.pool.connection() as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+        self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
+
+    def get_prediction(self, key):
+        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return rows[0][0] if rows else None
+
+    def search_predictions(self, text, limit=5):
+        like = "%" + text.replace("%", r"\%").replace("_", r"\_") + "%"
+        return [key for (key,) in self.run(FOUND, like, like, limit)]
+
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="a row that is deleted meanwhile"
+import psycopg
+import stamina
+from psycopg.types.json import Jsonb
+
+AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(concat_ws(chr(1), inputs::text, outputs::text)), lower(%s)) > 0 LIMIT %s"
+
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+        self.known = {}
+
+    @AGAIN
+    def run(self, statement, *values):
+        with self.pool.connection() as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+        self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
+
+    def get_prediction(self, key):
+        if key not in self.known:
+            rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+            self.known[key] = rows[0][0] if rows else None
+        return self.known[key]
+
+    def search_predictions(self, text, limit=5):
+        return [key for (key,) in self.run(FOUND, text, limit)]
 
 
 # %% tags=["right"] exercise="1.6"
