@@ -100,7 +100,7 @@ class Store:
         return rows[0][0] if rows else None
 
     def search_predictions(self, text, limit=5):
-        has = "position(lower(%s) IN lower(inputs::text || outputs::text)) > 0"
+        has = "position(lower(%s) IN lower(inputs::text || ' ' || outputs::text)) > 0"
         return [
             key for (key,) in self.run(f"SELECT key FROM my_predictions WHERE {has} LIMIT %s", text, limit)
         ]

@@ -115,7 +115,15 @@ def finds_texts(store_class: StoreClass) -> None:
     """A search finds what stands in inputs or outputs, takes each character as it is, keeps its limit."""
     word, end = f"Zq{uuid4().hex}", r"s\\9"  # as PostgreSQL writes it, with two backslashes
     where = {"PARCEL": "t-1", "rain": "t-3", "WarrantY": "t-2' t-3", "läßt": "t-3", "order": "t-4"}
-    where |= {"LINES": "t-4", word.swapcase(): "t-1", "%": "t-3", "0_": "", "\\": "t-5", end: "t-5"}
+    where |= {
+        "LINES": "t-4",
+        "Tags": "t-3",
+        word.swapcase(): "t-1",
+        "%": "t-3",
+        "0_": "",
+        "\\": "t-5",
+        end: "t-5",
+    }
     hint = r"In LIKE %, _ and \ mean something; strpos(lower(...), lower(...)) takes them as they are."
     with _stand(store_class) as (store, _, _):
         _stored(store, "texts with quotes are stored", *_given(word))
