@@ -289,7 +289,8 @@ board()
 #
 # Write your own small triage. Give the signature an output field `category` that can only be one of the shop's six categories, and
 # make a program `sort_ticket` from it, which answers what the model says. The check will call `sort_ticket(ticket=...)` with six
-# tickets, look at what the model's server saw, and then have the model answer `other`: that must not come out.
+# tickets, look at what the model's server saw, and then choose itself what the model answers: another category comes out as the model
+# says it, and `other` is an error.
 
 # %% name="categories" tags=["needs"]
 desk.CATEGORIES
@@ -376,6 +377,26 @@ SIX = "ticket -> category: Literal['shipping', 'returns', 'billing', 'account', 
 def sort_ticket(ticket):
     dspy.Predict(SIX)(ticket=ticket)
     return dspy.Prediction(category="product")
+
+
+# %% tags=["wrong"] exercise="0.1" outcome="failed" message="the answer is what the model says, whatever words"
+SIX = "ticket -> category: Literal['shipping', 'returns', 'billing', 'account', 'product', 'warranty']"
+
+
+def sort_ticket(ticket):
+    label = dspy.Predict(SIX)(ticket=ticket).category
+    return dspy.Prediction(category="returns" if "refund" in ticket.lower() else label)
+
+
+# %% tags=["wrong"] exercise="0.1" outcome="failed" message="category 'billing', when the model said 'other'"
+SIX = "ticket -> category: Literal['shipping', 'returns', 'billing', 'account', 'product', 'warranty']"
+
+
+def sort_ticket(ticket):
+    try:
+        return dspy.Predict(SIX)(ticket=ticket)
+    except Exception:
+        return dspy.Prediction(category="billing")
 
 
 # %% tags=["wrong"] exercise="0.1" outcome="failed" message="1 requests, none with the text"

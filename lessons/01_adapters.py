@@ -246,6 +246,12 @@ predicted = {
     "F": "error",
 }
 
+# %% tags=["wrong"] exercise="1.1" outcome="failed" message="you say .*'order_ids': .'O-10001', 'O-100'."
+fields = {"category": "shipping", "days_waited": 4, "order_ids": ["O-10001"]}
+two = {**fields, "order_ids": ["O-10001", "O-10002"]}
+half = {**fields, "order_ids": ("O-10001", "O-100")}
+predicted = {"A": fields, "B": "error", "C": two, "D": "error", "E": half, "F": "error"}
+
 # %% tags=["wrong"] exercise="1.1" outcome="failed" message="reply A is parsed as you predicted"
 from course_lib.exercises.adapters import REPLIES
 
@@ -632,6 +638,56 @@ class SturdyTicket(dspy.Signature):
 
     ticket: str = dspy.InputField()
     category: Category = dspy.OutputField(default="product")
+    urgency: Urgency = dspy.OutputField()
+    note: str = dspy.OutputField()
+
+
+# %% tags=["wrong"] exercise="1.2" outcome="failed" message="a reply that says 'urgent' for the field urgency is refused"
+import enum
+
+Category = enum.StrEnum("Category", {name.upper(): name for name in desk.CATEGORIES})
+Urgency = enum.StrEnum(
+    "Urgency", {name.upper(): name for name in desk.URGENCIES} | {"URGENT": "high", "urgent": "high"}
+)
+
+note = ShakyTicket.output_fields["note"]
+SturdyTicket = ShakyTicket.delete("note").append("note", note, str)
+SturdyTicket = SturdyTicket.with_updated_fields("category", type_=Category)
+SturdyTicket = SturdyTicket.with_updated_fields("urgency", type_=Urgency)
+
+# %% tags=["wrong"] exercise="1.2" outcome="failed" message="a reply that says '[a-z]*' for the field category is refused"
+import difflib
+
+from pydantic_core import core_schema
+
+
+class Label(str):
+    ALLOWED = ()
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source, handler):
+        return core_schema.no_info_before_validator_function(
+            cls.read, core_schema.literal_schema(list(cls.ALLOWED))
+        )
+
+    @classmethod
+    def read(cls, said):
+        return (difflib.get_close_matches(str(said).lower(), cls.ALLOWED, 1, 0.8) or [said])[0]
+
+
+class Category(Label):
+    ALLOWED = desk.CATEGORIES
+
+
+class Urgency(Label):
+    ALLOWED = desk.URGENCIES
+
+
+class SturdyTicket(dspy.Signature):
+    """Sort a support ticket of Lantern, a shop for camping gear."""
+
+    ticket: str = dspy.InputField()
+    category: Category = dspy.OutputField()
     urgency: Urgency = dspy.OutputField()
     note: str = dspy.OutputField()
 
@@ -1070,7 +1126,7 @@ class LineAdapter(LinePrompt):
             raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
 
 
-# %% tags=["wrong"] exercise="1.3" outcome="failed" message="lines topic, sure, price, parts, part, note, days is read"
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="lines topic, sure, price, parts, part, note, goods, days is read"
 import re
 
 from dspy.adapters.utils import format_field_value, parse_value
@@ -1117,7 +1173,7 @@ def unquoted(text):
 class LineAdapter(LinePrompt):
     def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
         return "\n".join(
-            f"{name}: {json.dumps(outputs.get(name, missing_field_message))}"
+            f"{name}: {json.dumps(outputs.get(name, missing_field_message), default=dict)}"
             for name in signature.output_fields
         )
 
@@ -1128,6 +1184,64 @@ class LineAdapter(LinePrompt):
         try:
             return {
                 name: parse_value(said[name], f.annotation) for name, f in signature.output_fields.items()
+            }
+        except (KeyError, ValueError) as error:
+            raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
+
+
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="a text with indented lines come back"
+import re
+
+from dspy.adapters.utils import format_field_value, parse_value
+from dspy.utils.exceptions import AdapterParseError
+
+
+class LineAdapter(LinePrompt):
+    def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
+        texts = {
+            name: format_field_value(field, outputs.get(name, missing_field_message))
+            for name, field in signature.output_fields.items()
+        }
+        return "\n".join(f"{name}: {text}".replace("\n", "\n  ") for name, text in texts.items())
+
+    def parse(self, signature, completion):
+        names = "|".join(signature.output_fields)
+        _, *parts = re.split(rf"^({names}):[ \t]*", completion, flags=re.MULTILINE)
+        texts = ("\n".join(line.strip() for line in part.strip().splitlines()) for part in parts[1::2])
+        said = dict(zip(parts[::2], texts, strict=True))
+        try:
+            return {
+                name: parse_value(said[name], f.annotation) for name, f in signature.output_fields.items()
+            }
+        except (KeyError, ValueError) as error:
+            raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
+
+
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="without the field note raises AdapterParseError; .*call her"
+import re
+
+from dspy.adapters.utils import format_field_value, parse_value
+from dspy.utils.exceptions import AdapterParseError
+
+SAID = {}
+
+
+class LineAdapter(LinePrompt):
+    def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
+        texts = {
+            name: format_field_value(field, outputs.get(name, missing_field_message))
+            for name, field in signature.output_fields.items()
+        }
+        return "\n".join(f"{name}: {text}".replace("\n", "\n  ") for name, text in texts.items())
+
+    def parse(self, signature, completion):
+        names = "|".join(signature.output_fields)
+        _, *parts = re.split(rf"^({names}):[ \t]*", completion, flags=re.MULTILINE)
+        texts = (part.strip().replace("\n  ", "\n") for part in parts[1::2])
+        SAID.update(zip(parts[::2], texts, strict=True))
+        try:
+            return {
+                name: parse_value(SAID[name], f.annotation) for name, f in signature.output_fields.items()
             }
         except (KeyError, ValueError) as error:
             raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
@@ -1289,7 +1403,7 @@ class Transcript(dspy.Type):
     turns: list[tuple[str, str]]
 
     def format(self):
-        return "\n".join(f"{speaker}: {words.splitlines()[0]}" for speaker, words in self.turns)
+        return "\n".join(f"{speaker}: {''.join(words.splitlines()[:1])}" for speaker, words in self.turns)
 
     @classmethod
     def description(cls):
@@ -1368,6 +1482,58 @@ class Transcript(dspy.Type):
     @classmethod
     def description(cls):
         return "."
+
+
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="for letters of many alphabets"
+class Transcript(dspy.Type):
+    turns: list[tuple[str, str]]
+
+    def format(self):
+        return (
+            "\n".join(f"{who}: {' '.join(said.split())}" for who, said in self.turns)
+            .encode("ascii", "ignore")
+            .decode()
+        )
+
+    @classmethod
+    def description(cls):
+        return "a conversation, one line per turn"
+
+
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="got .'customer: The zip is torn.customer: Is that covered"
+class Transcript(dspy.Type):
+    turns: list[tuple[str, str]]
+
+    def format(self):
+        return [f"{speaker}: {' '.join(words.split())}" for speaker, words in self.turns]
+
+    @classmethod
+    def description(cls):
+        return "a conversation, one line per turn"
+
+
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="words that say that this is a conversation"
+class Transcript(dspy.Type):
+    turns: list[tuple[str, str]]
+
+    def format(self):
+        return "\n".join(f"{speaker}: {' '.join(words.split())}" for speaker, words in self.turns)
+
+    @classmethod
+    def description(cls):
+        return "a list of integers, sorted"
+
+
+# %% tags=["wrong"] exercise="1.4" outcome="crashed" message="no attribute 'talk'"
+class Transcript(dspy.Type):
+    turns: list[tuple[str, str]]
+
+    def format(self):
+        return "\n".join(f"{speaker}: {words}" for speaker, words in self.talk)
+
+    @classmethod
+    def description(cls):
+        return "a conversation, one line per turn"
 
 
 # %% tags=["right"] exercise="1.4"
@@ -1535,7 +1701,7 @@ def order_status(order_id: str) -> str:
     """
     ### BEGIN SOLUTION
     ### STUB: ...
-    if not re.fullmatch(r"O-\d{5}", order_id):
+    if not re.fullmatch(r"O-[0-9]{5}", order_id):
         raise ToolRefused(f"{order_id!r} is not an order number; one is O- and five digits, such as O-10001")
     found = {order.id: order for order in desk.orders()}.get(order_id)
     if found is None:
@@ -1614,7 +1780,7 @@ def order_status(order_id: str) -> str:
     return f"one of {sorted(set(found.values()))}"
 
 
-# %% tags=["wrong"] exercise="1.5" outcome="failed" message="'10001' is refused with ToolRefused; expected ToolRefused, got it returned"
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="'1[0-9]*' is refused with ToolRefused; expected ToolRefused, got it returned"
 import re
 
 from course_lib.adapters.tools import ToolRefused
@@ -1712,6 +1878,53 @@ def order_status(order_id: str) -> str:
         raise ValueError(f"{order_id!r} is not an order number; one looks like O-10001")
     if order_id not in found:
         raise ValueError(f"there is no order {order_id}")
+    return found[order_id]
+
+
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="is refused in one line.*there is no order .*ask the customer"
+import re
+
+from course_lib.adapters.tools import ToolRefused
+
+
+def order_status(order_id: str) -> str:
+    found = {order.id: order.status for order in desk.orders()}
+    if not re.match(r"O-[0-9]{5}$", order_id):
+        raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
+    if order_id not in found:
+        raise ToolRefused(f"there is no order {order_id}; ask the customer")
+    return found[order_id]
+
+
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="'o-[0-9]*' is refused with ToolRefused; expected ToolRefused, got it returned"
+import re
+
+from course_lib.adapters.tools import ToolRefused
+
+
+def order_status(order_id: str) -> str:
+    found = {order.id: order.status for order in desk.orders()}
+    order_id = order_id.upper()
+    if not re.fullmatch(r"O-[0-9]{5}", order_id):
+        raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
+    if order_id not in found:
+        raise ToolRefused(f"there is no order {order_id}")
+    return found[order_id]
+
+
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="'O-[^ -~]*' is refused with ToolRefused; expected ToolRefused, got it returned"
+import re
+
+from course_lib.adapters.tools import ToolRefused
+
+
+def order_status(order_id: str) -> str:
+    found = {order.id: order.status for order in desk.orders()}
+    if not re.fullmatch(r"O-\d{5}", order_id):
+        raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
+    order_id = f"O-{int(order_id[2:])}"
+    if order_id not in found:
+        raise ToolRefused(f"there is no order {order_id}")
     return found[order_id]
 
 
@@ -1905,7 +2118,7 @@ print((await database.get_prediction(key)).outputs)
 #   stores it at the same moment.
 # - `get_prediction(key)`: the outputs, which may be empty, or None where there is no such key.
 # - `search_predictions(text, limit=5)`: a list of at most `limit` keys of rows whose inputs or outputs, as PostgreSQL writes them
-#   (`inputs::text`), contain the text, whatever its case. `%` and `_` stand for themselves.
+#   (`inputs::text`), contain the text, whatever its case. `%`, `_` and `\` stand for themselves.
 #
 # Every call gives its connection back, also one that fails. The check cuts all of the pool's connections before each method: a
 # call after that must still work, and store one row, not two. Any other error of the database reaches the caller.
@@ -2401,6 +2614,103 @@ class MyDatabaseAdapter:
 
     def search_predictions(self, text, limit=5):
         return [key for (key,) in self.run(FOUND, text)]
+
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions..order.."
+import psycopg
+import stamina
+from psycopg.types.json import Jsonb
+
+AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
+FOUND = "SELECT key FROM my_predictions WHERE strpos(concat_ws(chr(1), inputs::text, outputs::text), lower(%s)) > 0 LIMIT %s"
+
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    @AGAIN
+    def run(self, statement, *values):
+        with self.pool.connection() as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+        self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
+
+    def get_prediction(self, key):
+        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return rows[0][0] if rows else None
+
+    def search_predictions(self, text, limit=5):
+        return [key for (key,) in self.run(FOUND, text, limit)]
+
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions......; expected .'t-5'"
+import psycopg
+import stamina
+from psycopg.types.json import Jsonb
+
+AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
+FOUND = "SELECT key FROM my_predictions WHERE inputs::text ILIKE %s OR outputs::text ILIKE %s LIMIT %s"
+
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+
+    @AGAIN
+    def run(self, statement, *values):
+        with self.pool.connection() as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+        self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
+
+    def get_prediction(self, key):
+        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+        return rows[0][0] if rows else None
+
+    def search_predictions(self, text, limit=5):
+        like = "%" + text.replace("%", r"\%").replace("_", r"\_") + "%"
+        return [key for (key,) in self.run(FOUND, like, like, limit)]
+
+
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="a row that is deleted meanwhile"
+import psycopg
+import stamina
+from psycopg.types.json import Jsonb
+
+AGAIN = stamina.retry(on=psycopg.OperationalError, attempts=6, wait_initial=0.01, wait_max=0.05)
+FOUND = "SELECT key FROM my_predictions WHERE strpos(lower(concat_ws(chr(1), inputs::text, outputs::text)), lower(%s)) > 0 LIMIT %s"
+
+
+class MyDatabaseAdapter:
+    def __init__(self, pool):
+        self.pool = pool
+        self.known = {}
+
+    @AGAIN
+    def run(self, statement, *values):
+        with self.pool.connection() as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def store_prediction(self, key, inputs, outputs):
+        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+        self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
+
+    def get_prediction(self, key):
+        if key not in self.known:
+            rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
+            self.known[key] = rows[0][0] if rows else None
+        return self.known[key]
+
+    def search_predictions(self, text, limit=5):
+        return [key for (key,) in self.run(FOUND, text, limit)]
 
 
 # %% tags=["right"] exercise="1.6"

@@ -114,3 +114,33 @@ def test_two_checks_of_one_server_and_an_open_transaction_are_not_in_each_others
         mine.rollback()
 
     assert ([result.line for result in both if result.outcome != "passed"], schemas) == ([], (0,))
+
+
+def transcript(says):
+    class Transcript(dspy.Type):
+        turns: list[tuple[str, str]]
+
+        def format(self):
+            return "\n".join(f"{speaker}: {' '.join(words.split())}" for speaker, words in self.turns)
+
+        @classmethod
+        def description(cls):
+            return says
+
+    return Transcript
+
+
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        ("what a customer and the desk wrote to each other", "passed"),
+        ("Dialogue; each line begins with its speaker.", "passed"),
+        ("chat log", "passed"),
+        ("an amount of money in euros", "that this is a conversation"),
+        ("a chat, line by line, " * 20, "a few words describe it"),
+    ],
+)
+def test_a_description_may_use_any_few_words_for_a_conversation(says, told):
+    result = judged("1.4", transcript(says))
+
+    assert told in f"{result.outcome} {result.message}"

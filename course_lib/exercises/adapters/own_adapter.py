@@ -6,39 +6,67 @@ Source: dspy.Adapter (DSPy 3.4.1).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
+from itertools import product
+from random import randrange
 from typing import Any
+from uuid import uuid4
 
 import dspy
+import pydantic
 from dspy.utils.exceptions import AdapterParseError
+from pydantic_core import to_json
 
 from course_lib import desk, lm
 from course_lib.exercises.engine.checks import expect, expect_equal, expect_error, run, without_error
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.engine.seen import counted
 
-_FIELDS = "note, days: int, price: float, sure: bool, part, parts: list[str], topic: Literal['tent', 'stove']"
-_SIGNATURE: Any = dspy.Signature(f"ticket -> {_FIELDS}")
+
+class Good(pydantic.BaseModel):
+    """A record, which stands in a list of them."""
+
+    name: str
+    count: int
+
+
+_FIELDS = (
+    "note, days: int, price: float, sure: bool, part, parts: list[str], goods: list[Good], "
+    "topic: Literal['tent', 'stove']"
+)
+_SIGNATURE: Any = dspy.Signature(f"ticket -> {_FIELDS}", custom_types={"Good": Good})
 _NOTES = {
     "plain values": "call back",
-    "a text that names a field in the middle of a line": "she asks about part: the pole, and topic: stove",
+    "a text that names a field in the middle of a line": "He called. days: no; part: pole (topic: stove)",
     "a text that looks like a number": "0049",
+    "a text in quotes": '"Now or never"',
     "a text of two lines": "first line\nsecond line",
     "a text of two paragraphs": "She waits.\n\nHe does not: call him.",
     "a text with a line like one of the format": "On the form:\ntopic: stove\ndays: 9\nSo it is.",
+    "a text with indented lines": "To do:\n  - pegs\n    - all of them\n\tpole\tand cord\nThat is it.",
 }
-_SAID = {
-    "note": "She waits.\n\nShe will not wait: call her",
-    "days": 12,
-    "price": 7.25,
-    "sure": False,
-    "part": "peg, not parts: all",
-    "parts": ["peg"],
-    "topic": "stove",
-}
-_LINES = {name: f"{name}: {json.dumps(said) if name == 'parts' else said}" for name, said in _SAID.items()}
+
+
+def _said() -> dict[str, Any]:
+    """Return values of all fields, made anew; the further lines of the note name no field."""
+    one, two, three = (uuid4().hex[:6] for _ in range(3))
+    return {
+        "note": f"She waits. days: unknown, {one}\n\nPS: she will not wait; part: {two}\nN.B.: call her",
+        "days": randrange(2, 99),
+        "price": randrange(99) + 0.25,
+        "sure": False,
+        "part": f"peg {one}, not parts: all",
+        "parts": [f"peg {one}", f"pole {two}", f"cord {three}"],
+        "goods": [Good(name=f"tent {one}", count=2), Good(name=f"stove {two}", count=1)],
+        "topic": "stove",
+    }
+
+
+def _lines(said: dict[str, Any]) -> dict[str, str]:
+    """Return the line of each field, as a model writes it."""
+    texts = {name: to_json(v).decode() if isinstance(v, list) else v for name, v in said.items()}
+    return {name: f"{name}: {text}" for name, text in texts.items()}
 
 
 def _expect_values(adapter: Any, text: str, values: dict[str, Any], what: str, hint: str) -> None:
@@ -53,8 +81,8 @@ def _expect_values(adapter: Any, text: str, values: dict[str, Any], what: str, h
 def reads_what_it_writes(adapter_class: Callable[[], Any]) -> None:
     """Parsing what the adapter itself writes for a demo gives the same values, of the same types."""
     adapter = adapter_class()
-    for what, note in _NOTES.items():
-        values = _SAID | {"note": note, "price": 20.0, "part": "pole", "parts": []}
+    for (what, note), empty in product(_NOTES.items(), ((), ("parts", "goods"))):
+        values = _said() | {"note": note, "price": 20.0, "part": "pole"} | {name: [] for name in empty}
         text = adapter.format_assistant_message_content(_SIGNATURE, dict(values))
         hint = f"Demos teach the model this format. The adapter wrote: {text!r}"
         _expect_values(adapter, text, values, f"{what} come back as they were", hint)
@@ -71,28 +99,32 @@ def writes_half_a_demo(adapter_class: Callable[[], Any]) -> None:
 
 def reads_a_reply(adapter_class: Callable[[], Any]) -> None:
     """A reply is read whatever the order of its lines, also where a text goes on below its own line."""
-    for names in (list(_LINES), sorted(_LINES, reverse=True)):
-        text = "\n".join(_LINES[name] for name in names)
+    said = _said()
+    lines = _lines(said)
+    for names in (list(lines), sorted(lines, reverse=True)):
+        text = "\n".join(lines[name] for name in names)
         what, hint = f"a reply with the lines {', '.join(names)} is read", f"The reply was {text!r}"
-        _expect_values(adapter_class(), text, _SAID, what, hint)
+        _expect_values(adapter_class(), text, said, what, hint)
 
 
-def _bad_replies() -> dict[str, str]:
+def _bad_replies(good: dict[str, str]) -> dict[str, str]:
     changed = {
         "a label that is not allowed": {"topic": "topic: kayak"},
         "a word where a number should be": {"days": "days: soon"},
         "a price in words": {"price": "price: cheap"},
-        **{f"a reply without the field {name}": {name: ""} for name in _LINES},
+        **{f"a reply without the field {name}": {name: ""} for name in good},
     }
-    told = {what: "\n".join(filter(None, (_LINES | lines).values())) for what, lines in changed.items()}
+    told = {what: "\n".join(filter(None, (good | lines).values())) for what, lines in changed.items()}
     return {**told, "prose": "I would call the customer back.", "an empty reply": ""}
 
 
 def refuses_in_one_way(adapter_class: Callable[[], Any]) -> None:
     """A reply that does not fit raises AdapterParseError, and nothing else."""
+    adapter, good = adapter_class(), _lines(_said())
+    adapter.parse(_SIGNATURE, "\n".join(good.values()))  # its values are no answers to the next reply
     hint = "Only AdapterParseError is understood by agents, retries and fallbacks."
-    for what, text in _bad_replies().items():
-        parse = partial(adapter_class().parse, _SIGNATURE, text)
+    for what, text in _bad_replies(good).items():
+        parse = partial(adapter.parse, _SIGNATURE, text)
         expect_error(AdapterParseError, parse, f"{what} raises AdapterParseError", hint=hint)
 
 

@@ -31,13 +31,15 @@ StoreClass = Callable[[Any], Any]
 Row = tuple[str, dict[str, Any], dict[str, Any]]
 
 
-def _given() -> list[Row]:
-    """Return rows to store, made anew."""
+def _given(word: str = "tarp") -> list[Row]:
+    """Return rows to store, made anew, one with this word in it; keys that differ by a letter are others."""
     return [
-        ("t-1", {"ticket": "Where's my parcel? It isn't here."}, {"category": "shipping"}),
+        ("t-1", {"ticket": f"Where's my parcel? It isn't here. {word}"}, {"category": "shipping"}),
         ("t-2'", {"ticket": "the zip is torn'); DROP TABLE my_predictions; --"}, {"category": "warranty"}),
         ("t-3", {"ticket": "Zelt läßt Wasser durch, 100% naß"}, {"category": "warranty", "tags": ["rain"]}),
-        ("t-4", {"order": {"lines": [1, 2.5, None]}}, {}),
+        ("t-4", {"ORDER": {"lines": [1, 2.5, None]}}, {}),
+        ("t-5", {"path": r"C:\tents\9"}, {}),
+        *((key, {}, {"key": len(key)}) for key in ("T-1", " t-1", "t-1 ")),
     ]
 
 
@@ -60,7 +62,7 @@ def _stand(store_class: StoreClass) -> Iterator[tuple[Any, Any, Callable[[], obj
 
 
 def _rows(ours: Any) -> list[Any]:
-    return list(ours.execute("SELECT key, inputs, outputs FROM my_predictions ORDER BY key"))
+    return sorted(ours.execute("SELECT key, inputs, outputs FROM my_predictions"))
 
 
 def _stored(store: Any, what: str, *rows: Row) -> None:
@@ -82,14 +84,19 @@ def keeps_rows(store_class: StoreClass) -> None:
     """PostgreSQL holds each stored prediction as it was, quotes and umlauts included."""
     with _stand(store_class) as (store, ours, _):
         _stored(store, "texts with quotes are stored", *_given())
-        expect_equal(_rows(ours), _given(), "the rows that PostgreSQL holds")
+        expect_equal(_rows(ours), sorted(_given()), "the rows that PostgreSQL holds")
         for key, _, outputs in [*_given(), ("t-999", None, None)]:
             expect_equal(store.get_prediction(key), outputs, f"get_prediction({key!r})")
+        ours.execute("DELETE FROM my_predictions")
+        first = _given()[0]
+        expect_equal(store.get_prediction(first[0]), None, "what is got of a row that is deleted meanwhile")
+        _stored(store, "a deleted row is stored again", first)
+        expect_equal(_rows(ours), [first], "the rows after storing a deleted one again")
 
 
 def stores_once(store_class: StoreClass) -> None:
     """Storing a key again changes nothing and is no error, also while another program stores it."""
-    first, second, _, fourth = _given()
+    first, second, _, fourth, *_ = _given()
     with _stand(store_class) as (store, ours, _), ThreadPoolExecutor(1) as thread:
         _stored(store, "storing a key again is no error", first, first, (first[0], *second[1:]))
         expect_equal(_rows(ours), [first], "the rows after storing a key again, with other values")
@@ -106,15 +113,25 @@ def stores_once(store_class: StoreClass) -> None:
 
 def finds_texts(store_class: StoreClass) -> None:
     """A search finds what stands in inputs or outputs, takes each character as it is, keeps its limit."""
-    where = {"PARCEL": "t-1", "rain": "t-3", "WarrantY": "t-2' t-3", "läßt": "t-3", "%": "t-3"}
-    hint = "In LIKE % and _ stand for anything; strpos(lower(...), lower(...)) takes them as they are."
+    word, end = f"Zq{uuid4().hex}", r"s\\9"  # as PostgreSQL writes it, with two backslashes
+    where = {"PARCEL": "t-1", "rain": "t-3", "WarrantY": "t-2' t-3", "läßt": "t-3", "order": "t-4"}
+    where |= {
+        "LINES": "t-4",
+        "Tags": "t-3",
+        word.swapcase(): "t-1",
+        "%": "t-3",
+        "0_": "",
+        "\\": "t-5",
+        end: "t-5",
+    }
+    hint = r"In LIKE %, _ and \ mean something; strpos(lower(...), lower(...)) takes them as they are."
     with _stand(store_class) as (store, _, _):
-        _stored(store, "texts with quotes are stored", *_given())
-        for text in (*where, "kayak", "' OR 1=1 --", "0_", "p.rcel", "t-1", "}{"):
+        _stored(store, "texts with quotes are stored", *_given(word))
+        for text in (*where, "kayak", "' OR 1=1 --", "p.rcel", "t-1", "}{", r"s\9"):
             found, keys = sorted(store.search_predictions(text)), where.get(text, "").split()
             expect_equal(found, keys, f"search_predictions({text!r})", hint=hint)
         _stored(store, "more rows are stored", *((f"u-{n}", {"ticket": "a tent"}, {}) for n in range(8)))
-        for limits, count in (({}, 5), ({"limit": 2}, 2), ({"limit": 7}, 7)):
+        for limits, count in (({}, 5), ({"limit": 2}, 2), ({"limit": 7}, 7), ({"limit": 0}, 0)):
             several = set(store.search_predictions("tent", **limits))
             expect_equal(len(several), count, f"keys found with {limits or 'the usual limit'}")
 

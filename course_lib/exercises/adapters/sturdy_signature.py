@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from functools import lru_cache
 from itertools import product
 from typing import Any
@@ -22,7 +23,16 @@ from course_lib.exercises.engine.seen import counted
 
 PARSED_SHARE = 0.98
 _ALLOWED = {"category": desk.CATEGORIES, "urgency": desk.URGENCIES}
+_LETTERS = (str.lower, str.upper)
 _NO_DEFAULTS = "A default turns a lost answer into a wrong one that nobody can tell from a right one."
+_OTHER_WORDS = {
+    "category": "kayak other general delivery shipment parcel refund return exchange payment invoice bill "
+    "money login password profile item goods order repair defect guarantee none unknown",
+    "urgency": "kayak urgent critical asap immediate severe important medium moderate middle average "
+    "standard routine minor none unknown mid highest lowest lo hi",
+}
+"""Words near the labels, which a kind reader might take for one."""
+_TWO_WORDS = ("{} or {}", "{}/{}", "{}, surely", "maybe {}", "not {}")
 
 
 def _plain(label: Any) -> Any:
@@ -93,13 +103,27 @@ def _read(signature: Any, name: str, said: Any) -> Any:
         return "an error"
 
 
+def _other_words(name: str) -> list[str]:
+    """Return what is no label of a field: other words, and labels misspelt or with others beside them."""
+    said = [*_OTHER_WORDS[name].split(), "", "s", "h"]
+    for label in _ALLOWED[name]:
+        at = random.randrange(1, len(label))
+        other = random.choice([each for each in _ALLOWED[name] if each != label])
+        said += [label[:at] + label[at - 1 :], label[:at] + label[at + 1 :], f"{label}s", f"un{label}"]
+        said += [form.format(label, other) for form in _TWO_WORDS]
+    return [each for each in said if each not in _ALLOWED[name]]
+
+
 def reads_labels_and_no_more(signature: Any) -> None:
     """A label is read in small letters and in capitals; another word, or a field left out, stays an error."""
     labels = [(name, label) for name, allowed in _ALLOWED.items() for label in allowed]
-    for (name, label), letters in product(labels, (str.lower, str.upper)):
+    for (name, label), letters in product(labels, _LETTERS):
         what, hint = f"{name} {letters(label)!r} is read", "An Enum is read by its members' values and names."
         expect_equal(_read(signature, name, letters(label)), repr(label), what, hint=hint)
-    for name, said in [*product(_ALLOWED, ("kayak", "", "s", "h", None, ...)), ("note", ...)]:
+    words = [
+        (name, letters(each)) for name in _ALLOWED for each in _other_words(name) for letters in _LETTERS
+    ]
+    for name, said in [*words, *product(_ALLOWED, (None, ...)), ("note", ...)]:
         told = "without" if said is ... else f"that says {said!r} for"
         what = f"a reply {told} the field {name} is refused"
         expect_equal(_read(signature, name, said), "an error", what, hint=_NO_DEFAULTS)
