@@ -814,7 +814,7 @@ dspy.cache = SmallCache(server.url, prefix)
 #
 # The fastest tier is a dictionary that knows what to forget. Write one: `LRU(max_entries, ttl_s, clock)`.
 #
-# - `put(key, value)` keeps any value; when there is no room for a new key, the entry leaves that was longest not used. A `get` is use, and so is a `put`.
+# - `put(key, value)` keeps any value, None too; `max_entries` is at least 1. When there is no room for a new key, the entry leaves that was longest not used. A `get` is use, and so is a `put`.
 # - `get(key)` returns the value, or None; an entry counts for `ttl_s` seconds after it was put, by `clock()`. Reading does not prolong that.
 # - Putting a key again replaces its value and starts its time anew.
 # - Nothing stays behind of an entry that was evicted, or that a `get` found too old, nor of a key that was never put.
@@ -917,7 +917,7 @@ class LRU:
             self.uses[key] = next(self.numbers)
 
 
-# %% tags=["wrong"] exercise="2.2" outcome="failed" message="what is left in a cache of 3 for 60 s after put a, put b, put c, get a, put d"
+# %% tags=["wrong"] exercise="2.2" outcome="failed" message="what is left in a cache of 3 after put a, put b, put c, get a, put d"
 # Reading is no use here: first in, first out.
 import threading
 import time
@@ -950,7 +950,7 @@ class LRU:
             self.entries[key] = value, self.clock() + self.ttl_s
 
 
-# %% tags=["wrong"] exercise="2.2" outcome="failed" message="what is left in a cache of 3 for 60 s after put a, put b, put c, put a, put d"
+# %% tags=["wrong"] exercise="2.2" outcome="failed" message="what is left in a cache of 3 after put a, put b, put c, put a, put d"
 # Putting again is no use here: the entry keeps its old place.
 import threading
 import time
@@ -986,7 +986,7 @@ class LRU:
             self.entries[key] = value, self.clock() + self.ttl_s
 
 
-# %% tags=["wrong"] exercise="2.2" outcome="failed" message="what is left in a cache of 3 for 60 s after put a, wait 59, get a, wait 2"
+# %% tags=["wrong"] exercise="2.2" outcome="failed" message="what is left in a cache of 3 after put a, wait 98%, get a, wait 4%"
 # Each get starts the time anew, so a popular answer never runs out.
 import threading
 import time
@@ -1021,7 +1021,7 @@ class LRU:
             self.entries[key] = value, self.clock() + self.ttl_s
 
 
-# %% tags=["wrong"] exercise="2.2" outcome="failed" message="what is left in a cache of 3 for 60 s after put a, wait 30, put b, wait 31"
+# %% tags=["wrong"] exercise="2.2" outcome="failed" message="what is left in a cache of 3 after put a, wait 50%, put b, wait 52%"
 # The machine's time, not clock().
 import threading
 import time
@@ -1055,7 +1055,7 @@ class LRU:
             self.entries[key] = value, time.monotonic() + self.ttl_s
 
 
-# %% tags=["wrong"] exercise="2.2" outcome="failed" message="what is left in a cache of 2 for 60 s after put a, wait 50, put a, wait 50"
+# %% tags=["wrong"] exercise="2.2" outcome="failed" message="what is left in a cache of 2 after put a, wait 84%, put a, wait 84%"
 # Putting again keeps the old end.
 import threading
 import time
@@ -1242,6 +1242,40 @@ class LRU:
         self.clock = clock
         self.entries = OrderedDict()
         self.lock = contextlib.nullcontext()
+
+    def get(self, key):
+        with self.lock:
+            value, ends_at = self.entries.get(key, (None, 0.0))
+            if key not in self.entries:
+                return None
+            if self.clock() >= ends_at:
+                del self.entries[key]
+                return None
+            self.entries.move_to_end(key)
+            return value
+
+    def put(self, key, value):
+        with self.lock:
+            self.entries.pop(key, None)
+            while len(self.entries) >= self.max_entries:
+                self.entries.popitem(last=False)
+            self.entries[key] = value, self.clock() + self.ttl_s
+
+
+# %% tags=["wrong"] exercise="2.2" outcome="failed" message="what is left in a cache of 2 after put a, wait 102%"
+# The newest cache's time to live counts for all.
+import threading
+import time
+from collections import OrderedDict
+
+
+class LRU:
+    def __init__(self, max_entries, ttl_s, clock=time.monotonic):
+        LRU.ttl_s = ttl_s
+        self.max_entries = max_entries
+        self.clock = clock
+        self.entries = OrderedDict()
+        self.lock = threading.Lock()
 
     def get(self, key):
         with self.lock:
