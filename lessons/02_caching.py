@@ -1310,7 +1310,7 @@ check("2.2", LRU)
 # call reaches the model, in whichever process it is made.
 #
 # - `put` stores the value (a dict that JSON can hold) for `ttl_s` seconds; `get` returns it, or None. After that time it is served no
-#   longer, and is no longer in Redis.
+#   longer, and is no longer in Redis; reading it prolongs nothing.
 # - Another question, model or temperature is another request.
 # - No pickle in Redis, however it is packed, and no `api_key`: `request` holds one.
 # - Redis may be down, hang, or hold under your key what is no JSON object; a request may hold what no key can be made of. The
@@ -1343,7 +1343,7 @@ class RedisCache(Cache):
         try:
             value = self.redis.get("mine:" + self.cache_key(request, ignored_args_for_cache_key))
             record = json.loads(value) if value else None
-        except (redis.RedisError, TypeError, ValueError):
+        except (redis.RedisError, TypeError, ValueError, RecursionError):
             return None
         return record if isinstance(record, dict) else None
         ### END SOLUTION
@@ -1468,7 +1468,7 @@ class RedisCache(Cache):
                 "mine:" + f"{id(self)}" + self.cache_key(request, ignored_args_for_cache_key)
             )
             record = json.loads(value) if value else None
-        except (redis.RedisError, TypeError, ValueError):
+        except (redis.RedisError, TypeError, ValueError, RecursionError):
             return None
         return record if isinstance(record, dict) else None
 
@@ -1502,7 +1502,7 @@ class RedisCache(Cache):
         try:
             value = self.redis.get("mine:" + hashlib.sha256(str(request["messages"]).encode()).hexdigest())
             record = json.loads(value) if value else None
-        except (redis.RedisError, TypeError, ValueError):
+        except (redis.RedisError, TypeError, ValueError, RecursionError):
             return None
         return record if isinstance(record, dict) else None
 
@@ -1568,7 +1568,7 @@ class RedisCache(Cache):
         try:
             value = self.redis.get("mine:" + json.dumps(request, sort_keys=True))
             record = json.loads(value) if value else None
-        except (redis.RedisError, TypeError, ValueError):
+        except (redis.RedisError, TypeError, ValueError, RecursionError):
             return None
         return record if isinstance(record, dict) else None
 
@@ -1601,7 +1601,7 @@ class RedisCache(Cache):
         try:
             value = self.redis.get("mine:" + self.cache_key(request, ignored_args_for_cache_key))
             record = json.loads(value) if value else None
-        except (redis.RedisError, TypeError, ValueError):
+        except (redis.RedisError, TypeError, ValueError, RecursionError):
             return None
         return record if isinstance(record, dict) else None
 
@@ -1636,7 +1636,7 @@ class RedisCache(Cache):
                 return self.front[name]
             value = self.redis.get("mine:" + self.cache_key(request, ignored_args_for_cache_key))
             record = json.loads(value) if value else None
-        except (redis.RedisError, TypeError, ValueError):
+        except (redis.RedisError, TypeError, ValueError, RecursionError):
             return None
         return record if isinstance(record, dict) else None
 
@@ -1703,7 +1703,7 @@ class RedisCache(Cache):
         try:
             value = self.redis.get("mine:" + self.cache_key(request, ignored_args_for_cache_key))
             record = json.loads(value) if value else None
-        except (redis.RedisError, TypeError, ValueError):
+        except (redis.RedisError, TypeError, ValueError, RecursionError):
             return None
         return record
 
@@ -1736,7 +1736,7 @@ class RedisCache(Cache):
         try:
             value = self.redis.get("mine:" + self.cache_key(request, ignored_args_for_cache_key))
             record = json.loads(value) if value else None
-        except (redis.RedisError, ValueError):
+        except (redis.RedisError, ValueError, RecursionError):
             return None
         return record if isinstance(record, dict) else None
 
@@ -1769,7 +1769,7 @@ class RedisCache(Cache):
         try:
             value = self.redis.get("mine:" + self.cache_key(request, ignored_args_for_cache_key))
             record = json.loads(value) if value else None
-        except (redis.RedisError, TypeError, ValueError):
+        except (redis.RedisError, TypeError, ValueError, RecursionError):
             return None
         return record if isinstance(record, dict) else None
 
@@ -1802,7 +1802,7 @@ class RedisCache(Cache):
         try:
             value = self.redis.get("mine:" + self.cache_key(request, ignored_args_for_cache_key))
             record = json.loads(value) if value else None
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             return None
         except redis.RedisError:
             self.redis = redis.Redis(port=1)
@@ -1838,7 +1838,7 @@ class RedisCache(Cache):
         try:
             value = self.redis.get("mine:" + self.cache_key(request, ignored_args_for_cache_key))
             record = json.loads(value) if value else None
-        except (redis.RedisError, TypeError, ValueError):
+        except (redis.RedisError, TypeError, ValueError, RecursionError):
             return None
         return record if isinstance(record, dict) else None
 
@@ -1871,13 +1871,46 @@ class RedisCache(Cache):
         try:
             value = self.redis.get("mine:" + str(hash(self.cache_key(request, ignored_args_for_cache_key))))
             record = json.loads(value) if value else None
-        except (redis.RedisError, TypeError, ValueError):
+        except (redis.RedisError, TypeError, ValueError, RecursionError):
             return None
         return record if isinstance(record, dict) else None
 
     def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
         try:
             key = "mine:" + str(hash(self.cache_key(request, ignored_args_for_cache_key)))
+            self.redis.set(key, json.dumps(value), ex=self.ttl_s)
+        except (redis.RedisError, TypeError, ValueError):
+            pass
+
+
+# %% tags=["wrong"] exercise="2.3" outcome="failed" message="how long Redis will keep an answer"
+# Ten seconds at most, whatever ttl_s says.
+import json
+
+import redis
+from dspy.clients import Cache
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+
+class RedisCache(Cache):
+    def __init__(self, url, ttl_s=3600):
+        super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
+        self.ttl_s = min(ttl_s, 10)
+        patience = {"socket_timeout": 0.25, "socket_connect_timeout": 0.25, "retry": Retry(NoBackoff(), 0)}
+        self.redis = redis.Redis.from_url(url, **patience)
+
+    def get(self, request, ignored_args_for_cache_key=None):
+        try:
+            value = self.redis.get("mine:" + self.cache_key(request, ignored_args_for_cache_key))
+            record = json.loads(value) if value else None
+        except (redis.RedisError, TypeError, ValueError, RecursionError):
+            return None
+        return record if isinstance(record, dict) else None
+
+    def put(self, request, value, ignored_args_for_cache_key=None, enable_memory_cache=True):
+        try:
+            key = "mine:" + self.cache_key(request, ignored_args_for_cache_key)
             self.redis.set(key, json.dumps(value), ex=self.ttl_s)
         except (redis.RedisError, TypeError, ValueError):
             pass
