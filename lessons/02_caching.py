@@ -2320,6 +2320,44 @@ class SingleFlight:
         return answer
 
 
+# %% tags=["wrong"] exercise="2.4" outcome="failed" message="calls for three callers who ask again, and a new one"
+# Whoever has waited takes the key out, also when a newer call stands there by then.
+import asyncio
+
+
+class SingleFlight:
+    def __init__(self):
+        self.flights = {}
+
+    async def run(self, key, call):
+        task = self.flights.get(key)
+        if task is None or task.done():
+            task = self.flights[key] = asyncio.create_task(call())
+        try:
+            return await asyncio.shield(task)
+        finally:
+            if task.done():
+                self.flights.pop(key, None)
+
+
+# %% tags=["wrong"] exercise="2.4" outcome="failed" message="what is kept of the last answer"
+# The last answer stays on the object.
+import asyncio
+
+
+class SingleFlight:
+    def __init__(self):
+        self.flights = {}
+
+    async def run(self, key, call):
+        task = self.flights.get(key)
+        if task is None:
+            task = self.flights[key] = asyncio.create_task(call())
+            task.add_done_callback(lambda _: self.flights.pop(key))
+        self.last = await asyncio.shield(task)
+        return self.last
+
+
 # %% name="check-2-4" tags=["check"] exercise="2.4"
 check("2.4", SingleFlight)
 
