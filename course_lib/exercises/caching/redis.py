@@ -125,10 +125,10 @@ def forgets_in_time(cache_class: CacheClass) -> None:
     with _filled(cache_class, ttl_s) as (_, ours, _, _):
         left_s = max(map(ours.ttl, ours.scan_iter()))
     expect(
-        ttl_s - 9 <= left_s <= ttl_s,
+        0.8 * ttl_s <= left_s <= ttl_s,  # some draw it a little shorter, so that not all run out at once
         "how long Redis will keep an answer",
         observed=f"{left_s} s",
-        expected=f"ttl_s={ttl_s}, less the seconds that the check takes",
+        expected=f"ttl_s={ttl_s}, or a little less",
         hint="Use the ttl_s that __init__ was given, as it is.",
     )
 
