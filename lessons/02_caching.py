@@ -379,7 +379,8 @@ print("called 3 times, ran", three_times(order))
 #
 # A colleague wrote five pairs of calls. Each pair was meant to ask the model once and be answered from DSPy's own cache the
 # second time. Each pays twice. Say why, and repair them: a pair still makes its two calls about the ticket, returns both answers,
-# asks the model once, and not again when it is run again. What each pair is there for must still hold, with one
+# asks the model once, and not again when it is run again, in another process for instance. What each pair is there for must still
+# hold, with one
 # exception: in `c` the time has to leave the prompt, since a prompt with a time in it is a new one soon; support can have it from your
 # own log.
 
@@ -701,6 +702,30 @@ class Again(Colleague):
 
     def e(self, sort, ticket):
         config = {"stop": ["###"]}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
+
+
+# %% tags=["wrong"] exercise="2.1" outcome="failed" message="pair b still asks about the ticket"
+# Sends the first 200 characters: the ticket that is longer is another one.
+why = {"a": "_fn_identifier", "b": "temperature", "c": "messages", "d": "rollout_id", "e": "no key"}
+
+
+class Again(Colleague):
+    async def a(self, sort, ticket):
+        return sort(ticket=ticket), await dspy.asyncify(sort)(ticket=ticket)
+
+    def b(self, sort, ticket):
+        return sort(ticket=ticket[:200]), sort(ticket=ticket[:200])
+
+    def c(self, sort, ticket):
+        return sort(ticket=ticket), sort(ticket=ticket)
+
+    def d(self, sort, ticket):
+        config = {"temperature": 1.0, "rollout_id": 1}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
+
+    def e(self, sort, ticket):
+        config = {"stop": ["###", "<end>"]}
         return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
 
