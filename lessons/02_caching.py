@@ -379,9 +379,9 @@ print("called 3 times, ran", three_times(order))
 #
 # A colleague wrote five pairs of calls. Each pair was meant to ask the model once and be answered from DSPy's own cache the
 # second time. Each pays twice. Say why, and repair them: a pair still makes its two calls about the ticket, returns both answers,
-# asks the model once, and not again when it is run again, in another process for instance. What each pair is there for must still
-# hold, with one exception: in `c` the time has to leave the prompt, since a prompt with a time in it is a new one soon; support can have
-# it from your own log.
+# asks the model once, and not again when it is run again with the same ticket, whose `hash()` may differ then, as it does between
+# processes. What each pair is there for must still hold, with one exception: in `c` the time has to leave the prompt, since a prompt
+# with a time in it is a new one soon; support can have it from your own log.
 
 # %% name="five-misses" tags=["needs"]
 import inspect
@@ -2811,6 +2811,7 @@ class MySemanticCache:
         for cosine, old, answer in sorted(own, key=lambda each: -each[0]):
             if cosine >= 0.6 and not self.refuses(question, old):
                 return answer
+        return None
 
     def refuses(self, asked, cached):
         return refusal(asked, cached) is not None

@@ -146,9 +146,6 @@ class _Ticket(str):
     def __hash__(self) -> int:
         return super().__hash__() ^ self.salt
 
-    def __eq__(self, other: object) -> bool:
-        return super().__eq__(other)
-
 
 def _serves(letter: str, asked: Sequence[Asked]) -> bool:
     """Say whether what a repaired pair asked the cache for still serves the pair's purpose."""
