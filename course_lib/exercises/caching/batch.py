@@ -6,6 +6,7 @@ Main path: EXERCISE -> engine.registry; each check runs the learner's function o
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
 import tempfile
@@ -32,8 +33,11 @@ ITEMS: tuple[Pair, ...] = (
     ("T-5", "Which boots run small?"),
     ("T-6", "Can I return a lamp?"),
     ("T-7", "My voucher is refused."),
+    ("", "Say nothing."),  # the answer is empty too
+    ("T 4\tU\u0308\n", "Tell me all about tents."),  # looks like the fourth key; the answer is long
 )
 READ_AHEAD = 16
+_LONG = "long " * 40_000
 _FORMATTED = '\tin "two"\r\nlines, \u2028 or three\n'
 
 
@@ -42,12 +46,15 @@ class _Model:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.error = random.choice((TimeoutError, ConnectionError))
 
     def __call__(self, text: str) -> str:
         self.asked.append(text)
         if "zip" in text:
-            raise TimeoutError("the model did not answer")
-        return f"answer {len(self.asked)} to {text}{_FORMATTED}"
+            raise self.error("the model did not answer")
+        if "nothing" in text:
+            return ""
+        return f"answer {len(self.asked)} to {text}{_FORMATTED}" + _LONG * ("tents" in text)
 
 
 def ask_model(text: str) -> str:
@@ -70,13 +77,21 @@ def _journal() -> Iterator[Path]:
         yield Path(folder) / "journal"
 
 
-def _ran(resumable: Resumable, items: Iterable[Pair], path: Path, after: str, model: Ask) -> list[Pair]:
+def _ran(
+    resumable: Resumable,
+    items: Iterable[Pair],
+    path: Path,
+    after: str,
+    model: Ask,
+    errors: type[Exception] = Exception,
+) -> list[Pair]:
     """Run the batch; return what it yields, whose keys are those of the items in their order."""
     got = without_error(
         lambda: [(key, answer) for key, answer in resumable(iter(items), model, path)],
         f"the batch goes on after {after}",
         expected="the other items",
         hint="Catch Exception around ask(text) alone. And which lines of the journal can be trusted?",
+        errors=errors,  # any other is the learner's own, and shown with its line
     )
     hint = "The items say what comes out, and in which order; the journal only knows answers."
     keys = [key for key, _ in items]
@@ -88,11 +103,12 @@ def answers_in_order(resumable: Resumable) -> None:
     """Every item is asked once and comes out in order, and one that fails comes out as an error."""
     with _journal() as path:
         model = _Model()
-        got = _ran(resumable, ITEMS, path, "an error of ask", model)
+        got = _ran(resumable, ITEMS, path, "an error of ask", model, model.error)
         wanted = [f"to {text}{_FORMATTED}" for _, text in ITEMS]
-        wanted[1] = "error: TimeoutError"
+        wanted[1], wanted[-2] = f"error: {model.error.__name__}", ""
+        wanted[-1] += "(long)"
         hint = "What ask returned, as it is, or the class of its error; for each key, and not for each text."
-        shown = [re.sub(r"^answer \d+ ", "", str(answer)) for _, answer in got]
+        shown = [re.sub(r"^answer \d+ ", "", str(answer)).replace(_LONG, "(long)") for _, answer in got]
         expect_equal(shown, wanted, "the answers that come out", hint=hint)
         expect_equal(len({answer for _, answer in got}), len(ITEMS), "different answers", hint=hint)
         _ran(resumable, ITEMS, path.with_name("another"), "another batch", model)
@@ -163,7 +179,10 @@ def cuts_half_a_line(resumable: Resumable) -> None:
         if whole.count(b"\n") != 4 or not whole.endswith(b"\n"):
             return  # not a line for each item: a database keeps its own transactions whole
         path.write_bytes(whole[:-9])  # what a kill in the middle of a write leaves
-        for calls, after in ((2, "half a line at the journal's end"), (0, "half a line that was mended")):
+        for calls, after in (
+            (len(ITEMS) - 5, "half a line at the journal's end"),
+            (0, "half a line that was mended"),
+        ):
             model = _Model()
             got = _ran(resumable, ITEMS[2:], path, after, model)
             hint = "Half a line is no answer, and what is appended to it is lost with it: cut it off first."
@@ -173,18 +192,23 @@ def cuts_half_a_line(resumable: Resumable) -> None:
 
 def goes_by_keys(resumable: Resumable) -> None:
     """Each key keeps its own answer when items come in another order, and a new one in front of them."""
+    new = [(f"T-{n}", random.choice(ITEMS)[1]) for n in random.sample(range(10, 10**6), 3 * READ_AHEAD)]
+    items, done = [*ITEMS, *new], 2 * READ_AHEAD
     with _journal() as path:
         model = _Model()
-        first = dict(_ran(resumable, ITEMS[2:6], path, "nothing", model))
-        items = (("T-0", "Do you sell gift cards?"), *reversed(ITEMS[3:6]))
-        got = _ran(resumable, items, path, "another order", model)
+        first = dict(islice(resumable(iter(items), model, path), done))
+        paid = len(model.asked)
+        others = (("T-0", "Do you sell gift cards?"), *reversed(items), *items[:done])
+        got = _ran(resumable, others, path, "another order", model)
         foreign = [key for key, answer in got if first.get(key, answer) != answer]
+        calls, most = len(model.asked) - paid, 1 + len(items) - done
         expect(
-            len(model.asked) == 5 and not foreign,
-            observed=f"{len(model.asked) - 4} calls, {len(foreign)} answers of another item or cut",
-            expected="1 call, for the new item, and each old answer as it was, line breaks and all",
-            hint="How many lines there are does not say which items they are of: look a key up. And what "
-            "separates your lines, an answer may hold: JSON writes it in another way.",
+            calls <= most and not foreign,
+            observed=f"{calls} calls, {len(foreign)} answers of another item or cut",
+            expected=f"{most} calls, for items that had not come out, and each old answer as it was",
+            hint="How many lines there are does not say which items they are of: look a key up. An error and "
+            "an empty text are answers too. And what separates your lines, an answer may hold: JSON writes "
+            "it in another way.",
         )
 
 
@@ -202,7 +226,7 @@ EXERCISE = Exercise(
         "A line counts if it ends in a line break. Cut the rest off before you append: "
         "`with path.open('r+b') as journal: journal.truncate(length of the whole lines in bytes)`.",
     ),
-    checks=(answers_in_order, can_be_interrupted, reads_as_needed, goes_by_keys, pays_once, cuts_half_a_line),
+    checks=(answers_in_order, can_be_interrupted, reads_as_needed, pays_once, goes_by_keys, cuts_half_a_line),
     why="A journal is true if each line was written after its answer came, and before anyone saw it: a kill "
     "costs what was under way, no more. Keys, not counts, say whose line it is; half a line is cut off, for "
     "what is appended to it would be lost. BatchProcessor keeps these rules in SQLite.",

@@ -19,27 +19,33 @@ _TURNS = 30
 
 
 def _expect_left(lru: Any, room: int, steps: str, left: str, *, hint: str) -> None:
-    """Play steps as "put a, get a, wait 5"; fail unless these keys are left, each with its last value."""
-    now_s = 1000.0
-    cache, values = lru(max_entries=room, ttl_s=60, clock=lambda: now_s), {}
-    for number, step in enumerate(steps.split(", ")):
-        name, argument = step.split()
-        if name == "wait":
-            now_s += float(argument)
-        elif name == "put":
-            values[argument] = f"value {number}"
-            cache.put(argument, values[argument])
-        else:
-            cache.get(argument)
-    want = {key: values[key] for key in left.split()}
-    got = {key: value for key in sorted(values) if (value := cache.get(key)) is not None}
-    expect_equal(got, want, f"what is left in a cache of {room} for 60 s after {steps}", hint=hint)
+    """Play steps as "put a, get a, none a, wait 50%" (of ttl_s), with a short time to live and a long one.
+
+    Raises:
+        CheckFailed: other keys are left, or one without its last value.
+    """
+    for ttl_s in (random.randint(1, 50), random.randint(100, 9000)):
+        now_s = random.uniform(0, 1e6)
+        cache, values = lru(max_entries=room, ttl_s=ttl_s, clock=lambda: now_s), {}  # noqa: B023
+        for number, step in enumerate(steps.split(", ")):
+            name, argument = step.split()
+            if name == "wait":
+                now_s += ttl_s * float(argument.rstrip("%")) / 100
+            elif name == "get":
+                cache.get(argument)
+            else:
+                values[argument] = f"value {number}" if name == "put" else None
+                cache.put(argument, values[argument])
+        want = {key: values[key] for key in left.split()}
+        got = {key: value for key in sorted(values) if (value := cache.get(key)) is not None}
+        what = f"what is left in a cache of {room} after {steps}, with ttl_s={ttl_s}"
+        expect_equal(got, want, what, hint=hint)
 
 
 def gives_back(lru: Any) -> None:
     """A value comes back as it was, also an empty one; a key that was never put gives None."""
     cache, other = (lru(max_entries=10, ttl_s=60, clock=lambda: 1000.0) for _ in range(2))
-    given = {"a": "shipping", "b": "", "c": 0, "d": [], 1: "one", "1": "text"}
+    given = {"a": "shipping", "b": "", "c": 0, "d": [], "e": {"a set"}, "f": object(), 1: "one", "1": "text"}
     for key, value in given.items():
         cache.put(key, value)
     for key, value in given.items():
@@ -60,17 +66,36 @@ def forgets_the_unused(lru: Any) -> None:
     _expect_left(lru, 3, "put a, get a, get a, put b, get b, put c, put d, put e", "c d e", hint=hint)
     hint = "A key that is there already needs no room."
     _expect_left(lru, 2, "put b, put a, put a", "a b", hint=hint)
+    hint = (
+        "None (none a is put('a', None)) is a value like any other: it takes a place, and an old one's too."
+    )
+    _expect_left(lru, 2, "put b, put a, none a, put c", "c", hint=hint)
 
 
 def forgets_the_old(lru: Any) -> None:
     """An entry counts for ttl_s seconds after it was last put, by the clock that the cache was given."""
     hint = "Time is what clock() says."
-    _expect_left(lru, 3, "put a, wait 30, put b, wait 29", "a b", hint=hint)
-    _expect_left(lru, 3, "put a, wait 30, put b, wait 31", "b", hint=hint)
+    _expect_left(lru, 3, "put a, wait 50%, put b, wait 48%", "a b", hint=hint)
+    _expect_left(lru, 3, "put a, wait 50%, put b, wait 52%", "b", hint=hint)
     hint = "Was it the get that kept it alive? Reading makes no answer fresher."
-    _expect_left(lru, 3, "put a, wait 59, get a, wait 2", "", hint=hint)
+    _expect_left(lru, 3, "put a, wait 98%, get a, wait 4%", "", hint=hint)
     hint = "Each put writes down a new end."
-    _expect_left(lru, 2, "put a, wait 50, put a, wait 50", "a", hint=hint)
+    _expect_left(lru, 2, "put a, wait 84%, put a, wait 84%", "a", hint=hint)
+
+
+def uses_what_it_is_given(lru: Any) -> None:
+    """Each cache goes by its own room, ttl_s and clock, also when another is made after it."""
+
+    def and_another(**given: Any) -> Any:
+        cache = lru(**given)
+        lru(max_entries=9, ttl_s=9 * given["ttl_s"], clock=lambda: 0.0)
+        return cache
+
+    hint = (
+        "Use what __init__ is given, as it is, and keep it on self: what is on the class, all objects share."
+    )
+    _expect_left(and_another, 1, "put a, put b", "b", hint=hint)
+    _expect_left(and_another, 2, "put a, wait 102%", "", hint=hint)
 
 
 def keeps_nothing(lru: Any) -> None:
@@ -153,7 +178,14 @@ EXERCISE = Exercise(
         "popitem(last=False); then set it.",
         "`with self.lock:` around the whole body of both, with self.lock = threading.Lock().",
     ),
-    checks=(gives_back, forgets_the_unused, forgets_the_old, keeps_nothing, is_thread_safe),
+    checks=(
+        gives_back,
+        forgets_the_unused,
+        forgets_the_old,
+        uses_what_it_is_given,
+        keeps_nothing,
+        is_thread_safe,
+    ),
     why="One structure holds all that is known of an entry, so nothing can be left behind when it leaves. "
     "Reading moves an entry in the order of use and leaves its age alone: these are two different questions. "
     "The clock is an argument, so a test of an hour takes no time. MemoryTier does the same by bytes, since "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import pickletools
+import random
 import re
 import signal
 import tempfile
@@ -106,13 +107,29 @@ def keeps_secrets(cache_class: CacheClass) -> None:
 
 
 def forgets_in_time(cache_class: CacheClass) -> None:
-    """An answer counts for ttl_s seconds, and then Redis no longer has it."""
-    with _filled(cache_class, ttl_s=1) as (_, ours, cache, answer):
+    """An answer counts for ttl_s seconds, however often it is read, and then Redis no longer has it."""
+    with _filled(cache_class, ttl_s=2) as (server, ours, cache, answer):
+        new = cache_class(server.url, ttl_s=2)
+        time.sleep(1)
+        _ask(new)
         time.sleep(1.1)
         left = sum(answer[0].encode() in value for value in _contents(ours))
-        expect_equal(left, 0, "answers in Redis after ttl_s seconds", hint="redis' set() takes ex=seconds.")
-        hint = "A dictionary in front of Redis needs the same time to live."
-        expect_requests(1, partial(_ask, cache), "requests after ttl_s seconds", hint=hint)
+        hint = "redis' set() takes ex=seconds. And a get makes no answer fresher: it prolongs nothing."
+        expect_equal(left, 0, "answers in Redis after ttl_s seconds", hint=hint)
+        hint = "A dictionary in front of Redis needs the same time to live, from the put on."
+        for each in (new, cache):
+            ours.flushdb()
+            expect_requests(1, partial(_ask, each), "requests after ttl_s seconds", hint=hint)
+    ttl_s = random.randint(100, 9000)
+    with _filled(cache_class, ttl_s) as (_, ours, _, _):
+        left_s = max(map(ours.ttl, ours.scan_iter()))
+    expect(
+        0.8 * ttl_s <= left_s <= ttl_s,  # some draw it a little shorter, so that not all run out at once
+        "how long Redis will keep an answer",
+        observed=f"{left_s} s",
+        expected=f"ttl_s={ttl_s}, or a little less",
+        hint="Use the ttl_s that __init__ was given, as it is.",
+    )
 
 
 def _survives(when: str, ask: Callable[[], Any], answer: Any) -> None:
@@ -131,8 +148,11 @@ def is_careful(cache_class: CacheClass) -> None:
                 ours.delete(key)
                 ours.rpush(key, "an item") if foreign is None else ours.set(key, foreign)
             new = cache_class(server.url, ttl_s=TTL_S)
-            what = f"a value in Redis that is not yours ({foreign or 'a list of Redis'!r})"
+            what = f"a value in Redis that is not yours ({foreign or 'a list of Redis'!r:.40})"
             _survives(what, partial(_ask, new), answer)
+            if foreign is not None:  # some leave Redis alone for a while after an error of its own
+                hint = "put takes the place of whatever lies under the key."
+                expect_requests(0, partial(_ask, new), f"requests of the call after {what}", hint=hint)
         _survives("a request that holds a set", partial(_ask, cache, stop={"###", "<end>"}), answer)
 
 
@@ -194,7 +214,8 @@ EXERCISE = Exercise(
         "self.cache_key(request, ignored_args_for_cache_key) leaves the api_key out. get: json.loads of "
         "self.redis.get(key); put: self.redis.set(key, json.dumps(value), ex=self.ttl_s).",
         "What may go wrong: redis.RedisError (down, slow, full), ValueError (json.loads of a foreign value), "
-        "TypeError (a request without a key). In get each is a miss, in put each is an answer not kept.",
+        "RecursionError (one nested too deep), TypeError (a request without a key). In get each is a miss, "
+        "in put each is an answer not kept.",
         "redis.Redis.from_url(url, socket_timeout=0.25, socket_connect_timeout=0.25, "
         "retry=Retry(NoBackoff(), 0)); both names are in redis.retry and redis.backoff.",
     ),

@@ -5,6 +5,7 @@ Main path: EXERCISE -> engine.registry; the checks fill a learner's cache and as
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,6 +31,20 @@ _OTHER_NUMBERS = (
     ("How much is 700 points worth?", "How much is 200 points worth?"),
     ("Which buckle fits the Vidda 30?", "Which buckle fits the Vidda 80?"),
 )
+
+
+def _other_numbers() -> list[tuple[str, str]]:
+    """Draw questions that differ in nothing but their numbers: one of two, their order, their digits."""
+    a, b, c, year = (random.randint(10**n, 10 ** (n + 1) - 2) for n in range(4))
+    one, two = "How much are my points of {} worth?", "Do I get {} points for {} orders?"
+    numbers = ((a, b), (a, c)), ((b, a), (c, a)), ((a, b), (b, a)), ((c, b + 1), (c + 1, b))
+    drawn = [*numbers, ((a, f"{a}{b}"), (f"{a}{a}", b))]  # the same digits, if they are joined
+    drawn_pairs = [(two.format(*asked), two.format(*cached)) for asked, cached in drawn]
+    return [
+        *drawn_pairs,
+        (one.format(year), one.format(year + 1)),
+        (one.format(c), "How much are my points worth?"),
+    ]
 
 
 def embed(texts: Sequence[str]) -> Any:
@@ -75,15 +90,45 @@ def serves_the_nearest(cache_class: CacheClass) -> None:
     for asked, cached in ((asked_near, near), (asked_far, far)):
         what = f"the answer to {asked!r}, which is nearer to {cached!r}"
         expect_equal(cache.get("lantern", asked), _answer(cached), what, hint=hint)
-    cache.put("lantern", near, "! a new answer")
-    hint = "A question that is put again takes the place of its old entry."
-    what = "the answer to a question put again"
-    expect_equal(cache.get("lantern", near), "! a new answer", what, hint=hint)
+    hint = "A question that is put again takes the place of its old entry; an empty text is an answer too."
+    for new in ("! a new answer", ""):
+        cache.put("lantern", near, new)
+        expect_equal(cache.get("lantern", near), new, "the answer to a question put again", hint=hint)
+    distant = _AGAIN.replace("my", "my " * 10)
+    hint = "The length of a vector says nothing: divide by both, that of the asked one and of the cached one."
+    for asked, cached in ((near, distant), (distant, near)):
+        what = f"the answer to {asked!r} after {cached!r}, whose cosine is 0.3"
+        expect_equal(
+            _holding(cache_class, cached, by=_by_stutter).get("lantern", asked), None, what, hint=hint
+        )
+
+
+def looks_at_the_next(cache_class: CacheClass) -> None:
+    """When the nearest are refused, the nearest one that is let through is served, however old it is."""
+    own, *others = random.sample(range(2, 4000), 101)
+    cached = f"How much are my {own} points worth?"
+    nearer = [f"How much are my my {number} points worth?" for number in others]
+    cache = _holding(cache_class, cached, *nearer, by=_by_stutter)
+    asked = nearer[0].replace(str(others[0]), str(own))
+    what = f"the answer to {asked!r} after {cached!r} and 100 nearer ones with other numbers"
+    hint = "Refuse first, and take the nearest of what is left. And nothing says that old entries leave."
+    expect_equal(cache.get("lantern", asked), _answer(cached), what, hint=hint)
 
 
 def keeps_tenants_apart(cache_class: CacheClass) -> None:
     """Each tenant gets its own answers, and nothing of another's."""
-    cache, tenants = cache_class(embed), ("lantern", "summit", "lantern-2", "lan", "Lantern")
+    long = "lantern" * random.randint(2, 20)
+    tenants = (
+        "lantern",
+        "summit",
+        "lantern-2",
+        "lan",
+        "Lantern",
+        "lantern ",
+        f"{long}-north",
+        f"{long}-south",
+    )
+    cache = cache_class(embed)
     cache.put(tenants[0], _AGAIN, "the answer of 'lantern'")
     hint = "Choose the tenant's own entries first, by equality, and only then compare vectors."
     for other in tenants[1:]:
@@ -99,7 +144,9 @@ def keeps_tenants_apart(cache_class: CacheClass) -> None:
 def serves_no_near_miss(cache_class: CacheClass) -> None:
     """No given near-miss is served, whichever of the two was asked first, nor one with other numbers."""
     near_misses = [(pair.asked, pair.cached) for pair in PAIRS if not pair.is_same]
-    near_misses += [(cached, asked) for asked, cached in near_misses] + list(_OTHER_NUMBERS)
+    greeted = [(f"Hello! {asked}", f"Hello! {cached}") for asked, cached in random.sample(near_misses, 5)]
+    near_misses += [(cached, asked) for asked, cached in near_misses]
+    near_misses += [*_OTHER_NUMBERS, *_other_numbers(), *greeted]
     embed([text for both in near_misses for text in both])
     served = [
         f"{asked!r} got the answer to {cached!r}"
@@ -151,9 +198,16 @@ EXERCISE = Exercise(
         "excludes the other, such as countries, goods, before and after: refuse where each question has a "
         "word of the group that the other has not.",
     ),
-    checks=(serves_the_nearest, keeps_tenants_apart, serves_no_near_miss, serves_most_paraphrases),
+    checks=(
+        serves_the_nearest,
+        keeps_tenants_apart,
+        serves_no_near_miss,
+        serves_most_paraphrases,
+        looks_at_the_next,
+    ),
     deadline_s=30.0,
     why="The wall between tenants is a key, not a distance. A vector knows the topic; what decides within "
     "it is a word, so words are compared. The groups were written for these pairs, so zero false hits here "
-    "say nothing about tomorrow's questions: that is what the held-out half is for.",
+    "say nothing about tomorrow's questions: that is what the held-out half is for. SemanticCache "
+    "looks at the nearest question alone: if that is a near-miss, it prefers to ask the model.",
 )

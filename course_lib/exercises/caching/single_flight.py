@@ -6,6 +6,8 @@ Main path: EXERCISE -> engine.registry; the checks hand a learner's SingleFlight
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections import Counter
 from fractions import Fraction
 from typing import Any
@@ -36,7 +38,7 @@ class _Call:
             await self.may_end.wait()
         finally:
             self.under_way -= 1
-        if isinstance(self._answer, Exception):
+        if isinstance(self._answer, _ModelDown):
             raise self._answer
         return self._answer
 
@@ -54,6 +56,14 @@ async def _told(callers: list[Any], *calls: _Call) -> dict[str, int]:
         call.may_end.set()
     await asyncio.wait(callers, timeout=_QUIET_S)
     return dict(Counter(map(_outcome, callers)))
+
+
+async def _wait_an_hour() -> None:
+    """Put this loop's clock forward, and let what waits for a time run."""
+    loop = asyncio.get_running_loop()
+    before = loop.time
+    loop.time = lambda: before() + 3600  # type: ignore[method-assign]
+    await asyncio.sleep(_ROUND_S)
 
 
 def _outcome(caller: asyncio.Future[Any]) -> str:
@@ -74,11 +84,14 @@ def _outcome(caller: asyncio.Future[Any]) -> str:
 async def shares_a_call(single_flight: Any) -> None:
     """32 tasks that ask the same at once cost one call, and get its answer."""
     equal_keys = [1, 1.0, True, Fraction(1)] * 8
-    for answer in ("the answer", None):
+    for answer in ("the answer", None, object(), ValueError("as an answer")):
         call = _Call(answer)
-        told = await _told(await _ask(single_flight(), call, *equal_keys), call)
+        callers = await _ask(single_flight(), call, *equal_keys)
+        await _wait_an_hour()
+        told = await _told(callers, call)
         hint = "Between looking a key up and writing it down there must be no await: others run meanwhile. "
-        hint += "And keys are alike when they are equal, whatever their text or address is."
+        hint += "And keys are alike when they are equal, whatever their text or address is. "
+        hint += "Nothing but the call's end ends the waiting, however long it takes."
         expect_equal(call.made, 1, "calls for 32 equal keys (1, 1.0, ...) at once", hint=hint)
         hint = "Who waits returns what the first one got."
         expect_equal(told, {f"returned {answer!r}": 32}, "what the 32 callers are told", hint=hint)
@@ -98,6 +111,24 @@ async def keeps_keys_apart(single_flight: Any) -> None:
     expect_equal(under_way, len(asked), what, hint=hint)
     own = {f"returned {number}": 1 for number in range(len(asked))}
     expect_equal(await _told(callers, *calls), own, "what the callers of different calls are told", hint=hint)
+
+
+async def shares_the_next_call(single_flight: Any) -> None:
+    """Callers that ask again as soon as a call has ended share the next one, with whoever joins them."""
+    flight, call, following = single_flight(), _Call(), _Call("the next answer")
+
+    async def ask_twice() -> object:
+        await flight.run("parcel", call)
+        return await flight.run("parcel", following)
+
+    callers = [asyncio.ensure_future(ask_twice()) for _ in range(3)]
+    await asyncio.sleep(_ROUND_S)
+    call.may_end.set()
+    await asyncio.sleep(_ROUND_S)
+    told = await _told(callers + await _ask(flight, following, "parcel"), following)
+    hint = "A call that has ended takes its own key out, once. Is it still its own when a waiter does it?"
+    expect_equal(following.made, 1, "calls for three callers who ask again, and a new one", hint=hint)
+    expect_equal(told, {"returned 'the next answer'": 4}, "what those four are told", hint=hint)
 
 
 async def lets_a_failure_pass(single_flight: Any) -> None:
@@ -150,11 +181,20 @@ def keeps_nothing(single_flight: Any) -> None:
     async def all_asked(numbers: range) -> int:
         return sum(await asyncio.gather(*map(asked, numbers)))
 
+    async def ended(answer: Any) -> weakref.ref[Any]:
+        call = _Call(answer)
+        await _told([asyncio.ensure_future(flight.run("parcel", call))], call)
+        return weakref.ref(answer)
+
     hint = "Keeping answers is the cache's work, which knows tenants, time to live and room."
     what = "calls for 20 questions, each asked three times, one after the other"
     expect_equal(run(all_asked(range(20))), 60, what, hint=hint)
     hint = "Take out everything that was written down for a key, locks and events too."
     expect_nothing_kept(lambda numbers: run(all_asked(numbers)), "calls that ended or failed", hint=hint)
+    for what, make in (("answer", set), ("error", _ModelDown)):
+        kept = run(ended(make()))
+        gc.collect()
+        expect_equal(kept(), None, f"what is kept of the last {what}", hint=hint)
 
 
 EXERCISE = Exercise(
@@ -171,7 +211,14 @@ EXERCISE = Exercise(
         "`return await asyncio.shield(task)`: a caller that is cancelled then stops waiting, but does not "
         "cancel the task that the others wait for.",
     ),
-    checks=(shares_a_call, keeps_keys_apart, lets_a_failure_pass, survives_cancelling, keeps_nothing),
+    checks=(
+        shares_a_call,
+        keeps_keys_apart,
+        lets_a_failure_pass,
+        survives_cancelling,
+        keeps_nothing,
+        shares_the_next_call,
+    ),
     why="Nothing is awaited between looking and writing down, so in one event loop no lock is needed. The "
     "call belongs to no caller, and its end, whatever it is, takes the key out. The library adds threads, "
     "several loops and processes, calls that hang, and those that nobody waits for any more.",
