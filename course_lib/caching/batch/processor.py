@@ -59,7 +59,8 @@ class BatchProcessor:
     """How many items run at the same time. Up to four times as many are held in memory."""
     on_error: Literal["keep", "stop"] = "keep"
     """"keep" hands out failed items like others, in a later run too; "stop" raises BatchStoppedError, and
-    a later run tries them again."""
+    a later run tries them again. A result that the journal cannot give back is a failure too: it is handed
+    out beside a JournalError, and a later run asks for it again."""
     deadline_s: PositiveFloat | None = None
     """Time for one item; past it the item has failed. A thread cannot be ended: its place is free when the
     program returns, so give the model a timeout too."""
@@ -214,14 +215,14 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
         with self._completing:
             if job.item is None:
                 job.item = self._item(job, outcome)
-                if self._stops and job.item.error is not None:
-                    raise BatchStoppedError(job.item, job.item.error)
                 try:
-                    if self._journal is not None:
-                        self._journal.write(job.item, job.digest)
+                    if self._journal is not None and (job.item.ok or not self._stops):
+                        job.item = self._journal.write(job.item, job.digest)
                 except JournalError:
                     self._unsaved.append(job.item)
                     raise
+                if self._stops and job.item.error is not None:
+                    raise BatchStoppedError(job.item, job.item.error)
             return job.item
 
     def _item(self, job: Job, outcome: Outcome) -> Item:
