@@ -30,9 +30,7 @@ def is_record(value: Any) -> bool:
 
 
 def is_readable(value: Any) -> bool:
-    """Return whether DSPy can read this, by trying it; what is no record of DSPy's is not examined."""
-    if not is_record(value):
-        return True
+    """Return whether this is a record that DSPy can read, by trying it."""
     try:
         CallResult.load(value)
         cost_of(value)

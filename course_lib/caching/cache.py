@@ -24,7 +24,7 @@ import dspy
 from cachetools import TTLCache
 from dspy.clients.cache import Cache
 
-from course_lib.caching.answers import cost_of, refusal
+from course_lib.caching.answers import cost_of, is_record, refusal
 from course_lib.caching.calls import CacheWatcher, current_call
 from course_lib.caching.disk import DiskTier
 from course_lib.caching.front import CachedLM, fronted
@@ -341,6 +341,8 @@ class TieredCache(Cache):
         self._tally.add("puts")
         if self._lower:
             try:
+                if entry.is_json and not is_record(value):  # whoever reads it could not check it
+                    raise NotPlain("it is no record of DSPy's")
                 blob = entry.packed(key, self._signing_key)
             except NotPlain as error:
                 self._tally.add("not_kept", f"only in memory: {error}")

@@ -142,6 +142,8 @@ POISON = (
     "value",
     [
         {"record": 1},
+        [[], 0, 0.0, None, 0, 0.0, "a text"],
+        [[], 0, 0.0, None, 0, 0.0, {"choices": 5}],
         [[], 0, 0.0, "soon", 0, 0.0, {}],
         [[], 0, 0.0, None, 0, 0.0, {"_dspy_format": "dspy-lm15-result-v1"}],
         *([[], 0, 0.0, None, 0, 0.0, record() | wrong] for wrong in POISON),
