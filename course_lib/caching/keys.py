@@ -132,15 +132,16 @@ def _opened(*, tenant: str | None, customer: str | None, version: str | None) ->
     _open.append(inner)
     try:
         with dspy.context(cache_scope=inner):
-            yield inner
-            is_innermost = dspy.settings.get("cache_scope") == inner
+            try:
+                yield inner
+            finally:
+                is_innermost = dspy.settings.get("cache_scope") == inner
     finally:
         _open.remove(inner)
-    if not is_innermost:
         was_lost = _is_lost.get()  # in a fork, or by the scope that ended too early
-        _lose_scope()
-        if was_lost:
-            return
+        if not is_innermost:
+            _lose_scope()
+    if not (is_innermost or was_lost):
         raise ScopeError(f"{inner} ended while another scope, opened in it, was open: end that one first")
 
 

@@ -89,7 +89,7 @@ class Journal:
 
     def close(self) -> None:
         """Give the file free. What was written stays written even if this fails."""
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(sqlite3.Error), self._lock:
             self._db.close()
 
     def _open(self, belongs_to: dict[str, str]) -> None:

@@ -114,6 +114,7 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
         self._tracker = dspy.settings.usage_tracker  # the caller's own, which dspy.Parallel would not reach
         self._completing = threading.Lock()
         self._ended: BaseException | None = None  # why nothing more may start
+        self._running = 0  # the pool forgets a thread if Ctrl-C comes while it starts
         self._unsaved: list[Item] = []
         self._gave_up = False
         is_hidden = not processor.progress or None  # None: where no terminal is
@@ -143,7 +144,8 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
 
     def close(self) -> None:
         """Start nothing more. What runs is paid for, so it ends and is written, or reaches its deadline."""
-        self._ended = self._ended or BatchError("the batch was closed")
+        with self._completing:
+            self._ended = self._ended or BatchError("the batch was closed")
         self._inputs = enumerate(())
         self._pool.shutdown(wait=False, cancel_futures=True)
         try:
@@ -151,6 +153,8 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
                 with suppress(BatchError):  # of an item behind the one that ended the batch
                     self._wait(job, future)
             self._pool.shutdown(wait=not self._gave_up)
+            while self._running and not self._gave_up:
+                time.sleep(0.01)
         finally:
             self._window.clear()
             if self._journal is not None:
@@ -197,8 +201,10 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
         return max(0.0, job.begun_s + self._deadline_s - time.monotonic())
 
     def _run(self, job: Job) -> Item:
-        if self._ended is not None:
-            raise self._ended
+        with self._completing:
+            if self._ended is not None:
+                raise self._ended
+            self._running += 1
         job.begun_s = time.monotonic()
         try:
             try:
@@ -209,6 +215,9 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
         except BaseException as error:  # border: our own failure must start nothing more
             self._ended = self._ended or error
             raise
+        finally:
+            with self._completing:
+                self._running -= 1
 
     def _complete(self, job: Job, outcome: Outcome) -> Item:
         """Write how a job ended, and return it; the late answer of one given up is dropped."""
