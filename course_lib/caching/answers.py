@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
+from dspy.clients.call_result import CACHE_FORMAT, CallResult
 
 from course_lib.lm import prices
 
@@ -29,10 +30,22 @@ def is_record(value: Any) -> bool:
 
 
 def is_readable(value: Any) -> bool:
-    """Return whether this has the form that DSPy reads; what is no record of DSPy's is not examined."""
-    lists = [_get(value, "responses"), _get(value, "outputs")]
-    has_all = isinstance(value, dict) and {"cost", "response_model"} <= value.keys()
-    return not is_record(value) or (has_all and all(isinstance(each, list) for each in lists))
+    """Return whether this is a record that DSPy can read, by trying it."""
+    try:
+        CallResult.load(value)
+        cost_of(value)
+        outputs = value["outputs"]
+        return value["_dspy_format"] == CACHE_FORMAT and bool(outputs) and all(map(_is_output, outputs))
+    except Exception:  # border: in a shared store, anybody may have written anything
+        return False
+
+
+def _is_output(output: Any) -> bool:
+    """Return whether an adapter of DSPy can read this candidate."""
+    text, calls = (output["text"], output.get("tool_calls")) if isinstance(output, dict) else (output, None)
+    functions = [call["function"] for call in calls or ()]
+    texts = [part for function in functions for part in (function["name"], function["arguments"])]
+    return all(isinstance(each, str) for each in (text or "", *texts))
 
 
 def refusal(value: Any) -> str | None:

@@ -24,7 +24,7 @@ import dspy
 from cachetools import TTLCache
 from dspy.clients.cache import Cache
 
-from course_lib.caching.answers import cost_of, refusal
+from course_lib.caching.answers import cost_of, is_record, refusal
 from course_lib.caching.calls import CacheWatcher, current_call
 from course_lib.caching.disk import DiskTier
 from course_lib.caching.front import CachedLM, fronted
@@ -44,8 +44,9 @@ DAY_S = 86_400.0
 _MOST_OPEN, _LONGEST_OPEN_S = 10_000, 600.0
 
 
-_LOST = """this thread has no scope while others have one, so its calls are not cached: use dspy.Parallel,
-start it with contextvars.copy_context().run, or say `with scope():` in it"""
+_LOST = """this thread has no scope while others have one, so its calls are not cached from now on: use
+dspy.Parallel, start it with contextvars.copy_context().run, or say `with scope(...):` in it"""
+_warned = threading.local()
 
 
 class CacheMisuseError(CourseError):
@@ -116,7 +117,9 @@ class TieredCache(Cache):
         """
         scope = current_scope()
         if is_lost():
-            warnings.warn(_LOST, RuntimeWarning, stacklevel=2)
+            if not hasattr(_warned, "already"):
+                _warned.already = True
+                warnings.warn(_LOST, RuntimeWarning, stacklevel=2)
             raise UnkeyableError("a thread without a scope, while others have one")
         if self.require_tenant and scope.tenant is None:
             raise UnkeyableError("no tenant in its scope, and require_tenant is set")
@@ -338,6 +341,8 @@ class TieredCache(Cache):
         self._tally.add("puts")
         if self._lower:
             try:
+                if entry.is_json and not is_record(value):  # whoever reads it could not check it
+                    raise NotPlain("it is no record of DSPy's")
                 blob = entry.packed(key, self._signing_key)
             except NotPlain as error:
                 self._tally.add("not_kept", f"only in memory: {error}")

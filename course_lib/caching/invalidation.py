@@ -30,7 +30,11 @@ how many were made here since then that Redis does not know."""
 NOTHING_KNOWN: Stamp = (0, 0)
 MOST_TAGS = 5000  # whose times are remembered; an answer that is older than all of these is refused
 
-_ADD = """
+_LATEST_US = 2**53
+"""The last time that a number of Redis tells from the next one, in the year 2255. No later one is ours."""
+
+_ADD = f"""
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '({_LATEST_US}', '+inf')
 local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2] or 0
 local time = redis.call('TIME')
 local now = math.max(time[1] * 1000000 + time[2], last + 1, ARGV[2] + 1)
@@ -170,4 +174,8 @@ def _read_since(client: redis.Redis, name: str, time_us: int) -> list[tuple[str,
     if not isinstance(since, float):
         return []
     found: dict[Any, float] = {b"": since, **dict(pair for one in ranges for pair in one)}
+    wrong = [tag for tag, at in found.items() if not 0 <= at <= _LATEST_US]
+    if wrong:  # somebody else's
+        client.zrem(name, *wrong)
+        return _read_since(client, name, time_us)
     return sorted(((tag.decode(), int(at)) for tag, at in found.items()), key=lambda pair: pair[1])

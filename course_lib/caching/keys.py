@@ -11,9 +11,10 @@ import contextlib
 import functools
 import hashlib
 import inspect
+import os
 import sys
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -23,6 +24,7 @@ import dspy
 import orjson
 import pydantic
 from dspy.clients.call_result import CACHE_FORMAT
+from dspy.dsp.utils.settings import thread_local_overrides
 
 from course_lib.caching.calls import current_call, endpoint_of
 from course_lib.errors import CourseError
@@ -78,22 +80,47 @@ class Scope:
 NOBODY = Scope()
 
 
-@contextlib.contextmanager
-def scope(
-    *, tenant: str | None = None, customer: str | None = None, version: str | None = None
-) -> Iterator[Scope]:
+class _Block(contextlib._GeneratorContextManager[Scope]):  # noqa: SLF001
+    """A block, or a decorator, which holds as long as the function or coroutine runs."""
+
+    def __call__(self, function: Any) -> Any:
+        """Return a function whose calls are made in this scope; ScopeError for a generator."""
+        bare = inspect.unwrap(function)
+        if inspect.isgeneratorfunction(bare) or inspect.isasyncgenfunction(bare):
+            raise ScopeError(
+                f"{bare.__name__}() is a generator: open the scope where it is read, not over it"
+            )
+        if not any(map(inspect.iscoroutinefunction, (function, type(function).__call__))):
+            return super().__call__(function)
+
+        @functools.wraps(function)
+        async def scoped(*args: Any, **kwargs: Any) -> Any:
+            with self._recreate_cm():
+                return await function(*args, **kwargs)
+
+        return scoped
+
+
+def scope(*, tenant: str | None = None, customer: str | None = None, version: str | None = None) -> _Block:
     """Say for whom the calls in this block are made; what is None stays as the block around has it.
 
     Another tenant forgets the customer of the block around. The scope travels where dspy.context travels:
     tasks, asyncify, dspy.Parallel and batch, and a stream of dspy.streamify keeps that of the place where it
-    was made. A coroutine belongs to the place where it is awaited. A thread or pool of your own is not
-    reached: while a scope is open anywhere, a call in a thread that has none is not cached, with a warning
-    (`with scope():` says that it is for nobody).
+    was made. A coroutine belongs to the place where it is awaited, unless it is decorated: `@scope(...)`.
+
+    A thread or pool of your own is not reached. A call in a thread that has no scope, while one is open
+    anywhere, is not cached, with a warning. So is every later one in that thread, as a queue may hold work of
+    a scope that has ended. A process forked while a scope is open is such a thread from its start. `with
+    scope():` in the thread says that the block is for nobody, and is cached.
 
     Raises:
         ScopeError: an empty name, which is most often an id that was not there; or the block is in a
             generator, and would stay open for its reader.
     """
+    return _Block(_opened, (), {"tenant": tenant, "customer": customer, "version": version})
+
+
+def _opened(*, tenant: str | None, customer: str | None, version: str | None) -> Generator[Scope, None, None]:
     _refuse_generators(sys._getframe(2))  # noqa: SLF001
     for name, value in (("tenant", tenant), ("customer", customer), ("version", version)):
         if value is not None and not (isinstance(value, str) and value):
@@ -105,9 +132,17 @@ def scope(
     _open.append(inner)
     try:
         with dspy.context(cache_scope=inner):
-            yield inner
+            try:
+                yield inner
+            finally:
+                is_innermost = dspy.settings.get("cache_scope") == inner
     finally:
         _open.remove(inner)
+        was_lost = _is_lost.get()  # in a fork, or by the scope that ended too early
+        if not is_innermost:
+            _lose_scope()
+    if not (is_innermost or was_lost):
+        raise ScopeError(f"{inner} ended while another scope, opened in it, was open: end that one first")
 
 
 def current_scope() -> Scope:
@@ -117,12 +152,12 @@ def current_scope() -> Scope:
 
 
 def is_lost() -> bool:
-    """Return whether this is a thread without any scope, in which a call was made while others had theirs."""
+    """Return whether this thread has no scope, and made a call, or was forked, while others had theirs."""
     if not _open and not _is_lost.get():
         return False
-    if dspy.settings.get("cache_scope") is not None or threading.current_thread() is threading.main_thread():
+    if dspy.settings.get("cache_scope") is not None:
         return False
-    if any(each != NOBODY for each in tuple(_open)):
+    if threading.current_thread() is not threading.main_thread() and any(map(NOBODY.__ne__, tuple(_open))):
         _is_lost.set(True)  # it stays so: the scopes may have been closed when the answer comes
     return _is_lost.get()
 
@@ -131,16 +166,34 @@ _open: list[Scope] = []
 _is_lost: ContextVar[bool] = ContextVar("course_scope_is_lost", default=False)
 
 
+def _lose_scope() -> None:
+    """Cache nothing in this context from now on, unless a scope is opened in it."""
+    overrides = thread_local_overrides.get()
+    thread_local_overrides.set(type(overrides)({**overrides, "cache_scope": None}))
+    _is_lost.set(True)
+
+
+def _after_fork() -> None:
+    if any(map(NOBODY.__ne__, _open)):  # a pool begins its worker in one block, and uses it in others
+        _lose_scope()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+_OPENING = {"__enter__", "__aenter__", "enter_context", "enter_async_context"}
+
+
 def _refuse_generators(frame: Any) -> None:
-    """Refuse a block in a generator, unless contextlib makes a context manager of it."""
-    if frame.f_code.co_name == "enter_context":  # of an ExitStack
+    """Refuse a block in a generator, also through context managers; one that contextlib drives is none."""
+    while True:
+        is_generator = frame.f_code.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR)
+        if is_generator and (frame.f_back or frame).f_code.co_filename != contextlib.__file__:
+            raise ScopeError(
+                f"a scope in the generator {frame.f_code.co_name}() would stay open for whoever reads it; "
+                "open it in a function that the generator calls, or around the place that reads"
+            )
+        if frame.f_back is None or not (is_generator or frame.f_code.co_name in _OPENING):
+            return
         frame = frame.f_back
-    is_generator = frame.f_code.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR)
-    if is_generator and (frame.f_back or frame).f_code.co_filename != contextlib.__file__:
-        raise ScopeError(
-            f"a scope in the generator {frame.f_code.co_name}() would stay open for whoever reads it; open "
-            "it in a function that the generator calls, or around the place that reads"
-        )
 
 
 _dspy_streamify = dspy.streamify

@@ -27,7 +27,8 @@ def request(question: str = "Where is my parcel?", **options: Any) -> dict[str, 
 
 def record(text: str | None = "On its way.", *, finish_reason: str = "stop", **more: Any) -> dict[str, Any]:
     usage = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
-    response = {"finish_reason": finish_reason, "message": {"role": "assistant", "parts": []}}
+    message = {"role": "assistant", "parts": [{"type": "text", "text": text or ""}]}
+    response = {"model": "sim-large", "finish_reason": finish_reason, "message": message}
     plain = {"_dspy_format": "dspy-lm15-result-v1", "responses": [response], "outputs": [text]}
     return plain | {"usage": usage, "cost": None, "response_model": "sim-large"} | more
 
@@ -124,12 +125,28 @@ def test_lifetimes_are_spread_but_never_longer_than_asked_for(make):
     assert alive[2] == 0
 
 
+POISON = (
+    {"_dspy_format": "another"},
+    {"responses": [{"id": "x"}]},
+    {"responses": 5},
+    {"outputs": []},
+    {"outputs": [["a"]]},
+    {"outputs": [{"text": 1}]},
+    {"outputs": [{"text": None, "tool_calls": [{"name": "f"}]}]},
+    {"usage": {"prompt_tokens": "many"}},
+    {"cost": "little"},
+)
+
+
 @pytest.mark.parametrize(
     "value",
     [
         {"record": 1},
+        [[], 0, 0.0, None, 0, 0.0, "a text"],
+        [[], 0, 0.0, None, 0, 0.0, {"choices": 5}],
         [[], 0, 0.0, "soon", 0, 0.0, {}],
         [[], 0, 0.0, None, 0, 0.0, {"_dspy_format": "dspy-lm15-result-v1"}],
+        *([[], 0, 0.0, None, 0, 0.0, record() | wrong] for wrong in POISON),
     ],
     ids=str,
 )

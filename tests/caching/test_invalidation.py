@@ -205,6 +205,21 @@ def test_times_of_invalidations_grow_though_the_clock_of_redis_goes_back(make, r
     assert cache.stamp[0] == far_ahead + 1
 
 
+@pytest.mark.parametrize("tag", ["", "some tag"])
+@pytest.mark.parametrize("time_us", ["inf", "-inf", 1e300, -5])
+def test_a_time_that_is_not_ours_is_dropped_and_invalidations_go_on(make, redis_url, tag, time_us):
+    cache = make(redis_url=redis_url, lag_s=0)
+    asked_as(cache, tenant="acme")
+    with redis.Redis.from_url(redis_url) as client:
+        client.zadd("course:invalidated", {tag: time_us})
+    cache.invalidate(tenant="acme")
+
+    assert asked_as(cache, tenant="acme") is None
+    assert asked_as(cache, tenant="acme") == record()
+    assert cache.stats().last_errors == ()
+    assert cache.stamp[0] < 2**53
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_whoever_reaches_redis_serves_nothing_that_was_dropped(make, redis_url, seed, tmp_path):
     """Three processes ask, answer late, drop, are cut off and come back; Redis loses its data at times."""

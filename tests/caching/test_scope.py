@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
+import inspect
+import multiprocessing
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import warnings
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
 import dspy
@@ -13,7 +17,7 @@ import pytest
 
 from course_lib import lm
 from course_lib.caching import current_scope, scope
-from course_lib.caching.keys import ScopeError
+from course_lib.caching.keys import ScopeError, is_lost
 
 program = dspy.Predict("question -> answer")
 
@@ -63,19 +67,118 @@ async def asynchronous():
         yield
 
 
+@contextlib.contextmanager
+def for_tenant(tenant):
+    with scope(tenant=tenant):
+        yield
+
+
+class ForTenant:
+    def __enter__(self):
+        self.ends = contextlib.ExitStack()
+        self.ends.enter_context(for_tenant("acme"))
+
+    def __exit__(self, *_):
+        self.ends.close()
+
+
+def by_a_context_manager():
+    with for_tenant("acme"):
+        yield
+
+
+def by_a_class():
+    with ForTenant():
+        yield
+
+
+async def by_an_asynchronous_one():
+    async with contextlib.asynccontextmanager(asynchronous)():
+        yield
+
+
 async def first_of(values: Any) -> None:
     async for _ in values:
         break
 
 
-@pytest.mark.parametrize("begin", [generator, generator_with_a_stack, asynchronous])
+@pytest.mark.parametrize(
+    "begin",
+    [
+        generator,
+        generator_with_a_stack,
+        asynchronous,
+        by_a_context_manager,
+        by_a_class,
+        by_an_asynchronous_one,
+    ],
+)
 def test_a_scope_in_a_generator_would_be_its_readers_and_is_refused(begin):
     with pytest.raises(ScopeError, match=f"generator {begin.__name__}"):
-        asyncio.run(first_of(begin())) if begin is asynchronous else next(begin())
+        asyncio.run(first_of(begin())) if inspect.isasyncgenfunction(begin) else next(begin())
 
     assert current_scope().tenant is None
-    with contextlib.contextmanager(generator)():  # which is meant to leave it to the block
+    with ForTenant():  # in a function, it is meant to leave it to the block
         assert current_scope().tenant == "acme"
+
+
+def test_scopes_that_end_in_another_order_than_they_began_are_refused():
+    def end_in_another_order():
+        first, second = scope(tenant="acme"), scope(tenant="bolt")
+        first.__enter__()
+        second.__enter__()
+        with pytest.raises(ScopeError, match="end that one first"):
+            first.__exit__(None, None, None)
+        second.__exit__(None, None, None)
+        assert (current_scope().tenant, is_lost()) == (None, True)
+
+    contextvars.copy_context().run(end_in_another_order)
+
+
+def test_a_decorated_coroutine_runs_in_its_scope_and_a_generator_cannot_be_decorated():
+    @scope(tenant="acme")
+    async def whose(*, calls):
+        await asyncio.sleep(0)
+        return current_scope().tenant if not calls else await whose(calls=calls - 1)
+
+    @scope(tenant="acme")
+    def plain():
+        return current_scope().tenant
+
+    assert [asyncio.run(whose(calls=2)), plain(), plain(), current_scope().tenant] == ["acme"] * 3 + [None]
+    for each in (generator, asynchronous, for_tenant):
+        with pytest.raises(ScopeError, match="is a generator"):
+            scope(tenant="acme")(each)
+
+
+def asked_in_a_fork(question: str) -> tuple[str | None, int, int]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        program(question=question)
+    return current_scope().tenant, len(dspy.cache.memory), len(caught)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_worker_does_not_keep_the_tenant_of_the_block_that_started_it(cache):
+    lm.connect()
+    with scope(tenant="acme"):
+        pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork"))
+        first = pool.submit(asked_in_a_fork, "Whose?").result(60)
+    with pool, scope(tenant="bolt"):
+        second = pool.submit(asked_in_a_fork, "Whose?").result(60)
+
+    assert [first, second] == [(None, 0, 1), (None, 0, 0)]
+
+
+def test_a_thread_that_did_not_know_its_scope_is_told_once_and_cached_again_in_a_scope_of_its_own(cache):
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.warns(RuntimeWarning, match="from now on") as warned, scope(tenant="acme"):
+            pool.submit(program, question="First?").result()
+        pool.submit(program, question="From a queue?").result()  # a second warning would be an error here
+        assert len(cache.memory) == 0
+        pool.submit(scope()(program.__call__), question="Nobody's?").result()
+
+    assert (len(warned), len(cache.memory)) == (1, 1)
 
 
 def test_threads_that_do_not_know_their_scope_share_nothing_and_say_so(cache):

@@ -13,7 +13,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterator
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ class Journal:
 
     Raises:
         OtherBatchError: it was begun by another program, model or adapter.
-        JournalError: it is damaged, in use, or cannot be written; or a result is none that JSON can hold.
+        JournalError: it is damaged, in use, or cannot be written; or a type is named that it cannot hold.
     """
 
     def __init__(self, path: Path, program: Any) -> None:
@@ -51,7 +51,7 @@ class Journal:
 
     def find(self, job: Job) -> Item | None:
         """Return the item as an earlier run wrote it, or None; another input is refused."""
-        with self._guarded("read"):
+        with self._guarded("read"), self._lock:
             row = self._db.execute("SELECT * FROM items WHERE place = ?", (job.index,)).fetchone()
         if row is None:
             return None
@@ -71,17 +71,25 @@ class Journal:
         used = Usage(*json.loads(usage))
         return Item(job.index, job.inputs, result, error, used, duration_ms, resumed=True)
 
-    def write(self, item: Item, digest: str) -> None:
-        """Keep how an item ended, with the digest of its input; the row of an earlier run is replaced."""
+    def write(self, item: Item, digest: str) -> Item:
+        """Keep how an item ended, with the digest of its input; the row of an earlier run is replaced.
+
+        Returns the item; where its result has no form in a journal, with a JournalError beside it, unwritten.
+        """
         error = item.error
-        value = json.dumps([error.kind, error.message]) if error else self._codec.encode(item.result)
+        try:
+            value = json.dumps([error.kind, error.message]) if error else self._codec.encode(item.result)
+        except Exception as problem:  # border: the program's own types
+            said = f"{Failure.of(problem).message} (the item's result is here, and is asked again on resume)"
+            return replace(item, error=Failure("JournalError", said, problem))
         row = item.index, digest, item.ok, value, json.dumps(astuple(item.usage)), item.duration_ms
-        with self._guarded("written"):
+        with self._guarded("written"), self._lock:
             self._db.execute("INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?)", row)
+        return item
 
     def close(self) -> None:
         """Give the file free. What was written stays written even if this fails."""
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(sqlite3.Error), self._lock:
             self._db.close()
 
     def _open(self, belongs_to: dict[str, str]) -> None:
@@ -110,9 +118,9 @@ class Journal:
 
     @contextlib.contextmanager
     def _guarded(self, done: str) -> Iterator[None]:
+        # It takes no lock: Ctrl-C can leave this generator in a traceback, unfinished, and the lock held.
         try:
-            with self._lock:
-                yield
+            yield
         except (sqlite3.Error, OSError) as error:
             rest = f"{error}. What it holds is kept: make room or make it writable, and run the batch again"
             advice = next((advice for word, advice in _ADVICE.items() if word in str(error)), rest)

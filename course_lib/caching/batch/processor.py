@@ -59,7 +59,8 @@ class BatchProcessor:
     """How many items run at the same time. Up to four times as many are held in memory."""
     on_error: Literal["keep", "stop"] = "keep"
     """"keep" hands out failed items like others, in a later run too; "stop" raises BatchStoppedError, and
-    a later run tries them again."""
+    a later run tries them again. A result that the journal cannot give back is a failure too: it is handed
+    out beside a JournalError, and a later run asks for it again."""
     deadline_s: PositiveFloat | None = None
     """Time for one item; past it the item has failed. A thread cannot be ended: its place is free when the
     program returns, so give the model a timeout too."""
@@ -113,6 +114,7 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
         self._tracker = dspy.settings.usage_tracker  # the caller's own, which dspy.Parallel would not reach
         self._completing = threading.Lock()
         self._ended: BaseException | None = None  # why nothing more may start
+        self._running = 0  # the pool forgets a thread if Ctrl-C comes while it starts
         self._unsaved: list[Item] = []
         self._gave_up = False
         is_hidden = not processor.progress or None  # None: where no terminal is
@@ -142,7 +144,8 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
 
     def close(self) -> None:
         """Start nothing more. What runs is paid for, so it ends and is written, or reaches its deadline."""
-        self._ended = self._ended or BatchError("the batch was closed")
+        with self._completing:
+            self._ended = self._ended or BatchError("the batch was closed")
         self._inputs = enumerate(())
         self._pool.shutdown(wait=False, cancel_futures=True)
         try:
@@ -150,6 +153,8 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
                 with suppress(BatchError):  # of an item behind the one that ended the batch
                     self._wait(job, future)
             self._pool.shutdown(wait=not self._gave_up)
+            while self._running and not self._gave_up:
+                time.sleep(0.01)
         finally:
             self._window.clear()
             if self._journal is not None:
@@ -196,8 +201,10 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
         return max(0.0, job.begun_s + self._deadline_s - time.monotonic())
 
     def _run(self, job: Job) -> Item:
-        if self._ended is not None:
-            raise self._ended
+        with self._completing:
+            if self._ended is not None:
+                raise self._ended
+            self._running += 1
         job.begun_s = time.monotonic()
         try:
             try:
@@ -208,20 +215,23 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
         except BaseException as error:  # border: our own failure must start nothing more
             self._ended = self._ended or error
             raise
+        finally:
+            with self._completing:
+                self._running -= 1
 
     def _complete(self, job: Job, outcome: Outcome) -> Item:
         """Write how a job ended, and return it; the late answer of one given up is dropped."""
         with self._completing:
             if job.item is None:
                 job.item = self._item(job, outcome)
-                if self._stops and job.item.error is not None:
-                    raise BatchStoppedError(job.item, job.item.error)
                 try:
-                    if self._journal is not None:
-                        self._journal.write(job.item, job.digest)
+                    if self._journal is not None and (job.item.ok or not self._stops):
+                        job.item = self._journal.write(job.item, job.digest)
                 except JournalError:
                     self._unsaved.append(job.item)
                     raise
+                if self._stops and job.item.error is not None:
+                    raise BatchStoppedError(job.item, job.item.error)
             return job.item
 
     def _item(self, job: Job, outcome: Outcome) -> Item:

@@ -90,7 +90,7 @@ def _plain(text: str) -> str:
 def _words(text: str) -> list[str]:
     """Return the words, numbers and signs of a text, in order: their meaning where it is known, or stem."""
     words = re.findall(
-        r"[^\W\d_]+(?:'[a-z]+)?|\d+(?:[.,]\d+)?|[^\w\s.,;:!?'\"()\u2018-\u201d-]", _plain(text)
+        r"[^\W\d_]+(?:'[a-z]+)?|\d+(?:[.,]\d+)?|[^\w\s.,;:!?'\"()\u2010-\u201d\u2026-]", _plain(text)
     )
     return [_MEANINGS.get(word) or _stem(word) for word in words]
 
@@ -174,8 +174,20 @@ def _capitals(text: str) -> set[str]:
     return set(_topic(_words(" ".join(found))))
 
 
+_SIGN = re.compile(r"[^\w\s.,;:!?'\"()\u2010-\u201d\u2026-]|(?<=\w)-(?!\w)")
+
+
+def _signs(text: str) -> Counter[str]:
+    """Count the signs that are no punctuation, and the words that capitals make a name: A++, ****, US."""
+    names = [name for name in _NAME.findall(text) if name.isupper() and name.lower() in _FUNCTION_WORDS]
+    signs = [sign for sign in _SIGN.findall(text) if sign not in _UNITS]
+    return Counter(signs if text.isupper() else signs + names)
+
+
 def marks(asked: str, cached: str) -> str:
-    """Refuse what is counted, directed or negated otherwise: from Norway; changed, but not by me."""
+    """Refuse other signs, and what is counted, directed or negated otherwise: A++; changed, not by me."""
+    if (signs := _signs(asked)) != _signs(cached):
+        return _differ(signs.elements(), _signs(cached).elements(), "signs")
     one, other = _words(asked), _words(cached)
     for meanings in (_NUMBERS, _DIRECTIONS, _NEGATIONS):
         here, there = _marked(one, meanings), _marked(other, meanings)

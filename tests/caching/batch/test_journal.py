@@ -19,7 +19,7 @@ import pytest
 
 from course_lib.adapters import Money
 from course_lib.caching import BatchProcessor
-from course_lib.caching.batch import JournalError, OtherBatchError
+from course_lib.caching.batch import BatchStoppedError, JournalError, OtherBatchError
 from tests.caching.batch.conftest import questions
 
 
@@ -251,16 +251,58 @@ def test_a_type_that_cannot_be_read_again_is_refused_before_the_first_call(tmp_p
     assert calls == []
 
 
-@pytest.mark.parametrize(
-    "result",
-    [PARCEL, Letter.A, [Letter.A], Counter("aab")],
-    ids=["model", "enum", "in", "dict"],
-)
-def test_a_result_that_cannot_be_kept_ends_the_batch_and_is_handed_over(result, tmp_path):
-    with pytest.raises(JournalError, match="a journal cannot give back") as error:
-        run(lambda number: result, tmp_path / "j", [1])
+class Area(enum.Enum):
+    WIDE = (80, 60)
 
-    assert [item.result for item in error.value.unsaved] == [result]
+
+class Secretive(pydantic.BaseModel):
+    town: str
+    key: str = pydantic.Field("none", exclude=True)
+
+
+class Open(pydantic.BaseModel, extra="allow"):
+    town: str
+
+
+class Larger(Open):
+    size: int
+
+
+class Odd:
+    def __repr__(self):
+        raise RuntimeError("no words")
+
+
+LOST = [
+    (None, PARCEL),
+    (None, Letter.A),
+    (None, [Letter.A]),
+    (None, Counter("aab")),
+    (None, Odd()),
+    (Area, Area.WIDE),
+    (Secretive, Secretive(town="Leeds", key="k")),
+    (Open, Open(town="Leeds", spot=(1, 2))),
+    (Open, Larger(town="Leeds", size=1)),
+]
+
+
+@pytest.mark.parametrize(("kind", "result"), LOST, ids=lambda part: type(part).__name__)
+def test_a_result_that_cannot_be_kept_is_handed_over_as_an_error_and_asked_again(kind, result, tmp_path):
+    calls = []
+
+    def program(number):
+        calls.append(number)
+        return result
+
+    program.__annotations__ |= {"return": kind} if kind else {}
+    for _ in range(2):
+        items = run(program, tmp_path / "j", [0])
+        assert [(item.error.kind, item.result is result) for item in items] == [("JournalError", True)]
+    with pytest.raises(BatchStoppedError, match="item 0 failed with JournalError") as stopped:
+        run(program, tmp_path / "j", [0], on_error="stop")
+
+    assert stopped.value.item.result is result
+    assert calls == [0, 0, 0]
 
 
 def takes(*args, **kwargs):

@@ -18,6 +18,10 @@ REFUSED = {
     "off and on": ("Where do I switch off the alerts?", "How can I turn on alerts?", "terms"),
     "other way round": ("How many euros per point?", "How many points per euro?", "order"),
     "to and from": ("Do parcels go to Lisbon?", "Are parcels sent from Lisbon?", "marks"),
+    "another mark": ("Is A+ the best class of tents?", "Is A++ the best class of tents?", "marks"),
+    "a mark less": ("What does energy class B- mean?", "What does energy class B mean?", "marks"),
+    "more stars": ("Do you have hotels of ***?", "Do you have hotels of *****?", "marks"),
+    "a country in capitals": ("Can you send a label to US?", "Can you send a label to us?", "marks"),
     "time and price": ("How long does a repair take?", "What is the price of a repair?", "terms"),
 }
 ALLOWED = {
@@ -27,6 +31,7 @@ ALLOWED = {
     "capitals and marks": ("HOW DO I RETURN A TENT", "How do I return a tent?"),
     "a greeting": ("Hi, how do I return a tent? Thanks!", "How do I return a tent?"),
     "a curly apostrophe": ("I don\u2019t get mails", "I don't get mails"),
+    "punctuation": ("Tents \u2013 how do I return one\u2026", "Tents - how do I return one?!"),
     "us is not the USA": ("Can you send us a label?", "Could I get a label?"),
 }
 
