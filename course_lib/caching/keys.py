@@ -17,6 +17,7 @@ import threading
 from collections.abc import Collection, Generator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from importlib import import_module
 from itertools import combinations
 from typing import Any
 
@@ -24,7 +25,6 @@ import dspy
 import orjson
 import pydantic
 from dspy.clients.call_result import CACHE_FORMAT
-from dspy.dsp.utils.settings import thread_local_overrides
 
 from course_lib.caching.calls import current_call, endpoint_of
 from course_lib.errors import CourseError
@@ -168,8 +168,9 @@ _is_lost: ContextVar[bool] = ContextVar("course_scope_is_lost", default=False)
 
 def _lose_scope() -> None:
     """Cache nothing in this context from now on, unless a scope is opened in it."""
-    overrides = thread_local_overrides.get()
-    thread_local_overrides.set(type(overrides)({**overrides, "cache_scope": None}))
+    settings: Any = import_module("dspy.dsp.utils.settings")  # as an attribute, that name is an object
+    overrides = settings.thread_local_overrides.get()
+    settings.thread_local_overrides.set(type(overrides)({**overrides, "cache_scope": None}))
     _is_lost.set(True)
 
 
