@@ -177,12 +177,12 @@ def ctrl_c():
     signal.signal(signal.SIGINT, former)
 
 
-def test_ctrl_c_ends_the_batch_and_what_was_running_is_kept(ctrl_c, tmp_path):
+def test_ctrl_c_ends_the_batch_and_keeps_what_was_paid_for(ctrl_c, tmp_path):
     calls = []
 
     def program(number):
         calls.append(number)
-        if number == 5:
+        if number == 5 and calls.count(5) == 1:
             ctrl_c()
         return number
 
@@ -190,9 +190,11 @@ def test_ctrl_c_ends_the_batch_and_what_was_running_is_kept(ctrl_c, tmp_path):
     with pytest.raises(KeyboardInterrupt), batch.run(itertools.count()) as run:
         list(run)
     paid = sorted(calls)
+    resumed = [item.resumed for item in batch.run(paid)]
 
-    assert [item.resumed for item in batch.run(paid)] == [True] * len(paid)
-    assert sorted(calls) == paid == list(range(len(paid)))
+    assert paid == list(range(len(paid)))
+    # Python may interrupt between the end of a call and its line in the journal: that one is asked again.
+    assert resumed.count(False) == len(calls) - len(paid) <= 1
 
 
 @pytest.mark.parametrize("wrong", [{"concurrency": 0}, {"on_error": "ignore"}, {"deadline_s": 0}], ids=str)
