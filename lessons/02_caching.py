@@ -2348,7 +2348,7 @@ check("2.4", SingleFlight)
 # ### One call for a crowd
 #
 # `manager.front(lm)` gives a `dspy.LM` whose identical calls share one request. It stands in front of DSPy's call, the only place that
-# knows when a caller has left. Here is the crowd again, now a thousand.
+# knows when a caller has left.
 #
 # ```mermaid
 # sequenceDiagram
@@ -2366,6 +2366,8 @@ check("2.4", SingleFlight)
 #     F-->>A: answer
 #     F-->>B: answer
 # ```
+#
+# Here is the crowd again, now a thousand of them.
 
 # %% name="one-call-for-a-crowd"
 print(await crowd(manager.front(steady), size=1000), "call of the model for 1,000 identical tickets")
@@ -3235,10 +3237,9 @@ with subprocess.Popen([sys.executable, "-c", NIGHT], stdout=subprocess.PIPE, tex
 print(len(seen), "results seen,", lm.ledger().requests - before, "requests made, then killed")
 
 # %% name="resumed-batch"
-again = BatchProcessor(desk.Triage(), journal=journal, concurrency=4, progress=False)
 night_model = lm.connect("sim-large@night", cache=False)
 with dspy.context(lm=night_model):
-    run = again.run(desk.examples("train"))
+    run = BatchProcessor(desk.Triage(), journal=journal, concurrency=4).run(desk.examples("train"))
     indices = [item.index for item in run]
 print(run.totals)
 print("all 80, in order, each once:", indices == list(range(80)))
@@ -3280,8 +3281,7 @@ print(f"the server says:  {paid_since(before)}; in your hands: none")
 before = lm.ledger()
 with dspy.context(lm=shaky):
     run = BatchProcessor(triage, concurrency=8).run(desk.examples("train"))
-    kinds = Counter("answered" if item.ok else item.error.kind for item in run)
-print(dict(kinds))
+    print(dict(Counter("answered" if item.ok else item.error.kind for item in run)))
 print("the batch says: ", run.totals)
 print("the server says:", paid_since(before))
 
@@ -3296,10 +3296,9 @@ from course_lib.caching.batch import local_cluster
 
 before = lm.ledger().requests
 with local_cluster(workers=2, threads=4) as client, dspy.context(lm=night_model):
-    batch = BatchProcessor(desk.Triage(), client=client, concurrency=8, progress=False)
-    run = batch.run(desk.examples("train"))
-    indices = [next(run).index for _ in range(20)]
     one, other = client.run(os.getpid).values()
+    run = BatchProcessor(desk.Triage(), client=client, concurrency=8).run(desk.examples("train"))
+    indices = [next(run).index for _ in range(20)]
     os.kill(one, 9)
     indices += [item.index for item in run]
 print(run.totals)
