@@ -29,23 +29,26 @@ def is_record(value: Any) -> bool:
     return isinstance(value, dict) and "_dspy_format" in value
 
 
-def is_readable(value: Any) -> bool:
-    """Return whether this is a record that DSPy can read, by trying it."""
+def loaded(value: Any) -> CallResult | None:
+    """Return a record as DSPy reads it; None for what it, or one of its adapters, cannot read."""
     try:
-        CallResult.load(value)
+        result = CallResult.load(value)
         cost_of(value)
-        outputs = value["outputs"]
-        return value["_dspy_format"] == CACHE_FORMAT and bool(outputs) and all(map(_is_output, outputs))
+        is_right = (
+            value["_dspy_format"] == CACHE_FORMAT and result.outputs and all(map(_is_output, result.outputs))
+        )
+        return result if is_right else None
     except Exception:  # border: in a shared store, anybody may have written anything
-        return False
+        return None
 
 
 def _is_output(output: Any) -> bool:
     """Return whether an adapter of DSPy can read this candidate."""
-    text, calls = (output["text"], output.get("tool_calls")) if isinstance(output, dict) else (output, None)
-    functions = [call["function"] for call in calls or ()]
+    if not isinstance(output, dict):
+        return output is None or isinstance(output, str)
+    functions = [call["function"] for call in output.get("tool_calls") or ()]
     texts = [part for function in functions for part in (function["name"], function["arguments"])]
-    return all(isinstance(each, str) for each in (text or "", *texts))
+    return all(isinstance(each, str) for each in (output["text"] or "", *texts))
 
 
 def refusal(value: Any) -> str | None:
@@ -104,7 +107,7 @@ def cost_of(value: Any) -> tuple[int, float]:
 
 
 def _get(thing: Any, name: str) -> Any:
-    return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
+    return thing.get(name) if isinstance(thing, (dict, Mapping)) else getattr(thing, name, None)
 
 
 def _listed(value: Any) -> list[Any]:

@@ -1,11 +1,12 @@
 """An answer with what must travel beside it, and how it looks outside: JSON that can be checked, no pickle.
 
 Main path: encode(record, key=...) -> bytes for Redis or a file; decode(blob, key=...) -> the record.
-Entry.of(record, ...) -> entry.packed(key) -> unpacked(bytes, key) -> entry.answer(), the caller's own.
+Entry.of(record, ...) -> entry.packed(key) -> unpacked(bytes, key) -> Hit, whose record is the caller's own.
 
 Layout: 4 bytes that name format and version, 1 byte of flags, 16 bytes of BLAKE2b, the JSON (by zlib when
-long). The checksum covers the key too: a value cut short, edited, or copied to another key is refused.
-Without a signing key it tells accidents, not forgeries. Nothing hides the text from readers of the store.
+long). Of an entry, that is one line with what travels beside the record, then the record. The checksum covers
+the key too: a value cut short, edited, or copied to another key is refused. Without a signing key it tells
+accidents, not forgeries. Nothing hides the text from readers of the store.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ from hmac import compare_digest
 from typing import Any, NamedTuple
 
 import orjson
+from dspy.clients.call_result import CallResult
 
-from course_lib.caching.answers import as_json, cost_of, is_readable
+from course_lib.caching.answers import as_json, cost_of, loaded
 from course_lib.caching.invalidation import Stamp
 from course_lib.caching.memory import deep_size_bytes
 from course_lib.caching.tiers import CLOCKS_DIFFER_S, LARGEST_BYTES, UTF_8
 from course_lib.errors import CourseError
 
 _COMPRESS_OVER_BYTES = 4096
-_MAGIC = b"ADC\x02"
+_MAGIC = b"ADC\x03"
 _ZLIB, _SIGNED = 1, 2
 _SUM_BYTES = 16
 _HEAD_BYTES = len(_MAGIC) + 1 + _SUM_BYTES
@@ -94,20 +96,31 @@ class Entry(NamedTuple):
         """
         if not self.is_json:
             raise NotPlain(f"a {type(self.body).__name__} is no plain JSON")
-        parts = [self.tags, self.stamp[0], *self[4:], orjson.Fragment(self.body)]
-        return _packed(orjson.dumps(parts), key, signing_key)
+        head = orjson.dumps([self.tags, self.stamp[0], *self[4:]])
+        return _packed(head + b"\n" + self.body, key, signing_key)
 
 
-def unpacked(blob: bytes, key: str, signing_key: bytes | None = None) -> tuple[Entry | None, Any]:
-    """Return the entry and its answer; None for bytes that are damaged, not ours, or unreadable for DSPy."""
+class Hit(NamedTuple):
+    """An entry that was found, and its answer as an object of the caller's own."""
+
+    tier: str
+    entry: Entry
+    record: Any
+    result: CallResult | None
+    """The record as DSPy reads it, if it was read to check it."""
+
+
+def unpacked(blob: bytes, key: str, signing_key: bytes | None = None, *, tier: str = "") -> Hit | None:
+    """Return what an entry was packed from; None for bytes damaged, not ours, or unreadable for DSPy."""
     try:
-        tags, known, kept_s, ttl_s, tokens, cost_usd, record = decode(blob, key=key, signing_key=signing_key)
-        body, tags = bytes(memoryview(orjson.dumps(record))), tuple(map(str, tags))
-        ttl_s = None if ttl_s is None else float(ttl_s)
+        head, _, body = _opened(blob, key, signing_key).partition(b"\n")
+        (tags, known, kept_s, ttl_s, tokens, cost_usd), record = orjson.loads(head), orjson.loads(body)
+        ttl_s, tags = None if ttl_s is None else float(ttl_s), tuple(map(str, tags))
         entry = Entry(body, True, tags, (int(known), 0), float(kept_s), ttl_s, int(tokens), float(cost_usd))
     except (NotOurs, TypeError, ValueError):
-        return None, None
-    return (entry, record) if is_readable(record) else (None, None)
+        return None
+    result = loaded(record)
+    return Hit(tier, entry, record, result) if result else None
 
 
 def copied(value: Any) -> Any:
@@ -143,6 +156,13 @@ def decode(blob: bytes, *, key: str, signing_key: bytes | None = None) -> Any:
         NotOurs: anything else: another format or version, damaged, moved from another key, unsigned or signed
             with another key.
     """
+    try:
+        return orjson.loads(_opened(blob, key, signing_key))
+    except ValueError as error:
+        raise NotOurs(f"the value is no JSON: {error!s:.200}") from None
+
+
+def _opened(blob: bytes, key: str, signing_key: bytes | None) -> bytes:
     if len(blob) < _HEAD_BYTES or not blob.startswith(_MAGIC):
         raise NotOurs(f"not a value of this cache: {len(blob)} bytes that begin with {bytes(blob[:8])!r}")
     flags, body = blob[4], blob[_HEAD_BYTES:]
@@ -150,10 +170,7 @@ def decode(blob: bytes, *, key: str, signing_key: bytes | None = None) -> Any:
         raise NotOurs("the value is signed" if flags & _SIGNED else "the value is not signed")
     if not compare_digest(blob[5:_HEAD_BYTES], _sum(body, flags, key, signing_key)):
         raise NotOurs("the checksum does not fit: the value is damaged, forged, or of another key")
-    try:
-        return orjson.loads(_inflated(body) if flags & _ZLIB else body)
-    except ValueError as error:
-        raise NotOurs(f"the value is no JSON: {error!s:.200}") from None
+    return _inflated(body) if flags & _ZLIB else body
 
 
 def _packed(body: bytes, key: str, signing_key: bytes | None) -> bytes:
@@ -170,9 +187,8 @@ def _sum(body: bytes, flags: int, key: str, signing_key: bytes | None) -> bytes:
     name, secret = key.encode(*UTF_8), signing_key or b""
     if len(secret) > blake2b.MAX_KEY_SIZE:
         secret = blake2b(secret).digest()
-    digest = blake2b(b"%d:%d:%b:" % (flags, len(name), name), digest_size=_SUM_BYTES, key=secret)
-    digest.update(body)
-    return digest.digest()
+    framed = b"%d:%d:%b:%b" % (flags, len(name), name, body)
+    return blake2b(framed, digest_size=_SUM_BYTES, key=secret).digest()
 
 
 def _inflated(body: bytes) -> bytes:
