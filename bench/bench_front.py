@@ -122,7 +122,7 @@ def main() -> bool:
             unit="us",
         )
         report(
-            "memory hit through Predict, acall against sync (fronted); no limit, as the adapter changes threads",
+            "memory hit through Predict, acall against sync (fronted; the adapter changes threads)",
             paired(program_async, program_sync, **rounds),
             unit="us",
         )
