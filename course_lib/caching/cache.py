@@ -24,7 +24,6 @@ import dspy
 from cachetools import TTLCache
 from dspy.clients.cache import Cache
 
-from course_lib.caching.answers import cost_of, is_record, refusal
 from course_lib.caching.calls import CacheWatcher, current_call
 from course_lib.caching.disk import DiskTier
 from course_lib.caching.front import CachedLM, fronted
@@ -35,7 +34,7 @@ from course_lib.caching.redis_tier import RedisTier
 from course_lib.caching.single_flight import SingleFlight
 from course_lib.caching.stats import Stats, Tally
 from course_lib.caching.tiers import Clock
-from course_lib.caching.wire import Entry, Hit, NotPlain, unpacked
+from course_lib.caching.wire import Entry, Hit, NotPlain, cost_of, is_record, refusal, unpacked
 from course_lib.errors import CourseError
 
 T = TypeVar("T")
