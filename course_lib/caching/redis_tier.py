@@ -224,8 +224,6 @@ def _first_bytes(client: redis.Redis, name: bytes) -> Any:
     try:
         connection.send_command("GETRANGE", name, 0, LARGEST_BYTES)  # type: ignore[no-untyped-call]
         return connection.read_response()
-    except redis.ResponseError:
-        raise
     except BaseException:  # half an answer may be on its way, and must not become another caller's
         connection.disconnect()  # type: ignore[no-untyped-call]
         raise
