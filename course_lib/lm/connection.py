@@ -104,7 +104,7 @@ def _after_fork() -> None:
     """Let every dspy.LM of a forked child open connections of its own; its parent's are only kept.
 
     On a connection that two processes read, each may get the reply to the other's question. Closing one here
-    could take it out of the parent's event loop. Not reached: models behind gc.freeze(), and LiteLLM's clients.
+    could take it out of the parent's event loop. Not reached: what gc.freeze() hides, and LiteLLM's clients.
     """
     known = getattr(sys.modules.get("dspy.clients.lm"), "LM", None)
     kinds = [known] if known else []
