@@ -77,18 +77,21 @@ def main() -> bool:
             return decode(blob, key=KEY)
 
         cache = TieredCache(redis_url=server.url, namespace="whole")
-        cache.warm([(KEY, record)])
+        keys = [f"{n:064x}" for n in range(HITS)]
+        cache.warm((key, record) for key in keys)
 
-        def whole() -> Any:
-            cache.memory.delete([KEY])  # its time counts as ours
-            return cache.lookup(KEY)
+        def whole() -> float:
+            cache.reset_memory_cache()  # each hit is then one in Redis, and fills memory
+            left = iter(keys)
+            return seconds(lambda: cache.lookup(next(left)))
 
         peers: dict[str, tuple[Callable[[], Any], float]] = {
             "a bare GET and json.loads": (lambda: json.loads(client.get("bare") or b""), AT_MOST_TO_BARE),
             "LangChain's RedisCache": (lambda: chain.lookup("prompt", "model"), AT_MOST_TO_PEERS),
             "LiteLLM's RedisCache": (lambda: lite.get_cache(KEY), AT_MOST_TO_PEERS),
         }
-        assert whole() == record
+        cache.reset_memory_cache()
+        assert cache.lookup(keys[0]) == record
         assert ours() == record == peers["a bare GET and json.loads"][0]() == lite.get_cache(KEY)
         assert chain.lookup("prompt", "model") == [Generation(text=text)]
         held = [
@@ -103,11 +106,7 @@ def main() -> bool:
         held.append(
             report(
                 "the same through all of TieredCache, memory filled, to a bare GET and json.loads",
-                paired(
-                    partial(seconds, whole),
-                    partial(seconds, peers["a bare GET and json.loads"][0]),
-                    rounds=ROUNDS,
-                ),
+                paired(whole, partial(seconds, peers["a bare GET and json.loads"][0]), rounds=ROUNDS),
                 unit=f"s for {HITS} hits",
                 at_most=AT_MOST_TO_BARE,
             )

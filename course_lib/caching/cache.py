@@ -24,7 +24,6 @@ import dspy
 from cachetools import TTLCache
 from dspy.clients.cache import Cache
 
-from course_lib.caching.answers import cost_of, is_record, refusal
 from course_lib.caching.calls import CacheWatcher, current_call
 from course_lib.caching.disk import DiskTier
 from course_lib.caching.front import CachedLM, fronted
@@ -35,7 +34,7 @@ from course_lib.caching.redis_tier import RedisTier
 from course_lib.caching.single_flight import SingleFlight
 from course_lib.caching.stats import Stats, Tally
 from course_lib.caching.tiers import Clock
-from course_lib.caching.wire import Entry, NotPlain, unpacked
+from course_lib.caching.wire import Entry, Hit, NotPlain, cost_of, is_record, refusal, unpacked
 from course_lib.errors import CourseError
 
 T = TypeVar("T")
@@ -176,20 +175,23 @@ class TieredCache(Cache):
         """Which invalidations a question asked now knows; it changes with every one that is made or read."""
         return self._invalidations.stamp
 
-    def lookup(self, key: str, *, at_once: bool = False, counts_miss: bool = True) -> Any:
-        """Return the answer under a key from the fastest tier that has it, and fill the faster; counted.
+    def lookup(self, key: str) -> Any:
+        """Return the answer that find() finds, or None."""
+        found = self.find(key)
+        return None if found is None else found.record
+
+    def find(self, key: str, *, at_once: bool = False, counts_miss: bool = True) -> Hit | None:
+        """Find a key in the fastest tier that has it, and fill the faster; counted.
 
         `at_once` looks in memory alone and counts no miss; it finds nothing that might have been dropped by
         another process, if Redis has not been looked at for `lag_s`.
         """
         found = self._safely(self._find, key, at_once)
         if found is not None:
-            name, entry, answer = found
-            self._tally.hit(name, entry.tokens, entry.cost_usd)
-            return answer
-        if counts_miss and not at_once:
+            self._tally.hit(found.tier, found.entry.tokens, found.entry.cost_usd)
+        elif counts_miss and not at_once:
             self._tally.add("misses")
-        return None
+        return found
 
     def keep(self, key: str, value: Any, stamp: Stamp, *, in_memory: bool = True) -> bool:
         """Put an answer into every tier, for the current scope, if it is worth keeping; counted.
@@ -285,8 +287,8 @@ class TieredCache(Cache):
                 self._asked.pop(key, None)
             return stamp
 
-    def _find(self, key: str, at_once: bool) -> tuple[str, Entry, Any] | None:
-        """Return the fastest tier that has a valid entry, the entry, and its answer as the caller's own."""
+    def _find(self, key: str, at_once: bool) -> Hit | None:
+        """Return the valid entry of the fastest tier that has one."""
         entry = self.memory.get(key)
         if at_once and (entry is None or (entry.tags and not self._invalidations.is_fresh)):
             return None
@@ -294,34 +296,33 @@ class TieredCache(Cache):
             self._invalidations.look()
         if entry is not None:
             if self._counts(entry):
-                return "memory", entry, entry.answer()
+                return Hit("memory", entry, entry.answer(), None)
             self.memory.delete([key])
         for depth, tier in enumerate(() if at_once else self._lower):
             blob = tier.get(key)
-            entry, answer = (None, None) if blob is None else self._checked(tier, key, blob)
-            if blob is not None and entry is not None:
-                left_s = entry.left_s(self._clock())
+            if blob is not None and (hit := self._checked(tier, key, blob)):
+                entry, left_s = hit.entry, hit.entry.left_s(self._clock())
                 self.memory.put(key, entry, ttl_s=left_s, tags=entry.tags, size_bytes=entry.size_bytes)
                 for faster in self._lower[:depth]:
                     faster.put(key, blob, ttl_s=left_s, tags=entry.tags)
-                return tier.name, entry, answer
+                return hit
         return None
 
     def _counts(self, entry: Entry) -> bool:
         is_valid = self._invalidations.is_valid(entry.tags, entry.stamp)
         return is_valid and entry.left_s(self._clock()) != 0
 
-    def _checked(self, tier: RedisTier | DiskTier, key: str, blob: bytes) -> tuple[Entry | None, Any]:
-        """Return entry and answer, if they are ours, whole, in time and not from before an invalidation."""
-        entry, answer = unpacked(blob, key, self._signing_key)
-        if entry is not None and entry.tags and not self._invalidations.is_known:
-            return None, None
-        if entry is not None and self._counts(entry):
-            return entry, answer
+    def _checked(self, tier: RedisTier | DiskTier, key: str, blob: bytes) -> Hit | None:
+        """Return an entry that is ours, whole, in time and not from before an invalidation."""
+        hit = unpacked(blob, key, self._signing_key, tier=tier.name)
+        if hit and hit.entry.tags and not self._invalidations.is_known:
+            return None
+        if hit and self._counts(hit.entry):
+            return hit
         self._tally.add("refused", tier.name)
-        if entry is not None:
+        if hit:
             tier.delete([key])
-        return None, None
+        return None
 
     def _keep(self, key: str, value: Any, stamp: Stamp, in_memory: bool) -> bool:
         tags, reason = tags_of(current_scope()), refusal(value)

@@ -79,37 +79,37 @@ class CachedLM(dspy.LM):
             except Exception:  # border: what has no key is not shared; the cache counts it when DSPy asks it
                 return await self._execute(call, waits)
             under_way.key = key
-            record = cache.lookup(key, at_once=True)
-            if record is not None:
-                return await self._replayed(call, record, waits)
+            hit = cache.find(key, at_once=True)
+            if hit is not None:
+                return await self._replayed(call, hit.record, waits)
 
             shared_by = self._coalescing_key(cache, key, kwargs)
             ask = partial(self._ask, call, cache, key, waits)
             (record, result), is_shared = await cache.single_flight.run_with(waits, shared_by, ask)
         if is_shared:
             cache.count_shared(record)
-            record = copied(record)
-        elif result is not None:
+            record, result = copied(record), None
+        elif result is not None and not result.cache_hit:
             return result
-        return await self._replayed(call, record, waits)
+        return await self._replayed(call, record, waits, result)
 
     async def _ask(self, call: Any, cache: Any, key: str, waits: InThread | InTask) -> tuple[Any, Any]:
         """Look in all tiers; then, with the lease among processes, let DSPy ask the model.
 
-        Returns the record, as the cache keeps it, and what the model answered (None: it was in the cache).
+        Returns the record, as the cache keeps it, and what DSPy made of it, unless nobody has read it yet.
         """
 
         async def do(work: Callable[[], Any]) -> Any:
             return work() if waits.loop is None or not cache.is_slow else await waits.call(work)
 
-        record = await do(lambda: cache.lookup(key, counts_miss=cache.shared is None))
-        if record is not None:
-            return record, None
+        hit = await do(lambda: cache.find(key, counts_miss=cache.shared is None))
+        if hit is not None:
+            return hit.record, hit.result
         async with cache.shared.lease(key, waits) if cache.shared else nullcontext():
             if cache.shared is not None:  # another process may have answered since
-                record = await do(lambda: cache.lookup(key))
-                if record is not None:
-                    return record, None
+                hit = await do(lambda: cache.find(key))
+                if hit is not None:
+                    return hit.record, hit.result
             stamp = cache.stamp
             result = await self._execute(replace(call, cache=False), waits)
             record = result.dump() if result.responses or result.raw is None else result.raw
@@ -122,11 +122,13 @@ class CachedLM(dspy.LM):
             return execution.execute(self, call)
         return await execution.aexecute(self, call)
 
-    async def _replayed(self, call: Any, record: Any, waits: InThread | InTask) -> CallResult:
+    async def _replayed(
+        self, call: Any, record: Any, waits: InThread | InTask, result: CallResult | None = None
+    ) -> CallResult:
         """Return a record as DSPy reads it (execution._cached), and show it to the reader of a stream."""
-        if isinstance(record, dict) and record.get("_dspy_format") == CACHE_FORMAT:
+        if result is None and isinstance(record, dict) and record.get("_dspy_format") == CACHE_FORMAT:
             result = CallResult.load(record)
-        else:
+        elif result is None:
             result = CallResult.legacy(self, record, kwargs=call.legacy)
             result.cache_hit, result.usage = True, {}
         if dspy.settings.send_stream is not None:

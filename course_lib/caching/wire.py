@@ -1,11 +1,14 @@
-"""An answer with what must travel beside it, and how it looks outside: JSON that can be checked, no pickle.
+"""A finished answer: worth keeping or not, what it cost, and how it looks outside: JSON, and no pickle.
 
 Main path: encode(record, key=...) -> bytes for Redis or a file; decode(blob, key=...) -> the record.
-Entry.of(record, ...) -> entry.packed(key) -> unpacked(bytes, key) -> entry.answer(), the caller's own.
+refusal(value) -> why it is not worth keeping, or None; Entry.of(record, ...) -> entry.packed(key)
+-> unpacked(bytes, key) -> Hit, whose record is the caller's own.
+Source: dspy.clients.call_result.CallResult.dump (DSPy 3.4.1), the record that most answers come as.
 
 Layout: 4 bytes that name format and version, 1 byte of flags, 16 bytes of BLAKE2b, the JSON (by zlib when
-long). The checksum covers the key too: a value cut short, edited, or copied to another key is refused.
-Without a signing key it tells accidents, not forgeries. Nothing hides the text from readers of the store.
+long). Of an entry, that is one line with what travels beside the record, then the record. The checksum covers
+the key too: a value cut short, edited, or copied to another key is refused. Without a signing key it tells
+accidents, not forgeries. Nothing hides the text from readers of the store.
 """
 
 from __future__ import annotations
@@ -13,23 +16,128 @@ from __future__ import annotations
 import copy
 import sys
 import zlib
+from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from hmac import compare_digest
 from typing import Any, NamedTuple
 
 import orjson
+from dspy.clients.call_result import CACHE_FORMAT, CallResult
 
-from course_lib.caching.answers import as_json, cost_of, is_readable
 from course_lib.caching.invalidation import Stamp
 from course_lib.caching.memory import deep_size_bytes
 from course_lib.caching.tiers import CLOCKS_DIFFER_S, LARGEST_BYTES, UTF_8
 from course_lib.errors import CourseError
+from course_lib.lm import prices
 
 _COMPRESS_OVER_BYTES = 4096
-_MAGIC = b"ADC\x02"
+_MAGIC = b"ADC\x03"
 _ZLIB, _SIGNED = 1, 2
 _SUM_BYTES = 16
 _HEAD_BYTES = len(_MAGIC) + 1 + _SUM_BYTES
+
+
+_AS_IS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
+
+_UNFINISHED = {
+    "length": "cut off at max_tokens",
+    "incomplete": "cut off at max_tokens",  # the word of OpenAI's Responses API
+    "content_filter": "cut off by a content filter",
+    "error": "ended in an error",
+}
+
+
+def is_record(value: Any) -> bool:
+    """Return whether this is an answer as DSPy's own engines record it."""
+    return isinstance(value, dict) and "_dspy_format" in value
+
+
+def loaded(value: Any) -> CallResult | None:
+    """Return a record as DSPy reads it; None for what it, or one of its adapters, cannot read."""
+    try:
+        result = CallResult.load(value)
+        cost_of(value)
+        is_right = (
+            value["_dspy_format"] == CACHE_FORMAT and result.outputs and all(map(_is_output, result.outputs))
+        )
+        return result if is_right else None
+    except Exception:  # border: in a shared store, anybody may have written anything
+        return None
+
+
+def _is_output(output: Any) -> bool:
+    """Return whether an adapter of DSPy can read this candidate."""
+    if not isinstance(output, dict):
+        return output is None or isinstance(output, str)
+    functions = [call["function"] for call in output.get("tool_calls") or ()]
+    texts = [part for function in functions for part in (function["name"], function["arguments"])]
+    return all(isinstance(each, str) for each in (output["text"] or "", *texts))
+
+
+def refusal(value: Any) -> str | None:
+    """Return why an answer is not worth keeping, or None; what is no answer of a model is kept."""
+    if value is None:
+        return "nothing"
+    unfinished = next((_UNFINISHED[end] for end in _ends(value) if end in _UNFINISHED), None)
+    return unfinished or (None if all(_texts(value)) else "empty")
+
+
+def _ends(value: Any) -> Iterator[str]:
+    """Yield how each response ended, in the words of whichever interface it came from."""
+    for response in value["responses"] or () if is_record(value) else (value,):
+        for part in (response, *_listed(_get(response, "choices"))):
+            yield str(_get(part, "finish_reason"))
+            yield str(_get(part, "status"))
+
+
+def _texts(value: Any) -> Iterator[bool]:
+    """Yield for each candidate whether it says or calls anything."""
+    if is_record(value):
+        messages = _listed(value.get("outputs")) or [""]
+    else:
+        messages = [_get(choice, "message") or choice for choice in _listed(_get(value, "choices"))]
+    for each in messages:
+        text = each if isinstance(each, str) else _get(each, "content") or _get(each, "text")
+        yield bool(str(text or "").strip() or _get(each, "tool_calls"))
+
+
+def as_json(value: Any) -> bytes | None:
+    """Return JSON from which the value comes back as it was; None if there is none.
+
+    >>> as_json({"a": [1, None, "x"]}), as_json((1, 2)), as_json({1: 2}), as_json(float("nan"))
+    (b'{"a":[1,null,"x"]}', None, None, None)
+    """
+    try:
+        text = orjson.dumps(value, option=_AS_IS)
+        return bytes(memoryview(text)) if orjson.loads(text) == value else None  # orjson's own fills 4 KB
+    except (TypeError, RecursionError):
+        return None
+
+
+def cost_of(value: Any) -> tuple[int, float]:
+    """Return the tokens and dollars that an answer cost when it was asked for; 0 for what nobody knows."""
+    usage = _get(value, "usage") or {}
+    read = int(_get(usage, "prompt_tokens") or _get(usage, "input_tokens") or 0)
+    written = int(_get(usage, "completion_tokens") or _get(usage, "output_tokens") or 0)
+    cost = _get(value, "cost")
+    if cost is None:
+        cost = (_get(value, "_hidden_params") or {}).get("response_cost")
+    name = _get(value, "response_model") or _get(value, "model") or ""
+    model = str(name).removeprefix("course/").partition("@")[0]
+    if cost is None and model in prices.PRICES:  # what the course's own models would cost
+        cost = prices.cost_usd(model, read, written)
+    return read + written, float(cost or 0.0)
+
+
+def _get(thing: Any, name: str) -> Any:
+    return thing.get(name) if isinstance(thing, (dict, Mapping)) else getattr(thing, name, None)
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else []
+
+
+# -- as bytes ---------------------------------------------------------------------------------------------
 
 
 class NotOurs(CourseError):  # noqa: N818  an everyday finding in a shared store, not a mistake
@@ -94,20 +202,31 @@ class Entry(NamedTuple):
         """
         if not self.is_json:
             raise NotPlain(f"a {type(self.body).__name__} is no plain JSON")
-        parts = [self.tags, self.stamp[0], *self[4:], orjson.Fragment(self.body)]
-        return _packed(orjson.dumps(parts), key, signing_key)
+        head = orjson.dumps([self.tags, self.stamp[0], *self[4:]])
+        return _packed(head + b"\n" + self.body, key, signing_key)
 
 
-def unpacked(blob: bytes, key: str, signing_key: bytes | None = None) -> tuple[Entry | None, Any]:
-    """Return the entry and its answer; None for bytes that are damaged, not ours, or unreadable for DSPy."""
+class Hit(NamedTuple):
+    """An entry that was found, and its answer as an object of the caller's own."""
+
+    tier: str
+    entry: Entry
+    record: Any
+    result: CallResult | None
+    """The record as DSPy reads it, if it was read to check it."""
+
+
+def unpacked(blob: bytes, key: str, signing_key: bytes | None = None, *, tier: str = "") -> Hit | None:
+    """Return what an entry was packed from; None for bytes damaged, not ours, or unreadable for DSPy."""
     try:
-        tags, known, kept_s, ttl_s, tokens, cost_usd, record = decode(blob, key=key, signing_key=signing_key)
-        body, tags = bytes(memoryview(orjson.dumps(record))), tuple(map(str, tags))
-        ttl_s = None if ttl_s is None else float(ttl_s)
+        head, _, body = _opened(blob, key, signing_key).partition(b"\n")
+        (tags, known, kept_s, ttl_s, tokens, cost_usd), record = orjson.loads(head), orjson.loads(body)
+        ttl_s, tags = None if ttl_s is None else float(ttl_s), tuple(map(str, tags))
         entry = Entry(body, True, tags, (int(known), 0), float(kept_s), ttl_s, int(tokens), float(cost_usd))
     except (NotOurs, TypeError, ValueError):
-        return None, None
-    return (entry, record) if is_readable(record) else (None, None)
+        return None
+    result = loaded(record)
+    return Hit(tier, entry, record, result) if result else None
 
 
 def copied(value: Any) -> Any:
@@ -143,6 +262,13 @@ def decode(blob: bytes, *, key: str, signing_key: bytes | None = None) -> Any:
         NotOurs: anything else: another format or version, damaged, moved from another key, unsigned or signed
             with another key.
     """
+    try:
+        return orjson.loads(_opened(blob, key, signing_key))
+    except ValueError as error:
+        raise NotOurs(f"the value is no JSON: {error!s:.200}") from None
+
+
+def _opened(blob: bytes, key: str, signing_key: bytes | None) -> bytes:
     if len(blob) < _HEAD_BYTES or not blob.startswith(_MAGIC):
         raise NotOurs(f"not a value of this cache: {len(blob)} bytes that begin with {bytes(blob[:8])!r}")
     flags, body = blob[4], blob[_HEAD_BYTES:]
@@ -150,10 +276,7 @@ def decode(blob: bytes, *, key: str, signing_key: bytes | None = None) -> Any:
         raise NotOurs("the value is signed" if flags & _SIGNED else "the value is not signed")
     if not compare_digest(blob[5:_HEAD_BYTES], _sum(body, flags, key, signing_key)):
         raise NotOurs("the checksum does not fit: the value is damaged, forged, or of another key")
-    try:
-        return orjson.loads(_inflated(body) if flags & _ZLIB else body)
-    except ValueError as error:
-        raise NotOurs(f"the value is no JSON: {error!s:.200}") from None
+    return _inflated(body) if flags & _ZLIB else body
 
 
 def _packed(body: bytes, key: str, signing_key: bytes | None) -> bytes:
@@ -170,9 +293,8 @@ def _sum(body: bytes, flags: int, key: str, signing_key: bytes | None) -> bytes:
     name, secret = key.encode(*UTF_8), signing_key or b""
     if len(secret) > blake2b.MAX_KEY_SIZE:
         secret = blake2b(secret).digest()
-    digest = blake2b(b"%d:%d:%b:" % (flags, len(name), name), digest_size=_SUM_BYTES, key=secret)
-    digest.update(body)
-    return digest.digest()
+    framed = b"%d:%d:%b:%b" % (flags, len(name), name, body)
+    return blake2b(framed, digest_size=_SUM_BYTES, key=secret).digest()
 
 
 def _inflated(body: bytes) -> bytes:

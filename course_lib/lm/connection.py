@@ -7,8 +7,11 @@ name would lose native tool calls and JSON schemas.
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 import threading
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -92,3 +95,28 @@ def _spare_loopback_the_proxy() -> None:
             spared = os.environ.get(name, "")
             if "127.0.0.1" not in spared and spared != "*":
                 os.environ[name] = f"{spared},127.0.0.1,localhost".lstrip(",")
+
+
+_of_the_parent: list[Any] = []
+
+
+def _after_fork() -> None:
+    """Let every dspy.LM of a forked child open connections of its own; its parent's are only kept.
+
+    On a connection that two processes read, each may get the reply to the other's question. Closing one here
+    could take it out of the parent's event loop. Not reached: what gc.freeze() hides, and LiteLLM's clients.
+    """
+    known = getattr(sys.modules.get("dspy.clients.lm"), "LM", None)
+    kinds = [known] if known else []
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    locks: defaultdict[int, Any] = defaultdict(threading.RLock)  # another thread may have held the former
+    for model in gc.get_referrers(*kinds):
+        if type(model) in kinds and "_engine_store" in vars(model):
+            engines = model._engine_store  # noqa: SLF001  copies share it, so it is emptied
+            _of_the_parent.append(dict(engines))
+            engines.clear()
+            model._engine_lock = locks[id(engines)]  # noqa: SLF001
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -12,6 +12,7 @@ from typing import Any
 
 import dspy
 import numpy as np
+import orjson
 import pytest
 import redis
 
@@ -138,22 +139,24 @@ POISON = (
 )
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        {"record": 1},
-        [[], 0, 0.0, None, 0, 0.0, "a text"],
-        [[], 0, 0.0, None, 0, 0.0, {"choices": 5}],
-        [[], 0, 0.0, "soon", 0, 0.0, {}],
-        [[], 0, 0.0, None, 0, 0.0, {"_dspy_format": "dspy-lm15-result-v1"}],
-        *([[], 0, 0.0, None, 0, 0.0, record() | wrong] for wrong in POISON),
-    ],
-    ids=str,
-)
-def test_what_is_well_packed_but_no_answer_of_ours_is_refused_and_counted(make, redis_url, value):
+HEAD = [[], 0, 0.0, None, 0, 0.0]
+UNREADABLE = ("a text", {"choices": 5}, {"_dspy_format": "dspy-lm15-result-v1"})
+FORGED = [
+    *((HEAD, value) for value in (*UNREADABLE, *(record() | wrong for wrong in POISON))),
+    *((head, record()) for head in ({"a": 1}, HEAD[1:], [[], 0, 0.0, "soon", 0, 0.0])),
+]
+
+
+@pytest.mark.parametrize(("head", "value"), FORGED, ids=str)
+def test_what_is_well_packed_but_no_answer_of_ours_is_refused_and_counted(make, redis_url, head, value):
     cache = make(redis_url=redis_url)
     key = cache.cache_key(request())
-    cache.shared.put(key, wire.encode(value, key=key), ttl_s=None)
+    right, blob = (
+        wire._packed(b"\n".join(map(orjson.dumps, parts)), key, None)
+        for parts in ((HEAD, record()), (head, value))
+    )
+    assert wire.unpacked(right, key).record == record()
+    cache.shared.put(key, blob, ttl_s=None)
 
     assert cache.get(request()) is None
     assert cache.stats().refused == {"redis": 1}
@@ -286,7 +289,7 @@ def test_at_once_nothing_is_given_that_could_have_been_dropped_since_redis_was_l
     cache = make(redis_url=redis_url, lag_s=0)
     with scope(tenant="acme"):
         ask(cache)
-        assert cache.lookup(cache.cache_key(request()), at_once=True) is None
+        assert cache.find(cache.cache_key(request()), at_once=True) is None
         assert ask(cache) == record()
 
 

@@ -9,14 +9,7 @@ import matplotlib as mpl
 import pytest
 
 from course_lib import desk, lm
-from course_lib.caching import (
-    Cascade,
-    ask_both,
-    cascade_at,
-    draw_pareto,
-    each_alone,
-    search_agrees,
-)
+from course_lib.caching import Cascade, ask_both, cascade_at, draw_pareto, each_alone, search_agrees
 from course_lib.caching.cascade import Answer, Point, pareto
 
 BILL = "I was charged twice for order O-10012, please refund the double charge."
@@ -38,9 +31,6 @@ def on(model, **options):
 
 def models_called():
     return [call.model for call in lm.ledger().calls]
-
-
-# -- who answers ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -74,9 +64,8 @@ def test_a_reply_nobody_can_read_goes_to_the_large_model_scores_nothing_and_is_p
 
 def test_an_outage_of_the_small_model_is_not_hidden():
     lm.profile("down", error_rate=1.0)
-    cascade = Cascade(
-        on("sim-small@down", num_retries=0), on("sim-large"), accepts=lambda *_: True, threshold=1.0
-    )
+    small = on("sim-small@down", num_retries=0)
+    cascade = Cascade(small, on("sim-large"), accepts=lambda *_: True, threshold=1.0)
 
     with pytest.raises(dspy.LMServerError):
         cascade(ticket=BILL)
@@ -89,9 +78,6 @@ def test_search_trusts_the_category_of_the_best_article():
     assert agrees == 1.0
     assert 0 <= differs < 0.8
     assert search_agrees({"ticket": "???"}, dspy.Prediction(category="billing")) == 0.0
-
-
-# -- what it is worth -------------------------------------------------------------------------------------
 
 
 def test_outcomes_cost_what_the_ledger_says_and_foretell_the_cascade():

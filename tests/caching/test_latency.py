@@ -28,12 +28,9 @@ class SlowCache(Cache):
 
 @pytest.fixture(autouse=True)
 def slow_model(monkeypatch):
-    monkeypatch.setattr(
-        dspy, "cache", SlowCache(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None)
-    )
-    lm.profile(
-        "timed", ttft_p50_ms=120, ttft_p99_ms=120, speed_p50_tokens_per_s=400, speed_p99_tokens_per_s=400
-    )
+    monkeypatch.setattr(dspy, "cache", SlowCache(False, True, None))
+    speed = {"speed_p50_tokens_per_s": 400, "speed_p99_tokens_per_s": 400}
+    lm.profile("timed", ttft_p50_ms=120, ttft_p99_ms=120, **speed)
     with dspy.context(lm=lm.connect("sim-large@timed")):
         lm.reset()
         yield
@@ -64,11 +61,6 @@ def test_an_answer_of_the_cache_spends_nothing_at_the_model(adapter):
     assert again[latency.FIRST] == again[latency.WRITING] == 0
 
 
-class Broken(dspy.Module):
-    def forward(self):
-        return 1 / 0
-
-
 def test_calls_that_overlap_or_go_elsewhere_are_refused_and_the_cache_that_was_there_is_put_back():
     class Both(dspy.Module):
         def forward(self):
@@ -79,7 +71,7 @@ def test_calls_that_overlap_or_go_elsewhere_are_refused_and_the_cache_that_was_t
     with pytest.raises(LatencyError, match="at once"):
         latency_budget(Both())
     with pytest.raises(ZeroDivisionError):
-        latency_budget(Broken())
+        latency_budget(lambda: 1 / 0)
     assert (dspy.cache.get, dspy.cache.put) == before
 
     elsewhere = dspy.utils.DummyLM([{"category": "billing", "urgency": "low"}] * 2)

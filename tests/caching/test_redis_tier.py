@@ -97,7 +97,7 @@ def test_a_write_that_meets_a_replica_is_tried_on_the_server_that_took_its_place
 
 STORES = {
     "pickle": lambda client, name: client.set(name, b"\x80\x04\x95garbage"),
-    "our beginning": lambda client, name: client.set(name, b"ADC\x02"),
+    "our beginning": lambda client, name: client.set(name, b"ADC\x03"),
     "nothing": lambda client, name: client.set(name, b""),
     "hash": lambda client, name: client.hset(name, "a", "b"),
     "stream": lambda client, name: client.xadd(name, {"a": "b"}),
@@ -110,7 +110,7 @@ def test_foreign_values_are_misses_and_are_replaced(server, tier, store):
     server.delete("course:e:a")
     store(server, "course:e:a")
 
-    assert unpacked(tier.get("a") or b"", "a") == (None, None)
+    assert unpacked(tier.get("a") or b"", "a") is None
     assert tier.last_error == ""
     assert tier.put("a", b"ours", ttl_s=60)
     assert tier.get("a") == b"ours"

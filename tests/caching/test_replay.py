@@ -70,6 +70,21 @@ def test_a_waiter_of_a_streaming_leader_waits_and_then_streams(model: CachedLM, 
     assert all(len(values) > 2 for values in crowds)
 
 
+def test_a_hit_in_redis_is_loaded_once_and_streams_too(
+    redis_url: str, give_dspy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = give_dspy(TieredCache(redis_url=redis_url))
+    load, loads = CallResult.load, []
+    with dspy.context(lm=cache.front(lm.connect())):
+        live = streamed("In Redis?")
+        cache.memory.clear()
+        monkeypatch.setattr(CallResult, "load", lambda record: loads.append(record) or load(record))
+        again = streamed("In Redis?")
+
+    assert texts(again) == texts(live)
+    assert (len(loads), cache.stats().hits) == (1, {"redis": 1})
+
+
 def test_in_threads_of_parallel_a_hit_is_answered_though_it_cannot_be_shown(model: CachedLM) -> None:
     class Batch(dspy.Module):
         def forward(self) -> dspy.Prediction:

@@ -56,12 +56,6 @@ def generator():
         yield
 
 
-def generator_with_a_stack():
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(scope(tenant="acme"))
-        yield
-
-
 async def asynchronous():
     with scope(tenant="acme"):
         yield
@@ -82,11 +76,6 @@ class ForTenant:
         self.ends.close()
 
 
-def by_a_context_manager():
-    with for_tenant("acme"):
-        yield
-
-
 def by_a_class():
     with ForTenant():
         yield
@@ -103,15 +92,7 @@ async def first_of(values: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "begin",
-    [
-        generator,
-        generator_with_a_stack,
-        asynchronous,
-        by_a_context_manager,
-        by_a_class,
-        by_an_asynchronous_one,
-    ],
+    "begin", [generator, asynchronous, by_a_class, by_an_asynchronous_one], ids=lambda begin: begin.__name__
 )
 def test_a_scope_in_a_generator_would_be_its_readers_and_is_refused(begin):
     with pytest.raises(ScopeError, match=f"generator {begin.__name__}"):
@@ -179,18 +160,6 @@ def test_a_thread_that_did_not_know_its_scope_is_told_once_and_cached_again_in_a
         pool.submit(scope()(program.__call__), question="Nobody's?").result()
 
     assert (len(warned), len(cache.memory)) == (1, 1)
-
-
-def test_threads_that_do_not_know_their_scope_share_nothing_and_say_so(cache):
-    for tenant in ("acme", "bolt"):
-        with (
-            pytest.warns(RuntimeWarning, match="this thread has no scope"),
-            ThreadPoolExecutor(1) as pool,
-            scope(tenant=tenant),
-        ):
-            pool.submit(program, question="Whose?").result()
-
-    assert (lm.ledger().requests, len(cache.memory)) == (2, 0)
     assert "a thread without a scope" in str(cache.stats())
 
 

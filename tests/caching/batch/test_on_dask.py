@@ -34,12 +34,6 @@ def notes(number: int, folder: str) -> dict[str, int]:
     return {"number": number}
 
 
-def tenant(ticket: str) -> str | None:
-    """Ask the model, and return for whom."""
-    desk.Triage()(ticket=ticket)
-    return current_scope().tenant
-
-
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
@@ -62,27 +56,22 @@ def test_a_desk_program_runs_on_workers_and_its_usage_comes_back(client, tmp_pat
     assert all(item.resumed for item in resumed)
 
 
-def test_each_item_runs_in_the_scope_of_its_batch_and_no_worker_answers_from_a_cache(client):
+def test_what_a_notebook_defines_runs_in_the_scope_of_its_batch_and_no_worker_answers_from_a_cache(client):
+    triage = desk.Triage()
+
+    class Whose(dspy.Module):
+        def forward(self, ticket):
+            triage(ticket=ticket)
+            return current_scope().tenant
+
     lm.reset()
     with dspy.context(lm=lm.connect("sim-small", cache=True)):
         for name in ("A", "B"):
             with scope(tenant=name):
-                batch = BatchProcessor(tenant, client=client).run([{"ticket": "Where is my parcel?"}] * 2)
+                batch = BatchProcessor(Whose(), client=client).run([{"ticket": "Where is my parcel?"}] * 2)
             assert [item.result for item in batch] == [name] * 2
 
     assert lm.ledger().requests == 4
-
-
-def test_what_a_notebook_defines_travels_too(client):
-    suffix = "!"
-
-    class Shouts(dspy.Module):
-        def forward(self, word):
-            return dspy.Prediction(answer=word.upper() + suffix)
-
-    (item,) = BatchProcessor(Shouts(), client=client).run([{"word": "a"}])
-
-    assert item.result.answer == "A!"
 
 
 def test_a_killed_worker_loses_no_item_and_repeats_only_what_it_had_in_hand(client, tmp_path):

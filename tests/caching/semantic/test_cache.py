@@ -1,16 +1,25 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import dspy
+import numpy as np
 import pytest
 
 from course_lib import lm
 from course_lib.caching import scope
 from course_lib.caching.semantic import SemanticCache, SemanticCacheError
+from tests.caching.conftest import Clock
 
-from .conftest import bag
+WORDS = ("norway", "shipping", "refund", "tent", "lamp", "password", "how", "long", "much")
+
+
+def bag(texts: Sequence[str]) -> np.ndarray:
+    """Embed by counting a few words, longer texts longer: quick, and not of unit length."""
+    rows = [[text.lower().count(word) for word in WORDS] for text in texts]
+    return np.array(rows, np.float32) * 3 + 0.01
 
 
 def cache_of(**options) -> SemanticCache:
@@ -189,7 +198,8 @@ def test_a_new_answer_takes_the_place_of_the_old_one_and_changing_it_changes_nob
 # -- limits ---------------------------------------------------------------------------------------------
 
 
-def test_an_answer_is_served_until_its_time_is_over_and_does_not_hide_a_fresh_one(clock):
+def test_an_answer_is_served_until_its_time_is_over_and_does_not_hide_a_fresh_one():
+    clock = Clock()
     cache = cache_of(threshold=0.5, ttl_s=60, clock=clock)
     cache.put("tent", "old", tenant="a")
     clock.now_s += 59
@@ -229,11 +239,7 @@ def test_a_tenant_that_writes_much_does_not_crowd_out_another_but_unused_partiti
         lambda asked, cached, cache: 1 / 0,
         lambda asked, cached, cache: cache.forget() and "",
     ],
-    ids=[
-        "one that refuses the nearest, though another is near",
-        "one that fails",
-        "forgotten while it works",
-    ],
+    ids=["refuses the nearest, though another is near", "fails", "forgets while it works"],
 )
 def test_a_guard_decides_what_is_served(guard):
     cache = cache_of(threshold=0.7, guards=(lambda asked, cached: guard(asked, cached, cache),))

@@ -25,8 +25,6 @@ def rows():
     return measured(labelled_pairs("calibrate"))
 
 
-# -- intervals ------------------------------------------------------------------------------------------
-
 # From tables of Wilson's interval, 95 %.
 KNOWN = ((0, 10, 0.0, 0.2775), (1, 10, 0.0179, 0.4042), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1.0))
 KNOWN += ((0, 0, 0.0, 1.0),)
@@ -35,9 +33,6 @@ KNOWN += ((0, 0, 0.0, 1.0),)
 @pytest.mark.parametrize(("count", "of", "low", "high"), KNOWN)
 def test_wilson_s_interval(count, of, low, high):
     assert Share(count, of).interval() == (pytest.approx(low, abs=6e-5), pytest.approx(high, abs=6e-5))
-
-
-# -- the pairs ------------------------------------------------------------------------------------------
 
 
 def test_no_question_stands_in_both_halves_and_no_pair_twice():
@@ -49,9 +44,6 @@ def test_no_question_stands_in_both_halves_and_no_pair_twice():
 
     assert not halves[0] & halves[1]
     assert len(set(questions)) == len(questions)
-
-
-# -- calibration ----------------------------------------------------------------------------------------
 
 
 def test_with_guards_the_bound_is_kept_with_confidence_and_not_by_a_lower_threshold(rows):
