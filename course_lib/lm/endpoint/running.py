@@ -7,6 +7,7 @@ Source: uvicorn's HttpToolsProtocol (0.40 to 0.54), whose transport the faults c
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import socket
 from collections.abc import Collection, Mapping
@@ -106,6 +107,10 @@ def simulate(body: Mapping[str, Any], /, *, sample: int, within_s: float = MAX_S
 def run(listener: socket.socket, *, keys: Collection[str] = (), owner: str = "") -> None:
     """Serve the simulator on `listener` until a signal ends it; `keys` and `owner` as for Endpoint."""
     signal.signal(signal.SIGVTALRM, _interrupt)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= soft < 2 * _MOST_CONNECTIONS:  # a descriptor for each connection; below zero is without limit
+        most = 2 * _MOST_CONNECTIONS if hard < 0 else min(hard, 2 * _MOST_CONNECTIONS)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     quick = partial(simulate, within_s=FAST_S)
     server(Endpoint(quick, patient=simulate, keys=keys, owner=owner)).run(sockets=[listener])
 
