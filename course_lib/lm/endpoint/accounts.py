@@ -215,7 +215,8 @@ class Account:
 class Accounts:
     """All clients of an endpoint. Where there are too many, the least recently seen one gives way.
 
-    One with a request under way never does, and keys that are used once push nobody out but each other.
+    One with a request under way never does. Beyond the first MAX_NEW, keys that are used once take only each
+    other's places, so that a flood of them erases few ledgers.
     """
 
     def __init__(self, clock: Clock = time.monotonic) -> None:

@@ -42,9 +42,10 @@ class _Protocol(HttpToolsProtocol):
             self._close_the_longest_idle()
 
     def _close_the_longest_idle(self) -> None:
-        others = (other for other in self.connections if isinstance(other, _Protocol))
+        others = (
+            one for one in self.connections if isinstance(one, _Protocol) and not one.transport.is_closing()
+        )
         idle = [one for one in others if one.cycle is None or one.cycle.response_complete]
-        idle = [one for one in idle if not one.transport.is_closing()]
         min(idle, key=lambda one: one.used_s).transport.close()  # at least the new one is idle
 
     def data_received(self, data: bytes) -> None:
