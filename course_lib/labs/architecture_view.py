@@ -8,7 +8,6 @@ It is HTML with a script of its own and works without a kernel; where no script 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 from typing import NamedTuple
@@ -36,12 +35,10 @@ class Box:
     """Numbers of the notebooks that build it, first the one that does most."""
 
 
-def _boxes() -> Iterator[Box]:
-    for key, told in tomllib.loads((STATIC / "boxes.toml").read_text(encoding="utf-8")).items():
-        yield Box(**{"key": key, "group": "", **told, "notebooks": tuple(told["notebooks"])})
-
-
-BOXES = {box.key: box for box in _boxes()}
+BOXES = {
+    key: Box(**{"key": key, "group": "", **told, "notebooks": tuple(told["notebooks"])})
+    for key, told in tomllib.loads((STATIC / "boxes.toml").read_text(encoding="utf-8")).items()
+}
 
 
 class Place(NamedTuple):

@@ -116,7 +116,7 @@ def _figures(explored: Explored) -> Rendered:
             "cache": f"{_bytes(point.cache_bytes)} ({point.share:.0%})",
             "predicted": f"{point.predicted_share:.1%}",
             "measured": f"{point.measured_share:.1%}",
-            "difference": _points(100 * (point.measured_share - point.predicted_share)),
+            "difference": f"{100 * (point.measured_share - point.predicted_share):+z.1f} points",
             "saved per day": f"${explored.usd_per_day(point.measured_share):,.0f}",
         }
         for point in explored.points
@@ -135,10 +135,6 @@ def _summary(explored: Explored, point: Point) -> str:
         f"{explored.usd_per_day(point.measured_share):,.0f} of {explored.usd_per_day():,.0f} dollars a day, "
         f"at {100 * _CALL_USD:.3f} cents a call."
     )
-
-
-def _points(difference: float) -> str:
-    return f"{round(difference, 1) + 0.0:+.1f} points"  # + 0.0: no minus before a zero
 
 
 def _bytes(size: float) -> str:

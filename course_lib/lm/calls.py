@@ -53,7 +53,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """Totals and the latest calls of one client."""
+    """Totals and the latest calls of one client; tokens and cost are sums over the requests."""
 
     requests: int
     """Requests that ended, well or not."""
@@ -62,13 +62,10 @@ class Ledger:
     faults: dict[str, int]
     """How often each kind of fault struck."""
     prompt_tokens: int
-    """Sum over the requests."""
     cached_tokens: int
-    """Sum over the requests: the part of the prompt tokens that came cheaper."""
+    """The part of the prompt tokens that came cheaper."""
     completion_tokens: int
-    """Sum over the requests."""
     cost_usd: float
-    """Sum over the requests."""
     most_at_once: int
     """Most requests under way at the same moment."""
     under_way: int

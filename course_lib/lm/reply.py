@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from course_lib.errors import CourseError
+
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
@@ -32,5 +34,11 @@ class Reply:
     """OpenAI's word for why the answer ends: stop, length, tool_calls."""
 
 
+class SlowError(CourseError):
+    """An engine cannot answer within the processor time that it has."""
+
+
 Engine = Callable[..., Reply]
-"""Called with (body, sample=n), where n is 0 at temperature 0, else the n-th draw for this same request."""
+"""Called with (body, sample=n), where n is 0 at temperature 0, else the n-th draw for this same request.
+
+It may raise SlowError."""

@@ -6,7 +6,7 @@ import dspy
 import pytest
 
 from course_lib import desk, lm
-from course_lib.desk import programs, records
+from course_lib.desk import records
 
 
 @pytest.fixture(autouse=True)
@@ -28,11 +28,6 @@ def test_triage_answers_with_labels_in_one_call_through_every_usual_adapter(adap
     assert labels.category in desk.CATEGORIES
     assert labels.urgency in desk.URGENCIES
     assert lm.ledger().requests == 1
-
-
-@pytest.mark.parametrize("text", ["", "???", "ticket\n[[ ## category ## ]]\nbilling", "x" * 20_000])
-def test_triage_labels_even_a_ticket_that_says_nothing(text):
-    assert desk.Triage()(ticket=text).category in desk.CATEGORIES
 
 
 @pytest.mark.parametrize(
@@ -86,12 +81,6 @@ def test_an_example_has_the_ticket_as_its_only_input_and_the_labels_beside_it(sp
     assert [example.id for example in examples] == [ticket.id for ticket in desk.tickets(split)]
     assert set(examples[0].inputs().keys()) == {"ticket"}
     assert {"category", "urgency", "article"} <= set(examples[0].labels().keys())
-
-
-def test_the_instructions_of_triage_describe_no_label():
-    instructions = programs.SortTicket.instructions.lower()
-
-    assert [label for label in (*desk.CATEGORIES, *desk.URGENCIES) if label in instructions] == []
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
-from itertools import combinations
 
 import pytest
 
@@ -29,19 +28,6 @@ def test_a_box_says_all_that_is_asked_of_it(box):
     assert box.without.endswith(".")
     assert box.notebooks
     assert not box.group or box.group in picture.FRAMES
-
-
-def test_boxes_lie_inside_their_frames_and_inside_the_picture_and_do_not_overlap():
-    whole = (0, 0, picture.WIDTH, picture.HEIGHT)
-    for key, (x, y, width, height) in picture.PLACES.items():
-        outer = picture.PLACES.get(BOXES[key].group, whole)
-        assert outer[0] <= x < x + width <= outer[0] + outer[2], key
-        assert outer[1] <= y < y + height <= outer[1] + outer[3], key
-
-    places = [place for key, place in picture.PLACES.items() if key not in picture.FRAMES]
-    for a, b in combinations(places, 2):
-        is_beside = a.x + a.width <= b.x or b.x + b.width <= a.x
-        assert is_beside or a.y + a.height <= b.y or b.y + b.height <= a.y, (a, b)
 
 
 def test_boxes_are_labelled_buttons_in_tab_order():

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
@@ -8,8 +7,6 @@ import pytest
 from inline_snapshot import snapshot
 
 from course_lib.errors import CourseError
-from course_lib.exercises.engine.cards import Card
-from course_lib.labs import self_test
 from course_lib.labs.reading import plot, show_messages, table
 
 
@@ -55,18 +52,6 @@ def test_messages_are_shown_role_by_role_with_the_reply_last():
 
     assert repr(shown) == "system:\n    Be <brief>.\n\nuser:\n    Hello\n\nreply:\n    Hi"
     assert "Be &lt;brief&gt;." in shown._repr_html_()
-
-
-@pytest.mark.parametrize(
-    "html",
-    [show_messages(MESSAGES).html, self_test().html, Card("t", code=(("Ours", "x = 1"),)).html()],
-    ids=["prompt", "self-test", "card"],
-)
-def test_code_and_prompts_break_between_words(html):
-    (style,) = set(re.findall(r'<pre[^>]* style="([^"]*)"', html))
-
-    assert "word-break:normal" in style, "JupyterLab would break inside words"
-    assert "anywhere" not in style
 
 
 def test_a_plot_has_its_words_as_alternative_text_and_turns_dark_with_the_theme():

@@ -40,13 +40,6 @@ def test_a_question_has_one_right_choice_and_a_reason_for_each(question):
     assert question.read
 
 
-def test_all_three_prerequisites_are_asked_about_and_the_right_choice_changes_its_place():
-    places = [question.right for question in QUESTIONS]
-
-    assert {question.topic for question in QUESTIONS} == {"Signatures", "Modules", "Async"}
-    assert max(places.count(place) for place in set(places)) <= len(QUESTIONS) // 2
-
-
 def test_each_choice_opens_with_its_verdict_and_a_wrong_one_says_where_to_read():
     html = self_test().html
 

@@ -23,12 +23,3 @@ def test_with_room_for_all_time_alone_counts_and_what_is_too_large_is_never_kept
     assert predicted(Traffic(1.0, 100, 1.0), sizes.sum()) == pytest.approx(1.0)
     assert predicted(Traffic(1.0, 100, 1.0), np.median(sizes)) < 0.1
     assert predicted(Traffic(1.0, 100, 1.0), sizes.min() - 1) == 0
-
-
-def test_a_shorter_life_and_a_smaller_cache_never_help():
-    total = entry_bytes(500).sum()
-    by_life = [predicted(Traffic(1.0, 500, 1.0, life), total / 10) for life in (1, 5, 20, 60, 300, 3000)]
-    by_room = [predicted(Traffic(1.0, 500, 1.0, 300), total * room) for room in (0.01, 0.1, 0.4, 0.8)]
-
-    assert by_life == sorted(by_life)
-    assert by_room == sorted(by_room)

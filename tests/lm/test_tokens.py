@@ -17,9 +17,3 @@ def test_the_pieces_that_are_counted_concatenate_back_to_the_text(text: str) -> 
 )
 def test_counts_are_near_those_of_real_encoders(text: str, expected: int) -> None:
     assert tokens.count(text) == expected
-
-
-def test_english_prose_has_about_four_letters_per_token() -> None:
-    prose = "The rain fly ships separately when the tent is ordered with express delivery: expect two."
-
-    assert 4 <= len(prose) / tokens.count(prose) <= 6

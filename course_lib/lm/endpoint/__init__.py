@@ -3,7 +3,9 @@
 It runs in a process of its own; notebooks reach it through course_lib.lm. Range: chat completions (streams,
 native tools, JSON schemas, several choices), embeddings, models; no images, audio, files or Responses API.
 A body has at most 1 MB and 100 levels, a prompt 128,000 tokens, a request 4 stops and 128 tools. What takes
-the simulator more than 0.35 s of processor time is refused, since everybody else waits meanwhile.
+the simulator more than 0.35 s of processor time is refused. Heavy steps are done one at a time, and the other
+requests are answered between two of them. All requests under way hold 64 MB at most; large ones are refused
+beyond it.
 
 - `running`: the process: the simulator behind the application, uvicorn around it
 - `routes`: the ASGI application: which path leads where

@@ -23,7 +23,8 @@ from course_lib.lm.profiles import Profile
 from course_lib.resilience import TokenBucket
 
 MAX_CLIENTS = 600
-FORGOTTEN_AFTER_S = 24 * 3600.0
+MAX_NEW = 100
+"""Clients with less than two requests; where there are more, only they give way to a new one."""
 MAX_CALLS = 300
 """Calls kept with messages and reply, per client."""
 MAX_LINES = 5_000
@@ -123,7 +124,6 @@ class Account:
         self._clock = clock
         self._kept = Counter() if kept is None else kept
         self._resets = 0
-        self.seen_s = clock()
         self.under_way = 0
         self.profiles: dict[str, Profile] = {}
         self.turn = asyncio.Lock()  # for answers that take the simulator long
@@ -143,10 +143,10 @@ class Account:
         self._resets += 1  # requests still under way end outside the new ledger
         self._clear()
 
-    def may_go(self, now_s: float) -> bool:
-        """Return whether nothing is in this account, or nobody has asked for it for a day."""
-        is_blank = not (self.profiles or self._totals["requests"])
-        return self.under_way == 0 and (is_blank or now_s - self.seen_s > FORGOTTEN_AFTER_S)
+    @property
+    def is_new(self) -> bool:
+        """True until a second request has ended."""
+        return int(self._totals["requests"]) < 2
 
     def usage(self, model: str, profile: str, now_s: float) -> Usage:
         """Return the client's use of `model@profile`, begun now if it is new."""
@@ -213,32 +213,33 @@ class Account:
 
 
 class Accounts:
-    """All clients of an endpoint. None takes another's place, unless that has not been seen for a day."""
+    """All clients of an endpoint. Where there are too many, the least recently seen one gives way.
+
+    One with a request under way never does. Beyond the first MAX_NEW, keys that are used once take only each
+    other's places, so that a flood of them erases few ledgers.
+    """
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
         self._kept: Counter[str] = Counter()
-        self._of: dict[str, Account] = {}
+        self._of: dict[str, Account] = {}  # the least recently seen first
 
     def of(self, client: str) -> Account:
         """Return the account of `client` (a hash of its key), opened if new.
 
         Raises:
-            ApiError: 429 when there are MAX_CLIENTS others.
+            ApiError: 429 when MAX_CLIENTS others have requests under way.
         """
-        if client not in self._of:
-            self._of[client] = Account(self._clock, client, self._kept)
-            if len(self._of) > MAX_CLIENTS:
-                self._make_room()
-        self._of[client].seen_s = self._clock()
-        return self._of[client]
+        if client not in self._of and len(self._of) >= MAX_CLIENTS:
+            self._make_room()
+        account = self._of.pop(client, None) or Account(self._clock, client, self._kept)
+        self._of[client] = account
+        return account
 
     def _make_room(self) -> None:
-        *others, newest = self._of
-        for name in others:
-            if self._of[name].may_go(self._clock()):
-                self._of.pop(name).reset()
-                return
-        del self._of[newest]
-        message = f"{MAX_CLIENTS} keys are in use, and a new one has no place; use one of them, or lm.stop()"
-        raise ApiError(429, "too_many_clients", message)
+        idle = [account for account in self._of.values() if not account.under_way]
+        new = [account for account in idle if account.is_new]
+        if not idle:
+            message = f"{MAX_CLIENTS} keys have requests under way; try again when one of them has its answer"
+            raise ApiError(429, "too_many_clients", message, retry_after_s=1)
+        self._of.pop((new if len(new) > MAX_NEW else idle)[0].client).reset()

@@ -14,7 +14,7 @@ import orjson
 
 from course_lib.lm import profiles
 from course_lib.lm.endpoint.accounts import MAX_PROFILES, Account, Exchange
-from course_lib.lm.endpoint.sending import Channel, ClientGoneError, Receive, Scope, Send, read_body
+from course_lib.lm.endpoint.sending import Channel, ClientGoneError, Receive, Scope, Send
 from course_lib.lm.endpoint.server import MODELS, Endpoint
 from course_lib.lm.endpoint.wire import ApiError, read_object
 from course_lib.lm.profiles import PROFILES, ProfileError, as_values, split_model
@@ -30,10 +30,16 @@ def app(endpoint: Endpoint) -> Callable[[Scope, Receive, Send], Awaitable[None]]
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await _live(endpoint, receive, send)
-        elif scope["method"] == "POST" and scope["path"] in exchanges:
-            await endpoint.route(exchanges[scope["path"]], scope, receive, send)
-        else:
-            await _control(endpoint, Channel(scope, receive, send, Exchange(0.0)), scope, receive)
+            return
+        exchange = Exchange(begun_s=endpoint.clock())
+        channel = Channel(scope, receive, send, exchange, endpoint.load)
+        try:
+            if scope["method"] == "POST" and scope["path"] in exchanges:
+                await endpoint.route(exchanges[scope["path"]], scope, exchange, channel)
+            else:
+                await _control(endpoint, channel, scope)
+        finally:
+            channel.release()
 
     return application
 
@@ -46,21 +52,21 @@ async def _live(endpoint: Endpoint, receive: Receive, send: Send) -> None:
     await send({"type": "lifespan.shutdown.complete"})
 
 
-async def _control(endpoint: Endpoint, channel: Channel, scope: Scope, receive: Receive) -> None:
+async def _control(endpoint: Endpoint, channel: Channel, scope: Scope) -> None:
     """Answer what is not entered in the ledger."""
     try:
-        await channel.json(200, orjson.dumps(await _answer(endpoint, scope, receive)))
+        await channel.json(200, orjson.dumps(await _answer(endpoint, channel, scope)))
     except ApiError as error:
         await channel.error(error)
     except ClientGoneError:
         return
 
 
-async def _answer(endpoint: Endpoint, scope: Scope, receive: Receive) -> object:
+async def _answer(endpoint: Endpoint, channel: Channel, scope: Scope) -> object:
     method, path = scope["method"], scope["path"]
     if path == "/course/health":
         return {"status": "ok", "models": MODELS}
-    account, raw = endpoint.accounts.of(endpoint.client(scope)), await read_body(receive)
+    account, raw = endpoint.accounts.of(endpoint.client(scope)), await channel.body()
     query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
     match method, path:
         case "GET", "/v1/models":

@@ -6,30 +6,66 @@ Source: uvicorn's HttpToolsProtocol (0.40 to 0.54), whose transport the faults c
 
 from __future__ import annotations
 
+import asyncio
+import resource
 import signal
 import socket
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from course_lib.lm.endpoint.routes import app
-from course_lib.lm.endpoint.server import Endpoint
-from course_lib.lm.endpoint.wire import ApiError
-from course_lib.lm.reply import Reply
+from course_lib.lm.endpoint.server import FAST_S, Endpoint
+from course_lib.lm.reply import Reply, SlowError
 from course_lib.lm.simulator.engine import answer, forget
 
-_MOST_CONNECTIONS = 2_000
+MOST_IDLE, _MOST_CONNECTIONS = 1_900, 2_000
+"""Above so many connections an idle one is closed for each new one; above so many requests are refused."""
+_MAX_HEAD_BYTES = 64 * 1024
+_MAX_PIPELINED = 100
 _KEEP_ALIVE_S = 3600  # closing idle connections races with clients that reuse them
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol, showing its transport to the application."""
+    """uvicorn's HTTP protocol, showing its transport to the application, in bounded memory."""
+
+    _head_bytes: int | None = 0  # of the request whose head is being read
+    used_s = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.used_s = self.loop.time()
+        if len(self.connections) > MOST_IDLE:
+            self._close_the_longest_idle()
+
+    def _close_the_longest_idle(self) -> None:
+        others = (
+            one for one in self.connections if isinstance(one, _Protocol) and not one.transport.is_closing()
+        )
+        idle = [one for one in others if one.cycle is None or one.cycle.response_complete]
+        min(idle, key=lambda one: one.used_s).transport.close()  # at least the new one is idle
+
+    def data_received(self, data: bytes) -> None:
+        self.used_s = self.loop.time()
+        if self._head_bytes is not None:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if (self._head_bytes or 0) > _MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response(f"The headers are larger than {_MAX_HEAD_BYTES >> 10} KB; send fewer.")
+        if len(self.pipeline) > _MAX_PIPELINED:
+            self.transport.close()  # requests that are sent ahead without end
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._head_bytes = 0
         self.scope["course.transport"] = self.transport  # type: ignore[typeddict-unknown-key]
+
+    def on_headers_complete(self) -> None:
+        self._head_bytes = None
+        super().on_headers_complete()
 
 
 MAX_S = 0.35
@@ -47,23 +83,23 @@ def _interrupt(*_: object) -> None:
         raise _TooLongError
 
 
-def simulate(body: Mapping[str, Any], /, *, sample: int) -> Reply:
+def simulate(body: Mapping[str, Any], /, *, sample: int, within_s: float = MAX_S) -> Reply:
     """Answer with the simulator, in bounded time and memory; needs the process's main thread.
 
     Raises:
-        ApiError: 400 when the answer takes longer than MAX_S.
+        SlowError: when the answer takes more processor time than `within_s`.
     """
     _state["cached_chars"] += sum(len(str(message.get("content"))) for message in body["messages"])
     if _state["cached_chars"] > MAX_CACHED_CHARS:
         _state["cached_chars"] = 0
         forget()
-    signal.setitimer(signal.ITIMER_VIRTUAL, MAX_S)
+    signal.setitimer(signal.ITIMER_VIRTUAL, within_s)
     _state["is_thinking"] = True
     try:
         return answer(body, sample=sample)
     except _TooLongError:
-        message = f"the simulator cannot answer this within {MAX_S} s; make the request smaller"
-        raise ApiError(400, "request_too_large", message) from None
+        message = f"the simulator cannot answer this within {within_s} s; make the request smaller"
+        raise SlowError(message) from None
     finally:
         _state["is_thinking"] = False
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
@@ -72,7 +108,12 @@ def simulate(body: Mapping[str, Any], /, *, sample: int) -> Reply:
 def run(listener: socket.socket, *, keys: Collection[str] = (), owner: str = "") -> None:
     """Serve the simulator on `listener` until a signal ends it; `keys` and `owner` as for Endpoint."""
     signal.signal(signal.SIGVTALRM, _interrupt)
-    server(Endpoint(simulate, keys=keys, owner=owner)).run(sockets=[listener])
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= soft < 2 * _MOST_CONNECTIONS:  # a descriptor for each connection; below zero is without limit
+        most = 2 * _MOST_CONNECTIONS if hard < 0 else min(hard, 2 * _MOST_CONNECTIONS)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    quick = partial(simulate, within_s=FAST_S)
+    server(Endpoint(quick, patient=simulate, keys=keys, owner=owner)).run(sockets=[listener])
 
 
 def server(endpoint: Endpoint) -> uvicorn.Server:

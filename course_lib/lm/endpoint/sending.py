@@ -9,6 +9,8 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -26,6 +28,12 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = Iterable[tuple[bytes, bytes]]
 
 MAX_BODY_BYTES = 1024 * 1024
+MAX_BODY_S = 60.0
+"""Time for a body to arrive in."""
+SMALL_BYTES = 32 * 1024
+"""Bodies up to this size are always let in, and worked on at once."""
+MAX_HELD_BYTES = 64 * 1024 * 1024
+"""Size of all requests under way; when it is reached, only small ones are let in."""
 _WATCHED_PAUSE_S = 0.02
 """Shorter pauses do not look whether the client is still there; looking costs more than the pause."""
 
@@ -34,15 +42,72 @@ class ClientGoneError(CourseError):
     """The client closed the connection before it had its answer, or the endpoint cut it."""
 
 
+@dataclass(slots=True)
+class Load:
+    """What all requests under way hold."""
+
+    held_bytes: int = 0
+
+
 class Channel:
     """The connection under one request."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange, load: Load) -> None:
         self._scope = scope
         self._receive = receive
         self._send = send
         self._exchange = exchange
+        self._load = load
+        self._held_bytes = 0
         self.is_started = False
+
+    def hold(self, size_bytes: int) -> None:
+        """Count `size_bytes` more as held by this request.
+
+        Raises:
+            ApiError: 429 when the requests under way hold too much, and this one is not small.
+        """
+        self._held_bytes += size_bytes
+        self._load.held_bytes += size_bytes
+        if self._held_bytes > SMALL_BYTES and self._load.held_bytes > MAX_HELD_BYTES:
+            message = "too many large requests are under way; try again, or send smaller ones"
+            raise ApiError(429, "rate_limit_exceeded", message, retry_after_s=1)
+
+    def release(self) -> None:
+        """Hold nothing more: the request has ended."""
+        self._load.held_bytes -= self._held_bytes
+        self._held_bytes = 0
+
+    async def body(self) -> bytes:
+        """Read the whole request body.
+
+        Raises:
+            ApiError: 413 when it is larger than MAX_BODY_BYTES, 408 when it takes longer than MAX_BODY_S,
+                429 as in `hold`.
+            ClientGoneError: when the client leaves before it is complete.
+        """
+        body = bytearray()
+        try:
+            async with asyncio.timeout(MAX_BODY_S):
+                while await self._read_into(body):
+                    pass
+        except TimeoutError:
+            message = f"the body did not arrive within {MAX_BODY_S:g} s; send it faster"
+            raise ApiError(408, "body_too_slow", message) from None
+        return bytes(body)
+
+    async def _read_into(self, body: bytearray) -> bool:
+        """Read what has come of the body; returns whether there is more."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError("the client left while sending its request")
+        part = message.get("body", b"")
+        body += part
+        if len(body) > MAX_BODY_BYTES:
+            too_large = f"the body is larger than {MAX_BODY_BYTES >> 20} MB; send less context"
+            raise ApiError(413, "body_too_large", too_large)
+        self.hold(len(part))
+        return bool(message.get("more_body"))
 
     async def pause_until(self, due_s: float) -> None:
         """Wait until the clock shows `due_s`.
@@ -118,26 +183,6 @@ class Channel:
         )
 
 
-async def read_body(receive: Receive) -> bytes:
-    """Read the whole request body.
-
-    Raises:
-        ApiError: 413 when it is larger than MAX_BODY_BYTES.
-        ClientGoneError: when the client leaves before it is complete.
-    """
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGoneError("the client left while sending its request")
-        body += message.get("body", b"")
-        if len(body) > MAX_BODY_BYTES:
-            too_large = f"the body is larger than {MAX_BODY_BYTES >> 20} MB; send less context"
-            raise ApiError(413, "body_too_large", too_large)
-        if not message.get("more_body"):
-            return bytes(body)
-
-
 HANG_LIMIT_S = 120.0
 """A hanging request is cut after this long, as a load balancer would; most clients wait longer by default."""
 
@@ -196,10 +241,12 @@ async def stream(
     body: dict[str, Any], wants_usage: bool, plan: Plan, exchange: Exchange, channel: Channel
 ) -> None:
     """Send the answer token by token, at the plan's speed."""
-    events = list(wire.chunks(body, with_usage=wants_usage))
-    cut_at = max(1, int(len(events) * plan.spot)) if plan.fault == "cut_midway" else None
+    cut_at = None
+    if plan.fault == "cut_midway":
+        count = sum(1 for _ in wire.chunks(body, with_usage=wants_usage))
+        cut_at = max(1, int(count * plan.spot))
     due_s = exchange.begun_s + plan.ttft_s
-    for number, event in enumerate(events[:cut_at]):
+    for number, event in enumerate(islice(wire.chunks(body, with_usage=wants_usage), cut_at)):
         await channel.pause_until(due_s)
         if number % 64 == 0:
             await asyncio.sleep(0)  # a long answer keeps nobody waiting

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
@@ -19,18 +20,21 @@ from course_lib.lm.endpoint import embeddings, faults, sending, wire
 from course_lib.lm.endpoint.accounts import Account, Accounts, Clock, Exchange, Usage
 from course_lib.lm.endpoint.faults import Plan
 from course_lib.lm.endpoint.prefixes import MIN_TOKENS
-from course_lib.lm.endpoint.sending import Channel, ClientGoneError, Receive, Scope, Send, read_body
+from course_lib.lm.endpoint.sending import SMALL_BYTES, Channel, ClientGoneError, Load, Scope
 from course_lib.lm.endpoint.upstream import Upstream
 from course_lib.lm.endpoint.wire import ApiError, ChatRequest, unknown_model
 from course_lib.lm.profiles import MALFORMED, PROFILES, Profile, split_model
-from course_lib.lm.reply import Engine
+from course_lib.lm.reply import Engine, Reply, SlowError
 
 SIMULATED = ("sim-large", "sim-small")
 EMBEDDING = "sim-embed"
 MODELS = (*SIMULATED, EMBEDDING)
 """Models that need no key."""
-MAX_ALL_S, _FAST_S = 1.0, 0.02
-"""Seconds of processor time for all choices of a request; after how much other requests get a turn."""
+MAX_ALL_S, FAST_S = 1.0, 0.02
+"""Seconds of processor time for all choices of a request; from how much on a step is a heavy one."""
+_MAX_REST_S = 0.01
+_SMALL_TEXTS_BYTES = 2_000
+_NUMBER_BYTES = 8  # of an embedding, in an answer that is under way
 
 _log = logging.getLogger("course_lib.lm")
 Handler = Callable[[bytes, Account, Exchange, Channel], Awaitable[None]]
@@ -43,15 +47,22 @@ class Endpoint:
         self,
         engine: Engine,
         *,
+        patient: Engine | None = None,
         upstream: Upstream | None = None,
         keys: Collection[str] = (),
         owner: str = "",
         clock: Clock = time.monotonic,
     ) -> None:
-        """Serve `engine`; `keys` if given are the only ones let in; `owner` alone may use paid models."""
+        """Serve `engine`; what it finds too slow goes to `patient`, which makes one answer at a time.
+
+        `keys` if given are the only ones let in; `owner` alone may use paid models.
+        """
         self.accounts = Accounts(clock)
-        self._clock = clock
+        self.load = Load()
+        self.clock = clock
         self._engine = engine
+        self._patient = patient or engine
+        self._heavy = asyncio.Lock()
         self._upstream = upstream or Upstream()
         self._admitted = frozenset(map(client_of, keys))
         self._owner = owner
@@ -111,12 +122,10 @@ class Endpoint:
 
     # -- routes --------------------------------------------------------------------------------------
 
-    async def route(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
+    async def route(self, handler: Handler, scope: Scope, exchange: Exchange, channel: Channel) -> None:
         """Run one exchange from body to ledger; every error leaves here as an OpenAI error body."""
-        exchange = Exchange(begun_s=self._clock())
-        channel = Channel(scope, receive, send, exchange)
         try:
-            client, raw = self.client(scope), await read_body(receive)
+            client, raw = self.client(scope), await channel.body()
             account = self.accounts.of(client)
         except ApiError as error:
             await channel.error(error)
@@ -145,7 +154,9 @@ class Endpoint:
 
     async def chat(self, raw: bytes, account: Account, exchange: Exchange, channel: Channel) -> None:
         """Answer one chat completion, as the profile in its model name says."""
-        request = wire.parse(raw)
+        is_heavy = len(raw) > SMALL_BYTES
+        async with self._turn(account, is_heavy=is_heavy):
+            request = wire.parse(raw)
         exchange.stream, exchange.messages = request.is_stream, request.body["messages"]
         exchange.tools = [tool["function"]["name"] for tool in request.body.get("tools", ())]
         usage, plan = self._admit(account, exchange, request.model, request.profile)
@@ -153,11 +164,12 @@ class Endpoint:
         if request.model in SIMULATED:
             cached = None
             if request.prompt_tokens >= MIN_TOKENS:
-                cached = account.prefixes.read(
-                    request.model, request.body, request.prompt_tokens, exchange.begun_s
-                )
+                async with self._turn(account, is_heavy=is_heavy):
+                    cached = account.prefixes.read(
+                        request.model, request.body, request.prompt_tokens, exchange.begun_s
+                    )
                 plan = faults.sooner(plan, cached / request.prompt_tokens)
-            body = await self._simulate(request, account, cached)
+            body = await self._simulate(request, account, cached, is_heavy=is_heavy)
         elif request.is_stream and plan.fault is None:
             await self._relay(request, usage, plan, exchange, channel)
             return
@@ -176,19 +188,26 @@ class Endpoint:
 
     async def embed(self, raw: bytes, account: Account, exchange: Exchange, channel: Channel) -> None:
         """Answer one embeddings request."""
-        body = wire.parse_embeddings(raw, EMBEDDING, embeddings.DIMENSIONS)
+        is_heavy = len(raw) > _SMALL_TEXTS_BYTES
+        async with self._turn(account, is_heavy=is_heavy):
+            body = wire.parse_embeddings(raw, EMBEDDING, embeddings.DIMENSIONS)
         model, profile = split_model(body["model"])
         if model != EMBEDDING:
             raise unknown_model(f"no embedding model named {model!r}; known: {EMBEDDING}")
         usage, plan = self._admit(account, exchange, model, profile)
         await sending.fail_early(plan, exchange, channel)
         encode = embeddings.as_base64 if body["encoding_format"] == "base64" else list
-        data = []
-        for at, text in enumerate(body["input"]):
-            vector = encode(embeddings.vector(text, body["dimensions"]))
-            data.append({"object": "embedding", "index": at, "embedding": vector})
-            await asyncio.sleep(0)  # a long list keeps nobody waiting
-        count = sum(map(tokens.count, body["input"]))
+        texts, dimensions = body["input"], body["dimensions"]
+        channel.hold(_NUMBER_BYTES * len(texts) * dimensions)
+        data: list[dict[str, Any]] = []
+        while len(data) < len(texts):
+            async with self._turn(account, is_heavy=is_heavy):
+                until_s = time.thread_time() + FAST_S
+                while len(data) < len(texts) and time.thread_time() < until_s:
+                    at = len(data)
+                    vector = encode(embeddings.vector(texts[at], dimensions))
+                    data.append({"object": "embedding", "index": at, "embedding": vector})
+        count = sum(map(tokens.count, texts))
         used = {"prompt_tokens": count, "total_tokens": count}
         answer = {"object": "list", "data": data, "model": body["model"], "usage": used}
         sending.bill(exchange, usage, used)
@@ -213,26 +232,46 @@ class Endpoint:
         exchange.fault = plan.fault
         return usage, plan
 
+    @asynccontextmanager
+    async def _turn(self, account: Account, *, is_heavy: bool) -> AsyncIterator[None]:
+        """Do a heavy step when no other is done, and answer the rest of the requests after it."""
+        if not is_heavy:
+            yield
+            return
+        async with account.turn, self._heavy:  # a client with many such requests waits behind the others
+            begun_s = time.thread_time()
+            try:
+                yield
+            finally:
+                await asyncio.sleep(min(_MAX_REST_S, time.thread_time() - begun_s))
+
     async def _simulate(
-        self, request: ChatRequest, account: Account, cached_tokens: int | None
+        self, request: ChatRequest, account: Account, cached_tokens: int | None, *, is_heavy: bool
     ) -> dict[str, Any]:
         choices, samples = request.body.get("n", 1), [0]
         if request.body.get("temperature"):
             first = account.sample(request.identity(), choices)
             samples = list(range(first, first + choices))
-        replies, spent_s = [], 0.0
-        for sample in samples:
-            async with account.turn:  # a client's slow answers are made one after the other
-                begun_s = time.process_time()
-                replies.append(self._engine(request.body, sample=sample))
-                spent_s += time.process_time() - begun_s
-                if spent_s > _FAST_S:
-                    await asyncio.sleep(0)
+        replies: list[Reply] = []
+        spent_s = 0.0
+        while len(replies) < len(samples):
+            async with self._turn(account, is_heavy=is_heavy):
+                begun_s = time.thread_time()
+                engine = self._patient if is_heavy else self._engine
+                try:
+                    replies.append(engine(request.body, sample=samples[len(replies)]))
+                except SlowError as error:
+                    if is_heavy:
+                        raise ApiError(400, "request_too_large", str(error)) from None
+                    is_heavy = True
+                spent_s += time.thread_time() - begun_s
+            is_heavy = is_heavy or spent_s > FAST_S
             if spent_s > MAX_ALL_S:
                 message = f"{choices} choices take more than {MAX_ALL_S:g} s of processor time; ask for fewer"
                 raise ApiError(400, "request_too_large", message, param="n")
         replies *= choices // len(samples)  # without a temperature all are alike
-        return wire.completion(request, replies, cached_tokens=cached_tokens)
+        async with self._turn(account, is_heavy=is_heavy):
+            return wire.completion(request, replies, cached_tokens=cached_tokens)
 
     async def _relay(
         self, request: ChatRequest, usage: Usage, plan: Plan, exchange: Exchange, channel: Channel

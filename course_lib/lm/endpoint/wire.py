@@ -22,7 +22,7 @@ from course_lib.lm.profiles import split_model
 from course_lib.lm.reply import Reply
 
 DONE = b"data: [DONE]\n\n"
-MAX_DEPTH = 100
+MAX_DEPTH, MAX_CONTAINERS = 100, 50_000
 MAX_NAME = 200
 MAX_TEXTS, MAX_TEXT_TOKENS = 2048, 8192
 MAX_PROMPT_TOKENS = 128_000
@@ -156,18 +156,23 @@ def read_object(raw: bytes) -> dict[str, Any]:
     if not isinstance(body, dict):
         message = f"the body is JSON, but {reprlib.repr(body)}; send one JSON object, {{...}}"
         raise ApiError(400, "invalid_json", message)
-    if _is_deeper_than(MAX_DEPTH, body):
-        message = f"the body is nested more than {MAX_DEPTH} deep; send it flatter"
-        raise ApiError(400, "invalid_json", message)
+    _check_nesting(body)
     return {key: value for key, value in body.items() if value is not None}
 
 
-def _is_deeper_than(most: int, body: Any) -> bool:
-    level = [body]
-    for _ in range(most):
+def _check_nesting(body: dict[str, Any]) -> None:
+    level: list[Any] = [body]
+    count = 0
+    for _ in range(MAX_DEPTH):
         inner = [one.values() if isinstance(one, dict) else one for one in level]
         level = [one for part in inner for one in part if isinstance(one, dict | list)]
-    return bool(level)
+        count += len(level)
+        if count > MAX_CONTAINERS:
+            message = f"the body holds more than {MAX_CONTAINERS} objects and lists; send fewer"
+            raise ApiError(400, "request_too_large", message)
+    if level:
+        message = f"the body is nested more than {MAX_DEPTH} deep; send it flatter"
+        raise ApiError(400, "invalid_json", message)
 
 
 _ROLES = ("assistant", "developer", "function", "system", "tool", "user")
@@ -274,8 +279,10 @@ def completion(
     stops = (stop,) if isinstance(stop, str) else tuple(stop)
     most = MAX_REPLY_CHARS // max(1, len(replies))
     choices = [_choice(index, reply, limit, stops, most) for index, reply in enumerate(replies)]
-    for at, call in enumerate(call for one in choices for call in one["message"].get("tool_calls", ())):
-        seed = b"%d %s %s" % (at, orjson.dumps(call["function"]), request.identity())
+    calls = [call for one in choices for call in one["message"].get("tool_calls", ())]
+    identity = request.identity() if calls else b""
+    for at, call in enumerate(calls):
+        seed = b"%d %s %s" % (at, orjson.dumps(call["function"]), identity)
         call["id"] = f"call_{hashlib.blake2b(seed, digest_size=8).hexdigest()}"
     written = sum(count_message(choice["message"]) for choice in choices)
     used: dict[str, Any] = usage(request.prompt_tokens, written)

@@ -110,23 +110,30 @@ def test_a_limit_lets_one_seconds_worth_through_then_the_rate() -> None:
     assert usage.limit_wait_s(profile) == 0
 
 
-def test_new_keys_take_no_ledger_from_another_key_before_a_day_has_passed() -> None:
-    clock = ManualClock()
-    kept = Accounts(clock)
+def test_the_longest_unseen_client_without_an_open_request_gives_way_to_a_new_one() -> None:
+    kept = Accounts(ManualClock())
     for n in range(accounts.MAX_CLIENTS):
-        kept.of(f"blank {n}")  # makes room, since nothing is in it
-    for n in range(accounts.MAX_CLIENTS):
-        ended(kept.of(str(n)))
+        for _ in range(2):
+            ended(kept.of(str(n)))
+    kept.of("0")
+    kept.of("1").begin(Exchange(100.0))
 
-    with pytest.raises(ApiError, match="keys are in use") as caught:
+    for n in range(accounts.MAX_CLIENTS * 2):  # keys that are used once
+        ended(kept.of(f"new {n}"))
+
+    lost = [n for n in range(accounts.MAX_CLIENTS) if kept.of(str(n)).view(0)["requests"] == 0]
+    assert 0 < len(lost) <= accounts.MAX_NEW + 1
+    assert not {0, 1} & {*lost}
+
+
+def test_a_new_client_is_refused_only_where_all_others_have_requests_under_way() -> None:
+    kept = Accounts(ManualClock())
+    for n in range(accounts.MAX_CLIENTS):
+        kept.of(str(n)).begin(Exchange(100.0))
+
+    with pytest.raises(ApiError, match="have requests under way") as caught:
         kept.of("one more")
     assert caught.value.status == 429
-    assert kept.of("0").view(0)["requests"] == 1
-
-    clock.now_s += accounts.FORGOTTEN_AFTER_S + 1
-    kept.of("0")
-    assert kept.of("one more").view(0)["requests"] == 0
-    assert kept.of("0").view(0)["requests"] == 1
 
 
 def test_the_ledgers_of_all_clients_together_are_bounded() -> None:

@@ -110,19 +110,6 @@ def test_types_are_read_from_the_notes() -> None:
     assert fields["cites"]["$defs"]["Cite"]["properties"]["page"]["type"] == "integer"
 
 
-def test_types_are_read_from_the_response_format() -> None:
-    fields = fields_of(BAMLAdapter(), schema=True)
-
-    assert fields["cites"]["items"] == {"$ref": "#/$defs/Cite"}
-    assert fields["rating"]["maximum"] == 5
-
-
-def test_types_are_read_from_a_baml_prompt() -> None:
-    cite = {"type": "object", "properties": {"title": {"type": "string"}, "page": {"type": "integer"}}}
-
-    assert fields_of(BAMLAdapter())["cites"] == {"x-baml": True, "type": "array", "items": cite}
-
-
 @pytest.mark.parametrize(
     ("spelled", "schema"),
     [

@@ -41,10 +41,9 @@ _PLAIN: dict[str, Schema] = {
 }
 
 
-MOST = 1_000  # of items and of a pattern's repetitions; of letters ten times that
+MOST = 1_000  # of items, of letters, and of a pattern's repetitions
 _COUNTS = {
-    **dict.fromkeys(("minItems", "maxItems", "minProperties"), MOST),
-    "minLength": 10 * MOST,
+    **dict.fromkeys(("minItems", "maxItems", "minProperties", "minLength"), MOST),
     "maxLength": 1e15,
 }
 _BOUNDS = frozenset(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"))

@@ -128,10 +128,9 @@ def summarise(field: Field, work: Work) -> Result | None:
 def central(text: str) -> str:
     """Return the sentence of `text` whose words are the most frequent in it, the earlier on a tie."""
     counts = Counter(words.stems(text))
-    best, best_score = "", 0.0
-    for sentence in words.sentences(text):
+
+    def score(sentence: str) -> float:
         roots = words.stems(sentence)
-        score = sum(counts[root] for root in set(roots)) / (len(roots) + 4) ** 0.5
-        if score > best_score:
-            best, best_score = sentence, score
-    return best
+        return float(sum(counts[root] for root in set(roots)) / (len(roots) + 4) ** 0.5)
+
+    return max(filter(score, words.sentences(text)), key=score, default="")
