@@ -7,13 +7,11 @@ name would lose native tool calls and JSON schemas.
 
 from __future__ import annotations
 
-import gc
 import os
-import sys
 import threading
-from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
+from weakref import WeakKeyDictionary
 
 from course_lib.errors import CourseError
 from course_lib.lm import client, process
@@ -51,7 +49,9 @@ def connect(model: str | None = None, *, cache: bool = True, **lm_kwargs: Any) -
     _check(name)
     with _registering:  # an LM binds the declaration that holds when it is made
         _register(address, has_tools=split_model(name)[0] != "local")
-        return dspy.LM(f"{PROVIDER}/{name}", cache=cache, **lm_kwargs)
+        model = dspy.LM(f"{PROVIDER}/{name}", cache=cache, **lm_kwargs)
+    _engines[model._engine_lock] = model._engine_store  # noqa: SLF001  copies of the model share both
+    return model
 
 
 def full_name(model: str | None) -> str:
@@ -97,26 +97,20 @@ def _spare_loopback_the_proxy() -> None:
                 os.environ[name] = f"{spared},127.0.0.1,localhost".lstrip(",")
 
 
+_engines: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()
 _of_the_parent: list[Any] = []
 
 
 def _after_fork() -> None:
-    """Let every dspy.LM of a forked child open connections of its own; its parent's are only kept.
+    """Let the models of a forked child open connections of their own; its parent's are only kept.
 
     On a connection that two processes read, each may get the reply to the other's question. Closing one here
-    could take it out of the parent's event loop. Not reached: what gc.freeze() hides, and LiteLLM's clients.
+    could take it out of the parent's event loop.
     """
-    known = getattr(sys.modules.get("dspy.clients.lm"), "LM", None)
-    kinds = [known] if known else []
-    for kind in kinds:
-        kinds += kind.__subclasses__()
-    locks: defaultdict[int, Any] = defaultdict(threading.RLock)  # another thread may have held the former
-    for model in gc.get_referrers(*kinds):
-        if type(model) in kinds and "_engine_store" in vars(model):
-            engines = model._engine_store  # noqa: SLF001  copies share it, so it is emptied
-            _of_the_parent.append(dict(engines))
-            engines.clear()
-            model._engine_lock = locks[id(engines)]  # noqa: SLF001
+    for lock, engines in list(_engines.items()):
+        _of_the_parent.append(dict(engines))
+        engines.clear()
+        lock._at_fork_reinit()  # noqa: SLF001  another thread of the parent may have held it
 
 
 os.register_at_fork(after_in_child=_after_fork)

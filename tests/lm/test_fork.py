@@ -13,7 +13,7 @@ from typing import Any
 import dspy
 import pytest
 
-import course_lib.lm  # noqa: F401  renews the connections
+from course_lib.lm import connection
 
 
 class TellsPort(BaseHTTPRequestHandler):
@@ -39,18 +39,12 @@ class TellsPort(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def model() -> Iterator[dspy.LM]:
-    """A model that is asked through lm15 and told its port."""
+def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[dspy.LM]:
+    """A model that is told its port by the endpoint."""
     with ThreadingHTTPServer(("127.0.0.1", 0), TellsPort) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        model = dspy.LM(
-            "openai/m",
-            api_base=f"http://127.0.0.1:{server.server_port}/v1",
-            api_key="k",
-            engine="lm15",
-            cache=False,
-            num_retries=0,
-        )
+        monkeypatch.setattr(connection.process, "url", lambda: f"http://127.0.0.1:{server.server_port}/v1")
+        model = connection.connect("sim-large", cache=False, num_retries=0)
         yield model
         model.close()
         server.shutdown()
