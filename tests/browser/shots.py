@@ -25,7 +25,11 @@ def shoot(notebook: Path, out: Path, *, theme: str, runs: bool) -> list[Path]:
         for folder in (work, state):
             folder.mkdir()
         shutil.copy(notebook, work)
-        with lab(work, state, theme=theme) as server, chromium.page(server.url) as (page, watch):
+        with (
+            lab(work, state, theme=theme) as server,
+            chromium.launched() as browser,
+            chromium.page(browser, server.url) as (page, watch),
+        ):
             opened = Notebook(page)
             opened.open(server.address(notebook.name))
             if runs and not opened.run_all():

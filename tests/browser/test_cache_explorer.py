@@ -11,7 +11,7 @@ pytestmark = pytest.mark.browser
 CELL = "explorer"
 
 
-def test_the_explorer_is_used_with_the_keyboard_alone(write, opened, shots):
+def test_the_explorer_is_used_with_the_keyboard_alone(write, opened, shoot):
     notebook, watch = opened
     cell = v4.new_code_cell("from course_lib.labs import cache_explorer\ncache_explorer()", id=CELL)
     notebook.open(write("explorer", cell))
@@ -28,5 +28,5 @@ def test_the_explorer_is_used_with_the_keyboard_alone(write, opened, shots):
     expect(output).to_contain_text("(40% of all answers)")
     expect(output.get_by_role("img", name="(40% of all answers)")).to_have_count(1)
 
-    notebook.shoot(shots, "explorer")
+    shoot("explorer")
     assert watch.problems() == []

@@ -21,7 +21,7 @@ SHOWN = {
 }
 
 
-def test_maps_boards_tests_and_labs_stand_without_their_kernel(write, opened, shots):
+def test_maps_boards_tests_and_labs_stand_without_their_kernel(write, opened, shoot):
     notebook, _watch = opened
     cells = [v4.new_code_cell(f"from course_lib.labs import {name}\n{name}()", id=name) for name in SHOWN]
     address = write("reopened", *cells)
@@ -39,4 +39,4 @@ def test_maps_boards_tests_and_labs_stand_without_their_kernel(write, opened, sh
     expect(notebook.page.get_by_text("Error displaying widget")).to_have_count(0)
     notebook.output("architecture").locator('[data-key="limiter"]').click()
     expect(notebook.output("architecture").locator(".arch-told")).to_contain_text("Rate limiter")
-    notebook.shoot(shots, "reopened")
+    shoot("reopened")
