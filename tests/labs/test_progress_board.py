@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 from course_lib.exercises import check, hint
@@ -83,13 +79,3 @@ def test_trouble_with_the_file_is_told_by_the_check_and_by_a_new_board(work, cap
         (work / "progress.sqlite3").write_bytes(b"this is not a database" * 300)
         told()
         assert capsys.readouterr().out.count("the progress file was damaged") == 1
-
-
-def test_outside_a_notebook_the_board_is_its_text():
-    code = "from course_lib.labs import board\nprint(board())"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-
-    printed = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
-
-    assert printed.startswith("Your exercises\n\nid ")
-    assert "\n0.1 " in printed

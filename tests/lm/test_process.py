@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -168,23 +167,3 @@ def test_a_port_in_use_is_refused_with_the_remedy_and_another_machine_s_host() -
             process.serve(port=port)
     with pytest.raises(EndpointError, match=r"cannot listen on 192\.0\.2\.1:0 .* usual host is 127\.0\.0\.1"):
         process.serve(host="192.0.2.1")
-
-
-def test_the_same_request_gives_the_same_bytes_after_a_restart() -> None:
-    def ask() -> str:
-        body = {"model": "sim-large", "messages": [{"role": "user", "content": "Capital of France?"}]}
-        headers = {"Authorization": f"Bearer {lm.key()}"}
-        answer = httpx.post(f"{lm.url()}/chat/completions", json=body, headers=headers).json()
-        return json.dumps({**answer, "id": "", "created": 0})
-
-    first = ask()
-    lm.stop()
-
-    assert ask() == first
-
-
-def test_importing_the_package_is_cheap() -> None:
-    heavy = "('dspy', 'starlette', 'uvicorn', 'httpx', 'orjson', 'asyncio', 'urllib.request')"
-    code = f"import sys, course_lib.lm; print([name for name in {heavy} if name in sys.modules])"
-
-    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"

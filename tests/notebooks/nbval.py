@@ -3,8 +3,7 @@
 Of the first run, the outputs of the cells tagged `nbval-check-output` are compared with the stored ones.
 In the second nothing may count as attempted, nor may a cell use a name that only a solution has defined.
 
-python -m tests.notebooks.nbval             all of them
-python -m tests.notebooks.nbval NOTEBOOK    some
+Main path: run(lesson("02_caching.ipynb")) -> nbval's exit code and what it said.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import subprocess
 import symtable
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
@@ -22,7 +20,6 @@ import nbformat
 from course_lib.authoring import kernel
 from course_lib.authoring.kernel import isolated
 from course_lib.paths import NOTEBOOKS, ROOT, SOLUTIONS
-from tests.notebooks import shipped
 
 CELL_DEADLINE_S = 120
 MAY_STAY = "lantern-"
@@ -58,7 +55,7 @@ def pair(solved: nbformat.NotebookNode, given: nbformat.NotebookNode) -> nbforma
     return nbformat.from_dict({**solved, "cells": [*solved.cells, between, *again, judge]})
 
 
-def run(notebook: nbformat.NotebookNode, *options: str) -> subprocess.CompletedProcess[str]:
+def run(notebook: nbformat.NotebookNode) -> subprocess.CompletedProcess[str]:
     """Run nbval over a notebook in a kernel and in folders of its own, and see what it leaves there."""
     kernel.install()
     with tempfile.TemporaryDirectory(prefix="nb", ignore_cleanup_errors=True) as folder:
@@ -66,7 +63,7 @@ def run(notebook: nbformat.NotebookNode, *options: str) -> subprocess.CompletedP
         nbformat.write(notebook, scratch / "notebook.ipynb")
         sanitized = ["--nbval-sanitize-with", str(ROOT / "tests" / "notebooks" / "sanitize.cfg")]
         kernels = ["--nbval-kernel-name", kernel.NAME, f"--nbval-cell-timeout={CELL_DEADLINE_S}"]
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, *options]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull]
         ended = subprocess.run(
             [*command, "--rootdir", folder, "--nbval-lax", *sanitized, *kernels, f"{folder}/notebook.ipynb"],
             cwd=ROOT,
@@ -84,18 +81,3 @@ def run(notebook: nbformat.NotebookNode, *options: str) -> subprocess.CompletedP
 def lesson(name: str) -> nbformat.NotebookNode:
     """Return a lesson's notebooks, the solved one and the learner's, as one."""
     return pair(*(nbformat.read(folder / name, as_version=4) for folder in (SOLUTIONS, NOTEBOOKS)))
-
-
-def main(paths: Sequence[str]) -> int:
-    """Run the notebooks named on the command line, or all; return 1 where one of them is red."""
-    failed = 0
-    for path in map(Path, paths or shipped.LEARNER):
-        print(path.name, flush=True)
-        ended = run(lesson(path.name))
-        print(ended.stdout, flush=True)
-        failed |= ended.returncode != 0
-    return failed
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
