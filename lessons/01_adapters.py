@@ -1983,7 +1983,7 @@ import tempfile
 
 from course_lib.desk import CARRIER_OPENAPI, Act, Session, act_match, running_carrier, tool_tickets
 
-shift = Path(tempfile.mkdtemp())
+shift = Path(tempfile.mkdtemp(dir=scratch.name))
 refund_ticket = next(ticket for ticket in tool_tickets("dev") if ticket.kind == "refund")
 with running_carrier() as carrier_url:
     session = Session(audit=shift / "audit.jsonl", carrier_url=carrier_url)
@@ -2885,7 +2885,7 @@ table(answers, caption="Refused")
 # %% name="files"
 from course_lib.adapters.data import FileSystemAdapter
 
-folder = Path(tempfile.mkdtemp())
+folder = Path(tempfile.mkdtemp(dir=scratch.name))
 (folder / "returns.txt").write_text("Tents can be sent back for 30 days.", "utf-8")
 (folder / "passwords").symlink_to("/etc/passwd")
 with FileSystemAdapter(folder) as files:

@@ -34,8 +34,8 @@ for name in CHOICES:
     os.environ.pop(name, None)
 
 TESTS = Path(__file__).parent
-FIRST = ("notebooks/test_exercises", "browser/test_start_here", "browser/")
-"""Long files, begun first, so that at the end of a run no worker waits for another's."""
+FIRST = ("notebooks/test_exercises", "notebooks/test_running", "browser/", "exercises/", "services/", "lm/")
+"""Long files, begun first and in this order, so that at the end of a run no worker waits for another's."""
 NOT_QUICK = (
     *("browser/", "notebooks/", "services/", "traps/"),
     *("adapters/data/", "adapters/tools/test_injections", "adapters/tools/test_over_mcp"),
@@ -89,7 +89,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     if named := [item.nodeid for item in items if re.search(r" at 0x[0-9a-f]{6}", item.nodeid)]:
         raise pytest.UsageError(f"{named[0]} has an address in its id; give its parameters ids=[...]")
-    items.sort(key=lambda item: not _is_among(item.path, FIRST))
+    items.sort(key=lambda item: [_is_among(item.path, (each,)) for each in FIRST], reverse=True)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than cores: many tests wait for a process, a deadline or an answer."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(tryfirst=True)

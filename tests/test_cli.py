@@ -25,12 +25,6 @@ def test_every_command_has_help_with_an_example():
         assert "Example: course " in " ".join(command.callback.__doc__.replace("git pull && ", "").split())
 
 
-def test_help_does_not_pay_for_importing_dspy():
-    code = "import sys, course_lib.cli; sys.exit('dspy' in sys.modules or 'jupyter_server' in sys.modules)"
-
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
 def test_progress_is_exported_to_the_learner_s_folder_without_a_name_or_a_path(work: Path):
     ended = course("export")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -58,5 +60,20 @@ def test_a_face_names_all_that_is_public_and_nothing_like_a_module_beside_it(fac
     public = set(getattr(module, "__all__", ()))
     modules = {name for name in LIBRARY.paths if not is_package(name)}
 
+    assert [name for name in public if not hasattr(module, name)] == []
     assert public - set(re.findall(r"\w+", module.__doc__ or "")) == set()
     assert {f"{face}.{name}" for name in public} & modules == set()
+
+
+LAZY = {
+    "course_lib.cli": ["dspy", "jupyter_server"],
+    "course_lib.lm": ["dspy", "starlette", "uvicorn", "httpx", "orjson", "asyncio", "urllib.request"],
+    "course_lib.adapters, course_lib.adapters.prompt, course_lib.adapters.data": ["dspy", "psycopg"],
+}
+
+
+@pytest.mark.parametrize("names", LAZY)
+def test_a_face_loads_nothing_heavy_before_a_name_is_used(names):
+    code = f"import sys, {names}; print([heavy for heavy in {LAZY[names]} if heavy in sys.modules])"
+
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
-from functools import cached_property
+from functools import cache, cached_property
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -55,10 +55,11 @@ class Library:
                 if key is not None and isinstance(value, ast.List):
                     yield from ((name, f"{package}.{text}") for name in _texts(value) for text in _texts(key))
 
-    def imports_of(self, module: str) -> Iterator[tuple[int, str]]:
-        """Yield line and full name of everything that a module of the library imports."""
+    @cache  # noqa: B019 - as long as the library itself
+    def imports_of(self, module: str) -> list[tuple[int, str]]:
+        """Return line and full name of everything that a module of the library imports."""
         is_package = self.paths[module].name == "__init__.py"
-        return imported(self.trees[module], module, is_package=is_package)
+        return list(imported(self.trees[module], module, is_package=is_package))
 
     def modules_of(self, names: Iterable[str]) -> set[str]:
         """Return the modules behind imported names: `a.b.Name` is in `a.b`, or where `a.b` loads it from."""

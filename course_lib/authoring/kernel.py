@@ -45,11 +45,16 @@ def install(prefix: Path | None = None) -> Path:
 
 
 def isolated(scratch: Path) -> dict[str, str]:
-    """Return this process's environment: files below `scratch`, the default model and servers."""
+    """Return this process's environment: all files below `scratch`, the default model and servers.
+
+    Temporary files are there too: a kernel that is killed cannot remove them; whoever removes `scratch` does.
+    """
+    (temporary := scratch / "tmp").mkdir(parents=True, exist_ok=True)
     kept = {name: value for name, value in os.environ.items() if name not in CHOICES}
     return {
         **kept,
         "COURSE_WORK": str(scratch / "work"),
         "DSPY_CACHEDIR": str(scratch / "dspy_cache"),
         "IPYTHONDIR": str(scratch / "ipython"),
+        "TMPDIR": str(temporary),
     }

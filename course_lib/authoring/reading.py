@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from course_lib.authoring.lesson import BrokenLessonError, Cell, Lesson, Problem
@@ -36,8 +37,13 @@ def read(path: Path) -> Lesson:
     Raises:
         BrokenLessonError: with every problem found, each with its line and remedy.
     """
+    return _read(path, path.read_text("utf-8"))
+
+
+@lru_cache(maxsize=16)
+def _read(path: Path, text: str) -> Lesson:
     shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
-    cells = tuple(_cells(path, shown))
+    cells = tuple(_cells(path, text, shown))
     problems = problems_of(cells, shown)
     if problems:
         raise BrokenLessonError(sorted(problems, key=lambda problem: problem.line))
@@ -66,10 +72,9 @@ def read_all(folder: Path) -> list[Lesson]:
     return lessons
 
 
-def _cells(path: Path, shown: Path) -> Iterator[Cell]:
+def _cells(path: Path, text: str, shown: Path) -> Iterator[Cell]:
     import jupytext  # half a second: only a build pays it
 
-    text = path.read_text("utf-8")
     marks = [(number, line) for number, line in enumerate(text.split("\n"), 1) if MARKER.match(line)]
     bad = [
         Problem(shown, number, f"the cell's line reads {line!r}", MARKER_REMEDY)

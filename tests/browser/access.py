@@ -35,11 +35,16 @@ SEEN = "html, body { overflow: visible !important; min-height: 100vh; }"
 """JupyterLab's body is empty and hides what flows over: axe-core would take every text for hidden."""
 
 
-def problems(page: Page, notebook: str) -> list[str]:
-    """Return what axe-core finds in the open notebook, all rendered."""
+def problems(page: Page, notebook: str, *, colours_alone: bool = False) -> list[str]:
+    """Return what axe-core finds in the open notebook, all rendered; a second theme differs in colours."""
     page.locator(".jp-RenderedMarkdown h1").first.wait_for()
     page.add_style_tag(content=SEEN)
-    options = {"resultTypes": ["violations"], "rules": {rule: {"enabled": False} for rule in OFF}}
+    options: dict[str, object] = {
+        "resultTypes": ["violations"],
+        "rules": {rule: {"enabled": False} for rule in OFF},
+    }
+    if colours_alone:
+        options["runOnly"] = {"type": "tag", "values": ["cat.color"]}
     context = {"include": [[each] for each in OURS if page.locator(each).count()], "exclude": NOT_OURS}
     found = Axe().run(page, context=context, options=options).response["violations"]
     return [

@@ -1,6 +1,6 @@
 """Headless Chromium: the one that is installed, driven by Playwright.
 
-Main path: with page() as (page, watch): page.goto(...); watch.problems().
+Main path: with launched() as browser, page(browser, home) as (page, watch): page.goto(...).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MACOS = (
@@ -75,14 +75,23 @@ class Watch:
 
 
 @contextlib.contextmanager
-def page(home: str) -> Iterator[tuple[Page, Watch]]:
-    """Open an empty page that belongs to the server at `home`."""
-    watch = Watch(home)
+def launched() -> Iterator[Browser]:
+    """Start the browser, and end it."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find(), args=list(OPTIONS))
         try:
-            opened = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
-            watch.follow(opened)
-            yield opened, watch
+            yield browser
         finally:
             browser.close()
+
+
+@contextlib.contextmanager
+def page(browser: Browser, home: str) -> Iterator[tuple[Page, Watch]]:
+    """Open an empty page, in a context of its own, that belongs to the server at `home`."""
+    watch = Watch(home)
+    opened = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+    watch.follow(opened)
+    try:
+        yield opened, watch
+    finally:
+        opened.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat import v4
+from playwright.sync_api import Browser
 
 from course_lib.authoring import kernel
 from course_lib.exercises.engine import work as learner
@@ -41,10 +42,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One browser for all tests: each has a page in a context of its own."""
+    with chromium.launched() as running:
+        yield running
+
+
 @pytest.fixture
-def opened(server: Lab) -> Iterator[tuple[Notebook, Watch]]:
+def opened(server: Lab, browser: Browser) -> Iterator[tuple[Notebook, Watch]]:
     """A notebook's page, still empty, and what watches over it."""
-    with chromium.page(server.url) as (page, watch):
+    with chromium.page(browser, server.url) as (page, watch):
         yield Notebook(page), watch
 
 
@@ -62,7 +70,8 @@ def write(server: Lab) -> Callable[..., str]:
 
 
 @pytest.fixture
-def shots(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Where a test's photographs go: below COURSE_SHOTS if that is set, to be kept."""
-    kept = os.environ.get("COURSE_SHOTS")
-    return Path(kept) / request.node.name if kept else tmp_path / "shots"
+def shoot(request: pytest.FixtureRequest, opened: tuple[Notebook, Watch]) -> Callable[[str], object]:
+    """Photograph the notebook below the folder COURSE_SHOTS, where that is set: for people to look at."""
+    if not (kept := os.environ.get("COURSE_SHOTS")):
+        return lambda name: None
+    return lambda name: opened[0].shoot(Path(kept) / request.node.name, name)

@@ -52,14 +52,13 @@ class Lab:
 
 
 @contextlib.contextmanager
-def lab(folder: Path, state: Path, *, theme: str = "light") -> Iterator[Lab]:
+def lab(folder: Path, state: Path) -> Iterator[Lab]:
     """Run JupyterLab on `folder`, with settings, caches and log below `state`, and stop it at the end."""
     port, token = free_port(0), secrets.token_hex(16)  # two workers asking from 8888 up could get the same
     places = {variable: str(state / name) for variable, name in PLACES.items()}
     for place in places.values():
         Path(place).mkdir(parents=True, exist_ok=True)
-    themed = {"@jupyterlab/apputils-extension/themes.jupyterlab-settings": {"theme": THEMES[theme]}}
-    for name, value in {**SETTINGS, **themed}.items():
+    for name, value in SETTINGS.items():
         write_whole(state / "settings" / name, json.dumps(value))
     env = {**places, "COURSE_WORK": str(folder), "JUPYTER_TOKEN": token}
     with serving(folder, port, state / "lab.log", env, options=["--LabApp.expose_app_in_browser=True"]):

@@ -19,7 +19,7 @@ BAD = """<p style="background:#eee;color:#999">grey on grey</p><svg role="img"><
 
 
 @pytest.mark.parametrize("path", shipped.SOLVED, ids=shipped.name)
-def test_a_notebook_as_shown_is_accessible_in_both_themes(path: Path, server, opened):
+def test_a_notebook_as_shown_is_accessible_in_both_themes(path: Path, server, opened, shoot):
     notebook, _ = opened
     shutil.copy(path, server.folder / f"shown_{path.name}")
     notebook.open(server.address(f"shown_{path.name}"))
@@ -28,7 +28,9 @@ def test_a_notebook_as_shown_is_accessible_in_both_themes(path: Path, server, op
     found = []
     for theme in THEMES.values():
         notebook.choose_theme(theme)
-        found += [f"{theme}: {problem}" for problem in access.problems(notebook.page, path.stem)]
+        problems = access.problems(notebook.page, path.stem, colours_alone=theme != THEMES["light"])
+        found += [f"{theme}: {problem}" for problem in problems]
+        shoot(f"{path.stem}_{theme.rpartition(' ')[2].lower()}")
 
     assert "\n".join(found) == ""
 

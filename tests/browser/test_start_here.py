@@ -22,7 +22,7 @@ def cell_id(name: str) -> str:
     return next(cell.id for cell in LESSON.cells if cell.name == name)
 
 
-def test_a_learner_runs_all_fails_takes_hints_passes_and_sees_the_board_change(server, opened, shots):
+def test_a_learner_runs_all_fails_takes_hints_passes_and_sees_the_board_change(server, opened, shoot):
     notebook, watch = opened
     row = notebook.output(cell_id("board")).locator("tr", has_text="0.1")
 
@@ -30,7 +30,7 @@ def test_a_learner_runs_all_fails_takes_hints_passes_and_sees_the_board_change(s
     assert notebook.run_all(), "a cell of the untouched notebook raised"
     expect(notebook.output(CHECK.id)).to_contain_text("0.1 not attempted")
     expect(row).to_contain_text("not attempted")
-    notebook.shoot(shots, "1_run_all")
+    shoot("1_run_all")
 
     notebook.write(EXERCISE.id, WRONG.source)
     notebook.run(EXERCISE.id)
@@ -46,7 +46,7 @@ def test_a_learner_runs_all_fails_takes_hints_passes_and_sees_the_board_change(s
     notebook.run(help_cell)
     expect(notebook.output(help_cell)).to_contain_text("hint 2 of 3")
     expect(row).to_contain_text("2 of 3")
-    notebook.shoot(shots, "2_failed")
+    shoot("2_failed")
 
     notebook.write(EXERCISE.id, regions.solved(EXERCISE.source))
     notebook.run(EXERCISE.id)
@@ -56,7 +56,7 @@ def test_a_learner_runs_all_fails_takes_hints_passes_and_sees_the_board_change(s
     notebook.write(help_cell, 'solution("0.1")')
     notebook.run(help_cell)
     expect(notebook.output(help_cell)).to_contain_text("Ours")
-    notebook.shoot(shots, "3_passed")
+    shoot("3_passed")
 
     notebook.restart()
     notebook.run(cell_id("board"))
@@ -64,7 +64,7 @@ def test_a_learner_runs_all_fails_takes_hints_passes_and_sees_the_board_change(s
     assert watch.problems() == []
 
 
-def test_the_map_answers_a_click_and_the_keyboard(server, opened, shots):
+def test_the_map_answers_a_click_and_the_keyboard(server, opened, shoot):
     notebook, watch = opened
     map_cell = cell_id("architecture")
     notebook.open(server.address("00_start_here.ipynb"))
@@ -76,5 +76,5 @@ def test_the_map_answers_a_click_and_the_keyboard(server, opened, shots):
     notebook.output(map_cell).locator('[data-key="router"]').press("Enter")
     expect(told).to_contain_text("Router")
 
-    notebook.shoot(shots, "map")
+    shoot("map")
     assert watch.problems() == []

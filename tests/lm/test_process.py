@@ -167,10 +167,3 @@ def test_a_port_in_use_is_refused_with_the_remedy_and_another_machine_s_host() -
             process.serve(port=port)
     with pytest.raises(EndpointError, match=r"cannot listen on 192\.0\.2\.1:0 .* usual host is 127\.0\.0\.1"):
         process.serve(host="192.0.2.1")
-
-
-def test_importing_the_package_is_cheap() -> None:
-    heavy = "('dspy', 'starlette', 'uvicorn', 'httpx', 'orjson', 'asyncio', 'urllib.request')"
-    code = f"import sys, course_lib.lm; print([name for name in {heavy} if name in sys.modules])"
-
-    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"

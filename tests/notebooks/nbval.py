@@ -1,33 +1,32 @@
-"""Runs nbval over every notebook and solution, two at once, each with folders of its own.
+"""Runs nbval over notebooks: each solved, then as a learner has it, in one kernel, as by a second "Run All".
 
-A learner's notebook is run twice in one kernel, as by a second "Run All"; nothing may count as attempted.
-Of a solution, the outputs of the cells tagged `nbval-check-output` are compared with the stored ones.
+Of the first run, the outputs of the cells tagged `nbval-check-output` are compared with the stored ones.
+In the second nothing may count as attempted, nor may a cell use a name that only a solution has defined.
 
-python -m tests.notebooks.nbval             all of them
-python -m tests.notebooks.nbval NOTEBOOK    some
+Main path: run(lesson("02_caching.ipynb")) -> nbval's exit code and what it said.
 """
 
 from __future__ import annotations
 
-import copy
 import os
 import subprocess
+import symtable
 import sys
 import tempfile
 from pathlib import Path
 
 import nbformat
-import pytest
 
 from course_lib.authoring import kernel
 from course_lib.authoring.kernel import isolated
-from course_lib.paths import NOTEBOOKS, ROOT
-from tests.notebooks import shipped
+from course_lib.paths import NOTEBOOKS, ROOT, SOLUTIONS
 
 CELL_DEADLINE_S = 120
-AT_ONCE = 2
-SCRATCH = "COURSE_NBVAL_SCRATCH"
-LISTEN = """
+MAY_STAY = "lantern-"
+"""What a lesson removes at the end of its kernel, which nbval kills."""
+UNSOLVED = """
+for name in {names}:
+    globals().pop(name, None)
 outcomes_of_checks = []
 get_ipython().events.register(
     "post_run_cell", lambda ran: outcomes_of_checks.append(getattr(ran.result, "outcome", None))
@@ -39,54 +38,46 @@ assert found == ["not attempted"] * {count}, found
 """
 
 
-def doubled(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Return a learner's notebook with its cells twice, between two that see to it that no check counts."""
-    again = copy.deepcopy(notebook.cells)
-    for cell in again:
-        cell.id = f"{cell.id[:58]}-again"
-    checks = sum("check" in cell.metadata.get("tags", []) for cell in notebook.cells)
-    first = nbformat.v4.new_code_cell(LISTEN, id="listen-to-checks")
-    last = nbformat.v4.new_code_cell(NOT_ATTEMPTED.format(count=2 * checks), id="nothing-counts-as-attempted")
-    return nbformat.from_dict({**notebook, "cells": [first, *notebook.cells, *again, last]})
+def names_of(cell: nbformat.NotebookNode) -> set[str]:
+    """Return the names that a cell defines."""
+    symbols = symtable.symtable(cell.source, "a cell", "exec").get_symbols()
+    return {symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}
 
 
-def run(notebooks: list[Path], scratch: Path) -> int:
-    """Run nbval over copies of notebooks, those of learners doubled, and return its exit code."""
+def pair(solved: nbformat.NotebookNode, given: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Return the cells of both; between them solutions are forgotten, and after them checks are judged."""
+    answers = [cell for cell in solved.cells if "exercise" in cell.metadata.get("tags", [])]
+    names = sorted(name for cell in answers for name in names_of(cell))
+    checks = sum("check" in cell.metadata.get("tags", []) for cell in given.cells)
+    between = nbformat.v4.new_code_cell(UNSOLVED.format(names=names), id="unsolved")
+    judge = nbformat.v4.new_code_cell(NOT_ATTEMPTED.format(count=checks), id="nothing-counts-as-attempted")
+    again = [{**cell, "id": f"{cell.id[:58]}-given"} for cell in given.cells]
+    return nbformat.from_dict({**solved, "cells": [*solved.cells, between, *again, judge]})
+
+
+def run(notebook: nbformat.NotebookNode) -> subprocess.CompletedProcess[str]:
+    """Run nbval over a notebook in a kernel and in folders of its own, and see what it leaves there."""
     kernel.install()
-    copies = []
-    for path in notebooks:
-        notebook = nbformat.read(path, as_version=4)
-        copies.append(scratch / path.parent.name / path.name)
-        copies[-1].parent.mkdir(exist_ok=True)
-        nbformat.write(doubled(notebook) if path.parent == NOTEBOOKS else notebook, copies[-1])
-    # "loadfile" tells files apart by their place below rootdir
-    place = ["-c", os.devnull, "--rootdir", str(scratch), "--dist", "loadfile"]
-    place += ["-n", str(min(AT_ONCE, len(copies)))]
-    options = ["--nbval-lax", "--nbval-sanitize-with", str(ROOT / "tests" / "notebooks" / "sanitize.cfg")]
-    options += ["--nbval-kernel-name", kernel.NAME, f"--nbval-cell-timeout={CELL_DEADLINE_S}"]
-    pytest_here = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-ptests.notebooks.nbval"]
-    temporary = scratch / "tmp"  # what a lesson makes in the temporary folder goes with the rest
-    temporary.mkdir()
-    environment = {**isolated(scratch), SCRATCH: str(scratch), "TMPDIR": str(temporary)}
-    command = [*pytest_here, *place, *options, *map(str, copies)]
-    return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+    with tempfile.TemporaryDirectory(prefix="nb", ignore_cleanup_errors=True) as folder:
+        scratch = Path(folder)
+        nbformat.write(notebook, scratch / "notebook.ipynb")
+        sanitized = ["--nbval-sanitize-with", str(ROOT / "tests" / "notebooks" / "sanitize.cfg")]
+        kernels = ["--nbval-kernel-name", kernel.NAME, f"--nbval-cell-timeout={CELL_DEADLINE_S}"]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull]
+        ended = subprocess.run(
+            [*command, "--rootdir", folder, "--nbval-lax", *sanitized, *kernels, f"{folder}/notebook.ipynb"],
+            cwd=ROOT,
+            env=isolated(scratch),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        left = [path.name for path in (scratch / "tmp").iterdir() if not path.name.startswith(MAY_STAY)]
+        ended.stdout += "".join(f"left behind: {name}\n" for name in left)
+    return ended
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Give the kernel of each notebook, started for its first cell, folders that no other notebook uses."""
-    folder = Path(os.environ[SCRATCH]) / f"{item.path.parent.name}-{item.path.stem}"
-    folder.mkdir(exist_ok=True)  # IPython warns where it cannot make its own folder
-    own = isolated(folder)
-    os.environ.update({name: own[name] for name in ("COURSE_WORK", "DSPY_CACHEDIR", "IPYTHONDIR")})
-
-
-def main() -> int:
-    """Run the notebooks named on the command line, or all, and return nbval's exit code."""
-    notebooks = [Path(name).resolve() for name in sys.argv[1:]] or [*shipped.LEARNER, *shipped.SOLVED]
-    with tempfile.TemporaryDirectory(prefix="course-nbval-", ignore_cleanup_errors=True) as scratch:
-        return run(notebooks, Path(scratch))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def lesson(name: str) -> nbformat.NotebookNode:
+    """Return a lesson's notebooks, the solved one and the learner's, as one."""
+    return pair(*(nbformat.read(folder / name, as_version=4) for folder in (SOLUTIONS, NOTEBOOKS)))

@@ -12,6 +12,8 @@ import pytest
 from tests.services.processes import User, happens, is_alive, process_field, user_of
 
 BOTH = pytest.mark.parametrize("kind", ["redis", "postgres"])
+LONG = pytest.mark.parametrize("kind", ["redis", pytest.param("postgres", marks=pytest.mark.soak)])
+"""What the supervisor does, which is the same for both; the second takes two seconds to make its files."""
 FORK = "fork = os.fork() or time.sleep(600)\nprint(fork, flush=True)"
 IN_A_THREAD = "thread = threading.Thread(target=server.start)\nserver.stop(); thread.start(); thread.join()"
 
@@ -48,7 +50,7 @@ ENDINGS = {
 }
 
 
-@BOTH
+@LONG
 @pytest.mark.parametrize(("end", "before"), ENDINGS.values(), ids=ENDINGS)
 def test_a_server_ends_with_its_process_and_leaves_no_folder(kind, end, before):
     with user_of(kind, before) as user:

@@ -55,7 +55,11 @@ def test_an_answer_is_expanded_and_decoded_as_declared(body, headers, text):
         (b"\x89PNG", {"content_type": "image/png"}, "no text but 'image/png'"),
         (b"plain", {"content_encoding": "gzip"}, "is not gzip, as it claims"),
         (gzip.compress(b"x" * 99, mtime=0)[:-6], {"content_encoding": "gzip"}, "cut short"),
-        (gzip.compress(b"x", mtime=0) * 2, {"content_encoding": "gzip"}, "after the end of the compressed answer"),
+        (
+            gzip.compress(b"x", mtime=0) * 2,
+            {"content_encoding": "gzip"},
+            "after the end of the compressed answer",
+        ),
         (b"x", {"content_type": "text/plain; charset=rot13"}, "in the charset 'rot13', which is not read"),
         (b"x", {"content_type": "text/plain; charset=utf-99"}, "in the charset 'utf-99'"),
         (b"x", {"content_type": "text/plain; charset=punycode"}, "in the charset 'punycode'"),
