@@ -25,6 +25,7 @@ import dspy
 import orjson
 import pydantic
 from dspy.clients.call_result import CACHE_FORMAT
+from dspy.streaming import apply_sync_streaming
 
 from course_lib.caching.calls import current_call, endpoint_of
 from course_lib.errors import CourseError
@@ -81,24 +82,10 @@ NOBODY = Scope()
 
 
 class _Block(contextlib._GeneratorContextManager[Scope]):  # noqa: SLF001
-    """A block, or a decorator, which holds as long as the function or coroutine runs."""
+    """A block, and no decorator: over a coroutine or a generator it would end before that runs."""
 
     def __call__(self, function: Any) -> Any:
-        """Return a function whose calls are made in this scope; ScopeError for a generator."""
-        bare = inspect.unwrap(function)
-        if inspect.isgeneratorfunction(bare) or inspect.isasyncgenfunction(bare):
-            raise ScopeError(
-                f"{bare.__name__}() is a generator: open the scope where it is read, not over it"
-            )
-        if not any(map(inspect.iscoroutinefunction, (function, type(function).__call__))):
-            return super().__call__(function)
-
-        @functools.wraps(function)
-        async def scoped(*args: Any, **kwargs: Any) -> Any:
-            with self._recreate_cm():
-                return await function(*args, **kwargs)
-
-        return scoped
+        raise ScopeError(f"a scope is no decorator of {function!r:.60}; write `with scope(...):` in it")
 
 
 def scope(*, tenant: str | None = None, customer: str | None = None, version: str | None = None) -> _Block:
@@ -106,7 +93,7 @@ def scope(*, tenant: str | None = None, customer: str | None = None, version: st
 
     Another tenant forgets the customer of the block around. The scope travels where dspy.context travels:
     tasks, asyncify, dspy.Parallel and batch, and a stream of dspy.streamify keeps that of the place where it
-    was made. A coroutine belongs to the place where it is awaited, unless it is decorated: `@scope(...)`.
+    was made. A coroutine belongs to the place where it is awaited.
 
     A thread or pool of your own is not reached. A call in a thread that has no scope, while one is open
     anywhere, is not cached, with a warning. So is every later one in that thread, as a queue may hold work of
@@ -114,8 +101,8 @@ def scope(*, tenant: str | None = None, customer: str | None = None, version: st
     scope():` in the thread says that the block is for nobody, and is cached.
 
     Raises:
-        ScopeError: an empty name, which is most often an id that was not there; or the block is in a
-            generator, and would stay open for its reader.
+        ScopeError: an empty name, which is most often an id that was not there; the block is in a generator,
+            and would stay open for its reader; or it is used as a decorator.
     """
     return _Block(_opened, (), {"tenant": tenant, "customer": customer, "version": version})
 
@@ -203,12 +190,14 @@ _dspy_streamify = dspy.streamify
 @functools.wraps(_dspy_streamify)
 def _scoped_streamify(*arguments: Any, **options: Any) -> Any:
     """Do as dspy.streamify; the stream keeps the scope of the place where it was made."""
-    make = _dspy_streamify(*arguments, **options)
+    given = inspect.signature(_dspy_streamify).bind(*arguments, **options).arguments
+    is_async = given.pop("async_streaming", True)
+    make = _dspy_streamify(**given)
 
     @functools.wraps(make)
     def stream_of(*args: Any, **kwargs: Any) -> Any:
-        stream = make(*args, **kwargs)
-        return (_read if hasattr(stream, "__anext__") else _read_sync)(stream, current_scope())
+        stream = _read(make(*args, **kwargs), current_scope())
+        return stream if is_async else apply_sync_streaming(stream)
 
     return stream_of
 
@@ -221,14 +210,6 @@ async def _read(stream: Any, scope: Scope) -> Any:
             yield first
             async for value in stream:
                 yield value
-
-
-def _read_sync(stream: Any, scope: Scope) -> Any:
-    with dspy.context(cache_scope=scope):
-        first = next(stream, _END)
-    if first is not _END:
-        yield first
-        yield from stream
 
 
 _END: Any = object()
