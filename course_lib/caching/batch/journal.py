@@ -205,20 +205,17 @@ def _named_types(program: Any) -> dict[str, Any]:
     for _, predictor in program.named_predictors() if isinstance(program, dspy.Module) else ():
         for name, field in predictor.signature.output_fields.items():
             named[name] = Union[named.get(name, field.annotation), field.annotation]  # noqa: UP007
-    call = program if _is_function(program) else getattr(type(program), "forward", type(program).__call__)
+    kind = type(program)
+    call = program if hasattr(program, "__qualname__") else getattr(kind, "forward", kind.__call__)
     with contextlib.suppress(NameError, TypeError, KeyError):  # none, or only for type checkers
         returned = get_type_hints(call)["return"]
         named |= {"return": returned} if returned is not dspy.Prediction else {}
     return named
 
 
-def _is_function(program: Any) -> bool:
-    return hasattr(program, "__qualname__")
-
-
 def fingerprint(program: Any) -> dict[str, str]:
     """Return what tells this program, with its model and adapter, from others; its code is not compared."""
-    thing: Any = program if _is_function(program) else type(program)
+    thing: Any = program if hasattr(program, "__qualname__") else type(program)
     parts = {"program": f"{thing.__module__}.{thing.__qualname__}"}
     if isinstance(program, dspy.Module):
         fields = [str(predictor.signature.fields) for _, predictor in program.named_predictors()]

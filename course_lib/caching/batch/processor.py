@@ -27,7 +27,7 @@ from pydantic.dataclasses import dataclass
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from course_lib.caching.batch.inputs import FAILURES, Job, Outcome, fingerprint_of, local_call, rows_of
-from course_lib.caching.batch.items import BatchError, BatchStoppedError, Failure, Item, JournalError, Totals
+from course_lib.caching.batch.items import BatchError, BatchStoppedError, Failure, Item, Totals
 from course_lib.caching.batch.journal import Journal
 from course_lib.caching.batch.on_dask import remote_call
 from course_lib.measure import usage_of
@@ -115,7 +115,6 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
         self._completing = threading.Lock()
         self._ended: BaseException | None = None  # why nothing more may start
         self._running = 0  # the pool forgets a thread if Ctrl-C comes while it starts
-        self._unsaved: list[Item] = []
         self._gave_up = False
         is_hidden = not processor.progress or None  # None: where no terminal is
         total = len(items) if isinstance(items, Sized) else None
@@ -129,11 +128,8 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
                 raise StopIteration
             item = self._wait(*self._window[0]) or self._window[0][1].result()
             self._window.popleft()
-        except BaseException as error:  # border: whatever ends the loop, nothing may go on behind it
+        except BaseException:  # border: whatever ends the loop, nothing may go on behind it
             self.close()
-            if isinstance(error, BatchError) and self._unsaved:
-                error.unsaved = tuple(self._unsaved)
-                error.add_note(f"{len(error.unsaved)} answered items could not be written: error.unsaved")
             raise
         self.totals = self.totals.plus(item)
         if not self._bar.disable:
@@ -224,12 +220,8 @@ class BatchRun(Iterator[Item], AbstractContextManager["BatchRun"]):
         with self._completing:
             if job.item is None:
                 job.item = self._item(job, outcome)
-                try:
-                    if self._journal is not None and (job.item.ok or not self._stops):
-                        job.item = self._journal.write(job.item, job.digest)
-                except JournalError:
-                    self._unsaved.append(job.item)
-                    raise
+                if self._journal is not None and (job.item.ok or not self._stops):
+                    job.item = self._journal.write(job.item, job.digest)
                 if self._stops and job.item.error is not None:
                     raise BatchStoppedError(job.item, job.item.error)
             return job.item
