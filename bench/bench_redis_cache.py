@@ -83,7 +83,7 @@ def main() -> bool:
         def whole() -> float:
             cache.reset_memory_cache()  # each hit is then one in Redis, and fills memory
             left = iter(keys)
-            return seconds(lambda: cache.lookup(next(left)))
+            return seconds(lambda: cache.find(next(left)))
 
         peers: dict[str, tuple[Callable[[], Any], float]] = {
             "a bare GET and json.loads": (lambda: json.loads(client.get("bare") or b""), AT_MOST_TO_BARE),
@@ -91,7 +91,9 @@ def main() -> bool:
             "LiteLLM's RedisCache": (lambda: lite.get_cache(KEY), AT_MOST_TO_PEERS),
         }
         cache.reset_memory_cache()
-        assert cache.lookup(keys[0]) == record
+        hit = cache.find(keys[0])
+        assert hit is not None
+        assert hit.record == record
         assert ours() == record == peers["a bare GET and json.loads"][0]() == lite.get_cache(KEY)
         assert chain.lookup("prompt", "model") == [Generation(text=text)]
         held = [

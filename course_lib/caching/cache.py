@@ -20,13 +20,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-import dspy
 from cachetools import TTLCache
 from dspy.clients.cache import Cache
 
 from course_lib.caching.calls import CacheWatcher, current_call
 from course_lib.caching.disk import DiskTier
-from course_lib.caching.front import CachedLM, fronted
+from course_lib.caching.front import fronted
 from course_lib.caching.invalidation import NOTHING_KNOWN, Invalidations, Stamp
 from course_lib.caching.keys import Scope, UnkeyableError, current_scope, is_lost, key_of, tags_of
 from course_lib.caching.memory import MemoryTier
@@ -40,9 +39,8 @@ from course_lib.errors import CourseError
 T = TypeVar("T")
 MIB = 1024 * 1024
 DAY_S = 86_400.0
+_JITTER_SHARE = 0.1
 _MOST_OPEN, _LONGEST_OPEN_S = 10_000, 600.0
-
-
 _LOST = """this thread has no scope while others have one, so its calls are not cached from now on: use
 dspy.Parallel, start it with contextvars.copy_context().run, or say `with scope(...):` in it"""
 _warned = threading.local()
@@ -60,8 +58,8 @@ class TieredCache(Cache):
         redis_url: a Redis to share answers through; None for none.
         disk_path: a SQLite file for answers that outlive the process; None for none.
         disk_bytes: room in that file.
-        ttl_s: how long an answer counts; None: as long as there is room.
-        ttl_jitter_share: up to this share of `ttl_s` is taken off at random: not all expires at once.
+        ttl_s: how long an answer counts, less up to a tenth at random, so that not all expire at once; None:
+            as long as there is room.
         namespace: keeps apart caches in one Redis; part of every key.
         signing_key: with it, only those who know it can put an answer into Redis or the file.
         require_tenant: cache nothing for a call without a tenant in its scope.
@@ -69,7 +67,7 @@ class TieredCache(Cache):
         clock: seconds since 1970, for trials; answers carry the time at which they were kept.
 
     Raises:
-        CacheMisuseError: a size or a time is no positive number, the jitter no share, or the key is empty.
+        CacheMisuseError: a size or a time is no positive number, or a key or the namespace is empty.
     """
 
     def __init__(
@@ -80,7 +78,6 @@ class TieredCache(Cache):
         disk_path: str | Path | None = None,
         disk_bytes: int = 256 * MIB,
         ttl_s: float | None = DAY_S,
-        ttl_jitter_share: float = 0.1,
         namespace: str = "course",
         signing_key: bytes | None = None,
         require_tenant: bool = False,
@@ -91,14 +88,14 @@ class TieredCache(Cache):
         _check(self._settings)
         super().__init__(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
         self.namespace, self.require_tenant = namespace, require_tenant
-        self._ttl_s, self._jitter_share, self._clock = ttl_s, ttl_jitter_share, clock or time.time
+        self._ttl_s, self._clock = ttl_s, clock or time.time
         self._signing_key = signing_key
         self.memory = MemoryTier(memory_bytes, clock=clock or time.monotonic)
         self.shared = RedisTier(redis_url, prefix=f"{namespace}:") if redis_url else None
         self.disk = DiskTier(Path(disk_path), max_bytes=disk_bytes) if disk_path else None
         self._lower = tuple(tier for tier in (self.shared, self.disk) if tier is not None)
         self.is_slow = bool(self._lower)
-        """Whether lookup() and keep() may wait for Redis or a disk, so that a task calls them in a thread."""
+        """Whether find() and keep() may wait for Redis or a disk, so that a task calls them in a thread."""
         self.single_flight = SingleFlight()
         self._invalidations = Invalidations(self.shared, lag_s=lag_s)
         self._asked: TTLCache[str, list[Any]] = TTLCache(_MOST_OPEN, _LONGEST_OPEN_S)
@@ -130,13 +127,13 @@ class TieredCache(Cache):
         if key is None:
             self._tally.add("misses")
             return None
-        value, call = self.lookup(key), current_call.get()
+        hit, call = self.find(key), current_call.get()
         if call is not None and call.is_open:
             call.key, call.stamp = key, self.stamp
-        elif value is None:
+        elif hit is None:
             with self._asking:
                 self._asked.setdefault(key, [self.stamp, 0])[1] += 1
-        return value
+        return hit and hit.record
 
     def put(
         self,
@@ -175,11 +172,6 @@ class TieredCache(Cache):
         """Which invalidations a question asked now knows; it changes with every one that is made or read."""
         return self._invalidations.stamp
 
-    def lookup(self, key: str) -> Any:
-        """Return the answer that find() finds, or None."""
-        found = self.find(key)
-        return None if found is None else found.record
-
     def find(self, key: str, *, at_once: bool = False, counts_miss: bool = True) -> Hit | None:
         """Find a key in the fastest tier that has it, and fill the faster; counted.
 
@@ -188,7 +180,7 @@ class TieredCache(Cache):
         """
         found = self._safely(self._find, key, at_once)
         if found is not None:
-            self._tally.hit(found.tier, found.entry.tokens, found.entry.cost_usd)
+            self._tally.add("hits", found.tier, found.entry.tokens, found.entry.cost_usd)
         elif counts_miss and not at_once:
             self._tally.add("misses")
         return found
@@ -203,7 +195,7 @@ class TieredCache(Cache):
 
     def count_shared(self, value: Any) -> None:
         """Count an answer that a caller was given by another call under way."""
-        self._tally.hit("in flight", *cost_of(value))
+        self._tally.add("hits", "in flight", *cost_of(value))
 
     def forget(self, key: str, *, because: str = "dropped by its key") -> bool:
         """Drop an answer here, in Redis and on disk (not in other processes' memory); counted `because`."""
@@ -236,9 +228,7 @@ class TieredCache(Cache):
 
     # -- around it -------------------------------------------------------------------------------------
 
-    def front(self, lm: dspy.LM) -> CachedLM:
-        """Return an LM that also lets identical calls share one request, and replays hits as streams."""
-        return fronted(lm)
+    front = staticmethod(fronted)
 
     @cached_property
     def watcher(self) -> CacheWatcher:
@@ -333,9 +323,7 @@ class TieredCache(Cache):
         if reason is not None:
             self._tally.add("not_kept", reason)
             return False
-        ttl_s = self._ttl_s
-        if ttl_s is not None:
-            ttl_s *= 1 - self._jitter_share * random.random()
+        ttl_s = self._ttl_s and self._ttl_s * (1 - _JITTER_SHARE * random.random())
         entry = Entry.of(value, tags=tags, stamp=stamp, kept_s=self._clock(), ttl_s=ttl_s)
         if in_memory:
             self.memory.put(key, entry, ttl_s=ttl_s, tags=tags, size_bytes=entry.size_bytes)
@@ -355,12 +343,11 @@ class TieredCache(Cache):
 
 def _check(settings: Mapping[str, Any]) -> None:
     """Refuse, with a CacheMisuseError, what keeps nothing, keeps nothing apart, or lets anybody sign."""
-    for name in ("memory_bytes", "disk_bytes", "ttl_s", "ttl_jitter_share"):
-        value, bounds = settings[name], "from 0 to below 1" if name == "ttl_jitter_share" else "above 0"
+    for name in ("memory_bytes", "disk_bytes", "ttl_s"):
+        value = settings[name]
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        is_right = is_number and (value > 0 if bounds == "above 0" else 0 <= value < 1)
-        if not is_right and not (value is None and name == "ttl_s"):
-            raise CacheMisuseError(f"{name}={value!r} cannot be; give a number {bounds}")
+        if not (is_number and value > 0) and not (value is None and name == "ttl_s"):
+            raise CacheMisuseError(f"{name}={value!r} cannot be; give a number above 0")
     key, namespace = settings["signing_key"], settings["namespace"]
     if key is not None and not (isinstance(key, bytes) and key):  # the value is a secret
         what = f"a {type(key).__name__}" if key else "nothing, with which anybody could sign"

@@ -11,8 +11,6 @@ from typing import Any
 import dspy
 
 from course_lib.caching.cache import CacheMisuseError, TieredCache
-from course_lib.caching.front import CachedLM
-from course_lib.caching.stats import Stats
 from course_lib.services import running_redis
 
 
@@ -40,6 +38,8 @@ class CacheManager:
         if redis and redis_url is None:
             redis_url = running_redis().url
         self.cache = TieredCache(redis_url=redis_url if redis else None, **options)
+        self.front, self.invalidate, self.report = self.cache.front, self.cache.invalidate, self.cache.stats
+        """What TieredCache has under these names, or as stats()."""
         self._former: Any = None
         self.is_attached = False
 
@@ -53,7 +53,7 @@ class CacheManager:
             CacheMisuseError: it is attached already.
         """
         if self.is_attached:
-            raise CacheMisuseError("this cache is attached already; detach() it first, or make another")
+            raise CacheMisuseError("this cache is attached already; close() it, and make another")
         self._former = vars(dspy).get("cache")  # DSPy makes its own only when it is first asked for
         dspy.configure(callbacks=[*(dspy.settings.get("callbacks") or ()), self.cache.watcher])
         dspy.cache = self.cache
@@ -62,10 +62,18 @@ class CacheManager:
 
     __enter__ = attach
 
-    def detach(self) -> None:
-        """Give DSPy its former cache and callbacks back; what others have put in their place stays."""
-        if not self.is_attached:
-            return
+    def close(self) -> None:
+        """Give DSPy its former cache and callbacks back, and close the tiers.
+
+        What others have put in their place stays.
+        """
+        try:
+            if self.is_attached:
+                self._detach()
+        finally:
+            self.cache.close()
+
+    def _detach(self) -> None:
         self.is_attached = False
         if vars(dspy).get("cache") is self.cache:
             if self._former is None:
@@ -74,24 +82,3 @@ class CacheManager:
                 dspy.cache = self._former
         now = dspy.settings.get("callbacks") or ()
         dspy.configure(callbacks=[each for each in now if each is not self.cache.watcher])
-
-    def close(self) -> None:
-        """Detach, close the tiers, and let go of the server that was started for this."""
-        try:
-            self.detach()
-        finally:
-            self.cache.close()
-
-    def front(self, lm: dspy.LM) -> CachedLM:
-        """Return the LM with a front: identical calls share one request, hits are replayed as streams."""
-        return self.cache.front(lm)
-
-    def invalidate(
-        self, *, tenant: str | None = None, customer: str | None = None, version: str | None = None
-    ) -> int:
-        """Drop what was kept for these (see TieredCache.invalidate)."""
-        return self.cache.invalidate(tenant=tenant, customer=customer, version=version)
-
-    def report(self) -> Stats:
-        """Return the cache's figures; prints, and shows as a table in a notebook."""
-        return self.cache.stats()

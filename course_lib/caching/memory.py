@@ -49,10 +49,6 @@ class MemoryTier:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __contains__(self, key: str) -> bool:
-        """Return whether a get would hit; does not count as use."""
-        return key in self._entries
-
     def get(self, key: str) -> Any:
         """Return the object put under this key, None when it is not there or has expired."""
         with self._lock:

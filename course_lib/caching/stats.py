@@ -1,6 +1,6 @@
 """What a cache did: hits by tier, misses, what it did not keep and why, what it saved, what is wrong.
 
-Main path: TieredCache.stats() -> Stats, which prints as lines and shows as a table in a notebook.
+Main path: TieredCache.stats() -> Stats, which prints as lines.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Stats:
     """A cache's figures since it was made."""
 
@@ -37,13 +36,12 @@ class Stats:
     last_errors: tuple[str, ...]
     """One line for each thing that is wrong now."""
 
-    def rows(self) -> list[tuple[str, str]]:
-        """Return the figures as (label, text), in the order shown."""
+    def __repr__(self) -> str:
         hits = sum(self.hits.values())
         asked = hits + self.misses
         room = ", ".join(f"{tier} {_size(taken)}" for tier, taken in self.size_bytes.items())
         counts = {"not kept": self.not_kept, "no key": self.unkeyable, "refused": self.refused}
-        return [
+        rows = [
             ("asked", f"{asked}, answered by the cache: {hits / max(1, asked):.0%}"),
             ("hits", ", ".join(f"{tier} {count}" for tier, count in self.hits.items()) or "none"),
             ("misses", str(self.misses)),
@@ -53,21 +51,8 @@ class Stats:
             ("room taken", room or "none"),
             *(("last error", line) for line in self.last_errors),
         ]
-
-    def __str__(self) -> str:
-        rows = self.rows()
         width = max(len(label) for label, _ in rows)
         return "\n".join(f"{label:<{width}}  {text}" for label, text in rows)
-
-    def _repr_html_(self) -> str:
-        """Return a table in the notebook's own colours."""
-        cell = "text-align:left;vertical-align:top;white-space:normal;padding:.2em .8em .2em 0"
-        rows = "".join(
-            f'<tr><th scope="row" style="{cell}">{escape(label)}</th>'
-            f'<td style="{cell}">{escape(text)}</td></tr>'
-            for label, text in self.rows()
-        )
-        return f"<table><caption>The cache so far</caption><tbody>{rows}</tbody></table>"
 
 
 class Tally:
@@ -78,15 +63,10 @@ class Tally:
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._tokens, self._cost_usd = 0, 0.0
 
-    def add(self, kind: str, name: str = "") -> None:
-        """Count one more of a kind (a field of Stats, or "own_errors"), under a name."""
+    def add(self, kind: str, name: str = "", tokens: int = 0, cost_usd: float = 0.0) -> None:
+        """Count one more of a kind (a field of Stats, or "own_errors") under a name, and what it saved."""
         with self._lock:
             self._counts[kind][name] += 1
-
-    def hit(self, tier: str, tokens: int, cost_usd: float) -> None:
-        """Count a hit and what it saved."""
-        with self._lock:
-            self._counts["hits"][tier] += 1
             self._tokens += tokens
             self._cost_usd += cost_usd
 

@@ -40,7 +40,7 @@ def test_what_others_put_in_its_place_stays(monkeypatch):
     monkeypatch.setitem(vars(dspy), "cache", None)
     with CacheManager(redis=False) as manager:
         monkeypatch.setitem(vars(dspy), "cache", other := object())
-        manager.detach()
+        manager.close()
 
     assert dspy.cache is other
 
