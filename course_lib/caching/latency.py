@@ -26,15 +26,13 @@ from course_lib import lm
 from course_lib.errors import CourseError
 from course_lib.measure import PerformanceMonitor
 
-FORMAT, LOOK_UP, CLIENT, FIRST, WRITING, PARSE, REST = (
-    "format the prompt",
-    "look into the cache",
-    "DSPy's client and HTTP",
-    "wait for the first token",
-    "write the rest",
-    "parse the reply",
-    "DSPy's modules and callbacks",
-)
+FORMAT = "format the prompt"
+LOOK_UP = "look into the cache"
+CLIENT = "DSPy's client and HTTP"
+FIRST = "wait for the first token"
+WRITING = "write the rest"
+PARSE = "parse the reply"
+REST = "DSPy's modules and callbacks"
 
 
 class LatencyError(CourseError):
@@ -59,22 +57,13 @@ def latency_budget(program: dspy.Module, **inputs: Any) -> dict[str, float]:
     cache.get, cache.put = spans.stopwatch()(cache.get), spans.stopwatch()(cache.put)
     try:
         with dspy.context(callbacks=callbacks), PerformanceMonitor() as monitor:
-            list(dspy.streamify(_Wrapped(program), async_streaming=False)(**inputs))
+            # A stream that ends with anything but a Prediction never ends.
+            whole = dspy.streamify(lambda: dspy.Prediction(result=program(**inputs)), async_streaming=False)
+            list(whole())
     finally:
         del cache.get, cache.put  # what the class has comes to light again
     calls = _calls_since(before, monitor.report().calls - monitor.report().cached)
     return _parts_ms(spans, calls)
-
-
-class _Wrapped(dspy.Module):
-    """Wraps a program's result in a Prediction: a stream that ends with anything else never ends."""
-
-    def __init__(self, program: dspy.Module) -> None:
-        super().__init__()
-        self.program = program
-
-    def forward(self, **inputs: Any) -> dspy.Prediction:
-        return dspy.Prediction(result=self.program(**inputs))
 
 
 def _calls_since(before: int, expected: int) -> Sequence[lm.Call]:

@@ -2,12 +2,9 @@
 
 Main path: shared_prefixes(program, first, second), one for each prompt; changing_last(signature, "ticket").
 
-What stays the same goes first. DSPy's adapters write the signature's instructions, then the demos, then the
-input fields in their order; so a prompt's beginning is stable when
-- the instructions hold no date, no user's name, nothing that is put in per call;
-- the demos are the same for every call (demos picked by likeness, as KNNFewShot does, are not);
-- fields that stay the same between calls (policies, a catalogue) stand before those that change;
-- values print the same every time: lists sorted, no sets, no times, tools in one order.
+DSPy's adapters write the signature's instructions, then the demos, then the input fields in their order. A
+prompt's beginning is stable when instructions and demos are the same for every call (those of KNNFewShot are
+not), fields that change stand last, and values print the same every time: no sets, no times.
 For providers that cache only what is marked, `dspy.LM(prompt_cache=dspy.lm15.CacheConfig(...))` sends marks.
 Source: the order is that of Adapter.format (dspy/adapters/base.py, DSPy 3.4.1); the rule of 1,024 and 128
 tokens is OpenAI's, as lm/endpoint/prefixes.py has it.

@@ -140,11 +140,6 @@ class SemanticCache:
         with self._lock:
             return dict(self._counts)
 
-    def __len__(self) -> int:
-        """Count the answers held, also those too old to be served, whose room is not needed yet."""
-        with self._lock:
-            return sum(len(partition.rows) for partition in self._partitions.values())
-
     def _nearest(self, question: str, key: tuple[str, ...]) -> Match | None:
         """Return the nearest question, if it is near enough, with what the guards say of it.
 

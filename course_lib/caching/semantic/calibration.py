@@ -66,10 +66,6 @@ class Row:
     is_right: bool
     """Whether the nearest one's answer would be right: the two are labelled a paraphrase."""
 
-    def is_served(self, threshold: float, *, is_guarded: bool = True) -> bool:
-        """Return whether the nearest question's answer would be served."""
-        return self.nearest_similarity >= threshold and not (is_guarded and self.refused_by)
-
 
 @dataclass(frozen=True, slots=True)
 class Share:
@@ -145,7 +141,8 @@ def measured(pairs: Sequence[Pair]) -> list[Row]:
 
 def report(rows: Sequence[Row], threshold: float, *, is_guarded: bool = True) -> Report:
     """Count what would be served at this threshold, with guards or without."""
-    served = [row for row in rows if row.is_served(threshold, is_guarded=is_guarded)]
+    near = [row for row in rows if row.nearest_similarity >= threshold]
+    served = [row for row in near if not (is_guarded and row.refused_by)]
 
     def share(label: Label, *, is_right: bool) -> Share:
         count = sum(row.pair.label == label and row.is_right == is_right for row in served)

