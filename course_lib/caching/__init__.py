@@ -5,7 +5,6 @@ The parts are those of `lessons/02_caching.py`. Names are loaded when first used
 | name | what it is | part |
 | --- | --- | --- |
 | latency_budget, draw_latency_budget | where the milliseconds of a prediction go | 1 |
-| deep_size_bytes | what a value takes in memory | 3 |
 | MemoryTier | answers in this process, bounded by bytes (exercise 2.2) | 3 |
 | RedisTier | answers that all processes share (exercise 2.3) | 3 |
 | DiskTier | answers in a SQLite file | 3 |
@@ -16,8 +15,8 @@ The parts are those of `lessons/02_caching.py`. Names are loaded when first used
 | SingleFlight | one call for all who ask the same at once (exercise 2.4) | 3 |
 | CachedLM | an LM whose identical calls share a request, and whose hits stream | 3 |
 | MiniLM, SemanticCache | questions that mean the same (exercise 2.5); more in `caching.semantic` | 4 |
-| changing_last, shared_prefixes | prompts that a provider's own cache can use | 5 |
-| BatchProcessor | many items, each paid for once (exercise 2.6); more in `caching.batch` | 6 |
+| BatchProcessor | many items, each paid for once (exercise 2.6); more in `caching.batch` | 5 |
+| changing_last, shared_prefixes | prompts that a provider's own cache can use | 6 |
 | Cascade, search_agrees | the cheap model first, the dear one when it has to be | 7 |
 | ask_both, each_alone, cascade_at, draw_pareto | what a cascade costs and gets right | 7 |
 | AnswerWithin | the part of a context that fits a budget | 7 |
@@ -39,7 +38,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "keys": ["current_scope", "scope"],
         "latency": ["draw_latency_budget", "latency_budget"],
         "manager": ["CacheManager"],
-        "memory": ["MemoryTier", "deep_size_bytes"],
+        "memory": ["MemoryTier"],
         "prefix": ["changing_last", "shared_prefixes"],
         "redis_tier": ["RedisTier"],
         "semantic.cache": ["SemanticCache"],

@@ -2,11 +2,11 @@
 
 Names, with the part of lesson 02 that uses each:
 
-- `PerformanceMonitor`: a DSPy callback that counts calls, errors, latencies, tokens, cost (part 7)
-- `Report`, `Row`: what it counted, a row per model and per program (part 7)
-- `percentile`: of durations
-- `UsageTracker`: for `dspy.context(usage_tracker=...)`; loses nothing in threads (part 6)
-- `Usage`, `usage_of`: calls, tokens and dollars, summed over calls (part 6)
+- `PerformanceMonitor`: a DSPy callback that counts calls, errors, latencies, tokens, cost (part 1)
+- `Report`, `Row`: what it counted, a row per model and per program (part 1)
+- `percentile`: of durations (part 1)
+- `UsageTracker`: for `dspy.context(usage_tracker=...)`; loses nothing in threads (part 5)
+- `Usage`, `usage_of`: calls, tokens and dollars, summed over calls (part 5)
 """
 
 from course_lib.measure.monitor import PerformanceMonitor
