@@ -63,10 +63,7 @@ class CacheManager:
     __enter__ = attach
 
     def close(self) -> None:
-        """Give DSPy its former cache and callbacks back, and close the tiers.
-
-        What others have put in their place stays.
-        """
+        """Give DSPy its former cache and callbacks back, where ours still stand, and close the tiers."""
         try:
             if self.is_attached:
                 self._detach()
