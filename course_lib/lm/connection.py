@@ -49,9 +49,9 @@ def connect(model: str | None = None, *, cache: bool = True, **lm_kwargs: Any) -
     _check(name)
     with _registering:  # an LM binds the declaration that holds when it is made
         _register(address, has_tools=split_model(name)[0] != "local")
-        model = dspy.LM(f"{PROVIDER}/{name}", cache=cache, **lm_kwargs)
-    _engines[model._engine_lock] = model._engine_store  # noqa: SLF001  copies of the model share both
-    return model
+        made = dspy.LM(f"{PROVIDER}/{name}", cache=cache, **lm_kwargs)
+    _engines[made._engine_lock] = made._engine_store  # noqa: SLF001  copies of the model share both
+    return made
 
 
 def full_name(model: str | None) -> str:
