@@ -42,9 +42,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(
+    scope="package"
+)  # no longer: while it is open, Playwright keeps this thread's event loop running
 def browser() -> Iterator[Browser]:
-    """One browser for all tests: each has a page in a context of its own."""
+    """One browser for many tests: each has a page in a context of its own."""
     with chromium.launched() as running:
         yield running
 
