@@ -20,8 +20,8 @@ import httpcore
 import httpx
 
 from course_lib.adapters.data import openapi
-from course_lib.adapters.data.addresses import Origin, Reach, Resolver, joined, origin_of, resolve
-from course_lib.adapters.data.transport import AnswerError, read_text, sent
+from course_lib.adapters.data.addresses import Origin, Reach, Resolver, origin_of, resolve
+from course_lib.adapters.data.transport import read_text, sent
 from course_lib.adapters.tools.injection import neutralised_answer
 from course_lib.adapters.tools.limits import LimitedTool, ToolRefused, limited
 from course_lib.adapters.tools.redaction import hide
@@ -37,15 +37,14 @@ ATTEMPT_S, ATTEMPTS = 3.0, 3
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 2.0
 """The wait before the second try, which doubles with each, and the longest: a Retry-After beyond it is told
 to the caller instead of being waited for."""
-_MOST_REDIRECTS = 2
-_MOST_BYTES = 200_000  # of an answer, after decompression
+_MOST_BYTES = 200_000  # of an answer
 _PATH_TRICK = re.compile(r"%2f|%5c|%2e|%25|//|(^|/)\.{1,2}(/|$)", re.IGNORECASE)
 _CONTROL = re.compile(r"%[01][0-9a-f]|%7f", re.IGNORECASE)
 _DETAIL_CHARS = 300
 _JSON = "application/json"
 _HEADERS = {
     "Accept": "application/json, text/*;q=0.5",
-    "Accept-Encoding": "gzip",
+    "Accept-Encoding": "identity",
     "User-Agent": "advanced-dspy-course",
 }
 
@@ -81,11 +80,11 @@ class APIAdapter(AbstractContextManager["APIAdapter"]):
     Args:
         base_url: where the API lives; requests go to paths below it.
         spec: its OpenAPI 3 document (mapping, or path of a JSON file); without: one tool, `get_path`.
-        hosts: further web addresses whose origin (scheme, host, port) may be asked, also after a redirect.
+        hosts: further web addresses whose origin (scheme, host, port) may be asked. No redirect is followed.
         methods: what may be sent. All but GET change something, so each is to be allowed.
         allow_private: web addresses by IP ("http://127.0.0.1:8080") that may be used although not public.
         auth: headers with secrets. They go to base_url's origin only, and are cut out of every answer.
-        deadline_s: for everything together: tries, waits between them, redirects, reading.
+        deadline_s: for everything together: tries, waits between them, reading.
         resolver: gives the IP addresses of a name, once per connection.
         tls: another trust than the usual certificate authorities.
 
@@ -175,7 +174,7 @@ class APIAdapter(AbstractContextManager["APIAdapter"]):
             body_kind: its media type.
 
         Raises:
-            ToolRefused: the method or target is not allowed, or the answer is too large or leads elsewhere.
+            ToolRefused: method or target is not allowed, or the answer redirects, is no text or too large.
             APITimeoutError: no whole answer within the deadline.
             APIError: no connection, a damaged answer, or the adapter is closed.
         """
@@ -219,30 +218,27 @@ class APIAdapter(AbstractContextManager["APIAdapter"]):
     async def _send(self, method: str, url: str, body: Any) -> Answer:
         """Send a request once; the body is None, or its media type and what is sent as JSON."""
         try:
-            answer = await self._follow(method, url, body)
+            answer = await self._ask(method, url, body)
         except httpcore.TimeoutException:
             raise APITimeoutError(f"the API did not answer in time; {_advice(method)}") from None
-        except (httpcore.NetworkError, httpcore.ProtocolError, OSError, AnswerError) as error:
-            reason = str(error) if isinstance(error, AnswerError) else "the connection failed or broke"
-            raise APIError(f"{reason}; {_advice(method)}") from None
+        except (httpcore.NetworkError, httpcore.ProtocolError, OSError):
+            raise APIError(f"the connection failed or broke; {_advice(method)}") from None
         if answer.status in _RETRIED:
             raise _BusyError(answer)
         return answer
 
-    async def _follow(self, method: str, url: str, body: Any) -> Answer:
-        for _ in range(_MOST_REDIRECTS + 1):
-            # No httpx.AsyncClient: it would parse redirects, keep cookies, and read the environment.
-            async with sent(self._message(method, url, body), self._reach, tls=self._tls) as response:
-                headers = httpx.Headers(response.headers)
-                if response.status not in _REDIRECTS:
-                    text = hide(await read_text(response, _MOST_BYTES), self._secrets)
-                    wait = headers.get("retry-after", "")
-                    wait_s = float(wait) if re.fullmatch(r"[0-9]{1,9}", wait) else 0.0
-                    return Answer(response.status, text, wait_s)
-            if method != "GET":
-                raise ToolRefused("the API redirects, which is followed for GET only; look what was done")
-            url = self._checked(joined(url, headers.get("location", "")))
-        raise ToolRefused(f"the API redirected more than {_MOST_REDIRECTS} times")
+    async def _ask(self, method: str, url: str, body: Any) -> Answer:
+        # No httpx.AsyncClient: it would parse redirects, keep cookies, and read the environment.
+        async with sent(self._message(method, url, body), self._reach, tls=self._tls) as response:
+            if response.status in _REDIRECTS:
+                kept = "ask for another path" if method == "GET" else "look what was done"
+                raise ToolRefused(
+                    f"the API redirects (status {response.status}), which is not followed; {kept}"
+                )
+            text = hide(await read_text(response, _MOST_BYTES), self._secrets)
+            wait = httpx.Headers(response.headers).get("retry-after", "")
+            wait_s = float(wait) if re.fullmatch(r"[0-9]{1,9}", wait) else 0.0
+            return Answer(response.status, text, wait_s)
 
     def _message(self, method: str, url: str, body: Any) -> httpx.Request:
         secrets = self._auth if origin_of(url) == self._home else {}
