@@ -80,9 +80,8 @@ class Picture:
 
 def _inputs(signature: Any, text: str) -> dict[str, Any]:
     """Put the text into the first text field, and articles that fit into `context`."""
-    names = list(signature.input_fields)
-    values: dict[str, Any] = dict.fromkeys(names, text)
-    if "context" in names:
+    values: dict[str, Any] = dict.fromkeys(signature.input_fields, text)
+    if "context" in values:
         values["context"] = [hit.article.chunk for hit in desk.search_articles(text, 2)]
     return values
 
@@ -150,18 +149,18 @@ def _column(side: str, picture: Picture) -> str:
 class XRay(Lab):
     """The lab in the notebook."""
 
-    def __init__(self, signature: str, left: str, right: str, model: str) -> None:
+    def __init__(self) -> None:
         self.signature, self.left, self.right, self.model = rows = [
-            choice(label, {name: name for name in offered}, given, label_width="6em")
-            for label, given, offered in (
-                ("signature", signature, SIGNATURES),
-                ("left", left, ADAPTERS),
-                ("right", right, ADAPTERS),
-                ("model", model, MODELS),
+            choice(label, {name: name for name in offered}, first, label_width="6em")
+            for label, first, offered in (
+                ("signature", "flat: sort a ticket", SIGNATURES),
+                ("left", "Chat", ADAPTERS),
+                ("right", "JSON", ADAPTERS),
+                ("model", "sim-large", MODELS),
             )
         ]
         looks = {"layout": {"width": "49em", "max_width": "100%"}, "style": {"description_width": "6em"}}
-        self.text = widgets.Textarea(description="input", value=sample(signature), rows=3, **looks)
+        self.text = widgets.Textarea(description="input", value=sample(self.signature.value), rows=3, **looks)
         self.button = widgets.Button(description="Look", tooltip="Ask the model through both adapters")
         self.signature.observe(self._show_sample, "value")
         self.button.on_click(lambda _: self.look())
@@ -194,12 +193,6 @@ class XRay(Lab):
             self.button.disabled = False
 
 
-def xray(
-    signature: str = "flat: sort a ticket", left: str = "Chat", right: str = "JSON", model: str = "sim-large"
-) -> XRay:
-    """Show the lab, with a first look taken; choose with the mouse, or with Tab and Enter.
-
-    Raises:
-        CourseError: for a name that the lab does not offer.
-    """
-    return XRay(signature, left, right, model)
+def xray() -> XRay:
+    """Show the lab, with a first look taken; choose with the mouse, or with Tab and Enter."""
+    return XRay()

@@ -1,7 +1,6 @@
 import pytest
 
 from course_lib import desk, lm
-from course_lib.errors import CourseError
 from course_lib.labs import adapter_xray
 from course_lib.labs.adapter_xray import ADAPTERS, SIGNATURES, look, side_by_side
 
@@ -43,12 +42,6 @@ def test_a_fallback_is_in_the_picture_as_a_second_request():
     assert not picture.is_read
     assert picture.outcome.startswith("AdapterParseError: ")
     assert "request 2 of 2" in str(picture)
-
-
-@pytest.mark.parametrize("choice", [("x", "Chat"), ("flat: sort a ticket", "Morse")])
-def test_an_unknown_choice_lists_the_known_ones(choice):
-    with pytest.raises(CourseError, match="choose from"):
-        adapter_xray.xray(*choice)
 
 
 def test_a_text_of_ones_own_is_asked_about_and_is_no_markup():
