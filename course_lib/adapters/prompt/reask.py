@@ -99,8 +99,8 @@ def _of_inner(name: str) -> property:
     return property(lambda self: getattr(self.inner, name), write, doc="As in the inner adapter.")
 
 
-for _name in {*vars(dspy.Adapter), *vars(dspy.Adapter())} - vars(ReAsk).keys():
-    if not _name.startswith("_"):
+for _name in (*vars(dspy.Adapter), *vars(dspy.Adapter())):
+    if not _name.startswith("_") and _name != "acall":
         setattr(ReAsk, _name, _of_inner(_name))
 
 
