@@ -125,8 +125,8 @@ def proof(
     from course_lib.authoring import proof as proving
 
     proofs = proving.prove(only or None)
-    found = [proof.as_dict() for proof in proofs]
-    typer.echo(json.dumps(found, indent=2) if as_json else proving.report(proofs))
+    shown = json.dumps([each.as_dict() for each in proofs], indent=2) if as_json else proving.report(proofs)
+    typer.echo(shown)
     if not all(each.holds for each in proofs):
         raise typer.Exit(1)
 

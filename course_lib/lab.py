@@ -14,11 +14,11 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 import webbrowser
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import httpx
 
 from course_lib.errors import CourseError
 from course_lib.files import FileError, write_whole
@@ -123,14 +123,11 @@ def _address(server: dict[str, str], notebook: str) -> str:
 
 
 def _answers(url: str) -> bool:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(url, timeout=2):
-            return True
-    except urllib.error.HTTPError:
-        return True  # it answers, if only to ask for the token
-    except OSError:
+        httpx.get(url, timeout=2, trust_env=False)
+    except httpx.HTTPError:
         return False
+    return True  # if only to ask for the token
 
 
 def _wait_until_ready(server: subprocess.Popen[bytes], url: str, log: Path) -> None:

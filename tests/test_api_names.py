@@ -1,4 +1,4 @@
-"""Every `dspy.` name that the course says or uses exists in the installed DSPy, not deprecated."""
+"""Every `dspy.` name that the course says or uses exists in the installed DSPy."""
 
 from __future__ import annotations
 

@@ -1,19 +1,24 @@
 """Holds every `dspy.` name that the course says or uses against the installed DSPy.
 
-Main path: faults(paths) -> names that do not exist or are deprecated, each with file, line and remedy.
+Main path: faults(paths) -> names that do not exist, each with file, line and remedy; missing(name).
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
+import importlib
 import re
+import types
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from course_lib.authoring.imports import imported
-from course_lib.authoring.installed import deprecation, missing
 from course_lib.authoring.lesson import Problem
 from course_lib.authoring.reading import read
 from course_lib.authoring.rules import parse
@@ -21,6 +26,7 @@ from course_lib.authoring.rules import parse
 NAME = re.compile(r"(?<![\w./-])dspy(?:\.[A-Za-z_]\w*)++(?!/)")
 INVENTED, REAL_AGAIN = "<!-- invented names -->", "<!-- end of invented names -->"
 WEB_SITE = "dspy.ai"
+_NOTHING = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +36,14 @@ class Mention:
     path: Path
     line: int
     name: str
-    paragraph: str = ""
-    """In prose: the paragraph around it, which may say that the name is deprecated."""
 
 
 def faults(paths: Iterable[Path], *, lessons: Path | None = None) -> list[Problem]:
     """Return the mentions in these files that do not hold; scripts in the folder `lessons` are lessons."""
-    found = (fault for path in paths for each in mentions(path, lessons=lessons) for fault in _judge(each))
-    return list(dict.fromkeys(found))
+    remedy = "Write a name that exists, or mark the place as showing invented names"
+    named = (each for path in paths for each in mentions(path, lessons=lessons))
+    found = ((each, missing(each.name)) for each in named)
+    return list(dict.fromkeys(Problem(at.path, at.line, problem, remedy) for at, problem in found if problem))
 
 
 def mentions(path: Path, *, lessons: Path | None = None) -> list[Mention]:
@@ -56,14 +62,11 @@ def mentions(path: Path, *, lessons: Path | None = None) -> list[Mention]:
 
 def _in_prose(path: Path, text: str, first: int) -> Iterator[Mention]:
     is_invented = False
-    for _, group in groupby(enumerate(text.split("\n"), first), key=lambda each: bool(each[1].strip())):
-        lines = list(group)
-        paragraph = " ".join(line for _, line in lines)
-        for number, line in lines:
-            is_invented = (is_invented or INVENTED in line) and REAL_AGAIN not in line
-            for name in [] if is_invented else NAME.findall(line):
-                if name != WEB_SITE:
-                    yield Mention(path, number, name, paragraph)
+    for number, line in enumerate(text.split("\n"), first):
+        is_invented = (is_invented or INVENTED in line) and REAL_AGAIN not in line
+        for name in [] if is_invented else NAME.findall(line):
+            if name != WEB_SITE:
+                yield Mention(path, number, name)
 
 
 def _uses(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -77,12 +80,29 @@ def _uses(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield node.lineno, chain[0]
 
 
-def _judge(mention: Mention) -> Iterator[Problem]:
-    if problem := missing(mention.name):
-        remedy = "Write a name that exists, or mark the place as showing invented names"
-        yield Problem(mention.path, mention.line, problem, remedy)
-        return
-    words = deprecation(mention.name)
-    if words and "deprecat" not in mention.paragraph.lower():
-        remedy = "Use its successor, or say that it is deprecated"
-        yield Problem(mention.path, mention.line, f"{mention.name} is deprecated: {words}", remedy)
+@cache
+def missing(name: str) -> str | None:
+    """Return what is wrong with a dotted name, None when the installed DSPy has it."""
+    first, *parts = name.split(".")
+    holder, reached = importlib.import_module(first), first
+    for part in parts:
+        value = _member(holder, part, reached)
+        if value is _NOTHING:
+            near = get_close_matches(part, dir(holder), n=1)
+            hint = f"; did you mean {reached}.{near[0]}?" if near else ""
+            return f"{name} does not exist: nothing of that name in {reached}{hint}"
+        if value is None:  # a setting that is not made: nothing in it can be looked up
+            break
+        holder, reached = value, f"{reached}.{part}"
+    return None
+
+
+def _member(holder: Any, part: str, reached: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if isinstance(holder, types.ModuleType):
+            with contextlib.suppress(ModuleNotFoundError):  # then it is an attribute, or nothing
+                importlib.import_module(f"{reached}.{part}")
+        value = getattr(holder, part, _NOTHING)
+    is_foreign = isinstance(value, types.ModuleType) and not value.__name__.startswith("dspy")
+    return _NOTHING if is_foreign else value  # what DSPy imports is not DSPy's

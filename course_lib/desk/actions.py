@@ -44,33 +44,20 @@ class Refund:
     order_id: str
     amount_eur: float
     reason: str
-    who: str
-    """Who or what paid back, such as "act"."""
 
 
 class Session:
     """One agent's shift at the desk; sessions with audit files of their own know nothing of each other."""
 
-    def __init__(
-        self,
-        *,
-        audit: Path,
-        carrier_url: str | None = None,
-        who: str = "act",
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
+    def __init__(self, *, audit: Path, carrier_url: str | None = None) -> None:
         """Open the desk.
 
         Args:
             audit: file to which each refund adds a line; what it already holds counts as paid back.
             carrier_url: address of the carrier's API, as `running_carrier()` gives it; None if it is away.
-            who: name to put on the audit lines.
-            clock: gives the time for the audit lines.
         """
         self.audit = audit
         self.carrier_url = carrier_url
-        self.who = who
-        self._clock = clock
         self._refund_lock = threading.Lock()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Session:
@@ -236,7 +223,7 @@ class Session:
         return sum(round(line.amount_eur * 100) for line in self.refunds() if line.order_id == order_id)
 
     def _write(self, order_id: str, cents: int, reason: str) -> None:
-        line = Refund(self._clock().isoformat(), order_id, cents / 100, reason, self.who)
+        line = Refund(datetime.now(UTC).isoformat(), order_id, cents / 100, reason)
         with self.audit.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(line), ensure_ascii=False) + "\n")
 

@@ -15,12 +15,8 @@ from course_lib.errors import CourseError
 FOLDER = Path(__file__).parent / "data" / "articles"
 
 
-class UnknownArticleError(CourseError):
-    """No article has this id."""
-
-
-class BrokenArticleError(CourseError):
-    """An article file does not have the head that the loader needs."""
+class ArticleError(CourseError):
+    """No article has this id, or its file does not have the head that it needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +49,13 @@ def article(article_id: str) -> Article:
     """Return one article.
 
     Raises:
-        UnknownArticleError: no article has this id.
+        ArticleError: no article has this id.
     """
     try:
         return _by_id()[article_id]
     except KeyError:
         known = ", ".join(_by_id())
-        raise UnknownArticleError(f"no article has the id {article_id!r}; known: {known}") from None
+        raise ArticleError(f"no article has the id {article_id!r}; known: {known}") from None
 
 
 @lru_cache(maxsize=1)
@@ -71,23 +67,19 @@ def parse(article_id: str, text: str) -> Article:
     r"""Read a file's text: a head of `key: value` lines between two lines `---`, then the body.
 
     Raises:
-        BrokenArticleError: the head is missing, or lacks a title or a date.
+        ArticleError: the head is missing, or lacks a title or a date.
 
     >>> parse("hours", "---\ntitle: Opening hours\nupdated: 2026-02-01\n---\nWe never close.").title
     'Opening hours'
     """
-    match text.split("---\n", 2):
-        case ["", head, body]:
-            fields = dict(line.split(": ", 1) for line in head.splitlines() if ": " in line)
-        case _:
-            raise BrokenArticleError(f"article {article_id!r} must start with a head between two lines '---'")
-    keywords = tuple(word.strip() for word in fields.get("keywords", "").split(",") if word.strip())
     try:
-        return Article(
-            article_id, fields["title"], body.strip(), date.fromisoformat(fields["updated"]), keywords
-        )
+        _, head, body = text.split("---\n", 2)
+        fields = dict(line.split(": ", 1) for line in head.splitlines() if ": " in line)
+        keywords = tuple(word.strip() for word in fields.get("keywords", "").split(",") if word.strip())
+        updated = date.fromisoformat(fields["updated"])
+        return Article(article_id, fields["title"], body.strip(), updated, keywords)
     except (KeyError, ValueError) as error:
-        raise BrokenArticleError(
-            f"the head of article {article_id!r} holds {fields!r}; it needs a line 'title: ...' "
-            f"and a line such as 'updated: 2026-02-01'"
+        raise ArticleError(
+            f"article {article_id!r} begins {text[:80]!r}; it needs a head between two lines '---', "
+            f"with a line 'title: ...' and a line such as 'updated: 2026-02-01'"
         ) from error

@@ -87,11 +87,6 @@ class Customer:
     loyalty_points: Count
     """Points that can be used today."""
 
-    @property
-    def address(self) -> str:
-        """The postal address on one line."""
-        return f"{self.street}, {self.postcode} {self.city}, {self.country}"
-
 
 @dataclass(frozen=True, slots=True, config=STRICT)
 class Item:
@@ -166,13 +161,9 @@ class Order:
     shipments: tuple[Shipment, ...]
     """Empty until a label is made, and for cancelled orders."""
 
-    @property
-    def goods_cents(self) -> int:
-        """The items at their prices, before discount and shipping."""
-        return sum(item.cents for item in self.items)
-
     def __post_init__(self) -> None:
-        due_cents = self.goods_cents + self.shipping_cents - self.discount_cents
+        goods_cents = sum(item.cents for item in self.items)
+        due_cents = goods_cents + self.shipping_cents - self.discount_cents
         if self.total_cents != due_cents:
             raise ValueError(
                 f"total_cents is {self.total_cents}, but items, shipping and discount come to {due_cents}"

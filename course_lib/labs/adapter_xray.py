@@ -31,7 +31,6 @@ SIGNATURES: Mapping[str, Any] = {
     "nested: read a ticket": ReadTicket,
     "citations: answer from articles": AnswerFromArticles,
 }
-OWN = "your own"
 
 _INTRO = (
     "Choose a signature, two adapters and a model, then press Look. Each side shows every request that was "
@@ -79,43 +78,24 @@ class Picture:
         return "\n".join(f"{line}\n{indent(text, '  ')}" for line, text in parts.items())
 
 
-def _own_signature(text: str) -> Any:
-    """Read a learner's signature."""
-    right = "write it as `ticket -> product, is_angry: bool`"
-    try:
-        made = dspy.Signature(text)
-    except Exception as error:  # border: a learner's text, parsed by DSPy
-        raise CourseError(f"the signature {text!r} cannot be read ({error}); {right}") from None
-    if not made.input_fields or not made.output_fields:
-        raise CourseError(f"the signature {text!r} needs an input and an output; {right}")
-    return made
-
-
 def _inputs(signature: Any, text: str) -> dict[str, Any]:
     """Put the text into the first text field, and articles that fit into `context`."""
-    names = list(signature.input_fields)
-    values: dict[str, Any] = dict.fromkeys(names, text)
-    if "context" in names:
+    values: dict[str, Any] = dict.fromkeys(signature.input_fields, text)
+    if "context" in values:
         values["context"] = [hit.article.chunk for hit in desk.search_articles(text, 2)]
     return values
 
 
-def look(
-    signature: str, adapter: str, model: str = "sim-large", *, text: str = "", own: str = "ticket -> summary"
-) -> Picture:
+def look(signature: str, adapter: str, model: str = "sim-large", *, text: str = "") -> Picture:
     """Ask once, and return all there is to see.
 
     Args:
-        signature: one of SIGNATURES, or `your own`, which is read from `own`.
+        signature: one of SIGNATURES.
         adapter: one of ADAPTERS.
         model: as `lm.connect` takes it.
         text: the input; the default is a ticket of the shop, or a question for the articles.
-        own: a signature as a string.
-
-    Raises:
-        CourseError: the own signature cannot be read.
     """
-    chosen = _own_signature(own) if signature == OWN else SIGNATURES[signature]
+    chosen = SIGNATURES[signature]
     model_lm = lm.connect(model, cache=False)
     since = lm.ledger().requests
     begun = time.perf_counter()
@@ -169,61 +149,50 @@ def _column(side: str, picture: Picture) -> str:
 class XRay(Lab):
     """The lab in the notebook."""
 
-    def __init__(self, signature: str, left: str, right: str, model: str) -> None:
-        rows = self.signature, self.left, self.right, self.model = [
-            choice(label, {name: name for name in offered}, given, label_width="6em")
-            for label, given, offered in (
-                ("signature", signature, [*SIGNATURES, OWN]),
-                ("left", left, ADAPTERS),
-                ("right", right, ADAPTERS),
-                ("model", model, MODELS),
+    def __init__(self) -> None:
+        self.signature, self.left, self.right, self.model = rows = [
+            choice(label, {name: name for name in offered}, first, label_width="6em")
+            for label, first, offered in (
+                ("signature", "flat: sort a ticket", SIGNATURES),
+                ("left", "Chat", ADAPTERS),
+                ("right", "JSON", ADAPTERS),
+                ("model", "sim-large", MODELS),
             )
         ]
         looks = {"layout": {"width": "49em", "max_width": "100%"}, "style": {"description_width": "6em"}}
-        self.own = widgets.Text(description=OWN, value="ticket -> product, is_angry: bool", **looks)
-        self.text = widgets.Textarea(description="input", value=sample(signature), rows=3, **looks)
+        self.text = widgets.Textarea(description="input", value=sample(self.signature.value), rows=3, **looks)
         self.button = widgets.Button(description="Look", tooltip="Ask the model through both adapters")
-        self.signature.observe(self._changed, "value")
+        self.signature.observe(self._show_sample, "value")
         self.button.on_click(lambda _: self.look())
-        super().__init__(_INTRO, [rows[0], self.own, *rows[1:], self.text, self.button])
-        self._changed()
+        super().__init__(_INTRO, [*rows, self.text, self.button])
         self.look()
 
-    def _changed(self, change: Mapping[str, Any] | None = None) -> None:
-        """Show the field for an own signature where it is needed, and an input that fits."""
-        self.own.layout.display = "" if self.signature.value == OWN else "none"
-        if change is not None and self.text.value == sample(change["old"]):
+    def _show_sample(self, change: Mapping[str, Any]) -> None:
+        """Show an input that fits the signature; a text of the learner's own stays."""
+        if self.text.value == sample(change["old"]):
             self.text.value = sample(self.signature.value)
 
     def look(self) -> None:
         """Ask through both adapters and show what was seen; say in a line what came of it."""
         self.button.disabled = True
         self.say("Asking …")
-        chosen = {"text": self.text.value, "own": self.own.value}
         try:
             pictures = [
-                look(self.signature.value, adapter.value, self.model.value, **chosen)
+                look(self.signature.value, adapter.value, self.model.value, text=self.text.value)
                 for adapter in (self.left, self.right)
             ]
-        except CourseError as error:
+        except CourseError as error:  # of the endpoint
             self.say(str(error))
         else:
             self.show(side_by_side(*pictures))
-            self.say(
-                "; ".join(
-                    f"{p.adapter}: {p.row()['result']}, requests: {p.ledger.requests}" for p in pictures
-                )
+            seen = (
+                f"{one.adapter}: {one.row()['result']}, requests: {one.ledger.requests}" for one in pictures
             )
+            self.say("; ".join(seen))
         finally:
             self.button.disabled = False
 
 
-def xray(
-    signature: str = "flat: sort a ticket", left: str = "Chat", right: str = "JSON", model: str = "sim-large"
-) -> XRay:
-    """Show the lab, with a first look taken; choose with the mouse, or with Tab and Enter.
-
-    Raises:
-        CourseError: for a name that the lab does not offer.
-    """
-    return XRay(signature, left, right, model)
+def xray() -> XRay:
+    """Show the lab, with a first look taken; choose with the mouse, or with Tab and Enter."""
+    return XRay()

@@ -75,14 +75,7 @@ class Explored:
 
 @lru_cache(maxsize=64)
 def explore(skew: float = 0.8, answers: int = 1000, ttl: str = "10 min", rate_per_s: int = 10) -> Explored:
-    """Predict and measure the hit rate at each of SHARES.
-
-    Args:
-        skew: one of SKEWS, the exponent of Zipf's law.
-        answers: one of ANSWERS, how many different ones are asked for.
-        ttl: one of TTLS_S.
-        rate_per_s: one of RATES_PER_S, requests per second over all answers.
-    """
+    """Predict and measure the hit rate at each of SHARES, under one traffic that the lab offers."""
     chosen = Traffic(skew, answers, float(rate_per_s), TTLS_S[ttl])
     sizes = traffic.entry_bytes(answers)
     points = tuple(_point(chosen, share, int(share * sizes.sum())) for share in SHARES)
@@ -166,15 +159,15 @@ def _drawing(explored: Explored, share: float) -> Rendered:
 class CacheExplorer(Lab):
     """The lab in the notebook."""
 
-    def __init__(self, skew: float, answers: int, ttl: str, rate_per_s: int, share: float) -> None:
+    def __init__(self) -> None:
         self.skew, self.answers, self.share, self.ttl, self.rate = controls = [
-            choice(label, {name.format(value): value for value in offered}, given, label_width="9em")
-            for label, name, offered, given in (
-                ("skew of traffic", "{}", SKEWS, skew),
-                ("answers", "{:,}", ANSWERS, answers),
-                ("cache size", "{:.0%}", SHARES, share),
-                ("time to live", "{}", TTLS_S, ttl),
-                ("requests per s", "{}", RATES_PER_S, rate_per_s),
+            choice(label, {name.format(value): value for value in offered}, first, label_width="9em")
+            for label, name, offered, first in (
+                ("skew of traffic", "{}", SKEWS, 0.8),
+                ("answers", "{:,}", ANSWERS, 1000),
+                ("cache size", "{:.0%}", SHARES, 0.1),
+                ("time to live", "{}", TTLS_S, "10 min"),
+                ("requests per s", "{}", RATES_PER_S, 10),
             )
         ]
         for control in controls:
@@ -191,12 +184,6 @@ class CacheExplorer(Lab):
         self.say(f"Done: prediction and measurement differ by {100 * worst:.1f} points at most.")
 
 
-def cache_explorer(
-    skew: float = 0.8, answers: int = 1000, ttl: str = "10 min", rate_per_s: int = 10, *, share: float = 0.1
-) -> CacheExplorer:
-    """Show the lab; choose with the mouse, or with Tab and Enter.
-
-    Raises:
-        CourseError: for a value that the lab does not offer.
-    """
-    return CacheExplorer(skew, answers, ttl, rate_per_s, share)
+def cache_explorer() -> CacheExplorer:
+    """Show the lab; choose with the mouse, or with Tab and Enter."""
+    return CacheExplorer()

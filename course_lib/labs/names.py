@@ -18,8 +18,8 @@ setting), `here` what it is in this course, `on` what it stands on in words, `po
 in DSPy, `notebook` the number of the one that builds it."""
 
 
-def names_table(notebook: str | None = None) -> Rendered:
-    """Show the names books use and what each is here: all, or those that one notebook (`"02"`) builds."""
+def names_table() -> Rendered:
+    """Show the names that books use, and what each is here."""
     return table(
         [
             {
@@ -29,7 +29,6 @@ def names_table(notebook: str | None = None) -> Rendered:
                 "notebook": chapters.label(name["notebook"]),
             }
             for name in NAMES
-            if notebook in (None, name["notebook"])
         ],
         caption="None of these names exists in DSPy",
     )

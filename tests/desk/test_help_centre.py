@@ -97,16 +97,16 @@ def test_a_chunk_starts_with_the_id_that_a_citation_names_and_an_unknown_id_is_a
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    "text",
     [
-        ("No head at all.", "must start with a head"),
-        ("---\ntitle: Hours\n---\nAlways open.", "a line such as 'updated: 2026-02-01'"),
-        ("---\ntitle: Hours\nupdated: soon\n---\nAlways open.", "'updated': 'soon'"),
+        "No head at all.",
+        "---\ntitle: Hours\n---\nAlways open.",
+        "---\ntitle: Hours\nupdated: soon\n---\nAlways open.",
     ],
     ids=["no head", "no date", "not a date"],
 )
-def test_a_broken_file_says_what_its_head_needs(text, message):
-    with pytest.raises(help_centre.BrokenArticleError, match=re.escape(message)):
+def test_a_broken_file_says_what_its_head_needs(text):
+    with pytest.raises(help_centre.ArticleError, match=r"'hours' .* a line such as 'updated: 2026-02-01'"):
         help_centre.parse("hours", text)
 
 

@@ -3,7 +3,6 @@ import re
 import pytest
 
 from course_lib import desk
-from course_lib.desk import invoice_files
 
 ORDERS = {order.id: order for order in desk.orders()}
 DOCUMENTS = {document.id: document for document in desk.invoices()}
@@ -52,11 +51,3 @@ def test_the_awkward_documents_are_there():
     assert "page 2 of 2" in DOCUMENTS["LN24-00004"].text
     assert "Diego Ramrez" in DOCUMENTS["LN26-00152"].text
     assert sum(document.order_id == "O-10146" for document in DOCUMENTS.values()) == 3
-
-
-def test_a_file_without_its_order_is_named(tmp_path, monkeypatch):
-    (tmp_path / "LN26-09999.txt").write_text("LANTERN OUTDOOR B.V.\nTOTAL EUR 1.00\n", encoding="utf-8")
-    monkeypatch.setattr(invoice_files, "FOLDER", tmp_path)
-
-    with pytest.raises(invoice_files.BrokenInvoiceError, match=r"LN26-09999\.txt has no line .* O-10001"):
-        desk.invoices()

@@ -1,6 +1,5 @@
 import pytest
 
-from course_lib.errors import CourseError
 from course_lib.labs.cache_explorer_view import SHARES, cache_explorer, explore, show
 
 
@@ -53,11 +52,3 @@ def test_viewers_without_widgets_get_the_plot_and_the_figures(lab):
     assert "<img" in data["text/html"]
     assert "predicted" in data["text/plain"]
     assert "Hit rate: skew 0.8, 1,000 answers, TTL 10 min, 10 requests/s" in show(explore()).text
-
-
-@pytest.mark.parametrize(
-    "setting", [{"skew": 2.0}, {"answers": 7}, {"ttl": "1 day"}, {"rate_per_s": 0}, {"share": 0.5}]
-)
-def test_a_setting_that_is_not_offered_lists_those_that_are(setting):
-    with pytest.raises(CourseError, match="choose from"):
-        cache_explorer(**setting)

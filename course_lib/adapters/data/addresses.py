@@ -13,7 +13,6 @@ import re
 import socket
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from urllib.parse import urljoin
 
 from course_lib.adapters.tools.limits import ToolRefused
 
@@ -28,8 +27,6 @@ _URL = re.compile(
     r"(?P<target>/[^\s\\#@]*|\?[^\s\\#@]*)?",
     re.IGNORECASE,
 )
-_HALF = re.compile(r"[a-z][a-z0-9+.-]*:(?!//)", re.IGNORECASE)
-"""A scheme without slashes, as in http:host/path, which some read as a path and some as a host."""
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _DOTTED = re.compile(r"(0|[1-9][0-9]{0,2})(\.(0|[1-9][0-9]{0,2})){3}")
 
@@ -141,8 +138,8 @@ class Reach:
             raise ToolRefused(f"only {known} may be contacted, not another scheme, host or port")
         return origin
 
-    async def vet(self, host: str, port: int) -> list[str]:
-        """Return the IP addresses of a host, all of them checked; the first is the one to connect to.
+    async def vet(self, host: str, port: int) -> str:
+        """Return the IP address to connect to, the first of a host's addresses, all of which are checked.
 
         Raises:
             ToolRefused: any one of the addresses is not public and not opened.
@@ -157,7 +154,7 @@ class Reach:
         for text in addresses:  # one bad answer among good ones is an attack, not an accident: refuse all
             if not self._may_connect(text, port):
                 raise ToolRefused(f"{host} leads to an address that is not public; it was not contacted")
-        return addresses
+        return addresses[0]
 
     def _may_connect(self, text: str, port: int) -> bool:
         try:
@@ -173,15 +170,3 @@ def _address_and_port(url: str) -> tuple[Address, int]:
         return ipaddress.ip_address(origin.host), origin.port
     except ValueError:
         raise ToolRefused(f"{origin.host!r} is a name; open an address, as http://127.0.0.1:8080") from None
-
-
-def joined(base: str, location: str) -> str:
-    """Return the address that a redirect from `base` leads to; it is still to be checked.
-
-    Raises:
-        ToolRefused: characters that clients read in different ways (urljoin drops some of them silently).
-    """
-    is_plain = location.isascii() and location.isprintable() and not set(location) & set(" \\@")
-    if not is_plain or _HALF.match(location):
-        raise ToolRefused("the redirect's address is not spelled plainly; it was not followed")
-    return urljoin(base, location.partition("#")[0])

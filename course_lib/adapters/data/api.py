@@ -10,8 +10,8 @@ import asyncio
 import json
 import re
 import ssl
-from collections.abc import Collection, Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,7 @@ import httpcore
 import httpx
 
 from course_lib.adapters.data import openapi
-from course_lib.adapters.data.addresses import Origin, Reach, Resolver, joined, origin_of, resolve
-from course_lib.adapters.data.transport import AnswerError, read_text, sent
+from course_lib.adapters.data.addresses import Origin, Reach, Resolver, origin_of, resolve
 from course_lib.adapters.tools.injection import neutralised_answer
 from course_lib.adapters.tools.limits import LimitedTool, ToolRefused, limited
 from course_lib.adapters.tools.redaction import hide
@@ -37,15 +36,16 @@ ATTEMPT_S, ATTEMPTS = 3.0, 3
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 2.0
 """The wait before the second try, which doubles with each, and the longest: a Retry-After beyond it is told
 to the caller instead of being waited for."""
-_MOST_REDIRECTS = 2
-_MOST_BYTES = 200_000  # of an answer, after decompression
+_MOST_BYTES = 200_000  # of an answer
 _PATH_TRICK = re.compile(r"%2f|%5c|%2e|%25|//|(^|/)\.{1,2}(/|$)", re.IGNORECASE)
 _CONTROL = re.compile(r"%[01][0-9a-f]|%7f", re.IGNORECASE)
+_CHARSET = re.compile(r"(ascii|big5|cp|euc|gb|iso|koi8|latin|shift|us|utf|windows)[\w-]*", re.IGNORECASE)
+"""Charsets of texts; some others that Python has are slow, or are no texts."""
 _DETAIL_CHARS = 300
 _JSON = "application/json"
 _HEADERS = {
     "Accept": "application/json, text/*;q=0.5",
-    "Accept-Encoding": "gzip",
+    "Accept-Encoding": "identity",
     "User-Agent": "advanced-dspy-course",
 }
 
@@ -81,11 +81,11 @@ class APIAdapter(AbstractContextManager["APIAdapter"]):
     Args:
         base_url: where the API lives; requests go to paths below it.
         spec: its OpenAPI 3 document (mapping, or path of a JSON file); without: one tool, `get_path`.
-        hosts: further web addresses whose origin (scheme, host, port) may be asked, also after a redirect.
+        hosts: further web addresses whose origin (scheme, host, port) may be asked. No redirect is followed.
         methods: what may be sent. All but GET change something, so each is to be allowed.
         allow_private: web addresses by IP ("http://127.0.0.1:8080") that may be used although not public.
         auth: headers with secrets. They go to base_url's origin only, and are cut out of every answer.
-        deadline_s: for everything together: tries, waits between them, redirects, reading.
+        deadline_s: for everything together: tries, waits between them, reading.
         resolver: gives the IP addresses of a name, once per connection.
         tls: another trust than the usual certificate authorities.
 
@@ -175,7 +175,7 @@ class APIAdapter(AbstractContextManager["APIAdapter"]):
             body_kind: its media type.
 
         Raises:
-            ToolRefused: the method or target is not allowed, or the answer is too large or leads elsewhere.
+            ToolRefused: method or target is not allowed, or the answer redirects, is no text or too large.
             APITimeoutError: no whole answer within the deadline.
             APIError: no connection, a damaged answer, or the adapter is closed.
         """
@@ -219,30 +219,27 @@ class APIAdapter(AbstractContextManager["APIAdapter"]):
     async def _send(self, method: str, url: str, body: Any) -> Answer:
         """Send a request once; the body is None, or its media type and what is sent as JSON."""
         try:
-            answer = await self._follow(method, url, body)
+            answer = await self._ask(method, url, body)
         except httpcore.TimeoutException:
             raise APITimeoutError(f"the API did not answer in time; {_advice(method)}") from None
-        except (httpcore.NetworkError, httpcore.ProtocolError, OSError, AnswerError) as error:
-            reason = str(error) if isinstance(error, AnswerError) else "the connection failed or broke"
-            raise APIError(f"{reason}; {_advice(method)}") from None
+        except (httpcore.NetworkError, httpcore.ProtocolError, OSError):
+            raise APIError(f"the connection failed or broke; {_advice(method)}") from None
         if answer.status in _RETRIED:
             raise _BusyError(answer)
         return answer
 
-    async def _follow(self, method: str, url: str, body: Any) -> Answer:
-        for _ in range(_MOST_REDIRECTS + 1):
-            # No httpx.AsyncClient: it would parse redirects, keep cookies, and read the environment.
-            async with sent(self._message(method, url, body), self._reach, tls=self._tls) as response:
-                headers = httpx.Headers(response.headers)
-                if response.status not in _REDIRECTS:
-                    text = hide(await read_text(response, _MOST_BYTES), self._secrets)
-                    wait = headers.get("retry-after", "")
-                    wait_s = float(wait) if re.fullmatch(r"[0-9]{1,9}", wait) else 0.0
-                    return Answer(response.status, text, wait_s)
-            if method != "GET":
-                raise ToolRefused("the API redirects, which is followed for GET only; look what was done")
-            url = self._checked(joined(url, headers.get("location", "")))
-        raise ToolRefused(f"the API redirected more than {_MOST_REDIRECTS} times")
+    async def _ask(self, method: str, url: str, body: Any) -> Answer:
+        # No httpx.AsyncClient: it would parse redirects, keep cookies, and read the environment.
+        async with _sent(self._message(method, url, body), self._reach, tls=self._tls) as response:
+            if response.status in _REDIRECTS:
+                kept = "ask for another path" if method == "GET" else "look what was done"
+                raise ToolRefused(
+                    f"the API redirects (status {response.status}), which is not followed; {kept}"
+                )
+            text = hide(await _read_text(response), self._secrets)
+            wait = httpx.Headers(response.headers).get("retry-after", "")
+            wait_s = float(wait) if re.fullmatch(r"[0-9]{1,9}", wait) else 0.0
+            return Answer(response.status, text, wait_s)
 
     def _message(self, method: str, url: str, body: Any) -> httpx.Request:
         secrets = self._auth if origin_of(url) == self._home else {}
@@ -282,3 +279,65 @@ def _detail(text: str) -> str:
         problem = json.loads(text)
     sentence = problem.get("detail") or problem.get("title") if isinstance(problem, dict) else None
     return " ".join(str(sentence or text).split())[:_DETAIL_CHARS] or "no explanation"
+
+
+class _CheckedBackend(httpcore.AsyncNetworkBackend):
+    """Connects to checked addresses only.
+
+    httpcore asks its backend for every connection, so a name is resolved here, once, checked, and connected
+    to by the checked IP: an answer of DNS that changes in between changes nothing. The Host header and TLS
+    keep the name.
+    """
+
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
+        self._real = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109  # httpcore's signature
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        address = await self._reach.vet(host, port)
+        return await self._real.connect_tcp(address, port, timeout, local_address, socket_options)
+
+
+@asynccontextmanager
+async def _sent(
+    request: httpx.Request, reach: Reach, *, tls: ssl.SSLContext | None
+) -> AsyncIterator[httpcore.Response]:
+    """Send one request, over a connection of its own that ends with the `with`; yield the answer, unread.
+
+    No connection is kept for the next request, so each is checked, and it works from any event loop.
+    """
+    url = request.url
+    reach.check(str(url))  # as httpx reads it
+    target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+    parts: dict[str, Any] = {"content": request.stream, "extensions": request.extensions}
+    message = httpcore.Request(request.method, target, headers=request.headers.raw, **parts)
+    async with httpcore.AsyncConnectionPool(tls, network_backend=_CheckedBackend(reach)) as pool:
+        yield await pool.handle_async_request(message)
+
+
+async def _read_text(response: httpcore.Response) -> str:
+    """Read a body as text, piece by piece; refuse one that is too large, no text, or compressed, unasked."""
+    headers = httpx.Headers(response.headers)
+    kind = headers.get("content-type", "text/plain").partition(";")[0].strip().lower()
+    if not (kind.startswith("text/") or kind.endswith(("json", "xml", "yaml")) or kind == ""):
+        raise ToolRefused(f"the answer is no text but {kind[:40]!r}; it was not read")
+    encoding = headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
+        raise ToolRefused(f"the answer is compressed as {encoding[:40]!r}, which was not asked for")
+    body = bytearray()
+    async for piece in response.aiter_stream():
+        body += piece
+        if len(body) > _MOST_BYTES:
+            raise ToolRefused(f"the answer is larger than {_MOST_BYTES} bytes; ask for less of it")
+    charset = httpx.Response(200, headers=headers).charset_encoding or "utf-8"
+    try:
+        return body.decode(charset if _CHARSET.fullmatch(charset) else "?", "replace")
+    except LookupError:
+        raise ToolRefused(f"the answer is in the charset {charset[:40]!r}, which is not read") from None

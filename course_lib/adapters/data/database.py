@@ -107,7 +107,7 @@ class DatabaseAdapter(AbstractContextManager["DatabaseAdapter"]):
     async def store_prediction(
         self, prediction: dspy.Prediction, *, inputs: Mapping[str, Any], program: str = ""
     ) -> str:
-        """Store what a module returned for these inputs, with its token counts, and return its key.
+        """Store what a module returned for these inputs, and return its key.
 
         Storing it again is safe and changes nothing.
 

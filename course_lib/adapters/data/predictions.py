@@ -26,7 +26,6 @@ CREATE TABLE IF NOT EXISTS predictions (
     program text NOT NULL,
     inputs jsonb NOT NULL,
     outputs jsonb NOT NULL,
-    usage jsonb NOT NULL,
     stored timestamptz NOT NULL DEFAULT now(),
     words tsvector GENERATED ALWAYS AS
         (setweight(to_tsvector('english', inputs), 'A') || to_tsvector('english', outputs)) STORED
@@ -34,10 +33,10 @@ CREATE TABLE IF NOT EXISTS predictions (
 CREATE INDEX IF NOT EXISTS predictions_words ON predictions USING gin (words)
 """
 _INSERT = """
-INSERT INTO predictions (key, program, inputs, outputs, usage) VALUES (%s, %s, %s, %s, %s)
+INSERT INTO predictions (key, program, inputs, outputs) VALUES (%s, %s, %s, %s)
 ON CONFLICT (key) DO NOTHING
 """
-_SELECT = "SELECT p.key, p.program, p.inputs, p.outputs, p.usage, p.stored FROM predictions p "
+_SELECT = "SELECT p.key, p.program, p.inputs, p.outputs, p.stored FROM predictions p "
 _BY_KEY = f"{_SELECT} WHERE p.key = %s"
 _BY_WORDS = f"""{_SELECT}
 CROSS JOIN websearch_to_tsquery('english', %(text)s) AS wanted
@@ -56,12 +55,10 @@ class StoredPrediction:
     """What made it, such as "Triage"; may be empty."""
     inputs: dict[str, Any]
     outputs: dict[str, Any]
-    usage: dict[str, dict[str, Any]]
-    """Tokens by model, as `prediction.get_lm_usage()` gave them; empty when they were not tracked."""
     stored: datetime
 
 
-Row = tuple[str, str, Jsonb, Jsonb, Jsonb]  # key, program, inputs, outputs and usage
+Row = tuple[str, str, Jsonb, Jsonb]  # key, program, inputs and outputs
 
 
 def as_row(prediction: dspy.Prediction, inputs: Mapping[str, Any], *, program: str) -> Row:
@@ -71,10 +68,9 @@ def as_row(prediction: dspy.Prediction, inputs: Mapping[str, Any], *, program: s
         DatabaseError: a value cannot be written as JSON.
     """
     request, outputs = _json(dict(inputs), "inputs"), _json(dict(prediction.items()), "prediction")
-    usage = _json(dict(prediction.get_lm_usage() or {}), "usage")
     content = json.dumps([program, request, outputs], sort_keys=True, ensure_ascii=False).encode()
     key = hashlib.sha256(content).hexdigest()[:32]
-    return key, program, Jsonb(request), Jsonb(outputs), Jsonb(usage)
+    return key, program, Jsonb(request), Jsonb(outputs)
 
 
 def store(connection: Connection, row: Row) -> None:

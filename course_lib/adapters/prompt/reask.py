@@ -99,13 +99,9 @@ def _of_inner(name: str) -> property:
     return property(lambda self: getattr(self.inner, name), write, doc="As in the inner adapter.")
 
 
-for _name in (
-    *("format", "parse", "format_system_message", "format_field_description", "format_field_structure"),
-    *("format_task_description", "format_user_message_content", "format_assistant_message_content"),
-    *("format_demos", "format_conversation_history", "callbacks", "use_native_function_calling"),
-    *("native_response_types", "parallel_tool_calls"),
-):
-    setattr(ReAsk, _name, _of_inner(_name))
+for _name in (*vars(dspy.Adapter), *vars(dspy.Adapter())):
+    if not _name.startswith("_") and _name != "acall":
+        setattr(ReAsk, _name, _of_inner(_name))
 
 
 def _extended(messages: list[dict[str, Any]], error: AdapterParseError) -> list[dict[str, Any]]:

@@ -116,8 +116,6 @@ class Run:
 
     sources: list[str] = field(default_factory=list)
     """Untrusted text that was read, by the tool it came from."""
-    confirmations: list[tuple[Action, bool]] = field(default_factory=list)
-    """Calls that needed a person's yes, and whether it was given."""
 
 
 class Guard:
@@ -174,8 +172,6 @@ class Guard:
             return
         action = Action(name, json.loads(json.dumps(arguments, default=str)), tuple(run.sources))
         answer = self._confirm(action) if self._confirm else False
-        is_confirmed = (await answer if inspect.isawaitable(answer) else answer) is True
-        run.confirmations.append((action, is_confirmed))
-        if not is_confirmed:
+        if (await answer if inspect.isawaitable(answer) else answer) is not True:
             logger.warning("%s was not confirmed after text from %s", name, ", ".join(run.sources))
             raise ToolRefused(f"{name} needs a person's yes after text of others was read; it was not given")

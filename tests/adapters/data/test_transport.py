@@ -15,9 +15,8 @@ from course_lib.adapters.tools.limits import ToolRefused
 from tests.adapters.web import adapter, get, reply, serving
 
 
-def test_a_body_beyond_the_limit_is_given_up_in_the_middle_and_a_bomb_is_not_blown_up():
+def test_a_body_beyond_the_limit_is_given_up_in_the_middle():
     sent = []
-    bomb = reply(gzip.compress(b"0" * 50_000_000, mtime=0), content_encoding="gzip")
 
     def endless(*_):
         yield b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\n"
@@ -25,41 +24,30 @@ def test_a_body_beyond_the_limit_is_given_up_in_the_middle_and_a_bomb_is_not_blo
             sent.append(1)
             yield b"x" * 65536
 
-    for answer in (endless, lambda *_: bomb):
-        with serving(answer) as web, pytest.raises(ToolRefused, match="larger than 200000 bytes; ask for"):
-            get(adapter(web))
+    with serving(endless) as web, pytest.raises(ToolRefused, match="larger than 200000 bytes; ask for"):
+        get(adapter(web))
     assert len(sent) < 500
 
 
 @pytest.mark.parametrize(
     ("body", "headers", "text"),
     [
-        (gzip.compress(b'"fine"', mtime=0), {"content_encoding": "gzip"}, '"fine"'),
-        (b"", {"content_encoding": "gzip"}, ""),
         (b"5 \xa4", {"content_type": "text/plain; charset=iso-8859-15"}, "5 €"),
         (b"5 \x80", {"content_type": "text/plain; charset=Windows-1252"}, "5 €"),
         ("5 €".encode("utf-16le"), {"content_type": 'text/plain; charset="utf-16le"'}, "5 €"),
     ],
 )
-def test_an_answer_is_expanded_and_decoded_as_declared(body, headers, text):
+def test_an_answer_is_decoded_as_declared(body, headers, text):
     with serving(lambda *_: reply(body, **headers)) as web:
         assert get(adapter(web)).text == text
-        assert web.asked[0].headers["accept-encoding"] == "gzip"
+        assert web.asked[0].headers["accept-encoding"] == "identity"
 
 
 @pytest.mark.parametrize(
     ("body", "headers", "message"),
     [
-        (b"x", {"content_encoding": "br"}, "compressed as 'br', which was not asked for"),
-        (b"x", {"content_encoding": "gzip, gzip"}, "compressed as 'gzip, gzip'"),
+        (gzip.compress(b"x"), {"content_encoding": "gzip"}, "compressed as 'gzip', which was not asked for"),
         (b"\x89PNG", {"content_type": "image/png"}, "no text but 'image/png'"),
-        (b"plain", {"content_encoding": "gzip"}, "is not gzip, as it claims"),
-        (gzip.compress(b"x" * 99, mtime=0)[:-6], {"content_encoding": "gzip"}, "cut short"),
-        (
-            gzip.compress(b"x", mtime=0) * 2,
-            {"content_encoding": "gzip"},
-            "after the end of the compressed answer",
-        ),
         (b"x", {"content_type": "text/plain; charset=rot13"}, "in the charset 'rot13', which is not read"),
         (b"x", {"content_type": "text/plain; charset=utf-99"}, "in the charset 'utf-99'"),
         (b"x", {"content_type": "text/plain; charset=punycode"}, "in the charset 'punycode'"),
@@ -67,10 +55,7 @@ def test_an_answer_is_expanded_and_decoded_as_declared(body, headers, text):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_an_answer_that_is_no_plain_text_is_not_read(body, headers, message):
-    with (
-        serving(lambda *_: reply(body, **headers)) as web,
-        pytest.raises((ToolRefused, APIError), match=message),
-    ):
+    with serving(lambda *_: reply(body, **headers)) as web, pytest.raises(ToolRefused, match=message):
         get(adapter(web))
 
 

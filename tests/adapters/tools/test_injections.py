@@ -95,15 +95,13 @@ def test_an_agent_that_reads_it_pays_nothing_sends_nothing_and_still_answers(not
 def test_a_model_that_obeys_is_stopped_by_the_guard(name):
     desk = Desk(INJECTIONS[name])
 
-    with desk.guard.run() as run:
+    with desk.guard.run():
         lines = desk.obey()
 
     assert desk.done == []
     refusal = "needs a person's yes after text of others was read; it was not given"
     assert lines[1] == lines[3] == f"refused: refund {refusal}"
     assert lines[2] == f"refused: send_message {refusal}"
-    asked = [(action.tool, answer) for action, answer in run.confirmations]
-    assert asked == [("refund", False), ("send_message", False), ("refund", False)]
 
 
 def test_honest_results_are_not_changed():
@@ -141,7 +139,7 @@ def test_each_run_begins_anew_and_without_one_all_calls_count_together():
     with desk.guard.run() as run:
         desk.look_up(order_id="O-10166")  # no text of others, so nobody is asked
         assert desk.refund(**json.loads(CALL)) == "paid"
-    assert (run.sources, run.confirmations) == ([], [])
+    assert run.sources == []
 
     desk.track(tracking_number="NP400213517")
     assert desk.refund(**json.loads(CALL)).startswith("refused: refund needs a person's yes")

@@ -10,5 +10,3 @@ class Mine(dspy.BaseLM):
 
 # dspy.ChainOfThougt is a slip of the pen
 predict = dspy.Predict("question -> answer").no_such_member
-thought = dspy.ProgramOfThought("question -> answer")
-image = dspy.Image.from_PIL(None)

@@ -1,6 +1,6 @@
-"""dspy.LM and dspy.settings.lm exist, as does dspy.LM.model; see https://dspy.ai/learn and dspy/clients/cache.py.
+"""dspy.LM and dspy.settings.lm exist, as does dspy.LM.copy; see https://dspy.ai/learn and dspy/clients/cache.py.
 
-dspy.BaseLM exists too; dspy.ai tells of it. dspy.CodeAct is deprecated.
+dspy.BaseLM exists too; dspy.ai tells of it.
 """
 
 import dspy
