@@ -31,6 +31,7 @@ SIGNATURES: Mapping[str, Any] = {
     "nested: read a ticket": ReadTicket,
     "citations: answer from articles": AnswerFromArticles,
 }
+OWN = "your own"
 
 _INTRO = (
     "Choose a signature, two adapters and a model, then press Look. Each side shows every request that was "
@@ -78,24 +79,43 @@ class Picture:
         return "\n".join(f"{line}\n{indent(text, '  ')}" for line, text in parts.items())
 
 
+def _own_signature(text: str) -> Any:
+    """Read a learner's signature."""
+    right = "write it as `ticket -> product, is_angry: bool`"
+    try:
+        made = dspy.Signature(text)
+    except Exception as error:  # border: a learner's text, parsed by DSPy
+        raise CourseError(f"the signature {text!r} cannot be read ({error}); {right}") from None
+    if not made.input_fields or not made.output_fields:
+        raise CourseError(f"the signature {text!r} needs an input and an output; {right}")
+    return made
+
+
 def _inputs(signature: Any, text: str) -> dict[str, Any]:
     """Put the text into the first text field, and articles that fit into `context`."""
-    values: dict[str, Any] = dict.fromkeys(signature.input_fields, text)
-    if "context" in values:
+    names = list(signature.input_fields)
+    values: dict[str, Any] = dict.fromkeys(names, text)
+    if "context" in names:
         values["context"] = [hit.article.chunk for hit in desk.search_articles(text, 2)]
     return values
 
 
-def look(signature: str, adapter: str, model: str = "sim-large", *, text: str = "") -> Picture:
+def look(
+    signature: str, adapter: str, model: str = "sim-large", *, text: str = "", own: str = "ticket -> summary"
+) -> Picture:
     """Ask once, and return all there is to see.
 
     Args:
-        signature: one of SIGNATURES.
+        signature: one of SIGNATURES, or `your own`, which is read from `own`.
         adapter: one of ADAPTERS.
         model: as `lm.connect` takes it.
         text: the input; the default is a ticket of the shop, or a question for the articles.
+        own: a signature as a string.
+
+    Raises:
+        CourseError: the own signature cannot be read.
     """
-    chosen = SIGNATURES[signature]
+    chosen = _own_signature(own) if signature == OWN else SIGNATURES[signature]
     model_lm = lm.connect(model, cache=False)
     since = lm.ledger().requests
     begun = time.perf_counter()
@@ -150,45 +170,50 @@ class XRay(Lab):
     """The lab in the notebook."""
 
     def __init__(self) -> None:
-        self.signature, self.left, self.right, self.model = rows = [
+        rows = self.signature, self.left, self.right, self.model = [
             choice(label, {name: name for name in offered}, first, label_width="6em")
             for label, first, offered in (
-                ("signature", "flat: sort a ticket", SIGNATURES),
+                ("signature", "flat: sort a ticket", [*SIGNATURES, OWN]),
                 ("left", "Chat", ADAPTERS),
                 ("right", "JSON", ADAPTERS),
                 ("model", "sim-large", MODELS),
             )
         ]
         looks = {"layout": {"width": "49em", "max_width": "100%"}, "style": {"description_width": "6em"}}
+        self.own = widgets.Text(description=OWN, value="ticket -> product, is_angry: bool", **looks)
         self.text = widgets.Textarea(description="input", value=sample(self.signature.value), rows=3, **looks)
         self.button = widgets.Button(description="Look", tooltip="Ask the model through both adapters")
-        self.signature.observe(self._show_sample, "value")
+        self.signature.observe(self._changed, "value")
         self.button.on_click(lambda _: self.look())
-        super().__init__(_INTRO, [*rows, self.text, self.button])
+        super().__init__(_INTRO, [rows[0], self.own, *rows[1:], self.text, self.button])
+        self._changed()
         self.look()
 
-    def _show_sample(self, change: Mapping[str, Any]) -> None:
-        """Show an input that fits the signature; a text of the learner's own stays."""
-        if self.text.value == sample(change["old"]):
+    def _changed(self, change: Mapping[str, Any] | None = None) -> None:
+        """Show the field for an own signature where it is needed, and an input that fits."""
+        self.own.layout.display = "" if self.signature.value == OWN else "none"
+        if change is not None and self.text.value == sample(change["old"]):
             self.text.value = sample(self.signature.value)
 
     def look(self) -> None:
         """Ask through both adapters and show what was seen; say in a line what came of it."""
         self.button.disabled = True
         self.say("Asking …")
+        chosen = {"text": self.text.value, "own": self.own.value}
         try:
             pictures = [
-                look(self.signature.value, adapter.value, self.model.value, text=self.text.value)
+                look(self.signature.value, adapter.value, self.model.value, **chosen)
                 for adapter in (self.left, self.right)
             ]
-        except CourseError as error:  # of the endpoint
+        except CourseError as error:
             self.say(str(error))
         else:
             self.show(side_by_side(*pictures))
-            seen = (
-                f"{one.adapter}: {one.row()['result']}, requests: {one.ledger.requests}" for one in pictures
+            self.say(
+                "; ".join(
+                    f"{p.adapter}: {p.row()['result']}, requests: {p.ledger.requests}" for p in pictures
+                )
             )
-            self.say("; ".join(seen))
         finally:
             self.button.disabled = False
 

@@ -1,8 +1,9 @@
 import pytest
 
 from course_lib import desk, lm
+from course_lib.errors import CourseError
 from course_lib.labs import adapter_xray
-from course_lib.labs.adapter_xray import ADAPTERS, SIGNATURES, look, side_by_side
+from course_lib.labs.adapter_xray import ADAPTERS, OWN, SIGNATURES, look, side_by_side
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +45,14 @@ def test_a_fallback_is_in_the_picture_as_a_second_request():
     assert "request 2 of 2" in str(picture)
 
 
-def test_a_text_of_ones_own_is_asked_about_and_is_no_markup():
-    picture = look("flat: sort a ticket", "XML", text="<script>third lamp</script>")
+@pytest.mark.parametrize("own", ["->", "ticket", "a -> b: nonsense[", "", "a -> a"])
+def test_a_signature_that_cannot_be_read_says_how_to_write_one(own):
+    with pytest.raises(CourseError, match="is_angry: bool"):
+        look(OWN, "Chat", own=own)
+
+
+def test_an_own_signature_is_asked_with_an_own_text_which_is_no_markup():
+    picture = look(OWN, "XML", own="mail -> is_angry: bool", text="<script>third lamp</script>")
     shown = side_by_side(picture, picture)
 
     assert picture.is_read
@@ -87,8 +94,13 @@ def test_the_button_looks_again_through_what_is_chosen_now(lab):
     assert lab.button.disabled is False
 
 
-def test_a_text_of_ones_own_stays_when_the_signature_is_changed(lab):
-    lab.text.value = "My own."
-    lab.signature.value = "citations: answer from articles"
+def test_a_text_of_ones_own_stays_and_a_bad_signature_leaves_the_last_picture(lab):
+    lab.text.value, before = "My own.", lab._out.value
+    lab.signature.value, lab.own.value = OWN, "->"
+    lab.button.click()
 
     assert lab.text.value == "My own."
+    assert lab.own.layout.display == ""
+    assert "needs an input and an output" in lab._status.value
+    assert lab._out.value == before
+    assert lab.button.disabled is False
