@@ -8,12 +8,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from course_lib.lm import process, profiles
 from course_lib.lm.calls import Ledger
 from course_lib.lm.process import EndpointError
 from course_lib.lm.profiles import Profile
+
+if TYPE_CHECKING:
+    from urllib.request import OpenerDirector
 
 _WAIT_S = 30.0
 _ENDING_S = 1.0  # a child that closes connections may be on its way out
@@ -97,11 +101,9 @@ def call(method: str, path: str, body: Mapping[str, Any] | None = None, *, wait_
         data=None if body is None else json.dumps(body).encode(),
         headers={"Authorization": f"Bearer {process.key()}", "Content-Type": "application/json"},
     )
-    # Loopback is never reached through a proxy, whatever the environment says.
     is_near = base.startswith(("http://127.", "http://localhost", "http://[::1]"))
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({} if is_near else None))
     try:
-        with opener.open(request, timeout=wait_s) as response:
+        with _opener(is_near).open(request, timeout=wait_s) as response:
             return json.loads(response.read())
     except urllib.error.HTTPError as error:
         with error:
@@ -111,6 +113,14 @@ def call(method: str, path: str, body: Mapping[str, Any] | None = None, *, wait_
         raise EndpointError(
             f"the model's endpoint at {base} cannot be reached ({error}); {_remedy()}"
         ) from None
+
+
+@cache  # each loads all certificates of the machine, which takes 60 ms with Python 3.13
+def _opener(is_near: bool) -> OpenerDirector:
+    """Loopback is never reached through a proxy, whatever the environment says."""
+    from urllib.request import ProxyHandler, build_opener
+
+    return build_opener(ProxyHandler({} if is_near else None))
 
 
 def _message(raw: bytes, status: int) -> str:
