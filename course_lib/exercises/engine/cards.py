@@ -6,11 +6,18 @@ Colours come from JupyterLab's theme; the state is always said in words.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from html import escape
 from textwrap import indent
+from typing import Any
 
 from course_lib.exercises.engine.sources import shell
+
+MOST_PRINTED_CHARS = 20_000
+"""How much of what an answer prints is shown, on each of its two streams, for one `check`."""
 
 TEXT = "color:var(--jp-content-font-color1,#1a1a1a)"
 SURFACE = "background:var(--jp-layout-color1,#ffffff)"
@@ -74,6 +81,40 @@ class Card:
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         return {"text/plain": self.text(), "text/html": self.html()}
+
+
+class _Bounded:
+    """A stream that passes so many characters on, then says once that it shows no more."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self._left = stream, MOST_PRINTED_CHARS
+        self.is_over = False
+        """Whether the check has ended: a thread of the answer may have left this as `sys.stdout`."""
+
+    def write(self, text: str) -> int:
+        left, self._left = self._left, self._left - len(text)
+        self._stream.write(text if self.is_over else text[: max(left, 0)])
+        if left >= 0 > self._left and not self.is_over:
+            self._stream.write(f"\n... the rest is not shown: it is over {MOST_PRINTED_CHARS:,} characters\n")
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def bounded_output() -> Iterator[None]:
+    """Show only the beginning of what is printed in this block."""
+    out, err = _Bounded(sys.stdout), _Bounded(sys.stderr)
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            yield
+    finally:
+        out.is_over = err.is_over = True
 
 
 def say(*lines: str) -> None:

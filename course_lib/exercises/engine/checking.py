@@ -16,14 +16,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from course_lib.exercises.engine import progress, registry
-from course_lib.exercises.engine.cards import Card, say, show_card
-from course_lib.exercises.engine.checks import CheckFailed, result_of, strays
+from course_lib.exercises.engine.cards import Card, bounded_output, say, show_card
+from course_lib.exercises.engine.checks import CheckFailed, result_of, shortened, strays
 from course_lib.exercises.engine.registry import Exercise
-from course_lib.exercises.engine.sources import cell_that_failed, crash_line, in_words, source_now
+from course_lib.exercises.engine.sources import cell_that_failed, crash_line, in_words, no_exit, source_now
 
 Outcome = Literal["passed", "failed", "crashed", "not attempted", "not checked"]
 """Only the first three are attempts; "not checked" says that nothing can be said about the answer."""
 Rows = tuple[tuple[str, str], ...]
+_LONGEST_ROW_CHARS = 3_000
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -118,7 +119,8 @@ def judge(exercise: Exercise, *things: object) -> Result:
         what = f"part {untouched.index(True) + 1} of {len(things)} is still as it was given"
         missing = CheckFailed(what, observed="a stub", expected=f"all {len(things)} parts filled in")
         return _not_passed(exercise, "all parts are filled in", missing)
-    return _checked(exercise, things)
+    with no_exit(), bounded_output():
+        return _checked(exercise, things)
 
 
 def _checked(exercise: Exercise, things: tuple[object, ...]) -> Result:
@@ -236,6 +238,6 @@ def _sentence(message: str) -> str:
 
 def _result(exercise: Exercise, outcome: Outcome, message: str, rows: Rows, checked: str = "") -> Result:
     """Return a result and its card, on which a row without text is left out."""
-    shown = tuple((label, text) for label, text in rows if text)
+    shown = tuple((label, shortened(text, _LONGEST_ROW_CHARS)) for label, text in rows if text)
     card = Card(f"{exercise.id} {outcome}: {exercise.title}", shown, outcome=outcome)
-    return Result(exercise.id, outcome, message, card, checked)
+    return Result(exercise.id, outcome, shortened(message, _LONGEST_ROW_CHARS), card, checked)

@@ -45,9 +45,12 @@ def show(value: object) -> str:
         text = repr(value)
     except Exception as error:  # border: the learner's own __repr__
         return f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
-    if len(text) <= LONGEST_SHOWN_CHARS:
-        return text
-    return f"{text[:LONGEST_SHOWN_CHARS]}... ({len(text)} characters)"
+    return shortened(text, LONGEST_SHOWN_CHARS)
+
+
+def shortened(text: str, most_chars: int) -> str:
+    """Return a text as it is, or so many of its characters and how many there are."""
+    return text if len(text) <= most_chars else f"{text[:most_chars]}... ({len(text)} characters)"
 
 
 def expect(condition: object, what: str = "", *, observed: object, expected: str, hint: str = "") -> None:

@@ -79,6 +79,10 @@ def _copies_of(given: Cell, notebook: Notebook) -> list[Cell]:
 
 
 _MOVE_AWAY = "move it away and update for a new copy"
+_MAY_BE_OLD = (
+    "perhaps older than the course (what was shipped to you, in .shipped, is lost, so it is not known who "
+    f"changed the cells below: {_MOVE_AWAY})"
+)
 
 
 def _put_back(mine: Notebook, new: Notebook, given: Cell) -> Notebook:
@@ -165,15 +169,25 @@ def _update(shipped: Path) -> list[str]:
     base = _base_of(mine, copy.stem)
     merged, changes = notebookfile.merge(base, mine, new)
     details = [f"  {kind}: {', '.join(labels)}" for kind, labels in changes.items() if labels]
-    lines = [f"{name}: up to date", *(details if changes[notebookfile.KEPT] else ())]
+    unknown = _unknown(base, mine, new)
+    lines = [f"{name}: {_MAY_BE_OLD if unknown else 'up to date'}"]
+    lines += details if changes[notebookfile.KEPT] else ()
     if merged != mine:
         backup = _unused(paths.work_dir() / ".backup", copy.stem, ".ipynb")
         write_whole(backup, copy.read_text(encoding="utf-8"))
         notebookfile.write(copy, merged)
         lines = [f"{name}: updated (the old one is {backup})", *details, RELOAD]
-    if base != new:
-        _keep_base(name, new)
+        lines[1:1] = [f"  {_MAY_BE_OLD}"] if unknown else []
+    known = {**new, "cells": [cell for cell in new["cells"] if cell.get("id") not in unknown]}
+    if base != known:
+        _keep_base(name, known)
     return lines
+
+
+def _unknown(base: Notebook, mine: Notebook, new: Notebook) -> set[str]:
+    """Return the ids of cells that differ and of which `base` does not say who changed them."""
+    old, own, now = (keyed(each["cells"]) for each in (base, mine, new))
+    return {key for key in own.keys() & now.keys() - old.keys() if source_of(own[key]) != source_of(now[key])}
 
 
 def _base_of(mine: Notebook, stem: str) -> Notebook:

@@ -57,6 +57,16 @@ def test_a_cell_that_did_not_run_is_told_and_no_old_verdict_is_repeated(outputs)
     assert [text.splitlines()[0] for text in said[2:]] == ["99.1 passed: Sample 99.1"] * 2
 
 
+def test_exit_in_an_answer_is_a_crash_with_its_line_and_the_kernel_goes_on(outputs):
+    answers = [f"import sys\ndef double(value):\n    {word}" for word in ("exit()", "quit()", "sys.exit()")]
+    shown = outputs(*(cell for answer in answers for cell in (answer, "check('99.1', double)")), "print(1)")
+
+    for (card,), answer in zip(shown[1::2], answers, strict=True):
+        assert card.data["text/plain"].startswith("99.1 crashed")
+        assert f"Where: line 3 of double: {answer.split()[-1]}\n" in card.data["text/plain"]
+    assert shown[-1][0].text == "1\n"
+
+
 KEPT = {
     "function": "# my answer\ndef double(value):\n    return value * 2",
     "object": "class Doubler:\n    def __call__(self, value):\n        return value * 2\ndouble = Doubler()",
