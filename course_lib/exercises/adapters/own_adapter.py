@@ -32,8 +32,8 @@ class Good(pydantic.BaseModel):
 
 
 _FIELDS = (
-    "note, days: int, price: float, sure: bool, part, parts: list[str], goods: list[Good], "
-    "topic: Literal['tent', 'stove']"
+    "note, days: int, price: float, sure: bool, part, parts: list[str], goods: list[Good], topic: "
+    "Literal['tent', 'stove']"
 )
 _SIGNATURE: Any = dspy.Signature(f"ticket -> {_FIELDS}", custom_types={"Good": Good})
 _NOTES = {
@@ -145,22 +145,18 @@ def works_in_programs(adapter_class: Callable[[], Any]) -> None:
 
 
 EXERCISE = Exercise(
-    id="1.3",
     title="A custom adapter",
     minutes=15,
     difficulty="hard",
-    concepts=("Adapter", "demos", "parse", "AdapterParseError"),
     hints=(
-        "The two methods mirror each other: what one writes for a demo, the other reads from a reply. "
-        "dspy.adapters.utils has format_field_value and parse_value for the values themselves.",
-        "A value may run over several lines. It ends where a line begins with the name of an output field "
-        "and a colon; re.split with the names in a group cuts there. Indent the further lines of a text "
-        "when you write it, and no line of it can be taken for a field.",
+        "What one method writes for a demo, the other reads from a reply. dspy.adapters.utils has "
+        "format_field_value and parse_value for the values themselves.",
+        "A value ends where a line begins with the name of an output field and a colon: re.split cuts there. "
+        "Indent the further lines of a text, and none of them can be taken for a field.",
         "parse_value raises ValueError, a missing name raises KeyError: catch both and raise "
         "AdapterParseError(adapter_name=..., signature=..., lm_response=..., message=...) from them.",
     ),
     checks=(reads_what_it_writes, writes_half_a_demo, reads_a_reply, refuses_in_one_way, works_in_programs),
-    why="Reading what it writes is the heart of an adapter, since demos are written by it and teach the "
-    "model. Types come for free from parse_value. And a refusal has one name, AdapterParseError: "
-    "fallbacks and agents catch that and nothing else.",
+    why="Reading what it writes is the heart of an adapter, since its demos teach the model. And a refusal "
+    "has one name, AdapterParseError: fallbacks and agents catch that and nothing else.",
 )

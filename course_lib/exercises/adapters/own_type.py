@@ -18,15 +18,8 @@ from course_lib.exercises.engine.checks import expect, expect_equal
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.engine.seen import counted
 
-_SAID = (
-    "The zip is torn.",
-    "Is that covered?",
-    "Since when?",
-    "Is that covered?",
-    "",
-    "I ask: in the rain?",
-    "ok",
-)
+_ASKED = "Is that covered?"
+_SAID = "The zip is torn.", _ASKED, "Since when?", _ASKED, "", "I ask: in the rain?", "ok"
 _TURNS = tuple(zip(("customer",) + ("customer", "desk") * 3, _SAID, strict=True))
 _BREAKS = ("\n", "\r", "\r\n", "\n\n  ", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029")
 """Where str.splitlines, or a terminal, begins a new line."""
@@ -76,9 +69,8 @@ def keeps_every_word(transcript_class: Any) -> None:
     words = tuple(f"word{number}" for number in range(100, 1000))
     _expect_whole(_seen(transcript_class, (("customer", " ".join(words)),)), words, "a turn of 900 words")
     words = tuple(chr(first + random.randrange(20)) * 2 for first in _SCRIPTS)
-    _expect_whole(
-        _seen(transcript_class, (("customer", " ".join(words)),)), words, "letters of many alphabets"
-    )
+    lines = _seen(transcript_class, (("customer", " ".join(words)),))
+    _expect_whole(lines, words, "letters of many alphabets")
     turns = tuple(("customer", f"Part {number} is missing.") for number in range(60))
     lines = _seen(transcript_class, turns)
     lost = [f"{who}: {what}" for who, what in turns if f"{who}: {what}" not in lines]
@@ -88,33 +80,27 @@ def keeps_every_word(transcript_class: Any) -> None:
 def _expect_whole(lines: list[str], words: tuple[str, ...], what: str) -> None:
     """Fail unless a line of the customer holds all these words, in order."""
     spoken = [line for line in lines if line.startswith("customer:")]
-    expect(
-        any(all(word in line or json.dumps(word)[1:-1] in line for word in words) for line in spoken),
-        "nothing that was said is lost",
-        observed=f"{' / '.join(spoken):.200}, for {what}" if spoken else "no line of the customer",
-        expected="all of the customer's words on one line",
-    )
+    is_whole = any(all(word in line or json.dumps(word)[1:-1] in line for word in words) for line in spoken)
+    seen = f"{' / '.join(spoken):.200}, for {what}" if spoken else "no line of the customer"
+    expect(is_whole, "nothing that was said is lost", observed=seen, expected="all words on one line")
 
 
 def says_what_it_is(transcript_class: Any) -> None:
     """The description stands in the prompt: it says what the model is looking at."""
     description = transcript_class.description()
     text = " ".join(description.split()) if isinstance(description, str) else ""
-    expect(
-        _WHAT_IT_IS.search(text) and text in " ".join(_seen(transcript_class, _TURNS)),
-        observed=f"description() returns {description!r:.200}",
-        expected="words that say that this is a conversation, shown to the model",
-    )
+    is_said = _WHAT_IT_IS.search(text) and text in " ".join(_seen(transcript_class, _TURNS))
+    observed = f"description() returns {description!r:.200}"
+    wanted = "words that say that this is a conversation, shown to the model"
+    expect(is_said, observed=observed, expected=wanted)
     observed, few = f"{len(text.split())} words", f"at most {_FEW_WORDS}"
     expect(len(text.split()) <= _FEW_WORDS, "a few words describe it", observed=observed, expected=few)
 
 
 EXERCISE = Exercise(
-    id="1.4",
     title="A type of your own in the prompt",
     minutes=8,
     difficulty="medium",
-    concepts=("dspy.Type", "format", "untrusted text"),
     hints=(
         "format() returns a text: one line for each turn, the speaker, a colon, the words.",
         "A customer may type a line break, and there are more kinds of it than \\n. ' '.join(words.split()) "
@@ -122,6 +108,6 @@ EXERCISE = Exercise(
         "description() is a class method that returns a sentence; DSPy puts it beside the field's name.",
     ),
     checks=(shows_a_line_per_turn, lets_nobody_speak_for_another, keeps_every_word, says_what_it_is),
-    why="A type decides once, for every program, how its values look to the model. That is also where "
-    "text from outside meets the prompt's own structure, so it is the place to keep the two apart.",
+    why="A type decides once, for every program, how its values look to the model. That is also where text "
+    "from outside meets the prompt's own structure, so it is the place to keep the two apart.",
 )

@@ -55,12 +55,9 @@ def _read_tickets(signature: Any) -> tuple[list[Any], list[lm.Call]]:
 
 def keeps_the_fields(signature: Any) -> None:
     """The signature still reads a ticket into category, urgency and note."""
-    expect(
-        isinstance(signature, type) and issubclass(signature, dspy.Signature),
-        "SturdyTicket is a signature",
-        observed=signature,
-        expected="a class derived from dspy.Signature",
-    )
+    is_one = isinstance(signature, type) and issubclass(signature, dspy.Signature)
+    wanted = "a class derived from dspy.Signature"
+    expect(is_one, "SturdyTicket is a signature", observed=signature, expected=wanted)
     for side, names in (("input", {"ticket"}), ("output", {"category", "urgency", "note"})):
         has, hint = set(getattr(signature, f"{side}_fields")), "Repair how fields are written, not which."
         expect_equal(has, names, f"the {side} fields are those of the original", hint=hint)
@@ -70,12 +67,9 @@ def parses_nearly_always(signature: Any) -> None:
     """At least 98 % of the replies parse, on the sloppy model."""
     got, _ = _read_tickets(signature)
     errors = [error for error in got if isinstance(error, Exception)]
-    good = len(got) - len(errors)
-    expect(
-        good >= PARSED_SHARE * len(got),
-        observed=f"{good} of {len(got)}; the first that did not: {errors[0]!s:.160}" if errors else "all",
-        expected=f"at least {math.ceil(PARSED_SHARE * len(got))} of {len(got)}",
-    )
+    good, least = len(got) - len(errors), math.ceil(PARSED_SHARE * len(got))
+    first = f"; the first that did not: {errors[0]!s:.160}" if errors else ""
+    expect(good >= least, observed=f"{good} of {len(got)}{first}", expected=f"at least {least} of {len(got)}")
 
 
 def says_what_the_model_said(signature: Any) -> None:
@@ -84,13 +78,12 @@ def says_what_the_model_said(signature: Any) -> None:
         for name, labels in _ALLOWED.items() if not isinstance(prediction, Exception) else ():
             label = _plain(getattr(prediction, name))
             expect_one_of(label, labels, f"every label is one of the allowed, letter for letter: {name}")
-            expect(
-                f'"{label}' in (call.reply or "").lower(),
+            what, seen = (
                 "each label is what the model's reply says",
-                observed=f"{name} {label!r} from the reply {call.reply!r:.200}",
-                expected="a label that stands in the reply",
-                hint=_NO_DEFAULTS,
+                f"{name} {label!r} from {call.reply!r:.200}",
             )
+            is_said = f'"{label}' in (call.reply or "").lower()
+            expect(is_said, what, observed=seen, expected="a label that is in the reply", hint=_NO_DEFAULTS)
 
 
 def _read(signature: Any, name: str, said: Any) -> Any:
@@ -130,22 +123,20 @@ def reads_labels_and_no_more(signature: Any) -> None:
 
 
 EXERCISE = Exercise(
-    id="1.2",
     title="A signature that a sloppy model can fill",
     minutes=10,
     difficulty="medium",
-    concepts=("signature design", "Literal", "Enum", "JSONAdapter"),
     hints=(
-        "Look at what went wrong, not at what you would write: print the errors and the replies, and "
-        "count the kinds. There are two.",
-        "Replies are cut at their end, so what stands last is lost first; which of the three fields can "
-        "best afford that? And some labels come in capitals.",
+        "Look at what went wrong, not at what you would write: print the errors and the replies, and count "
+        "the kinds. There are two.",
+        "Replies are cut at their end, so what stands last is lost first; which of the three fields can best "
+        "afford that? And some labels come in capitals.",
         "A Literal compares letter for letter. For an Enum, DSPy 3.4.1 looks for a member with this value, "
         "then for one with this name; the names may be in capitals. It does not ask `_missing_`.",
     ),
     checks=(keeps_the_fields, parses_nearly_always, says_what_the_model_said, reads_labels_and_no_more),
-    why="The fields that the program acts on come first and the free text last, where a cut does no "
-    "harm. The enum accepts what is clearly meant and still hands on one spelling. Annotated validators "
-    "and an enum's `_missing_` would be the obvious tools, but DSPy 3.4.1 asks neither; and a default "
-    "would hide the loss.",
+    why="The fields that the program acts on come first and the free text last, where a cut does no harm. "
+    "The enum accepts what is clearly meant and still hands on one spelling. Annotated validators and an "
+    "enum's `_missing_` would be the obvious tools, but DSPy 3.4.1 asks neither; and a default would hide "
+    "the loss.",
 )

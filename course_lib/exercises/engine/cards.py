@@ -7,7 +7,7 @@ Colours come from JupyterLab's theme; the state is always said in words.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from html import escape
@@ -87,20 +87,14 @@ class _Bounded:
     """A stream that passes so many characters on, then says once that it shows no more."""
 
     def __init__(self, stream: Any) -> None:
-        self._stream, self._left = stream, MOST_PRINTED_CHARS
-        self.is_over = False
-        """Whether the check has ended: a thread of the answer may have left this as `sys.stdout`."""
+        self._stream, self.left = stream, MOST_PRINTED_CHARS
 
     def write(self, text: str) -> int:
-        left, self._left = self._left, self._left - len(text)
-        self._stream.write(text if self.is_over else text[: max(left, 0)])
-        if left >= 0 > self._left and not self.is_over:
+        left, self.left = self.left, self.left - len(text)
+        self._stream.write(text[: max(left, 0)])
+        if left >= 0 > self.left:
             self._stream.write(f"\n... the rest is not shown: it is over {MOST_PRINTED_CHARS:,} characters\n")
         return len(text)
-
-    def writelines(self, lines: Iterable[str]) -> None:
-        for line in lines:
-            self.write(line)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -114,7 +108,7 @@ def bounded_output() -> Iterator[None]:
         with redirect_stdout(out), redirect_stderr(err):
             yield
     finally:
-        out.is_over = err.is_over = True
+        out.left = err.left = sys.maxsize  # a thread of the answer may leave one as `sys.stdout`
 
 
 def say(*lines: str) -> None:

@@ -96,15 +96,11 @@ def check(exercise_id: object = None, *things: object) -> Result:
 def _expect_something_to_check(exercise: Exercise, things: tuple[object, ...]) -> None:
     if found := cell_that_failed():
         name, error = found
-        raise _NotChecked(
-            f"the cell that makes {name} did not run ({error}); mend it, run it, then run this one again"
-        )
+        raise _NotChecked(f"the cell that makes {name} did not run ({error}); mend it, then run both again")
     count = len(inspect.signature(exercise.checks[0]).parameters)
     if len(things) != count:
         wanted = "one thing" if count == 1 else f"{count} things"
-        raise _NotChecked(
-            f'it takes {wanted} and got {len(things)}: check("{exercise.id}", ...) as the cell was given'
-        )
+        raise _NotChecked(f'it takes {wanted} and got {len(things)}: check("{exercise.id}", ...) as given')
 
 
 def judge(exercise: Exercise, *things: object) -> Result:
@@ -112,7 +108,7 @@ def judge(exercise: Exercise, *things: object) -> Result:
     untouched = [exercise.is_stub(thing) for thing in things]
     if all(untouched):
         message = "it is still as it was given; fill in the exercise's cell, run it, then run this one again"
-        about = f"{exercise.minutes} minutes, {exercise.difficulty}; {', '.join(exercise.concepts)}."
+        about = f"{exercise.minutes} minutes, {exercise.difficulty}."
         rows = (("State", _sentence(message)), ("About", about), _stuck(exercise))
         return _result(exercise, "not attempted", message, rows)
     if any(untouched):
@@ -126,9 +122,7 @@ def judge(exercise: Exercise, *things: object) -> Result:
 def _checked(exercise: Exercise, things: tuple[object, ...]) -> Result:
     """Run the checks in order, up to the first that does not pass."""
     count = len(exercise.checks)
-    titles = [
-        (check.__doc__ or check.__name__).strip().splitlines()[0].rstrip(".") for check in exercise.checks
-    ]
+    titles = [(each.__doc__ or each.__name__).strip().splitlines()[0].rstrip(".") for each in exercise.checks]
     for before, check in enumerate(exercise.checks):
         with strays() as unseen:
             error = _call_within(exercise.deadline_s, check, *things)

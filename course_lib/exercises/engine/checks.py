@@ -114,20 +114,17 @@ def without_error(
 
 def expect_nothing_kept(use: Callable[[range], object], what: str, *, hint: str) -> None:
     """Fail the check if memory grows with the numbers that `use` is called for, each time after the first."""
-    was_tracing = tracemalloc.is_tracing()
-    tracemalloc.start()
     used = []
+    tracemalloc.start()
     try:
         for first in range(0, 3 * _ROUND, _ROUND):
             use(range(first, first + _ROUND))
             gc.collect()
             used.append(tracemalloc.get_traced_memory()[0])
     finally:
-        if not was_tracing:
-            tracemalloc.stop()
+        tracemalloc.stop()
     kept = min(used[1] - used[0], used[2] - used[1])
-    observed = f"{kept:,} bytes more after {_ROUND} more of them"
-    wanted = f"less than {_LIMIT_BYTES:,}"
+    observed, wanted = f"{kept:,} bytes more after {_ROUND} more", f"less than {_LIMIT_BYTES:,}"
     expect(kept < _LIMIT_BYTES, f"nothing is kept of {what}", observed=observed, expected=wanted, hint=hint)
 
 

@@ -85,18 +85,17 @@ class UnknownExerciseError(CourseError):
 class Exercise:
     """One exercise, as its module describes it."""
 
-    id: str
-    """Section and number: "2.3"."""
     title: str
     minutes: int
     difficulty: Literal["easy", "medium", "hard"]
-    concepts: tuple[str, ...]
     hints: tuple[str, ...]
     """One to three, each saying more than the one before."""
     checks: tuple[Callable[..., object], ...]
     """Functions, also async, of what is handed to `check`; line 1 of the docstring says what was checked."""
     why: str
     """Why our solution is the way it is; shown with it."""
+    id: str = ""
+    """Section and number: "2.3". `get` fills it in, from the section's EXERCISES."""
     lesson: str = ""
     """The lesson's id, which is also its file name: "02_caching". `get` fills it in, from SECTIONS."""
     deadline_s: float = 10.0
@@ -146,5 +145,6 @@ def get(exercise_id: object) -> Exercise:
         if exercise_id not in _modules():
             raise UnknownExerciseError(f"no exercise {exercise_id!r}; known: {', '.join(known())}.")
         module = import_module(_modules()[exercise_id])
-        register(replace(module.EXERCISE, lesson=SECTIONS[module.__name__.split(".")[-2]]))
+        lesson = SECTIONS[module.__name__.split(".")[-2]]
+        register(replace(module.EXERCISE, id=exercise_id, lesson=lesson))
     return _registered[exercise_id]

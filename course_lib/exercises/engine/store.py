@@ -167,8 +167,7 @@ class Store:
             self.path.rename(aside)
             with suppress(FileNotFoundError):  # a journal must not be taken for the new file's
                 self.path.with_name(f"{FILE_NAME}-journal").rename(f"{aside}-journal")
-            known = {event.id for event in self.unsaved}
-            self.unsaved[:0] = [event for event in _readable(aside) if event.id not in known]
+            self.unsaved[:0] = _readable(aside)
             self.notices.append(
                 f"the progress file was damaged; it is kept as {aside}, and a new one was begun with what "
                 "can be read of it. Your notebooks are not affected: run a check again where one is missing."
@@ -186,13 +185,11 @@ def _select(connection: sqlite3.Connection) -> list[Event]:
 
 
 def _readable(damaged: Path) -> list[Event]:
-    """Return the events of a damaged file that can still be read, from its front and from its end."""
-    found: dict[str, Event] = {}
-    for select in (_SELECT, f"{_SELECT} DESC"):
-        with closing(sqlite3.connect(damaged)) as connection, suppress(sqlite3.Error, ValueError):
-            connection.text_factory = lambda raw: raw.decode(errors="replace")
-            for row in connection.execute(select):
-                with suppress(ValueError, TypeError):
-                    event = Event(*row)
-                    found[event.id] = event
-    return sorted(found.values(), key=lambda event: event.at)
+    """Return the events of a damaged file that can still be read, up to where it cannot."""
+    found: list[Event] = []
+    with closing(sqlite3.connect(damaged)) as connection, suppress(sqlite3.Error, ValueError):
+        connection.text_factory = lambda raw: raw.decode(errors="replace")
+        for row in connection.execute(_SELECT):
+            with suppress(ValueError, TypeError):
+                found.append(Event(*row))
+    return found

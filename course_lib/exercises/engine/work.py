@@ -30,10 +30,6 @@ def _unused(folder: Path, stem: str, suffix: str) -> Path:
     return folder / f"{stem}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}{suffix}"
 
 
-def _shipped() -> list[Path]:
-    return sorted(paths.NOTEBOOKS.glob("*.ipynb"))
-
-
 def _keep_base(name: str, shipped: Notebook) -> None:
     notebookfile.write(_unused(paths.work_dir() / ".shipped", Path(name).stem, ".ipynb"), shipped)
 
@@ -53,7 +49,11 @@ def make_copies() -> list[Path]:
         NotebookFileError: a shipped notebook cannot be read.
         FileError: the learner's folder cannot be written.
     """
-    return [_copy(shipped) for shipped in _shipped() if not (paths.work_dir() / shipped.name).exists()]
+    return [
+        _copy(shipped)
+        for shipped in sorted(paths.NOTEBOOKS.glob("*.ipynb"))
+        if not (paths.work_dir() / shipped.name).exists()
+    ]
 
 
 def _read_both(exercise: Exercise) -> tuple[Path, Notebook, Notebook]:
@@ -78,6 +78,7 @@ def _copies_of(given: Cell, notebook: Notebook) -> list[Cell]:
     return [cell for cell in notebook["cells"] if cell.get("id") == given["id"] or cell in alike]
 
 
+_UPDATED = "updated"
 _MOVE_AWAY = "move it away and update for a new copy"
 _MAY_BE_OLD = (
     "perhaps older than the course (what was shipped to you, in .shipped, is lost, so it is not known who "
@@ -176,7 +177,7 @@ def _update(shipped: Path) -> list[str]:
         backup = _unused(paths.work_dir() / ".backup", copy.stem, ".ipynb")
         write_whole(backup, copy.read_text(encoding="utf-8"))
         notebookfile.write(copy, merged)
-        lines = [f"{name}: updated (the old one is {backup})", *details, RELOAD]
+        lines = [f"{name}: {_UPDATED} (the old one is {backup})", *details]
         lines[1:1] = [f"  {_MAY_BE_OLD}"] if unknown else []
     known = {**new, "cells": [cell for cell in new["cells"] if cell.get("id") not in unknown]}
     if base != known:
@@ -217,7 +218,6 @@ def update() -> str:
         NotebookFileError: a shipped notebook cannot be read.
         FileError: something could not be written; every file is whole; the next update goes on from there.
     """
-    lines = [line for shipped in _shipped() for line in _update(shipped)]
-    if RELOAD in lines:
-        lines = [*(line for line in lines if line != RELOAD), RELOAD]
+    lines = [line for shipped in sorted(paths.NOTEBOOKS.glob("*.ipynb")) for line in _update(shipped)]
+    lines += [RELOAD] if any(_UPDATED in line for line in lines) else []
     return "\n".join(lines) or f"no notebooks in {paths.NOTEBOOKS}; {BUILD}."

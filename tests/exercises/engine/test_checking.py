@@ -115,7 +115,7 @@ def test_an_untouched_stub_is_not_attempted():
 
     assert result.outcome == "not attempted"
     assert "State: It is still as it was given" in result.text
-    assert "3 minutes, easy; sampling." in result.text
+    assert "3 minutes, easy." in result.text
 
 
 def test_one_of_two_parts_left_untouched_fails_by_name():
