@@ -55,18 +55,14 @@ def tool(form, unknown="no order has this number"):
     ("answer", "told"),
     [
         (tool("write O-12345"), "passed"),
-        (tool("an order number has the form O-xxxxx, all digits"), "passed"),
         (tool("expected ^O-\\d{{5}}$"), "passed"),
         (tool("a capital O, a hyphen, then exactly five (5) digits"), "passed"),
-        (tool("O- and a 5-digit number"), "passed"),
         (tool("{!r} cannot be looked up; a number looks like O-10001", "{} is on no list of ours"), "passed"),
         (tool("five digits, of course"), "how an order number looks"),
-        (tool("this is wrong"), "how an order number looks"),
         (tool("write O-12345", "please come back later, no order system today"), "is called unknown"),
         (tool("write O-12345", "error 17"), "is called unknown"),
         (tool("write O-12345", "there is no order like O-12345\u2028"), "passed"),
         (tool("write O-12345", "there is none.\u2028Sorry."), "in one line"),
-        (tool("no, write O-12345", "no, write O-12345"), "get lines that differ"),
     ],
 )
 def test_a_line_may_teach_in_any_words_but_has_to_teach(answer, told):

@@ -26,8 +26,7 @@ _BREAKS = ("\n", "\r", "\r\n", "\n\n  ", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e",
 _SCRIPTS = (0xC0, 0x100, 0x391, 0x410, 0x4E00, 0x20A0, 0x1F600)
 """Where 20 characters of a kind begin: umlauts, letters of other alphabets, currencies, emoji."""
 _WHAT_IT_IS = re.compile(
-    r"convers|dialog|chat|talk|transcript|message|turn|speak|spoke|customer|said|says|discuss|exchange|correspond|thread",
-    re.IGNORECASE,
+    r"(?i)convers|dialog|chat|talk|transcript|message|turn|speak|spoke|customer|said|says|discuss|exchange|correspond|thread"
 )
 _FEW_WORDS = 30
 

@@ -89,6 +89,6 @@ EXERCISE = Exercise(
         "Three of the six are errors. Of the other three, one holds an order number that does not exist.",
     ),
     checks=(says_something_of_each_reply, predicts_the_parse),
-    why="An adapter forgives at the edges and is strict in the middle. An error is not always a bad "
-    "answer (B, F), and no error is not always a good one (E: half an order number came through).",
+    why="An adapter forgives at the edges and is strict in the middle. An error is not always a bad answer "
+    "(B, F), and no error is not always a good one (E: half an order number came through).",
 )

@@ -27,7 +27,6 @@ _POOL_SIZE = 3
 _CUT = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = %s"
 _AWAITED = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
 
-StoreClass = Callable[[Any], Any]
 Row = tuple[str, dict[str, Any], dict[str, Any]]
 
 
@@ -44,7 +43,7 @@ def _given(word: str = "tarp") -> list[Row]:
 
 
 @contextmanager
-def _stand(store_class: StoreClass) -> Iterator[tuple[Any, Any, Callable[[], object]]]:
+def _stand(store_class: Any) -> Iterator[tuple[Any, Any, Callable[[], object]]]:
     """Give a store on an empty table, a connection of ours to that table, and what cuts the store's."""
     url, name = running_postgres().url, f"exercise_1_6_{uuid4().hex}"
     named = {"application_name": name, "options": f"-c search_path={name}"}
@@ -80,7 +79,7 @@ def _calls(store: Any) -> dict[str, Callable[[], Any]]:
     }
 
 
-def keeps_rows(store_class: StoreClass) -> None:
+def keeps_rows(store_class: Any) -> None:
     """PostgreSQL holds each stored prediction as it was, quotes and umlauts included."""
     with _stand(store_class) as (store, ours, _):
         _stored(store, "texts with quotes are stored", *_given())
@@ -94,7 +93,7 @@ def keeps_rows(store_class: StoreClass) -> None:
         expect_equal(_rows(ours), [first], "the rows after storing a deleted one again")
 
 
-def stores_once(store_class: StoreClass) -> None:
+def stores_once(store_class: Any) -> None:
     """Storing a key again changes nothing and is no error, also while another program stores it."""
     first, second, _, fourth, *_ = _given()
     with _stand(store_class) as (store, ours, _), ThreadPoolExecutor(1) as thread:
@@ -111,19 +110,12 @@ def stores_once(store_class: StoreClass) -> None:
         expect_equal(_rows(ours), [first, ("t-4", {}, {})], "the rows after both have stored")
 
 
-def finds_texts(store_class: StoreClass) -> None:
+def finds_texts(store_class: Any) -> None:
     """A search finds what stands in inputs or outputs, takes each character as it is, keeps its limit."""
     word, end = f"Zq{uuid4().hex}", r"s\\9"  # as PostgreSQL writes it, with two backslashes
-    where = {"PARCEL": "t-1", "WarrantY": "t-2' t-3", "läßt": "t-3", "order": "t-4", "LINES": "t-4"}
-    where |= {
-        "rain": "t-3",
-        "Tags": "t-3",
-        word.swapcase(): "t-1",
-        "%": "t-3",
-        "0_": "",
-        "\\": "t-5",
-        end: "t-5",
-    }
+    where = {"PARCEL": "t-1", "rain": "t-3", "WarrantY": "t-2' t-3", "läßt": "t-3", "order": "t-4"}
+    where |= {"LINES": "t-4", "Tags": "t-3", word.swapcase(): "t-1", "%": "t-3", "0_": ""}
+    where |= {"\\": "t-5", end: "t-5"}
     hint = r"In LIKE %, _ and \ mean something; strpos(lower(...), lower(...)) takes them as they are."
     with _stand(store_class) as (store, _, _):
         _stored(store, "texts with quotes are stored", *_given(word))
@@ -136,7 +128,7 @@ def finds_texts(store_class: StoreClass) -> None:
             expect_equal(len(several), count, f"keys found with {limits or 'the usual limit'}")
 
 
-def returns_connections(store_class: StoreClass) -> None:
+def returns_connections(store_class: Any) -> None:
     """Every call gives its connection back to the pool, also one that ends in an error."""
     what, hint = "connections come back to the pool", "`with pool.connection()` always gives it back."
     with _stand(store_class) as (store, _, _):
@@ -147,7 +139,7 @@ def returns_connections(store_class: StoreClass) -> None:
                 store.store_prediction("t-4", {}, {"category": object()})
 
 
-def survives_cuts(store_class: StoreClass) -> None:
+def survives_cuts(store_class: Any) -> None:
     """When all connections of the pool are cut, the next call still works, and stores one row."""
     row = _given()[0]
     with _stand(store_class) as (store, ours, cut):
@@ -160,7 +152,7 @@ def survives_cuts(store_class: StoreClass) -> None:
         expect_equal(_rows(ours), [row], "the rows after the lines were cut")
 
 
-def tells_errors(store_class: StoreClass) -> None:
+def tells_errors(store_class: Any) -> None:
     """An error of another kind, such as a table that is not there, reaches the caller."""
     hint = "An error that nobody hears of is a prediction lost, or a 'not there' that is not true."
     with _stand(store_class) as (store, ours, _):

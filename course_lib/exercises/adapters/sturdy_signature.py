@@ -80,7 +80,7 @@ def says_what_the_model_said(signature: Any) -> None:
             expect_one_of(label, labels, f"every label is one of the allowed, letter for letter: {name}")
             what, seen = (
                 "each label is what the model's reply says",
-                f"{name} {label!r} from {call.reply!r:.200}",
+                f"{name} {label!r} of {call.reply!r:.200}",
             )
             is_said = f'"{label}' in (call.reply or "").lower()
             expect(is_said, what, observed=seen, expected="a label that is in the reply", hint=_NO_DEFAULTS)
@@ -113,9 +113,7 @@ def reads_labels_and_no_more(signature: Any) -> None:
     for (name, label), letters in product(labels, _LETTERS):
         what, hint = f"{name} {letters(label)!r} is read", "An Enum is read by its members' values and names."
         expect_equal(_read(signature, name, letters(label)), repr(label), what, hint=hint)
-    words = [
-        (name, letters(each)) for name in _ALLOWED for each in _other_words(name) for letters in _LETTERS
-    ]
+    words = [(name, f(each)) for name in _ALLOWED for each in _other_words(name) for f in _LETTERS]
     for name, said in [*words, *product(_ALLOWED, (None, ...)), ("note", ...)]:
         told = "without" if said is ... else f"that says {said!r} for"
         what = f"a reply {told} the field {name} is refused"
@@ -127,16 +125,12 @@ EXERCISE = Exercise(
     minutes=10,
     difficulty="medium",
     hints=(
-        "Look at what went wrong, not at what you would write: print the errors and the replies, and count "
-        "the kinds. There are two.",
-        "Replies are cut at their end, so what stands last is lost first; which of the three fields can best "
-        "afford that? And some labels come in capitals.",
+        "Print the errors and the replies, and count the kinds. There are two.",
+        "Replies are cut at their end: which of the fields can afford that? Some labels are in capitals.",
         "A Literal compares letter for letter. For an Enum, DSPy 3.4.1 looks for a member with this value, "
         "then for one with this name; the names may be in capitals. It does not ask `_missing_`.",
     ),
     checks=(keeps_the_fields, parses_nearly_always, says_what_the_model_said, reads_labels_and_no_more),
-    why="The fields that the program acts on come first and the free text last, where a cut does no harm. "
-    "The enum accepts what is clearly meant and still hands on one spelling. Annotated validators and an "
-    "enum's `_missing_` would be the obvious tools, but DSPy 3.4.1 asks neither; and a default would hide "
-    "the loss.",
+    why="The free text comes last, where a cut does no harm. The enum accepts what is meant and hands "
+    "on one spelling. DSPy 3.4.1 asks no Annotated validator and no `_missing_`; a default hides a loss.",
 )

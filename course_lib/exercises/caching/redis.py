@@ -32,14 +32,13 @@ from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.engine.seen import counted, expect_requests, in_another_process, under_dspy
 from course_lib.services import Server, running_redis
 
-CacheClass = Callable[..., Any]
 QUESTION = "How long does shipping to Norway take? (exercise 2.3)"
 TTL_S = 60
 _SOON_S = 3.0
 
 
 @contextmanager
-def _filled(cache_class: CacheClass, ttl_s: int = TTL_S) -> Iterator[tuple[Server, Any, Any, Any]]:
+def _filled(cache_class: Any, ttl_s: int = TTL_S) -> Iterator[tuple[Server, Any, Any, Any]]:
     """Give a Redis, a client of ours, a cache of this class, and the answer to QUESTION that it has kept."""
     new = tempfile.TemporaryDirectory(prefix="redis", ignore_cleanup_errors=True)
     with new as folder, running_redis(Path(folder) / "s") as server, redis.Redis.from_url(server.url) as ours:
@@ -54,14 +53,13 @@ def _ask(cache: Any, question: str = QUESTION, *, model: str = "sim-large", **op
         return lm.connect(model, api_key=lm.key())(question, **options)
 
 
-def asks_once(cache_class: CacheClass) -> None:
+def asks_once(cache_class: Any) -> None:
     """The second call is answered from Redis; another question, or another way of asking, is not."""
     with _filled(cache_class) as (server, _, cache, answer):
         new = cache_class(server.url, ttl_s=TTL_S)
         hint = "put stores in Redis what get looks for, under one key for one request."
         for what, each in (("the second call", cache), ("a call through a new cache on the same Redis", new)):
-            again, calls = counted(partial(_ask, each))
-            expect_equal(len(calls), 0, f"requests of {what}", hint=hint)
+            again = expect_requests(0, partial(_ask, each), f"requests of {what}", hint=hint)
             expect_equal(again, answer, f"the answer of {what}", hint=hint)
         hint = "All that the model is asked belongs in the key: self.cache_key(request, ...) sees to that."
         for other in ({"question": "Why?"}, {"temperature": 0.5}, {"stop": ["#"]}, {"model": "sim-small"}):
@@ -94,7 +92,7 @@ def _is_pickle(value: bytes) -> bool:
         return False
 
 
-def keeps_secrets(cache_class: CacheClass) -> None:
+def keeps_secrets(cache_class: Any) -> None:
     """Redis holds no pickle, and nowhere the account's key."""
     with _filled(cache_class) as (_, ours, _, _):
         keys, values = [form for key in ours.scan_iter() for form in _forms(key)], _contents(ours)
@@ -106,7 +104,7 @@ def keeps_secrets(cache_class: CacheClass) -> None:
     expect_equal(sum(map(_is_pickle, values)), 0, "values in Redis that are pickles", hint=hint)
 
 
-def forgets_in_time(cache_class: CacheClass) -> None:
+def forgets_in_time(cache_class: Any) -> None:
     """An answer counts for ttl_s seconds, however often it is read, and then Redis no longer has it."""
     with _filled(cache_class, ttl_s=2) as (server, ours, cache, answer):
         new = cache_class(server.url, ttl_s=2)
@@ -136,7 +134,7 @@ def _survives(when: str, ask: Callable[[], Any], answer: Any) -> None:
     expect_equal((again, len(calls)), (answer, 1), f"answer and requests with {when}", hint=hint)
 
 
-def is_careful(cache_class: CacheClass) -> None:
+def is_careful(cache_class: Any) -> None:
     """A value that is not ours is a miss, as is a request of which no key can be made: the model is asked."""
     with _filled(cache_class) as (server, ours, cache, answer):
         for foreign in (b"\x80\x04 not yours \xff", b"[1, 2]", b'"text"', b"7", b"", None):
@@ -152,7 +150,7 @@ def is_careful(cache_class: CacheClass) -> None:
         _survives("a request that holds a set", partial(_ask, cache, stop={"###", "<end>"}), answer)
 
 
-def survives_a_kill(cache_class: CacheClass) -> None:
+def survives_a_kill(cache_class: Any) -> None:
     """With Redis killed the model answers all the same, and with Redis back answers are kept again."""
     with _filled(cache_class) as (server, _, _, answer):
         cache = cache_class(server.url, ttl_s=TTL_S)
@@ -166,7 +164,7 @@ def survives_a_kill(cache_class: CacheClass) -> None:
         expect_equal(len(calls), 0, what, hint="Redis is empty then: put has to work again, and then get.")
 
 
-def does_not_hang(cache_class: CacheClass) -> None:
+def does_not_hang(cache_class: Any) -> None:
     """With Redis stopped in its tracks, the model's call comes back within a few seconds."""
     with _filled(cache_class) as (server, _, _, _), ThreadPoolExecutor(1) as thread:
         cache = cache_class(server.url, ttl_s=TTL_S)
@@ -179,17 +177,17 @@ def does_not_hang(cache_class: CacheClass) -> None:
     without_error(asking.result, "the model's call survives a Redis that hangs", expected="an answer")
 
 
-def is_shared(cache_class: CacheClass) -> None:
+def is_shared(cache_class: Any) -> None:
     """What one process has paid for, another process gets without a request."""
-    what: dict[str, Any] = {"what": "another process can use your class", "expected": "an answer"}
-    with _filled(cache_class) as (server, _, _, answer):
-        again, calls = counted(partial(in_another_process, answer_through, cache_class, server.url, **what))
     hint = "Does the key depend on something that differs between processes, such as hash()?"
-    expect_equal(len(calls), 0, "requests of another process that asks the same", hint=hint)
+    asked: Any = partial(in_another_process, answer_through, what="another process can use your class")
+    with _filled(cache_class) as (server, _, _, answer):
+        ask, what = partial(asked, cache_class, server.url), "requests of another process that asks the same"
+        again = expect_requests(0, partial(ask, expected="an answer"), what, hint=hint)
     expect_equal(again, answer, "the answer in another process", hint=hint)
 
 
-def answer_through(cache_class: CacheClass, url: str) -> Any:
+def answer_through(cache_class: Any, url: str) -> Any:
     """Ask the question through a cache of this class, in whichever process this is."""
     return _ask(cache_class(url, ttl_s=TTL_S))
 

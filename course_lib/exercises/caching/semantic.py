@@ -24,7 +24,7 @@ _BY_ID = {pair.id: pair for pair in labelled_pairs("calibrate")}
 PAIRS: tuple[Pair, ...] = tuple(_BY_ID[each] for each in _IDS.split())
 """The given pairs: each has `asked`, `cached`, and whether the cached answer is right, `is_same`."""
 
-CacheClass = Callable[[Any], Any]
+_answer = "(the answer to {!r})".format
 _AGAIN = "How do I reset my password?"
 _LONG = "How do I keep the children warm when we walk from hut to hut for nine days in the rain of July? " * 2
 _OTHER_NUMBERS = (
@@ -55,7 +55,7 @@ def _by_stutter(texts: Sequence[str]) -> Any:
     return (np.where(counts > 3, 9, 1) * [np.cos(counts * 0.14), np.sin(counts * 0.14)]).T
 
 
-def _holding(cache_class: CacheClass, *questions: str, by: Callable[[Sequence[str]], Any] = embed) -> Any:
+def _holding(cache_class: Any, *questions: str, by: Callable[[Sequence[str]], Any] = embed) -> Any:
     """Return a cache that holds an answer to each question, for one tenant."""
     cache = cache_class(by)
     for question in questions:
@@ -63,11 +63,7 @@ def _holding(cache_class: CacheClass, *questions: str, by: Callable[[Sequence[st
     return cache
 
 
-def _answer(question: str) -> str:
-    return f"(the answer to {question!r})"
-
-
-def takes_the_nearest(cache_class: CacheClass) -> None:
+def takes_the_nearest(cache_class: Any) -> None:
     """A question gets the answer put last for the nearest question, and None on another topic."""
     cache = _holding(cache_class, _AGAIN)
     hint = "What stands in the class body belongs to all objects; __init__ makes each its own."
@@ -96,7 +92,7 @@ def takes_the_nearest(cache_class: CacheClass) -> None:
         expect_equal(cache.get("lantern", asked), None, what, hint=by_lengths)
 
 
-def looks_at_the_next(cache_class: CacheClass) -> None:
+def looks_at_the_next(cache_class: Any) -> None:
     """When the nearest are refused, the nearest one that is let through is served, however old it is."""
     own, *others = random.sample(range(2, 4000), 101)
     cached = f"How much are my {own} points worth?"
@@ -108,33 +104,25 @@ def looks_at_the_next(cache_class: CacheClass) -> None:
     expect_equal(cache.get("lantern", asked), _answer(cached), what, hint=hint)
 
 
-def parts_tenants(cache_class: CacheClass) -> None:
+def parts_tenants(cache_class: Any) -> None:
     """Each tenant gets its own answers, and nothing of another's."""
     long = "lantern" * random.randint(2, 20)
-    tenants = [
-        "lantern",
-        "summit",
-        "lantern-2",
-        "lan",
-        "Lantern",
-        "lantern ",
-        f"{long}-north",
-        f"{long}-south",
-    ]
+    names = ["lantern", "summit", "lantern-2", "lan", "Lantern", "lantern "]
+    tenants = [*names, f"{long}-north", f"{long}-south"]
     cache = cache_class(embed)
     cache.put(tenants[0], _AGAIN, "the answer of 'lantern'")
     hint = "Choose the tenant's own entries first, by equality, and only then compare vectors."
     for other in tenants[1:]:
         what = f"what tenant {other!r}, which has put nothing, gets after 'lantern' put an answer"
         expect_equal(cache.get(other, _AGAIN), None, what, hint=hint)
-    for tenant in tenants:
-        cache.put(tenant, _AGAIN, f"the answer of {tenant!r}")
-    for tenant in tenants:
-        want = f"the answer of {tenant!r}"
-        expect_equal(cache.get(tenant, _AGAIN), want, f"the answer for tenant {tenant!r}", hint=hint)
+    answers = {tenant: f"the answer of {tenant!r}" for tenant in tenants}
+    for tenant, answer in answers.items():
+        cache.put(tenant, _AGAIN, answer)
+    for tenant, answer in answers.items():
+        expect_equal(cache.get(tenant, _AGAIN), answer, f"the answer for tenant {tenant!r}", hint=hint)
 
 
-def serves_no_near_miss(cache_class: CacheClass) -> None:
+def serves_no_near_miss(cache_class: Any) -> None:
     """No given near-miss is served, whichever of the two was asked first, nor one with other numbers."""
     near_misses = [(pair.asked, pair.cached) for pair in PAIRS if not pair.is_same]
     greeted = [(f"Hello! {asked}", f"Hello! {cached}") for asked, cached in random.sample(near_misses, 5)]
@@ -151,13 +139,11 @@ def serves_no_near_miss(cache_class: CacheClass) -> None:
     expect(not served, observed=observed, expected=f"0 of {len(near_misses)}", hint=hint)
 
 
-def serves_paraphrases(cache_class: CacheClass) -> None:
+def serves_paraphrases(cache_class: Any) -> None:
     """At least 60 % of the given paraphrases are served with the right answer, and 40 % of others."""
     same = [pair for pair in labelled_pairs("calibrate") if pair.is_same]
-    for name, share, pairs in (
-        ("given", 0.6, [pair for pair in same if pair in PAIRS]),
-        ("other", 0.4, [pair for pair in same if pair not in PAIRS][::4]),
-    ):
+    given, others = (pair for pair in same if pair in PAIRS), [pair for pair in same if pair not in PAIRS]
+    for name, share, pairs in (("given", 0.6, [*given]), ("other", 0.4, others[::4])):
         embed([text for pair in pairs for text in (pair.asked, pair.cached)])  # at once: half the time
         cache = _holding(cache_class, *dict.fromkeys(pair.cached for pair in pairs))
         right = [cache.get("lantern", pair.asked) == _answer(pair.cached) for pair in pairs]

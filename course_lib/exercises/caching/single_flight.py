@@ -58,14 +58,6 @@ async def _told(callers: list[Any], *calls: _Call) -> dict[str, int]:
     return dict(Counter(map(_outcome, callers)))
 
 
-async def _wait_an_hour() -> None:
-    """Put this loop's clock forward, and let what waits for a time run."""
-    loop = asyncio.get_running_loop()
-    before = loop.time
-    loop.time = lambda: before() + 3600  # type: ignore[method-assign]
-    await asyncio.sleep(_ROUND_S)
-
-
 def _outcome(caller: asyncio.Future[Any]) -> str:
     """Return what a caller was told. An error of the learner's own is raised, and shown with its line."""
     if not caller.done():
@@ -83,11 +75,12 @@ def _outcome(caller: asyncio.Future[Any]) -> str:
 
 async def shares_a_call(single_flight: Any) -> None:
     """32 tasks that ask the same at once cost one call, and get its answer."""
-    equal_keys = [1, 1.0, True, Fraction(1)] * 8
+    equal_keys, loop = [1, 1.0, True, Fraction(1)] * 8, asyncio.get_running_loop()
     for answer in ("the answer", None, object(), ValueError("as an answer")):
         call = _Call(answer)
         callers = await _ask(single_flight(), call, *equal_keys)
-        await _wait_an_hour()
+        loop.time = lambda before=loop.time: before() + 3600  # type: ignore[method-assign, misc]
+        await asyncio.sleep(_ROUND_S)
         told = await _told(callers, call)
         hint = "No await between looking a key up and writing it down. Keys are alike when they are equal, "
         hint += "and nothing but the call's end ends the waiting: who waits returns what the first one got."

@@ -35,8 +35,8 @@ _TERM = f"{_OWN_COLUMN};font-weight:600;white-space:nowrap"
 _WRAPPED = "white-space:pre-wrap;word-break:normal;overflow-wrap:break-word"
 _TOLD = f"{_OWN_COLUMN};margin:0;{_WRAPPED}"
 _ROWS = "display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.25em 1em;margin:0"
-_FONT = "font-family:var(--jp-code-font-family,monospace)"
-_PRE = f"margin:0;padding:.5em;{_WRAPPED};background:var(--jp-layout-color2,#eeeeee);{TEXT};{_FONT}"
+_CODE = f"{TEXT};font-family:var(--jp-code-font-family,monospace)"
+_PRE = f"margin:0;padding:.5em;{_WRAPPED};background:var(--jp-layout-color2,#eeeeee);{_CODE}"
 
 
 @dataclass(frozen=True, slots=True)

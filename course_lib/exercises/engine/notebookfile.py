@@ -72,12 +72,8 @@ def metadata_of(cell: Cell) -> dict[str, Any]:
 
 def cells_of(notebook: Notebook, exercise_id: str, *tags: str) -> list[Cell]:
     """Return the cells of an exercise that carry one of these tags, in order; cells without an id too."""
-    known = ((cell, metadata_of(cell)) for cell in notebook["cells"])
-    return [
-        cell
-        for cell, metadata in known
-        if metadata.get("exercise") == exercise_id and set(tags) & set(metadata.get("tags") or ())
-    ]
+    own = [cell for cell in notebook["cells"] if metadata_of(cell).get("exercise") == exercise_id]
+    return [cell for cell in own if set(tags) & set(metadata_of(cell).get("tags") or ())]
 
 
 def solution(lesson: str, exercise_id: str) -> list[Cell]:

@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 LONGEST_SOURCE_CHARS = 20_000
@@ -39,14 +40,12 @@ def no_exit() -> Iterator[None]:
     def ask_exit() -> None:
         raise SystemExit("exit() or quit() was called")
 
-    running = shell()
-    if running is not None:
-        running.ask_exit = ask_exit
+    running = shell() or SimpleNamespace()
+    running.ask_exit = ask_exit
     try:
         yield
     finally:
-        if running is not None:
-            del running.ask_exit
+        del running.ask_exit
 
 
 def _checked_names() -> list[str]:

@@ -91,17 +91,14 @@ _REMEDIES = {
 
 
 class Store:
-    """The progress file of one learner's folder.
-
-    Attributes:
-        unsaved: events that exist only in memory.
-        notices: what the learner should be told about the file; whoever tells it takes it out.
-    """
+    """The progress file of one learner's folder."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
         self.unsaved: list[Event] = []
+        """Events that exist only in memory."""
         self.notices: list[str] = []
+        """What the learner should be told about the file; whoever tells it takes it out."""
         self._lock = threading.Lock()
 
     def append(self, event: Event) -> None:
@@ -121,8 +118,9 @@ class Store:
             ProgressError: the file cannot be read.
         """
         with self._lock:
-            stored = self._do(_select) if self.path.exists() else []
-            return stored + self.unsaved
+            if not self.path.exists():
+                return [*self.unsaved]
+            return self._do(lambda each: [Event(*row) for row in each.execute(_SELECT)]) + self.unsaved
 
     def _save(self, connection: sqlite3.Connection) -> None:
         with connection:
@@ -178,10 +176,6 @@ class Store:
     def _explain(self, reason: str) -> str:
         kept = f" It is kept in this kernel and saved with your next check ({len(self.unsaved)} waiting)."
         return f"progress in {self.path} could not be saved or read; {reason}.{kept if self.unsaved else ''}"
-
-
-def _select(connection: sqlite3.Connection) -> list[Event]:
-    return [Event(*row) for row in connection.execute(_SELECT)]
 
 
 def _readable(damaged: Path) -> list[Event]:

@@ -61,13 +61,8 @@ def _read_both(exercise: Exercise) -> tuple[Path, Notebook, Notebook]:
     name = f"{exercise.lesson}.ipynb"
     copy = paths.work_dir() / name
     if not copy.exists():
-        raise WorkError(
-            f"{copy} is missing; `course setup` makes it, with every exercise as it was given out."
-        )
-    remedy = (
-        f"restore it from {copy.parent / '.backup'}, or move it away and run `course setup` "
-        f"for a new copy of {exercise.lesson}"
-    )
+        raise WorkError(f"{copy} is missing; `course setup` makes it, with every exercise as given out.")
+    remedy = f"restore it from {copy.parent / '.backup'}, or move it away and run `course setup`"
     mine = notebookfile.read(copy, remedy=remedy)
     return copy, mine, notebookfile.read(paths.NOTEBOOKS / name, remedy=BUILD)
 
@@ -120,9 +115,8 @@ def reset(exercise_id: str) -> str:
     if not changed:
         return f"{exercise_id} is already as it was given out; nothing was changed."
     own = [text for cell in changed for text in texts[cell["id"]]]
-    answer = "\n\n".join(text for text in own if text not in map(source_of, given))
     kept = ""
-    if answer:
+    if answer := "\n\n".join(text for text in own if text not in map(source_of, given)):
         attempt = _unused(paths.work_dir() / ".attempts", exercise_id, ".py")
         write_whole(attempt, answer + "\n")
         kept = f" Your answer is kept in {attempt}."
@@ -143,9 +137,7 @@ def diff(exercise_id: str) -> str:
     ours = notebookfile.solution(copy.stem, exercise_id)
     yours = [cell for given in ours for cell in _copies_of(given, mine)]
     if not yours:
-        raise WorkError(
-            f"{copy} has no cell for exercise {exercise_id} any more; `course reset {exercise_id}`."
-        )
+        raise WorkError(f"{copy} has no cell for {exercise_id} any more; `course reset {exercise_id}`.")
     if refusal := reveal.not_yet(exercise_id, again=f"course diff {exercise_id}"):
         return refusal
     before, after = ("\n\n".join(map(source_of, cells)).splitlines() for cells in (yours, ours))

@@ -54,10 +54,7 @@ def answers_what_the_model_says(sort_ticket: Callable[..., Any]) -> None:
     for text in _texts():
         label, calls = _sorted(sort_ticket, text)
         expect_one_of(label, _NAMES, "every answer is one of the six categories, letter for letter")
-        what, seen = (
-            "the server saw each ticket",
-            f"{len(calls)} requests, none with the text {text!r:.60}...",
-        )
+        what, seen = "the server saw each ticket", f"{len(calls)} requests, none with the text {text!r:.50}"
         expect(text in _prompts(calls), what, observed=seen, expected="a request with the ticket's text")
         what, seen = "the program answers what the model said", f"{label!r}, from {calls[-1].reply!r:.200}"
         is_said = any(label in (call.reply or "") for call in calls)
@@ -100,10 +97,7 @@ def follows_the_model(sort_ticket: Callable[..., Any]) -> None:
         word = random.choice([name for name in _NAMES if name != ticket.category])
         label, own = _when_told(sort_ticket, ticket.text, word)
         seen = f"{label!r:.100}, when the model said {word!r} of {ticket.text!r:.60}..."
-        is_said, hint = (
-            label in _NAMES and label in own,
-            "The model decides; rules beside it decide against it.",
-        )
+        is_said, hint = label in _NAMES and label in own, "The model decides, and no rule beside it."
         expect(label == word or is_said, observed=seen, expected=repr(word), hint=hint)
 
 

@@ -108,21 +108,13 @@ def test_something_that_cannot_be_called_crashes_without_a_line():
     assert "no line of your code was running" in check("99.1", 3).text
 
 
-def test_an_untouched_stub_is_not_attempted():
-    def stub(value): ...
+def test_an_untouched_stub_is_not_attempted_and_one_of_two_fails_by_name():
+    untouched, half = check("99.4", ..., None), check("99.4", lambda value: value, ...)
 
-    result = check("99.1", stub)
-
-    assert result.outcome == "not attempted"
-    assert "State: It is still as it was given" in result.text
-    assert "3 minutes, easy." in result.text
-
-
-def test_one_of_two_parts_left_untouched_fails_by_name():
-    result = check("99.4", lambda value: value, ...)
-
-    assert result.line.startswith("99.4 failed: part 2 of 2 is still as it was given")
-    assert check("99.4", ..., None).outcome == "not attempted"
+    assert untouched.outcome == "not attempted"
+    assert "State: It is still as it was given" in untouched.text
+    assert "3 minutes, easy." in untouched.text
+    assert half.line.startswith("99.4 failed: part 2 of 2 is still as it was given")
     assert check("99.4", lambda value: 1, lambda value: 2).outcome == "passed"
 
 
