@@ -9,26 +9,9 @@ from course_lib.exercises.caching import misses
 from course_lib.exercises.caching.misses import REASONS, Colleague, requests_of_pair
 from course_lib.exercises.engine import registry
 from course_lib.exercises.engine.checking import judge
+from tests.exercises.test_caching_mutants import answered
 
-EXERCISE = registry.get("2.1")
-
-
-class Again(Colleague):
-    async def a(self, sort, ticket):
-        return sort(ticket=ticket), await dspy.asyncify(sort)(ticket=ticket)
-
-    def b(self, sort, ticket):
-        return sort(ticket=ticket), sort(ticket=ticket)
-
-    c = b
-
-    def d(self, sort, ticket):
-        config = {"temperature": 1.0, "rollout_id": 7}
-        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
-
-    def e(self, sort, ticket):
-        config = {"stop": ["<end>", "###"]}
-        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
+EXERCISE, Again = registry.get("2.1"), answered("2.1")["Again"]
 
 
 @pytest.mark.parametrize("letter", REASONS)

@@ -31,8 +31,8 @@ AGAIN = "\n        except TimeoutError:\n            return await call()"
 NEWEST = "            self.entries[key] = value, self"
 
 
-def judged(exercise, *changes):
-    """Judge the shipped solution after each `old` was replaced by its `new`."""
+def answered(exercise, *changes):
+    """Return the names of the shipped solution after each `old` was replaced by its `new`."""
     (cell,) = reading.read(LESSONS / "02_caching.py").cells_of(exercise, "exercise")
     source = regions.solved(cell.source)
     for old, new in changes:
@@ -40,6 +40,11 @@ def judged(exercise, *changes):
         source = source.replace(old, new)
     names = {"__name__": "answer", "dspy": dspy, "Colleague": Colleague, "PAIRS": PAIRS}
     exec(source, names)
+    return names
+
+
+def judged(exercise, *changes):
+    names = answered(exercise, *changes)
     return judge(registry.get(exercise), *(names[name] for name in THINGS[exercise]))
 
 

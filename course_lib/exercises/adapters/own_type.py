@@ -28,7 +28,6 @@ _SCRIPTS = (0xC0, 0x100, 0x391, 0x410, 0x4E00, 0x20A0, 0x1F600)
 _WHAT_IT_IS = re.compile(
     r"(?i)convers|dialog|chat|talk|transcript|message|turn|speak|spoke|customer|said|says|discuss|exchange|correspond|thread"
 )
-_FEW_WORDS = 30
 
 
 def _seen(transcript_class: Any, turns: tuple[tuple[str, str], ...]) -> list[str]:
@@ -92,8 +91,8 @@ def says_what_it_is(transcript_class: Any) -> None:
     observed = f"description() returns {description!r:.200}"
     wanted = "words that say that this is a conversation, shown to the model"
     expect(is_said, observed=observed, expected=wanted)
-    observed, few = f"{len(text.split())} words", f"at most {_FEW_WORDS}"
-    expect(len(text.split()) <= _FEW_WORDS, "a few words describe it", observed=observed, expected=few)
+    words = len(text.split())
+    expect(words <= 30, "a few words describe it", observed=f"{words} words", expected="at most 30")
 
 
 EXERCISE = Exercise(

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from course_lib.exercises.engine.checks import expect, expect_equal, without_error
 from course_lib.exercises.engine.registry import Exercise
@@ -23,7 +24,6 @@ from course_lib.lm import client
 
 Pair = tuple[str, str]
 Ask = Callable[[str], str]
-Resumable = Callable[[Iterable[Pair], Ask, Path], Iterator[Pair]]
 
 ITEMS: tuple[Pair, ...] = (
     ("T-1", "Where is my parcel?"),
@@ -65,7 +65,7 @@ def ask_model(text: str) -> str:
     return f"{text} {reply}"
 
 
-def run_until_killed(resumable: Resumable, path: Path) -> None:
+def run_until_killed(resumable: Any, path: Path) -> None:
     """Run the batch, and kill this process as soon as the fifth answer is there."""
     for number, _ in enumerate(resumable(iter(ITEMS), ask_model, path), start=1):
         if number == 5:
@@ -78,7 +78,7 @@ def _journal() -> Iterator[Path]:
         yield Path(folder) / "journal"
 
 
-def _ran(resumable: Resumable, items: Iterable[Pair], path: Path, after: str, model: Ask) -> list[Pair]:
+def _ran(resumable: Any, items: Iterable[Pair], path: Path, after: str, model: Ask) -> list[Pair]:
     """Run the batch; return what it yields, whose keys are those of the items in their order."""
     batch = partial(resumable, iter(items), model, path)
     errors = Exception if path.exists() else _Model.errors  # before there is a journal, others are crashes
@@ -91,7 +91,7 @@ def _ran(resumable: Resumable, items: Iterable[Pair], path: Path, after: str, mo
     return got
 
 
-def answers_in_order(resumable: Resumable) -> None:
+def answers_in_order(resumable: Any) -> None:
     """Every item is asked once and comes out in order, and one that fails comes out as an error."""
     with _journal() as path:
         model = _Model()
@@ -108,7 +108,7 @@ def answers_in_order(resumable: Resumable) -> None:
         expect_equal(len(model.asked), 2 * len(ITEMS), "calls of two batches, a journal each", hint=hint)
 
 
-def can_be_interrupted(resumable: Resumable) -> None:
+def can_be_interrupted(resumable: Any) -> None:
     """An interrupt is no answer: it ends the batch, and its item is asked again."""
 
     def interrupted(text: str) -> str:
@@ -128,7 +128,7 @@ def can_be_interrupted(resumable: Resumable) -> None:
         expect_equal(ITEMS[2][1] in model.asked, True, what, hint=hint)
 
 
-def reads_as_needed(resumable: Resumable) -> None:
+def reads_as_needed(resumable: Any) -> None:
     """An input without an end is read as it is needed."""
     numbers = iter(range(1000))
     items = ((f"T-{number}", f"question {number}") for number in numbers)
@@ -140,7 +140,7 @@ def reads_as_needed(resumable: Resumable) -> None:
     expect_equal(max(read, READ_AHEAD), READ_AHEAD, what, hint=hint)
 
 
-def pays_once(resumable: Resumable) -> None:
+def pays_once(resumable: Any) -> None:
     """After a SIGKILL at the fifth answer, none of the five is paid for again."""
     with _journal() as path:
         kill = partial(in_another_process, run_until_killed, resumable, path, exit_code=-signal.SIGKILL)
@@ -153,7 +153,7 @@ def pays_once(resumable: Resumable) -> None:
     expect_equal(foreign, [], "items that have no answer of their own after the kill", hint=hint)
 
 
-def cuts_half_a_line(resumable: Resumable) -> None:
+def cuts_half_a_line(resumable: Any) -> None:
     """Half a line at the end of a journal of lines costs that one item, once."""
     with _journal() as path:
         first = _ran(resumable, ITEMS[2:6], path, "nothing", _Model())
@@ -170,7 +170,7 @@ def cuts_half_a_line(resumable: Resumable) -> None:
             expect_equal(got[:3], first[:3], f"the pairs before it, after {after}", hint=hint)
 
 
-def goes_by_keys(resumable: Resumable) -> None:
+def goes_by_keys(resumable: Any) -> None:
     """Each key keeps its own answer when items come in another order, and a new one in front of them."""
     new = [(f"T-{n}", random.choice(ITEMS)[1]) for n in random.sample(range(10, 10**6), 3 * READ_AHEAD)]
     items, done = [*ITEMS, *new], 2 * READ_AHEAD

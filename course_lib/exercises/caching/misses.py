@@ -6,7 +6,6 @@ Source: dspy.clients.cache.Cache and dspy.clients.execution.PreparedCall.key (DS
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import random
 import re
@@ -20,7 +19,7 @@ import dspy
 from dspy.clients.cache import Cache
 
 from course_lib import desk, lm
-from course_lib.exercises.engine.checks import expect, expect_equal, run
+from course_lib.exercises.engine.checks import expect, expect_equal, is_in_loop, run
 from course_lib.exercises.engine.registry import Exercise, is_stub
 from course_lib.exercises.engine.seen import counted, under_dspy
 
@@ -73,19 +72,12 @@ def _watching() -> Iterator[list[Asked]]:
 
     class Watched(Cache):  # type: ignore[misc]
         def get(self, request: dict[str, Any], ignored_args_for_cache_key: Any = None) -> Any:
-            asked.append((request, ".alitellm" not in request["_fn_identifier"] and _is_in_loop()))
+            asked.append((request, ".alitellm" not in request["_fn_identifier"] and is_in_loop()))
             return super().get(request, ignored_args_for_cache_key)
 
     empty = Watched(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None)
     with under_dspy(empty), dspy.context(lm=lm.connect("sim-large"), adapter=dspy.ChatAdapter()):
         yield asked
-
-
-def _is_in_loop() -> bool:
-    try:
-        return asyncio.get_running_loop().is_running()
-    except RuntimeError:
-        return False
 
 
 def _answers(pair: Callable[..., Any], ticket: str) -> Any:

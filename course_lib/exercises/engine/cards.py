@@ -37,6 +37,8 @@ _TOLD = f"{_OWN_COLUMN};margin:0;{_WRAPPED}"
 _ROWS = "display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.25em 1em;margin:0"
 _CODE = f"{TEXT};font-family:var(--jp-code-font-family,monospace)"
 _PRE = f"margin:0;padding:.5em;{_WRAPPED};background:var(--jp-layout-color2,#eeeeee);{_CODE}"
+_ROW = f'<dt style="{_TERM}">{{}}</dt><dd style="{_TOLD}">{{}}</dd>'
+_SOURCE = f'<div style="flex:1 1 22em;min-width:0"><strong>{{}}</strong><pre style="{_PRE}">{{}}</pre></div>'
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +61,9 @@ class Card:
 
     def html(self) -> str:
         """Return the card as HTML that follows the notebook's theme."""
-        rows = "".join(
-            f'<dt style="{_TERM}">{escape(label)}</dt><dd style="{_TOLD}">{escape(text)}</dd>'
-            for label, text in self.rows
-        )
-        code = "".join(
-            f'<div style="flex:1 1 22em;min-width:0"><strong>{escape(label)}</strong>'
-            f'<pre style="{_PRE}">{escape(source)}</pre></div>'
-            for label, source in self.code
+        rows, code = (
+            "".join(form.format(*map(escape, labelled)) for labelled in given)
+            for form, given in ((_ROW, self.rows), (_SOURCE, self.code))
         )
         body = f'<dl style="{_ROWS}">{rows}</dl>' if rows else ""
         if code:

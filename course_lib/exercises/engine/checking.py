@@ -1,6 +1,7 @@
-"""check("0.1", thing): runs an exercise's checks on what the learner made.
+"""check("0.1", thing), hint("0.1") and solution("0.1"): what a learner calls in a notebook.
 
 Main path: did its cell run? is it still the stub? -> each check, with a time limit -> card, event.
+Hints come one at a time; our solution comes after a pass, or on asking twice.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Literal
 
-from course_lib.exercises.engine import progress, registry
+from course_lib.exercises.engine import notebookfile, progress, registry
 from course_lib.exercises.engine.cards import Card, bounded_output, say, show_card
 from course_lib.exercises.engine.checks import CheckFailed, result_of, shortened, strays
 from course_lib.exercises.engine.registry import Exercise
@@ -175,16 +176,11 @@ def _call_within(deadline_s: float, call: Callable[..., object], *args: object) 
 def _without_end(deadline_s: float) -> CheckFailed:
     lm = sys.modules.get("course_lib.lm")  # not imported for this: where nobody did, nothing waits for it
     if lm and not lm.is_answering(within_s=2.0):
-        raise _NotChecked(
-            "the model's endpoint does not answer, so the check had to wait; restart the kernel for a new "
-            "endpoint, run the cells above, then run this one again"
-        )
-    return CheckFailed(
-        "",
-        observed=f"more than {deadline_s:g} s; it was stopped",
-        expected=f"an end within {deadline_s:g} s",
-        hint="A loop that never ends, or a wait for something that never comes?",
-    )
+        remedy = "restart the kernel for a new one, run the cells above, then run this one again"
+        raise _NotChecked(f"the model's endpoint does not answer, so the check had to wait; {remedy}")
+    observed, wanted = f"more than {deadline_s:g} s; it was stopped", f"an end within {deadline_s:g} s"
+    hint = "A loop that never ends, or a wait for something that never comes?"
+    return CheckFailed("", observed=observed, expected=wanted, hint=hint)
 
 
 def _line_of(exercise: Exercise, error: BaseException | None) -> str:
@@ -235,3 +231,57 @@ def _result(exercise: Exercise, outcome: Outcome, message: str, rows: Rows, chec
     shown = tuple((label, shortened(text, _LONGEST_ROW_CHARS)) for label, text in rows if text)
     card = Card(f"{exercise.id} {outcome}: {exercise.title}", shown, outcome=outcome)
     return Result(exercise.id, outcome, shortened(message, _LONGEST_ROW_CHARS), card, checked)
+
+
+def hint(exercise_id: object = None) -> None:
+    """Show the next hint of an exercise, and how many there are.
+
+    Raises:
+        UnknownExerciseError: there is no exercise of this id.
+    """
+    exercise = registry.get(exercise_id)
+    taken, count = progress.standing(progress.read(), exercise.id).hints, len(exercise.hints)
+    if taken < count:
+        progress.record(exercise.id, "hint", outcome=str(taken + 1))
+    shown = exercise.hints[: taken + 1]
+    rows = tuple((f"Hint {number} of {count}", text) for number, text in enumerate(shown, start=1))
+    if len(shown) == count:
+        rows += (("After that", f'This was the last hint. solution("{exercise.id}") shows ours.'),)
+    title = f"hint {len(shown)} of {count}" if taken < count else f"no more hints ({count} of {count} taken)"
+    show_card(Card(f"{exercise.id} {exercise.title}: {title}", rows))
+    say(*progress.notes())
+
+
+def not_yet(exercise_id: str, *, again: str) -> str:
+    """Return why our solution is not shown now, "" if it is; `again` is how to ask a second time."""
+    exercise, now = registry.get(exercise_id), progress.standing(progress.read(), exercise_id)
+    if now.state == "passed" or now.solution_asked:
+        return ""
+    progress.record(exercise_id, "solution", outcome="asked")
+    left = len(exercise.hints) - now.hints
+    hints = f'hint("{exercise_id}") has {left} more for you' if left else "you have taken all its hints"
+    return f"{exercise_id} is not passed yet; {hints}. To see our solution anyway, ask again: {again}."
+
+
+def solution(exercise_id: object = None) -> None:
+    """Show our solution beside the learner's, with the reason: after a pass, or on asking twice.
+
+    Raises:
+        UnknownExerciseError: there is no exercise of this id.
+    """
+    exercise = registry.get(exercise_id)
+    if refusal := not_yet(exercise.id, again=f'solution("{exercise.id}")'):
+        say(refusal, *progress.notes())
+        return
+    try:
+        cells = notebookfile.solution(exercise.lesson, exercise.id)
+    except notebookfile.NotebookFileError as error:
+        say(f"{exercise.id} solution: {error}", *progress.notes())
+        return
+    progress.record(exercise.id, "solution", outcome="shown")
+    ours = "\n\n".join(map(notebookfile.source_of, cells))
+    kept = progress.last_source(progress.read(), exercise.id)
+    yours = kept or "(nothing yet: it is kept when you run the check)"
+    title = f"{exercise.id} {exercise.title}: solution"
+    show_card(Card(title, (("Why", exercise.why),), (("Yours, as last checked", yours), ("Ours", ours))))
+    say(*progress.notes())

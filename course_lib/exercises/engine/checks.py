@@ -159,14 +159,20 @@ def result_of(call: Callable[..., Any], *args: object) -> Any:
     return run(result) if asyncio.iscoroutine(result) else result
 
 
+def is_in_loop() -> bool:
+    """Say whether an event loop is running in this thread."""
+    try:
+        return asyncio.get_running_loop().is_running()
+    except RuntimeError:
+        return False
+
+
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end and return its result, also where an event loop is already running.
 
     It gets a loop of its own: what the learner bound to the notebook's loop cannot be used in it.
     """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not is_in_loop():
         return asyncio.run(_waking(coroutine))
     context = contextvars.copy_context()
     with ThreadPoolExecutor(1) as thread:

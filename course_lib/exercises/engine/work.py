@@ -13,7 +13,7 @@ from pathlib import Path
 
 from course_lib import paths
 from course_lib.errors import CourseError
-from course_lib.exercises.engine import notebookfile, registry, reveal
+from course_lib.exercises.engine import checking, notebookfile, registry
 from course_lib.exercises.engine.notebookfile import BUILD, Cell, Notebook, cells_of, keyed, source_of
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.files import write_whole
@@ -138,7 +138,7 @@ def diff(exercise_id: str) -> str:
     yours = [cell for given in ours for cell in _copies_of(given, mine)]
     if not yours:
         raise WorkError(f"{copy} has no cell for {exercise_id} any more; `course reset {exercise_id}`.")
-    if refusal := reveal.not_yet(exercise_id, again=f"course diff {exercise_id}"):
+    if refusal := checking.not_yet(exercise_id, again=f"course diff {exercise_id}"):
         return refusal
     before, after = ("\n\n".join(map(source_of, cells)).splitlines() for cells in (yours, ours))
     lines = list(difflib.unified_diff(before, after, "yours", "ours", lineterm=""))
