@@ -113,8 +113,7 @@ EXERCISE = Exercise(
     difficulty="medium",
     hints=(
         "Three cases: not an order number at all, a number that no order has, an order.",
-        're.fullmatch(r"O-[0-9]{5}", order_id) tells the first case. Raise ToolRefused with one line that '
-        "shows a right number.",
+        're.fullmatch(r"O-[0-9]{5}", order_id) tells the first. Raise ToolRefused(a line with an example).',
         "For the second case say that there is no such order, and nothing else; a list of known orders would "
         "be a leak. What was asked for may hold line breaks: {order_id!r} has none.",
     ),

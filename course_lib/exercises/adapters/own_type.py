@@ -101,8 +101,7 @@ EXERCISE = Exercise(
     difficulty="medium",
     hints=(
         "format() returns a text: one line for each turn, the speaker, a colon, the words.",
-        "A customer may type a line break, and there are more kinds of it than \\n. ' '.join(words.split()) "
-        "puts any text on one line.",
+        "There are more line breaks than \\n; ' '.join(words.split()) puts any text on one line.",
         "description() is a class method that returns a sentence; DSPy puts it beside the field's name.",
     ),
     checks=(shows_a_line_per_turn, lets_nobody_speak_for_another, keeps_every_word, says_what_it_is),

@@ -1,7 +1,6 @@
 """Exercise 1.6, predictions in PostgreSQL: the rows that it holds, also after connections were cut.
 
-Main path: EXERCISE -> engine.registry; each check has a schema, an empty table and a pool of its own, so that
-neither a learner's open SELECT nor a second kernel is in its way.
+Main path: EXERCISE -> engine.registry; each check has a schema, an empty table and a pool of its own.
 Source: psycopg 3.3, psycopg_pool 3.3.
 """
 

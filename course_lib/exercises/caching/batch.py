@@ -193,10 +193,8 @@ EXERCISE = Exercise(
     minutes=10,
     difficulty="medium",
     hints=(
-        "Read the journal into a dict of key -> answer; then, for each item, look its key up, or ask and "
-        "write; then yield.",
-        "A file object keeps what you write in the process until it is flushed; SIGKILL leaves it no time. "
-        "journal.flush() hands the line to the operating system, which survives.",
+        "Read the journal into a dict; then, for each item, look its key up, or ask and write; then yield.",
+        "What you write stays in the process until journal.flush() hands it to the operating system.",
         "A line counts if it ends in a line break. Cut the rest off before you append: `with "
         "path.open('r+b') as journal: journal.truncate(length of the whole lines in bytes)`.",
     ),

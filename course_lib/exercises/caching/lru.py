@@ -155,7 +155,6 @@ EXERCISE = Exercise(
         "`with self.lock:` around the whole body of both, with self.lock = threading.Lock().",
     ),
     checks=(gives_back, forgets_unused, forgets_old, uses_what_is_given, keeps_nothing, is_thread_safe),
-    why="One structure holds all that is known of an entry, so nothing is left behind of it. Order of use "
-    "and age are two questions. The clock is an argument, so a test of an hour takes no time. MemoryTier "
-    "does the same by bytes, since answers differ in length by a factor of a thousand.",
+    why="One structure holds all that is known of an entry, so nothing is left behind of it. The clock is an "
+    "argument, so a test of an hour takes no time. MemoryTier does the same by bytes.",
 )

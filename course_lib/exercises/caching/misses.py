@@ -82,8 +82,7 @@ def _watching() -> Iterator[list[Asked]]:
 
 def _answers(pair: Callable[..., Any], ticket: str) -> Any:
     """Run a pair in an event loop, as the service would."""
-    labels = ", ".join(repr(category) for category in desk.CATEGORIES)
-    sort = dspy.Predict(dspy.Signature(f"ticket -> category: Literal[{labels}]"))
+    sort = dspy.Predict(dspy.Signature(f"ticket -> category: Literal{list(desk.CATEGORIES)}"))
 
     async def in_loop() -> Any:
         made = pair(sort, ticket)
@@ -172,10 +171,8 @@ EXERCISE = Exercise(
     difficulty="easy",
     hints=(
         "The key is a hash of the request. Run a pair and compare the last two entries of program.history.",
-        "Two of the five pairs send the very same request twice. In one of them DSPy keeps sync and async "
-        "apart; in the other it cannot make a key, and says so nowhere.",
-        "a: dspy.asyncify. b: one temperature. c: the time belongs in your log. d: a number that you choose. "
-        "e: a sorted list.",
+        "Two pairs send the very same request twice: DSPy keeps sync and async apart, or can make no key.",
+        "a: dspy.asyncify. b: one temperature. c: the time goes to your log. d: a fixed number. e: a list.",
     ),
     checks=(explains_the_misses, pays_once),
     is_stub=lambda thing: is_stub(thing) or (isinstance(thing, dict) and not thing),

@@ -206,7 +206,6 @@ EXERCISE = Exercise(
     ),
     checks=(asks_once, keeps_secrets, forgets_in_time, is_careful, survives_a_kill, does_not_hang, is_shared),
     deadline_s=45.0,
-    why="A cache may save a call and must never cost one: every failure of Redis, and every value that is "
-    "not ours, is a miss, and short. JSON is data; a pickle from a shared store is somebody else's program. "
-    "TieredCache adds memory in front, a checksum bound to the key, and a circuit breaker.",
+    why="A cache may save a call and must never cost one: every failure of Redis is a miss, and short. A "
+    "pickle from a shared store is somebody else's program. TieredCache adds memory and a circuit breaker.",
 )

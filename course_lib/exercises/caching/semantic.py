@@ -168,7 +168,6 @@ EXERCISE = Exercise(
     ),
     checks=(takes_the_nearest, parts_tenants, serves_no_near_miss, serves_paraphrases, looks_at_the_next),
     deadline_s=30.0,
-    why="The wall between tenants is a key, not a distance. A vector knows the topic; a word decides within "
-    "it. The groups were written for these pairs, so zero false hits here say nothing about tomorrow's "
-    "questions: that is what the held-out half is for.",
+    why="The wall between tenants is a key, not a distance. The groups were written for these pairs, so zero "
+    "false hits here say nothing about tomorrow's questions: the held-out half does.",
 )

@@ -137,10 +137,8 @@ def get(exercise_id: object) -> Exercise:
     """
     if not isinstance(exercise_id, str):
         given = "" if exercise_id is None else f", not {type(exercise_id).__name__}"
-        raise UnknownExerciseError(
-            f'the exercise\'s id comes first, as text{given}: check("0.1", ...), hint("0.1"). '
-            f"Known: {', '.join(known())}."
-        )
+        wanted = f'the exercise\'s id comes first, as text{given}: check("0.1", ...), hint("0.1")'
+        raise UnknownExerciseError(f"{wanted}. Known: {', '.join(known())}.")
     if exercise_id not in _registered:
         if exercise_id not in _modules():
             raise UnknownExerciseError(f"no exercise {exercise_id!r}; known: {', '.join(known())}.")

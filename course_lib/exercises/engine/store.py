@@ -144,16 +144,9 @@ class Store:
                     connection.execute(statement)
                 return operation(connection)
         except (sqlite3.Error, ValueError, TypeError) as error:
-            code = int(getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
-            is_damaged = code == sqlite3.SQLITE_READONLY and self._is_of_no_known_version()
-            reason = None if is_damaged else _REMEDIES.get(code)
+            reason = _REMEDIES.get(int(getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF)
             kind = ProgressError if reason else _DamagedError
             raise kind(self._explain(reason or f"SQLite says: {error}")) from error
-
-    def _is_of_no_known_version(self) -> bool:
-        """Say whether byte 18 is damaged: SQLite calls a file of an unknown format "read-only"."""
-        with self.path.open("rb") as file:
-            return file.read(19)[18:] not in (b"\1", b"\2")
 
     def _on_a_new_file(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """Set the damaged file aside; the lock keeps a second kernel from doing that to the new file."""
@@ -181,9 +174,6 @@ class Store:
 def _readable(damaged: Path) -> list[Event]:
     """Return the events of a damaged file that can still be read, up to where it cannot."""
     found: list[Event] = []
-    with closing(sqlite3.connect(damaged)) as connection, suppress(sqlite3.Error, ValueError):
-        connection.text_factory = lambda raw: raw.decode(errors="replace")
-        for row in connection.execute(_SELECT):
-            with suppress(ValueError, TypeError):
-                found.append(Event(*row))
+    with closing(sqlite3.connect(damaged)) as connection, suppress(sqlite3.Error, ValueError, TypeError):
+        found.extend(Event(*row) for row in connection.execute(_SELECT))
     return found

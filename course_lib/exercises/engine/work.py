@@ -84,8 +84,8 @@ _MAY_BE_OLD = (
 def _put_back(mine: Notebook, new: Notebook, given: Cell) -> Notebook:
     """Return the learner's notebook with one cell as given out, in place of every copy of it."""
     old = _copies_of(given, mine)
-    left = [cell for cell in mine["cells"] if not any(cell is one for one in old[1:])]
-    own = [given if any(cell is one for one in old) else cell for cell in left]
+    doubled, first = {id(cell) for cell in old[1:]}, old[0] if old else None
+    own = [given if cell is first else cell for cell in mine["cells"] if id(cell) not in doubled]
     if not old:
         cells, guide = keyed(own), list(keyed(new["cells"]))
         if not set(cells) & set(guide):
