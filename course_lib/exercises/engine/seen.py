@@ -13,7 +13,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, TypeVar
 
 import cloudpickle  # type: ignore[import-untyped]
@@ -85,9 +84,9 @@ def in_another_process(
     wanted = "code that opens its own files and connections, at the address it is given"
     sending = "your code can be sent to another process"
     sent = without_error(lambda: _packed((function, args)), sending, expected=wanted)
-    run = partial(subprocess.run, env=os.environ | {"COURSE_LM_URL": lm.url(), "COURSE_LM_KEY": lm.key()})
+    env = os.environ | {"COURSE_LM_URL": lm.url(), "COURSE_LM_KEY": lm.key()}
     program = [sys.executable, "-c", _PROGRAM, json.dumps(sys.path)]  # our own, in the same Python
-    done = run(program, input=sent, capture_output=True, check=False, timeout=40)
+    done = subprocess.run(program, input=sent, env=env, capture_output=True, check=False, timeout=40)  # noqa: S603
     last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
     observed = last[0] if last else f"it ended by itself with exit code {done.returncode}"
     expect(done.returncode == exit_code, what, observed=observed, expected=expected, hint=hint)
