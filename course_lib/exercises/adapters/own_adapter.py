@@ -146,8 +146,7 @@ EXERCISE = Exercise(
     minutes=15,
     difficulty="hard",
     hints=(
-        "What one method writes for a demo, the other reads from a reply. dspy.adapters.utils has "
-        "format_field_value and parse_value for the values themselves.",
+        "What one method writes, the other reads: format_field_value and parse_value of dspy.adapters.utils.",
         "A value ends where a line begins with the name of an output field and a colon: re.split cuts there. "
         "Indent the further lines of a text, and none of them can be taken for a field.",
         "parse_value raises ValueError, a missing name raises KeyError: catch both and raise "

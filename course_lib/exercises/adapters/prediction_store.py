@@ -165,12 +165,9 @@ EXERCISE = Exercise(
     minutes=15,
     difficulty="hard",
     hints=(
-        "Let all three methods go through one that runs a statement, in `with self.pool.connection() as "
-        "...`. Jsonb(...) wraps a dict.",
-        "INSERT ... ON CONFLICT (key) DO NOTHING makes storing safe to repeat. strpos(lower(inputs::text), "
-        "lower(%s)) > 0 finds in one of the two.",
-        "Catch psycopg.OperationalError around the whole `with`, and try once more than the pool has "
-        "connections. JSON in PostgreSQL keeps umlauts as they are.",
+        "One method runs every statement, in `with self.pool.connection() as ...`; Jsonb(...) wraps a dict.",
+        "INSERT ... ON CONFLICT (key) DO NOTHING may be repeated; strpos(lower(...), lower(%s)) finds.",
+        "Catch psycopg.OperationalError around the `with`; try once more than the pool has connections.",
     ),
     checks=(keeps_rows, stores_once, finds_texts, returns_connections, survives_cuts, tells_errors),
     deadline_s=30.0,

@@ -122,8 +122,7 @@ def forgets_in_time(cache_class: Any) -> None:
         left_s = max(map(ours.ttl, ours.scan_iter()))
     what, wanted = "how long Redis will keep an answer", f"ttl_s={ttl_s}, or a little less"
     is_so = 0.8 * ttl_s <= left_s <= ttl_s  # some draw it a little shorter, so that not all run out at once
-    hint = "Use the ttl_s that __init__ was given."
-    expect(is_so, what, observed=f"{left_s} s", expected=wanted, hint=hint)
+    expect(is_so, what, observed=f"{left_s} s", expected=wanted, hint="Use the ttl_s that is given.")
 
 
 def _survives(when: str, ask: Callable[[], Any], answer: Any) -> None:
@@ -199,8 +198,7 @@ EXERCISE = Exercise(
     hints=(
         "self.cache_key(request, ignored_args_for_cache_key) leaves the api_key out. get: json.loads of "
         "self.redis.get(key); put: self.redis.set(key, json.dumps(value), ex=self.ttl_s).",
-        "redis.RedisError, ValueError and RecursionError (json.loads of a foreign value), TypeError (a "
-        "request without a key): in get each is a miss, in put an answer not kept.",
+        "RedisError, ValueError, RecursionError, TypeError: in get each is a miss, in put a value not kept.",
         "redis.Redis.from_url(url, socket_timeout=0.25, socket_connect_timeout=0.25, "
         "retry=Retry(NoBackoff(), 0)); both names are in redis.retry and redis.backoff.",
     ),

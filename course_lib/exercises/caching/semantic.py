@@ -159,8 +159,7 @@ EXERCISE = Exercise(
     minutes=12,
     difficulty="medium",
     hints=(
-        "One dict of entries per tenant. get() takes, of the tenant's own entries, the nearest whose cosine "
-        "is over the threshold and that refuses() lets through.",
+        "One dict of entries per tenant; take the nearest over the threshold that refuses() lets through.",
         "cosine = a @ b / (np.linalg.norm(a) * np.linalg.norm(b)). Paraphrases need a threshold of about "
         "0.6, and there most near-misses pass. So refuses() has to do the rest.",
         "Two rules are enough: other numbers (re.findall(r'\\d+', text)), and groups of words that exclude "

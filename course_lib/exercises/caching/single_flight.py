@@ -65,12 +65,9 @@ def _outcome(caller: asyncio.Future[Any]) -> str:
         return "still waits"
     if caller.cancelled():
         return "cancelled"
-    error = caller.exception()
-    if error is None:
-        return f"returned {caller.result()!r}"
-    if not isinstance(error, _ModelDown):
-        raise error
-    return "raised the model's error"
+    if isinstance(caller.exception(), _ModelDown):
+        return "raised the model's error"
+    return f"returned {caller.result()!r}"
 
 
 async def shares_a_call(single_flight: Any) -> None:

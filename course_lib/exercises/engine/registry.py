@@ -1,6 +1,6 @@
 """Every exercise of the course: what it asks, how long it takes, what checks it, when it is still a stub.
 
-Main path: get("2.3") -> EXERCISES of the section `caching` names the module `redis` -> its EXERCISE.
+Main path: get("2.3") -> the third of EXERCISES of the section `caching`, the module `redis` -> its EXERCISE.
 Only that module is imported; `known()` lists the ids without importing any. `is_stub` compares what code
 does, instruction by instruction, never its text.
 """
@@ -19,7 +19,7 @@ from typing import Any, Literal
 from course_lib.errors import CourseError
 
 SECTIONS = {"start": "00_start_here", "adapters": "01_adapters", "caching": "02_caching"}
-"""The lesson of each package. Its EXERCISES maps an id to the name of the module that holds EXERCISE."""
+"""The lesson of each package. Its EXERCISES names the modules of 2.1, 2.2, ... in their order."""
 
 Shape = tuple[tuple[str, object], ...]
 
@@ -115,8 +115,12 @@ def register(*exercises: Exercise) -> None:
 @cache
 def _modules() -> dict[str, str]:
     """Return the full module name of each exercise, by id; none of these modules is imported."""
-    packages = (import_module(f"course_lib.exercises.{section}") for section in SECTIONS)
-    return {key: f"{each.__name__}.{module}" for each in packages for key, module in each.EXERCISES.items()}
+    found = {}
+    for section, lesson in SECTIONS.items():
+        package = import_module(f"course_lib.exercises.{section}")
+        for number, module in enumerate(package.EXERCISES, start=1):
+            found[f"{int(lesson[:2])}.{number}"] = f"{package.__name__}.{module}"
+    return found
 
 
 def known() -> list[str]:
