@@ -149,8 +149,7 @@ EXERCISE = Exercise(
         "What one method writes, the other reads: format_field_value and parse_value of dspy.adapters.utils.",
         "A value ends where a line begins with the name of an output field and a colon: re.split cuts there. "
         "Indent the further lines of a text, and none of them can be taken for a field.",
-        "parse_value raises ValueError, a missing name raises KeyError: catch both and raise "
-        "AdapterParseError(adapter_name=..., signature=..., lm_response=..., message=...) from them.",
+        "ValueError and KeyError become AdapterParseError(adapter_name, signature, lm_response, message).",
     ),
     checks=(reads_what_it_writes, writes_half_a_demo, reads_a_reply, refuses_in_one_way, works_in_programs),
     why="Reading what it writes is the heart of an adapter, since its demos teach the model. And a refusal "

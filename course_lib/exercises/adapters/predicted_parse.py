@@ -58,8 +58,7 @@ def says_something_of_each_reply(predicted: Any) -> None:
     """Each of the six replies has a prediction: a dict of three fields, or "error"."""
     said = list(predicted) if isinstance(predicted, Mapping) else predicted
     is_right = isinstance(predicted, Mapping) and set(predicted) == set(_GIVEN)
-    what, wanted = "predicted is a dict with the six letters", "the keys A, B, C, D, E and F"
-    expect(is_right, what, observed=said, expected=wanted)
+    expect(is_right, "a dict of six letters", observed=said, expected="the keys A, B, C, D, E and F")
 
 
 def _written(said: Any) -> str:

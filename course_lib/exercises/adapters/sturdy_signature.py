@@ -35,10 +35,6 @@ _OTHER_WORDS = {
 _TWO_WORDS = ("{} or {}", "{}/{}", "{}, surely", "maybe {}", "not {}")
 
 
-def _plain(label: Any) -> Any:
-    return getattr(label, "value", label)
-
-
 @lru_cache(maxsize=1)
 def _read_tickets(signature: Any) -> tuple[list[Any], list[lm.Call]]:
     """Return a prediction, or the parse error, per training ticket, and what the server saw."""
@@ -56,8 +52,7 @@ def _read_tickets(signature: Any) -> tuple[list[Any], list[lm.Call]]:
 def keeps_the_fields(signature: Any) -> None:
     """The signature still reads a ticket into category, urgency and note."""
     is_one = isinstance(signature, type) and issubclass(signature, dspy.Signature)
-    wanted = "a class derived from dspy.Signature"
-    expect(is_one, "SturdyTicket is a signature", observed=signature, expected=wanted)
+    expect(is_one, "SturdyTicket is a signature", observed=signature, expected="a class of dspy.Signature")
     for side, names in (("input", {"ticket"}), ("output", {"category", "urgency", "note"})):
         has, hint = set(getattr(signature, f"{side}_fields")), "Repair how fields are written, not which."
         expect_equal(has, names, f"the {side} fields are those of the original", hint=hint)
@@ -76,7 +71,7 @@ def says_what_the_model_said(signature: Any) -> None:
     """Every label is one of the allowed, letter for letter, and what the model's reply says."""
     for prediction, call in zip(*_read_tickets(signature), strict=True):
         for name, labels in _ALLOWED.items() if not isinstance(prediction, Exception) else ():
-            label = _plain(getattr(prediction, name))
+            label = getattr(prediction[name], "value", prediction[name])
             expect_one_of(label, labels, f"every label is one of the allowed, letter for letter: {name}")
             what, seen = (
                 "each label is what the model's reply says",
@@ -91,9 +86,10 @@ def _read(signature: Any, name: str, said: Any) -> Any:
     values = {"category": "billing", "urgency": "normal", "note": "Charged twice for a tent.", name: said}
     reply = {each: values[each] for each in signature.output_fields if values[each] is not ...}
     try:
-        return repr(_plain(dspy.JSONAdapter().parse(signature, json.dumps(reply))[name]))
+        label = dspy.JSONAdapter().parse(signature, json.dumps(reply))[name]
     except AdapterParseError:
         return "an error"
+    return repr(getattr(label, "value", label))
 
 
 def _other_words(name: str) -> list[str]:

@@ -10,7 +10,7 @@ import random
 import re
 import signal
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
@@ -23,7 +23,6 @@ from course_lib.exercises.engine.seen import counted, in_another_process
 from course_lib.lm import client
 
 Pair = tuple[str, str]
-Ask = Callable[[str], str]
 
 ITEMS: tuple[Pair, ...] = (
     ("T-1", "Where is my parcel?"),
@@ -78,7 +77,7 @@ def _journal() -> Iterator[Path]:
         yield Path(folder) / "journal"
 
 
-def _ran(resumable: Any, items: Iterable[Pair], path: Path, after: str, model: Ask) -> list[Pair]:
+def _ran(resumable: Any, items: Iterable[Pair], path: Path, after: str, model: Any) -> list[Pair]:
     """Run the batch; return what it yields, whose keys are those of the items in their order."""
     batch = partial(resumable, iter(items), model, path)
     errors = Exception if path.exists() else _Model.errors  # before there is a journal, others are crashes
@@ -134,10 +133,9 @@ def reads_as_needed(resumable: Any) -> None:
     items = ((f"T-{number}", f"question {number}") for number in numbers)
     with _journal() as path:
         list(islice(resumable(items, str.upper, path), 3))
-    read = next(numbers, 1000)
     hint = "list(items) needs the end of the input. Work on one item, yield it, go on."
     what = f"three answers of an endless input: items read ahead, over {READ_AHEAD}"
-    expect_equal(max(read, READ_AHEAD), READ_AHEAD, what, hint=hint)
+    expect_equal(max(next(numbers, 1000), READ_AHEAD), READ_AHEAD, what, hint=hint)
 
 
 def pays_once(resumable: Any) -> None:
@@ -195,8 +193,7 @@ EXERCISE = Exercise(
     hints=(
         "Read the journal into a dict; then, for each item, look its key up, or ask and write; then yield.",
         "What you write stays in the process until journal.flush() hands it to the operating system.",
-        "A line counts if it ends in a line break. Cut the rest off before you append: `with "
-        "path.open('r+b') as journal: journal.truncate(length of the whole lines in bytes)`.",
+        "A line counts if it ends in a line break: journal.truncate(bytes of whole lines) cuts off the rest.",
     ),
     checks=(answers_in_order, can_be_interrupted, reads_as_needed, pays_once, goes_by_keys, cuts_half_a_line),
     why="Each line is written after its answer came and before anyone saw it: a kill costs what was under "

@@ -27,10 +27,7 @@ PAIRS: tuple[Pair, ...] = tuple(_BY_ID[each] for each in _IDS.split())
 _answer = "(the answer to {!r})".format
 _AGAIN = "How do I reset my password?"
 _LONG = "How do I keep the children warm when we walk from hut to hut for nine days in the rain of July? " * 2
-_OTHER_NUMBERS = (
-    ("How much is 700 points worth?", "How much is 200 points worth?"),
-    ("Which buckle fits the Vidda 30?", "Which buckle fits the Vidda 80?"),
-)
+_OTHER_NUMBERS = "How much is 700 points worth?", "How much is 200 points worth?"
 
 
 def _other_numbers() -> list[tuple[str, str]]:
@@ -127,7 +124,7 @@ def serves_no_near_miss(cache_class: Any) -> None:
     near_misses = [(pair.asked, pair.cached) for pair in PAIRS if not pair.is_same]
     greeted = [(f"Hello! {asked}", f"Hello! {cached}") for asked, cached in random.sample(near_misses, 5)]
     near_misses += [(cached, asked) for asked, cached in near_misses]
-    near_misses += [*_OTHER_NUMBERS, *_other_numbers(), *greeted]
+    near_misses += [_OTHER_NUMBERS, *_other_numbers(), *greeted]
     embed([text for both in near_misses for text in both])
     served = [
         f"{asked!r} got the answer to {cached!r}"
@@ -160,8 +157,7 @@ EXERCISE = Exercise(
     difficulty="medium",
     hints=(
         "One dict of entries per tenant; take the nearest over the threshold that refuses() lets through.",
-        "cosine = a @ b / (np.linalg.norm(a) * np.linalg.norm(b)). Paraphrases need a threshold of about "
-        "0.6, and there most near-misses pass. So refuses() has to do the rest.",
+        "Paraphrases need a cosine of about 0.6, where most near-misses pass too: refuses() does the rest.",
         "Two rules are enough: other numbers (re.findall(r'\\d+', text)), and groups of words that exclude "
         "each other, such as countries or goods, where each question has one that the other has not.",
     ),

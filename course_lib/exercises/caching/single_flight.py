@@ -168,8 +168,7 @@ def keeps_nothing(single_flight: Any) -> None:
         return weakref.ref(answer)
 
     hint = "Keeping answers is the cache's work: take out all that was written down for a key, locks too."
-    what = "calls for 20 questions, each asked three times, one after the other"
-    expect_equal(run(all_asked(range(20))), 60, what, hint=hint)
+    expect_equal(run(all_asked(range(20))), 60, "calls for 20 questions, each asked three times", hint=hint)
     expect_nothing_kept(lambda numbers: run(all_asked(numbers)), "calls that ended or failed", hint=hint)
     for what, make in (("answer", set), ("error", _ModelDown)):
         kept = run(ended(make()))
@@ -183,8 +182,7 @@ EXERCISE = Exercise(
     difficulty="hard",
     hints=(
         "Write down, per key, the call under way, before the first await. Who finds one there waits for it.",
-        "Let the call be a task of its own: asyncio.create_task(call()). Then no caller is special, and "
-        "task.add_done_callback(...) takes the key out however the call ends.",
+        "asyncio.create_task(call()) makes no caller special; its add_done_callback(...) takes the key out.",
         "`return await asyncio.shield(task)`: a caller that is cancelled does not cancel the task of others.",
     ),
     checks=(shares_a_call, keeps_apart, passes_failures, survives_cancelling, keeps_nothing, shares_the_next),

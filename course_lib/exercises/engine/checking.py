@@ -282,6 +282,6 @@ def solution(exercise_id: object = None) -> None:
     ours = "\n\n".join(map(notebookfile.source_of, cells))
     kept = progress.last_source(progress.read(), exercise.id)
     yours = kept or "(nothing yet: it is kept when you run the check)"
-    title = f"{exercise.id} {exercise.title}: solution"
-    show_card(Card(title, (("Why", exercise.why),), (("Yours, as last checked", yours), ("Ours", ours))))
+    code = (("Yours, as last checked", yours), ("Ours", ours))
+    show_card(Card(f"{exercise.id} {exercise.title}: solution", (("Why", exercise.why),), code))
     say(*progress.notes())

@@ -60,14 +60,12 @@ def write(path: Path, notebook: Notebook) -> None:
 
 def source_of(cell: Cell) -> str:
     """Return a cell's text; files may hold it as a list of lines."""
-    source = cell.get("source", "")
-    return source if isinstance(source, str) else "".join(source)
+    return "".join(cell.get("source", ""))
 
 
 def metadata_of(cell: Cell) -> dict[str, Any]:
     """Return a cell's metadata, empty if it has none."""
-    metadata = cell.get("metadata")
-    return metadata if isinstance(metadata, dict) else {}
+    return dict(cell.get("metadata") or {})
 
 
 def cells_of(notebook: Notebook, exercise_id: str, *tags: str) -> list[Cell]:

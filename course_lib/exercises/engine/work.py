@@ -30,14 +30,10 @@ def _unused(folder: Path, stem: str, suffix: str) -> Path:
     return folder / f"{stem}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}{suffix}"
 
 
-def _keep_base(name: str, shipped: Notebook) -> None:
-    notebookfile.write(_unused(paths.work_dir() / ".shipped", Path(name).stem, ".ipynb"), shipped)
-
-
 def _copy(shipped: Path) -> Path:
     """Copy one notebook, its base first: a copy without its base could not be updated."""
     notebook, copy = notebookfile.read(shipped, remedy=BUILD), paths.work_dir() / shipped.name
-    _keep_base(shipped.name, notebook)
+    notebookfile.write(_unused(paths.work_dir() / ".shipped", copy.stem, ".ipynb"), notebook)
     notebookfile.write(copy, notebook)
     return copy
 
@@ -73,7 +69,6 @@ def _copies_of(given: Cell, notebook: Notebook) -> list[Cell]:
     return [cell for cell in notebook["cells"] if cell.get("id") == given["id"] or cell in alike]
 
 
-_UPDATED = "updated"
 _MOVE_AWAY = "move it away and update for a new copy"
 _MAY_BE_OLD = (
     "perhaps older than the course (what was shipped to you, in .shipped, is lost, so it is not known who "
@@ -169,11 +164,11 @@ def _update(shipped: Path) -> list[str]:
         backup = _unused(paths.work_dir() / ".backup", copy.stem, ".ipynb")
         write_whole(backup, copy.read_text(encoding="utf-8"))
         notebookfile.write(copy, merged)
-        lines = [f"{name}: {_UPDATED} (the old one is {backup})", *details]
+        lines = [f"{name}: updated (the old one is {backup})", *details]
         lines[1:1] = [f"  {_MAY_BE_OLD}"] if unknown else []
     known = {**new, "cells": [cell for cell in new["cells"] if cell.get("id") not in unknown]}
     if base != known:
-        _keep_base(name, known)
+        notebookfile.write(_unused(paths.work_dir() / ".shipped", copy.stem, ".ipynb"), known)
     return lines
 
 
@@ -211,5 +206,5 @@ def update() -> str:
         FileError: something could not be written; every file is whole; the next update goes on from there.
     """
     lines = [line for shipped in sorted(paths.NOTEBOOKS.glob("*.ipynb")) for line in _update(shipped)]
-    lines += [RELOAD] if any(_UPDATED in line for line in lines) else []
+    lines += [RELOAD] if any(": updated (" in line for line in lines) else []
     return "\n".join(lines) or f"no notebooks in {paths.NOTEBOOKS}; {BUILD}."

@@ -49,8 +49,7 @@ def _prompts(calls: list[lm.Call]) -> str:
 def answers_what_the_model_says(sort_ticket: Callable[..., Any]) -> None:
     """For each ticket the model is asked, and its answer, one of the six, is the program's."""
     is_program = callable(sort_ticket) and not isinstance(sort_ticket, type)
-    wanted = "something to call with ticket=..., such as dspy.Predict of your signature"
-    expect(is_program, "sort_ticket is a program", observed=sort_ticket, expected=wanted)
+    expect(is_program, "a program", observed=sort_ticket, expected="something to call with ticket=...")
     for text in _texts():
         label, calls = _sorted(sort_ticket, text)
         expect_one_of(label, _NAMES, "every answer is one of the six categories, letter for letter")
@@ -121,6 +120,5 @@ EXERCISE = Exercise(
         "dspy.Predict makes a program from a signature: that object is what you hand to check().",
     ),
     checks=(answers_what_the_model_says, offers_all_six, lets_nothing_else_through, follows_the_model),
-    why="The type is the contract. DSPy's adapter writes a Literal's values into the prompt, so that the "
-    "model knows its choices, and refuses any other answer. A plain str would do neither.",
+    why="The type is the contract: it stands in the prompt, and refuses other answers. A str does neither.",
 )
