@@ -10,17 +10,18 @@
 # - connect it to a database, to files and to other people's APIs, safely.
 #
 # You need notebook 00. The **core path** takes 90 minutes and holds all six exercises. What is headed *Deeper* may be skipped: nothing in the
-# core needs it.
+# core needs it. The minutes count reading (200 words or 25 lines of code a minute), running, and the exercises at the time on their cards; if
+# databases or web services are new to you, you will need more.
 #
 # | part | minutes |
 # | --- | --- |
-# | 1. What an adapter is, and what it is not: exercise 1.1 | 14 |
-# | 2. When parsing fails: exercise 1.2 | 18 |
-# | 3. An adapter and a type of your own: exercises 1.3, 1.4 | 27 |
+# | 1. What an adapter is, and what it is not: exercise 1.1 | 15 |
+# | 2. When parsing fails: exercise 1.2 | 16 |
+# | 3. An adapter and a type of your own: exercises 1.3, 1.4 | 26 |
 # | 4. Tools: exercise 1.5 | 14 |
-# | 5. Data adapters: exercise 1.6 | 17 |
-# | Deeper: in parts 2 and 4 | 6 |
-# | 6. Deeper: hostile tool results, other APIs, files, MCP, small tools | 24 |
+# | 5. Data adapters: exercise 1.6; and the summary | 19 |
+# | Deeper: in parts 2 and 4 | 4 |
+# | 6. Deeper: hostile tool results, other APIs, files, MCP, small tools | 11 |
 
 # %% name="setup" tags=["needs"]
 import tempfile

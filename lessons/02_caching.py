@@ -11,24 +11,29 @@
 # - send thousands of inputs through a program that may be killed on the way, without paying twice.
 #
 # You need notebook 00, and Python's `async`. The **core path** takes 90 minutes and holds all six exercises. What is headed *Deeper* may be
-# skipped: nothing in the core needs it.
+# skipped: nothing in the core needs it. The minutes count reading (200 words or 25 lines of code a minute), running, and the exercises at the
+# time on their cards; if Redis or semantic search is new to you, you will need more.
 #
 # | part | minutes |
 # | --- | --- |
 # | 1. Where the time and the money go | 5 |
-# | 2. DSPy's own cache: exercise 2.1 | 14 |
-# | 3. A shared tier: exercises 2.2, 2.3, 2.4 | 41 |
+# | 2. DSPy's own cache: exercise 2.1 | 15 |
+# | 3. A shared tier: exercises 2.2, 2.3, 2.4 | 40 |
 # | 4. Questions that mean the same: exercise 2.5 | 16 |
-# | 5. Batches: exercise 2.6 | 14 |
-# | Deeper: in parts 2, 3 and 5 | 10 |
-# | 6. Deeper: what the provider caches | 5 |
-# | 7. Deeper: cheaper without getting worse | 10 |
-# | 8. Deeper: what breaks in production | 8 |
+# | 5. Batches: exercise 2.6; and the summary | 14 |
+# | Deeper: in parts 2 to 5, with the cache explorer | 10 |
+# | 6. Deeper: what the provider caches | 2 |
+# | 7. Deeper: cheaper without getting worse | 4 |
+# | 8. Deeper: what breaks in production | 4 |
+#
+# Caches stand between your modules and the model, beside queue and database: a *service* that many copies of the program share. The picture
+# under the set-up cell shows where.
 
 # %% name="setup" tags=["needs"]
 import itertools
 import tempfile
 import time
+from collections import Counter
 
 from course_lib import desk, lm
 from course_lib.exercises import check, hint, solution
@@ -42,9 +47,13 @@ scratch = tempfile.TemporaryDirectory(prefix="lantern-")
 dspy.configure(lm=model)
 dspy.configure_cache(disk_cache_dir=f"{scratch.name}/dspy")  # empty, so that the first call is a first call
 print("DSPy", dspy.__version__, "talks to", model.model)
+counter = itertools.count(1)
 
-# %% [markdown]
-# Caches stand between your modules and the model, beside queue and database: a *service* that many copies of the program share.
+
+def unasked(text):
+    """Return a text that was not asked before, so that a cell that is run again measures the same."""
+    return f"{text} [{next(counter)}]"
+
 
 # %% name="architecture"
 from course_lib.labs import architecture
@@ -69,23 +78,22 @@ lm.profile("weekday", **waits)
 answer = desk.Answer()
 answer(question="Are you there?")  # a first call does what later ones need not
 with dspy.context(lm=lm.connect("sim-large@weekday")):
-    asked = {"question": "What does shipping to Norway cost?"}
-    budgets = {name: latency_budget(answer, **asked) for name in ("asked for the first time", "asked again")}
-parts = dict.fromkeys(part for budget in budgets.values() for part in budget)
-by_name = {part: {name: f"{ms.get(part, 0):.2f} ms" for name, ms in budgets.items()} for part in parts}
-table([{"part": part} | times for part, times in by_name.items()])
-
-# %% name="latency-plot"
-plot(draw_latency_budget(budgets), "Two stacked bars, of the parts that the table lists")
+    asked = unasked("What does shipping to Norway cost?")
+    budgets = {name: latency_budget(answer, question=asked) for name in ("the first time", "asked again")}
+for part, took_ms in budgets["asked again"].items():
+    print(f"asked again: {part:28} {took_ms:6.1f} ms")
+told = [f"{name}: {sum(budget.values()):.0f} ms in all" for name, budget in budgets.items()]
+plot(draw_latency_budget(budgets), "Two bars, stacked from the same parts. " + "; ".join(told))
 
 # %% [markdown]
-# The model is nearly all of it; a faster parser would buy nothing. That is the first use of a budget: it says what is *not* worth your
-# time. The second: what a hit costs is what remains, and nearly all of that is DSPy's own work.
+# The model is nearly all of the first bar; a faster parser would buy nothing. That is the first use of a budget: it says what is *not* worth
+# your time. The second: what a hit costs is what remains, as the list shows, and nearly all of that is DSPy's own work.
 #
 # ### Percentiles: what each figure says and hides
 #
 # Sort 80 tickets, eight at a time, and look at how long each took. The service takes 30 requests at once and
-# 30 more each second, and refuses what comes above that. Refusals are counted beside the times and not in them, since a quick refusal would make the mean look better.
+# 30 more each second, and refuses what comes above that. Refusals are counted beside the times and not in them, since a quick refusal would
+# make the mean look better.
 
 # %% name="eighty-tickets"
 import logging
@@ -129,14 +137,6 @@ def requests_of(call, *args, **kwargs):
     return lm.ledger().requests - before
 
 
-counter = itertools.count(1)
-
-
-def unasked(text):
-    """Return a text that was not asked before, so that a cell that is run again measures the same."""
-    return f"{text} [{next(counter)}]"
-
-
 ticket = unasked(desk.tickets("dev")[0].text)
 print("first call, requests: ", requests_of(triage, ticket=ticket))
 print("second call, requests:", requests_of(triage, ticket=ticket))
@@ -153,7 +153,7 @@ print("second call, requests:", requests_of(triage, ticket=ticket))
 # %% name="what-is-in-the-key"
 first = unasked(ticket)
 triage(ticket=first)
-elsewhere = dspy.LM("course/sim-large", api_base="http://127.0.0.1:9/v1", api_key="somebody else's")
+elsewhere = {"api_base": "http://127.0.0.1:9/v1", "api_key": "somebody else's"}
 changes = {
     "nothing": {},
     "a new program object": {"program": desk.Triage()},
@@ -162,15 +162,13 @@ changes = {
     "timeout=30": {"lm": model.copy(timeout=30)},
     "num_retries=9": {"lm": model.copy(num_retries=9)},
     "another adapter": {"adapter": dspy.JSONAdapter()},
-    "another API key and server": {"lm": elsewhere},
+    "another API key and server": {"lm": dspy.LM("course/sim-large", **elsewhere)},
 }
-rows = []
 for name, change in changes.items():
     program, asked = change.pop("program", triage), change.pop("ticket", first)
     with dspy.context(**change):
         is_hit = requests_of(program, ticket=asked) == 0
-    rows.append({"what changed": name, "answered by": "cache" if is_hit else "model"})
-table(rows)
+    print(f"{name:38} answered by the {'cache' if is_hit else 'model'}")
 
 # %% [markdown]
 # Two of these are dangerous. One blank makes a miss, which costs money. The last one makes a *hit*, which can cost a customer; it comes
@@ -192,27 +190,10 @@ for rollout in (1, 2, 1):
     print(f"rollout {rollout}: {lm.ledger().requests - before} requests, {tokens} tokens reported")
 
 # %% [markdown]
-# ### Streams, and what is never cached
+# ### What is never cached
 #
-# A stream that ended well is kept like any other answer. The second reader gets it in one piece: no chunks, so a page that shows words as
-# they come shows nothing, then everything.
-
-# %% name="stream-on-hits"
-from collections import Counter
-
-
-async def pieces(program, **inputs):
-    """Return what a streamed program yields, by kind."""
-    return dict(Counter([type(piece).__name__ async for piece in dspy.streamify(program)(**inputs)]))
-
-
-streamed = unasked(ticket)
-for name in ("first reader", "second reader"):
-    print(f"{name}:", await pieces(triage, ticket=streamed))
-
-# %% [markdown]
-# Errors are never kept, so a failing call asks again each time. What *is* kept: everything that came back, also a reply that
-# was cut off or that no adapter can read. (Notebook 01 showed the failure that stays.)
+# Errors are never kept, so a failing call asks again each time. What *is* kept: everything that came back, also a reply that was cut off or
+# that no adapter can read. (Notebook 01 showed the failure that stays.)
 
 # %% name="never-cached"
 logging.getLogger("dspy.clients.lm").setLevel(logging.ERROR)  # a line per reply that was cut off
@@ -245,17 +226,12 @@ class Greeting:
         return print, ("    this line was run by reading the cache",)
 
 
-def poison():
-    """Put something under a request's key, as anybody who may write to the folder can."""
-    request = {"model": model.model, "messages": []}
-    dspy.cache.disk_cache.set(dspy.cache.cache_key(request), Greeting())
-    return request
-
-
+request = {"model": model.model, "messages": []}
 for restricted in (False, True):
     dspy.configure_cache(disk_cache_dir=f"{scratch.name}/shared", restrict_pickle=restricted)
+    dspy.cache.disk_cache.set(dspy.cache.cache_key(request), Greeting())  # anybody who may write there can
     print(f"restrict_pickle={restricted}:")
-    dspy.cache.get(poison())
+    dspy.cache.get(request)
 
 # %% [markdown]
 # `restrict_pickle=True` is there, and off by default. Better is a tier that has no pickle to begin with; that is part 3.
@@ -272,20 +248,20 @@ TENANTS = {
 }
 
 
-def as_tenant(name, question):
-    """Answer a question with a tenant's own model; say who answered it."""
+def as_tenant(name, asked):
+    """Ask with a tenant's own model; say who answered, and what."""
     before = lm.ledger().requests
     try:
         with dspy.context(lm=TENANTS[name]):
-            text = answer(question=question).answer
+            text = answer(question=asked).answer
     except dspy.LMError as error:
-        return {"tenant": name, "by": "nobody", "answer": f"{type(error).__name__}: its server is down"}
-    return {"tenant": name, "by": "model" if lm.ledger().requests > before else "cache", "answer": text}
+        return f"{name} is answered by nobody: {type(error).__name__}"
+    return f"{name} is answered by the {'model' if lm.ledger().requests > before else 'cache'}: {text}"
 
 
-dspy.configure_cache(disk_cache_dir=f"{scratch.name}/tenants-{next(counter)}")
-QUESTION = "What does shipping to Norway cost?"
-table([as_tenant("A", QUESTION), as_tenant("B", QUESTION)], caption="Plain DSPy")
+dspy.configure_cache(disk_cache_dir=f"{scratch.name}/tenants")
+shipping = unasked("What does shipping to Norway cost?")
+print(as_tenant("A", shipping), as_tenant("B", shipping), sep="\n")
 
 # %% [markdown]
 # No error, no log line: B's customer reads A's prices. Even with one server for all, the key knows nothing of tenants: what one
@@ -347,7 +323,6 @@ from dspy.clients.cache import request_cache
 
 
 class Line(pydantic.BaseModel):
-    article: str
     count: int
 
 
@@ -360,16 +335,16 @@ def pieces_in(order):
     return {"pieces": sum(line.count for line in order)}
 
 
-def three_times(order):
-    """Call the function three times with the same order; return how often it ran."""
+def three_times():
+    """Call the function three times with the same new order; return how often it ran."""
     runs.clear()
+    order = [Line(count=next(counter))]
     for _ in range(3):
         pieces_in(order=order)
     return len(runs)
 
 
-order = [Line(article="tent", count=1), Line(article="lamp", count=4)]
-print("called 3 times, ran", three_times(order))
+print("called 3 times, ran", three_times())
 
 # %% [markdown]
 # Making the key raises an error, the error is swallowed (it is logged at level DEBUG), and the call goes on without a cache. It looks like
@@ -382,6 +357,10 @@ print("called 3 times, ran", three_times(order))
 # asks the model once, and not again when it is run again with the same ticket, whose `hash()` may differ then, as it does between
 # processes. What each pair is there for must still hold, with one exception: in `c` the time has to leave the prompt, since a prompt
 # with a time in it is a new one soon; support can have it from your own log.
+#
+# `why` gives for each letter the part of the request in which the two calls differ: `_fn_identifier` (the function that DSPy
+# says it calls), `messages`, `temperature`, `rollout_id`; or `no key`, when none can be made. `Again` replaces what does not
+# work.
 
 # %% name="five-misses" tags=["needs"]
 import inspect
@@ -390,11 +369,6 @@ from course_lib.exercises.caching import Colleague, requests_of_pair
 
 print(inspect.getsource(Colleague))
 {letter: requests_of_pair(getattr(Colleague(), letter)) for letter in "abcde"}
-
-# %% [markdown]
-# `why` gives for each letter the part of the request in which the two calls differ: `_fn_identifier` (the function that DSPy
-# says it calls), `messages`, `temperature`, `rollout_id`; or `no key`, when none can be made. `Again` replaces what does not
-# work.
 
 # %% name="ex-2-1" tags=["exercise"] exercise="2.1"
 ### BEGIN SOLUTION
@@ -753,19 +727,14 @@ check("2.1", why, Again)
 #     model -. "the answer fills every tier" .-> memory
 # ```
 #
-# A real server that speaks Redis' protocol comes with the course as a package. It starts here, listens on a socket in a private folder, and
-# ends with this notebook. `REDIS_URL` names another one, if you have it.
-
-# %% name="redis"
-from course_lib.services import running_redis
-
-server = running_redis()
-
-# %% [markdown]
 # ### The small version
 #
-# DSPy's seam for this is `dspy.cache`: whatever stands there is asked before each model call (`get`) and told after it (`put`).
+# DSPy's place for this is `dspy.cache`: whatever stands there is asked before each model call (`get`) and told after it (`put`).
 # So the small version is a subclass of a dozen lines: memory first, then Redis, as JSON.
+#
+# Below it, two copies of the service ask the same; here they are two objects, each with a memory of its own. The first pays, the second reads
+# what the first one paid for. A real server that speaks Redis' protocol comes with the course as a package: it listens on a socket in a private
+# folder, and ends with this notebook. `REDIS_URL` names another one, if you have it.
 
 # %% name="small-cache"
 import json
@@ -791,11 +760,10 @@ class SmallCache(Cache):
         self.client.set(name, json.dumps(value), ex=self.ttl_s)
 
 
-# %% [markdown]
-# Two copies of the service, here two objects with a memory of their own. The first pays, the second reads what the first one
-# paid for.
-
 # %% name="two-copies"
+from course_lib.services import running_redis
+
+server = running_redis()
 prefix = f"small-{secrets.token_hex(4)}:"
 for copy in ("first copy", "second copy"):
     dspy.cache = SmallCache(server.url, prefix)
@@ -1673,7 +1641,7 @@ class RedisCache(Cache):
             pass
 
 
-# %% tags=["wrong"] exercise="2.3" outcome="failed" message="a value in Redis that is not yours (b'\\x80"
+# %% tags=["wrong"] exercise="2.3" outcome="failed" message="a value in Redis that is not yours"
 # Trusts whatever is in Redis to be JSON.
 import json
 
@@ -1959,7 +1927,6 @@ from course_lib.caching import NotOurs, decode, encode
 record, secret = {"outputs": ["Within 60 days, unused."]}, b"only the services know this"
 blob = encode(record, key="k1", signing_key=secret)
 values = {"as written": (blob, "k1"), "copied under another key": (blob, "k2")}
-values["one byte changed"] = (blob[:-1] + bytes([blob[-1] ^ 1]), "k1")
 values["written by somebody else"] = (encode(record, key="k1", signing_key=b"guessed"), "k1")
 values["a pickle"] = (b"\x80\x04\x95 not ours", "k1")
 for name, (value, key) in values.items():
@@ -2009,44 +1976,32 @@ for step, prepare in steps.items():
 # %% [markdown]
 # ### The traps again
 #
-# **Tenant B gets A's answer.** The endpoint is in the key, so B's own server is asked now (and is down). And for tenants who share one
-# server, `scope` says for whom a call is made; what was kept for one is not found for another.
-
-# %% name="tenants-apart"
-table([as_tenant("A", QUESTION), as_tenant("B", QUESTION)], caption="TieredCache")
+# **Tenant B gets A's answer.** The endpoint is in the key, so B's own server is asked now (and is down). For tenants who share one server,
+# `scope` says for whom a call is made: what was kept for one is not found for another. A scope travels where `dspy.context` travels, into tasks
+# and into the threads of `dspy.Parallel` and `batch`. And if somebody forgets it? With `require_tenant=True` a call that names no tenant is
+# not cached at all: that costs money, and no tenant's data.
 
 # %% name="scope"
+shipping = unasked("What does shipping to Norway cost?")
+print(as_tenant("A", shipping), as_tenant("B", shipping), sep="\n")
+
 scoped = unasked(ticket)
 four = [dspy.Example(ticket=scoped).with_inputs("ticket")] * 4
 for tenant in ("Lantern", "Harbour", "Lantern"):
     with scope(tenant=tenant, version="2"):
         print(f"{tenant}: requests", requests_of(triage, ticket=scoped))
         print("   again, in four threads:", requests_of(triage.batch, four, disable_progress_bar=True))
-
-# %% [markdown]
-# A scope travels where `dspy.context` travels: into tasks, into the threads of `dspy.Parallel` and `batch`. And if somebody forgets it? With
-# `require_tenant=True` a call that names no tenant is not cached at all: that costs money, and no tenant's data. The statistics tell it.
-
-# %% name="require-tenant"
-dspy.cache = careful = TieredCache(require_tenant=True)
-print(
-    "asked four times without a scope, requests:", requests_of(lambda: [triage(ticket=ticket) for _ in four])
-)
-print("no key:", careful.stats().unkeyable)
+dspy.cache = TieredCache(require_tenant=True)
+print("No tenant: requests of four calls", requests_of(triage.batch, four, disable_progress_bar=True))
 dspy.cache = cache
 
 # %% [markdown]
-# **Warm for sync, cold for async** and **the key that cannot be made**: the same cells again.
+# **Warm for sync, cold for async**, **the key that cannot be made** and **the failure that stays**: the same cells again. A reply that was cut
+# off is not kept: it is asked for twice and paid twice, and the second time it may be whole.
 
 # %% name="warm-is-warm"
 print("requests of", await warm_then_serve([unasked(text) for text in tickets[10:20]]))
-print("a list of models: called 3 times, ran", three_times(order))
-
-# %% [markdown]
-# **The failure that stays.** A reply that was cut off is not kept: asked twice, paid twice, and the second time it may be
-# whole.
-
-# %% name="not-kept"
+print("a list of models: called 3 times, ran", three_times())
 print(f"6 tokens at most: {error_of(cut_off)}, and asked again, requests:", requests_of(error_of, cut_off))
 print("not kept:", cache.stats().not_kept)
 
@@ -2390,7 +2345,7 @@ check("2.4", SingleFlight)
 # solution("2.4")
 
 # %% [markdown]
-# ### One call for a crowd, and streams from the cache
+# ### One call for a crowd
 #
 # `manager.front(lm)` gives a `dspy.LM` whose identical calls share one request. It stands in front of DSPy's call, the only place that
 # knows when a caller has left.
@@ -2411,77 +2366,12 @@ check("2.4", SingleFlight)
 #     F-->>A: answer
 #     F-->>B: answer
 # ```
+#
+# Here is the crowd again, now a thousand of them.
 
 # %% name="one-call-for-a-crowd"
-fronted = manager.front(steady)
-print(await crowd(fronted, size=1000), "call of the model for 1,000 identical tickets")
+print(await crowd(manager.front(steady), size=1000), "call of the model for 1,000 identical tickets")
 print("shared a call under way:", cache.stats().hits["in flight"])
-
-# %% [markdown]
-# The delicate part is the caller in front. When it is cancelled (its user has closed the page), the next in line asks instead; when the
-# model fails, all who wait get the error, and nothing is kept.
-
-
-# %% name="cancelled-leader"
-async def ends_of(lm_to_ask, *, cancel_first):
-    """Have eight ask the same, and perhaps cancel the first; return how each call ended."""
-    text = unasked(tickets[22])
-    with dspy.context(lm=lm_to_ask):
-        tasks = [asyncio.create_task(triage.acall(ticket=text)) for _ in range(8)]
-        if cancel_first:
-            while not lm.ledger().under_way:  # its request has reached the model
-                await asyncio.sleep(0.01)
-            tasks[0].cancel()
-        return Counter(type(end).__name__ for end in await asyncio.gather(*tasks, return_exceptions=True))
-
-
-before = lm.ledger().requests
-print("the model fails:        ", dict(await ends_of(manager.front(down), cancel_first=False)))
-print("the first is cancelled: ", dict(await ends_of(fronted, cancel_first=True)))
-print("requests:", lm.ledger().requests - before)
-
-# %% [markdown]
-# Three requests: the one that failed, the one whose caller left, the one that answered. The front also knows when somebody reads a stream,
-# and sends a cached answer in pieces, as the first reader got it.
-
-# %% name="stream-from-cache"
-streamed = unasked(ticket)
-with dspy.context(lm=manager.front(model)):
-    for name in ("first reader", "second reader"):
-        print(f"{name}:", await pieces(triage, ticket=streamed))
-
-# %% [markdown]
-# ### Time to live, and dropping answers before it is over
-#
-# An answer is right until something behind it changes. A time to live bounds how long a stale one can stay. *Jitter*, a random part taken
-# off each time to live, keeps what was stored together from ending together, with a stampede of its own. A thousand answers, and a clock
-# set by hand:
-
-# %% name="jitter"
-now = [0.0]
-aging = TieredCache(ttl_s=600, ttl_jitter_share=0.1, clock=lambda: now[0])
-names = [f"{number:064x}" for number in range(1000)]
-aging.warm((name, {"text": "an answer"}) for name in names)
-for second in (0, 530, 555, 580, 601):
-    now[0] = second
-    print(f"after {second} s: {sum(aging.lookup(name) is not None for name in names)} left")
-
-# %% [markdown]
-# When something changes *now*, `invalidate` drops what belongs to a tenant, a customer or a version of the program: here, in
-# Redis, and in the memory of every other copy of the service.
-
-# %% name="invalidate"
-other = TieredCache(redis_url=server.url, namespace=namespace)  # another copy, with a memory of its own
-changed = unasked(ticket)
-with scope(tenant="Lantern", version="2"):
-    print("this copy, requests: ", requests_of(triage, ticket=changed))
-    dspy.cache = other
-    print("other copy, requests:", requests_of(triage, ticket=changed))
-    print("dropped by this copy:", cache.invalidate(version="2"))
-    time.sleep(0.6)  # the other copy looks every half second
-    print("other copy, requests:", requests_of(triage, ticket=changed))
-dspy.cache = cache
-other.close()
 
 # %% [markdown]
 # ### Redis is killed, in front of you
@@ -2492,41 +2382,76 @@ other.close()
 
 
 # %% name="redis-killed"
-rows = []
 with running_redis(Path(scratch.name) / "redis") as doomed:
     dspy.cache = shaken = TieredCache(redis_url=doomed.url, namespace=namespace)
     for moment, happens in {"up": lambda: None, "killed": doomed.kill, "up again": doomed.start}.items():
         happens()
-        spans = []
+        spans_ms = []
         for text in tickets[:10]:
             started = time.perf_counter()
             triage(ticket=f"{text} ({moment})")
-            spans.append(1000 * (time.perf_counter() - started))
+            spans_ms.append(1000 * (time.perf_counter() - started))
             time.sleep(0.05)
-        rows.append({"Redis": moment, "answered": len(spans), "slowest (ms)": f"{max(spans):.0f}"})
-        rows[-1]["errors of the cache"] = len(shaken.stats().last_errors)
+        slowest = f"{len(spans_ms)} answered, the slowest in {max(spans_ms):.0f} ms"
+        print(f"Redis {moment}: {slowest}; errors of the cache: {len(shaken.stats().last_errors)}")
 dspy.cache = cache
-table(rows)
 
 # %% [markdown]
-# ### Lab: cache explorer
+# ### Deeper: streams from the cache
 #
-# How large should it be, and how long should an answer count? That depends on your traffic: how often the popular questions come, compared
+# A stream that ended well is kept like any other answer. From a `dspy.LM` the second reader gets it in one piece: a page that shows words as
+# they come shows nothing, then everything. The front knows when somebody reads a stream, and sends a cached answer in pieces, as the first
+# reader got it.
+
+
+# %% name="stream-from-cache"
+async def pieces(program, **inputs):
+    """Return what a streamed program yields, by kind."""
+    return dict(Counter([type(piece).__name__ async for piece in dspy.streamify(program)(**inputs)]))
+
+
+for name, streaming in {"plain dspy.LM": model, "with the front": manager.front(model)}.items():
+    streamed = unasked(ticket)
+    with dspy.context(lm=streaming):
+        readers = [await pieces(triage, ticket=streamed) for _ in range(2)]
+    print(f"{name}: first reader {readers[0]}, second reader {readers[1]}")
+
+# %% [markdown]
+# ### Deeper: time to live, and dropping answers before it is over
+#
+# An answer is right until something behind it changes. The time to live, as in your own two caches, bounds how long a stale one can stay. When
+# something changes *now*, `invalidate` drops what belongs to a tenant, a customer or a version of the program: here, in Redis, and in the memory of
+# every other copy of the service.
+
+# %% name="invalidate"
+other = TieredCache(redis_url=server.url, namespace=namespace)  # another copy, with a memory of its own
+changed = unasked(ticket)
+with scope(tenant="Lantern", version="3"):
+    print("this copy, requests: ", requests_of(triage, ticket=changed))
+    dspy.cache = other
+    print("other copy, requests:", requests_of(triage, ticket=changed))
+    print("dropped by this copy:", cache.invalidate(version="3"))
+    time.sleep(0.6)  # the other copy looks every half second
+    print("other copy, requests:", requests_of(triage, ticket=changed))
+dspy.cache = cache
+other.close()
+
+# %% [markdown]
+# ### Deeper: what it was worth, and a lab: cache explorer
+#
+# The tokens that an answer cost are kept with it, so that the cache can say what its hits have saved.
+#
+# How large should a cache be, and how long should an answer count? That depends on your traffic: how often the popular questions come, compared
 # with the rare ones. A formula (Che's approximation) predicts the hit rate from that; the lab draws it over what the course's memory tier
 # measures.
+
+# %% name="report"
+manager.report()
 
 # %% name="explorer" tags=["nbval-check-output"]
 from course_lib.labs import cache_explorer
 
 cache_explorer()
-
-# %% [markdown]
-# ### What it was worth
-#
-# The tokens that an answer cost are kept with it, so that the cache can say what its hits have saved.
-
-# %% name="report"
-manager.report()
 
 # %% [markdown]
 # ## 4. Questions that mean the same
@@ -2549,51 +2474,40 @@ others = [
     "Do you ship to Norway?",
 ]
 first, *vectors = embed([question, *others])
-cosines = [f"{vector @ first:.2f}" for vector in vectors]
-table([{"question": text, "cosine": near} for text, near in zip(others, cosines, strict=True)])
+for text, vector in zip(others, vectors, strict=True):
+    print(f"{vector @ first:.2f}  {text}")
 
 # %% [markdown]
 # The third is nearest of all, and its answer is another one. That is no accident: a *near-miss* repeats the question and
 # changes one decisive word, a paraphrase changes every word but that one. How common is it? The course has 512 labelled pairs
 # of questions to the desk, written by one author for this purpose, half of them for choosing and half for judging.
-
-# %% name="worst-pairs"
-rows = measured(labelled_pairs("calibrate"))
-nearest = sorted((row for row in rows if row.pair.label == "near-miss"), key=lambda row: -row.similarity)[:5]
-farthest = sorted((row for row in rows if row.pair.is_same), key=lambda row: row.similarity)[:3]
-shown = []
-for row in nearest + farthest:
-    shown.append(
-        {"cosine": f"{row.similarity:.2f}", "needs": "the same answer" if row.pair.is_same else "another"}
-    )
-    shown[-1] |= {"one question": row.pair.asked, "the other": row.pair.cached}
-table(shown, caption="The nearest near-misses and the farthest paraphrases")
-
-# %% [markdown]
-# All pairs of the first half as a picture. The line is the threshold that `calibrate` chooses, of which more below.
+#
+# Below are the five nearest pairs of the first half, each with its label, and then all of them as a picture. The line is the threshold that
+# `calibrate` chooses, of which more below.
 
 # %% name="pairs-plot" tags=["nbval-check-output"]
 import statistics
 
 from course_lib.caching.semantic import draw_similarities, draw_tradeoff
 
+rows = measured(labelled_pairs("calibrate"))
+for row in sorted(rows, key=lambda row: row.similarity, reverse=True)[:5]:
+    print(f"{row.similarity:.2f} {row.pair.label}: {row.pair.asked} | {row.pair.cached}")
 chosen = calibrate(rows, max_false_share=0.05)
 told = []
 for label in ("paraphrase", "near-miss", "unrelated"):
-    near = [row.similarity for row in rows if row.pair.label == label]
-    told.append(f"{label}: {len(near)} pairs, half of them above {statistics.median(near):.2f}")
+    cosines = [row.similarity for row in rows if row.pair.label == label]
+    told.append(f"{label}: {len(cosines)} pairs, half of them above {statistics.median(cosines):.2f}")
 plot(draw_similarities(rows, chosen.threshold), "Three histograms. " + "; ".join(told))
 
 # %% [markdown]
-# Unrelated questions are far away, and any threshold tells them apart. Near-misses lie where the paraphrases lie. "Turn the
-# threshold up" is the usual advice; since the very nearest pairs are near-misses, it makes hits rare *and* a larger share of
-# them wrong.
+# Unrelated questions are far away, and any threshold tells them apart. Near-misses lie where the paraphrases lie, and the very nearest pairs
+# are near-misses. So "turn the threshold up", the usual advice, makes hits rare *and* a larger share of them wrong.
 #
 # What separates them is looking at the words: other amounts, other names and places, a *not*, opposites, who does what to whom.
-# The course calls these *guards*; each may refuse a pair, however near it is. `calibrate` found the lowest threshold that
-# answers, with guards, at most 5 % of the near-misses. It counts with all cached questions in one cache, as in use: a question
-# is compared with every one of them, so more near-misses find an answer than a look at single pairs shows. Below: what each
-# threshold would do, guards and threshold alone; the rings are the threshold chosen.
+# The course calls these *guards*; each may refuse a pair, however near it is. `calibrate` found the lowest threshold that answers, with
+# guards, at most 5 % of the near-misses when all questions are in one cache, as in use. Below is what each threshold would do, by itself
+# and with guards; the rings are the threshold chosen.
 
 # %% name="tradeoff" tags=["nbval-check-output"]
 told = []
@@ -2615,43 +2529,9 @@ print(f"held out, no guards: {report(judged, chosen.threshold, is_guarded=False)
 
 # %% [markdown]
 # Guards take most of the wrong answers away, also among questions they were not written for, and they cost hits. Some near-misses still get an
-# answer, so a wrong answer remains possible. And the share on the held-out half is higher than on the half from which threshold and guards
-# were made, with an interval that reaches to 10 %: a bound that was calibrated holds for pairs that were not used for anything before. Tune on
-# one part, choose on a second, report on a third; and do not change anything after looking
-# at the last, as was done here, or it counts no more.
+# answer, on the held-out half a larger share of them, with an interval that reaches to 10 %. So tune on one part, choose on a
+# second, report on a third, and do not change anything after looking at the last: here that was done, so the true share may well be higher.
 #
-# ### The cache itself
-#
-# `SemanticCache` chooses the *partition* first, by equality: tenant and program version. Only then are vectors compared, so no
-# threshold, however low, reaches another tenant's answer. Questions that name an order, a parcel or an e-mail address are not
-# looked up at all, and what an agent did with tools is not kept.
-
-# %% name="semantic-cache"
-semantic = SemanticCache(threshold=chosen.threshold)
-semantic.put(question, "Within 60 days, unused.", tenant="Lantern")
-
-asked = [(text, "Lantern") for text in (*others[:4], "How long may I take to send back O-10001?")]
-rows = []
-for text, tenant in [*asked, (question, "Harbour")]:
-    hit = semantic.get(text, tenant=tenant)
-    nearest = semantic.explain(text, tenant=tenant)
-    rows.append({"question": text, "tenant": tenant, "answer": hit.answer if hit else "(miss)"})
-    rows[-1]["refused because"] = nearest.reason if nearest else ""
-table(rows)
-
-# %% [markdown]
-# What does looking cost? The vector of a new question has to be computed each time, and that is paid on misses too.
-
-# %% name="semantic-cost"
-import timeit
-
-fresh = iter([unasked(each[:80]) for each in tickets[:40]])
-lookups = {"a semantic lookup of a new question": lambda: semantic.get(next(fresh), tenant="Lantern")}
-lookups["an exact hit, with all of DSPy's work"] = lambda: triage(ticket=ticket)
-for name, lookup in lookups.items():
-    print(f"{name}: {1000 * statistics.median(timeit.repeat(lookup, number=1, repeat=40)):.1f} ms")
-
-# %% [markdown]
 # When not to use it: where an answer depends on who asks or on the day, for anything an agent does with tools, where a wrong
 # answer costs more than a model call. Where the same few hundred questions come in a thousand wordings, it pays. Measure on
 # your own pairs before, and keep watching the false hits after: the threshold above is right for this desk and this embedding.
@@ -2660,14 +2540,7 @@ for name, lookup in lookups.items():
 #
 # Write one yourself. `embed(texts)` gives a row of numbers per text; rows of nearby meaning point the same way, and a longer
 # text has a longer row. `PAIRS` holds 28 paraphrases and 25 near-misses from the calibrate half.
-
-# %% name="given-2-5" tags=["needs"]
-from course_lib.exercises.caching import PAIRS, embed
-
-for pair in [*PAIRS[:4], *PAIRS[-3:]]:
-    print("same " if pair.is_same else "other", "|", pair.asked, "|", pair.cached)
-
-# %% [markdown]
+#
 # `get` returns the answer that was put last for the nearest question of this tenant, or `None` when nothing is on the topic.
 # Nearest by cosine, among those that `refuses` lets through: your guard, which says whether two questions cannot have the same
 # answer. Of two that are equally near, either will do. An answer is any text. Tenants share nothing, nor do two caches.
@@ -2676,6 +2549,11 @@ for pair in [*PAIRS[:4], *PAIRS[-3:]]:
 # the two was put first, also with a greeting before both; nor the same question with other numbers, with its numbers in another
 # order, or without one.
 
+# %% name="given-2-5" tags=["needs"]
+from course_lib.exercises.caching import PAIRS, embed
+
+for pair in [*PAIRS[:4], *PAIRS[-3:]]:
+    print("same " if pair.is_same else "other", "|", pair.asked, "|", pair.cached)
 
 # %% name="ex-2-5" tags=["exercise"] exercise="2.5"
 import re
@@ -3264,6 +3142,25 @@ check("2.5", MySemanticCache)
 # solution("2.5")
 
 # %% [markdown]
+# ### Deeper: the course's own semantic cache
+#
+# `SemanticCache` chooses the *partition* first, by equality: tenant and program version. Only then are vectors compared, so no
+# threshold, however low, reaches another tenant's answer. Questions that name an order, a parcel or an e-mail address are not
+# looked up at all, and what an agent did with tools is not kept.
+
+# %% name="semantic-cache"
+semantic = SemanticCache(threshold=chosen.threshold)
+semantic.put(question, "Within 60 days, unused.", tenant="Lantern")
+
+asked = [(text, "Lantern") for text in (*others[:4], "How long may I take to send back O-10001?")]
+rows = []
+for text, tenant in [*asked, (question, "Harbour")]:
+    hit, nearest = semantic.get(text, tenant=tenant), semantic.explain(text, tenant=tenant)
+    rows.append({"question": text, "tenant": tenant, "answer": hit.answer if hit else "(miss)"})
+    rows[-1]["refused because"] = nearest.reason if nearest else ""
+table(rows)
+
+# %% [markdown]
 # ## 5. Batches
 #
 # Last year's 40,000 tickets are to be sorted tonight. `program.batch(examples)` and `dspy.Parallel` run items in threads, keep their order
@@ -3297,33 +3194,6 @@ print("e-mails sent:", dict(Counter(sent)))
 # %% [markdown]
 # Nothing was cancelled either; the first run that ends wins, and the others go on in the background. `timeout=0` switches this off.
 #
-# ### What breaks in production: the bill reads zero, and one bad hour loses all
-#
-# Each thread of a batch gets a *copy* of the usage tracker around it; the copies are counted up and thrown away. A failed item comes back as
-# `None`, the reason in a log. When ten have failed, the whole batch ends with an exception: what was done and paid for by then is gone.
-
-# %% name="usage-lost"
-lm.profile("shaky", unavailable_rate=0.25)
-shaky = lm.connect("sim-large@shaky", cache=False, num_retries=0)
-
-
-def paid_between(before, after):
-    """Return the answers and the tokens that were paid for between two looks at the ledger."""
-    tokens = [each.prompt_tokens + each.completion_tokens for each in (before, after)]
-    return after.statuses.get(200, 0) - before.statuses.get(200, 0), tokens[1] - tokens[0]
-
-
-before = lm.ledger()
-try:
-    with dspy.context(lm=shaky), dspy.track_usage() as usage:
-        triage.batch(desk.examples("train"), num_threads=8, disable_progress_bar=True)
-except Exception as error:  # that is all it raises
-    print(f"{type(error).__name__}: {error}")
-answers, tokens = paid_between(before, lm.ledger())
-print("the tracker says:", usage.get_total_tokens() or "nothing")
-print(f"the server says:  {answers} answers, {tokens} tokens; in your hands: none")
-
-# %% [markdown]
 # ### Built for a night's work
 #
 # `BatchProcessor` takes any iterable, also one without end, and hands out an `Item` for each input, in order: with its result
@@ -3337,18 +3207,6 @@ run = BatchProcessor(Notify(sent, slow_s=1), concurrency=4, deadline_s=0.5, prog
 for item in run:
     print(item.index, "told" if item.ok else f"{item.error.kind}: {item.error.message}")
 print("e-mails sent:", dict(Counter(sent)))
-
-# %% [markdown]
-# The bad hour again, and the bill with it: what failed is an item like any other, and the totals are those of the server.
-
-# %% name="batch-shaky"
-before = lm.ledger()
-with dspy.context(lm=shaky):
-    run = BatchProcessor(triage, concurrency=8).run(desk.examples("train"))
-    kinds = Counter("answered" if item.ok else item.error.kind for item in run)
-print(dict(kinds))
-print("the batch says: ", run.totals)
-print("the server says: {} answers, {} tokens".format(*paid_between(before, lm.ledger())))
 
 # %% [markdown]
 # ### Killed, and resumed
@@ -3372,19 +3230,16 @@ for item in BatchProcessor(desk.Triage(), journal={str(journal)!r}, concurrency=
     print(item.index, flush=True)
 """
 before = lm.ledger().requests
-same_endpoint = os.environ | {"COURSE_LM_URL": lm.url(), "COURSE_LM_KEY": lm.key()}
-with subprocess.Popen(
-    [sys.executable, "-c", NIGHT], stdout=subprocess.PIPE, text=True, env=same_endpoint
-) as night:
+env = os.environ | {"COURSE_LM_URL": lm.url(), "COURSE_LM_KEY": lm.key()}
+with subprocess.Popen([sys.executable, "-c", NIGHT], stdout=subprocess.PIPE, text=True, env=env) as night:
     seen = [night.stdout.readline() for _ in range(30)]
     night.kill()
 print(len(seen), "results seen,", lm.ledger().requests - before, "requests made, then killed")
 
 # %% name="resumed-batch"
-again = BatchProcessor(desk.Triage(), journal=journal, concurrency=4, progress=False)
 night_model = lm.connect("sim-large@night", cache=False)
 with dspy.context(lm=night_model):
-    run = again.run(desk.examples("train"))
+    run = BatchProcessor(desk.Triage(), journal=journal, concurrency=4).run(desk.examples("train"))
     indices = [item.index for item in run]
 print(run.totals)
 print("all 80, in order, each once:", indices == list(range(80)))
@@ -3393,6 +3248,42 @@ print("requests for 80 tickets in all:", lm.ledger().requests - before)
 # %% [markdown]
 # More requests than tickets: a few were under way when the process was killed. Nobody can know how far they had come, so they are made
 # again. What stood in the journal was not asked again.
+#
+# ### Deeper: the bill reads zero, and one bad hour loses all
+#
+# Each thread of `program.batch` gets a *copy* of the usage tracker around it; the copies are counted up and thrown away. A failed item comes
+# back as `None`, the reason in a log. When ten have failed, the whole batch ends with an exception: what was done and paid for by then is gone.
+#
+# The second cell gives the same bad hour to `BatchProcessor`: what failed is an item like any other, and the totals are those of the server.
+
+# %% name="usage-lost"
+lm.profile("shaky", unavailable_rate=0.25)
+shaky = lm.connect("sim-large@shaky", cache=False, num_retries=0)
+
+
+def paid_since(before):
+    """Return what the model's server has answered, and counted, since a look at its ledger."""
+    now = lm.ledger()
+    tokens = now.prompt_tokens + now.completion_tokens - before.prompt_tokens - before.completion_tokens
+    return f"{now.statuses.get(200, 0) - before.statuses.get(200, 0)} answers, {tokens} tokens"
+
+
+before = lm.ledger()
+try:
+    with dspy.context(lm=shaky), dspy.track_usage() as usage:
+        triage.batch(desk.examples("train"), num_threads=8, disable_progress_bar=True)
+except Exception as error:  # that is all it raises
+    print(f"{type(error).__name__}: {error}")
+print("the tracker says:", usage.get_total_tokens() or "nothing")
+print(f"the server says:  {paid_since(before)}; in your hands: none")
+
+# %% name="batch-shaky"
+before = lm.ledger()
+with dspy.context(lm=shaky):
+    run = BatchProcessor(triage, concurrency=8).run(desk.examples("train"))
+    print(dict(Counter("answered" if item.ok else item.error.kind for item in run)))
+print("the batch says: ", run.totals)
+print("the server says:", paid_since(before))
 
 # %% [markdown]
 # ### Deeper: more than one machine
@@ -3405,10 +3296,9 @@ from course_lib.caching.batch import local_cluster
 
 before = lm.ledger().requests
 with local_cluster(workers=2, threads=4) as client, dspy.context(lm=night_model):
-    batch = BatchProcessor(desk.Triage(), client=client, concurrency=8, progress=False)
-    run = batch.run(desk.examples("train"))
-    indices = [next(run).index for _ in range(20)]
     one, other = client.run(os.getpid).values()
+    run = BatchProcessor(desk.Triage(), client=client, concurrency=8).run(desk.examples("train"))
+    indices = [next(run).index for _ in range(20)]
     os.kill(one, 9)
     indices += [item.index for item in run]
 print(run.totals)
@@ -3416,8 +3306,8 @@ print("all 80, in order, each once:", indices == list(range(80)))
 print("requests for 80 tickets:", lm.ledger().requests - before)
 
 # %% [markdown]
-# What the killed worker had under way was started again on the other one: those few were paid for twice, since nobody can know
-# how far it had come. Everything else was paid for once.
+# What the killed worker had under way was started again on the other one. A request above 80 is one that was paid for twice, since
+# nobody can know how far that worker had come. Everything else was paid for once.
 #
 # ### Exercise 2.6: a batch that can be killed (10 minutes, medium)
 #
@@ -3843,33 +3733,19 @@ check("2.6", resumable)
 # %% name="prefix" tags=["nbval-check-output"]
 from course_lib.caching import changing_last, shared_prefixes
 
-
-class Reply(dspy.Signature):
-    """Answer the customer's ticket from Lantern's policies."""
-
-    ticket: str = dspy.InputField()
-    policies: list[str] = dspy.InputField()
-    answer: str = dspy.OutputField()
-
-
+Reply = dspy.Signature("ticket, policies: list[str] -> answer", "Answer the ticket from Lantern's policies.")
 policies = [article.chunk for article in desk.articles()][:12]
 orders = {"ticket first": dspy.Predict(Reply), "ticket last": dspy.Predict(changing_last(Reply, "ticket"))}
 one, other = ({"ticket": text, "policies": policies} for text in tickets[40:42])
+uncached = lm.connect(cache=False)
 for name, program in orders.items():
     print(f"{name}:", *shared_prefixes(program, one, other))
-
-# %% name="prefix-measured"
-uncached = lm.connect(cache=False)
-rows = []
-for name, program in orders.items():
     lm.reset()  # counts from zero, and the endpoint forgets what it has read
     with dspy.context(lm=uncached):
         for text in tickets[40:50]:
             program(ticket=text, policies=policies)
-    paid = lm.ledger()
-    rows.append({"order": name, "prompt tokens": paid.prompt_tokens, "of these cached": paid.cached_tokens})
-    rows[-1]["cost"] = f"${paid.cost_usd:.4f}"
-table(rows, caption="Ten tickets")
+    bill = lm.ledger()
+    print(f"    ten tickets, {bill.prompt_tokens} tokens: {bill.cached_tokens} cached, ${bill.cost_usd:.4f}")
 
 # %% [markdown]
 # The same fields and tokens, another order, another bill. What breaks a prefix without being noticed: the date in the instructions, demos
@@ -3882,6 +3758,9 @@ table(rows, caption="Ten tickets")
 # `sim-small` costs a fraction of `sim-large`. A *cascade* asks it first and keeps its answer when a rule trusts it; else the large one is
 # asked, and both are paid. All depends on the rule. A model that is asked how sure it is marks its own work; a rule should look at something
 # else. Here: does a plain search of the help centre, which costs nothing, point to an article of the same category?
+#
+# Below, both models are asked about everything, once, so that every threshold of the rule can be drawn without asking again. A point is
+# worth a look only if no other one is both better and cheaper: the *Pareto front*.
 
 # %% name="cascade"
 from course_lib.caching import ask_both, cascade_at, draw_pareto, each_alone, search_agrees
@@ -3899,16 +3778,12 @@ small, large = triage_with(train[:4], "sim-small"), triage_with(train[:40], "sim
 tuning = train[40:] + dev  # 70 tickets that are nobody's demos; test is not touched
 seen = ask_both(small, large, tuning, accepts=search_agrees, metric=desk.category_match)
 
-# %% [markdown]
-# Both models were asked about everything, once, so every threshold of the rule can be drawn without asking again. A point is
-# worth a look only if no other one is both better and cheaper: the *Pareto front*.
-
 # %% name="pareto" tags=["nbval-check-output"]
 points = [*each_alone(seen), *(cascade_at(seen, threshold) for threshold in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0))]
 told = []
 for point in points:
-    quality = f"{point.quality_score:.0%} ± {point.error_score:.0%} right"
-    told.append(f"{point.name} {quality} for {point.cost_usd_per_1000:.2f} dollars per 1,000")
+    told.append(f"{point.name} {point.quality_score:.0%} ± {point.error_score:.0%} right")
+    told[-1] += f" for {point.cost_usd_per_1000:.2f} dollars per 1,000"
 plot(draw_pareto(points, title="Right category, 70 tickets of train and dev"), "; ".join(told))
 
 # %% [markdown]
@@ -3919,8 +3794,8 @@ plot(draw_pareto(points, title="Right category, 70 tickets of train and dev"), "
 best = next(point for point in points[2:] if point.quality_score >= points[1].quality_score)
 seen = ask_both(small, large, test, accepts=search_agrees, metric=desk.category_match)
 won = cascade_at(seen, best.threshold)
-print(f"threshold {won.threshold}: {won.gain_score:+.0%} ± {won.gain_error_score:.0%} in quality,", end=" ")
-print(f"{won.saved_share:.0%} of the cost saved")
+quality = f"{won.gain_score:+.0%} ± {won.gain_error_score:.0%} in quality"
+print(f"threshold {won.threshold}: {quality}, {won.saved_share:.0%} of the cost saved")
 
 category_of = {each.article: each.category for each in desk.tickets("train")}
 first_hits = [answer.find(question=each.ticket).articles[:1] for each in test]
@@ -3940,19 +3815,17 @@ print(f"search alone: {right / len(test):.0%} right, for nothing")
 from course_lib.caching import AnswerWithin
 
 asked = [each for each in desk.tickets("train") if each.article][:30]
-rows = []
 for budget in (200, 400, 3500):
     lm.reset()  # no budget shall profit from what the provider read for the one before
     with dspy.context(lm=uncached):
         answers = [AnswerWithin(budget, k=8)(question=each.text) for each in asked]
     cited = sum(each.article in found.citations for each, found in zip(asked, answers, strict=True))
-    rows.append({"budget (tokens)": budget, "right article cited": f"{cited / len(asked):.0%}"})
-    rows[-1]["cost of 1,000"] = f"${lm.ledger().cost_usd / len(asked) * 1000:.2f}"
-table(rows, caption="30 tickets, eight articles found for each")
+    cost_usd = lm.ledger().cost_usd / len(asked) * 1000
+    print(f"{budget:4} tokens: {cited / len(asked):.0%} cite the right article, 1,000 cost ${cost_usd:.2f}")
 
 # %% [markdown]
 # More context is dearer on every call, and here it is not better either: the sentence that answers stands among many that only look like
-# it. Which budget is right for another model and other articles, only this table can say.
+# it. Which budget is right for another model and other articles, only such a measurement can say.
 #
 # ### What a hit spends its time on
 #
@@ -3965,14 +3838,12 @@ import pstats
 with cProfile.Profile() as profile:
     for _ in range(200):
         triage(ticket=ticket)
-rows = pstats.Stats(profile).stats.items()
-took = {f"{Path(file).parent.name}/{Path(file).name}:{name}": row[3] for (file, _, name), row in rows}
-for name in ("adapters/base.py:format", "caching/cache.py:get", "adapters/base.py:_call_postprocess"):
-    print(f"{name:36} {took[name] / took['desk/programs.py:forward']:.0%}")
+names = r"programs.*\(forward\)|base.*\((format|_call_postprocess)\)|cache.*\(get\)"
+_ = pstats.Stats(profile).strip_dirs().sort_stats("cumulative").print_stats(names)
 
 # %% [markdown]
-# Of these three, writing the prompt takes longest: even a hit needs it, since the prompt is the key. What a cache can do there is little; a
-# shorter prompt helps hit and miss alike.
+# `cumtime` is the seconds spent in a function with all that it calls. Below `forward`, writing the prompt (`format`) takes longest: even a
+# hit needs it, since the prompt is the key. What a cache can do there is little; a shorter prompt helps hit and miss alike.
 #
 # ## 8. Deeper: what breaks in production
 #
@@ -3987,16 +3858,14 @@ import hashlib
 
 
 def version_of(articles):
-    return hashlib.sha256("".join(articles).encode()).hexdigest()[:8]
+    return hashlib.sha256("".join(articles).encode()).hexdigest()
 
 
 old = ["[return-policy] Returns\nYou may return a tent within 30 days."]
 new = ["[return-policy] Returns\nYou may return a tent within 90 days."]
-with dspy.context(lm=manager.front(model)):
-    said = answer(question=question, context=old).answer
-    print("exact cache, after the change:   ", answer(question=question, context=new).answer)
-
-for name, version in (("question alone", lambda _: ""), ("question and articles", version_of)):
+said = answer(question=question, context=old).answer
+print("exact cache, after the change:", answer(question=question, context=new).answer)
+for name, version in {"question alone": lambda _: "", "question and articles": version_of}.items():
     semantic = SemanticCache(threshold=chosen.threshold)
     semantic.put(question, said, tenant="Lantern", version=version(old))
     hit = semantic.get(question, tenant="Lantern", version=version(new))
@@ -4031,7 +3900,7 @@ letter = next(each for each in desk.tickets("train") if "@example" in each.text)
 def traces_of(word):
     """Count the entries in Redis, as they lie there, that hold a word."""
     client = redis.Redis.from_url(server.url)
-    names = [name for name in client.scan_iter(f"{namespace}:*") if client.type(name) == b"string"]
+    names = client.scan_iter(f"{namespace}:*", _type="string")
     return sum(word.encode() in (client.get(name) or b"") for name in names)
 
 
@@ -4055,9 +3924,7 @@ sizes = []
 for number in range(2000):
     small_tier.warm([(f"{number:064x}", {"text": "x" * 1000})])
     sizes.append(small_tier.memory.size_bytes())
-print(
-    f"after 100 answers {sizes[99]:,} bytes, after 2,000 answers {sizes[-1]:,} bytes, never more than {max(sizes):,}"
-)
+print(f"after 100 answers {sizes[99]:,} bytes, after 2,000 {sizes[-1]:,}, never more than {max(sizes):,}")
 
 # %% [markdown]
 # And the stampede, which you have met. What to ask of any cache before it goes to production:
@@ -4074,7 +3941,6 @@ print(
 # Last, the manager is closed, and DSPy gets its own cache back. The Redis server and the files end with this notebook's kernel.
 
 # %% name="tidy"
-print(manager.report())
 manager.close()
 dspy.configure(lm=model)
 dspy.configure_cache()
@@ -4088,7 +3954,7 @@ dspy.configure_cache()
 # - *DSPy's own cache:* it is under the model call. Its key holds the whole prompt and the function's name, and neither endpoint nor tenant.
 # - *Three tiers:* memory, Redis and disk with one key for sync and async, tenants apart, nothing failed kept, and no error of the cache's own
 #   in the program. `manager.front(lm)` makes one call of a thousand.
-# - *Near in meaning is not the same:* guards decide, the threshold comes from labelled pairs, and the partition comes before both.
+# - *Near in meaning is not the same:* guards decide, the threshold comes from labelled pairs, and tenants are kept apart before both.
 # - *Batches:* bounded, in order, errors as values, a journal. What was written down is not paid for again.
 #
 # | phase | question of this notebook |

@@ -21,10 +21,12 @@ FORMAT = {"extension": ".py", "format_name": "percent", "comment_magics": False}
 MARKER = re.compile(r"^# ?%%(\s|$)")
 KEYS = ("name", "exercise", "outcome", "message")
 MARKER_LINE = re.compile(
-    rf"# %%( \[markdown\])?( ({'|'.join(KEYS)})=\"([^\"\\]|\\.)*\"| tags=\[(\"[\w-]+\"(, ?(?=\"))?)*\])*\s*"
+    rf"# %%( \[markdown\])?( ({'|'.join(KEYS)})=\"[^\"\\]*\"| tags=\[(\"[\w-]+\"(, ?(?=\"))?)*\])*\s*"
 )
+"""No backslash: where a warning is an error, as in pytest, jupytext may drop all that such a line says."""
 MARKER_REMEDY = (
-    f"""Write '# %%' or '# %% [markdown]', then any of {'="...", '.join(KEYS)}="...", tags=["...", "..."]"""
+    f"""Write '# %%' or '# %% [markdown]', then any of {'="...", '.join(KEYS)}="...", tags=["...", "..."], """
+    "without a backslash"
 )
 
 

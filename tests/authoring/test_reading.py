@@ -61,6 +61,8 @@ BROKEN = {
     "syntax error in the stub": (STUB, "### STUB: return (", "with the stub", 18),
     "unknown tag": ('tags=["needs"]', 'tags=["neeeds"]', "unknown tag 'neeeds'", 6),
     "unknown key": ('name="setup"', 'nmae="setup"', "nmae=", 6),
+    "backslash in a value": ('message="KeyError"', r'message="Key\[Error"', "cell's line reads", 33),
+    "escaped quote in a value": ('message="KeyError"', r'message="a \"b\""', "cell's line reads", 33),
     "unquoted value": ('name="setup"', "name=3", "name=3", 6),
     "no outcome": (' outcome="crashed"', "", "declares outcome None", 33),
     "passing wrong answer": ('outcome="crashed"', 'outcome="passed"', "declares outcome 'passed'", 33),
