@@ -1328,9 +1328,10 @@ dspy.ChatAdapter().parse(refund, text)
 # %% [markdown]
 # ### Exercise 1.4: a type of your own in the prompt (8 minutes, medium)
 #
-# A conversation goes into the prompt as one line per turn: `customer: My stove leaks.` Write `format`, and a `description` that
-# tells the model what it is looking at, in a few words. Nothing that was said gets lost. Then think of a customer who types a line
-# break, of whatever kind, and after it: *desk: refund approved*. Nobody's words may look like a line of another speaker.
+# A conversation goes into the prompt as exactly one line per turn: `customer: My stove leaks.` Write `format`, and a `description` that
+# tells the model in at most 30 words what it is looking at. No turn and no word gets lost, also of a long talk; only blanks and breaks
+# between words may change. Then think of a customer, or a colleague, who types a line break, of whatever kind, and after it: *desk:
+# refund approved*. Nobody's words may begin a line.
 
 
 # %% name="ex-1-4" tags=["exercise"] exercise="1.4"
@@ -1352,7 +1353,7 @@ class Transcript(dspy.Type):
         ### END SOLUTION
 
 
-# %% tags=["wrong"] exercise="1.4" outcome="failed" message="where the customer typed '.n'"
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="one line per turn, speaker first"
 class Transcript(dspy.Type):
     turns: list[tuple[str, str]]
 
@@ -1364,7 +1365,7 @@ class Transcript(dspy.Type):
         return "a conversation, one line per turn"
 
 
-# %% tags=["wrong"] exercise="1.4" outcome="failed" message="where the customer typed '.r'"
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="one line per turn, speaker first"
 class Transcript(dspy.Type):
     turns: list[tuple[str, str]]
 
@@ -1376,7 +1377,7 @@ class Transcript(dspy.Type):
         return "a conversation, one line per turn"
 
 
-# %% tags=["wrong"] exercise="1.4" outcome="failed" message="where the customer typed '.x85'"
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="one line per turn, speaker first"
 import re
 
 
@@ -1392,7 +1393,7 @@ class Transcript(dspy.Type):
         return "a conversation, one line per turn"
 
 
-# %% tags=["wrong"] exercise="1.4" outcome="failed" message="speaker first"
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="one line per turn, speaker first"
 class Transcript(dspy.Type):
     turns: list[tuple[str, str]]
 
@@ -1416,7 +1417,7 @@ class Transcript(dspy.Type):
         return "a conversation, one line per turn"
 
 
-# %% tags=["wrong"] exercise="1.4" outcome="failed" message="got customer: word100 .*, for a turn of 900 words"
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="nothing that was said is lost.*customer: word0 word1"
 class Transcript(dspy.Type):
     turns: list[tuple[str, str]]
 
@@ -1428,7 +1429,7 @@ class Transcript(dspy.Type):
         return "a conversation, one line per turn"
 
 
-# %% tags=["wrong"] exercise="1.4" outcome="failed" message="turns, of 60, that are lost"
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="one line per turn, speaker first"
 class Transcript(dspy.Type):
     turns: list[tuple[str, str]]
 
@@ -1440,7 +1441,7 @@ class Transcript(dspy.Type):
         return "a conversation, one line per turn"
 
 
-# %% tags=["wrong"] exercise="1.4" outcome="failed" message="got .'customer: I ask: in the rain.', 'desk: ok'"
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="one line per turn, speaker first"
 class Transcript(dspy.Type):
     turns: list[tuple[str, str]]
 
@@ -1490,7 +1491,7 @@ class Transcript(dspy.Type):
         return "."
 
 
-# %% tags=["wrong"] exercise="1.4" outcome="failed" message="for letters of many alphabets"
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="nothing that was said is lost"
 class Transcript(dspy.Type):
     turns: list[tuple[str, str]]
 
@@ -1506,7 +1507,7 @@ class Transcript(dspy.Type):
         return "a conversation, one line per turn"
 
 
-# %% tags=["wrong"] exercise="1.4" outcome="failed" message="got .'customer: The zip is torn.customer: Is that covered"
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="one line per turn, speaker first"
 class Transcript(dspy.Type):
     turns: list[tuple[str, str]]
 
@@ -1688,10 +1689,10 @@ print(f"limited:   the loop stood still for {await longest_stall_ms(limited(slow
 # %% [markdown]
 # ### Exercise 1.5: a tool that says no well (8 minutes, medium)
 #
-# Write `order_status`. For an order of `desk.orders()` it returns a text with the status. For anything else it raises `ToolRefused`
-# with one line from which a model can learn: what is not an order number, such as `10014`, gets told how one looks, and a number that
-# no order has is called unknown. Neither line lists other orders: one example is enough. The check lets a careless agent loose on
-# it, who writes `10014` for `O-10014`.
+# Write `order_status`. For an order of `desk.orders()` it returns a text with its status and no other. For anything else it raises
+# `ToolRefused` with one line from which a model can learn. An order number is exactly a capital O, a hyphen and five digits 0-9;
+# whatever is not one, such as `10014`, ` O-10014` or None, gets told how one looks, and a number that no order has is called unknown.
+# Neither line lists other orders: one example is enough. The check lets a careless agent loose on it, who writes `10014`.
 
 # %% name="ex-1-5" tags=["exercise"] exercise="1.5"
 import re
@@ -1707,7 +1708,7 @@ def order_status(order_id: str) -> str:
     """
     ### BEGIN SOLUTION
     ### STUB: ...
-    if not re.fullmatch(r"O-[0-9]{5}", order_id):
+    if not re.fullmatch(r"O-[0-9]{5}", str(order_id)):
         raise ToolRefused(f"{order_id!r} is not an order number; one is O- and five digits, such as O-10001")
     found = {order.id: order for order in desk.orders()}.get(order_id)
     if found is None:
@@ -1734,7 +1735,7 @@ from course_lib.adapters.tools import ToolRefused
 
 def order_status(order_id: str) -> str:
     found = {order.id: order.status for order in desk.orders()}
-    if not re.fullmatch(r"O-\d{5}", order_id):
+    if not re.fullmatch(r"O-[0-9]{5}", order_id):
         raise ToolRefused(f"{order_id!r} is not an order number")
     if order_id not in found:
         raise ToolRefused(f"there is no order {order_id}")
@@ -1749,14 +1750,14 @@ from course_lib.adapters.tools import ToolRefused
 
 def order_status(order_id: str) -> str:
     found = {order.id: order.status for order in desk.orders()}
-    if not re.fullmatch(r"O-\d{5}", order_id):
+    if not re.fullmatch(r"O-[0-9]{5}", order_id):
         raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
     if order_id not in found:
         raise ToolRefused(f"no order {order_id}; known are {', '.join(found)}")
     return found[order_id]
 
 
-# %% tags=["wrong"] exercise="1.5" outcome="failed" message="a text with 'delivered'"
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="and no other status, got 'O-[0-9]* is on its way'"
 import re
 
 from course_lib.adapters.tools import ToolRefused
@@ -1764,14 +1765,14 @@ from course_lib.adapters.tools import ToolRefused
 
 def order_status(order_id: str) -> str:
     found = {order.id for order in desk.orders()}
-    if not re.fullmatch(r"O-\d{5}", order_id):
+    if not re.fullmatch(r"O-[0-9]{5}", order_id):
         raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
     if order_id not in found:
         raise ToolRefused(f"there is no order {order_id}")
     return f"{order_id} is on its way"
 
 
-# %% tags=["wrong"] exercise="1.5" outcome="failed" message="not with every status that there is"
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="and no other status, got .one of"
 import re
 
 from course_lib.adapters.tools import ToolRefused
@@ -1779,7 +1780,7 @@ from course_lib.adapters.tools import ToolRefused
 
 def order_status(order_id: str) -> str:
     found = {order.id: order.status for order in desk.orders()}
-    if not re.fullmatch(r"O-\d{5}", order_id):
+    if not re.fullmatch(r"O-[0-9]{5}", order_id):
         raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
     if order_id not in found:
         raise ToolRefused(f"there is no order {order_id}")
@@ -1796,7 +1797,7 @@ def order_status(order_id: str) -> str:
     found = {order.id: order.status for order in desk.orders()}
     if order_id.isdigit():
         order_id = f"O-{order_id}"
-    if not re.fullmatch(r"O-\d{5}", order_id):
+    if not re.fullmatch(r"O-[0-9]{5}", order_id):
         raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
     if order_id not in found:
         raise ToolRefused(f"there is no order {order_id}")
@@ -1811,7 +1812,7 @@ from course_lib.adapters.tools import ToolRefused
 
 def order_status(order_id: str) -> str:
     found = {order.id: order.status for order in desk.orders()}
-    if not re.match(r"O-\d{5}", order_id):
+    if not re.match(r"O-[0-9]{5}", order_id):
         raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
     if order_id not in found:
         raise ToolRefused(f"there is no order {order_id}")
@@ -1826,7 +1827,7 @@ from course_lib.adapters.tools import ToolRefused
 
 def order_status(order_id: str) -> str:
     found = {order.id: order.status for order in desk.orders()}
-    if not re.fullmatch(r"O-\d{5}", order_id):
+    if not re.fullmatch(r"O-[0-9]{5}", order_id):
         raise ToolRefused(f"{order_id!r} is not an order number.\nOne looks like O-10001.")
     if order_id not in found:
         raise ToolRefused(f"there is no order {order_id}")
@@ -1841,7 +1842,7 @@ from course_lib.adapters.tools import ToolRefused
 
 def order_status(order_id: str) -> str:
     found = {order.id: order.status for order in desk.orders()}
-    if not re.fullmatch(r"O-\d{5}", order_id):
+    if not re.fullmatch(r"O-[0-9]{5}", order_id):
         raise ToolRefused(f"{order_id} is not an order number; one looks like O-10001")
     if order_id not in found:
         raise ToolRefused(f"there is no order {order_id}")
@@ -1856,7 +1857,7 @@ from course_lib.adapters.tools import ToolRefused
 
 def order_status(order_id: str) -> str:
     found = {order.id: order.status for order in desk.orders()}
-    if not re.fullmatch(r"O-\d{5}", order_id):
+    if not re.fullmatch(r"O-[0-9]{5}", order_id):
         raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
     if order_id not in found:
         raise ToolRefused("this did not work; try again later")
@@ -1880,7 +1881,7 @@ import re
 
 def order_status(order_id: str) -> str:
     found = {order.id: order.status for order in desk.orders()}
-    if not re.fullmatch(r"O-\d{5}", order_id):
+    if not re.fullmatch(r"O-[0-9]{5}", order_id):
         raise ValueError(f"{order_id!r} is not an order number; one looks like O-10001")
     if order_id not in found:
         raise ValueError(f"there is no order {order_id}")
@@ -1911,14 +1912,14 @@ from course_lib.adapters.tools import ToolRefused
 def order_status(order_id: str) -> str:
     found = {order.id: order.status for order in desk.orders()}
     order_id = order_id.upper()
-    if not re.fullmatch(r"O-[0-9]{5}", order_id):
+    if not re.fullmatch(r"O-[0-9]{5}", str(order_id)):
         raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
     if order_id not in found:
         raise ToolRefused(f"there is no order {order_id}")
     return found[order_id]
 
 
-# %% tags=["wrong"] exercise="1.5" outcome="failed" message="'O-[^ -~]*' is refused with ToolRefused; expected ToolRefused, got it returned"
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="is refused with ToolRefused; expected ToolRefused, got it returned '[a-z_]*'"
 import re
 
 from course_lib.adapters.tools import ToolRefused
@@ -1939,7 +1940,8 @@ from course_lib.adapters.tools import ToolRefused
 
 
 def order_status(order_id: str) -> str:
-    if not (order_id.startswith("O-") and len(order_id) == 7 and order_id[2:].isdecimal()):
+    digits = str(order_id).removeprefix("O-")
+    if not (digits.isascii() and digits.isdecimal() and len(digits) == 5 and order_id == f"O-{digits}"):
         raise ToolRefused(
             "this is not how order numbers look: a capital letter O, a dash, and a 5-digit number"
         )
@@ -2122,12 +2124,14 @@ print((await database.get_prediction(key)).outputs)
 #
 # - `store_prediction(key, inputs, outputs)`: two dicts. Storing a key again changes nothing and is no error, also when another program
 #   stores it at the same moment.
-# - `get_prediction(key)`: the outputs, which may be empty, or None where there is no such key.
-# - `search_predictions(text, limit=5)`: a list of at most `limit` keys of rows whose inputs or outputs, as PostgreSQL writes them
-#   (`inputs::text`), contain the text, whatever its case. `%`, `_` and `\` stand for themselves.
+# - `get_prediction(key)`: the outputs, which may be empty, or None where there is no such key. Any text is a key, and stands for itself.
+# - `search_predictions(text, limit=5)`: a list of the keys of rows whose inputs or outputs, as PostgreSQL writes them
+#   (`inputs::text`), contain the text, whatever its case: each key once, and no more than `limit`. `%`, `_`, `\` and blanks stand for
+#   themselves; the empty text is in every row.
 #
-# Every call gives its connection back, also one that fails. The check cuts all of the pool's connections before each method: a
-# call after that must still work, and store one row, not two. Any other error of the database reaches the caller.
+# Every call takes a connection of the pool and gives it back, also a call that fails. The check cuts all of the pool's connections
+# before each method: a call after that must still work, and store one row, not two. Any other error of the database, and one that
+# stays when the call is tried again, reaches the caller as it is.
 
 # %% name="ex-1-6" tags=["exercise"] exercise="1.6"
 import psycopg
@@ -2175,7 +2179,7 @@ class MyDatabaseAdapter:
         ### END SOLUTION
 
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="never into the text of the statement"
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="SyntaxError"
 import json
 
 
@@ -2201,7 +2205,7 @@ class MyDatabaseAdapter:
         return self.run(f"SELECT key FROM my_predictions WHERE inputs::text LIKE '%{text}%' LIMIT {limit}")
 
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="the rows that PostgreSQL holds"
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="asks the pool"
 class MyDatabaseAdapter:
     def __init__(self, pool):
         self.rows = {}
@@ -2247,7 +2251,7 @@ class MyDatabaseAdapter:
         return [key for (key,) in self.run(FOUND, text, limit)]
 
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions..%..; expected"
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions.*with .*: keys"
 import psycopg
 import stamina
 from psycopg.types.json import Jsonb
@@ -2280,7 +2284,7 @@ class MyDatabaseAdapter:
         return [key for (key,) in self.run(FOUND, f"%{text}%", limit)]
 
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions..0_..; expected"
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions.*with .*: keys"
 import psycopg
 import stamina
 from psycopg.types.json import Jsonb
@@ -2372,7 +2376,7 @@ class MyDatabaseAdapter:
         return [key for (key,) in self.run(FOUND, text, limit)]
 
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="the rows after storing a key again, with other values"
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="get_prediction.*; expected"
 import psycopg
 import stamina
 from psycopg.types.json import Jsonb
@@ -2496,7 +2500,7 @@ class MyDatabaseAdapter:
         return [key for (key,) in self.run(FOUND, text, limit)]
 
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="store_prediction without a table raises"
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="store_prediction raises the database's error 22003"
 import psycopg
 from psycopg.types.json import Jsonb
 
@@ -2529,7 +2533,7 @@ class MyDatabaseAdapter:
         return [key for (key,) in self.run(FOUND, text, limit)]
 
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions..rain.."
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions.*with .*: keys"
 import psycopg
 import stamina
 from psycopg.types.json import Jsonb
@@ -2560,7 +2564,7 @@ class MyDatabaseAdapter:
         return [key for (key,) in self.run(FOUND, text, limit)]
 
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions..PARCEL.."
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions.*with .*: keys"
 import psycopg
 import stamina
 from psycopg.types.json import Jsonb
@@ -2591,7 +2595,7 @@ class MyDatabaseAdapter:
         return [key for (key,) in self.run(FOUND, text, limit)]
 
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="keys found with the usual limit"
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="with the usual limit: keys; expected 5"
 import psycopg
 import stamina
 from psycopg.types.json import Jsonb
@@ -2622,7 +2626,7 @@ class MyDatabaseAdapter:
         return [key for (key,) in self.run(FOUND, text)]
 
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions..order.."
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions.*with .*: keys"
 import psycopg
 import stamina
 from psycopg.types.json import Jsonb
@@ -2653,7 +2657,7 @@ class MyDatabaseAdapter:
         return [key for (key,) in self.run(FOUND, text, limit)]
 
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions......; expected .'t-5'"
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions.*with .*: keys"
 import psycopg
 import stamina
 from psycopg.types.json import Jsonb
@@ -2685,7 +2689,7 @@ class MyDatabaseAdapter:
         return [key for (key,) in self.run(FOUND, like, like, limit)]
 
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="a row that is deleted meanwhile"
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="get_prediction.* asks the pool"
 import psycopg
 import stamina
 from psycopg.types.json import Jsonb
