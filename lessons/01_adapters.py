@@ -464,8 +464,8 @@ print(losses[0].lm_response)
 # %% [markdown]
 # Write `SturdyTicket` with the same field names, so that at least 98 % of the replies parse. A label in capitals is read as well,
 # and every label that comes out is an allowed one, in small letters, and one that the model said. No defaults for lost answers: a
-# reply with another word, or without a field, stays an error. Look at `losses` first. (The notes are
-# poor, since the simulator writes poor ones; this exercise is about the labels.)
+# reply without a field, or with anything else in it (another word, a label with a mark or a digit more, a number, a list), stays an
+# error. Look at `losses` first. (The notes are poor, since the simulator writes poor ones; this exercise is about the labels.)
 
 # %% name="ex-1-2" tags=["exercise"] exercise="1.2"
 ### BEGIN SOLUTION

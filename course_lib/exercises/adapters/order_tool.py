@@ -58,10 +58,10 @@ def _bad_ids() -> list[str]:
         f"{one}0",
         f"({two})",
     ]
-    for _ in range(60):
-        one, at, odd = random.choice([*_STATUSES]), random.randrange(8), random.choice(_CHARACTERS)
-        cut = random.choice((at, at + 1))  # a character more, or another one
-        bad += [one[:at] + odd + one[cut:], one[:at] + one[at + 1 :] if at < 7 else one * 2]
+    for odd in _CHARACTERS:
+        one, at = random.choice([*_STATUSES]), random.randrange(7)
+        bad += [f"O{odd}{one[2:]}", f"{odd}{one[1:]}", f"{odd}{one}", f"{one}{odd}", one[:at] + one[at + 1 :]]
+        bad += [one[:at] + odd + one[at:], one[:at] + odd + one[at + 1 :]]
     return [each for each in bad if not re.fullmatch(r"O-[0-9]{5}", each)]
 
 

@@ -74,6 +74,10 @@ def _expect_lines(transcript_class: Any, turns: tuple[tuple[str, str], ...]) -> 
                 expected=f"{word!r} in its place",
             )
             at = min(each for each in found if each > 0) + len(word)
+        rest = line[len(speaker) + 1 :].strip()
+        is_bare = rest[:1] != '"' or words.strip()[:1] == '"'
+        what, seen = "the words stand as they were said", f"{line:.300}, for {words!r:.300}"
+        expect(is_bare, what, observed=seen, expected="no quotes around them")
 
 
 def shows_a_line_per_turn(transcript_class: Any) -> None:

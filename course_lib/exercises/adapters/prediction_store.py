@@ -53,22 +53,25 @@ class _Watched:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         return partial(self._call, name)
 
-    def _asked(self) -> int:
-        return self._pool.get_stats().get("requests_num", 0)
+    def _stat(self, name: str) -> Any:
+        return self._pool.get_stats().get(name, 0)
 
     def _call(self, name: str, *args: Any, **named: Any) -> Any:
-        asked = self._asked()
+        asked = self._stat("requests_num")
         try:
             result = getattr(self._store, name)(*args, **named)
         finally:
             until = time.monotonic() + 2
-            while (
-                free := self._pool.get_stats()["pool_available"]
-            ) < _POOL_SIZE and time.monotonic() < until:
+            while self._stat("pool_available") < _POOL_SIZE and time.monotonic() < until:
                 time.sleep(0.002)  # after a cut it takes a while
             what = f"connections come back to the pool, after {name}{args!r:.80}"
-            expect_equal(free, _POOL_SIZE, what, hint="`with pool.connection()` always gives it back.")
-        is_asked = named.get("limit") == 0 or self._asked() > asked
+            expect_equal(
+                self._stat("pool_available"),
+                _POOL_SIZE,
+                what,
+                hint="`with pool.connection()` always gives it back.",
+            )
+        is_asked = named.get("limit") == 0 or self._stat("requests_num") > asked
         what, seen = f"{name}{args!r:.80} asks the pool", f"{result!r:.80}, and no request"
         expect(is_asked, what, observed=seen, expected="pool.connection()")
         return result
@@ -99,11 +102,8 @@ def _text() -> str:
 def _row() -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Return a row to store; a text may be in both columns, and the outputs may be empty."""
     inputs = {"ticket": _text(), _text(): [_text(), 2.5, None]}
-    return (
-        choice(_KEYS.split("|")),
-        inputs,
-        choice(({}, inputs, {"category": _text(), "tags": {"t": [_text()]}})),
-    )
+    outputs = choice(({}, inputs, {"category": _text(), "tags": {"t": [_text()]}}))
+    return choice(_KEYS.split("|")), inputs, outputs
 
 
 def _wanted(rows: list[Any]) -> tuple[str, set[str]]:
@@ -113,9 +113,8 @@ def _wanted(rows: list[Any]) -> tuple[str, set[str]]:
     part = (first + second)[start : start + randrange(9)]
     piece, key = choice(_PIECES.split("|")), choice(_KEYS.split("|"))
     joined = [part[:1] + each + part[2:] for each in "%_."]
-    text = choice(
-        (part, part.lower(), part.upper(), f"{part} ", piece, f" {piece}", piece.swapcase(), key, *joined)
-    )
+    joined += [part, part.lower(), part.upper(), f"{part} ", piece, f" {piece}", piece.swapcase(), key]
+    text = choice(joined)
     return text, {key for key, *texts in rows if any(text.lower() in each.lower() for each in texts)}
 
 
@@ -133,24 +132,19 @@ def keeps_rows(store_class: Any) -> None:
     held: dict[str, Any] = {}
     with _stand(store_class) as (store, ours, _):
         for _ in range(80):
-            key, inputs, outputs = _row()
+            key, inputs, outputs = row = _row()
             if randrange(4) == 0 and held.pop(key, None):
                 ours.execute("DELETE FROM my_predictions WHERE key = %s", [key])
             elif randrange(2):
-                what, hint = (
-                    f"store_prediction{(key, inputs, outputs)} is no error",
-                    "Values go as parameters (%s).",
-                )
-                without_error(partial(store.store_prediction, key, inputs, outputs), what, hint=hint)
+                what, hint = f"store_prediction{row} is no error", "Values go as parameters (%s)."
+                without_error(partial(store.store_prediction, *row), what, hint=hint)
                 held.setdefault(key, (inputs, outputs))
             what = f"get_prediction({key!r})"
             got = without_error(partial(store.get_prediction, key), what, errors=psycopg.Error)
             expect_equal(got, held.get(key, (0, None))[1], what)
         rows = {key: row for key, *row in ours.execute("SELECT * FROM my_predictions")}
         expect_equal(rows, {key: [*row] for key, row in held.items()}, "the rows that PostgreSQL holds")
-        with suppress(
-            TypeError, ValueError, psycopg.Error
-        ):  # how the store refuses what JSON cannot hold is its own affair
+        with suppress(TypeError, ValueError, psycopg.Error):  # how it is refused is the store's affair
             store.store_prediction("new", {}, {"category": object()})
 
 
