@@ -42,7 +42,7 @@ def test_a_program_that_remembers_passes_each_time():
 def tool(form, unknown="no order has this number"):
     def order_status(order_id: str) -> str:
         found = {order.id: order.status for order in desk.orders()}
-        if not re.fullmatch(r"O-[0-9]{5}", order_id):
+        if not re.fullmatch(r"O-[0-9]{5}", str(order_id)):
             raise ToolRefused(form.format(order_id))
         if order_id not in found:
             raise ToolRefused(unknown.format(order_id))

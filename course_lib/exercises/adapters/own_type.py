@@ -32,9 +32,8 @@ _WHAT_IT_IS = re.compile(
 def _turns(count: int) -> tuple[tuple[str, str], ...]:
     """Return turns of words and breaks; some are empty, some are said twice."""
     gaps = (" ", " ", "  ", *_BREAKS)
-    words = [
-        "".join(choice(_PIECES.split("|")) + choice(gaps) for _ in range(randrange(7))) for _ in range(count)
-    ]
+    drawn = ([choice(_PIECES.split("|")) + choice(gaps) for _ in range(randrange(7))] for _ in range(count))
+    words = ["".join(pieces) for pieces in drawn]
     return tuple((choice(("customer", "desk")), choice((each, each.strip(), words[0]))) for each in words)
 
 
@@ -63,21 +62,15 @@ def _expect_lines(transcript_class: Any, turns: tuple[tuple[str, str], ...]) -> 
     seen, wanted = f"{' / '.join(shown[-4:]):.300} for {told}", f"{len(turns)} lines"
     expect(speakers == [speaker for speaker, _ in turns], what, observed=seen, expected=wanted, hint=hint)
     for line, (speaker, words) in zip(shown, turns, strict=True):
-        at = len(speaker)
+        at, seen = len(speaker), f"{line:.300}, for {words!r:.300}"
         for word in words.split():
             found = [line.find(form, at + 1) for form in (word, json.dumps(word)[1:-1])]
-            seen = f"{line:.300}, for {words!r:.300}"
-            expect(
-                max(found) > 0,
-                "nothing that was said is lost",
-                observed=seen,
-                expected=f"{word!r} in its place",
-            )
+            what, wanted = "nothing that was said is lost", f"{word!r} in its place"
+            expect(max(found) > 0, what, observed=seen, expected=wanted)
             at = min(each for each in found if each > 0) + len(word)
-        rest = line[len(speaker) + 1 :].strip()
-        is_bare = rest[:1] != '"' or words.strip()[:1] == '"'
-        what, seen = "the words stand as they were said", f"{line:.300}, for {words!r:.300}"
-        expect(is_bare, what, observed=seen, expected="no quotes around them")
+        is_bare = line[len(speaker) + 1 :].strip()[:1] != '"' or words.strip()[:1] == '"'
+        what, wanted = "the words stand as they were said", "no quotes around them"
+        expect(is_bare, what, observed=seen, expected=wanted)
 
 
 def shows_a_line_per_turn(transcript_class: Any) -> None:
