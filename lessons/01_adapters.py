@@ -2179,7 +2179,7 @@ class MyDatabaseAdapter:
         ### END SOLUTION
 
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="SyntaxError"
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="expected no error"
 import json
 
 
