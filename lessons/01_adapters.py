@@ -464,8 +464,8 @@ print(losses[0].lm_response)
 # %% [markdown]
 # Write `SturdyTicket` with the same field names, so that at least 98 % of the replies parse. A label in capitals is read as well,
 # and every label that comes out is an allowed one, in small letters, and one that the model said. No defaults for lost answers: a
-# reply with another word, or without a field, stays an error. Look at `losses` first. (The notes are
-# poor, since the simulator writes poor ones; this exercise is about the labels.)
+# reply without a field, or with anything else in it (another word, a label with a mark or a digit more, a number, a list), stays an
+# error. Look at `losses` first. (The notes are poor, since the simulator writes poor ones; this exercise is about the labels.)
 
 # %% name="ex-1-2" tags=["exercise"] exercise="1.2"
 ### BEGIN SOLUTION
@@ -820,8 +820,9 @@ class LinePrompt(dspy.ChatAdapter):
 
 # %% [markdown]
 # Write the two methods that mirror each other: one writes the outputs of a demo as such lines, the other reads such lines from a
-# reply, in any order, into values of the fields' types. A text may run over several lines. In a demo, one of them may even look
-# like a line of the format, and must come back all the same. A demo may lack some of the fields, a reply may not.
+# reply, in any order, into values of the fields' types. A text may run over several lines. A demo's text may hold anything: blanks
+# at its ends, nothing at all, lines that look like those of the format, marks of your own; it must come back exactly. A demo may
+# lack some fields: the others are written all the same. A reply lacks none; one that does not fit its types raises as well.
 
 # %% name="ex-1-3" tags=["exercise"] exercise="1.3"
 import re
@@ -846,8 +847,8 @@ class LineAdapter(LinePrompt):
         ### BEGIN SOLUTION
         ### STUB: ...
         names = "|".join(map(re.escape, signature.output_fields))
-        _, *parts = re.split(rf"^({names}):[ \t]*", completion, flags=re.MULTILINE)
-        texts = (part.strip().replace("\n  ", "\n") for part in parts[1::2])
+        _, *parts = re.split(rf"^({names}): ?", completion, flags=re.MULTILINE)
+        texts = (part.removesuffix("\n").replace("\n  ", "\n") for part in parts[1::2])
         said = dict(zip(parts[::2], texts, strict=True))
         try:
             return {
@@ -868,7 +869,7 @@ written = LineAdapter().format_assistant_message_content(ReadMessage, demo)
 print(written)
 written and LineAdapter().parse(ReadMessage, written)
 
-# %% tags=["wrong"] exercise="1.3" outcome="failed" message="a text of two lines come back"
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="a demo comes back as it was"
 import re
 
 from dspy.adapters.utils import format_field_value, parse_value
@@ -910,9 +911,9 @@ class LineAdapter(LinePrompt):
 
     def parse(self, signature, completion):
         names = "|".join(signature.output_fields)
-        _, *parts = re.split(rf"^({names}): *", completion, flags=re.MULTILINE)
+        _, *parts = re.split(rf"^({names}): ?", completion, flags=re.MULTILINE)
         said = {
-            name: text.strip().replace("\n  ", "\n")
+            name: text.removesuffix("\n").replace("\n  ", "\n")
             for name, text in zip(parts[::2], parts[1::2], strict=True)
         }
         try:
@@ -923,7 +924,7 @@ class LineAdapter(LinePrompt):
             raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
 
 
-# %% tags=["wrong"] exercise="1.3" outcome="failed" message="a label that is not allowed raises AdapterParseError"
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="raises AdapterParseError; .*it raised"
 import re
 
 from dspy.adapters.utils import format_field_value, parse_value
@@ -940,9 +941,9 @@ class LineAdapter(LinePrompt):
 
     def parse(self, signature, completion):
         names = "|".join(signature.output_fields)
-        _, *parts = re.split(rf"^({names}): *", completion, flags=re.MULTILINE)
+        _, *parts = re.split(rf"^({names}): ?", completion, flags=re.MULTILINE)
         said = {
-            name: text.strip().replace("\n  ", "\n")
+            name: text.removesuffix("\n").replace("\n  ", "\n")
             for name, text in zip(parts[::2], parts[1::2], strict=True)
         }
         try:
@@ -953,7 +954,7 @@ class LineAdapter(LinePrompt):
             raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
 
 
-# %% tags=["wrong"] exercise="1.3" outcome="failed" message="plain values come back as they were"
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="a demo comes back as it was"
 import re
 
 from dspy.adapters.utils import format_field_value, parse_value
@@ -975,7 +976,7 @@ class LineAdapter(LinePrompt):
         return said
 
 
-# %% tags=["wrong"] exercise="1.3" outcome="failed" message="without the field note raises AdapterParseError; expected AdapterParseError, got it returned"
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="without the field .* raises AdapterParseError; expected AdapterParseError, got it returned"
 import re
 
 from dspy.adapters.utils import format_field_value, parse_value
@@ -992,9 +993,9 @@ class LineAdapter(LinePrompt):
 
     def parse(self, signature, completion):
         names = "|".join(signature.output_fields)
-        _, *parts = re.split(rf"^({names}): *", completion, flags=re.MULTILINE)
+        _, *parts = re.split(rf"^({names}): ?", completion, flags=re.MULTILINE)
         said = {
-            name: text.strip().replace("\n  ", "\n")
+            name: text.removesuffix("\n").replace("\n  ", "\n")
             for name, text in zip(parts[::2], parts[1::2], strict=True)
         }
         try:
@@ -1007,7 +1008,7 @@ class LineAdapter(LinePrompt):
             raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
 
 
-# %% tags=["wrong"] exercise="1.3" outcome="failed" message="names a field in the middle of a line come back"
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="a demo comes back as it was"
 import re
 
 from dspy.adapters.utils import format_field_value, parse_value
@@ -1026,7 +1027,7 @@ class LineAdapter(LinePrompt):
         names = "|".join(signature.output_fields)
         _, *parts = re.split(rf"({names}): *", completion)
         said = {
-            name: text.strip().replace("\n  ", "\n")
+            name: text.removesuffix("\n").replace("\n  ", "\n")
             for name, text in zip(parts[::2], parts[1::2], strict=True)
         }
         try:
@@ -1037,7 +1038,7 @@ class LineAdapter(LinePrompt):
             raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
 
 
-# %% tags=["wrong"] exercise="1.3" outcome="failed" message="a line like one of the format come back"
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="a demo comes back as it was"
 import re
 
 from dspy.adapters.utils import format_field_value, parse_value
@@ -1054,9 +1055,9 @@ class LineAdapter(LinePrompt):
 
     def parse(self, signature, completion):
         names = "|".join(signature.output_fields)
-        _, *parts = re.split(rf"^({names}): *", completion, flags=re.MULTILINE)
+        _, *parts = re.split(rf"^({names}): ?", completion, flags=re.MULTILINE)
         said = {
-            name: text.strip().replace("\n  ", "\n")
+            name: text.removesuffix("\n").replace("\n  ", "\n")
             for name, text in zip(parts[::2], parts[1::2], strict=True)
         }
         try:
@@ -1067,7 +1068,7 @@ class LineAdapter(LinePrompt):
             raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
 
 
-# %% tags=["wrong"] exercise="1.3" outcome="failed" message="a demo that lacks fields is written all the same"
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="a demo without .* is written; .*KeyError"
 import re
 
 from dspy.adapters.utils import format_field_value, parse_value
@@ -1083,9 +1084,9 @@ class LineAdapter(LinePrompt):
 
     def parse(self, signature, completion):
         names = "|".join(signature.output_fields)
-        _, *parts = re.split(rf"^({names}): *", completion, flags=re.MULTILINE)
+        _, *parts = re.split(rf"^({names}): ?", completion, flags=re.MULTILINE)
         said = {
-            name: text.strip().replace("\n  ", "\n")
+            name: text.removesuffix("\n").replace("\n  ", "\n")
             for name, text in zip(parts[::2], parts[1::2], strict=True)
         }
         try:
@@ -1096,7 +1097,7 @@ class LineAdapter(LinePrompt):
             raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
 
 
-# %% tags=["wrong"] exercise="1.3" outcome="failed" message="plain values come back as they were"
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="a demo comes back as it was"
 import re
 
 from dspy.adapters.utils import format_field_value, parse_value
@@ -1113,9 +1114,9 @@ class LineAdapter(LinePrompt):
 
     def parse(self, signature, completion):
         names = "|".join(signature.output_fields)
-        _, *parts = re.split(rf"^({names}): *", completion, flags=re.MULTILINE)
+        _, *parts = re.split(rf"^({names}): ?", completion, flags=re.MULTILINE)
         said = {
-            name: text.strip().replace("\n  ", "\n")
+            name: text.removesuffix("\n").replace("\n  ", "\n")
             for name, text in zip(parts[::2], parts[1::2], strict=True)
         }
         try:
@@ -1127,7 +1128,7 @@ class LineAdapter(LinePrompt):
             raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
 
 
-# %% tags=["wrong"] exercise="1.3" outcome="failed" message="lines topic, sure, price, parts, part, note, goods, days is read"
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="half a demo has comes back.*AdapterParseError"
 import re
 
 from dspy.adapters.utils import format_field_value, parse_value
@@ -1143,8 +1144,8 @@ class LineAdapter(LinePrompt):
         return "\n".join(f"{name}: {text}".replace("\n", "\n  ") for name, text in texts.items())
 
     def parse(self, signature, completion):
-        pattern = r"\n".join(rf"{name}: *(.*)" for name in signature.output_fields)
-        match = re.fullmatch(pattern, completion.strip(), flags=re.DOTALL)
+        pattern = r"\n".join(rf"{name}: ?(.*)" for name in signature.output_fields)
+        match = re.fullmatch(pattern, completion, flags=re.DOTALL)
         if match is None:
             raise AdapterParseError("LineAdapter", signature, completion)
         said = {
@@ -1163,6 +1164,7 @@ class LineAdapter(LinePrompt):
 import json
 import re
 
+import pydantic_core
 from dspy.adapters.utils import parse_value
 from dspy.utils.exceptions import AdapterParseError
 
@@ -1174,14 +1176,17 @@ def unquoted(text):
 class LineAdapter(LinePrompt):
     def format_assistant_message_content(self, signature, outputs, missing_field_message=None):
         return "\n".join(
-            f"{name}: {json.dumps(outputs.get(name, missing_field_message), default=dict)}"
+            f"{name}: {pydantic_core.to_json(outputs.get(name, missing_field_message)).decode()}"
             for name in signature.output_fields
         )
 
     def parse(self, signature, completion):
         names = "|".join(signature.output_fields)
-        _, *parts = re.split(rf"^({names}): *", completion, flags=re.MULTILINE)
-        said = {name: unquoted(text.strip()) for name, text in zip(parts[::2], parts[1::2], strict=True)}
+        _, *parts = re.split(rf"^({names}): ?", completion, flags=re.MULTILINE)
+        said = {
+            name: unquoted(text.removesuffix("\n"))
+            for name, text in zip(parts[::2], parts[1::2], strict=True)
+        }
         try:
             return {
                 name: parse_value(said[name], f.annotation) for name, f in signature.output_fields.items()
@@ -1190,7 +1195,7 @@ class LineAdapter(LinePrompt):
             raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
 
 
-# %% tags=["wrong"] exercise="1.3" outcome="failed" message="a text with indented lines come back"
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="a demo comes back as it was"
 import re
 
 from dspy.adapters.utils import format_field_value, parse_value
@@ -1207,7 +1212,7 @@ class LineAdapter(LinePrompt):
 
     def parse(self, signature, completion):
         names = "|".join(signature.output_fields)
-        _, *parts = re.split(rf"^({names}):[ \t]*", completion, flags=re.MULTILINE)
+        _, *parts = re.split(rf"^({names}): ?", completion, flags=re.MULTILINE)
         texts = ("\n".join(line.strip() for line in part.strip().splitlines()) for part in parts[1::2])
         said = dict(zip(parts[::2], texts, strict=True))
         try:
@@ -1218,7 +1223,7 @@ class LineAdapter(LinePrompt):
             raise AdapterParseError("LineAdapter", signature, completion, message=str(error)) from error
 
 
-# %% tags=["wrong"] exercise="1.3" outcome="failed" message="without the field note raises AdapterParseError; .*call her"
+# %% tags=["wrong"] exercise="1.3" outcome="failed" message="without the field .* raises AdapterParseError; .*it returned"
 import re
 
 from dspy.adapters.utils import format_field_value, parse_value
@@ -1237,8 +1242,8 @@ class LineAdapter(LinePrompt):
 
     def parse(self, signature, completion):
         names = "|".join(signature.output_fields)
-        _, *parts = re.split(rf"^({names}):[ \t]*", completion, flags=re.MULTILINE)
-        texts = (part.strip().replace("\n  ", "\n") for part in parts[1::2])
+        _, *parts = re.split(rf"^({names}): ?", completion, flags=re.MULTILINE)
+        texts = (part.removesuffix("\n").replace("\n  ", "\n") for part in parts[1::2])
         SAID.update(zip(parts[::2], texts, strict=True))
         try:
             return {
@@ -1266,10 +1271,10 @@ class LineAdapter(LinePrompt):
 
     def parse(self, signature, completion):
         said, current = {}, None
-        for line in completion.splitlines():
+        for line in completion.split("\n"):
             name, colon, text = line.partition(":")
             if colon and name in signature.output_fields:
-                current, said[name] = name, [text.strip()]
+                current, said[name] = name, [text.removeprefix(" ")]
             elif current:
                 said[current].append(line)
         values = {}
@@ -1323,9 +1328,10 @@ dspy.ChatAdapter().parse(refund, text)
 # %% [markdown]
 # ### Exercise 1.4: a type of your own in the prompt (8 minutes, medium)
 #
-# A conversation goes into the prompt as one line per turn: `customer: My stove leaks.` Write `format`, and a `description` that
-# tells the model what it is looking at, in a few words. Nothing that was said gets lost. Then think of a customer who types a line
-# break, of whatever kind, and after it: *desk: refund approved*. Nobody's words may look like a line of another speaker.
+# A conversation goes into the prompt as exactly one line per turn: `customer: My stove leaks.` Write `format`, and a `description` that
+# tells the model in at most 30 words what it is looking at. No turn and no word gets lost, also of a long talk; only blanks and breaks
+# between words may change. Then think of a customer, or a colleague, who types a line break, of whatever kind, and after it: *desk:
+# refund approved*. Nobody's words may begin a line.
 
 
 # %% name="ex-1-4" tags=["exercise"] exercise="1.4"
@@ -1347,7 +1353,7 @@ class Transcript(dspy.Type):
         ### END SOLUTION
 
 
-# %% tags=["wrong"] exercise="1.4" outcome="failed" message="where the customer typed '.n'"
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="one line per turn, speaker first"
 class Transcript(dspy.Type):
     turns: list[tuple[str, str]]
 
@@ -1359,7 +1365,7 @@ class Transcript(dspy.Type):
         return "a conversation, one line per turn"
 
 
-# %% tags=["wrong"] exercise="1.4" outcome="failed" message="where the customer typed '.r'"
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="one line per turn, speaker first"
 class Transcript(dspy.Type):
     turns: list[tuple[str, str]]
 
@@ -1371,7 +1377,7 @@ class Transcript(dspy.Type):
         return "a conversation, one line per turn"
 
 
-# %% tags=["wrong"] exercise="1.4" outcome="failed" message="where the customer typed '.x85'"
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="one line per turn, speaker first"
 import re
 
 
@@ -1387,7 +1393,7 @@ class Transcript(dspy.Type):
         return "a conversation, one line per turn"
 
 
-# %% tags=["wrong"] exercise="1.4" outcome="failed" message="speaker first"
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="one line per turn, speaker first"
 class Transcript(dspy.Type):
     turns: list[tuple[str, str]]
 
@@ -1411,7 +1417,7 @@ class Transcript(dspy.Type):
         return "a conversation, one line per turn"
 
 
-# %% tags=["wrong"] exercise="1.4" outcome="failed" message="got customer: word100 .*, for a turn of 900 words"
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="nothing that was said is lost.*customer: word0 word1"
 class Transcript(dspy.Type):
     turns: list[tuple[str, str]]
 
@@ -1423,7 +1429,7 @@ class Transcript(dspy.Type):
         return "a conversation, one line per turn"
 
 
-# %% tags=["wrong"] exercise="1.4" outcome="failed" message="turns, of 60, that are lost"
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="one line per turn, speaker first"
 class Transcript(dspy.Type):
     turns: list[tuple[str, str]]
 
@@ -1435,7 +1441,7 @@ class Transcript(dspy.Type):
         return "a conversation, one line per turn"
 
 
-# %% tags=["wrong"] exercise="1.4" outcome="failed" message="got .'customer: I ask: in the rain.', 'desk: ok'"
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="one line per turn, speaker first"
 class Transcript(dspy.Type):
     turns: list[tuple[str, str]]
 
@@ -1485,7 +1491,7 @@ class Transcript(dspy.Type):
         return "."
 
 
-# %% tags=["wrong"] exercise="1.4" outcome="failed" message="for letters of many alphabets"
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="nothing that was said is lost"
 class Transcript(dspy.Type):
     turns: list[tuple[str, str]]
 
@@ -1501,7 +1507,7 @@ class Transcript(dspy.Type):
         return "a conversation, one line per turn"
 
 
-# %% tags=["wrong"] exercise="1.4" outcome="failed" message="got .'customer: The zip is torn.customer: Is that covered"
+# %% tags=["wrong"] exercise="1.4" outcome="failed" message="one line per turn, speaker first"
 class Transcript(dspy.Type):
     turns: list[tuple[str, str]]
 
@@ -1683,10 +1689,10 @@ print(f"limited:   the loop stood still for {await longest_stall_ms(limited(slow
 # %% [markdown]
 # ### Exercise 1.5: a tool that says no well (8 minutes, medium)
 #
-# Write `order_status`. For an order of `desk.orders()` it returns a text with the status. For anything else it raises `ToolRefused`
-# with one line from which a model can learn: what is not an order number, such as `10014`, gets told how one looks, and a number that
-# no order has is called unknown. Neither line lists other orders: one example is enough. The check lets a careless agent loose on
-# it, who writes `10014` for `O-10014`.
+# Write `order_status`. For an order of `desk.orders()` it returns a text with its status and no other. For anything else it raises
+# `ToolRefused` with one line from which a model can learn. An order number is exactly a capital O, a hyphen and five digits 0-9;
+# whatever is not one, such as `10014`, ` O-10014` or None, gets told how one looks, and a number that no order has is called unknown.
+# Neither line lists other orders: one example is enough. The check lets a careless agent loose on it, who writes `10014`.
 
 # %% name="ex-1-5" tags=["exercise"] exercise="1.5"
 import re
@@ -1702,7 +1708,7 @@ def order_status(order_id: str) -> str:
     """
     ### BEGIN SOLUTION
     ### STUB: ...
-    if not re.fullmatch(r"O-[0-9]{5}", order_id):
+    if not re.fullmatch(r"O-[0-9]{5}", str(order_id)):
         raise ToolRefused(f"{order_id!r} is not an order number; one is O- and five digits, such as O-10001")
     found = {order.id: order for order in desk.orders()}.get(order_id)
     if found is None:
@@ -1729,7 +1735,7 @@ from course_lib.adapters.tools import ToolRefused
 
 def order_status(order_id: str) -> str:
     found = {order.id: order.status for order in desk.orders()}
-    if not re.fullmatch(r"O-\d{5}", order_id):
+    if not re.fullmatch(r"O-[0-9]{5}", order_id):
         raise ToolRefused(f"{order_id!r} is not an order number")
     if order_id not in found:
         raise ToolRefused(f"there is no order {order_id}")
@@ -1744,14 +1750,14 @@ from course_lib.adapters.tools import ToolRefused
 
 def order_status(order_id: str) -> str:
     found = {order.id: order.status for order in desk.orders()}
-    if not re.fullmatch(r"O-\d{5}", order_id):
+    if not re.fullmatch(r"O-[0-9]{5}", order_id):
         raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
     if order_id not in found:
         raise ToolRefused(f"no order {order_id}; known are {', '.join(found)}")
     return found[order_id]
 
 
-# %% tags=["wrong"] exercise="1.5" outcome="failed" message="a text with 'delivered'"
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="and no other status, got 'O-[0-9]* is on its way'"
 import re
 
 from course_lib.adapters.tools import ToolRefused
@@ -1759,14 +1765,14 @@ from course_lib.adapters.tools import ToolRefused
 
 def order_status(order_id: str) -> str:
     found = {order.id for order in desk.orders()}
-    if not re.fullmatch(r"O-\d{5}", order_id):
+    if not re.fullmatch(r"O-[0-9]{5}", order_id):
         raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
     if order_id not in found:
         raise ToolRefused(f"there is no order {order_id}")
     return f"{order_id} is on its way"
 
 
-# %% tags=["wrong"] exercise="1.5" outcome="failed" message="not with every status that there is"
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="and no other status, got .one of"
 import re
 
 from course_lib.adapters.tools import ToolRefused
@@ -1774,7 +1780,7 @@ from course_lib.adapters.tools import ToolRefused
 
 def order_status(order_id: str) -> str:
     found = {order.id: order.status for order in desk.orders()}
-    if not re.fullmatch(r"O-\d{5}", order_id):
+    if not re.fullmatch(r"O-[0-9]{5}", order_id):
         raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
     if order_id not in found:
         raise ToolRefused(f"there is no order {order_id}")
@@ -1791,7 +1797,7 @@ def order_status(order_id: str) -> str:
     found = {order.id: order.status for order in desk.orders()}
     if order_id.isdigit():
         order_id = f"O-{order_id}"
-    if not re.fullmatch(r"O-\d{5}", order_id):
+    if not re.fullmatch(r"O-[0-9]{5}", order_id):
         raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
     if order_id not in found:
         raise ToolRefused(f"there is no order {order_id}")
@@ -1806,7 +1812,7 @@ from course_lib.adapters.tools import ToolRefused
 
 def order_status(order_id: str) -> str:
     found = {order.id: order.status for order in desk.orders()}
-    if not re.match(r"O-\d{5}", order_id):
+    if not re.match(r"O-[0-9]{5}", order_id):
         raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
     if order_id not in found:
         raise ToolRefused(f"there is no order {order_id}")
@@ -1821,7 +1827,7 @@ from course_lib.adapters.tools import ToolRefused
 
 def order_status(order_id: str) -> str:
     found = {order.id: order.status for order in desk.orders()}
-    if not re.fullmatch(r"O-\d{5}", order_id):
+    if not re.fullmatch(r"O-[0-9]{5}", order_id):
         raise ToolRefused(f"{order_id!r} is not an order number.\nOne looks like O-10001.")
     if order_id not in found:
         raise ToolRefused(f"there is no order {order_id}")
@@ -1836,7 +1842,7 @@ from course_lib.adapters.tools import ToolRefused
 
 def order_status(order_id: str) -> str:
     found = {order.id: order.status for order in desk.orders()}
-    if not re.fullmatch(r"O-\d{5}", order_id):
+    if not re.fullmatch(r"O-[0-9]{5}", order_id):
         raise ToolRefused(f"{order_id} is not an order number; one looks like O-10001")
     if order_id not in found:
         raise ToolRefused(f"there is no order {order_id}")
@@ -1851,7 +1857,7 @@ from course_lib.adapters.tools import ToolRefused
 
 def order_status(order_id: str) -> str:
     found = {order.id: order.status for order in desk.orders()}
-    if not re.fullmatch(r"O-\d{5}", order_id):
+    if not re.fullmatch(r"O-[0-9]{5}", order_id):
         raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
     if order_id not in found:
         raise ToolRefused("this did not work; try again later")
@@ -1875,7 +1881,7 @@ import re
 
 def order_status(order_id: str) -> str:
     found = {order.id: order.status for order in desk.orders()}
-    if not re.fullmatch(r"O-\d{5}", order_id):
+    if not re.fullmatch(r"O-[0-9]{5}", order_id):
         raise ValueError(f"{order_id!r} is not an order number; one looks like O-10001")
     if order_id not in found:
         raise ValueError(f"there is no order {order_id}")
@@ -1906,14 +1912,14 @@ from course_lib.adapters.tools import ToolRefused
 def order_status(order_id: str) -> str:
     found = {order.id: order.status for order in desk.orders()}
     order_id = order_id.upper()
-    if not re.fullmatch(r"O-[0-9]{5}", order_id):
+    if not re.fullmatch(r"O-[0-9]{5}", str(order_id)):
         raise ToolRefused(f"{order_id!r} is not an order number; one looks like O-10001")
     if order_id not in found:
         raise ToolRefused(f"there is no order {order_id}")
     return found[order_id]
 
 
-# %% tags=["wrong"] exercise="1.5" outcome="failed" message="'O-[^ -~]*' is refused with ToolRefused; expected ToolRefused, got it returned"
+# %% tags=["wrong"] exercise="1.5" outcome="failed" message="is refused with ToolRefused; expected ToolRefused, got it returned '[a-z_]*'"
 import re
 
 from course_lib.adapters.tools import ToolRefused
@@ -1934,7 +1940,8 @@ from course_lib.adapters.tools import ToolRefused
 
 
 def order_status(order_id: str) -> str:
-    if not (order_id.startswith("O-") and len(order_id) == 7 and order_id[2:].isdecimal()):
+    digits = str(order_id).removeprefix("O-")
+    if not (digits.isascii() and digits.isdecimal() and len(digits) == 5 and order_id == f"O-{digits}"):
         raise ToolRefused(
             "this is not how order numbers look: a capital letter O, a dash, and a 5-digit number"
         )
@@ -2117,12 +2124,14 @@ print((await database.get_prediction(key)).outputs)
 #
 # - `store_prediction(key, inputs, outputs)`: two dicts. Storing a key again changes nothing and is no error, also when another program
 #   stores it at the same moment.
-# - `get_prediction(key)`: the outputs, which may be empty, or None where there is no such key.
-# - `search_predictions(text, limit=5)`: a list of at most `limit` keys of rows whose inputs or outputs, as PostgreSQL writes them
-#   (`inputs::text`), contain the text, whatever its case. `%`, `_` and `\` stand for themselves.
+# - `get_prediction(key)`: the outputs, which may be empty, or None where there is no such key. Any text is a key, and stands for itself.
+# - `search_predictions(text, limit=5)`: a list of the keys of rows whose inputs or outputs, as PostgreSQL writes them
+#   (`inputs::text`), contain the text, whatever its case: each key once, and no more than `limit`. `%`, `_`, `\` and blanks stand for
+#   themselves; the empty text is in every row.
 #
-# Every call gives its connection back, also one that fails. The check cuts all of the pool's connections before each method: a
-# call after that must still work, and store one row, not two. Any other error of the database reaches the caller.
+# Every call takes a connection of the pool and gives it back, also a call that fails. The check cuts all of the pool's connections
+# before each method: a call after that must still work, and store one row, not two. Any other error of the database, and one that
+# stays when the call is tried again, reaches the caller as it is.
 
 # %% name="ex-1-6" tags=["exercise"] exercise="1.6"
 import psycopg
@@ -2170,7 +2179,7 @@ class MyDatabaseAdapter:
         ### END SOLUTION
 
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="never into the text of the statement"
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="expected no error"
 import json
 
 
@@ -2196,7 +2205,7 @@ class MyDatabaseAdapter:
         return self.run(f"SELECT key FROM my_predictions WHERE inputs::text LIKE '%{text}%' LIMIT {limit}")
 
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="the rows that PostgreSQL holds"
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="asks the pool"
 class MyDatabaseAdapter:
     def __init__(self, pool):
         self.rows = {}
@@ -2242,7 +2251,7 @@ class MyDatabaseAdapter:
         return [key for (key,) in self.run(FOUND, text, limit)]
 
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions..%..; expected"
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions.*with .*: keys"
 import psycopg
 import stamina
 from psycopg.types.json import Jsonb
@@ -2275,7 +2284,7 @@ class MyDatabaseAdapter:
         return [key for (key,) in self.run(FOUND, f"%{text}%", limit)]
 
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions..0_..; expected"
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions.*with .*: keys"
 import psycopg
 import stamina
 from psycopg.types.json import Jsonb
@@ -2367,7 +2376,7 @@ class MyDatabaseAdapter:
         return [key for (key,) in self.run(FOUND, text, limit)]
 
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="the rows after storing a key again, with other values"
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="get_prediction.*; expected"
 import psycopg
 import stamina
 from psycopg.types.json import Jsonb
@@ -2491,7 +2500,7 @@ class MyDatabaseAdapter:
         return [key for (key,) in self.run(FOUND, text, limit)]
 
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="store_prediction without a table raises"
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="store_prediction raises the database's error 22003"
 import psycopg
 from psycopg.types.json import Jsonb
 
@@ -2524,7 +2533,7 @@ class MyDatabaseAdapter:
         return [key for (key,) in self.run(FOUND, text, limit)]
 
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions..rain.."
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions.*with .*: keys"
 import psycopg
 import stamina
 from psycopg.types.json import Jsonb
@@ -2555,7 +2564,7 @@ class MyDatabaseAdapter:
         return [key for (key,) in self.run(FOUND, text, limit)]
 
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions..PARCEL.."
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions.*with .*: keys"
 import psycopg
 import stamina
 from psycopg.types.json import Jsonb
@@ -2586,7 +2595,7 @@ class MyDatabaseAdapter:
         return [key for (key,) in self.run(FOUND, text, limit)]
 
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="keys found with the usual limit"
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="with the usual limit: keys; expected 5"
 import psycopg
 import stamina
 from psycopg.types.json import Jsonb
@@ -2617,7 +2626,7 @@ class MyDatabaseAdapter:
         return [key for (key,) in self.run(FOUND, text)]
 
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions..order.."
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions.*with .*: keys"
 import psycopg
 import stamina
 from psycopg.types.json import Jsonb
@@ -2648,7 +2657,7 @@ class MyDatabaseAdapter:
         return [key for (key,) in self.run(FOUND, text, limit)]
 
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions......; expected .'t-5'"
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="search_predictions.*with .*: keys"
 import psycopg
 import stamina
 from psycopg.types.json import Jsonb
@@ -2680,7 +2689,7 @@ class MyDatabaseAdapter:
         return [key for (key,) in self.run(FOUND, like, like, limit)]
 
 
-# %% tags=["wrong"] exercise="1.6" outcome="failed" message="a row that is deleted meanwhile"
+# %% tags=["wrong"] exercise="1.6" outcome="failed" message="get_prediction.* asks the pool"
 import psycopg
 import stamina
 from psycopg.types.json import Jsonb

@@ -13,7 +13,6 @@ Main path: check("0.1", thing) -> one plain line, one card, one event in the lea
 comes from the folder's face: `course_lib.exercises.adapters`, `course_lib.exercises.caching`.
 """
 
-from course_lib.exercises.engine.checking import Result, check
-from course_lib.exercises.engine.reveal import hint, solution
+from course_lib.exercises.engine.checking import Result, check, hint, solution
 
 __all__ = ["Result", "check", "hint", "solution"]

@@ -56,7 +56,6 @@ def _exercise(exercise_id: str, *checks, **changes) -> Exercise:
         "lesson": "99_sample",
         "minutes": 3,
         "difficulty": "easy",
-        "concepts": ("sampling",),
         "hints": ("Look closely.", "Multiply."),
         "why": "Because multiplication is repeated addition.",
         "deadline_s": 5.0,

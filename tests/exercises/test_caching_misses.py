@@ -6,26 +6,12 @@ import dspy
 import pytest
 
 from course_lib.exercises.caching import misses
-from course_lib.exercises.caching.misses import EXERCISE, REASONS, Colleague, requests_of_pair
+from course_lib.exercises.caching.misses import REASONS, Colleague, requests_of_pair
+from course_lib.exercises.engine import registry
 from course_lib.exercises.engine.checking import judge
+from tests.exercises.test_caching_mutants import answered
 
-
-class Again(Colleague):
-    async def a(self, sort, ticket):
-        return sort(ticket=ticket), await dspy.asyncify(sort)(ticket=ticket)
-
-    def b(self, sort, ticket):
-        return sort(ticket=ticket), sort(ticket=ticket)
-
-    c = b
-
-    def d(self, sort, ticket):
-        config = {"temperature": 1.0, "rollout_id": 7}
-        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
-
-    def e(self, sort, ticket):
-        config = {"stop": ["<end>", "###"]}
-        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
+EXERCISE, Again = registry.get("2.1"), answered("2.1")["Again"]
 
 
 @pytest.mark.parametrize("letter", REASONS)
@@ -51,36 +37,6 @@ def test_each_reason_is_what_differs_between_the_two_requests(letter):
             dspy.cache.cache_key(first)
 
     assert (different or {"no key"}) == {REASONS[letter]}
-
-
-def without_the_ticket(self, sort, ticket):
-    return sort(ticket="any"), sort(ticket="any")
-
-
-def asked_once(self, sort, ticket):
-    answer = sort(ticket=ticket)
-    return answer, answer
-
-
-def without_a_cache(self, sort, ticket):
-    return sort(ticket=ticket), sort(ticket=ticket, config={"cache": False})
-
-
-@pytest.mark.parametrize(
-    ("letter", "pair", "message"),
-    [
-        ("a", Again.b, "leaves the service's event loop free"),
-        ("b", without_a_cache, "calls of pair b that ask the cache"),
-        ("c", without_the_ticket, "still asks about the ticket"),
-        ("c", asked_once, "calls of pair c that ask the cache"),
-        ("d", Again.b, "a sample of its own"),
-        ("e", Again.b, "stops at both marks"),
-    ],
-)
-def test_a_repair_that_defeats_the_purpose_is_refused(letter, pair, message):
-    result = judge(EXERCISE, REASONS, type("Bad", (Again,), {letter: pair}))
-
-    assert (result.outcome, message in result.message) == ("failed", True), result.text
 
 
 def test_what_was_given_is_not_an_attempt():

@@ -10,12 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 import dspy
 import psycopg
 import pytest
-from psycopg.types.json import Jsonb
 
 from course_lib import desk, lm
 from course_lib.adapters.tools.limits import ToolRefused
+from course_lib.authoring import reading
 from course_lib.exercises.engine import registry
 from course_lib.exercises.engine.checking import judge
+from course_lib.paths import LESSONS
 from course_lib.services import running_postgres
 
 
@@ -41,7 +42,7 @@ def test_a_program_that_remembers_passes_each_time():
 def tool(form, unknown="no order has this number"):
     def order_status(order_id: str) -> str:
         found = {order.id: order.status for order in desk.orders()}
-        if not re.fullmatch(r"O-[0-9]{5}", order_id):
+        if not re.fullmatch(r"O-[0-9]{5}", str(order_id)):
             raise ToolRefused(form.format(order_id))
         if order_id not in found:
             raise ToolRefused(unknown.format(order_id))
@@ -54,18 +55,14 @@ def tool(form, unknown="no order has this number"):
     ("answer", "told"),
     [
         (tool("write O-12345"), "passed"),
-        (tool("an order number has the form O-xxxxx, all digits"), "passed"),
         (tool("expected ^O-\\d{{5}}$"), "passed"),
         (tool("a capital O, a hyphen, then exactly five (5) digits"), "passed"),
-        (tool("O- and a 5-digit number"), "passed"),
         (tool("{!r} cannot be looked up; a number looks like O-10001", "{} is on no list of ours"), "passed"),
         (tool("five digits, of course"), "how an order number looks"),
-        (tool("this is wrong"), "how an order number looks"),
         (tool("write O-12345", "please come back later, no order system today"), "is called unknown"),
         (tool("write O-12345", "error 17"), "is called unknown"),
         (tool("write O-12345", "there is no order like O-12345\u2028"), "passed"),
         (tool("write O-12345", "there is none.\u2028Sorry."), "in one line"),
-        (tool("no, write O-12345", "no, write O-12345"), "get lines that differ"),
     ],
 )
 def test_a_line_may_teach_in_any_words_but_has_to_teach(answer, told):
@@ -74,42 +71,13 @@ def test_a_line_may_teach_in_any_words_but_has_to_teach(answer, told):
     assert told in f"{result.outcome} {result.message}"
 
 
-class Store:
-    def __init__(self, pool):
-        self.pool = pool
-
-    def run(self, statement, *values):
-        for _ in range(self.pool.max_size):
-            try:
-                return self.once(statement, values)
-            except psycopg.OperationalError:
-                self.pool.check()
-        return self.once(statement, values)
-
-    def once(self, statement, values):
-        with self.pool.connection() as connection:
-            cursor = connection.execute(statement, values)
-            return cursor.fetchall() if cursor.description else []
-
-    def store_prediction(self, key, inputs, outputs):
-        insert = "INSERT INTO my_predictions VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
-        self.run(insert, key, Jsonb(inputs), Jsonb(outputs))
-
-    def get_prediction(self, key):
-        rows = self.run("SELECT outputs FROM my_predictions WHERE key = %s", key)
-        return rows[0][0] if rows else None
-
-    def search_predictions(self, text, limit=5):
-        has = "position(lower(%s) IN lower(concat_ws(chr(1), inputs::text, outputs::text))) > 0"
-        return [
-            key for (key,) in self.run(f"SELECT key FROM my_predictions WHERE {has} LIMIT %s", text, limit)
-        ]
-
-
 def test_two_checks_of_one_server_and_an_open_transaction_are_not_in_each_others_way():
+    answer, *_ = reading.read(LESSONS / "01_adapters.py").cells_of("1.6", "right")
+    exec(answer.source, names := {})
+    store = names["MyDatabaseAdapter"]
     with psycopg.connect(running_postgres().url) as mine, ThreadPoolExecutor(2) as threads:
         mine.execute("CREATE TABLE my_predictions (key text)")
-        both = list(threads.map(lambda _: judged("1.6", Store), range(2)))
+        both = list(threads.map(lambda _: judged("1.6", store), range(2)))
         schemas = mine.execute("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'exercise%'").fetchone()
         mine.rollback()
 

@@ -9,14 +9,7 @@ Main path: EXERCISES -> engine.registry imports the module of one exercise when 
 
 import lazy_loader
 
-EXERCISES = {
-    "1.1": "predicted_parse",
-    "1.2": "sturdy_signature",
-    "1.3": "own_adapter",
-    "1.4": "own_type",
-    "1.5": "order_tool",
-    "1.6": "prediction_store",
-}
-"""The module of each exercise, by id."""
+EXERCISES = "predicted_parse", "sturdy_signature", "own_adapter", "own_type", "order_tool", "prediction_store"
+"""The module of each exercise, in their order."""
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={"predicted_parse": ["REPLIES"]})

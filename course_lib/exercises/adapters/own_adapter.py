@@ -1,131 +1,154 @@
 """Exercise 1.3, a custom adapter: it reads what it writes, refuses in one way, and works in programs.
 
-Main path: EXERCISE -> engine.registry.
+Main path: EXERCISE -> engine.registry. Signatures, values and texts are drawn anew for each check, and the
+shortest are tried first, so that a card shows a short one.
 Source: dspy.Adapter (DSPy 3.4.1).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import datetime
+import enum
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
-from random import randrange
-from typing import Any
+from random import choice, randrange, sample
+from typing import Any, Literal
 from uuid import uuid4
 
 import dspy
 import pydantic
 from dspy.utils.exceptions import AdapterParseError
-from pydantic_core import to_json
+from pydantic_core import to_json, to_jsonable_python
 
 from course_lib import desk, lm
 from course_lib.exercises.engine.checks import expect, expect_equal, expect_error, run, without_error
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.engine.seen import counted
 
-
-class Good(pydantic.BaseModel):
-    """A record, which stands in a list of them."""
-
-    name: str
-    count: int
-
-
-_FIELDS = (
-    "note, days: int, price: float, sure: bool, part, parts: list[str], goods: list[Good], "
-    "topic: Literal['tent', 'stove']"
-)
-_SIGNATURE: Any = dspy.Signature(f"ticket -> {_FIELDS}", custom_types={"Good": Good})
-_NOTES = {
-    "plain values": "call back",
-    "a text that names a field in the middle of a line": "He called. days: no; part: pole (topic: stove)",
-    "a text that looks like a number": "0049",
-    "a text in quotes": '"Now or never"',
-    "a text of two lines": "first line\nsecond line",
-    "a text of two paragraphs": "She waits.\n\nHe does not: call him.",
-    "a text with a line like one of the format": "On the form:\ntopic: stove\ndays: 9\nSo it is.",
-    "a text with indented lines": "To do:\n  - pegs\n    - all of them\n\tpole\tand cord\nThat is it.",
+Good: Any = pydantic.create_model("Good", name=str, count=int)
+Size: Any = enum.Enum("Size", {"ONE": "for one", "MANY": "for many"})
+_KINDS: dict[Any, tuple[Callable[[], Any], str]] = {
+    int: (lambda: randrange(-9, 99), "soon|4 days|4.5|4 or 5"),
+    float: (lambda: randrange(-99, 99) / 4, "cheap|9 EUR|1.2.3"),
+    bool: (lambda: choice((True, False)), "maybe|not True|2"),
+    datetime.date: (lambda: datetime.date(2026, randrange(1, 13), 9), "tomorrow|2026-13-01"),
+    int | None: (lambda: choice((None, 0, 7)), "none at all|3 days"),
+    Literal["tent", "stove"]: (lambda: choice(("tent", "stove")), "kayak|Stove|stoves|tent, stove"),
+    Size: (lambda: choice([*Size]), "for two|SIZE.ONE"),
+    list[str]: (lambda: [_word() for _ in range(randrange(3))], "peg and pole|{}"),
+    list[Good]: (lambda: [Good(name=_word(), count=2)] * randrange(3), '[{"name": "peg"}]|a tent'),
+    dict[str, int]: (lambda: {_word(): randrange(9)}, '{"peg": "two"}|[1]'),
 }
+"""For each type of a field: how a value is made, and what is none, with bars between."""
+_NAMES = "note", "note_2", "no", "days", "days_left", "part", "parts", "goods", "topic", "sure", "id"
+_HARD = (
+    "{0}: 9|{0}: 9|{0}:9|  {0}: 9|\t{0} : 9|{Name}: 9|{NAME}:9|**{0}**: 9|- {0}: 9|{0}|:|un{0}: 9|PS: {0}: 9"
+    "|||| |  x|\tx|x  |    |\\|\\\\x|\\n|\\{0}: 9|>x|> {0}: 9|#x|'|\"x\"|\"|'x'|x\rx|x\u2028{0}: 9|\x85x|"
+    "\u2029|\x0b|\x1cx|0049|null|[]|{{}}|9.0|tent's"
+)
+"""Lines of a demo's text that may get lost or be taken for a field's; {0} is a field's name."""
+_PLAIN = "{0}_3: 9|un{0}: 9|the {0}: 9|{0} or not|PS: she waits; {0}: 9|N.B.: call|Hint: 9: 9|9|None|"
+"""Further lines of a reply's text, which no reader may take for a field's."""
 
 
-def _said() -> dict[str, Any]:
-    """Return values of all fields, made anew; the further lines of the note name no field."""
-    one, two, three = (uuid4().hex[:6] for _ in range(3))
-    return {
-        "note": f"She waits. days: unknown, {one}\n\nPS: she will not wait; part: {two}\nN.B.: call her",
-        "days": randrange(2, 99),
-        "price": randrange(99) + 0.25,
-        "sure": False,
-        "part": f"peg {one}, not parts: all",
-        "parts": [f"peg {one}", f"pole {two}", f"cord {three}"],
-        "goods": [Good(name=f"tent {one}", count=2), Good(name=f"stove {two}", count=1)],
-        "topic": "stove",
-    }
+def _word() -> str:
+    return choice(("peg", 'pole "x"', "cord: 9", "")) + uuid4().hex[:3]
+
+
+def _text(names: Sequence[str], pieces: str) -> str:
+    drawn = [(choice(pieces.split("|")), choice(names)) for _ in range(randrange(6))]
+    lines = "\n".join(piece.format(name, Name=name.title(), NAME=name.upper()) for piece, name in drawn)
+    return lines if pieces is _HARD else f"She waits\n{lines}\nand waits."
+
+
+def _cases(pieces: str) -> list[tuple[Any, dict[str, Any]]]:
+    """Return signatures and values of their fields, two texts among them, shortest values first."""
+    cases = []
+    for _ in range(12):
+        kinds = dict(zip(sample(_NAMES, 5), sample([str, str, *sample([*_KINDS], 3)], 5), strict=True))
+        fields = {name: (kind, dspy.OutputField()) for name, kind in kinds.items()}
+        text = partial(_text, [*kinds], pieces)
+        makers = {name: _KINDS.get(kind, (text,))[0] for name, kind in kinds.items()}
+        signature = dspy.Signature({"ticket": (str, dspy.InputField()), **fields})
+        cases += [(signature, {name: make() for name, make in makers.items()}) for _ in range(8)]
+    return sorted(cases, key=lambda case: len(str(case[1])))
 
 
 def _lines(said: dict[str, Any]) -> dict[str, str]:
     """Return the line of each field, as a model writes it."""
-    texts = {name: to_json(v).decode() if isinstance(v, list) else v for name, v in said.items()}
+    plain = {name: to_jsonable_python(value) for name, value in said.items()}
+    texts = {name: to_json(v).decode() if isinstance(v, list | dict) else v for name, v in plain.items()}
     return {name: f"{name}: {text}" for name, text in texts.items()}
 
 
-def _expect_values(adapter: Any, text: str, values: dict[str, Any], what: str, hint: str) -> None:
+def _expect_values(adapter: Any, signature: Any, text: str, values: dict[str, Any], what: str) -> None:
     """Fail unless `text` is read as these values, of the same types."""
-    parse = partial(adapter.parse, _SIGNATURE, text)
-    got = without_error(parse, what, expected=f"{values!r}", hint=hint, errors=AdapterParseError)
-    expect_equal(got, values, what, hint=hint)
-    types = {name: type(value) for name, value in values.items()}
-    expect_equal({name: type(got[name]) for name in values}, types, f"types, where {what}", hint=hint)
+    hint, parse = f"What was to be read: {text!r:.400}", partial(adapter.parse, signature, text)
+    read = without_error(parse, what, expected=f"{values}", hint=hint, errors=AdapterParseError)
+    expect_equal({*read}, {*values}, f"{what}: the fields", hint=hint)
+    for name, value in values.items():
+        expect_equal((read[name], type(read[name])), (value, type(value)), f"{what}: {name}", hint=hint)
 
 
 def reads_what_it_writes(adapter_class: Callable[[], Any]) -> None:
     """Parsing what the adapter itself writes for a demo gives the same values, of the same types."""
-    adapter = adapter_class()
-    for (what, note), empty in product(_NOTES.items(), ((), ("parts", "goods"))):
-        values = _said() | {"note": note, "price": 20.0, "part": "pole"} | {name: [] for name in empty}
-        text = adapter.format_assistant_message_content(_SIGNATURE, dict(values))
-        hint = f"Demos teach the model this format. The adapter wrote: {text!r}"
-        _expect_values(adapter, text, values, f"{what} come back as they were", hint)
+    writer, reader = adapter_class(), adapter_class()
+    for signature, values in _cases(_HARD):
+        texts = [name for name, field in signature.output_fields.items() if field.annotation is str]
+        for _ in range(3):
+            text = writer.format_assistant_message_content(signature, given := dict(values))
+            expect_equal(given, values, "the demo itself stays as it was")
+            _expect_values(reader, signature, text, values, "a demo comes back as it was")
+            values |= dict.fromkeys(texts, text)  # the next demo holds what it writes, with all its marks
 
 
 def writes_half_a_demo(adapter_class: Callable[[], Any]) -> None:
     """A demo that lacks fields is written all the same, with those that it has."""
-    what, hint = "a demo that lacks fields is written all the same", "outputs.get(name) finds what is there."
-    for more in ({}, {"missing_field_message": "Not supplied."}):
-        write = partial(adapter_class().format_assistant_message_content, _SIGNATURE, {"note": "call"})
-        text = without_error(partial(write, **more), what, hint=hint)
-        expect("call" in str(text), what, observed=text, expected="a text with the note that it has")
+    adapter = adapter_class()
+    for (signature, values), message in product(_cases(_PLAIN)[::2], (None, "Not supplied.")):
+        gaps = sample([*values], randrange(1, 5))
+        has = {name: value for name, value in values.items() if name not in gaps}
+        write = partial(adapter.format_assistant_message_content, signature, has)
+        what = f"a demo without {', '.join(gaps)} is written"
+        lines = without_error(partial(write, missing_field_message=message), what).split("\n")
+        filled = [line for line in lines if line.startswith(tuple(f"{gap}:" for gap in gaps))]
+        for line in filled if message else ():
+            expect(message in line, what, observed=line, expected=f"no such line, or one with {message!r}")
+        added = [line for name, line in _lines(values).items() if name in gaps]
+        whole = "\n".join([*(line for line in lines if line not in filled), *added])
+        _expect_values(adapter, signature, whole, values, "what half a demo has comes back")
 
 
 def reads_a_reply(adapter_class: Callable[[], Any]) -> None:
     """A reply is read whatever the order of its lines, also where a text goes on below its own line."""
-    said = _said()
-    lines = _lines(said)
-    for names in (list(lines), sorted(lines, reverse=True)):
-        text = "\n".join(lines[name] for name in names)
-        what, hint = f"a reply with the lines {', '.join(names)} is read", f"The reply was {text!r}"
-        _expect_values(adapter_class(), text, said, what, hint)
-
-
-def _bad_replies(good: dict[str, str]) -> dict[str, str]:
-    changed = {
-        "a label that is not allowed": {"topic": "topic: kayak"},
-        "a word where a number should be": {"days": "days: soon"},
-        "a price in words": {"price": "price: cheap"},
-        **{f"a reply without the field {name}": {name: ""} for name in good},
-    }
-    told = {what: "\n".join(filter(None, (good | lines).values())) for what, lines in changed.items()}
-    return {**told, "prose": "I would call the customer back.", "an empty reply": ""}
+    adapter = adapter_class()
+    for signature, values in _cases(_PLAIN):
+        text = "\n".join(sample([*_lines(values).values()], len(values)))
+        _expect_values(adapter, signature, text, values, "a reply is read")
 
 
 def refuses_in_one_way(adapter_class: Callable[[], Any]) -> None:
     """A reply that does not fit raises AdapterParseError, and nothing else."""
-    adapter, good = adapter_class(), _lines(_said())
-    adapter.parse(_SIGNATURE, "\n".join(good.values()))  # its values are no answers to the next reply
-    hint = "Only AdapterParseError is understood by agents, retries and fallbacks."
-    for what, text in _bad_replies(good).items():
-        parse = partial(adapter.parse, _SIGNATURE, text)
-        expect_error(AdapterParseError, parse, f"{what} raises AdapterParseError", hint=hint)
+    adapter, hint = adapter_class(), "Only AdapterParseError is understood by agents, retries and fallbacks."
+    for signature, values in _cases(_PLAIN)[::4]:
+        good, none = _lines(values), dict.fromkeys(values, "")
+        adapter.parse(signature, "\n".join(good.values()))  # its values are no answers to the next reply
+        kinds = {name: field.annotation for name, field in signature.output_fields.items()}
+        bad = {
+            f"{name}: {word}": name
+            for name, kind in kinds.items()
+            if kind is not str
+            for word in _KINDS[kind][1].split("|")
+        }
+        changed = {f"a reply with the line {line!r}": {name: line} for line, name in bad.items()}
+        lacks = [name for name, kind in kinds.items() if kind != int | None]
+        changed |= {f"a reply without the field {name}": {name: ""} for name in lacks}
+        changed |= {"an empty reply": none, "prose": none | {"": "I would call the customer back."}}
+        for what, lines in changed.items():
+            text = "\n".join(filter(None, (good | lines).values()))
+            parse = partial(adapter.parse, signature, text)
+            expect_error(AdapterParseError, parse, f"{what} raises AdapterParseError", hint=hint)
 
 
 def works_in_programs(adapter_class: Callable[[], Any]) -> None:
@@ -145,22 +168,16 @@ def works_in_programs(adapter_class: Callable[[], Any]) -> None:
 
 
 EXERCISE = Exercise(
-    id="1.3",
     title="A custom adapter",
     minutes=15,
     difficulty="hard",
-    concepts=("Adapter", "demos", "parse", "AdapterParseError"),
     hints=(
-        "The two methods mirror each other: what one writes for a demo, the other reads from a reply. "
-        "dspy.adapters.utils has format_field_value and parse_value for the values themselves.",
-        "A value may run over several lines. It ends where a line begins with the name of an output field "
-        "and a colon; re.split with the names in a group cuts there. Indent the further lines of a text "
-        "when you write it, and no line of it can be taken for a field.",
-        "parse_value raises ValueError, a missing name raises KeyError: catch both and raise "
-        "AdapterParseError(adapter_name=..., signature=..., lm_response=..., message=...) from them.",
+        "What one method writes, the other reads: format_field_value and parse_value of dspy.adapters.utils.",
+        "A value ends where a line begins with the name of an output field and a colon: re.split cuts there. "
+        "Indent the further lines of a text, and none of them can be taken for a field.",
+        "ValueError and KeyError become AdapterParseError(adapter_name, signature, lm_response, message).",
     ),
     checks=(reads_what_it_writes, writes_half_a_demo, reads_a_reply, refuses_in_one_way, works_in_programs),
-    why="Reading what it writes is the heart of an adapter, since demos are written by it and teach the "
-    "model. Types come for free from parse_value. And a refusal has one name, AdapterParseError: "
-    "fallbacks and agents catch that and nothing else.",
+    why="Reading what it writes is the heart of an adapter, since its demos teach the model. And a refusal "
+    "has one name, AdapterParseError: fallbacks and agents catch that and nothing else.",
 )

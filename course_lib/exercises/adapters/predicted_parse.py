@@ -32,10 +32,7 @@ _GIVEN = {
     "F": '{"category": "shipping", "days_waited": 4, "order_ids": ["O-10001"]}',
 }
 REPLIES = dict(_GIVEN)
-"""Six replies to a prompt of ChatAdapter for `ticket -> category, days_waited: int, order_ids: list[str]`.
-
-The notebook shows them; the check keeps its own.
-"""
+"""Six replies for `ticket -> category, days_waited: int, order_ids: list[str]`, to be shown."""
 
 _REPLY_HINTS = {
     "A": "ChatAdapter looks for its headers; what stands before the first one is no field.",
@@ -61,8 +58,7 @@ def says_something_of_each_reply(predicted: Any) -> None:
     """Each of the six replies has a prediction: a dict of three fields, or "error"."""
     said = list(predicted) if isinstance(predicted, Mapping) else predicted
     is_right = isinstance(predicted, Mapping) and set(predicted) == set(_GIVEN)
-    what, wanted = "predicted is a dict with the six letters", "the keys A, B, C, D, E and F"
-    expect(is_right, what, observed=said, expected=wanted)
+    expect(is_right, "a dict of six letters", observed=said, expected="the keys A, B, C, D, E and F")
 
 
 def _written(said: Any) -> str:
@@ -77,30 +73,21 @@ def predicts_the_parse(predicted: Mapping[str, Any]) -> None:
     """Each prediction is what ChatAdapter's parse really does."""
     for letter, text in _GIVEN.items():
         said, right = predicted[letter], parsed(text)
-        expect(
-            _written(said) == _written(right)
-            and said == right,  # a tuple is written as a list, and equals none
-            f"reply {letter} is parsed as you predicted",
-            observed=f"you say {show(said)}",
-            expected="something else; run dspy.ChatAdapter().parse on it once you have a new guess",
-            hint=_REPLY_HINTS[letter],
-        )
+        is_right = _written(said) == _written(right) and said == right  # a tuple is written as a list
+        what, wanted = f"reply {letter} is parsed as you predicted", "something else; guess again"
+        expect(is_right, what, observed=f"you say {show(said)}", expected=wanted, hint=_REPLY_HINTS[letter])
 
 
 EXERCISE = Exercise(
-    id="1.1",
     title="Predict the parse",
     minutes=6,
     difficulty="easy",
-    concepts=("ChatAdapter", "parse", "AdapterParseError"),
     hints=(
         "ChatAdapter first cuts the reply at its headers, then casts each field to its type by itself.",
-        "A Literal must match letter for letter after quotes are taken off. Numbers and lists are read "
-        "as JSON or Python; JSON that is a little broken is repaired first.",
+        "A Literal must match letter for letter, quotes apart. JSON that is a little broken is repaired.",
         "Three of the six are errors. Of the other three, one holds an order number that does not exist.",
     ),
     checks=(says_something_of_each_reply, predicts_the_parse),
-    why="An adapter forgives at the edges and is strict in the middle: talk around the fields, quotes "
-    "and broken JSON pass, a capital letter does not. So an error is not always a bad answer (B, F), and "
-    "no error is not always a good one (E: half an order number came through as if it were whole).",
+    why="An adapter forgives at the edges and is strict in the middle. An error is not always a bad answer "
+    "(B, F), and no error is not always a good one (E: half an order number came through).",
 )

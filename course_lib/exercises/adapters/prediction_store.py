@@ -1,7 +1,6 @@
 """Exercise 1.6, predictions in PostgreSQL: the rows that it holds, also after connections were cut.
 
-Main path: EXERCISE -> engine.registry; each check has a schema, an empty table and a pool of its own, so that
-neither a learner's open SELECT nor a second kernel is in its way.
+Main path: EXERCISE -> engine.registry; each check has a schema, an empty table and a pool of its own.
 Source: psycopg 3.3, psycopg_pool 3.3.
 """
 
@@ -12,13 +11,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
+from random import choice, randrange
 from typing import Any
 from uuid import uuid4
 
 import psycopg
-from psycopg_pool import ConnectionPool, PoolTimeout
+from psycopg_pool import ConnectionPool
 
-from course_lib.exercises.engine.checks import expect_equal, expect_error, without_error
+from course_lib.exercises.engine.checks import expect, expect_equal, expect_error, without_error
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.services import running_postgres
 
@@ -26,25 +26,59 @@ _TABLE = "CREATE TABLE my_predictions (key text PRIMARY KEY, inputs jsonb NOT NU
 _POOL_SIZE = 3
 _CUT = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = %s"
 _AWAITED = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+_ALL = "SELECT key, inputs::text, outputs::text FROM my_predictions"
+_MANY = (
+    "INSERT INTO my_predictions SELECT 'u-' || n, jsonb_build_object('Many', 'Z' || n), '{}' "
+    "FROM generate_series(1, 60) AS n"
+)
+_FAIL = """CREATE OR REPLACE FUNCTION fail() RETURNS boolean LANGUAGE plpgsql
+AS $$ BEGIN RAISE 'no' USING ERRCODE = '{}'; END $$"""
+_FAILING = """CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM fail(); END $$;
+CREATE TRIGGER fails BEFORE INSERT ON my_predictions FOR EACH STATEMENT EXECUTE FUNCTION fails();
+ALTER TABLE my_predictions RENAME TO hidden;
+CREATE VIEW my_predictions AS SELECT * FROM hidden WHERE fail()"""
+_CODES = ("22003", "23514", "42501", "57014", "53100", "0A000", "XX000")
+"""An error of each class that psycopg has; 57014 and 53100 are operational errors."""
+_PIECES = "zelt|ZÄlt|Ö|ärmel|É|é|%|_|0|\\|\\n|\"|'); DROP TABLE hidden; --| |  |\t|.|*|{|}|: |1|Tag|T|t"
+_ROW = "t-1", {"ticket": "Where is my parcel?"}, {"category": "shipping"}
+_KEYS = "t-1|T-1| t-1|t-1 |t_1|t%|%|t-_|t-2'|\\|t\\-1||ä|1|01|None|t-11"
 
-StoreClass = Callable[[Any], Any]
-Row = tuple[str, dict[str, Any], dict[str, Any]]
 
+class _Watched:
+    """A store, whose every call has to ask the pool, and to give the connection back."""
 
-def _given(word: str = "tarp") -> list[Row]:
-    """Return rows to store, made anew, one with this word in it; keys that differ by a letter are others."""
-    return [
-        ("t-1", {"ticket": f"Where's my parcel? It isn't here. {word}"}, {"category": "shipping"}),
-        ("t-2'", {"ticket": "the zip is torn'); DROP TABLE my_predictions; --"}, {"category": "warranty"}),
-        ("t-3", {"ticket": "Zelt läßt Wasser durch, 100% naß"}, {"category": "warranty", "tags": ["rain"]}),
-        ("t-4", {"ORDER": {"lines": [1, 2.5, None]}}, {}),
-        ("t-5", {"path": r"C:\tents\9"}, {}),
-        *((key, {}, {"key": len(key)}) for key in ("T-1", " t-1", "t-1 ")),
-    ]
+    def __init__(self, store_class: Any, pool: ConnectionPool[Any]) -> None:
+        self._store, self._pool = store_class(pool), pool
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return partial(self._call, name)
+
+    def _stat(self, name: str) -> Any:
+        return self._pool.get_stats().get(name, 0)
+
+    def _call(self, name: str, *args: Any, **named: Any) -> Any:
+        asked = self._stat("requests_num")
+        try:
+            result = getattr(self._store, name)(*args, **named)
+        finally:
+            until = time.monotonic() + 2
+            while self._stat("pool_available") < _POOL_SIZE and time.monotonic() < until:
+                time.sleep(0.002)  # after a cut it takes a while
+            what = f"connections come back to the pool, after {name}{args!r:.80}"
+            expect_equal(
+                self._stat("pool_available"),
+                _POOL_SIZE,
+                what,
+                hint="`with pool.connection()` always gives it back.",
+            )
+        is_asked = named.get("limit") == 0 or self._stat("requests_num") > asked
+        what, seen = f"{name}{args!r:.80} asks the pool", f"{result!r:.80}, and no request"
+        expect(is_asked, what, observed=seen, expected="pool.connection()")
+        return result
 
 
 @contextmanager
-def _stand(store_class: StoreClass) -> Iterator[tuple[Any, Any, Callable[[], object]]]:
+def _stand(store_class: Any) -> Iterator[tuple[Any, Any, Callable[[], object]]]:
     """Give a store on an empty table, a connection of ours to that table, and what cuts the store's."""
     url, name = running_postgres().url, f"exercise_1_6_{uuid4().hex}"
     named = {"application_name": name, "options": f"-c search_path={name}"}
@@ -55,138 +89,139 @@ def _stand(store_class: StoreClass) -> Iterator[tuple[Any, Any, Callable[[], obj
         try:
             with ConnectionPool(url, min_size=_POOL_SIZE, timeout=5, kwargs=named, open=True) as pool:
                 pool.wait()
-                yield store_class(pool), ours, cut
+                yield _Watched(store_class, pool), ours, cut
         finally:
             cut()
             ours.execute(f"SET client_min_messages = warning; DROP SCHEMA {name} CASCADE")
 
 
-def _rows(ours: Any) -> list[Any]:
-    return sorted(ours.execute("SELECT key, inputs, outputs FROM my_predictions"))
+def _text() -> str:
+    return "".join(choice(_PIECES.split("|")) for _ in range(randrange(5)))
 
 
-def _stored(store: Any, what: str, *rows: Row) -> None:
-    hint = "Values go to the database as parameters (%s), never into the text of the statement."
-    for row in rows:
-        without_error(partial(store.store_prediction, *row), what, hint=hint, errors=psycopg.Error)
+def _row() -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Return a row to store; a text may be in both columns, and the outputs may be empty."""
+    inputs = {"ticket": _text(), _text(): [_text(), 2.5, None]}
+    outputs = choice(({}, inputs, {"category": _text(), "tags": {"t": [_text()]}}))
+    return choice(_KEYS.split("|")), inputs, outputs
+
+
+def _wanted(rows: list[Any]) -> tuple[str, set[str]]:
+    """Return a text to search for, a part of a row or nearly, and the keys of rows that hold it."""
+    _, first, second = choice(rows if randrange(4) == 0 else rows[60:])
+    start = randrange(len(first + second))
+    part = (first + second)[start : start + randrange(9)]
+    piece, key = choice(_PIECES.split("|")), choice(_KEYS.split("|"))
+    joined = [part[:1] + each + part[2:] for each in "%_."]
+    joined += [part, part.lower(), part.upper(), f"{part} ", piece, f" {piece}", piece.swapcase(), key]
+    text = choice(joined)
+    return text, {key for key, *texts in rows if any(text.lower() in each.lower() for each in texts)}
 
 
 def _calls(store: Any) -> dict[str, Callable[[], Any]]:
-    """Return a call of each method, all about the first row."""
+    """Return a call of each method, all about one row."""
     return {
-        "store_prediction": lambda: store.store_prediction(*_given()[0]),
-        "get_prediction": lambda: store.get_prediction("t-1"),
+        "store_prediction": lambda: store.store_prediction(*_ROW),
+        "get_prediction": lambda: store.get_prediction(_ROW[0]),
         "search_predictions": lambda: list(store.search_predictions("parcel")),
     }
 
 
-def keeps_rows(store_class: StoreClass) -> None:
-    """PostgreSQL holds each stored prediction as it was, quotes and umlauts included."""
+def keeps_rows(store_class: Any) -> None:
+    """PostgreSQL holds each prediction as it was first stored, and each call sees what it holds now."""
+    held: dict[str, Any] = {}
     with _stand(store_class) as (store, ours, _):
-        _stored(store, "texts with quotes are stored", *_given())
-        expect_equal(_rows(ours), sorted(_given()), "the rows that PostgreSQL holds")
-        for key, _, outputs in [*_given(), ("t-999", None, None)]:
-            expect_equal(store.get_prediction(key), outputs, f"get_prediction({key!r})")
-        ours.execute("DELETE FROM my_predictions")
-        first = _given()[0]
-        expect_equal(store.get_prediction(first[0]), None, "what is got of a row that is deleted meanwhile")
-        _stored(store, "a deleted row is stored again", first)
-        expect_equal(_rows(ours), [first], "the rows after storing a deleted one again")
+        for _ in range(80):
+            key, inputs, outputs = row = _row()
+            if randrange(4) == 0 and held.pop(key, None):
+                ours.execute("DELETE FROM my_predictions WHERE key = %s", [key])
+            elif randrange(2):
+                what, hint = f"store_prediction{row} is no error", "Values go as parameters (%s)."
+                without_error(partial(store.store_prediction, *row), what, hint=hint)
+                held.setdefault(key, (inputs, outputs))
+            what = f"get_prediction({key!r})"
+            got = without_error(partial(store.get_prediction, key), what, errors=psycopg.Error)
+            expect_equal(got, held.get(key, (0, None))[1], what)
+        rows = {key: row for key, *row in ours.execute("SELECT * FROM my_predictions")}
+        expect_equal(rows, {key: [*row] for key, row in held.items()}, "the rows that PostgreSQL holds")
+        with suppress(TypeError, ValueError, psycopg.Error):  # how it is refused is the store's affair
+            store.store_prediction("new", {}, {"category": object()})
 
 
-def stores_once(store_class: StoreClass) -> None:
-    """Storing a key again changes nothing and is no error, also while another program stores it."""
-    first, second, _, fourth, *_ = _given()
+def stores_once(store_class: Any) -> None:
+    """Storing a key is no error and changes nothing, also while another program stores it."""
+    what = "storing beside another program is no error"
     with _stand(store_class) as (store, ours, _), ThreadPoolExecutor(1) as thread:
-        _stored(store, "storing a key again is no error", first, first, (first[0], *second[1:]))
-        expect_equal(_rows(ours), [first], "the rows after storing a key again, with other values")
         with ours.transaction():
-            ours.execute("INSERT INTO my_predictions VALUES ('t-4', '{}', '{}')")
-            storing = thread.submit(_stored, store, "storing beside another program is no error", fourth)
+            ours.execute("INSERT INTO my_predictions VALUES ('t-1', '{}', '{}')")
+            storing = thread.submit(without_error, _calls(store)["store_prediction"], what)
             for _ in range(500):  # at most five seconds
                 if storing.done() or ours.execute(_AWAITED).fetchone() != (0,):
                     break
                 time.sleep(0.01)
         storing.result()
-        expect_equal(_rows(ours), [first, ("t-4", {}, {})], "the rows after both have stored")
+        expect_equal([*ours.execute(_ALL)], [("t-1", "{}", "{}")], "the rows after both have stored")
 
 
-def finds_texts(store_class: StoreClass) -> None:
+def finds_texts(store_class: Any) -> None:
     """A search finds what stands in inputs or outputs, takes each character as it is, keeps its limit."""
-    word, end = f"Zq{uuid4().hex}", r"s\\9"  # as PostgreSQL writes it, with two backslashes
-    where = {"PARCEL": "t-1", "rain": "t-3", "WarrantY": "t-2' t-3", "läßt": "t-3", "order": "t-4"}
-    where |= {
-        "LINES": "t-4",
-        "Tags": "t-3",
-        word.swapcase(): "t-1",
-        "%": "t-3",
-        "0_": "",
-        "\\": "t-5",
-        end: "t-5",
-    }
     hint = r"In LIKE %, _ and \ mean something; strpos(lower(...), lower(...)) takes them as they are."
-    with _stand(store_class) as (store, _, _):
-        _stored(store, "texts with quotes are stored", *_given(word))
-        for text in (*where, "kayak", "' OR 1=1 --", "p.rcel", "t-1", "}{", r"s\9"):
-            found, keys = sorted(store.search_predictions(text)), where.get(text, "").split()
-            expect_equal(found, keys, f"search_predictions({text!r})", hint=hint)
-        _stored(store, "more rows are stored", *((f"u-{n}", {"ticket": "a tent"}, {}) for n in range(8)))
-        for limits, count in (({}, 5), ({"limit": 2}, 2), ({"limit": 7}, 7), ({"limit": 0}, 0)):
-            several = set(store.search_predictions("tent", **limits))
-            expect_equal(len(several), count, f"keys found with {limits or 'the usual limit'}")
+    with _stand(store_class) as (store, ours, _):
+        ours.execute(_MANY)
+        for _ in range(20):
+            store.store_prediction(*_row())
+        rows = [*ours.execute(_ALL)]
+        for limit in (*[999] * 99, None, 0, 1, 4, 7):
+            text, keys = _wanted(rows) if limit == 999 else (choice(("", "{", '"')), {row[0] for row in rows})
+            asked = {} if limit is None else {"limit": limit}
+            told = f"search_predictions({text!r}) with {asked or 'the usual limit'}"
+            search = partial(store.search_predictions, text, **asked)
+            found = [*without_error(search, told, hint=hint, errors=psycopg.Error)]
+            expect_equal([*{*found} - keys], [], f"{told}: keys of rows without the text", hint=hint)
+            expect_equal(len({*found}), min(len(keys), asked.get("limit", 5)), f"{told}: keys", hint=hint)
+            expect_equal(sorted(found), sorted({*found}), f"{told}: each key once")
 
 
-def returns_connections(store_class: StoreClass) -> None:
-    """Every call gives its connection back to the pool, also one that ends in an error."""
-    what, hint = "connections come back to the pool", "`with pool.connection()` always gives it back."
-    with _stand(store_class) as (store, _, _):
-        for _ in range(2 * _POOL_SIZE):
-            for call in _calls(store).values():
-                without_error(call, what, hint=hint, errors=PoolTimeout)
-            with suppress(Exception):  # how the store refuses what JSON cannot hold is its own affair
-                store.store_prediction("t-4", {}, {"category": object()})
-
-
-def survives_cuts(store_class: StoreClass) -> None:
+def survives_cuts(store_class: Any) -> None:
     """When all connections of the pool are cut, the next call still works, and stores one row."""
-    row = _given()[0]
     with _stand(store_class) as (store, ours, cut):
         results, again = [], "the work tried again on another connection"
         for name, call in _calls(store).items():
             cut()
             what = f"{name} still works after all {_POOL_SIZE} lines were cut"
             results.append(without_error(call, what, expected=again, errors=psycopg.OperationalError))
-        expect_equal(results[1:], [row[2], [row[0]]], "what is got and found after the lines were cut")
-        expect_equal(_rows(ours), [row], "the rows after the lines were cut")
+        expect_equal(results[1:], [_ROW[2], [_ROW[0]]], "what is got and found after the lines were cut")
+        expect_equal(
+            [*ours.execute("SELECT * FROM my_predictions")], [_ROW], "the rows after the lines were cut"
+        )
 
 
-def tells_errors(store_class: StoreClass) -> None:
-    """An error of another kind, such as a table that is not there, reaches the caller."""
+def tells_errors(store_class: Any) -> None:
+    """Any other error of the database reaches the caller as it is."""
     hint = "An error that nobody hears of is a prediction lost, or a 'not there' that is not true."
     with _stand(store_class) as (store, ours, _):
-        ours.execute("ALTER TABLE my_predictions RENAME TO gone")
-        for name, call in _calls(store).items():
-            expect_error(Exception, call, f"{name} without a table raises", hint=hint)
+        store.store_prediction(*_ROW)
+        ours.execute(_FAIL.format(_CODES[0]))
+        ours.execute(_FAILING)
+        for code in _CODES:
+            ours.execute(_FAIL.format(code))
+            for name, call in _calls(store).items():
+                what = f"{name} raises the database's error {code}"
+                error = expect_error(psycopg.Error, call, what, hint=hint)
+                expect_equal(error.sqlstate, code, what, hint=hint)
 
 
 EXERCISE = Exercise(
-    id="1.6",
     title="Predictions in PostgreSQL",
     minutes=15,
     difficulty="hard",
-    concepts=("psycopg", "connection pool", "parameters", "retry", "idempotence"),
     hints=(
-        "Let all three methods go through one that runs a statement: `with self.pool.connection() as "
-        "connection: return connection.execute(statement, values).fetchall()`. Jsonb(...) wraps a dict.",
-        "INSERT ... ON CONFLICT (key) DO NOTHING makes storing safe to repeat, and only what is safe to "
-        "repeat may be tried again. strpos(lower(inputs::text), lower(%s)) > 0 finds in one of the two.",
-        "Catch psycopg.OperationalError around the whole `with`, and try once more than the pool has "
-        "connections. JSON in PostgreSQL keeps umlauts as they are.",
+        "One method runs every statement, in `with self.pool.connection() as ...`; Jsonb(...) wraps a dict.",
+        "INSERT ... ON CONFLICT (key) DO NOTHING may be repeated; strpos(lower(...), lower(%s)) finds.",
+        "Catch psycopg.OperationalError around the `with`; try once more than the pool has connections.",
     ),
-    checks=(keeps_rows, stores_once, finds_texts, returns_connections, survives_cuts, tells_errors),
+    checks=(keeps_rows, stores_once, finds_texts, survives_cuts, tells_errors),
     deadline_s=30.0,
-    why="Values travel as parameters, so no text can become a statement. Storing is idempotent, so "
-    "trying again is safe, also when the line dropped just after the commit. And the pool is used "
-    "through `with`, so that no error keeps a connection. DatabaseAdapter does the same with a deadline "
-    "and jitter.",
+    why="Values travel as parameters, so no text can become a statement. Storing is idempotent, so trying "
+    "again is safe, also when the line dropped just after the commit. `with` gives each connection back.",
 )

@@ -10,15 +10,8 @@ Main path: EXERCISES -> engine.registry imports the module of one exercise when 
 
 import lazy_loader
 
-EXERCISES = {
-    "2.1": "misses",
-    "2.2": "lru",
-    "2.3": "redis",
-    "2.4": "single_flight",
-    "2.5": "semantic",
-    "2.6": "batch",
-}
-"""The module of each exercise, by id."""
+EXERCISES = "misses", "lru", "redis", "single_flight", "semantic", "batch"
+"""The module of each exercise, in their order."""
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__, submod_attrs={"misses": ["Colleague", "requests_of_pair"], "semantic": ["PAIRS", "embed"]}

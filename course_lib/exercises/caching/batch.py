@@ -10,11 +10,12 @@ import random
 import re
 import signal
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from course_lib.exercises.engine.checks import expect, expect_equal, without_error
 from course_lib.exercises.engine.registry import Exercise
@@ -22,8 +23,6 @@ from course_lib.exercises.engine.seen import counted, in_another_process
 from course_lib.lm import client
 
 Pair = tuple[str, str]
-Ask = Callable[[str], str]
-Resumable = Callable[[Iterable[Pair], Ask, Path], Iterator[Pair]]
 
 ITEMS: tuple[Pair, ...] = (
     ("T-1", "Where is my parcel?"),
@@ -42,11 +41,12 @@ _FORMATTED = '\tin "two"\r\nlines, \u2028 or three\n'
 
 
 class _Model:
-    """Answers differently each time, with all that a text may hold, and counts its calls."""
+    """Answers differently each time, with all that a text may hold, and lists what it was asked."""
+
+    errors = TimeoutError, ConnectionError
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.error = random.choice((TimeoutError, ConnectionError))
+        self.asked, self.error = list[str](), random.choice(self.errors)
 
     def __call__(self, text: str) -> str:
         self.asked.append(text)
@@ -64,7 +64,7 @@ def ask_model(text: str) -> str:
     return f"{text} {reply}"
 
 
-def run_until_killed(resumable: Resumable, path: Path) -> None:
+def run_until_killed(resumable: Any, path: Path) -> None:
     """Run the batch, and kill this process as soon as the fifth answer is there."""
     for number, _ in enumerate(resumable(iter(ITEMS), ask_model, path), start=1):
         if number == 5:
@@ -77,33 +77,24 @@ def _journal() -> Iterator[Path]:
         yield Path(folder) / "journal"
 
 
-def _ran(
-    resumable: Resumable,
-    items: Iterable[Pair],
-    path: Path,
-    after: str,
-    model: Ask,
-    errors: type[Exception] = Exception,
-) -> list[Pair]:
+def _ran(resumable: Any, items: Iterable[Pair], path: Path, after: str, model: Any) -> list[Pair]:
     """Run the batch; return what it yields, whose keys are those of the items in their order."""
-    got = without_error(
-        lambda: [(key, answer) for key, answer in resumable(iter(items), model, path)],
-        f"the batch goes on after {after}",
-        expected="the other items",
-        hint="Catch Exception around ask(text) alone. And which lines of the journal can be trusted?",
-        errors=errors,  # any other is the learner's own, and shown with its line
-    )
+    batch = partial(resumable, iter(items), model, path)
+    errors = Exception if path.exists() else _Model.errors  # before there is a journal, others are crashes
+    hint = "Catch Exception around ask(text) alone. And which lines of the journal can be trusted?"
+    what = f"the batch goes on after {after}"
+    got = without_error(lambda: [(key, answer) for key, answer in batch()], what, hint=hint, errors=errors)
     hint = "The items say what comes out, and in which order; the journal only knows answers."
     keys = [key for key, _ in items]
     expect_equal([key for key, _ in got], keys, f"the keys that come out after {after}", hint=hint)
     return got
 
 
-def answers_in_order(resumable: Resumable) -> None:
+def answers_in_order(resumable: Any) -> None:
     """Every item is asked once and comes out in order, and one that fails comes out as an error."""
     with _journal() as path:
         model = _Model()
-        got = _ran(resumable, ITEMS, path, "an error of ask", model, model.error)
+        got = _ran(resumable, ITEMS, path, "an error of ask", model)
         wanted = [f"to {text}{_FORMATTED}" for _, text in ITEMS]
         wanted[1], wanted[-2] = f"error: {model.error.__name__}", ""
         wanted[-1] += "(long)"
@@ -112,11 +103,11 @@ def answers_in_order(resumable: Resumable) -> None:
         expect_equal(shown, wanted, "the answers that come out", hint=hint)
         expect_equal(len({answer for _, answer in got}), len(ITEMS), "different answers", hint=hint)
         _ran(resumable, ITEMS, path.with_name("another"), "another batch", model)
-        hint = "Ask once for each item. The journal is the file at `path`, and no other."
+        hint = "Ask once for each item. The journal is the file at `path` alone."
         expect_equal(len(model.asked), 2 * len(ITEMS), "calls of two batches, a journal each", hint=hint)
 
 
-def can_be_interrupted(resumable: Resumable) -> None:
+def can_be_interrupted(resumable: Any) -> None:
     """An interrupt is no answer: it ends the batch, and its item is asked again."""
 
     def interrupted(text: str) -> str:
@@ -136,42 +127,31 @@ def can_be_interrupted(resumable: Resumable) -> None:
         expect_equal(ITEMS[2][1] in model.asked, True, what, hint=hint)
 
 
-def reads_as_needed(resumable: Resumable) -> None:
+def reads_as_needed(resumable: Any) -> None:
     """An input without an end is read as it is needed."""
     numbers = iter(range(1000))
     items = ((f"T-{number}", f"question {number}") for number in numbers)
     with _journal() as path:
         list(islice(resumable(items, str.upper, path), 3))
-    read = next(numbers, 1000)
-    expect(
-        read <= READ_AHEAD,
-        "three answers of an endless input can be had",
-        observed=f"{read} items were read before the third answer came out",
-        expected=f"at most {READ_AHEAD}",
-        hint="list(items) needs the end of the input. Work on one item, yield it, go on.",
-    )
+    hint = "list(items) needs the end of the input. Work on one item, yield it, go on."
+    what = f"three answers of an endless input: items read ahead, over {READ_AHEAD}"
+    expect_equal(max(next(numbers, 1000), READ_AHEAD), READ_AHEAD, what, hint=hint)
 
 
-def pays_once(resumable: Resumable) -> None:
+def pays_once(resumable: Any) -> None:
     """After a SIGKILL at the fifth answer, none of the five is paid for again."""
     with _journal() as path:
-        what, expected = "the batch runs until it is killed", "a fifth answer, and then the kill"
         kill = partial(in_another_process, run_until_killed, resumable, path, exit_code=-signal.SIGKILL)
-        _, paid = counted(partial(kill, what=what, expected=expected))
+        kill(what="the batch runs until it is killed", expected="a fifth answer, and then the kill")
         got, again = counted(partial(_ran, resumable, ITEMS, path, "a kill", ask_model))
     hint = "Write the answer, then flush, then yield: a line that waits in a buffer dies with the process."
-    expect(
-        len(again) <= len(ITEMS) - 5,
-        "what was answered before the kill is not paid for again",
-        observed=f"{len(paid)} calls before the kill, {len(again)} after it",
-        expected=f"{len(ITEMS) - 5} after it: for the items that had not come out",
-        hint=hint,
-    )
+    what, left = "what was answered before the kill is not paid for again: calls after it", len(ITEMS) - 5
+    expect_equal(max(len(again), left), left, what, hint=hint)
     foreign = [key for (key, text), (_, answer) in zip(ITEMS, got, strict=True) if text not in str(answer)]
     expect_equal(foreign, [], "items that have no answer of their own after the kill", hint=hint)
 
 
-def cuts_half_a_line(resumable: Resumable) -> None:
+def cuts_half_a_line(resumable: Any) -> None:
     """Half a line at the end of a journal of lines costs that one item, once."""
     with _journal() as path:
         first = _ran(resumable, ITEMS[2:6], path, "nothing", _Model())
@@ -179,18 +159,16 @@ def cuts_half_a_line(resumable: Resumable) -> None:
         if whole.count(b"\n") != 4 or not whole.endswith(b"\n"):
             return  # not a line for each item: a database keeps its own transactions whole
         path.write_bytes(whole[:-9])  # what a kill in the middle of a write leaves
-        for calls, after in (
-            (len(ITEMS) - 5, "half a line at the journal's end"),
-            (0, "half a line that was mended"),
-        ):
+        hint = "Half a line is no answer, and what is appended to it is lost with it: cut it off first."
+        calls_after = {"half a line at the journal's end": len(ITEMS) - 5, "half a line that was mended": 0}
+        for after, calls in calls_after.items():
             model = _Model()
             got = _ran(resumable, ITEMS[2:], path, after, model)
-            hint = "Half a line is no answer, and what is appended to it is lost with it: cut it off first."
             expect_equal(len(model.asked), calls, f"calls after {after}", hint=hint)
             expect_equal(got[:3], first[:3], f"the pairs before it, after {after}", hint=hint)
 
 
-def goes_by_keys(resumable: Resumable) -> None:
+def goes_by_keys(resumable: Any) -> None:
     """Each key keeps its own answer when items come in another order, and a new one in front of them."""
     new = [(f"T-{n}", random.choice(ITEMS)[1]) for n in random.sample(range(10, 10**6), 3 * READ_AHEAD)]
     items, done = [*ITEMS, *new], 2 * READ_AHEAD
@@ -201,34 +179,24 @@ def goes_by_keys(resumable: Resumable) -> None:
         others = (("T-0", "Do you sell gift cards?"), *reversed(items), *items[:done])
         got = _ran(resumable, others, path, "another order", model)
         foreign = [key for key, answer in got if first.get(key, answer) != answer]
-        calls, most = len(model.asked) - paid, 1 + len(items) - done
-        expect(
-            calls <= most and not foreign,
-            observed=f"{calls} calls, {len(foreign)} answers of another item or cut",
-            expected=f"{most} calls, for items that had not come out, and each old answer as it was",
-            hint="How many lines there are does not say which items they are of: look a key up. An error and "
-            "an empty text are answers too. And what separates your lines, an answer may hold: JSON writes "
-            "it in another way.",
-        )
+    calls, most = len(model.asked) - paid, 1 + len(items) - done
+    seen = f"{calls} calls, {len(foreign)} answers of another item or cut"
+    wanted = f"{most} calls, for items that had not come out, and each old answer as it was"
+    hint = "Look each key up; an error and an empty text are answers too, and one may hold a line break."
+    expect(calls <= most and not foreign, observed=seen, expected=wanted, hint=hint)
 
 
 EXERCISE = Exercise(
-    id="2.6",
     title="A batch that can be killed",
     minutes=10,
     difficulty="medium",
-    concepts=("checkpoint", "JSONL", "flush", "generators", "idempotence"),
     hints=(
-        "Three steps: read the journal into a dict of key -> answer, then for each item look its key up or "
-        "ask, then yield. What is asked is written before it is yielded.",
-        "A file object keeps what you write in the process until it is full or flushed; SIGKILL gives it no "
-        "time for either. journal.flush() hands the line to the operating system, which survives.",
-        "A line counts if it ends in a line break. Cut the rest off before you append: "
-        "`with path.open('r+b') as journal: journal.truncate(length of the whole lines in bytes)`.",
+        "Read the journal into a dict; then, for each item, look its key up, or ask and write; then yield.",
+        "What you write stays in the process until journal.flush() hands it to the operating system.",
+        "A line counts if it ends in a line break: journal.truncate(bytes of whole lines) cuts off the rest.",
     ),
     checks=(answers_in_order, can_be_interrupted, reads_as_needed, pays_once, goes_by_keys, cuts_half_a_line),
-    why="A journal is true if each line was written after its answer came, and before anyone saw it: a kill "
-    "costs what was under way, no more. Keys, not counts, say whose line it is; half a line is cut off, for "
-    "what is appended to it would be lost. BatchProcessor keeps these rules in SQLite.",
+    why="Each line is written after its answer came and before anyone saw it: a kill costs what was under "
+    "way. Keys, not counts, say whose line it is. BatchProcessor keeps these rules in SQLite.",
     deadline_s=45.0,
 )

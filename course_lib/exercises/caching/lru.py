@@ -11,19 +11,12 @@ import threading
 import time
 from typing import Any
 
-from course_lib.exercises.engine.checks import expect, expect_equal, expect_nothing_kept
+from course_lib.exercises.engine.checks import expect_equal, expect_nothing_kept
 from course_lib.exercises.engine.registry import Exercise
-
-_THREADS = 4
-_TURNS = 30
 
 
 def _expect_left(lru: Any, room: int, steps: str, left: str, *, hint: str) -> None:
-    """Play steps as "put a, get a, none a, wait 50%" (of ttl_s), with a short time to live and a long one.
-
-    Raises:
-        CheckFailed: other keys are left, or one without its last value.
-    """
+    """Play steps as "put a, get a, none a, wait 50%" (of ttl_s); fail if other keys or values are left."""
     for ttl_s in (random.randint(1, 50), random.randint(100, 9000)):
         now_s = random.uniform(0, 1e6)
         cache, values = lru(max_entries=room, ttl_s=ttl_s, clock=lambda: now_s), {}  # noqa: B023
@@ -57,33 +50,28 @@ def gives_back(lru: Any) -> None:
     expect_equal(other.get("a"), None, "get from another LRU object", hint=hint)
 
 
-def forgets_the_unused(lru: Any) -> None:
+def forgets_unused(lru: Any) -> None:
     """When it is full, the entry leaves whose last get or put is the longest ago."""
-    hint = "Reading is use, and so is putting again; OrderedDict.move_to_end(key) keeps the order."
+    hint = "Reading is use, and so is putting again: the key moves to the end, and needs no new room."
     _expect_left(lru, 3, "put a, put b, put c, get a, put d", "a c d", hint=hint)
     _expect_left(lru, 3, "put a, put b, put c, put a, put d", "a c d", hint=hint)
+    _expect_left(lru, 2, "put b, put a, put a", "a b", hint=hint)
     hint = "How often an entry was used does not count, only how long ago."
     _expect_left(lru, 3, "put a, get a, get a, put b, get b, put c, put d, put e", "c d e", hint=hint)
-    hint = "A key that is there already needs no room."
-    _expect_left(lru, 2, "put b, put a, put a", "a b", hint=hint)
-    hint = (
-        "None (none a is put('a', None)) is a value like any other: it takes a place, and an old one's too."
-    )
+    hint = "None (none a is put('a', None)) is a value like any other: it takes a place, or an old one's."
     _expect_left(lru, 2, "put b, put a, none a, put c", "c", hint=hint)
 
 
-def forgets_the_old(lru: Any) -> None:
+def forgets_old(lru: Any) -> None:
     """An entry counts for ttl_s seconds after it was last put, by the clock that the cache was given."""
-    hint = "Time is what clock() says."
+    hint = "Time is what clock() says. Each put writes down a new end; reading makes no answer fresher."
     _expect_left(lru, 3, "put a, wait 50%, put b, wait 48%", "a b", hint=hint)
     _expect_left(lru, 3, "put a, wait 50%, put b, wait 52%", "b", hint=hint)
-    hint = "Was it the get that kept it alive? Reading makes no answer fresher."
     _expect_left(lru, 3, "put a, wait 98%, get a, wait 4%", "", hint=hint)
-    hint = "Each put writes down a new end."
     _expect_left(lru, 2, "put a, wait 84%, put a, wait 84%", "a", hint=hint)
 
 
-def uses_what_it_is_given(lru: Any) -> None:
+def uses_what_is_given(lru: Any) -> None:
     """Each cache goes by its own room, ttl_s and clock, also when another is made after it."""
 
     def and_another(**given: Any) -> Any:
@@ -91,9 +79,7 @@ def uses_what_it_is_given(lru: Any) -> None:
         lru(max_entries=9, ttl_s=9 * given["ttl_s"], clock=lambda: 0.0)
         return cache
 
-    hint = (
-        "Use what __init__ is given, as it is, and keep it on self: what is on the class, all objects share."
-    )
+    hint = "Use what __init__ is given, as it is, and keep it on self: the class is shared by all objects."
     _expect_left(and_another, 1, "put a, put b", "b", hint=hint)
     _expect_left(and_another, 2, "put a, wait 102%", "", hint=hint)
 
@@ -115,8 +101,7 @@ def keeps_nothing(lru: Any) -> None:
                 if "get" in steps:
                     cache.get(f"key number {number}")
 
-        hint = "What is kept beside the entries, times for instance, has to go with them; and a get that "
-        hint += "finds an entry too old takes it out."
+        hint = "What is kept beside the entries goes with them, and a get takes out what it finds too old."
         expect_nothing_kept(use, what, hint=hint)
 
     play(50, "put", "entries that others took the place of")
@@ -134,13 +119,12 @@ def _yield_often(frame: Any, event: str, argument: object) -> Any:  # noqa: ARG0
 
 def is_thread_safe(lru: Any) -> None:
     """Four threads use the cache at once without an error, an answer of another key or too many entries."""
-    cache = lru(max_entries=3, ttl_s=60, clock=lambda: 1000.0)
-    problems: list[str] = []
+    cache, problems = lru(max_entries=3, ttl_s=60, clock=lambda: 1000.0), list[str]()
 
     def use(seed: int) -> None:
         sys.settrace(_yield_often)
         try:
-            for turn in range(_TURNS):
+            for turn in range(30):
                 name = f"key {(turn * (seed + 1)) % 7}"
                 cache.put(name, name)
                 got = cache.get(name)
@@ -149,45 +133,28 @@ def is_thread_safe(lru: Any) -> None:
         except Exception as error:  # border: the learner's code may raise anything
             problems.append(f"{type(error).__name__}: {error}")
 
-    threads = [threading.Thread(target=use, args=(n,), daemon=True) for n in range(_THREADS)]
+    threads = [threading.Thread(target=use, args=(n,), daemon=True) for n in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     held = sum(cache.get(f"key {n}") is not None for n in range(7))
     problems += [f"{held} entries are there"] * (held > 3)
-    expect(
-        not problems,
-        observed=f"{len(problems)} times; first {problems[0]}" if problems else "",
-        expected="no error, no foreign answer and three entries at most, in a cache of three",
-        hint="Between looking and changing, another thread may do both. A threading.Lock around each method "
-        "is enough.",
-    )
+    hint = "Between looking and changing, another thread may do both. A lock around each method is enough."
+    expect_equal(problems, [], "four threads use the cache at once: what went wrong", hint=hint)
 
 
 EXERCISE = Exercise(
-    id="2.2",
     title="A cache that forgets",
     minutes=8,
     difficulty="medium",
-    concepts=("LRU", "time to live", "injected clock", "lock"),
     hints=(
         "One OrderedDict is enough: key -> (value, the time at which it runs out), longest unused first.",
-        "get: not there, or its time is not later than clock() (then delete it): None. Else "
-        "move_to_end(key) and return the value. put: pop the key, and while len(...) >= max_entries "
-        "popitem(last=False); then set it.",
+        "get: not there, or too old (then delete it): None; else move_to_end(key) and return the value. put: "
+        "pop the key, popitem(last=False) while there is no room, then set it.",
         "`with self.lock:` around the whole body of both, with self.lock = threading.Lock().",
     ),
-    checks=(
-        gives_back,
-        forgets_the_unused,
-        forgets_the_old,
-        uses_what_it_is_given,
-        keeps_nothing,
-        is_thread_safe,
-    ),
-    why="One structure holds all that is known of an entry, so nothing can be left behind when it leaves. "
-    "Reading moves an entry in the order of use and leaves its age alone: these are two different questions. "
-    "The clock is an argument, so a test of an hour takes no time. MemoryTier does the same by bytes, since "
-    "answers differ in length by a factor of a thousand.",
+    checks=(gives_back, forgets_unused, forgets_old, uses_what_is_given, keeps_nothing, is_thread_safe),
+    why="One structure holds all that is known of an entry, so nothing is left behind of it. The clock is an "
+    "argument, so a test of an hour takes no time. MemoryTier does the same by bytes.",
 )

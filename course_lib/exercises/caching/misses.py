@@ -6,12 +6,11 @@ Source: dspy.clients.cache.Cache and dspy.clients.execution.PreparedCall.key (DS
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import random
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +19,7 @@ import dspy
 from dspy.clients.cache import Cache
 
 from course_lib import desk, lm
-from course_lib.exercises.engine.checks import expect, expect_equal, run
+from course_lib.exercises.engine.checks import expect, expect_equal, is_in_loop, run
 from course_lib.exercises.engine.registry import Exercise, is_stub
 from course_lib.exercises.engine.seen import counted, under_dspy
 
@@ -61,7 +60,7 @@ _TICKETS = "Where is my parcel? I ordered a tent in May.", "I cannot log in sinc
 
 
 def requests_of_pair(pair: Callable[..., Any]) -> int:
-    """Return how many requests a pair of calls costs on DSPy's own cache, empty at the start."""
+    """Return how many requests a pair of calls costs on an empty cache of DSPy's."""
     with _watching():
         return len(counted(lambda: _answers(pair, _TICKETS[0]))[1])
 
@@ -72,10 +71,8 @@ def _watching() -> Iterator[list[Asked]]:
     asked: list[Asked] = []
 
     class Watched(Cache):  # type: ignore[misc]
-        """DSPy's cache, with a list of what it was asked."""
-
         def get(self, request: dict[str, Any], ignored_args_for_cache_key: Any = None) -> Any:
-            asked.append((request, ".alitellm" not in request["_fn_identifier"] and _is_in_loop()))
+            asked.append((request, ".alitellm" not in request["_fn_identifier"] and is_in_loop()))
             return super().get(request, ignored_args_for_cache_key)
 
     empty = Watched(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None)
@@ -83,17 +80,9 @@ def _watching() -> Iterator[list[Asked]]:
         yield asked
 
 
-def _is_in_loop() -> bool:
-    try:
-        return asyncio.get_running_loop().is_running()
-    except RuntimeError:
-        return False
-
-
 def _answers(pair: Callable[..., Any], ticket: str) -> Any:
     """Run a pair in an event loop, as the service would."""
-    labels = ", ".join(repr(category) for category in desk.CATEGORIES)
-    sort = dspy.Predict(dspy.Signature(f"ticket -> category: Literal[{labels}]"))
+    sort = dspy.Predict(dspy.Signature(f"ticket -> category: Literal{list(desk.CATEGORIES)}"))
 
     async def in_loop() -> Any:
         made = pair(sort, ticket)
@@ -115,14 +104,10 @@ def explains_the_misses(why: Any, again: Any) -> None:  # noqa: ARG001  every ch
     """Each reason is what is different between the two requests that DSPy made."""
     given = sorted(why, key=str) if isinstance(why, Mapping) else why
     expect_equal(given, list(REASONS), "the letters of the dict why", hint="One reason for each pair.")
+    another = f"another of {', '.join(sorted(REASONS.values()))}; compare the two requests again"
     for letter, reason in REASONS.items():
-        expect(
-            why[letter] == reason,
-            f"pair {letter} misses for the reason that you give",
-            observed=f"you say {why[letter]}",
-            expected=f"another of {', '.join(sorted(REASONS.values()))}; compare the two requests again",
-            hint=_THINK[letter],
-        )
+        what, said = f"pair {letter} misses for the reason that you give", f"you say {why[letter]}"
+        expect(why[letter] == reason, what, observed=said, expected=another, hint=_THINK[letter])
 
 
 _PURPOSES = {
@@ -144,20 +129,14 @@ class _Ticket(str):
         return super().__hash__() ^ self.salt
 
 
-def _serves(letter: str, asked: Sequence[Asked]) -> bool:
-    """Say whether what a repaired pair asked the cache for still serves the pair's purpose."""
-    requests = [request for request, _ in asked]
-    match letter:
-        case "a":
-            return not asked[-1][1]
-        case "b":
-            return not any(request.get("temperature") for request in requests)
-        case "c":
-            return not any(re.search(r"\d", str(request["messages"][-1])) for request in requests)
-        case "d":
-            return all(r.get("rollout_id") is not None and r.get("temperature") == 1 for r in requests)
-        case _:
-            return all(sorted(request.get("stop") or ()) == ["###", "<end>"] for request in requests)
+_SERVES: dict[str, Callable[[list[Asked]], bool]] = {
+    "a": lambda asked: not asked[-1][1],
+    "b": lambda asked: not any(r.get("temperature") for r, _ in asked),
+    "c": lambda asked: not any(re.search(r"\d", str(r["messages"][-1])) for r, _ in asked),
+    "d": lambda asked: all(r.get("rollout_id") is not None and r.get("temperature") == 1 for r, _ in asked),
+    "e": lambda asked: all(sorted(r.get("stop") or ()) == ["###", "<end>"] for r, _ in asked),
+}
+"""Whether what a repaired pair asked the cache for still serves its purpose."""
 
 
 def _repaired(letter: str, again: Callable[[], Any], ticket: str) -> None:
@@ -171,9 +150,8 @@ def _repaired(letter: str, again: Callable[[], Any], ticket: str) -> None:
     expect_equal(len(calls), 1, f"requests of pair {letter}", hint=_THINK[letter])
     asks = all(ticket in request["messages"][-1]["content"] for request, _ in first)
     purpose, hint = _PURPOSES[letter]
-    for is_so, does in ((asks, "asks about the ticket"), (_serves(letter, first), purpose)):
-        told = {"observed": "it does not", "expected": "its purpose kept", "hint": hint}
-        expect(is_so, f"pair {letter} still {does}", **told)
+    for is_so, does in ((asks, "asks about the ticket"), (_SERVES[letter](first), purpose)):
+        expect_equal(is_so, True, f"pair {letter} still {does}", hint=hint)
     hint = f"{_THINK[letter]} What you send must be the same in each run and in each process; hash() is not."
     expect_equal(len(later), 0, f"requests of pair {letter} when it runs once more", hint=hint)
     expect_equal(answers[1].category, answers[0].category, f"the second answer of pair {letter}", hint=hint)
@@ -188,22 +166,16 @@ def pays_once(why: Any, again: Callable[[], Any]) -> None:  # noqa: ARG001
 
 
 EXERCISE = Exercise(
-    id="2.1",
     title="Explain five misses",
     minutes=8,
     difficulty="easy",
-    concepts=("cache key", "rollout_id", "sync and async"),
     hints=(
-        "The key is a hash of the request. program.history[-1] holds the last prompt and its options; run a "
-        "pair and compare the last two entries.",
-        "Two of the five pairs send the very same request twice. In one of them DSPy keeps sync and async "
-        "apart; in the other it cannot make a key, and says so nowhere.",
-        "a: await dspy.asyncify(sort)(ticket=ticket). b: one temperature. c: the time belongs in your log, "
-        "not in the prompt. d: a number that you choose. e: a sorted list.",
+        "The key is a hash of the request. Run a pair and compare the last two entries of program.history.",
+        "Two pairs send the very same request twice: DSPy keeps sync and async apart, or can make no key.",
+        "a: dspy.asyncify. b: one temperature. c: the time goes to your log. d: a fixed number. e: a list.",
     ),
     checks=(explains_the_misses, pays_once),
     is_stub=lambda thing: is_stub(thing) or (isinstance(thing, dict) and not thing),
-    why="A key is made of everything in the request, and of how it was called. So what should not matter has "
-    "to stay out of it (the time), what does matter has to be the same each time (temperature, the sample's "
-    "number), and what JSON cannot hold makes no key. TieredCache keys sets and models, and counts the rest.",
+    why="A key is made of all that is in the request, and of how it was called. What should not matter stays "
+    "out (the time), what does matter is the same each time, and what JSON cannot hold makes no key.",
 )

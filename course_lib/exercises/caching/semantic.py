@@ -24,13 +24,10 @@ _BY_ID = {pair.id: pair for pair in labelled_pairs("calibrate")}
 PAIRS: tuple[Pair, ...] = tuple(_BY_ID[each] for each in _IDS.split())
 """The given pairs: each has `asked`, `cached`, and whether the cached answer is right, `is_same`."""
 
-CacheClass = Callable[[Any], Any]
+_answer = "(the answer to {!r})".format
 _AGAIN = "How do I reset my password?"
 _LONG = "How do I keep the children warm when we walk from hut to hut for nine days in the rain of July? " * 2
-_OTHER_NUMBERS = (
-    ("How much is 700 points worth?", "How much is 200 points worth?"),
-    ("Which buckle fits the Vidda 30?", "Which buckle fits the Vidda 80?"),
-)
+_OTHER_NUMBERS = "How much is 700 points worth?", "How much is 200 points worth?"
 
 
 def _other_numbers() -> list[tuple[str, str]]:
@@ -39,12 +36,8 @@ def _other_numbers() -> list[tuple[str, str]]:
     one, two = "How much are my points of {} worth?", "Do I get {} points for {} orders?"
     numbers = ((a, b), (a, c)), ((b, a), (c, a)), ((a, b), (b, a)), ((c, b + 1), (c + 1, b))
     drawn = [*numbers, ((a, f"{a}{b}"), (f"{a}{a}", b))]  # the same digits, if they are joined
-    drawn_pairs = [(two.format(*asked), two.format(*cached)) for asked, cached in drawn]
-    return [
-        *drawn_pairs,
-        (one.format(year), one.format(year + 1)),
-        (one.format(c), "How much are my points worth?"),
-    ]
+    of_one = (one.format(year), one.format(year + 1)), (one.format(c), "How much are my points worth?")
+    return [*of_one, *((two.format(*asked), two.format(*cached)) for asked, cached in drawn)]
 
 
 def embed(texts: Sequence[str]) -> Any:
@@ -59,7 +52,7 @@ def _by_stutter(texts: Sequence[str]) -> Any:
     return (np.where(counts > 3, 9, 1) * [np.cos(counts * 0.14), np.sin(counts * 0.14)]).T
 
 
-def _holding(cache_class: CacheClass, *questions: str, by: Callable[[Sequence[str]], Any] = embed) -> Any:
+def _holding(cache_class: Any, *questions: str, by: Callable[[Sequence[str]], Any] = embed) -> Any:
     """Return a cache that holds an answer to each question, for one tenant."""
     cache = cache_class(by)
     for question in questions:
@@ -67,11 +60,7 @@ def _holding(cache_class: CacheClass, *questions: str, by: Callable[[Sequence[st
     return cache
 
 
-def _answer(question: str) -> str:
-    return f"(the answer to {question!r})"
-
-
-def serves_the_nearest(cache_class: CacheClass) -> None:
+def takes_the_nearest(cache_class: Any) -> None:
     """A question gets the answer put last for the nearest question, and None on another topic."""
     cache = _holding(cache_class, _AGAIN)
     hint = "What stands in the class body belongs to all objects; __init__ makes each its own."
@@ -80,10 +69,9 @@ def serves_the_nearest(cache_class: CacheClass) -> None:
     for asked in (_AGAIN, _AGAIN.upper()):
         what = f"the answer to {asked!r} after {_AGAIN!r} was put"
         expect_equal(cache.get("lantern", asked), _answer(_AGAIN), what, hint=hint)
-    hint = "The vectors of `embed` are longer for longer texts, and a dot product grows with them. A cosine "
-    hint += "is the dot product divided by both lengths; on other topics it stays under about 0.4."
+    by_lengths = "A cosine is the dot product divided by both lengths; on other topics it is under about 0.4."
     what = f"a long question on another topic gets no answer ({_LONG!r:.60}...)"
-    expect_equal(cache.get("lantern", _LONG), None, what, hint=hint)
+    expect_equal(cache.get("lantern", _LONG), None, what, hint=by_lengths)
     near, asked_near, asked_far, far = (_AGAIN.replace("my", " ".join(["my"] * n)) for n in (1, 2, 3, 4))
     cache = _holding(cache_class, near, far, by=_by_stutter)
     hint = "Of several that are near enough, take the nearest: the one with the largest cosine."
@@ -95,15 +83,13 @@ def serves_the_nearest(cache_class: CacheClass) -> None:
         cache.put("lantern", near, new)
         expect_equal(cache.get("lantern", near), new, "the answer to a question put again", hint=hint)
     distant = _AGAIN.replace("my", "my " * 10)
-    hint = "The length of a vector says nothing: divide by both, that of the asked one and of the cached one."
     for asked, cached in ((near, distant), (distant, near)):
         what = f"the answer to {asked!r} after {cached!r}, whose cosine is 0.3"
-        expect_equal(
-            _holding(cache_class, cached, by=_by_stutter).get("lantern", asked), None, what, hint=hint
-        )
+        cache = _holding(cache_class, cached, by=_by_stutter)
+        expect_equal(cache.get("lantern", asked), None, what, hint=by_lengths)
 
 
-def looks_at_the_next(cache_class: CacheClass) -> None:
+def looks_at_the_next(cache_class: Any) -> None:
     """When the nearest are refused, the nearest one that is let through is served, however old it is."""
     own, *others = random.sample(range(2, 4000), 101)
     cached = f"How much are my {own} points worth?"
@@ -115,99 +101,68 @@ def looks_at_the_next(cache_class: CacheClass) -> None:
     expect_equal(cache.get("lantern", asked), _answer(cached), what, hint=hint)
 
 
-def keeps_tenants_apart(cache_class: CacheClass) -> None:
+def parts_tenants(cache_class: Any) -> None:
     """Each tenant gets its own answers, and nothing of another's."""
     long = "lantern" * random.randint(2, 20)
-    tenants = (
-        "lantern",
-        "summit",
-        "lantern-2",
-        "lan",
-        "Lantern",
-        "lantern ",
-        f"{long}-north",
-        f"{long}-south",
-    )
+    names = ["lantern", "summit", "lantern-2", "lan", "Lantern", "lantern "]
+    tenants = [*names, f"{long}-north", f"{long}-south"]
     cache = cache_class(embed)
     cache.put(tenants[0], _AGAIN, "the answer of 'lantern'")
     hint = "Choose the tenant's own entries first, by equality, and only then compare vectors."
     for other in tenants[1:]:
         what = f"what tenant {other!r}, which has put nothing, gets after 'lantern' put an answer"
         expect_equal(cache.get(other, _AGAIN), None, what, hint=hint)
-    for tenant in tenants:
-        cache.put(tenant, _AGAIN, f"the answer of {tenant!r}")
-    for tenant in tenants:
-        want = f"the answer of {tenant!r}"
-        expect_equal(cache.get(tenant, _AGAIN), want, f"the answer for tenant {tenant!r}", hint=hint)
+    answers = {tenant: f"the answer of {tenant!r}" for tenant in tenants}
+    for tenant, answer in answers.items():
+        cache.put(tenant, _AGAIN, answer)
+    for tenant, answer in answers.items():
+        expect_equal(cache.get(tenant, _AGAIN), answer, f"the answer for tenant {tenant!r}", hint=hint)
 
 
-def serves_no_near_miss(cache_class: CacheClass) -> None:
+def serves_no_near_miss(cache_class: Any) -> None:
     """No given near-miss is served, whichever of the two was asked first, nor one with other numbers."""
     near_misses = [(pair.asked, pair.cached) for pair in PAIRS if not pair.is_same]
     greeted = [(f"Hello! {asked}", f"Hello! {cached}") for asked, cached in random.sample(near_misses, 5)]
     near_misses += [(cached, asked) for asked, cached in near_misses]
-    near_misses += [*_OTHER_NUMBERS, *_other_numbers(), *greeted]
+    near_misses += [_OTHER_NUMBERS, *_other_numbers(), *greeted]
     embed([text for both in near_misses for text in both])
     served = [
         f"{asked!r} got the answer to {cached!r}"
         for asked, cached in near_misses
         if _holding(cache_class, cached).get("lantern", asked) is not None
     ]
-    expect(
-        not served,
-        observed=f"{len(served)} served, for instance {'; '.join(served[:2])}",
-        expected=f"0 of {len(near_misses)}",
-        hint="No threshold tells these from paraphrases: their vectors are as near. Which words decide? A "
-        "guard can compare those.",
-    )
+    observed = f"{len(served)} served, for instance {'; '.join(served[:2])}"
+    hint = "No threshold tells these from paraphrases: their vectors are as near. Which words decide?"
+    expect(not served, observed=observed, expected=f"0 of {len(near_misses)}", hint=hint)
 
 
-def serves_most_paraphrases(cache_class: CacheClass) -> None:
+def serves_paraphrases(cache_class: Any) -> None:
     """At least 60 % of the given paraphrases are served with the right answer, and 40 % of others."""
     same = [pair for pair in labelled_pairs("calibrate") if pair.is_same]
-    for name, share, pairs in (
-        ("given", 0.6, [pair for pair in same if pair in PAIRS]),
-        ("other", 0.4, [pair for pair in same if pair not in PAIRS][::4]),
-    ):
+    given, others = (pair for pair in same if pair in PAIRS), [pair for pair in same if pair not in PAIRS]
+    for name, share, pairs in (("given", 0.6, [*given]), ("other", 0.4, others[::4])):
         embed([text for pair in pairs for text in (pair.asked, pair.cached)])  # at once: half the time
         cache = _holding(cache_class, *dict.fromkeys(pair.cached for pair in pairs))
         right = [cache.get("lantern", pair.asked) == _answer(pair.cached) for pair in pairs]
         missed = next((pair.asked for pair, is_right in zip(pairs, right, strict=True) if not is_right), "")
-        expect(
-            sum(right) >= share * len(pairs),
-            f"at least {share:.0%} of the {name} paraphrases are served",
-            observed=f"{sum(right)} of {len(pairs)}; not served, or wrongly: {missed!r}",
-            expected=f"at least {share * len(pairs):.0f} of {len(pairs)}",
-            hint="A cache that says no to everything is safe and of no use. What did the guard or the "
-            "threshold have against this one?",
-        )
+        what, wanted = f"at least {share:.0%} of the {name} paraphrases are served", share * len(pairs)
+        seen = f"{sum(right)} of {len(pairs)}; not served, or wrongly: {missed!r}"
+        hint = "What did the guard or the threshold have against this one?"
+        expect(sum(right) >= wanted, what, observed=seen, expected=f"at least {wanted:.0f}", hint=hint)
 
 
 EXERCISE = Exercise(
-    id="2.5",
     title="A semantic cache",
     minutes=12,
     difficulty="medium",
-    concepts=("embeddings", "cosine", "threshold", "guards", "tenants"),
     hints=(
-        "Start with one dict of entries per tenant. get() embeds the question, goes through the tenant's own "
-        "entries, and takes the nearest whose cosine is over the threshold and that refuses() lets through.",
-        "cosine = a @ b / (np.linalg.norm(a) * np.linalg.norm(b)). Print the cosines of PAIRS: paraphrases "
-        "need a threshold of about 0.6, and there most near-misses pass. So refuses() has to do the rest.",
-        "Two rules are enough. Other numbers: re.findall(r'\\d+', text). And groups of words of which one "
-        "excludes the other, such as countries, goods, before and after: refuse where each question has a "
-        "word of the group that the other has not.",
+        "One dict of entries per tenant; take the nearest over the threshold that refuses() lets through.",
+        "Paraphrases need a cosine of about 0.6, where most near-misses pass too: refuses() does the rest.",
+        "Two rules are enough: other numbers (re.findall(r'\\d+', text)), and groups of words that exclude "
+        "each other, such as countries or goods, where each question has one that the other has not.",
     ),
-    checks=(
-        serves_the_nearest,
-        keeps_tenants_apart,
-        serves_no_near_miss,
-        serves_most_paraphrases,
-        looks_at_the_next,
-    ),
+    checks=(takes_the_nearest, parts_tenants, serves_no_near_miss, serves_paraphrases, looks_at_the_next),
     deadline_s=30.0,
-    why="The wall between tenants is a key, not a distance. A vector knows the topic; what decides within "
-    "it is a word, so words are compared. The groups were written for these pairs, so zero false hits here "
-    "say nothing about tomorrow's questions: that is what the held-out half is for. SemanticCache "
-    "looks at the nearest question alone: if that is a near-miss, it prefers to ask the model.",
+    why="The wall between tenants is a key, not a distance. The groups were written for these pairs, so zero "
+    "false hits here say nothing about tomorrow's questions: the held-out half does.",
 )

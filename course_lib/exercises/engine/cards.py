@@ -6,11 +6,18 @@ Colours come from JupyterLab's theme; the state is always said in words.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from html import escape
 from textwrap import indent
+from typing import Any
 
 from course_lib.exercises.engine.sources import shell
+
+MOST_PRINTED_CHARS = 20_000
+"""How much of what an answer prints is shown, on each of its two streams, for one `check`."""
 
 TEXT = "color:var(--jp-content-font-color1,#1a1a1a)"
 SURFACE = "background:var(--jp-layout-color1,#ffffff)"
@@ -28,8 +35,10 @@ _TERM = f"{_OWN_COLUMN};font-weight:600;white-space:nowrap"
 _WRAPPED = "white-space:pre-wrap;word-break:normal;overflow-wrap:break-word"
 _TOLD = f"{_OWN_COLUMN};margin:0;{_WRAPPED}"
 _ROWS = "display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.25em 1em;margin:0"
-_FONT = "font-family:var(--jp-code-font-family,monospace)"
-_PRE = f"margin:0;padding:.5em;{_WRAPPED};background:var(--jp-layout-color2,#eeeeee);{TEXT};{_FONT}"
+_CODE = f"{TEXT};font-family:var(--jp-code-font-family,monospace)"
+_PRE = f"margin:0;padding:.5em;{_WRAPPED};background:var(--jp-layout-color2,#eeeeee);{_CODE}"
+_ROW = f'<dt style="{_TERM}">{{}}</dt><dd style="{_TOLD}">{{}}</dd>'
+_SOURCE = f'<div style="flex:1 1 22em;min-width:0"><strong>{{}}</strong><pre style="{_PRE}">{{}}</pre></div>'
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +61,9 @@ class Card:
 
     def html(self) -> str:
         """Return the card as HTML that follows the notebook's theme."""
-        rows = "".join(
-            f'<dt style="{_TERM}">{escape(label)}</dt><dd style="{_TOLD}">{escape(text)}</dd>'
-            for label, text in self.rows
-        )
-        code = "".join(
-            f'<div style="flex:1 1 22em;min-width:0"><strong>{escape(label)}</strong>'
-            f'<pre style="{_PRE}">{escape(source)}</pre></div>'
-            for label, source in self.code
+        rows, code = (
+            "".join(form.format(*map(escape, labelled)) for labelled in given)
+            for form, given in ((_ROW, self.rows), (_SOURCE, self.code))
         )
         body = f'<dl style="{_ROWS}">{rows}</dl>' if rows else ""
         if code:
@@ -74,6 +78,34 @@ class Card:
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         return {"text/plain": self.text(), "text/html": self.html()}
+
+
+class _Bounded:
+    """A stream that passes so many characters on, then says once that it shows no more."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self.left = stream, MOST_PRINTED_CHARS
+
+    def write(self, text: str) -> int:
+        left, self.left = self.left, self.left - len(text)
+        self._stream.write(text[: max(left, 0)])
+        if left >= 0 > self.left:
+            self._stream.write(f"\n... the rest is not shown: it is over {MOST_PRINTED_CHARS:,} characters\n")
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def bounded_output() -> Iterator[None]:
+    """Show only the beginning of what is printed in this block."""
+    out, err = _Bounded(sys.stdout), _Bounded(sys.stderr)
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            yield
+    finally:
+        out.left = err.left = sys.maxsize  # a thread of the answer may leave one as `sys.stdout`
 
 
 def say(*lines: str) -> None:

@@ -1,6 +1,7 @@
-"""check("0.1", thing): runs an exercise's checks on what the learner made.
+"""check("0.1", thing), hint("0.1") and solution("0.1"): what a learner calls in a notebook.
 
 Main path: did its cell run? is it still the stub? -> each check, with a time limit -> card, event.
+Hints come one at a time; our solution comes after a pass, or on asking twice.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Literal
 
-from course_lib.exercises.engine import progress, registry
-from course_lib.exercises.engine.cards import Card, say, show_card
-from course_lib.exercises.engine.checks import CheckFailed, result_of, strays
+from course_lib.exercises.engine import notebookfile, progress, registry
+from course_lib.exercises.engine.cards import Card, bounded_output, say, show_card
+from course_lib.exercises.engine.checks import CheckFailed, result_of, shortened, strays
 from course_lib.exercises.engine.registry import Exercise
-from course_lib.exercises.engine.sources import cell_that_failed, crash_line, in_words, source_now
+from course_lib.exercises.engine.sources import cell_that_failed, crash_line, in_words, no_exit, source_now
 
 Outcome = Literal["passed", "failed", "crashed", "not attempted", "not checked"]
 """Only the first three are attempts; "not checked" says that nothing can be said about the answer."""
 Rows = tuple[tuple[str, str], ...]
+_LONGEST_ROW_CHARS = 3_000
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -95,15 +97,11 @@ def check(exercise_id: object = None, *things: object) -> Result:
 def _expect_something_to_check(exercise: Exercise, things: tuple[object, ...]) -> None:
     if found := cell_that_failed():
         name, error = found
-        raise _NotChecked(
-            f"the cell that makes {name} did not run ({error}); mend it, run it, then run this one again"
-        )
+        raise _NotChecked(f"the cell that makes {name} did not run ({error}); mend it, then run both again")
     count = len(inspect.signature(exercise.checks[0]).parameters)
     if len(things) != count:
         wanted = "one thing" if count == 1 else f"{count} things"
-        raise _NotChecked(
-            f'it takes {wanted} and got {len(things)}: check("{exercise.id}", ...) as the cell was given'
-        )
+        raise _NotChecked(f'it takes {wanted} and got {len(things)}: check("{exercise.id}", ...) as given')
 
 
 def judge(exercise: Exercise, *things: object) -> Result:
@@ -111,22 +109,21 @@ def judge(exercise: Exercise, *things: object) -> Result:
     untouched = [exercise.is_stub(thing) for thing in things]
     if all(untouched):
         message = "it is still as it was given; fill in the exercise's cell, run it, then run this one again"
-        about = f"{exercise.minutes} minutes, {exercise.difficulty}; {', '.join(exercise.concepts)}."
+        about = f"{exercise.minutes} minutes, {exercise.difficulty}."
         rows = (("State", _sentence(message)), ("About", about), _stuck(exercise))
         return _result(exercise, "not attempted", message, rows)
     if any(untouched):
         what = f"part {untouched.index(True) + 1} of {len(things)} is still as it was given"
         missing = CheckFailed(what, observed="a stub", expected=f"all {len(things)} parts filled in")
         return _not_passed(exercise, "all parts are filled in", missing)
-    return _checked(exercise, things)
+    with no_exit(), bounded_output():
+        return _checked(exercise, things)
 
 
 def _checked(exercise: Exercise, things: tuple[object, ...]) -> Result:
     """Run the checks in order, up to the first that does not pass."""
     count = len(exercise.checks)
-    titles = [
-        (check.__doc__ or check.__name__).strip().splitlines()[0].rstrip(".") for check in exercise.checks
-    ]
+    titles = [(each.__doc__ or each.__name__).strip().splitlines()[0].rstrip(".") for each in exercise.checks]
     for before, check in enumerate(exercise.checks):
         with strays() as unseen:
             error = _call_within(exercise.deadline_s, check, *things)
@@ -179,16 +176,11 @@ def _call_within(deadline_s: float, call: Callable[..., object], *args: object) 
 def _without_end(deadline_s: float) -> CheckFailed:
     lm = sys.modules.get("course_lib.lm")  # not imported for this: where nobody did, nothing waits for it
     if lm and not lm.is_answering(within_s=2.0):
-        raise _NotChecked(
-            "the model's endpoint does not answer, so the check had to wait; restart the kernel for a new "
-            "endpoint, run the cells above, then run this one again"
-        )
-    return CheckFailed(
-        "",
-        observed=f"more than {deadline_s:g} s; it was stopped",
-        expected=f"an end within {deadline_s:g} s",
-        hint="A loop that never ends, or a wait for something that never comes?",
-    )
+        remedy = "restart the kernel for a new one, run the cells above, then run this one again"
+        raise _NotChecked(f"the model's endpoint does not answer, so the check had to wait; {remedy}")
+    observed, wanted = f"more than {deadline_s:g} s; it was stopped", f"an end within {deadline_s:g} s"
+    hint = "A loop that never ends, or a wait for something that never comes?"
+    return CheckFailed("", observed=observed, expected=wanted, hint=hint)
 
 
 def _line_of(exercise: Exercise, error: BaseException | None) -> str:
@@ -236,6 +228,60 @@ def _sentence(message: str) -> str:
 
 def _result(exercise: Exercise, outcome: Outcome, message: str, rows: Rows, checked: str = "") -> Result:
     """Return a result and its card, on which a row without text is left out."""
-    shown = tuple((label, text) for label, text in rows if text)
+    shown = tuple((label, shortened(text, _LONGEST_ROW_CHARS)) for label, text in rows if text)
     card = Card(f"{exercise.id} {outcome}: {exercise.title}", shown, outcome=outcome)
-    return Result(exercise.id, outcome, message, card, checked)
+    return Result(exercise.id, outcome, shortened(message, _LONGEST_ROW_CHARS), card, checked)
+
+
+def hint(exercise_id: object = None) -> None:
+    """Show the next hint of an exercise, and how many there are.
+
+    Raises:
+        UnknownExerciseError: there is no exercise of this id.
+    """
+    exercise = registry.get(exercise_id)
+    taken, count = progress.standing(progress.read(), exercise.id).hints, len(exercise.hints)
+    if taken < count:
+        progress.record(exercise.id, "hint", outcome=str(taken + 1))
+    shown = exercise.hints[: taken + 1]
+    rows = tuple((f"Hint {number} of {count}", text) for number, text in enumerate(shown, start=1))
+    if len(shown) == count:
+        rows += (("After that", f'This was the last hint. solution("{exercise.id}") shows ours.'),)
+    title = f"hint {len(shown)} of {count}" if taken < count else f"no more hints ({count} of {count} taken)"
+    show_card(Card(f"{exercise.id} {exercise.title}: {title}", rows))
+    say(*progress.notes())
+
+
+def not_yet(exercise_id: str, *, again: str) -> str:
+    """Return why our solution is not shown now, "" if it is; `again` is how to ask a second time."""
+    exercise, now = registry.get(exercise_id), progress.standing(progress.read(), exercise_id)
+    if now.state == "passed" or now.solution_asked:
+        return ""
+    progress.record(exercise_id, "solution", outcome="asked")
+    left = len(exercise.hints) - now.hints
+    hints = f'hint("{exercise_id}") has {left} more for you' if left else "you have taken all its hints"
+    return f"{exercise_id} is not passed yet; {hints}. To see our solution anyway, ask again: {again}."
+
+
+def solution(exercise_id: object = None) -> None:
+    """Show our solution beside the learner's, with the reason: after a pass, or on asking twice.
+
+    Raises:
+        UnknownExerciseError: there is no exercise of this id.
+    """
+    exercise = registry.get(exercise_id)
+    if refusal := not_yet(exercise.id, again=f'solution("{exercise.id}")'):
+        say(refusal, *progress.notes())
+        return
+    try:
+        cells = notebookfile.solution(exercise.lesson, exercise.id)
+    except notebookfile.NotebookFileError as error:
+        say(f"{exercise.id} solution: {error}", *progress.notes())
+        return
+    progress.record(exercise.id, "solution", outcome="shown")
+    ours = "\n\n".join(map(notebookfile.source_of, cells))
+    kept = progress.last_source(progress.read(), exercise.id)
+    yours = kept or "(nothing yet: it is kept when you run the check)"
+    code = (("Yours, as last checked", yours), ("Ours", ours))
+    show_card(Card(f"{exercise.id} {exercise.title}: solution", (("Why", exercise.why),), code))
+    say(*progress.notes())

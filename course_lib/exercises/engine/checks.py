@@ -45,9 +45,12 @@ def show(value: object) -> str:
         text = repr(value)
     except Exception as error:  # border: the learner's own __repr__
         return f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
-    if len(text) <= LONGEST_SHOWN_CHARS:
-        return text
-    return f"{text[:LONGEST_SHOWN_CHARS]}... ({len(text)} characters)"
+    return shortened(text, LONGEST_SHOWN_CHARS)
+
+
+def shortened(text: str, most_chars: int) -> str:
+    """Return a text as it is, or so many of its characters and how many there are."""
+    return text if len(text) <= most_chars else f"{text[:most_chars]}... ({len(text)} characters)"
 
 
 def expect(condition: object, what: str = "", *, observed: object, expected: str, hint: str = "") -> None:
@@ -92,14 +95,9 @@ def expect_error(error_class: type[E], call: Callable[[], object], what: str, *,
 
 
 def without_error(
-    call: Callable[[], T],
-    what: str,
-    *,
-    expected: str = "no error",
-    hint: str = "",
-    errors: type[Exception] | tuple[type[Exception], ...] = Exception,
+    call: Callable[[], T], what: str, *, expected: str = "no error", hint: str = "", errors: Any = Exception
 ) -> T:
-    """Return what `call` returns; fail the check if it raises one of `errors`."""
+    """Return what `call` returns; fail the check if it raises one of `errors`, a class or several."""
     try:
         return call()
     except CheckFailed:
@@ -111,20 +109,17 @@ def without_error(
 
 def expect_nothing_kept(use: Callable[[range], object], what: str, *, hint: str) -> None:
     """Fail the check if memory grows with the numbers that `use` is called for, each time after the first."""
-    was_tracing = tracemalloc.is_tracing()
-    tracemalloc.start()
     used = []
+    tracemalloc.start()
     try:
         for first in range(0, 3 * _ROUND, _ROUND):
             use(range(first, first + _ROUND))
             gc.collect()
             used.append(tracemalloc.get_traced_memory()[0])
     finally:
-        if not was_tracing:
-            tracemalloc.stop()
+        tracemalloc.stop()
     kept = min(used[1] - used[0], used[2] - used[1])
-    observed = f"{kept:,} bytes more after {_ROUND} more of them"
-    wanted = f"less than {_LIMIT_BYTES:,}"
+    observed, wanted = f"{kept:,} bytes more after {_ROUND} more", f"less than {_LIMIT_BYTES:,}"
     expect(kept < _LIMIT_BYTES, f"nothing is kept of {what}", observed=observed, expected=wanted, hint=hint)
 
 
@@ -159,14 +154,20 @@ def result_of(call: Callable[..., Any], *args: object) -> Any:
     return run(result) if asyncio.iscoroutine(result) else result
 
 
+def is_in_loop() -> bool:
+    """Say whether an event loop is running in this thread."""
+    try:
+        return asyncio.get_running_loop().is_running()
+    except RuntimeError:
+        return False
+
+
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end and return its result, also where an event loop is already running.
 
     It gets a loop of its own: what the learner bound to the notebook's loop cannot be used in it.
     """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not is_in_loop():
         return asyncio.run(_waking(coroutine))
     context = contextvars.copy_context()
     with ThreadPoolExecutor(1) as thread:

@@ -60,24 +60,18 @@ def write(path: Path, notebook: Notebook) -> None:
 
 def source_of(cell: Cell) -> str:
     """Return a cell's text; files may hold it as a list of lines."""
-    source = cell.get("source", "")
-    return source if isinstance(source, str) else "".join(source)
+    return "".join(cell.get("source", ""))
 
 
 def metadata_of(cell: Cell) -> dict[str, Any]:
     """Return a cell's metadata, empty if it has none."""
-    metadata = cell.get("metadata")
-    return metadata if isinstance(metadata, dict) else {}
+    return dict(cell.get("metadata") or {})
 
 
 def cells_of(notebook: Notebook, exercise_id: str, *tags: str) -> list[Cell]:
     """Return the cells of an exercise that carry one of these tags, in order; cells without an id too."""
-    known = ((cell, metadata_of(cell)) for cell in notebook["cells"])
-    return [
-        cell
-        for cell, metadata in known
-        if metadata.get("exercise") == exercise_id and set(tags) & set(metadata.get("tags") or ())
-    ]
+    own = [cell for cell in notebook["cells"] if metadata_of(cell).get("exercise") == exercise_id]
+    return [cell for cell in own if set(tags) & set(metadata_of(cell).get("tags") or ())]
 
 
 def solution(lesson: str, exercise_id: str) -> list[Cell]:

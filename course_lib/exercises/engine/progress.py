@@ -26,8 +26,6 @@ ATTEMPTS = ("passed", "failed", "crashed")
 _observers: list[Callable[[], None]] = []
 _running: set[str] = set()
 _notes: dict[str, str] = {}
-
-
 _store_of = cache(Store)
 """The one store of each folder: it holds what could not be saved yet."""
 
@@ -72,12 +70,13 @@ def _noted(doing: str) -> Iterator[None]:
 
 def notes() -> list[str]:
     """Return what the learner should be told about the progress file, once."""
-    trouble = _notes.get("saving") or _notes.get("reading")  # one of them says it all
+    if "saving" in _notes:
+        _notes.pop("reading", None)  # one of them says it all
     notices = _store_of(work_dir()).notices
-    messages = [*notices, trouble, _notes.get("redrawing")]
+    messages = [*notices, *_notes.values()]
     notices.clear()
     _notes.clear()
-    return [message for message in messages if message]
+    return messages
 
 
 @contextmanager
@@ -109,9 +108,8 @@ def close_interrupted() -> list[str]:
 def interrupted(events: list[Event]) -> list[Event]:
     """Return the checks among `events` that started and can never end, because their kernel stopped."""
     ended = _running | {event.run for event in events if event.kind in ("finished", "interrupted")}
-    return [
-        event for event in events if event.kind == "started" and event.run not in ended and _is_over(event)
-    ]
+    still = [event for event in events if event.kind == "started" and event.run not in ended]
+    return [event for event in still if _is_over(event)]
 
 
 def _is_over(started: Event) -> bool:

@@ -1,6 +1,6 @@
 """Every exercise of the course: what it asks, how long it takes, what checks it, when it is still a stub.
 
-Main path: get("2.3") -> EXERCISES of the section `caching` names the module `redis` -> its EXERCISE.
+Main path: get("2.3") -> the third of EXERCISES of the section `caching`, the module `redis` -> its EXERCISE.
 Only that module is imported; `known()` lists the ids without importing any. `is_stub` compares what code
 does, instruction by instruction, never its text.
 """
@@ -19,7 +19,7 @@ from typing import Any, Literal
 from course_lib.errors import CourseError
 
 SECTIONS = {"start": "00_start_here", "adapters": "01_adapters", "caching": "02_caching"}
-"""The lesson of each package. Its EXERCISES maps an id to the name of the module that holds EXERCISE."""
+"""The lesson of each package. Its EXERCISES names the modules of 2.1, 2.2, ... in their order."""
 
 Shape = tuple[tuple[str, object], ...]
 
@@ -85,18 +85,17 @@ class UnknownExerciseError(CourseError):
 class Exercise:
     """One exercise, as its module describes it."""
 
-    id: str
-    """Section and number: "2.3"."""
     title: str
     minutes: int
     difficulty: Literal["easy", "medium", "hard"]
-    concepts: tuple[str, ...]
     hints: tuple[str, ...]
     """One to three, each saying more than the one before."""
     checks: tuple[Callable[..., object], ...]
     """Functions, also async, of what is handed to `check`; line 1 of the docstring says what was checked."""
     why: str
     """Why our solution is the way it is; shown with it."""
+    id: str = ""
+    """Section and number: "2.3". `get` fills it in, from the section's EXERCISES."""
     lesson: str = ""
     """The lesson's id, which is also its file name: "02_caching". `get` fills it in, from SECTIONS."""
     deadline_s: float = 10.0
@@ -116,8 +115,12 @@ def register(*exercises: Exercise) -> None:
 @cache
 def _modules() -> dict[str, str]:
     """Return the full module name of each exercise, by id; none of these modules is imported."""
-    packages = (import_module(f"course_lib.exercises.{section}") for section in SECTIONS)
-    return {key: f"{each.__name__}.{module}" for each in packages for key, module in each.EXERCISES.items()}
+    found = {}
+    for section, lesson in SECTIONS.items():
+        package = import_module(f"course_lib.exercises.{section}")
+        for number, module in enumerate(package.EXERCISES, start=1):
+            found[f"{int(lesson[:2])}.{number}"] = f"{package.__name__}.{module}"
+    return found
 
 
 def known() -> list[str]:
@@ -138,13 +141,12 @@ def get(exercise_id: object) -> Exercise:
     """
     if not isinstance(exercise_id, str):
         given = "" if exercise_id is None else f", not {type(exercise_id).__name__}"
-        raise UnknownExerciseError(
-            f'the exercise\'s id comes first, as text{given}: check("0.1", ...), hint("0.1"). '
-            f"Known: {', '.join(known())}."
-        )
+        wanted = f'the exercise\'s id comes first, as text{given}: check("0.1", ...), hint("0.1")'
+        raise UnknownExerciseError(f"{wanted}. Known: {', '.join(known())}.")
     if exercise_id not in _registered:
         if exercise_id not in _modules():
             raise UnknownExerciseError(f"no exercise {exercise_id!r}; known: {', '.join(known())}.")
         module = import_module(_modules()[exercise_id])
-        register(replace(module.EXERCISE, lesson=SECTIONS[module.__name__.split(".")[-2]]))
+        lesson = SECTIONS[module.__name__.split(".")[-2]]
+        register(replace(module.EXERCISE, id=exercise_id, lesson=lesson))
     return _registered[exercise_id]

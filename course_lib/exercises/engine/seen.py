@@ -78,23 +78,15 @@ def in_another_process(
 ) -> Any:
     """Call a function in a process of its own, with the same endpoint; return its result, which JSON holds.
 
-    Functions and classes that the learner wrote in a notebook travel by value (cloudpickle), as with dask;
-    a lock of the notebook becomes a new one there. The check fails if they cannot be sent, or if the process
-    does not end with `exit_code`.
+    What the learner wrote in a notebook travels by value (cloudpickle); a lock becomes a new one there.
+    The check fails if it cannot be sent, or if the process does not end with `exit_code`.
     """
-    sent = without_error(
-        lambda: _packed((function, args)),
-        "your code can be sent to another process",
-        expected="code that opens its own files and connections, at the address it is given",
-    )
-    done = subprocess.run(  # noqa: S603  (our own program, in the same Python)
-        [sys.executable, "-c", _PROGRAM, json.dumps(sys.path)],
-        input=sent,
-        env=os.environ | {"COURSE_LM_URL": lm.url(), "COURSE_LM_KEY": lm.key()},
-        capture_output=True,
-        check=False,
-        timeout=40,
-    )
+    wanted = "code that opens its own files and connections, at the address it is given"
+    sending = "your code can be sent to another process"
+    sent = without_error(lambda: _packed((function, args)), sending, expected=wanted)
+    env = os.environ | {"COURSE_LM_URL": lm.url(), "COURSE_LM_KEY": lm.key()}
+    program = [sys.executable, "-c", _PROGRAM, json.dumps(sys.path)]  # our own, in the same Python
+    done = subprocess.run(program, input=sent, env=env, capture_output=True, check=False, timeout=40)  # noqa: S603
     last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
     observed = last[0] if last else f"it ended by itself with exit code {done.returncode}"
     expect(done.returncode == exit_code, what, observed=observed, expected=expected, hint=hint)

@@ -11,7 +11,10 @@ import symtable
 import sys
 import sysconfig
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 LONGEST_SOURCE_CHARS = 20_000
@@ -28,6 +31,21 @@ def shell() -> Any | None:
     """Return the running IPython shell, or None; IPython is not imported for it."""
     ipython = sys.modules.get("IPython")
     return ipython.get_ipython() if ipython else None
+
+
+@contextmanager
+def no_exit() -> Iterator[None]:
+    """Have exit() and quit(), which in a notebook raise nothing and end the kernel, raise SystemExit here."""
+
+    def ask_exit() -> None:
+        raise SystemExit("exit() or quit() was called")
+
+    running = shell() or SimpleNamespace()
+    running.ask_exit = ask_exit
+    try:
+        yield
+    finally:
+        del running.ask_exit
 
 
 def _checked_names() -> list[str]:

@@ -91,17 +91,14 @@ _REMEDIES = {
 
 
 class Store:
-    """The progress file of one learner's folder.
-
-    Attributes:
-        unsaved: events that exist only in memory.
-        notices: what the learner should be told about the file; whoever tells it takes it out.
-    """
+    """The progress file of one learner's folder."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
         self.unsaved: list[Event] = []
+        """Events that exist only in memory."""
         self.notices: list[str] = []
+        """What the learner should be told about the file; whoever tells it takes it out."""
         self._lock = threading.Lock()
 
     def append(self, event: Event) -> None:
@@ -121,8 +118,9 @@ class Store:
             ProgressError: the file cannot be read.
         """
         with self._lock:
-            stored = self._do(_select) if self.path.exists() else []
-            return stored + self.unsaved
+            if not self.path.exists():
+                return [*self.unsaved]
+            return self._do(lambda each: [Event(*row) for row in each.execute(_SELECT)]) + self.unsaved
 
     def _save(self, connection: sqlite3.Connection) -> None:
         with connection:
@@ -146,16 +144,9 @@ class Store:
                     connection.execute(statement)
                 return operation(connection)
         except (sqlite3.Error, ValueError, TypeError) as error:
-            code = int(getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
-            is_damaged = code == sqlite3.SQLITE_READONLY and self._is_of_no_known_version()
-            reason = None if is_damaged else _REMEDIES.get(code)
+            reason = _REMEDIES.get(int(getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF)
             kind = ProgressError if reason else _DamagedError
             raise kind(self._explain(reason or f"SQLite says: {error}")) from error
-
-    def _is_of_no_known_version(self) -> bool:
-        """Say whether byte 18 is damaged: SQLite calls a file of an unknown format "read-only"."""
-        with self.path.open("rb") as file:
-            return file.read(19)[18:] not in (b"\1", b"\2")
 
     def _on_a_new_file(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """Set the damaged file aside; the lock keeps a second kernel from doing that to the new file."""
@@ -167,8 +158,7 @@ class Store:
             self.path.rename(aside)
             with suppress(FileNotFoundError):  # a journal must not be taken for the new file's
                 self.path.with_name(f"{FILE_NAME}-journal").rename(f"{aside}-journal")
-            known = {event.id for event in self.unsaved}
-            self.unsaved[:0] = [event for event in _readable(aside) if event.id not in known]
+            self.unsaved[:0] = _readable(aside)
             self.notices.append(
                 f"the progress file was damaged; it is kept as {aside}, and a new one was begun with what "
                 "can be read of it. Your notebooks are not affected: run a check again where one is missing."
@@ -181,18 +171,9 @@ class Store:
         return f"progress in {self.path} could not be saved or read; {reason}.{kept if self.unsaved else ''}"
 
 
-def _select(connection: sqlite3.Connection) -> list[Event]:
-    return [Event(*row) for row in connection.execute(_SELECT)]
-
-
 def _readable(damaged: Path) -> list[Event]:
-    """Return the events of a damaged file that can still be read, from its front and from its end."""
-    found: dict[str, Event] = {}
-    for select in (_SELECT, f"{_SELECT} DESC"):
-        with closing(sqlite3.connect(damaged)) as connection, suppress(sqlite3.Error, ValueError):
-            connection.text_factory = lambda raw: raw.decode(errors="replace")
-            for row in connection.execute(select):
-                with suppress(ValueError, TypeError):
-                    event = Event(*row)
-                    found[event.id] = event
-    return sorted(found.values(), key=lambda event: event.at)
+    """Return the events of a damaged file that can still be read, up to where it cannot."""
+    found: list[Event] = []
+    with closing(sqlite3.connect(damaged)) as connection, suppress(sqlite3.Error, ValueError, TypeError):
+        found.extend(Event(*row) for row in connection.execute(_SELECT))
+    return found

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from course_lib import paths
 from course_lib.errors import CourseError
-from course_lib.exercises.engine import notebookfile, registry, reveal
+from course_lib.exercises.engine import checking, notebookfile, registry
 from course_lib.exercises.engine.notebookfile import BUILD, Cell, Notebook, cells_of, keyed, source_of
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.files import write_whole
@@ -30,18 +30,10 @@ def _unused(folder: Path, stem: str, suffix: str) -> Path:
     return folder / f"{stem}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}{suffix}"
 
 
-def _shipped() -> list[Path]:
-    return sorted(paths.NOTEBOOKS.glob("*.ipynb"))
-
-
-def _keep_base(name: str, shipped: Notebook) -> None:
-    notebookfile.write(_unused(paths.work_dir() / ".shipped", Path(name).stem, ".ipynb"), shipped)
-
-
 def _copy(shipped: Path) -> Path:
     """Copy one notebook, its base first: a copy without its base could not be updated."""
     notebook, copy = notebookfile.read(shipped, remedy=BUILD), paths.work_dir() / shipped.name
-    _keep_base(shipped.name, notebook)
+    notebookfile.write(_unused(paths.work_dir() / ".shipped", copy.stem, ".ipynb"), notebook)
     notebookfile.write(copy, notebook)
     return copy
 
@@ -53,7 +45,11 @@ def make_copies() -> list[Path]:
         NotebookFileError: a shipped notebook cannot be read.
         FileError: the learner's folder cannot be written.
     """
-    return [_copy(shipped) for shipped in _shipped() if not (paths.work_dir() / shipped.name).exists()]
+    return [
+        _copy(shipped)
+        for shipped in sorted(paths.NOTEBOOKS.glob("*.ipynb"))
+        if not (paths.work_dir() / shipped.name).exists()
+    ]
 
 
 def _read_both(exercise: Exercise) -> tuple[Path, Notebook, Notebook]:
@@ -61,13 +57,8 @@ def _read_both(exercise: Exercise) -> tuple[Path, Notebook, Notebook]:
     name = f"{exercise.lesson}.ipynb"
     copy = paths.work_dir() / name
     if not copy.exists():
-        raise WorkError(
-            f"{copy} is missing; `course setup` makes it, with every exercise as it was given out."
-        )
-    remedy = (
-        f"restore it from {copy.parent / '.backup'}, or move it away and run `course setup` "
-        f"for a new copy of {exercise.lesson}"
-    )
+        raise WorkError(f"{copy} is missing; `course setup` makes it, with every exercise as given out.")
+    remedy = f"restore it from {copy.parent / '.backup'}, or move it away and run `course setup`"
     mine = notebookfile.read(copy, remedy=remedy)
     return copy, mine, notebookfile.read(paths.NOTEBOOKS / name, remedy=BUILD)
 
@@ -79,13 +70,17 @@ def _copies_of(given: Cell, notebook: Notebook) -> list[Cell]:
 
 
 _MOVE_AWAY = "move it away and update for a new copy"
+_MAY_BE_OLD = (
+    "perhaps older than the course (what was shipped to you, in .shipped, is lost, so it is not known who "
+    f"changed the cells below: {_MOVE_AWAY})"
+)
 
 
 def _put_back(mine: Notebook, new: Notebook, given: Cell) -> Notebook:
     """Return the learner's notebook with one cell as given out, in place of every copy of it."""
     old = _copies_of(given, mine)
-    left = [cell for cell in mine["cells"] if not any(cell is one for one in old[1:])]
-    own = [given if any(cell is one for one in old) else cell for cell in left]
+    doubled, first = {id(cell) for cell in old[1:]}, old[0] if old else None
+    own = [given if cell is first else cell for cell in mine["cells"] if id(cell) not in doubled]
     if not old:
         cells, guide = keyed(own), list(keyed(new["cells"]))
         if not set(cells) & set(guide):
@@ -115,9 +110,8 @@ def reset(exercise_id: str) -> str:
     if not changed:
         return f"{exercise_id} is already as it was given out; nothing was changed."
     own = [text for cell in changed for text in texts[cell["id"]]]
-    answer = "\n\n".join(text for text in own if text not in map(source_of, given))
     kept = ""
-    if answer:
+    if answer := "\n\n".join(text for text in own if text not in map(source_of, given)):
         attempt = _unused(paths.work_dir() / ".attempts", exercise_id, ".py")
         write_whole(attempt, answer + "\n")
         kept = f" Your answer is kept in {attempt}."
@@ -138,10 +132,8 @@ def diff(exercise_id: str) -> str:
     ours = notebookfile.solution(copy.stem, exercise_id)
     yours = [cell for given in ours for cell in _copies_of(given, mine)]
     if not yours:
-        raise WorkError(
-            f"{copy} has no cell for exercise {exercise_id} any more; `course reset {exercise_id}`."
-        )
-    if refusal := reveal.not_yet(exercise_id, again=f"course diff {exercise_id}"):
+        raise WorkError(f"{copy} has no cell for {exercise_id} any more; `course reset {exercise_id}`.")
+    if refusal := checking.not_yet(exercise_id, again=f"course diff {exercise_id}"):
         return refusal
     before, after = ("\n\n".join(map(source_of, cells)).splitlines() for cells in (yours, ours))
     lines = list(difflib.unified_diff(before, after, "yours", "ours", lineterm=""))
@@ -165,15 +157,25 @@ def _update(shipped: Path) -> list[str]:
     base = _base_of(mine, copy.stem)
     merged, changes = notebookfile.merge(base, mine, new)
     details = [f"  {kind}: {', '.join(labels)}" for kind, labels in changes.items() if labels]
-    lines = [f"{name}: up to date", *(details if changes[notebookfile.KEPT] else ())]
+    unknown = _unknown(base, mine, new)
+    lines = [f"{name}: {_MAY_BE_OLD if unknown else 'up to date'}"]
+    lines += details if changes[notebookfile.KEPT] else ()
     if merged != mine:
         backup = _unused(paths.work_dir() / ".backup", copy.stem, ".ipynb")
         write_whole(backup, copy.read_text(encoding="utf-8"))
         notebookfile.write(copy, merged)
-        lines = [f"{name}: updated (the old one is {backup})", *details, RELOAD]
-    if base != new:
-        _keep_base(name, new)
+        lines = [f"{name}: updated (the old one is {backup})", *details]
+        lines[1:1] = [f"  {_MAY_BE_OLD}"] if unknown else []
+    known = {**new, "cells": [cell for cell in new["cells"] if cell.get("id") not in unknown]}
+    if base != known:
+        notebookfile.write(_unused(paths.work_dir() / ".shipped", copy.stem, ".ipynb"), known)
     return lines
+
+
+def _unknown(base: Notebook, mine: Notebook, new: Notebook) -> set[str]:
+    """Return the ids of cells that differ and of which `base` does not say who changed them."""
+    old, own, now = (keyed(each["cells"]) for each in (base, mine, new))
+    return {key for key in own.keys() & now.keys() - old.keys() if source_of(own[key]) != source_of(now[key])}
 
 
 def _base_of(mine: Notebook, stem: str) -> Notebook:
@@ -203,7 +205,6 @@ def update() -> str:
         NotebookFileError: a shipped notebook cannot be read.
         FileError: something could not be written; every file is whole; the next update goes on from there.
     """
-    lines = [line for shipped in _shipped() for line in _update(shipped)]
-    if RELOAD in lines:
-        lines = [*(line for line in lines if line != RELOAD), RELOAD]
+    lines = [line for shipped in sorted(paths.NOTEBOOKS.glob("*.ipynb")) for line in _update(shipped)]
+    lines += [RELOAD] if any(": updated (" in line for line in lines) else []
     return "\n".join(lines) or f"no notebooks in {paths.NOTEBOOKS}; {BUILD}."

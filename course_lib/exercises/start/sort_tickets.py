@@ -17,7 +17,7 @@ import dspy
 
 from course_lib import desk, lm
 from course_lib.adapters.prompt import scripted
-from course_lib.exercises.engine.checks import expect, expect_equal, expect_one_of
+from course_lib.exercises.engine.checks import expect, expect_one_of
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.engine.seen import counted
 
@@ -37,12 +37,8 @@ def _sorted(sort_ticket: Callable[..., Any], text: str, **settings: Any) -> tupl
     with dspy.context(**{"lm": lm.connect("sim-large", cache=False), **settings}):
         prediction, calls = counted(lambda: sort_ticket(ticket=text))
     fields = list(prediction.keys()) if hasattr(prediction, "keys") else []
-    expect(
-        "category" in fields,
-        "the prediction has a field `category`",
-        observed=f"fields {fields}" if fields else prediction,
-        expected="a prediction with the field 'category'",
-    )
+    what, observed = "the prediction has a field `category`", f"fields {fields}" if fields else prediction
+    expect("category" in fields, what, observed=observed, expected="a prediction with this field")
     return getattr(prediction["category"], "value", prediction["category"]), calls
 
 
@@ -52,35 +48,28 @@ def _prompts(calls: list[lm.Call]) -> str:
 
 def answers_what_the_model_says(sort_ticket: Callable[..., Any]) -> None:
     """For each ticket the model is asked, and its answer, one of the six, is the program's."""
-    expect(
-        callable(sort_ticket) and not isinstance(sort_ticket, type),
-        "sort_ticket is a program",
-        observed=sort_ticket,
-        expected="something to call with ticket=..., such as dspy.Predict of your signature",
-    )
+    is_program = callable(sort_ticket) and not isinstance(sort_ticket, type)
+    expect(is_program, "a program", observed=sort_ticket, expected="something to call with ticket=...")
     for text in _texts():
         label, calls = _sorted(sort_ticket, text)
         expect_one_of(label, _NAMES, "every answer is one of the six categories, letter for letter")
-        expect(
-            text in _prompts(calls),
-            "the model's server saw the text of each ticket",
-            observed=f"{len(calls)} requests, none with the text {text!r:.60}...",
-            expected="a request with the ticket's text for each ticket",
-        )
-        expect(
-            any(label in (call.reply or "") for call in calls),
-            "the program answers what the model said",
-            observed=f"{label!r}, where the model's reply was {calls[-1].reply!r:.200}",
-            expected="the category that stands in the reply",
-        )
+        what, seen = "the server saw each ticket", f"{len(calls)} requests, none with the text {text!r:.50}"
+        expect(text in _prompts(calls), what, observed=seen, expected="a request with the ticket's text")
+        what, seen = "the program answers what the model said", f"{label!r}, from {calls[-1].reply!r:.200}"
+        is_said = any(label in (call.reply or "") for call in calls)
+        expect(is_said, what, observed=seen, expected="the category that stands in the reply")
 
 
 def offers_all_six(sort_ticket: Callable[..., Any]) -> None:
-    """The prompt that the server saw offers all six categories."""
+    """The type of the field, as the prompt shows it, allows the six categories and nothing else."""
     prompts = _prompts(_sorted(sort_ticket, f"Ohne Worte. {uuid4().hex}")[1])
-    missing = [name for name in _NAMES if not re.search(rf"\b{name}\b", prompts)]
-    hint = "The model can only choose what the prompt shows. Compare your Literal with desk.CATEGORIES."
-    expect_equal(missing, [], "categories that the prompt does not offer", hint=hint)
+    lists = [re.findall(r"[^;.\s`\"}][^;.\n`\"}]*", each) for each in re.findall(r"one of: (.*)", prompts)]
+    lists += [re.findall(r"\w+", each) for each in re.findall(r"`category` \(Literal\[(.*?)\]\)", prompts)]
+    lists = [sorted(each) for each in lists if {*each} >= {*_NAMES[:4]}]
+    offered = sorted(_NAMES) if sorted(_NAMES) in lists else max(lists, key=len, default=[])
+    what, hint = "the six are what the field's type allows", "Compare your Literal with desk.CATEGORIES."
+    seen = offered or re.findall(r"`category` .*", prompts)[:1]
+    expect(offered == sorted(_NAMES), what, observed=f"{seen}", expected=f"{sorted(_NAMES)}", hint=hint)
 
 
 def _careless(said: str, foreign: str) -> Any:
@@ -110,40 +99,30 @@ def follows_the_model(sort_ticket: Callable[..., Any]) -> None:
     for ticket in desk.tickets("dev"):
         word = random.choice([name for name in _NAMES if name != ticket.category])
         label, own = _when_told(sort_ticket, ticket.text, word)
-        expect(
-            label == word or (label in _NAMES and label in own),
-            observed=f"{label!r:.100}, when the model said {word!r} of {ticket.text!r:.60}...",
-            expected=repr(word),
-            hint="The model decides; rules beside it decide against it.",
-        )
+        seen = f"{label!r:.100}, when the model said {word!r} of {ticket.text!r:.60}..."
+        is_said, hint = label in _NAMES and label in own, "The model decides, and no rule beside it."
+        expect(label == word or is_said, observed=seen, expected=repr(word), hint=hint)
 
 
 def lets_nothing_else_through(sort_ticket: Callable[..., Any]) -> None:
     """An answer that is none of the six does not come out as a category, whatever the model says."""
     for foreign in _FOREIGN:
         label, own = _when_told(sort_ticket, random.choice(_texts()), foreign)
-        expect(
-            isinstance(label, Exception) or (label in _NAMES and label in own),
-            observed=f"category {label!r}, when the model said {foreign!r}",
-            expected="an error, since a category that the model did not say is made up",
-            hint="A description asks the model; a type also refuses what comes back.",
-        )
+        is_right = isinstance(label, Exception) or (label in _NAMES and label in own)
+        seen, wanted = f"category {label!r}, when the model said {foreign!r}", "an error: this one is made up"
+        hint = "A description asks the model; a type also refuses what comes back."
+        expect(is_right, observed=seen, expected=wanted, hint=hint)
 
 
 EXERCISE = Exercise(
-    id="0.1",
     title="A program that sorts tickets",
     minutes=5,
     difficulty="easy",
-    concepts=("signature", "Literal output", "Predict"),
     hints=(
         "Two steps are missing: an output field in the signature, and a module made from the signature.",
-        "The output field is called `category`. Its type lists the six names of desk.CATEGORIES; "
-        "look at how desk.Triage does it, in the prompt shown above.",
+        "The type of the output field `category` lists the six names, as desk.Triage does above.",
         "dspy.Predict makes a program from a signature: that object is what you hand to check().",
     ),
     checks=(answers_what_the_model_says, offers_all_six, lets_nothing_else_through, follows_the_model),
-    why="The type is the contract. DSPy's adapter writes a Literal's values into the prompt, so that the "
-    "model knows its choices; and it refuses any other answer, so that the program behind can rely on "
-    "them. A plain str would do neither.",
+    why="The type is the contract: it stands in the prompt, and refuses other answers. A str does neither.",
 )

@@ -7,6 +7,7 @@ import contextvars
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 
@@ -107,21 +108,13 @@ def test_something_that_cannot_be_called_crashes_without_a_line():
     assert "no line of your code was running" in check("99.1", 3).text
 
 
-def test_an_untouched_stub_is_not_attempted():
-    def stub(value): ...
+def test_an_untouched_stub_is_not_attempted_and_one_of_two_fails_by_name():
+    untouched, half = check("99.4", ..., None), check("99.4", lambda value: value, ...)
 
-    result = check("99.1", stub)
-
-    assert result.outcome == "not attempted"
-    assert "State: It is still as it was given" in result.text
-    assert "3 minutes, easy; sampling." in result.text
-
-
-def test_one_of_two_parts_left_untouched_fails_by_name():
-    result = check("99.4", lambda value: value, ...)
-
-    assert result.line.startswith("99.4 failed: part 2 of 2 is still as it was given")
-    assert check("99.4", ..., None).outcome == "not attempted"
+    assert untouched.outcome == "not attempted"
+    assert "State: It is still as it was given" in untouched.text
+    assert "3 minutes, easy." in untouched.text
+    assert half.line.startswith("99.4 failed: part 2 of 2 is still as it was given")
     assert check("99.4", lambda value: 1, lambda value: 2).outcome == "passed"
 
 
@@ -251,6 +244,31 @@ def test_ctrl_c_stops_the_check_and_what_it_ran_and_is_recorded_and_passed_on(ca
     _wait_until(lambda: not _check_threads())
     assert "99.1 stopped: you interrupted the check" in capsys.readouterr().out
     assert progress.standing(progress.read(), "99.1").state == "interrupted"
+
+
+def test_only_the_beginning_of_what_an_answer_prints_or_raises_is_shown(capsys):
+    def prints(value):
+        for stream in (sys.stdout, sys.stderr):
+            for _ in range(100):
+                print("x" * 10_000, file=stream)
+        raise ValueError("y" * 10**6)
+
+    check("99.1", prints)
+
+    out, err = capsys.readouterr()
+    assert len(out) < 30_000
+    assert out.count("the rest is not shown") == err.count("the rest is not shown") == 1
+    assert "(1000012 characters)" in out
+    assert "99.1 crashed" in out
+
+
+def test_what_a_thread_left_as_sys_stdout_is_not_bounded_after_the_check(capsys):
+    streams = []
+
+    check("99.1", lambda _: streams.append(sys.stdout))
+    print("x" * 50_000, file=streams[0])
+
+    assert "x" * 50_000 in capsys.readouterr().out
 
 
 def test_values_that_cannot_be_shown_or_compared_are_no_obstacle():

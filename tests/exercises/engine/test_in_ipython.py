@@ -57,6 +57,16 @@ def test_a_cell_that_did_not_run_is_told_and_no_old_verdict_is_repeated(outputs)
     assert [text.splitlines()[0] for text in said[2:]] == ["99.1 passed: Sample 99.1"] * 2
 
 
+def test_exit_in_an_answer_is_a_crash_with_its_line_and_the_kernel_goes_on(outputs):
+    answers = [f"import sys\ndef double(value):\n    {word}" for word in ("exit()", "quit()", "sys.exit()")]
+    shown = outputs(*(cell for answer in answers for cell in (answer, "check('99.1', double)")), "print(1)")
+
+    for (card,), answer in zip(shown[1::2], answers, strict=True):
+        assert card.data["text/plain"].startswith("99.1 crashed")
+        assert f"Where: line 3 of double: {answer.split()[-1]}\n" in card.data["text/plain"]
+    assert shown[-1][0].text == "1\n"
+
+
 KEPT = {
     "function": "# my answer\ndef double(value):\n    return value * 2",
     "object": "class Doubler:\n    def __call__(self, value):\n        return value * 2\ndouble = Doubler()",
@@ -83,13 +93,10 @@ def test_an_answer_and_its_check_may_share_a_cell(outputs):
     assert shown[2][0].text.rstrip("\n") == shared
 
 
-def test_what_check_hint_and_solution_show(outputs):
-    crash = "def double(value):\n    x = 1\n    return x / 0"
-    shown = outputs(crash, "check('99.1', double)", "hint('99.1')", "solution('99.1')")
+def test_what_hint_and_solution_show(outputs):
+    (hinted,), (asked,) = outputs("hint('99.1')", "solution('99.1')")
 
-    (crashed,), (hinted,), (asked,) = shown[1:]
-    assert "Where: line 3 of double: return x / 0" in crashed.data["text/plain"]
-    assert "color:var(--jp-content-font-color1" in crashed.data["text/html"]
-    assert "background:var(--jp-layout-color1" in crashed.data["text/html"]
     assert "hint 1 of 2" in hinted.data["text/plain"]
+    assert "color:var(--jp-content-font-color1" in hinted.data["text/html"]
+    assert "background:var(--jp-layout-color1" in hinted.data["text/html"]
     assert "ask again" in asked.text

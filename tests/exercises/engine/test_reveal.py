@@ -72,7 +72,6 @@ def test_after_a_pass_the_solution_stands_beside_the_learners_own_with_the_reaso
     [
         (None, "is missing; `make build` makes it"),
         ("{", "cannot be read"),
-        ("[]", "cannot be read"),
         ('{"cells": []}', "holds no cell for exercise 99.1"),
     ],
 )

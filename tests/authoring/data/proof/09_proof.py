@@ -23,7 +23,6 @@ register(
         lesson="09_proof",
         minutes=1,
         difficulty="easy",
-        concepts=("await",),
         hints=("Two times.",),
         checks=(_doubles,),
         why="Twice is two times.",
