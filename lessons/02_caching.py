@@ -447,7 +447,8 @@ def twice(**config):
 
 
 class Again:
-    b = c = twice()
+    b = twice(temperature=0)
+    c = twice()
     d = twice(temperature=1.0, rollout_id=2)
     e = twice(stop=("<end>", "###"))
 
@@ -466,7 +467,8 @@ class Again(Colleague):
         return sort(ticket=ticket), await dspy.asyncify(sort)(ticket=ticket)
 
     def b(self, sort, ticket):
-        return sort(ticket=ticket), sort(ticket=ticket)
+        config = {"temperature": 0.0}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
     def c(self, sort, ticket):
         return sort(ticket=ticket), sort(ticket=ticket)
@@ -490,7 +492,8 @@ class Again(Colleague):
         return sort(ticket=ticket), await dspy.asyncify(sort)(ticket=ticket)
 
     def b(self, sort, ticket):
-        return sort(ticket=ticket), sort(ticket=ticket)
+        config = {"temperature": 0.0}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
     def c(self, sort, ticket):
         return sort(ticket=ticket), sort(ticket=ticket)
@@ -514,7 +517,8 @@ class Again(Colleague):
         return sort(ticket=ticket), sort(ticket=ticket)
 
     def b(self, sort, ticket):
-        return sort(ticket=ticket), sort(ticket=ticket)
+        config = {"temperature": 0.0}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
     def c(self, sort, ticket):
         return sort(ticket=ticket), sort(ticket=ticket)
@@ -540,7 +544,8 @@ class Again(Colleague):
         return sort(ticket=ticket), await dspy.asyncify(sort)(ticket=ticket)
 
     def b(self, sort, ticket):
-        return sort(ticket=ticket), sort(ticket=ticket)
+        config = {"temperature": 0.0}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
     def c(self, sort, ticket):
         dated = f"[{time.time()}] {ticket}"
@@ -565,7 +570,8 @@ class Again(Colleague):
         return sort(ticket=ticket), await dspy.asyncify(sort)(ticket=ticket)
 
     def b(self, sort, ticket):
-        return sort(ticket=ticket), sort(ticket=ticket)
+        config = {"temperature": 0.0}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
     def c(self, sort, ticket):
         return sort(ticket="a ticket"), sort(ticket="a ticket")
@@ -589,7 +595,8 @@ class Again(Colleague):
         return sort(ticket=ticket), await dspy.asyncify(sort)(ticket=ticket)
 
     def b(self, sort, ticket):
-        return sort(ticket=ticket), sort(ticket=ticket)
+        config = {"temperature": 0.0}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
     def c(self, sort, ticket):
         answer = sort(ticket=ticket)
@@ -614,7 +621,8 @@ class Again(Colleague):
         return sort(ticket=ticket), await dspy.asyncify(sort)(ticket=ticket)
 
     def b(self, sort, ticket):
-        return sort(ticket=ticket), sort(ticket=ticket)
+        config = {"temperature": 0.0}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
     def c(self, sort, ticket):
         return sort(ticket=ticket), sort(ticket=ticket)
@@ -640,7 +648,8 @@ class Again(Colleague):
         return sort(ticket=ticket), await dspy.asyncify(sort)(ticket=ticket)
 
     def b(self, sort, ticket):
-        return sort(ticket=ticket), sort(ticket=ticket)
+        config = {"temperature": 0.0}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
     def c(self, sort, ticket):
         return sort(ticket=ticket), sort(ticket=ticket)
@@ -664,7 +673,8 @@ class Again(Colleague):
         return sort(ticket=ticket), await dspy.asyncify(sort)(ticket=ticket)
 
     def b(self, sort, ticket):
-        return sort(ticket=ticket), sort(ticket=ticket)
+        config = {"temperature": 0.0}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
     def c(self, sort, ticket):
         return sort(ticket=ticket), sort(ticket=ticket)
@@ -688,7 +698,8 @@ class Again(Colleague):
         return sort(ticket=ticket), await dspy.asyncify(sort)(ticket=ticket)
 
     def b(self, sort, ticket):
-        return sort(ticket=ticket[:200]), sort(ticket=ticket[:200])
+        config = {"temperature": 0.0}
+        return sort(ticket=ticket[:200], config=config), sort(ticket=ticket[:200], config=config)
 
     def c(self, sort, ticket):
         return sort(ticket=ticket), sort(ticket=ticket)
