@@ -45,7 +45,7 @@ class _Model:
 
 
 class _Thing:
-    """A value that can only be kept: not compared, copied or tried for its truth."""
+    """A value that counts as false, and can neither be compared nor copied."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -53,10 +53,13 @@ class _Thing:
     def __repr__(self) -> str:
         return self.name
 
-    def _refuse(self, *_: object) -> Any:
-        raise TypeError(f"{self.name} was compared, copied or tried for its truth; it is only to be kept")
+    def __bool__(self) -> bool:
+        return False
 
-    __eq__ = __bool__ = __copy__ = __deepcopy__ = __reduce_ex__ = _refuse  # type: ignore[assignment]
+    def _refuse(self, *_: object) -> Any:
+        raise TypeError(f"{self.name} was compared or copied; it is only to be kept")
+
+    __eq__ = __copy__ = __deepcopy__ = __reduce_ex__ = _refuse  # type: ignore[assignment]
     __hash__ = object.__hash__
 
 
@@ -154,6 +157,7 @@ def keeps_nothing(lru: Any) -> None:
     hint = "What is kept beside the entries goes with them, and a get takes out what it finds too old."
     for number in range(60):
         play = _Play(lru, hint).go(number // 2, waits=2)
+        play.put("a", _direct)  # some look for what is too old only here
         key = type("key_never_put", (), {})()
         play.watched.append(weakref.ref(key))
         play.get(key, _direct)

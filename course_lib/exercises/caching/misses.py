@@ -60,10 +60,6 @@ class Colleague:
         return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
 
-class _Down(RuntimeError):
-    """The model cannot be asked."""
-
-
 class _Service(Cache, BaseCallback):  # type: ignore[misc]
     """An empty cache for DSPy, a program that sorts tickets, and what is seen of its calls."""
 
@@ -71,13 +67,13 @@ class _Service(Cache, BaseCallback):  # type: ignore[misc]
         super().__init__(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None)
         self.sort = dspy.Predict(dspy.Signature(f"ticket -> category: Literal{list(desk.CATEGORIES)}"))
         self.lm, self.is_down, self.loop = lm.connect("sim-large"), False, asyncio.new_event_loop()
-        self.loop.close()
+        self.loop.close()  # until a pair runs
 
     def get(self, request: dict[str, Any], ignored_args_for_cache_key: Any = None) -> Any:
         self.asked.append(dict(request))
         self.blocked.append(not self._loop_is_free(request["_fn_identifier"]))
         if self.is_down:
-            raise _Down
+            raise ConnectionRefusedError
         return super().get(request, ignored_args_for_cache_key)
 
     def _loop_is_free(self, function: str) -> bool:
@@ -108,7 +104,11 @@ class _Service(Cache, BaseCallback):  # type: ignore[misc]
         """Return the first request of a pair; the model is down, which the pair may not hide."""
         self.is_down = True
         try:
-            expect_error(_Down, lambda: self.run(pair, ticket), "what comes out when the model is down")
+            expect_error(
+                ConnectionRefusedError,
+                lambda: self.run(pair, ticket),
+                "what comes out when the model is down",
+            )
         finally:
             self.is_down = False
         return json.loads(json.dumps(self.asked[0], default=str))
@@ -157,56 +157,41 @@ class _Ticket(str):
         return super().__hash__() ^ self.salt
 
 
-_SENT: dict[str, dict[str, Any]] = {
-    "b": {"temperature": 0},
-    "d": {"temperature": 1},
-    "e": {"stop": ["###", "<end>"]},
-}
+_SENT: Any = {"b": {"temperature": 0}, "d": {"temperature": 1}, "e": {"stop": ["###", "<end>"]}}
 """What else than the plain call each pair has to send; d sends a rollout_id too."""
-_PIECES = (
-    "parcel",
-    "Parcel",
-    "LOGIN",
-    "tent",
-    " ",
-    "\n",
-    "[2]",
-    '"',
-    "{}",
-    "été",
-    "🙂",
-    "12.",
-    "invoice",
-    "?",
-    "###",
-)
+_PIECES = "parcel", "Parcel", "LOGIN", " ", "\n", "[2]", '"', "{}", "été", "🙂", "12.", "invoice", "?", "###"
 
 
-def _a_ticket() -> str:
-    return "Help: " + " ".join(random.choices(_PIECES, k=random.choice((5, 50, 600)))) + f" {uuid.uuid4()}"
+def _a_ticket(pieces: int) -> str:
+    return " ".join(["Help:", *random.choices(_PIECES, k=pieces), uuid.uuid4().hex])
 
 
 def _plain(sort: Any, ticket: str) -> Any:
     return sort(ticket=ticket)
 
 
+def _expect_same(got: dict[str, Any], wanted: dict[str, Any], what: str, hint: str) -> None:
+    """Fail the check unless two requests are the same, whatever the function is called that sends them."""
+    for name in sorted({*wanted, *got} - {"_fn_identifier"}):
+        expect_equal(got.get(name), wanted.get(name), f"{name} {what}", hint=hint)
+
+
 def _expect_sent(letter: str, plain: dict[str, Any], sent: dict[str, Any]) -> None:
     """Fail the check unless this request is the plain one, but for what the pair is there for."""
-    wanted, got = plain | _SENT.get(letter, {}), dict(sent)
+    wanted, got, stop = plain | _SENT.get(letter, {}), dict(sent), sent.get("stop")
     if letter == "d":
         wanted["rollout_id"] = "a number" if sent.get("rollout_id") is None else sent["rollout_id"]
-    if isinstance(stop := sent.get("stop"), list | tuple):
+    if isinstance(stop, list | tuple):
         got["stop"] = sorted(stop)
     purpose, hint = _PURPOSES[letter]
-    for name in sorted({*wanted, *sent} - {"_fn_identifier"}):
-        expect_equal(got.get(name), wanted.get(name), f"{name} of pair {letter}, which {purpose}", hint=hint)
+    _expect_same(got, wanted, f"of pair {letter}, which {purpose}", hint)
 
 
-def _repaired(service: _Service, letter: str, again: Callable[[], Any], ticket: str) -> Any:
-    """Fail the check unless the pair makes two calls for one request, as intended; return that request."""
-    plain = service.first_sent(_plain, ticket)
+def _repaired(service: _Service, letter: str, again: Callable[[], Any], ticket: str) -> None:
+    """Fail the check unless the pair makes two calls for one request, as intended, and changes nothing."""
+    plain, pairs = service.first_sent(_plain, ticket), again()
     for when, count in ("", 1), (" when it runs once more", 0):
-        answers, calls = counted(lambda: service.run(getattr(again(), letter), _Ticket(ticket)))
+        answers, calls = counted(lambda: service.run(getattr(pairs, letter), _Ticket(ticket)))
         hint = f"{_THINK[letter]} What you send must be the same in each run."
         expect_equal(len(calls), count, f"requests of pair {letter}{when}", hint=hint)
         hint, made = "The cache makes the second call cheap.", (len(service.asked), len(answers))
@@ -218,40 +203,35 @@ def _repaired(service: _Service, letter: str, again: Callable[[], Any], ticket: 
         expect_equal(is_free, True, f"the second call of pair a {purpose}", hint=hint)
         are_both = sorted(map(id, answers)) == sorted(service.made)
         expect_equal(are_both, True, f"pair {letter} returns the answers of its two calls", hint=hint)
-    sent = service.first_sent(getattr(again(), letter), _Ticket(ticket))
-    hint = "hash(), id() and the clock give another value in another process."
+    sent, hint = service.first_sent(getattr(pairs, letter), ticket), "hash() differs between processes."
     for _ in range(5):
         other = service.first_sent(getattr(again(), letter), _Ticket(ticket))
-        expect_equal(other, sent, f"what pair {letter} sends when hash(ticket) is another", hint=hint)
-    what = f"what a plain call sends after pair {letter}"
-    expect_equal(
-        service.first_sent(_plain, ticket), plain, what, hint="The program and the model are others' too."
-    )
-    return sent
+        _expect_same(other, sent, f"of pair {letter} when hash(ticket) is another", hint)
+    after, hint = service.first_sent(_plain, ticket), "The program and the model are others' too."
+    _expect_same(after, plain, f"of a plain call after pair {letter}", hint)
 
 
 def pays_once(why: Any, again: Callable[[], Any]) -> None:  # noqa: ARG001
     """Each repaired pair asks the model once, gets two answers, and still serves its purpose."""
     service = _Service()
     for letter in REASONS:
-        for _ in range(2):
-            _repaired(service, letter, again, _a_ticket())
+        for pieces in (5, 400):
+            _repaired(service, letter, again, _a_ticket(pieces))
 
 
 def sends_the_same_elsewhere(why: Any, again: Callable[[], Any]) -> None:  # noqa: ARG001
     """What a repaired pair sends is the same in another process, on another day."""
-    ticket, service = _a_ticket(), _Service()
+    ticket, service, what = _a_ticket(9), _Service(), "in another process, on another day"
     here = [service.first_sent(getattr(again(), letter), ticket) for letter in REASONS]
     seeds = {("###", True): 2, ("<end>", False): 1, ("###", False): 7, ("<end>", True): 4}
-    marks = [*{"###", "<end>"}]  # in the other process a set has another order, and so have hashes
-    seed = seeds[marks[0], hash("###") < hash("<end>")]
-    what = "what the pairs send in another process, on another day"
+    seed = seeds[next(iter({"###", "<end>"})), hash("###") < hash("<end>")]  # sets have another order there
     with patch.dict(os.environ, PYTHONHASHSEED=str(seed)):
         packed = cloudpickle.dumps(again)
         there = in_another_process(sent_later, packed, ticket, what=what, expected="the same requests")
     for letter, one, other in zip(REASONS, here, there, strict=True):
-        what = f"what pair {letter} sends in another process, on another day"
-        expect_equal(other, one, what, hint="hash(), id() and the clock give another value there.")
+        _expect_same(
+            other, one, f"of pair {letter} {what}", "hash(), id() and the clock are not the same there."
+        )
 
 
 def sent_later(packed: bytes, ticket: str) -> list[Any]:
