@@ -59,7 +59,7 @@ class _Thing:
     def _refuse(self, *_: object) -> Any:
         raise TypeError(f"{self.name} was compared or copied; it is only to be kept")
 
-    __eq__ = __copy__ = __deepcopy__ = __reduce_ex__ = _refuse  # type: ignore[assignment]
+    __eq__ = __copy__ = __deepcopy__ = __reduce_ex__ = _refuse
     __hash__ = object.__hash__
 
 

@@ -240,7 +240,7 @@ def sent_later(packed: bytes, ticket: str) -> list[Any]:
     service.first_sent(_plain, ticket)
     days = Mock(wraps=datetime, now=lambda _=None: then, today=lambda: then, utcnow=lambda: then)
     with patch.multiple("datetime", datetime=days, date=days), patch("time.time", then.timestamp):
-        time.strftime = lambda form, at=None: written(form, at or then.timetuple())
+        time.strftime = lambda form, *at: written(form, *at or [then.timetuple()])
         again = cloudpickle.loads(packed)
         return [service.first_sent(getattr(again(), letter), ticket) for letter in REASONS]
 

@@ -118,7 +118,7 @@ def _forms(value: bytes, depth: int = 2) -> Iterator[bytes]:
     """Give these bytes, and what is packed somewhere in them."""
     yield value
     b64, b16 = partial(base64.b64decode, validate=True), partial(base64.b16decode, casefold=True)
-    words = product((b64, partial(b64, altchars=b"-_"), b16), re.findall(rb"[\w+/-]{16,}=*", value))
+    words: Any = product((b64, partial(b64, altchars=b"-_"), b16), re.findall(rb"[\w+/-]{16,}=*", value))
     magic = re.finditer(rb"[\x08-\x78][\x01\x5e\x9c\xda]|\x1f\x8b|BZh|\xfd7z", value)
     starts = [value[found.start() :] for found in magic]
     openers = (partial(zlib.decompressobj, 47), bz2.BZ2Decompressor, lzma.LZMADecompressor)
@@ -141,7 +141,8 @@ def keeps_secrets(cache_class: Any) -> None:
     """Redis holds no pickle, and nowhere the account's key."""
     with _redis(cache_class) as (_, ours, cache):
         pair = _Pair()
-        pair.get(cache), pair.put(cache), pair.get(cache)
+        for step in (pair.get, pair.put, pair.get):
+            step(cache)
         keys = list(ours.scan_iter())
         found = {"keys": list(map(_forms, keys)), "values": [_forms(ours.dump(key)) for key in keys]}
     hint = "request holds the api_key; self.cache_key(request, ignored_args_for_cache_key) leaves it out."
@@ -221,7 +222,7 @@ def survives_a_kill(cache_class: Any) -> None:
         give_up_at = time.monotonic() + 1
         for _ in range(9):
             if time.monotonic() < give_up_at:
-                without_error(lambda: (pair.get(cache), pair.put(cache)), what)
+                without_error(lambda: [step(cache) for step in (pair.get, pair.put)], what)
         server.start()
         give_up_at, new = time.monotonic() + _SOON_S, cache_class(server.url, ttl_s=TTL_S)
         while not (got := pair.get(new)) and time.monotonic() < give_up_at:
