@@ -64,7 +64,7 @@ class _Thing:
 
 
 _KEYS = "a", "b", 1, "1", -1, -2, 0, "", None, (), ("a", 1), 2.5, "None", b"a", "-1", 2**61
-_EMPTY: tuple[object, ...] = None, 0, "", [], False
+_EMPTY: tuple[object, ...] = None, None, None, 0, "", [], False
 
 
 def _direct(method: Callable[..., Any], *args: Any) -> Any:
@@ -125,15 +125,15 @@ def gives_back(lru: Any) -> None:
 def forgets_unused(lru: Any) -> None:
     """When there is no room for a new key, the entry leaves whose last get or put is the longest ago."""
     hint = "Reading is use, and so is putting again: the key moves to the end, and needs no new room."
-    for number in range(160):
-        _Play(lru, hint).go(number // 4)
+    for number in range(400):
+        _Play(lru, hint).go(number // 10)
 
 
 def forgets_old(lru: Any) -> None:
     """An entry counts for ttl_s seconds after it was last put, by the clock that the cache was given."""
     hint = "Time is what clock() says. Each put writes down a new end; reading makes no answer fresher."
-    for number in range(160):
-        _Play(lru, hint, room=random.choice((30, 2))).go(number // 4, waits=3)
+    for number in range(400):
+        _Play(lru, hint, room=random.choice((30, 1, 2, 3))).go(number // 10, waits=3)
     late = _Play(lru, hint, room=30, ttl_s=0.02)
     late.put("a", _direct)
     time.sleep(0.03)
@@ -247,6 +247,7 @@ EXERCISE = Exercise(
         "`with self.lock:` around the whole body of both, with self.lock = threading.Lock().",
     ),
     checks=(gives_back, forgets_unused, forgets_old, shares_nothing, keeps_nothing, is_thread_safe),
+    deadline_s=30.0,
     why="One structure holds all that is known of an entry, so nothing is left behind of it. The clock is an "
     "argument, so a test of an hour takes no time. MemoryTier does the same by bytes.",
 )
