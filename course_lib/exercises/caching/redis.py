@@ -225,7 +225,7 @@ def survives_a_kill(cache_class: Any) -> None:
                 without_error(lambda: [step(cache) for step in (pair.get, pair.put)], what)
         server.start()
         give_up_at, new = time.monotonic() + _SOON_S, cache_class(server.url, ttl_s=TTL_S)
-        while not (got := pair.get(new)) and time.monotonic() < give_up_at:
+        while not (got := pair.get(new) and pair.get(cache)) and time.monotonic() < give_up_at:
             pair.put(cache)
             time.sleep(0.05)
         expect_equal(got, pair.value, f"a value that is put {_SOON_S:.0f} s after Redis came back", hint=hint)
