@@ -353,10 +353,13 @@ print("called 3 times, ran", three_times())
 # ### Exercise 2.1: explain five misses (8 minutes, easy)
 #
 # A colleague wrote five pairs of calls. Each pair was meant to ask the model once and be answered from DSPy's own cache the
-# second time. Each pays twice. Say why, and repair them: a pair still makes its two calls about the ticket, returns both answers,
-# asks the model once, and not again when it is run again with the same ticket, whose `hash()` may differ then, as it does between
-# processes. What each pair is there for must still hold, with one exception: in `c` the time has to leave the prompt, since a prompt
-# with a time in it is a new one soon; support can have it from your own log.
+# second time. Each pays twice. Say why, and repair them: a pair makes its two calls about the ticket, returns both answers, and asks
+# the model once; not again when it is run again with the same ticket, on another day or in another process, where `hash()` differs.
+#
+# What each pair is there for must hold: `a` leaves the event loop free in its second call (the first is the night job's), `b` asks at
+# temperature 0, `d` at temperature 1 with a `rollout_id`, `e` stops at both marks, in any order. All else that is sent is what a plain
+# `sort(ticket=ticket)` sends, so in `c` the time has to leave the prompt; support can have it from your own log. Errors of the model
+# come out, and the program and the model stay as they were.
 #
 # `why` gives for each letter the part of the request in which the two calls differ: `_fn_identifier` (the function that DSPy
 # says it calls), `messages`, `temperature`, `rollout_id`; or `no key`, when none can be made. `Again` replaces what does not
@@ -447,7 +450,8 @@ def twice(**config):
 
 
 class Again:
-    b = c = twice()
+    b = twice(temperature=0)
+    c = twice()
     d = twice(temperature=1.0, rollout_id=2)
     e = twice(stop=("<end>", "###"))
 
@@ -466,7 +470,8 @@ class Again(Colleague):
         return sort(ticket=ticket), await dspy.asyncify(sort)(ticket=ticket)
 
     def b(self, sort, ticket):
-        return sort(ticket=ticket), sort(ticket=ticket)
+        config = {"temperature": 0.0}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
     def c(self, sort, ticket):
         return sort(ticket=ticket), sort(ticket=ticket)
@@ -490,7 +495,8 @@ class Again(Colleague):
         return sort(ticket=ticket), await dspy.asyncify(sort)(ticket=ticket)
 
     def b(self, sort, ticket):
-        return sort(ticket=ticket), sort(ticket=ticket)
+        config = {"temperature": 0.0}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
     def c(self, sort, ticket):
         return sort(ticket=ticket), sort(ticket=ticket)
@@ -504,7 +510,7 @@ class Again(Colleague):
         return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
 
-# %% tags=["wrong"] exercise="2.1" outcome="failed" message="pair a still leaves the service's event loop free"
+# %% tags=["wrong"] exercise="2.1" outcome="failed" message="the second call of pair a leaves the service's event loop free"
 # Async in name: both calls block the loop.
 why = {"a": "_fn_identifier", "b": "temperature", "c": "messages", "d": "rollout_id", "e": "no key"}
 
@@ -514,7 +520,8 @@ class Again(Colleague):
         return sort(ticket=ticket), sort(ticket=ticket)
 
     def b(self, sort, ticket):
-        return sort(ticket=ticket), sort(ticket=ticket)
+        config = {"temperature": 0.0}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
     def c(self, sort, ticket):
         return sort(ticket=ticket), sort(ticket=ticket)
@@ -528,7 +535,7 @@ class Again(Colleague):
         return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
 
-# %% tags=["wrong"] exercise="2.1" outcome="failed" message="pair c still keeps the time out of the prompt"
+# %% tags=["wrong"] exercise="2.1" outcome="failed" message="messages of pair c, which keeps the time out of the prompt"
 # One time for both calls: the next pair pays again.
 import time
 
@@ -540,7 +547,8 @@ class Again(Colleague):
         return sort(ticket=ticket), await dspy.asyncify(sort)(ticket=ticket)
 
     def b(self, sort, ticket):
-        return sort(ticket=ticket), sort(ticket=ticket)
+        config = {"temperature": 0.0}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
     def c(self, sort, ticket):
         dated = f"[{time.time()}] {ticket}"
@@ -555,7 +563,7 @@ class Again(Colleague):
         return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
 
-# %% tags=["wrong"] exercise="2.1" outcome="failed" message="pair c still asks about the ticket"
+# %% tags=["wrong"] exercise="2.1" outcome="failed" message="messages of pair c"
 # Cached well, and about another ticket.
 why = {"a": "_fn_identifier", "b": "temperature", "c": "messages", "d": "rollout_id", "e": "no key"}
 
@@ -565,7 +573,8 @@ class Again(Colleague):
         return sort(ticket=ticket), await dspy.asyncify(sort)(ticket=ticket)
 
     def b(self, sort, ticket):
-        return sort(ticket=ticket), sort(ticket=ticket)
+        config = {"temperature": 0.0}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
     def c(self, sort, ticket):
         return sort(ticket="a ticket"), sort(ticket="a ticket")
@@ -589,7 +598,8 @@ class Again(Colleague):
         return sort(ticket=ticket), await dspy.asyncify(sort)(ticket=ticket)
 
     def b(self, sort, ticket):
-        return sort(ticket=ticket), sort(ticket=ticket)
+        config = {"temperature": 0.0}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
     def c(self, sort, ticket):
         answer = sort(ticket=ticket)
@@ -604,7 +614,7 @@ class Again(Colleague):
         return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
 
-# %% tags=["wrong"] exercise="2.1" outcome="failed" message="pair d still draws a sample of its own"
+# %% tags=["wrong"] exercise="2.1" outcome="failed" message="rollout_id of pair d, which draws a sample of its own"
 # Without a number it is the first opinion again.
 why = {"a": "_fn_identifier", "b": "temperature", "c": "messages", "d": "rollout_id", "e": "no key"}
 
@@ -614,7 +624,8 @@ class Again(Colleague):
         return sort(ticket=ticket), await dspy.asyncify(sort)(ticket=ticket)
 
     def b(self, sort, ticket):
-        return sort(ticket=ticket), sort(ticket=ticket)
+        config = {"temperature": 0.0}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
     def c(self, sort, ticket):
         return sort(ticket=ticket), sort(ticket=ticket)
@@ -640,7 +651,8 @@ class Again(Colleague):
         return sort(ticket=ticket), await dspy.asyncify(sort)(ticket=ticket)
 
     def b(self, sort, ticket):
-        return sort(ticket=ticket), sort(ticket=ticket)
+        config = {"temperature": 0.0}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
     def c(self, sort, ticket):
         return sort(ticket=ticket), sort(ticket=ticket)
@@ -654,7 +666,7 @@ class Again(Colleague):
         return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
 
-# %% tags=["wrong"] exercise="2.1" outcome="failed" message="pair e still stops at both marks"
+# %% tags=["wrong"] exercise="2.1" outcome="failed" message="stop of pair e, which stops at both marks"
 # A mark is gone.
 why = {"a": "_fn_identifier", "b": "temperature", "c": "messages", "d": "rollout_id", "e": "no key"}
 
@@ -664,7 +676,8 @@ class Again(Colleague):
         return sort(ticket=ticket), await dspy.asyncify(sort)(ticket=ticket)
 
     def b(self, sort, ticket):
-        return sort(ticket=ticket), sort(ticket=ticket)
+        config = {"temperature": 0.0}
+        return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
     def c(self, sort, ticket):
         return sort(ticket=ticket), sort(ticket=ticket)
@@ -678,7 +691,7 @@ class Again(Colleague):
         return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
 
-# %% tags=["wrong"] exercise="2.1" outcome="failed" message="pair b still asks about the ticket"
+# %% tags=["wrong"] exercise="2.1" outcome="failed" message="messages of pair b"
 # Sends the first 200 characters: the ticket that is longer is another one.
 why = {"a": "_fn_identifier", "b": "temperature", "c": "messages", "d": "rollout_id", "e": "no key"}
 
@@ -688,7 +701,8 @@ class Again(Colleague):
         return sort(ticket=ticket), await dspy.asyncify(sort)(ticket=ticket)
 
     def b(self, sort, ticket):
-        return sort(ticket=ticket[:200]), sort(ticket=ticket[:200])
+        config = {"temperature": 0.0}
+        return sort(ticket=ticket[:200], config=config), sort(ticket=ticket[:200], config=config)
 
     def c(self, sort, ticket):
         return sort(ticket=ticket), sort(ticket=ticket)
@@ -806,11 +820,11 @@ dspy.cache = SmallCache(server.url, prefix)
 #
 # The fastest tier is a dictionary that knows what to forget. Write one: `LRU(max_entries, ttl_s, clock)`.
 #
-# - `put(key, value)` keeps any value, None too; `max_entries` is at least 1. When there is no room for a new key, the entry leaves that was longest not used. A `get` is use, and so is a `put`.
-# - `get(key)` returns the value, or None; an entry counts for `ttl_s` seconds after it was put, by `clock()`. Reading does not prolong that.
+# - `put(key, value)` keeps any value, None too, and does nothing else with it: a value may be one that cannot be compared or copied. `max_entries` is at least 1. When there is no room for a new key, the entry leaves that was longest not used; whether one that is too old leaves before it is up to you. A `get` is use, and so is a `put`.
+# - `get(key)` returns the value, or None; an entry counts for `ttl_s` seconds (at exactly that age, as you like) after it was put, by `clock()`. Reading does not prolong that.
 # - Putting a key again replaces its value and starts its time anew.
-# - Nothing stays behind of an entry that was evicted, or that a `get` found too old, nor of a key that was never put.
-# - Threads may share a cache; two caches share nothing.
+# - Nothing stays behind of an entry that was evicted, of one that a `get` found too old (once the next `put` is over), or of a key that was never put.
+# - Threads may share a cache: they see what their steps would give one by one, in some order. Two caches share nothing.
 
 # %% name="ex-2-2" tags=["exercise"] exercise="2.2"
 import threading
@@ -909,7 +923,7 @@ class LRU:
             self.uses[key] = next(self.numbers)
 
 
-# %% tags=["wrong"] exercise="2.2" outcome="failed" message="what is left in a cache of 3 after put a, put b, put c, get a, put d"
+# %% tags=["wrong"] exercise="2.2" outcome="failed" message="the entry leaves whose last get or put is the longest ago"
 # Reading is no use here: first in, first out.
 import threading
 import time
@@ -942,7 +956,7 @@ class LRU:
             self.entries[key] = value, self.clock() + self.ttl_s
 
 
-# %% tags=["wrong"] exercise="2.2" outcome="failed" message="what is left in a cache of 3 after put a, put b, put c, put a, put d"
+# %% tags=["wrong"] exercise="2.2" outcome="failed" message="the entry leaves whose last get or put is the longest ago"
 # Putting again is no use here: the entry keeps its old place.
 import threading
 import time
@@ -978,7 +992,7 @@ class LRU:
             self.entries[key] = value, self.clock() + self.ttl_s
 
 
-# %% tags=["wrong"] exercise="2.2" outcome="failed" message="what is left in a cache of 3 after put a, wait 98%, get a, wait 4%"
+# %% tags=["wrong"] exercise="2.2" outcome="failed" message="an entry counts for ttl_s seconds after it was last put"
 # Each get starts the time anew, so a popular answer never runs out.
 import threading
 import time
@@ -1013,7 +1027,7 @@ class LRU:
             self.entries[key] = value, self.clock() + self.ttl_s
 
 
-# %% tags=["wrong"] exercise="2.2" outcome="failed" message="what is left in a cache of 3 after put a, wait 50%, put b, wait 52%"
+# %% tags=["wrong"] exercise="2.2" outcome="failed" message="an entry counts for ttl_s seconds after it was last put"
 # The machine's time, not clock().
 import threading
 import time
@@ -1047,7 +1061,7 @@ class LRU:
             self.entries[key] = value, time.monotonic() + self.ttl_s
 
 
-# %% tags=["wrong"] exercise="2.2" outcome="failed" message="what is left in a cache of 2 after put a, wait 84%, put a, wait 84%"
+# %% tags=["wrong"] exercise="2.2" outcome="failed" message="an entry counts for ttl_s seconds after it was last put"
 # Putting again keeps the old end.
 import threading
 import time
@@ -1081,7 +1095,7 @@ class LRU:
             self.entries[key] = value, ends_at
 
 
-# %% tags=["wrong"] exercise="2.2" outcome="failed" message="get('b') after put('b', '')"
+# %% tags=["wrong"] exercise="2.2" outcome="failed" message="any value comes back"
 # An empty answer is an answer, too.
 import threading
 import time
@@ -1115,7 +1129,7 @@ class LRU:
             self.entries[key] = value, self.clock() + self.ttl_s
 
 
-# %% tags=["wrong"] exercise="2.2" outcome="failed" message="nothing is kept of entries that others took the place of"
+# %% tags=["wrong"] exercise="2.2" outcome="failed" message="nothing is kept of what left"
 # The times stay when the entries leave.
 import threading
 import time
@@ -1151,7 +1165,7 @@ class LRU:
             self.entries[key] = value, self.clock() + self.ttl_s
 
 
-# %% tags=["wrong"] exercise="2.2" outcome="failed" message="nothing is kept of entries that a get found too old"
+# %% tags=["wrong"] exercise="2.2" outcome="failed" message="what stays in memory after"
 # Too old to be served, and kept.
 import threading
 import time
@@ -1184,7 +1198,7 @@ class LRU:
             self.entries[key] = value, self.clock() + self.ttl_s
 
 
-# %% tags=["wrong"] exercise="2.2" outcome="failed" message="nothing is kept of keys that were never put"
+# %% tags=["wrong"] exercise="2.2" outcome="failed" message="what stays in memory after"
 # Counts each miss, by key.
 import threading
 import time
@@ -1220,7 +1234,7 @@ class LRU:
             self.entries[key] = value, self.clock() + self.ttl_s
 
 
-# %% tags=["wrong"] exercise="2.2" outcome="failed" message="four threads use the cache at once"
+# %% tags=["wrong"] exercise="2.2" outcome="failed" message="what their steps would give one by one"
 # Without a lock another thread acts between looking and changing.
 import contextlib
 import time
@@ -1254,7 +1268,7 @@ class LRU:
             self.entries[key] = value, self.clock() + self.ttl_s
 
 
-# %% tags=["wrong"] exercise="2.2" outcome="failed" message="what is left in a cache of 2 after put a, wait 102%"
+# %% tags=["wrong"] exercise="2.2" outcome="failed" message="two caches share nothing"
 # The newest cache's time to live counts for all.
 import threading
 import time
@@ -1301,9 +1315,9 @@ check("2.2", LRU)
 # `dspy.cache` is asked under every call of a `dspy.LM`: `get` before it, `put` after it. Put Redis there, so that no second
 # call reaches the model, in whichever process it is made.
 #
-# - `put` stores the value (a dict that JSON can hold) for `ttl_s` seconds; `get` returns it, or None. After that time it is served no
-#   longer, and is no longer in Redis; reading it prolongs nothing.
-# - Another question, model or temperature is another request.
+# - `put` stores the value (a dict that JSON can hold) for `ttl_s` seconds, or up to a tenth less; so does putting it again. `get`
+#   returns it, or None. After that time it is served no longer, and nothing of it is in Redis; reading it prolongs nothing.
+# - A request that differs in anything that the model is asked, however little, is another one.
 # - No pickle in Redis, however it is packed, and no `api_key`: `request` holds one.
 # - Redis may be down, hang, or hold under your key what is no JSON object; a request may hold what no key can be made of. The
 #   model's call goes on in each case, within 3 seconds. When Redis is back, answers are kept again, 3 seconds later at the latest.
@@ -1363,7 +1377,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 lock = threading.Lock()
-TROUBLE = (redis.RedisError, TypeError, ValueError, AttributeError, zlib.error)
+TROUBLE = (redis.RedisError, TypeError, ValueError, AttributeError, RecursionError, zlib.error)
 
 
 class RedisCache(Cache):
@@ -1472,7 +1486,7 @@ class RedisCache(Cache):
             pass
 
 
-# %% tags=["wrong"] exercise="2.3" outcome="failed" message="requests with another temperature"
+# %% tags=["wrong"] exercise="2.3" outcome="failed" message="get of the request"
 # The messages alone are the key.
 import hashlib
 import json
@@ -1572,7 +1586,7 @@ class RedisCache(Cache):
             pass
 
 
-# %% tags=["wrong"] exercise="2.3" outcome="failed" message="answers in Redis after ttl_s seconds"
+# %% tags=["wrong"] exercise="2.3" outcome="failed" message="for every key"
 # Nothing ever leaves: last year's answers, and a full Redis.
 import json
 
@@ -1605,7 +1619,7 @@ class RedisCache(Cache):
             pass
 
 
-# %% tags=["wrong"] exercise="2.3" outcome="failed" message="requests after ttl_s seconds"
+# %% tags=["wrong"] exercise="2.3" outcome="failed" message="caches that serve and keys in Redis after ttl_s seconds"
 # A dictionary in front, which forgets nothing.
 import json
 
@@ -1674,7 +1688,7 @@ class RedisCache(Cache):
             pass
 
 
-# %% tags=["wrong"] exercise="2.3" outcome="failed" message="a value in Redis that is not yours (b'[1, 2]')"
+# %% tags=["wrong"] exercise="2.3" outcome="failed" message="requests with a value in Redis that is not yours"
 # Trusts whatever is JSON to be an answer.
 import json
 
@@ -1773,7 +1787,7 @@ class RedisCache(Cache):
             pass
 
 
-# %% tags=["wrong"] exercise="2.3" outcome="failed" message="requests of a call 3 s after Redis came back"
+# %% tags=["wrong"] exercise="2.3" outcome="failed" message="a value that is put 3 s after Redis came back"
 # Once down, down for good.
 import json
 
@@ -1875,7 +1889,7 @@ class RedisCache(Cache):
             pass
 
 
-# %% tags=["wrong"] exercise="2.3" outcome="failed" message="how long Redis will keep an answer"
+# %% tags=["wrong"] exercise="2.3" outcome="failed" message="how long Redis keeps an answer"
 # Ten seconds at most, whatever ttl_s says.
 import json
 

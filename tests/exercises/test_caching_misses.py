@@ -27,9 +27,9 @@ def test_each_pair_pays_twice_and_each_wrong_reason_and_each_pair_left_is_told_a
 
 @pytest.mark.parametrize("letter", REASONS)
 def test_each_reason_is_what_differs_between_the_two_requests(letter):
-    with misses._watching() as asked:
-        misses._answers(getattr(Colleague(), letter), "Where is my parcel?")
-    (first, _), (second, _) = asked
+    service = misses._Service()
+    service.run(getattr(Colleague(), letter), "Where is my parcel?")
+    first, second = service.asked
 
     different = {name for name in first if first[name] != second.get(name)}
     if not different:

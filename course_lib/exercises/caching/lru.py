@@ -1,147 +1,239 @@
 """Exercise 2.2, a cache that forgets: the least recently used entry leaves, and so does what is too old.
 
-Main path: EXERCISE -> engine.registry; a check plays steps on a new cache, with a clock that it turns itself.
+Main path: EXERCISE -> engine.registry; a check plays random steps on a new cache and on a model of it.
 """
 
 from __future__ import annotations
 
+import gc
 import random
 import sys
 import threading
 import time
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from itertools import permutations
 from typing import Any
 
-from course_lib.exercises.engine.checks import expect_equal, expect_nothing_kept
+from course_lib.exercises.engine.checks import expect, expect_equal, expect_nothing_kept, show
 from course_lib.exercises.engine.registry import Exercise
 
 
-def _expect_left(lru: Any, room: int, steps: str, left: str, *, hint: str) -> None:
-    """Play steps as "put a, get a, none a, wait 50%" (of ttl_s); fail if other keys or values are left."""
-    for ttl_s in (random.randint(1, 50), random.randint(100, 9000)):
-        now_s = random.uniform(0, 1e6)
-        cache, values = lru(max_entries=room, ttl_s=ttl_s, clock=lambda: now_s), {}  # noqa: B023
-        for number, step in enumerate(steps.split(", ")):
-            name, argument = step.split()
-            if name == "wait":
-                now_s += ttl_s * float(argument.rstrip("%")) / 100
-            elif name == "get":
-                cache.get(argument)
-            else:
-                values[argument] = f"value {number}" if name == "put" else None
-                cache.put(argument, values[argument])
-        want = {key: values[key] for key in left.split()}
-        got = {key: value for key in sorted(values) if (value := cache.get(key)) is not None}
-        what = f"what is left in a cache of {room} after {steps}, with ttl_s={ttl_s}"
-        expect_equal(got, want, what, hint=hint)
+class _Model:
+    """What is to happen. An entry that is too old takes a place until it is read, unless the model sweeps."""
+
+    def __init__(self, room: int, ttl_s: float, *, sweeps: bool) -> None:
+        self.room, self.ttl_s, self.sweeps = room, ttl_s, sweeps
+        self.entries: dict[Any, tuple[str, float]] = {}
+
+    def put(self, key: Any, value: str, now_s: float) -> None:
+        self.entries.pop(key, None)
+        if self.sweeps:
+            self.entries = {each: entry for each, entry in self.entries.items() if entry[1] > now_s}
+        while len(self.entries) >= self.room:
+            del self.entries[next(iter(self.entries))]
+        self.entries[key] = value, now_s + self.ttl_s
+
+    def get(self, key: Any, now_s: float) -> str:
+        value, ends_s = self.entries.pop(key, ("None", now_s))
+        if ends_s <= now_s:
+            return "None"
+        self.entries[key] = value, ends_s
+        return value
+
+
+class _Thing:
+    """A value that counts as false, and can neither be compared nor copied."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __bool__(self) -> bool:
+        return False
+
+    def _refuse(self, *_: object) -> Any:
+        raise TypeError(f"{self.name} was compared or copied; it is only to be kept")
+
+    __eq__ = __copy__ = __deepcopy__ = __reduce_ex__ = _refuse
+    __hash__ = object.__hash__
+
+
+_KEYS = "a", "b", 1, "1", -1, -2, 0, "", None, (), ("a", 1), 2.5, "None", b"a", "-1", 2**61
+_EMPTY: tuple[object, ...] = None, None, None, 0, "", [], False
+
+
+def _direct(method: Callable[..., Any], *args: Any) -> Any:
+    return method(*args)
+
+
+class _Play:
+    """A cache, the models that it still agrees with, and a clock; room and ttl_s are drawn if not given."""
+
+    def __init__(self, lru: Any, hint: str, room: int = 0, ttl_s: float = 0.0, crowd: int = 0) -> None:
+        self.room, self.ttl_s = room or random.randint(1, 4), ttl_s or 10 ** random.uniform(-2, 6)
+        self.hint = hint
+        self.now_s, self.steps, self.watched = random.uniform(0, 1e4), list[str](), list[weakref.ref[Any]]()
+        self.cache = lru(max_entries=self.room, ttl_s=self.ttl_s, clock=lambda: self.now_s)
+        self.others = [lru(max_entries=9, ttl_s=9e9, clock=lambda: 0.0) for _ in range(crowd)]
+        self.models = [_Model(self.room, self.ttl_s, sweeps=sweeps) for sweeps in (False, True)]
+        self.keys = random.sample(_KEYS, min(self.room + 2, len(_KEYS)))
+
+    def put(self, key: Any, call: Callable[..., Any]) -> None:
+        value: Any = _Thing(f"<value {len(self.steps)}>") if random.random() < 0.7 else random.choice(_EMPTY)
+        self.watched += [weakref.ref(value)] if isinstance(value, _Thing) else []
+        self.steps.append(f"put({key!r}, {value!r})")
+        call(self.cache.put, key, value)
+        for other in self.others:
+            other.put(key, "of another cache")
+        for model in self.models:
+            model.put(key, repr(value), self.now_s)
+
+    def get(self, key: Any, call: Callable[..., Any]) -> None:
+        self.steps.append(f"get({key!r})")
+        got, wanted = show(call(self.cache.get, key)), [each.get(key, self.now_s) for each in self.models]
+        after = f"with max_entries={self.room}, ttl_s={self.ttl_s:.4g}: {', '.join(self.steps)}"
+        expect(got in wanted, observed=got, expected=f"{wanted[0]} at the end, {after}", hint=self.hint)
+        self.models = [each for each, want in zip(self.models, wanted, strict=True) if want == got]
+
+    def wait(self, *_: Any) -> None:
+        """Go on a little, or to just before or after the end of an entry."""
+        ends_s = [end_s - self.now_s for model in self.models for _, end_s in model.entries.values()]
+        about_s = random.choice([0.1 * self.ttl_s, *ends_s])
+        by_s = max(0.0, about_s + self.ttl_s * random.choice((-1, 1)) * random.uniform(0.003, 0.06))
+        self.now_s += by_s
+        self.steps.append(f"wait {by_s:.6g} s")
+
+    def go(self, steps: int, *, waits: int = 0, call: Callable[..., Any] = _direct) -> _Play:
+        """Take random steps; fail the check where a get gives what neither model gives."""
+        for name in random.choices((self.put, self.get, self.wait), (4, 3, waits), k=steps):
+            name(random.choice(self.keys), call)
+        return self
 
 
 def gives_back(lru: Any) -> None:
-    """A value comes back as it was, also an empty one; a key that was never put gives None."""
-    cache, other = (lru(max_entries=10, ttl_s=60, clock=lambda: 1000.0) for _ in range(2))
-    given = {"a": "shipping", "b": "", "c": 0, "d": [], "e": {"a set"}, "f": object(), 1: "one", "1": "text"}
-    for key, value in given.items():
-        cache.put(key, value)
-    for key, value in given.items():
-        hint = "Ask whether the key is there, not whether the value counts as true; 1 and '1' are two keys."
-        expect_equal(cache.get(key), value, f"get({key!r}) after put({key!r}, {value!r})", hint=hint)
-    hint = "A get that finds nothing leaves nothing behind."
-    expect_equal(cache.get("never"), None, "get of a key that was never put", hint=hint)
-    hint = "What stands in the class body belongs to all objects; __init__ makes each its own."
-    expect_equal(other.get("a"), None, "get from another LRU object", hint=hint)
+    """Any value comes back, None and empty ones too, under its own key alone; others give None."""
+    hint = "Ask whether the key is there, not whether the value counts as true; 1 and '1' are two keys."
+    for number in range(80):
+        _Play(lru, hint, room=30).go(number // 2)
 
 
 def forgets_unused(lru: Any) -> None:
-    """When it is full, the entry leaves whose last get or put is the longest ago."""
+    """When there is no room for a new key, the entry leaves whose last get or put is the longest ago."""
     hint = "Reading is use, and so is putting again: the key moves to the end, and needs no new room."
-    _expect_left(lru, 3, "put a, put b, put c, get a, put d", "a c d", hint=hint)
-    _expect_left(lru, 3, "put a, put b, put c, put a, put d", "a c d", hint=hint)
-    _expect_left(lru, 2, "put b, put a, put a", "a b", hint=hint)
-    hint = "How often an entry was used does not count, only how long ago."
-    _expect_left(lru, 3, "put a, get a, get a, put b, get b, put c, put d, put e", "c d e", hint=hint)
-    hint = "None (none a is put('a', None)) is a value like any other: it takes a place, or an old one's."
-    _expect_left(lru, 2, "put b, put a, none a, put c", "c", hint=hint)
+    for number in range(400):
+        _Play(lru, hint).go(number // 10)
 
 
 def forgets_old(lru: Any) -> None:
     """An entry counts for ttl_s seconds after it was last put, by the clock that the cache was given."""
     hint = "Time is what clock() says. Each put writes down a new end; reading makes no answer fresher."
-    _expect_left(lru, 3, "put a, wait 50%, put b, wait 48%", "a b", hint=hint)
-    _expect_left(lru, 3, "put a, wait 50%, put b, wait 52%", "b", hint=hint)
-    _expect_left(lru, 3, "put a, wait 98%, get a, wait 4%", "", hint=hint)
-    _expect_left(lru, 2, "put a, wait 84%, put a, wait 84%", "a", hint=hint)
+    for number in range(400):
+        _Play(lru, hint, room=random.choice((30, 1, 2, 3))).go(number // 10, waits=3)
+    late = _Play(lru, hint, room=30, ttl_s=0.02)
+    late.put("a", _direct)
+    time.sleep(0.03)
+    late.get("a", _direct)
 
 
-def uses_what_is_given(lru: Any) -> None:
-    """Each cache goes by its own room, ttl_s and clock, also when another is made after it."""
-
-    def and_another(**given: Any) -> Any:
-        cache = lru(**given)
-        lru(max_entries=9, ttl_s=9 * given["ttl_s"], clock=lambda: 0.0)
-        return cache
-
-    hint = "Use what __init__ is given, as it is, and keep it on self: the class is shared by all objects."
-    _expect_left(and_another, 1, "put a, put b", "b", hint=hint)
-    _expect_left(and_another, 2, "put a, wait 102%", "", hint=hint)
+def shares_nothing(lru: Any) -> None:
+    """Two caches share nothing: not the entries, the room, the time or the clock."""
+    hint = "What stands in the class body belongs to all objects; __init__ makes each its own."
+    for number in range(60):
+        _Play(lru, hint, crowd=1).go(number // 2, waits=2)
 
 
 def keeps_nothing(lru: Any) -> None:
-    """Nothing stays of an entry that was evicted or found too old, nor of a key that was never put."""
+    """Nothing stays of what was evicted or found too old, nor of a key that was never put."""
+    hint = "What is kept beside the entries goes with them, and a get takes out what it finds too old."
+    for number in range(60):
+        play = _Play(lru, hint).go(number // 2, waits=2)
+        play.put("a", _direct)  # some look for what is too old only here
+        key = type("key_never_put", (), {})()
+        play.watched.append(weakref.ref(key))
+        play.get(key, _direct)
+        del key
+        held = {value for model in play.models for value, _ in model.entries.values()}
+        left = [name for each in play.watched if (name := repr(each())) not in {"None", *held}]
+        if left and gc.collect():  # an answer with cycles
+            left = [name for each in play.watched if (name := repr(each())) not in {"None", *held}]
+        expect_equal(left, [], f"what stays in memory after {', '.join(play.steps)}", hint=hint)
+    play = _Play(lru, hint, room=50)
 
-    def play(room: int, steps: str, what: str) -> None:
-        now_s = 1000.0
-        cache = lru(max_entries=room, ttl_s=60, clock=lambda: now_s)
+    def use(numbers: range) -> None:
+        for name in (f"key number {number}" for number in numbers):
+            play.cache.put(name, "x" * 900 + name)
+        for name in (f"other number {number}" for number in numbers):
+            play.cache.get(name)
+            play.cache.put(name, "x" * 900 + name)
+            play.now_s += 1.1 * play.ttl_s
+            play.cache.get(name)
 
-        def use(numbers: range) -> None:
-            nonlocal now_s
-            for number in numbers:
-                if "put" in steps:
-                    cache.put(f"key number {number}", "x" * 900 + str(number))
-                if "wait" in steps:
-                    now_s += 61
-                if "get" in steps:
-                    cache.get(f"key number {number}")
-
-        hint = "What is kept beside the entries goes with them, and a get takes out what it finds too old."
-        expect_nothing_kept(use, what, hint=hint)
-
-    play(50, "put", "entries that others took the place of")
-    play(10_000, "put, wait, get", "entries that a get found too old")
-    play(10_000, "get", "keys that were never put")
+    expect_nothing_kept(use, "what left, and of keys that were not there", hint=hint)
 
 
 def _yield_often(frame: Any, event: str, argument: object) -> Any:  # noqa: ARG001  as sys.settrace calls it
-    """Let another thread run before one in five steps of the learner's code."""
+    """Let other threads run before one in six lines of the learner's code, and within some."""
     frame.f_trace_opcodes = True
-    if random.random() < 0.2:
-        time.sleep(1e-5)
+    if random.random() < (0.15 if event == "line" else 0.02):
+        time.sleep(6e-4 if event == "line" else 1e-5)
     return _yield_often
 
 
-def is_thread_safe(lru: Any) -> None:
-    """Four threads use the cache at once without an error, an answer of another key or too many entries."""
-    cache, problems = lru(max_entries=3, ttl_s=60, clock=lambda: 1000.0), list[str]()
+_ORDERS = sorted(set(permutations((0, 0, 1, 1, 2, 2))))
+"""Each order in which three threads can take two steps each."""
+_Seen = dict[int | str, list[str]]
 
-    def use(seed: int) -> None:
+
+def _together(cache: Any, scripts: dict[int, list[Any]]) -> _Seen:
+    """Take the steps of each script in a thread of its own; return what they saw, and what is there then."""
+    seen: _Seen = {number: [] for number in scripts}
+
+    def take(number: int) -> None:
         sys.settrace(_yield_often)
-        try:
-            for turn in range(30):
-                name = f"key {(turn * (seed + 1)) % 7}"
-                cache.put(name, name)
-                got = cache.get(name)
-                if got not in (None, name):
-                    problems.append(f"get({name!r}) gave {got!r}")
-        except Exception as error:  # border: the learner's code may raise anything
-            problems.append(f"{type(error).__name__}: {error}")
+        for name, *args in scripts[number]:
+            try:
+                seen[number].append(repr(getattr(cache, name)(*args)))
+            except Exception as error:  # border: the learner's code may raise anything
+                seen[number].append(f"{type(error).__name__}: {error}")
 
-    threads = [threading.Thread(target=use, args=(n,), daemon=True) for n in range(4)]
+    threads = [threading.Thread(target=take, args=(number,), daemon=True) for number in scripts]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    held = sum(cache.get(f"key {n}") is not None for n in range(7))
-    problems += [f"{held} entries are there"] * (held > 3)
+    return seen | {"then": [repr(cache.get(key)) for key in "ab"]}
+
+
+def _one_by_one(model: _Model, now_s: float, scripts: dict[int, list[Any]], order: Any) -> _Seen:
+    """Return what is seen when the threads' steps are taken in this order."""
+    model, seen = deepcopy(model), {number: list[str]() for number in scripts}
+    for number in order:
+        name, key, *value = scripts[number][len(seen[number])]
+        seen[number].append(str(getattr(model, name)(key, *map(repr, value), now_s)))
+    return seen | {"then": [model.get(key, now_s) for key in "ab"]}
+
+
+def is_thread_safe(lru: Any) -> None:
+    """Threads may share a cache: they see what their steps would give one by one, in some order."""
     hint = "Between looking and changing, another thread may do both. A lock around each method is enough."
-    expect_equal(problems, [], "four threads use the cache at once: what went wrong", hint=hint)
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as two:
+        _Play(lru, hint).go(40, call=lambda *step: random.choice((one, two)).submit(*step).result())
+    for _ in range(100):
+        play = _Play(lru, hint, room=random.randint(1, 2))
+        for key in random.choices("ab", k=3):
+            play.put(key, _direct)
+        play.now_s += random.choice((0.0, 1.1)) * play.ttl_s
+        steps = [("get", key) for key in "abab"] + [("put", key, key * n) for key in "ab" for n in (1, 2)]
+        scripts = {number: random.choices(steps, k=2) for number in range(3)}
+        seen, now_s = _together(play.cache, scripts), play.now_s
+        tries = (_one_by_one(model, now_s, scripts, order) for model in play.models for order in _ORDERS)
+        wanted = f"what some order gives, max_entries={play.room}, {', '.join(play.steps)}, then {scripts}"
+        expect(seen in tries, observed=seen, expected=wanted, hint=hint)
 
 
 EXERCISE = Exercise(
@@ -154,7 +246,8 @@ EXERCISE = Exercise(
         "pop the key, popitem(last=False) while there is no room, then set it.",
         "`with self.lock:` around the whole body of both, with self.lock = threading.Lock().",
     ),
-    checks=(gives_back, forgets_unused, forgets_old, uses_what_is_given, keeps_nothing, is_thread_safe),
+    checks=(gives_back, forgets_unused, forgets_old, shares_nothing, keeps_nothing, is_thread_safe),
+    deadline_s=30.0,
     why="One structure holds all that is known of an entry, so nothing is left behind of it. The clock is an "
     "argument, so a test of an hour takes no time. MemoryTier does the same by bytes.",
 )

@@ -6,22 +6,28 @@ Source: dspy.clients.cache.Cache and dspy.clients.execution.PreparedCall.key (DS
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import json
+import os
 import random
-import re
+import threading
+import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
+from unittest.mock import Mock, patch
 
+import cloudpickle  # type: ignore[import-untyped]
 import dspy
 from dspy.clients.cache import Cache
+from dspy.utils.callback import BaseCallback
 
 from course_lib import desk, lm
-from course_lib.exercises.engine.checks import expect, expect_equal, is_in_loop, run
+from course_lib.exercises.engine.checks import expect, expect_equal, expect_error, is_in_loop, run
 from course_lib.exercises.engine.registry import Exercise, is_stub
-from course_lib.exercises.engine.seen import counted, under_dspy
+from course_lib.exercises.engine.seen import counted, in_another_process, under_dspy
 
 REASONS = {"a": "_fn_identifier", "b": "temperature", "c": "messages", "d": "rollout_id", "e": "no key"}
 """What is different in each pair: a field of the request, of which DSPy makes its key; or none is made."""
@@ -54,41 +60,63 @@ class Colleague:
         return sort(ticket=ticket, config=config), sort(ticket=ticket, config=config)
 
 
-Asked = tuple[dict[str, Any], bool]
-"""A request that the cache was asked for, and whether a blocking call asked inside an event loop."""
-_TICKETS = "Where is my parcel? I ordered a tent in May.", "I cannot log in since the update."  # no digits
+class _Service(Cache, BaseCallback):  # type: ignore[misc]
+    """An empty cache for DSPy, a program that sorts tickets, and what is seen of its calls."""
+
+    def __init__(self) -> None:
+        super().__init__(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None)
+        self.sort = dspy.Predict(dspy.Signature(f"ticket -> category: Literal{list(desk.CATEGORIES)}"))
+        self.lm, self.is_down, self.loop = lm.connect("sim-large"), False, asyncio.new_event_loop()
+        self.loop.close()  # until a pair runs
+
+    def get(self, request: dict[str, Any], ignored_args_for_cache_key: Any = None) -> Any:
+        self.asked.append(dict(request))
+        self.blocked.append(not self._loop_is_free(request["_fn_identifier"]))
+        if self.is_down:
+            raise ConnectionRefusedError
+        return super().get(request, ignored_args_for_cache_key)
+
+    def _loop_is_free(self, function: str) -> bool:
+        """Say whether the service's event loop goes on while this call is made."""
+        if is_in_loop() and asyncio.get_running_loop() is self.loop:
+            return ".alitellm" in function
+        came = threading.Event()
+        self.loop.call_soon_threadsafe(came.set)
+        return came.wait(1)
+
+    def on_module_end(self, call_id: str, outputs: Any, exception: Any = None) -> None:  # noqa: ARG002
+        self.made[id(outputs)] = outputs
+
+    def run(self, pair: Callable[..., Any], ticket: str) -> Any:
+        """Run a pair in an event loop, as the service would; what its calls did is noted anew."""
+        self.asked, self.blocked, self.made = list[dict[str, Any]](), list[bool](), dict[int, Any]()
+
+        async def in_loop() -> Any:
+            self.loop = asyncio.get_running_loop()
+            made = pair(self.sort, ticket)
+            return await made if inspect.isawaitable(made) else made
+
+        adapter = dspy.ChatAdapter(use_json_adapter_fallback=False)
+        with under_dspy(self), dspy.context(lm=self.lm, adapter=adapter, callbacks=[self]):
+            return run(in_loop())
+
+    def first_sent(self, pair: Callable[..., Any], ticket: str) -> Any:
+        """Return the first request of a pair; the model is down, which the pair may not hide."""
+        self.is_down = True
+        try:
+            expect_error(
+                ConnectionRefusedError,
+                lambda: self.run(pair, ticket),
+                "what comes out when the model is down",
+            )
+        finally:
+            self.is_down = False
+        return json.loads(json.dumps(self.asked[0], default=str))
 
 
 def requests_of_pair(pair: Callable[..., Any]) -> int:
     """Return how many requests a pair of calls costs on an empty cache of DSPy's."""
-    with _watching():
-        return len(counted(lambda: _answers(pair, _TICKETS[0]))[1])
-
-
-@contextmanager
-def _watching() -> Iterator[list[Asked]]:
-    """Have DSPy use an empty cache in this block, and list what it is asked for."""
-    asked: list[Asked] = []
-
-    class Watched(Cache):  # type: ignore[misc]
-        def get(self, request: dict[str, Any], ignored_args_for_cache_key: Any = None) -> Any:
-            asked.append((request, ".alitellm" not in request["_fn_identifier"] and is_in_loop()))
-            return super().get(request, ignored_args_for_cache_key)
-
-    empty = Watched(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None)
-    with under_dspy(empty), dspy.context(lm=lm.connect("sim-large"), adapter=dspy.ChatAdapter()):
-        yield asked
-
-
-def _answers(pair: Callable[..., Any], ticket: str) -> Any:
-    """Run a pair in an event loop, as the service would."""
-    sort = dspy.Predict(dspy.Signature(f"ticket -> category: Literal{list(desk.CATEGORIES)}"))
-
-    async def in_loop() -> Any:
-        made = pair(sort, ticket)
-        return await made if inspect.isawaitable(made) else made
-
-    return run(in_loop())
+    return len(counted(lambda: _Service().run(pair, "Where is my parcel?"))[1])
 
 
 _THINK = {
@@ -129,40 +157,92 @@ class _Ticket(str):
         return super().__hash__() ^ self.salt
 
 
-_SERVES: dict[str, Callable[[list[Asked]], bool]] = {
-    "a": lambda asked: not asked[-1][1],
-    "b": lambda asked: not any(r.get("temperature") for r, _ in asked),
-    "c": lambda asked: not any(re.search(r"\d", str(r["messages"][-1])) for r, _ in asked),
-    "d": lambda asked: all(r.get("rollout_id") is not None and r.get("temperature") == 1 for r, _ in asked),
-    "e": lambda asked: all(sorted(r.get("stop") or ()) == ["###", "<end>"] for r, _ in asked),
-}
-"""Whether what a repaired pair asked the cache for still serves its purpose."""
+_SENT: Any = {"b": {"temperature": 0}, "d": {"temperature": 1}, "e": {"stop": ["###", "<end>"]}}
+"""What else than the plain call each pair has to send; d sends a rollout_id too."""
+_PIECES = "parcel", "Parcel", "LOGIN", " ", "\n", "[2]", '"', "{}", "été", "🙂", "12.", "invoice", "?", "###"
 
 
-def _repaired(letter: str, again: Callable[[], Any], ticket: str) -> None:
-    """Fail the check unless the pair makes two calls for one request, and serves its purpose."""
-    with _watching() as asked:
-        answers, calls = counted(lambda: _answers(getattr(again(), letter), _Ticket(ticket)))
-        first = list(asked)
-        _, later = counted(lambda: _answers(getattr(again(), letter), _Ticket(ticket)))
-    hint, made = "The cache makes the second call cheap.", (len(first), len(answers))
-    expect_equal(made, (2, 2), f"calls of pair {letter} that ask the cache, and its answers", hint=hint)
-    expect_equal(len(calls), 1, f"requests of pair {letter}", hint=_THINK[letter])
-    asks = all(ticket in request["messages"][-1]["content"] for request, _ in first)
+def _a_ticket(pieces: int) -> str:
+    return " ".join(["Help:", *random.choices(_PIECES, k=pieces), uuid.uuid4().hex])
+
+
+def _plain(sort: Any, ticket: str) -> Any:
+    return sort(ticket=ticket)
+
+
+def _expect_same(got: dict[str, Any], wanted: dict[str, Any], what: str, hint: str) -> None:
+    """Fail the check unless two requests are the same, whatever the function is called that sends them."""
+    for name in sorted({*wanted, *got} - {"_fn_identifier"}):
+        expect_equal(got.get(name), wanted.get(name), f"{name} {what}", hint=hint)
+
+
+def _expect_sent(letter: str, plain: dict[str, Any], sent: dict[str, Any]) -> None:
+    """Fail the check unless this request is the plain one, but for what the pair is there for."""
+    wanted, got, stop = plain | _SENT.get(letter, {}), dict(sent), sent.get("stop")
+    if letter == "d":
+        wanted["rollout_id"] = "a number" if sent.get("rollout_id") is None else sent["rollout_id"]
+    if isinstance(stop, list | tuple):
+        got["stop"] = sorted(stop)
     purpose, hint = _PURPOSES[letter]
-    for is_so, does in ((asks, "asks about the ticket"), (_SERVES[letter](first), purpose)):
-        expect_equal(is_so, True, f"pair {letter} still {does}", hint=hint)
-    hint = f"{_THINK[letter]} What you send must be the same in each run and in each process; hash() is not."
-    expect_equal(len(later), 0, f"requests of pair {letter} when it runs once more", hint=hint)
-    expect_equal(answers[1].category, answers[0].category, f"the second answer of pair {letter}", hint=hint)
+    _expect_same(got, wanted, f"of pair {letter}, which {purpose}", hint)
+
+
+def _repaired(service: _Service, letter: str, again: Callable[[], Any], ticket: str) -> None:
+    """Fail the check unless the pair makes two calls for one request, as intended, and changes nothing."""
+    plain, pairs = service.first_sent(_plain, ticket), again()
+    for when, count in ("", 1), (" when it runs once more", 0):
+        answers, calls = counted(lambda: service.run(getattr(pairs, letter), _Ticket(ticket)))
+        hint = f"{_THINK[letter]} What you send must be the same in each run."
+        expect_equal(len(calls), count, f"requests of pair {letter}{when}", hint=hint)
+        hint, made = "The cache makes the second call cheap.", (len(service.asked), len(answers))
+        expect_equal(made, (2, 2), f"calls of pair {letter} that ask the cache, and its answers", hint=hint)
+        for request in service.asked:
+            _expect_sent(letter, plain, request)
+        purpose, hint = _PURPOSES["a"]
+        is_free = letter != "a" or not service.blocked[1]
+        expect_equal(is_free, True, f"the second call of pair a {purpose}", hint=hint)
+        are_both = sorted(map(id, answers)) == sorted(service.made)
+        expect_equal(are_both, True, f"pair {letter} returns the answers of its two calls", hint=hint)
+    sent, hint = service.first_sent(getattr(pairs, letter), ticket), "hash() differs between processes."
+    for _ in range(5):
+        other = service.first_sent(getattr(again(), letter), _Ticket(ticket))
+        _expect_same(other, sent, f"of pair {letter} when hash(ticket) is another", hint)
+    after, hint = service.first_sent(_plain, ticket), "The program and the model are others' too."
+    _expect_same(after, plain, f"of a plain call after pair {letter}", hint)
 
 
 def pays_once(why: Any, again: Callable[[], Any]) -> None:  # noqa: ARG001
     """Each repaired pair asks the model once, gets two answers, and still serves its purpose."""
-    long = " ".join(random.choices(_TICKETS[0].split(), k=300))
+    service = _Service()
     for letter in REASONS:
-        for ticket in (*_TICKETS, long):
-            _repaired(letter, again, ticket)
+        for pieces in (5, 400):
+            _repaired(service, letter, again, _a_ticket(pieces))
+
+
+def sends_the_same_elsewhere(why: Any, again: Callable[[], Any]) -> None:  # noqa: ARG001
+    """What a repaired pair sends is the same in another process, on another day."""
+    ticket, service, what = _a_ticket(9), _Service(), "in another process, on another day"
+    here = [service.first_sent(getattr(again(), letter), ticket) for letter in REASONS]
+    seeds = {("###", True): 2, ("<end>", False): 1, ("###", False): 7, ("<end>", True): 4}
+    seed = seeds[next(iter({"###", "<end>"})), hash("###") < hash("<end>")]  # sets have another order there
+    with patch.dict(os.environ, PYTHONHASHSEED=str(seed)):
+        packed = cloudpickle.dumps(again)
+        there = in_another_process(sent_later, packed, ticket, what=what, expected="the same requests")
+    for letter, one, other in zip(REASONS, here, there, strict=True):
+        _expect_same(
+            other, one, f"of pair {letter} {what}", "hash(), id() and the clock are not the same there."
+        )
+
+
+def sent_later(packed: bytes, ticket: str) -> list[Any]:
+    """Return what each pair sends first, in the year 2033; for a process of its own."""
+    service, then, written = _Service(), datetime(2033, 5, 18, 3, 33, tzinfo=UTC), time.strftime
+    service.first_sent(_plain, ticket)
+    days = Mock(wraps=datetime, now=lambda _=None: then, today=lambda: then, utcnow=lambda: then)
+    with patch.multiple("datetime", datetime=days, date=days), patch("time.time", then.timestamp):
+        time.strftime = lambda form, *at: written(form, *at or [then.timetuple()])
+        again = cloudpickle.loads(packed)
+        return [service.first_sent(getattr(again(), letter), ticket) for letter in REASONS]
 
 
 EXERCISE = Exercise(
@@ -174,7 +254,8 @@ EXERCISE = Exercise(
         "Two pairs send the very same request twice: DSPy keeps sync and async apart, or can make no key.",
         "a: dspy.asyncify. b: one temperature. c: the time goes to your log. d: a fixed number. e: a list.",
     ),
-    checks=(explains_the_misses, pays_once),
+    checks=(explains_the_misses, pays_once, sends_the_same_elsewhere),
+    deadline_s=25.0,
     is_stub=lambda thing: is_stub(thing) or (isinstance(thing, dict) and not thing),
     why="A key is made of all that is in the request, and of how it was called. What should not matter stays "
     "out (the time), what does matter is the same each time, and what JSON cannot hold makes no key.",

@@ -7,6 +7,10 @@ Source: dspy.clients.cache.Cache, of which the learner overrides get and put (DS
 from __future__ import annotations
 
 import base64
+import bz2
+import functools
+import json
+import lzma
 import os
 import pickletools
 import random
@@ -15,9 +19,10 @@ import signal
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from copy import deepcopy
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -25,11 +30,12 @@ from typing import Any
 
 import dspy
 import redis
+from dspy.clients.cache import Cache
 
 from course_lib import lm
 from course_lib.exercises.engine.checks import expect, expect_equal, without_error
 from course_lib.exercises.engine.registry import Exercise
-from course_lib.exercises.engine.seen import counted, expect_requests, in_another_process, under_dspy
+from course_lib.exercises.engine.seen import expect_requests, in_another_process, under_dspy
 from course_lib.services import Server, running_redis
 
 QUESTION = "How long does shipping to Norway take? (exercise 2.3)"
@@ -38,135 +44,197 @@ _SOON_S = 3.0
 
 
 @contextmanager
-def _filled(cache_class: Any, ttl_s: int = TTL_S) -> Iterator[tuple[Server, Any, Any, Any]]:
-    """Give a Redis, a client of ours, a cache of this class, and the answer to QUESTION that it has kept."""
+def _redis(cache_class: Any, ttl_s: int = TTL_S) -> Iterator[tuple[Server, Any, Any]]:
+    """Give a Redis, a client of ours, to which it shows what it holds as it is, and a cache of this class."""
     new = tempfile.TemporaryDirectory(prefix="redis", ignore_cleanup_errors=True)
     with new as folder, running_redis(Path(folder) / "s") as server, redis.Redis.from_url(server.url) as ours:
-        cache = cache_class(server.url, ttl_s=ttl_s)
-        answer = expect_requests(1, lambda: _ask(cache), "requests of the first call")
-        yield server, ours, cache, answer
+        ours.config_set("rdbcompression", "no")
+        yield server, ours, cache_class(server.url, ttl_s=ttl_s)
 
 
-def _ask(cache: Any, question: str = QUESTION, *, model: str = "sim-large", **options: Any) -> Any:
+def _ask(cache: Any, question: str = QUESTION, **options: Any) -> Any:
     """Return the model's answer through this cache; its key is an argument, as most programs have it."""
     with under_dspy(cache), dspy.context(callbacks=[]):
-        return lm.connect(model, api_key=lm.key())(question, **options)
+        return lm.connect("sim-large", api_key=lm.key())(question, **options)
 
 
-def asks_once(cache_class: Any) -> None:
-    """The second call is answered from Redis; another question, or another way of asking, is not."""
-    with _filled(cache_class) as (server, _, cache, answer):
-        new = cache_class(server.url, ttl_s=TTL_S)
-        hint = "put stores in Redis what get looks for, under one key for one request."
-        for what, each in (("the second call", cache), ("a call through a new cache on the same Redis", new)):
-            again = expect_requests(0, partial(_ask, each), f"requests of {what}", hint=hint)
-            expect_equal(again, answer, f"the answer of {what}", hint=hint)
-        hint = "All that the model is asked belongs in the key: self.cache_key(request, ...) sees to that."
-        for other in ({"question": "Why?"}, {"temperature": 0.5}, {"stop": ["#"]}, {"model": "sim-small"}):
-            what = f"requests with another {next(iter(other))}"
-            expect_requests(1, partial(_ask, cache, **other), what, hint=hint)
+@functools.cache
+def _put_by_dspy() -> tuple[dict[str, Any], dict[str, Any], Any]:
+    """Return what DSPy hands to put: a request, the answer, and the names that are not to be in the key."""
+    found: list[Any] = []
+
+    class Recorder(Cache):  # type: ignore[misc]
+        def put(self, request: Any, value: Any, ignored: Any = None, *_: Any, **more: Any) -> None:
+            found.append((request, value, more.get("ignored_args_for_cache_key", ignored)))
+
+    _ask(Recorder(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None))
+    return found[0]  # type: ignore[no-any-return]
 
 
-def _contents(ours: Any) -> list[bytes]:
-    """Return each value in Redis as it is, and unpacked where it is packed."""
-    values = [ours.get(key) for key in ours.scan_iter(_type="string")]
-    values += [value for key in ours.scan_iter(_type="hash") for value in ours.hvals(key)]
-    return [form for value in values for form in _forms(value)]
+class _Pair:
+    """A request, of many about this text that are nearly equal, and its answer."""
+
+    def __init__(self, text: str = "Where is it?") -> None:
+        request, value, self.ignored = _put_by_dspy()
+        said = random.choice(
+            (text, text.upper(), f"{text} ", f" {text}", f"{text}?", text + str(time.time()))
+        )
+        roles = {"system": random.choice(("Be kind.", "Be brief.")), "user": said}
+        changes = {
+            "messages": [{"role": role, "content": content} for role, content in roles.items()],
+            "temperature": random.choice((None, 0.0, 0.01, 0.7, 0.74)),
+            "max_tokens": random.choice((None, 100)),
+            "model": random.choice(("course/sim-large", "course/sim-small", "other/sim-large")),
+        }
+        self.text = json.dumps(changes)
+        self.request = request | changes | {"api_key": lm.key()}
+        drawn = random.Random(self.text)
+        self.value = value | {"outputs": [f"é{drawn.randbytes(5100).hex()}"], "cost": drawn.random()}
+
+    def get(self, cache: Any) -> Any:
+        return cache.get(dict(self.request), self.ignored)
+
+    def put(self, cache: Any) -> None:
+        given = deepcopy(self.value)
+        cache.put(dict(self.request), given, self.ignored)
+        expect_equal(given, self.value, "the value that was handed to put, afterwards")
 
 
-def _forms(value: bytes) -> Iterator[bytes]:
+def keeps_apart(cache_class: Any) -> None:
+    """Each request gets back its own value and no other's, whichever cache has put it."""
+    hint = "All that the model is asked belongs in the key: self.cache_key(request, ...) sees to that."
+    text, put = " ".join(random.choices(("Where", "is", "my parcel", "\n"), k=900)), dict[str, Any]()
+    with _redis(cache_class) as (server, _, cache):
+        caches = cache, cache_class(server.url, ttl_s=TTL_S)
+        pairs = [_Pair(text[: random.choice((20, 4000))]) for _ in range(250)]
+        for pair in (*pairs, *pairs):
+            what = f"get of the request {pair.text[:90]}...{pair.text[-200:]}, among others like it"
+            expect_equal(pair.get(random.choice(caches)), put.get(pair.text), what, hint=hint)
+            pair.put(random.choice(caches))
+            put[pair.text] = pair.value
+
+
+def _forms(value: bytes, depth: int = 2) -> Iterator[bytes]:
+    """Give these bytes, and what is packed somewhere in them."""
     yield value
     b64, b16 = partial(base64.b64decode, validate=True), partial(base64.b16decode, casefold=True)
-    unpackers: list[Any] = [b64, partial(b64, altchars=b"-_"), b16, partial(zlib.decompress, wbits=47)]
-    for unpack, word in product(unpackers, [value, *re.findall(rb"[\w+/-]{16,}=*", value)]):
-        try:
-            yield unpack(word)
-        except (ValueError, zlib.error):
-            continue
+    words: Any = product((b64, partial(b64, altchars=b"-_"), b16), re.findall(rb"[\w+/-]{16,}=*", value))
+    magic = re.finditer(rb"[\x08-\x78][\x01\x5e\x9c\xda]|\x1f\x8b|BZh|\xfd7z", value)
+    starts = [value[found.start() :] for found in magic]
+    openers = (partial(zlib.decompressobj, 47), bz2.BZ2Decompressor, lzma.LZMADecompressor)
+    packed = [(lambda word, new=new: new().decompress(word), word) for new, word in product(openers, starts)]
+    for unpack, word in (*words, *packed) if depth else ():
+        with suppress(ValueError, zlib.error, OSError, EOFError, lzma.LZMAError):
+            yield from _forms(unpack(word), depth - 1)
 
 
 def _is_pickle(value: bytes) -> bool:
-    try:
-        return [at for step, _, at in pickletools.genops(value) if step.name == "STOP"] == [len(value) - 1]
-    except Exception:  # border: pickletools meets bytes of any kind
-        return False
+    """Say whether a pickle of some length begins somewhere in these bytes."""
+    for found in re.finditer(rb"\x80[\x02-\x05]|\((?:dp|lp|\w)", value):
+        with suppress(Exception):  # pickletools meets bytes of any kind
+            if len(list(pickletools.genops(value[found.start() :]))) > 12:
+                return True
+    return False
 
 
 def keeps_secrets(cache_class: Any) -> None:
     """Redis holds no pickle, and nowhere the account's key."""
-    with _filled(cache_class) as (_, ours, _, _):
-        keys, values = [form for key in ours.scan_iter() for form in _forms(key)], _contents(ours)
+    with _redis(cache_class) as (_, ours, cache):
+        pair = _Pair()
+        for step in (pair.get, pair.put, pair.get):
+            step(cache)
+        keys = list(ours.scan_iter())
+        found = {"keys": list(map(_forms, keys)), "values": [_forms(ours.dump(key)) for key in keys]}
     hint = "request holds the api_key; self.cache_key(request, ignored_args_for_cache_key) leaves it out."
-    for part, texts in (("keys", keys), ("values", values)):
+    for part, forms in found.items():
+        texts = [text for each in forms for text in each]
         leaks = sum(lm.key().encode() in text for text in texts)
         expect_equal(leaks, 0, f"{part} in Redis in which the model's api_key stands", hint=hint)
-    hint = "Who can write to Redis could run code in every process that loads a pickle from it. Use JSON."
-    expect_equal(sum(map(_is_pickle, values)), 0, "values in Redis that are pickles", hint=hint)
+        why = "Who can write to Redis could run code in every process that loads a pickle from it. Use JSON."
+        expect_equal(sum(map(_is_pickle, texts)), 0, f"{part} in Redis that are pickles", hint=why)
+
+
+def _answers_in(ours: Any) -> list[bytes]:
+    """Return the keys in Redis under which more lies than a counter or a mark."""
+    return [key for key in ours.scan_iter() if len(ours.dump(key) or b"") > 500]
 
 
 def forgets_in_time(cache_class: Any) -> None:
-    """An answer counts for ttl_s seconds, however often it is read, and then Redis no longer has it."""
-    with _filled(cache_class, ttl_s=2) as (server, ours, cache, answer):
-        new = cache_class(server.url, ttl_s=2)
-        time.sleep(1)
-        _ask(new)
-        time.sleep(1.1)
-        left = sum(answer[0].encode() in value for value in _contents(ours))
-        hint = "redis' set() takes ex=seconds. A get prolongs nothing, and a dictionary in front ages too."
-        expect_equal(left, 0, "answers in Redis after ttl_s seconds", hint=hint)
-        for each in (new, cache):
-            ours.flushdb()
-            expect_requests(1, partial(_ask, each), "requests after ttl_s seconds", hint=hint)
-    ttl_s = random.randint(100, 9000)
-    with _filled(cache_class, ttl_s) as (_, ours, _, _):
-        left_s = max(map(ours.ttl, ours.scan_iter()))
-    what, wanted = "how long Redis will keep an answer", f"ttl_s={ttl_s}, or a little less"
-    is_so = 0.8 * ttl_s <= left_s <= ttl_s  # some draw it a little shorter, so that not all run out at once
-    expect(is_so, what, observed=f"{left_s} s", expected=wanted, hint="Use the ttl_s that is given.")
+    """An answer counts for ttl_s seconds after each put, and then Redis has it no longer."""
+    pair, ttl_s, hint = _Pair(), random.randint(100, 9000), "set() takes ex=seconds. A get prolongs nothing."
+    with _redis(cache_class, ttl_s) as (server, ours, cache):
+        for what in ("a put", "another put"):
+            pair.put(cache)
+            left = sorted(map(ours.ttl, _answers_in(ours)))
+            is_so = left and 0.89 * ttl_s <= left[0] <= left[-1] <= ttl_s
+            what, wanted = f"how long Redis keeps an answer after {what}", f"ttl_s={ttl_s}, for every key"
+            expect(is_so, what, observed=left, expected=wanted, hint=hint)
+            for key in _answers_in(ours):
+                ours.expire(key, ttl_s // 2)
+            pair.get(cache_class(server.url, ttl_s=ttl_s))
+            is_so = all(ours.ttl(key) <= ttl_s // 2 for key in _answers_in(ours))
+            expect_equal(is_so, True, "reading prolongs nothing", hint=hint)
+    with _redis(cache_class, 1) as (server, ours, cache):
+        caches, hint = (cache, cache_class(server.url, ttl_s=1)), "A dictionary in front ages too."
+        pair.put(cache)
+        for pause_s in (0.5, 0.6):
+            left = [each for each in caches if pair.get(each)]
+            time.sleep(pause_s)
+        left = [each for each in caches if pair.get(each)]
+        what = "caches that serve and keys in Redis after ttl_s seconds"
+        expect_equal((len(left), len(_answers_in(ours))), (0, 0), what, hint=hint)
 
 
-def _survives(when: str, ask: Callable[[], Any], answer: Any) -> None:
-    """Fail the check unless the model is asked in spite of trouble with Redis, and that is its answer."""
-    hint = "An error that leaves get or put ends the model's call. Which errors can each line raise?"
-    what = f"the model's call survives {when}"
-    again, calls = counted(lambda: without_error(ask, what, expected="an answer of the model", hint=hint))
-    expect_equal((again, len(calls)), (answer, 1), f"answer and requests with {when}", hint=hint)
+_FOREIGN = [
+    *b'\x80\x04 not \xff!![1, 2]!!"text"!!7!!null!!!!{!!\xff{}!!true'.split(b"!!"),
+    b"[" * 100_000,
+    None,
+]
 
 
 def is_careful(cache_class: Any) -> None:
-    """A value that is not ours is a miss, as is a request of which no key can be made: the model is asked."""
-    with _filled(cache_class) as (server, ours, cache, answer):
-        for foreign in (b"\x80\x04 not yours \xff", b"[1, 2]", b'"text"', b"7", b"", None):
+    """A value that is no JSON object is a miss, as is a request of which no key can be made."""
+    hint = "An error that leaves get or put ends the model's call. Which errors can each line raise?"
+    with _redis(cache_class) as (server, ours, cache):
+        _ask(cache)
+        for foreign in random.sample(_FOREIGN, len(_FOREIGN)):
             for key in list(ours.scan_iter()):
                 ours.delete(key)
                 ours.rpush(key, "an item") if foreign is None else ours.set(key, foreign)
-            new = cache_class(server.url, ttl_s=TTL_S)
             what = f"a value in Redis that is not yours ({foreign or 'a list of Redis'!r:.40})"
-            _survives(what, partial(_ask, new), answer)
+            ask = partial(_ask, cache_class(server.url, ttl_s=TTL_S))
+            expect_requests(
+                1, partial(without_error, ask, what, hint=hint), f"requests with {what}", hint=hint
+            )
             if foreign is not None:  # some leave Redis alone for a while after an error of its own
-                hint = "put takes the place of whatever lies under the key."
-                expect_requests(0, partial(_ask, new), f"requests of the call after {what}", hint=hint)
-        _survives("a request that holds a set", partial(_ask, cache, stop={"###", "<end>"}), answer)
+                more = "put takes the place of whatever lies under the key."
+                expect_requests(0, ask, f"requests of the call after {what}", hint=more)
+        what = "the model's call survives a request that holds a set"
+        without_error(partial(_ask, cache, stop={"###", "<end>"}), what, hint=hint)
 
 
 def survives_a_kill(cache_class: Any) -> None:
     """With Redis killed the model answers all the same, and with Redis back answers are kept again."""
-    with _filled(cache_class) as (server, _, _, answer):
-        cache = cache_class(server.url, ttl_s=TTL_S)
+    pair, what, hint = _Pair(), "the model's call survives a Redis that is down", "put has to work again."
+    with _redis(cache_class) as (server, _, cache):
         server.kill()
-        _survives("a Redis that is down", partial(_ask, cache), answer)
+        expect_requests(1, partial(without_error, partial(_ask, cache), what), "requests while Redis is down")
+        give_up_at = time.monotonic() + 1
+        for _ in range(9):
+            if time.monotonic() < give_up_at:
+                without_error(lambda: [step(cache) for step in (pair.get, pair.put)], what)
         server.start()
-        give_up_at = time.monotonic() + _SOON_S
-        while (calls := counted(partial(_ask, cache))[1]) and time.monotonic() < give_up_at:
-            time.sleep(0.1)
-        what = f"requests of a call {_SOON_S:.0f} s after Redis came back"
-        expect_equal(len(calls), 0, what, hint="Redis is empty then: put has to work again, and then get.")
+        give_up_at, new = time.monotonic() + _SOON_S, cache_class(server.url, ttl_s=TTL_S)
+        while not (got := pair.get(new) and pair.get(cache)) and time.monotonic() < give_up_at:
+            pair.put(cache)
+            time.sleep(0.05)
+        expect_equal(got, pair.value, f"a value that is put {_SOON_S:.0f} s after Redis came back", hint=hint)
 
 
 def does_not_hang(cache_class: Any) -> None:
     """With Redis stopped in its tracks, the model's call comes back within a few seconds."""
-    with _filled(cache_class) as (server, _, _, _), ThreadPoolExecutor(1) as thread:
-        cache = cache_class(server.url, ttl_s=TTL_S)
+    with _redis(cache_class) as (server, _, cache), ThreadPoolExecutor(1) as thread:
+        _ask(cache)
         os.kill(server.pid, signal.SIGSTOP)
         asking = thread.submit(_ask, cache)
         is_late = not wait([asking], timeout=_SOON_S).done
@@ -177,13 +245,20 @@ def does_not_hang(cache_class: Any) -> None:
 
 
 def is_shared(cache_class: Any) -> None:
-    """What one process has paid for, another process gets without a request."""
-    hint = "Does the key depend on something that differs between processes, such as hash()?"
+    """A call that was paid for is answered from Redis: the second, one of a new cache, of another process."""
+    hint = "put stores what get looks for, under one key; hash() is another one in each process."
     asked: Any = partial(in_another_process, answer_through, what="another process can use your class")
-    with _filled(cache_class) as (server, _, _, answer):
-        ask, what = partial(asked, cache_class, server.url), "requests of another process that asks the same"
-        again = expect_requests(0, partial(ask, expected="an answer"), what, hint=hint)
-    expect_equal(again, answer, "the answer in another process", hint=hint)
+    with _redis(cache_class) as (server, _, cache):
+        answer = expect_requests(1, partial(_ask, cache), "requests of the first call")
+        for what, ask in {
+            "the second call": partial(_ask, cache),
+            "a call through a new cache on the same Redis": partial(answer_through, cache_class, server.url),
+            "another process that asks the same": partial(
+                asked, cache_class, server.url, expected="an answer"
+            ),
+        }.items():
+            again = expect_requests(0, ask, f"requests of {what}", hint=hint)
+            expect_equal(again, answer, f"the answer of {what}", hint=hint)
 
 
 def answer_through(cache_class: Any, url: str) -> Any:
@@ -202,7 +277,15 @@ EXERCISE = Exercise(
         "redis.Redis.from_url(url, socket_timeout=0.25, socket_connect_timeout=0.25, "
         "retry=Retry(NoBackoff(), 0)); both names are in redis.retry and redis.backoff.",
     ),
-    checks=(asks_once, keeps_secrets, forgets_in_time, is_careful, survives_a_kill, does_not_hang, is_shared),
+    checks=(
+        is_shared,
+        keeps_apart,
+        keeps_secrets,
+        forgets_in_time,
+        is_careful,
+        survives_a_kill,
+        does_not_hang,
+    ),
     deadline_s=45.0,
     why="A cache may save a call and must never cost one: every failure of Redis is a miss, and short. A "
     "pickle from a shared store is somebody else's program. TieredCache adds memory and a circuit breaker.",
