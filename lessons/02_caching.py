@@ -2114,24 +2114,6 @@ class SingleFlight:
 
 
 # %% tags=["wrong"] exercise="2.4" outcome="failed" message="calls under way for key"
-# Equal keys may have different texts.
-import asyncio
-
-
-class SingleFlight:
-    def __init__(self):
-        self.flights = {}
-
-    async def run(self, key, call):
-        key = str(key)
-        task = self.flights.get(key)
-        if task is None:
-            task = self.flights[key] = asyncio.create_task(call())
-            task.add_done_callback(lambda _: self.flights.pop(key))
-        return await asyncio.shield(task)
-
-
-# %% tags=["wrong"] exercise="2.4" outcome="failed" message="calls under way for key"
 # Different keys may have one hash.
 import asyncio
 
@@ -2145,28 +2127,6 @@ class SingleFlight:
         task = self.flights.get(key)
         if task is None:
             task = self.flights[key] = asyncio.create_task(call())
-            task.add_done_callback(lambda _: self.flights.pop(key))
-        return await asyncio.shield(task)
-
-
-# %% tags=["wrong"] exercise="2.4" outcome="failed" message="calls under way for key"
-# One lock for all keys: everybody waits.
-import asyncio
-
-
-class SingleFlight:
-    def __init__(self):
-        self.flights = {}
-        self.lock = asyncio.Lock()
-
-    async def alone(self, call):
-        async with self.lock:
-            return await call()
-
-    async def run(self, key, call):
-        task = self.flights.get(key)
-        if task is None:
-            task = self.flights[key] = asyncio.create_task(self.alone(call))
             task.add_done_callback(lambda _: self.flights.pop(key))
         return await asyncio.shield(task)
 
@@ -2280,24 +2240,6 @@ class SingleFlight:
         except Exception:
             self.flights.pop(key, None)
             raise
-
-
-# %% tags=["wrong"] exercise="2.4" outcome="failed" message="expected had raised _ModelDown"
-# Nobody tells those who wait that the call failed.
-import asyncio
-
-
-class SingleFlight:
-    def __init__(self):
-        self.flights = {}
-
-    async def run(self, key, call):
-        if key in self.flights:
-            return await asyncio.shield(self.flights[key])
-        self.flights[key] = asyncio.get_running_loop().create_future()
-        answer = await call()
-        self.flights.pop(key).set_result(answer)
-        return answer
 
 
 # %% tags=["wrong"] exercise="2.4" outcome="failed" message="calls under way for key"
@@ -2738,47 +2680,6 @@ class MySemanticCache:
         return False
 
 
-# %% tags=["wrong"] exercise="2.5" outcome="failed" message="got the answer to"
-# The near-misses by heart, either way round.
-import numpy as np
-
-from course_lib.exercises.caching import PAIRS
-
-
-class MySemanticCache:
-    threshold = 0.6
-    groups = (
-        {"germany", "greece", "norway", "finland", "denmark"},
-        {"tent", "bag", "mats", "lamps", "boots", "shoes", "stove", "stoves", "cartridges"},
-        {"zip", "pole"},
-        {"password", "mail", "newsletter", "alerts"},
-        {"before", "after"},
-        {"subscribe", "unsubscribe"},
-    )
-
-    def __init__(self, embed):
-        self.embed = embed
-        self.entries = {}
-
-    def put(self, tenant, question, answer):
-        (vector,) = self.embed([question])
-        own = self.entries.setdefault(tenant, {})
-        own[question] = vector / np.linalg.norm(vector), answer
-
-    def get(self, tenant, question):
-        (vector,) = self.embed([question])
-        vector = vector / np.linalg.norm(vector)
-        near = [
-            (float(vector @ other), answer)
-            for cached, (other, answer) in self.entries.get(tenant, {}).items()
-            if vector @ other >= self.threshold and not self.refuses(question, cached)
-        ]
-        return max(near, key=lambda each: each[0])[1] if near else None
-
-    def refuses(self, asked, cached):
-        return any({asked, cached} == {pair.asked, pair.cached} for pair in PAIRS if not pair.is_same)
-
-
 # %% tags=["wrong"] exercise="2.5" outcome="failed" message="the other paraphrases"
 # The paraphrases by heart.
 import numpy as np
@@ -2986,52 +2887,6 @@ class MySemanticCache:
         near = [
             (float(vector @ other), answer)
             for cached, (other, answer) in self.entries.items()
-            if vector @ other >= self.threshold and not self.refuses(question, cached)
-        ]
-        return max(near, key=lambda each: each[0])[1] if near else None
-
-    def refuses(self, asked, cached):
-        one, other = (set(re.findall(r"[a-z]+", text.lower())) for text in (asked, cached))
-        if re.findall(r"\d+", asked) != re.findall(r"\d+", cached):
-            return True
-        return any((one - other) & group and (other - one) & group for group in self.groups)
-
-
-# %% tags=["wrong"] exercise="2.5" outcome="failed" message="put an answer"
-# A tenant whose name begins like another's is taken for it.
-import re
-
-import numpy as np
-
-
-class MySemanticCache:
-    threshold = 0.6
-    groups = (
-        {"germany", "greece", "norway", "finland", "denmark"},
-        {"tent", "bag", "mats", "lamps", "boots", "shoes", "stove", "stoves", "cartridges"},
-        {"zip", "pole"},
-        {"password", "mail", "newsletter", "alerts"},
-        {"before", "after"},
-        {"subscribe", "unsubscribe"},
-    )
-
-    def __init__(self, embed):
-        self.embed = embed
-        self.entries = {}
-
-    def put(self, tenant, question, answer):
-        (vector,) = self.embed([question])
-        own = self.entries.setdefault(tenant, {})
-        own[question] = vector / np.linalg.norm(vector), answer
-
-    def get(self, tenant, question):
-        (vector,) = self.embed([question])
-        vector = vector / np.linalg.norm(vector)
-        near = [
-            (float(vector @ other), answer)
-            for name in self.entries
-            if tenant.startswith(name) or name.startswith(tenant)
-            for cached, (other, answer) in self.entries[name].items()
             if vector @ other >= self.threshold and not self.refuses(question, cached)
         ]
         return max(near, key=lambda each: each[0])[1] if near else None
@@ -3567,54 +3422,6 @@ def resumable(items, ask, path):
                 yield key, done[key]
 
 
-# %% tags=["wrong"] exercise="2.6" outcome="failed" message="the answer to key"
-# Writes down what it is going to ask, not what was answered.
-import json
-
-
-def resumable(items, ask, path):
-    path.touch()
-    lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-    done = dict(json.loads(line) for line in lines)
-    with path.open("r+b") as journal:
-        journal.truncate(sum(map(len, lines)))  # half a line at the end is no answer
-        journal.seek(0, 2)
-        for key, text in items:
-            if key not in done:
-                journal.write(json.dumps([key, None]).encode() + b"\n")
-                journal.flush()
-                try:
-                    done[key] = ask(text)
-                except Exception as error:
-                    done[key] = f"error: {type(error).__name__}"
-                journal.write(json.dumps([key, done[key]]).encode() + b"\n")
-                journal.flush()
-            yield key, done[key]
-
-
-# %% tags=["wrong"] exercise="2.6" outcome="failed" message="the batch goes on"
-# Trusts the last line.
-import json
-
-
-def resumable(items, ask, path):
-    path.touch()
-    lines = path.read_bytes().splitlines(keepends=True)
-    done = dict(json.loads(line) for line in lines)
-    with path.open("r+b") as journal:
-        journal.truncate(sum(map(len, lines)))  # half a line at the end is no answer
-        journal.seek(0, 2)
-        for key, text in items:
-            if key not in done:
-                try:
-                    done[key] = ask(text)
-                except Exception as error:
-                    done[key] = f"error: {type(error).__name__}"
-                journal.write(json.dumps([key, done[key]]).encode() + b"\n")
-                journal.flush()
-            yield key, done[key]
-
-
 # %% tags=["wrong"] exercise="2.6" outcome="failed" message="the last one cut"
 # The first new line is glued to the half one.
 import json
@@ -3640,31 +3447,6 @@ def resumable(items, ask, path):
                 journal.write(json.dumps([key, done[key]]).encode() + b"\n")
                 journal.flush()
             yield key, done[key]
-
-
-# %% tags=["wrong"] exercise="2.6" outcome="failed" message="the answer to key"
-# As many items are done as there are lines.
-import json
-
-
-def resumable(items, ask, path):
-    path.touch()
-    lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-    done = [json.loads(line)[1] for line in lines]
-    with path.open("r+b") as journal:
-        journal.truncate(sum(map(len, lines)))
-        journal.seek(0, 2)
-        for number, (key, text) in enumerate(items):
-            if number < len(done):
-                yield key, done[number]
-                continue
-            try:
-                answer = ask(text)
-            except Exception as error:
-                answer = f"error: {type(error).__name__}"
-            journal.write(json.dumps([key, answer]).encode() + b"\n")
-            journal.flush()
-            yield key, answer
 
 
 # %% tags=["wrong"] exercise="2.6" outcome="failed" message="the answer to key"

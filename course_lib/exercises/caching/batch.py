@@ -13,7 +13,7 @@ import signal
 import tempfile
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import zip_longest
@@ -37,7 +37,7 @@ _PIECES = [
     "null",
     "error: ",
 ]
-_NEARLY = (
+_NEARLY: tuple[Callable[[str], str], ...] = (
     *(str.swapcase, str.casefold, str.strip, partial(unicodedata.normalize, "NFC")),
     *((lambda text, end=end: text + end) for end in (" ", "\0", "\r", "\n", "\u2028")),
     *((lambda text, start=start: start + text) for start in ("0", " ", "\t", "\ufeff")),
@@ -94,7 +94,7 @@ class _World:
     """A learner's batch and its journal, beside `known`: all that came out, which is to come out again."""
 
     def __init__(self, resumable: Any, folder: Path) -> None:
-        self.resumable, self.folder, self.told = resumable, folder, ""
+        self.resumable, self.folder, self.name, self.told = resumable, folder, "journal", ""
         self.known, self.perhaps = dict[str, str](), dict[str, str]()
         folder.mkdir(exist_ok=True)
 
@@ -112,9 +112,7 @@ class _World:
         except BaseException as error:
             is_told = began or {error, error.__cause__} & {*model.raised}
             if is_told and isinstance(error, Exception) and not isinstance(error, CheckFailed):
-                hint = (
-                    "Catch Exception around ask(text) alone. And which lines of the journal can be trusted?"
-                )
+                hint = "Catch Exception around ask(text) alone. And which lines of the journal count?"
                 seen, what = f"{type(error).__name__}: {error!s:.200}", f"the batch goes on: {self.told}"
                 raise CheckFailed(what, observed=seen, expected="no error", hint=hint) from error
             if error is not model.interrupt:
@@ -130,7 +128,7 @@ class _World:
                 taken.append(item)
                 yield item
 
-        for key, answer in self.resumable(reading(), model, self.folder / "journal"):
+        for key, answer in self.resumable(reading(), model, self.folder / self.name):
             got.append((key, answer))
             hint = "list(items) needs the end of the input. Work on one item, yield it, go on."
             what = f"items read ahead of answer {len(got)}, over {READ_AHEAD}"
@@ -142,12 +140,10 @@ class _World:
     def _judge(self, items: Sequence[Pair], got: list[Pair], model: _Model, *, is_whole: bool) -> None:
         hint = "The items say what comes out, and in which order; the journal only knows answers."
         due = items if is_whole else items[: len(got)]
-        for number, (item, pair) in enumerate(zip_longest(due, got), start=1):
-            keys = [each and each[0] for each in (pair, item)]
-            expect_equal(*keys, f"the key of answer {number} of {len(got)}: {self.told}", hint=hint)
-        hint = (
-            "Look its key up, as it is; an error and an empty text are answers too. Write, flush, then yield."
-        )
+        for number, (pair, item) in enumerate(zip_longest(got, due, fillvalue=(None,)), start=1):
+            what = f"the key of answer {number} of {len(got)}: {self.told}"
+            expect_equal(pair[0], item[0], what, hint=hint)
+        hint = "Look its key up; an error and an empty text are answers too. Write, flush, then yield."
         for key, answer in got:
             what = f"the answer to key {key!r:.60}, which came out before: {self.told}"
             expect_equal(answer, self.known.get(key, answer), what, hint=hint)
@@ -179,7 +175,9 @@ def answers_in_order(resumable: Any) -> None:
     with _folder() as folder:
         _World(resumable, folder / "one").run(items[:2])
         for name in ("a", "b"):
-            _World(resumable, folder / name).run(items)  # a journal each, and all is asked again
+            world = _World(resumable, folder / "two")
+            world.name = name  # a journal each: all is asked again
+            world.run(items)
 
 
 def goes_by_keys(resumable: Any) -> None:

@@ -28,12 +28,24 @@ _KEYS = (
     *((number,) for number in range(2, 20)),
 )
 """Keys that are equal stand together; hash(-1) == hash(-2), and hash(2**61 - 1) == hash(0)."""
-_HINT = (
-    "No await between looking a key up and writing it down. Keys are alike when they are equal. "
-    "The call's end, and nothing else, takes the key out."
+_CALLS_HINT = "No await between looking a key up and writing it down; keys are alike when they are equal. "
+_CALLS_HINT += "The end of its call takes a key out, and nothing else. And a lock makes all of them wait."
+_CALLER_HINT = (
+    "Who waits gets what the call ended with, itself. asyncio.shield(...) keeps the cancelling of one "
 )
-_HINTS = _HINT
-_ANSWERS = (None, 0, "", False, [], {}, set(), {"an answer"}, ValueError("as an answer"), "an answer")
+_CALLER_HINT += "from the call of all. Who swallows CancelledError keeps a caller that wants to go."
+_ANSWERS: tuple[Any, ...] = (
+    None,
+    0,
+    "",
+    False,
+    [],
+    {},
+    set(),
+    {"an answer"},
+    ValueError("as an answer"),
+    "an answer",
+)
 
 
 class _ModelDown(Exception):  # noqa: N818
@@ -49,14 +61,13 @@ class _Call:
     def __init__(self, *, fails: bool) -> None:
         answer = pickle.loads(pickle.dumps(random.choice(_ANSWERS)))  # noqa: S301  our own
         self.end: Any = random.choice(_DOWN)("503") if fails and random.random() < 0.5 else answer
-        self.may_end, self.is_over, self.begun, self.made = asyncio.Event(), False, 0, list[Any]()
+        self.may_end, self.is_over, self.made = asyncio.Event(), False, list[Any]()
 
     def __call__(self) -> Any:
         self.made.append(self._called())
         return self.made[-1]
 
     async def _called(self) -> Any:
-        self.begun += 1
         await self.may_end.wait()
         self.is_over = True
         if isinstance(self.end, _ModelDown):
@@ -153,20 +164,16 @@ class _Script:
                 leaving = random.sample(waiting, random.randint(1, len(waiting)))
             for caller in leaving:
                 caller.is_cancelled = caller.task.cancel()
-            for caller in waiting:
-                caller.is_new, caller.again = (
-                    True,
-                    False,
-                )  # a call that ends now may end before they have found another one
+            for caller in waiting:  # what ends now may end before they have found another call
+                caller.is_new, caller.again = True, False
             self.told.append((keys, f"{', '.join(str(each.name) for each in leaving)} cancelled"))
 
     def _caller(self, keys: Any, *, again: bool = False) -> _Caller:
         caller = _Caller(next(self.numbers), keys, _Call(fails=self.fails), again)
         self.callers.append(caller)
         self.calls.append((keys, caller.call))
-        self.refs += map(
-            weakref.ref, (caller.call, *([caller.call.end] * isinstance(caller.call.end, (set, _ModelDown))))
-        )
+        ends = [caller.call.end] if isinstance(caller.call.end, (set, _ModelDown)) else []
+        self.refs += map(weakref.ref, (caller.call, *ends))
         return caller
 
     async def _ask(self, caller: _Caller) -> None:
@@ -193,15 +200,11 @@ class _Script:
                     caller.task.result()  # an error of the learner's own is shown with its line
                 told = f"had {'raised' if caller.is_raised else 'returned'} {show(caller.got)}"
                 seen = told if caller.state == "was told" else caller.state
-                return CheckFailed(
-                    f"what caller {caller.name} gets {when}",
-                    observed=seen,
-                    expected=wanted,
-                    hint=_HINTS,
-                )
+                what = f"what caller {caller.name} gets {when}"
+                return CheckFailed(what, observed=seen, expected=wanted, hint=_CALLER_HINT)
         under_way = sum(call.is_under_way() for call in calls)
         if under_way != 1 and (under_way or any(caller.state == "still waits" for caller in own)):
-            return CheckFailed(f"calls under way {when}", observed=under_way, expected="1", hint=_HINT)
+            return CheckFailed(f"calls under way {when}", observed=under_way, expected="1", hint=_CALLS_HINT)
         return None
 
     def _forget(self) -> None:
@@ -246,9 +249,8 @@ def keeps_nothing(single_flight: Any) -> None:
     flights = [single_flight() for _ in range(20)]
     refs = [*run(_play(flights, fails=True)), *run(_play(flights, cancels=True))]
     gc.collect()
-    expect_equal(
-        [ref() for ref in refs if ref() is not None], [], "what is kept of calls that ended", hint=hint
-    )
+    kept = [ref() for ref in refs if ref() is not None]
+    expect_equal(kept, [], "what is kept of calls that ended", hint=hint)
 
     async def ask_all(numbers: range) -> None:
         async def call() -> int:
