@@ -106,7 +106,7 @@ class _Caller:
         if wanted != "was told":
             return "" if self.state == wanted else wanted
         is_error = isinstance(ends[0], _ModelDown)
-        is_right = type(self.got) is type(ends[0]) if is_error else self.got is ends[0]
+        is_right = self.got is ends[0] or (is_error and repr(self.got) == repr(ends[0]))
         is_right = is_right and self.state == "was told" and self.is_raised == is_error
         return "" if is_right else f"{'had raised' if is_error else 'had returned'} {show(ends[0])}"
 
