@@ -1,60 +1,237 @@
-"""Exercise 2.6, a batch that can be killed: what the model was asked before and after a real SIGKILL.
+"""Exercise 2.6, a batch that can be killed: random items, runs and kills, and what may come out of them.
 
-Main path: EXERCISE -> engine.registry; each check runs the learner's function on a journal of its own.
+Main path: EXERCISE -> engine.registry; each check draws items and lets a `_World` run the learner's function.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
-import re
+import shutil
 import signal
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
-from itertools import islice
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from course_lib.exercises.engine.checks import expect, expect_equal, without_error
+from course_lib.exercises.engine.checks import CheckFailed, expect, expect_equal, show
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.engine.seen import counted, in_another_process
 from course_lib.lm import client
 
 Pair = tuple[str, str]
 
-ITEMS: tuple[Pair, ...] = (
-    ("T-1", "Where is my parcel?"),
-    ("T-2", "The zip of my tent is torn."),
-    ("T-3", "I was charged twice."),
-    ("T 4\tÜ\n", "Where is my parcel?"),  # a key is any text, and two keys may have one text
-    ("T-5", "Which boots run small?"),
-    ("T-6", "Can I return a lamp?"),
-    ("T-7", "My voucher is refused."),
-    ("", "Say nothing."),  # the answer is empty too
-    ("T 4\tU\u0308\n", "Tell me all about tents."),  # looks like the fourth key; the answer is long
-)
 READ_AHEAD = 16
-_LONG = "long " * 40_000
-_FORMATTED = '\tin "two"\r\nlines, \u2028 or three\n'
+_PIECES = [
+    *"aB0-éßſ𝄞 \t\n\r\x0b\0\x85\u2028\ufeff\\\"',:[",
+    "e\u0301",
+    "1.0",
+    "\r\n",
+    "\\n",
+    "null",
+    "error: ",
+]
+_NEARLY: tuple[Callable[[str], str], ...] = (
+    *(str.swapcase, str.casefold, str.strip, partial(unicodedata.normalize, "NFC")),
+    *((lambda text, end=end: text + end) for end in (" ", "\0", "\r", "\n", "\u2028")),
+    *((lambda text, start=start: start + text) for start in ("0", " ", "\t", "\ufeff")),
+    *((lambda text, end=end: text * 150 + end + text * 150) for end in "ab"),
+)
+
+
+class _Refused(Exception):  # noqa: N818
+    """What a service of the learner's own may raise."""
+
+
+class _Stop(BaseException):
+    """What may interrupt a call, beside what Python has."""
+
+
+_ERRORS = (_Refused, StopIteration, KeyError, OSError, RecursionError, AssertionError, EOFError, TimeoutError)
+_INTERRUPTS = (KeyboardInterrupt, SystemExit, asyncio.CancelledError, _Stop)
+
+
+def _text(most: int = 4) -> str:
+    return "".join(random.choices(_PIECES, k=random.randint(0, most)))
+
+
+def _items(more: int = 0) -> list[Pair]:
+    """Draw items whose keys are nearly equal, and which have few texts."""
+    base, number = f"{_text()}aßB{_text()}e\u0301", random.randint(1, 9)
+    alike = [base, *(change(base) for change in _NEARLY), f"{number}", f"0{number}", f"{number}.0", ""]
+    keys = [*dict.fromkeys([*alike, *(f"{_text()}{n}" for n in range(10, 12 + more))])]
+    texts = [_text() for _ in range(4)]
+    return [(key, random.choice(texts)) for key in random.sample(keys, len(keys))]
 
 
 class _Model:
-    """Answers differently each time, with all that a text may hold, and lists what it was asked."""
+    """Answers differently each time, with any text or an error; `given` lists what it said to which text."""
 
-    errors = TimeoutError, ConnectionError
-
-    def __init__(self) -> None:
-        self.asked, self.error = list[str](), random.choice(self.errors)
+    def __init__(self, interrupt: BaseException | None = None, at: int = 0) -> None:
+        self.given, self.raised, self.calls = list[Pair](), list[BaseException](), 0
+        self.interrupt, self.at = interrupt, at
 
     def __call__(self, text: str) -> str:
-        self.asked.append(text)
-        if "zip" in text:
-            raise self.error("the model did not answer")
-        if "nothing" in text:
-            return ""
-        return f"answer {len(self.asked)} to {text}{_FORMATTED}" + _LONG * ("tents" in text)
+        self.calls += 1
+        if self.interrupt and self.calls == self.at:
+            raise self.interrupt
+        answer = random.choice(["", f"{_text(8)}{random.random()}", f"{_text()}é𝄞{self.calls}{_text()}"])
+        if self.calls % 4 == 0:
+            self.raised.append(random.choice(_ERRORS)("the model did not answer"))
+            self.given.append((text, f"error: {type(self.raised[-1]).__name__}"))
+            raise self.raised[-1]
+        self.given.append((text, answer * random.choice((1,) * 9 + (900,))))
+        return self.given[-1][1]
+
+
+class _World:
+    """A learner's batch and its journal, beside `known`: all that came out, which is to come out again."""
+
+    def __init__(self, resumable: Any, folder: Path) -> None:
+        self.resumable, self.folder, self.name, self.told = resumable, folder, "journal", ""
+        self.known, self.perhaps = dict[str, str](), dict[str, str]()
+        folder.mkdir(exist_ok=True)
+
+    def run(self, items: Sequence[Pair], most: int = 10**6, model: _Model | None = None) -> None:
+        """Run the batch, to its end or to a kill at an answer, and compare what comes out with what may."""
+        model, got, began = model or _Model(), list[Pair](), self.told
+        is_whole = most >= len(items) and not model.interrupt
+        ended = f" (interrupted at call {model.at})" if model.interrupt else f" (killed at answer {most})"
+        self.told += f"{', then ' * bool(began)}{len(items)} items{'' if is_whole else ended}"
+        try:
+            self._read(items, most, model, got)
+            seen, wanted = f"{len(got)} answers, and no interrupt", "what interrupted ask, raised"
+            hint = "A bare except, or BaseException, catches more than errors: say Exception."
+            expect(not model.interrupt, f"the end of {self.told}", observed=seen, expected=wanted, hint=hint)
+        except BaseException as error:
+            is_told = began or {error, error.__cause__} & {*model.raised}
+            if is_told and isinstance(error, Exception) and not isinstance(error, CheckFailed):
+                hint = "Catch Exception around ask(text) alone. And which lines of the journal count?"
+                seen, what = f"{type(error).__name__}: {error!s:.200}", f"the batch goes on: {self.told}"
+                raise CheckFailed(what, observed=seen, expected="no error", hint=hint) from error
+            if error is not model.interrupt:
+                raise
+        self._judge(items, got, model, is_whole=is_whole)
+
+    def _read(self, items: Sequence[Pair], most: int, model: _Model, got: list[Pair]) -> None:
+        """Read answers, and see how many items each needed; a copy of the folder is what a kill leaves."""
+        taken = list[Pair]()
+
+        def reading() -> Iterator[Pair]:
+            for item in items:
+                taken.append(item)
+                yield item
+
+        for key, answer in self.resumable(reading(), model, self.folder / self.name):
+            got.append((key, answer))
+            hint = "list(items) needs the end of the input. Work on one item, yield it, go on."
+            what = f"items read ahead of answer {len(got)}, over {READ_AHEAD}"
+            expect_equal(max(len(taken) - len(got), READ_AHEAD), READ_AHEAD, what, hint=hint)
+            if len(got) == most:
+                self.folder = Path(shutil.copytree(self.folder, f"{self.folder}-killed"))
+                return
+
+    def _judge(self, items: Sequence[Pair], got: list[Pair], model: _Model, *, is_whole: bool) -> None:
+        hint = "The items say what comes out, and in which order; the journal only knows answers."
+        due = items if is_whole else items[: len(got)]
+        for number, (pair, item) in enumerate(zip_longest(got, due, fillvalue=(None,)), start=1):
+            what = f"the key of answer {number} of {len(got)}: {self.told}"
+            expect_equal(pair[0], item[0], what, hint=hint)
+        hint = "Look its key up; an error and an empty text are answers too. Write, flush, then yield."
+        for key, answer in got:
+            what = f"the answer to key {key!r:.60}, which came out before: {self.told}"
+            expect_equal(answer, self.known.get(key, answer), what, hint=hint)
+        texts, new = dict(items), [(key, answer) for key, answer in got if key not in self.known]
+        hint = "What ask returned, as it is, or its error's class; for each key, and not for each text."
+        given = Counter(model.given)
+        for key, answer in new:
+            said = [each for text, each in given.elements() if text == texts[key]]
+            said += [each for known, each in self.perhaps.items() if known == key]
+            what = f"the answer to key {key!r:.60}, one that ask gave to its text: {self.told}"
+            seen, wanted = show(answer), f"one of {show(said)}, which no other key has"
+            expect(answer in said, what, observed=seen, expected=wanted, hint=hint)
+            given[texts[key], answer] -= 1
+        hint = "Ask once for each item, not again for what came out. The journal is the file at `path` alone."
+        most = len(new) + (0 if is_whole else READ_AHEAD + 1)
+        expect_equal(max(model.calls, most), most, f"calls for {len(new)} new keys: {self.told}", hint=hint)
+        self.known |= got
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="course-") as folder:
+        yield Path(folder)
+
+
+def answers_in_order(resumable: Any) -> None:
+    """Every item is asked once and comes out in order, and one that fails comes out as an error."""
+    items = _items()
+    with _folder() as folder:
+        _World(resumable, folder / "one").run(items[:2])
+        for name in ("a", "b"):
+            world = _World(resumable, folder / "two")
+            world.name = name  # a journal each: all is asked again
+            world.run(items)
+
+
+def goes_by_keys(resumable: Any) -> None:
+    """What came out comes out again, whatever was killed, in another order and among new items."""
+    for _ in range(4):
+        items = _items()
+        with _folder() as folder:
+            world = _World(resumable, folder / "world")
+            for count in random.choices(range(1, len(items)), k=3):
+                world.run(random.sample(items, count), random.choice([random.randint(1, count), 99]))
+            for _ in range(3):
+                world.run(random.sample(items, len(items)))
+
+
+def can_be_interrupted(resumable: Any) -> None:
+    """An interrupt is no answer: it ends the batch, and its item is asked again."""
+    for interrupt in _INTERRUPTS:
+        items = _items()
+        with _folder() as folder:
+            world = _World(resumable, folder / "world")
+            world.run(items, model=_Model(interrupt("stop"), at=random.randint(1, 9)))
+            world.run(items)
+
+
+def reads_as_needed(resumable: Any) -> None:
+    """Items are read as they are needed: 16 ahead at most, also when the batch is run again."""
+    items = _items(more=90)
+    with _folder() as folder:
+        world = _World(resumable, folder / "world")
+        for most in (random.randint(30, 90), 100):
+            world.run(items, most)
+
+
+def cuts_half_a_line(resumable: Any) -> None:
+    """Half a line at the end of a journal of lines costs that one item, once."""
+    items = [(f"{key}é", text) for key, text in _items()][:6]
+    for count in (1, 3):
+        with _folder() as folder:
+            first = _World(resumable, folder / "whole")
+            first.run(items[:count])
+            journal = first.folder / "journal"
+            whole = journal.read_bytes() if journal.is_file() else b""
+            last = whole.rfind(b"\n", 0, -1) + 1
+            if whole.count(b"\n") != count or not whole.endswith(b"\n"):
+                return  # not a line for each item: a database keeps its own transactions whole
+            ends = random.sample(range(last + 1, len(whole)), min(40, len(whole) - last - 1))
+            for end in {*ends, len(whole) - 1}:
+                world = _World(resumable, folder / f"cut at {end}")
+                world.known = dict(list(first.known.items())[:-1])
+                world.perhaps = first.known  # if nothing but the line break is lost
+                world.told = f"a journal of {count}, the last one cut to {whole[last:end]!r:.60}"
+                (world.folder / "journal").write_bytes(whole[:end])
+                for _ in range(3):
+                    world.run(items)
 
 
 def ask_model(text: str) -> str:
@@ -64,126 +241,28 @@ def ask_model(text: str) -> str:
     return f"{text} {reply}"
 
 
-def run_until_killed(resumable: Any, path: Path) -> None:
+def run_until_killed(resumable: Any, items: Sequence[Pair], path: Path) -> None:
     """Run the batch, and kill this process as soon as the fifth answer is there."""
-    for number, _ in enumerate(resumable(iter(ITEMS), ask_model, path), start=1):
+    for number, _ in enumerate(resumable(iter(items), ask_model, path), start=1):
         if number == 5:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-@contextmanager
-def _journal() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="course-") as folder:
-        yield Path(folder) / "journal"
-
-
-def _ran(resumable: Any, items: Iterable[Pair], path: Path, after: str, model: Any) -> list[Pair]:
-    """Run the batch; return what it yields, whose keys are those of the items in their order."""
-    batch = partial(resumable, iter(items), model, path)
-    errors = Exception if path.exists() else _Model.errors  # before there is a journal, others are crashes
-    hint = "Catch Exception around ask(text) alone. And which lines of the journal can be trusted?"
-    what = f"the batch goes on after {after}"
-    got = without_error(lambda: [(key, answer) for key, answer in batch()], what, hint=hint, errors=errors)
-    hint = "The items say what comes out, and in which order; the journal only knows answers."
-    keys = [key for key, _ in items]
-    expect_equal([key for key, _ in got], keys, f"the keys that come out after {after}", hint=hint)
-    return got
-
-
-def answers_in_order(resumable: Any) -> None:
-    """Every item is asked once and comes out in order, and one that fails comes out as an error."""
-    with _journal() as path:
-        model = _Model()
-        got = _ran(resumable, ITEMS, path, "an error of ask", model)
-        wanted = [f"to {text}{_FORMATTED}" for _, text in ITEMS]
-        wanted[1], wanted[-2] = f"error: {model.error.__name__}", ""
-        wanted[-1] += "(long)"
-        hint = "What ask returned, as it is, or the class of its error; for each key, and not for each text."
-        shown = [re.sub(r"^answer \d+ ", "", str(answer)).replace(_LONG, "(long)") for _, answer in got]
-        expect_equal(shown, wanted, "the answers that come out", hint=hint)
-        expect_equal(len({answer for _, answer in got}), len(ITEMS), "different answers", hint=hint)
-        _ran(resumable, ITEMS, path.with_name("another"), "another batch", model)
-        hint = "Ask once for each item. The journal is the file at `path` alone."
-        expect_equal(len(model.asked), 2 * len(ITEMS), "calls of two batches, a journal each", hint=hint)
-
-
-def can_be_interrupted(resumable: Any) -> None:
-    """An interrupt is no answer: it ends the batch, and its item is asked again."""
-
-    def interrupted(text: str) -> str:
-        if text == ITEMS[2][1]:
-            raise KeyboardInterrupt
-        return text
-
-    with _journal() as path:
-        got: list[Pair] = []
-        with suppress(KeyboardInterrupt):
-            got = list(resumable(iter(ITEMS[:4]), interrupted, path))
-        hint = "A bare except, or BaseException, catches more than errors: say Exception."
-        expect_equal(got, [], "what a batch yields in which ask was interrupted", hint=hint)
-        model = _Model()
-        _ran(resumable, ITEMS[:4], path, "an interrupt", model)
-        what = "whether the item whose call was interrupted is asked again"
-        expect_equal(ITEMS[2][1] in model.asked, True, what, hint=hint)
-
-
-def reads_as_needed(resumable: Any) -> None:
-    """An input without an end is read as it is needed."""
-    numbers = iter(range(1000))
-    items = ((f"T-{number}", f"question {number}") for number in numbers)
-    with _journal() as path:
-        list(islice(resumable(items, str.upper, path), 3))
-    hint = "list(items) needs the end of the input. Work on one item, yield it, go on."
-    what = f"three answers of an endless input: items read ahead, over {READ_AHEAD}"
-    expect_equal(max(next(numbers, 1000), READ_AHEAD), READ_AHEAD, what, hint=hint)
-
-
 def pays_once(resumable: Any) -> None:
     """After a SIGKILL at the fifth answer, none of the five is paid for again."""
-    with _journal() as path:
-        kill = partial(in_another_process, run_until_killed, resumable, path, exit_code=-signal.SIGKILL)
+    items = [(key, f"Where is parcel {number}?") for number, (key, _) in enumerate(_items()[:9], start=100)]
+    with _folder() as folder:
+        path = folder / "journal"
+        kill = partial(
+            in_another_process, run_until_killed, resumable, items, path, exit_code=-signal.SIGKILL
+        )
         kill(what="the batch runs until it is killed", expected="a fifth answer, and then the kill")
-        got, again = counted(partial(_ran, resumable, ITEMS, path, "a kill", ask_model))
+        got, again = counted(lambda: [*resumable(iter(items), ask_model, path)])
     hint = "Write the answer, then flush, then yield: a line that waits in a buffer dies with the process."
-    what, left = "what was answered before the kill is not paid for again: calls after it", len(ITEMS) - 5
+    what, left = "what was answered before the kill is not paid for again: calls after it", len(items) - 5
     expect_equal(max(len(again), left), left, what, hint=hint)
-    foreign = [key for (key, text), (_, answer) in zip(ITEMS, got, strict=True) if text not in str(answer)]
+    foreign = [key for (key, text), (_, answer) in zip(items, got, strict=True) if text not in str(answer)]
     expect_equal(foreign, [], "items that have no answer of their own after the kill", hint=hint)
-
-
-def cuts_half_a_line(resumable: Any) -> None:
-    """Half a line at the end of a journal of lines costs that one item, once."""
-    with _journal() as path:
-        first = _ran(resumable, ITEMS[2:6], path, "nothing", _Model())
-        whole = path.read_bytes() if path.is_file() else b""
-        if whole.count(b"\n") != 4 or not whole.endswith(b"\n"):
-            return  # not a line for each item: a database keeps its own transactions whole
-        path.write_bytes(whole[:-9])  # what a kill in the middle of a write leaves
-        hint = "Half a line is no answer, and what is appended to it is lost with it: cut it off first."
-        calls_after = {"half a line at the journal's end": len(ITEMS) - 5, "half a line that was mended": 0}
-        for after, calls in calls_after.items():
-            model = _Model()
-            got = _ran(resumable, ITEMS[2:], path, after, model)
-            expect_equal(len(model.asked), calls, f"calls after {after}", hint=hint)
-            expect_equal(got[:3], first[:3], f"the pairs before it, after {after}", hint=hint)
-
-
-def goes_by_keys(resumable: Any) -> None:
-    """Each key keeps its own answer when items come in another order, and a new one in front of them."""
-    new = [(f"T-{n}", random.choice(ITEMS)[1]) for n in random.sample(range(10, 10**6), 3 * READ_AHEAD)]
-    items, done = [*ITEMS, *new], 2 * READ_AHEAD
-    with _journal() as path:
-        model = _Model()
-        first = dict(islice(resumable(iter(items), model, path), done))
-        paid = len(model.asked)
-        others = (("T-0", "Do you sell gift cards?"), *reversed(items), *items[:done])
-        got = _ran(resumable, others, path, "another order", model)
-        foreign = [key for key, answer in got if first.get(key, answer) != answer]
-    calls, most = len(model.asked) - paid, 1 + len(items) - done
-    seen = f"{calls} calls, {len(foreign)} answers of another item or cut"
-    wanted = f"{most} calls, for items that had not come out, and each old answer as it was"
-    hint = "Look each key up; an error and an empty text are answers too, and one may hold a line break."
-    expect(calls <= most and not foreign, observed=seen, expected=wanted, hint=hint)
 
 
 EXERCISE = Exercise(
@@ -195,7 +274,7 @@ EXERCISE = Exercise(
         "What you write stays in the process until journal.flush() hands it to the operating system.",
         "A line counts if it ends in a line break: journal.truncate(bytes of whole lines) cuts off the rest.",
     ),
-    checks=(answers_in_order, can_be_interrupted, reads_as_needed, pays_once, goes_by_keys, cuts_half_a_line),
+    checks=(answers_in_order, can_be_interrupted, reads_as_needed, goes_by_keys, pays_once, cuts_half_a_line),
     why="Each line is written after its answer came and before anyone saw it: a kill costs what was under "
     "way. Keys, not counts, say whose line it is. BatchProcessor keeps these rules in SQLite.",
     deadline_s=45.0,

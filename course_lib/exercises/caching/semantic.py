@@ -6,13 +6,15 @@ Main path: EXERCISE -> engine.registry; the checks fill a learner's cache and as
 from __future__ import annotations
 
 import random
+import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from course_lib.caching.semantic import Pair, labelled_pairs, shared
-from course_lib.exercises.engine.checks import expect, expect_equal
+from course_lib.exercises.engine.checks import expect, expect_equal, show
 from course_lib.exercises.engine.registry import Exercise
 
 _IDS = """
@@ -25,19 +27,11 @@ PAIRS: tuple[Pair, ...] = tuple(_BY_ID[each] for each in _IDS.split())
 """The given pairs: each has `asked`, `cached`, and whether the cached answer is right, `is_same`."""
 
 _answer = "(the answer to {!r})".format
-_AGAIN = "How do I reset my password?"
-_LONG = "How do I keep the children warm when we walk from hut to hut for nine days in the rain of July? " * 2
-_OTHER_NUMBERS = "How much is 700 points worth?", "How much is 200 points worth?"
-
-
-def _other_numbers() -> list[tuple[str, str]]:
-    """Draw questions that differ in nothing but their numbers: one of two, their order, their digits."""
-    a, b, c, year = (random.randint(10**n, 10 ** (n + 1) - 2) for n in range(4))
-    one, two = "How much are my points of {} worth?", "Do I get {} points for {} orders?"
-    numbers = ((a, b), (a, c)), ((b, a), (c, a)), ((a, b), (b, a)), ((c, b + 1), (c + 1, b))
-    drawn = [*numbers, ((a, f"{a}{b}"), (f"{a}{a}", b))]  # the same digits, if they are joined
-    of_one = (one.format(year), one.format(year + 1)), (one.format(c), "How much are my points worth?")
-    return [*of_one, *((two.format(*asked), two.format(*cached)) for asked, cached in drawn)]
+_TEXTS = [text for pair in PAIRS if pair.is_same for text in (pair.asked, pair.cached)]
+_PIECES = (*'aZ0 \t\n\r\0\u2028"\\.é', "", "None", "null", "e\u0301", "\r\n", "word " * 300)
+_NUMBERS = "{}", "{}", "{}.5", "1.{}", "{}kg", "O-{}", "T{}"
+_ENDS = "please", "thanks", "many thanks", "in short", "if you can", "once more", "today", "very soon"
+_GREETINGS = "Hello! ", "Good morning! ", "Hi there, ", "Dear Lantern, ", "Hey, a question: "
 
 
 def embed(texts: Sequence[str]) -> Any:
@@ -46,10 +40,17 @@ def embed(texts: Sequence[str]) -> Any:
     return shared()(list(texts)) * lengths
 
 
-def _by_stutter(texts: Sequence[str]) -> Any:
-    """Embed texts as arrows in a plane: 8 degrees for each "my", and four of them make a long one."""
-    counts = np.array([text.lower().split().count("my") for text in texts])
-    return (np.where(counts > 3, 9, 1) * [np.cos(counts * 0.14), np.sin(counts * 0.14)]).T
+class _Plane:
+    """Embeds texts as arrows in a plane, at random near some topics; a longer text has a longer one."""
+
+    def __init__(self, topics: Sequence[float] = (0, 1.41, np.pi)) -> None:
+        self.topics, self.angles = topics, dict[str, float]()
+
+    def __call__(self, texts: Sequence[str]) -> Any:
+        for text in texts:
+            self.angles.setdefault(text, random.choice(self.topics) + random.uniform(0, 0.25))
+        angles = [self.angles[text] for text in texts]
+        return (np.c_[np.cos(angles), np.sin(angles)].T * [1 + len(text) ** 2 for text in texts]).T
 
 
 def _holding(cache_class: Any, *questions: str, by: Callable[[Sequence[str]], Any] = embed) -> Any:
@@ -61,79 +62,92 @@ def _holding(cache_class: Any, *questions: str, by: Callable[[Sequence[str]], An
 
 
 def takes_the_nearest(cache_class: Any) -> None:
-    """A question gets the answer put last for the nearest question, and None on another topic."""
-    cache = _holding(cache_class, _AGAIN)
-    hint = "What stands in the class body belongs to all objects; __init__ makes each its own."
-    expect_equal(cache_class(embed).get("lantern", _AGAIN), None, "what another object gets", hint=hint)
-    hint = "Which part said no, the threshold or your guard? Print both for this question."
-    for asked in (_AGAIN, _AGAIN.upper()):
-        what = f"the answer to {asked!r} after {_AGAIN!r} was put"
-        expect_equal(cache.get("lantern", asked), _answer(_AGAIN), what, hint=hint)
-    by_lengths = "A cosine is the dot product divided by both lengths; on other topics it is under about 0.4."
-    what = f"a long question on another topic gets no answer ({_LONG!r:.60}...)"
-    expect_equal(cache.get("lantern", _LONG), None, what, hint=by_lengths)
-    near, asked_near, asked_far, far = (_AGAIN.replace("my", " ".join(["my"] * n)) for n in (1, 2, 3, 4))
-    cache = _holding(cache_class, near, far, by=_by_stutter)
-    hint = "Of several that are near enough, take the nearest: the one with the largest cosine."
-    for asked, cached in ((asked_near, near), (asked_far, far)):
-        what = f"the answer to {asked!r}, which is nearer to {cached!r}"
-        expect_equal(cache.get("lantern", asked), _answer(cached), what, hint=hint)
-    hint = "A question that is put again takes the place of its old entry; an empty text is an answer too."
-    for new in ("! a new answer", ""):
-        cache.put("lantern", near, new)
-        expect_equal(cache.get("lantern", near), new, "the answer to a question put again", hint=hint)
-    distant = _AGAIN.replace("my", "my " * 10)
-    for asked, cached in ((near, distant), (distant, near)):
-        what = f"the answer to {asked!r} after {cached!r}, whose cosine is 0.3"
-        cache = _holding(cache_class, cached, by=_by_stutter)
-        expect_equal(cache.get("lantern", asked), None, what, hint=by_lengths)
+    """A question gets the answer put last for the nearest question that is let through, or None."""
+    for count, numbers in ((2, 1), (6, 1), (20, 1), (40, 4), (200, 99)):
+        ends = [f"{' '.join(random.sample(_ENDS, 2))}, {random.randint(1, numbers)}" for _ in range(count)]
+        texts, planes = random.sample(_TEXTS, 3), (_Plane(), _Plane([0]))[: 1 if count > 99 else 2]
+        asked = [f"{random.choice(texts)} {end}" for end in ends]
+        caches = [(cache_class(plane), plane, dict[str, dict[str, str]](a={}, b={})) for plane in planes]
+        for _ in range(2 * count + 100):
+            cache, plane, put = random.choice(caches)
+            tenant, question = random.choice("aab"), random.choice(asked)
+            if question in asked[count // 2 :] and random.random() < 0.6:
+                answer = "".join(random.choices(_PIECES, k=random.choice((1, 1, 5))))
+                cache.put(tenant, question, answer)
+                put[tenant][question] = answer
+            else:
+                _expect_nearest(cache, plane, put[tenant], tenant, question)
 
 
-def looks_at_the_next(cache_class: Any) -> None:
-    """When the nearest are refused, the nearest one that is let through is served, however old it is."""
-    own, *others = random.sample(range(2, 4000), 101)
-    cached = f"How much are my {own} points worth?"
-    nearer = [f"How much are my my {number} points worth?" for number in others]
-    cache = _holding(cache_class, cached, *nearer, by=_by_stutter)
-    asked = nearer[0].replace(str(others[0]), str(own))
-    what = f"the answer to {asked!r} after {cached!r} and 100 nearer ones with other numbers"
-    hint = "Refuse first, and take the nearest of what is left. And nothing says that old entries leave."
-    expect_equal(cache.get("lantern", asked), _answer(cached), what, hint=hint)
+def _expect_nearest(cache: Any, plane: _Plane, put: dict[str, str], tenant: str, asked: str) -> None:
+    got, _ = cache.get(tenant, asked), plane([asked, *put])
+    cosines = {cached: float(np.cos(plane.angles[asked] - plane.angles[cached])) for cached in put}
+    cosines = {cached: cosine for cached, cosine in cosines.items() if cosine > 0.9}
+    near = {cached: cosine for cached, cosine in cosines.items() if not cache.refuses(asked, cached)}
+    right: list[Any] = [
+        put[cached] for cached, cosine in near.items() if cosine > max(near.values()) - 1e-5
+    ] or [None]
+    served = next((f"that of {cached!r}, " for cached, answer in put.items() if answer == got), "")
+    nearest = max(near, key=near.__getitem__, default="")
+    what = f"the answer to {asked!r}, {len(put)} put, {len(cosines)} of them near, {len(near)} let through"
+    wanted = f"that of {nearest!r}, which is nearest: {show(right[0])}" if near else "None"
+    hint = "Of those that refuses() lets through, take the one with the largest cosine: the dot product "
+    hint += "divided by both lengths. An empty text is an answer too."
+    expect(got in right, what, observed=f"{served}{show(got)}", expected=wanted, hint=hint)
 
 
 def parts_tenants(cache_class: Any) -> None:
     """Each tenant gets its own answers, and nothing of another's."""
-    long = "lantern" * random.randint(2, 20)
-    names = ["lantern", "summit", "lantern-2", "lan", "Lantern", "lantern "]
-    tenants = [*names, f"{long}-north", f"{long}-south"]
-    cache = cache_class(embed)
-    cache.put(tenants[0], _AGAIN, "the answer of 'lantern'")
+    name, asked = f"{random.choice('LMN')}antér{'n' * 300}", random.choice(_TEXTS)
+    nearly = [name, name.lower(), unicodedata.normalize("NFD", name), f" {name}", name[:-1], name[:3], ""]
+    nearly += [f"{name}{end}" for end in ("a", "b", "-2", "\n", "\0", "/a", " ", name)]
+    tenants, cache = [*nearly, *(f"tenant {number}" for number in range(150))], cache_class(_Plane([0]))
+    cache.put(f"{name}{asked[:5]}", asked[5:], "the answer of one whose name ends as the question begins")
+    put = dict[str, str]()
     hint = "Choose the tenant's own entries first, by equality, and only then compare vectors."
-    for other in tenants[1:]:
-        what = f"what tenant {other!r}, which has put nothing, gets after 'lantern' put an answer"
-        expect_equal(cache.get(other, _AGAIN), None, what, hint=hint)
-    answers = {tenant: f"the answer of {tenant!r}" for tenant in tenants}
-    for tenant, answer in answers.items():
-        cache.put(tenant, _AGAIN, answer)
-    for tenant, answer in answers.items():
-        expect_equal(cache.get(tenant, _AGAIN), answer, f"the answer for tenant {tenant!r}", hint=hint)
+    for own in (tenants[:1], tenants):
+        for tenant in own:
+            put[tenant] = f"the answer of {tenant!r}"
+            cache.put(tenant, asked, put[tenant])
+        for tenant in tenants:
+            what = f"what tenant {tenant!r:.20} gets after {len(own)} put an answer, {name!r:.20} first"
+            expect_equal(cache.get(tenant, asked), put.get(tenant), what, hint=hint)
+
+
+def _with_other_numbers() -> tuple[str, str]:
+    """Draw a question twice, which differs in nothing but its numbers: in a digit, their order, how many."""
+    form, text = (
+        random.choice(_NUMBERS),
+        random.choice([each for each in _TEXTS if not re.search(r"\d", each)]),
+    )
+    a, b = (str(random.randint(10**n, 10 ** (n + 1) - 1)) for n in random.sample(range(7), 2))
+    place = random.randrange(len(a))
+    digit = a[:place] + random.choice(sorted({*"123456789"} - {a[place]})) + a[place + 1 :]
+    other = random.choice([(digit, b), (b, digit), (b, a), (a + b[:1], b[1:] or "7"), (a,), ()])
+    one, two = (" and ".join(map(form.format, numbers)) for numbers in ((a, b), other))
+    return f"{text} {one}", f"{text} {two}"
 
 
 def serves_no_near_miss(cache_class: Any) -> None:
     """No given near-miss is served, whichever of the two was asked first, nor one with other numbers."""
-    near_misses = [(pair.asked, pair.cached) for pair in PAIRS if not pair.is_same]
-    greeted = [(f"Hello! {asked}", f"Hello! {cached}") for asked, cached in random.sample(near_misses, 5)]
-    near_misses += [(cached, asked) for asked, cached in near_misses]
-    near_misses += [_OTHER_NUMBERS, *_other_numbers(), *greeted]
-    embed([text for both in near_misses for text in both])
+    near_misses = [(pair.asked, pair.cached, "") for pair in PAIRS if not pair.is_same]
+    near_misses += [(*pair[:2], random.choice(_GREETINGS)) for pair in random.sample(near_misses, 8)]
+    pairs = [(hello + asked, hello + cached, embed) for asked, cached, hello in near_misses]
+    pairs += [(*_with_other_numbers(), _Plane([0])) for _ in range(60)]
+    embed([text for *both, by in pairs if by is embed for text in both])
     served = [
         f"{asked!r} got the answer to {cached!r}"
-        for asked, cached in near_misses
-        if _holding(cache_class, cached).get("lantern", asked) is not None
+        for one, two, by in pairs
+        for asked, cached in ((one, two), (two, one))
+        if _holding(cache_class, cached, by=by).get("lantern", asked) is not None
     ]
     observed = f"{len(served)} served, for instance {'; '.join(served[:2])}"
     hint = "No threshold tells these from paraphrases: their vectors are as near. Which words decide?"
-    expect(not served, observed=observed, expected=f"0 of {len(near_misses)}", hint=hint)
+    expect(not served, observed=observed, expected=f"0 of {2 * len(pairs)}", hint=hint)
+    hint = "Which part said no, the threshold or your guard? Print both for this question."
+    for asked, _, by in random.sample(pairs, 20):
+        got = _holding(cache_class, asked, by=by).get("lantern", asked)
+        expect_equal(got, _answer(asked), f"the answer to {asked!r} after it was put", hint=hint)
 
 
 def serves_paraphrases(cache_class: Any) -> None:
@@ -161,7 +175,7 @@ EXERCISE = Exercise(
         "Two rules are enough: other numbers (re.findall(r'\\d+', text)), and groups of words that exclude "
         "each other, such as countries or goods, where each question has one that the other has not.",
     ),
-    checks=(takes_the_nearest, parts_tenants, serves_no_near_miss, serves_paraphrases, looks_at_the_next),
+    checks=(takes_the_nearest, parts_tenants, serves_no_near_miss, serves_paraphrases),
     deadline_s=30.0,
     why="The wall between tenants is a key, not a distance. The groups were written for these pairs, so zero "
     "false hits here say nothing about tomorrow's questions: the held-out half does.",
