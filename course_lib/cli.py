@@ -38,7 +38,7 @@ def setup() -> None:
     """
     from course_lib.authoring.kernel import install
     from course_lib.authoring.wheels import install_missing
-    from course_lib.exercises.engine import work
+    from course_lib.copies import work
 
     for name in install_missing():
         typer.echo(f"Installed {name}, which is read as data.")
@@ -137,7 +137,7 @@ def reset(exercise: ExerciseId) -> None:
 
     Example: course reset 0.1
     """
-    from course_lib.exercises.engine import work
+    from course_lib.copies import work
 
     typer.echo(work.reset(exercise))
 
@@ -148,7 +148,7 @@ def diff(exercise: ExerciseId) -> None:
 
     Example: course diff 0.1
     """
-    from course_lib.exercises.engine import work
+    from course_lib.copies import work
 
     typer.echo(work.diff(exercise))
 
@@ -159,7 +159,7 @@ def update() -> None:
 
     Example: git pull && course update
     """
-    from course_lib.exercises.engine import work
+    from course_lib.copies import work
 
     typer.echo(work.update())
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from course_lib.paths import ROOT
 
 LAYERS: tuple[dict[str, int], ...] = (
-    {"cli, authoring, workshop, doctor, lab": 2_800},
+    {"cli, authoring, workshop, doctor, lab": 2_500},
+    {"copies": 300},
     {"labs": 3_300, "exercises": 4_600},
     {"deployment": 3_200},
     {"adapters": 4_300, "caching": 4_200, "concurrency": 2_500, "debugging": 2_500},

@@ -37,7 +37,7 @@ def execute(notebook: Notebook, *, name: str) -> Notebook:
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-    from course_lib.exercises.engine.work import make_copies
+    from course_lib.copies.work import make_copies
 
     install()
     with tempfile.TemporaryDirectory(prefix="course-build-") as scratch, mock.patch.dict(os.environ):

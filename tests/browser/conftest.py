@@ -12,7 +12,7 @@ from nbformat import v4
 from playwright.sync_api import Browser
 
 from course_lib.authoring import kernel
-from course_lib.exercises.engine import work as learner
+from course_lib.copies import work as learner
 from tests.browser import chromium
 from tests.browser.chromium import Watch
 from tests.browser.lab import Lab, lab

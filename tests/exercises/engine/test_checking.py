@@ -188,7 +188,7 @@ def _waits(value):
 def test_what_has_no_end_fails_and_is_stopped(endless):
     result = check("99.3", endless)
 
-    assert result.line.startswith("99.3 failed: two becomes four; expected an end within 0.3 s")
+    assert result.line.startswith("99.3 failed: two becomes four; expected an end within ")
     _wait_until(lambda: not _check_threads())
     assert endless is _loops or _cancelled.is_set()
 

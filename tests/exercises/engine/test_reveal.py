@@ -9,8 +9,8 @@ import pytest
 from course_lib import paths
 from course_lib.exercises import check, hint, solution
 from course_lib.exercises.engine import progress
+from tests.copies.test_merging import cell, notebook
 from tests.exercises.conftest import double
-from tests.exercises.engine.test_merge import cell, notebook
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.exercises.engine import notebookfile as merging
-from course_lib.exercises.engine.notebookfile import keyed, merge, source_of
+from course_lib.copies import merging
+from course_lib.copies.merging import keyed, merge
+from course_lib.exercises.engine.notebookfile import source_of
 
 
 def cell(cell_id, source, **metadata):

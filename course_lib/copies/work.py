@@ -12,9 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from course_lib import paths
+from course_lib.copies import merging
+from course_lib.copies.merging import keyed
 from course_lib.errors import CourseError
 from course_lib.exercises.engine import checking, notebookfile, registry
-from course_lib.exercises.engine.notebookfile import BUILD, Cell, Notebook, cells_of, keyed, source_of
+from course_lib.exercises.engine.notebookfile import BUILD, Cell, Notebook, cells_of, source_of
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.files import write_whole
 
@@ -85,7 +87,7 @@ def _put_back(mine: Notebook, new: Notebook, given: Cell) -> Notebook:
         cells, guide = keyed(own), list(keyed(new["cells"]))
         if not set(cells) & set(guide):
             raise WorkError(f"the copy's cells have lost their ids, so nothing was changed; {_MOVE_AWAY}.")
-        order = notebookfile.place(list(cells), {given["id"]}, guide, known=set(guide))
+        order = merging.place(list(cells), {given["id"]}, guide, known=set(guide))
         own = [(cells | {given["id"]: given})[key] for key in order]
     if (mine.get("nbformat", 4), mine.get("nbformat_minor", 5)) < (4, 5):  # its cells have no ids
         own = [{name: value for name, value in cell.items() if name != "id"} for cell in own]
@@ -155,11 +157,11 @@ def _update(shipped: Path) -> list[str]:
     if mine["cells"] and not any(cell.get("id") in ids for cell in mine["cells"]):
         return [f"{name}: left alone (its cells have lost their ids; {_MOVE_AWAY})"]
     base = _base_of(mine, copy.stem)
-    merged, changes = notebookfile.merge(base, mine, new)
+    merged, changes = merging.merge(base, mine, new)
     details = [f"  {kind}: {', '.join(labels)}" for kind, labels in changes.items() if labels]
     unknown = _unknown(base, mine, new)
     lines = [f"{name}: {_MAY_BE_OLD if unknown else 'up to date'}"]
-    lines += details if changes[notebookfile.KEPT] else ()
+    lines += details if changes[merging.KEPT] else ()
     if merged != mine:
         backup = _unused(paths.work_dir() / ".backup", copy.stem, ".ipynb")
         write_whole(backup, copy.read_text(encoding="utf-8"))

@@ -10,12 +10,12 @@ import nbformat
 import pytest
 
 from course_lib import paths
+from course_lib.copies import work as copies
 from course_lib.errors import CourseError
 from course_lib.exercises.engine import notebookfile
-from course_lib.exercises.engine import work as copies
 from course_lib.exercises.engine.registry import UnknownExerciseError
 from course_lib.files import FileError
-from tests.exercises.engine.test_merge import cell, notebook
+from tests.copies.test_merging import cell, notebook
 
 NAME = "99_sample.ipynb"
 STUB = "def double(value): ..."
