@@ -7,8 +7,7 @@ import re
 import nbformat
 import pytest
 
-from course_lib.authoring import readable
-from tests.notebooks import shipped
+from tests.notebooks import readable, shipped
 
 
 @pytest.mark.parametrize("path", [*shipped.LEARNER, *shipped.SOLVED], ids=shipped.name)

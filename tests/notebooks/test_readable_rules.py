@@ -1,9 +1,11 @@
+"""Each rule of reading lets good cells through, and names a bad one."""
+
 from __future__ import annotations
 
 import pytest
 from nbformat import v4
 
-from course_lib.authoring import readable
+from tests.notebooks import readable
 
 TITLE = "# A title\n\nSome words."
 
