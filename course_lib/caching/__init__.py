@@ -17,8 +17,8 @@ The parts are those of `lessons/02_caching.py`. Names are loaded when first used
 | MiniLM, SemanticCache | questions that mean the same (exercise 2.5); more in `caching.semantic` | 4 |
 | BatchProcessor | many items, each paid for once (exercise 2.6); more in `caching.batch` | 5 |
 | changing_last, shared_prefixes | prompts that a provider's own cache can use | 6 |
-| Cascade, search_agrees | the cheap model first, the dear one when it has to be | 7 |
-| ask_both, each_alone, cascade_at, draw_pareto | what a cascade costs and gets right | 7 |
+| ask_both, search_agrees | a cheap and a dear model asked the same, and how far to trust the cheap | 7 |
+| each_alone, cascade_at, draw_pareto | what each, and a cascade of both, costs and gets right | 7 |
 | AnswerWithin | the part of a context that fits a budget | 7 |
 """
 
@@ -31,7 +31,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "batch.processor": ["BatchProcessor"],
         "cache": ["CacheMisuseError", "TieredCache"],
-        "cascade": ["Cascade", "ask_both", "cascade_at", "draw_pareto", "each_alone", "search_agrees"],
+        "cascade": ["ask_both", "cascade_at", "draw_pareto", "each_alone", "search_agrees"],
         "context_budget": ["AnswerWithin"],
         "disk": ["DiskTier"],
         "front": ["CachedLM"],

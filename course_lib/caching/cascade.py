@@ -1,16 +1,14 @@
-"""A small model first, a large one for what the small one cannot be trusted with; and what that is worth.
+"""A small model first, a large one for what the small one cannot be trusted with: what that would be worth.
 
-Main path: Cascade(small, large, accepts=search_agrees, threshold=0.6)(ticket=...) -> answer, and who gave it.
-To choose the threshold: ask_both(small, large, examples, accepts=..., metric=...) -> outcomes; each_alone and
-cascade_at -> points; draw_pareto(points) -> a figure.
-Source: dspy.Module (DSPy 3.4.1); the idea is that of FrugalGPT (Chen, Zaharia and Zou 2023).
+Main path: ask_both(small, large, examples, accepts=..., metric=...) -> outcomes; each_alone and cascade_at ->
+points, one for each threshold; draw_pareto(points) -> a figure.
+Source: the idea is that of FrugalGPT (Chen, Zaharia and Zou 2023).
 """
 
-# mypy: allow-subclassing-any
-# DSPy is skipped by mypy (see pyproject.toml), so its base classes are Any.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,41 +23,6 @@ from course_lib.measure import PerformanceMonitor
 Accepts = Callable[[Mapping[str, Any], dspy.Prediction], float]
 """How far to trust an answer, 0 to 1, from the inputs and the small model's prediction (True counts as 1)."""
 Metric = Callable[[dspy.Example, dspy.Prediction], float]
-
-
-class Cascade(dspy.Module):
-    """Ask `small`; keep its answer if `accepts` trusts it enough, else ask `large`.
-
-    Each is a program with a model of its own (`program.set_lm(lm)`) and the demos that suit it. A reply of
-    the small one that cannot be parsed is not trusted; other errors are raised. The prediction also has
-    `answered_by` ("small" or "large") and `confidence`. In an event loop, call `dspy.asyncify(cascade)`.
-    """
-
-    def __init__(self, small: dspy.Module, large: dspy.Module, *, accepts: Accepts, threshold: float) -> None:
-        """Keep the small program's answers whose confidence is at least `threshold`; above 1 keeps none."""
-        super().__init__()
-        self.small, self.large = small, large
-        self.accepts, self.threshold = accepts, threshold
-
-    def forward(self, **inputs: Any) -> dspy.Prediction:
-        """Answer."""
-        prediction, confidence = _trusted(self.small, inputs, self.accepts)
-        answered_by = "small"
-        if prediction is None or confidence < self.threshold:
-            prediction, answered_by = self.large(**inputs), "large"
-        prediction.answered_by, prediction.confidence = answered_by, confidence
-        return prediction
-
-
-def _trusted(
-    program: dspy.Module, inputs: Mapping[str, Any], accepts: Accepts
-) -> tuple[dspy.Prediction | None, float]:
-    """Return a prediction and how far to trust it; None and 0 for a reply that cannot be parsed."""
-    try:
-        prediction = program(**inputs)
-    except AdapterParseError:
-        return None, 0.0
-    return prediction, float(accepts(inputs, prediction))
 
 
 def search_agrees(inputs: Mapping[str, Any], prediction: dspy.Prediction) -> float:
@@ -120,9 +83,10 @@ def ask_both(
     """
 
     def judged(program: dspy.Module, example: dspy.Example) -> Answer:
-        with PerformanceMonitor() as monitor:
-            prediction, confidence = _trusted(program, dict(example.inputs()), accepts)
-        score = float(metric(example, prediction)) if prediction else 0.0
+        score, confidence, inputs = 0.0, 0.0, dict(example.inputs())
+        with PerformanceMonitor() as monitor, suppress(AdapterParseError):
+            prediction = program(**inputs)
+            score, confidence = float(metric(example, prediction)), float(accepts(inputs, prediction))
         return Answer(score, monitor.report().usage.cost_usd, confidence)
 
     return [(judged(small, example), judged(large, example)) for example in examples]
