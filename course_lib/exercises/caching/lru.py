@@ -68,12 +68,11 @@ _EMPTY: tuple[object, ...] = None, None, None, 0, "", [], False
 class _Play:
     """A cache, the models that it still agrees with, and a clock; room and ttl_s are drawn if not given."""
 
-    def __init__(self, lru: Any, hint: str, room: int = 0, ttl_s: float = 0.0, crowd: int = 0) -> None:
+    def __init__(self, lru: Any, hint: str, room: int = 0, ttl_s: float = 0.0) -> None:
         self.room, self.ttl_s = room or random.randint(1, 4), ttl_s or 10 ** random.uniform(-2, 6)
         self.hint, self.now_s = hint, random.uniform(0, 1e4)
         self.steps, self.watched = list[str](), list[weakref.ref[Any]]()
         self.cache = lru(max_entries=self.room, ttl_s=self.ttl_s, clock=lambda: self.now_s)
-        self.others = [lru(max_entries=9, ttl_s=9e9, clock=lambda: 0.0) for _ in range(crowd)]
         self.models = [_Model(self.room, self.ttl_s, sweeps=sweeps) for sweeps in (False, True)]
         self.keys = random.sample(_KEYS, min(self.room + 2, len(_KEYS)))
 
@@ -82,8 +81,6 @@ class _Play:
         self.watched += [weakref.ref(value)] if isinstance(value, _Thing) else []
         self.steps.append(f"put({key!r}, {value!r})")
         self.cache.put(key, value)
-        for other in self.others:
-            other.put(key, "of another cache")
         for model in self.models:
             model.put(key, repr(value), self.now_s)
 
@@ -138,7 +135,9 @@ def shares_nothing(lru: Any) -> None:
     """Two caches share nothing: not the entries, the room, the time or the clock."""
     hint = "What stands in the class body belongs to all objects; __init__ makes each its own."
     for number in range(60):
-        _Play(lru, hint, crowd=1).go(number // 2, waits=2)
+        plays = [_Play(lru, hint) for _ in range(2)]
+        for play in random.choices(plays, k=number):
+            play.go(1, waits=2)
 
 
 def keeps_nothing(lru: Any) -> None:

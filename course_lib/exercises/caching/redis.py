@@ -63,7 +63,7 @@ def _put_by_dspy() -> tuple[dict[str, Any], dict[str, Any], Any]:
     """Return what DSPy hands to put: a request, the answer, and the names that are not to be in the key."""
     with patch.object(Cache, "put") as put:
         _ask(Cache(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None))
-    return put.call_args.args  # type: ignore[no-any-return]
+    return put.call_args.args
 
 
 class _Pair:
@@ -157,13 +157,8 @@ def forgets_in_time(cache_class: Any) -> None:
     pair, ttl_s, hint = _Pair(), random.randint(100, 9000), "set() takes ex=seconds. A get prolongs nothing."
     with _redis(cache_class, ttl_s) as (server, ours, cache):
         new = cache_class(server.url, ttl_s=ttl_s)
-        steps = (
-            ("a put", pair.put, cache, 1),
-            ("a get", pair.get, new, 2),
-            ("another put", pair.put, cache, 1),
-        )
-        for name, step, through, part in steps:
-            step(through)
+        for name, part in {"a put": 1, "a get": 2, "another put": 1}.items():
+            pair.get(new) if name == "a get" else pair.put(cache)
             left, most = sorted(map(ours.ttl, _answers_in(ours))), ttl_s // part
             is_so = left and 0.89 * most <= left[0] <= left[-1] <= most
             what, wanted = f"how long Redis keeps an answer after {name}", f"{most} s, for every key"
@@ -240,15 +235,14 @@ def never_hangs(cache_class: Any) -> None:
 def is_shared(cache_class: Any) -> None:
     """A call that was paid for is answered from Redis: the second, one of a new cache, of another process."""
     hint = "put stores what get looks for, under one key; hash() is another one in each process."
-    what, wanted = "another process can use your class", "an answer"
     with _redis(cache_class) as (server, _, cache):
-        here: Any = partial(answer_through, cache_class, server.url)
-        there: Any = partial(in_another_process, answer_through, cache_class, server.url)
+        args: Any = answer_through, cache_class, server.url
+        words: Any = {"what": "another process can use your class", "expected": "an answer"}
         answer = expect_requests(1, partial(_ask, cache), "requests of the first call")
         for name, ask in {
             "the second call": partial(_ask, cache),
-            "a call through a new cache on the same Redis": here,
-            "another process that asks the same": partial(there, what=what, expected=wanted),
+            "a call through a new cache on the same Redis": partial(*args),
+            "another process that asks the same": partial(in_another_process, *args, **words),
         }.items():
             again = expect_requests(0, ask, f"requests of {name}", hint=hint)
             expect_equal(again, answer, f"the answer of {name}", hint=hint)
