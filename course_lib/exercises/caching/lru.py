@@ -209,7 +209,7 @@ def _one_by_one(model: _Model, now_s: float, scripts: dict[int, list[Any]], orde
 def is_thread_safe(lru: Any) -> None:
     """Threads may share a cache: they see what their steps would give one by one, in some order."""
     hint = "Between looking and changing, another thread may do both. A lock around each method is enough."
-    for _ in range(200):
+    for _ in range(100):
         play = _Play(lru, hint, room=random.randint(1, 2))
         for key in random.choices("ab", k=3):
             play.put(key)
