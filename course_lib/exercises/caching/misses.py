@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from itertools import product
 from typing import Any
 from unittest.mock import Mock, patch
 
@@ -27,7 +28,7 @@ from dspy.utils.callback import BaseCallback
 from course_lib import desk, lm
 from course_lib.exercises.engine.checks import expect, expect_equal, expect_error, is_in_loop, run
 from course_lib.exercises.engine.registry import Exercise, is_stub
-from course_lib.exercises.engine.seen import counted, in_another_process, under_dspy
+from course_lib.exercises.engine.seen import counted, expect_requests, in_another_process, under_dspy
 
 REASONS = {"a": "_fn_identifier", "b": "temperature", "c": "messages", "d": "rollout_id", "e": "no key"}
 """What is different in each pair: a field of the request, of which DSPy makes its key; or none is made."""
@@ -63,17 +64,16 @@ class Colleague:
 class _Service(Cache, BaseCallback):  # type: ignore[misc]
     """An empty cache for DSPy, a program that sorts tickets, and what is seen of its calls."""
 
+    loop: asyncio.AbstractEventLoop
+
     def __init__(self) -> None:
         super().__init__(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None)
         self.sort = dspy.Predict(dspy.Signature(f"ticket -> category: Literal{list(desk.CATEGORIES)}"))
-        self.lm, self.is_down, self.loop = lm.connect("sim-large"), False, asyncio.new_event_loop()
-        self.loop.close()  # until a pair runs
+        self.lm = lm.connect("sim-large")
 
     def get(self, request: dict[str, Any], ignored_args_for_cache_key: Any = None) -> Any:
         self.asked.append(dict(request))
         self.blocked.append(not self._loop_is_free(request["_fn_identifier"]))
-        if self.is_down:
-            raise ConnectionRefusedError
         return super().get(request, ignored_args_for_cache_key)
 
     def _loop_is_free(self, function: str) -> bool:
@@ -102,15 +102,9 @@ class _Service(Cache, BaseCallback):  # type: ignore[misc]
 
     def first_sent(self, pair: Callable[..., Any], ticket: str) -> Any:
         """Return the first request of a pair; the model is down, which the pair may not hide."""
-        self.is_down = True
-        try:
-            expect_error(
-                ConnectionRefusedError,
-                lambda: self.run(pair, ticket),
-                "what comes out when the model is down",
-            )
-        finally:
-            self.is_down = False
+        what = "what comes out when the model is down"
+        with patch.object(Cache, "get", side_effect=ConnectionRefusedError):
+            expect_error(ConnectionRefusedError, lambda: self.run(pair, ticket), what)
         return json.loads(json.dumps(self.asked[0], default=str))
 
 
@@ -147,16 +141,6 @@ _PURPOSES = {
 }
 
 
-class _Ticket(str):
-    """A ticket whose hash is another one for each object, as it is in each process."""
-
-    def __init__(self, _: str) -> None:
-        self.salt = random.getrandbits(60)
-
-    def __hash__(self) -> int:
-        return super().__hash__() ^ self.salt
-
-
 _SENT: Any = {"b": {"temperature": 0}, "d": {"temperature": 1}, "e": {"stop": ["###", "<end>"]}}
 """What else than the plain call each pair has to send; d sends a rollout_id too."""
 _PIECES = "parcel", "Parcel", "LOGIN", " ", "\n", "[2]", '"', "{}", "été", "🙂", "12.", "invoice", "?", "###"
@@ -187,26 +171,21 @@ def _expect_sent(letter: str, plain: dict[str, Any], sent: dict[str, Any]) -> No
     _expect_same(got, wanted, f"of pair {letter}, which {purpose}", hint)
 
 
-def _repaired(service: _Service, letter: str, again: Callable[[], Any], ticket: str) -> None:
+def _repaired(service: _Service, letter: str, pair: Callable[..., Any], ticket: str) -> None:
     """Fail the check unless the pair makes two calls for one request, as intended, and changes nothing."""
-    plain, pairs = service.first_sent(_plain, ticket), again()
+    plain = service.first_sent(_plain, ticket)
     for when, count in ("", 1), (" when it runs once more", 0):
-        answers, calls = counted(lambda: service.run(getattr(pairs, letter), _Ticket(ticket)))
         hint = f"{_THINK[letter]} What you send must be the same in each run."
-        expect_equal(len(calls), count, f"requests of pair {letter}{when}", hint=hint)
-        hint, made = "The cache makes the second call cheap.", (len(service.asked), len(answers))
-        expect_equal(made, (2, 2), f"calls of pair {letter} that ask the cache, and its answers", hint=hint)
+        what = f"requests of pair {letter}{when}"
+        answers = expect_requests(count, lambda: service.run(pair, ticket), what, hint=hint)
+        made = len(service.asked), len(answers), len({*map(id, answers)} & {*service.made})
+        what = f"calls of pair {letter} that ask the cache, its answers, and those that its calls gave"
+        expect_equal(made, (2, 2, 2), what, hint="The cache makes the second call cheap.")
         for request in service.asked:
             _expect_sent(letter, plain, request)
         purpose, hint = _PURPOSES["a"]
         is_free = letter != "a" or not service.blocked[1]
         expect_equal(is_free, True, f"the second call of pair a {purpose}", hint=hint)
-        are_both = sorted(map(id, answers)) == sorted(service.made)
-        expect_equal(are_both, True, f"pair {letter} returns the answers of its two calls", hint=hint)
-    sent, hint = service.first_sent(getattr(pairs, letter), ticket), "hash() differs between processes."
-    for _ in range(5):
-        other = service.first_sent(getattr(again(), letter), _Ticket(ticket))
-        _expect_same(other, sent, f"of pair {letter} when hash(ticket) is another", hint)
     after, hint = service.first_sent(_plain, ticket), "The program and the model are others' too."
     _expect_same(after, plain, f"of a plain call after pair {letter}", hint)
 
@@ -214,35 +193,37 @@ def _repaired(service: _Service, letter: str, again: Callable[[], Any], ticket: 
 def pays_once(why: Any, again: Callable[[], Any]) -> None:  # noqa: ARG001
     """Each repaired pair asks the model once, gets two answers, and still serves its purpose."""
     service = _Service()
-    for letter in REASONS:
-        for pieces in (5, 400):
-            _repaired(service, letter, again, _a_ticket(pieces))
+    for letter, pieces in product(REASONS, (5, 400)):
+        _repaired(service, letter, getattr(again(), letter), _a_ticket(pieces))
+
+
+def _all_sent(service: _Service, again: Callable[[], Any], tickets: list[str]) -> list[Any]:
+    """Return the letter of each pair and what it sends first, for each of these tickets."""
+    each = product(REASONS, tickets)
+    return [[letter, service.first_sent(getattr(again(), letter), ticket)] for letter, ticket in each]
 
 
 def sends_the_same_elsewhere(why: Any, again: Callable[[], Any]) -> None:  # noqa: ARG001
     """What a repaired pair sends is the same in another process, on another day."""
-    ticket, service, what = _a_ticket(9), _Service(), "in another process, on another day"
-    here = [service.first_sent(getattr(again(), letter), ticket) for letter in REASONS]
+    tickets, what = [_a_ticket(9) for _ in range(8)], "in another process, on another day"
+    here, hint = _all_sent(_Service(), again, tickets), "hash(), id() and the clock are not the same there."
     seeds = {("###", True): 2, ("<end>", False): 1, ("###", False): 7, ("<end>", True): 4}
     seed = seeds[next(iter({"###", "<end>"})), hash("###") < hash("<end>")]  # sets have another order there
     with patch.dict(os.environ, PYTHONHASHSEED=str(seed)):
-        packed = cloudpickle.dumps(again)
-        there = in_another_process(sent_later, packed, ticket, what=what, expected="the same requests")
-    for letter, one, other in zip(REASONS, here, there, strict=True):
-        _expect_same(
-            other, one, f"of pair {letter} {what}", "hash(), id() and the clock are not the same there."
-        )
+        args: Any = sent_later, cloudpickle.dumps(again), tickets
+        there = in_another_process(*args, what=what, expected="the same requests", hint=hint)
+    for (letter, one), (_, other) in zip(here, there, strict=True):
+        _expect_same(other, one, f"of pair {letter} {what}", hint)
 
 
-def sent_later(packed: bytes, ticket: str) -> list[Any]:
+def sent_later(packed: bytes, tickets: list[str]) -> list[Any]:
     """Return what each pair sends first, in the year 2033; for a process of its own."""
     service, then, written = _Service(), datetime(2033, 5, 18, 3, 33, tzinfo=UTC), time.strftime
-    service.first_sent(_plain, ticket)
+    service.first_sent(_plain, tickets[0])
     days = Mock(wraps=datetime, now=lambda _=None: then, today=lambda: then, utcnow=lambda: then)
     with patch.multiple("datetime", datetime=days, date=days), patch("time.time", then.timestamp):
         time.strftime = lambda form, *at: written(form, *at or [then.timetuple()])
-        again = cloudpickle.loads(packed)
-        return [service.first_sent(getattr(again(), letter), ticket) for letter in REASONS]
+        return _all_sent(service, cloudpickle.loads(packed), tickets)
 
 
 EXERCISE = Exercise(
