@@ -27,15 +27,7 @@ from course_lib.lm import client
 Pair = tuple[str, str]
 
 READ_AHEAD = 16
-_PIECES = (
-    *"aB0-éßſ𝄞 \t\n\r\x0b\0\x85\u2028\ufeff\\\"',:[",
-    "e\u0301",
-    "1.0",
-    "\r\n",
-    "\\n",
-    "null",
-    "error: ",
-)
+_PIECES = (*"aB0-éßſ𝄞 \t\n\r\x0b\0\x85\u2028\ufeff\\\"',:[", "e\u0301", "\r\n", "\\n", "null", "error: ")
 _NEARLY: tuple[Callable[[str], str], ...] = (
     *(str.swapcase, str.casefold, str.strip, partial(unicodedata.normalize, "NFC")),
     *((lambda text, end=end: text + end) for end in (" ", "\0", "\r", "\n", "\u2028")),
@@ -48,16 +40,7 @@ class _Stop(BaseException):
     """What may interrupt a call, beside what Python has."""
 
 
-_ERRORS = (
-    QueueFull,
-    StopIteration,
-    KeyError,
-    OSError,
-    RecursionError,
-    AssertionError,
-    EOFError,
-    TimeoutError,
-)
+_ERRORS = (QueueFull, StopIteration, KeyError, OSError, RecursionError, AssertionError, TimeoutError)
 _INTERRUPTS = (KeyboardInterrupt, SystemExit, CancelledError, _Stop)
 
 

@@ -173,8 +173,7 @@ class _Script:
         self.ended.clear()
         for caller in self.callers:
             caller.is_new, caller.is_gone = False, caller.state != "still waits"
-        own = self.callers
-        self.callers = [each for each in own if not each.is_gone or not each.made or each.is_under_way()]
+        self.callers = [it for it in self.callers if not it.is_gone or not it.made or it.is_under_way()]
 
 
 async def _play(flights: list[Any], *, fails: bool = True, cancels: bool = False) -> list[Any]:
