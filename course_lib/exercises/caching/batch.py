@@ -137,9 +137,8 @@ class _World:
         texts, new = dict(items), [(key, answer) for key, answer in got if key not in self.known]
         hint = "What ask returned, as it is, or its error's class; for each key, and not for each text."
         given = Counter(model.given)
-        for key, answer in new:
+        for key, answer in (pair for pair in new if pair not in self.perhaps.items()):
             said = [each for text, each in given.elements() if text == texts[key]]
-            said += [each for known, each in self.perhaps.items() if known == key]
             what = f"the answer to key {key!r:.60}, one that ask gave to its text: {self.told}"
             seen, wanted = show(answer), f"one of {show(said)}, which no other key has"
             expect(answer in said, what, observed=seen, expected=wanted, hint=hint)
