@@ -29,7 +29,6 @@ PAIRS: tuple[Pair, ...] = tuple(_BY_ID[each] for each in _IDS.split())
 _answer = "(the answer to {!r})".format
 _TEXTS = [text for pair in PAIRS if pair.is_same for text in (pair.asked, pair.cached)]
 _PIECES = (*'aZ0 \t\n\r\0\u2028"\\.é', "", "None", "null", "e\u0301", "\r\n", "word " * 300)
-_NUMBERS = "{}", "{}", "{}.5", "1.{}", "{}kg", "O-{}", "T{}"
 _ENDS = "please", "thanks", "many thanks", "in short", "if you can", "once more", "today", "very soon"
 _GREETINGS = "Hello! ", "Good morning! ", "Hi there, ", "Dear Lantern, ", "Hey, a question: "
 
@@ -72,9 +71,8 @@ def takes_the_nearest(cache_class: Any) -> None:
             cache, plane, put = random.choice(caches)
             tenant, question = random.choice("aab"), random.choice(asked)
             if question in asked[count // 2 :] and random.random() < 0.6:
-                answer = "".join(random.choices(_PIECES, k=random.choice((1, 1, 5))))
-                cache.put(tenant, question, answer)
-                put[tenant][question] = answer
+                put[tenant][question] = "".join(random.choices(_PIECES, k=random.choice((1, 1, 5))))
+                cache.put(tenant, question, put[tenant][question])
             else:
                 _expect_nearest(cache, plane, put[tenant], tenant, question)
 
@@ -84,9 +82,7 @@ def _expect_nearest(cache: Any, plane: _Plane, put: dict[str, str], tenant: str,
     cosines = {cached: float(np.cos(plane.angles[asked] - plane.angles[cached])) for cached in put}
     cosines = {cached: cosine for cached, cosine in cosines.items() if cosine > 0.9}
     near = {cached: cosine for cached, cosine in cosines.items() if not cache.refuses(asked, cached)}
-    right: list[Any] = [
-        put[cached] for cached, cosine in near.items() if cosine > max(near.values()) - 1e-5
-    ] or [None]
+    right: list[Any] = [put[each] for each in near if near[each] > max(near.values()) - 1e-5] or [None]
     served = next((f"that of {cached!r}, " for cached, answer in put.items() if answer == got), "")
     nearest = max(near, key=near.__getitem__, default="")
     what = f"the answer to {asked!r}, {len(put)} put, {len(cosines)} of them near, {len(near)} let through"
@@ -116,10 +112,8 @@ def parts_tenants(cache_class: Any) -> None:
 
 def _with_other_numbers() -> tuple[str, str]:
     """Draw a question twice, which differs in nothing but its numbers: in a digit, their order, how many."""
-    form, text = (
-        random.choice(_NUMBERS),
-        random.choice([each for each in _TEXTS if not re.search(r"\d", each)]),
-    )
+    form = random.choice(("{}", "{}", "{}.5", "1.{}", "{}kg", "O-{}", "T{}"))
+    text = random.choice([each for each in _TEXTS if not re.search(r"\d", each)])
     a, b = (str(random.randint(10**n, 10 ** (n + 1) - 1)) for n in random.sample(range(7), 2))
     place = random.randrange(len(a))
     digit = a[:place] + random.choice(sorted({*"123456789"} - {a[place]})) + a[place + 1 :]
