@@ -61,15 +61,15 @@ def says_something_of_each_reply(predicted: Any) -> None:
 
 
 def _written(said: Any) -> str:
-    """Return a prediction in writing, where `4`, `4.0` and `"4"` differ, and the order of fields counts not."""
+    """Return a prediction as a text, in which `4`, `4.0` and `"4"` differ, and its keys are in order."""
     return show({name: said[name] for name in sorted(said)} if isinstance(said, Mapping) else said)
 
 
 def predicts_the_parse(predicted: Mapping[str, Any]) -> None:
     """Each prediction is what ChatAdapter's parse really does."""
     for letter, text in _GIVEN.items():
-        said, what, hint = _written(predicted[letter]), f"reply {letter} is parsed as you predicted", _REPLY_HINTS[letter]
-        wanted = "something else; guess again"
+        said, hint = _written(predicted[letter]), _REPLY_HINTS[letter]
+        what, wanted = f"reply {letter} is parsed as you predicted", "something else; guess again"
         expect(said == _written(parsed(text)), what, observed=f"you say {said}", expected=wanted, hint=hint)
 
 
