@@ -1,7 +1,6 @@
 """Exercise 1.5, a tool that says no well: what it answers and refuses, and whether an agent can go on.
 
-Main path: EXERCISE -> engine.registry.
-The task asks for words, so a check looks for any that say it.
+Main path: EXERCISE -> engine.registry. The task asks for words, so a check looks for any that say it.
 """
 
 from __future__ import annotations

@@ -54,11 +54,10 @@ def _expect_lines(transcript_class: Any, turns: tuple[tuple[str, str], ...]) -> 
     """Fail unless the transcript stands in the prompt as one line per turn, with all words in order."""
     talk = _prompt(transcript_class, turns).rpartition("[[ ## talk ## ]]\n")[2]
     shown = talk.partition("\nRespond with")[0].strip("\n").split("\n")
-    told = f"{len(turns)} turns, the last of them {turns[-1]!r:.200}"
     what, hint = "one line per turn, speaker first", "What keeps a turn on its line?"
-    speakers = [line.partition(":")[0] for line in shown]
-    seen, wanted = f"{' / '.join(shown[-4:]):.300} for {told}", f"{len(turns)} lines"
-    expect(speakers == [speaker for speaker, _ in turns], what, observed=seen, expected=wanted, hint=hint)
+    spoke, wanted = [line.partition(":")[0] for line in shown], f"{len(turns)} lines"
+    seen = f"{' / '.join(shown[-4:]):.300} for {len(turns)} turns, the last of them {turns[-1]!r:.200}"
+    expect(spoke == [speaker for speaker, _ in turns], what, observed=seen, expected=wanted, hint=hint)
     for line, (speaker, words) in zip(shown, turns, strict=True):
         at, seen = len(speaker), f"{line:.300}, for {words!r:.300}"
         for word in words.split():

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -32,7 +31,7 @@ def _texts() -> list[str]:
     return [f"{first[name]}\n(message {uuid4().hex})" for name in _NAMES]
 
 
-def _sorted(sort_ticket: Callable[..., Any], text: str, **settings: Any) -> tuple[Any, list[lm.Call]]:
+def _sorted(sort_ticket: Any, text: str, **settings: Any) -> tuple[Any, list[lm.Call]]:
     """Return the category that a text gets (of an enum's member, its value), and what was asked for it."""
     with dspy.context(**{"lm": lm.connect("sim-large", cache=False), **settings}):
         prediction, calls = counted(lambda: sort_ticket(ticket=text))
@@ -46,7 +45,7 @@ def _prompts(calls: list[lm.Call]) -> str:
     return "\n".join(str(message.get("content", "")) for call in calls for message in call.messages)
 
 
-def answers_what_the_model_says(sort_ticket: Callable[..., Any]) -> None:
+def answers_what_the_model_says(sort_ticket: Any) -> None:
     """For each ticket the model is asked, and its answer, one of the six, is the program's."""
     is_program = callable(sort_ticket) and not isinstance(sort_ticket, type)
     expect(is_program, "a program", observed=sort_ticket, expected="something to call with ticket=...")
@@ -60,7 +59,7 @@ def answers_what_the_model_says(sort_ticket: Callable[..., Any]) -> None:
         expect(is_said, what, observed=seen, expected="the category that stands in the reply")
 
 
-def offers_all_six(sort_ticket: Callable[..., Any]) -> None:
+def offers_all_six(sort_ticket: Any) -> None:
     """The type of the field, as the prompt shows it, allows the six categories and nothing else."""
     prompts = _prompts(_sorted(sort_ticket, f"Ohne Worte. {uuid4().hex}")[1])
     lists = [re.findall(r"[^;.\s`\"}][^;.\n`\"}]*", each) for each in re.findall(r"one of: (.*)", prompts)]
@@ -79,7 +78,7 @@ def _careless(said: str, foreign: str) -> Any:
     return adapter
 
 
-def _expect_told(sort_ticket: Callable[..., Any], text: str, word: str, expected: str, hint: str) -> None:
+def _expect_told(sort_ticket: Any, text: str, word: str, expected: str, hint: str) -> None:
     """Fail unless a text gets what a model says, be it `word`; or an error, where that is no category."""
     said, calls = _sorted(sort_ticket, f"{text} {uuid4().hex}")
     model, _ = scripted([(calls[-1].reply or "").replace(said, word)])
@@ -93,14 +92,14 @@ def _expect_told(sort_ticket: Callable[..., Any], text: str, word: str, expected
     expect(is_right, observed=seen, expected=expected, hint=hint)
 
 
-def follows_the_model(sort_ticket: Callable[..., Any]) -> None:
+def follows_the_model(sort_ticket: Any) -> None:
     """The answer is what the model says, whatever words are in the ticket."""
     for ticket in desk.tickets("dev"):
         word = random.choice([name for name in _NAMES if name != ticket.category])
         _expect_told(sort_ticket, ticket.text, word, repr(word), "The model decides, and no rule beside it.")
 
 
-def lets_nothing_else_through(sort_ticket: Callable[..., Any]) -> None:
+def lets_nothing_else_through(sort_ticket: Any) -> None:
     """An answer that is none of the six does not come out as a category, whatever the model says."""
     wanted, hint = "an error: this one is made up", "A description asks the model; a type refuses as well."
     for foreign in _FOREIGN:
