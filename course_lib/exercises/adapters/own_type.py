@@ -37,8 +37,8 @@ def _turns(count: int) -> tuple[tuple[str, str], ...]:
     return tuple((choice(("customer", "desk")), choice((each, each.strip(), words[0]))) for each in words)
 
 
-def _prompt(transcript_class: Any, turns: tuple[tuple[str, str], ...]) -> list[str]:
-    """Return the lines that the model's server saw when a program got the transcript, blanks made even."""
+def _prompt(transcript_class: Any, turns: tuple[tuple[str, str], ...]) -> str:
+    """Return what the model's server saw when a program got the transcript, blanks within lines made even."""
     fields = {"talk": (transcript_class, dspy.InputField()), "category": (str, dspy.OutputField())}
     sort = dspy.Predict(dspy.Signature(fields, "Sort a conversation."))
     talk = transcript_class(turns=list(turns))
@@ -47,20 +47,17 @@ def _prompt(transcript_class: Any, turns: tuple[tuple[str, str], ...]) -> list[s
         _, calls = counted(lambda: sort(talk=talk))
     contents = [message["content"] for message in calls[-1].messages]
     text = "\n".join(c if isinstance(c, str) else "".join(p.get("text", "") for p in c) for c in contents)
-    return [" ".join(line.split()) for line in text.splitlines()]
+    return "\n".join(" ".join(line.split()) for line in text.splitlines())
 
 
 def _expect_lines(transcript_class: Any, turns: tuple[tuple[str, str], ...]) -> None:
     """Fail unless the transcript stands in the prompt as one line per turn, with all words in order."""
-    lines = _prompt(transcript_class, turns)
-    start = len(lines) - lines[::-1].index("[[ ## talk ## ]]")
-    end = next(at for at in range(start, len(lines)) if lines[at].startswith("Respond with"))
-    shown = "\n".join(lines[start:end]).strip("\n").split("\n")
-    told = f"{len(turns)} turns, the last of them {turns[-1]!r:.200}"
+    talk = _prompt(transcript_class, turns).rpartition("[[ ## talk ## ]]\n")[2]
+    shown = talk.partition("\nRespond with")[0].strip("\n").split("\n")
     what, hint = "one line per turn, speaker first", "What keeps a turn on its line?"
-    speakers = [line.partition(":")[0] for line in shown]
-    seen, wanted = f"{' / '.join(shown[-4:]):.300} for {told}", f"{len(turns)} lines"
-    expect(speakers == [speaker for speaker, _ in turns], what, observed=seen, expected=wanted, hint=hint)
+    spoke, wanted = [line.partition(":")[0] for line in shown], f"{len(turns)} lines"
+    seen = f"{' / '.join(shown[-4:]):.300} for {len(turns)} turns, the last of them {turns[-1]!r:.200}"
+    expect(spoke == [speaker for speaker, _ in turns], what, observed=seen, expected=wanted, hint=hint)
     for line, (speaker, words) in zip(shown, turns, strict=True):
         at, seen = len(speaker), f"{line:.300}, for {words!r:.300}"
         for word in words.split():
@@ -69,8 +66,7 @@ def _expect_lines(transcript_class: Any, turns: tuple[tuple[str, str], ...]) -> 
             expect(max(found) > 0, what, observed=seen, expected=wanted)
             at = min(each for each in found if each > 0) + len(word)
         is_bare = line[len(speaker) + 1 :].strip()[:1] != '"' or words.strip()[:1] == '"'
-        what, wanted = "the words stand as they were said", "no quotes around them"
-        expect(is_bare, what, observed=seen, expected=wanted)
+        expect(is_bare, "the words stand as they were said", observed=seen, expected="no quotes around them")
 
 
 def shows_a_line_per_turn(transcript_class: Any) -> None:
@@ -92,10 +88,9 @@ def says_what_it_is(transcript_class: Any) -> None:
     """The description stands in the prompt: it says what the model is looking at."""
     description = transcript_class.description()
     text = " ".join(description.split()) if isinstance(description, str) else ""
-    is_said = _WHAT_IT_IS.search(text) and text in " ".join(_prompt(transcript_class, (("customer", "ok"),)))
-    observed = f"description() returns {description!r:.200}"
-    wanted = "words that say that this is a conversation, shown to the model"
-    expect(is_said, observed=observed, expected=wanted)
+    prompt = " ".join(_prompt(transcript_class, (("customer", "ok"),)).split())
+    seen, wanted = f"description() returns {description!r:.200}", "words that say that this is a conversation"
+    expect(_WHAT_IT_IS.search(text) and text in prompt, observed=seen, expected=wanted)
     words = len(text.split())
     expect(words <= 30, "a few words describe it", observed=f"{words} words", expected="at most 30")
 
