@@ -7,6 +7,7 @@ Beside the copies, `.shipped/` holds all that was shipped, `.backup/` and `.atte
 from __future__ import annotations
 
 import difflib
+import json
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,15 @@ class WorkError(CourseError):
     """A learner's copy cannot be changed as asked; it was left as it is."""
 
 
+def write(path: Path, notebook: Notebook) -> None:
+    """Write a notebook as Jupyter lays it out: the file is the old one or the new one, never half of it.
+
+    Raises:
+        FileError: it could not be written.
+    """
+    write_whole(path, json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True) + "\n")
+
+
 def _unused(folder: Path, stem: str, suffix: str) -> Path:
     """Return a path in `folder` that nothing has yet: the time is in its name."""
     return folder / f"{stem}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}{suffix}"
@@ -35,8 +45,8 @@ def _unused(folder: Path, stem: str, suffix: str) -> Path:
 def _copy(shipped: Path) -> Path:
     """Copy one notebook, its base first: a copy without its base could not be updated."""
     notebook, copy = notebookfile.read(shipped, remedy=BUILD), paths.work_dir() / shipped.name
-    notebookfile.write(_unused(paths.work_dir() / ".shipped", copy.stem, ".ipynb"), notebook)
-    notebookfile.write(copy, notebook)
+    write(_unused(paths.work_dir() / ".shipped", copy.stem, ".ipynb"), notebook)
+    write(copy, notebook)
     return copy
 
 
@@ -119,7 +129,7 @@ def reset(exercise_id: str) -> str:
         kept = f" Your answer is kept in {attempt}."
     for cell in changed:
         mine = _put_back(mine, new, cell)
-    notebookfile.write(copy, mine)
+    write(copy, mine)
     return f"{exercise_id} is as it was given out again.{kept} {RELOAD}"
 
 
@@ -165,12 +175,12 @@ def _update(shipped: Path) -> list[str]:
     if merged != mine:
         backup = _unused(paths.work_dir() / ".backup", copy.stem, ".ipynb")
         write_whole(backup, copy.read_text(encoding="utf-8"))
-        notebookfile.write(copy, merged)
+        write(copy, merged)
         lines = [f"{name}: updated (the old one is {backup})", *details]
         lines[1:1] = [f"  {_MAY_BE_OLD}"] if unknown else []
     known = {**new, "cells": [cell for cell in new["cells"] if cell.get("id") not in unknown]}
     if base != known:
-        notebookfile.write(_unused(paths.work_dir() / ".shipped", copy.stem, ".ipynb"), known)
+        write(_unused(paths.work_dir() / ".shipped", copy.stem, ".ipynb"), known)
     return lines
 
 

@@ -8,7 +8,7 @@
 | search_articles, Index | search of the help centre: a list of Hit |
 | invoices | printed documents: an Invoice each |
 | Triage, FindArticles, Answer | programs: sort a ticket, find articles, answer with citations |
-| examples, category_match, triage_match | tickets as examples, and metrics for them |
+| examples, category_match | tickets as examples, and a metric for them |
 | Session, Refund, RefusedError | what an agent may do at the desk |
 | running_carrier, CARRIER_OPENAPI | the carrier's service, which tracks parcels, and its document |
 | Act, tool_tickets, ToolTicket, act_match | the agent, tickets that need tools, and their metric |

@@ -3,7 +3,7 @@ from .actions import Refund, RefusedError, Session
 from .carrier import CARRIER_OPENAPI, running_carrier
 from .help_centre import Article, article, articles
 from .invoice_files import Invoice, invoices
-from .programs import Answer, FindArticles, Triage, category_match, examples, triage_match
+from .programs import Answer, FindArticles, Triage, category_match, examples
 from .records import (
     CATEGORIES,
     SPLITS,
@@ -57,5 +57,4 @@ __all__ = [
     "search_articles",
     "tickets",
     "tool_tickets",
-    "triage_match",
 ]

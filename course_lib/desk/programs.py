@@ -109,8 +109,3 @@ def examples(split: records.Split) -> list[dspy.Example]:
 def category_match(example: dspy.Example, pred: dspy.Prediction, trace: Any = None) -> bool:  # noqa: ARG001
     """Return whether the category is right: a metric for `Evaluate` and the optimizers."""
     return bool(example.category == pred.category)
-
-
-def triage_match(example: dspy.Example, pred: dspy.Prediction, trace: Any = None) -> bool:
-    """Return whether category and urgency are both right."""
-    return category_match(example, pred, trace) and bool(example.urgency == pred.urgency)

@@ -38,12 +38,12 @@ def course(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
         monkeypatch.setattr(paths, name, tmp_path / name)
     ship(sample(STUB))
-    notebookfile.write(paths.SOLUTIONS / NAME, sample(OURS))
+    copies.write(paths.SOLUTIONS / NAME, sample(OURS))
     return tmp_path
 
 
 def ship(content):
-    notebookfile.write(paths.NOTEBOOKS / NAME, content)
+    copies.write(paths.NOTEBOOKS / NAME, content)
 
 
 def change(work, edit):
@@ -187,7 +187,7 @@ def test_diff_without_a_solution_or_without_the_cell_is_told(work, folder, conte
     path = (work if folder == "work" else paths.SOLUTIONS) / NAME
     path.unlink()
     if content:
-        notebookfile.write(path, content)
+        copies.write(path, content)
 
     with pytest.raises(CourseError, match=message):
         copies.diff("99.1")

@@ -1,6 +1,6 @@
-"""Notebook files as plain data: read, write, and find the cells that answer an exercise.
+"""Notebook files as plain data: read, and find the cells that answer an exercise.
 
-Main path: read(path) -> cells_of(notebook, "0.1", "exercise") -> write(path, notebook), whole or not at all.
+Main path: read(path) -> cells_of(notebook, "0.1", "exercise").
 Source: the notebook format 4.5, whose cells have ids; nothing of a file is dropped that is not understood.
 """
 
@@ -12,7 +12,6 @@ from typing import Any
 
 from course_lib import paths
 from course_lib.errors import CourseError
-from course_lib.files import write_whole
 
 BUILD = "`make build` makes it"
 """What to do about a built notebook that is missing or broken."""
@@ -41,15 +40,6 @@ def read(path: Path, *, remedy: str) -> Notebook:
     if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
         raise NotebookFileError(f"{path} cannot be read (it holds no list of cells); {remedy}")
     return dict(notebook)
-
-
-def write(path: Path, notebook: Notebook) -> None:
-    """Write a notebook as Jupyter lays it out: the file is the old one or the new one, never half of it.
-
-    Raises:
-        FileError: it could not be written.
-    """
-    write_whole(path, json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True) + "\n")
 
 
 def source_of(cell: Cell) -> str:

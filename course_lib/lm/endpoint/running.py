@@ -6,8 +6,6 @@ Source: uvicorn's HttpToolsProtocol (0.40 to 0.54), whose transport the faults c
 
 from __future__ import annotations
 
-import asyncio
-import resource
 import signal
 import socket
 from collections.abc import Collection, Mapping
@@ -22,8 +20,7 @@ from course_lib.lm.endpoint.server import FAST_S, Endpoint
 from course_lib.lm.reply import Reply, SlowError
 from course_lib.lm.simulator.engine import answer, forget
 
-MOST_IDLE, _MOST_CONNECTIONS = 1_900, 2_000
-"""Above so many connections an idle one is closed for each new one; above so many requests are refused."""
+_MOST_CONNECTIONS = 2_000
 _MAX_HEAD_BYTES = 64 * 1024
 _MAX_PIPELINED = 100
 _KEEP_ALIVE_S = 3600  # closing idle connections races with clients that reuse them
@@ -33,23 +30,8 @@ class _Protocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol, showing its transport to the application, in bounded memory."""
 
     _head_bytes: int | None = 0  # of the request whose head is being read
-    used_s = 0.0
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self.used_s = self.loop.time()
-        if len(self.connections) > MOST_IDLE:
-            self._close_the_longest_idle()
-
-    def _close_the_longest_idle(self) -> None:
-        others = (
-            one for one in self.connections if isinstance(one, _Protocol) and not one.transport.is_closing()
-        )
-        idle = [one for one in others if one.cycle is None or one.cycle.response_complete]
-        min(idle, key=lambda one: one.used_s).transport.close()  # at least the new one is idle
 
     def data_received(self, data: bytes) -> None:
-        self.used_s = self.loop.time()
         if self._head_bytes is not None:
             self._head_bytes += len(data)
         super().data_received(data)
@@ -108,10 +90,6 @@ def simulate(body: Mapping[str, Any], /, *, sample: int, within_s: float = MAX_S
 def run(listener: socket.socket, *, keys: Collection[str] = (), owner: str = "") -> None:
     """Serve the simulator on `listener` until a signal ends it; `keys` and `owner` as for Endpoint."""
     signal.signal(signal.SIGVTALRM, _interrupt)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if 0 <= soft < 2 * _MOST_CONNECTIONS:  # a descriptor for each connection; below zero is without limit
-        most = 2 * _MOST_CONNECTIONS if hard < 0 else min(hard, 2 * _MOST_CONNECTIONS)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     quick = partial(simulate, within_s=FAST_S)
     server(Endpoint(quick, patient=simulate, keys=keys, owner=owner)).run(sockets=[listener])
 

@@ -187,21 +187,6 @@ def test_what_comes_without_end_ends_the_connection(echo: Served, sent: bytes) -
     assert httpx.get(f"{echo.url.removesuffix('/v1')}/course/health").status_code == 200
 
 
-def test_the_connection_that_is_idle_longest_gives_way_to_a_new_one(
-    echo: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(running, "MOST_IDLE", 20)
-    address = urlsplit(echo.url)
-    with contextlib.ExitStack() as stack:
-        first, *_ = [
-            stack.enter_context(socket.create_connection((address.hostname, address.port), timeout=20))
-            for _ in range(40)
-        ]
-
-        assert first.recv(1) == b""  # closed
-        assert httpx.get(f"{echo.url.removesuffix('/v1')}/course/health").status_code == 200
-
-
 def raw(served: Served, sent: bytes, *, until_closed: bool = False) -> bytes:
     """Send bytes over a connection of its own; returns what came back first, or until it was closed."""
     address = urlsplit(served.url)
