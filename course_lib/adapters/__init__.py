@@ -15,15 +15,4 @@ Names are loaded when first used: they import DSPy, PostgreSQL's client and more
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    ["data", "prompt", "tools"],
-    {
-        "data": ["APIAdapter", "DatabaseAdapter", "FileSystemAdapter"],
-        "prompt": [
-            *("CustomAdapter", "Money", "OrderId", "ReAsk"),
-            *("conformance", "count_fallbacks", "measure"),
-        ],
-        "tools": ["ToolRefused", "limited"],
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -45,15 +45,11 @@ class Library:
         }
 
     def _lazy_names(self, package: str) -> Iterator[tuple[str, str]]:
-        """Yield (name, module) of a face: from its table {"module": ["Name"]}, or from its stub file."""
+        """Yield (name, module) of a face that loads its names from the stub file beside it."""
         stub = self.paths[package].with_suffix(".pyi")
         if stub.exists():
             for _, name in imported(ast.parse(stub.read_text("utf-8")), package, is_package=True):
                 yield name.rpartition(".")[2], name.rpartition(".")[0]
-        for table in (node for node in ast.walk(self.trees[package]) if isinstance(node, ast.Dict)):
-            for key, value in zip(table.keys, table.values, strict=True):
-                if key is not None and isinstance(value, ast.List):
-                    yield from ((name, f"{package}.{text}") for name in _texts(value) for text in _texts(key))
 
     @cache  # noqa: B019 - as long as the library itself
     def imports_of(self, module: str) -> list[tuple[int, str]]:

@@ -26,24 +26,4 @@ from __future__ import annotations
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "batch.processor": ["BatchProcessor"],
-        "cache": ["CacheMisuseError", "TieredCache"],
-        "cascade": ["ask_both", "cascade_at", "draw_pareto", "each_alone", "search_agrees"],
-        "context_budget": ["AnswerWithin"],
-        "disk": ["DiskTier"],
-        "front": ["CachedLM"],
-        "keys": ["current_scope", "scope"],
-        "latency": ["draw_latency_budget", "latency_budget"],
-        "manager": ["CacheManager"],
-        "memory": ["MemoryTier"],
-        "prefix": ["changing_last", "shared_prefixes"],
-        "redis_tier": ["RedisTier"],
-        "semantic.cache": ["SemanticCache"],
-        "semantic.minilm": ["MiniLM"],
-        "single_flight": ["SingleFlight"],
-        "wire": ["NotOurs", "decode", "encode"],
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -13,16 +13,4 @@
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "adapter_xray": ["xray"],
-        "architecture_view": ["architecture"],
-        "cache_explorer_view": ["cache_explorer"],
-        "names": ["names_table"],
-        "progress_board": ["board"],
-        "reading": ["plot", "show_messages", "table"],
-        "selftest": ["self_test"],
-        "usage_meter": ["meter"],
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

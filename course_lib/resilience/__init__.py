@@ -12,12 +12,4 @@ Main path: retry(is_retryable=...)(call)(...); with breaker: call(); with Deadli
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "breaker": ["BreakerOpen", "CircuitBreaker"],
-        "bucket": ["TokenBucket"],
-        "deadline": ["Deadline", "DeadlineExceeded"],
-        "retries": ["retry"],
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -13,14 +13,4 @@
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "api": ["APIAdapter", "APIError", "APITimeoutError"],
-        "connections": ["DatabaseError", "DatabaseGone"],
-        "database": ["DatabaseAdapter"],
-        "desk_tables": ["load_desk"],
-        "files": ["FileSystemAdapter"],
-        "predictions": ["StoredPrediction"],
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

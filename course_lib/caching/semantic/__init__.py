@@ -19,21 +19,4 @@ CalibrationError, SemanticCacheError, WeightsError.
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "cache": ["SemanticCache", "SemanticCacheError"],
-        "calibration": [
-            "CalibrationError",
-            "Pair",
-            "calibrate",
-            "labelled_pairs",
-            "measured",
-            "report",
-            "draw_similarities",
-            "draw_tradeoff",
-        ],
-        "guards": ["GUARDS", "Refusal", "refusal"],
-        "minilm": ["MiniLM", "WeightsError", "shared"],
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,7 +1,8 @@
 # %% [markdown]
 # # An exercise that registers itself
 #
-# So that the proof can be tested without a lesson of the course.
+# So that the proof can be tested
+# without a lesson of the course.
 
 # %% name="setup" tags=["needs"]
 import asyncio

@@ -1,0 +1,5 @@
+from .predicted_parse import REPLIES
+
+__all__ = [
+    "REPLIES",
+]

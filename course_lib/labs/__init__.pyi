@@ -1,0 +1,21 @@
+from .adapter_xray import xray
+from .architecture_view import architecture
+from .cache_explorer_view import cache_explorer
+from .names import names_table
+from .progress_board import board
+from .reading import plot, show_messages, table
+from .selftest import self_test
+from .usage_meter import meter
+
+__all__ = [
+    "architecture",
+    "board",
+    "cache_explorer",
+    "meter",
+    "names_table",
+    "plot",
+    "self_test",
+    "show_messages",
+    "table",
+    "xray",
+]
