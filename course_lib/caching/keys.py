@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import combinations
+from types import FunctionType
 from typing import Any
 
 import dspy
@@ -95,10 +96,11 @@ def scope(*, tenant: str | None = None, customer: str | None = None, version: st
     tasks, asyncify, dspy.Parallel and batch, and a stream of dspy.streamify keeps that of the place where it
     was made. A coroutine belongs to the place where it is awaited.
 
-    A thread or pool of your own is not reached. A call in a thread that has no scope, while one is open
-    anywhere, is not cached, with a warning. So is every later one in that thread, as a queue may hold work of
-    a scope that has ended. A process forked while a scope is open is such a thread from its start. `with
-    scope():` in the thread says that the block is for nobody, and is cached.
+    A thread, pool or task of your own that was begun elsewhere is not reached. A call without a scope, while
+    one is open anywhere, is not cached, with a warning. So is every later one in such a thread, as a queue
+    may hold work of a scope that has ended. A process forked while a scope is open is such a thread from its
+    start. `with scope():` says that the block is for nobody, and is cached. What runs when no scope is open
+    any more, or in a process begun before, is for nobody: TieredCache(require_tenant=True) refuses that.
 
     Raises:
         ScopeError: an empty name, which is most often an id that was not there; the block is in a generator,
@@ -122,13 +124,12 @@ def _opened(*, tenant: str | None, customer: str | None, version: str | None) ->
             try:
                 yield inner
             finally:
-                is_innermost = dspy.settings.get("cache_scope") == inner
+                found = dspy.settings.get("cache_scope")
     finally:
         _open.remove(inner)
-        was_lost = _is_lost.get()  # in a fork, or by the scope that ended too early
-        if not is_innermost:
+        if found != inner:
             _lose_scope()
-    if not (is_innermost or was_lost):
+    if found not in (inner, _LOST):  # lost in a fork, or by the scope that ended too early
         raise ScopeError(f"{inner} ended while another scope, opened in it, was open: end that one first")
 
 
@@ -139,17 +140,18 @@ def current_scope() -> Scope:
 
 
 def is_lost() -> bool:
-    """Return whether this thread has no scope, and made a call, or was forked, while others had theirs."""
-    if not _open and not _is_lost.get():
-        return False
-    if dspy.settings.get("cache_scope") is not None:
-        return False
-    if threading.current_thread() is not threading.main_thread() and any(map(NOBODY.__ne__, tuple(_open))):
+    """Return whether there is no scope here while others have theirs, or had when this thread made a call."""
+    found = dspy.settings.get("cache_scope")
+    if found is not None:
+        return bool(found == _LOST)
+    is_lost_now = any(map(NOBODY.__ne__, tuple(_open)))
+    if is_lost_now and threading.current_thread() is not threading.main_thread():
         _is_lost.set(True)  # it stays so: the scopes may have been closed when the answer comes
-    return _is_lost.get()
+    return is_lost_now or _is_lost.get()
 
 
 _open: list[Scope] = []
+_LOST = "lost"  # in place of a scope: it travels to DSPy's threads as one does
 _is_lost: ContextVar[bool] = ContextVar("course_scope_is_lost", default=False)
 
 
@@ -157,8 +159,7 @@ def _lose_scope() -> None:
     """Cache nothing in this context from now on, unless a scope is opened in it."""
     settings: Any = import_module("dspy.dsp.utils.settings")  # as an attribute, that name is an object
     overrides = settings.thread_local_overrides.get()
-    settings.thread_local_overrides.set(type(overrides)({**overrides, "cache_scope": None}))
-    _is_lost.set(True)
+    settings.thread_local_overrides.set(type(overrides)({**overrides, "cache_scope": _LOST}))
 
 
 def _after_fork() -> None:
@@ -180,14 +181,18 @@ def _refuse_generators(frame: Any) -> None:
                 "open it in a function that the generator calls, or around the place that reads"
             )
         if frame.f_back is None or not (is_generator or frame.f_code.co_name in _OPENING):
-            return
+            break
         frame = frame.f_back
+    is_coroutine = frame.f_code.co_flags & inspect.CO_COROUTINE
+    if frame.f_code.co_filename == contextlib.__file__ and not is_coroutine:  # a ContextDecorator
+        raise ScopeError("a scope is no decorator, also within one; write `with ...:` in the function")
 
 
-_dspy_streamify = dspy.streamify
+_named_streamify: Any = dspy.streamify
+_dspy_streamify = FunctionType(_named_streamify.__code__, _named_streamify.__globals__)
+_dspy_streamify.__defaults__ = _named_streamify.__defaults__
 
 
-@functools.wraps(_dspy_streamify)
 def _scoped_streamify(*arguments: Any, **options: Any) -> Any:
     """Do as dspy.streamify; the stream keeps the scope of the place where it was made."""
     given = inspect.signature(_dspy_streamify).bind(*arguments, **options).arguments
@@ -212,9 +217,17 @@ async def _read(stream: Any, scope: Scope) -> Any:
                 yield value
 
 
+def _scoped(*arguments: Any, **options: Any) -> Any:
+    from course_lib.caching.keys import _scoped_streamify  # it runs among DSPy's names
+
+    return _scoped_streamify(*arguments, **options)
+
+
 _END: Any = object()
-for _place in (dspy, dspy.streaming):  # the scope is ours, so DSPy cannot know that a stream is to keep it
-    setattr(_place, "streamify", _scoped_streamify)  # noqa: B010  (for mypy it is no variable)
+# The scope is ours, so DSPy cannot know that a stream is to keep it; whoever has imported the function by its
+# name before has this one too.
+_named_streamify.__signature__ = inspect.signature(_named_streamify)
+_named_streamify.__code__ = _scoped.__code__
 
 
 @functools.lru_cache(maxsize=4096)
@@ -250,7 +263,10 @@ def key_of(
     params = {name: value for name, value in request.items() if name not in _CREDENTIALS}
     if "_fn_identifier" in params:
         params["_fn_identifier"] = _sync_entry(str(params["_fn_identifier"]))
-    call = current_call.get() if params.get("_fn_identifier") == _TYPED else None
+    is_typed = params.get("_fn_identifier") == _TYPED
+    call = current_call.get() if is_typed else None
+    if is_typed and call is None:
+        raise UnkeyableError("a typed request, whose endpoint only cache.watcher and cache.front() know")
     url = call.endpoint if call is not None else endpoint_of(params)
     for name in (*ignored, "api_base", "base_url"):
         params.pop(name, None)

@@ -14,6 +14,7 @@ accidents, not forgeries. Nothing hides the text from readers of the store.
 from __future__ import annotations
 
 import copy
+import math
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
@@ -220,6 +221,8 @@ def unpacked(blob: bytes, key: str, signing_key: bytes | None = None, *, tier: s
         head, _, body = _opened(blob, key, signing_key).partition(b"\n")
         (tags, known, kept_s, ttl_s, tokens, cost_usd), record = orjson.loads(head), orjson.loads(body)
         ttl_s, tags = None if ttl_s is None else float(ttl_s), tuple(map(str, tags))
+        if not all(map(math.isfinite, (kept_s, ttl_s or 0, cost_usd))):
+            return None
         entry = Entry(body, True, tags, (int(known), 0), float(kept_s), ttl_s, int(tokens), float(cost_usd))
     except (NotOurs, TypeError, ValueError):
         return None

@@ -14,10 +14,13 @@ from typing import Any
 
 import dspy
 import pytest
+from dspy import streamify  # by its name, and before the library is there
 
 from course_lib import lm
-from course_lib.caching import current_scope, scope
+from course_lib.caching import SemanticCache, current_scope, scope
+from course_lib.caching.batch import BatchProcessor, OtherBatchError
 from course_lib.caching.keys import ScopeError, is_lost
+from course_lib.caching.semantic import SemanticCacheError
 
 program = dspy.Predict("question -> answer")
 
@@ -42,7 +45,7 @@ def test_a_stream_is_asked_for_by_the_tenant_for_whom_it_was_made(cache, reads):
         return values
 
     with scope(tenant="acme"):
-        stream = dspy.streamify(program, **options)(question="Whose?")
+        stream = streamify(program, **options)(question="Whose?")
     with scope(tenant="bolt"):
         values = asyncio.run(read(stream)) if options["async_streaming"] else list(stream)
         assert current_scope().tenant == "bolt"
@@ -120,6 +123,51 @@ def test_scopes_that_end_in_another_order_than_they_began_are_refused():
 def test_a_scope_is_no_decorator(function):
     with pytest.raises(ScopeError, match=f"no decorator of <function {function.__name__} "):
         scope(tenant="acme")(function)
+
+
+def test_a_context_manager_around_a_scope_is_no_decorator_either():
+    with pytest.raises(ScopeError, match="no decorator"):
+        for_tenant("acme")(current_scope)()
+
+
+@pytest.mark.filterwarnings("ignore:this thread has no scope:RuntimeWarning")
+def test_a_task_that_was_begun_elsewhere_is_not_cached_while_a_scope_is_open(cache):
+    async def serve(questions: asyncio.Queue[Any]) -> None:
+        while True:
+            question, answered = await questions.get()
+            answered.set_result((await program.acall(question=question)).answer)
+
+    async def ask() -> None:
+        questions: asyncio.Queue[Any] = asyncio.Queue()
+        server = asyncio.create_task(serve(questions))
+        for tenant in ("acme", "bolt"):
+            with scope(tenant=tenant):
+                answered = asyncio.get_running_loop().create_future()
+                questions.put_nowait(("Whose?", answered))
+                await answered
+        server.cancel()
+
+    asyncio.run(ask())
+
+    assert lm.ledger().requests == 2
+
+
+def tenant_of(text: str) -> str:
+    return f"{text} of {current_scope().tenant}"
+
+
+def test_a_journal_belongs_to_one_tenant(tmp_path):
+    with scope(tenant="acme"):
+        list(BatchProcessor(tenant_of, journal=tmp_path / "j").run(["parcel"]))
+    with scope(tenant="bolt"), pytest.raises(OtherBatchError, match="tenant or customer"):
+        list(BatchProcessor(tenant_of, journal=tmp_path / "j").run(["parcel"]))
+
+
+def test_a_semantic_cache_does_not_guess_the_customer_of_a_thread():
+    kept = SemanticCache(threshold=0.8)
+    with scope(tenant="acme", customer="C-1"), ThreadPoolExecutor(1) as pool:
+        with pytest.raises(SemanticCacheError, match="no scope here"):
+            pool.submit(kept.put, "Where is it?", "Here.", tenant="acme").result()
 
 
 def asked_in_a_fork(question: str) -> tuple[str | None, int, int]:

@@ -25,6 +25,7 @@ from pydantic import PydanticUserError, TypeAdapter
 
 from course_lib.caching.batch.inputs import Job, digest_of
 from course_lib.caching.batch.items import Failure, Item, JournalError, OtherBatchError
+from course_lib.caching.keys import current_scope
 from course_lib.measure import Usage
 
 _ADVICE = {
@@ -68,12 +69,12 @@ class Journal:
             )
         try:
             result, error = (self._codec.decode(value), None) if ok else (None, Failure(*json.loads(value)))
+            used = Usage(*json.loads(usage))
         except (LookupError, TypeError, ValueError) as problem:
             raise JournalError(
                 f"item {job.index} in {self._path} is not what the program's types take "
                 f"today: {problem}. Begin with a journal of another name"
             ) from problem
-        used = Usage(*json.loads(usage))
         return Item(job.index, job.inputs, result, error, used, duration_ms, resumed=True)
 
     def write(self, item: Item, digest: str) -> Item:
@@ -126,9 +127,10 @@ class Journal:
         # It takes no lock: Ctrl-C can leave this generator in a traceback, unfinished, and the lock held.
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
-            rest = f"{error}. What it holds is kept: make room or make it writable, and run the batch again"
-            advice = next((advice for word, advice in _ADVICE.items() if word in str(error)), rest)
+        except (sqlite3.Error, OSError, TypeError, ValueError) as error:
+            said = "malformed" if isinstance(error, TypeError | ValueError) else str(error)
+            rest = f"{said}. What it holds is kept: make room or make it writable, and run the batch again"
+            advice = next((advice for word, advice in _ADVICE.items() if word in said), rest)
             raise JournalError(f"the journal {self._path} could not be {done}: {advice}") from error
 
 
@@ -214,13 +216,15 @@ def _named_types(program: Any) -> dict[str, Any]:
 
 
 def fingerprint(program: Any) -> dict[str, str]:
-    """Return what tells this program, with its model and adapter, from others; its code is not compared."""
+    """Return what tells this program, with model, adapter and tenant, from others; code is not compared."""
     thing: Any = program if hasattr(program, "__qualname__") else type(program)
     parts = {"program": f"{thing.__module__}.{thing.__qualname__}"}
     if isinstance(program, dspy.Module):
         fields = [str(predictor.signature.fields) for _, predictor in program.named_predictors()]
         parts["instructions, fields and demos"] = digest_of([program.dump_state(), fields], str)
-    lm = dspy.settings.lm
+    scope, lm = current_scope(), dspy.settings.lm
+    if scope.tenant or scope.customer:
+        parts["tenant or customer"] = digest_of([scope.tenant, scope.customer], str)
     if isinstance(lm, dspy.BaseLM):
         options = {name: value for name, value in lm.kwargs.items() if not _WITHOUT_EFFECT.search(name)}
         parts["model and its settings"] = f"{lm.model} {digest_of(options, str)}"

@@ -18,6 +18,7 @@ Identical questions at the same moment are each computed; joining a call in flig
 from __future__ import annotations
 
 import copy
+import os
 import re
 import threading
 import time
@@ -25,11 +26,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 from cachetools import LRUCache
 
-from course_lib.caching.keys import current_scope
+from course_lib.caching.keys import current_scope, is_lost
 from course_lib.caching.semantic.guards import GUARDS, Guard, Refusal, refusal
 from course_lib.caching.semantic.minilm import Vectors, shared, unit
 from course_lib.errors import CourseError
@@ -94,6 +96,7 @@ class SemanticCache:
         self._max_entries = max_entries
         self._partitions: LRUCache[tuple[str, ...], _Partition] = LRUCache(max_partitions)
         self._lock = threading.RLock()
+        _locks.add(self._lock)
         self._counts = Counter[str](hits=0, misses=0, puts=0)
 
     def get(self, question: str, *, tenant: str | None = None, version: str = "") -> Match | None:
@@ -177,9 +180,26 @@ class SemanticCache:
         return None
 
 
+_locks: WeakSet[Any] = WeakSet()
+
+
+def _after_fork() -> None:
+    """Open every lock: a thread of the parent may have held it."""
+    for lock in _locks:
+        lock._at_fork_reinit()  # noqa: SLF001
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 def _partition_key(tenant: str | None, version: str) -> tuple[str, ...]:
     """Return tenant, version and customer."""
     scope = current_scope()
+    if is_lost():
+        raise SemanticCacheError(
+            "there is no scope here while others have theirs, so the customer is not known: say `with "
+            "scope(...):` in this thread or task"
+        )
     owner = tenant if tenant is not None else scope.tenant
     if not isinstance(owner, str) or not owner:
         raise SemanticCacheError(
