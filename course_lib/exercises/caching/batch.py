@@ -40,7 +40,8 @@ class _Stop(BaseException):
     """What may interrupt a call, beside what Python has."""
 
 
-_ERRORS = (QueueFull, StopIteration, KeyError, OSError, RecursionError, AssertionError, TimeoutError)
+_NESTED = type("Busy", (TimeoutError,), {"__qualname__": "Model.Busy"})
+_ERRORS = (QueueFull, StopIteration, KeyError, OSError, RecursionError, AssertionError, _NESTED, _NESTED)
 _INTERRUPTS = (KeyboardInterrupt, SystemExit, CancelledError, _Stop)
 
 
