@@ -2032,8 +2032,8 @@ print("not kept:", cache.stats().not_kept)
 # - An `Exception` of the call is raised for everyone who waits.
 # - A caller that is cancelled leaves at once and takes nobody with it. If the call ends with that caller, one of the others calls
 #   again; if it goes on, who comes later joins it.
-# - Once the call has ended, well or not, nothing is kept: who comes after somebody was told calls anew. (Who comes between the two
-#   may be told too.)
+# - Once the call has ended, well or not, nothing is kept: who comes after somebody got its answer or error calls anew. (Who comes
+#   after the end, but before anybody got it, may get it too, or call.)
 
 
 # %% name="ex-2-4" tags=["exercise"] exercise="2.4"
@@ -2505,7 +2505,7 @@ print(f"held out, no guards: {report(judged, chosen.threshold, is_guarded=False)
 # - Tenants share nothing, nor do two caches.
 # - Serve at least 60 % of the paraphrases, and 40 % of others that are not in `PAIRS`.
 # - Serve none of the near-misses, whichever of the two was put first, also with the same greeting before both; nor the same
-#   question with other numbers, in another order, or without one. Numbers are digits, as in `7`, `1.5`, `20kg` and `O-10001`.
+#   question with other numbers, in another order, or without one. A number is a run of digits, as in `7`, `20kg` and `O-10001`.
 
 # %% name="given-2-5" tags=["needs"]
 from course_lib.exercises.caching import PAIRS, embed
@@ -3175,7 +3175,7 @@ print("requests for 80 tickets:", lm.ledger().requests - before)
 # ### Exercise 2.6: a batch that can be killed (10 minutes, medium)
 #
 # Write the heart of a resumable batch. `items` gives pairs of key and text, perhaps without an end: when an answer is yielded, at most
-# 16 items after its own are read. `ask(text)` calls the model and costs money; `path` is the journal.
+# 16 items after its own are read. `ask(text)` calls the model and costs money; `path` is the journal's `Path`.
 #
 # - Yield pairs of key and answer, in the order of the items. Keys, texts and answers are any text that UTF-8 can hold, the empty one too.
 #   Each key has its own answer, also when two have the same text. A key comes once in a batch, and always has the same text.

@@ -34,14 +34,9 @@ _NEARLY: tuple[Callable[[str], str], ...] = (
     *((lambda text, start=start: start + text) for start in ("0", " ", "\t", "\ufeff")),
     *((lambda text, end=end: text * 150 + end + text * 150) for end in "ab"),
 )
-
-
-class _Stop(BaseException):
-    """What may interrupt a call, beside what Python has."""
-
-
-_ERRORS = (QueueFull, StopIteration, KeyError, OSError, RecursionError, AssertionError, TimeoutError)
-_INTERRUPTS = (KeyboardInterrupt, SystemExit, CancelledError, _Stop)
+_NESTED = type("Busy", (TimeoutError,), {"__qualname__": "Model.Busy"})
+_ERRORS = (QueueFull, StopIteration, KeyError, OSError, RecursionError, AssertionError, _NESTED, _NESTED)
+_INTERRUPTS = (KeyboardInterrupt, SystemExit, CancelledError, type("Stop", (BaseException,), {}))
 
 
 def _text(most: int = 4) -> str:

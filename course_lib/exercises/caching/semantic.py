@@ -112,7 +112,7 @@ def parts_tenants(cache_class: Any) -> None:
 
 def _with_other_numbers() -> tuple[str, str]:
     """Draw a question twice, which differs in nothing but its numbers: in a digit, their order, how many."""
-    form = random.choice(("{}", "{}", "{}.5", "1.{}", "{}kg", "O-{}", "T{}"))
+    form = random.choice(("{}", "{}", "{}kg", "O-{}", "T{}"))
     text = random.choice([each for each in _TEXTS if not re.search(r"\d", each)])
     a, b = (str(random.randint(10**n, 10 ** (n + 1) - 1)) for n in random.sample(range(7), 2))
     place = random.randrange(len(a))
@@ -125,7 +125,7 @@ def _with_other_numbers() -> tuple[str, str]:
 def serves_no_near_miss(cache_class: Any) -> None:
     """No given near-miss is served, whichever of the two was asked first, nor one with other numbers."""
     near_misses = [(pair.asked, pair.cached, "") for pair in PAIRS if not pair.is_same]
-    near_misses += [(*pair[:2], random.choice(_GREETINGS)) for pair in random.sample(near_misses, 8)]
+    near_misses += [(*pair[:2], random.choice(_GREETINGS)) for pair in near_misses]
     pairs = [(hello + asked, hello + cached, embed) for asked, cached, hello in near_misses]
     pairs += [(*_with_other_numbers(), _Plane([0])) for _ in range(60)]
     embed([text for *both, by in pairs if by is embed for text in both])

@@ -19,7 +19,7 @@ from typing import Any, cast
 from course_lib.exercises.engine.checks import CheckFailed, expect_equal, expect_nothing_kept, run, show
 from course_lib.exercises.engine.registry import Exercise
 
-_STEPS = 6
+_STEPS, _TURNS = 6, 30
 _ROUND_S, _QUIET_S = 0.02, 1.0  # so long may callers take to do what they should
 _KEYS = (
     *((1, 1.0, True, Fraction(1)), (0, 0.0, False), ("1",), ("a parcel",), (("a", 1),), ("('a', 1)",)),
@@ -97,6 +97,11 @@ class _Script:
                 self._act(keys, is_first=not step)
                 for _ in range(random.choice((0, 0, 1, 2, 3))):
                     await asyncio.sleep(0)
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
+            for caller in self.callers:
+                if caller.is_cancelled and caller.state == "still waits" and not caller.task.done():
+                    caller.state = f"still waited after {_TURNS} turns of the loop"
             for _ in range(round(_QUIET_S / _ROUND_S)):
                 for _ in range(4):  # a clock that jumps ends one of them
                     await asyncio.sleep(_ROUND_S / 4)
