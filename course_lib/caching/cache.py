@@ -365,6 +365,7 @@ def _begin_anew() -> None:
 
     A thread of the parent may hold its locks, and SQLite forbids even closing what a parent has opened.
     """
+    vars(_warned).clear()
     for cache in tuple(_open_caches):
         _of_the_parent.append(dict(vars(cache)))
         TieredCache.__init__(cache, **cache._settings)  # noqa: SLF001
