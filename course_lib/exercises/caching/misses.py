@@ -147,8 +147,7 @@ _PIECES = "parcel", "Parcel", "LOGIN", " ", "\n", "[2]", '"', "{}", "été", "�
 
 
 def _a_ticket(pieces: int) -> str:
-    ends = random.choices((" ", "\n", "\t "), k=2)
-    return " ".join([*random.choices(_PIECES, k=pieces), uuid.uuid4().hex]).join(ends)
+    return " ".join(["", *random.choices(_PIECES, k=pieces), uuid.uuid4().hex, "\n"])
 
 
 def _plain(sort: Any, ticket: str) -> Any:

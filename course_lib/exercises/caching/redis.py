@@ -71,18 +71,16 @@ class _Pair:
 
     def __init__(self, text: str = "Where is it?") -> None:
         request, value, self.ignored = _put_by_dspy()
-        said = random.choice((text, text.upper(), f"{text} ", f" {text}", f"{text}?", f"{text}{time.time()}"))
-        system, user = {"role": "system", "content": "Be kind."}, {"role": "user", "content": text}
-        asked = [user, system], [system | {"content": "Be brief."}, user], [system, user | {"content": said}]
+        texts = text.upper(), f"{text} ", f" {text}", f"{text}?", f"{text}{time.time()}"
+        said = {"content": random.choice(texts)}
+        system, user = ({"role": role, "content": text} for role in ("system", "user"))
         options: dict[str, Any] = {
-            "messages": ([system, user], *asked),
-            "temperature": (0.7, 0.7 + 1e-9, 0.0, None),
-            "top_p": (0.9, 0.9 + 1e-9, None),
-            "max_tokens": (None, 100),
+            "messages": ([system, user], [user, system], [system | said, user], [system, user | said]),
+            **dict.fromkeys(("temperature", "top_p"), (0.7, 0.7 + 1e-9, 0.0, None)),
+            **dict.fromkeys(("max_tokens", "rollout_id"), (None, 1, 2)),
             "model": ("course/sim-large", "course/sim-small", "other/sim-large"),
             "stop": (["###", "<end>"], ["<end>", "###"], None),
             "response_format": [{"type": "json_schema", "json_schema": {"strict": each}} for each in (0, 1)],
-            "rollout_id": (None, 1, 2),
         }
         drawn = {name: random.choice(options[name]) for name in random.choices(list(options), k=2)}
         changes = {name: first for name, (first, *_) in options.items()} | drawn
@@ -143,8 +141,7 @@ def keeps_secrets(cache_class: Any) -> None:
         pair = _Pair()
         for step in (pair.get, pair.put, pair.get):
             step(cache)
-        keys = list(ours.scan_iter())
-        found = {"keys": keys, "values": [ours.dump(key) for key in keys]}
+        found = {"keys": [*ours.scan_iter()], "values": [ours.dump(key) for key in ours.scan_iter()]}
     hint = "request holds the api_key; self.cache_key(request, ignored_args_for_cache_key) leaves it out."
     for part, held in found.items():
         texts = [text for each in held for text in _forms(each)]
@@ -182,11 +179,7 @@ def forgets_in_time(cache_class: Any) -> None:
         expect_equal((len(left), len(_answers_in(ours))), (0, 0), what, hint=hint)
 
 
-_FOREIGN = [
-    *b'\x80\x04 not \xff!![1, 2]!!"text"!!7!!null!!!!{!!\xff{}!!true'.split(b"!!"),
-    b"[" * 100_000,
-    None,
-]
+_FOREIGN = [*b'\x80\x04 not \xff!![1, 2]!!"a"!!7!!null!!!!{!!\xff{}!!true'.split(b"!!"), b"[" * 10**5, None]
 
 
 def is_careful(cache_class: Any) -> None:
@@ -207,7 +200,7 @@ def is_careful(cache_class: Any) -> None:
         what = "the model's call survives a request that holds a set"
         for stop in {"###", "<end>"}, {"###"}:
             ask = partial(without_error, partial(_ask, cache, stop=stop), what, hint=hint)
-            expect_requests(1, ask, f"requests of a call that holds the set {stop}, another one each time")
+            expect_requests(1, ask, f"requests of a call that holds the set {stop}", hint=hint)
 
 
 def survives_a_kill(cache_class: Any) -> None:
