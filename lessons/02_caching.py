@@ -1315,10 +1315,10 @@ check("2.2", LRU)
 # `dspy.cache` is asked under every call of a `dspy.LM`: `get` before it, `put` after it. Put Redis there, so that no second
 # call reaches the model, in whichever process it is made.
 #
-# - `put` stores the value (a dict that JSON can hold) for `ttl_s` seconds, or up to a tenth less; so does putting it again. `get`
-#   returns it, or None. After that time it is served no longer, and nothing of it is in Redis; reading it prolongs nothing.
-# - A request that differs in anything that the model is asked, however little, is another one.
-# - No pickle in Redis, however it is packed, and no `api_key`: `request` holds one.
+# - `put` stores the value (a dict that JSON can hold) for `ttl_s` whole seconds, or up to a tenth less; so does putting it again.
+#   `get` returns it, or None. After that time it is served no longer, and no answer is left in Redis; reading it prolongs nothing.
+# - A request that differs in anything that the model is asked, or in `rollout_id`, however little, is another one.
+# - No pickle in Redis, plain, compressed, in hex or base64, and no `api_key`: `request` holds one.
 # - Redis may be down, hang, or hold under your key what is no JSON object; a request may hold what no key can be made of. The
 #   model's call goes on in each case, within 3 seconds. When Redis is back, answers are kept again, 3 seconds later at the latest.
 #

@@ -145,11 +145,13 @@ def keeps_nothing(lru: Any) -> None:
     hint = "What is kept beside the entries goes with them, and a get takes out what it finds too old."
     for number in range(60):
         play = _Play(lru, hint).go(number // 2, waits=2)
+        keys = [type(f"key_{name}", (), {})() for name in ("never_put", "too_old")]
+        play.watched += map(weakref.ref, keys)
+        play.put(keys[1])
+        play.now_s += 1.1 * play.ttl_s
+        play.get(keys.pop())
         play.put("a")  # some look for what is too old only here
-        key = type("key_never_put", (), {})()
-        play.watched.append(weakref.ref(key))
-        play.get(key)
-        del key
+        play.get(keys.pop())
         held = {"None"} | {value for model in play.models for value, _ in model.entries.values()}
         if not {repr(each()) for each in play.watched} <= held:
             gc.collect()  # an answer with cycles
