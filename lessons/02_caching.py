@@ -3633,8 +3633,9 @@ names = r"programs.*\(forward\)|base.*\((format|_call_postprocess)\)|cache.*\(ge
 _ = pstats.Stats(profile).strip_dirs().sort_stats("cumulative").print_stats(names)
 
 # %% [markdown]
-# `cumtime` is the seconds spent in a function with all that it calls. Below `forward`, writing the prompt (`format`) takes longest: even a
-# hit needs it, since the prompt is the key. What a cache can do there is little; a shorter prompt helps hit and miss alike.
+# `cumtime` is the seconds spent in a function with all that it calls. Of the three steps listed below `forward`, writing the prompt
+# (`format`) takes longest: even a hit needs it, since the prompt is the key. What a cache can do there is little; a shorter prompt helps hit
+# and miss alike.
 #
 # ## 8. Deeper: what breaks in production
 #
