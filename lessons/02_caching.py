@@ -86,7 +86,7 @@ told = [f"{name}: {sum(budget.values()):.0f} ms in all" for name, budget in budg
 plot(draw_latency_budget(budgets), "Two bars, stacked from the same parts. " + "; ".join(told))
 
 # %% [markdown]
-# The model is nearly all of the first bar; a faster parser would buy nothing. That is the first use of a budget: it says what is *not* worth
+# The model is most of the first bar; a faster parser would buy nothing. That is the first use of a budget: it says what is *not* worth
 # your time. The second: what a hit costs is what remains, as the list shows, and nearly all of that is DSPy's own work.
 #
 # ### Percentiles: what each figure says and hides
@@ -3742,7 +3742,7 @@ dspy.configure_cache()
 #
 # What you set out to do, and what was measured:
 #
-# - *Where time and money go:* the model is nearly all of an answer's time. A mean hides, a p99 of few calls is chance, failures count apart.
+# - *Where time and money go:* the model is most of an answer's time. A mean hides, a p99 of few calls is chance, failures count apart.
 # - *DSPy's own cache:* it is under the model call. Its key holds the whole prompt and the function's name, and neither endpoint nor tenant.
 # - *Three tiers:* memory, Redis and disk with one key for sync and async, tenants apart, nothing failed kept, and no error of the cache's own
 #   in the program. `manager.front(lm)` makes one call of a thousand.
