@@ -275,9 +275,9 @@ print(f"{got} of {len(tickets)} answered, with {requests} requests in {seconds:.
 #
 # An exercise is a cell for you to fill in, followed by a cell that checks it. The check runs what you made and looks at what it does.
 # It ends in one of four ways: *passed*, *failed* (with what was observed and what was expected), *crashed* (your code raised an
-# error), or *not attempted*. Where it could not be made, for instance because your cell did not run, it says *not checked*. It never
-# stops the notebook. Your progress is kept in a file beside your notebooks, through restarts
-# and updates. The board shows it, and follows along while you work.
+# error), or *not attempted*. Where it could not be made, for instance because your cell ended in an error, it says *not checked*. None of
+# these stops the notebook. (If your cell never ran to its end, there is nothing of that name to check yet: the check is a `NameError`, and
+# your cell is what to run.) Your progress is kept in a file beside your notebooks, through restarts and updates. The board shows it, and follows along while you work.
 
 # %% name="board"
 from course_lib.labs import board
