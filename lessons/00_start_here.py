@@ -238,8 +238,8 @@ table(rows, caption="The same program on two models")
 # ### What breaks in production
 #
 # Providers answer slowly at times, refuse, or fail. Here you need not wait for that: faults come by name. `sim-large@rough` is the same
-# model behind a service that fails as this **profile** says. The sequence of faults is seeded, so you see the same failures as we do,
-# and the same again tomorrow.
+# model behind a service that fails as this **profile** says. The sequence of faults is seeded: requests that come one after the other,
+# as in the next cell, fail where ours did, and in the same places tomorrow.
 
 # %% name="rough-profile"
 logging.getLogger("dspy.utils.parallelizer").setLevel(logging.CRITICAL)  # one long line per failed ticket
@@ -249,7 +249,7 @@ rough = lm.connect("sim-large@rough", cache=False, num_retries=0)
 
 tickets = desk.examples("dev")
 with dspy.context(lm=rough):
-    answered = triage.batch(tickets, num_threads=8, max_errors=99, disable_progress_bar=True)
+    answered = triage.batch(tickets, num_threads=1, max_errors=99, disable_progress_bar=True)
 print(f"{sum(answer is not None for answer in answered)} of {len(tickets)} tickets answered without retries")
 
 # %% [markdown]
