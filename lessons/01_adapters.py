@@ -34,6 +34,7 @@ from course_lib.labs import show_messages, table
 model = lm.connect(cache=False)
 
 import dspy
+from dspy.utils.exceptions import AdapterParseError
 
 dspy.configure(lm=model)
 scratch = tempfile.TemporaryDirectory(prefix="lantern-")
@@ -407,8 +408,6 @@ show_messages(again.messages[-2:])
 # at no cost and without hope, until somebody empties the cache. The cell begins with an empty one.
 
 # %% name="sticky"
-from dspy.utils.exceptions import AdapterParseError
-
 dspy.configure_cache(disk_cache_dir=tempfile.mkdtemp(dir=scratch.name))
 once = dspy.ChatAdapter(use_json_adapter_fallback=False)
 cached = lm.connect("sim-large@sloppy", cache=True, temperature=0.7)
