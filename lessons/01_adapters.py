@@ -314,11 +314,11 @@ logging.getLogger("dspy.utils.parallelizer").setLevel(logging.CRITICAL)  # and a
 
 triage, tickets = desk.Triage(), desk.examples("train")[:40]
 sloppy = lm.connect("sim-large@sloppy", cache=False)
-before = lm.ledger().requests
+lm.reset()  # so that the faults begin anew, however often the cell is run
 with dspy.context(lm=sloppy, adapter=dspy.ChatAdapter()), count_fallbacks() as fallbacks:
     answers = triage.batch(tickets, num_threads=1, max_errors=99, disable_progress_bar=True)
 answered = sum(answer is not None for answer in answers)
-print(f"{answered} of {len(tickets)} answered, with {lm.ledger().requests - before} requests")
+print(f"{answered} of {len(tickets)} answered, with {lm.ledger().requests} requests")
 print(len(fallbacks), "needed a second request:")
 for row in fallbacks[:5]:
     print(f"  {row.outcome:8} because {' '.join(row.reason.split())[:90]}")
