@@ -235,6 +235,8 @@ for name in ("sim-large", "sim-small"):
 table(rows, caption="The same program on two models")
 
 # %% [markdown]
+# The line says 52 calls for `sim-small`'s 50 tickets: two of its replies could not be read, so DSPy asked again. Notebook 01 is about that.
+#
 # ### What breaks in production
 #
 # Providers answer slowly at times, refuse, or fail. Here you need not wait for that: faults come by name. `sim-large@rough` is the same
@@ -454,9 +456,9 @@ check("0.1", sort_ticket)
 #
 # ## 5. The map of a production system
 #
-# A DSPy program is the small box in the middle. Around it stands what production asks for, and each of those boxes is built in one
-# of the notebooks. Choose a box, with the mouse or with Tab and Enter, to see what it does, what breaks without it, and where it is
-# built. Notebooks 01 and 02 are here; those marked *in preparation* follow.
+# A DSPy program is the frame *Application*, with your modules and an optimizer in it. Around it stands what production asks for, and each
+# of those boxes is built in one of the notebooks. Choose a box, with the mouse or with Tab and Enter, to see what it does, what breaks
+# without it, and where it is built. Notebooks 01 and 02 are here; those marked *in preparation* follow.
 
 # %% name="architecture"
 from course_lib.labs import architecture
@@ -531,6 +533,6 @@ self_test()
 # - *Measure what makes it better:* examples in the prompt moved the accuracy, shuffled labels moved it down; the cheaper model was right
 #   less often, for a small part of the price; retries answered every ticket, for more requests and more time.
 # - *Solve an exercise:* `check`, `hint` and `solution` work the same in every notebook; your progress survives restarts and updates.
-# - *See the map:* DSPy is in its middle, and the course builds what stands around it.
+# - *See the map:* DSPy is in one frame of it, and the course builds what stands around it.
 #
 # **Next:** notebook 01, *Adapters and tools*: what exactly DSPy writes into a prompt, and what it does when the answer does not fit.

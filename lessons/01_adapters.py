@@ -2001,6 +2001,8 @@ print("answer:", handled.answer)
 print("audit: ", session.refunds())
 
 # %% [markdown]
+# (The answer is a list of facts in place of a sentence: the simulator puts together what the tools returned.)
+#
 # How good is it? The held-out tickets have what must be said and what must stand in the audit afterwards, no more and no less. The same
 # agent in two ways: calls written as text (`ReAct`), and the API's native calls (`ReActV2`).
 

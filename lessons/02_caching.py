@@ -3009,7 +3009,8 @@ check("2.5", MySemanticCache)
 #
 # `SemanticCache` chooses the *partition* first, by equality: tenant and program version. Only then are vectors compared, so no
 # threshold, however low, reaches another tenant's answer. Questions that name an order, a parcel or an e-mail address are not
-# looked up at all, and what an agent did with tools is not kept.
+# looked up at all, and what an agent did with tools is not kept. The last column below names the guard's reason; it is empty where no
+# question was near enough to refuse, or none was looked up.
 
 # %% name="semantic-cache"
 semantic = SemanticCache(threshold=chosen.threshold)
@@ -3724,7 +3725,7 @@ print(f"after 100 answers {sizes[99]:,} bytes, after 2,000 {sizes[-1]:,}, never 
 # | what breaks | what to ask | here |
 # | --- | --- | --- |
 # | stale answers | what does this answer rest on, and is that in the key? | `version=`, `ttl_s`, `invalidate` |
-# | poisoned caches | who can make an entry, and who is served it? | `scope`, `signing_key`, JSON and a checksum, the watcher |
+# | poisoned caches | who can make an entry, and who is served it? | `scope`, `signing_key`, JSON and a checksum; what cannot be parsed is dropped |
 # | personal data | can one customer's entries be found and dropped, everywhere? | `customer=`, `invalidate` |
 # | stampedes | how many calls do a thousand identical questions make? | `manager.front` |
 # | unbounded growth | what is the bound, in bytes? | `memory_bytes`, `disk_bytes`, the server's own |
