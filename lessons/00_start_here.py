@@ -235,11 +235,13 @@ for name in ("sim-large", "sim-small"):
 table(rows, caption="The same program on two models")
 
 # %% [markdown]
+# The line says 52 calls for `sim-small`'s 50 tickets: two of its replies could not be read, so DSPy asked again. Notebook 01 is about that.
+#
 # ### What breaks in production
 #
 # Providers answer slowly at times, refuse, or fail. Here you need not wait for that: faults come by name. `sim-large@rough` is the same
-# model behind a service that fails as this **profile** says. The sequence of faults is seeded, so you see the same failures as we do,
-# and the same again tomorrow.
+# model behind a service that fails as this **profile** says. The sequence of faults is seeded: requests that come one after the other,
+# as in the next cell, fail where ours did, and in the same places tomorrow.
 
 # %% name="rough-profile"
 logging.getLogger("dspy.utils.parallelizer").setLevel(logging.CRITICAL)  # one long line per failed ticket
@@ -249,7 +251,7 @@ rough = lm.connect("sim-large@rough", cache=False, num_retries=0)
 
 tickets = desk.examples("dev")
 with dspy.context(lm=rough):
-    answered = triage.batch(tickets, num_threads=8, max_errors=99, disable_progress_bar=True)
+    answered = triage.batch(tickets, num_threads=1, max_errors=99, disable_progress_bar=True)
 print(f"{sum(answer is not None for answer in answered)} of {len(tickets)} tickets answered without retries")
 
 # %% [markdown]
@@ -275,9 +277,9 @@ print(f"{got} of {len(tickets)} answered, with {requests} requests in {seconds:.
 #
 # An exercise is a cell for you to fill in, followed by a cell that checks it. The check runs what you made and looks at what it does.
 # It ends in one of four ways: *passed*, *failed* (with what was observed and what was expected), *crashed* (your code raised an
-# error), or *not attempted*. Where it could not be made, for instance because your cell did not run, it says *not checked*. It never
-# stops the notebook. Your progress is kept in a file beside your notebooks, through restarts
-# and updates. The board shows it, and follows along while you work.
+# error), or *not attempted*. Where it could not be made, for instance because your cell ended in an error, it says *not checked*. None of
+# these stops the notebook. (If your cell never ran to its end, there is nothing of that name to check yet: the check is a `NameError`, and
+# your cell is what to run.) Your progress is kept in a file beside your notebooks, through restarts and updates. The board shows it, and follows along while you work.
 
 # %% name="board"
 from course_lib.labs import board
@@ -454,9 +456,9 @@ check("0.1", sort_ticket)
 #
 # ## 5. The map of a production system
 #
-# A DSPy program is the small box in the middle. Around it stands what production asks for, and each of those boxes is built in one
-# of the notebooks. Choose a box, with the mouse or with Tab and Enter, to see what it does, what breaks without it, and where it is
-# built. Notebooks 01 and 02 are here; those marked *in preparation* follow.
+# A DSPy program is the frame *Application*, with your modules and an optimizer in it. Around it stands what production asks for, and each
+# of those boxes is built in one of the notebooks. Choose a box, with the mouse or with Tab and Enter, to see what it does, what breaks
+# without it, and where it is built. Notebooks 01 and 02 are here; those marked *in preparation* follow.
 
 # %% name="architecture"
 from course_lib.labs import architecture
@@ -531,6 +533,6 @@ self_test()
 # - *Measure what makes it better:* examples in the prompt moved the accuracy, shuffled labels moved it down; the cheaper model was right
 #   less often, for a small part of the price; retries answered every ticket, for more requests and more time.
 # - *Solve an exercise:* `check`, `hint` and `solution` work the same in every notebook; your progress survives restarts and updates.
-# - *See the map:* DSPy is in its middle, and the course builds what stands around it.
+# - *See the map:* DSPy is in one frame of it, and the course builds what stands around it.
 #
 # **Next:** notebook 01, *Adapters and tools*: what exactly DSPy writes into a prompt, and what it does when the answer does not fit.

@@ -34,6 +34,7 @@ from course_lib.labs import show_messages, table
 model = lm.connect(cache=False)
 
 import dspy
+from dspy.utils.exceptions import AdapterParseError
 
 dspy.configure(lm=model)
 scratch = tempfile.TemporaryDirectory(prefix="lantern-")
@@ -313,11 +314,11 @@ logging.getLogger("dspy.utils.parallelizer").setLevel(logging.CRITICAL)  # and a
 
 triage, tickets = desk.Triage(), desk.examples("train")[:40]
 sloppy = lm.connect("sim-large@sloppy", cache=False)
-before = lm.ledger().requests
+lm.reset()  # so that the faults begin anew, however often the cell is run
 with dspy.context(lm=sloppy, adapter=dspy.ChatAdapter()), count_fallbacks() as fallbacks:
     answers = triage.batch(tickets, num_threads=1, max_errors=99, disable_progress_bar=True)
 answered = sum(answer is not None for answer in answers)
-print(f"{answered} of {len(tickets)} answered, with {lm.ledger().requests - before} requests")
+print(f"{answered} of {len(tickets)} answered, with {lm.ledger().requests} requests")
 print(len(fallbacks), "needed a second request:")
 for row in fallbacks[:5]:
     print(f"  {row.outcome:8} because {' '.join(row.reason.split())[:90]}")
@@ -407,8 +408,6 @@ show_messages(again.messages[-2:])
 # at no cost and without hope, until somebody empties the cache. The cell begins with an empty one.
 
 # %% name="sticky"
-from dspy.utils.exceptions import AdapterParseError
-
 dspy.configure_cache(disk_cache_dir=tempfile.mkdtemp(dir=scratch.name))
 once = dspy.ChatAdapter(use_json_adapter_fallback=False)
 cached = lm.connect("sim-large@sloppy", cache=True, temperature=0.7)
@@ -2002,6 +2001,8 @@ print("answer:", handled.answer)
 print("audit: ", session.refunds())
 
 # %% [markdown]
+# (The answer is a list of facts in place of a sentence: the simulator puts together what the tools returned.)
+#
 # How good is it? The held-out tickets have what must be said and what must stand in the audit afterwards, no more and no less. The same
 # agent in two ways: calls written as text (`ReAct`), and the API's native calls (`ReActV2`).
 

@@ -52,7 +52,7 @@ counter = itertools.count(1)
 
 def unasked(text):
     """Return a text that was not asked before, so that a cell that is run again measures the same."""
-    return f"{text} [{next(counter)}]"
+    return text + " " * next(counter) + "\n"  # another request, and a model reads the same in it
 
 
 # %% name="architecture"
@@ -86,7 +86,7 @@ told = [f"{name}: {sum(budget.values()):.0f} ms in all" for name, budget in budg
 plot(draw_latency_budget(budgets), "Two bars, stacked from the same parts. " + "; ".join(told))
 
 # %% [markdown]
-# The model is nearly all of the first bar; a faster parser would buy nothing. That is the first use of a budget: it says what is *not* worth
+# The model is most of the first bar; a faster parser would buy nothing. That is the first use of a budget: it says what is *not* worth
 # your time. The second: what a hit costs is what remains, as the list shows, and nearly all of that is DSPy's own work.
 #
 # ### Percentiles: what each figure says and hides
@@ -3009,7 +3009,8 @@ check("2.5", MySemanticCache)
 #
 # `SemanticCache` chooses the *partition* first, by equality: tenant and program version. Only then are vectors compared, so no
 # threshold, however low, reaches another tenant's answer. Questions that name an order, a parcel or an e-mail address are not
-# looked up at all, and what an agent did with tools is not kept.
+# looked up at all, and what an agent did with tools is not kept. The last column below names the guard's reason; it is empty where no
+# question was near enough to refuse, or none was looked up.
 
 # %% name="semantic-cache"
 semantic = SemanticCache(threshold=chosen.threshold)
@@ -3633,8 +3634,9 @@ names = r"programs.*\(forward\)|base.*\((format|_call_postprocess)\)|cache.*\(ge
 _ = pstats.Stats(profile).strip_dirs().sort_stats("cumulative").print_stats(names)
 
 # %% [markdown]
-# `cumtime` is the seconds spent in a function with all that it calls. Below `forward`, writing the prompt (`format`) takes longest: even a
-# hit needs it, since the prompt is the key. What a cache can do there is little; a shorter prompt helps hit and miss alike.
+# `cumtime` is the seconds spent in a function with all that it calls. Of the three steps listed below `forward`, writing the prompt
+# (`format`) takes longest: even a hit needs it, since the prompt is the key. What a cache can do there is little; a shorter prompt helps hit
+# and miss alike.
 #
 # ## 8. Deeper: what breaks in production
 #
@@ -3723,7 +3725,7 @@ print(f"after 100 answers {sizes[99]:,} bytes, after 2,000 {sizes[-1]:,}, never 
 # | what breaks | what to ask | here |
 # | --- | --- | --- |
 # | stale answers | what does this answer rest on, and is that in the key? | `version=`, `ttl_s`, `invalidate` |
-# | poisoned caches | who can make an entry, and who is served it? | `scope`, `signing_key`, JSON and a checksum, the watcher |
+# | poisoned caches | who can make an entry, and who is served it? | `scope`, `signing_key`, JSON and a checksum; what cannot be parsed is dropped |
 # | personal data | can one customer's entries be found and dropped, everywhere? | `customer=`, `invalidate` |
 # | stampedes | how many calls do a thousand identical questions make? | `manager.front` |
 # | unbounded growth | what is the bound, in bytes? | `memory_bytes`, `disk_bytes`, the server's own |
@@ -3741,7 +3743,7 @@ dspy.configure_cache()
 #
 # What you set out to do, and what was measured:
 #
-# - *Where time and money go:* the model is nearly all of an answer's time. A mean hides, a p99 of few calls is chance, failures count apart.
+# - *Where time and money go:* the model is most of an answer's time. A mean hides, a p99 of few calls is chance, failures count apart.
 # - *DSPy's own cache:* it is under the model call. Its key holds the whole prompt and the function's name, and neither endpoint nor tenant.
 # - *Three tiers:* memory, Redis and disk with one key for sync and async, tenants apart, nothing failed kept, and no error of the cache's own
 #   in the program. `manager.front(lm)` makes one call of a thousand.

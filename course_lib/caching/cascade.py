@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import dspy
@@ -140,12 +141,14 @@ def draw_pareto(points: Sequence[Point], *, title: str) -> Any:
     errors = [100 * point.error_score for point in points]
     dots = {"fmt": "o", "color": "#3b6ea5", "ecolor": "#9db7d2", "capsize": 3}
     axes.errorbar(*_places(points), yerr=errors, **dots, zorder=2)
-    named = [point for point in points if point in front or point.threshold is None]
-    for at, point in enumerate(sorted(named, key=lambda point: point.cost_usd_per_1000)):
+    ordered = sorted(points, key=lambda point: (point.cost_usd_per_1000, point.quality_score))
+    places = groupby(ordered, lambda point: (point.cost_usd_per_1000, point.quality_score))
+    for at, (_, (point, *same)) in enumerate(places):
         side, va = (1, "bottom") if at % 2 else (-1, "top")  # in turn, so that names do not overlap
         end = point.cost_usd_per_1000, 100 * (point.quality_score + side * point.error_score)
+        name = ", ".join([point.name, *(each.name.removeprefix("cascade ") for each in same)])
         where = {"xytext": (0, 4 * side), "textcoords": "offset points", "ha": "center", "va": va}
-        axes.annotate(point.name, end, fontsize=8, **where)
+        axes.annotate(name, end, fontsize=8, **where)
     axes.set(xlabel="dollars per 1,000 answers", ylabel="right answers (%)", title=title)
     axes.margins(x=0.08, y=0.15)
     axes.legend(fontsize=8, loc="lower right")

@@ -166,7 +166,8 @@ class _Spans(BaseCallback):
             self._spans.append(Span(begun_s, time.perf_counter(), "cache", ""))
 
 
-_COLOURS = ("#3b6ea5", "#d9a441", "#6b9e78", "#b5651d", "#7d7d7d", "#c9ced6", "#8a5a83", "#e5c9a8")
+_COLOURS = ("#3b6ea5", "#b8862b", "#5f9170", "#b5651d", "#7d7d7d", "#8391a8", "#8a5a83", "#a8895e")
+"""Neither light nor dark: each stands out from a white page, and inverted from a black one."""
 _HATCHES = ("", "//", "", "\\\\", "", "..", "", "xx")
 
 

@@ -77,7 +77,8 @@ def table(rows: Sequence[Any], *, caption: str = "") -> Rendered:
         CourseError: there is no row, or a row is neither dict nor dataclass.
     """
     plain = _as_rows(rows)
-    heads = "".join(f'<th scope="col" style="{_CELL}">{escape(column)}</th>' for column in plain[0])
+    columns = [escape(column).replace("_", "_<wbr>") for column in plain[0]]  # long names may break there
+    heads = "".join(f'<th scope="col" style="{_CELL}">{column}</th>' for column in columns)
     body = []
     for row in plain:
         first, *others = row.values()
@@ -85,8 +86,9 @@ def table(rows: Sequence[Any], *, caption: str = "") -> Rendered:
         body.append(f'<tr><th scope="row" style="{_CELL}">{escape(first)}</th>{cells}</tr>')
     title = f'<caption style="text-align:left;font-weight:600;padding:4px 10px">{escape(caption)}</caption>'
     html = (
-        f'<table style="{INK};border-collapse:collapse;margin:0">{title if caption else ""}'
-        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+        f'<div style="overflow-x:auto"><table style="{INK};border-collapse:collapse;margin:0">'
+        f"{title if caption else ''}<thead><tr>{heads}</tr></thead>"
+        f"<tbody>{''.join(body)}</tbody></table></div>"
     )
     return Rendered(html, _text_table(plain, caption))
 
