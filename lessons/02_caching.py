@@ -3731,12 +3731,14 @@ print(f"after 100 answers {sizes[99]:,} bytes, after 2,000 {sizes[-1]:,}, never 
 # | unbounded growth | what is the bound, in bytes? | `memory_bytes`, `disk_bytes`, the server's own |
 # | the cache itself is down | does the program notice? | time limits, a circuit breaker, going on without |
 #
-# Last, the manager is closed, and DSPy gets its own cache back. The Redis server and the files end with this notebook's kernel.
+# Last, the manager is closed, DSPy gets its own cache back, and this notebook's files are removed. The Redis server ends with the kernel. (To
+# run an earlier part again after this, begin with the set-up cell.)
 
 # %% name="tidy"
 manager.close()
 dspy.configure(lm=model)
 dspy.configure_cache()
+scratch.cleanup()
 
 # %% [markdown]
 # ## Summary
