@@ -164,7 +164,8 @@ chat.parse(ReadMessage, reply)
 #
 # Choose a signature, two adapters and a model, and compare what goes out, what comes back, what is read from it and what it costs.
 # Hidden second requests are in the picture: choose `sim-large@sloppy` and press *Look*. Where the first reply could not be read,
-# `ChatAdapter` asks a second time. Some replies are good even on a bad day, so press again to see both.
+# `ChatAdapter` asks a second time. Some replies are good even on a bad day, so press again to see both. (Buttons need a running kernel: in a
+# notebook that was opened again, run the cell again.)
 
 # %% name="xray"
 from course_lib.labs import xray

@@ -3076,7 +3076,8 @@ print("e-mails sent:", dict(Counter(sent)))
 # ### Killed, and resumed
 #
 # With `journal=` each result is written before it is handed out. Below, another process works through 80 tickets and is killed
-# in the middle, as the kernel does when memory runs out: no warning, no tidying up. Then the same batch is started again, here.
+# in the middle, as the kernel does when memory runs out: no warning, no tidying up. Then the same batch is started again, here. (A bar that
+# reads 0 % in a notebook opened again belongs to a run that has ended; run the cell again to see it move.)
 
 # %% name="killed-batch"
 import os
