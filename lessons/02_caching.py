@@ -242,6 +242,8 @@ for restricted in (False, True):
 # own, use a model of the same name, and ask the same. B's server is not even running here.
 
 # %% name="tenants"
+from textwrap import shorten
+
 TENANTS = {
     "A": dspy.LM("openai/sim-large", api_base=lm.url(), api_key=lm.key(), num_retries=0),
     "B": dspy.LM("openai/sim-large", api_base="http://127.0.0.1:9/v1", api_key="b", num_retries=0),
@@ -256,7 +258,8 @@ def as_tenant(name, asked):
             text = answer(question=asked).answer
     except dspy.LMError as error:
         return f"{name} is answered by nobody: {type(error).__name__}"
-    return f"{name} is answered by the {'model' if lm.ledger().requests > before else 'cache'}: {text}"
+    source = "model" if lm.ledger().requests > before else "cache"
+    return f"{name} is answered by the {source}: {shorten(text, 75)}"
 
 
 dspy.configure_cache(disk_cache_dir=f"{scratch.name}/tenants")
