@@ -164,7 +164,8 @@ chat.parse(ReadMessage, reply)
 #
 # Choose a signature, two adapters and a model, and compare what goes out, what comes back, what is read from it and what it costs.
 # Hidden second requests are in the picture: choose `sim-large@sloppy` and press *Look*. Where the first reply could not be read,
-# `ChatAdapter` asks a second time. Some replies are good even on a bad day, so press again to see both.
+# `ChatAdapter` asks a second time. Some replies are good even on a bad day, so press again to see both. (Buttons need a running kernel: in a
+# notebook that was opened again, run the cell again.)
 
 # %% name="xray"
 from course_lib.labs import xray
@@ -305,6 +306,7 @@ check("1.1", predicted)
 
 # %% name="fallbacks" tags=["nbval-check-output"]
 import logging
+from textwrap import shorten
 
 from course_lib.adapters import count_fallbacks
 
@@ -321,7 +323,7 @@ answered = sum(answer is not None for answer in answers)
 print(f"{answered} of {len(tickets)} answered, with {lm.ledger().requests} requests")
 print(len(fallbacks), "needed a second request:")
 for row in fallbacks[:5]:
-    print(f"  {row.outcome:8} because {' '.join(row.reason.split())[:90]}")
+    print(f"  {row.outcome:8} because {shorten(row.reason, 80)}")
 
 # %% [markdown]
 # Read the reasons: some replies lack a field, others hold everything behind a damaged mark. All were paid for and thrown away, the second
@@ -1986,6 +1988,7 @@ check("1.5", order_status)
 
 # %% name="act"
 import tempfile
+from textwrap import fill
 
 from course_lib.desk import CARRIER_OPENAPI, Act, Session, act_match, running_carrier, tool_tickets
 
@@ -1994,11 +1997,10 @@ refund_ticket = next(ticket for ticket in tool_tickets("dev") if ticket.kind == 
 with running_carrier() as carrier_url:
     session = Session(audit=shift / "audit.jsonl", carrier_url=carrier_url)
     handled = Act(session)(ticket=refund_ticket.text)
-print("ticket:", refund_ticket.text)
-for action in handled.actions:
-    print("did:   ", action["tool"], action["args"])
-print("answer:", handled.answer)
-print("audit: ", session.refunds())
+did = [f"did:    {action['tool']} {action['args']}" for action in handled.actions]
+told = [f"ticket: {refund_ticket.text}", *did, f"answer: {handled.answer}", f"audit:  {session.refunds()}"]
+for line in told:
+    print(fill(line, 90, subsequent_indent=" " * 8, break_on_hyphens=False))
 
 # %% [markdown]
 # (The answer is a list of facts in place of a sentence: the simulator puts together what the tools returned.)

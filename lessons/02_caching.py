@@ -242,6 +242,8 @@ for restricted in (False, True):
 # own, use a model of the same name, and ask the same. B's server is not even running here.
 
 # %% name="tenants"
+from textwrap import shorten
+
 TENANTS = {
     "A": dspy.LM("openai/sim-large", api_base=lm.url(), api_key=lm.key(), num_retries=0),
     "B": dspy.LM("openai/sim-large", api_base="http://127.0.0.1:9/v1", api_key="b", num_retries=0),
@@ -256,7 +258,8 @@ def as_tenant(name, asked):
             text = answer(question=asked).answer
     except dspy.LMError as error:
         return f"{name} is answered by nobody: {type(error).__name__}"
-    return f"{name} is answered by the {'model' if lm.ledger().requests > before else 'cache'}: {text}"
+    source = "model" if lm.ledger().requests > before else "cache"
+    return f"{name} is answered by the {source}: {shorten(text, 75)}"
 
 
 dspy.configure_cache(disk_cache_dir=f"{scratch.name}/tenants")
@@ -3076,7 +3079,8 @@ print("e-mails sent:", dict(Counter(sent)))
 # ### Killed, and resumed
 #
 # With `journal=` each result is written before it is handed out. Below, another process works through 80 tickets and is killed
-# in the middle, as the kernel does when memory runs out: no warning, no tidying up. Then the same batch is started again, here.
+# in the middle, as the kernel does when memory runs out: no warning, no tidying up. Then the same batch is started again, here. (A bar that
+# reads 0 % in a notebook opened again belongs to a run that has ended; run the cell again to see it move.)
 
 # %% name="killed-batch"
 import os
@@ -3731,12 +3735,14 @@ print(f"after 100 answers {sizes[99]:,} bytes, after 2,000 {sizes[-1]:,}, never 
 # | unbounded growth | what is the bound, in bytes? | `memory_bytes`, `disk_bytes`, the server's own |
 # | the cache itself is down | does the program notice? | time limits, a circuit breaker, going on without |
 #
-# Last, the manager is closed, and DSPy gets its own cache back. The Redis server and the files end with this notebook's kernel.
+# Last, the manager is closed, DSPy gets its own cache back, and this notebook's files are removed. The Redis server ends with the kernel. (To
+# run an earlier part again after this, begin with the set-up cell.)
 
 # %% name="tidy"
 manager.close()
 dspy.configure(lm=model)
 dspy.configure_cache()
+scratch.cleanup()
 
 # %% [markdown]
 # ## Summary
