@@ -99,7 +99,8 @@ def tells_unknown(order_status: Any) -> None:
 
 def refuses_other_values(order_status: Any) -> None:
     """A value that is no text is refused too."""
-    for value in (None, 10014, ["O-10014"]):
+    one = "O-10014"
+    for value in (None, 10014, one.encode(), bytearray(one, "ascii"), [one], (one,), {one}, {one: one}):
         _refusal(order_status, value)
 
 

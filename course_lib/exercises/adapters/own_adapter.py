@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import enum
+import re
 from functools import partial
 from random import choice, randrange, sample
 from typing import Any, Literal
@@ -45,6 +46,8 @@ _HARD = (
     "\u2029|\x0b|\x1cx|0049|null|[]|{{}}|9.0|tent's"
 )
 """Lines of a demo's text that may get lost or be taken for a field's; {0} is a field's name."""
+_FIXED = "She\u0301 waits\0\n{0}: 9\n" + "and waits " * 500 + "on."
+"""A long text that looks like its own field; its second line begins after a NUL."""
 _PLAIN = "{0}_3: 9|un{0}: 9|the {0}: 9|{0} or not|PS: she waits; {0}: 9|N.B.: call|Hint: 9: 9|9|None|"
 """Further lines of a reply's text, which no reader may take for a field's."""
 
@@ -91,11 +94,15 @@ def reads_what_it_writes(adapter_class: Any) -> None:
     writer, reader = adapter_class(), adapter_class()
     for signature, values in _cases(_HARD):
         texts = [name for name, field in signature.output_fields.items() if field.annotation is str]
-        for _ in range(3):
+        fixed = {name: _FIXED.format(name) for name in texts}
+        for added in ({}, {}, fixed, {}):
             text = writer.format_assistant_message_content(signature, given := dict(values))
             expect_equal(given, values, "the demo itself stays as it was")
+            words = re.findall(r"\w+", values[texts[0]], re.ASCII)
+            lost = [each for each in words if each not in text]
+            expect_equal(lost, [], "words of a demo's text that are not in what is written")
             _expect_values(reader, signature, text, values, "a demo comes back as it was")
-            values |= dict.fromkeys(texts, text)  # the next demo holds what it writes, with all its marks
+            values |= dict.fromkeys(texts, text) | added  # the next demo holds what it writes, or this
 
 
 def writes_half_a_demo(adapter_class: Any) -> None:

@@ -31,6 +31,8 @@ _OTHER_WORDS = (
 )
 """Words near the labels, which a kind reader might take for one."""
 
+_MARKS = "0123456789#.,;:!?-_*+/|~=%&()[]<>\u2026\u2013\u00a1\u3002"
+
 
 @lru_cache(maxsize=1)
 def _read_tickets(signature: Any) -> tuple[list[Any], list[lm.Call]]:
@@ -90,10 +92,12 @@ def _other_words(name: str) -> list[Any]:
     """Return what is no label of a field: other words, and labels misspelt or with others beside them."""
     said: list[Any] = [*_OTHER_WORDS.split(), "", True, False, []]
     for label in _ALLOWED[name]:
-        at, odd = random.randrange(1, len(label)), random.choice("0123456789#.,!?-_*+:")
+        at = random.randrange(1, len(label))
+        for odd in _MARKS:
+            said += [label[:at] + odd + label[at:], label + odd, odd + label, odd + label + odd]
         other = random.choice([each for each in _ALLOWED[name] if each != label])
         said += [label[:at] + label[at - 1 :], label[:at] + label[at + 1 :], f"{label}s", f"un{label}"]
-        said += [label[:at] + odd + label[at:], label + odd, odd + label, [label], {name: label}]
+        said += [f"({label})", f"[{label}]", f"<{label}>", f"{{{label}}}", [label], {name: label}]
         said += [f"{label} or {other}", f"{label}/{other}", f"{label}, ok", f"maybe {label}", f"not {label}"]
     said += [number for each in range(7) for number in (each, str(each), each / 2, -each)]
     return [each for each in said if each not in _ALLOWED[name]]
