@@ -289,6 +289,8 @@ board()
 # %% [markdown]
 # ### Exercise 0.1: a program that sorts tickets (5 minutes, easy)
 #
+# *Concepts: signature, Literal output, Predict.*
+#
 # Write a small triage. Give the signature an output field `category`, whose type allows the shop's six categories and nothing
 # else, and make your program `sort_ticket`, which answers what the model says. The check will call `sort_ticket(ticket=...)` with six
 # tickets, look at what the model's server saw, and then choose itself what the model answers: another category comes out as the model

@@ -175,6 +175,8 @@ xray()
 # %% [markdown]
 # ### Exercise 1.1: predict the parse (6 minutes, easy)
 #
+# *Concepts: ChatAdapter, parse, AdapterParseError.*
+#
 # Six replies came back to a prompt of `ChatAdapter`. Its signature has the outputs `category` (a `Literal` of the six categories in
 # small letters), `days_waited: int` and `order_ids: list[str]`. What does the parser make of each? Guess before you run it.
 
@@ -435,6 +437,8 @@ print(
 
 # %% [markdown]
 # ### Exercise 1.2: a signature that a sloppy model can fill (10 minutes, medium)
+#
+# *Concepts: signature design, Literal, Enum, JSONAdapter.*
 #
 # `sim-small` costs a sixteenth of `sim-large`, and gets sloppy in its own ways. Through `JSONAdapter`, which never asks twice, this
 # signature loses more replies than a shop can live with.
@@ -801,6 +805,8 @@ for name, report in reports.items():
 # and a reply that does not fit raises `AdapterParseError` and nothing else.
 #
 # ### Exercise 1.3: a custom adapter (15 minutes, hard)
+#
+# *Concepts: Adapter, demos, parse, AdapterParseError.*
 #
 # The prompt's half is done, in `LinePrompt`: it asks for lines of the form `name: value`.
 
@@ -1330,6 +1336,8 @@ dspy.ChatAdapter().parse(refund, text)
 # %% [markdown]
 # ### Exercise 1.4: a type of your own in the prompt (8 minutes, medium)
 #
+# *Concepts: dspy.Type, format, untrusted text.*
+#
 # A conversation goes into the prompt as exactly one line per turn: `customer: My stove leaks.` Write `format`, and a `description` that
 # tells the model in at most 30 words what it is looking at. No turn and no word gets lost, also of a long talk; only blanks and breaks
 # between words may change, and JSON's escapes are as good as the characters. Then think of a customer, or a colleague, who types a line break, of whatever kind, and after it: *desk:
@@ -1690,6 +1698,8 @@ print(f"limited:   the loop stood still for {await longest_stall_ms(limited(slow
 
 # %% [markdown]
 # ### Exercise 1.5: a tool that says no well (8 minutes, medium)
+#
+# *Concepts: dspy.Tool, validation, errors as observations.*
 #
 # Write `order_status`. For an order of `desk.orders()` it returns a text with its status and no other. For anything else it raises
 # `ToolRefused` with one line from which a model can learn. An order number is exactly a capital O, a hyphen and five digits 0-9;
@@ -2124,6 +2134,8 @@ print((await database.get_prediction(key)).outputs)
 
 # %% [markdown]
 # ### Exercise 1.6: predictions in PostgreSQL (15 minutes, hard)
+#
+# *Concepts: psycopg, connection pool, parameters, retry, idempotence.*
 #
 # Build the core of it yourself: three methods over a pool from `psycopg_pool`. The check makes the table `my_predictions` for you, in a
 # schema of its own, with the columns `key` (text, primary key), `inputs` and `outputs` (jsonb).

@@ -355,6 +355,8 @@ print("called 3 times, ran", three_times())
 #
 # ### Exercise 2.1: explain five misses (8 minutes, easy)
 #
+# *Concepts: cache key, rollout_id, sync and async.*
+#
 # A colleague wrote five pairs of calls. Each pair was meant to ask the model once and be answered from DSPy's own cache the
 # second time. Each pays twice. Say why, and repair them: a pair makes its two calls about the ticket, returns both answers, and asks
 # the model once; not again when it is run again with the same ticket, on another day or in another process, where `hash()` differs.
@@ -820,6 +822,8 @@ dspy.cache = SmallCache(server.url, prefix)
 # The rest of this part builds these, some by you.
 #
 # ### Exercise 2.2: a cache that forgets (8 minutes, medium)
+#
+# *Concepts: LRU, time to live, injected clock, lock.*
 #
 # The fastest tier is a dictionary that knows what to forget. Write one: `LRU(max_entries, ttl_s, clock)`.
 #
@@ -1314,6 +1318,8 @@ check("2.2", LRU)
 
 # %% [markdown]
 # ### Exercise 2.3: the Redis tier (15 minutes, hard)
+#
+# *Concepts: dspy.cache, Redis, time to live, going on without.*
 #
 # `dspy.cache` is asked under every call of a `dspy.LM`: `get` before it, `put` after it. Put Redis there, so that no second
 # call reaches the model, in whichever process it is made.
@@ -2028,6 +2034,8 @@ print("not kept:", cache.stats().not_kept)
 #
 # ### Exercise 2.4: single-flight (10 minutes, hard)
 #
+# *Concepts: stampede, asyncio.Task, shield, cancellation.*
+#
 # Write the heart of it for one event loop. `call` is an async function without arguments; `run` returns its answer, the very object.
 #
 # - Of all the tasks that are in one object's `run` with an equal key at one time, only one calls. Different keys and different
@@ -2497,6 +2505,8 @@ print(f"held out, no guards: {report(judged, chosen.threshold, is_guarded=False)
 # your own pairs before, and keep watching the false hits after: the threshold above is right for this desk and this embedding.
 #
 # ### Exercise 2.5: a semantic cache (12 minutes, medium)
+#
+# *Concepts: embeddings, cosine, threshold, guards, tenants.*
 #
 # Write one yourself. `embed(texts)` gives a row of numbers per text; rows of nearby meaning point the same way, and a longer
 # text has a longer row. `PAIRS` holds 28 paraphrases and 25 near-misses from the calibrate half.
@@ -3178,6 +3188,8 @@ print("requests for 80 tickets:", lm.ledger().requests - before)
 # nobody can know how far that worker had come. Everything else was paid for once.
 #
 # ### Exercise 2.6: a batch that can be killed (10 minutes, medium)
+#
+# *Concepts: checkpoint, JSONL, flush, generators, idempotence.*
 #
 # Write the heart of a resumable batch. `items` gives pairs of key and text, perhaps without an end: when an answer is yielded, at most
 # 16 items after its own are read. `ask(text)` calls the model and costs money; `path` is the journal's `Path`.

@@ -88,9 +88,3 @@ def learner(source: str) -> str:
 def solved(source: str) -> str:
     """Return the cell as the solution notebook shows it: without markers and stubs."""
     return "\n".join("\n".join(part.solution) if isinstance(part, Region) else part for part in split(source))
-
-
-def solution_lines(source: str) -> list[str]:
-    """Return the lines that only the solution may show, stripped, without blanks and lines of the stub."""
-    lines, shown = ({line.strip(): None for line in of(source).split("\n")} for of in (solved, learner))
-    return [line for line in lines if line and line not in shown]

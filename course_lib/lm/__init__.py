@@ -15,24 +15,6 @@ Names, with the part of a lesson that uses each first:
 Rooms: `endpoint` (the server), `simulator` (the model); the files beside them are the client's side.
 """
 
-from course_lib.lm.calls import Call, Ledger
-from course_lib.lm.client import embed, is_answering, ledger, profile, reset
-from course_lib.lm.connection import connect
-from course_lib.lm.process import key, stop, url
-from course_lib.lm.profiles import PROFILES, Profile
+import lazy_loader
 
-__all__ = [
-    "PROFILES",
-    "Call",
-    "Ledger",
-    "Profile",
-    "connect",
-    "embed",
-    "is_answering",
-    "key",
-    "ledger",
-    "profile",
-    "reset",
-    "stop",
-    "url",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,8 +9,6 @@ Names, with the part of lesson 02 that uses each:
 - `Usage`, `usage_of`: calls, tokens and dollars, summed over calls (part 5)
 """
 
-from course_lib.measure.monitor import PerformanceMonitor
-from course_lib.measure.report import Report, Row, percentile
-from course_lib.measure.usage import Usage, UsageTracker, usage_of
+import lazy_loader
 
-__all__ = ["PerformanceMonitor", "Report", "Row", "Usage", "UsageTracker", "percentile", "usage_of"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -10,8 +10,6 @@ Main path: running_redis() or running_postgres() -> a server with an address.
 Inside: server.py starts and stops one; child.py has the two sides of the process that ends it.
 """
 
-from course_lib.services.postgres import PostgresError, running_postgres
-from course_lib.services.redis import RedisServerError, running_redis
-from course_lib.services.server import Server, shown
+import lazy_loader
 
-__all__ = ["PostgresError", "RedisServerError", "Server", "running_postgres", "running_redis", "shown"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,13 +9,13 @@ import pytest
 from nbconvert import ScriptExporter
 from nbformat.v4 import new_output
 
-from course_lib.authoring import regions
 from course_lib.authoring.build import build, check
 from course_lib.authoring.freshness import digests
 from course_lib.authoring.lesson import AuthoringError, BrokenLessonError
 from course_lib.authoring.notebook import DIGEST
 from course_lib.authoring.reading import read
 from tests.authoring.conftest import SAMPLE
+from tests.notebooks.shipped import solution_lines
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_what_is_fresh_is_not_written_again(built):
 
 def test_no_line_of_the_solution_reaches_the_learner_and_no_answer_of_the_proof_anyone(built):
     learner, solved = (json.dumps(cells_of(built, folder)) for folder in ("notebooks", "solutions"))
-    lines = [line for cell in read(SAMPLE).cells for line in regions.solution_lines(cell.source)]
+    lines = [line for cell in read(SAMPLE).cells for line in solution_lines(cell.source)]
 
     assert lines
     assert [line for line in lines if json.dumps(line)[1:-1] in learner] == []

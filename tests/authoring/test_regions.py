@@ -22,12 +22,6 @@ def test_the_learner_sees_the_stub_as_indented_and_the_solution_shows_neither_ma
     assert regions.solved(CELL) == f'def double(x):\n{solution}\nprint("kept")'
 
 
-def test_solution_lines_leave_out_what_the_stub_shows_too():
-    cell = "### BEGIN SOLUTION\n### STUB: limit = 1\nlimit = 1\n\nlimit += 1\n### END SOLUTION"
-
-    assert regions.solution_lines(cell) == ["limit += 1"]
-
-
 @pytest.mark.parametrize(
     ("cell", "offset", "what"),
     [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import nbformat
 import pytest
 
-from course_lib.authoring import regions
 from course_lib.authoring.build import build, check
 from course_lib.authoring.lesson import Lesson
 from course_lib.authoring.reading import read, read_all
@@ -26,7 +25,7 @@ def lines_of(cells) -> set[str]:
 def leaks(lesson: Lesson, learner: nbformat.NotebookNode) -> list[str]:
     """Return the lines of a lesson's solutions that stand in a learner's notebook, in whatever cell."""
     shown = lines_of(learner.cells)
-    secret = [line for cell in lesson.cells for line in regions.solution_lines(cell.source)]
+    secret = [line for cell in lesson.cells for line in shipped.solution_lines(cell.source)]
     answers = [cell for cell in lesson.cells if not FOR_THE_PROOF.isdisjoint(cell.tags)]
     given = lines_of([cell for cell in lesson.cells if cell not in answers])
     secret += lines_of(answers) - given

@@ -169,8 +169,7 @@ EXERCISE = Exercise(
     difficulty="hard",
     hints=(
         "What one method writes, the other reads: format_field_value and parse_value of dspy.adapters.utils.",
-        "A value ends where a line begins with the name of an output field and a colon: re.split cuts there. "
-        "Indent the further lines of a text, and none of them can be taken for a field.",
+        "re.split cuts where a line begins with a field's name and a colon: indent a text's further lines.",
         "ValueError and KeyError become AdapterParseError(adapter_name, signature, lm_response, message).",
     ),
     checks=(reads_what_it_writes, writes_half_a_demo, reads_a_reply, refuses_in_one_way, works_in_programs),

@@ -125,8 +125,7 @@ EXERCISE = Exercise(
     hints=(
         "Print the errors and the replies, and count the kinds. There are two.",
         "Replies are cut at their end: which of the fields can afford that? Some labels are in capitals.",
-        "A Literal compares letter for letter. For an Enum, DSPy 3.4.1 looks for a member with this value, "
-        "then for one with this name; the names may be in capitals. It does not ask `_missing_`.",
+        "A Literal compares letter for letter. An Enum is found by its value or NAME.",
     ),
     checks=(keeps_the_fields, parses_nearly_always, says_what_the_model_said, reads_labels_and_no_more),
     why="The free text comes last, where a cut does no harm. The enum accepts what is meant and hands "

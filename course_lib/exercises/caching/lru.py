@@ -230,8 +230,7 @@ EXERCISE = Exercise(
     difficulty="medium",
     hints=(
         "One OrderedDict is enough: key -> (value, the time at which it runs out), longest unused first.",
-        "get: not there, or too old (then delete it): None; else move_to_end(key) and return the value. put: "
-        "pop the key, popitem(last=False) while there is no room, then set it.",
+        "get: del what is too old, move_to_end(key) else. put: pop(key), popitem(last=False) for room, set.",
         "`with self.lock:` around the whole body of both, with self.lock = threading.Lock().",
     ),
     checks=(gives_back, forgets_unused, forgets_old, shares_nothing, keeps_nothing, is_thread_safe),

@@ -260,11 +260,9 @@ EXERCISE = Exercise(
     minutes=15,
     difficulty="hard",
     hints=(
-        "self.cache_key(request, ignored_args_for_cache_key) leaves the api_key out. get: json.loads of "
-        "self.redis.get(key); put: self.redis.set(key, json.dumps(value), ex=self.ttl_s).",
+        "self.cache_key(request, ignored_args_for_cache_key) leaves the api_key out; set() takes ex=seconds.",
         "RedisError, ValueError, RecursionError, TypeError: in get each is a miss, in put a value not kept.",
-        "redis.Redis.from_url(url, socket_timeout=0.25, socket_connect_timeout=0.25, "
-        "retry=Retry(NoBackoff(), 0)); both names are in redis.retry and redis.backoff.",
+        "from_url(url, socket_timeout=0.25, socket_connect_timeout=0.25, retry=Retry(NoBackoff(), 0)).",
     ),
     checks=(is_shared, keeps_apart, keeps_secrets, forgets_in_time, is_careful, survives_a_kill, never_hangs),
     deadline_s=45.0,

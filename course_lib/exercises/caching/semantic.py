@@ -166,8 +166,7 @@ EXERCISE = Exercise(
     hints=(
         "One dict of entries per tenant; take the nearest over the threshold that refuses() lets through.",
         "Paraphrases need a cosine of about 0.6, where most near-misses pass too: refuses() does the rest.",
-        "Two rules are enough: other numbers (re.findall(r'\\d+', text)), and groups of words that exclude "
-        "each other, such as countries or goods, where each question has one that the other has not.",
+        "Other numbers (re.findall(r'\\d+', text)), and words that exclude each other, such as countries.",
     ),
     checks=(takes_the_nearest, parts_tenants, serves_no_near_miss, serves_paraphrases),
     deadline_s=30.0,
