@@ -103,7 +103,7 @@ def _expect_told(sort_ticket: Any, text: str, word: str, expected: str, hint: st
 
 def follows_the_model(sort_ticket: Any) -> None:
     """The answer is what the model says, whatever words are in the ticket."""
-    for ticket, word in product(desk.tickets("dev"), _NAMES):
+    for ticket, word in product(random.sample(desk.tickets("dev"), 10), _NAMES):
         _expect_told(sort_ticket, ticket.text, word, repr(word), "The model decides, and no rule beside it.")
 
 

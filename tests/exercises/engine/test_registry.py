@@ -54,7 +54,7 @@ def test_a_check_loads_the_module_of_its_own_exercise_and_no_other(work):
     loaded = json.loads(done.stdout.splitlines()[-1])
 
     rooms = [name.split(".")[1:] for name in loaded if name.startswith("course_lib.")]
-    assert {room[0] for room in rooms} == {"errors", "exercises", "files", "paths"}
+    assert {room[0] for room in rooms} == {"errors", "exercises", "paths"}
     modules = [room[1:] for room in rooms if room[0] == "exercises" and len(room) > 2 and room[1] != "engine"]
     assert [module for _, module in modules if module in EXERCISES] == ["lru"]
     assert not {"dspy", "IPython", "numpy", "pydantic"} & set(loaded)
