@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 import re
-from itertools import product
 from typing import Any
 from uuid import uuid4
 
@@ -103,8 +102,11 @@ def _expect_told(sort_ticket: Any, text: str, word: str, expected: str, hint: st
 
 def follows_the_model(sort_ticket: Any) -> None:
     """The answer is what the model says, whatever words are in the ticket."""
-    for ticket, word in product(random.sample(desk.tickets("dev"), 10), _NAMES):
-        _expect_told(sort_ticket, ticket.text, word, repr(word), "The model decides, and no rule beside it.")
+    for ticket in desk.tickets("dev"):
+        for word in random.sample(_NAMES, 2):
+            _expect_told(
+                sort_ticket, ticket.text, word, repr(word), "The model decides, and no rule beside it."
+            )
 
 
 def lets_nothing_else_through(sort_ticket: Any) -> None:
