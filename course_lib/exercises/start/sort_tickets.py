@@ -104,9 +104,7 @@ def follows_the_model(sort_ticket: Any) -> None:
     """The answer is what the model says, whatever words are in the ticket."""
     for ticket in desk.tickets("dev"):
         for word in random.sample(_NAMES, 2):
-            _expect_told(
-                sort_ticket, ticket.text, word, repr(word), "The model decides, and no rule beside it."
-            )
+            _expect_told(sort_ticket, ticket.text, word, repr(word), "The model decides, not a rule.")
 
 
 def lets_nothing_else_through(sort_ticket: Any) -> None:
