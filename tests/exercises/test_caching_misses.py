@@ -56,5 +56,5 @@ def test_dspys_cache_is_as_before_after_a_check_that_fails_in_the_middle():
         def b(self, sort, ticket):
             raise ZeroDivisionError
 
-    assert judge(EXERCISE, REASONS, Broken).outcome != "passed"
+    assert judge(EXERCISE, REASONS, Broken).outcome == "failed"
     assert vars(dspy).get("cache") is former
