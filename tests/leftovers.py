@@ -41,8 +41,12 @@ def end(folder: Path) -> list[str]:
     deadline = time.monotonic() + PATIENCE_S
     while (left := list(_processes(folder))) and time.monotonic() < deadline:
         time.sleep(0.1)
-    names = sorted(path.name for path in folder.iterdir())
-    left += [f"file {name}" for name in names if not any(fnmatch.fnmatch(name, ours) for ours in OURS)]
+    paths = [
+        path
+        for path in sorted(folder.iterdir())
+        if not any(fnmatch.fnmatch(path.name, ours) for ours in OURS)
+    ]
+    left += [f"file {path.name} {sorted(inside.name for inside in path.glob('*'))[:5]}" for path in paths]
     shutil.rmtree(folder, ignore_errors=True)
     return left
 

@@ -17,11 +17,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-STOP, KILL = b"s", b"k"
+STOP, KILL, CLOSE = b"s", b"k", b"c"
 _STOP_S = 10.0
 _LOOK_EVERY_S = 0.25
 _PATIENCE_S = 3.0
@@ -87,7 +88,7 @@ def supervise(task: dict[str, Any]) -> int:
 
     Args:
         task: `owner` (a process), `commands` (the last is the server, those before it set up), `user` and
-            `group` (or None), `stop` (signals, politest first), `folder` (deleted when the owner is gone).
+            `group` (or None), `stop` (signals, politest first), `folder` (deleted when the owner is gone, or closes the server).
     """
     ended, written = os.pipe()  # a child's end is written to it, so that nothing has to poll
     os.set_blocking(written, False)
@@ -105,9 +106,17 @@ def supervise(task: dict[str, Any]) -> int:
         code = process.wait()
         if code or word is not None:
             break
-    if word == b"" or os.getppid() != task["owner"]:
-        shutil.rmtree(task["folder"], ignore_errors=True)
+    if word in (b"", CLOSE) or os.getppid() != task["owner"]:
+        remove(task["folder"])
     return code
+
+
+def remove(folder: str | os.PathLike[str]) -> None:
+    """Delete a folder; again for a while, since workers of a killed server may still write to it."""
+    give_up_at = time.monotonic() + _STOP_S
+    while os.path.lexists(folder) and time.monotonic() < give_up_at:
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.01)
 
 
 def _launch(command: list[str], task: dict[str, Any]) -> subprocess.Popen[bytes]:

@@ -11,7 +11,6 @@ import json
 import os
 import pwd
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -135,9 +134,9 @@ class Server:
 
     def close(self) -> None:
         """End the server, for all its users, and delete its files; start() makes them anew."""
-        self.stop()
+        self._end(child.CLOSE)  # the supervisor deletes them, also when this process is killed meanwhile
         _started.discard(self)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        child.remove(self.folder)
 
     def _end(self, word: bytes) -> None:
         """End server and supervisor, if they run and are ours."""

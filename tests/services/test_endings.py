@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 
 import pytest
 
+from course_lib.services import child
 from tests.services.processes import User, happens, is_alive, process_field, user_of
 
 BOTH = pytest.mark.parametrize("kind", ["redis", "postgres"])
 LONG = pytest.mark.parametrize("kind", ["redis", pytest.param("postgres", marks=pytest.mark.soak)])
 """What the supervisor does, which is the same for both; the second takes two seconds to make its files."""
 FORK = "fork = os.fork() or time.sleep(600)\nprint(fork, flush=True)"
+DIES_CLOSING = "from course_lib.services import child\nchild.remove = lambda _: os.kill(os.getpid(), 9)"
 IN_A_THREAD = "thread = threading.Thread(target=server.start)\nserver.stop(); thread.start(); thread.join()"
 
 
@@ -46,6 +49,7 @@ ENDINGS = {
     "paused": (kill_paused, ""),
     "supervisor first": (kill_supervisor, ""),
     "fork lives on": (kill_beside_a_fork, FORK),
+    "killed while it closes": (User.leave, DIES_CLOSING),
     "started by a thread that is gone": (User.leave, IN_A_THREAD),
 }
 
@@ -66,6 +70,15 @@ def test_a_process_killed_during_the_set_up_leaves_nothing(short_folder):
         user.process.kill()
 
         assert happens(lambda: not list(short_folder.iterdir()))
+
+
+def test_a_folder_is_removed_though_workers_of_a_killed_server_still_write_to_it(tmp_path):
+    write = "import pathlib, sys\nfor number in range(2_000): pathlib.Path(sys.argv[1], str(number)).touch()"
+    with subprocess.Popen([sys.executable, "-c", write, tmp_path], stderr=subprocess.DEVNULL):
+        assert happens(lambda: bool(list(tmp_path.iterdir())))
+        child.remove(tmp_path)
+
+    assert not tmp_path.exists()
 
 
 # -- where it starts ---------------------------------------------------------------------------------------
