@@ -1,6 +1,5 @@
 """Exercise 1.4, a type of your own in the prompt: what the model's server saw of a conversation.
 
-Main path: EXERCISE -> engine.registry.
 Source: dspy.Type.format (DSPy 3.4.1).
 """
 

@@ -1,6 +1,5 @@
 """Exercise 1.1, predict the parse: six replies of a model, and what ChatAdapter makes of each.
 
-Main path: EXERCISE -> engine.registry; REPLIES is what the notebook shows.
 Source: dspy.ChatAdapter.parse (DSPy 3.4.1).
 """
 

@@ -1,6 +1,5 @@
 """Exercise 1.2, a signature that a sloppy model can fill: what parses of its replies, and what was in them.
 
-Main path: EXERCISE -> engine.registry.
 Source: dspy.JSONAdapter (DSPy 3.4.1).
 """
 

@@ -207,20 +207,19 @@ def ask_model(text: str) -> str:
     return f"{text} {reply}"
 
 
-def run_until_killed(resumable: Any, items: Sequence[Pair], path: Path) -> None:
-    """Run the batch, and kill this process as soon as the fifth answer is there."""
-    for number, _ in enumerate(resumable(iter(items), ask_model, path), start=1):
-        if number == 5:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
 def pays_once(resumable: Any) -> None:
     """After a SIGKILL at the fifth answer, none of the five is paid for again."""
     items = [(key, f"Where is parcel {number}?") for number, (key, _) in enumerate(_items()[:9], start=100)]
     with TemporaryDirectory(prefix="course-") as folder:
-        path, killed, what = Path(folder, "journal"), -signal.SIGKILL, "the batch runs until it is killed"
-        ran, wanted = (run_until_killed, resumable, items, path), "a fifth answer, and then the kill"
-        in_another_process(*ran, what=what, expected=wanted, exit_code=killed)
+
+        def run_until_killed() -> None:
+            for number, _ in enumerate(resumable(iter(items), ask_model, path), start=1):
+                if number == 5:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        path, killed = Path(folder, "journal"), -signal.SIGKILL
+        what, wanted = "the batch runs until it is killed", "a fifth answer, and then the kill"
+        in_another_process(run_until_killed, what=what, expected=wanted, exit_code=killed)
         got, again = counted(lambda: [*resumable(iter(items), ask_model, path)])
     hint = "Write the answer, then flush, then yield: a line that waits in a buffer dies with the process."
     what, left = "what was answered before the kill is not paid for again: calls after it", len(items) - 5

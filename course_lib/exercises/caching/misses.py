@@ -1,6 +1,5 @@
 """Exercise 2.1, five misses: a colleague's pairs of calls that each pay twice, to be explained and repaired.
 
-Main path: EXERCISE -> engine.registry; Colleague is what the notebook shows.
 Source: dspy.clients.cache.Cache and dspy.clients.execution.PreparedCall.key (DSPy 3.4.1).
 """
 
@@ -26,7 +25,7 @@ from dspy.clients.cache import Cache
 from dspy.utils.callback import BaseCallback
 
 from course_lib import desk, lm
-from course_lib.exercises.engine.checks import expect, expect_equal, expect_error, is_in_loop, run
+from course_lib.exercises.engine.checks import expect, expect_equal, expect_error, run
 from course_lib.exercises.engine.registry import Exercise, is_stub
 from course_lib.exercises.engine.seen import counted, expect_requests, in_another_process, under_dspy
 
@@ -65,6 +64,7 @@ class _Service(Cache, BaseCallback):  # type: ignore[misc]
     """An empty cache for DSPy, a program that sorts tickets, and what is seen of its calls."""
 
     loop: asyncio.AbstractEventLoop
+    thread: threading.Thread
 
     def __init__(self) -> None:
         super().__init__(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None)
@@ -78,7 +78,7 @@ class _Service(Cache, BaseCallback):  # type: ignore[misc]
 
     def _loop_is_free(self, function: str) -> bool:
         """Say whether the service's event loop goes on while this call is made."""
-        if is_in_loop() and asyncio.get_running_loop() is self.loop:
+        if threading.current_thread() is self.thread:
             return ".alitellm" in function
         came = threading.Event()
         self.loop.call_soon_threadsafe(came.set)
@@ -92,7 +92,7 @@ class _Service(Cache, BaseCallback):  # type: ignore[misc]
         self.asked, self.blocked, self.made = list[dict[str, Any]](), list[bool](), dict[int, Any]()
 
         async def in_loop() -> Any:
-            self.loop = asyncio.get_running_loop()
+            self.loop, self.thread = asyncio.get_running_loop(), threading.current_thread()
             made = pair(self.sort, ticket)
             return await made if inspect.isawaitable(made) else made
 
@@ -100,8 +100,8 @@ class _Service(Cache, BaseCallback):  # type: ignore[misc]
         with under_dspy(self), dspy.context(lm=self.lm, adapter=adapter, callbacks=[self]):
             return run(in_loop())
 
-    def first_sent(self, pair: Callable[..., Any], ticket: str) -> Any:
-        """Return the first request of a pair; the model is down, which the pair may not hide."""
+    def first_sent(self, ticket: str, pair: Any = lambda sort, ticket: sort(ticket=ticket)) -> Any:
+        """Return the first request of a pair or a plain call; the model is down, which may not be hidden."""
         what = "what comes out when the model is down"
         with patch.object(Cache, "get", side_effect=dspy.LMTransportError("the model is down")):
             expect_error(dspy.LMTransportError, lambda: self.run(pair, ticket), what)
@@ -139,8 +139,6 @@ _PURPOSES = {
     "d": ("draws a sample of its own", "Without rollout_id it would be the first opinion again."),
     "e": ("stops at both marks", "JSON knows no set; what else holds two texts?"),
 }
-
-
 _SENT: Any = {"b": {"temperature": 0}, "d": {"temperature": 1}, "e": {"stop": ["###", "<end>"]}}
 """What else than the plain call each pair has to send; d sends a rollout_id too."""
 _PIECES = "parcel", "Parcel", "LOGIN", " ", "\n", "[2]", '"', "{}", "été", "🙂", "12.", "invoice", "?", "###"
@@ -148,10 +146,6 @@ _PIECES = "parcel", "Parcel", "LOGIN", " ", "\n", "[2]", '"', "{}", "été", "�
 
 def _a_ticket(pieces: int) -> str:
     return " ".join(["", *random.choices(_PIECES, k=pieces), uuid.uuid4().hex, "\n"])
-
-
-def _plain(sort: Any, ticket: str) -> Any:
-    return sort(ticket=ticket)
 
 
 def _expect_same(got: dict[str, Any], wanted: dict[str, Any], what: str, hint: str) -> None:
@@ -173,8 +167,8 @@ def _expect_sent(letter: str, plain: dict[str, Any], sent: dict[str, Any]) -> No
 
 def _repaired(service: _Service, letter: str, pair: Callable[..., Any], ticket: str) -> None:
     """Fail the check unless the pair makes two calls for one request, as intended, and changes nothing."""
-    plain = service.first_sent(_plain, ticket)
-    service.first_sent(pair, ticket)  # an error must not keep a pair from putting back what it changed
+    plain = service.first_sent(ticket)
+    service.first_sent(ticket, pair)  # an error must not keep a pair from putting back what it changed
     for when, count in ("", 1), (" when it runs once more", 0):
         hint = f"{_THINK[letter]} What you send must be the same in each run."
         what = f"requests of pair {letter}{when}"
@@ -187,7 +181,7 @@ def _repaired(service: _Service, letter: str, pair: Callable[..., Any], ticket: 
         purpose, hint = _PURPOSES["a"]
         is_free = letter != "a" or not service.blocked[1]
         expect_equal(is_free, True, f"the second call of pair a {purpose}", hint=hint)
-    after, hint = service.first_sent(_plain, ticket), "The program and the model are others' too."
+    after, hint = service.first_sent(ticket), "The program and the model are others' too."
     _expect_same(after, plain, f"of a plain call after pair {letter}", hint)
 
 
@@ -201,7 +195,7 @@ def pays_once(why: Any, again: Callable[[], Any]) -> None:  # noqa: ARG001
 def _all_sent(service: _Service, again: Callable[[], Any], tickets: list[str]) -> list[Any]:
     """Return the letter of each pair and what it sends first, for each of these tickets."""
     each = product(REASONS, tickets)
-    return [[letter, service.first_sent(getattr(again(), letter), ticket)] for letter, ticket in each]
+    return [[letter, service.first_sent(ticket, getattr(again(), letter))] for letter, ticket in each]
 
 
 def sends_the_same_elsewhere(why: Any, again: Callable[[], Any]) -> None:  # noqa: ARG001
@@ -220,7 +214,7 @@ def sends_the_same_elsewhere(why: Any, again: Callable[[], Any]) -> None:  # noq
 def sent_later(packed: bytes, tickets: list[str]) -> list[Any]:
     """Return what each pair sends first, in the year 2033; for a process of its own."""
     service, then, written = _Service(), datetime(2033, 5, 18, 3, 33, tzinfo=UTC), time.strftime
-    service.first_sent(_plain, tickets[0])
+    service.first_sent(tickets[0])
     days = Mock(wraps=datetime, now=lambda _=None: then, today=lambda: then, utcnow=lambda: then)
     with patch.multiple("datetime", datetime=days, date=days), patch("time.time", then.timestamp):
         time.strftime = lambda form, *at: written(form, *at or [then.timetuple()])

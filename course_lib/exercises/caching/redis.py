@@ -151,7 +151,7 @@ def keeps_secrets(cache_class: Any) -> None:
         expect_equal(sum(map(_is_pickle, texts)), 0, f"{part} in Redis that are pickles", hint=why)
 
 
-def _answers_in(ours: Any) -> list[bytes]:
+def _answers(ours: Any) -> list[bytes]:
     """Return the keys in Redis under which more lies than a counter or a mark."""
     return [key for key in ours.scan_iter() if len(ours.dump(key) or b"") > 500]
 
@@ -163,11 +163,11 @@ def forgets_in_time(cache_class: Any) -> None:
         new = cache_class(server.url, ttl_s=ttl_s)
         for name, part in {"a put": 1, "a get": 2, "another put": 1}.items():
             pair.get(new) if name == "a get" else pair.put(cache)
-            left, most = sorted(map(ours.ttl, _answers_in(ours))), ttl_s // part
+            left, most = sorted(map(ours.ttl, _answers(ours))), ttl_s // part
             is_so = left and 0.89 * most <= left[0] <= left[-1] <= most
             what, wanted = f"how long Redis keeps an answer after {name}", f"{most} s, for every key"
             expect(is_so, what, observed=left, expected=wanted, hint=hint)
-            for key in _answers_in(ours):
+            for key in _answers(ours):
                 ours.expire(key, ttl_s // 2)
     with _redis(cache_class, 1) as (server, ours, cache):
         caches, hint = (cache, cache_class(server.url, ttl_s=1)), "A dictionary in front ages too."
@@ -176,7 +176,7 @@ def forgets_in_time(cache_class: Any) -> None:
             time.sleep(pause_s)
             left = [each for each in caches if pair.get(each)]
         what = "caches that serve and keys in Redis after ttl_s seconds"
-        expect_equal((len(left), len(_answers_in(ours))), (0, 0), what, hint=hint)
+        expect_equal((len(left), len(_answers(ours))), (0, 0), what, hint=hint)
 
 
 _FOREIGN = [*b'\x80\x04 not \xff!![1, 2]!!"a"!!7!!null!!!!{!!\xff{}!!true'.split(b"!!"), b"[" * 10**5, None]
@@ -206,7 +206,7 @@ def is_careful(cache_class: Any) -> None:
 def survives_a_kill(cache_class: Any) -> None:
     """With Redis killed the model answers all the same, and with Redis back answers are kept again."""
     pair, what, hint = _Pair(), "the model's call survives a Redis that is down", "put has to work again."
-    with _redis(cache_class) as (server, _, cache):
+    with _redis(cache_class) as (server, ours, cache):
         server.kill()
         expect_requests(1, partial(without_error, partial(_ask, cache), what), "requests while Redis is down")
         give_up_at = time.monotonic() + 1
@@ -214,8 +214,8 @@ def survives_a_kill(cache_class: Any) -> None:
             if time.monotonic() < give_up_at:
                 without_error(lambda: [step(cache) for step in (pair.get, pair.put)], what)
         server.start()
-        give_up_at, new = time.monotonic() + _SOON_S, cache_class(server.url, ttl_s=TTL_S)
-        while not (got := pair.get(new) and pair.get(cache)) and time.monotonic() < give_up_at:
+        new, end_s = cache_class(server.url, ttl_s=TTL_S), time.monotonic() + _SOON_S
+        while not (got := _answers(ours) and pair.get(new) and pair.get(cache)) and time.monotonic() < end_s:
             pair.put(cache)
             time.sleep(0.05)
         expect_equal(got, pair.value, f"a value that is put {_SOON_S:.0f} s after Redis came back", hint=hint)
@@ -238,21 +238,19 @@ def is_shared(cache_class: Any) -> None:
     """A call that was paid for is answered from Redis: the second, one of a new cache, of another process."""
     hint = "put stores what get looks for, under one key; hash() is another one in each process."
     with _redis(cache_class) as (server, _, cache):
-        args: Any = answer_through, cache_class, server.url
+
+        def anew(url: str = server.url) -> Any:
+            return _ask(cache_class(url, ttl_s=TTL_S))
+
         words: Any = {"what": "another process can use your class", "expected": "an answer"}
         answer = expect_requests(1, partial(_ask, cache), "requests of the first call")
         for name, ask in {
             "the second call": partial(_ask, cache),
-            "a call through a new cache on the same Redis": partial(*args),
-            "another process that asks the same": partial(in_another_process, *args, **words),
+            "a call through a new cache on the same Redis": partial(anew),
+            "another process that asks the same": partial(in_another_process, anew, **words),
         }.items():
             again = expect_requests(0, ask, f"requests of {name}", hint=hint)
             expect_equal(again, answer, f"the answer of {name}", hint=hint)
-
-
-def answer_through(cache_class: Any, url: str) -> Any:
-    """Ask the question through a cache of this class, in whichever process this is."""
-    return _ask(cache_class(url, ttl_s=TTL_S))
 
 
 EXERCISE = Exercise(

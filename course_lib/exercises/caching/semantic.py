@@ -22,8 +22,7 @@ P-001 P-002 N-001 N-003 P-007 P-008 N-010 N-012 P-019 P-020 N-028 N-029 N-030 P-
 N-074 N-075 P-101 P-102 N-151 P-115 P-116 N-172 N-173 P-123 P-124 N-184 N-186 P-125 P-126 N-187 N-189 P-129
 P-130 N-194 N-195 P-149 P-150 N-223 N-225 P-151 P-152 N-226 N-228 P-165 P-166 N-247 P-169 P-170 N-253
 """
-_BY_ID = {pair.id: pair for pair in labelled_pairs("calibrate")}
-PAIRS: tuple[Pair, ...] = tuple(_BY_ID[each] for each in _IDS.split())
+PAIRS: tuple[Pair, ...] = tuple(pair for pair in labelled_pairs("calibrate") if pair.id in _IDS.split())
 """The given pairs: each has `asked`, `cached`, and whether the cached answer is right, `is_same`."""
 
 _answer = "(the answer to {!r})".format

@@ -142,20 +142,13 @@ class _Stopped(SystemExit):
     """Raised inside a check's thread to end it; Python lets a SystemExit end a thread in silence."""
 
 
-def _stop(thread: threading.Thread) -> None:
-    """Interrupt a thread at its next Python instruction; `checks.run` then cancels its coroutines.
-
-    Code that waits inside C (a sleep, a socket) goes on until that returns; its result is ignored.
-    """
-    if thread.ident is not None:
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_Stopped))
-
-
 def _call_within(deadline_s: float, call: Callable[..., object], *args: object) -> BaseException | None:
     """Call `call(*args)` in a thread of its own, with a copy of this one's context variables.
 
     Return what it raised, CheckFailed if it did not end within `deadline_s`, else None. On a busy machine
-    there is more time: as many times as there is more to do than there are cores.
+    there is more time: as many times as there is more to do than there are cores. A thread that is late is
+    interrupted at its next Python instruction, and `checks.run` cancels its coroutines; one that waits inside
+    C (a sleep, a socket) goes on until that returns, and its result is ignored.
     """
     deadline_s *= max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     ended, context = Future[object](), contextvars.copy_context()
@@ -171,8 +164,9 @@ def _call_within(deadline_s: float, call: Callable[..., object], *args: object) 
         thread.start()
         wait([ended], deadline_s)
     finally:
-        if is_late := not ended.done():
-            _stop(thread)
+        if (is_late := not ended.done()) and thread.ident:
+            number, error = ctypes.c_ulong(thread.ident), ctypes.py_object(_Stopped)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(number, error)
     return _without_end(deadline_s) if is_late else ended.exception()
 
 
@@ -195,7 +189,10 @@ def _not_passed(exercise: Exercise, title: str, error: BaseException, *, before:
     if isinstance(error, CheckFailed):
         outcome, message, rows = _failed(exercise, title, error)
     else:
-        outcome, message, rows = _crashed(exercise, title, error)
+        raised, line = in_words(error), _line_of(exercise, error)
+        where = line or "at the call itself; no line of your code was running"
+        rows = (("Checked", title), ("Observed", raised), ("Where", where), ("Expected", "no exception"))
+        outcome, message = "crashed", raised + (f" ({line})" if line else "")
     passed = f"{before} of {len(exercise.checks)} checks passed" if before else ""
     rows = (*rows, ("Before it", passed), _stuck(exercise))
     return _result(exercise, outcome, " ".join(message.split()), rows, title)
@@ -212,13 +209,6 @@ def _failed(exercise: Exercise, title: str, failure: CheckFailed) -> tuple[Outco
         ("Think about", failure.hint),
     )
     return "failed", f"{what}; expected {failure.expected}, got {failure.observed}", rows
-
-
-def _crashed(exercise: Exercise, title: str, error: BaseException) -> tuple[Outcome, str, Rows]:
-    raised, line = in_words(error), _line_of(exercise, error)
-    where = line or "at the call itself; no line of your code was running"
-    rows = (("Checked", title), ("Observed", raised), ("Where", where), ("Expected", "no exception"))
-    return "crashed", raised + (f" ({line})" if line else ""), rows
 
 
 def _stuck(exercise: Exercise) -> tuple[str, str]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
-import threading
 import tracemalloc
 from collections.abc import Callable, Collection, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 from course_lib.errors import CourseError
 
@@ -130,18 +130,14 @@ _unseen: list[BaseException | None] = []
 def strays() -> Iterator[list[BaseException | None]]:
     """Collect the errors that end a thread or a task of this block and that nobody awaits."""
     _unseen.clear()
-    before, threading.excepthook = threading.excepthook, lambda ended: _unseen.append(ended.exc_value)
-    try:
+    with patch("threading.excepthook", lambda ended: _unseen.append(ended.exc_value)):
         yield _unseen
-    finally:
-        threading.excepthook = before
 
 
 async def _waking(coroutine: Coroutine[Any, Any, T]) -> T:
     """Await a coroutine, and wake up now and then meanwhile; note errors that nobody awaits."""
-    asyncio.get_running_loop().set_exception_handler(
-        lambda _, context: _unseen.append(context.get("exception"))
-    )
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: _unseen.append(context.get("exception")))
     task = asyncio.ensure_future(coroutine)
     while not task.done():
         await asyncio.wait([task], timeout=_WAKE_S)
@@ -154,20 +150,14 @@ def result_of(call: Callable[..., Any], *args: object) -> Any:
     return run(result) if asyncio.iscoroutine(result) else result
 
 
-def is_in_loop() -> bool:
-    """Say whether an event loop is running in this thread."""
-    try:
-        return asyncio.get_running_loop().is_running()
-    except RuntimeError:
-        return False
-
-
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end and return its result, also where an event loop is already running.
 
     It gets a loop of its own: what the learner bound to the notebook's loop cannot be used in it.
     """
-    if not is_in_loop():
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
         return asyncio.run(_waking(coroutine))
     context = contextvars.copy_context()
     with ThreadPoolExecutor(1) as thread:

@@ -21,8 +21,6 @@ from course_lib.exercises.engine import registry
 from course_lib.exercises.engine.store import Event, Kind, ProgressError, Store
 from course_lib.paths import work_dir
 
-ATTEMPTS = ("passed", "failed", "crashed")
-
 _observers: list[Callable[[], None]] = []
 _running: set[str] = set()
 _notes: dict[str, str] = {}
@@ -155,7 +153,7 @@ def standing(events: list[Event], exercise_id: str) -> Standing:
     checks = [event for event in own if event.kind in ("started", "finished", "interrupted")]
     return Standing(
         state=_state(checks),
-        attempts=sum(event.outcome in ATTEMPTS for event in own),
+        attempts=sum(event.outcome in ("passed", "failed", "crashed") for event in own),
         hints=len({event.outcome for event in own if event.kind == "hint"}),
         solution_asked=any(event.kind == "solution" for event in own),
         solution_shown=any(event.outcome == "shown" for event in own),

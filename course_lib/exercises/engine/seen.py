@@ -5,7 +5,6 @@ Main path: expect_requests(1, lambda: program(question), "requests of ...") -> t
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
@@ -14,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 import cloudpickle  # type: ignore[import-untyped]
 
@@ -62,17 +62,6 @@ def under_dspy(cache: Any) -> Iterator[None]:
             dspy.cache = former
 
 
-def _packed(things: object) -> bytes:
-    locks = {type(make()): lambda _, make=make: (make, ()) for make in (threading.Lock, threading.RLock)}
-
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-        dispatch_table = cloudpickle.Pickler.dispatch_table.new_child(locks)
-
-    packed = io.BytesIO()
-    Pickler(packed).dump(things)
-    return packed.getvalue()
-
-
 def in_another_process(
     function: Callable[..., Any], *args: Any, what: str, expected: str, exit_code: int = 0, hint: str = ""
 ) -> Any:
@@ -83,7 +72,10 @@ def in_another_process(
     """
     wanted = "code that opens its own files and connections, at the address it is given"
     sending = "your code can be sent to another process"
-    sent = without_error(lambda: _packed((function, args)), sending, expected=wanted)
+    locks = {type(make()): lambda _, make=make: (make, ()) for make in (threading.Lock, threading.RLock)}
+    table = cloudpickle.Pickler.dispatch_table.new_child(locks)
+    with patch.object(cloudpickle.Pickler, "dispatch_table", table):
+        sent = without_error(lambda: cloudpickle.dumps((function, args)), sending, expected=wanted)
     env = os.environ | {"COURSE_LM_URL": lm.url(), "COURSE_LM_KEY": lm.key()}
     program = [sys.executable, "-c", _PROGRAM, json.dumps(sys.path)]  # our own, in the same Python
     done = subprocess.run(program, input=sent, env=env, capture_output=True, check=False, timeout=40)  # noqa: S603

@@ -11,11 +11,11 @@ import symtable
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock, patch
 
 LONGEST_SOURCE_CHARS = 20_000
 
@@ -33,19 +33,10 @@ def shell() -> Any | None:
     return ipython.get_ipython() if ipython else None
 
 
-@contextmanager
-def no_exit() -> Iterator[None]:
+def no_exit() -> AbstractContextManager[object]:
     """Have exit() and quit(), which in a notebook raise nothing and end the kernel, raise SystemExit here."""
-
-    def ask_exit() -> None:
-        raise SystemExit("exit() or quit() was called")
-
-    running = shell() or SimpleNamespace()
-    running.ask_exit = ask_exit
-    try:
-        yield
-    finally:
-        del running.ask_exit
+    ask_exit = Mock(side_effect=SystemExit("exit() or quit() was called"))
+    return patch.object(shell() or SimpleNamespace(), "ask_exit", ask_exit, create=True)
 
 
 def _checked_names() -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import re
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -24,6 +25,13 @@ _NAMES = desk.CATEGORIES
 _PROSE = "I would call the customer back."
 _FOREIGN = ("other", "kayak", "None", "unknown", "general", "shipping and returns", "", _PROSE)
 """Answers of a model that keeps to no list; the last is a whole reply, in which no field stands."""
+
+_LISTS = {
+    r"# note: .* one of: (.*)": r"[^;.\s`\"}][^;.\n`\"}]*",
+    r"`category` \(Literal\[(.*?)\]\)": r"\w+",
+    r"JSON schema: (.*)": r"\w+",
+}
+"""How DSPy shows what a field's type allows, and how a name looks there; a description can say anything."""
 
 
 def _texts() -> list[str]:
@@ -64,35 +72,24 @@ def answers_what_the_model_says(sort_ticket: Any) -> None:
 def offers_all_six(sort_ticket: Any) -> None:
     """The type of the field, as the prompt shows it, allows the six categories and nothing else."""
     prompts = _prompts(_sorted(sort_ticket, f"Ohne Worte. {uuid4().hex}")[1])
-    lists = [re.findall(r"[^;.\s`\"}][^;.\n`\"}]*", each) for each in re.findall(r"one of: (.*)", prompts)]
-    lists += [re.findall(r"\w+", each) for each in re.findall(r"`category` \(Literal\[(.*?)\]\)", prompts)]
-    schemas = re.sub(r'"(anyOf|type|enum)":|"string", +(?="enum")', "", prompts)
-    lists += [re.findall(r"\w+", each) for each in re.findall(r"JSON schema: (.*)", schemas)]
-    lists = [sorted(each) for each in lists if {*each} >= {*_NAMES[:4]}]
+    plain = re.sub(r'"(anyOf|type|enum)":|"string", +(?="enum")', "", prompts)
+    found = [(re.findall(form, plain), word) for form, word in _LISTS.items()]
+    lists = [sorted(re.findall(word, each)) for texts, word in found for each in texts]
+    lists = [each for each in lists if {*each} >= {*_NAMES[:4]}]
     what, hint = "the six are what the field's type allows", "Compare your Literal with desk.CATEGORIES."
     seen, wanted = max(lists, key=len, default=re.findall(r"`category` .*", prompts)[:1]), sorted(_NAMES)
     expect(wanted in lists, what, observed=f"{seen}", expected=f"{wanted}", hint=hint)
 
 
-def _careless(said: str, foreign: str) -> Any:
-    """Return an adapter that reads `foreign` where the model said `said`, and asks only once."""
-    adapter = dspy.ChatAdapter(use_json_adapter_fallback=False)
-    parse = adapter.parse
-    adapter.parse = lambda signature, completion: parse(signature, _changed(completion, said, foreign))
-    return adapter
-
-
-def _changed(reply: str, said: str, word: str) -> str:
-    return word if word == _PROSE else reply.replace(said, word)
-
-
 def _expect_told(sort_ticket: Any, text: str, word: str, expected: str, hint: str) -> None:
     """Fail unless a text gets what a model says, be it `word`; or an error, where that is no category."""
     said, calls = _sorted(sort_ticket, f"{text} {uuid4().hex}")
-    model, _ = scripted([_changed(calls[-1].reply or "", said, word)])
-    both = {"lm": model, "adapter": _careless(said, word)}  # a program may have one of its own
+    changed = partial(re.sub, "(?s).+" if word == _PROSE else said, word)
+    model, _ = scripted([changed(calls[-1].reply or "")])
+    careless = dspy.ChatAdapter(use_json_adapter_fallback=False)  # a program may have a model of its own
+    careless.parse = lambda form, reply, parse=careless.parse: parse(form, changed(reply))
     try:
-        label, calls = _sorted(sort_ticket, f"{text} {uuid4().hex}", **both)
+        label, calls = _sorted(sort_ticket, f"{text} {uuid4().hex}", lm=model, adapter=careless)
         is_right = label in _NAMES and (label == word or any(label in (call.reply or "") for call in calls))
     except Exception as error:  # border: how a program refuses an answer is its own affair
         label, is_right = error, word not in _NAMES

@@ -20,9 +20,8 @@ def outputs(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
 
     def run(*cells):
-        notebook = nbformat.v4.new_notebook(
-            cells=[nbformat.v4.new_code_cell(cell) for cell in (REGISTERED, *cells)]
-        )
+        made = [nbformat.v4.new_code_cell(cell) for cell in (REGISTERED, *cells)]
+        notebook = nbformat.v4.new_notebook(cells=made)
         NotebookClient(notebook, kernel_name="python3", timeout=60, allow_errors=True).execute()
         return [cell.outputs for cell in notebook.cells[1:]]
 

@@ -73,9 +73,7 @@ def test_a_kernel_killed_in_mid_check_is_told_at_the_next_check_and_loses_nothin
 
 
 def test_a_check_running_in_another_kernel_is_not_called_interrupted(work, capsys):
-    waits = (
-        "import sys\ndef waits(value):\n    print('now', flush=True)\n    sys.stdin.read()\n    return 4\n"
-    )
+    waits = "import sys\ndef waits(value):\n    print('now', flush=True)\n    return sys.stdin.read()\n"
     kernel = in_another_kernel(work, waits + "check('99.1', waits)", stdin=subprocess.PIPE)
     try:
         assert kernel.stdout.readline() == "now\n"
@@ -98,16 +96,6 @@ def test_a_check_is_interrupted_even_if_a_younger_process_has_its_kernel_s_numbe
         assert progress.interrupted([old, now]) == [old]
     finally:
         young.communicate("")
-
-
-def test_a_read_only_file_is_told_and_still_read(work, capsys, monkeypatch):
-    check("99.1", double)
-    monkeypatch.setattr(store, "PRAGMAS", ("PRAGMA query_only=ON",))
-
-    check("99.2", lambda: 3)
-
-    assert "the folder is read-only" in capsys.readouterr().out
-    assert standing().state == "passed"
 
 
 def test_a_folder_that_cannot_exist_is_told_once_with_the_remedy(tmp_path, monkeypatch, capsys):
@@ -237,7 +225,7 @@ def test_observers_hear_of_every_event_and_a_broken_one_breaks_no_check(capsys, 
     assert "a progress board could not be redrawn: ZeroDivisionError" in capsys.readouterr().out
 
 
-def test_a_board_that_reads_well_does_not_hide_that_saving_failed(work, capsys, monkeypatch, observe):
+def test_a_read_only_file_is_told_and_read_also_where_a_board_reads_it(work, capsys, monkeypatch, observe):
     observe(progress.read)
     monkeypatch.setattr(store, "PRAGMAS", ("PRAGMA query_only=ON",))
     check("99.2", None)
@@ -249,3 +237,4 @@ def test_a_board_that_reads_well_does_not_hide_that_saving_failed(work, capsys, 
     check("99.1", double)
 
     assert "the folder is read-only" in capsys.readouterr().out
+    assert standing("99.2").hints == 1
