@@ -9,8 +9,9 @@ import hashlib
 import math
 import reprlib
 import secrets
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,7 +117,7 @@ def parse(raw: bytes) -> ChatRequest:
     chosen, profile = split_model(model)
     prompt_tokens = count_prompt(body)
     if prompt_tokens > MAX_PROMPT_TOKENS:
-        message = f"the prompt has {prompt_tokens} tokens, more than {MAX_PROMPT_TOKENS}; send less context"
+        message = f"the prompt has more than {MAX_PROMPT_TOKENS} tokens; send less context"
         raise ApiError(400, "context_length_exceeded", message, param="messages")
     return ChatRequest({**body, "model": chosen}, model, chosen, profile, prompt_tokens)
 
@@ -140,7 +141,7 @@ def parse_embeddings(raw: bytes, model: str, dimensions: int) -> dict[str, Any]:
 
 
 def _is_short(text: Any) -> bool:
-    return isinstance(text, str) and tokens.count(text) <= MAX_TEXT_TOKENS
+    return isinstance(text, str) and tokens.count(text, most=MAX_TEXT_TOKENS) <= MAX_TEXT_TOKENS
 
 
 def read_object(raw: bytes) -> dict[str, Any]:
@@ -248,20 +249,34 @@ PART_TOKENS = 85  # an image, or another part that is not text
 
 
 def count_prompt(body: Mapping[str, Any]) -> int:
-    """Return the tokens of the messages, the tools and the response schema."""
+    """Return the tokens of messages, tools and response schema; past MAX_PROMPT_TOKENS, counting stops."""
+    return _count(_prompt(body), MAX_PROMPT_TOKENS)
+
+
+def _prompt(body: Mapping[str, Any]) -> Iterator[str | int]:
+    """Yield what a prompt is made of: texts, and the tokens of what is no text."""
     messages = body["messages"]
-    total = sum(MESSAGE_TOKENS + _count_content(message.get("content")) for message in messages)
-    counted = [body.get("tools"), body.get("response_format"), *(m.get("tool_calls") for m in messages)]
-    return total + sum(tokens.count(orjson.dumps(part).decode()) for part in counted if part)
+    for message in messages:
+        yield MESSAGE_TOKENS
+        yield from _content(message.get("content"))
+    parts = (body.get("tools"), body.get("response_format"), *(m.get("tool_calls") for m in messages))
+    yield from (orjson.dumps(part).decode() for part in parts if part)
 
 
-def _count_content(content: Any) -> int:
-    if isinstance(content, str):
-        return tokens.count(content)
-    if isinstance(content, list):
-        texts = (part.get("text") for part in content)
-        return sum(tokens.count(text) if isinstance(text, str) else PART_TOKENS for text in texts)
-    return 0
+def _content(content: Any) -> Iterator[str | int]:
+    parts = content if isinstance(content, list) else [{"text": content or ""}]
+    for part in parts:
+        yield part["text"] if isinstance(part.get("text"), str) else PART_TOKENS
+
+
+def _count(parts: Iterable[str | int], most: int = sys.maxsize) -> int:
+    """Return the tokens of all parts; of more than `most`, some number above it."""
+    total = 0
+    for part in parts:
+        total += part if isinstance(part, int) else tokens.count(part, most=most - total)
+        if total > most:
+            break
+    return total
 
 
 # -- answers -------------------------------------------------------------------------------------------
@@ -315,10 +330,9 @@ def cached_read(used: Mapping[str, Any]) -> int:
 
 def count_message(message: Mapping[str, Any]) -> int:
     """Return the tokens of an answer's message: its text, and its tool calls' names and arguments."""
-    called = (call["function"] for call in message.get("tool_calls") or ())
-    return _count_content(message.get("content")) + sum(
-        tokens.count(function["name"]) + tokens.count(function["arguments"]) for function in called
-    )
+    called = [call["function"] for call in message.get("tool_calls") or ()]
+    arguments = (function[name] for function in called for name in ("name", "arguments"))
+    return _count([*_content(message.get("content")), *arguments])
 
 
 def _choice(
