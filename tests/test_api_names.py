@@ -1,4 +1,4 @@
-"""Every `dspy.` name that the course says or uses exists in the installed DSPy."""
+"""Every `dspy.` name that the course says or uses exists in the installed DSPy and is not deprecated."""
 
 from __future__ import annotations
 
@@ -50,6 +50,34 @@ def test_names_that_do_not_hold_are_found_with_their_line_but_for_those_marked_a
     for problem, (_, name) in zip(found, expected, strict=True):
         assert f"{name} does not exist" in problem.what
         assert problem.remedy
+
+
+CELLS = """\
+# %% [markdown]
+# Beside `dspy.CodeAct` there is `dspy.OutputField(desc="a number", parser=int)`.
+
+# %%
+program = dspy.ProgramOfThought(
+    Asked.append("note", dspy.InputField(desc=f"{a(b)}", prefix="Note:"), str),
+)
+picture = dspy.Image.from_PIL(raw), dspy.Image("a.png", download=True), dspy.Image(url="a.png")
+"""
+
+
+def test_names_and_parameters_that_dspy_deprecates_are_found(tmp_path: Path):
+    lesson = tmp_path / "09_invented.py"
+    lesson.write_text(CELLS)
+
+    found = api_names.faults([lesson], lessons=tmp_path)
+
+    assert sorted((problem.line, problem.what.partition(" is deprecated: ")[0]) for problem in found) == [
+        (2, "dspy.CodeAct"),
+        (2, "dspy.OutputField(parser"),
+        (5, "dspy.ProgramOfThought"),
+        (6, "dspy.InputField(prefix"),
+        (8, "dspy.Image(download"),
+        (8, "dspy.Image.from_PIL"),
+    ]
 
 
 @pytest.mark.parametrize(
