@@ -9,9 +9,8 @@ import hashlib
 import math
 import reprlib
 import secrets
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -250,33 +249,27 @@ PART_TOKENS = 85  # an image, or another part that is not text
 
 def count_prompt(body: Mapping[str, Any]) -> int:
     """Return the tokens of messages, tools and response schema; past MAX_PROMPT_TOKENS, counting stops."""
-    return _count(_prompt(body), MAX_PROMPT_TOKENS)
-
-
-def _prompt(body: Mapping[str, Any]) -> Iterator[str | int]:
-    """Yield what a prompt is made of: texts, and the tokens of what is no text."""
-    messages = body["messages"]
-    for message in messages:
-        yield MESSAGE_TOKENS
-        yield from _content(message.get("content"))
-    parts = (body.get("tools"), body.get("response_format"), *(m.get("tool_calls") for m in messages))
-    yield from (orjson.dumps(part).decode() for part in parts if part)
-
-
-def _content(content: Any) -> Iterator[str | int]:
-    parts = content if isinstance(content, list) else [{"text": content or ""}]
-    for part in parts:
-        yield part["text"] if isinstance(part.get("text"), str) else PART_TOKENS
-
-
-def _count(parts: Iterable[str | int], most: int = sys.maxsize) -> int:
-    """Return the tokens of all parts; of more than `most`, some number above it."""
     total = 0
-    for part in parts:
-        total += part if isinstance(part, int) else tokens.count(part, most=most - total)
-        if total > most:
+    for text, fixed in prompt_parts(body):
+        total += fixed or tokens.count(text, most=MAX_PROMPT_TOKENS - total)
+        if total > MAX_PROMPT_TOKENS:
             break
     return total
+
+
+def prompt_parts(body: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """Yield a prompt's parts in the order in which a provider reads them: text, and its tokens or 0."""
+    for name in ("tools", "response_format"):
+        if body.get(name):
+            yield orjson.dumps(body[name]).decode(), 0
+    for message in body["messages"]:
+        yield f"\n<{message['role']}>", MESSAGE_TOKENS
+        content = message.get("content") or ""
+        for part in content if isinstance(content, list) else [{"text": content}]:
+            is_text = isinstance(part.get("text"), str)
+            yield (part["text"], 0) if is_text else (orjson.dumps(part).decode(), PART_TOKENS)
+        if message.get("tool_calls"):
+            yield orjson.dumps(message["tool_calls"]).decode(), 0
 
 
 # -- answers -------------------------------------------------------------------------------------------
@@ -331,8 +324,8 @@ def cached_read(used: Mapping[str, Any]) -> int:
 def count_message(message: Mapping[str, Any]) -> int:
     """Return the tokens of an answer's message: its text, and its tool calls' names and arguments."""
     called = [call["function"] for call in message.get("tool_calls") or ()]
-    arguments = (function[name] for function in called for name in ("name", "arguments"))
-    return _count([*_content(message.get("content")), *arguments])
+    texts = [message.get("content"), *(each[name] for each in called for name in ("name", "arguments"))]
+    return sum(tokens.count(text) for text in texts if isinstance(text, str))
 
 
 def _choice(
