@@ -333,7 +333,11 @@ def _plain(value: Any) -> Any:
     """Return a stable JSON form of what JSON lacks; the NUL keeps it apart from any real value."""
     match value:
         case pydantic.BaseModel():
-            return {"\0model": _name(type(value)), "\0is": _dumped(value)}
+            plain = value.model_dump(mode="json", by_alias=False, round_trip=True, warnings=False)
+            with contextlib.suppress(ValueError):  # secrets, excluded fields and nan do not come back
+                options = {"by_alias": False, "by_name": True}
+                if type(value).model_validate_json(orjson.dumps(plain), **options) == value:
+                    return {"\0model": _name(type(value)), "\0is": plain}
         case type() if issubclass(value, pydantic.BaseModel):
             return {"\0schema": value.model_json_schema()}
         case type():
@@ -345,15 +349,6 @@ def _plain(value: Any) -> Any:
     if inspect.isfunction(value):
         return {"\0function": _named_function(value)}
     raise UnkeyableError(f"a value of type {_name(type(value))}")
-
-
-def _dumped(value: pydantic.BaseModel) -> Any:
-    """Return what a model holds; refused where another may give the same: secrets, excluded fields, nan."""
-    plain = value.model_dump(mode="json", by_alias=False, round_trip=True, warnings=False)
-    with contextlib.suppress(ValueError):
-        if type(value).model_validate_json(orjson.dumps(plain), by_alias=False, by_name=True) == value:
-            return plain
-    raise UnkeyableError(f"a {_name(type(value))} that its JSON does not give back")
 
 
 def _named_function(function: Any) -> list[str]:

@@ -91,10 +91,9 @@ class Journal:
             said = f"{Failure.of(problem).message} (the item's result is here, and is asked again on resume)"
             return replace(item, error=Failure("JournalError", said, problem))
         row = item.index, digest, int(item.ok), value, json.dumps(astuple(item.usage)), item.duration_ms
+        written = (*row, digest_of(row, repr))
         with self._guarded("written"), self._lock:
-            self._db.execute(
-                "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?)", (*row, digest_of(row, repr))
-            )
+            self._db.execute("INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?)", written)
         return item
 
     def close(self) -> None:
