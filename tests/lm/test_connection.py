@@ -153,17 +153,6 @@ def test_faults_are_dspys_own_errors(fault: str, error: type[Exception], status:
     assert set(seen.statuses) == {status}
 
 
-def test_a_rate_limit_carries_the_wait() -> None:
-    lm.profile("mine", limit_requests_per_s=0.2)
-    model = lm.connect("sim-large@mine", cache=False, num_retries=0)
-    predict(model)
-
-    with pytest.raises(dspy.LMRateLimitError) as caught:
-        predict(model)
-
-    assert caught.value.retry_after == 5
-
-
 def test_dspys_retries_get_through_a_profile_and_are_seen_in_the_ledger() -> None:
     lm.profile("mine", timeline=[(0, 0.5, {"unavailable_rate": 1})])  # DSPy waits a second before its retry
 
