@@ -6,7 +6,6 @@ describe no label, so that demos, better instructions and optimizers have someth
 """
 
 # mypy: allow-subclassing-any
-# DSPy is skipped by mypy (see pyproject.toml), so its base classes are Any.
 from __future__ import annotations
 
 from typing import Any

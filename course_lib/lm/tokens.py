@@ -43,9 +43,8 @@ def count(text: str, *, most: int = sys.maxsize) -> int:
     if len(text) <= _CACHED_TEXT_CHARS:
         return _count_cached(text)
     size = max(most + 2, _CACHED_TEXT_CHARS)
-    while size < len(text):
-        found = len(_PIECE.findall(text, 0, size))
-        if found > most + 1:  # the cut may go through a piece, and make two of it
+    while size < len(text):  # the cut may go through a piece, and make two of it
+        if (found := len(_PIECE.findall(text, 0, size))) > most + 1:
             return found
         size *= 2
     return len(_PIECE.findall(text))

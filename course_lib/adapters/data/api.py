@@ -182,9 +182,8 @@ class APIAdapter(AbstractContextManager["APIAdapter"]):
         if self._is_closed:
             raise APIError("the adapter is closed; make a new one")
         if method not in self._methods:
-            raise ToolRefused(
-                f"the method {method!r} is not allowed, only {', '.join(sorted(self._methods))}"
-            )
+            allowed = ", ".join(sorted(self._methods))
+            raise ToolRefused(f"the method {method!r} is not allowed, only {allowed}")
         url = self._checked(self._base + target if target.startswith("/") else target)
         send = self._send_again if method in _IDEMPOTENT else self._send
         try:

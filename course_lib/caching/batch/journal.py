@@ -114,8 +114,7 @@ class Journal:
         if is_new:
             sql("BEGIN IMMEDIATE")  # all of it or nothing, as a kill may come between
             sql("CREATE TABLE batch (belongs_to)")
-            columns = "place INTEGER PRIMARY KEY, input, ok, value, usage, duration_ms, checksum"
-            sql(f"CREATE TABLE items ({columns})")
+            sql("CREATE TABLE items (place INTEGER PRIMARY KEY, input, ok, value, usage, duration_ms, sum)")
             sql("INSERT INTO batch VALUES (?)", (json.dumps(belongs_to),))
             sql("COMMIT")
         changed = [name for name in began | belongs_to if began.get(name) != belongs_to.get(name)]

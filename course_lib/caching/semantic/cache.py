@@ -279,8 +279,7 @@ def private_mark(content: Any) -> str:
     """
     if any(name in _LEFT_BY_AGENTS and value for name, value in _fields(content).items()):
         return "tools"
-    text = unicodedata.normalize("NFKC", "\n".join(_texts(content)))  # full-width digits and letters
-    text = _HYPHENS.sub("-", text)
+    text = _HYPHENS.sub("-", unicodedata.normalize("NFKC", "\n".join(_texts(content))))  # full-width, too
     return next((name for name, pattern in _PATTERNS.items() if pattern.search(text)), "")
 
 
