@@ -17,7 +17,7 @@ import dspy
 import pytest
 
 from course_lib import lm
-from course_lib.lm.connection import UnknownModelError, full_name
+from course_lib.lm.connection import UnknownModelError
 
 
 class Sentiment(dspy.Signature):
@@ -206,7 +206,6 @@ def test_the_environment_chooses_the_model(monkeypatch: pytest.MonkeyPatch) -> N
     assert lm.connect().model == "course/sim-large"
     monkeypatch.setenv("COURSE_LM", "sim-small@busy")
     assert lm.connect().model == "course/sim-small@busy"
-    assert full_name("sim@storm") == "sim-large@storm"
 
 
 def test_a_program_saved_and_loaded_finds_the_endpoint(tmp_path: Path) -> None:

@@ -232,9 +232,8 @@ class APIAdapter(AbstractContextManager["APIAdapter"]):
         async with _sent(self._message(method, url, body), self._reach, tls=self._tls) as response:
             if response.status in _REDIRECTS:
                 kept = "ask for another path" if method == "GET" else "look what was done"
-                raise ToolRefused(
-                    f"the API redirects (status {response.status}), which is not followed; {kept}"
-                )
+                redirects = f"the API redirects (status {response.status}), which is not followed"
+                raise ToolRefused(f"{redirects}; {kept}")
             text = hide(await _read_text(response), self._secrets)
             wait = httpx.Headers(response.headers).get("retry-after", "")
             wait_s = float(wait) if re.fullmatch(r"[0-9]{1,9}", wait) else 0.0

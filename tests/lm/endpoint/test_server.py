@@ -243,16 +243,6 @@ def test_a_workshop_lets_only_its_keys_in_and_only_its_owner_spend_money(
 # -- faults -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_cut_before_the_answer_leaves_the_client_with_nothing(echo: Served, stream: bool) -> None:
-    define(echo, "cut", cut_before_rate=1)
-
-    with pytest.raises(openai.APIConnectionError):
-        ask(echo, "sim-large@cut", stream=stream)
-
-    assert wait_for_calls(echo, 1)[0]["status"] == 0
-
-
 def test_an_answer_cut_midway_has_begun_and_does_not_end(echo: Served) -> None:
     define(echo, "cut", cut_midway_rate=1)
     body = {"model": "sim-large@cut", "messages": MESSAGES}
