@@ -335,8 +335,8 @@ def _plain(value: Any) -> Any:
         case pydantic.BaseModel():
             plain = value.model_dump(mode="json", by_alias=False, round_trip=True, warnings=False)
             with contextlib.suppress(ValueError):  # secrets, excluded fields and nan do not come back
-                options = {"by_alias": False, "by_name": True}
-                if type(value).model_validate_json(orjson.dumps(plain), **options) == value:
+                again = type(value).model_validate_json(orjson.dumps(plain), by_alias=False, by_name=True)
+                if again == value:
                     return {"\0model": _name(type(value)), "\0is": plain}
         case type() if issubclass(value, pydantic.BaseModel):
             return {"\0schema": value.model_json_schema()}
