@@ -1,6 +1,7 @@
 """Holds every `dspy.` name that the course says or uses against the installed DSPy.
 
-Main path: faults(paths) -> names that do not exist, each with file, line and remedy; missing(name).
+Main path: faults(paths) -> names that do not exist, and names and parameters that DSPy deprecates, each with
+file, line and remedy; missing(name), deprecation(name).
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import importlib
+import inspect
 import re
 import types
 import warnings
@@ -24,6 +26,8 @@ from course_lib.authoring.reading import read
 from course_lib.authoring.rules import parse
 
 NAME = re.compile(r"(?<![\w./-])dspy(?:\.[A-Za-z_]\w*)++(?!/)")
+GIVEN = re.compile(r"\b(\w+)=")
+CALL = re.compile(rf"({NAME.pattern})\(([^()]*)")
 INVENTED, REAL_AGAIN = "<!-- invented names -->", "<!-- end of invented names -->"
 WEB_SITE = "dspy.ai"
 _NOTHING = object()
@@ -31,7 +35,7 @@ _NOTHING = object()
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """One `dspy.` name at one place."""
+    """One `dspy.` name at one place; a parameter of it stands behind: "dspy.InputField(prefix"."""
 
     path: Path
     line: int
@@ -40,9 +44,9 @@ class Mention:
 
 def faults(paths: Iterable[Path], *, lessons: Path | None = None) -> list[Problem]:
     """Return the mentions in these files that do not hold; scripts in the folder `lessons` are lessons."""
-    remedy = "Write a name that exists, or mark the place as showing invented names"
+    remedy = "Write a name that exists and stays, or mark the place as showing invented names"
     named = (each for path in paths for each in mentions(path, lessons=lessons))
-    found = ((each, missing(each.name)) for each in named)
+    found = ((each, missing(each.name) or deprecation(each.name)) for each in named)
     return list(dict.fromkeys(Problem(at.path, at.line, problem, remedy) for at, problem in found if problem))
 
 
@@ -64,7 +68,8 @@ def _in_prose(path: Path, text: str, first: int) -> Iterator[Mention]:
     is_invented = False
     for number, line in enumerate(text.split("\n"), first):
         is_invented = (is_invented or INVENTED in line) and REAL_AGAIN not in line
-        for name in [] if is_invented else NAME.findall(line):
+        called = [f"{name}({given}" for name, all_ in CALL.findall(line) for given in GIVEN.findall(all_)]
+        for name in [] if is_invented else NAME.findall(line) + called:
             if name != WEB_SITE:
                 yield Mention(path, number, name)
 
@@ -74,27 +79,59 @@ def _uses(tree: ast.Module) -> Iterator[tuple[int, str]]:
     yield from ((line, name) for line, name in imported(tree, "") if name.startswith("dspy."))
     attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
     inner = {id(node.value) for node in attributes}
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    keywords = {id(call.func): [word.arg for word in call.keywords if word.arg] for call in calls}
     for node in attributes:
         chain = NAME.fullmatch(ast.unparse(node)) if id(node) not in inner else None
         if chain:
             yield node.lineno, chain[0]
+            yield from ((node.lineno, f"{chain[0]}({given}") for given in keywords.get(id(node), ()))
 
 
 @cache
 def missing(name: str) -> str | None:
     """Return what is wrong with a dotted name, None when the installed DSPy has it."""
-    first, *parts = name.split(".")
+    holder, reached, part = _walk(name)
+    if not part:
+        return None
+    near = get_close_matches(part, dir(holder), n=1)
+    hint = f"; did you mean {reached}.{near[0]}?" if near else ""
+    return f"{name} does not exist: nothing of that name in {reached}{hint}"
+
+
+@cache
+def deprecation(name: str) -> str | None:
+    """Return the words with which DSPy deprecates a name or a parameter, None when it does not.
+
+    They stand at the beginning of its docstring, or in a warning of its module: "X is deprecated".
+    """
+    dotted, _, parameter = name.partition("(")
+    thing, _, _ = _walk(dotted)
+    if not callable(thing) or not str(getattr(thing, "__module__", "")).startswith("dspy"):
+        return None
+    source = inspect.getsource(importlib.import_module(thing.__module__))
+    if parameter:
+        said = re.search(rf"[`'(]{parameter}\b[^.\n]*(\.{{3}}\))? (is|are) deprecated.*", source)
+    else:
+        part = rf"(?<!in |to )(?<!/)\b{dotted.rpartition('.')[2]}(\(\))?(/\S+)?"
+        documented = inspect.getdoc(thing) or ""
+        said = re.search(r"^(\.\. deprecated|DEPRECATED|Deprecated)\b.*(\n.+)*", documented, re.MULTILINE)
+        said = said or re.search(rf"{part} (is|has been) deprecated.*", source)
+    return f"{name} is deprecated: {' '.join(said[0].split())}" if said else None
+
+
+def _walk(name: str) -> tuple[Any, str, str]:
+    """Return the part of a dotted name that is there, as an object and as a text, and what is not in it."""
+    first, *parts = name.partition("(")[0].split(".")
     holder, reached = importlib.import_module(first), first
     for part in parts:
         value = _member(holder, part, reached)
         if value is _NOTHING:
-            near = get_close_matches(part, dir(holder), n=1)
-            hint = f"; did you mean {reached}.{near[0]}?" if near else ""
-            return f"{name} does not exist: nothing of that name in {reached}{hint}"
+            return holder, reached, part
         if value is None:  # a setting that is not made: nothing in it can be looked up
             break
         holder, reached = value, f"{reached}.{part}"
-    return None
+    return holder, reached, ""
 
 
 def _member(holder: Any, part: str, reached: str) -> Any:

@@ -5,7 +5,6 @@ Tokens are counted as the course's endpoint bills them (course_lib.lm.tokens).
 """
 
 # mypy: allow-subclassing-any
-# DSPy is skipped by mypy (see pyproject.toml), so its base classes are Any.
 from __future__ import annotations
 
 import re

@@ -104,9 +104,8 @@ class DiskTier:
 
     def size_bytes(self) -> int:
         """Return what the entries take in the file; 0 when it cannot be read."""
-        return self._attempt(
-            lambda db: (_pragma(db, "page_count") - _pragma(db, "freelist_count")) * _PAGE_BYTES, 0
-        )
+        pages = self._attempt(lambda db: _pragma(db, "page_count") - _pragma(db, "freelist_count"), 0)
+        return pages * _PAGE_BYTES
 
     def close(self) -> None:
         """Give the file back; every get is a miss from then on."""

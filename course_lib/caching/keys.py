@@ -11,12 +11,13 @@ import contextlib
 import functools
 import hashlib
 import inspect
+import math
 import os
 import sys
 import threading
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from importlib import import_module
 from itertools import combinations
 from types import FunctionType
@@ -272,9 +273,14 @@ def key_of(
         params.pop(name, None)
     digest = _started(namespace, scope, url).copy()
     try:
-        digest.update(orjson.dumps(params, default=_plain, option=orjson.OPT_SORT_KEYS))
+        said = orjson.dumps(params, default=_plain, option=orjson.OPT_SORT_KEYS)
     except TypeError:  # a value of no known kind, or one that orjson refuses: look at it field by field
-        digest.update(b"".join(_field(name, params[name]) for name in sorted(params)))
+        said = b"".join(_field(name, params[name]) for name in sorted(params))
+    nothing = sum(value is None for value in params.values())
+    if said.count(b"null") > nothing or b"\\u0000" in said:  # what JSON lacks, or what only looks like it
+        for name, value in params.items():
+            _refuse_ambiguous(name, value)
+    digest.update(said)
     return str(digest.hexdigest())
 
 
@@ -306,11 +312,32 @@ def _field(name: str, value: Any) -> bytes:
         raise UnkeyableError(f"{cause.reason if cause else error} in {name!r}") from None
 
 
+def _refuse_ambiguous(name: str, value: Any) -> None:
+    """Refuse what is written as another value is: nan as None, a dict as one of the forms of `_plain`."""
+    parts: Iterable[Any] = ()
+    if isinstance(value, dict):
+        parts = (*value, *value.values())
+        if "\0" in "".join(map(str, value)):
+            raise UnkeyableError(f"a dict's name with a NUL in {name!r}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UnkeyableError(f"a number that JSON lacks in {name!r}")
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        parts = value
+    elif is_dataclass(value) and not isinstance(value, type):
+        parts = [getattr(value, field.name) for field in fields(value)]
+    for part in parts:
+        _refuse_ambiguous(name, part)
+
+
 def _plain(value: Any) -> Any:
     """Return a stable JSON form of what JSON lacks; the NUL keeps it apart from any real value."""
     match value:
         case pydantic.BaseModel():
-            return {"\0model": _name(type(value)), "\0is": value.model_dump(mode="json", warnings=False)}
+            plain = value.model_dump(mode="json", by_alias=False, round_trip=True, warnings=False)
+            with contextlib.suppress(ValueError):  # secrets, excluded fields and nan do not come back
+                again = type(value).model_validate_json(orjson.dumps(plain), by_alias=False, by_name=True)
+                if again == value:
+                    return {"\0model": _name(type(value)), "\0is": plain}
         case type() if issubclass(value, pydantic.BaseModel):
             return {"\0schema": value.model_json_schema()}
         case type():

@@ -8,7 +8,6 @@ tells the wait for the first token from the writing of the rest (DSPy 3.4.1).
 """
 
 # mypy: allow-subclassing-any
-# DSPy is skipped by mypy (see pyproject.toml), so its base classes are Any.
 from __future__ import annotations
 
 import time

@@ -11,7 +11,6 @@ tokens is OpenAI's, as lm/endpoint/prefixes.py has it.
 """
 
 # mypy: allow-subclassing-any
-# DSPy is skipped by mypy (see pyproject.toml), so its base classes are Any.
 from __future__ import annotations
 
 import json

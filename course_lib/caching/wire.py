@@ -240,12 +240,7 @@ def copied(value: Any) -> Any:
 
 
 def encode(record: Any, *, key: str, signing_key: bytes | None = None) -> bytes:
-    """Return the record as bytes that only decode() with the same key accepts.
-
-    Args:
-        record: what JSON can hold: dicts with text keys, lists, texts, numbers, True, False, None.
-        key: the cache key it will be stored under.
-        signing_key: a secret shared by all who may write.
+    """Return a record of plain JSON as bytes that only decode() with the same keys accepts.
 
     Raises:
         NotPlain: it holds something that JSON has no form for or would change, or is too large.

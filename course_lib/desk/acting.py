@@ -5,7 +5,6 @@ Source: dspy.ReAct and dspy.ReActV2 (DSPy 3.4.1).
 """
 
 # mypy: allow-subclassing-any
-# DSPy is skipped by mypy (see pyproject.toml), so its base classes are Any.
 from __future__ import annotations
 
 import asyncio

@@ -108,10 +108,7 @@ async def _problem(request: Request, error: Exception) -> Response:
 
 
 app = Starlette(
-    routes=[
-        Route("/v1/track/{number}", _track),
-        Route("/v1/health", _health),
-    ],
+    routes=[Route("/v1/track/{number}", _track), Route("/v1/health", _health)],
     exception_handlers={HTTPException: _problem},
 )
 

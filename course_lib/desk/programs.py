@@ -6,7 +6,6 @@ describe no label, so that demos, better instructions and optimizers have someth
 """
 
 # mypy: allow-subclassing-any
-# DSPy is skipped by mypy (see pyproject.toml), so its base classes are Any.
 from __future__ import annotations
 
 from typing import Any
@@ -62,15 +61,12 @@ class FindArticles(dspy.Module):
 
     def forward(self, question: str) -> dspy.Prediction:
         """Find the `k` articles that fit best; fewer, or none, if no more share a word with the question."""
-        return self._search(question)
+        pages = [hit.article for hit in search_articles(question, self.k)]
+        return dspy.Prediction(articles=[page.id for page in pages], context=[page.chunk for page in pages])
 
     async def aforward(self, question: str) -> dspy.Prediction:
         """Do the same on the event loop; searching 31 articles takes well under a millisecond."""
-        return self._search(question)
-
-    def _search(self, question: str) -> dspy.Prediction:
-        pages = [hit.article for hit in search_articles(question, self.k)]
-        return dspy.Prediction(articles=[page.id for page in pages], context=[page.chunk for page in pages])
+        return FindArticles.forward(self, question)
 
 
 class Answer(dspy.Module):

@@ -25,8 +25,6 @@ MAX_WINDOWS = 20
 
 _LEAST, _MOST = 1e-6, 1e9
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
-
-
 Window = tuple[float, float, Mapping[str, Any]]
 
 
@@ -152,9 +150,8 @@ def _timeline(_key: str, entries: Any) -> tuple[Window, ...]:
 
 def _window(entry: Any) -> Window:
     if not isinstance(entry, Sequence) or len(entry) != 3 or not isinstance(entry[2], Mapping):
-        raise ProfileError(
-            f"a timeline entry is (from_s, until_s, {{field: value}}), not {reprlib.repr(entry)}"
-        )
+        found = reprlib.repr(entry)
+        raise ProfileError(f"a timeline entry is (from_s, until_s, {{field: value}}), not {found}")
     from_s, until_s = (_number("a time in the timeline", second) for second in entry[:2])
     if until_s <= from_s:
         raise ProfileError(f"a timeline entry ends ({until_s} s) before it begins ({from_s} s)")

@@ -123,10 +123,7 @@ def test_scopes_that_end_in_another_order_than_they_began_are_refused():
 def test_a_scope_is_no_decorator(function):
     with pytest.raises(ScopeError, match=f"no decorator of <function {function.__name__} "):
         scope(tenant="acme")(function)
-
-
-def test_a_context_manager_around_a_scope_is_no_decorator_either():
-    with pytest.raises(ScopeError, match="no decorator"):
+    with pytest.raises(ScopeError, match="no decorator"):  # nor is a context manager around one
         for_tenant("acme")(current_scope)()
 
 

@@ -17,7 +17,7 @@ import dspy
 import pytest
 
 from course_lib import lm
-from course_lib.lm.connection import UnknownModelError, full_name
+from course_lib.lm.connection import UnknownModelError
 
 
 class Sentiment(dspy.Signature):
@@ -153,17 +153,6 @@ def test_faults_are_dspys_own_errors(fault: str, error: type[Exception], status:
     assert set(seen.statuses) == {status}
 
 
-def test_a_rate_limit_carries_the_wait() -> None:
-    lm.profile("mine", limit_requests_per_s=0.2)
-    model = lm.connect("sim-large@mine", cache=False, num_retries=0)
-    predict(model)
-
-    with pytest.raises(dspy.LMRateLimitError) as caught:
-        predict(model)
-
-    assert caught.value.retry_after == 5
-
-
 def test_dspys_retries_get_through_a_profile_and_are_seen_in_the_ledger() -> None:
     lm.profile("mine", timeline=[(0, 0.5, {"unavailable_rate": 1})])  # DSPy waits a second before its retry
 
@@ -217,7 +206,6 @@ def test_the_environment_chooses_the_model(monkeypatch: pytest.MonkeyPatch) -> N
     assert lm.connect().model == "course/sim-large"
     monkeypatch.setenv("COURSE_LM", "sim-small@busy")
     assert lm.connect().model == "course/sim-small@busy"
-    assert full_name("sim@storm") == "sim-large@storm"
 
 
 def test_a_program_saved_and_loaded_finds_the_endpoint(tmp_path: Path) -> None:

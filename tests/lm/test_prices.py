@@ -8,10 +8,6 @@ def test_the_small_model_is_cheaper_and_local_is_free() -> None:
     assert cost_usd("local", 1000, 1000) == 0
 
 
-def test_cost_is_tokens_times_price() -> None:
-    assert cost_usd("sim-large", 400_000, 100_000) == pytest.approx(0.4 * 2.5 + 0.1 * 10)
-
-
 def test_hosted_prices_come_from_the_shipped_list() -> None:
     assert price("openai/gpt-4o-mini").prompt_usd == pytest.approx(0.15)
     assert "openai/gpt-4o-mini" not in PRICES

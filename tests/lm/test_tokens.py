@@ -11,6 +11,17 @@ def test_the_pieces_that_are_counted_concatenate_back_to_the_text(text: str) -> 
     assert tokens.count(text) == len(tokens.split(text))
 
 
+@pytest.mark.parametrize("part", ["1+", "word ", "x'r", "\u0915\u093f", " ", "abcdefghijklm"])
+@pytest.mark.parametrize("most", [0, 20_000, 40_000])
+def test_a_long_text_is_counted_exactly_up_to_a_limit_and_not_to_its_end(part: str, most: int) -> None:
+    for text in (part * 30_000, part * (most + 1), part * (most // 2) + "e"):
+        exact = len(tokens.split(text))
+        found = tokens.count(text, most=most)
+        assert found == exact if exact <= most else most < found <= exact
+
+    assert tokens.count("1+" * 480_000, most=most) < 100_000
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("", 0), ("Where is my parcel?", 5), ("it's", 2), ("1234567", 3), ("[[ ## completed ## ]]", 5)],

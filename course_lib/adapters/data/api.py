@@ -182,9 +182,8 @@ class APIAdapter(AbstractContextManager["APIAdapter"]):
         if self._is_closed:
             raise APIError("the adapter is closed; make a new one")
         if method not in self._methods:
-            raise ToolRefused(
-                f"the method {method!r} is not allowed, only {', '.join(sorted(self._methods))}"
-            )
+            allowed = ", ".join(sorted(self._methods))
+            raise ToolRefused(f"the method {method!r} is not allowed, only {allowed}")
         url = self._checked(self._base + target if target.startswith("/") else target)
         send = self._send_again if method in _IDEMPOTENT else self._send
         try:
@@ -233,9 +232,8 @@ class APIAdapter(AbstractContextManager["APIAdapter"]):
         async with _sent(self._message(method, url, body), self._reach, tls=self._tls) as response:
             if response.status in _REDIRECTS:
                 kept = "ask for another path" if method == "GET" else "look what was done"
-                raise ToolRefused(
-                    f"the API redirects (status {response.status}), which is not followed; {kept}"
-                )
+                redirects = f"the API redirects (status {response.status}), which is not followed"
+                raise ToolRefused(f"{redirects}; {kept}")
             text = hide(await _read_text(response), self._secrets)
             wait = httpx.Headers(response.headers).get("retry-after", "")
             wait_s = float(wait) if re.fullmatch(r"[0-9]{1,9}", wait) else 0.0

@@ -53,7 +53,7 @@ _TYPES = frozenset(
 _MOST_TABLES, _MOST_COPIES, _MOST_AS_NUMBER, _MOST_PRODUCTS = 8, 10_000, 100, 16
 _LONG_NUMBER = re.compile(r"\d{31}")
 _PART = "part_"
-_ODD = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\\$]")
+_ODD = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\\$\ud800-\udfff]")
 
 
 def one_select(sql: str, tables: Collection[str]) -> str:

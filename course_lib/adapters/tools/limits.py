@@ -8,7 +8,6 @@ the tool's own checks, so the limits are in `func` too.
 """
 
 # mypy: allow-subclassing-any
-# DSPy is skipped by mypy (see pyproject.toml), so its base classes are Any.
 from __future__ import annotations
 
 import asyncio

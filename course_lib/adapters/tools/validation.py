@@ -94,9 +94,8 @@ def _phone(value: str) -> str:
     except phonenumbers.NumberParseException as error:
         raise ValueError(f"it is not a phone number: {error}") from None
     if not phonenumbers.is_valid_number(number):
-        raise ValueError(
-            f"no phone number of country +{number.country_code} looks like this; check its digits"
-        )
+        country = number.country_code
+        raise ValueError(f"no phone number of country +{country} looks like this; check its digits")
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 

@@ -2,8 +2,9 @@
 
 Main path: Journal(path, program) -> find(job) -> Item | None; write(item, digest).
 A row is one transaction, so a kill leaves it whole or not at all; a power cut may lose the last seconds
-(synchronous=NORMAL). The file is locked for one run at a time. Results are JSON, and read by the types that
-the program's signatures name. Nothing is imported by a name that a journal holds.
+(synchronous=NORMAL). What a row with a wrong checksum holds is asked again. The file is locked for one run
+at a time. Results are JSON, and read by the types that the program's signatures name. Nothing is imported by
+a name that a journal holds.
 Source: dspy.Module.dump_state (demos, instructions, fields; no keys), dspy.settings (DSPy 3.4.1).
 """
 
@@ -52,6 +53,7 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=0.3, isolation_level=None, check_same_thread=False)
             at_an_error.callback(self.close)
+            self._db.text_factory = lambda raw: raw.decode(errors="replace")  # the checksum tells
             self._open(fingerprint(program))
             at_an_error.pop_all()
 
@@ -59,9 +61,9 @@ class Journal:
         """Return the item as an earlier run wrote it, or None; another input is refused."""
         with self._guarded("read"), self._lock:
             row = self._db.execute("SELECT * FROM items WHERE place = ?", (job.index,)).fetchone()
-        if row is None:
+        if row is None or row[-1] != digest_of(row[:-1], repr):
             return None
-        _, was_digest, ok, value, usage, duration_ms = row
+        _, was_digest, ok, value, usage, duration_ms, _ = row
         if was_digest != job.digest:
             raise OtherBatchError(
                 f"item {job.index} is not what it was when {self._path} was begun. "
@@ -88,9 +90,10 @@ class Journal:
         except Exception as problem:  # border: the program's own types
             said = f"{Failure.of(problem).message} (the item's result is here, and is asked again on resume)"
             return replace(item, error=Failure("JournalError", said, problem))
-        row = item.index, digest, item.ok, value, json.dumps(astuple(item.usage)), item.duration_ms
+        row = item.index, digest, int(item.ok), value, json.dumps(astuple(item.usage)), item.duration_ms
+        written = (*row, digest_of(row, repr))
         with self._guarded("written"), self._lock:
-            self._db.execute("INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?)", row)
+            self._db.execute("INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?)", written)
         return item
 
     def close(self) -> None:
@@ -111,7 +114,7 @@ class Journal:
         if is_new:
             sql("BEGIN IMMEDIATE")  # all of it or nothing, as a kill may come between
             sql("CREATE TABLE batch (belongs_to)")
-            sql("CREATE TABLE items (place INTEGER PRIMARY KEY, input, ok, value, usage, duration_ms)")
+            sql("CREATE TABLE items (place INTEGER PRIMARY KEY, input, ok, value, usage, duration_ms, sum)")
             sql("INSERT INTO batch VALUES (?)", (json.dumps(belongs_to),))
             sql("COMMIT")
         changed = [name for name in began | belongs_to if began.get(name) != belongs_to.get(name)]
@@ -218,7 +221,7 @@ def _named_types(program: Any) -> dict[str, Any]:
 def fingerprint(program: Any) -> dict[str, str]:
     """Return what tells this program, with model, adapter and tenant, from others; code is not compared."""
     thing: Any = program if hasattr(program, "__qualname__") else type(program)
-    parts = {"program": f"{thing.__module__}.{thing.__qualname__}"}
+    parts = {"format of journal": "2", "program": f"{thing.__module__}.{thing.__qualname__}"}
     if isinstance(program, dspy.Module):
         fields = [str(predictor.signature.fields) for _, predictor in program.named_predictors()]
         parts["instructions, fields and demos"] = digest_of([program.dump_state(), fields], str)

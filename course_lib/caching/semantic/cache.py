@@ -22,6 +22,7 @@ import os
 import re
 import threading
 import time
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -265,6 +266,7 @@ _PATTERNS = {
     "e-mail address": re.compile(r"[\w.+-]+@[\w-]+\.\w+"),
     "card number": re.compile(r"\b(?:\d[ -]?){12,18}\d\b"),
 }
+_HYPHENS = re.compile("[\u2010-\u2015\u2212]")
 _LEFT_BY_AGENTS = ("trajectory", "termination_reason", "actions")
 """Fields of a Prediction that ReAct, CodeAct, RLM, ReActV2 or desk.Act made."""
 
@@ -277,7 +279,7 @@ def private_mark(content: Any) -> str:
     """
     if any(name in _LEFT_BY_AGENTS and value for name, value in _fields(content).items()):
         return "tools"
-    text = "\n".join(_texts(content))
+    text = _HYPHENS.sub("-", unicodedata.normalize("NFKC", "\n".join(_texts(content))))  # full-width, too
     return next((name for name, pattern in _PATTERNS.items() if pattern.search(text)), "")
 
 
@@ -287,7 +289,7 @@ def _fields(content: Any) -> dict[str, Any]:
 
 
 def _texts(content: Any) -> Iterator[str]:
-    content = list(_fields(content).values()) or content
+    content = list(_fields(content).items()) or content
     if isinstance(content, list | tuple | set | frozenset):
         for value in content:
             yield from _texts(value)

@@ -13,13 +13,11 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from itertools import chain, islice, takewhile
+from itertools import islice, takewhile
 from typing import Any
 
-import orjson
-
 from course_lib.lm import tokens
-from course_lib.lm.endpoint.wire import MESSAGE_TOKENS, PART_TOKENS
+from course_lib.lm.endpoint.wire import prompt_parts
 
 MIN_TOKENS = 1024
 """Shorter prompts are never cached."""
@@ -81,25 +79,9 @@ def cacheable_tokens(shared: int) -> int:
 
 
 def _pieces(body: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the prompt's tokens in the order in which a provider reads them."""
-    for name in ("tools", "response_format"):
-        if name in body:
-            yield from tokens.split(orjson.dumps(body[name]).decode())
-    for message in body["messages"]:
-        yield f"\n<{message['role']}>"
-        yield from ("",) * (MESSAGE_TOKENS - 1)
-        content = message.get("content") or ()
-        parts = [{"text": content}] if isinstance(content, str) else content
-        yield from chain.from_iterable(map(_part, parts))
-        if message.get("tool_calls"):
-            yield from tokens.split(orjson.dumps(message["tool_calls"]).decode())
-
-
-def _part(part: Mapping[str, Any]) -> list[str]:
-    """Return the tokens of a content part; an image counts as a fixed number."""
-    if isinstance(part.get("text"), str):
-        return tokens.split(part["text"])
-    return [orjson.dumps(part).decode(), *[""] * (PART_TOKENS - 1)]
+    """Yield the prompt's tokens; what is no text is one piece, and empty ones for the rest of its tokens."""
+    for text, fixed in prompt_parts(body):
+        yield from [text, *[""] * (fixed - 1)] if fixed else tokens.split(text)
 
 
 def _marks(model: str, body: Mapping[str, Any]) -> Iterator[tuple[int, bytes]]:

@@ -116,7 +116,7 @@ def parse(raw: bytes) -> ChatRequest:
     chosen, profile = split_model(model)
     prompt_tokens = count_prompt(body)
     if prompt_tokens > MAX_PROMPT_TOKENS:
-        message = f"the prompt has {prompt_tokens} tokens, more than {MAX_PROMPT_TOKENS}; send less context"
+        message = f"the prompt has more than {MAX_PROMPT_TOKENS} tokens; send less context"
         raise ApiError(400, "context_length_exceeded", message, param="messages")
     return ChatRequest({**body, "model": chosen}, model, chosen, profile, prompt_tokens)
 
@@ -140,7 +140,7 @@ def parse_embeddings(raw: bytes, model: str, dimensions: int) -> dict[str, Any]:
 
 
 def _is_short(text: Any) -> bool:
-    return isinstance(text, str) and tokens.count(text) <= MAX_TEXT_TOKENS
+    return isinstance(text, str) and tokens.count(text, most=MAX_TEXT_TOKENS) <= MAX_TEXT_TOKENS
 
 
 def read_object(raw: bytes) -> dict[str, Any]:
@@ -248,20 +248,28 @@ PART_TOKENS = 85  # an image, or another part that is not text
 
 
 def count_prompt(body: Mapping[str, Any]) -> int:
-    """Return the tokens of the messages, the tools and the response schema."""
-    messages = body["messages"]
-    total = sum(MESSAGE_TOKENS + _count_content(message.get("content")) for message in messages)
-    counted = [body.get("tools"), body.get("response_format"), *(m.get("tool_calls") for m in messages)]
-    return total + sum(tokens.count(orjson.dumps(part).decode()) for part in counted if part)
+    """Return the tokens of messages, tools and response schema; past MAX_PROMPT_TOKENS, counting stops."""
+    total = 0
+    for text, fixed in prompt_parts(body):
+        total += fixed or tokens.count(text, most=MAX_PROMPT_TOKENS - total)
+        if total > MAX_PROMPT_TOKENS:
+            break
+    return total
 
 
-def _count_content(content: Any) -> int:
-    if isinstance(content, str):
-        return tokens.count(content)
-    if isinstance(content, list):
-        texts = (part.get("text") for part in content)
-        return sum(tokens.count(text) if isinstance(text, str) else PART_TOKENS for text in texts)
-    return 0
+def prompt_parts(body: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """Yield a prompt's parts in the order in which a provider reads them: text, and its tokens or 0."""
+    for name in ("tools", "response_format"):
+        if body.get(name):
+            yield orjson.dumps(body[name]).decode(), 0
+    for message in body["messages"]:
+        yield f"\n<{message['role']}>", MESSAGE_TOKENS
+        content = message.get("content") or ""
+        for part in content if isinstance(content, list) else [{"text": content}]:
+            is_text = isinstance(part.get("text"), str)
+            yield (part["text"], 0) if is_text else (orjson.dumps(part).decode(), PART_TOKENS)
+        if message.get("tool_calls"):
+            yield orjson.dumps(message["tool_calls"]).decode(), 0
 
 
 # -- answers -------------------------------------------------------------------------------------------
@@ -315,10 +323,9 @@ def cached_read(used: Mapping[str, Any]) -> int:
 
 def count_message(message: Mapping[str, Any]) -> int:
     """Return the tokens of an answer's message: its text, and its tool calls' names and arguments."""
-    called = (call["function"] for call in message.get("tool_calls") or ())
-    return _count_content(message.get("content")) + sum(
-        tokens.count(function["name"]) + tokens.count(function["arguments"]) for function in called
-    )
+    called = [call["function"] for call in message.get("tool_calls") or ()]
+    texts = [message.get("content"), *(each[name] for each in called for name in ("name", "arguments"))]
+    return sum(tokens.count(text) for text in texts if isinstance(text, str))
 
 
 def _choice(

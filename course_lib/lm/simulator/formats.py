@@ -140,7 +140,6 @@ _WRITERS: dict[str, Callable[[Spec, Values], str]] = {
     "prose": lambda _, values: "\n\n".join(map(plain, values.values())),
 }
 
-
 ERROR_SHARE = 0.15
 WRONG_LABEL_SHARE = 0.08
 

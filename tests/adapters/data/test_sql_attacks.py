@@ -29,6 +29,8 @@ WRITES: dict[str, str] = ATTACKS["writes"]
 READS: dict[str, str] = ATTACKS["reads"] | {
     "deep nesting": "SELECT " + "(" * 900 + "1" + ")" * 900,
     "too long": "SELECT " + "1 + " * LONGEST + "1",
+    "half a surrogate pair in a text": "SELECT id FROM orders WHERE id = '\ud83d'",
+    "half a surrogate pair in a name": 'SELECT id AS "\udc00" FROM orders',
 }
 
 

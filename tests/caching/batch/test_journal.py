@@ -125,6 +125,29 @@ def test_a_damaged_or_foreign_file_is_an_error_and_stays_as_it_is(damage, model,
     assert model.asked.total() == 200
 
 
+@pytest.mark.parametrize("byte", [b"7", b"\xff"], ids=["another answer", "no text"])
+def test_a_row_whose_bytes_have_changed_is_asked_again_and_no_other_answer(byte, model, ask, tmp_path):
+    first = run(ask, tmp_path / "j", questions(3))
+    whole = (tmp_path / "j").read_bytes()
+    (tmp_path / "j").write_bytes(whole.replace(b"re q1", b"re q" + byte))
+
+    again = run(ask, tmp_path / "j", questions(3))
+
+    assert b"re q1" in whole
+    assert [item.result for item in again] == [item.result for item in first]
+    assert [item.resumed for item in again] == [True, False, True]
+    assert all(item.resumed for item in run(ask, tmp_path / "j", questions(3)))
+
+
+def test_a_journal_of_an_older_format_is_refused(model, ask, tmp_path):
+    run(ask, tmp_path / "j", questions(1))
+    with closing(sqlite3.connect(tmp_path / "j", isolation_level=None)) as older:
+        older.execute("UPDATE batch SET belongs_to = json_remove(belongs_to, '$.\"format of journal\"')")
+
+    with pytest.raises(OtherBatchError, match=r"other format of journal \(None then, '2' now\)"):
+        run(ask, tmp_path / "j", questions(1))
+
+
 @contextmanager
 def disk_of(size_bytes: int) -> Iterator[None]:
     """Let no file grow beyond `size_bytes`, as on a full disk."""

@@ -137,6 +137,12 @@ def test_forgetting_reaches_a_tenant_a_version_or_a_customer():
         ("Who am I?", dspy.Prediction(answer="You are zoe.lindqvist@example.com"), "e-mail address"),
         ("Is my card 4242 4242 4242 4242 blocked?", "no", "card number"),
         ("Which mails?", {"found": ["a", ("b@example.org",)]}, "e-mail address"),
+        ("Which orders?", {"found": [{"O-10154": "sent"}]}, "order number"),
+        ("Where is \uff2f\uff0d\uff11\uff10\uff11\uff15\uff14?", "sent", "order number"),  # full-width
+        *(
+            (f"Where is O{sign}10154?", "", "order number")
+            for sign in "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
+        ),
         ("How many points?", dspy.Prediction(answer="841", trajectory={"tool_name_0": "points"}), "tools"),
     ],
     ids=lambda value: str(value)[:30],

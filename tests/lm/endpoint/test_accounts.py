@@ -2,11 +2,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from course_lib.lm.calls import Ledger, client_of
+from course_lib.lm.calls import Ledger
 from course_lib.lm.endpoint import accounts
 from course_lib.lm.endpoint.accounts import Account, Accounts, Exchange
 from course_lib.lm.endpoint.wire import ApiError
-from course_lib.lm.profiles import build
 
 
 @dataclass
@@ -41,19 +40,6 @@ def test_totals_add_up_from_the_first_request_or_since_a_later_one(account: Acco
     assert (ledger.statuses, ledger.faults) == ({200: 2, 503: 1}, {"unavailable": 1})
     assert (later.requests, later.prompt_tokens, later.is_complete) == (2, 5, True)
     assert [call.number for call in later.calls] == [2, 3]
-
-
-def test_most_at_once_counts_requests_that_overlap(account: Account) -> None:
-    first, second = Exchange(100.0), Exchange(100.0)
-
-    account.begin(first)
-    account.begin(second)
-    account.finish(first)
-    ended(account)
-
-    assert account.view(0)["most_at_once"] == 2
-    assert account.view(0)["under_way"] == 1
-    assert [call["at_once"] for call in account.view(0)["calls"]] == [1, 2]
 
 
 def test_the_ledger_stays_small_however_many_requests_there_are(account: Account) -> None:
@@ -100,16 +86,6 @@ def test_samples_count_identical_requests_in_bounded_memory(account: Account) ->
     assert account.sample(b"a", 1) == 0  # the longest unused is forgotten
 
 
-def test_a_limit_lets_one_seconds_worth_through_then_the_rate() -> None:
-    clock = ManualClock()
-    usage = Account(clock).usage("sim-large", "mine", clock())
-    profile = build("mine", {"limit_requests_per_s": 4})
-
-    assert [usage.limit_wait_s(profile) for _ in range(6)] == [0, 0, 0, 0, 0.25, 0.25]
-    clock.now_s += 0.25
-    assert usage.limit_wait_s(profile) == 0
-
-
 def test_the_longest_unseen_client_without_an_open_request_gives_way_to_a_new_one() -> None:
     kept = Accounts(ManualClock())
     for n in range(accounts.MAX_CLIENTS):
@@ -145,8 +121,3 @@ def test_the_ledgers_of_all_clients_together_are_bounded() -> None:
 
     assert kept._kept["bytes"] < 1.1 * accounts.MAX_BYTES_OF_ALL
     assert kept.of("0").view(0)["requests"] == 3
-
-
-def test_a_clients_name_does_not_show_its_key() -> None:
-    assert "secret" not in client_of("secret")
-    assert client_of("secret") == client_of("secret") != client_of("other")

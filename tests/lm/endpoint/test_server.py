@@ -18,9 +18,7 @@ import pytest
 
 from course_lib.lm.client import RefusedError, call
 from course_lib.lm.endpoint import sending
-from course_lib.lm.endpoint.faults import draw
 from course_lib.lm.endpoint.server import Endpoint
-from course_lib.lm.profiles import build
 from tests.lm.conftest import MESSAGES, Echo, Served
 
 TOOL: Any = {"type": "function", "function": {"name": "search", "parameters": {"type": "object"}}}
@@ -245,16 +243,6 @@ def test_a_workshop_lets_only_its_keys_in_and_only_its_owner_spend_money(
 # -- faults -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_cut_before_the_answer_leaves_the_client_with_nothing(echo: Served, stream: bool) -> None:
-    define(echo, "cut", cut_before_rate=1)
-
-    with pytest.raises(openai.APIConnectionError):
-        ask(echo, "sim-large@cut", stream=stream)
-
-    assert wait_for_calls(echo, 1)[0]["status"] == 0
-
-
 def test_an_answer_cut_midway_has_begun_and_does_not_end(echo: Served) -> None:
     define(echo, "cut", cut_midway_rate=1)
     body = {"model": "sim-large@cut", "messages": MESSAGES}
@@ -343,20 +331,6 @@ def test_the_same_seed_repeats_after_a_reset_and_after_a_restart(
     assert set(first) == {None, "error", "unavailable", "cut_before", "cut_midway"}
 
 
-def test_no_answer_comes_before_its_draw_says(echo: Served) -> None:
-    define(echo, "mine", ttft_p50_ms=20, ttft_p99_ms=60)
-    profile = build("mine", {"ttft_p50_ms": 20, "ttft_p99_ms": 60})
-
-    for _ in range(8):
-        ask(echo, "sim-large@mine")
-
-    drawn_ms = [draw(profile, "sim-large", n).ttft_s * 1000 for n in range(8)]
-    took_ms = [call["ttft_ms"] for call in ledger(echo)["calls"]]
-    # uvloop's timers know whole milliseconds: now is rounded down and the pause to the nearest.
-    early_ms = 1 + 0.5
-    assert all(took >= drawn - early_ms for took, drawn in zip(took_ms, drawn_ms, strict=True))
-
-
 def test_speed_spreads_the_tokens_of_a_stream(echo: Served) -> None:
     define(echo, "mine", speed_p50_tokens_per_s=20)
 
@@ -367,16 +341,6 @@ def test_speed_spreads_the_tokens_of_a_stream(echo: Served) -> None:
 
     gaps_s = sorted(after - before for before, after in itertools.pairwise(times_s))
     assert gaps_s[len(gaps_s) // 2] >= 0.03  # 0.05 apart as planned; a busy machine only adds to it
-
-
-def test_a_timeline_counts_from_the_first_use(serve: Callable[[Endpoint], Served]) -> None:
-    now_s = itertools.count(100.0, 0.5)  # half a second passes between two looks at the clock
-    served = serve(Endpoint(Echo(), clock=lambda: next(now_s)))
-    define(served, "mine", timeline=[(0.4, 60, {"unavailable_rate": 1})])
-
-    ask(served, "sim-large@mine")
-    with pytest.raises(openai.InternalServerError):
-        ask(served, "sim-large@mine")
 
 
 def test_a_client_that_resets_its_connection_does_no_harm(echo: Served) -> None:

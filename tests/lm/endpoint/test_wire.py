@@ -115,13 +115,6 @@ def test_a_stream_is_role_tokens_finish_and_usage_if_asked() -> None:
     assert len(list(wire.chunks(body, with_usage=False))) == len(chunks) - 1
 
 
-def test_requests_that_ask_the_same_have_one_identity() -> None:
-    alike = [{"stream": True}, {"stream_options": {"include_usage": True}}, {"temperature": None}, {}]
-
-    assert len({asked(**fields).identity() for fields in alike}) == 1
-    assert asked(temperature=1).identity() != asked(temperature=0.5).identity()
-
-
 KEYS = "role content type text tool_calls function name arguments model messages n".split()  # noqa: SIM905
 FIELDS = "model messages tools stop n stream stream_options temperature response_format".split()  # noqa: SIM905
 JSON = st.recursive(

@@ -40,7 +40,6 @@ _PLAIN: dict[str, Schema] = {
     "dict": {"type": "object", "additionalProperties": {}},
 }
 
-
 MOST = 1_000  # of items, of letters, and of a pattern's repetitions
 _COUNTS = {
     **dict.fromkeys(("minItems", "maxItems", "minProperties", "minLength"), MOST),

@@ -110,7 +110,6 @@ def _iso(match: re.Match[str]) -> str | None:
 candidates = lru_cache(maxsize=256)(Candidates)
 """The pieces of a text, found once."""
 
-
 _KINDS: tuple[tuple[str, str], ...] = (
     ("city", r"cit(?:y|ies)|towns?"),
     ("country", r"countr(?:y|ies)|nations?"),

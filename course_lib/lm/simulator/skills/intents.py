@@ -86,7 +86,6 @@ _CUT = re.compile(
     re.IGNORECASE,
 )
 
-
 _MEANT = (
     (
         r"\bwhere(?:'?s| is| are| was| did| my| our| the| it| they| this)\b"

@@ -11,3 +11,6 @@ import dspy
 
 await dspy.Predict("question -> answer").acall(question="?")
 dspy.Predictor
+
+# %%
+Noted = Asked.append("note", dspy.InputField(desc=f"{Asked.name}", prefix="Note:"), str)

@@ -10,3 +10,5 @@ class Mine(dspy.BaseLM):
 
 # dspy.ChainOfThougt is a slip of the pen
 predict = dspy.Predict("question -> answer").no_such_member
+thought = dspy.ProgramOfThought("question -> answer")
+picture = dspy.Image.from_PIL(None), dspy.Image("a.png", download=True), dspy.Image(url="a.png")
