@@ -22,7 +22,7 @@ def cell_id(name: str) -> str:
     return next(cell.id for cell in LESSON.cells if cell.name == name)
 
 
-def test_a_learner_runs_all_fails_takes_hints_passes_and_sees_the_board_change(server, opened, shoot):
+def test_a_learner_runs_all_uses_the_map_fails_takes_hints_passes_and_sees_the_board(server, opened, shoot):
     notebook, watch = opened
     row = notebook.output(cell_id("board")).locator("tr", has_text="0.1")
 
@@ -31,6 +31,12 @@ def test_a_learner_runs_all_fails_takes_hints_passes_and_sees_the_board_change(s
     expect(notebook.output(CHECK.id)).to_contain_text("0.1 not attempted")
     expect(row).to_contain_text("not attempted")
     shoot("1_run_all")
+
+    shown = notebook.output(cell_id("architecture"))
+    shown.locator('[data-key="limiter"]').click()
+    expect(shown.locator(".arch-told")).to_contain_text("Rate limiter")
+    shown.locator('[data-key="router"]').press("Enter")
+    expect(shown.locator(".arch-told")).to_contain_text("Router")
 
     notebook.write(EXERCISE.id, WRONG.source)
     notebook.run(EXERCISE.id)
@@ -61,20 +67,4 @@ def test_a_learner_runs_all_fails_takes_hints_passes_and_sees_the_board_change(s
     notebook.restart()
     notebook.run(cell_id("board"))
     expect(row).to_contain_text("passed")
-    assert watch.problems() == []
-
-
-def test_the_map_answers_a_click_and_the_keyboard(server, opened, shoot):
-    notebook, watch = opened
-    map_cell = cell_id("architecture")
-    notebook.open(server.address("00_start_here.ipynb"))
-    notebook.run(map_cell)
-    told = notebook.output(map_cell).locator(".arch-told")
-
-    notebook.output(map_cell).locator('[data-key="limiter"]').click()
-    expect(told).to_contain_text("Rate limiter")
-    notebook.output(map_cell).locator('[data-key="router"]').press("Enter")
-    expect(told).to_contain_text("Router")
-
-    shoot("map")
     assert watch.problems() == []
