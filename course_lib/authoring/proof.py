@@ -6,6 +6,7 @@ Main path: prove() -> a Proof per exercise, each from a process of its own; repo
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import tempfile
@@ -13,9 +14,11 @@ import threading
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
+from unittest import mock
 
 from course_lib.authoring import regions, trial
 from course_lib.authoring.kernel import isolated
@@ -71,9 +74,17 @@ def prove(only: Collection[str] | None = None, *, lessons: Path = LESSONS) -> li
     if unknown := [exercise for exercise in only or () if exercise not in found]:
         raise AuthoringError(f"no lesson sets exercise {', '.join(unknown)}; known: {', '.join(found)}")
     wanted = [exercise for exercise in found if not only or exercise in only]
-    PROCESSES.set_forkserver_preload(["course_lib.authoring.preloaded"])
+    if sys.platform == "linux":
+        _import_once()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return list(pool.map(lambda exercise: prove_one(found[exercise], exercise), wanted))
+
+
+def _import_once() -> None:
+    """Begin the process from which trials are forked; the cache's name leads to each trial's own folder."""
+    forkserver.set_forkserver_preload(["dspy", "IPython.core.interactiveshell"])
+    with mock.patch.dict(os.environ, DSPY_CACHEDIR="dspy_cache"):  # DSPy keeps it from its import on
+        forkserver.ensure_running()
 
 
 def prove_one(lesson: Lesson, exercise: str) -> Proof:
@@ -129,7 +140,8 @@ def _try(plan: Plan) -> list[Verdict]:
             process.start()
         is_late = not wait([process.sentinel], EXERCISE_DEADLINE_S)
         with _lock:
-            process.kill()  # the servers it started end with it
+            if is_late:
+                process.kill()  # the servers it started end with it
             process.join()
         answer, log = folder / trial.ANSWER, folder / trial.LOG
         if answer.exists() and not is_late:
