@@ -10,8 +10,7 @@ STAMP  := $(VENV)/.installed
 PIP    := $(PYTHON) -m pip --python $(PY) --disable-pip-version-check
 PIP_OPTIONS := --quiet --no-input --no-deps --no-warn-script-location --root-user-action=ignore
 
-# A plugin that another package brings, and that nothing here uses, takes a second in each process.
-TESTS := $(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder -p no:langsmith_plugin
+TESTS := $(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 COVERAGE ?=
 COVERED := $(if $(COVERAGE),--cov=course_lib --cov-report=html:build/coverage --cov-report=term:skip-covered)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import multiprocessing.util
 import os
 import re
 import socket
@@ -89,7 +90,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     if named := [item.nodeid for item in items if re.search(r" at 0x[0-9a-f]{6}", item.nodeid)]:
         raise pytest.UsageError(f"{named[0]} has an address in its id; give its parameters ids=[...]")
-    items.sort(key=lambda item: [_is_among(item.path, (each,)) for each in FIRST], reverse=True)
+    order = {path: [_is_among(path, (each,)) for each in FIRST] for path in {item.path for item in items}}
+    items.sort(key=lambda item: order[item.path], reverse=True)
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -108,6 +110,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     """Fail a run that leaves files or processes; they are looked for when its workers have ended."""
     yield
     close_all()
+    multiprocessing.util._run_finalizers()  # the folder of a server that forks
     if _WORKER is None and (left := leftovers.end(_RUN)):
         reporter = session.config.pluginmanager.get_plugin("terminalreporter")
         reporter.section("left behind by this run", red=True)

@@ -6,16 +6,21 @@ Main path: prove() -> a Proof per exercise, each from a process of its own; repo
 from __future__ import annotations
 
 import json
+import os
 import re
-import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from multiprocessing import forkserver
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
+from unittest import mock
 
-from course_lib.authoring import regions
+from course_lib.authoring import regions, trial
 from course_lib.authoring.kernel import isolated
 from course_lib.authoring.lesson import AuthoringError, Cell, Lesson
 from course_lib.authoring.reading import read_all
@@ -24,8 +29,12 @@ from course_lib.paths import LESSONS
 
 EXERCISE_DEADLINE_S = 300.0
 AT_ONCE = 2
+PROCESSES = ForkServerContext() if sys.platform == "linux" else SpawnContext()
+"""Forked from one process that has imported DSPy, where a fork is safe with the system's own libraries."""
 LEAST_WRONG, LEAST_RIGHT = 6, 2
 """How many answers an exercise ships at least."""
+
+_lock = threading.Lock()  # to start a process, multiprocessing looks at the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +74,17 @@ def prove(only: Collection[str] | None = None, *, lessons: Path = LESSONS) -> li
     if unknown := [exercise for exercise in only or () if exercise not in found]:
         raise AuthoringError(f"no lesson sets exercise {', '.join(unknown)}; known: {', '.join(found)}")
     wanted = [exercise for exercise in found if not only or exercise in only]
+    if sys.platform == "linux":
+        _import_once()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return list(pool.map(lambda exercise: prove_one(found[exercise], exercise), wanted))
+
+
+def _import_once() -> None:
+    """Begin the process from which trials are forked; the cache's name leads to each trial's own folder."""
+    forkserver.set_forkserver_preload(["dspy", "IPython.core.interactiveshell"])
+    with mock.patch.dict(os.environ, DSPY_CACHEDIR="dspy_cache"):  # DSPy keeps it from its import on
+        forkserver.ensure_running()
 
 
 def prove_one(lesson: Lesson, exercise: str) -> Proof:
@@ -115,28 +133,23 @@ def plan(lesson: Lesson, exercise: str) -> Plan:
 
 def _try(plan: Plan) -> list[Verdict]:
     with tempfile.TemporaryDirectory(prefix="course-proof-") as scratch:
-        log = Path(scratch) / "log.txt"
-        with log.open("w", encoding="utf-8") as said:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "course_lib.authoring.trial"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=said,
-                env={**isolated(Path(scratch)), "MPLBACKEND": "agg"},
-                cwd=scratch,
-                text=True,
-                encoding="utf-8",
-            )
-        try:
-            answer, _ = process.communicate(json.dumps(asdict(plan)), timeout=EXERCISE_DEADLINE_S)
-            ended = f"ended with exit code {process.returncode}"
-        except subprocess.TimeoutExpired:
-            process.kill()  # the servers it started end with it
-            process.communicate()
-            answer, ended = "", f"was stopped after {EXERCISE_DEADLINE_S:.0f} s"
-        if answer:
-            return [Verdict(**each) for each in json.loads(answer)]
-        words = f"its process {ended}: {' | '.join(log.read_text('utf-8', 'replace').splitlines()[-3:])}"
+        folder = Path(scratch)
+        environment = {**isolated(folder), "MPLBACKEND": "agg"}
+        process = PROCESSES.Process(target=trial.main, args=(plan, folder, environment))
+        with _lock:
+            process.start()
+        is_late = not wait([process.sentinel], EXERCISE_DEADLINE_S)
+        with _lock:
+            if is_late:
+                process.kill()  # the servers it started end with it
+            process.join()
+        answer, log = folder / trial.ANSWER, folder / trial.LOG
+        if answer.exists() and not is_late:
+            return [Verdict(**each) for each in json.loads(answer.read_text("utf-8"))]
+        late = f"was stopped after {EXERCISE_DEADLINE_S:.0f} s"
+        ended = late if is_late else f"ended with exit code {process.exitcode}"
+        lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
+        words = f"its process {ended}: {' | '.join(lines[-3:])}"
         return [Verdict("raised", words, words)] * len(plan.attempts)
 
 

@@ -1,17 +1,22 @@
 """One exercise, tried in a process of its own, as a notebook's kernel would run it.
 
-Main path: a Plan as JSON on standard input -> one Verdict per attempt on standard output.
+Main path: main(plan, folder, environment) -> one Verdict per attempt, as JSON in the folder.
 Source: IPython 9 InteractiveShell.run_cell_async, inside a running event loop as in ipykernel.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
 import os
-import sys
+import tempfile
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+ANSWER, LOG = "answer.json", "log.txt"
+"""The files of a trial's folder: its verdicts, and whatever its cells print."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +88,15 @@ async def run(plan: Plan) -> list[Verdict]:
     return verdicts
 
 
-def main() -> None:
-    """Answer the plan on standard input; whatever the cells print goes to standard error."""
-    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    verdicts = asyncio.run(run(Plan(**json.load(sys.stdin))))
-    with answer:
-        json.dump([asdict(verdict) for verdict in verdicts], answer)
-
-
-if __name__ == "__main__":
-    main()
+def main(plan: Plan, folder: Path, environment: dict[str, str]) -> None:
+    """Try a plan in this process, which was forked or begun for it, and write the verdicts to the folder."""
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    tempfile.tempdir = None  # where TMPDIR says
+    with (folder / LOG).open("wb") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    verdicts = asyncio.run(run(plan))
+    (folder / ANSWER).write_text(json.dumps([asdict(verdict) for verdict in verdicts]), "utf-8")
+    atexit._run_exitfuncs()  # noqa: SLF001  servers are stopped by them, and multiprocessing runs none

@@ -63,11 +63,12 @@ def run(notebook: nbformat.NotebookNode) -> subprocess.CompletedProcess[str]:
         nbformat.write(notebook, scratch / "notebook.ipynb")
         sanitized = ["--nbval-sanitize-with", str(ROOT / "tests" / "notebooks" / "sanitize.cfg")]
         kernels = ["--nbval-kernel-name", kernel.NAME, f"--nbval-cell-timeout={CELL_DEADLINE_S}"]
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "nbval.plugin", "-p", "no:cacheprovider"]
+        options = ["-c", os.devnull, "--rootdir", folder, "--nbval-lax", *sanitized, *kernels]
         ended = subprocess.run(
-            [*command, "--rootdir", folder, "--nbval-lax", *sanitized, *kernels, f"{folder}/notebook.ipynb"],
+            [*command, *options, f"{folder}/notebook.ipynb"],
             cwd=ROOT,
-            env=isolated(scratch),
+            env={**isolated(scratch), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

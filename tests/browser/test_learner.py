@@ -1,0 +1,148 @@
+"""A learner's half hour, the labs and the watch over a page: in one file, so that one JupyterLab serves all.
+
+Notebook 00 goes from Run All to a passed exercise; labs are used with the keyboard alone, and opened again
+without the kernel that ran them.
+"""
+
+from __future__ import annotations
+
+import pytest
+from nbformat import v4
+from playwright.sync_api import expect
+
+from course_lib.authoring import regions
+from course_lib.authoring.reading import read
+from course_lib.paths import LESSONS
+from tests.browser import chromium
+
+pytestmark = pytest.mark.browser
+
+LESSON = read(LESSONS / "00_start_here.py")
+(EXERCISE,) = LESSON.cells_of("0.1", "exercise")
+(CHECK,) = LESSON.cells_of("0.1", "check")
+WRONG = LESSON.cells_of("0.1", "wrong")[0]
+
+
+def cell_id(name: str) -> str:
+    """Return the id of a cell of the lesson, which must have it."""
+    return next(cell.id for cell in LESSON.cells if cell.name == name)
+
+
+def test_a_learner_runs_all_uses_the_map_fails_takes_hints_passes_and_sees_the_board(server, opened, shoot):
+    notebook, watch = opened
+    row = notebook.output(cell_id("board")).locator("tr", has_text="0.1")
+
+    notebook.open(server.address("00_start_here.ipynb"))
+    assert notebook.run_all(), "a cell of the untouched notebook raised"
+    expect(notebook.output(CHECK.id)).to_contain_text("0.1 not attempted")
+    expect(row).to_contain_text("not attempted")
+    shoot("1_run_all")
+
+    shown = notebook.output(cell_id("architecture"))
+    shown.locator('[data-key="limiter"]').click()
+    expect(shown.locator(".arch-told")).to_contain_text("Rate limiter")
+    shown.locator('[data-key="router"]').press("Enter")
+    expect(shown.locator(".arch-told")).to_contain_text("Router")
+
+    notebook.write(EXERCISE.id, WRONG.source)
+    notebook.run(EXERCISE.id)
+    notebook.run(CHECK.id)
+    expect(notebook.output(CHECK.id)).to_contain_text("0.1 failed")
+    expect(notebook.output(CHECK.id).locator(".course-card")).to_contain_text(WRONG.message)
+    expect(row).to_contain_text("failed")
+
+    help_cell = cell_id("help-0-1")
+    notebook.write(help_cell, 'hint("0.1")')
+    notebook.run(help_cell)
+    expect(notebook.output(help_cell)).to_contain_text("hint 1 of 3")
+    notebook.run(help_cell)
+    expect(notebook.output(help_cell)).to_contain_text("hint 2 of 3")
+    expect(row).to_contain_text("2 of 3")
+    shoot("2_failed")
+
+    notebook.write(EXERCISE.id, regions.solved(EXERCISE.source))
+    notebook.run(EXERCISE.id)
+    notebook.run(CHECK.id)
+    expect(notebook.output(CHECK.id)).to_contain_text("0.1 passed")
+    expect(row).to_contain_text("passed")
+    notebook.write(help_cell, 'solution("0.1")')
+    notebook.run(help_cell)
+    expect(notebook.output(help_cell)).to_contain_text("Ours")
+    shoot("3_passed")
+
+    notebook.restart()
+    notebook.run(cell_id("board"))
+    expect(row).to_contain_text("passed")
+    assert watch.problems() == []
+
+
+IS_SAVED = """async () => {
+  const context = window.jupyterapp.shell.currentWidget.context;
+  await context.save();
+  return !!context.model.getMetadata('widgets');
+}"""
+SHUT_DOWN = "() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()"
+SHOWN = {
+    "board": "exercises passed",
+    "architecture": "Choose a box",
+    "self_test": "What does this print?",
+    "cache_explorer": "Done: prediction and measurement differ by",
+}
+
+
+def use_with_the_keyboard_alone(notebook):
+    explorer = notebook.output("cache_explorer")
+    explorer.get_by_role("button", name="1 min", exact=True).focus()
+    notebook.page.keyboard.press("Shift+Tab")
+    notebook.page.keyboard.press("Enter")
+    expect(explorer).to_contain_text("TTL 10 s")
+
+    explorer.get_by_role("button", name="40%", exact=True).press("Enter")
+    expect(explorer).to_contain_text("(40% of all answers)")
+    expect(explorer.get_by_role("img", name="(40% of all answers)")).to_have_count(1)
+
+
+# A page and a kernel for both: each costs some seconds.
+def test_labs_are_used_with_the_keyboard_alone_and_all_stand_without_their_kernel(write, opened, shoot):
+    notebook, watch = opened
+    cells = [v4.new_code_cell(f"from course_lib.labs import {name}\n{name}()", id=name) for name in SHOWN]
+    address = write("reopened", *cells)
+    notebook.open(address)
+    assert notebook.run_all()
+    for name, words in SHOWN.items():
+        expect(notebook.output(name)).to_contain_text(words)
+
+    use_with_the_keyboard_alone(notebook)
+    shoot("explorer")
+    assert watch.problems() == []
+
+    notebook.page.wait_for_function(IS_SAVED)  # the widgets' state too, which comes when it comes
+    notebook.page.evaluate(SHUT_DOWN)
+    notebook.page.goto("about:blank")
+    notebook.open(address)
+
+    for name, words in SHOWN.items():
+        expect(notebook.output(name)).to_contain_text(words)
+    expect(notebook.page.get_by_text("Error displaying widget")).to_have_count(0)
+    notebook.output("architecture").locator('[data-key="limiter"]').click()
+    expect(notebook.output("architecture").locator(".arch-told")).to_contain_text("Rate limiter")
+    shoot("reopened")
+
+
+HOME = "http://127.0.0.1:8888"
+BAD = '<img src="http://127.0.0.1:9/x.png"><script>console.error("told"); throw new Error("boom")</script>'
+OURS = '<img src="data:image/gif;base64,R0lGODlhAQABAAAAACw="><p>ours</p>'
+
+
+def test_a_watched_page_tells_of_errors_and_of_requests_to_others_and_lets_ours_through(browser):
+    with chromium.page(browser, HOME) as (page, watch):
+        page.set_content(OURS)
+        page.wait_for_timeout(200)
+        assert watch.problems() == []
+
+        page.set_content(BAD)
+        page.wait_for_timeout(200)
+        problems = "\n".join(watch.problems())
+
+    for expected in ("request to http://127.0.0.1:9/x.png", "page error: boom", "console: told"):
+        assert expected in problems
