@@ -1,9 +1,9 @@
 """A token bucket: a steady rate with a burst, fair in the order of arrival.
 
-Main path: await bucket.acquire(), or acquire_blocking() in a thread; wait_s() and charge() for callers that
-may not wait. The bucket may go into debt: a caller takes its tokens at once, which gives it its place in the
-line, and waits until all tokens up to that place are there. So who came first goes first, also when the rate
-changes or the bucket is held while they wait.
+Main path: await bucket.acquire(); wait_s() and charge() for callers that may not wait.
+The bucket may go into debt: a caller takes its tokens at once, which gives it its place in the line, and
+waits until all tokens up to that place are there. So who came first goes first, also when the rate changes
+or the bucket is held while they wait.
 """
 
 from __future__ import annotations
@@ -64,19 +64,16 @@ class TokenBucket:
         Raises:
             DeadlineExceeded: they will not be there before the current deadline; nothing was taken.
         """
-        with self._in_line(tokens) as left_s:
-            while wait_s := left_s():
+        with self.in_line(tokens) as left_s:
+            while wait_s := left_s():  # noqa: ASYNC110  (the rate may have changed meanwhile)
                 await asyncio.sleep(wait_s)
 
-    def acquire_blocking(self, tokens: float = 1.0) -> None:
-        """Do what `acquire` does, in a thread."""
-        with self._in_line(tokens) as left_s:
-            while wait_s := left_s():
-                time.sleep(wait_s)
-
     @contextmanager
-    def _in_line(self, tokens: float) -> Iterator[Callable[[], float]]:
-        """Take the tokens; yield what tells the seconds left. Who is cut off gives them back."""
+    def in_line(self, tokens: float = 1.0) -> Iterator[Callable[[], float]]:
+        """Take the tokens; yield what tells the seconds left until they are there.
+
+        Who is cut off inside gives them back.
+        """
         with self._lock:
             self._taken += tokens
             place = self._taken
