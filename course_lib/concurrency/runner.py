@@ -145,7 +145,8 @@ class _Run(Generic[T]):
         self.total = len(items) if isinstance(items, Sized) else None
         self.items = items if isinstance(items, AsyncIterable) else iter(items)
         self._item_deadline_s = runner.item_deadline_s or math.inf
-        self.deadline = Deadline.after(runner.deadline_s or math.inf)
+        with Deadline.after(runner.deadline_s or math.inf).applied() as earliest:
+            self.deadline = earliest
         self._slots = asyncio.Semaphore(runner.limit)
         self.room = asyncio.Semaphore(_AHEAD * runner.limit)
         """Places for items that are begun and not yet handed out."""
