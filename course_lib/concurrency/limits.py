@@ -32,8 +32,8 @@ _UNLIMITED = 1e9
 _UNASKED_S = 0.5
 """The wait after a refusal that names none."""
 _DECREASE, _LOWEST_PER_S = 0.8, 0.1
-_DOUBLES_AFTER_S = 7.5
-"""So long after a decrease the rate is twice what it was then; after 4.7 s it is what it was before."""
+_DOUBLES_AFTER_S = 10.0
+"""So long after a decrease the rate is twice what it was then; after 6.3 s it is what it was before."""
 
 
 class RateDeadlineExceeded(dspy.LMError, DeadlineExceeded):
@@ -152,7 +152,7 @@ class AdaptiveLimiter(RateLimit):
     Additive increase: while callers wait for it, the rate grows step by step; the steps grow too while no 429
     comes, so that a limit that has risen is found soon. Before the first 429 it doubles each second.
     Multiplicative decrease: at a 429 it falls by a fifth. All 429s of one pause count once: their calls went
-    out at the old rate. To find out costs about one refusal in six seconds, whatever the limit.
+    out at the old rate. To find out costs about one refusal in seven seconds, whatever the limit.
     """
 
     def __init__(
