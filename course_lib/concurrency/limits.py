@@ -1,8 +1,7 @@
 # mypy: allow-subclassing-any
 """Calls at the rate that the model allows: told to us, or found from its refusals.
 
-Main path: lm = limited(lm.connect(), RateLimit(requests_per_s=8)), or AdaptiveLimiter() when nobody knows the
-limit; every attempt waits for the limiter, and every 429 is told to it.
+Main path: lm = limited(lm.connect(), RateLimit(requests_per_s=8)), or AdaptiveLimiter() for an unknown limit.
 Source: dspy/clients/execution.py and engines/base.py (DSPy 3.4.1): an engine makes one attempt, under the
 cache and inside DSPy's own loop of retries, which waits as long as the error's `retry_after` says. That loop
 stays the one retry layer (`num_retries` of the LM); the limiter only says how long it waits.
@@ -173,20 +172,17 @@ class AdaptiveLimiter(RateLimit):
         """Raise the rate a little, if callers wait for it: one that nobody uses proves nothing."""
         with self._lock:
             elapsed_s = self._clock() - self._counted_at
-            if elapsed_s <= 0:  # a pause
+            if elapsed_s <= 0:  # in a pause
                 return
             self._counted_at += elapsed_s
-            if self._made_wait:
-                self._made_wait = False
-                self._increase(min(elapsed_s, max(1.0, 2 / self.rate_per_s)))
-
-    def _increase(self, elapsed_s: float) -> None:
-        self._pressed_s += elapsed_s
-        if self.refusals:
-            step_per_s = self._decreased_to_per_s * 3 * self._pressed_s**2 / _DOUBLES_AFTER_S**3
-            self._requests.rate_per_s += step_per_s * elapsed_s
-        else:
-            self._requests.rate_per_s *= 2**elapsed_s
+            elapsed_s = min(elapsed_s, max(1.0, 2 / self.rate_per_s)) if self._made_wait else 0.0
+            self._made_wait = False
+            self._pressed_s += elapsed_s
+            if self.refusals:
+                step_per_s = self._decreased_to_per_s * 3 * self._pressed_s**2 / _DOUBLES_AFTER_S**3
+                self._requests.rate_per_s += step_per_s * elapsed_s
+            else:
+                self._requests.rate_per_s *= 2**elapsed_s
 
     def record_refusal(self, retry_after_s: float | None = None) -> float:
         """Lower the rate, once for each pause."""

@@ -1,9 +1,7 @@
 """Many calls at once, but never more than the limit; how each one ended is a value.
 
-Main path: await AsyncRunner(limit=8).run(program, items) -> list of Outcome in order; or, one at a time,
-async for outcome in AsyncRunner(limit=8).stream(program, items).
+Main path: await AsyncRunner(limit=8).run(program, items) -> list of Outcome; async for outcome in .stream().
 Source: dspy.Module.acall, dspy.asyncify and dspy.context (DSPy 3.4.1). Nothing in DSPy bounds `acall`.
-
 One task reads the items and starts a task for each when a slot is free; they belong to its TaskGroup. So to
 cancel that one task is to cancel all, and whoever leaves the stream does.
 """
@@ -87,7 +85,7 @@ class AsyncRunner:
             if run.deadline.remaining_s():
                 raise  # the iterable's own
             late = DeadlineExceeded("not called: the deadline for all had passed")
-            left = () if isinstance(run.items, AsyncIterable) else run.items
+            left = () if isinstance(run.items, AsyncIterator) else run.items
             outcomes += [Outcome(index, item, error=late) for index, item in enumerate(left, len(outcomes))]
         return outcomes
 
@@ -143,7 +141,7 @@ class _Run(Generic[T]):
     def __init__(self, runner: AsyncRunner, call: Callable[..., Awaitable[T]], items: Items) -> None:
         self._call = _async_call(call)
         self.total = len(items) if isinstance(items, Sized) else None
-        self.items = items if isinstance(items, AsyncIterable) else iter(items)
+        self.items = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
         self._item_deadline_s = runner.item_deadline_s or math.inf
         with Deadline.after(runner.deadline_s or math.inf).applied() as earliest:
             self.deadline = earliest
@@ -176,13 +174,12 @@ class _Run(Generic[T]):
 
     async def _numbered(self) -> AsyncIterator[tuple[int, Any]]:
         """Read an item only when it can be started at once."""
-        items = aiter(self.items if isinstance(self.items, AsyncIterable) else _each(self.items))
         for index in itertools.count():
             await self.room.acquire()
             await self._slots.acquire()
             try:
-                item = await anext(items)
-            except StopAsyncIteration:
+                item = await anext(self.items) if isinstance(self.items, AsyncIterator) else next(self.items)
+            except (StopIteration, StopAsyncIteration):
                 return
             yield index, item
 
@@ -238,8 +235,3 @@ def _arguments(item: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(item, dict):
         return (), item
     return (item if isinstance(item, tuple) else (item,)), {}
-
-
-async def _each(items: Iterable[Any]) -> AsyncIterator[Any]:
-    for item in items:
-        yield item
