@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any
@@ -37,24 +37,27 @@ def model() -> dspy.LM:
     return lm.connect("sim-large@moment", cache=False)
 
 
-async def until(is_true: Any) -> None:
+async def until(is_true: Callable[[], bool]) -> None:
     end_s = time.monotonic() + 20
     while not is_true():
         assert time.monotonic() < end_s
         await asyncio.sleep(0.005)
 
 
-async def until_cancelled_upstream(requests: int) -> None:
-    """Wait until the endpoint has seen this many clients leave."""
-
-    def have_left() -> bool:
-        ledger = lm.ledger()
-        return ledger.statuses.get(499, 0) == requests and not ledger.under_way
-
+async def until_ledger(is_true: Callable[[Any], bool]) -> None:
     end_s = time.monotonic() + 20
-    while not await asyncio.to_thread(have_left):
-        assert time.monotonic() < end_s, lm.ledger()
-        await asyncio.sleep(0.01)
+    while not is_true(ledger := await asyncio.to_thread(lm.ledger)):
+        assert time.monotonic() < end_s, ledger
+        await asyncio.sleep(0.005)
+
+
+async def until_under_way(requests: int) -> None:
+    await until_ledger(lambda ledger: ledger.under_way == requests)
+
+
+async def until_cancelled_upstream(requests: int) -> None:
+    """Wait until the endpoint has seen this many clients leave, and nothing else goes on."""
+    await until_ledger(lambda ledger: ledger.statuses.get(499, 0) == requests and not ledger.under_way)
 
 
 def tasks() -> list[Any]:
@@ -215,7 +218,7 @@ async def leave(stream: Any) -> None:
 
 async def cancel(stream: Any) -> None:
     reading = asyncio.create_task(read(stream, []))
-    await asyncio.to_thread(_until_under_way, 4)
+    await until_under_way(4)
     reading.cancel()
     await asyncio.wait([reading])
     assert reading.cancelled()
@@ -231,20 +234,13 @@ async def time_out(stream: Any) -> None:
         await read_one_in_time()
 
 
-def _until_under_way(requests: int) -> None:
-    end_s = time.monotonic() + 20
-    while lm.ledger().under_way < requests:
-        assert time.monotonic() < end_s
-        time.sleep(0.005)
-
-
 @pytest.mark.parametrize("end", [leave, cancel, time_out])
 async def test_however_a_stream_ends_early_its_calls_are_cancelled_at_the_model(model, end):
     hanging = lm.connect("sim-large@never", cache=False)
 
     async def ask(number: int) -> Any:
         if number == 0:
-            return await asyncio.to_thread(_until_under_way, 4)
+            return await until_under_way(4)
         return await hanging.acall(f"Question {number}?")
 
     await end(AsyncRunner(5).stream(ask, range(5)))
