@@ -14,7 +14,7 @@ import itertools
 import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sized
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from contextvars import copy_context
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Generic, TypeVar
@@ -32,6 +32,7 @@ Items = Iterable[Any] | AsyncIterable[Any]
 
 _AHEAD = 4
 """Items begun and not yet handed out, for each that may run: those that a slow one does not hold up."""
+_UNBOUNDED = nullcontext()
 
 
 class NotAsyncError(CourseError):
@@ -124,8 +125,9 @@ class AsyncRunner:
                 outcome = await task
                 run.room.release()
                 failed += not outcome.ok
-                bar.set_postfix_str(f"{failed} failed", refresh=False)
-                bar.update()
+                if not bar.disable:
+                    bar.set_postfix_str(f"{failed} failed", refresh=False)
+                    bar.update()
                 yield outcome
             feeding.result()
         finally:
@@ -190,7 +192,7 @@ class _Run(Generic[T]):
         value, error = None, None
         try:
             left_s = min(self._item_deadline_s, self.deadline.remaining_s())
-            async with _within(Deadline.after(left_s)):
+            async with _within(Deadline.after(left_s)) if left_s < math.inf else _UNBOUNDED:
                 value = await self._call(*args, **kwargs)
         except Exception as problem:  # border: one bad item must not end the others
             error = problem
@@ -205,7 +207,7 @@ async def _within(deadline: Deadline) -> AsyncIterator[None]:
     with deadline.applied() as earliest:
         left_s = earliest.remaining_s()
         try:
-            async with asyncio.timeout(left_s if left_s < math.inf else None) as timeout:
+            async with asyncio.timeout(None if left_s == math.inf else left_s) as timeout:
                 yield
         except TimeoutError as error:
             if not timeout.expired():
