@@ -33,6 +33,7 @@ _UNASKED_S = 0.5
 _DECREASE, _LOWEST_PER_S = 0.8, 0.1
 _DOUBLES_AFTER_S = 10.0
 """So long after a decrease the rate is twice what it was then; after 6.3 s it is what it was before."""
+_FLAGS = ("supports_function_calling", "supports_reasoning", "supports_response_schema", "supported_params")
 
 
 class RateDeadlineExceeded(dspy.LMError, DeadlineExceeded):
@@ -57,7 +58,7 @@ class RateLimit:
         """Begin with nothing used; None is no limit. No server makes us wait longer than `longest_wait_s`."""
         self._requests, self._tokens = (
             TokenBucket(rate, max(1.0, _BURST_S * rate), clock=clock)
-            for rate in (requests_per_s or _UNLIMITED, tokens_per_s or _UNLIMITED)
+            for rate in (_UNLIMITED if rate is None else rate for rate in (requests_per_s, tokens_per_s))
         )
         self._longest_wait_s, self._clock = longest_wait_s, clock
         self._tokens_per_call = 0.0  # the mean of late; a call that begins is charged this much
@@ -213,13 +214,8 @@ class _LimitedEngine:
 
     def __init__(self, lm: dspy.LM, limiter: RateLimit) -> None:
         self._lm, self._limiter = lm, limiter
-
-    def __getattr__(self, name: str) -> Any:
-        """Say what the model supports, asked when first needed: adapters look at these flags."""
-        if not name.startswith("support"):
-            raise AttributeError(f"{type(self).__name__} has no {name}")
-        vars(self)[name] = getattr(self._lm, name)
-        return vars(self)[name]
+        for name in _FLAGS:  # adapters look at them, on the event loop too
+            setattr(self, name, getattr(lm, name))
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
         return self

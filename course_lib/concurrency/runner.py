@@ -114,12 +114,12 @@ class AsyncRunner:
     async def _stream(self, run: _Run[T], *, in_order: bool) -> AsyncGenerator[Outcome[T], None]:
         """Take the tasks in the order in which they began or ended; the last one is the task that feeds."""
         tasks: asyncio.Queue[asyncio.Task[Any]] = asyncio.Queue()
-        feed = run.feed(tasks.put_nowait, in_order=in_order)
-        feeding = asyncio.create_task(feed, context=run.context.copy())
-        feeding.add_done_callback(tasks.put_nowait)
         is_hidden = None if self.progress is None else not self.progress
         bar = _Bar(total=run.total, unit="item", disable=is_hidden)
         failed = 0
+        feed = run.feed(tasks.put_nowait, in_order=in_order)
+        feeding = asyncio.create_task(feed, context=run.context.copy())
+        feeding.add_done_callback(tasks.put_nowait)
         try:
             while (task := await tasks.get()) is not feeding:
                 outcome = await task
@@ -187,10 +187,10 @@ class _Run(Generic[T]):
 
     async def _one(self, index: int, item: Any) -> Outcome[T]:
         """Call, within what is left of the time."""
-        args, kwargs = _arguments(item)
         began_s = time.monotonic()
         value, error = None, None
         try:
+            args, kwargs = _arguments(item)
             left_s = min(self._item_deadline_s, self.deadline.remaining_s())
             async with _within(Deadline.after(left_s)) if left_s < math.inf else _UNBOUNDED:
                 value = await self._call(*args, **kwargs)
@@ -227,7 +227,7 @@ def _async_call(call: Any) -> Callable[..., Awaitable[Any]]:
             return call.acall  # type: ignore[no-any-return]
     elif inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(type(call).__call__):
         return call  # type: ignore[no-any-return]
-    raise NotAsyncError(f"{call!r:.60} is not async and would block the event loop; give dspy.asyncify(it)")
+    raise NotAsyncError(f"{call!r:.60} is no async function and would block; give dspy.asyncify(it)")
 
 
 def _arguments(item: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -138,6 +138,12 @@ async def test_who_waits_already_also_waits_for_the_end_of_a_pause():
     await asyncio.wait(going)
 
 
+@pytest.mark.parametrize("rates", [(0,), (None, 0), (-1,)], ids=str)
+def test_a_limit_that_lets_nothing_through_is_refused(rates):
+    with pytest.raises(ValueError, match="above 0"):
+        RateLimit(*rates)
+
+
 # -- under a model -------------------------------------------------------------------------------------
 
 

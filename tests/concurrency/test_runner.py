@@ -285,19 +285,21 @@ async def test_the_context_is_that_of_the_place_where_the_stream_was_made(model)
     assert tenant.get() == "nobody"
 
 
-async def test_items_are_handed_over_by_name_by_place_or_as_they_are(model):
+async def test_items_are_handed_over_by_name_by_place_or_as_they_are():
     async def takes(*args: Any, **kwargs: Any) -> Any:
         return args, kwargs
 
     example = dspy.Example(ticket="a", label="b").with_inputs("ticket")
-    outcomes = await AsyncRunner(1).run(takes, [{"a": 1}, (1, 2), [1, 2], example])
+    items = [{"a": 1}, (1, 2), [1, 2], example, dspy.Example(ticket="a")]
+    outcomes = await AsyncRunner(1).run(takes, items)
 
-    given = [({"a": 1},), (1, 2), ([1, 2],), ()]
-    assert [outcome.value for outcome in outcomes] == [
+    assert [outcome.value for outcome in outcomes[:4]] == [
         ((), {"a": 1}),
-        *((args, {}) for args in given[1:3]),
+        ((1, 2), {}),
+        (([1, 2],), {}),
         ((), {"ticket": "a"}),
     ]
+    assert not outcomes[4].ok, "DSPy does not know the inputs of such an example"
 
 
 async def test_a_plain_function_is_refused_before_it_is_called_and_asyncify_helps():
