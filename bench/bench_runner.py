@@ -20,7 +20,8 @@ GATHER_AT_LEAST = 0.98
 """Never under it, but for the noise of the measurement."""
 PARALLEL_AT_LEAST = 1.1
 LIMIT, LATENCY_MS, CALLS = 8, 250, 80
-IN_FLIGHT, ITEM_S, ITEMS = 128, 0.02, 1280
+FEW, MANY, ITEM_S = 32, 128, 0.02
+"""Calls in flight where the processor is not the bound, and where threads are many."""
 
 
 async def throughput_to_limit(model: Any) -> tuple[float, float]:
@@ -73,14 +74,14 @@ def waits() -> Any:
     return Waits()
 
 
-async def with_runner(call: Any, items: list[Any]) -> None:
+async def with_runner(call: Any, items: list[Any], in_flight: int) -> None:
     from course_lib.concurrency.runner import AsyncRunner
 
-    assert all(outcome.ok for outcome in await AsyncRunner(IN_FLIGHT).run(call, items))
+    assert all(outcome.ok for outcome in await AsyncRunner(in_flight).run(call, items))
 
 
-async def with_gather(call: Callable[..., Awaitable[Any]], items: list[Any]) -> None:
-    slots = asyncio.Semaphore(IN_FLIGHT)
+async def with_gather(call: Callable[..., Awaitable[Any]], items: list[Any], in_flight: int) -> None:
+    slots = asyncio.Semaphore(in_flight)
 
     async def one(item: Any) -> Any:
         async with slots:
@@ -89,29 +90,25 @@ async def with_gather(call: Callable[..., Awaitable[Any]], items: list[Any]) -> 
     await asyncio.gather(*map(one, items))
 
 
-def with_parallel(program: Any, items: list[Any]) -> None:
+def with_parallel(program: Any, items: list[Any], in_flight: int) -> None:
     import dspy
 
-    parallel = dspy.Parallel(num_threads=IN_FLIGHT, disable_progress_bar=True)
+    parallel = dspy.Parallel(num_threads=in_flight, disable_progress_bar=True)
     assert None not in parallel([(program, item) for item in items])
 
 
-def per_second(run: Callable[..., Any], program: Any, items: list[Any]) -> float:
+def ours(program: Any, items: list[Any], in_flight: int) -> None:
+    asyncio.run(with_runner(program, items, in_flight))
+
+
+def gather(program: Any, items: list[Any], in_flight: int) -> None:
+    asyncio.run(with_gather(program.acall, items, in_flight))
+
+
+def per_second(run: Callable[..., None], program: Any, items: list[Any], in_flight: int) -> float:
     begun = time.perf_counter()
-    run(program, items)
+    run(program, items, in_flight)
     return len(items) / (time.perf_counter() - begun)
-
-
-def ours(program: Any, items: list[Any]) -> float:
-    return per_second(lambda *work: asyncio.run(with_runner(*work)), program, items)
-
-
-def gather(program: Any, items: list[Any]) -> float:
-    return per_second(lambda program, items: asyncio.run(with_gather(program.acall, items)), program, items)
-
-
-def parallel(program: Any, items: list[Any]) -> float:
-    return per_second(with_parallel, program, items)
 
 
 def main() -> bool:
@@ -128,19 +125,20 @@ def main() -> bool:
     name = f"runner to limit / latency, {CALLS} calls of {LATENCY_MS} ms, {LIMIT} in flight"
     results = [report(name, ratio, unit="calls/s", at_least=LITTLE_AT_LEAST)]
 
-    items = (desk.examples("train") * ITEMS)[:ITEMS]
-    load = f"items of {ITEM_S * 1e3:g} ms, {IN_FLIGHT} in flight"
+    examples = desk.examples("train")
     with dspy.context(lm=canned(ITEM_S)):
-        for name, theirs, program, number, limit in (
-            ("asyncio.gather with a semaphore", gather, waits(), ITEMS, GATHER_AT_LEAST),
-            ("dspy.Parallel", parallel, waits(), ITEMS, PARALLEL_AT_LEAST),
-            ("dspy.Parallel, through a model", parallel, desk.Triage(), ITEMS // 5, None),
+        for name, theirs, program, in_flight, limit in (
+            ("asyncio.gather with a semaphore", gather, waits(), FEW, GATHER_AT_LEAST),
+            ("dspy.Parallel", with_parallel, waits(), MANY, PARALLEL_AT_LEAST),
+            ("dspy.Parallel, through a model", with_parallel, desk.Triage(), FEW, None),
         ):
+            work = (program, (examples * in_flight)[: 10 * in_flight], in_flight)
             ratio = paired(
-                lambda program=program, number=number: ours(program, items[:number]),
-                lambda program=program, number=number, theirs=theirs: theirs(program, items[:number]),
-                rounds=5,
+                lambda work=work: per_second(ours, *work),
+                lambda work=work, theirs=theirs: per_second(theirs, *work),
+                rounds=6,
             )
+            load = f"items of {ITEM_S * 1e3:g} ms, {in_flight} in flight"
             results.append(report(f"runner to {name}, {load}", ratio, unit="items/s", at_least=limit))
     return all(results)
 
