@@ -1,7 +1,7 @@
 """What a reader of a stream is told: one small dataclass a kind of event, with a JSON form.
 
-Main path: Token, Token, ..., Final, Done; after a failure Token, ..., Error, Done. A stream that was read to
-its end always ends with Done. as_json(event) -> dict; from_json(kind, text) -> event, for a client in Python.
+Main path: Token, ..., Final, Done; after a failure Token, ..., Error, Done. Done comes at the end of every
+stream. as_json(event) -> dict; from_json(kind, text) -> event, for a client in Python.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Token:
     is_last: bool = False
     """Whether the field ends here; if the program writes it again, more tokens follow."""
     is_replayed: bool = False
-    """Whether it was cut from a finished answer (a cached one, a model that cannot stream)."""
+    """Whether it was cut from a finished answer: cached, or of a model or adapter that cannot stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,10 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """A source that the answer names."""
+    """A source that the answer names; the first has number 1."""
 
     source: str
     number: int
-    """1 for the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ class Final:
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """Why there is no answer: a stable code and one sentence, without anything of the exception's own text."""
+    """Why there is no answer: a stable code and one sentence, with nothing of the exception's own text."""
 
     code: str
     message: str
@@ -81,25 +80,21 @@ class Heartbeat:
 
 
 Event = Token | Status | Citation | Final | Error | Done | Heartbeat
-EVENTS: dict[str, type[Event]] = {
+_KINDS: dict[str, type[Event]] = {
     kind.__name__.lower(): kind for kind in (Token, Status, Citation, Final, Error, Done, Heartbeat)
 }
 
 
 def kind_of(event: Event) -> str:
-    """Return the name that an event has outside of Python.
-
-    >>> kind_of(Done())
-    'done'
-    """
+    """Return the name that an event has outside of Python, such as `done`."""
     return type(event).__name__.lower()
 
 
 def as_json(event: Event) -> dict[str, Any]:
     """Return the event as JSON has it, without its kind.
 
-    >>> as_json(Error("rate_limit", "The model is busy.", retry_after_s=2.0))
-    {'code': 'rate_limit', 'message': 'The model is busy.', 'partial': {}, 'retry_after_s': 2.0}
+    >>> as_json(Token("answer", "Par"))
+    {'field': 'answer', 'text': 'Par', 'is_last': False, 'is_replayed': False}
     """
     shown = {one.name: getattr(event, one.name) for one in fields(event) if not one.metadata}
     plain: dict[str, Any] = to_jsonable_python(shown, fallback=str, inf_nan_mode="null")
@@ -107,15 +102,8 @@ def as_json(event: Event) -> dict[str, Any]:
 
 
 def from_json(kind: str, text: str) -> Event:
-    """Return the event that was sent as `text` under the name `kind`.
-
-    >>> from_json("token", '{"field": "answer", "text": "Par"}')
-    Token(field='answer', text='Par', is_last=False, is_replayed=False)
-    """
-    return EVENTS[kind](**json.loads(text))
-
-
-# -- errors ------------------------------------------------------------------------------------------------
+    """Return the event that was sent as `text` under the name `kind`."""
+    return _KINDS[kind](**json.loads(text))
 
 
 class NotAPredictionError(CourseError):
@@ -123,18 +111,21 @@ class NotAPredictionError(CourseError):
 
 
 _SENTENCES = {
+    "abandoned": "Nobody was reading, so the answer was given up; ask again.",
+    "adapter_parse_error": "The model's answer was not in the form that was asked for.",
+    "busy": "Too many answers are under way; try again in a moment.",
+    "closing": "The service is closing.",
+    "context_window_exceeded": "The question is too long for the model.",
+    "deadline": "The answer was not finished in the time that it had.",
+    "gone": "This part of the stream is no longer kept; ask again.",
+    "inputs": "The request has to give each input of the program once, as text that is not too long.",
+    "internal": "The program failed.",
+    "not_a_prediction": "The program ended without a dspy.Prediction, which a stream has to end with.",
     "rate_limit": "The model has too many requests; try again in a moment.",
     "server": "The model's server failed; try again in a moment.",
-    "transport": "The connection to the model broke; try again in a moment.",
     "stream_assembly": "The model's answer broke off; what came so far is not the whole answer.",
     "timeout": "The model did not answer in time.",
-    "deadline": "The answer was not finished in the time that it had.",
-    "context_window_exceeded": "The question is too long for the model.",
-    "adapter_parse_error": "The model's answer was not in the form that was asked for.",
-    "not_a_prediction": "The program ended without a dspy.Prediction, which a stream has to end with.",
-    "closing": "The service is closing.",
-    "gone": "This part of the stream is no longer kept; ask again.",
-    "internal": "The program failed.",
+    "transport": "The connection to the model broke; try again in a moment.",
 }
 
 
@@ -144,16 +135,12 @@ def error_of(code: str, **details: Any) -> Error:
 
 
 def failure(error: Exception, partial: dict[str, str]) -> Error:
-    """Return what a reader is told of an exception: exceptions may quote keys, prompts and addresses."""
-    match error:
-        case dspy.DSPyError():
-            code = str(error.code or "lm_error")
-        case NotAPredictionError():
-            code = "not_a_prediction"
-        case TimeoutError():
-            code = "deadline"
-        case _:
-            code = "internal"
-    return error_of(
-        code, partial=partial, retry_after_s=getattr(error, "retry_after", None), cause=error
-    )
+    """Return what a reader is told of an exception, whose own text may quote keys, prompts and addresses."""
+    code = "internal"
+    if isinstance(error, dspy.DSPyError):
+        code = str(error.code or "lm_error")
+    elif isinstance(error, NotAPredictionError):
+        code = "not_a_prediction"
+    elif isinstance(error, TimeoutError):  # also DeadlineExceeded
+        code = "deadline"
+    return error_of(code, partial=partial, retry_after_s=getattr(error, "retry_after", None), cause=error)

@@ -1,22 +1,23 @@
-"""Streams for a browser: server-sent events that can be resumed, a WebSocket chat, and a page that shows both.
+"""Streams for a browser: server-sent events that can be resumed, a WebSocket chat, a page that shows both.
 
 Main path: `app = streaming_app(program)`, then `service = serve(app)` and open service.url; service.close().
 GET / is the page; GET /stream?question=... answers with server-sent events; /chat is the WebSocket.
 
-An id is `<stream>.<number>`. A reader who comes back with it as `Last-Event-ID`, as browsers do by themselves,
-gets what came after it, from the same run. When nobody comes back in time the run is cancelled.
+An event's id is `<stream>.<number>`. A reader who comes back with it as `Last-Event-ID`, as browsers do by
+themselves, gets what came after it, from the same run. If nobody comes back in time the run is cancelled.
+What a request gets wrong is told by an event too: an EventSource cannot read the body of a 400.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import socket
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
 from contextvars import copy_context
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -27,86 +28,26 @@ from dspy.streaming import StatusMessageProvider
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from course_lib.concurrency.streaming.events import Event, Final, as_json, error_of, kind_of
-from course_lib.concurrency.streaming.listening import Asked, Run
+from course_lib.concurrency.streaming.run import Run
 from course_lib.concurrency.streaming.stream import Stream
 
-PAGE = Path(__file__).parent / "page.html"
-PAGE_HEADERS = {
+LONGEST_INPUT = 8_000
+MOST_TURNS = 20
+_PAGE = Path(__file__).parent / "page.html"
+_PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "connect-src 'self'"
 }
-RETRY_MS = 500
-LONGEST_INPUT = 8_000
-MOST_TURNS = 20
+_RETRY_MS = 500
+_KEPT_S = 60.0
 _STOP_WITHIN_S = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Refused(Exception):  # noqa: N818  (it is answered, not raised to anybody)
-    """A request that gets no stream."""
-
-    status: int
-    code: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How long and how many."""
-
-    heartbeat_s: float = 10.0
-    grace_s: float = 5.0
-    """How long a run goes on without a reader, so that one whose connection broke finds it again."""
-    kept_s: float = 60.0
-    """How long the events of a finished run are kept."""
-    most_streams: int = 200
-    """Streams at once, finished ones that are kept included; more are refused with 503."""
-
-
-class Streams:
-    """The streams of one app, and what it needs to begin one."""
-
-    def __init__(self, program: dspy.Module, asked: Asked, inputs: Sequence[str], limits: Limits) -> None:
-        asked.listeners(program)  # a field that does not exist is told now
-        self.program, self.asked, self.names, self.limits = program, asked, tuple(inputs), limits
-        self._streams: dict[str, Stream] = {}
-
-    def open(self, given: Mapping[str, Any], **more: Any) -> Stream:
-        """Return a new stream for the inputs of a request.
-
-        Raises:
-            Refused: there are too many, or an input is missing, unknown or too long.
-        """
-        if len(self._streams) >= self.limits.most_streams:
-            raise Refused(503, "busy", "Too many answers are under way; try again in a moment.")
-        if set(given) != set(self.names):
-            raise Refused(400, "inputs", f"A request has these inputs, each once: {', '.join(self.names)}.")
-        if any(not isinstance(value, str) or len(value) > LONGEST_INPUT for value in given.values()):
-            raise Refused(400, "inputs", f"An input is text of at most {LONGEST_INPUT} characters.")
-        run = Run(self.program, self.asked, {**given, **more})
-        opened = Stream(run, grace_s=self.limits.grace_s, on_end=self._let_go)
-        self._streams[opened.id] = opened
-        return opened
-
-    def find(self, event_id: str) -> tuple[Stream | None, int]:
-        """Return the stream that an event belongs to, if it is kept, and the event's number."""
-        stream_id, _, number = event_id.rpartition(".")
-        return self._streams.get(stream_id), int(number) if number.isdecimal() else -1
-
-    def end(self) -> None:
-        """Cancel all runs, and tell their readers."""
-        for one in list(self._streams.values()):
-            one.end(error_of("closing"))
-
-    def _let_go(self, ended: Stream) -> None:
-        asyncio.get_running_loop().call_later(self.limits.kept_s, self._streams.pop, ended.id, None)
 
 
 def streaming_app(
@@ -117,146 +58,172 @@ def streaming_app(
     citations: str | None = None,
     status: StatusMessageProvider | None = None,
     history: str | None = None,
-    limits: Limits | None = None,
+    heartbeat_s: float = 10.0,
+    grace_s: float = 5.0,
+    most_streams: int = 200,
     middleware: Sequence[Middleware] = (),
     hosts: Sequence[str] = ("127.0.0.1", "localhost"),
 ) -> Starlette:
-    """Return an app that streams a program to browsers; fields, citations and status are those of stream().
+    """Return an app that streams a program, which all requests share, to browsers.
 
     Args:
-        program: what answers; it is shared by all requests.
-        inputs: its inputs, which a request has to give.
+        program: what answers; also `fields`, `citations` and `status` are those of stream().
+        inputs: the inputs that a request has to give.
+        fields: see stream().
+        citations: see stream().
+        status: see stream().
         history: an input of type dspy.History that gets the earlier turns of a chat; None: it gets none.
-        limits: how long and how many.
+        heartbeat_s: so long a reader hears nothing before a Heartbeat.
+        grace_s: so long a run goes on without a reader, so that one whose connection broke finds it again.
+        most_streams: runs at once; more are refused. About as many finished ones are kept for a minute.
         middleware: whatever has to stand around a request: who asks, for which tenant.
-        hosts: names under which the app may be asked for; pages of other origins are refused.
+        hosts: names under which the app may be asked for.
     """
-    streams = Streams(program, Asked(fields, citations, status), inputs, limits or Limits())
+    make = partial(Run, program, fields=fields, citations=citations, status=status)
+    make({})  # a field that does not exist is told now
+    streams = Streams(make, inputs, grace_s=grace_s, most=most_streams)
 
     async def page(_: Request) -> Response:
-        return HTMLResponse(PAGE.read_text("utf-8"), headers=PAGE_HEADERS)
+        return HTMLResponse(_PAGE.read_text("utf-8"), headers=_PAGE_HEADERS)
 
     async def events(request: Request) -> Response:
-        return answer_by_events(streams, request)
+        last = request.headers.get("last-event-id")
+        found, after = streams.find(last) if last else (streams.open(request.query_params), 0)
+        return EventSourceResponse(_server_sent(found, after, heartbeat_s), ping=0, sep="\n")
 
-    async def chat(socket: WebSocket) -> None:
-        await Chat(streams, socket, history).run()
+    async def chat(connection: WebSocket) -> None:
+        await _Chat(streams, connection, history, heartbeat_s).run()
 
-    routes = [Route("/", page), Route("/stream", events), WebSocketRoute("/chat", chat)]
-    own_host = Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
-    app = Starlette(routes=routes, middleware=[own_host, *middleware])
+    app = Starlette(
+        routes=[Route("/", page), Route("/stream", events), WebSocketRoute("/chat", chat)],
+        middleware=[Middleware(_OwnPage, hosts=hosts), *middleware],
+    )
     app.state.streams = streams
     return app
 
 
-def _is_from_elsewhere(connection: HTTPConnection) -> bool:
-    """Whether a page of another site has sent this: a browser lets any page open sockets to loopback."""
-    origin = connection.headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != connection.headers.get("host")
+class _OwnPage:
+    """Lets only the app's own page ask: a browser lets any page ask loopback, under any name it has."""
 
+    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
+        self._app, self._hosts = app, hosts
 
-# -- server-sent events ------------------------------------------------------------------------------------
-
-
-def answer_by_events(streams: Streams, request: Request) -> Response:
-    """Begin a stream, or go on with the one that `Last-Event-ID` names."""
-    last = request.headers.get("last-event-id", "")
-    try:
-        if _is_from_elsewhere(request):
-            raise Refused(403, "origin", "Only the service's own page may ask.")
-        if last:
-            found, after = streams.find(last)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = HTTPConnection(scope).headers
+        host, origin = headers.get("host", ""), headers.get("origin")
+        is_own = origin is None or urlsplit(origin).netloc == host
+        if is_own and urlsplit(f"//{host}").hostname in self._hosts:
+            await self._app(scope, receive, send)
         else:
-            found, after = streams.open(dict(request.query_params)), 0
-    except Refused as refused:
-        headers = {"Retry-After": "1"} if refused.status == 503 else None  # noqa: PLR2004
-        body = {"code": refused.code, "message": refused.message}
-        return JSONResponse(body, refused.status, headers)
-    return EventSourceResponse(_encoded(found, after, streams.limits), ping=0, sep="\n")
+            await PlainTextResponse("Only the service's own page may ask.", 403)(scope, receive, send)
 
 
-async def _encoded(found: Stream | None, after: int, limits: Limits) -> AsyncIterator[ServerSentEvent]:
-    yield ServerSentEvent(retry=RETRY_MS)
-    if found is None:
-        yield _server_sent(error_of("gone"))
-        yield ServerSentEvent("{}", event="done")
-        return
-    async with contextlib.aclosing(found.follow(after, heartbeat_s=limits.heartbeat_s)) as events:
+class Streams:
+    """The streams of one app that are under way, or ended a short time ago."""
+
+    def __init__(
+        self, make: Callable[[Mapping[str, Any]], Run], inputs: Sequence[str], *, grace_s: float, most: int
+    ) -> None:
+        self._make, self._inputs, self._grace_s, self._most = make, tuple(inputs), grace_s, most
+        self._streams: dict[str, Stream] = {}
+
+    def open(self, given: Mapping[str, Any], **more: Any) -> Stream:
+        """Return a new stream for the inputs of a request; it may consist of an error."""
+        ended = [one.id for one in self._streams.values() if one.has_ended]
+        for stream_id in ended[: -self._most]:  # the oldest
+            del self._streams[stream_id]
+        if len(self._streams) - len(ended) >= self._most:
+            return _refused("busy", retry_after_s=1.0)
+        are_texts = all(isinstance(text, str) and len(text) <= LONGEST_INPUT for text in given.values())
+        if set(given) != set(self._inputs) or not are_texts:
+            return _refused("inputs")
+        opened = Stream(self._make({**given, **more}), grace_s=self._grace_s, on_end=self._let_go)
+        self._streams[opened.id] = opened
+        opened.begin()
+        return opened
+
+    def find(self, event_id: str) -> tuple[Stream, int]:
+        """Return the stream that an event belongs to, and the event's number."""
+        stream_id, _, number = event_id.rpartition(".")
+        if stream_id not in self._streams or not number.isdecimal():
+            return _refused("gone"), 0
+        return self._streams[stream_id], int(number)
+
+    def end(self) -> None:
+        """Cancel all runs, and tell their readers."""
+        for one in list(self._streams.values()):
+            one.end(error_of("closing"))
+
+    def _let_go(self, ended: Stream) -> None:
+        asyncio.get_running_loop().call_later(_KEPT_S, self._streams.pop, ended.id, None)
+
+
+def _refused(code: str, **details: Any) -> Stream:
+    refused = Stream(None)
+    refused.end(error_of(code, **details))
+    return refused
+
+
+async def _server_sent(found: Stream, after: int, heartbeat_s: float) -> AsyncIterator[ServerSentEvent]:
+    yield ServerSentEvent(retry=_RETRY_MS)
+    async with aclosing(found.follow(after, heartbeat_s=heartbeat_s)) as events:
         async for number, event in events:
-            yield _server_sent(event, f"{found.id}.{number}")
+            data = json.dumps(as_json(event))
+            yield ServerSentEvent(data, event=kind_of(event), id=f"{found.id}.{number}")
 
 
-def _server_sent(event: Event, event_id: str | None = None) -> ServerSentEvent:
-    return ServerSentEvent(json.dumps(as_json(event)), event=kind_of(event), id=event_id)
+class _Chat:
+    """One WebSocket: the client sends {"question": ...} or {"stop": true}; events go back, as JSON.
 
-
-# -- WebSocket ---------------------------------------------------------------------------------------------
-
-
-class Chat:
-    """One connection: the client sends {"question": ...} or {"stop": true}; events go back, as JSON.
-
-    A question that comes while an answer is written ends that answer. So does the end of the connection.
+    A message that comes while an answer is written ends that answer. So does the end of the connection.
     """
 
-    def __init__(self, streams: Streams, socket: WebSocket, history: str | None) -> None:
-        self._streams, self._socket, self._history = streams, socket, history
+    def __init__(
+        self, streams: Streams, connection: WebSocket, history: str | None, heartbeat_s: float
+    ) -> None:
+        self._streams, self._connection, self._history = streams, connection, history
+        self._heartbeat_s = heartbeat_s
         self._turns: list[dict[str, Any]] = []
         self._answering: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Take questions until the client leaves."""
-        if _is_from_elsewhere(self._socket):
-            await self._socket.close()  # before it is accepted: the handshake is refused
-            return
-        await self._socket.accept()
+        await self._connection.accept()
         try:
-            while True:
-                asked = _object(await self._socket.receive_text())
+            async for text in self._connection.iter_text():
                 await self._stop()
-                if asked is None or "stop" not in asked:
-                    self._answering = asyncio.create_task(self._answer(asked or {}))
-        except (WebSocketDisconnect, KeyError):  # KeyError: a message that is not text
-            pass
+                asked = _object(text)
+                if "stop" not in asked:
+                    self._answering = asyncio.create_task(self._answer(asked))
         finally:
             await self._stop()
 
     async def _answer(self, asked: dict[str, Any]) -> None:
-        """Send the events of one answer; a finished one is part of the next question's history."""
+        """Send the events of one answer; a finished one is a turn of the next question's history."""
         earlier = {self._history: dspy.History(messages=self._turns)} if self._history else {}
-        try:
-            opened = self._streams.open(asked, **earlier)
-        except Refused as refused:
-            await self._send("error", {"code": refused.code, "message": refused.message})
-            await self._send("done", {})
-            return
-        async with opened:
-            async for _, event in opened.follow(heartbeat_s=self._streams.limits.heartbeat_s):
-                await self._send(kind_of(event), as_json(event))
-                if isinstance(event, Final):
-                    self._turns = [*self._turns, {**asked, **event.fields}][-MOST_TURNS:]
+        with suppress(WebSocketDisconnect, RuntimeError):  # the client has left
+            async with self._streams.open(asked, **earlier) as opened:
+                async for _, event in opened.follow(heartbeat_s=self._heartbeat_s):
+                    await self._send(event)
+                    if isinstance(event, Final):
+                        self._turns = [*self._turns, {**asked, **event.fields}][-MOST_TURNS:]
 
-    async def _send(self, kind: str, data: dict[str, Any]) -> None:
-        await self._socket.send_json({"event": kind, **data})
+    async def _send(self, event: Event) -> None:
+        await self._connection.send_json({"event": kind_of(event), **as_json(event)})
 
     async def _stop(self) -> None:
-        """End the answer that is being written."""
+        """End the answer that is being written, if there is one."""
         if self._answering is not None:
             self._answering.cancel()
             await asyncio.wait([self._answering])
-            if not self._answering.cancelled():
-                self._answering.exception()  # the client had left: there is nobody to tell
             self._answering = None
 
 
-def _object(text: str) -> dict[str, Any] | None:
-    with contextlib.suppress(ValueError):
+def _object(text: str) -> dict[str, Any]:
+    with suppress(ValueError):
         value = json.loads(text)
-        return value if isinstance(value, dict) else None
-    return None
-
-
-# -- in a notebook -----------------------------------------------------------------------------------------
+        return value if isinstance(value, dict) else {}
+    return {}
 
 
 def serve(app: Starlette) -> Service:
@@ -273,16 +240,17 @@ class Service:
 
     def __init__(self, app: Starlette) -> None:
         self._app = app
-        self._listener = socket.create_server(("127.0.0.1", 0))  # callers are queued until the thread is there
+        self._listener = socket.create_server(
+            ("127.0.0.1", 0)
+        )  # callers are queued until the thread is there
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         options: dict[str, Any] = {"log_config": None, "access_log": False, "lifespan": "off"}
-        config = uvicorn.Config(
-            app, ws="websockets-sansio", timeout_graceful_shutdown=_STOP_WITHIN_S, loop="asyncio", **options
+        options |= {"ws": "websockets-sansio", "ws_max_size": 8 * LONGEST_INPUT}
+        self._server = uvicorn.Server(
+            uvicorn.Config(app, timeout_graceful_shutdown=_STOP_WITHIN_S, **options)
         )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(
-            target=copy_context().run, args=(self._run,), name="streaming", daemon=True
-        )
+        run = partial(copy_context().run, asyncio.run, self._serve())
+        self._thread = threading.Thread(target=run, name="streaming", daemon=True)
         self._thread.start()
 
     def __enter__(self) -> Self:
@@ -303,13 +271,10 @@ class Service:
         self._server.should_exit = True
         self._thread.join()
 
-    def _run(self) -> None:
+    async def _serve(self) -> None:
         with self._listener:
-            asyncio.run(self._until_closed())
-
-    async def _until_closed(self) -> None:
-        serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
-        while not self._server.should_exit:
-            await asyncio.wait([serving], timeout=0.1)
-        self._app.state.streams.end()
-        await serving
+            serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+            while not (self._server.should_exit or serving.done()):
+                await asyncio.wait([serving], timeout=0.1)
+            self._app.state.streams.end()
+            await serving

@@ -10,16 +10,15 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextvars import copy_context
 from itertools import islice
 from typing import Any, Self
 
 import dspy
-from dspy.streaming import StatusMessageProvider
 
 from course_lib.concurrency.streaming.events import Done, Error, Event, Heartbeat, error_of, failure
-from course_lib.concurrency.streaming.listening import Asked, Run
+from course_lib.concurrency.streaming.run import Run
 from course_lib.resilience import Deadline
 
 KEPT = 1024
@@ -28,40 +27,33 @@ AHEAD = 64
 """So many events a program may be ahead of its reader; then it waits, and so does the model's server."""
 
 
-def stream(
-    program: dspy.Module,
-    /,
-    *,
-    fields: Sequence[str] = ("answer",),
-    citations: str | None = None,
-    status: StatusMessageProvider | None = None,
-    **inputs: Any,
-) -> Stream:
+def stream(program: dspy.Module, /, *, fields: Any = ("answer",), **inputs: Any) -> Stream:
     """Return the stream of one run of `program`, which begins when somebody reads it.
 
     Args:
         program: a module; with `aforward` it runs on the event loop, else in a thread of its own, which a
             reader who leaves ends at the model's next token. One program may run in many streams at once.
         fields: output fields to show, of all its predictors; `draft.answer` where two write an `answer`.
-        citations: a field that lists sources: each comes as a Citation as soon as it is written.
-        status: whose words the Status events have; by default they tell of tools.
-        inputs: the program's.
+        inputs: the program's. Beside them `citations`, a field that lists sources, each of which comes as a
+            Citation as soon as it is written; and `status`, a StatusMessageProvider whose words the Status
+            events have (by default they tell of tools).
 
     Raises:
         UnknownFieldError: a field that no predictor writes, or several.
     """
-    return Stream(Run(program, Asked(fields, citations, status), inputs))
+    options = {name: inputs.pop(name, None) for name in ("citations", "status")}
+    return Stream(Run(program, inputs, fields=fields, **options))
 
 
 class Stream:
     """The events of one run, numbered from 1: to be iterated once, or followed by readers who come back.
 
-    With `async with` the run has ended, in whatever way, when the block is left. A plain `async for` that
-    breaks ends it soon after. Errors are events; the exception itself is in `Error.cause`.
+    When an `async with` is left the run has ended, in whatever way. A plain `async for` that breaks ends it
+    soon after. Errors are events; the exception itself is in `Error.cause`.
     """
 
     def __init__(
-        self, run: Run, *, grace_s: float = 0.0, on_end: Callable[[Stream], None] | None = None
+        self, run: Run | None, *, grace_s: float = 0.0, on_end: Callable[[Stream], Any] | None = None
     ) -> None:
         self.id = secrets.token_urlsafe(12)
         """Who knows it can read the stream: it is not to be guessed."""
@@ -87,38 +79,37 @@ class Stream:
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing more will come."""
-        return self._task is not None and self._task.done()
+        """Whether the last event is there."""
+        return bool(self._log) and isinstance(self._log[-1], Done)
+
+    def begin(self) -> None:
+        """Start the run, if it has not begun; without a reader it is given up after the grace period."""
+        if self._task is None and self._run is not None:
+            self._task = asyncio.create_task(self._produce(self._run), context=self._context)
+            asyncio.get_running_loop().call_later(self._grace_s, self._abandon)
 
     async def follow(
         self, after: int = 0, *, heartbeat_s: float | None = None
-    ) -> AsyncIterator[tuple[int, Event]]:
+    ) -> AsyncGenerator[tuple[int, Event], None]:
         """Yield each event after number `after`, with its number, and Heartbeat while nothing comes.
 
         When the last reader has left, the run is cancelled, unless one comes back within the grace period.
         """
-        self._begin()
+        self.begin()
         self._readers += 1
         try:
-            while True:
+            while not (self.has_ended and after == self._count):
                 try:
                     async with asyncio.timeout(heartbeat_s):
-                        await self._until(lambda: self._count > after or self.has_ended)
+                        while after == self._count:
+                            await self._news.wait()
                 except TimeoutError:
                     yield after, Heartbeat()
-                    continue
-                first = self._count - len(self._log) + 1
-                if not 0 <= after <= self._count or after < first - 1:
-                    yield self._count, error_of("gone")
-                    yield self._count, Done()
-                    return
-                if after == self._count:
-                    return
-                for event in list(islice(self._log, after - first + 1, None)):
-                    after += 1
-                    self._read = max(self._read, after)
+                for number, event in self._after(after):
+                    after = number
+                    self._read = max(self._read, number)
                     self._wake()
-                    yield after, event
+                    yield number, event
         finally:
             self._readers -= 1
             if not self._readers and not self.has_ended:
@@ -126,54 +117,50 @@ class Stream:
 
     async def aclose(self) -> None:
         """Cancel the run, and wait until it has ended: its request to the model is closed then."""
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
+        self.end(error_of("abandoned"))
+        if self._task is not None:
             await asyncio.wait([self._task])
 
     def end(self, error: Error) -> None:
-        """Cancel the run, and tell its readers why."""
+        """Cancel the run if it has not ended, and tell its readers why."""
         if not self.has_ended:
-            self._begin()
-            assert self._task is not None
             self._append(error)
             self._append(Done())
-            self._task.cancel()
-
-    def _begin(self) -> None:
-        if self._task is None:
-            self._task = asyncio.create_task(self._produce(), context=self._context)
-            self._task.add_done_callback(self._ended)
-
-    def _ended(self, _: asyncio.Task[None]) -> None:
-        self._wake()
-        if self._on_end is not None:
-            self._on_end(self)
+            if self._task is not None:
+                self._task.cancel()
 
     def _abandon(self) -> None:
-        if not self._readers and self._task is not None:
-            self._task.cancel()
+        if not self._readers:
+            self.end(error_of("abandoned"))
 
-    async def _produce(self) -> None:
+    async def _produce(self, run: Run) -> None:
         """Run the program into the log, within the deadline of the place where the stream was made."""
         deadline = Deadline.current()
         try:
-            async with asyncio.timeout(deadline and deadline.remaining_s()):
-                async for event in self._run.events():
-                    await self._until(lambda: self._count - self._read < AHEAD)
+            async with asyncio.timeout(deadline.remaining_s() if deadline else None):
+                async for event in run.events():
+                    while self._count - self._read >= AHEAD:
+                        await self._news.wait()
                     self._append(event)
         except Exception as error:  # border: every failure becomes an event
-            self._append(failure(error, self._run.partial()))
+            self._append(failure(error, run.partial()))
         self._append(Done())
 
+    def _after(self, number: int) -> list[tuple[int, Event]]:
+        """Return the events after a number, with theirs; an error if they are not kept, or never were."""
+        first = self._count - len(self._log) + 1
+        if not first - 1 <= number <= self._count:
+            return [(self._count - 1, error_of("gone")), (self._count, Done())]
+        return list(enumerate(islice(self._log, number - first + 1, None), start=number + 1))
+
     def _append(self, event: Event) -> None:
-        self._log.append(event)
-        self._count += 1
-        self._wake()
+        if not self.has_ended:  # a run that is cancelled has nothing more to say
+            self._log.append(event)
+            self._count += 1
+            self._wake()
+            if isinstance(event, Done) and self._on_end is not None:
+                self._on_end(self)
 
     def _wake(self) -> None:
         self._news.set()
         self._news = asyncio.Event()
-
-    async def _until(self, holds: Callable[[], bool]) -> None:
-        while not holds():
-            await self._news.wait()
