@@ -359,7 +359,10 @@ def test_a_field_of_several_predictors_is_named_with_its_predictor() -> None:
     class Two(dspy.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.draft, self.revise = dspy.Predict("question -> answer"), dspy.Predict("question, draft -> answer")
+            self.draft, self.revise = (
+                dspy.Predict("question -> answer"),
+                dspy.Predict("question, draft -> answer"),
+            )
 
         async def aforward(self, question: str) -> Any:
             draft = await self.draft.acall(question=question)
@@ -369,7 +372,9 @@ def test_a_field_of_several_predictors_is_named_with_its_predictor() -> None:
 
     assert text_of(events, "draft.answer")
     assert text_of(events, "revise.answer") == events[-2].fields["answer"]
-    with pytest.raises(UnknownFieldError, match=r"2 predictors; ask for one of: draft\.answer, revise\.answer"):
+    with pytest.raises(
+        UnknownFieldError, match=r"2 predictors; ask for one of: draft\.answer, revise\.answer"
+    ):
         stream(Two(), question=QUESTION)
     with pytest.raises(UnknownFieldError, match="'anser' is written by 0 predictors"):
         stream(Two(), fields=["anser"], question=QUESTION)
