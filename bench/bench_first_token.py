@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.ratio import paired, report
 
-ROUNDS = 9
+ROUNDS = 7
 TURNS = 6
 AT_MOST = 1.15
 TTFT_MS = 150

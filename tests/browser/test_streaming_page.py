@@ -10,7 +10,6 @@ import dspy
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
-from starlette.middleware import Middleware
 
 from course_lib import desk, lm
 from course_lib.concurrency.streaming import Service, serve, streaming_app
@@ -78,7 +77,8 @@ class Cut:
 
 def test_the_browser_takes_a_broken_stream_up_again_by_itself(browser: Browser) -> None:
     with dspy.context(lm=model(speed_p50_tokens_per_s=60)):
-        app = streaming_app(desk.Answer(), middleware=[Middleware(Cut)])
+        app = streaming_app(desk.Answer())
+        app.add_middleware(Cut)
         with serve(app) as service, chromium.page(browser, service.url) as (page, _):
             page.goto(service.url)
             ask(page, "events")

@@ -114,14 +114,11 @@ class Run:
         elif isinstance(value, dspy.Prediction):
             yield from self._ending(value)
         elif isinstance(value, StreamResponse):
-            heard = (value.predict_name, value.signature_field_name)
-            for one in self._shown:
-                if heard == (one.predict_name, one.signature_field_name):
-                    yield Token(one.name, one.more(value), is_last=value.is_last_chunk)
-            for one in self._sources:
-                if heard == (one.predict_name, one.signature_field_name):
-                    one.more(value)
-                    yield from self._citations(_items(one.text))
+            for one in filter(lambda one: one.wrote(value), self._shown):
+                yield Token(one.name, one.more(value), is_last=value.is_last_chunk)
+            for one in filter(lambda one: one.wrote(value), self._sources):
+                one.more(value)
+                yield from self._citations(_items(one.text))
 
     def _ending(self, prediction: dspy.Prediction) -> Iterator[Event]:
         """Yield a finished answer: what was not shown yet as tokens and citations, then all of it."""
@@ -129,9 +126,9 @@ class Run:
         is_cut = any(one.finish == "length" for one in (*self._shown, *self._sources))
         final = Final({name: prediction[name] for name in names if name in prediction}, is_cut, prediction)
         plain = as_json(final)["fields"]
-        for one in self._shown:
-            if not one.was_heard and one.signature_field_name in plain:
-                yield from _replayed(one.name, plain[one.signature_field_name])
+        heard = {one.signature_field_name for one in self._shown if one.was_heard}
+        for name in plain.keys() - heard:
+            yield from _replayed(name, plain[name])
         for one in self._sources:
             cited = prediction.get(one.signature_field_name) or []
             yield from self._citations(cited if isinstance(cited, list) else [cited])
@@ -174,6 +171,11 @@ class _Listener(StreamListener):
         with suppress(AttributeError, IndexError):
             self.finish = chunk.choices[0].finish_reason or self.finish
         return super().receive(chunk)
+
+    def wrote(self, response: StreamResponse) -> bool:
+        """Return whether a chunk is of this field."""
+        written = (response.predict_name, response.signature_field_name)
+        return written == (self.predict_name, self.signature_field_name)
 
     def more(self, response: StreamResponse) -> str:
         """Return the text that a chunk adds; DSPy's chunks of JSON have quotes, escapes and the next key."""

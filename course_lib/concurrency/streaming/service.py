@@ -24,7 +24,6 @@ from urllib.parse import urlsplit
 
 import dspy
 import uvicorn
-from dspy.streaming import StatusMessageProvider
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -35,8 +34,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from course_lib.concurrency.streaming.events import Event, Final, as_json, error_of, kind_of
-from course_lib.concurrency.streaming.run import Run
-from course_lib.concurrency.streaming.stream import Stream
+from course_lib.concurrency.streaming.stream import Stream, stream
 
 LONGEST_INPUT = 8_000
 MOST_TURNS = 20
@@ -45,8 +43,8 @@ _PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "connect-src 'self'"
 }
+_HOSTS = ("127.0.0.1", "localhost")
 _RETRY_MS = 500
-_KEPT_S = 60.0
 _STOP_WITHIN_S = 5
 
 
@@ -54,37 +52,30 @@ def streaming_app(
     program: dspy.Module,
     *,
     inputs: Sequence[str] = ("question",),
-    fields: Sequence[str] = ("answer",),
-    citations: str | None = None,
-    status: StatusMessageProvider | None = None,
     history: str | None = None,
     heartbeat_s: float = 10.0,
     grace_s: float = 5.0,
     most_streams: int = 200,
-    middleware: Sequence[Middleware] = (),
-    hosts: Sequence[str] = ("127.0.0.1", "localhost"),
+    **shown: Any,
 ) -> Starlette:
     """Return an app that streams a program, which all requests share, to browsers.
 
     Args:
-        program: what answers; also `fields`, `citations` and `status` are those of stream().
+        program: what answers. A middleware may say for which tenant: `app.add_middleware(...)`.
         inputs: the inputs that a request has to give.
-        fields: see stream().
-        citations: see stream().
-        status: see stream().
         history: an input of type dspy.History that gets the earlier turns of a chat; None: it gets none.
         heartbeat_s: so long a reader hears nothing before a Heartbeat.
         grace_s: so long a run goes on without a reader, so that one whose connection broke finds it again.
-        most_streams: runs at once; more are refused. About as many finished ones are kept for a minute.
-        middleware: whatever has to stand around a request: who asks, for which tenant.
-        hosts: names under which the app may be asked for.
+        most_streams: runs at once, more are refused; and how many finished ones are kept for such readers.
+        shown: `fields`, `citations` and `status`, as stream() has them.
     """
-    make = partial(Run, program, fields=fields, citations=citations, status=status)
-    make({})  # a field that does not exist is told now
+    html = _PAGE.read_text("utf-8")
+    make = partial(stream, program, **shown)
+    make()  # a field that does not exist is told now
     streams = Streams(make, inputs, grace_s=grace_s, most=most_streams)
 
     async def page(_: Request) -> Response:
-        return HTMLResponse(_PAGE.read_text("utf-8"), headers=_PAGE_HEADERS)
+        return HTMLResponse(html, headers=_PAGE_HEADERS)
 
     async def events(request: Request) -> Response:
         last = request.headers.get("last-event-id")
@@ -94,10 +85,8 @@ def streaming_app(
     async def chat(connection: WebSocket) -> None:
         await _Chat(streams, connection, history, heartbeat_s).run()
 
-    app = Starlette(
-        routes=[Route("/", page), Route("/stream", events), WebSocketRoute("/chat", chat)],
-        middleware=[Middleware(_OwnPage, hosts=hosts), *middleware],
-    )
+    routes = [Route("/", page), Route("/stream", events), WebSocketRoute("/chat", chat)]
+    app = Starlette(routes=routes, middleware=[Middleware(_OwnPage)])
     app.state.streams = streams
     return app
 
@@ -105,14 +94,14 @@ def streaming_app(
 class _OwnPage:
     """Lets only the app's own page ask: a browser lets any page ask loopback, under any name it has."""
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
-        self._app, self._hosts = app, hosts
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = HTTPConnection(scope).headers
         host, origin = headers.get("host", ""), headers.get("origin")
         is_own = origin is None or urlsplit(origin).netloc == host
-        if is_own and urlsplit(f"//{host}").hostname in self._hosts:
+        if is_own and urlsplit(f"//{host}").hostname in _HOSTS:
             await self._app(scope, receive, send)
         else:
             await PlainTextResponse("Only the service's own page may ask.", 403)(scope, receive, send)
@@ -122,7 +111,7 @@ class Streams:
     """The streams of one app that are under way, or ended a short time ago."""
 
     def __init__(
-        self, make: Callable[[Mapping[str, Any]], Run], inputs: Sequence[str], *, grace_s: float, most: int
+        self, make: Callable[..., Stream], inputs: Sequence[str], *, grace_s: float, most: int
     ) -> None:
         self._make, self._inputs, self._grace_s, self._most = make, tuple(inputs), grace_s, most
         self._streams: dict[str, Stream] = {}
@@ -137,7 +126,7 @@ class Streams:
         are_texts = all(isinstance(text, str) and len(text) <= LONGEST_INPUT for text in given.values())
         if set(given) != set(self._inputs) or not are_texts:
             return _refused("inputs")
-        opened = Stream(self._make({**given, **more}), grace_s=self._grace_s, on_end=self._let_go)
+        opened = self._make(grace_s=self._grace_s, **given, **more)
         self._streams[opened.id] = opened
         opened.begin()
         return opened
@@ -153,9 +142,6 @@ class Streams:
         """Cancel all runs, and tell their readers."""
         for one in list(self._streams.values()):
             one.end(error_of("closing"))
-
-    def _let_go(self, ended: Stream) -> None:
-        asyncio.get_running_loop().call_later(_KEPT_S, self._streams.pop, ended.id, None)
 
 
 def _refused(code: str, **details: Any) -> Stream:
@@ -221,8 +207,8 @@ class _Chat:
 
 def _object(text: str) -> dict[str, Any]:
     with suppress(ValueError):
-        value = json.loads(text)
-        return value if isinstance(value, dict) else {}
+        if isinstance(value := json.loads(text), dict):
+            return value
     return {}
 
 

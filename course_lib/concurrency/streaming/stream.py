@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextvars import copy_context
 from itertools import islice
 from typing import Any, Self
 
 import dspy
+from dspy.streaming import StatusMessageProvider
 
 from course_lib.concurrency.streaming.events import Done, Error, Event, Heartbeat, error_of, failure
 from course_lib.concurrency.streaming.run import Run
@@ -27,22 +28,31 @@ AHEAD = 64
 """So many events a program may be ahead of its reader; then it waits, and so does the model's server."""
 
 
-def stream(program: dspy.Module, /, *, fields: Any = ("answer",), **inputs: Any) -> Stream:
+def stream(
+    program: dspy.Module,
+    /,
+    *,
+    fields: Sequence[str] = ("answer",),
+    citations: str | None = None,
+    status: StatusMessageProvider | None = None,
+    grace_s: float = 0.0,
+    **inputs: Any,
+) -> Stream:
     """Return the stream of one run of `program`, which begins when somebody reads it.
 
     Args:
         program: a module; with `aforward` it runs on the event loop, else in a thread of its own, which a
             reader who leaves ends at the model's next token. One program may run in many streams at once.
         fields: output fields to show, of all its predictors; `draft.answer` where two write an `answer`.
-        inputs: the program's. Beside them `citations`, a field that lists sources, each of which comes as a
-            Citation as soon as it is written; and `status`, a StatusMessageProvider whose words the Status
-            events have (by default they tell of tools).
+        citations: a field that lists sources; each comes as a Citation as soon as it is written.
+        status: whose words the Status events have; DSPy's own tell of tools.
+        grace_s: so long it goes on when its last reader has left, who may come back; see Stream.follow.
+        inputs: the program's.
 
     Raises:
         UnknownFieldError: a field that no predictor writes, or several.
     """
-    options = {name: inputs.pop(name, None) for name in ("citations", "status")}
-    return Stream(Run(program, inputs, fields=fields, **options))
+    return Stream(Run(program, inputs, fields=fields, citations=citations, status=status), grace_s=grace_s)
 
 
 class Stream:
@@ -52,12 +62,10 @@ class Stream:
     soon after. Errors are events; the exception itself is in `Error.cause`.
     """
 
-    def __init__(
-        self, run: Run | None, *, grace_s: float = 0.0, on_end: Callable[[Stream], Any] | None = None
-    ) -> None:
+    def __init__(self, run: Run | None, *, grace_s: float = 0.0) -> None:
         self.id = secrets.token_urlsafe(12)
         """Who knows it can read the stream: it is not to be guessed."""
-        self._run, self._grace_s, self._on_end = run, grace_s, on_end
+        self._run, self._grace_s = run, grace_s
         self._context = copy_context()
         self._task: asyncio.Task[None] | None = None
         self._log: deque[Event] = deque(maxlen=KEPT)
@@ -144,7 +152,11 @@ class Stream:
                     self._append(event)
         except Exception as error:  # border: every failure becomes an event
             self._append(failure(error, run.partial()))
-        self._append(Done())
+        except asyncio.CancelledError:  # perhaps of the program's own making: its readers must not wait on
+            self._append(error_of("internal", partial=run.partial()))
+            raise
+        finally:
+            self._append(Done())
 
     def _after(self, number: int) -> list[tuple[int, Event]]:
         """Return the events after a number, with theirs; an error if they are not kept, or never were."""
@@ -158,8 +170,6 @@ class Stream:
             self._log.append(event)
             self._count += 1
             self._wake()
-            if isinstance(event, Done) and self._on_end is not None:
-                self._on_end(self)
 
     def _wake(self) -> None:
         self._news.set()
