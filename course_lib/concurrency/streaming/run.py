@@ -87,17 +87,22 @@ class Run:
         Raises:
             NotAPredictionError: it ended with anything else, for which streamify would wait for ever.
         """
-        if hasattr(self._program, "aforward"):
-            prediction = await self._program.acall(**inputs)
-        else:
-            own = anyio.CapacityLimiter(1)  # asyncify shares eight threads, and leaves them to themselves
-            prediction = await anyio.to_thread.run_sync(partial(self._program, **inputs), limiter=own)
+        own_thread = anyio.CapacityLimiter(1)  # asyncify shares eight, and leaves them to themselves
+        try:
+            if hasattr(self._program, "aforward"):
+                prediction = await self._program.acall(**inputs)
+            else:
+                prediction = await anyio.to_thread.run_sync(
+                    partial(self._program, **inputs), limiter=own_thread
+                )
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise _no_prediction(self._program, "a cancelled task of its own") from error
         if isinstance(prediction, dspy.Prediction):
             return prediction
-        raise NotAPredictionError(
-            f"{type(self._program).__name__} ended with {type(prediction).__name__}; "
-            "a stream has to end with a dspy.Prediction: return one from forward and aforward"
-        )
+        raise _no_prediction(self._program, type(prediction).__name__)
 
     def _offer(self, stream: Any, text: str) -> None:
         """Put a status message into the stream; if that is full, it comes before the next value."""
@@ -139,6 +144,13 @@ class Run:
             if source not in self._cited:
                 self._cited.append(source)
                 yield Citation(source, len(self._cited))
+
+
+def _no_prediction(program: dspy.Module, what: str) -> NotAPredictionError:
+    return NotAPredictionError(
+        f"{type(program).__name__} ended with {what}; a stream has to end with a dspy.Prediction: "
+        "return one from forward and aforward"
+    )
 
 
 def _replayed(name: str, value: Any) -> Iterator[Token]:

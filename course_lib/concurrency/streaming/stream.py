@@ -152,9 +152,6 @@ class Stream:
                     self._append(event)
         except Exception as error:  # border: every failure becomes an event
             self._append(failure(error, run.partial()))
-        except asyncio.CancelledError:  # perhaps of the program's own making: its readers must not wait on
-            self._append(error_of("internal", partial=run.partial()))
-            raise
         finally:
             self._append(Done())
 
