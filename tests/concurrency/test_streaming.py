@@ -34,6 +34,7 @@ from course_lib.concurrency.streaming import (
 )
 from course_lib.concurrency.streaming.stream import AHEAD
 from course_lib.resilience import Deadline
+from tests.traps.conftest import script  # noqa: F401  a fixture
 
 QUESTION = "How long does express delivery take?"
 FIELDS = ("reasoning", "answer")
@@ -394,10 +395,11 @@ def test_a_reader_who_comes_back_gets_what_he_has_not_seen() -> None:
             seen.append(event)
             if number == 3:
                 break
-        seen += [event async for _, event in events.follow(after=3)]
-        whole = [event async for _, event in events.follow()]
         wrong = [event async for _, event in events.follow(after=10_000)]
         assert [kind_of(event) for event in wrong] == ["error", "done"]
+        seen += [event async for _, event in events.follow(after=3)]
+        whole = [event async for _, event in events.follow()]
+        assert [pair async for pair in events.follow(after=len(whole))] == [(len(whole), Done())]
         return seen, whole
 
     seen, whole = asyncio.run(main())
@@ -405,6 +407,18 @@ def test_a_reader_who_comes_back_gets_what_he_has_not_seen() -> None:
     assert seen == whole
     assert seen[-1] == Done()
     assert lm.ledger().requests == 1
+
+
+def test_text_in_json_comes_without_its_quotes_and_escapes(script) -> None:  # noqa: F811
+    answer = 'Say "hi"\n\tto \u00fc \\ C:\\new, then {"a": [1]}.'
+    written = json.dumps({"reasoning": "Because.", "answer": answer})
+
+    events = streamed(
+        dspy.Predict(ASK), script(written).plain_lm(), adapter=dspy.JSONAdapter(), fields=FIELDS, question="a"
+    )
+
+    assert text_of(events) == events[-2].fields["answer"] == answer
+    assert sum(isinstance(event, Token) for event in events) > 10
 
 
 def test_an_event_comes_back_from_json_as_it_was() -> None:

@@ -132,7 +132,7 @@ class Run:
         final = Final({name: prediction[name] for name in names if name in prediction}, is_cut, prediction)
         plain = as_json(final)["fields"]
         heard = {one.signature_field_name for one in self._shown if one.was_heard}
-        for name in plain.keys() - heard:
+        for name in [name for name in plain if name not in heard]:
             yield from _replayed(name, plain[name])
         for one in self._sources:
             cited = prediction.get(one.signature_field_name) or []
@@ -194,9 +194,9 @@ class _Listener(StreamListener):
         if self._is_over:  # the program writes the field anew
             self.raw = self.text = ""
         self.raw += response.chunk or ""
-        before = len(self.text)
         is_json = isinstance(dspy.settings.adapter, dspy.JSONAdapter)
-        self.text = _from_json(self.raw) if is_json else self.raw
+        text, before = _from_json(self.raw) if is_json else self.raw, len(self.text)
+        self.text = max(self.text, text, key=len)  # half an escape has no text yet
         self.was_heard, self._is_over = True, response.is_last_chunk
         return self.text[before:]
 

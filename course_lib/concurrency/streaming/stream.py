@@ -106,10 +106,10 @@ class Stream:
         self.begin()
         self._readers += 1
         try:
-            while not (self.has_ended and after == self._count):
+            while True:
                 try:
                     async with asyncio.timeout(heartbeat_s):
-                        while after == self._count:
+                        while after == self._count and not self.has_ended:
                             await self._news.wait()
                 except TimeoutError:
                     yield after, Heartbeat()
@@ -118,6 +118,8 @@ class Stream:
                     self._read = max(self._read, number)
                     self._wake()
                     yield number, event
+                    if isinstance(event, Done):
+                        return
         finally:
             self._readers -= 1
             if not self._readers and not self.has_ended:
@@ -156,10 +158,15 @@ class Stream:
             self._append(Done())
 
     def _after(self, number: int) -> list[tuple[int, Event]]:
-        """Return the events after a number, with theirs; an error if they are not kept, or never were."""
+        """Return the events after a number, with theirs; an error if they are not kept, or never were.
+
+        A reader who comes back after the last one is told again that it was the last.
+        """
         first = self._count - len(self._log) + 1
         if not first - 1 <= number <= self._count:
-            return [(self._count - 1, error_of("gone")), (self._count, Done())]
+            return [(self._count, error_of("gone")), (self._count, Done())]
+        if number == self._count and self.has_ended:
+            return [(number, Done())]
         return list(enumerate(islice(self._log, number - first + 1, None), start=number + 1))
 
     def _append(self, event: Event) -> None:
