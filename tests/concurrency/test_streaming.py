@@ -32,7 +32,7 @@ from course_lib.concurrency.streaming import (
     kind_of,
     stream,
 )
-from course_lib.concurrency.streaming.stream import AHEAD
+from course_lib.concurrency.streaming.streams import AHEAD
 from course_lib.resilience import Deadline
 from tests.traps.conftest import script  # noqa: F401  a fixture
 

@@ -14,7 +14,7 @@ from .events import (
 )
 from .run import UnknownFieldError
 from .service import Service, serve, streaming_app
-from .stream import Stream, stream
+from .streams import Stream, stream
 
 __all__ = [
     "Citation",

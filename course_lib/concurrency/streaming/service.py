@@ -34,7 +34,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from course_lib.concurrency.streaming.events import Event, Final, as_json, error_of, kind_of
-from course_lib.concurrency.streaming.stream import Stream, stream
+from course_lib.concurrency.streaming.streams import Stream, stream
 
 LONGEST_INPUT = 8_000
 MOST_TURNS = 20
