@@ -189,6 +189,9 @@ class _Words(dspy.streaming.StatusMessageProvider):
     def lm_start_status_message(self, instance: Any, inputs: Any) -> str:
         return "The model is asked."
 
+    def module_end_status_message(self, outputs: Any) -> str:
+        return "A module has ended."
+
 
 class Long(dspy.Module):
     """A program that writes its answer many times."""
@@ -218,7 +221,9 @@ def test_a_reader_who_waits_slows_the_program_and_loses_nothing() -> None:
 
     events = asyncio.run(main())
 
-    assert sum(isinstance(event, Status) for event in events) == 30
+    told = [event.text for event in events if isinstance(event, Status)]
+    assert told.count("The model is asked.") == 30
+    assert told.count("A module has ended.") == 31
     assert text_of(events) == events[-2].fields["answer"] * 30
 
 

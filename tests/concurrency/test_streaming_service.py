@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,7 +15,7 @@ import dspy
 import httpx
 import pytest
 from httpx_sse import ServerSentEvent, connect_sse
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from course_lib import lm
@@ -283,6 +286,38 @@ def test_a_chat_tells_what_a_message_lacks_and_goes_on(served) -> None:
         connection.send(json.dumps({"question": "What is 1 + 1?"}))
 
         assert answer_of(connection)[-2]["event"] == "final"
+
+
+def test_a_message_that_is_not_text_ends_its_chat_and_no_other(served, caplog) -> None:
+    service = served()
+    with chat(service) as connection, chat(service) as other:
+        connection.send(b"\x00")
+        with pytest.raises(ConnectionClosed):
+            connection.recv(timeout=30)
+        other.send(json.dumps({"question": "What is 1 + 1?"}))
+
+        assert answer_of(other)[-2]["event"] == "final"
+    assert not caplog.records
+
+
+@pytest.mark.soak  # a process that imports DSPy takes seconds
+def test_a_process_that_forgets_to_close_its_service_ends_all_the_same() -> None:
+    code = """
+import dspy, httpx
+from course_lib import lm
+from course_lib.concurrency.streaming import serve, streaming_app
+with dspy.context(lm=lm.connect()):
+    service = serve(streaming_app(dspy.Predict("question -> answer"), heartbeat_s=0.05))
+client = httpx.Client()
+print(client.get(f"{service.url}/stream?question=a").status_code)
+"""
+    where = os.environ | {"COURSE_LM_URL": lm.url(), "COURSE_LM_KEY": lm.key()}
+
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=where, capture_output=True, text=True, timeout=60
+    )
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "200\n", "")
 
 
 def test_a_service_that_is_closed_tells_its_readers_and_leaves_nothing(served, caplog) -> None:

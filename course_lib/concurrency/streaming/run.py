@@ -101,6 +101,7 @@ class Run:
                 raise
             raise _no_prediction(self._program, "a cancelled task of its own") from error
         if isinstance(prediction, dspy.Prediction):
+            await asyncio.sleep(0)  # status messages that were offered come before the end
             return prediction
         raise _no_prediction(self._program, type(prediction).__name__)
 

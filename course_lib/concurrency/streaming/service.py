@@ -175,6 +175,10 @@ class _Chat:
     async def run(self) -> None:
         """Take questions until the client leaves."""
         await self._connection.accept()
+        with suppress(KeyError):  # Starlette's word for a message that is not text
+            await self._take_questions()
+
+    async def _take_questions(self) -> None:
         try:
             async for text in self._connection.iter_text():
                 await self._stop()
@@ -226,9 +230,7 @@ class Service:
 
     def __init__(self, app: Starlette) -> None:
         self._app = app
-        self._listener = socket.create_server(
-            ("127.0.0.1", 0)
-        )  # callers are queued until the thread is there
+        self._listener = socket.create_server(("127.0.0.1", 0))  # callers are queued until the thread is up
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         options: dict[str, Any] = {"log_config": None, "access_log": False, "lifespan": "off"}
         options |= {"ws": "websockets-sansio", "ws_max_size": 8 * LONGEST_INPUT}
