@@ -246,6 +246,22 @@ def test_a_reader_who_leaves_ends_the_request_to_the_model(program) -> None:
     assert threading.active_count() <= before + 1  # asyncio's pool may keep an idle one
 
 
+@pytest.mark.soak  # the model is waited for, until its time-out
+def test_a_program_in_a_thread_whose_model_is_silent_keeps_no_reader_waiting() -> None:
+    silent = model(hang_rate=1.0).copy(timeout=8)
+
+    async def main() -> None:
+        with dspy.context(lm=silent):
+            reader = asyncio.create_task(read(stream(Sync(), question=QUESTION)))
+        await until(lambda: lm.ledger().under_way == 1)
+        reader.cancel()
+        await asyncio.wait([reader])
+        assert lm.ledger().under_way == 1  # the thread still waits for its model
+        await until(lambda: lm.ledger().requests == 1)
+
+    asyncio.run(main())
+
+
 def test_a_plain_loop_that_breaks_ends_the_run_too() -> None:
     async def main() -> None:
         with dspy.context(lm=model(speed_p50_tokens_per_s=10)):

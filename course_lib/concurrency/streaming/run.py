@@ -35,6 +35,8 @@ from course_lib.lm import tokens
 
 _CAN_STREAM = {"ChatAdapter", "JSONAdapter", "XMLAdapter"}  # DSPy's listeners compare the class's name
 
+_THREAD_ENDS_WITHIN_S = 1.0
+
 
 class UnknownFieldError(CourseError):
     """A field that no predictor of the program writes, or that several write."""
@@ -82,19 +84,16 @@ class Run:
         return list(self._program.named_predictors())
 
     async def acall(self, **inputs: Any) -> dspy.Prediction:
-        """Run the program; one without `aforward` runs in a thread of its own, which a cancelled run ends.
+        """Run the program.
 
         Raises:
             NotAPredictionError: it ended with anything else, for which streamify would wait for ever.
         """
-        own_thread = anyio.CapacityLimiter(1)  # asyncify shares eight, and leaves them to themselves
         try:
             if hasattr(self._program, "aforward"):
                 prediction = await self._program.acall(**inputs)
             else:
-                prediction = await anyio.to_thread.run_sync(
-                    partial(self._program, **inputs), limiter=own_thread
-                )
+                prediction = await _in_thread(partial(self._program, **inputs))
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -145,6 +144,30 @@ class Run:
             if source not in self._cited:
                 self._cited.append(source)
                 yield Citation(source, len(self._cited))
+
+
+async def _in_thread(call: Callable[[], Any]) -> Any:
+    """Run a call in a thread of its own; asyncify would share eight of them.
+
+    A thread cannot be cancelled. It ends at the model's next token, which finds the stream closed; nobody
+    waits longer than a moment for a model that is silent.
+    """
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+    def work() -> Any:
+        try:
+            return call()
+        finally:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits
+                loop.call_soon_threadsafe(ended.set)
+
+    try:
+        own = anyio.CapacityLimiter(1)
+        return await anyio.to_thread.run_sync(work, limiter=own, abandon_on_cancel=True)
+    except asyncio.CancelledError:
+        with anyio.move_on_after(_THREAD_ENDS_WITHIN_S, shield=True):
+            await ended.wait()
+        raise
 
 
 def _no_prediction(program: dspy.Module, what: str) -> NotAPredictionError:

@@ -41,8 +41,8 @@ def stream(
     """Return the stream of one run of `program`, which begins when somebody reads it.
 
     Args:
-        program: a module; with `aforward` it runs on the event loop, else in a thread of its own, which a
-            reader who leaves ends at the model's next token. One program may run in many streams at once.
+        program: a module; with `aforward` it runs on the event loop, else in a thread of its own, which ends
+            at the model's next token when the reader leaves. One program may run in many streams at once.
         fields: output fields to show, of all its predictors; `draft.answer` where two write an `answer`.
         citations: a field that lists sources; each comes as a Citation as soon as it is written.
         status: whose words the Status events have; DSPy's own tell of tools.
