@@ -461,12 +461,12 @@ def test_readers_who_leave_at_any_moment_leave_nothing_behind() -> None:
                     if not most or isinstance(event, Error):
                         break
 
-    slow = model(ttft_p50_ms=50, ttft_p99_ms=400, speed_p50_tokens_per_s=100, cut_midway_rate=0.2)
+    slow = model(ttft_p50_ms=50, ttft_p99_ms=400, speed_p50_tokens_per_s=20, cut_midway_rate=0.2)
 
     async def main() -> None:
         programs = [dspy.Predict(ASK), Sync()]
         with dspy.context(lm=slow):
-            for _ in range(10):
+            for _ in range(6):
                 await asyncio.gather(*(one(programs[n % 2], n) for n in range(60)))
         while asyncio.all_tasks() != {asyncio.current_task()}:  # noqa: ASYNC110  broken loops' iterators
             await asyncio.sleep(0)
