@@ -15,7 +15,7 @@ from typing import Any
 from bench.ratio import paired, report
 
 ROUNDS = 7
-TURNS = 6
+TURNS = 4
 AT_MOST = 1.15
 TTFT_MS = 150
 QUESTION = "How long does express delivery take?"
