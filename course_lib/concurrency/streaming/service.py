@@ -192,8 +192,9 @@ class _Chat:
         """Send the events of one answer; a finished one is a turn of the next question's history."""
         earlier = {self._history: dspy.History(messages=self._turns)} if self._history else {}
         with suppress(WebSocketDisconnect, RuntimeError):  # the client has left
-            async with self._streams.open(asked, **earlier) as opened:
-                async for _, event in opened.follow(heartbeat_s=self._heartbeat_s):
+            opened = self._streams.open(asked, **earlier)
+            async with opened, aclosing(opened.follow(heartbeat_s=self._heartbeat_s)) as events:
+                async for _, event in events:
                     await self._send(event)
                     if isinstance(event, Final):
                         self._turns = [*self._turns, {**asked, **event.fields}][-MOST_TURNS:]

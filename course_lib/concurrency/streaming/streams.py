@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from contextvars import copy_context
 from itertools import islice
 from typing import Any, Self
@@ -71,17 +72,28 @@ class Stream:
         self._log: deque[Event] = deque(maxlen=KEPT)
         self._count = self._read = self._readers = 0
         self._news = asyncio.Event()
+        self._iterators: list[AsyncGenerator[Event, None]] | None = None
 
     async def __aenter__(self) -> Self:
+        self._iterators = []
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for one in self._iterators or ():  # of a loop that broke; nobody else would close it at once
+            await one.aclose()
         await self.aclose()
 
-    async def __aiter__(self) -> AsyncIterator[Event]:
+    def __aiter__(self) -> AsyncGenerator[Event, None]:
+        iterator = self._iterate()
+        if self._iterators is not None:
+            self._iterators.append(iterator)
+        return iterator
+
+    async def _iterate(self) -> AsyncGenerator[Event, None]:
         try:
-            async for _, event in self.follow():
-                yield event
+            async with aclosing(self.follow()) as numbered:
+                async for _, event in numbered:
+                    yield event
         finally:
             await self.aclose()
 
