@@ -72,7 +72,7 @@ def streaming_app(
     html = _PAGE.read_text("utf-8")
     make = partial(stream, program, **shown)
     make()  # a field that does not exist is told now
-    streams = Streams(make, inputs, grace_s=grace_s, most=most_streams)
+    streams = Registry(make, inputs, grace_s=grace_s, most=most_streams)
 
     async def page(_: Request) -> Response:
         return HTMLResponse(html, headers=_PAGE_HEADERS)
@@ -107,7 +107,7 @@ class _OwnPage:
             await PlainTextResponse("Only the service's own page may ask.", 403)(scope, receive, send)
 
 
-class Streams:
+class Registry:
     """The streams of one app that are under way, or ended a short time ago."""
 
     def __init__(
@@ -165,7 +165,7 @@ class _Chat:
     """
 
     def __init__(
-        self, streams: Streams, connection: WebSocket, history: str | None, heartbeat_s: float
+        self, streams: Registry, connection: WebSocket, history: str | None, heartbeat_s: float
     ) -> None:
         self._streams, self._connection, self._history = streams, connection, history
         self._heartbeat_s = heartbeat_s
