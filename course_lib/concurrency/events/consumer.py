@@ -5,9 +5,9 @@ Main path: consumer = Consumer(stream, handle); await consumer.run(), until cons
 
 An event is acknowledged when its handler has returned. A consumer that lives renews what it has under way;
 what a dead one held is claimed by another. So an event may be handled twice, even at the same time, and the
-handler has to be idempotent (`Effects.once`). If it raises, the event is delivered again after `idle_s`, up to
-`most_deliveries` times; then, or after an EventError, it is a dead letter. That is the one retry of events: a
-model inside retries briefly, or not at all.
+handler has to be idempotent (`Effects.once`). If it raises, the event is delivered again after `idle_s`,
+`most_deliveries` times in all; then, or after an EventError, it is a dead letter. That is the one retry of
+events: a model inside retries briefly, or not at all.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Source: XADD, XREADGROUP, XAUTOCLAIM, XACK (Redis from 6.2, Valkey; no cluster) 
 An acknowledged event is deleted, so the length of the stream is the backlog. `XADD ... MAXLEN` is no
 backpressure: it deletes the oldest events, handled or not, and tells nobody. Here the producer waits.
 
-After a kill of the server there is what it keeps on disk: with `appendonly yes` and `appendfsync always` every
+After a kill of the server there is what it keeps on disk: with `appendonly yes` and `appendfsync always` each
 event whose publish() has returned, without `appendonly` nothing. Then consumers go on with what is published
 from then on, and producers publish again what has no effect yet (`Effects.missing`).
 """
@@ -23,7 +23,6 @@ import redis.asyncio
 from pydantic import TypeAdapter, ValidationError
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError, ResponseError, TimeoutError  # noqa: A004
 
 from course_lib.errors import CourseError
 from course_lib.resilience import retry
@@ -32,9 +31,10 @@ from course_lib.services import RedisServerError, shown
 GROUP = "workers"
 MOST_BYTES = 256_000
 """How long an event may be as JSON; what is larger is stored elsewhere, and the event says where."""
-_BLOCK_MS = 200
+_BLOCK_MS = 100
+_ANSWER_S = 5.0
 _POLL_S = 0.02
-_AWAY = (ConnectionError, TimeoutError)
+_AWAY = (redis.ConnectionError, redis.TimeoutError, TimeoutError)
 _NO_GROUP = ("NOGROUP", "UNBLOCKED")  # the stream is new, or was lost with a server that was killed
 
 # Adds as many events as there is room for, in one step: the bound holds for many producers.
@@ -104,8 +104,15 @@ class EventStream:
         """
         self.name, self.bound = name, bound
         self._dead, self._address, self._patience_s = f"{name}:dead", shown(url), patience_s
-        once = Retry(NoBackoff(), 0)  # one layer repeats: this one, which stops at a deadline
-        self._redis: Any = redis.asyncio.Redis.from_url(url, protocol=2, driver_info=None, retry=once)
+        # One layer repeats, ours, which stops at a deadline. One ends an answer that does not come, ours too:
+        # redis-py's is asyncio.wait_for, which in Python 3.11 may swallow a cancellation.
+        options: dict[str, Any] = {
+            "protocol": 2,
+            "driver_info": None,
+            "retry": Retry(NoBackoff(), 0),
+            "socket_timeout": None,
+        }
+        self._redis: Any = redis.asyncio.Redis.from_url(url, **options)
         self._patiently = retry(
             is_retryable=lambda error: isinstance(error, _AWAY), attempts=None, deadline_s=patience_s
         )
@@ -135,7 +142,7 @@ class EventStream:
         return int(await self._send(self._redis.xlen, self.name))
 
     async def read(self, consumer: str, count: int) -> list[Entry]:
-        """Return up to `count` events that nobody had before; none, if none comes within 200 ms."""
+        """Return up to `count` events that nobody had before; none, if none comes within 100 ms."""
         places = {self.name: ">"}
         found = await self._in_group(self._redis.xreadgroup, GROUP, consumer, places, count, _BLOCK_MS)
         return [Entry(*entry) for _, entries in found for entry in entries]
@@ -200,12 +207,12 @@ class EventStream:
         """Send a command; where the group is missing, make it first, at the beginning of the stream."""
         try:
             return await self._send(command, *arguments, **options)
-        except ResponseError as error:
+        except redis.ResponseError as error:
             if not str(error).startswith(_NO_GROUP):
                 raise
         try:
             await self._send(self._redis.xgroup_create, self.name, GROUP, "0", mkstream=True)
-        except ResponseError as error:
+        except redis.ResponseError as error:
             if not str(error).startswith("BUSYGROUP"):  # another consumer was first
                 raise
         return await self._send(command, *arguments, **options)
@@ -214,7 +221,8 @@ class EventStream:
         """Send a command, again while Redis is away."""
 
         async def once() -> Any:
-            return await command(*arguments, **options)
+            async with asyncio.timeout(_ANSWER_S):
+                return await command(*arguments, **options)
 
         try:
             return await self._patiently(once)()
