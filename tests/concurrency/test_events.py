@@ -40,7 +40,7 @@ async def test_every_event_is_handled_in_the_order_of_publishing_and_leaves_the_
         assert await stream._redis.xinfo_consumers(stream.name, "workers") == [], "its name is gone too"
 
 
-# -- backpressure ------------------------------------------------------------------------------------------
+# -- backpressure ------------------------------------------------------------
 
 
 @in_loop
@@ -90,7 +90,7 @@ async def test_an_event_that_is_too_large_is_refused_before_any_is_published(red
         assert await stream.backlog() == 0
 
 
-# -- limits and deadlines ------------------------------------------------------------------------------------
+# -- limits and deadlines ------------------------------------------------------------
 
 
 @in_loop
@@ -134,7 +134,7 @@ async def test_a_handler_that_hangs_is_ended_at_its_deadline_which_it_can_see(re
     assert max(remaining_s) <= 0.1
 
 
-# -- failures ------------------------------------------------------------------------------------------------
+# -- failures ------------------------------------------------------------
 
 
 @in_loop
@@ -201,7 +201,7 @@ async def test_a_dead_letter_is_revived_when_its_cause_is_mended(redis_url):
         assert await stream.dead_letters() == []
 
 
-# -- consumers that die, stop or are slow ----------------------------------------------------------------------
+# -- consumers that die, stop or are slow ------------------------------------------------------------
 
 
 @in_loop
@@ -301,7 +301,7 @@ async def test_a_consumer_that_leaves_events_behind_keeps_its_name_or_they_would
             await drained(stream)
 
 
-# -- tenants -----------------------------------------------------------------------------------------------------
+# -- tenants ------------------------------------------------------------
 
 
 @in_loop
@@ -341,7 +341,7 @@ async def test_a_handler_runs_in_the_scope_of_its_events_tenant_also_beside_othe
     assert tenant_of_call.get() == "nobody"
 
 
-# -- the server goes away ----------------------------------------------------------------------------------------
+# -- the server goes away ------------------------------------------------------------
 
 
 class DurableRedis(redis_server._Redis):
@@ -405,26 +405,22 @@ async def test_a_server_without_a_log_forgets_and_the_consumers_go_on(own_redis)
 
 @in_loop
 async def test_a_server_that_stays_away_is_told_to_the_producer_and_does_not_end_the_consumer(own_redis):
-    async with stream_of(own_redis.url, patience_s=0.3) as stream:
-        async with consuming(stream, nothing) as consumer:
-            own_redis.kill()
-            with pytest.raises(
-                RedisServerError, match=r"has not answered for 0\.3 s \(ConnectionError\); start"
-            ):
-                await stream.publish(*numbered(1))
-            await until(lambda: "has not answered" in consumer.last_error)
-            own_redis.start()
+    async with stream_of(own_redis.url, patience_s=0.3) as stream, consuming(stream, nothing) as consumer:
+        own_redis.kill()
+        with pytest.raises(RedisServerError, match=r"has not answered for 0\.3 s \(ConnectionError\); start"):
             await stream.publish(*numbered(1))
-            await drained(stream)
+        await until(lambda: "has not answered" in consumer.last_error)
+        own_redis.start()
+        await stream.publish(*numbered(1))
+        await drained(stream)
 
 
 @in_loop
 async def test_a_consumer_can_be_stopped_while_the_server_is_away(own_redis):
-    async with stream_of(own_redis.url, patience_s=0.2) as stream:
-        async with consuming(stream, nothing):
-            await stream.publish(*numbered(1))
-            await drained(stream)
-            own_redis.kill()
+    async with stream_of(own_redis.url, patience_s=0.2) as stream, consuming(stream, nothing):
+        await stream.publish(*numbered(1))
+        await drained(stream)
+        own_redis.kill()
 
 
 def test_no_connection_stays_open(redis_url):
