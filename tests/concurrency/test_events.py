@@ -40,7 +40,7 @@ async def test_every_event_is_handled_in_the_order_of_publishing_and_leaves_the_
         assert await stream._redis.xinfo_consumers(stream.name, "workers") == [], "its name is gone too"
 
 
-# -- backpressure ------------------------------------------------------------
+# -- backpressure ----------------------------------------------------------------------------------------
 
 
 @in_loop
@@ -90,7 +90,7 @@ async def test_an_event_that_is_too_large_is_refused_before_any_is_published(red
         assert await stream.backlog() == 0
 
 
-# -- limits and deadlines ------------------------------------------------------------
+# -- limits and deadlines --------------------------------------------------------------------------------
 
 
 @in_loop
@@ -134,7 +134,7 @@ async def test_a_handler_that_hangs_is_ended_at_its_deadline_which_it_can_see(re
     assert max(remaining_s) <= 0.1
 
 
-# -- failures ------------------------------------------------------------
+# -- failures --------------------------------------------------------------------------------------------
 
 
 @in_loop
@@ -201,7 +201,7 @@ async def test_a_dead_letter_is_revived_when_its_cause_is_mended(redis_url):
         assert await stream.dead_letters() == []
 
 
-# -- consumers that die, stop or are slow ------------------------------------------------------------
+# -- consumers that die, stop or are slow ----------------------------------------------------------------
 
 
 @in_loop
@@ -301,7 +301,7 @@ async def test_a_consumer_that_leaves_events_behind_keeps_its_name_or_they_would
             await drained(stream)
 
 
-# -- tenants ------------------------------------------------------------
+# -- tenants ---------------------------------------------------------------------------------------------
 
 
 @in_loop
@@ -341,7 +341,7 @@ async def test_a_handler_runs_in_the_scope_of_its_events_tenant_also_beside_othe
     assert tenant_of_call.get() == "nobody"
 
 
-# -- the server goes away ------------------------------------------------------------
+# -- the server goes away --------------------------------------------------------------------------------
 
 
 class DurableRedis(redis_server._Redis):

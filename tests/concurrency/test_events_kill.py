@@ -32,7 +32,9 @@ async def consume():
         async def work():
             await asyncio.sleep(0.002)
             return event.data["n"]
-        await effects.once(event, work, lambda db, n: db.execute("insert into sums values (?, ?)", (event.id, n)))
+        def write(db, n):
+            db.execute("insert into sums values (?, ?)", (event.id, n))
+        await effects.once(event, work, write)
 
     consumer = Consumer(EventStream(url, "numbers"), handle, idle_s=0.3, most_deliveries=100)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, consumer.stop)
@@ -68,7 +70,7 @@ async def main():
         sums = await effects.transact(lambda db: db.execute("select event, n from sums").fetchall())
     print(json.dumps({
         "kills": kills, "codes": codes, "letters": len(letters), "sums": sums,
-        "left": [await_ for group in groups for await_ in (group["pending"],)],
+        "left": [group["pending"] for group in groups],
     }))
 
 asyncio.run(main())

@@ -28,19 +28,18 @@ class Effects:
     """A file of effects on a local disk, for many tasks and processes; a kind of event has one handler."""
 
     def __init__(self, path: Path | str) -> None:
-        self._lock = threading.Lock()
-        self._connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-        self._connection.execute("pragma journal_mode=wal")  # synchronous stays full: on disk when it is said
-        self.create(_TABLE)
+        self._path, self._lock, self._tables = path, threading.Lock(), [_TABLE]
+        self._connection: sqlite3.Connection | None = None
 
     def close(self) -> None:
         """Close the file, after a transaction that is under way."""
         with self._lock:
-            self._connection.close()
+            if self._connection is not None:
+                self._connection.close()
 
     def create(self, statement: str) -> None:
-        """Make a table of the caller's own: `create table if not exists ...`."""
-        self._transact(lambda connection: connection.execute(statement))
+        """Make a table of the caller's own, before the next transaction: `create table if not exists ...`."""
+        self._tables.append(statement)
 
     async def once(
         self,
@@ -84,9 +83,17 @@ class Effects:
         return await asyncio.to_thread(self._transact, work)
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        with self._lock, self._connection:  # which commits, or rolls back what raises
-            self._connection.execute("begin immediate")
-            return work(self._connection)
+        with self._lock, self._open() as connection:  # which commits, or rolls back what raises
+            connection.execute("begin immediate")
+            while self._tables:
+                connection.execute(self._tables.pop())
+            return work(connection)
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = sqlite3.connect(self._path, 30, isolation_level=None, check_same_thread=False)
+            self._connection.execute("pragma journal_mode=wal")  # synchronous stays full
+        return self._connection
 
 
 def _recorded(connection: sqlite3.Connection, event: Event) -> str | None:

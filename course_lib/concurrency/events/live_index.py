@@ -27,6 +27,7 @@ insert into documents values (?, ?, ?, ?) on conflict do update
 set updated = excluded.updated, document = excluded.document where excluded.updated >= updated
 """
 _ARTICLE = TypeAdapter(Article)
+_EMPTY = Index([])
 
 
 class LiveIndex:
@@ -38,13 +39,13 @@ class LiveIndex:
     def __init__(self, effects: Effects) -> None:
         self._effects = effects
         effects.create(_TABLE)
-        self._indexes: dict[str, Index] = defaultdict(lambda: Index([]))
+        self._indexes: dict[str, Index] = {}
         self._building = asyncio.Lock()
         self._arrived = self._built = 0
 
     def search(self, question: str, k: int | None = None, *, tenant: str = "") -> list[Hit]:
         """Return a tenant's `k` best documents, best first, of those that are ingested by now."""
-        return self._indexes[tenant].search(question, k)
+        return self._indexes.get(tenant, _EMPTY).search(question, k)
 
     async def ingest(self, event: Event) -> None:
         """Take a document (the fields of an Article); when this returns, it is stored and can be found.
@@ -86,4 +87,4 @@ def _indexes(rows: list[tuple[str, str]]) -> dict[str, Index]:
     pages = defaultdict(list)
     for tenant, document in rows:
         pages[tenant].append(_ARTICLE.validate_json(document))
-    return defaultdict(lambda: Index([]), {tenant: Index(articles) for tenant, articles in pages.items()})
+    return {tenant: Index(articles) for tenant, articles in pages.items()}
