@@ -12,8 +12,6 @@ from typing import Any
 from course_lib.concurrency.events import Consumer, Event, EventStream
 
 PATIENCE_S = 20.0
-IDLE_S = 0.15
-"""After this long a test's events are claimed; a consumer that lives renews three times in it."""
 _numbers = itertools.count(1)
 
 
@@ -44,7 +42,7 @@ async def stream_of(url: str, **options: Any) -> AsyncIterator[EventStream]:
 @asynccontextmanager
 async def consuming(stream: EventStream, handle: Any, **options: Any) -> AsyncIterator[Consumer]:
     """Run a consumer in the block, and stop it gracefully at the end."""
-    consumer = Consumer(stream, handle, **{"idle_s": IDLE_S, **options})
+    consumer = Consumer(stream, handle, **{"idle_s": 60, "retry_s": 0.02, **options})
     running = asyncio.create_task(consumer.run())
     try:
         yield consumer

@@ -112,9 +112,7 @@ async def test_a_reply_that_could_not_be_sent_is_sent_when_the_ticket_comes_agai
 
 
 async def effects_of(effects) -> list:
-    return await effects.transact(
-        lambda connection: connection.execute("select event from effects").fetchall()
-    )
+    return await effects.transact(lambda connection: connection.execute("select id from effects").fetchall())
 
 
 @pytest.mark.parametrize(
@@ -191,7 +189,7 @@ async def test_while_the_model_is_down_tickets_come_again_and_are_given_up_with_
     down = lm.connect("sim-large@down", cache=False, num_retries=0)
     async with streams(redis_url) as (tickets, replies):
         broken = SupportDesk(tickets, replies, effects, large=down, small=down)
-        async with consuming(tickets, broken.answer, most_deliveries=2, idle_s=0.03):
+        async with consuming(tickets, broken.answer, most_deliveries=2):
             await tickets.publish(ticket())
             await drained(tickets)
         (letter,) = await tickets.dead_letters()

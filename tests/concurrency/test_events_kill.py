@@ -25,7 +25,7 @@ TABLE = "create table if not exists sums (event text, n integer)"
 
 async def consume():
     effects = Effects(folder / "effects")
-    effects.create(TABLE)
+    await effects.transact(lambda db: db.execute(TABLE))
 
     async def handle(event):
         os.write(handled, b"%s\\n" % event.id.encode())

@@ -5,9 +5,9 @@ Main path: consumer = Consumer(stream, handle); await consumer.run(), until cons
 
 An event is acknowledged when its handler has returned. A consumer that lives renews what it has under way;
 what a dead one held is claimed by another. So an event may be handled twice, even at the same time, and the
-handler has to be idempotent (`Effects.once`). If it raises, the event is delivered again after `idle_s`,
-`most_deliveries` times in all; then, or after an EventError, it is a dead letter. That is the one retry of
-events: a model inside retries briefly, or not at all.
+handler has to be idempotent (`Effects.once`). If it raises, the event is delivered again later, to any consumer;
+after `most_deliveries`, or an EventError, it is a dead letter. That is the one retry of events: a model inside
+retries briefly, or not at all.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Consumer:
         *,
         limit: int = 8,
         idle_s: float = 30.0,
+        retry_s: float = 1.0,
         most_deliveries: int = 5,
         deadline_s: float = 60.0,
         scope: Callable[[str], AbstractContextManager[Any]] = nullcontext,
@@ -47,6 +48,7 @@ class Consumer:
             handle: called in a task for each event, in the context of the place where run() was called.
             limit: how many are under way at a time; no more are read.
             idle_s: how long after its consumer's last sign of life an event is claimed.
+            retry_s: how long after a failure it is delivered again; doubles each time, up to `idle_s`.
             most_deliveries: after so many, an event that still fails is given up.
             deadline_s: how long one handler may take; it sees this as `Deadline.current()`.
             scope: called with the event's tenant, for a block around the handler, such as
@@ -56,7 +58,7 @@ class Consumer:
         self.last_error = ""
         """The last problem, in one line: a handler's, or Redis being away."""
         self._stream, self._handler, self._scope = stream, handle, scope
-        self._limit, self._idle_s, self._deadline_s = limit, idle_s, deadline_s
+        self._limit, self._idle_s, self._retry_s, self._deadline_s = limit, idle_s, retry_s, deadline_s
         self._most_deliveries = most_deliveries
         self._in_flight: dict[bytes, asyncio.Task[None]] = {}
         self._claim_at_s = 0.0
@@ -100,7 +102,7 @@ class Consumer:
             return []
         claimed = await self._stream.claim(self.name, self._idle_s, count)
         if len(claimed) < count:
-            self._claim_at_s = time.monotonic() + self._idle_s / 2
+            self._claim_at_s = time.monotonic() + min(self._idle_s, self._retry_s) / 2
         return claimed
 
     async def _settle(self, entry: Entry, *, is_first: bool) -> None:
@@ -111,13 +113,11 @@ class Consumer:
                 try:
                     await self._handle(entry, deliveries)
                 except Exception as error:  # border: one event must not stop the others
-                    self.last_error = f"{type(error).__name__}: {error}".partition("\n")[0][:500]
-                    if isinstance(error, EventError) or deliveries >= self._most_deliveries:
-                        await self._stream.bury(entry, self.last_error)
+                    await self._fail(entry, deliveries, error)
                 else:
                     await self._stream.acknowledge(entry)
         finally:
-            del self._in_flight[entry.id]
+            self._in_flight.pop(entry.id, None)
 
     async def _handle(self, entry: Entry, deliveries: int) -> None:
         event = entry.event()
@@ -126,6 +126,15 @@ class Consumer:
         with self._scope(event.tenant), Deadline.after(self._deadline_s).applied():
             async with asyncio.timeout(self._deadline_s):
                 await self._handler(event)
+
+    async def _fail(self, entry: Entry, deliveries: int, error: Exception) -> None:
+        self.last_error = f"{type(error).__name__}: {error}".partition("\n")[0][:500]
+        if isinstance(error, EventError) or deliveries >= self._most_deliveries:
+            await self._stream.bury(entry, self.last_error)
+        else:
+            del self._in_flight[entry.id]  # so that it is not renewed
+            wait_s = min(self._retry_s * 2 ** (deliveries - 1), self._idle_s)
+            await self._stream.renew(self.name, [entry.id], idle_s=self._idle_s - wait_s)
 
     async def _renew(self) -> None:
         """Say again and again that what is under way is under way."""

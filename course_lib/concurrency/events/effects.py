@@ -18,8 +18,8 @@ from course_lib.concurrency.events.stream import Event
 T = TypeVar("T")
 _TABLE = """
 create table if not exists effects (
-    tenant text not null, kind text not null, event text not null, result text not null,
-    primary key (tenant, kind, event)
+    tenant text not null, kind text not null, id text not null, result text not null,
+    primary key (tenant, kind, id)
 )
 """
 
@@ -28,7 +28,8 @@ class Effects:
     """A file of effects on a local disk, for many tasks and processes; a kind of event has one handler."""
 
     def __init__(self, path: Path | str) -> None:
-        self._path, self._lock, self._tables = path, threading.Lock(), [_TABLE]
+        """Name the file; it is opened, or made, with the first need."""
+        self._path, self._lock = path, threading.Lock()
         self._connection: sqlite3.Connection | None = None
 
     def close(self) -> None:
@@ -36,10 +37,6 @@ class Effects:
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
-
-    def create(self, statement: str) -> None:
-        """Make a table of the caller's own, before the next transaction: `create table if not exists ...`."""
-        self._tables.append(statement)
 
     async def once(
         self,
@@ -83,20 +80,19 @@ class Effects:
         return await asyncio.to_thread(self._transact, work)
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        with self._lock, self._open() as connection:  # which commits, or rolls back what raises
-            connection.execute("begin immediate")
-            while self._tables:
-                connection.execute(self._tables.pop())
-            return work(connection)
-
-    def _open(self) -> sqlite3.Connection:
-        if self._connection is None:
-            self._connection = sqlite3.connect(self._path, 30, isolation_level=None, check_same_thread=False)
-            self._connection.execute("pragma journal_mode=wal")  # synchronous stays full
-        return self._connection
+        with self._lock:
+            if self._connection is None:
+                self._connection = sqlite3.connect(
+                    self._path, 30, isolation_level=None, check_same_thread=False
+                )
+                self._connection.execute("pragma journal_mode=wal")  # synchronous stays full
+                self._connection.execute(_TABLE)
+            with self._connection as connection:  # commits, or rolls back what raises
+                connection.execute("begin immediate")
+                return work(connection)
 
 
 def _recorded(connection: sqlite3.Connection, event: Event) -> str | None:
-    query = "select result from effects where tenant = ? and kind = ? and event = ?"
+    query = "select result from effects where tenant = ? and kind = ? and id = ?"
     row = connection.execute(query, (event.tenant, event.kind, event.id)).fetchone()
     return row and str(row[0])

@@ -8,7 +8,8 @@ backpressure: it deletes the oldest events, handled or not, and tells nobody. He
 
 After a kill of the server there is what it keeps on disk: with `appendonly yes` and `appendfsync always` each
 event whose publish() has returned, without `appendonly` nothing. Then consumers go on with what is published
-from then on, and producers publish again what has no effect yet (`Effects.missing`).
+from then on, and producers publish again what has no effect yet (`Effects.missing`). `maxmemory-policy` has to
+be `noeviction`: with `allkeys-lru`, a full server deletes whole streams.
 """
 
 from __future__ import annotations
@@ -29,8 +30,6 @@ from course_lib.resilience import retry
 from course_lib.services import RedisServerError, shown
 
 GROUP = "workers"
-MOST_BYTES = 256_000
-"""How long an event may be as JSON; what is larger is stored elsewhere, and the event says where."""
 _BLOCK_MS = 100
 _ANSWER_S = 5.0
 _POLL_S = 0.02
@@ -53,7 +52,7 @@ return redis.call('XDEL', KEYS[1], ARGV[2])
 
 
 class EventError(CourseError):
-    """An event that can never be handled: too large, not readable, or without what its handler needs."""
+    """An event that can never be handled: not readable, or without what its handler needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +126,9 @@ class EventStream:
         If it fails or is cancelled, publish all of them again: consumers know them by their ids.
 
         Raises:
-            EventError: an event is too large; none was published.
             RedisServerError: Redis is away for longer than `patience_s`.
         """
-        texts = [_encoded(event) for event in events]
+        texts = [_EVENT.dump_json(event) for event in events]
         while texts:
             count = await self._send(self._redis.eval, _ADD, 1, self.name, self.bound, *texts[:100])
             texts = texts[count:]
@@ -159,9 +157,10 @@ class EventStream:
                 break
         return claimed
 
-    async def renew(self, consumer: str, ids: list[bytes]) -> None:
-        """Say that these events are under way, so that nobody claims them; it counts as no delivery."""
-        await self._in_group(self._redis.xclaim, self.name, GROUP, consumer, 0, ids, justid=True)
+    async def renew(self, consumer: str, ids: list[bytes], *, idle_s: float = 0.0) -> None:
+        """Say that these events are under way, or were last `idle_s` ago; it counts as no delivery."""
+        how = {"idle": int(1000 * idle_s), "justid": True}
+        await self._in_group(self._redis.xclaim, self.name, GROUP, consumer, 0, ids, **how)
 
     async def deliveries(self, entry: Entry) -> int:
         """Return how often an event was delivered; 0 when it is acknowledged."""
@@ -191,18 +190,6 @@ class EventStream:
         await self._send(self._redis.xadd, self.name, {b"event": letter.fields[b"event"]})
         await self._send(self._redis.xdel, self._dead, letter.id)
 
-    async def risks(self) -> list[str]:
-        """Return what the server's settings can cost, a sentence each; for none, it keeps all."""
-        names = ("appendonly", "appendfsync", "maxmemory-policy")
-        found = await self._send(self._redis.config_get, *names)
-        costs = {
-            "appendonly no": "a server that is killed or restarted forgets every event",
-            "appendfsync everysec": "a machine that goes down forgets the events of a second",
-            "maxmemory-policy allkeys-lru": "a full server deletes whole streams",
-        }
-        set_to = [f"{name} {found[name]}" for name in names]
-        return [f"{setting}: {costs[setting]}" for setting in set_to if setting in costs]
-
     async def _in_group(self, command: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Send a command; where the group is missing, make it first, at the beginning of the stream."""
         try:
@@ -231,13 +218,3 @@ class EventStream:
                 f"Redis at {self._address} has not answered for {self._patience_s:g} s "
                 f"({type(error).__name__}); start it again, and publish again what was not published"
             ) from error
-
-
-def _encoded(event: Event) -> bytes:
-    text = _EVENT.dump_json(event)
-    if len(text) > MOST_BYTES:
-        raise EventError(
-            f"event {event.id!r} has {len(text):,} bytes, more than {MOST_BYTES:,}; store what is large, and "
-            "let the event say where"
-        )
-    return text
