@@ -5,8 +5,8 @@ Main path: consumer = Consumer(stream, handle); await consumer.run(), until cons
 
 An event is acknowledged when its handler has returned. A consumer that lives renews what it has under way;
 what a dead one held is claimed by another. So an event may be handled twice, even at the same time, and the
-handler has to be idempotent (`Effects.once`). If it raises, the event is delivered again later, to any consumer;
-after `most_deliveries`, or an EventError, it is a dead letter. That is the one retry of events: a model inside
+handler has to be idempotent (`Effects.once`). If it raises, the event is delivered again later; after
+`most_deliveries`, or an EventError, it is a dead letter. That is the one retry of events: a model inside
 retries briefly, or not at all.
 """
 
@@ -20,6 +20,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 from uuid import uuid4
+
+from redis.exceptions import RedisError
 
 from course_lib.concurrency.events.stream import Entry, Event, EventError, EventStream
 from course_lib.resilience import Deadline
@@ -108,7 +110,7 @@ class Consumer:
     async def _settle(self, entry: Entry, *, is_first: bool) -> None:
         """Handle an event, and acknowledge it, leave it for later, or give it up."""
         try:
-            with suppress(RedisServerError):  # away for long: the event comes again
+            with suppress(RedisServerError, RedisError):  # away or full: the event comes again
                 deliveries = 1 if is_first else await self._stream.deliveries(entry)
                 try:
                     await self._handle(entry, deliveries)
@@ -117,7 +119,8 @@ class Consumer:
                 else:
                     await self._stream.acknowledge(entry)
         finally:
-            self._in_flight.pop(entry.id, None)
+            if self._in_flight.get(entry.id) is asyncio.current_task():
+                del self._in_flight[entry.id]
 
     async def _handle(self, entry: Entry, deliveries: int) -> None:
         event = entry.event()
@@ -128,11 +131,11 @@ class Consumer:
                 await self._handler(event)
 
     async def _fail(self, entry: Entry, deliveries: int, error: Exception) -> None:
-        self.last_error = f"{type(error).__name__}: {error}".partition("\n")[0][:500]
+        self.last_error = f"{type(error).__name__}: {error}".partition("\n")[0].strip(": ")[:500]
         if isinstance(error, EventError) or deliveries >= self._most_deliveries:
             await self._stream.bury(entry, self.last_error)
         else:
-            del self._in_flight[entry.id]  # so that it is not renewed
+            del self._in_flight[entry.id]  # it is renewed no more, and may come again before this task ends
             wait_s = min(self._retry_s * 2 ** (deliveries - 1), self._idle_s)
             await self._stream.renew(self.name, [entry.id], idle_s=self._idle_s - wait_s)
 

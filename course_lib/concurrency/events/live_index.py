@@ -37,7 +37,7 @@ class LiveIndex:
         return self._indexes.get(tenant, _EMPTY).search(question, k)
 
     async def ingest(self, event: Event) -> None:
-        """Take an event "document" (the fields of an Article); when this returns, it is kept and can be found.
+        """Take an event "document" (the fields of an Article); then it is kept, and can be found.
 
         An older version that arrives after a newer one changes nothing.
         """

@@ -8,14 +8,15 @@ backpressure: it deletes the oldest events, handled or not, and tells nobody. He
 
 After a kill of the server there is what it keeps on disk: with `appendonly yes` and `appendfsync always` each
 event whose publish() has returned, without `appendonly` nothing. Then consumers go on with what is published
-from then on, and producers publish again what has no effect yet (`Effects.missing`). `maxmemory-policy` has to
-be `noeviction`: with `allkeys-lru`, a full server deletes whole streams.
+from then on, and producers publish again what has no effect yet (`Effects.missing`). With `maxmemory-policy
+allkeys-lru`, a full server deletes whole streams; it has to be `noeviction`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -96,7 +97,7 @@ class EventStream:
         """Take an address; nothing is sent yet.
 
         Args:
-            url: redis://, rediss:// or unix://. A password in it is shown nowhere.
+            url: redis://, rediss:// or unix://.
             name: the stream's key; `{name}:dead` is that of its dead letters.
             bound: how many events may wait or be under way before publish() waits.
             patience_s: how long a command is repeated while Redis is away, before RedisServerError.
@@ -105,13 +106,8 @@ class EventStream:
         self._dead, self._address, self._patience_s = f"{name}:dead", shown(url), patience_s
         # One layer repeats, ours, which stops at a deadline. One ends an answer that does not come, ours too:
         # redis-py's is asyncio.wait_for, which in Python 3.11 may swallow a cancellation.
-        options: dict[str, Any] = {
-            "protocol": 2,
-            "driver_info": None,
-            "retry": Retry(NoBackoff(), 0),
-            "socket_timeout": None,
-        }
-        self._redis: Any = redis.asyncio.Redis.from_url(url, **options)
+        plainly: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "socket_timeout": None}
+        self._redis: Any = redis.asyncio.Redis.from_url(url, protocol=2, driver_info=None, **plainly)
         self._patiently = retry(
             is_retryable=lambda error: isinstance(error, _AWAY), attempts=None, deadline_s=patience_s
         )
@@ -197,11 +193,8 @@ class EventStream:
         except redis.ResponseError as error:
             if not str(error).startswith(_NO_GROUP):
                 raise
-        try:
+        with suppress(redis.ResponseError):  # another consumer was first
             await self._send(self._redis.xgroup_create, self.name, GROUP, "0", mkstream=True)
-        except redis.ResponseError as error:
-            if not str(error).startswith("BUSYGROUP"):  # another consumer was first
-                raise
         return await self._send(command, *arguments, **options)
 
     async def _send(self, command: Callable[..., Any], *arguments: Any, **options: Any) -> Any:

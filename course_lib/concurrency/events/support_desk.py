@@ -28,8 +28,8 @@ class SupportDesk:
     | backlog of tickets | `how` |
     | --- | --- |
     | below `small_at` | "large model" |
-    | from `small_at` | "earlier answer" to the same question of this tenant in the last hour, or "small model" |
-    | from `refuse_at` | "earlier answer", or "refused": an honest text, and no model is asked |
+    | from `small_at` | "earlier answer" to this question of this tenant, within the hour; or "small model" |
+    | from `refuse_at` | "earlier answer"; or "refused": an honest text, and no model is asked |
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class SupportDesk:
         self._earlier: TTLCache[tuple[str, str], dict[str, Any]] = TTLCache(maxsize=10_000, ttl=3600)
 
     async def answer(self, event: Event) -> None:
-        """Handle a ticket (`text` in the event's data): publish its reply, under an id made from the ticket's.
+        """Handle a ticket (`text` in its data): publish its reply, with an id made from the ticket's.
 
         A ticket that is delivered again gets the same reply again, and costs no call.
         """
