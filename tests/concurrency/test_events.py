@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import re
 from collections import Counter
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from contextvars import ContextVar
 import pytest
 import redis
 
+from course_lib.caching import current_scope, scope
 from course_lib.concurrency.events import Consumer, Event, EventError, EventStream
 from course_lib.resilience import Deadline
 from course_lib.services import RedisServerError
@@ -252,6 +254,7 @@ async def test_what_is_under_way_is_renewed_so_that_nobody_claims_it(redis_url):
     async with stream_of(redis_url) as stream, consuming(stream, handle, idle_s=0.6) as consumer:
         await stream.publish(*numbered(1))
         await begun.wait()
+        consumer._claim_at_s = math.inf  # a claim would be a sign of life too
         await stream.renew(consumer.name, list(consumer._in_flight), idle_s=3600)  # as if it were stuck
         assert await idle_s() >= 3600
         await until(is_renewed)
@@ -320,7 +323,7 @@ async def test_a_handler_runs_in_the_scope_of_its_events_tenant_also_beside_othe
     seen, here, all_here = [], 0, asyncio.Event()
 
     @contextmanager
-    def scope(tenant: str):
+    def scope_of(tenant: str):
         token = tenant_of_call.set(tenant)
         try:
             yield
@@ -340,7 +343,7 @@ async def test_a_handler_runs_in_the_scope_of_its_events_tenant_also_beside_othe
         for tenant in ("ada", "bob", "eve"):
             await stream.publish(*numbered(4, tenant=tenant))
         place.set("where run() was called")
-        async with consuming(stream, handle, limit=12, scope=scope):
+        async with consuming(stream, handle, limit=12, scope=scope_of):
             place.set("elsewhere")
             await drained(stream)
 
@@ -348,6 +351,34 @@ async def test_a_handler_runs_in_the_scope_of_its_events_tenant_also_beside_othe
     assert {inside == tenant for tenant, inside, _ in seen} == {True}
     assert {where for _, _, where in seen} == {"where run() was called"}
     assert tenant_of_call.get() == "nobody"
+
+
+@in_loop
+async def test_the_scope_of_the_cache_serves_as_scope_of_a_handler(redis_url):
+    seen = set()
+
+    async def handle(event: Event) -> None:
+        await asyncio.sleep(0.01)
+        seen.add((event.tenant, current_scope().tenant))
+
+    async with stream_of(redis_url) as stream:
+        await stream.publish(*(Event("number", {}, tenant=tenant) for tenant in ("ada", "bob") * 3))
+        async with consuming(stream, handle, scope=lambda tenant: scope(tenant=tenant)):
+            await drained(stream)
+
+    assert seen == {("ada", "ada"), ("bob", "bob")}
+
+
+@in_loop
+async def test_of_many_that_are_under_way_the_old_one_is_found_after_some_looks(redis_url):
+    async with stream_of(redis_url) as stream:
+        await stream.publish(*numbered(100))
+        entries = await stream.read("lives", 100)
+        await stream.renew("died", [entries[70].id], idle_s=3600)
+
+        claimed = [await stream.claim("other", 1800, 2) for _ in range(6)]  # each looks at twenty or so
+
+    assert [entry for found in claimed for entry in found] == [entries[70]]
 
 
 # -- the server goes away --------------------------------------------------------------------------------

@@ -104,6 +104,7 @@ class EventStream:
         """
         self.name, self.bound = name, bound
         self._dead, self._address, self._patience_s = f"{name}:dead", shown(url), patience_s
+        self._cursor = b"0-0"
         # One layer repeats, ours, which stops at a deadline. One ends an answer that does not come, ours too:
         # redis-py's is asyncio.wait_for, which in Python 3.11 may swallow a cancellation.
         plainly: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "socket_timeout": None}
@@ -142,16 +143,14 @@ class EventStream:
         return [Entry(*entry) for _, entries in found for entry in entries]
 
     async def claim(self, consumer: str, idle_s: float, count: int) -> list[Entry]:
-        """Take over up to `count` events that were neither acknowledged nor renewed for `idle_s`."""
-        claimed: list[Entry] = []
-        cursor, whose = b"0-0", (self.name, GROUP, consumer, int(1000 * idle_s))
-        while len(claimed) < count:
-            free = count - len(claimed)
-            cursor, entries, *_ = await self._in_group(self._redis.xautoclaim, *whose, cursor, free)
-            claimed += [Entry(*entry) for entry in entries]
-            if cursor == b"0-0":
-                break
-        return claimed
+        """Take over up to `count` events that were neither acknowledged nor renewed for `idle_s`.
+
+        Of many that are under way it looks at a part, and at the next part when it is called again.
+        """
+        whose, idle_ms = (self.name, GROUP, consumer), int(1000 * idle_s)
+        found = await self._in_group(self._redis.xautoclaim, *whose, idle_ms, self._cursor, count)
+        self._cursor = found[0]
+        return [Entry(*entry) for entry in found[1]]
 
     async def renew(self, consumer: str, ids: list[bytes], *, idle_s: float = 0.0) -> None:
         """Say that these events are under way, or were last `idle_s` ago; it counts as no delivery."""
