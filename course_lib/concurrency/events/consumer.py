@@ -18,6 +18,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -28,40 +29,30 @@ from course_lib.resilience import Deadline
 from course_lib.services import RedisServerError
 
 
+@dataclass(eq=False)
 class Consumer:
     """One of a stream's consumers; as many as are needed, in any processes, share its events."""
 
-    def __init__(
-        self,
-        stream: EventStream,
-        handle: Callable[[Event], Awaitable[object]],
-        *,
-        limit: int = 8,
-        idle_s: float = 30.0,
-        retry_s: float = 1.0,
-        most_deliveries: int = 5,
-        deadline_s: float = 60.0,
-        scope: Callable[[str], AbstractContextManager[Any]] = nullcontext,
-    ) -> None:
-        """Say how to handle the events of a stream.
+    stream: EventStream
+    handle: Callable[[Event], Awaitable[object]]
+    """Called in a task for each event, in the context of the place where run() was called."""
+    _: KW_ONLY
+    limit: int = 8
+    """How many are under way at a time; no more are read."""
+    idle_s: float = 30.0
+    """How long after its consumer's last sign of life an event is claimed."""
+    retry_s: float = 1.0
+    """How long after a failure an event is delivered again; doubles each time, up to `idle_s`."""
+    most_deliveries: int = 5
+    """After so many, an event that still fails is given up."""
+    deadline_s: float = 60.0
+    """How long one handler may take; it sees this as `Deadline.current()`."""
+    scope: Callable[[str], AbstractContextManager[Any]] = nullcontext
+    """Called with the event's tenant, for a block around its handler: `lambda t: caching.scope(tenant=t)`."""
 
-        Args:
-            stream: where they come from.
-            handle: called in a task for each event, in the context of the place where run() was called.
-            limit: how many are under way at a time; no more are read.
-            idle_s: how long after its consumer's last sign of life an event is claimed.
-            retry_s: how long after a failure it is delivered again; doubles each time, up to `idle_s`.
-            most_deliveries: after so many, an event that still fails is given up.
-            deadline_s: how long one handler may take; it sees this as `Deadline.current()`.
-            scope: called with the event's tenant, for a block around the handler, such as
-                `lambda tenant: caching.scope(tenant=tenant)`.
-        """
+    def __post_init__(self) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
-        self.last_error = ""
-        """The last problem, in one line: a handler's, or Redis being away."""
-        self._stream, self._handler, self._scope = stream, handle, scope
-        self._limit, self._idle_s, self._retry_s, self._deadline_s = limit, idle_s, retry_s, deadline_s
-        self._most_deliveries = most_deliveries
+        self.last_error = ""  # the last problem in one line: a handler's, or Redis being away
         self._in_flight: dict[bytes, asyncio.Task[None]] = {}
         self._claim_at_s = 0.0
         self._is_stopping = False
@@ -79,17 +70,17 @@ class Consumer:
                     await self._start_next(handlers)
             renewing.cancel()
         with suppress(RedisServerError):
-            await self._stream.leave(self.name)
+            await self.stream.leave(self.name)
 
     async def _start_next(self, handlers: asyncio.TaskGroup) -> None:
         """Wait for a free slot or for events, and start those that came."""
-        free = self._limit - len(self._in_flight)
+        free = self.limit - len(self._in_flight)
         if not free:
             await asyncio.wait(self._in_flight.values(), return_when=asyncio.FIRST_COMPLETED)
             return
         try:
             claimed = await self._claim(free)
-            entries = claimed or await self._stream.read(self.name, free)
+            entries = claimed or await self.stream.read(self.name, free)
         except RedisServerError as error:  # asked again, as long as it takes
             self.last_error = str(error)
             return
@@ -102,47 +93,47 @@ class Consumer:
         """Return events of dead consumers, and those that failed; they are looked for now and then."""
         if time.monotonic() < self._claim_at_s:
             return []
-        claimed = await self._stream.claim(self.name, self._idle_s, count)
+        claimed = await self.stream.claim(self.name, self.idle_s, count)
         if len(claimed) < count:
-            self._claim_at_s = time.monotonic() + min(self._idle_s, self._retry_s) / 2
+            self._claim_at_s = time.monotonic() + min(self.idle_s, self.retry_s) / 2
         return claimed
 
     async def _settle(self, entry: Entry, *, is_first: bool) -> None:
         """Handle an event, and acknowledge it, leave it for later, or give it up."""
         try:
             with suppress(RedisServerError, RedisError):  # away or full: the event comes again
-                deliveries = 1 if is_first else await self._stream.deliveries(entry)
+                deliveries = 1 if is_first else await self.stream.deliveries(entry)
                 try:
                     await self._handle(entry, deliveries)
                 except Exception as error:  # border: one event must not stop the others
                     await self._fail(entry, deliveries, error)
                 else:
-                    await self._stream.acknowledge(entry)
+                    await self.stream.acknowledge(entry)
         finally:
             if self._in_flight.get(entry.id) is asyncio.current_task():
                 del self._in_flight[entry.id]
 
     async def _handle(self, entry: Entry, deliveries: int) -> None:
         event = entry.event()
-        if deliveries > self._most_deliveries:
+        if deliveries > self.most_deliveries:
             raise EventError(f"delivered {deliveries} times, and its consumer died or was lost each time")
-        with self._scope(event.tenant), Deadline.after(self._deadline_s).applied():
-            async with asyncio.timeout(self._deadline_s):
-                await self._handler(event)
+        with self.scope(event.tenant), Deadline.after(self.deadline_s).applied():
+            async with asyncio.timeout(self.deadline_s):
+                await self.handle(event)
 
     async def _fail(self, entry: Entry, deliveries: int, error: Exception) -> None:
         self.last_error = f"{type(error).__name__}: {error}".partition("\n")[0].strip(": ")[:500]
-        if isinstance(error, EventError) or deliveries >= self._most_deliveries:
-            await self._stream.bury(entry, self.last_error)
+        if isinstance(error, EventError) or deliveries >= self.most_deliveries:
+            await self.stream.bury(entry, self.last_error)
         else:
             del self._in_flight[entry.id]  # it is renewed no more, and may come again before this task ends
-            wait_s = min(self._retry_s * 2 ** (deliveries - 1), self._idle_s)
-            await self._stream.renew(self.name, [entry.id], idle_s=self._idle_s - wait_s)
+            wait_s = min(self.retry_s * 2 ** (deliveries - 1), self.idle_s)
+            await self.stream.renew(self.name, [entry.id], idle_s=self.idle_s - wait_s)
 
     async def _renew(self) -> None:
         """Say again and again that what is under way is under way."""
         while True:
-            await asyncio.sleep(self._idle_s / 3)
+            await asyncio.sleep(self.idle_s / 3)
             if self._in_flight:
                 with suppress(RedisServerError):
-                    await self._stream.renew(self.name, list(self._in_flight))
+                    await self.stream.renew(self.name, list(self._in_flight))

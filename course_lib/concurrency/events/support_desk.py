@@ -6,6 +6,7 @@ Consumer(tickets, desk.answer).run().
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import dspy
@@ -22,6 +23,7 @@ REFUSAL = (
 )
 
 
+@dataclass(eq=False)
 class SupportDesk:
     """Answers each ticket as well as the backlog allows, and says in the reply how.
 
@@ -32,21 +34,18 @@ class SupportDesk:
     | from `refuse_at` | "earlier answer"; or "refused": an honest text, and no model is asked |
     """
 
-    def __init__(
-        self,
-        tickets: EventStream,
-        replies: EventStream,
-        effects: Effects,
-        *,
-        large: dspy.LM,
-        small: dspy.LM,
-        index: LiveIndex | None = None,
-        small_at: int = 20,
-        refuse_at: int = 100,
-    ) -> None:
-        """Say where tickets come from and replies go; without `index`, the help centre is searched."""
-        self._tickets, self._replies, self._effects, self._index = tickets, replies, effects, index
-        self._large, self._small, self._small_at, self._refuse_at = large, small, small_at, refuse_at
+    tickets: EventStream
+    replies: EventStream
+    effects: Effects
+    _: KW_ONLY
+    large: dspy.LM
+    small: dspy.LM
+    index: LiveIndex | None = None
+    """What is searched; without one, the help centre."""
+    small_at: int = 20
+    refuse_at: int = 100
+
+    def __post_init__(self) -> None:
         self._triage, self._answer = Triage(), Answer()
         self._earlier: TTLCache[tuple[str, str], dict[str, Any]] = TTLCache(maxsize=10_000, ttl=3600)
 
@@ -58,25 +57,25 @@ class SupportDesk:
         text = event.data.get("text")
         if not isinstance(text, str) or not text.strip():
             raise EventError(f"ticket {event.id!r} has no text; its data needs a `text` that is not empty")
-        reply = await self._effects.once(event, lambda: self._reply(event, text))
-        await self._replies.publish(Event("reply", reply, event.tenant, f"{event.id}.reply"))
+        reply = await self.effects.once(event, lambda: self._reply(event, text))
+        await self.replies.publish(Event("reply", reply, event.tenant, f"{event.id}.reply"))
 
     async def _reply(self, event: Event, text: str) -> dict[str, Any]:
         question = (event.tenant, " ".join(text.casefold().split()))
-        backlog = await self._tickets.backlog()
-        if backlog >= self._small_at and (earlier := self._earlier.get(question)):
+        backlog = await self.tickets.backlog()
+        if backlog >= self.small_at and (earlier := self._earlier.get(question)):
             return {**earlier, "ticket": event.id, "how": "earlier answer", "of": earlier["ticket"]}
-        if backlog >= self._refuse_at:
+        if backlog >= self.refuse_at:
             return {"ticket": event.id, "how": "refused", "answer": REFUSAL, "citations": []}
-        if backlog >= self._small_at:
-            return await self._ask(self._small, "small model", event, text)
-        self._earlier[question] = reply = await self._ask(self._large, "large model", event, text)
+        if backlog >= self.small_at:
+            return await self._ask(self.small, "small model", event, text)
+        self._earlier[question] = reply = await self._ask(self.large, "large model", event, text)
         return reply
 
     async def _ask(self, model: dspy.LM, how: str, event: Event, text: str) -> dict[str, Any]:
         context = None
-        if self._index is not None:
-            context = [hit.article.chunk for hit in self._index.search(text, 3, tenant=event.tenant)]
+        if self.index is not None:
+            context = [hit.article.chunk for hit in self.index.search(text, 3, tenant=event.tenant)]
         with dspy.context(lm=model):
             labels = await self._triage.acall(ticket=text)
             found = await self._answer.acall(question=text, context=context)
