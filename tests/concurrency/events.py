@@ -1,0 +1,80 @@
+"""What the tests of data streams share: a stream of a test's own, a consumer in the background, waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from course_lib.concurrency.events import Consumer, Event, EventStream
+
+PATIENCE_S = 20.0
+_numbers = itertools.count(1)
+
+
+def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run a test in an event loop of its own, which must be left without a task."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        async def main() -> None:
+            async with asyncio.timeout(3 * PATIENCE_S):
+                await test(*args, **kwargs)
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+
+        asyncio.run(main())
+
+    return run
+
+
+@asynccontextmanager
+async def stream_of(url: str, **options: Any) -> AsyncIterator[EventStream]:
+    stream = EventStream(url, f"events-{next(_numbers)}", **options)
+    try:
+        yield stream
+    finally:
+        await stream.aclose()
+
+
+@asynccontextmanager
+async def consuming(stream: EventStream, handle: Any, **options: Any) -> AsyncIterator[Consumer]:
+    """Run a consumer in the block, and stop it gracefully at the end."""
+    consumer = Consumer(stream, handle, **{"idle_s": 60, "retry_s": 0.02, **options})
+    running = asyncio.create_task(consumer.run())
+    try:
+        yield consumer
+    finally:
+        consumer.stop()
+        await running
+
+
+async def until(holds: Callable[[], Any], what: str = "") -> None:
+    """Wait until something holds; it may be asked with an await."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            found = holds()
+            if await found if asyncio.iscoroutine(found) else found:
+                return
+            await asyncio.sleep(0.005)
+
+
+async def drained(stream: EventStream) -> None:
+    """Wait until nothing waits and nothing is under way; and the group holds nothing either."""
+
+    async def is_empty() -> bool:
+        return await stream.backlog() == 0
+
+    await until(is_empty)
+    assert await pending(stream) == 0
+
+
+async def pending(stream: EventStream) -> int:
+    groups = await stream._redis.xinfo_groups(stream.name)
+    return sum(int(group["pending"]) for group in groups)
+
+
+def numbered(count: int, **options: Any) -> list[Event]:
+    return [Event("number", {"n": n}, id=str(n), **options) for n in range(count)]
