@@ -2,7 +2,7 @@
 
 Main path: await policy(call, request), where `call` is any async function of one argument; composed([p, q],
 call) is a call again, with p around q around `call`.
-Source: dspy.utils.exceptions (DSPy 3.4.1) names the errors; the mechanisms are those of course_lib.resilience.
+Source: dspy.utils.exceptions (DSPy 3.4.1) names the errors; the mechanisms are course_lib.resilience.
 
 A policy may call once, again, elsewhere or not at all, and knows nothing of the others. The order matters:
 see `recommended` in resilient.py.
@@ -63,7 +63,7 @@ async def within_deadline(call: Call, request: Any) -> Any:
     """
     deadline = Deadline.current()
     try:
-        async with asyncio.timeout(deadline and deadline.remaining_s()) as timeout:
+        async with asyncio.timeout(deadline.remaining_s() if deadline else None) as timeout:
             return await call(request)
     except TimeoutError as error:
         if not timeout.expired() or isinstance(error, DeadlineExceeded):
@@ -121,8 +121,13 @@ class ExponentialBackoff:
             return made < self.attempts and self._wait(error)
 
         self._budget.record_call()
-        waits = {"first_wait_s": self.first_wait_s, "longest_wait_s": self.longest_wait_s}
-        return await retry(is_retryable=verdict, attempts=None, **waits)(attempt)()
+        repeated = retry(
+            is_retryable=verdict,
+            attempts=None,
+            first_wait_s=self.first_wait_s,
+            longest_wait_s=self.longest_wait_s,
+        )
+        return await repeated(attempt)()
 
     def _wait(self, error: Exception) -> bool | float:
         """Return False for no repeat, True for the usual wait, or the seconds that the server asked for."""
@@ -155,7 +160,7 @@ def limited_by(bulkhead: Bulkhead) -> Policy:
 
 
 def is_outage(error: Exception) -> bool:
-    """Tell the errors by which a breaker should open: a 429 or a bad request is an answer, from one at work."""
+    """Tell the errors by which a breaker should open; a 429 or a bad request comes from a service at work."""
     return isinstance(error, PASSING) and not isinstance(error, dspy.LMRateLimitError)
 
 
@@ -263,7 +268,7 @@ class Coalesce:
         if key is None:
             return await call(request)
         while True:
-            led = []
+            led: list[bool] = []
 
             async def lead(led: list[bool] = led) -> Any:
                 led.append(True)
