@@ -22,9 +22,11 @@ def test_one_bulkhead_holds_for_the_tasks_of_many_loops_also_when_some_are_cance
             with lock:
                 inside += 1
                 at_once.append(inside)
-            await asyncio.sleep(0.001)
-            with lock:
-                inside -= 1
+            try:
+                await asyncio.sleep(0.001)
+            finally:
+                with lock:
+                    inside -= 1
 
     async def many(_number: int) -> None:
         tasks = [asyncio.create_task(call()) for _ in range(40)]
