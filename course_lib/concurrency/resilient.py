@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, aclosing, contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import anyio
 import dspy
@@ -62,18 +62,26 @@ class HalfAnswer(dspy.LMError, CourseError):  # noqa: N818  (says what happened)
     default_code = "half_answer"
 
 
-def recommended(name: str) -> list[Policy]:
+class Policies(Protocol):
+    """Makes the policies around one model."""
+
+    def __call__(self, name: str, *, is_last: bool) -> Sequence[Policy]:
+        """Return them, outermost first; the last model is the one that nothing stands behind."""
+
+
+def recommended(name: str, *, is_last: bool) -> list[Policy]:
     """Return the policies around one model, outermost first; each model has a breaker and places of its own.
 
-    The bulkhead stands outside the breaker, which must not take a refusal for a failure, and inside the
-    backoff, which would hold a place while it waits.
+    Only the last model is asked again: for the others, the next model is the second attempt. The bulkhead
+    stands outside the breaker, which must not take a refusal for a failure, and inside the backoff, which
+    would hold a place while it waits.
     """
     return [
         Coalesce(key=shared_key, copied=_uncharged),
-        ExponentialBackoff(attempts=2),
-        Hedge(after_s=2.0, is_idempotent=only_answers),
+        ExponentialBackoff(attempts=3 if is_last else 1),
+        Hedge(after_s=1.0, is_idempotent=only_answers),
         limited_by(Bulkhead(name, limit=32, waiting=64)),
-        guarded_by(CircuitBreaker(name, threshold=3, is_failure=is_outage)),
+        guarded_by(CircuitBreaker(name, threshold=2, is_failure=is_outage)),
         Timeout(20.0),
     ]
 
@@ -105,7 +113,7 @@ class ResilientProcessor(dspy.Module):
         program: dspy.Module,
         *models: dspy.LM,
         deadline_s: float = 30.0,
-        policies: Callable[[str], Sequence[Policy]] = recommended,
+        policies: Policies = recommended,
     ) -> None:
         """Wrap a program; `models` are the one to ask and those to fall back to, as in resilient().
 
@@ -154,7 +162,7 @@ def _marked(prediction: Any, answered_by: list[str]) -> Any:
     return prediction
 
 
-def resilient(*models: dspy.LM, policies: Callable[[str], Sequence[Policy]] = recommended) -> dspy.LM:
+def resilient(*models: dspy.LM, policies: Policies = recommended) -> dspy.LM:
     """Return an LM that asks the first model, and each next one if that cannot answer.
 
     It keeps no cache: an answer of another model must not be kept as that of the first. Connection settings
@@ -162,10 +170,11 @@ def resilient(*models: dspy.LM, policies: Callable[[str], Sequence[Policy]] = re
     """
     if not models:
         raise ValueError("give at least one model to ask")
-    calls = [composed(policies(each.model), _asks(each, is_first=each is models[0])) for each in models]
-    call = calls.pop()
-    while calls:
-        call = partial(Fallback(call), calls.pop())
+    *others, last = models
+    call = composed(policies(last.model, is_last=True), _asks(last, is_first=not others))
+    for each in reversed(others):
+        asks = composed(policies(each.model, is_last=False), _asks(each, is_first=each is models[0]))
+        call = partial(Fallback(call), asks)
     engine = _AsyncEngine(models, call)
     settings = dict.fromkeys(CLIENT_KEYS & models[0].kwargs.keys())
     return models[0].copy(

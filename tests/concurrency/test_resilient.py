@@ -63,7 +63,7 @@ def _profiles() -> None:
 def processor(*profiles: str, policies: Any = (), **options: Any) -> ResilientProcessor:
     """Return a desk.Triage on sim-large with these profiles, and on sim-small for one named "small"."""
     models = [lm.connect("sim-small" if each == "small" else f"sim-large@{each}") for each in profiles]
-    return ResilientProcessor(desk.Triage(), *models, policies=lambda _name: list(policies), **options)
+    return ResilientProcessor(desk.Triage(), *models, policies=lambda _name, **_: list(policies), **options)
 
 
 async def in_task(program: Any, ticket: str = TICKETS[0]) -> Any:
@@ -178,7 +178,7 @@ async def test_an_open_breaker_spares_the_model_and_says_so(ask):
 
 
 async def test_a_full_bulkhead_sends_the_rest_to_another_model():
-    full = lambda name: [limited_by(Bulkhead(name, limit=1 if "large" in name else 99))]  # noqa: E731
+    full = lambda name, **_: [limited_by(Bulkhead(name, limit=1 if "large" in name else 99))]  # noqa: E731
     models = lm.connect("sim-large@moment"), lm.connect("sim-small")
     program = ResilientProcessor(desk.Triage(), *models, policies=full)
 
@@ -211,7 +211,7 @@ async def test_a_hedged_requests_loser_is_cancelled_at_the_models_server(ask):
 
 @both_forms
 async def test_identical_requests_at_once_are_one_and_counted_once(ask):
-    program = processor("moment", policies=recommended("large")[:1])
+    program = processor("moment", policies=recommended("large", is_last=True)[:1])
     with PerformanceMonitor() as monitor:
         answers = await asyncio.gather(*(ask(program) for _ in range(4)))
 
