@@ -2,7 +2,8 @@
 
 Every row has the same requests at the same times, and its own copy of the profile, so that no row feels
 another. Behind stands the same model of another provider, which is `busy` and could have answered every
-request: so the share answered within the deadline is of all requests.
+request: so the share answered within the deadline is of all requests. The bulkhead and the timeout have no
+row: with these deadlines and this load neither has anything to do.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-RATE_PER_S = 5.0
-DURATION_S = 12.0
-DEADLINE_S = 4.0
-ROUNDS = 3
+RATE_PER_S = 4.0
+DURATION_S = 13.0
+DEADLINE_S = 5.0
+ROUNDS = 2
 """Copies of the row with all mechanisms, each with a seed of its own."""
 ANSWERED_AT_LEAST = 0.99
 CALLS_AT_MOST = 1.3
@@ -36,6 +37,7 @@ class Row:
     calls: int = 0
     slowest_s: float = 0.0
     errors: list[str] = field(default_factory=list)
+    """Why the others were not."""
 
     def __str__(self) -> str:
         of = max(1, self.requests)
@@ -81,7 +83,7 @@ def builds() -> dict[str, Build]:
 
     return {
         "all of it": less("nothing"),
-        **{f"less the {name}": less(name) for name in names[1:]},
+        **{f"less the {name}": less(name) for name in ("backoff", "hedge", "breaker")},
         "less the fallback": less("nothing", is_alone=True),
         "plain DSPy, 3 retries": plain,
         "5 attempts, no budget": backoff_alone(RetryBudget(100, burst=1e9)),
@@ -97,10 +99,10 @@ async def ask(program: Any, ticket: str, first: str, row: Row) -> None:
     begun_s = time.perf_counter()
     row.requests += 1
     try:
-        async with asyncio.timeout(DEADLINE_S + 0.1):
+        async with asyncio.timeout(DEADLINE_S + 1):
             prediction = await program.acall(ticket=ticket)
     except (dspy.DSPyError, CourseError, TimeoutError) as error:
-        row.errors.append(f"{type(error).__name__}: {error}"[:100])
+        row.errors.append(f"{type(error).__name__}: {error}")
         return
     row.answered += 1
     row.by_first += prediction.get("answered_by", [first])[-1:] == [first]
@@ -169,6 +171,9 @@ def main() -> bool:
         for name, row in rows.items():
             print(f"  {name:26} {row}")
         ours = rows["all of it"]
+        print(
+            *(f"  not answered: {error}" for error in ours.errors), sep="\n", end="\n" if ours.errors else ""
+        )
         for what, value, holds in (
             ("answered", ours.answered / ours.requests, ours.answered >= ANSWERED_AT_LEAST * ours.requests),
             ("calls a request", ours.calls / ours.requests, ours.calls <= CALLS_AT_MOST * ours.requests),
