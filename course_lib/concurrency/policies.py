@@ -11,9 +11,9 @@ see `recommended` in resilient.py.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from functools import partial
 from typing import Any
 
@@ -36,17 +36,6 @@ Call = Callable[[Any], Awaitable[Any]]
 Policy = Callable[[Call, Any], Awaitable[Any]]
 """An async function of a call and its request, that returns what the call returns."""
 
-PASSING = (
-    dspy.LMRateLimitError,
-    dspy.LMTimeoutError,
-    dspy.LMServerError,
-    dspy.LMTransportError,
-    dspy.LMLockTimeoutError,
-)
-"""Errors that may go away by themselves: those of dspy.is_retryable_lm_error."""
-UNAVAILABLE = (*PASSING, BreakerOpen, BulkheadFull, DeadlineExceeded)
-"""Errors after which another model may well answer; a bad request or a wrong key is not among them."""
-
 
 def composed(policies: Sequence[Policy], call: Call) -> Call:
     """Return `call` with the policies around it, the first one outermost."""
@@ -62,13 +51,8 @@ async def within_deadline(call: Call, request: Any) -> Any:
         DeadlineExceeded: it has.
     """
     deadline = Deadline.current()
-    try:
-        async with asyncio.timeout(deadline.remaining_s() if deadline else None) as timeout:
-            return await call(request)
-    except TimeoutError as error:
-        if not timeout.expired() or isinstance(error, DeadlineExceeded):
-            raise
-        raise DeadlineExceeded("the deadline passed before there was an answer") from None
+    late = DeadlineExceeded("the deadline passed before there was an answer")
+    return await _ended_after(deadline.remaining_s() if deadline else None, late, call, request)
 
 
 class Timeout:
@@ -79,13 +63,18 @@ class Timeout:
 
     async def __call__(self, call: Call, request: Any) -> Any:
         """Call; an attempt that takes too long is cancelled and fails with dspy.LMTimeoutError."""
-        try:
-            async with asyncio.timeout(self.limit_s) as timeout:
-                return await call(request)
-        except TimeoutError:
-            if not timeout.expired():
-                raise
-            raise dspy.LMTimeoutError(f"no answer within {self.limit_s:g} s") from None
+        late = dspy.LMTimeoutError(f"no answer within {self.limit_s:g} s")
+        return await _ended_after(self.limit_s, late, call, request)
+
+
+async def _ended_after(limit_s: float | None, late: Exception, call: Call, request: Any) -> Any:
+    try:
+        async with asyncio.timeout(limit_s) as timeout:
+            return await call(request)
+    except TimeoutError as error:
+        if not timeout.expired() or isinstance(error, DeadlineExceeded):
+            raise
+        raise late from None
 
 
 class ExponentialBackoff:
@@ -161,7 +150,13 @@ def limited_by(bulkhead: Bulkhead) -> Policy:
 
 def is_outage(error: Exception) -> bool:
     """Tell the errors by which a breaker should open; a 429 or a bad request comes from a service at work."""
-    return isinstance(error, PASSING) and not isinstance(error, dspy.LMRateLimitError)
+    return dspy.is_retryable_lm_error(error) and not isinstance(error, dspy.LMRateLimitError)
+
+
+def is_unavailable(error: Exception) -> bool:
+    """Tell the errors after which another model may well answer; a bad request or a wrong key is none."""
+    refused = isinstance(error, BreakerOpen | BulkheadFull | DeadlineExceeded)
+    return refused or dspy.is_retryable_lm_error(error)
 
 
 class Fallback:
@@ -171,30 +166,20 @@ class Fallback:
     """
 
     def __init__(
-        self, other: Call, *, on: tuple[type[Exception], ...] = UNAVAILABLE, share: float = 0.6
+        self, other: Call, *, on: Callable[[Exception], bool] = is_unavailable, share: float = 0.6
     ) -> None:
         self.other, self.on, self.share = other, on, share
 
     async def __call__(self, call: Call, request: Any) -> Any:
-        """Call; after an error of these classes, call the other one with the same request."""
+        """Call; after an error of such a class, call the other one with the same request."""
+        deadline = Deadline.current() or Deadline(math.inf)
         try:
-            with _share_of_deadline(self.share):
+            with Deadline.after(self.share * deadline.remaining_s(), clock=deadline.clock).applied():
                 return await within_deadline(call, request)
-        except self.on:
-            deadline = Deadline.current()
-            if deadline and not deadline.remaining_s():
+        except Exception as error:  # border: the predicate decides
+            if not self.on(error) or not deadline.remaining_s():
                 raise
             return await self.other(request)
-
-
-@contextmanager
-def _share_of_deadline(share: float) -> Iterator[None]:
-    deadline = Deadline.current()
-    if deadline is None:
-        yield
-    else:
-        with Deadline.after(share * deadline.remaining_s(), clock=deadline.clock).applied():
-            yield
 
 
 class Hedge:
@@ -202,25 +187,25 @@ class Hedge:
 
     Against the rare slow answer: with `after_s` near the 95th percentile of the latency, one call in twenty
     is sent twice. The loser is cancelled. Where all are slow because the server has too much to do, it makes
-    things worse; so the budget lets at most a tenth of all calls be sent twice.
+    things worse; so the budget lets one call in twenty be sent twice, and no more.
     """
 
     def __init__(
         self, after_s: float, *, is_idempotent: Callable[[Any], bool], budget: RetryBudget | None = None
     ) -> None:
         self.after_s, self._is_idempotent = after_s, is_idempotent
-        self._budget = budget or RetryBudget(0.1)
+        self._budget = budget or RetryBudget(0.05)
 
     async def __call__(self, call: Call, request: Any) -> Any:
         """Call, and after a while perhaps once more; if both fail, the first one's error is raised."""
         self._budget.record_call()
         if not self._is_idempotent(request):
             return await call(request)
-        tasks = [asyncio.create_task(_coroutine(call, request))]
+        tasks = [asyncio.ensure_future(call(request))]
         try:
             done, _ = await asyncio.wait(tasks, timeout=self.after_s)
             if not done and self._budget.allows_repeat():
-                tasks.append(asyncio.create_task(_coroutine(call, request)))
+                tasks.append(asyncio.ensure_future(call(request)))
             return await _first_answer(tasks)
         finally:
             for task in tasks:
@@ -228,14 +213,7 @@ class Hedge:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _coroutine(call: Call, request: Any) -> Coroutine[Any, Any, Any]:
-    async def called() -> Any:
-        return await call(request)
-
-    return called()
-
-
-async def _first_answer(tasks: Sequence[asyncio.Task[Any]]) -> Any:
+async def _first_answer(tasks: Sequence[asyncio.Future[Any]]) -> Any:
     pending = set(tasks)
     while pending:
         done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)

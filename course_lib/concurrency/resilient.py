@@ -6,24 +6,23 @@ resilient(large, small) is the LM inside it. What stands around each model: reco
 Source: dspy/clients/execution.py and engines/base.py (DSPy 3.4.1). For DSPy an engine makes one attempt; this
 one makes as many as the policies want, and DSPy's own retries are off: one retry layer only.
 
-Sync calls go through the same coroutines, in an event loop that lives in a thread while they are under way.
+Sync calls go through the same coroutines, each in an event loop that lives in a thread for that call.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import AbstractContextManager, aclosing, contextmanager
+from contextlib import aclosing, contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Self
 
 import anyio
 import dspy
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import start_blocking_portal
 from dspy._vendor.lm15.serde import request_to_dict
 from dspy.clients import execution
 from dspy.clients.backend_selection import CLIENT_KEYS
@@ -53,20 +52,13 @@ from course_lib.resilience import Bulkhead, CircuitBreaker, Deadline
 class Unanswered(dspy.LMError, CourseError):  # noqa: N818  (says what happened)
     """No model was asked, or none answered in time; `__cause__` is the reason, such as BreakerOpen."""
 
-    default_code = "unanswered"
-
 
 class HalfAnswer(dspy.LMError, CourseError):  # noqa: N818  (says what happened)
     """A stream broke off after its first token; nothing is repeated, since the reader has seen a part."""
 
-    default_code = "half_answer"
 
-
-class Policies(Protocol):
-    """Makes the policies around one model."""
-
-    def __call__(self, name: str, *, is_last: bool) -> Sequence[Policy]:
-        """Return them, outermost first; the last model is the one that nothing stands behind."""
+Policies = Callable[..., Sequence[Policy]]
+"""Called with a model's name and `is_last`; makes the policies around it, outermost first."""
 
 
 def recommended(name: str, *, is_last: bool) -> list[Policy]:
@@ -130,8 +122,8 @@ class ResilientProcessor(dspy.Module):
 
     def forward(self, **inputs: Any) -> Any:
         """Run the program; tools see the deadline as `Deadline.current()`, and model calls end with it."""
-        with self._around() as answered_by:
-            return _marked(self.program(**inputs), answered_by)
+        with self._around() as marked:
+            return marked(self.program(**inputs))
 
     async def aforward(self, **inputs: Any) -> Any:
         """Do as forward(), and cancel whatever is under way at the deadline."""
@@ -139,34 +131,35 @@ class ResilientProcessor(dspy.Module):
         async def run(inputs: dict[str, Any]) -> Any:
             return await self.program.acall(**inputs)
 
-        with self._around() as answered_by:
-            return _marked(await within_deadline(run, inputs), answered_by)
+        with self._around() as marked:
+            return marked(await within_deadline(run, inputs))
 
     @contextmanager
-    def _around(self) -> Iterator[list[str]]:
+    def _around(self) -> Iterator[Callable[[Any], Any]]:
+        """Let the program find our model and the deadline; yield what names the models in its answer."""
         answered_by: list[str] = []
+
+        def marked(prediction: Any) -> Any:
+            if isinstance(prediction, dspy.Prediction):
+                prediction.answered_by = answered_by
+            return prediction
+
         outer = _answered_by.get()
         _answered_by.set(answered_by)
         try:
             with Deadline.after(self.deadline_s).applied(), dspy.context(lm=self.lm):
-                yield answered_by
+                yield marked
         except Unanswered as error:
             raise (error.__cause__ or error) from None
         finally:
             _answered_by.set(outer)
 
 
-def _marked(prediction: Any, answered_by: list[str]) -> Any:
-    if isinstance(prediction, dspy.Prediction):
-        prediction.answered_by = answered_by
-    return prediction
-
-
 def resilient(*models: dspy.LM, policies: Policies = recommended) -> dspy.LM:
     """Return an LM that asks the first model, and each next one if that cannot answer.
 
-    It keeps no cache: an answer of another model must not be kept as that of the first. Connection settings
-    stay with the models.
+    All get the request that the first one would get. It keeps no cache: an answer of another model must not
+    be kept as that of the first. Connection settings stay with the models, `num_retries` of none is used.
     """
     if not models:
         raise ValueError("give at least one model to ask")
@@ -328,71 +321,48 @@ class _AsyncEngine(_Engines):
 
 
 class _Engine(_Engines):
-    """The sync form: a thread waits while the async one works in the loop for threads."""
+    """The sync form: a thread waits while the async one works in an event loop of that call's own."""
 
     def __init__(self, models: Sequence[dspy.LM], engine: _AsyncEngine) -> None:
         super().__init__(models)
-        self._engine, self._loop = engine, _LoopForThreads(models)
+        self._engine = engine
 
     def complete(self, request: Request) -> Any:
-        with self._loop.running() as portal:
-            return _wait(portal, self._engine.complete, request)
+        with self._loop() as wait_for:
+            return wait_for(self._engine.complete, request)
 
     def stream(self, request: Request) -> Iterator[Any]:
-        with self._loop.running() as portal:
-            events = self._engine.stream(request)
+        async def following() -> Any:
+            return await anext(events, None)
+
+        with self._loop() as wait_for:
+            events: Any = self._engine.stream(request)
             try:
-                while (event := _wait(portal, _next, events)) is not None:
+                while (event := wait_for(following)) is not None:
                     yield event
             finally:
-                _wait(portal, events.aclose)  # type: ignore[attr-defined]
-
-
-async def _next(events: AsyncIterator[Any]) -> Any:
-    return await anext(events, None)
-
-
-def _wait(portal: BlockingPortal, work: Callable[..., Any], *args: Any) -> Any:
-    """Return what `work` returns in the portal's loop; who is interrupted cancels it."""
-    future = portal.start_task_soon(work, *args)
-    try:
-        return future.result()
-    except BaseException:
-        future.cancel()
-        raise
-
-
-class _LoopForThreads:
-    """An event loop in a thread of its own, while any thread waits for it; then nothing of it is left."""
-
-    def __init__(self, models: Sequence[dspy.LM]) -> None:
-        self._models = models
-        self._lock = threading.Lock()
-        self._users = 0
-        self._started: AbstractContextManager[BlockingPortal]
-        self._portal: BlockingPortal
+                wait_for(events.aclose)
 
     @contextmanager
-    def running(self) -> Iterator[BlockingPortal]:
-        """Start the loop if it does not run, and end it with its connections after the last user."""
-        with self._lock:
-            if not self._users:
-                self._started = start_blocking_portal("asyncio")
-                self._portal = self._started.__enter__()
-            self._users += 1
-        try:
-            yield self._portal
-        finally:
-            with self._lock:
-                self._users -= 1
-                if not self._users:
-                    self._portal.call(_close_connections, self._models)
-                    self._started.__exit__(None, None, None)
+    def _loop(self) -> Iterator[Callable[..., Any]]:
+        """Run a loop in a thread; yield what waits for a coroutine in it, and cancels it if interrupted."""
+        with start_blocking_portal("asyncio") as portal:
 
+            def wait_for(work: Callable[..., Any], *args: Any) -> Any:
+                future = portal.start_task_soon(work, *args)
+                try:
+                    return future.result()
+                finally:
+                    future.cancel()  # nothing to do for one that is done
 
-async def _close_connections(models: Sequence[dspy.LM]) -> None:
-    """Close what the models opened in this loop; LM.aclose() would close those of other threads too."""
-    loop = asyncio.get_running_loop()
-    for store in (each._engine_store for each in models):  # noqa: SLF001
-        for key in [key for key in list(store) if key[0] is loop]:
-            await store.pop(key).aclose()
+            try:
+                yield wait_for
+            finally:
+                portal.call(self._close_connections)
+
+    async def _close_connections(self) -> None:
+        """Close what was opened in this loop; LM.aclose() would close what other threads use, too."""
+        loop = asyncio.get_running_loop()
+        for store in (each._engine_store for each in self._models):  # noqa: SLF001
+            for key in [key for key in list(store) if key[0] is loop]:
+                await store.pop(key).aclose()

@@ -39,12 +39,15 @@ class Bulkhead:
         Raises:
             BulkheadFull: too many wait already.
         """
-        turn = self._take_place()
-        if turn is not None:
+        if (turn := self._take_place()) is not None:
             try:
                 await asyncio.wrap_future(turn)
             except BaseException:
-                self._leave_line(turn)
+                with self._lock:
+                    if turn in self._line:
+                        self._line.remove(turn)
+                    else:  # the place was handed over meanwhile
+                        self._hand_over()
                 raise
         return self
 
@@ -60,22 +63,11 @@ class Bulkhead:
                 return None
             if len(self._line) >= self.waiting:
                 self.refused += 1
-                raise BulkheadFull(
-                    f"{self.name} has {self.limit} calls under way and {len(self._line)} waiting; "
-                    "ask again later, or another"
-                )
+                raise BulkheadFull(f"{self.name} has {self.limit} calls under way and {self.waiting} waiting")
             turn: Future[None] = Future()
             turn.set_running_or_notify_cancel()  # so that to cancel the task does not cancel it
             self._line.append(turn)
             return turn
-
-    def _leave_line(self, turn: Future[None]) -> None:
-        """Go without having called; a place that was handed over meanwhile goes to the next."""
-        with self._lock:
-            if turn in self._line:
-                self._line.remove(turn)
-            else:
-                self._hand_over()
 
     def _hand_over(self) -> None:
         if self._line:

@@ -262,7 +262,7 @@ async def test_a_reader_who_leaves_ends_the_stream_at_the_models_server():
     assert asyncio.all_tasks() == before
 
 
-async def test_sync_calls_leave_no_thread_and_many_share_one():
+async def test_sync_calls_leave_no_thread_and_no_connection():
     program, before = processor("moment"), set(threading.enumerate())
 
     calls = asyncio.gather(*(in_thread(program, ticket) for ticket in TICKETS[:4]))
@@ -270,7 +270,9 @@ async def test_sync_calls_leave_no_thread_and_many_share_one():
     own = [each for each in set(threading.enumerate()) - before if not each.name.startswith("asyncio_")]
     await calls
 
-    assert (len(own), own[0].is_alive()) == (1, False)
+    assert own
+    assert not any(each.is_alive() for each in own)
+    assert not program.lm._engine_store
 
 
 def test_a_predictor_with_a_model_of_its_own_is_refused():
