@@ -17,6 +17,7 @@ from course_lib.concurrency.policies import (
     Coalesce,
     ExponentialBackoff,
     Hedge,
+    Timeout,
     guarded_by,
     is_outage,
     limited_by,
@@ -273,6 +274,41 @@ async def test_sync_calls_leave_no_thread_and_no_connection():
     assert own
     assert not any(each.is_alive() for each in own)
     assert not program.lm._engine_store
+
+
+@pytest.mark.parametrize("calls", [60, pytest.param(600, marks=pytest.mark.soak)])
+async def test_in_bad_weather_all_are_answered_and_nothing_is_left(calls):
+    faults = {"unavailable_rate": 0.2, "hang_rate": 0.05, "cut_before_rate": 0.1, "cut_midway_rate": 0.1}
+    lm.profile("bad", ttft_p50_ms=10, ttft_p99_ms=100, **faults)
+    bulkheads, before = [], asyncio.all_tasks()
+
+    def policies(name: str, *, is_last: bool) -> list[Any]:
+        bulkheads.append(Bulkhead(name, limit=8, waiting=8 if not is_last else calls))
+        coalescing, backoff, _, _, breaking, _ = recommended(name, is_last=is_last)
+        hedging = Hedge(0.3, is_idempotent=only_answers)
+        return [
+            coalescing,
+            backoff,
+            hedging,
+            limited_by(bulkheads[-1]),
+            breaking,
+            Timeout(60 if is_last else 1),
+        ]
+
+    models = lm.connect("sim-large@bad"), lm.connect("sim-large")
+    program = ResilientProcessor(desk.Triage(), *models, policies=policies, deadline_s=60)
+    asking = [asyncio.create_task(in_task(program, f"{TICKETS[n % 20]} {n // 2}")) for n in range(calls)]
+    for call in asking[::7]:
+        await asyncio.sleep(0.01)
+        call.cancel()
+    outcomes = await asyncio.gather(*asking, return_exceptions=True)
+
+    failed = [each for each in outcomes if not isinstance(each, dspy.Prediction)]
+    assert {type(each) for each in failed} <= {asyncio.CancelledError}
+    assert len(failed) <= len(asking[::7])
+    await until_at_the_endpoint(lambda ledger: not ledger.under_way)
+    assert asyncio.all_tasks() == before
+    assert [each._free for each in bulkheads] == [8, 8]
 
 
 def test_a_predictor_with_a_model_of_its_own_is_refused():
