@@ -282,6 +282,27 @@ async def test_one_who_runs_out_of_time_is_alone_in_that():
     assert [type(outcomes[0]), *outcomes[1:]] == [DeadlineExceeded, may_end, ("shared", may_end)]
 
 
+async def test_one_whose_time_would_not_suffice_is_alone_in_that_too():
+    policy, may_end = coalesce(), asyncio.Event()
+
+    async def limited(_request: Any) -> str:
+        await may_end.wait()
+        if Deadline.current():
+            raise DeadlineExceeded("the rate limit asks for longer")
+        return "yes"
+
+    async def hasty() -> Any:
+        with Deadline.after(60).applied():
+            return await policy(limited, "a")
+
+    calls = [asyncio.create_task(hasty()), asyncio.create_task(policy(limited, "a"))]
+    await asyncio.sleep(0.01)
+    may_end.set()
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert [type(outcomes[0]), outcomes[1]] == [DeadlineExceeded, "yes"]
+
+
 async def test_policies_stand_around_the_call_in_their_order():
     told = []
 

@@ -6,11 +6,12 @@ import asyncio
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import dspy
 import pytest
+from dspy.lm15 import StreamDeltaEvent, StreamStartEvent, TextDelta
 
 from course_lib import desk, lm
 from course_lib.concurrency.policies import (
@@ -261,6 +262,38 @@ async def test_a_reader_who_leaves_ends_the_stream_at_the_models_server():
 
     await until_at_the_endpoint(lambda ledger: ledger.statuses == {499: 1} and not ledger.under_way)
     assert asyncio.all_tasks() == before
+
+
+class Stalls:
+    """An engine whose stream stops after its first token."""
+
+    is_open = False
+
+    async def complete(self, _request: Any) -> Any:
+        raise NotImplementedError
+
+    async def stream(self, _request: Any) -> AsyncIterator[Any]:
+        self.is_open = True
+        try:
+            yield StreamStartEvent(id="1", model="stalls")
+            yield StreamDeltaEvent(TextDelta(text="Once"))
+            await asyncio.Event().wait()
+        finally:
+            self.is_open = False
+
+
+async def test_a_reader_who_leaves_ends_a_stream_that_stalls():
+    engine = Stalls()
+    model = resilient(dspy.LM("stalls", engine=engine, async_engine=engine))
+    request = dspy.lm15.Request(model=model.model, messages=(dspy.lm15.Message.user("?"),))
+
+    events = model._async_engine_spec.stream(request)
+    assert [(await anext(events)).type for _ in range(2)] == ["start", "delta"]
+    assert engine.is_open
+    async with asyncio.timeout(20):
+        await events.aclose()
+
+    assert not engine.is_open
 
 
 async def test_sync_calls_leave_no_thread_and_no_connection():
