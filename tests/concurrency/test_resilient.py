@@ -7,6 +7,7 @@ import itertools
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import dspy
@@ -284,7 +285,8 @@ class Stalls:
 
 async def test_a_reader_who_leaves_ends_a_stream_that_stalls():
     engine = Stalls()
-    model = resilient(dspy.LM("stalls", engine=engine, async_engine=engine))
+    unused = SimpleNamespace(complete=lambda _request: None)
+    model = resilient(dspy.LM("stalls", engine=unused, async_engine=engine))
     request = dspy.lm15.Request(model=model.model, messages=(dspy.lm15.Message.user("?"),))
 
     events = model._async_engine_spec.stream(request)
