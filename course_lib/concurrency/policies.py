@@ -50,9 +50,9 @@ async def within_deadline(call: Call, request: Any) -> Any:
     Raises:
         DeadlineExceeded: it has.
     """
-    deadline = Deadline.current()
+    deadline = Deadline.current() or Deadline(math.inf)
     late = DeadlineExceeded("the deadline passed before there was an answer")
-    return await _ended_after(deadline.remaining_s() if deadline else None, late, call, request)
+    return await _ended_after(deadline.remaining_s(), late, call, request)
 
 
 class Timeout:
@@ -67,9 +67,9 @@ class Timeout:
         return await _ended_after(self.limit_s, late, call, request)
 
 
-async def _ended_after(limit_s: float | None, late: Exception, call: Call, request: Any) -> Any:
+async def _ended_after(limit_s: float, late: Exception, call: Call, request: Any) -> Any:
     try:
-        async with asyncio.timeout(limit_s) as timeout:
+        async with asyncio.timeout(None if math.isinf(limit_s) else limit_s) as timeout:
             return await call(request)
     except TimeoutError as error:
         if not timeout.expired() or isinstance(error, DeadlineExceeded):
@@ -94,8 +94,9 @@ class ExponentialBackoff:
         is_retryable: Callable[[Exception], bool] = dspy.is_retryable_lm_error,
         budget: RetryBudget | None = None,
     ) -> None:
-        self.attempts, self.first_wait_s, self.longest_wait_s = attempts, first_wait_s, longest_wait_s
+        self.attempts, self.longest_wait_s = attempts, longest_wait_s
         self._is_retryable, self._budget = is_retryable, budget or RetryBudget()
+        self._retry = partial(retry, attempts=None, first_wait_s=first_wait_s, longest_wait_s=longest_wait_s)
 
     async def __call__(self, call: Call, request: Any) -> Any:
         """Call until it succeeds; the last error is raised."""
@@ -110,13 +111,7 @@ class ExponentialBackoff:
             return made < self.attempts and self._wait(error)
 
         self._budget.record_call()
-        repeated = retry(
-            is_retryable=verdict,
-            attempts=None,
-            first_wait_s=self.first_wait_s,
-            longest_wait_s=self.longest_wait_s,
-        )
-        return await repeated(attempt)()
+        return await self._retry(is_retryable=verdict)(attempt)()
 
     def _wait(self, error: Exception) -> bool | float:
         """Return False for no repeat, True for the usual wait, or the seconds that the server asked for."""

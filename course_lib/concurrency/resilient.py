@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequen
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple, Self
 
 import anyio
@@ -163,11 +163,11 @@ def resilient(*models: dspy.LM, policies: Policies = recommended) -> dspy.LM:
     """
     if not models:
         raise ValueError("give at least one model to ask")
-    *others, last = models
-    call = composed(policies(last.model, is_last=True), _asks(last, is_first=not others))
-    for each in reversed(others):
-        asks = composed(policies(each.model, is_last=False), _asks(each, is_first=each is models[0]))
-        call = partial(Fallback(call), asks)
+    calls = [
+        composed(policies(each.model, is_last=each is models[-1]), _asks(each, is_first=each is models[0]))
+        for each in models
+    ]
+    call = reduce(lambda other, asks: partial(Fallback(other), asks), reversed(calls))
     engine = _AsyncEngine(models, call)
     settings = dict.fromkeys(CLIENT_KEYS & models[0].kwargs.keys())
     return models[0].copy(
@@ -211,7 +211,7 @@ def _asks(lm: dspy.LM, *, is_first: bool) -> Call:
 
 
 def engine_of(lm: dspy.LM, request: Request) -> tuple[Any, Request]:
-    """Return the async engine that DSPy would take for this model, and the request as that one takes it."""
+    """Return the async engine that DSPy would take for a model, and the request as that one takes it."""
     request = replace(request, model=lm.model)
     call = execution.PreparedCall(None, None, {}, {"model": lm.model}, request, False, 1, True)
     backend, request, _ = execution._engine(lm, call, True)  # noqa: SLF001
