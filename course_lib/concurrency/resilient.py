@@ -264,10 +264,10 @@ class _Stream:
 
 
 class _Engines:
-    """What both engines share: the models, of which the first says what is supported."""
+    """What both engines share: the models, of which the first says what is supported, and the work."""
 
-    def __init__(self, models: Sequence[dspy.LM]) -> None:
-        self._models = models
+    def __init__(self, models: Sequence[dspy.LM], work: Any) -> None:
+        self._models, self._work = models, work
 
     def __getattr__(self, name: str) -> Any:
         """Say what the model supports, asked when first needed: adapters look at these flags."""
@@ -282,13 +282,11 @@ class _Engines:
 
 
 class _AsyncEngine(_Engines):
-    def __init__(self, models: Sequence[dspy.LM], call: Call) -> None:
-        super().__init__(models)
-        self._call = call
+    """Makes the composed call."""
 
     async def complete(self, request: Request) -> Any:
         try:
-            answer = await within_deadline(self._call, request)
+            answer = await within_deadline(self._work, request)
         except CourseError as error:
             if isinstance(error, dspy.LMError):
                 raise
@@ -323,20 +321,16 @@ class _AsyncEngine(_Engines):
 class _Engine(_Engines):
     """The sync form: a thread waits while the async one works in an event loop of that call's own."""
 
-    def __init__(self, models: Sequence[dspy.LM], engine: _AsyncEngine) -> None:
-        super().__init__(models)
-        self._engine = engine
-
     def complete(self, request: Request) -> Any:
         with self._loop() as wait_for:
-            return wait_for(self._engine.complete, request)
+            return wait_for(self._work.complete, request)
 
     def stream(self, request: Request) -> Iterator[Any]:
         async def following() -> Any:
             return await anext(events, None)
 
         with self._loop() as wait_for:
-            events: Any = self._engine.stream(request)
+            events: Any = self._work.stream(request)
             try:
                 while (event := wait_for(following)) is not None:
                     yield event
