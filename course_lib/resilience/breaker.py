@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Self
 
 from course_lib.errors import CourseError
@@ -32,15 +33,17 @@ class CircuitBreaker:
         threshold: int = 5,
         first_wait_s: float = 1.0,
         longest_wait_s: float = 30.0,
+        is_failure: Callable[[Exception], bool] = lambda _error: True,
         clock: Clock = time.monotonic,
     ) -> None:
+        """Begin closed; an error that is no failure (`with` only) is an answer: the service works."""
         self.name = name
         self.state = "closed"
         """Or "open", or "half-open" while a trial call is under way."""
         self.last_error = ""
         """The last failure, in one line; empty once a call has succeeded."""
         self._threshold, self._first_wait_s, self._longest_wait_s = threshold, first_wait_s, longest_wait_s
-        self._clock = clock
+        self._is_failure, self._clock = is_failure, clock
         self._failures = 0
         self._wait_s = 0.0
         self._until_s = 0.0
@@ -95,7 +98,7 @@ class CircuitBreaker:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None:
+        if error is None or (isinstance(error, Exception) and not self._is_failure(error)):
             self.record_success()
         elif isinstance(error, Exception):
             self.record_failure(error)

@@ -92,3 +92,14 @@ def test_a_cancelled_trial_call_leaves_the_trial_to_the_next(opened, clock):
         raise asyncio.CancelledError
 
     assert opened.allows()
+
+
+def test_an_error_that_is_no_failure_is_an_answer(clock):
+    breaker = CircuitBreaker("m", threshold=1, is_failure=lambda e: isinstance(e, OSError), clock=clock)
+
+    with pytest.raises(ValueError, match="not mine"), breaker:
+        raise ValueError("not mine")
+    assert breaker.state == "closed"
+    with pytest.raises(OSError, match="mine"), breaker:
+        raise OSError("mine")
+    assert breaker.state == "open"
