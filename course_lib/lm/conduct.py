@@ -94,7 +94,7 @@ class Judge:
         return Verdict(tuple(findings), len(self.calls), len(self._questions))
 
     def _group(self) -> None:
-        """Put each request behind the failed one that it may repeat: of several, the first that may return."""
+        """Put each request behind the failed one that it may repeat: of several, the first that may come."""
         failed: dict[str, list[Attempts]] = defaultdict(list)
         for call in sorted(self.calls, key=lambda call: call.at_s):
             self._same[call.question].append(call)
