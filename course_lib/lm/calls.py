@@ -60,6 +60,21 @@ class Call:
     tool_calls: list[dict[str, Any]] = field(default_factory=list)
     """Native calls of the first choice: `name` and `arguments` (JSON text), as sent."""
 
+    @property
+    def ended_s(self) -> float:
+        """When it ended, on the clock of `at_s`."""
+        return self.at_s + self.duration_ms / 1000
+
+    @property
+    def is_half(self) -> bool:
+        """True when the answer began well and was cut, had no finish reason or a broken chunk."""
+        return self.status == 200 and self.fault in ("cut_midway", "no_finish", "broken_chunk")
+
+    @property
+    def is_failed(self) -> bool:
+        """True when there was no whole answer; a malformed one is whole."""
+        return self.status != 200 or self.is_half
+
 
 @dataclass(frozen=True, slots=True)
 class Ledger:

@@ -10,6 +10,7 @@ each question: nobody can tell a retry from another user's request.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,10 +19,9 @@ from itertools import pairwise
 from course_lib.lm.calls import Call
 
 LONGEST_PAUSE_S = 10.0
-_SLACK_S, _SLACK_SHARE = 0.05, 0.1  # for clocks and a machine under load, in the client's favour
+_SLACK_S, _MORE = 0.05, 1.1  # for clocks and a machine under load, in the client's favour
 _MIN_PAUSES, _NO_PAUSE_S = 4, 0.02
 _MIN_QUESTIONS = 5
-_HALF = ("cut_midway", "no_finish", "broken_chunk")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +63,6 @@ Attempts = list[Call]
 """The requests of one question, in the order in which they came."""
 
 
-def _ended_s(call: Call) -> float:
-    return call.at_s + call.duration_ms / 1000
-
-
-def _is_half(call: Call) -> bool:
-    return call.status == 200 and call.fault in _HALF
-
-
 @dataclass(slots=True)
 class Judge:
     """The rules, over one client's calls; each returns the requests of every case that it finds."""
@@ -106,21 +98,19 @@ class Judge:
             else:
                 self._questions.append(attempts)
             attempts.append(call)
-            if call.status != 200 or _is_half(call):
+            if call.is_failed:
                 before.append(attempts)
 
     def _follows(self, call: Call, failed: Call) -> bool:
-        latest_s = _ended_s(failed) + failed.retry_after_s + LONGEST_PAUSE_S
-        return _ended_s(failed) - _SLACK_S <= call.at_s <= latest_s
+        return -_SLACK_S <= call.at_s - failed.ended_s <= failed.retry_after_s + LONGEST_PAUSE_S
 
     def _may_come_s(self, failed: Call) -> float:
-        return _ended_s(failed) + min(failed.retry_after_s, self.most_wait_s)
+        return failed.ended_s + min(failed.retry_after_s, self.most_wait_s)
 
     def _is_early(self, call: Call, failed: Call) -> bool:
-        may_come_s = self._may_come_s(failed)
-        slack_s = max(_SLACK_S, _SLACK_SHARE * (may_come_s - _ended_s(failed)))
+        wait_s = self._may_come_s(failed) - failed.ended_s
         is_same = (call.model, call.profile) == (failed.model, failed.profile)
-        return is_same and failed.retry_after_s > 0 and call.at_s < may_come_s - slack_s
+        return is_same and call.at_s - failed.ended_s < min(wait_s - _SLACK_S, wait_s / _MORE)
 
     def _uninvited(self, attempts: Attempts) -> list[tuple[Call, Call]]:
         """Return each retry, behind what failed, that did not wait as it was asked to."""
@@ -132,65 +122,59 @@ class Judge:
             [call]
             for attempts in self._questions
             for at, call in enumerate(attempts)
-            if any(self._is_early(call, each) for each in attempts[:at])
+            if any(each.retry_after_s and self._is_early(call, each) for each in attempts[:at])
         ]
 
-    def sent_often(self) -> list[Attempts]:
-        """One question was sent more than `most_sent` times, retries that waited as asked not counted."""
-        return [each for each in self._questions if 1 + len(self._uninvited(each)) > self.most_sent]
+    def retry_storm(self) -> list[Attempts]:
+        """A question was sent more than `most_sent` times, or on and on without growing pauses.
 
-    def sent_more(self) -> list[Attempts]:
-        """Five questions or more were sent more than `most_ratio` times each on average, counted likewise."""
+        Or five questions or more were sent more than `most_ratio` times each, on average. Retries that waited
+        as they were asked to are not counted. On and on: four times or more to one model, at once or at a
+        steady beat.
+        """
         again = [each for each in self._questions if self._uninvited(each)]
         ratio = 1 + sum(len(self._uninvited(each)) for each in again) / max(1, len(self._questions))
-        return again if len(self._questions) >= _MIN_QUESTIONS and ratio > self.most_ratio else []
-
-    def without_pauses(self) -> list[Attempts]:
-        """A question came four times or more to a model again, uninvited, at once or after equal pauses."""
-        return [each for each in self._questions if self._is_steady(each)]
+        if len(self._questions) >= _MIN_QUESTIONS and ratio > self.most_ratio:
+            return again
+        return [
+            each for each in again if len(self._uninvited(each)) >= self.most_sent or self._is_steady(each)
+        ]
 
     def _is_steady(self, attempts: Attempts) -> bool:
         retries = [(a, b) for a, b in self._uninvited(attempts) if a.model == b.model]
-        pauses_s = sorted(b.at_s - _ended_s(a) for a, b in retries)
-        at_most_s = max(_NO_PAUSE_S, (1 + _SLACK_SHARE) * pauses_s[0]) if pauses_s else 0.0
-        return len(pauses_s) >= _MIN_PAUSES and pauses_s[-1] < at_most_s
+        pauses_s = sorted(b.at_s - a.ended_s for a, b in retries)
+        return len(retries) >= _MIN_PAUSES and pauses_s[-1] < max(_NO_PAUSE_S, _MORE * pauses_s[0])
 
     def truncated_taken(self) -> list[Attempts]:
         """A stream was cut, without finish reason or broken, and the same question never came again."""
-        lasts = [each[-1] for each in self._questions if each[-1].stream and _is_half(each[-1])]
-        return [[last] for last in lasts if not self._after(last)]
+        lasts = [each[-1:] for each in self._questions if each[-1].stream and each[-1].is_half]
+        return [last for last in lasts if not self._after(last[0])]
 
     def _after(self, call: Call) -> list[Call]:
         """Return the other requests of the same question that ended after this one came."""
-        return [each for each in self._same[call.question] if each is not call and _ended_s(each) > call.at_s]
+        return [each for each in self._same[call.question] if each is not call and each.ended_s > call.at_s]
 
     def gave_up_early(self) -> list[Attempts]:
         """The client left before the first byte and got no other answer, though one was due in time.
 
         In time: within 0.9 of `deadline_s` after the question's first request. Without one, nothing is early.
         """
-        lefts = [each for each in self._questions if each[-1].status == 499 and self.deadline_s]
-        return [attempts[-1:] for attempts in lefts if self._is_too_soon(attempts[0], attempts[-1])]
+        return [each[-1:] for each in self._questions if self._left_early(each[0], each[-1])]
 
-    def _is_too_soon(self, first: Call, left: Call) -> bool:
-        is_waiting = left.ttft_ms == left.duration_ms < left.due_ms
-        due_s = left.at_s + left.due_ms / 1000 - first.at_s
-        answers = [each for each in self._after(left) if each.status == 200 and not _is_half(each)]
-        return is_waiting and due_s < 0.9 * (self.deadline_s or 0) and not answers
+    def _left_early(self, first: Call, left: Call) -> bool:
+        is_waiting = left.status == 499 and left.ttft_ms == left.duration_ms < left.due_ms
+        is_due = left.at_s + left.due_ms / 1000 - first.at_s < 0.9 * (self.deadline_s or 0)
+        return is_waiting and is_due and all(each.is_failed for each in self._after(left))
 
     def beyond_deadline(self) -> list[Attempts]:
         """A question's last request ended later than `deadline_s` after its first one came."""
-        if self.deadline_s is None:
-            return []
-        most_s = self.deadline_s * (1 + _SLACK_SHARE) + _SLACK_S
-        return [each for each in self._questions if _ended_s(each[-1]) - each[0].at_s > most_s]
+        most_s = math.inf if self.deadline_s is None else _MORE * self.deadline_s + _SLACK_S
+        return [each for each in self._questions if each[-1].ended_s - each[0].at_s > most_s]
 
 
 _RULES: tuple[tuple[str, Callable[[Judge], list[Attempts]], str], ...] = (
     ("retry_after_ignored", Judge.retry_after_ignored, "requests came again before they were asked to"),
-    ("retry_storm", Judge.sent_often, "questions were sent too often, each for itself"),
-    ("retry_storm", Judge.sent_more, "questions were sent again, which is too often for all together"),
-    ("retry_storm", Judge.without_pauses, "questions were sent again without growing pauses"),
+    ("retry_storm", Judge.retry_storm, "questions were sent too often, or without growing pauses"),
     ("truncated_taken", Judge.truncated_taken, "streams broke off, and the question never came again"),
     ("gave_up_early", Judge.gave_up_early, "answers were due in time, but the client had left"),
     ("beyond_deadline", Judge.beyond_deadline, "questions went on beyond their deadline"),

@@ -187,10 +187,10 @@ def test_the_official_client_is_clean_under_storm() -> None:
 def test_the_official_client_is_clean_under_a_long_storm() -> None:
     lm.reset()
 
-    ask_all("sim-large@storm", 300, max_retries=9, timeout=6)
+    ask_all("sim-large@storm", 150, max_retries=9, timeout=6)
 
     assert lm.verdict(deadline_s=300).is_clean, lm.verdict()
-    assert lm.verdict().questions == 300
+    assert lm.verdict().requests > 300
 
 
 # DSPy waits a second, as the header in whole seconds says.

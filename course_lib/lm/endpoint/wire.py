@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import reprlib
 import secrets
 import time
@@ -241,13 +242,16 @@ def _bad(name: str, value: Any, right: str) -> ApiError:
     return ApiError(400, code, f"{name} is {found}; it should be {right}", param=name)
 
 
+_FORM = re.compile("\n\nRespond with (?:the corresponding output fields|a JSON object)")
+
+
 def question(messages: Sequence[Mapping[str, Any]]) -> str:
     """Return a short name of what is asked, the same for each way in which DSPy's adapters ask it.
 
     After an answer that it cannot read, DSPy asks again with another system prompt and another last line.
     """
     contents = [message.get("content") for message in messages if message["role"] in ("user", "tool")]
-    asked = [each.partition("\n\nRespond with")[0] if isinstance(each, str) else each for each in contents]
+    asked = [_FORM.split(each)[0] if isinstance(each, str) else each for each in contents]
     return hashlib.blake2b(orjson.dumps(asked or messages), digest_size=8).hexdigest()
 
 
