@@ -22,6 +22,7 @@ LONGEST_PAUSE_S = 10.0
 _SLACK_S, _MORE = 0.05, 1.1  # for clocks and a machine under load, in the client's favour
 _MIN_PAUSES, _NO_PAUSE_S = 4, 0.02
 _MIN_QUESTIONS = 5
+_NOTICED_S = 0.2  # so late may a busy endpoint notice that a client has left
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,18 +158,20 @@ class Judge:
     def gave_up_early(self) -> list[Attempts]:
         """The client left before the first byte and got no other answer, though one was due in time.
 
-        In time: within 0.9 of `deadline_s` after the question's first request. Without one, nothing is early.
+        It left in the first half of `deadline_s` after the question's first request, and the answer was due
+        before 0.9 of it: a client's clock begins before its request arrives. Without one, nothing is early.
         """
         return [each[-1:] for each in self._questions if self._left_early(each[0], each[-1])]
 
     def _left_early(self, first: Call, left: Call) -> bool:
         is_waiting = left.status == 499 and left.ttft_ms == left.duration_ms < left.due_ms
-        is_due = left.at_s + left.due_ms / 1000 - first.at_s < 0.9 * (self.deadline_s or 0)
+        deadline_s, due_s = self.deadline_s or 0.0, left.at_s + left.due_ms / 1000
+        is_due = left.ended_s - first.at_s < deadline_s / 2 and due_s - first.at_s < 0.9 * deadline_s
         return is_waiting and is_due and all(each.is_failed for each in self._after(left))
 
     def beyond_deadline(self) -> list[Attempts]:
         """A question's last request ended later than `deadline_s` after its first one came."""
-        most_s = math.inf if self.deadline_s is None else _MORE * self.deadline_s + _SLACK_S
+        most_s = math.inf if self.deadline_s is None else _MORE * self.deadline_s + _NOTICED_S
         return [each for each in self._questions if each[-1].ended_s - each[0].at_s > most_s]
 
 

@@ -102,6 +102,7 @@ GOOD: dict[str, tuple[list[Call], dict[str, Any]]] = {
     "a cut stream was answered elsewhere": ([call(0, **CUT), call(0.05, model="b", lasting_s=0.2)], ALL),
     "a cut answer that was no stream": ([call(0, fault="cut_midway")], ALL),
     "left what was due too late": ([call(0, lasting_s=1.9, due_ms=2500, **LEFT)], ALL),
+    "left at the deadline, and had been slow to send": ([call(0, lasting_s=1.2, due_ms=1500, **LEFT)], ALL),
     "left what would never have come": ([call(0, lasting_s=0.3, **LEFT | {"fault": "hang"})], ALL),
     "left the slower of two": ([call(0, lasting_s=0.4, due_ms=900, **LEFT), call(0.2, lasting_s=0.2)], ALL),
     "left, and had the answer at the second try": (
@@ -219,6 +220,17 @@ def test_a_client_that_does_not_wait_is_found(model: str) -> None:
     assert [each.kind for each in lm.verdict().findings] == ["retry_after_ignored"]
     assert lm.verdict().findings[0].requests == (2,)
     assert lm.verdict(since=1).is_clean
+
+
+def test_embeddings_are_not_judged(model: str) -> None:
+    lm.profile("mine", first=["rate_limited"])
+
+    with httpx.Client(headers={"Authorization": f"Bearer {lm.key()}"}) as http:
+        body = {"model": "sim-embed@mine", "input": "a tent"}
+        statuses = [http.post(f"{lm.url()}/embeddings", json=body).status_code for _ in range(2)]
+
+    assert statuses == [429, 200]
+    assert (lm.verdict().is_clean, lm.verdict().requests) == (True, 0)
 
 
 @pytest.mark.parametrize("again", [False, True])
