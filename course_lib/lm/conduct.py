@@ -60,10 +60,6 @@ class Verdict:
         return f"Verdict({found}; {self.requests} requests, {self.questions} questions{''.join(lines)})"
 
 
-Attempts = list[Call]
-"""The requests of one question, in the order in which they came."""
-
-
 @dataclass(slots=True)
 class Judge:
     """The rules, over one client's calls; each returns the requests of every case that it finds."""
@@ -74,7 +70,7 @@ class Judge:
     most_sent: int = 6
     most_ratio: float = 4.0
     _same: dict[str, list[Call]] = field(default_factory=lambda: defaultdict(list))
-    _questions: list[Attempts] = field(default_factory=list)
+    _questions: list[list[Call]] = field(default_factory=list)
 
     def verdict(self) -> Verdict:
         """Apply every rule."""
@@ -88,12 +84,12 @@ class Judge:
 
     def _group(self) -> None:
         """Put each request behind the failed one that it may repeat: of several, the first that may come."""
-        failed: dict[str, list[Attempts]] = defaultdict(list)
+        failed: dict[str, list[list[Call]]] = defaultdict(list)
         for call in sorted(self.calls, key=lambda call: call.at_s):
             self._same[call.question].append(call)
             before = failed[call.question]
             fits = [attempts for attempts in before if self._follows(call, attempts[-1])]
-            attempts = min(fits, key=lambda each: self._may_come_s(each[-1]), default=[])
+            attempts = min(fits, key=lambda each: each[-1].ended_s + each[-1].retry_after_s, default=[])
             if attempts:
                 before.remove(attempts)
             else:
@@ -105,19 +101,16 @@ class Judge:
     def _follows(self, call: Call, failed: Call) -> bool:
         return -_SLACK_S <= call.at_s - failed.ended_s <= failed.retry_after_s + LONGEST_PAUSE_S
 
-    def _may_come_s(self, failed: Call) -> float:
-        return failed.ended_s + min(failed.retry_after_s, self.most_wait_s)
-
     def _is_early(self, call: Call, failed: Call) -> bool:
-        wait_s = self._may_come_s(failed) - failed.ended_s
+        wait_s = min(failed.retry_after_s, self.most_wait_s)
         is_same = (call.model, call.profile) == (failed.model, failed.profile)
         return is_same and call.at_s - failed.ended_s < min(wait_s - _SLACK_S, wait_s / _MORE)
 
-    def _uninvited(self, attempts: Attempts) -> list[tuple[Call, Call]]:
+    def _uninvited(self, attempts: list[Call]) -> list[tuple[Call, Call]]:
         """Return each retry, behind what failed, that did not wait as it was asked to."""
         return [(a, b) for a, b in pairwise(attempts) if not a.retry_after_s or self._is_early(b, a)]
 
-    def retry_after_ignored(self) -> list[Attempts]:
+    def retry_after_ignored(self) -> list[list[Call]]:
         """The same came to the same model before the time that was asked for, `most_wait_s` at most."""
         return [
             [call]
@@ -126,7 +119,7 @@ class Judge:
             if any(each.retry_after_s and self._is_early(call, each) for each in attempts[:at])
         ]
 
-    def retry_storm(self) -> list[Attempts]:
+    def retry_storm(self) -> list[list[Call]]:
         """A question was sent more than `most_sent` times, or on and on without growing pauses.
 
         Or five questions or more were sent more than `most_ratio` times each, on average. Retries that waited
@@ -141,12 +134,12 @@ class Judge:
             each for each in again if len(self._uninvited(each)) >= self.most_sent or self._is_steady(each)
         ]
 
-    def _is_steady(self, attempts: Attempts) -> bool:
+    def _is_steady(self, attempts: list[Call]) -> bool:
         retries = [(a, b) for a, b in self._uninvited(attempts) if a.model == b.model]
         pauses_s = sorted(b.at_s - a.ended_s for a, b in retries)
         return len(retries) >= _MIN_PAUSES and pauses_s[-1] < max(_NO_PAUSE_S, _MORE * pauses_s[0])
 
-    def truncated_taken(self) -> list[Attempts]:
+    def truncated_taken(self) -> list[list[Call]]:
         """A stream was cut, without finish reason or broken, and the same question never came again."""
         lasts = [each[-1:] for each in self._questions if each[-1].stream and each[-1].is_half]
         return [last for last in lasts if not self._after(last[0])]
@@ -155,7 +148,7 @@ class Judge:
         """Return the other requests of the same question that ended after this one came."""
         return [each for each in self._same[call.question] if each is not call and each.ended_s > call.at_s]
 
-    def gave_up_early(self) -> list[Attempts]:
+    def gave_up_early(self) -> list[list[Call]]:
         """The client left before the first byte and got no other answer, though one was due in time.
 
         It left in the first half of `deadline_s` after the question's first request, and the answer was due
@@ -169,13 +162,13 @@ class Judge:
         is_due = left.ended_s - first.at_s < deadline_s / 2 and due_s - first.at_s < 0.9 * deadline_s
         return is_waiting and is_due and all(each.is_failed for each in self._after(left))
 
-    def beyond_deadline(self) -> list[Attempts]:
+    def beyond_deadline(self) -> list[list[Call]]:
         """A question's last request ended later than `deadline_s` after its first one came."""
         most_s = math.inf if self.deadline_s is None else _MORE * self.deadline_s + _NOTICED_S
         return [each for each in self._questions if each[-1].ended_s - each[0].at_s > most_s]
 
 
-_RULES: tuple[tuple[str, Callable[[Judge], list[Attempts]], str], ...] = (
+_RULES: tuple[tuple[str, Callable[[Judge], list[list[Call]]], str], ...] = (
     ("retry_after_ignored", Judge.retry_after_ignored, "requests came again before they were asked to"),
     ("retry_storm", Judge.retry_storm, "questions were sent too often, or without growing pauses"),
     ("truncated_taken", Judge.truncated_taken, "streams broke off, and the question never came again"),

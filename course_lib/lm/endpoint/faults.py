@@ -44,23 +44,17 @@ TTFT_SAVED_SHARE = 0.8
 
 def draw(profile: Profile, model: str, number: int) -> Plan:
     """Return the fate of a client's request `number` (from 0) to `model` under `profile`."""
-    plan = _drawn(profile, model, number)
-    if number >= len(profile.first):
-        return plan
-    kind = profile.first[number]
-    return replace(plan, fault=None if kind == "ok" else kind)
-
-
-def _drawn(profile: Profile, model: str, number: int) -> Plan:
     rates = [getattr(profile, f"{kind}_rate") for kind in FAULTS]
-    if not (any(rates) or profile.ttft_p50_ms or profile.speed_p50_tokens_per_s):
+    if not (any(rates) or profile.first or profile.ttft_p50_ms or profile.speed_p50_tokens_per_s):
         return Plan()
     digest = hashlib.sha256(f"{profile.seed}\n{model}\n{number}".encode()).digest()
     rng = random.Random(int.from_bytes(digest[:8]))
     chance, slowness, speed, spot = rng.random(), rng.random(), rng.random(), rng.random()
     edges = zip(FAULTS, accumulate(rates), strict=True)
+    drawn = next((kind for kind, edge in edges if chance < edge), None)
+    kind = profile.first[number] if number < len(profile.first) else drawn
     return Plan(
-        fault=next((kind for kind, edge in edges if chance < edge), None),
+        fault=None if kind == "ok" else kind,
         ttft_s=_log_normal(profile.ttft_p50_ms, profile.ttft_p99_ms, slowness) / 1000,
         tokens_per_s=_log_normal(profile.speed_p50_tokens_per_s, profile.speed_p99_tokens_per_s, speed),
         spot=0.2 + 0.6 * spot,
