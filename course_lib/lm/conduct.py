@@ -2,24 +2,24 @@
 
 Main path: lm.verdict(deadline_s=5) -> Verdict; `assert lm.verdict().is_clean`, when the client is done.
 
-A request belongs to an earlier one if it asks the same (Call.question) after that one has failed, and not
-more than LONGEST_PAUSE_S after it may; what succeeds ends a question. So asking the same again and again, or
-side by side, is no retry. What may be honest is let pass. Where several users ask the same, put a number into
-each question: nobody can tell a retry from another user's request.
+A request is a retry if it asks the same (Call.question) as the one before it, which failed, and comes not
+more than LONGEST_PAUSE_S after it may. Where two requests for the same overlap, none of them is: nobody can
+tell a retry from another user's request, so put a number into each question. What may be honest is let pass.
 """
 
 from __future__ import annotations
 
 import math
+import reprlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from course_lib.lm.calls import Call
 
 LONGEST_PAUSE_S = 10.0
-_SLACK_S, _MORE = 0.05, 1.1  # for clocks and a machine under load, in the client's favour
+_TICK_S, _MORE = 0.01, 1.1  # for clocks and a machine under load, in the client's favour
 _MIN_PAUSES, _NO_PAUSE_S = 4, 0.02
 _MIN_QUESTIONS = 5
 _NOTICED_S = 0.2  # so late may a busy endpoint notice that a client has left
@@ -38,6 +38,9 @@ class Finding:
     sentence: str
     """What was seen."""
 
+    def __str__(self) -> str:
+        return f"{self.kind} ({self.count}): {self.sentence}; requests {reprlib.repr(self.requests)}"
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -55,7 +58,7 @@ class Verdict:
         return not self.findings
 
     def __repr__(self) -> str:
-        lines = [f"\n- {each.kind}: {each.sentence} (requests {each.requests})" for each in self.findings]
+        lines = [f"\n- {each}" for each in self.findings]
         found = f"{len(lines)} findings" if lines else "clean"
         return f"Verdict({found}; {self.requests} requests, {self.questions} questions{''.join(lines)})"
 
@@ -79,32 +82,35 @@ class Judge:
         for kind, rule, sentence in _RULES:
             if cases := rule(self):
                 numbers = tuple(call.number for case in cases for call in case)
-                findings.append(Finding(kind, len(cases), numbers, f"{len(cases)} {sentence}"))
+                findings.append(Finding(kind, len(cases), numbers, sentence))
         return Verdict(tuple(findings), len(self.calls), len(self._questions))
 
     def _group(self) -> None:
-        """Put each request behind the failed one that it may repeat: of several, the first that may come."""
-        failed: dict[str, list[list[Call]]] = defaultdict(list)
+        """Put each request behind the failed one that it repeats, if it overlaps no other of its question."""
+        ends_s: dict[str, float] = {}
         for call in sorted(self.calls, key=lambda call: call.at_s):
-            self._same[call.question].append(call)
-            before = failed[call.question]
-            fits = [attempts for attempts in before if self._follows(call, attempts[-1])]
-            attempts = min(fits, key=lambda each: each[-1].ended_s + each[-1].retry_after_s, default=[])
-            if attempts:
-                before.remove(attempts)
-            else:
-                self._questions.append(attempts)
-            attempts.append(call)
-            if call.is_failed:
-                before.append(attempts)
+            same, end_s = self._same[call.question], ends_s.get(call.question, -math.inf)
+            same.append(call)
+            ends_s[call.question] = math.inf if call.at_s < end_s - _TICK_S else max(end_s, call.ended_s)
+        for question, calls in self._same.items():
+            self._questions += (
+                [[call] for call in calls] if ends_s[question] == math.inf else self._runs(calls)
+            )
+
+    def _runs(self, calls: list[Call]) -> Iterator[list[Call]]:
+        """Cut the requests of one question, which came one after another, where a retry cannot be."""
+        starts = [0, *(at for at in range(1, len(calls)) if not self._follows(calls[at], calls[at - 1]))]
+        for start, end in pairwise([*starts, len(calls)]):
+            yield calls[start:end]
 
     def _follows(self, call: Call, failed: Call) -> bool:
-        return -_SLACK_S <= call.at_s - failed.ended_s <= failed.retry_after_s + LONGEST_PAUSE_S
+        return failed.is_failed and call.at_s - failed.ended_s <= failed.retry_after_s + LONGEST_PAUSE_S
 
     def _is_early(self, call: Call, failed: Call) -> bool:
         wait_s = min(failed.retry_after_s, self.most_wait_s)
         is_same = (call.model, call.profile) == (failed.model, failed.profile)
-        return is_same and call.at_s - failed.ended_s < min(wait_s - _SLACK_S, wait_s / _MORE)
+        told_s = failed.at_s + failed.ttft_ms / 1000  # from before it was sent, so never too late
+        return is_same and call.at_s - told_s < min(wait_s - _TICK_S, wait_s / _MORE)
 
     def _uninvited(self, attempts: list[Call]) -> list[tuple[Call, Call]]:
         """Return each retry, behind what failed, that did not wait as it was asked to."""
@@ -169,9 +175,13 @@ class Judge:
 
 
 _RULES: tuple[tuple[str, Callable[[Judge], list[list[Call]]], str], ...] = (
-    ("retry_after_ignored", Judge.retry_after_ignored, "requests came again before they were asked to"),
-    ("retry_storm", Judge.retry_storm, "questions were sent too often, or without growing pauses"),
-    ("truncated_taken", Judge.truncated_taken, "streams broke off, and the question never came again"),
-    ("gave_up_early", Judge.gave_up_early, "answers were due in time, but the client had left"),
-    ("beyond_deadline", Judge.beyond_deadline, "questions went on beyond their deadline"),
+    (
+        "retry_after_ignored",
+        Judge.retry_after_ignored,
+        "a request came again before the time that the last answer asked for",
+    ),
+    ("retry_storm", Judge.retry_storm, "a question was sent too often, or without growing pauses"),
+    ("truncated_taken", Judge.truncated_taken, "a stream broke off, and its question never came again"),
+    ("gave_up_early", Judge.gave_up_early, "an answer was due in time, but the client had left"),
+    ("beyond_deadline", Judge.beyond_deadline, "a question went on beyond its deadline"),
 )

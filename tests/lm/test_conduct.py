@@ -126,7 +126,7 @@ def test_what_a_client_does_wrong_is_found_and_nothing_else(case: str) -> None:
     assert {finding.kind for finding in found.findings} == {kind}
     assert {*found.findings[0].requests} <= {each.number for each in calls}
     assert not found.is_clean
-    assert f"- {kind}: " in repr(found)
+    assert f"- {kind} ({found.findings[0].count}): " in repr(found)
 
 
 @pytest.mark.parametrize("case", GOOD)
