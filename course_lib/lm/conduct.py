@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import reprlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -86,22 +86,16 @@ class Judge:
         return Verdict(tuple(findings), len(self.calls), len(self._questions))
 
     def _group(self) -> None:
-        """Put each request behind the failed one that it repeats, if it overlaps no other of its question."""
-        ends_s: dict[str, float] = {}
+        """Put each request behind the failed one that it repeats, if none of its question overlap."""
         for call in sorted(self.calls, key=lambda call: call.at_s):
-            same, end_s = self._same[call.question], ends_s.get(call.question, -math.inf)
-            same.append(call)
-            ends_s[call.question] = math.inf if call.at_s < end_s - _TICK_S else max(end_s, call.ended_s)
-        for question, calls in self._same.items():
-            self._questions += (
-                [[call] for call in calls] if ends_s[question] == math.inf else self._runs(calls)
-            )
-
-    def _runs(self, calls: list[Call]) -> Iterator[list[Call]]:
-        """Cut the requests of one question, which came one after another, where a retry cannot be."""
-        starts = [0, *(at for at in range(1, len(calls)) if not self._follows(calls[at], calls[at - 1]))]
-        for start, end in pairwise([*starts, len(calls)]):
-            yield calls[start:end]
+            self._same[call.question].append(call)
+        for calls in self._same.values():
+            is_shared = any(later.at_s < call.ended_s - _TICK_S for call, later in pairwise(calls))
+            for at, call in enumerate(calls):
+                if at and not is_shared and self._follows(call, calls[at - 1]):
+                    self._questions[-1].append(call)
+                else:
+                    self._questions.append([call])
 
     def _follows(self, call: Call, failed: Call) -> bool:
         return failed.is_failed and call.at_s - failed.ended_s <= failed.retry_after_s + LONGEST_PAUSE_S
@@ -175,11 +169,7 @@ class Judge:
 
 
 _RULES: tuple[tuple[str, Callable[[Judge], list[list[Call]]], str], ...] = (
-    (
-        "retry_after_ignored",
-        Judge.retry_after_ignored,
-        "a request came again before the time that the last answer asked for",
-    ),
+    ("retry_after_ignored", Judge.retry_after_ignored, "a request came again before it was allowed to"),
     ("retry_storm", Judge.retry_storm, "a question was sent too often, or without growing pauses"),
     ("truncated_taken", Judge.truncated_taken, "a stream broke off, and its question never came again"),
     ("gave_up_early", Judge.gave_up_early, "an answer was due in time, but the client had left"),
