@@ -50,7 +50,7 @@ class Row:
 def builds() -> dict[str, Build]:
     from course_lib import desk
     from course_lib.concurrency.policies import ExponentialBackoff
-    from course_lib.concurrency.resilient import ResilientProcessor, recommended
+    from course_lib.concurrency.processor import ResilientProcessor, recommended
     from course_lib.resilience import RetryBudget
 
     names = ("coalescing", "backoff", "hedge", "bulkhead", "breaker", "timeout")

@@ -24,7 +24,7 @@ from course_lib.concurrency.policies import (
     is_outage,
     limited_by,
 )
-from course_lib.concurrency.resilient import (
+from course_lib.concurrency.processor import (
     HalfAnswer,
     ResilientProcessor,
     Unanswered,
