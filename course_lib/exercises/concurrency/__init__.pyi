@@ -1,0 +1,5 @@
+from .hidden_limit import against
+
+__all__ = [
+    "against",
+]
