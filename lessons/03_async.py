@@ -30,6 +30,79 @@ def unasked(text):
 
 
 # %% [markdown]
+# ## 2. Concurrency on purpose
+#
+# In the morning 60 tickets wait. One after the other is slow: nearly all of the time, your program waits for the model. So all at once?
+# `asyncio.gather` does that. This morning the model takes 80 ms, and 40 requests a second; what comes above that, it refuses.
+
+# %% name="gather-asks-all-at-once"
+lm.profile("morning", ttft_p50_ms=80, limit_requests_per_s=40)
+morning = lm.connect("sim-large@morning", cache=False, num_retries=0)
+triage, tickets = desk.Triage(), [ticket.text for ticket in desk.tickets("train")][:60]
+
+
+async def sort_ticket(text):
+    """Sort one ticket, and return its category."""
+    return (await triage.acall(ticket=text)).category
+
+
+lm.reset()  # the ledger begins anew, and a second's worth of requests is free again
+with dspy.context(lm=morning):
+    results = await asyncio.gather(*map(sort_ticket, tickets), return_exceptions=True)
+print("came back:", Counter(type(result).__name__ for result in results))
+print("most requests at once:", lm.ledger().most_at_once)
+
+# %% [markdown]
+# `gather` knows no limit. Every ticket became a request at once, and what the model did not take was refused and lost. A service that does
+# this fails when the most people are waiting, and it takes the others who use the same model down with it.
+#
+# A *semaphore* is a number of slots: who finds none free waits until one is given back. Ten lines keep to a limit.
+
+
+# %% name="gather-with-a-semaphore"
+async def gather_some(limit, call, items):
+    """Call each item, at most `limit` at once; return the results in order."""
+    slots = asyncio.Semaphore(limit)
+
+    async def one(item):
+        async with slots:
+            return await call(item)
+
+    return await asyncio.gather(*map(one, items))
+
+
+lm.reset()
+with dspy.context(lm=morning):
+    results = await gather_some(4, sort_ticket, tickets)
+print("came back:", Counter(results))
+print("most requests at once:", lm.ledger().most_at_once, "refused:", lm.ledger().statuses.get(429, 0))
+
+# %% [markdown]
+# ### What the ten lines lack
+#
+# Now one of the 60 requests fails. That is an ordinary day. How many tickets are sorted?
+
+# %% name="one-failure-loses-all"
+lm.profile("one-bad", first=["ok", "ok", "error"], ttft_p50_ms=80)
+one_bad = lm.connect("sim-large@one-bad", cache=False, num_retries=0)
+before = asyncio.all_tasks()
+lm.reset()
+with dspy.context(lm=one_bad):
+    try:
+        results = await gather_some(4, sort_ticket, tickets)
+    except dspy.LMServerError as error:
+        print("got no result at all, but", type(error).__name__, "after", lm.ledger().requests, "requests")
+await asyncio.sleep(0.5)
+forgotten = asyncio.all_tasks() - before
+print("half a second later:", lm.ledger().requests, "requests, and", len(forgotten), "tasks that nobody waits for")
+for task in forgotten:
+    task.cancel()
+
+# %% [markdown]
+# The caller got one error, and lost every answer. Worse, nobody told the other tasks: they go on, and you pay for answers that nobody will
+# read. (The last line of the cell stops them.) There is a third weakness that 60 tickets do not show: a task stands ready for each item, and a million items are a million tasks.
+
+# %% [markdown]
 # ### Exercise 3.1: `gather` without melting the limit (10 minutes, medium)
 #
 # *Concepts: worker, shared iterator, TaskGroup, failures as values, cancellation.*
@@ -312,6 +385,56 @@ check("3.1", gather_within)
 # %% name="help-3-1"
 # hint("3.1")
 # solution("3.1")
+
+# %% [markdown]
+# ### The same, from the library
+#
+# `AsyncRunner` is your function with what production adds. Each item ends as an *outcome*: its value or its error, and how long it took.
+# It takes a `dspy.Module` as it is (and calls its `acall`), and hands a `dspy.Example` or a dict over by name. Nothing is lost today:
+
+# %% name="async-runner"
+from course_lib.concurrency import AsyncRunner
+
+lm.reset()
+with dspy.context(lm=one_bad):
+    outcomes = await AsyncRunner(limit=4).run(triage, [{"ticket": text} for text in tickets])
+print(sum(outcome.ok for outcome in outcomes), "of", len(outcomes), "sorted; most at once:", lm.ledger().most_at_once)
+table([{"item": each.index, "error": type(each.error).__name__} for each in outcomes if not each.ok])
+
+# %% [markdown]
+# ### Who stops waiting does not stop the call
+#
+# A deadline says how long an answer is worth waiting for. DSPy has two async forms of a program. `dspy.asyncify(program)` calls it in a
+# thread, `program.acall` in your event loop. Below, the caller of each leaves as soon as the model's server has the request, which takes 400 ms. Look
+# at what the server saw.
+
+
+# %% name="asyncify-cannot-be-cancelled"
+async def until_quiet():
+    """Wait until no request is under way; return the ledger."""
+    while (seen := lm.ledger()).under_way:
+        await asyncio.sleep(0.02)
+    return seen
+
+
+lm.profile("slow", ttft_p50_ms=400)
+slow = lm.connect("sim-large@slow", cache=False)
+for name, call in {"asyncify": dspy.asyncify(triage), "acall": triage.acall}.items():
+    lm.reset()
+    with dspy.context(lm=slow):
+        waiting = asyncio.ensure_future(call(ticket=tickets[0]))
+    while not lm.ledger().under_way:
+        await asyncio.sleep(0.02)
+    waiting.cancel()  # as asyncio.timeout does, and a web server whose user has left
+    seen = await until_quiet()
+    print(f"{name:8}: status {[*seen.statuses]}, {seen.completion_tokens} tokens written")
+
+# %% [markdown]
+# A thread cannot be cancelled. The caller of `asyncify` has left, the request goes on to its end (status 200), is paid for, and holds a
+# thread all the while. `acall` is cancelled where it waits: the connection is closed, and the server writes down 499, *client closed
+# request*. A hosted model that sees the connection close stops writing, and what was not written is not paid for.
+#
+# So for a deadline that means something, the call has to be async all the way down. The rest is order: what is around what?
 
 # %% [markdown]
 # ### Exercise 3.2: a deadline that frees the slot (10 minutes, medium)
@@ -599,6 +722,297 @@ check("3.2", Slots)
 # solution("3.2")
 
 # %% [markdown]
+# ### Deadlines in the runner
+#
+# `item_deadline_s` is the time for one call, from its start; `deadline_s` the time for all. Here one request in eight hangs for ever. Without
+# a deadline the slots would fill with calls that never end, until nothing moves.
+
+# %% name="runner-deadline"
+lm.profile("hanging", hang_rate=0.125, ttft_p50_ms=60)
+hanging = lm.connect("sim-large@hanging", cache=False, num_retries=0)
+lm.reset()
+with dspy.context(lm=hanging):
+    began = time.perf_counter()
+    outcomes = await AsyncRunner(8, item_deadline_s=0.6, progress=False).run(triage, [{"ticket": text} for text in tickets])
+seen = await until_quiet()
+print(f"{sum(each.ok for each in outcomes)} of {len(outcomes)} sorted in {time.perf_counter() - began:.1f} s")
+print("failures:", Counter(type(each.error).__name__ for each in outcomes if not each.ok))
+print("statuses at the server:", seen.statuses)
+
+# %% [markdown]
+# Every request that hung is a 499: closed at its deadline, and its slot used by the next ticket. The deadline travels with the call:
+# whatever runs below can ask `Deadline.current().remaining_s()`, so a tool or a retry knows how much time is left.
+#
+# ### Backpressure: a reader that is slower than the model
+#
+# `runner.stream` yields outcomes while later items run, and `items` may be endless. Who reads slowly slows down the calls: not more than
+# four times `limit` outcomes lie ready. Who leaves the loop cancels what is under way. Here the reader takes 20 ms for each of 15 outcomes, of
+# an endless queue, and then goes home.
+
+# %% name="backpressure"
+from contextlib import aclosing
+
+lm.profile("quick", ttft_p50_ms=30)
+quick = lm.connect("sim-large@quick", cache=False)
+lm.reset()
+endless = (f"Where is parcel {number}?" for number in itertools.count())
+async with aclosing(AsyncRunner(limit=4, progress=False).stream(quick.acall, endless)) as outcomes:
+    async for outcome in outcomes:
+        await asyncio.sleep(0.02)
+        if outcome.index == 14:
+            break
+seen = await until_quiet()
+print("read: 15 outcomes; asked:", seen.requests, "requests, of them cancelled on leaving:", seen.statuses.get(499, 0))
+
+# %% [markdown]
+# ### Little's law: which limit is right?
+#
+# In any queue that is in balance, the number of calls under way is the rate at which they come times the time that each takes:
+#
+# $$L = \lambda W$$
+#
+# It holds for a supermarket and for a model. So check it: the runner keeps `limit` calls under way, so λ (answers per second) times W (mean
+# seconds of a call), both measured, has to come out near the limit. The last column is what the *server* saw: how many requests were
+# under way when one arrived.
+
+# %% name="littles-law"
+from statistics import mean
+
+lm.profile("steady", ttft_p50_ms=100)
+steady = lm.connect("sim-large@steady", cache=False)
+
+
+async def measured(limit):
+    """Run for about half a second; return rate, time of a call, their product, and what the server saw."""
+    lm.reset()
+    began = time.perf_counter()
+    questions = [unasked("How long does delivery take?") for _ in range(6 * limit)]
+    outcomes = await AsyncRunner(limit, progress=False).run(steady.acall, questions)
+    rate_per_s = len(outcomes) / (time.perf_counter() - began)
+    took_s = mean(outcome.took_s for outcome in outcomes)
+    at_once = mean(call.at_once for call in sorted(lm.ledger().calls, key=lambda call: call.at_s)[limit:])
+    row = {"limit": limit, "λ per s": rate_per_s, "W in s": took_s, "λW": rate_per_s * took_s}
+    return row | {"at once, says the server": at_once}
+
+
+law = [await measured(limit) for limit in (1, 2, 4, 8, 16)]
+table([{name: round(value, 3) for name, value in row.items()} for row in law])
+
+# %% name="littles-law-picture"
+import matplotlib.pyplot as plt
+
+figure, axes = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
+limits = [row["limit"] for row in law]
+axes.plot(limits, [limit / 0.1 for limit in limits], color="#3b6ea5", label="limit / 0.1 s (Little's law)")
+axes.plot(limits, [row["λ per s"] for row in law], "o", color="#222222", label="measured")
+axes.set(xlabel="limit", ylabel="answers per second", ylim=(0, None))
+axes.legend()
+told = ", ".join(f"{row['limit']}: {row['λ per s']:.0f}" for row in law)
+plot(figure, f"Answers per second over the limit, near the line limit / 0.1 s. By limit, {told}")
+
+# %% [markdown]
+# λW is the limit, less a little for the end of a run, when no item is left for a free slot. The server sees fewer at once: a call also
+# spends time in your program, where DSPy writes the request and reads the answer.
+#
+# The law turns two figures that you know into the one that you need. A model that allows 40 requests a second and takes 80 ms is fully used
+# by 40 · 0.08 = 3.2 calls at once: that is why 4 was enough above. A larger limit buys no answers. It buys refusals or, at a server that
+# queues, waiting time: L grows, λ cannot, so W must. Where the dots fall below the line, something else is full, here your own processor.
+#
+# ### The wind tunnel
+#
+# The lab sends real requests to the endpoint. Choose concurrency, latency and a rate limit; throughput and percentiles appear while it runs,
+# with the law drawn over them. **Predict first:** latency 100 ms, limit 40 per second: from which concurrency on does nothing get
+# better, and what gets worse?
+
+# %% name="wind-tunnel"
+from course_lib.labs import wind_tunnel
+
+wind_tunnel()
+
+# %% [markdown]
+# ## 3. Rate limits
+#
+# A limit on concurrency is yours. A *rate limit* is the provider's: so many requests, and so many tokens, per minute or second. What comes
+# above is answered by 429, often with a header `Retry-After`: come back in so many seconds. DSPy hands it on as `retry_after` of the error.
+
+# %% name="a-429"
+lm.profile("strict", limit_requests_per_s=20)
+strict = lm.connect("sim-large@strict", cache=False, num_retries=0)
+lm.reset()
+outcomes = await AsyncRunner(4, progress=False).run(strict.acall, [f"Parcel {number}?" for number in range(30)])
+refused = [each.error for each in outcomes if not each.ok]
+print(len(refused), "of 30 refused:", type(refused[0]).__name__, f"retry_after={refused[0].retry_after:.3f} s")
+
+# %% [markdown]
+# ### `Retry-After` is a wish, and needs a cap
+#
+# DSPy's own retry (three times, unless `num_retries` says otherwise) waits as long as it is told, and that is right: an early retry is
+# refused again, and counts against you at many providers. But it has no upper bound. Here a server asks for an hour. It may be an honest
+# quota that ends at midnight, or a mistake in a proxy.
+
+# %% name="retry-after-without-a-cap"
+lm.profile("an-hour", first=["rate_limited"], retry_after_s=3600)
+an_hour = lm.connect("sim-large@an-hour", cache=False, num_retries=1)
+lm.reset()
+try:
+    await asyncio.wait_for(an_hour.acall("Is somebody there?"), 1.5)
+except TimeoutError:
+    print("after 1.5 s it still waits, for", lm.ledger().calls[0].retry_after_s, "s; requests:", lm.ledger().requests)
+
+# %% [markdown]
+# Nobody sees it: no log line, no error; the web server's request hangs until its user gives up. The cure has two parts. A *deadline* says how
+# long an answer is worth waiting for, and if the wait is longer, the call fails at once, while there is time for something else. A *cap* says
+# the longest wait that you believe. `limited(lm, RateLimit(...))` puts both under every attempt of a model; DSPy's loop stays the only
+# retry.
+
+# %% name="retry-after-with-a-cap"
+from course_lib.concurrency import RateLimit, limited
+from course_lib.resilience import Deadline
+
+
+async def within(deadline_s, longest_wait_s):
+    """Ask the server that wants an hour; say how it ended, when, and what the endpoint says of us."""
+    lm.reset()
+    capped, began = limited(an_hour, RateLimit(longest_wait_s=longest_wait_s)), time.perf_counter()
+    with Deadline.after(deadline_s).applied():
+        try:
+            ended = "answered" if await capped.acall("Is somebody there?") else ""
+        except dspy.LMError as error:
+            ended = f"{type(error).__name__}: {error}"
+    print(f"{ended}\n    after {time.perf_counter() - began:.1f} s; {lm.verdict(most_wait_s=longest_wait_s)}")
+
+
+await within(deadline_s=2.0, longest_wait_s=30.0)
+await within(deadline_s=5.0, longest_wait_s=0.5)
+
+# %% [markdown]
+# The cap also gets *jitter*: up to a tenth is added at random, so that a thousand clients that were told "in one second" do not all come
+# back in the same millisecond. `lm.verdict` reads the ledger and says whether the client behaved; `most_wait_s` is the longest wait
+# that it asks of anybody. (A cap of half a second is for this notebook. In production, believe a minute.)
+#
+# ### Better than to be refused: a token bucket
+#
+# Who knows the limit needs no refusals. A *token bucket* fills at a steady rate up to its capacity; each call takes a token, or waits for
+# the next one. The small version:
+
+
+# %% name="small-token-bucket"
+class SmallBucket:
+    def __init__(self, rate_per_s, capacity):
+        self.rate_per_s, self.capacity = rate_per_s, capacity
+        self.tokens, self.counted_at = capacity, time.monotonic()
+
+    async def take(self):
+        now = time.monotonic()
+        self.tokens = min(self.capacity, self.tokens + (now - self.counted_at) * self.rate_per_s)
+        self.counted_at = now
+        self.tokens -= 1  # below zero is a place in the line
+        if self.tokens < 0:
+            await asyncio.sleep(-self.tokens / self.rate_per_s)
+
+
+async def refusals_of(call, calls=40):
+    """Make so many calls, 8 at once; return how long it took, and how many were refused."""
+    lm.reset()
+    began = time.perf_counter()
+    await AsyncRunner(8, progress=False).run(call, [f"Parcel {number}?" for number in range(calls)])
+    return f"{time.perf_counter() - began:.1f} s, {lm.ledger().statuses.get(429, 0)} of {calls} refused"
+
+
+small = SmallBucket(rate_per_s=20, capacity=10)
+
+
+async def paced(question):
+    await small.take()
+    return await strict.acall(question)
+
+
+print("no bucket:   ", await refusals_of(strict.acall))
+print("small bucket:", await refusals_of(paced))
+
+# %% [markdown]
+# `RateLimit` is this bucket with what production adds: who came first goes first, also when the rate changes; it works in threads and tasks;
+# a 429 pauses all callers and not only the one that got it; a call that would come after its deadline fails at once; and hits of DSPy's
+# cache pass, since it sits below the cache.
+#
+# There are two buckets in it, because most providers count **tokens** too. What a call uses is known only when it is over. So a call that
+# begins is charged what the last ones used on average, and what it really used is settled afterwards. Here the model allows 4,000
+# tokens a second, about 11 of our tickets.
+
+# %% name="two-buckets"
+lm.profile("wordy", limit_tokens_per_s=4000)
+wordy = lm.connect("sim-large@wordy", cache=False, num_retries=0)
+
+
+async def tokens_and_refusals(asked):
+    """Sort 25 tickets with a model; return tokens per request, seconds, and how many were refused."""
+    lm.reset()
+    began = time.perf_counter()
+    with dspy.context(lm=asked):
+        await triage.acall(ticket=unasked(tickets[0]))  # the first call tells how many tokens one takes
+        await AsyncRunner(4, progress=False).run(triage, [{"ticket": text} for text in tickets[:25]])
+    seen, took_s = lm.ledger(), time.perf_counter() - began
+    tokens = (seen.prompt_tokens + seen.completion_tokens) / seen.statuses[200]
+    return f"{tokens:.0f} tokens each, {took_s:.1f} s, {seen.statuses.get(429, 0)} refused"
+
+
+print("no limit of ours:", await tokens_and_refusals(wordy))
+print("RateLimit:       ", await tokens_and_refusals(limited(wordy, RateLimit(tokens_per_s=4000))))
+
+# %% [markdown]
+# ### A limit that nobody tells
+#
+# Often the limit is not known: it is shared with other programs, it moves with the hour, or the contract says "fair use". Then it has to be
+# found, and the only thing that tells is a refusal. TCP has solved this problem for every packet on the internet since 1988, by **AIMD**:
+#
+# - *additive increase*: while callers wait and nobody is refused, let the rate grow by small steps;
+# - *multiplicative decrease*: at a refusal, cut it by a share, at once.
+#
+# Before the first refusal the order of magnitude is unknown, so the rate doubles each second (*slow start*). `AdaptiveLimiter` does this.
+# Here it meets a server that allows 12 requests a second and does not say so.
+
+# %% name="adaptive-limiter"
+from course_lib.concurrency import AdaptiveLimiter
+
+lm.profile("hidden", limit_requests_per_s=12)
+hidden = lm.connect("sim-large@hidden", cache=False, num_retries=0)
+lm.reset()
+adaptive, began, rates = AdaptiveLimiter(first_per_s=3.0), time.perf_counter(), []
+asking = AsyncRunner(8, deadline_s=6.5, progress=False).stream(
+    limited(hidden, adaptive).acall, (f"Parcel {number}?" for number in itertools.count()), in_order=False
+)
+try:
+    async for outcome in asking:
+        rates.append((time.perf_counter() - began, adaptive.rate_per_s, outcome.ok))
+except TimeoutError:  # the deadline for all
+    statuses = lm.ledger().statuses
+    print(f"{statuses[200] / 6.5:.1f} answers per second; {statuses.get(429, 0)} of {sum(statuses.values())} refused")
+
+# %% name="adaptive-limiter-picture"
+
+
+def draw_rates(calls, limits):
+    """Draw the rate over time, the refusals on it, and the limit that was to be found."""
+    figure, axes = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
+    ends_s = [from_s for from_s, _ in limits[1:]] + [calls[-1][0]]
+    for (from_s, limit), end_s in zip(limits, ends_s):
+        axes.plot([from_s, end_s], [limit, limit], ":", color="#222222")
+    axes.plot([at_s for at_s, _, _ in calls], [rate for _, rate, _ in calls], color="#3b6ea5", label="rate")
+    refused = [(at_s, rate) for at_s, rate, is_through in calls if not is_through]
+    axes.plot(*zip(*refused or [(0, 0)]), "x", color="#b03a2e", label="refused")
+    axes.set(xlabel="seconds", ylabel="requests per second", ylim=(0, None))
+    axes.legend(loc="lower right")
+    return figure
+
+
+told = ", ".join(f"{rate:.0f} at {at_s:.0f} s" for at_s, rate, _ in rates[:: max(1, len(rates) // 8)])
+plot(draw_rates(rates, [(0, 12)]), f"The rate of requests over time, around a hidden limit of 12 per second: {told}")
+
+# %% [markdown]
+# The rate overshoots a little before the first refusal comes, because the server lets one second's worth through at once. Then it falls
+# by a fifth, and climbs again. The price of knowing is a refusal now and then; without one, nobody would notice that the limit has risen.
+
+# %% [markdown]
 # ### Exercise 3.5: an adaptive limiter (15 minutes, hard)
 #
 # *Concepts: additive increase, multiplicative decrease (AIMD), slow start, retry pause.*
@@ -855,4 +1269,57 @@ check("3.5", FindsTheLimit)
 # %% name="help-3-5"
 # hint("3.5")
 # solution("3.5")
+
+# %% [markdown]
+# Your rule, for two minutes in simulated time, at a limit that doubles and then falls to a quarter. (While the exercise is a stub, the rate
+# stays where it began.)
+
+# %% name="your-rule-picture"
+from course_lib.exercises.concurrency import against
+
+moving = [(0, 30), (40, 60), (80, 15)]
+yours = against(FindsTheLimit(2.0), moving, until_s=120)
+for (from_s, limit), until_s in zip(moving, (40, 80, 120)):
+    used, refused = yours.shares(from_s + 20, until_s)
+    print(f"limit {limit}: {used:.0%} used, {refused:.1%} refused, from 20 s after it was set")
+plot(draw_rates(yours.calls, moving), "The rate that your rule sets, around a limit of 30, then 60, then 15 per second")
+
+# %% [markdown]
+# ### What the server says of three clients
+#
+# The same 30 questions to a server that allows 15 requests a second, from three clients: one that asks again at once when it is refused, as
+# people write it in a hurry; DSPy's own retries; and DSPy's retries under an `AdaptiveLimiter`. The ledger counts, and the verdict judges.
+
+
+# %% name="three-clients"
+async def in_a_hurry(question):
+    while True:
+        try:
+            return await crowded.acall(question)
+        except dspy.LMRateLimitError:
+            await asyncio.sleep(0.01)
+
+
+lm.profile("crowded", limit_requests_per_s=15, ttft_p50_ms=50)
+crowded, retrying = (lm.connect("sim-large@crowded", cache=False, num_retries=retries) for retries in (0, 3))
+clients = {
+    "asks again at once": in_a_hurry,
+    "DSPy's retries": retrying.acall,
+    "AdaptiveLimiter": limited(retrying, AdaptiveLimiter(first_per_s=8.0)).acall,
+}
+rows = []
+for name, call in clients.items():
+    lm.reset()
+    began = time.perf_counter()
+    outcomes = await AsyncRunner(15, progress=False).run(call, [f"Where is parcel {number}?" for number in range(30)])
+    row = {"client": name, "seconds": f"{time.perf_counter() - began:.1f}"}
+    row |= {"answers": sum(each.ok for each in outcomes), "requests": lm.ledger().requests}
+    found = ", ".join(finding.kind for finding in lm.verdict().findings)
+    rows.append(row | {"refused": lm.ledger().statuses.get(429, 0), "verdict": found or "clean"})
+table(rows)
+
+# %% [markdown]
+# All three get their answers, and the first one not even later. But it sends a multiple of the requests, and at a hosted model each one counts
+# against the limit that you share with everybody else: it is the beginning of a *retry storm*. DSPy's retries wait as they are told to, and
+# are clean. The limiter needs the fewest refusals, since one refusal slows down all callers, and not only the one that was refused.
 

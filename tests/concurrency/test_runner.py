@@ -120,6 +120,21 @@ async def test_as_they_come_a_slow_item_holds_up_nobody():
     assert sorted(seen) == list(range(50))
 
 
+async def test_a_slow_first_item_holds_up_no_run():
+    release, ended = asyncio.Event(), []
+
+    async def work(number: int) -> int:
+        await (release.wait() if number == 0 else asyncio.sleep(0))
+        ended.append(number)
+        return number
+
+    running = asyncio.create_task(AsyncRunner(2).run(work, range(50)))
+    await until(lambda: len(ended) == 49)
+    release.set()
+
+    assert [outcome.value for outcome in await running] == list(range(50))
+
+
 async def numbers() -> AsyncIterator[int]:
     for number in itertools.count():
         await asyncio.sleep(0)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from course_lib.exercises.concurrency.watched import Watched, until
+from course_lib.exercises.concurrency.watched import Watched, end_all, until
 from course_lib.exercises.engine.checks import expect, expect_equal
 from course_lib.exercises.engine.registry import Exercise
 
@@ -83,7 +83,7 @@ async def keeps_order(gather_within: Any) -> None:
 async def keeps_failures(gather_within: Any) -> None:
     """An Exception of a call stands in its place of the list; the other calls go on."""
     hint = "`except Exception as error` around the one call, and the error is its result."
-    failing = set(random.sample(range(12), 6))
+    failing, before = set(random.sample(range(12), 6)), asyncio.all_tasks()
     errors = {number: _TooHeavy(number) for number in failing}
 
     async def call(number: int) -> int | None:
@@ -94,7 +94,7 @@ async def keeps_failures(gather_within: Any) -> None:
 
     task = asyncio.ensure_future(gather_within(2, call, range(12)))
     is_done = await until(task.done)
-    task.cancel()
+    await end_all(before)
     expect(is_done, observed="it still waited", expected="a list; who fails frees a slot too", hint=hint)
     observed = task.exception() or task.result()
     wanted = [errors.get(number, None if number % 2 else number) for number in range(12)]
@@ -128,15 +128,14 @@ async def reads_late(gather_within: Any) -> None:
 async def is_cancelled(gather_within: Any) -> None:
     """Who is cancelled cancels the calls under way at the model, and begins no other."""
     hint = "asyncio.gather and TaskGroup cancel their tasks; a task that stands alone goes on, and costs."
-    model, limit = Watched("ex31-never", hang_rate=1.0), random.randint(2, 4)
+    model, limit, before = Watched("ex31-never", hang_rate=1.0), random.randint(2, 4), asyncio.all_tasks()
     task = asyncio.ensure_future(gather_within(limit, model.__call__, range(20)))
     await until(lambda: model.under_way() >= limit or task.done())
     task.cancel()
     await until(task.done)
     is_gone = await until(lambda: not model.under_way())
     seen, ended = model.statuses(), task.done() and task.cancelled()
-    for other in [each for each in asyncio.all_tasks() if "Watched" in repr(each.get_coro())]:
-        other.cancel()
+    await end_all(before)
     expect(ended, "how it ended", observed="it went on", expected="CancelledError", hint=hint)
     observed = f"statuses {seen}, and {'nothing' if is_gone else 'requests'} under way"
     wanted = f"{limit} requests that their client left (499), and nothing under way"
@@ -156,7 +155,7 @@ EXERCISE = Exercise(
         "you. `except Exception as error: results[number] = error` leaves CancelledError alone.",
     ),
     checks=(keeps_limit, goes_on, keeps_order, keeps_failures, reads_late, is_cancelled),
-    deadline_s=60.0,
+    deadline_s=30.0,
     why="As many workers as slots: no semaphore, no task per item, so a million items cost no memory. The "
     "iterator they share is the queue. AsyncRunner adds deadlines, streams and context.",
 )

@@ -32,6 +32,14 @@ async def some_turns() -> None:
         await asyncio.sleep(0.002)
 
 
+async def end_all(before: set[asyncio.Task[Any]]) -> None:
+    """Cancel all tasks that were not there before, as often as it takes."""
+    for _ in range(100):
+        for task in asyncio.all_tasks() - before:
+            task.cancel()
+        await asyncio.sleep(0.001)
+
+
 class Watched:
     """A call of a model under a profile of its own; only these requests are counted."""
 
