@@ -9,6 +9,7 @@
 - `self_test`: ten short programs: what do they print? (00, part 6)
 - `xray`: what two adapters send, get and read, side by side (01, part 1)
 - `cache_explorer`: hit rate over cache size, predicted and measured (02, part 3)
+- `wind_tunnel`: concurrency, latency and rate limit to throughput and percentiles, live (03, part 2)
 """
 
 import lazy_loader

@@ -6,6 +6,7 @@ from .progress_board import board
 from .reading import plot, show_messages, table
 from .selftest import self_test
 from .usage_meter import meter
+from .wind_tunnel_view import wind_tunnel
 
 __all__ = [
     "architecture",
@@ -17,5 +18,6 @@ __all__ = [
     "self_test",
     "show_messages",
     "table",
+    "wind_tunnel",
     "xray",
 ]
