@@ -341,10 +341,10 @@ print(
 # ## 2. Concurrency on purpose
 #
 # In the morning 60 tickets wait. One after the other is slow: nearly all of the time, your program waits for the model. So all at once?
-# `asyncio.gather` does that. This morning the model takes 80 ms, and 40 requests a second; what comes above that, it refuses.
+# `asyncio.gather` does that. This morning the model takes 150 ms, and 40 requests a second; what comes above that, it refuses.
 
 # %% name="gather-asks-all-at-once"
-lm.profile("morning", ttft_p50_ms=80, limit_requests_per_s=40)
+lm.profile("morning", ttft_p50_ms=150, limit_requests_per_s=40)
 morning = lm.connect("sim-large@morning", cache=False, num_retries=0)
 triage, tickets = desk.Triage(), [ticket.text for ticket in desk.tickets("train")][:60]
 
@@ -381,7 +381,7 @@ async def gather_some(limit, call, items):
 
 lm.reset()
 with dspy.context(lm=morning):
-    results = await gather_some(4, sort_ticket, tickets)
+    results = await gather_some(6, sort_ticket, tickets)
 print("came back:", Counter(results))
 print("most requests at once:", lm.ledger().most_at_once, "refused:", lm.ledger().statuses.get(429, 0))
 
@@ -1137,8 +1137,8 @@ plot(figure, f"Answers per second over the limit, near the line limit / 0.1 s. B
 # λW is the limit, less a little for the end of a run, when no item is left for a free slot. The server sees fewer at once: a call also
 # spends time in your program, where DSPy writes the request and reads the answer.
 #
-# The law turns two figures that you know into the one that you need. A model that allows 40 requests a second and takes 80 ms is fully used
-# by 40 · 0.08 = 3.2 calls at once: that is why 4 was enough above. A larger limit buys no answers. It buys refusals or, at a server that
+# The law turns two figures that you know into the one that you need. A model that allows 40 requests a second and takes 150 ms is fully
+# used by 40 · 0.15 = 6 calls at once: that is why the semaphore above had six slots. A larger limit buys no answers. It buys refusals or, at a server that
 # queues, waiting time: L grows, λ cannot, so W must. Where the dots fall below the line, something else is full, here your own processor.
 #
 # ### The wind tunnel
@@ -1315,7 +1315,8 @@ asking = AsyncRunner(8, deadline_s=5.5, progress=False).stream(
 )
 try:
     async for outcome in asking:
-        rates.append((time.perf_counter() - began, adaptive.rate_per_s, outcome.ok))
+        now_s = time.perf_counter() - began
+        rates.append((now_s, adaptive.rate_per_s, outcome.ok))
 except TimeoutError:  # the deadline for all
     statuses = lm.ledger().statuses
     print(
@@ -1347,8 +1348,10 @@ plot(
 )
 
 # %% [markdown]
-# The rate overshoots a little before the first refusal comes, because the server lets one second's worth through at once. Then it falls
-# by a fifth, and climbs again. The price of knowing is a refusal now and then; without one, nobody would notice that the limit has risen.
+# The rate goes beyond the limit before the first refusal comes, because this server lets one second's worth through at once, and only then
+# counts. At a refusal it falls by a fifth, waits as it was asked to, and climbs again from there. Five seconds show the beginning; a whole
+# minute comes below, in simulated time. The price of knowing is a refusal now and then: without one, nobody would notice that the limit
+# has risen.
 
 # %% [markdown]
 # ### Exercise 3.5: an adaptive limiter (15 minutes, hard)

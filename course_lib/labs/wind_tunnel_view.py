@@ -1,7 +1,7 @@
-"""Wind tunnel: concurrency, latency and a rate limit; throughput and percentiles, with Little's law over them.
+"""Wind tunnel: concurrency, latency, rate limit; throughput and percentiles, with Little's law over them.
 
-Main path: wind_tunnel() shows it; measure(setting) sends real requests, show(setting, results) is what is seen.
-Source: concurrency/runner.py and limits.py make the calls; the endpoint answers under a profile of the lab's own.
+Main path: wind_tunnel() shows it; measure(setting) sends real requests, show(setting, results) draws.
+Source: concurrency/runner.py and limits.py make the calls; the profile is the lab's own.
 """
 
 # mypy: allow-subclassing-any
@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from html import escape
-from typing import Any
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
@@ -89,7 +88,7 @@ class Result:
 async def measure(
     setting: Setting, *, for_s: float = MEASURES_S, tell: Callable[[Result], None] = lambda _: None
 ) -> Result:
-    """Ask for `for_s` seconds with so many calls at once; `tell` gets the result as it stands, now and then."""
+    """Ask for `for_s` seconds with so many calls at once; tell the result as it stands, now and then."""
     waits = {"ttft_p50_ms": setting.latency_ms, "ttft_p99_ms": _P99 * setting.latency_ms}
     await asyncio.to_thread(lm.profile, _PROFILE, **waits)
     model = await asyncio.to_thread(lm.connect, f"sim-large@{_PROFILE}", cache=False, num_retries=0)
