@@ -9,7 +9,7 @@ Main path: EXERCISES -> engine.registry imports the module of one exercise when 
 
 import lazy_loader
 
-EXERCISES = "gather", "deadline", "streaming", "breaker", "adaptive", "ingest"
+EXERCISES = "gather", "deadline", "sources_first", "circuit_breaker", "adaptive", "live_answers"
 """The module of each exercise, in their order."""
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
