@@ -67,10 +67,10 @@ architecture(highlight="limiter")
 # DSPy programs have a door for each: `program(...)` blocks its thread, `await program.acall(...)` gives way. And there are two bridges:
 # `dspy.asyncify(program)` calls a blocking program in a thread, and `dspy.syncify(program)` makes an async one blocking.
 #
-# The same 16 tickets, by all of them; the model takes 100 ms. What does the server see?
+# The same 16 tickets, by all of them; the model takes 60 ms. What does the server see?
 
 # %% name="five-ways"
-lm.profile("even", ttft_p50_ms=100)
+lm.profile("even", ttft_p50_ms=60)
 even, program = lm.connect("sim-large@even", cache=False), desk.Triage()
 letters = [{"ticket": ticket.text} for ticket in desk.tickets("dev")][:16]
 
@@ -391,7 +391,7 @@ print("most requests at once:", lm.ledger().most_at_once, "refused:", lm.ledger(
 # Now one of the 60 requests fails. That is an ordinary day. How many tickets are sorted?
 
 # %% name="one-failure-loses-all"
-lm.profile("one-bad", first=["ok", "ok", "error"], ttft_p50_ms=80)
+lm.profile("one-bad", first=["ok", "ok", "error"], ttft_p50_ms=50)
 one_bad = lm.connect("sim-large@one-bad", cache=False, num_retries=0)
 before = asyncio.all_tasks()
 lm.reset()
@@ -400,9 +400,9 @@ with dspy.context(lm=one_bad):
         results = await gather_some(4, sort_ticket, tickets)
     except dspy.LMServerError as error:
         print("got no result at all, but", type(error).__name__, "after", lm.ledger().requests, "requests")
-await asyncio.sleep(0.5)
+await asyncio.sleep(0.3)
 forgotten = asyncio.all_tasks() - before
-print("half a second later:", lm.ledger().requests, "requests; tasks that nobody waits for:", len(forgotten))
+print("0.3 s later:", lm.ledger().requests, "requests; tasks that nobody waits for:", len(forgotten))
 for task in forgotten:
     task.cancel()
 
@@ -715,7 +715,7 @@ table([{"item": each.index, "error": type(each.error).__name__} for each in outc
 # ### Who stops waiting does not stop the call
 #
 # A deadline says how long an answer is worth waiting for. DSPy has two async forms of a program. `dspy.asyncify(program)` calls it in a
-# thread, `program.acall` in your event loop. Below, the caller of each leaves as soon as the model's server has the request, which takes 400 ms. Look
+# thread, `program.acall` in your event loop. Below, the caller of each leaves as soon as the model's server has the request, which takes 250 ms. Look
 # at what the server saw.
 
 
@@ -727,7 +727,7 @@ async def until_quiet():
     return seen
 
 
-lm.profile("slow", ttft_p50_ms=400)
+lm.profile("slow", ttft_p50_ms=250)
 slow = lm.connect("sim-large@slow", cache=False)
 for name, call in {"asyncify": dspy.asyncify(triage), "acall": triage.acall}.items():
     lm.reset()
@@ -1045,7 +1045,7 @@ hanging = lm.connect("sim-large@hanging", cache=False, num_retries=0)
 lm.reset()
 with dspy.context(lm=hanging):
     began = time.perf_counter()
-    runner = AsyncRunner(8, item_deadline_s=0.6, progress=False)
+    runner = AsyncRunner(8, item_deadline_s=0.4, progress=False)
     outcomes = await runner.run(triage, [{"ticket": text} for text in tickets])
 seen = await until_quiet()
 print(f"{sum(each.ok for each in outcomes)} of {len(outcomes)} sorted in {time.perf_counter() - began:.1f} s")
@@ -1109,7 +1109,7 @@ async def measured(limit):
     """Run for about half a second; return rate, time of a call, their product, and what the server saw."""
     lm.reset()
     began = time.perf_counter()
-    questions = [unasked("How long does delivery take?") for _ in range(5 * limit)]
+    questions = [unasked("How long does delivery take?") for _ in range(4 * limit)]
     outcomes = await AsyncRunner(limit, progress=False).run(steady.acall, questions)
     rate_per_s = len(outcomes) / (time.perf_counter() - began)
     took_s = mean(outcome.took_s for outcome in outcomes)
@@ -1277,12 +1277,12 @@ wordy = lm.connect("sim-large@wordy", cache=False, num_retries=0)
 
 
 async def tokens_and_refusals(asked):
-    """Sort 20 tickets with a model; return tokens per request, seconds, and how many were refused."""
+    """Sort 16 tickets with a model; return tokens per request, seconds, and how many were refused."""
     lm.reset()
     began = time.perf_counter()
     with dspy.context(lm=asked):
         await triage.acall(ticket=unasked(tickets[0]))  # the first call tells how many tokens one takes
-        await AsyncRunner(4, progress=False).run(triage, [{"ticket": text} for text in tickets[:20]])
+        await AsyncRunner(4, progress=False).run(triage, [{"ticket": text} for text in tickets[:16]])
     seen, took_s = lm.ledger(), time.perf_counter() - began
     tokens = (seen.prompt_tokens + seen.completion_tokens) / seen.statuses[200]
     return f"{tokens:.0f} tokens each, {took_s:.1f} s, {seen.statuses.get(429, 0)} refused"
@@ -1310,7 +1310,7 @@ lm.profile("hidden", limit_requests_per_s=12)
 hidden = lm.connect("sim-large@hidden", cache=False, num_retries=0)
 lm.reset()
 adaptive, began, rates = AdaptiveLimiter(first_per_s=3.0), time.perf_counter(), []
-asking = AsyncRunner(8, deadline_s=5.5, progress=False).stream(
+asking = AsyncRunner(8, deadline_s=4.5, progress=False).stream(
     limited(hidden, adaptive).acall, (f"Parcel {number}?" for number in itertools.count()), in_order=False
 )
 try:
@@ -1320,7 +1320,7 @@ try:
 except TimeoutError:  # the deadline for all
     statuses = lm.ledger().statuses
     print(
-        f"{statuses[200] / 5.5:.1f} answers per second; {statuses.get(429, 0)} of {sum(statuses.values())} refused"
+        f"{statuses[200] / 4.5:.1f} answers per second; {statuses.get(429, 0)} of {sum(statuses.values())} refused"
     )
 
 # %% name="adaptive-limiter-picture"
@@ -1349,7 +1349,7 @@ plot(
 
 # %% [markdown]
 # The rate goes beyond the limit before the first refusal comes, because this server lets one second's worth through at once, and only then
-# counts. At a refusal it falls by a fifth, waits as it was asked to, and climbs again from there. Five seconds show the beginning; a whole
+# counts. At a refusal it falls by a fifth, waits as it was asked to, and climbs again from there. Some seconds show the beginning; a whole
 # minute comes below, in simulated time. The price of knowing is a refusal now and then: without one, nobody would notice that the limit
 # has risen.
 

@@ -182,7 +182,7 @@ def _label(axes: Axes, setting: Setting, what: str) -> None:
     axes.set_ylim(bottom=0)
     axes.set_xticks(CONCURRENCY, [str(each) for each in CONCURRENCY], minor=False)
     axes.minorticks_off()
-    axes.legend(loc="upper left", fontsize="small")
+    axes.legend(fontsize="small")
 
 
 # -- the widget ----------------------------------------------------------------------------------------
