@@ -340,13 +340,13 @@ print(
 # %% [markdown]
 # ## 2. Concurrency on purpose
 #
-# In the morning 60 tickets wait. One after the other is slow: nearly all of the time, your program waits for the model. So all at once?
+# In the morning 50 tickets wait. One after the other is slow: nearly all of the time, your program waits for the model. So all at once?
 # `asyncio.gather` does that. This morning the model takes 150 ms, and 40 requests a second; what comes above that, it refuses.
 
 # %% name="gather-asks-all-at-once"
 lm.profile("morning", ttft_p50_ms=150, limit_requests_per_s=40)
 morning = lm.connect("sim-large@morning", cache=False, num_retries=0)
-triage, tickets = desk.Triage(), [ticket.text for ticket in desk.tickets("train")][:60]
+triage, tickets = desk.Triage(), [ticket.text for ticket in desk.tickets("train")][:50]
 
 
 async def sort_ticket(text):
@@ -388,7 +388,7 @@ print("most requests at once:", lm.ledger().most_at_once, "refused:", lm.ledger(
 # %% [markdown]
 # ### What the ten lines lack
 #
-# Now one of the 60 requests fails. That is an ordinary day. How many tickets are sorted?
+# Now one of the 50 requests fails. That is an ordinary day. How many tickets are sorted?
 
 # %% name="one-failure-loses-all"
 lm.profile("one-bad", first=["ok", "ok", "error"], ttft_p50_ms=50)
@@ -408,7 +408,8 @@ for task in forgotten:
 
 # %% [markdown]
 # The caller got one error, and lost every answer. Worse, nobody told the other tasks: they go on, and you pay for answers that nobody will
-# read. (The last line of the cell stops them.) There is a third weakness that 60 tickets do not show: a task stands ready for each item, and a million items are a million tasks.
+# read. (The last line of the cell stops them.) There is a third weakness that 50 tickets do not show: a task stands ready for each item, and
+# a million items are a million tasks.
 
 # %% [markdown]
 # ### Exercise 3.1: `gather` without melting the limit (10 minutes, medium)
@@ -1632,7 +1633,7 @@ plot(
 # %% [markdown]
 # ### What the server says of three clients
 #
-# The same 25 questions to a server that allows 15 requests a second, from three clients: one that asks again at once when it is refused, as
+# The same 22 questions to a server that allows 15 requests a second, from three clients: one that asks again at once when it is refused, as
 # people write it in a hurry; DSPy's own retries; and DSPy's retries under an `AdaptiveLimiter`. The ledger counts, and the verdict judges.
 
 
@@ -1657,7 +1658,7 @@ for name, call in clients.items():
     lm.reset()
     began = time.perf_counter()
     outcomes = await AsyncRunner(15, progress=False).run(
-        call, [f"Where is parcel {number}?" for number in range(25)]
+        call, [f"Where is parcel {number}?" for number in range(22)]
     )
     row = {"client": name, "seconds": f"{time.perf_counter() - began:.1f}"}
     row |= {"answers": sum(each.ok for each in outcomes), "requests": lm.ledger().requests}
