@@ -23,6 +23,7 @@
 # | 5. Data streams: exercise 3.6 | ? |
 # | 6. Resilience: exercise 3.4 | ? |
 # | 7. What breaks | ? |
+# | Deeper: in parts 1 and 3 | 3 |
 #
 # Every figure below is measured when you run it. They were written on a machine with two processors; yours will differ, the ratios little.
 
@@ -55,7 +56,7 @@ def unasked(text):
 # %% name="architecture-async"
 from course_lib.labs import architecture
 
-architecture(highlight="limiter")
+architecture(highlight="application")
 
 # %% [markdown]
 # ## 1. Threads, tasks and context
@@ -137,6 +138,8 @@ print(prediction.category, "|", prediction.answer[:70])
 print(lm.ledger().requests, "requests, at once:", lm.ledger().most_at_once)
 
 # %% [markdown]
+# ### Deeper: the doors of a module
+#
 # `acall` does not fall back on `forward`, nor the other way round: a module has the doors that you write. And `dspy.syncify`, which is to make
 # a blocking program of this one, cannot do it where a loop is running already, as in every notebook and every web server:
 
@@ -201,7 +204,7 @@ with dspy.context(lm=even):
 # ### What `dspy.context` reaches, and what it does not
 #
 # `dspy.context(lm=...)` sets something for the calls inside a block: this user's model, this request's adapter. It is kept in a
-# *context variable* of Python. A task and `asyncio.to_thread` begin with a copy of it. A thread of your own begins with an empty one:
+# *context variable* of Python. **Predict first:** which of these seven places see the small model?
 
 # %% name="context-in-a-thread-pool"
 from concurrent.futures import ThreadPoolExecutor
@@ -218,20 +221,27 @@ async def in_a_task():
     return whose_model()
 
 
+class WhoseModel(dspy.Module):
+    def forward(self):
+        return whose_model()
+
+
 with ThreadPoolExecutor(1) as pool, dspy.context(lm=small):
     seen = {
         "here": whose_model(),
         "asyncio.create_task": await asyncio.create_task(in_a_task()),
         "asyncio.to_thread": await asyncio.to_thread(whose_model),
         "dspy.asyncify": await dspy.asyncify(whose_model)(),
+        "dspy.Parallel": dspy.Parallel(disable_progress_bar=True)([(WhoseModel(), {})])[0],
         "ThreadPoolExecutor.submit": pool.submit(whose_model).result(),
         "the same, with copy_context().run": pool.submit(copy_context().run, whose_model).result(),
     }
 table([{"inside dspy.context(lm=small)": place, "model": found} for place, found in seen.items()])
 
 # %% [markdown]
-# In the pool, the request goes to the wrong model, at another price, perhaps with another customer's key. No error, no log line. The cure is
-# the last row: `copy_context().run` takes the context along. (`dspy.Parallel` and `batch` do it for you.)
+# A task and `asyncio.to_thread` begin with a copy of the context. A thread of your own begins with an empty one, so it sees what the whole
+# process has. In the pool, the request goes to the wrong model, at another price, perhaps with another customer's key. No error, no log line. The cure is
+# the last row: `copy_context().run` takes the context along.
 #
 # ### `dspy.configure` is for the start
 #
@@ -291,6 +301,9 @@ reached
 
 # %% [markdown]
 # ### What leaks
+#
+# **Predict first:** inside a generator stands `with dspy.context(lm=small)`, and in the block a `yield`. Which model does the generator's
+# *caller* have between two values?
 #
 # Two things do leak. A **generator** has no context of its own: what it sets between two `yield`s holds for its caller. And **attributes of a
 # program** are shared by all who call it at once, since a service has one program and many tasks.
@@ -361,7 +374,7 @@ print("came back:", Counter(type(result).__name__ for result in results))
 print("most requests at once:", lm.ledger().most_at_once)
 
 # %% [markdown]
-# `gather` knows no limit. Every ticket became a request at once, and what the model did not take was refused and lost. A service that does
+# `gather` knows no limit. All tickets became requests within a moment, and what the model did not take was refused and lost. A service that does
 # this fails when the most people are waiting, and it takes the others who use the same model down with it.
 #
 # A *semaphore* is a number of slots: who finds none free waits until one is given back. Ten lines keep to a limit.
@@ -699,7 +712,20 @@ check("3.1", gather_within)
 # ### The same, from the library
 #
 # `AsyncRunner` is your function with what production adds. Each item ends as an *outcome*: its value or its error, and how long it took.
-# It takes a `dspy.Module` as it is (and calls its `acall`), and hands a `dspy.Example` or a dict over by name. Nothing is lost today:
+# It takes a `dspy.Module` as it is (and calls its `acall`), and hands a `dspy.Example` or a dict over by name.
+#
+# ```mermaid
+# flowchart LR
+#     accTitle: How AsyncRunner runs many calls
+#     accDescr: Items are read only when a slot is free; each call runs in a slot under its deadline; outcomes wait for the reader, and a reader that is slow or leaves holds up or cancels the calls.
+#     items([items, also endless]) -- "one is read when a slot is free" --> slots[slots, as many as limit:<br>each call under its deadline]
+#     slots <-- "a request; closed when cancelled" --> model[(the model)]
+#     slots -- "a value or an error" --> outcomes[outcomes ready<br>for the reader]
+#     outcomes --> reader([your loop])
+#     reader -. "slow: no new item is read; gone: all is cancelled" .-> slots
+# ```
+#
+# Nothing is lost today:
 
 # %% name="async-runner"
 from course_lib.concurrency import AsyncRunner
@@ -1097,7 +1123,7 @@ print("quick reader, slow model:", await read_eight(slow, 0.0))
 #
 # It holds for a supermarket and for a model. So check it: the runner keeps `limit` calls under way, so λ (answers per second) times W (mean
 # seconds of a call), both measured, has to come out near the limit. The last column is what the *server* saw: how many requests were
-# under way when one arrived.
+# under way there, on average over the time.
 
 # %% name="littles-law"
 from statistics import mean
@@ -1114,9 +1140,11 @@ async def measured(limit):
     outcomes = await AsyncRunner(limit, progress=False).run(steady.acall, questions)
     rate_per_s = len(outcomes) / (time.perf_counter() - began)
     took_s = mean(outcome.took_s for outcome in outcomes)
-    at_once = mean(call.at_once for call in sorted(lm.ledger().calls, key=lambda call: call.at_s)[limit:])
+    calls = lm.ledger().calls
+    span_s = max(call.ended_s for call in calls) - min(call.at_s for call in calls)
+    at_server = sum(call.duration_ms for call in calls) / 1000 / span_s
     row = {"limit": limit, "λ per s": rate_per_s, "W in s": took_s, "λW": rate_per_s * took_s}
-    return row | {"at once, says the server": at_once}
+    return row | {"under way at the server": at_server}
 
 
 law = [await measured(limit) for limit in (1, 2, 4, 8, 16)]
@@ -1139,8 +1167,9 @@ plot(figure, f"Answers per second over the limit, near the line limit / 0.1 s. B
 # spends time in your program, where DSPy writes the request and reads the answer.
 #
 # The law turns two figures that you know into the one that you need. A model that allows 40 requests a second and takes 150 ms is fully
-# used by 40 · 0.15 = 6 calls at once: that is why the semaphore above had six slots. A larger limit buys no answers. It buys refusals or, at a server that
-# queues, waiting time: L grows, λ cannot, so W must. Where the dots fall below the line, something else is full, here your own processor.
+# used by 40 · 0.15 = 6 calls at once: that is why the semaphore above had six slots. A larger limit buys no answers. It buys refusals or, at a
+# server that queues, waiting time: L grows, λ cannot, so W must. Where the dots fall below the line, something else is full, here your own
+# processor.
 #
 # ### The wind tunnel
 #
@@ -1262,11 +1291,14 @@ async def paced(question):
 
 print("no bucket:   ", await refusals_of(strict.acall))
 print("small bucket:", await refusals_of(paced))
+print("RateLimit:   ", await refusals_of(limited(strict, RateLimit(requests_per_s=20)).acall))
 
 # %% [markdown]
 # `RateLimit` is this bucket with what production adds: who came first goes first, also when the rate changes; it works in threads and tasks;
 # a 429 pauses all callers and not only the one that got it; a call that would come after its deadline fails at once; and hits of DSPy's
 # cache pass, since it sits below the cache.
+#
+# ### Deeper: a second bucket, for tokens
 #
 # There are two buckets in it, because most providers count **tokens** too. What a call uses is known only when it is over. So a call that
 # begins is charged what the last ones used on average, and what it really used is settled afterwards. Here the model allows 4,000
