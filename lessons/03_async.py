@@ -11,21 +11,22 @@
 # - handle events at least once, with effects exactly once, while consumers are killed;
 # - put a program behind retries, circuit breaker, fallback and load shedding, and show what each one is good for.
 #
-# You need notebook 00, and Python's `async`: a coroutine runs until it awaits, and then another one may run. The **core path** takes 90 minutes
-# and holds all six exercises. What is headed *Deeper* may be skipped.
+# You need notebook 00, and Python's `async`: a coroutine runs until it awaits, and then another one may run. The **core path** takes 90
+# minutes and holds all six exercises. What is headed *Deeper* may be skipped.
 #
 # | part | minutes |
 # | --- | --- |
 # | 1. Threads, tasks and context | 8 |
-# | 2. Concurrency on purpose: exercises 3.1, 3.2 | 30 |
-# | 3. Rate limits: exercise 3.5 | 23 |
+# | 2. Concurrency on purpose: exercises 3.1, 3.2 | 27 |
+# | 3. Rate limits: exercise 3.5 | 21 |
 # | 4. Streaming: exercise 3.3 | ? |
 # | 5. Data streams: exercise 3.6 | ? |
 # | 6. Resilience: exercise 3.4 | ? |
 # | 7. What breaks | ? |
 # | Deeper: in parts 1 and 3 | 3 |
 #
-# Every figure below is measured when you run it. They were written on a machine with two processors; yours will differ, the ratios little.
+# Every figure is measured when you run its cell. The text was written on a machine with two processors: your figures will differ, their
+# ratios little.
 
 # %% name="setup" tags=["needs"]
 import asyncio
@@ -68,9 +69,11 @@ architecture(highlight="application")
 # DSPy programs have a door for each: `program(...)` blocks its thread, `await program.acall(...)` gives way. And there are two bridges:
 # `dspy.asyncify(program)` calls a blocking program in a thread, and `dspy.syncify(program)` makes an async one blocking.
 #
-# The same 16 tickets, by all of them; the model takes 60 ms. What does the server see?
+# The same 16 tickets, by each of them; the model takes 60 ms. `watch()` begins a new ledger, and says what the model's server saw of a block.
 
 # %% name="five-ways"
+from course_lib.measure import watch
+
 lm.profile("even", ttft_p50_ms=60)
 even, program = lm.connect("sim-large@even", cache=False), desk.Triage()
 letters = [{"ticket": ticket.text} for ticket in desk.tickets("dev")][:16]
@@ -81,35 +84,23 @@ async def one_by_one():
         program(**letter)  # blocks, see below
 
 
-async def in_threads(workers=8):
-    asked = dspy.asyncify(program)
-    with dspy.context(async_max_workers=workers):
-        await asyncio.gather(*(asked(**letter) for letter in letters))
+async def in_threads():
+    await asyncio.gather(*(dspy.asyncify(program)(**letter) for letter in letters))
 
 
 async def in_tasks():
     await asyncio.gather(*(program.acall(**letter) for letter in letters))
 
 
-rows = []
-for way, run in {
-    "program(...), one by one": one_by_one,
-    "asyncify": in_threads,
-    "asyncify, async_max_workers=16": lambda: in_threads(16),
-    "acall": in_tasks,
-}.items():
-    lm.reset()
-    began = time.perf_counter()
-    with dspy.context(lm=even):
+for run, workers in ((one_by_one, 8), (in_threads, 8), (in_threads, 16), (in_tasks, 8)):
+    with dspy.context(lm=even, async_max_workers=workers), watch() as seen:
         await run()
-    took = f"{time.perf_counter() - began:.2f}"
-    rows.append({"way": way, "seconds": took, "most at once": lm.ledger().most_at_once})
-table(rows)
+    print(f"{run.__name__:10} async_max_workers={workers:<2}  {seen}")
 
 # %% [markdown]
 # `asyncify` asks for eight at once and never more: all its calls in the process share one limiter of `async_max_workers`, which is 8 unless
-# you set it. That is a limit that nobody chose, and a service with 50 users meets it on its first busy day. `acall` has no such limit, which is
-# the next trap, of part 2.
+# you set it. That is a limit that nobody chose, and a service with 50 users meets it on its first busy day. `acall` has no such limit,
+# which is the next trap, of part 2.
 #
 # ### A module of your own that awaits
 #
@@ -130,43 +121,29 @@ class SortAndAnswer(dspy.Module):
         return dspy.Prediction(category=sorted_.category, answer=answered.answer)
 
 
-lm.reset()
 both = SortAndAnswer()
-with dspy.context(lm=even):
+with dspy.context(lm=even), watch() as seen:
     prediction = await both.acall(ticket="What does shipping to Norway cost?")
 print(prediction.category, "|", prediction.answer[:70])
-print(lm.ledger().requests, "requests, at once:", lm.ledger().most_at_once)
+print(seen)
 
 # %% [markdown]
 # ### Deeper: the doors of a module
 #
-# `acall` does not fall back on `forward`, nor the other way round: a module has the doors that you write. And `dspy.syncify`, which is to make
-# a blocking program of this one, cannot do it where a loop is running already, as in every notebook and every web server:
+# A module has the doors that you write: with `aforward` alone, a plain call fails. And `dspy.syncify`, which is to
+# make a blocking program of this one, cannot do it where a loop is running already, as in every notebook and every web server:
 
 # %% name="doors-of-a-module"
 import warnings
 
-
-class OnlyForward(dspy.Module):
-    def forward(self, ticket):
-        return dspy.Prediction(category="shipping")
-
-
-async def said_by(name, call, **inputs):
-    """Call, and print the category or the error."""
-    try:
-        result = call(**inputs)
-        print(f"{name}: {(result if isinstance(result, dspy.Prediction) else await result).category}")
-    except (AttributeError, ModuleNotFoundError) as error:
-        print(f"{name}: {type(error).__name__}: {error}")
-
-
-synced, parcel = dspy.syncify(both, in_place=False), {"ticket": "Where is my parcel?"}
-await said_by("acall of a module with forward alone", OnlyForward().acall, **parcel)
-await said_by("call of a module with aforward alone", both, **parcel)
+synced = dspy.syncify(both, in_place=False)
 with warnings.catch_warnings(action="ignore"):  # "coroutine was never awaited"
-    await said_by("syncify, where a loop runs", synced, **parcel)
-await said_by("syncify, in a thread", dspy.asyncify(synced), **parcel)
+    for name, call in {"plain call": both, "syncify": synced}.items():
+        try:
+            call(ticket="Where is my parcel?")
+        except (AttributeError, ModuleNotFoundError) as error:
+            print(f"{name}: {type(error).__name__}: {error}")
+print("syncify, in a thread:", (await dspy.asyncify(synced)(ticket="Where is my parcel?")).category)
 
 # %% [markdown]
 # In a notebook, `await` is the door. In a script, `asyncio.run(program.acall(...))`.
@@ -174,18 +151,12 @@ await said_by("syncify, in a thread", dspy.asyncify(synced), **parcel)
 # ### A blocking call in the loop
 #
 # The commonest mistake in async services is a plain call in a coroutine. It works, so nobody sees it, but while it waits, the event loop
-# stands still: no other user is answered, no heartbeat is sent. Here a task ticks every 5 ms and notes its longest pause.
+# stands still: no other user is answered, no heartbeat is sent. `longest_pause_ms` ticks every
+# 5 ms while a call runs, and returns by how much the worst tick was late.
 
 
 # %% name="a-blocking-call"
-async def longest_pause_ms(call):
-    """Await a call; return for how long nothing else could run meanwhile."""
-    calling, pauses, last = asyncio.ensure_future(call), [0.0], time.perf_counter()
-    while not calling.done():
-        await asyncio.sleep(0.005)
-        pauses.append(time.perf_counter() - last)
-        last = time.perf_counter()
-    return 1000 * max(pauses)
+from course_lib.measure import longest_pause_ms
 
 
 async def blocking(**inputs):
@@ -196,10 +167,10 @@ with dspy.context(lm=even):
     await program.acall(**letters[0])  # a first call does what later ones need not
     forms = {"program(...)": blocking, "asyncify": dspy.asyncify(program), "acall": program.acall}
     for name, call in forms.items():
-        print(f"{name:13} the loop stood still for up to {await longest_pause_ms(call(**letters[0])):.0f} ms")
+        print(f"{name:13} the loop stood still for {await longest_pause_ms(call(**letters[0])):.0f} ms")
 
 # %% [markdown]
-# The blocking call stops everybody for as long as the model takes. `AsyncRunner` of part 2 refuses a plain function for this reason.
+# The blocking call stops everybody for as long as the model takes.
 #
 # ### What `dspy.context` reaches, and what it does not
 #
@@ -227,7 +198,7 @@ class WhoseModel(dspy.Module):
 
 
 with ThreadPoolExecutor(1) as pool, dspy.context(lm=small):
-    seen = {
+    places = {
         "here": whose_model(),
         "asyncio.create_task": await asyncio.create_task(in_a_task()),
         "asyncio.to_thread": await asyncio.to_thread(whose_model),
@@ -236,12 +207,12 @@ with ThreadPoolExecutor(1) as pool, dspy.context(lm=small):
         "ThreadPoolExecutor.submit": pool.submit(whose_model).result(),
         "the same, with copy_context().run": pool.submit(copy_context().run, whose_model).result(),
     }
-table([{"inside dspy.context(lm=small)": place, "model": found} for place, found in seen.items()])
+table([{"inside dspy.context(lm=small)": place, "model": found} for place, found in places.items()])
 
 # %% [markdown]
 # A task and `asyncio.to_thread` begin with a copy of the context. A thread of your own begins with an empty one, so it sees what the whole
-# process has. In the pool, the request goes to the wrong model, at another price, perhaps with another customer's key. No error, no log line. The cure is
-# the last row: `copy_context().run` takes the context along.
+# process has. In the pool, the request goes to the wrong model, at another price, perhaps with another customer's key. No error, no log
+# line. The cure is the last row: `copy_context().run` takes the context along.
 #
 # ### `dspy.configure` is for the start
 #
@@ -254,30 +225,24 @@ from contextlib import nullcontext
 from unittest.mock import patch
 
 
-async def set_by(someone):
-    """Configure in a thread or a task; say what came of it, and which model others have then."""
-    try:
-        await someone
-        said = "accepted"
-    except RuntimeError as error:
-        said = f"RuntimeError: {error}"
-    print(f"{said[:110]}\n    everybody else now has {dspy.settings.lm.model}")
-    dspy.configure(lm=model)
-
-
 async def configure(is_server):
     exempt = patch("IPython.get_ipython", return_value=None) if is_server else nullcontext()
     with exempt:
         dspy.configure(lm=small)
 
 
-await set_by(asyncio.to_thread(dspy.configure, lm=small))
-await set_by(asyncio.create_task(configure(is_server=True)))
-await set_by(asyncio.create_task(configure(is_server=False)))
+in_a_thread, as_in_a_server = asyncio.to_thread(dspy.configure, lm=small), configure(is_server=True)
+for someone in (in_a_thread, as_in_a_server, configure(is_server=False)):
+    try:
+        await asyncio.create_task(someone)
+    except RuntimeError as error:
+        print(f"RuntimeError: {error}"[:100])
+    print("    everybody else now has", dspy.settings.lm.model)
+dspy.configure(lm=model)
 
 # %% [markdown]
-# So: `dspy.configure` once, when the program starts; `dspy.context` for everything after it. Does that hold under load? Fifty users at once,
-# every other one with a contract for the small model. The server knows which model each question reached.
+# So: `dspy.configure` once, when the program starts; `dspy.context` for everything after it. Does that hold under load? Fifty users at
+# once, every other one with a contract for the small model. The server knows which model each question reached.
 
 # %% name="fifty-users"
 import re
@@ -288,25 +253,20 @@ ask = dspy.Predict("question -> answer")
 async def serve(user):
     with dspy.context(lm=small if user % 2 else model):
         await asyncio.sleep(0.001 * (user % 7))  # others run here
-        await ask.acall(question=f"I am user {user:03}. Where is my parcel?")
+        await ask.acall(question=f"I am user {user}. Where is my parcel?")
 
 
-lm.reset()
-await asyncio.gather(*map(serve, range(50)))
-reached = Counter()
-for call in lm.ledger().calls:
-    user = int(re.search(r"user (\d+)", call.messages[-1]["content"])[1])
-    reached[f"contract {'sim-small' if user % 2 else 'sim-large'}, reached {call.model}"] += 1
-reached
+with watch() as seen:
+    await asyncio.gather(*map(serve, range(50)))
+users = {int(re.search(r"user (\d+)", str(call.messages))[1]): call.model for call in seen.ledger.calls}
+print(Counter(f"contract {'small' if user % 2 else 'large'}, reached {name}" for user, name in users.items()))
 
 # %% [markdown]
 # ### What leaks
 #
 # **Predict first:** inside a generator stands `with dspy.context(lm=small)`, and in the block a `yield`. Which model does the generator's
-# *caller* have between two values?
-#
-# Two things do leak. A **generator** has no context of its own: what it sets between two `yield`s holds for its caller. And **attributes of a
-# program** are shared by all who call it at once, since a service has one program and many tasks.
+# *caller* have between two values? And ten users call one program at once, which keeps their ticket in `self.ticket` while it asks the
+# model: how many get their own ticket back?
 
 # %% name="what-leaks"
 
@@ -337,19 +297,20 @@ class Remembers(dspy.Module):
 
 shared = Remembers()
 got = await asyncio.gather(*(shared.acall(ticket=f"Ticket of user {user}") for user in range(10)))
-print(
-    sum(each != f"Ticket of user {user}" for user, each in enumerate(got)),
-    "of 10 users got another user's ticket",
-)
+right = sum(each == f"Ticket of user {user}" for user, each in enumerate(got))
+print(f"{right} of 10 users got their own ticket")
 
 # %% [markdown]
+# A **generator** has no context of its own: what it sets between two `yield`s holds for its caller. And **attributes of a program** are
+# shared by all who call it at once, since a service has one program and many tasks: each user got the ticket of the one who came last.
+#
 # | | safe | leaks, or is lost |
 # | --- | --- | --- |
 # | settings | `dspy.context` in each request | `dspy.configure` after the start; `dspy.context` around a `yield` |
 # | threads | `asyncio.to_thread`, `dspy.asyncify`, `dspy.Parallel` | a pool or a thread of your own, without `copy_context().run` |
 # | programs | inputs, and what `aforward` returns | attributes that `aforward` sets |
 # | waiting | `await program.acall(...)` | `program(...)` in a coroutine |
-#
+
 # %% [markdown]
 # ## 2. Concurrency on purpose
 #
@@ -367,15 +328,14 @@ async def sort_ticket(text):
     return (await triage.acall(ticket=text)).category
 
 
-lm.reset()  # the ledger begins anew, and a second's worth of requests is free again
-with dspy.context(lm=morning):
+with dspy.context(lm=morning), watch() as seen:
     results = await asyncio.gather(*map(sort_ticket, tickets), return_exceptions=True)
-print("came back:", Counter(type(result).__name__ for result in results))
-print("most requests at once:", lm.ledger().most_at_once)
+print("what came back:", Counter(type(result).__name__ for result in results))
+print(seen)
 
 # %% [markdown]
-# `gather` knows no limit. All tickets became requests within a moment, and what the model did not take was refused and lost. A service that does
-# this fails when the most people are waiting, and it takes the others who use the same model down with it.
+# `gather` knows no limit. All tickets became requests within a moment, and what the model did not take was refused and lost. A service that
+# does this fails when the most people are waiting, and it takes the others who use the same model down with it.
 #
 # A *semaphore* is a number of slots: who finds none free waits until one is given back. Ten lines keep to a limit.
 
@@ -392,11 +352,10 @@ async def gather_some(limit, call, items):
     return await asyncio.gather(*map(one, items))
 
 
-lm.reset()
-with dspy.context(lm=morning):
+with dspy.context(lm=morning), watch() as seen:
     results = await gather_some(6, sort_ticket, tickets)
-print("came back:", Counter(results))
-print("most requests at once:", lm.ledger().most_at_once, "refused:", lm.ledger().statuses.get(429, 0))
+print("what came back:", Counter(results))
+print(seen)
 
 # %% [markdown]
 # ### What the ten lines lack
@@ -407,12 +366,12 @@ print("most requests at once:", lm.ledger().most_at_once, "refused:", lm.ledger(
 lm.profile("one-bad", first=["ok", "ok", "error"], ttft_p50_ms=50)
 one_bad = lm.connect("sim-large@one-bad", cache=False, num_retries=0)
 before = asyncio.all_tasks()
-lm.reset()
-with dspy.context(lm=one_bad):
+with dspy.context(lm=one_bad), watch() as seen:
     try:
         results = await gather_some(4, sort_ticket, tickets)
     except dspy.LMServerError as error:
-        print("got no result at all, but", type(error).__name__, "after", lm.ledger().requests, "requests")
+        print("no result at all, but", type(error).__name__)
+print(seen)
 await asyncio.sleep(0.3)
 forgotten = asyncio.all_tasks() - before
 print("0.3 s later:", lm.ledger().requests, "requests; tasks that nobody waits for:", len(forgotten))
@@ -421,11 +380,11 @@ for task in forgotten:
 
 # %% [markdown]
 # The caller got one error, and lost every answer. Worse, nobody told the other tasks: they go on, and you pay for answers that nobody will
-# read. (The last line of the cell stops them.) There is a third weakness that 50 tickets do not show: a task stands ready for each item, and
-# a million items are a million tasks.
+# read. (The last line of the cell stops them.) There is a third weakness that 50 tickets do not show: a task stands ready for each item,
+# and a million items are a million tasks.
 
 # %% [markdown]
-# ### Exercise 3.1: `gather` without melting the limit (10 minutes, medium)
+# ### Exercise 3.1: `gather` without melting the limit (8 minutes, medium)
 #
 # *Concepts: worker, shared iterator, TaskGroup, failures as values, cancellation.*
 #
@@ -717,7 +676,7 @@ check("3.1", gather_within)
 # ```mermaid
 # flowchart LR
 #     accTitle: How AsyncRunner runs many calls
-#     accDescr: Items are read only when a slot is free; each call runs in a slot under its deadline; outcomes wait for the reader, and a reader that is slow or leaves holds up or cancels the calls.
+#     accDescr: An item is read when a slot is free. Each call has a slot and a deadline. A slow reader holds all up, one that leaves cancels all.
 #     items([items, also endless]) -- "one is read when a slot is free" --> slots[slots, as many as limit:<br>each call under its deadline]
 #     slots <-- "a request; closed when cancelled" --> model[(the model)]
 #     slots -- "a value or an error" --> outcomes[outcomes ready<br>for the reader]
@@ -730,43 +689,33 @@ check("3.1", gather_within)
 # %% name="async-runner"
 from course_lib.concurrency import AsyncRunner
 
-lm.reset()
-with dspy.context(lm=one_bad):
+with dspy.context(lm=one_bad), watch() as seen:
     outcomes = await AsyncRunner(limit=4).run(triage, [{"ticket": text} for text in tickets])
-print(
-    f"{sum(each.ok for each in outcomes)} of {len(outcomes)} sorted; most at once: {lm.ledger().most_at_once}"
-)
+print(seen)
 table([{"item": each.index, "error": type(each.error).__name__} for each in outcomes if not each.ok])
 
 # %% [markdown]
 # ### Who stops waiting does not stop the call
 #
 # A deadline says how long an answer is worth waiting for. DSPy has two async forms of a program. `dspy.asyncify(program)` calls it in a
-# thread, `program.acall` in your event loop. Below, the caller of each leaves as soon as the model's server has the request, which takes 250 ms. Look
-# at what the server saw.
+# thread, `program.acall` in your event loop. Below, the caller of each leaves as soon as the model's server has the request, which takes
+# 250 ms. Look at what the server saw.
 
 
 # %% name="asyncify-cannot-be-cancelled"
-async def until_quiet():
-    """Wait until no request is under way; return the ledger."""
-    while (seen := lm.ledger()).under_way:
-        await asyncio.sleep(0.02)
-    return seen
-
+from course_lib.measure import until_quiet
 
 lm.profile("slow", ttft_p50_ms=250)
 slow = lm.connect("sim-large@slow", cache=False)
 for name, call in {"asyncify": dspy.asyncify(triage), "acall": triage.acall}.items():
-    lm.reset()
-    with dspy.context(lm=slow):
+    with dspy.context(lm=slow), watch() as seen:
         waiting = asyncio.ensure_future(call(ticket=tickets[0]))
-    while not lm.ledger().under_way:
-        await asyncio.sleep(0.02)
-    waiting.cancel()  # as asyncio.timeout does, and a web server whose user has left
-    seen = await until_quiet()
-    print(
-        f"{name:8}: status {seen.calls[-1].status}, the server was busy for {seen.calls[-1].duration_ms:.0f} ms"
-    )
+        while not lm.ledger().under_way:
+            await asyncio.sleep(0.02)
+        waiting.cancel()  # as asyncio.timeout does, and a web server whose user has left
+        await until_quiet()
+    (last,) = seen.ledger.calls
+    print(f"{name:8}: status {last.status}, the server was busy for {last.duration_ms:.0f} ms")
 
 # %% [markdown]
 # A thread cannot be cancelled. The caller of `asyncify` has left, the request goes on to its end (status 200), is paid for, and holds a
@@ -776,7 +725,7 @@ for name, call in {"asyncify": dspy.asyncify(triage), "acall": triage.acall}.ite
 # So for a deadline that means something, the call has to be async all the way down. The rest is order: what is around what?
 
 # %% [markdown]
-# ### Exercise 3.2: a deadline that frees the slot (10 minutes, medium)
+# ### Exercise 3.2: a deadline that frees the slot (6 minutes, medium)
 #
 # *Concepts: asyncio.timeout, cancellation, 499, `async with`.*
 #
@@ -1063,25 +1012,21 @@ check("3.2", Slots)
 # %% [markdown]
 # ### Deadlines in the runner
 #
-# `item_deadline_s` is the time for one call, from its start; `deadline_s` the time for all. Here one request in eight hangs for ever. Without
-# a deadline the slots would fill with calls that never end, until nothing moves.
+# `item_deadline_s` is the time for one call, from its start; `deadline_s` the time for all. Here one request in eight hangs for ever.
+# Without a deadline the slots would fill with calls that never end, until nothing moves.
 
 # %% name="runner-deadline"
 lm.profile("hanging", hang_rate=0.125, ttft_p50_ms=60)
 hanging = lm.connect("sim-large@hanging", cache=False, num_retries=0)
-lm.reset()
-with dspy.context(lm=hanging):
-    began = time.perf_counter()
+with dspy.context(lm=hanging), watch() as seen:
     runner = AsyncRunner(8, item_deadline_s=0.4, progress=False)
     outcomes = await runner.run(triage, [{"ticket": text} for text in tickets])
-seen = await until_quiet()
-print(f"{sum(each.ok for each in outcomes)} of {len(outcomes)} sorted in {time.perf_counter() - began:.1f} s")
-print("failures:", Counter(type(each.error).__name__ for each in outcomes if not each.ok))
-print("statuses at the server:", seen.statuses)
+    await until_quiet()
+print("how they ended:", Counter(type(each.error).__name__ if each.error else "sorted" for each in outcomes))
+print(seen)
 
 # %% [markdown]
-# Every request that hung is a 499: closed at its deadline, and its slot used by the next ticket. The deadline travels with the call:
-# whatever runs below can ask `Deadline.current().remaining_s()`, so a tool or a retry knows how much time is left.
+# Every request that hung is a 499: closed at its deadline, and its slot used by the next ticket.
 #
 # ### Backpressure: a reader that is slower than the model
 #
@@ -1098,14 +1043,16 @@ quick = lm.connect("sim-large@quick", cache=False)
 
 async def read_eight(asked, takes_s):
     """Read eight outcomes of an endless queue, slowly or quickly; return what the server saw."""
-    lm.reset()
     endless = (f"Where is parcel {number}?" for number in itertools.count())
-    async with aclosing(AsyncRunner(limit=4, progress=False).stream(asked.acall, endless)) as outcomes:
-        async for outcome in outcomes:
-            await asyncio.sleep(takes_s)
-            if outcome.index == 7:
-                break
-    return (await until_quiet()).statuses
+    runner = AsyncRunner(limit=4, progress=False)
+    with watch() as seen:
+        async with aclosing(runner.stream(asked.acall, endless)) as outcomes:
+            async for outcome in outcomes:
+                await asyncio.sleep(takes_s)
+                if outcome.index == 7:
+                    break
+        await until_quiet()
+    return seen
 
 
 print("slow reader, quick model:", await read_eight(quick, 0.05))
@@ -1134,48 +1081,37 @@ steady = lm.connect("sim-large@steady", cache=False)
 
 async def measured(limit):
     """Run for about half a second; return rate, time of a call, their product, and what the server saw."""
-    lm.reset()
-    began = time.perf_counter()
     questions = [unasked("How long does delivery take?") for _ in range(4 * limit)]
-    outcomes = await AsyncRunner(limit, progress=False).run(steady.acall, questions)
-    rate_per_s = len(outcomes) / (time.perf_counter() - began)
-    took_s = mean(outcome.took_s for outcome in outcomes)
-    calls = lm.ledger().calls
-    span_s = max(call.ended_s for call in calls) - min(call.at_s for call in calls)
-    at_server = sum(call.duration_ms for call in calls) / 1000 / span_s
-    row = {"limit": limit, "λ per s": rate_per_s, "W in s": took_s, "λW": rate_per_s * took_s}
-    return row | {"under way at the server": at_server}
+    with watch() as seen:
+        outcomes = await AsyncRunner(limit, progress=False).run(steady.acall, questions)
+    per_s, took_s = len(outcomes) / seen.took_s, mean(each.took_s for each in outcomes)
+    at_server = sum(call.duration_ms for call in seen.ledger.calls) / 1000 / seen.took_s
+    row = {
+        "limit": limit,
+        "λ per s": per_s,
+        "W in s": took_s,
+        "λW": per_s * took_s,
+        "L at the server": at_server,
+    }
+    return {name: round(value, 3) for name, value in row.items()}
 
 
-law = [await measured(limit) for limit in (1, 2, 4, 8, 16)]
-table([{name: round(value, 3) for name, value in row.items()} for row in law])
-
-# %% name="littles-law-picture"
-import matplotlib.pyplot as plt
-
-figure, axes = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
-limits = [row["limit"] for row in law]
-axes.plot(limits, [limit / 0.1 for limit in limits], color="#3b6ea5", label="limit / 0.1 s (Little's law)")
-axes.plot(limits, [row["λ per s"] for row in law], "o", color="#222222", label="measured")
-axes.set(xlabel="limit", ylabel="answers per second", ylim=(0, None))
-axes.legend()
-told = ", ".join(f"{row['limit']}: {row['λ per s']:.0f}" for row in law)
-plot(figure, f"Answers per second over the limit, near the line limit / 0.1 s. By limit, {told}")
+table([await measured(limit) for limit in (1, 2, 4, 8, 16)])
 
 # %% [markdown]
 # λW is the limit, less a little for the end of a run, when no item is left for a free slot. The server sees fewer at once: a call also
 # spends time in your program, where DSPy writes the request and reads the answer.
 #
 # The law turns two figures that you know into the one that you need. A model that allows 40 requests a second and takes 150 ms is fully
-# used by 40 · 0.15 = 6 calls at once: that is why the semaphore above had six slots. A larger limit buys no answers. It buys refusals or, at a
-# server that queues, waiting time: L grows, λ cannot, so W must. Where the dots fall below the line, something else is full, here your own
-# processor.
+# used by 40 · 0.15 = 6 calls at once: that is why the semaphore above had six slots. A larger limit buys no answers. It buys refusals or,
+# at a server that queues, waiting time: L grows, λ cannot, so W must. Where λ stays behind the limit divided by 0.1 s, something else
+# is full, here your own processor.
 #
 # ### The wind tunnel
 #
-# The lab sends real requests to the endpoint, and keeps to the rate limit by letting calls wait in line. Choose how many at once, the latency
-# and the limit; throughput and percentiles appear while it measures, with the law drawn over them. **Predict first:** latency 100 ms, limit
-# 40 per second: from which concurrency on does nothing get better, and what gets worse? Then measure 2, 4, 8 and 32.
+# The lab sends real requests to the endpoint, and keeps to the rate limit by letting calls wait in line. Choose how many at once, the
+# latency and the limit; throughput and percentiles appear while it measures, with the law drawn over them. **Predict first:** latency 100
+# ms, limit 40 per second: from which concurrency on does nothing get better, and what gets worse? Then measure 2, 4, 8 and 32.
 
 # %% name="wind-tunnel"
 from course_lib.labs import wind_tunnel
@@ -1189,16 +1125,14 @@ wind_tunnel()
 # above is answered by 429, often with a header `Retry-After`: come back in so many seconds. DSPy hands it on as `retry_after` of the error.
 
 # %% name="a-429"
-lm.profile("strict", limit_requests_per_s=20)
-strict = lm.connect("sim-large@strict", cache=False, num_retries=0)
-lm.reset()
-outcomes = await AsyncRunner(4, progress=False).run(
-    strict.acall, [f"Parcel {number}?" for number in range(30)]
-)
-refused = [each.error for each in outcomes if not each.ok]
-print(
-    len(refused), "of 30 refused:", type(refused[0]).__name__, f"retry_after={refused[0].retry_after:.3f} s"
-)
+lm.profile("tight", limit_requests_per_s=5)
+tight = lm.connect("sim-large@tight", cache=False, num_retries=0)
+parcels = [f"Where is parcel {number}?" for number in range(30)]
+with watch() as seen:
+    outcomes = await AsyncRunner(4, progress=False).run(tight.acall, parcels[:12])
+print(seen)
+error = next(each.error for each in outcomes if not each.ok)
+print(type(error).__name__, "with retry_after:", error.retry_after)
 
 # %% [markdown]
 # ### `Retry-After` is a wish, and needs a cap
@@ -1210,42 +1144,32 @@ print(
 # %% name="retry-after-without-a-cap"
 lm.profile("an-hour", first=["rate_limited"], retry_after_s=3600)
 an_hour = lm.connect("sim-large@an-hour", cache=False, num_retries=1)
-lm.reset()
-try:
-    await asyncio.wait_for(an_hour.acall("Is somebody there?"), 1.0)
-except TimeoutError:
-    print(
-        "after 1 s it still waits, for",
-        lm.ledger().calls[0].retry_after_s,
-        "s; requests:",
-        lm.ledger().requests,
-    )
+with watch() as seen:
+    try:
+        await asyncio.wait_for(an_hour.acall("Is somebody there?"), 1.0)
+    except TimeoutError:
+        print("it still waits, for", lm.ledger().calls[0].retry_after_s, "seconds")
+print(seen)
 
 # %% [markdown]
-# Nobody sees it: no log line, no error; the web server's request hangs until its user gives up. The cure has two parts. A *deadline* says how
-# long an answer is worth waiting for, and if the wait is longer, the call fails at once, while there is time for something else. A *cap* says
-# the longest wait that you believe. `limited(lm, RateLimit(...))` puts both under every attempt of a model; DSPy's loop stays the only
-# retry.
+# Nobody sees it: no log line, no error; the web server's request hangs until its user gives up. The cure has two parts. A *deadline* says
+# how long an answer is worth waiting for, and if the wait is longer, the call fails at once, while there is time for something else. A
+# *cap* says the longest wait that you believe. `limited(lm, RateLimit(...))` puts both under every attempt of a model; DSPy's loop stays
+# the only retry.
 
 # %% name="retry-after-with-a-cap"
 from course_lib.concurrency import RateLimit, limited
 from course_lib.resilience import Deadline
 
-
-async def within(deadline_s, longest_wait_s):
-    """Ask the server that wants an hour; say how it ended, when, and what the endpoint says of us."""
-    lm.reset()
-    capped, began = limited(an_hour, RateLimit(longest_wait_s=longest_wait_s)), time.perf_counter()
-    with Deadline.after(deadline_s).applied():
+for deadline_s, longest_wait_s in ((2.0, 30.0), (5.0, 0.5)):
+    capped = limited(an_hour, RateLimit(longest_wait_s=longest_wait_s))
+    with Deadline.after(deadline_s).applied(), watch() as seen:
         try:
-            ended = "answered" if await capped.acall("Is somebody there?") else ""
+            ended = f"answered: {await capped.acall('Is somebody there?')}"
         except dspy.LMError as error:
             ended = f"{type(error).__name__}: {error}"
-    print(f"{ended}\n    after {time.perf_counter() - began:.1f} s; {lm.verdict(most_wait_s=longest_wait_s)}")
-
-
-await within(deadline_s=2.0, longest_wait_s=30.0)
-await within(deadline_s=5.0, longest_wait_s=0.5)
+    print(f"deadline {deadline_s} s, cap {longest_wait_s} s: {ended:.90}\n    {seen}")
+    print("   ", lm.verdict(most_wait_s=longest_wait_s))
 
 # %% [markdown]
 # The cap also gets *jitter*: up to a tenth is added at random, so that a thousand clients that were told "in one second" do not all come
@@ -1273,30 +1197,26 @@ class SmallBucket:
             await asyncio.sleep(-self.tokens / self.rate_per_s)
 
 
-async def refusals_of(call, calls=30):
-    """Make so many calls, 8 at once; return how long it took, and how many were refused."""
-    lm.reset()
-    began = time.perf_counter()
-    await AsyncRunner(8, progress=False).run(call, [f"Parcel {number}?" for number in range(calls)])
-    return f"{time.perf_counter() - began:.1f} s, {lm.ledger().statuses.get(429, 0)} of {calls} refused"
-
-
-small = SmallBucket(rate_per_s=20, capacity=10)
+lm.profile("strict", limit_requests_per_s=20)
+strict = lm.connect("sim-large@strict", cache=False, num_retries=0)
+bucket = SmallBucket(rate_per_s=20, capacity=10)
 
 
 async def paced(question):
-    await small.take()
+    await bucket.take()
     return await strict.acall(question)
 
 
-print("no bucket:   ", await refusals_of(strict.acall))
-print("small bucket:", await refusals_of(paced))
-print("RateLimit:   ", await refusals_of(limited(strict, RateLimit(requests_per_s=20)).acall))
+library = limited(strict, RateLimit(requests_per_s=20))
+for name, call in {"no bucket": strict.acall, "SmallBucket": paced, "RateLimit": library.acall}.items():
+    with watch() as seen:
+        await AsyncRunner(8, progress=False).run(call, parcels)
+    print(f"{name:12} {seen}")
 
 # %% [markdown]
-# `RateLimit` is this bucket with what production adds: who came first goes first, also when the rate changes; it works in threads and tasks;
-# a 429 pauses all callers and not only the one that got it; a call that would come after its deadline fails at once; and hits of DSPy's
-# cache pass, since it sits below the cache.
+# `RateLimit` is this bucket with what production adds: who came first goes first, also when the rate changes; it works in threads and
+# tasks; a 429 pauses all callers and not only the one that got it; a call that would come after its deadline fails at once; and hits of
+# DSPy's cache pass, since it sits below the cache.
 #
 # ### Deeper: a second bucket, for tokens
 #
@@ -1307,22 +1227,12 @@ print("RateLimit:   ", await refusals_of(limited(strict, RateLimit(requests_per_
 # %% name="two-buckets"
 lm.profile("wordy", limit_tokens_per_s=4000)
 wordy = lm.connect("sim-large@wordy", cache=False, num_retries=0)
-
-
-async def tokens_and_refusals(asked):
-    """Sort 16 tickets with a model; return tokens per request, seconds, and how many were refused."""
-    lm.reset()
-    began = time.perf_counter()
-    with dspy.context(lm=asked):
+for name, asked in {"no bucket": wordy, "RateLimit": limited(wordy, RateLimit(tokens_per_s=4000))}.items():
+    with dspy.context(lm=asked), watch() as seen:
         await triage.acall(ticket=unasked(tickets[0]))  # the first call tells how many tokens one takes
         await AsyncRunner(4, progress=False).run(triage, [{"ticket": text} for text in tickets[:16]])
-    seen, took_s = lm.ledger(), time.perf_counter() - began
-    tokens = (seen.prompt_tokens + seen.completion_tokens) / seen.statuses[200]
-    return f"{tokens:.0f} tokens each, {took_s:.1f} s, {seen.statuses.get(429, 0)} refused"
-
-
-print("no limit of ours:", await tokens_and_refusals(wordy))
-print("RateLimit:       ", await tokens_and_refusals(limited(wordy, RateLimit(tokens_per_s=4000))))
+    tokens = seen.ledger.prompt_tokens + seen.ledger.completion_tokens
+    print(f"{name:10} {seen}; {tokens} tokens")
 
 # %% [markdown]
 # ### A limit that nobody tells
@@ -1341,44 +1251,26 @@ from course_lib.concurrency import AdaptiveLimiter
 
 lm.profile("hidden", limit_requests_per_s=12)
 hidden = lm.connect("sim-large@hidden", cache=False, num_retries=0)
-lm.reset()
-adaptive, began, rates = AdaptiveLimiter(first_per_s=3.0), time.perf_counter(), []
-asking = AsyncRunner(8, deadline_s=4.5, progress=False).stream(
-    limited(hidden, adaptive).acall, (f"Parcel {number}?" for number in itertools.count()), in_order=False
-)
-try:
-    async for outcome in asking:
-        now_s = time.perf_counter() - began
-        rates.append((now_s, adaptive.rate_per_s, outcome.ok))
-except TimeoutError:  # the deadline for all
-    statuses = lm.ledger().statuses
-    print(
-        f"{statuses[200] / 4.5:.1f} answers per second; {statuses.get(429, 0)} of {sum(statuses.values())} refused"
-    )
+adaptive, rates = AdaptiveLimiter(first_per_s=3.0), []
+endless, asked = (f"Parcel {number}?" for number in itertools.count()), limited(hidden, adaptive)
+with watch() as seen:
+    began = time.perf_counter()
+    runner = AsyncRunner(8, deadline_s=4.5, progress=False)
+    try:
+        async for outcome in runner.stream(asked.acall, endless, in_order=False):
+            now_s = time.perf_counter() - began
+            rates.append((now_s, adaptive.rate_per_s, outcome.ok))
+    except TimeoutError:  # the deadline for all
+        print(f"{sum(is_through for *_, is_through in rates) / now_s:.1f} answers per second")
+print(seen)
 
 # %% name="adaptive-limiter-picture"
-
-
-def draw_rates(calls, limits):
-    """Draw the rate over time, the refusals on it, and the limit that was to be found."""
-    figure, axes = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
-    ends_s = [from_s for from_s, _ in limits[1:]] + [calls[-1][0]]
-    for (from_s, limit), end_s in zip(limits, ends_s, strict=True):
-        axes.plot([from_s, end_s], [limit, limit], ":", color="#222222")
-    axes.plot([at_s for at_s, _, _ in calls], [rate for _, rate, _ in calls], color="#3b6ea5", label="rate")
-    refused = [(at_s, rate) for at_s, rate, is_through in calls if not is_through]
-    axes.plot(*zip(*refused or [(0, 0)], strict=True), "x", color="#b03a2e", label="refused")
-    axes.set(xlabel="seconds", ylabel="requests per second", ylim=(0, None))
-    axes.legend(loc="lower right")
-    return figure
-
+from course_lib.exercises.concurrency import draw_rates
 
 by_second = {int(at_s): rate for at_s, rate, _ in rates}
 told = ", ".join(f"{rate:.0f} after {second + 1} s" for second, rate in by_second.items())
-plot(
-    draw_rates(rates, [(0, 12)]),
-    f"The rate of requests over time, around a hidden limit of 12 per second: {told}",
-)
+picture = draw_rates(rates, [(0, 12)])
+plot(picture, f"The rate of requests over time, around a hidden limit of 12 per second: {told}")
 
 # %% [markdown]
 # The rate goes beyond the limit before the first refusal comes, because this server lets one second's worth through at once, and only then
@@ -1387,7 +1279,7 @@ plot(
 # has risen.
 
 # %% [markdown]
-# ### Exercise 3.5: an adaptive limiter (15 minutes, hard)
+# ### Exercise 3.5: an adaptive limiter (12 minutes, hard)
 #
 # *Concepts: additive increase, multiplicative decrease (AIMD), slow start, retry pause.*
 #
@@ -1405,6 +1297,9 @@ plot(
 
 
 # %% name="ex-3-5" tags=["exercise"] exercise="3.5"
+from course_lib.exercises.concurrency import against
+
+
 class FindsTheLimit:
     def __init__(self, first_per_s):
         self.rate_per_s = first_per_s
@@ -1650,8 +1545,6 @@ check("3.5", FindsTheLimit)
 # stays where it began.)
 
 # %% name="your-rule-picture"
-from course_lib.exercises.concurrency import against
-
 moving = [(0, 30), (40, 60), (80, 15)]
 yours = against(FindsTheLimit(2.0), moving, until_s=120)
 for (from_s, limit), until_s in zip(moving, (40, 80, 120), strict=True):
@@ -1680,25 +1573,16 @@ async def in_a_hurry(question):
 
 lm.profile("crowded", limit_requests_per_s=15, ttft_p50_ms=50)
 crowded, retrying = (lm.connect("sim-large@crowded", cache=False, num_retries=retries) for retries in (0, 3))
-clients = {
-    "asks again at once": in_a_hurry,
-    "DSPy's retries": retrying.acall,
-    "AdaptiveLimiter": limited(retrying, AdaptiveLimiter(first_per_s=8.0)).acall,
-}
-rows = []
+careful = limited(retrying, AdaptiveLimiter(first_per_s=8.0))
+clients = {"in a hurry": in_a_hurry, "DSPy's retries": retrying.acall, "AdaptiveLimiter": careful.acall}
 for name, call in clients.items():
-    lm.reset()
-    began = time.perf_counter()
-    outcomes = await AsyncRunner(15, progress=False).run(
-        call, [f"Where is parcel {number}?" for number in range(22)]
-    )
-    row = {"client": name, "seconds": f"{time.perf_counter() - began:.1f}"}
-    row |= {"answers": sum(each.ok for each in outcomes), "requests": lm.ledger().requests}
-    found = ", ".join(finding.kind for finding in lm.verdict().findings)
-    rows.append(row | {"refused": lm.ledger().statuses.get(429, 0), "verdict": found or "clean"})
-table(rows)
+    with watch() as seen:
+        outcomes = await AsyncRunner(15, progress=False).run(call, parcels[:22])
+    print(f"{name:15} {sum(each.ok for each in outcomes)} answers in {seen}")
+    print("   ", [finding.kind for finding in lm.verdict().findings] or "clean")
 
 # %% [markdown]
-# All three get their answers, and the first one not even later. But it sends a multiple of the requests, and at a hosted model each one counts
-# against the limit that you share with everybody else: it is the beginning of a *retry storm*. DSPy's retries wait as they are told to, and
-# are clean. The limiter needs the fewest refusals, since one refusal slows down all callers, and not only the one that was refused.
+# All three get all answers, and the one in a hurry is even the fastest. But it sends several times as many requests, and at a hosted model
+# each one counts against the limit that you share with everybody else: it is the beginning of a *retry storm*. DSPy's retries wait as they
+# are told to, and are clean. The limiter is refused least: it begins carefully, and one refusal slows down all callers, and not only the
+# one that was refused.

@@ -5,6 +5,7 @@ Main path: EXERCISES -> engine.registry imports the module of one exercise when 
 | name | what it is | part (exercise) |
 | --- | --- | --- |
 | against | a server with a limit that it does not tell, in simulated time | 3 (3.5) |
+| draw_rates | a picture of a rate around the limit that it looks for | 3 (3.5) |
 """
 
 import lazy_loader

@@ -106,7 +106,7 @@ def shares_nothing(limiter_class: Any) -> None:
 
 EXERCISE = Exercise(
     title="An adaptive limiter",
-    minutes=15,
+    minutes=12,
     difficulty="hard",
     hints=(
         "AIMD: at a refusal `rate_per_s *= 0.8`; while callers wait and none is refused, it grows by a step.",

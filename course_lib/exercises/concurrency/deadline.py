@@ -177,7 +177,7 @@ async def waits_for_end(slots_class: Any) -> None:
 
 EXERCISE = Exercise(
     title="Deadline and cancellation that free the slot",
-    minutes=10,
+    minutes=6,
     difficulty="medium",
     hints=(
         "A slot is `async with self.slots:` on an asyncio.Semaphore; a deadline is `async with "

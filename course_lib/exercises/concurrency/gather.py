@@ -145,7 +145,7 @@ async def is_cancelled(gather_within: Any) -> None:
 
 EXERCISE = Exercise(
     title="gather without melting the limit",
-    minutes=10,
+    minutes=8,
     difficulty="medium",
     hints=(
         "Start `limit` tasks (workers). Each takes the next item, calls, keeps the result, and goes on.",
