@@ -235,6 +235,7 @@ in_a_thread, as_in_a_server = asyncio.to_thread(dspy.configure, lm=small), confi
 for someone in (in_a_thread, as_in_a_server, configure(is_server=False)):
     try:
         await asyncio.create_task(someone)
+        print("accepted")
     except RuntimeError as error:
         print(f"RuntimeError: {error}"[:100])
     print("    everybody else now has", dspy.settings.lm.model)

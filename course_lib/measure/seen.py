@@ -1,4 +1,4 @@
-"""What the model's server saw of a block of code, how long it took, and for how long an event loop stood still.
+"""What the model's server saw of a block of code, how long it took, and how long an event loop stood still.
 
 Main path: with watch() as seen: ...; print(seen) -> "1.20 s: 50 requests, at most 6 at once, 8 x 429".
 """
@@ -53,14 +53,14 @@ def watch() -> Iterator[Seen]:
 
 async def until_quiet() -> None:
     """Wait until no request of this client is under way: a server notices late that a client has left."""
-    while (await asyncio.to_thread(lm.ledger)).under_way:
+    while (await asyncio.to_thread(lm.ledger)).under_way:  # noqa: ASYNC110  nothing tells us
         await asyncio.sleep(_TICK_S)
 
 
 async def longest_pause_ms(call: Awaitable[object]) -> float:
     """Await a call; return for how long the event loop could not do anything else meanwhile."""
     calling, pauses_s, last = asyncio.ensure_future(call), [0.0], time.perf_counter()
-    while not calling.done():  # noqa: ASYNC110  the pause is what is measured
+    while not calling.done():
         await asyncio.sleep(_TICK_S)
         now = time.perf_counter()
         pauses_s.append(now - last - _TICK_S)

@@ -18,7 +18,8 @@ def draw_rates(calls: Sequence[tuple[float, float, bool]], limits: Sequence[tupl
         calls: (second, rate, whether it was let through) of each request.
         limits: (from second, requests per second) of the server.
     """
-    figure, axes = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
+    figure: Figure = plt.figure(figsize=(7.5, 3.2), layout="constrained")
+    axes = figure.add_subplot()
     ends_s = [*(from_s for from_s, _ in limits[1:]), calls[-1][0]]
     for (from_s, limit), end_s in zip(limits, ends_s, strict=True):
         axes.plot([from_s, end_s], [limit, limit], ":", color="#222222")
