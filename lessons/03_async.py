@@ -661,6 +661,25 @@ async def gather_within(limit, call, items):
     return [results[number] for number in sorted(results)]
 
 
+# %% tags=["wrong"] exercise="3.1" outcome="crashed" message="ValueError"
+# Nothing to do is something that cannot be done.
+import asyncio
+
+
+async def gather_within(limit, call, items):
+    numbered, results = iter(enumerate(items)), {}
+
+    async def work():
+        for number, item in numbered:
+            try:
+                results[number] = await call(item)
+            except Exception as error:
+                results[number] = error
+
+    await asyncio.gather(*(work() for _ in range(limit)))
+    return [results[number] for number in range(max(results) + 1)]
+
+
 # %% name="check-3-1" tags=["check"] exercise="3.1"
 check("3.1", gather_within)
 
@@ -1001,6 +1020,20 @@ class Slots:
                 return await call()
             finally:
                 Slots.taken -= 1
+
+
+# %% tags=["wrong"] exercise="3.2" outcome="failed" message="a call with deadline_s=None"
+# No deadline is taken for no time.
+import asyncio
+
+
+class Slots:
+    def __init__(self, limit):
+        self.slots = asyncio.Semaphore(limit)
+
+    async def run(self, call, deadline_s):
+        async with asyncio.timeout(deadline_s or 0.0), self.slots:
+            return await call()
 
 
 # %% name="check-3-2" tags=["check"] exercise="3.2"
@@ -1532,6 +1565,44 @@ class FindsTheLimit:
             FindsTheLimit.growth_per_s = 0.04
             self.rate_per_s = max(0.1, 0.82 * self.rate_per_s)
             FindsTheLimit.paused_until_s = now_s + 1.0
+
+
+# %% tags=["wrong"] exercise="3.5" outcome="failed" message="50 s after the start"
+# Finds it, and takes a minute to find it again when it has doubled.
+class FindsTheLimit:
+    def __init__(self, first_per_s):
+        self.rate_per_s = first_per_s
+        self.growth_per_s = 1.0
+        self.paused_until_s = 0.0
+
+    def success(self, now_s, waited):
+        if waited and now_s >= self.paused_until_s:
+            self.rate_per_s *= (1 + self.growth_per_s) ** (1 / max(1.0, self.rate_per_s))
+
+    def refusal(self, now_s):
+        if now_s >= self.paused_until_s:
+            self.growth_per_s = 0.01
+            self.rate_per_s = max(0.1, 0.9 * self.rate_per_s)
+            self.paused_until_s = now_s + 1.0
+
+
+# %% tags=["wrong"] exercise="3.5" outcome="failed" message="rate of a new limiter"
+# Begins where it pleases.
+class FindsTheLimit:
+    def __init__(self, first_per_s):
+        self.rate_per_s = 4.0
+        self.growth_per_s = 1.0
+        self.paused_until_s = 0.0
+
+    def success(self, now_s, waited):
+        if waited and now_s >= self.paused_until_s:
+            self.rate_per_s *= (1 + self.growth_per_s) ** (1 / max(1.0, self.rate_per_s))
+
+    def refusal(self, now_s):
+        if now_s >= self.paused_until_s:
+            self.growth_per_s = 0.04
+            self.rate_per_s = max(0.1, 0.82 * self.rate_per_s)
+            self.paused_until_s = now_s + 1.0
 
 
 # %% name="check-3-5" tags=["check"] exercise="3.5"

@@ -122,7 +122,12 @@ async def counts_waiting(slots_class: Any) -> None:
         calls.append("late")
 
     first = asyncio.ensure_future(slots.run(may_end.wait, None))
-    await asyncio.sleep(0.01)
+    await some_turns()
+    what, none_hint = (
+        "a call with deadline_s=None",
+        "asyncio.timeout(None) never ends; timeout(0) ends at once.",
+    )
+    expect(not first.done(), what, observed="it was ended", expected="it goes on", hint=none_hint)
     seen = await _end_of(asyncio.ensure_future(slots.run(late, 0.1)))
     expect_equal(seen, "TimeoutError", "how run ended that got no slot in its time", hint=hint)
     may_end.set()
