@@ -92,6 +92,7 @@ async def in_tasks():
     await asyncio.gather(*(program.acall(**letter) for letter in letters))
 
 
+# %% name="what-the-server-sees"
 for run, workers in ((one_by_one, 8), (in_threads, 8), (in_threads, 16), (in_tasks, 8)):
     with dspy.context(lm=even, async_max_workers=workers), watch() as seen:
         await run()
@@ -197,6 +198,7 @@ class WhoseModel(dspy.Module):
         return whose_model()
 
 
+# %% name="who-sees-the-small-model"
 with ThreadPoolExecutor(1) as pool, dspy.context(lm=small):
     places = {
         "here": whose_model(),
@@ -266,8 +268,7 @@ print(Counter(f"contract {'small' if user % 2 else 'large'}, reached {name}" for
 # ### What leaks
 #
 # **Predict first:** inside a generator stands `with dspy.context(lm=small)`, and in the block a `yield`. Which model does the generator's
-# *caller* have between two values? And ten users call one program at once, which keeps their ticket in `self.ticket` while it asks the
-# model: how many get their own ticket back?
+# *caller* have between two values?
 
 # %% name="what-leaks"
 
@@ -284,7 +285,14 @@ print("the generator's caller now has", dspy.settings.lm.model)
 answers.close()
 print("and, after the generator's end,", dspy.settings.lm.model)
 
+# %% [markdown]
+# A generator has no context of its own: what it sets between two `yield`s holds for its caller.
+#
+# **Predict again:** ten users call one program at once, which keeps their ticket in `self.ticket` while it asks the model. How many get
+# their own ticket back?
 
+
+# %% name="attributes-leak"
 class Remembers(dspy.Module):
     def __init__(self):
         super().__init__()
@@ -302,8 +310,8 @@ right = sum(each == f"Ticket of user {user}" for user, each in enumerate(got))
 print(f"{right} of 10 users got their own ticket")
 
 # %% [markdown]
-# A **generator** has no context of its own: what it sets between two `yield`s holds for its caller. And **attributes of a program** are
-# shared by all who call it at once, since a service has one program and many tasks: each user got the ticket of the one who came last.
+# A service has one program and many tasks, so the attributes of a program are shared by all who call it at once: each user got the ticket
+# of the one who came last.
 #
 # | | safe | leaks, or is lost |
 # | --- | --- | --- |
@@ -1076,11 +1084,9 @@ quick = lm.connect("sim-large@quick", cache=False)
 
 
 async def read_eight(asked, takes_s):
-    """Read eight outcomes of an endless queue, slowly or quickly; return what the server saw."""
     endless = (f"Where is parcel {number}?" for number in itertools.count())
-    runner = AsyncRunner(limit=4, progress=False)
     with watch() as seen:
-        async with aclosing(runner.stream(asked.acall, endless)) as outcomes:
+        async with aclosing(AsyncRunner(4, progress=False).stream(asked.acall, endless)) as outcomes:
             async for outcome in outcomes:
                 await asyncio.sleep(takes_s)
                 if outcome.index == 7:
@@ -1130,6 +1136,7 @@ async def measured(limit):
     return {name: round(value, 3) for name, value in row.items()}
 
 
+# %% name="littles-law-table"
 table([await measured(limit) for limit in (1, 2, 4, 8, 16)])
 
 # %% [markdown]
@@ -1231,6 +1238,10 @@ class SmallBucket:
             await asyncio.sleep(-self.tokens / self.rate_per_s)
 
 
+# %% [markdown]
+# Now 30 calls meet a model that allows 20 a second: without a bucket, with the small one, and with the library's.
+
+# %% name="three-buckets"
 lm.profile("strict", limit_requests_per_s=20)
 strict = lm.connect("sim-large@strict", cache=False, num_retries=0)
 bucket = SmallBucket(rate_per_s=20, capacity=10)
