@@ -706,10 +706,10 @@ check("3.1", gather_within)
 #     accTitle: How AsyncRunner runs many calls
 #     accDescr: An item is read when a slot is free. Each call has a slot and a deadline. A slow reader holds all up, one that leaves cancels all.
 #     items([items, also endless]) -- "one is read when a slot is free" --> slots[slots, as many as limit:<br>each call under its deadline]
-#     slots <-- "a request; closed when cancelled" --> model[(the model)]
+#     slots <-->|"a request, closed when cancelled"| model[(the model)]
 #     slots -- "a value or an error" --> outcomes[outcomes ready<br>for the reader]
 #     outcomes --> reader([your loop])
-#     reader -. "slow: no new item is read; gone: all is cancelled" .-> slots
+#     reader -. "slow: nothing new is read, gone: all is cancelled" .-> slots
 # ```
 #
 # Nothing is lost today:
@@ -1625,7 +1625,8 @@ check("3.5", FindsTheLimit)
 
 # %% [markdown]
 # Your rule, for two minutes in simulated time, at a limit that doubles and then falls to a quarter. (While the exercise is a stub, the rate
-# stays where it began.)
+# stays where it began.) Do not wonder that the rate swings above the limit: in each pause the server saves up a second's worth, which is then
+# used.
 
 # %% name="your-rule-picture"
 moving = [(0, 30), (40, 60), (80, 15)]

@@ -29,5 +29,5 @@ def draw_rates(calls: Sequence[tuple[float, float, bool]], limits: Sequence[tupl
     axes.plot(crosses_s, crosses, "x", color="#b03a2e", label="refused")
     axes.set(xlabel="seconds", ylabel="requests per second")
     axes.set_ylim(bottom=0)
-    axes.legend(loc="lower right")
+    axes.legend()
     return figure
