@@ -12,8 +12,7 @@ import signal
 import unicodedata
 from asyncio import CancelledError, QueueFull
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,15 +27,16 @@ Pair = tuple[str, str]
 
 READ_AHEAD = 16
 _PIECES = (*"aB0-éßſ𝄞 \t\n\r\x0b\0\x85\u2028\ufeff\\\"',:[", "e\u0301", "\r\n", "\\n", "null", "error: ")
-_NEARLY: tuple[Callable[[str], str], ...] = (
-    *(str.swapcase, str.casefold, str.strip, partial(unicodedata.normalize, "NFC")),
-    *((lambda text, end=end: text + end) for end in (" ", "\0", "\r", "\n", "\u2028")),
-    *((lambda text, start=start: start + text) for start in ("0", " ", "\t", "\ufeff")),
-    *((lambda text, end=end: text * 150 + end + text * 150) for end in "ab"),
-)
 _NESTED = type("Busy", (TimeoutError,), {"__qualname__": "Model.Busy"})
 _ERRORS = (QueueFull, StopIteration, KeyError, OSError, RecursionError, AssertionError, _NESTED, _NESTED)
 _INTERRUPTS = (KeyboardInterrupt, SystemExit, CancelledError, type("Stop", (BaseException,), {}))
+
+
+def alike(text: str) -> list[str]:
+    """Return a text and others that are nearly it: in case, blanks, a letter, far from both ends."""
+    changed = [text, text.swapcase(), text.casefold(), text.strip(), unicodedata.normalize("NFC", text)]
+    changed += [text + end for end in (*" \0\r\néö", "\u2028")] + [start + text for start in "0 \t\ufeff"]
+    return [*dict.fromkeys([*changed, *(text * 150 + middle + text * 150 for middle in "ab")])]
 
 
 def _text(most: int = 4) -> str:
@@ -46,8 +46,8 @@ def _text(most: int = 4) -> str:
 def _items(more: int = 0) -> list[Pair]:
     """Draw items whose keys are nearly equal, and which have few texts."""
     base, number = f"{_text()}aßB{_text()}e\u0301", random.randint(1, 9)
-    alike = [base, *(change(base) for change in _NEARLY), f"{number}", f"0{number}", f"{number}.0", ""]
-    keys = [*dict.fromkeys([*alike, *(f"{_text()}{n}" for n in range(10, 12 + more))])]
+    keys = [*alike(base), f"{number}", f"0{number}", f"{number}.0", ""]
+    keys = [*dict.fromkeys([*keys, *(f"{_text()}{n}" for n in range(10, 12 + more))])]
     texts = [_text() for _ in range(4)]
     return [(key, random.choice(texts)) for key in random.sample(keys, len(keys))]
 
