@@ -2518,7 +2518,7 @@ print(f"held out, no guards: {report(judged, chosen.threshold, is_guarded=False)
 # - Tenants share nothing, nor do two caches.
 # - Serve at least 60 % of the paraphrases, and 40 % of others that are not in `PAIRS`.
 # - Serve none of the near-misses, whichever of the two was put first, also with the same greeting before both; nor the same
-#   question with other numbers, in another order, or without one. A number is a run of digits, as in `7`, `20kg` and `O-10001`.
+#   question with other numbers, in another order, or without one. A number is a run of digits, as in `7`, `007`, `20kg` and `O-10001`.
 
 # %% name="given-2-5" tags=["needs"]
 from course_lib.exercises.caching import PAIRS, embed
