@@ -3202,7 +3202,8 @@ print("requests for 80 tickets:", lm.ledger().requests - before)
 #   again. A kill may leave half a line at the end of a journal of lines: that item alone is asked again, once.
 #
 # The check runs your function in a process of its own, kills that with SIGKILL at the fifth answer, and counts calls at the
-# endpoint. Your function must bring what it needs: import inside it, or in this notebook.
+# endpoint, also after a second kill in the middle of the next write. Your function travels there by pickle with all that it uses:
+# import inside it, or in this notebook, and let no name of the notebook stand for what pickle cannot copy, such as an open file.
 
 # %% name="ex-2-6" tags=["exercise"] exercise="2.6"
 import json

@@ -5,7 +5,6 @@ Main path: EXERCISE -> engine.registry; the checks fill a learner's cache and as
 
 from __future__ import annotations
 
-import itertools
 import random
 import re
 import string
@@ -44,11 +43,13 @@ class _Plane:
     """Embeds texts as arrows in a plane, near one topic after another; a longer text has a longer one."""
 
     def __init__(self, topics: Sequence[float] = (0, 1.41, np.pi), spread: float = 0.25) -> None:
-        self.topics, self.spread, self.angles = itertools.cycle(topics), spread, dict[str, float]()
+        self.topics, self.spread, self.angles = topics, spread, dict[str, float]()
 
     def __call__(self, texts: Sequence[str]) -> Any:
         for text in set(texts) - {*self.angles}:
-            self.angles[text] = next(self.topics) + random.uniform(0, self.spread)
+            self.angles[text] = self.topics[len(self.angles) % len(self.topics)] + random.uniform(
+                0, self.spread
+            )
         angles = [self.angles[text] for text in texts]
         return (np.c_[np.cos(angles), np.sin(angles)].T * [1 + len(text) ** 2 for text in texts]).T
 
