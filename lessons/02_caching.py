@@ -3203,7 +3203,7 @@ print("requests for 80 tickets:", lm.ledger().requests - before)
 #
 # The check runs your function in a process of its own, kills that with SIGKILL at the fifth answer, and counts calls at the
 # endpoint, also after a second kill in the middle of the next write. Your function travels there by pickle with all that it uses:
-# import inside it, or in this notebook, and let no name of the notebook stand for what pickle cannot copy, such as an open file.
+# import inside it, or in this notebook, and let no name of the notebook stand for what pickle cannot copy (an open file, a struct.Struct).
 
 # %% name="ex-2-6" tags=["exercise"] exercise="2.6"
 import json

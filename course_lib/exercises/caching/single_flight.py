@@ -18,9 +18,8 @@ from course_lib.exercises.caching.batch import alike
 from course_lib.exercises.engine.checks import CheckFailed, expect_equal, expect_nothing_kept, run, show
 from course_lib.exercises.engine.registry import Exercise
 
-_STEPS, _TURNS = 6, 30
 _ACTS, _CROWDS = (("come", "cancel", "end"), ("cancel",)), ((1, 1, 1, 2, 2, 3, 3, 20), (20,))
-_ROUND_S, _QUIET_S = 0.02, 1.0  # so long may callers take to do what they should
+_STEPS, _TURNS, _ROUND_S, _QUIET_S = 6, 30, 0.02, 1.0  # so long may callers take to do what they should
 _KEYS = (
     *((1, 1.0, True, 1 + 0j), (0, 0.0, False), ("1",), ("a parcel",), (("a", 1),), ("('a', 1)",)),
     *((-1,), (-2, -2.0), (2**61 - 1,), ("",), (None,), ((),), ("None",), (frozenset("ab"),)),
@@ -213,9 +212,8 @@ def keeps_nothing(single_flight: Any) -> None:
     flights = [single_flight() for _ in range(20)]
     refs = [*run(_play(flights)), *run(_play(flights, cancels=True, fails=False))]
     gc.collect()
-    expect_equal(
-        [ref() for ref in refs if ref() is not None], [], "what is kept of calls that ended", hint=hint
-    )
+    kept = [ref() for ref in refs if ref() is not None]
+    expect_equal(kept, [], "what is kept of calls that ended", hint=hint)
 
     async def ask_all(numbers: range) -> None:
         async def call() -> int:
