@@ -2518,7 +2518,7 @@ print(f"held out, no guards: {report(judged, chosen.threshold, is_guarded=False)
 # - Tenants share nothing, nor do two caches.
 # - Serve at least 60 % of the paraphrases, and 40 % of others that are not in `PAIRS`.
 # - Serve none of the near-misses, whichever of the two was put first, also with the same greeting before both; nor the same
-#   question with other numbers, in another order, or without one. A number is a run of digits, as in `7`, `20kg` and `O-10001`.
+#   question with other numbers, in another order, or without one. A number is a run of digits, as in `7`, `007`, `20kg` and `O-10001`.
 
 # %% name="given-2-5" tags=["needs"]
 from course_lib.exercises.caching import PAIRS, embed
@@ -3202,7 +3202,8 @@ print("requests for 80 tickets:", lm.ledger().requests - before)
 #   again. A kill may leave half a line at the end of a journal of lines: that item alone is asked again, once.
 #
 # The check runs your function in a process of its own, kills that with SIGKILL at the fifth answer, and counts calls at the
-# endpoint. Your function must bring what it needs: import inside it, or in this notebook.
+# endpoint, also after a second kill in the middle of the next write. Your function travels there by pickle with all that it uses:
+# import inside it, or in this notebook, and let no name of the notebook stand for what pickle cannot copy (an open file, a struct.Struct).
 
 # %% name="ex-2-6" tags=["exercise"] exercise="2.6"
 import json
