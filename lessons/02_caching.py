@@ -1325,7 +1325,7 @@ check("2.2", LRU)
 # `dspy.cache` is asked under every call of a `dspy.LM`: `get` before it, `put` after it. Put Redis there, so that no second
 # call reaches the model, in whichever process it is made.
 #
-# - `put` stores the value (a dict that JSON can hold) for `ttl_s` whole seconds, or up to a tenth less; so does putting it again.
+# - `put` stores the value (a dict that JSON can hold, never empty) for `ttl_s` whole seconds, or up to a tenth less; so does putting it again.
 #   `get` returns it, or None. After that time it is served no longer, and no answer is left in Redis; reading it prolongs nothing.
 # - A request that differs in anything that the model is asked, or in `rollout_id`, however little, is another one.
 # - No pickle in Redis, plain, compressed, in hex or base64, and no `api_key`: `request` holds one.

@@ -68,8 +68,8 @@ class _Service(Cache, BaseCallback):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None)
-        signature = dspy.Signature(f"ticket -> category: Literal{list(desk.CATEGORIES)}")
-        self.sort, self.lm = dspy.Predict(signature, max_tokens=900), lm.connect("sim-large", top_p=0.9)
+        self.sort = dspy.Predict(f"ticket -> category: Literal{list(desk.CATEGORIES)}", max_tokens=900)
+        self.lm = lm.connect("sim-large", top_p=0.9)
         self.sort.demos = [dspy.Example(ticket="It leaks.", category=each) for each in desk.CATEGORIES[:2]]
 
     def get(self, request: dict[str, Any], ignored_args_for_cache_key: Any = None) -> Any:
