@@ -359,12 +359,13 @@ print("called 3 times, ran", three_times())
 #
 # A colleague wrote five pairs of calls. Each pair was meant to ask the model once and be answered from DSPy's own cache the
 # second time. Each pays twice. Say why, and repair them: a pair makes its two calls about the ticket, returns both answers, and asks
-# the model once; not again when it is run again with the same ticket, on another day or in another process, where `hash()` differs.
+# the model once; not again when it is run again with the same ticket, on another day or in another process that is sent `Again`, where
+# `hash()` differs.
 #
 # What each pair is there for must hold: `a` leaves the event loop free in its second call (the first is the night job's), `b` asks at
 # temperature 0, `d` at temperature 1 with a `rollout_id`, `e` stops at both marks, in any order. All else that is sent is what a plain
-# `sort(ticket=ticket)` sends, so in `c` the time has to leave the prompt; support can have it from your own log. Errors of the model
-# come out, and the program and the model stay as they were.
+# `sort(ticket=ticket)` sends, which has demos and options, and may have a model of its own (`sort.lm`). So in `c` the time has to leave the
+# prompt; support can have it from your own log. Errors of the model come out, and the program and the model stay as they were, also then.
 #
 # `why` gives for each letter the part of the request in which the two calls differ: `_fn_identifier` (the function that DSPy
 # says it calls), `messages`, `temperature`, `rollout_id`; or `no key`, when none can be made. `Again` replaces what does not
@@ -1324,7 +1325,7 @@ check("2.2", LRU)
 # `dspy.cache` is asked under every call of a `dspy.LM`: `get` before it, `put` after it. Put Redis there, so that no second
 # call reaches the model, in whichever process it is made.
 #
-# - `put` stores the value (a dict that JSON can hold) for `ttl_s` whole seconds, or up to a tenth less; so does putting it again.
+# - `put` stores the value (a dict that JSON can hold, never empty) for `ttl_s` whole seconds, or up to a tenth less; so does putting it again.
 #   `get` returns it, or None. After that time it is served no longer, and no answer is left in Redis; reading it prolongs nothing.
 # - A request that differs in anything that the model is asked, or in `rollout_id`, however little, is another one.
 # - No pickle in Redis, plain, compressed, in hex or base64, and no `api_key`: `request` holds one.
