@@ -208,7 +208,7 @@ two = {**fields, "order_ids": ["O-10001", "O-10002"]}
 half = {**fields, "order_ids": ["O-10001", "O-100"]}
 predicted = {"A": fields, "B": fields, "C": two, "D": "error", "E": half, "F": "error"}
 
-# %% tags=["wrong"] exercise="1.1" outcome="failed" message="reply E is parsed as you predicted"
+# %% tags=["wrong"] exercise="1.1" outcome="failed" message="your prediction of reply E is what parse.. gives"
 fields = {"category": "shipping", "days_waited": 4, "order_ids": ["O-10001"]}
 two = {**fields, "order_ids": ["O-10001", "O-10002"]}
 predicted = {"A": fields, "B": "error", "C": two, "D": "error", "E": "error", "F": "error"}
@@ -219,13 +219,13 @@ predicted = dict.fromkeys("ABCDEF", "error")
 # %% tags=["wrong"] exercise="1.1" outcome="failed" message="the keys A, B, C, D, E and F"
 predicted = {"A": "error", "B": "error"}
 
-# %% tags=["wrong"] exercise="1.1" outcome="failed" message="reply C is parsed as you predicted"
+# %% tags=["wrong"] exercise="1.1" outcome="failed" message="your prediction of reply C is what parse.. gives"
 fields = {"category": "shipping", "days_waited": 4, "order_ids": ["O-10001"]}
 two = {**fields, "category": '"shipping"', "order_ids": ["O-10001", "O-10002"]}
 half = {**fields, "order_ids": ["O-10001", "O-100"]}
 predicted = {"A": fields, "B": "error", "C": two, "D": "error", "E": half, "F": "error"}
 
-# %% tags=["wrong"] exercise="1.1" outcome="failed" message="reply D is parsed as you predicted"
+# %% tags=["wrong"] exercise="1.1" outcome="failed" message="your prediction of reply D is what parse.. gives"
 fields = {"category": "shipping", "days_waited": 4, "order_ids": ["O-10001"]}
 two = {**fields, "order_ids": ["O-10001", "O-10002"]}
 half = {**fields, "order_ids": ["O-10001", "O-100"]}
@@ -238,7 +238,7 @@ two = {**fields, "order_ids": ["O-10001", "O-10002"]}
 half = {**fields, "order_ids": ["O-10001", "O-100"]}
 predicted = {"A": fields, "B": "error", "C": two, "D": "error", "E": half, "F": fields}
 
-# %% tags=["wrong"] exercise="1.1" outcome="failed" message="you say .*'days_waited': '4'"
+# %% tags=["wrong"] exercise="1.1" outcome="failed" message="another prediction, got .*'days_waited': '4'"
 fields = {"category": "shipping", "days_waited": 4, "order_ids": ["O-10001"]}
 two = {**fields, "order_ids": ["O-10001", "O-10002"]}
 half = {**fields, "order_ids": ["O-10001", "O-100"]}
@@ -251,13 +251,13 @@ predicted = {
     "F": "error",
 }
 
-# %% tags=["wrong"] exercise="1.1" outcome="failed" message="you say .*'order_ids': .'O-10001', 'O-100'."
+# %% tags=["wrong"] exercise="1.1" outcome="failed" message="another prediction, got .*'order_ids': .'O-10001', 'O-100'."
 fields = {"category": "shipping", "days_waited": 4, "order_ids": ["O-10001"]}
 two = {**fields, "order_ids": ["O-10001", "O-10002"]}
 half = {**fields, "order_ids": ("O-10001", "O-100")}
 predicted = {"A": fields, "B": "error", "C": two, "D": "error", "E": half, "F": "error"}
 
-# %% tags=["wrong"] exercise="1.1" outcome="failed" message="reply A is parsed as you predicted"
+# %% tags=["wrong"] exercise="1.1" outcome="failed" message="your prediction of reply A is what parse.. gives"
 from course_lib.exercises.adapters import REPLIES
 
 REPLIES.update(dict.fromkeys(REPLIES, REPLIES["A"].replace("4", "9")))
