@@ -2144,7 +2144,8 @@ print((await database.get_prediction(key)).outputs)
 #
 # - `store_prediction(key, inputs, outputs)`: two dicts. Storing a key again changes nothing and is no error, also when another program
 #   stores it at the same moment.
-# - `get_prediction(key)`: the outputs, which may be empty, or None where there is no such key. Any text is a key, and stands for itself.
+# - `get_prediction(key)`: the outputs, which may be empty, or None where there is no such key. Any text of up to 500 characters
+#   without NUL (`\0`, which PostgreSQL refuses) is a key, and stands for itself.
 # - `search_predictions(text, limit=5)`: a list of the keys of rows whose inputs or outputs, as PostgreSQL writes them
 #   (`inputs::text`), contain the text, whatever its case: each key once, and no more than `limit`. `%`, `_`, `\` and blanks stand for
 #   themselves; the empty text is in every row.

@@ -101,8 +101,7 @@ def reads_what_it_writes(adapter_class: Any) -> None:
         for added in (None, None, odd, None):
             text = writer.format_assistant_message_content(signature, given := dict(values))
             expect_equal(given, values, "the demo itself stays as it was")
-            words = re.findall(r"\w+", values[texts[0]], re.ASCII)
-            lost = [each for each in words if each not in text]
+            lost = [each for each in re.findall(r"\w+", values[texts[0]], re.ASCII) if each not in text]
             expect_equal(lost, [], "words of a demo's text that are not in what is written")
             _expect_values(reader, signature, text, values, "a demo comes back as it was")
             values |= {name: text if added is None else added.replace("{0}", name) for name in texts}
