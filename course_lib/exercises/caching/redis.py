@@ -105,8 +105,8 @@ def keeps_apart(cache_class: Any) -> None:
     text, put = " ".join(random.choices(("Where", "is", "my café", "\n"), k=900)), dict[str, Any]()
     with _redis(cache_class) as (server, _, cache):
         caches = cache, cache_class(server.url, ttl_s=TTL_S)
-        pairs = [_Pair(text if number < 250 else f"{number}") for number in range(450)]
-        for pair in (*pairs, *pairs[:250]):
+        pairs = [_Pair(text if number < 120 else f"{number}") for number in range(250)]
+        for pair in (*pairs, *pairs[:120]):
             what = f"get of the request {pair.text[:90]}...{pair.text[-200:]}, among others like it"
             expect_equal(pair.get(random.choice(caches)), put.get(pair.text), what, hint=hint)
             pair.put(random.choice(caches))
