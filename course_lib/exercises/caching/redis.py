@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from functools import lru_cache, partial
-from itertools import product
+from itertools import product, takewhile
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -200,9 +200,8 @@ def is_careful(cache_class: Any) -> None:
                 more = "put takes the place of whatever lies under the key."
                 expect_requests(0, ask, f"requests of the call after {what}", hint=more)
                 expect_equal(other.get(cache), other.value, f"another answer after {what}", hint=more)
-        given: list[dict[str, Any]] = [{"stop": each} for each in ({"###", "<end>"}, {"###"})]
-        given += [{"response_format": create_model("Reply", text=(kind, ...))} for kind in (str, int)]
-        for options in given:
+        classes = [{"response_format": create_model("Reply", text=(each, ...))} for each in (str, int)]
+        for options in [dict[str, Any](stop=stop) for stop in ({"###", "<end>"}, {"###"})] + classes:
             what = "the model's call survives a request that holds a set or a class"
             ask = partial(without_error, partial(_ask, cache, **options), what, hint=hint)
             expect_requests(1, ask, f"requests of a call that first holds {options}", hint=hint)
@@ -214,7 +213,8 @@ def survives_a_kill(cache_class: Any) -> None:
     with _redis(cache_class) as (server, ours, cache):
         server.kill()
         expect_requests(1, partial(without_error, partial(_ask, cache), what), "requests while Redis is down")
-        for _ in range(5):  # some leave Redis alone only after some errors
+        give_up_at = time.monotonic() + 1
+        for _ in takewhile(lambda _: time.monotonic() < give_up_at, range(9)):  # some give up late
             without_error(lambda: [step(cache) for step in (pair.get, pair.put)], what)
         server.start()
         new, end_s = cache_class(server.url, ttl_s=TTL_S), time.monotonic() + _SOON_S
