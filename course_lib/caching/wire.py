@@ -55,7 +55,8 @@ def loaded(value: Any) -> CallResult | None:
     """Return a record as DSPy reads it; None for what it, or one of its adapters, cannot read."""
     try:
         result = CallResult.load(value)
-        cost_of(value)
+        usage = value.get("usage") or {}
+        sum((usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0, value.get("cost") or 0.0))
         is_right = (
             value["_dspy_format"] == CACHE_FORMAT and result.outputs and all(map(_is_output, result.outputs))
         )
