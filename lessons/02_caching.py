@@ -360,7 +360,8 @@ print("called 3 times, ran", three_times())
 # A colleague wrote five pairs of calls. Each pair was meant to ask the model once and be answered from DSPy's own cache the
 # second time. Each pays twice. Say why, and repair them: a pair makes its two calls about the ticket, returns both answers, and asks
 # the model once; not again when it is run again with the same ticket, on another day or in another process that is sent `Again`, where
-# `hash()` differs.
+# `hash()` differs and other tickets came before. `Again` travels by pickle with all that it uses: neither a lock nor a function under
+# `functools.cache` may be among it.
 #
 # What each pair is there for must hold: `a` leaves the event loop free in its second call (the first is the night job's), `b` asks at
 # temperature 0, `d` at temperature 1 with a `rollout_id`, `e` stops at both marks, in any order. All else that is sent is what a plain
@@ -1332,7 +1333,8 @@ check("2.2", LRU)
 # - Redis may be down, hang, or hold under your key what is no JSON object; a request may hold what no key can be made of. The
 #   model's call goes on in each case, within 3 seconds. When Redis is back, answers are kept again, 3 seconds later at the latest.
 #
-# The check has a Redis of its own that it kills and stops, starts a second process, and counts on `lm.ledger()`.
+# The check has a Redis of its own that it kills and stops, and counts on `lm.ledger()`. It sends your class to a second process by pickle,
+# with all that it uses; what pickle cannot copy, such as a function under `functools.cache`, has to be made inside the class.
 
 # %% name="ex-2-3" tags=["exercise"] exercise="2.3"
 import json

@@ -193,33 +193,33 @@ def pays_once(why: Any, again: Callable[[], Any]) -> None:  # noqa: ARG001
         _repaired(service, letter, getattr(again(), letter), _a_ticket(pieces))
 
 
-def _all_sent(service: _Service, again: Callable[[], Any], tickets: list[str]) -> list[Any]:
-    """Return the letter of each pair and what it sends first, for each of these tickets."""
-    each = product(REASONS, tickets)
+def _all_sent(service: _Service, again: Callable[[], Any], each: list[Any]) -> list[Any]:
+    """Return what is sent first, for each of these pairs (by its letter) and tickets."""
     return [[letter, service.first_sent(ticket, getattr(again(), letter))] for letter, ticket in each]
 
 
 def sends_the_same_elsewhere(why: Any, again: Callable[[], Any]) -> None:  # noqa: ARG001
     """What a repaired pair sends is the same in another process, on another day."""
-    tickets, what = [_a_ticket(9) for _ in range(8)], "in another process, on another day"
-    here, hint = _all_sent(_Service(), again, tickets), "hash(), id() and the clock are not the same there."
+    each, what = [*product(REASONS, map(_a_ticket, [9] * 8))], "in another process, on another day"
+    packed, hint = cloudpickle.dumps(again), "hash(), id(), clock and earlier runs are not the same there."
+    here = _all_sent(_Service(), again, each)
     seeds = {("###", True): 2, ("<end>", False): 1, ("###", False): 7, ("<end>", True): 4}
     seed = seeds[next(iter({"###", "<end>"})), hash("###") < hash("<end>")]  # sets have another order there
     with patch.dict(os.environ, PYTHONHASHSEED=str(seed)):
-        args: Any = sent_later, cloudpickle.dumps(again), tickets
+        args: Any = sent_later, packed, each[::-1]
         there = in_another_process(*args, what=what, expected="the same requests", hint=hint)
-    for (letter, one), (_, other) in zip(here, there, strict=True):
+    for (letter, one), (_, other) in zip(here, there[::-1], strict=True):
         _expect_same(other, one, f"of pair {letter} {what}", hint)
 
 
-def sent_later(packed: bytes, tickets: list[str]) -> list[Any]:
+def sent_later(packed: bytes, each: list[Any]) -> list[Any]:
     """Return what each pair sends first, in the year 2033; for a process of its own."""
     service, then, written = _Service(), datetime(2033, 5, 18, 3, 33, tzinfo=UTC), time.strftime
-    service.first_sent(tickets[0])
+    service.first_sent(each[0][1])
     days = Mock(wraps=datetime, now=lambda _=None: then, today=lambda: then, utcnow=lambda: then)
     with patch.multiple("datetime", datetime=days, date=days), patch("time.time", then.timestamp):
         time.strftime = lambda form, *at: written(form, *at or [then.timetuple()])
-        return _all_sent(service, cloudpickle.loads(packed), tickets)
+        return _all_sent(service, cloudpickle.loads(packed), each)
 
 
 EXERCISE = Exercise(
