@@ -90,7 +90,10 @@ def test_a_journal_that_comes_and_goes_is_not_listed(server):
 IS_SAVED = """async () => {
   const context = window.jupyterapp.shell.currentWidget.context;
   await context.save();
-  return !!context.model.getMetadata('widgets');
+  const saved = JSON.stringify(context.model.getMetadata('widgets') ?? {});
+  const widgets = [...context.model.cells].flatMap(cell => cell.outputs ? cell.outputs.toJSON() : [])
+    .map(output => output.data?.['application/vnd.jupyter.widget-view+json']?.model_id).filter(id => id);
+  return widgets.length > 0 && widgets.every(id => saved.includes(id));
 }"""
 SHUT_DOWN = "() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()"
 SHOWN = {
