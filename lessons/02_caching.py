@@ -3410,7 +3410,7 @@ def resumable(items, ask, path):
             yield key, done[key]
 
 
-# %% tags=["wrong"] exercise="2.6" outcome="failed" message="the answer to key"
+# %% tags=["wrong"] exercise="2.6" outcome="failed" message="the answer to key|calls for 0 new keys"
 # A line waits in a buffer.
 import json
 
