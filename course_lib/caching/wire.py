@@ -134,7 +134,9 @@ def _reported(value: Any) -> tuple[int, int, float | None]:
 
 
 def _get(thing: Any, name: str) -> Any:
-    return thing.get(name) if isinstance(thing, (dict, Mapping)) else getattr(thing, name, None)
+    if type(thing) is dict or isinstance(thing, Mapping):  # a dict first: asking for a Mapping takes long
+        return thing.get(name)
+    return getattr(thing, name, None)
 
 
 def _listed(value: Any) -> list[Any]:
