@@ -103,6 +103,8 @@ def _command(folder: Path, port: int) -> list[str]:
         "--ServerApp.port_retries=0",
         f"--ServerApp.root_dir={folder}",
         "--LabApp.extension_manager=readonly",
+        # Where a file goes while its folder is listed, jupyter_server 2.21 answers "Directory not found".
+        *(f"--ContentsManager.hide_globs={hidden}" for hidden in ("__pycache__", "*.sqlite3-journal")),
     ]
     root = ["--ServerApp.allow_root=True"] if os.geteuid() == 0 else []
     return [sys.executable, "-m", "jupyterlab", *options, *root]

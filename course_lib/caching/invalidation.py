@@ -85,8 +85,10 @@ class Invalidations:
 
     def is_valid(self, tags: tuple[str, ...], stamp: Stamp) -> bool:
         """Return whether nothing that would drop an answer with these tags is known since its question."""
+        if not tags:
+            return True
         is_earlier = (self._times.get(tag, NOTHING_KNOWN) <= stamp for tag in tags)
-        return not tags or (stamp >= self._complete_since and all(is_earlier))
+        return stamp >= self._complete_since and all(is_earlier)
 
     def add(self, tag: str) -> None:
         """Drop a tag: here at once, and elsewhere as soon as Redis answers."""

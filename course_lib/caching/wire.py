@@ -55,7 +55,7 @@ def loaded(value: Any) -> CallResult | None:
     """Return a record as DSPy reads it; None for what it, or one of its adapters, cannot read."""
     try:
         result = CallResult.load(value)
-        cost_of(value)
+        _reported(value)
         is_right = (
             value["_dspy_format"] == CACHE_FORMAT and result.outputs and all(map(_is_output, result.outputs))
         )
@@ -115,10 +115,7 @@ def as_json(value: Any) -> bytes | None:
 
 def cost_of(value: Any) -> tuple[int, float]:
     """Return the tokens and dollars that an answer cost when it was asked for; 0 for what nobody knows."""
-    usage = _get(value, "usage") or {}
-    read = int(_get(usage, "prompt_tokens") or _get(usage, "input_tokens") or 0)
-    written = int(_get(usage, "completion_tokens") or _get(usage, "output_tokens") or 0)
-    cost = _get(value, "cost")
+    read, written, cost = _reported(value)
     if cost is None:
         cost = (_get(value, "_hidden_params") or {}).get("response_cost")
     name = _get(value, "response_model") or _get(value, "model") or ""
@@ -128,8 +125,18 @@ def cost_of(value: Any) -> tuple[int, float]:
     return read + written, float(cost or 0.0)
 
 
+def _reported(value: Any) -> tuple[int, int, float | None]:
+    """Return the tokens read and written, and the dollars, that an answer itself tells."""
+    usage, cost = _get(value, "usage") or {}, _get(value, "cost")
+    read = int(_get(usage, "prompt_tokens") or _get(usage, "input_tokens") or 0)
+    written = int(_get(usage, "completion_tokens") or _get(usage, "output_tokens") or 0)
+    return read, written, None if cost is None else float(cost or 0.0)
+
+
 def _get(thing: Any, name: str) -> Any:
-    return thing.get(name) if isinstance(thing, (dict, Mapping)) else getattr(thing, name, None)
+    if type(thing) is dict or isinstance(thing, Mapping):  # a dict first: asking for a Mapping takes long
+        return thing.get(name)
+    return getattr(thing, name, None)
 
 
 def _listed(value: Any) -> list[Any]:

@@ -6,6 +6,7 @@ without the kernel that ran them.
 
 from __future__ import annotations
 
+import httpx
 import pytest
 from nbformat import v4
 from playwright.sync_api import expect
@@ -76,10 +77,23 @@ def test_a_learner_runs_all_uses_the_map_fails_takes_hints_passes_and_sees_the_b
     assert watch.problems() == []
 
 
+def test_a_journal_that_comes_and_goes_is_not_listed(server):
+    (server.folder / "progress.sqlite3-journal").touch()
+    with httpx.Client(params={"token": server.token}) as client:
+        listed = client.get(f"{server.url}/api/contents").json()["content"]
+
+    names = [each["name"] for each in listed]
+    assert "00_start_here.ipynb" in names
+    assert "progress.sqlite3-journal" not in names
+
+
 IS_SAVED = """async () => {
   const context = window.jupyterapp.shell.currentWidget.context;
   await context.save();
-  return !!context.model.getMetadata('widgets');
+  const saved = JSON.stringify(context.model.getMetadata('widgets') ?? {});
+  const widgets = [...context.model.cells].flatMap(cell => cell.outputs ? cell.outputs.toJSON() : [])
+    .map(output => output.data?.['application/vnd.jupyter.widget-view+json']?.model_id).filter(id => id);
+  return widgets.length > 0 && widgets.every(id => saved.includes(id));
 }"""
 SHUT_DOWN = "() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()"
 SHOWN = {

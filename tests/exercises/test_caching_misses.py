@@ -44,5 +44,5 @@ def test_each_reason_is_what_differs_between_the_two_requests(letter):
 def test_dspys_cache_is_as_before_after_a_check_that_fails_in_the_middle():
     former, broken = vars(dspy).get("cache"), type("Broken", (Again,), {"b": lambda *_: 1 / 0})
 
-    assert judge(EXERCISE, REASONS, broken).outcome == "failed"
+    assert judge(EXERCISE, REASONS, broken).outcome == "crashed"
     assert vars(dspy).get("cache") is former

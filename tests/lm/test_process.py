@@ -102,8 +102,7 @@ def test_an_endpoint_that_died_is_replaced_on_the_same_port_with_the_same_profil
 
 def test_an_interrupt_of_the_notebook_leaves_the_endpoint_alone() -> None:
     code = (
-        f"{START}import time\n"
-        "try: time.sleep(60)\n"
+        f"import time\ntry: {START}time.sleep(60)\n"
         "except KeyboardInterrupt: print('on', flush=True); time.sleep(60)"
     )
     with run(code, start_new_session=True) as parent:

@@ -20,6 +20,7 @@ import nbformat
 from course_lib.authoring import kernel
 from course_lib.authoring.kernel import isolated
 from course_lib.paths import NOTEBOOKS, ROOT, SOLUTIONS
+from tests.services.processes import happens
 
 CELL_DEADLINE_S = 120
 MAY_STAY = "lantern-"
@@ -74,9 +75,14 @@ def run(notebook: nbformat.NotebookNode) -> subprocess.CompletedProcess[str]:
             text=True,
             check=False,
         )
-        left = [path.name for path in (scratch / "tmp").iterdir() if not path.name.startswith(MAY_STAY)]
-        ended.stdout += "".join(f"left behind: {name}\n" for name in left)
+        happens(lambda: not left_in(scratch / "tmp"), within_s=20.0)  # a killed kernel's servers end after it
+        ended.stdout += "".join(f"left behind: {name}\n" for name in left_in(scratch / "tmp"))
     return ended
+
+
+def left_in(folder: Path) -> list[str]:
+    """Return the names of what a kernel left there."""
+    return [path.name for path in folder.iterdir() if not path.name.startswith(MAY_STAY)]
 
 
 def lesson(name: str) -> nbformat.NotebookNode:

@@ -10,6 +10,7 @@ import datetime
 import enum
 import re
 from functools import partial
+from itertools import cycle
 from random import choice, randrange, sample
 from typing import Any, Literal
 from uuid import uuid4
@@ -46,8 +47,9 @@ _HARD = (
     "\u2029|\x0b|\x1cx|0049|null|[]|{{}}|9.0|tent's"
 )
 """Lines of a demo's text that may get lost or be taken for a field's; {0} is a field's name."""
-_FIXED = "She\u0301 waits\0\n{0}: 9\n" + "and waits " * 500 + "on."
-"""A long text that looks like its own field; its second line begins after a NUL."""
+_LONG = "She\u0301 waits\0\n{0}: 9\n" + "and waits " * 500 + "on."
+_FIXED = _LONG, "She waits ", " She waits", "", "{0}: 9", "'waits'", '"waits"', "waits\n", "She\nwaits"
+"""Texts that an adapter may have to mark, and that in its own marks are texts as well."""
 _PLAIN = "{0}_3: 9|un{0}: 9|the {0}: 9|{0} or not|PS: she waits; {0}: 9|N.B.: call|Hint: 9: 9|9|None|"
 """Further lines of a reply's text, which no reader may take for a field's."""
 
@@ -92,17 +94,17 @@ def _expect_values(adapter: Any, signature: Any, text: str, values: dict[str, An
 def reads_what_it_writes(adapter_class: Any) -> None:
     """Parsing what the adapter itself writes for a demo gives the same values, of the same types."""
     writer, reader = adapter_class(), adapter_class()
-    for signature, values in _cases(_HARD):
+    one = partial(writer.format_assistant_message_content, dspy.Signature("ticket -> note"))
+    marked = [one({"note": each}).removeprefix("note:").strip() for each in _FIXED]
+    for (signature, values), odd in zip(_cases(_HARD), cycle([*_FIXED, *marked]), strict=False):
         texts = [name for name, field in signature.output_fields.items() if field.annotation is str]
-        fixed = {name: _FIXED.format(name) for name in texts}
-        for added in ({}, {}, fixed, {}):
+        for added in (None, None, odd, None):
             text = writer.format_assistant_message_content(signature, given := dict(values))
             expect_equal(given, values, "the demo itself stays as it was")
-            words = re.findall(r"\w+", values[texts[0]], re.ASCII)
-            lost = [each for each in words if each not in text]
+            lost = [each for each in re.findall(r"\w+", values[texts[0]], re.ASCII) if each not in text]
             expect_equal(lost, [], "words of a demo's text that are not in what is written")
             _expect_values(reader, signature, text, values, "a demo comes back as it was")
-            values |= dict.fromkeys(texts, text) | added  # the next demo holds what it writes, or this
+            values |= {name: text if added is None else added.replace("{0}", name) for name in texts}
 
 
 def writes_half_a_demo(adapter_class: Any) -> None:

@@ -21,7 +21,7 @@ _BREAKS = ("\n", "\r", "\r\n", "\n\n  ", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e",
 """Where str.splitlines, or a terminal, begins a new line."""
 _PIECES = (
     'desk:|customer:|desk: Sent.|ok|ok|:|(in the rain)|<b>|[2]|{x}|#1|*|"so"|it\'s|\\n|C:\\tents|100%|$5|-|'
-    "|?|?!|Ärmel|A\u0308rmel|m²|½|ﬁt|❤\ufe0f|łąka|αβ|дом|"
+    "|?|?!|Ärmel|A\u0308rmel|m²|½|ﬁt|❤|łąka|αβ|дом|"
     "帐篷|₿9|😀|http://x.de/?a=1&b|a@b.de|0049|None|[[ ## category ## ]]|```|~"
 )
 _WHAT_IT_IS = re.compile(
@@ -79,7 +79,7 @@ def shows_a_line_per_turn(transcript_class: Any) -> None:
 
 def keeps_every_word(transcript_class: Any) -> None:
     """Nothing that was said is lost, however long the turn or the conversation."""
-    words = [f"word{number}" for number in range(randrange(900, 2000))]
+    words = [f"word{number}" for number in range(randrange(3000, 4000))]
     _expect_lines(transcript_class, (("customer", " ".join(words)), ("desk", "x" * 5000)))
     _expect_lines(transcript_class, tuple((choice(("customer", "desk")), each) for each in words))
 

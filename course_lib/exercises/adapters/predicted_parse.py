@@ -68,8 +68,8 @@ def predicts_the_parse(predicted: Mapping[str, Any]) -> None:
     """Each prediction is what ChatAdapter's parse really does."""
     for letter, text in _GIVEN.items():
         said, hint = _written(predicted[letter]), _REPLY_HINTS[letter]
-        what, wanted = f"reply {letter} is parsed as you predicted", "something else; guess again"
-        expect(said == _written(parsed(text)), what, observed=f"you say {said}", expected=wanted, hint=hint)
+        what, wanted = f"your prediction of reply {letter} is what parse() gives", "another prediction"
+        expect(said == _written(parsed(text)), what, observed=said, expected=wanted, hint=hint)
 
 
 EXERCISE = Exercise(

@@ -5,15 +5,16 @@ Main path: EXERCISE -> engine.registry; each check draws items and lets a `_Worl
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
+import resource
 import shutil
 import signal
 import unicodedata
 from asyncio import CancelledError, QueueFull
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,15 +29,17 @@ Pair = tuple[str, str]
 
 READ_AHEAD = 16
 _PIECES = (*"aB0-éßſ𝄞 \t\n\r\x0b\0\x85\u2028\ufeff\\\"',:[", "e\u0301", "\r\n", "\\n", "null", "error: ")
-_NEARLY: tuple[Callable[[str], str], ...] = (
-    *(str.swapcase, str.casefold, str.strip, partial(unicodedata.normalize, "NFC")),
-    *((lambda text, end=end: text + end) for end in (" ", "\0", "\r", "\n", "\u2028")),
-    *((lambda text, start=start: start + text) for start in ("0", " ", "\t", "\ufeff")),
-    *((lambda text, end=end: text * 150 + end + text * 150) for end in "ab"),
-)
-_NESTED = type("Busy", (TimeoutError,), {"__qualname__": "Model.Busy"})
-_ERRORS = (QueueFull, StopIteration, KeyError, OSError, RecursionError, AssertionError, _NESTED, _NESTED)
+_NAMED = ("Busy", "LMRateLimitError", "APITimeoutError", "TimeoutError", "ConnectionError")
+_NESTED = [type(name, (TimeoutError,), {"__qualname__": f"Model.{name}"}) for name in _NAMED]
+_ERRORS = (QueueFull, StopIteration, KeyError, OSError, RecursionError, AssertionError, *_NESTED)
 _INTERRUPTS = (KeyboardInterrupt, SystemExit, CancelledError, type("Stop", (BaseException,), {}))
+
+
+def alike(text: str) -> list[str]:
+    """Return a text and others that are nearly it: in case, blanks, a letter, far from both ends."""
+    changed = [text, text.swapcase(), text.casefold(), text.strip(), unicodedata.normalize("NFC", text)]
+    changed += [text + end for end in (*" \0\r\néö", "\u2028")] + [start + text for start in "0 \t\ufeff"]
+    return [*dict.fromkeys([*changed, *(text * 150 + middle + text * 150 for middle in "ab")])]
 
 
 def _text(most: int = 4) -> str:
@@ -46,8 +49,8 @@ def _text(most: int = 4) -> str:
 def _items(more: int = 0) -> list[Pair]:
     """Draw items whose keys are nearly equal, and which have few texts."""
     base, number = f"{_text()}aßB{_text()}e\u0301", random.randint(1, 9)
-    alike = [base, *(change(base) for change in _NEARLY), f"{number}", f"0{number}", f"{number}.0", ""]
-    keys = [*dict.fromkeys([*alike, *(f"{_text()}{n}" for n in range(10, 12 + more))])]
+    keys = [*alike(base), f"{number}", f"0{number}", f"{number}.0", ""]
+    keys = [*dict.fromkeys([*keys, *(f"{_text()}{n}" for n in range(10, 12 + more))])]
     texts = [_text() for _ in range(4)]
     return [(key, random.choice(texts)) for key in random.sample(keys, len(keys))]
 
@@ -55,16 +58,17 @@ def _items(more: int = 0) -> list[Pair]:
 class _Model:
     """Answers differently each time, with any text or an error; `given` lists what it said to which text."""
 
-    def __init__(self, interrupt: BaseException | None = None, at: int = 0) -> None:
+    def __init__(self, interrupt: Any = None, at: int = 0, *, fails_at: int = 4, says: str = "") -> None:
         self.given, self.raised, self.calls = list[Pair](), list[BaseException](), 0
-        self.interrupt, self.at = interrupt, at
+        self.interrupt, self.at, self.fails_at, self.says = interrupt, at, fails_at, says
 
     def __call__(self, text: str) -> str:
         self.calls += 1
         if self.interrupt and self.calls == self.at:
             raise self.interrupt
-        answer = random.choice(["", f"{_text(8)}{random.random()}", f"{_text()}é𝄞{self.calls}{_text()}"])
-        if self.calls % 4 == 0:
+        answers = ["", f"{_text(8)}{random.random()}", f"{_text()}é𝄞{self.calls}{_text()}"]
+        answer = self.says or random.choice([*answers, f"error: {random.choice(_ERRORS).__name__}"])
+        if self.calls % self.fails_at == 0:
             self.raised.append(random.choice(_ERRORS)("the model did not answer"))
             self.given.append((text, f"error: {type(self.raised[-1]).__name__}"))
             raise self.raised[-1]
@@ -103,18 +107,13 @@ class _World:
 
     def _read(self, items: Sequence[Pair], most: int, model: _Model, got: list[Pair]) -> None:
         """Read answers, and see how many items each needed; a copy of the folder is what a kill leaves."""
-        taken = list[Pair]()
-
-        def reading() -> Iterator[Pair]:
-            for item in items:
-                taken.append(item)
-                yield item
-
-        for key, answer in self.resumable(reading(), model, self.folder / self.name):
+        left: Any = iter(items)
+        for key, answer in self.resumable(left, model, self.folder / self.name):
             got.append((key, answer))
             hint = "list(items) needs the end of the input. Work on one item, yield it, go on."
             what = f"items read ahead of answer {len(got)}, over {READ_AHEAD}"
-            expect_equal(max(len(taken) - len(got), READ_AHEAD), READ_AHEAD, what, hint=hint)
+            ahead = max(len(items) - left.__length_hint__() - len(got), READ_AHEAD)
+            expect_equal(ahead, READ_AHEAD, what, hint=hint)
             if len(got) == most:
                 self.folder = Path(shutil.copytree(self.folder, f"{self.folder}-killed"))
                 return
@@ -148,11 +147,10 @@ def answers_in_order(resumable: Any) -> None:
     """Every item is asked once and comes out in order, and one that fails comes out as an error."""
     items = _items()
     with TemporaryDirectory(prefix="course-") as folder:
-        _World(resumable, folder, "one").run(items[:2])
-        for name in ("a", "b"):
+        for name, fails_at in (("a", 4), ("b", 1)):
             world = _World(resumable, folder, "two")
             world.name = name  # a journal each: all is asked again
-            world.run(items)
+            world.run(items, model=_Model(fails_at=fails_at))
 
 
 def goes_by_keys(resumable: Any) -> None:
@@ -179,21 +177,19 @@ def can_be_interrupted(resumable: Any) -> None:
 
 def cuts_half_a_line(resumable: Any) -> None:
     """Half a line at the end of a journal of lines costs that one item, once."""
-    items = [(f"{key}é", text) for key, text in _items()][:6]
-    for count in (1, 3):
+    items = [("a parcel", "Where is it?"), *((f"{key}é", text) for key, text in _items())][:6]
+    for count, says in ((1, "on its way"), (2, ""), (3, "")):
         with TemporaryDirectory(prefix="course-") as folder:
             first = _World(resumable, folder, "whole")
-            first.run(items[:count])
-            journal = first.folder / "journal"
-            whole = journal.read_bytes() if journal.is_file() else b""
+            first.run(items[:count], model=_Model(says=says))
+            whole = b"".join(each.read_bytes() for each in first.folder.glob("journal") if each.is_file())
             last = whole.rfind(b"\n", 0, -1) + 1
             if whole.count(b"\n") != count or not whole.endswith(b"\n"):
-                return  # not a line for each item: a database keeps its own transactions whole
+                continue  # not a line for each item: a database keeps its own transactions whole
             ends = random.sample(range(last + 1, len(whole)), min(40, len(whole) - last - 1))
             for end in {*ends, len(whole) - 1}:
                 world = _World(resumable, folder, f"cut at {end}")
-                world.known = dict(list(first.known.items())[:-1])
-                world.perhaps = first.known  # if nothing but the line break is lost
+                world.known, world.perhaps = dict([*first.known.items()][:-1]), first.known
                 world.told = f"a journal of {count}, the last one cut to {whole[last:end]!r:.60}"
                 (world.folder / "journal").write_bytes(whole[:end])
                 for _ in range(3):
@@ -212,14 +208,18 @@ def pays_once(resumable: Any) -> None:
     items = [(key, f"Where is parcel {number}?") for number, (key, _) in enumerate(_items()[:9], start=100)]
     with TemporaryDirectory(prefix="course-") as folder:
 
-        def run_until_killed() -> None:
+        def run_until_killed(most: int) -> None:
             for number, _ in enumerate(resumable(iter(items), ask_model, path), start=1):
-                if number == 5:
+                if number == most:
                     os.kill(os.getpid(), signal.SIGKILL)
+                if number == 5:  # what is written next stops in the middle, and the process ends
+                    atexit.register(os.kill, os.getpid(), signal.SIGKILL)
+                    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 9,) * 2)
 
         path, killed = Path(folder, "journal"), -signal.SIGKILL
         what, wanted = "the batch runs until it is killed", "a fifth answer, and then the kill"
-        in_another_process(run_until_killed, what=what, expected=wanted, exit_code=killed)
+        for most in (5, 6):
+            in_another_process(run_until_killed, most, what=what, expected=wanted, exit_code=killed)
         got, again = counted(lambda: [*resumable(iter(items), ask_model, path)])
     hint = "Write the answer, then flush, then yield: a line that waits in a buffer dies with the process."
     what, left = "what was answered before the kill is not paid for again: calls after it", len(items) - 5

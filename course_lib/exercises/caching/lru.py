@@ -61,7 +61,7 @@ class _Thing:
     __hash__ = object.__hash__
 
 
-_KEYS = "a", "b", 1, "1", -1, -2, 0, "", None, (), ("a", 1), 2.5, "None", b"a", "-1", 2**61
+_KEYS = "a", "b", 1, "1", -1, -2, 0, "", None, (), ("a", 1), 2.5, float("2.5"), "None", b"a", "-1", 2**61
 _EMPTY: tuple[object, ...] = None, None, None, 0, "", [], False
 
 
@@ -74,7 +74,7 @@ class _Play:
         self.steps, self.watched = list[str](), list[weakref.ref[Any]]()
         self.cache = lru(max_entries=self.room, ttl_s=self.ttl_s, clock=lambda: self.now_s)
         self.models = [_Model(self.room, self.ttl_s, sweeps=sweeps) for sweeps in (False, True)]
-        self.keys = random.sample(_KEYS, min(self.room + 2, len(_KEYS)))
+        self.keys = [*random.sample(_KEYS, len(_KEYS)), *range(3, 99)][: self.room + 2]
 
     def put(self, key: Any) -> None:
         value: Any = _Thing(f"<value {len(self.steps)}>") if random.random() < 0.7 else random.choice(_EMPTY)
@@ -110,22 +110,22 @@ def gives_back(lru: Any) -> None:
     """Any value comes back, None and empty ones too, under its own key alone; others give None."""
     hint = "Ask whether the key is there, not whether the value counts as true; 1 and '1' are two keys."
     for number in range(80):
-        _Play(lru, hint, room=30).go(number // 2)
+        _Play(lru, hint, room=16).go(number // 2)
 
 
 def forgets_unused(lru: Any) -> None:
     """When there is no room for a new key, the entry leaves whose last get or put is the longest ago."""
     hint = "Reading is use, and so is putting again: the key moves to the end, and needs no new room."
-    for number in range(400):
-        _Play(lru, hint).go(number // 10)
+    for number in range(430):
+        _Play(lru, hint, room=max(0, number - 400)).go(number // 10 + 8 * max(0, number - 400))
 
 
 def forgets_old(lru: Any) -> None:
     """An entry counts for ttl_s seconds after it was last put, by the clock that the cache was given."""
     hint = "Time is what clock() says. Each put writes down a new end; reading makes no answer fresher."
     for number in range(400):
-        _Play(lru, hint, room=random.choice((30, 1, 2, 3))).go(number // 10, waits=3)
-    late = _Play(lru, hint, room=30, ttl_s=0.02)
+        _Play(lru, hint, room=random.choice((16, 1, 2, 3))).go(number // 10, waits=3)
+    late = _Play(lru, hint, room=16, ttl_s=0.02)
     late.put("a")
     time.sleep(0.03)
     late.get("a")
@@ -138,6 +138,9 @@ def shares_nothing(lru: Any) -> None:
         plays = [_Play(lru, hint) for _ in range(2)]
         for play in random.choices(plays, k=number):
             play.go(1, waits=2)
+    one, other = (lru(max_entries=3, ttl_s=9.0, clock=time.monotonic) for _ in range(2))
+    one.put("a", "the other's")
+    expect_equal(other.get("a"), None, "what is in a new cache, made as another one was", hint=hint)
 
 
 def keeps_nothing(lru: Any) -> None:
@@ -157,16 +160,17 @@ def keeps_nothing(lru: Any) -> None:
             gc.collect()  # an answer with cycles
         left = {repr(each()) for each in play.watched} - held
         expect_equal(left, set(), f"what stays in memory after {', '.join(play.steps)}", hint=hint)
-    play = _Play(lru, hint, room=2)
+    for ttl_s in (1.0, 1e9):
+        play = _Play(lru, hint, room=2, ttl_s=ttl_s)
 
-    def use(numbers: range) -> None:
-        for name in (f"{kind} number {number}" for number in numbers for kind in ("key", "next", "last")):
-            play.cache.get(name)
-            play.cache.put(name, "x" * 900 + name)
-            play.now_s += 1.1 * play.ttl_s * name.startswith("last")
-            play.cache.get(name)
+        def use(numbers: range, play: _Play = play) -> None:
+            for name in (f"{kind} number {number}" for number in numbers for kind in ("key", "next", "last")):
+                play.cache.get(name)
+                play.cache.put(name, "x" * 900 + name)
+                play.now_s += 1.1 * name.startswith("last")
+                play.cache.get(name)
 
-    expect_nothing_kept(use, "what left, and of keys that were not there", hint=hint)
+        expect_nothing_kept(use, "what left, and of keys that were not there", hint=hint)
 
 
 def _yield_often(frame: Any, event: str, argument: object) -> Any:  # noqa: ARG001  as sys.settrace calls it
@@ -177,14 +181,12 @@ def _yield_often(frame: Any, event: str, argument: object) -> Any:  # noqa: ARG0
     return _yield_often
 
 
-_ORDERS = sorted(set(permutations((0, 0, 1, 1, 2, 2))))
-"""Each order in which three threads can take two steps each."""
-_Seen = dict[int | str, list[str]]
+_ORDERS = sorted(set(permutations((0, 0, 1, 1, 2, 2))))  # of three threads that take two steps each
 
 
-def _together(cache: Any, scripts: dict[int, list[Any]]) -> _Seen:
+def _together(cache: Any, scripts: dict[int, list[Any]]) -> dict[Any, list[str]]:
     """Take the steps of each script in a thread of its own; return what they saw, and what is there then."""
-    seen: _Seen = {number: [] for number in scripts}
+    seen: dict[Any, list[str]] = {number: [] for number in scripts}
 
     def take(number: int) -> None:
         sys.settrace(_yield_often)
@@ -199,7 +201,7 @@ def _together(cache: Any, scripts: dict[int, list[Any]]) -> _Seen:
     return seen | {"then": [repr(cache.get(key)) for key in "ab"]}
 
 
-def _one_by_one(model: _Model, now_s: float, scripts: dict[int, list[Any]], order: Any) -> _Seen:
+def _one_by_one(model: _Model, now_s: float, scripts: dict[int, list[Any]], order: Any) -> Any:
     """Return what is seen when the threads' steps are taken in this order."""
     model, seen = deepcopy(model), {number: list[str]() for number in scripts}
     for number in order:

@@ -68,8 +68,9 @@ class _Service(Cache, BaseCallback):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None)
-        self.sort = dspy.Predict(dspy.Signature(f"ticket -> category: Literal{list(desk.CATEGORIES)}"))
-        self.lm = lm.connect("sim-large")
+        self.sort = dspy.Predict(f"ticket -> category: Literal{list(desk.CATEGORIES)}", max_tokens=900)
+        self.lm = lm.connect("sim-large", top_p=0.9)
+        self.sort.demos = [dspy.Example(ticket="It leaks.", category=each) for each in desk.CATEGORIES[:2]]
 
     def get(self, request: dict[str, Any], ignored_args_for_cache_key: Any = None) -> Any:
         self.asked.append(dict(request))
@@ -100,10 +101,10 @@ class _Service(Cache, BaseCallback):  # type: ignore[misc]
         with under_dspy(self), dspy.context(lm=self.lm, adapter=adapter, callbacks=[self]):
             return run(in_loop())
 
-    def first_sent(self, ticket: str, pair: Any = lambda sort, ticket: sort(ticket=ticket)) -> Any:
-        """Return the first request of a pair or a plain call; the model is down, which may not be hidden."""
-        what = "what comes out when the model is down"
-        with patch.object(Cache, "get", side_effect=dspy.LMTransportError("the model is down")):
+    def first_sent(self, ticket: str, pair: Any = lambda sort, text: sort(ticket=text), at: int = 0) -> Any:
+        """Return the first request of a pair or a plain call; the error of one call has to come out."""
+        what, error = f"what comes out when call {at + 1} finds the model down", dspy.LMTransportError("down")
+        with patch.multiple(Cache, get=Mock(side_effect=[*[None] * at, error, *[None] * 9]), put=Mock()):
             expect_error(dspy.LMTransportError, lambda: self.run(pair, ticket), what)
         return json.loads(json.dumps(self.asked[0], default=str))
 
@@ -168,11 +169,10 @@ def _expect_sent(letter: str, plain: dict[str, Any], sent: dict[str, Any]) -> No
 def _repaired(service: _Service, letter: str, pair: Callable[..., Any], ticket: str) -> None:
     """Fail the check unless the pair makes two calls for one request, as intended, and changes nothing."""
     plain = service.first_sent(ticket)
-    service.first_sent(ticket, pair)  # an error must not keep a pair from putting back what it changed
-    for when, count in ("", 1), (" when it runs once more", 0):
+    for run_before, when in enumerate(("", " when it runs once more")):
         hint = f"{_THINK[letter]} What you send must be the same in each run."
         what = f"requests of pair {letter}{when}"
-        answers = expect_requests(count, lambda: service.run(pair, ticket), what, hint=hint)
+        answers = expect_requests(1 - run_before, lambda: service.run(pair, ticket), what, hint=hint)
         made = len(service.asked), len(answers), len({*map(id, answers)} & {*service.made})
         what = f"calls of pair {letter} that ask the cache, its answers, and those that its calls gave"
         expect_equal(made, (2, 2, 2), what, hint="The cache makes the second call cheap.")
@@ -181,44 +181,45 @@ def _repaired(service: _Service, letter: str, pair: Callable[..., Any], ticket: 
         purpose, hint = _PURPOSES["a"]
         is_free = letter != "a" or not service.blocked[1]
         expect_equal(is_free, True, f"the second call of pair a {purpose}", hint=hint)
-    after, hint = service.first_sent(ticket), "The program and the model are others' too."
-    _expect_same(after, plain, f"of a plain call after pair {letter}", hint)
+        service.first_sent(ticket, pair, run_before)
+        after, hint = service.first_sent(ticket), "The program and the model are others' too."
+        _expect_same(after, plain, f"of a plain call after pair {letter}", hint)
 
 
 def pays_once(why: Any, again: Callable[[], Any]) -> None:  # noqa: ARG001
     """Each repaired pair asks the model once, gets two answers, and still serves its purpose."""
-    service = _Service()
-    for letter, pieces in product(REASONS, (5, 1200)):
+    service, own = _Service(), lm.connect("sim-large", top_p=0.8)
+    for letter, (pieces, service.sort.lm) in product(REASONS, ((5, None), (1200, own))):
         _repaired(service, letter, getattr(again(), letter), _a_ticket(pieces))
 
 
-def _all_sent(service: _Service, again: Callable[[], Any], tickets: list[str]) -> list[Any]:
-    """Return the letter of each pair and what it sends first, for each of these tickets."""
-    each = product(REASONS, tickets)
+def _all_sent(service: _Service, again: Callable[[], Any], each: list[Any]) -> list[Any]:
+    """Return what is sent first, for each of these pairs (by its letter) and tickets."""
     return [[letter, service.first_sent(ticket, getattr(again(), letter))] for letter, ticket in each]
 
 
 def sends_the_same_elsewhere(why: Any, again: Callable[[], Any]) -> None:  # noqa: ARG001
     """What a repaired pair sends is the same in another process, on another day."""
-    tickets, what = [_a_ticket(9) for _ in range(8)], "in another process, on another day"
-    here, hint = _all_sent(_Service(), again, tickets), "hash(), id() and the clock are not the same there."
+    each, what = [*product(REASONS, map(_a_ticket, [9] * 8))], "in another process, on another day"
+    packed, hint = cloudpickle.dumps(again), "hash(), id(), clock and earlier runs are not the same there."
+    here = _all_sent(_Service(), again, each)
     seeds = {("###", True): 2, ("<end>", False): 1, ("###", False): 7, ("<end>", True): 4}
     seed = seeds[next(iter({"###", "<end>"})), hash("###") < hash("<end>")]  # sets have another order there
     with patch.dict(os.environ, PYTHONHASHSEED=str(seed)):
-        args: Any = sent_later, cloudpickle.dumps(again), tickets
+        args: Any = sent_later, packed, each[::-1]
         there = in_another_process(*args, what=what, expected="the same requests", hint=hint)
-    for (letter, one), (_, other) in zip(here, there, strict=True):
+    for (letter, one), (_, other) in zip(here, there[::-1], strict=True):
         _expect_same(other, one, f"of pair {letter} {what}", hint)
 
 
-def sent_later(packed: bytes, tickets: list[str]) -> list[Any]:
+def sent_later(packed: bytes, each: list[Any]) -> list[Any]:
     """Return what each pair sends first, in the year 2033; for a process of its own."""
     service, then, written = _Service(), datetime(2033, 5, 18, 3, 33, tzinfo=UTC), time.strftime
-    service.first_sent(tickets[0])
+    service.first_sent(each[0][1])
     days = Mock(wraps=datetime, now=lambda _=None: then, today=lambda: then, utcnow=lambda: then)
     with patch.multiple("datetime", datetime=days, date=days), patch("time.time", then.timestamp):
         time.strftime = lambda form, *at: written(form, *at or [then.timetuple()])
-        return _all_sent(service, cloudpickle.loads(packed), tickets)
+        return _all_sent(service, cloudpickle.loads(packed), each)
 
 
 EXERCISE = Exercise(

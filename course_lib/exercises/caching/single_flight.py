@@ -7,31 +7,30 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import itertools
 import pickle
 import random
 import weakref
+from collections.abc import Coroutine
 from contextlib import suppress
-from fractions import Fraction
-from inspect import CORO_CLOSED, getcoroutinestate
 from typing import Any, cast
 
+from course_lib.exercises.caching.batch import alike
 from course_lib.exercises.engine.checks import CheckFailed, expect_equal, expect_nothing_kept, run, show
 from course_lib.exercises.engine.registry import Exercise
 
-_STEPS, _TURNS = 6, 30
-_ROUND_S, _QUIET_S = 0.02, 1.0  # so long may callers take to do what they should
+_ACTS, _CROWDS = (("come", "cancel", "end"), ("cancel",)), ((1, 1, 1, 2, 2, 3, 3, 20), (20,))
+_STEPS, _TURNS, _ROUND_S, _QUIET_S = 6, 30, 0.02, 1.0  # so long may callers take to do what they should
 _KEYS = (
-    *((1, 1.0, True, Fraction(1)), (0, 0.0, False), ("1",), ("a parcel",), (("a", 1),), ("('a', 1)",)),
-    *((-1,), (-2, Fraction(-2)), (2**61 - 1,), ("",), (None,), ((),), ("None",), (frozenset("ab"),)),
-    *((number,) for number in range(2, 20)),
+    *((1, 1.0, True, 1 + 0j), (0, 0.0, False), ("1",), ("a parcel",), (("a", 1),), ("('a', 1)",)),
+    *((-1,), (-2, -2.0), (2**61 - 1,), ("",), (None,), ((),), ("None",), (frozenset("ab"),)),
+    *((key,) for key in (*range(2, 20), *alike(f"{random.choice('bcdé')} parcel"))),
 )
 """Keys that are equal stand together; hash(-1) == hash(-2), and hash(2**61 - 1) == hash(0)."""
-_CALLS_HINT = "No await between looking a key up and writing it down; keys are alike when they are equal. "
-_CALLS_HINT += "The end of its call takes a key out, and nothing else. And a lock makes all of them wait."
-_CALLER_HINT = "Who waits gets what the call ended with, itself. asyncio.shield(...) keeps the cancelling of "
-_CALLER_HINT += "one from the call of all. Who swallows CancelledError keeps a caller that wants to go."
-_ANSWERS: tuple[Any, ...] = (None, 0, "", False, [], {}, set(), {"answer"}, ValueError("503"), "answer")
+_CALLS_HINT = "No await between looking up and writing down, no lock; its call's end alone takes a key out."
+_CALLER_HINT = "All get what the call ended with; asyncio.shield(...) saves it from one who goes, and may go."
+_PARTS = dict.fromkeys(("send", "throw", "close", "_asyncio_future_blocking"), 0)
+_Later = type("_Later", (Coroutine,), {**_PARTS, "__module__": __name__, "__await__": lambda _: iter(())})
+_ANSWERS: Any = (None, 0, "", False, [], {}, set(), {"answer"}, ValueError("503"), "answer", _Later())
 
 
 class _ModelDown(Exception):  # noqa: N818
@@ -64,12 +63,14 @@ class _Caller:
         return self.end
 
     def is_under_way(self) -> bool:
-        return any(getcoroutinestate(each) != CORO_CLOSED for each in self.made)
+        return any(each.cr_frame for each in self.made)
 
     def differs(self, ends: list[Any]) -> str:
         """Return what should have become of the caller, if something else did."""
         if self.state == "still waits" and self.task.done():
             self.state = "was cancelled" if self.task.cancelled() else f"raised {self.task.exception()!r}"
+        if len(self.made) > 1:
+            self.state = f"had its call run {len(self.made)} times"
         wanted, is_right = "was cancelled" if self.is_cancelled else "still waits", True
         if ends and not self.is_cancelled and not (self.is_new and (self.again or self.state == wanted)):
             is_error = isinstance(ends[0], _ModelDown)
@@ -82,8 +83,9 @@ class _Script:
     """Callers of one SingleFlight: they come, are cancelled, and calls end, at random."""
 
     def __init__(self, flight: Any, *, fails: bool, cancels: bool) -> None:
-        self.flight, self.fails, self.cancels, self.numbers = flight, fails, cancels, itertools.count(1)
-        self.keys = random.sample(_KEYS, random.choice((1, 1, 1, 2, 2, len(_KEYS))))
+        self.flight, self.fails, self.cancels, self.numbers = flight, fails, cancels, iter(range(1, 10**9))
+        self.in_a_row = cancels and random.random() < 0.3  # of many, whoever calls is cancelled, and the next
+        self.keys = random.sample(_KEYS, random.choice((1, 1, 1, 2, 2, len(_KEYS))))[: self.in_a_row or None]
         self.told, self.ended, self.is_last = list[tuple[Any, str]](), list[Any](), False
         self.callers, self.refs = list[_Caller](), list[Any]()
 
@@ -95,7 +97,7 @@ class _Script:
             some = random.choices(self.keys, k=random.randint(1, 4))
             for keys in self.keys if self.is_last or not step else some:
                 self._act(keys, is_first=not step)
-                for _ in range(random.choice((0, 0, 1, 2, 3))):
+                for _ in range(random.choice((0, 0, 1, 2, 9))):
                     await asyncio.sleep(0)
             for _ in range(_TURNS):
                 await asyncio.sleep(0)
@@ -118,9 +120,9 @@ class _Script:
     def _act(self, keys: Any, *, is_first: bool) -> None:
         own = [caller for caller in self.callers if caller.keys is keys]
         waiting = [each for each in own if each.state == "still waits" and not each.is_cancelled]
-        act = "come" if is_first else "end" if self.is_last else random.choice(("come", "cancel", "end"))
+        act = "come" if is_first else "end" if self.is_last else random.choice(_ACTS[self.in_a_row])
         if act == "come":
-            callers = [self._caller(keys) for _ in range(random.choice((1, 1, 1, 2, 2, 3, 3, 20)))]
+            callers = [self._caller(keys) for _ in range(random.choice(_CROWDS[self.in_a_row]))]
             for caller in callers:
                 caller.task = asyncio.ensure_future(self._ask(caller))
             self.told.append((keys, f"{len(callers)} come ({callers[0].name}...)"))
@@ -131,7 +133,8 @@ class _Script:
                 caller.may_end.set()
         elif act == "cancel" and waiting and self.cancels:
             order = random.choice((waiting, waiting, random.sample(waiting, len(waiting))))
-            leaving = order[: random.choice((1, 1, 2, len(waiting)))]
+            calling = [each for each in waiting if self.in_a_row and each.is_under_way()]
+            leaving = calling or order[: random.choice((1, 1, 2, len(waiting)))]
             for caller in leaving:
                 caller.is_cancelled = caller.task.cancel()
             for caller in waiting:  # what ends now may end before they have found another call
@@ -161,7 +164,7 @@ class _Script:
     def _failure(self, keys: Any) -> CheckFailed | None:
         own = [caller for caller in self.callers if caller.keys is keys]
         ends = [caller.end for caller in own if caller.is_over]
-        when = f"for key {keys[0]!r}: {'; '.join(told for its, told in self.told if its is keys)}"
+        when = f"for key {keys[0]!r:.60}: {'; '.join(told for its, told in self.told if its is keys)}"
         for caller in own:
             if wanted := caller.differs(ends):
                 if caller.state.startswith("raised"):

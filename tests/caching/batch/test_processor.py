@@ -110,7 +110,7 @@ def test_stopping_at_a_failure_says_which_and_loses_nothing(model, ask, tmp_path
 
     assert stopped.value.item.index == 3
     assert [item.index for item in items] == list(range(34))
-    assert resumed.totals.resumed >= 3
+    assert resumed.totals.resumed >= 2  # one that was taken from the queue may not have begun
     assert not items[3].resumed  # the failed one is tried again
     assert model.asked.total() - asked == 34 - resumed.totals.resumed + 1  # and fails with two calls
 
