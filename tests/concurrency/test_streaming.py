@@ -314,6 +314,14 @@ def test_an_answer_at_the_limit_of_tokens_is_marked() -> None:
     assert text_of(cut) == cut[-2].fields["answer"] != whole[-2].fields["answer"]
 
 
+@pytest.mark.parametrize("question", [QUESTION, "What is 21 + 21?"])
+def test_an_answer_whose_stream_ends_without_a_reason_is_marked(question) -> None:
+    events = streamed(dspy.Predict("question -> answer"), model(no_finish_rate=1.0), question=question)
+
+    assert text_of(events) == events[-2].fields["answer"]
+    assert events[-2].is_cut
+
+
 def _raise(error: BaseException) -> None:
     raise error
 

@@ -128,7 +128,7 @@ class Run:
     def _ending(self, prediction: dspy.Prediction) -> Iterator[Event]:
         """Yield a finished answer: what was not shown yet as tokens and citations, then all of it."""
         names = [one.signature_field_name for one in self._shown]
-        is_cut = any(one.finish == "length" for one in (*self._shown, *self._sources))
+        is_cut = any(one.was_cut for one in (*self._shown, *self._sources))
         final = Final({name: prediction[name] for name in names if name in prediction}, is_cut, prediction)
         plain = as_json(final)["fields"]
         heard = {one.signature_field_name for one in self._shown if one.was_heard}
@@ -197,13 +197,20 @@ class _Listener(StreamListener):
     """DSPy's listener for one field of one run, with what it has shown so far."""
 
     def __init__(self, program: dspy.Module, name: str) -> None:
-        self.name, self.raw, self.text, self.finish = name, "", "", ""
+        self.name, self.raw, self.text = name, "", ""
+        self.finish: str | None = None  # nothing was streamed
         self.was_heard = self._is_over = False
         predict_name, predict = _writer(program, name)
         super().__init__(name.rpartition(".")[2], predict, predict_name, allow_reuse=True)
 
+    @property
+    def was_cut(self) -> bool:
+        """Whether the model stopped at its limit, or its stream ended without a reason, as a cut one may."""
+        return self.finish in ("", "length")
+
     def receive(self, chunk: Any) -> StreamResponse | None:
-        """Do what DSPy does; keep why the model stopped."""
+        """Do what DSPy does; keep why the model stopped, an empty text as long as it did not say."""
+        self.finish = self.finish or ""
         with suppress(AttributeError, IndexError):
             self.finish = chunk.choices[0].finish_reason or self.finish
         return super().receive(chunk)
