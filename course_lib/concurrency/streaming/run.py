@@ -132,11 +132,14 @@ class Run:
         final = Final({name: prediction[name] for name in names if name in prediction}, is_cut, prediction)
         plain = as_json(final)["fields"]
         heard = {one.signature_field_name for one in self._shown if one.was_heard}
-        for name in [name for name in plain if name not in heard]:
-            yield from _replayed(name, plain[name])
-        for one in self._sources:
-            cited = prediction.get(one.signature_field_name) or []
-            yield from self._citations(cited if isinstance(cited, list) else [cited])
+        for one in sorted([*self._shown, *self._sources], key=_Listener.place):
+            name = one.signature_field_name
+            if one in self._sources:
+                cited = prediction.get(name) or []
+                yield from self._citations(cited if isinstance(cited, list) else [cited])
+            elif name in plain and name not in heard:
+                heard.add(name)
+                yield from _replayed(name, plain[name])
         yield final
 
     def _citations(self, sources: Sequence[Any]) -> Iterator[Citation]:
@@ -202,6 +205,10 @@ class _Listener(StreamListener):
         self.was_heard = self._is_over = False
         predict_name, predict = _writer(program, name)
         super().__init__(name.rpartition(".")[2], predict, predict_name, allow_reuse=True)
+
+    def place(self) -> int:
+        """Return the field's place among those that its predictor writes: what is replayed keeps their order."""
+        return list(self.predict.signature.output_fields).index(self.signature_field_name)
 
     @property
     def was_cut(self) -> bool:
