@@ -526,6 +526,816 @@ async def stream_answer(question, context):
     ### END SOLUTION
 
 
+# %% tags=["right"] exercise="3.3"
+# The library's stream, with field names of its own and another adapter.
+from course_lib.concurrency import stream
+from course_lib.concurrency.streaming import Citation, Error, Final, Token
+
+
+class Sourced(dspy.Signature):
+    """Answer the question from the help articles, and say which articles the answer is from."""
+
+    articles: list[str] = dspy.InputField(desc="each begins with its id in brackets")
+    question: str = dspy.InputField()
+    sources: list[str] = dspy.OutputField(desc="ids of the articles used")
+    reply: str = dspy.OutputField()
+
+
+async def stream_answer(question, context):
+    inputs = {"question": question, "articles": context}
+    with dspy.context(adapter=dspy.XMLAdapter()):
+        events = stream(dspy.Predict(Sourced), fields=["reply"], citations="sources", **inputs)
+    async with events:
+        async for event in events:
+            match event:
+                case Citation(source=source):
+                    yield "citation", source
+                case Token(text=text) if text:
+                    yield "token", text
+                case Error(cause=cause):
+                    raise cause
+                case Final(fields=fields):
+                    yield "answer", fields["reply"]
+
+
+# %% tags=["right"] exercise="3.3"
+# A class around the run; sources are read when their field has ended.
+import ast
+from contextlib import aclosing
+
+from dspy.streaming import StreamListener
+
+
+class Run:
+    def __init__(self, **inputs):
+        fields = "context: list[str], question: str -> citations: list[str], answer: str"
+        instructions = "Answer from the context; cite the ids of the articles used."
+        self.program = dspy.Predict(dspy.Signature(fields, instructions))
+        self.inputs, self.cited, self.was_shown = inputs, "", False
+        self.events = asyncio.Queue(maxsize=8)
+
+    async def write(self):
+        listeners = [StreamListener(name) for name in ("citations", "answer")]
+        ask = dspy.streamify(self.program, stream_listeners=listeners, is_async_program=True)
+        try:
+            async with aclosing(ask(**self.inputs)) as values:
+                async for value in values:
+                    for event in self.read(value):
+                        await self.events.put(event)
+        except dspy.LMError as error:
+            await self.events.put(("error", error))
+
+    def read(self, value):
+        if isinstance(value, dspy.Prediction):
+            if not self.was_shown:
+                yield from (("citation", one) for one in value.citations)
+                yield "token", value.answer
+            yield "answer", value.answer
+        elif value.signature_field_name == "answer":
+            self.was_shown = True
+            yield "token", value.chunk
+        else:
+            self.cited += value.chunk
+            if value.is_last_chunk:
+                yield from (("citation", one) for one in ast.literal_eval(self.cited.strip()))
+
+
+async def stream_answer(question, context):
+    run = Run(question=question, context=context)
+    task = asyncio.ensure_future(run.write())
+    kind = ""
+    try:
+        while kind != "answer":
+            kind, text = await run.events.get()
+            if kind == "error":
+                raise text
+            yield kind, text
+    finally:
+        task.cancel()
+
+
+# %% tags=["right"] exercise="3.3"
+# No listener: what the model writes is read by hand, up to the marks of the fields.
+import json
+
+SourcesFirst = dspy.Signature("context: list[str], question -> citations: list[str], answer", "Answer from the context.")
+MARK = "[[ ## answer ## ]]"
+
+
+async def stream_answer(question, context):
+    ask = dspy.streamify(dspy.Predict(SourcesFirst), is_async_program=True)
+    values = asyncio.Queue()
+
+    async def run():
+        async for value in ask(question=question, context=context):
+            await values.put(value)
+
+    task = asyncio.create_task(run())
+    task.add_done_callback(values.put_nowait)
+    raw, shown, has_begun = "", 0, False
+    try:
+        while (value := await values.get()) is not task:
+            if isinstance(value, dspy.Prediction):
+                if not has_begun:
+                    for source in value.citations:
+                        yield "citation", source
+                yield "token", value.answer[shown:]
+                yield "answer", value.answer
+                continue
+            raw += value.choices[0].delta.content or ""
+            head, mark, text = raw.partition(MARK)
+            if mark and not has_begun:
+                has_begun = True
+                for source in json.loads(head.partition("]]")[2]):
+                    yield "citation", source
+            text = text.partition("[[")[0].removesuffix("[").strip()
+            if text[shown:]:
+                yield "token", text[shown:]
+                shown = len(text)
+        await task
+    finally:
+        task.cancel()
+
+
+# %% tags=["wrong"] exercise="3.3" outcome="failed" message="the order of events"
+# The order of desk.Answer: the sources come last.
+import json
+
+from dspy.streaming import StreamListener, StreamResponse
+
+SourcesFirst = dspy.Signature(
+    "context: list[str], question -> answer, citations: list[str]",
+    "Answer the question from the articles in the context. Cite the articles used, by their ids.",
+)
+
+
+async def stream_answer(question, context):
+    listeners = [StreamListener("citations"), StreamListener("answer")]
+    ask = dspy.streamify(dspy.Predict(SourcesFirst), stream_listeners=listeners, is_async_program=True)
+    values, has_tokens = asyncio.Queue(), False
+
+    async def run():
+        try:
+            async for value in ask(question=question, context=context):
+                values.put_nowait(value)
+        finally:
+            values.put_nowait(None)
+
+    task, cited = asyncio.create_task(run()), ""
+    try:
+        while (value := await values.get()) is not None:
+            if isinstance(value, dspy.Prediction):
+                if not has_tokens:
+                    for source in value.citations:
+                        yield "citation", source
+                    yield "token", value.answer
+                for source in value.citations:
+                    yield "citation", source
+                yield "answer", value.answer
+            elif value.signature_field_name == "citations":
+                cited += value.chunk
+            elif value.chunk:
+                if not has_tokens:
+                    for source in json.loads(cited or "[]"):
+                        yield "citation", source
+                has_tokens = True
+                yield "token", value.chunk
+        await task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+# %% tags=["wrong"] exercise="3.3" outcome="failed" message="what came while the model was silent"
+# Waits for the whole answer, and then hands it out in words.
+SourcesFirst = dspy.Signature(
+    "context: list[str], question -> citations: list[str], answer",
+    "Answer the question from the articles in the context. Cite the articles used, by their ids.",
+)
+
+
+async def stream_answer(question, context):
+    prediction = await dspy.Predict(SourcesFirst).acall(question=question, context=context)
+    for source in prediction.citations:
+        yield "citation", source
+    for letter in prediction.answer:
+        yield "token", letter
+    yield "answer", prediction.answer
+
+
+# %% tags=["wrong"] exercise="3.3" outcome="failed" message="tokens"
+# The listeners are made once, at start-up.
+import json
+
+from dspy.streaming import StreamListener, StreamResponse
+
+SourcesFirst = dspy.Signature(
+    "context: list[str], question -> citations: list[str], answer",
+    "Answer the question from the articles in the context. Cite the articles used, by their ids.",
+)
+
+
+LISTENERS = [StreamListener("citations"), StreamListener("answer")]
+ASK = dspy.streamify(dspy.Predict(SourcesFirst), stream_listeners=LISTENERS, is_async_program=True)
+
+
+async def stream_answer(question, context):
+    values, has_tokens = asyncio.Queue(), False
+
+    async def run():
+        try:
+            async for value in ASK(question=question, context=context):
+                values.put_nowait(value)
+        finally:
+            values.put_nowait(None)
+
+    task, cited = asyncio.create_task(run()), ""
+    try:
+        while (value := await values.get()) is not None:
+            if isinstance(value, dspy.Prediction):
+                if not has_tokens:
+                    for source in value.citations:
+                        yield "citation", source
+                    yield "token", value.answer
+                yield "answer", value.answer
+            elif value.signature_field_name == "citations":
+                cited += value.chunk
+            elif value.chunk:
+                if not has_tokens:
+                    for source in json.loads(cited):
+                        yield "citation", source
+                has_tokens = True
+                yield "token", value.chunk
+        await task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+# %% tags=["wrong"] exercise="3.3" outcome="failed" message="the tokens of one of many requests|more than 3"
+# Listeners that may be used again, made once: right for one reader at a time.
+import json
+
+from dspy.streaming import StreamListener, StreamResponse
+
+SourcesFirst = dspy.Signature(
+    "context: list[str], question -> citations: list[str], answer",
+    "Answer the question from the articles in the context. Cite the articles used, by their ids.",
+)
+
+
+LISTENERS = [StreamListener("citations", allow_reuse=True), StreamListener("answer", allow_reuse=True)]
+ASK = dspy.streamify(dspy.Predict(SourcesFirst), stream_listeners=LISTENERS, is_async_program=True)
+
+
+async def stream_answer(question, context):
+    values, has_tokens = asyncio.Queue(), False
+
+    async def run():
+        try:
+            async for value in ASK(question=question, context=context):
+                values.put_nowait(value)
+        finally:
+            values.put_nowait(None)
+
+    task, cited = asyncio.create_task(run()), ""
+    try:
+        while (value := await values.get()) is not None:
+            if isinstance(value, dspy.Prediction):
+                if not has_tokens:
+                    for source in value.citations:
+                        yield "citation", source
+                    yield "token", value.answer
+                yield "answer", value.answer
+            elif value.signature_field_name == "citations":
+                cited += value.chunk
+            elif value.chunk:
+                if not has_tokens:
+                    for source in json.loads(cited or "[]"):
+                        yield "citation", source
+                has_tokens = True
+                yield "token", value.chunk
+        await task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+# %% tags=["wrong"] exercise="3.3" outcome="failed" message="requests for one answer"
+# Asks for the sources first, and then again for the answer.
+import json
+
+from dspy.streaming import StreamListener, StreamResponse
+
+SourcesFirst = dspy.Signature(
+    "context: list[str], question -> citations: list[str], answer",
+    "Answer the question from the articles in the context. Cite the articles used, by their ids.",
+)
+
+
+async def stream_answer(question, context):
+    listeners = [StreamListener("citations"), StreamListener("answer")]
+    ask = dspy.streamify(dspy.Predict(SourcesFirst), stream_listeners=listeners, is_async_program=True)
+    values, has_tokens = asyncio.Queue(), False
+
+    async def run():
+        try:
+            async for value in ask(question=question, context=context):
+                values.put_nowait(value)
+        finally:
+            values.put_nowait(None)
+
+    sources = dspy.Predict("context: list[str], question -> citations: list[str]")
+    for source in (await sources.acall(question=question, context=context)).citations:
+        yield "citation", source
+    task, cited = asyncio.create_task(run()), ""
+    try:
+        while (value := await values.get()) is not None:
+            if isinstance(value, dspy.Prediction):
+                if not has_tokens:
+                    yield "token", value.answer
+                yield "answer", value.answer
+            elif value.signature_field_name == "citations":
+                cited += value.chunk
+            elif value.chunk:
+                if not has_tokens:
+                    json.loads(cited)
+                has_tokens = True
+                yield "token", value.chunk
+        await task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+# %% tags=["wrong"] exercise="3.3" outcome="failed" message="the citations"
+# Cites all that was searched for, at once.
+import json
+
+from dspy.streaming import StreamListener, StreamResponse
+
+SourcesFirst = dspy.Signature(
+    "context: list[str], question -> citations: list[str], answer",
+    "Answer the question from the articles in the context. Cite the articles used, by their ids.",
+)
+
+
+async def stream_answer(question, context):
+    listeners = [StreamListener("citations"), StreamListener("answer")]
+    ask = dspy.streamify(dspy.Predict(SourcesFirst), stream_listeners=listeners, is_async_program=True)
+    values, has_tokens = asyncio.Queue(), False
+
+    async def run():
+        try:
+            async for value in ask(question=question, context=context):
+                values.put_nowait(value)
+        finally:
+            values.put_nowait(None)
+
+    for article in context:
+        yield "citation", article[1 : article.index("]")]
+    task, cited = asyncio.create_task(run()), ""
+    try:
+        while (value := await values.get()) is not None:
+            if isinstance(value, dspy.Prediction):
+                if not has_tokens:
+                    yield "token", value.answer
+                yield "answer", value.answer
+            elif value.signature_field_name == "citations":
+                cited += value.chunk
+            elif value.chunk:
+                if not has_tokens:
+                    json.loads(cited)
+                has_tokens = True
+                yield "token", value.chunk
+        await task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+# %% tags=["wrong"] exercise="3.3" outcome="failed" message="expected|citation, then token"
+# Shows the sources early and keeps the answer until it is whole.
+import json
+
+from dspy.streaming import StreamListener, StreamResponse
+
+SourcesFirst = dspy.Signature(
+    "context: list[str], question -> citations: list[str], answer",
+    "Answer the question from the articles in the context. Cite the articles used, by their ids.",
+)
+
+
+async def stream_answer(question, context):
+    listeners = [StreamListener("citations"), StreamListener("answer")]
+    ask = dspy.streamify(dspy.Predict(SourcesFirst), stream_listeners=listeners, is_async_program=True)
+    values, has_tokens = asyncio.Queue(), False
+
+    async def run():
+        try:
+            async for value in ask(question=question, context=context):
+                values.put_nowait(value)
+        finally:
+            values.put_nowait(None)
+
+    task, cited = asyncio.create_task(run()), ""
+    try:
+        while (value := await values.get()) is not None:
+            if isinstance(value, dspy.Prediction):
+                if not has_tokens:
+                    for source in value.citations:
+                        yield "citation", source
+                    yield "token", value.answer
+                if has_tokens:
+                    for letter in value.answer:
+                        yield "token", letter
+                yield "answer", value.answer
+            elif value.signature_field_name == "citations":
+                cited += value.chunk
+            elif value.chunk:
+                if not has_tokens:
+                    for source in json.loads(cited):
+                        yield "citation", source
+                has_tokens = True
+        await task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+# %% tags=["wrong"] exercise="3.3" outcome="failed" message="the citations"
+# Only the first source.
+import json
+
+from dspy.streaming import StreamListener, StreamResponse
+
+SourcesFirst = dspy.Signature(
+    "context: list[str], question -> citations: list[str], answer",
+    "Answer the question from the articles in the context. Cite the articles used, by their ids.",
+)
+
+
+async def stream_answer(question, context):
+    listeners = [StreamListener("citations"), StreamListener("answer")]
+    ask = dspy.streamify(dspy.Predict(SourcesFirst), stream_listeners=listeners, is_async_program=True)
+    values, has_tokens = asyncio.Queue(), False
+
+    async def run():
+        try:
+            async for value in ask(question=question, context=context):
+                values.put_nowait(value)
+        finally:
+            values.put_nowait(None)
+
+    task, cited = asyncio.create_task(run()), ""
+    try:
+        while (value := await values.get()) is not None:
+            if isinstance(value, dspy.Prediction):
+                if not has_tokens:
+                    for source in value.citations:
+                        yield "citation", source
+                    yield "token", value.answer
+                yield "answer", value.answer
+            elif value.signature_field_name == "citations":
+                cited += value.chunk
+            elif value.chunk:
+                if not has_tokens:
+                    for source in json.loads(cited)[:1]:
+                        yield "citation", source
+                has_tokens = True
+                yield "token", value.chunk
+        await task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+# %% tags=["wrong"] exercise="3.3" outcome="failed" message="the tokens of an answer, joined|order"
+# The pieces of the sources are shown as text of the answer, too.
+import json
+
+from dspy.streaming import StreamListener, StreamResponse
+
+SourcesFirst = dspy.Signature(
+    "context: list[str], question -> citations: list[str], answer",
+    "Answer the question from the articles in the context. Cite the articles used, by their ids.",
+)
+
+
+async def stream_answer(question, context):
+    listeners = [StreamListener("citations"), StreamListener("answer")]
+    ask = dspy.streamify(dspy.Predict(SourcesFirst), stream_listeners=listeners, is_async_program=True)
+    values, has_tokens = asyncio.Queue(), False
+
+    async def run():
+        try:
+            async for value in ask(question=question, context=context):
+                values.put_nowait(value)
+        finally:
+            values.put_nowait(None)
+
+    task, cited = asyncio.create_task(run()), ""
+    try:
+        while (value := await values.get()) is not None:
+            if isinstance(value, dspy.Prediction):
+                if not has_tokens:
+                    for source in value.citations:
+                        yield "citation", source
+                    yield "token", value.answer
+                yield "answer", value.answer
+            elif value.signature_field_name == "citations":
+                cited += value.chunk
+                if cited.endswith("]"):
+                    for source in json.loads(cited):
+                        yield "citation", source
+                    yield "token", cited
+                    has_tokens = True
+            elif value.chunk:
+                if not has_tokens:
+                    for source in json.loads(cited):
+                        yield "citation", source
+                has_tokens = True
+                yield "token", value.chunk
+        await task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+# %% tags=["wrong"] exercise="3.3" outcome="failed" message="what came of an answer that broke off"
+# Half an answer is handed on as a whole one.
+import json
+
+from dspy.streaming import StreamListener, StreamResponse
+
+SourcesFirst = dspy.Signature(
+    "context: list[str], question -> citations: list[str], answer",
+    "Answer the question from the articles in the context. Cite the articles used, by their ids.",
+)
+
+
+async def stream_answer(question, context):
+    listeners = [StreamListener("citations"), StreamListener("answer")]
+    ask = dspy.streamify(dspy.Predict(SourcesFirst), stream_listeners=listeners, is_async_program=True)
+    values, has_tokens, shown = asyncio.Queue(), False, ""
+
+    async def run():
+        try:
+            async for value in ask(question=question, context=context):
+                values.put_nowait(value)
+        finally:
+            values.put_nowait(None)
+
+    task, cited = asyncio.create_task(run()), ""
+    try:
+        while (value := await values.get()) is not None:
+            if isinstance(value, dspy.Prediction):
+                if not has_tokens:
+                    for source in value.citations:
+                        yield "citation", source
+                    yield "token", value.answer
+                yield "answer", value.answer
+            elif value.signature_field_name == "citations":
+                cited += value.chunk
+            elif value.chunk:
+                if not has_tokens:
+                    for source in json.loads(cited):
+                        yield "citation", source
+                has_tokens = True
+                shown += value.chunk
+                yield "token", value.chunk
+        if task.exception():
+            yield "answer", shown
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+# %% tags=["wrong"] exercise="3.3" outcome="failed" message="what came of an answer that broke off"
+# An answer that breaks off just ends.
+import json
+
+from dspy.streaming import StreamListener, StreamResponse
+
+SourcesFirst = dspy.Signature(
+    "context: list[str], question -> citations: list[str], answer",
+    "Answer the question from the articles in the context. Cite the articles used, by their ids.",
+)
+
+
+async def stream_answer(question, context):
+    listeners = [StreamListener("citations"), StreamListener("answer")]
+    ask = dspy.streamify(dspy.Predict(SourcesFirst), stream_listeners=listeners, is_async_program=True)
+    values, has_tokens = asyncio.Queue(), False
+
+    async def run():
+        try:
+            async for value in ask(question=question, context=context):
+                values.put_nowait(value)
+        finally:
+            values.put_nowait(None)
+
+    task, cited = asyncio.create_task(run()), ""
+    try:
+        while (value := await values.get()) is not None:
+            if isinstance(value, dspy.Prediction):
+                if not has_tokens:
+                    for source in value.citations:
+                        yield "citation", source
+                    yield "token", value.answer
+                yield "answer", value.answer
+            elif value.signature_field_name == "citations":
+                cited += value.chunk
+            elif value.chunk:
+                if not has_tokens:
+                    for source in json.loads(cited):
+                        yield "citation", source
+                has_tokens = True
+                yield "token", value.chunk
+        if not task.exception():
+            await task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+# %% tags=["wrong"] exercise="3.3" outcome="failed" message="what comes of an answer from the cache"
+# A hit has no chunks, and nothing is shown of it before its end.
+import json
+
+from dspy.streaming import StreamListener, StreamResponse
+
+SourcesFirst = dspy.Signature(
+    "context: list[str], question -> citations: list[str], answer",
+    "Answer the question from the articles in the context. Cite the articles used, by their ids.",
+)
+
+
+async def stream_answer(question, context):
+    listeners = [StreamListener("citations"), StreamListener("answer")]
+    ask = dspy.streamify(dspy.Predict(SourcesFirst), stream_listeners=listeners, is_async_program=True)
+    values, has_tokens = asyncio.Queue(), False
+
+    async def run():
+        try:
+            async for value in ask(question=question, context=context):
+                values.put_nowait(value)
+        finally:
+            values.put_nowait(None)
+
+    task, cited = asyncio.create_task(run()), ""
+    try:
+        while (value := await values.get()) is not None:
+            if isinstance(value, dspy.Prediction):
+                yield "answer", value.answer
+            elif value.signature_field_name == "citations":
+                cited += value.chunk
+            elif value.chunk:
+                if not has_tokens:
+                    for source in json.loads(cited):
+                        yield "citation", source
+                has_tokens = True
+                yield "token", value.chunk
+        await task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+# %% tags=["wrong"] exercise="3.3" outcome="failed" message="a reader goes on after aclose"
+# DSPy's generator is read by the reader's own task, which is cancelled when it leaves.
+import json
+
+from dspy.streaming import StreamListener
+
+SourcesFirst = dspy.Signature(
+    "context: list[str], question -> citations: list[str], answer",
+    "Answer the question from the articles in the context. Cite the articles used, by their ids.",
+)
+
+
+async def stream_answer(question, context):
+    listeners = [StreamListener("citations"), StreamListener("answer")]
+    ask = dspy.streamify(dspy.Predict(SourcesFirst), stream_listeners=listeners, is_async_program=True)
+    cited, has_tokens = "", False
+    async for value in ask(question=question, context=context):
+        if isinstance(value, dspy.Prediction):
+            if not has_tokens:
+                for source in value.citations:
+                    yield "citation", source
+                yield "token", value.answer
+            yield "answer", value.answer
+        elif value.signature_field_name == "citations":
+            cited += value.chunk
+        elif value.chunk:
+            if not has_tokens:
+                for source in json.loads(cited):
+                    yield "citation", source
+            has_tokens = True
+            yield "token", value.chunk
+
+
+# %% tags=["wrong"] exercise="3.3" outcome="failed" message="statuses of the request after the reader left by aclose"
+# The run goes on when nobody reads any more.
+import json
+
+from dspy.streaming import StreamListener, StreamResponse
+
+SourcesFirst = dspy.Signature(
+    "context: list[str], question -> citations: list[str], answer",
+    "Answer the question from the articles in the context. Cite the articles used, by their ids.",
+)
+
+
+RUNS = []
+
+
+async def stream_answer(question, context):
+    listeners = [StreamListener("citations"), StreamListener("answer")]
+    ask = dspy.streamify(dspy.Predict(SourcesFirst), stream_listeners=listeners, is_async_program=True)
+    values, has_tokens = asyncio.Queue(), False
+
+    async def run():
+        try:
+            async for value in ask(question=question, context=context):
+                values.put_nowait(value)
+        finally:
+            values.put_nowait(None)
+
+    task, cited = asyncio.create_task(run()), ""
+    try:
+        while (value := await values.get()) is not None:
+            if isinstance(value, dspy.Prediction):
+                if not has_tokens:
+                    for source in value.citations:
+                        yield "citation", source
+                    yield "token", value.answer
+                yield "answer", value.answer
+            elif value.signature_field_name == "citations":
+                cited += value.chunk
+            elif value.chunk:
+                if not has_tokens:
+                    for source in json.loads(cited):
+                        yield "citation", source
+                has_tokens = True
+                yield "token", value.chunk
+        await task
+    finally:
+        RUNS.append(task)  # it may as well end
+
+
+# %% tags=["wrong"] exercise="3.3" outcome="failed" message="statuses of the request after the reader left by being cancelled"
+# A cancelled reader leaves the run behind.
+import json
+
+from dspy.streaming import StreamListener, StreamResponse
+
+SourcesFirst = dspy.Signature(
+    "context: list[str], question -> citations: list[str], answer",
+    "Answer the question from the articles in the context. Cite the articles used, by their ids.",
+)
+
+
+RUNS = []
+
+
+async def stream_answer(question, context):
+    listeners = [StreamListener("citations"), StreamListener("answer")]
+    ask = dspy.streamify(dspy.Predict(SourcesFirst), stream_listeners=listeners, is_async_program=True)
+    values, has_tokens = asyncio.Queue(), False
+
+    async def run():
+        try:
+            async for value in ask(question=question, context=context):
+                values.put_nowait(value)
+        finally:
+            values.put_nowait(None)
+
+    task, cited = asyncio.create_task(run()), ""
+    try:
+        while (value := await values.get()) is not None:
+            if isinstance(value, dspy.Prediction):
+                if not has_tokens:
+                    for source in value.citations:
+                        yield "citation", source
+                    yield "token", value.answer
+                yield "answer", value.answer
+            elif value.signature_field_name == "citations":
+                cited += value.chunk
+            elif value.chunk:
+                if not has_tokens:
+                    for source in json.loads(cited):
+                        yield "citation", source
+                has_tokens = True
+                yield "token", value.chunk
+        await task
+    except GeneratorExit:
+        task.cancel()
+        raise
+    finally:
+        RUNS.append(task)
+
+
 # %% name="check-3-3" tags=["check"] exercise="3.3"
 check("3.3", stream_answer)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -189,7 +190,13 @@ def _replayed(name: str, value: Any) -> Iterator[Token]:
 
 
 def _items(text: str) -> list[Any]:
-    """Return the complete items of a JSON list of which only a beginning may be there."""
+    """Return the complete items of a list, in JSON or XML, of which only a beginning may be there.
+
+    >>> _items('["a", "b'), _items("<item>a</item><item>b")
+    (['a'], ['a'])
+    """
+    if text.lstrip().startswith("<"):
+        return re.findall(r"<item>(.*?)</item>", text, re.DOTALL)
     with suppress(ValueError):
         items = from_json(text, allow_partial=True)
         return items if isinstance(items, list) else []

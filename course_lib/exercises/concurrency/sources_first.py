@@ -27,7 +27,9 @@ _SHED = (
     "The shed lends skis, poles and sledges to everybody who leaves a deposit of 40 crowns at the desk beside "
     "the door, and takes them back until seven in the evening on each day of the winter season."
 )
-_ORDER_HINT = "A model writes the fields in the order of the signature, so that order decides what can come first."
+_ORDER_HINT = (
+    "A model writes the fields in the order of the signature, so that order decides what can come first."
+)
 _TASK_HINT = "Run the program in a task of its own, hand its values over in a queue, and cancel the task in "
 _TASK_HINT += "a `finally`: that is what small_stream does."
 
@@ -76,7 +78,9 @@ def _expect_whole(events: list[Event], reply: str, context: list[str]) -> None:
     )
     answer = events[-1][1]
     text = "".join(text for kind, text in events if kind == "token")
-    expect_equal(text, answer, "the tokens of an answer, joined", hint="Each field has a listener of its own.")
+    expect_equal(
+        text, answer, "the tokens of an answer, joined", hint="Each field has a listener of its own."
+    )
     before, found, after = reply.partition(answer)
     rest = re.sub(r"\[\[ ## \w+ ## \]\]|</?\w+>", "", after).strip(' \n"}')
     expect(found and not rest, "the answer is the model's", observed=answer, expected=reply)
@@ -157,7 +161,13 @@ async def may_be_left(stream_answer: Any) -> None:
         leaving = asyncio.create_task(closes())
         await asyncio.wait([leaving])
         goes_on = "a reader goes on after aclose()"
-        expect(not leaving.cancelled(), goes_on, observed="it was cancelled", expected="it goes on", hint=_TASK_HINT)
+        expect(
+            not leaving.cancelled(),
+            goes_on,
+            observed="it was cancelled",
+            expected="it goes on",
+            hint=_TASK_HINT,
+        )
         leaving.result()
 
         before, waiting = (await _ledger(0)).requests, asyncio.Event()
