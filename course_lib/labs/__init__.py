@@ -9,6 +9,7 @@
 - `self_test`: ten short programs: what do they print? (00, part 6)
 - `xray`: what two adapters send, get and read, side by side (01, part 1)
 - `cache_explorer`: hit rate over cache size, predicted and measured (02, part 3)
+- `streaming_race`: one question asked whole and as a stream, live (03, part 4)
 """
 
 import lazy_loader

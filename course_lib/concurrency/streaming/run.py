@@ -214,7 +214,7 @@ class _Listener(StreamListener):
         super().__init__(name.rpartition(".")[2], predict, predict_name, allow_reuse=True)
 
     def place(self) -> int:
-        """Return the field's place among those that its predictor writes: what is replayed keeps their order."""
+        """Return the field's place among those of its predictor: what is replayed keeps their order."""
         return list(self.predict.signature.output_fields).index(self.signature_field_name)
 
     @property
