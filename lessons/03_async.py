@@ -343,8 +343,8 @@ async def tokens_of(program, **inputs):
 print(
     "(tokens, replayed) one after another:", [await tokens_of(answering, question=washing) for _ in range(3)]
 )
-print("(tokens, replayed) twenty at once:   ", end=" ")
-print(Counter(await asyncio.gather(*(tokens_of(answering, question=washing) for _ in range(20)))))
+twenty = await asyncio.gather(*(tokens_of(answering, question=washing) for _ in range(20)))
+print("(tokens, replayed) twenty at once:   ", dict(Counter(twenty)))
 
 # %% [markdown]
 # **An answer from the cache** is cut into tokens again and marked as replayed, so one page serves both:
@@ -434,7 +434,8 @@ before = lm.ledger().requests
 with dspy.context(lm=slow):
     async with stream(answering, question=washing) as events:
         first_event = await anext(aiter(events))
-seen = lm.ledger(since=before)
+while (seen := lm.ledger(since=before)).under_way:  # the endpoint notices a moment later
+    await asyncio.sleep(0.02)
 print(f"read {first_event}; requests under way: {seen.under_way}, statuses {seen.statuses}")
 
 # %% [markdown]

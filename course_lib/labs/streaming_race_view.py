@@ -37,8 +37,8 @@ WAITS_MS = (50, 200, 800)
 """Until the first token."""
 _PROFILE = "streaming-race"
 _INTRO = (
-    "One question, asked twice at the same moment: on the left the program waits for the whole answer, on the "
-    "right it hands on what is written. Choose the model's speed, and race."
+    "One question, asked twice at the same moment: on the left the program waits for the whole answer, on "
+    "the right it hands on what is written. Choose the model's speed, and race."
 )
 
 
@@ -119,19 +119,22 @@ def show(lanes: Lanes) -> Rendered:
     """Show both sides as they stand: text, and in words when it came; a drawing when both have ended."""
     has_ended = all(lane.end_s is not None for lane in lanes)
     summary, drawing = (_summary(lanes), _drawing(lanes).html) if has_ended else ("", "")
-    columns = "".join(
-        f'<section aria-label="{lane.name}" style="flex:1 1 22em;min-width:0">'
-        f'<h4 style="margin:8px 0 0;color:inherit">{lane.name}: {lane.state()}</h4>'
-        f'<p style="min-height:8em;margin:4px 0;border-left:3px solid;padding-left:8px">{escape(lane.text)}</p>'
-        "</section>"
-        for lane in lanes
-    )
+    columns = "".join(map(_column, lanes))
     html = (
         f'<div style="{INK};line-height:1.5"><p>{escape(summary)}</p>'
         f'<div style="display:flex;flex-wrap:wrap;gap:16px">{columns}</div>{drawing}</div>'
     )
     told = "\n".join(f"{lane.name}: {lane.state()}\n  {lane.text}" for lane in lanes)
     return Rendered(html, f"{summary}\n{told}".strip())
+
+
+def _column(lane: Lane) -> str:
+    return (
+        f'<section aria-label="{lane.name}" style="flex:1 1 22em;min-width:0">'
+        f'<h4 style="margin:8px 0 0;color:inherit">{lane.name}: {lane.state()}</h4>'
+        '<p style="min-height:8em;margin:4px 0;border-left:3px solid;padding-left:8px">'
+        f"{escape(lane.text)}</p></section>"
+    )
 
 
 def _summary(lanes: Lanes) -> str:

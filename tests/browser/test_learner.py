@@ -87,6 +87,7 @@ SHOWN = {
     "architecture": "Choose a box",
     "self_test": "What does this print?",
     "cache_explorer": "Done: prediction and measurement differ by",
+    "streaming_race": "Done: The first words came",
 }
 
 
@@ -100,6 +101,15 @@ def use_with_the_keyboard_alone(notebook):
     explorer.get_by_role("button", name="40%", exact=True).press("Enter")
     expect(explorer).to_contain_text("(40% of all answers)")
     expect(explorer.get_by_role("img", name="(40% of all answers)")).to_have_count(1)
+
+    race = notebook.output("streaming_race")
+    race.get_by_role("button", name="the composer", exact=True).press("Enter")
+    race.get_by_role("button", name="120", exact=True).press("Enter")
+    race.get_by_role("button", name="Race", exact=True).press("Enter")
+    expect(race).to_contain_text("Asking on both sides")
+    expect(race.get_by_role("region", name="streamed")).to_contain_text("I don't know")
+    expect(race).to_contain_text("Done: The first words came")
+    expect(race.get_by_role("img", name="When text came, on each side.")).to_have_count(1)
 
 
 # A page and a kernel for both: each costs some seconds.

@@ -27,8 +27,8 @@ _ORDER_HINT = "A model writes the fields in the order of the signature: that dec
 _STATE_HINT = "A listener has a state: make listeners, and the function of streamify, for each request."
 _TASK_HINT = "Run the program in a task, hand its values over in a queue, and cancel the task in a `finally`."
 _SHED = (
-    "Skis and sledges\nThe shed lends skis, poles and sledges to everybody who leaves a deposit of 40 crowns at "
-    "the desk beside the door, and takes them back until seven in the evening on each day of the season."
+    "Skis and sledges\nThe shed lends skis, poles and sledges to everybody who leaves a deposit of 40 crowns "
+    "at the desk beside the door, and takes them back until seven in the evening on each day of the season."
 )
 Event = tuple[str, str]
 
@@ -164,7 +164,7 @@ async def serves_from_the_cache(stream_answer: Any) -> None:
 
 
 async def _expect_ended(before: int, how: str) -> None:
-    """Wait until the request to the model has ended, which is not by itself; a model that stalls never does."""
+    """Wait until the request to the model has ended; a model that stalls does not end it."""
     with suppress(TimeoutError):
         async with asyncio.timeout(_PATIENCE_S):
             while not (await _ledger(before)).requests:  # noqa: ASYNC110  the endpoint sets no event
@@ -196,7 +196,7 @@ async def may_be_cancelled(stream_answer: Any) -> None:
     before, seen = (await _ledger()).requests, list[Event]()
     with dspy.context(lm=_model(stall_rate=1.0)):
         reading = asyncio.create_task(_read(stream_answer(*_asked()[1]), seen))
-        while not (_texts(seen, "token") or reading.done()):
+        while not (_texts(seen, "token") or reading.done()):  # noqa: ASYNC110  a list sets no event
             await asyncio.sleep(0.02)
         reading.cancel()
         await asyncio.wait([reading])
