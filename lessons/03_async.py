@@ -61,13 +61,13 @@ with dspy.context(lm=evening):
 # ### Time to first token
 #
 # What streaming changes is the time to first token (TTFT), and nothing else. Here the same question is asked twice at the same time: once
-# whole, with `acall`, and once as a stream. Each mark is the moment at which a piece of text reached this notebook.
+# whole, with `acall`, and once as a stream. Each mark is the moment at which a piece of text, or the finished answer, reached this notebook.
 
 
 # %% name="arrivals"
 async def times_of(values, begun):
-    """Return when each piece of a stream came, in seconds."""
-    return [time.perf_counter() - begun async for value in values if isinstance(value, StreamResponse)]
+    """Return when each value of a stream came, in seconds: pieces of text, and at last the Prediction."""
+    return [time.perf_counter() - begun async for value in values]
 
 
 async def race_once(question):
@@ -81,7 +81,7 @@ async def race_once(question):
 
 with dspy.context(lm=evening):
     came_s = await race_once(washing)
-{name: f"first text after {at[0]:.2f} s, last after {at[-1]:.2f} s" for name, at in came_s.items()}
+{name: f"first text after {at[0]:.2f} s, end after {at[-1]:.2f} s" for name, at in came_s.items()}
 
 # %% name="arrivals-picture"
 import matplotlib.pyplot as plt

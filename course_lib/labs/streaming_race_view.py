@@ -50,7 +50,8 @@ class Lane:
     came_s: list[float] = field(default_factory=list)
     """When each piece of the answer's text came."""
     text: str = ""
-    end_s: float | None = None
+    end_s: float = 0.0
+    """When the whole answer was there; 0 before."""
 
     def add(self, piece: str, at_s: float) -> None:
         """Note a piece of text."""
@@ -61,7 +62,7 @@ class Lane:
         """Return in words how far it is."""
         if not self.came_s:
             return "waiting …"
-        ended = "" if self.end_s is None else f", end after {self.end_s:.2f} s"
+        ended = f", end after {self.end_s:.2f} s" if self.end_s else ""
         return f"first text after {self.came_s[0]:.2f} s{ended}"
 
 
@@ -117,7 +118,7 @@ async def _race(question: str, changed: Callable[[Lanes], object]) -> Lanes:
 
 def show(lanes: Lanes) -> Rendered:
     """Show both sides as they stand: text, and in words when it came; a drawing when both have ended."""
-    has_ended = all(lane.end_s is not None for lane in lanes)
+    has_ended = all(lane.end_s for lane in lanes)
     summary, drawing = (_summary(lanes), _drawing(lanes).html) if has_ended else ("", "")
     columns = "".join(map(_column, lanes))
     html = (
@@ -142,7 +143,7 @@ def _summary(lanes: Lanes) -> str:
     sooner = whole.came_s[0] / streamed.came_s[0]
     return (
         f"The first words came {sooner:.1f} times sooner as a stream ({streamed.came_s[0]:.2f} s against "
-        f"{whole.came_s[0]:.2f} s); the ends are {abs(whole.came_s[-1] - streamed.came_s[-1]):.2f} s apart."
+        f"{whole.came_s[0]:.2f} s); the ends are {abs(whole.end_s - streamed.end_s):.2f} s apart."
     )
 
 
@@ -151,7 +152,7 @@ def _drawing(lanes: Lanes) -> Rendered:
     for row, lane in enumerate(lanes):
         axes.plot(lane.came_s, [row] * len(lane.came_s), "|", color="#3b6ea5", markersize=16)
         axes.plot(lane.came_s[0], row, ">", color="#222222", markersize=9)
-        axes.plot(lane.came_s[-1], row, "s", color="#222222", markersize=7)
+        axes.plot(lane.end_s, row, "s", color="#222222", markersize=7)
     axes.set(xlabel="seconds (▸ first text, ■ end)", xlim=(0, None), ylim=(1.6, -0.6))
     axes.set_yticks(range(len(lanes)), [lane.name for lane in lanes])
     return plot(figure, f"When text came, on each side. {_summary(lanes)}")
