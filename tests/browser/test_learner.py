@@ -87,7 +87,7 @@ SHOWN = {
     "architecture": "Choose a box",
     "self_test": "What does this print?",
     "cache_explorer": "Done: prediction and measurement differ by",
-    "streaming_race": "Done: The first words came",
+    "streaming_race": "Done: both sides have ended.",
 }
 
 
@@ -108,7 +108,7 @@ def use_with_the_keyboard_alone(notebook):
     race.get_by_role("button", name="Race", exact=True).press("Enter")
     expect(race).to_contain_text("Asking on both sides")
     expect(race.get_by_role("region", name="streamed")).to_contain_text("I don't know")
-    expect(race).to_contain_text("Done: The first words came")
+    expect(race).to_contain_text("Done: both sides have ended.")
     expect(race.get_by_role("img", name="When text came, on each side.")).to_have_count(1)
 
 

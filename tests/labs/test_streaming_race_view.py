@@ -53,6 +53,6 @@ def test_the_button_races_with_what_is_chosen_and_says_what_came_of_it():
 
     assert lab._out.value != before
     assert "I don&#x27;t know" in lab._out.value
-    assert "Done: The first words came" in lab._status.value
+    assert "Done: both sides have ended." in lab._status.value
     assert not lab.button.disabled
     assert "times sooner" in lab._repr_mimebundle_()[0]["text/plain"]
