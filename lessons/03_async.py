@@ -143,7 +143,7 @@ async for value in ask(question=washing):
 # then at the same time; `True` stands for a reader whose pieces are the whole answer. `allow_reuse=True` promises to help.
 
 
-# %% name="listener-built-once"
+# %% name="reads-along"
 QUESTIONS = washing, "What does shipping to Norway cost?", "How long do I have to return an item?"
 
 
@@ -159,6 +159,7 @@ async def reads_along(ask, question):
     return "".join(value.chunk for value in shown) == last.answer
 
 
+# %% name="listener-built-once"
 for options in ({}, {"allow_reuse": True}):
     ask = built(**options)
     print(options, "one after another:", [await reads_along(ask, question) for question in QUESTIONS])
@@ -221,11 +222,8 @@ except TimeoutError:
 # People close pages. The reader below takes the first piece, leaves the loop, and wants to go on with something else. `others` keeps
 # the errors that end up with the event loop, because nobody awaits them.
 
-# %% name="leaving-breaks-the-reader"
+# %% name="who-leaves"
 import gc
-
-lm.profile("slow", speed_p50_tokens_per_s=20)
-slow = lm.connect("sim-large@slow", cache=False)
 
 
 async def leaves_early(ask):
@@ -248,6 +246,9 @@ async def what_becomes_of(reading):
     return "was cancelled" if task.cancelled() else task.result(), others
 
 
+# %% name="leaving-breaks-the-reader"
+lm.profile("slow", speed_p50_tokens_per_s=20)
+slow = lm.connect("sim-large@slow", cache=False)
 with dspy.context(lm=slow):
     print(await what_becomes_of(leaves_early(built())))
 
@@ -262,10 +263,10 @@ with dspy.context(lm=slow):
 
 
 # %% name="small-stream" tags=["needs"]
-async def small_stream(program, field="answer", **inputs):
-    """Yield what one run of a program writes into a field, then the Prediction; its reader may leave at any time."""
-    listener = dspy.streaming.StreamListener(field)  # for this run alone
-    ask = dspy.streamify(program, stream_listeners=[listener], is_async_program=True)
+async def small_stream(program, fields=("answer",), **inputs):
+    """Yield what one run of a program writes into some fields, then the Prediction; a reader may leave at any time."""
+    listeners = [dspy.streaming.StreamListener(field) for field in fields]  # for this run alone
+    ask = dspy.streamify(program, stream_listeners=listeners, is_async_program=True)
     values = asyncio.Queue()
 
     async def run():
@@ -281,8 +282,7 @@ async def small_stream(program, field="answer", **inputs):
             yield value
         await task  # raises what the run raised
     finally:
-        task.cancel()
-        await asyncio.wait([task])  # its request to the model is closed now
+        task.cancel()  # and with it the request to the model
 
 
 # %% [markdown]
@@ -382,7 +382,7 @@ async with stream(AnswerAsTextToo(), question="Is it open?") as events:
 # connection ends politely in the middle without a *finish reason*, and the model reaches its limit of tokens. First plain DSPy, then ours.
 
 
-# %% name="half-answers"
+# %% name="ends-of-an-answer"
 import logging
 
 
@@ -403,6 +403,7 @@ async def our_end(program, **inputs):
     return f"Error {last.code!r}, partial: {len(last.partial['answer'])} characters"
 
 
+# %% name="half-answers"
 logging.getLogger("dspy.clients.lm").setLevel(logging.ERROR)  # a line per answer that was cut off
 brief = dspy.Predict("context: list[str], question -> answer")
 inputs = {"context": desk.FindArticles()(question=washing).context, "question": washing}
@@ -490,8 +491,6 @@ with scope(tenant="B"), dspy.context(lm=lm.connect("sim-small")):
 # %% name="ex-3-3" tags=["exercise"] exercise="3.3"
 import json
 
-from dspy.streaming import StreamListener, StreamResponse
-
 ### BEGIN SOLUTION
 ### STUB: # a signature of your own, perhaps
 SourcesFirst = dspy.Signature(
@@ -504,38 +503,22 @@ SourcesFirst = dspy.Signature(
 async def stream_answer(question, context):
     ### BEGIN SOLUTION
     ### STUB: ...
-    listeners = [StreamListener("citations"), StreamListener("answer")]
-    ask = dspy.streamify(dspy.Predict(SourcesFirst), stream_listeners=listeners, is_async_program=True)
-    values, has_tokens = asyncio.Queue(), False
-
-    async def run():
-        try:
-            async for value in ask(question=question, context=context):
-                values.put_nowait(value)
-        finally:
-            values.put_nowait(None)
-
-    task, cited = asyncio.create_task(run()), ""
-    try:
-        while (value := await values.get()) is not None:
-            if isinstance(value, dspy.Prediction):
-                if not has_tokens:
-                    for source in value.citations:
-                        yield "citation", source
-                    yield "token", value.answer
-                yield "answer", value.answer
-            elif value.signature_field_name == "citations":
-                cited += value.chunk
-            elif value.chunk:
-                if not has_tokens:
-                    for source in json.loads(cited):
-                        yield "citation", source
-                has_tokens = True
-                yield "token", value.chunk
-        await task
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
+    inputs, cited, has_begun = {"question": question, "context": context}, "", False
+    async for value in small_stream(dspy.Predict(SourcesFirst), ["citations", "answer"], **inputs):
+        if isinstance(value, dspy.Prediction):
+            if not has_begun:  # a hit: no listener heard it
+                for source in value.citations:
+                    yield "citation", source
+                yield "token", value.answer
+            yield "answer", value.answer
+        elif value.signature_field_name == "citations":
+            cited += value.chunk
+        elif value.chunk:
+            if not has_begun:
+                for source in json.loads(cited):
+                    yield "citation", source
+            has_begun = True
+            yield "token", value.chunk
     ### END SOLUTION
 
 
@@ -672,6 +655,53 @@ async def stream_answer(question, context):
         task.cancel()
 
 
+# %% tags=["right"] exercise="3.3"
+# All of it in one function.
+import json
+
+from dspy.streaming import StreamListener, StreamResponse
+
+SourcesFirst = dspy.Signature(
+    "context: list[str], question -> citations: list[str], answer",
+    "Answer the question from the articles in the context. Cite the articles used, by their ids.",
+)
+
+
+async def stream_answer(question, context):
+    listeners = [StreamListener("citations"), StreamListener("answer")]
+    ask = dspy.streamify(dspy.Predict(SourcesFirst), stream_listeners=listeners, is_async_program=True)
+    values, has_tokens = asyncio.Queue(), False
+
+    async def run():
+        try:
+            async for value in ask(question=question, context=context):
+                values.put_nowait(value)
+        finally:
+            values.put_nowait(None)
+
+    task, cited = asyncio.create_task(run()), ""
+    try:
+        while (value := await values.get()) is not None:
+            if isinstance(value, dspy.Prediction):
+                if not has_tokens:
+                    for source in value.citations:
+                        yield "citation", source
+                    yield "token", value.answer
+                yield "answer", value.answer
+            elif value.signature_field_name == "citations":
+                cited += value.chunk
+            elif value.chunk:
+                if not has_tokens:
+                    for source in json.loads(cited):
+                        yield "citation", source
+                has_tokens = True
+                yield "token", value.chunk
+        await task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
 # %% tags=["wrong"] exercise="3.3" outcome="failed" message="the order of events"
 # The order of desk.Answer: the sources come last.
 import json
@@ -738,7 +768,7 @@ async def stream_answer(question, context):
     yield "answer", prediction.answer
 
 
-# %% tags=["wrong"] exercise="3.3" outcome="failed" message="the tokens of one of many requests"
+# %% tags=["wrong"] exercise="3.3" outcome="failed" message="the tokens of a request"
 # The listeners are made once, at start-up.
 import json
 
@@ -787,7 +817,7 @@ async def stream_answer(question, context):
         await asyncio.wait([task])
 
 
-# %% tags=["wrong"] exercise="3.3" outcome="failed" message="the tokens of one of many requests"
+# %% tags=["wrong"] exercise="3.3" outcome="failed" message="the tokens of one of many at the same time"
 # Listeners that may be used again, made once: right for one reader at a time.
 import json
 
@@ -1411,7 +1441,7 @@ print("\n".join(lines[:14]), "...", *lines[-5:], sep="\n")
 # it has seen as `Last-Event-ID`. Here a reader loses its connection after six events, and comes back:
 
 
-# %% name="last-event-id"
+# %% name="read-events"
 async def read_events(most=10_000, **request):
     """Read server-sent events; return (id, kind) of each, `most` of them at most."""
     found, event = [], {}
@@ -1426,6 +1456,7 @@ async def read_events(most=10_000, **request):
     return found
 
 
+# %% name="last-event-id"
 before = lm.ledger().requests
 first = await read_events(6, params={"question": washing})
 rest = await read_events(headers={"Last-Event-ID": first[-1][0]})

@@ -116,10 +116,11 @@ async def streams_for_every_request(stream_answer: Any) -> None:
     """It streams for every request, also for several at the same time."""
     asked = _asked()[:3] * 2
     with dspy.context(lm=_model(ttft_p50_ms=50)):
-        for many in (asked[:1], asked):
+        for many in (asked[:1], asked[1:2], asked):
             reading = (_read(stream_answer(question, list(context)), []) for question, context in many)
             for events in await asyncio.gather(*reading):
-                tokens, what = _texts(events, "token"), "the tokens of one of many requests"
+                tokens = _texts(events, "token")
+                what = f"the tokens of {'one of many at the same time' if len(many) > 1 else 'a request'}"
                 expect(len(tokens) > 3, what, observed=len(tokens), expected="more than 3", hint=_STATE_HINT)
                 expect_equal("".join(tokens), events[-1][1], f"{what}, joined", hint=_STATE_HINT)
 
