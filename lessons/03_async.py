@@ -295,16 +295,28 @@ with dspy.context(lm=slow):
     before = lm.ledger().requests
     print(await what_becomes_of(leaves_early(partial(small_stream, answering))))
     seen = lm.ledger(since=before)
-    print(f"statuses {seen.statuses}, under way {seen.under_way}, after {seen.calls[-1].duration_ms:.0f} ms")
+    call = seen.calls[-1]
+    print(f"statuses {seen.statuses}, after {call.duration_ms:.0f} ms of {call.due_ms:.0f} ms")
 
 # %% [markdown]
-# The answer would have taken two seconds more. A reader who leaves and a model that goes on writing is money for nobody; with a model on
-# your own GPU it is also a place that somebody else waits for.
+# The second figure is when the whole answer would have been written. What a model writes for nobody is paid for, and on a GPU of your
+# own it takes a place for which somebody else waits.
 #
 # ### The real thing: typed events
 #
-# `course_lib.concurrency.stream` is that small stream with what production adds. What it yields are *events*, one small dataclass a kind, so
-# that a page and a test know what they get:
+# `course_lib.concurrency.stream` is that small stream with what production adds: a run that waits for a slow reader, a numbered log in
+# place of the queue, for readers who come back, and *events*, one small dataclass a kind, so that a page and a test know what they get.
+#
+# ```mermaid
+# flowchart LR
+#     accTitle: The way of a token from the model to a reader
+#     accDescr: The model writes to the listeners of one run, in a task of its own. The run writes numbered events into a log. Readers follow the log, and one who comes back begins behind the last number it has seen.
+#     model[model] -- chunks --> run["one run: listeners<br/>of its own, in a task"]
+#     run -- "events 1, 2, 3 ..." --> log["log of events"]
+#     log -- "from 1" --> reader[reader]
+#     log -- "after 3" --> again["a reader who comes back"]
+#     reader -. "the last one leaves: cancelled" .-> run
+# ```
 #
 # | event | says |
 # | --- | --- |
@@ -418,17 +430,24 @@ for name, options in (asked_as | {"limit": {"max_tokens": 30}}).items():
 table(rows)
 
 # %% [markdown]
-# Two of the four are half answers that plain DSPy hands on as whole ones: nothing in the `Prediction` says so. `Final.is_cut` says it, and an
-# `Error` carries what came so far in `partial`, so that a page can mark it. Half an answer is not kept in a cache, and never becomes a
-# demonstration for an optimizer.
+# Plain DSPy hands two half answers on as whole ones: nothing in the `Prediction` says that they are not. `Final.is_cut` says it, and an
+# `Error` carries in `partial` what came so far, so that a page can mark it as half an answer.
 #
-# Nor is a stream asked for again once its first token was shown: the second answer would begin with other words. Before the first
-# token a retry is invisible, and DSPy makes it.
-#
+# Why does nobody ask again when the connection breaks? Because the second answer may begin with other words, and the reader has
+# read the first. *Before* the first token a retry is invisible, and DSPy makes it:
+
+# %% name="retry-before-the-first-token"
+for fault in ("unavailable", "cut_midway"):
+    lm.profile("once", first=[fault])  # the first request fails, later ones do not
+    before = lm.ledger().requests
+    with dspy.context(lm=lm.connect("sim-large@once", cache=False)):
+        print(f"{fault:12} {await our_end(brief, **inputs)}; requests: {lm.ledger().requests - before}")
+
+# %% [markdown]
 # ### The reader leaves, and the tenant stays
 #
-# **The reader leaves.** A plain `break`, an error in the reader's own code, a cancelled task: the block is left, and the request to the model is
-# closed *before* the next line runs.
+# **The reader leaves.** A plain `break`, an error in the reader's own code, a cancelled task: the block is left, and with it the request to
+# the model.
 
 # %% name="leaving-a-stream"
 before = lm.ledger().requests
@@ -467,8 +486,8 @@ with scope(tenant="B"), dspy.context(lm=lm.connect("sim-small")):
     print("stream:    ", [event.fields["answer"] async for event in ours if isinstance(event, Final)])
 
 # %% [markdown]
-# `scope` of notebook 02 (the tenant, for the cache) looks after itself. `dspy.context` does not: plain DSPy asks B's model, and A's cache keeps
-# its answer. A stream of ours keeps all of the context of the line that made it: model, adapter, tenant, deadline.
+# `scope` of notebook 02 (the tenant, for the cache) looks after itself. `dspy.context` does not: plain DSPy asks B's model on behalf of A. A
+# stream of ours keeps all of the context of the line that made it: model, adapter, tenant, deadline.
 #
 # ### Exercise 3.3: the sources first (15 minutes, hard)
 #
@@ -1466,8 +1485,8 @@ print("numbers:", *(sent_id.rpartition(".")[2] for sent_id, _ in (first[0], firs
 print("requests to the model:", lm.ledger().requests - before)
 
 # %% [markdown]
-# The same run goes on: no event is missing, none comes twice, and the model was asked once. If nobody comes back within some seconds
-# (`grace_s`), the run is cancelled.
+# The same run goes on: no event is missing, none comes twice, and the model was asked once. `grace_s` says how long a run goes on without a
+# reader; then it is cancelled.
 #
 # The WebSocket chat takes a new question at any time, and `{"stop": true}`. Whoever watches the ledger sees the stop:
 
@@ -1488,8 +1507,12 @@ async with open_socket(url, origin=service.url) as chat:
 print(dict(told), "and then stopped; statuses at the model:", lm.ledger(since=before).statuses)
 
 # %% [markdown]
-# The page asks `127.0.0.1` alone, and the service answers nobody but its own page: any page that you have open could otherwise ask it. What
-# a model writes is shown as text and never as HTML.
+# Any page that you have open in your browser can send requests to `127.0.0.1`. The service answers its own page alone:
+
+# %% name="foreign-page"
+foreign = {"Origin": "https://shop.example"}
+refused = httpx.get(f"{service.url}/stream", params={"question": washing}, headers=foreign)
+print(refused.status_code, refused.text)
 
 # %% name="close-the-page"
 # service.close()  # when you have looked at it; it ends with the kernel in any case
