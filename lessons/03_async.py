@@ -40,9 +40,7 @@ def unasked(text):
 # %% name="first-stream"
 from dspy.streaming import StreamListener, StreamResponse
 
-lm.profile(
-    "evening", ttft_p50_ms=150, speed_p50_tokens_per_s=90
-)  # first token after 150 ms, then 90 a second
+lm.profile("evening", ttft_p50_ms=150, speed_p50_tokens_per_s=90)  # a hosted model, on a good evening
 evening = lm.connect("sim-large@evening", cache=False)
 answering, washing = desk.Answer(), "How do I wash a down sleeping bag?"
 
@@ -92,17 +90,14 @@ figure, axes = plt.subplots(figsize=(7.5, 1.8), layout="constrained")
 for row, at in enumerate(came_s.values()):
     axes.plot(at, [row] * len(at), "|", markersize=18, color="#3b6ea5")
     axes.annotate(f"first text: {at[0]:.2f} s", (at[0], row), (0, 14), textcoords="offset points")
-axes.set(
-    xlabel="seconds after the question", xlim=(0, None), ylim=(-0.5, 1.7), yticks=(0, 1), yticklabels=came_s
-)
-told = "; ".join(
-    f"{name}: {len(at)} pieces from {at[0]:.2f} to {at[-1]:.2f} s" for name, at in came_s.items()
-)
-plot(figure, f"When text came, for the same question. {told}")
+axes.set(xlabel="seconds after the question", xlim=(0, None), ylim=(-0.5, 1.7))
+axes.set_yticks((0, 1), came_s)
+told = [f"{name}: {len(at)} marks, {at[0]:.2f} to {at[-1]:.2f} s" for name, at in came_s.items()]
+plot(figure, f"When text came, for the same question. {'; '.join(told)}")
 
 # %% [markdown]
-# Both end at nearly the same time: a stream costs the same and takes as long. It helps where a *person* reads. A program that has to parse the
-# whole answer before it can go on gains nothing.
+# Both end at nearly the same time: a stream takes as long as the whole answer does. It helps where a *person* reads. A program that has to
+# parse the whole answer before it can go on gains nothing.
 #
 # Try it with other speeds. **The streaming race** asks the same question on both sides and shows them while they are written.
 
@@ -164,14 +159,13 @@ for options in ({}, {"allow_reuse": True}):
     ask = built(**options)
     print(options, "one after another:", [await reads_along(ask, question) for question in QUESTIONS])
     ask = built(**options)
-    print(
-        options, "at the same time: ", await asyncio.gather(*(reads_along(ask, each) for each in QUESTIONS))
-    )
+    at_once = await asyncio.gather(*(reads_along(ask, question) for question in QUESTIONS))
+    print(options, "at the same time: ", at_once)
 
 # %% [markdown]
 # No error and no warning: the second reader looks at an empty page until all of it is there. A listener *has a state*: what it has read so
-# far, and whether its field has begun and ended. The first request leaves it at the end. `allow_reuse=True` sets it back, so requests
-# that do not overlap stream; those that do write into one state. Therefore a listener belongs to one request. Making one costs nothing:
+# far, and whether its field has begun and ended. The first request leaves it at the end. `allow_reuse=True` resets it when the field has
+# ended. That helps requests that come one after another; those that overlap still share one state. So a listener belongs to *one request*:
 
 # %% name="listener-per-request"
 print("one after another:", [await reads_along(built(), question) for question in QUESTIONS])
@@ -219,8 +213,8 @@ except TimeoutError:
 # %% [markdown]
 # ### What breaks: a reader who leaves is cancelled
 #
-# People close pages. The reader below takes the first piece, leaves the loop, and wants to go on with something else. `others` keeps
-# the errors that end up with the event loop, because nobody awaits them.
+# People close pages. The reader below takes the first piece, leaves the loop, and wants to go on with something else. The cell prints
+# what becomes of the reader, and the errors that nobody awaited.
 
 # %% name="who-leaves"
 import gc
@@ -286,17 +280,25 @@ async def small_stream(program, fields=("answer",), **inputs):
 
 
 # %% [markdown]
-# Does the model stop, too? The endpoint's ledger knows: 499 is the status of a request whose client has left.
+# Does the model stop, too? The endpoint's ledger knows: 499 is the status of a request whose client has left. The endpoint notices it a
+# moment later, so `settled` waits until no request is under way.
 
 # %% name="leaving-the-small-stream"
 from functools import partial
 
+
+async def settled(before):
+    """Return the ledger after request number `before`, when no request is under way."""
+    while (seen := lm.ledger(since=before)).under_way:
+        await asyncio.sleep(0.02)
+    return seen
+
+
 with dspy.context(lm=slow):
     before = lm.ledger().requests
     print(await what_becomes_of(leaves_early(partial(small_stream, answering))))
-    seen = lm.ledger(since=before)
-    call = seen.calls[-1]
-    print(f"statuses {seen.statuses}, after {call.duration_ms:.0f} ms of {call.due_ms:.0f} ms")
+    seen = await settled(before)
+print(seen.statuses, f"after {seen.calls[-1].duration_ms:.0f} ms of {seen.calls[-1].due_ms:.0f} ms")
 
 # %% [markdown]
 # The second figure is when the whole answer would have been written. What a model writes for nobody is paid for, and on a GPU of your
@@ -310,7 +312,7 @@ with dspy.context(lm=slow):
 # ```mermaid
 # flowchart LR
 #     accTitle: The way of a token from the model to a reader
-#     accDescr: The model writes to the listeners of one run, in a task of its own. The run writes numbered events into a log. Readers follow the log, and one who comes back begins behind the last number it has seen.
+#     accDescr: One run has listeners of its own; it writes numbered events into a log, which readers follow.
 #     model[model] -- chunks --> run["one run: listeners<br/>of its own, in a task"]
 #     run -- "events 1, 2, 3 ..." --> log["log of events"]
 #     log -- "from 1" --> reader[reader]
@@ -352,11 +354,10 @@ async def tokens_of(program, **inputs):
     return len(tokens), sum(token.is_replayed for token in tokens)
 
 
-print(
-    "(tokens, replayed) one after another:", [await tokens_of(answering, question=washing) for _ in range(3)]
-)
+three = [await tokens_of(answering, question=washing) for _ in range(3)]
 twenty = await asyncio.gather(*(tokens_of(answering, question=washing) for _ in range(20)))
-print("(tokens, replayed) twenty at once:   ", dict(Counter(twenty)))
+print("(tokens, replayed) of three, one after another:", three)
+print("(tokens, replayed) of twenty at once, counted: ", dict(Counter(twenty)))
 
 # %% [markdown]
 # **An answer from the cache** is cut into tokens again and marked as replayed, so one page serves both:
@@ -441,7 +442,7 @@ for fault in ("unavailable", "cut_midway"):
     lm.profile("once", first=[fault])  # the first request fails, later ones do not
     before = lm.ledger().requests
     with dspy.context(lm=lm.connect("sim-large@once", cache=False)):
-        print(f"{fault:12} {await our_end(brief, **inputs)}; requests: {lm.ledger().requests - before}")
+        print(f"{fault:12} {await our_end(brief, **inputs)}; requests: {(await settled(before)).requests}")
 
 # %% [markdown]
 # ### The reader leaves, and the tenant stays
@@ -454,9 +455,8 @@ before = lm.ledger().requests
 with dspy.context(lm=slow):
     async with stream(answering, question=washing) as events:
         first_event = await anext(aiter(events))
-while (seen := lm.ledger(since=before)).under_way:  # the endpoint notices a moment later
-    await asyncio.sleep(0.02)
-print(f"read {first_event}; requests under way: {seen.under_way}, statuses {seen.statuses}")
+print("read:", first_event)
+print("statuses:", (await settled(before)).statuses)
 
 # %% [markdown]
 # **The tenant of the place where the stream was made.** A generator runs in the context of whoever *reads* it. A web framework makes the
@@ -473,9 +473,8 @@ class WhoseAnswer(dspy.Module):
         self.reply = dspy.Predict("question -> answer")
 
     async def aforward(self, question):
-        return dspy.Prediction(
-            answer=f"{dspy.settings.lm.model} is asked for tenant {current_scope().tenant}"
-        )
+        asked = f"{dspy.settings.lm.model} is asked for tenant {current_scope().tenant}"
+        return dspy.Prediction(answer=asked)
 
 
 with scope(tenant="A"), dspy.context(lm=lm.connect("sim-large")):
@@ -489,9 +488,9 @@ with scope(tenant="B"), dspy.context(lm=lm.connect("sim-small")):
 # `scope` of notebook 02 (the tenant, for the cache) looks after itself. `dspy.context` does not: plain DSPy asks B's model on behalf of A. A
 # stream of ours keeps all of the context of the line that made it: model, adapter, tenant, deadline.
 #
-# ### Exercise 3.3: the sources first (15 minutes, hard)
+# ### Exercise 3.3: the sources first (12 minutes, medium)
 #
-# *Concepts: order of output fields, one listener a request, cancellation.*
+# *Concepts: order of output fields, one listener a request, half answers, readers who leave.*
 #
 # Support agents want to see at once *where* an answer comes from, and then read it while it is written. Write an async generator function
 # `stream_answer(question, context)`; `context` is a list of articles, each beginning with its id in brackets. It yields pairs of a kind and a
@@ -633,9 +632,7 @@ async def stream_answer(question, context):
 # No listener: what the model writes is read by hand, up to the marks of the fields.
 import json
 
-SourcesFirst = dspy.Signature(
-    "context: list[str], question -> citations: list[str], answer", "Answer from the context."
-)
+SourcesFirst = dspy.Signature("context: list[str], question -> citations: list[str], answer", "Answer from the context.")
 MARK = "[[ ## answer ## ]]"
 
 
@@ -1400,6 +1397,53 @@ async def stream_answer(question, context):
         RUNS.append(task)
 
 
+# %% tags=["wrong"] exercise="3.3" outcome="failed" message="each event is a pair of texts"
+# Texts alone, so nobody knows which of them are sources.
+import json
+
+from dspy.streaming import StreamListener, StreamResponse
+
+SourcesFirst = dspy.Signature(
+    "context: list[str], question -> citations: list[str], answer",
+    "Answer the question from the articles in the context. Cite the articles used, by their ids.",
+)
+
+
+async def stream_answer(question, context):
+    listeners = [StreamListener("citations"), StreamListener("answer")]
+    ask = dspy.streamify(dspy.Predict(SourcesFirst), stream_listeners=listeners, is_async_program=True)
+    values, has_tokens = asyncio.Queue(), False
+
+    async def run():
+        try:
+            async for value in ask(question=question, context=context):
+                values.put_nowait(value)
+        finally:
+            values.put_nowait(None)
+
+    task, cited = asyncio.create_task(run()), ""
+    try:
+        while (value := await values.get()) is not None:
+            if isinstance(value, dspy.Prediction):
+                if not has_tokens:
+                    for source in value.citations:
+                        yield source
+                    yield value.answer
+                yield value.answer
+            elif value.signature_field_name == "citations":
+                cited += value.chunk
+            elif value.chunk:
+                if not has_tokens:
+                    for source in json.loads(cited):
+                        yield source
+                has_tokens = True
+                yield value.chunk
+        await task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
 # %% name="check-3-3" tags=["check"] exercise="3.3"
 check("3.3", stream_answer)
 
@@ -1432,8 +1476,8 @@ except ValueError as error:
     print(str(error)[:90], "...")
 
 # %% [markdown]
-# `streaming_app` makes a program into an ASGI app: a page, a stream of server-sent events and a WebSocket chat. `serve` opens it on a free port
-# of this machine, in a thread of this kernel.
+# `streaming_app` makes a program into an ASGI app: a page, a stream of server-sent events and a WebSocket chat. `serve` opens it on a free
+# port of this machine, in a thread of this kernel.
 
 # %% name="serve-the-page"
 from course_lib.concurrency.streaming import serve, streaming_app
@@ -1482,11 +1526,13 @@ rest = await read_events(headers={"Last-Event-ID": first[-1][0]})
 await client.aclose()
 print("first:", dict(Counter(kind for _, kind in first)), "then:", dict(Counter(kind for _, kind in rest)))
 print("numbers:", *(sent_id.rpartition(".")[2] for sent_id, _ in (first[0], first[-1], rest[0], rest[-1])))
-print("requests to the model:", lm.ledger().requests - before)
+print("requests to the model:", (await settled(before)).requests)
 
 # %% [markdown]
 # The same run goes on: no event is missing, none comes twice, and the model was asked once. `grace_s` says how long a run goes on without a
 # reader; then it is cancelled.
+#
+# ### Deeper: a chat over a WebSocket, and who may ask
 #
 # The WebSocket chat takes a new question at any time, and `{"stop": true}`. Whoever watches the ledger sees the stop:
 
@@ -1502,9 +1548,8 @@ async with open_socket(url, origin=service.url) as chat:
     while not told["token"]:
         told[json.loads(await chat.recv())["event"]] += 1
     await chat.send(json.dumps({"stop": True}))
-    while not lm.ledger(since=before).requests:
-        await asyncio.sleep(0.02)
-print(dict(told), "and then stopped; statuses at the model:", lm.ledger(since=before).statuses)
+    seen = await settled(before)
+print(dict(told), "and then stopped; statuses at the model:", seen.statuses)
 
 # %% [markdown]
 # Any page that you have open in your browser can send requests to `127.0.0.1`. The service answers its own page alone:

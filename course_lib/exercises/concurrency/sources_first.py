@@ -25,7 +25,7 @@ _BROKEN_OFF = "what came of an answer that broke off"
 _SILENT = "what came while the model was silent in the middle of its answer"
 _ORDER_HINT = "A model writes the fields in the order of the signature: that decides what can come first."
 _STATE_HINT = "A listener has a state: make listeners, and the function of streamify, for each request."
-_TASK_HINT = "Run the program in a task, hand its values over in a queue, and cancel the task in a `finally`."
+_TASK_HINT = "Run the program in a task and cancel it in a `finally`: small_stream, above, does it."
 _SHED = (
     "Skis and sledges\nThe shed lends skis, poles and sledges to everybody who leaves a deposit of 40 crowns "
     "at the desk beside the door, and takes them back until seven in the evening on each day of the season."
@@ -58,14 +58,21 @@ def _model(**faults: Any) -> dspy.LM:
     return lm.connect(f"sim-large@{name}", cache=False, num_retries=0)
 
 
-async def _ledger(since: int = 0) -> lm.Ledger:
+async def _ledger(since: int = 0, most_s: float = _PATIENCE_S) -> lm.Ledger:
+    """Return the endpoint's ledger when no request is under way, or as it is when time is up."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(most_s):
+            while (await asyncio.to_thread(lm.ledger, since)).under_way:
+                await asyncio.sleep(0.02)  # noqa: ASYNC110  the endpoint sets no event
     return await asyncio.to_thread(lm.ledger, since)
 
 
 async def _read(events: Any, seen: list[Event], until: str = "") -> list[Event]:
     """Add the events of a stream to those seen, up to the first of a kind; returns them."""
     async for event in events:
-        seen.append(tuple(event))
+        is_pair = isinstance(event, tuple) and list(map(type, event)) == [str, str]
+        expect(is_pair, "each event is a pair of texts", observed=show(event), expected="(kind, text)")
+        seen.append(event)
         if event[0] == until:
             break
     return seen
@@ -165,11 +172,7 @@ async def serves_from_the_cache(stream_answer: Any) -> None:
 
 
 async def _expect_ended(before: int, how: str) -> None:
-    """Wait until the request to the model has ended; a model that stalls does not end it."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_PATIENCE_S):
-            while not (await _ledger(before)).requests:  # noqa: ASYNC110  the endpoint sets no event
-                await asyncio.sleep(0.02)
+    """Expect that the request to the model ends; a model that stalls does not end it."""
     statuses = (await _ledger(before)).statuses
     expect_equal(statuses, {499: 1}, f"statuses of the request after the reader {how}", hint=_TASK_HINT)
 
@@ -206,11 +209,12 @@ async def may_be_cancelled(stream_answer: Any) -> None:
 
 EXERCISE = Exercise(
     title="The sources first",
-    minutes=15,
-    difficulty="hard",
+    minutes=12,
+    difficulty="medium",
     hints=(
         f"{_ORDER_HINT} Write a signature with citations before answer, and give each field a listener.",
-        f"{_TASK_HINT} Listeners and streamify are made inside of stream_answer.",
+        "Read small_stream(program, [the fields], ...): values of both fields come in the model's order, and it "
+        "may be left. Each value says in signature_field_name which field it belongs to.",
         "Join the chunks of `citations`; json.loads reads them when the first chunk of `answer` comes. When "
         "the Prediction comes and no token did, it was a hit: yield its citations, and its answer whole.",
     ),
