@@ -632,7 +632,9 @@ async def stream_answer(question, context):
 # No listener: what the model writes is read by hand, up to the marks of the fields.
 import json
 
-SourcesFirst = dspy.Signature("context: list[str], question -> citations: list[str], answer", "Answer from the context.")
+SourcesFirst = dspy.Signature(
+    "context: list[str], question -> citations: list[str], answer", "Answer from the context."
+)
 MARK = "[[ ## answer ## ]]"
 
 

@@ -58,12 +58,12 @@ def _model(**faults: Any) -> dspy.LM:
     return lm.connect(f"sim-large@{name}", cache=False, num_retries=0)
 
 
-async def _ledger(since: int = 0, most_s: float = _PATIENCE_S) -> lm.Ledger:
+async def _ledger(since: int = 0) -> lm.Ledger:
     """Return the endpoint's ledger when no request is under way, or as it is when time is up."""
     with suppress(TimeoutError):
-        async with asyncio.timeout(most_s):
-            while (await asyncio.to_thread(lm.ledger, since)).under_way:
-                await asyncio.sleep(0.02)  # noqa: ASYNC110  the endpoint sets no event
+        async with asyncio.timeout(_PATIENCE_S):
+            while (await asyncio.to_thread(lm.ledger, since)).under_way:  # noqa: ASYNC110  it sets no event
+                await asyncio.sleep(0.02)
     return await asyncio.to_thread(lm.ledger, since)
 
 
@@ -213,8 +213,8 @@ EXERCISE = Exercise(
     difficulty="medium",
     hints=(
         f"{_ORDER_HINT} Write a signature with citations before answer, and give each field a listener.",
-        "Read small_stream(program, [the fields], ...): values of both fields come in the model's order, and it "
-        "may be left. Each value says in signature_field_name which field it belongs to.",
+        "Read small_stream(program, [the fields], ...): values of both fields come in the model's order, and "
+        "it may be left. Each value says in signature_field_name which field it belongs to.",
         "Join the chunks of `citations`; json.loads reads them when the first chunk of `answer` comes. When "
         "the Prediction comes and no token did, it was a hit: yield its citations, and its answer whole.",
     ),
