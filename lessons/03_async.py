@@ -632,9 +632,7 @@ async def stream_answer(question, context):
 # No listener: what the model writes is read by hand, up to the marks of the fields.
 import json
 
-SourcesFirst = dspy.Signature(
-    "context: list[str], question -> citations: list[str], answer", "Answer from the context."
-)
+SourcesFirst = dspy.Signature("context: list[str], question -> citations: list[str], answer", "Answer from the context.")
 MARK = "[[ ## answer ## ]]"
 
 
@@ -1347,7 +1345,7 @@ async def stream_answer(question, context):
         RUNS.append(task)  # it may as well end
 
 
-# %% tags=["wrong"] exercise="3.3" outcome="failed" message="statuses of the request after the reader was cancelled"
+# %% tags=["wrong"] exercise="3.3" outcome="failed" message="statuses of the request after the reader left by being cancelled"
 # A cancelled reader leaves the run behind.
 import json
 
