@@ -89,7 +89,8 @@ from course_lib.labs import plot
 figure, axes = plt.subplots(figsize=(7.5, 1.8), layout="constrained")
 for row, at in enumerate(came_s.values()):
     axes.plot(at, [row] * len(at), "|", markersize=18, color="#3b6ea5")
-    axes.annotate(f"first text: {at[0]:.2f} s", (at[0], row), (0, 14), textcoords="offset points")
+    side = "left" if row else "right"
+    axes.annotate(f"first text: {at[0]:.2f} s", (at[0], row), (0, 14), textcoords="offset points", ha=side)
 axes.set(xlabel="seconds after the question", xlim=(0, None), ylim=(-0.5, 1.7))
 axes.set_yticks((0, 1), came_s)
 told = [f"{name}: {len(at)} marks, {at[0]:.2f} to {at[-1]:.2f} s" for name, at in came_s.items()]
@@ -632,7 +633,9 @@ async def stream_answer(question, context):
 # No listener: what the model writes is read by hand, up to the marks of the fields.
 import json
 
-SourcesFirst = dspy.Signature("context: list[str], question -> citations: list[str], answer", "Answer from the context.")
+SourcesFirst = dspy.Signature(
+    "context: list[str], question -> citations: list[str], answer", "Answer from the context."
+)
 MARK = "[[ ## answer ## ]]"
 
 
