@@ -10,6 +10,7 @@
 - `xray`: what two adapters send, get and read, side by side (01, part 1)
 - `cache_explorer`: hit rate over cache size, predicted and measured (02, part 3)
 - `wind_tunnel`: concurrency, latency and rate limit to throughput and percentiles, live (03, part 2)
+- `streaming_race`: one question asked whole and as a stream, live (03, part 4)
 """
 
 import lazy_loader

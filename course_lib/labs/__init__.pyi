@@ -5,6 +5,7 @@ from .names import names_table
 from .progress_board import board
 from .reading import plot, show_messages, table
 from .selftest import self_test
+from .streaming_race_view import streaming_race
 from .usage_meter import meter
 from .wind_tunnel_view import wind_tunnel
 
@@ -17,6 +18,7 @@ __all__ = [
     "plot",
     "self_test",
     "show_messages",
+    "streaming_race",
     "table",
     "wind_tunnel",
     "xray",

@@ -102,6 +102,7 @@ SHOWN = {
     "self_test": "What does this print?",
     "cache_explorer": "Done: prediction and measurement differ by",
     "wind_tunnel": "Choose, then press Measure.",
+    "streaming_race": "Done: both sides have ended.",
 }
 
 
@@ -122,6 +123,14 @@ def use_with_the_keyboard_alone(notebook):
     tunnel.get_by_role("button", name="Measure", exact=True).press("Enter")
     expect(tunnel).to_contain_text("Done:", timeout=30_000)
     expect(tunnel).to_contain_text("Measured: latency 50 ms, limit 40 per s")
+    race = notebook.output("streaming_race")
+    race.get_by_role("button", name="the composer", exact=True).press("Enter")
+    race.get_by_role("button", name="120", exact=True).press("Enter")
+    race.get_by_role("button", name="Race", exact=True).press("Enter")
+    expect(race).to_contain_text("Asking on both sides")
+    expect(race.get_by_role("region", name="streamed")).to_contain_text("I don't know")
+    expect(race).to_contain_text("Done: both sides have ended.")
+    expect(race.get_by_role("img", name="When text came, on each side.")).to_have_count(1)
 
 
 # A page and a kernel for both: each costs some seconds.

@@ -144,6 +144,24 @@ def test_a_finished_answer_is_cut_into_tokens_that_say_so() -> None:
         assert text_of(events) == events[-2].fields["answer"]
 
 
+@pytest.mark.parametrize(
+    "adapter", [None, dspy.JSONAdapter(), dspy.XMLAdapter()], ids=["chat", "json", "xml"]
+)
+@pytest.mark.parametrize("fields", ["citations: list[str], answer", "answer, citations: list[str]"])
+def test_a_finished_answer_comes_in_the_order_in_which_the_model_writes(fields, adapter) -> None:
+    article = "[otter] The ferry\nThe ferry to the island leaves at ten."
+    inputs = {"context": [article], "question": "When does the ferry to the island leave?"}
+    program = dspy.Predict(f"context: list[str], question -> {fields}")
+
+    live, own = (
+        streamed(program, model(), adapter=one, citations="citations", **inputs) for one in (adapter, _Own())
+    )
+
+    orders = [list(dict.fromkeys(kind_of(event) for event in events)) for events in (live, own)]
+    assert orders[0] == orders[1]
+    assert orders[0].index("citation") == (0 if fields.startswith("citations") else 1)
+
+
 class _Own(dspy.ChatAdapter):
     """DSPy's listeners refuse an adapter of another name."""
 
@@ -312,6 +330,14 @@ def test_an_answer_at_the_limit_of_tokens_is_marked() -> None:
     assert not whole[-2].is_cut
     assert cut[-2].is_cut
     assert text_of(cut) == cut[-2].fields["answer"] != whole[-2].fields["answer"]
+
+
+@pytest.mark.parametrize("question", [QUESTION, "What is 21 + 21?"])
+def test_an_answer_whose_stream_ends_without_a_reason_is_marked(question) -> None:
+    events = streamed(dspy.Predict("question -> answer"), model(no_finish_rate=1.0), question=question)
+
+    assert text_of(events) == events[-2].fields["answer"]
+    assert events[-2].is_cut
 
 
 def _raise(error: BaseException) -> None:

@@ -53,7 +53,7 @@ class Final:
     fields: dict[str, Any]
     """The fields that were asked for; others of the program's stay in this process."""
     is_cut: bool = False
-    """Whether the model stopped at its limit of tokens, so that this may be half an answer."""
+    """Whether the model stopped at its limit, or for no reason: this may be half an answer."""
     prediction: Any = field(default=None, repr=False, compare=False, metadata=LOCAL)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -128,15 +129,18 @@ class Run:
     def _ending(self, prediction: dspy.Prediction) -> Iterator[Event]:
         """Yield a finished answer: what was not shown yet as tokens and citations, then all of it."""
         names = [one.signature_field_name for one in self._shown]
-        is_cut = any(one.finish == "length" for one in (*self._shown, *self._sources))
+        is_cut = any(one.was_cut for one in (*self._shown, *self._sources))
         final = Final({name: prediction[name] for name in names if name in prediction}, is_cut, prediction)
         plain = as_json(final)["fields"]
         heard = {one.signature_field_name for one in self._shown if one.was_heard}
-        for name in [name for name in plain if name not in heard]:
-            yield from _replayed(name, plain[name])
-        for one in self._sources:
-            cited = prediction.get(one.signature_field_name) or []
-            yield from self._citations(cited if isinstance(cited, list) else [cited])
+        for one in sorted([*self._shown, *self._sources], key=_Listener.place):
+            name = one.signature_field_name
+            if one in self._sources:
+                cited = prediction.get(name) or []
+                yield from self._citations(cited if isinstance(cited, list) else [cited])
+            elif name in plain and name not in heard:
+                heard.add(name)
+                yield from _replayed(name, plain[name])
         yield final
 
     def _citations(self, sources: Sequence[Any]) -> Iterator[Citation]:
@@ -186,7 +190,13 @@ def _replayed(name: str, value: Any) -> Iterator[Token]:
 
 
 def _items(text: str) -> list[Any]:
-    """Return the complete items of a JSON list of which only a beginning may be there."""
+    """Return the complete items of a list, in JSON or XML, of which only a beginning may be there.
+
+    >>> _items('["a", "b'), _items("<item>a</item><item>b")
+    (['a'], ['a'])
+    """
+    if text.lstrip().startswith("<"):
+        return re.findall(r"<item>(.*?)</item>", text, re.DOTALL)
     with suppress(ValueError):
         items = from_json(text, allow_partial=True)
         return items if isinstance(items, list) else []
@@ -197,13 +207,24 @@ class _Listener(StreamListener):
     """DSPy's listener for one field of one run, with what it has shown so far."""
 
     def __init__(self, program: dspy.Module, name: str) -> None:
-        self.name, self.raw, self.text, self.finish = name, "", "", ""
+        self.name, self.raw, self.text = name, "", ""
+        self.finish: str | None = None  # nothing was streamed
         self.was_heard = self._is_over = False
         predict_name, predict = _writer(program, name)
         super().__init__(name.rpartition(".")[2], predict, predict_name, allow_reuse=True)
 
+    def place(self) -> int:
+        """Return the field's place among those of its predictor: what is replayed keeps their order."""
+        return list(self.predict.signature.output_fields).index(self.signature_field_name)
+
+    @property
+    def was_cut(self) -> bool:
+        """Whether the model stopped at its limit, or its stream ended without a reason, as a cut one may."""
+        return self.finish in ("", "length")
+
     def receive(self, chunk: Any) -> StreamResponse | None:
-        """Do what DSPy does; keep why the model stopped."""
+        """Do what DSPy does; keep why the model stopped, an empty text as long as it did not say."""
+        self.finish = self.finish or ""
         with suppress(AttributeError, IndexError):
             self.finish = chunk.choices[0].finish_reason or self.finish
         return super().receive(chunk)

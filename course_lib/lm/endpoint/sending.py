@@ -169,7 +169,13 @@ class Channel:
             await self.json(error.status, error.body(), headers)
 
     async def event(self, data: bytes) -> None:
-        """Send one server-sent event."""
+        """Send one server-sent event.
+
+        Raises:
+            ClientGoneError: when the client has left; pauses too short to be watched do not tell.
+        """
+        if self._scope["course.transport"].is_closing():
+            raise ClientGoneError("the client left while its answer was written")
         if not self.is_started:
             await self._start(200, b"text/event-stream", ((b"cache-control", b"no-cache"),))
         await self._send({"type": "http.response.body", "body": data, "more_body": True})

@@ -281,6 +281,21 @@ def test_a_client_that_gives_up_waiting_is_noticed(
     assert ask(echo).choices
 
 
+@pytest.mark.parametrize("tokens_per_s", [20, 500])
+def test_a_client_that_leaves_in_the_middle_of_a_stream_is_noticed_at_any_speed(
+    echo: Served, tokens_per_s: int
+) -> None:
+    define(echo, "mine", speed_p50_tokens_per_s=tokens_per_s)
+    messages = [{"role": "user", "content": "one " * 5_000}]
+
+    body = {"model": "sim-large@mine", "messages": messages, "stream": True}
+    with echo.http() as http, http.stream("POST", "/v1/chat/completions", json=body) as answer:
+        next(answer.iter_lines())
+
+    (call,) = wait_for_calls(echo, 1)
+    assert call["status"] == 499
+
+
 def wait_for_calls(served: Served, count: int) -> list[dict[str, Any]]:
     deadline_s = time.monotonic() + 5
     while time.monotonic() < deadline_s:
