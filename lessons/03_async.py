@@ -22,6 +22,7 @@ def unasked(text):
     """Return a text that was not asked before, so that a cell that is run again measures the same."""
     return text + " " * next(counter) + "\n"  # another request, and a model reads the same in it
 
+
 # %% [markdown]
 # ## 6. Resilience
 #
@@ -73,7 +74,7 @@ async def outcomes_of(call, tickets, every_s=0.0):
         await asyncio.sleep(after_s)
         try:
             await call(ticket)
-        except (dspy.DSPyError, CourseError) as error:
+        except (dspy.DSPyError, CourseError, TimeoutError) as error:
             return type(error).__name__
         return "answered"
 
@@ -163,7 +164,9 @@ lm.verdict(since=before)
 from course_lib.concurrency import ExponentialBackoff
 
 before = lm.ledger().requests
-budgeted = ExponentialBackoff(attempts=6, first_wait_s=0.01)  # one repeat for five calls, five more to begin with
+budgeted = ExponentialBackoff(
+    attempts=6, first_wait_s=0.01
+)  # one repeat for five calls, five more to begin with
 print("down:   ", await outcomes_of(composed([budgeted], asking("down")), questions[:20]))
 print(lm.verdict(since=before))
 budgeted = ExponentialBackoff(attempts=6, first_wait_s=0.01)
@@ -300,6 +303,7 @@ class Breaker:
     def __exit__(self, *error):
         return self.blocks.pop().__exit__(*error)
 
+
 # %% tags=["right"] exercise="3.4"
 # States as types, and the change of state a function of its own.
 import time
@@ -350,6 +354,7 @@ class Breaker:
         threshold, wait_s = self.settings
         self.state = after(self.state, kind, threshold, self.clock(), wait_s)
 
+
 # %% tags=["right"] exercise="3.4"
 # The library's own, with settings that make it this simple.
 import time
@@ -367,6 +372,7 @@ class Breaker:
 
     def __exit__(self, *error):
         return self.inner.__exit__(*error)
+
 
 # %% tags=["wrong"] exercise="3.4" outcome="failed" message="a call at the end"
 # In all, not in a row: an answer does not start the count anew.
@@ -404,6 +410,7 @@ class Breaker:
         elif self.state == "half-open":
             self.state, self.until_s = "open", self.clock()
 
+
 # %% tags=["wrong"] exercise="3.4" outcome="failed" message="BreakerOpen, and no call at the end"
 # One failure too many.
 import time
@@ -439,6 +446,7 @@ class Breaker:
                 self.state, self.until_s = "open", self.clock() + self.wait_s
         elif self.state == "half-open":
             self.state, self.until_s = "open", self.clock()
+
 
 # %% tags=["wrong"] exercise="3.4" outcome="failed" message="raised .* at the end"
 # Swallows what the call raises.
@@ -477,6 +485,7 @@ class Breaker:
         elif self.state == "half-open":
             self.state, self.until_s = "open", self.clock()
 
+
 # %% tags=["wrong"] exercise="3.4" outcome="failed" message="stays open for wait_s seconds"
 # Time of its own, not the clock's.
 import time
@@ -513,6 +522,7 @@ class Breaker:
         elif self.state == "half-open":
             self.state, self.until_s = "open", self.clock()
 
+
 # %% tags=["wrong"] exercise="3.4" outcome="failed" message="a call at the end"
 # Asks the service no more, ever.
 import time
@@ -546,6 +556,7 @@ class Breaker:
                 self.state, self.until_s = "open", self.clock() + self.wait_s
         elif self.state == "half-open":
             self.state, self.until_s = "open", self.clock()
+
 
 # %% tags=["wrong"] exercise="3.4" outcome="failed" message="BreakerOpen, and no call at the end"
 # A trial that fails counts as the first failure of a new row.
@@ -585,6 +596,7 @@ class Breaker:
         elif self.state == "half-open":
             self.state, self.until_s = "open", self.clock()
 
+
 # %% tags=["wrong"] exercise="3.4" outcome="failed" message="stays open for wait_s seconds"
 # After a failed trial it waits from the first opening on.
 import time
@@ -620,6 +632,7 @@ class Breaker:
                 self.state, self.until_s = "open", (self.until_s or self.clock()) + self.wait_s
         elif self.state == "half-open":
             self.state, self.until_s = "open", self.clock()
+
 
 # %% tags=["wrong"] exercise="3.4" outcome="failed" message="while the trial is under way"
 # When the wait is over, everybody may call.
@@ -657,6 +670,7 @@ class Breaker:
         elif self.state == "half-open":
             self.state, self.until_s = "open", self.clock()
 
+
 # %% tags=["wrong"] exercise="3.4" outcome="failed" message="changes nothing"
 # A late answer closes it.
 import time
@@ -690,6 +704,7 @@ class Breaker:
                 self.state, self.until_s = "open", self.clock() + self.wait_s
         elif self.state == "half-open":
             self.state, self.until_s = "open", self.clock()
+
 
 # %% tags=["wrong"] exercise="3.4" outcome="failed" message="changes nothing"
 # A late failure prolongs the wait.
@@ -727,6 +742,7 @@ class Breaker:
         elif self.state == "half-open":
             self.state, self.until_s = "open", self.clock()
 
+
 # %% tags=["wrong"] exercise="3.4" outcome="failed" message="neither failure nor answer"
 # A cancelled call is a failure.
 import time
@@ -762,6 +778,7 @@ class Breaker:
                 self.state, self.until_s = "open", self.clock() + self.wait_s
         elif self.state == "half-open":
             self.state, self.until_s = "open", self.clock()
+
 
 # %% tags=["wrong"] exercise="3.4" outcome="failed" message="neither failure nor answer"
 # A cancelled call is an answer.
@@ -799,6 +816,7 @@ class Breaker:
         elif self.state == "half-open":
             self.state, self.until_s = "open", self.clock()
 
+
 # %% tags=["wrong"] exercise="3.4" outcome="failed" message="neither failure nor answer"
 # A cancelled trial leaves the breaker half-open for ever.
 import time
@@ -832,6 +850,7 @@ class Breaker:
             self.failures += 1
             if self.state == "half-open" or self.failures >= self.threshold:
                 self.state, self.until_s = "open", self.clock() + self.wait_s
+
 
 # %% tags=["wrong"] exercise="3.4" outcome="failed" message="neither failure nor answer"
 # A cancelled trial has everybody wait once more.
@@ -869,6 +888,7 @@ class Breaker:
         elif self.state == "half-open":
             self.state, self.until_s = "open", self.clock() + self.wait_s
 
+
 # %% tags=["wrong"] exercise="3.4" outcome="failed" message="a call at the end"
 # The state stands on the class.
 import time
@@ -903,6 +923,7 @@ class Breaker:
                 self.state, self.until_s = "open", self.clock() + self.wait_s
         elif self.state == "half-open":
             self.state, self.until_s = "open", self.clock()
+
 
 # %% tags=["wrong"] exercise="3.4" outcome="failed" message="calls may overlap"
 # One call at a time: who comes while another is under way is refused.
@@ -945,9 +966,317 @@ class Breaker:
         elif self.state == "half-open":
             self.state, self.until_s = "open", self.clock()
 
+
 # %% name="check-3-4" tags=["check"] exercise="3.4"
 check("3.4", Breaker)
 
 # %% name="help-3-4"
 # hint("3.4")
 # solution("3.4")
+# %% [markdown]
+# ### What a breaker saves
+#
+# The library's `CircuitBreaker` is that table with what production adds: threads, a name and its last error for the log, a wait that doubles
+# after each failed trial, and your own word on what a failure is. Here the model fails from second 0.5 to 1.5, and a ticket comes every 25 ms.
+
+# %% name="breaker-over-time"
+from course_lib.concurrency import guarded_by
+from course_lib.resilience import CircuitBreaker
+
+OUTAGE = (dspy.LMServerError, dspy.LMTransportError, dspy.LMTimeoutError)
+lm.profile("short-outage", timeline=[(0.5, 1.5, {"unavailable_rate": 1.0})])
+lm.reset()
+waits = {"first_wait_s": 0.2, "longest_wait_s": 0.3}
+breaker = CircuitBreaker("large", threshold=3, is_failure=lambda e: isinstance(e, OUTAGE), **waits)
+guarded, begun_s, seen = composed([guarded_by(breaker)], asking("short-outage")), time.monotonic(), []
+
+
+async def noted(ticket):
+    """Send a ticket; note when, what became of it, and the breaker's state after it."""
+    at_s = time.monotonic() - begun_s
+    try:
+        await guarded(ticket)
+    except (dspy.LMError, BreakerOpen) as error:
+        seen.append((at_s, "not asked" if isinstance(error, BreakerOpen) else "failed", breaker.state))
+    else:
+        seen.append((at_s, "answered", breaker.state))
+
+
+requests = (await outcomes_of(noted, questions[:80], every_s=0.025))["requests"]
+print(dict(Counter(end for _, end, _ in seen)), "of 80 tickets;", requests, "requests")
+
+# %% name="breaker-picture"
+figure, axes = plt.subplots(figsize=(8, 2.4), layout="constrained")
+axes.axvspan(0.5, 1.5, color="tab:red", alpha=0.12, label="the model is down")
+states = ["closed", "half-open", "open"]
+for end, marker in (("answered", "o"), ("failed", "x"), ("not asked", "|")):
+    times_s = [at_s for at_s, what, _ in seen if what == end]
+    axes.plot(times_s, [3 + ["answered", "failed", "not asked"].index(end)] * len(times_s), marker, label=end)
+seen.sort()
+axes.step(
+    [at_s for at_s, *_ in seen], [states.index(state) for *_, state in seen], where="post", color="black"
+)
+axes.set(xlabel="seconds", yticks=range(6), yticklabels=[*states, "answered", "failed", "not asked"])
+opened_s = next(at_s for at_s, _, state in seen if state == "open")
+closed_s = next(at_s for at_s, end, _ in seen if end == "answered" and at_s > 1.4)
+plot(
+    figure,
+    f"Breaker open from {opened_s:.1f} s, closed again at {closed_s:.1f} s, between them trials that fail",
+)
+
+# %% [markdown]
+# The crosses are all that the failing model was asked: three to open the breaker, then one trial after 0.2 s and then each 0.3 s. All others
+# know at once that they have to go elsewhere. The price stands at the right: for some moments after the model is back,
+# nobody asks it.
+#
+# ### Where it hurts: a breaker that counts the wrong thing
+#
+# Five answers with status 429, "slower, please", come from a service that *works*. A breaker that takes them for failures shuts out the
+# tickets that come afterwards, though the model would have answered every one.
+
+# %% name="breaker-hurts"
+answers = {}
+for counts, is_failure in {"every error": lambda _: True, "outages": lambda e: isinstance(e, OUTAGE)}.items():
+    lm.profile("limited", first=["rate_limited"] * 5)
+    breaker = CircuitBreaker("large", threshold=3, first_wait_s=5, is_failure=is_failure)
+    guarded = composed([guarded_by(breaker)], asking("limited"))
+    answers[f"counts {counts}"] = await outcomes_of(guarded, questions[:30], every_s=0.01)
+answers
+
+# %% [markdown]
+# For the same reason each model has a breaker *of its own*, and a customer's mistake (a bad request) never counts.
+#
+# ### A place for each: the bulkhead
+#
+# A ship has walls across, so that one hole does not sink it. Two models share eight places here; one of them is stuck, and its 16 calls each
+# hold a place until they are given up after 0.25 s. What does that do to those who ask the *healthy* model? A `Bulkhead` of its own for each
+# model, with the same eight places in all, is the wall. It also bounds the line: who would wait behind too many is refused at once, which is
+# called *load shedding*.
+
+# %% name="bulkhead-helps"
+from course_lib.concurrency import Timeout, limited_by
+from course_lib.resilience import Bulkhead
+
+lm.profile("stuck", hang_rate=1.0)
+
+
+async def slowest_healthy_s(of_stuck, of_healthy):
+    """Ask the stuck model 16 times and the healthy one 8 times; return the slowest healthy answer's time."""
+    stuck = composed([limited_by(of_stuck), Timeout(0.25)], asking("stuck"))
+    healthy = composed([limited_by(of_healthy), Timeout(0.25)], asking("calm"))
+    flood, begun_s = asyncio.ensure_future(outcomes_of(stuck, questions[:16])), time.monotonic()
+    await asyncio.sleep(0)  # the flood is first
+    await outcomes_of(healthy, questions[:8])
+    healthy_s = time.monotonic() - begun_s
+    await flood
+    return healthy_s
+
+
+shared = asyncio.Semaphore(8)
+apart = Bulkhead("stuck", limit=4, waiting=20), Bulkhead("healthy", limit=4, waiting=20)
+print(f"eight places for both: {await slowest_healthy_s(shared, shared):.2f} s")
+print(f"four places for each:  {await slowest_healthy_s(*apart):.2f} s")
+
+# %% [markdown]
+# And where it hurts: walls waste room. With four places for each, the healthy model cannot use the four that the other one leaves free. A
+# bulkhead that is too small refuses work that nothing prevents:
+
+# %% name="bulkhead-hurts"
+small_one = limited_by(Bulkhead("too small", limit=2, waiting=2))
+await outcomes_of(composed([small_one], asking("calm")), questions[:20])
+
+# %% [markdown]
+# ### Somebody else: the fallback
+#
+# When one model cannot answer, another one may. `Fallback` decides by the class of the error: after an outage, a timeout, an open breaker or a
+# full bulkhead the other model is asked; a bad request would be just as bad there.
+
+# %% name="fallback-helps"
+from course_lib.concurrency import Fallback
+
+lm.profile("half-down", unavailable_rate=0.5)
+with_fallback = composed([Fallback(asking("calm", "sim-small"))], asking("half-down"))
+await outcomes_of(with_fallback, questions[:40])
+
+# %% [markdown]
+# All answered. But a fallback is only as good as the room that is left there: in an outage it gets the *whole* load at once, perhaps that of
+# all customers of the first provider. Here the other model takes five requests a second:
+
+# %% name="fallback-hurts"
+lm.profile("not-much-room", limit_requests_per_s=5)
+crowded = composed([Fallback(asking("not-much-room", "sim-small"))], asking("down"))
+await outcomes_of(crowded, questions[:40])
+
+# %% [markdown]
+# So the other model has a bulkhead and a breaker too, and its limits are something to ask for before the outage.
+#
+# ### Deeper: a second request for the slow one, the hedge
+#
+# Some services are fast nineteen times of twenty, and then slow. A *hedge* sends the request a second time when the answer is late, and
+# takes whichever comes first. Only for calls that change nothing: it may well be carried out twice.
+
+# %% name="hedge-helps"
+from course_lib.concurrency import Hedge
+from course_lib.resilience import RetryBudget
+
+lm.profile("long-tail", ttft_p50_ms=40, ttft_p99_ms=1500)
+lm.profile("all-slow", ttft_p50_ms=250)
+
+
+async def latency_of(call, profile):
+    """Sort 60 tickets, a few at a time; return the 95th percentile and the requests for each."""
+    lm.reset()
+    took_s, timed_call = [], composed([call], asking(profile))
+
+    async def timed(ticket):
+        begun_s = time.monotonic()
+        await timed_call(ticket)
+        took_s.append(time.monotonic() - begun_s)
+
+    ends = await outcomes_of(timed, questions[:60], every_s=0.01)
+    return {"p95, ms": round(1000 * sorted(took_s)[56]), "requests each": round(ends["requests"] / 60, 2)}
+
+
+async def plain(call, request):
+    return await call(request)
+
+
+hedge = Hedge(0.15, is_idempotent=lambda request: True, budget=RetryBudget(0.3))
+print("no hedge:  ", await latency_of(plain, "long-tail"))
+print("with hedge:", await latency_of(hedge, "long-tail"))
+
+# %% [markdown]
+# And where *all* answers are slow, because the service has too much to do, hedges give it twice as much. Therefore the budget, one
+# call in twenty unless you say otherwise:
+
+# %% name="hedge-hurts"
+wild = Hedge(0.15, is_idempotent=lambda request: True, budget=RetryBudget(1.0, burst=100))
+print("no budget: ", await latency_of(wild, "all-slow"))
+print("the usual: ", await latency_of(Hedge(0.15, is_idempotent=lambda request: True), "all-slow"))
+
+# %% [markdown]
+# ### Deeper: one call for the same question, coalescing
+#
+# Identical requests that are under way at the same time can share one call: lesson 02's single-flight, as a policy. What counts as identical is the
+# `key`. It hurts where the same question is asked again *on purpose*: five samples that are to be compared become one.
+
+# %% name="coalesce"
+from course_lib.concurrency import Coalesce
+
+sharing = Coalesce(key=lambda ticket: ticket)
+crowd = [unasked(questions[0])] * 20
+print("a crowd:     ", await outcomes_of(composed([sharing], asking("calm")), crowd))
+samples = composed([sharing], asking("calm", temperature=1.0))
+print("five samples:", await outcomes_of(samples, [questions[1]] * 5))
+
+# %% [markdown]
+# The library's key is None, "do not share", for a temperature above 0, for a stream, and for requests with tools that the provider runs.
+#
+# ### All of it: ResilientProcessor
+#
+# `ResilientProcessor` puts these policies around a program's *model calls*: below the adapter, so that a repeat costs one request and not
+# a whole program, and with DSPy's own repeats switched off. It is a `dspy.Module`, sync, async and streaming; the deadline ends requests and
+# reaches tools; after the first token of a stream nothing is repeated. `answered_by` says which models answered.
+
+# %% name="resilient-processor"
+from course_lib.concurrency import ResilientProcessor
+
+first, other = (lm.connect(name, cache=False) for name in ("sim-large@down", "sim-small"))
+resilient_triage = ResilientProcessor(desk.Triage(), first, other, deadline_s=5)
+before = lm.ledger().requests
+for ticket in questions[:4]:
+    prediction = await resilient_triage.acall(ticket=ticket)
+    print(prediction.category, "by", *prediction.answered_by)
+print("requests:", dict(Counter(call.model for call in lm.ledger(since=before).calls)))
+
+# %% [markdown]
+# Two failures, and the large model is not asked any more: the breaker stands between. The order is part of the design, and `recommended` is
+# the place where it is written down: the backoff outside the bulkhead, or it would hold a place while it waits; the bulkhead outside the breaker,
+# or the breaker would count a refusal as a failure; the fallback around all of them, with a breaker of its own for each model.
+#
+# ### What each is worth: switch it off
+#
+# Does each mechanism earn its place? Take one out and measure again. Every row has its own copy of a bad time: one request in ten hangs,
+# some are slow, and from second 0.5 to 3 the model is down. A ticket comes every 150 ms and has 2 s.
+
+# %% name="rows-to-compare"
+from course_lib.concurrency import recommended
+
+POLICIES = ("coalescing", "backoff", "hedge", "bulkhead", "breaker", "timeout")
+
+
+def less(left_out, models=2):
+    """Return what makes a resilient program of two models, with all mechanisms but one."""
+
+    def policies(name, *, is_last):
+        named = zip(POLICIES, recommended(name, is_last=is_last), strict=True)
+        return [policy for what, policy in named if what != left_out]
+
+    return lambda *both: ResilientProcessor(desk.Triage(), *both[:models], deadline_s=2, policies=policies)
+
+
+def plain_dspy(model, _other):
+    program = desk.Triage()
+    program.set_lm(model.copy(num_retries=3))
+    return program
+
+
+rows = {"all of it": less("nothing"), "less the fallback": less("nothing", models=1)}
+rows |= {f"less the {each}": less(each) for each in ("backoff", "hedge", "breaker")}
+rows["plain DSPy, 3 retries"] = plain_dspy
+
+# %% name="switched-off"
+bad = {"ttft_p50_ms": 60, "ttft_p99_ms": 1200, "hang_rate": 0.1}
+bad["timeline"] = [(0.5, 3.0, {"unavailable_rate": 0.9, "cut_before_rate": 0.1, "hang_rate": 0.0})]
+
+
+async def times_s(number, build):
+    """Send 24 tickets to a row's program, whose models have profiles of their own; return the times."""
+    lm.profile(f"bad-{number}", **bad)
+    lm.profile(f"other-{number}")
+    names = f"sim-large@bad-{number}", f"sim-small@other-{number}"
+    program, took_s = build(*(lm.connect(name, cache=False) for name in names)), []
+
+    async def call(ticket):
+        begun_s = time.monotonic()
+        async with asyncio.timeout(2.1):
+            await program.acall(ticket=ticket)
+        took_s.append(time.monotonic() - begun_s)
+
+    await outcomes_of(call, questions[:24], every_s=0.15)
+    return took_s
+
+
+lm.reset()
+took_s = await asyncio.gather(*(times_s(*each) for each in enumerate(rows.values())))
+requests = Counter(call.profile.rpartition("-")[2] for call in lm.ledger().calls)
+
+# %% name="the-table"
+table(
+    [
+        {
+            "": name,
+            "answered in 2 s": f"{len(each_s)} of 24",
+            "slowest answer, ms": f"{1000 * max(each_s):.0f}",
+            "requests a ticket": f"{requests[str(number)] / 24:.2f}",
+        }
+        for number, (name, each_s) in enumerate(zip(rows, took_s, strict=True))
+    ]
+)
+
+# %% [markdown]
+# The fallback carries this hour: without it the tickets of the outage have no answer, however often they are asked. Without the breaker each
+# of them first knocks at a closed door. The backoff has little to do here, since only the last model in the line is asked again, and
+# that one is well. Which mechanism pays depends on how your provider fails; that is why each can be switched off, and why you measure.
+#
+# ### What the provider would say
+#
+# Last, the client's own manners: 20 tickets under `storm`, one of the profiles that ship, where everything goes wrong at once.
+
+# %% name="verdict-on-us"
+lm.reset()
+program = ResilientProcessor(
+    desk.Triage(), lm.connect("sim-large@storm"), lm.connect("sim-small"), deadline_s=4
+)
+print(await outcomes_of(lambda ticket: program.acall(ticket=ticket), questions[20:40], every_s=0.1))
+lm.verdict(deadline_s=4)
