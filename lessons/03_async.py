@@ -1196,8 +1196,8 @@ print("requests:", dict(Counter(call.model for call in lm.ledger(since=before).c
 #
 # ### What each is worth: switch it off
 #
-# Does each mechanism earn its place? Take one out and measure again. Every row has its own copy of a bad time: one request in ten hangs,
-# some are slow, and from second 0.5 to 3 the model is down. A ticket comes every 150 ms and has 2 s.
+# Does each mechanism earn its place? Take one out and measure again. Every row has its own copy of a bad time: one request in five hangs,
+# and from second 1.5 to 3.6 the model is down. A ticket comes every 150 ms and has 3 s.
 
 # %% name="rows-to-compare"
 from course_lib.concurrency import recommended
@@ -1212,7 +1212,7 @@ def less(left_out, models=2):
         named = zip(POLICIES, recommended(name, is_last=is_last), strict=True)
         return [policy for what, policy in named if what != left_out]
 
-    return lambda *both: ResilientProcessor(desk.Triage(), *both[:models], deadline_s=2, policies=policies)
+    return lambda *both: ResilientProcessor(desk.Triage(), *both[:models], deadline_s=3, policies=policies)
 
 
 def plain_dspy(model, _other):
@@ -1226,8 +1226,8 @@ rows |= {f"less the {each}": less(each) for each in ("backoff", "hedge", "breake
 rows["plain DSPy, 3 retries"] = plain_dspy
 
 # %% name="switched-off"
-bad = {"ttft_p50_ms": 60, "ttft_p99_ms": 1200, "hang_rate": 0.1}
-bad["timeline"] = [(0.5, 3.0, {"unavailable_rate": 0.9, "cut_before_rate": 0.1, "hang_rate": 0.0})]
+bad = {"ttft_p50_ms": 60, "hang_rate": 0.2}
+bad["timeline"] = [(1.5, 3.6, {"unavailable_rate": 0.9, "cut_before_rate": 0.1, "hang_rate": 0.0})]
 
 
 async def times_s(number, build):
@@ -1239,7 +1239,7 @@ async def times_s(number, build):
 
     async def call(ticket):
         begun_s = time.monotonic()
-        async with asyncio.timeout(2.1):
+        async with asyncio.timeout(3.1):
             await program.acall(ticket=ticket)
         took_s.append(time.monotonic() - begun_s)
 
@@ -1256,8 +1256,8 @@ table(
     [
         {
             "": name,
-            "answered in 2 s": f"{len(each_s)} of 24",
-            "slowest answer, ms": f"{1000 * max(each_s):.0f}",
+            "answered in 3 s": f"{len(each_s)} of 24",
+            "mean, ms": f"{1000 * sum(each_s) / len(each_s):.0f}",
             "requests a ticket": f"{requests[str(number)] / 24:.2f}",
         }
         for number, (name, each_s) in enumerate(zip(rows, took_s, strict=True))
@@ -1276,7 +1276,7 @@ table(
 # %% name="verdict-on-us"
 lm.reset()
 program = ResilientProcessor(
-    desk.Triage(), lm.connect("sim-large@storm"), lm.connect("sim-small"), deadline_s=4
+    desk.Triage(), *(lm.connect(f"sim-large@{each}") for each in ("storm", "busy")), deadline_s=4
 )
 print(await outcomes_of(lambda ticket: program.acall(ticket=ticket), questions[20:40], every_s=0.1))
 lm.verdict(deadline_s=4)
