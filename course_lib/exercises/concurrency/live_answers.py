@@ -24,7 +24,9 @@ from course_lib.services import running_redis
 
 _PATIENCE_S = 20.0
 _THINGS = "tent", "stove", "kayak", "lantern", "rucksack"
-_BAD: tuple[dict[str, Any], ...] = ({"body": None}, {"updated": "soon"}, {"title": 5}, {"id": ["a"]}, {"keywords": 7})
+_BAD: tuple[dict[str, Any], ...] = (
+    *({"body": None}, {"updated": "soon"}, {"title": 5}, {"id": ["a"]}, {"keywords": 7}),
+)
 
 
 class _Shop:
@@ -51,7 +53,7 @@ class _Shop:
         await self.stream.publish(*events)
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                while await self.stream.backlog():
+                while await self.stream.backlog():  # noqa: ASYNC110  (another process counts)
                     await asyncio.sleep(0.005)
         except TimeoutError:
             what, hint = "documents are taken in, whatever else is under way", "Hold no lock over a yield."
@@ -81,7 +83,7 @@ async def _shop(live_rag: Any, **profile: Any) -> AsyncIterator[_Shop]:
 
 
 async def answers_from_what_arrived(live_rag: Any) -> None:
-    """An answer comes from what has arrived by now; without an article no model is asked, and the text says so."""
+    """An answer comes from what has arrived by now; without an article no model is asked."""
     async with _shop(live_rag) as shop:
         before = lm.ledger().requests
         first, text = await shop.ask()
@@ -89,12 +91,13 @@ async def answers_from_what_arrived(live_rag: Any) -> None:
         expect_equal(first, [], "what is yielded first when nothing has arrived", hint=hint)
         expect_equal(lm.ledger().requests - before, 0, "requests when nothing has arrived", hint=hint)
         expect(text.strip(), "the text without an article", observed=text, expected="a sentence", hint=hint)
-        others = [shop.document(id=f"o-{n}", title=f"Renting {n}", body=f"Rent {n} things.") for n in range(4)]
-        await shop.publish(shop.document(), *others)
+        others = [{"id": f"o-{n}", "title": f"Renting {n}", "body": f"Rent {n} things."} for n in range(4)]
+        await shop.publish(shop.document(), *(shop.document(**each) for each in others))
         first, text = await shop.ask()
-        hint = "desk.Index(articles).search(question, 3): best first, at most three; their chunks are the context."
+        hint = "desk.Index(articles).search(question, 3): best first; their chunks are the context."
         ids = first if isinstance(first, list) else [first]
-        expect_equal((ids[:1], len(ids) <= 3), ([f"rent-{shop.thing}"], True), "the ids, yielded first", hint=hint)
+        got = ids[:1], len(ids) <= 3
+        expect_equal(got, ([f"rent-{shop.thing}"], True), "the ids, yielded first", hint=hint)
         answer = f"... EUR {shop.euros[0]} ..."
         expect(f"EUR {shop.euros[0]}" in text, "the answer's text", observed=text, expected=answer, hint=hint)
 
@@ -118,12 +121,16 @@ async def refuses_what_is_no_article(live_rag: Any) -> None:
         bad = [shop.document(2, **changes) for changes in _BAD]
         del bad[0].data["body"]
         await shop.publish(shop.document(), *bad)
-        letters, hint = await shop.stream.dead_letters(), "TypeAdapter(desk.Article) reads it, or says why not."
+        letters, hint = (
+            await shop.stream.dead_letters(),
+            "TypeAdapter(desk.Article) reads it, or says why not.",
+        )
         expect_equal(len(letters), len(bad), f"dead letters after {len(bad)} that are no articles", hint=hint)
         counts = {shop.handled.count(event.id) for event in bad}
         expect_equal(counts, {1}, "how often such an event is delivered", hint="EventError: never again.")
-        expect(f"EUR {shop.euros[0]}" in (await shop.ask())[1], "the article that was there is unharmed",
-               observed="another answer", expected="the answer from before", hint=hint)  # fmt: skip
+        text, was = (await shop.ask())[1], f"... EUR {shop.euros[0]} ..."
+        what = "the answer from the article that was there"
+        expect(was.strip(". ") in text, what, observed=text, expected=was, hint=hint)
 
 
 async def keeps_tenants_apart(live_rag: Any) -> None:
@@ -139,7 +146,7 @@ async def keeps_tenants_apart(live_rag: Any) -> None:
 
 
 async def streams(live_rag: Any) -> None:
-    """The ids come before the model has answered, and pieces as it writes them; documents need not wait for that."""
+    """The ids come before the model has answered, and pieces as it writes; documents do not wait for it."""
     async with _shop(live_rag, speed_p50_tokens_per_s=15) as shop:
         await shop.publish(shop.document(1))
         before = lm.ledger().requests
@@ -149,7 +156,9 @@ async def streams(live_rag: Any) -> None:
             some = [await anext(pieces) for _ in range(2)]
             early += lm.ledger().requests - before
             hint = "concurrency.stream(program, ...) yields a Token for each piece: pass its text on at once."
-            expect_equal(early, 0, "requests that had ended when the ids and two pieces were there", hint=hint)
+            expect_equal(
+                early, 0, "requests that had ended when the ids and two pieces were there", hint=hint
+            )
             await shop.publish(shop.document(2))
             with dspy.context(lm=lm.connect("sim-large", cache=False)):
                 again = await shop.ask()
@@ -196,16 +205,18 @@ EXERCISE = Exercise(
     minutes=15,
     difficulty="hard",
     hints=(
-        "Keep {tenant: {id: article}}, and beside it {tenant: desk.Index}: `ingest` changes the first and puts a "
-        "new index in the place of the old one. `answer` takes the index once, at its beginning.",
+        "Keep {tenant: {id: article}}, and beside it {tenant: desk.Index}: `ingest` changes the first and "
+        "puts a new index in the place of the old one. `answer` takes the index once, at its beginning.",
         "pydantic.TypeAdapter(desk.Article).validate_python(event.data) raises ValidationError: make it an "
         "EventError. Compare `updated` before you replace a version.",
-        "`async with stream(self.program, question=..., context=[hit.article.chunk for hit in hits]) as events: "
-        "async for event in events:`; a Token has `text`, an Error has `cause`.",
+        "`async with stream(self.program, question=..., context=[hit.article.chunk for hit in hits]) as "
+        "events: async for event in events:`; a Token has `text`, an Error has `cause`.",
     ),
-    checks=(answers_from_what_arrived, keeps_the_newest, refuses_what_is_no_article, keeps_tenants_apart, streams,
-            ends_with_its_reader),
+    checks=(
+        *(answers_from_what_arrived, keeps_the_newest, refuses_what_is_no_article),
+        *(keeps_tenants_apart, streams, ends_with_its_reader),
+    ),
     deadline_s=60.0,
-    why="An index is built anew and put in place in one step, so a search never waits and never sees half a change. "
-    "LiveIndex adds Effects, so that documents outlive the process, and one rebuild for many that wait.",
-)  # fmt: skip
+    why="An index is built anew and put in place in one step, so a search never waits and never sees half a "
+    "change. LiveIndex adds Effects, so that documents outlive the process, and one rebuild for many.",
+)
