@@ -162,22 +162,15 @@ def new_stream(**options):
     return EventStream(server.url, f"events-{secrets.token_hex(4)}", **options)
 
 
-async def publish_twenty():
-    """Publish 20 events into room for 5: with MAXLEN, and with a bound; nobody handles any."""
-    name = f"small-{secrets.token_hex(4)}"
-    for number in range(20):
-        await small.xadd(name, {"ticket": f"T-{number}"}, maxlen=5, approximate=False)
-    print("MAXLEN: 20 published without complaint,", await small.xlen(name), "there")
-    stream = new_stream(bound=5)
-    try:
-        async with asyncio.timeout(0.1):
-            await stream.publish(*(Event("ticket", {"number": number}) for number in range(20)))
-    except TimeoutError:
-        print("bound:  the producer waits,", await stream.backlog(), "there")
-    await stream.aclose()
-
-
-await publish_twenty()
+bounded, lossy = new_stream(bound=5), f"small-{secrets.token_hex(4)}"
+for number in range(20):
+    await small.xadd(lossy, {"ticket": f"T-{number}"}, maxlen=5, approximate=False)
+print("MAXLEN: 20 published without complaint,", await small.xlen(lossy), "there")
+try:
+    async with asyncio.timeout(0.1):
+        await bounded.publish(*(Event("ticket", {"number": number}) for number in range(20)))
+except TimeoutError:
+    print("bound:  the producer waits,", await bounded.backlog(), "there")
 
 # %% [markdown]
 # `MAXLEN` deletes the oldest events, handled or not, and tells nobody. A bound that waits loses none.
@@ -186,10 +179,10 @@ await publish_twenty()
 # no tidying up. Then a consumer here takes over.
 
 # %% name="killed-consumer"
-import os
 import subprocess
 import sys
-from contextlib import asynccontextmanager
+
+from course_lib.concurrency.events import consuming
 
 CONSUMER = """
 import asyncio, sys
@@ -200,49 +193,26 @@ async def handle(event):
     await effects.once(event, lambda: asyncio.sleep(0.01, event.id))
 asyncio.run(Consumer(EventStream(sys.argv[1], sys.argv[2]), handle, limit=4).run())
 """
+numbers, shared = new_stream(), Effects(file := f"{scratch.name}/effects-{next(counter)}")
+await numbers.publish(*(Event("number", {}, id=str(number)) for number in range(40)))
+command = [sys.executable, "-c", CONSUMER, server.url, numbers.name, file]
+with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as victim:
+    handled = [victim.stdout.readline().strip() for _ in range(20)]
+    victim.kill()
+    handled += victim.stdout.read().split()
+print("killed when", len(handled), "of 40 had begun; not acknowledged:", await numbers.backlog())
 
 
-@asynccontextmanager
-async def consuming(stream, handle, **options):
-    """Run a consumer beside the block; at its end wait until all is handled, and stop it."""
-    consumer = Consumer(stream, handle, **{"retry_s": 0.02, **options})
-    running = asyncio.create_task(consumer.run())
-    try:
-        yield consumer
-        while await stream.backlog():
-            await asyncio.sleep(0.005)
-    finally:
-        consumer.stop()
-        await running
+# %% name="taken-over"
+async def handle(event):
+    handled.append(event.id)
+    await shared.once(event, lambda: asyncio.sleep(0.01, event.id))
 
 
-def in_another_process(name, file):
-    command = [sys.executable, "-c", CONSUMER, server.url, name, file]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-
-async def killed_in_the_middle():
-    stream, file = new_stream(), f"{scratch.name}/effects-{next(counter)}"
-    await stream.publish(*(Event("number", {}, id=str(number)) for number in range(40)))
-    with in_another_process(stream.name, file) as victim:
-        handled = [victim.stdout.readline().strip() for _ in range(20)]
-        victim.kill()
-        handled += victim.stdout.read().split()
-    shared = Effects(file)
-
-    async def handle(event):
-        handled.append(event.id)
-        await shared.once(event, lambda: asyncio.sleep(0.01, event.id))
-
-    print("killed after", len(handled), "of 40 had begun; not acknowledged:", await stream.backlog())
-    async with consuming(stream, handle, idle_s=0.3):
-        pass
-    rows = await shared.transact(lambda db: db.execute("select count(*) from effects").fetchone()[0])
-    print("handled:", len(handled), "times,", len(set(handled)), "different events;", rows, "effects")
-    await stream.aclose()
-
-
-await killed_in_the_middle()
+async with consuming(numbers, handle, idle_s=0.3):
+    await numbers.drained()
+rows = await shared.transact(lambda db: db.execute("select count(*) from effects").fetchone()[0])
+print("handled:", len(handled), "times,", len(set(handled)), "different events;", rows, "effects")
 
 # %% [markdown]
 # More handled than there are events, each at least once; and as many effects as events.
@@ -256,26 +226,22 @@ await killed_in_the_middle()
 # %% name="dead-letters"
 from course_lib.concurrency.events import EventError
 
-
-async def letters():
-    stream, seen = new_stream(), Counter()
-
-    async def handle(event):
-        seen[event.id] += 1
-        if event.id == "no text":
-            raise EventError("a ticket needs a text")
-        if event.id == "unlucky" and seen[event.id] < 3:
-            raise dspy.LMServerError("the model is down")
-
-    async with consuming(stream, handle):
-        await stream.publish(*(Event("ticket", {}, id=name) for name in ("fine", "no text", "unlucky")))
-    print("deliveries:", dict(seen))
-    for letter in await stream.dead_letters():
-        print("dead letter:", letter.event().id, "|", letter.reason)
-    await stream.aclose()
+seen, odd = Counter(), new_stream()
 
 
-await letters()
+async def handle(event):
+    seen[event.id] += 1
+    if event.id == "no text":
+        raise EventError("a ticket needs a text")
+    if event.id == "unlucky" and seen[event.id] < 3:
+        raise dspy.LMServerError("the model is down")
+
+
+await odd.publish(*(Event("ticket", {}, id=name) for name in ("fine", "no text", "unlucky")))
+async with consuming(odd, handle, retry_s=0.02):
+    await odd.drained()
+print("deliveries:", dict(seen))
+print("dead letters:", {letter.event().id: letter.reason for letter in await odd.dead_letters()})
 
 # %% [markdown]
 # ### Answering while documents arrive
@@ -287,51 +253,29 @@ await letters()
 # %% name="answers-meanwhile"
 from course_lib.concurrency.events import LiveIndex, SupportDesk
 
+models = {"large": lm.connect(cache=False), "small": lm.connect("sim-small", cache=False)}
 RENTING = {"id": "tent-rental", "title": "Renting a tent", "updated": "2026-03-01", "keywords": ["rental"]}
 RENTING["body"] = "Renting the Halden tent for a weekend costs EUR 45."
-large, small_model = (lm.connect(name, cache=False) for name in ("sim-large", "sim-small"))
+ask = {"text": "What does it cost to rent the Halden tent for a weekend?"}
+tickets, replies, documents, said = new_stream(), new_stream(), new_stream(), []
 
 
-@asynccontextmanager
-async def a_desk(**options):
-    """Open streams for tickets and replies, a desk between them, and a list in which its replies arrive."""
-    effects, replies, said = Effects(f"{scratch.name}/effects-{next(counter)}"), new_stream(), []
-    tickets = new_stream()
-
-    async def note(event):
-        said.append(event.data)
-
-    index = LiveIndex(effects) if options.pop("is_live", False) else None
-    models = {"large": large, "small": small_model}
-    yield SupportDesk(tickets, replies, effects, index=index, **models, **options), said
-    async with consuming(replies, note, limit=1):
-        pass
-    for each in (tickets, replies):
-        await each.aclose()
-    effects.close()
+async def note(event):
+    said.append({key: str(event.data[key]) for key in ("ticket", "answer", "citations")})
 
 
-async def ask_before_and_after():
-    documents = new_stream()
-    ask = {"text": "What does it cost to rent the Halden tent for a weekend?"}
-    async with a_desk(is_live=True) as (support, said):
-        async with consuming(support.tickets, support.answer):
-            await support.tickets.publish(Event("ticket", ask, id="before"))
-        async with consuming(support.tickets, support.answer), consuming(documents, support.index.ingest):
-            await documents.publish(Event("document", RENTING))
-            while await documents.backlog():
-                await asyncio.sleep(0.005)
-            await support.tickets.publish(Event("ticket", ask, id="after"))
-    await documents.aclose()
-    return said
-
-
-table(
-    [
-        {key: str(reply[key]) for key in ("ticket", "answer", "citations")}
-        for reply in await ask_before_and_after()
-    ]
-)
+index = LiveIndex(kept := Effects(f"{scratch.name}/effects-{next(counter)}"))
+support = SupportDesk(tickets, replies, kept, index=index, **models)
+async with consuming(tickets, support.answer), consuming(documents, index.ingest):
+    await tickets.publish(Event("ticket", ask, id="before"))
+    await tickets.drained()
+    await documents.publish(Event("document", RENTING))
+    await documents.drained()
+    await tickets.publish(Event("ticket", ask, id="after"))
+    await tickets.drained()
+async with consuming(replies, note, limit=1):
+    await replies.drained()
+table(said)
 
 # %% [markdown]
 # ### More than can be answered: graceful degradation
@@ -345,19 +289,22 @@ import matplotlib.pyplot as plt
 
 from course_lib.labs import plot
 
-
-async def burst(count):
-    """Publish so many tickets at once, answer them one by one; return how each was answered."""
-    texts = [each.text for each in desk.tickets("dev")]
-    async with a_desk(small_at=8, refuse_at=16) as (support, said):
-        for number in range(count):
-            await support.tickets.publish(Event("ticket", {"text": texts[number % 20]}, id=str(number)))
-        async with consuming(support.tickets, support.answer, limit=1):
-            pass
-    return [reply["how"] for reply in said]
+how, texts = [], [each.text for each in desk.tickets("dev")]
 
 
-how = await burst(30)
+async def note_how(event):
+    how.append(event.data["how"])
+
+
+kept = Effects(f"{scratch.name}/effects-{next(counter)}")
+support = SupportDesk(tickets, replies, kept, small_at=8, refuse_at=16, **models)
+await tickets.publish(*(Event("ticket", {"text": texts[n]}, id=f"burst-{n}") for n in range(30)))
+async with consuming(tickets, support.answer, limit=1), consuming(replies, note_how, limit=1):
+    await tickets.drained()
+    await replies.drained()
+Counter(how)
+
+# %% name="degradation-picture"
 kinds = ["large model", "small model", "refused"]
 figure, axes = plt.subplots(figsize=(8, 1.6), layout="constrained")
 axes.scatter(range(30, 0, -1), [kinds.index(each) for each in how], c="black", s=14)
@@ -2145,41 +2092,31 @@ guarded, begun_s, seen = composed([guarded_by(breaker)], asking("short-outage"))
 
 
 async def noted(ticket):
-    """Send a ticket; note when, what became of it, and the breaker's state after it."""
-    at_s = time.monotonic() - begun_s
+    """Send a ticket; note when, and what became of it."""
+    at_s, end = time.monotonic() - begun_s, "answered"
     try:
         await guarded(ticket)
     except (dspy.LMError, BreakerOpen) as error:
-        seen.append((at_s, "not asked" if isinstance(error, BreakerOpen) else "failed", breaker.state))
-    else:
-        seen.append((at_s, "answered", breaker.state))
+        end = "not asked" if isinstance(error, BreakerOpen) else "failed"
+    seen.append((end, at_s))
 
 
 requests = (await outcomes_of(noted, questions[:80], every_s=0.025))["requests"]
-print(dict(Counter(end for _, end, _ in seen)), "of 80 tickets;", requests, "requests")
+print(dict(Counter(end for end, _ in seen)), "of 80 tickets;", requests, "requests")
 
 # %% name="breaker-picture"
-figure, axes = plt.subplots(figsize=(8, 2.4), layout="constrained")
-axes.axvspan(0.5, 1.5, color="tab:red", alpha=0.12, label="the model is down")
-states = ["closed", "half-open", "open"]
-for end, marker in (("answered", "o"), ("failed", "x"), ("not asked", "|")):
-    times_s = [at_s for at_s, what, _ in seen if what == end]
-    axes.plot(times_s, [3 + ["answered", "failed", "not asked"].index(end)] * len(times_s), marker, label=end)
-seen.sort()
-axes.step(
-    [at_s for at_s, *_ in seen], [states.index(state) for *_, state in seen], where="post", color="black"
-)
-axes.set(xlabel="seconds", yticks=range(6), yticklabels=[*states, "answered", "failed", "not asked"])
-opened_s = next(at_s for at_s, _, state in seen if state == "open")
-closed_s = next(at_s for at_s, end, _ in seen if end == "answered" and at_s > 1.4)
-plot(
-    figure,
-    f"Breaker open from {opened_s:.1f} s, closed again at {closed_s:.1f} s, between them trials that fail",
-)
+ends = ["not asked", "failed", "answered"]
+times_s = [[at_s for end, at_s in seen if end == each] for each in ends]
+figure, axes = plt.subplots(figsize=(8, 2), layout="constrained")
+axes.axvspan(0.5, 1.5, color="tab:red", alpha=0.15)
+axes.eventplot(times_s, colors=["tab:gray", "tab:red", "tab:blue"], linelengths=0.6)
+axes.set(yticks=range(3), yticklabels=ends, xlabel="seconds; in the shaded one the model is down")
+told = [f"{each}: {min(s):.1f} to {max(s):.1f} s" for each, s in zip(ends, times_s, strict=True)]
+plot(figure, "One line for each ticket. " + "; ".join(told))
 
 # %% [markdown]
-# The crosses are all that the failing model was asked: three to open the breaker, then one trial after 0.2 s and then each 0.3 s. All others
-# know at once that they have to go elsewhere. The price stands at the right: for some moments after the model is back,
+# The red lines are all that the failing model was asked: three to open the breaker, then one trial after 0.2 s and then each 0.3 s. All others
+# know at once that they have to go elsewhere. The price stands right of the shade: for a moment after the model is back,
 # nobody asks it.
 #
 # ### Where it hurts: a breaker that counts the wrong thing
@@ -2276,10 +2213,10 @@ lm.profile("long-tail", ttft_p50_ms=40, ttft_p99_ms=1500)
 lm.profile("all-slow", ttft_p50_ms=250)
 
 
-async def latency_of(call, profile):
+async def latency_of(policies, profile):
     """Sort 40 tickets, a few at a time; return the 95th percentile and the requests for each."""
     lm.reset()
-    took_s, timed_call = [], composed([call], asking(profile))
+    took_s, timed_call = [], composed(policies, asking(profile))
 
     async def timed(ticket):
         begun_s = time.monotonic()
@@ -2290,13 +2227,9 @@ async def latency_of(call, profile):
     return {"p95, ms": round(1000 * sorted(took_s)[37]), "requests each": round(ends["requests"] / 40, 2)}
 
 
-async def plain(call, request):
-    return await call(request)
-
-
 hedge = Hedge(0.15, is_idempotent=lambda request: True, budget=RetryBudget(0.3))
-print("no hedge:  ", await latency_of(plain, "long-tail"))
-print("with hedge:", await latency_of(hedge, "long-tail"))
+print("no hedge:  ", await latency_of([], "long-tail"))
+print("with hedge:", await latency_of([hedge], "long-tail"))
 
 # %% [markdown]
 # And where *all* answers are slow, because the service has too much to do, hedges give it twice as much. Therefore the budget, one
@@ -2304,8 +2237,9 @@ print("with hedge:", await latency_of(hedge, "long-tail"))
 
 # %% name="hedge-hurts"
 wild = Hedge(0.15, is_idempotent=lambda request: True, budget=RetryBudget(1.0, burst=100))
-print("no budget: ", await latency_of(wild, "all-slow"))
-print("the usual: ", await latency_of(Hedge(0.15, is_idempotent=lambda request: True), "all-slow"))
+print("no budget: ", await latency_of([wild], "all-slow"))
+usual = Hedge(0.15, is_idempotent=lambda request: True)
+print("the usual: ", await latency_of([usual], "all-slow"))
 
 # %% [markdown]
 # ### Deeper: one call for the same question, coalescing
@@ -2581,8 +2515,8 @@ with dspy.context(lm=lm.connect("sim-large@cut-off", cache=False)):
 # again with more room, or show it as what it is.
 
 # %% name="the-end"
-await small.aclose()
-effects.close()
+for each in (small, bounded, numbers, odd, tickets, replies, documents):
+    await each.aclose()
 dspy.configure(lm=model)
 scratch.cleanup()
 

@@ -150,7 +150,7 @@ def shares_nothing(breaker: Any) -> None:
 
 
 async def spares_the_model(breaker: Any) -> None:
-    """It serves `program(...)` and `await program.acall(...)` alike: what the model's server sees tells it."""
+    """It serves `program(...)` and `await program.acall(...)` alike: what the model's server sees tells."""
     now_s, triage, seen = [0.0], desk.Triage(), []
     lm.profile("breaker-check", first=["unavailable"] * 4)
     model = lm.connect("sim-large@breaker-check", cache=False, num_retries=0)

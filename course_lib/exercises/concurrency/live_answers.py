@@ -16,8 +16,8 @@ from uuid import uuid4
 import dspy
 
 from course_lib import lm
-from course_lib.concurrency import Consumer, EventStream
-from course_lib.concurrency.events import Event
+from course_lib.concurrency import EventStream
+from course_lib.concurrency.events import Event, consuming
 from course_lib.exercises.engine.checks import CheckFailed, expect, expect_equal
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.services import running_redis
@@ -53,8 +53,7 @@ class _Shop:
         await self.stream.publish(*events)
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                while await self.stream.backlog():  # noqa: ASYNC110  (another process counts)
-                    await asyncio.sleep(0.005)
+                await self.stream.drained()
         except TimeoutError:
             what, hint = "documents are taken in, whatever else is under way", "Hold no lock over a yield."
             raise CheckFailed(what, observed="they wait", expected="each is handled", hint=hint) from None
@@ -71,14 +70,12 @@ async def _shop(live_rag: Any, **profile: Any) -> AsyncIterator[_Shop]:
     lm.profile("live-check", **profile)
     stream = EventStream(running_redis().url, f"live-check-{uuid4().hex}")
     shop = _Shop(live_rag(), stream)
-    consumer = Consumer(stream, shop.handle, idle_s=60, retry_s=0.01, most_deliveries=3)
-    running = asyncio.create_task(consumer.run())
+    model = lm.connect("sim-large@live-check", cache=False, num_retries=0)
     try:
-        with dspy.context(lm=lm.connect("sim-large@live-check", cache=False, num_retries=0)):
-            yield shop
+        async with consuming(stream, shop.handle, idle_s=60, retry_s=0.01, most_deliveries=3):
+            with dspy.context(lm=model):
+                yield shop
     finally:
-        consumer.stop()
-        await running
         await stream.aclose()
 
 
