@@ -26,10 +26,10 @@ def unasked(text):
 # %% [markdown]
 # ## 5. Data streams
 #
-# So far somebody waited for each answer. A support desk has other work, too: a ticket comes by mail and nobody holds the line; a help article
-# is changed while questions are answered. These are *events*. Who produces them does not wait for who consumes them, so something has to
-# stand between the two, and four things have to be decided: what happens when events come faster than they are handled, when a consumer dies
-# in the middle of one, when an event comes twice, and when one can never be handled.
+# So far somebody waited for each answer. A support desk has other work, too: a ticket comes by mail, and a help article is changed while
+# questions are answered. These are *events*. Their producer does not wait for their consumer, so something has to stand between the two, and
+# four things have to be decided: what happens when events come faster than they are handled, when a consumer dies in the middle of one, when
+# an event comes twice, and when one can never be handled.
 #
 # ```mermaid
 # flowchart LR
@@ -74,8 +74,8 @@ async def most_waiting(maxsize):
 print("unbounded:", await most_waiting(0), "waited in memory; with a bound of 10:", await most_waiting(10))
 
 # %% [markdown]
-# Without a bound the queue holds whatever the producer sends, until memory ends: the *bounded buffer* passes the slowness back to the producer,
-# which is called *backpressure*. And both queues have one more weakness: they live in a process, and so do their events.
+# Without a bound the queue holds whatever the producer sends, until there is no memory left. A *bounded buffer* makes the producer wait, which
+# is called *backpressure*. Both queues have another weakness: they are in the memory of one process, and when it dies their events are gone.
 #
 # ### A consumer dies
 #
@@ -91,35 +91,35 @@ import redis.asyncio
 from course_lib.services import running_redis
 
 server = running_redis()
-small = redis.asyncio.Redis.from_url(server.url, protocol=2, decode_responses=True)
+raw = redis.asyncio.Redis.from_url(server.url, protocol=2, decode_responses=True)
 
 
 async def take(name, consumer):
     """Return an event: a new one, or one that another consumer has held for 50 ms; None if there is none."""
-    if found := await small.xreadgroup("desk", consumer, {name: ">"}, count=1):
+    if found := await raw.xreadgroup("desk", consumer, {name: ">"}, count=1):
         return found[0][1][0]
-    claimed = await small.xautoclaim(name, "desk", consumer, min_idle_time=50, count=1)
+    claimed = await raw.xautoclaim(name, "desk", consumer, min_idle_time=50, count=1)
     return claimed[1][0] if claimed[1] else None
 
 
 async def ada_dies():
     name = f"small-{secrets.token_hex(4)}"
-    await small.xgroup_create(name, "desk", id="0", mkstream=True)
+    await raw.xgroup_create(name, "desk", id="0", mkstream=True)
     for number in (1, 2, 3):
-        await small.xadd(name, {"ticket": f"T-{number}"})
+        await raw.xadd(name, {"ticket": f"T-{number}"})
     print("ada takes", (await take(name, "ada"))[1]["ticket"], "and dies")
-    while (await small.xpending(name, "desk"))["pending"] or await small.xlen(name):
+    while (await raw.xpending(name, "desk"))["pending"] or await raw.xlen(name):
         if event := await take(name, "ben"):
             print("ben handles", event[1]["ticket"])
-            await small.xack(name, "desk", event[0])
-            await small.xdel(name, event[0])
+            await raw.xack(name, "desk", event[0])
+            await raw.xdel(name, event[0])
 
 
 await ada_dies()
 
 # %% [markdown]
-# Nothing is lost: an event is acknowledged *after* it was handled, so each is handled **at least once**. "Exactly once" cannot be had from
-# the delivery: ada may have died just before `XACK`, with all her work done. Then ben does it again.
+# Nothing is lost: an event is acknowledged *after* it was handled, so each is handled **at least once**. No delivery can promise "exactly
+# once": perhaps ada died just before `XACK`, when all her work was done. Then ben does it again.
 #
 # ### An event comes twice
 #
@@ -150,9 +150,9 @@ print("paid:", await effects.transact(lambda db: db.execute("select sum(euros) f
 # %% [markdown]
 # ### The library's: EventStream and Consumer
 #
-# `EventStream` and `Consumer` are the small version with what production adds: a bound, several events at a time, signs of life of whoever
-# works long, waits between deliveries, dead letters, a graceful stop, and going on while Redis is away. First the bound. Redis has one of its own,
-# `MAXLEN`, which people take for backpressure:
+# `EventStream` and `Consumer` are the small version with what production adds: a bound, several events at a time, signs of life while a handler
+# works long, waits between deliveries, dead letters, a graceful stop, and patience while Redis is away. First the bound. Redis has one of its
+# own, `MAXLEN`, which looks like backpressure:
 
 # %% name="maxlen"
 from course_lib.concurrency import Consumer, EventStream
@@ -164,8 +164,8 @@ def new_stream(**options):
 
 bounded, lossy = new_stream(bound=5), f"small-{secrets.token_hex(4)}"
 for number in range(20):
-    await small.xadd(lossy, {"ticket": f"T-{number}"}, maxlen=5, approximate=False)
-print("MAXLEN: 20 published without complaint,", await small.xlen(lossy), "there")
+    await raw.xadd(lossy, {"ticket": f"T-{number}"}, maxlen=5, approximate=False)
+print("MAXLEN: 20 published without complaint,", await raw.xlen(lossy), "there")
 try:
     async with asyncio.timeout(0.1):
         await bounded.publish(*(Event("ticket", {"number": number}) for number in range(20)))
@@ -175,8 +175,8 @@ except TimeoutError:
 # %% [markdown]
 # `MAXLEN` deletes the oldest events, handled or not, and tells nobody. A bound that waits loses none.
 #
-# Now a real death. Another process consumes 40 events, each of which takes a moment, and is killed in the middle with SIGKILL: no warning,
-# no tidying up. Then a consumer here takes over.
+# Now a real kill. Another process consumes 40 events, each of which takes a moment, and is killed in the middle with SIGKILL, as the kernel
+# does when memory runs out. Then a consumer in this notebook takes over.
 
 # %% name="killed-consumer"
 import subprocess
@@ -193,7 +193,7 @@ async def handle(event):
     await effects.once(event, lambda: asyncio.sleep(0.01, event.id))
 asyncio.run(Consumer(EventStream(sys.argv[1], sys.argv[2]), handle, limit=4).run())
 """
-numbers, shared = new_stream(), Effects(file := f"{scratch.name}/effects-{next(counter)}")
+numbers, done = new_stream(), Effects(file := f"{scratch.name}/effects-{next(counter)}")
 await numbers.publish(*(Event("number", {}, id=str(number)) for number in range(40)))
 command = [sys.executable, "-c", CONSUMER, server.url, numbers.name, file]
 with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as victim:
@@ -206,22 +206,22 @@ print("killed when", len(handled), "of 40 had begun; not acknowledged:", await n
 # %% name="taken-over"
 async def handle(event):
     handled.append(event.id)
-    await shared.once(event, lambda: asyncio.sleep(0.01, event.id))
+    await done.once(event, lambda: asyncio.sleep(0.01, event.id))
 
 
 async with consuming(numbers, handle, idle_s=0.3):
     await numbers.drained()
-rows = await shared.transact(lambda db: db.execute("select count(*) from effects").fetchone()[0])
+rows = await done.transact(lambda db: db.execute("select count(*) from effects").fetchone()[0])
 print("handled:", len(handled), "times,", len(set(handled)), "different events;", rows, "effects")
 
 # %% [markdown]
-# More handled than there are events, each at least once; and as many effects as events.
+# Some events were handled twice, all of them at least once; and there are as many effects as events.
 #
 # ### What can never be handled: dead letters
 #
-# An event whose handler raises is delivered again, after a wait that doubles: perhaps the model was down. One that can *never* be handled would
-# come back for ever and stand in the way of the others. So a handler says so with an `EventError`, and after `most_deliveries` the consumer
-# gives up by itself. The event then lies aside with its reason, for a person to look at, and can be revived.
+# An event whose handler raises is delivered again, after a wait that doubles: perhaps the model was down. An event that can *never* be handled
+# would come back for ever. So a handler may say so with an `EventError`, and after `most_deliveries` the consumer gives up by itself. The event
+# is then kept as a *dead letter*, with the reason, for a person to look at; `revive` publishes it again.
 
 # %% name="dead-letters"
 from course_lib.concurrency.events import EventError
@@ -281,7 +281,7 @@ table(said)
 # ### More than can be answered: graceful degradation
 #
 # The morning after a newsletter there are more tickets than the large model answers in time. A desk that goes on as usual answers all
-# of them too late. `SupportDesk` looks at the backlog and becomes plainer, step by step, and each reply says in `how` what it is: the large
+# of them too late. `SupportDesk` looks at the backlog, gives simpler answers step by step, and each reply says in `how` what it is: the large
 # model, the small one, and in the end an honest refusal that costs nothing. (Before it refuses it looks for an earlier answer to the same question.)
 
 # %% name="degradation"
@@ -315,8 +315,8 @@ plot(
 )
 
 # %% [markdown]
-# The refused customers know at once that they have to come again, the last seven get the large model, and nobody waited for an
-# answer that came too late. It is the same idea as a bulkhead's refusal in part 6: *load shedding*, with manners.
+# The customers who were refused know at once that they have to ask again, and the last seven got the large model. To refuse some, so that
+# others are answered in time, is called *load shedding*; part 6 does it for model calls.
 #
 # ### Exercise 3.6: answers from documents that arrive meanwhile (15 minutes, hard)
 #
@@ -1246,7 +1246,8 @@ plot(figure, "; ".join(f"{way}: all repeats within {s:.2f} s" for way, s in zip(
 #
 # ### Where it hurts: the retry storm
 #
-# Now the model is down, and clients are patient: six attempts each. What the server sees of 20 questions:
+# Now the model is down, and clients are patient: six attempts each. Guess before you run it: what does the server see of 20 questions, and
+# what does it need at this moment?
 
 # %% name="retry-storm"
 before = lm.ledger().requests
@@ -1255,10 +1256,10 @@ print(await outcomes_of(patient, questions[:20]))
 lm.verdict(since=before)
 
 # %% [markdown]
-# Six times the load, on a server that is down because it has too much load: this is how a short failure becomes a long one. And where
-# two layers repeat, six times six. The ledger's *verdict* names it `retry_storm`: `lm.verdict()` reads what the endpoint saw of this client, and
-# says what a provider would say. Therefore: **one layer repeats**, and repeats have a *budget*, a share of all calls. The course's
-# `ExponentialBackoff` is the small version with both a budget and what part 3 asked for, `Retry-After` with a cap.
+# Six times the load, on a server that is down perhaps because it had too much: this is how a short failure becomes a long one. Where two
+# layers repeat, it is six times six. The ledger's *verdict* names it `retry_storm`: `lm.verdict()` reads what the endpoint saw of this client,
+# and says what a provider would say of it. So two rules: **one layer repeats**, and repeats have a *budget*, a share of all calls. The
+# course's `ExponentialBackoff` is the small version with a budget, and with `Retry-After` honoured up to a cap (part 3).
 
 # %% name="retry-budget"
 from course_lib.concurrency import ExponentialBackoff
@@ -1273,13 +1274,13 @@ budgeted = ExponentialBackoff(attempts=6, first_wait_s=0.01)
 print("showers:", await outcomes_of(composed([budgeted], asking("showers")), questions[:40]))
 
 # %% [markdown]
-# The storm is gone, and under `showers`, where three in ten fail, a budget of one in five is too small for all. That is the price, and it is
-# the right way round: few failures are mended, many are not made worse.
+# The storm is gone. The price is in the last line: where three requests in ten fail, a budget of one repeat for five calls is too small for
+# all of them. It is meant to be: a budget repairs few failures, and keeps many from becoming more.
 #
 # ### Stop asking: the circuit breaker
 #
-# While a service is down each call of it is a waste: it costs the user a wait, and the service a request. A *circuit breaker* remembers. It
-# is the fuse of a house with one thing added: it tries by itself whether the fault is gone.
+# While a service is down, each call of it costs the user a wait and the service a request, for nothing. A *circuit breaker* remembers that
+# it is down, and does not call. From time to time it lets one call through, to find out whether the service is back.
 #
 # ```mermaid
 # stateDiagram-v2
@@ -2116,13 +2117,13 @@ plot(figure, "One line for each ticket. " + "; ".join(told))
 
 # %% [markdown]
 # The red lines are all that the failing model was asked: three to open the breaker, then one trial after 0.2 s and then each 0.3 s. All others
-# know at once that they have to go elsewhere. The price stands right of the shade: for a moment after the model is back,
-# nobody asks it.
+# know at once that they have to go elsewhere. The price is to the right of the shaded part: for a moment the model is back, and nobody
+# asks it.
 #
 # ### Where it hurts: a breaker that counts the wrong thing
 #
-# Five answers with status 429, "slower, please", come from a service that *works*. A breaker that takes them for failures shuts out the
-# tickets that come afterwards, though the model would have answered every one.
+# Answers with status 429, "slower, please", come from a service that *works*. Here the first five requests get one, and then the model is well
+# again. Guess before you run it: of 30 tickets, how many are answered if the breaker takes a 429 for a failure, and how many if it does not?
 
 # %% name="breaker-hurts"
 answers = {}
@@ -2134,14 +2135,15 @@ for counts, is_failure in {"every error": lambda _: True, "outages": lambda e: i
 answers
 
 # %% [markdown]
-# For the same reason each model has a breaker *of its own*, and a customer's mistake (a bad request) never counts.
+# The breaker that counts every error has cut off a model that was well. What counts as a failure is the most important setting of a breaker:
+# outages do, and neither a limit nor a bad request of one customer does.
 #
 # ### A place for each: the bulkhead
 #
 # A ship has walls across, so that one hole does not sink it. Two models share eight places here; one of them is stuck, and its 16 calls each
 # hold a place until they are given up after 0.25 s. What does that do to those who ask the *healthy* model? A `Bulkhead` of its own for each
-# model, with the same eight places in all, is the wall. It also bounds the line: who would wait behind too many is refused at once, which is
-# called *load shedding*.
+# model, with the same eight places in all, is the wall. It also bounds the line: a caller that would have to wait behind too many others is
+# refused at once, which is called *load shedding*.
 
 # %% name="bulkhead-helps"
 from course_lib.concurrency import Timeout, limited_by
@@ -2162,13 +2164,13 @@ async def slowest_healthy_s(of_stuck, of_healthy):
     return healthy_s
 
 
-shared = asyncio.Semaphore(8)
+both = asyncio.Semaphore(8)
 apart = Bulkhead("stuck", limit=4, waiting=20), Bulkhead("healthy", limit=4, waiting=20)
-print(f"eight places for both: {await slowest_healthy_s(shared, shared):.2f} s")
+print(f"eight places for both: {await slowest_healthy_s(both, both):.2f} s")
 print(f"four places for each:  {await slowest_healthy_s(*apart):.2f} s")
 
 # %% [markdown]
-# And where it hurts: walls waste room. With four places for each, the healthy model cannot use the four that the other one leaves free. A
+# Where it hurts: walls waste room. With four places for each, the healthy model cannot use the four that the other one leaves free. A
 # bulkhead that is too small refuses work that nothing prevents:
 
 # %% name="bulkhead-hurts"
@@ -2198,12 +2200,12 @@ crowded = composed([Fallback(asking("not-much-room", "sim-small"))], asking("dow
 await outcomes_of(crowded, questions[:40])
 
 # %% [markdown]
-# So the other model has a bulkhead and a breaker too, and its limits are something to ask for before the outage.
+# So the other model gets policies of its own too, and room there is something to buy before the outage.
 #
 # ### Deeper: a second request for the slow one, the hedge
 #
 # Some services are fast nineteen times of twenty, and then slow. A *hedge* sends the request a second time when the answer is late, and
-# takes whichever comes first. Only for calls that change nothing: it may well be carried out twice.
+# takes whichever answer comes first; the other request is cancelled. It is for calls that change nothing, since both may be carried out.
 
 # %% name="hedge-helps"
 from course_lib.concurrency import Hedge
@@ -2223,8 +2225,10 @@ async def latency_of(policies, profile):
         await timed_call(ticket)
         took_s.append(time.monotonic() - begun_s)
 
-    ends = await outcomes_of(timed, questions[:40], every_s=0.01)
-    return {"p95, ms": round(1000 * sorted(took_s)[37]), "requests each": round(ends["requests"] / 40, 2)}
+    await outcomes_of(timed, questions[:40], every_s=0.01)
+    while lm.ledger().under_way:  # the losers, which were cancelled
+        await asyncio.sleep(0.02)
+    return {"p95, ms": round(1000 * sorted(took_s)[37]), "requests each": lm.ledger().requests / 40}
 
 
 hedge = Hedge(0.15, is_idempotent=lambda request: True, budget=RetryBudget(0.3))
@@ -2232,8 +2236,8 @@ print("no hedge:  ", await latency_of([], "long-tail"))
 print("with hedge:", await latency_of([hedge], "long-tail"))
 
 # %% [markdown]
-# And where *all* answers are slow, because the service has too much to do, hedges give it twice as much. Therefore the budget, one
-# call in twenty unless you say otherwise:
+# Where *all* answers are slow, because the service has too much to do, hedges give it twice as much. Therefore there is a budget: one
+# call in twenty, and a few to begin with, unless you say otherwise.
 
 # %% name="hedge-hurts"
 wild = Hedge(0.15, is_idempotent=lambda request: True, budget=RetryBudget(1.0, burst=100))
@@ -2244,8 +2248,8 @@ print("the usual: ", await latency_of([usual], "all-slow"))
 # %% [markdown]
 # ### Deeper: one call for the same question, coalescing
 #
-# Identical requests that are under way at the same time can share one call: lesson 02's single-flight, as a policy. What counts as identical is the
-# `key`. It hurts where the same question is asked again *on purpose*: five samples that are to be compared become one.
+# Identical requests that are under way at the same time can share one call: lesson 02's single-flight, as a policy. The `key` says what is
+# identical. It hurts where the same question is asked again *on purpose*: five samples that are to be compared become one.
 
 # %% name="coalesce"
 from course_lib.concurrency import Coalesce
@@ -2261,9 +2265,9 @@ print("five samples:", await outcomes_of(samples, [questions[1]] * 5))
 #
 # ### All of it: ResilientProcessor
 #
-# `ResilientProcessor` puts these policies around a program's *model calls*: below the adapter, so that a repeat costs one request and not
-# a whole program, and with DSPy's own repeats switched off. It is a `dspy.Module`, sync, async and streaming; the deadline ends requests and
-# reaches tools; after the first token of a stream nothing is repeated. `answered_by` says which models answered.
+# `ResilientProcessor` is a `dspy.Module` around your program. It puts these policies around the program's *model calls*: below the adapter,
+# so that a repeat costs one request and not the whole program again, and with DSPy's own repeats switched off, so that one layer repeats.
+# `answered_by` says which models answered. Here the first model is down:
 
 # %% name="resilient-processor"
 from course_lib.concurrency import ResilientProcessor
@@ -2277,14 +2281,37 @@ for ticket in questions[:4]:
 print("requests:", dict(Counter(call.model for call in lm.ledger(since=before).calls)))
 
 # %% [markdown]
-# Two failures, and the large model is not asked any more: the breaker stands between. The order is part of the design, and `recommended` is
-# the place where it is written down: the backoff outside the bulkhead, or it would hold a place while it waits; the bulkhead outside the breaker,
-# or the breaker would count a refusal as a failure; the fallback around all of them, with a breaker of its own for each model.
+# After two failures the breaker is open, and the large model is not asked any more. The order of the policies is part of the design, and
+# `recommended` is the function in which it is written down. The backoff is outside the bulkhead, or it would hold a place while it waits. The
+# bulkhead is outside the breaker, or the breaker would count a refusal as a failure. The fallback is around all of them.
 #
+# Two more things belong to it. The *deadline* holds for the program as a whole, and ends the request at the model's server (status 499: the
+# client has left). And once a reader has seen the first token of a stream, nothing is repeated: two halves of two answers are no answer.
+
+# %% name="deadline-and-half"
+from course_lib.concurrency import stream
+from course_lib.concurrency.streaming import Error, Token
+
+lm.profile("half", cut_midway_rate=1.0)
+lm.reset()
+stuck, half, well = (
+    lm.connect(each, cache=False) for each in ("sim-large@stuck", "sim-large@half", "sim-small")
+)
+late = ResilientProcessor(desk.Triage(), stuck, deadline_s=0.3)
+print(await outcomes_of(lambda ticket: late.acall(ticket=ticket), questions[:1]), lm.ledger().statuses)
+before = lm.ledger().requests
+cut = ResilientProcessor(desk.Answer(), half, well)
+async with stream(cut, question="How many days do I have to return an item?") as events:
+    seen = [event async for event in events]
+print(sum(isinstance(event, Token) for event in seen), "tokens, then")
+print(*(f"{type(event.cause).__name__}: {event.message}" for event in seen if isinstance(event, Error)))
+print("requests:", lm.ledger().requests - before)
+
+# %% [markdown]
 # ### What each is worth: switch it off
 #
-# Does each mechanism earn its place? Take one out and measure again. Every row has its own copy of a bad time: one request in four hangs,
-# and from second 1.7 to 3.4 the model is down. A ticket comes every 200 ms and has 3 s.
+# Does each mechanism earn its place? Take one out and measure again. Every row has its own copy of the same bad time: one request in four
+# is never answered, and from second 1.7 to 3.4 the model is down. A ticket comes every 200 ms and has 3 s.
 
 # %% name="rows-to-compare"
 from course_lib.concurrency import recommended
@@ -2317,7 +2344,7 @@ bad = {"ttft_p50_ms": 60, "hang_rate": 0.25}
 bad["timeline"] = [(1.7, 3.4, {"unavailable_rate": 0.9, "cut_before_rate": 0.1, "hang_rate": 0.0})]
 
 
-async def times_s(number, build):
+async def measured_s(number, build):
     """Send 16 tickets to a row's program, whose models have profiles of their own; return the times."""
     lm.profile(f"bad-{number}", **bad)
     lm.profile(f"other-{number}")
@@ -2335,7 +2362,7 @@ async def times_s(number, build):
 
 
 lm.reset()
-took_s = await asyncio.gather(*(times_s(*each) for each in enumerate(rows.values())))
+took_s = await asyncio.gather(*(measured_s(*each) for each in enumerate(rows.values())))
 requests = Counter(call.profile.rpartition("-")[2] for call in lm.ledger().calls)
 
 # %% name="the-table"
@@ -2352,26 +2379,27 @@ table(
 )
 
 # %% [markdown]
-# Without the fallback the tickets of the outage have no answer, however often they are asked. Without the breaker each of them knocks at
-# the closed door first, which costs requests. Without the hedge those that hang wait until the fallback's turn comes, which costs time. The
-# backoff has nothing to do here: only the last model in the line is asked again, and that one is well. Which mechanism pays depends on how your
+# Without the fallback, tickets that come in the outage have no answer. Without the breaker, each of them is sent to the model that is down
+# before another one is asked, which costs requests. Without the hedge, a request that is never answered waits until it is the other model's
+# turn, which costs time. The backoff has nothing to do here: only the last model in the line is asked again, and that one is well. Bulkhead,
+# timeout and coalescing have no row: with this load and these tickets they have nothing to do either. Which mechanism pays depends on how your
 # provider fails; that is why each can be switched off, and why you measure.
 #
 # ### What the provider would say
 #
-# Last, the client's own manners: 20 tickets under `storm`, one of the profiles that ship, where everything goes wrong at once.
+# Last, the other side's view: 20 tickets under `storm`, one of the profiles that ship, where everything goes wrong at once. Behind it stands
+# the same model of another provider.
 
 # %% name="verdict-on-us"
 lm.reset()
-program = ResilientProcessor(
-    desk.Triage(), *(lm.connect(f"sim-large@{each}") for each in ("storm", "busy")), deadline_s=3
-)
+two_providers = (lm.connect(f"sim-large@{each}", cache=False) for each in ("storm", "busy"))
+program = ResilientProcessor(desk.Triage(), *two_providers, deadline_s=3)
 print(await outcomes_of(lambda ticket: program.acall(ticket=ticket), questions[20:40], every_s=0.05))
 lm.verdict(deadline_s=3)
 # %% [markdown]
 # ## 7. What breaks in production
 #
-# Four short ones, each seen in services that worked well in a demo. (What blocks the event loop, and contexts that leak, was in part 1.)
+# Four short ones; none of them shows in a demo with one user. (Calls that block the event loop, and contexts that leak, were in part 1.)
 #
 # ### An unbounded gather
 #
@@ -2390,12 +2418,13 @@ outcomes = await AsyncRunner(limit=4).run(asking("thirty-too"), questions[:60])
 print("AsyncRunner:", sum(each.ok for each in outcomes), "answered,", lm.ledger().most_at_once, "at once")
 
 # %% [markdown]
-# All sixty begin in the same moment, and half are refused. With repeats the second half would come back as the retry storm of part 6.
+# All sixty begin in the same moment, and half are refused; with repeats they would all come back. A limit on what is under way is enough: what
+# is not begun yet waits in your program, where it costs nothing.
 #
 # ### A forgotten task
 #
-# `create_task` for what "need not be waited for", such as a line in the audit log. Its error belongs to nobody, and a task to which nobody
-# holds a reference may even vanish before it ends. Here the audit log is broken; does the caller learn of it?
+# `create_task` is for work that "need not be waited for", such as a line in the audit log. But then nobody gets its error. Here the audit log
+# is broken; does the caller learn of it?
 
 # %% name="forgotten-task"
 import gc
@@ -2468,8 +2497,8 @@ with dspy.context(callbacks=[Budget(calls=2)]):
     print("as a callback:", await outcomes_of(asking("calm"), questions[:5]))
 
 # %% [markdown]
-# Five of five: what a callback raises is logged and swallowed, since a broken log must not break the program. Callbacks *observe*. What may
-# say no stands around the call, as a policy does:
+# All five were made: what a callback raises is logged and goes no further, since a fault in a log must not end the program. Callbacks
+# *observe*. A rule that refuses a call has to stand around it, as a policy does:
 
 
 # %% name="policy-refuses"
@@ -2511,12 +2540,14 @@ with dspy.context(lm=lm.connect("sim-large@cut-off", cache=False)):
         print("stream:", *[event async for event in events if isinstance(event, Final)])
 
 # %% [markdown]
-# A customer who reads the first line takes it for the answer. The typed stream of part 4 says `is_cut=True`, and then it is your decision: ask
-# again with more room, or show it as what it is.
+# A sentence that ends with a comma, as a `Prediction` like any other. The typed stream of part 4 says `is_cut=True`; then it is your decision to
+# ask again with a higher limit, or to show the text as the half that it is.
 
 # %% name="the-end"
-for each in (small, bounded, numbers, odd, tickets, replies, documents):
+for each in (raw, bounded, numbers, odd, tickets, replies, documents):
     await each.aclose()
+for each in (effects, done, kept):
+    each.close()
 dspy.configure(lm=model)
 scratch.cleanup()
 
@@ -2525,17 +2556,18 @@ scratch.cleanup()
 #
 # What you set out to do in these parts, and what was measured:
 #
-# - *Data streams:* a bound that makes the producer wait; acknowledged after the effect, so at least once; the event's id in the effect's
-#   transaction, so done once; what can never be handled lies aside with its reason. Under load the desk gets plainer, and says so.
-# - *Resilience:* policies of one shape, one retry layer with a budget, a breaker for each model that counts outages and nothing else, room for
-#   each model, another model behind, and a table that shows what each is worth in *your* weather.
-# - *What breaks:* everything at once, tasks without an owner, rules in places that cannot refuse, half answers that look whole.
+# - *Data streams:* a bound makes the producer wait. An event is acknowledged after its effect, so it is handled at least once; its id is in
+#   the effect's transaction, so the effect happens once. An event that can never be handled becomes a dead letter. Under load the desk
+#   answers more simply, and says so.
+# - *Resilience:* policies of one shape; one layer that repeats, with a budget; for each model a breaker that counts outages and nothing else;
+#   another model behind; and a table that shows what each mechanism is worth.
+# - *What breaks:* everything begun at once, tasks whose errors nobody gets, rules in callbacks, half answers that look whole.
 #
 # | phase | question of this notebook |
 # | --- | --- |
 # | design | How many at once, until when, and what is given up first when there is too much? |
 # | implement | Who repeats, who waits, who refuses: and is each of them there only once? |
-# | test | What happens when the model is down, slow or half, and a consumer is killed in the middle? |
+# | test | What happens when the model is down or slow, its answer breaks off, and a consumer is killed in the middle? |
 # | deploy | Which figure says that it begins to fail: requests for each answer, refusals, backlog, breaker open, first token? |
 #
 # **Next:** section 4, *Debugging and tracing*: what a program did, step by step, and why.
