@@ -193,7 +193,7 @@ async def handle(event):
     await effects.once(event, lambda: asyncio.sleep(0.01, event.id))
 asyncio.run(Consumer(EventStream(sys.argv[1], sys.argv[2]), handle, limit=4).run())
 """
-numbers, done = new_stream(), Effects(file := f"{scratch.name}/effects-{next(counter)}")
+numbers, recorded = new_stream(), Effects(file := f"{scratch.name}/effects-{next(counter)}")
 await numbers.publish(*(Event("number", {}, id=str(number)) for number in range(40)))
 command = [sys.executable, "-c", CONSUMER, server.url, numbers.name, file]
 with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as victim:
@@ -206,12 +206,12 @@ print("killed when", len(handled), "of 40 had begun; not acknowledged:", await n
 # %% name="taken-over"
 async def handle(event):
     handled.append(event.id)
-    await done.once(event, lambda: asyncio.sleep(0.01, event.id))
+    await recorded.once(event, lambda: asyncio.sleep(0.01, event.id))
 
 
 async with consuming(numbers, handle, idle_s=0.3):
     await numbers.drained()
-rows = await done.transact(lambda db: db.execute("select count(*) from effects").fetchone()[0])
+rows = await recorded.transact(lambda db: db.execute("select count(*) from effects").fetchone()[0])
 print("handled:", len(handled), "times,", len(set(handled)), "different events;", rows, "effects")
 
 # %% [markdown]
@@ -278,11 +278,11 @@ async with consuming(replies, note, limit=1):
 table(said)
 
 # %% [markdown]
-# ### More than can be answered: graceful degradation
+# ### Deeper: more than can be answered
 #
 # The morning after a newsletter there are more tickets than the large model answers in time. A desk that goes on as usual answers all
 # of them too late. `SupportDesk` looks at the backlog, gives simpler answers step by step, and each reply says in `how` what it is: the large
-# model, the small one, and in the end an honest refusal that costs nothing. (Before it refuses it looks for an earlier answer to the same question.)
+# model, the small one, and in the end an honest refusal that costs nothing. This is *graceful degradation*.
 
 # %% name="degradation"
 import matplotlib.pyplot as plt
@@ -2138,7 +2138,7 @@ answers
 # The breaker that counts every error has cut off a model that was well. What counts as a failure is the most important setting of a breaker:
 # outages do, and neither a limit nor a bad request of one customer does.
 #
-# ### A place for each: the bulkhead
+# ### Deeper: a place for each, the bulkhead
 #
 # A ship has walls across, so that one hole does not sink it. Two models share eight places here; one of them is stuck, and its 16 calls each
 # hold a place until they are given up after 0.25 s. What does that do to those who ask the *healthy* model? A `Bulkhead` of its own for each
@@ -2292,6 +2292,7 @@ print("requests:", dict(Counter(call.model for call in lm.ledger(since=before).c
 from course_lib.concurrency import stream
 from course_lib.concurrency.streaming import Error, Token
 
+lm.profile("stuck", hang_rate=1.0)
 lm.profile("half", cut_midway_rate=1.0)
 lm.reset()
 stuck, half, well = (
@@ -2397,7 +2398,7 @@ program = ResilientProcessor(desk.Triage(), *two_providers, deadline_s=3)
 print(await outcomes_of(lambda ticket: program.acall(ticket=ticket), questions[20:40], every_s=0.05))
 lm.verdict(deadline_s=3)
 # %% [markdown]
-# ## 7. What breaks in production
+# ## 7. Deeper: what breaks in production
 #
 # Four short ones; none of them shows in a demo with one user. (Calls that block the event loop, and contexts that leak, were in part 1.)
 #
@@ -2546,7 +2547,7 @@ with dspy.context(lm=lm.connect("sim-large@cut-off", cache=False)):
 # %% name="the-end"
 for each in (raw, bounded, numbers, odd, tickets, replies, documents):
     await each.aclose()
-for each in (effects, done, kept):
+for each in (effects, recorded, kept):
     each.close()
 dspy.configure(lm=model)
 scratch.cleanup()

@@ -32,7 +32,7 @@ def test_plain_dspy_makes_the_call_that_a_callback_refused(script, caplog) -> No
     model, check = script(reply("Yes.")), at_most(1)
 
     class Budget(BaseCallback):
-        def on_lm_start(self, call_id, instance, inputs):  # noqa: ARG002
+        def on_lm_start(self, call_id, instance, inputs):
             check()
 
     quiet = caplog.at_level(logging.CRITICAL, "dspy.utils.callback")  # it warns, and goes on
