@@ -1115,6 +1115,134 @@ class LiveRag:
                 raise event.cause
 
 
+# %% tags=["wrong"] exercise="3.6" outcome="failed" message="the ids, yielded first"
+# Worst first.
+from pydantic import TypeAdapter, ValidationError
+
+from course_lib.concurrency import stream
+from course_lib.concurrency.events import EventError
+from course_lib.concurrency.streaming import Error, Token
+
+
+class LiveRag:
+    def __init__(self):
+        self.program = desk.Answer()
+        self.articles = {}  # of each tenant, by id
+        self.indexes = {}  # of each tenant
+
+    async def ingest(self, event):
+        try:
+            article = TypeAdapter(desk.Article).validate_python(event.data)
+        except ValidationError as error:
+            raise EventError(f"event {event.id!r} is no article: {error}") from None
+        known = self.articles.setdefault(event.tenant, {})
+        if article.id not in known or article.updated > known[article.id].updated:
+            known[article.id] = article
+            self.indexes[event.tenant] = desk.Index(known.values())
+
+    async def answer(self, question, tenant=""):
+        index = self.indexes.get(tenant)
+        hits = index.search(question, 3) if index else []
+        yield [hit.article.id for hit in reversed(hits)]
+        if not hits:
+            yield "I do not know: I have no article about this."
+            return
+        context = [hit.article.chunk for hit in hits]
+        async with stream(self.program, question=question, context=context) as events:
+            async for event in events:
+                if isinstance(event, Token):
+                    yield event.text
+                elif isinstance(event, Error):
+                    raise event.cause
+
+
+# %% tags=["wrong"] exercise="3.6" outcome="failed" message="the ids, yielded first"
+# The index is built a moment later.
+import asyncio
+
+from pydantic import TypeAdapter, ValidationError
+
+from course_lib.concurrency import stream
+from course_lib.concurrency.events import EventError
+from course_lib.concurrency.streaming import Error, Token
+
+
+class LiveRag:
+    def __init__(self):
+        self.program = desk.Answer()
+        self.articles = {}  # of each tenant, by id
+        self.indexes = {}  # of each tenant
+
+    async def ingest(self, event):
+        try:
+            article = TypeAdapter(desk.Article).validate_python(event.data)
+        except ValidationError as error:
+            raise EventError(f"event {event.id!r} is no article: {error}") from None
+        known = self.articles.setdefault(event.tenant, {})
+        if article.id not in known or article.updated > known[article.id].updated:
+            known[article.id] = article
+            asyncio.get_running_loop().call_later(0.5, self.build, event.tenant)
+
+    def build(self, tenant):
+        self.indexes[tenant] = desk.Index(self.articles[tenant].values())
+
+    async def answer(self, question, tenant=""):
+        index = self.indexes.get(tenant)
+        hits = index.search(question, 3) if index else []
+        yield [hit.article.id for hit in hits]
+        if not hits:
+            yield "I do not know: I have no article about this."
+            return
+        context = [hit.article.chunk for hit in hits]
+        async with stream(self.program, question=question, context=context) as events:
+            async for event in events:
+                if isinstance(event, Token):
+                    yield event.text
+                elif isinstance(event, Error):
+                    raise event.cause
+
+
+# %% tags=["wrong"] exercise="3.6" outcome="failed" message="from its own articles"
+# The texts are looked up when the ids are out already.
+from pydantic import TypeAdapter, ValidationError
+
+from course_lib.concurrency import stream
+from course_lib.concurrency.events import EventError
+from course_lib.concurrency.streaming import Error, Token
+
+
+class LiveRag:
+    def __init__(self):
+        self.program = desk.Answer()
+        self.articles = {}  # of each tenant, by id
+        self.indexes = {}  # of each tenant
+
+    async def ingest(self, event):
+        try:
+            article = TypeAdapter(desk.Article).validate_python(event.data)
+        except ValidationError as error:
+            raise EventError(f"event {event.id!r} is no article: {error}") from None
+        known = self.articles.setdefault(event.tenant, {})
+        if article.id not in known or article.updated > known[article.id].updated:
+            known[article.id] = article
+            self.indexes[event.tenant] = desk.Index(known.values())
+
+    async def answer(self, question, tenant=""):
+        index = self.indexes.get(tenant)
+        hits = index.search(question, 3) if index else []
+        yield [hit.article.id for hit in hits]
+        if not hits:
+            yield "I do not know: I have no article about this."
+            return
+        context = [self.articles[tenant][hit.article.id].chunk for hit in hits]
+        async with stream(self.program, question=question, context=context) as events:
+            async for event in events:
+                if isinstance(event, Token):
+                    yield event.text
+                elif isinstance(event, Error):
+                    raise event.cause
+
+
 # %% name="check-3-6" tags=["check"] exercise="3.6"
 check("3.6", LiveRag)
 

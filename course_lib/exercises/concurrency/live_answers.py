@@ -144,26 +144,25 @@ async def keeps_tenants_apart(live_rag: Any) -> None:
 
 async def streams(live_rag: Any) -> None:
     """The ids come before the model has answered, and pieces as it writes; documents do not wait for it."""
-    async with _shop(live_rag, speed_p50_tokens_per_s=15) as shop:
+    async with _shop(live_rag, speed_p50_tokens_per_s=10) as shop:
         await shop.publish(shop.document(1))
         before = lm.ledger().requests
         async with aclosing(shop.rag.answer(shop.question, "")) as pieces:
             await anext(pieces)
             early = lm.ledger().requests - before
+            await shop.publish(shop.document(2))
             some = [await anext(pieces) for _ in range(2)]
             early += lm.ledger().requests - before
+            what = "requests that had ended when the ids and two pieces were there"
             hint = "concurrency.stream(program, ...) yields a Token for each piece: pass its text on at once."
-            expect_equal(
-                early, 0, "requests that had ended when the ids and two pieces were there", hint=hint
-            )
-            await shop.publish(shop.document(2))
+            expect_equal(early, 0, what, hint=hint)
+            await shop.publish(shop.document(3))
             with dspy.context(lm=lm.connect("sim-large", cache=False)):
-                again = await shop.ask()
-            rest = [each async for each in pieces]
-        text = "".join(some + rest)
-        old_and_new = f"EUR {shop.euros[0]}" in text, f"EUR {shop.euros[1]}" in again[1]
-        what = "an answer under way is from its own articles, a later one from the new ones"
-        expect_equal(old_and_new, (True, True), what, hint="Replace an index as a whole; change none in use.")
+                _, later = await shop.ask()
+            text = "".join([*some, *[each async for each in pieces]])
+        what = "whether an answer under way is from its own articles, and a later one from the new ones"
+        got = f"EUR {shop.euros[0]}" in text, f"EUR {shop.euros[2]}" in later
+        expect_equal(got, (True, True), what, hint="Search once, at the beginning, and keep what was found.")
         replies = [str(call.reply) for call in lm.ledger(since=before).calls]
         is_all = any(f"]\n{text.strip()}\n" in reply for reply in replies)
         expect(is_all, "the pieces make up the answer", observed=text, expected=replies[-1])
