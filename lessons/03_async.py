@@ -144,8 +144,13 @@ async def refund(event):
 
 
 event = Event("refund", {"euros": 40}, id="R-7")
-print("returned:", [await refund(event) for _ in range(3)])
-print("paid:", await effects.transact(lambda db: db.execute("select sum(euros) from refunds").fetchone()[0]))
+paid = sum([event.data["euros"] for _ in range(3)])  # what a handler does that forgets
+print("a plain handler pays:", paid)
+print("refund returns:", [await refund(event) for _ in range(3)])
+print(
+    "refund pays:",
+    await effects.transact(lambda db: db.execute("select sum(euros) from refunds").fetchone()[0]),
+)
 
 # %% [markdown]
 # ### The library's: EventStream and Consumer
@@ -1253,7 +1258,7 @@ check("3.6", LiveRag)
 # %% [markdown]
 # ## 6. Resilience
 #
-# A provider fails in more than one way. One request in ten is refused; one in fifty takes half a minute; once a month everything is down
+# A provider fails in more than one way: some requests are refused, a few take half a minute, and now and then everything is down
 # for ten minutes. For each of these there is a remedy with a name, and each remedy makes another failure worse. So every mechanism of this
 # part is shown twice: under a fault profile where it helps, and under one where it hurts.
 #
