@@ -57,17 +57,14 @@ async def most_waiting(maxsize):
     queue, most = asyncio.Queue(maxsize), 0
 
     async def consume():
-        while True:
-            await queue.get()
+        while await queue.get():
             await asyncio.sleep(0.001)
-            queue.task_done()
 
     consumer = asyncio.create_task(consume())
-    for number in range(200):
+    for number in (*range(1, 200), None):
         await queue.put(number)  # in a bounded queue the producer waits here
         most = max(most, queue.qsize())
-    await queue.join()
-    consumer.cancel()
+    await consumer
     return most
 
 
@@ -102,6 +99,7 @@ async def take(name, consumer):
     return claimed[1][0] if claimed[1] else None
 
 
+# %% name="ada-dies"
 async def ada_dies():
     name = f"small-{secrets.token_hex(4)}"
     await raw.xgroup_create(name, "desk", id="0", mkstream=True)
@@ -126,9 +124,14 @@ await ada_dies()
 # If an event may come twice, its *effect* must not: it has to be *idempotent*. The usual way is to write the effect and the event's id in one
 # transaction. `Effects.once` does it in SQLite. Here an event is a refund, and it is delivered three times:
 
-# %% name="effects-once"
+# %% name="paid-three-times"
 from course_lib.concurrency.events import Effects, Event
 
+event = Event("refund", {"euros": 40}, id="R-7")
+paid = sum([event.data["euros"] for _ in range(3)])  # what a handler does that forgets
+print("a plain handler pays:", paid)
+
+# %% name="effects-once"
 effects = Effects(f"{scratch.name}/effects-{next(counter)}")
 await effects.transact(lambda db: db.execute("create table refunds (event text, euros integer)"))
 
@@ -143,9 +146,6 @@ async def refund(event):
     return await effects.once(event, work, write)
 
 
-event = Event("refund", {"euros": 40}, id="R-7")
-paid = sum([event.data["euros"] for _ in range(3)])  # what a handler does that forgets
-print("a plain handler pays:", paid)
 print("refund returns:", [await refund(event) for _ in range(3)])
 print(
     "refund pays:",
@@ -204,11 +204,12 @@ command = [sys.executable, "-c", CONSUMER, server.url, numbers.name, file]
 with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as victim:
     handled = [victim.stdout.readline().strip() for _ in range(20)]
     victim.kill()
-    handled += victim.stdout.read().split()
+    handled += victim.stdout.read().split()  # what it had begun besides
+
+# %% name="taken-over"
 print("killed when", len(handled), "of 40 had begun; not acknowledged:", await numbers.backlog())
 
 
-# %% name="taken-over"
 async def handle(event):
     handled.append(event.id)
     await recorded.once(event, lambda: asyncio.sleep(0.01, event.id))
@@ -255,7 +256,7 @@ print("dead letters:", {letter.event().id: letter.reason for letter in await odd
 # ticket's, so that a ticket that comes twice gets one reply. `LiveIndex` is another consumer: it takes in articles, and replaces its index as
 # a whole, so that a search never waits and never sees half a change.
 
-# %% name="answers-meanwhile"
+# %% name="a-document"
 from course_lib.concurrency.events import LiveIndex, SupportDesk
 
 models = {"large": lm.connect(cache=False), "small": lm.connect("sim-small", cache=False)}
@@ -265,6 +266,7 @@ ask = {"text": "What does it cost to rent the Halden tent for a weekend?"}
 tickets, replies, documents, said = new_stream(), new_stream(), new_stream(), []
 
 
+# %% name="answers-meanwhile"
 async def note(event):
     said.append({key: str(event.data[key]) for key in ("ticket", "answer", "citations")})
 
@@ -1278,7 +1280,7 @@ check("3.6", LiveRag)
 # Two helpers for the whole part: `asking` makes a call, which is one attempt to sort a ticket with a model under a profile, and
 # `outcomes_of` sends tickets through a call and counts: what became of them here, and how many requests the model's server saw.
 
-# %% name="outcomes-of"
+# %% name="asking"
 import asyncio
 
 from course_lib.errors import CourseError
@@ -1298,6 +1300,7 @@ def asking(profile, name="sim-large", **options):
     return call
 
 
+# %% name="outcomes-of"
 async def outcomes_of(call, tickets, every_s=0.0):
     """Send tickets, one every so often; return how many were answered, the other ends, and the requests."""
     before = lm.ledger().requests
@@ -2213,16 +2216,19 @@ check("3.4", Breaker)
 # The library's `CircuitBreaker` is that table with what production adds: threads, a name and its last error for the log, a wait that doubles
 # after each failed trial, and your own word on what a failure is. Here the model fails from second 0.5 to 1.5, and a ticket comes every 25 ms.
 
-# %% name="breaker-over-time"
+# %% name="a-breaker"
 from course_lib.concurrency import guarded_by
 from course_lib.resilience import CircuitBreaker
 
 OUTAGE = (dspy.LMServerError, dspy.LMTransportError, dspy.LMTimeoutError)
 lm.profile("short-outage", timeline=[(0.5, 1.5, {"unavailable_rate": 1.0})])
-lm.reset()
 waits = {"first_wait_s": 0.2, "longest_wait_s": 0.3}
 breaker = CircuitBreaker("large", threshold=3, is_failure=lambda e: isinstance(e, OUTAGE), **waits)
-guarded, begun_s, seen = composed([guarded_by(breaker)], asking("short-outage")), time.monotonic(), []
+guarded = composed([guarded_by(breaker)], asking("short-outage"))
+
+# %% name="breaker-over-time"
+lm.reset()  # the outage counts from the next request
+begun_s, seen = time.monotonic(), []
 
 
 async def noted(ticket):
@@ -2340,7 +2346,7 @@ await outcomes_of(crowded, questions[:40])
 # Some services are fast nineteen times of twenty, and then slow. A *hedge* sends the request a second time when the answer is late, and
 # takes whichever answer comes first; the other request is cancelled. It is for calls that change nothing, since both may be carried out.
 
-# %% name="hedge-helps"
+# %% name="a-long-tail"
 from course_lib.concurrency import Hedge
 from course_lib.resilience import RetryBudget
 
@@ -2364,6 +2370,7 @@ async def latency_of(policies, profile):
     return {"p95, ms": round(1000 * sorted(took_s)[37]), "requests each": lm.ledger().requests / 40}
 
 
+# %% name="hedge-helps"
 hedge = Hedge(0.2, is_idempotent=lambda request: True, budget=RetryBudget(0.3, burst=10))
 print("no hedge:  ", await latency_of([], "long-tail"))
 print("with hedge:", await latency_of([hedge], "long-tail"))
@@ -2572,8 +2579,7 @@ async def audit(prediction):
 
 
 async def answer_and_forget(ticket):
-    prediction = await triage.acall(ticket=ticket)
-    asyncio.create_task(audit(prediction))  # nobody keeps it
+    asyncio.create_task(audit(prediction := await triage.acall(ticket=ticket)))  # nobody keeps the task
     return prediction
 
 
@@ -2581,7 +2587,7 @@ print("the caller:", await outcomes_of(answer_and_forget, questions[:1]))
 await asyncio.sleep(0.01)
 gc.collect()
 asyncio.get_running_loop().set_exception_handler(None)
-print("found by the garbage collector, later:", *unseen)
+print("the garbage collector, later:", *unseen)
 
 
 # %% name="task-group"
@@ -2613,10 +2619,6 @@ from dspy.utils.callback import BaseCallback
 logging.getLogger("dspy.utils.callback").setLevel(logging.ERROR)  # it warns, and goes on
 
 
-class BudgetSpentError(CourseError):
-    pass
-
-
 class Budget(BaseCallback):
     def __init__(self, calls):
         self.left = calls
@@ -2624,7 +2626,7 @@ class Budget(BaseCallback):
     def on_lm_start(self, call_id, instance, inputs):
         self.left -= 1
         if self.left < 0:
-            raise BudgetSpentError("two calls were allowed")
+            raise CourseError("two calls were allowed")
 
 
 with dspy.context(callbacks=[Budget(calls=2)]):
@@ -2642,7 +2644,7 @@ def at_most(calls):
 
     async def policy(call, request):
         if next(numbers) > calls:
-            raise BudgetSpentError(f"{calls} calls were allowed")
+            raise CourseError(f"{calls} calls were allowed")
         return await call(request)
 
     return policy

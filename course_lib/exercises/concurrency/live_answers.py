@@ -88,7 +88,7 @@ async def answers_from_what_arrived(live_rag: Any) -> None:
         expect_equal(first, [], "what is yielded first when nothing has arrived", hint=hint)
         expect_equal(lm.ledger().requests - before, 0, "requests when nothing has arrived", hint=hint)
         expect(text.strip(), "the text without an article", observed=text, expected="a sentence", hint=hint)
-        others = [{"id": f"o-{n}", "title": f"Renting {n}", "body": f"Rent {n} things."} for n in range(4)]
+        others: Any = [{"id": f"o-{n}", "title": f"Renting {n}", "body": f"Rent {n}."} for n in range(4)]
         await shop.publish(shop.document(), *(shop.document(**each) for each in others))
         first, text = await shop.ask()
         hint = "desk.Index(articles).search(question, 3): best first; their chunks are the context."
