@@ -187,8 +187,6 @@ except TimeoutError:
 import subprocess
 import sys
 
-from course_lib.concurrency.events import consuming
-
 CONSUMER = """
 import asyncio, sys
 from course_lib.concurrency.events import Consumer, Effects, EventStream
@@ -207,6 +205,8 @@ with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as victim:
     handled += victim.stdout.read().split()  # what it had begun besides
 
 # %% name="taken-over"
+from course_lib.concurrency.events import consuming
+
 print("killed when", len(handled), "of 40 had begun; not acknowledged:", await numbers.backlog())
 
 
@@ -2348,10 +2348,8 @@ await outcomes_of(crowded, questions[:40])
 
 # %% name="a-long-tail"
 from course_lib.concurrency import Hedge
-from course_lib.resilience import RetryBudget
 
 lm.profile("long-tail", ttft_p50_ms=40, ttft_p99_ms=1500, seed=15)
-lm.profile("near-its-limit", ttft_p50_ms=300, limit_requests_per_s=30)
 
 
 async def latency_of(policies, profile):
@@ -2372,6 +2370,8 @@ async def latency_of(policies, profile):
 
 
 # %% name="hedge-helps"
+from course_lib.resilience import RetryBudget
+
 hedge = Hedge(0.2, is_idempotent=lambda request: True, budget=RetryBudget(0.3, burst=10))
 print("no hedge:  ", await latency_of([], "long-tail"))
 print("with hedge:", await latency_of([hedge], "long-tail"))
@@ -2381,6 +2381,7 @@ print("with hedge:", await latency_of([hedge], "long-tail"))
 # have been answered. Therefore there is a budget: one call in twenty, and a few to begin with, unless you say otherwise.
 
 # %% name="hedge-hurts"
+lm.profile("near-its-limit", ttft_p50_ms=300, limit_requests_per_s=30)
 wild = Hedge(0.2, is_idempotent=lambda request: True, budget=RetryBudget(1.0, burst=100))
 print("no budget: ", await latency_of([wild], "near-its-limit"))
 usual = Hedge(0.2, is_idempotent=lambda request: True)
@@ -2448,9 +2449,8 @@ before = lm.ledger().requests
 cut = ResilientProcessor(desk.Answer(), half, well)
 async with stream(cut, question="How many days do I have to return an item?") as events:
     seen = [event async for event in events]
-print(sum(isinstance(event, Token) for event in seen), "tokens, then")
+print(sum(isinstance(event, Token) for event in seen), "tokens and", lm.ledger().requests - before, "request")
 print(*(f"{type(event.cause).__name__}: {event.cause}"[:75] for event in seen if isinstance(event, Error)))
-print("requests:", lm.ledger().requests - before)
 
 # %% [markdown]
 # ### What each is worth: switch it off
