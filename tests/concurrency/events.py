@@ -6,9 +6,10 @@ import asyncio
 import functools
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+from course_lib.concurrency import events
 from course_lib.concurrency.events import Consumer, Event, EventStream
 
 PATIENCE_S = 20.0
@@ -39,16 +40,9 @@ async def stream_of(url: str, **options: Any) -> AsyncIterator[EventStream]:
         await stream.aclose()
 
 
-@asynccontextmanager
-async def consuming(stream: EventStream, handle: Any, **options: Any) -> AsyncIterator[Consumer]:
+def consuming(stream: EventStream, handle: Any, **options: Any) -> AbstractAsyncContextManager[Consumer]:
     """Run a consumer in the block, and stop it gracefully at the end."""
-    consumer = Consumer(stream, handle, **{"idle_s": 60, "retry_s": 0.02, **options})
-    running = asyncio.create_task(consumer.run())
-    try:
-        yield consumer
-    finally:
-        consumer.stop()
-        await running
+    return events.consuming(stream, handle, **{"idle_s": 60, "retry_s": 0.02, **options})
 
 
 async def until(holds: Callable[[], Any], what: str = "") -> None:
@@ -63,11 +57,8 @@ async def until(holds: Callable[[], Any], what: str = "") -> None:
 
 async def drained(stream: EventStream) -> None:
     """Wait until nothing waits and nothing is under way; and the group holds nothing either."""
-
-    async def is_empty() -> bool:
-        return await stream.backlog() == 0
-
-    await until(is_empty)
+    async with asyncio.timeout(PATIENCE_S):
+        await stream.drained()
     assert await pending(stream) == 0
 
 

@@ -1,4 +1,4 @@
-from .consumer import Consumer
+from .consumer import Consumer, consuming
 from .effects import Effects
 from .live_index import LiveIndex
 from .stream import Entry, Event, EventError, EventStream
@@ -13,4 +13,5 @@ __all__ = [
     "EventStream",
     "LiveIndex",
     "SupportDesk",
+    "consuming",
 ]

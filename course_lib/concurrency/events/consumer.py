@@ -16,8 +16,8 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 from uuid import uuid4
@@ -137,3 +137,17 @@ class Consumer:
             if self._in_flight:
                 with suppress(RedisServerError):
                     await self.stream.renew(self.name, list(self._in_flight))
+
+
+@asynccontextmanager
+async def consuming(
+    stream: EventStream, handle: Callable[[Event], Awaitable[object]], **options: Any
+) -> AsyncIterator[Consumer]:
+    """Run a consumer beside the block, and stop it gracefully at its end; `options` are the Consumer's."""
+    consumer = Consumer(stream, handle, **options)
+    running = asyncio.create_task(consumer.run())
+    try:
+        yield consumer
+    finally:
+        consumer.stop()
+        await running

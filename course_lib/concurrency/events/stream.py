@@ -136,6 +136,11 @@ class EventStream:
         """Return how many events wait or are under way."""
         return int(await self._send(self._redis.xlen, self.name))
 
+    async def drained(self) -> None:
+        """Wait until nothing waits and nothing is under way (see `asyncio.timeout`)."""
+        while await self.backlog():  # noqa: ASYNC110  (other processes handle them)
+            await asyncio.sleep(_POLL_S)
+
     async def read(self, consumer: str, count: int) -> list[Entry]:
         """Return up to `count` events that nobody had before; none, if none comes within 100 ms."""
         places = {self.name: ">"}
