@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 RATE_PER_S = 4.0
@@ -53,12 +54,8 @@ def builds() -> dict[str, Build]:
     from course_lib.concurrency.processor import ResilientProcessor, recommended
     from course_lib.resilience import RetryBudget
 
-    names = ("coalescing", "backoff", "hedge", "bulkhead", "breaker", "timeout")
-
-    def less(left_out: str, *, is_alone: bool = False) -> Build:
-        def policies(name: str, *, is_last: bool) -> list[Any]:
-            all_of_it = zip(names, recommended(name, is_last=is_last), strict=True)
-            return [each for what, each in all_of_it if what != left_out]
+    def less(*left_out: str, is_alone: bool = False) -> Build:
+        policies = partial(recommended, without=left_out)
 
         def build(large: Any, other: Any) -> Any:
             models = (large,) if is_alone else (large, other)
@@ -82,9 +79,9 @@ def builds() -> dict[str, Build]:
         return program
 
     return {
-        "all of it": less("nothing"),
+        "all of it": less(),
         **{f"less the {name}": less(name) for name in ("backoff", "hedge", "breaker")},
-        "less the fallback": less("nothing", is_alone=True),
+        "less the fallback": less(is_alone=True),
         "plain DSPy, 3 retries": plain,
         "5 attempts, no budget": backoff_alone(RetryBudget(100, burst=1e9)),
         "5 attempts, with a budget": backoff_alone(None),

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import replace
@@ -61,21 +61,32 @@ Policies = Callable[..., Sequence[Policy]]
 """Called with a model's name and `is_last`; makes the policies around it, outermost first."""
 
 
-def recommended(name: str, *, is_last: bool) -> list[Policy]:
+def recommended(name: str, *, is_last: bool, without: Collection[str] = ()) -> list[Policy]:
     """Return the policies around one model, outermost first; each model has a breaker and places of its own.
 
     Only the last model is asked again: for the others, the next model is the second attempt. The bulkhead
     stands outside the breaker, which must not take a refusal for a failure, and inside the backoff, which
     would hold a place while it waits.
+
+    Args:
+        name: of the model, for errors and logs.
+        is_last: whether no other model stands behind it.
+        without: names of policies to leave out, to measure what each is worth.
+
+    Raises:
+        ValueError: no policy has such a name.
     """
-    return [
-        Coalesce(key=shared_key, copied=_uncharged),
-        ExponentialBackoff(attempts=3 if is_last else 1),
-        Hedge(after_s=1.0, is_idempotent=only_answers),
-        limited_by(Bulkhead(name, limit=32, waiting=64)),
-        guarded_by(CircuitBreaker(name, threshold=2, is_failure=is_outage)),
-        Timeout(20.0),
-    ]
+    policies: dict[str, Policy] = {
+        "coalescing": Coalesce(key=shared_key, copied=_uncharged),
+        "backoff": ExponentialBackoff(attempts=3 if is_last else 1),
+        "hedge": Hedge(after_s=1.0, is_idempotent=only_answers),
+        "bulkhead": limited_by(Bulkhead(name, limit=32, waiting=64)),
+        "breaker": guarded_by(CircuitBreaker(name, threshold=2, is_failure=is_outage)),
+        "timeout": Timeout(20.0),
+    }
+    if unknown := set(without) - policies.keys():
+        raise ValueError(f"no policies {sorted(unknown)} to leave out; there are {', '.join(policies)}")
+    return [policy for each, policy in policies.items() if each not in without]
 
 
 def only_answers(request: Request) -> bool:

@@ -9,6 +9,7 @@ Names, with the part of lesson 02 (or 03) that uses each:
 - `Usage`, `usage_of`: calls, tokens and dollars, summed over calls (part 5)
 - `watch`, `Seen`: how long a block took, and what the model's server saw of it (03, part 1)
 - `longest_pause_ms`: for how long a call blocked the event loop (03, part 1)
+- `outcomes_of`: how many calls ended, how, and how many requests they took (03, part 6)
 - `until_quiet`: waits until no request is under way (03, part 2)
 """
 

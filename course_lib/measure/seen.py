@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterator
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from course_lib import lm
+from course_lib.measure.report import percentile
+
+T = TypeVar("T")
 
 _TICK_S = 0.005
 
@@ -67,3 +72,29 @@ async def longest_pause_ms(call: Awaitable[object]) -> float:
         last = now
     await calling
     return 1000 * max(pauses_s)
+
+
+async def outcomes_of(
+    call: Callable[[T], Awaitable[object]], items: Sequence[T], *, every_s: float = 0.0
+) -> dict[str, float]:
+    """Call each item, one every so often, and count how the calls ended and what the server saw.
+
+    Returns how many were "answered", how many raised an error of each class, the server's "requests", and
+    "p95, s": the seconds that 95 of 100 calls did not exceed.
+    """
+
+    async def one(number: int, item: T) -> tuple[str, float]:
+        await asyncio.sleep(number * every_s)
+        began, end = time.perf_counter(), "answered"
+        try:
+            await call(item)
+        except Exception as error:  # border: what is counted here
+            end = type(error).__name__
+        return end, time.perf_counter() - began
+
+    with watch() as seen:
+        outcomes = await asyncio.gather(*(one(number, item) for number, item in enumerate(items)))
+        await until_quiet()
+    ends, took_s = zip(*outcomes, strict=True)
+    requests = seen.ledger.requests if seen.ledger else 0
+    return {**Counter(ends), "requests": requests, "p95, s": round(percentile(took_s, 95), 2)}
