@@ -362,3 +362,9 @@ def test_samples_and_streams_are_nobody_elses():
     assert shared_key(request()) == shared_key(request()) != shared_key(request(max_tokens=5))
     assert shared_key(request(temperature=0.0)) is not None
     assert shared_key(request(temperature=0.7)) is None
+
+
+def test_a_policy_can_be_left_out_by_name_and_only_by_a_name_that_there_is():
+    assert len(recommended("large", is_last=True, without=["hedge", "breaker"])) == 4
+    with pytest.raises(ValueError, match="hedges.*coalescing, backoff"):
+        recommended("large", is_last=True, without=["hedges"])

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from course_lib import lm
-from course_lib.measure import longest_pause_ms, until_quiet, watch
+from course_lib.measure import longest_pause_ms, outcomes_of, until_quiet, watch
 
 pytestmark = pytest.mark.anyio
 
@@ -60,3 +60,11 @@ async def test_a_loop_that_a_call_blocks_stands_still_for_as_long():
     assert await longest_pause_ms(block()) >= 190
     with pytest.raises(ZeroDivisionError):
         await longest_pause_ms(asyncio.to_thread(lambda: 1 / 0))
+
+
+async def test_outcomes_are_counted_by_how_the_calls_ended():
+    lm.profile("first-fails", first=["error"])
+    asked = lm.connect("sim-large@first-fails", cache=False, num_retries=0)
+    ends = await outcomes_of(asked.acall, ["one", "two", "three"], every_s=0.01)
+    assert ends.pop("p95, s") > 0
+    assert ends == {"LMServerError": 1, "answered": 2, "requests": 3}
