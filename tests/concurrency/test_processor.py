@@ -366,5 +366,5 @@ def test_samples_and_streams_are_nobody_elses():
 
 def test_a_policy_can_be_left_out_by_name_and_only_by_a_name_that_there_is():
     assert len(recommended("large", is_last=True, without=["hedge", "breaker"])) == 4
-    with pytest.raises(ValueError, match="hedges.*coalescing, backoff"):
+    with pytest.raises(ValueError, match=r"hedges.*coalescing, backoff"):
         recommended("large", is_last=True, without=["hedges"])
