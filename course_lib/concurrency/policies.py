@@ -5,7 +5,7 @@ call) is a call again, with p around q around `call`.
 Source: dspy.utils.exceptions (DSPy 3.4.1) names the errors; the mechanisms are course_lib.resilience.
 
 A policy may call once, again, elsewhere or not at all, and knows nothing of the others. The order matters:
-see `recommended` in resilient.py.
+see `recommended` in processor.py.
 """
 
 from __future__ import annotations
