@@ -47,7 +47,7 @@ def test_a_block_of_python_runs_and_what_it_asserts_holds(
 
 
 def test_every_block_is_run_and_every_kind_profile_and_option_is_there() -> None:
-    assert len(BLOCKS) == TEXT.count("```python") == 7
+    assert len(BLOCKS) == TEXT.count("```python") == 8
     for name in (*FAULTS, *PROFILES, *(kind for kind, _, _ in _RULES), "rate_limited", "--port", "--host"):
         assert f"`{name}`" in TEXT, name
     assert f"the last {MAX_CALLS} calls" in TEXT.replace("\n", " ")
