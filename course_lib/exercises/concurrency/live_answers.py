@@ -22,9 +22,7 @@ from course_lib.exercises.engine.registry import Exercise
 
 _PATIENCE_S = 15.0
 _THINGS = "tent", "stove", "kayak", "lantern", "rucksack"
-_BAD: tuple[dict[str, Any], ...] = (
-    *({"body": None}, {"updated": "soon"}, {"title": 5}, {"id": ["a"]}, {"keywords": 7}),
-)
+_BAD: Any = {"body": None}, {"updated": "soon"}, {"title": 5}, {"id": ["a"]}, {"keywords": 7}
 
 
 class _Shop:

@@ -23,24 +23,20 @@ _SILENT = "what came while the model was silent in the middle of its answer"
 _ORDER_HINT = "A model writes the fields in the order of the signature: that decides what can come first."
 _STATE_HINT = "A listener has a state: make listeners, and the function of streamify, for each request."
 _TASK_HINT = "Run the program in a task and cancel it in a `finally`: small_stream, above, does it."
-_SHED = (
-    "Skis and sledges\nThe shed lends skis, poles and sledges to everybody who leaves a deposit of 40 crowns "
-    "at the desk beside the door, and takes them back until seven in the evening on each day of the season."
-)
+_ARTICLES = {
+    "heron": "The ferry in summer\nThe ferry to the island leaves the north pier at nine.",
+    "otter": "The ferry in winter\nThe ferry to the island leaves the south pier at ten.",
+    "crane": "Skis and sledges\nThe shed lends skis, poles and sledges to everybody who leaves a deposit of "
+    "40 crowns at the desk beside the door, and takes them back until seven in the evening on each day.",
+    "mill": "The mill\nThe mill grinds rye on Tuesdays.",
+}
 Event = tuple[str, str]
 
 
 def _asked() -> list[tuple[str, list[str]]]:
     """Return questions with their articles, whose ids are new each time; the first is about two of them."""
-    north, south, shed, mill = (
-        f"[{word}-{secrets.token_hex(2)}] {text}"
-        for word, text in (
-            ("heron", "The ferry in summer\nThe ferry to the island leaves the north pier at nine."),
-            ("otter", "The ferry in winter\nThe ferry to the island leaves the south pier at ten."),
-            ("crane", _SHED),
-            ("mill", "The mill\nThe mill grinds rye on Tuesdays."),
-        )
-    )
+    articles = (f"[{word}-{secrets.token_hex(2)}] {text}" for word, text in _ARTICLES.items())
+    north, south, shed, mill = articles
     return [
         ("When does the ferry to the island leave the pier?", [north, south, mill]),
         ("Who lends skis, poles and sledges, and until when are they taken back?", [north, shed, mill]),

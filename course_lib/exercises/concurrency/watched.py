@@ -89,8 +89,9 @@ class Watched:
             self.now -= 1
 
     def calls(self) -> list[lm.Call]:
-        """Return the requests that have ended."""
-        return [call for call in lm.ledger(self._since).calls if call.profile == self._profile]
+        """Return the requests that have ended, also where the client left before the server had read one."""
+        ended = lm.ledger(self._since).calls
+        return [call for call in ended if call.profile == self._profile or not call.prompt_tokens]
 
     def statuses(self) -> dict[int, int]:
         """Return how often each status was sent; 499 where the client left."""
