@@ -127,7 +127,7 @@ def makes_one_trial(breaker: Any) -> None:
         _Play(breaker, hint).go(number // 10, waits=2, hold=3)
 
 
-def leaves_cancelled_calls_out(breaker: Any) -> None:
+def leaves_cancelled_out(breaker: Any) -> None:
     """A call that was cancelled is neither failure nor answer; if it was the trial, the next call is."""
     hint = "CancelledError and KeyboardInterrupt are no Exception. A trial without an end is repeated."
     for number in range(600):
@@ -170,10 +170,7 @@ EXERCISE = Exercise(
         "`issubclass(kind, Exception)` tells a failure from a cancelling; a cancelled trial: back to open, "
         "with the wait over (until_s = clock()).",
     ),
-    checks=(
-        *(opens, tries_again, makes_one_trial, leaves_cancelled_calls_out),
-        *(shares_nothing, spares_the_model),
-    ),
+    checks=(opens, tries_again, makes_one_trial, leaves_cancelled_out, shares_nothing, spares_the_model),
     why="`with` has one body for sync and async, since nothing in it waits; the clock is an argument, so ten "
     "seconds take none. A name for each state makes the rare orders (a late answer, a cancelled trial) "
     "visible. The library's CircuitBreaker adds threads and a wait that doubles.",

@@ -58,7 +58,7 @@ class _Shop:
         return first, "".join(pieces)
 
 
-async def answers_from_what_arrived(live_rag: Any) -> None:
+async def answers_from_arrived(live_rag: Any) -> None:
     """An answer comes from what has arrived by now; without an article no model is asked."""
     shop = _Shop(live_rag)
     first, text = await shop.ask()
@@ -92,7 +92,7 @@ async def keeps_the_newest(live_rag: Any) -> None:
         expect(is_newest, what, observed=f"{first}, {text}", expected=f"one id, and {newest}", hint=hint)
 
 
-async def refuses_what_is_no_article(live_rag: Any) -> None:
+async def refuses_others(live_rag: Any) -> None:
     """An event that is no article is refused with an EventError, so that it is a dead letter at once."""
     shop, refused = _Shop(live_rag), 0
     bad = [shop.document(2, **changes) for changes in _BAD]
@@ -114,7 +114,7 @@ async def refuses_what_is_no_article(live_rag: Any) -> None:
     expect(was in text, what, observed=text, expected=f"... {was} ...", hint=hint)
 
 
-async def keeps_tenants_apart(live_rag: Any) -> None:
+async def keeps_tenants(live_rag: Any) -> None:
     """A tenant's question is answered from that tenant's articles alone."""
     shop = _Shop(live_rag)
     await shop.publish(shop.document(1, "ada"), shop.document(2, "bob"), shop.document(3, "ada2"))
@@ -152,7 +152,7 @@ async def streams(live_rag: Any) -> None:
     expect(is_all, "the pieces make up the answer", observed=text, expected=reply)
 
 
-async def ends_with_its_reader(live_rag: Any) -> None:
+async def ends_with_reader(live_rag: Any) -> None:
     """A reader who leaves ends the request; if the model's answer breaks off, its error comes out."""
     shop = _Shop(live_rag, speed_p50_tokens_per_s=5)
     await shop.publish(shop.document(1))
@@ -187,10 +187,7 @@ EXERCISE = Exercise(
         "`async with stream(self.program, question=..., context=[hit.article.chunk for hit in hits]) as "
         "events: async for event in events:`; a Token has `text`, an Error has `cause`.",
     ),
-    checks=(
-        *(answers_from_what_arrived, keeps_the_newest, refuses_what_is_no_article),
-        *(keeps_tenants_apart, streams, ends_with_its_reader),
-    ),
+    checks=(answers_from_arrived, keeps_the_newest, refuses_others, keeps_tenants, streams, ends_with_reader),
     deadline_s=60.0,
     why="An index is built anew and put in place in one step, so a search never waits and never sees half a "
     "change. LiveIndex adds Effects, so that documents outlive the process, and one rebuild for many.",

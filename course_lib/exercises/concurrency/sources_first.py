@@ -84,7 +84,7 @@ def _expect_written(events: list[Event], reply: str, context: list[str]) -> None
     expect_equal(_texts(events, "citation"), cited, "the citations", hint=hint)
 
 
-async def sources_come_first(stream_answer: Any) -> None:
+async def sources_first(stream_answer: Any) -> None:
     """Citations, tokens, the answer, in this order, as the model wrote them; one answer is one request."""
     hint = "One request can bring both fields, in the order in which the signature has them."
     for question, context in _asked():
@@ -98,7 +98,7 @@ async def sources_come_first(stream_answer: Any) -> None:
         _expect_written(events, str(calls[0].reply), context)
 
 
-async def streams_for_every_request(stream_answer: Any) -> None:
+async def streams_each(stream_answer: Any) -> None:
     """It streams for every request, also for several at the same time."""
     asked = _asked()[:3] * 2
     with dspy.context(lm=Watched(ttft_p50_ms=50).lm):
@@ -111,7 +111,7 @@ async def streams_for_every_request(stream_answer: Any) -> None:
                 expect_equal("".join(tokens), events[-1][1], f"{what}, joined", hint=_STATE_HINT)
 
 
-async def shows_what_is_written(stream_answer: Any) -> None:
+async def shows_at_once(stream_answer: Any) -> None:
     """Each piece comes as soon as the model has written it; this one goes silent in its answer."""
     seen: list[Event] = []
     with dspy.context(lm=Watched(stall_rate=1.0).lm):
@@ -123,7 +123,7 @@ async def shows_what_is_written(stream_answer: Any) -> None:
     expect_equal(_kinds(seen), "citation, token", _SILENT, hint=hint)
 
 
-async def tells_of_half_answers(stream_answer: Any) -> None:
+async def tells_of_errors(stream_answer: Any) -> None:
     """If the model's answer breaks off, its LMError is raised after what came, and no answer is yielded."""
     seen, ended, hint = list[Event](), "no error", "Let the model's error through, after what was shown."
     with dspy.context(lm=Watched(cut_midway_rate=1.0).lm):
@@ -134,7 +134,7 @@ async def tells_of_half_answers(stream_answer: Any) -> None:
     expect_equal(f"{_kinds(seen)}, {ended}", "citation, token, LMError", _BROKEN_OFF, hint=hint)
 
 
-async def serves_from_the_cache(stream_answer: Any) -> None:
+async def serves_hits(stream_answer: Any) -> None:
     """An answer from DSPy's cache brings citations and tokens as well."""
     memory = Cache(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None)
     hint = "No listener hears a hit. What was not shown when the Prediction comes is taken from it."
@@ -192,14 +192,7 @@ EXERCISE = Exercise(
         "Join the chunks of `citations`; json.loads reads them when the first chunk of `answer` comes. When "
         "the Prediction comes and no token did, it was a hit: yield its citations, and its answer whole.",
     ),
-    checks=(
-        sources_come_first,
-        streams_for_every_request,
-        shows_what_is_written,
-        tells_of_half_answers,
-        serves_from_the_cache,
-        may_be_left,
-    ),
+    checks=(sources_first, streams_each, shows_at_once, tells_of_errors, serves_hits, may_be_left),
     deadline_s=40.0,
     why="What can be shown first is decided by the signature, so it costs no second request. One task owns "
     "the run, so a reader may leave at any time; one set of listeners belongs to one request.",
