@@ -489,7 +489,7 @@ async def gather_within(limit, call, items):
     return [outcome.value if outcome.ok else outcome.error for outcome in outcomes]
 
 
-# %% tags=["wrong"] exercise="3.1" outcome="failed" message="most requests at once that the model saw"
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="most calls at once, limit=1; expected 1, got 3"
 # No limit at all.
 import asyncio
 
