@@ -392,7 +392,7 @@ async def gather_within(limit, call, items):
     return [outcome.value if outcome.ok else outcome.error for outcome in outcomes]
 
 
-# %% tags=["wrong"] exercise="3.1" outcome="failed" message="most requests at once that the model saw"
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="most calls at once, limit=1; expected 1, got 3"
 # No limit at all.
 import asyncio
 
@@ -515,7 +515,7 @@ async def gather_within(limit, call, items):
     return [results[number] for number in sorted(results)]
 
 
-# %% tags=["wrong"] exercise="3.1" outcome="failed" message="it still waited"
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="it still waits"
 # A call that fails keeps its slot.
 import asyncio
 
@@ -589,6 +589,77 @@ async def gather_within(limit, call, items):
 
     await asyncio.gather(*(work() for _ in range(limit)))
     return [results[number] for number in range(max(results) + 1)]
+
+
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="most items that were read while their calls had not begun"
+# A queue between the items and the workers: it is filled before there is a slot.
+import asyncio
+
+
+async def gather_within(limit, call, items):
+    queue, results = asyncio.Queue(maxsize=1), {}
+
+    async def work():
+        while (numbered := await queue.get()) is not None:
+            number, item = numbered
+            try:
+                results[number] = await call(item)
+            except Exception as error:
+                results[number] = error
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(limit):
+            group.create_task(work())
+        for numbered in enumerate(items):
+            await queue.put(numbered)
+        for _ in range(limit):
+            await queue.put(None)
+    return [results[number] for number in sorted(results)]
+
+
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="calls made when some fail, each once"
+# What fails is tried once more.
+import asyncio
+
+
+async def gather_within(limit, call, items):
+    numbered, results = iter(enumerate(items)), {}
+
+    async def work():
+        for number, item in numbered:
+            for _ in range(2):
+                try:
+                    results[number] = await call(item)
+                    break
+                except Exception as error:
+                    results[number] = error
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(limit):
+            group.create_task(work())
+    return [results[number] for number in sorted(results)]
+
+
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="most calls at once, limit=1; expected 1, got 0"
+# An item that is false ends the list.
+import asyncio
+
+
+async def gather_within(limit, call, items):
+    items, results, numbers = iter(items), {}, iter(range(10**9))
+
+    async def work():
+        while item := next(items, None):
+            number = next(numbers)
+            try:
+                results[number] = await call(item)
+            except Exception as error:
+                results[number] = error
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(limit):
+            group.create_task(work())
+    return [results[number] for number in sorted(results)]
 
 
 # %% name="check-3-1" tags=["check"] exercise="3.1"
@@ -952,6 +1023,58 @@ class Slots:
             return await call()
 
 
+# %% tags=["wrong"] exercise="3.2" outcome="failed" message="no slot in its time, deadline_s=0"
+# A deadline of 0 is taken for none.
+import asyncio
+
+
+class Slots:
+    def __init__(self, limit):
+        self.slots = asyncio.Semaphore(limit)
+
+    async def run(self, call, deadline_s):
+        async with asyncio.timeout(deadline_s or None), self.slots:
+            return await call()
+
+
+# %% tags=["wrong"] exercise="3.2" outcome="failed" message="the very error of the call"
+# A TimeoutError of the call's own is replaced.
+import asyncio
+
+
+class Slots:
+    def __init__(self, limit):
+        self.slots = asyncio.Semaphore(limit)
+
+    async def run(self, call, deadline_s):
+        try:
+            async with asyncio.timeout(deadline_s), self.slots:
+                return await call()
+        except TimeoutError:
+            raise TimeoutError(f"no answer within {deadline_s} s") from None
+
+
+# %% tags=["wrong"] exercise="3.2" outcome="failed" message="still cleaned up after its CancelledError"
+# Waits for the call's end when its time is over, not when its caller leaves.
+import asyncio
+
+
+class Slots:
+    def __init__(self, limit):
+        self.slots = asyncio.Semaphore(limit)
+
+    async def run(self, call, deadline_s):
+        async with asyncio.timeout(deadline_s) as timeout, self.slots:
+            task = asyncio.ensure_future(call())
+            try:
+                return await asyncio.shield(task)
+            except asyncio.CancelledError:
+                task.cancel()
+                if timeout.expired():
+                    await asyncio.wait([task])
+                raise
+
+
 # %% name="check-3-2" tags=["check"] exercise="3.2"
 check("3.2", Slots)
 
@@ -1130,7 +1253,7 @@ for name, call in {"no bucket": strict.acall, "SmallBucket": paced_call, "RateLi
 # Write the rule that finds the rate. `rate_per_s` is read before each call; `success` and `refusal` are told how each ended, and `now_s` is
 # the time on any clock. After a refusal all callers wait for a second, as the server asked.
 #
-# - Whatever `first_per_s` is (it is the first rate), from 20 seconds on at least 85 % of the server's limit is used and less than 5 % of
+# - Whatever `first_per_s` is from 0.5 to 500 (it is the first rate), from 20 seconds on at least 85 % of the server's limit is used and less than 5 % of
 #   the requests are refused. The limit is between 10 and 200 per second, and one second's worth may come at once.
 # - When the limit has doubled or halved, the same holds again after 20 seconds.
 # - A success that nobody waited for (`waited` is False) changes nothing: the server took what came, and nobody tried more.
@@ -1296,7 +1419,7 @@ class FindsTheLimit:
 
     def refusal(self, now_s):
         if now_s >= self.paused_until_s:
-            self.rate_per_s = max(0.1, 0.5 * self.rate_per_s)
+            self.rate_per_s = max(0.1, 0.9 * self.rate_per_s)
             self.paused_until_s = now_s + 1.0
 
 
@@ -1412,6 +1535,26 @@ class FindsTheLimit:
             self.growth_per_s = 0.04
             self.rate_per_s = max(0.1, 0.82 * self.rate_per_s)
             self.paused_until_s = now_s + 1.0
+
+
+# %% tags=["wrong"] exercise="3.5" outcome="failed" message="what is made of a limit of|a refusal lowers the rate"
+# A pause of five seconds: refusals after the first second are passed over too.
+class FindsTheLimit:
+    def __init__(self, first_per_s):
+        self.rate_per_s = first_per_s
+        self.growth_per_s = 1.0
+        self.paused_until_s = 0.0
+
+    def success(self, now_s, waited):
+        if waited and now_s >= self.paused_until_s:
+            self.rate_per_s *= (1 + self.growth_per_s) ** (1 / max(1.0, self.rate_per_s))
+
+    def refusal(self, now_s):
+        if now_s < self.paused_until_s:
+            return
+        self.growth_per_s = 0.04
+        self.rate_per_s = max(0.1, 0.82 * self.rate_per_s)
+        self.paused_until_s = now_s + 5.0
 
 
 # %% name="check-3-5" tags=["check"] exercise="3.5"

@@ -18,8 +18,7 @@ _USED, _REFUSED, _SETTLES_S, _LOWEST_PER_S = 0.85, 0.05, 20.0, 0.1
 def _expect_found(limiter_class: Any, limits: Limits, first_per_s: float, hint: str) -> None:
     """Fail the check unless the limit is found, each time after it was set."""
     ends_s = [from_s for from_s, _ in limits[1:]] + [limits[-1][0] + 50.0]
-    limiter = limiter_class(first_per_s)
-    run = against(limiter, limits, ends_s[-1], begins_at_s=random.uniform(1e3, 1e6))
+    run = against(limiter_class(first_per_s), limits, ends_s[-1], begins_at_s=random.uniform(1e3, 1e6))
     for (from_s, limit), end_s in zip(limits, ends_s, strict=True):
         used, refused = run.shares(from_s + _SETTLES_S, end_s)
         then = f"a limit of {limit:.3g} per s, {from_s:.0f} s after the start, first_per_s={first_per_s:.3g}"
@@ -31,25 +30,24 @@ def _expect_found(limiter_class: Any, limits: Limits, first_per_s: float, hint: 
 
 def finds_limit(limiter_class: Any) -> None:
     """After 20 seconds at least 85 % of the limit is used and less than 5 % of the requests are refused."""
-    hint = (
-        "A step that is the same for each limit is too small for a large one and too large for a small one."
-    )
+    hint = "A step that is the same for all is too small for a large limit and too large for a small one."
     for low, high in ((10, 15), (30, 60), (120, 200)):
-        _expect_found(limiter_class, [(0.0, random.uniform(low, high))], random.uniform(1, 4), hint)
-    _expect_found(limiter_class, [(0.0, random.uniform(15, 25))], random.uniform(120, 200), hint)
+        for first_per_s in (random.uniform(0.5, 5), random.uniform(50, 500)):
+            _expect_found(limiter_class, [(0.0, random.uniform(low, high))], first_per_s, hint)
 
 
 def finds_again(limiter_class: Any) -> None:
     """When the limit has doubled or halved, the same holds again after 20 seconds."""
     hint = "The rate goes on growing for as long as no refusal comes, however long ago the last one was."
-    for factor in (2.0, 0.5):
-        limit = random.uniform(25, 70)
-        _expect_found(limiter_class, [(0.0, limit), (50.0, factor * limit)], 2.0, hint)
+    for low, high in ((10, 100), (40, 100)):
+        limit = random.uniform(low, high)
+        _expect_found(limiter_class, [(0.0, limit), (50.0, 2 * limit)], 2.0, hint)
+        _expect_found(limiter_class, [(0.0, 2 * limit), (50.0, limit)], 2.0, hint)
 
 
-def _tried(limiter_class: Any, first_per_s: float = 8.0) -> tuple[Any, float]:
+def _tried(limiter_class: Any) -> tuple[Any, float]:
     """Return a limiter that has found something, and the time on its clock."""
-    limiter, begins_at_s = limiter_class(first_per_s), random.uniform(1e3, 1e6)
+    limiter, begins_at_s = limiter_class(8.0), random.uniform(1e3, 1e6)
     against(limiter, [(0.0, random.uniform(20, 30))], 30.0, begins_at_s=begins_at_s)
     return limiter, begins_at_s + 40
 
@@ -68,13 +66,16 @@ def counts_pause_once(limiter_class: Any) -> None:
     """Refusals within the second after one that was counted change nothing: their calls were sent before."""
     hint = "Write down until when callers wait, and let a refusal before that moment pass."
     limiter, now_s = _tried(limiter_class)
-    before = limiter.rate_per_s
-    limiter.refusal(now_s)
-    once = limiter.rate_per_s
-    expect(0 < once < before, "a refusal lowers the rate", observed=once, expected=f"less than {before:.3g}")
-    for part in (0.0, 0.01, 0.4, 0.9):
-        limiter.refusal(now_s + part)
-    expect_equal(limiter.rate_per_s, once, "rate after four more refusals in the same pause", hint=hint)
+    for pause in range(3):
+        at_s, before = now_s + 1.1 * pause, limiter.rate_per_s
+        limiter.refusal(at_s)
+        once = limiter.rate_per_s
+        wanted = f"less than {before:.3g}"
+        expect(0 < once < before, "a refusal lowers the rate", observed=once, expected=wanted)
+        for part in sorted(random.uniform(0, 0.95) for _ in range(4)):
+            limiter.refusal(at_s + part)
+        what = "rate after four more refusals in the same pause"
+        expect_equal(limiter.rate_per_s, once, what, hint=hint)
 
 
 def stays_above(limiter_class: Any) -> None:
@@ -90,18 +91,18 @@ def stays_above(limiter_class: Any) -> None:
 def shares_nothing(limiter_class: Any) -> None:
     """Two limiters share nothing, and each begins at its first_per_s."""
     hint = "What stands in the class body belongs to all objects; __init__ makes each its own."
-    calm, (_, now_s) = limiter_class(3.5), _tried(limiter_class)
-    expect_equal(limiter_class(7.25).rate_per_s, 7.25, "rate of a new limiter, first_per_s=7.25", hint=hint)
-    expect_equal(calm.rate_per_s, 3.5, "rate of a limiter while another one is used", hint=hint)
-    alone, beside = limiter_class(3.5), calm
-    other = limiter_class(50.0)
+    first_per_s = random.uniform(2, 9)
+    calm, (other, now_s) = limiter_class(first_per_s), _tried(limiter_class)
+    alone = limiter_class(first_per_s)
+    rates = [calm.rate_per_s, alone.rate_per_s]
+    expect_equal(rates, [first_per_s] * 2, "rate of a new limiter, when another one is used", hint=hint)
     for number in range(20):
-        at_s = now_s + number / 3
-        for limiter in (alone, beside):
-            limiter.success(at_s, waited=True)
-            other.refusal(at_s)
+        calm.success(now_s + number / 3, waited=True)
+        other.refusal(now_s + number / 3)
+    for number in range(20):
+        alone.success(now_s + number / 3, waited=True)
     what = "rate of a limiter that had only successes, beside one that was refused"
-    expect_equal(beside.rate_per_s, alone.rate_per_s, what, hint=hint)
+    expect_equal(calm.rate_per_s, alone.rate_per_s, what, hint=hint)
 
 
 EXERCISE = Exercise(

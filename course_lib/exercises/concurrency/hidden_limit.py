@@ -1,4 +1,4 @@
-"""A model's server with a limit that it does not tell, and many callers of it, in simulated time.
+"""A model's server with a limit that it does not tell, and callers without end, in simulated time.
 
 Main path: against(limiter, limits=[(0, 40)], until_s=60) -> Run; run.shares(20, 60) -> (used, refused).
 The server refuses as the course's endpoint does: one second's worth may come at once. After a refusal all
@@ -7,16 +7,13 @@ callers wait for a second, since that is what it asks for.
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from course_lib.resilience import TokenBucket
-
-_CALLERS, _LATENCY_S, _RETRY_AFTER_S, _MOST_REQUESTS = 40, 0.03, 1.0, 60_000
+_LATENCY_S, _RETRY_AFTER_S = 0.03, 1.0
 Limits = Sequence[tuple[float, float]]
 
 
@@ -40,59 +37,34 @@ class Run:
         return sum(passed) / allowed, passed.count(False) / max(1, len(passed))
 
 
-class _Clock:
-    def __init__(self, now_s: float) -> None:
-        self.now_s = now_s
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 def against(limiter: Any, limits: Limits, until_s: float, *, begins_at_s: float = 0.0) -> Run:
     """Let callers ask as fast as `limiter.rate_per_s` lets them, and tell it how each request ended.
 
     `begins_at_s` is what the limiter's clock says at second 0.
     """
-    clock, run = _Clock(begins_at_s), Run(limits)
-    pace = TokenBucket(_rate(limiter), 1.0, clock=clock)
-    buckets = {limit: TokenBucket(limit, max(1.0, limit), clock=clock) for _, limit in limits}
-
-    def caller() -> Iterator[float]:
-        """Yield the seconds to the next step."""
-        while True:
-            waited = False
-            with pace.in_line() as left_s:
-                while wait_s := left_s():
-                    waited = True
-                    yield wait_s + 1e-6
-            yield _LATENCY_S
-            now_s = clock() - begins_at_s
-            bucket = buckets[run.limit_at(now_s)]
-            is_through = bucket.wait_s() == 0
-            run.calls.append((now_s, _rate(limiter), is_through))
-            if is_through:
-                bucket.charge(1)
-                limiter.success(clock(), waited)
-            else:
-                pace.hold(_RETRY_AFTER_S)
-                limiter.refusal(clock())
-            pace.rate_per_s = _rate(limiter)
-
-    _play([caller() for _ in range(_CALLERS)], clock, begins_at_s + until_s)
-    return run
-
-
-def _play(callers: list[Iterator[float]], clock: _Clock, until_s: float) -> None:
-    steps = [(clock(), number, caller) for number, caller in enumerate(callers)]
-    for number in itertools.count(len(callers)):
-        now_s, _, caller = heapq.heappop(steps)
-        if now_s > until_s or number > _MOST_REQUESTS * 4:
-            return
-        clock.now_s = max(clock.now_s, now_s)
-        heapq.heappush(steps, (clock.now_s + next(caller), number, caller))
+    run, under_way = Run(limits), deque[tuple[float, bool]]()
+    sent_s, held_until_s, judged_s, left = -math.inf, 0.0, 0.0, math.inf
+    while True:
+        due_s = max(held_until_s, sent_s + 1 / _rate(limiter))
+        if not under_way or due_s < under_way[0][0]:
+            if due_s > until_s:
+                return run
+            under_way.append((due_s + _LATENCY_S, due_s > 0))
+            sent_s = due_s
+            continue
+        now_s, waited = under_way.popleft()
+        limit = run.limit_at(now_s)
+        left, judged_s = min(max(1.0, limit), left + (now_s - judged_s) * limit), now_s
+        run.calls.append((now_s, _rate(limiter), left >= 1))
+        if left >= 1:
+            left -= 1
+            limiter.success(begins_at_s + now_s, waited)
+        else:
+            held_until_s = now_s + _RETRY_AFTER_S
+            limiter.refusal(begins_at_s + now_s)
 
 
 def _rate(limiter: Any) -> float:
-    """Return the limiter's rate as one that a bucket can have."""
+    """Return the limiter's rate as one that callers can have."""
     rate_per_s = float(limiter.rate_per_s)
-    return min(max(rate_per_s, 1e-3), 1e5) if math.isfinite(rate_per_s) else 1e5
+    return min(max(rate_per_s, 1e-3), 1e4) if math.isfinite(rate_per_s) else 1e4

@@ -8,42 +8,35 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from contextlib import suppress
 from typing import Any
 
 import dspy
 from dspy.clients import Cache
 
-from course_lib import lm
+from course_lib.exercises.concurrency.watched import Watched, expect_left, until
 from course_lib.exercises.engine.checks import expect, expect_equal, show
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.engine.seen import under_dspy
 
-_PATIENCE_S = 6.0
-"""So long a reader waits for what the model has written, and the ledger for the end of a request."""
 _BROKEN_OFF = "what came of an answer that broke off"
 _SILENT = "what came while the model was silent in the middle of its answer"
 _ORDER_HINT = "A model writes the fields in the order of the signature: that decides what can come first."
 _STATE_HINT = "A listener has a state: make listeners, and the function of streamify, for each request."
 _TASK_HINT = "Run the program in a task and cancel it in a `finally`: small_stream, above, does it."
-_SHED = (
-    "Skis and sledges\nThe shed lends skis, poles and sledges to everybody who leaves a deposit of 40 crowns "
-    "at the desk beside the door, and takes them back until seven in the evening on each day of the season."
-)
+_ARTICLES = {
+    "heron": "The ferry in summer\nThe ferry to the island leaves the north pier at nine.",
+    "otter": "The ferry in winter\nThe ferry to the island leaves the south pier at ten.",
+    "crane": "Skis and sledges\nThe shed lends skis, poles and sledges to everybody who leaves a deposit of "
+    "40 crowns at the desk beside the door, and takes them back until seven in the evening on each day.",
+    "mill": "The mill\nThe mill grinds rye on Tuesdays.",
+}
 Event = tuple[str, str]
 
 
 def _asked() -> list[tuple[str, list[str]]]:
     """Return questions with their articles, whose ids are new each time; the first is about two of them."""
-    north, south, shed, mill = (
-        f"[{word}-{secrets.token_hex(2)}] {text}"
-        for word, text in (
-            ("heron", "The ferry in summer\nThe ferry to the island leaves the north pier at nine."),
-            ("otter", "The ferry in winter\nThe ferry to the island leaves the south pier at ten."),
-            ("crane", _SHED),
-            ("mill", "The mill\nThe mill grinds rye on Tuesdays."),
-        )
-    )
+    articles = (f"[{word}-{secrets.token_hex(2)}] {text}" for word, text in _ARTICLES.items())
+    north, south, shed, mill = articles
     return [
         ("When does the ferry to the island leave the pier?", [north, south, mill]),
         ("Who lends skis, poles and sledges, and until when are they taken back?", [north, shed, mill]),
@@ -52,28 +45,13 @@ def _asked() -> list[tuple[str, list[str]]]:
     ]
 
 
-def _model(**faults: Any) -> dspy.LM:
-    name = f"check-{secrets.token_hex(4)}"
-    lm.profile(name, **faults)
-    return lm.connect(f"sim-large@{name}", cache=False, num_retries=0)
-
-
-async def _ledger(since: int = 0) -> lm.Ledger:
-    """Return the endpoint's ledger when no request is under way, or as it is when time is up."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_PATIENCE_S):
-            while (await asyncio.to_thread(lm.ledger, since)).under_way:  # noqa: ASYNC110  it sets no event
-                await asyncio.sleep(0.02)
-    return await asyncio.to_thread(lm.ledger, since)
-
-
-async def _read(events: Any, seen: list[Event], until: str = "") -> list[Event]:
+async def _read(events: Any, seen: list[Event], last: str = "") -> list[Event]:
     """Add the events of a stream to those seen, up to the first of a kind; returns them."""
     async for event in events:
         is_pair = isinstance(event, tuple) and list(map(type, event)) == [str, str]
         expect(is_pair, "each event is a pair of texts", observed=show(event), expected="(kind, text)")
         seen.append(event)
-        if event[0] == until:
+        if event[0] == last:
             break
     return seen
 
@@ -106,23 +84,24 @@ def _expect_written(events: list[Event], reply: str, context: list[str]) -> None
     expect_equal(_texts(events, "citation"), cited, "the citations", hint=hint)
 
 
-async def sources_come_first(stream_answer: Any) -> None:
+async def sources_first(stream_answer: Any) -> None:
     """Citations, tokens, the answer, in this order, as the model wrote them; one answer is one request."""
     hint = "One request can bring both fields, in the order in which the signature has them."
-    with dspy.context(lm=_model()):
-        for question, context in _asked():
-            before = (await _ledger()).requests
+    for question, context in _asked():
+        model = Watched()
+        with dspy.context(lm=model.lm):
             events = await _read(stream_answer(question, list(context)), [])
-            calls = (await _ledger(before)).calls
-            expect_equal(len(calls), 1, "requests for one answer", hint=hint)
-            _expect_order(events)
-            _expect_written(events, str(calls[0].reply), context)
+        await model.is_quiet()
+        calls = model.calls()
+        expect_equal(len(calls), 1, "requests for one answer", hint=hint)
+        _expect_order(events)
+        _expect_written(events, str(calls[0].reply), context)
 
 
-async def streams_for_every_request(stream_answer: Any) -> None:
+async def streams_each(stream_answer: Any) -> None:
     """It streams for every request, also for several at the same time."""
     asked = _asked()[:3] * 2
-    with dspy.context(lm=_model(ttft_p50_ms=50)):
+    with dspy.context(lm=Watched(ttft_p50_ms=50).lm):
         for many in (asked[:1], asked[1:2], asked):
             reading = (_read(stream_answer(question, list(context)), []) for question, context in many)
             for events in await asyncio.gather(*reading):
@@ -132,22 +111,22 @@ async def streams_for_every_request(stream_answer: Any) -> None:
                 expect_equal("".join(tokens), events[-1][1], f"{what}, joined", hint=_STATE_HINT)
 
 
-async def shows_what_is_written(stream_answer: Any) -> None:
+async def shows_at_once(stream_answer: Any) -> None:
     """Each piece comes as soon as the model has written it; this one goes silent in its answer."""
     seen: list[Event] = []
-    with dspy.context(lm=_model(stall_rate=1.0)):
+    with dspy.context(lm=Watched(stall_rate=1.0).lm):
         reading = asyncio.create_task(_read(stream_answer(*_asked()[1]), seen, "token"))
-        await asyncio.wait([reading], timeout=_PATIENCE_S)
-        reading.cancel()
-        await asyncio.wait([reading])
-    expected, hint = "citation, token", f"Yield while you read. {_ORDER_HINT}"
-    expect_equal(_kinds(seen), expected, _SILENT, hint=hint)
+    await until(reading.done)
+    reading.cancel()
+    await asyncio.wait([reading])
+    hint = f"Yield while you read. {_ORDER_HINT}"
+    expect_equal(_kinds(seen), "citation, token", _SILENT, hint=hint)
 
 
-async def tells_of_half_answers(stream_answer: Any) -> None:
+async def tells_of_errors(stream_answer: Any) -> None:
     """If the model's answer breaks off, its LMError is raised after what came, and no answer is yielded."""
     seen, ended, hint = list[Event](), "no error", "Let the model's error through, after what was shown."
-    with dspy.context(lm=_model(cut_midway_rate=1.0)):
+    with dspy.context(lm=Watched(cut_midway_rate=1.0).lm):
         try:
             await _read(stream_answer(*_asked()[1]), seen)
         except dspy.LMError:
@@ -155,48 +134,51 @@ async def tells_of_half_answers(stream_answer: Any) -> None:
     expect_equal(f"{_kinds(seen)}, {ended}", "citation, token, LMError", _BROKEN_OFF, hint=hint)
 
 
-async def serves_from_the_cache(stream_answer: Any) -> None:
+async def serves_hits(stream_answer: Any) -> None:
     """An answer from DSPy's cache brings citations and tokens as well."""
     memory = Cache(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None)
     hint = "No listener hears a hit. What was not shown when the Prediction comes is taken from it."
-    with under_dspy(memory), dspy.context(lm=_model().copy(cache=True)):
-        for question, context in _asked()[:2]:
-            before = (await _ledger()).requests
-            first, again = [await _read(stream_answer(question, list(context)), []) for _ in range(2)]
-            expect_equal((await _ledger(before)).requests, 1, "requests for an answer and its repetition")
-            live, hit = (
-                (_texts(each, "citation"), "".join(_texts(each, "token"))) for each in (first, again)
-            )
-            expect_equal(hit, live, "citations and joined tokens of an answer from the cache", hint=hint)
-            _expect_order(again)
+    for question, context in _asked()[:2]:
+        model = Watched()
+        with under_dspy(memory), dspy.context(lm=model.lm.copy(cache=True)):
+            live, hit = [await _read(stream_answer(question, list(context)), []) for _ in range(2)]
+        await model.is_quiet()
+        expect_equal(len(model.calls()), 1, "requests for an answer and its repetition")
+        shown, again = [(_texts(each, "citation"), "".join(_texts(each, "token"))) for each in (live, hit)]
+        expect_equal(again, shown, "citations and joined tokens of an answer from the cache", hint=hint)
+        _expect_order(hit)
+
+
+async def _expect_left(stream_answer: Any, how: str, last: str, fault: str) -> None:
+    """Fail the check unless a reader may leave in this way."""
+    seen, model = list[Event](), Watched(**{fault: 1.0})
+
+    async def leave() -> None:
+        events = stream_answer(*_asked()[1])
+        await _read(events, seen, last)
+        await events.aclose()
+        await model.is_quiet()  # the reader goes on with something else
+
+    with dspy.context(lm=model.lm):
+        reading = asyncio.create_task(leave())
+    await until(
+        lambda: reading.done() or (model.under_way() if fault == "hang_rate" else _texts(seen, "token"))
+    )
+    if not last:
+        reading.cancel()
+    await asyncio.wait([reading])
+    if not reading.cancelled():
+        reading.result()  # an error of the learner's own is shown with its line
+    elif last:
+        expect_equal("is cancelled", "goes on", "what a reader does after aclose()", hint=_TASK_HINT)
+    await expect_left(model, 1, f"statuses of the request after the reader left {how}", hint=_TASK_HINT)
 
 
 async def may_be_left(stream_answer: Any) -> None:
     """When a reader leaves, by aclose() or cancelled, the request to the model ends; the reader goes on."""
-
-    async def leave(before: int, seen: list[Event], until: str) -> None:
-        events = stream_answer(*_asked()[1])
-        await _read(events, seen, until)
-        await events.aclose()
-        await _ledger(before)  # the reader goes on with something else
-
-    for how, until in (("by aclose()", "token"), ("by being cancelled", "never")):
-        before, seen = (await _ledger()).requests, list[Event]()
-        with dspy.context(lm=_model(stall_rate=1.0)):
-            reading = asyncio.create_task(leave(before, seen, until))
-        while not (reading.done() or _texts(seen, "token")):  # noqa: ASYNC110  a list sets no event
-            await asyncio.sleep(0.02)
-        if until == "never":
-            reading.cancel()
-        await asyncio.wait([reading])
-        if not reading.cancelled():
-            reading.result()  # an error of the learner's own is shown with its line
-        elif until == "token":
-            what = "what a reader does after aclose()"
-            expect_equal("is cancelled", "goes on", what, hint=_TASK_HINT)
-        statuses = (await _ledger(before)).statuses
-        what = f"statuses of the request after the reader left {how}"
-        expect_equal(statuses, {499: 1}, what, hint=_TASK_HINT)
+    await _expect_left(stream_answer, "by aclose()", "token", "stall_rate")
+    await _expect_left(stream_answer, "by being cancelled", "", "stall_rate")
+    await _expect_left(stream_answer, "by being cancelled before the first event", "", "hang_rate")
 
 
 EXERCISE = Exercise(
@@ -210,14 +192,7 @@ EXERCISE = Exercise(
         "Join the chunks of `citations`; json.loads reads them when the first chunk of `answer` comes. When "
         "the Prediction comes and no token did, it was a hit: yield its citations, and its answer whole.",
     ),
-    checks=(
-        sources_come_first,
-        streams_for_every_request,
-        shows_what_is_written,
-        tells_of_half_answers,
-        serves_from_the_cache,
-        may_be_left,
-    ),
+    checks=(sources_first, streams_each, shows_at_once, tells_of_errors, serves_hits, may_be_left),
     deadline_s=40.0,
     why="What can be shown first is decided by the signature, so it costs no second request. One task owns "
     "the run, so a reader may leave at any time; one set of listeners belongs to one request.",
