@@ -16,9 +16,7 @@ import redis
 from course_lib.caching import current_scope, scope
 from course_lib.concurrency.events import Consumer, Event, EventError, EventStream
 from course_lib.resilience import Deadline
-from course_lib.services import RedisServerError
-from course_lib.services import redis as redis_server
-from course_lib.services.server import share
+from course_lib.services import RedisServerError, running_redis
 from tests.concurrency.events import consuming, drained, in_loop, numbered, pending, stream_of, until
 
 
@@ -384,15 +382,6 @@ async def test_of_many_that_are_under_way_the_old_one_is_found_after_some_looks(
 # -- the server goes away --------------------------------------------------------------------------------
 
 
-class DurableRedis(redis_server._Redis):
-    """A server that has written an event to its disk before it says so."""
-
-    def commands(self) -> list[list[str]]:
-        (command,) = super().commands()
-        keeps = ("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction")
-        return [[*command, *keeps]]
-
-
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.soak)])
 @in_loop
 async def test_a_server_that_keeps_its_events_can_be_killed_and_none_is_lost(short_folder, kills):
@@ -402,7 +391,7 @@ async def test_a_server_that_keeps_its_events_can_be_killed_and_none_is_lost(sho
         seen[event.id] += 1
         await asyncio.sleep(0.005)
 
-    with share(DurableRedis, short_folder / "durable") as server:
+    with running_redis(short_folder / "durable", durable=True) as server:
         async with stream_of(server.url, bound=50) as stream, consuming(stream, handle, idle_s=0.3):
             producer = asyncio.create_task(stream.publish(*numbered(100 * kills)))
             for kill in range(kills):
