@@ -23,11 +23,6 @@ PLENTY = {"requests_per_s": 10_000.0}
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def connect() -> Callable[..., dspy.LM]:
     """Connect to a model with such a profile; its ledger is empty."""
 

@@ -37,11 +37,6 @@ DOWN = dspy.LMServerError("down")
 REFUSED = dspy.LMInvalidRequestError("bad request")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Service:
     """Plays a script, one entry for each call: an error is raised, an event waited for, a text answered."""
 
