@@ -17,6 +17,7 @@ _MAY_BLOCK = {
     "lazy_loader/__init__.py": "attach_stub",  # once, too
     "logging/__init__.py": "emit",  # to pytest's handlers
 }
+_ARE_OTHERS = ("TestRunner", "_shutdown_watcher")  # of anyio, and of sse_starlette: one in each loop
 
 
 @pytest.fixture
@@ -65,7 +66,8 @@ def left_tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     def noting(cancel: Callable[[Any], None]) -> Callable[[Any], None]:
         def cancel_all(loop: Any) -> None:
-            left.extend(name for task in asyncio.all_tasks(loop) if "TestRunner" not in (name := repr(task)))
+            tasks = map(repr, asyncio.all_tasks(loop))
+            left.extend(task for task in tasks if not any(name in task for name in _ARE_OTHERS))
             cancel(loop)
 
         return cancel_all
