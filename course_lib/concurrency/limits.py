@@ -64,16 +64,6 @@ class RateLimit:
         self.refusals = 0
         """How many 429 it was told of."""
 
-    async def acquire(self) -> None:
-        """Wait until one more call may go.
-
-        Raises:
-            RateDeadlineExceeded: that would be after the current deadline; nothing was taken.
-        """
-        with self._in_line() as left_s:
-            while wait_s := left_s():  # noqa: ASYNC110  (the rate may have changed meanwhile)
-                await asyncio.sleep(wait_s)
-
     @contextmanager
     def _in_line(self) -> Iterator[Callable[[], float]]:
         """Take a place in both lines; yield what tells the seconds left."""
@@ -113,7 +103,14 @@ class RateLimit:
         return wait_s
 
     async def __aenter__(self) -> Self:
-        await self.acquire()
+        """Wait until one more call may go.
+
+        Raises:
+            RateDeadlineExceeded: that would be after the current deadline; nothing was taken.
+        """
+        with self._in_line() as left_s:
+            while wait_s := left_s():  # noqa: ASYNC110  (the rate may have changed meanwhile)
+                await asyncio.sleep(wait_s)
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:

@@ -12,6 +12,7 @@ from blockbuster import BlockBuster, blockbuster
 
 from course_lib import desk, lm
 
+_OF_TESTS = ["course_lib.lm", "course_lib.measure", "course_lib.services"]
 _MAY_BLOCK = {
     "<frozen importlib._bootstrap>": "_find_and_load",  # once in a process
     "lazy_loader/__init__.py": "attach_stub",  # once, too
@@ -36,7 +37,7 @@ def _catalogues() -> None:
 def _nothing_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fail if code of course_lib blocks an event loop, also where the error that is raised then is caught.
 
-    `lm` and `services` are left out: tests call their blocking functions.
+    What tests themselves call on a loop is left out.
     """
     blocked: list[str] = []
 
@@ -46,7 +47,7 @@ def _nothing_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             super().__init__(name)
 
     monkeypatch.setattr(blockbuster, "BlockingError", Noted)
-    watching = BlockBuster("course_lib", excluded_modules=["course_lib.lm", "course_lib.services"])
+    watching = BlockBuster("course_lib", excluded_modules=_OF_TESTS)
     for function in watching.functions.values():
         for place in _MAY_BLOCK.items():
             function.can_block_in(*place)

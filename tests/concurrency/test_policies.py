@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import Any
 
 import dspy
@@ -31,6 +30,7 @@ from course_lib.resilience import (
     DeadlineExceeded,
     RetryBudget,
 )
+from tests.concurrency.waiting import until
 
 pytestmark = pytest.mark.anyio
 DOWN = dspy.LMServerError("down")
@@ -63,13 +63,6 @@ def never() -> asyncio.Event:
 
 def quick(attempts: int = 3, **options: Any) -> ExponentialBackoff:
     return ExponentialBackoff(attempts, first_wait_s=0.001, **options)
-
-
-async def until(is_true: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 20
-    while not is_true():
-        assert time.monotonic() < end_s
-        await asyncio.sleep(0.001)
 
 
 # -- backoff -------------------------------------------------------------------------------------------

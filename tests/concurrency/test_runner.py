@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 from course_lib import desk, lm
 from course_lib.concurrency.runner import AsyncRunner, NotAsyncError
 from course_lib.resilience import Deadline, DeadlineExceeded
+from tests.concurrency.waiting import until, until_ledger
 
 pytestmark = pytest.mark.anyio
 FOREVER_S = 600
@@ -31,20 +31,6 @@ def model() -> dspy.LM:
     lm.profile("never", hang_rate=1.0)
     lm.reset()
     return lm.connect("sim-large@moment", cache=False)
-
-
-async def until(is_true: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 20
-    while not is_true():
-        assert time.monotonic() < end_s
-        await asyncio.sleep(0.005)
-
-
-async def until_ledger(is_true: Callable[[Any], bool]) -> None:
-    end_s = time.monotonic() + 20
-    while not is_true(ledger := await asyncio.to_thread(lm.ledger)):
-        assert time.monotonic() < end_s, ledger
-        await asyncio.sleep(0.005)
 
 
 async def until_under_way(requests: int) -> None:
