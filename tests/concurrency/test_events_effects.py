@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import threading
 from contextlib import closing
 from datetime import date
 
@@ -120,17 +119,6 @@ async def test_what_a_server_forgot_is_published_again_and_done_once(own_redis, 
             await drained(stream)
 
     assert sorted(await sums(effects)) == [0, 1, 2, 3, 4, 5]
-
-
-async def test_no_transaction_runs_in_the_threads_of_an_event_loop(effects):
-    seen = []
-
-    def work(connection: sqlite3.Connection) -> None:
-        seen.append(threading.current_thread())
-
-    await effects.transact(work)
-
-    assert seen != [threading.current_thread()]
 
 
 # -- documents -------------------------------------------------------------------------------------------
