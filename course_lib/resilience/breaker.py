@@ -71,7 +71,10 @@ class CircuitBreaker:
         return self._era
 
     def record_success(self, *, begun: int | None = None) -> None:
-        """Tell that a call was answered; while the breaker is open that is no news."""
+        """Tell that a call was answered; no news while the breaker is open.
+
+        `begun` is the era in which the call began, where it is known: of an earlier one it is no news either.
+        """
         with _lock:
             if self._is_news(begun):
                 self.state, self._failures, self.last_error = "closed", 0, ""

@@ -263,22 +263,23 @@ async def test_a_program_in_a_thread_whose_model_is_silent_keeps_no_reader_waiti
     await until_ledger(lambda ledger: ledger.requests == 1)
 
 
-async def test_a_plain_loop_that_breaks_ends_the_run_too() -> None:
-    with dspy.context(lm=model(speed_p50_tokens_per_s=10)):
-        async for _ in stream(dspy.Predict(ASK), fields=FIELDS, question=QUESTION):
-            break
-    await until_ledger(lambda ledger: ledger.requests == 1)
-
-    assert lm.ledger().statuses == {499: 1}
+async def _break(events: Stream) -> None:
+    async for _ in events:
+        break
 
 
-async def test_a_reader_that_is_cancelled_ends_the_run() -> None:
-    with dspy.context(lm=model(hang_rate=1.0)):
-        reader = asyncio.create_task(read(stream(dspy.Predict(ASK), question=QUESTION)))
+async def _cancel(events: Stream) -> None:
+    reader = asyncio.create_task(read(events))
     await until_ledger(lambda ledger: ledger.under_way == 1)
     reader.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reader
+
+
+@pytest.mark.parametrize("end", [_break, _cancel])
+async def test_a_plain_loop_that_breaks_and_a_reader_that_is_cancelled_end_the_run_too(end) -> None:
+    with dspy.context(lm=model(speed_p50_tokens_per_s=10)):
+        await end(stream(dspy.Predict(ASK), fields=FIELDS, question=QUESTION))
     await until_ledger(lambda ledger: ledger.requests == 1)
 
     assert lm.ledger().statuses == {499: 1}
