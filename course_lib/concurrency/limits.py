@@ -2,9 +2,8 @@
 """Calls at the rate that the model allows: told to us, or found from its refusals.
 
 Main path: lm = limited(lm.connect(), RateLimit(requests_per_s=8)), or AdaptiveLimiter() for an unknown limit.
-Source: dspy/clients/execution.py and engines/base.py (DSPy 3.4.1): an engine makes one attempt, under the
-cache and inside DSPy's own loop of retries, which waits as long as the error's `retry_after` says. That loop
-stays the one retry layer (`num_retries` of the LM); the limiter only says how long it waits.
+DSPy's own loop of retries waits as long as the error's `retry_after` says. It stays the one retry layer
+(`num_retries` of the LM); the limiter only says how long it waits.
 """
 
 from __future__ import annotations
@@ -18,10 +17,9 @@ from contextlib import aclosing, closing, contextmanager
 from typing import Any, Self
 
 import dspy
-from dspy.clients import execution
-from dspy.clients.backend_selection import CLIENT_KEYS
 from dspy.lm15 import RateLimitError, Request, Response
 
+from course_lib.concurrency.engines import Engine, engine_of, with_engines
 from course_lib.resilience import Deadline, DeadlineExceeded, TokenBucket
 from course_lib.resilience.deadline import Clock
 
@@ -33,7 +31,6 @@ _UNASKED_S = 0.5
 _DECREASE, _LOWEST_PER_S = 0.8, 0.1
 _DOUBLES_AFTER_S = 10.0
 """So long after a decrease the rate is twice what it was then; after 6.3 s it is what it was before."""
-_FLAGS = ("supports_function_calling", "supports_reasoning", "supports_response_schema", "supported_params")
 
 
 class RateDeadlineExceeded(dspy.LMError, DeadlineExceeded):
@@ -66,16 +63,6 @@ class RateLimit:
         self._made_wait = False
         self.refusals = 0
         """How many 429 it was told of."""
-
-    async def acquire(self) -> None:
-        """Wait until one more call may go.
-
-        Raises:
-            RateDeadlineExceeded: that would be after the current deadline; nothing was taken.
-        """
-        with self._in_line() as left_s:
-            while wait_s := left_s():  # noqa: ASYNC110  (the rate may have changed meanwhile)
-                await asyncio.sleep(wait_s)
 
     @contextmanager
     def _in_line(self) -> Iterator[Callable[[], float]]:
@@ -116,7 +103,14 @@ class RateLimit:
         return wait_s
 
     async def __aenter__(self) -> Self:
-        await self.acquire()
+        """Wait until one more call may go.
+
+        Raises:
+            RateDeadlineExceeded: that would be after the current deadline; nothing was taken.
+        """
+        with self._in_line() as left_s:
+            while wait_s := left_s():  # noqa: ASYNC110  (the rate may have changed meanwhile)
+                await asyncio.sleep(wait_s)
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -205,26 +199,15 @@ def limited(lm: dspy.LM, limiter: RateLimit) -> dspy.LM:
     put no other retry around it. The connection's settings (api_base, timeout) stay with `lm`, and a single
     call cannot change them. Share one limiter among all models that share one limit.
     """
-    engines = {"engine": _Engine(lm, limiter), "async_engine": _AsyncEngine(lm, limiter)}
-    return lm.copy(**engines, **dict.fromkeys(CLIENT_KEYS & lm.kwargs.keys()))
+    return with_engines(lm, _SyncEngine(lm, limiter), _AsyncEngine(lm, limiter))
 
 
-class _LimitedEngine:
+class _LimitedEngine(Engine):
     """What the engines of `limited` share: the LM whose own engine makes the attempt."""
 
     def __init__(self, lm: dspy.LM, limiter: RateLimit) -> None:
+        super().__init__(lm)
         self._lm, self._limiter = lm, limiter
-        for name in _FLAGS:  # adapters look at them, on the event loop too
-            setattr(self, name, getattr(lm, name))
-
-    def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
-        return self
-
-    def _backend(self, request: Request, *, in_task: bool) -> tuple[Any, Request]:
-        """Return the engine that DSPy would have taken, and the request as that one takes it."""
-        call = execution.PreparedCall(None, None, {}, {"model": request.model}, request, False, 1, True)
-        backend, request, _ = execution._engine(self._lm, call, in_task)  # noqa: SLF001
-        return backend, request
 
     def _charge(self, end: Any) -> None:
         """Charge what a response or the last event of a stream reports."""
@@ -232,16 +215,16 @@ class _LimitedEngine:
         self._limiter.charge((usage.total_tokens or 0) if usage else 0)
 
 
-class _Engine(_LimitedEngine):
+class _SyncEngine(_LimitedEngine):
     def complete(self, request: Request) -> Response:
-        backend, request = self._backend(request, in_task=False)
+        backend, request = engine_of(self._lm, request, in_task=False)
         with self._limiter:
             response = backend.complete(request)
         self._charge(response)
         return response
 
     def stream(self, request: Request) -> Iterator[Any]:
-        backend, request = self._backend(request, in_task=False)
+        backend, request = engine_of(self._lm, request, in_task=False)
         with self._limiter, closing(backend.stream(request)) as events:
             for event in events:
                 if event.type == "end":
@@ -251,14 +234,14 @@ class _Engine(_LimitedEngine):
 
 class _AsyncEngine(_LimitedEngine):
     async def complete(self, request: Request) -> Response:
-        backend, request = self._backend(request, in_task=True)
+        backend, request = engine_of(self._lm, request, in_task=True)
         async with self._limiter:
             response = await backend.complete(request)
         self._charge(response)
         return response
 
     async def stream(self, request: Request) -> AsyncIterator[Any]:
-        backend, request = self._backend(request, in_task=True)
+        backend, request = engine_of(self._lm, request, in_task=True)
         async with self._limiter, aclosing(backend.stream(request)) as events:
             async for event in events:
                 if event.type == "end":

@@ -19,6 +19,7 @@ from typing import Any
 
 import dspy
 
+from course_lib.concurrency import tasks
 from course_lib.resilience import (
     BreakerOpen,
     Bulkhead,
@@ -50,9 +51,8 @@ async def within_deadline(call: Call, request: Any) -> Any:
     Raises:
         DeadlineExceeded: it has.
     """
-    deadline = Deadline.current() or Deadline(math.inf)
-    late = DeadlineExceeded("the deadline passed before there was an answer")
-    return await _ended_after(deadline.remaining_s(), late, call, request)
+    async with Deadline(math.inf).held():
+        return await call(request)
 
 
 class Timeout:
@@ -63,18 +63,13 @@ class Timeout:
 
     async def __call__(self, call: Call, request: Any) -> Any:
         """Call; an attempt that takes too long is cancelled and fails with dspy.LMTimeoutError."""
-        late = dspy.LMTimeoutError(f"no answer within {self.limit_s:g} s")
-        return await _ended_after(self.limit_s, late, call, request)
-
-
-async def _ended_after(limit_s: float, late: Exception, call: Call, request: Any) -> Any:
-    try:
-        async with asyncio.timeout(None if math.isinf(limit_s) else limit_s) as timeout:
-            return await call(request)
-    except TimeoutError as error:
-        if not timeout.expired() or isinstance(error, DeadlineExceeded):
-            raise
-        raise late from None
+        try:
+            async with asyncio.timeout(self.limit_s) as timeout:
+                return await call(request)
+        except TimeoutError as error:
+            if not timeout.expired() or isinstance(error, DeadlineExceeded):
+                raise
+            raise dspy.LMTimeoutError(f"no answer within {self.limit_s:g} s") from None
 
 
 class ExponentialBackoff:
@@ -169,8 +164,8 @@ class Fallback:
         """Call; after an error of such a class, call the other one with the same request."""
         deadline = Deadline.current() or Deadline(math.inf)
         try:
-            with Deadline.after(self.share * deadline.remaining_s(), clock=deadline.clock).applied():
-                return await within_deadline(call, request)
+            async with Deadline.after(self.share * deadline.remaining_s(), clock=deadline.clock).held():
+                return await call(request)
         except Exception as error:  # border: the predicate decides
             if not self.on(error) or not deadline.remaining_s():
                 raise
@@ -196,26 +191,24 @@ class Hedge:
         self._budget.record_call()
         if not self._is_idempotent(request):
             return await call(request)
-        tasks = [asyncio.ensure_future(call(request))]
+        asked = [asyncio.ensure_future(call(request))]
         try:
-            done, _ = await asyncio.wait(tasks, timeout=self.after_s)
+            done, _ = await asyncio.wait(asked, timeout=self.after_s)
             if not done and self._budget.allows_repeat():
-                tasks.append(asyncio.ensure_future(call(request)))
-            return await _first_answer(tasks)
+                asked.append(asyncio.ensure_future(call(request)))
+            return await _first_answer(asked)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await tasks.end(*asked)
 
 
-async def _first_answer(tasks: Sequence[asyncio.Future[Any]]) -> Any:
-    pending = set(tasks)
+async def _first_answer(asked: Sequence[asyncio.Future[Any]]) -> Any:
+    pending = set(asked)
     while pending:
         done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             if not task.cancelled() and not task.exception():
                 return task.result()
-    return tasks[0].result()
+    return asked[0].result()
 
 
 class Coalesce:

@@ -3,8 +3,8 @@
 
 Main path: ResilientProcessor(program, large, small, deadline_s=10) is a dspy.Module like the program;
 resilient(large, small) is the LM inside it. What stands around each model: recommended(name).
-Source: dspy/clients/execution.py and engines/base.py (DSPy 3.4.1). For DSPy an engine makes one attempt; this
-one makes as many as the policies want, and DSPy's own retries are off: one retry layer only.
+For DSPy an engine makes one attempt (see engines.py); this one makes as many as the policies want, and DSPy's
+own retries are off: one retry layer only.
 
 Sync calls go through the same coroutines, each in an event loop that lives in a thread for that call.
 """
@@ -18,19 +18,19 @@ from contextlib import aclosing, contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import replace
 from functools import partial, reduce
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import anyio
 import dspy
 from anyio.from_thread import start_blocking_portal
 from dspy._vendor.lm15.serde import request_to_dict
-from dspy.clients import execution
-from dspy.clients.backend_selection import CLIENT_KEYS
 from dspy.clients.call_result import usage_dict
 from dspy.clients.engines.stream_guard import achecked_stream
 from dspy.clients.errors import error_boundary
 from dspy.lm15 import BuiltinTool, Request, Response, Usage
 
+from course_lib.concurrency import tasks
+from course_lib.concurrency.engines import Engine, engine_of, with_engines
 from course_lib.concurrency.policies import (
     Call,
     Coalesce,
@@ -179,11 +179,8 @@ def resilient(*models: dspy.LM, policies: Policies = recommended) -> dspy.LM:
         for each in models
     ]
     call = reduce(lambda other, asks: partial(Fallback(other), asks), reversed(calls))
-    engine = _AsyncEngine(models, call)
-    settings = dict.fromkeys(CLIENT_KEYS & models[0].kwargs.keys())
-    return models[0].copy(
-        engine=_Engine(models, engine), async_engine=engine, num_retries=0, cache=False, **settings
-    )
+    engine = _AsyncEngine(models[0], call)
+    return with_engines(models[0], _SyncEngine(models, engine), engine, num_retries=0, cache=False)
 
 
 # -- one attempt ---------------------------------------------------------------------------------------
@@ -204,7 +201,7 @@ def _asks(lm: dspy.LM, *, is_first: bool) -> Call:
 
     async def ask(request: Request) -> _Answer:
         with error_boundary(lm.model, unexpected=True):
-            backend, request = engine_of(lm, request)
+            backend, request = engine_of(lm, replace(request, model=lm.model), in_task=True)
             if (stream := _stream.get()) is None:
                 return _Answer(lm.model, finished(await backend.complete(request)))
             await stream.fill(lambda: achecked_stream(backend.stream(request)), finished)
@@ -219,14 +216,6 @@ def _asks(lm: dspy.LM, *, is_first: bool) -> Call:
         return replace(end, usage=Usage())
 
     return ask
-
-
-def engine_of(lm: dspy.LM, request: Request) -> tuple[Any, Request]:
-    """Return the async engine that DSPy would take for a model, and the request as that one takes it."""
-    request = replace(request, model=lm.model)
-    call = execution.PreparedCall(None, None, {}, {"model": lm.model}, request, False, 1, True)
-    backend, request, _ = execution._engine(lm, call, True)  # noqa: SLF001
-    return backend, request
 
 
 def _uncharged(answer: _Answer) -> _Answer:
@@ -274,30 +263,16 @@ class _Stream:
 # -- the engines ---------------------------------------------------------------------------------------
 
 
-class _Engines:
-    """What both engines share: the models, of which the first says what is supported, and the work."""
-
-    def __init__(self, models: Sequence[dspy.LM], work: Any) -> None:
-        self._models, self._work = models, work
-
-    def __getattr__(self, name: str) -> Any:
-        """Say what the model supports, asked when first needed: adapters look at these flags."""
-        if not name.startswith("support"):
-            raise AttributeError(f"{type(self).__name__} has no {name}")
-        vars(self)[name] = getattr(self._models[0], name)
-        return vars(self)[name]
-
-    def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
-        """Return itself: a copied program shares breakers and bulkheads."""
-        return self
-
-
-class _AsyncEngine(_Engines):
+class _AsyncEngine(Engine):
     """Makes the composed call."""
+
+    def __init__(self, lm: dspy.LM, call: Call) -> None:
+        super().__init__(lm)
+        self._call = call
 
     async def complete(self, request: Request) -> Any:
         try:
-            answer = await within_deadline(self._work, request)
+            answer = await within_deadline(self._call, request)
         except CourseError as error:
             if isinstance(error, dspy.LMError):
                 raise
@@ -323,25 +298,27 @@ class _AsyncEngine(_Engines):
                     yield event
             await writing
         finally:
-            writing.cancel()
-            with anyio.CancelScope(shield=True):
-                await asyncio.gather(writing, return_exceptions=True)
+            await tasks.end(writing)
             send.close()
 
 
-class _Engine(_Engines):
+class _SyncEngine(Engine):
     """The sync form: a thread waits while the async one works in an event loop of that call's own."""
+
+    def __init__(self, models: Sequence[dspy.LM], engine: _AsyncEngine) -> None:
+        super().__init__(models[0])
+        self._models, self._engine = models, engine
 
     def complete(self, request: Request) -> Any:
         with self._loop() as wait_for:
-            return wait_for(self._work.complete, request)
+            return wait_for(self._engine.complete, request)
 
     def stream(self, request: Request) -> Iterator[Any]:
         async def following() -> Any:
             return await anext(events, None)
 
         with self._loop() as wait_for:
-            events: Any = self._work.stream(request)
+            events: Any = self._engine.stream(request)
             try:
                 while (event := wait_for(following)) is not None:
                     yield event

@@ -14,7 +14,7 @@ import itertools
 import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sized
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import nullcontext
 from contextvars import copy_context
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Generic, TypeVar
@@ -24,6 +24,7 @@ from pydantic import PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass as checked_dataclass
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
+from course_lib.concurrency import tasks
 from course_lib.errors import CourseError
 from course_lib.resilience import Deadline, DeadlineExceeded
 
@@ -113,15 +114,15 @@ class AsyncRunner:
 
     async def _stream(self, run: _Run[T], *, in_order: bool) -> AsyncGenerator[Outcome[T], None]:
         """Take the tasks in the order in which they began or ended; the last one is the task that feeds."""
-        tasks: asyncio.Queue[asyncio.Task[Any]] = asyncio.Queue()
+        queue: asyncio.Queue[asyncio.Task[Any]] = asyncio.Queue()
         is_hidden = None if self.progress is None else not self.progress
         bar = _Bar(total=run.total, unit="item", disable=is_hidden)
         failed = 0
-        feed = run.feed(tasks.put_nowait, in_order=in_order)
+        feed = run.feed(queue.put_nowait, in_order=in_order)
         feeding = asyncio.create_task(feed, context=run.context.copy())
-        feeding.add_done_callback(tasks.put_nowait)
+        feeding.add_done_callback(queue.put_nowait)
         try:
-            while (task := await tasks.get()) is not feeding:
+            while (task := await queue.get()) is not feeding:
                 outcome = await task
                 run.room.release()
                 failed += not outcome.ok
@@ -132,9 +133,7 @@ class AsyncRunner:
             feeding.result()
         finally:
             bar.close()
-            feeding.cancel()
-            await asyncio.wait([feeding])
-            _ = feeding.cancelled() or feeding.exception()  # seen, so that asyncio does not log it
+            await tasks.end(feeding)
 
 
 class _Run(Generic[T]):
@@ -161,7 +160,7 @@ class _Run(Generic[T]):
         ended_by: Exception | None = None
         async with asyncio.TaskGroup() as group:
             try:
-                async with _within(self.deadline):
+                async with self.deadline.held():
                     async for index, item in self._numbered():
                         one = self._one(index, item)
                         task = group.create_task(one, context=self.context.copy())
@@ -192,27 +191,13 @@ class _Run(Generic[T]):
         try:
             args, kwargs = _arguments(item)
             left_s = min(self._item_deadline_s, self.deadline.remaining_s())
-            async with _within(Deadline.after(left_s)) if left_s < math.inf else _UNBOUNDED:
+            async with Deadline.after(left_s).held() if left_s < math.inf else _UNBOUNDED:
                 value = await self._call(*args, **kwargs)
         except Exception as problem:  # border: one bad item must not end the others
             error = problem
         finally:
             self._slots.release()
         return Outcome(index, item, value, error, time.monotonic() - began_s)
-
-
-@asynccontextmanager
-async def _within(deadline: Deadline) -> AsyncIterator[None]:
-    """Apply a deadline and hold it, or an earlier one around it: what is under way then is cancelled."""
-    with deadline.applied() as earliest:
-        left_s = earliest.remaining_s()
-        try:
-            async with asyncio.timeout(None if left_s == math.inf else left_s) as timeout:
-                yield
-        except TimeoutError as error:
-            if not timeout.expired():
-                raise  # the call's own
-            raise DeadlineExceeded(f"cancelled after {left_s:.3g} s, when its deadline passed") from error
 
 
 class _Bar(tqdm):  # type: ignore[misc]

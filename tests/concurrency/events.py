@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from course_lib.concurrency import events
 from course_lib.concurrency.events import Consumer, Event, EventStream
+from tests.concurrency.waiting import PATIENCE_S
 
-PATIENCE_S = 20.0
 _numbers = itertools.count(1)
-
-
-def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Run a test in an event loop of its own, which must be left without a task."""
-
-    @functools.wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        async def main() -> None:
-            async with asyncio.timeout(3 * PATIENCE_S):
-                await test(*args, **kwargs)
-            assert asyncio.all_tasks() == {asyncio.current_task()}
-
-        asyncio.run(main())
-
-    return run
 
 
 @asynccontextmanager
@@ -43,16 +27,6 @@ async def stream_of(url: str, **options: Any) -> AsyncIterator[EventStream]:
 def consuming(stream: EventStream, handle: Any, **options: Any) -> AbstractAsyncContextManager[Consumer]:
     """Run a consumer in the block, and stop it gracefully at the end."""
     return events.consuming(stream, handle, **{"idle_s": 60, "retry_s": 0.02, **options})
-
-
-async def until(holds: Callable[[], Any], what: str = "") -> None:
-    """Wait until something holds; it may be asked with an await."""
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            found = holds()
-            if await found if asyncio.iscoroutine(found) else found:
-                return
-            await asyncio.sleep(0.005)
 
 
 async def drained(stream: EventStream) -> None:

@@ -7,7 +7,6 @@ import contextlib
 import math
 import re
 from collections import Counter
-from contextlib import contextmanager
 from contextvars import ContextVar
 
 import pytest
@@ -16,17 +15,17 @@ import redis
 from course_lib.caching import current_scope, scope
 from course_lib.concurrency.events import Consumer, Event, EventError, EventStream
 from course_lib.resilience import Deadline
-from course_lib.services import RedisServerError
-from course_lib.services import redis as redis_server
-from course_lib.services.server import share
-from tests.concurrency.events import consuming, drained, in_loop, numbered, pending, stream_of, until
+from course_lib.services import RedisServerError, running_redis
+from tests.concurrency.events import consuming, drained, numbered, pending, stream_of
+from tests.concurrency.waiting import until
+
+pytestmark = pytest.mark.anyio
 
 
 async def nothing(event: Event) -> None:
     """Handle an event by looking at it."""
 
 
-@in_loop
 async def test_every_event_is_handled_in_the_order_of_publishing_and_leaves_the_stream(redis_url):
     seen = []
 
@@ -46,7 +45,6 @@ async def test_every_event_is_handled_in_the_order_of_publishing_and_leaves_the_
 # -- backpressure ----------------------------------------------------------------------------------------
 
 
-@in_loop
 async def test_producers_wait_at_the_bound_and_nothing_is_dropped(redis_url):
     seen, deepest = Counter(), 0
 
@@ -71,23 +69,9 @@ async def at_bound(stream: EventStream) -> bool:
     return await stream.backlog() == stream.bound
 
 
-@in_loop
-async def test_maxlen_drops_what_nobody_has_read_where_a_bound_lets_the_producer_wait(redis_url):
-    async with stream_of(redis_url, bound=10) as stream:
-        for n in range(60):
-            await stream._redis.xadd("plain", {"n": n}, maxlen=10, approximate=False)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.1):
-                await stream.publish(*numbered(60))
-
-        assert (await stream._redis.xrange("plain"))[0][1] == {b"n": b"50"}, "the first 50 are lost"
-        assert (await stream._redis.xrange(stream.name))[0][1][b"event"].endswith(b'"id":"0"}')
-
-
 # -- limits and deadlines --------------------------------------------------------------------------------
 
 
-@in_loop
 async def test_no_more_than_the_limit_are_under_way_and_no_more_are_taken_from_others(redis_url):
     under_way, most, may_end = 0, 0, asyncio.Event()
 
@@ -109,7 +93,6 @@ async def test_no_more_than_the_limit_are_under_way_and_no_more_are_taken_from_o
     assert most == 4
 
 
-@in_loop
 async def test_a_handler_that_hangs_is_ended_at_its_deadline_which_it_can_see(redis_url):
     calls, remaining_s = Counter(), []
 
@@ -131,7 +114,6 @@ async def test_a_handler_that_hangs_is_ended_at_its_deadline_which_it_can_see(re
 # -- failures --------------------------------------------------------------------------------------------
 
 
-@in_loop
 async def test_an_event_that_fails_is_delivered_again_and_given_up_with_the_reason(redis_url):
     calls, flaky_works_at = Counter(), 3
 
@@ -151,7 +133,6 @@ async def test_an_event_that_fails_is_delivered_again_and_given_up_with_the_reas
     assert letter.reason == "ValueError: no such order"
 
 
-@in_loop
 async def test_what_can_never_be_handled_is_given_up_at_once(redis_url):
     calls = Counter()
 
@@ -173,7 +154,6 @@ async def test_what_can_never_be_handled_is_given_up_at_once(redis_url):
     assert letters[0].fields[b"event"] == b"{b'other': b'thing'}"
 
 
-@in_loop
 async def test_a_dead_letter_is_revived_when_its_cause_is_mended(redis_url):
     is_mended, seen = False, []
 
@@ -198,7 +178,6 @@ async def test_a_dead_letter_is_revived_when_its_cause_is_mended(redis_url):
 # -- consumers that die, stop or are slow ----------------------------------------------------------------
 
 
-@in_loop
 async def test_what_a_cancelled_consumer_held_is_claimed_and_handled_by_another(redis_url):
     begun, seen = asyncio.Event(), []
 
@@ -222,7 +201,6 @@ async def test_what_a_cancelled_consumer_held_is_claimed_and_handled_by_another(
     assert sorted(seen) == list("01234")
 
 
-@in_loop
 async def test_an_event_that_ends_its_consumers_is_given_up_too(redis_url):
     async with stream_of(redis_url) as stream:
         await stream.publish(*numbered(1))
@@ -236,7 +214,6 @@ async def test_an_event_that_ends_its_consumers_is_given_up_too(redis_url):
     assert re.match(r"EventError: delivered \d times, and its consumer died", letter.reason)
 
 
-@in_loop
 async def test_what_is_under_way_is_renewed_so_that_nobody_claims_it(redis_url):
     begun, may_end = asyncio.Event(), asyncio.Event()
 
@@ -263,7 +240,6 @@ async def test_what_is_under_way_is_renewed_so_that_nobody_claims_it(redis_url):
         await drained(stream)
 
 
-@in_loop
 async def test_claiming_is_a_delivery_and_renewing_is_none(redis_url):
     async with stream_of(redis_url) as stream:
         await stream.publish(*numbered(1))
@@ -277,7 +253,6 @@ async def test_claiming_is_a_delivery_and_renewing_is_none(redis_url):
         assert await stream.deliveries(entry) == 0
 
 
-@in_loop
 async def test_stop_finishes_and_acknowledges_what_is_under_way_and_leaves_the_rest(redis_url):
     begun, may_end, seen = [], asyncio.Event(), []
 
@@ -299,7 +274,6 @@ async def test_stop_finishes_and_acknowledges_what_is_under_way_and_leaves_the_r
         assert sorted(seen) == list(map(str, range(10)))
 
 
-@in_loop
 async def test_a_consumer_that_leaves_events_behind_keeps_its_name_or_they_would_be_lost(redis_url):
     async def fail(event: Event) -> None:
         raise ValueError("not today")
@@ -316,19 +290,9 @@ async def test_a_consumer_that_leaves_events_behind_keeps_its_name_or_they_would
 # -- tenants ---------------------------------------------------------------------------------------------
 
 
-@in_loop
 async def test_a_handler_runs_in_the_scope_of_its_events_tenant_also_beside_others(redis_url):
-    tenant_of_call: ContextVar[str] = ContextVar("tenant", default="nobody")
     place: ContextVar[str] = ContextVar("place", default="nowhere")
     seen, here, all_here = [], 0, asyncio.Event()
-
-    @contextmanager
-    def scope_of(tenant: str):
-        token = tenant_of_call.set(tenant)
-        try:
-            yield
-        finally:
-            tenant_of_call.reset(token)
 
     async def handle(event: Event) -> None:
         nonlocal here
@@ -336,40 +300,20 @@ async def test_a_handler_runs_in_the_scope_of_its_events_tenant_also_beside_othe
         if here == 12:
             all_here.set()
         await all_here.wait()  # twelve handlers of three tenants at once
-        seen.append((event.tenant, tenant_of_call.get(), place.get()))
-        await asyncio.to_thread(lambda: seen.append((event.tenant, tenant_of_call.get(), place.get())))
+        looks = current_scope(), await asyncio.to_thread(current_scope)
+        seen.extend((event.tenant == look.tenant, place.get()) for look in looks)
 
     async with stream_of(redis_url) as stream:
         for tenant in ("ada", "bob", "eve"):
             await stream.publish(*numbered(4, tenant=tenant))
         place.set("where run() was called")
-        async with consuming(stream, handle, limit=12, scope=scope_of):
+        async with consuming(stream, handle, limit=12, scope=lambda tenant: scope(tenant=tenant)):
             place.set("elsewhere")
             await drained(stream)
 
-    assert len(seen) == 24
-    assert {inside == tenant for tenant, inside, _ in seen} == {True}
-    assert {where for _, _, where in seen} == {"where run() was called"}
-    assert tenant_of_call.get() == "nobody"
+    assert seen == [(True, "where run() was called")] * 24
 
 
-@in_loop
-async def test_the_scope_of_the_cache_serves_as_scope_of_a_handler(redis_url):
-    seen = set()
-
-    async def handle(event: Event) -> None:
-        await asyncio.sleep(0.01)
-        seen.add((event.tenant, current_scope().tenant))
-
-    async with stream_of(redis_url) as stream:
-        await stream.publish(*(Event("number", {}, tenant=tenant) for tenant in ("ada", "bob") * 3))
-        async with consuming(stream, handle, scope=lambda tenant: scope(tenant=tenant)):
-            await drained(stream)
-
-    assert seen == {("ada", "ada"), ("bob", "bob")}
-
-
-@in_loop
 async def test_of_many_that_are_under_way_the_old_one_is_found_after_some_looks(redis_url):
     async with stream_of(redis_url) as stream:
         await stream.publish(*numbered(100))
@@ -384,17 +328,7 @@ async def test_of_many_that_are_under_way_the_old_one_is_found_after_some_looks(
 # -- the server goes away --------------------------------------------------------------------------------
 
 
-class DurableRedis(redis_server._Redis):
-    """A server that has written an event to its disk before it says so."""
-
-    def commands(self) -> list[list[str]]:
-        (command,) = super().commands()
-        keeps = ("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction")
-        return [[*command, *keeps]]
-
-
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.soak)])
-@in_loop
 async def test_a_server_that_keeps_its_events_can_be_killed_and_none_is_lost(short_folder, kills):
     seen = Counter()
 
@@ -402,7 +336,7 @@ async def test_a_server_that_keeps_its_events_can_be_killed_and_none_is_lost(sho
         seen[event.id] += 1
         await asyncio.sleep(0.005)
 
-    with share(DurableRedis, short_folder / "durable") as server:
+    with running_redis(short_folder / "durable", durable=True) as server:
         async with stream_of(server.url, bound=50) as stream, consuming(stream, handle, idle_s=0.3):
             producer = asyncio.create_task(stream.publish(*numbered(100 * kills)))
             for kill in range(kills):
@@ -415,7 +349,6 @@ async def test_a_server_that_keeps_its_events_can_be_killed_and_none_is_lost(sho
     assert len(seen) == 100 * kills
 
 
-@in_loop
 async def test_a_server_without_a_log_forgets_and_the_consumers_go_on(own_redis):
     seen = []
 
@@ -437,7 +370,6 @@ async def test_a_server_without_a_log_forgets_and_the_consumers_go_on(own_redis)
     assert seen == ["later", "last"]
 
 
-@in_loop
 async def test_a_server_that_stays_away_is_told_to_the_producer_and_does_not_end_the_consumer(own_redis):
     async with stream_of(own_redis.url, patience_s=0.3) as stream, consuming(stream, nothing) as consumer:
         own_redis.kill()
@@ -449,7 +381,6 @@ async def test_a_server_that_stays_away_is_told_to_the_producer_and_does_not_end
         await drained(stream)
 
 
-@in_loop
 async def test_a_consumer_can_be_stopped_while_the_server_is_away(own_redis):
     async with stream_of(own_redis.url, patience_s=0.2) as stream, consuming(stream, nothing):
         await stream.publish(*numbered(1))
@@ -457,14 +388,10 @@ async def test_a_consumer_can_be_stopped_while_the_server_is_away(own_redis):
         own_redis.kill()
 
 
-def test_no_connection_stays_open(redis_url):
-    @in_loop
-    async def use() -> None:
+async def test_no_connection_stays_open(redis_url):
+    with contextlib.closing(redis.Redis.from_url(redis_url)) as client:
+        before = len(client.client_list())
         async with stream_of(redis_url) as stream, consuming(stream, nothing):
             await stream.publish(*numbered(3))
             await drained(stream)
-
-    with contextlib.closing(redis.Redis.from_url(redis_url)) as client:
-        before = len(client.client_list())
-        use()
         assert len(client.client_list()) <= before

@@ -11,9 +11,11 @@ import pytest
 
 from course_lib import desk, lm
 from course_lib.concurrency.events import Effects, Event, EventError, LiveIndex, SupportDesk
-from tests.concurrency.events import consuming, drained, in_loop, numbered, stream_of, until
+from tests.concurrency.events import consuming, drained, numbered, stream_of
 from tests.concurrency.test_events_effects import document
+from tests.concurrency.waiting import until
 
+pytestmark = pytest.mark.anyio
 TICKETS = desk.tickets("dev")[:6]
 
 
@@ -57,7 +59,6 @@ def calls() -> Counter:
     return Counter(call.model for call in lm.ledger().calls)
 
 
-@in_loop
 async def test_each_ticket_is_sorted_and_answered_and_its_reply_names_it(redis_url, effects, models):
     async with streams(redis_url) as (tickets, replies):
         support = SupportDesk(tickets, replies, effects, **models)
@@ -79,7 +80,6 @@ async def test_each_ticket_is_sorted_and_answered_and_its_reply_names_it(redis_u
     assert lm.ledger().most_at_once <= 3
 
 
-@in_loop
 async def test_a_ticket_that_is_delivered_again_gets_the_same_reply_and_costs_nothing(
     redis_url, effects, models
 ):
@@ -94,20 +94,20 @@ async def test_a_ticket_that_is_delivered_again_gets_the_same_reply_and_costs_no
     assert lm.ledger().requests == 2
 
 
-@in_loop
 async def test_a_reply_that_could_not_be_sent_is_sent_when_the_ticket_comes_again(redis_url, effects, models):
     async with stream_of(redis_url) as tickets, stream_of(redis_url, bound=1) as replies:
         support = SupportDesk(tickets, replies, effects, **models)
         await replies.publish(Event("other", {}))  # nobody reads replies, so the desk waits
-        async with consuming(tickets, support.answer, deadline_s=2):
-            await tickets.publish(ticket())
-            await until(lambda: effects_of(effects))
-            assert await replies.backlog() == 1
-            others = await sent(replies)
-            await drained(tickets)
-        others += await sent(replies)
+        answering = asyncio.create_task(support.answer(ticket()))
+        await until(lambda: effects_of(effects))
+        answering.cancel()  # at its deadline, or with its consumer
+        await asyncio.wait([answering])
+        others = await sent(replies)
+        await support.answer(ticket())
+        replied = await sent(replies)
 
-    assert [event.data.get("how") for event in others][:2] == [None, "large model"]
+    assert answering.cancelled()
+    assert [[event.kind for event in each] for each in (others, replied)] == [["other"], ["reply"]]
     assert lm.ledger().requests == 2
 
 
@@ -124,7 +124,6 @@ async def effects_of(effects) -> list:
         (100, "refused", {}),
     ],
 )
-@in_loop
 async def test_the_backlog_decides_who_answers_and_the_reply_says_it(
     redis_url, effects, models, backlog, how, asked
 ):
@@ -138,7 +137,6 @@ async def test_the_backlog_decides_who_answers_and_the_reply_says_it(
     assert ("has not been read" in reply.data["answer"]) is (how == "refused")
 
 
-@in_loop
 async def test_under_load_an_earlier_answer_to_the_same_question_serves_its_tenant_only(
     redis_url, effects, models
 ):
@@ -156,7 +154,6 @@ async def test_under_load_an_earlier_answer_to_the_same_question_serves_its_tena
     assert calls() == {"sim-large": 2}
 
 
-@in_loop
 async def test_a_small_models_answer_is_not_kept_for_later(redis_url, effects, models):
     async with streams(redis_url) as (tickets, replies):
         support = SupportDesk(tickets, replies, effects, small_at=1, **models)
@@ -167,7 +164,6 @@ async def test_a_small_models_answer_is_not_kept_for_later(redis_url, effects, m
         assert [event.data["how"] for event in await sent(replies)] == ["small model"] * 2
 
 
-@in_loop
 async def test_a_burst_is_answered_by_all_means_and_every_ticket_gets_one_reply(redis_url, effects, models):
     async with streams(redis_url) as (tickets, replies):
         support = SupportDesk(tickets, replies, effects, small_at=8, refuse_at=16, **models)
@@ -181,7 +177,6 @@ async def test_a_burst_is_answered_by_all_means_and_every_ticket_gets_one_reply(
     assert hows == ["refused"] * 15 + ["small model"] * 8 + ["large model"] * 7, "at 30 to 16, to 8, to 1"
 
 
-@in_loop
 async def test_while_the_model_is_down_tickets_come_again_and_are_given_up_with_the_reason(
     redis_url, effects, models
 ):
@@ -203,14 +198,12 @@ async def test_while_the_model_is_down_tickets_come_again_and_are_given_up_with_
 
 
 @pytest.mark.parametrize("data", [{}, {"text": "  "}, {"text": 5}], ids=repr)
-@in_loop
 async def test_a_ticket_without_a_text_is_refused_for_good(redis_url, effects, models, data):
     async with streams(redis_url) as (tickets, replies):
         with pytest.raises(EventError, match=r"ticket 'x' has no text; its data needs a `text`"):
             await SupportDesk(tickets, replies, effects, **models).answer(Event("ticket", data, id="x"))
 
 
-@in_loop
 async def test_questions_are_answered_while_documents_arrive_and_from_what_has_arrived(
     redis_url, effects, models
 ):
@@ -233,7 +226,6 @@ async def test_questions_are_answered_while_documents_arrive_and_from_what_has_a
     assert "meanwhile" in seen
 
 
-@in_loop
 async def test_the_desk_uses_its_own_models_and_leaves_those_around_alone(redis_url, effects, models):
     async with streams(redis_url) as (tickets, replies):
         with dspy.context(lm=models["small"]):

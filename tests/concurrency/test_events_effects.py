@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import threading
 from contextlib import closing
 from datetime import date
 
@@ -12,8 +11,10 @@ import pytest
 
 from course_lib import desk
 from course_lib.concurrency.events import Effects, Event, EventError, LiveIndex
-from tests.concurrency.events import consuming, drained, in_loop, numbered, stream_of, until
+from tests.concurrency.events import consuming, drained, numbered, stream_of
+from tests.concurrency.waiting import until
 
+pytestmark = pytest.mark.anyio
 SUMS = "create table if not exists sums (n integer)"
 
 
@@ -48,7 +49,6 @@ async def sums(effects: Effects) -> list[int]:
 EVENT = Event("order", {}, "ada", "1")
 
 
-@in_loop
 async def test_an_event_delivered_again_gets_the_same_result_and_does_nothing(effects, tmp_path):
     await effects.transact(lambda connection: connection.execute(SUMS))
     work = Work()
@@ -61,7 +61,6 @@ async def test_an_event_delivered_again_gets_the_same_result_and_does_nothing(ef
     assert (work.done, await sums(effects)) == (1, [1])
 
 
-@in_loop
 async def test_of_two_that_do_the_work_at_once_one_has_the_effect_and_both_its_result(effects):
     await effects.transact(lambda connection: connection.execute(SUMS))
     fast, slow = Work(1), Work(2)
@@ -76,7 +75,6 @@ async def test_of_two_that_do_the_work_at_once_one_has_the_effect_and_both_its_r
     assert (slow.done, await sums(effects)) == (1, [1])
 
 
-@in_loop
 async def test_an_effect_that_fails_halfway_leaves_nothing_and_is_done_again(effects):
     await effects.transact(lambda connection: connection.execute(SUMS))
     work, is_broken = Work(), True
@@ -96,13 +94,11 @@ async def test_an_effect_that_fails_halfway_leaves_nothing_and_is_done_again(eff
 
 
 @pytest.mark.parametrize("other", [Event("order", {}, "bob", "1"), Event("refund", {}, "ada", "1")], ids=repr)
-@in_loop
 async def test_another_tenant_or_kind_with_the_same_id_is_another_event(effects, other):
     assert (await effects.once(EVENT, Work("hers")))["result"] == "hers"
     assert (await effects.once(other, Work("its own")))["result"] == "its own"
 
 
-@in_loop
 async def test_what_a_server_forgot_is_published_again_and_done_once(own_redis, effects):
     await effects.transact(lambda connection: connection.execute(SUMS))
     events = numbered(6)
@@ -125,18 +121,6 @@ async def test_what_a_server_forgot_is_published_again_and_done_once(own_redis, 
     assert sorted(await sums(effects)) == [0, 1, 2, 3, 4, 5]
 
 
-@in_loop
-async def test_no_transaction_runs_in_the_threads_of_an_event_loop(effects):
-    seen = []
-
-    def work(connection: sqlite3.Connection) -> None:
-        seen.append(threading.current_thread())
-
-    await effects.transact(work)
-
-    assert seen != [threading.current_thread()]
-
-
 # -- documents -------------------------------------------------------------------------------------------
 
 
@@ -151,7 +135,6 @@ def found(index: LiveIndex, question="Can I rent a tent?", tenant="") -> list[st
     return [hit.article.body for hit in index.search(question, tenant=tenant)]
 
 
-@in_loop
 async def test_a_document_can_be_found_as_soon_as_its_event_is_handled(redis_url, effects):
     index = LiveIndex(effects)
     assert found(index) == []
@@ -163,7 +146,6 @@ async def test_a_document_can_be_found_as_soon_as_its_event_is_handled(redis_url
     assert found(index) == ["A tent can be rented for a weekend."]
 
 
-@in_loop
 async def test_questions_are_answered_from_a_whole_state_while_documents_arrive(
     redis_url, effects, monkeypatch
 ):
@@ -187,7 +169,6 @@ async def test_questions_are_answered_from_a_whole_state_while_documents_arrive(
     assert builds < 64, "those that come while an index is built share the next"
 
 
-@in_loop
 async def test_an_older_version_that_arrives_late_changes_nothing(effects):
     index = LiveIndex(effects)
 
@@ -196,7 +177,6 @@ async def test_an_older_version_that_arrives_late_changes_nothing(effects):
         assert found(index) == ["newest tent" if day == 9 else "new tent"]
 
 
-@in_loop
 async def test_documents_of_a_tenant_are_found_by_nobody_else_and_by_the_next_process(effects):
     index = LiveIndex(effects)
     for tenant in ("ada", "bob"):
@@ -213,7 +193,6 @@ async def test_documents_of_a_tenant_are_found_by_nobody_else_and_by_the_next_pr
         ]
 
 
-@in_loop
 async def test_what_is_no_document_is_refused_with_the_field(effects):
     with pytest.raises(
         EventError, match=r"event 'x' is no document: \('updated',\): Input should be a valid date"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any
@@ -17,14 +16,11 @@ import pytest
 from course_lib import desk, lm
 from course_lib.concurrency.runner import AsyncRunner, NotAsyncError
 from course_lib.resilience import Deadline, DeadlineExceeded
+from tests.concurrency.waiting import until, until_ledger
 
 pytestmark = pytest.mark.anyio
 FOREVER_S = 600
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+TICKETS = desk.examples("train")[:12]
 
 
 @pytest.fixture
@@ -35,20 +31,6 @@ def model() -> dspy.LM:
     lm.profile("never", hang_rate=1.0)
     lm.reset()
     return lm.connect("sim-large@moment", cache=False)
-
-
-async def until(is_true: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 20
-    while not is_true():
-        assert time.monotonic() < end_s
-        await asyncio.sleep(0.005)
-
-
-async def until_ledger(is_true: Callable[[Any], bool]) -> None:
-    end_s = time.monotonic() + 20
-    while not is_true(ledger := await asyncio.to_thread(lm.ledger)):
-        assert time.monotonic() < end_s, ledger
-        await asyncio.sleep(0.005)
 
 
 async def until_under_way(requests: int) -> None:
@@ -95,10 +77,8 @@ async def test_outcomes_come_in_order_and_a_failure_is_a_value():
 
 
 async def test_the_model_sees_the_limit_reached_and_never_passed(model):
-    tickets = desk.examples("train")[:12]
-
     with dspy.context(lm=model):
-        outcomes = await AsyncRunner(4).run(desk.Triage(), tickets)
+        outcomes = await AsyncRunner(4).run(desk.Triage(), TICKETS)
 
     assert all(outcome.value.category for outcome in outcomes)
     assert lm.ledger().most_at_once == 4
@@ -264,7 +244,7 @@ async def test_however_a_stream_ends_early_its_calls_are_cancelled_at_the_model(
     await until(lambda: not tasks())
 
 
-def test_a_loop_that_ends_just_after_a_stream_was_left_says_nothing():
+def test_a_loop_that_ends_just_after_a_stream_was_left_says_nothing(left_tasks):
     complaints = []
 
     async def main() -> None:
@@ -280,6 +260,7 @@ def test_a_loop_that_ends_just_after_a_stream_was_left_says_nothing():
 
     asyncio.run(main(), debug=True)
     assert complaints == []
+    left_tasks.clear()  # the stream's, which the loop has ended
 
 
 async def test_the_context_is_that_of_the_place_where_the_stream_was_made(model):
@@ -348,7 +329,7 @@ async def test_the_items_before_an_error_of_the_iterable_come_out_first():
 
 @pytest.mark.parametrize("in_order", [True, False], ids=["in order", "as they come"])
 @pytest.mark.parametrize("error", [asyncio.CancelledError, KeyboardInterrupt, SystemExit])
-def test_what_ends_a_program_is_never_a_value(error, in_order):
+def test_what_ends_a_program_is_never_a_value(left_tasks, error, in_order):
     async def main() -> None:
         async def ends(number: int) -> None:
             await asyncio.sleep(0)
@@ -361,6 +342,7 @@ def test_what_ends_a_program_is_never_a_value(error, in_order):
 
     with pytest.raises(error):
         asyncio.run(main())
+    left_tasks.clear()
 
 
 async def test_a_bar_shows_how_many_are_done_and_failed_and_leaves_no_thread(capsys):

@@ -34,8 +34,10 @@ from course_lib.concurrency.streaming import (
 )
 from course_lib.concurrency.streaming.streams import AHEAD
 from course_lib.resilience import Deadline
+from tests.concurrency.waiting import until, until_ledger
 from tests.traps.conftest import script  # noqa: F401  a fixture
 
+pytestmark = pytest.mark.anyio
 QUESTION = "How long does express delivery take?"
 FIELDS = ("reasoning", "answer")
 ASK = "question -> reasoning, answer"
@@ -54,25 +56,14 @@ async def read(events: Stream) -> list[Event]:
         return [event async for event in events]
 
 
-def streamed(program: dspy.Module, lm_: dspy.LM, *, adapter: Any = None, **options: Any) -> list[Event]:
+async def streamed(program: dspy.Module, lm_: dspy.LM, *, adapter: Any = None, **options: Any) -> list[Event]:
     """Return all events of one stream."""
-
-    async def main() -> list[Event]:
-        with dspy.context(lm=lm_, adapter=adapter):
-            return await read(stream(program, **options))
-
-    return asyncio.run(main())
+    with dspy.context(lm=lm_, adapter=adapter):
+        return await read(stream(program, **options))
 
 
 def text_of(events: Sequence[Event], field: str = "answer") -> str:
     return "".join(event.text for event in events if isinstance(event, Token) and event.field == field)
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds."""
-    async with asyncio.timeout(20):
-        while not await asyncio.to_thread(holds):  # noqa: ASYNC110  what the endpoint knows sets no event
-            await asyncio.sleep(0.01)
 
 
 class Sync(dspy.Module):
@@ -101,8 +92,8 @@ class Ends(dspy.Module):
     "adapter", [None, dspy.JSONAdapter(), dspy.XMLAdapter()], ids=["chat", "json", "xml"]
 )
 @pytest.mark.parametrize("program", [dspy.Predict(ASK), Sync()], ids=["async", "sync"])
-def test_the_fields_asked_for_come_as_tokens_then_the_answer_then_done(program, adapter) -> None:
-    events = streamed(program, model(), adapter=adapter, fields=FIELDS, question=QUESTION)
+async def test_the_fields_asked_for_come_as_tokens_then_the_answer_then_done(program, adapter) -> None:
+    events = await streamed(program, model(), adapter=adapter, fields=FIELDS, question=QUESTION)
 
     *tokens, final, done = events
     assert isinstance(final, Final)
@@ -115,27 +106,26 @@ def test_the_fields_asked_for_come_as_tokens_then_the_answer_then_done(program, 
         assert text_of(events, field) == final.fields[field] == final.prediction[field]
 
 
-def test_a_program_streams_for_the_second_request_and_for_many_at_once() -> None:
+async def test_a_program_streams_for_the_second_request_and_for_many_at_once() -> None:
     program = dspy.Predict("question -> answer")
     questions = [f"What is {n} + {n}?" for n in range(20)]
 
-    async def main() -> list[list[Event]]:
-        with dspy.context(lm=model(speed_p50_tokens_per_s=200)):
-            first = await read(stream(program, question=questions[0]))
-            return [first, *await asyncio.gather(*(read(stream(program, question=q)) for q in questions))]
+    with dspy.context(lm=model(speed_p50_tokens_per_s=200)):
+        first = await read(stream(program, question=questions[0]))
+        found = [first, *await asyncio.gather(*(read(stream(program, question=q)) for q in questions))]
 
-    for n, events in zip([0, *range(20)], asyncio.run(main()), strict=True):
+    for n, events in zip([0, *range(20)], found, strict=True):
         assert sum(isinstance(event, Token) for event in events) >= 2
         assert text_of(events) == events[-2].fields["answer"]
         assert str(2 * n) in text_of(events)
 
 
-def test_a_finished_answer_is_cut_into_tokens_that_say_so() -> None:
+async def test_a_finished_answer_is_cut_into_tokens_that_say_so() -> None:
     program, cached = dspy.Predict(ASK), lm.connect(rollout_id=7, temperature=1.0)
-    streamed(program, cached, question=QUESTION)
+    await streamed(program, cached, question=QUESTION)
 
-    again = streamed(program, cached, question=QUESTION)
-    own_adapter = streamed(program, model(), adapter=_Own(), question=QUESTION)
+    again = await streamed(program, cached, question=QUESTION)
+    own_adapter = await streamed(program, model(), adapter=_Own(), question=QUESTION)
 
     for events in (again, own_adapter):
         own = [event for event in events if isinstance(event, Token)]
@@ -148,14 +138,15 @@ def test_a_finished_answer_is_cut_into_tokens_that_say_so() -> None:
     "adapter", [None, dspy.JSONAdapter(), dspy.XMLAdapter()], ids=["chat", "json", "xml"]
 )
 @pytest.mark.parametrize("fields", ["citations: list[str], answer", "answer, citations: list[str]"])
-def test_a_finished_answer_comes_in_the_order_in_which_the_model_writes(fields, adapter) -> None:
+async def test_a_finished_answer_comes_in_the_order_in_which_the_model_writes(fields, adapter) -> None:
     article = "[otter] The ferry\nThe ferry to the island leaves at ten."
     inputs = {"context": [article], "question": "When does the ferry to the island leave?"}
     program = dspy.Predict(f"context: list[str], question -> {fields}")
 
-    live, own = (
-        streamed(program, model(), adapter=one, citations="citations", **inputs) for one in (adapter, _Own())
-    )
+    live, own = [
+        await streamed(program, model(), adapter=one, citations="citations", **inputs)
+        for one in (adapter, _Own())
+    ]
 
     orders = [list(dict.fromkeys(kind_of(event) for event in events)) for events in (live, own)]
     assert orders[0] == orders[1]
@@ -166,20 +157,20 @@ class _Own(dspy.ChatAdapter):
     """DSPy's listeners refuse an adapter of another name."""
 
 
-def test_hits_of_the_tiered_cache_stream_like_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_hits_of_the_tiered_cache_stream_like_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     cache = TieredCache()
     monkeypatch.setitem(vars(dspy), "cache", cache)
     front = cache.front(lm.connect())
 
-    live, hit = (streamed(dspy.Predict(ASK), front, question="A hit?") for _ in range(2))
+    live, hit = [await streamed(dspy.Predict(ASK), front, question="A hit?") for _ in range(2)]
 
     assert hit == live
     assert cache.stats().hits == {"memory": 1}
     cache.close()
 
 
-def test_citations_come_while_the_answer_is_written_each_once() -> None:
-    events = streamed(
+async def test_citations_come_while_the_answer_is_written_each_once() -> None:
+    events = await streamed(
         desk.Answer(), model(), fields=["answer"], citations="citations", question="Can I return a used tent?"
     )
 
@@ -191,11 +182,11 @@ def test_citations_come_while_the_answer_is_written_each_once() -> None:
     assert set(final.fields) == {"answer"}
 
 
-def test_the_tools_of_an_agent_are_told_also_where_they_run_in_threads(tmp_path, caplog) -> None:
+async def test_the_tools_of_an_agent_are_told_also_where_they_run_in_threads(tmp_path, caplog) -> None:
     agent = desk.Act(desk.Session(audit=tmp_path / "audit.jsonl"))
     ticket = "Please refund EUR 39 for order O-10161, the Glow lamp was broken."
 
-    events = streamed(agent, model(), ticket=ticket)
+    events = await streamed(agent, model(), ticket=ticket)
 
     told = [event.text for event in events if isinstance(event, Status)]
     assert any("refund" in text for text in told)
@@ -224,20 +215,16 @@ class Long(dspy.Module):
         return await self.ask.acall(question=question)
 
 
-def test_a_reader_who_waits_slows_the_program_and_loses_nothing() -> None:
-    async def main() -> list[Event]:
-        with dspy.context(lm=model()):
-            events = stream(Long(), status=_Words(), question=QUESTION)
-        kept = []
-        async with events:
-            async for event in events:
-                if not kept:
-                    await until(lambda: events._count - events._read == AHEAD)
-                    assert lm.ledger().requests < 30
-                kept.append(event)
-        return kept
-
-    events = asyncio.run(main())
+async def test_a_reader_who_waits_slows_the_program_and_loses_nothing() -> None:
+    with dspy.context(lm=model()):
+        slow = stream(Long(), status=_Words(), question=QUESTION)
+    events: list[Event] = []
+    async with slow:
+        async for event in slow:
+            if not events:
+                await until(lambda: slow._count - slow._read == AHEAD)
+                assert lm.ledger().requests < 30
+            events.append(event)
 
     told = [event.text for event in events if isinstance(event, Status)]
     assert told.count("The model is asked.") == 30
@@ -254,7 +241,7 @@ def test_a_reader_who_leaves_ends_the_request_to_the_model(program) -> None:
                     assert isinstance(event, Token)
                     break
         assert asyncio.all_tasks() == {asyncio.current_task()}
-        await until(lambda: lm.ledger().requests == 1)
+        await until_ledger(lambda ledger: ledger.requests == 1)
 
     before = threading.active_count()
     asyncio.run(main())
@@ -264,50 +251,42 @@ def test_a_reader_who_leaves_ends_the_request_to_the_model(program) -> None:
 
 
 @pytest.mark.soak  # the model is waited for, until its time-out
-def test_a_program_in_a_thread_whose_model_is_silent_keeps_no_reader_waiting() -> None:
+async def test_a_program_in_a_thread_whose_model_is_silent_keeps_no_reader_waiting() -> None:
     silent = model(hang_rate=1.0).copy(timeout=8)
 
-    async def main() -> None:
-        with dspy.context(lm=silent):
-            reader = asyncio.create_task(read(stream(Sync(), question=QUESTION)))
-        await until(lambda: lm.ledger().under_way == 1)
-        reader.cancel()
-        await asyncio.wait([reader])
-        assert lm.ledger().under_way == 1  # the thread still waits for its model
-        await until(lambda: lm.ledger().requests == 1)
-
-    asyncio.run(main())
+    with dspy.context(lm=silent):
+        reader = asyncio.create_task(read(stream(Sync(), question=QUESTION)))
+    await until_ledger(lambda ledger: ledger.under_way == 1)
+    reader.cancel()
+    await asyncio.wait([reader])
+    assert lm.ledger().under_way == 1  # the thread still waits for its model
+    await until_ledger(lambda ledger: ledger.requests == 1)
 
 
-def test_a_plain_loop_that_breaks_ends_the_run_too() -> None:
-    async def main() -> None:
-        with dspy.context(lm=model(speed_p50_tokens_per_s=10)):
-            async for _ in stream(dspy.Predict(ASK), fields=FIELDS, question=QUESTION):
-                break
-        await until(lambda: lm.ledger().requests == 1)
-
-    asyncio.run(main())
-
-    assert lm.ledger().statuses == {499: 1}
+async def _break(events: Stream) -> None:
+    async for _ in events:
+        break
 
 
-def test_a_reader_that_is_cancelled_ends_the_run() -> None:
-    async def main() -> None:
-        with dspy.context(lm=model(hang_rate=1.0)):
-            reader = asyncio.create_task(read(stream(dspy.Predict(ASK), question=QUESTION)))
-        await until(lambda: lm.ledger().under_way == 1)
-        reader.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await reader
-        await until(lambda: lm.ledger().requests == 1)
+async def _cancel(events: Stream) -> None:
+    reader = asyncio.create_task(read(events))
+    await until_ledger(lambda ledger: ledger.under_way == 1)
+    reader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
 
-    asyncio.run(main())
+
+@pytest.mark.parametrize("end", [_break, _cancel])
+async def test_a_plain_loop_that_breaks_and_a_reader_that_is_cancelled_end_the_run_too(end) -> None:
+    with dspy.context(lm=model(speed_p50_tokens_per_s=10)):
+        await end(stream(dspy.Predict(ASK), fields=FIELDS, question=QUESTION))
+    await until_ledger(lambda ledger: ledger.requests == 1)
 
     assert lm.ledger().statuses == {499: 1}
 
 
-def test_an_answer_that_breaks_off_is_told_with_what_came() -> None:
-    events = streamed(
+async def test_an_answer_that_breaks_off_is_told_with_what_came() -> None:
+    events = await streamed(
         dspy.Predict(ASK), model(cut_midway_rate=1.0), fields=FIELDS, question="What is 21 + 21?"
     )
 
@@ -320,12 +299,12 @@ def test_an_answer_that_breaks_off_is_told_with_what_came() -> None:
     assert error.partial == {field: text for field in FIELDS if (text := text_of(tokens, field))}
 
 
-def test_an_answer_at_the_limit_of_tokens_is_marked() -> None:
-    whole = streamed(dspy.Predict("question -> answer"), model(), question=QUESTION)
+async def test_an_answer_at_the_limit_of_tokens_is_marked() -> None:
+    whole = await streamed(dspy.Predict("question -> answer"), model(), question=QUESTION)
     limited = model()
     limited.kwargs["max_tokens"] = 8
 
-    cut = streamed(dspy.Predict("question -> answer"), limited, question=QUESTION)
+    cut = await streamed(dspy.Predict("question -> answer"), limited, question=QUESTION)
 
     assert not whole[-2].is_cut
     assert cut[-2].is_cut
@@ -333,8 +312,8 @@ def test_an_answer_at_the_limit_of_tokens_is_marked() -> None:
 
 
 @pytest.mark.parametrize("question", [QUESTION, "What is 21 + 21?"])
-def test_an_answer_whose_stream_ends_without_a_reason_is_marked(question) -> None:
-    events = streamed(dspy.Predict("question -> answer"), model(no_finish_rate=1.0), question=question)
+async def test_an_answer_whose_stream_ends_without_a_reason_is_marked(question) -> None:
+    events = await streamed(dspy.Predict("question -> answer"), model(no_finish_rate=1.0), question=question)
 
     assert text_of(events) == events[-2].fields["answer"]
     assert events[-2].is_cut
@@ -358,55 +337,49 @@ FAILURES = {
 
 
 @pytest.mark.parametrize(("end", "code", "kind"), FAILURES.values(), ids=FAILURES.keys())
-def test_a_program_that_fails_ends_its_stream_with_a_code_and_a_sentence(end, code, kind) -> None:
-    error, done = streamed(Ends(end), model())
+async def test_a_program_that_fails_ends_its_stream_with_a_code_and_a_sentence(end, code, kind) -> None:
+    error, done = await streamed(Ends(end), model())
 
     assert (error.code, done) == (code, Done())
     assert isinstance(error.cause, kind)
     assert str(error.cause) not in str(as_json(error))
 
 
-def test_an_error_of_the_provider_gives_none_of_its_text() -> None:
+async def test_an_error_of_the_provider_gives_none_of_its_text() -> None:
     limited = model(limit_requests_per_s=0.01)
-    streamed(dspy.Predict(ASK), limited, question=QUESTION)
+    await streamed(dspy.Predict(ASK), limited, question=QUESTION)
 
-    error, _ = streamed(dspy.Predict(ASK), limited, question=QUESTION)
+    error, _ = await streamed(dspy.Predict(ASK), limited, question=QUESTION)
 
     assert error.code == "rate_limit"
     assert error.retry_after_s > 0
     assert set(as_json(error)) == {"code", "message", "partial", "retry_after_s"}
 
 
-def test_the_deadline_of_the_place_ends_the_stream() -> None:
-    async def main() -> list[Event]:
-        with dspy.context(lm=model(hang_rate=1.0)), Deadline.after(0.2).applied():
-            return await read(stream(dspy.Predict(ASK), question=QUESTION))
-
-    error, done = asyncio.run(main())
+async def test_the_deadline_of_the_place_ends_the_stream() -> None:
+    with dspy.context(lm=model(hang_rate=1.0)), Deadline.after(0.2).applied():
+        error, done = await read(stream(dspy.Predict(ASK), question=QUESTION))
 
     assert (error.code, done) == ("deadline", Done())
 
 
-def test_the_run_sees_the_context_of_the_place_where_the_stream_was_made() -> None:
+async def test_the_run_sees_the_context_of_the_place_where_the_stream_was_made() -> None:
     mine: contextvars.ContextVar[str] = contextvars.ContextVar("mine", default="nobody")
     seen: list[Any] = []
     program = Ends(lambda: seen.append((mine.get(), str(current_scope()))) or dspy.Prediction(answer="x"))
 
-    async def main() -> None:
-        with dspy.context(lm=model()), scope(tenant="A"):
-            mine.set("me")
-            made = stream(program)
-        mine.set("somebody else")
-        with scope(tenant="B"):
-            await read(made)
-
-    asyncio.run(main())
+    with dspy.context(lm=model()), scope(tenant="A"):
+        mine.set("me")
+        made = stream(program)
+    mine.set("somebody else")
+    with scope(tenant="B"):
+        await read(made)
 
     assert seen[0][0] == "me"
     assert "'A'" in seen[0][1]
 
 
-def test_a_field_of_several_predictors_is_named_with_its_predictor() -> None:
+async def test_a_field_of_several_predictors_is_named_with_its_predictor() -> None:
     class Two(dspy.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -419,7 +392,7 @@ def test_a_field_of_several_predictors_is_named_with_its_predictor() -> None:
             draft = await self.draft.acall(question=question)
             return await self.revise.acall(question=question, draft=draft.answer)
 
-    events = streamed(Two(), model(), fields=["draft.answer", "revise.answer"], question=QUESTION)
+    events = await streamed(Two(), model(), fields=["draft.answer", "revise.answer"], question=QUESTION)
 
     assert text_of(events, "draft.answer")
     assert text_of(events, "revise.answer") == events[-2].fields["answer"]
@@ -431,35 +404,31 @@ def test_a_field_of_several_predictors_is_named_with_its_predictor() -> None:
         stream(Two(), fields=["anser"], question=QUESTION)
 
 
-def test_a_reader_who_comes_back_gets_what_he_has_not_seen() -> None:
-    async def main() -> tuple[list[Event], list[Event]]:
-        with dspy.context(lm=model(speed_p50_tokens_per_s=100)):
-            events = stream(dspy.Predict(ASK), fields=FIELDS, question=QUESTION)
-            events._grace_s = 30.0
-        seen = []
-        async for number, event in events.follow():
-            seen.append(event)
-            if number == 3:
-                break
-        wrong = [event async for _, event in events.follow(after=10_000)]
-        assert [kind_of(event) for event in wrong] == ["error", "done"]
-        seen += [event async for _, event in events.follow(after=3)]
-        whole = [event async for _, event in events.follow()]
-        assert [pair async for pair in events.follow(after=len(whole))] == [(len(whole), Done())]
-        return seen, whole
-
-    seen, whole = asyncio.run(main())
+async def test_a_reader_who_comes_back_gets_what_he_has_not_seen() -> None:
+    with dspy.context(lm=model(speed_p50_tokens_per_s=100)):
+        events = stream(dspy.Predict(ASK), fields=FIELDS, question=QUESTION)
+        events._grace_s = 30.0
+    seen = []
+    async for number, event in events.follow():
+        seen.append(event)
+        if number == 3:
+            break
+    wrong = [event async for _, event in events.follow(after=10_000)]
+    assert [kind_of(event) for event in wrong] == ["error", "done"]
+    seen += [event async for _, event in events.follow(after=3)]
+    whole = [event async for _, event in events.follow()]
+    assert [pair async for pair in events.follow(after=len(whole))] == [(len(whole), Done())]
 
     assert seen == whole
     assert seen[-1] == Done()
     assert lm.ledger().requests == 1
 
 
-def test_text_in_json_comes_without_its_quotes_and_escapes(script) -> None:  # noqa: F811
+async def test_text_in_json_comes_without_its_quotes_and_escapes(script) -> None:  # noqa: F811
     answer = 'Say "hi"\n\tto \u00fc \\ C:\\new, then {"a": [1]}.'
     written = json.dumps({"reasoning": "Because.", "answer": answer})
 
-    events = streamed(
+    events = await streamed(
         dspy.Predict(ASK), script(written).plain_lm(), adapter=dspy.JSONAdapter(), fields=FIELDS, question="a"
     )
 
@@ -473,7 +442,7 @@ def test_an_event_comes_back_from_json_as_it_was() -> None:
 
 
 @pytest.mark.soak
-def test_readers_who_leave_at_any_moment_leave_nothing_behind() -> None:
+async def test_readers_who_leave_at_any_moment_leave_nothing_behind() -> None:
     chance = random.Random(7)
 
     async def one(program: dspy.Module, number: int) -> None:
@@ -488,15 +457,11 @@ def test_readers_who_leave_at_any_moment_leave_nothing_behind() -> None:
 
     slow = model(ttft_p50_ms=50, ttft_p99_ms=400, speed_p50_tokens_per_s=20, cut_midway_rate=0.2)
 
-    async def main() -> None:
-        programs = [dspy.Predict(ASK), Sync()]
-        with dspy.context(lm=slow):
-            for _ in range(6):
-                await asyncio.gather(*(one(programs[n % 2], n) for n in range(60)))
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-        await until(lambda: lm.ledger().under_way == 0)
-        await slow.aclose()
-
-    asyncio.run(main())
+    programs = [dspy.Predict(ASK), Sync()]
+    with dspy.context(lm=slow):
+        for _ in range(6):
+            await asyncio.gather(*(one(programs[n % 2], n) for n in range(60)))
+    await until_ledger(lambda ledger: not ledger.under_way)
+    await slow.aclose()
 
     assert {200, 499} <= set(lm.ledger().statuses)

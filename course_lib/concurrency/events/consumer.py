@@ -117,8 +117,8 @@ class Consumer:
         event = entry.event()
         if deliveries > self.most_deliveries:
             raise EventError(f"delivered {deliveries} times, and its consumer died or was lost each time")
-        with self.scope(event.tenant), Deadline.after(self.deadline_s).applied():
-            async with asyncio.timeout(self.deadline_s):
+        with self.scope(event.tenant):
+            async with Deadline.after(self.deadline_s).held():
                 await self.handle(event)
 
     async def _fail(self, entry: Entry, deliveries: int, error: Exception) -> None:

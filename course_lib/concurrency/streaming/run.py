@@ -12,8 +12,8 @@ import asyncio
 import json
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
 
@@ -65,7 +65,7 @@ class Run:
         """Return what was shown of each field."""
         return {one.name: one.text for one in self._shown if one.text}
 
-    async def events(self) -> AsyncIterator[Event]:
+    async def events(self) -> AsyncGenerator[Event, None]:
         """Run the program; yields its events, Final last. To be iterated by one task, to the end."""
         adapter = type(dspy.settings.adapter or dspy.ChatAdapter()).__name__
         streamed = dspy.streamify(
@@ -74,11 +74,12 @@ class Run:
             status_message_provider=_Announcer(self._status, self._offer),
             is_async_program=True,
         )
-        async for value in streamed(**self._inputs):
-            while self._late:
-                yield self._late.popleft()
-            for event in self._read(value):
-                yield event
+        async with aclosing(streamed(**self._inputs)) as values:
+            async for value in values:
+                while self._late:
+                    yield self._late.popleft()
+                for event in self._read(value):
+                    yield event
 
     def named_predictors(self) -> list[tuple[str, dspy.Predict]]:
         """Return the program's: streamify looks for them."""

@@ -33,6 +33,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from course_lib.concurrency import tasks
 from course_lib.concurrency.streaming.events import Event, Final, as_json, error_of, kind_of
 from course_lib.concurrency.streaming.streams import Stream, stream
 
@@ -205,8 +206,7 @@ class _Chat:
     async def _stop(self) -> None:
         """End the answer that is being written, if there is one."""
         if self._answering is not None:
-            self._answering.cancel()
-            await asyncio.wait([self._answering])
+            await tasks.end(self._answering)
             self._answering = None
 
 

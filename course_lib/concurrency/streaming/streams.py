@@ -8,6 +8,7 @@ The task is its own, so that a reader may leave, or be cancelled, in any task an
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
@@ -157,10 +158,9 @@ class Stream:
 
     async def _produce(self, run: Run) -> None:
         """Run the program into the log, within the deadline of the place where the stream was made."""
-        deadline = Deadline.current()
         try:
-            async with asyncio.timeout(deadline.remaining_s() if deadline else None):
-                async for event in run.events():
+            async with Deadline(math.inf).held(), aclosing(run.events()) as events:
+                async for event in events:
                     while self._count - self._read >= AHEAD:
                         await self._news.wait()
                     self._append(event)
