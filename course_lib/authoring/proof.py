@@ -27,7 +27,7 @@ from course_lib.authoring.reading import read_all
 from course_lib.authoring.trial import Plan, Verdict
 from course_lib.paths import LESSONS
 
-EXERCISE_DEADLINE_S = 300.0
+EXERCISE_DEADLINE_S = 900.0
 AT_ONCE = 2
 PROCESSES = ForkServerContext() if sys.platform == "linux" else SpawnContext()
 """Forked from one process that has imported DSPy, where a fork is safe with the system's own libraries."""

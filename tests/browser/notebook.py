@@ -13,6 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 READY_DEADLINE_MS = 90_000
 RUN_DEADLINE_MS = 180_000
 SLICE_PX = 1600
+expect.set_options(timeout=30_000)  # a page that comes back draws its widgets late on a busy machine
 
 # The page's idle mark can appear before the kernel is connected, so it is the session that is asked.
 IS_READY = """() => {

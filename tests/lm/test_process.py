@@ -101,8 +101,9 @@ def test_an_endpoint_that_died_is_replaced_on_the_same_port_with_the_same_profil
 
 
 def test_an_interrupt_of_the_notebook_leaves_the_endpoint_alone() -> None:
-    code = (
-        f"import time\ntry: {START}time.sleep(60)\n"
+    code = (  # an interrupt means the same in a shell's background job, which begins with ignoring it
+        "import signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"try: {START}time.sleep(60)\n"
         "except KeyboardInterrupt: print('on', flush=True); time.sleep(60)"
     )
     with run(code, start_new_session=True) as parent:

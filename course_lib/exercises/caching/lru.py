@@ -110,14 +110,14 @@ def gives_back(lru: Any) -> None:
     """Any value comes back, None and empty ones too, under its own key alone; others give None."""
     hint = "Ask whether the key is there, not whether the value counts as true; 1 and '1' are two keys."
     for number in range(80):
-        _Play(lru, hint, room=16).go(number // 2)
+        _Play(lru, hint, room=16, ttl_s=1e5).go(number // 2)
 
 
 def forgets_unused(lru: Any) -> None:
     """When there is no room for a new key, the entry leaves whose last get or put is the longest ago."""
     hint = "Reading is use, and so is putting again: the key moves to the end, and needs no new room."
     for number in range(430):
-        _Play(lru, hint, room=max(0, number - 400)).go(number // 10 + 8 * max(0, number - 400))
+        _Play(lru, hint, room=max(0, number - 400), ttl_s=1e5).go(number // 10 + 8 * max(0, number - 400))
 
 
 def forgets_old(lru: Any) -> None:
