@@ -193,8 +193,8 @@ def test_ctrl_c_ends_the_batch_and_keeps_what_was_paid_for(ctrl_c, tmp_path):
     assert len(list(batch.run(range(max(calls) + 1)))) == max(calls) + 1
 
     assert 5 in calls
-    # Python may interrupt between the end of a call and its line in the journal: those under way then, one for
-    # each thread, are asked again.
+    # Python may interrupt between the end of a call and its line in the journal: then it is asked again, in
+    # each of two threads.
     assert made - 2 <= len(set(calls[:made]) - set(calls[made:]))
 
 
