@@ -1628,7 +1628,7 @@ print(f"\nfirst piece after {came_s[0]:.2f} s, {type(value).__name__} after {cam
 # program's `aforward` on the event loop. Without it DSPy puts the program into a thread, which cannot be stopped when the reader leaves.)
 #
 # **The streaming race** asks the same question on both sides, once whole and once as a stream, and shows them while they are written.
-# **Predict first:** which side ends earlier when the model writes 30 tokens a second, and which at 400?
+# **Predict first:** which side ends earlier when the model writes 30 tokens a second, and which at 120?
 
 # %% name="streaming-race"
 from course_lib.labs import streaming_race
@@ -3015,13 +3015,13 @@ await effects.transact(lambda db: db.execute("create table refunds (event text, 
 
 
 async def refund(event):
-    async def work():
+    async def look_up():
         return event.data["euros"]  # asking a model, say: it may be done again, so it changes nothing
 
     def write(db, euros):
         db.execute("insert into refunds values (?, ?)", (event.id, euros))
 
-    return await effects.once(event, work, write)
+    return await effects.once(event, look_up, write)
 
 
 returned = [await refund(event) for _ in range(3)]
@@ -5102,7 +5102,7 @@ print("a model that is stuck:", await outcomes_of(lambda ticket: late.acall(tick
 # Does each mechanism earn its place? Take one out and measure again. Every row has its own copy of the same bad time: one request in four
 # is never answered, and from second 1.7 to 3.4 the model is down. A ticket comes every 200 ms and has 3 s.
 
-# %% name="switched-off"
+# %% name="a-bad-time"
 from course_lib.concurrency import recommended
 
 BAD = {"ttft_p50_ms": 60, "hang_rate": 0.25}
@@ -5115,6 +5115,7 @@ async def arrivals():
         await asyncio.sleep(0.2)
 
 
+# %% name="switched-off"
 async def row_of(left_out):
     """Send 16 tickets through a program without one mechanism, with models of its own."""
     lm.profile(f"bad-{left_out}", **BAD)
