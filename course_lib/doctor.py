@@ -27,6 +27,8 @@ from course_lib.paths import NOTEBOOKS, ROOT, work_dir
 
 KERNEL = "advanced-dspy"
 NEEDED_DISK_BYTES = 500_000_000
+NEEDED_REDIS = 6, 2
+"""The first whose streams let one consumer claim what another one held (notebook 03, part 5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class WrongError(Exception):
 def doctor() -> None:
     """Check machine and set-up, print what was found, and write `doctor.txt` into the learner's folder.
 
-    Takes about two seconds, most of it a real call to the language model's endpoint.
+    Takes some seconds, most of it the start of a language model's endpoint and a real call to it.
     """
     examine()
 
@@ -200,7 +202,28 @@ def redis_server() -> str:
         raise WrongError(str(error), "" if is_own else "unset REDIS_URL, or mend it") from error
     name = f"Valkey {found['valkey_version']}" if "valkey_version" in found else found["redis_version"]
     where = "the course's own" if is_own else "REDIS_URL"
+    if tuple(map(int, found["redis_version"].split(".")[:2])) < NEEDED_REDIS:
+        raise WrongError(f"{name}, {where}: too old for notebook 03", "unset REDIS_URL, or name Redis 6.2")
     return f"{name}, {where}"
+
+
+def page_of_streams() -> str:
+    """A page with server-sent events and a WebSocket can be served on a free port; no model is asked."""
+    import dspy
+    import httpx
+    from websockets.sync.client import connect
+
+    from course_lib.concurrency.streaming import serve, streaming_app
+
+    started = time.perf_counter()
+    with serve(streaming_app(dspy.Predict("question -> answer"))) as page:
+        events = httpx.get(f"{page.url}/stream", trust_env=False, timeout=5).text
+        with connect(f"{page.url.replace('http', 'ws')}/chat", proxy=None, open_timeout=5) as chat:
+            chat.send("{}")
+            message = str(chat.recv(timeout=5))
+    if not ("event: error" in events and '"error"' in message):  # what a request without a question gets
+        raise WrongError(f"unexpected answers: {events[:80]!r}, {message[:80]!r}")
+    return f"events and a WebSocket on 127.0.0.1, in {time.perf_counter() - started:.1f} s"
 
 
 CHECKS: dict[Callable[[], str], str] = {
@@ -211,5 +234,6 @@ CHECKS: dict[Callable[[], str], str] = {
     your_copies: "make setup (it never overwrites)",
     language_model: "unset COURSE_LM (the simulator needs no key; servers must be allowed on 127.0.0.1)",
     redis_server: "make clean && make setup",
+    page_of_streams: "make clean && make setup (and programs of yours must be allowed to serve on 127.0.0.1)",
 }
 """Each check with the remedy where it fails."""

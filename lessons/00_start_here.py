@@ -271,7 +271,7 @@ print(f"{got} of {len(tickets)} answered, with {requests} requests in {seconds:.
 
 # %% [markdown]
 # Every ticket is answered now, for more requests and seconds of waiting: retries turn failures into latency. When they help, when
-# they make an outage worse, and what to put in their place is the subject of section 3.
+# they make an outage worse, and what belongs beside them is measured in [notebook 03, part 6](03_async.ipynb#6.-Resilience).
 #
 # ## 4. Exercises, hints and progress
 #
@@ -460,7 +460,7 @@ check("0.1", sort_ticket)
 #
 # A DSPy program is the frame *Application*, with your modules and an optimizer in it. Around it stands what production asks for, and each
 # of those boxes is built in one of the notebooks. Choose a box, with the mouse or with Tab and Enter, to see what it does, what breaks
-# without it, and where it is built. Notebooks 01 and 02 are here; those marked *in preparation* follow.
+# without it, and where it is built. Notebooks 01 to 03 are here; those marked *in preparation* follow.
 
 # %% name="architecture"
 from course_lib.labs import architecture
@@ -481,23 +481,27 @@ names_table()
 # %% [markdown]
 # ### An index of the chapter
 #
-# What books list under *advanced topics*, and where each is measured or built here. *Section 3* (async and streaming), *4* (debugging
-# and tracing), *5* (deployment) and *6* (the flight test) are in preparation.
+# What books list under *advanced topics*, and where each is measured or built here. *Section 4* (debugging and tracing), *5* (deployment)
+# and *6* (the flight test) are in preparation.
 #
 # | topic | | where |
 # | --- | --- | --- |
 # | **Performance metrics** | latency, percentiles | [02, part 1](02_caching.ipynb#1.-Where-the-time-and-the-money-go) |
-# | | throughput, resource use, error rate | [02, part 1](02_caching.ipynb#Percentiles:-what-each-figure-says-and-hides); under load: section 3 |
+# | | throughput, resource use, error rate | [02, part 1](02_caching.ipynb#Percentiles:-what-each-figure-says-and-hides); under load: [03, part 2](03_async.ipynb#2.-Concurrency-on-purpose) |
 # | | scalability | section 5 |
 # | **Optimisation** | better prompts (the algorithm of a prompt) | [part 2 here](#It-learns-from-what-the-prompt-shows); optimizers: section 4 |
 # | | caching | [02, part 2](02_caching.ipynb#2.-DSPy's-own-cache) and [part 3](02_caching.ipynb#3.-A-shared-tier) |
 # | | batching | [02, part 5](02_caching.ipynb#5.-Batches) |
 # | | a cheaper model | [02, part 7](02_caching.ipynb#7.-Deeper:-cheaper-without-getting-worse) |
-# | | parallel and asynchronous calls | section 3 |
+# | | parallel and asynchronous calls | [03, part 1](03_async.ipynb#1.-Threads,-tasks-and-context) and [part 2](03_async.ipynb#2.-Concurrency-on-purpose) |
+# | | streams to the reader | [03, part 4](03_async.ipynb#4.-Streaming) |
+# | **Real-time work** | events, queues, documents that arrive meanwhile | [03, part 5](03_async.ipynb#5.-Data-streams) |
+# | **Resilience** | back-off, circuit breaker, fallback, graceful degradation | [03, part 6](03_async.ipynb#6.-Resilience); what they do not cure: [part 7](03_async.ipynb#7.-Deeper:-what-breaks-in-production) |
+# | | a provider's rate limits | [03, part 3](03_async.ipynb#3.-Rate-limits) |
 # | **Security** | validation of input and of arguments | [01, part 4](01_adapters.ipynb#4.-Tools) |
 # | | access to data, injection | [01, part 5](01_adapters.ipynb#5.-Data-adapters) |
 # | | privacy, tenants | [02, part 8](02_caching.ipynb#8.-Deeper:-what-breaks-in-production) |
-# | | rate limits, roles, audit log | section 5 |
+# | | a rate limit for each client, roles, audit log | section 5 |
 # | **Compliance** | GDPR, SOC 2, HIPAA, PCI DSS | section 5 |
 # | **Testing** | unit, integration, performance, chaos, security tests | section 4 |
 # | | failures on purpose | [part 3 here](#What-breaks-in-production), and in every notebook under *What breaks in production* |

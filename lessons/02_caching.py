@@ -3779,4 +3779,4 @@ scratch.cleanup()
 # | test | What happens when Redis is killed, the first caller is cancelled, the batch dies in the middle? |
 # | deploy | Which figure says that the cache stopped helping: hit rate, saved tokens, false hits, p95? |
 #
-# **Next:** section 3, *Async and streaming*: many answers at once, on time, and what to do when the provider fails.
+# **Next:** notebook 03, *Async and streaming*: many answers at once, on time, and what to do when the provider fails.

@@ -26,11 +26,29 @@ def redis_that_is_gone(work: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setenv("REDIS_URL", "redis://ann:pa55word@127.0.0.1:1/0")
 
 
+def redis_that_is_old(work: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("redis.Redis.info", lambda *_: {"redis_version": "6.0.16"})
+
+
+def no_place_to_serve(work: Path, patch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError("[Errno 13] Permission denied")
+
+    patch.setattr("socket.create_server", refused)
+
+
+def page_that_says_something_else(work: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("course_lib.concurrency.streaming.service.kind_of", lambda event: "other")
+
+
 FAULTS = [
     (without_copies, doctors.your_copies, "00_start_here.ipynb", "make setup"),
     (file_for_a_folder, doctors.work_folder, "", "COURSE_WORK"),
     (hosted_model_without_key, doctors.language_model, "OPENAI_API_KEY", ""),
     (redis_that_is_gone, doctors.redis_server, "", "unset REDIS_URL"),
+    (redis_that_is_old, doctors.redis_server, "6.0.16", "6.2"),
+    (no_place_to_serve, doctors.page_of_streams, "Permission denied", "127.0.0.1"),
+    (page_that_says_something_else, doctors.page_of_streams, "event: other", "make setup"),
 ]
 
 
@@ -50,6 +68,7 @@ def test_a_fault_is_found_with_its_remedy(work: Path, monkeypatch, fault, check,
 
 def test_what_is_whole_is_fine():
     assert doctors.redis_server().endswith("the course's own")
+    assert "WebSocket" in doctors.page_of_streams()
     assert " answered in " in doctors.language_model()
 
 

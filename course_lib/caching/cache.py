@@ -30,11 +30,11 @@ from course_lib.caching.invalidation import NOTHING_KNOWN, Invalidations, Stamp
 from course_lib.caching.keys import Scope, UnkeyableError, current_scope, is_lost, key_of, tags_of
 from course_lib.caching.memory import MemoryTier
 from course_lib.caching.redis_tier import RedisTier
-from course_lib.caching.single_flight import SingleFlight
 from course_lib.caching.stats import Stats, Tally
 from course_lib.caching.tiers import Clock
 from course_lib.caching.wire import Entry, Hit, NotPlain, cost_of, is_record, refusal, unpacked
 from course_lib.errors import CourseError
+from course_lib.resilience.single_flight import SingleFlight
 
 T = TypeVar("T")
 MIB = 1024 * 1024

@@ -31,10 +31,10 @@ from dspy.lm15 import response_to_events
 from dspy.utils.callback import with_callbacks
 
 from course_lib.caching.calls import calling
-from course_lib.caching.single_flight import IN_THREAD, InTask, InThread, on_event_loop, run_blocking
 from course_lib.caching.wire import copied
 from course_lib.errors import CourseError
 from course_lib.lm import tokens
+from course_lib.resilience.single_flight import IN_THREAD, InTask, InThread, on_event_loop, run_blocking
 
 
 class CannotFrontError(CourseError):

@@ -27,8 +27,8 @@ from redis.exceptions import LockError, MasterDownError, NoPermissionError, OutO
 from redis.lock import Lock
 from redis.retry import Retry
 
-from course_lib.caching.single_flight import InTask, InThread
 from course_lib.caching.tiers import LARGEST_BYTES, UTF_8, Guard
+from course_lib.resilience.single_flight import InTask, InThread
 from course_lib.services import RedisServerError, shown
 
 T = TypeVar("T")

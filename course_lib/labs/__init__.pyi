@@ -5,7 +5,9 @@ from .names import names_table
 from .progress_board import board
 from .reading import plot, show_messages, table
 from .selftest import self_test
+from .streaming_race_view import streaming_race
 from .usage_meter import meter
+from .wind_tunnel_view import wind_tunnel
 
 __all__ = [
     "architecture",
@@ -16,6 +18,8 @@ __all__ = [
     "plot",
     "self_test",
     "show_messages",
+    "streaming_race",
     "table",
+    "wind_tunnel",
     "xray",
 ]

@@ -1,5 +1,6 @@
 from .calls import Call, Ledger
-from .client import embed, is_answering, ledger, profile, reset
+from .client import embed, is_answering, ledger, profile, reset, verdict
+from .conduct import Verdict
 from .connection import connect
 from .process import key, stop, url
 from .profiles import PROFILES, Profile
@@ -9,6 +10,7 @@ __all__ = [
     "Call",
     "Ledger",
     "Profile",
+    "Verdict",
     "connect",
     "embed",
     "is_answering",
@@ -18,4 +20,5 @@ __all__ = [
     "reset",
     "stop",
     "url",
+    "verdict",
 ]

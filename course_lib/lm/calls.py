@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 
@@ -41,14 +41,39 @@ class Call:
     """True when the client asked for a stream."""
     at_once: int
     """How many requests of this client were under way when this one arrived, itself included."""
-    messages: list[dict[str, Any]]
+    at_s: float
+    """When it arrived, in seconds after the first request since the last reset."""
+    due_ms: float
+    """From its arrival to the last byte as the profile had planned it; 0 where it planned none."""
+    request_id: str
+    """What the answer's header `x-request-id` said."""
+    retry_after_s: float
+    """How long the answer asked the client to wait, 0 if it did not."""
+    question: str
+    """A short name of what was asked, without the system prompt and DSPy's line about the answer's form."""
+    messages: list[dict[str, Any]] = field(default_factory=list)
     """The request's messages, as sent."""
-    reply: str | None
+    reply: str | None = None
     """Text of the first choice, as sent; for tool calls without text, None."""
-    tools: list[str]
+    tools: list[str] = field(default_factory=list)
     """Names of the tools that the request offered to native calls."""
-    tool_calls: list[dict[str, Any]]
+    tool_calls: list[dict[str, Any]] = field(default_factory=list)
     """Native calls of the first choice: `name` and `arguments` (JSON text), as sent."""
+
+    @property
+    def ended_s(self) -> float:
+        """When it ended, on the clock of `at_s`."""
+        return self.at_s + self.duration_ms / 1000
+
+    @property
+    def is_half(self) -> bool:
+        """True when the answer began well and was cut, had no finish reason or a broken chunk."""
+        return self.status == 200 and self.fault in ("cut_midway", "no_finish", "broken_chunk")
+
+    @property
+    def is_failed(self) -> bool:
+        """True when there was no whole answer; a malformed one is whole."""
+        return self.status != 200 or self.is_half
 
 
 @dataclass(frozen=True, slots=True)

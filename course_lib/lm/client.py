@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from course_lib.lm import process, profiles
 from course_lib.lm.calls import Ledger
+from course_lib.lm.conduct import Judge, Verdict
 from course_lib.lm.process import EndpointError
 from course_lib.lm.profiles import Profile
 
@@ -36,6 +37,16 @@ def ledger(since: int = 0) -> Ledger:
     `before = lm.ledger().requests`, then some calls, then `lm.ledger(since=before)` shows those calls.
     """
     return Ledger.from_json(call("GET", f"/course/ledger?since={since}"))
+
+
+def verdict(since: int = 0, deadline_s: float | None = None, **limits: Any) -> Verdict:
+    """Judge this client by all that it asked, or by what ended after request number `since`.
+
+    Ask when the client is done. `deadline_s` is what it had for one question, retries included; without it,
+    nothing is early or late. `limits` are the fields of conduct.Judge: most_wait_s, most_sent, most_ratio.
+    """
+    seen = Ledger.from_json(call("GET", f"/course/ledger?since={since}&figures=1"))
+    return Judge([each for each in seen.calls if each.question], deadline_s, **limits).verdict()
 
 
 def reset() -> None:

@@ -18,10 +18,11 @@ from course_lib.errors import CourseError
 MALFORMED = ("missing_field", "broken_json", "prose_around", "cut_by_length")
 """Faults of the text: the answer arrives, but is not what was asked for."""
 
-FAULTS = ("error", "unavailable", "hang", "cut_before", "cut_midway", *MALFORMED)
+_OF_ANSWERS = ("error", "unavailable", "hang", "cut_before", "cut_midway")
+FAULTS = (*_OF_ANSWERS, *MALFORMED, "stall", "no_finish", "broken_chunk")
 """Kinds of fault that are drawn at random, in the order of the draw; each has a field `<kind>_rate`."""
 
-MAX_WINDOWS = 20
+MAX_WINDOWS, MAX_FIRST = 20, 100
 
 _LEAST, _MOST = 1e-6, 1e9
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
@@ -70,6 +71,17 @@ class Profile:
     """Share whose answer is wrapped in chat ("Sure! ...")."""
     cut_by_length_rate: float = 0.0
     """Share cut off in the middle, with finish reason `length`."""
+    stall_rate: float = 0.0
+    """Share whose stream goes silent in the middle until the client leaves; without a stream, it hangs."""
+    no_finish_rate: float = 0.0
+    """Share whose text ends in the middle, and then as a whole one does, but without a finish reason."""
+    broken_chunk_rate: float = 0.0
+    """Share with one line of the stream that is no JSON; without a stream, the JSON is cut in the middle."""
+    retry_after_s: float = 0.0
+    """What each 429 and 503 asks the client to wait, true or not. 0: the true wait, and none with a 503."""
+    first: tuple[str, ...] = ()
+    """What befalls the client's first requests, one by one, before the rates say it: a kind of FAULTS,
+    `rate_limited` or `ok`. Requests that a limit refuses are not counted."""
     timeline: tuple[Window, ...] = ()
     """(from_s, until_s, fields): what else holds between these seconds after the client's first request."""
     seed: int = 0
@@ -83,7 +95,7 @@ class Profile:
         return self
 
 
-_NUMBERS = tuple(f.name for f in fields(Profile) if f.name not in {"name", "timeline", "seed"})
+_NUMBERS = tuple(f.name for f in fields(Profile) if f.name not in {"name", "timeline", "seed", "first"})
 
 
 def build(name: str, values: Mapping[str, Any]) -> Profile:
@@ -142,6 +154,15 @@ def _seed(_key: str, value: Any) -> int:
     return int(value)
 
 
+def _first(_key: str, kinds: Any) -> tuple[str, ...]:
+    known = ("ok", "rate_limited", *FAULTS)
+    if not isinstance(kinds, Sequence) or isinstance(kinds, str) or len(kinds) > MAX_FIRST:
+        raise ProfileError(f"first is a list of up to {MAX_FIRST} kinds, not {reprlib.repr(kinds)}")
+    if unknown := [kind for kind in kinds if kind not in known]:
+        raise ProfileError(f"unknown kind {reprlib.repr(unknown[0])} in first; known: {', '.join(known)}")
+    return tuple(kinds)
+
+
 def _timeline(_key: str, entries: Any) -> tuple[Window, ...]:
     if not isinstance(entries, Sequence) or isinstance(entries, str) or len(entries) > MAX_WINDOWS:
         raise ProfileError(f"timeline is a list of up to {MAX_WINDOWS} entries, not {reprlib.repr(entries)}")
@@ -155,12 +176,15 @@ def _window(entry: Any) -> Window:
     from_s, until_s = (_number("a time in the timeline", second) for second in entry[:2])
     if until_s <= from_s:
         raise ProfileError(f"a timeline entry ends ({until_s} s) before it begins ({from_s} s)")
+    if "first" in entry[2]:
+        raise ProfileError("first counts the requests of the whole profile; give it beside the timeline")
     return (from_s, until_s, _read(entry[2], _NUMBERS, " in the timeline"))
 
 
 _READERS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(_NUMBERS, _number),
     "seed": _seed,
+    "first": _first,
     "timeline": _timeline,
 }
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Self
 
 from course_lib.errors import CourseError
@@ -22,7 +25,8 @@ class CircuitBreaker:
     """Guards one service; for threads and tasks alike, since no method waits.
 
     After `threshold` failures in a row it stays open for `first_wait_s`, and after each failed trial call
-    twice as long as before, up to `longest_wait_s`.
+    twice as long as before, up to `longest_wait_s`. A call that began before it opened tells nothing of now:
+    `with` knows it by the context in which it began.
     """
 
     def __init__(
@@ -32,18 +36,20 @@ class CircuitBreaker:
         threshold: int = 5,
         first_wait_s: float = 1.0,
         longest_wait_s: float = 30.0,
+        is_failure: Callable[[Exception], bool] = lambda _error: True,
         clock: Clock = time.monotonic,
     ) -> None:
+        """Begin closed; an error that is no failure (`with` only) is an answer: the service works."""
         self.name = name
         self.state = "closed"
         """Or "open", or "half-open" while a trial call is under way."""
         self.last_error = ""
         """The last failure, in one line; empty once a call has succeeded."""
         self._threshold, self._first_wait_s, self._longest_wait_s = threshold, first_wait_s, longest_wait_s
-        self._clock = clock
+        self._is_failure, self._clock = is_failure, clock
         self._failures = 0
-        self._wait_s = 0.0
-        self._until_s = 0.0
+        self._wait_s = self._until_s = 0.0
+        self._era = 1  # ends when it opens and when a trial begins
 
     def allows(self) -> bool:
         """Return whether to call now, and tell the breaker afterwards how it went.
@@ -51,38 +57,48 @@ class CircuitBreaker:
         When the wait is over, one caller gets True: its call is the trial. If nothing is heard of it, another
         one may follow after the same wait.
         """
-        if self.state == "closed":
-            return True
-        with _lock:
-            if self.state != "closed" and self._clock() < self._until_s:
-                return False
-            if self.state != "closed":
-                self.state, self._until_s = "half-open", self._clock() + self._wait_s
-            return True
+        return self._begin() is not None
 
-    def record_success(self) -> None:
-        """Tell that a call was answered; one from before the breaker opened does not close it."""
+    def _begin(self) -> int | None:
+        """Return the era in which a call begins now; None if it must not."""
+        if self.state != "closed":
+            with _lock:
+                if self.state != "closed" and self._clock() < self._until_s:
+                    return None
+                if self.state != "closed":
+                    self.state, self._until_s = "half-open", self._clock() + self._wait_s
+                    self._era += 1
+        return self._era
+
+    def record_success(self, *, begun: int | None = None) -> None:
+        """Tell that a call was answered; no news while the breaker is open.
+
+        `begun` is the era in which the call began, where it is known: of an earlier one it is no news either.
+        """
         with _lock:
-            if self.state != "open":
+            if self._is_news(begun):
                 self.state, self._failures, self.last_error = "closed", 0, ""
 
-    def record_failure(self, error: Exception | str) -> None:
-        """Tell that a call failed; of an error its type and first line are kept, a text as it is.
-
-        One from before the breaker opened does not lengthen the wait.
-        """
+    def record_failure(self, error: Exception | str, *, begun: int | None = None) -> None:
+        """Tell that a call failed; of an error its type and first line are kept, a text as it is."""
         if isinstance(error, Exception):
             error = f"{type(error).__name__}: {error}".split("\n")[0]
         with _lock:
+            if not self._is_news(begun):
+                return
             self.last_error = error
             self._failures += 1
             if self.state == "half-open":
                 self._open(min(2 * self._wait_s, self._longest_wait_s))
-            elif self.state == "closed" and self._failures >= self._threshold:
+            elif self._failures >= self._threshold:
                 self._open(self._first_wait_s)
+
+    def _is_news(self, begun: int | None) -> bool:
+        return self.state != "open" and begun in (None, self._era)
 
     def _open(self, wait_s: float) -> None:
         self.state, self._wait_s, self._until_s = "open", wait_s, self._clock() + wait_s
+        self._era += 1
 
     def __enter__(self) -> Self:
         """Begin a call.
@@ -90,18 +106,34 @@ class CircuitBreaker:
         Raises:
             BreakerOpen: no call is made at the moment.
         """
-        if not self.allows():
+        if (era := self._begin()) is None:
             raise BreakerOpen(f"{self.name} is not asked at the moment; its last error: {self.last_error}")
+        under_way = _under_way.get()
+        _under_way.set({**under_way, self: (era, under_way.get(self, _NONE)[1] + 1)})
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None:
-            self.record_success()
+        begun = self._leave()
+        if error is None or (isinstance(error, Exception) and not self._is_failure(error)):
+            self.record_success(begun=begun)
         elif isinstance(error, Exception):
-            self.record_failure(error)
-        elif self.state == "half-open":  # cancelled or interrupted, so the next call is the trial
+            self.record_failure(error, begun=begun)
+        elif self.state == "half-open" and self._is_news(begun):  # cancelled, so the next call is the trial
             self._until_s = self._clock()
 
+    def _leave(self) -> int | None:
+        """Return the era in which the call of this context began; None if it began in another context."""
+        under_way = dict(_under_way.get())
+        era, calls = under_way.pop(self, _NONE)
+        if calls > 1:
+            under_way[self] = era, calls - 1
+        _under_way.set(under_way)
+        return era
 
+
+_NONE = None, 0
+_under_way: ContextVar[Mapping[CircuitBreaker, tuple[int | None, int]]] = ContextVar(
+    "course_breakers", default=MappingProxyType({})
+)
 _lock = threading.Lock()  # of all breakers; held for a microsecond, and never while the process forks
 os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)

@@ -1,8 +1,9 @@
 """A token bucket: a steady rate with a burst, fair in the order of arrival.
 
 Main path: await bucket.acquire(); wait_s() and charge() for callers that may not wait.
-The bucket may go into debt: a caller takes its tokens at once and waits until the debt is paid. So each wait
-is computed once, nobody polls, and who came first goes first.
+The bucket may go into debt: a caller takes its tokens at once, which gives it its place in the line, and
+waits until all tokens up to that place are there. So who came first goes first, also when the rate changes
+or the bucket is held while they wait.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from course_lib.resilience.deadline import Clock, Deadline, DeadlineExceeded
 
@@ -23,19 +26,37 @@ class TokenBucket:
         self._rate_per_s = rate_per_s
         self._capacity = capacity
         self._clock = clock
-        self._tokens = capacity
+        self._taken = 0.0  # all tokens ever taken
+        self._filled = capacity  # all that ever came in, without those that found the bucket full
         self._counted_at = clock()
         self._lock = threading.Lock()
+
+    @property
+    def rate_per_s(self) -> float:
+        """Tokens per second; may be set while callers wait."""
+        return self._rate_per_s
+
+    @rate_per_s.setter
+    def rate_per_s(self, rate_per_s: float) -> None:
+        with self._lock:
+            self._refill()
+            self._rate_per_s = rate_per_s
 
     def wait_s(self, tokens: float = 1.0) -> float:
         """Return the seconds until the tokens are there, 0 if they are; nothing is taken."""
         with self._lock:
-            return max(0.0, (tokens - self._refilled()) / self._rate_per_s)
+            return self._until_s(self._taken + tokens)
 
     def charge(self, tokens: float) -> None:
         """Take tokens that have been used already; for a debt, later callers wait."""
         with self._lock:
-            self._tokens -= tokens
+            self._taken += tokens
+
+    def hold(self, seconds: float) -> None:
+        """Let nobody through for so long, also not those who wait already; nothing comes in meanwhile."""
+        with self._lock:
+            self._refill()
+            self._counted_at = max(self._counted_at, self._clock() + seconds)
 
     async def acquire(self, tokens: float = 1.0) -> None:
         """Take the tokens and wait until they are there.
@@ -43,20 +64,42 @@ class TokenBucket:
         Raises:
             DeadlineExceeded: they will not be there before the current deadline; nothing was taken.
         """
-        deadline = Deadline.current()
+        with self.in_line(tokens) as left_s:
+            while wait_s := left_s():  # noqa: ASYNC110  (the rate may have changed meanwhile)
+                await asyncio.sleep(wait_s)
+
+    @contextmanager
+    def in_line(self, tokens: float = 1.0) -> Iterator[Callable[[], float]]:
+        """Take the tokens; yield what tells the seconds left until they are there.
+
+        Who is cut off inside gives them back.
+        """
         with self._lock:
-            wait_s = max(0.0, (tokens - self._refilled()) / self._rate_per_s)
+            self._taken += tokens
+            place = self._taken
+
+        def left_s() -> float:
+            with self._lock:
+                wait_s = self._until_s(place)
+            deadline = Deadline.current()
             if deadline and wait_s > deadline.remaining_s():
                 raise DeadlineExceeded(f"the rate limit asks for {wait_s:.3f} s, beyond the deadline")
-            self._tokens -= tokens
+            return wait_s
+
         try:
-            await asyncio.sleep(wait_s)
+            yield left_s
         except BaseException:
-            self.charge(-tokens)  # who is cut off gives them back
+            self.charge(-tokens)
             raise
 
-    def _refilled(self) -> float:
+    def _until_s(self, place: float) -> float:
+        self._refill()
+        held_s = max(0.0, self._counted_at - self._clock())
+        missing = place - self._filled
+        return held_s + missing / self._rate_per_s if missing > 1e-9 else held_s
+
+    def _refill(self) -> None:
         now_s = self._clock()
-        self._tokens = min(self._capacity, self._tokens + (now_s - self._counted_at) * self._rate_per_s)
-        self._counted_at = now_s
-        return self._tokens
+        if now_s > self._counted_at:  # else it is held
+            filled = self._filled + (now_s - self._counted_at) * self._rate_per_s
+            self._filled, self._counted_at = min(filled, self._taken + self._capacity), now_s

@@ -1,13 +1,16 @@
 """A deadline that travels with the call: whoever is called sees how much time is left.
 
-Main path: with Deadline.after(2.0).applied(): ... Deadline.current().remaining_s() anywhere below.
+Main path: with Deadline.after(2.0).applied(): ... Deadline.current().remaining_s() anywhere below; in a task
+`async with Deadline.after(2.0).held()` also ends what is late. Deadline(math.inf) is no deadline of its own.
 """
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -55,6 +58,23 @@ class Deadline:
             yield effective
         finally:
             _current.set(outer)  # not reset(token): a generator may be closed in another context
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[Deadline]:
+        """Apply the deadline, and cancel what the task does inside when it, or an earlier one, passes.
+
+        Raises:
+            DeadlineExceeded: it has passed.
+        """
+        with self.applied() as earliest:
+            left_s = earliest.remaining_s()
+            try:
+                async with asyncio.timeout(None if math.isinf(left_s) else left_s) as timeout:
+                    yield earliest
+            except TimeoutError as error:
+                if not timeout.expired() or isinstance(error, DeadlineExceeded):
+                    raise  # from inside
+                raise DeadlineExceeded(f"cancelled after {left_s:.3g} s, when its deadline passed") from error
 
 
 _current: ContextVar[Deadline | None] = ContextVar("course_deadline", default=None)

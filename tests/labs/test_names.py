@@ -37,9 +37,9 @@ def test_every_name_of_the_syllabus_is_listed_once_and_built_in_a_notebook():
     assert "performance_monitoring" not in dspy.settings.copy(), "the one that is a setting"
 
 
-@pytest.mark.parametrize(
-    "path",
-    sorted({path for name in NAMES for path in re.findall(r"\b(?:adapters|caching)\.\w+", name["here"])}),
-)
+ROOMS = re.compile(r"\b(?:adapters|caching|concurrency|measure|resilience)\.\w+")
+
+
+@pytest.mark.parametrize("path", sorted({path for name in NAMES for path in ROOMS.findall(name["here"])}))
 def test_what_a_name_is_here_can_be_imported(path):
     assert resolve_name(f"course_lib.{path}") is not None

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from course_lib.lm.profiles import PROFILES, Profile, ProfileError, as_values, build, split_model
@@ -8,15 +10,15 @@ def test_the_shipped_profiles_are_five_and_calm_is_perfect() -> None:
     assert PROFILES["calm"] == Profile("calm")
 
 
-@pytest.mark.parametrize("name", PROFILES)
-def test_a_profile_survives_the_way_over_json(name: str) -> None:
-    assert build(name, as_values(PROFILES[name])) == PROFILES[name]
+@pytest.mark.parametrize("profile", [*PROFILES.values(), build("mine", {"first": ["ok", "stall"]})])
+def test_a_profile_survives_the_way_over_json(profile: Profile) -> None:
+    assert build(profile.name, json.loads(json.dumps(as_values(profile)))) == profile
 
 
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"eror_rate": 0.3}, "unknown field 'eror_rate'; known: broken_json_rate"),
+        ({"eror_rate": 0.3}, "unknown field 'eror_rate'; known: broken_chunk_rate"),
         ({"error_rate": 1.3}, "error_rate is a share from 0 to 1, not 1.3"),
         ({"error_rate": -0.1}, "error_rate is 0, or a number from 1e-06 to 1e.09, not -0.1"),
         ({"error_rate": "0.3"}, "not '0.3'"),
@@ -28,6 +30,10 @@ def test_a_profile_survives_the_way_over_json(name: str) -> None:
         ({"seed": 1.5}, "seed is a whole number of up to 63 bits, not 1.5"),
         ({"timeline": [(5, 2, {})]}, "ends .* before it begins"),
         ({"timeline": [(1, 2, {"rate": 1})]}, "unknown field 'rate' in the timeline"),
+        ({"timeline": [(1, 2, {"first": ["error"]})]}, "give it beside the timeline"),
+        ({"first": ["ok", "eror"]}, "unknown kind 'eror' in first; known: ok, rate_limited, error"),
+        ({"first": "error"}, "first is a list of up to 100 kinds, not 'error'"),
+        ({"first": ["ok"] * 101}, "first is a list of up to 100 kinds"),
         ({"timeline": [(1, 2)]}, "a timeline entry is"),
         ({"error_rate": 0.5, "timeline": [(1, 2, {"hang_rate": 0.8})]}, "the rates sum to 1.3"),
     ],

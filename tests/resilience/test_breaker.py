@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -63,15 +65,46 @@ def test_each_failed_trial_call_doubles_the_wait_up_to_the_longest(opened, clock
         opened.record_failure("still down")
 
 
-def test_late_news_changes_nothing_and_a_trial_call_never_heard_of_is_followed_by_another(opened, clock):
-    clock.advance(5)
-    opened.record_failure("late")
-    opened.record_success()
-    assert opened.state == "open"
-
-    for wait_s in (5, 10):
-        clock.advance(wait_s)
+def test_a_trial_call_never_heard_of_is_followed_by_another(opened, clock):
+    for _ in range(2):
+        clock.advance(10)
         assert [opened.allows(), opened.allows()] == [True, False]
+
+
+@pytest.mark.parametrize("end", [None, OSError("late"), asyncio.CancelledError()], ids=repr)
+@pytest.mark.parametrize("state", ["open", "half-open", "closed"])
+def test_a_call_from_before_the_breaker_opened_changes_nothing(breaker, clock, state, end):
+    async def call(may_end: asyncio.Event, error: BaseException | None) -> None:
+        with breaker:
+            await may_end.wait()
+            if error is not None:
+                raise error
+
+    async def main() -> None:
+        early, trial = asyncio.Event(), asyncio.Event()
+        calls = [asyncio.create_task(call(early, end))]
+        await asyncio.sleep(0)
+        for _ in range(2):
+            with contextlib.suppress(OSError), breaker:
+                raise OSError("down")
+        if state != "open":
+            clock.advance(10)
+            calls.append(asyncio.create_task(call(trial, None)))
+            await asyncio.sleep(0)
+        if state == "closed":
+            trial.set()
+            await calls[1]
+            breaker.record_failure("down")  # one more would open it
+        before = breaker.state, breaker.last_error
+        early.set()
+        await asyncio.wait(calls[:1])
+        assert before == (breaker.state, breaker.last_error) == (state, ANY)
+        assert breaker.allows() is (state == "closed")
+        trial.set()
+        await asyncio.gather(*calls[1:])
+        assert breaker.state == ("open" if state == "open" else "closed")
+
+    asyncio.run(main())
 
 
 def test_exactly_one_of_many_threads_makes_the_trial_call(opened, clock):
@@ -92,3 +125,14 @@ def test_a_cancelled_trial_call_leaves_the_trial_to_the_next(opened, clock):
         raise asyncio.CancelledError
 
     assert opened.allows()
+
+
+def test_an_error_that_is_no_failure_is_an_answer(clock):
+    breaker = CircuitBreaker("m", threshold=1, is_failure=lambda e: isinstance(e, OSError), clock=clock)
+
+    with pytest.raises(ValueError, match="not mine"), breaker:
+        raise ValueError("not mine")
+    assert breaker.state == "closed"
+    with pytest.raises(OSError, match="mine"), breaker:
+        raise OSError("mine")
+    assert breaker.state == "open"

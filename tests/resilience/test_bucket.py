@@ -74,3 +74,20 @@ def test_a_wait_beyond_the_deadline_is_refused_at_once(clock):
 def test_a_bucket_that_lets_nothing_through_is_refused(rate_per_s, capacity):
     with pytest.raises(ValueError, match="must be above 0"):
         TokenBucket(rate_per_s, capacity)
+
+
+def test_a_new_rate_and_a_hold_count_for_those_who_wait_already(clock):
+    bucket = TokenBucket(2, 1, clock=clock)
+    bucket.charge(1)
+
+    with bucket.in_line(2) as left_s:
+        assert left_s() == 1
+        bucket.rate_per_s = 4
+        assert left_s() == 0.5
+        bucket.hold(10)
+        bucket.hold(3)
+        assert left_s() == 10.5
+        clock.advance(10.25)
+        assert left_s() == 0.25
+        clock.advance(0.25)
+        assert left_s() == 0

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import stamina
 
-from course_lib.resilience import Deadline, retry
+from course_lib.resilience import Deadline, RetryBudget, retry
 from course_lib.resilience.retries import waits_s
 
 
@@ -118,3 +118,14 @@ def test_waits_double_up_to_the_longest_and_lose_up_to_half_at_random():
 
     assert all(full / 2 <= wait <= full for wait, full in zip(waits, [1, 2, 4, 5, 5, 5], strict=True))
     assert waits != again
+
+
+def test_a_budget_allows_a_burst_and_then_a_share_of_all_calls():
+    budget = RetryBudget(0.25, burst=2)
+
+    assert [budget.allows_repeat() for _ in range(3)] == [True, True, False]
+    allowed = 0
+    for _ in range(40):
+        budget.record_call()
+        allowed += budget.allows_repeat()
+    assert allowed == 10

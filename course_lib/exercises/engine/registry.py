@@ -18,7 +18,12 @@ from typing import Any, Literal
 
 from course_lib.errors import CourseError
 
-SECTIONS = {"start": "00_start_here", "adapters": "01_adapters", "caching": "02_caching"}
+SECTIONS = {
+    "start": "00_start_here",
+    "adapters": "01_adapters",
+    "caching": "02_caching",
+    "concurrency": "03_async",
+}
 """The lesson of each package. Its EXERCISES names the modules of 2.1, 2.2, ... in their order."""
 
 Shape = tuple[tuple[str, object], ...]

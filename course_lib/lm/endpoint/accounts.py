@@ -39,7 +39,10 @@ MAX_PROFILES = 100
 
 Clock = Callable[[], float]
 _SUMMED = ("prompt_tokens", "cached_tokens", "completion_tokens", "cost_usd")
-_FIGURES = ("model", "profile", "status", "fault", *_SUMMED, "stream", "at_once")
+_FIGURES = (
+    *("model", "profile", "status", "fault", *_SUMMED),
+    *("stream", "at_once", "request_id", "retry_after_s", "question"),
+)
 _TEXTS = ("messages", "reply", "tools", "tool_calls")
 
 
@@ -60,6 +63,11 @@ class Exchange:
     completion_tokens: int = 0
     cost_usd: float = 0.0
     stream: bool = False
+    request_id: str = ""
+    retry_after_s: float = 0.0
+    due_s: float = 0.0
+    question: str = ""
+    limit_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     messages: list[dict[str, Any]] = field(default_factory=list)
     reply: str | None = None
     tools: list[str] = field(default_factory=list)
@@ -77,17 +85,31 @@ class Usage:
     buckets: dict[tuple[str, float], TokenBucket] = field(default_factory=dict)
     """By what they limit and their rate; another rate, as from a timeline, begins with a full one."""
 
-    def limit_wait_s(self, profile: Profile) -> float:
-        """Charge one request against the profile's limits; returns seconds to wait if it is too much."""
+    def _limits(self, profile: Profile) -> Iterator[tuple[str, float, TokenBucket]]:
+        """Yield what the profile limits, its rate per second and its bucket, which begins full."""
         limits = (("requests", profile.limit_requests_per_s), ("tokens", profile.limit_tokens_per_s))
-        wait_s = 0.0
         for limited, rate in limits:
             if rate:
                 full = TokenBucket(rate, max(1.0, rate), clock=self.clock)
-                wait_s = max(wait_s, self.buckets.setdefault((limited, rate), full).wait_s())
+                yield limited, rate, self.buckets.setdefault((limited, rate), full)
+
+    def limit_wait_s(self, profile: Profile) -> float:
+        """Charge one request against the profile's limits; returns seconds to wait if it is too much."""
+        wait_s = max((bucket.wait_s() for _, _, bucket in self._limits(profile)), default=0.0)
         if wait_s == 0:
             self.charge("requests", 1)
         return wait_s
+
+    def limit_headers(self, profile: Profile) -> list[tuple[bytes, bytes]]:
+        """Return OpenAI's headers about each limit: how much there is, what is left, when all is back."""
+        headers: dict[str, str] = {}
+        for limited, rate, bucket in self._limits(profile):
+            full = max(1.0, rate)
+            reset_s = bucket.wait_s(full)
+            headers[f"limit-{limited}"] = f"{int(full)}"
+            headers[f"remaining-{limited}"] = f"{max(0, int(full - reset_s * rate + 1e-9))}"
+            headers[f"reset-{limited}"] = f"{reset_s:.3f}s"
+        return [(f"x-ratelimit-{name}".encode(), value.encode()) for name, value in headers.items()]
 
     def charge(self, limit: str, amount: float) -> None:
         """Charge requests or tokens against their limit, if there is one."""
@@ -137,6 +159,7 @@ class Account:
         self._texts: deque[bytes] = deque()  # of the latest among these, messages and reply as JSON
         self._usages: LRUCache[str, Usage] = LRUCache(MAX_USAGES)
         self._samples: LRUCache[bytes, int] = LRUCache(MAX_SAMPLES)
+        self._first_s = 0.0
 
     def reset(self) -> None:
         """Forget ledger, fault sequences, sample counts and prompts seen; own profiles stay."""
@@ -167,6 +190,7 @@ class Account:
     def begin(self, exchange: Exchange) -> None:
         """Open a request."""
         self.under_way += 1
+        self._first_s = self._first_s or exchange.begun_s
         self._totals["most_at_once"] = max(self._totals["most_at_once"], self.under_way)
         exchange.at_once, exchange.resets = self.under_way, self._resets
 
@@ -180,6 +204,7 @@ class Account:
         line["number"] = self._totals["requests"] + 1
         line["ttft_ms"] = ((exchange.first_byte_s or now_s) - begun_s) * 1000
         line["duration_ms"] = (now_s - begun_s) * 1000
+        line["at_s"], line["due_ms"] = begun_s - self._first_s, exchange.due_s * 1000
         _add(self._totals, line)
         self._lines.append(orjson.dumps(line))
         self._texts.append(orjson.dumps({name: getattr(exchange, name) for name in _TEXTS}))
@@ -194,12 +219,16 @@ class Account:
         self._kept[self.client] += size_bytes
         self._kept["bytes"] += size_bytes
 
-    def view(self, since: int) -> dict[str, Any]:
-        """Return the ledger as plain values: everything, or what ended after request number `since`."""
+    def view(self, since: int, *, has_texts: bool = True) -> dict[str, Any]:
+        """Return the ledger as plain values: everything, or what ended after request number `since`.
+
+        Without texts, the calls are as many as there are figures of.
+        """
         gone = self._totals["requests"] - len(self._lines)
         lines = [orjson.loads(line) for line in islice(self._lines, max(0, since - gone), None)]
         totals = _totals(lines) if since > 0 else self._totals
         texts = list(self._texts)[-len(lines) :] if lines else []
+        texts = texts if has_texts else [b"{}"] * len(lines)
         itemised = zip(lines[len(lines) - len(texts) :], texts, strict=True)
         return {
             **totals,

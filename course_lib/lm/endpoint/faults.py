@@ -25,7 +25,7 @@ class Plan:
     """What happens to one request."""
 
     fault: str | None = None
-    """One of FAULTS, or None."""
+    """One of FAULTS, `rate_limited`, or None."""
     ttft_s: float = 0.0
     """Wait before the first token."""
     tokens_per_s: float = 0.0
@@ -33,22 +33,28 @@ class Plan:
     spot: float = 0.5
     """Where a cut falls, as a share of the answer (0.2 to 0.8)."""
 
+    def writing_s(self, completion_tokens: int) -> float:
+        """Return the time from the first token to the last one of so many."""
+        return completion_tokens / self.tokens_per_s if self.tokens_per_s else 0.0
+
 
 TTFT_SAVED_SHARE = 0.8
 """Share of the time to the first token that a prompt does not wait whose whole beginning was cached."""
 
 
 def draw(profile: Profile, model: str, number: int) -> Plan:
-    """Draw the fate of a client's request `number` (from 0) to `model` under `profile`."""
+    """Return the fate of a client's request `number` (from 0) to `model` under `profile`."""
     rates = [getattr(profile, f"{kind}_rate") for kind in FAULTS]
-    if not (any(rates) or profile.ttft_p50_ms or profile.speed_p50_tokens_per_s):
+    if not (any(rates) or profile.first or profile.ttft_p50_ms or profile.speed_p50_tokens_per_s):
         return Plan()
     digest = hashlib.sha256(f"{profile.seed}\n{model}\n{number}".encode()).digest()
     rng = random.Random(int.from_bytes(digest[:8]))
     chance, slowness, speed, spot = rng.random(), rng.random(), rng.random(), rng.random()
     edges = zip(FAULTS, accumulate(rates), strict=True)
+    drawn = next((kind for kind, edge in edges if chance < edge), None)
+    kind = profile.first[number] if number < len(profile.first) else drawn
     return Plan(
-        fault=next((kind for kind, edge in edges if chance < edge), None),
+        fault=None if kind == "ok" else kind,
         ttft_s=_log_normal(profile.ttft_p50_ms, profile.ttft_p99_ms, slowness) / 1000,
         tokens_per_s=_log_normal(profile.speed_p50_tokens_per_s, profile.speed_p99_tokens_per_s, speed),
         spot=0.2 + 0.6 * spot,
@@ -76,7 +82,7 @@ _KEY = re.compile(r'"[^"\\\n]+"\s*:')
 
 def corrupt(text: str, kind: str, spot: float) -> str:
     """Return `text` malformed as `kind` says, in whatever format it is written; never the text itself."""
-    return _CORRUPTIONS[kind](text, spot)
+    return CORRUPTIONS[kind](text, spot)
 
 
 def _missing_field(text: str, _spot: float) -> str:
@@ -111,11 +117,12 @@ def _cut(text: str, spot: float) -> str:
     return "".join(pieces[: int(len(pieces) * spot)])
 
 
-_CORRUPTIONS = {
+CORRUPTIONS = {
     "missing_field": _missing_field,
     "broken_json": _broken_json,
     "prose_around": _prose_around,
     "cut_by_length": _cut,
+    "no_finish": _cut,
 }
 
 

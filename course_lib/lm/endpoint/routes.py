@@ -72,7 +72,7 @@ async def _answer(endpoint: Endpoint, channel: Channel, scope: Scope) -> object:
         case "GET", "/v1/models":
             return {"object": "list", "data": [_entry(name) for name in MODELS]}
         case "GET", "/course/ledger":
-            return _ledger(account, query.get("since", "0"))
+            return _ledger(account, query.get("since", "0"), has_texts="figures" not in query)
         case "GET", "/course/profiles":
             return {name: as_values(kept) for name, kept in {**PROFILES, **account.profiles}.items()}
         case "GET", "/course/check":
@@ -99,9 +99,9 @@ def _check(endpoint: Endpoint, account: Account, name: str) -> object:
     return _OK
 
 
-def _ledger(account: Account, since: str) -> object:
+def _ledger(account: Account, since: str, *, has_texts: bool) -> object:
     try:
-        return account.view(int(since))
+        return account.view(int(since), has_texts=has_texts)
     except ValueError:
         message = f"since is {since[:40]!r}; it should be a request's number"
         raise ApiError(400, "invalid_value", message, param="since") from None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
@@ -60,6 +61,7 @@ class Channel:
         self._load = load
         self._held_bytes = 0
         self.is_started = False
+        exchange.request_id = f"req_{secrets.token_hex(12)}"
 
     def hold(self, size_bytes: int) -> None:
         """Count `size_bytes` more as held by this request.
@@ -160,12 +162,20 @@ class Channel:
             await self.end()
         else:
             headers: list[tuple[bytes, bytes]] = []
-            if error.retry_after_s is not None:  # the header counts in whole seconds
+            if error.retry_after_s is not None:  # the first header counts in whole seconds
+                self._exchange.retry_after_s = error.retry_after_s
                 headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
+                headers.append((b"retry-after-ms", b"%d" % math.ceil(error.retry_after_s * 1000)))
             await self.json(error.status, error.body(), headers)
 
     async def event(self, data: bytes) -> None:
-        """Send one server-sent event."""
+        """Send one server-sent event.
+
+        Raises:
+            ClientGoneError: when the client has left; pauses too short to be watched do not tell.
+        """
+        if self._scope["course.transport"].is_closing():
+            raise ClientGoneError("the client left while its answer was written")
         if not self.is_started:
             await self._start(200, b"text/event-stream", ((b"cache-control", b"no-cache"),))
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
@@ -178,28 +188,36 @@ class Channel:
         self.is_started = True
         self._exchange.status = status
         self._exchange.first_byte_s = time.monotonic()
-        await self._send(
-            {"type": "http.response.start", "status": status, "headers": [(b"content-type", kind), *headers]}
-        )
+        own = ((b"content-type", kind), (b"x-request-id", self._exchange.request_id.encode()))
+        all_headers = [*own, *self._exchange.limit_headers, *headers]
+        await self._send({"type": "http.response.start", "status": status, "headers": all_headers})
 
 
 HANG_LIMIT_S = 120.0
 """A hanging request is cut after this long, as a load balancer would; most clients wait longer by default."""
+_FIRST_WAIT_S = 1.0  # asked for by a `rate_limited` among a profile's first requests
 
 
-async def fail_early(plan: Plan, exchange: Exchange, channel: Channel) -> None:
-    """Play the faults that leave no answer."""
-    if plan.fault == "hang":
+async def fail_early(
+    plan: Plan, exchange: Exchange, channel: Channel, *, retry_after_s: float | None = None
+) -> None:
+    """Play the faults that leave no answer; a 503 asks for `retry_after_s` of patience."""
+    if plan.fault == "rate_limited":
+        message = "too many requests (fault of the profile); try again"
+        raise ApiError(429, "rate_limit_exceeded", message, retry_after_s=retry_after_s or _FIRST_WAIT_S)
+    if plan.fault == "hang" or (plan.fault == "stall" and not exchange.stream):
         await channel.hang(HANG_LIMIT_S)
     if plan.fault not in {"error", "unavailable", "cut_before"}:
         return
+    exchange.due_s = plan.ttft_s
     await channel.pause_until(exchange.begun_s + plan.ttft_s)
     if plan.fault == "cut_before":
         await channel.cut()
         raise ClientGoneError("the profile cut the connection")
     if plan.fault == "error":
         raise ApiError(500, "server_error", "the model failed on this request (fault of the profile)")
-    raise ApiError(503, "overloaded", "the model is overloaded (fault of the profile); try again later")
+    message = "the model is overloaded (fault of the profile); try again later"
+    raise ApiError(503, "overloaded", message, retry_after_s=retry_after_s)
 
 
 def corrupt(body: dict[str, Any], plan: Plan, prompt_tokens: int) -> None:
@@ -214,6 +232,8 @@ def corrupt(body: dict[str, Any], plan: Plan, prompt_tokens: int) -> None:
             function["arguments"] = faults.corrupt(function["arguments"], plan.fault, plan.spot)
         if plan.fault == "cut_by_length":
             choice["finish_reason"] = "length"
+        elif plan.fault == "no_finish":
+            choice["finish_reason"] = None
     written = sum(wire.count_message(choice["message"]) for choice in body["choices"])
     body["usage"] = body["usage"] | wire.usage(prompt_tokens, written)
 
@@ -231,28 +251,35 @@ def bill(exchange: Exchange, usage: Usage, used: dict[str, Any]) -> None:
 
 async def whole(body: dict[str, Any], plan: Plan, exchange: Exchange, channel: Channel) -> None:
     """Send the answer in one piece, when the last token would be written."""
-    writing_s = exchange.completion_tokens / plan.tokens_per_s if plan.tokens_per_s else 0.0
-    await channel.pause_until(exchange.begun_s + plan.ttft_s + writing_s)
+    exchange.due_s = plan.ttft_s + plan.writing_s(exchange.completion_tokens)
+    await channel.pause_until(exchange.begun_s + exchange.due_s)
     share = plan.spot if plan.fault == "cut_midway" else 1.0
-    await channel.json(200, orjson.dumps(body), share=share)
+    raw = orjson.dumps(body)
+    await channel.json(200, raw[: len(raw) // 2] if plan.fault == "broken_chunk" else raw, share=share)
 
 
 async def stream(
     body: dict[str, Any], wants_usage: bool, plan: Plan, exchange: Exchange, channel: Channel
 ) -> None:
     """Send the answer token by token, at the plan's speed."""
-    cut_at = None
-    if plan.fault == "cut_midway":
+    fails_at = None
+    if plan.fault in {"cut_midway", "stall", "broken_chunk"}:
         count = sum(1 for _ in wire.chunks(body, with_usage=wants_usage))
-        cut_at = max(1, int(count * plan.spot))
+        fails_at = max(1, int(count * plan.spot))
+    if plan.fault != "stall":
+        exchange.due_s = plan.ttft_s + plan.writing_s(exchange.completion_tokens)
     due_s = exchange.begun_s + plan.ttft_s
-    for number, event in enumerate(islice(wire.chunks(body, with_usage=wants_usage), cut_at)):
+    most = None if plan.fault == "broken_chunk" else fails_at
+    for number, event in enumerate(islice(wire.chunks(body, with_usage=wants_usage), most)):
         await channel.pause_until(due_s)
         if number % 64 == 0:
             await asyncio.sleep(0)  # a long answer keeps nobody waiting
-        await channel.event(event)
-        due_s += 1 / plan.tokens_per_s if plan.tokens_per_s else 0.0
-    if cut_at is not None:
+        is_broken = plan.fault == "broken_chunk" and number == fails_at
+        await channel.event(event[: len(event) // 2] + b"\n\n" if is_broken else event)
+        due_s += plan.writing_s(1)
+    if plan.fault == "stall":
+        await channel.hang(HANG_LIMIT_S)
+    elif plan.fault == "cut_midway":
         await channel.cut()
     else:
         await channel.end()

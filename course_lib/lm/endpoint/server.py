@@ -23,7 +23,7 @@ from course_lib.lm.endpoint.prefixes import MIN_TOKENS
 from course_lib.lm.endpoint.sending import SMALL_BYTES, Channel, ClientGoneError, Load, Scope
 from course_lib.lm.endpoint.upstream import Upstream
 from course_lib.lm.endpoint.wire import ApiError, ChatRequest, unknown_model
-from course_lib.lm.profiles import MALFORMED, PROFILES, Profile, split_model
+from course_lib.lm.profiles import PROFILES, Profile, split_model
 from course_lib.lm.reply import Engine, Reply, SlowError
 
 SIMULATED = ("sim-large", "sim-small")
@@ -158,9 +158,9 @@ class Endpoint:
         async with self._turn(account, is_heavy=is_heavy):
             request = wire.parse(raw)
         exchange.stream, exchange.messages = request.is_stream, request.body["messages"]
+        exchange.question = wire.question(exchange.messages)
         exchange.tools = [tool["function"]["name"] for tool in request.body.get("tools", ())]
-        usage, plan = self._admit(account, exchange, request.model, request.profile)
-        await sending.fail_early(plan, exchange, channel)
+        usage, plan = await self._admit(account, exchange, channel, request.model, request.profile)
         if request.model in SIMULATED:
             cached = None
             if request.prompt_tokens >= MIN_TOKENS:
@@ -175,7 +175,7 @@ class Endpoint:
             return
         else:
             body = await self._upstream.complete(request)
-        if plan.fault in MALFORMED:
+        if plan.fault in faults.CORRUPTIONS:
             sending.corrupt(body, plan, request.prompt_tokens)
         sending.bill(exchange, usage, body["usage"])
         message = body["choices"][0]["message"]
@@ -194,8 +194,7 @@ class Endpoint:
         model, profile = split_model(body["model"])
         if model != EMBEDDING:
             raise unknown_model(f"no embedding model named {model!r}; known: {EMBEDDING}")
-        usage, plan = self._admit(account, exchange, model, profile)
-        await sending.fail_early(plan, exchange, channel)
+        usage, plan = await self._admit(account, exchange, channel, model, profile)
         encode = embeddings.as_base64 if body["encoding_format"] == "base64" else list
         texts, dimensions = body["input"], body["dimensions"]
         channel.hold(_NUMBER_BYTES * len(texts) * dimensions)
@@ -213,10 +212,10 @@ class Endpoint:
         sending.bill(exchange, usage, used)
         await sending.whole(answer, plan, exchange, channel)
 
-    def _admit(
-        self, account: Account, exchange: Exchange, model: str, profile_name: str
+    async def _admit(
+        self, account: Account, exchange: Exchange, channel: Channel, model: str, profile_name: str
     ) -> tuple[Usage, Plan]:
-        """Look model and profile up, hold the limits, and draw the request's fate."""
+        """Look model and profile up, hold the limits, draw the request's fate, and play it if it is early."""
         exchange.model, exchange.profile = model, profile_name
         profile = self.profile(account, profile_name)
         if model != EMBEDDING:
@@ -224,12 +223,15 @@ class Endpoint:
         usage = account.usage(model, profile_name, exchange.begun_s)
         profile = profile.at(exchange.begun_s - usage.since_s)
         wait_s = usage.limit_wait_s(profile)
+        exchange.limit_headers = usage.limit_headers(profile)
         if wait_s > 0:
             exchange.fault = "rate_limited"
             message = f"too many requests for {model}@{profile_name}; try again in {wait_s:.2f} s"
-            raise ApiError(429, "rate_limit_exceeded", message, retry_after_s=wait_s)
+            asked_s = profile.retry_after_s or wait_s
+            raise ApiError(429, "rate_limit_exceeded", message, retry_after_s=asked_s)
         plan = faults.draw(profile, model, next(usage.numbers))
         exchange.fault = plan.fault
+        await sending.fail_early(plan, exchange, channel, retry_after_s=profile.retry_after_s or None)
         return usage, plan
 
     @asynccontextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import reprlib
 import secrets
 import time
@@ -241,6 +242,19 @@ def _bad(name: str, value: Any, right: str) -> ApiError:
     return ApiError(400, code, f"{name} is {found}; it should be {right}", param=name)
 
 
+_FORM = re.compile("\n\nRespond with (?:the corresponding output fields|a JSON object)")
+
+
+def question(messages: Sequence[Mapping[str, Any]]) -> str:
+    """Return a short name of what is asked, the same for each way in which DSPy's adapters ask it.
+
+    After an answer that it cannot read, DSPy asks again with another system prompt and another last line.
+    """
+    contents = [message.get("content") for message in messages if message["role"] in ("user", "tool")]
+    asked = [_FORM.split(each)[0] if isinstance(each, str) else each for each in contents]
+    return hashlib.blake2b(orjson.dumps(asked or messages), digest_size=8).hexdigest()
+
+
 # -- counting ------------------------------------------------------------------------------------------
 
 MESSAGE_TOKENS = 4  # role and separators, as OpenAI counts them
@@ -370,6 +384,7 @@ def chunks(body: Mapping[str, Any], *, with_usage: bool) -> Iterator[bytes]:
             yield event(index, {"tool_calls": [called]})
             for piece in tokens.split(call["function"]["arguments"]):
                 yield event(index, {"tool_calls": [{"index": at, "function": {"arguments": piece}}]})
-        yield event(index, {}, choice["finish_reason"])
+        if choice["finish_reason"]:
+            yield event(index, {}, choice["finish_reason"])
     if with_usage:
         yield b"data: " + orjson.dumps({**frame, "choices": [], "usage": body.get("usage")}) + b"\n\n"

@@ -77,6 +77,28 @@ def test_a_reset_forgets_all_but_the_profiles(account: Account) -> None:
     assert account.sample(b"request", 1) == 0
 
 
+def test_a_call_says_when_it_came_after_the_first_one_since_the_last_reset(account: Account) -> None:
+    for begun_s in (100.0, 103.5):
+        exchange = Exchange(begun_s)
+        account.begin(exchange)
+        account.finish(exchange)
+    seen = Ledger.from_json(account.view(0, has_texts=False)).calls
+    account.reset()
+    ended(account)
+
+    assert [call.at_s for call in seen] == [0.0, 3.5]
+    assert Ledger.from_json(account.view(0)).calls[0].at_s == 0.0
+
+
+def test_figures_are_there_of_more_calls_than_texts(account: Account) -> None:
+    for n in range(accounts.MAX_CALLS + 5):
+        ended(account, reply=str(n), question=str(n))
+
+    figures = Ledger.from_json(account.view(0, has_texts=False)).calls
+    assert [call.question for call in figures] == [str(n) for n in range(accounts.MAX_CALLS + 5)]
+    assert {call.reply for call in figures} == {None}
+
+
 def test_samples_count_identical_requests_in_bounded_memory(account: Account) -> None:
     asked = [(b"a", 1), (b"a", 3), (b"a", 1), (b"b", 1)]
 

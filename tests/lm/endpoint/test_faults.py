@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from course_lib.lm.endpoint.faults import corrupt, draw
-from course_lib.lm.profiles import FAULTS, MALFORMED, PROFILES, build
+from course_lib.lm.profiles import FAULTS, MALFORMED, PROFILES, as_values, build
 
 DRAWS = 20_000
 
@@ -49,6 +49,15 @@ def test_latencies_hold_the_percentiles_of_the_profile() -> None:
     assert [ttft_ms[p50], ttft_ms[p99]] == pytest.approx([storm.ttft_p50_ms, storm.ttft_p99_ms], rel=0.1)
     expected = [storm.speed_p50_tokens_per_s, storm.speed_p99_tokens_per_s]
     assert [speed[p50], speed[p99]] == pytest.approx(expected, rel=0.1)
+
+
+def test_what_befalls_the_first_requests_is_said_and_the_draws_behind_them_stay_where_they_were() -> None:
+    first = build("mine", {**as_values(PROFILES["storm"]), "first": ["ok", "rate_limited", "stall"]})
+
+    drawn = [draw(first, "sim-large", n) for n in range(40)]
+
+    assert [plan.fault for plan in drawn[:3]] == [None, "rate_limited", "stall"]
+    assert drawn[3:] == [draw(PROFILES["storm"], "sim-large", n) for n in range(3, 40)]
 
 
 STORM_BEGINS = [(at, "unavailable") for at in (0, 3, 13, 15, 17, 23)]

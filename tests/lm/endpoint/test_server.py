@@ -140,7 +140,10 @@ def test_above_a_limit_the_answer_is_429_with_the_wait(
     with pytest.raises(openai.RateLimitError, match="too many requests for sim-large@slow") as caught:
         ask(served, "sim-large@slow")
 
-    assert caught.value.response.headers["retry-after"] == retry_after_s
+    headers, counted = caught.value.response.headers, next(iter(limit)).split("_")[1]
+    assert headers["retry-after"] == retry_after_s
+    assert headers[f"x-ratelimit-remaining-{counted}"] == "0"
+    assert headers["x-request-id"] == ledger(served)["calls"][-1]["request_id"]
     assert ledger(served)["faults"] == {"rate_limited": 1}
 
 
@@ -278,6 +281,21 @@ def test_a_client_that_gives_up_waiting_is_noticed(
     assert ask(echo).choices
 
 
+@pytest.mark.parametrize("tokens_per_s", [20, 500])
+def test_a_client_that_leaves_in_the_middle_of_a_stream_is_noticed_at_any_speed(
+    echo: Served, tokens_per_s: int
+) -> None:
+    define(echo, "mine", speed_p50_tokens_per_s=tokens_per_s)
+    messages = [{"role": "user", "content": "one " * 5_000}]
+
+    body = {"model": "sim-large@mine", "messages": messages, "stream": True}
+    with echo.http() as http, http.stream("POST", "/v1/chat/completions", json=body) as answer:
+        next(answer.iter_lines())
+
+    (call,) = wait_for_calls(echo, 1)
+    assert call["status"] == 499
+
+
 def wait_for_calls(served: Served, count: int) -> list[dict[str, Any]]:
     deadline_s = time.monotonic() + 5
     while time.monotonic() < deadline_s:
@@ -286,6 +304,107 @@ def wait_for_calls(served: Served, count: int) -> list[dict[str, Any]]:
             return calls
         time.sleep(0.01)
     raise AssertionError(f"fewer than {count} calls in the ledger after 5 s")
+
+
+def events(served: Served, model: str) -> list[str]:
+    """Return the data lines of a stream."""
+    body = {"model": model, "messages": MESSAGES, "stream": True}
+    with served.http() as http:
+        answer = http.post("/v1/chat/completions", json=body)
+    return [line.removeprefix("data: ") for line in answer.text.splitlines() if line]
+
+
+def test_a_stream_without_an_end_says_done_but_no_finish_reason_and_lacks_text(echo: Served) -> None:
+    define(echo, "mine", no_finish_rate=1)
+
+    *chunks, done = events(echo, "sim-large@mine")
+    whole = ask(echo, "sim-large@mine").choices[0]
+
+    choices = [json.loads(chunk)["choices"][0] for chunk in chunks]
+    assert done == "[DONE]"
+    assert {choice["finish_reason"] for choice in choices} == {None} == {whole.finish_reason}
+    text = "".join(choice["delta"]["content"] for choice in choices)
+    assert text == whole.message.content
+    assert text in {"", "one", "one two"}
+
+
+def test_one_chunk_of_a_stream_is_broken_or_the_body_is(echo: Served) -> None:
+    define(echo, "mine", broken_chunk_rate=1)
+
+    *chunks, done = events(echo, "sim-large@mine")
+    with echo.http() as http:
+        answer = http.post("/v1/chat/completions", content=to("sim-large@mine"))
+
+    assert done == "[DONE]"
+    assert len([chunk for chunk in chunks if not is_json(chunk)]) == 1
+    assert is_json(chunks[-1])
+    assert answer.status_code == 200
+    assert not is_json(answer.text)
+
+
+def is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_stalls_goes_silent_until_the_client_leaves(echo: Served, stream: bool) -> None:
+    define(echo, "mine", stall_rate=1)
+
+    with pytest.raises((openai.APITimeoutError, httpx.ReadTimeout)):
+        ask(echo, "sim-large@mine", stream=stream, timeout=0.2)
+
+    call = wait_for_calls(echo, 1)[0]
+    assert call["status"] == 499
+    assert (call["ttft_ms"] < call["duration_ms"]) == stream
+
+
+def test_the_first_requests_of_each_client_and_model_get_what_the_profile_says(echo: Served) -> None:
+    define(echo, "mine", first=["unavailable", "ok", "rate_limited"], retry_after_s=3600)
+
+    answers = []
+    with echo.http() as http, echo.http("other") as other:
+        other.post("/course/profiles", json={"name": "mine", "first": ["error"]}).raise_for_status()
+        for each, model in itertools.product((http, other), ("sim-large", "sim-small")):
+            content = to(f"{model}@mine")
+            answers += [each.post("/v1/chat/completions", content=content) for _ in range(4)]
+
+    assert [answer.status_code for answer in answers] == [503, 200, 429, 200] * 2 + [500, 200, 200, 200] * 2
+    assert [answers[at].headers["retry-after-ms"] for at in (0, 2)] == ["3600000"] * 2
+    assert "retry-after" not in answers[8].headers
+    assert len({answer.headers["x-request-id"] for answer in answers}) == 16
+
+
+def test_the_first_requests_come_anew_after_a_reset_and_after_a_definition(echo: Served) -> None:
+    define(echo, "mine", first=["error"])
+
+    found = [fates(echo, 2)]
+    with echo.http() as http:
+        http.post("/course/reset")
+    found.append(fates(echo, 2))
+    define(echo, "mine", first=["error"])
+    found.append(fates(echo, 2)[2:])
+
+    assert found == [["error", None]] * 3
+
+
+def test_headers_say_what_is_left_of_a_limit(serve: Callable[[Endpoint], Served]) -> None:
+    served = serve(Endpoint(Echo(), clock=lambda: 0.0))
+    define(served, "mine", limit_requests_per_s=4, limit_tokens_per_s=100)
+
+    with served.http() as http:
+        headers = [http.post("/v1/chat/completions", content=to("sim-large@mine")).headers for _ in range(2)]
+        free = http.post("/v1/chat/completions", content=to("sim-large")).headers
+
+    said = [{k.removeprefix("x-ratelimit-"): v for k, v in each.items() if "limit" in k} for each in headers]
+    assert said[0]["limit-requests"] == "4"
+    assert said[0]["remaining-requests"] == "3"
+    assert said[0]["reset-requests"] == "0.250s"
+    assert [each["remaining-tokens"] for each in said] == ["100", "90"]
+    assert not [name for name in free if "ratelimit" in name]
 
 
 @pytest.mark.parametrize("kind", ["prose_around", "cut_by_length"])

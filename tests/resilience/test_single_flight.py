@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from course_lib.caching import SingleFlight
+from course_lib.resilience import SingleFlight
 from tests.caching.conftest import until, waiters
 
 pytestmark = pytest.mark.anyio

@@ -1,0 +1,153 @@
+"""A consumer: handles the events of a stream, several at a time, each at least once.
+
+Main path: consumer = Consumer(stream, handle); await consumer.run(), until consumer.stop() from anywhere:
+`loop.add_signal_handler(signal.SIGTERM, consumer.stop)`.
+
+An event is acknowledged when its handler has returned. A consumer that lives renews what it has under way;
+what a dead one held is claimed by another. So an event may be handled twice, even at the same time, and the
+handler has to be idempotent (`Effects.once`). If it raises, the event is delivered again later; after
+`most_deliveries`, or an EventError, it is a dead letter. That is the one retry of events: a model inside
+retries briefly, or not at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+from uuid import uuid4
+
+from redis.exceptions import RedisError
+
+from course_lib.concurrency.events.stream import Entry, Event, EventError, EventStream
+from course_lib.resilience import Deadline
+from course_lib.services import RedisServerError
+
+
+@dataclass(eq=False)
+class Consumer:
+    """One of a stream's consumers; as many as are needed, in any processes, share its events."""
+
+    stream: EventStream
+    handle: Callable[[Event], Awaitable[object]]
+    """Called in a task for each event, in the context of the place where run() was called."""
+    _: KW_ONLY
+    limit: int = 8
+    """How many are under way at a time; no more are read."""
+    idle_s: float = 30.0
+    """How long after its consumer's last sign of life an event is claimed."""
+    retry_s: float = 1.0
+    """How long after a failure an event is delivered again; doubles each time, up to `idle_s`."""
+    most_deliveries: int = 5
+    """After so many, an event that still fails is given up."""
+    deadline_s: float = 60.0
+    """How long one handler may take; it sees this as `Deadline.current()`."""
+    scope: Callable[[str], AbstractContextManager[Any]] = nullcontext
+    """Called with the event's tenant, for a block around its handler: `lambda t: caching.scope(tenant=t)`."""
+
+    def __post_init__(self) -> None:
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
+        self.last_error = ""  # the last problem in one line: a handler's, or Redis being away
+        self._in_flight: dict[bytes, asyncio.Task[None]] = {}
+        self._claim_at_s = 0.0
+        self._is_stopping = False
+
+    def stop(self) -> None:
+        """Let run() end: it reads nothing more, finishes and acknowledges what is under way, and returns."""
+        self._is_stopping = True
+
+    async def run(self) -> None:
+        """Handle events until stop(). Cancelled, it drops what is under way, for others to claim."""
+        async with asyncio.TaskGroup() as group:
+            renewing = group.create_task(self._renew())
+            async with asyncio.TaskGroup() as handlers:
+                while not self._is_stopping:
+                    await self._start_next(handlers)
+            renewing.cancel()
+        with suppress(RedisServerError):
+            await self.stream.leave(self.name)
+
+    async def _start_next(self, handlers: asyncio.TaskGroup) -> None:
+        """Wait for a free slot or for events, and start those that came."""
+        free = self.limit - len(self._in_flight)
+        if not free:
+            await asyncio.wait(self._in_flight.values(), return_when=asyncio.FIRST_COMPLETED)
+            return
+        try:
+            claimed = await self._claim(free)
+            entries = claimed or await self.stream.read(self.name, free)
+        except RedisServerError as error:  # asked again, as long as it takes
+            self.last_error = str(error)
+            return
+        for entry in entries:
+            if entry.id not in self._in_flight:
+                task = handlers.create_task(self._settle(entry, is_first=not claimed))
+                self._in_flight[entry.id] = task
+
+    async def _claim(self, count: int) -> list[Entry]:
+        """Return events of dead consumers, and those that failed; they are looked for now and then."""
+        if time.monotonic() < self._claim_at_s:
+            return []
+        claimed = await self.stream.claim(self.name, self.idle_s, count)
+        if len(claimed) < count:
+            self._claim_at_s = time.monotonic() + min(self.idle_s, self.retry_s) / 2
+        return claimed
+
+    async def _settle(self, entry: Entry, *, is_first: bool) -> None:
+        """Handle an event, and acknowledge it, leave it for later, or give it up."""
+        try:
+            with suppress(RedisServerError, RedisError):  # away or full: the event comes again
+                deliveries = 1 if is_first else await self.stream.deliveries(entry)
+                try:
+                    await self._handle(entry, deliveries)
+                except Exception as error:  # border: one event must not stop the others
+                    await self._fail(entry, deliveries, error)
+                else:
+                    await self.stream.acknowledge(entry)
+        finally:
+            if self._in_flight.get(entry.id) is asyncio.current_task():
+                del self._in_flight[entry.id]
+
+    async def _handle(self, entry: Entry, deliveries: int) -> None:
+        event = entry.event()
+        if deliveries > self.most_deliveries:
+            raise EventError(f"delivered {deliveries} times, and its consumer died or was lost each time")
+        with self.scope(event.tenant):
+            async with Deadline.after(self.deadline_s).held():
+                await self.handle(event)
+
+    async def _fail(self, entry: Entry, deliveries: int, error: Exception) -> None:
+        self.last_error = f"{type(error).__name__}: {error}".partition("\n")[0].strip(": ")[:500]
+        if isinstance(error, EventError) or deliveries >= self.most_deliveries:
+            await self.stream.bury(entry, self.last_error)
+        else:
+            del self._in_flight[entry.id]  # it is renewed no more, and may come again before this task ends
+            wait_s = min(self.retry_s * 2 ** (deliveries - 1), self.idle_s)
+            await self.stream.renew(self.name, [entry.id], idle_s=self.idle_s - wait_s)
+
+    async def _renew(self) -> None:
+        """Say again and again that what is under way is under way."""
+        while True:
+            await asyncio.sleep(self.idle_s / 3)
+            if self._in_flight:
+                with suppress(RedisServerError):
+                    await self.stream.renew(self.name, list(self._in_flight))
+
+
+@asynccontextmanager
+async def consuming(
+    stream: EventStream, handle: Callable[[Event], Awaitable[object]], **options: Any
+) -> AsyncIterator[Consumer]:
+    """Run a consumer beside the block, and stop it gracefully at its end; `options` are the Consumer's."""
+    consumer = Consumer(stream, handle, **options)
+    running = asyncio.create_task(consumer.run())
+    try:
+        yield consumer
+    finally:
+        consumer.stop()
+        await running

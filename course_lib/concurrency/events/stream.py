@@ -1,0 +1,217 @@
+"""Events in a Redis stream: those that are published and not yet acknowledged, at most `bound` of them.
+
+Main path: await stream.publish(Event("ticket", {...})); a Consumer (consumer.py) handles and acknowledges it.
+Source: XADD, XREADGROUP, XAUTOCLAIM, XACK (Redis from 6.2, Valkey; no cluster) over redis-py 8.1.
+
+An acknowledged event is deleted, so the length of the stream is the backlog. `XADD ... MAXLEN` is no
+backpressure: it deletes the oldest events, handled or not, and tells nobody. Here the producer waits.
+
+After a kill of the server there is what it keeps on disk: with `appendonly yes` and `appendfsync always` each
+event whose publish() has returned, without `appendonly` nothing. Then consumers go on with what is published
+from then on, and producers publish again what has no effect yet (`Effects.missing`). With `maxmemory-policy
+allkeys-lru`, a full server deletes whole streams; it has to be `noeviction`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import redis.asyncio
+from pydantic import TypeAdapter, ValidationError
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from course_lib.errors import CourseError
+from course_lib.resilience import retry
+from course_lib.services import RedisServerError, shown
+
+GROUP = "workers"
+_BLOCK_MS = 100
+_ANSWER_S = 5.0
+_POLL_S = 0.02
+_AWAY = (redis.ConnectionError, redis.TimeoutError, TimeoutError)
+_NO_GROUP = ("NOGROUP", "UNBLOCKED")  # the stream is new, or was lost with a server that was killed
+
+# Adds as many events as there is room for, in one step: the bound holds for many producers.
+_ADD = """
+local count = math.max(0, math.min(#ARGV - 1, ARGV[1] - redis.call('XLEN', KEYS[1])))
+for at = 2, count + 1 do redis.call('XADD', KEYS[1], '*', 'event', ARGV[at]) end
+return count
+"""
+# Takes an entry out of the group and the stream; the one consumer that does it may leave a dead letter.
+_END = """
+if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 1 and ARGV[4] then
+    redis.call('XADD', KEYS[2], '*', 'event', ARGV[3], 'reason', ARGV[4])
+end
+return redis.call('XDEL', KEYS[1], ARGV[2])
+"""
+
+
+class EventError(CourseError):
+    """An event that can never be handled: not readable, or without what its handler needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened. The same tenant, kind and id again is the same event again."""
+
+    kind: str
+    data: dict[str, Any]
+    """What can be JSON."""
+    tenant: str = ""
+    """On whose behalf it is handled."""
+    id: str = field(default_factory=lambda: uuid4().hex)
+
+
+_EVENT = TypeAdapter(Event)
+
+
+class Entry(NamedTuple):
+    """A place in the stream: a delivered event, or a dead letter."""
+
+    id: bytes
+    fields: Mapping[bytes, bytes]
+
+    @property
+    def reason(self) -> str:
+        """Why a dead letter was given up."""
+        return self.fields[b"reason"].decode()
+
+    def event(self) -> Event:
+        """Return the event; EventError if somebody else wrote something else here."""
+        try:
+            return _EVENT.validate_json(self.fields.get(b"event", b""))
+        except ValidationError as error:
+            raise EventError(f"this entry holds no event: {error.errors()[0]['msg']}") from None
+
+
+class EventStream:
+    """A stream, its one group of consumers, and its dead letters; for the tasks of one event loop."""
+
+    def __init__(self, url: str, name: str, *, bound: int = 1000, patience_s: float = 10.0) -> None:
+        """Take an address; nothing is sent yet.
+
+        Args:
+            url: redis://, rediss:// or unix://.
+            name: the stream's key; `{name}:dead` is that of its dead letters.
+            bound: how many events may wait or be under way before publish() waits.
+            patience_s: how long a command is repeated while Redis is away, before RedisServerError.
+        """
+        self.name, self.bound = name, bound
+        self._dead, self._address, self._patience_s = f"{name}:dead", shown(url), patience_s
+        self._cursor = b"0-0"
+        # One layer repeats, ours, which stops at a deadline. One ends an answer that does not come, ours too:
+        # redis-py's is asyncio.wait_for, which in Python 3.11 may swallow a cancellation.
+        plainly: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "socket_timeout": None}
+        self._redis: Any = redis.asyncio.Redis.from_url(url, protocol=2, driver_info=None, **plainly)
+        self._patiently = retry(
+            is_retryable=lambda error: isinstance(error, _AWAY), attempts=None, deadline_s=patience_s
+        )
+
+    async def aclose(self) -> None:
+        """Give the connections back."""
+        await self._redis.aclose()
+
+    async def publish(self, *events: Event) -> None:
+        """Publish events in this order; while the backlog is at its bound, wait (see `asyncio.timeout`).
+
+        If it fails or is cancelled, publish all of them again: consumers know them by their ids.
+
+        Raises:
+            RedisServerError: Redis is away for longer than `patience_s`.
+        """
+        texts = [_EVENT.dump_json(event) for event in events]
+        while texts:
+            count = await self._send(self._redis.eval, _ADD, 1, self.name, self.bound, *texts[:100])
+            texts = texts[count:]
+            if not count:
+                await asyncio.sleep(_POLL_S)
+
+    async def backlog(self) -> int:
+        """Return how many events wait or are under way."""
+        return int(await self._send(self._redis.xlen, self.name))
+
+    async def drained(self) -> None:
+        """Wait until nothing waits and nothing is under way (see `asyncio.timeout`)."""
+        while await self.backlog():  # noqa: ASYNC110  (other processes handle them)
+            await asyncio.sleep(_POLL_S)
+
+    async def read(self, consumer: str, count: int) -> list[Entry]:
+        """Return up to `count` events that nobody had before; none, if none comes within 100 ms."""
+        places = {self.name: ">"}
+        found = await self._in_group(self._redis.xreadgroup, GROUP, consumer, places, count, _BLOCK_MS)
+        return [Entry(*entry) for _, entries in found for entry in entries]
+
+    async def claim(self, consumer: str, idle_s: float, count: int) -> list[Entry]:
+        """Take over up to `count` events that were neither acknowledged nor renewed for `idle_s`.
+
+        Of many that are under way it looks at a part, and at the next part when it is called again.
+        """
+        whose, idle_ms = (self.name, GROUP, consumer), int(1000 * idle_s)
+        found = await self._in_group(self._redis.xautoclaim, *whose, idle_ms, self._cursor, count)
+        self._cursor = found[0]
+        return [Entry(*entry) for entry in found[1]]
+
+    async def renew(self, consumer: str, ids: list[bytes], *, idle_s: float = 0.0) -> None:
+        """Say that these events are under way, or were last `idle_s` ago; it counts as no delivery."""
+        how = {"idle": int(1000 * idle_s), "justid": True}
+        await self._in_group(self._redis.xclaim, self.name, GROUP, consumer, 0, ids, **how)
+
+    async def deliveries(self, entry: Entry) -> int:
+        """Return how often an event was delivered; 0 when it is acknowledged."""
+        pending = await self._in_group(self._redis.xpending_range, self.name, GROUP, entry.id, entry.id, 1)
+        return pending[0]["times_delivered"] if pending else 0
+
+    async def acknowledge(self, entry: Entry) -> None:
+        """Say that an event is handled; it leaves the stream."""
+        await self._send(self._redis.eval, _END, 2, self.name, self._dead, GROUP, entry.id)
+
+    async def bury(self, entry: Entry, reason: str) -> None:
+        """Move an event to the dead letters."""
+        letter = (entry.fields.get(b"event") or repr(entry.fields), reason)
+        await self._send(self._redis.eval, _END, 2, self.name, self._dead, GROUP, entry.id, *letter)
+
+    async def leave(self, consumer: str) -> None:
+        """Remove a consumer's name; not while it holds events, which the group would forget with it."""
+        if not await self._in_group(self._redis.xpending_range, self.name, GROUP, "-", "+", 1, consumer):
+            await self._in_group(self._redis.xgroup_delconsumer, self.name, GROUP, consumer)
+
+    async def dead_letters(self) -> list[Entry]:
+        """Return the events that were given up, oldest first, each with its `reason`; they stay."""
+        return [Entry(*entry) for entry in await self._send(self._redis.xrange, self._dead)]
+
+    async def revive(self, letter: Entry) -> None:
+        """Publish a dead letter's event again, whatever the backlog: once its cause is mended."""
+        await self._send(self._redis.xadd, self.name, {b"event": letter.fields[b"event"]})
+        await self._send(self._redis.xdel, self._dead, letter.id)
+
+    async def _in_group(self, command: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Send a command; where the group is missing, make it first, at the beginning of the stream."""
+        try:
+            return await self._send(command, *arguments, **options)
+        except redis.ResponseError as error:
+            if not str(error).startswith(_NO_GROUP):
+                raise
+        with suppress(redis.ResponseError):  # another consumer was first
+            await self._send(self._redis.xgroup_create, self.name, GROUP, "0", mkstream=True)
+        return await self._send(command, *arguments, **options)
+
+    async def _send(self, command: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Send a command, again while Redis is away."""
+
+        async def once() -> Any:
+            async with asyncio.timeout(_ANSWER_S):
+                return await command(*arguments, **options)
+
+        try:
+            return await self._patiently(once)()
+        except _AWAY as error:
+            raise RedisServerError(
+                f"Redis at {self._address} has not answered for {self._patience_s:g} s "
+                f"({type(error).__name__}); start it again, and publish again what was not published"
+            ) from error

@@ -1,0 +1,177 @@
+"""Exercise 3.4, a circuit breaker: stop asking what fails, and find out with one call when it works again.
+
+Main path: EXERCISE -> engine.registry; a check plays random calls on a breaker and on a model of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Generator
+from contextlib import suppress
+from typing import Any
+
+import dspy
+
+from course_lib import desk
+from course_lib.exercises.concurrency.watched import Watched
+from course_lib.exercises.engine.checks import expect, expect_equal
+from course_lib.exercises.engine.registry import Exercise
+from course_lib.resilience import BreakerOpen
+
+_REFUSED, _MADE = "BreakerOpen, and no call", "a call"
+_ENDS: Any = LookupError, TimeoutError, ValueError, BreakerOpen, lambda: None, lambda: None
+_CANCELLED = KeyboardInterrupt, SystemExit, asyncio.CancelledError
+
+
+def _call(breaker: Any) -> Generator[None, BaseException | None, None]:
+    """Make a call that is under way until it is sent how it ends."""
+    with breaker:
+        end = yield
+        if end is not None:
+            raise end
+
+
+class _Play:
+    """A breaker, the model of it, their clock, and the calls that are under way."""
+
+    def __init__(self, breaker: Any, hint: str) -> None:
+        self.threshold, self.wait_s = random.randint(1, 4), 10 ** random.uniform(-2, 5)
+        self.now_s, self.hint, self.steps = random.uniform(0, 1e4), hint, list[str]()
+        self.breaker = breaker(threshold=self.threshold, wait_s=self.wait_s, clock=lambda: self.now_s)
+        self.state, self.failures, self.until_s = "closed", 0, 0.0
+        self.under_way = list[Generator[None, BaseException | None, None]]()
+
+    def go(self, steps: int, *, hold: float = 0.0, waits: float = 0.0, cancels: float = 0.0) -> None:
+        """Take random steps: calls that end at once, that `hold`, their ends, `waits`, and `cancels`."""
+        kinds = {"call": 3.0, "hold": hold, "end": 1.3 * hold, "wait": waits, "cancel": cancels}
+        for step in random.choices([*kinds], [*kinds.values()], k=steps):
+            if step in ("call", "hold", "cancel"):
+                self._begin()
+            if step in ("call", "end", "cancel"):
+                self._end(random.choice(_CANCELLED if step == "cancel" else _ENDS))
+            if step == "wait" and self.state != "half-open":  # how long a trial takes is nobody's matter here
+                part = random.choice((0.3, 0.6, 0.97, 1.03))
+                self.now_s += part * self.wait_s
+                self.steps.append(f"wait {part} * wait_s")
+
+    def _begin(self) -> None:
+        """Begin a call. Before a trial, calls from before the breaker opened end."""
+        is_trial = self.state == "open" and self.now_s >= self.until_s
+        while is_trial and self.under_way:
+            self._end(random.choice(_ENDS))
+        wanted = _MADE if is_trial or self.state == "closed" else _REFUSED
+        self.state = "half-open" if is_trial else self.state
+        self.steps.append("a call comes")
+        call, got = _call(self.breaker), _MADE
+        try:
+            next(call)
+            self.under_way.append(call)
+        except BreakerOpen:
+            got = _REFUSED
+        self._expect(got, wanted)
+
+    def _end(self, kind: Any) -> None:
+        """End a call that is under way, if one is: with an error, cancelled, or answered."""
+        if not self.under_way:
+            return
+        call, end = self.under_way.pop(random.randrange(len(self.under_way))), kind()
+        wanted = f"raised {type(end).__name__}" if end else "was answered"
+        self.steps.append(f"a call {wanted}")
+        self._record(end)
+        try:
+            call.send(end)
+        except StopIteration:
+            got = "was answered"
+        except BaseException as error:  # border: what comes out is judged
+            if end is None:
+                raise
+            got = wanted if error is end else f"raised another {type(error).__name__}: {error}"
+        self._expect(got, wanted)
+
+    def _record(self, end: BaseException | None) -> None:
+        """Take down how a call ended; while the breaker is open, that changes nothing."""
+        is_cancelled = isinstance(end, _CANCELLED)
+        if self.state == "open" or (is_cancelled and self.state == "closed"):
+            return
+        self.failures = self.failures + 1 if end else 0
+        is_trial, self.state = self.state == "half-open", "closed"
+        if is_cancelled:
+            self.state, self.until_s = "open", self.now_s
+        elif end and (is_trial or self.failures >= self.threshold):
+            self.state, self.failures, self.until_s = "open", 0, self.now_s + self.wait_s
+
+    def _expect(self, got: str, wanted: str) -> None:
+        after = f"with threshold={self.threshold}, wait_s={self.wait_s:.4g}: {', '.join(self.steps)}"
+        expect(got == wanted, observed=got, expected=f"{wanted} at the end, {after}", hint=self.hint)
+
+
+def opens(breaker: Any) -> None:
+    """After `threshold` failures in a row, BreakerOpen and no call; errors come out as they are."""
+    hint = "Count in __exit__, an answer sets the count to 0; ask in __enter__; __exit__ returns nothing."
+    for number in range(300):
+        _Play(breaker, hint).go(number // 8)
+
+
+def tries_again(breaker: Any) -> None:
+    """It stays open for wait_s seconds by clock(); then a trial closes it, or opens it anew."""
+    hint = "A trial that fails opens it at once, for wait_s from now; an answered one sets the count to 0."
+    for number in range(400):
+        _Play(breaker, hint).go(number // 8, waits=2)
+
+
+def makes_one_trial(breaker: Any) -> None:
+    """Calls may overlap; while the trial is under way no other is made, and a late one changes nothing."""
+    hint = "In half-open __enter__ lets one call through; while it is open, the end of a call is no news."
+    for number in range(600):
+        _Play(breaker, hint).go(number // 10, waits=2, hold=3)
+
+
+def leaves_cancelled_out(breaker: Any) -> None:
+    """A call that was cancelled is neither failure nor answer; if it was the trial, the next call is."""
+    hint = "CancelledError and KeyboardInterrupt are no Exception. A trial without an end is repeated."
+    for number in range(600):
+        _Play(breaker, hint).go(number // 10, waits=2, hold=1, cancels=3)
+
+
+def shares_nothing(breaker: Any) -> None:
+    """Two breakers share nothing."""
+    hint = "What stands in the class body belongs to all objects; __init__ makes each its own."
+    for number in range(100):
+        plays = [_Play(breaker, hint) for _ in range(2)]
+        for play in random.choices(plays, k=number // 2):
+            play.go(1, waits=1)
+
+
+async def spares_the_model(breaker: Any) -> None:
+    """It serves `program(...)` and `await program.acall(...)` alike: what the model's server sees tells."""
+    now_s, triage, answers, model = [0.0], desk.Triage(), 0, Watched(first=["unavailable"] * 4)
+    guard = breaker(threshold=3, wait_s=10.0, clock=lambda: now_s[0])
+    for number in range(12):  # 3 fail, 3 refused; the trial fails, 2 refused; then all are answered
+        now_s[0] += 10.5 if number in (6, 9) else 0.1
+        with suppress(dspy.LMError, BreakerOpen), dspy.context(lm=model.lm), guard:
+            ticket = f"Where is my parcel? ({random.random()})"
+            await triage.acall(ticket=ticket) if number % 2 else triage(ticket=ticket)
+            answers += 1
+    hint = "3 fail, then it is open; 10 s later the trial fails; after 10 s more the trial is answered."
+    what = "requests and answers of 12 calls, of which the first 4 that are made fail"
+    expect_equal((len(model.calls()), answers), (7, 3), what, hint=hint)
+
+
+EXERCISE = Exercise(
+    title="A circuit breaker",
+    minutes=12,
+    difficulty="medium",
+    hints=(
+        "Write down the three states, and for each: may a call be made? what do an answer, an error and a "
+        "cancelling do? That table is the program.",
+        "__enter__: open and the wait over -> half-open, and go on; else open or half-open -> raise "
+        "BreakerOpen. __exit__(kind, error, trace): nothing at all in open; `kind is None` is an answer.",
+        "`issubclass(kind, Exception)` tells a failure from a cancelling; a cancelled trial: back to open, "
+        "with the wait over (until_s = clock()).",
+    ),
+    checks=(opens, tries_again, makes_one_trial, leaves_cancelled_out, shares_nothing, spares_the_model),
+    why="`with` has one body for sync and async, since nothing in it waits; the clock is an argument, so ten "
+    "seconds take none. A name for each state makes the rare orders (a late answer, a cancelled trial) "
+    "visible. The library's CircuitBreaker adds threads and a wait that doubles.",
+)

@@ -1,0 +1,136 @@
+"""Exercise 3.1, `gather` without melting the limit: many calls, some at a time, failures as values.
+
+Main path: EXERCISE -> engine.registry; what matters is seen in the endpoint's ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from course_lib.exercises.concurrency.watched import Held, Watched, expect_end, expect_left, turns, until
+from course_lib.exercises.engine.checks import expect_equal
+from course_lib.exercises.engine.registry import Exercise
+
+_ITEMS = None, 0, "", "tents", ("tents", 2)
+
+
+async def keeps_limit(gather_within: Any) -> None:
+    """The model never has more than `limit` of the calls at once, nor fewer while items are left."""
+    hint = "Tasks that share one iterator each take the next item when they are done with theirs."
+    for limit in (1, 4, 7):
+        model = Watched(ttft_p50_ms=40, ttft_p99_ms=41)
+        await gather_within(limit, model.__call__, range(3 * limit))
+        expect_equal(model.most, limit, f"most calls at once, limit={limit}", hint=hint)
+
+
+async def goes_on(gather_within: Any) -> None:
+    """A slow call holds up nobody: as soon as one ends, the next begins."""
+    hint = "Groups of `limit` wait for their slowest. Let each slot go on by itself."
+    for limit in (2, 5):
+        ended, slow, held = list[int](), random.randrange(limit), Held()
+
+        async def call(number: int, ended: list[int] = ended, slow: int = slow, held: Held = held) -> None:
+            await (held() if number == slow else asyncio.sleep(0))
+            ended.append(number)
+
+        task = asyncio.ensure_future(gather_within(limit, call, range(20)))
+        await until(lambda ended=ended: len(ended) == 19)  # type: ignore[misc]
+        seen = len(ended)
+        held.may_end.set()
+        await task
+        what = f"calls that ended while call {slow} went on, of 20, limit={limit}"
+        expect_equal(seen, 19, what, hint=hint)
+
+
+async def keeps_order(gather_within: Any) -> None:
+    """What comes back is a list in the order of the items; each item is called once, equal ones too."""
+    hint = "A place in the list belongs to each item, not to what it equals, nor to when it ended."
+    for size in (0, 1, 23):
+        items, called = random.choices(_ITEMS, k=size), list[object]()
+
+        async def call(item: object, called: list[object] = called) -> tuple[object, str]:
+            called.append(item)
+            for _ in range(random.randrange(5)):
+                await asyncio.sleep(0)
+            return item, "answer"
+
+        got = await gather_within(3, call, list(items))
+        expect_equal(got, [(item, "answer") for item in items], f"result for the items {items}", hint=hint)
+        counts = Counter(map(repr, called))
+        expect_equal(counts, Counter(map(repr, items)), f"how often each item of {items} was called")
+
+
+async def keeps_failures(gather_within: Any) -> None:
+    """An Exception of a call stands in its place of the list; the other calls go on."""
+    hint = "`except Exception as error` around the one call, and the error is its result."
+    kinds, called = (ValueError, TimeoutError, KeyError), list[int]()
+    errors = {number: random.choice(kinds)(number) for number in random.sample(range(12), 6)}
+    wanted = [errors.get(number, None if number % 2 else number) for number in range(12)]
+
+    async def call(number: int) -> int | None:
+        called.append(number)
+        await asyncio.sleep(0)
+        if number in errors:
+            raise errors[number]
+        return None if number % 2 else number
+
+    task, what = (
+        asyncio.ensure_future(gather_within(2, call, range(12))),
+        f"result when the calls {sorted(errors)} fail",
+    )
+    await expect_end(task, "returned", what, hint=f"{hint} Who fails frees its slot, too.")
+    expect_equal(task.result(), wanted, what, hint=hint)
+    expect_equal(sorted(called), [*range(12)], "calls made when some fail, each once", hint=hint)
+
+
+async def reads_late(gather_within: Any) -> None:
+    """`items` is any iterable, also a generator; an item is read only when its call can begin."""
+    hint = "A list of all items, or a task for each, reads them all. Read the next one when a slot is free."
+    read, held, limit = list[int](), Held(), random.randint(2, 4)
+
+    def items() -> Iterator[int]:
+        for number in range(60):
+            read.append(number)
+            yield number
+
+    task = asyncio.ensure_future(gather_within(limit, held, items()))
+    await until(lambda: held.begun >= limit or task.done())
+    await turns()
+    ahead = len(read) - held.begun
+    held.may_end.set()
+    expect_equal(len(await task), 60, "results of a generator of 60 items", hint=hint)
+    what = f"most items that were read while their calls had not begun, limit={limit}"
+    expect_equal(ahead, 0, what, hint=hint)
+
+
+async def is_cancelled(gather_within: Any) -> None:
+    """Who is cancelled cancels the calls under way at the model, and begins no other."""
+    hint = "asyncio.gather and TaskGroup cancel their tasks; a task that stands alone goes on, and costs."
+    model, limit = Watched(hang_rate=1.0), random.randint(2, 4)
+    task = asyncio.ensure_future(gather_within(limit, model.__call__, range(20)))
+    await until(lambda: model.under_way() >= limit or task.done())
+    task.cancel()
+    await expect_end(task, "CancelledError", "how it ended when it was cancelled", hint=hint)
+    await expect_left(model, limit, "what the model saw of a cancelled run", hint=hint)
+
+
+EXERCISE = Exercise(
+    title="gather without melting the limit",
+    minutes=8,
+    difficulty="medium",
+    hints=(
+        "Start `limit` tasks (workers). Each takes the next item, calls, keeps the result, and goes on.",
+        "`numbered = enumerate(items)` once, and `for number, item in numbered:` in every worker: they share "
+        "it. Between two awaits nothing else runs, so no item is taken twice. results[number] = ...",
+        "`async with asyncio.TaskGroup() as group:` starts the workers, waits for all, and cancels them with "
+        "you. `except Exception as error: results[number] = error` leaves CancelledError alone.",
+    ),
+    checks=(keeps_limit, goes_on, keeps_order, keeps_failures, reads_late, is_cancelled),
+    deadline_s=30.0,
+    why="As many workers as slots: no semaphore, no task per item, so a million items cost no memory. The "
+    "iterator they share is the queue. AsyncRunner adds deadlines, streams and context.",
+)

@@ -1,0 +1,199 @@
+"""Exercise 3.3, the sources first: citations, then the answer while it is written, for readers who may leave.
+
+Main path: EXERCISE -> engine.registry; each check reads streams of the endpoint's, whose ledger is the judge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from typing import Any
+
+import dspy
+from dspy.clients import Cache
+
+from course_lib.exercises.concurrency.watched import Watched, expect_left, until
+from course_lib.exercises.engine.checks import expect, expect_equal, show
+from course_lib.exercises.engine.registry import Exercise
+from course_lib.exercises.engine.seen import under_dspy
+
+_BROKEN_OFF = "what came of an answer that broke off"
+_SILENT = "what came while the model was silent in the middle of its answer"
+_ORDER_HINT = "A model writes the fields in the order of the signature: that decides what can come first."
+_STATE_HINT = "A listener has a state: make listeners, and the function of streamify, for each request."
+_TASK_HINT = "Run the program in a task and cancel it in a `finally`: small_stream, above, does it."
+_ARTICLES = {
+    "heron": "The ferry in summer\nThe ferry to the island leaves the north pier at nine.",
+    "otter": "The ferry in winter\nThe ferry to the island leaves the south pier at ten.",
+    "crane": "Skis and sledges\nThe shed lends skis, poles and sledges to everybody who leaves a deposit of "
+    "40 crowns at the desk beside the door, and takes them back until seven in the evening on each day.",
+    "mill": "The mill\nThe mill grinds rye on Tuesdays.",
+}
+Event = tuple[str, str]
+
+
+def _asked() -> list[tuple[str, list[str]]]:
+    """Return questions with their articles, whose ids are new each time; the first is about two of them."""
+    articles = (f"[{word}-{secrets.token_hex(2)}] {text}" for word, text in _ARTICLES.items())
+    north, south, shed, mill = articles
+    return [
+        ("When does the ferry to the island leave the pier?", [north, south, mill]),
+        ("Who lends skis, poles and sledges, and until when are they taken back?", [north, shed, mill]),
+        ("On which day does the mill grind rye?", [shed, mill, north]),
+        ("Which composer wrote the anthem of Peru?", [north, south]),
+    ]
+
+
+async def _read(events: Any, seen: list[Event], last: str = "") -> list[Event]:
+    """Add the events of a stream to those seen, up to the first of a kind; returns them."""
+    async for event in events:
+        is_pair = isinstance(event, tuple) and list(map(type, event)) == [str, str]
+        expect(is_pair, "each event is a pair of texts", observed=show(event), expected="(kind, text)")
+        seen.append(event)
+        if event[0] == last:
+            break
+    return seen
+
+
+def _kinds(events: list[Event]) -> str:
+    return ", ".join(dict.fromkeys(kind for kind, _ in events)) or "nothing"
+
+
+def _texts(events: list[Event], kind: str) -> list[str]:
+    return [text for each, text in events if each == kind]
+
+
+def _expect_order(events: list[Event]) -> None:
+    letters = "".join(kind[:1] for kind, _ in events)
+    observed, expected = f"{_kinds(events)} ({show(letters)})", "each citation, then tokens, then one answer"
+    holds = re.fullmatch("c*t+a", letters)
+    expect(holds, "the order of events", observed=observed, expected=expected, hint=_ORDER_HINT)
+
+
+def _expect_written(events: list[Event], reply: str, context: list[str]) -> None:
+    """Compare events with what the model wrote."""
+    answer, hint = events[-1][1], "Each field has a listener of its own."
+    expect_equal("".join(_texts(events, "token")), answer, "the tokens of an answer, joined", hint=hint)
+    before, found, after = reply.partition(answer)
+    rest = re.sub(r"\[\[ ## \w+ ## \]\]|</?\w+>", "", after).strip(' \n"}')
+    expect(found and not rest, "the answer is the model's", observed=answer, expected=reply)
+    ids = [article[1 : article.index("]")] for article in context]
+    cited = [word for word in re.findall(r"[\w-]+", before) if word in ids]
+    hint = "The model's own list says what it cites; what you searched for is another matter."
+    expect_equal(_texts(events, "citation"), cited, "the citations", hint=hint)
+
+
+async def sources_first(stream_answer: Any) -> None:
+    """Citations, tokens, the answer, in this order, as the model wrote them; one answer is one request."""
+    hint = "One request can bring both fields, in the order in which the signature has them."
+    for question, context in _asked():
+        model = Watched()
+        with dspy.context(lm=model.lm):
+            events = await _read(stream_answer(question, list(context)), [])
+        await model.is_quiet()
+        calls = model.calls()
+        expect_equal(len(calls), 1, "requests for one answer", hint=hint)
+        _expect_order(events)
+        _expect_written(events, str(calls[0].reply), context)
+
+
+async def streams_each(stream_answer: Any) -> None:
+    """It streams for every request, also for several at the same time."""
+    asked = _asked()[:3] * 2
+    with dspy.context(lm=Watched(ttft_p50_ms=50).lm):
+        for many in (asked[:1], asked[1:2], asked):
+            reading = (_read(stream_answer(question, list(context)), []) for question, context in many)
+            for events in await asyncio.gather(*reading):
+                tokens = _texts(events, "token")
+                what = f"the tokens of {'one of many at the same time' if len(many) > 1 else 'a request'}"
+                expect(len(tokens) > 3, what, observed=len(tokens), expected="more than 3", hint=_STATE_HINT)
+                expect_equal("".join(tokens), events[-1][1], f"{what}, joined", hint=_STATE_HINT)
+
+
+async def shows_at_once(stream_answer: Any) -> None:
+    """Each piece comes as soon as the model has written it; this one goes silent in its answer."""
+    seen: list[Event] = []
+    with dspy.context(lm=Watched(stall_rate=1.0).lm):
+        reading = asyncio.create_task(_read(stream_answer(*_asked()[1]), seen, "token"))
+    await until(reading.done)
+    reading.cancel()
+    await asyncio.wait([reading])
+    hint = f"Yield while you read. {_ORDER_HINT}"
+    expect_equal(_kinds(seen), "citation, token", _SILENT, hint=hint)
+
+
+async def tells_of_errors(stream_answer: Any) -> None:
+    """If the model's answer breaks off, its LMError is raised after what came, and no answer is yielded."""
+    seen, ended, hint = list[Event](), "no error", "Let the model's error through, after what was shown."
+    with dspy.context(lm=Watched(cut_midway_rate=1.0).lm):
+        try:
+            await _read(stream_answer(*_asked()[1]), seen)
+        except dspy.LMError:
+            ended = "LMError"
+    expect_equal(f"{_kinds(seen)}, {ended}", "citation, token, LMError", _BROKEN_OFF, hint=hint)
+
+
+async def serves_hits(stream_answer: Any) -> None:
+    """An answer from DSPy's cache brings citations and tokens as well."""
+    memory = Cache(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None)
+    hint = "No listener hears a hit. What was not shown when the Prediction comes is taken from it."
+    for question, context in _asked()[:2]:
+        model = Watched()
+        with under_dspy(memory), dspy.context(lm=model.lm.copy(cache=True)):
+            live, hit = [await _read(stream_answer(question, list(context)), []) for _ in range(2)]
+        await model.is_quiet()
+        expect_equal(len(model.calls()), 1, "requests for an answer and its repetition")
+        shown, again = [(_texts(each, "citation"), "".join(_texts(each, "token"))) for each in (live, hit)]
+        expect_equal(again, shown, "citations and joined tokens of an answer from the cache", hint=hint)
+        _expect_order(hit)
+
+
+async def _expect_left(stream_answer: Any, how: str, last: str, fault: str) -> None:
+    """Fail the check unless a reader may leave in this way."""
+    seen, model = list[Event](), Watched(**{fault: 1.0})
+
+    async def leave() -> None:
+        events = stream_answer(*_asked()[1])
+        await _read(events, seen, last)
+        await events.aclose()
+        await model.is_quiet()  # the reader goes on with something else
+
+    with dspy.context(lm=model.lm):
+        reading = asyncio.create_task(leave())
+    await until(
+        lambda: reading.done() or (model.under_way() if fault == "hang_rate" else _texts(seen, "token"))
+    )
+    if not last:
+        reading.cancel()
+    await asyncio.wait([reading])
+    if not reading.cancelled():
+        reading.result()  # an error of the learner's own is shown with its line
+    elif last:
+        expect_equal("is cancelled", "goes on", "what a reader does after aclose()", hint=_TASK_HINT)
+    await expect_left(model, 1, f"statuses of the request after the reader left {how}", hint=_TASK_HINT)
+
+
+async def may_be_left(stream_answer: Any) -> None:
+    """When a reader leaves, by aclose() or cancelled, the request to the model ends; the reader goes on."""
+    await _expect_left(stream_answer, "by aclose()", "token", "stall_rate")
+    await _expect_left(stream_answer, "by being cancelled", "", "stall_rate")
+    await _expect_left(stream_answer, "by being cancelled before the first event", "", "hang_rate")
+
+
+EXERCISE = Exercise(
+    title="The sources first",
+    minutes=12,
+    difficulty="medium",
+    hints=(
+        f"{_ORDER_HINT} Write a signature with citations before answer, and give each field a listener.",
+        "Read small_stream(program, [the fields], ...): values of both fields come in the model's order, and "
+        "it may be left. Each value says in signature_field_name which field it belongs to.",
+        "Join the chunks of `citations`; json.loads reads them when the first chunk of `answer` comes. When "
+        "the Prediction comes and no token did, it was a hit: yield its citations, and its answer whole.",
+    ),
+    checks=(sources_first, streams_each, shows_at_once, tells_of_errors, serves_hits, may_be_left),
+    deadline_s=40.0,
+    why="What can be shown first is decided by the signature, so it costs no second request. One task owns "
+    "the run, so a reader may leave at any time; one set of listeners belongs to one request.",
+)
