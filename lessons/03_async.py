@@ -5026,7 +5026,7 @@ shared_places = asyncio.Semaphore(8)
 apart = Bulkhead("stuck", limit=4, waiting=20), Bulkhead("healthy", limit=4, waiting=20)
 for name, (of_stuck, of_healthy) in {"eight for both": (shared_places,) * 2, "four for each": apart}.items():
     stuck = composed([limited_by(of_stuck), Timeout(0.25)], asking("stuck"))
-    healthy = composed([limited_by(of_healthy), Timeout(0.25)], asking("calm"))
+    healthy = composed([limited_by(of_healthy)], asking("calm"))
     flood = [asyncio.ensure_future(stuck(each)) for each in questions[:16]]
     await asyncio.sleep(0)  # the flood is first
     begun_s = time.monotonic()
@@ -5104,6 +5104,7 @@ print("a model that is stuck:", await outcomes_of(lambda ticket: late.acall(tick
 
 # %% name="a-bad-time"
 from course_lib.concurrency import recommended
+from course_lib.measure import percentile
 
 BAD = {"ttft_p50_ms": 60, "hang_rate": 0.25}
 BAD["timeline"] = [(1.7, 3.4, {"unavailable_rate": 0.9, "cut_before_rate": 0.1, "hang_rate": 0.0})]
@@ -5131,7 +5132,11 @@ async def row_of(left_out):
         program.set_lm(models[0].copy(num_retries=3))
     outcomes = await AsyncRunner(16, item_deadline_s=3.1, progress=False).run(program, arrivals())
     took_s = [each.took_s for each in outcomes if each.ok]
-    return {"less": left_out, "answered in 3 s": f"{len(took_s)} of 16", "mean, s": round(mean(took_s), 2)}
+    return {
+        "less": left_out,
+        "answered in 3 s": f"{len(took_s)} of 16",
+        "p95, s": round(percentile(took_s, 95), 2),
+    }
 
 
 with watch() as seen:
