@@ -103,7 +103,7 @@ async def reads_late(gather_within: Any) -> None:
     ahead = len(read) - held.begun
     held.may_end.set()
     expect_equal(len(await task), 60, "results of a generator of 60 items", hint=hint)
-    what = f"most items that were read while their calls had not begun, limit={limit}"
+    what = f"most items that were read before their calls could begin, limit={limit}"
     expect_equal(ahead, 0, what, hint=hint)
 
 

@@ -177,7 +177,7 @@ async def ends_with_reader(live_rag: Any) -> None:
 
 EXERCISE = Exercise(
     title="Answers from documents that arrive meanwhile",
-    minutes=15,
+    minutes=18,
     difficulty="hard",
     hints=(
         "Keep {tenant: {id: article}}, and beside it {tenant: desk.Index}: `ingest` changes the first and "
