@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import json
 import random
 import threading
@@ -31,8 +32,8 @@ from course_lib.concurrency.streaming import (
     from_json,
     kind_of,
     stream,
+    streams,
 )
-from course_lib.concurrency.streaming.streams import AHEAD
 from course_lib.resilience import Deadline
 from tests.concurrency.waiting import until, until_ledger
 from tests.traps.conftest import script  # noqa: F401  a fixture
@@ -222,7 +223,7 @@ async def test_a_reader_who_waits_slows_the_program_and_loses_nothing() -> None:
     async with slow:
         async for event in slow:
             if not events:
-                await until(lambda: slow._count - slow._read == AHEAD)
+                await until(lambda: slow._count - slow._read == streams.AHEAD)
                 assert lm.ledger().requests < 30
             events.append(event)
 
@@ -248,6 +249,25 @@ def test_a_reader_who_leaves_ends_the_request_to_the_model(program) -> None:
 
     assert lm.ledger().statuses == {499: 1}
     assert threading.active_count() <= before + 1  # asyncio's pool may keep an idle one
+
+
+@pytest.mark.parametrize("program", [dspy.Predict("question -> answer"), Sync()], ids=["async", "sync"])
+async def test_a_reader_who_leaves_while_the_program_waits_for_him_leaves_no_error_behind(
+    program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(streams, "AHEAD", 4)
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+
+    with dspy.context(lm=model(speed_p50_tokens_per_s=1000)):
+        async with stream(program, question=QUESTION) as events:
+            async for _ in events:
+                await until(lambda: events._news._waiters)
+                break
+    gc.collect()
+    await until_ledger(lambda ledger: ledger.requests == 1)
+
+    assert not told
 
 
 @pytest.mark.soak  # the model is waited for, until its time-out

@@ -13,7 +13,7 @@ import json
 import re
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -74,12 +74,18 @@ class Run:
             status_message_provider=_Announcer(self._status, self._offer),
             is_async_program=True,
         )
-        async with aclosing(streamed(**self._inputs)) as values:
+        values = streamed(**self._inputs)
+        try:
             async for value in values:
                 while self._late:
                     yield self._late.popleft()
                 for event in self._read(value):
                     yield event
+        finally:
+            with anyio.CancelScope() as leaving:  # aclose() would leave the generator inside of it open
+                leaving.cancel()
+                async for _ in values:
+                    pass
 
     def named_predictors(self) -> list[tuple[str, dspy.Predict]]:
         """Return the program's: streamify looks for them."""
