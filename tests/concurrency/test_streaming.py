@@ -10,6 +10,7 @@ import random
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import dspy
@@ -17,6 +18,7 @@ import pytest
 
 from course_lib import desk, lm
 from course_lib.caching import TieredCache, current_scope, scope
+from course_lib.concurrency import HalfAnswer, RateDeadlineExceeded, Unanswered, resilient
 from course_lib.concurrency.streaming import (
     Citation,
     Done,
@@ -34,7 +36,7 @@ from course_lib.concurrency.streaming import (
     stream,
     streams,
 )
-from course_lib.resilience import Deadline
+from course_lib.resilience import BreakerOpen, BulkheadFull, Deadline, DeadlineExceeded
 from tests.concurrency.waiting import until, until_ledger
 from tests.traps.conftest import script  # noqa: F401  a fixture
 
@@ -339,11 +341,22 @@ async def test_an_answer_whose_stream_ends_without_a_reason_is_marked(question) 
     assert events[-2].is_cut
 
 
-def _raise(error: BaseException) -> None:
-    raise error
+def _raise(error: BaseException, cause: BaseException | None = None) -> None:
+    raise error from cause
 
 
-FAILURES = {
+OWN = {
+    BreakerOpen: "breaker_open",
+    BulkheadFull: "bulkhead_full",
+    DeadlineExceeded: "deadline",
+    HalfAnswer: "stream_assembly",
+    RateDeadlineExceeded: "rate_deadline",
+    Unanswered: "unanswered",
+}
+FAILURES: dict[str, Any] = {
+    **{kind.__name__: (partial(_raise, kind("sk-secret")), code, kind) for kind, code in OWN.items()},
+    "no model has room": (lambda: _raise(Unanswered("sk-"), BulkheadFull("y")), "bulkhead_full", Unanswered),
+    "half, then late": (lambda: _raise(HalfAnswer("sk-"), dspy.LMTimeoutError("y")), "timeout", HalfAnswer),
     "not a prediction": (lambda: "text", "not_a_prediction", NotAPredictionError),
     "nothing": (lambda: None, "not_a_prediction", NotAPredictionError),
     "a bug": (lambda: 1 / 0, "internal", ZeroDivisionError),
@@ -363,6 +376,18 @@ async def test_a_program_that_fails_ends_its_stream_with_a_code_and_a_sentence(e
     assert (error.code, done) == (code, Done())
     assert isinstance(error.cause, kind)
     assert str(error.cause) not in str(as_json(error))
+
+
+async def test_an_answer_of_a_resilient_model_that_breaks_off_has_the_same_code_as_without() -> None:
+    cut, question = model(cut_midway_rate=1.0), "What is 21 + 21?"
+
+    plain, wrapped = [
+        (await streamed(dspy.Predict(ASK), one, fields=FIELDS, question=question))[-2]
+        for one in (cut, resilient(cut))
+    ]
+
+    assert wrapped.code == plain.code != "lm_error"
+    assert isinstance(wrapped.cause, HalfAnswer)
 
 
 async def test_an_error_of_the_provider_gives_none_of_its_text() -> None:

@@ -59,6 +59,7 @@ class Run:
         self._shown = [_Listener(program, name) for name in fields]
         self._sources = [_Listener(program, citations)] if citations else []
         self._cited: list[str] = []
+        self._cause: BaseException | None = None
         self._late: deque[Status] = deque()
 
     def partial(self) -> dict[str, str]:
@@ -81,6 +82,9 @@ class Run:
                     yield self._late.popleft()
                 for event in self._read(value):
                     yield event
+        except Exception as error:
+            error.__cause__ = error.__cause__ or self._cause  # streamify raises `from None`
+            raise
         finally:
             with anyio.CancelScope() as leaving:  # aclose() would leave the generator inside of it open
                 leaving.cancel()
@@ -107,6 +111,9 @@ class Run:
             if task is not None and task.cancelling():
                 raise
             raise _no_prediction(self._program, "a cancelled task of its own") from error
+        except Exception as error:
+            self._cause = error.__cause__
+            raise
         if isinstance(prediction, dspy.Prediction):
             await asyncio.sleep(0)  # status messages that were offered come before the end
             return prediction
