@@ -449,6 +449,20 @@ async def test_a_field_of_several_predictors_is_named_with_its_predictor() -> No
         stream(Two(), fields=["anser"], question=QUESTION)
 
 
+class Named(dspy.Module):
+    """A program whose input has the name of an option."""
+
+    async def aforward(self, status: str) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "program", [dspy.Predict("status -> answer"), dspy.ChainOfThought("grace_s -> answer"), Named()]
+)
+def test_a_program_with_an_input_that_is_named_like_an_option_is_refused(program) -> None:
+    with pytest.raises(ValueError, match=r"an input '(status|grace_s)', which is an option of stream\(\)"):
+        stream(program)
+
+
 async def test_a_reader_who_comes_back_gets_what_he_has_not_seen() -> None:
     with dspy.context(lm=model(speed_p50_tokens_per_s=100)):
         events = stream(dspy.Predict(ASK), fields=FIELDS, question=QUESTION)

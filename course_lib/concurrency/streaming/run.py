@@ -145,7 +145,7 @@ class Run:
         names = [one.signature_field_name for one in self._shown]
         is_cut = any(one.was_cut for one in (*self._shown, *self._sources))
         final = Final({name: prediction[name] for name in names if name in prediction}, is_cut, prediction)
-        plain = as_json(final)["fields"]
+        plain = json.loads(json.dumps(as_json(final)))["fields"]  # what cannot be sent fails now
         heard = {one.signature_field_name for one in self._shown if one.was_heard}
         for one in sorted([*self._shown, *self._sources], key=_Listener.place):
             name = one.signature_field_name
