@@ -98,6 +98,28 @@ def test_stop_ends_the_request_to_the_model(page: Page, part: str) -> None:
     until(lambda: lm.ledger().statuses == {499: 1}, "the request ends")
 
 
+FOREIGN = """async (url) => {
+    const stream = url + "/stream?question=", image = new Image();
+    await new Promise((end) => { image.onerror = end; image.src = stream + "image"; });
+    await fetch(stream + "fetch", { mode: "no-cors" });
+    await new Promise((end) => { new EventSource(stream + "events").onerror = end; });
+    await new Promise((end) => { new WebSocket(url.replace("http", "ws") + "/chat").onerror = end; });
+}"""
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_page_of_another_site_does_not_reach_the_model(
+    service: Service, browser: Browser, host: str
+) -> None:
+    with serve(streaming_app(desk.Answer())) as other, chromium.page(browser, other.url) as (page, _):
+        page.goto(other.url.replace("127.0.0.1", host) + "/elsewhere")  # an error's page can ask, too
+        page.evaluate(FOREIGN, service.url)
+        page.set_content(f"<iframe src={service.url}></iframe>")
+        expect(page.frame_locator("iframe").locator("#chat")).to_be_visible()  # as a notebook shows it
+
+    assert not service._app.state.streams._streams
+
+
 def test_what_a_model_writes_is_shown_as_text(browser: Browser) -> None:
     class Html(dspy.Module):
         def __init__(self) -> None:
