@@ -16,6 +16,7 @@ from course_lib.concurrency.streaming import Service, serve, streaming_app
 from tests.browser import chromium
 from tests.caching.conftest import until
 from tests.concurrency.test_streaming import model
+from tests.concurrency.test_streaming_service import Says
 
 pytestmark = pytest.mark.browser
 QUESTION = "How do I wash a down sleeping bag?"
@@ -121,15 +122,8 @@ def test_a_page_of_another_site_does_not_reach_the_model(
 
 
 def test_what_a_model_writes_is_shown_as_text(browser: Browser) -> None:
-    class Html(dspy.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.ask = dspy.Predict("question -> answer")
-
-        async def aforward(self, question: str) -> dspy.Prediction:
-            return dspy.Prediction(answer=f"<img src=x onerror=alert(1)>{question}")
-
-    with serve(streaming_app(Html())) as service, chromium.page(browser, service.url) as (page, watch):
+    program = Says(lambda question: f"<img src=x onerror=alert(1)>{question}")
+    with serve(streaming_app(program)) as service, chromium.page(browser, service.url) as (page, watch):
         page.goto(service.url)
         ask(page, "events", "<b>bold</b>")
         expect(page.locator("#events .answer")).to_have_text("<img src=x onerror=alert(1)><b>bold</b>")

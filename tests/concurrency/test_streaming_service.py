@@ -36,6 +36,17 @@ from tests.concurrency.test_streaming import QUESTION, model
 PROGRAM = dspy.Predict("question -> answer")
 
 
+class Says(dspy.Module):
+    """A program that answers what a function makes of its inputs."""
+
+    def __init__(self, answer: Callable[..., str]) -> None:
+        super().__init__()
+        self.ask, self.answer = dspy.Predict("history: dspy.History, question -> answer"), answer
+
+    async def aforward(self, **inputs: str) -> dspy.Prediction:
+        return dspy.Prediction(answer=self.answer(**inputs))
+
+
 @pytest.fixture
 def served() -> Iterator[Callable[..., Service]]:
     """Serve an app for one test, with a model under a profile."""
@@ -195,17 +206,6 @@ def test_pages_of_other_sites_get_nothing(served) -> None:
     assert "event: final" in own.text
 
 
-class Says(dspy.Module):
-    """A program that answers what a function makes of its inputs."""
-
-    def __init__(self, answer: Callable[..., str]) -> None:
-        super().__init__()
-        self.ask, self.answer = dspy.Predict("history: dspy.History, question -> answer"), answer
-
-    async def aforward(self, **inputs: str) -> dspy.Prediction:
-        return dspy.Prediction(answer=self.answer(**inputs))
-
-
 def test_inputs_may_have_the_names_of_options(served) -> None:
     names = ("citations", "fields", "grace_s", "status", "stop")
     program = Says(lambda **inputs: f"got {sorted(inputs)}")
@@ -266,14 +266,7 @@ def test_an_answer_that_cannot_be_sent_is_an_error(served) -> None:
 
 
 def test_an_error_tells_neither_the_exceptions_text_nor_its_place(served) -> None:
-    class Fails(dspy.Module):
-        async def aforward(self, question: str) -> None:
-            raise ValueError(f"the key is sk-secret, {question}")
-
-        def named_predictors(self) -> Any:
-            return PROGRAM.named_predictors()
-
-    error, _ = events_of(served(Fails()))
+    error, _ = events_of(served(Says(lambda question: int(f"the key is sk-secret, {question}"))))
 
     assert error.json() == {
         "code": "internal",
@@ -296,14 +289,8 @@ class Tenant:
 
 
 def test_a_run_belongs_to_the_tenant_of_its_request_and_sees_the_context_of_the_service(served) -> None:
-    class Whose(dspy.Module):
-        def named_predictors(self) -> Any:
-            return PROGRAM.named_predictors()
-
-        async def aforward(self, question: str) -> dspy.Prediction:
-            return dspy.Prediction(answer=f"{current_scope().tenant} {dspy.settings.lm.model}")
-
-    url = served(Whose(), tenants=True).url
+    program = Says(lambda **_: f"{current_scope().tenant} {dspy.settings.lm.model}")
+    url = served(program, tenants=True).url
 
     for tenant in ("A", "B"):
         text = httpx.get(f"{url}/stream?question=a", headers={"X-Tenant": tenant}).text
@@ -322,15 +309,8 @@ def test_a_chat_streams_each_answer(served) -> None:
 
 
 def test_a_chat_knows_its_earlier_turns_and_no_other_chats(served) -> None:
-    class Talk(dspy.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.ask = dspy.Predict("history: dspy.History, question -> answer")
-
-        async def aforward(self, question: str, history: dspy.History) -> dspy.Prediction:
-            return dspy.Prediction(answer=" ".join(turn["question"] for turn in history.messages))
-
-    service = served(Talk(), history="history")
+    program = Says(lambda question, history: " ".join(turn["question"] for turn in history.messages))
+    service = served(program, history="history")
     with chat(service) as connection, chat(service) as other:
         for question in ("one", "two", "three"):
             connection.send(json.dumps({"question": question}))

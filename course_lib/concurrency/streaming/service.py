@@ -26,7 +26,6 @@ import dspy
 import uvicorn
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
@@ -35,15 +34,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from course_lib.concurrency import tasks
-from course_lib.concurrency.streaming.events import (
-    Done,
-    Event,
-    Final,
-    as_json,
-    error_of,
-    failure,
-    kind_of,
-)
+from course_lib.concurrency.streaming.events import Done, Event, Final, as_json, error_of, failure, kind_of
 from course_lib.concurrency.streaming.run import Run
 from course_lib.concurrency.streaming.streams import Stream
 
@@ -82,12 +73,8 @@ def streaming_app(
         shown: `fields`, `citations` and `status`, as stream() has them.
     """
     html = _PAGE.read_text("utf-8")
-
-    def make(given: Mapping[str, Any]) -> Run:  # not by stream(), whose options have names, too
-        return Run(program, given, **shown)
-
-    make({})  # a field that does not exist is told now
-    streams = Registry(make, inputs, grace_s=grace_s, most=most_streams)
+    Run(program, {}, **shown)  # a field that does not exist is told now
+    streams = Registry(lambda given: Run(program, given, **shown), inputs, grace_s=grace_s, most=most_streams)
 
     async def page(_: Request) -> Response:
         return HTMLResponse(html, headers=_PAGE_HEADERS)
@@ -118,19 +105,19 @@ class _OwnPage:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if _is_own(HTTPConnection(scope).headers, is_page=scope["path"] == "/"):
+        if _is_own(scope["path"], HTTPConnection(scope).headers):
             await self._app(scope, receive, send)
         else:
             await PlainTextResponse("Only the service's own page may ask.", 403)(scope, receive, send)
 
 
-def _is_own(headers: Headers, *, is_page: bool) -> bool:
+def _is_own(path: str, headers: Mapping[str, str]) -> bool:
     host, origin = headers.get("host", ""), headers.get("origin")
-    is_own = is_page or headers.get("sec-fetch-site", "same-origin") == "same-origin"
     with suppress(ValueError):  # no address
-        if origin is not None:
-            is_own = urlsplit(origin).netloc == host
-        return is_own and urlsplit(f"//{host}").hostname in _HOSTS
+        if urlsplit(f"//{host}").hostname in _HOSTS:
+            if origin is not None:
+                return urlsplit(origin).netloc == host
+            return path == "/" or headers.get("sec-fetch-site", "same-origin") == "same-origin"
     return False
 
 
@@ -138,7 +125,7 @@ class Registry:
     """The streams of one app that are under way, or ended a short time ago."""
 
     def __init__(
-        self, make: Callable[[Mapping[str, Any]], Run], inputs: Sequence[str], *, grace_s: float, most: int
+        self, make: Callable[[dict[str, Any]], Run], inputs: Sequence[str], *, grace_s: float, most: int
     ) -> None:
         self._make, self._inputs, self._grace_s, self._most = make, tuple(inputs), grace_s, most
         self._streams: dict[str, Stream] = {}
@@ -223,8 +210,8 @@ class _Chat:
             except WebSocketDisconnect:
                 raise
             except Exception as error:  # border: every failure becomes an event
-                await self._send(failure(error, {}))
-                await self._send(Done())
+                for event in (failure(error, {}), Done()):
+                    await self._send(event)
 
     async def _send_all(self, asked: dict[str, Any]) -> None:
         earlier = {self._history: dspy.History(messages=self._turns)} if self._history else {}

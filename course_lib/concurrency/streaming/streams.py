@@ -67,10 +67,10 @@ def stream(
 def _inputs_of(program: dspy.Module) -> set[str]:
     """Return the inputs that a program names; those of its predictors where it takes any."""
     forward = getattr(program, "aforward", None) or getattr(program, "forward", program)
-    parameters = inspect.signature(forward).parameters
-    if all(one.kind is not one.VAR_KEYWORD for one in parameters.values()):
-        return set(parameters)
-    return set(parameters).union(*(each.signature.input_fields for _, each in program.named_predictors()))
+    named = inspect.signature(forward).parameters
+    takes_any = any(one.kind is one.VAR_KEYWORD for one in named.values())
+    predictors = program.named_predictors() if takes_any else []
+    return set(named).union(*(each.signature.input_fields for _, each in predictors))
 
 
 class Stream:
