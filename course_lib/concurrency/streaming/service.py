@@ -189,16 +189,14 @@ class _Chat:
     async def run(self) -> None:
         """Take questions until the client leaves."""
         await self._connection.accept()
-        with suppress(KeyError):  # Starlette's word for a message that is not text
-            await self._take_questions()
-
-    async def _take_questions(self) -> None:
         try:
             async for text in self._connection.iter_text():
                 await self._stop()
                 asked = _object(text)
                 if asked.get("stop") is not True:
                     self._answering = asyncio.create_task(self._answer(asked))
+        except KeyError:
+            pass  # Starlette's word for a message that is not text
         finally:
             await self._stop()
 
