@@ -505,6 +505,12 @@ async def test_a_refusal_that_passes_is_waited_for_and_one_that_does_not_is_told
                 await stream.publish(*numbered(1))
 
 
+async def test_a_streams_name_is_not_taken_for_a_refusal_that_passes(redis_url):
+    stream = EventStream(redis_url, "a CLASSROOM: -BUSY : -OOM ")
+    async with contextlib.aclosing(stream), asyncio.timeout(5):
+        assert await stream.read("ada", 1) == []
+
+
 async def test_where_the_dead_letters_cannot_be_written_the_event_is_kept(redis_url):
     async def fail(event: Event) -> None:
         raise EventError("never")

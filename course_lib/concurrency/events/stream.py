@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -36,7 +37,9 @@ _BLOCK_MS = 100
 _ANSWER_S = 5.0
 _POLL_S = 0.02
 _AWAY = (redis.ConnectionError, redis.TimeoutError, TimeoutError)
-_PASSING = ("READONLY", "OOM", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY ", "MISCONF")
+_PASSING = re.compile(  # before Redis 7, what a script raises is an ERR that ends with it
+    r"(?:ERR .*: -)?(?:READONLY|OOM|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|MISCONF) "
+)
 _NO_GROUP = ("NOGROUP", "UNBLOCKED")  # the stream is new, or was lost with a server that was killed
 
 # Adds as many events as there is room for, in one step: the bound holds for many producers.
@@ -250,7 +253,7 @@ def _is_away(error: Exception) -> bool:
 
 
 def _may_pass(error: Exception) -> bool:
-    return _is_away(error) or any(code in _words(error) for code in _PASSING)
+    return _is_away(error) or bool(_PASSING.match(_words(error)))
 
 
 def _words(error: Exception) -> str:
