@@ -284,6 +284,26 @@ async def test_what_a_cancelled_consumer_held_is_claimed_and_handled_by_another(
     assert sorted(seen) == list("01234")
 
 
+async def test_a_cancelled_consumer_is_cancelled_also_where_a_handler_makes_an_error_of_it(redis_url):
+    begun = asyncio.Event()
+
+    async def handle(event: Event) -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            raise ValueError("interrupted") from None
+
+    async with stream_of(redis_url) as stream:
+        await stream.publish(*numbered(1))
+        dying = asyncio.create_task(Consumer(stream, handle).run())
+        await begun.wait()
+        dying.cancel()
+        await asyncio.wait([dying])
+
+    assert dying.cancelled()
+
+
 async def test_an_event_that_ends_its_consumers_is_given_up_too(redis_url):
     async with stream_of(redis_url) as stream:
         await stream.publish(*numbered(1))

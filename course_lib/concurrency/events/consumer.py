@@ -111,7 +111,8 @@ class Consumer:
             try:
                 await self._handle(entry, deliveries)
             except BaseException as error:  # border: one event must not stop the others
-                if isinstance(error, _ENDS) or (task and task.cancelling()):
+                is_cancelled = isinstance(error, asyncio.CancelledError) and task and task.cancelling()
+                if is_cancelled or isinstance(error, _ENDS):
                     raise
                 await self._fail(entry, deliveries, error)
             else:
