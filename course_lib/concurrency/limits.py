@@ -57,9 +57,7 @@ class RateLimit:
         """Begin with nothing used; None is no limit. No server makes us wait longer than `longest_wait_s`."""
         if not 0 <= longest_wait_s < math.inf:
             raise ValueError(f"longest_wait_s ({longest_wait_s!r}) must be 0 or above, and finite")
-        self._most_tokens = (
-            (tokens_per_s or 0.0) * longest_wait_s / 2
-        )  # that a call counts, and its successor
+        self._most_tokens = (tokens_per_s or 0.0) * longest_wait_s / 2  # of a call; as many for the next one
         self._requests, self._tokens = (
             TokenBucket(rate, max(1.0, _BURST_S * rate), clock=clock)
             for rate in (_UNLIMITED if rate is None else rate for rate in (requests_per_s, tokens_per_s))
@@ -89,7 +87,7 @@ class RateLimit:
             raise RateDeadlineExceeded(str(error)) from None
 
     def charge(self, tokens: float) -> None:
-        """Tell what a call has used; a figure that is none (negative, nan, without end) tells nothing."""
+        """Tell what a call has used; no more is believed than what comes in half of `longest_wait_s`."""
         if not 0 <= tokens < math.inf:
             return
         with self._lock:

@@ -80,7 +80,7 @@ class CircuitBreaker:
                 self.state, self._failures, self.last_error = "closed", 0, ""
 
     def record_failure(self, error: Exception | str, *, begun: int | None = None) -> None:
-        """Tell that a call failed; callers are told a text as it is, and of an error only class and status."""
+        """Tell that a call failed. Callers are told a text as it is, and of an error its class and status."""
         if isinstance(error, Exception):
             status = vars(error).get("status")
             error = type(error).__name__ + (f" (status {status})" if isinstance(status, int) else "")

@@ -30,9 +30,13 @@ def fork(check: Callable[[], bool]) -> int:
     """Return the process that a fork makes; it ends with 0 if `check` holds there within 20 s."""
     if pid := os.fork():
         return pid
-    signal.alarm(20)
-    asyncio.events._set_running_loop(None)
-    os._exit(0 if check() else 1)
+    holds = False
+    try:
+        signal.alarm(20)
+        asyncio.events._set_running_loop(None)
+        holds = check()
+    finally:
+        os._exit(not holds)
 
 
 def ended_well(pid: int) -> bool:
