@@ -43,6 +43,8 @@ class TokenBucket:
 
     @rate_per_s.setter
     def rate_per_s(self, rate_per_s: float) -> None:
+        if not 0 < rate_per_s < math.inf:
+            raise ValueError(f"rate_per_s {rate_per_s!r} must be above 0, and finite")
         with self._lock:
             self._refill()
             self._rate_per_s = rate_per_s

@@ -29,7 +29,7 @@ class Bulkhead:
         self.name, self.limit, self.waiting = name, limit, waiting
         self.refused = 0
         """How many calls were not made."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a dead caller may be collected, and end, while it is held
         self._begin_anew()
         forks.things.add(self)
 
@@ -76,11 +76,13 @@ class Bulkhead:
     def _hand_over(self) -> None:
         self._drop_the_dead()
         if turn := next(iter(self._line), None):
-            del self._line[turn]
+            self._line.pop(turn)
             turn.set_result(None)
         else:
             self._free = min(self._free + 1, self.limit)  # a forked child may end a call of the parent
 
     def _drop_the_dead(self) -> None:
         """Let nobody wait whose event loop was closed: a place would be lost on them."""
-        self._line = {turn: loop for turn, loop in self._line.items() if not loop.is_closed()}
+        for turn, loop in tuple(self._line.items()):
+            if loop.is_closed():
+                self._line.pop(turn, None)

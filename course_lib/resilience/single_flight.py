@@ -107,7 +107,7 @@ class SingleFlight:
 
     def __init__(self, *, max_wait_s: float = MAX_WAIT_S) -> None:
         self.max_wait_s = max_wait_s
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a dead leader may be collected, and end, while it is held
         self._begin_anew()
         forks.things.add(self)
 
@@ -222,7 +222,9 @@ def _raise_own(first: Exception) -> NoReturn:
 
 def _cut_off(handled: BaseException | None, error: BaseException | None) -> None:
     """Take out of an error's chain what its caller was handling when it began the call."""
-    while handled is not None and error is not None:
+    for _ in range(99):  # a chain may be a ring
+        if handled is None or error is None:
+            return
         if error.__context__ is handled:
             error.__context__ = None
         error = error.__context__

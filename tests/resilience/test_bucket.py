@@ -77,6 +77,9 @@ def test_a_wait_beyond_the_deadline_is_refused_at_once(clock):
 def test_a_bucket_that_lets_nothing_through_is_refused(rate_per_s, capacity):
     with pytest.raises(ValueError, match="must be above 0"):
         TokenBucket(rate_per_s, capacity)
+    if capacity == 1:
+        with pytest.raises(ValueError, match="must be above 0"):
+            TokenBucket(1, 1).rate_per_s = rate_per_s
 
 
 def test_a_new_rate_and_a_hold_count_for_those_who_wait_already(clock):
