@@ -88,7 +88,9 @@ class Effects:
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self._connection is None:
-            self._connection = sqlite3.connect(self._path, 30, isolation_level=None, check_same_thread=False)
+            self._connection = sqlite3.connect(
+                self._path, timeout=30, isolation_level=None, check_same_thread=False
+            )
         self._connection.execute("pragma journal_mode=wal")  # synchronous stays full
         self._connection.execute(_TABLE)  # each time, because the first may fail: a full disk, say
         with self._connection as connection:  # commits, or rolls back what raises
