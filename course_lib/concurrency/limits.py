@@ -142,7 +142,7 @@ class RateLimit:
             error.retry_after = self.record_refusal(asked_s(error))
             deadline = Deadline.current()
             if deadline and error.retry_after > deadline.remaining_s():
-                message = f"the model asks to wait {error.retry_after:.3g} s, beyond the deadline"
+                message = f"the wait would be {error.retry_after:.3g} s, beyond the deadline"
                 raise RateDeadlineExceeded(message) from error
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> Self:

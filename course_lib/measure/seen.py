@@ -99,4 +99,4 @@ async def outcomes_of(
         await until_quiet()
     ends, took_s = zip(*outcomes, strict=True)
     requests = seen.ledger.requests if seen.ledger else 0
-    return {**Counter(ends), "requests": requests, "p95, s": round(percentile(took_s, 95), 2)}
+    return {**Counter(ends), "requests": requests, "p95, s": round(percentile(took_s, 95), 3)}
