@@ -404,7 +404,7 @@ async def gather_within(limit, call, items):
     return await asyncio.gather(*(call(item) for item in items), return_exceptions=True)
 
 
-# %% tags=["wrong"] exercise="3.1" outcome="failed" message="calls that ended while call"
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="calls begun as soon as call"
 # Group after group: each waits for its slowest.
 import asyncio
 import itertools
@@ -643,7 +643,7 @@ async def gather_within(limit, call, items):
     return [results[number] for number in sorted(results)]
 
 
-# %% tags=["wrong"] exercise="3.1" outcome="failed" message="most calls at once, limit=1; expected 1, got 0"
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="each item of .* is called; expected each, got never"
 # An item that is false ends the list.
 import asyncio
 
@@ -662,6 +662,73 @@ async def gather_within(limit, call, items):
     async with asyncio.TaskGroup() as group:
         for _ in range(limit):
             group.create_task(work())
+    return [results[number] for number in sorted(results)]
+
+
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="calls begun as soon as call"
+# Looks for a free slot now and then.
+import asyncio
+
+
+async def gather_within(limit, call, items):
+    results, running = {}, set()
+
+    async def one(number, item):
+        try:
+            results[number] = await call(item)
+        except Exception as error:
+            results[number] = error
+
+    async with asyncio.TaskGroup() as group:
+        for number, item in enumerate(items):
+            running.add(task := group.create_task(one(number, item)))
+            task.add_done_callback(running.discard)
+            while len(running) >= limit:
+                await asyncio.sleep(0.02)
+    return [results[number] for number in sorted(results)]
+
+
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="most calls at once, limit="
+# A limit of its own, beside the one that is asked for.
+import asyncio
+
+
+async def gather_within(limit, call, items):
+    numbered, results = iter(enumerate(items)), {}
+
+    async def work():
+        for number, item in numbered:
+            try:
+                results[number] = await call(item)
+            except Exception as error:
+                results[number] = error
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(min(limit, 10)):
+            group.create_task(work())
+    return [results[number] for number in sorted(results)]
+
+
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="calls begun as soon as call .* failed"
+# A worker ends with its first failure; what is left is done one by one.
+import asyncio
+
+
+async def gather_within(limit, call, items):
+    numbered, results = iter(enumerate(items)), {}
+
+    async def work():
+        for number, item in numbered:
+            try:
+                results[number] = await call(item)
+            except Exception as error:
+                results[number] = error
+                return True
+        return False
+
+    await asyncio.gather(*(work() for _ in range(limit)))
+    while await work():
+        pass
     return [results[number] for number in sorted(results)]
 
 
