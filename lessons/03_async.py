@@ -429,7 +429,7 @@ async def gather_within(limit, call, items):
     return results
 
 
-# %% tags=["wrong"] exercise="3.1" outcome="failed" message="most items that were read before their calls could begin"
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="items read when . calls had begun"
 # A task for each item, before the first call has begun.
 import asyncio
 
@@ -594,7 +594,7 @@ async def gather_within(limit, call, items):
     return [results[number] for number in range(max(results) + 1)]
 
 
-# %% tags=["wrong"] exercise="3.1" outcome="failed" message="most items that were read before their calls could begin"
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="items read when . calls had begun"
 # A queue between the items and the workers: it is filled before there is a slot.
 import asyncio
 
@@ -643,7 +643,7 @@ async def gather_within(limit, call, items):
     return [results[number] for number in sorted(results)]
 
 
-# %% tags=["wrong"] exercise="3.1" outcome="failed" message="each item of .* is called; expected each, got never"
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="how often each item of .* called so often: ..*: 0"
 # An item that is false ends the list.
 import asyncio
 

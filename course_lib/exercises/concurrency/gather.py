@@ -7,48 +7,47 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
-from collections.abc import Iterator
+from operator import length_hint
 from typing import Any
 
 import dspy
 
-from course_lib.exercises.concurrency.watched import Held, Watched, expect_end, expect_left, turns, until
+from course_lib.exercises.concurrency.watched import Watched, expect_end, expect_left, turns, until
 from course_lib.exercises.engine.checks import expect, expect_equal
 from course_lib.exercises.engine.registry import Exercise
 
 _ITEMS = None, 0, "", "tents", ("tents", 2)
 _ERRORS = ValueError, TimeoutError, KeyError, ConnectionError, RuntimeError, dspy.LMRateLimitError
-_TURNS = 50
 
 
-async def _expect_refilled(gather_within: Any, error: Exception | None, hint: str) -> None:
-    """Fail the check unless the next call begins, within some turns of the loop, when one ends so."""
+async def _expect_next(gather_within: Any, hint: str, error: Any = None, *, reads: bool = False) -> None:
+    """Fail the check unless as a call ends so, the next one begins within some turns of the loop."""
     for limit in (2, 5, random.randint(10, 30)):
-        ends = dict[int, asyncio.Future[Exception | None]]()
+        ends, items = dict[int, asyncio.Future[Exception | None]](), iter(range(1, 3 * limit + 1))
 
         async def call(number: int, ends: dict[int, asyncio.Future[Exception | None]] = ends) -> None:
             ends[number] = asyncio.get_running_loop().create_future()
             if failure := await ends[number]:
                 raise failure
 
-        task = asyncio.ensure_future(gather_within(limit, call, range(1, 3 * limit + 1)))
+        task = asyncio.ensure_future(gather_within(limit, call, items))
         await until(lambda ends=ends, limit=limit: len(ends) >= limit)  # type: ignore[misc]
         expect_equal(len(ends), limit, f"calls begun while none has ended, limit={limit}")
         slow = random.choice([*ends])
-        for count in range(limit, 3 * limit):
+        for count in range(limit + 1, 3 * limit + 1):
             ended = random.choice([each for each in ends if each != slow and not ends[each].done()])
             ends[ended].set_result(error)
-            for _ in range(_TURNS):
+            for _ in range(50):
                 await asyncio.sleep(0)
             seen, how = len(ends), f"call {ended} {'failed' if error else 'ended'}, and call {slow} went on"
-            if seen != count + 1:
+            if seen != count:
                 await turns()
             what, observed = f"calls begun as soon as {how}, limit={limit}", f"{seen}, later {len(ends)}"
-            expect(seen == count + 1, what, observed=observed, expected=f"{count + 1}", hint=hint)
-        for end in ends.values():
-            end.done() or end.set_result(None)  # type: ignore[func-returns-value]
-        await task
+            expect(seen == count, what, observed=observed, expected=f"{count}", hint=hint)
+            if reads:
+                what = f"items read when {count} calls had begun, limit={limit}"
+                expect_equal(3 * limit - length_hint(items), count, what, hint=hint)
+        task.cancel()
 
 
 async def keeps_limit(gather_within: Any) -> None:
@@ -63,7 +62,7 @@ async def keeps_limit(gather_within: Any) -> None:
 async def goes_on(gather_within: Any) -> None:
     """A slow call holds up nobody: as soon as one ends, the next begins."""
     hint = "Groups wait for their slowest; who looks now and then is late. Let each slot go on by itself."
-    await _expect_refilled(gather_within, None, hint)
+    await _expect_next(gather_within, hint)
 
 
 async def keeps_order(gather_within: Any) -> None:
@@ -79,11 +78,10 @@ async def keeps_order(gather_within: Any) -> None:
             return item, "answer"
 
         got = await gather_within(3, call, list(items))
-        left_out = {item for item in items if item not in called}
-        expect(not left_out, f"each item of {items} is called", observed=f"never {left_out}", expected="each")
+        counts = {item: called.count(item) for item in items if called.count(item) != items.count(item)}
+        what, observed = f"how often each item of {items} is called", f"called so often: {counts}"
+        expect(not counts, what, observed=observed, expected="as often as it is there")
         expect_equal(got, [(item, "answer") for item in items], f"result for the items {items}", hint=hint)
-        counts = Counter(map(repr, called))
-        expect_equal(counts, Counter(map(repr, items)), f"how often each item of {items} was called")
 
 
 async def keeps_failures(gather_within: Any) -> None:
@@ -106,27 +104,13 @@ async def keeps_failures(gather_within: Any) -> None:
     expect_equal(task.result(), wanted, what, hint=hint)
     again = {number: errors.get(number) for number in called if called.count(number) > 1}
     expect(not again, "calls made when some fail, each once", observed=f"again {again}", expected="each once")
-    await _expect_refilled(gather_within, ValueError("503"), "Who fails frees its slot, too, and at once.")
+    await _expect_next(gather_within, "Who fails frees its slot, too, and at once.", ValueError("503"))
 
 
 async def reads_late(gather_within: Any) -> None:
     """`items` is any iterable, also a generator; an item is read only when its call can begin."""
     hint = "A list of all items, or a task for each, reads them all. Read the next one when a slot is free."
-    read, held, limit = list[int](), Held(), random.randint(2, 4)
-
-    def items() -> Iterator[int]:
-        for number in range(60):
-            read.append(number)
-            yield number
-
-    task = asyncio.ensure_future(gather_within(limit, held, items()))
-    await until(lambda: held.begun >= limit or task.done())
-    await turns()
-    ahead = len(read) - held.begun
-    held.may_end.set()
-    expect_equal(len(await task), 60, "results of a generator of 60 items", hint=hint)
-    what = f"most items that were read before their calls could begin, limit={limit}"
-    expect_equal(ahead, 0, what, hint=hint)
+    await _expect_next(gather_within, hint, reads=True)
 
 
 async def is_cancelled(gather_within: Any) -> None:
