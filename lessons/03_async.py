@@ -1109,7 +1109,7 @@ class Slots:
             return await call()
 
 
-# %% tags=["wrong"] exercise="3.2" outcome="failed" message="the very error of the call"
+# %% tags=["wrong"] exercise="3.2" outcome="failed" message="the same error"
 # A TimeoutError of the call's own is replaced.
 import asyncio
 
@@ -1145,6 +1145,68 @@ class Slots:
                 if timeout.expired():
                     await asyncio.wait([task])
                 raise
+
+
+# %% tags=["wrong"] exercise="3.2" outcome="failed" message="it goes on after 0.4 s"
+# The wait and the call have the whole time each.
+import asyncio
+
+
+class Slots:
+    def __init__(self, limit):
+        self.slots = asyncio.Semaphore(limit)
+
+    async def run(self, call, deadline_s):
+        await asyncio.wait_for(self.slots.acquire(), deadline_s)
+        try:
+            return await asyncio.wait_for(call(), deadline_s)
+        finally:
+            self.slots.release()
+
+
+# %% tags=["wrong"] exercise="3.2" outcome="failed" message="under way after two were cancelled"
+# A slot that is handed to one who leaves at that moment is lost.
+import asyncio
+from collections import deque
+
+
+class Slots:
+    def __init__(self, limit):
+        self.free, self.line = limit, deque()
+
+    def give_back(self):
+        while self.line:
+            waiter = self.line.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+        self.free += 1
+
+    async def run(self, call, deadline_s):
+        async with asyncio.timeout(deadline_s):
+            if self.free:
+                self.free -= 1
+            else:
+                self.line.append(waiter := asyncio.Future())
+                await waiter
+            try:
+                return await call()
+            finally:
+                self.give_back()
+
+
+# %% tags=["wrong"] exercise="3.2" outcome="failed" message="it was ended after a day"
+# No deadline is taken for ten minutes.
+import asyncio
+
+
+class Slots:
+    def __init__(self, limit):
+        self.slots = asyncio.Semaphore(limit)
+
+    async def run(self, call, deadline_s):
+        async with asyncio.timeout(600.0 if deadline_s is None else deadline_s), self.slots:
+            return await call()
 
 
 # %% name="check-3-2" tags=["check"] exercise="3.2"
