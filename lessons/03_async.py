@@ -2034,10 +2034,10 @@ with dspy.context(lm=lm.connect("sim-small")):  # elsewhere, for tenant B
 # - `("token", text)` for each piece of the answer, as soon as the model has written it; together they are the answer;
 # - `("answer", text)` once, last, with the whole answer.
 #
-# One answer is one request. It streams for every request, also for several at the same time. If the model's answer breaks off, its
-# `dspy.LMError` is raised after what came, and no `answer` is yielded. An answer from DSPy's cache brings citations and tokens as well
-# (one token for all of it will do). A reader may leave at any time, by `aclose()` or because its task is cancelled: the request to the
-# model ends then, and the reader goes on.
+# One answer is one request. It streams for every request, also for several at the same time. If the model fails, or its answer breaks
+# off, its `dspy.LMError` is raised after what came, and no `answer` is yielded. An answer from DSPy's cache brings citations and tokens as
+# well (one token for all of it will do). A reader may leave at any time, by `aclose()` or because its task is cancelled: the request to
+# the model ends then, and the reader goes on.
 
 # %% name="ex-3-3" tags=["exercise"] exercise="3.3"
 import json
@@ -2977,6 +2977,105 @@ async def stream_answer(question, context):
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+# %% tags=["wrong"] exercise="3.3" outcome="failed" message="got .citation, token; not shown: .+"
+# Shows whole words: what the model has written of the last one waits for the next.
+import json
+
+SourcesFirst = dspy.Signature(
+    "context: list[str], question -> citations: list[str], answer",
+    "Answer the question from the articles in the context. Cite the articles used, by their ids.",
+)
+
+
+async def stream_answer(question, context):
+    inputs, cited, has_begun = {"question": question, "context": context}, "", False
+    rest = ""
+    async for value in small_stream(dspy.Predict(SourcesFirst), ["citations", "answer"], **inputs):
+        if isinstance(value, dspy.Prediction):
+            if not has_begun:
+                for source in value.citations:
+                    yield "citation", source
+            yield "token", rest if has_begun else value.answer
+            yield "answer", value.answer
+        elif value.signature_field_name == "citations":
+            cited += value.chunk
+        elif value.chunk:
+            if not has_begun:
+                for source in json.loads(cited):
+                    yield "citation", source
+            has_begun = True
+            *words, rest = (rest + value.chunk).split(" ")
+            for word in words:
+                yield "token", word + " "
+
+
+# %% tags=["wrong"] exercise="3.3" outcome="failed" message="what came of an answer that broke off, error_rate=1"
+# Asks once more when nothing came.
+import json
+
+SourcesFirst = dspy.Signature(
+    "context: list[str], question -> citations: list[str], answer",
+    "Answer the question from the articles in the context. Cite the articles used, by their ids.",
+)
+
+
+async def stream_answer(question, context):
+    inputs, cited, has_begun = {"question": question, "context": context}, "", False
+    for _ in range(2):
+        try:
+            async for value in small_stream(dspy.Predict(SourcesFirst), ["citations", "answer"], **inputs):
+                if isinstance(value, dspy.Prediction):
+                    if not has_begun:
+                        for source in value.citations:
+                            yield "citation", source
+                        yield "token", value.answer
+                    yield "answer", value.answer
+                    return
+                if value.signature_field_name == "citations":
+                    cited += value.chunk
+                elif value.chunk:
+                    if not has_begun:
+                        for source in json.loads(cited):
+                            yield "citation", source
+                    has_begun = True
+                    yield "token", value.chunk
+        except dspy.LMError as error:
+            failure = error
+            if cited:
+                break
+    raise failure
+
+
+# %% tags=["wrong"] exercise="3.3" outcome="failed" message="the citations"
+# In the order of what was searched for.
+import json
+
+SourcesFirst = dspy.Signature(
+    "context: list[str], question -> citations: list[str], answer",
+    "Answer the question from the articles in the context. Cite the articles used, by their ids.",
+)
+
+
+async def stream_answer(question, context):
+    inputs, cited, has_begun = {"question": question, "context": context}, "", False
+    ids = [article[1:].partition("]")[0] for article in context]
+    async for value in small_stream(dspy.Predict(SourcesFirst), ["citations", "answer"], **inputs):
+        if isinstance(value, dspy.Prediction):
+            if not has_begun:
+                for source in sorted(value.citations, key=ids.index):
+                    yield "citation", source
+                yield "token", value.answer
+            yield "answer", value.answer
+        elif value.signature_field_name == "citations":
+            cited += value.chunk
+        elif value.chunk:
+            if not has_begun:
+                for source in sorted(json.loads(cited), key=ids.index):
+                    yield "citation", source
+            has_begun = True
+            yield "token", value.chunk
 
 
 # %% name="check-3-3" tags=["check"] exercise="3.3"
