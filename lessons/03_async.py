@@ -404,7 +404,7 @@ async def gather_within(limit, call, items):
     return await asyncio.gather(*(call(item) for item in items), return_exceptions=True)
 
 
-# %% tags=["wrong"] exercise="3.1" outcome="failed" message="calls that ended while call"
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="calls begun as soon as call"
 # Group after group: each waits for its slowest.
 import asyncio
 import itertools
@@ -429,7 +429,7 @@ async def gather_within(limit, call, items):
     return results
 
 
-# %% tags=["wrong"] exercise="3.1" outcome="failed" message="most items that were read before their calls could begin"
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="items read when . calls had begun"
 # A task for each item, before the first call has begun.
 import asyncio
 
@@ -594,7 +594,7 @@ async def gather_within(limit, call, items):
     return [results[number] for number in range(max(results) + 1)]
 
 
-# %% tags=["wrong"] exercise="3.1" outcome="failed" message="most items that were read before their calls could begin"
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="items read when . calls had begun"
 # A queue between the items and the workers: it is filled before there is a slot.
 import asyncio
 
@@ -643,7 +643,7 @@ async def gather_within(limit, call, items):
     return [results[number] for number in sorted(results)]
 
 
-# %% tags=["wrong"] exercise="3.1" outcome="failed" message="most calls at once, limit=1; expected 1, got 0"
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="how often each item of .* called so often: ..*: 0"
 # An item that is false ends the list.
 import asyncio
 
@@ -662,6 +662,73 @@ async def gather_within(limit, call, items):
     async with asyncio.TaskGroup() as group:
         for _ in range(limit):
             group.create_task(work())
+    return [results[number] for number in sorted(results)]
+
+
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="calls begun as soon as call"
+# Looks for a free slot now and then.
+import asyncio
+
+
+async def gather_within(limit, call, items):
+    results, running = {}, set()
+
+    async def one(number, item):
+        try:
+            results[number] = await call(item)
+        except Exception as error:
+            results[number] = error
+
+    async with asyncio.TaskGroup() as group:
+        for number, item in enumerate(items):
+            running.add(task := group.create_task(one(number, item)))
+            task.add_done_callback(running.discard)
+            while len(running) >= limit:
+                await asyncio.sleep(0.02)
+    return [results[number] for number in sorted(results)]
+
+
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="most calls at once, limit="
+# A limit of its own, beside the one that is asked for.
+import asyncio
+
+
+async def gather_within(limit, call, items):
+    numbered, results = iter(enumerate(items)), {}
+
+    async def work():
+        for number, item in numbered:
+            try:
+                results[number] = await call(item)
+            except Exception as error:
+                results[number] = error
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(min(limit, 10)):
+            group.create_task(work())
+    return [results[number] for number in sorted(results)]
+
+
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="calls begun as soon as call .* failed"
+# A worker ends with its first failure; what is left is done one by one.
+import asyncio
+
+
+async def gather_within(limit, call, items):
+    numbered, results = iter(enumerate(items)), {}
+
+    async def work():
+        for number, item in numbered:
+            try:
+                results[number] = await call(item)
+            except Exception as error:
+                results[number] = error
+                return True
+        return False
+
+    await asyncio.gather(*(work() for _ in range(limit)))
+    while await work():
+        pass
     return [results[number] for number in sorted(results)]
 
 
@@ -1042,7 +1109,7 @@ class Slots:
             return await call()
 
 
-# %% tags=["wrong"] exercise="3.2" outcome="failed" message="the very error of the call"
+# %% tags=["wrong"] exercise="3.2" outcome="failed" message="the same error"
 # A TimeoutError of the call's own is replaced.
 import asyncio
 
@@ -1078,6 +1145,68 @@ class Slots:
                 if timeout.expired():
                     await asyncio.wait([task])
                 raise
+
+
+# %% tags=["wrong"] exercise="3.2" outcome="failed" message="it goes on after 0.4 s"
+# The wait and the call have the whole time each.
+import asyncio
+
+
+class Slots:
+    def __init__(self, limit):
+        self.slots = asyncio.Semaphore(limit)
+
+    async def run(self, call, deadline_s):
+        await asyncio.wait_for(self.slots.acquire(), deadline_s)
+        try:
+            return await asyncio.wait_for(call(), deadline_s)
+        finally:
+            self.slots.release()
+
+
+# %% tags=["wrong"] exercise="3.2" outcome="failed" message="under way after two were cancelled"
+# A slot that is handed to one who leaves at that moment is lost.
+import asyncio
+from collections import deque
+
+
+class Slots:
+    def __init__(self, limit):
+        self.free, self.line = limit, deque()
+
+    def give_back(self):
+        while self.line:
+            waiter = self.line.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+        self.free += 1
+
+    async def run(self, call, deadline_s):
+        async with asyncio.timeout(deadline_s):
+            if self.free:
+                self.free -= 1
+            else:
+                self.line.append(waiter := asyncio.Future())
+                await waiter
+            try:
+                return await call()
+            finally:
+                self.give_back()
+
+
+# %% tags=["wrong"] exercise="3.2" outcome="failed" message="it was ended after a day"
+# No deadline is taken for ten minutes.
+import asyncio
+
+
+class Slots:
+    def __init__(self, limit):
+        self.slots = asyncio.Semaphore(limit)
+
+    async def run(self, call, deadline_s):
+        async with asyncio.timeout(600.0 if deadline_s is None else deadline_s), self.slots:
+            return await call()
 
 
 # %% name="check-3-2" tags=["check"] exercise="3.2"
@@ -1905,10 +2034,10 @@ with dspy.context(lm=lm.connect("sim-small")):  # elsewhere, for tenant B
 # - `("token", text)` for each piece of the answer, as soon as the model has written it; together they are the answer;
 # - `("answer", text)` once, last, with the whole answer.
 #
-# One answer is one request. It streams for every request, also for several at the same time. If the model's answer breaks off, its
-# `dspy.LMError` is raised after what came, and no `answer` is yielded. An answer from DSPy's cache brings citations and tokens as well
-# (one token for all of it will do). A reader may leave at any time, by `aclose()` or because its task is cancelled: the request to the
-# model ends then, and the reader goes on.
+# One answer is one request. It streams for every request, also for several at the same time. If the model fails, or its answer breaks
+# off, its `dspy.LMError` is raised after what came, and no `answer` is yielded. An answer from DSPy's cache brings citations and tokens as
+# well (one token for all of it will do). A reader may leave at any time, by `aclose()` or because its task is cancelled: the request to
+# the model ends then, and the reader goes on.
 
 # %% name="ex-3-3" tags=["exercise"] exercise="3.3"
 import json
@@ -2848,6 +2977,105 @@ async def stream_answer(question, context):
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+# %% tags=["wrong"] exercise="3.3" outcome="failed" message="got .citation, token; not shown: .+"
+# Shows whole words: what the model has written of the last one waits for the next.
+import json
+
+SourcesFirst = dspy.Signature(
+    "context: list[str], question -> citations: list[str], answer",
+    "Answer the question from the articles in the context. Cite the articles used, by their ids.",
+)
+
+
+async def stream_answer(question, context):
+    inputs, cited, has_begun = {"question": question, "context": context}, "", False
+    rest = ""
+    async for value in small_stream(dspy.Predict(SourcesFirst), ["citations", "answer"], **inputs):
+        if isinstance(value, dspy.Prediction):
+            if not has_begun:
+                for source in value.citations:
+                    yield "citation", source
+            yield "token", rest if has_begun else value.answer
+            yield "answer", value.answer
+        elif value.signature_field_name == "citations":
+            cited += value.chunk
+        elif value.chunk:
+            if not has_begun:
+                for source in json.loads(cited):
+                    yield "citation", source
+            has_begun = True
+            *words, rest = (rest + value.chunk).split(" ")
+            for word in words:
+                yield "token", word + " "
+
+
+# %% tags=["wrong"] exercise="3.3" outcome="failed" message="what came of an answer that broke off, error_rate=1"
+# Asks once more when nothing came.
+import json
+
+SourcesFirst = dspy.Signature(
+    "context: list[str], question -> citations: list[str], answer",
+    "Answer the question from the articles in the context. Cite the articles used, by their ids.",
+)
+
+
+async def stream_answer(question, context):
+    inputs, cited, has_begun = {"question": question, "context": context}, "", False
+    for _ in range(2):
+        try:
+            async for value in small_stream(dspy.Predict(SourcesFirst), ["citations", "answer"], **inputs):
+                if isinstance(value, dspy.Prediction):
+                    if not has_begun:
+                        for source in value.citations:
+                            yield "citation", source
+                        yield "token", value.answer
+                    yield "answer", value.answer
+                    return
+                if value.signature_field_name == "citations":
+                    cited += value.chunk
+                elif value.chunk:
+                    if not has_begun:
+                        for source in json.loads(cited):
+                            yield "citation", source
+                    has_begun = True
+                    yield "token", value.chunk
+        except dspy.LMError as error:
+            failure = error
+            if cited:
+                break
+    raise failure
+
+
+# %% tags=["wrong"] exercise="3.3" outcome="failed" message="the citations"
+# In the order of what was searched for.
+import json
+
+SourcesFirst = dspy.Signature(
+    "context: list[str], question -> citations: list[str], answer",
+    "Answer the question from the articles in the context. Cite the articles used, by their ids.",
+)
+
+
+async def stream_answer(question, context):
+    inputs, cited, has_begun = {"question": question, "context": context}, "", False
+    ids = [article[1:].partition("]")[0] for article in context]
+    async for value in small_stream(dspy.Predict(SourcesFirst), ["citations", "answer"], **inputs):
+        if isinstance(value, dspy.Prediction):
+            if not has_begun:
+                for source in sorted(value.citations, key=ids.index):
+                    yield "citation", source
+                yield "token", value.answer
+            yield "answer", value.answer
+        elif value.signature_field_name == "citations":
+            cited += value.chunk
+        elif value.chunk:
+            if not has_begun:
+                for source in sorted(json.loads(cited), key=ids.index):
+                    yield "citation", source
+            has_begun = True
+            yield "token", value.chunk
 
 
 # %% name="check-3-3" tags=["check"] exercise="3.3"
