@@ -4196,8 +4196,8 @@ for profile in ("showers", "down"):
 #   If it is answered, the breaker closes, and the count is 0; if it fails, it opens again, for `wait_s` from then on.
 # - A call that is cancelled (`CancelledError`, `KeyboardInterrupt`) is neither a failure nor an answer. If it was the trial, the next call is the
 #   trial.
-# - A call that began earlier and ends while the breaker is open changes nothing; one that ends while a trial is under way: as you like. Two
-#   breakers share nothing.
+# - A call that began earlier and ends while the breaker is open changes nothing. If it ends while a trial is under way, it may count as the end of
+#   the trial or change nothing: a breaker need not tell its calls apart. Two breakers share nothing.
 
 # %% name="ex-3-4" tags=["exercise"] exercise="3.4"
 import time
@@ -4361,6 +4361,44 @@ class Breaker:
 
     def __exit__(self, *error):
         return self.inner.__exit__(*error)
+
+
+# %% tags=["right"] exercise="3.4"
+# Each task knows which call it is in, so a call from before the breaker opened never counts as the trial.
+import time
+from contextvars import ContextVar
+
+from course_lib.resilience import BreakerOpen
+
+calls = ContextVar("calls", default=())
+
+
+class Breaker:
+    def __init__(self, threshold, wait_s, clock=time.monotonic):
+        self.threshold, self.wait_s, self.clock = threshold, wait_s, clock
+        self.failures, self.opened_s, self.trial = 0, None, None
+
+    def __enter__(self):
+        call = object()
+        if self.opened_s is not None:
+            if self.trial is not None or self.clock() - self.opened_s < self.wait_s:
+                raise BreakerOpen("the service is not asked at the moment")
+            self.trial = call
+        calls.set((*calls.get(), call))
+
+    def __exit__(self, kind, error, trace):
+        *outer, call = calls.get()
+        calls.set(tuple(outer))
+        is_trial = call is self.trial
+        if self.opened_s is not None and not is_trial:
+            return
+        self.trial = None
+        if kind is None:
+            self.failures, self.opened_s = 0, None
+        elif issubclass(kind, Exception):
+            self.failures += 1
+            if is_trial or self.failures >= self.threshold:
+                self.opened_s = self.clock()
 
 
 # %% tags=["wrong"] exercise="3.4" outcome="failed" message="a call at the end"
@@ -4952,6 +4990,45 @@ class Breaker:
             self.failures += 1
             if self.state == "half-open" or self.failures >= self.threshold:
                 self.state, self.until_s = "open", self.clock() + self.wait_s
+        elif self.state == "half-open":
+            self.state, self.until_s = "open", self.clock()
+
+
+# %% tags=["wrong"] exercise="3.4" outcome="failed" message="while the trial is under way|neither failure nor answer"
+# After a trial that failed the wait is counted from its beginning.
+import time
+
+from course_lib.resilience import BreakerOpen
+
+
+class Breaker:
+    def __init__(self, threshold, wait_s, clock=time.monotonic):
+        self.threshold = threshold
+        self.wait_s = wait_s
+        self.clock = clock
+        self.state = "closed"
+        self.failures = 0
+        self.until_s = self.trial_s = 0.0
+
+    def __enter__(self):
+        now_s = self.clock()
+        if self.state == "open" and now_s >= self.until_s:
+            self.state, self.trial_s = "half-open", now_s
+        elif self.state != "closed":
+            raise BreakerOpen("the service is not asked at the moment")
+        return self
+
+    def __exit__(self, kind, error, trace):
+        is_failure = kind is not None and issubclass(kind, Exception)
+        if self.state == "open":
+            return
+        if kind is None:
+            self.state, self.failures = "closed", 0
+        elif is_failure:
+            self.failures += 1
+            if self.state == "half-open" or self.failures >= self.threshold:
+                began_s = self.trial_s if self.state == "half-open" else self.clock()
+                self.state, self.until_s = "open", began_s + self.wait_s
         elif self.state == "half-open":
             self.state, self.until_s = "open", self.clock()
 
