@@ -1258,7 +1258,7 @@ for name, call in {"no bucket": strict.acall, "SmallBucket": paced_call, "RateLi
 # *Concepts: additive increase, multiplicative decrease (AIMD), slow start, retry pause.*
 #
 # Write the rule that finds the rate. `rate_per_s` is read before each call; `success` and `refusal` are told how each ended, and `now_s` is
-# the time on any clock. After a refusal all callers wait for a second, as the server asked.
+# the time on any clock, 0 or more. After a refusal all callers wait for a second, as the server asked.
 #
 # - Whatever `first_per_s` is from 0.5 to 500 (it is the first rate), from 20 seconds on at least 85 % of the server's limit is used and less than 5 % of
 #   the requests are refused. The limit is between 10 and 200 per second, and one second's worth may come at once.
@@ -1486,7 +1486,7 @@ class FindsTheLimit:
             self.paused_until_s = now_s + 1.0
 
 
-# %% tags=["wrong"] exercise="3.5" outcome="failed" message="rate of a new limiter|rate of a limiter|what is made of"
+# %% tags=["wrong"] exercise="3.5" outcome="failed" message="rates of new limiters|rate of a limiter|what is made of"
 # What was learnt stands on the class.
 class FindsTheLimit:
     growth_per_s = 1.0
@@ -1506,7 +1506,7 @@ class FindsTheLimit:
             FindsTheLimit.paused_until_s = now_s + 1.0
 
 
-# %% tags=["wrong"] exercise="3.5" outcome="failed" message="50 s after the start"
+# %% tags=["wrong"] exercise="3.5" outcome="failed" message="what is made of a limit of"
 # Finds it, and takes a minute to find it again when it has doubled.
 class FindsTheLimit:
     def __init__(self, first_per_s):
@@ -1525,7 +1525,7 @@ class FindsTheLimit:
             self.paused_until_s = now_s + 1.0
 
 
-# %% tags=["wrong"] exercise="3.5" outcome="failed" message="rate of a new limiter"
+# %% tags=["wrong"] exercise="3.5" outcome="failed" message="rates of new limiters"
 # Begins where it pleases.
 class FindsTheLimit:
     def __init__(self, first_per_s):
@@ -1544,7 +1544,7 @@ class FindsTheLimit:
             self.paused_until_s = now_s + 1.0
 
 
-# %% tags=["wrong"] exercise="3.5" outcome="failed" message="what is made of a limit of|a refusal lowers the rate"
+# %% tags=["wrong"] exercise="3.5" outcome="failed" message="what is made of a limit of|lowers the rate"
 # A pause of five seconds: refusals after the first second are passed over too.
 class FindsTheLimit:
     def __init__(self, first_per_s):
@@ -1562,6 +1562,46 @@ class FindsTheLimit:
         self.growth_per_s = 0.04
         self.rate_per_s = max(0.1, 0.82 * self.rate_per_s)
         self.paused_until_s = now_s + 5.0
+
+
+# %% tags=["wrong"] exercise="3.5" outcome="failed" message="a refusal at second 0"
+# Takes 0 for the second of a refusal that never was: on a clock that begins at 0 the first refusals are passed over.
+class FindsTheLimit:
+    def __init__(self, first_per_s):
+        self.rate_per_s = first_per_s
+        self.growth_per_s = 1.0
+        self.refused_s = 0.0
+
+    def success(self, now_s, waited):
+        if waited and now_s >= self.refused_s + 1.0:
+            self.rate_per_s *= (1 + self.growth_per_s) ** (1 / max(1.0, self.rate_per_s))
+
+    def refusal(self, now_s):
+        if now_s < self.refused_s + 1.0:
+            return
+        self.growth_per_s = 0.04
+        self.rate_per_s = max(0.1, 0.82 * self.rate_per_s)
+        self.refused_s = now_s
+
+
+# %% tags=["wrong"] exercise="3.5" outcome="failed" message="rates of new limiters"
+# Begins with 2 per second or more.
+class FindsTheLimit:
+    def __init__(self, first_per_s):
+        self.rate_per_s = max(2.0, first_per_s)
+        self.growth_per_s = 1.0
+        self.paused_until_s = 0.0
+
+    def success(self, now_s, waited):
+        if waited and now_s >= self.paused_until_s:
+            self.rate_per_s *= (1 + self.growth_per_s) ** (1 / max(1.0, self.rate_per_s))
+
+    def refusal(self, now_s):
+        if now_s < self.paused_until_s:
+            return
+        self.growth_per_s = 0.04
+        self.rate_per_s = max(0.1, 0.82 * self.rate_per_s)
+        self.paused_until_s = now_s + 1.0
 
 
 # %% name="check-3-5" tags=["check"] exercise="3.5"
