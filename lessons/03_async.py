@@ -4108,6 +4108,133 @@ class LiveRag:
                     raise event.cause
 
 
+# %% tags=["wrong"] exercise="3.6" outcome="failed" message="that tenant's articles alone"
+# Searches all, and then leaves out what other tenants own.
+from pydantic import TypeAdapter, ValidationError
+
+from course_lib.concurrency import stream
+from course_lib.concurrency.events import EventError
+from course_lib.concurrency.streaming import Error, Token
+
+
+class LiveRag:
+    def __init__(self):
+        self.program = desk.Answer()
+        self.articles = {}  # of each tenant, by id
+        self.indexes = {}  # of each tenant
+
+    async def ingest(self, event):
+        try:
+            article = TypeAdapter(desk.Article).validate_python(event.data)
+        except ValidationError as error:
+            raise EventError(f"event {event.id!r} is no article: {error}") from None
+        known = self.articles.setdefault(event.tenant, {})
+        if article.id not in known or article.updated > known[article.id].updated:
+            known[article.id] = article
+            self.indexes[event.tenant] = desk.Index(known.values())
+
+    async def answer(self, question, tenant=""):
+        index = desk.Index(article for known in self.articles.values() for article in known.values())
+        own = self.articles.get(tenant, {}).values()
+        hits = [hit for hit in index.search(question, 3) if hit.article in own]
+        yield [hit.article.id for hit in hits]
+        if not hits:
+            yield "I do not know: I have no article about this."
+            return
+        context = [hit.article.chunk for hit in hits]
+        async with stream(self.program, question=question, context=context) as events:
+            async for event in events:
+                if isinstance(event, Token):
+                    yield event.text
+                elif isinstance(event, Error):
+                    raise event.cause
+
+
+# %% tags=["wrong"] exercise="3.6" outcome="failed" message="in the model's context"
+# Three ids, and five articles for the model.
+from pydantic import TypeAdapter, ValidationError
+
+from course_lib.concurrency import stream
+from course_lib.concurrency.events import EventError
+from course_lib.concurrency.streaming import Error, Token
+
+
+class LiveRag:
+    def __init__(self):
+        self.program = desk.Answer()
+        self.articles = {}  # of each tenant, by id
+        self.indexes = {}  # of each tenant
+
+    async def ingest(self, event):
+        try:
+            article = TypeAdapter(desk.Article).validate_python(event.data)
+        except ValidationError as error:
+            raise EventError(f"event {event.id!r} is no article: {error}") from None
+        known = self.articles.setdefault(event.tenant, {})
+        if article.id not in known or article.updated > known[article.id].updated:
+            known[article.id] = article
+            self.indexes[event.tenant] = desk.Index(known.values())
+
+    async def answer(self, question, tenant=""):
+        index = self.indexes.get(tenant)
+        hits = index.search(question, 5) if index else []
+        yield [hit.article.id for hit in hits[:3]]
+        if not hits:
+            yield "I do not know: I have no article about this."
+            return
+        context = [hit.article.chunk for hit in hits]
+        async with stream(self.program, question=question, context=context) as events:
+            async for event in events:
+                if isinstance(event, Token):
+                    yield event.text
+                elif isinstance(event, Error):
+                    raise event.cause
+
+
+# %% tags=["wrong"] exercise="3.6" outcome="failed" message="the pieces that came before the break"
+# Holds a piece back until the next one comes: where the answer breaks off, it is lost.
+from pydantic import TypeAdapter, ValidationError
+
+from course_lib.concurrency import stream
+from course_lib.concurrency.events import EventError
+from course_lib.concurrency.streaming import Done, Error, Token
+
+
+class LiveRag:
+    def __init__(self):
+        self.program = desk.Answer()
+        self.articles = {}  # of each tenant, by id
+        self.indexes = {}  # of each tenant
+
+    async def ingest(self, event):
+        try:
+            article = TypeAdapter(desk.Article).validate_python(event.data)
+        except ValidationError as error:
+            raise EventError(f"event {event.id!r} is no article: {error}") from None
+        known = self.articles.setdefault(event.tenant, {})
+        if article.id not in known or article.updated > known[article.id].updated:
+            known[article.id] = article
+            self.indexes[event.tenant] = desk.Index(known.values())
+
+    async def answer(self, question, tenant=""):
+        index = self.indexes.get(tenant)
+        hits = index.search(question, 3) if index else []
+        yield [hit.article.id for hit in hits]
+        if not hits:
+            yield "I do not know: I have no article about this."
+            return
+        context = [hit.article.chunk for hit in hits]
+        async with stream(self.program, question=question, context=context) as events:
+            held = ""
+            async for event in events:
+                if isinstance(event, Token | Done) and held:
+                    yield held
+                if isinstance(event, Token):
+                    held = event.text
+                elif isinstance(event, Error):
+                    raise event.cause
+
+
 # %% name="check-3-6" tags=["check"] exercise="3.6"
 check("3.6", LiveRag)
 
