@@ -3443,7 +3443,7 @@ class LiveRag:
                     raise event.cause
 
 
-# %% tags=["wrong"] exercise="3.6" outcome="failed" message="dead letters"
+# %% tags=["wrong"] exercise="3.6" outcome="failed" message="it was taken in"
 # What is no article is passed over without a word.
 from pydantic import TypeAdapter, ValidationError
 
