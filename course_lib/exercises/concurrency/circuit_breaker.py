@@ -42,8 +42,8 @@ class _Play:
         self.threshold, self.wait_s = random.choice((1, 1, 2, 2, 3, 4)), 10 ** random.uniform(-2, 5)
         self.now_s, self.hint, self.steps = random.uniform(0, 1e4), hint, list[str]()
         self.breaker = breaker(threshold=self.threshold, wait_s=self.wait_s, clock=lambda: self.now_s)
-        self.state, self.failures, self.until_s = "closed", 0, 0.0
-        self.count, self.under_way = 0, list[tuple[str, asyncio.Future[_End], asyncio.Task[_End]]]()
+        self.state, self.failures, self.until_s, self.numbers = "closed", 0, 0.0, iter(range(1, 1000))
+        self.under_way = list[tuple[str, asyncio.Future[_End], asyncio.Task[_End]]]()
 
     async def step(self, *, hold: float = 0.0, waits: float = 0.0, cancels: float = 0.0) -> None:
         """Take a random step: a call that ends at once, one that is a `hold`, an end, a wait, a cancel."""
@@ -73,8 +73,7 @@ class _Play:
         wanted = _MADE if is_trial or self.state == "closed" else _REFUSED
         if is_trial:
             self.state, self.until_s = "half-open", self.now_s + self.wait_s
-        self.count += 1
-        name, end = f"call {self.count}", asyncio.get_running_loop().create_future()
+        name, end = f"call {next(self.numbers)}", asyncio.get_running_loop().create_future()
         self.steps.append(f"{name} comes")
         task = asyncio.create_task(_call(self.breaker, end))
         await asyncio.sleep(0)  # one turn of the loop: it is under way now, or has ended
@@ -96,8 +95,7 @@ class _Play:
         self.steps.append(f"{name} {wanted}")
         self._record(end)
         ends.set_result(end)
-        error = await task
-        if error is not None and end is None:
+        if (error := await task) and end is None:
             raise error
         got = f"raised another {type(error).__name__}: {error}" if error else "was answered"
         self._expect(wanted if error is end else got, wanted)

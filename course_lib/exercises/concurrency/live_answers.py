@@ -112,10 +112,8 @@ async def refuses_others(live_rag: Any) -> None:
         (error,) = await asyncio.gather(shop.publish(event), return_exceptions=True)
         if not isinstance(error, EventError):
             observed = f"again and again, after {error!r:.200}" if error else "once: it was taken in"
-            what = f"how often such an event is delivered: {event.data}"
-            raise CheckFailed(
-                what, observed=observed, expected="once, as a dead letter", hint=hint
-            ) from error
+            what, wanted = f"how often such an event is delivered: {event.data}", "once, as a dead letter"
+            raise CheckFailed(what, observed=observed, expected=wanted, hint=hint) from error
     text, was = (await shop.ask())[1], f"EUR {shop.euros[0]}"
     what = "the answer from the article that was there"
     expect(was in text, what, observed=text, expected=f"... {was} ...", hint=hint)
