@@ -1387,7 +1387,7 @@ for name, call in {"no bucket": strict.acall, "SmallBucket": paced_call, "RateLi
 # *Concepts: additive increase, multiplicative decrease (AIMD), slow start, retry pause.*
 #
 # Write the rule that finds the rate. `rate_per_s` is read before each call; `success` and `refusal` are told how each ended, and `now_s` is
-# the time on any clock. After a refusal all callers wait for a second, as the server asked.
+# the time on any clock, 0 or more. After a refusal all callers wait for a second, as the server asked.
 #
 # - Whatever `first_per_s` is from 0.5 to 500 (it is the first rate), from 20 seconds on at least 85 % of the server's limit is used and less than 5 % of
 #   the requests are refused. The limit is between 10 and 200 per second, and one second's worth may come at once.
@@ -1615,7 +1615,7 @@ class FindsTheLimit:
             self.paused_until_s = now_s + 1.0
 
 
-# %% tags=["wrong"] exercise="3.5" outcome="failed" message="rate of a new limiter|rate of a limiter|what is made of"
+# %% tags=["wrong"] exercise="3.5" outcome="failed" message="rates of new limiters|rate of a limiter|what is made of"
 # What was learnt stands on the class.
 class FindsTheLimit:
     growth_per_s = 1.0
@@ -1635,7 +1635,7 @@ class FindsTheLimit:
             FindsTheLimit.paused_until_s = now_s + 1.0
 
 
-# %% tags=["wrong"] exercise="3.5" outcome="failed" message="50 s after the start"
+# %% tags=["wrong"] exercise="3.5" outcome="failed" message="what is made of a limit of"
 # Finds it, and takes a minute to find it again when it has doubled.
 class FindsTheLimit:
     def __init__(self, first_per_s):
@@ -1654,7 +1654,7 @@ class FindsTheLimit:
             self.paused_until_s = now_s + 1.0
 
 
-# %% tags=["wrong"] exercise="3.5" outcome="failed" message="rate of a new limiter"
+# %% tags=["wrong"] exercise="3.5" outcome="failed" message="rates of new limiters"
 # Begins where it pleases.
 class FindsTheLimit:
     def __init__(self, first_per_s):
@@ -1673,7 +1673,7 @@ class FindsTheLimit:
             self.paused_until_s = now_s + 1.0
 
 
-# %% tags=["wrong"] exercise="3.5" outcome="failed" message="what is made of a limit of|a refusal lowers the rate"
+# %% tags=["wrong"] exercise="3.5" outcome="failed" message="what is made of a limit of|lowers the rate"
 # A pause of five seconds: refusals after the first second are passed over too.
 class FindsTheLimit:
     def __init__(self, first_per_s):
@@ -1691,6 +1691,46 @@ class FindsTheLimit:
         self.growth_per_s = 0.04
         self.rate_per_s = max(0.1, 0.82 * self.rate_per_s)
         self.paused_until_s = now_s + 5.0
+
+
+# %% tags=["wrong"] exercise="3.5" outcome="failed" message="a refusal at second 0"
+# Takes 0 for the second of a refusal that never was: on a clock that begins at 0 the first refusals are passed over.
+class FindsTheLimit:
+    def __init__(self, first_per_s):
+        self.rate_per_s = first_per_s
+        self.growth_per_s = 1.0
+        self.refused_s = 0.0
+
+    def success(self, now_s, waited):
+        if waited and now_s >= self.refused_s + 1.0:
+            self.rate_per_s *= (1 + self.growth_per_s) ** (1 / max(1.0, self.rate_per_s))
+
+    def refusal(self, now_s):
+        if now_s < self.refused_s + 1.0:
+            return
+        self.growth_per_s = 0.04
+        self.rate_per_s = max(0.1, 0.82 * self.rate_per_s)
+        self.refused_s = now_s
+
+
+# %% tags=["wrong"] exercise="3.5" outcome="failed" message="rates of new limiters"
+# Begins with 2 per second or more.
+class FindsTheLimit:
+    def __init__(self, first_per_s):
+        self.rate_per_s = max(2.0, first_per_s)
+        self.growth_per_s = 1.0
+        self.paused_until_s = 0.0
+
+    def success(self, now_s, waited):
+        if waited and now_s >= self.paused_until_s:
+            self.rate_per_s *= (1 + self.growth_per_s) ** (1 / max(1.0, self.rate_per_s))
+
+    def refusal(self, now_s):
+        if now_s < self.paused_until_s:
+            return
+        self.growth_per_s = 0.04
+        self.rate_per_s = max(0.1, 0.82 * self.rate_per_s)
+        self.paused_until_s = now_s + 1.0
 
 
 # %% name="check-3-5" tags=["check"] exercise="3.5"
@@ -3631,7 +3671,7 @@ class LiveRag:
                     raise event.cause
 
 
-# %% tags=["wrong"] exercise="3.6" outcome="failed" message="dead letters"
+# %% tags=["wrong"] exercise="3.6" outcome="failed" message="it was taken in"
 # What is no article is passed over without a word.
 from pydantic import TypeAdapter, ValidationError
 
@@ -4296,6 +4336,133 @@ class LiveRag:
                     raise event.cause
 
 
+# %% tags=["wrong"] exercise="3.6" outcome="failed" message="that tenant's articles alone"
+# Searches all, and then leaves out what other tenants own.
+from pydantic import TypeAdapter, ValidationError
+
+from course_lib.concurrency import stream
+from course_lib.concurrency.events import EventError
+from course_lib.concurrency.streaming import Error, Token
+
+
+class LiveRag:
+    def __init__(self):
+        self.program = desk.Answer()
+        self.articles = {}  # of each tenant, by id
+        self.indexes = {}  # of each tenant
+
+    async def ingest(self, event):
+        try:
+            article = TypeAdapter(desk.Article).validate_python(event.data)
+        except ValidationError as error:
+            raise EventError(f"event {event.id!r} is no article: {error}") from None
+        known = self.articles.setdefault(event.tenant, {})
+        if article.id not in known or article.updated > known[article.id].updated:
+            known[article.id] = article
+            self.indexes[event.tenant] = desk.Index(known.values())
+
+    async def answer(self, question, tenant=""):
+        index = desk.Index(article for known in self.articles.values() for article in known.values())
+        own = self.articles.get(tenant, {}).values()
+        hits = [hit for hit in index.search(question, 3) if hit.article in own]
+        yield [hit.article.id for hit in hits]
+        if not hits:
+            yield "I do not know: I have no article about this."
+            return
+        context = [hit.article.chunk for hit in hits]
+        async with stream(self.program, question=question, context=context) as events:
+            async for event in events:
+                if isinstance(event, Token):
+                    yield event.text
+                elif isinstance(event, Error):
+                    raise event.cause
+
+
+# %% tags=["wrong"] exercise="3.6" outcome="failed" message="in the model's context"
+# Three ids, and five articles for the model.
+from pydantic import TypeAdapter, ValidationError
+
+from course_lib.concurrency import stream
+from course_lib.concurrency.events import EventError
+from course_lib.concurrency.streaming import Error, Token
+
+
+class LiveRag:
+    def __init__(self):
+        self.program = desk.Answer()
+        self.articles = {}  # of each tenant, by id
+        self.indexes = {}  # of each tenant
+
+    async def ingest(self, event):
+        try:
+            article = TypeAdapter(desk.Article).validate_python(event.data)
+        except ValidationError as error:
+            raise EventError(f"event {event.id!r} is no article: {error}") from None
+        known = self.articles.setdefault(event.tenant, {})
+        if article.id not in known or article.updated > known[article.id].updated:
+            known[article.id] = article
+            self.indexes[event.tenant] = desk.Index(known.values())
+
+    async def answer(self, question, tenant=""):
+        index = self.indexes.get(tenant)
+        hits = index.search(question, 5) if index else []
+        yield [hit.article.id for hit in hits[:3]]
+        if not hits:
+            yield "I do not know: I have no article about this."
+            return
+        context = [hit.article.chunk for hit in hits]
+        async with stream(self.program, question=question, context=context) as events:
+            async for event in events:
+                if isinstance(event, Token):
+                    yield event.text
+                elif isinstance(event, Error):
+                    raise event.cause
+
+
+# %% tags=["wrong"] exercise="3.6" outcome="failed" message="the pieces that came before the break"
+# Holds a piece back until the next one comes: where the answer breaks off, it is lost.
+from pydantic import TypeAdapter, ValidationError
+
+from course_lib.concurrency import stream
+from course_lib.concurrency.events import EventError
+from course_lib.concurrency.streaming import Done, Error, Token
+
+
+class LiveRag:
+    def __init__(self):
+        self.program = desk.Answer()
+        self.articles = {}  # of each tenant, by id
+        self.indexes = {}  # of each tenant
+
+    async def ingest(self, event):
+        try:
+            article = TypeAdapter(desk.Article).validate_python(event.data)
+        except ValidationError as error:
+            raise EventError(f"event {event.id!r} is no article: {error}") from None
+        known = self.articles.setdefault(event.tenant, {})
+        if article.id not in known or article.updated > known[article.id].updated:
+            known[article.id] = article
+            self.indexes[event.tenant] = desk.Index(known.values())
+
+    async def answer(self, question, tenant=""):
+        index = self.indexes.get(tenant)
+        hits = index.search(question, 3) if index else []
+        yield [hit.article.id for hit in hits]
+        if not hits:
+            yield "I do not know: I have no article about this."
+            return
+        context = [hit.article.chunk for hit in hits]
+        async with stream(self.program, question=question, context=context) as events:
+            held = ""
+            async for event in events:
+                if isinstance(event, Token | Done) and held:
+                    yield held
+                if isinstance(event, Token):
+                    held = event.text
+                elif isinstance(event, Error):
+                    raise event.cause
+
+
 # %% name="check-3-6" tags=["check"] exercise="3.6"
 check("3.6", LiveRag)
 
@@ -4424,8 +4591,8 @@ for profile in ("showers", "down"):
 #   If it is answered, the breaker closes, and the count is 0; if it fails, it opens again, for `wait_s` from then on.
 # - A call that is cancelled (`CancelledError`, `KeyboardInterrupt`) is neither a failure nor an answer. If it was the trial, the next call is the
 #   trial.
-# - A call that began earlier and ends while the breaker is open changes nothing; one that ends while a trial is under way: as you like. Two
-#   breakers share nothing.
+# - A call that began earlier and ends while the breaker is open changes nothing. If it ends while a trial is under way, it may count as the end of
+#   the trial or change nothing: a breaker need not tell its calls apart. Two breakers share nothing.
 
 # %% name="ex-3-4" tags=["exercise"] exercise="3.4"
 import time
@@ -4589,6 +4756,44 @@ class Breaker:
 
     def __exit__(self, *error):
         return self.inner.__exit__(*error)
+
+
+# %% tags=["right"] exercise="3.4"
+# Each task knows which call it is in, so a call from before the breaker opened never counts as the trial.
+import time
+from contextvars import ContextVar
+
+from course_lib.resilience import BreakerOpen
+
+calls = ContextVar("calls", default=())
+
+
+class Breaker:
+    def __init__(self, threshold, wait_s, clock=time.monotonic):
+        self.threshold, self.wait_s, self.clock = threshold, wait_s, clock
+        self.failures, self.opened_s, self.trial = 0, None, None
+
+    def __enter__(self):
+        call = object()
+        if self.opened_s is not None:
+            if self.trial is not None or self.clock() - self.opened_s < self.wait_s:
+                raise BreakerOpen("the service is not asked at the moment")
+            self.trial = call
+        calls.set((*calls.get(), call))
+
+    def __exit__(self, kind, error, trace):
+        *outer, call = calls.get()
+        calls.set(tuple(outer))
+        is_trial = call is self.trial
+        if self.opened_s is not None and not is_trial:
+            return
+        self.trial = None
+        if kind is None:
+            self.failures, self.opened_s = 0, None
+        elif issubclass(kind, Exception):
+            self.failures += 1
+            if is_trial or self.failures >= self.threshold:
+                self.opened_s = self.clock()
 
 
 # %% tags=["wrong"] exercise="3.4" outcome="failed" message="a call at the end"
@@ -5180,6 +5385,45 @@ class Breaker:
             self.failures += 1
             if self.state == "half-open" or self.failures >= self.threshold:
                 self.state, self.until_s = "open", self.clock() + self.wait_s
+        elif self.state == "half-open":
+            self.state, self.until_s = "open", self.clock()
+
+
+# %% tags=["wrong"] exercise="3.4" outcome="failed" message="while the trial is under way|neither failure nor answer"
+# After a trial that failed the wait is counted from its beginning.
+import time
+
+from course_lib.resilience import BreakerOpen
+
+
+class Breaker:
+    def __init__(self, threshold, wait_s, clock=time.monotonic):
+        self.threshold = threshold
+        self.wait_s = wait_s
+        self.clock = clock
+        self.state = "closed"
+        self.failures = 0
+        self.until_s = self.trial_s = 0.0
+
+    def __enter__(self):
+        now_s = self.clock()
+        if self.state == "open" and now_s >= self.until_s:
+            self.state, self.trial_s = "half-open", now_s
+        elif self.state != "closed":
+            raise BreakerOpen("the service is not asked at the moment")
+        return self
+
+    def __exit__(self, kind, error, trace):
+        is_failure = kind is not None and issubclass(kind, Exception)
+        if self.state == "open":
+            return
+        if kind is None:
+            self.state, self.failures = "closed", 0
+        elif is_failure:
+            self.failures += 1
+            if self.state == "half-open" or self.failures >= self.threshold:
+                began_s = self.trial_s if self.state == "half-open" else self.clock()
+                self.state, self.until_s = "open", began_s + self.wait_s
         elif self.state == "half-open":
             self.state, self.until_s = "open", self.clock()
 
