@@ -9,6 +9,7 @@ DSPy's own loop of retries waits as long as the error's `retry_after` says. It s
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import threading
 import time
@@ -20,8 +21,9 @@ import dspy
 from dspy.lm15 import RateLimitError, Request, Response
 
 from course_lib.concurrency.engines import Engine, engine_of, with_engines
-from course_lib.resilience import Deadline, DeadlineExceeded, TokenBucket
+from course_lib.resilience import Deadline, DeadlineExceeded, TokenBucket, forks
 from course_lib.resilience.deadline import Clock
+from course_lib.resilience.retries import asked_s
 
 _BURST_S = 0.1
 """What may go at once after a pause, in seconds of the rate; a provider's own burst is rarely known."""
@@ -53,6 +55,9 @@ class RateLimit:
         clock: Clock = time.monotonic,
     ) -> None:
         """Begin with nothing used; None is no limit. No server makes us wait longer than `longest_wait_s`."""
+        if not 0 <= longest_wait_s < math.inf:
+            raise ValueError(f"longest_wait_s ({longest_wait_s!r}) must be 0 or above, and finite")
+        self._most_tokens = (tokens_per_s or 0.0) * longest_wait_s / 2  # of a call; as many for the next one
         self._requests, self._tokens = (
             TokenBucket(rate, max(1.0, _BURST_S * rate), clock=clock)
             for rate in (_UNLIMITED if rate is None else rate for rate in (requests_per_s, tokens_per_s))
@@ -60,6 +65,7 @@ class RateLimit:
         self._longest_wait_s, self._clock = longest_wait_s, clock
         self._tokens_per_call = 0.0  # the mean of late; a call that begins is charged this much
         self._lock = threading.RLock()
+        forks.things.add(self)
         self._made_wait = False
         self.refusals = 0
         """How many 429 it was told of."""
@@ -81,9 +87,13 @@ class RateLimit:
             raise RateDeadlineExceeded(str(error)) from None
 
     def charge(self, tokens: float) -> None:
-        """Tell what a call has used."""
+        """Tell what a call has used; no more is believed than what comes in half of `longest_wait_s`."""
+        if not 0 <= tokens < math.inf:
+            return
         with self._lock:
+            tokens = min(tokens, self._most_tokens)
             self._tokens.charge(tokens - self._tokens_per_call)
+            tokens = min(tokens, self._tokens.rate_per_s)  # to begin, a call takes no more than a second's
             self._tokens_per_call += (tokens - self._tokens_per_call) / (8 if self._tokens_per_call else 1)
 
     def record_success(self) -> None:
@@ -129,10 +139,10 @@ class RateLimit:
             self.record_success()
         elif isinstance(error, RateLimitError | dspy.LMRateLimitError):
             self._tokens.charge(-self._tokens_per_call)
-            error.retry_after = self.record_refusal(error.retry_after)
+            error.retry_after = self.record_refusal(asked_s(error))
             deadline = Deadline.current()
             if deadline and error.retry_after > deadline.remaining_s():
-                message = f"the model asks to wait {error.retry_after:.3g} s, beyond the deadline"
+                message = f"the wait would be {error.retry_after:.3g} s, beyond the deadline"
                 raise RateDeadlineExceeded(message) from error
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> Self:

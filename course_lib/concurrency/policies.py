@@ -31,6 +31,7 @@ from course_lib.resilience import (
     SingleFlight,
     retry,
 )
+from course_lib.resilience.retries import asked_s
 
 Call = Callable[[Any], Awaitable[Any]]
 """An async function of one argument, the request."""
@@ -110,12 +111,12 @@ class ExponentialBackoff:
 
     def _wait(self, error: Exception) -> bool | float:
         """Return False for no repeat, True for the usual wait, or the seconds that the server asked for."""
-        asked_s = getattr(error, "retry_after", None)
-        if not self._is_retryable(error) or (asked_s or 0.0) > self.longest_wait_s:
+        seconds = asked_s(error)
+        if not self._is_retryable(error) or (seconds or 0.0) > self.longest_wait_s:
             return False
         if not self._budget.allows_repeat():
             return False
-        return True if asked_s is None else asked_s * random.uniform(1.0, 1.1)
+        return True if seconds is None else seconds * random.uniform(1.0, 1.1)
 
 
 def guarded_by(breaker: CircuitBreaker) -> Policy:

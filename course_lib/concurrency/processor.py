@@ -155,15 +155,13 @@ class ResilientProcessor(dspy.Module):
                 prediction.answered_by = answered_by
             return prediction
 
-        outer = _answered_by.get()
-        _answered_by.set(answered_by)
+        # settings, since context variables of our own do not reach the threads of dspy.Parallel
+        settings = dspy.context(lm=self.lm, course_answered_by=answered_by)
         try:
-            with Deadline.after(self.deadline_s).applied(), dspy.context(lm=self.lm):
+            with Deadline.after(self.deadline_s).applied(), settings:
                 yield marked
         except Unanswered as error:
             raise (error.__cause__ or error) from None
-        finally:
-            _answered_by.set(outer)
 
 
 def resilient(*models: dspy.LM, policies: Policies = recommended) -> dspy.LM:
@@ -185,7 +183,6 @@ def resilient(*models: dspy.LM, policies: Policies = recommended) -> dspy.LM:
 
 # -- one attempt ---------------------------------------------------------------------------------------
 
-_answered_by: ContextVar[list[str] | None] = ContextVar("course_answered_by", default=None)
 _stream: ContextVar[_Stream | None] = ContextVar("course_resilient_stream", default=None)
 
 
@@ -277,7 +274,7 @@ class _AsyncEngine(Engine):
             if isinstance(error, dspy.LMError):
                 raise
             raise Unanswered(str(error)) from error
-        if (answered_by := _answered_by.get()) is not None:
+        if (answered_by := dspy.settings.get("course_answered_by")) is not None:
             answered_by.append(answer.model)
         return answer.response
 

@@ -83,7 +83,7 @@ class Index:
             for head, page in zip(heads, self._pages, strict=True)
         ]
         lengths = [counts.total() for counts in self._counts]
-        mean = sum(lengths) / len(lengths) if lengths else 1.0
+        mean = sum(lengths) / max(1, len(lengths)) or 1.0  # no article may hold a word
         self._length_norms = [K1 * (1 - B + B * length / mean) for length in lengths]
         self._document_counts = Counter(term for counts in self._counts for term in counts)
 

@@ -143,7 +143,8 @@ def _summary(lanes: Lanes) -> str:
     sooner = whole.came_s[0] / streamed.came_s[0]
     return (
         f"The first words came {sooner:.1f} times sooner as a stream ({streamed.came_s[0]:.2f} s against "
-        f"{whole.came_s[0]:.2f} s); the ends are {abs(whole.end_s - streamed.end_s):.2f} s apart."
+        f"{whole.came_s[0]:.2f} s); the ends are {abs(whole.end_s - streamed.end_s):.2f} s apart. "
+        "After the last piece of the answer the model still writes the citations; then a side has ended."
     )
 
 

@@ -80,7 +80,7 @@ async def outcomes_of(
     """Call each item, one every so often, and count how the calls ended and what the server saw.
 
     Returns how many were "answered", how many raised an error of each class, the server's "requests", and
-    "p95, s": the seconds that 95 of 100 calls did not exceed.
+    "p95, s": the seconds that 95 of 100 calls did not exceed. A mistake in the program is raised.
     """
 
     async def one(number: int, item: T) -> tuple[str, float]:
@@ -88,6 +88,8 @@ async def outcomes_of(
         began, end = time.perf_counter(), "answered"
         try:
             await call(item)
+        except (NameError, TypeError, AttributeError):
+            raise
         except Exception as error:  # border: what is counted here
             end = type(error).__name__
         return end, time.perf_counter() - began
@@ -97,4 +99,4 @@ async def outcomes_of(
         await until_quiet()
     ends, took_s = zip(*outcomes, strict=True)
     requests = seen.ledger.requests if seen.ledger else 0
-    return {**Counter(ends), "requests": requests, "p95, s": round(percentile(took_s, 95), 2)}
+    return {**Counter(ends), "requests": requests, "p95, s": round(percentile(took_s, 95), 3)}

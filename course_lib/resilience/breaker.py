@@ -44,7 +44,7 @@ class CircuitBreaker:
         self.state = "closed"
         """Or "open", or "half-open" while a trial call is under way."""
         self.last_error = ""
-        """The last failure, in one line; empty once a call has succeeded."""
+        """The last failure: its class and status, for its words may quote a caller; empty after a success."""
         self._threshold, self._first_wait_s, self._longest_wait_s = threshold, first_wait_s, longest_wait_s
         self._is_failure, self._clock = is_failure, clock
         self._failures = 0
@@ -80,9 +80,10 @@ class CircuitBreaker:
                 self.state, self._failures, self.last_error = "closed", 0, ""
 
     def record_failure(self, error: Exception | str, *, begun: int | None = None) -> None:
-        """Tell that a call failed; of an error its type and first line are kept, a text as it is."""
+        """Tell that a call failed. Callers are told a text as it is, and of an error its class and status."""
         if isinstance(error, Exception):
-            error = f"{type(error).__name__}: {error}".split("\n")[0]
+            status = vars(error).get("status")
+            error = type(error).__name__ + (f" (status {status})" if isinstance(status, int) else "")
         with _lock:
             if not self._is_news(begun):
                 return

@@ -9,11 +9,13 @@ or the bucket is held while they wait.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from course_lib.resilience import forks
 from course_lib.resilience.deadline import Clock, Deadline, DeadlineExceeded
 
 
@@ -21,8 +23,10 @@ class TokenBucket:
     """Lets `rate_per_s` tokens through per second, and up to `capacity` at once after a pause."""
 
     def __init__(self, rate_per_s: float, capacity: float, *, clock: Clock = time.monotonic) -> None:
-        if rate_per_s <= 0 or capacity <= 0:
-            raise ValueError(f"rate_per_s ({rate_per_s!r}) and capacity ({capacity!r}) must be above 0")
+        if not (0 < rate_per_s < math.inf and 0 < capacity < math.inf):
+            raise ValueError(
+                f"rate_per_s {rate_per_s!r} and capacity {capacity!r} must be above 0, and finite"
+            )
         self._rate_per_s = rate_per_s
         self._capacity = capacity
         self._clock = clock
@@ -30,6 +34,7 @@ class TokenBucket:
         self._filled = capacity  # all that ever came in, without those that found the bucket full
         self._counted_at = clock()
         self._lock = threading.Lock()
+        forks.things.add(self)
 
     @property
     def rate_per_s(self) -> float:
@@ -38,6 +43,8 @@ class TokenBucket:
 
     @rate_per_s.setter
     def rate_per_s(self, rate_per_s: float) -> None:
+        if not 0 < rate_per_s < math.inf:
+            raise ValueError(f"rate_per_s {rate_per_s!r} must be above 0, and finite")
         with self._lock:
             self._refill()
             self._rate_per_s = rate_per_s

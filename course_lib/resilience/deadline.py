@@ -7,12 +7,17 @@ Main path: with Deadline.after(2.0).applied(): ... Deadline.current().remaining_
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import inspect
 import math
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import FrameType
+from typing import Any
 
 from course_lib.errors import CourseError
 
@@ -31,6 +36,10 @@ class Deadline:
     at_s: float
     clock: Clock = time.monotonic
 
+    def __post_init__(self) -> None:
+        if math.isnan(self.at_s):
+            raise ValueError("a deadline cannot be at nan; give seconds, or math.inf for none")
+
     @classmethod
     def after(cls, limit_s: float, *, clock: Clock = time.monotonic) -> Deadline:
         """Return the deadline that lies `limit_s` seconds from now."""
@@ -40,9 +49,9 @@ class Deadline:
     def current(cls) -> Deadline | None:
         """Return the earliest deadline of the calls around this one; None when there is none.
 
-        Tasks and `asyncio.to_thread` inherit it; a thread started by hand does not.
+        Tasks, `asyncio.to_thread` and DSPy's threads (Parallel, batch) inherit it; your own threads do not.
         """
-        return _current.get()
+        return _dspy_settings().get().get(_NAME) or _current.get().get(_NAME)
 
     def remaining_s(self) -> float:
         """Return the seconds left, 0 when the deadline has passed."""
@@ -50,14 +59,19 @@ class Deadline:
 
     @contextmanager
     def applied(self) -> Iterator[Deadline]:
-        """Let the calls inside see this deadline, or the one around it where that is earlier; yield which."""
-        outer = _current.get()
+        """Let the calls inside see this deadline, or the one around it where that is earlier; yield which.
+
+        In a generator it would hold for the reader, too; that is refused with RuntimeError.
+        """
+        _refuse_generators(sys._getframe(1))  # noqa: SLF001
+        outer, settings = self.current(), _dspy_settings()
         effective = outer if outer and outer.remaining_s() < self.remaining_s() else self
-        _current.set(effective)
+        token = settings.set(type(settings.get())({**settings.get(), _NAME: effective}))
         try:
             yield effective
         finally:
-            _current.set(outer)  # not reset(token): a generator may be closed in another context
+            with suppress(ValueError):  # a task that is closed with its loop is closed in another context
+                settings.reset(token)
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[Deadline]:
@@ -77,4 +91,21 @@ class Deadline:
                 raise DeadlineExceeded(f"cancelled after {left_s:.3g} s, when its deadline passed") from error
 
 
-_current: ContextVar[Deadline | None] = ContextVar("course_deadline", default=None)
+_NAME = "course_deadline"
+_current: ContextVar[dict[str, Any]] = ContextVar(_NAME, default={})  # noqa: B039  (it is never changed)
+_GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+_OPENING = {"__enter__", "__aenter__", "enter_context", "enter_async_context"}
+
+
+def _dspy_settings() -> ContextVar[dict[str, Any]]:
+    """Return what travels to DSPy's threads; a variable of ours where DSPy is not loaded (model's server)."""
+    return getattr(sys.modules.get("dspy.dsp.utils.settings"), "thread_local_overrides", _current)
+
+
+def _refuse_generators(frame: FrameType | None) -> None:
+    """Refuse a block in a generator, also through context managers; one that contextlib drives is none."""
+    while frame and (frame.f_code.co_flags & _GENERATORS or frame.f_code.co_name in _OPENING):
+        code, frame = frame.f_code, frame.f_back
+        if code.co_flags & _GENERATORS and (not frame or frame.f_code.co_filename != contextlib.__file__):
+            message = "would hold for whoever reads it; apply it in a function that the generator calls"
+            raise RuntimeError(f"a deadline in the generator {code.co_name}() {message}")

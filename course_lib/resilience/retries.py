@@ -20,6 +20,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import stamina
 
+from course_lib.resilience import forks
 from course_lib.resilience.deadline import Clock, Deadline
 
 P = ParamSpec("P")
@@ -60,7 +61,7 @@ def retry(
             verdict = is_retryable(error)
             if verdict is False:
                 return False
-            wait_s = next(waits) if verdict is True else verdict
+            wait_s = next(waits) if verdict is True else max(0.0, verdict)
             return wait_s if wait_s < deadline.remaining_s() else False
 
         with Deadline.after(deadline_s, clock=clock).applied() as deadline:
@@ -84,6 +85,12 @@ def retry(
     return decorate
 
 
+def asked_s(error: BaseException) -> float | None:
+    """Return the seconds that a server asked to wait (`retry_after`); None where it named no time to wait."""
+    seconds = getattr(error, "retry_after", None)
+    return seconds if isinstance(seconds, int | float) and seconds >= 0 else None
+
+
 def waits_s(first_s: float, longest_s: float) -> Iterator[float]:
     """Yield waits without end: each twice the last, up to the longest, less a random part up to half."""
     wait_s = first_s
@@ -102,6 +109,7 @@ class RetryBudget:
     def __init__(self, share: float = 0.2, *, burst: float = 5.0) -> None:
         self._share, self._burst, self._left = share, burst, burst
         self._lock = threading.Lock()
+        forks.things.add(self)
 
     def record_call(self) -> None:
         """Tell of a first attempt: it earns its share of a repeat."""

@@ -4,7 +4,8 @@ Main path: SingleFlight().run(key, call), or await run_async(key, call): the fir
 calls; the rest wait, each in its own thread or task, and get (value, True). Threads and tasks of any event
 loop share one dict of futures. Both forms are one coroutine, in which only the ways to wait differ.
 
-- The call raises an Exception: all who wait get that error, as a copy with the first as its cause.
+- The call raises an Exception: all who wait get that error, as a copy with the first as its cause; without
+  what the leader was handling when it called.
 - The leader is cancelled or interrupted: one of those who wait leads.
 - The call takes longer than `max_wait_s`: one of those who wait calls too, and the first answer serves all;
   after POOL_PATIENCE_S already if it waits in asyncio's thread pool for a task, which may need that thread.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterator
@@ -22,6 +24,8 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
+
+from course_lib.resilience import forks
 
 T = TypeVar("T")
 
@@ -103,8 +107,12 @@ class SingleFlight:
 
     def __init__(self, *, max_wait_s: float = MAX_WAIT_S) -> None:
         self.max_wait_s = max_wait_s
+        self._lock = threading.RLock()  # a dead leader may be collected, and end, while it is held
+        self._begin_anew()
+        forks.things.add(self)
+
+    def _begin_anew(self) -> None:
         self._calls: dict[Hashable, _InFlight] = {}
-        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -176,10 +184,11 @@ class SingleFlight:
 
     @contextmanager
     def _leading(self, key: Hashable, in_flight: _InFlight, me: object) -> Iterator[None]:
-        token = _is_leading.set(True)
+        token, handled = _is_leading.set(True), sys.exception()
         try:
             yield
         except BaseException as error:
+            _cut_off(handled, error)
             if in_flight.leader is me:  # the failure of a leader whose place was taken reaches nobody
                 self._resolve(key, in_flight, error=error)
             raise
@@ -194,7 +203,8 @@ class SingleFlight:
         with self._lock:
             if in_flight.outcome.done():
                 return
-            self._calls.pop(key, None)
+            if self._calls.get(key) is in_flight:  # not so in a child that was forked inside the call
+                del self._calls[key]
             in_flight.outcome.set_result((value, error if isinstance(error, Exception) else None))
 
 
@@ -205,8 +215,19 @@ def _raise_own(first: Exception) -> NoReturn:
     except Exception:  # border: an exception class of somebody else's, whose copying may do anything
         error = first
     if type(error) is not type(first) or error is first:
-        raise first
+        error = type(first).__new__(type(first), *first.args)
+        vars(error).update(vars(first))
     raise error from first
+
+
+def _cut_off(handled: BaseException | None, error: BaseException | None) -> None:
+    """Take out of an error's chain what its caller was handling when it began the call."""
+    for _ in range(99):  # a chain may be a ring
+        if handled is None or error is None:
+            return
+        if error.__context__ is handled:
+            error.__context__ = None
+        error = error.__context__
 
 
 def on_event_loop() -> bool:

@@ -1,12 +1,15 @@
 """A learner's half hour, the labs and the watch over a page: in one file, so that one JupyterLab serves all.
 
 Notebook 00 goes from Run All to a passed exercise; labs are used with the keyboard alone, and opened again
-without the kernel that ran them.
+without the kernel that ran them, and without their widgets.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import httpx
+import nbformat
 import pytest
 from nbformat import v4
 from playwright.sync_api import expect
@@ -15,6 +18,7 @@ from course_lib.authoring import regions
 from course_lib.authoring.reading import read
 from course_lib.paths import LESSONS
 from tests.browser import chromium
+from tests.browser.lab import THEMES
 
 pytestmark = pytest.mark.browser
 
@@ -104,6 +108,13 @@ SHOWN = {
     "wind_tunnel": "Choose, then press Measure.",
     "streaming_race": "Done: both sides have ended.",
 }
+MEASURED = "Measured: latency 50 ms, limit 40 per s"
+PLOTS = {
+    "cache_explorer": "(40% of all answers)",
+    "wind_tunnel": "4 at once: ",
+    "streaming_race": "When text came, on each side.",
+}
+"""Words of the alternative texts, with what was chosen and measured."""
 
 
 def use_with_the_keyboard_alone(notebook):
@@ -122,7 +133,7 @@ def use_with_the_keyboard_alone(notebook):
     expect(tunnel).to_contain_text("The limit is reached with 2 calls at once.")
     tunnel.get_by_role("button", name="Measure", exact=True).press("Enter")
     expect(tunnel).to_contain_text("Done:", timeout=30_000)
-    expect(tunnel).to_contain_text("Measured: latency 50 ms, limit 40 per s")
+    expect(tunnel).to_contain_text(MEASURED)
     race = notebook.output("streaming_race")
     race.get_by_role("button", name="the composer", exact=True).press("Enter")
     race.get_by_role("button", name="120", exact=True).press("Enter")
@@ -133,8 +144,25 @@ def use_with_the_keyboard_alone(notebook):
     expect(race.get_by_role("img", name="When text came, on each side.")).to_have_count(1)
 
 
-# A page and a kernel for both: each costs some seconds.
-def test_labs_are_used_with_the_keyboard_alone_and_all_stand_without_their_kernel(write, opened, shoot):
+def without_widgets(file: Path) -> None:
+    """Write a notebook without the state of its widgets, which JupyterLab then does not trust."""
+    notebook = nbformat.read(file, as_version=4)
+    del notebook.metadata["widgets"]
+    nbformat.write(notebook, file)
+
+
+def expect_results_in_the_dark(notebook):
+    notebook.choose_theme(THEMES["dark"])
+    for name, alt in PLOTS.items():
+        plot = notebook.output(name).get_by_role("img", name=alt)
+        expect(plot).to_have_count(1)
+        expect(plot).to_have_css("filter", "invert(0.93) hue-rotate(180deg)")
+
+
+# A page and a kernel for all: each costs some seconds.
+def test_labs_are_used_with_the_keyboard_alone_and_all_stand_without_their_kernel(
+    write, opened, server, shoot
+):
     notebook, watch = opened
     cells = [v4.new_code_cell(f"from course_lib.labs import {name}\n{name}()", id=name) for name in SHOWN]
     address = write("reopened", *cells)
@@ -154,11 +182,22 @@ def test_labs_are_used_with_the_keyboard_alone_and_all_stand_without_their_kerne
 
     for name, words in SHOWN.items() - {("wind_tunnel", SHOWN["wind_tunnel"])}:
         expect(notebook.output(name)).to_contain_text(words)
-    expect(notebook.output("wind_tunnel")).to_contain_text("Measured: latency 50 ms, limit 40 per s")
+    expect(notebook.output("wind_tunnel").get_by_text(MEASURED).locator("visible=true")).to_have_count(1)
     expect(notebook.page.get_by_text("Error displaying widget")).to_have_count(0)
     notebook.output("architecture").locator('[data-key="limiter"]').click()
     expect(notebook.output("architecture").locator(".arch-told")).to_contain_text("Rate limiter")
+    expect_results_in_the_dark(notebook)
     shoot("reopened")
+
+    notebook.page.goto("about:blank")
+    without_widgets(server.folder / "reopened.ipynb")
+    notebook.open(address)
+
+    expect(notebook.output("wind_tunnel").get_by_text(MEASURED)).to_be_visible()
+    expect(notebook.output("streaming_race").get_by_role("img", name=PLOTS["streaming_race"])).to_be_visible()
+    notebook.trust()  # before, JupyterLab shows no <style>, so that plots stay light
+    expect_results_in_the_dark(notebook)
+    shoot("without_widgets")
 
 
 HOME = "http://127.0.0.1:8888"

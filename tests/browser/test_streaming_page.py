@@ -16,6 +16,7 @@ from course_lib.concurrency.streaming import Service, serve, streaming_app
 from tests.browser import chromium
 from tests.caching.conftest import until
 from tests.concurrency.test_streaming import model
+from tests.concurrency.test_streaming_service import Says
 
 pytestmark = pytest.mark.browser
 QUESTION = "How do I wash a down sleeping bag?"
@@ -98,16 +99,31 @@ def test_stop_ends_the_request_to_the_model(page: Page, part: str) -> None:
     until(lambda: lm.ledger().statuses == {499: 1}, "the request ends")
 
 
+FOREIGN = """async (url) => {
+    const stream = url + "/stream?question=", image = new Image();
+    await new Promise((end) => { image.onerror = end; image.src = stream + "image"; });
+    await fetch(stream + "fetch", { mode: "no-cors" });
+    await new Promise((end) => { new EventSource(stream + "events").onerror = end; });
+    await new Promise((end) => { new WebSocket(url.replace("http", "ws") + "/chat").onerror = end; });
+}"""
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_page_of_another_site_does_not_reach_the_model(
+    service: Service, browser: Browser, host: str
+) -> None:
+    with serve(streaming_app(desk.Answer())) as other, chromium.page(browser, other.url) as (page, _):
+        page.goto(other.url.replace("127.0.0.1", host) + "/elsewhere")  # an error's page can ask, too
+        page.evaluate(FOREIGN, service.url)
+        page.set_content(f"<iframe src={service.url}></iframe>")
+        expect(page.frame_locator("iframe").locator("#chat")).to_be_visible()  # as a notebook shows it
+
+    assert not service._app.state.streams._streams
+
+
 def test_what_a_model_writes_is_shown_as_text(browser: Browser) -> None:
-    class Html(dspy.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.ask = dspy.Predict("question -> answer")
-
-        async def aforward(self, question: str) -> dspy.Prediction:
-            return dspy.Prediction(answer=f"<img src=x onerror=alert(1)>{question}")
-
-    with serve(streaming_app(Html())) as service, chromium.page(browser, service.url) as (page, watch):
+    program = Says(lambda question: f"<img src=x onerror=alert(1)>{question}")
+    with serve(streaming_app(program)) as service, chromium.page(browser, service.url) as (page, watch):
         page.goto(service.url)
         ask(page, "events", "<b>bold</b>")
         expect(page.locator("#events .answer")).to_have_text("<img src=x onerror=alert(1)><b>bold</b>")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import math
 import re
+import traceback
 from collections import Counter
 from contextvars import ContextVar
 
@@ -175,6 +176,88 @@ async def test_a_dead_letter_is_revived_when_its_cause_is_mended(redis_url):
         assert await stream.dead_letters() == []
 
 
+class Mute(Exception):  # noqa: N818
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class Panic(BaseException):
+    """What an extension written in Rust raises."""
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (Mute(), "Mute"),
+        (ValueError("caf\ud800"), "ValueError: caf?"),
+        (ValueError("long " * 1000), f"ValueError: {'long ' * 1000}"[:500]),
+        (asyncio.CancelledError(), "CancelledError"),
+        (Panic("at a\rb"), "Panic: at a"),
+        (BaseExceptionGroup("two", [Panic()]), "BaseExceptionGroup: two (1 sub-exception)"),
+    ],
+    ids=lambda it: type(it).__name__,
+)
+async def test_no_error_of_a_handler_ends_the_consumer_also_while_it_is_written_down(
+    redis_url, error, reason
+):
+    calls = Counter()
+
+    async def handle(event: Event) -> None:
+        calls[event.id] += 1
+        raise error
+
+    async with stream_of(redis_url) as stream, consuming(stream, handle, most_deliveries=2):
+        await stream.publish(*numbered(1))
+        await drained(stream)
+        (letter,) = await stream.dead_letters()
+
+    assert letter.reason == reason
+    assert calls == {"0": 2}
+
+
+async def test_an_event_that_was_delivered_very_often_ends_no_consumer(redis_url):
+    async def fail(event: Event) -> None:
+        raise ValueError("no")
+
+    async with stream_of(redis_url) as stream:
+        await stream.publish(*numbered(1))
+        (entry,) = await stream.read("ghost", 1)
+        claim = ("XCLAIM", stream.name, "workers", "ghost", 0, entry.id, "IDLE", 10**6, "RETRYCOUNT", 1100)
+        await stream._redis.execute_command(*claim)
+        async with consuming(stream, fail, most_deliveries=1102, idle_s=0.1):
+            await drained(stream)
+
+
+# -- what is refused at once ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [0, -1, math.nan])
+@pytest.mark.parametrize("name", ["limit", "idle_s", "retry_s", "most_deliveries", "deadline_s", "bound"])
+async def test_numbers_with_which_nothing_would_be_handled_are_refused(name, number):
+    options = {name: number}
+    with pytest.raises(ValueError, match=name):
+        async with stream_of("redis://h", **options if name == "bound" else {}) as stream:
+            Consumer(stream, nothing, **options)
+
+
+@pytest.mark.parametrize(
+    "data", [{"x": math.nan}, {"x": [-math.inf]}, {"x": "\ud800"}, {"x": Event}], ids=repr
+)
+async def test_what_would_not_arrive_as_it_was_sent_is_refused_by_publish(redis_url, data):
+    async with stream_of(redis_url) as stream:
+        with pytest.raises(EventError, match="event 'odd' cannot be JSON"):
+            await stream.publish(Event("number", data, id="odd"))
+        assert await stream.backlog() == 0
+
+
+@pytest.mark.parametrize("login", [":hun{}ter2", "me:4711{}ter2"])
+@pytest.mark.parametrize("cut", ["/", "#", "?", "@"])
+def test_an_address_that_cannot_be_read_is_refused_without_any_part_of_its_password(login, cut):
+    with pytest.raises(RedisServerError, match="write / \\? # @ in a password as") as caught:
+        EventStream(f"redis://{login.format(cut)}@h:1/0", "x")
+    assert not re.search("hun|ter2|4711", "".join(traceback.format_exception(caught.value)))
+
+
 # -- consumers that die, stop or are slow ----------------------------------------------------------------
 
 
@@ -199,6 +282,26 @@ async def test_what_a_cancelled_consumer_held_is_claimed_and_handled_by_another(
             await drained(stream)
 
     assert sorted(seen) == list("01234")
+
+
+async def test_a_cancelled_consumer_is_cancelled_also_where_a_handler_makes_an_error_of_it(redis_url):
+    begun = asyncio.Event()
+
+    async def handle(event: Event) -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            raise ValueError("interrupted") from None
+
+    async with stream_of(redis_url) as stream:
+        await stream.publish(*numbered(1))
+        dying = asyncio.create_task(Consumer(stream, handle).run())
+        await begun.wait()
+        dying.cancel()
+        await asyncio.wait([dying])
+
+    assert dying.cancelled()
 
 
 async def test_an_event_that_ends_its_consumers_is_given_up_too(redis_url):
@@ -379,6 +482,66 @@ async def test_a_server_that_stays_away_is_told_to_the_producer_and_does_not_end
         own_redis.start()
         await stream.publish(*numbered(1))
         await drained(stream)
+
+
+@pytest.mark.parametrize(
+    ("refuse", "accept", "told"),
+    [
+        ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE", "READONLY"),
+        ("CONFIG SET min-replicas-to-write 1", "CONFIG SET min-replicas-to-write 0", "NOREPLICAS"),
+        ("CONFIG SET maxmemory 1;DEL {name}", "CONFIG SET maxmemory 0", "OOM"),
+        ("ACL SETUSER default -xreadgroup -eval", "ACL SETUSER default +@all", "NOPERM"),
+        ("SET {name} x", "DEL {name}", "WRONGTYPE"),
+    ],
+    ids=lambda it: it.partition(" ")[0],
+)
+async def test_whatever_redis_refuses_the_consumer_asks_again_and_both_it_and_the_producer_are_told(
+    short_folder, refuse, accept, told
+):
+    with running_redis(short_folder / "own", durable=True) as server:
+        async with stream_of(server.url, patience_s=0.3) as stream, consuming(stream, nothing) as consumer:
+            await stream.publish(*numbered(1))
+            await drained(stream)
+            for command in refuse.format(name=stream.name).split(";"):
+                await stream._redis.execute_command(*command.split())
+            with pytest.raises(RedisServerError, match=rf"refuses: {told}.*; correct that"):
+                await stream.publish(*numbered(1))
+            await until(lambda: f"refuses: {told}" in consumer.last_error)
+            await stream._redis.execute_command(*accept.format(name=stream.name).split())
+            await stream.publish(*numbered(1))
+            await drained(stream)
+
+
+async def test_a_refusal_that_passes_is_waited_for_and_one_that_does_not_is_told_at_once(own_redis):
+    async with stream_of(own_redis.url) as stream:
+        await stream._redis.config_set("min-replicas-to-write", 1)
+        publishing = asyncio.create_task(stream.publish(*numbered(1)))
+        await asyncio.wait([publishing], timeout=0.3)
+        await stream._redis.config_set("min-replicas-to-write", 0)
+        await publishing
+        await stream._redis.set(stream.name, "x")
+        async with asyncio.timeout(5):
+            with pytest.raises(RedisServerError, match="WRONGTYPE"):
+                await stream.publish(*numbered(1))
+
+
+async def test_a_streams_name_is_not_taken_for_a_refusal_that_passes(redis_url):
+    stream = EventStream(redis_url, "a CLASSROOM: -BUSY : -OOM ")
+    async with contextlib.aclosing(stream), asyncio.timeout(5):
+        assert await stream.read("ada", 1) == []
+
+
+async def test_where_the_dead_letters_cannot_be_written_the_event_is_kept(redis_url):
+    async def fail(event: Event) -> None:
+        raise EventError("never")
+
+    async with stream_of(redis_url) as stream, consuming(stream, fail, idle_s=0.3) as consumer:
+        await stream._redis.set(f"{stream.name}:dead", "x")
+        await stream.publish(*numbered(1))
+        await until(lambda: "WRONGTYPE" in consumer.last_error)
+        await stream._redis.delete(f"{stream.name}:dead")
+        await drained(stream)
+        assert [letter.reason for letter in await stream.dead_letters()] == ["EventError: never"]
 
 
 async def test_a_consumer_can_be_stopped_while_the_server_is_away(own_redis):

@@ -204,6 +204,18 @@ async def test_a_ticket_without_a_text_is_refused_for_good(redis_url, effects, m
             await SupportDesk(tickets, replies, effects, **models).answer(Event("ticket", data, id="x"))
 
 
+@pytest.mark.parametrize("kind", ["document", "mail"])
+async def test_another_kind_whose_id_a_ticket_may_have_is_refused_and_nothing_of_it_is_kept(
+    redis_url, effects, models, kind
+):
+    async with streams(redis_url) as (tickets, replies):
+        support = SupportDesk(tickets, replies, effects, **models)
+        with pytest.raises(EventError, match=f"event 'T-1' is no ticket: its kind is '{kind}'"):
+            await support.answer(Event(kind, ticket().data, id="T-1"))
+
+    assert (await effects_of(effects), lm.ledger().requests) == ([], 0)
+
+
 async def test_questions_are_answered_while_documents_arrive_and_from_what_has_arrived(
     redis_url, effects, models
 ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from contextlib import closing
 from datetime import date
 
@@ -121,13 +122,42 @@ async def test_what_a_server_forgot_is_published_again_and_done_once(own_redis, 
     assert sorted(await sums(effects)) == [0, 1, 2, 3, 4, 5]
 
 
+async def test_a_file_that_cannot_be_opened_at_first_is_opened_when_it_can(effects, tmp_path):
+    (tmp_path / "effects").write_bytes(b"no database" * 1000)
+    with pytest.raises(sqlite3.DatabaseError):
+        await effects.once(EVENT, Work())
+    (tmp_path / "effects").write_bytes(b"")
+
+    assert await effects.once(EVENT, Work()) == {"result": 1, "done": 1}
+
+
+async def test_a_locked_file_holds_up_nobodys_threads_but_its_own(effects, tmp_path):
+    await effects.missing([])
+    with closing(sqlite3.connect(tmp_path / "effects", isolation_level=None)) as other:
+        other.execute("begin immediate")
+        waiting = [asyncio.create_task(effects.missing([])) for _ in range(40)]
+        await asyncio.sleep(0)  # by now they fill what threads a pool has
+        async with asyncio.timeout(5):
+            assert await asyncio.to_thread(lambda: "free") == "free"
+        other.execute("rollback")
+    await asyncio.gather(*waiting)
+    effects.close()
+
+    await until(lambda: not any(each.name.startswith("effects") for each in threading.enumerate()))
+
+
 # -- documents -------------------------------------------------------------------------------------------
 
 
 def document(
-    name="tent-rental", body="A tent can be rented for a weekend.", day=1, tenant="", event=""
+    name="tent-rental",
+    body="A tent can be rented for a weekend.",
+    day=1,
+    tenant="",
+    event="",
+    title="Renting",
 ) -> Event:
-    fields = {"id": name, "title": "Renting", "body": body, "updated": date(2026, 3, day).isoformat()}
+    fields = {"id": name, "title": title, "body": body, "updated": date(2026, 3, day).isoformat()}
     return Event("document", {**fields, "keywords": []}, tenant, event or f"{tenant}-{name}-{day}")
 
 
@@ -191,6 +221,21 @@ async def test_documents_of_a_tenant_are_found_by_nobody_else_and_by_the_next_pr
             [],
             [],
         ]
+
+
+async def test_what_others_recorded_or_no_search_can_find_keeps_no_tenants_document_out(effects):
+    index = LiveIndex(effects)
+    await effects.once(Event("document", {}, "evil", "x1"), Work())
+    await index.ingest(document("empty", body="", tenant="evil", title="?"))
+
+    await index.ingest(document())
+
+    assert found(index) == ["A tent can be rented for a weekend."]
+
+
+async def test_another_kind_of_event_is_no_document(effects):
+    with pytest.raises(EventError, match="event 'T-1' is no document: its kind is 'ticket'"):
+        await LiveIndex(effects).ingest(Event("ticket", document().data, id="T-1"))
 
 
 async def test_what_is_no_document_is_refused_with_the_field(effects):

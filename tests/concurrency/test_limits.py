@@ -6,6 +6,7 @@ import asyncio
 import copy
 import heapq
 import itertools
+import math
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -99,10 +100,36 @@ def test_a_wait_that_the_server_asks_for_has_a_cap_and_jitter():
         assert left_s() == 0
 
 
-@pytest.mark.parametrize("rates", [(0,), (None, 0), (-1,)], ids=str)
+@pytest.mark.parametrize("rates", [(0,), (None, 0), (-1,), (math.nan,), (None, math.nan)], ids=str)
 def test_a_limit_that_lets_nothing_through_is_refused(rates):
     with pytest.raises(ValueError, match="above 0"):
         RateLimit(*rates)
+
+
+@pytest.mark.parametrize("longest_wait_s", [-1, math.nan, math.inf])
+def test_a_longest_wait_that_is_none_is_refused(longest_wait_s):
+    with pytest.raises(ValueError, match="0 or above"):
+        AdaptiveLimiter(longest_wait_s=longest_wait_s)
+
+
+@pytest.mark.parametrize("tokens", [10**13, 1e308, 10**400, math.inf, math.nan, -1e13])
+@pytest.mark.parametrize("tokens_per_s", [None, 100])
+def test_a_false_figure_of_tokens_makes_nobody_wait_longer_than_the_longest_wait(tokens, tokens_per_s):
+    clock = Clock()
+    limit = RateLimit(50, tokens_per_s, longest_wait_s=2.0, clock=clock)
+
+    for _ in range(3):
+        with limit._in_line() as left_s:
+            assert left_s() <= (2.0 if tokens_per_s else 0.0)
+            clock.now_s += left_s()
+        limit.charge(tokens)
+    clock.now_s += 60
+    for _ in range(40):
+        with limit._in_line() as left_s:
+            clock.now_s += left_s() + 0.02
+        limit.charge(1)
+
+    assert clock.now_s < 60 + (20 if tokens_per_s else 2), "what is true is soon believed again"
 
 
 # -- under a model -------------------------------------------------------------------------------------
@@ -143,7 +170,7 @@ async def test_beyond_the_deadline_nothing_is_asked_and_nothing_is_tried_again(c
 @pytest.mark.parametrize("is_async_program", [True, False], ids=["task", "thread"])
 async def test_streams_wait_retry_and_are_charged_like_other_calls(connect, is_async_program):
     refusals = 0 if is_async_program else 1
-    model = limited(connect({"limit_requests_per_s": 2 - refusals}), limit := RateLimit(**PLENTY))
+    model = limited(connect({"limit_requests_per_s": 2 - refusals}), limit := RateLimit(10_000, 10_000))
     await model.acall("First?")
 
     chunks = []

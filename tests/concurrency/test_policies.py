@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import Any
 
@@ -86,6 +87,10 @@ async def test_a_server_is_waited_for_as_long_as_it_asks_unless_that_is_long():
     begun_s = time.monotonic()
     assert await quick()(patient, "?") == "yes"
     assert time.monotonic() - begun_s >= 0.2
+
+    for nonsense in (math.nan, -1.0, "soon"):
+        named = Service(dspy.LMRateLimitError("busy", retry_after=nonsense), "yes")
+        assert await quick()(named, "?") == "yes"
 
     long = Service(dspy.LMRateLimitError("busy", retry_after=3600), "yes")
     with pytest.raises(dspy.LMRateLimitError):

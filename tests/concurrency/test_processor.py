@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any
@@ -119,6 +120,27 @@ async def test_the_deadline_ends_the_request_at_the_models_server(ask):
             break
 
     await until_ledger(lambda ledger: ledger.statuses == {499: 1} and not ledger.under_way)
+
+
+class Both(dspy.Module):
+    """Asks twice, in threads of DSPy's."""
+
+    def forward(self, ticket: str) -> dspy.Prediction:
+        parallel = dspy.Parallel(num_threads=2, disable_progress_bar=True)
+        asked = [(desk.Triage(), {"ticket": f"{ticket} {n}"}) for n in range(2)]
+        return dspy.Prediction(answers=parallel(asked), left_s=Deadline.current().remaining_s())
+
+
+@pytest.mark.parametrize(("profile", "answers"), [("moment", 2), ("never", 0)])
+def test_the_deadline_and_the_names_reach_dspys_threads(profile, answers):
+    program = ResilientProcessor(Both(), lm.connect(f"sim-large@{profile}"), deadline_s=5 if answers else 0.5)
+
+    begun_s = time.monotonic()
+    prediction = program(ticket=TICKETS[0])
+
+    assert time.monotonic() - begun_s < 15  # the endpoint's own patience is longer
+    assert len(prediction.answered_by) == 2 - prediction.answers.count(None) == answers
+    assert bool(prediction.left_s) == bool(answers)
 
 
 async def test_to_cancel_the_caller_ends_the_request_at_the_models_server():

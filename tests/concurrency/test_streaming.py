@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import json
 import random
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import dspy
@@ -16,6 +18,7 @@ import pytest
 
 from course_lib import desk, lm
 from course_lib.caching import TieredCache, current_scope, scope
+from course_lib.concurrency import HalfAnswer, RateDeadlineExceeded, Unanswered, resilient
 from course_lib.concurrency.streaming import (
     Citation,
     Done,
@@ -31,9 +34,9 @@ from course_lib.concurrency.streaming import (
     from_json,
     kind_of,
     stream,
+    streams,
 )
-from course_lib.concurrency.streaming.streams import AHEAD
-from course_lib.resilience import Deadline
+from course_lib.resilience import BreakerOpen, BulkheadFull, Deadline, DeadlineExceeded
 from tests.concurrency.waiting import until, until_ledger
 from tests.traps.conftest import script  # noqa: F401  a fixture
 
@@ -222,7 +225,7 @@ async def test_a_reader_who_waits_slows_the_program_and_loses_nothing() -> None:
     async with slow:
         async for event in slow:
             if not events:
-                await until(lambda: slow._count - slow._read == AHEAD)
+                await until(lambda: slow._count - slow._read == streams.AHEAD)
                 assert lm.ledger().requests < 30
             events.append(event)
 
@@ -248,6 +251,25 @@ def test_a_reader_who_leaves_ends_the_request_to_the_model(program) -> None:
 
     assert lm.ledger().statuses == {499: 1}
     assert threading.active_count() <= before + 1  # asyncio's pool may keep an idle one
+
+
+@pytest.mark.parametrize("program", [dspy.Predict("question -> answer"), Sync()], ids=["async", "sync"])
+async def test_a_reader_who_leaves_while_the_program_waits_for_him_leaves_no_error_behind(
+    program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(streams, "AHEAD", 4)
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+
+    with dspy.context(lm=model(speed_p50_tokens_per_s=1000)):
+        async with stream(program, question=QUESTION) as events:
+            async for _ in events:
+                await until(lambda: events._news._waiters)
+                break
+    gc.collect()
+    await until_ledger(lambda ledger: ledger.requests == 1)
+
+    assert not told
 
 
 @pytest.mark.soak  # the model is waited for, until its time-out
@@ -319,11 +341,22 @@ async def test_an_answer_whose_stream_ends_without_a_reason_is_marked(question) 
     assert events[-2].is_cut
 
 
-def _raise(error: BaseException) -> None:
-    raise error
+def _raise(error: BaseException, cause: BaseException | None = None) -> None:
+    raise error from cause
 
 
-FAILURES = {
+OWN = {
+    BreakerOpen: "breaker_open",
+    BulkheadFull: "bulkhead_full",
+    DeadlineExceeded: "deadline",
+    HalfAnswer: "stream_assembly",
+    RateDeadlineExceeded: "rate_deadline",
+    Unanswered: "unanswered",
+}
+FAILURES: dict[str, Any] = {
+    **{kind.__name__: (partial(_raise, kind("sk-secret")), code, kind) for kind, code in OWN.items()},
+    "no model has room": (lambda: _raise(Unanswered("sk-"), BulkheadFull("y")), "bulkhead_full", Unanswered),
+    "half, then late": (lambda: _raise(HalfAnswer("sk-"), dspy.LMTimeoutError("y")), "timeout", HalfAnswer),
     "not a prediction": (lambda: "text", "not_a_prediction", NotAPredictionError),
     "nothing": (lambda: None, "not_a_prediction", NotAPredictionError),
     "a bug": (lambda: 1 / 0, "internal", ZeroDivisionError),
@@ -343,6 +376,18 @@ async def test_a_program_that_fails_ends_its_stream_with_a_code_and_a_sentence(e
     assert (error.code, done) == (code, Done())
     assert isinstance(error.cause, kind)
     assert str(error.cause) not in str(as_json(error))
+
+
+async def test_an_answer_of_a_resilient_model_that_breaks_off_has_the_same_code_as_without() -> None:
+    cut, question = model(cut_midway_rate=1.0), "What is 21 + 21?"
+
+    plain, wrapped = [
+        (await streamed(dspy.Predict(ASK), one, fields=FIELDS, question=question))[-2]
+        for one in (cut, resilient(cut))
+    ]
+
+    assert wrapped.code == plain.code != "lm_error"
+    assert isinstance(wrapped.cause, HalfAnswer)
 
 
 async def test_an_error_of_the_provider_gives_none_of_its_text() -> None:
@@ -402,6 +447,20 @@ async def test_a_field_of_several_predictors_is_named_with_its_predictor() -> No
         stream(Two(), question=QUESTION)
     with pytest.raises(UnknownFieldError, match="'anser' is written by 0 predictors"):
         stream(Two(), fields=["anser"], question=QUESTION)
+
+
+class Named(dspy.Module):
+    """A program whose input has the name of an option."""
+
+    async def aforward(self, status: str) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "program", [dspy.Predict("status -> answer"), dspy.ChainOfThought("grace_s -> answer"), Named()]
+)
+def test_a_program_with_an_input_that_is_named_like_an_option_is_refused(program) -> None:
+    with pytest.raises(ValueError, match=r"an input '(status|grace_s)', which is an option of stream\(\)"):
+        stream(program)
 
 
 async def test_a_reader_who_comes_back_gets_what_he_has_not_seen() -> None:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
+from unittest.mock import Mock
 
 import dspy
 import httpx
@@ -28,11 +29,22 @@ from course_lib.concurrency.streaming import (
     serve,
     streaming_app,
 )
+from course_lib.concurrency.streaming.service import Registry
 from tests.caching.conftest import until
 from tests.concurrency.test_streaming import QUESTION, model
 
 PROGRAM = dspy.Predict("question -> answer")
-LONG = "Count from 1 to 200."
+
+
+class Says(dspy.Module):
+    """A program that answers what a function makes of its inputs."""
+
+    def __init__(self, answer: Callable[..., str]) -> None:
+        super().__init__()
+        self.ask, self.answer = dspy.Predict("history: dspy.History, question -> answer"), answer
+
+    async def aforward(self, **inputs: str) -> dspy.Prediction:
+        return dspy.Prediction(answer=self.answer(**inputs))
 
 
 @pytest.fixture
@@ -121,6 +133,7 @@ def test_an_event_that_is_not_known_is_answered_with_an_error_and_the_end(served
         f"{known}.-1",
         f"{known}.1e1",
         f"{known}.99999999999999999999",
+        f"{known}.{'9' * 5_000}",
         known,
     ):
         events = events_of(service, last=last)
@@ -154,7 +167,7 @@ def test_heartbeats_come_while_nothing_else_does(served) -> None:
 def test_a_request_without_the_right_inputs_is_told_so(served) -> None:
     url = f"{served().url}/stream"
 
-    for query in ("", "?query=a", "?question=a&x=b", "?question=" + "a" * 9_000):
+    for query in ("", "?query=a", "?question=a&x=b", "?question=a&question=b", "?question=" + "a" * 9_000):
         answer = httpx.get(f"{url}{query}").text
 
         assert '"code": "inputs"' in answer
@@ -179,23 +192,81 @@ def test_more_runs_than_allowed_are_refused_with_a_time_to_wait(served) -> None:
 def test_pages_of_other_sites_get_nothing(served) -> None:
     service = served()
 
-    for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}):
+    foreign = [{"Origin": origin} for origin in ("http://evil.example", "null", "http://[")]
+    foreign += [{"Host": host} for host in ("evil.example", "[")]
+    foreign += [{"Sec-Fetch-Site": site} for site in ("cross-site", "same-site", "none")]
+    for headers in foreign:
         assert httpx.get(f"{service.url}/stream?question=a", headers=headers).status_code == 403
     for origin in ("http://evil.example", "null"):
         with pytest.raises(InvalidStatus, match="403"):
             chat(service, origin=origin)
     assert lm.ledger().requests == 0
+    assert httpx.get(service.url, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200  # a notebook
+    own = httpx.get(f"{service.url}/stream?question=a", headers={"Sec-Fetch-Site": "same-origin"})
+    assert "event: final" in own.text
+
+
+def test_inputs_may_have_the_names_of_options(served) -> None:
+    names = ("citations", "fields", "grace_s", "status", "stop")
+    program = Says(lambda **inputs: f"got {sorted(inputs)}")
+    service, given = served(program, inputs=names), dict.fromkeys(names, "a")
+
+    sent = httpx.get(f"{service.url}/stream", params=given).text
+    with chat(service) as connection:
+        connection.send(json.dumps(given))
+        final = answer_of(connection)[-2]
+
+    assert f"got {sorted(names)}" in sent
+    assert final["fields"]["answer"] == f"got {sorted(names)}"
+
+
+def test_half_a_character_in_an_answer_comes_over_both_and_does_no_harm_to_the_next_turn(served) -> None:
+    def answer(question: str, history: dspy.History | None = None) -> str:
+        json.dumps(history and history.messages, ensure_ascii=False).encode()
+        return f"a\ud800b {question}"
+
+    service = served(Says(answer), history="history")
+    with chat(service) as connection:
+        for question in ("one", "two"):
+            connection.send(json.dumps({"question": question}))
+            final = answer_of(connection)[-2]
+
+            assert final["fields"]["answer"] == f"a\ud800b {question}"
+    assert "event: final" in httpx.get(f"{service.url}/stream?question=a").text
+
+
+def test_whatever_goes_wrong_in_a_chat_is_told_and_it_goes_on(served, monkeypatch) -> None:
+    service = served()
+    for error in (RuntimeError, TypeError, UnicodeError, KeyError):
+        with chat(service) as connection, monkeypatch.context() as patch:
+            patch.setattr(Registry, "open", Mock(side_effect=error("sk-secret")))
+            connection.send(json.dumps({"question": "a"}))
+            told = answer_of(connection)
+            patch.undo()
+            connection.send(json.dumps({"question": "What is 1 + 1?"}))
+
+            assert [one["event"] for one in told] == ["error", "done"]
+            assert "secret" not in str(told)
+            assert answer_of(connection)[-2]["event"] == "final"
+
+
+def test_an_answer_that_cannot_be_sent_is_an_error(served) -> None:
+    class Counts(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ask = PROGRAM
+
+        async def aforward(self, question: str) -> dspy.Prediction:
+            await self.ask.acall(question=question)
+            return dspy.Prediction(answer=10**5_000)  # no JSON has a number of that length
+
+    *_, error, done = events_of(served(Counts()))
+
+    assert (error.json()["code"], done.event) == ("internal", "done")
 
 
 def test_an_error_tells_neither_the_exceptions_text_nor_its_place(served) -> None:
-    class Fails(dspy.Module):
-        async def aforward(self, question: str) -> None:
-            raise ValueError(f"the key is sk-secret, {question}")
-
-        def named_predictors(self) -> Any:
-            return PROGRAM.named_predictors()
-
-    error, _ = events_of(served(Fails()))
+    error, _ = events_of(served(Says(lambda question: int(f"the key is sk-secret, {question}"))))
 
     assert error.json() == {
         "code": "internal",
@@ -218,14 +289,8 @@ class Tenant:
 
 
 def test_a_run_belongs_to_the_tenant_of_its_request_and_sees_the_context_of_the_service(served) -> None:
-    class Whose(dspy.Module):
-        def named_predictors(self) -> Any:
-            return PROGRAM.named_predictors()
-
-        async def aforward(self, question: str) -> dspy.Prediction:
-            return dspy.Prediction(answer=f"{current_scope().tenant} {dspy.settings.lm.model}")
-
-    url = served(Whose(), tenants=True).url
+    program = Says(lambda **_: f"{current_scope().tenant} {dspy.settings.lm.model}")
+    url = served(program, tenants=True).url
 
     for tenant in ("A", "B"):
         text = httpx.get(f"{url}/stream?question=a", headers={"X-Tenant": tenant}).text
@@ -244,15 +309,8 @@ def test_a_chat_streams_each_answer(served) -> None:
 
 
 def test_a_chat_knows_its_earlier_turns_and_no_other_chats(served) -> None:
-    class Talk(dspy.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.ask = dspy.Predict("history: dspy.History, question -> answer")
-
-        async def aforward(self, question: str, history: dspy.History) -> dspy.Prediction:
-            return dspy.Prediction(answer=" ".join(turn["question"] for turn in history.messages))
-
-    service = served(Talk(), history="history")
+    program = Says(lambda question, history: " ".join(turn["question"] for turn in history.messages))
+    service = served(program, history="history")
     with chat(service) as connection, chat(service) as other:
         for question in ("one", "two", "three"):
             connection.send(json.dumps({"question": question}))
@@ -279,7 +337,17 @@ def test_an_answer_that_nobody_waits_for_any_more_is_ended(served, how: str) -> 
 
 def test_a_chat_tells_what_a_message_lacks_and_goes_on(served) -> None:
     with chat(served()) as connection:
-        for sent in ("", "[]", "no json", '{"question": 1}', '{"question": "a", "history": []}'):
+        twice = '{"question": "a", "question": "b"}'
+        odd = (
+            "",
+            "[]",
+            "no json",
+            "[" * 30_000,
+            '{"question": 1}',
+            twice,
+            '{"question": "a", "history": []}',
+        )
+        for sent in odd:
             connection.send(sent)
             error, _ = answer_of(connection)
             assert error["code"] == "inputs"

@@ -72,12 +72,9 @@ def test_what_the_lesson_tells_to_try_shows_a_second_request_at_the_first_press(
     lab.model.value = "sim-large"
 
 
-def test_the_lab_opens_with_a_first_look_and_has_a_text_for_viewers_without_widgets(lab):
-    data, _ = lab._repr_mimebundle_()
-
-    assert "== Chat" in data["text/plain"]
-    assert "== JSON" in data["text/plain"]
-    assert data["text/html"] == lab.rendered.html
+def test_the_lab_opens_with_a_first_look(lab):
+    assert "== Chat" in lab.rendered.text
+    assert "== JSON" in lab.rendered.text
     assert 'role="status"' in lab._status.value
     assert "ChatAdapter, left" in lab._out.value
 

@@ -46,9 +46,7 @@ def test_every_choice_redraws_and_says_what_came_of_it_and_a_size_needs_no_new_m
     assert "40% of all answers" in lab.rendered.text
 
 
-def test_viewers_without_widgets_get_the_plot_and_the_figures(lab):
-    data, _ = lab._repr_mimebundle_()
-
-    assert "<img" in data["text/html"]
-    assert "predicted" in data["text/plain"]
+def test_the_plot_and_the_figures_are_told_as_text_too(lab):
+    assert "<img" in lab.rendered.html
+    assert "predicted" in lab.rendered.text
     assert "Hit rate: skew 0.8, 1,000 answers, TTL 10 min, 10 requests/s" in show(explore()).text

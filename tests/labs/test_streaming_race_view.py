@@ -39,6 +39,7 @@ def test_the_end_has_a_drawing_with_an_alternative_text_and_a_sentence(raced):
 
     assert 'alt="When text came, on each side. The first words came' in shown.html
     assert "times sooner as a stream" in shown.text
+    assert "the model still writes the citations" in shown.text, "the end comes after the last piece"
 
 
 def test_text_of_a_model_is_shown_as_text():
@@ -55,4 +56,4 @@ def test_the_button_races_with_what_is_chosen_and_says_what_came_of_it():
     assert "I don&#x27;t know" in lab._out.value
     assert "Done: both sides have ended." in lab._status.value
     assert not lab.button.disabled
-    assert "times sooner" in lab._repr_mimebundle_()[0]["text/plain"]
+    assert "times sooner" in lab.rendered.text

@@ -84,7 +84,6 @@ async def test_a_choice_draws_the_law_at_once_and_measure_adds_what_came_out():
     assert first.cancelled()
     assert "Done: " in lab._status.value
     assert "Measured: latency 50 ms, limit 40 per s" in lab.rendered.text
-    assert lab._repr_mimebundle_()[0]["text/plain"] == lab.rendered.text
 
 
 async def test_a_measurement_that_fails_says_so(monkeypatch):

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest.mock import ANY
 
+import dspy
 import pytest
 
 from course_lib.resilience import BreakerOpen, CircuitBreaker
@@ -28,18 +29,24 @@ def opened(breaker: CircuitBreaker) -> CircuitBreaker:
 
 
 def test_it_opens_after_failures_in_a_row_and_says_why(breaker):
-    def fail() -> None:
-        with pytest.raises(OSError, match="no route"), breaker:
-            raise OSError("no route\nto host")
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            raise TypeError
+
+    def fail(error: Exception | None = None) -> None:
+        error = error or dspy.LMServerError("cannot process: a tenant's prompt", status=500)
+        with pytest.raises(type(error)), breaker:
+            raise error
 
     fail()
     with breaker:
         pass
     assert breaker.last_error == ""
-    fail()
+    fail(MuteError())
+    assert breaker.last_error == "MuteError"
     fail()
 
-    with pytest.raises(BreakerOpen, match=r"at the moment; its last error: OSError: no route$"):
+    with pytest.raises(BreakerOpen, match=r"at the moment; its last error: LMServerError \(status 500\)$"):
         breaker.__enter__()
 
 

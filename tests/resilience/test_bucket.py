@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
@@ -70,10 +71,15 @@ def test_a_wait_beyond_the_deadline_is_refused_at_once(clock):
     assert bucket.wait_s() == 0, "nothing was taken"
 
 
-@pytest.mark.parametrize(("rate_per_s", "capacity"), [(0, 1), (1, 0), (-1, 1)])
+@pytest.mark.parametrize(
+    ("rate_per_s", "capacity"), [(0, 1), (1, 0), (-1, 1), (math.nan, 1), (1, math.nan), (math.inf, 1)]
+)
 def test_a_bucket_that_lets_nothing_through_is_refused(rate_per_s, capacity):
     with pytest.raises(ValueError, match="must be above 0"):
         TokenBucket(rate_per_s, capacity)
+    if capacity == 1:
+        with pytest.raises(ValueError, match="must be above 0"):
+            TokenBucket(1, 1).rate_per_s = rate_per_s
 
 
 def test_a_new_rate_and_a_hold_count_for_those_who_wait_already(clock):

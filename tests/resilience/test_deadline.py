@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import dspy
 import pytest
 
 from course_lib.resilience import Deadline
@@ -36,14 +40,44 @@ def test_tasks_inherit_it_and_do_not_disturb_each_other(clock):
     assert asyncio.run(main()) == [5, 10, 7]
 
 
-def test_an_async_generator_closed_elsewhere_raises_nothing(clock):
-    async def numbers() -> Any:
-        with Deadline.after(5, clock=clock).applied():
+@contextmanager
+def around() -> Iterator[None]:
+    with Deadline.after(60).applied():
+        yield
+
+
+def test_no_generator_keeps_a_deadline_open_for_its_reader():
+    async def held() -> Any:
+        async with Deadline.after(0.01).held():
+            yield 1
+
+    def rows(block: Any) -> Any:
+        with block:
             yield 1
 
     async def main() -> None:
-        stream = numbers()
-        await asyncio.create_task(anext(stream))
-        await asyncio.create_task(stream.aclose())
+        with pytest.raises(RuntimeError, match=r"in the generator held\(\) would hold for whoever reads it"):
+            await anext(held())
+        for block in (Deadline.after(60).applied(), around()):
+            with pytest.raises(RuntimeError, match=r"in the generator rows\(\)"):
+                next(rows(block))
+        with around():
+            assert Deadline.current()
+        assert Deadline.current() is None
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_dspys_threads_inherit_it(threads):
+    with Deadline.after(60).applied() as deadline:
+        seen = dspy.Parallel(num_threads=threads, disable_progress_bar=True)(
+            [(lambda **_: Deadline.current(), {})] * 2
+        )
+
+    assert seen == [deadline] * 2
+
+
+def test_a_deadline_at_no_time_is_refused():
+    with pytest.raises(ValueError, match="cannot be at nan"):
+        Deadline.after(math.nan)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import pytest
 
 from course_lib.resilience import SingleFlight
 from tests.caching.conftest import until, waiters
+from tests.resilience.conftest import ended_well, fork
 
 pytestmark = pytest.mark.anyio
 
@@ -64,7 +66,7 @@ class OddError(Exception):
 
 @pytest.mark.parametrize(
     ("first", "apart"),
-    [(KeyError("gone"), 4), (TimeoutError("the provider's"), 4), (OddError(), 1)],
+    [(KeyError("gone"), 4), (TimeoutError("the provider's"), 4), (OddError("odd"), 4)],
     ids=repr,
 )
 def test_each_waiter_gets_an_error_of_its_own_with_the_first_as_its_cause(first: Exception, apart: int):
@@ -75,11 +77,41 @@ def test_each_waiter_gets_an_error_of_its_own_with_the_first_as_its_cause(first:
         work.may_end.set()
     errors = [caller.exception() for caller in callers]
 
-    assert len({id(error) for error in errors}) == apart  # one that cannot be copied is given as it is
+    assert len({id(error) for error in errors}) == apart
     assert all(error is first or error.__cause__ is first for error in errors)
     assert {(type(error), str(error)) for error in errors} == {(type(first), str(first))}
     assert work.calls == 1
     assert flight.run("k", lambda: "the next caller calls again") == ("the next caller calls again", False)
+
+
+def test_nobody_else_sees_what_the_leader_was_handling():
+    flight, work = SingleFlight(), Work(KeyError("gone"))
+
+    def lead() -> None:
+        try:
+            raise LookupError("a tenant's own")
+        except LookupError:
+            flight.run("k", work.in_thread)
+
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(lead)
+        assert work.begun.wait(20)
+        waiter = pool.submit(flight.run, "k", work.in_thread)
+        until(lambda: waiters(flight) == 1)
+        work.may_end.set()
+
+    assert "tenant" not in "".join(traceback.format_exception(waiter.exception()))
+
+
+def test_a_forked_child_waits_for_no_call_of_the_parent():
+    flight, work = SingleFlight(), Work()
+    with under_way(flight, work):
+        with flight._lock:
+            pid = fork(lambda: flight.run("k", lambda: "own") == ("own", False))
+        well = ended_well(pid)
+        work.may_end.set()
+
+    assert well
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), None], ids=["interrupted", "takes long"])

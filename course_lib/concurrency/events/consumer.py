@@ -18,18 +18,22 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY
 from typing import Any
 from uuid import uuid4
 
-from redis.exceptions import RedisError
+from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from course_lib.concurrency.events.stream import Entry, Event, EventError, EventStream
 from course_lib.resilience import Deadline
 from course_lib.services import RedisServerError
 
+_ASK_AGAIN_S = 0.1
+_ENDS = (KeyboardInterrupt, SystemExit, GeneratorExit)  # of the process, or of the loop
 
-@dataclass(eq=False)
+
+@checked_dataclass(eq=False, config={"arbitrary_types_allowed": True})
 class Consumer:
     """One of a stream's consumers; as many as are needed, in any processes, share its events."""
 
@@ -37,22 +41,22 @@ class Consumer:
     handle: Callable[[Event], Awaitable[object]]
     """Called in a task for each event, in the context of the place where run() was called."""
     _: KW_ONLY
-    limit: int = 8
+    limit: PositiveInt = 8
     """How many are under way at a time; no more are read."""
-    idle_s: float = 30.0
+    idle_s: float = Field(30.0, gt=0, le=1e9)
     """How long after its consumer's last sign of life an event is claimed."""
-    retry_s: float = 1.0
+    retry_s: PositiveFloat = 1.0
     """How long after a failure an event is delivered again; doubles each time, up to `idle_s`."""
-    most_deliveries: int = 5
+    most_deliveries: PositiveInt = 5
     """After so many, an event that still fails is given up."""
-    deadline_s: float = 60.0
+    deadline_s: PositiveFloat = 60.0
     """How long one handler may take; it sees this as `Deadline.current()`."""
     scope: Callable[[str], AbstractContextManager[Any]] = nullcontext
     """Called with the event's tenant, for a block around its handler: `lambda t: caching.scope(tenant=t)`."""
 
     def __post_init__(self) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
-        self.last_error = ""  # the last problem in one line: a handler's, or Redis being away
+        self.last_error = ""  # the last problem in one line: a handler's, or Redis being away or refusing
         self._in_flight: dict[bytes, asyncio.Task[None]] = {}
         self._claim_at_s = 0.0
         self._is_stopping = False
@@ -81,8 +85,9 @@ class Consumer:
         try:
             claimed = await self._claim(free)
             entries = claimed or await self.stream.read(self.name, free)
-        except RedisServerError as error:  # asked again, as long as it takes
+        except RedisServerError as error:  # whatever it refuses: asked again, as long as it takes
             self.last_error = str(error)
+            await asyncio.sleep(_ASK_AGAIN_S)
             return
         for entry in entries:
             if entry.id not in self._in_flight:
@@ -100,17 +105,22 @@ class Consumer:
 
     async def _settle(self, entry: Entry, *, is_first: bool) -> None:
         """Handle an event, and acknowledge it, leave it for later, or give it up."""
+        task = asyncio.current_task()
         try:
-            with suppress(RedisServerError, RedisError):  # away or full: the event comes again
-                deliveries = 1 if is_first else await self.stream.deliveries(entry)
-                try:
-                    await self._handle(entry, deliveries)
-                except Exception as error:  # border: one event must not stop the others
-                    await self._fail(entry, deliveries, error)
-                else:
-                    await self.stream.acknowledge(entry)
+            deliveries = 1 if is_first else await self.stream.deliveries(entry)
+            try:
+                await self._handle(entry, deliveries)
+            except BaseException as error:  # border: one event must not stop the others
+                is_cancelled = isinstance(error, asyncio.CancelledError) and task and task.cancelling()
+                if is_cancelled or isinstance(error, _ENDS):
+                    raise
+                await self._fail(entry, deliveries, error)
+            else:
+                await self.stream.acknowledge(entry)
+        except RedisServerError as error:  # the event comes again
+            self.last_error = str(error)
         finally:
-            if self._in_flight.get(entry.id) is asyncio.current_task():
+            if self._in_flight.get(entry.id) is task:
                 del self._in_flight[entry.id]
 
     async def _handle(self, entry: Entry, deliveries: int) -> None:
@@ -121,13 +131,13 @@ class Consumer:
             async with Deadline.after(self.deadline_s).held():
                 await self.handle(event)
 
-    async def _fail(self, entry: Entry, deliveries: int, error: Exception) -> None:
-        self.last_error = f"{type(error).__name__}: {error}".partition("\n")[0].strip(": ")[:500]
+    async def _fail(self, entry: Entry, deliveries: int, error: BaseException) -> None:
+        self.last_error = _line(error)
         if isinstance(error, EventError) or deliveries >= self.most_deliveries:
             await self.stream.bury(entry, self.last_error)
         else:
             del self._in_flight[entry.id]  # it is renewed no more, and may come again before this task ends
-            wait_s = min(self.retry_s * 2 ** (deliveries - 1), self.idle_s)
+            wait_s = min(self.retry_s * 2.0 ** min(deliveries - 1, 99), self.idle_s)
             await self.stream.renew(self.name, [entry.id], idle_s=self.idle_s - wait_s)
 
     async def _renew(self) -> None:
@@ -135,8 +145,18 @@ class Consumer:
         while True:
             await asyncio.sleep(self.idle_s / 3)
             if self._in_flight:
-                with suppress(RedisServerError):
+                try:
                     await self.stream.renew(self.name, list(self._in_flight))
+                except RedisServerError as error:
+                    self.last_error = str(error)
+
+
+def _line(error: BaseException) -> str:
+    """Return an error's kind and first line, whatever its text is, so that it can be written anywhere."""
+    line = type(error).__name__
+    with suppress(Exception):  # border: the error, and how it becomes a text, are a handler's
+        line = f"{line}: {error}".splitlines()[0].strip(": ")
+    return line[:500].encode(errors="replace").decode()
 
 
 @asynccontextmanager

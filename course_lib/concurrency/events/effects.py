@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-import threading
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,14 +31,14 @@ class Effects:
 
     def __init__(self, path: Path | str) -> None:
         """Name the file; it is opened, or made, with the first need."""
-        self._path, self._lock = path, threading.Lock()
+        self._path, self._thread = path, ThreadPoolExecutor(1, "effects")  # SQLite has one writer
         self._connection: sqlite3.Connection | None = None
 
     def close(self) -> None:
-        """Close the file, after a transaction that is under way."""
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
+        """Let the thread do what is under way, close the file and end; this does not wait for it."""
+        with suppress(RuntimeError):  # closed already
+            self._thread.submit(self._disconnect)
+        self._thread.shutdown(wait=False)
 
     async def once(
         self,
@@ -77,19 +79,23 @@ class Effects:
 
     async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do this in a transaction, in a thread: all of it, or nothing if it raises."""
-        return await asyncio.to_thread(self._transact, work)
+        loop, run = asyncio.get_running_loop(), copy_context().run
+        return await loop.run_in_executor(self._thread, lambda: run(self._transact, work))
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        with self._lock:
-            if self._connection is None:
-                self._connection = sqlite3.connect(
-                    self._path, 30, isolation_level=None, check_same_thread=False
-                )
-                self._connection.execute("pragma journal_mode=wal")  # synchronous stays full
-                self._connection.execute(_TABLE)
-            with self._connection as connection:  # commits, or rolls back what raises
-                connection.execute("begin immediate")
-                return work(connection)
+        if self._connection is None:
+            self._connection = sqlite3.connect(
+                self._path, timeout=30, isolation_level=None, check_same_thread=False
+            )
+        self._connection.execute("pragma journal_mode=wal")  # synchronous stays full
+        self._connection.execute(_TABLE)  # each time, because the first may fail: a full disk, say
+        with self._connection as connection:  # commits, or rolls back what raises
+            connection.execute("begin immediate")
+            return work(connection)
 
 
 def _recorded(connection: sqlite3.Connection, event: Event) -> str | None:

@@ -6,6 +6,7 @@ Main path: Consumer(documents, index.ingest) in one task, index.search(question)
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -17,13 +18,20 @@ from course_lib.desk.search import Hit
 
 _ARTICLE = TypeAdapter(Article)
 _EMPTY = Index([])
-_QUERY = "select tenant, result from effects where kind = 'document'"
+_TABLE = "create table if not exists live_index (tenant, id, updated, article, primary key (tenant, id))"
+_KEEP = """
+insert into live_index values (?, ?, ?, ?)
+on conflict do update set updated = excluded.updated, article = excluded.article
+where excluded.updated > live_index.updated
+"""
+_QUERY = "select tenant, article from live_index"
 
 
 class LiveIndex:
     """An index for each tenant, replaced as a whole: a search never waits, and sees no half of a change.
 
-    The documents are kept in `effects`; await refresh() to find those of another process, or a former one.
+    The documents are kept beside the `effects`; await refresh() to find those of another process, or a former
+    one.
     """
 
     def __init__(self, effects: Effects) -> None:
@@ -39,8 +47,10 @@ class LiveIndex:
     async def ingest(self, event: Event) -> None:
         """Take an event "document" (the fields of an Article); then it is kept, and can be found.
 
-        An older version that arrives after a newer one changes nothing.
+        An older version that arrives after a newer one changes nothing. Another kind of event is refused.
         """
+        if event.kind != "document":
+            raise EventError(f"event {event.id!r} is no document: its kind is {event.kind!r}")
         try:
             article = _ARTICLE.validate_python(event.data)
         except ValidationError as error:
@@ -49,10 +59,12 @@ class LiveIndex:
                 f"event {event.id!r} is no document: {problem['loc']}: {problem['msg']}"
             ) from None
 
-        async def work() -> object:
-            return _ARTICLE.dump_python(article, mode="json")
+        def write(connection: sqlite3.Connection, _: None) -> None:
+            connection.execute(_TABLE)
+            text = _ARTICLE.dump_json(article).decode()
+            connection.execute(_KEEP, (event.tenant, article.id, article.updated.isoformat(), text))
 
-        await self._effects.once(event, work)
+        await self._effects.once(event, lambda: asyncio.sleep(0), write)
         await self.refresh()
 
     async def refresh(self) -> None:
@@ -62,16 +74,17 @@ class LiveIndex:
         async with self._building:
             if self._built < mine:
                 upcoming = self._wanted
-                rows = await self._effects.transact(lambda connection: connection.execute(_QUERY).fetchall())
-                self._indexes = await asyncio.to_thread(_indexes, rows)
+                self._indexes = await asyncio.to_thread(_indexes, await self._effects.transact(_rows))
                 self._built = upcoming
 
 
+def _rows(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    connection.execute(_TABLE)
+    return connection.execute(_QUERY).fetchall()
+
+
 def _indexes(rows: list[tuple[str, str]]) -> dict[str, Index]:
-    newest: dict[str, dict[str, Article]] = {}
+    articles: dict[str, list[Article]] = {}
     for tenant, text in rows:
-        article = _ARTICLE.validate_json(text)
-        known = newest.setdefault(tenant, {}).setdefault(article.id, article)
-        if article.updated > known.updated:
-            newest[tenant][article.id] = article
-    return {tenant: Index(articles.values()) for tenant, articles in newest.items()}
+        articles.setdefault(tenant, []).append(_ARTICLE.validate_json(text))
+    return {tenant: Index(of_tenant) for tenant, of_tenant in articles.items()}

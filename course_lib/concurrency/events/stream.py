@@ -15,14 +15,16 @@ allkeys-lru`, a full server deletes whole streams; it has to be `noeviction`.
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 import redis.asyncio
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_jsonable_python
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -35,6 +37,9 @@ _BLOCK_MS = 100
 _ANSWER_S = 5.0
 _POLL_S = 0.02
 _AWAY = (redis.ConnectionError, redis.TimeoutError, TimeoutError)
+_PASSING = re.compile(  # before Redis 7, what a script raises is an ERR that ends with it
+    r"(?:ERR .*: -)?(?:READONLY|OOM|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|MISCONF) "
+)
 _NO_GROUP = ("NOGROUP", "UNBLOCKED")  # the stream is new, or was lost with a server that was killed
 
 # Adds as many events as there is room for, in one step: the bound holds for many producers.
@@ -45,6 +50,7 @@ return count
 """
 # Takes an entry out of the group and the stream; the one consumer that does it may leave a dead letter.
 _END = """
+redis.call('XLEN', KEYS[2]) -- where that is no stream, it is told before anything is done
 if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 1 and ARGV[4] then
     redis.call('XADD', KEYS[2], '*', 'event', ARGV[3], 'reason', ARGV[4])
 end
@@ -100,18 +106,28 @@ class EventStream:
             url: redis://, rediss:// or unix://.
             name: the stream's key; `{name}:dead` is that of its dead letters.
             bound: how many events may wait or be under way before publish() waits.
-            patience_s: how long a command is repeated while Redis is away, before RedisServerError.
+            patience_s: how long a command is repeated while Redis is away, full or read-only, before
+                RedisServerError; what waiting does not mend, such as a missing permission, is told at once.
         """
+        if not (bound >= 1 and patience_s >= 0):  # NaN is neither
+            raise ValueError(f"bound={bound!r} has to be 1 or more, and patience_s={patience_s!r} 0 or more")
         self.name, self.bound = name, bound
         self._dead, self._address, self._patience_s = f"{name}:dead", shown(url), patience_s
         self._cursor = b"0-0"
         # One layer repeats, ours, which stops at a deadline. One ends an answer that does not come, ours too:
         # redis-py's is asyncio.wait_for, which in Python 3.11 may swallow a cancellation.
         plainly: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "socket_timeout": None}
-        self._redis: Any = redis.asyncio.Redis.from_url(url, protocol=2, driver_info=None, **plainly)
-        self._patiently = retry(
-            is_retryable=lambda error: isinstance(error, _AWAY), attempts=None, deadline_s=patience_s
-        )
+        try:
+            self._redis: Any = redis.asyncio.Redis.from_url(url, protocol=2, driver_info=None, **plainly)
+            self._redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+            if self._address not in url or "@" in url.partition("?")[2]:
+                raise ValueError("a / ? # or @ in a password may have cut it, and a part of it be the host")
+        except (ValueError, TypeError, AttributeError):  # whose words may hold a part of it
+            raise RedisServerError(
+                "the Redis address is not of the form redis://:password@host:6379/0, rediss://... or "
+                "unix:///path; correct it, and write / ? # @ in a password as %2F %3F %23 %40"
+            ) from None
+        self._patiently = retry(is_retryable=_may_pass, attempts=None, deadline_s=patience_s)
 
     async def aclose(self) -> None:
         """Give the connections back."""
@@ -123,9 +139,10 @@ class EventStream:
         If it fails or is cancelled, publish all of them again: consumers know them by their ids.
 
         Raises:
-            RedisServerError: Redis is away for longer than `patience_s`.
+            RedisServerError: Redis is away or full for longer than `patience_s`, or refuses.
+            EventError: an event cannot be JSON; a NaN cannot.
         """
-        texts = [_EVENT.dump_json(event) for event in events]
+        texts = [_text(event) for event in events]
         while texts:
             count = await self._send(self._redis.eval, _ADD, 1, self.name, self.bound, *texts[:100])
             texts = texts[count:]
@@ -172,7 +189,7 @@ class EventStream:
         await self._send(self._redis.eval, _END, 2, self.name, self._dead, GROUP, entry.id)
 
     async def bury(self, entry: Entry, reason: str) -> None:
-        """Move an event to the dead letters."""
+        """Move an event to the dead letters, for operators: the reason may quote what a service said."""
         letter = (entry.fields.get(b"event") or repr(entry.fields), reason)
         await self._send(self._redis.eval, _END, 2, self.name, self._dead, GROUP, entry.id, *letter)
 
@@ -194,15 +211,18 @@ class EventStream:
         """Send a command; where the group is missing, make it first, at the beginning of the stream."""
         try:
             return await self._send(command, *arguments, **options)
-        except redis.ResponseError as error:
-            if not str(error).startswith(_NO_GROUP):
+        except RedisServerError as error:
+            if not any(code in str(error) for code in _NO_GROUP):
                 raise
-        with suppress(redis.ResponseError):  # another consumer was first
+        try:
             await self._send(self._redis.xgroup_create, self.name, GROUP, "0", mkstream=True)
+        except RedisServerError as error:
+            if "BUSYGROUP" not in str(error):  # another consumer was first
+                raise
         return await self._send(command, *arguments, **options)
 
     async def _send(self, command: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        """Send a command, again while Redis is away."""
+        """Send a command, again while Redis is away, or refuses what it may take later."""
 
         async def once() -> Any:
             async with asyncio.timeout(_ANSWER_S):
@@ -210,8 +230,33 @@ class EventStream:
 
         try:
             return await self._patiently(once)()
-        except _AWAY as error:
+        except (redis.RedisError, TimeoutError) as error:
+            problem = f"refuses: {_words(error):.160}; correct that"
+            if _is_away(error):
+                waited = f"has not answered for {self._patience_s:g} s"
+                problem = f"{waited} ({type(error).__name__}); start it again"
             raise RedisServerError(
-                f"Redis at {self._address} has not answered for {self._patience_s:g} s "
-                f"({type(error).__name__}); start it again, and publish again what was not published"
+                f"Redis at {self._address} {problem}, and publish again what was not published"
             ) from error
+
+
+def _text(event: Event) -> bytes:
+    try:
+        plain = to_jsonable_python(event, inf_nan_mode="constants")
+        return json.dumps(plain, allow_nan=False, ensure_ascii=False).encode()
+    except ValueError as error:
+        raise EventError(f"event {event.id!r} cannot be JSON: {error}") from None
+
+
+def _is_away(error: Exception) -> bool:
+    return isinstance(error, _AWAY) and not isinstance(error, redis.AuthenticationError)
+
+
+def _may_pass(error: Exception) -> bool:
+    return _is_away(error) or bool(_PASSING.match(_words(error)))
+
+
+def _words(error: Exception) -> str:
+    """Return what Redis says, its code first, in one line; and not what it was asked, perhaps a login."""
+    said = f"{getattr(error, 'status_code', None) or ''} {error}".partition(", with args")[0]
+    return " ".join(said.split())

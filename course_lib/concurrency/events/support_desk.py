@@ -50,10 +50,13 @@ class SupportDesk:
         self._earlier: TTLCache[tuple[str, str], dict[str, Any]] = TTLCache(maxsize=10_000, ttl=3600)
 
     async def answer(self, event: Event) -> None:
-        """Handle a ticket (`text` in its data): publish its reply, with an id made from the ticket's.
+        """Handle a "ticket" (`text` in its data): publish its reply, with an id made from the ticket's.
 
-        A ticket that is delivered again gets the same reply again, and costs no call.
+        A ticket that is delivered again gets the same reply again, and costs no call. Another kind of event,
+        whose id may be a ticket's too, is refused.
         """
+        if event.kind != "ticket":
+            raise EventError(f"event {event.id!r} is no ticket: its kind is {event.kind!r}")
         text = event.data.get("text")
         if not isinstance(text, str) or not text.strip():
             raise EventError(f"ticket {event.id!r} has no text; its data needs a `text` that is not empty")

@@ -11,9 +11,14 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import dspy
+from dspy.clients.errors import wrap_error
+from dspy.lm15 import LM15Error
 from pydantic_core import to_jsonable_python
 
+from course_lib.concurrency.limits import RateDeadlineExceeded
+from course_lib.concurrency.processor import HalfAnswer, Unanswered
 from course_lib.errors import CourseError
+from course_lib.resilience import BreakerOpen, BulkheadFull
 
 LOCAL = {"is_local": True}
 """Marks a field that stays in this process."""
@@ -113,6 +118,8 @@ class NotAPredictionError(CourseError):
 _SENTENCES = {
     "abandoned": "Nobody was reading, so the answer was given up; ask again.",
     "adapter_parse_error": "The model's answer was not in the form that was asked for.",
+    "breaker_open": "The model has failed often of late and is not asked at the moment; try again later.",
+    "bulkhead_full": "The model has too many questions before yours; try again in a moment.",
     "busy": "Too many answers are under way; try again in a moment.",
     "closing": "The service is closing.",
     "context_window_exceeded": "The question is too long for the model.",
@@ -121,11 +128,13 @@ _SENTENCES = {
     "inputs": "The request has to give each input of the program once, as text that is not too long.",
     "internal": "The program failed.",
     "not_a_prediction": "The program ended without a dspy.Prediction, which a stream has to end with.",
+    "rate_deadline": "The model's rate limit lets the question through only when its time is over.",
     "rate_limit": "The model has too many requests; try again in a moment.",
     "server": "The model's server failed; try again in a moment.",
     "stream_assembly": "The model's answer broke off; what came so far is not the whole answer.",
     "timeout": "The model did not answer in time.",
     "transport": "The connection to the model broke; try again in a moment.",
+    "unanswered": "No model could be asked, or none answered in time; try again in a moment.",
 }
 
 
@@ -134,13 +143,24 @@ def error_of(code: str, **details: Any) -> Error:
     return Error(code, _SENTENCES.get(code, "The model could not answer."), **details)
 
 
+_CODES: dict[type[Exception], str] = {  # the first that fits
+    NotAPredictionError: "not_a_prediction",
+    BreakerOpen: "breaker_open",
+    BulkheadFull: "bulkhead_full",
+    RateDeadlineExceeded: "rate_deadline",
+    HalfAnswer: "stream_assembly",
+    Unanswered: "unanswered",
+    TimeoutError: "deadline",  # also DeadlineExceeded
+}
+
+
 def failure(error: Exception, partial: dict[str, str]) -> Error:
     """Return what a reader is told of an exception, whose own text may quote keys, prompts and addresses."""
-    code = "internal"
-    if isinstance(error, dspy.DSPyError):
-        code = str(error.code or "lm_error")
-    elif isinstance(error, NotAPredictionError):
-        code = "not_a_prediction"
-    elif isinstance(error, TimeoutError):  # also DeadlineExceeded
-        code = "deadline"
-    return error_of(code, partial=partial, retry_after_s=getattr(error, "retry_after", None), cause=error)
+    reason = error
+    while isinstance(reason, (HalfAnswer, Unanswered)) and isinstance(reason.__cause__, Exception):
+        reason = reason.__cause__
+    if isinstance(reason, LM15Error):  # the cause of a HalfAnswer: DSPy has not translated it
+        reason = wrap_error(reason, model="")
+    code = str(reason.code or "lm_error") if isinstance(reason, dspy.DSPyError) else "internal"
+    code = next((own for kind, own in _CODES.items() if isinstance(reason, kind)), code)
+    return error_of(code, partial=partial, retry_after_s=getattr(reason, "retry_after", None), cause=error)

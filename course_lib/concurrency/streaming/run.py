@@ -13,7 +13,7 @@ import json
 import re
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -59,6 +59,7 @@ class Run:
         self._shown = [_Listener(program, name) for name in fields]
         self._sources = [_Listener(program, citations)] if citations else []
         self._cited: list[str] = []
+        self._cause: BaseException | None = None
         self._late: deque[Status] = deque()
 
     def partial(self) -> dict[str, str]:
@@ -74,12 +75,21 @@ class Run:
             status_message_provider=_Announcer(self._status, self._offer),
             is_async_program=True,
         )
-        async with aclosing(streamed(**self._inputs)) as values:
+        values = streamed(**self._inputs)
+        try:
             async for value in values:
                 while self._late:
                     yield self._late.popleft()
                 for event in self._read(value):
                     yield event
+        except Exception as error:
+            error.__cause__ = error.__cause__ or self._cause  # streamify raises `from None`
+            raise
+        finally:
+            with anyio.CancelScope() as leaving:  # aclose() would leave the generator inside of it open
+                leaving.cancel()
+                async for _ in values:
+                    pass
 
     def named_predictors(self) -> list[tuple[str, dspy.Predict]]:
         """Return the program's: streamify looks for them."""
@@ -101,6 +111,9 @@ class Run:
             if task is not None and task.cancelling():
                 raise
             raise _no_prediction(self._program, "a cancelled task of its own") from error
+        except Exception as error:
+            self._cause = error.__cause__
+            raise
         if isinstance(prediction, dspy.Prediction):
             await asyncio.sleep(0)  # status messages that were offered come before the end
             return prediction
@@ -132,7 +145,7 @@ class Run:
         names = [one.signature_field_name for one in self._shown]
         is_cut = any(one.was_cut for one in (*self._shown, *self._sources))
         final = Final({name: prediction[name] for name in names if name in prediction}, is_cut, prediction)
-        plain = as_json(final)["fields"]
+        plain = json.loads(json.dumps(as_json(final)))["fields"]  # what cannot be sent fails now
         heard = {one.signature_field_name for one in self._shown if one.was_heard}
         for one in sorted([*self._shown, *self._sources], key=_Listener.place):
             name = one.signature_field_name

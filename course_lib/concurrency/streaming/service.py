@@ -34,8 +34,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from course_lib.concurrency import tasks
-from course_lib.concurrency.streaming.events import Event, Final, as_json, error_of, kind_of
-from course_lib.concurrency.streaming.streams import Stream, stream
+from course_lib.concurrency.streaming.events import Done, Event, Final, as_json, error_of, failure, kind_of
+from course_lib.concurrency.streaming.run import Run
+from course_lib.concurrency.streaming.streams import Stream
 
 LONGEST_INPUT = 8_000
 MOST_TURNS = 20
@@ -62,7 +63,8 @@ def streaming_app(
     """Return an app that streams a program, which all requests share, to browsers.
 
     Args:
-        program: what answers. A middleware may say for which tenant: `app.add_middleware(...)`.
+        program: what answers. A middleware may say for which tenant: `app.add_middleware(...)`. It does not
+            guard a run that has begun: whoever knows an event's id can read its stream, whatever the tenant.
         inputs: the inputs that a request has to give.
         history: an input of type dspy.History that gets the earlier turns of a chat; None: it gets none.
         heartbeat_s: so long a reader hears nothing before a Heartbeat.
@@ -71,16 +73,16 @@ def streaming_app(
         shown: `fields`, `citations` and `status`, as stream() has them.
     """
     html = _PAGE.read_text("utf-8")
-    make = partial(stream, program, **shown)
-    make()  # a field that does not exist is told now
-    streams = Registry(make, inputs, grace_s=grace_s, most=most_streams)
+    Run(program, {}, **shown)  # a field that does not exist is told now
+    streams = Registry(lambda given: Run(program, given, **shown), inputs, grace_s=grace_s, most=most_streams)
 
     async def page(_: Request) -> Response:
         return HTMLResponse(html, headers=_PAGE_HEADERS)
 
     async def events(request: Request) -> Response:
         last = request.headers.get("last-event-id")
-        found, after = streams.find(last) if last else (streams.open(request.query_params), 0)
+        given = _once(request.query_params.multi_items())
+        found, after = streams.find(last) if last else (streams.open(given), 0)
         return EventSourceResponse(_server_sent(found, after, heartbeat_s), ping=0, sep="\n")
 
     async def chat(connection: WebSocket) -> None:
@@ -93,32 +95,43 @@ def streaming_app(
 
 
 class _OwnPage:
-    """Lets only the app's own page ask: a browser lets any page ask loopback, under any name it has."""
+    """Lets only the app's own page ask: a browser lets any page ask loopback, under any name it has.
+
+    A browser says whose page asks by `Origin`, or else by `Sec-Fetch-Site`; a program that sends neither may
+    ask. The page itself goes to all, such as a notebook that shows it: it asks nothing by itself.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = HTTPConnection(scope).headers
-        host, origin = headers.get("host", ""), headers.get("origin")
-        is_own = origin is None or urlsplit(origin).netloc == host
-        if is_own and urlsplit(f"//{host}").hostname in _HOSTS:
+        if _is_own(scope["path"], HTTPConnection(scope).headers):
             await self._app(scope, receive, send)
         else:
             await PlainTextResponse("Only the service's own page may ask.", 403)(scope, receive, send)
+
+
+def _is_own(path: str, headers: Mapping[str, str]) -> bool:
+    host, origin = headers.get("host", ""), headers.get("origin")
+    with suppress(ValueError):  # no address
+        if urlsplit(f"//{host}").hostname in _HOSTS:
+            if origin is not None:
+                return urlsplit(origin).netloc == host
+            return path == "/" or headers.get("sec-fetch-site", "same-origin") == "same-origin"
+    return False
 
 
 class Registry:
     """The streams of one app that are under way, or ended a short time ago."""
 
     def __init__(
-        self, make: Callable[..., Stream], inputs: Sequence[str], *, grace_s: float, most: int
+        self, make: Callable[[dict[str, Any]], Run], inputs: Sequence[str], *, grace_s: float, most: int
     ) -> None:
         self._make, self._inputs, self._grace_s, self._most = make, tuple(inputs), grace_s, most
         self._streams: dict[str, Stream] = {}
 
-    def open(self, given: Mapping[str, Any], **more: Any) -> Stream:
-        """Return a new stream for the inputs of a request; it may consist of an error."""
+    def open(self, given: dict[str, Any], more: Mapping[str, Any] | None = None) -> Stream:
+        """Return a new stream for the inputs of a request, and more; it may consist of an error."""
         ended = [one.id for one in self._streams.values() if one.has_ended]
         for stream_id in ended[: -self._most]:  # the oldest
             del self._streams[stream_id]
@@ -127,7 +140,7 @@ class Registry:
         are_texts = all(isinstance(text, str) and len(text) <= LONGEST_INPUT for text in given.values())
         if set(given) != set(self._inputs) or not are_texts:
             return _refused("inputs")
-        opened = self._make(grace_s=self._grace_s, **given, **more)
+        opened = Stream(self._make({**given, **(more or {})}), grace_s=self._grace_s)
         self._streams[opened.id] = opened
         opened.begin()
         return opened
@@ -135,7 +148,7 @@ class Registry:
     def find(self, event_id: str) -> tuple[Stream, int]:
         """Return the stream that an event belongs to, and the event's number."""
         stream_id, _, number = event_id.rpartition(".")
-        if stream_id not in self._streams or not number.isdecimal():
+        if stream_id not in self._streams or len(number) > 18 or not number.isdecimal():
             return _refused("gone"), 0
         return self._streams[stream_id], int(number)
 
@@ -176,32 +189,41 @@ class _Chat:
     async def run(self) -> None:
         """Take questions until the client leaves."""
         await self._connection.accept()
-        with suppress(KeyError):  # Starlette's word for a message that is not text
-            await self._take_questions()
-
-    async def _take_questions(self) -> None:
         try:
             async for text in self._connection.iter_text():
                 await self._stop()
                 asked = _object(text)
-                if "stop" not in asked:
+                if asked.get("stop") is not True:
                     self._answering = asyncio.create_task(self._answer(asked))
+        except KeyError:
+            pass  # Starlette's word for a message that is not text
         finally:
             await self._stop()
 
     async def _answer(self, asked: dict[str, Any]) -> None:
         """Send the events of one answer; a finished one is a turn of the next question's history."""
-        earlier = {self._history: dspy.History(messages=self._turns)} if self._history else {}
         with suppress(WebSocketDisconnect, RuntimeError):  # the client has left
-            opened = self._streams.open(asked, **earlier)
-            async with opened, aclosing(opened.follow(heartbeat_s=self._heartbeat_s)) as events:
-                async for _, event in events:
+            try:
+                await self._send_all(asked)
+            except WebSocketDisconnect:
+                raise
+            except Exception as error:  # border: every failure becomes an event
+                for event in (failure(error, {}), Done()):
                     await self._send(event)
-                    if isinstance(event, Final):
-                        self._turns = [*self._turns, {**asked, **event.fields}][-MOST_TURNS:]
+
+    async def _send_all(self, asked: dict[str, Any]) -> None:
+        earlier = {self._history: dspy.History(messages=self._turns)} if self._history else {}
+        opened = self._streams.open(asked, earlier)
+        async with opened, aclosing(opened.follow(heartbeat_s=self._heartbeat_s)) as events:
+            async for _, event in events:
+                await self._send(event)
+                if isinstance(event, Final):
+                    turn = json.dumps({**asked, **as_json(event)["fields"]}, ensure_ascii=False)
+                    sendable = turn.encode(errors="replace")  # half a character, too, goes to the model
+                    self._turns = [*self._turns, json.loads(sendable)][-MOST_TURNS:]
 
     async def _send(self, event: Event) -> None:
-        await self._connection.send_json({"event": kind_of(event), **as_json(event)})
+        await self._connection.send_text(json.dumps({"event": kind_of(event), **as_json(event)}))
 
     async def _stop(self) -> None:
         """End the answer that is being written, if there is one."""
@@ -211,10 +233,16 @@ class _Chat:
 
 
 def _object(text: str) -> dict[str, Any]:
-    with suppress(ValueError):
-        if isinstance(value := json.loads(text), dict):
+    with suppress(ValueError, RecursionError):
+        if isinstance(value := json.loads(text, object_pairs_hook=_once), dict):
             return value
     return {}
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return what a request gives; if a name comes twice, with values that open() refuses."""
+    given = dict(pairs)
+    return given if len(given) == len(pairs) else dict.fromkeys(given)
 
 
 def serve(app: Starlette) -> Service:

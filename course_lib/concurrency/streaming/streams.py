@@ -8,6 +8,7 @@ The task is its own, so that a reader may leave, or be cancelled, in any task an
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
 import secrets
 from collections import deque
@@ -53,8 +54,23 @@ def stream(
 
     Raises:
         UnknownFieldError: a field that no predictor writes, or several.
+        ValueError: the program has an input that is named like an option here; streaming_app() takes it.
     """
+    if taken := sorted((stream.__kwdefaults__ or {}).keys() & _inputs_of(program)):
+        raise ValueError(
+            f"{type(program).__name__} has an input {taken[0]!r}, which is an option of stream(): "
+            "name it otherwise, or stream a module around it that does"
+        )
     return Stream(Run(program, inputs, fields=fields, citations=citations, status=status), grace_s=grace_s)
+
+
+def _inputs_of(program: dspy.Module) -> set[str]:
+    """Return the inputs that a program names; those of its predictors where it takes any."""
+    forward = getattr(program, "aforward", None) or getattr(program, "forward", program)
+    named = inspect.signature(forward).parameters
+    takes_any = any(one.kind is one.VAR_KEYWORD for one in named.values())
+    predictors = program.named_predictors() if takes_any else []
+    return set(named).union(*(each.signature.input_fields for _, each in predictors))
 
 
 class Stream:

@@ -31,7 +31,7 @@ def _expect_found(limiter_class: Any, limits: Limits, first_per_s: float, hint: 
 def finds_limit(limiter_class: Any) -> None:
     """After 20 seconds at least 85 % of the limit is used and less than 5 % of the requests are refused."""
     hint = "A step that is the same for all is too small for a large limit and too large for a small one."
-    for low, high in ((10, 15), (30, 60), (120, 200)):
+    for low, high in ((10, 12), (30, 180), (190, 200)):
         for first_per_s in (random.uniform(0.5, 5), random.uniform(50, 500)):
             _expect_found(limiter_class, [(0.0, random.uniform(low, high))], first_per_s, hint)
 
@@ -39,7 +39,7 @@ def finds_limit(limiter_class: Any) -> None:
 def finds_again(limiter_class: Any) -> None:
     """When the limit has doubled or halved, the same holds again after 20 seconds."""
     hint = "The rate goes on growing for as long as no refusal comes, however long ago the last one was."
-    for low, high in ((10, 100), (40, 100)):
+    for low, high in ((10, 100), (90, 100)):
         limit = random.uniform(low, high)
         _expect_found(limiter_class, [(0.0, limit), (50.0, 2 * limit)], 2.0, hint)
         _expect_found(limiter_class, [(0.0, 2 * limit), (50.0, limit)], 2.0, hint)
@@ -65,13 +65,13 @@ def keeps_unused(limiter_class: Any) -> None:
 def counts_pause_once(limiter_class: Any) -> None:
     """Refusals within the second after one that was counted change nothing: their calls were sent before."""
     hint = "Write down until when callers wait, and let a refusal before that moment pass."
-    limiter, now_s = _tried(limiter_class)
-    for pause in range(3):
-        at_s, before = now_s + 1.1 * pause, limiter.rate_per_s
+    tried, begins_at_s = _tried(limiter_class), random.choice((0.0, random.random()))
+    for pause, (limiter, now_s) in enumerate([tried, tried, tried, (limiter_class(8.0), begins_at_s)]):
+        at_s, before = now_s + 1.1 * (pause % 3), limiter.rate_per_s
         limiter.refusal(at_s)
         once = limiter.rate_per_s
-        wanted = f"less than {before:.3g}"
-        expect(0 < once < before, "a refusal lowers the rate", observed=once, expected=wanted)
+        what, wanted = f"a refusal at second {at_s:.3g} lowers the rate", f"less than {before:.3g}"
+        expect(0 < once < before, what, observed=once, expected=wanted)
         for part in sorted(random.uniform(0, 0.95) for _ in range(4)):
             limiter.refusal(at_s + part)
         what = "rate after four more refusals in the same pause"
@@ -91,7 +91,9 @@ def stays_above(limiter_class: Any) -> None:
 def shares_nothing(limiter_class: Any) -> None:
     """Two limiters share nothing, and each begins at its first_per_s."""
     hint = "What stands in the class body belongs to all objects; __init__ makes each its own."
-    first_per_s = random.uniform(2, 9)
+    first_per_s, rates = random.uniform(2, 9), [random.uniform(0.5, 1), random.uniform(400, 500)]
+    got = [limiter_class(each).rate_per_s for each in rates]
+    expect_equal(got, rates, "rates of new limiters", hint="first_per_s is the first rate, small or large.")
     calm, (other, now_s) = limiter_class(first_per_s), _tried(limiter_class)
     alone = limiter_class(first_per_s)
     rates = [calm.rate_per_s, alone.rate_per_s]

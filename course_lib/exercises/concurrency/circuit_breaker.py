@@ -1,13 +1,12 @@
 """Exercise 3.4, a circuit breaker: stop asking what fails, and find out with one call when it works again.
 
-Main path: EXERCISE -> engine.registry; a check plays random calls on a breaker and on a model of it.
+Main path: EXERCISE -> engine.registry; a check plays random calls, as tasks, on a breaker and a model of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Generator
 from contextlib import suppress
 from typing import Any
 
@@ -15,79 +14,91 @@ import dspy
 
 from course_lib import desk
 from course_lib.exercises.concurrency.watched import Watched
-from course_lib.exercises.engine.checks import expect, expect_equal
+from course_lib.exercises.engine.checks import CheckFailed, expect, expect_equal
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.resilience import BreakerOpen
 
 _REFUSED, _MADE = "BreakerOpen, and no call", "a call"
 _ENDS: Any = LookupError, TimeoutError, ValueError, BreakerOpen, lambda: None, lambda: None
+_End = BaseException | None
 _CANCELLED = KeyboardInterrupt, SystemExit, asyncio.CancelledError
 
 
-def _call(breaker: Any) -> Generator[None, BaseException | None, None]:
-    """Make a call that is under way until it is sent how it ends."""
-    with breaker:
-        end = yield
-        if end is not None:
-            raise end
+async def _call(breaker: Any, end: asyncio.Future[_End]) -> _End:
+    """Make a call that is under way until `end` says how it ends; return the error that comes out."""
+    try:
+        with breaker:
+            if (error := await end) is not None:
+                raise error
+    except BaseException as error:  # border: what comes out is judged
+        return error
+    return None
 
 
 class _Play:
-    """A breaker, the model of it, their clock, and the calls that are under way."""
+    """A breaker, the model of it, their clock, and the calls that are under way, each in its task."""
 
     def __init__(self, breaker: Any, hint: str) -> None:
-        self.threshold, self.wait_s = random.randint(1, 4), 10 ** random.uniform(-2, 5)
+        self.threshold, self.wait_s = random.choice((1, 1, 2, 2, 3, 4)), 10 ** random.uniform(-2, 5)
         self.now_s, self.hint, self.steps = random.uniform(0, 1e4), hint, list[str]()
         self.breaker = breaker(threshold=self.threshold, wait_s=self.wait_s, clock=lambda: self.now_s)
-        self.state, self.failures, self.until_s = "closed", 0, 0.0
-        self.under_way = list[Generator[None, BaseException | None, None]]()
+        self.state, self.failures, self.until_s, self.numbers = "closed", 0, 0.0, iter(range(1, 1000))
+        self.under_way = list[tuple[str, asyncio.Future[_End], asyncio.Task[_End]]]()
 
-    def go(self, steps: int, *, hold: float = 0.0, waits: float = 0.0, cancels: float = 0.0) -> None:
-        """Take random steps: calls that end at once, that `hold`, their ends, `waits`, and `cancels`."""
+    async def step(self, *, hold: float = 0.0, waits: float = 0.0, cancels: float = 0.0) -> None:
+        """Take a random step: a call that ends at once, one that is a `hold`, an end, a wait, a cancel."""
         kinds = {"call": 3.0, "hold": hold, "end": 1.3 * hold, "wait": waits, "cancel": cancels}
-        for step in random.choices([*kinds], [*kinds.values()], k=steps):
-            if step in ("call", "hold", "cancel"):
-                self._begin()
-            if step in ("call", "end", "cancel"):
-                self._end(random.choice(_CANCELLED if step == "cancel" else _ENDS))
-            if step == "wait" and self.state != "half-open":  # how long a trial takes is nobody's matter here
-                part = random.choice((0.3, 0.6, 0.97, 1.03))
-                self.now_s += part * self.wait_s
-                self.steps.append(f"wait {part} * wait_s")
+        (step,) = random.choices([*kinds], [*kinds.values()])
+        if step in ("call", "hold", "cancel"):
+            await self._begin()
+        if step in ("call", "end", "cancel"):
+            await self._end(random.choice(_CANCELLED if step == "cancel" else _ENDS))
+        part = random.choice((0.3, 0.6, 0.97, 1.03))
+        is_long_trial = self.state == "half-open" and self.now_s + part * self.wait_s >= self.until_s
+        if step == "wait" and not is_long_trial:  # in a trial that takes wait_s, all may be right
+            self.now_s += part * self.wait_s
+            self.steps.append(f"wait {part} * wait_s")
 
-    def _begin(self) -> None:
+    async def leave(self) -> None:
+        """End all calls: none is left to the garbage collector, which would end it inside another."""
+        for *_, task in self.under_way:
+            task.cancel()
+        await asyncio.gather(*(task for *_, task in self.under_way), return_exceptions=True)
+
+    async def _begin(self) -> None:
         """Begin a call. Before a trial, calls from before the breaker opened end."""
         is_trial = self.state == "open" and self.now_s >= self.until_s
         while is_trial and self.under_way:
-            self._end(random.choice(_ENDS))
+            await self._end(random.choice(_ENDS))
         wanted = _MADE if is_trial or self.state == "closed" else _REFUSED
-        self.state = "half-open" if is_trial else self.state
-        self.steps.append("a call comes")
-        call, got = _call(self.breaker), _MADE
-        try:
-            next(call)
-            self.under_way.append(call)
-        except BreakerOpen:
-            got = _REFUSED
-        self._expect(got, wanted)
+        if is_trial:
+            self.state, self.until_s = "half-open", self.now_s + self.wait_s
+        name, end = f"call {next(self.numbers)}", asyncio.get_running_loop().create_future()
+        self.steps.append(f"{name} comes")
+        task = asyncio.create_task(_call(self.breaker, end))
+        await asyncio.sleep(0)  # one turn of the loop: it is under way now, or has ended
+        if not task.done():
+            self.under_way.append((name, end, task))
+        elif (error := task.result()) and not isinstance(error, BreakerOpen):
+            raise error
+        self._expect(_REFUSED if task.done() else _MADE, wanted)
+        self.steps[-1] = f"{name} {'is refused' if task.done() else 'begins'}"
 
-    def _end(self, kind: Any) -> None:
+    async def _end(self, kind: Any) -> None:
         """End a call that is under way, if one is: with an error, cancelled, or answered."""
         if not self.under_way:
             return
-        call, end = self.under_way.pop(random.randrange(len(self.under_way))), kind()
-        wanted = f"raised {type(end).__name__}" if end else "was answered"
-        self.steps.append(f"a call {wanted}")
+        name, ends, task = self.under_way.pop(random.randrange(len(self.under_way)))
+        wanted = f"raised its own {type(end).__name__}" if (end := kind()) else "was answered"
+        if self.steps[-1] == f"{name} begins":
+            self.steps.pop()
+        self.steps.append(f"{name} {wanted}")
         self._record(end)
-        try:
-            call.send(end)
-        except StopIteration:
-            got = "was answered"
-        except BaseException as error:  # border: what comes out is judged
-            if end is None:
-                raise
-            got = wanted if error is end else f"raised another {type(error).__name__}: {error}"
-        self._expect(got, wanted)
+        ends.set_result(end)
+        if (error := await task) and end is None:
+            raise error
+        got = f"raised another {type(error).__name__}: {error}" if error else "was answered"
+        self._expect(wanted if error is end else got, wanted)
 
     def _record(self, end: BaseException | None) -> None:
         """Take down how a call ended; while the breaker is open, that changes nothing."""
@@ -106,41 +117,51 @@ class _Play:
         expect(got == wanted, observed=got, expected=f"{wanted} at the end, {after}", hint=self.hint)
 
 
-def opens(breaker: Any) -> None:
+async def _play(breaker: Any, hint: str, plays: int, together: int = 1, **kinds: float) -> None:
+    """Play so often, each time with so many breakers; of the plays that fail, tell the shortest."""
+    failures = list[CheckFailed]()
+    for number in range(plays):
+        group = [_Play(breaker, hint) for _ in range(together)]
+        try:
+            for play in random.choices(group, k=number**2 // (10 * plays)):
+                await play.step(**kinds)
+        except CheckFailed as failed:
+            failures.append(failed)
+        finally:
+            for play in group:
+                await play.leave()
+    if failures:
+        raise min(failures, key=lambda failed: len(failed.expected))
+
+
+async def opens(breaker: Any) -> None:
     """After `threshold` failures in a row, BreakerOpen and no call; errors come out as they are."""
     hint = "Count in __exit__, an answer sets the count to 0; ask in __enter__; __exit__ returns nothing."
-    for number in range(300):
-        _Play(breaker, hint).go(number // 8)
+    await _play(breaker, hint, 300)
 
 
-def tries_again(breaker: Any) -> None:
+async def tries_again(breaker: Any) -> None:
     """It stays open for wait_s seconds by clock(); then a trial closes it, or opens it anew."""
     hint = "A trial that fails opens it at once, for wait_s from now; an answered one sets the count to 0."
-    for number in range(400):
-        _Play(breaker, hint).go(number // 8, waits=2)
+    await _play(breaker, hint, 400, waits=2)
 
 
-def makes_one_trial(breaker: Any) -> None:
+async def makes_one_trial(breaker: Any) -> None:
     """Calls may overlap; while the trial is under way no other is made, and a late one changes nothing."""
     hint = "In half-open __enter__ lets one call through; while it is open, the end of a call is no news."
-    for number in range(600):
-        _Play(breaker, hint).go(number // 10, waits=2, hold=3)
+    await _play(breaker, hint, 600, waits=2, hold=3)
 
 
-def leaves_cancelled_out(breaker: Any) -> None:
+async def leaves_cancelled_out(breaker: Any) -> None:
     """A call that was cancelled is neither failure nor answer; if it was the trial, the next call is."""
     hint = "CancelledError and KeyboardInterrupt are no Exception. A trial without an end is repeated."
-    for number in range(600):
-        _Play(breaker, hint).go(number // 10, waits=2, hold=1, cancels=3)
+    await _play(breaker, hint, 600, waits=2, hold=1, cancels=3)
 
 
-def shares_nothing(breaker: Any) -> None:
+async def shares_nothing(breaker: Any) -> None:
     """Two breakers share nothing."""
     hint = "What stands in the class body belongs to all objects; __init__ makes each its own."
-    for number in range(100):
-        plays = [_Play(breaker, hint) for _ in range(2)]
-        for play in random.choices(plays, k=number // 2):
-            play.go(1, waits=1)
+    await _play(breaker, hint, 300, together=2, waits=1)
 
 
 async def spares_the_model(breaker: Any) -> None:

@@ -23,24 +23,18 @@ async def _expect_free(slots: Any, limit: int, what: str) -> None:
     tasks = [asyncio.ensure_future(slots.run(held, None)) for _ in range(limit + 2)]
     await until(lambda: held.begun >= limit)
     await turns()
-    seen = held.begun
+    expect_equal(held.begun, limit, f"calls that {limit + 2} callers have under way {what}", hint=_FREE_HINT)
     held.may_end.set()
-    _, left = await asyncio.wait(tasks, timeout=5.0 if seen else 0.0)
-    for task in left:
-        task.cancel()
-    expect_equal(seen, limit, f"calls that {limit + 2} callers have under way {what}", hint=_FREE_HINT)
+    await asyncio.wait(tasks, timeout=5.0)
 
 
 async def keeps_limit(slots_class: Any) -> None:
     """At most `limit` calls are under way, and as many as that; two objects share nothing."""
-    for limit in (1, 3):
-        first, second = slots_class(limit), slots_class(limit + 1)
+    for limit in (1, random.randint(9, 20)):
+        first, second = slots_class(limit), slots_class(limit)
         await _expect_free(first, limit, f"with limit={limit}")
-        held = [asyncio.ensure_future(first.run(Held(), None)) for _ in range(limit)]
-        await _expect_free(second, limit + 1, "while another object is full")
-        for task in held:
-            task.cancel()
-        await asyncio.wait(held, timeout=5.0)
+        full = [asyncio.ensure_future(first.run(Held(), None)) for _ in range(limit)]
+        await _expect_free(second, limit, f"while another object is full, with {len(full)} calls")
 
 
 async def hands_through(slots_class: Any) -> None:
@@ -60,8 +54,7 @@ async def hands_through(slots_class: Any) -> None:
         ended, name = asyncio.ensure_future(slots.run(lambda error=error: ends(error), 600.0)), type(error)
         what = f"how run ended when its call raised {name.__name__}"
         await expect_end(ended, name.__name__, what, hint=_FREE_HINT)
-        is_same = ended.exception() is error
-        expect(is_same, what, observed=repr(ended.exception()), expected="the very error of the call")
+        expect(ended.exception() is error, what, observed=f"{ended.exception()!r}", expected="the same error")
 
 
 async def ends_in_time(slots_class: Any) -> None:
@@ -82,15 +75,29 @@ async def counts_waiting(slots_class: Any) -> None:
     """The time counts from run(), the wait for a slot included; no call begins after it; None is no end."""
     hint = "The deadline goes around the slot, not into it: `async with asyncio.timeout(...), self.slots:`."
     slots, held, late = slots_class(1), Held(), Held()
-    first = asyncio.ensure_future(slots.run(held, None))
-    await turns()
-    what, none_hint = "a call with deadline_s=None", "timeout(None) never ends; timeout(0) ends at once."
-    expect(not first.done(), what, observed="it was ended", expected="it goes on", hint=none_hint)
+    none_hint = "timeout(None) never ends; timeout(0) ends at once. What one run has set, it switches off."
+
+    async def one_after_another() -> None:
+        await slots.run(lambda: asyncio.sleep(0), 600.0)
+        await slots.run(held, None)
+
+    first = asyncio.ensure_future(one_after_another())
+    for ahead_s in (0.0, 86_400.0):
+        await turns(ahead_s=ahead_s)
+        observed = f"it was ended {'after a day' if ahead_s else 'at once'}"
+        what = "a call with deadline_s=None, after one with 600.0 in the same task"
+        expect(not first.done(), what, observed=observed, expected="it goes on", hint=none_hint)
     for deadline_s in (0.1, 0):
         ended = asyncio.ensure_future(slots.run(late, deadline_s))
         what = f"how run ended that got no slot in its time, deadline_s={deadline_s}"
         await expect_end(ended, "TimeoutError", what, hint=hint)
+    waited = asyncio.ensure_future(slots.run(Held(), 0.3))
+    await asyncio.sleep(0.2)
     held.may_end.set()
+    await asyncio.sleep(0.2)
+    await turns()
+    what, observed = "a call that got its slot after 0.2 s, deadline_s=0.3", "it goes on after 0.4 s"
+    expect(waited.done(), what, observed=observed, expected="TimeoutError", hint=hint)
     await expect_end(first, "returned None", "how the call with deadline_s=None ended", hint=hint)
     await _expect_free(slots, 1, "after one ran out of time before it had a slot")
     expect_equal(late.begun, 0, "calls made past their deadline", hint=hint)
@@ -108,6 +115,17 @@ async def is_cancelled(slots_class: Any) -> None:
         await expect_end(task, "CancelledError", "how run ended whose caller was cancelled", hint=hint)
     await expect_left(model, 2, "what the model saw of 2 calls whose callers were cancelled", hint=hint)
     await _expect_free(slots, 2, "after all callers were cancelled")
+    for count in range(6):
+        slots, held = slots_class(1), Held()
+        first, then = (asyncio.ensure_future(slots.run(held, deadline_s)) for deadline_s in (None, 600))
+        await turns()
+        first.cancel()
+        for _ in range(count):
+            await asyncio.sleep(0)
+        first.cancel()
+        then.cancel()
+        await asyncio.wait([first, then], timeout=5.0)
+        await _expect_free(slots, 1, "after two were cancelled, one of them twice, as it changed hands")
 
 
 async def waits_for_end(slots_class: Any) -> None:
@@ -133,7 +151,7 @@ async def waits_for_end(slots_class: Any) -> None:
         if deadline_s is None:
             first.cancel()
         await until(is_cleaning.is_set)
-        await turns()
+        await turns(ahead_s=86_400.0)
         early = following.begun
         may_end.set()
         following.may_end.set()
@@ -155,7 +173,7 @@ EXERCISE = Exercise(
         "`async with asyncio.timeout(deadline_s), self.slots: return await call()`",
     ),
     checks=(keeps_limit, ends_in_time, hands_through, counts_waiting, is_cancelled, waits_for_end),
-    deadline_s=30.0,
+    deadline_s=15.0,
     why="Cancellation in asyncio is an exception that is raised where the task waits. What is awaited "
     "directly, under `async with`, needs nothing else: the request is closed, then the slot is given back.",
 )

@@ -7,50 +7,69 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
-from collections.abc import Iterator
+from operator import length_hint
 from typing import Any
 
-from course_lib.exercises.concurrency.watched import Held, Watched, expect_end, expect_left, turns, until
-from course_lib.exercises.engine.checks import expect_equal
+import dspy
+
+from course_lib.exercises.concurrency.watched import Watched, expect_end, expect_left, turns, until
+from course_lib.exercises.engine.checks import expect, expect_equal
 from course_lib.exercises.engine.registry import Exercise
 
 _ITEMS = None, 0, "", "tents", ("tents", 2)
+_ERRORS = ValueError, TimeoutError, KeyError, ConnectionError, RuntimeError, dspy.LMRateLimitError
+
+
+async def _expect_next(gather_within: Any, hint: str, error: Any = None, *, reads: bool = False) -> None:
+    """Fail the check unless as a call ends so, the next one begins within some turns of the loop."""
+    for limit in (2, 5, random.randint(10, 30)):
+        ends, items = dict[int, asyncio.Future[Exception | None]](), iter(range(1, 3 * limit + 1))
+
+        async def call(number: int, ends: dict[int, asyncio.Future[Exception | None]] = ends) -> None:
+            ends[number] = asyncio.get_running_loop().create_future()
+            if failure := await ends[number]:
+                raise failure
+
+        task = asyncio.ensure_future(gather_within(limit, call, items))
+        await until(lambda ends=ends, limit=limit: len(ends) >= limit)  # type: ignore[misc]
+        expect_equal(len(ends), limit, f"calls begun while none has ended, limit={limit}")
+        slow = random.choice([*ends])
+        for count in range(limit + 1, 3 * limit + 1):
+            ended = random.choice([each for each in ends if each != slow and not ends[each].done()])
+            ends[ended].set_result(error)
+            for _ in range(50):
+                await asyncio.sleep(0)
+            seen, how = len(ends), f"call {ended} {'failed' if error else 'ended'}, and call {slow} went on"
+            if seen != count:
+                await turns()
+            what, observed = f"calls begun as soon as {how}, limit={limit}", f"{seen}, later {len(ends)}"
+            expect(seen == count, what, observed=observed, expected=f"{count}", hint=hint)
+            if reads:
+                what = f"items read when {count} calls had begun, limit={limit}"
+                expect_equal(3 * limit - length_hint(items), count, what, hint=hint)
+        task.cancel()
 
 
 async def keeps_limit(gather_within: Any) -> None:
     """The model never has more than `limit` of the calls at once, nor fewer while items are left."""
     hint = "Tasks that share one iterator each take the next item when they are done with theirs."
-    for limit in (1, 4, 7):
+    for limit in (1, 4, random.randint(12, 24)):
         model = Watched(ttft_p50_ms=40, ttft_p99_ms=41)
-        await gather_within(limit, model.__call__, range(3 * limit))
+        await gather_within(limit, model.__call__, range(1, 3 * limit + 1))
         expect_equal(model.most, limit, f"most calls at once, limit={limit}", hint=hint)
 
 
 async def goes_on(gather_within: Any) -> None:
     """A slow call holds up nobody: as soon as one ends, the next begins."""
-    hint = "Groups of `limit` wait for their slowest. Let each slot go on by itself."
-    for limit in (2, 5):
-        ended, slow, held = list[int](), random.randrange(limit), Held()
-
-        async def call(number: int, ended: list[int] = ended, slow: int = slow, held: Held = held) -> None:
-            await (held() if number == slow else asyncio.sleep(0))
-            ended.append(number)
-
-        task = asyncio.ensure_future(gather_within(limit, call, range(20)))
-        await until(lambda ended=ended: len(ended) == 19)  # type: ignore[misc]
-        seen = len(ended)
-        held.may_end.set()
-        await task
-        what = f"calls that ended while call {slow} went on, of 20, limit={limit}"
-        expect_equal(seen, 19, what, hint=hint)
+    hint = "Groups wait for their slowest; who looks now and then is late. Let each slot go on by itself."
+    await _expect_next(gather_within, hint)
 
 
 async def keeps_order(gather_within: Any) -> None:
     """What comes back is a list in the order of the items; each item is called once, equal ones too."""
     hint = "A place in the list belongs to each item, not to what it equals, nor to when it ended."
     for size in (0, 1, 23):
-        items, called = random.choices(_ITEMS, k=size), list[object]()
+        items, called = random.sample(_ITEMS * 5, k=size), list[object]()
 
         async def call(item: object, called: list[object] = called) -> tuple[object, str]:
             called.append(item)
@@ -59,16 +78,17 @@ async def keeps_order(gather_within: Any) -> None:
             return item, "answer"
 
         got = await gather_within(3, call, list(items))
+        counts = {item: called.count(item) for item in items if called.count(item) != items.count(item)}
+        what, observed = f"how often each item of {items} is called", f"called so often: {counts}"
+        expect(not counts, what, observed=observed, expected="as often as it is there")
         expect_equal(got, [(item, "answer") for item in items], f"result for the items {items}", hint=hint)
-        counts = Counter(map(repr, called))
-        expect_equal(counts, Counter(map(repr, items)), f"how often each item of {items} was called")
 
 
 async def keeps_failures(gather_within: Any) -> None:
     """An Exception of a call stands in its place of the list; the other calls go on."""
     hint = "`except Exception as error` around the one call, and the error is its result."
-    kinds, called = (ValueError, TimeoutError, KeyError), list[int]()
-    errors = {number: random.choice(kinds)(number) for number in random.sample(range(12), 6)}
+    called = list[int]()
+    errors = {number: kind("503") for number, kind in zip(random.sample(range(12), 6), _ERRORS, strict=True)}
     wanted = [errors.get(number, None if number % 2 else number) for number in range(12)]
 
     async def call(number: int) -> int | None:
@@ -78,33 +98,19 @@ async def keeps_failures(gather_within: Any) -> None:
             raise errors[number]
         return None if number % 2 else number
 
-    task, what = (
-        asyncio.ensure_future(gather_within(2, call, range(12))),
-        f"result when the calls {sorted(errors)} fail",
-    )
+    task = asyncio.ensure_future(gather_within(2, call, range(12)))
+    what = f"result when the calls {sorted(errors)} fail"
     await expect_end(task, "returned", what, hint=f"{hint} Who fails frees its slot, too.")
     expect_equal(task.result(), wanted, what, hint=hint)
-    expect_equal(sorted(called), [*range(12)], "calls made when some fail, each once", hint=hint)
+    again = {number: errors.get(number) for number in called if called.count(number) > 1}
+    expect(not again, "calls made when some fail, each once", observed=f"again {again}", expected="each once")
+    await _expect_next(gather_within, "Who fails frees its slot, too, and at once.", ValueError("503"))
 
 
 async def reads_late(gather_within: Any) -> None:
     """`items` is any iterable, also a generator; an item is read only when its call can begin."""
     hint = "A list of all items, or a task for each, reads them all. Read the next one when a slot is free."
-    read, held, limit = list[int](), Held(), random.randint(2, 4)
-
-    def items() -> Iterator[int]:
-        for number in range(60):
-            read.append(number)
-            yield number
-
-    task = asyncio.ensure_future(gather_within(limit, held, items()))
-    await until(lambda: held.begun >= limit or task.done())
-    await turns()
-    ahead = len(read) - held.begun
-    held.may_end.set()
-    expect_equal(len(await task), 60, "results of a generator of 60 items", hint=hint)
-    what = f"most items that were read while their calls had not begun, limit={limit}"
-    expect_equal(ahead, 0, what, hint=hint)
+    await _expect_next(gather_within, hint, reads=True)
 
 
 async def is_cancelled(gather_within: Any) -> None:

@@ -9,36 +9,34 @@ import asyncio
 import re
 import secrets
 from typing import Any
+from unittest.mock import patch
 
 import dspy
-from dspy.clients import Cache
+from dspy.clients import Cache, execution
 
-from course_lib.exercises.concurrency.watched import Watched, expect_left, until
+from course_lib.exercises.concurrency.watched import Watched, expect_left, turns, until
 from course_lib.exercises.engine.checks import expect, expect_equal, show
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.engine.seen import under_dspy
 
-_BROKEN_OFF = "what came of an answer that broke off"
-_SILENT = "what came while the model was silent in the middle of its answer"
 _ORDER_HINT = "A model writes the fields in the order of the signature: that decides what can come first."
 _STATE_HINT = "A listener has a state: make listeners, and the function of streamify, for each request."
 _TASK_HINT = "Run the program in a task and cancel it in a `finally`: small_stream, above, does it."
 _ARTICLES = {
-    "heron": "The ferry in summer\nThe ferry to the island leaves the north pier at nine.",
+    "heron": "The ferry from the pier\nThe ferry to the island leaves at nine.",
     "otter": "The ferry in winter\nThe ferry to the island leaves the south pier at ten.",
-    "crane": "Skis and sledges\nThe shed lends skis, poles and sledges to everybody who leaves a deposit of "
-    "40 crowns at the desk beside the door, and takes them back until seven in the evening on each day.",
+    "crane": "Skis and sledges\nThe shed lends skis, poles and sledges to everybody, and takes them back "
+    f"until seven in the evening on the days {', '.join(map(str, range(1, 121)))}.",
     "mill": "The mill\nThe mill grinds rye on Tuesdays.",
 }
 Event = tuple[str, str]
 
 
 def _asked() -> list[tuple[str, list[str]]]:
-    """Return questions with their articles, whose ids are new each time; the first is about two of them."""
-    articles = (f"[{word}-{secrets.token_hex(2)}] {text}" for word, text in _ARTICLES.items())
-    north, south, shed, mill = articles
+    """Return questions with their articles, whose ids are new each time; the second has a long answer."""
+    north, south, shed, mill = (f"[{word}-{secrets.token_hex(2)}] {text}" for word, text in _ARTICLES.items())
     return [
-        ("When does the ferry to the island leave the pier?", [north, south, mill]),
+        ("When does the ferry to the island leave the pier?", [north, south, mill]),  # it names south first
         ("Who lends skis, poles and sledges, and until when are they taken back?", [north, shed, mill]),
         ("On which day does the mill grind rye?", [shed, mill, north]),
         ("Which composer wrote the anthem of Peru?", [north, south]),
@@ -75,11 +73,12 @@ def _expect_written(events: list[Event], reply: str, context: list[str]) -> None
     """Compare events with what the model wrote."""
     answer, hint = events[-1][1], "Each field has a listener of its own."
     expect_equal("".join(_texts(events, "token")), answer, "the tokens of an answer, joined", hint=hint)
-    before, found, after = reply.partition(answer)
+    before, found, after = reply.rpartition(answer)
     rest = re.sub(r"\[\[ ## \w+ ## \]\]|</?\w+>", "", after).strip(' \n"}')
     expect(found and not rest, "the answer is the model's", observed=answer, expected=reply)
     ids = [article[1 : article.index("]")] for article in context]
-    cited = [word for word in re.findall(r"[\w-]+", before) if word in ids]
+    listed = re.findall(r'\["[^]]*"\]|(?:<item>[^<]*</item>)+|\[\]', before)[-1:]  # reasoning names some, too
+    cited = [word for word in re.findall(r"[\w-]+", *listed or [before]) if word in ids]
     hint = "The model's own list says what it cites; what you searched for is another matter."
     expect_equal(_texts(events, "citation"), cited, "the citations", hint=hint)
 
@@ -113,25 +112,42 @@ async def streams_each(stream_answer: Any) -> None:
 
 async def shows_at_once(stream_answer: Any) -> None:
     """Each piece comes as soon as the model has written it; this one goes silent in its answer."""
-    seen: list[Event] = []
-    with dspy.context(lm=Watched(stall_rate=1.0).lm):
-        reading = asyncio.create_task(_read(stream_answer(*_asked()[1]), seen, "token"))
-    await until(reading.done)
-    reading.cancel()
-    await asyncio.wait([reading])
+    seen, written, to_chunk = list[Event](), list[str](), execution.ListenerBridge.chunk
+
+    def heard(bridge: Any, event: Any) -> Any:
+        chunk = to_chunk(bridge, event)
+        written.append("" if chunk is None else chunk.choices[0].delta.content or "")
+        return chunk
+
+    def missing() -> str:
+        shown = "".join(_texts(seen, "token")).strip()
+        return "".join(written).rstrip().rpartition(shown)[2] if shown else ""
+
+    with dspy.context(lm=Watched(stall_rate=1.0).lm), patch.object(execution.ListenerBridge, "chunk", heard):
+        reading = asyncio.create_task(_read(stream_answer(*_asked()[1]), seen))
+        await until(lambda: reading.done() or (_texts(seen, "token") and not missing()))
+        await turns()
+        reading.cancel()
+        await asyncio.wait([reading])
     hint = f"Yield while you read. {_ORDER_HINT}"
-    expect_equal(_kinds(seen), "citation, token", _SILENT, hint=hint)
+    came, what = f"{_kinds(seen)}; not shown: {missing()!r}", "what came while the model was silent"
+    expect_equal(came, "citation, token; not shown: ''", f"{what} in the middle of its answer", hint=hint)
 
 
 async def tells_of_errors(stream_answer: Any) -> None:
-    """If the model's answer breaks off, its LMError is raised after what came, and no answer is yielded."""
-    seen, ended, hint = list[Event](), "no error", "Let the model's error through, after what was shown."
-    with dspy.context(lm=Watched(cut_midway_rate=1.0).lm):
-        try:
-            await _read(stream_answer(*_asked()[1]), seen)
-        except dspy.LMError:
-            ended = "LMError"
-    expect_equal(f"{_kinds(seen)}, {ended}", "citation, token, LMError", _BROKEN_OFF, hint=hint)
+    """If the model fails, or its answer breaks off, its LMError is raised after what came, with no answer."""
+    hint = "Let the model's error through, after what was shown; to ask again is another request."
+    for fault, came in (("cut_midway_rate", "citation, token"), ("error_rate", "nothing")):
+        seen, ended, model = list[Event](), "no error", Watched(**{fault: 1.0})
+        with dspy.context(lm=model.lm):
+            try:
+                await _read(stream_answer(*_asked()[1]), seen)
+            except dspy.LMError:
+                ended = "LMError"
+        await model.is_quiet()
+        observed = f"{_kinds(seen)}, {ended}, requests: {len(model.calls())}"
+        what = f"what came of an answer that broke off, {fault}=1"
+        expect_equal(observed, f"{came}, LMError, requests: 1", what, hint=hint)
 
 
 async def serves_hits(stream_answer: Any) -> None:

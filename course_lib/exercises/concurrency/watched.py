@@ -29,8 +29,11 @@ async def until(is_true: Callable[[], object]) -> bool:
     return bool(is_true())
 
 
-async def turns() -> None:
-    """Let everything happen that may happen by itself."""
+async def turns(*, ahead_s: float = 0.0) -> None:
+    """Let everything happen that may happen by itself, after the clock of this loop was set ahead."""
+    if ahead_s:
+        loop = asyncio.get_running_loop()
+        vars(loop)["time"] = lambda time_s=loop.time: time_s() + ahead_s
     for _ in range(20):
         await asyncio.sleep(0.002)
 
@@ -50,7 +53,7 @@ async def expect_end(task: asyncio.Future[Any], wanted: str, what: str, *, hint:
         end = "CancelledError"
     else:
         error = task.exception()
-        end = type(error).__name__ if error else f"returned {task.result()!r}"
+        end = f"{type(error).__name__}: {error!s:.200}" if error else f"returned {task.result()!r}"
     if not end.startswith(wanted):
         raise CheckFailed(what, observed=end, expected=wanted, hint=hint) from error
 

@@ -82,16 +82,18 @@ class Usage:
     clock: Clock
     numbers: Iterator[int] = field(default_factory=count)
     """Places in the fault sequence, from 0: one for each request."""
-    buckets: dict[tuple[str, float], TokenBucket] = field(default_factory=dict)
-    """By what they limit and their rate; another rate, as from a timeline, begins with a full one."""
+    buckets: dict[str, TokenBucket] = field(default_factory=dict)
+    """By what they limit; another rate, as from a timeline, begins with a full one."""
 
     def _limits(self, profile: Profile) -> Iterator[tuple[str, float, TokenBucket]]:
         """Yield what the profile limits, its rate per second and its bucket, which begins full."""
         limits = (("requests", profile.limit_requests_per_s), ("tokens", profile.limit_tokens_per_s))
         for limited, rate in limits:
             if rate:
-                full = TokenBucket(rate, max(1.0, rate), clock=self.clock)
-                yield limited, rate, self.buckets.setdefault((limited, rate), full)
+                bucket = self.buckets.get(limited)
+                if bucket is None or bucket.rate_per_s != rate:
+                    bucket = self.buckets[limited] = TokenBucket(rate, max(1.0, rate), clock=self.clock)
+                yield limited, rate, bucket
 
     def limit_wait_s(self, profile: Profile) -> float:
         """Charge one request against the profile's limits; returns seconds to wait if it is too much."""
@@ -113,9 +115,8 @@ class Usage:
 
     def charge(self, limit: str, amount: float) -> None:
         """Charge requests or tokens against their limit, if there is one."""
-        for (limited, _), bucket in self.buckets.items():
-            if limited == limit:
-                bucket.charge(amount)
+        if bucket := self.buckets.get(limit):
+            bucket.charge(amount)
 
 
 def _totals(lines: Iterable[Mapping[str, Any]] = ()) -> dict[str, Any]:

@@ -4,8 +4,9 @@ import pytest
 
 from course_lib.lm.calls import Ledger
 from course_lib.lm.endpoint import accounts
-from course_lib.lm.endpoint.accounts import Account, Accounts, Exchange
+from course_lib.lm.endpoint.accounts import Account, Accounts, Exchange, Usage
 from course_lib.lm.endpoint.wire import ApiError
+from course_lib.lm.profiles import build
 
 
 @dataclass
@@ -143,3 +144,15 @@ def test_the_ledgers_of_all_clients_together_are_bounded() -> None:
 
     assert kept._kept["bytes"] < 1.1 * accounts.MAX_BYTES_OF_ALL
     assert kept.of("0").view(0)["requests"] == 3
+
+
+def test_a_limit_that_goes_up_and_down_again_leaves_no_debt() -> None:
+    clock = ManualClock()
+    usage = Usage(clock.now_s, clock)
+    slow, fast = (build("mine", {"limit_requests_per_s": rate}) for rate in (10, 40))
+    for profile in (slow, fast, slow):
+        for _ in range(200):  # for five seconds, as many as the fast one lets through
+            usage.limit_wait_s(profile)
+            clock.now_s += 1 / 40
+    clock.now_s += 1.0
+    assert usage.limit_wait_s(slow) == 0
