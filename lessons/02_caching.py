@@ -1174,7 +1174,7 @@ class LRU:
             self.entries[key] = value, self.clock() + self.ttl_s
 
 
-# %% tags=["wrong"] exercise="2.2" outcome="failed" message="what stays in memory after"
+# %% tags=["wrong"] exercise="2.2" outcome="failed" message="what stays in memory after|an entry counts for ttl_s"
 # Too old to be served, and kept.
 import threading
 import time

@@ -121,5 +121,6 @@ EXERCISE = Exercise(
         "dspy.Predict makes a program from a signature: that object is what you hand to check().",
     ),
     checks=(answers_what_the_model_says, offers_all_six, lets_nothing_else_through, follows_the_model),
+    deadline_s=30.0,
     why="The type is the contract: it stands in the prompt, and refuses other answers. A str does neither.",
 )
