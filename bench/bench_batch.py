@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import tempfile
@@ -47,7 +48,7 @@ def peak(items: int) -> float:
 
 
 def canned(latency_s: float) -> Any:
-    """Return an LM whose engine answers after a wait."""
+    """Return an LM whose engines, sync and async, answer after a wait."""
     import dspy
     from dspy.lm15 import Message, Request, Response, TextPart, Usage
 
@@ -61,7 +62,12 @@ def canned(latency_s: float) -> Any:
             time.sleep(latency_s)
             return answer(request)
 
-    return dspy.LM("bench/canned", engine=Waits(), cache=False)
+    class WaitsInTask:
+        async def complete(self, request: Request) -> Response:
+            await asyncio.sleep(latency_s)
+            return answer(request)
+
+    return dspy.LM("bench/canned", engine=Waits(), async_engine=WaitsInTask(), cache=False)
 
 
 def ours(program: Any, items: list[Any], **options: Any) -> float:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from bench.bench_batch import TEXT
+from bench.bench_batch import canned
 from bench.ratio import Ratio, paired, report
 
 LITTLE_AT_LEAST = 0.95
@@ -33,29 +33,6 @@ async def throughput_to_limit(model: Any) -> tuple[float, float]:
     elapsed_s = time.perf_counter() - begun
     assert all(outcome.ok for outcome in outcomes)
     return CALLS / elapsed_s, LIMIT / (sum(outcome.took_s for outcome in outcomes) / CALLS)
-
-
-def canned(latency_s: float) -> Any:
-    """Return an LM whose engines, sync and async, answer after a wait."""
-    import dspy
-    from dspy.lm15 import Message, Request, Response, TextPart, Usage
-
-    def answer(request: Request) -> Response:
-        message = Message.assistant([TextPart(TEXT)])
-        usage = Usage(input_tokens=3, output_tokens=2, total_tokens=5)
-        return Response(id="1", model=request.model, message=message, finish_reason="stop", usage=usage)
-
-    class Waits:
-        def complete(self, request: Request) -> Response:
-            time.sleep(latency_s)
-            return answer(request)
-
-    class WaitsInTask:
-        async def complete(self, request: Request) -> Response:
-            await asyncio.sleep(latency_s)
-            return answer(request)
-
-    return dspy.LM("bench/canned", engine=Waits(), async_engine=WaitsInTask(), cache=False)
 
 
 def waits() -> Any:

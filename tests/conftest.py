@@ -119,6 +119,12 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
 
 
 @pytest.fixture
+def anyio_backend() -> str:
+    """The event loop of every async test."""
+    return "asyncio"
+
+
+@pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty learner's folder of this test's own."""
     folder = tmp_path / "work"

@@ -31,6 +31,7 @@ from dspy.streaming import apply_sync_streaming
 
 from course_lib.caching.calls import current_call, endpoint_of
 from course_lib.errors import CourseError
+from course_lib.resilience.blocks import opener
 
 FORMAT = f"course-key-1 {CACHE_FORMAT}"
 """Part of every key: another way of making keys, or DSPy's records, never meets entries of the former."""
@@ -169,21 +170,16 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-_OPENING = {"__enter__", "__aenter__", "enter_context", "enter_async_context"}
 
 
 def _refuse_generators(frame: Any) -> None:
-    """Refuse a block in a generator, also through context managers; one that contextlib drives is none."""
-    while True:
-        is_generator = frame.f_code.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR)
-        if is_generator and (frame.f_back or frame).f_code.co_filename != contextlib.__file__:
-            raise ScopeError(
-                f"a scope in the generator {frame.f_code.co_name}() would stay open for whoever reads it; "
-                "open it in a function that the generator calls, or around the place that reads"
-            )
-        if frame.f_back is None or not (is_generator or frame.f_code.co_name in _OPENING):
-            break
-        frame = frame.f_back
+    """Refuse a block in a generator, and one that decorates a function."""
+    generator, frame = opener(frame)
+    if generator:
+        raise ScopeError(
+            f"a scope in the generator {generator}() would stay open for whoever reads it; "
+            "open it in a function that the generator calls, or around the place that reads"
+        )
     is_coroutine = frame.f_code.co_flags & inspect.CO_COROUTINE
     if frame.f_code.co_filename == contextlib.__file__ and not is_coroutine:  # a ContextDecorator
         raise ScopeError("a scope is no decorator, also within one; write `with ...:` in the function")

@@ -35,11 +35,6 @@ class Seen:
         most = f"at most {self.ledger.most_at_once} at once"
         return f"{self.took_s:.2f} s: {', '.join([f'{self.ledger.requests} requests', most, *others])}"
 
-    @property
-    def refused(self) -> int:
-        """How many requests were answered by 429."""
-        return self.ledger.statuses.get(429, 0) if self.ledger else 0
-
 
 @contextmanager
 def watch() -> Iterator[Seen]:

@@ -7,8 +7,6 @@ Main path: with Deadline.after(2.0).applied(): ... Deadline.current().remaining_
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import inspect
 import math
 import sys
 import time
@@ -16,10 +14,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 from course_lib.errors import CourseError
+from course_lib.resilience.blocks import opener
 
 Clock = Callable[[], float]
 """Seconds since any fixed moment; never runs backwards."""
@@ -63,7 +61,10 @@ class Deadline:
 
         In a generator it would hold for the reader, too; that is refused with RuntimeError.
         """
-        _refuse_generators(sys._getframe(1))  # noqa: SLF001
+        generator, _ = opener(sys._getframe(1))  # noqa: SLF001
+        if generator:
+            message = "would hold for whoever reads it; apply it in a function that the generator calls"
+            raise RuntimeError(f"a deadline in the generator {generator}() {message}")
         outer, settings = self.current(), _dspy_settings()
         effective = outer if outer and outer.remaining_s() < self.remaining_s() else self
         token = settings.set(type(settings.get())({**settings.get(), _NAME: effective}))
@@ -93,19 +94,8 @@ class Deadline:
 
 _NAME = "course_deadline"
 _current: ContextVar[dict[str, Any]] = ContextVar(_NAME, default={})  # noqa: B039  (it is never changed)
-_GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
-_OPENING = {"__enter__", "__aenter__", "enter_context", "enter_async_context"}
 
 
 def _dspy_settings() -> ContextVar[dict[str, Any]]:
     """Return what travels to DSPy's threads; a variable of ours where DSPy is not loaded (model's server)."""
     return getattr(sys.modules.get("dspy.dsp.utils.settings"), "thread_local_overrides", _current)
-
-
-def _refuse_generators(frame: FrameType | None) -> None:
-    """Refuse a block in a generator, also through context managers; one that contextlib drives is none."""
-    while frame and (frame.f_code.co_flags & _GENERATORS or frame.f_code.co_name in _OPENING):
-        code, frame = frame.f_code, frame.f_back
-        if code.co_flags & _GENERATORS and (not frame or frame.f_code.co_filename != contextlib.__file__):
-            message = "would hold for whoever reads it; apply it in a function that the generator calls"
-            raise RuntimeError(f"a deadline in the generator {code.co_name}() {message}")

@@ -21,11 +21,6 @@ _MAY_BLOCK = {
 _ARE_OTHERS = ("TestRunner", "_shutdown_watcher")  # of anyio, and of sse_starlette: one in each loop
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(autouse=True, scope="session")
 def _catalogues() -> None:
     """Read what is read once in a process: what DSPy knows of models, and the help centre."""

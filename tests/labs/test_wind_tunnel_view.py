@@ -13,11 +13,6 @@ from course_lib.labs.wind_tunnel_view import Result, Setting, measure, show, win
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.mark.parametrize(
     ("setting", "rate_per_s", "wait_ms"),
     [

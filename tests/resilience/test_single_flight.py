@@ -19,11 +19,6 @@ from tests.resilience.conftest import ended_well, fork
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Work:
     """A call that counts itself, and waits in its thread or its task until it may end."""
 

@@ -15,11 +15,6 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def model() -> dspy.LM:
     lm.connect()
     lm.profile("trap-even", ttft_p50_ms=150)

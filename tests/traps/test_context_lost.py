@@ -17,11 +17,6 @@ from tests.traps.conftest import SOLVED
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def whose_model() -> str:
     return str(dspy.settings.lm and dspy.settings.lm.model)
 

@@ -18,7 +18,6 @@ Identical questions at the same moment are each computed; joining a call in flig
 from __future__ import annotations
 
 import copy
-import os
 import re
 import threading
 import time
@@ -27,7 +26,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakSet
 
 import numpy as np
 from cachetools import LRUCache
@@ -36,6 +34,7 @@ from course_lib.caching.keys import current_scope, is_lost
 from course_lib.caching.semantic.guards import GUARDS, Guard, Refusal, refusal
 from course_lib.caching.semantic.minilm import Vectors, shared, unit
 from course_lib.errors import CourseError
+from course_lib.resilience import forks
 
 Embed = Callable[[Sequence[str]], Any]
 _ROUNDING = 1e-6  # a vector times itself may come out a little under 1
@@ -97,7 +96,7 @@ class SemanticCache:
         self._max_entries = max_entries
         self._partitions: LRUCache[tuple[str, ...], _Partition] = LRUCache(max_partitions)
         self._lock = threading.RLock()
-        _locks.add(self._lock)
+        forks.things.add(self)
         self._counts = Counter[str](hits=0, misses=0, puts=0)
 
     def get(self, question: str, *, tenant: str | None = None, version: str = "") -> Match | None:
@@ -179,18 +178,6 @@ class SemanticCache:
         with self._lock:
             self._counts[why] += 1
         return None
-
-
-_locks: WeakSet[Any] = WeakSet()
-
-
-def _after_fork() -> None:
-    """Open every lock: a thread of the parent may have held it."""
-    for lock in _locks:
-        lock._at_fork_reinit()  # noqa: SLF001
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 def _partition_key(tenant: str | None, version: str) -> tuple[str, ...]:

@@ -88,14 +88,22 @@ class Effects:
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self._connection is None:
-            self._connection = sqlite3.connect(
-                self._path, timeout=30, isolation_level=None, check_same_thread=False
-            )
-        self._connection.execute("pragma journal_mode=wal")  # synchronous stays full
-        self._connection.execute(_TABLE)  # each time, because the first may fail: a full disk, say
+            self._connection = _opened(self._path)
         with self._connection as connection:  # commits, or rolls back what raises
             connection.execute("begin immediate")
             return work(connection)
+
+
+def _opened(path: Path | str) -> sqlite3.Connection:
+    """Return a connection to the file with its table; nothing stays open where that fails (a full disk)."""
+    connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("pragma journal_mode=wal")  # synchronous stays full
+        connection.execute(_TABLE)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _recorded(connection: sqlite3.Connection, event: Event) -> str | None:
