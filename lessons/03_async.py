@@ -780,8 +780,6 @@ print(seen)
 # Look at what the server saw.
 
 # %% name="asyncify-cannot-be-cancelled"
-from course_lib.measure import until_quiet
-
 lm.profile("slow", ttft_p50_ms=250)
 slow = lm.connect("sim-large@slow", cache=False)
 for name, call in {"asyncify": dspy.asyncify(triage), "acall": triage.acall}.items():
@@ -1256,22 +1254,14 @@ from statistics import mean
 
 lm.profile("steady", ttft_p50_ms=100)
 steady = lm.connect("sim-large@steady", cache=False)
-rows = []
+print("limit     λ in 1/s   W in s   λW    at the server")
 for limit in (1, 2, 4, 8, 16):
     questions = [unasked("How long does delivery take?") for _ in range(4 * limit)]
     with watch() as seen:
         outcomes = await AsyncRunner(limit, progress=False).run(steady.acall, questions)
     per_s, took_s = len(outcomes) / seen.took_s, mean(each.took_s for each in outcomes)
     at_server = sum(call.duration_ms for call in seen.ledger.calls) / 1000 / seen.took_s
-    row = {
-        "limit": limit,
-        "λ per s": per_s,
-        "W in s": took_s,
-        "λW": per_s * took_s,
-        "at the server": at_server,
-    }
-    rows.append({name: round(value, 3) for name, value in row.items()})
-table(rows)
+    print(f"{limit:5} {per_s:12.1f} {took_s:8.3f} {per_s * took_s:5.1f} {at_server:12.1f}")
 
 # %% [markdown]
 # λW is the limit, less a little for the end of a run, when no item is left for a free slot. The server sees fewer at once: a call also
@@ -1817,7 +1807,7 @@ streaming_race()
 # Everything else in a service is built once at start-up, so one builds this once too. Below, three questions come one after another and
 # then at the same time; `True` stands for a reader whose pieces are the whole answer. `allow_reuse=True` promises to help.
 
-# %% name="reads-along"
+# %% name="listener-built-once"
 QUESTIONS = washing, "What does shipping to Norway cost?", "How long do I have to return an item?"
 
 
@@ -1833,7 +1823,6 @@ async def reads_along(ask, question):
     return "".join(value.chunk for value in shown) == last.answer
 
 
-# %% name="listener-built-once"
 for options in ({}, {"allow_reuse": True}):
     ask = built(**options)
     print(options, "one after another:", [await reads_along(ask, question) for question in QUESTIONS])
@@ -3349,34 +3338,26 @@ print("dead letters:", {letter.event().id: letter.reason for letter in await odd
 # %% name="answers-meanwhile"
 from course_lib.concurrency.events import LiveIndex, SupportDesk
 
-RENTING = {"id": "tent-rental", "title": "Renting a tent", "updated": "2026-03-01", "keywords": ["rental"]}
-RENTING["body"] = "Renting the Halden tent for a weekend costs EUR 45."
+renting = {"id": "tent-rental", "title": "Renting a tent", "updated": "2026-03-01", "keywords": ["rental"]}
+renting["body"] = "Renting the Halden tent for a weekend costs EUR 45."
 question = {"text": "What does it cost to rent the Halden tent for a weekend?"}
 tickets_in, replies, documents = new_stream(bound=100), new_stream(), new_stream()
-kept, said = Effects(f"{scratch.name}/effects-{next(counter)}"), []
-models, index = (
-    {"large": lm.connect(cache=False), "small": lm.connect("sim-small", cache=False)},
-    LiveIndex(kept),
-)
+kept = Effects(f"{scratch.name}/effects-{next(counter)}")
+models = {"large": lm.connect(cache=False), "small": lm.connect("sim-small", cache=False)}
+index = LiveIndex(kept)
 support = SupportDesk(tickets_in, replies, kept, index=index, **models)
-
-
-async def note(event):
-    said.append({key: str(event.data[key]) for key in ("ticket", "answer", "citations")})
-
-
-async with (
-    consuming(tickets_in, support.answer),
-    consuming(documents, index.ingest),
-    consuming(replies, note),
-):
-    for stream_of, event in ((tickets_in, "before"), (documents, RENTING), (tickets_in, "after")):
-        await stream_of.publish(
-            Event("document", event) if event is RENTING else Event("ticket", question, id=event)
-        )
-        await stream_of.drained()
-    await replies.drained()
-table(said)
+events = (
+    Event("ticket", question, id="before"),
+    Event("document", renting),
+    Event("ticket", question, id="after"),
+)
+async with consuming(tickets_in, support.answer), consuming(documents, index.ingest):
+    for event in events:
+        place = documents if event.kind == "document" else tickets_in
+        await place.publish(event)
+        await place.drained()
+said = [entry.event().data for entry in await replies.read("you", 10)]
+table([{key: str(each[key]) for key in ("ticket", "answer", "citations")} for each in said])
 
 # %% [markdown]
 # ### Deeper: more than can be answered
@@ -3386,23 +3367,16 @@ table(said)
 # model, the small one, and in the end an honest refusal that costs nothing. This is *graceful degradation*.
 
 # %% name="degradation"
-how, texts = [], [each.text for each in desk.tickets("dev")]
-
-
-async def note_how(event):
-    how.append(event.data["how"])
-
-
+burst = [Event("ticket", {"text": each.text}) for each in desk.tickets("dev")[:30]]
 kept_too = Effects(f"{scratch.name}/effects-{next(counter)}")
 support = SupportDesk(tickets_in, replies, kept_too, small_at=8, refuse_at=16, **models)
-await tickets_in.publish(*(Event("ticket", {"text": texts[n]}, id=f"burst-{n}") for n in range(30)))
-async with consuming(tickets_in, support.answer, limit=1), consuming(replies, note_how, limit=1):
+await tickets_in.publish(*burst)
+async with consuming(tickets_in, support.answer, limit=1):
     await tickets_in.drained()
-    await replies.drained()
+how = [entry.event().data["how"] for entry in await replies.read("you", 30)]
 for each in (tickets_in, replies, documents):
     await each.aclose()
-for each in (kept, kept_too):
-    each.close()
+kept.close(), kept_too.close()
 steps = ", ".join(f"{len([*group])} {kind}" for kind, group in itertools.groupby(how))
 print("in the order of a backlog from 30 down to 1:", steps)
 
@@ -5509,16 +5483,12 @@ for name, (of_stuck, of_healthy) in {"eight for both": (shared_places,) * 2, "fo
     healthy = composed([limited_by(of_healthy)], asking("calm"))
     flood = [asyncio.ensure_future(stuck(each)) for each in questions[:16]]
     await asyncio.sleep(0)  # the flood is first
-    begun_s = time.monotonic()
-    await asyncio.gather(*(healthy(each) for each in questions[:8]))
-    print(f"{name}: the slowest healthy answer took {time.monotonic() - begun_s:.2f} s")
+    ends = await outcomes_of(healthy, questions[:8])
+    print(f"{name}: the healthy model's answers took up to {ends['p95, s']:.2f} s")
     await asyncio.gather(*flood, return_exceptions=True)
-small_one = limited_by(Bulkhead("too small", limit=2, waiting=2))
-print("too small:", await outcomes_of(composed([small_one], asking("calm")), questions[:20]))
 
 # %% [markdown]
-# Where it hurts: walls waste room. With four places for each, the healthy model cannot use the four that the other one leaves free, and a
-# bulkhead that is too small refuses work that nothing prevents.
+# Where it hurts: walls waste room. With four places for each, the healthy model cannot use the four that the other one leaves free.
 #
 # ### Deeper: a second request for the slow one, and one for many
 #
@@ -5603,24 +5573,15 @@ async def row_of(left_out):
     lm.profile(f"other-{left_out}")
     names = f"sim-large@bad-{left_out}", f"sim-small@other-{left_out}"
     models = [lm.connect(name, cache=False) for name in names][: 1 if left_out == "fallback" else 2]
-    without = [left_out] if left_out in ("hedge", "breaker") else []
-    program = ResilientProcessor(
-        desk.Triage(), *models, deadline_s=3, policies=partial(recommended, without=without)
-    )
-    if left_out == "all":
-        program = desk.Triage()  # plain DSPy
-        program.set_lm(models[0].copy(num_retries=3))
+    policies = partial(recommended, without={left_out} & {"hedge", "breaker"})
+    program = ResilientProcessor(desk.Triage(), *models, deadline_s=3, policies=policies)
     outcomes = await AsyncRunner(16, item_deadline_s=3.1, progress=False).run(program, arrivals())
     took_s = [each.took_s for each in outcomes if each.ok]
-    return {
-        "less": left_out,
-        "answered in 3 s": f"{len(took_s)} of 16",
-        "p95, s": round(percentile(took_s, 95), 2),
-    }
+    return {"less": left_out, "answered of 16": len(took_s), "p95, s": round(percentile(took_s, 95), 2)}
 
 
 with watch() as seen:
-    rows = await asyncio.gather(*map(row_of, ("nothing", "fallback", "hedge", "breaker", "all")))
+    rows = await asyncio.gather(*map(row_of, ("nothing", "fallback", "hedge", "breaker")))
 requests = Counter(call.profile.rpartition("-")[2] for call in seen.ledger.calls)
 table([{**row, "requests": requests[row["less"]]} for row in rows])
 
@@ -5665,7 +5626,7 @@ for call in (answer_and_forget, answer_and_audit):
 #
 # ### A callback that cannot refuse
 #
-# DSPy calls your callbacks before each model call. That looks like the place for a rule, such as a budget of two calls. A policy is the
+# DSPy calls your callbacks before each model call. That looks like the place for a rule, such as a budget that is spent. A policy is the
 # other place:
 
 # %% name="callback-cannot-refuse"
@@ -5674,27 +5635,18 @@ from dspy.utils.callback import BaseCallback
 logging.getLogger("dspy.utils.callback").setLevel(logging.CRITICAL)  # it says so in the log, and goes on
 
 
-class Budget(BaseCallback):
-    left = 2
-
+class SpentBudget(BaseCallback):
     def on_lm_start(self, call_id, instance, inputs):
-        self.left -= 1
-        if self.left < 0:
-            raise PermissionError("two calls were allowed")
+        raise PermissionError("the budget is spent")
 
 
-allowed = iter(range(2))
+async def spent_budget(call, request):
+    raise PermissionError("the budget is spent")
 
 
-async def two_calls(call, request):
-    if next(allowed, None) is None:
-        raise PermissionError("two calls were allowed")
-    return await call(request)
-
-
-with dspy.context(callbacks=[Budget()]):
+with dspy.context(callbacks=[SpentBudget()]):
     print("as a callback:", await outcomes_of(asking("calm"), questions[:5]))
-print("as a policy:  ", await outcomes_of(composed([two_calls], asking("calm")), questions[:5]))
+print("as a policy:  ", await outcomes_of(composed([spent_budget], asking("calm")), questions[:5]))
 
 # %% [markdown]
 # As a callback, all five were made: what a callback raises is logged and goes no further, since a fault in a log must not end the program.

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from course_lib.authoring.kernel import CHOICES
 from course_lib.services.server import close_all
@@ -92,6 +94,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         raise pytest.UsageError(f"{named[0]} has an address in its id; give its parameters ids=[...]")
     order = {path: [_is_among(path, (each,)) for each in FIRST] for path in {item.path for item in items}}
     items.sort(key=lambda item: order[item.path], reverse=True)
+
+
+class ByFile(LoadFileScheduling):
+    """The tests of a file run in one worker, one after the other; each notebook in any."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if "test_running" in nodeid else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    """Use it in place of `--dist loadfile`."""
+    return ByFile(config, log)
 
 
 def pytest_xdist_auto_num_workers() -> int:
