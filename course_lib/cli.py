@@ -79,14 +79,16 @@ def doctor() -> None:
 def lm(
     port: Annotated[int, typer.Option(help="the loopback port to listen on")] = 8400,
     host: Annotated[str, typer.Option(help="another address, to serve a workshop")] = "127.0.0.1",
+    record: Annotated[Path | None, typer.Option(help="a new file for all that passes through")] = None,
+    replay: Annotated[Path | None, typer.Option(help="a recording to answer from, without a model")] = None,
 ) -> None:
     """Run the language model's endpoint alone, OpenAI-compatible, until Ctrl-C.
 
-    Example: course lm --port 8400
+    Example: course lm --port 8400 --record run.jsonl
     """
     from course_lib.lm.process import serve
 
-    serve(host=host, port=port)
+    serve(host=host, port=port, record=record, replay=replay)
 
 
 @app.command()

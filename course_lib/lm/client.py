@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -102,10 +103,27 @@ def call(method: str, path: str, body: Mapping[str, Any] | None = None, *, wait_
         RefusedError: with the endpoint's own message.
         EndpointError: when it cannot be reached.
     """
-    import urllib.error
+    with _reported(), _opened(method, path, body, wait_s) as response:
+        return json.loads(response.read())
+
+
+@contextmanager
+def lines(path: str) -> Iterator[Any]:
+    """Ask for something that goes on, and yield it: iterating gives its lines, which may be long in coming.
+
+    Raises:
+        EndpointError: as in `call`.
+    """
+    with _reported():
+        response = _opened("GET", path, None, None)
+    with response:
+        yield response
+
+
+def _opened(method: str, path: str, body: Mapping[str, Any] | None, wait_s: float | None) -> Any:
     import urllib.request
 
-    base = process.url().removesuffix("/v1")
+    base = _base()
     request = urllib.request.Request(  # noqa: S310  (process.url() admits http and https only)
         base + path,
         method=method,
@@ -113,16 +131,27 @@ def call(method: str, path: str, body: Mapping[str, Any] | None = None, *, wait_
         headers={"Authorization": f"Bearer {process.key()}", "Content-Type": "application/json"},
     )
     is_near = base.startswith(("http://127.", "http://localhost", "http://[::1]"))
+    return _opener(is_near).open(request, timeout=wait_s)
+
+
+def _base() -> str:
+    return process.url().removesuffix("/v1")
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Turn what urllib raises into an EndpointError."""
+    import urllib.error
+
     try:
-        with _opener(is_near).open(request, timeout=wait_s) as response:
-            return json.loads(response.read())
+        yield
     except urllib.error.HTTPError as error:
         with error:
             raise RefusedError(_message(error.read(), error.code)) from None
     except (OSError, ValueError) as error:
         process.check_alive(grace_s=_ENDING_S)
         raise EndpointError(
-            f"the model's endpoint at {base} cannot be reached ({error}); {_remedy()}"
+            f"the model's endpoint at {_base()} cannot be reached ({error}); {_remedy()}"
         ) from None
 
 

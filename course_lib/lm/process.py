@@ -17,9 +17,12 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Collection
+from pathlib import Path
+from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.lm.calls import client_of
+from course_lib.lm.recordings import Writer, load
 from course_lib.paths import ROOT
 from course_lib.services.child import STOP, Child, next_word
 
@@ -178,17 +181,29 @@ def run_child(fd: int, *, owner: int) -> None:
     _run(socket.socket(fileno=fd), owner=os.environ.pop("COURSE_LM_OWNER", ""))
 
 
-def serve(*, port: int = 0, host: str = "127.0.0.1", keys: Collection[str] = ()) -> None:
+def serve(
+    *,
+    port: int = 0,
+    host: str = "127.0.0.1",
+    keys: Collection[str] = (),
+    record: Path | None = None,
+    replay: Path | None = None,
+) -> None:
     """Serve in the foreground until interrupted, as `course lm` does.
 
     Args:
         port: 0 takes a free one.
         host: where to listen; anything but loopback lets others in, so give `keys` then.
         keys: the only keys let in; none given lets everyone in.
+        record: a new file for all that passes through, a line each.
+        replay: a recording to answer from, in place of any model.
 
     Raises:
+        RecordingError: when a recording cannot be read or begun.
         EndpointError: when the port is in use or not allowed, or the host is not this machine's.
     """
+    recorded = load(replay) if replay else None
+    writer = Writer(record, is_new=True) if record else None
     try:
         listener = _listen(host, port)
     except OSError as error:
@@ -198,7 +213,7 @@ def serve(*, port: int = 0, host: str = "127.0.0.1", keys: Collection[str] = ())
     print(f"The model answers on {address} (Ctrl-C ends it). To use it elsewhere:", flush=True)
     print(f"    export COURSE_LM_URL={address}", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
-        _run(listener, keys=keys)
+        _run(listener, keys=keys, write=writer and writer.add_line, replay=recorded)
 
 
 def _why_not(error: OSError, host: str, port: int) -> str:
@@ -208,10 +223,10 @@ def _why_not(error: OSError, host: str, port: int) -> str:
     return f"cannot listen on {host}:{port} ({error.strerror or error}); the usual host is 127.0.0.1"
 
 
-def _run(listener: socket.socket, *, keys: Collection[str] = (), owner: str = "") -> None:
+def _run(listener: socket.socket, **options: Any) -> None:
     from course_lib.lm.endpoint import running  # the web server stays out of the parent
 
-    running.run(listener, keys=keys, owner=owner)
+    running.run(listener, **options)
 
 
 def is_up() -> bool:

@@ -14,6 +14,7 @@ import orjson
 
 from course_lib.lm import profiles
 from course_lib.lm.endpoint.accounts import MAX_PROFILES, Account, Exchange
+from course_lib.lm.endpoint.replaying import MOST_BYTES
 from course_lib.lm.endpoint.sending import Channel, ClientGoneError, Receive, Scope, Send
 from course_lib.lm.endpoint.server import MODELS, Endpoint
 from course_lib.lm.endpoint.wire import ApiError, read_object
@@ -55,6 +56,9 @@ async def _live(endpoint: Endpoint, receive: Receive, send: Send) -> None:
 async def _control(endpoint: Endpoint, channel: Channel, scope: Scope) -> None:
     """Answer what is not entered in the ledger."""
     try:
+        if (scope["method"], scope["path"]) == ("GET", "/course/recording"):
+            await endpoint.tapes.stream(endpoint.client(scope), _query(scope).get("name", ""), channel)
+            return
         await channel.json(200, orjson.dumps(await _answer(endpoint, channel, scope)))
     except ApiError as error:
         await channel.error(error)
@@ -66,8 +70,9 @@ async def _answer(endpoint: Endpoint, channel: Channel, scope: Scope) -> object:
     method, path = scope["method"], scope["path"]
     if path == "/course/health":
         return {"status": "ok", "models": MODELS}
-    account, raw = endpoint.accounts.of(endpoint.client(scope)), await channel.body()
-    query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+    is_recording = path == "/course/replay"
+    account = endpoint.accounts.of(endpoint.client(scope))
+    raw, query = await channel.body(*[MOST_BYTES] * is_recording), _query(scope)
     match method, path:
         case "GET", "/v1/models":
             return {"object": "list", "data": [_entry(name) for name in MODELS]}
@@ -79,6 +84,14 @@ async def _answer(endpoint: Endpoint, channel: Channel, scope: Scope) -> object:
             return _check(endpoint, account, query.get("model", ""))
         case "POST", "/course/profiles":
             return _add_profile(account, raw)
+        case "POST", "/course/recording":
+            endpoint.tapes.stop(account.client, query.get("name", ""))
+            return _OK
+        case "POST", "/course/replay":
+            endpoint.tapes.begin(account.client, read_object(raw), len(raw))
+            return _OK
+        case "DELETE", "/course/replay":
+            return endpoint.tapes.finish(account.client)
         case "POST", "/course/reset":
             account.reset()
             return _OK
@@ -89,6 +102,10 @@ async def _answer(endpoint: Endpoint, channel: Channel, scope: Scope) -> object:
         return _entry(name)
     known = "/v1/chat/completions, /v1/embeddings, /v1/models"
     raise ApiError(404, "not_found", f"nothing answers {method} {path:.200}; known: {known}")
+
+
+def _query(scope: Scope) -> dict[str, str]:
+    return dict(parse_qsl(scope["query_string"].decode("latin-1")))
 
 
 def _check(endpoint: Endpoint, account: Account, name: str) -> object:

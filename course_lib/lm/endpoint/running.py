@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from course_lib.lm.endpoint.replaying import Replay, Tapes
 from course_lib.lm.endpoint.routes import app
 from course_lib.lm.endpoint.server import FAST_S, Endpoint
+from course_lib.lm.recordings import Recorded
 from course_lib.lm.reply import Reply, SlowError
 from course_lib.lm.simulator.engine import answer, forget
 
@@ -87,11 +89,22 @@ def simulate(body: Mapping[str, Any], /, *, sample: int, within_s: float = MAX_S
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 
 
-def run(listener: socket.socket, *, keys: Collection[str] = (), owner: str = "") -> None:
-    """Serve the simulator on `listener` until a signal ends it; `keys` and `owner` as for Endpoint."""
+def run(
+    listener: socket.socket,
+    *,
+    keys: Collection[str] = (),
+    owner: str = "",
+    write: Callable[[bytes], None] | None = None,
+    replay: Sequence[Recorded] | None = None,
+) -> None:
+    """Serve the simulator on `listener` until a signal ends it; `keys` and `owner` as for Endpoint.
+
+    Every exchange is given to `write` as a line of a recording; `replay` is what to answer from instead.
+    """
     signal.signal(signal.SIGVTALRM, _interrupt)
     quick = partial(simulate, within_s=FAST_S)
-    server(Endpoint(quick, patient=simulate, keys=keys, owner=owner)).run(sockets=[listener])
+    tapes = Tapes(write, None if replay is None else Replay(replay))
+    server(Endpoint(quick, patient=simulate, tapes=tapes, keys=keys, owner=owner)).run(sockets=[listener])
 
 
 def server(endpoint: Endpoint) -> uvicorn.Server:

@@ -9,7 +9,7 @@ import asyncio
 import math
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -56,11 +56,13 @@ class Channel:
     def __init__(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange, load: Load) -> None:
         self._scope = scope
         self._receive = receive
-        self._send = send
+        self._send_on = send
         self._exchange = exchange
         self._load = load
         self._held_bytes = 0
         self.is_started = False
+        self.tap: Callable[[MutableMapping[str, Any]], None] | None = None
+        """Is told all that is sent."""
         exchange.request_id = f"req_{secrets.token_hex(12)}"
 
     def hold(self, size_bytes: int) -> None:
@@ -80,33 +82,33 @@ class Channel:
         self._load.held_bytes -= self._held_bytes
         self._held_bytes = 0
 
-    async def body(self) -> bytes:
+    async def body(self, most_bytes: int = MAX_BODY_BYTES) -> bytes:
         """Read the whole request body.
 
         Raises:
-            ApiError: 413 when it is larger than MAX_BODY_BYTES, 408 when it takes longer than MAX_BODY_S,
+            ApiError: 413 when it is larger than `most_bytes`, 408 when it takes longer than MAX_BODY_S,
                 429 as in `hold`.
             ClientGoneError: when the client leaves before it is complete.
         """
         body = bytearray()
         try:
             async with asyncio.timeout(MAX_BODY_S):
-                while await self._read_into(body):
+                while await self._read_into(body, most_bytes):
                     pass
         except TimeoutError:
             message = f"the body did not arrive within {MAX_BODY_S:g} s; send it faster"
             raise ApiError(408, "body_too_slow", message) from None
         return bytes(body)
 
-    async def _read_into(self, body: bytearray) -> bool:
+    async def _read_into(self, body: bytearray, most_bytes: int) -> bool:
         """Read what has come of the body; returns whether there is more."""
         message = await self._receive()
         if message["type"] == "http.disconnect":
             raise ClientGoneError("the client left while sending its request")
         part = message.get("body", b"")
         body += part
-        if len(body) > MAX_BODY_BYTES:
-            too_large = f"the body is larger than {MAX_BODY_BYTES >> 20} MB; send less context"
+        if len(body) > most_bytes:
+            too_large = f"the body is larger than {most_bytes >> 20} MB; send less context"
             raise ApiError(413, "body_too_large", too_large)
         self.hold(len(part))
         return bool(message.get("more_body"))
@@ -184,10 +186,28 @@ class Channel:
         """End the stream as OpenAI does."""
         await self._send({"type": "http.response.body", "body": DONE})
 
-    async def _start(self, status: int, kind: bytes, headers: Headers) -> None:
+    async def resend(self, status: int, headers: Mapping[str, str], piece: bytes, *, is_last: bool) -> None:
+        """Send a piece of an answer that was recorded, behind its headers."""
+        if self._scope["course.transport"].is_closing():
+            raise ClientGoneError("the client left while its answer was written")
+        if not self.is_started:
+            self._begin(status)
+            plain = [(name.encode(), value.encode()) for name, value in headers.items()]
+            await self._send({"type": "http.response.start", "status": status, "headers": plain})
+        await self._send({"type": "http.response.body", "body": piece, "more_body": not is_last})
+
+    async def _send(self, message: MutableMapping[str, Any]) -> None:
+        if self.tap is not None:
+            self.tap(message)
+        await self._send_on(message)
+
+    def _begin(self, status: int) -> None:
         self.is_started = True
         self._exchange.status = status
         self._exchange.first_byte_s = time.monotonic()
+
+    async def _start(self, status: int, kind: bytes, headers: Headers) -> None:
+        self._begin(status)
         own = ((b"content-type", kind), (b"x-request-id", self._exchange.request_id.encode()))
         all_headers = [*own, *self._exchange.limit_headers, *headers]
         await self._send({"type": "http.response.start", "status": status, "headers": all_headers})

@@ -20,6 +20,7 @@ from course_lib.lm.endpoint import embeddings, faults, sending, wire
 from course_lib.lm.endpoint.accounts import Account, Accounts, Clock, Exchange, Usage
 from course_lib.lm.endpoint.faults import Plan
 from course_lib.lm.endpoint.prefixes import MIN_TOKENS
+from course_lib.lm.endpoint.replaying import Tapes
 from course_lib.lm.endpoint.sending import SMALL_BYTES, Channel, ClientGoneError, Load, Scope
 from course_lib.lm.endpoint.upstream import Upstream
 from course_lib.lm.endpoint.wire import ApiError, ChatRequest, unknown_model
@@ -49,6 +50,7 @@ class Endpoint:
         *,
         patient: Engine | None = None,
         upstream: Upstream | None = None,
+        tapes: Tapes | None = None,
         keys: Collection[str] = (),
         owner: str = "",
         clock: Clock = time.monotonic,
@@ -59,6 +61,7 @@ class Endpoint:
         """
         self.accounts = Accounts(clock)
         self.load = Load()
+        self.tapes = tapes or Tapes()
         self.clock = clock
         self._engine = engine
         self._patient = patient or engine
@@ -133,8 +136,10 @@ class Endpoint:
         except ClientGoneError:
             return
         account.begin(exchange)
+        tape = self.tapes.tape(client, channel)
         try:
-            await handler(raw, account, exchange, channel)
+            if not await self.tapes.is_replayed(client, scope["path"], raw, exchange, channel):
+                await handler(raw, account, exchange, channel)
         except ApiError as error:
             exchange.status = error.status
             await channel.error(error)
@@ -151,6 +156,8 @@ class Endpoint:
             await channel.error(ApiError(500, "endpoint_failed", message))
         finally:
             account.finish(exchange)
+            if tape is not None:
+                self.tapes.keep(client, tape.entry(scope["path"], raw, exchange))
 
     async def chat(self, raw: bytes, account: Account, exchange: Exchange, channel: Channel) -> None:
         """Answer one chat completion, as the profile in its model name says."""

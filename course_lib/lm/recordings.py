@@ -1,0 +1,323 @@
+"""A run at the model's boundary as one readable file: what was asked, and what came back, piece by piece.
+
+Main path: Writer(path).add_line(line); load(path) reads them; missed(request, recorded) explains a
+request that was not recorded. Keys and headers of a request are never part of it; its content is.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import hashlib
+import json
+import os
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from course_lib.errors import CourseError
+
+FORMAT, VERSION = "course-lm-recording", 1
+CHAT = "/v1/chat/completions"
+_HEAD = {"format": FORMAT, "version": VERSION}
+_MOST_DIFF_LINES, _MOST_CHARS, _CONTEXT_CHARS = 12, 200, 40
+
+Body = dict[str, Any]
+Piece = tuple[float, Body | str]
+"""Milliseconds after the request came, and what was sent: JSON (in a stream, one event's), or other text."""
+
+
+class RecordingError(CourseError):
+    """A recording cannot be written, read or replayed."""
+
+
+class TornLineWarning(UserWarning):
+    """The last line of a recording is not whole, and was left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One request and the answer to it."""
+
+    request: Body
+    """The body as it was sent, with its fields that were null or say nothing left out."""
+    status: int = 200
+    """0 when the connection ended before there was one."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """Of the answer."""
+    pieces: tuple[Piece, ...] = ()
+    end: str = "whole"
+    """Or `cut` (by the endpoint), or `left` (by the client)."""
+    at: str = ""
+    """When the request came: ISO, UTC."""
+    took_ms: float = 0.0
+    figures: dict[str, Any] = field(default_factory=dict)
+    """What the ledger has of it: model, profile, fault, tokens, cost."""
+    path: str = CHAT
+    key: str = ""
+    """Names what was asked. The file has it only where the request was redacted; else it is made anew."""
+
+    def __post_init__(self) -> None:
+        if not self.key:
+            object.__setattr__(self, "key", key_of(self.path, self.request))
+
+    @property
+    def is_stream(self) -> bool:
+        """True when the answer came as events."""
+        return bool(self.request.get("stream"))
+
+    @property
+    def prompt(self) -> str:
+        """The request to read: settings, then each message under its role."""
+        return "\n".join(lines_of(self.request))
+
+    @property
+    def reply(self) -> str:
+        """The text that the model wrote, its tool calls behind it; or the error's message."""
+        if self.status != 200:
+            bodies = [piece.get("error", piece) for _, piece in self.pieces if isinstance(piece, dict)]
+            return f"status {self.status}: {bodies[0].get('message', bodies[0]) if bodies else self.end}"
+        called = [one["function"] for part in self.parts() for one in part.get("tool_calls") or ()]
+        calls = "".join(
+            f"\n{one['name']} " * bool(one.get("name")) + one.get("arguments", "") for one in called
+        )
+        return "".join(part.get("content") or "" for part in self.parts()) + calls
+
+    def parts(self) -> Iterator[Body]:
+        """Yield the first choice's message, or the deltas of its stream."""
+        for _, piece in self.pieces:
+            choices = piece.get("choices", ()) if isinstance(piece, dict) else ()
+            yield from (each.get("message") or each["delta"] for each in choices if each.get("index") == 0)
+
+    def with_reply(self, text: str) -> Recorded:
+        """Return a copy in which the model wrote this text instead.
+
+        Raises:
+            RecordingError: it wrote none.
+        """
+        if not any(part.get("content") for part in self.parts()):
+            raise RecordingError(f"this answer has no text that could be another: {self.reply or self.end!r}")
+        pieces = _rewritten(self.pieces, lambda slot, old: text if slot == (0, "content") else old)
+        return replace(self, pieces=pieces)
+
+    def as_line(self) -> bytes:
+        """Return it as a line of the file."""
+        values = asdict(self)
+        if self.key == key_of(self.path, self.request):
+            del values["key"]
+        try:
+            return (json.dumps(values, ensure_ascii=False) + "\n").encode()
+        except UnicodeEncodeError:  # an answer that was cut in the middle of a letter
+            return (json.dumps(values) + "\n").encode()
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Recorded:
+        """Read a line.
+
+        Raises:
+            ValueError: it is none.
+        """
+        values = json.loads(line)
+        if not isinstance(values, dict) or not isinstance(values.get("request"), dict):
+            raise ValueError("it has no request")
+        try:
+            return cls(**{**values, "pieces": tuple((ms, piece) for ms, piece in values["pieces"])})
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"{error}") from None
+
+
+def canonical(body: Mapping[str, Any]) -> Body:
+    """Return a request's body without what says nothing: nulls, `stream: false` and options of no stream."""
+    silent = () if body.get("stream") else ("stream", "stream_options")
+    return {name: value for name, value in body.items() if value is not None and name not in silent}
+
+
+def key_of(path: str, request: Mapping[str, Any]) -> str:
+    """Return the same short text for every request that asks for the same, in any order of its fields."""
+    text = json.dumps([path, canonical(request)], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def lines_of(request: Mapping[str, Any]) -> list[str]:
+    """Return a request as lines to read and to compare."""
+    settings = {name: value for name, value in canonical(request).items() if name != "messages"}
+    lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in sorted(settings.items())]
+    for message in request.get("messages", ()):
+        content, others = (
+            message.get("content"),
+            {k: v for k, v in message.items() if k not in ("role", "content")},
+        )
+        text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+        lines += [f"[{message.get('role')}]", *text.split("\n")]
+        lines += [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in others.items()]
+    return lines
+
+
+def differing(before: Sequence[str], after: Sequence[str], most: int = _MOST_DIFF_LINES) -> list[str]:
+    """Return the lines that differ: those of `before` behind a minus, those of `after` behind a plus.
+
+    Of a long line the part around its first difference is shown.
+    """
+    found: list[str] = []
+    for tag, i, i_end, j, j_end in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        for pair in zip_longest(before[i:i_end], after[j:j_end]) if tag != "equal" else ():
+            begin = max(0, _common(*(each or "" for each in pair)) - _CONTEXT_CHARS)
+            found += [
+                f"{sign} {_clip(each, begin)}"
+                for sign, each in zip("-+", pair, strict=True)
+                if each is not None
+            ]
+    return found if len(found) <= most else [*found[:most], f"({len(found) - most} more lines)"]
+
+
+def _common(one: str, other: str) -> int:
+    """Return how many characters two lines begin with alike."""
+    differ = (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return next(differ, min(len(one), len(other)))
+
+
+def _clip(line: str, begin: int) -> str:
+    end = begin + _MOST_CHARS
+    return f"{'...' * (begin > 0)}{line[begin:end]}{'...' * (end < len(line))}"
+
+
+class Writer:
+    """A recording that is being written, one whole line at a time."""
+
+    def __init__(self, path: Path, *, is_new: bool = False) -> None:
+        """Begin the file, which only its owner may read; `is_new` refuses one that is there.
+
+        Raises:
+            RecordingError: it cannot be written, or is there already.
+        """
+        self.path = path
+        flags = os.O_WRONLY | os.O_CREAT | (os.O_EXCL if is_new else os.O_TRUNC)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.fdopen(os.open(path, flags, 0o600), "wb")
+        except FileExistsError:
+            raise RecordingError(f"{path} is there already; delete it, or name another file") from None
+        except OSError as error:
+            raise RecordingError(f"{path} cannot be written ({error.strerror}); name another file") from None
+        self.add_line(json.dumps(_HEAD).encode() + b"\n")
+
+    def add_line(self, line: bytes) -> None:
+        """Write a line, so that a process that is killed tears the last one at most.
+
+        Raises:
+            RecordingError: say, the disk is full.
+        """
+        try:
+            self._file.write(line)
+            self._file.flush()
+        except (OSError, ValueError) as error:
+            raise RecordingError(
+                f"{self.path} cannot be written ({error}); the recording ends there"
+            ) from None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def load(path: Path) -> list[Recorded]:
+    """Read a recording, in the order in which the requests came; a torn last line is told and left out.
+
+    Raises:
+        RecordingError: it is no recording, one of another version, or line N is damaged.
+    """
+    try:
+        head, *lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise RecordingError(f"{path} cannot be read ({error.strerror}); is it the right file?") from None
+    _check_head(path, head)
+    torn = lines.pop() if lines else b""
+    if torn:
+        message = f"{path}: line {len(lines) + 2} is torn, as when a process is killed, and is left out"
+        warnings.warn(message, TornLineWarning, stacklevel=2)
+    recorded = []
+    for number, line in enumerate(lines, 2):
+        try:
+            recorded.append(Recorded.from_line(line))
+        except ValueError as error:
+            raise RecordingError(f"{path}, line {number} is damaged ({error}); record it again") from None
+    return sorted(recorded, key=lambda each: each.at)
+
+
+def _check_head(path: Path, head: bytes) -> None:
+    try:
+        found = json.loads(head)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise RecordingError(f"{path} is no recording: its first line is {head[:60]!r}")
+    if found.get("version") != VERSION:
+        version = found.get("version")
+        raise RecordingError(f"{path} has version {version!r}, and this reads {VERSION}; record it again")
+
+
+def missed(path: str, request: Mapping[str, Any], recorded: Sequence[Recorded]) -> str:
+    """Return what to say of a request that has no recording left: the nearest one, and what differs."""
+    key = key_of(path, request)
+    if same := sum(each.key == key for each in recorded):
+        return f"this request is recorded {same} times, and was asked once more"
+    if not (alike := [each for each in recorded if each.path == path]):
+        return f"nothing is recorded of {path}; {len(recorded)} requests are recorded in all"
+    lines = lines_of(request)
+    nearest = max(alike, key=lambda each: _likeness(lines_of(each.request), lines))
+    number = recorded.index(nearest) + 1
+    shown = "\n".join(differing(lines_of(nearest.request), lines))
+    return f"this request was not recorded; the nearest is number {number}, from which it differs by\n{shown}"
+
+
+def _likeness(one: Sequence[str], other: Sequence[str]) -> float:
+    """Return from 0 to 1 how much of two texts is alike: lines, and words for those that differ a little."""
+    first, second = ({*lines, *" ".join(lines).split()} for lines in (one, other))
+    return len(first & second) / max(1, len(first | second))
+
+
+def redacted(line: bytes, redact: Callable[[str], str]) -> bytes:
+    """Return a line with all its content redacted; the key stays, so that it can be replayed.
+
+    The text of a stream is redacted as a whole, and stands in the first of its pieces.
+    """
+    one = Recorded.from_line(line)
+    pieces = _rewritten(one.pieces, lambda _, text: redact(text)) if one.is_stream else one.pieces
+    request, pieces = each_text((one.request, pieces), redact)
+    return replace(one, request=request, pieces=pieces).as_line()
+
+
+def _rewritten(
+    pieces: tuple[Piece, ...], change: Callable[[tuple[object, ...], str], str]
+) -> tuple[Piece, ...]:
+    """Return the pieces with each text that is written over several of them changed, as a whole."""
+    pieces = copy.deepcopy(pieces)
+    slots: dict[tuple[object, ...], list[tuple[Body, str]]] = defaultdict(list)
+    for _, piece in pieces:
+        for choice in piece.get("choices", ()) if isinstance(piece, dict) else ():
+            part = choice.get("delta") or choice.get("message") or {}
+            if part.get("content"):
+                slots[choice.get("index"), "content"].append((part, "content"))
+            for call in part.get("tool_calls") or ():
+                slots[choice.get("index"), call.get("index"), "arguments"].append(
+                    (call["function"], "arguments")
+                )
+    for slot, places in slots.items():
+        text = change(slot, "".join(holder.get(name) or "" for holder, name in places))
+        for holder, name in places:
+            holder[name], text = text, ""
+    return pieces
+
+
+def each_text(value: Any, change: Callable[[str], str]) -> Any:
+    """Return plain values with every text in them changed; the names of fields stay."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {name: each_text(one, change) for name, one in value.items()}
+    kind = type(value)
+    return kind(each_text(one, change) for one in value) if kind in (list, tuple) else value

@@ -1,0 +1,270 @@
+"""What passes through the endpoint is recorded in one file, and replayed byte for byte without a model."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from course_lib import lm
+from course_lib.lm import taping
+from course_lib.lm.endpoint.replaying import Replay, Tapes
+from course_lib.lm.endpoint.server import Endpoint
+from course_lib.lm.endpoint.upstream import Upstream
+from course_lib.lm.process import EndpointError
+from course_lib.lm.recordings import RecordingError, TornLineWarning, Writer, load, missed
+from tests.lm.conftest import Echo, Served
+
+CHAT = "/v1/chat/completions"
+
+
+def body(text: str, model: str = "sim-large", **options: Any) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": text}], **options}
+
+
+def received(url: str, key: str, asked: list[dict[str, Any]], path: str = CHAT) -> list[Any]:
+    """Ask one after the other; return of each answer what a client gets: status, headers and every byte."""
+    root, answers = url.removesuffix("/v1"), []
+    with httpx.Client(base_url=root, headers={"Authorization": f"Bearer {key}"}, timeout=60) as http:
+        for each in asked:
+            got, status, headers = bytearray(), 0, {}
+            try:
+                with http.stream("POST", path, json=each) as answer:
+                    status, headers = answer.status_code, dict(answer.headers)
+                    for chunk in answer.iter_raw():
+                        got += chunk
+            except httpx.HTTPError as error:
+                headers["ended by"] = type(error).__name__
+            answers.append((status, headers | {"date": ""}, bytes(got)))
+    return answers
+
+
+@contextmanager
+def alone(*options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run `course lm` with these options; yields its address."""
+    command = [sys.executable, "-m", "course_lib.cli", "lm", "--port", "0", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        said = process.stdout.readline() + process.stdout.readline()
+        try:
+            yield re.findall(r"export COURSE_LM_URL=(http://127\.0\.0\.1:\d+/v1)", said)[0], process
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(10)
+
+
+FIRST = ["unavailable", "rate_limited", "cut_midway", "no_finish", "broken_chunk", "error", "cut_before"]
+MIXED = [
+    *(body(f"What is {n} + 4? Grüße", "sim-large@first", stream=n % 2 == 0) for n in range(8)),
+    body("What is 3 + 4?", stream=True, stream_options={"include_usage": True}),
+    body("Say something.", temperature=1.0),
+    body("Say something.", temperature=1.0),
+    body("Find lamps", tools=[{"type": "function", "function": {"name": "search", "parameters": {}}}]),
+    body("Who?", "sim-enormous"),
+]
+
+
+def test_another_process_replays_every_byte_of_a_run_with_faults_and_no_model(tmp_path: Path) -> None:
+    file = tmp_path / "run.jsonl"
+    with alone("--record", str(file)) as (url, _):
+        root = url.removesuffix("/v1")
+        profile = {"name": "first", "first": FIRST, "retry_after_s": 0.4, "limit_requests_per_s": 1000}
+        httpx.post(f"{root}/course/profiles", json=profile, headers={"Authorization": "Bearer secret-key-1"})
+        live = received(url, "secret-key-1", MIXED)
+        vectors = received(url, "secret-key-1", [{"model": "sim-embed", "input": ["one"]}], "/v1/embeddings")
+
+    with alone("--replay", str(file)) as (url, _):
+        again = received(url, "secret-key-2", MIXED)
+        assert received(url, "k", [{"model": "sim-embed", "input": ["one"]}], "/v1/embeddings") == vectors
+
+    assert again == live
+    assert [status for status, _, _ in live[:7]] == [503, 429, 200, 200, 200, 500, 0]
+    assert live[9] != live[10]  # equal requests, each with its own answer
+    text = file.read_text()
+    assert "secret-key" not in text
+    assert "authorization" not in text.lower()
+    assert "Grüße" in text
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_what_comes_from_a_provider_is_recorded_too_and_replayed_without_it(
+    echo: Served, serve: Callable[[Endpoint], Served], tmp_path: Path
+) -> None:
+    writer = Writer(tmp_path / "run.jsonl")
+    way_out = Upstream({"OPENAI_API_BASE": echo.url, "OPENAI_API_KEY": "sk-secret"})
+    front = serve(Endpoint(Echo(), upstream=way_out, tapes=Tapes(writer.add_line)))
+    asked = [body("one two", "openai/sim-small", stream=is_stream) for is_stream in (False, True)]
+    live = received(front.url, "k", asked)
+    front.stop()
+    writer.close()
+
+    recorded = load(writer.path)
+    again = serve(Endpoint(Echo(), upstream=Upstream({}), tapes=Tapes(replay=Replay(recorded))))
+
+    assert received(again.url, "k", asked) == live
+    assert [each.reply for each in recorded] == ["one two", "one two"]
+    with again.http() as http:
+        seen = http.get("/course/ledger").json()
+    assert [call["prompt_tokens"] for call in seen["calls"]] == [6, 6]
+    assert seen["cost_usd"] > 0
+    assert "sk-secret" not in writer.path.read_text()
+
+
+def test_a_client_records_its_own_requests_and_no_one_else_s(tmp_path: Path, monkeypatch) -> None:
+    with taping.record(tmp_path / "run.jsonl"):
+        received(lm.url(), lm.key(), [body("mine")])
+        received(lm.url(), "another", [body("not mine")])
+    received(lm.url(), lm.key(), [body("later")])
+
+    assert [each.request["messages"][0]["content"] for each in load(tmp_path / "run.jsonl")] == ["mine"]
+
+
+def test_redacted_content_is_in_no_line_and_is_replayed_by_what_was_asked(tmp_path: Path) -> None:
+    asked = [body("What is 2000 + 2711?", stream=is_stream) for is_stream in (True, False)]
+    with taping.record(tmp_path / "run.jsonl", redact=lambda text: re.sub(r"\d{4}", "(code)", text)):
+        live = received(lm.url(), lm.key(), asked)
+    recorded = load(tmp_path / "run.jsonl")
+
+    assert b"4711" in live[1][2]
+    messages = str([(each.request, each.reply) for each in recorded])
+    assert "4711" not in messages
+    assert "(code)" in messages
+    with taping.replay(recorded):
+        again = received(lm.url(), lm.key(), asked)
+    assert [status for status, _, _ in again] == [200, 200]
+    assert b"(code)" in again[1][2]
+
+
+def test_a_request_that_is_not_recorded_is_refused_and_the_block_ends_with_the_difference(tmp_path) -> None:
+    long = "word " * 400
+    with taping.record(tmp_path / "run.jsonl"):
+        received(lm.url(), lm.key(), [body(f"{long}boots{long}"), body("Something else entirely")])
+
+    with pytest.raises(RecordingError, match="1 requests were not recorded") as caught:  # noqa: SIM117
+        with taping.replay(load(tmp_path / "run.jsonl")):
+            (status, _, sent), *_ = received(lm.url(), lm.key(), [body(f"{long}tents{long}")])
+
+    error = json.loads(sent)["error"]
+    assert (status, error["code"]) == (400, "not_recorded")
+    assert error["message"] in str(caught.value)
+    assert "the nearest is number 1" in error["message"]
+    assert re.search(r"^- \.\.\..*boots.*\n\+ \.\.\..*tents", error["message"], re.MULTILINE)
+    assert len(error["message"]) < 1000
+
+
+def test_a_miss_names_a_setting_that_differs_and_a_request_that_came_too_often(tmp_path: Path) -> None:
+    with taping.record(tmp_path / "run.jsonl"):
+        received(lm.url(), lm.key(), [body("once", temperature=0.5)])
+    recorded = load(tmp_path / "run.jsonl")
+
+    assert "+ temperature: 0.7" in missed(CHAT, body("once", temperature=0.7), recorded)
+    assert "recorded 1 times, and was asked once more" in missed(
+        CHAT, {"temperature": 0.5, "stream": False, **body("once")}, recorded
+    )
+    assert "nothing is recorded of /v1/embeddings" in missed("/v1/embeddings", {}, recorded)
+
+
+def test_with_asks_the_model_answers_what_is_not_recorded(tmp_path: Path) -> None:
+    with taping.record(tmp_path / "run.jsonl"):
+        received(lm.url(), lm.key(), [body("What is 1 + 1?")])
+    (one,) = load(tmp_path / "run.jsonl")
+
+    with taping.replay([one.with_reply("eleven")], asks=True):
+        answers = received(lm.url(), lm.key(), [body("What is 1 + 1?"), body("What is 1 + 2?")])
+
+    texts = [json.loads(sent)["choices"][0]["message"]["content"] for _, _, sent in answers]
+    assert texts[0] == "eleven"
+    assert "3" in texts[1]
+
+
+@pytest.mark.parametrize("pace", [0, 1])
+def test_an_answer_comes_at_once_or_as_late_as_it_was_recorded(tmp_path: Path, pace: float) -> None:
+    lm.profile("late", ttft_p50_ms=400)
+    with taping.record(tmp_path / "run.jsonl"):
+        received(lm.url(), lm.key(), [body("hello", "sim-large@late", stream=True)])
+    recorded = load(tmp_path / "run.jsonl")
+    assert recorded[0].took_ms > 300
+
+    lm.reset()
+    with taping.replay(recorded, pace=pace):
+        received(lm.url(), lm.key(), [body("hello", "sim-large@late", stream=True)])
+
+    assert (lm.ledger().calls[0].duration_ms > 300) is bool(pace)
+
+
+# -- the file --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    with taping.record(tmp_path / "run.jsonl"):
+        received(lm.url(), lm.key(), [body(f"number {n}") for n in range(3)])
+    return tmp_path / "run.jsonl"
+
+
+def test_a_torn_last_line_is_told_and_left_out(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-40])
+
+    with pytest.warns(TornLineWarning, match=r"run.jsonl: line 4 is torn"):
+        recorded = load(file)
+
+    assert [each.request["messages"][0]["content"] for each in recorded] == ["number 0", "number 1"]
+
+
+def test_lines_stand_whole_in_the_file_when_the_process_that_records_is_killed(tmp_path: Path) -> None:
+    file = tmp_path / "run.jsonl"
+    with alone("--record", str(file)) as (url, process):
+        received(url, "k", [body("one"), body("two")])
+        httpx.get(url.replace("/v1", "/course/ledger"))  # answered after the lines were written
+        process.kill()
+
+    assert len(load(file)) == 2  # a torn line would be an error here
+
+
+DAMAGED = {
+    "version": (0, b'"version": 1', b'"version": 2', "has version 2, and this reads 1; record it again"),
+    "format": (0, b"course-lm-recording", b"something", "is no recording"),
+    "line": (2, b'{"request"', b'{"requ', "line 3 is damaged"),
+    "field": (2, b'"status"', b'"state"', "line 3 is damaged"),
+}
+
+
+@pytest.mark.parametrize(("line", "old", "new", "message"), DAMAGED.values(), ids=DAMAGED.keys())
+def test_a_file_that_is_no_whole_recording_is_refused(file, line, old, new, message) -> None:
+    lines = file.read_bytes().split(b"\n")
+    lines[line] = lines[line].replace(old, new)
+    file.write_bytes(b"\n".join(lines))
+
+    with pytest.raises(RecordingError, match=message):
+        load(file)
+
+
+def test_course_lm_refuses_a_file_that_is_there_to_record_and_one_that_is_not_to_replay(file: Path) -> None:
+    for option, path, message in (
+        ("--record", file, "is there already"),
+        ("--replay", file.with_name("none.jsonl"), "cannot be read"),
+    ):
+        command = [sys.executable, "-m", "course_lib.cli", "lm", "--port", "0", option, str(path)]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+
+        assert ended.returncode == 1
+        assert re.match(f"course: .*{message}", ended.stderr)
+
+
+def test_an_endpoint_that_ends_in_the_block_is_told_and_nothing_goes_to_a_model_unseen(
+    file: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RecordingError, match="is not complete"), taping.record(tmp_path / "other.jsonl"):
+        lm.stop()
+    with pytest.raises(EndpointError, match="nothing is replayed any more"), taping.replay(load(file)):
+        lm.stop()
