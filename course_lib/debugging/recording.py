@@ -1,0 +1,230 @@
+"""A run captured at the model's boundary: replayed without a model, walked through, edited, compared.
+
+Main path: with record("run.jsonl"): ...; with replay("run.jsonl"): ...; diff(before, after).
+The endpoint writes and answers (lm.taping); here DSPy's own cache is put aside, since what a cache answers
+reaches no endpoint, and the recording becomes an object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, overload
+
+import dspy
+from dspy.clients.cache import Cache
+
+from course_lib.lm import client, taping
+from course_lib.lm.recordings import (
+    CHAT,
+    Recorded,
+    RecordingError,
+    Writer,
+    differing,
+    each_text,
+    lines_of,
+    load,
+)
+
+
+class Recording(Sequence[Recorded]):
+    """The requests of a run and their answers, in the order in which they came; an edit makes a new one."""
+
+    def __init__(self, steps: Sequence[Recorded]) -> None:
+        self._steps = tuple(steps)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recording:
+        """Read a recording from its file.
+
+        Raises:
+            RecordingError: as lm.recordings.load says.
+        """
+        return cls(load(Path(path)))
+
+    def save(self, path: str | Path) -> None:
+        """Write it to a file, in place of what is there."""
+        writer = Writer(Path(path))
+        for step in self:
+            writer.add_line(step.as_line())
+        writer.close()
+
+    @overload
+    def __getitem__(self, at: int) -> Recorded: ...
+    @overload
+    def __getitem__(self, at: slice) -> Recording: ...
+    def __getitem__(self, at: int | slice) -> Recorded | Recording:
+        """Return a step, 0 for the first, or some of them as a recording."""
+        return Recording(self._steps[at]) if isinstance(at, slice) else self._steps[at]
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __repr__(self) -> str:
+        rows = [
+            f"{at:3}  {step.status}  {step.took_ms:8,.1f} ms  {_short(_asked(step))} -> {_short(step.reply)}"
+            for at, step in enumerate(self)
+        ]
+        return "\n".join([f"Recording of {len(self)} requests", *rows])
+
+    def with_reply(self, at: int, reply: str) -> Recording:
+        """Return a copy in which the model wrote something else at this step.
+
+        Replay it with `asks=True`, and the program goes on from there with the model.
+        """
+        return self._with(at, self[at].with_reply(reply))
+
+    def with_prompt(self, at: int, old: str, new: str) -> Recording:
+        """Return a copy in which the request of this step says `new` for `old`; ask() what then comes.
+
+        Raises:
+            RecordingError: `old` is nowhere in the messages.
+        """
+        step = self[at]
+        messages = each_text(step.request["messages"], lambda text: text.replace(old, new))
+        if messages == step.request["messages"]:
+            raise RecordingError(
+                f"{old!r} is nowhere in the messages of step {at}; print(recording[{at}].prompt)"
+            )
+        return self._with(at, replace(step, request={**step.request, "messages": messages}, key=""))
+
+    def _with(self, at: int, step: Recorded) -> Recording:
+        at = range(len(self))[at]
+        return Recording([*self._steps[:at], step, *self._steps[at + 1 :]])
+
+
+def ask(step: Recorded) -> str:
+    """Send the request of one step to the model now, and return the text that it writes."""
+    request = {
+        name: value for name, value in step.request.items() if name not in ("stream", "stream_options")
+    }
+    answer = client.call("POST", CHAT, request)
+    return str(answer["choices"][0]["message"].get("content") or "")
+
+
+@contextmanager
+def record(path: str | Path, *, redact: Callable[[str], str] | None = None) -> Iterator[Path]:
+    """Write each request of this process that reaches the endpoint, and its answer, to a new file.
+
+    DSPy's cache is put aside in the block, for the whole process. A recording holds what people and models
+    wrote, unless `redact` takes it out; keys are in none.
+
+    Raises:
+        RecordingError: the file cannot be written, or the endpoint ended meanwhile.
+    """
+    with _without_cache(), taping.record(Path(path), redact=redact):
+        yield Path(path)
+
+
+@contextmanager
+def replay(
+    recording: str | Path | Sequence[Recorded], *, pace: float = 0.0, asks: bool = False
+) -> Iterator[Recording]:
+    """Answer this process's requests from a recording, or its file; no model is asked.
+
+    DSPy's cache is put aside in the block, for the whole process. Arguments and errors are those of
+    lm.taping.replay: a request that is not recorded fails, and so does the block.
+    """
+    is_file = isinstance(recording, str | Path)
+    steps = Recording.load(recording) if is_file else Recording(recording)  # type: ignore[arg-type]
+    with _without_cache(), taping.replay(steps, pace=pace, asks=asks):
+        yield steps
+
+
+@contextmanager
+def _without_cache() -> Iterator[None]:
+    former: Any = vars(dspy).get("cache")  # not there before its first use
+    dspy.cache = Cache(
+        enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir="", disk_size_limit_bytes=0
+    )
+    try:
+        yield
+    finally:
+        if former is None:
+            del dspy.cache
+        else:
+            dspy.cache = former
+
+
+# -- comparing -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What differs at one step: in the prompt, in the answer, or the step is in one of the runs alone."""
+
+    before: int | None
+    """The step's number in the first run, None if it has none."""
+    after: int | None
+    prompt: tuple[str, ...]
+    """The lines that differ, behind a minus or a plus."""
+    reply: tuple[str, ...]
+
+    def __str__(self) -> str:
+        if self.before is None or self.after is None:
+            where = f"only in the {'second' if self.before is None else 'first'} run"
+            number = self.after if self.before is None else self.before
+            return "\n".join([f"step {number}, {where}:", *(f"    {line}" for line in self.prompt)])
+        place = f"step {self.before}" + f" (now {self.after})" * (self.before != self.after)
+        parts = [("prompt", self.prompt), ("answer", self.reply)]
+        lines = [
+            line for name, part in parts if part for line in (f"  {name}:", *(f"    {each}" for each in part))
+        ]
+        return "\n".join([f"{place}:", *lines])
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class RunDiff:
+    """All that differs between two runs; true if anything does."""
+
+    changes: tuple[Change, ...]
+    steps: int
+    """How many steps the longer run has."""
+
+    def __bool__(self) -> bool:
+        return bool(self.changes)
+
+    def __repr__(self) -> str:
+        if not self:
+            return f"The runs are alike in all {self.steps} steps."
+        head = f"{len(self.changes)} of {self.steps} steps differ:"
+        return "\n".join([head, *map(str, self.changes)])
+
+
+def diff(before: Sequence[Recorded], after: Sequence[Recorded]) -> RunDiff:
+    """Compare two runs step by step: prompts by line, and answers; times and ids of requests do not count.
+
+    Steps that ask for the same are laid beside one another, and what stands between two of them in order.
+    """
+    keys = [step.key for step in before], [step.key for step in after]
+    changes = []
+    for _, i, i_end, j, j_end in SequenceMatcher(a=keys[0], b=keys[1], autojunk=False).get_opcodes():
+        for at, other in zip_longest(range(i, i_end), range(j, j_end)):
+            first, second = None if at is None else before[at], None if other is None else after[other]
+            change = Change(at, other, *_differences(first, second))
+            if change.prompt or change.reply:
+                changes.append(change)
+    return RunDiff(tuple(changes), max(len(before), len(after)))
+
+
+def _differences(first: Recorded | None, second: Recorded | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    old, new = (lines_of(step.request) if step else [] for step in (first, second))
+    prompt = tuple(differing(old, new))
+    if first is None or second is None:
+        return prompt, ()
+    return prompt, tuple(differing(first.reply.split("\n"), second.reply.split("\n")))
+
+
+def _asked(step: Recorded) -> str:
+    """Return what was asked, without the line about the answer's form that adapters add."""
+    messages = step.request.get("messages") or [{"content": step.request.get("input")}]
+    return str(messages[-1].get("content")).split("\n\nRespond with")[0]
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 60 else f"{line[:57]}..."

@@ -1,0 +1,180 @@
+"""Spans as the reports of this room read them, from OpenTelemetry's own or from a file of JSON lines.
+
+Main path: spans_of(tracer.spans) or spans_of(path) -> Span; steps_of(spans) -> Step, one for each place in
+the program from which calls came.
+Source: opentelemetry.sdk.trace.ReadableSpan and its to_json() (1.45); the attributes `gen_ai.*` and `dspy.*`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from course_lib.errors import CourseError
+
+MODULE, LM, TOOL, FORMAT, PARSE, EVALUATE = "module", "lm", "tool", "format", "parse", "evaluate"
+
+
+class SpanError(CourseError):
+    """What should be spans is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One call."""
+
+    id: str
+    parent: str | None
+    kind: str
+    """`module`, `lm`, `tool`, `format`, `parse`, `evaluate`; or what a program of one's own calls it."""
+    name: str
+    start_s: float
+    end_s: float
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    events: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    error: str = ""
+
+    @property
+    def took_s(self) -> float:
+        """Seconds from its begin to its end."""
+        return self.end_s - self.start_s
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens sent, 0 for what is no call of a model."""
+        return int(self.attributes.get("gen_ai.usage.input_tokens") or 0)
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens that the model wrote."""
+        return int(self.attributes.get("gen_ai.usage.output_tokens") or 0)
+
+    @property
+    def cost_usd(self) -> float:
+        """What the call cost, 0 where no price is known."""
+        return float(self.attributes.get("gen_ai.usage.cost") or 0)
+
+    @property
+    def is_cached(self) -> bool:
+        """True when a cache answered in the model's place."""
+        return bool(self.attributes.get("dspy.cache.hit"))
+
+    def content(self, *names: str) -> Any:
+        """Return the first of these attributes as the JSON that it holds; None where there is no content."""
+        text = next((self.attributes[name] for name in names if name in self.attributes), None)
+        return None if text is None else json.loads(text)
+
+
+@dataclass(slots=True)
+class Step:
+    """A place in the program, by the names from the outermost call to it, and all calls from there."""
+
+    path: tuple[str, ...]
+    kind: str
+    calls: list[Span] = field(default_factory=list)
+    self_s: float = 0.0
+    """Seconds in which a call was under way, and none that it made."""
+
+    @property
+    def name(self) -> str:
+        """The last of its names."""
+        return self.path[-1]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of its own calls of a model."""
+        return sum(span.prompt_tokens + span.completion_tokens for span in self.calls)
+
+    @property
+    def took_s(self) -> float:
+        """Seconds of all its calls together."""
+        return sum(span.took_s for span in self.calls)
+
+
+def spans_of(source: str | Path | Iterable[Any]) -> list[Span]:
+    """Return spans, the first begun first: those of a tracer, or of a file that holds a JSON object a line.
+
+    Raises:
+        SpanError: something among them is no span, or has not ended.
+    """
+    if isinstance(source, str | Path):
+        source = [json.loads(line) for line in Path(source).read_text("utf-8").splitlines()]
+    return sorted(map(_span, source), key=lambda span: span.start_s)
+
+
+def _span(one: Any) -> Span:
+    if isinstance(one, Span):
+        return one
+    try:
+        plain = one if isinstance(one, Mapping) else json.loads(one.to_json(indent=None))
+        events = tuple((each["name"], each.get("attributes") or {}) for each in plain.get("events") or ())
+        attributes, status = plain.get("attributes") or {}, plain.get("status") or {}
+        is_error = status.get("status_code") == "ERROR"
+        return Span(
+            id=plain["context"]["span_id"],
+            parent=plain.get("parent_id"),
+            kind=attributes.get("dspy.kind", "block"),
+            name=plain["name"],
+            start_s=_seconds(plain["start_time"]),
+            end_s=_seconds(plain["end_time"]),
+            attributes=attributes,
+            events=events,
+            error=is_error * str(attributes.get("error.type") or status.get("description") or "error"),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise SpanError(
+            f"{one!r:.200} is no span that has ended ({error!r}); give tracer.spans, or a file of them"
+        ) from None
+
+
+def _seconds(time: str) -> float:
+    return datetime.fromisoformat(time).timestamp()
+
+
+def below(spans: Sequence[Span]) -> dict[str | None, list[Span]]:
+    """Return the spans by their parent; those whose parent is not among them stand under None."""
+    known, found = {span.id for span in spans}, defaultdict(list)
+    for span in spans:
+        found[span.parent if span.parent in known else None].append(span)
+    return found
+
+
+def steps_of(spans: Sequence[Span]) -> dict[tuple[str, ...], Step]:
+    """Return the places from which the calls came, each behind the one that it stands in."""
+    children, steps = below(spans), dict[tuple[str, ...], Step]()
+
+    def walk(parent: str | None, path: tuple[str, ...]) -> None:
+        for span in children.get(parent, ()):
+            step = steps.setdefault((*path, span.name), Step((*path, span.name), span.kind))
+            step.calls.append(span)
+            step.self_s += span.took_s - _covered_s(span, children.get(span.id, ()))
+            walk(span.id, step.path)
+
+    walk(None, ())
+    return steps
+
+
+def _covered_s(span: Span, within: Sequence[Span]) -> float:
+    """Return for how long at least one of the spans within this one was under way."""
+    covered_s, until_s = 0.0, span.start_s
+    for one in within:
+        end_s = min(one.end_s, span.end_s)
+        covered_s += max(0.0, end_s - max(one.start_s, until_s))
+        until_s = max(until_s, end_s)
+    return covered_s
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """Yield every text and number in plain values, as text."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for one in value:
+            yield from texts_in(one)
+    elif value is not None and not isinstance(value, bool):
+        yield str(value)
