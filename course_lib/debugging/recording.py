@@ -212,10 +212,10 @@ def diff(before: Sequence[Recorded], after: Sequence[Recorded]) -> RunDiff:
 
 
 def _differences(first: Recorded | None, second: Recorded | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    old, new = (lines_of(step.request) if step else [] for step in (first, second))
-    prompt = tuple(differing(old, new))
     if first is None or second is None:
-        return prompt, ()
+        asked = [_asked(step).split("\n") if step else [] for step in (first, second)]
+        return tuple(differing(asked[0], asked[1])), ()
+    prompt = tuple(differing(lines_of(first.request), lines_of(second.request)))
     return prompt, tuple(differing(first.reply.split("\n"), second.reply.split("\n")))
 
 
