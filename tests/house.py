@@ -21,8 +21,8 @@ LAYERS: tuple[dict[str, int], ...] = (
     {"desk": 1_700},
     {"measure": 350},
     {"lm": 7_600},
-    {"services": 600, "resilience": 400},
-    {"errors, paths, files": 70},
+    {"services": 600, "resilience": 400, "redaction": 400},
+    {"errors, paths, files, notes": 110},
 )
 """Top first: a room may import those of the layers below its own. Each has the lines that it may
 have when all seven lessons are there: a measure to look at, not a fence."""

@@ -34,6 +34,7 @@ from course_lib.caching.stats import Stats, Tally
 from course_lib.caching.tiers import Clock
 from course_lib.caching.wire import Entry, Hit, NotPlain, cost_of, is_record, refusal, unpacked
 from course_lib.errors import CourseError
+from course_lib.notes import note
 from course_lib.resilience.single_flight import SingleFlight
 
 T = TypeVar("T")
@@ -125,7 +126,7 @@ class TieredCache(Cache):
         """Return the answer to a request, an object of the caller's own, or None."""
         key = self._safely(self.cache_key, request, ignored_args_for_cache_key)
         if key is None:
-            self._tally.add("misses")
+            self._missed()
             return None
         hit, call = self.find(key), current_call.get()
         if call is not None and call.is_open:
@@ -181,9 +182,14 @@ class TieredCache(Cache):
         found = self._safely(self._find, key, at_once)
         if found is not None:
             self._tally.add("hits", found.tier, found.entry.tokens, found.entry.cost_usd)
+            note("cache.hit", tier=found.tier)
         elif counts_miss and not at_once:
-            self._tally.add("misses")
+            self._missed()
         return found
+
+    def _missed(self) -> None:
+        self._tally.add("misses")
+        note("cache.miss")
 
     def keep(self, key: str, value: Any, stamp: Stamp, *, in_memory: bool = True) -> bool:
         """Put an answer into every tier, for the current scope, if it is worth keeping; counted.
@@ -196,6 +202,7 @@ class TieredCache(Cache):
     def count_shared(self, value: Any) -> None:
         """Count an answer that a caller was given by another call under way."""
         self._tally.add("hits", "in flight", *cost_of(value))
+        note("cache.hit", tier="in flight")
 
     def forget(self, key: str, *, because: str = "dropped by its key") -> bool:
         """Drop an answer here, in Redis and on disk (not in other processes' memory); counted `because`."""

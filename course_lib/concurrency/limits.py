@@ -20,7 +20,7 @@ from typing import Any, Self
 import dspy
 from dspy.lm15 import RateLimitError, Request, Response
 
-from course_lib.concurrency.engines import Engine, engine_of, with_engines
+from course_lib.measure.engines import Engine, engine_of, with_engines
 from course_lib.resilience import Deadline, DeadlineExceeded, TokenBucket, forks
 from course_lib.resilience.deadline import Clock
 from course_lib.resilience.retries import asked_s

@@ -20,6 +20,7 @@ from typing import Any
 import dspy
 
 from course_lib.concurrency import tasks
+from course_lib.notes import note
 from course_lib.resilience import (
     BreakerOpen,
     Bulkhead,
@@ -170,6 +171,7 @@ class Fallback:
         except Exception as error:  # border: the predicate decides
             if not self.on(error) or not deadline.remaining_s():
                 raise
+            note("fallback", error=type(error).__name__)
             return await self.other(request)
 
 

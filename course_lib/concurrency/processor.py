@@ -30,7 +30,7 @@ from dspy.clients.errors import error_boundary
 from dspy.lm15 import BuiltinTool, Request, Response, Usage
 
 from course_lib.concurrency import tasks
-from course_lib.concurrency.engines import Engine, engine_of, with_engines
+from course_lib.measure.engines import Engine, engine_of, with_engines
 from course_lib.concurrency.policies import (
     Call,
     Coalesce,

@@ -11,10 +11,13 @@ import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Self
+from typing import Any, Self, TypeVar
 
 from course_lib.errors import CourseError
+from course_lib.notes import note
 from course_lib.resilience.deadline import Clock
+
+T = TypeVar("T")
 
 
 class BreakerOpen(CourseError):  # noqa: N818  (the field's word)
@@ -61,13 +64,14 @@ class CircuitBreaker:
 
     def _begin(self) -> int | None:
         """Return the era in which a call begins now; None if it must not."""
+        return self._era if self.state == "closed" else self._changing(self._begin_trial)
+
+    def _begin_trial(self) -> int | None:
+        if self.state != "closed" and self._clock() < self._until_s:
+            return None
         if self.state != "closed":
-            with _lock:
-                if self.state != "closed" and self._clock() < self._until_s:
-                    return None
-                if self.state != "closed":
-                    self.state, self._until_s = "half-open", self._clock() + self._wait_s
-                    self._era += 1
+            self.state, self._until_s = "half-open", self._clock() + self._wait_s
+            self._era += 1
         return self._era
 
     def record_success(self, *, begun: int | None = None) -> None:
@@ -75,24 +79,38 @@ class CircuitBreaker:
 
         `begun` is the era in which the call began, where it is known: of an earlier one it is no news either.
         """
-        with _lock:
-            if self._is_news(begun):
-                self.state, self._failures, self.last_error = "closed", 0, ""
+        self._changing(self._close, begun)
+
+    def _close(self, begun: int | None) -> None:
+        if self._is_news(begun):
+            self.state, self._failures, self.last_error = "closed", 0, ""
 
     def record_failure(self, error: Exception | str, *, begun: int | None = None) -> None:
         """Tell that a call failed. Callers are told a text as it is, and of an error its class and status."""
         if isinstance(error, Exception):
             status = vars(error).get("status")
             error = type(error).__name__ + (f" (status {status})" if isinstance(status, int) else "")
+        self._changing(self._count_failure, error, begun)
+
+    def _count_failure(self, error: str, begun: int | None) -> None:
+        if not self._is_news(begun):
+            return
+        self.last_error = error
+        self._failures += 1
+        if self.state == "half-open":
+            self._open(min(2 * self._wait_s, self._longest_wait_s))
+        elif self._failures >= self._threshold:
+            self._open(self._first_wait_s)
+
+    def _changing(self, change: Callable[..., T], *arguments: Any) -> T:
+        """Make a change under the lock, and tell of a new state when it is given back."""
         with _lock:
-            if not self._is_news(begun):
-                return
-            self.last_error = error
-            self._failures += 1
-            if self.state == "half-open":
-                self._open(min(2 * self._wait_s, self._longest_wait_s))
-            elif self._failures >= self._threshold:
-                self._open(self._first_wait_s)
+            before = self.state
+            result = change(*arguments)
+            after = self.state
+        if after != before:
+            note("breaker", breaker=self.name, state=after)
+        return result
 
     def _is_news(self, begun: int | None) -> bool:
         return self.state != "open" and begun in (None, self._era)
@@ -108,6 +126,7 @@ class CircuitBreaker:
             BreakerOpen: no call is made at the moment.
         """
         if (era := self._begin()) is None:
+            note("breaker.refused", breaker=self.name)
             raise BreakerOpen(f"{self.name} is not asked at the moment; its last error: {self.last_error}")
         under_way = _under_way.get()
         _under_way.set({**under_way, self: (era, under_way.get(self, _NONE)[1] + 1)})

@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from inspect import iscoroutinefunction
+from itertools import count
 from typing import Any, ParamSpec, TypeVar, cast
 
 import stamina
 
+from course_lib.notes import note
 from course_lib.resilience import forks
 from course_lib.resilience.deadline import Clock, Deadline
 
@@ -55,14 +57,20 @@ def retry(
 
     @contextmanager
     def verdict_within_deadline() -> Iterator[Verdict]:
-        waits = waits_s(first_wait_s, longest_wait_s)
+        waits, numbers = waits_s(first_wait_s, longest_wait_s), count(2)
 
         def wait_or_stop(error: Exception) -> bool | float:
+            number = next(numbers)
+            if attempts is not None and number > attempts:
+                return False
             verdict = is_retryable(error)
             if verdict is False:
                 return False
             wait_s = next(waits) if verdict is True else max(0.0, verdict)
-            return wait_s if wait_s < deadline.remaining_s() else False
+            if wait_s >= deadline.remaining_s():
+                return False
+            note("retry", attempt=number, error=type(error).__name__, wait_s=round(wait_s, 3))
+            return wait_s
 
         with Deadline.after(deadline_s, clock=clock).applied() as deadline:
             yield wait_or_stop

@@ -289,3 +289,15 @@ def test_the_report_reads_as_text():
     assert re.search(r"^course/sim-large +1 +0 +0 ", text, re.MULTILINE)
     assert re.search(r"CPU \d+% of one core; memory \d+ MB", text)
     assert "little more than the slowest" in text
+
+
+def test_two_monitors_at_once_agree_and_leave_the_settings_as_they_were():
+    before = dspy.settings.get("usage_tracker")
+    first, second = PerformanceMonitor(), PerformanceMonitor()
+    with first, second:
+        desk.Triage()(ticket=TICKETS[0])
+        assert dspy.settings.get("usage_tracker") is before
+        desk.Triage()(ticket=TICKETS[1])
+
+    assert_agrees_with_the_ledger(first)
+    assert_agrees_with_the_ledger(second)

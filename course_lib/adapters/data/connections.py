@@ -20,7 +20,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolClosed
 
-from course_lib.adapters.tools.redaction import redact
+from course_lib.redaction.secrets import redact
 from course_lib.errors import CourseError
 from course_lib.resilience.retries import retry
 

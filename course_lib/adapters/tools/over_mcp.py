@@ -43,7 +43,7 @@ from course_lib.adapters.tools.limits import (
     ToolRefused,
     limited,
 )
-from course_lib.adapters.tools.redaction import one_line
+from course_lib.redaction.secrets import one_line
 from course_lib.errors import CourseError
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_lib.adapters.tools.redaction import hide, one_line, redact
+from course_lib.redaction.secrets import hide, one_line, redact
 
 SECRET = "hunter2-Xy7"
 TEXTS = {
