@@ -1,12 +1,16 @@
 from .postgres import PostgresError, running_postgres
 from .redis import RedisServerError, running_redis
 from .server import Server, shown
+from .traces import TraceServer, TraceServerError, running_traces
 
 __all__ = [
     "PostgresError",
     "RedisServerError",
     "Server",
+    "TraceServer",
+    "TraceServerError",
     "running_postgres",
     "running_redis",
+    "running_traces",
     "shown",
 ]

@@ -25,12 +25,14 @@ from urllib.parse import quote
 from course_lib.errors import CourseError
 from course_lib.services import child
 
+Connection = socket.socket
+
 _START_S = 60.0
 _LOOK_EVERY_S = 0.005
 _LONGEST_SOCKET = 100  # of the 104 to 108 bytes that the systems allow
 _PREFIX = "course-server-"
 _ADDRESS = re.compile(
-    r"(?:(?:rediss?|postgres(?:ql)?)://(?:[^@/?#]*@)?"
+    r"(?:(?:rediss?|postgres(?:ql)?|https?)://(?:[^@/?#]*@)?"
     r"(?P<host>(?:[\w.-]+|\[[\da-fA-F:.]+\])(?::\d{1,5})?(?:/[\w-]*)?)"
     r"|unix://(?:[^@/?#]*@)?(?P<path>/[^?#@]*))(?:\?.*)?"
 )
@@ -49,7 +51,7 @@ class Server:
     name: ClassVar[str]
     variable: ClassVar[str]  # of the environment, which names a server to use instead
     error: ClassVar[type[ServerError]]
-    socket: ClassVar[str]  # below the folder
+    socket: ClassVar[str]  # below the folder; or another file that is there when it runs
     url_form: ClassVar[str]  # with {folder} in it
     chosen_form: ClassVar[str]  # of the address in `variable`
     probe: ClassVar[bytes]  # what to send to it
@@ -77,6 +79,21 @@ class Server:
     def ping(url: str) -> None:
         """Raise whatever the client library raises when a server at this address does not answer."""
         raise NotImplementedError
+
+    def connected(self) -> Connection:
+        """Return a connection to it.
+
+        Raises:
+            OSError: it does not listen yet.
+        """
+        line = socket.socket(socket.AF_UNIX)
+        line.settimeout(1.0)
+        try:
+            line.connect(str(self.folder / self.socket))
+        except OSError:
+            line.close()
+            raise
+        return line
 
     def __enter__(self) -> Self:
         return self
@@ -172,9 +189,7 @@ class Server:
         give_up_at = time.monotonic() + _START_S
         while time.monotonic() < give_up_at and not self._child.ends_within(_LOOK_EVERY_S):
             # Not ping(), which does as variables of the environment (PGOPTIONS, PGTZ) tell the library.
-            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as line:
-                line.settimeout(1.0)
-                line.connect(str(self.folder / self.socket))
+            with contextlib.suppress(OSError), self.connected() as line:
                 line.sendall(self.probe)
                 if line.recv(16).startswith(self.ready):
                     return True
