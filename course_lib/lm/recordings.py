@@ -224,12 +224,13 @@ class Writer:
         self._file.close()
 
 
-def load(path: Path) -> list[Recorded]:
+def load(path: str | Path) -> list[Recorded]:
     """Read a recording, in the order in which the requests came; a torn last line is told and left out.
 
     Raises:
         RecordingError: it is no recording, one of another version, or line N is damaged.
     """
+    path = Path(path)
     try:
         head, *lines = path.read_bytes().split(b"\n")
     except OSError as error:

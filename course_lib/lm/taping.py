@@ -21,7 +21,7 @@ _STOP_S = 30.0
 
 
 @contextmanager
-def record(path: Path, *, redact: Callable[[str], str] | None = None) -> Iterator[None]:
+def record(path: str | Path, *, redact: Callable[[str], str] | None = None) -> Iterator[None]:
     """Write each request of this client that ends in the block, and its answer, to a file that begins anew.
 
     Args:
@@ -31,7 +31,7 @@ def record(path: Path, *, redact: Callable[[str], str] | None = None) -> Iterato
     Raises:
         RecordingError: the file cannot be written, or the endpoint ended meanwhile.
     """
-    writer, name, problems = Writer(path), secrets.token_hex(8), list[str]()
+    writer, name, problems = Writer(Path(path)), secrets.token_hex(8), list[str]()
     with client.lines(f"/course/recording?name={name}") as lines:
         writing = threading.Thread(target=_write, args=(lines, writer, redact, problems), daemon=True)
         writing.start()
