@@ -58,6 +58,11 @@ def request_of(call: Call, inputs: Mapping[str, Any]) -> Attributes:
     return attributes
 
 
+def model_of(name: str) -> str:
+    """Return a model's name without its provider: `sim-large@storm`."""
+    return _split(name)[1]
+
+
 def _split(model: str) -> tuple[str, str]:
     provider, slash, name = model.partition("/")
     return (provider, name) if slash else ("", model)

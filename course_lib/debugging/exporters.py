@@ -186,7 +186,7 @@ class JsonLines(SpanExporter):
 
     def _opened(self) -> Any:
         # for its owner alone: with content on, it holds what people wrote
-        return open(self._path, "ab", opener=lambda path, flags: os.open(path, flags, 0o600))  # noqa: PTH123, SIM115
+        return open(self._path, "ab", opener=lambda path, flags: os.open(path, flags, 0o600))
 
 
 def collector(url: str, headers: Mapping[str, str] | None = None) -> SpanExporter:

@@ -13,7 +13,6 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 from opentelemetry import trace
@@ -120,14 +119,9 @@ class Tracer(CallListener):
         for each in self._batches:
             each.shutdown()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None = None,
-        error: BaseException | None = None,
-        trace: TracebackType | None = None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Stop listening; a file is complete then, and a collector is not waited for."""
-        super().__exit__(kind, error, trace)
+        super().__exit__(*error)
         for each in self._batches:
             if each.name == self._file:
                 each.flush(2.0)
@@ -160,7 +154,9 @@ class Tracer(CallListener):
         with ExitStack() as stack:
             stack.callback(self._close, call, span)
             if not self._is_ours:
-                stack.enter_context(trace.use_span(span, record_exception=False, set_status_on_exception=False))
+                stack.enter_context(
+                    trace.use_span(span, record_exception=False, set_status_on_exception=False)
+                )
             try:
                 with self.opened(call):
                     yield span

@@ -31,7 +31,9 @@ _FIELDS = {
     "national id": r"ssn|national_?id|passport(?:_?number)?|tax_?id|nino|bsn",
     "ip": r"ip(?:_?address)?|client_?ip",
 }
-_KIND_OF_FIELD = re.compile("|".join(f"(?P<{kind.replace(' ', '_')}>{pattern})" for kind, pattern in _FIELDS.items()), re.I)
+_KIND_OF_FIELD = re.compile(
+    "|".join(f"(?P<{kind.replace(' ', '_')}>{pattern})" for kind, pattern in _FIELDS.items()), re.IGNORECASE
+)
 _NO_PERSON = frozenset({"args", "arguments", "parameters", "type", "function"})
 """A `name` beside these is that of a tool."""
 

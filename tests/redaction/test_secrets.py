@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_lib.redaction.secrets import hide, one_line, hide_secrets
+from course_lib.redaction.secrets import hide, hide_secrets, one_line
 
 SECRET = "hunter2-Xy7"
 TEXTS = {
