@@ -30,7 +30,6 @@ from dspy.clients.errors import error_boundary
 from dspy.lm15 import BuiltinTool, Request, Response, Usage
 
 from course_lib.concurrency import tasks
-from course_lib.measure.engines import Engine, engine_of, with_engines
 from course_lib.concurrency.policies import (
     Call,
     Coalesce,
@@ -46,6 +45,7 @@ from course_lib.concurrency.policies import (
     within_deadline,
 )
 from course_lib.errors import CourseError
+from course_lib.measure.engines import Engine, engine_of, with_engines
 from course_lib.resilience import Bulkhead, CircuitBreaker, Deadline
 
 

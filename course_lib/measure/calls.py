@@ -141,7 +141,7 @@ class CallListener(BaseCallback):
 
     def __init__(self) -> None:
         super().__init__()
-        self._calls: dict[str, Call] = {}
+        self._open: dict[str, Call] = {}
         self._ended: OrderedDict[str, Call] = OrderedDict()
         self._context: Any = None
         notes.listen(self._hear_note)
@@ -185,15 +185,15 @@ class CallListener(BaseCallback):
 
         Each level of inheritance of an adapter wraps format and parse once more: one call, several times told.
         """
-        if call_id in self._calls:
+        if call_id in self._open:
             return
         if kind == MODULE and not isinstance(instance, dspy.Module):
             kind = OTHER
         parent = self.current()
         if kind in (FORMAT, PARSE) and parent and parent.kind == kind and parent.instance is instance:
-            self._calls[call_id] = parent
+            self._open[call_id] = parent
             return
-        call = self._calls[call_id] = Call(kind, call_id, instance, parent)
+        call = self._open[call_id] = Call(kind, call_id, instance, parent)
         if kind == LM:
             call.heard = Heard.join(call_id)
         elif kind == FORMAT and parent and parent.failed_parse:
@@ -202,7 +202,7 @@ class CallListener(BaseCallback):
         self.began(call, inputs)
 
     def _end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
-        call = self._calls.pop(call_id, None)
+        call = self._open.pop(call_id, None)
         if call is None or call.id != call_id:
             return
         if call.kind == PARSE and exception is not None and call.parent:
@@ -236,7 +236,7 @@ class CallListener(BaseCallback):
         block, within = (dspy.settings.get(_BLOCKS) or {}).get(self, (None, None))
         if block is not None and within == active:
             return block  # type: ignore[no-any-return]
-        return self._calls.get(active) or self._ended.get(active) or block  # type: ignore[arg-type]
+        return self._open.get(active) or self._ended.get(active) or block
 
     @contextmanager
     def opened(self, block: Call) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """One safe line out of any error text: no password, key, connection string, file path or traceback.
 
 Main path: one_line(text, known=(...)); hide(text, known) replaces only values that are known to be secret, in
-any encoding; redact() also what looks like a secret, and errs on the side of hiding: it is a net below the
+any encoding; hide_secrets() also what looks like a secret, and errs on the side of hiding: it is a net below the
 adapters, which should not put secrets in their messages in the first place.
 Source: the shapes of keys that GitHub's secret scanning and detect-secrets look for.
 """
@@ -37,11 +37,10 @@ _KEY = (
     r"[-_][\w-]{8,}|A(?:KIA|SIA|BIA|CCA)[A-Z0-9]{12,}|AIza[\w-]{30,}|ya29\.[\w.-]{10,}|SK[0-9a-f]{32}"
     r"|SG\.[\w-]{10,}\.[\w-]{10,}|[0-9]{8,10}:[\w-]{35}|[MNO][\w-]{23,}\.[\w-]{6}\.[\w-]{27,})"
 )
-_REPLACED = {
+_SECRETS = {
     r"(?s)-----BEGIN [A-Z ]{0,40}KEY-----.*?(?:-----END [A-Z ]{0,40}KEY-----|\Z)": "[key]",
     r"(?i)\b[a-z][a-z0-9+.-]{1,30}://\S*@[^\s\"'<>]*": "[address]",
     r"(?<![:/\w])//\S{1,200}@[^\s\"'<>]*": "[address]",
-    r"(?i)\bfile:/[^\s\"'<>]*": "[path]",
     rf"(?i)({_QUOTE}?\b{_NAME}{_QUOTE}?{_IS}){_VALUE}": r"\1[hidden]",
     r"(?i)\b((?:password|identified by)\s{1,3})"
     r"(?:[eu]?&?(?:'[^']*(?:'|\Z))+|\"[^\"]*\"|\$(\w*)\$.*?\$\2\$)": r"\1[hidden]",
@@ -53,13 +52,18 @@ _REPLACED = {
     _KEY: "[key]",
     r"\b(hooks\.slack\.com/services/|discord(?:app)?\.com/api/webhooks/)[\w/-]+": r"\1[hidden]",
     r"\b(user|role|database) \"[^\"]*\"": r"\1 [hidden]",
+}
+_PLACES = {
+    r"(?i)\bfile:/[^\s\"'<>]*": "[path]",
     r"\"(?:/|~/|[A-Za-z]:[\\/]|\\\\)[^\"\n]*\"|'(?:/|~/|[A-Za-z]:[\\/]|\\\\)[^'\n]*'": "[path]",
     r"(?<![\w/:.<])~?/[\w.~@%+-][^\s\"',;:)>\]]*": "[path]",
     r"(?<!\w)(?:[A-Za-z]:[\\/]|\\\\)[^\s\"',;)>\]]+": "[path]",
     r",? line \d+(?:, in \S+)?": "",
 }
-PATTERNS = tuple((re.compile(pattern), instead) for pattern, instead in _REPLACED.items())
+PATTERNS = tuple((re.compile(pattern), instead) for pattern, instead in {**_SECRETS, **_PLACES}.items())
 """What is replaced, in this order: whole keys and addresses before the words inside them."""
+SECRETS = tuple(re.compile(pattern) for pattern in _SECRETS)
+"""Of these, what is secret wherever it stands; the others are places on a machine."""
 
 _SPELLED = ("&#{};", "&#x{:x};", r"\u{:04x}", r"\u{:04X}", r"\x{:02x}", "%{:02X}")
 _ENCODERS: tuple[Callable[[str], str], ...] = (
@@ -77,7 +81,7 @@ _ENCODERS: tuple[Callable[[str], str], ...] = (
 """What JSON, HTML, URLs, Python and HTTP make of a text; one may stand within another."""
 
 
-def redact(text: str, known: Iterable[str] = ()) -> str:
+def hide_secrets(text: str, known: Iterable[str] = ()) -> str:
     """Replace every secret and path in `text`; `known` are values to hide wherever they stand."""
     text = hide(text, known)
     for pattern, instead in PATTERNS:
@@ -107,6 +111,6 @@ def one_line(text: str, known: Iterable[str] = ()) -> str:
     """Return `text` as one redacted line of at most LINE_CHARS; a traceback becomes its last line."""
     if "Traceback (most recent call last)" in text:
         text = text.strip().splitlines()[-1]
-    line = " ".join(redact(text[:READ_CHARS], known).split())
+    line = " ".join(hide_secrets(text[:READ_CHARS], known).split())
     line = "".join(character for character in line if character.isprintable())
     return line if len(line) <= LINE_CHARS else f"{line[: LINE_CHARS - 1]}…"

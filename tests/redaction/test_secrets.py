@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_lib.redaction.secrets import hide, one_line, redact
+from course_lib.redaction.secrets import hide, hide_secrets, one_line
 
 SECRET = "hunter2-Xy7"
 TEXTS = {
@@ -72,7 +72,7 @@ def test_plain_words_stay_as_they_are_and_of_a_traceback_its_last_line(text):
 
 
 def test_the_longest_known_secret_is_hidden_first():
-    assert redact("it is swordfish", ["sword", "swordfish", ""]) == "it is [hidden]"
+    assert hide_secrets("it is swordfish", ["sword", "swordfish", ""]) == "it is [hidden]"
 
 
 ENCODINGS = {

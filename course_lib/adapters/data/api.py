@@ -23,8 +23,8 @@ from course_lib.adapters.data import openapi
 from course_lib.adapters.data.addresses import Origin, Reach, Resolver, origin_of, resolve
 from course_lib.adapters.tools.injection import neutralised_answer
 from course_lib.adapters.tools.limits import LimitedTool, ToolRefused, limited
-from course_lib.redaction.secrets import hide
 from course_lib.errors import CourseError
+from course_lib.redaction.secrets import hide
 from course_lib.resilience.retries import retry
 
 _IDEMPOTENT = frozenset({"GET", "PUT", "DELETE"})

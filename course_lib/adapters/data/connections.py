@@ -20,8 +20,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolClosed
 
-from course_lib.redaction.secrets import redact
 from course_lib.errors import CourseError
+from course_lib.redaction.secrets import hide_secrets
 from course_lib.resilience.retries import retry
 
 T = TypeVar("T")
@@ -110,7 +110,9 @@ class Connections:
         except psycopg.OperationalError as error:
             if not is_dropped(error):
                 raise
-            words = f"the database does not answer after {self.deadline_s:g} s: {redact(first_line(error))}"
+            words = (
+                f"the database does not answer after {self.deadline_s:g} s: {hide_secrets(first_line(error))}"
+            )
             kept = "What was under way is kept whole or not at all"
             raise DatabaseGone(f"{words}. {kept}; start it again, or ask for less at once") from None
 

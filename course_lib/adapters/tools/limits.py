@@ -28,8 +28,8 @@ from dspy.utils.callback import with_callbacks
 from jsonschema import Draft202012Validator, exceptions  # type: ignore[import-untyped]
 from pydantic_core import to_json
 
-from course_lib.redaction.secrets import hide, one_line
 from course_lib.errors import CourseError
+from course_lib.redaction.secrets import hide, one_line
 
 T = TypeVar("T")
 

@@ -43,8 +43,8 @@ from course_lib.adapters.tools.limits import (
     ToolRefused,
     limited,
 )
-from course_lib.redaction.secrets import one_line
 from course_lib.errors import CourseError
+from course_lib.redaction.secrets import one_line
 
 logger = logging.getLogger(__name__)
 

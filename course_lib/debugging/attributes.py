@@ -1,0 +1,208 @@
+"""What a span says of a call: names and numbers by OpenTelemetry's conventions for generative AI.
+
+Main path: title_of(call), request_of(call, inputs) when it begins; response_of(call, outputs) when it has ended;
+content_in(...) and content_out(...) only where content is asked for.
+Source: the GenAI semantic conventions (`gen_ai.*`, semconv 1.45, in development); what is DSPy's own is `dspy.*`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+import dspy
+from dspy.clients.lm15_boundary import history_messages
+from pydantic_core import to_jsonable_python
+
+from course_lib.lm import prices
+from course_lib.measure.calls import COMPILE, EVALUATE, FORMAT, LM, MODULE, PARSE, TOOL, Call
+
+Attributes = dict[str, Any]
+Redact = Callable[[Any], Any]
+
+_SETTINGS = {"temperature": "temperature", "max_tokens": "max_tokens", "n": "choice.count", "top_p": "top_p"}
+_LAST = 64  # entries of a model's history among which a call's own is looked for
+
+
+def title_of(call: Call) -> str:
+    """Return a span's name: `chat sim-large`, `execute_tool refund`, `Predict(SortTicket)`."""
+    if call.kind == LM:
+        return f"chat {_split(call.name)[1]}"
+    if call.kind == TOOL:
+        return f"execute_tool {call.name}"
+    if call.kind in (FORMAT, PARSE):
+        return f"{call.name}.{call.kind}"
+    signature = getattr(call.instance, "signature", None)
+    return f"{call.name}({signature.__name__})" if isinstance(signature, type) else call.name
+
+
+def request_of(call: Call, inputs: Mapping[str, Any]) -> Attributes:
+    """Return what is known when a call begins: no content."""
+    attributes: Attributes = {"dspy.kind": call.kind, "dspy.class": type(call.instance).__name__}
+    if call.kind == LM:
+        provider, model = _split(call.name)
+        asked = {**getattr(call.instance, "kwargs", {}), **(inputs.get("kwargs") or {})}
+        attributes |= {"gen_ai.operation.name": "chat", "gen_ai.request.model": model}
+        attributes |= {"gen_ai.provider.name": provider} if provider else {}
+        attributes |= {
+            f"gen_ai.request.{name}": asked[key]
+            for key, name in _SETTINGS.items()
+            if isinstance(asked.get(key), int | float)
+        }
+        if dspy.settings.get("send_stream") is not None:
+            attributes["gen_ai.request.stream"] = True
+    elif call.kind == TOOL:
+        attributes |= {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": call.name}
+    return attributes
+
+
+def model_of(name: str) -> str:
+    """Return a model's name without its provider: `sim-large@storm`."""
+    return _split(name)[1]
+
+
+def _split(model: str) -> tuple[str, str]:
+    provider, slash, name = model.partition("/")
+    return (provider, name) if slash else ("", model)
+
+
+def response_of(call: Call, outputs: Any, error: BaseException | None) -> Attributes:
+    """Return what is known when a call has ended: usage, cost, why it failed; no content."""
+    attributes: Attributes = {}
+    if error is not None:
+        attributes["error.type"] = type(error).__name__
+        if isinstance(status := getattr(error, "status", None), int):
+            attributes["http.response.status_code"] = status
+    if call.kind == LM:
+        attributes |= _usage_of(call, error)
+        attributes |= _answer_of(call, outputs)
+    elif call.kind == EVALUATE and isinstance(score := getattr(outputs, "score", None), int | float):
+        attributes["gen_ai.evaluation.score.value"] = float(score)
+    return attributes
+
+
+def _usage_of(call: Call, error: BaseException | None) -> Attributes:
+    heard = call.heard
+    if heard is None or heard.usage is None:
+        return {"dspy.cache.hit": True} if error is None else {}
+    usage = heard.usage
+    attributes: Attributes = {
+        "dspy.cache.hit": False,
+        "gen_ai.response.model": _split(heard.model)[1],
+        "gen_ai.usage.input_tokens": usage.prompt_tokens,
+        "gen_ai.usage.output_tokens": usage.completion_tokens,
+    }
+    if usage.cached_tokens:
+        attributes["gen_ai.usage.cache_read.input_tokens"] = usage.cached_tokens
+    if not usage.unpriced_calls:
+        attributes["gen_ai.usage.cost"] = usage.cost_usd  # in dollars; not in the conventions yet
+    if heard.first_token_s is not None:
+        attributes["gen_ai.response.time_to_first_chunk"] = heard.first_token_s - call.begun_s
+    return attributes
+
+
+def _answer_of(call: Call, outputs: Any) -> Attributes:
+    """Return why the model stopped: of an answer that was cut off, nothing else tells it.
+
+    The entry of a call is the one in the model's history that has the very outputs that the call returned.
+    """
+    responses = outputs
+    if isinstance(outputs, list):
+        entries = islice(reversed(getattr(call.instance, "history", None) or ()), _LAST)
+        responses = next((each.get("response") for each in entries if each.get("outputs") is outputs), None)
+    each_response = responses if isinstance(responses, list | tuple) else [responses]
+    reasons = [getattr(each, "finish_reason", None) for each in each_response]
+    return {"gen_ai.response.finish_reasons": [str(each) for each in reasons]} if any(reasons) else {}
+
+
+def cost_usd(call: Call) -> float:
+    """Return what a model's call costs; without a listed price a high one is assumed, for caps."""
+    usage = call.heard.usage if call.heard else None
+    if usage is None or not usage.unpriced_calls:
+        return usage.cost_usd if usage else 0.0
+    rate = prices.ASSUMED
+    return (usage.prompt_tokens * rate.prompt_usd + usage.completion_tokens * rate.completion_usd) / 1e6
+
+
+# -- content, where it is asked for ----------------------------------------------------------------------
+
+
+def content_in(call: Call, inputs: Mapping[str, Any], redact: Redact) -> Attributes:
+    """Return what a call was given, as redacted JSON."""
+    if call.kind == LM:
+        messages = inputs.get("messages") or [{"role": "user", "content": inputs.get("prompt")}]
+        request = inputs.get("request") or inputs.get("prompt")
+        if isinstance(request, dspy.lm15.Request):
+            messages = history_messages(request)
+        return {"gen_ai.input.messages": _shown([_message(each) for each in messages], redact)}
+    if call.kind == TOOL:
+        return {"gen_ai.tool.call.arguments": _shown(inputs.get("kwargs", inputs), redact)}
+    if call.kind == MODULE:
+        given = inputs.get("kwargs") or inputs.get("args") or {}
+        return {"dspy.inputs": _shown(given, redact)}
+    return {}
+
+
+def content_out(call: Call, outputs: Any, redact: Redact) -> Attributes:
+    """Return what a call returned, as redacted JSON."""
+    if outputs is None or call.kind in (EVALUATE, COMPILE, FORMAT):
+        return {}
+    if call.kind == LM:
+        texts = outputs if isinstance(outputs, list) else [outputs]
+        texts = [each.message.text if isinstance(each, dspy.lm15.Response) else each for each in texts]
+        answers = [_message({"role": "assistant", "content": each}) for each in texts]
+        return {"gen_ai.output.messages": _shown(answers, redact)}
+    if call.kind == TOOL:
+        return {"gen_ai.tool.call.result": _shown(outputs, redact)}
+    return {"dspy.outputs": _shown(outputs, redact)}
+
+
+def _message(message: Any) -> Any:
+    if not isinstance(message, Mapping):
+        return message
+    content = message.get("content")
+    parts = [{"type": "text", "content": content}] if isinstance(content, str) else content
+    return {"role": message.get("role"), "parts": parts}
+
+
+def _shown(value: Any, redact: Redact) -> str:
+    """Return a value as JSON, redacted as a whole: before anything becomes text, and what became text."""
+    try:
+        return json.dumps(redact(plain(value)), ensure_ascii=False).encode(errors="replace").decode()
+    except Exception as error:  # border: how a value becomes a text is its class's
+        return json.dumps(f"(a {type(value).__name__} that cannot be shown: {type(error).__name__})")
+
+
+def text_of(error: BaseException) -> str:
+    """Return what an error says; its class may not let it."""
+    try:
+        return str(error)
+    except Exception as other:  # border: somebody else's class
+        return f"(words that cannot be shown: {type(other).__name__})"
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it: predictions and examples as their fields, what else there is as text."""
+    return to_jsonable_python(value, fallback=_fields, inf_nan_mode="constants", by_alias=False)
+
+
+def _fields(value: Any) -> Any:
+    if isinstance(value, dspy.Example):  # a Prediction is one
+        return {str(name): each for name, each in value.items()}
+    return getattr(value, "__name__", None) or str(value)
+
+
+def lines_of(span: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what one line of a log says of a span, in order."""
+    attributes, context = span.attributes or {}, span.context
+    yield "trace_id", f"{context.trace_id:032x}"
+    yield "span_id", f"{context.span_id:016x}"
+    yield "parent_id", f"{span.parent.span_id:016x}" if span.parent else None
+    yield "span", span.name
+    yield "ms", round((span.end_time - span.start_time) / 1e6, 3)
+    yield "status", span.status.status_code.name.lower()
+    yield from attributes.items()
+    if span.events:
+        yield "events", [{"event": event.name, **(event.attributes or {})} for event in span.events]

@@ -1,0 +1,204 @@
+"""Where spans go: memory, one file, a collector; none of them slows the program or breaks it.
+
+Main path: a span ends -> Batches.on_end puts it into a bounded queue -> a thread hands batches to the exporter.
+Source: SpanProcessor and SpanExporter of opentelemetry-sdk 1.45. Its own BatchSpanProcessor drops the oldest
+spans, does not say how many, and waits up to 30 s for a dead collector when the process ends.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from weakref import WeakSet
+
+import requests
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from course_lib.errors import CourseError
+from course_lib.resilience import forks
+
+MOST_QUEUED = 4_096
+"""So many spans wait for one exporter at most; a span without content takes about 3 kB."""
+_BATCH, _EVERY_S, _IDLE_S = 256, 0.5, 5.0
+_AT_EXIT_S = 2.0
+
+_log = logging.getLogger("course_lib.debugging")
+for _name in ("opentelemetry.exporter.otlp", "opentelemetry.sdk"):  # Batches says it once
+    logging.getLogger(_name).addHandler(logging.NullHandler())
+
+
+class ExporterError(CourseError):
+    """A file or an address that spans cannot go to."""
+
+
+class Memory(SpanProcessor):
+    """Keeps the last spans that ended."""
+
+    def __init__(self, most: int) -> None:
+        self.spans: deque[ReadableSpan] = deque(maxlen=most)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Keep a span."""
+        self.spans.append(span)
+
+
+class Batches(SpanProcessor):
+    """Hands spans to an exporter, in batches and in a thread of its own.
+
+    While the exporter is slow, down or refusing, at most MOST_QUEUED spans wait; further ones are dropped and
+    counted, and so is a batch that was refused. A forked child begins with an empty queue.
+    """
+
+    def __init__(self, exporter: SpanExporter, name: str) -> None:
+        self.name, self._exporter = name, exporter
+        self.exported = self.dropped = 0
+        self.last_error = ""
+        """Why spans were dropped last; empty when the last batch was taken."""
+        self._lock = threading.Condition()
+        self._begin_anew()
+        forks.things.add(self)
+        _open.add(self)
+
+    def _begin_anew(self) -> None:
+        self._queue: deque[ReadableSpan] = deque()
+        self._thread: threading.Thread | None = None
+        self._is_busy = self._is_hurried = self._is_closed = False
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Put a span into the queue, or drop it: never wait."""
+        with self._lock:
+            if self._is_closed or len(self._queue) >= MOST_QUEUED:
+                self.dropped += 1
+                return
+            self._queue.append(span)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=f"spans to {self.name}", daemon=True)
+                self._thread.start()
+            elif len(self._queue) in (1, _BATCH):
+                self._lock.notify_all()
+
+    def flush(self, within_s: float) -> bool:
+        """Wait until all that ended was handed over; False if that takes longer."""
+        with self._lock:
+            self._is_hurried = True
+            self._lock.notify_all()
+            is_done = self._lock.wait_for(lambda: not self._queue and not self._is_busy, within_s)
+            self._is_hurried = False
+            return is_done
+
+    def force_flush(self, timeout_millis: int = 2_000) -> bool:
+        """Do as flush()."""
+        return self.flush(timeout_millis / 1000)
+
+    def shutdown(self) -> None:
+        """Hand over what waits, for a moment, and take nothing more."""
+        self.flush(_AT_EXIT_S)
+        with self._lock:
+            self._is_closed = True
+            self.dropped += len(self._queue)
+            self._queue.clear()
+        self._exporter.shutdown()
+
+    def _run(self) -> None:
+        while batch := self._next():
+            self._export(batch)
+
+    def _next(self) -> list[ReadableSpan]:
+        """Wait for the next batch; none after a while without spans, and then the thread ends."""
+        with self._lock:
+            self._is_busy = False
+            self._lock.notify_all()
+            if not self._lock.wait_for(lambda: self._queue, _IDLE_S):
+                self._thread = None
+                return []
+            self._lock.wait_for(lambda: self._is_hurried or len(self._queue) >= _BATCH, _EVERY_S)
+            self._is_busy = True
+            return [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))] or self._closed()
+
+    def _closed(self) -> list[ReadableSpan]:
+        """Leave the thread: shutdown() has emptied the queue meanwhile."""
+        self._is_busy, self._thread = False, None
+        return []
+
+    def _export(self, batch: Sequence[ReadableSpan]) -> None:
+        problem = "it did not take them"
+        try:
+            if self._exporter.export(batch) is SpanExportResult.SUCCESS:
+                problem = ""
+        except Exception as error:  # border: an exporter is somebody else's
+            problem = f"{type(error).__name__}: {error}"
+        with self._lock:
+            self.exported += 0 if problem else len(batch)
+            self.dropped += len(batch) if problem else 0
+            is_news, self.last_error = bool(problem) and not self.last_error, problem
+        if is_news:
+            _log.warning("spans for %s are dropped: %s", self.name, problem)
+
+
+_open: WeakSet[Batches] = WeakSet()
+
+
+def _flush_all() -> None:
+    """Hand over what waits when the process ends; within two seconds, whatever is down."""
+    end_s = time.monotonic() + _AT_EXIT_S
+    for batches in tuple(_open):
+        batches.flush(max(0.0, end_s - time.monotonic()))
+
+
+atexit.register(_flush_all)
+
+
+class JsonLines(SpanExporter):
+    """Appends spans to one file, a line of JSON each, as OpenTelemetry's SDK writes a span."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Open the file once, so that a wrong path is told now.
+
+        Raises:
+            ExporterError: it cannot be written.
+        """
+        self._path = Path(path)
+        try:
+            with self._opened() as file:
+                if file.tell() and not self._path.read_bytes().endswith(b"\n"):
+                    file.write(b"\n")  # a process that was killed left half a line
+        except OSError as error:
+            raise ExporterError(
+                f"spans cannot be written to {self._path}: {error.strerror}; name a file in a folder that exists"
+            ) from None
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Append a batch in one write."""
+        lines = "".join(f"{span.to_json(indent=None)}\n" for span in spans)
+        with self._opened() as file:
+            file.write(lines.encode())
+        return SpanExportResult.SUCCESS
+
+    def _opened(self) -> Any:
+        # for its owner alone: with content on, it holds what people wrote
+        return open(self._path, "ab", opener=lambda path, flags: os.open(path, flags, 0o600))
+
+
+def collector(url: str, headers: Mapping[str, str] | None = None) -> SpanExporter:
+    """Return the exporter to an OTLP collector over HTTP; `url` is its base, or the whole of .../v1/traces.
+
+    Raises:
+        ExporterError: it is no http address.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ExporterError(f"{url!r} is no collector's address; give one like http://127.0.0.1:4318")
+    session = requests.Session()
+    session.trust_env = parts.hostname not in ("127.0.0.1", "localhost", "::1")  # else a proxy's
+    endpoint = url if parts.path.rstrip("/").endswith("/v1/traces") else f"{url.rstrip('/')}/v1/traces"
+    return OTLPSpanExporter(endpoint, headers=dict(headers or {}), timeout=10, session=session)

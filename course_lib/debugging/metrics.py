@@ -1,0 +1,151 @@
+"""Metrics of programs and models for Prometheus: rate, errors, duration, tokens, cost, cache, fallbacks, breakers.
+
+Main path: with MetricsCollector() as metrics: program(...); print(metrics.text()).
+Source: prometheus-client 0.26, in a registry of the collector's own; what counts as a call is CallListener's.
+"""
+
+# mypy: allow-subclassing-any
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from course_lib.debugging import attributes
+from course_lib.measure.calls import LM, MODULE, PARSE, Call, CallListener
+from course_lib.measure.monitor import CANCELLED
+from course_lib.notes import Fact
+
+MOST_VALUES = 50
+"""So many values of one label are told apart; further ones are counted together, as OTHER."""
+OTHER = "other"
+_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_BREAKER = {"closed": 0.0, "half-open": 0.5, "open": 1.0}
+
+
+class MetricsCollector(CallListener):
+    """Counts what DSPy does, in bounded memory. Labels are names of classes and models, never content.
+
+    A request is a call of the outermost module. An error's label is its class; it is empty for a call that
+    was answered.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.registry = CollectorRegistry()
+        """To be served: `prometheus_client.make_asgi_app(metrics.registry)`."""
+        self._seen: dict[str, set[str]] = {}
+        self._lock = threading.Lock()
+        self._requests = self._counter("dspy_requests", "Requests that ended", "program", "error")
+        self._in_flight = self._gauge("dspy_requests_in_flight", "Requests under way", "program")
+        self._request_s = self._histogram("dspy_request_duration_seconds", "From call to end", "program")
+        self._model_calls = self._counter(
+            "dspy_model_calls", "Calls not answered by a cache", "model", "error"
+        )
+        self._model_s = self._histogram("dspy_model_duration_seconds", "Of an answered call", "model")
+        self._first_s = self._histogram("dspy_first_token_seconds", "To a stream's first text", "model")
+        self._tokens = self._counter("dspy_tokens", "Tokens reported", "model", "direction")
+        self._cost = self._counter("dspy_cost_dollars", "Priced by the list", "model")
+        self._hits = self._counter("dspy_cache_hits", "Answers of a cache", "tier")
+        self._misses = self._counter("dspy_cache_misses", "Looked for in TieredCache and not there")
+        self._unparsed = self._counter(
+            "dspy_parse_failures", "Replies without the fields asked for", "adapter"
+        )
+        self._fallbacks = self._counter("dspy_fallbacks", "Another adapter or model was asked", "kind")
+        self._retries = self._counter("dspy_retries", "Attempts that failed or were repeated", "error")
+        self._breaker = self._gauge("dspy_breaker_open", "1 open, 0.5 half-open, 0 closed", "breaker")
+
+    def _counter(self, name: str, words: str, *labels: str) -> Counter:
+        return Counter(name, words, labels, registry=self.registry)
+
+    def _gauge(self, name: str, words: str, *labels: str) -> Gauge:
+        return Gauge(name, words, labels, registry=self.registry)
+
+    def _histogram(self, name: str, words: str, *labels: str) -> Histogram:
+        return Histogram(name, words, labels, buckets=_BUCKETS_S, registry=self.registry)
+
+    def text(self) -> str:
+        """Return all of it as Prometheus reads it."""
+        return generate_latest(self.registry).decode()
+
+    def value(self, name: str, **labels: str) -> float:
+        """Return one sample, summed over the labels that are not given; 0 for one that was never counted.
+
+        `metrics.value("dspy_tokens_total", model="sim-large")`
+        """
+        samples = [sample for family in self.registry.collect() for sample in family.samples]
+        return sum(
+            sample.value
+            for sample in samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    # -- what CallListener says ----------------------------------------------------------------------
+
+    def began(self, call: Call, inputs: Mapping[str, Any]) -> None:  # noqa: ARG002
+        """Count a request that begins."""
+        if call.kind == MODULE and call.is_outermost:
+            call.data = self._bounded("program", call.name)
+            self._in_flight.labels(call.data).inc()
+
+    def ended(self, call: Call, outputs: Any, error: BaseException | None) -> None:  # noqa: ARG002
+        """Count a call that has ended."""
+        failed = self._bounded("error", type(error).__name__) if error is not None else ""
+        took_s = time.perf_counter() - call.begun_s
+        if call.kind == LM:
+            self._count_model(call, failed, took_s)
+        elif call.kind == PARSE and failed:
+            self._unparsed.labels(self._bounded("adapter", call.name)).inc()
+        elif call.kind == MODULE and call.is_outermost:
+            self._in_flight.labels(call.data).dec()
+            self._requests.labels(call.data, failed).inc()
+            if not isinstance(error, CANCELLED):
+                self._request_s.labels(call.data).observe(took_s)
+
+    def _count_model(self, call: Call, failed: str, took_s: float) -> None:
+        heard = call.heard
+        asked = self._bounded("model", attributes.model_of(call.name))
+        if heard is None or heard.usage is None:
+            if failed:
+                self._model_calls.labels(asked, failed).inc()
+            elif call.data is None:  # a TieredCache has told its tier
+                self._hits.labels("dspy").inc()
+            return
+        model, usage = self._bounded("model", attributes.model_of(heard.model)), heard.usage
+        self._model_calls.labels(model, failed).inc()
+        self._tokens.labels(model, "input").inc(usage.prompt_tokens)
+        self._tokens.labels(model, "output").inc(usage.completion_tokens)
+        self._cost.labels(model).inc(usage.cost_usd)
+        if not failed:
+            self._model_s.labels(model).observe(took_s)
+        if heard.first_token_s is not None:
+            self._first_s.labels(model).observe(heard.first_token_s - call.begun_s)
+
+    def noted(self, call: Call | None, name: str, facts: Mapping[str, Fact]) -> None:
+        """Count a note; of a call that is not heard here, only a breaker's, which is the whole process's."""
+        if name == "breaker":
+            gauge = self._breaker.labels(self._bounded("breaker", facts["breaker"]))
+            gauge.set(_BREAKER.get(str(facts["state"]), 1.0))
+        elif call is None:
+            return
+        elif name == "cache.hit":
+            self._hits.labels(self._bounded("tier", facts["tier"])).inc()
+            call.data = call.data or "hit"
+        elif name == "cache.miss":
+            self._misses.inc()
+        elif name in ("fallback", "adapter.fallback"):
+            self._fallbacks.labels("model" if name == "fallback" else "adapter").inc()
+        elif name in ("retry", "attempt.failed"):
+            self._retries.labels(self._bounded("error", facts["error"])).inc()
+
+    def _bounded(self, label: str, value: object) -> str:
+        seen, text = self._seen.setdefault(label, set()), str(value)
+        if text not in seen:
+            with self._lock:
+                if len(seen) >= MOST_VALUES:
+                    return OTHER
+                seen.add(text)
+        return text

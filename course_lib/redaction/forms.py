@@ -1,0 +1,167 @@
+"""How people write dates of birth, postal addresses and names: in English, and in the languages around it.
+
+Main path: births(text), places(text), names(text) -> where they stand.
+No library that could be locked here finds these; a statistical one (Presidio with spaCy) weighs 500 MB.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+Spans = Iterator[tuple[int, int]]
+
+
+def words(text: str) -> frozenset[str]:
+    """Return the words of a text."""
+    return frozenset(text.split())
+
+
+def compiled(pattern: str, *, any_case: bool = True) -> re.Pattern[str]:
+    """Compile a pattern; `^` and `$` are those of a line."""
+    return re.compile(pattern, (re.IGNORECASE if any_case else re.NOFLAG) | re.MULTILINE)
+
+
+def found_by(pattern: str, *, any_case: bool = True) -> Callable[[str], Spans]:
+    """Return the detector for a pattern; of a pattern with a group, that group."""
+    looked_for = compiled(pattern, any_case=any_case)
+    group = 1 if looked_for.groups else 0
+
+    def detect(text: str) -> Spans:
+        yield from (match.span(group) for match in looked_for.finditer(text) if match[group])
+
+    return detect
+
+
+_UPPER = "A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĒĖĘĚĞĢĪĮİĶĹĽŁŃŅŇŌŐŘŚŞŠȘŢŤȚŪŮŰŲŹŻŽ"
+_APOS = r"'\u2019"
+
+# -- dates of birth --------------------------------------------------------------------------------------
+
+_MONTH = (
+    r"(?:jan|feb|mar|mär|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez|janv|févr|avril|juin|juil|août|déc)"
+    r"[\w.]{0,7}"
+)
+_DATE = (
+    r"(?:\d{1,2}[./ -]{1,2}\d{1,2}[./ -]{1,2}(?:\d{4}|\d{2})|\d{4}[./-]\d{1,2}[./-]\d{1,2}"
+    rf"|\d{{1,2}}(?:st|nd|rd|th|\.)?,?[ ](?:of[ ])?{_MONTH},?(?:[ ]\d{{4}})?"
+    rf"|{_MONTH}[ ]\d{{1,2}}(?:st|nd|rd|th)?(?:,?[ ]\d{{4}})?|(?:19|20)\d\d)"
+)
+_BIRTH = (
+    r"(?:\bborn|\bd\.?o\.?b\b\.?|(?:date|day) of birth|\bbirth ?(?:date|day)|\bgeboren|\bgeb\."
+    r"|geburts(?:datum|tag)|\bnée?\b|date de naissance|fecha de nacimiento|\bnacid[oa]|\bnat[oa] il"
+    r"|data di nascita|geboortedatum)"
+)
+births = found_by(rf"{_BIRTH}(?:[ {_APOS}]?s)?[^\d\n]{{0,20}}?({_DATE})\b")
+
+# -- postal addresses ------------------------------------------------------------------------------------
+
+_STREET = (
+    r"street|str?\.?|road|rd\.?|avenue|ave\.?|lane|ln\.?|drive|dr\.?|court|ct\.?|place|pl\.?|square|sq\.?"
+    r"|terrace|row|crescent|close|way|boulevard|blvd\.?|hill|gardens?|grove|park|mews|quay|walk|parade|highway"
+    r"|alley|circle|trail"
+)
+_SURE_STREET = r"street|road|avenue|lane|crescent|terrace|boulevard|rd|ave|blvd"
+_NO_STREET = r"(?!(?:min|mile|km|met|hour|day|week|month|year|the|of|on|in|down|from|for|per|way|to|and|or|side)\w{0,6}\b)"
+_POSTCODE_GB = r"[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}"
+_POSTCODE = (
+    rf"(?:{_POSTCODE_GB}|[A-Z]\d[\dW] [A-Z\d]{{4}}|(?:[A-Z]{{1,2}}-)?\d{{5}}(?:-\d{{4}})?|\d{{3}} ?\d{{2}}"
+    r"|\d{4}(?: ?[A-Z]{2})?|\d{2}-\d{3}|\d{4}-\d{3})"
+)
+_WORD = rf"[{_UPPER}][\w{_APOS}.-]{{0,20}}"
+_PLACE_WORD = rf"[{_UPPER}][\w{_APOS}-]{{1,20}}"
+_CITY = rf"{_PLACE_WORD}(?:[ -](?:{_PLACE_WORD}|am|an|de|la|sur|upon|of|den)){{0,3}}"
+_PLACE = (
+    rf"(?:,?[ \n]{{1,2}}(?:{_POSTCODE}[ ,]{{1,2}}{_CITY}|{_CITY},?[ ](?:[A-Z]{{2}}[ ])?{_POSTCODE})"
+    rf"|,[ ]{_CITY})?"
+)
+_ONE_WORD_STREET = (
+    r"(?:[ -][Ss]|s)(?:traße|trasse|tr\.)|weg|platz|allee|gasse|ufer|damm|straat|laan|gracht|plein|kade|singel"
+    r"|dijk|vägen|gatan|gata|gaten|veien|vegen|vej|gade|katu"
+)
+_STREET_FIRST = r"Calle|C/|Avenida|Av\.|Plaza|Paseo|Via|Viale|Piazza|Corso|Rua|Travessa|Largo|Praça|[Uu]l\.|[Uu]lica|Nám\."
+_TO = r"address|adresse|dirección|live[sd]? (?:at|in)|ship(?:ped)? to|deliver(?:ed)? to|moved to|office is|go to"
+_ADDRESSES = [
+    found_by(pattern, any_case=False)
+    for pattern in (
+        rf"(?:(?i:flat|apt\.?|apartment|unit|suite)[ ]\w{{1,5}},?[ ])?"  # Flat 3, 17 Elm Avenue
+        rf"\b\d{{1,5}}[a-zA-Z]?,?[ ](?:{_WORD}[ ]){{1,4}}(?i:{_STREET})\b{_PLACE}",
+        rf"(?i:\b\d{{1,5}}[a-z]?[ ](?:{_NO_STREET}[a-z{_APOS}]{{2,20}}[ ]){{1,2}}(?:{_SURE_STREET})\b)",
+        rf"\b[{_UPPER}][\w{_APOS}-]{{1,25}}(?:{_ONE_WORD_STREET})[ ]\d{{1,4}}[ ]?[a-zA-Z]?\b{_PLACE}",
+        r"(?i:\b\d{1,4}(?:[ ](?:bis|ter))?,?[ ](?:rue|avenue|av\.|boulevard|bd|place|chemin|allée|impasse|quai)[ ]"
+        rf"(?:(?:de la|du|des|de l[{_APOS}]|de|d[{_APOS}])[ ]?)?(?:[\w{_APOS}-]{{2,20}}[ ]?){{1,3}}\b){_PLACE}",
+        rf"\b(?:{_STREET_FIRST})[ ](?:[^\W\d][\w{_APOS}.-]{{0,20}}[ ,]{{1,2}}){{1,4}}\d{{1,4}}[a-z]?\b{_PLACE}",
+        rf"(?i:\b(?:{_TO}))[ :,]{{1,3}}(?:[a-z]{{1,8}}[: ]{{1,2}}){{0,2}}"  # my address is Na Louce 12, Praha
+        rf"((?:{_WORD}[ ]){{1,4}}\d{{1,4}}[a-z]?\b{_PLACE})",
+        rf"(?<![\w-])({_POSTCODE_GB})(?![\w-])",
+        r"(?i:\b(?:post ?code|zip ?code|zip(?=:)|plz|postleitzahl|code postal)\b[^\w\n]{0,3}(?:is )?)"
+        r"((?=[\w -]{0,8}\d)\w{2,5}(?:[ -]\w{2,4})?)\b",
+        r"(?i:\b(?:p\.? ?o\.? ?box|postfach|boîte postale)[ ]\d{1,6}\b)",
+        rf"\b{_WORD}(?:[ ]{_WORD})?,[ ][A-Z]{{2}}[ ]\d{{5}}(?:-\d{{4}})?\b",  # Portland, OR 97201
+    )
+]
+
+
+def places(text: str) -> Spans:
+    """Yield postal addresses: streets with a number, and the town behind them; postcodes of their own form."""
+    for detect in _ADDRESSES:
+        yield from detect(text)
+
+
+# -- names -----------------------------------------------------------------------------------------------
+
+_NAME = rf"[{_UPPER}](?:[\w\u2019]|['-](?=\w)){{1,20}}"
+_INITIAL = rf"[{_UPPER}]\."
+_PARTICLE = (
+    r"(?:van der|van den|van de|van|von der|von|de la|de|der|den|del|della|di|da|dos|du|le|la|al|bin|ibn)"
+)
+_FULL_NAME = rf"(?:{_NAME}|{_INITIAL})(?:[ ](?:{_PARTICLE}[ ])?(?:{_NAME}|{_INITIAL})){{0,3}}"
+_TITLE = (
+    r"(?:Mrs|Mr|Ms|Miss|Mx|Dr|Prof|Professor|Sir|Lady|Lord|Herrn?|Frau|Monsieur|Madame|Mme|Mlle|Señora?|Sra?"
+    r"|Signora?|Dhr|Mevr|Dona|Dom|Fru|Hr|Pani|Pan)"
+)
+_GREETING = (
+    r"(?:[Dd]ear|[Hh]i|[Hh]ello|[Hh]ey|[Hh]allo|[Ll]ieber?|[Ss]ehr geehrter?|[Bb]onjour|[Ss]alut|[Cc]h(?:er|ère)"
+    r"|[Hh]ola|[Ee]stimad[oa]|[Cc]iao|[Gg]entile|[Bb]este|[Oo]lá|[Hh]ej|[Mm]oin"
+    r"|[Gg]ood (?:morning|afternoon|evening|day))"
+)
+_INTRODUCTION = (
+    r"(?:(?:[Mm]y|[Hh]er|[Hh]is|[Tt]heir|[Tt]he customer'?s?|[Cc]ustomer|[Ff]ull|[Cc]ontact) name(?: is|'s|:)"
+    r"|[Nn]ame:|[Ii]ch heiße|[Mm]ein Name ist|[Jj]e m['\u2019]appelle|[Mm]e llamo|[Mm]i chiamo|[Ii]k heet"
+    r"|[Tt]his is|[Ss]igned,?|[Cc]ustomer:|[Ff]rom:|[Cc]ontact:)"
+)
+_CLOSING = (
+    r"(?:(?:[Kk]ind|[Bb]est|[Ww]arm|[Mm]any)? ?(?:[Rr]egards|[Ww]ishes|[Tt]hanks)|[Bb]est|[Cc]heers|[Ss]incerely"
+    r"|[Yy]ours(?: (?:sincerely|faithfully|truly))?|[Tt]hank you"
+    r"|(?:[Mm]it )?(?:freundlichen|besten|lieben|viele|liebe) Grüßen?|MfG|LG|VG|[Cc]ordialement|[Mm]erci"
+    r"|[Ss]aludos|[Gg]racias|[Ss]aluti|[Gg]roe(?:ten|tjes)|[Ll]ove)"
+)
+_NOBODY = words(
+    "sir madam team lantern support all there customer customers everyone everybody damen herren dear friend"
+    " friends folks people desk service colleague colleagues help thanks thank hello regards best kind the this"
+    " that order we you it i a an your our my not what how when where who why which please sorry just question"
+    " no yes ok okay again world both guys product products shop agent assistant user system note after before"
+    " if in on at for from with"
+)
+_SIGNED = rf"{_NAME}(?:[ ](?:{_PARTICLE}[ ])?{_NAME}){{1,3}}"
+_NAMES = [
+    compiled(pattern, any_case=False)
+    for pattern in (
+        rf"\b{_TITLE}\.?[ ]({_FULL_NAME})",
+        rf"(?:^|(?<=[.!?>:\"' ])){_GREETING}[ ](?:{_TITLE}\.?[ ])?({_FULL_NAME})(?=[ ]?[,!.:;\n]|$)",
+        rf"\b{_INTRODUCTION}[ ]({_FULL_NAME})",
+        rf"\b{_CLOSING}[,.! ]{{0,2}}\n{{1,2}}[ \t/~-]{{0,3}}({_FULL_NAME})(?=[ ]?[,.]?(?:\n|$))",
+        # a signature: a line of its own, after a line; the text's last word; or the end of its last line
+        rf"(?<=[\w.!?)\]:;,\"'😄😩]\n)\n?[/~-]?[ ]?({_SIGNED})(?=[ ]?(?:[,.]|, {_WORD}| \([^\n]*)?(?:\n|\Z))",
+        rf"\n[/~-]?[ ]?((?:{_INITIAL} )?{_NAME})[ ]?[,.]?\s*\Z",
+        rf"(?:[.!?)] |\b{_CLOSING}, )({_NAME} {_NAME})(?:, {_WORD})?[.]?\s*\Z",
+    )
+]
+
+
+def names(text: str) -> Spans:
+    """Yield names after a title, a greeting or an introduction, and those that sign a text."""
+    for pattern in _NAMES:
+        for match in pattern.finditer(text):
+            if not {word.casefold().strip(".") for word in match[1].split()} & _NOBODY:
+                yield match.span(1)

@@ -1,0 +1,119 @@
+"""Nothing personal is left of an invented corpus, and clean texts stay as they are."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+
+import pytest
+
+from course_lib.redaction import StreamRedactor, find, redact, redact_value
+from tests.redaction import corpus
+
+SEEDS = (1, 2, 3)
+KINDS = 11
+
+
+def left_of(items, shown):
+    return [(item.kind, item.value, text) for item, text in zip(items, shown, strict=True)
+            if any(part in text for part in item.telling)]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nothing_personal_is_left_of_the_corpus(seed):
+    items = corpus.items(seed)
+
+    assert len(items) >= 300
+    assert len({item.kind for item in items}) == KINDS
+    assert left_of(items, [redact(item.text) for item in items]) == []
+
+
+def test_less_than_two_in_a_hundred_clean_sentences_are_changed():
+    sentences = corpus.clean()
+
+    changed = [sentence for sentence in sentences if redact(sentence) != sentence]
+
+    assert len(sentences) > 600
+    assert len(changed) < 0.02 * len(sentences), changed
+
+
+def test_a_label_tells_what_stood_there():
+    text = "Hi, I'm at anna@example.com or 020 7946 0123, IBAN DE89 3704 0044 0532 0130 00."
+
+    assert redact(text) == "Hi, I'm at [email] or [phone], IBAN [iban]."
+
+
+@pytest.mark.parametrize("size", [1, 3, 17, 400])
+def test_chunks_of_a_stream_are_redacted_as_the_whole_text_is(size):
+    items = corpus.items(4, each=10)
+    text = "\n".join(item.text for item in items)
+    redactor = StreamRedactor()
+
+    passed = [redactor.feed(text[at : at + size]) for at in range(0, len(text), size)]
+    shown = "".join([*passed, redactor.end()])
+
+    assert [item.value for item in items if item.value in shown] == []
+    assert sum(map(bool, passed)) > 10 or size > 17
+    assert redactor.end() == ""
+
+
+def test_of_clean_chunks_nothing_is_lost():
+    text, redactor = " ".join(corpus.OWN.splitlines()), StreamRedactor()
+
+    assert "".join([*(redactor.feed(sign) for sign in text), redactor.end()]) == redact(text)
+
+
+def test_nested_values_are_redacted_with_their_keys_and_numbers():
+    value = {
+        "customers": [{"last_name": "Xu", "shipTo": "?", "orders": {"a@b.example": 4242424242424242}}],
+        "api-key": "short",
+        "call": {"name": "refund", "args": {"reason": "told +44 20 7946 0123", "cents": 1250}},
+        "n": 3,
+        "ok": True,
+    }
+
+    assert redact_value(value) == {
+        "customers": [{"last_name": "[name]", "shipTo": "[address]", "orders": {"[email]": "[card]"}}],
+        "api-key": "[secret]",
+        "call": {"name": "refund", "args": {"reason": "told [phone]", "cents": 1250}},
+        "n": 3,
+        "ok": True,
+    }
+
+
+def test_a_value_that_holds_itself_ends():
+    value: list[object] = []
+    value.append(value)
+
+    assert "[cut]" in json.dumps(redact_value(value))
+
+
+def test_a_cut_leaves_no_half_of_a_thing():
+    for before in range(15_950, 16_050, 7):
+        text = "x " * (before // 2) + "write to anna.schmidt@example.com or 4242 4242 4242 4242" + " y" * 900
+
+        assert not {"anna", "4242", "schmidt"} & set(redact(text).replace("@", " ").replace(".", " ").split())
+
+
+UNITS = [
+    *("a", "1", "1 ", "a@", "@a.", "1-", "+", "0 ", "A. ", "Ann ", "\n", "Dear ", "12 Elm ", ":", "1:", "1.", "a1 ", "Mr "),
+    *("GB12", "key=", "[at] ", "born 1", "12 a ", "Via A "),
+]
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=repr)
+def test_a_hostile_text_takes_no_time(unit):
+    begun = time.process_time()
+
+    find(unit * (16_000 // len(unit)))
+
+    assert time.process_time() - begun < 2.0
+
+
+def test_any_text_can_be_redacted():
+    draw = random.Random(5)
+    for _ in range(200):
+        text = "".join(chr(draw.choice([draw.randint(1, 127), draw.randint(1, 0x10FFFF)])) for _ in range(200))
+
+        assert isinstance(redact(text), str)
