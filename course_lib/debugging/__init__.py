@@ -15,7 +15,7 @@ The parts are those of `lessons/04_debugging.py`. Names are loaded when first us
 | Budget, BudgetExceeded | what a request or a tenant may spend; it is spent | 2 |
 | observed | an LM whose every attempt is seen, DSPy's own retries too | 2 |
 | execution_graph, Graph | who called whom, how often, how long: a picture of a run | 3 |
-| record, replay | a run captured at the model's boundary, and played back without a model (exercise 4.4) | 4 |
+| record, replay | a run captured at the model's boundary, replayed without one (exercise 4.4) | 4 |
 | Recording, ask, diff | its steps, to read and to edit; one asked again; two runs compared | 4 |
 | golden, GoldenError | a run that is kept, as a regression test | 4 |
 | error_analysis, ErrorAnalysis | the first step that went wrong, for each example | 5 |

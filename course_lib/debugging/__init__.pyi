@@ -1,6 +1,6 @@
-from .bottlenecks import Advice, Bottlenecks, bottlenecks
-from .golden import GoldenError, golden
+from .advice import Advice, Bottlenecks, bottlenecks
 from .graph import Graph, execution_graph
+from .kept_runs import GoldenError, golden
 from .metrics import MetricsCollector
 from .observable import Budget, BudgetExceeded, ObservableModule, observed
 from .optimizing import Candidate, OptimizerLog

@@ -52,8 +52,7 @@ def execution_graph(
         label = f"{step.name.translate(_QUOTED)}<br>{_figures(step).translate(_QUOTED)}"
         lines.append(f"    {ids[path]}{shape.format(label)}")
         if path[:-1] in ids:
-            times = f'-- "{len(step.calls)} times" -->' if len(step.calls) > 1 else "-->"
-            lines.append(f"    {ids[path[:-1]]} {times} {ids[path]}")
+            lines.append(f"    {ids[path[:-1]]} --> {ids[path]}")
     return Graph("\n".join(lines), "\n".join(text))
 
 

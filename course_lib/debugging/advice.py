@@ -6,7 +6,7 @@ requests and calls that need not wait for one another.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,18 +155,31 @@ def _sequential(run: _Run) -> Iterable[Advice]:
     for span in reversed(run.spans):  # parents begin first, so they come after what they hold
         if span.id in has_model and span.parent:
             has_model.add(span.parent)
-    for parent in run.spans:
-        if parent.kind == EVALUATE:
-            continue
+    groups: dict[tuple[str, ...], list[list[Span]]] = defaultdict(list)
+    for parent in (span for span in run.spans if span.kind != EVALUATE):
         group: list[Span] = []
         for span in [
             each for each in children.get(parent.id, ()) if each.id in has_model and each.kind != LM
         ]:
             if not all(_is_free(span, before) for before in group):
-                yield from _together(parent, group)
+                groups[parent.name, *_names(group)].append(group)
                 group = []
-            group.append(span)
-        yield from _together(parent, group)
+            if not any(span.content(*_INPUTS) == each.content(*_INPUTS) for each in group):  # else `repeated`
+                group.append(span)
+        groups[parent.name, *_names(group)].append(group)
+    for (parent_name, *names), found in groups.items():
+        if len(found[0]) > 1:
+            seen = f"{', '.join(names)} wait in {parent_name}, and none is given another's result"
+            do = (
+                "If none decides whether another is made, run them together: asyncio.gather, or dspy.Parallel"
+            )
+            saves_s = sum(_took(group) - max(span.took_s for span in group) for group in found)
+            yield Advice("sequential", seen, do, saves_s, 0, _ids(span for group in found for span in group))
+
+
+def _names(group: Sequence[Span]) -> tuple[str, ...]:
+    counts = Counter(span.name for span in group)
+    return tuple(f"{count} x {name}" if count > 1 else name for name, count in counts.items())
 
 
 def _is_free(span: Span, before: Span) -> bool:
@@ -174,20 +187,11 @@ def _is_free(span: Span, before: Span) -> bool:
     returned, given = before.content(*_OUTPUTS), span.content(*_INPUTS)
     if returned is None or given is None or span.start_s < before.end_s:
         return False
-    known = set(texts_in(before.content(*_INPUTS)))
-    inputs, new = list(texts_in(given)), set(texts_in(returned)) - known
+    inputs, was_known = list(texts_in(given)), " ".join(texts_in(before.content(*_INPUTS)))
+    new = {text for text in texts_in(returned) if text not in was_known}
     return not any(
         text in inputs or (len(text) >= _TELLING_CHARS and text in " ".join(inputs)) for text in new
     )
-
-
-def _together(parent: Span, group: Sequence[Span]) -> Iterable[Advice]:
-    if len(group) > 1:
-        names = ", ".join(dict.fromkeys(span.name for span in group))
-        seen = f"{len(group)} calls in {parent.name} ({names}) waited, and none was given another's result"
-        do = "If none decides whether another is made, run them together: asyncio.gather, or dspy.Parallel"
-        saves_s = _took(group) - max(span.took_s for span in group)
-        yield Advice("sequential", seen, do, saves_s, 0, _ids(group))
 
 
 def _adapter_fallback(run: _Run) -> Iterable[Advice]:

@@ -1,0 +1,223 @@
+"""Graph and advice follow from a run's spans: what is planted is found, and nothing where nothing is."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+
+from course_lib import desk, lm
+from course_lib.debugging import Tracer, bottlenecks, execution_graph
+from course_lib.debugging.spans import Span, SpanError, spans_of, steps_of
+
+QUESTIONS = ["How long is the warranty of a tent?", "When is my refund paid out?"]
+
+
+class Desk(dspy.Module):
+    """Sorts a ticket, then answers it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.triage, self.answer = desk.Triage(), desk.Answer()
+
+    def forward(self, ticket: str) -> dspy.Prediction:
+        category = self.triage(ticket=ticket).category
+        return self.answer(question=f"{category}: {ticket}")
+
+
+def traced(call: Any, model: str = "sim-large", **options: Any) -> Tracer:
+    with (
+        dspy.context(lm=lm.connect(model, cache=False, **options)),
+        Tracer(content=True) as tracer,
+    ):
+        call()
+    return tracer
+
+
+def kinds(tracer: Tracer) -> list[str]:
+    return [each.kind for each in bottlenecks(tracer.spans).advice]
+
+
+def found(tracer: Tracer, kind: str) -> Any:
+    (advice,) = [each for each in bottlenecks(tracer.spans).advice if each.kind == kind]
+    return advice
+
+
+# -- graph -----------------------------------------------------------------------------------------------
+
+
+def test_the_graph_shows_who_called_whom_how_often_with_a_title_and_a_text() -> None:
+    program = Desk()
+    graph = execution_graph(
+        traced(lambda: [program(ticket=each) for each in QUESTIONS]).spans, title="The desk"
+    )
+
+    lines = [line.strip() for line in graph.mermaid.splitlines()]
+    assert lines[:2] == ["flowchart TD", "accTitle: The desk"]
+    assert lines[2].startswith("accDescr: Desk: 2 calls")
+    named = dict(re.findall(r'(n\d+)\W+"([^<]+)<br>2 calls', graph.mermaid))
+    edges = [(named[a], named[b]) for a, b in re.findall(r"(n\d+) --> (n\d+)", graph.mermaid)]
+    assert edges == [
+        ("Desk", "Triage"),
+        ("Triage", "Predict(SortTicket)"),
+        ("Predict(SortTicket)", "chat sim-large"),
+        ("Desk", "Answer"),
+        ("Answer", "FindArticles"),
+        ("Answer", "Predict(AnswerFromArticles)"),
+        ("Predict(AnswerFromArticles)", "chat sim-large"),
+    ]
+    assert "    Predict(SortTicket): 2 calls" in repr(graph)
+    assert graph._repr_mimebundle_()["text/vnd.mermaid"] == graph.mermaid
+
+
+def test_adapters_are_shown_on_wish_and_no_name_breaks_the_drawing() -> None:
+    spans = [
+        Span("1", None, "module", 'a "b" <c>; d', 0, 1),
+        Span("2", "1", "format", "ChatAdapter.format", 0, 1),
+    ]
+
+    assert "ChatAdapter" not in execution_graph(spans).mermaid
+    drawn = execution_graph(spans, adapters=True).mermaid
+    assert 'n0["a #quot;b#quot; #lt;c#gt;; d<br>1,000 ms"]' in drawn
+    assert "ChatAdapter.format" in drawn
+
+
+# -- advice ----------------------------------------------------------------------------------------------
+
+
+def test_a_program_that_wastes_nothing_gets_no_advice_of_a_waste() -> None:
+    wasteful = {"repeated", "sequential", "adapter_fallback", "retries", "truncated"}
+
+    assert wasteful.isdisjoint(kinds(traced(lambda: Desk()(ticket=QUESTIONS[0]))))
+    assert bottlenecks([]).advice == ()
+
+
+def test_equal_requests_are_found_and_what_a_cache_would_save() -> None:
+    tracer = traced(lambda: [desk.Triage()(ticket=QUESTIONS[0]) for _ in range(3)])
+    advice = found(tracer, "repeated")
+    usages = [s.attributes["gen_ai.usage.input_tokens"] for s in tracer.spans if s.name.startswith("chat")]
+
+    assert len(advice.spans) == 2
+    assert advice.seen.startswith("2 of 3 requests were asked before")
+    assert advice.saves_tokens > 2 * usages[0]
+    assert "repeated" not in kinds(traced(lambda: [desk.Triage()(ticket=each) for each in QUESTIONS]))
+
+
+def test_calls_that_need_not_wait_are_found_and_such_as_need_a_result_are_not() -> None:
+    class Both(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.triage, self.answer = desk.Triage(), desk.Answer()
+
+        def forward(self, ticket: str) -> None:
+            self.triage(ticket=ticket)
+            self.answer(question=ticket)
+
+    lm.profile("steady", ttft_p50_ms=100)
+    advice = found(
+        traced(lambda: [Both()(ticket=each) for each in QUESTIONS], "sim-large@steady"), "sequential"
+    )
+
+    assert advice.seen.startswith("Triage, Answer wait in Both")
+    assert len(advice.spans) == 4
+    assert advice.saves_s > 0.2
+    assert "sequential" not in kinds(traced(lambda: Desk()(ticket=QUESTIONS[0]), "sim-large@steady"))
+
+
+def test_an_adapter_that_asks_twice_is_found() -> None:
+    lm.profile("first_broken", first=["missing_field"])
+
+    advice = found(
+        traced(lambda: desk.Triage()(ticket=QUESTIONS[0]), "sim-large@first_broken"), "adapter_fallback"
+    )
+
+    assert advice.seen.startswith("1 answers could not be parsed")
+    assert advice.saves_tokens > 100
+
+
+def test_answers_that_were_cut_off_are_found() -> None:
+    program = dspy.Predict("context: list[str], question -> answer")
+    context = desk.FindArticles()(question=QUESTIONS[0]).context
+
+    advice = found(
+        traced(lambda: program(question=QUESTIONS[0], context=context), max_tokens=25), "truncated"
+    )
+
+    assert "cut off by max_tokens" in advice.seen
+    assert "Raise max_tokens" in str(advice)
+
+
+def lm_span(number: int, begin: float, end: float, **attributes: Any) -> Span:
+    return Span(
+        f"l{number}", "m", "lm", "chat x", begin, end, {f"gen_ai.{k}": v for k, v in attributes.items()}
+    )
+
+
+def test_time_spent_on_waiting_for_a_retry_is_added_up() -> None:
+    waits = tuple(("retry", {"attempt": n, "wait_s": 0.5}) for n in (1, 2))
+    spans = [Span("m", None, "module", "M", 0, 2, {}, waits), lm_span(1, 1, 2)]
+
+    (advice,) = [each for each in bottlenecks(spans).advice if each.kind == "retries"]
+
+    assert advice.saves_s == 1.0
+    assert "2 attempts failed and were repeated after 1.0 s" in advice.seen
+
+
+def test_a_step_with_most_of_the_time_or_the_tokens_is_named_with_its_numbers() -> None:
+    usage = {"usage.input_tokens": 2000, "usage.output_tokens": 20}
+    spans = [
+        Span("m", None, "module", "M", 0, 10),
+        Span("t", "m", "tool", "execute_tool search", 0, 2),
+        lm_span(1, 2, 10, **usage),
+    ]
+
+    report = bottlenecks(spans)
+
+    advice = {each.kind: str(each) for each in report.advice}
+    assert "80% of the time is M > chat x" in advice["slow_step"]
+    assert "20 tokens a call at 400.0 ms each" in advice["slow_step"]
+    assert "100% of the tokens are those of M > chat x, 99% of them sent" in advice["long_prompt"]
+    assert re.search(r"80%\s+100%\s+1  M > chat x", repr(report))
+
+
+def test_time_of_calls_that_overlap_is_counted_once() -> None:
+    spans = [Span("m", None, "module", "M", 0, 10), lm_span(1, 1, 6), lm_span(2, 2, 8)]
+
+    steps = steps_of(spans)
+
+    assert steps["M",].self_s == 3
+    assert steps["M", "chat x"].took_s == 11
+
+
+def test_a_trace_without_content_says_what_cannot_be_told(tmp_path: Path) -> None:
+    with dspy.context(lm=lm.connect(cache=False)), Tracer(file=tmp_path / "run.jsonl") as tracer:
+        Desk()(ticket=QUESTIONS[0])
+
+    report = repr(bottlenecks(tracer.spans))
+
+    assert "Tracer(content=True)" in report
+    assert repr(bottlenecks(tmp_path / "run.jsonl")) == report
+    assert execution_graph(tmp_path / "run.jsonl").mermaid == execution_graph(tracer.spans).mermaid
+
+
+def test_cached_calls_are_counted_and_cost_nothing() -> None:
+    program = desk.Triage()
+    with dspy.context(lm=lm.connect()), Tracer(content=True) as tracer:
+        for _ in range(3):
+            program(ticket="Is this one in the cache?")
+
+    report = bottlenecks(tracer.spans)
+
+    assert (report.calls, report.cached) == (3, 2)
+    assert "repeated" not in [each.kind for each in report.advice]
+
+
+def test_what_is_no_span_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.jsonl").write_text(json.dumps({"name": "half"}) + "\n")
+
+    with pytest.raises(SpanError, match=r"\{'name': 'half'\} is no span that has ended"):
+        spans_of(tmp_path / "run.jsonl")
