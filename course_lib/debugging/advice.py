@@ -187,10 +187,12 @@ def _is_free(span: Span, before: Span) -> bool:
     returned, given = before.content(*_OUTPUTS), span.content(*_INPUTS)
     if returned is None or given is None or span.start_s < before.end_s:
         return False
-    inputs, was_known = list(texts_in(given)), " ".join(texts_in(before.content(*_INPUTS)))
-    new = {text for text in texts_in(returned) if text not in was_known}
+    old, new = list(texts_in(before.content(*_INPUTS))), list(texts_in(given))
+    old_text, new_text = " ".join(old), " ".join(new)
     return not any(
-        text in inputs or (len(text) >= _TELLING_CHARS and text in " ".join(inputs)) for text in new
+        (text in new and text not in old)
+        or (len(text) >= _TELLING_CHARS and new_text.count(text) > old_text.count(text))
+        for text in texts_in(returned)
     )
 
 
