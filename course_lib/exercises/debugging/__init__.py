@@ -1,0 +1,11 @@
+"""The exercises of section 4.
+
+Main path: EXERCISES -> engine.registry imports the module of one exercise when it is asked for.
+
+| name | what it is | part (exercise) |
+| --- | --- | --- |
+| hunt | eight programs with a fault each: a folder of readable modules | 7 (4.5) |
+"""
+
+EXERCISES: tuple[str, ...] = ()
+"""The module of each exercise, in their order."""

@@ -1,0 +1,272 @@
+"""The bug hunt of exercise 4.5: what each repaired program must do, on data of the check's own.
+
+Main path: PROGRAMS["inbox"] -> its object's name and its check; judge(name, repaired) runs the check.
+A check raises CheckFailed; it says what was seen, and not which line is to blame.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import dspy
+
+from course_lib import desk, lm
+from course_lib.exercises.engine.checks import expect, expect_equal, run, without_error
+
+KNOWN = (
+    "How long is the warranty on a tent?",
+    "Can I pay by bank transfer from Germany?",
+    "What does the repair of a torn tent cost?",
+    "How do I wash my sleeping bag?",
+)
+UNKNOWN = "Who won the football match yesterday evening?"
+
+
+def _models(*names: str) -> list[dspy.LM]:
+    return [lm.connect(name, cache=False, num_retries=0) for name in names]
+
+
+def help_line(repaired: Any) -> None:
+    """Cited answers of the small model go out as they are; for all others the large model is asked."""
+    small, large = _models("sim-small", "sim-large")
+    line, plain, find = repaired(small, large), desk.Answer(), desk.FindArticles()
+    for question in (*random.sample(KNOWN, 2), UNKNOWN):
+        found = find(question=question)
+        with dspy.context(lm=small):
+            cheap = plain(question=question, context=found.context)
+        with dspy.context(lm=large):
+            better = plain(question=question, context=found.context)
+        is_cited = bool({*cheap.citations} & {*found.articles})
+        since = lm.ledger().requests
+        reply = line(question=question)
+        seen = dict(Counter(call.model for call in lm.ledger(since).calls))
+        wanted = {"sim-small": 1} if is_cited else {"sim-small": 1, "sim-large": 1}
+        expect_equal(
+            seen, wanted, f"requests for {question!r}, where the small model cites {cheap.citations}"
+        )
+        expect_equal(reply.answer, (cheap if is_cited else better).answer, f"the answer to {question!r}")
+
+
+def few_shots(repaired: Any) -> None:
+    """No row is both a demo and left over, none is lost, and the same seed gives the same."""
+    rows = desk.examples("train") + desk.examples("dev")
+    for demos, seed in ((16, 0), (random.randint(5, 30), random.randint(1, 99))):
+        picked = random.sample(rows, 60)
+        program, held_out = repaired(picked, demos=demos, seed=seed)
+        shown, left = {row.id for row in program.sort.demos}, [row.id for row in held_out]
+        what = f"with {len(picked)} rows, demos={demos}, seed={seed}"
+        expect_equal(len(shown & {*left}), 0, f"rows that are a demo and left over as well, {what}")
+        expect_equal((len(shown), len(left)), (demos, len(picked) - demos), f"demos and rows left, {what}")
+        expect_equal({*left} | shown, {row.id for row in picked}, f"all rows together, {what}")
+        again = repaired(picked, demos=demos, seed=seed)
+        same = {row.id for row in again[0].sort.demos} == shown
+        expect(same, "the same seed", observed="gave other demos", expected="the same demos")
+        order = [row.id for row in picked if row.id in {*left}]
+        expect(left != order, "the rows that are left", observed="they came as they were", expected="mixed")
+
+
+def inbox(repaired: Any) -> None:
+    """Of customers who are answered at the same time each gets a greeting and an answer of their own."""
+    customers = random.sample(desk.customers(), 8)
+    tickets = random.sample(desk.tickets("dev"), 8)
+    box, triage, answer = repaired(), desk.Triage(), desk.Answer()
+
+    async def all_at_once() -> list[Any]:
+        pairs = zip(customers, tickets, strict=True)
+        return await asyncio.gather(*(box.acall(customer_id=c.id, ticket=t.text) for c, t in pairs))
+
+    with dspy.context(lm=lm.connect("sim-large")):
+        replies = run(all_at_once())
+        for customer, ticket, got in zip(customers, tickets, replies, strict=True):
+            said = f"Dear {customer.name},\n\n{answer(question=ticket.text).answer}"
+            expect_equal(got.reply, said, f"the reply to {customer.name}, of {len(customers)} at once")
+            expect_equal(got.category, triage(ticket=ticket.text).category, f"the category of {ticket.id}")
+
+
+class _Counting(desk.Session):
+    """A session that counts how often each order is looked up."""
+
+    looked_up: Counter[str]
+
+    def look_up_order(self, order_id: str) -> dict[str, Any]:
+        """Look an order up, and count it."""
+        self.looked_up[order_id.strip().upper()] += 1
+        return super().look_up_order(order_id)
+
+
+def order_board(repaired: Any) -> None:
+    """After money was paid back the board shows it, and what has not changed is not looked up again."""
+    with tempfile.TemporaryDirectory() as folder:
+        session = _Counting(audit=Path(folder) / "audit.jsonl")
+        session.looked_up = Counter()
+        board, orders = repaired(session), random.sample(_refundable(), 3)
+        for order_id, spelling in zip(orders, ("{}", " {} ", "{}"), strict=True):
+            written = spelling.format(order_id if spelling == "{}" else order_id.lower())
+            before = board.show(written)["refunded_eur"]
+            board.show(order_id)
+            expect_equal(session.looked_up[order_id], 1, f"look-ups of {order_id} that was shown twice")
+            board.pay_back(written, 1.0, "a test")
+            after = board.show(order_id)["refunded_eur"]
+            expect_equal(after, before + 1.0, f"euros paid back for {order_id}, spelled {written!r}")
+            board.show(written)
+            expect_equal(session.looked_up[order_id], 2, f"look-ups of {order_id}, which changed once")
+        for order_id in orders:
+            board.show(order_id)
+        others = [session.looked_up[each] for each in orders]
+        expect_equal(others, [2, 2, 2], "look-ups of each order; one that has not changed stays kept")
+
+
+def _refundable() -> list[str]:
+    """Return orders for which a euro can be paid back."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        session = desk.Session(audit=Path(folder) / "audit.jsonl")
+        for order in desk.orders():
+            with suppress(desk.RefusedError):
+                session.refund(order.id, 1.0, "a trial")
+                found.append(order.id)
+    return found
+
+
+class _Tracking(desk.Session):
+    """A session that keeps with which numbers the carrier was asked."""
+
+    asked: list[str]
+
+    def track_parcel(self, tracking_number: str) -> dict[str, Any]:
+        """Track a parcel, and keep its number."""
+        self.asked.append(tracking_number)
+        return super().track_parcel(tracking_number)
+
+
+def parcel_watch(repaired: Any) -> None:
+    """The carrier is asked with the number of the parcel, whether a ticket names the parcel or its order."""
+    parcels = {order.id: {each.tracking_number for each in order.shipments} for order in desk.orders()}
+    tickets = [ticket for ticket in desk.tool_tickets() if ticket.kind == "tracking"]
+    named = [(ticket, re.findall(r"NP\d{9}|O-\d{5}", ticket.text)) for ticket in tickets]
+    by_parcel = [(ticket, found[0]) for ticket, found in named if found and found[0].startswith("NP")]
+    by_order = [(ticket, found[0]) for ticket, found in named if found and found[0].startswith("O-")]
+    tracked = 0
+    with tempfile.TemporaryDirectory() as folder, desk.running_carrier() as url:
+        session = _Tracking(audit=Path(folder) / "audit.jsonl", carrier_url=url)
+        watch = repaired(session)
+        for ticket, number in (*random.sample(by_parcel, 2), *random.sample(by_order, 4)):
+            session.asked = []
+            with dspy.context(lm=lm.connect("sim-large")):
+                answer = str(watch(ticket=ticket.text).answer)
+            wrong = [each for each in session.asked if each not in parcels.get(number, {number})]
+            what = f"wrong numbers with which the carrier was asked for {ticket.text!r}"
+            expect_equal(wrong, [], what)
+            tracked += bool(session.asked)
+            is_told = all(
+                any(each.casefold() in answer.casefold() for each in group) for group in ticket.says
+            )
+            if number.startswith("NP"):
+                expect(is_told, f"the answer to {ticket.text!r}", observed=answer, expected=ticket.says[0][0])
+    expect(
+        tracked > 2, "tickets for which the carrier was asked", observed=tracked, expected="more than 2 of 6"
+    )
+
+
+def replies(repaired: Any) -> None:
+    """Every answer is whole."""
+    with dspy.context(lm=lm.connect("sim-large")):
+        whole, find = dspy.Predict(faulty("replies")().reply.signature), desk.FindArticles()
+        program = repaired()
+        for question in (*KNOWN, *(ticket.text for ticket in random.sample(desk.tickets("dev"), 4))):
+            wanted = whole(context=find(question=question).context, question=question).answer
+            got = program(question=question).answer
+            expect(
+                got.strip().endswith(wanted.strip()[-12:]),
+                f"the answer to {question!r:.60}",
+                observed=f"it ends with {got[-40:]!r}",
+                expected=f"an end such as {wanted[-40:]!r}",
+            )
+
+
+def paybacks(repaired: Any) -> None:
+    """The money goes once, whether the message succeeds at once, later, or never."""
+    order_id, amount = random.choice(desk.orders()).id, random.randint(1, 99) + 0.5
+    for first, ends in (
+        (["ok"], "a message"),
+        (["unavailable", "error"], "a message"),
+        (["error"] * 9, "an error"),
+    ):
+        lm.profile("payback", first=first)
+        paid: list[tuple[str, float]] = []
+        with dspy.context(lm=lm.connect("sim-large@payback", cache=False, num_retries=0)):
+            try:
+                said = repaired(
+                    order_id, amount, "it came broken", lambda *each, paid=paid: paid.append(each)
+                )
+                end = "a message" if isinstance(said, str) and said.strip() else f"{said!r}"
+            except dspy.LMError:
+                end = "an error"
+        what = f"where the model's first answers are {first}"
+        expect_equal(paid, [(order_id, amount)], f"payments {what}")
+        expect_equal(end, ends, f"what came out {what}")
+
+
+class _Saying:
+    """A program that says of each ticket what it is told to."""
+
+    def __init__(self, said: Mapping[str, str]) -> None:
+        self._said = said
+
+    def __call__(self, ticket: str) -> dspy.Prediction:
+        return dspy.Prediction(category=self._said[ticket], urgency="low")
+
+
+def scorecard(repaired: Any) -> None:
+    """A program that is right scores 1, one that is wrong 0, and one that is half right a half."""
+    rows = random.sample(desk.examples("dev"), 12)
+    labels = {row.ticket: row.category for row in rows}
+    wrong = {row.ticket: next(each for each in desk.CATEGORIES if each != row.category) for row in rows}
+    half = {**wrong, **dict(list(labels.items())[:6])}
+    loud = {ticket: f" {label.upper()} " for ticket, label in labels.items()}
+    for name, said, wanted in (
+        ("right", labels, 1.0),
+        ("wrong", wrong, 0.0),
+        ("half right", half, 0.5),
+        ("LOUD", loud, 1.0),
+    ):
+        program = _Saying(said)
+        got = without_error(partial(repaired, program, rows), f"the score of a program that is {name}")
+        expect_equal(got, wanted, f"the score of a program that is {name}")
+
+
+PROGRAMS: dict[str, tuple[str, Callable[[Any], None]]] = {
+    "help_line": ("HelpLine", help_line),
+    "few_shots": ("prepare", few_shots),
+    "inbox": ("Inbox", inbox),
+    "order_board": ("OrderBoard", order_board),
+    "parcel_watch": ("ParcelWatch", parcel_watch),
+    "replies": ("Replies", replies),
+    "paybacks": ("pay_back", paybacks),
+    "scorecard": ("score", scorecard),
+}
+"""By the name of the module in `hunt`: the object that is to be repaired, and what judges it."""
+
+
+def faulty(name: str) -> Any:
+    """Return a program of the hunt as it is."""
+    return getattr(import_module(f"course_lib.exercises.debugging.hunt.{name}"), PROGRAMS[name][0])
+
+
+def judge(name: str, repaired: Any) -> None:
+    """Run a repaired program of the hunt.
+
+    Raises:
+        CheckFailed: it does not do what its docstring says.
+    """
+    PROGRAMS[name][1](repaired)
