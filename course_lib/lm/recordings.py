@@ -25,6 +25,7 @@ FORMAT, VERSION = "course-lm-recording", 1
 CHAT = "/v1/chat/completions"
 _HEAD = {"format": FORMAT, "version": VERSION}
 _MOST_DIFF_LINES, _MOST_CHARS, _CONTEXT_CHARS = 12, 200, 40
+_MOST_COMPARED, _MOST_READ_CHARS = 300, 20_000
 
 Body = dict[str, Any]
 Piece = tuple[float, Body | str]
@@ -122,12 +123,16 @@ class Recorded:
             ValueError: it is none.
         """
         values = json.loads(line)
-        if not isinstance(values, dict) or not isinstance(values.get("request"), dict):
-            raise ValueError("it has no request")
+        for name, kind in _KINDS.items():
+            if not isinstance(values, dict) or not isinstance(values.get(name), kind):
+                raise ValueError(f"its {name} is missing, or of another kind")
         try:
-            return cls(**{**values, "pieces": tuple((ms, piece) for ms, piece in values["pieces"])})
-        except (TypeError, KeyError) as error:
-            raise ValueError(f"{error}") from None
+            return cls(**{**values, "pieces": tuple((float(ms), piece) for ms, piece in values["pieces"])})
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+
+
+_KINDS = {"request": dict, "status": int, "headers": dict, "pieces": list, "end": str, "at": str, "path": str}
 
 
 def canonical(body: Mapping[str, Any]) -> Body:
@@ -147,12 +152,10 @@ def lines_of(request: Mapping[str, Any]) -> list[str]:
     settings = {name: value for name, value in canonical(request).items() if name != "messages"}
     lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in sorted(settings.items())]
     for message in request.get("messages", ()):
-        content, others = (
-            message.get("content"),
-            {k: v for k, v in message.items() if k not in ("role", "content")},
-        )
+        others = {**message}
+        role, content = others.pop("role", None), others.pop("content", None)
         text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
-        lines += [f"[{message.get('role')}]", *text.split("\n")]
+        lines += [f"[{role}]", *text.split("\n")]
         lines += [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in others.items()]
     return lines
 
@@ -163,14 +166,11 @@ def differing(before: Sequence[str], after: Sequence[str], most: int = _MOST_DIF
     Of a long line the part around its first difference is shown.
     """
     found: list[str] = []
-    for tag, i, i_end, j, j_end in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+    for tag, i, i_end, j, j_end in difflib.SequenceMatcher(None, before, after).get_opcodes():
         for pair in zip_longest(before[i:i_end], after[j:j_end]) if tag != "equal" else ():
             begin = max(0, _common(*(each or "" for each in pair)) - _CONTEXT_CHARS)
-            found += [
-                f"{sign} {_clip(each, begin)}"
-                for sign, each in zip("-+", pair, strict=True)
-                if each is not None
-            ]
+            signed = zip("-+", pair, strict=True)
+            found += [f"{sign} {_clip(each, begin)}" for sign, each in signed if each is not None]
     return found if len(found) <= most else [*found[:most], f"({len(found) - most} more lines)"]
 
 
@@ -269,7 +269,7 @@ def missed(path: str, request: Mapping[str, Any], recorded: Sequence[Recorded]) 
     if not (alike := [each for each in recorded if each.path == path]):
         return f"nothing is recorded of {path}; {len(recorded)} requests are recorded in all"
     lines = lines_of(request)
-    nearest = max(alike, key=lambda each: _likeness(lines_of(each.request), lines))
+    nearest = max(alike[:_MOST_COMPARED], key=lambda each: _likeness(lines_of(each.request), lines))
     number = recorded.index(nearest) + 1
     shown = "\n".join(differing(lines_of(nearest.request), lines))
     return f"this request was not recorded; the nearest is number {number}, from which it differs by\n{shown}"
@@ -277,7 +277,7 @@ def missed(path: str, request: Mapping[str, Any], recorded: Sequence[Recorded]) 
 
 def _likeness(one: Sequence[str], other: Sequence[str]) -> float:
     """Return from 0 to 1 how much of two texts is alike: lines, and words for those that differ a little."""
-    first, second = ({*lines, *" ".join(lines).split()} for lines in (one, other))
+    first, second = ({*lines, *" ".join(lines)[:_MOST_READ_CHARS].split()} for lines in (one, other))
     return len(first & second) / max(1, len(first | second))
 
 
@@ -304,11 +304,10 @@ def _rewritten(
             if part.get("content"):
                 slots[choice.get("index"), "content"].append((part, "content"))
             for call in part.get("tool_calls") or ():
-                slots[choice.get("index"), call.get("index"), "arguments"].append(
-                    (call["function"], "arguments")
-                )
-    for slot, places in slots.items():
-        text = change(slot, "".join(holder.get(name) or "" for holder, name in places))
+                slot = choice.get("index"), call.get("index"), "arguments"
+                slots[slot].append((call["function"], "arguments"))
+    for place, places in slots.items():
+        text = change(place, "".join(holder.get(name) or "" for holder, name in places))
         for holder, name in places:
             holder[name], text = text, ""
     return pieces

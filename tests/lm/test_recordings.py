@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
@@ -18,12 +19,14 @@ import pytest
 
 from course_lib import lm
 from course_lib.lm import taping
+from course_lib.lm.endpoint import replaying
 from course_lib.lm.endpoint.replaying import Replay, Tapes
 from course_lib.lm.endpoint.server import Endpoint
 from course_lib.lm.endpoint.upstream import Upstream
 from course_lib.lm.process import EndpointError
 from course_lib.lm.recordings import RecordingError, TornLineWarning, Writer, load, missed
 from tests.lm.conftest import Echo, Served
+from tests.services.processes import happens
 
 CHAT = "/v1/chat/completions"
 
@@ -202,6 +205,64 @@ def test_an_answer_comes_at_once_or_as_late_as_it_was_recorded(tmp_path: Path, p
     assert (lm.ledger().calls[0].duration_ms > 300) is bool(pace)
 
 
+def test_what_is_asked_at_once_is_recorded_whole_and_replayed_in_any_order(tmp_path: Path) -> None:
+    asked = [body(f"Say something about {n % 20}.", temperature=1.0, stream=n % 3 == 0) for n in range(60)]
+
+    async def all_at_once(order: list[int]) -> dict[int, bytes]:
+        headers = {"Authorization": f"Bearer {lm.key()}"}
+        async with httpx.AsyncClient(base_url=lm.url(), headers=headers, timeout=60) as http:
+            answers = await asyncio.gather(*(http.post("/chat/completions", json=asked[at]) for at in order))
+        return {at: answer.content for at, answer in zip(order, answers, strict=True)}
+
+    with taping.record(tmp_path / "run.jsonl"):
+        live = asyncio.run(all_at_once(list(range(60))))
+    recorded = load(tmp_path / "run.jsonl")
+    with taping.replay(recorded):
+        again = asyncio.run(all_at_once(list(range(60))[::-1]))
+
+    assert len(recorded) == 60
+    for n in range(20):
+        same = [at for at in range(60) if asked[at] == asked[n]]
+        assert sorted(live[at] for at in same) == sorted(again[at] for at in same)
+
+
+@pytest.fixture
+def shared(serve: Callable[[Endpoint], Served], monkeypatch: pytest.MonkeyPatch) -> Served:
+    """An endpoint that others use too, as in a workshop."""
+    served = serve(Endpoint(Echo()))
+    monkeypatch.setenv("COURSE_LM_URL", served.url)
+    return served
+
+
+def test_at_a_shared_endpoint_the_file_is_the_client_s(shared: Served, tmp_path: Path) -> None:
+    with taping.record(tmp_path / "run.jsonl"):
+        live = received(lm.url(), lm.key(), [body("one")])
+    with taping.replay(load(tmp_path / "run.jsonl")):
+        assert received(lm.url(), lm.key(), [body("one")]) == live
+        assert received(lm.url(), "another", [body("two")])[0][0] == 200
+
+
+def test_a_client_that_leaves_is_forgotten(shared: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replaying, "_LOOK_EVERY_S", 0.05)
+    with shared.http() as http, http.stream("GET", "/course/recording?name=x"):
+        assert len(shared.endpoint.tapes._recorders) == 1
+
+    assert happens(lambda: not shared.endpoint.tapes._recorders)
+
+
+def test_what_would_fill_the_endpoint_s_memory_is_refused_and_told(shared, tmp_path, monkeypatch) -> None:
+    with taping.record(tmp_path / "run.jsonl"):
+        received(lm.url(), lm.key(), [body("one")])
+    monkeypatch.setattr(replaying, "MOST_BYTES", 50)
+
+    with pytest.raises(EndpointError, match="others replay large recordings"):
+        taping.replay(load(tmp_path / "run.jsonl")).__enter__()
+    with pytest.raises(RecordingError, match="more came than could be written"):  # noqa: SIM117
+        with taping.record(tmp_path / "other.jsonl"):
+            received(lm.url(), lm.key(), [body("one")])
+    assert shared.endpoint.tapes._waiting_bytes == 0
+
+
 # -- the file --------------------------------------------------------------------------------------------
 
 
@@ -235,7 +296,8 @@ DAMAGED = {
     "version": (0, b'"version": 1', b'"version": 2', "has version 2, and this reads 1; record it again"),
     "format": (0, b"course-lm-recording", b"something", "is no recording"),
     "line": (2, b'{"request"', b'{"requ', "line 3 is damaged"),
-    "field": (2, b'"status"', b'"state"', "line 3 is damaged"),
+    "field": (2, b'"status"', b'"state"', "line 3 is damaged .its status is missing"),
+    "kind": (3, b'"headers": {', b'"headers": 1, "x": {', "line 4 is damaged .its headers is missing, or of"),
 }
 
 

@@ -22,12 +22,10 @@ from course_lib.lm.endpoint.wire import ApiError
 from course_lib.lm.recordings import CHAT, Body, Recorded, RecordingError, canonical, key_of, missed
 
 MOST_BYTES = 16_000_000
-"""Size of a recording that a client may send, and of all that an endpoint replays at a time."""
-MOST_WAITING = 1_000
-"""Lines that a client need not have read yet; one that is slower loses its recording."""
+"""Size of all that an endpoint replays, and of all lines that clients who record have not read yet."""
 _FIGURES = ("model", "profile", "fault", "prompt_tokens", "cached_tokens", "completion_tokens", "cost_usd")
 _EVENT = "text/event-stream"
-_BROKEN = b""
+_BROKEN, _LOOK_EVERY_S = b"", 5.0
 
 _log = logging.getLogger("course_lib.lm")
 
@@ -169,6 +167,7 @@ class Tapes:
         self._write, self._replay = write, replay
         self._recorders: dict[tuple[str, str], asyncio.Queue[bytes | None]] = {}
         self._replays: dict[str, tuple[Replay, int]] = {}
+        self._waiting_bytes = 0
 
     def tape(self, client: str, channel: Channel) -> Tape | None:
         """Return what will hold this exchange, if somebody records it."""
@@ -185,31 +184,44 @@ class Tapes:
             except RecordingError as error:
                 self._write = None
                 _log.error("%s", error)
-        for (each, name), lines in list(self._recorders.items()):
-            if each == client and lines.qsize() < MOST_WAITING:
-                lines.put_nowait(line)
-            elif each == client:
-                self._recorders.pop((each, name)).put_nowait(_BROKEN)
+        for place in [each for each in self._recorders if each[0] == client]:
+            if self._waiting_bytes + len(line) > MOST_BYTES:
+                self._recorders.pop(place).put_nowait(_BROKEN)
+            else:
+                self._recorders[place].put_nowait(line)
+                self._waiting_bytes += len(line)
 
     async def stream(self, client: str, name: str, channel: Channel) -> None:
         """Send every line from now on as an event, until stop(); a client that leaves is forgotten."""
         lines = self._recorders[client, name] = asyncio.Queue()
+        line: bytes | None = b": recording"
         try:
-            await channel.event(b": recording\n\n")
-            while line := await lines.get():
-                await channel.event(b"data: " + line + b"\n")
+            while line:
+                await channel.event(line + b"\n\n")
+                line = await self._next(lines)
             await (channel.cut() if line == _BROKEN else channel.end())
         except ClientGoneError:
             return
         finally:
             self._recorders.pop((client, name), None)
+            while not lines.empty():
+                self._waiting_bytes -= len(lines.get_nowait() or b"")
+
+    async def _next(self, lines: asyncio.Queue[bytes | None]) -> bytes | None:
+        """Return the next line as an event; after a while without one, a comment that finds a client gone."""
+        try:
+            line = await asyncio.wait_for(lines.get(), _LOOK_EVERY_S)
+        except TimeoutError:
+            return b": still recording"
+        self._waiting_bytes -= len(line or b"")
+        return b"data: " + line.rstrip() if line else line
 
     def stop(self, client: str, name: str) -> None:
         """End a stream, behind the lines of all that has ended."""
         if lines := self._recorders.get((client, name)):
             lines.put_nowait(None)
 
-    def begin(self, client: str, values: Mapping[str, Any], size_bytes: int) -> None:
+    async def begin(self, client: str, values: Mapping[str, Any], size_bytes: int) -> None:
         """Replay the lines that a client sent, to that client, in place of what it replayed before.
 
         Raises:
@@ -218,8 +230,11 @@ class Tapes:
         self._replays.pop(client, None)
         if sum(size for _, size in self._replays.values()) + size_bytes > MOST_BYTES:
             raise ApiError(429, "too_many_recordings", "others replay large recordings; try again later")
+        recorded = []
         try:
-            recorded = [Recorded.from_line(line.encode()) for line in values["lines"]]
+            for line in values["lines"]:
+                recorded.append(Recorded.from_line(line.encode()))
+                await asyncio.sleep(0)  # a long recording keeps nobody waiting
             replay = Replay(recorded, pace=float(values.get("pace", 0)), asks=bool(values.get("asks")))
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise ApiError(400, "invalid_value", f"this is no recording: {error!r}", param="lines") from None

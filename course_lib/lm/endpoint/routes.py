@@ -88,7 +88,7 @@ async def _answer(endpoint: Endpoint, channel: Channel, scope: Scope) -> object:
             endpoint.tapes.stop(account.client, query.get("name", ""))
             return _OK
         case "POST", "/course/replay":
-            endpoint.tapes.begin(account.client, read_object(raw), len(raw))
+            await endpoint.tapes.begin(account.client, read_object(raw), len(raw))
             return _OK
         case "DELETE", "/course/replay":
             return endpoint.tapes.finish(account.client)
