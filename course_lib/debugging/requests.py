@@ -38,6 +38,9 @@ class TracedRequests:
 
             try:
                 await self._app(scope, receive, sending)
+            except Exception:  # what the server around this makes of it
+                span.set_attribute("http.response.status_code", 500)
+                raise
             finally:
                 if route := getattr(scope.get("route"), "path", None):
                     span.update_name(f"{method} {route}")

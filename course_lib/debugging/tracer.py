@@ -221,23 +221,33 @@ class Tracer(CallListener):
         return Context() if self._is_ours else None  # None: what OpenTelemetry has open here
 
 
-class TraceLogger(Tracer):
-    """Writes one line of JSON for each span that ends, to a logger or to any function: `TraceLogger(print)`."""
+_to_log = logging.getLogger("course_lib.trace").info
 
-    def __init__(
-        self, write: Callable[[str], object] = logging.getLogger("course_lib.trace").info, **options: Any
-    ) -> None:
+
+class TraceLogger(Tracer):
+    """Writes one line of JSON for each span that ends, to a logger or any function: `TraceLogger(print)`."""
+
+    def __init__(self, write: Callable[[str], object] = _to_log, **options: Any) -> None:
         """Take what writes a line; `options` are the Tracer's."""
         super().__init__(**options)
-        self._add(_Lines(write))
+        self._lines = _Lines(write)
+        self._add(self._lines)
+
+    @property
+    def lines_lost(self) -> int:
+        """Lines that could not be written."""
+        return self._lines.lost
 
 
 class _Lines(SpanProcessor):
     def __init__(self, write: Callable[[str], object]) -> None:
-        self._write = write
+        self._write, self.lost = write, 0
 
     def on_end(self, span: ReadableSpan) -> None:
-        self._write(json.dumps(dict(attributes.lines_of(span)), ensure_ascii=False))
+        try:
+            self._write(json.dumps(dict(attributes.lines_of(span)), ensure_ascii=False))
+        except Exception:  # border: a log that is full, or somebody else's function
+            self.lost += 1
 
 
 class DistributedTracer(Tracer):

@@ -136,7 +136,8 @@ class CallListener(BaseCallback):
     As a context manager it hears everything that runs below the block: DSPy carries the context to the
     threads of dspy.Parallel, batch, Evaluate and asyncify, Python to tasks and asyncio.to_thread. Threads of
     one's own do not inherit it (`contextvars.copy_context().run` carries it); for those, and for a service,
-    install it for good: `dspy.configure(callbacks=[listener])`.
+    install it for good: `dspy.configure(callbacks=[listener])`. dspy.streamify keeps the callbacks of the
+    moment at which it is called.
     """
 
     def __init__(self) -> None:

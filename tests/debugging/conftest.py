@@ -1,0 +1,21 @@
+"""A model with an empty ledger and a cache of the test's own; nothing blocks an event loop here, too."""
+
+from __future__ import annotations
+
+import dspy
+import pytest
+from dspy.clients.cache import Cache
+
+from course_lib import lm
+from tests.concurrency.conftest import _catalogues, _nothing_blocks, left_tasks  # noqa: F401
+
+
+@pytest.fixture(autouse=True)
+def model(monkeypatch):
+    monkeypatch.setattr(
+        dspy, "cache", Cache(enable_disk_cache=False, enable_memory_cache=True, disk_cache_dir=None)
+    )
+    model = lm.connect("sim-large")
+    lm.reset()
+    with dspy.context(lm=model):
+        yield model

@@ -1,0 +1,71 @@
+"""One line a span, that a program can read and that holds nothing personal."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import dspy
+import pytest
+
+from course_lib import desk, lm
+from course_lib.debugging import TraceLogger
+
+TICKET = "my lamp is dead, anna@example.com"
+
+
+def test_each_span_is_one_line_of_json_with_its_place_times_and_events():
+    lines = []
+    with TraceLogger(lines.append), dspy.context(lm=lm.connect("sim-small@sloppy", cache=False)):
+        for number in range(6):
+            try:
+                desk.Triage()(ticket=f"{TICKET} {number}\n")
+            except dspy.AdapterParseError:
+                continue
+
+    said = [json.loads(line) for line in lines]
+    assert all("\n" not in line for line in lines)
+    first = {line["span"]: line for line in said[:5]}
+    triage, predict, call = first["Triage"], first["Predict(SortTicket)"], first["chat sim-small@sloppy"]
+    assert triage["parent_id"] is None
+    assert predict["parent_id"] == triage["span_id"]
+    assert {line["trace_id"] for line in said[:5]} == {triage["trace_id"]}
+    assert 0 < call["ms"] < triage["ms"]
+    assert call["gen_ai.usage.input_tokens"] > 0
+    events = [event["event"] for line in said for event in line.get("events", ())]
+    failed = [line for line in said if line["span"] == "ChatAdapter.parse" and line["status"] == "error"]
+    assert events.count("adapter.fallback") == len(failed) > 0
+    assert failed[0]["error.type"] == "AdapterParseError"
+    assert "anna" not in "".join(lines)
+
+
+def test_lines_go_to_the_standard_library_where_nothing_else_is_said(caplog):
+    with caplog.at_level(logging.INFO, "course_lib.trace"), TraceLogger(content=True):
+        desk.Triage()(ticket=TICKET)
+
+    assert len(caplog.records) == 5
+    assert json.loads(caplog.messages[-1])["dspy.inputs"] == '{"ticket": "my lamp is dead, [email]"}'
+
+
+def test_a_log_that_cannot_be_written_breaks_nothing():
+    def full(line):
+        raise OSError("no space left")
+
+    with TraceLogger(full) as logger:
+        answer = desk.Triage()(ticket=TICKET)
+
+    assert answer.category in desk.CATEGORIES
+    assert logger.lines_lost == 5
+    assert len(logger.spans) == 5
+
+
+@pytest.mark.anyio
+async def test_lines_of_tasks_are_whole_lines():
+    import asyncio
+
+    lines = []
+    with TraceLogger(lines.append):
+        await asyncio.gather(*(desk.Triage().acall(ticket=f"{TICKET} {number}") for number in range(20)))
+
+    assert len({json.loads(line)["trace_id"] for line in lines}) == 20
+    assert len(lines) == 100

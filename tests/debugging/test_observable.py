@@ -1,0 +1,197 @@
+"""A program is watched without being changed, and stopped by an error of DSPy's when its budget is spent."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+
+import dspy
+import pytest
+
+from course_lib import desk, lm
+from course_lib.caching import current_scope, scope
+from course_lib.concurrency import ResilientProcessor, stream
+from course_lib.debugging import Budget, BudgetExceeded, MetricsCollector, ObservableModule, Tracer, observed
+from course_lib.errors import CourseError
+from tests.debugging.traces import named, traces
+
+TICKETS = [ticket.text for ticket in desk.tickets("train")]
+
+
+class Loops(dspy.Module):
+    """Asks again and again, as an agent may; catches what its calls raise, as programs do."""
+
+    def __init__(self, times=10, lm=None):
+        super().__init__()
+        self.triage, self.times = desk.Triage(), times
+        self.triage.sort.lm = lm
+
+    def forward(self, ticket):
+        for number in range(self.times):
+            last = self.triage(ticket=f"{ticket} {number}")
+        return last
+
+    async def aforward(self, ticket):
+        for number in range(self.times):
+            last = await self.triage.acall(ticket=f"{ticket} {number}")
+        return last
+
+
+def test_answers_usage_and_errors_are_the_programs():
+    tracer = Tracer()
+    program = ObservableModule(desk.Triage(), tracer)
+
+    with dspy.context(track_usage=True):
+        plain, watched = desk.Triage()(ticket=TICKETS[0]), program(ticket=TICKETS[1])
+        again = asyncio.run(program.acall(ticket=TICKETS[2]))
+
+    assert {type(plain), type(watched), type(again)} == {dspy.Prediction}
+    assert watched.get_lm_usage()["course/sim-large"]["prompt_tokens"] > 0
+    assert program.metrics.value("dspy_requests_total", program="Triage", error="") == 2
+    assert [len(each) for each in traces(tracer.spans)] == [5, 5]
+    assert dspy.settings.callbacks == []
+    with pytest.raises(TypeError):
+        program(nothing="of the kind")
+    assert program.metrics.value("dspy_requests_total", error="TypeError") == 1
+
+
+@pytest.mark.parametrize("budget", [Budget(attempts=3), Budget(tokens=2_000), Budget(cost_usd=0.003)], ids=str)
+@pytest.mark.parametrize("way", ["sync", "async", "stream"])
+def test_a_spent_budget_stops_the_run_before_the_next_call(budget, way):
+    program = ObservableModule(Loops(), per_request=budget)
+
+    async def streamed():
+        async with stream(program, fields=["category"], ticket=TICKETS[0]) as answered:
+            (error,) = [event for event in [e async for e in answered] if hasattr(event, "cause")]
+        raise error.cause
+
+    with dspy.context(lm=lm.connect("sim-large", cache=False)):
+        with pytest.raises(BudgetExceeded, match="budget of this request is spent: .* look in the trace") as told:
+            if way == "sync":
+                program(ticket=TICKETS[0])
+            else:
+                asyncio.run(program.acall(ticket=TICKETS[0]) if way == "async" else streamed())
+    ledger = lm.ledger()
+
+    assert isinstance(told.value, dspy.LMError)
+    assert isinstance(told.value, CourseError)
+    assert not dspy.is_retryable_lm_error(told.value)
+    assert 1 < ledger.requests < 10
+    spent = {"attempts": ledger.requests, "tokens": ledger.prompt_tokens + ledger.completion_tokens, "cost_usd": ledger.cost_usd}
+    name, limit = next((n, v) for n in spent if (v := getattr(budget, n)) != float("inf"))
+    each = spent[name] / ledger.requests
+    assert limit <= spent[name] < limit + 1.2 * each
+
+
+def test_answers_of_a_cache_cost_nothing_and_the_next_request_begins_anew():
+    program = ObservableModule(Loops(2), per_request=Budget(attempts=2))
+
+    for _ in range(3):
+        program(ticket=TICKETS[0])
+    for number in range(3):
+        program(ticket=TICKETS[number])
+
+    assert lm.ledger().requests == 6
+
+
+def test_a_tenants_budget_holds_over_requests_and_for_no_other_tenant():
+    program = ObservableModule(
+        Loops(1), per_tenant=Budget(attempts=4), tenant=lambda: current_scope().tenant, period_s=0.5
+    )
+    asked = {"north": 0, "south": 0}
+
+    def ask(tenant, number):
+        with scope(tenant=tenant):
+            program(ticket=f"{TICKETS[number]} {tenant} {asked}")
+        asked[tenant] += 1
+
+    with dspy.context(lm=lm.connect("sim-large", cache=False)):
+        for number in range(4):
+            ask("north", number)
+        with pytest.raises(BudgetExceeded, match="this tenant"):
+            ask("north", 4)
+        ask("south", 0)
+        asyncio.run(asyncio.sleep(0.6))
+        ask("north", 4)
+
+    assert asked == {"north": 5, "south": 1}
+
+
+def test_a_budget_reaches_threads_models_of_the_programs_own_and_models_that_fall_back():
+    lm.profile("down", error_rate=1.0)
+    own = ObservableModule(Loops(lm=lm.connect("sim-small", cache=False)), per_request=Budget(attempts=2))
+    with pytest.raises(BudgetExceeded):
+        own(ticket=TICKETS[0])
+    assert lm.ledger().requests == 2
+
+    lm.reset()
+    chain = ResilientProcessor(Loops(), lm.connect("sim-large@down"), lm.connect("sim-small", cache=False))
+    resilient = ObservableModule(chain, per_request=Budget(tokens=1_500))
+    with pytest.raises(BudgetExceeded):
+        resilient(ticket=TICKETS[0])
+    assert 1_500 <= lm.ledger().prompt_tokens + lm.ledger().completion_tokens < 2_500
+
+    lm.reset()
+
+    class Wide(dspy.Module):
+        def forward(self, tickets):
+            tasks = [(desk.Triage(), {"ticket": text}) for text in tickets]
+            run = dspy.Parallel(num_threads=2, max_errors=99, disable_progress_bar=True, return_failed_examples=True)
+            return dspy.Prediction(failed=run(tasks)[2])
+
+    with dspy.context(lm=lm.connect("sim-large", cache=False)):
+        answer = ObservableModule(Wide(), per_request=Budget(attempts=5))(tickets=TICKETS[:12])
+    assert [type(error) for error in answer.failed] == [BudgetExceeded] * 7
+    assert lm.ledger().requests == 5
+
+
+def test_nested_budgets_count_a_call_once_each():
+    inner = ObservableModule(Loops(3), per_request=Budget(attempts=100))
+    outer = ObservableModule(inner, per_request=Budget(tokens=100_000))
+
+    with dspy.context(lm=lm.connect("sim-large", cache=False)), MetricsCollector() as metrics:
+        outer(ticket=TICKETS[0])
+
+    assert metrics.value("dspy_model_calls_total") == lm.ledger().requests == 3
+    assert outer.metrics.value("dspy_model_calls_total") == inner.metrics.value("dspy_model_calls_total") == 3
+
+
+def test_an_observed_model_is_like_the_one_it_is_made_of():
+    model = lm.connect("sim-large", temperature=0.3)
+    seen = observed(model)
+
+    assert observed(seen) is seen
+    assert seen.supports_function_calling == model.supports_function_calling
+    assert seen("Hello?") == model("Hello?")
+    assert lm.ledger().requests == 1, "one key in the cache"
+
+
+def test_a_copy_for_an_optimizer_counts_with_the_first():
+    program = ObservableModule(desk.Triage())
+    examples = desk.examples("train")[:3]
+
+    compiled = dspy.LabeledFewShot(k=2).compile(program, trainset=examples)
+    compiled(ticket=TICKETS[0])
+    copy.deepcopy(program)(ticket=TICKETS[1])
+
+    assert len(compiled.program.sort.demos) == 2
+    assert program.program.sort.demos == []
+    assert program.metrics.value("dspy_requests_total") == 2
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan"), True, "5"])
+def test_a_budget_that_allows_nothing_is_refused(value):
+    with pytest.raises(ValueError, match="give a number above 0"):
+        Budget(tokens=value)
+
+
+def test_failed_attempts_are_seen_in_the_trace_of_a_watched_program():
+    lm.profile("once", first=["unavailable"])
+    tracer = Tracer()
+    with dspy.context(lm=lm.connect("sim-large@once", cache=False)):
+        program = ObservableModule(desk.Triage(), tracer)
+        program(ticket=TICKETS[0])
+
+    (call,) = named(tracer.spans, "chat sim-large@once")
+    assert [event.name for event in call.events] == ["attempt.failed"]
+    assert program.metrics.value("dspy_retries_total", error="ServerError") == 1

@@ -1,0 +1,129 @@
+"""One request over HTTP and a queue is one trace; what others send can neither hide it nor break it."""
+
+from __future__ import annotations
+
+import dspy
+import httpx
+import pytest
+from opentelemetry.trace import SpanKind
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from course_lib import desk
+from course_lib.concurrency.events import Event
+from course_lib.concurrency.streaming import serve, streaming_app
+from course_lib.debugging import TracedRequests, Tracer
+from tests.concurrency.events import consuming, drained, stream_of
+from tests.debugging.traces import everything, named, roots, traces
+
+TICKET = next(ticket.text for ticket in desk.tickets("train"))
+
+
+def app_of(tracer, publish=None):
+    triage = desk.Triage()
+
+    async def answer(request):
+        prediction = await triage.acall(ticket=TICKET)
+        if publish:
+            await publish(Event("ticket", tracer.inject({"category": prediction.category})))
+        return JSONResponse({"category": prediction.category})
+
+    async def fails(request):
+        raise ValueError("anna@example.com")
+
+    routes = [Route("/tickets/{customer}", answer), Route("/fails", fails)]
+    app = Starlette(routes=routes)
+    app.add_middleware(TracedRequests, tracer=tracer)
+    return app
+
+
+@pytest.mark.anyio
+async def test_a_request_over_http_and_a_queue_is_one_trace(redis_url):
+    asking, serving, consuming_side = Tracer(), Tracer(), Tracer()
+
+    async def handle(event):
+        with consuming_side.span("handle ticket", of=event.data, kind=SpanKind.CONSUMER):
+            await desk.Triage().acall(ticket=TICKET)
+
+    async with stream_of(redis_url) as events:
+        transport = httpx.ASGITransport(app_of(serving, events.publish))
+        with serving, asking, asking.span("ask"):
+            async with httpx.AsyncClient(transport=transport, base_url="http://desk") as client:
+                reply = await client.get("/tickets/anna", headers=asking.inject({}))
+        with consuming_side:
+            async with consuming(events, handle):
+                await drained(events)
+
+    assert reply.status_code == 200
+    ids = {span.context.trace_id for tracer in (asking, serving, consuming_side) for span in tracer.spans}
+    assert len(ids) == 1
+    (request,) = named(serving.spans, "GET /tickets/{customer}")
+    (ask,) = named(asking.spans, "ask")
+    (handled,) = named(consuming_side.spans, "handle ticket")
+    assert request.parent.span_id == ask.context.span_id
+    assert handled.parent.span_id == request.context.span_id
+    assert (request.kind, handled.kind) == (SpanKind.SERVER, SpanKind.CONSUMER)
+    assert request.attributes["http.response.status_code"] == 200
+    assert "anna" not in everything([*serving.spans, *consuming_side.spans])
+
+
+def test_a_real_server_in_another_thread_joins_a_clients_trace():
+    tracer = Tracer()
+    with tracer:
+        app = streaming_app(dspy.Predict("question -> answer"))
+        app.add_middleware(TracedRequests, tracer=tracer)
+        with serve(app) as service, tracer.span("reader"):
+            headers = tracer.inject({"accept": "text/event-stream"})
+            text = httpx.get(f"{service.url}/stream?question=anna", headers=headers, timeout=20).text
+
+    assert "event: final" in text
+    (spans,) = traces(tracer.spans)
+    assert [span.name for span in roots(spans)] == ["reader"]
+    assert {"GET /stream", "Predict(StringSignature)", "chat sim-large"} <= {span.name for span in spans}
+    assert "anna" not in everything(spans)
+
+
+HEADERS = {
+    "none": {},
+    "no trace": {"traceparent": "hello"},
+    "zeros": {"traceparent": f"00-{'0' * 32}-{'0' * 16}-01"},
+    "not sampled": {"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-00"},
+    "long": {"traceparent": "00-" + "a" * 5000},
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("headers", HEADERS.values(), ids=HEADERS)
+async def test_whatever_a_client_sends_its_request_is_traced(headers):
+    with Tracer() as tracer:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app_of(tracer)), base_url="http://d") as client:
+            await client.get("/tickets/anna", headers=headers)
+            await client.request("ANNA@EXAMPLE.COM", "/nowhere/anna", headers=headers)
+
+    assert len(tracer.spans) == 5 + 1 + 1
+    assert not {"anna", "ANNA"} & set(everything(tracer.spans).replace("@", '"').split('"'))
+
+
+def test_of_an_events_data_only_a_text_is_a_parent():
+    with Tracer() as tracer:
+        for given in (7, None, ["00"], {"a": 1}):
+            with tracer.span("handle", of={"traceparent": given}):
+                pass
+        assert tracer.inject({"a": 1}) == {"a": 1}
+
+    assert len(traces(tracer.spans)) == 4
+
+
+@pytest.mark.anyio
+async def test_a_server_that_fails_says_so_without_words():
+    tracer = Tracer()
+    transport = httpx.ASGITransport(app_of(tracer), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://d") as client:
+        assert (await client.get("/fails")).status_code == 500
+
+    (failed,) = tracer.spans
+    assert failed.name == "GET /fails"
+    assert failed.attributes["http.response.status_code"] == 500
+    assert not failed.status.is_ok
+    assert "anna" not in everything(tracer.spans)

@@ -1,0 +1,474 @@
+"""Traces are whole wherever a program runs, say what happened, and nothing of what was said."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import dspy
+import pytest
+from dspy.adapters.baml_adapter import BAMLAdapter
+from inline_snapshot import snapshot
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+
+from course_lib import desk, lm
+from course_lib.caching import TieredCache
+from course_lib.concurrency import resilient, stream
+from course_lib.debugging import DistributedTracer, Tracer, Tracing, observed, tree
+from course_lib.errors import CourseError
+from course_lib.measure import PerformanceMonitor
+from course_lib.resilience import CircuitBreaker, retry
+from tests.debugging.traces import TRIAGE, events, everything, named, roots, shape, traces
+
+TICKETS = [ticket.text for ticket in desk.tickets("train")]
+PREDICT = ("Predict(SortTicket)", "ChatAdapter.format", "chat sim-large", "ChatAdapter.parse")
+
+
+class Both(dspy.Module):
+    """Two steps at once, each in a thread of DSPy's."""
+
+    def __init__(self):
+        super().__init__()
+        self.triage, self.answer = desk.Triage(), dspy.ChainOfThought("question -> answer")
+
+    def forward(self, text):
+        tasks = [(self.triage, {"ticket": text}), (self.answer, {"question": text})]
+        dspy.Parallel(num_threads=2, disable_progress_bar=True)(tasks)
+        return self.triage(ticket=f"{text}!")
+
+
+# -- whole traces ----------------------------------------------------------------------------------------
+
+
+def test_a_hundred_requests_over_threads_and_tasks_are_a_hundred_whole_traces():
+    texts = [f"{TICKETS[at % 40]} ({at})" for at in range(100)]
+    triage, tracer = desk.Triage(), Tracer()
+
+    async def in_tasks(some):
+        await asyncio.gather(*(triage.acall(ticket=text) for text in some[:20]))
+        worker = dspy.asyncify(triage)
+        await asyncio.gather(*(worker(ticket=text) for text in some[20:]))
+
+    def in_pool(some):
+        with ThreadPoolExecutor(8) as pool:
+            for text in some:
+                pool.submit(contextvars.copy_context().run, triage, ticket=text)
+
+    with tracer:
+        threads = [
+            threading.Thread(target=contextvars.copy_context().run, args=(asyncio.run, in_tasks(texts[:40]))),
+            threading.Thread(target=contextvars.copy_context().run, args=(in_pool, texts[40:70])),
+        ]
+        for thread in threads:
+            thread.start()
+        dspy.Parallel(num_threads=8, disable_progress_bar=True)([(triage, {"ticket": t}) for t in texts[70:]])
+        for thread in threads:
+            thread.join()
+
+    found = traces(tracer.spans)
+    assert len(found) == 100
+    assert all({span.name for span in each} == TRIAGE and len(each) == 5 for each in found)
+    assert all(shape(each) == [("Triage", PREDICT)] for each in found)
+
+
+def test_threads_of_parallel_within_a_module_stand_in_its_trace():
+    with Tracer() as tracer:
+        Both()(text=TICKETS[0])
+
+    (spans,) = traces(tracer.spans)
+    assert len(spans) == 1 + 3 * 5
+    (both,) = roots(spans)
+    below = [span.name for span in spans if span.parent and span.parent.span_id == both.context.span_id]
+    assert sorted(below) == ["ChainOfThought", "Triage", "Triage"]
+
+
+def test_a_block_of_ones_own_holds_what_runs_in_threads_without_a_module_around_it():
+    with Tracer() as tracer, tracer.span("nightly run", tickets=3):
+        desk.Triage().batch(
+            [dspy.Example(ticket=text).with_inputs("ticket") for text in TICKETS[:3]],
+            disable_progress_bar=True,
+        )
+
+    (spans,) = traces(tracer.spans)
+    (root,) = roots(spans)
+    assert (root.name, root.attributes["tickets"]) == ("nightly run", 3)
+    assert len(spans) == 1 + 3 * 5
+
+
+@pytest.mark.anyio
+async def test_a_stream_is_one_trace_with_its_first_token():
+    program = dspy.Predict("question -> answer")
+
+    with Tracer() as tracer:
+        streamed = dspy.streamify(program, is_async_program=False)  # keeps the callbacks of this moment
+        async for _ in streamed(question="Where is my tent?"):
+            pass
+        async with stream(program, question="And my stove?") as answered:
+            async for _ in answered:
+                pass
+
+    found = traces(tracer.spans)
+    assert len(found) == 2
+    for spans in found:
+        (call,) = named(spans, "chat sim-large")
+        assert call.attributes["gen_ai.request.stream"] is True
+        assert 0 < call.attributes["gen_ai.response.time_to_first_chunk"] < 5
+
+
+@pytest.mark.anyio
+async def test_a_task_that_outlives_its_parent_stays_in_its_trace():
+    left = []
+
+    class Leaves(dspy.Module):
+        async def aforward(self):
+            async def later():
+                await asyncio.sleep(0.05)
+                await desk.Triage().acall(ticket=TICKETS[0])
+
+            left.append(asyncio.create_task(later()))
+            return dspy.Prediction()
+
+    with Tracer() as tracer:
+        await Leaves().acall()
+        await left[0]
+
+    (spans,) = traces(tracer.spans)
+    assert len(spans) == 6
+
+
+@pytest.mark.anyio
+async def test_calls_that_fail_are_cancelled_or_thrown_away_end_their_spans():
+    lm.profile("silent", hang_rate=1.0)
+    with Tracer() as tracer, dspy.context(lm=lm.connect("sim-large@silent", cache=False)):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await desk.Triage().acall(ticket=TICKETS[0])
+        thrown_away = desk.Triage().acall(ticket=TICKETS[1])
+        task = asyncio.ensure_future(thrown_away)
+        await asyncio.sleep(0.1)
+        task.cancel()
+        await asyncio.wait([task])
+    with Tracer() as second, dspy.context(lm=dspy.LM("openai/none", api_base="http://127.0.0.1:9/v1", api_key="k",
+                                                     num_retries=0)):  # fmt: skip
+        with pytest.raises(dspy.LMTransportError):
+            await desk.Triage().acall(ticket=TICKETS[0])
+    gc.collect()
+
+    assert [len(each) for each in traces(tracer.spans)] == [4, 4]
+    assert {span.attributes["error.type"] for span in tracer.spans if not span.status.is_ok} == {"CancelledError"}
+    (call,) = named(second.spans, "chat none")
+    assert call.attributes["error.type"] == "LMTransportError"
+    assert (call.status.description, call.attributes["gen_ai.provider.name"]) == ("LMTransportError", "openai")
+
+
+@pytest.mark.parametrize("adapter", [dspy.JSONAdapter, dspy.XMLAdapter, BAMLAdapter])
+def test_format_and_parse_of_an_inherited_adapter_are_one_span_each(adapter):
+    with Tracer() as tracer, dspy.context(adapter=adapter()):
+        desk.Triage()(ticket=TICKETS[0])
+
+    name = adapter.__name__
+    assert shape(tracer.spans) == [("Triage", (PREDICT[0], f"{name}.format", PREDICT[2], f"{name}.parse"))]
+
+
+def test_several_tracers_at_once_have_each_their_own_whole_traces():
+    with Tracer() as first, PerformanceMonitor() as monitor, Tracer() as second, second.span("within"):
+        Both()(text=TICKETS[0])
+        with first.span("only of the first"):
+            desk.Triage()(ticket=TICKETS[1])
+
+    assert [len(each) for each in traces(first.spans)] == [16, 6]
+    assert [len(each) for each in traces(second.spans)] == [16 + 5 + 1]
+    assert monitor.report().calls == 4
+    ids = [{span.context.span_id for span in each.spans} for each in (first, second)]
+    assert ids[0].isdisjoint(ids[1])
+
+
+def test_a_tracer_installed_twice_or_in_a_copied_program_makes_one_span():
+    tracer = Tracer()
+    triage = desk.Triage()
+    triage.sort.callbacks = [tracer]
+
+    with tracer:
+        triage.deepcopy()(ticket=TICKETS[0])
+        with pytest.raises(CourseError, match="already listening"):
+            tracer.__enter__()
+
+    assert len(tracer.spans) == 5
+
+
+def test_evaluations_tools_and_optimizers_are_spans():
+    def track(number: str) -> str:
+        """Track a parcel."""
+        raise ValueError(f"no parcel {number}")
+
+    examples = desk.examples("train")[:4]
+    with Tracer() as tracer:
+        dspy.Evaluate(devset=examples, metric=desk.category_match, num_threads=2)(desk.Triage())
+        with pytest.raises(ValueError, match="no parcel"):
+            dspy.Tool(track)(number="NP1")
+        dspy.LabeledFewShot(k=2).compile(desk.Triage(), trainset=examples)
+
+    by_root = {roots(spans)[0].name: spans for spans in traces(tracer.spans)}
+    assert set(by_root) == {"Evaluate", "execute_tool track", "LabeledFewShot"}
+    (evaluation,) = roots(by_root["Evaluate"])
+    assert len(named(by_root["Evaluate"], "Triage")) == 4
+    assert 0 <= evaluation.attributes["gen_ai.evaluation.score.value"] <= 100
+    assert by_root["execute_tool track"][0].status.description == "ValueError"
+
+
+# -- what a span says ------------------------------------------------------------------------------------
+
+
+def test_a_models_span_follows_the_conventions():
+    with Tracer() as tracer, dspy.context(lm=lm.connect("sim-large", temperature=0.5, max_tokens=500)):
+        desk.Triage()(ticket=TICKETS[0])
+
+    (call,) = named(tracer.spans, "chat sim-large")
+    said = dict(call.attributes)
+    ledger = lm.ledger()
+    assert said.pop("gen_ai.usage.cost") == pytest.approx(ledger.cost_usd)
+    assert said.pop("gen_ai.usage.input_tokens") == ledger.prompt_tokens
+    assert said.pop("gen_ai.usage.output_tokens") == ledger.completion_tokens
+    assert call.kind is trace.SpanKind.CLIENT
+    assert said == snapshot(
+        {
+            "dspy.kind": "lm",
+            "dspy.class": "LM",
+            "gen_ai.operation.name": "chat",
+            "gen_ai.request.model": "sim-large",
+            "gen_ai.provider.name": "course",
+            "gen_ai.request.temperature": 0.5,
+            "gen_ai.request.max_tokens": 500,
+            "dspy.cache.hit": False,
+            "gen_ai.response.model": "sim-large",
+            "gen_ai.response.finish_reasons": ("stop",),
+        }
+    )
+
+
+def test_an_answer_that_was_cut_off_says_so():
+    with Tracer() as tracer, dspy.context(lm=lm.connect("sim-large", max_tokens=4, cache=False)):
+        dspy.settings.lm("Tell me about the Halden tent.")
+        dspy.settings.lm(dspy.lm15.Request("course/sim-large", dspy.lm15.Message.user("And the Dovre?")))
+
+    reasons = [span.attributes["gen_ai.response.finish_reasons"] for span in tracer.spans]
+    assert reasons[0] == ("length",)
+    assert len(reasons) == 2
+
+
+@pytest.mark.parametrize("history", [True, False])
+def test_tokens_and_cost_of_all_spans_are_those_of_the_ledger(history):
+    with dspy.context(disable_history=not history), Tracer() as tracer:
+        Both()(text=TICKETS[0])
+        Both()(text=TICKETS[0])
+
+    calls = named(tracer.spans, "chat sim-large")
+    ledger = lm.ledger()
+    assert sum(span.attributes.get("gen_ai.usage.input_tokens", 0) for span in calls) == ledger.prompt_tokens
+    assert sum(span.attributes.get("gen_ai.usage.cost", 0) for span in calls) == pytest.approx(ledger.cost_usd)
+    assert [span.attributes["dspy.cache.hit"] for span in calls].count(True) == 3
+
+
+# -- what happened, as events ----------------------------------------------------------------------------
+
+
+def test_a_hit_says_its_tier(redis_url, monkeypatch):
+    monkeypatch.setattr(dspy, "cache", TieredCache(redis_url=redis_url))
+    model = dspy.cache.front(lm.connect("sim-large"))
+
+    with Tracer() as tracer, dspy.context(lm=model):
+        for _ in range(2):
+            desk.Triage()(ticket=TICKETS[0])
+        dspy.cache.reset_memory_cache()
+        asyncio.run(desk.Triage().acall(ticket=TICKETS[0]))
+    dspy.cache.close()
+
+    calls = named(tracer.spans, "chat sim-large")
+    assert [[(event.name, dict(event.attributes)) for event in call.events] for call in calls] == [
+        [("cache.miss", {})],
+        [("cache.hit", {"tier": "memory"})],
+        [("cache.hit", {"tier": "redis"})],
+    ]
+
+
+def test_dspys_own_retries_are_seen():
+    lm.profile("twice", first=["unavailable", "unavailable"])
+    with Tracer() as tracer, dspy.context(lm=observed(lm.connect("sim-large@twice", cache=False))):
+        desk.Triage()(ticket=TICKETS[0])
+
+    (call,) = named(tracer.spans, "chat sim-large@twice")
+    assert [event.name for event in call.events] == ["attempt.failed"] * 2
+    assert call.status.is_ok
+
+
+def test_retries_fallbacks_and_breakers_are_events_of_the_call():
+    lm.profile("down", error_rate=1.0)
+    large, small = lm.connect("sim-large@down", cache=False), lm.connect("sim-small", cache=False)
+
+    with Tracer() as tracer, dspy.context(lm=resilient(large, small)):
+        for number in range(3):
+            desk.Triage()(ticket=TICKETS[number])
+
+    happened = events(tracer.spans)
+    assert happened["fallback"] == 3
+    assert happened["breaker"] == happened["breaker.refused"] == 1
+    calls = named(tracer.spans, "chat sim-large@down")
+    assert {call.attributes["gen_ai.response.model"] for call in calls} == {"sim-small"}
+    (opened,) = (event for call in calls for event in call.events if event.name == "breaker")
+    assert dict(opened.attributes) == {"breaker": "course/sim-large@down", "state": "open"}
+
+
+def test_a_retry_of_anything_is_an_event_of_the_span_around_it():
+    tries, breaker = iter([ValueError("anna@example.com"), None]), CircuitBreaker("carrier", threshold=1)
+
+    @retry(is_retryable=lambda error: True, first_wait_s=0.001)
+    def ask():
+        if error := next(tries):
+            breaker.record_failure(error)
+            raise error
+
+    with Tracer() as tracer, tracer.span("ask the carrier"):
+        ask()
+    ask_again = Tracer()
+
+    (span,) = tracer.spans
+    assert [event.name for event in span.events] == ["breaker", "retry"]
+    assert span.events[1].attributes["error"] == "ValueError"
+    assert span.events[1].attributes["attempt"] == 2
+    assert "anna" not in everything(tracer.spans)
+    assert ask_again.spans == []
+
+
+def test_a_parse_failure_and_what_follows_it_are_told():
+    with Tracer() as tracer, dspy.context(lm=lm.connect("sim-small@sloppy", cache=False)):
+        for number in range(12):
+            try:
+                desk.Triage()(ticket=TICKETS[number])
+            except dspy.AdapterParseError:
+                continue
+
+    fallbacks = [event for span in tracer.spans for event in span.events if event.name == "adapter.fallback"]
+    failed = [span for span in named(tracer.spans, "ChatAdapter.parse") if "error.type" in span.attributes]
+    assert len(fallbacks) == len(failed) > 0
+    assert fallbacks[0].attributes["adapter"] == "JSONAdapter"
+
+
+# -- content ---------------------------------------------------------------------------------------------
+
+PERSONAL = "My lamp is dead. anna.schmidt@example.com, +44 20 7946 0123, 4242 4242 4242 4242\n\nAnna Schmidt"
+PARTS = ("lamp", "anna.schmidt", "7946", "4242", "Anna Schmidt")
+
+
+def find_customer(email: str, card: str) -> str:
+    """Find a customer."""
+    raise LookupError(f"nobody has {email} and {card}")
+
+
+def use_everything():
+    desk.Triage()(ticket=PERSONAL)
+    with pytest.raises(LookupError):
+        dspy.Tool(find_customer)(email="anna.schmidt@example.com", card="4242 4242 4242 4242")
+    with dspy.context(lm=lm.connect("sim-small@sloppy", cache=False)):
+        for number in range(6):
+            try:
+                desk.Triage()(ticket=f"{PERSONAL} ({number})")
+            except dspy.AdapterParseError:
+                continue
+
+
+def test_without_content_nothing_of_what_was_said_is_in_any_span(tmp_path):
+    with Tracer(file=tmp_path / "run.jsonl") as tracer:
+        use_everything()
+
+    said = everything(tracer.spans) + (tmp_path / "run.jsonl").read_text("utf-8") + tree(tracer.spans)
+    assert [part for part in PARTS if part in said] == []
+    assert "AdapterParseError" in said
+
+
+def test_content_is_redacted_in_prompts_replies_arguments_and_errors(tmp_path):
+    with Tracer(content=True, file=tmp_path / "run.jsonl") as tracer:
+        use_everything()
+
+    said = everything(tracer.spans) + (tmp_path / "run.jsonl").read_text("utf-8")
+    assert [part for part in PARTS if part in said] == ["lamp"]
+    (tool,) = named(tracer.spans, "execute_tool find_customer")
+    assert tool.attributes["gen_ai.tool.call.arguments"] == '{"email": "[email]", "card": "[card]"}'
+    assert tool.status.description == "LookupError: nobody has [email] and [card]"
+    call = named(tracer.spans, "chat sim-large")[0]
+    assert "My lamp is dead. [email], [phone], [card]" in call.attributes["gen_ai.input.messages"]
+    assert "[[ ## category ## ]]" in call.attributes["gen_ai.output.messages"]
+    assert set(named(tracer.spans, "Triage")[0].attributes) >= {"dspy.inputs", "dspy.outputs"}
+
+
+def test_what_cannot_be_shown_or_is_large_does_no_harm():
+    class Odd:
+        def __str__(self):
+            raise TypeError
+
+    class Takes(dspy.Module):
+        def forward(self, what):
+            return dspy.Prediction(what=what, image=dspy.Image("data:image/png;base64,AAAA"))
+
+    with Tracer(content=True) as tracer:
+        Takes()(what=Odd())
+        Takes()(what="a surrogate \ud800")
+        Takes()(what="x" * 2_000_000)
+        Takes()(what={"self": float("nan")})
+
+    assert len(tracer.spans) == 4
+    assert all("dspy.inputs" in span.attributes for span in tracer.spans)
+    assert max(len(value) for span in tracer.spans for value in span.attributes.values()) <= 16_384
+    assert "cannot be shown" in tracer.spans[0].attributes["dspy.inputs"]
+
+
+# -- its surroundings ------------------------------------------------------------------------------------
+
+
+def test_the_process_keeps_its_own_provider_unless_ours_is_told_to_use_it():
+    before = trace.get_tracer_provider()
+    provider = TracerProvider()
+    theirs = provider.get_tracer("a web framework")
+
+    with Tracer() as ours, Tracer(provider=provider) as joined, theirs.start_as_current_span("GET /answer"):
+        desk.Triage()(ticket=TICKETS[0])
+
+    assert trace.get_tracer_provider() is before
+    assert len(traces(ours.spans)[0]) == 5
+    assert shape(joined.spans) == [("GET /answer", ("Triage", PREDICT))]
+
+
+def test_one_call_traces_a_block_or_costs_nothing(tmp_path):
+    with Tracing(enabled=False, file=tmp_path / "no.jsonl") as nothing:
+        assert dspy.settings.callbacks == []
+        desk.Triage()(ticket=TICKETS[0])
+    with Tracing(enabled=True, file=tmp_path / "yes.jsonl") as tracer:
+        desk.Triage()(ticket=TICKETS[0])
+
+    assert nothing.spans == []
+    assert not (tmp_path / "no.jsonl").exists()
+    assert len((tmp_path / "yes.jsonl").read_text("utf-8").splitlines()) == len(tracer.spans) == 5
+    distributed = DistributedTracer("http://127.0.0.1:9", service="answers")
+    assert distributed._provider.resource.attributes["service.name"] == "answers"
+
+
+def test_a_trace_is_shown_as_a_tree():
+    with Tracer() as tracer:
+        desk.Triage()(ticket=TICKETS[0])
+
+    lines = tree(tracer.spans).splitlines()
+    assert [line.split("  ")[-2].strip() for line in lines] == ["Triage", *PREDICT]
+    assert [len(line) - len(line.lstrip()) for line in lines] == [0, 2, 4, 4, 4]
+
+
+def test_memory_is_bounded():
+    tracer = Tracer(kept=7)
+    with tracer:
+        for number in range(5):
+            desk.Triage()(ticket=TICKETS[number])
+
+    assert len(tracer.spans) == 7
+    assert tracer._open == {}
