@@ -287,8 +287,17 @@ def redacted(line: bytes, redact: Callable[[str], str]) -> bytes:
     The text of a stream is redacted as a whole, and stands in the first of its pieces.
     """
     one = Recorded.from_line(line)
-    pieces = _rewritten(one.pieces, lambda _, text: redact(text)) if one.is_stream else one.pieces
-    request, pieces = each_text((one.request, pieces), redact)
+
+    def change(text: str) -> str:
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = None
+        is_json = isinstance(value, dict | list)  # as the arguments of tools are
+        return json.dumps(each_text(value, redact), ensure_ascii=False) if is_json else redact(text)
+
+    pieces = _rewritten(one.pieces, lambda _, text: change(text)) if one.is_stream else one.pieces
+    request, pieces = each_text((one.request, pieces), change)
     return replace(one, request=request, pieces=pieces).as_line()
 
 

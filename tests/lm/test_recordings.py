@@ -25,7 +25,9 @@ from course_lib.lm.endpoint.server import Endpoint
 from course_lib.lm.endpoint.upstream import Upstream
 from course_lib.lm.process import EndpointError
 from course_lib.lm.recordings import RecordingError, TornLineWarning, Writer, load, missed
+from course_lib.redaction import redact
 from tests.lm.conftest import Echo, Served
+from tests.redaction import corpus
 from tests.services.processes import happens
 
 CHAT = "/v1/chat/completions"
@@ -240,6 +242,32 @@ def test_at_a_shared_endpoint_the_file_is_the_client_s(shared: Served, tmp_path:
     with taping.replay(load(tmp_path / "run.jsonl")):
         assert received(lm.url(), lm.key(), [body("one")]) == live
         assert received(lm.url(), "another", [body("two")])[0][0] == 200
+
+
+TOOL = {"type": "function", "function": {"name": "note", "parameters": {}}}
+
+
+def test_nothing_personal_of_a_corpus_is_in_a_redacted_recording(shared: Served, tmp_path: Path) -> None:
+    items = corpus.items(1)
+    asked = [
+        body(item.text, stream=n % 2 == 0, **({"tools": [TOOL]} if n % 3 == 0 else {}))
+        for n, item in enumerate(items)
+    ]
+
+    with taping.record(tmp_path / "run.jsonl", redact=redact):
+        live = received(lm.url(), lm.key(), asked)
+
+    assert len(items) >= 300
+    assert {status for status, _, _ in live} == {200}
+    file, steps = (tmp_path / "run.jsonl").read_text(), load(tmp_path / "run.jsonl")
+    shown = [f"{step.prompt}\n{step.reply}" for step in steps]  # short parts also stand in ids and times
+    pairs = zip(items, shown, strict=True)
+    left = [
+        item
+        for item, text in pairs
+        if any(part in text or (len(part) > 5 and part in file) for part in item.telling)
+    ]
+    assert left == []
 
 
 def test_a_client_that_leaves_is_forgotten(shared: Served, monkeypatch: pytest.MonkeyPatch) -> None:
