@@ -83,9 +83,8 @@ class Recorded:
             bodies = [piece.get("error", piece) for _, piece in self.pieces if isinstance(piece, dict)]
             return f"status {self.status}: {bodies[0].get('message', bodies[0]) if bodies else self.end}"
         called = [one["function"] for part in self.parts() for one in part.get("tool_calls") or ()]
-        calls = "".join(
-            f"\n{one['name']} " * bool(one.get("name")) + one.get("arguments", "") for one in called
-        )
+        names = [f"\n{one['name']} " if one.get("name") else "" for one in called]
+        calls = "".join(name + (one.get("arguments") or "") for name, one in zip(names, called, strict=True))
         return "".join(part.get("content") or "" for part in self.parts()) + calls
 
     def parts(self) -> Iterator[Body]:
