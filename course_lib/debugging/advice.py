@@ -12,7 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from course_lib.debugging.spans import EVALUATE, LM, PARSE, Span, Step, below, spans_of, steps_of, texts_in
+from course_lib.debugging.spans import (
+    EVALUATE,
+    LM,
+    PARSE,
+    Span,
+    Step,
+    below,
+    covered_s,
+    spans_of,
+    steps_of,
+    texts_in,
+)
 
 _MUCH = 0.5
 """A share of the time or the tokens from which on one step is worth a word."""
@@ -55,7 +66,7 @@ class Bottlenecks:
     steps: tuple[Step, ...]
     advice: tuple[Advice, ...]
     took_s: float
-    """From the first call's begin to the last one's end."""
+    """For how long any call was under way."""
     tokens: int
     calls: int
     """Calls of models."""
@@ -98,9 +109,7 @@ def bottlenecks(spans: str | Path | Iterable[Any]) -> Bottlenecks:
     """
     read = spans_of(spans)
     steps = sorted(steps_of(read).values(), key=lambda step: -step.self_s)
-    took_s = max((span.end_s for span in read), default=0.0) - min(
-        (span.start_s for span in read), default=0.0
-    )
+    took_s = covered_s(below(read)[None])
     run = _Run(read, steps, took_s, sum(step.tokens for step in steps))
     found = [advice for rule in _RULES for advice in rule(run) if _is_worth(advice, run)]
     return Bottlenecks(
@@ -135,7 +144,11 @@ def _repeated(run: _Run) -> Iterable[Advice]:
     equal = defaultdict(list)
     for span in run.models:
         asked = span.attributes.get("gen_ai.input.messages")
-        if asked is not None and not span.is_cached and not span.attributes.get("gen_ai.request.temperature"):
+        if (
+            span.content(*_INPUTS) is not None
+            and not span.is_cached
+            and not span.attributes.get("gen_ai.request.temperature")
+        ):
             equal[span.attributes.get("gen_ai.request.model"), asked].append(span)
     again = [span for same in equal.values() for span in same[1:]]
     if again:

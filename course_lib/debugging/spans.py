@@ -8,6 +8,7 @@ Source: opentelemetry.sdk.trace.ReadableSpan and its to_json() (1.45); the attri
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from typing import Any
 
 from course_lib.errors import CourseError
 
+_LONGEST = 15_000
+"""Longer content was cut by what wrote the span, so it cannot be compared."""
 MODULE, LM, TOOL, FORMAT, PARSE, EVALUATE = "module", "lm", "tool", "format", "parse", "evaluate"
 
 
@@ -65,9 +68,14 @@ class Span:
         return bool(self.attributes.get("dspy.cache.hit"))
 
     def content(self, *names: str) -> Any:
-        """Return the first of these attributes as the JSON that it holds; None where there is no content."""
-        text = next((self.attributes[name] for name in names if name in self.attributes), None)
-        return None if text is None else json.loads(text)
+        """Return the first of these attributes as the JSON that it holds; None where none is whole."""
+        text = next((self.attributes[name] for name in names if name in self.attributes), "")
+        if not text or len(text) > _LONGEST:
+            return None
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
 
 
 @dataclass(slots=True)
@@ -152,21 +160,21 @@ def steps_of(spans: Sequence[Span]) -> dict[tuple[str, ...], Step]:
         for span in children.get(parent, ()):
             step = steps.setdefault((*path, span.name), Step((*path, span.name), span.kind))
             step.calls.append(span)
-            step.self_s += span.took_s - _covered_s(span, children.get(span.id, ()))
+            step.self_s += span.took_s - covered_s(children.get(span.id, ()), span.end_s)
             walk(span.id, step.path)
 
     walk(None, ())
     return steps
 
 
-def _covered_s(span: Span, within: Sequence[Span]) -> float:
-    """Return for how long at least one of the spans within this one was under way."""
-    covered_s, until_s = 0.0, span.start_s
-    for one in within:
-        end_s = min(one.end_s, span.end_s)
-        covered_s += max(0.0, end_s - max(one.start_s, until_s))
-        until_s = max(until_s, end_s)
-    return covered_s
+def covered_s(spans: Iterable[Span], end_s: float = math.inf) -> float:
+    """Return for how long at least one of the spans, which begin one after another, was under way."""
+    total_s, until_s = 0.0, -math.inf
+    for span in spans:
+        last_s = min(span.end_s, end_s)
+        total_s += max(0.0, last_s - max(span.start_s, until_s))
+        until_s = max(until_s, last_s)
+    return total_s
 
 
 def texts_in(value: Any) -> Iterator[str]:

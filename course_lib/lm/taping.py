@@ -14,10 +14,13 @@ from typing import Any
 
 from course_lib.lm import client
 from course_lib.lm.process import EndpointError
-from course_lib.lm.recordings import Recorded, RecordingError, Writer, redacted
+from course_lib.lm.recordings import Recorded, RecordingError, Writer, load, redacted
 
 _END = b"data: [DONE]"
 _STOP_S = 30.0
+_NOT_ASKED = (
+    "no request of this key reached the endpoint; take a model from lm.connect(), or lm.url() and lm.key()"
+)
 
 
 @contextmanager
@@ -29,7 +32,7 @@ def record(path: str | Path, *, redact: Callable[[str], str] | None = None) -> I
         redact: is given each text of a request and an answer, and returns what to write; as it is by default.
 
     Raises:
-        RecordingError: the file cannot be written, or the endpoint ended meanwhile.
+        RecordingError: the file cannot be written, the endpoint ended meanwhile, or nothing was asked.
     """
     writer, name, problems = Writer(Path(path)), secrets.token_hex(8), list[str]()
     with client.lines(f"/course/recording?name={name}") as lines:
@@ -45,6 +48,8 @@ def record(path: str | Path, *, redact: Callable[[str], str] | None = None) -> I
     if problems or writing.is_alive():
         why = problems[0] if problems else f"its last lines did not come within {_STOP_S:g} s"
         raise RecordingError(f"{path} is not complete: {why}")
+    if not load(path):
+        raise RecordingError(f"{path} is empty: {_NOT_ASKED}")
 
 
 def _write(lines: Any, writer: Writer, redact: Callable[[str], str] | None, problems: list[str]) -> None:
@@ -61,7 +66,7 @@ def _write(lines: Any, writer: Writer, redact: Callable[[str], str] | None, prob
 
 
 @contextmanager
-def replay(recorded: Sequence[Recorded], *, pace: float = 0.0, asks: bool = False) -> Iterator[list[str]]:
+def replay(recorded: Sequence[Recorded], *, pace: float = 0.0, asks: bool = False) -> Iterator[None]:
     """Answer this client's requests from a recording, in the block; no model is asked.
 
     The n-th of equal requests gets the n-th recorded answer. A request that is not recorded is refused with
@@ -73,14 +78,15 @@ def replay(recorded: Sequence[Recorded], *, pace: float = 0.0, asks: bool = Fals
         asks: let the model answer what is not recorded, as after an edit of the recording.
 
     Raises:
-        RecordingError: something was asked that is not recorded.
+        RecordingError: something was asked that is not recorded, or nothing was asked at all.
     """
     lines = [each.as_line().decode() for each in recorded]
     client.call("POST", "/course/replay", {"lines": lines, "pace": pace, "asks": asks})
-    misses = list[str]()
     try:
-        yield misses
+        yield
     finally:
-        misses += client.call("DELETE", "/course/replay")["misses"]
-    if misses:
+        seen = client.call("DELETE", "/course/replay")
+    if misses := seen["misses"]:
         raise RecordingError(f"{len(misses)} requests were not recorded. The first: {misses[0]}")
+    if not seen["asked"]:
+        raise RecordingError(f"nothing was replayed: {_NOT_ASKED}")

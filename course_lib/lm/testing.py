@@ -80,7 +80,7 @@ class ModelEndpoint:
         """Record what passes through in a `with` block."""
         return taping.record(path)
 
-    def replay(self, path: str | Path, **options: Any) -> AbstractContextManager[list[str]]:
+    def replay(self, path: str | Path, **options: Any) -> AbstractContextManager[None]:
         """Answer from a recording in a `with` block, without a model; options as for taping.replay."""
         return taping.replay(load(path), **options)
 

@@ -221,3 +221,14 @@ def test_what_is_no_span_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(SpanError, match=r"\{'name': 'half'\} is no span that has ended"):
         spans_of(tmp_path / "run.jsonl")
+
+
+def test_long_prompts_that_begin_alike_are_not_taken_for_equal_ones() -> None:
+    asked = json.dumps([{"role": "user", "parts": "x" * 20_000}])[:16_384]  # as a span's attribute is cut
+    spans = [lm_span(n, n, n + 1, **{"input.messages": asked, "usage.input_tokens": 9}) for n in range(3)]
+
+    assert "repeated" not in [each.kind for each in bottlenecks(spans).advice]
+
+
+def test_the_time_between_two_runs_is_not_counted() -> None:
+    assert bottlenecks([lm_span(1, 0, 1), lm_span(2, 9_000, 9_001), lm_span(3, 9_000.5, 9_002)]).took_s == 3

@@ -358,3 +358,11 @@ def test_an_endpoint_that_ends_in_the_block_is_told_and_nothing_goes_to_a_model_
         lm.stop()
     with pytest.raises(EndpointError, match="nothing is replayed any more"), taping.replay(load(file)):
         lm.stop()
+
+
+def test_a_block_in_which_nothing_reaches_the_endpoint_is_told(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match="is empty: no request of this key"):  # noqa: SIM117
+        with taping.record(tmp_path / "other.jsonl"):
+            received(lm.url(), "another", [body("one")])
+    with pytest.raises(RecordingError, match="nothing was replayed: no request"), taping.replay(load(file)):
+        pass

@@ -100,12 +100,7 @@ class Replay:
         self._left: dict[str, deque[Recorded]] = defaultdict(deque)
         for each in self._recorded:
             self._left[each.key].append(each)
-        self.misses: list[str] = []
-
-    @property
-    def left(self) -> int:
-        """How many recorded answers nobody has asked for."""
-        return sum(map(len, self._left.values()))
+        self.asked, self.misses = 0, list[str]()
 
     async def answer(self, path: str, raw: bytes, exchange: Exchange, channel: Channel) -> bool:
         """Send what is recorded for this request; return False if the model is to be asked instead.
@@ -115,6 +110,7 @@ class Replay:
         """
         request = wire.parse(raw).body if path == CHAT else {}
         asked = canonical(wire.read_object(raw))
+        self.asked += 1
         waiting = self._left.get(key_of(path, asked))
         if not waiting:
             if self.asks:
@@ -241,7 +237,7 @@ class Tapes:
         self._replays[client] = replay, size_bytes
 
     def finish(self, client: str) -> dict[str, Any]:
-        """End a client's replay; return how many answers are left, and what was asked and not recorded.
+        """End a client's replay; return how much was asked, and what was not recorded.
 
         Raises:
             ApiError: 404 when nothing is replayed to it.
@@ -250,7 +246,7 @@ class Tapes:
             message = "nothing is replayed any more: the endpoint was restarted, or another replay has ended"
             raise ApiError(404, "not_replaying", message)
         replay, _ = self._replays.pop(client)
-        return {"left": replay.left, "misses": replay.misses}
+        return {"asked": replay.asked, "misses": replay.misses}
 
     async def is_replayed(
         self, client: str, path: str, raw: bytes, exchange: Exchange, channel: Channel
