@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from course_lib.debugging.spans import (
+from course_lib.debugging.steps import (
     EVALUATE,
     LM,
     PARSE,

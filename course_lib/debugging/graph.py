@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from course_lib.debugging.spans import FORMAT, LM, PARSE, TOOL, Step, spans_of, steps_of
+from course_lib.debugging.steps import FORMAT, LM, PARSE, TOOL, Step, spans_of, steps_of
 
 _SHAPES = {LM: '[("{}")]', TOOL: '{{{{"{}"}}}}'}
 _QUOTED = str.maketrans({'"': "#quot;", "<": "#lt;", ">": "#gt;", "\n": " "})

@@ -12,7 +12,7 @@ import pytest
 
 from course_lib import desk, lm
 from course_lib.debugging import Tracer, bottlenecks, execution_graph
-from course_lib.debugging.spans import Span, SpanError, spans_of, steps_of
+from course_lib.debugging.steps import Span, SpanError, spans_of, steps_of
 
 QUESTIONS = ["How long is the warranty of a tent?", "When is my refund paid out?"]
 
