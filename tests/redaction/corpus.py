@@ -48,8 +48,37 @@ class Item:
         return [part for part in parts if len(part) > 2 and part not in _TELL_NOTHING]
 
 
-_TELL_NOTHING = {"rue", "des", "avenue", "Avenue", "Road", "Row", "Street", "Lane", "Flat", "ul.", "Box", "P.O.", "bis", "via", "Via",
-                 "Calle", "Rua", "das", "Crescent", "Straße", "van", "den", "von", "BSN", "Bearer", "Portland", "March", "May", "June"}
+_TELL_NOTHING = {
+    "rue",
+    "des",
+    "avenue",
+    "Avenue",
+    "Road",
+    "Row",
+    "Street",
+    "Lane",
+    "Flat",
+    "ul.",
+    "Box",
+    "P.O.",
+    "bis",
+    "via",
+    "Via",
+    "Calle",
+    "Rua",
+    "das",
+    "Crescent",
+    "Straße",
+    "van",
+    "den",
+    "von",
+    "BSN",
+    "Bearer",
+    "Portland",
+    "March",
+    "May",
+    "June",
+}
 
 
 def _digits(draw: random.Random, count: int) -> str:
@@ -63,8 +92,12 @@ def _name(draw: random.Random) -> str:
 
 def _email(draw: random.Random) -> str:
     first, last = draw.choice(FIRST.split()).lower(), re.sub(r"\W", "", draw.choice(LAST.split()).lower())
-    host = draw.choice(["example.com", "mail.example.org", "example.co.uk", "uni-köln.example", "post.example.dk"])
-    return draw.choice([f"{first}.{last}@{host}", f"{first[0]}{last}{_digits(draw, 2)}@{host}", f"{last}+shop@{host}"])
+    host = draw.choice(
+        ["example.com", "mail.example.org", "example.co.uk", "uni-köln.example", "post.example.dk"]
+    )
+    return draw.choice(
+        [f"{first}.{last}@{host}", f"{first[0]}{last}{_digits(draw, 2)}@{host}", f"{last}+shop@{host}"]
+    )
 
 
 def _phone(draw: random.Random) -> str:
@@ -79,7 +112,12 @@ def _phone(draw: random.Random) -> str:
 
 def _iban(draw: random.Random) -> str:
     country, length = draw.choice([("DE", 18), ("GB", 0), ("NL", 0), ("FR", 0), ("ES", 20), ("BE", 0)])
-    bban = {"GB": f"NWBK{_digits(draw, 14)}", "NL": f"ABNA{_digits(draw, 10)}", "FR": _digits(draw, 23), "BE": _digits(draw, 12)}
+    bban = {
+        "GB": f"NWBK{_digits(draw, 14)}",
+        "NL": f"ABNA{_digits(draw, 10)}",
+        "FR": _digits(draw, 23),
+        "BE": _digits(draw, 12),
+    }
     while True:
         number = bban.get(country) or _digits(draw, length)
         made = f"{country}{iban.calc_check_digits(f'{country}00{number}')}{number}"
@@ -101,7 +139,9 @@ def _card(draw: random.Random) -> str:
 def _ip(draw: random.Random) -> str:
     four = ".".join(str(draw.randint(11, 223)) for _ in range(4))
     six = ":".join(f"{draw.randint(1, 65535):x}" for _ in range(7))
-    return draw.choice([four, f"2001:{six}", f"2001:db8::{draw.randint(1, 65535):x}", f"fe80::{draw.randint(1, 65535):x}:1"])
+    return draw.choice(
+        [four, f"2001:{six}", f"2001:db8::{draw.randint(1, 65535):x}", f"fe80::{draw.randint(1, 65535):x}:1"]
+    )
 
 
 def _birth(draw: random.Random) -> str:
@@ -114,7 +154,16 @@ def _birth(draw: random.Random) -> str:
 
 def _id(draw: random.Random) -> str:
     d = _digits
-    return draw.choice([f"O-{d(draw, 5)}", f"C-{d(draw, 3)}", f"NP4{d(draw, 8)}", f"R-{d(draw, 4)}", f"INV-{d(draw, 6)}", f"LG-7{d(draw, 4)}"])
+    return draw.choice(
+        [
+            f"O-{d(draw, 5)}",
+            f"C-{d(draw, 3)}",
+            f"NP4{d(draw, 8)}",
+            f"R-{d(draw, 4)}",
+            f"INV-{d(draw, 6)}",
+            f"LG-7{d(draw, 4)}",
+        ]
+    )
 
 
 def _national(draw: random.Random) -> str:
@@ -147,18 +196,75 @@ def _place(draw: random.Random) -> str:
 
 
 SAID: dict[str, tuple[Callable[[random.Random], str], tuple[str, ...]]] = {
-    "email": (_email, ("write to {} please", "My address is <{}>.", "mailto:{}?subject=tent", "{}, as always", "Reply to:{}")),
-    "phone": (_phone, ("You can call me: {}.", "my number is {} after six", "Tom\n{}\n", "(phone {})", "Tel.: {}, mornings only")),
+    "email": (
+        _email,
+        (
+            "write to {} please",
+            "My address is <{}>.",
+            "mailto:{}?subject=tent",
+            "{}, as always",
+            "Reply to:{}",
+        ),
+    ),
+    "phone": (
+        _phone,
+        (
+            "You can call me: {}.",
+            "my number is {} after six",
+            "Tom\n{}\n",
+            "(phone {})",
+            "Tel.: {}, mornings only",
+        ),
+    ),
     "iban": (_iban, ("send the money to {} please", "IBAN: {}", "my account ({}) is right", "refund to {}.")),
-    "card": (_card, ("I paid with {} yesterday", "card {}, exp. 04/29", "charged twice: {}.", "my Visa is {} and it was refused")),
-    "ip": (_ip, ("login from {} was refused", "client={} status=403", "from [{}]", "the address {}, seen twice")),
-    "address": (_place, ("please send it to {} before Friday", "I live at {}.", "Address: {}", "not to the office but to {}, thanks")),
-    "name": (_name, ("Dear {},\nthank you for writing.", "Mr {} called about it", "My name is {}.", "The lamp is dead.\n\nKind regards,\n{}",
-                     "Where is my parcel?\n\n{}", "Frau {} hat angerufen", "Hi {}, any news?", "customer name: {}")),  # fmt: skip
-    "date of birth": (_birth, ("I was born on {} in Leeds", "date of birth: {}", "DOB {}", "Geburtsdatum: {}", "my birthday is {}")),
+    "card": (
+        _card,
+        (
+            "I paid with {} yesterday",
+            "card {}, exp. 04/29",
+            "charged twice: {}.",
+            "my Visa is {} and it was refused",
+        ),
+    ),
+    "ip": (
+        _ip,
+        ("login from {} was refused", "client={} status=403", "from [{}]", "the address {}, seen twice"),
+    ),
+    "address": (
+        _place,
+        (
+            "please send it to {} before Friday",
+            "I live at {}.",
+            "Address: {}",
+            "not to the office but to {}, thanks",
+        ),
+    ),
+    "name": (
+        _name,
+        (
+            "Dear {},\nthank you for writing.",
+            "Mr {} called about it",
+            "My name is {}.",
+            "The lamp is dead.\n\nKind regards,\n{}",
+            "Where is my parcel?\n\n{}",
+            "Frau {} hat angerufen",
+            "Hi {}, any news?",
+            "customer name: {}",
+        ),
+    ),  # fmt: skip
+    "date of birth": (
+        _birth,
+        ("I was born on {} in Leeds", "date of birth: {}", "DOB {}", "Geburtsdatum: {}", "my birthday is {}"),
+    ),
     "id": (_id, ("Where is {}?", "it's about {}, the green one", "order no. {} never came", "({})")),
-    "national id": (_national, ("my number is {}", "ID: {}", "they asked for {} and I gave it", "tax papers, {}.")),
-    "secret": (_secret, ("the call failed with {}", "sent {} to the server", "log: {}", "why does {} not work?")),
+    "national id": (
+        _national,
+        ("my number is {}", "ID: {}", "they asked for {} and I gave it", "tax papers, {}."),
+    ),
+    "secret": (
+        _secret,
+        ("the call failed with {}", "sent {} to the server", "log: {}", "why does {} not work?"),
+    ),
 }
 CARRIERS: tuple[Callable[[str], str], ...] = (
     str,
