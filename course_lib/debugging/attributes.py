@@ -2,7 +2,7 @@
 
 Main path: settings_of(call, inputs) when it begins; title_of, call_of, end_of when it has ended;
 content_in(...) and content_out(...) only where content is asked for.
-Source: the GenAI semantic conventions (`gen_ai.*`, semconv 1.45, in development); what is DSPy's own is `dspy.*`.
+Source: the GenAI semantic conventions (`gen_ai.*`, in development); what is DSPy's own is `dspy.*`.
 """
 
 from __future__ import annotations

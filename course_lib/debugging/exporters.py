@@ -162,7 +162,8 @@ class JsonLines(SpanExporter):
                     file.write(b"\n")  # a process that was killed left half a line
         except OSError as error:
             raise ExporterError(
-                f"spans cannot be written to {self._path}: {error.strerror}; name a file in a folder that exists"
+                f"spans cannot be written to {self._path}: {error.strerror}; name a file in a folder that "
+                "exists"
             ) from None
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:

@@ -1,7 +1,7 @@
 """A server's side of a trace: each request that it answers is a span, in the trace of whoever asked.
 
 Main path: app.add_middleware(TracedRequests, tracer=tracer), for Starlette and FastAPI.
-Source: OpenTelemetry's HTTP conventions. A span is named by the route, never by the path, which may hold names.
+Source: OpenTelemetry's HTTP conventions. A span is named by route, never by the path, which may hold names.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A span under way: written to on the path of every call, so it is small, and becomes OpenTelemetry's later.
 
 Main path: Span(place, parent) -> set_attribute(), add_event(), end() -> readable(resource), for an exporter.
-Source: ReadableSpan of opentelemetry-sdk 1.45. The SDK's own start_span() takes longer than DSPy's callback: it
-samples, locks, and checks each attribute; here that happens when the span is read, or in an exporter's thread.
+Source: ReadableSpan of opentelemetry-sdk 1.45. The SDK's own start_span() takes longer than DSPy's callback:
+it samples, locks, and checks each attribute; here that happens when the span is read, or by an exporter.
 """
 
 from __future__ import annotations

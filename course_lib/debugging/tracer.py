@@ -1,8 +1,8 @@
 """Spans of what DSPy does, joined into whole traces over threads, tasks, streams, HTTP and queues.
 
 Main path: with Tracer(file="run.jsonl") as tracer: program(...); print(tree(tracer.spans)).
-Source: CallListener knows each call's parent; spans are OpenTelemetry's, and so are their exporters and the W3C
-header. No provider is set for the process: what other libraries trace stays theirs.
+Source: CallListener knows each call's parent; spans are OpenTelemetry's, and so are their exporters and the
+W3C header. No provider is set for the process: what other libraries trace stays theirs.
 """
 
 # mypy: allow-subclassing-any

@@ -189,7 +189,7 @@ class CallListener(BaseCallback):
     def _start(self, kind: str, call_id: str, instance: Any, inputs: Mapping[str, Any]) -> None:
         """Open a call, unless it is open already (a callback installed twice is called twice).
 
-        Each level of inheritance of an adapter wraps format and parse once more: one call, several times told.
+        Each class that an adapter inherits from wraps format and parse once more: one call, told again.
         """
         if call_id in self._open:
             return

@@ -1,4 +1,4 @@
-"""Spans reach a file and a collector; one that is down, slow or refusing neither slows nor breaks anything."""
+"""Spans reach a file and a collector; one that is down, slow or refusing harms nothing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_collector_gets_every_span_with_the_services_name_and_our_headers():
         make_spans(tracer, 1_000)
         assert tracer.flush(10)
 
-    assert TRIAGE <= set(collector.names)
+    assert set(collector.names) >= TRIAGE
     assert len(collector.names) == 1_005
     assert collector.services == {"answers"}
     assert collector.headers[0]["authorization"] == "Bearer k"

@@ -67,14 +67,17 @@ def test_a_spent_budget_stops_the_run_before_the_next_call(budget, way):
             (error,) = [event for event in [e async for e in answered] if hasattr(event, "cause")]
         raise error.cause
 
-    with dspy.context(lm=lm.connect("sim-large", cache=False)):
-        with pytest.raises(
-            BudgetExceeded, match="budget of this request is spent: .* look in the trace"
-        ) as told:
-            if way == "sync":
-                program(ticket=TICKETS[0])
-            else:
-                asyncio.run(program.acall(ticket=TICKETS[0]) if way == "async" else streamed())
+    runs = {
+        "sync": lambda: program(ticket=TICKETS[0]),
+        "async": lambda: asyncio.run(program.acall(ticket=TICKETS[0])),
+        "stream": lambda: asyncio.run(streamed()),
+    }
+    model = lm.connect("sim-large", cache=False)
+    with (
+        dspy.context(lm=model),
+        pytest.raises(BudgetExceeded, match=r"request is spent: .* the trace") as told,
+    ):
+        runs[way]()
     ledger = lm.ledger()
 
     assert isinstance(told.value, dspy.LMError)

@@ -152,10 +152,9 @@ async def test_calls_that_fail_are_cancelled_or_thrown_away_end_their_spans():
         await asyncio.sleep(0.1)
         task.cancel()
         await asyncio.wait([task])
-    with Tracer() as second, dspy.context(lm=dspy.LM("openai/none", api_base="http://127.0.0.1:9/v1", api_key="k",
-                                                     num_retries=0)):  # fmt: skip
-        with pytest.raises(dspy.LMTransportError):
-            await desk.Triage().acall(ticket=TICKETS[0])
+    nobody = dspy.LM("openai/none", api_base="http://127.0.0.1:9/v1", api_key="k", num_retries=0)
+    with Tracer() as second, dspy.context(lm=nobody), pytest.raises(dspy.LMTransportError):
+        await desk.Triage().acall(ticket=TICKETS[0])
     gc.collect()
 
     assert [len(each) for each in traces(tracer.spans)] == [4, 4]
