@@ -30,7 +30,7 @@ def note(name: str, **facts: Fact) -> None:
 
 
 def listen(listener: Callable[[str, Mapping[str, Fact]], None]) -> None:
-    """Call a bound method with each note from now on, on the thread or task of the note, while its object lives."""
+    """Call a bound method with each note from now on, where the note is made, while its object lives."""
     global _listeners
     with _lock:
         _listeners = (*(each for each in _listeners if each()), weakref.WeakMethod(listener))

@@ -1,14 +1,14 @@
 """What a span says of a call: names and numbers by OpenTelemetry's conventions for generative AI.
 
-Main path: title_of(call), request_of(call, inputs) when it begins; response_of(call, outputs) when it has ended;
+Main path: settings_of(call, inputs) when it begins; title_of, call_of, end_of when it has ended;
 content_in(...) and content_out(...) only where content is asked for.
-Source: the GenAI semantic conventions (`gen_ai.*`, semconv 1.45, in development); what is DSPy's own is `dspy.*`.
+Source: the GenAI semantic conventions (`gen_ai.*`, in development); what is DSPy's own is `dspy.*`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any
 
@@ -16,6 +16,7 @@ import dspy
 from dspy.clients.lm15_boundary import history_messages
 from pydantic_core import to_jsonable_python
 
+from course_lib.debugging.spans import Span
 from course_lib.lm import prices
 from course_lib.measure.calls import COMPILE, EVALUATE, FORMAT, LM, MODULE, PARSE, TOOL, Call
 
@@ -38,21 +39,24 @@ def title_of(call: Call) -> str:
     return f"{call.name}({signature.__name__})" if isinstance(signature, type) else call.name
 
 
-def request_of(call: Call, inputs: Mapping[str, Any]) -> Attributes:
-    """Return what is known when a call begins: no content."""
+def settings_of(call: Call, inputs: Mapping[str, Any]) -> Attributes:
+    """Return how a model is asked, which is known when the call begins."""
+    asked = {**getattr(call.instance, "kwargs", {}), **(inputs.get("kwargs") or {})}
+    settings: Attributes = {
+        f"gen_ai.request.{name}": asked[key]
+        for key, name in _SETTINGS.items()
+        if isinstance(asked.get(key), int | float)
+    }
+    return settings | ({"gen_ai.request.stream": True} if call.heard and call.heard.is_stream else {})
+
+
+def call_of(call: Call) -> Attributes:
+    """Return what kind of call it is, and of what."""
     attributes: Attributes = {"dspy.kind": call.kind, "dspy.class": type(call.instance).__name__}
     if call.kind == LM:
         provider, model = _split(call.name)
-        asked = {**getattr(call.instance, "kwargs", {}), **(inputs.get("kwargs") or {})}
         attributes |= {"gen_ai.operation.name": "chat", "gen_ai.request.model": model}
         attributes |= {"gen_ai.provider.name": provider} if provider else {}
-        attributes |= {
-            f"gen_ai.request.{name}": asked[key]
-            for key, name in _SETTINGS.items()
-            if isinstance(asked.get(key), int | float)
-        }
-        if dspy.settings.get("send_stream") is not None:
-            attributes["gen_ai.request.stream"] = True
     elif call.kind == TOOL:
         attributes |= {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": call.name}
     return attributes
@@ -68,7 +72,7 @@ def _split(model: str) -> tuple[str, str]:
     return (provider, name) if slash else ("", model)
 
 
-def response_of(call: Call, outputs: Any, error: BaseException | None) -> Attributes:
+def end_of(call: Call, outputs: Any, error: BaseException | None) -> Attributes:
     """Return what is known when a call has ended: usage, cost, why it failed; no content."""
     attributes: Attributes = {}
     if error is not None:
@@ -194,15 +198,17 @@ def _fields(value: Any) -> Any:
     return getattr(value, "__name__", None) or str(value)
 
 
-def lines_of(span: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what one line of a log says of a span, in order."""
-    attributes, context = span.attributes or {}, span.context
-    yield "trace_id", f"{context.trace_id:032x}"
-    yield "span_id", f"{context.span_id:016x}"
-    yield "parent_id", f"{span.parent.span_id:016x}" if span.parent else None
-    yield "span", span.name
-    yield "ms", round((span.end_time - span.start_time) / 1e6, 3)
-    yield "status", span.status.status_code.name.lower()
-    yield from attributes.items()
+def line_of(span: Span) -> Attributes:
+    """Return what one line of a log says of a span, in order."""
+    line = {
+        "trace_id": f"{span.place.trace_id:032x}",
+        "span_id": f"{span.place.span_id:016x}",
+        "parent_id": f"{span.parent.span_id:016x}" if span.parent else None,
+        "span": span.name,
+        "ms": round((span.end_ns - span.start_ns) / 1e6, 3),
+        "status": "ok" if span.error is None else "error",
+        **span.attributes,
+    }
     if span.events:
-        yield "events", [{"event": event.name, **(event.attributes or {})} for event in span.events]
+        line["events"] = [{"event": name, **facts} for name, _, facts in span.events]
+    return line

@@ -1,7 +1,7 @@
 """Where spans go: memory, one file, a collector; none of them slows the program or breaks it.
 
-Main path: a span ends -> Batches.on_end puts it into a bounded queue -> a thread hands batches to the exporter.
-Source: SpanProcessor and SpanExporter of opentelemetry-sdk 1.45. Its own BatchSpanProcessor drops the oldest
+Main path: a span ends -> Batches.put puts it into a bounded queue -> a thread hands batches to the exporter.
+Source: SpanExporter of opentelemetry-sdk 1.45. Its BatchSpanProcessor drops the oldest
 spans, does not say how many, and waits up to 30 s for a dead collector when the process ends.
 """
 
@@ -21,9 +21,11 @@ from weakref import WeakSet
 
 import requests
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+from course_lib.debugging.spans import Span
 from course_lib.errors import CourseError
 from course_lib.resilience import forks
 
@@ -41,26 +43,15 @@ class ExporterError(CourseError):
     """A file or an address that spans cannot go to."""
 
 
-class Memory(SpanProcessor):
-    """Keeps the last spans that ended."""
-
-    def __init__(self, most: int) -> None:
-        self.spans: deque[ReadableSpan] = deque(maxlen=most)
-
-    def on_end(self, span: ReadableSpan) -> None:
-        """Keep a span."""
-        self.spans.append(span)
-
-
-class Batches(SpanProcessor):
+class Batches:
     """Hands spans to an exporter, in batches and in a thread of its own.
 
     While the exporter is slow, down or refusing, at most MOST_QUEUED spans wait; further ones are dropped and
     counted, and so is a batch that was refused. A forked child begins with an empty queue.
     """
 
-    def __init__(self, exporter: SpanExporter, name: str) -> None:
-        self.name, self._exporter = name, exporter
+    def __init__(self, exporter: SpanExporter, name: str, resource: Resource) -> None:
+        self.name, self._exporter, self._resource = name, exporter, resource
         self.exported = self.dropped = 0
         self.last_error = ""
         """Why spans were dropped last; empty when the last batch was taken."""
@@ -70,11 +61,11 @@ class Batches(SpanProcessor):
         _open.add(self)
 
     def _begin_anew(self) -> None:
-        self._queue: deque[ReadableSpan] = deque()
+        self._queue: deque[Span] = deque()
         self._thread: threading.Thread | None = None
         self._is_busy = self._is_hurried = self._is_closed = False
 
-    def on_end(self, span: ReadableSpan) -> None:
+    def put(self, span: Span) -> None:
         """Put a span into the queue, or drop it: never wait."""
         with self._lock:
             if self._is_closed or len(self._queue) >= MOST_QUEUED:
@@ -96,11 +87,7 @@ class Batches(SpanProcessor):
             self._is_hurried = False
             return is_done
 
-    def force_flush(self, timeout_millis: int = 2_000) -> bool:
-        """Do as flush()."""
-        return self.flush(timeout_millis / 1000)
-
-    def shutdown(self) -> None:
+    def close(self) -> None:
         """Hand over what waits, for a moment, and take nothing more."""
         self.flush(_AT_EXIT_S)
         with self._lock:
@@ -113,7 +100,7 @@ class Batches(SpanProcessor):
         while batch := self._next():
             self._export(batch)
 
-    def _next(self) -> list[ReadableSpan]:
+    def _next(self) -> list[Span]:
         """Wait for the next batch; none after a while without spans, and then the thread ends."""
         with self._lock:
             self._is_busy = False
@@ -125,15 +112,16 @@ class Batches(SpanProcessor):
             self._is_busy = True
             return [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))] or self._closed()
 
-    def _closed(self) -> list[ReadableSpan]:
-        """Leave the thread: shutdown() has emptied the queue meanwhile."""
+    def _closed(self) -> list[Span]:
+        """Leave the thread: close() has emptied the queue meanwhile."""
         self._is_busy, self._thread = False, None
         return []
 
-    def _export(self, batch: Sequence[ReadableSpan]) -> None:
+    def _export(self, batch: Sequence[Span]) -> None:
         problem = "it did not take them"
         try:
-            if self._exporter.export(batch) is SpanExportResult.SUCCESS:
+            readable = [span.readable(self._resource) for span in batch]
+            if self._exporter.export(readable) is SpanExportResult.SUCCESS:
                 problem = ""
         except Exception as error:  # border: an exporter is somebody else's
             problem = f"{type(error).__name__}: {error}"
@@ -174,7 +162,8 @@ class JsonLines(SpanExporter):
                     file.write(b"\n")  # a process that was killed left half a line
         except OSError as error:
             raise ExporterError(
-                f"spans cannot be written to {self._path}: {error.strerror}; name a file in a folder that exists"
+                f"spans cannot be written to {self._path}: {error.strerror}; name a file in a folder that "
+                "exists"
             ) from None
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:

@@ -1,4 +1,4 @@
-"""Metrics of programs and models for Prometheus: rate, errors, duration, tokens, cost, cache, fallbacks, breakers.
+"""Metrics for Prometheus: rate, errors, duration, tokens, cost, first token, cache, fallbacks, breakers.
 
 Main path: with MetricsCollector() as metrics: program(...); print(metrics.text()).
 Source: prometheus-client 0.26, in a registry of the collector's own; what counts as a call is CallListener's.

@@ -2,8 +2,8 @@
 
 Main path: ObservableModule(program, per_request=Budget(cost_usd=0.02)) is a dspy.Module like the program;
 observable.metrics counts it.
-DSPy swallows what a callback raises, so a budget is looked at in the engine of the model: before each attempt,
-under the cache, where a raised error is an LM's error like any other.
+DSPy swallows what a callback raises, so a budget is looked at in the engine of the model: before each
+attempt, under the cache, where a raised error is an LM's error like any other.
 """
 
 # mypy: allow-subclassing-any
@@ -74,8 +74,8 @@ class _Spent:
                 if used >= getattr(self._budget, what):
                     limit = f"{getattr(self._budget, what):g}"
                     raise BudgetExceeded(
-                        f"the budget of this {self._whose} is spent: {used:g} of {limit} {what}; raise it, or "
-                        "look in the trace for what spends so much"
+                        f"the budget of this {self._whose} is spent: {used:g} of {limit} {what}; raise it, "
+                        "or look in the trace for what spends so much"
                     )
             self._used["attempts"] += 1
 

@@ -1,12 +1,12 @@
 """A server's side of a trace: each request that it answers is a span, in the trace of whoever asked.
 
 Main path: app.add_middleware(TracedRequests, tracer=tracer), for Starlette and FastAPI.
-Source: OpenTelemetry's HTTP conventions. A span is named by the route, never by the path, which may hold names.
+Source: OpenTelemetry's HTTP conventions. A span is named by route, never by the path, which may hold names.
 """
 
 from __future__ import annotations
 
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace import SpanKind
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -33,7 +33,7 @@ class TracedRequests:
                 if message["type"] == "http.response.start":
                     span.set_attribute("http.response.status_code", message["status"])
                     if message["status"] >= 500:
-                        span.set_status(Status(StatusCode.ERROR))
+                        span.error = f"status {message['status']}"
                 await send(message)
 
             try:
@@ -43,7 +43,7 @@ class TracedRequests:
                 raise
             finally:
                 if route := getattr(scope.get("route"), "path", None):
-                    span.update_name(f"{method} {route}")
+                    span.name = f"{method} {route}"
                     span.set_attribute("http.route", route)
 
 

@@ -1,8 +1,8 @@
 """Spans of what DSPy does, joined into whole traces over threads, tasks, streams, HTTP and queues.
 
 Main path: with Tracer(file="run.jsonl") as tracer: program(...); print(tree(tracer.spans)).
-Source: CallListener knows each call's parent; OpenTelemetry's SDK makes the spans, with a provider of our own:
-what other libraries of the process trace stays theirs.
+Source: CallListener knows each call's parent; spans are OpenTelemetry's, and so are their exporters and the
+W3C header. No provider is set for the process: what other libraries trace stays theirs.
 """
 
 # mypy: allow-subclassing-any
@@ -10,22 +10,23 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON
-from opentelemetry.trace import NonRecordingSpan, Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import NonRecordingSpan, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from course_lib.debugging import attributes, exporters
-from course_lib.debugging.exporters import Batches, JsonLines, Memory
+from course_lib.debugging.exporters import Batches, JsonLines
+from course_lib.debugging.spans import Place, Span
 from course_lib.measure.calls import BLOCK, LM, Call, CallListener
 from course_lib.notes import Fact
 from course_lib.redaction import redact_value
@@ -34,7 +35,6 @@ Carrier = TypeVar("Carrier", bound=MutableMapping[str, Any])
 
 _W3C = TraceContextTextMapPropagator()
 _WORDS = 500  # of an error's characters, at most
-_LIMITS = SpanLimits(max_attribute_length=16_384, max_events=128)
 
 
 class Tracer(CallListener):
@@ -55,7 +55,7 @@ class Tracer(CallListener):
         redact: Callable[[Any], Any] = redact_value,
         kept: int = 10_000,
         service: str = "course",
-        provider: Any = None,
+        joined: bool = False,
     ) -> None:
         """Say where spans go, beside memory.
 
@@ -68,8 +68,9 @@ class Tracer(CallListener):
             redact: takes personal data and secrets out of content: of JSON values, nested.
             kept: so many spans are kept in memory, the last ones.
             service: the resource's `service.name`.
-            provider: a provider to use in place of our own, such as trace.get_tracer_provider(); its
-                exporters get the spans, and spans that others opened become parents of ours.
+            joined: whether a span that another library has opened with OpenTelemetry's own API (a web
+                framework's) becomes the parent of ours, and a block of ours that of its spans. Send both to
+                one collector.
 
         Raises:
             ExporterError: a file that cannot be written, or an address that is none.
@@ -78,26 +79,18 @@ class Tracer(CallListener):
         to: list[tuple[str, SpanExporter]] = [(type(each).__name__, each) for each in more]
         to += [(str(file), JsonLines(file))] if file else []
         to += [(collector, exporters.collector(collector, headers))] if collector else []
-        self._memory, self._batches = Memory(kept), [Batches(each, name) for name, each in to]
-        self._content, self._redact, self._is_ours = content, redact, provider is None
+        self.resource = Resource({"service.name": service, "telemetry.sdk.language": "python"})
+        self._memory: deque[Span] = deque(maxlen=kept)
+        self._batches = [Batches(each, name, self.resource) for name, each in to]
+        self._content, self._redact, self._is_joined = content, redact, joined
         self._file = str(file)
-        resource = Resource({"service.name": service, "telemetry.sdk.language": "python"})
-        self._provider = provider or TracerProvider(
-            sampler=ALWAYS_ON, resource=resource, span_limits=_LIMITS, shutdown_on_exit=False
-        )
-        for processor in (self._memory, *self._batches):
-            self._add(processor)
-        self._tracer = self._provider.get_tracer("course_lib.debugging")
-
-    def _add(self, processor: SpanProcessor) -> None:
-        self._provider.add_span_processor(processor)
 
     # -- what was seen -------------------------------------------------------------------------------
 
     @property
     def spans(self) -> list[ReadableSpan]:
         """The spans that have ended, in that order; at most `kept`."""
-        return list(self._memory.spans)
+        return [span.readable(self.resource) for span in tuple(self._memory)]
 
     @property
     def dropped(self) -> int:
@@ -112,12 +105,13 @@ class Tracer(CallListener):
 
     def flush(self, within_s: float = 2.0) -> bool:
         """Wait until every exporter has what has ended; False if one takes longer."""
-        return all([each.flush(within_s) for each in self._batches])
+        are_done = [each.flush(within_s) for each in self._batches]
+        return all(are_done)
 
     def close(self) -> None:
         """Hand over what waits, for two seconds at most, and end the exporters."""
         for each in self._batches:
-            each.shutdown()
+            each.close()
 
     def __exit__(self, *error: object) -> None:
         """Stop listening; a file is complete then, and a collector is not waited for."""
@@ -146,79 +140,105 @@ class Tracer(CallListener):
             facts: attributes.
         """
         call = Call(BLOCK, None, self, self.current())
-        parent = self._context_of(call.parent)
-        if of is not None and (given := of.get("traceparent")) and isinstance(given, str):
-            parent = _W3C.extract({"traceparent": given}, Context())
-        span = self._tracer.start_span(name, parent, kind, {"dspy.kind": BLOCK, **facts})
-        call.data = span
-        with ExitStack() as stack:
-            stack.callback(self._close, call, span)
-            if not self._is_ours:
-                stack.enter_context(
-                    trace.use_span(span, record_exception=False, set_status_on_exception=False)
-                )
-            try:
-                with self.opened(call):
-                    yield span
-            except BaseException as error:
-                self._fail(span, error)
-                raise
+        span = call.data = Span(name, _sent(of) or self._place_of(call.parent), kind)
+        span.attributes |= {"dspy.kind": BLOCK, **facts}
+        try:
+            with self.opened(call), self._shown_to_others(span):
+                yield span
+        except BaseException as error:
+            self._fail(span, error)
+            raise
+        finally:
+            self._close(call, span)
 
     def inject(self, carrier: Carrier) -> Carrier:
         """Write the current span into a dict, as W3C `traceparent`: headers of a request, an event's data.
 
         `httpx.get(url, headers=tracer.inject({}))`; the other side opens `span(name, of=request.headers)`.
         """
-        call = self.current()
-        if call is not None and call.data is not None:
-            _W3C.inject(carrier, trace.set_span_in_context(call.data, Context()))
+        if place := self._place_of(self.current()):
+            _W3C.inject(carrier, _as_context(place))
         return carrier
 
     # -- what CallListener says ----------------------------------------------------------------------
 
     def began(self, call: Call, inputs: Mapping[str, Any]) -> None:
-        """Open the span of a call."""
-        said = attributes.request_of(call, inputs)
+        """Open the span of a call; what is known of it already is written when it ends."""
+        span = call.data = Span("", self._place_of(call.parent))
+        if call.kind == LM:
+            span.kind = SpanKind.CLIENT
+            span.attributes = attributes.settings_of(call, inputs)
         if self._content:
-            said |= attributes.content_in(call, inputs, self._redact)
-        kind = SpanKind.CLIENT if call.kind == LM else SpanKind.INTERNAL
-        parent = self._context_of(call.parent)
-        call.data = self._tracer.start_span(attributes.title_of(call), parent, kind, said)
+            span.attributes |= attributes.content_in(call, inputs, self._redact)
 
     def ended(self, call: Call, outputs: Any, error: BaseException | None) -> None:
         """Close the span of a call."""
         span = call.data
-        if span is None:
+        if not isinstance(span, Span):
             return
-        span.set_attributes(attributes.response_of(call, outputs, error))
+        span.name = attributes.title_of(call)
+        span.attributes = {
+            **attributes.call_of(call),
+            **span.attributes,
+            **attributes.end_of(call, outputs, error),
+        }
         if self._content:
-            span.set_attributes(attributes.content_out(call, outputs, self._redact))
+            span.attributes |= attributes.content_out(call, outputs, self._redact)
         if error is not None:
             self._fail(span, error)
         self._close(call, span)
 
     def noted(self, call: Call | None, name: str, facts: Mapping[str, Fact]) -> None:
         """Make an event of a note."""
-        if call is not None and call.data is not None:
-            call.data.add_event(name, dict(facts))
+        if call is not None and isinstance(call.data, Span):
+            call.data.add_event(name, facts)
+
+    def finished(self, span: Span) -> None:
+        """Take a span that has ended."""
+        self._memory.append(span)
+        for each in self._batches:
+            each.put(span)
 
     def _fail(self, span: Span, error: BaseException) -> None:
         """Mark a span; what an error says may quote a prompt, so without content only its class is told."""
-        words = type(error).__name__
+        span.error = type(error).__name__
+        span.set_attribute("error.type", span.error)
         if self._content:
-            words = f"{words}: {self._redact(attributes.text_of(error))}"[:_WORDS]
-        span.set_attribute("error.type", type(error).__name__)
-        span.set_status(Status(StatusCode.ERROR, words))
+            span.error = f"{span.error}: {self._redact(attributes.text_of(error))}"[:_WORDS]
 
     def _close(self, call: Call, span: Span) -> None:
         """End a span; calls that outlive it still find their parent, but no longer what it holds."""
         span.end()
-        call.data = NonRecordingSpan(span.get_span_context())
+        call.data = span.place
+        self.finished(span)
 
-    def _context_of(self, parent: Call | None) -> Context | None:
-        if parent is not None and parent.data is not None:
-            return trace.set_span_in_context(parent.data, Context())
-        return Context() if self._is_ours else None  # None: what OpenTelemetry has open here
+    def _place_of(self, call: Call | None) -> Place | None:
+        data = call.data if call else None
+        if data is None and self._is_joined:
+            theirs = trace.get_current_span().get_span_context()
+            return Place(theirs.trace_id, theirs.span_id) if theirs.is_valid else None
+        return data.place if isinstance(data, Span) else data
+
+    @contextmanager
+    def _shown_to_others(self, span: Span) -> Iterator[None]:
+        if not self._is_joined:
+            yield
+            return
+        with trace.use_span(NonRecordingSpan(span.place.context()), record_exception=False):
+            yield
+
+
+def _as_context(place: Place) -> Context:
+    return trace.set_span_in_context(NonRecordingSpan(place.context()), Context())
+
+
+def _sent(carrier: Mapping[str, Any] | None) -> Place | None:
+    """Return the place that a carrier names; None for none, and for what is no `traceparent`."""
+    given = (carrier or {}).get("traceparent")
+    if not isinstance(given, str):
+        return None
+    named = trace.get_current_span(_W3C.extract({"traceparent": given}, Context())).get_span_context()
+    return Place(named.trace_id, named.span_id) if named.is_valid else None
 
 
 _to_log = logging.getLogger("course_lib.trace").info
@@ -230,24 +250,17 @@ class TraceLogger(Tracer):
     def __init__(self, write: Callable[[str], object] = _to_log, **options: Any) -> None:
         """Take what writes a line; `options` are the Tracer's."""
         super().__init__(**options)
-        self._lines = _Lines(write)
-        self._add(self._lines)
-
-    @property
-    def lines_lost(self) -> int:
+        self._write = write
+        self.lines_lost = 0
         """Lines that could not be written."""
-        return self._lines.lost
 
-
-class _Lines(SpanProcessor):
-    def __init__(self, write: Callable[[str], object]) -> None:
-        self._write, self.lost = write, 0
-
-    def on_end(self, span: ReadableSpan) -> None:
+    def finished(self, span: Span) -> None:
+        """Write a span's line."""
+        super().finished(span)
         try:
-            self._write(json.dumps(dict(attributes.lines_of(span)), ensure_ascii=False))
+            self._write(json.dumps(attributes.line_of(span), ensure_ascii=False, default=str))
         except Exception:  # border: a log that is full, or somebody else's function
-            self.lost += 1
+            self.lines_lost += 1
 
 
 class DistributedTracer(Tracer):
@@ -268,7 +281,7 @@ class Tracing:
     def __enter__(self) -> Tracer:
         return self._tracer.__enter__() if self._enabled else self._tracer
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._enabled:
             self._tracer.__exit__(*error)
 

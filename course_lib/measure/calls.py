@@ -68,6 +68,11 @@ class Heard(UsageTracker):
         with suppress(ValueError):
             self._context.close()
 
+    @property
+    def is_stream(self) -> bool:
+        """Whether somebody reads the answer as a stream."""
+        return self._stream is not None
+
     def _begin(self) -> None:
         settings = dspy.settings
         self._tracker, self._stream = settings.get("usage_tracker"), settings.get("send_stream")
@@ -80,7 +85,7 @@ class Heard(UsageTracker):
         """Take a report; that of a model which this model calls is only passed on."""
         if self._call_id == ACTIVE_CALL_ID.get():
             reported = usage_of([(lm, usage_entry)])
-            self.usage = (self.usage or Usage()) + reported
+            self.usage = reported if self.usage is None else self.usage + reported
             if reported.tokens or not self.model:
                 self.model = lm
         if self._tracker is not None:
@@ -184,7 +189,7 @@ class CallListener(BaseCallback):
     def _start(self, kind: str, call_id: str, instance: Any, inputs: Mapping[str, Any]) -> None:
         """Open a call, unless it is open already (a callback installed twice is called twice).
 
-        Each level of inheritance of an adapter wraps format and parse once more: one call, several times told.
+        Each class that an adapter inherits from wraps format and parse once more: one call, told again.
         """
         if call_id in self._open:
             return

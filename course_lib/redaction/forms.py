@@ -62,7 +62,10 @@ _STREET = (
     r"|alley|circle|trail"
 )
 _SURE_STREET = r"street|road|avenue|lane|crescent|terrace|boulevard|rd|ave|blvd"
-_NO_STREET = r"(?!(?:min|mile|km|met|hour|day|week|month|year|the|of|on|in|down|from|for|per|way|to|and|or|side)\w{0,6}\b)"
+_NO_STREET = (
+    r"(?!(?:min|mile|km|met|hour|day|week|month|year|the|of|on|in|down|from|for|per|way|to|and|or|side)"
+    r"\w{0,6}\b)"
+)
 _POSTCODE_GB = r"[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}"
 _POSTCODE = (
     rf"(?:{_POSTCODE_GB}|[A-Z]\d[\dW] [A-Z\d]{{4}}|(?:[A-Z]{{1,2}}-)?\d{{5}}(?:-\d{{4}})?|\d{{3}} ?\d{{2}}"
@@ -76,11 +79,14 @@ _PLACE = (
     rf"|,[ ]{_CITY})?"
 )
 _ONE_WORD_STREET = (
-    r"(?:[ -][Ss]|s)(?:traße|trasse|tr\.)|weg|platz|allee|gasse|ufer|damm|straat|laan|gracht|plein|kade|singel"
-    r"|dijk|vägen|gatan|gata|gaten|veien|vegen|vej|gade|katu"
+    r"(?:[ -][Ss]|s)(?:traße|trasse|tr\.)|weg|platz|allee|gasse|ufer|damm|straat|laan|gracht|plein|kade"
+    r"|singel|dijk|vägen|gatan|gata|gaten|veien|vegen|vej|gade|katu"
 )
-_STREET_FIRST = r"Calle|C/|Avenida|Av\.|Plaza|Paseo|Via|Viale|Piazza|Corso|Rua|Travessa|Largo|Praça|[Uu]l\.|[Uu]lica|Nám\."
-_TO = r"address|adresse|dirección|live[sd]? (?:at|in)|ship(?:ped)? to|deliver(?:ed)? to|moved to|office is|go to"
+_STREET_FIRST = (
+    r"Calle|C/|Avenida|Av\.|Plaza|Paseo|Via|Viale|Piazza|Corso|Rua|Travessa|Largo|Praça"
+    r"|[Uu]l\.|[Uu]lica|Nám\."
+)
+_TO = r"address|adresse|dirección|live[sd]? (?:at|in)|ship(?:ped)? to|deliver(?:ed)? to|moved to|office is"
 _ADDRESSES = [
     found_by(pattern, any_case=False)
     for pattern in (
@@ -88,9 +94,11 @@ _ADDRESSES = [
         rf"\b\d{{1,5}}[a-zA-Z]?,?[ ](?:{_WORD}[ ]){{1,4}}(?i:{_STREET})\b{_PLACE}",
         rf"(?i:\b\d{{1,5}}[a-z]?[ ](?:{_NO_STREET}[a-z{_APOS}]{{2,20}}[ ]){{1,2}}(?:{_SURE_STREET})\b)",
         rf"\b[{_UPPER}][\w{_APOS}-]{{1,25}}(?:{_ONE_WORD_STREET})[ ]\d{{1,4}}[ ]?[a-zA-Z]?\b{_PLACE}",
-        r"(?i:\b\d{1,4}(?:[ ](?:bis|ter))?,?[ ](?:rue|avenue|av\.|boulevard|bd|place|chemin|allée|impasse|quai)[ ]"
-        rf"(?:(?:de la|du|des|de l[{_APOS}]|de|d[{_APOS}])[ ]?)?(?:[\w{_APOS}-]{{2,20}}[ ]?){{1,3}}\b){_PLACE}",
-        rf"\b(?:{_STREET_FIRST})[ ](?:[^\W\d][\w{_APOS}.-]{{0,20}}[ ,]{{1,2}}){{1,4}}\d{{1,4}}[a-z]?\b{_PLACE}",
+        r"(?i:\b\d{1,4}(?:[ ](?:bis|ter))?,?[ ](?:rue|avenue|av\.|boulevard|bd|place|chemin|allée|impasse"
+        rf"|quai)[ ](?:(?:de la|du|des|de l[{_APOS}]|de|d[{_APOS}])[ ]?)?"
+        rf"(?:[\w{_APOS}-]{{2,20}}[ ]?){{1,3}}\b){_PLACE}",
+        rf"\b(?:{_STREET_FIRST})[ ](?:[^\W\d][\w{_APOS}.-]{{0,20}}[ ,]{{1,2}}){{1,4}}\d{{1,4}}[a-z]?\b"
+        rf"{_PLACE}",
         rf"(?i:\b(?:{_TO}))[ :,]{{1,3}}(?:[a-z]{{1,8}}[: ]{{1,2}}){{0,2}}"  # my address is Na Louce 12, Praha
         rf"((?:{_WORD}[ ]){{1,4}}\d{{1,4}}[a-z]?\b{_PLACE})",
         rf"(?<![\w-])({_POSTCODE_GB})(?![\w-])",
@@ -103,7 +111,7 @@ _ADDRESSES = [
 
 
 def places(text: str) -> Spans:
-    """Yield postal addresses: streets with a number, and the town behind them; postcodes of their own form."""
+    """Yield postal addresses: streets with a number, and the town behind them; some postcodes alone."""
     for detect in _ADDRESSES:
         yield from detect(text)
 
@@ -121,8 +129,8 @@ _TITLE = (
     r"|Signora?|Dhr|Mevr|Dona|Dom|Fru|Hr|Pani|Pan)"
 )
 _GREETING = (
-    r"(?:[Dd]ear|[Hh]i|[Hh]ello|[Hh]ey|[Hh]allo|[Ll]ieber?|[Ss]ehr geehrter?|[Bb]onjour|[Ss]alut|[Cc]h(?:er|ère)"
-    r"|[Hh]ola|[Ee]stimad[oa]|[Cc]iao|[Gg]entile|[Bb]este|[Oo]lá|[Hh]ej|[Mm]oin"
+    r"(?:[Dd]ear|[Hh]i|[Hh]ello|[Hh]ey|[Hh]allo|[Ll]ieber?|[Ss]ehr geehrter?|[Bb]onjour|[Ss]alut"
+    r"|[Cc]h(?:er|ère)|[Hh]ola|[Ee]stimad[oa]|[Cc]iao|[Gg]entile|[Bb]este|[Oo]lá|[Hh]ej|[Mm]oin"
     r"|[Gg]ood (?:morning|afternoon|evening|day))"
 )
 _INTRODUCTION = (
@@ -131,17 +139,17 @@ _INTRODUCTION = (
     r"|[Tt]his is|[Ss]igned,?|[Cc]ustomer:|[Ff]rom:|[Cc]ontact:)"
 )
 _CLOSING = (
-    r"(?:(?:[Kk]ind|[Bb]est|[Ww]arm|[Mm]any)? ?(?:[Rr]egards|[Ww]ishes|[Tt]hanks)|[Bb]est|[Cc]heers|[Ss]incerely"
-    r"|[Yy]ours(?: (?:sincerely|faithfully|truly))?|[Tt]hank you"
+    r"(?:(?:[Kk]ind|[Bb]est|[Ww]arm|[Mm]any)? ?(?:[Rr]egards|[Ww]ishes|[Tt]hanks)|[Bb]est|[Cc]heers"
+    r"|[Ss]incerely|[Yy]ours(?: (?:sincerely|faithfully|truly))?|[Tt]hank you"
     r"|(?:[Mm]it )?(?:freundlichen|besten|lieben|viele|liebe) Grüßen?|MfG|LG|VG|[Cc]ordialement|[Mm]erci"
     r"|[Ss]aludos|[Gg]racias|[Ss]aluti|[Gg]roe(?:ten|tjes)|[Ll]ove)"
 )
 _NOBODY = words(
     "sir madam team lantern support all there customer customers everyone everybody damen herren dear friend"
-    " friends folks people desk service colleague colleagues help thanks thank hello regards best kind the this"
-    " that order we you it i a an your our my not what how when where who why which please sorry just question"
-    " no yes ok okay again world both guys product products shop agent assistant user system note after before"
-    " if in on at for from with"
+    " friends folks people desk service colleague colleagues help thanks thank hello regards best kind the"
+    " this that order we you it i a an your our my not what how when where who why which please sorry just"
+    " question no yes ok okay again world both guys product products shop agent assistant user system note"
+    " after before if in on at for from with"
 )
 _SIGNED = rf"{_NAME}(?:[ ](?:{_PARTICLE}[ ])?{_NAME}){{1,3}}"
 _NAMES = [

@@ -40,8 +40,8 @@ _SPELLED_EMAIL = found_by(
 )
 
 _ROLES = words(
-    "account accounts admin billing contact hello help info jobs news newsletter no-reply noreply office orders"
-    " postmaster press privacy returns sales security service support team webmaster"
+    "account accounts admin billing contact hello help info jobs news newsletter no-reply noreply office"
+    " orders postmaster press privacy returns sales security service support team webmaster"
 )
 """Mailboxes of a job, not of a person."""
 
@@ -190,7 +190,8 @@ _NATIONAL = {
     "ca.sin": r"\d{3}[ -]\d{3}[ -]\d{3}",
     "in_.aadhaar": r"\d{4} \d{4} \d{4}",
     "in_.pan": r"[A-Z]{3}[ABCFGHJLPT][A-Z]\d{4}[A-Z]",
-    "eu.vat": r"(?:AT|B[EG]|C[YZ]|D[EK]|E[ELS]|F[IR]|H[RU]|I[ET]|L[TUV]|MT|NL|P[LT]|RO|S[EIK]) ?[A-Z0-9]{8,12}",
+    "eu.vat": r"(?:AT|B[EG]|C[YZ]|D[EK]|E[ELS]|F[IR]|H[RU]|I[ET]|L[TUV]|MT|NL|P[LT]|RO|S[EIK])"
+    r" ?[A-Z0-9]{8,12}",
 }
 _NATIONALS = [
     (
@@ -200,9 +201,10 @@ _NATIONALS = [
     for name, pattern in _NATIONAL.items()
 ]
 _BY_NATIONAL_WORD = found_by(
-    r"\b(?:ssn|social security|national (?:insurance|id|identity)|nino|nhs|bsn|nif|nie|dni|cpr|cpf|pesel|pps|ahv"
-    r"|codice fiscale|steuer-?id\w*|tax(?:payer)? (?:id|number)|personal(?:ausweis|nummer| number)|personnummer"
-    r"|passport|reisepass|(?:driving|driver'?s?) licen[cs]e|id card|identity card|aadhaar|sin|vat)\b"
+    r"\b(?:ssn|social security|national (?:insurance|id|identity)|nino|nhs|bsn|nif|nie|dni|cpr|cpf|pesel|pps"
+    r"|ahv|codice fiscale|steuer-?id\w*|tax(?:payer)? (?:id|number)|personal(?:ausweis|nummer| number)"
+    r"|personnummer|passport|reisepass|(?:driving|driver'?s?) licen[cs]e|id card|identity card"
+    r"|aadhaar|sin|vat)\b"
     r"(?:\s{1,2}(?:no|nr|num|number|nummer|id|is|card))*[^\w\n]{0,4}"
     r"([A-Z]{0,3}(?=[\d .-]{3})[\dA-Z]{0,12}\d[\dA-Z]{0,12}(?:[ .-]\d[\dA-Z]{0,5}){0,5}(?:[ -][A-Z])?)\b",
 )
@@ -222,7 +224,8 @@ _IDS = found_by(
     r"(?<![\w-])(?:[OCRT]-\d{3,8}|NP\d{8,10}|LG-[A-Z0-9-]{4,20}|(?:ORD|CUST|INV|ACC|REF|TKT)[-_#]?\d{4,12})(?![\w-])"
     r"|\b(?:order|customer|account|client|member(?:ship)?|invoice|booking|tracking|reference|ticket|kunden|bestell"
     r"|rechnungs)"
-    r"(?:[ -]?(?:no|nr|num|number|nummer|id|ref))?\.?[ ]?(?:#|:|is)?[ ]?#?(?=[A-Z-]{0,6}\d)[A-Z]{0,5}[-_]?\d[\dA-Z-]{3,19}\b"
+    r"(?:[ -]?(?:no|nr|num|number|nummer|id|ref))?\.?[ ]?(?:#|:|is)?[ ]?#?"
+    r"(?=[A-Z-]{0,6}\d)[A-Z]{0,5}[-_]?\d[\dA-Z-]{3,19}\b"
 )
 
 

@@ -1,8 +1,8 @@
 """One safe line out of any error text: no password, key, connection string, file path or traceback.
 
 Main path: one_line(text, known=(...)); hide(text, known) replaces only values that are known to be secret, in
-any encoding; hide_secrets() also what looks like a secret, and errs on the side of hiding: it is a net below the
-adapters, which should not put secrets in their messages in the first place.
+any encoding; hide_secrets() also what looks like a secret, and errs on the side of hiding: it is a net below
+the adapters, which should not put secrets in their messages in the first place.
 Source: the shapes of keys that GitHub's secret scanning and detect-secrets look for.
 """
 

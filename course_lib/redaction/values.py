@@ -14,17 +14,20 @@ from course_lib.redaction.personal import Found, find, labelled
 LONGEST = 16_000
 """So many characters of a text are looked at and kept; the rest is cut off."""
 _HELD, _STEP, _BEFORE = 240, 60, 240
-"""Of a stream: so many of the last characters are held back, it is handed on in such steps, and so many before them are looked at
-again."""
+"""Of a stream: so many of the last characters are held back, handed on in such steps, and so many before them
+are looked at again."""
 _DEEPEST = 20
 _CUT = "… [cut]"
 
 _FIELDS = {
-    "secret": r"(?:api|access|secret|private|auth)?_?(?:key|token|secret|password|passwd|pwd|credentials?|authorization)",
-    "name": r"(?:(?:first|last|full|given|family|sur|middle|customer|user|contact|holder)_?)?name|surname|recipient|signed_by",
+    "secret": r"(?:api|access|secret|private|auth)?_?(?:key|token|secret|passw(?:or)?d|pwd|credentials?)"
+    r"|authorization",
+    "name": r"(?:(?:first|last|full|given|family|sur|middle|customer|user|contact|holder)_?)?name|surname"
+    r"|recipient|signed_by",
     "email": r"e_?mail(?:_?address)?",
     "phone": r"(?:tele|mobile_?)?phone(?:_?number)?|mobile|tel|fax",
-    "address": r"(?:(?:home|street|postal|shipping|billing|delivery|ship_to)_?)?(?:address|street|postcode|zip(?:_?code)?)|ship_to",
+    "address": r"(?:(?:home|street|postal|shipping|billing|delivery|ship_to)_?)?(?:address|street|postcode)"
+    r"|zip(?:_?code)?|ship_to",
     "date of birth": r"birth_?(?:date|day)|date_of_birth|dob",
     "card": r"(?:card|credit_?card|pan)(?:_?number)?|cvv|cvc",
     "iban": r"iban|bank_?account|account_?number",

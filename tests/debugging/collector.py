@@ -38,7 +38,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.status == 200:
             asked = ExportTraceServiceRequest.FromString(body)
             for each in asked.resource_spans:
-                self.server.services |= {a.value.string_value for a in each.resource.attributes if a.key == "service.name"}
+                self.server.services |= {
+                    a.value.string_value for a in each.resource.attributes if a.key == "service.name"
+                }
                 self.server.names += [span.name for scope in each.scope_spans for span in scope.spans]
         self.send_response(self.server.status)
         self.send_header("content-length", "0")

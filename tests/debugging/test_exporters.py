@@ -1,4 +1,4 @@
-"""Spans reach a file and a collector; one that is down, slow or refusing neither slows nor breaks anything."""
+"""Spans reach a file and a collector; one that is down, slow or refusing harms nothing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_collector_gets_every_span_with_the_services_name_and_our_headers():
         make_spans(tracer, 1_000)
         assert tracer.flush(10)
 
-    assert TRIAGE <= set(collector.names)
+    assert set(collector.names) >= TRIAGE
     assert len(collector.names) == 1_005
     assert collector.services == {"answers"}
     assert collector.headers[0]["authorization"] == "Bearer k"
@@ -224,6 +224,6 @@ def test_an_idle_thread_ends(monkeypatch):
             make_spans(tracer, 1)
             assert tracer.flush(5)
             time.sleep(0.3)
-            assert [each.name for each in threading.enumerate() if each.name.startswith("spans to")] == []
+            assert f"spans to {collector.url}" not in {each.name for each in threading.enumerate()}
 
     assert len(collector.names) == 2

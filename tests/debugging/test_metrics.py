@@ -20,7 +20,10 @@ TICKETS = [ticket.text for ticket in desk.tickets("train")]
 
 def test_rate_errors_duration_tokens_and_cost_are_those_of_the_ledger():
     lm.profile("half", error_rate=0.5)
-    with MetricsCollector() as metrics, dspy.context(lm=lm.connect("sim-large@half", cache=False, num_retries=0)):
+    with (
+        MetricsCollector() as metrics,
+        dspy.context(lm=lm.connect("sim-large@half", cache=False, num_retries=0)),
+    ):
         triage = desk.Triage()
         dspy.Parallel(num_threads=4, max_errors=100, disable_progress_bar=True)(
             [(triage, {"ticket": text}) for text in TICKETS[:40]]

@@ -55,7 +55,9 @@ def test_answers_usage_and_errors_are_the_programs():
     assert program.metrics.value("dspy_requests_total", error="TypeError") == 1
 
 
-@pytest.mark.parametrize("budget", [Budget(attempts=3), Budget(tokens=2_000), Budget(cost_usd=0.003)], ids=str)
+@pytest.mark.parametrize(
+    "budget", [Budget(attempts=3), Budget(tokens=2_000), Budget(cost_usd=0.003)], ids=str
+)
 @pytest.mark.parametrize("way", ["sync", "async", "stream"])
 def test_a_spent_budget_stops_the_run_before_the_next_call(budget, way):
     program = ObservableModule(Loops(), per_request=budget)
@@ -65,19 +67,28 @@ def test_a_spent_budget_stops_the_run_before_the_next_call(budget, way):
             (error,) = [event for event in [e async for e in answered] if hasattr(event, "cause")]
         raise error.cause
 
-    with dspy.context(lm=lm.connect("sim-large", cache=False)):
-        with pytest.raises(BudgetExceeded, match="budget of this request is spent: .* look in the trace") as told:
-            if way == "sync":
-                program(ticket=TICKETS[0])
-            else:
-                asyncio.run(program.acall(ticket=TICKETS[0]) if way == "async" else streamed())
+    runs = {
+        "sync": lambda: program(ticket=TICKETS[0]),
+        "async": lambda: asyncio.run(program.acall(ticket=TICKETS[0])),
+        "stream": lambda: asyncio.run(streamed()),
+    }
+    model = lm.connect("sim-large", cache=False)
+    with (
+        dspy.context(lm=model),
+        pytest.raises(BudgetExceeded, match=r"request is spent: .* the trace") as told,
+    ):
+        runs[way]()
     ledger = lm.ledger()
 
     assert isinstance(told.value, dspy.LMError)
     assert isinstance(told.value, CourseError)
     assert not dspy.is_retryable_lm_error(told.value)
     assert 1 < ledger.requests < 10
-    spent = {"attempts": ledger.requests, "tokens": ledger.prompt_tokens + ledger.completion_tokens, "cost_usd": ledger.cost_usd}
+    spent = {
+        "attempts": ledger.requests,
+        "tokens": ledger.prompt_tokens + ledger.completion_tokens,
+        "cost_usd": ledger.cost_usd,
+    }
     name, limit = next((n, v) for n in spent if (v := getattr(budget, n)) != float("inf"))
     each = spent[name] / ledger.requests
     assert limit <= spent[name] < limit + 1.2 * each
@@ -136,7 +147,9 @@ def test_a_budget_reaches_threads_models_of_the_programs_own_and_models_that_fal
     class Wide(dspy.Module):
         def forward(self, tickets):
             tasks = [(desk.Triage(), {"ticket": text}) for text in tickets]
-            run = dspy.Parallel(num_threads=2, max_errors=99, disable_progress_bar=True, return_failed_examples=True)
+            run = dspy.Parallel(
+                num_threads=2, max_errors=99, disable_progress_bar=True, return_failed_examples=True
+            )
             return dspy.Prediction(failed=run(tasks)[2])
 
     with dspy.context(lm=lm.connect("sim-large", cache=False)):

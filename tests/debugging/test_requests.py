@@ -97,7 +97,9 @@ HEADERS = {
 @pytest.mark.parametrize("headers", HEADERS.values(), ids=HEADERS)
 async def test_whatever_a_client_sends_its_request_is_traced(headers):
     with Tracer() as tracer:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app_of(tracer)), base_url="http://d") as client:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app_of(tracer)), base_url="http://d"
+        ) as client:
             await client.get("/tickets/anna", headers=headers)
             await client.request("ANNA@EXAMPLE.COM", "/nowhere/anna", headers=headers)
 

@@ -152,17 +152,21 @@ async def test_calls_that_fail_are_cancelled_or_thrown_away_end_their_spans():
         await asyncio.sleep(0.1)
         task.cancel()
         await asyncio.wait([task])
-    with Tracer() as second, dspy.context(lm=dspy.LM("openai/none", api_base="http://127.0.0.1:9/v1", api_key="k",
-                                                     num_retries=0)):  # fmt: skip
-        with pytest.raises(dspy.LMTransportError):
-            await desk.Triage().acall(ticket=TICKETS[0])
+    nobody = dspy.LM("openai/none", api_base="http://127.0.0.1:9/v1", api_key="k", num_retries=0)
+    with Tracer() as second, dspy.context(lm=nobody), pytest.raises(dspy.LMTransportError):
+        await desk.Triage().acall(ticket=TICKETS[0])
     gc.collect()
 
     assert [len(each) for each in traces(tracer.spans)] == [4, 4]
-    assert {span.attributes["error.type"] for span in tracer.spans if not span.status.is_ok} == {"CancelledError"}
+    assert {span.attributes["error.type"] for span in tracer.spans if not span.status.is_ok} == {
+        "CancelledError"
+    }
     (call,) = named(second.spans, "chat none")
     assert call.attributes["error.type"] == "LMTransportError"
-    assert (call.status.description, call.attributes["gen_ai.provider.name"]) == ("LMTransportError", "openai")
+    assert (call.status.description, call.attributes["gen_ai.provider.name"]) == (
+        "LMTransportError",
+        "openai",
+    )
 
 
 @pytest.mark.parametrize("adapter", [dspy.JSONAdapter, dspy.XMLAdapter, BAMLAdapter])
@@ -269,7 +273,9 @@ def test_tokens_and_cost_of_all_spans_are_those_of_the_ledger(history):
     calls = named(tracer.spans, "chat sim-large")
     ledger = lm.ledger()
     assert sum(span.attributes.get("gen_ai.usage.input_tokens", 0) for span in calls) == ledger.prompt_tokens
-    assert sum(span.attributes.get("gen_ai.usage.cost", 0) for span in calls) == pytest.approx(ledger.cost_usd)
+    assert sum(span.attributes.get("gen_ai.usage.cost", 0) for span in calls) == pytest.approx(
+        ledger.cost_usd
+    )
     assert [span.attributes["dspy.cache.hit"] for span in calls].count(True) == 3
 
 
@@ -428,17 +434,21 @@ def test_what_cannot_be_shown_or_is_large_does_no_harm():
 # -- its surroundings ------------------------------------------------------------------------------------
 
 
-def test_the_process_keeps_its_own_provider_unless_ours_is_told_to_use_it():
+def test_the_process_keeps_its_own_provider_and_a_joined_tracer_joins_what_it_traces():
     before = trace.get_tracer_provider()
-    provider = TracerProvider()
-    theirs = provider.get_tracer("a web framework")
+    theirs = TracerProvider().get_tracer("a web framework")
 
-    with Tracer() as ours, Tracer(provider=provider) as joined, theirs.start_as_current_span("GET /answer"):
+    with Tracer() as ours, Tracer(joined=True) as joined, theirs.start_as_current_span("GET /answer") as span:
         desk.Triage()(ticket=TICKETS[0])
+        with joined.span("look up"), theirs.start_as_current_span("SELECT") as below:
+            pass
 
     assert trace.get_tracer_provider() is before
     assert len(traces(ours.spans)[0]) == 5
-    assert shape(joined.spans) == [("GET /answer", ("Triage", PREDICT))]
+    (triage,), (block,) = named(joined.spans, "Triage"), named(joined.spans, "look up")
+    assert triage.parent.span_id == block.parent.span_id == span.get_span_context().span_id
+    assert below.parent.span_id == block.context.span_id
+    assert {each.context.trace_id for each in joined.spans} == {span.get_span_context().trace_id}
 
 
 def test_one_call_traces_a_block_or_costs_nothing(tmp_path):
@@ -452,7 +462,7 @@ def test_one_call_traces_a_block_or_costs_nothing(tmp_path):
     assert not (tmp_path / "no.jsonl").exists()
     assert len((tmp_path / "yes.jsonl").read_text("utf-8").splitlines()) == len(tracer.spans) == 5
     distributed = DistributedTracer("http://127.0.0.1:9", service="answers")
-    assert distributed._provider.resource.attributes["service.name"] == "answers"
+    assert distributed.resource.attributes["service.name"] == "answers"
 
 
 def test_a_trace_is_shown_as_a_tree():

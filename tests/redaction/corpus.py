@@ -18,19 +18,22 @@ from stdnum.fr import nir
 from stdnum.it import codicefiscale
 from stdnum.nl import bsn
 from stdnum.pl import pesel
+from stdnum.us import ssn
 
 from course_lib import desk
+from course_lib.redaction.forms import words
 
-FIRST = "Anna Ben Chloé Daniel Emma Fiona Gareth Hugo Ingrid Jonas Katarzyna Lucía Mikko Nora Oliver Priya Siobhán Tom Zoë"
-LAST = "Schmidt Carter Martin Okafor Lindholm MacLeod Rousseau Sørensen Haugen Becker Nowak Fernández O'Rourke Hale Patel"
+FIRST = "Anna Ben Chloé Daniel Emma Fiona Gareth Hugo Ingrid Jonas Katarzyna Lucía Mikko Nora Siobhán Zoë"
+LAST = "Schmidt Carter Martin Okafor Lindholm MacLeod Rousseau Sørensen Haugen Becker Nowak O'Rourke Hale"
 PARTICLES = "de Vries|van den Berg|von Thun|da Silva|García|Dubois-Martin"
-STREETS = (
-    "{n} Elm Avenue, M20 5ZZ Manchester|{n} Cedar Road|{n} Quay Row, Galway|{n} Maple Street, Portland, OR 97201"
-    "|Ahornstr. {n}, 22085 Hamburg|Lindenweg {n}|Lange Straße {n}, 10115 Berlin|Wilgenlaan {n}, 6711 AB Ede"
-    "|Molenstraat {n}, 2000 Antwerpen|Björkvägen {n}, 756 46 Uppsala|Storgata {n}, 0184 Oslo|{n} rue des Tilleuls, 69003 Lyon"
-    "|{n} bis avenue de la République|Via Roma {n}, 10121 Torino|Rua das Flores {n}, Porto|Calle Mayor {n}, 28013 Madrid"
-    "|ul. Długa {n}, 00-238 Warszawa|Flat {n}, 12 Park Crescent, London|{n} St. Mary's Lane|P.O. Box {n}17"
-)
+STREETS = """{n} Elm Avenue, M20 5ZZ Manchester|{n} Cedar Road|{n} Quay Row, Galway
+{n} Maple Street, Portland, OR 97201|{n} St. Mary's Lane
+Ahornstr. {n}, 22085 Hamburg|Lindenweg {n}|Lange Straße {n}, 10115 Berlin
+Wilgenlaan {n}, 6711 AB Ede|Molenstraat {n}, 2000 Antwerpen|Björkvägen {n}, 756 46 Uppsala
+Storgata {n}, 0184 Oslo|Rua das Flores {n}, Porto|{n} rue des Tilleuls, 69003 Lyon
+{n} bis avenue de la République
+Via Roma {n}, 10121 Torino|Calle Mayor {n}, 28013 Madrid|ul. Długa {n}, 00-238 Warszawa
+Flat {n}, 12 Park Crescent, London|P.O. Box {n}17"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +51,20 @@ class Item:
         return [part for part in parts if len(part) > 2 and part not in _TELL_NOTHING]
 
 
-_TELL_NOTHING = {"rue", "des", "avenue", "Avenue", "Road", "Row", "Street", "Lane", "Flat", "ul.", "Box", "P.O.", "bis", "via", "Via",
-                 "Calle", "Rua", "das", "Crescent", "Straße", "van", "den", "von", "BSN", "Bearer", "Portland", "March", "May", "June"}
+_TELL_NOTHING = words(
+    "rue des avenue Avenue Road Row Street Lane Flat ul. Box P.O. bis Via Calle Rua das Crescent Straße van"
+    " den von BSN Bearer Portland March May June"
+)
 
 
 def _digits(draw: random.Random, count: int) -> str:
     return "".join(draw.choice("0123456789") for _ in range(count))
+
+
+def _filled(draw: random.Random, forms: str) -> str:
+    """Return one of some forms, a line or a bar apart, with random digits for each #."""
+    form = draw.choice(re.split(r"[|\n]", forms))
+    return re.sub("#", lambda _: draw.choice("0123456789"), form)
 
 
 def _name(draw: random.Random) -> str:
@@ -63,30 +74,36 @@ def _name(draw: random.Random) -> str:
 
 def _email(draw: random.Random) -> str:
     first, last = draw.choice(FIRST.split()).lower(), re.sub(r"\W", "", draw.choice(LAST.split()).lower())
-    host = draw.choice(["example.com", "mail.example.org", "example.co.uk", "uni-köln.example", "post.example.dk"])
-    return draw.choice([f"{first}.{last}@{host}", f"{first[0]}{last}{_digits(draw, 2)}@{host}", f"{last}+shop@{host}"])
+    host = draw.choice(
+        ["example.com", "mail.example.org", "example.co.uk", "uni-köln.example", "post.example.dk"]
+    )
+    return _filled(draw, f"{first}.{last}@{host}|{first[0]}{last}##@{host}|{last}+shop@{host}")
+
+
+PHONES = """+44 20 7946 0###|+49 30 23125 ###|+49 (0)151 2312####|+1 (415) 555-01##|(212) 555-01##
+020 7946 0###|07700 900###|01 99 00 ## ##|+33 6 12 34 ## ##|+31 6 1234####
+0151-2312####|+46 70-174 06 ##|555-01##
+415.555.01##|0044 7700 900###"""
 
 
 def _phone(draw: random.Random) -> str:
-    d = _digits
-    return draw.choice([
-        f"+44 20 7946 0{d(draw, 3)}", f"+49 30 23125 {d(draw, 3)}", f"+49 (0)151 2312{d(draw, 4)}", f"+1 (415) 555-01{d(draw, 2)}",
-        f"(212) 555-01{d(draw, 2)}", f"020 7946 0{d(draw, 3)}", f"07700 900{d(draw, 3)}", f"01 99 00 {d(draw, 2)} {d(draw, 2)}",
-        f"+33 6 12 34 {d(draw, 2)} {d(draw, 2)}", f"+31 6 1234{d(draw, 4)}", f"0151-2312{d(draw, 4)}", f"+46 70-174 06 {d(draw, 2)}",
-        f"555-01{d(draw, 2)}", f"415.555.01{d(draw, 2)}", f"0044 7700 900{d(draw, 3)}",
-    ])  # fmt: skip
+    return _filled(draw, PHONES)
 
 
 def _iban(draw: random.Random) -> str:
-    country, length = draw.choice([("DE", 18), ("GB", 0), ("NL", 0), ("FR", 0), ("ES", 20), ("BE", 0)])
-    bban = {"GB": f"NWBK{_digits(draw, 14)}", "NL": f"ABNA{_digits(draw, 10)}", "FR": _digits(draw, 23), "BE": _digits(draw, 12)}
     while True:
-        number = bban.get(country) or _digits(draw, length)
+        country, number = draw.choice(["DE", "GB", "NL", "FR", "ES", "BE"]), ""
+        forms = {
+            "GB": "NWBK" + "#" * 14,
+            "NL": "ABNA" + "#" * 10,
+            "FR": "#" * 23,
+            "ES": "#" * 20,
+            "BE": "#" * 12,
+        }
+        number = _filled(draw, forms.get(country, "#" * 18))
         made = f"{country}{iban.calc_check_digits(f'{country}00{number}')}{number}"
         if iban.is_valid(made):
             return draw.choice([made, iban.format(made), iban.format(made).lower()])
-        bban = {}
-        country, length = "DE", 18
 
 
 def _card(draw: random.Random) -> str:
@@ -99,66 +116,90 @@ def _card(draw: random.Random) -> str:
 
 
 def _ip(draw: random.Random) -> str:
-    four = ".".join(str(draw.randint(11, 223)) for _ in range(4))
+    four = ".".join(str(draw.randint(130, 223)) for _ in range(4))
     six = ":".join(f"{draw.randint(1, 65535):x}" for _ in range(7))
-    return draw.choice([four, f"2001:{six}", f"2001:db8::{draw.randint(1, 65535):x}", f"fe80::{draw.randint(1, 65535):x}:1"])
+    short = f"{draw.randint(1, 65535):x}"
+    return draw.choice([four, f"2001:{six}", f"2001:db8::{short}", f"fe80::{short}:1"])
 
 
 def _birth(draw: random.Random) -> str:
     day, month, year = draw.randint(1, 28), draw.randint(1, 12), draw.randint(1940, 2005)
-    return draw.choice([
-        f"{day:02}.{month:02}.{year}", f"{year}-{month:02}-{day:02}", f"{day} March {year}", f"May {day}, {year}",
-        f"{day:02}/{month:02}/{year}", f"{day}. Juni {year}", f"{day:02}-{month:02}-{year % 100:02}",
-    ])  # fmt: skip
+    numbers = f"{day:02}.{month:02}.{year}|{year}-{month:02}-{day:02}|{day:02}/{month:02}/{year}"
+    return _filled(
+        draw, f"{numbers}|{day} March {year}|May {day}, {year}|{day}. Juni {year}|{day:02}-{month:02}-73"
+    )
 
 
 def _id(draw: random.Random) -> str:
-    d = _digits
-    return draw.choice([f"O-{d(draw, 5)}", f"C-{d(draw, 3)}", f"NP4{d(draw, 8)}", f"R-{d(draw, 4)}", f"INV-{d(draw, 6)}", f"LG-7{d(draw, 4)}"])
+    return _filled(draw, "O-#####|C-###|NP4########|R-####|INV-######|LG-7####")
 
 
 def _national(draw: random.Random) -> str:
-    def valid(make: Callable[[], str], check: Callable[[str], bool]) -> str:
-        while not check(number := make()):
+    def valid(form: str, check: Callable[[str], bool]) -> str:
+        while not check(number := _filled(draw, form)):
             pass
         return number
 
     day = f"{draw.randint(50, 99)}{draw.randint(1, 12):02}{draw.randint(1, 28):02}"
-    return draw.choice([
-        lambda: valid(lambda: f"{draw.randint(100, 665)}-{draw.randint(10, 99)}-{draw.randint(1000, 9999)}", lambda n: n != "219-09-9999"),
-        lambda: f"AB {_digits(draw, 2)} {_digits(draw, 2)} {_digits(draw, 2)} C",
-        lambda: valid(lambda: f"{draw.randint(10**10, 10**11 - 1)}", idnr.is_valid),
-        lambda: valid(lambda: f"{_digits(draw, 8)}{draw.choice('TRWAGMYFPDXBNJZSQVHLCKE')}", dni.is_valid),
-        lambda: (n := f"1{day[:4]}75{_digits(draw, 6)}") + nir.calc_check_digits(n),
-        lambda: (n := f"RSSMRA{day[:2]}A{draw.randint(10, 28)}H501") + codicefiscale.calc_check_digit(n),
-        lambda: valid(lambda: day + _digits(draw, 5), pesel.is_valid),
-        lambda: "BSN " + valid(lambda: _digits(draw, 9), bsn.is_valid),
-    ])()  # fmt: skip
+    insee, fiscal = f"1{day[:4]}75{_digits(draw, 6)}", f"RSSMRA{day[:2]}A{draw.randint(10, 28)}H501"
+    letters = "|".join(f"########{letter}" for letter in "TRWAGMYFPDXBNJZSQVHLCKE")
+    return draw.choice(
+        [
+            lambda: valid("###-##-####", ssn.is_valid),
+            lambda: _filled(draw, "AB ## ## ## C"),
+            lambda: valid("###########", idnr.is_valid),
+            lambda: valid(letters, dni.is_valid),
+            lambda: insee + nir.calc_check_digits(insee),
+            lambda: fiscal + codicefiscale.calc_check_digit(fiscal),
+            lambda: valid(f"{day}#####", pesel.is_valid),
+            lambda: f"BSN {valid('#########', bsn.is_valid)}",
+        ]
+    )()
 
 
 def _secret(draw: random.Random) -> str:
     long = "".join(draw.choice("abcdefghijkmnpqrstuvwxyz23456789") for _ in range(28))
-    return draw.choice([f"sk-proj-{long}", f"ghp_{long}", f"Bearer {long}", f"password={long[:10]}", f"AKIA{long[:16].upper()}",
-                        f"api_key: {long}", f"postgresql://ann:{long[:8]}@db.internal/shop", f"eyJhbGciOi.{long}.{long}"])  # fmt: skip
+    keys = f"sk-pr-{long}|ghp_{long}|Bearer {long}|password={long[:10]}|AKIA{long[:16].upper()}|key: {long}"
+    return draw.choice(
+        [*keys.split("|"), f"postgresql://ann:{long[:8]}@db.internal/shop", f"eyJhbGciOi.{long}.{long}"]
+    )
 
 
 def _place(draw: random.Random) -> str:
-    return draw.choice(STREETS.split("|")).format(n=draw.randint(1, 199))
+    return draw.choice(re.split(r"[|\n]", STREETS)).format(n=draw.randint(1, 199))
 
 
-SAID: dict[str, tuple[Callable[[random.Random], str], tuple[str, ...]]] = {
-    "email": (_email, ("write to {} please", "My address is <{}>.", "mailto:{}?subject=tent", "{}, as always", "Reply to:{}")),
-    "phone": (_phone, ("You can call me: {}.", "my number is {} after six", "Tom\n{}\n", "(phone {})", "Tel.: {}, mornings only")),
-    "iban": (_iban, ("send the money to {} please", "IBAN: {}", "my account ({}) is right", "refund to {}.")),
-    "card": (_card, ("I paid with {} yesterday", "card {}, exp. 04/29", "charged twice: {}.", "my Visa is {} and it was refused")),
-    "ip": (_ip, ("login from {} was refused", "client={} status=403", "from [{}]", "the address {}, seen twice")),
-    "address": (_place, ("please send it to {} before Friday", "I live at {}.", "Address: {}", "not to the office but to {}, thanks")),
-    "name": (_name, ("Dear {},\nthank you for writing.", "Mr {} called about it", "My name is {}.", "The lamp is dead.\n\nKind regards,\n{}",
-                     "Where is my parcel?\n\n{}", "Frau {} hat angerufen", "Hi {}, any news?", "customer name: {}")),  # fmt: skip
-    "date of birth": (_birth, ("I was born on {} in Leeds", "date of birth: {}", "DOB {}", "Geburtsdatum: {}", "my birthday is {}")),
-    "id": (_id, ("Where is {}?", "it's about {}, the green one", "order no. {} never came", "({})")),
-    "national id": (_national, ("my number is {}", "ID: {}", "they asked for {} and I gave it", "tax papers, {}.")),
-    "secret": (_secret, ("the call failed with {}", "sent {} to the server", "log: {}", "why does {} not work?")),
+SAID: dict[str, tuple[Callable[[random.Random], str], str]] = {
+    "email": (
+        _email,
+        "write to {} please|My address is <{}>.|mailto:{}?subject=tent|{}, as always|Reply to:{}",
+    ),
+    "phone": (
+        _phone,
+        "You can call me: {}.|my number is {} after six|Tom\n{}\n|(phone {})|Tel.: {}, mornings only",
+    ),
+    "iban": (_iban, "send the money to {} please|IBAN: {}|my account ({}) is right|refund to {}."),
+    "card": (
+        _card,
+        "I paid with {} yesterday|card {}, exp. 04/29|charged twice: {}.|my Visa is {} and it was refused",
+    ),
+    "ip": (_ip, "login from {} was refused|client={} status=403|from [{}]|the address {}, seen twice"),
+    "address": (
+        _place,
+        "please send it to {} before Friday|I live at {}.|Address: {}|not to the office but to {}, ok?",
+    ),
+    "name": (
+        _name,
+        "Dear {},\nthank you for writing.|Mr {} called about it|My name is {}.|Hi {}, any news?"
+        "|customer name: {}|The lamp is dead.\n\nKind regards,\n{}|Where is my parcel?\n\n{}|Frau {} hat angerufen",
+    ),
+    "date of birth": (
+        _birth,
+        "I was born on {} in Leeds|date of birth: {}|DOB {}|Geburtsdatum: {}|my birthday is {}",
+    ),
+    "id": (_id, "Where is {}?|it's about {}, the green one|order no. {} never came|({})"),
+    "national id": (_national, "my number is {}|ID: {}|they asked for {} and I gave it|tax papers, {}."),
+    "secret": (_secret, "the call failed with {}|sent {} to the server|log: {}|why does {} not work?"),
 }
 CARRIERS: tuple[Callable[[str], str], ...] = (
     str,
@@ -173,9 +214,10 @@ def items(seed: int, *, each: int = 30) -> list[Item]:
     """Return `each` items of every kind, the same ones for a seed."""
     draw, made = random.Random(seed), []
     for kind, (value_of, sentences) in SAID.items():
+        forms = sentences.split("|")
         for number in range(each):
             value = value_of(draw)
-            text = sentences[number % len(sentences)].format(value)
+            text = forms[number % len(forms)].format(value)
             made.append(Item(kind, value, CARRIERS[0 if "\n" in text else number // 3 % len(CARRIERS)](text)))
     return made
 

@@ -1,0 +1,116 @@
+"""A span under way: written to on the path of every call, so it is small, and becomes OpenTelemetry's later.
+
+Main path: Span(place, parent) -> set_attribute(), add_event(), end() -> readable(resource), for an exporter.
+Source: ReadableSpan of opentelemetry-sdk 1.45. The SDK's own start_span() takes longer than DSPy's callback:
+it samples, locks, and checks each attribute; here that happens when the span is read, or by an exporter.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+MOST_EVENTS, MOST_ATTRIBUTES, LONGEST_VALUE = 128, 128, 16_384
+_SCOPE = InstrumentationScope("course_lib.debugging")
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+_PLAIN = (str, bool, int, float)
+
+_random = random.Random()  # ids, apart from a program's own seed
+os.register_at_fork(after_in_child=_random.seed)
+
+
+class Place(NamedTuple):
+    """A span's ids: what its children, and other processes, know of it."""
+
+    trace_id: int
+    span_id: int
+
+    @classmethod
+    def below(cls, parent: Place | None) -> Place:
+        """Return a new place, in a trace of its own without a parent."""
+        trace_id = parent.trace_id if parent else _random.getrandbits(128) or 1
+        return cls(trace_id, _random.getrandbits(64) or 1)
+
+    def context(self, *, is_remote: bool = False) -> SpanContext:
+        """Return it as OpenTelemetry has it."""
+        return SpanContext(self.trace_id, self.span_id, is_remote, _SAMPLED)
+
+
+class Span:
+    """What happened between two moments; ended, it takes nothing more."""
+
+    __slots__ = (
+        "_begun_s",
+        "attributes",
+        "end_ns",
+        "error",
+        "events",
+        "kind",
+        "name",
+        "parent",
+        "place",
+        "start_ns",
+    )
+
+    def __init__(self, name: str, parent: Place | None, kind: SpanKind = SpanKind.INTERNAL) -> None:
+        self.name, self.parent, self.kind = name, parent, kind
+        self.place = Place.below(parent)
+        self.attributes: dict[str, Any] = {}
+        self.events: list[tuple[str, int, Mapping[str, Any]]] = []
+        self.error: str | None = None
+        """What the status says of a failure."""
+        self.end_ns = 0
+        self.start_ns, self._begun_s = time.time_ns(), time.perf_counter()
+
+    def set_attribute(self, name: str, value: Any) -> None:
+        """Say something of it; a value of another kind than text, number or a list of these becomes text."""
+        if not self.end_ns:
+            self.attributes[name] = value
+
+    def add_event(self, name: str, facts: Mapping[str, Any]) -> None:
+        """Say that something happened in it now; of very many events the first ones are kept."""
+        if not self.end_ns and len(self.events) < MOST_EVENTS:
+            self.events.append((name, time.time_ns(), facts))
+
+    def end(self) -> None:
+        """End it now; the clock of the process measures how long it took, whatever the calendar does."""
+        self.end_ns = self.start_ns + round((time.perf_counter() - self._begun_s) * 1e9)
+
+    def readable(self, resource: Resource) -> ReadableSpan:
+        """Return it as OpenTelemetry's exporters and readers know it."""
+        return ReadableSpan(
+            self.name,
+            self.place.context(),
+            self.parent.context() if self.parent else None,
+            resource,
+            _checked(self.attributes),
+            [Event(name, _checked(facts), at_ns) for name, at_ns, facts in self.events],
+            kind=self.kind,
+            status=Status(StatusCode.UNSET) if self.error is None else Status(StatusCode.ERROR, self.error),
+            start_time=self.start_ns,
+            end_time=self.end_ns,
+            instrumentation_scope=_SCOPE,
+        )
+
+
+def _checked(values: Mapping[str, Any]) -> BoundedAttributes:
+    plain = {name: _plain(value) for name, value in tuple(values.items())}
+    return BoundedAttributes(MOST_ATTRIBUTES, plain, max_value_len=LONGEST_VALUE)
+
+
+def _plain(value: Any) -> Any:
+    """Return what an attribute may hold; a text that could not be sent, with its odd characters replaced."""
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, Sequence) and all(isinstance(each, _PLAIN) for each in value):
+        return [_plain(each) for each in value]
+    return value if isinstance(value, _PLAIN) else _plain(str(value))
