@@ -37,7 +37,7 @@ class Tape:
         """Listen to what is sent over `channel`."""
         self._begun_s = time.monotonic()
         self._messages: list[tuple[float, MutableMapping[str, Any]]] = []
-        channel.tap = self._note
+        channel.listen(self._note)
 
     def _note(self, message: MutableMapping[str, Any]) -> None:
         self._messages.append((1000 * (time.monotonic() - self._begun_s), message))

@@ -56,14 +56,22 @@ class Channel:
     def __init__(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange, load: Load) -> None:
         self._scope = scope
         self._receive = receive
-        self._send_on = send
+        self._send = send
         self._exchange = exchange
         self._load = load
         self._held_bytes = 0
         self.is_started = False
-        self.tap: Callable[[MutableMapping[str, Any]], None] | None = None
-        """Is told all that is sent."""
         exchange.request_id = f"req_{secrets.token_hex(12)}"
+
+    def listen(self, tap: Callable[[MutableMapping[str, Any]], None]) -> None:
+        """Tell `tap` all that is sent from now on."""
+        send = self._send
+
+        async def tapped(message: MutableMapping[str, Any]) -> None:
+            tap(message)
+            await send(message)
+
+        self._send = tapped
 
     def hold(self, size_bytes: int) -> None:
         """Count `size_bytes` more as held by this request.
@@ -195,11 +203,6 @@ class Channel:
             plain = [(name.encode(), value.encode()) for name, value in headers.items()]
             await self._send({"type": "http.response.start", "status": status, "headers": plain})
         await self._send({"type": "http.response.body", "body": piece, "more_body": not is_last})
-
-    async def _send(self, message: MutableMapping[str, Any]) -> None:
-        if self.tap is not None:
-            self.tap(message)
-        await self._send_on(message)
 
     def _begin(self, status: int) -> None:
         self.is_started = True
