@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -46,13 +46,15 @@ def bad_collectors() -> Iterator[dict[str, str]]:
     refusing.server_close()
 
 
-def seconds(program: Any, tickets: list[str], listener: Any = None) -> float:
+def seconds(
+    program: Any, tickets: list[str], listener: Any = None, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Return how long a call takes, on average."""
-    begun = time.perf_counter()
+    begun = clock()
     with listener or nullcontext():
         for ticket in tickets:
             program(ticket=ticket)
-    return (time.perf_counter() - begun) / len(tickets)
+    return (clock() - begun) / len(tickets)
 
 
 def main() -> bool:
@@ -69,14 +71,19 @@ def main() -> bool:
     predict = desk.Triage().sort
     results = []
 
-    def to_nothing(name: str, listening: Any, *, at_most: float | None = None, rounds: int = 15) -> Any:
+    def to_nothing(
+        name: str, listening: Any, *, at_most: float | None = None, rounds: int = 15, **clock: Any
+    ) -> Any:
         ratio = paired(
-            lambda: seconds(predict, tickets, listening()), lambda: seconds(predict, tickets), rounds=rounds
+            lambda: seconds(predict, tickets, listening(), **clock),
+            lambda: seconds(predict, tickets, **clock),
+            rounds=rounds,
         )
         return ratio, report(f"{name} to no tracing", ratio, unit="s a Predict", at_most=at_most)
 
     with dspy.context(lm=canned(0.0)):
-        ratio, _ = to_nothing("traced Predict, a model that answers at once,", Tracer)
+        # Of the processor, since there is nothing to wait for: so a busy machine says the same.
+        ratio, _ = to_nothing("traced Predict without a model's work", Tracer, clock=time.process_time)
         ms = 1000 * (ratio.ours - ratio.theirs) / SPANS
         results.append(ms <= SPAN_AT_MOST_MS)
         print(f"one span: {ms:.3f} ms (at most {SPAN_AT_MOST_MS}): {'holds' if results[-1] else 'MISSED'}")

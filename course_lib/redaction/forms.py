@@ -72,10 +72,11 @@ _POSTCODE = (
     r"|\d{4}(?: ?[A-Z]{2})?|\d{2}-\d{3}|\d{4}-\d{3})"
 )
 _WORD = rf"[{_UPPER}][\w{_APOS}.-]{{0,20}}"
+_HOUSE = r"\d{1,4}(?:[/-]\d{1,4})?(?:[ ]?[a-zA-Z]\b)?"
 _PLACE_WORD = rf"[{_UPPER}][\w{_APOS}-]{{1,20}}"
 _CITY = rf"{_PLACE_WORD}(?:[ -](?:{_PLACE_WORD}|am|an|de|la|sur|upon|of|den)){{0,3}}"
 _PLACE = (
-    rf"(?:,?[ \n]{{1,2}}(?:{_POSTCODE}[ ,]{{1,2}}{_CITY}|{_CITY},?[ ](?:[A-Z]{{2}}[ ])?{_POSTCODE})"
+    rf"(?:,?[ \n]{{1,2}}(?:in[ ])?(?:{_POSTCODE}[ ,]{{1,2}}{_CITY}|{_CITY},?[ ](?:[A-Z]{{2}}[ ])?{_POSTCODE})"
     rf"|,[ ]{_CITY})?"
 )
 _ONE_WORD_STREET = (
@@ -93,14 +94,14 @@ _ADDRESSES = [
         rf"(?:(?i:flat|apt\.?|apartment|unit|suite)[ ]\w{{1,5}},?[ ])?"  # Flat 3, 17 Elm Avenue
         rf"\b\d{{1,5}}[a-zA-Z]?,?[ ](?:{_WORD}[ ]){{1,4}}(?i:{_STREET})\b{_PLACE}",
         rf"(?i:\b\d{{1,5}}[a-z]?[ ](?:{_NO_STREET}[a-z{_APOS}]{{2,20}}[ ]){{1,2}}(?:{_SURE_STREET})\b)",
-        rf"\b[{_UPPER}][\w{_APOS}-]{{1,25}}(?:{_ONE_WORD_STREET})[ ]\d{{1,4}}[ ]?[a-zA-Z]?\b{_PLACE}",
-        r"(?i:\b\d{1,4}(?:[ ](?:bis|ter))?,?[ ](?:rue|avenue|av\.|boulevard|bd|place|chemin|allée|impasse"
-        rf"|quai)[ ](?:(?:de la|du|des|de l[{_APOS}]|de|d[{_APOS}])[ ]?)?"
+        rf"\b[{_UPPER}][\w{_APOS}-]{{1,25}}(?:{_ONE_WORD_STREET})[ ]{_HOUSE}\b{_PLACE}",
+        r"(?i:\b\d{1,4}(?:[ ](?:bis|ter))?,?[ ](?:rue|avenue|av\.|boulevard|bd|chemin|allée|impasse)"
+        rf"[ ](?:(?:de la|du|des|de l[{_APOS}]|de|d[{_APOS}])[ ]?)?"
         rf"(?:[\w{_APOS}-]{{2,20}}[ ]?){{1,3}}\b){_PLACE}",
-        rf"\b(?:{_STREET_FIRST})[ ](?:[^\W\d][\w{_APOS}.-]{{0,20}}[ ,]{{1,2}}){{1,4}}\d{{1,4}}[a-z]?\b"
-        rf"{_PLACE}",
+        rf"\b\d{{1,4}},?[ ](?:[Pp]lace|[Qq]uai)[ ](?:d[eu]s?[ ](?:la[ ])?)?{_WORD}{_PLACE}",
+        rf"\b(?:{_STREET_FIRST})[ ](?:[^\W\d][\w{_APOS}.-]{{0,20}}[ ,]{{1,2}}){{1,4}}{_HOUSE}\b{_PLACE}",
         rf"(?i:\b(?:{_TO}))[ :,]{{1,3}}(?:[a-z]{{1,8}}[: ]{{1,2}}){{0,2}}"  # my address is Na Louce 12, Praha
-        rf"((?:{_WORD}[ ]){{1,4}}\d{{1,4}}[a-z]?\b{_PLACE})",
+        rf"((?:{_WORD}[ ]){{1,4}}{_HOUSE}\b{_PLACE})",
         rf"(?<![\w-])({_POSTCODE_GB})(?![\w-])",
         r"(?i:\b(?:post ?code|zip ?code|zip(?=:)|plz|postleitzahl|code postal)\b[^\w\n]{0,3}(?:is )?)"
         r"((?=[\w -]{0,8}\d)\w{2,5}(?:[ -]\w{2,4})?)\b",
@@ -135,13 +136,15 @@ _GREETING = (
 )
 _INTRODUCTION = (
     r"(?:(?:[Mm]y|[Hh]er|[Hh]is|[Tt]heir|[Tt]he customer'?s?|[Cc]ustomer|[Ff]ull|[Cc]ontact) name(?: is|'s|:)"
-    r"|[Nn]ame:|[Ii]ch heiße|[Mm]ein Name ist|[Jj]e m['\u2019]appelle|[Mm]e llamo|[Mm]i chiamo|[Ii]k heet"
-    r"|[Tt]his is|[Ss]igned,?|[Cc]ustomer:|[Ff]rom:|[Cc]ontact:)"
+    r"|[Nn]ame:|[Ii] am called|[Ii]ch heiße|[Mm]ein Name ist|[Jj]e m['\u2019]appelle|[Mm]e llamo|[Mm]i chiamo"
+    r"|[Ii]k heet"
+    r"|[Ss]igned,?|[Cc]ustomer:)"
 )
 _CLOSING = (
     r"(?:(?:[Kk]ind|[Bb]est|[Ww]arm|[Mm]any)? ?(?:[Rr]egards|[Ww]ishes|[Tt]hanks)|[Bb]est|[Cc]heers"
     r"|[Ss]incerely|[Yy]ours(?: (?:sincerely|faithfully|truly))?|[Tt]hank you"
-    r"|(?:[Mm]it )?(?:freundlichen|besten|lieben|viele|liebe) Grüßen?|MfG|LG|VG|[Cc]ordialement|[Mm]erci"
+    r"|(?:[Mm]it )?(?:(?:freundlich|best|lieb|viel|herzlich)en? )?[Gg]r[üu]ße?n?|[MmLlVv]f?[Gg]"
+    r"|[Cc]ordialement|[Mm]erci"
     r"|[Ss]aludos|[Gg]racias|[Ss]aluti|[Gg]roe(?:ten|tjes)|[Ll]ove)"
 )
 _NOBODY = words(
@@ -155,14 +158,20 @@ _SIGNED = rf"{_NAME}(?:[ ](?:{_PARTICLE}[ ])?{_NAME}){{1,3}}"
 _NAMES = [
     compiled(pattern, any_case=False)
     for pattern in (
-        rf"\b{_TITLE}\.?[ ]({_FULL_NAME})",
-        rf"(?:^|(?<=[.!?>:\"' ])){_GREETING}[ ](?:{_TITLE}\.?[ ])?({_FULL_NAME})(?=[ ]?[,!.:;\n]|$)",
+        rf"\b(?:{_TITLE}\.?[ ]){{1,3}}({_FULL_NAME})",
+        rf"(?:^|(?<=[.!?>:\"' ])){_GREETING}[ ](?:{_TITLE}\.?[ ]){{0,3}}({_FULL_NAME})(?=[ ]?[,!.:;\n-]|$)",
+        r"^(?:hi|hey|hello|dear|hallo) ([a-z]{2,15})(?=[,!])",
         rf"\b{_INTRODUCTION}[ ]({_FULL_NAME})",
+        rf"\b[Tt]his is ({_FULL_NAME})(?= (?:from|speaking|here|calling|again)\b)",
+        rf"\b(?:[Ff]rom|[Cc]ontact): ({_SIGNED})(?= <|\n|\Z)",
+        r"(?i:\bmy name(?: is|'s)) ([a-z][\w'-]{1,20}"
+        r"(?: (?!(?:and|from|but|on|in|i|at|is|the|not)\b)[a-z][\w'-]+)?)",
         rf"\b{_CLOSING}[,.! ]{{0,2}}\n{{1,2}}[ \t/~-]{{0,3}}({_FULL_NAME})(?=[ ]?[,.]?(?:\n|$))",
         # a signature: a line of its own, after a line; the text's last word; or the end of its last line
-        rf"(?<=[\w.!?)\]:;,\"'😄😩]\n)\n?[/~-]?[ ]?({_SIGNED})(?=[ ]?(?:[,.]|, {_WORD}| \([^\n]*)?(?:\n|\Z))",
-        rf"\n[/~-]?[ ]?((?:{_INITIAL} )?{_NAME})[ ]?[,.]?\s*\Z",
+        rf"(?<=[.!?)\]\"'😄😩]\n)\n?[/~-]?[ ]?({_SIGNED})(?=[ ]?(?:[,.]|, {_WORD}| \([^\n]*)?(?:\n|\Z))",
+        rf"\n[/~-]?[ ]?({_SIGNED}|(?:{_INITIAL} )?{_NAME})[ ]?[,.]?\s*\Z",
         rf"(?:[.!?)] |\b{_CLOSING}, )({_NAME} {_NAME})(?:, {_WORD})?[.]?\s*\Z",
+        rf"\b{_CLOSING}, ({_NAME})[.]?\s*\Z",
     )
 ]
 
@@ -171,5 +180,5 @@ def names(text: str) -> Spans:
     """Yield names after a title, a greeting or an introduction, and those that sign a text."""
     for pattern in _NAMES:
         for match in pattern.finditer(text):
-            if not {word.casefold().strip(".") for word in match[1].split()} & _NOBODY:
+            if not {word.casefold() for word in match[1].split()} & _NOBODY:
                 yield match.span(1)

@@ -34,6 +34,7 @@ class Found(NamedTuple):
 # -- what libraries decide -------------------------------------------------------------------------------
 
 _EMAIL = compiled(r"(?<![\w.+-])[\w.!#$&'*+/=?^`{|}~-]{1,64}(?:@|%40)(?:[\w-]{1,63}\.){0,5}[\w-]{2,63}")
+_SPOKEN_EMAIL = found_by(r"\b[\w.+-]{1,64} at (?:[\w-]{1,63} dot ){1,4}(?:com|org|net|edu|io|eu|[a-z]{2})\b")
 _SPELLED_EMAIL = found_by(
     r"\b[\w.+-]{1,64}\s{0,2}[\[({]\s?at\s?[\])}]\s{0,2}[\w-]{1,63}"
     r"(?:(?:\.|\s{0,2}[\[({]\s?dot\s?[\])}]\s{0,2})[\w-]{2,63}){1,4}"
@@ -48,15 +49,18 @@ _ROLES = words(
 
 def _emails(text: str) -> Spans:
     yield from _SPELLED_EMAIL(text)
+    yield from _SPOKEN_EMAIL(text)
     for match in _EMAIL.finditer(text) if "@" in text or "%40" in text else ():
         address = match[0].strip("'`*/{|}=").replace("%40", "@")
         if address.partition("@")[0].casefold() in _ROLES:
             continue
         try:  # a name of a host without a dot is one in a company's network
             validate_email(address, check_deliverability=False, globally_deliverable=False)
-        except EmailNotValidError:
-            continue
-        yield match.span()
+        except EmailNotValidError as error:
+            if "special-use" not in str(error):
+                continue
+        start = match.start() + match[0].find(address[0])
+        yield start, start + len(address.replace("@", "%40") if "%40" in match[0] else address)
 
 
 _IBAN = compiled(r"\b[a-z]{2}\d{2}(?:[ -]?[a-z0-9]{1,4}){2,9}\b")
@@ -72,7 +76,7 @@ def _ibans(text: str) -> Spans:
             end = match.start() + max(map(text[match.start() : end].rfind, " -"))
 
 
-_CARD = compiled(r"(?<![\w.,-])[2-6](?:[ .-]?\d){12,18}(?![\w-]|[.,]\d)")
+_CARD = compiled(r"(?<![\w.,+-])[2-6](?:[ .-]?\d){12,18}(?![\w-]|[.,]\d)")
 
 
 def _cards(text: str) -> Spans:
@@ -106,7 +110,8 @@ def _addresses_of_machines(text: str) -> Spans:
 
 
 _PHONE_WORD = (
-    r"(?:tele)?phone|tel|mobile|cell|call|ring|text|fax|whatsapp|reach|handy|telefon|mobil|móvil|cellulare"
+    r"(?:tele)?phone|tel|mobile|cell|call|ring|text|fax|whatsapp|reach|handy|my number|meine nummer|telefon"
+    r"|mobil|móvil|cellulare"
 )
 _PHONE = compiled(r"(?<![\w.,/-])(?:\+|00|\(?0|\()?\d(?:[ ./()-]{0,2}\d){6,14}(?![\w-]|[.,]\d)")
 _DATE_LIKE = re.compile(r"\d{1,2}[./-]\d{1,2}[./-](?:\d\d){1,2}\b|\d{4}[./-]\d{1,2}[./-]\d{1,2}\b")
@@ -154,7 +159,7 @@ def _is_phone(number: str) -> bool:
         return True
     if number.startswith(("+", "00")):
         return _is_valid(f"+{number.lstrip('+0')}", None)
-    has_form = number.startswith(("0", "(0")) and re.search(r"[ ./()-]", number)
+    has_form = re.match(r"\(?0\d", number) and re.search(r"[ ./()-]", number)
     return bool(has_form or re.fullmatch(r"0[17]\d{8,10}", number)) and any(
         _is_valid(number, region) for region in _REGIONS
     )
@@ -170,7 +175,7 @@ def _is_valid(number: str, region: str | None) -> bool:
 
 _NATIONAL = {
     "us.ssn": r"\d{3}-\d{2}-\d{4}",
-    "gb.nino": r"(?!BG|GB|NK|KN|TN|NT|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]",
+    "gb.nino": r"(?:QQ|(?!BG|GB|NK|KN|TN|NT|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z])(?: ?\d\d){3} ?[A-D]",
     "gb.nhs": r"\d{3}[ -]\d{3}[ -]\d{4}",
     "fr.nir": r"[12] ?\d{2} ?\d{2} ?(?:\d{2}|2[AB]) ?\d{3} ?\d{3} ?\d{2}",
     "de.idnr": r"[1-9]\d(?: ?\d{3}){3}",
@@ -201,12 +206,12 @@ _NATIONALS = [
     for name, pattern in _NATIONAL.items()
 ]
 _BY_NATIONAL_WORD = found_by(
-    r"\b(?:ssn|social security|national (?:insurance|id|identity)|nino|nhs|bsn|nif|nie|dni|cpr|cpf|pesel|pps"
-    r"|ahv|codice fiscale|steuer-?id\w*|tax(?:payer)? (?:id|number)|personal(?:ausweis|nummer| number)"
-    r"|personnummer|passport|reisepass|(?:driving|driver'?s?) licen[cs]e|id card|identity card"
-    r"|aadhaar|sin|vat)\b"
+    r"\b(?:ssn|ni(?= n)|social security|national (?:insurance|id|identity)|nino|nhs|bsn|nif|nie|dni|cpr|cpf"
+    r"|pesel|pps|ahv|codice fiscale|steuer-?id\w*|tax(?:payer)? (?:id|number)|personal(?:ausweis|nummer| number)"
+    r"|personnummer|passport|reisepass|(?:driving|driver'?s?) licen[cs]e"
+    r"|id card|identity card|aadhaar|sin|vat)\b"
     r"(?:\s{1,2}(?:no|nr|num|number|nummer|id|is|card))*[^\w\n]{0,4}"
-    r"([A-Z]{0,3}(?=[\d .-]{3})[\dA-Z]{0,12}\d[\dA-Z]{0,12}(?:[ .-]\d[\dA-Z]{0,5}){0,5}(?:[ -][A-Z])?)\b",
+    r"([A-Z]{0,3} ?(?=[\d .-]{3})[\dA-Z]{0,12}\d[\dA-Z]{0,12}(?:[ .-]\d[\dA-Z]{0,5}){0,5}(?:[ -][A-Z])?)\b",
 )
 
 
@@ -232,13 +237,22 @@ _IDS = found_by(
 _SECRET_WORD = compiled(
     r"pass|pwd|secret|token|cred|dsn|key|jwt|sig|auth|cookie|bearer|basic|identified|user|role|database"
 )
+_IS_SECRET = compiled(r"\d|.{24}|pass|pwd|secret|cred|token|cookie|//|user|role|database")
+"""Of what secrets.py hides in errors: not "key: keep", which is prose."""
 _LONG_OR_ADDRESS = re.compile(r"[\w.-]{12}|//")
 
 
+_SAID_PASSWORD = found_by(
+    r"\b(?:password|passwort|passcode|pin|pwd)(?: (?:is|was|ist)|:) [\"']?"
+    r"((?=[^\s\d]{0,40}\d)[^\s,]{4,60}?)(?=[\"',.]?(?:\s|$))"
+)
+
+
 def _secrets(text: str) -> Spans:
+    yield from _SAID_PASSWORD(text)
     if _SECRET_WORD.search(text) or _LONG_OR_ADDRESS.search(text):
         for pattern in SECRETS:
-            yield from (match.span() for match in pattern.finditer(text))
+            yield from (match.span() for match in pattern.finditer(text) if _IS_SECRET.search(match[0]))
 
 
 _FIVE_DIGITS = re.compile(r"\d(?:\D{0,3}\d){4}")

@@ -191,7 +191,7 @@ SAID: dict[str, tuple[Callable[[random.Random], str], str]] = {
     "name": (
         _name,
         "Dear {},\nthank you for writing.|Mr {} called about it|My name is {}.|Hi {}, any news?"
-        "|customer name: {}|The lamp is dead.\n\nKind regards,\n{}|Where is my parcel?\n\n{}|Frau {} hat angerufen",
+        "|customer name: {}|The lamp is dead.\n\nBest,\n{}|Where is my parcel?\n\n{}|Frau {} hat angerufen",
     ),
     "date of birth": (
         _birth,
@@ -272,6 +272,75 @@ gen_ai.usage.input_tokens = 512
 The answer is cited from [return-policy] and [start-return].
 Is there a discount for groups of 12 or more?
 A signature is needed when the parcel is worth over 200 EUR.
+hi there, is it open?
+hello again, me once more
+dear all, the shop is closed
+The Halden at Camp dot one is green.
+Meet at seven dot com domains are cheap
+Return Policy
+Spare Parts
+Shipping Costs
+The Ember Duo and the Glow Max are new.
+We sell: Solo Ridge, Fjord, Halden 2.
+Best wishes for the new year
+Thanks for Everything
+From: Tilburg To: Oslo
+Ticket 5 of 12 was answered.
+Order 2 mats and get 1 free
+Page 12 of 345
+Call us between 9 and 17.
+Call 112 in an emergency.
+Text messages cost nothing.
+In 2025 and 2026 we sold 12345 tents.
+The tent is 210 x 140 x 110 cm.
+temperature=0.7 max_tokens=1024 seed=12345678
+took 0.123456789 s, 98765 tokens
+Reference temperature 20 °C, tolerance 0.5
+The account was closed. The invoice is attached.
+Client error 404
+HTTP/1.1 200 OK, content-length: 123456
+2026-11-27T05:43:38.123456Z INFO ready
+sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+12:34:56 up 16:38, load average: 13.63, 12.49, 11.18
+span 0x14ffccaee34b327102d19e4cda828828 of trace 5e8f
+ISBN 978-3-16-148410-0
+EAN 4006381333931
+Lot 20260312-0042
+1.000.000 EUR in 10 years
+3 x 2 = 6; 10/12 = 0.83
+GPS 59.9139 N, 10.7522 E
+Version 10.0.19045.3570 of Windows
+Mr is a title. Dr is one too.
+The Via Ferrata needs a helmet.
+a place to park
+Place the stove on flat ground.
+10 Place settings
+On the way to the square, 2 km.
+Summer Sale
+Frequently Asked Questions
+Dear Customer, welcome.
+Hello World!
+Good Morning Vietnam
+Sir Edmund's mountain
+name: ticket
+field name: urgency
+this is The Way
+This is Great news!
+username must be set
+Signed in successfully
+Our customers love May and June.
+Born to be wild
+birthday cake for 12
+Love Camping
+the key: keep it dry
+key=value pairs
+token count: 512
+secret to success
+basic example
+Is it a 4-season tent? Yes.
+Weight 1,250 g; capacity 65 l
+No. 7 gas cartridges
+M8 x 40 bolts
 Kind regards from the whole shop!
 """
 

@@ -44,6 +44,50 @@ def test_a_label_tells_what_stood_there():
     assert redact(text) == "Hi, I'm at [email] or [phone], IBAN [iban]."
 
 
+OTHERS = """\
+this is Jürgen Müller-Lüdenscheidt from Köln -> Jürgen Lüdenscheidt
+contact Mrs. Jane A. Doe regarding it -> Jane Doe
+Sehr geehrter Herr Dr. Weber, -> Weber
+hi sarah, thanks -> sarah
+my name is anna schmidt and I -> anna schmidt
+Viele Grüße, Petra -> Petra
+My phone number's 07911 123456 -> 07911 123456
+Ring me on +353 87 123 4567 -> 353 4567
+Tel 0033 1 42 68 53 00 -> 42 68
+Ruf mich an: 0170/1234567. -> 1234567
+my number: 9876543210 -> 9876543210
+SSN 078-05-1120 -> 1120
+NI number QQ 12 34 56 C -> QQ 34
+passport no. 533380006 -> 533380006
+I was born on the 3rd of April 1979 -> April 1979
+DOB: 31-12-65 -> 31 65
+from 2001:0db8:85a3:0000:0000:8a2e:0370:7334 -> 85a3 7334
+X-Forwarded-For: 198.51.100.23, 10.0.0.1 -> 198 10.0
+I live at 221B Baker Street, London NW1 6XE -> 221B Baker NW1
+ship to 742 Evergreen Terrace, Springfield -> 742 Evergreen Springfield
+Hauptstr. 5 in 80331 München -> Hauptstr 80331 München
+Keizersgracht 123, 1015 CJ Amsterdam -> Keizersgracht 1015 Amsterdam
+ulica Marszałkowska 10/15, Warszawa -> Marszałkowska 15 Warszawa
+29 cedar road -> cedar
+tracking 1Z999AA10123456784 -> 1Z999AA
+customer id 778812 -> 778812
+my password is hunter2. -> hunter2
+Authorization: Basic dXNlcjpwYXNzd29yZA== -> dXNl
+anna(at)example.com -> anna
+anna at example dot com -> anna
+contact: böb@exämple.de -> böb
+{'email': 'x@y.io', 'phone': '+4915112345678'} -> x@ 49151
+"""
+"""Texts in forms that the corpus does not have, and what must not be left of each."""
+
+
+@pytest.mark.parametrize("line", OTHERS.splitlines())
+def test_other_forms_are_found_too(line):
+    text, _, parts = line.partition(" -> ")
+
+    assert [part for part in parts.split() if part in redact(text)] == []
+
+
 @pytest.mark.parametrize("size", [1, 3, 17, 400])
 def test_chunks_of_a_stream_are_redacted_as_the_whole_text_is(size):
     items = corpus.items(4, each=10)
