@@ -82,10 +82,23 @@ class Recorded:
         if self.status != 200:
             bodies = [piece.get("error", piece) for _, piece in self.pieces if isinstance(piece, dict)]
             return f"status {self.status}: {bodies[0].get('message', bodies[0]) if bodies else self.end}"
-        called = [one["function"] for part in self.parts() for one in part.get("tool_calls") or ()]
-        names = [f"\n{one['name']} " if one.get("name") else "" for one in called]
-        calls = "".join(name + (one.get("arguments") or "") for name, one in zip(names, called, strict=True))
-        return "".join(part.get("content") or "" for part in self.parts()) + calls
+        return "".join([self.text, *(f"\n{call['name']} {call['arguments']}" for call in self.tool_calls)])
+
+    @property
+    def text(self) -> str:
+        """The text that the model wrote."""
+        return "".join(part.get("content") or "" for part in self.parts())
+
+    @property
+    def tool_calls(self) -> list[dict[str, str]]:
+        """The model's tool calls: `name` and `arguments`, as JSON text."""
+        calls: dict[int, dict[str, str]] = {}
+        for part in self.parts():
+            for at, call in enumerate(part.get("tool_calls") or ()):
+                one = calls.setdefault(call.get("index", at), {"name": "", "arguments": ""})
+                for name in one:
+                    one[name] += call["function"].get(name) or ""
+        return list(calls.values())
 
     def parts(self) -> Iterator[Body]:
         """Yield the first choice's message, or the deltas of its stream."""
@@ -99,7 +112,7 @@ class Recorded:
         Raises:
             RecordingError: it wrote none.
         """
-        if not any(part.get("content") for part in self.parts()):
+        if not self.text:
             raise RecordingError(f"this answer has no text that could be another: {self.reply or self.end!r}")
         pieces = _rewritten(self.pieces, lambda slot, old: text if slot == (0, "content") else old)
         return replace(self, pieces=pieces)

@@ -192,6 +192,52 @@ def test_with_asks_the_model_answers_what_is_not_recorded(tmp_path: Path) -> Non
     assert "3" in texts[1]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_ledger_of_a_replay_is_that_of_the_run(tmp_path: Path, stream: bool) -> None:
+    lm.profile("slips", first=["unavailable", "missing_field"], retry_after_s=2.0)
+    asked = [
+        body("Find lamps", "sim-large@slips", stream=stream, **extra) for extra in ({}, {}, {"tools": [TOOL]})
+    ]
+    asked.append(body("What is 1 + 1?", stream=stream))
+    lm.reset()
+    with taping.record(tmp_path / "run.jsonl"):
+        received(lm.url(), lm.key(), asked)
+    live = lm.ledger()
+
+    lm.reset()
+    with taping.replay(load(tmp_path / "run.jsonl")):
+        received(lm.url(), lm.key(), asked)
+
+    again = lm.ledger()
+    assert (again.statuses, again.faults, again.cost_usd) == (live.statuses, live.faults, live.cost_usd)
+    figures = "model profile status fault prompt_tokens completion_tokens question request_id retry_after_s"
+    for one, other in zip(live.calls, again.calls, strict=True):
+        for name in (*figures.split(), "messages", "reply", "tools", "tool_calls", "stream"):
+            assert (getattr(one, name) or None) == (getattr(other, name) or None), name
+    assert again.calls[2].tool_calls
+
+
+def test_a_stream_is_edited_as_an_answer_is(tmp_path: Path) -> None:
+    with taping.record(tmp_path / "run.jsonl"):
+        received(lm.url(), lm.key(), [body("What is 1 + 1?", stream=True)])
+    (one,) = load(tmp_path / "run.jsonl")
+
+    edited = one.with_reply("It is eleven, as everybody knows.")
+    with taping.replay([edited]):
+        ((_, _, sent),) = received(lm.url(), lm.key(), [body("What is 1 + 1?", stream=True)])
+
+    assert one.text != edited.text == "It is eleven, as everybody knows."
+    assert sent.count(b"It is eleven, as everybody knows.") == 1
+    assert sent.endswith(b"data: [DONE]\n\n")
+    lm.profile("silent", unavailable_rate=1)
+    with taping.record(tmp_path / "run.jsonl"):
+        received(lm.url(), lm.key(), [body("one", "sim-large@silent")])
+    with pytest.raises(
+        RecordingError, match="no text that could be another: 'status 503: the model is overl"
+    ):
+        load(tmp_path / "run.jsonl")[0].with_reply("ok")
+
+
 @pytest.mark.parametrize("pace", [0, 1])
 def test_an_answer_comes_at_once_or_as_late_as_it_was_recorded(tmp_path: Path, pace: float) -> None:
     lm.profile("late", ttft_p50_ms=1500)

@@ -149,9 +149,7 @@ def _enter(one: Recorded, request: Mapping[str, Any], exchange: Exchange) -> Non
     exchange.tools = [tool["function"]["name"] for tool in request.get("tools", ())]
     exchange.request_id = one.headers.get("x-request-id", exchange.request_id)
     exchange.retry_after_s = float(one.headers.get("retry-after-ms", 0)) / 1000
-    exchange.reply = "".join(part.get("content") or "" for part in one.parts()) or None
-    calls = [call for part in one.parts() for call in part.get("tool_calls") or ()]
-    exchange.tool_calls = [] if one.is_stream else [call["function"] for call in calls]
+    exchange.reply, exchange.tool_calls = one.text or None, one.tool_calls
     exchange.status = one.status
 
 
