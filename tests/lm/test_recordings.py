@@ -195,8 +195,13 @@ def test_with_asks_the_model_answers_what_is_not_recorded(tmp_path: Path) -> Non
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_ledger_of_a_replay_is_that_of_the_run(tmp_path: Path, stream: bool) -> None:
     lm.profile("slips", first=["unavailable", "missing_field"], retry_after_s=2.0)
+    fields = {"order_id": {"type": "string", "description": "number of the order, such as O-10001"}}
+    looks_up = {"name": "look_up_order", "description": "Look up an order: its status"}
+    looks_up["parameters"] = {"type": "object", "properties": fields, "required": ["order_id"]}
+    tools = [{"type": "function", "function": looks_up}]
+    question = "What is the status of order O-10154?"
     asked = [
-        body("Find lamps", "sim-large@slips", stream=stream, **extra) for extra in ({}, {}, {"tools": [TOOL]})
+        body(question, "sim-large@slips", stream=stream, **extra) for extra in ({}, {}, {"tools": tools})
     ]
     asked.append(body("What is 1 + 1?", stream=stream))
     lm.reset()
