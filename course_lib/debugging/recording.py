@@ -7,6 +7,7 @@ reaches no endpoint, and the recording becomes an object.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -135,19 +136,27 @@ def replay(
         yield steps
 
 
+_lock = threading.Lock()
+_put_aside: list[Any] = []  # the cache, once for each block that is open in any thread
+
+
 @contextmanager
 def _without_cache() -> Iterator[None]:
-    former: Any = vars(dspy).get("cache")  # not there before its first use
-    dspy.cache = Cache(
-        enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir="", disk_size_limit_bytes=0
-    )
+    with _lock:
+        if not _put_aside:
+            _put_aside.append(vars(dspy).get("cache"))  # not there before its first use
+            dspy.cache = Cache(enable_disk_cache=False, enable_memory_cache=False, disk_cache_dir=None)
+        else:
+            _put_aside.append(_put_aside[0])
     try:
         yield
     finally:
-        if former is None:
-            del dspy.cache
-        else:
-            dspy.cache = former
+        with _lock:
+            former = _put_aside.pop()
+            if not _put_aside and former is None:
+                del dspy.cache
+            elif not _put_aside:
+                dspy.cache = former
 
 
 # -- comparing -------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ Names, with the part of a lesson that uses each first:
 - `is_answering`: whether the endpoint answers at all (no lesson: the checks ask)
 - `reset`: an empty ledger, every fault sequence from its start (02, part 5: what the provider caches)
 
-Rooms: `endpoint` (the server), `simulator` (the model); the files beside them are the client's side.
+Rooms: `endpoint` (the server), `simulator` (the model). Beside them stands the client's side, with `taping`
+(a run in a file, and its replay) and `testing` (a fixture for pytest); docs/endpoint.md has both.
 """
 
 import lazy_loader

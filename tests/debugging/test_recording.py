@@ -99,6 +99,42 @@ def test_dspys_cache_is_as_before_and_holds_nothing_of_a_replay(file: Path) -> N
     assert sort_all()[0] != "account"
 
 
+def test_dspys_cache_comes_back_when_the_last_of_several_blocks_ends(file: Path, tmp_path: Path) -> None:
+    before, first, second = dspy.cache, record(tmp_path / "a.jsonl"), record(tmp_path / "b.jsonl")
+    first.__enter__()
+    second.__enter__()
+    sort_all()
+    first.__exit__(None, None, None)
+    assert dspy.cache is not before
+    second.__exit__(None, None, None)
+
+    assert dspy.cache is before
+    assert len(Recording.load(tmp_path / "a.jsonl")) == len(Recording.load(tmp_path / "b.jsonl")) == 3
+
+
+KILLED = """
+import dspy, os, signal, sys
+from course_lib import desk, lm
+from course_lib.debugging import record
+dspy.configure(lm=lm.connect())
+with record(sys.argv[1]):
+    for number in range(20):
+        desk.Triage()(ticket=f"Ticket {number}")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.filterwarnings("ignore::course_lib.lm.recordings.TornLineWarning")
+def test_a_process_that_is_killed_leaves_what_it_had(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "run.jsonl")]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -9
+
+    run = Recording.load(tmp_path / "run.jsonl")
+
+    assert 10 < len(run) <= 20
+    assert all(f"Ticket {at}" in step.prompt for at, step in enumerate(run))
+
+
 def test_a_run_is_walked_through_and_each_step_is_readable(file: Path) -> None:
     run = Recording.load(file)
 
