@@ -25,7 +25,7 @@ MOST_BYTES = 16_000_000
 """Size of all that an endpoint replays, and of all lines that clients who record have not read yet."""
 _FIGURES = ("model", "profile", "fault", "prompt_tokens", "cached_tokens", "completion_tokens", "cost_usd")
 _EVENT = "text/event-stream"
-_BROKEN, _LOOK_EVERY_S = b"", 5.0
+_BROKEN, _LOOK_EVERY_S, _MOST_MISSES = b"", 5.0, 100
 
 _log = logging.getLogger("course_lib.lm")
 
@@ -115,8 +115,9 @@ class Replay:
         if not waiting:
             if self.asks:
                 return False
-            self.misses.append(missed(path, asked, self._recorded))
-            raise ApiError(400, "not_recorded", self.misses[-1])
+            message = missed(path, asked, self._recorded)
+            self.misses += [message] * (len(self.misses) < _MOST_MISSES)
+            raise ApiError(400, "not_recorded", message)
         one = waiting.popleft()
         _enter(one, request, exchange)
         await self._play(one, exchange, channel)
