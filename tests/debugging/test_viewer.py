@@ -11,7 +11,7 @@ from course_lib.services import running_traces
 
 def test_a_run_stands_in_the_viewer_that_the_notebook_starts() -> None:
     viewer = running_traces()
-    tracer = DistributedTracer(viewer.url, service="desk", headers=viewer.headers, content=True)
+    tracer = DistributedTracer(viewer.url, service="viewed", headers=viewer.headers, content=True)
     with tracer:
         pred = desk.Answer()(question="How long is the warranty?")
     assert tracer.flush(30), tracer.last_error
@@ -19,7 +19,7 @@ def test_a_run_stands_in_the_viewer_that_the_notebook_starts() -> None:
 
     with httpx.Client(base_url=viewer.url) as http:
         http.post("/api/login", json={"password": viewer.password}).raise_for_status()
-        (run,) = http.get("/api/projects/desk/runs").json()["items"]
+        (run,) = http.get("/api/projects/viewed/runs").json()["items"]
         spans = http.get(f"/api/traces/{run['trace_id']}").json()["runs"]
     names = {span["id"]: span["name"] for span in spans}
     (chat,) = [span for span in spans if span["model"]]
