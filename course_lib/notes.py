@@ -7,6 +7,7 @@ the call that it belongs to by the context in which it is told.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ Fact = str | int | float | bool
 
 _log = logging.getLogger(__name__)
 _lock = threading.Lock()
+os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001
 _listeners: tuple[weakref.WeakMethod[Callable[[str, Mapping[str, Fact]], None]], ...] = ()
 
 

@@ -30,6 +30,8 @@ GIVEN = re.compile(r"\b(\w+)=")
 CALL = re.compile(rf"({NAME.pattern})\(([^()]*)")
 INVENTED, REAL_AGAIN = "<!-- invented names -->", "<!-- end of invented names -->"
 WEB_SITE = "dspy.ai"
+OF_SPANS = {"dspy.kind", "dspy.class", "dspy.inputs", "dspy.outputs", "dspy.cache.hit"}
+"""Attributes of our spans (course_lib/debugging/attributes.py): texts, and no names of DSPy's."""
 _NOTHING = object()
 
 
@@ -70,7 +72,7 @@ def _in_prose(path: Path, text: str, first: int) -> Iterator[Mention]:
         is_invented = (is_invented or INVENTED in line) and REAL_AGAIN not in line
         called = [f"{name}({given}" for name, all_ in CALL.findall(line) for given in GIVEN.findall(all_)]
         for name in [] if is_invented else NAME.findall(line) + called:
-            if name != WEB_SITE:
+            if name != WEB_SITE and name not in OF_SPANS:
                 yield Mention(path, number, name)
 
 

@@ -7,8 +7,7 @@ Source: the GenAI semantic conventions (`gen_ai.*`, in development); what is DSP
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
@@ -21,9 +20,11 @@ from course_lib.lm import prices
 from course_lib.measure.calls import COMPILE, EVALUATE, FORMAT, LM, MODULE, PARSE, TOOL, Call
 
 Attributes = dict[str, Any]
-Redact = Callable[[Any], Any]
 
 _SETTINGS = {"temperature": "temperature", "max_tokens": "max_tokens", "n": "choice.count", "top_p": "top_p"}
+LONGEST_CONTENT = 32_000
+"""So many characters of what one call was given, or returned, are kept for a span with content."""
+_MOST_ITEMS = 500
 _LAST = 64  # entries of a model's history among which a call's own is looked for
 
 
@@ -133,34 +134,34 @@ def cost_usd(call: Call) -> float:
 # -- content, where it is asked for ----------------------------------------------------------------------
 
 
-def content_in(call: Call, inputs: Mapping[str, Any], redact: Redact) -> Attributes:
-    """Return what a call was given, as redacted JSON."""
+def content_in(call: Call, inputs: Mapping[str, Any]) -> Attributes:
+    """Return what a call was given, as it was then; a Span redacts it."""
     if call.kind == LM:
         messages = inputs.get("messages") or [{"role": "user", "content": inputs.get("prompt")}]
         request = inputs.get("request") or inputs.get("prompt")
         if isinstance(request, dspy.lm15.Request):
             messages = history_messages(request)
-        return {"gen_ai.input.messages": _shown([_message(each) for each in messages], redact)}
+        return {"gen_ai.input.messages": _kept([_message(each) for each in messages])}
     if call.kind == TOOL:
-        return {"gen_ai.tool.call.arguments": _shown(inputs.get("kwargs", inputs), redact)}
+        return {"gen_ai.tool.call.arguments": _kept(inputs.get("kwargs", inputs))}
     if call.kind == MODULE:
         given = inputs.get("kwargs") or inputs.get("args") or {}
-        return {"dspy.inputs": _shown(given, redact)}
+        return {"dspy.inputs": _kept(given)}
     return {}
 
 
-def content_out(call: Call, outputs: Any, redact: Redact) -> Attributes:
-    """Return what a call returned, as redacted JSON."""
+def content_out(call: Call, outputs: Any) -> Attributes:
+    """Return what a call returned, as it was then; a Span redacts it."""
     if outputs is None or call.kind in (EVALUATE, COMPILE, FORMAT):
         return {}
     if call.kind == LM:
         texts = outputs if isinstance(outputs, list) else [outputs]
         texts = [each.message.text if isinstance(each, dspy.lm15.Response) else each for each in texts]
         answers = [_message({"role": "assistant", "content": each}) for each in texts]
-        return {"gen_ai.output.messages": _shown(answers, redact)}
+        return {"gen_ai.output.messages": _kept(answers)}
     if call.kind == TOOL:
-        return {"gen_ai.tool.call.result": _shown(outputs, redact)}
-    return {"dspy.outputs": _shown(outputs, redact)}
+        return {"gen_ai.tool.call.result": _kept(outputs)}
+    return {"dspy.outputs": _kept(outputs)}
 
 
 def _message(message: Any) -> Any:
@@ -171,12 +172,27 @@ def _message(message: Any) -> Any:
     return {"role": message.get("role"), "parts": parts}
 
 
-def _shown(value: Any, redact: Redact) -> str:
-    """Return a value as JSON, redacted as a whole: before anything becomes text, and what became text."""
+def _kept(value: Any) -> Any:
+    """Return a value as JSON has it, a copy: it may change later; of very long ones the beginning."""
     try:
-        return json.dumps(redact(plain(value)), ensure_ascii=False).encode(errors="replace").decode()
+        return _trimmed(plain(value), [LONGEST_CONTENT])
     except Exception as error:  # border: how a value becomes a text is its class's
-        return json.dumps(f"(a {type(value).__name__} that cannot be shown: {type(error).__name__})")
+        return f"(a {type(value).__name__} that cannot be shown: {type(error).__name__})"
+
+
+def _trimmed(value: Any, left: list[int]) -> Any:
+    """Return a JSON value of which so many characters are left, in all its texts together."""
+    if isinstance(value, str):
+        kept = value[: max(0, left[0])]
+        left[0] -= len(value)
+        return kept
+    if isinstance(value, dict):
+        return {
+            name: _trimmed(each, left) for name, each in islice(value.items(), _MOST_ITEMS) if left[0] > 0
+        }
+    if isinstance(value, list):
+        return [_trimmed(each, left) for each in value[:_MOST_ITEMS] if left[0] > 0]
+    return value
 
 
 def text_of(error: BaseException) -> str:
@@ -207,7 +223,7 @@ def line_of(span: Span) -> Attributes:
         "span": span.name,
         "ms": round((span.end_ns - span.start_ns) / 1e6, 3),
         "status": "ok" if span.error is None else "error",
-        **span.attributes,
+        **span.settled(),
     }
     if span.events:
         line["events"] = [{"event": name, **facts} for name, _, facts in span.events]

@@ -18,6 +18,7 @@ from course_lib.debugging import attributes
 from course_lib.measure.calls import LM, MODULE, PARSE, Call, CallListener
 from course_lib.measure.monitor import CANCELLED
 from course_lib.notes import Fact
+from course_lib.resilience import forks
 
 MOST_VALUES = 50
 """So many values of one label are told apart; further ones are counted together, as OTHER."""
@@ -39,6 +40,7 @@ class MetricsCollector(CallListener):
         """To be served: `prometheus_client.make_asgi_app(metrics.registry)`."""
         self._seen: dict[str, set[str]] = {}
         self._lock = threading.Lock()
+        forks.things.add(self)
         self._requests = self._counter("dspy_requests", "Requests that ended", "program", "error")
         self._in_flight = self._gauge("dspy_requests_in_flight", "Requests under way", "program")
         self._request_s = self._histogram("dspy_request_duration_seconds", "From call to end", "program")

@@ -26,6 +26,7 @@ from course_lib.errors import CourseError
 from course_lib.measure.calls import LM, Call, CallListener
 from course_lib.measure.engines import Engine, engine_of, with_engines
 from course_lib.notes import note
+from course_lib.resilience import forks
 
 _SPENT = "course_spent"
 _MOST_TENANTS = 10_000
@@ -61,6 +62,7 @@ class _Spent:
     def __init__(self, budget: Budget, whose: str) -> None:
         self._budget, self._whose = budget, whose
         self._lock = threading.Lock()
+        forks.things.add(self)
         self._used = {"attempts": 0.0, "tokens": 0.0, "cost_usd": 0.0}
 
     def begin_attempt(self) -> None:
@@ -128,6 +130,7 @@ class ObservableModule(dspy.Module):
         self._per_request, self._per_tenant, self._tenant = per_request, per_tenant, tenant
         self._tenants: TTLCache[str | None, _Spent] = TTLCache(_MOST_TENANTS, period_s)
         self._lock = threading.Lock()
+        forks.things.add(self)
         for _, module in program.named_sub_modules():
             for name, held in list(vars(module).items()):
                 if isinstance(held, dspy.LM):

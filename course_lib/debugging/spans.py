@@ -7,10 +7,12 @@ it samples, locks, and checks each attribute; here that happens when the span is
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from opentelemetry.attributes import BoundedAttributes
@@ -19,13 +21,18 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
+from course_lib.redaction import redact_value
+
+_LONGEST_WORDS = 500
 MOST_EVENTS, MOST_ATTRIBUTES, LONGEST_VALUE = 128, 128, 16_384
 _SCOPE = InstrumentationScope("course_lib.debugging")
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _PLAIN = (str, bool, int, float)
 
 _random = random.Random()  # ids, apart from a program's own seed
+_settling = threading.Lock()
 os.register_at_fork(after_in_child=_random.seed)
+os.register_at_fork(after_in_child=_settling._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 class Place(NamedTuple):
@@ -49,16 +56,8 @@ class Span:
     """What happened between two moments; ended, it takes nothing more."""
 
     __slots__ = (
-        "_begun_s",
-        "attributes",
-        "end_ns",
-        "error",
-        "events",
-        "kind",
-        "name",
-        "parent",
-        "place",
-        "start_ns",
+        *("name", "parent", "kind", "place", "attributes", "events", "error", "start_ns", "end_ns"),
+        *("content", "words", "redact", "_begun_s"),
     )
 
     def __init__(self, name: str, parent: Place | None, kind: SpanKind = SpanKind.INTERNAL) -> None:
@@ -68,6 +67,11 @@ class Span:
         self.events: list[tuple[str, int, Mapping[str, Any]]] = []
         self.error: str | None = None
         """What the status says of a failure."""
+        self.content: dict[str, Any] = {}
+        """JSON values that become attributes, redacted, when the span is read or exported."""
+        self.words = ""
+        self.redact: Callable[[Any], Any] = redact_value
+        """What the error says, and how content is redacted."""
         self.end_ns = 0
         self.start_ns, self._begun_s = time.time_ns(), time.perf_counter()
 
@@ -85,14 +89,32 @@ class Span:
         """End it now; the clock of the process measures how long it took, whatever the calendar does."""
         self.end_ns = self.start_ns + round((time.perf_counter() - self._begun_s) * 1e9)
 
+    def settled(self) -> Mapping[str, Any]:
+        """Return its attributes, with the content redacted; what it was before is then forgotten."""
+        if self.content or self.words:
+            with _settling:
+                if self.words:
+                    self.error = f"{self.error}: {self._redacted(self.words)}"[:_LONGEST_WORDS]
+                shown = {name: _as_json(self._redacted(value)) for name, value in self.content.items()}
+                self.attributes = {**self.attributes, **shown}
+                self.content, self.words = {}, ""
+        return self.attributes
+
+    def _redacted(self, value: Any) -> Any:
+        try:
+            return self.redact(value)
+        except Exception as error:  # border: somebody else's function; what it did not take is not shown
+            return f"(not redacted, so not shown: {type(error).__name__})"
+
     def readable(self, resource: Resource) -> ReadableSpan:
         """Return it as OpenTelemetry's exporters and readers know it."""
+        attributes = _checked(self.settled())
         return ReadableSpan(
             self.name,
             self.place.context(),
             self.parent.context() if self.parent else None,
             resource,
-            _checked(self.attributes),
+            attributes,
             [Event(name, _checked(facts), at_ns) for name, at_ns, facts in self.events],
             kind=self.kind,
             status=Status(StatusCode.UNSET) if self.error is None else Status(StatusCode.ERROR, self.error),
@@ -100,6 +122,10 @@ class Span:
             end_time=self.end_ns,
             instrumentation_scope=_SCOPE,
         )
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)[:LONGEST_VALUE]
 
 
 def _checked(values: Mapping[str, Any]) -> BoundedAttributes:

@@ -34,7 +34,6 @@ from course_lib.redaction import redact_value
 Carrier = TypeVar("Carrier", bound=MutableMapping[str, Any])
 
 _W3C = TraceContextTextMapPropagator()
-_WORDS = 500  # of an error's characters, at most
 
 
 class Tracer(CallListener):
@@ -142,6 +141,7 @@ class Tracer(CallListener):
         call = Call(BLOCK, None, self, self.current())
         span = call.data = Span(name, _sent(of) or self._place_of(call.parent), kind)
         span.attributes |= {"dspy.kind": BLOCK, **facts}
+        span.redact = self._redact
         try:
             with self.opened(call), self._shown_to_others(span):
                 yield span
@@ -165,11 +165,12 @@ class Tracer(CallListener):
     def began(self, call: Call, inputs: Mapping[str, Any]) -> None:
         """Open the span of a call; what is known of it already is written when it ends."""
         span = call.data = Span("", self._place_of(call.parent))
+        span.redact = self._redact
         if call.kind == LM:
             span.kind = SpanKind.CLIENT
             span.attributes = attributes.settings_of(call, inputs)
         if self._content:
-            span.attributes |= attributes.content_in(call, inputs, self._redact)
+            span.content = attributes.content_in(call, inputs)
 
     def ended(self, call: Call, outputs: Any, error: BaseException | None) -> None:
         """Close the span of a call."""
@@ -183,7 +184,7 @@ class Tracer(CallListener):
             **attributes.end_of(call, outputs, error),
         }
         if self._content:
-            span.attributes |= attributes.content_out(call, outputs, self._redact)
+            span.content |= attributes.content_out(call, outputs)
         if error is not None:
             self._fail(span, error)
         self._close(call, span)
@@ -204,7 +205,7 @@ class Tracer(CallListener):
         span.error = type(error).__name__
         span.set_attribute("error.type", span.error)
         if self._content:
-            span.error = f"{span.error}: {self._redact(attributes.text_of(error))}"[:_WORDS]
+            span.words = attributes.text_of(error)[: attributes.LONGEST_CONTENT]
 
     def _close(self, call: Call, span: Span) -> None:
         """End a span; calls that outlive it still find their parent, but no longer what it holds."""

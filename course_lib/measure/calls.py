@@ -10,7 +10,6 @@ both, and passes on all it gets, so that a tracker or stream of the program's ow
 # DSPy is skipped by mypy (see pyproject.toml), so its base classes are Any.
 from __future__ import annotations
 
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -49,21 +48,18 @@ class Heard(UsageTracker):
     @classmethod
     def join(cls, call_id: str) -> Heard:
         """Return what is heard of a call that begins here; until all leave(), it stands in the settings."""
-        with _lock:
-            heard = _under_way.setdefault(call_id, None) or cls(call_id)
-            _under_way[call_id] = heard
-            heard.listeners += 1
+        heard = _under_way.get(call_id) or _under_way.setdefault(call_id, cls(call_id))
+        heard.listeners += 1  # those of one call begin and end one after the other, on its thread or task
         if heard.listeners == 1:
             heard._begin()  # noqa: SLF001
         return heard
 
     def leave(self) -> None:
         """Leave when the call has ended; the last one puts back what was in the settings."""
-        with _lock:
-            self.listeners -= 1
-            if self.listeners:
-                return
-            _under_way.pop(self._call_id, None)
+        self.listeners -= 1
+        if self.listeners:
+            return
+        _under_way.pop(self._call_id, None)
         # A coroutine thrown away while suspended ends in another context: nothing to put back there.
         with suppress(ValueError):
             self._context.close()
@@ -98,8 +94,7 @@ class Heard(UsageTracker):
         await self._stream.send(chunk)
 
 
-_lock = threading.Lock()
-_under_way: dict[str, Any] = {}
+_under_way: dict[str, Heard] = {}
 
 
 def _has_text(chunk: Any) -> bool:

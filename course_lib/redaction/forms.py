@@ -168,7 +168,8 @@ _NAMES = [
         r"(?: (?!(?:and|from|but|on|in|i|at|is|the|not)\b)[a-z][\w'-]+)?)",
         rf"\b{_CLOSING}[,.! ]{{0,2}}\n{{1,2}}[ \t/~-]{{0,3}}({_FULL_NAME})(?=[ ]?[,.]?(?:\n|$))",
         # a signature: a line of its own, after a line; the text's last word; or the end of its last line
-        rf"(?<=[.!?)\]\"'😄😩]\n)\n?[/~-]?[ ]?({_SIGNED})(?=[ ]?(?:[,.]|, {_WORD}| \([^\n]*)?(?:\n|\Z))",
+        rf"(?:(?<=[.!?)\]\"'😄😩]\n)\n?|(?<=[\w,;:]\n)\n)[/~-]?[ ]?"
+        rf"({_SIGNED})(?=[ ]?(?:[,.]|, {_WORD}| \([^\n]*)?(?:\n|\Z))",
         rf"\n[/~-]?[ ]?({_SIGNED}|(?:{_INITIAL} )?{_NAME})[ ]?[,.]?\s*\Z",
         rf"(?:[.!?)] |\b{_CLOSING}, )({_NAME} {_NAME})(?:, {_WORD})?[.]?\s*\Z",
         rf"\b{_CLOSING}, ({_NAME})[.]?\s*\Z",

@@ -366,7 +366,7 @@ def test_a_parse_failure_and_what_follows_it_are_told():
 # -- content ---------------------------------------------------------------------------------------------
 
 PERSONAL = "My lamp is dead. anna.schmidt@example.com, +44 20 7946 0123, 4242 4242 4242 4242\n\nAnna Schmidt"
-PARTS = ("lamp", "anna.schmidt", "7946", "4242", "Anna Schmidt")
+PARTS = ("lamp", "anna.schmidt", "7946 0123", "4242 4242", "Anna Schmidt")
 
 
 def find_customer(email: str, card: str) -> str:
@@ -482,3 +482,21 @@ def test_memory_is_bounded():
 
     assert len(tracer.spans) == 7
     assert tracer._open == {}
+
+
+def test_content_is_what_it_was_at_the_time_and_a_redaction_that_fails_shows_nothing():
+    class Changes(dspy.Module):
+        def forward(self, items):
+            items.append("later")
+            return dspy.Prediction(items=items)
+
+    def fails(value):
+        raise KeyError(value)
+
+    with Tracer(content=True) as tracer, Tracer(content=True, redact=fails) as closed:
+        Changes()(items=["first"])
+
+    assert tracer.spans[0].attributes["dspy.inputs"] == '{"items": ["first"]}'
+    assert tracer.spans[0].attributes == tracer.spans[0].attributes
+    assert "first" not in everything(closed.spans)
+    assert "not shown: KeyError" in closed.spans[0].attributes["dspy.inputs"]
