@@ -15,7 +15,6 @@ from typing import Any
 from course_lib.debugging.steps import (
     EVALUATE,
     LM,
-    OWN,
     PARSE,
     Span,
     Step,
@@ -32,8 +31,8 @@ _LITTLE = 0.05
 """What saves less than this share of the run is no advice."""
 _LONG_PROMPT = 10
 """Tokens sent for each one written."""
-_INPUTS = (f"{OWN}.inputs", "gen_ai.input.messages")
-_OUTPUTS = (f"{OWN}.outputs", "gen_ai.output.messages")
+_INPUTS = ("dspy.inputs", "gen_ai.input.messages")
+_OUTPUTS = ("dspy.outputs", "gen_ai.output.messages")
 _TELLING_CHARS = 8
 
 

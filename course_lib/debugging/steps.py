@@ -18,8 +18,6 @@ from typing import Any
 
 from course_lib.errors import CourseError
 
-OWN = "dspy"
-"""How the tracer's own attributes begin: kind, inputs, outputs, cache.hit."""
 _LONGEST = 15_000
 """Longer content was cut by what wrote the span, so it cannot be compared."""
 MODULE, LM, TOOL, FORMAT, PARSE, EVALUATE = "module", "lm", "tool", "format", "parse", "evaluate"
@@ -67,7 +65,7 @@ class Span:
     @property
     def is_cached(self) -> bool:
         """True when a cache answered in the model's place."""
-        return bool(self.attributes.get(f"{OWN}.cache.hit"))
+        return bool(self.attributes.get("dspy.cache.hit"))
 
     def content(self, *names: str) -> Any:
         """Return the first of these attributes as the JSON that it holds; None where none is whole."""
@@ -128,7 +126,7 @@ def _span(one: Any) -> Span:
         return Span(
             id=plain["context"]["span_id"],
             parent=plain.get("parent_id"),
-            kind=attributes.get(f"{OWN}.kind", "block"),
+            kind=attributes.get("dspy.kind", "block"),
             name=plain["name"],
             start_s=_seconds(plain["start_time"]),
             end_s=_seconds(plain["end_time"]),
