@@ -89,7 +89,11 @@ class Tracer(CallListener):
     @property
     def spans(self) -> list[ReadableSpan]:
         """The spans that have ended, in that order; at most `kept`."""
-        return [span.readable(self.resource) for span in tuple(self._memory)]
+        while True:
+            try:
+                return [span.readable(self.resource) for span in tuple(self._memory)]
+            except RuntimeError:  # one ended meanwhile
+                continue
 
     @property
     def dropped(self) -> int:

@@ -36,6 +36,15 @@ def found_by(pattern: str, *, any_case: bool = True) -> Callable[[str], Spans]:
 _UPPER = "A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĒĖĘĚĞĢĪĮİĶĹĽŁŃŅŇŌŐŘŚŞŠȘŢŤȚŪŮŰŲŹŻŽ"
 _APOS = r"'\u2019"
 
+_NAME = rf"[{_UPPER}](?:[\w\u2019]|['-](?=\w)){{1,20}}"
+_INITIAL = rf"[{_UPPER}]\."
+_PARTICLE = (
+    r"(?:van der|van den|van de|van|von der|von|de la|de|der|den|del|della|di|da|dos|du|le|la|al|bin|ibn)"
+)
+_FULL_NAME = rf"(?:{_NAME}|{_INITIAL})(?:[ ](?:{_PARTICLE}[ ])?(?:{_NAME}|{_INITIAL})){{0,3}}"
+_SIGNED = rf"{_NAME}(?:[ ](?:{_PARTICLE}[ ])?{_NAME}){{1,3}}"
+"""Two names or more."""
+
 # -- dates of birth --------------------------------------------------------------------------------------
 
 _MONTH = (
@@ -110,21 +119,19 @@ _ADDRESSES = [
     )
 ]
 
+_RECIPIENT = compiled(rf"{_SIGNED}(?:,[ ]|,?\n)\Z", any_case=False)
+
 
 def places(text: str) -> Spans:
-    """Yield postal addresses: streets with a number, and the town behind them; some postcodes alone."""
+    """Yield postal addresses: streets with a number, the town, who lives there; some postcodes alone."""
     for detect in _ADDRESSES:
-        yield from detect(text)
+        for start, end in detect(text):
+            who = _RECIPIENT.search(text, max(0, start - 80), start)
+            yield who.start() if who else start, end
 
 
 # -- names -----------------------------------------------------------------------------------------------
 
-_NAME = rf"[{_UPPER}](?:[\w\u2019]|['-](?=\w)){{1,20}}"
-_INITIAL = rf"[{_UPPER}]\."
-_PARTICLE = (
-    r"(?:van der|van den|van de|van|von der|von|de la|de|der|den|del|della|di|da|dos|du|le|la|al|bin|ibn)"
-)
-_FULL_NAME = rf"(?:{_NAME}|{_INITIAL})(?:[ ](?:{_PARTICLE}[ ])?(?:{_NAME}|{_INITIAL})){{0,3}}"
 _TITLE = (
     r"(?:Mrs|Mr|Ms|Miss|Mx|Dr|Prof|Professor|Sir|Lady|Lord|Herrn?|Frau|Monsieur|Madame|Mme|Mlle|Señora?|Sra?"
     r"|Signora?|Dhr|Mevr|Dona|Dom|Fru|Hr|Pani|Pan)"
@@ -154,7 +161,6 @@ _NOBODY = words(
     " question no yes ok okay again world both guys product products shop agent assistant user system note"
     " after before if in on at for from with"
 )
-_SIGNED = rf"{_NAME}(?:[ ](?:{_PARTICLE}[ ])?{_NAME}){{1,3}}"
 _NAMES = [
     compiled(pattern, any_case=False)
     for pattern in (
@@ -163,6 +169,7 @@ _NAMES = [
         r"^(?:hi|hey|hello|dear|hallo) ([a-z]{2,15})(?=[,!])",
         rf"\b{_INTRODUCTION}[ ]({_FULL_NAME})",
         rf"\b[Tt]his is ({_FULL_NAME})(?= (?:from|speaking|here|calling|again)\b)",
+        rf"(?i:\b(?:signed (?:for )?by|delivered to|addressed to|on behalf of|c/o|attn\.?:?))[ ]({_SIGNED})",
         rf"\b(?:[Ff]rom|[Cc]ontact): ({_SIGNED})(?= <|\n|\Z)",
         r"(?i:\bmy name(?: is|'s)) ([a-z][\w'-]{1,20}"
         r"(?: (?!(?:and|from|but|on|in|i|at|is|the|not)\b)[a-z][\w'-]+)?)",

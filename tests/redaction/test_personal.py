@@ -69,6 +69,8 @@ Hauptstr. 5 in 80331 München -> Hauptstr 80331 München
 Keizersgracht 123, 1015 CJ Amsterdam -> Keizersgracht 1015 Amsterdam
 ulica Marszałkowska 10/15, Warszawa -> Marszałkowska 15 Warszawa
 29 cedar road -> cedar
+to Luca Moretti, Via Roma 102, 10121 Torino, IT -> Luca Moretti Roma Torino
+signed for by Anna Schmidt at 9:15 -> Anna Schmidt
 tracking 1Z999AA10123456784 -> 1Z999AA
 customer id 778812 -> 778812
 my password is hunter2. -> hunter2

@@ -1,4 +1,4 @@
-"""Attempts that failed before an answer: no callback hears of DSPy's own retries; an observed LM shows them."""
+"""Attempts that failed before an answer: a callback does not hear of them; an observed LM shows them."""
 
 from __future__ import annotations
 
