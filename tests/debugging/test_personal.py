@@ -1,4 +1,4 @@
-"""Of a whole corpus of personal data, nothing is in any span, log line or metric, whatever brought it there."""
+"""Of a corpus of personal data, nothing is in any span, log line or metric, whatever brought it there."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Echoes(dspy.Module):
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory):
-    """All that was written, by item: attributes and status of spans, in memory and file; log lines; metrics."""
+    """All that was written: attributes and status of spans, in memory and in a file; log lines; metrics."""
     path, lines = tmp_path_factory.mktemp("spans") / "run.jsonl", []
     tracer, logger, metrics = (
         Tracer(content=True, file=path),
@@ -71,5 +71,5 @@ def test_what_is_no_secret_is_still_there(said):
 
 
 def test_nothing_of_it_is_in_the_metrics(said):
-    assert {"Echoes", "look_up"} & {word for word in said[-1].split('"')} == {"Echoes"}
+    assert {"Echoes", "look_up"} & set(said[-1].split('"')) == {"Echoes"}
     assert [item.value for item in ITEMS if item.value in said[-1]] == []
