@@ -17,7 +17,7 @@ _HELD, _STEP, _BEFORE = 240, 60, 240
 """Of a stream: so many of the last characters are held back, handed on in such steps, and so many before them
 are looked at again."""
 LOOKED_AT = LONGEST + _HELD
-"""So many characters of a text matter: those that are held back tell whether the last ones are a part of something."""
+"""So many characters of a text matter: the last of them tell what those before are a part of."""
 _DEEPEST = 20
 _CUT = "… [cut]"
 
