@@ -72,21 +72,23 @@ def main() -> bool:
     predict = desk.Triage().sort
     results = []
 
-    def to_nothing(name: str, listening: Any, *, rounds: int = 15, **clock: Any) -> Any:
+    def to_nothing(name: str, listening: Any, *, rounds: int = 15) -> None:
         ratio = paired(
-            lambda: seconds(predict, tickets, listening(), **clock),
-            lambda: seconds(predict, tickets, **clock),
-            rounds=rounds,
+            lambda: seconds(predict, tickets, listening()), lambda: seconds(predict, tickets), rounds=rounds
         )
         report(f"{name} to no tracing", ratio, unit="s a Predict")
-        return ratio
 
     with dspy.context(lm=canned(0.0)):
-        # Of the processor, since there is nothing to wait for: so a busy machine says the same.
-        ratio = to_nothing("traced Predict without a model's work", Tracer, clock=time.process_time)
-        ms = 1000 * (ratio.ours - ratio.theirs) / SPANS
-        results.append(ms <= SPAN_AT_MOST_MS)
-        print(f"one span: {ms:.3f} ms (at most {SPAN_AT_MOST_MS}): {'holds' if results[-1] else 'MISSED'}")
+        # Of the processor, since there is nothing to wait for; the best round is the least disturbed one.
+        best: dict[str, list[float]] = {name: [] for name in ("plain", "empty", "traced")}
+        for _ in range(20):
+            for name, listening in zip(best, (nullcontext, empty, Tracer), strict=True):
+                best[name].append(seconds(predict, tickets, listening(), clock=time.process_time))
+    plain, with_empty, traced = (1000 * min(rounds) for rounds in best.values())
+    ms, of_dspy = (traced - plain) / SPANS, (with_empty - plain) / SPANS
+    results.append(ms <= SPAN_AT_MOST_MS)
+    verdict = "holds" if results[-1] else "MISSED"
+    print(f"one span: {ms:.3f} ms, of which DSPy's {of_dspy:.3f} (at most {SPAN_AT_MOST_MS}): {verdict}")
     with dspy.context(lm=lm.connect("sim-large", cache=False)):
         to_nothing("Predict on loopback with an empty callback", empty)
         to_nothing("traced Predict on loopback", Tracer)

@@ -18,11 +18,12 @@ from pydantic_core import to_jsonable_python
 from course_lib.debugging.spans import Span
 from course_lib.lm import prices
 from course_lib.measure.calls import COMPILE, EVALUATE, FORMAT, LM, MODULE, PARSE, TOOL, Call
+from course_lib.redaction.values import LOOKED_AT
 
 Attributes = dict[str, Any]
 
 _SETTINGS = {"temperature": "temperature", "max_tokens": "max_tokens", "n": "choice.count", "top_p": "top_p"}
-LONGEST_CONTENT = 32_000
+LONGEST_CONTENT = 2 * LOOKED_AT
 """So many characters of what one call was given, or returned, are kept for a span with content."""
 _MOST_ITEMS = 500
 _LAST = 64  # entries of a model's history among which a call's own is looked for
@@ -183,9 +184,9 @@ def _kept(value: Any) -> Any:
 def _trimmed(value: Any, left: list[int]) -> Any:
     """Return a JSON value of which so many characters are left, in all its texts together."""
     if isinstance(value, str):
-        kept = value[: max(0, left[0])]
-        left[0] -= len(value)
-        return kept
+        kept = value[:LOOKED_AT]  # where redaction stops too; a cut elsewhere could halve what it would find
+        left[0] -= len(kept)
+        return kept if left[0] >= 0 else "[cut]"
     if isinstance(value, dict):
         return {
             name: _trimmed(each, left) for name, each in islice(value.items(), _MOST_ITEMS) if left[0] > 0

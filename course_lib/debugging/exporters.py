@@ -32,6 +32,7 @@ from course_lib.resilience import forks
 MOST_QUEUED = 4_096
 """So many spans wait for one exporter at most; a span without content takes about 3 kB."""
 _BATCH, _EVERY_S, _IDLE_S = 256, 0.5, 5.0
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 30.0
 _AT_EXIT_S = 2.0
 
 _log = logging.getLogger("course_lib.debugging")
@@ -47,7 +48,8 @@ class Batches:
     """Hands spans to an exporter, in batches and in a thread of its own.
 
     While the exporter is slow, down or refusing, at most MOST_QUEUED spans wait; further ones are dropped and
-    counted, and so is a batch that was refused. A forked child begins with an empty queue.
+    counted, and so is a batch that was refused. After that it is tried again after a second, then after two,
+    and so on: in between it costs nothing. A forked child begins with an empty queue.
     """
 
     def __init__(self, exporter: SpanExporter, name: str, resource: Resource) -> None:
@@ -64,6 +66,7 @@ class Batches:
         self._queue: deque[Span] = deque()
         self._thread: threading.Thread | None = None
         self._is_busy = self._is_hurried = self._is_closed = False
+        self._wait_s = 0.0
 
     def put(self, span: Span) -> None:
         """Put a span into the queue, or drop it: never wait."""
@@ -108,9 +111,12 @@ class Batches:
             if not self._lock.wait_for(lambda: self._queue, _IDLE_S):
                 self._thread = None
                 return []
-            self._lock.wait_for(lambda: self._is_hurried or len(self._queue) >= _BATCH, _EVERY_S)
+            self._lock.wait_for(self._is_due, self._wait_s or _EVERY_S)
             self._is_busy = True
             return [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))] or self._closed()
+
+    def _is_due(self) -> bool:
+        return self._is_hurried or (not self._wait_s and len(self._queue) >= _BATCH)
 
     def _closed(self) -> list[Span]:
         """Leave the thread: close() has emptied the queue meanwhile."""
@@ -128,6 +134,7 @@ class Batches:
         with self._lock:
             self.exported += 0 if problem else len(batch)
             self.dropped += len(batch) if problem else 0
+            self._wait_s = min(max(_FIRST_WAIT_S, 2 * self._wait_s), _LONGEST_WAIT_S) if problem else 0.0
             is_news, self.last_error = bool(problem) and not self.last_error, problem
         if is_news:
             _log.warning("spans for %s are dropped: %s", self.name, problem)

@@ -12,10 +12,10 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
-from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -128,15 +128,17 @@ def _as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)[:LONGEST_VALUE]
 
 
-def _checked(values: Mapping[str, Any]) -> BoundedAttributes:
-    plain = {name: _plain(value) for name, value in tuple(values.items())}
-    return BoundedAttributes(MOST_ATTRIBUTES, plain, max_value_len=LONGEST_VALUE)
+def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what attributes may hold; of very many the first ones."""
+    return {name: _plain(value) for name, value in islice(tuple(values.items()), MOST_ATTRIBUTES)}
 
 
 def _plain(value: Any) -> Any:
     """Return what an attribute may hold; a text that could not be sent, with its odd characters replaced."""
     if isinstance(value, str):
-        return value.encode(errors="replace").decode()
-    if isinstance(value, Sequence) and all(isinstance(each, _PLAIN) for each in value):
-        return [_plain(each) for each in value]
-    return value if isinstance(value, _PLAIN) else _plain(str(value))
+        return value[:LONGEST_VALUE].encode(errors="replace").decode()
+    if isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, list | tuple) and all(isinstance(each, _PLAIN) for each in value):
+        return tuple(_plain(each) for each in value)
+    return _plain(str(value))

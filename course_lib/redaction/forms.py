@@ -68,7 +68,7 @@ births = found_by(rf"{_BIRTH}(?:[ {_APOS}]?s)?[^\d\n]{{0,20}}?({_DATE})\b")
 _STREET = (
     r"street|str?\.?|road|rd\.?|avenue|ave\.?|lane|ln\.?|drive|dr\.?|court|ct\.?|place|pl\.?|square|sq\.?"
     r"|terrace|row|crescent|close|way|boulevard|blvd\.?|hill|gardens?|grove|park|mews|quay|walk|parade|highway"
-    r"|alley|circle|trail"
+    r"|alley|circle|trail|view|yard|wharf"
 )
 _SURE_STREET = r"street|road|avenue|lane|crescent|terrace|boulevard|rd|ave|blvd"
 _NO_STREET = (
@@ -103,7 +103,7 @@ _ADDRESSES = [
         rf"(?:(?i:flat|apt\.?|apartment|unit|suite)[ ]\w{{1,5}},?[ ])?"  # Flat 3, 17 Elm Avenue
         rf"\b\d{{1,5}}[a-zA-Z]?,?[ ](?:{_WORD}[ ]){{1,4}}(?i:{_STREET})\b{_PLACE}",
         rf"(?i:\b\d{{1,5}}[a-z]?[ ](?:{_NO_STREET}[a-z{_APOS}]{{2,20}}[ ]){{1,2}}(?:{_SURE_STREET})\b)",
-        rf"\b[{_UPPER}][\w{_APOS}-]{{1,25}}(?:{_ONE_WORD_STREET})[ ]{_HOUSE}\b{_PLACE}",
+        rf"\b[{_UPPER}][\w{_APOS}-]{{0,25}}(?:{_ONE_WORD_STREET})[ ]{_HOUSE}(?:[ ]\d{{1,3}})?\b{_PLACE}",
         r"(?i:\b\d{1,4}(?:[ ](?:bis|ter))?,?[ ](?:rue|avenue|av\.|boulevard|bd|chemin|allée|impasse)"
         rf"[ ](?:(?:de la|du|des|de l[{_APOS}]|de|d[{_APOS}])[ ]?)?"
         rf"(?:[\w{_APOS}-]{{2,20}}[ ]?){{1,3}}\b){_PLACE}",
@@ -111,6 +111,10 @@ _ADDRESSES = [
         rf"\b(?:{_STREET_FIRST})[ ](?:[^\W\d][\w{_APOS}.-]{{0,20}}[ ,]{{1,2}}){{1,4}}{_HOUSE}\b{_PLACE}",
         rf"(?i:\b(?:{_TO}))[ :,]{{1,3}}(?:[a-z]{{1,8}}[: ]{{1,2}}){{0,2}}"  # my address is Na Louce 12, Praha
         rf"((?:{_WORD}[ ]){{1,4}}{_HOUSE}\b{_PLACE})",
+        # whatever the street is called, a postcode and a town behind a number say that it is one
+        rf"\b(?:{_WORD}[ ]){{1,3}}{_HOUSE}(?:[ ]\d{{1,3}})?,?[ \n]"
+        rf"(?:\d{{5,6}}|\d{{3}} \d\d|\d\d-\d{{3}})[ ]{_CITY}",
+        rf"\b\d{{1,4}}[a-z]?[ ](?:{_WORD}[ ]?){{1,3}},?[ \n]{_POSTCODE_GB}(?:[ ]{_CITY})?",
         rf"(?<![\w-])({_POSTCODE_GB})(?![\w-])",
         r"(?i:\b(?:post ?code|zip ?code|zip(?=:)|plz|postleitzahl|code postal)\b[^\w\n]{0,3}(?:is )?)"
         r"((?=[\w -]{0,8}\d)\w{2,5}(?:[ -]\w{2,4})?)\b",

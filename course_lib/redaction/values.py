@@ -16,6 +16,8 @@ LONGEST = 16_000
 _HELD, _STEP, _BEFORE = 240, 60, 240
 """Of a stream: so many of the last characters are held back, handed on in such steps, and so many before them
 are looked at again."""
+LOOKED_AT = LONGEST + _HELD
+"""So many characters of a text matter: the last of them tell what those before are a part of."""
 _DEEPEST = 20
 _CUT = "… [cut]"
 
@@ -45,7 +47,7 @@ def redact(text: str) -> str:
     """Return a text with a label in the place of what is personal or secret: "call [phone]"."""
     if len(text) <= LONGEST:
         return labelled(text, find(text))
-    head = text[: LONGEST + _HELD]
+    head = text[:LOOKED_AT]
     found = find(head)
     end = _safe_end(head, found, LONGEST)
     return labelled(head[:end], [each for each in found if each.end <= end]) + _CUT

@@ -500,3 +500,18 @@ def test_content_is_what_it_was_at_the_time_and_a_redaction_that_fails_shows_not
     assert tracer.spans[0].attributes == tracer.spans[0].attributes
     assert "first" not in everything(closed.spans)
     assert "not shown: KeyError" in closed.spans[0].attributes["dspy.inputs"]
+
+
+def test_where_long_content_is_cut_no_half_of_a_thing_is_left():
+    class Takes(dspy.Module):
+        def forward(self, texts):
+            return dspy.Prediction()
+
+    with Tracer(content=True) as tracer:
+        for filler in range(15_900, 16_300, 9):
+            Takes()(texts=["y " * (filler // 2) + "4242 4242 4242 4242 or anna.schmidt@example.com"])
+
+    shown = "".join(span.attributes["dspy.inputs"] for span in tracer.spans)
+    assert "4242" not in shown
+    assert "anna" not in shown
+    assert "[card]" in shown

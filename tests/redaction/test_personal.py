@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import random
 import time
+from dataclasses import asdict
 
 import pytest
 
+from course_lib import desk
 from course_lib.redaction import StreamRedactor, find, redact, redact_value
 from tests.redaction import corpus
 
@@ -140,6 +142,25 @@ def test_a_cut_leaves_no_half_of_a_thing():
         text = "x " * (before // 2) + "write to anna.schmidt@example.com or 4242 4242 4242 4242" + " y" * 900
 
         assert not {"anna", "4242", "schmidt"} & set(redact(text).replace("@", " ").replace(".", " ").split())
+
+
+CUSTOMER = """Please send it to {street}, {postcode} {city} before Friday.
+{name}, {street}, {postcode} {city}, {country}
+Dear {name}, thank you
+mail {email} now
+I live in {street}"""
+
+
+def test_what_is_known_of_the_desks_customers_is_found_wherever_they_live():
+    customers = [asdict(customer) for customer in desk.customers()]
+    texts = [(form.format(**one), one) for one in customers for form in CUSTOMER.splitlines()]
+    fields = ("street", "postcode", "name", "email")
+    left = [
+        text for text, one in texts if any(one[name] in text and one[name] in redact(text) for name in fields)
+    ]
+
+    assert len(texts) == 300
+    assert len(left) <= 3, left
 
 
 UNITS = [
