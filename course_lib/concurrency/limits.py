@@ -52,14 +52,18 @@ class RateLimit:
         tokens_per_s: float | None = None,
         *,
         longest_wait_s: float = 30.0,
+        burst_s: float = _BURST_S,
         clock: Clock = time.monotonic,
     ) -> None:
-        """Begin with nothing used; None is no limit. No server makes us wait longer than `longest_wait_s`."""
+        """Begin with nothing used; None is no limit. No server makes us wait longer than `longest_wait_s`.
+
+        After a pause `burst_s` seconds' worth may go at once, or one.
+        """
         if not 0 <= longest_wait_s < math.inf:
             raise ValueError(f"longest_wait_s ({longest_wait_s!r}) must be 0 or above, and finite")
         self._most_tokens = (tokens_per_s or 0.0) * longest_wait_s / 2  # of a call; as many for the next one
         self._requests, self._tokens = (
-            TokenBucket(rate, max(1.0, _BURST_S * rate), clock=clock)
+            TokenBucket(rate, max(1.0, burst_s * rate), clock=clock)
             for rate in (_UNLIMITED if rate is None else rate for rate in (requests_per_s, tokens_per_s))
         )
         self._longest_wait_s, self._clock = longest_wait_s, clock
@@ -162,8 +166,8 @@ class AdaptiveLimiter(RateLimit):
     def __init__(
         self, first_per_s: float = 2.0, *, longest_wait_s: float = 30.0, clock: Clock = time.monotonic
     ) -> None:
-        super().__init__(first_per_s, longest_wait_s=longest_wait_s, clock=clock)
-        self._requests = TokenBucket(first_per_s, 1.0, clock=clock)  # evenly, for a burst says nothing
+        # Evenly, for a burst says nothing.
+        super().__init__(first_per_s, longest_wait_s=longest_wait_s, burst_s=0.0, clock=clock)
         self._decreased_to_per_s = first_per_s
         self._pressed_s = 0.0  # time since the last decrease in which callers waited
         self._counted_at = clock()  # up to here; in the future during a pause

@@ -9,7 +9,6 @@ or the bucket is held while they wait.
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,16 +16,14 @@ from contextlib import contextmanager
 
 from course_lib.resilience import forks
 from course_lib.resilience.deadline import Clock, Deadline, DeadlineExceeded
+from course_lib.resilience.numbers import positive
 
 
 class TokenBucket:
     """Lets `rate_per_s` tokens through per second, and up to `capacity` at once after a pause."""
 
     def __init__(self, rate_per_s: float, capacity: float, *, clock: Clock = time.monotonic) -> None:
-        if not (0 < rate_per_s < math.inf and 0 < capacity < math.inf):
-            raise ValueError(
-                f"rate_per_s {rate_per_s!r} and capacity {capacity!r} must be above 0, and finite"
-            )
+        positive(rate_per_s=rate_per_s, capacity=capacity)
         self._rate_per_s = rate_per_s
         self._capacity = capacity
         self._clock = clock
@@ -43,8 +40,7 @@ class TokenBucket:
 
     @rate_per_s.setter
     def rate_per_s(self, rate_per_s: float) -> None:
-        if not 0 < rate_per_s < math.inf:
-            raise ValueError(f"rate_per_s {rate_per_s!r} must be above 0, and finite")
+        positive(rate_per_s=rate_per_s)
         with self._lock:
             self._refill()
             self._rate_per_s = rate_per_s
