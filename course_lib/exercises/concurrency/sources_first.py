@@ -14,7 +14,7 @@ from unittest.mock import patch
 import dspy
 from dspy.clients import Cache, execution
 
-from course_lib.exercises.concurrency.watched import Watched, expect_left, turns, until
+from course_lib.exercises.concurrency.watched import Watched, expect_left, until
 from course_lib.exercises.engine.checks import expect, expect_equal, show
 from course_lib.exercises.engine.registry import Exercise
 from course_lib.exercises.engine.seen import under_dspy
@@ -125,12 +125,15 @@ async def shows_at_once(stream_answer: Any) -> None:
 
     with dspy.context(lm=Watched(stall_rate=1.0).lm), patch.object(execution.ListenerBridge, "chunk", heard):
         reading = asyncio.create_task(_read(stream_answer(*_asked()[1]), seen))
+        await until(lambda: reading.done() or _texts(seen, "token"))
+        heard_before = -1
+        while heard_before < (heard_before := len(written)):  # until it is silent
+            await asyncio.sleep(0.3)
         await until(lambda: reading.done() or (_texts(seen, "token") and not missing()))
-        await turns()
+        came, what = f"{_kinds(seen)}; not shown: {missing()!r}", "what came while the model was silent"
         reading.cancel()
         await asyncio.wait([reading])
     hint = f"Yield while you read. {_ORDER_HINT}"
-    came, what = f"{_kinds(seen)}; not shown: {missing()!r}", "what came while the model was silent"
     expect_equal(came, "citation, token; not shown: ''", f"{what} in the middle of its answer", hint=hint)
 
 
