@@ -13,6 +13,7 @@ import math
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, closing, contextmanager
 from typing import Any, Self
@@ -68,6 +69,7 @@ class RateLimit:
         )
         self._longest_wait_s, self._clock = longest_wait_s, clock
         self._tokens_per_call = 0.0  # the mean of late; a call that begins is charged this much
+        self._charged: deque[float] = deque(maxlen=100_000)  # what calls that began were charged, until told
         self._lock = threading.RLock()
         forks.things.add(self)
         self._made_wait = False
@@ -87,6 +89,7 @@ class RateLimit:
         try:
             with self._requests.in_line() as for_requests, self._tokens.in_line(expected) as for_tokens:
                 yield left_s
+            self._charged.append(expected)
         except DeadlineExceeded as error:
             raise RateDeadlineExceeded(str(error)) from None
 
@@ -96,9 +99,13 @@ class RateLimit:
             return
         with self._lock:
             tokens = min(tokens, self._most_tokens)
-            self._tokens.charge(tokens - self._tokens_per_call)
+            self._tokens.charge(tokens - self._expected())
             tokens = min(tokens, self._tokens.rate_per_s)  # to begin, a call takes no more than a second's
             self._tokens_per_call += (tokens - self._tokens_per_call) / (8 if self._tokens_per_call else 1)
+
+    def _expected(self) -> float:
+        """Return what a call under way was charged when it began; which of them makes no difference."""
+        return self._charged.popleft() if self._charged else 0.0
 
     def record_success(self) -> None:
         """Tell that a call was let through by the server."""
@@ -142,7 +149,7 @@ class RateLimit:
         if error is None:
             self.record_success()
         elif isinstance(error, RateLimitError | dspy.LMRateLimitError):
-            self._tokens.charge(-self._tokens_per_call)
+            self._tokens.charge(-self._expected())
             error.retry_after = self.record_refusal(asked_s(error))
             deadline = Deadline.current()
             if deadline and error.retry_after > deadline.remaining_s():

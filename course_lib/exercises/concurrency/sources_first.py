@@ -127,7 +127,7 @@ async def shows_at_once(stream_answer: Any) -> None:
         reading = asyncio.create_task(_read(stream_answer(*_asked()[1]), seen))
         await until(lambda: reading.done() or _texts(seen, "token"))
         heard_before = -1
-        while heard_before < (heard_before := len(written)):  # until it is silent
+        while heard_before < (heard_before := len(written)):  # noqa: ASYNC110  (nothing tells of silence)
             await asyncio.sleep(0.3)
         await until(lambda: reading.done() or (_texts(seen, "token") and not missing()))
         came, what = f"{_kinds(seen)}; not shown: {missing()!r}", "what came while the model was silent"
