@@ -182,7 +182,8 @@ def test_the_official_client_is_clean_under_storm(questions: int) -> None:
 
     verdict = lm.verdict(deadline_s=300)
     assert verdict.is_clean, verdict
-    assert verdict.questions == questions < verdict.requests
+    # On a busy machine a client may pause so long that its next attempt is taken for another user's.
+    assert questions <= verdict.questions < verdict.requests
 
 
 # DSPy waits a second, as the header in whole seconds says.
