@@ -90,8 +90,8 @@ for name, call in {"asyncify": dspy.asyncify(program), "acall": program.acall}.i
         print(f"{name:8} async_max_workers={workers:<2}  {seen}")
 
 # %% [markdown]
-# `asyncify` makes eight calls at once and never more: all its calls in the process share one limiter of `async_max_workers`, which is 8
-# unless you set it. That is a limit that nobody chose, and a service with 50 users meets it on its first busy day. `acall` has no limit at
+# `asyncify` makes so many calls at once and never more: all its calls in the process share one limiter of `async_max_workers`, which is 8
+# unless you set it. (The server may see one more for a moment, while it still notes the end of another.) That is a limit that nobody chose, and a service with 50 users meets it on its first busy day. `acall` has no limit at
 # all, which is the trap of part 2.
 #
 # ### A module of your own that awaits
@@ -794,8 +794,8 @@ for name, call in {"asyncify": dspy.asyncify(triage), "acall": triage.acall}.ite
 
 # %% [markdown]
 # A thread cannot be cancelled. The caller of `asyncify` has left, the request goes on to its end (status 200), is paid for, and holds a
-# thread all the while. `acall` is cancelled where it waits: the connection is closed, and the server writes down 499. A hosted model that
-# sees the connection close stops writing, and what was not written is not paid for.
+# thread all the while. `acall` is cancelled where it waits: the connection is closed, and the server writes down 499. Many servers stop
+# writing then, and the place is free for somebody else; whether you pay for the rest differs from provider to provider, so measure yours.
 #
 # So for a deadline that means something, the call has to be async all the way down. The rest is order: what is around what?
 #
@@ -1275,8 +1275,8 @@ for limit in (1, 2, 4, 8, 16):
 #
 # The lab sends real requests to the endpoint, and keeps to the rate limit by letting calls wait in line. Choose how many at once, the
 # latency and the limit: the law is drawn at once, and throughput and percentiles appear over it while it measures. Measure 2, 4, 8 and 32
-# at a latency of 100 ms and a limit of 40 per second. **Predict first:** where will the measured points leave the line, and what gets worse
-# there?
+# at a latency of 100 ms and a limit of 40 per second. **Predict first:** from how many calls on do more of them bring no more answers, and
+# what grows from there on?
 
 # %% name="wind-tunnel"
 from course_lib.labs import wind_tunnel
@@ -1284,6 +1284,9 @@ from course_lib.labs import wind_tunnel
 wind_tunnel()
 
 # %% [markdown]
+# A limit of 40 per second and 100 ms are 4 calls at once. Up to there more calls bring more answers; from there on the throughput stays
+# near 40, and what grows is the time of a call, since all above four wait in line: twice the calls, twice the time.
+#
 # ## 3. Rate limits
 #
 # A limit on concurrency is yours. A *rate limit* is the provider's: so many requests, and so many tokens, per minute or second. What comes
@@ -1356,15 +1359,14 @@ for name, call in {"no bucket": strict.acall, "SmallBucket": paced_call, "RateLi
     print(f"{name:12} {seen}")
 
 # %% [markdown]
-# `RateLimit` is this bucket with what production adds: who came first goes first, also when the rate changes; it works in threads and
-# tasks; a 429 pauses all callers and not only the one that got it; tokens have a bucket of their own (`tokens_per_s`), since most providers
-# count them too; and hits of DSPy's cache pass, since it sits below the cache. It lets only a tenth of a second's worth through at once,
+# `RateLimit` is this bucket with what production adds, and a test in `tests/concurrency/test_limits.py` for each: a line in the order of
+# arrival, threads, a pause for all callers after a 429, a bucket for tokens (`tokens_per_s`), and cache hits that pass. It lets only a tenth of a second's worth through at once,
 # since a provider's own burst is rarely known: that is why it takes a little longer here.
 #
 # ### A limit that nobody tells
 #
 # Often the limit is not known: it is shared with other programs, it moves with the hour, or the contract says "fair use". Then it has to be
-# found, and the only thing that tells is a refusal. TCP has solved this problem for every packet on the internet since 1988, by **AIMD**:
+# found, and the only thing that tells is a refusal. TCP finds the room on a network in this way since 1988, by **AIMD**:
 #
 # - *additive increase*: while callers wait and nobody is refused, let the rate grow by small steps;
 # - *multiplicative decrease*: at a refusal, cut it by a share, at once.
@@ -1753,16 +1755,17 @@ from course_lib.concurrency import AdaptiveLimiter
 
 lm.profile("crowded", limit_requests_per_s=15, ttft_p50_ms=50)
 crowded = lm.connect("sim-large@crowded", cache=False, num_retries=3)
-careful = limited(crowded, AdaptiveLimiter(first_per_s=8.0))
+careful = limited(crowded, AdaptiveLimiter(first_per_s=20.0))
+many_parcels = [f"Where is parcel {n}?" for n in range(60)]
 for name, asked in {"DSPy's retries": crowded, "AdaptiveLimiter": careful}.items():
     with watch() as seen:
-        outcomes = await AsyncRunner(15, progress=False).run(asked.acall, parcels[:24])
+        outcomes = await AsyncRunner(30, progress=False).run(asked.acall, many_parcels)
     findings = [finding.kind for finding in lm.verdict().findings] or "clean"
     print(f"{name:15} {sum(each.ok for each in outcomes)} answers in {seen}; verdict: {findings}")
 
 # %% [markdown]
-# Both get all answers and wait as they are told to, so both are clean. The limiter is refused less: one refusal slows down all callers, and
-# not only the one that was refused.
+# Both get all answers and wait as they are told to, so both are clean. The limiter began above the limit, and yet it is refused far less:
+# one refusal slows down all callers, and not only the one that was refused.
 #
 # ## 4. Streaming
 #
@@ -4513,8 +4516,8 @@ class SmallBackoff:
 
 
 # %% [markdown]
-# Where it hurts: when the model is down, and clients are patient, with six attempts each. Guess before you run it: what does the server see
-# of 20 questions, and what does it need at this moment? `ExponentialBackoff` is the library's: the small version with a *budget* (one
+# Where it hurts: when the model is down, and clients are patient, with six attempts each. Guess before you run it: how many requests does the
+# server see for 20 questions? `ExponentialBackoff` is the library's: the small version with a *budget* (one
 # repeat for five calls, and five more to begin with), and with `Retry-After` honoured up to a cap.
 
 # %% name="backoff-helps-and-hurts"
@@ -5412,8 +5415,8 @@ check("3.4", Breaker)
 # %% [markdown]
 # ### What a breaker saves, and where it hurts
 #
-# The library's `CircuitBreaker` is that table with what production adds: threads, calls from before it opened that tell it nothing, a name and its last error for the log, a wait that
-# doubles after each failed trial, and your own word on what a failure is. First the model fails from second 0.5 to 1.5, and a ticket comes
+# The library's `CircuitBreaker` has these three states too, with what production adds: threads, calls from before it opened that tell it
+# nothing, a name and its last error for the log, a wait that doubles after each failed trial, and your own word on what a failure is. First the model fails from second 0.5 to 1.5, and a ticket comes
 # every 25 ms. Then the first five requests are answered by 429, "slower, please", and the model is well again. Guess before you run it: how
 # many of 30 tickets are answered if the breaker takes a 429 for a failure, and how many if it does not?
 
@@ -5594,7 +5597,7 @@ table([{**row, "requests": requests[row["less"]]} for row in rows])
 # ## 7. Deeper: what breaks in production
 #
 # Blocking calls, contexts and attributes that leak, an unbounded `gather`, readers who leave and half answers were in the parts above. Two
-# more; neither shows in a demo with one user.
+# more (their cells use what part 6 has defined); neither shows in a demo with one user.
 #
 # ### A forgotten task
 #
