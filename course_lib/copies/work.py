@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
