@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -87,11 +87,11 @@ def simulate(body: Mapping[str, Any], /, *, sample: int, within_s: float = MAX_S
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 
 
-def run(listener: socket.socket, *, keys: Collection[str] = (), owner: str = "") -> None:
-    """Serve the simulator on `listener` until a signal ends it; `keys` and `owner` as for Endpoint."""
+def run(listener: socket.socket, **options: Any) -> None:
+    """Serve the simulator on `listener` until a signal ends it; the options are Endpoint's."""
     signal.signal(signal.SIGVTALRM, _interrupt)
     quick = partial(simulate, within_s=FAST_S)
-    server(Endpoint(quick, patient=simulate, keys=keys, owner=owner)).run(sockets=[listener])
+    server(Endpoint(quick, patient=simulate, **options)).run(sockets=[listener])
 
 
 def server(endpoint: Endpoint) -> uvicorn.Server:

@@ -51,15 +51,16 @@ class Endpoint:
         upstream: Upstream | None = None,
         keys: Collection[str] = (),
         owner: str = "",
+        name: str = "localhost",
         clock: Clock = time.monotonic,
     ) -> None:
         """Serve `engine`; what it finds too slow goes to `patient`, which makes one answer at a time.
 
-        `keys` if given are the only ones let in; `owner` alone may use paid models.
+        `keys` if given are the only ones let in; `owner` alone may use paid models. `name` is the host's.
         """
         self.accounts = Accounts(clock)
         self.load = Load()
-        self.clock = clock
+        self.clock, self.name = clock, name
         self._engine = engine
         self._patient = patient or engine
         self._heavy = asyncio.Lock()
