@@ -195,6 +195,7 @@ class Endpoint:
         model, profile = split_model(body["model"])
         if model != EMBEDDING:
             raise unknown_model(f"no embedding model named {model!r}; known: {EMBEDDING}")
+        exchange.question = wire.question([{"role": "user", "content": body["input"]}])
         usage, plan = await self._admit(account, exchange, channel, model, profile)
         encode = embeddings.as_base64 if body["encoding_format"] == "base64" else list
         texts, dimensions = body["input"], body["dimensions"]
