@@ -16,6 +16,7 @@ import dspy
 import httpx
 import pytest
 from httpx_sse import ServerSentEvent, connect_sse
+from starlette.testclient import TestClient
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -204,6 +205,21 @@ def test_pages_of_other_sites_get_nothing(served) -> None:
     assert httpx.get(service.url, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200  # a notebook
     own = httpx.get(f"{service.url}/stream?question=a", headers={"Sec-Fetch-Site": "same-origin"})
     assert "event: final" in own.text
+
+
+def test_a_look_at_what_there_is_asks_no_model(served) -> None:
+    service = served()
+
+    looked = [httpx.head(f"{service.url}{path}") for path in ("/stream?question=a", "/")]
+
+    assert [answer.status_code for answer in looked] == [200, 200]
+    assert looked[0].headers["content-type"].startswith("text/event-stream")
+    assert lm.ledger().requests == 0
+
+
+def test_the_app_can_be_served_by_a_server_that_tells_it_of_its_life() -> None:
+    with TestClient(streaming_app(PROGRAM), base_url="http://localhost") as client:
+        assert client.get("/").status_code == 200
 
 
 def test_inputs_may_have_the_names_of_options(served) -> None:

@@ -79,6 +79,8 @@ def streaming_app(
         return HTMLResponse(html, headers=_PAGE_HEADERS)
 
     async def events(request: Request) -> Response:
+        if request.method == "HEAD":  # Starlette's GET includes it
+            return Response(media_type="text/event-stream")
         last = request.headers.get("last-event-id")
         given = _once(request.query_params.multi_items())
         found, after = streams.find(last) if last else (streams.open(given), 0)
