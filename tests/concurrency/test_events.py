@@ -176,6 +176,18 @@ async def test_a_dead_letter_is_revived_when_its_cause_is_mended(redis_url):
         assert await stream.dead_letters() == []
 
 
+async def test_a_dead_letter_that_somebody_else_wrote_is_shown_and_not_revived(redis_url):
+    async with stream_of(redis_url) as stream:
+        await stream._redis.xadd(f"{stream.name}:dead", {"other": "thing"})
+        await stream._redis.xadd(f"{stream.name}:dead", {"reason": b"caf\xff"})
+        letters = await stream.dead_letters()
+
+        assert [letter.reason for letter in letters] == ["", "caf\ufffd"]
+        with pytest.raises(EventError, match="holds no event"):
+            await stream.revive(letters[0])
+        assert await stream.dead_letters() == letters
+
+
 class Mute(Exception):  # noqa: N818
     def __str__(self) -> str:
         raise RuntimeError("no text")

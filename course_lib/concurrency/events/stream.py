@@ -85,8 +85,8 @@ class Entry(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """Why a dead letter was given up."""
-        return self.fields[b"reason"].decode()
+        """Why a dead letter was given up; empty where somebody else wrote it and said nothing."""
+        return self.fields.get(b"reason", b"").decode(errors="replace")
 
     def event(self) -> Event:
         """Return the event; EventError if somebody else wrote something else here."""
@@ -203,7 +203,12 @@ class EventStream:
         return [Entry(*entry) for entry in await self._send(self._redis.xrange, self._dead)]
 
     async def revive(self, letter: Entry) -> None:
-        """Publish a dead letter's event again, whatever the backlog: once its cause is mended."""
+        """Publish a dead letter's event again, whatever the backlog: once its cause is mended.
+
+        Raises:
+            EventError: the letter holds no event.
+        """
+        letter.event()
         await self._send(self._redis.xadd, self.name, {b"event": letter.fields[b"event"]})
         await self._send(self._redis.xdel, self._dead, letter.id)
 
