@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 from unittest.mock import Mock
 
@@ -31,6 +33,7 @@ from course_lib.concurrency.streaming import (
     streaming_app,
 )
 from course_lib.concurrency.streaming.service import Registry
+from course_lib.services import web
 from tests.caching.conftest import until
 from tests.concurrency.test_streaming import QUESTION, model
 
@@ -290,6 +293,48 @@ def test_an_error_tells_neither_the_exceptions_text_nor_its_place(served) -> Non
         "partial": {},
         "retry_after_s": None,
     }
+
+
+def half_sent(service: Service, head: bytes) -> socket.socket:
+    opened = socket.create_connection(("127.0.0.1", int(service.url.rpartition(":")[2])), timeout=10)
+    with suppress(ConnectionError):
+        opened.sendall(head)
+    return opened
+
+
+def is_cut_off(opened: socket.socket) -> bool:
+    with suppress(ConnectionError):
+        return opened.recv(12) in (b"", b"HTTP/1.1 400")
+    return True
+
+
+@pytest.mark.parametrize("head", [b"X: " + b"x" * 200_000, b"X: y\r\n" * 40_000], ids=["one", "many"])
+def test_a_head_without_end_is_refused(served, head: bytes) -> None:
+    with half_sent(served(), b"GET / HTTP/1.1\r\n" + head) as opened:
+        assert is_cut_off(opened)
+
+
+def test_who_sends_no_head_or_half_of_one_is_cut_off_and_a_chat_is_not(served, monkeypatch) -> None:
+    monkeypatch.setattr(web, "HEAD_WITHIN_S", 0.3)
+    service = served()
+
+    with chat(service) as connection:
+        for head in (b"", b"GET /stream?question=a HTTP/1.1\r\nHost: "):
+            with half_sent(service, head) as opened:
+                assert is_cut_off(opened)
+        connection.send(json.dumps({"question": "What is 1 + 1?"}))
+
+        assert answer_of(connection)[-2]["event"] == "final"
+
+
+def test_half_of_the_files_that_the_process_may_open_are_left_to_it(served, monkeypatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (20, 20))
+    service = served()
+
+    with ExitStack() as ends:
+        opened = [ends.enter_context(half_sent(service, b"GET")) for _ in range(30)]
+        assert all(map(is_cut_off, opened[10:]))
+    until(lambda: httpx.get(service.url).status_code == 200, "there is room again")
 
 
 class Tenant:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -36,7 +37,7 @@ from course_lib.concurrency import tasks
 from course_lib.concurrency.streaming.events import Done, Event, Final, as_json, error_of, failure, kind_of
 from course_lib.concurrency.streaming.run import Run
 from course_lib.concurrency.streaming.streams import Stream
-from course_lib.services.web import is_own
+from course_lib.services.web import BoundedProtocol, is_own
 
 LONGEST_INPUT = 8_000
 MOST_TURNS = 20
@@ -47,6 +48,7 @@ _PAGE_HEADERS = {
 }
 _RETRY_MS = 500
 _STOP_WITHIN_S = 5
+_MOST_CONNECTIONS, _BACKLOG = 2_000, 64
 
 
 def streaming_app(
@@ -250,6 +252,9 @@ class Service:
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         options: dict[str, Any] = {"log_config": None, "access_log": False, "lifespan": "off"}
         options |= {"ws": "websockets-sansio", "ws_max_size": 8 * LONGEST_INPUT}
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)  # half of them are the rest of the process's
+        options |= {"http": BoundedProtocol, "limit_concurrency": min(_MOST_CONNECTIONS, files // 2)}
+        options["backlog"] = _BACKLOG  # so many are accepted at once
         self._server = uvicorn.Server(
             uvicorn.Config(app, timeout_graceful_shutdown=_STOP_WITHIN_S, **options)
         )
