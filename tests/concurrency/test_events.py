@@ -570,3 +570,16 @@ async def test_no_connection_stays_open(redis_url):
             await stream.publish(*numbered(3))
             await drained(stream)
         assert len(client.client_list()) <= before
+async def test_the_first_consumer_of_a_full_server_is_told_what_to_do(own_redis):
+    async with stream_of(own_redis.url, patience_s=0.2) as stream:
+        await stream._redis.config_set("maxmemory-policy", "noeviction")
+        await stream.publish(*numbered(1))
+        await stream._redis.config_set("maxmemory", 1)
+        with pytest.raises(
+            RedisServerError, match=r"full before anybody reads 'events-\d+': raise its maxmem"
+        ):
+            await stream.read("first", 1)
+        await stream._redis.config_set("maxmemory", 0)
+        assert len(await stream.read("first", 1)) == 1
+
+

@@ -237,6 +237,11 @@ class EventStream:
             return await self._patiently(once)()
         except (redis.RedisError, TimeoutError) as error:
             problem = f"refuses: {_words(error):.160}; correct that"
+            if "refuses: OOM" in str(error):
+                raise RedisServerError(
+                    f"{error}; it is full before anybody reads {self.name!r}: raise its maxmemory, or delete "
+                    "something, until the consumers' group is made; then they make room themselves"
+                ) from error
             if _is_away(error):
                 waited = f"has not answered for {self._patience_s:g} s"
                 problem = f"{waited} ({type(error).__name__}); start it again"
