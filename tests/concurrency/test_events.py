@@ -336,6 +336,29 @@ async def test_what_is_under_way_is_renewed_so_that_nobody_claims_it(redis_url):
         begun.set()
         await may_end.wait()
 
+async def test_names_of_consumers_that_were_cancelled_leave_the_group_once_they_hold_nothing(redis_url):
+    async def names() -> list[str]:
+        return [each["name"].decode() for each in await stream._redis.xinfo_consumers(stream.name, "workers")]
+
+    async def others_are_handled() -> bool:
+        return await stream.backlog() == 1
+
+    async def are_gone() -> bool:
+        return not {"dead", "idle"} & set(await names())
+
+    async with stream_of(redis_url) as stream:
+        await stream.publish(*numbered(3))
+        held = await stream.read("dead", 1)
+        await stream._redis.xgroup_createconsumer(stream.name, "workers", "idle")
+        async with consuming(stream, nothing):
+            await until(others_are_handled)
+        assert await names() == ["dead"]
+        assert await stream.deliveries(held[0]) == 1
+        async with consuming(stream, nothing, idle_s=0.1):
+            await drained(stream)
+            await until(are_gone)
+
+
     async def idle_s() -> float:
         (entry,) = await stream._redis.xpending_range(stream.name, "workers", "-", "+", 1)
         return entry["time_since_delivered"] / 1000

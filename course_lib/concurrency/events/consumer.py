@@ -74,7 +74,7 @@ class Consumer:
                     await self._start_next(handlers)
             renewing.cancel()
         with suppress(RedisServerError):
-            await self.stream.leave(self.name)
+            await self.stream.forget_names()
 
     async def _start_next(self, handlers: asyncio.TaskGroup) -> None:
         """Wait for a free slot or for events, and start those that came."""
@@ -144,11 +144,12 @@ class Consumer:
         """Say again and again that what is under way is under way."""
         while True:
             await asyncio.sleep(self.idle_s / 3)
-            if self._in_flight:
-                try:
+            try:
+                if self._in_flight:
                     await self.stream.renew(self.name, list(self._in_flight))
-                except RedisServerError as error:
-                    self.last_error = str(error)
+                await self.stream.forget_names()  # of those that died or were cancelled
+            except RedisServerError as error:
+                self.last_error = str(error)
 
 
 def _line(error: BaseException) -> str:

@@ -57,6 +57,13 @@ end
 return redis.call('XDEL', KEYS[1], ARGV[2])
 """
 
+# Takes names out of the group; with a name that holds events, these would go, too.
+_FORGET = """
+local names = redis.call('EXISTS', KEYS[1]) == 1 and redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1]) or {}
+for _, name in ipairs(names) do
+    if name[4] == 0 then redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], name[2]) end
+end
+"""
 
 class EventError(CourseError):
     """An event that can never be handled: not readable, or without what its handler needs."""
@@ -193,10 +200,9 @@ class EventStream:
         letter = (entry.fields.get(b"event") or repr(entry.fields), reason)
         await self._send(self._redis.eval, _END, 2, self.name, self._dead, GROUP, entry.id, *letter)
 
-    async def leave(self, consumer: str) -> None:
-        """Remove a consumer's name; not while it holds events, which the group would forget with it."""
-        if not await self._in_group(self._redis.xpending_range, self.name, GROUP, "-", "+", 1, consumer):
-            await self._in_group(self._redis.xgroup_delconsumer, self.name, GROUP, consumer)
+    async def forget_names(self) -> None:
+        """Remove the names that hold no event; a consumer that lives has its own again when it reads."""
+        await self._in_group(self._redis.eval, _FORGET, 1, self.name, GROUP)
 
     async def dead_letters(self) -> list[Entry]:
         """Return the events that were given up, oldest first, each with its `reason`; they stay."""
