@@ -66,6 +66,26 @@ async def test_producers_wait_at_the_bound_and_nothing_is_dropped(redis_url):
     assert deepest <= 10
 
 
+async def test_an_event_whose_handler_waits_for_room_comes_again_until_there_is_some(redis_url):
+    calls = Counter()
+    async with stream_of(redis_url) as tickets, stream_of(redis_url, bound=1) as replies:
+
+        async def answer(event: Event) -> None:
+            calls[event.id] += 1
+            await replies.publish(event)
+
+        await replies.publish(Event("reply", {}, id="first"))
+        async with consuming(tickets, answer, deadline_s=0.1, most_deliveries=2):
+            await tickets.publish(*numbered(1))
+            await until(lambda: calls["0"] > 4)
+            (first,) = await replies.read("reader", 5)
+            await replies.acknowledge(first)
+            await drained(tickets)
+
+        assert await tickets.dead_letters() == []
+        assert [entry.event().id for entry in await replies.read("reader", 5)] == ["0"]
+
+
 async def at_bound(stream: EventStream) -> bool:
     return await stream.backlog() == stream.bound
 
@@ -316,26 +336,6 @@ async def test_a_cancelled_consumer_is_cancelled_also_where_a_handler_makes_an_e
     assert dying.cancelled()
 
 
-async def test_an_event_that_ends_its_consumers_is_given_up_too(redis_url):
-    async with stream_of(redis_url) as stream:
-        await stream.publish(*numbered(1))
-        for _ in range(3):  # each takes it and is never heard of again
-            taken = await stream.read("dies", 1) or await stream.claim("dies", 0, 1)
-            assert len(taken) == 1
-        async with consuming(stream, nothing, most_deliveries=3, idle_s=0.03):
-            await drained(stream)
-        (letter,) = await stream.dead_letters()
-
-    assert re.match(r"EventError: delivered \d times, and its consumer died", letter.reason)
-
-
-async def test_what_is_under_way_is_renewed_so_that_nobody_claims_it(redis_url):
-    begun, may_end = asyncio.Event(), asyncio.Event()
-
-    async def handle(event: Event) -> None:
-        begun.set()
-        await may_end.wait()
-
 async def test_names_of_consumers_that_were_cancelled_leave_the_group_once_they_hold_nothing(redis_url):
     async def names() -> list[str]:
         return [each["name"].decode() for each in await stream._redis.xinfo_consumers(stream.name, "workers")]
@@ -358,6 +358,26 @@ async def test_names_of_consumers_that_were_cancelled_leave_the_group_once_they_
             await drained(stream)
             await until(are_gone)
 
+
+async def test_an_event_that_ends_its_consumers_is_given_up_too(redis_url):
+    async with stream_of(redis_url) as stream:
+        await stream.publish(*numbered(1))
+        for _ in range(3):  # each takes it and is never heard of again
+            taken = await stream.read("dies", 1) or await stream.claim("dies", 0, 1)
+            assert len(taken) == 1
+        async with consuming(stream, nothing, most_deliveries=3, idle_s=0.03):
+            await drained(stream)
+        (letter,) = await stream.dead_letters()
+
+    assert re.match(r"EventError: delivered \d times, and its consumer died", letter.reason)
+
+
+async def test_what_is_under_way_is_renewed_so_that_nobody_claims_it(redis_url):
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def handle(event: Event) -> None:
+        begun.set()
+        await may_end.wait()
 
     async def idle_s() -> float:
         (entry,) = await stream._redis.xpending_range(stream.name, "workers", "-", "+", 1)
@@ -560,6 +580,19 @@ async def test_a_refusal_that_passes_is_waited_for_and_one_that_does_not_is_told
                 await stream.publish(*numbered(1))
 
 
+async def test_the_first_consumer_of_a_full_server_is_told_what_to_do(own_redis):
+    async with stream_of(own_redis.url, patience_s=0.2) as stream:
+        await stream._redis.config_set("maxmemory-policy", "noeviction")
+        await stream.publish(*numbered(1))
+        await stream._redis.config_set("maxmemory", 1)
+        with pytest.raises(
+            RedisServerError, match=r"full before anybody reads 'events-\d+': raise its maxmem"
+        ):
+            await stream.read("first", 1)
+        await stream._redis.config_set("maxmemory", 0)
+        assert len(await stream.read("first", 1)) == 1
+
+
 async def test_a_streams_name_is_not_taken_for_a_refusal_that_passes(redis_url):
     stream = EventStream(redis_url, "a CLASSROOM: -BUSY : -OOM ")
     async with contextlib.aclosing(stream), asyncio.timeout(5):
@@ -593,16 +626,3 @@ async def test_no_connection_stays_open(redis_url):
             await stream.publish(*numbered(3))
             await drained(stream)
         assert len(client.client_list()) <= before
-async def test_the_first_consumer_of_a_full_server_is_told_what_to_do(own_redis):
-    async with stream_of(own_redis.url, patience_s=0.2) as stream:
-        await stream._redis.config_set("maxmemory-policy", "noeviction")
-        await stream.publish(*numbered(1))
-        await stream._redis.config_set("maxmemory", 1)
-        with pytest.raises(
-            RedisServerError, match=r"full before anybody reads 'events-\d+': raise its maxmem"
-        ):
-            await stream.read("first", 1)
-        await stream._redis.config_set("maxmemory", 0)
-        assert len(await stream.read("first", 1)) == 1
-
-

@@ -18,6 +18,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -56,7 +57,6 @@ if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 1 and ARGV[4] then
 end
 return redis.call('XDEL', KEYS[1], ARGV[2])
 """
-
 # Takes names out of the group; with a name that holds events, these would go, too.
 _FORGET = """
 local names = redis.call('EXISTS', KEYS[1]) == 1 and redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1]) or {}
@@ -64,6 +64,7 @@ for _, name in ipairs(names) do
     if name[4] == 0 then redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], name[2]) end
 end
 """
+
 
 class EventError(CourseError):
     """An event that can never be handled: not readable, or without what its handler needs."""
@@ -82,6 +83,8 @@ class Event:
 
 
 _EVENT = TypeAdapter(Event)
+DELIVERY: ContextVar[dict[str, bool]] = ContextVar("delivery")
+"""Of the event that is handled: whether its handler waits, or waited to the end, for room in a stream."""
 
 
 class Entry(NamedTuple):
@@ -153,6 +156,7 @@ class EventStream:
         while texts:
             count = await self._send(self._redis.eval, _ADD, 1, self.name, self.bound, *texts[:100])
             texts = texts[count:]
+            DELIVERY.get({})["waits_for_room"] = bool(texts)
             if not count:
                 await asyncio.sleep(_POLL_S)
 
@@ -181,9 +185,14 @@ class EventStream:
         self._cursor = found[0]
         return [Entry(*entry) for entry in found[1]]
 
-    async def renew(self, consumer: str, ids: list[bytes], *, idle_s: float = 0.0) -> None:
-        """Say that these events are under way, or were last `idle_s` ago; it counts as no delivery."""
-        how = {"idle": int(1000 * idle_s), "justid": True}
+    async def renew(
+        self, consumer: str, ids: list[bytes], *, idle_s: float = 0.0, deliveries: int | None = None
+    ) -> None:
+        """Say that these events are under way, or were last `idle_s` ago; it counts as no delivery.
+
+        `deliveries` if given is from now on how often they were delivered.
+        """
+        how = {"idle": int(1000 * idle_s), "retrycount": deliveries, "justid": True}
         await self._in_group(self._redis.xclaim, self.name, GROUP, consumer, 0, ids, **how)
 
     async def deliveries(self, entry: Entry) -> int:
@@ -228,6 +237,11 @@ class EventStream:
         try:
             await self._send(self._redis.xgroup_create, self.name, GROUP, "0", mkstream=True)
         except RedisServerError as error:
+            if "refuses: OOM" in str(error):
+                raise RedisServerError(
+                    f"{error}; it is full before anybody reads {self.name!r}: raise its maxmemory, or delete "
+                    "something, until the consumers' group is made; then they make room themselves"
+                ) from error
             if "BUSYGROUP" not in str(error):  # another consumer was first
                 raise
         return await self._send(command, *arguments, **options)
@@ -243,11 +257,6 @@ class EventStream:
             return await self._patiently(once)()
         except (redis.RedisError, TimeoutError) as error:
             problem = f"refuses: {_words(error):.160}; correct that"
-            if "refuses: OOM" in str(error):
-                raise RedisServerError(
-                    f"{error}; it is full before anybody reads {self.name!r}: raise its maxmemory, or delete "
-                    "something, until the consumers' group is made; then they make room themselves"
-                ) from error
             if _is_away(error):
                 waited = f"has not answered for {self._patience_s:g} s"
                 problem = f"{waited} ({type(error).__name__}); start it again"
