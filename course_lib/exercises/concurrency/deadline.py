@@ -152,11 +152,11 @@ async def waits_for_end(slots_class: Any) -> None:
             first.cancel()
         await until(is_cleaning.is_set)
         await turns(ahead_s=86_400.0)
-        early = following.begun
+        early = following.begun, first.done()
         may_end.set()
         following.may_end.set()
-        what = f"while the one before still cleaned up after its {wanted}, limit=1"
-        expect_equal(early, 0, f"calls begun {what}", hint=hint)
+        what = f"calls begun while the one before still cleaned up after its {wanted}, limit=1"
+        expect_equal(early, (0, False), f"{what}, and whether its run has ended", hint=hint)
         await expect_end(first, wanted, "how the one that cleans up ended", hint=hint)
         await expect_end(then, "returned None", "how the next one ended", hint=hint)
 
