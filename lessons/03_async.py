@@ -757,7 +757,6 @@ async def gather_within(limit, call, items):
 # One number of slots for the whole process: a second run waits for the first.
 import asyncio
 
-
 slots_of = {}
 
 
@@ -782,7 +781,6 @@ async def gather_within(limit, call, items):
 # %% tags=["wrong"] exercise="3.1" outcome="failed" message="beside another run"
 # The results of all runs are kept in one place.
 import asyncio
-
 
 results = {}
 
@@ -816,7 +814,7 @@ async def gather_within(limit, call, items):
         for number, item in numbered:
             task = asyncio.ensure_future(call(item))
             running.add(task)
-            task.add_done_callback(lambda task: end(number, task))
+            task.add_done_callback(lambda task, number=number: end(number, task))
             return
         if not running:
             has_ended.set()

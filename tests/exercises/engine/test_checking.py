@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -195,10 +196,8 @@ def test_what_has_no_end_fails_and_is_stopped(endless, monkeypatch):
 
 async def _deaf():
     while True:
-        try:
+        with suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            pass
 
 
 def test_a_task_that_is_left_and_goes_on_when_it_is_cancelled_is_named_and_holds_nothing_up():
