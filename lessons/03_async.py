@@ -1710,7 +1710,7 @@ class FindsTheLimit:
             self.paused_until_s = now_s + 1.0
 
 
-# %% tags=["wrong"] exercise="3.5" outcome="failed" message="the rate stays 0.1 or more"
+# %% tags=["wrong"] exercise="3.5" outcome="failed" message="rate after ten minutes"
 # Without a floor.
 class FindsTheLimit:
     def __init__(self, first_per_s):

@@ -40,10 +40,7 @@ async def _expect_next(gather_within: Any, hint: str, error: Any = None) -> None
             for _ in range(50):
                 await asyncio.sleep(0)
             seen, how = len(ends), f"call {ended} {'failed' if error else 'ended'}, and call {slow} went on"
-            if seen != count:
-                await turns()
-            what, observed = f"calls begun as soon as {how}, limit={limit}", f"{seen}, later {len(ends)}"
-            expect(seen == count, what, observed=observed, expected=f"{count}", hint=hint)
+            expect_equal(seen, count, f"calls begun as soon as {how}, limit={limit}", hint=hint)
             what, read = (
                 f"items read when {count} calls had begun, limit={limit}",
                 3 * limit - length_hint(items),
