@@ -1878,7 +1878,7 @@ class FindsTheLimit:
 
 
 # %% tags=["wrong"] exercise="3.5" outcome="failed" message="also told of each refusal in the pause"
-# A refusal in the pause of another makes the later steps smaller.
+# A refusal in the pause of another makes the later steps larger.
 from course_lib.exercises.concurrency import against
 
 
@@ -1905,7 +1905,7 @@ class FindsTheLimit:
             self.rate_per_s = self.lowered_to = max(0.1, 0.8 * self.rate_per_s)
             self.last_s = now_s + 1.0
         elif self.lowered_to is not None:
-            self.lowered_to *= 0.98
+            self.lowered_to = 1.5 * self.rate_per_s
 
 
 # %% name="check-3-5" tags=["check"] exercise="3.5"
