@@ -524,7 +524,7 @@ import asyncio
 
 
 async def gather_within(limit, call, items):
-    slots, tasks = asyncio.Semaphore(limit), []
+    slots, tasks = asyncio.Semaphore(limit - 1), []
 
     async def one(item):
         result = await call(item)
@@ -532,8 +532,8 @@ async def gather_within(limit, call, items):
         return result
 
     for item in items:
-        await slots.acquire()
         tasks.append(asyncio.ensure_future(one(item)))
+        await slots.acquire()
     return await asyncio.gather(*tasks, return_exceptions=True)
 
 
@@ -729,6 +729,109 @@ async def gather_within(limit, call, items):
     await asyncio.gather(*(work() for _ in range(limit)))
     while await work():
         pass
+    return [results[number] for number in sorted(results)]
+
+
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="result when the calls"
+# What an error came from stands there in its place.
+import asyncio
+
+
+async def gather_within(limit, call, items):
+    numbered, results = iter(enumerate(items)), {}
+
+    async def work():
+        for number, item in numbered:  # all workers take from the same iterator
+            try:
+                results[number] = await call(item)
+            except Exception as error:
+                results[number] = error.__cause__ or error
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(limit):
+            group.create_task(work())
+    return [results[number] for number in sorted(results)]
+
+
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="in two runs beside each other"
+# One number of slots for the whole process: a second run waits for the first.
+import asyncio
+
+slots_of = {}
+
+
+async def gather_within(limit, call, items):
+    numbered, results = iter(enumerate(items)), {}
+    slots = slots_of.setdefault((asyncio.get_running_loop(), limit), asyncio.Semaphore(limit))
+
+    async def work():
+        async with slots:
+            for number, item in numbered:
+                try:
+                    results[number] = await call(item)
+                except Exception as error:
+                    results[number] = error
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(limit):
+            group.create_task(work())
+    return [results[number] for number in sorted(results)]
+
+
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="beside another run"
+# The results of all runs are kept in one place.
+import asyncio
+
+results = {}
+
+
+async def gather_within(limit, call, items):
+    numbered = iter(enumerate(items))
+    results.clear()
+
+    async def work():
+        for number, item in numbered:
+            try:
+                results[number] = await call(item)
+            except Exception as error:
+                results[number] = error
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(limit):
+            group.create_task(work())
+    return [results[number] for number in sorted(results)]
+
+
+# %% tags=["wrong"] exercise="3.1" outcome="failed" message="with those after the run was cancelled"
+# The end of each call begins the next one, also when it was cancelled.
+import asyncio
+
+
+async def gather_within(limit, call, items):
+    numbered, results, running, has_ended = iter(enumerate(items)), {}, set(), asyncio.Event()
+
+    def begin():
+        for number, item in numbered:
+            task = asyncio.ensure_future(call(item))
+            running.add(task)
+            task.add_done_callback(lambda task, number=number: end(number, task))
+            return
+        if not running:
+            has_ended.set()
+
+    def end(number, task):
+        running.discard(task)
+        if not task.cancelled():
+            results[number] = task.exception() or task.result()
+        begin()
+
+    for _ in range(limit):
+        begin()
+    try:
+        await has_ended.wait()
+    finally:
+        for task in list(running):
+            task.cancel()
     return [results[number] for number in sorted(results)]
 
 
@@ -1145,7 +1248,7 @@ class Slots:
                 raise
 
 
-# %% tags=["wrong"] exercise="3.2" outcome="failed" message="it goes on after 0.4 s"
+# %% tags=["wrong"] exercise="3.2" outcome="failed" message="it goes on after 1.4 s"
 # The wait and the call have the whole time each.
 import asyncio
 
@@ -1205,6 +1308,27 @@ class Slots:
     async def run(self, call, deadline_s):
         async with asyncio.timeout(600.0 if deadline_s is None else deadline_s), self.slots:
             return await call()
+
+
+# %% tags=["wrong"] exercise="3.2" outcome="failed" message="and whether its run has ended; expected .0, False., got .0, True."
+# Past the deadline it leaves at once, while its call still cleans up and has the slot.
+import asyncio
+
+
+class Slots:
+    def __init__(self, limit):
+        self.slots = asyncio.Semaphore(limit)
+
+    async def run(self, call, deadline_s):
+        async with asyncio.timeout(deadline_s):
+            await self.slots.acquire()
+            task = asyncio.ensure_future(call())
+            task.add_done_callback(lambda _: self.slots.release())
+            try:
+                return await asyncio.shield(task)
+            except asyncio.CancelledError:
+                task.cancel()
+                raise
 
 
 # %% name="check-3-2" tags=["check"] exercise="3.2"
@@ -1588,7 +1712,7 @@ class FindsTheLimit:
             self.paused_until_s = now_s + 1.0
 
 
-# %% tags=["wrong"] exercise="3.5" outcome="failed" message="the rate stays 0.1 or more"
+# %% tags=["wrong"] exercise="3.5" outcome="failed" message="rate after ten minutes"
 # Without a floor.
 class FindsTheLimit:
     def __init__(self, first_per_s):
@@ -1723,6 +1847,67 @@ class FindsTheLimit:
         self.growth_per_s = 0.04
         self.rate_per_s = max(0.1, 0.82 * self.rate_per_s)
         self.paused_until_s = now_s + 1.0
+
+
+# %% tags=["wrong"] exercise="3.5" outcome="failed" message="also told of each success that nobody waited for"
+# A success that nobody waited for makes the later steps larger.
+from course_lib.exercises.concurrency import against
+
+
+class FindsTheLimit:
+    def __init__(self, first_per_s):
+        self.rate_per_s = first_per_s
+        self.lowered_to = None  # the rate after the last refusal
+        self.last_s = None  # up to here, time has been counted
+
+    def success(self, now_s, waited):
+        elapsed_s = 0.0 if self.last_s is None else min(now_s - self.last_s, 1.0)
+        if elapsed_s < 0:  # sent before the pause
+            return
+        self.last_s = now_s
+        if not waited:
+            self.lowered_to = self.lowered_to and self.rate_per_s
+            return
+        if self.lowered_to is None:
+            self.rate_per_s *= 2**elapsed_s
+        else:
+            self.rate_per_s += 0.05 * self.lowered_to * elapsed_s
+
+    def refusal(self, now_s):
+        if self.last_s is None or now_s >= self.last_s:
+            self.rate_per_s = self.lowered_to = max(0.1, 0.8 * self.rate_per_s)
+            self.last_s = now_s + 1.0
+
+
+# %% tags=["wrong"] exercise="3.5" outcome="failed" message="also told of each refusal in the pause"
+# A refusal in the pause of another makes the later steps larger.
+from course_lib.exercises.concurrency import against
+
+
+class FindsTheLimit:
+    def __init__(self, first_per_s):
+        self.rate_per_s = first_per_s
+        self.lowered_to = None  # the rate after the last refusal
+        self.last_s = None  # up to here, time has been counted
+
+    def success(self, now_s, waited):
+        elapsed_s = 0.0 if self.last_s is None else min(now_s - self.last_s, 1.0)
+        if elapsed_s < 0:  # sent before the pause
+            return
+        self.last_s = now_s
+        if not waited:
+            return
+        if self.lowered_to is None:
+            self.rate_per_s *= 2**elapsed_s
+        else:
+            self.rate_per_s += 0.05 * self.lowered_to * elapsed_s
+
+    def refusal(self, now_s):
+        if self.last_s is None or now_s >= self.last_s:
+            self.rate_per_s = self.lowered_to = max(0.1, 0.8 * self.rate_per_s)
+            self.last_s = now_s + 1.0
+        elif self.lowered_to is not None:
+            self.lowered_to = 1.5 * self.rate_per_s
 
 
 # %% name="check-3-5" tags=["check"] exercise="3.5"
@@ -3110,6 +3295,40 @@ async def stream_answer(question, context):
             yield "token", value.chunk
 
 
+# %% tags=["wrong"] exercise="3.3" outcome="failed" message="readers that have a token, while these pause"
+# One request after another: who reads slowly holds up all others.
+import asyncio
+import json
+from contextlib import aclosing
+
+SourcesFirst = dspy.Signature(
+    "context: list[str], question -> citations: list[str], answer",
+    "Answer the question from the articles in the context. Cite the articles used, by their ids.",
+)
+lock = asyncio.Lock()
+
+
+async def stream_answer(question, context):
+    inputs, cited, has_begun = {"question": question, "context": context}, "", False
+    values = small_stream(dspy.Predict(SourcesFirst), ["citations", "answer"], **inputs)
+    async with lock, aclosing(values):
+        async for value in values:
+            if isinstance(value, dspy.Prediction):
+                if not has_begun:  # a hit: no listener heard it
+                    for source in value.citations:
+                        yield "citation", source
+                    yield "token", value.answer
+                yield "answer", value.answer
+            elif value.signature_field_name == "citations":
+                cited += value.chunk
+            elif value.chunk:
+                if not has_begun:
+                    for source in json.loads(cited):
+                        yield "citation", source
+                has_begun = True
+                yield "token", value.chunk
+
+
 # %% name="check-3-3" tags=["check"] exercise="3.3"
 check("3.3", stream_answer)
 
@@ -4440,6 +4659,89 @@ class LiveRag:
                     raise event.cause
 
 
+# %% tags=["wrong"] exercise="3.6" outcome="failed" message="those that are whole there"
+# Long articles are cut, and what was asked for may be missing.
+from pydantic import TypeAdapter, ValidationError
+
+from course_lib.concurrency import stream
+from course_lib.concurrency.events import EventError
+from course_lib.concurrency.streaming import Error, Token
+
+
+class LiveRag:
+    def __init__(self):
+        self.program = desk.Answer()
+        self.articles = {}  # of each tenant, by id
+        self.indexes = {}  # of each tenant
+
+    async def ingest(self, event):
+        try:
+            article = TypeAdapter(desk.Article).validate_python(event.data)
+        except ValidationError as error:
+            raise EventError(f"event {event.id!r} is no article: {error}") from None
+        known = self.articles.setdefault(event.tenant, {})
+        if article.id not in known or article.updated > known[article.id].updated:
+            known[article.id] = article
+            self.indexes[event.tenant] = desk.Index(known.values())
+
+    async def answer(self, question, tenant=""):
+        index = self.indexes.get(tenant)
+        hits = index.search(question, 3) if index else []
+        yield [hit.article.id for hit in hits]
+        if not hits:
+            yield "I do not know: I have no article about this."
+            return
+        context = [hit.article.chunk[:400] for hit in hits]
+        async with stream(self.program, question=question, context=context) as events:
+            async for event in events:
+                if isinstance(event, Token):
+                    yield event.text
+                elif isinstance(event, Error):
+                    raise event.cause
+
+
+# %% tags=["wrong"] exercise="3.6" outcome="crashed" message="EventError: no article .line"
+# Takes the date out of the event that it was handed: the same event is none the second time.
+from pydantic import TypeAdapter, ValidationError
+
+from course_lib.concurrency import stream
+from course_lib.concurrency.events import EventError
+from course_lib.concurrency.streaming import Error, Token
+
+
+class LiveRag:
+    def __init__(self):
+        self.program = desk.Answer()
+        self.articles = {}  # of each tenant, by id
+        self.indexes = {}  # of each tenant
+
+    async def ingest(self, event):
+        try:
+            updated = event.data.pop("updated")
+            article = TypeAdapter(desk.Article).validate_python({**event.data, "updated": updated})
+        except (KeyError, ValidationError):
+            raise EventError("no article") from None
+        known = self.articles.setdefault(event.tenant, {})
+        if article.id not in known or article.updated > known[article.id].updated:
+            known[article.id] = article
+            self.indexes[event.tenant] = desk.Index(known.values())
+
+    async def answer(self, question, tenant=""):
+        index = self.indexes.get(tenant)
+        hits = index.search(question, 3) if index else []
+        yield [hit.article.id for hit in hits]
+        if not hits:
+            yield "I do not know: I have no article about this."
+            return
+        context = [hit.article.chunk for hit in hits]
+        async with stream(self.program, question=question, context=context) as events:
+            async for event in events:
+                if isinstance(event, Token):
+                    yield event.text
+                elif isinstance(event, Error):
+                    raise event.cause
+
+
 # %% name="check-3-6" tags=["check"] exercise="3.6"
 check("3.6", LiveRag)
 
@@ -5401,6 +5703,47 @@ class Breaker:
             if self.state == "half-open" or self.failures >= self.threshold:
                 began_s = self.trial_s if self.state == "half-open" else self.clock()
                 self.state, self.until_s = "open", began_s + self.wait_s
+        elif self.state == "half-open":
+            self.state, self.until_s = "open", self.clock()
+
+
+# %% tags=["wrong"] exercise="3.4" outcome="failed" message="two breakers share nothing"
+# Whether a trial is under way stands on the class: one breaker's trial keeps another from its own.
+import time
+
+from course_lib.resilience import BreakerOpen
+
+
+class Breaker:
+    on_trial = False
+
+    def __init__(self, threshold, wait_s, clock=time.monotonic):
+        self.threshold = threshold
+        self.wait_s = wait_s
+        self.clock = clock
+        self.state = "closed"
+        self.failures = 0
+        self.until_s = 0.0
+
+    def __enter__(self):
+        if self.state == "open" and self.clock() >= self.until_s and not Breaker.on_trial:
+            self.state, Breaker.on_trial = "half-open", True
+        elif self.state != "closed":
+            raise BreakerOpen("the service is not asked at the moment")
+        return self
+
+    def __exit__(self, kind, error, trace):
+        is_failure = kind is not None and issubclass(kind, Exception)
+        if self.state == "open":
+            return
+        if self.state == "half-open":
+            Breaker.on_trial = False
+        if kind is None:
+            self.state, self.failures = "closed", 0
+        elif is_failure:
+            self.failures += 1
+            if self.state == "half-open" or self.failures >= self.threshold:
+                self.state, self.until_s = "open", self.clock() + self.wait_s
         elif self.state == "half-open":
             self.state, self.until_s = "open", self.clock()
 

@@ -161,7 +161,7 @@ async def leaves_cancelled_out(breaker: Any) -> None:
 async def shares_nothing(breaker: Any) -> None:
     """Two breakers share nothing."""
     hint = "What stands in the class body belongs to all objects; __init__ makes each its own."
-    await _play(breaker, hint, 300, together=2, waits=1)
+    await _play(breaker, hint, 600, together=2, waits=2, hold=2)
 
 
 async def spares_the_model(breaker: Any) -> None:
