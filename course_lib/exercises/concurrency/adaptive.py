@@ -92,11 +92,7 @@ def keeps_course(limiter_class: Any) -> None:
             for limiter, times in ((plain, 1), (told, 1 + event.startswith(kind))):
                 for waited in (True, False)[:times]:  # the second at the same moment: no time went by
                     limiter.refusal(now_s) if kind == "refusal" else limiter.success(now_s, waited)
-        what, got, want = (
-            f"the later rate, where it was also told of each {event}",
-            told.rate_per_s,
-            plain.rate_per_s,
-        )
+        what, got, want = f"the later rate, also told of each {event}", told.rate_per_s, plain.rate_per_s
         expect(abs(got - want) <= 0.05 * want, what, observed=got, expected=f"about {want:.4g}")
 
 
