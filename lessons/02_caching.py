@@ -3507,7 +3507,7 @@ def resumable(items, ask, path):
             yield key, done[key]
 
 
-# %% tags=["wrong"] exercise="2.6" outcome="failed" message="interrupted at call|the answer to key"
+# %% tags=["wrong"] exercise="2.6" outcome="failed" message="interrupted at call|the answer to key|dictionary update"
 # A tab and a line break tear the lines in which they stand.
 def resumable(items, ask, path):
     path.touch()

@@ -143,4 +143,5 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty learner's folder of this test's own."""
     folder = tmp_path / "work"
     monkeypatch.setenv("COURSE_WORK", str(folder))
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))  # where Jupyter notes whom it trusts
     return folder

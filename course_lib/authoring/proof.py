@@ -28,7 +28,7 @@ from course_lib.authoring.trial import Plan, Verdict
 from course_lib.paths import LESSONS
 
 EXERCISE_DEADLINE_S = 900.0
-AT_ONCE = 4
+AT_ONCE = 3
 """More than cores: a check waits for deadlines and answers most of its time."""
 PROCESSES = ForkServerContext() if sys.platform == "linux" else SpawnContext()
 """Forked from one process that has imported DSPy, where a fork is safe with the system's own libraries."""

@@ -17,6 +17,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Collection
+from typing import Any
 
 from course_lib.errors import CourseError
 from course_lib.lm.calls import client_of
@@ -198,7 +199,7 @@ def serve(*, port: int = 0, host: str = "127.0.0.1", keys: Collection[str] = ())
     print(f"The model answers on {address} (Ctrl-C ends it). To use it elsewhere:", flush=True)
     print(f"    export COURSE_LM_URL={address}", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
-        _run(listener, keys=keys)
+        _run(listener, keys=keys, name=host)
 
 
 def _why_not(error: OSError, host: str, port: int) -> str:
@@ -208,10 +209,10 @@ def _why_not(error: OSError, host: str, port: int) -> str:
     return f"cannot listen on {host}:{port} ({error.strerror or error}); the usual host is 127.0.0.1"
 
 
-def _run(listener: socket.socket, *, keys: Collection[str] = (), owner: str = "") -> None:
+def _run(listener: socket.socket, **options: Any) -> None:
     from course_lib.lm.endpoint import running  # the web server stays out of the parent
 
-    running.run(listener, keys=keys, owner=owner)
+    running.run(listener, **options)
 
 
 def is_up() -> bool:

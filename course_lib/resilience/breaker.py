@@ -15,6 +15,7 @@ from typing import Self
 
 from course_lib.errors import CourseError
 from course_lib.resilience.deadline import Clock
+from course_lib.resilience.numbers import positive
 
 
 class BreakerOpen(CourseError):  # noqa: N818  (the field's word)
@@ -40,6 +41,7 @@ class CircuitBreaker:
         clock: Clock = time.monotonic,
     ) -> None:
         """Begin closed; an error that is no failure (`with` only) is an answer: the service works."""
+        positive(threshold=threshold, first_wait_s=first_wait_s, longest_wait_s=longest_wait_s)
         self.name = name
         self.state = "closed"
         """Or "open", or "half-open" while a trial call is under way."""

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sqlite3
+import threading
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from course_lib.concurrency.events.stream import Event
 
@@ -33,6 +37,8 @@ class Effects:
         """Name the file; it is opened, or made, with the first need."""
         self._path, self._thread = path, ThreadPoolExecutor(1, "effects")  # SQLite has one writer
         self._connection: sqlite3.Connection | None = None
+        self._lock = threading.RLock()  # held by a transaction: a process forks between two
+        _all.add(self)
 
     def close(self) -> None:
         """Let the thread do what is under way, close the file and end; this does not wait for it."""
@@ -86,12 +92,43 @@ class Effects:
         if self._connection is not None:
             self._connection.close()
 
+    def _begin_anew(self) -> None:
+        """In a forked child, which has not the thread: give up the parent's connection, as SQLite demands."""
+        self._disconnect()
+        self._thread, self._connection = ThreadPoolExecutor(1, "effects"), None
+
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        if self._connection is None:
-            self._connection = _opened(self._path)
-        with self._connection as connection:  # commits, or rolls back what raises
-            connection.execute("begin immediate")
-            return work(connection)
+        with self._lock:
+            if self._connection is None:
+                self._connection = _opened(self._path)
+            with self._connection as connection:  # commits, or rolls back what raises
+                connection.execute("begin immediate")
+                return work(connection)
+
+
+_all: WeakSet[Effects] = WeakSet()
+_held: list[Effects] = []  # while the process forks
+
+
+def _before_fork() -> None:
+    for each in tuple(_all):
+        each._lock.acquire()  # noqa: SLF001
+        _held.append(each)
+
+
+def _after_fork(*, is_child: bool) -> None:
+    while _held:
+        each = _held.pop()
+        if is_child:
+            each._begin_anew()  # noqa: SLF001
+        each._lock.release()  # noqa: SLF001
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=partial(_after_fork, is_child=False),
+    after_in_child=partial(_after_fork, is_child=True),
+)
 
 
 def _opened(path: Path | str) -> sqlite3.Connection:

@@ -1,53 +1,35 @@
 """The endpoint's own process: the simulator behind the application, uvicorn around it.
 
 Main path: run(listener) serves until it is told to stop.
-Source: uvicorn's HttpToolsProtocol (0.40 to 0.54), whose transport the faults close.
+The faults close the transport under uvicorn's protocol (services/web.py).
 """
 
 from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from course_lib.lm.endpoint.routes import app
 from course_lib.lm.endpoint.server import FAST_S, Endpoint
 from course_lib.lm.reply import Reply, SlowError
 from course_lib.lm.simulator.engine import answer, forget
+from course_lib.services.web import BoundedProtocol
 
 _MOST_CONNECTIONS = 2_000
-_MAX_HEAD_BYTES = 64 * 1024
-_MAX_PIPELINED = 100
 _KEEP_ALIVE_S = 3600  # closing idle connections races with clients that reuse them
 
 
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol, showing its transport to the application, in bounded memory."""
-
-    _head_bytes: int | None = 0  # of the request whose head is being read
-
-    def data_received(self, data: bytes) -> None:
-        if self._head_bytes is not None:
-            self._head_bytes += len(data)
-        super().data_received(data)
-        if (self._head_bytes or 0) > _MAX_HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response(f"The headers are larger than {_MAX_HEAD_BYTES >> 10} KB; send fewer.")
-        if len(self.pipeline) > _MAX_PIPELINED:
-            self.transport.close()  # requests that are sent ahead without end
+class _Protocol(BoundedProtocol):
+    """Shows its transport to the application."""
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head_bytes = 0
         self.scope["course.transport"] = self.transport  # type: ignore[typeddict-unknown-key]
-
-    def on_headers_complete(self) -> None:
-        self._head_bytes = None
-        super().on_headers_complete()
 
 
 MAX_S = 0.35
@@ -87,11 +69,11 @@ def simulate(body: Mapping[str, Any], /, *, sample: int, within_s: float = MAX_S
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 
 
-def run(listener: socket.socket, *, keys: Collection[str] = (), owner: str = "") -> None:
-    """Serve the simulator on `listener` until a signal ends it; `keys` and `owner` as for Endpoint."""
+def run(listener: socket.socket, **options: Any) -> None:
+    """Serve the simulator on `listener` until a signal ends it; the options are Endpoint's."""
     signal.signal(signal.SIGVTALRM, _interrupt)
     quick = partial(simulate, within_s=FAST_S)
-    server(Endpoint(quick, patient=simulate, keys=keys, owner=owner)).run(sockets=[listener])
+    server(Endpoint(quick, patient=simulate, **options)).run(sockets=[listener])
 
 
 def server(endpoint: Endpoint) -> uvicorn.Server:
